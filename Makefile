@@ -1,0 +1,30 @@
+# make setup | demo | test | lint ; every target builds what it needs first.
+PY := .venv/bin/python
+
+.PHONY: setup test-setup demo test lint clean
+
+setup: .venv/.runtime
+test-setup: .venv/.checks
+
+.venv/.runtime: requirements.txt
+	@sh deploy/venv.sh requirements.txt
+	@touch $@
+
+.venv/.checks: tests/requirements.txt .venv/.runtime
+	@sh deploy/venv.sh tests/requirements.txt
+	@touch $@
+
+demo: setup
+	@exec $(PY) gateway.py demo
+
+test: test-setup
+	@exec $(PY) tests/run.py
+
+lint: test-setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-cache
+
+clean:
+	rm -rf .venv out var build dist

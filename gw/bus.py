@@ -1,0 +1,226 @@
+"""What passes between the media workers and the control process.
+
+Typed messages, length-prefixed msgpack, one Unix socket per worker. Every `Event` is numbered per worker instance and kept by
+the worker until control acknowledges that its spool has it; `Hello` and `WorkerStatus` are neither numbered nor kept. `Command`
+is what control says. Pure: bytes in, messages out.
+
+    0        4                4 + length
+    | length | msgpack message |          length: unsigned, big-endian, of what follows
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+
+from gw.call.report import Quality
+
+#: A message is refused above this: a webhook form and a long transcript turn fit many times over.
+MAX_MESSAGE_BYTES: Final = 1 << 20
+_LENGTH: Final = struct.Struct("!I")
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A message of the bus; its class name is its tag."""
+
+
+# -- worker to control ------------------------------------------------------------------------------------------------
+
+
+class CallStarted(_Message, frozen=True):
+    """Twilio's `start` was accepted. Times are epoch seconds."""
+
+    call_sid: str
+    stream_sid: str
+    account_sid: str
+    agent: str
+    direction: str
+    from_number: str
+    to_number: str
+    started_at: float  # the voice webhook; the stream's start where it is not known
+    answered_at: float  # the stream's start
+
+
+class FirstAudio(_Message, frozen=True):
+    """The first frame to the caller reached the kernel."""
+
+    call_sid: str
+    at: float
+
+
+class StartRecording(_Message, frozen=True):
+    """The guard fired: record this call, once. Sent by the pool, never by TX."""
+
+    call_sid: str
+    account_sid: str
+    first_audio_at: float
+
+
+class Turn(_Message, frozen=True):
+    """One side spoke. `heard_ms` is what the caller heard of an agent's turn; None where it does not apply."""
+
+    call_sid: str
+    n: int
+    role: str  # caller | agent
+    text: str
+    item_id: str
+    start_ms: int  # since the stream started
+    interrupted: bool = False
+    heard_ms: int | None = None
+
+
+class CallEnded(_Message, frozen=True):
+    """The end of a call, with its reason and its quality report."""
+
+    call_sid: str
+    ended_at: float
+    reason: str
+    result: str
+    detail: str
+    quality: Quality
+
+
+class CallEvent(_Message, frozen=True):
+    """Everything else worth keeping: a tool call, a dtmf digit, an AI error, a refused stream. `call_sid` may be empty."""
+
+    call_sid: str
+    kind: str
+    at: float
+    data: dict[str, str | int | float | bool | None] = {}
+
+
+class Webhook(_Message, frozen=True):
+    """A signed webhook of Twilio's, as it came. `kind`: status | recording | stream | action."""
+
+    kind: str
+    at: float
+    fields: dict[str, str]
+
+
+Event = CallStarted | FirstAudio | StartRecording | Turn | CallEnded | CallEvent | Webhook
+
+
+class Hello(_Message, frozen=True):
+    """First on every connection. `instance` is new each time a worker process starts; `calls` are those alive now."""
+
+    worker: int
+    instance: str
+    pid: int
+    calls: list[str]
+
+
+class WorkerStatus(_Message, frozen=True):
+    """Once a second: what `status` and admission show of a worker."""
+
+    calls: int
+    draining: bool
+    unacked: int
+    lateness_p99_s: float
+    hold_max_s: float
+
+
+class Numbered(_Message, frozen=True):
+    """An event with its number: 1, 2, 3 ... per instance."""
+
+    n: int
+    event: Event
+
+
+FromWorker = Hello | WorkerStatus | Numbered
+
+# -- control to worker ------------------------------------------------------------------------------------------------
+
+
+class Ack(_Message, frozen=True):
+    """Every event up to `n` is in the spool."""
+
+    n: int
+
+
+class HangUp(_Message, frozen=True):
+    """End this call with `reason`."""
+
+    call_sid: str
+    reason: str
+
+
+class Drain(_Message, frozen=True):
+    """Refuse new calls, or take them again."""
+
+    on: bool
+
+
+Command = Ack | HangUp | Drain
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
+_command: Final = msgspec.msgpack.Decoder(Command)
+_event: Final = msgspec.msgpack.Decoder(Event)
+
+
+class BusError(Exception):
+    """The other end does not speak this bus: the connection ends, nothing else does."""
+
+
+def pack(message: FromWorker | Command) -> bytes:
+    """One message as it goes on the wire."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise BusError(f"a message of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+    return _LENGTH.pack(len(body)) + body
+
+
+def encode_event(event: Event) -> bytes:
+    """An event as the spool keeps it."""
+    return _encoder.encode(event)
+
+
+def decode_event(body: bytes) -> Event:
+    """An event from the spool. Raises BusError on bytes that are none."""
+    try:
+        return _event.decode(body)
+    except msgspec.MsgspecError as error:
+        raise BusError(str(error)) from error
+
+
+class Reader:
+    """Cuts a byte stream into messages."""
+
+    __slots__ = ("_buffer", "_decoder")
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[FromWorker] | msgspec.msgpack.Decoder[Command]) -> None:
+        self._buffer = bytearray()
+        self._decoder = decoder
+
+    @classmethod
+    def of_events(cls) -> Reader:
+        """Control's end: reads what workers say."""
+        return cls(_from_worker)
+
+    @classmethod
+    def of_commands(cls) -> Reader:
+        """A worker's end: reads what control says."""
+        return cls(_command)
+
+    def feed(self, data: bytes) -> list[FromWorker | Command]:
+        """Add what arrived; returns the messages now complete. Raises BusError."""
+        buffer = self._buffer
+        buffer += data
+        messages: list[FromWorker | Command] = []
+        start = 0
+        while len(buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if length > MAX_MESSAGE_BYTES:
+                raise BusError(f"a message of {length} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+            end = start + _LENGTH.size + length
+            if len(buffer) < end:
+                break
+            try:
+                messages.append(self._decoder.decode(memoryview(buffer)[start + _LENGTH.size : end]))
+            except msgspec.MsgspecError as error:
+                raise BusError(str(error)) from error
+            start = end
+        del buffer[:start]
+        return messages

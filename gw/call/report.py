@@ -1,0 +1,27 @@
+"""A call's quality as one value: what the pure parts counted, summed up at its end."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call's media did. Times in seconds unless the name says ms; -1.0 where nothing was measured."""
+
+    frames_sent: int = 0
+    frames_expected: int = 0  # AI audio received, less what was dropped on purpose (barge-in), in frames
+    send_p50_s: float = -1.0
+    send_p99_s: float = -1.0
+    send_p999_s: float = -1.0
+    send_max_s: float = -1.0
+    lateness_p50_s: float = -1.0
+    lateness_p99_s: float = -1.0
+    lateness_p999_s: float = -1.0
+    lateness_max_s: float = -1.0
+    underrun_ms: int = 0
+    dropped_frames: dict[str, int] = {}  # by reason, towards the caller
+    uplink_dropped_frames: dict[str, int] = {}  # by reason, towards the AI
+    bargeins: int = 0
+    first_audio_ms: int = -1  # from the stream's start to the first frame sent
+    ai_first_audio_ms: int = -1  # from the first request for a response to its first audio
+    hub_hold_max_s: float = -1.0

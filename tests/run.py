@@ -1,0 +1,15 @@
+"""Runs the suite as the gateway runs: patched for gevent before anything else is imported. Arguments go to pytest."""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import pytest  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(pytest.main(sys.argv[1:]))

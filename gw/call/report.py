@@ -25,3 +25,30 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     first_audio_ms: int = -1  # from the stream's start to the first frame sent
     ai_first_audio_ms: int = -1  # from the first request for a response to its first audio
     hub_hold_max_s: float = -1.0
+
+
+class LatencyCounts:
+    """How often a duration fell into each bucket: one call's share of a histogram, as plain ints.
+
+    `counts[i]` counts durations up to `bounds_s[i]`, the last one those above all bounds. TX bumps the ints itself.
+    """
+
+    __slots__ = ("bounds_s", "counts", "max_s")
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self.bounds_s = bounds_s
+        self.counts = [0] * (len(bounds_s) + 1)
+        self.max_s = -1.0
+
+    def percentile_s(self, share: float) -> float:
+        """The duration not exceeded by `share` (0 to 1) of all, as the upper edge of its bucket, at most the maximum seen; -1.0
+        when nothing was counted."""
+        total = sum(self.counts)
+        if not total:
+            return -1.0
+        wanted, seen = share * total, 0
+        for bound_s, count in zip(self.bounds_s, self.counts, strict=False):
+            seen += count
+            if seen >= wanted:
+                return min(bound_s, self.max_s)
+        return self.max_s

@@ -114,3 +114,15 @@ class Config(_Section):
     def signed(self) -> bool:
         """Whether Twilio's signatures are checked: only with credentials."""
         return bool(self.twilio.account_sid and self.secrets.twilio_auth_token)
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """Take a `listen` value apart: `127.0.0.1:8080`, `[::]:8080`, `:8080` (every interface). Raises ValueError with a sentence."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'"{listen}" is no address: it should read like 127.0.0.1:8080')
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f'"{listen}" is no address: an IPv6 host stands in brackets, as in [::1]:8080')
+    return host, int(port)

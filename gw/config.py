@@ -15,7 +15,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the TOML file: unknown keys are errors."""
 
 
-class Server(_Section):
+class Server(_Section, frozen=True):
     """The public side: Twilio's webhooks and media sockets."""
 
     listen: str = "127.0.0.1:8080"
@@ -25,7 +25,7 @@ class Server(_Section):
     drain_s: float = 30.0  # at stop: how long live calls may go on
 
 
-class Ops(_Section):
+class Ops(_Section, frozen=True):
     """The operator's side: metrics, health, admin."""
 
     listen: str = "127.0.0.1:9464"
@@ -34,7 +34,7 @@ class Ops(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Twilio(_Section):
+class Twilio(_Section, frozen=True):
     """The account the calls come from. TWILIO_AUTH_TOKEN in the environment."""
 
     account_sid: str = ""
@@ -42,7 +42,7 @@ class Twilio(_Section):
     timeout_s: float = 10.0  # one REST request, connect and read each
 
 
-class Media(_Section):
+class Media(_Section, frozen=True):
     """The call path's numbers."""
 
     lead_ms: int = 100  # audio sent ahead, the cushion at Twilio; 0 to 500
@@ -56,7 +56,7 @@ class Media(_Section):
     playout_s: float = 600.0  # AI audio kept per call; Twilio itself keeps ten minutes
 
 
-class Recording(_Section):
+class Recording(_Section, frozen=True):
     """Twilio records; the gateway decides when, once."""
 
     enabled: bool = True
@@ -65,7 +65,7 @@ class Recording(_Section):
     retry_s: float = 30.0  # how long a start is tried again when Twilio fails
 
 
-class Store(_Section):
+class Store(_Section, frozen=True):
     """Where calls are kept. SUBMILLI_DB_PASSWORD in the environment."""
 
     url: str = "sqlite:///var/submilli.db"
@@ -73,7 +73,7 @@ class Store(_Section):
     statement_timeout_s: float = 10.0
 
 
-class Agent(_Section):
+class Agent(_Section, frozen=True):
     """Who answers. The agent named `default` answers where none is asked for."""
 
     provider: Literal["parrot", "openai"] = "parrot"
@@ -98,7 +98,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
         return "Secrets(...)"
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """All of it. Built once at start, by `gw.config_load.load`."""
 
     server: Server = Server()
@@ -117,7 +117,7 @@ class Config(_Section):
 
 
 def host_and_port(listen: str) -> tuple[str, int]:
-    """Take a `listen` value apart: `127.0.0.1:8080`, `[::]:8080`, `:8080` (every interface). Raises ValueError with a sentence."""
+    """Take a `listen` value apart: `127.0.0.1:8080`, `[::]:8080`, `:8080` (every interface). Raises ValueError."""
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(f'"{listen}" is no address: it should read like 127.0.0.1:8080')

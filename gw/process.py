@@ -1,0 +1,128 @@
+"""One child process of the supervisor: how it is started, told apart from ready, ended, and how long to wait before the next.
+
+A child runs in a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone and a child is told to
+stop once. It ties its life to its parent's itself (`end_with_parent`), so no process stays behind when the supervisor is
+killed. Readiness is one byte on a pipe. Never decides whether a child should run: that is `gw.supervisor`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gevent import Timeout
+from gevent import os as gevent_os
+
+#: prctl(2), PR_SET_PDEATHSIG: the signal a process gets when the thread that forked it ends.
+_PR_SET_PDEATHSIG: Final = 1
+
+#: The environment variable by which a child knows the process it belongs to.
+PARENT_VARIABLE: Final = "SUBMILLI_SUPERVISOR_PID"
+
+
+def end_with_parent(environ: Mapping[str, str]) -> None:
+    """Ask the kernel for SIGTERM when the supervisor ends, and leave at once if it has ended already.
+
+    Called by a child as the first thing it does; without PARENT_VARIABLE (started by hand) it does nothing.
+    Source: prctl(2); the setting survives neither fork nor exec of another user, hence in the child and not before exec.
+    """
+    parent = environ.get(PARENT_VARIABLE, "")
+    if not parent:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if str(os.getppid()) != parent:
+        sys.exit(1)
+
+
+class Backoff:
+    """How long to wait before a child is started again: doubling from the first wait to the last, until it lived long enough."""
+
+    def __init__(self, first_s: float = 0.1, last_s: float = 10.0, forgive_s: float = 30.0) -> None:
+        self._first_s = first_s
+        self._last_s = last_s
+        self._forgive_s = forgive_s
+        self._next_s = first_s
+
+    def on_exit(self, lived_s: float) -> float:
+        """The child ended after `lived_s`. Returns the seconds to wait."""
+        if lived_s >= self._forgive_s:
+            self._next_s = self._first_s
+        wait_s = self._next_s
+        self._next_s = min(self._next_s * 2, self._last_s)
+        return wait_s
+
+
+class Child:
+    """A running child process. Construct starts it."""
+
+    def __init__(self, name: str, argv: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
+        """Start `argv` with `--ready-fd N` added, N being the pipe's end on which it says that it is ready."""
+        self.name = name
+        self.started_s = time.monotonic()
+        self._ready_fd, child_fd = os.pipe()
+        try:
+            gevent_os.make_nonblocking(self._ready_fd)
+            self._process = subprocess.Popen(
+                [*argv, "--ready-fd", str(child_fd)],
+                env={**environ, PARENT_VARIABLE: str(os.getpid())},
+                pass_fds=[*pass_fds, child_fd],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        except BaseException:
+            os.close(self._ready_fd)
+            raise
+        finally:
+            os.close(child_fd)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def lived_s(self) -> float:
+        return time.monotonic() - self.started_s
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait for the child's byte. False: it ended, closed the pipe, or took longer than `timeout_s`."""
+        bound = Timeout.start_new(timeout_s)
+        try:
+            return gevent_os.nb_read(self._ready_fd, 1) == b"1"
+        except Timeout as passed:
+            if passed is not bound:
+                raise
+            return False
+        finally:
+            bound.close()
+            os.close(self._ready_fd)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait for its end. Returns the exit code, negative for a signal; None when `timeout_s` passed."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it, if it still runs."""
+        self._process.send_signal(number)
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

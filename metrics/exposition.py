@@ -1,0 +1,112 @@
+"""The page Prometheus reads: all processes' pages added up.
+
+Counters and histograms of every page count, also of processes that are gone, so that a sum never drops; gauges count only
+where the writer lives. Every series stands there from the start, at 0, so that a rate sees its first event. A file that is no
+page of this version is left out and counted. Rendering costs milliseconds: the control process does it, never a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from metrics.declare import FAMILIES, Family, Gauge, Histogram
+from metrics.layout import width_of
+from metrics.page import Page, PageError
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+#: Told by the renderer itself, so no page has a place for it.
+PAGES_NAME: Final = "gw_metric_pages"
+_PAGES_HELP: Final = "Pages of processes: written by a live one, left by a dead one, or of another version and left out."
+
+Series = dict[tuple[str, ...], list[float]]
+
+
+class Totals:
+    """What all pages in a directory add up to, at one moment."""
+
+    def __init__(self, pages_dir: Path) -> None:
+        """Read the pages. A missing directory is one without pages. Raises OSError."""
+        self.pages = {"live": 0, "left": 0, "other_version": 0}
+        self.series: dict[str, Series] = {
+            family.name: {labels: [0.0] * width_of(family) for labels in family.series()} for family in FAMILIES
+        }
+        for path in sorted(pages_dir.glob("*.page")):
+            self._add(path)
+
+    def _add(self, path: Path) -> None:
+        try:
+            page = Page.open(path)
+        except FileNotFoundError:
+            return
+        except PageError:
+            self.pages["other_version"] += 1
+            return
+        try:
+            live = page.has_writer
+            self.pages["live" if live else "left"] += 1
+            for family in FAMILIES:
+                if isinstance(family, Gauge) and not live:
+                    continue
+                for labels, total in self.series[family.name].items():
+                    for i, value in enumerate(page.values(family, labels)):
+                        total[i] += value
+        finally:
+            page.close()
+
+    def value(self, family: Family, **labels: str) -> float:
+        """A counter's or gauge's sum over the series that have these labels; a histogram's count."""
+        chosen = [
+            values
+            for key, values in self.series[family.name].items()
+            if all(dict(zip(family.labels, key, strict=True))[label] == value for label, value in labels.items())
+        ]
+        return sum(sum(values[:-1]) if isinstance(family, Histogram) else values[0] for values in chosen)
+
+    def buckets(self, family: Histogram, *labels: str) -> list[float]:
+        """One histogram series' observations by bucket, not cumulative."""
+        return self.series[family.name][labels][:-1]
+
+
+class _Adapter(Collector):
+    """Totals as prometheus_client's families."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        for family in FAMILIES:
+            yield _convert(family, self._totals.series[family.name])
+        pages = GaugeMetricFamily(PAGES_NAME, _PAGES_HELP, labels=["state"])
+        for state, count in self._totals.pages.items():
+            pages.add_metric([state], count)
+        yield pages
+
+
+def _convert(family: Family, series: Series) -> Metric:
+    names = list(family.labels)
+    if isinstance(family, Histogram):
+        edges = [*map(floatToGoString, family.bounds), "+Inf"]
+        histogram = HistogramMetricFamily(family.name, family.help, labels=names)
+        for labels, values in series.items():
+            histogram.add_metric(list(labels), list(zip(edges, accumulate(values[:-1]), strict=True)), values[-1])
+        return histogram
+    simple = (GaugeMetricFamily if isinstance(family, Gauge) else CounterMetricFamily)(family.name, family.help, labels=names)
+    for labels, values in series.items():
+        simple.add_metric(list(labels), values[0])
+    return simple
+
+
+def render(pages_dir: Path) -> bytes:
+    """The exposition of all `*.page` files in `pages_dir`, as CONTENT_TYPE says. Raises OSError."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Adapter(Totals(pages_dir)))
+    return generate_latest(registry)

@@ -1,0 +1,113 @@
+"""A small real HTTP server that answers as Twilio's REST API does, one scripted answer after the other."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs
+
+import gevent
+import gevent.pywsgi
+
+from gw.config import Config, Recording, Secrets, Server, Twilio
+
+ACCOUNT = "AC" + "0" * 32
+CALL = "CA" + "1" * 32
+RECORDING = "RE" + "2" * 32
+HTML = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: a status, a body (JSON unless bytes), and how long the server sits on it before answering."""
+
+    status: int
+    body: Any
+    hold_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    form: dict[str, list[str]]
+    authorization: str
+
+
+def recording(sid: str = RECORDING, status: str = "in-progress", **fields: Any) -> dict[str, Any]:
+    return {
+        "account_sid": ACCOUNT,
+        "api_version": "2010-04-01",
+        "call_sid": CALL,
+        "channels": 2,
+        "duration": None,
+        "sid": sid,
+        "source": "StartCallRecordingAPI",
+        "status": status,
+        "error_code": None,
+        "track": "both",
+        "uri": f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{CALL}/Recordings/{sid}.json",
+        **fields,
+    }
+
+
+def created(**fields: Any) -> Answer:
+    return Answer(201, recording(**fields))
+
+
+def listing(*recordings: dict[str, Any]) -> Answer:
+    return Answer(200, {"recordings": list(recordings), "next_page_uri": None, "page": 0, "page_size": 50})
+
+
+def refusal(status: int, code: int, message: str = "no") -> Answer:
+    return Answer(status, {"code": code, "message": message, "more_info": "", "status": status})
+
+
+@dataclass
+class ScriptedRest:
+    """Answers POST and GET from two scripts; a script that ran out answers 500 and so shows in the test."""
+
+    posts: deque[Answer] = field(default_factory=deque)
+    gets: deque[Answer] = field(default_factory=deque)
+    seen: list[Seen] = field(default_factory=list)
+    on_request: Callable[[Seen], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._server = gevent.pywsgi.WSGIServer(("127.0.0.1", 0), self._answer, log=None, error_log=None)
+        self._server.start()
+        self.base = f"http://127.0.0.1:{self._server.server_port}"
+
+    def stop(self) -> None:
+        self._server.stop(timeout=0)
+
+    def count(self, method: str) -> int:
+        return sum(1 for request in self.seen if request.method == method)
+
+    def config(self, *, timeout_s: float = 2.0, retry_s: float = 2.0, signed: bool = True, base: str = "") -> Config:
+        return Config(
+            server=Server(public_url="https://voice.example.com"),
+            twilio=Twilio(account_sid=ACCOUNT, api_base=base or self.base, timeout_s=timeout_s),
+            recording=Recording(retry_s=retry_s),
+            secrets=Secrets(twilio_auth_token="secret" if signed else ""),
+        )
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        form = parse_qs(environ["wsgi.input"].read().decode(), keep_blank_values=True)
+        method = environ["REQUEST_METHOD"]
+        request = Seen(method, environ["PATH_INFO"], form, environ.get("HTTP_AUTHORIZATION", ""))
+        self.seen.append(request)
+        if self.on_request is not None:
+            self.on_request(request)
+        script = self.posts if method == "POST" else self.gets
+        answer = script.popleft() if script else Answer(500, b"the script ran out")
+        if answer.hold_s:
+            gevent.sleep(answer.hold_s)
+        raw = isinstance(answer.body, bytes)
+        body = answer.body if raw else json.dumps(answer.body).encode()
+        start_response(f"{answer.status} x", [("Content-Type", "text/html" if raw else "application/json")])
+        return [body]

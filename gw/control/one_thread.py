@@ -1,0 +1,46 @@
+"""Runs blocking work in one native thread while the hub goes on.
+
+SQLite knows no cooperative waiting: a commit that syncs the disk would hold the control hub for its whole time. All work on one
+database file goes to one thread, one piece at a time, in the order it was asked for; the asking greenlet waits, everybody else
+runs. The work itself must use nothing of gevent's: no events, no sleeps, no logging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
+
+from gevent import Timeout
+from gevent.threadpool import ThreadPool
+
+T = TypeVar("T")
+
+#: How long `close` waits for work under way: a commit on a slow disk fits many times over.
+_CLOSE_S: Final = 10.0
+
+
+class OneThread:
+    """One thread, started with the first piece of work. Belongs to the greenlets of the thread that made it."""
+
+    __slots__ = ("_closed", "_limit_s", "_pool", "_too_slow")
+
+    def __init__(self, limit_s: float, too_slow: Callable[[str], Exception]) -> None:
+        """`limit_s` bounds every `run`, waiting in line included; `too_slow` makes the error raised then."""
+        self._pool = ThreadPool(1)
+        self._limit_s = limit_s
+        self._too_slow = too_slow
+        self._closed = False
+
+    def run(self, work: Callable[[], T]) -> T:
+        """What `work()` returns or raises. After the limit the caller is let go with an error; the work itself runs on."""
+        if self._closed:
+            raise self._too_slow("it is closed")
+        with Timeout(self._limit_s, self._too_slow(f"no answer from the disk within {self._limit_s:g} s")):
+            return cast(T, self._pool.spawn(work).get())
+
+    def close(self) -> None:
+        """End the thread after the work under way. Harmless when called twice."""
+        if not self._closed:
+            self._closed = True
+            with Timeout.start_new(_CLOSE_S, self._too_slow(f"its work did not end within {_CLOSE_S:g} s")):
+                self._pool.kill()

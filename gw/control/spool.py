@@ -1,0 +1,199 @@
+"""Keeps every event of the media workers on disk until the store has it.
+
+One SQLite file in WAL mode, synced at every commit: when `append` returns, the events survive a crash of the process and of the
+machine, and the worker may forget them. Three tables: `entries` is the queue, `instances` remembers the highest number ever
+accepted of each worker process (a worker that did not hear its acknowledgement sends again), `poison` holds what the store
+refuses for good. Events are opaque bytes here. Never drops an entry, never talks to the store.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from gw.control.one_thread import OneThread
+from gw.errors import GatewayError
+
+T = TypeVar("T")
+
+#: Bound on one operation, the wait for the disk included.
+_OPERATION_S: Final = 30.0
+#: How long SQLite waits for another process that has the file.
+_BUSY_S: Final = 5.0
+#: A worker process that was not heard of for this long will not send an old number again.
+_INSTANCE_DAYS: Final = 7
+_WHY_CHARS: Final = 1000
+_DAY_S: Final = 86_400
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, instance TEXT NOT NULL, n INTEGER NOT NULL, worker INTEGER NOT NULL, body BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS instances (
+    instance TEXT PRIMARY KEY, last INTEGER NOT NULL, heard_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS poison (
+    id INTEGER PRIMARY KEY, instance TEXT NOT NULL, n INTEGER NOT NULL, worker INTEGER NOT NULL, body BLOB NOT NULL,
+    why TEXT NOT NULL, at REAL NOT NULL
+);
+"""
+
+
+class SpoolError(GatewayError):
+    """The spool's disk or file failed: nothing was accepted, the worker keeps its events."""
+
+    code = "spool_failed"
+
+
+class Entry(NamedTuple):
+    """One event as it waits. `worker` is the slot it came from, -1 where it was not told."""
+
+    id: int
+    instance: str
+    n: int
+    body: bytes
+    worker: int = -1
+
+
+class Spool:
+    """The queue between the bus and the store."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or creates the file, readable by its owner alone. Raises SpoolError."""
+        self._path = path
+        self._thread = OneThread(_OPERATION_S, SpoolError)
+        self._backlog = 0
+        self._db: sqlite3.Connection = self._run(self._open)
+
+    def append(self, instance: str, items: Sequence[tuple[int, bytes]], *, worker: int = -1) -> None:
+        """Accept numbered events of one worker process, in one commit.
+
+        Shape: numbers above `last(instance)` are new; the others were accepted before and are passed over.
+        Raises: SpoolError: not known to be accepted, to be sent again.
+        """
+        self._run(lambda: self._append(instance, items, worker))
+
+    def last(self, instance: str) -> int:
+        """The highest number ever accepted of this worker process, drained ones included; 0 if none."""
+        return self._run(lambda: self._last(instance))
+
+    def batch(self, limit: int) -> list[Entry]:
+        """The oldest entries, at most `limit`. They stay until `done` or `set_aside`."""
+
+        def work() -> list[Entry]:
+            rows = self._db.execute("SELECT id, instance, n, body, worker FROM entries ORDER BY id LIMIT ?", (limit,))
+            return [Entry(*row) for row in rows]
+
+        return self._run(work)
+
+    def done(self, ids: Sequence[int]) -> None:
+        """Forget entries that the store has."""
+
+        def work() -> None:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                removed = self._db.executemany("DELETE FROM entries WHERE id = ?", [(entry_id,) for entry_id in ids])
+            self._backlog -= removed.rowcount
+
+        if ids:
+            self._run(work)
+
+    def set_aside(self, entry_id: int, why: str) -> None:
+        """Take an entry the store refuses for good out of the queue, and keep it with the reason."""
+
+        def work() -> None:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute(
+                    "INSERT OR REPLACE INTO poison (id, instance, n, worker, body, why, at)"
+                    " SELECT id, instance, n, worker, body, ?, ? FROM entries WHERE id = ?",
+                    (why[:_WHY_CHARS], time.time(), entry_id),
+                )
+                removed = self._db.execute("DELETE FROM entries WHERE id = ?", (entry_id,))
+            self._backlog -= removed.rowcount
+
+        self._run(work)
+
+    def backlog(self) -> int:
+        """Entries waiting for the store, poison not counted. Costs nothing: no disk is asked."""
+        return self._backlog
+
+    def poison(self) -> list[dict[str, object]]:
+        """What was set aside, oldest first: id, instance, n, worker, body, why, at."""
+
+        def work() -> list[dict[str, object]]:
+            cursor = self._db.execute("SELECT id, instance, n, worker, body, why, at FROM poison ORDER BY id")
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+        return self._run(work)
+
+    def bring_back(self) -> int:
+        """Queue everything that was set aside once more, say after an upgrade. Returns how many entries that were."""
+
+        def work() -> int:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                moved = self._db.execute(
+                    "INSERT INTO entries (instance, n, worker, body) SELECT instance, n, worker, body FROM poison ORDER BY id"
+                ).rowcount
+                self._db.execute("DELETE FROM poison")
+            self._backlog += moved
+            return moved
+
+        return self._run(work)
+
+    def close(self) -> None:
+        """Close the file. What is in it stays; later calls raise SpoolError."""
+        try:
+            self._run(self._db.close)
+        finally:
+            self._thread.close()
+
+    # -- in the spool's thread -----------------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its side files the same mode
+        db = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_SCHEMA)
+        db.execute(
+            "DELETE FROM instances WHERE heard_at < ? AND instance NOT IN (SELECT instance FROM entries)",
+            (time.time() - _INSTANCE_DAYS * _DAY_S,),
+        )
+        (self._backlog,) = db.execute("SELECT count(*) FROM entries").fetchone()
+        return db
+
+    def _last(self, instance: str) -> int:
+        row = self._db.execute("SELECT last FROM instances WHERE instance = ?", (instance,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _append(self, instance: str, items: Sequence[tuple[int, bytes]], worker: int) -> None:
+        fresh: list[tuple[str, int, int, bytes]] = []
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            last = self._last(instance)
+            for n, body in sorted(items, key=lambda item: item[0]):
+                if n > last:
+                    fresh.append((instance, n, worker, body))
+                    last = n
+            if fresh:
+                self._db.executemany("INSERT INTO entries (instance, n, worker, body) VALUES (?, ?, ?, ?)", fresh)
+                self._db.execute(
+                    "INSERT INTO instances (instance, last, heard_at) VALUES (?, ?, ?)"
+                    " ON CONFLICT (instance) DO UPDATE SET last = excluded.last, heard_at = excluded.heard_at",
+                    (instance, last, time.time()),
+                )
+        self._backlog += len(fresh)
+
+    def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return self._thread.run(work)
+        except (sqlite3.Error, OSError) as error:
+            raise SpoolError(f"the spool {self._path} failed: {error}") from error

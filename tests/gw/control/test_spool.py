@@ -1,0 +1,179 @@
+"""The spool: what append returned survives, nothing comes twice, poison is kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+from gw.control.spool import Entry, Spool, SpoolError
+from tests.timing import scaled
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "var" / "spool.db"
+
+
+@pytest.fixture
+def spool(path: Path) -> Iterator[Spool]:
+    opened = Spool(path)
+    yield opened
+    opened.close()
+
+
+def numbers(entries: list[Entry]) -> list[int]:
+    return [entry.n for entry in entries]
+
+
+def test_oldest_first_and_no_more_than_asked(spool: Spool) -> None:
+    spool.append("a", [(1, b"one"), (2, b"two")], worker=3)
+    spool.append("b", [(1, b"other")])
+    assert [(e.instance, e.n, e.body, e.worker) for e in spool.batch(10)] == [
+        ("a", 1, b"one", 3),
+        ("a", 2, b"two", 3),
+        ("b", 1, b"other", -1),
+    ]
+    assert numbers(spool.batch(1)) == [1]
+    assert spool.backlog() == 3
+
+
+def test_sent_again_is_accepted_once(spool: Spool) -> None:
+    spool.append("a", [(1, b"1"), (2, b"2")])
+    spool.append("a", [(1, b"1"), (2, b"2"), (3, b"3"), (3, b"3")])
+    assert numbers(spool.batch(10)) == [1, 2, 3]
+    assert spool.backlog() == 3
+
+
+def test_sent_again_after_draining_is_not_accepted(spool: Spool) -> None:
+    spool.append("a", [(1, b"1"), (2, b"2")])
+    spool.done([entry.id for entry in spool.batch(10)])
+    assert spool.last("a") == 2
+    spool.append("a", [(2, b"2")])
+    assert (spool.batch(10), spool.backlog()) == ([], 0)
+
+
+def test_last_of_a_stranger_is_zero(spool: Spool) -> None:
+    assert spool.last("nobody") == 0
+
+
+def test_done_counts_what_was_there(spool: Spool) -> None:
+    spool.append("a", [(1, b"1")])
+    spool.done([1, 1, 99])
+    spool.done([])
+    assert spool.backlog() == 0
+
+
+def test_everything_is_there_after_reopening(path: Path) -> None:
+    first = Spool(path)
+    first.append("a", [(1, b"1"), (2, b"2")])
+    first.close()
+    second = Spool(path)
+    assert (numbers(second.batch(10)), second.backlog(), second.last("a")) == ([1, 2], 2, 2)
+    second.close()
+
+
+def test_poison_is_kept_with_its_reason_and_comes_back_on_demand(spool: Spool) -> None:
+    spool.append("a", [(1, b"bad"), (2, b"good")], worker=1)
+    spool.set_aside(spool.batch(1)[0].id, "not an event")
+    assert numbers(spool.batch(10)) == [2]
+    assert spool.backlog() == 1
+    (kept,) = spool.poison()
+    assert (kept["instance"], kept["n"], kept["worker"], kept["body"], kept["why"]) == ("a", 1, 1, b"bad", "not an event")
+    assert spool.bring_back() == 1
+    assert (numbers(spool.batch(10)), spool.poison(), spool.backlog()) == ([2, 1], [], 2)
+
+
+def test_file_is_the_owners_alone(spool: Spool, path: Path) -> None:
+    spool.append("a", [(1, b"1")])
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_commits_are_synced(spool: Spool) -> None:
+    assert spool._run(lambda: spool._db.execute("PRAGMA synchronous").fetchone()) == (2,)
+    assert spool._run(lambda: spool._db.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
+
+
+def test_worker_processes_long_gone_are_forgotten(path: Path) -> None:
+    first = Spool(path)
+    first.append("old", [(1, b"1")])
+    first.done([entry.id for entry in first.batch(1)])
+    first.append("old but waiting", [(1, b"1")])
+    first._run(lambda: first._db.execute("UPDATE instances SET heard_at = 1"))
+    first.append("new", [(1, b"1")])
+    first.close()
+    second = Spool(path)
+    assert [second.last(name) for name in ("old", "old but waiting", "new")] == [0, 1, 1]
+    second.close()
+
+
+def test_a_file_that_is_no_database_is_said_so(tmp_path: Path) -> None:
+    file = tmp_path / "spool.db"
+    file.write_bytes(b"no database at all " * 100)
+    with pytest.raises(SpoolError, match=r"spool\.db failed"):
+        Spool(file)
+
+
+def test_closed_is_closed(path: Path) -> None:
+    spool = Spool(path)
+    spool.close()
+    with pytest.raises(SpoolError):
+        spool.append("a", [(1, b"1")])
+
+
+def test_failed_append_accepts_nothing(spool: Spool) -> None:
+    spool.append("a", [(1, b"1")])
+    with pytest.raises(SpoolError):
+        spool.append("a", [(2, b"2"), (3, None)])  # type: ignore[list-item]
+    assert (spool.last("a"), numbers(spool.batch(10)), spool.backlog()) == (1, [1], 1)
+    spool.append("a", [(2, b"2")])
+    assert spool.backlog() == 2
+
+
+def test_many_greenlets_share_it(spool: Spool) -> None:
+    jobs = [gevent.spawn(spool.append, f"i{k}", [(n, b"x") for n in range(1, 6)]) for k in range(20)]
+    gevent.joinall(jobs, timeout=scaled(20), raise_error=True)
+    assert spool.backlog() == len(spool.batch(1000)) == 100
+
+
+WRITER = """
+from gevent import monkey; monkey.patch_all()
+import sys
+from pathlib import Path
+from gw.control.spool import Spool
+spool = Spool(Path(sys.argv[1]))
+n = 0
+while True:
+    spool.append("w", [(n + 1, b"x" * 500), (n + 2, b"y" * 500)])
+    n += 2
+    print(n, flush=True)
+"""
+
+
+def test_survives_the_kill_of_its_writer(path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        told = 0
+        with gevent.Timeout(scaled(30)):
+            while told < 40:
+                told = int(writer.stdout.readline())
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait(scaled(10))
+        rest = writer.stdout.read().split("\n")
+        told = max([told, *(int(line) for line in rest[:-1])])
+    spool = Spool(path)
+    kept = numbers(spool.batch(100_000))
+    assert kept == list(range(1, len(kept) + 1))
+    assert len(kept) >= told
+    assert spool.last("w") == len(kept)
+    spool.close()

@@ -1,0 +1,191 @@
+"""A private MariaDB for the tests: installed if it is missing, started in a temporary folder, removed at the end.
+
+Debian's `mariadb-server-core` is the server and nothing around it; its system tables are made here by the server's own bootstrap
+mode. It listens on a free loopback port and dies with the process that started it. Commits reach the kernel before they are
+answered, so a killed server loses nothing; nothing is synced to the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from tests.timing import scaled
+
+USER = "submilli"
+#: With signs that mean something in a URL, so that nobody glues strings together unnoticed.
+PASSWORD = "s3cret/@:%"
+_SHARE = Path("/usr/share/mysql")
+_START_S = 30.0
+_STOP_S = 10.0
+_INSTALL_S = 600.0
+_PR_SET_PDEATHSIG = 1
+_BOOTSTRAP_FILES = (
+    "mysql_system_tables.sql",
+    "mysql_performance_tables.sql",
+    "mysql_system_tables_data.sql",
+    "maria_add_gis_sp_bootstrap.sql",
+)
+_COMMON = (
+    "--no-defaults",
+    f"--lc-messages-dir={_SHARE}",
+    "--innodb-doublewrite=0",
+    "--innodb-log-file-size=8M",
+    "--innodb-buffer-pool-size=32M",
+    "--innodb-use-native-aio=0",
+    "--performance-schema=OFF",
+    "--log-warnings=0",
+)
+_SERVE = ("--bind-address=127.0.0.1", "--skip-log-bin", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2")
+
+
+def find_server() -> str:
+    """Where mariadbd is; installs Debian's package if need be. Fails the test, with what to do, when it cannot be had."""
+    problem = ""
+    if _which() is None:
+        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        for arguments in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", "mariadb-server-core"]):
+            problem = _run([*sudo, "apt-get", *arguments])
+    path = _which()
+    if path is None:
+        pytest.fail(f"these tests need MariaDB: run `apt-get install mariadb-server-core` as root. {problem}", pytrace=False)
+    return path
+
+
+def _which() -> str | None:
+    return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def _run(command: list[str]) -> str:
+    """Runs an installation; returns what went wrong, or nothing."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stderr or done.stdout)[-500:]
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class MariaDB:
+    """One server with any number of databases. `start` and `stop` may alternate; the data stays until `remove`."""
+
+    def __init__(self) -> None:
+        self._server = find_server()
+        self._folder = Path(tempfile.mkdtemp(prefix="submilli-mariadb-"))
+        self._data = self._folder / "data"
+        self._data.mkdir()
+        self._log = self._folder / "log"
+        self._socket = self._folder / "s"
+        self._user = ("--user=root",) if os.geteuid() == 0 else ()  # as root it runs only when told to
+        self._process: subprocess.Popen[bytes] | None = None
+        self._names = itertools.count(1)
+        self.port = _free_port()
+        self._bootstrap()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        if self._process is not None:
+            return
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._server,
+                    *_COMMON,
+                    *_SERVE,
+                    *self._user,
+                    f"--datadir={self._data}",
+                    f"--socket={self._socket}",
+                    f"--port={self.port}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        deadline_s = time.monotonic() + scaled(_START_S)
+        while True:
+            try:
+                self._root().close()
+                return
+            except pymysql.err.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline_s:
+                    pytest.fail(f"MariaDB did not start: {self._log.read_text(errors='replace')[-2000:]}", pytrace=False)
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End the server as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(scaled(_STOP_S))
+            self._process = None
+
+    def freeze(self) -> None:
+        """The server stops answering, its connections stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def fresh(self) -> str:
+        """A new, empty database; returns its URL, without the password."""
+        name = f"test_{next(self._names)}"
+        self.execute(f"CREATE DATABASE {name} CHARACTER SET latin1")  # on purpose not what the store wants
+        self.execute(f"GRANT ALL ON {name}.* TO {USER}@'127.0.0.1'")
+        return f"mysql+pymysql://{USER}@127.0.0.1:{self.port}/{name}"
+
+    def execute(self, statement: str) -> tuple[tuple[object, ...], ...]:
+        """Run one statement as root."""
+        with contextlib.closing(self._root()) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return tuple(cursor.fetchall())
+
+    def remove(self) -> None:
+        """Stop the server and remove everything it wrote."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _root(self) -> pymysql.connections.Connection[pymysql.cursors.Cursor]:
+        return pymysql.connect(unix_socket=str(self._socket), user="root", connect_timeout=5, read_timeout=scaled(_START_S))
+
+    def _bootstrap(self) -> None:
+        # One statement per line is how bootstrap mode reads.
+        sql = "CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
+        sql += "".join((_SHARE / name).read_text() for name in _BOOTSTRAP_FILES)
+        quoted = PASSWORD.replace("'", "''")
+        sql += f"\nFLUSH PRIVILEGES;\nCREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{quoted}';\n"
+        done = subprocess.run(
+            [self._server, *_COMMON, *self._user, "--bootstrap", f"--datadir={self._data}", "--max-allowed-packet=8M"],
+            input=sql.encode(),
+            capture_output=True,
+            timeout=scaled(_START_S),
+            check=False,
+        )
+        if done.returncode != 0:
+            pytest.fail(f"MariaDB could not be set up: {done.stderr.decode(errors='replace')[-2000:]}", pytrace=False)

@@ -1,0 +1,324 @@
+"""Twilio Media Streams: messages from Twilio as events, events to Twilio as ready-made websocket messages.
+
+`parse` decodes a message once, typed by its event name; key order is free. Whatever is pasted into our own messages or the
+AI's later (stream SID, audio payload) is checked here and nowhere else. An event name we do not know is an event, not an
+error. Builders write exactly the fields Twilio allows: one more and it drops the message (error 31951).
+
+A message to Twilio is one unmasked text message of RFC 6455 §5.2, a server's:
+
+    0      1      2        4
+    | 0x81 | 0x7E | length | {"event":"media","streamSid":"MZ..","media":{"payload":" | base64 | "}} |
+      FIN,   16-bit  big-      the same in every media message of a stream                216      4
+      text   length  endian                                                               bytes
+
+Every frame of a stream has the same length, so all but the base64 is built once per stream.
+
+Never masks, never reads websocket messages, never sends. Source: Twilio docs, "Media Streams - WebSocket Messages".
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+import struct
+from typing import Final, TypeAlias
+
+import msgspec
+
+from gw.errors import ProtocolError
+from gw.protocol import audio, wire
+
+#: Twilio's SIDs have 34 characters; anything of this shape is safe inside our JSON, twins included.
+_SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+#: Sequence numbers, chunks and timestamps count up for hours, not for ever.
+_MAX_DIGITS: Final = 18
+_DTMF_DIGITS: Final = frozenset("0123456789*#ABCD")
+_FORMAT: Final = ("audio/x-mulaw", audio.RATE_HZ, 1)
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """The socket stands; the stream has not started."""
+
+
+class Start(msgspec.Struct, frozen=True):
+    """The stream started. `parameters` are those of our own TwiML, always strings."""
+
+    stream_sid: str
+    account_sid: str
+    call_sid: str
+    tracks: tuple[str, ...]
+    encoding: str
+    sample_rate_hz: int
+    channels: int
+    parameters: dict[str, str]
+
+
+class Media(msgspec.Struct, frozen=True):
+    """A frame of the caller's audio; `payload` is base64, checked, as it came."""
+
+    stream_sid: str
+    payload: str
+    timestamp_ms: int
+    chunk: int
+    sequence: int
+    track: str = "inbound"
+
+
+class Dtmf(msgspec.Struct, frozen=True):
+    """A key the caller pressed."""
+
+    stream_sid: str
+    digit: str
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The echo of our mark: all before it was played, or dropped by a clear."""
+
+    stream_sid: str
+    name: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """The stream ended: the caller hung up, or the call moved on."""
+
+    stream_sid: str
+    call_sid: str
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """An event name of a later version. Shortened, to be counted and let go."""
+
+    event: str
+
+
+TwilioEvent: TypeAlias = Connected | Start | Media | Dtmf | Mark | Stop | Unknown
+
+
+# -- the wire's own shapes --------------------------------------------------------------------------------------------
+
+
+class _Message(msgspec.Struct, tag_field="event", rename="camel"):
+    """A message; `event` tells which."""
+
+
+class _ConnectedMessage(_Message, tag="connected"):
+    pass
+
+
+class _MediaFormat(msgspec.Struct, rename="camel"):
+    encoding: str
+    sample_rate: int
+    channels: int
+
+
+class _StartBody(msgspec.Struct, rename="camel"):
+    stream_sid: str
+    account_sid: str
+    call_sid: str
+    media_format: _MediaFormat
+    tracks: tuple[str, ...] = ()
+    custom_parameters: dict[str, str] = {}
+
+
+class _StartMessage(_Message, tag="start"):
+    stream_sid: str
+    start: _StartBody
+
+
+class _MediaBody(msgspec.Struct):
+    payload: str
+    timestamp: str
+    chunk: str
+    track: str = "inbound"
+
+
+class _MediaMessage(_Message, tag="media"):
+    stream_sid: str
+    sequence_number: str
+    media: _MediaBody
+
+
+class _DtmfBody(msgspec.Struct):
+    digit: str
+
+
+class _DtmfMessage(_Message, tag="dtmf"):
+    stream_sid: str
+    dtmf: _DtmfBody
+
+
+class _MarkBody(msgspec.Struct):
+    name: str
+
+
+class _MarkMessage(_Message, tag="mark"):
+    stream_sid: str
+    mark: _MarkBody
+
+
+class _StopBody(msgspec.Struct, rename="camel"):
+    call_sid: str
+
+
+class _StopMessage(_Message, tag="stop"):
+    stream_sid: str
+    stop: _StopBody
+
+
+class _Head(msgspec.Struct):
+    """A message of which only the name is read, when the whole could not be."""
+
+    event: str
+
+
+# Tagged union against one flat Struct with optional fields: 0.36 us against 0.40 us for a media message, and typed.
+_messages: Final = msgspec.json.Decoder(
+    _MediaMessage | _MarkMessage | _DtmfMessage | _StartMessage | _StopMessage | _ConnectedMessage,
+)
+_head: Final = msgspec.json.Decoder(_Head)
+_KNOWN: Final = frozenset({"connected", "start", "media", "dtmf", "mark", "stop"})
+
+
+def parse(data: str | bytes) -> TwilioEvent:
+    """One text message from Twilio.
+
+    Raises: ProtocolError(bad_utf8, bad_json, bad_type, missing_field, bad_base64, wrong_format), never another error.
+    Source: Twilio Media Streams, "WebSocket messages from Twilio".
+    """
+    text = wire.text_of(data)
+    try:
+        message = wire.decode(_messages, text)
+    except msgspec.ValidationError as error:
+        return _unknown(text, error)
+    match message:
+        case _MediaMessage(stream_sid=stream_sid, sequence_number=sequence, media=body):
+            if not audio.is_base64(body.payload):
+                raise ProtocolError("bad_base64", "a media payload that is not base64")
+            return Media(
+                _sid(stream_sid, "streamSid"),
+                body.payload,
+                _number(body.timestamp, "media.timestamp"),
+                _number(body.chunk, "media.chunk"),
+                _number(sequence, "sequenceNumber"),
+                body.track,
+            )
+        case _MarkMessage(stream_sid=stream_sid, mark=mark):
+            return Mark(_sid(stream_sid, "streamSid"), mark.name)
+        case _DtmfMessage(stream_sid=stream_sid, dtmf=dtmf):
+            if dtmf.digit not in _DTMF_DIGITS:
+                raise ProtocolError("bad_type", "a dtmf digit that is none")
+            return Dtmf(_sid(stream_sid, "streamSid"), dtmf.digit)
+        case _StartMessage():
+            return _start(message)
+        case _StopMessage(stream_sid=stream_sid, stop=stop):
+            return Stop(_sid(stream_sid, "streamSid"), _sid(stop.call_sid, "stop.callSid"))
+        case _:
+            return Connected()
+
+
+def _start(message: _StartMessage) -> Start:
+    body, form = message.start, message.start.media_format
+    if _sid(message.stream_sid, "streamSid") != _sid(body.stream_sid, "start.streamSid"):
+        raise ProtocolError("wrong_stream", "a start that names two streams")
+    if (form.encoding, form.sample_rate, form.channels) != _FORMAT:
+        named = wire.short(f"{form.encoding}, {form.sample_rate} Hz, {form.channels} channels")
+        raise ProtocolError("wrong_format", f"a stream of {named}, not mu-law, 8 kHz, mono")
+    return Start(
+        body.stream_sid,
+        _sid(body.account_sid, "start.accountSid"),
+        _sid(body.call_sid, "start.callSid"),
+        body.tracks,
+        form.encoding,
+        form.sample_rate,
+        form.channels,
+        body.custom_parameters,
+    )
+
+
+def _unknown(text: str, error: msgspec.ValidationError) -> Unknown:
+    """What a message is that fits none of ours: an event we do not know, or one of ours gone wrong."""
+    try:
+        head = wire.decode(_head, text)
+    except msgspec.ValidationError as head_error:
+        wire.refuse(head_error)
+    if head.event in _KNOWN:
+        wire.refuse(error)
+    return Unknown(wire.short(head.event))
+
+
+def _sid(value: str, name: str) -> str:
+    if _SID.fullmatch(value) is None:
+        raise ProtocolError("bad_type", f"{name} is not a SID")
+    return value
+
+
+def _number(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise ProtocolError("bad_type", f"{name} is not a number in a string")
+    return int(text)
+
+
+# -- to Twilio --------------------------------------------------------------------------------------------------------
+
+MEDIA_SUFFIX: Final = b'"}}'
+
+# RFC 6455 §5.2: FIN and opcode 1; lengths over 125 follow in 16 bits, over 65535 in 64.
+_FIN_TEXT: Final = 0x81
+_SHORT_BYTES: Final = 125
+_LENGTH_16: Final = struct.Struct("!BBH")
+_LENGTH_64: Final = struct.Struct("!BBQ")
+
+
+def media_prefix(stream_sid: str) -> bytes:
+    """The JSON before a frame's base64. Raises ValueError for a stream SID `parse` would not have let through."""
+    return b'{"event":"media","streamSid":"%b","media":{"payload":"' % _own_sid(stream_sid)
+
+
+def build_mark(stream_sid: str, name: str) -> bytes:
+    """A mark's JSON: Twilio echoes it once all audio before it was played."""
+    return b'{"event":"mark","streamSid":"%b","mark":{"name":%b}}' % (_own_sid(stream_sid), msgspec.json.encode(name))
+
+
+def build_clear(stream_sid: str) -> bytes:
+    """A clear's JSON: Twilio drops what it has not played, and echoes its marks."""
+    return b'{"event":"clear","streamSid":"%b"}' % _own_sid(stream_sid)
+
+
+def text_message(payload: bytes) -> bytes:
+    """Any text as one unmasked server message, with the shortest length field that holds it."""
+    return _text_header(len(payload)) + payload
+
+
+class FrameBuilder:
+    """A stream's frames as ready-made websocket messages."""
+
+    __slots__ = ("_prefix",)
+
+    def __init__(self, stream_sid: str) -> None:
+        prefix = media_prefix(stream_sid)
+        base64_bytes = -(-audio.FRAME_BYTES // 3) * 4
+        self._prefix = _text_header(len(prefix) + base64_bytes + len(MEDIA_SUFFIX)) + prefix
+
+    def build(self, frame: bytes) -> bytes:
+        """One frame as TX sends it.
+
+        Shape: exactly one frame, 160 bytes.
+        Raises: ValueError on another length, because the header already says how long the message is.
+        """
+        if len(frame) != audio.FRAME_BYTES:
+            raise ValueError(f"a frame has {audio.FRAME_BYTES} bytes, not {len(frame)}")
+        return self._prefix + binascii.b2a_base64(frame, newline=False) + MEDIA_SUFFIX
+
+
+def _text_header(n_bytes: int) -> bytes:
+    if n_bytes <= _SHORT_BYTES:
+        return bytes((_FIN_TEXT, n_bytes))
+    if n_bytes < 1 << 16:
+        return _LENGTH_16.pack(_FIN_TEXT, 126, n_bytes)
+    return _LENGTH_64.pack(_FIN_TEXT, 127, n_bytes)
+
+
+def _own_sid(stream_sid: str) -> bytes:
+    if _SID.fullmatch(stream_sid) is None:
+        raise ValueError("not a stream SID")
+    return stream_sid.encode("ascii")

@@ -1,0 +1,60 @@
+"""What both legs' JSON has in common: text that must be UTF-8, JSON that must be an object, and whose fault it is when not.
+
+msgspec decodes a message once, typed; only where that fails the message is looked at again, to tell which kind of failure it
+was. Every failure of a peer's text is one `ProtocolError`, never another error, whatever the bytes. Never quotes more than a
+short piece of what arrived.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn, TypeVar
+
+import msgspec
+
+from gw.errors import ProtocolError
+
+#: How much of a peer's words goes into our sentences and labels.
+QUOTE_CHARS: Final = 120
+
+_T = TypeVar("_T")
+
+
+def short(text: str) -> str:
+    """A piece of a peer's text that is safe to keep."""
+    return text if len(text) <= QUOTE_CHARS else text[: QUOTE_CHARS - 3] + "..."
+
+
+def text_of(data: str | bytes) -> str:
+    """A text message as text. Raises ProtocolError(bad_utf8) (RFC 6455 §5.6)."""
+    if isinstance(data, str):
+        return data
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ProtocolError("bad_utf8", f"a text message that is not UTF-8, at byte {error.start}") from error
+
+
+def decode(decoder: msgspec.json.Decoder[_T], text: str) -> _T:
+    """One message, typed.
+
+    Raises: ProtocolError(bad_json, bad_utf8); msgspec.ValidationError where it is JSON of another shape, for `refuse`.
+    """
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        raise ProtocolError("bad_json", short(str(error))) from error
+    except RecursionError as error:  # msgspec bounds the nesting by Python's own limit
+        raise ProtocolError("bad_json", "JSON nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ProtocolError("bad_utf8", "a text message with half a surrogate pair") from error
+
+
+def refuse(error: msgspec.ValidationError) -> NoReturn:
+    """Raise what a decoding of the wrong shape means: ProtocolError(missing_field, bad_type, bad_json)."""
+    sentence = short(str(error))
+    if sentence.startswith("Object missing required field"):
+        raise ProtocolError("missing_field", sentence) from error
+    # Without a path the message itself is at fault: it is no object at all.
+    raise ProtocolError("bad_type" if " - at `" in str(error) else "bad_json", sentence) from error

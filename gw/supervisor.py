@@ -85,7 +85,7 @@ class Supervisor:
         except BaseException:
             os.close(self._lock_fd)
             raise
-        self._environ = _for_children(config, environ)
+        self.environ = _for_children(config, environ)
         count = config.server.workers
         self.worker_count = (os.cpu_count() or 1) if count == "auto" else count
         self._stop = Event()
@@ -139,6 +139,7 @@ class Supervisor:
             return
         for seat in seats:
             seat.keeper = gevent.spawn(self._keep, seat)
+            seat.keeper.link_exception(lambda died: self._fail(f"the supervisor itself failed: {died.exception!r}"))
         for seat in seats:
             gevent.wait([seat.ready, self._stop], count=1)
 
@@ -147,7 +148,7 @@ class Supervisor:
         backoff = Backoff()
         while not seat.stopping.is_set():
             try:
-                child = seat.child = Child(seat.name, seat.argv, self._environ, seat.pass_fds)
+                child = seat.child = Child(seat.name, seat.argv, self.environ, seat.pass_fds)
             except OSError as error:
                 log.error("%s cannot be started: %s", seat.name, error)
                 if not self._up:

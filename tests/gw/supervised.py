@@ -1,0 +1,67 @@
+"""A tiny gateway for the supervisor's tests: `supervised.py JOURNAL serve` supervises, `... control|worker` is a real child.
+
+Children write what happens to them into the journal, one line each: `<name> <pid> ready|term`. The journal's folder may hold
+orders: `refuse` (exit 1 before ready), `deaf` (ignore SIGTERM), `silent` (never say ready), each naming the child it is for.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from gw.config import Config, Ops, Server  # noqa: E402
+from gw.process import end_with_parent  # noqa: E402
+from gw.supervisor import Supervisor  # noqa: E402
+
+
+def config_in(folder: Path, listen: str = "127.0.0.1:0", workers: int = 1, drain_s: float = 5.0) -> Config:
+    return Config(server=Server(listen=listen, workers=workers, drain_s=drain_s), ops=Ops(var_dir=str(folder / "var")))
+
+
+def ordered(journal: Path, order: str, name: str) -> bool:
+    path = journal.parent / order
+    return path.exists() and path.read_text() == name
+
+
+def child(journal: Path, name: str, ready_fd: int) -> None:
+    end_with_parent(os.environ)
+
+    def note(what: str) -> None:
+        with journal.open("a") as file:
+            file.write(f"{name} {os.getpid()} {what}\n")
+
+    def on_term(*_: object) -> None:
+        note("term")
+        if not ordered(journal, "deaf", name):
+            sys.exit(0)
+
+    if ordered(journal, "refuse", name):
+        sys.exit(1)
+    signal.signal(signal.SIGTERM, on_term)
+    if not ordered(journal, "silent", name):
+        note("ready")
+        os.write(ready_fd, b"1")
+        os.close(ready_fd)
+    while True:
+        time.sleep(0.05)
+
+
+def serve(journal: Path) -> None:
+    supervisor = Supervisor(config_in(journal.parent), [sys.executable, __file__, str(journal)])
+    signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
+    supervisor.run()
+
+
+if __name__ == "__main__":
+    where, role, options = Path(sys.argv[1]), sys.argv[2], dict(zip(sys.argv[3::2], sys.argv[4::2], strict=False))
+    if role == "serve":
+        serve(where)
+    else:
+        child(where, role + options.get("--slot", ""), int(options["--ready-fd"]))

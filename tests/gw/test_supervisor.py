@@ -1,0 +1,239 @@
+"""gw.supervisor, with real child processes: start, restart, stop in order, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+from gw.config import Config, Ops, Server
+from gw.process import Backoff, Child, describe_exit
+from gw.supervisor import StartError, Supervisor
+from tests.gw import supervised
+from tests.gw.supervised import config_in
+
+SCRIPT = [sys.executable, supervised.__file__]
+
+
+class Running:
+    """A supervisor in a greenlet, and what its children wrote."""
+
+    def __init__(self, folder: Path, workers: int = 1, drain_s: float = 5.0) -> None:
+        self.journal = folder / "journal"
+        self.ready = gevent.event.Event()
+        self.supervisor = Supervisor(
+            config_in(folder, workers=workers, drain_s=drain_s),
+            [*SCRIPT, str(self.journal)],
+            on_ready=lambda _: self.ready.set(),
+        )
+        self.greenlet = gevent.spawn(self.supervisor.run)
+
+    def lines(self) -> list[tuple[str, int, str]]:
+        """(child, pid, what), oldest first."""
+        if not self.journal.exists():
+            return []
+        return [(name, int(pid), what) for name, pid, what in map(str.split, self.journal.read_text().splitlines())]
+
+    def stop(self) -> None:
+        self.supervisor.stop()
+        self.greenlet.get(timeout=15)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    running: list[Running] = []
+
+    def begin(**options: float) -> Running:
+        running.append(Running(tmp_path, **options))  # type: ignore[arg-type]
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.supervisor.stop()
+        one.supervisor.stop()
+        one.greenlet.join(timeout=15)
+
+
+def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        gevent.sleep(0.02)
+
+
+def exists(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_every_seat_is_filled_and_stopped_in_order(start: Callable[..., Running]) -> None:
+    running = start(workers=2)
+    assert running.ready.wait(10)
+    pids = running.supervisor.pids()
+    assert set(pids) == {"control", "worker 0", "worker 1"}
+    assert next(name for name, _, what in running.lines() if what == "ready") == "control"
+    running.stop()
+    terms = [name for name, _, what in running.lines() if what == "term"]
+    assert sorted(terms[:2]) == ["worker0", "worker1"], "workers are told first"
+    assert terms[2:] == ["control"], "each is told once"
+    assert not any(exists(pid) for pid in pids.values())
+
+
+def test_children_are_in_groups_of_their_own(start: Callable[..., Running]) -> None:
+    running = start()
+    assert running.ready.wait(10)
+    assert all(os.getpgid(pid) == pid for pid in running.supervisor.pids().values())
+
+
+@pytest.mark.parametrize("name", ["worker 0", "control"])
+def test_what_dies_is_started_again(start: Callable[..., Running], name: str) -> None:
+    running = start()
+    assert running.ready.wait(10)
+    first = running.supervisor.pids()
+    os.kill(first[name], signal.SIGKILL)
+    until(lambda: running.supervisor.pids().get(name) not in (None, first[name]))
+    second = running.supervisor.pids()
+    until(lambda: any(pid == second[name] and what == "ready" for _, pid, what in running.lines()))
+    assert all(second[other] == first[other] for other in first if other != name), "nothing else was touched"
+
+
+def test_a_child_that_refuses_ends_the_start(start: Callable[..., Running], tmp_path: Path) -> None:
+    (tmp_path / "refuse").write_text("worker0")
+    running = start()
+    with pytest.raises(StartError, match=r"worker 0 process did not start \(exit code 1\)"):
+        running.greenlet.get(timeout=15)
+    assert not running.ready.is_set()
+    assert not any(exists(pid) for _, pid, _ in running.lines())
+
+
+def test_stop_during_the_start(start: Callable[..., Running], tmp_path: Path) -> None:
+    (tmp_path / "silent").write_text("control")
+    running = start()
+    until(running.supervisor.pids)
+    pid = running.supervisor.pids()["control"]
+    running.stop()
+    assert not running.ready.is_set()
+    assert not exists(pid)
+
+
+def test_a_deaf_worker_is_killed_when_the_stop_is_asked_for_twice(start: Callable[..., Running], tmp_path: Path) -> None:
+    (tmp_path / "deaf").write_text("worker0")
+    running = start(drain_s=60.0)
+    assert running.ready.wait(10)
+    pid = running.supervisor.pids()["worker 0"]
+    running.supervisor.stop()
+    until(lambda: ("worker0", pid, "term") in running.lines())
+    running.stop()
+    assert not exists(pid)
+
+
+def test_killing_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    supervisor = subprocess.Popen([*SCRIPT, str(journal), "serve"])
+    try:
+        until(lambda: journal.exists() and journal.read_text().count("ready") == 2)
+        pids = [int(line.split()[1]) for line in journal.read_text().splitlines()]
+        assert all(exists(pid) for pid in pids)
+    finally:
+        supervisor.kill()
+        supervisor.wait(10)
+    until(lambda: not any(exists(pid) for pid in pids))
+
+
+def test_an_orphan_leaves_at_once(tmp_path: Path) -> None:
+    """The supervisor may be killed between starting a child and the child's first instruction."""
+    environ = {**os.environ, "SUBMILLI_SUPERVISOR_PID": "1"}
+    orphan = subprocess.run([*SCRIPT, str(tmp_path / "journal"), "control", "--ready-fd", "1"], env=environ, timeout=10)
+    assert orphan.returncode == 1
+    assert not (tmp_path / "journal").exists()
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(StartError, match=f"cannot listen on {listen}: Address already in use; stop what uses"):
+            Supervisor(config_in(tmp_path, listen=listen), ["never run"])
+        Supervisor(config_in(tmp_path), ["never run"])  # the lock was given back
+
+
+def test_one_var_dir_serves_one_gateway(tmp_path: Path) -> None:
+    first = Supervisor(config_in(tmp_path), ["never run"])
+    assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(StartError, match=rf"a gateway \(pid {os.getpid()}\) runs in"):
+        Supervisor(config_in(tmp_path), ["never run"])
+    assert first.address[1] > 0
+
+
+def test_a_var_dir_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "var").write_text("a file")
+    with pytest.raises(StartError, match=r"ops\.var_dir"):
+        Supervisor(config_in(tmp_path), ["never run"])
+
+
+def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"192\.0\.2\.1"):
+        Supervisor(config_in(tmp_path, listen="192.0.2.1:0"), ["never run"])
+    with pytest.raises(StartError, match="cannot be used"):
+        Supervisor(config_in(tmp_path, listen="no-such-host.invalid:1"), ["never run"])
+
+
+def test_the_token_key_is_shared_and_made_only_when_missing(tmp_path: Path) -> None:
+    made = Supervisor(config_in(tmp_path / "a"), ["x"], environ={"LISTEN_FDS": "0"}).environ
+    assert len(made["SUBMILLI_TOKEN_KEY"]) == 64
+    assert "LISTEN_FDS" not in made
+    kept = Config(ops=Ops(var_dir=str(tmp_path / "b")), server=Server(listen="127.0.0.1:0"))
+    kept = type(kept)(ops=kept.ops, server=kept.server, secrets=type(kept.secrets)(twilio_auth_token="t"))
+    assert "SUBMILLI_TOKEN_KEY" not in Supervisor(kept, ["x"], environ={}).environ
+
+
+def test_workers_auto_is_one_per_core(tmp_path: Path) -> None:
+    config = Config(ops=Ops(var_dir=str(tmp_path / "var")), server=Server(listen="127.0.0.1:0", workers="auto"))
+    assert Supervisor(config, ["x"]).worker_count == os.cpu_count()
+
+
+def test_a_socket_from_systemd_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        port = passed.getsockname()[1]
+        monkeypatch.setattr("gw.supervisor.SYSTEMD_FIRST_FD", os.dup(passed.fileno()))
+    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+    supervisor = Supervisor(config_in(tmp_path, listen="127.0.0.1:1"), ["x"], environ=environ)
+    assert supervisor.address[1] == port
+
+
+def test_backoff_doubles_to_its_bound_and_forgives() -> None:
+    backoff = Backoff(first_s=0.1, last_s=1.0, forgive_s=30.0)
+    assert [backoff.on_exit(1.0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert [backoff.on_exit(30.0), backoff.on_exit(0.0)] == [0.1, 0.2]
+
+
+def test_a_child_that_never_says_ready_is_told_apart() -> None:
+    child = Child("test", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+    try:
+        assert child.wait_ready(0.05) is False
+        assert child.wait(0.05) is None
+    finally:
+        child.send(signal.SIGKILL)
+    assert child.wait(10) == -signal.SIGKILL
+    child.send(signal.SIGTERM)  # nobody is there any more: nothing happens
+
+
+def test_a_program_that_is_not_there() -> None:
+    with pytest.raises(OSError):
+        Child("test", ["no-such-program"], os.environ)
+
+
+def test_exits_in_words() -> None:
+    assert describe_exit(3) == "exit code 3"
+    assert describe_exit(-9) == "SIGKILL"
+    assert describe_exit(-99) == "signal 99"

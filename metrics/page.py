@@ -6,17 +6,16 @@ system call. A page on an existing file goes on counting, so a restarted worker'
 at 0. The writer holds a lock on its file for as long as it lives, by which readers tell a dead process's gauges from live ones
 and a second writer is refused.
 
-One thread writes: `view[i] += n` is two steps. A reader may see a histogram's bucket before its sum; the count is the sum of
-the buckets, so it is never at odds with them. Never rendered here (`metrics.exposition`), never on a disk's file system
-(`metrics.pages_dir` says why). Measured by `tests/bench/bench_metrics.py`: 0.17 us an observation.
+One thread writes: `view[i] += n` is two steps. A reader may see a histogram's sum some observations before or after its
+buckets; the count is the sum of the buckets, so it is never at odds with them. Never rendered here (`metrics.exposition`),
+never on a disk's file system (`metrics.pages_dir` says why). Measured by `tests/bench/bench_metrics.py`: 0.17 us an observation.
 """
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
-import struct
+import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,11 +23,11 @@ from typing import Final
 
 from metrics.declare import Counter, Family, Gauge, Histogram
 from metrics.layout import HEADER, LAYOUT, Layout, width_of
+from metrics.locks import is_locked, try_lock
+from metrics.pages_dir import prepare
 
 #: Pages of one process name that may be written at once: a worker and those it replaces, still draining.
 MAX_CLAIMS: Final = 16
-#: `struct flock` of 64-bit Linux: type, whence, start, length, pid.
-_FLOCK: Final = struct.Struct("@hhqqi4x")
 #: Creating a page races with other creators; each lost race means another one made progress.
 _CREATE_TRIES: Final = 10
 
@@ -124,8 +123,10 @@ class Page:
     def create(cls, path: Path, *, layout: Layout = LAYOUT) -> Page:
         """The page at `path` for writing: what it counted is kept, its gauges are zeroed; another layout's file is replaced.
 
+        A directory that is not there is made, in memory if it can be.
         Raises: PageBusyError when another live process writes it; OSError.
         """
+        prepare(path.parent)
         for _ in range(_CREATE_TRIES):
             descriptor = _open_for_writing(path, layout)
             if descriptor is not None:
@@ -173,14 +174,14 @@ class Page:
         return HistogramCell(self.view, self._place(declaration, Histogram, labels), declaration.bounds)
 
     def values(self, family: Family, labels: tuple[str, ...]) -> list[float]:
-        """A copy of one series' values, as `metrics.layout` draws them."""
+        """A copy of one series' values, as `metrics.layout` draws them: one copy of memory, then taken apart."""
         place = self._layout.places[family.name][labels]
-        return list(self.view[place : place + width_of(family)])
+        return list(memoryview(self.view[place : place + width_of(family)].tobytes()).cast("d"))
 
     @property
     def has_writer(self) -> bool:
         """Whether a live process writes this page. The writer asking about its own page gets False."""
-        return _is_locked(self._descriptor)
+        return is_locked(self._descriptor)
 
     def close(self) -> None:
         """Release the file and the lock. Its cells raise ValueError from here on."""
@@ -202,7 +203,8 @@ def _open_for_writing(path: Path, layout: Layout) -> int | None:
     except FileNotFoundError:
         return _place_new(path, layout, replace=False)
     try:
-        _lock(descriptor, path)
+        if not try_lock(descriptor):
+            raise PageBusyError(f"{path} is written by another live process")
         if not _still_at(descriptor, path):
             return None
         if _is_page(descriptor, layout):
@@ -216,24 +218,23 @@ def _open_for_writing(path: Path, layout: Layout) -> int | None:
 
 def _place_new(path: Path, layout: Layout, *, replace: bool) -> int | None:
     """An empty page, complete and locked before anybody can see it. None when `path` is taken meanwhile."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
     try:
-        _lock(descriptor, temporary)
+        try_lock(descriptor)  # a new file is nobody else's
         os.pwrite(descriptor, layout.header + bytes(layout.page_bytes - len(layout.header)), 0)
         if replace:
             temporary.replace(path)
         else:
             os.link(temporary, path)
-            temporary.unlink()
+        kept, descriptor = descriptor, -1
+        return kept
     except FileExistsError:
-        temporary.unlink()
-        os.close(descriptor)
         return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    finally:
+        temporary.unlink(missing_ok=True)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _is_page(descriptor: int, layout: Layout) -> bool:
@@ -245,16 +246,3 @@ def _still_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Lock the open file, not the process: closing another descriptor of the same file does not drop it. Linux only."""
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    except BlockingIOError as error:
-        raise PageBusyError(f"{path} is written by another live process") from error
-
-
-def _is_locked(descriptor: int) -> bool:
-    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)

@@ -1,0 +1,80 @@
+"""metrics.declare: the families are well formed, and what they copy from the gateway is what the gateway says."""
+
+import itertools
+import re
+import typing
+
+import pytest
+
+import gw.bus
+from gw.call.state import Reason, State
+from metrics import declare
+from metrics.declare import BOUNDS, FAMILIES, WAIT_BOUNDS, Counter, Gauge, Histogram
+
+
+def test_one_millisecond_is_an_edge():
+    assert 0.001 in BOUNDS
+    assert BOUNDS[0] == 0.00001
+    assert BOUNDS[-1] == 1.0
+    assert len(BOUNDS) == 5 * 8 + 1
+    assert all(1.2 < after / before < 1.5 for before, after in itertools.pairwise(BOUNDS))
+
+
+def test_the_promise_of_the_recording_is_an_edge():
+    assert 0.25 in WAIT_BOUNDS
+
+
+def test_the_golden_rule_is_measured_to_the_same_edges():
+    assert declare.TX_SEND.bounds == declare.TX_LATENESS.bounds == declare.HUB_HOLD.bounds == BOUNDS
+
+
+def test_names_are_unique_and_every_declaration_is_registered():
+    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+    declared = [value for value in vars(declare).values() if isinstance(value, Counter | Gauge | Histogram)]
+    assert declared == list(FAMILIES)
+
+
+def test_every_family_says_what_it_is():
+    assert all(family.help.endswith(".") for family in FAMILIES)
+
+
+def test_calls_ended_knows_every_reason():
+    assert list(declare.CALLS_ENDED.labels["reason"]) == [str(reason) for reason in Reason]
+
+
+def test_calls_knows_every_state_of_a_living_call():
+    assert list(declare.CALLS.labels["state"]) == [str(state) for state in State if state is not State.ENDED]
+
+
+def test_bus_dropped_knows_every_event():
+    names = [re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in typing.get_args(gw.bus.Event)]
+    assert sorted(declare.BUS_DROPPED.labels["kind"]) == sorted(names)
+
+
+def test_series_come_in_the_order_of_the_labels():
+    family = Counter("gw_x_total", "X.", {"a": ("p", "q"), "b": ("r", "s")})
+    assert list(family.series()) == [("p", "r"), ("p", "s"), ("q", "r"), ("q", "s")]
+    assert list(Counter("gw_x_total", "X.").series()) == [()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (Counter, {"name": "gw_x_s"}),
+        (Counter, {"name": "x_total"}),
+        (Counter, {"name": "gw_Xx_total"}),
+        (Counter, {"name": "gw_x_total", "labels": {"a": ()}}),
+        (Counter, {"name": "gw_x_total", "labels": {"a": ("p", "p")}}),
+        (Counter, {"name": "gw_x_total", "labels": {"a": ("+1555",)}}),
+        (Gauge, {"name": "gw_x_total"}),
+        (Gauge, {"name": "gw_x_bucket"}),
+        (Histogram, {"name": "gw_x_s"}),
+        (Histogram, {"name": "gw_x_seconds", "bounds": ()}),
+        (Histogram, {"name": "gw_x_seconds", "bounds": (2.0, 1.0)}),
+        (Histogram, {"name": "gw_x_seconds", "bounds": (1.0, 1.0)}),
+        (Histogram, {"name": "gw_x_seconds", "labels": {"le": ("p",)}}),
+    ],
+)
+def test_what_is_no_family_is_refused(kind, arguments):
+    with pytest.raises(ValueError, match="x_"):
+        kind(help="X.", **arguments)

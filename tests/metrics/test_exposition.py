@@ -1,0 +1,115 @@
+"""metrics.exposition: what Prometheus reads is the sum of all pages, complete from the start and never impossible."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from metrics.declare import CALLS, CALLS_ENDED, FAMILIES, HUB_HOLD, TX_FRAMES, TX_SEND, WORKERS, Histogram
+from metrics.exposition import CONTENT_TYPE, Totals, render
+from metrics.layout import Layout
+from metrics.page import Page
+
+
+def _samples(pages_dir) -> dict[tuple[str, frozenset], float]:
+    families = text_string_to_metric_families(render(pages_dir).decode())
+    return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples}
+
+
+def _key(name, **labels):
+    return name, frozenset(labels.items())
+
+
+@pytest.fixture
+def two(tmp_path):
+    pages = [Page.create(tmp_path / f"worker-{n}.page") for n in range(2)]
+    yield pages
+    for page in pages:
+        page.close()
+
+
+def test_every_series_stands_at_zero_before_anything_happens(tmp_path):
+    samples = _samples(tmp_path / "not-there-yet")
+    expected = 0
+    for family in FAMILIES:
+        for values in family.series():
+            labels = dict(zip(family.labels, values, strict=True))
+            if isinstance(family, Histogram):
+                assert samples[_key(family.name + "_count", **labels)] == 0.0
+                assert samples[_key(family.name + "_bucket", **labels, le="+Inf")] == 0.0
+                expected += len(family.bounds) + 3
+            else:
+                assert samples[_key(family.name, **labels)] == 0.0
+                expected += 1
+    assert len(samples) == expected + 3  # the pages themselves, by state
+
+
+def test_pages_are_added_up(two, tmp_path):
+    for n, page in enumerate(two, 1):
+        page.counter(TX_FRAMES).add(n)
+        page.counter(CALLS_ENDED, reason="ai_lost").add(n)
+        page.gauge(CALLS, state="active").set(n * 10)
+        for _ in range(n):
+            page.histogram(TX_SEND).observe(0.001)
+            page.histogram(HUB_HOLD, greenlet="rx").observe(2.0)
+    samples = _samples(tmp_path)
+    assert samples[_key("gw_tx_frames_total")] == 3.0
+    assert samples[_key("gw_calls_ended_total", reason="ai_lost")] == 3.0
+    assert samples[_key("gw_calls_ended_total", reason="ai_closed")] == 0.0
+    assert samples[_key("gw_calls", state="active")] == 30.0
+    assert samples[_key("gw_tx_send_seconds_bucket", le="0.00075")] == 0.0
+    assert samples[_key("gw_tx_send_seconds_bucket", le="0.001")] == 3.0
+    assert samples[_key("gw_tx_send_seconds_count")] == 3.0
+    assert samples[_key("gw_tx_send_seconds_sum")] == pytest.approx(0.003)
+    assert samples[_key("gw_hub_hold_seconds_bucket", greenlet="rx", le="1.0")] == 0.0
+    assert samples[_key("gw_hub_hold_seconds_bucket", greenlet="rx", le="+Inf")] == 3.0
+
+
+def test_a_dead_process_keeps_its_counters_and_loses_its_gauges(tmp_path):
+    page = Page.create(tmp_path / "worker-0.page")
+    page.counter(TX_FRAMES).add(5)
+    page.gauge(CALLS, state="active").set(9)
+    page.gauge(WORKERS, state="up").set(1)
+    page.close()
+    samples = _samples(tmp_path)
+    assert samples[_key("gw_tx_frames_total")] == 5.0
+    assert samples[_key("gw_calls", state="active")] == 0.0
+    assert samples[_key("gw_workers", state="up")] == 0.0
+    assert samples[_key("gw_metric_pages", state="left")] == 1.0
+
+
+def test_files_that_are_no_page_are_left_out_and_counted(two, tmp_path):
+    two[0].counter(TX_FRAMES).add(5)
+    (tmp_path / "broken.page").write_bytes(b"")
+    Page.create(tmp_path / "old.page", layout=Layout((TX_FRAMES,))).close()
+    (tmp_path / "notes.txt").write_text("no page at all")
+    samples = _samples(tmp_path)
+    assert samples[_key("gw_tx_frames_total")] == 5.0
+    assert samples[_key("gw_metric_pages", state="live")] == 2.0
+    assert samples[_key("gw_metric_pages", state="other_version")] == 2.0
+
+
+def test_a_page_that_vanishes_meanwhile_is_none(tmp_path):
+    (tmp_path / "gone.page").symlink_to(tmp_path / "nowhere")
+    assert Totals(tmp_path).pages == {"live": 0, "left": 0, "other_version": 0}
+
+
+def test_totals_answer_without_text(two, tmp_path):
+    two[0].counter(CALLS_ENDED, reason="ai_lost").add(2)
+    two[1].counter(CALLS_ENDED, reason="shutdown").add(3)
+    two[1].histogram(TX_SEND).observe(0.001)
+    totals = Totals(tmp_path)
+    assert totals.value(CALLS_ENDED) == 5.0
+    assert totals.value(CALLS_ENDED, reason="ai_lost") == 2.0
+    assert totals.value(TX_SEND) == 1.0
+    assert totals.buckets(TX_SEND)[TX_SEND.bounds.index(0.001)] == 1.0
+    assert sum(totals.buckets(HUB_HOLD, "tx")) == 0.0
+
+
+def test_the_text_is_what_its_type_says(two, tmp_path):
+    text = render(tmp_path).decode()
+    assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
+    assert text.endswith("\n")
+    assert "# TYPE gw_tx_send_seconds histogram\n" in text
+    assert "# TYPE gw_tx_frames_total counter\n" in text
+    assert "# TYPE gw_calls gauge\n" in text
+    assert "process_" not in text
+    assert "_created" not in text

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from gw.call.report import Quality
+from gw.errors import GatewayError
 
 #: A message is refused above this: a webhook form and a long transcript turn fit many times over.
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -157,31 +158,47 @@ Command = Ack | HangUp | Drain
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
 _command: Final = msgspec.msgpack.Decoder(Command)
-_event: Final = msgspec.msgpack.Decoder(Event)
+_event: Final[msgspec.msgpack.Decoder[Event]] = msgspec.msgpack.Decoder(Event)
 
 
-class BusError(Exception):
-    """The other end does not speak this bus: the connection ends, nothing else does."""
+#: What msgspec raises on bytes that are no message of ours: bad UTF-8 and deep nesting do not come as its own error.
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+#: And on a value that has no msgpack form: a lone surrogate, an integer beyond 64 bits.
+_UNWRITABLE: Final = (UnicodeEncodeError, OverflowError)
+
+
+class BusError(GatewayError):
+    """The other end does not speak this bus: the connection ends, nothing else does. From `pack` and `encode_event`: this one
+    message cannot be sent, the connection is whole."""
+
+    code = "bus_error"
 
 
 def pack(message: FromWorker | Command) -> bytes:
-    """One message as it goes on the wire."""
-    body = _encoder.encode(message)
+    """One message as it goes on the wire. Raises BusError when it is too long or has no wire form."""
+    body = _encode(message)
     if len(body) > MAX_MESSAGE_BYTES:
         raise BusError(f"a message of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
     return _LENGTH.pack(len(body)) + body
 
 
 def encode_event(event: Event) -> bytes:
-    """An event as the spool keeps it."""
-    return _encoder.encode(event)
+    """An event as the spool keeps it. Raises BusError when it has no such form."""
+    return _encode(event)
+
+
+def _encode(message: FromWorker | Command | Event) -> bytes:
+    try:
+        return _encoder.encode(message)
+    except _UNWRITABLE as error:
+        raise BusError(f"{type(message).__name__}: {error}") from error
 
 
 def decode_event(body: bytes) -> Event:
     """An event from the spool. Raises BusError on bytes that are none."""
     try:
         return _event.decode(body)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise BusError(str(error)) from error
 
 
@@ -219,7 +236,7 @@ class Reader:
                 break
             try:
                 messages.append(self._decoder.decode(memoryview(buffer)[start + _LENGTH.size : end]))
-            except msgspec.MsgspecError as error:
+            except _UNREADABLE as error:
                 raise BusError(str(error)) from error
             start = end
         del buffer[:start]

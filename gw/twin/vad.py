@@ -1,0 +1,60 @@
+"""When a caller talks, judged as a realtime API with server VAD judges it.
+
+Decides where speech starts and stops in the audio received so far, by the loudness of 20 ms windows. Its clock is the audio
+itself, so late or bunched audio gives the same answer. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from gw.twin.sound import FRAME_BYTES, PTIME_MS, level
+
+#: Mean magnitude over one window that counts as voice: -40 dBFS or so, under quiet speech, over line noise.
+DEFAULT_LEVEL: Final = 0.01
+
+
+class SpeechEdge(NamedTuple):
+    """Speech started or stopped, `at_ms` into the audio."""
+
+    started: bool
+    at_ms: int
+
+
+class EnergyVad:
+    """Feeds on mu-law of any length, keeps less than one window."""
+
+    def __init__(
+        self, silence_ms: int = 500, padding_ms: int = 300, onset_ms: int = 60, loud_level: float = DEFAULT_LEVEL
+    ) -> None:
+        self._silence_windows = max(1, silence_ms // PTIME_MS)
+        self._onset_windows = max(1, onset_ms // PTIME_MS)
+        self._padding_ms = padding_ms
+        self._level = loud_level
+        self._rest = b""
+        self._windows = 0
+        self._run = 0  # windows in a row that argue for a change
+        self.speaking = False
+
+    def feed(self, ulaw: bytes) -> list[SpeechEdge]:
+        """Add audio. Returns the edges in it, in order.
+
+        A start lies before the first loud window by the padding, never before the audio began; a stop is where the silence
+        had lasted long enough.
+        """
+        data = self._rest + ulaw
+        whole = len(data) - len(data) % FRAME_BYTES
+        self._rest = data[whole:]
+        edges = []
+        for at in range(0, whole, FRAME_BYTES):
+            self._windows += 1
+            loud = level(data[at : at + FRAME_BYTES]) >= self._level
+            self._run = self._run + 1 if loud != self.speaking else 0
+            if self._run < (self._silence_windows if self.speaking else self._onset_windows):
+                continue
+            end_ms = self._windows * PTIME_MS
+            start_ms = max(0, end_ms - self._run * PTIME_MS - self._padding_ms)
+            self.speaking = not self.speaking
+            self._run = 0
+            edges.append(SpeechEdge(self.speaking, start_ms if self.speaking else end_ms))
+        return edges

@@ -1,0 +1,287 @@
+"""Control's end of the bus: takes every event of every worker into the spool once, and gives commands back.
+
+One greenlet reads a worker's connection, one writes it. Events that arrived together are one commit of the spool; only then
+they are acknowledged, and only then subscribers hear of them. An event whose number the spool already has is acknowledged and
+not told again. A worker that speaks garbage, falls silent or does not read loses its connection, nothing else: it connects
+again and says what was not acknowledged. A worker whose process is gone, or that does not come back, loses its calls.
+
+Never interprets an event beyond a call's beginning and end; never waits for a subscriber.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import gevent
+import gevent.pool
+import gevent.queue
+import gevent.server
+
+from gw import bus
+from gw.control.spool import Spool, SpoolError
+from gw.control.unix_socket import PrivateListener
+from gw.control.workers import Worker, Workers, WorkerView
+
+log = logging.getLogger(__name__)
+
+#: From the connection to its Hello.
+HELLO_S: Final = 5.0
+#: A worker says something at least once a second; this long without a word means the connection is dead.
+SILENCE_S: Final = 30.0
+#: A worker that lost its connection while its process lives may come back within this time.
+RETURN_S: Final = 10.0
+#: How often a missing worker's process is looked at: well within the 2 s in which its calls must be closed.
+LOOK_S: Final = 0.2
+#: Connections at a time: workers, those they replace, and room for a slot that flaps.
+MAX_CONNECTIONS: Final = 256
+#: What one read takes, and so the upper size of one commit's events (a longer message is finished by the next reads).
+READ_BYTES: Final = 1 << 18
+#: Commands waiting for a worker that does not read; a link that runs over is closed.
+MAX_COMMANDS: Final = 1024
+#: A command must leave within this time.
+SEND_S: Final = 10.0
+#: After a failed commit the worker's events stay with it; its connection is closed this much later, so that nobody spins.
+FAILED_COMMIT_S: Final = 1.0
+
+Subscriber = Callable[[bus.Event], None]
+
+
+class BusLink:
+    """One worker's connection: a bounded queue of commands and the greenlet that writes them."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._commands: gevent.queue.Queue[bytes] = gevent.queue.Queue(MAX_COMMANDS)
+        self._writer = gevent.spawn(self._write)
+
+    def send(self, command: bus.Command) -> bool:
+        """Queue a command. False when the link is closed or full; a full one is closed: its worker does not read."""
+        if self._writer.dead:
+            return False
+        try:
+            self._commands.put_nowait(bus.pack(command))
+        except gevent.queue.Full:
+            log.warning("a worker does not read its commands", extra={"reason": "bus_overflow"})
+            self.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the connection; its reader sees the end of the stream."""
+        self._writer.kill(block=False)
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other end was faster
+
+    def _write(self) -> None:
+        try:
+            while True:
+                data = self._commands.get()
+                with gevent.Timeout(SEND_S):
+                    self._sock.sendall(data)
+        except (OSError, gevent.Timeout) as error:
+            log.info("a worker's connection cannot be written: %r", error)
+            self.close()
+
+
+class BusServer:
+    """Listens at `path`. `on_lost` is told the calls of a worker that will not end them itself."""
+
+    def __init__(self, path: Path, spool: Spool, *, on_lost: Callable[[set[str]], None]) -> None:
+        """Bind. Raises OSError when another process listens there or the path cannot be used."""
+        self._spool = spool
+        self._on_lost = on_lost
+        self._subscribers: list[Subscriber] = []
+        self._workers = Workers()
+        self._connections = gevent.pool.Pool(MAX_CONNECTIONS)
+        self._missing = gevent.pool.Pool(MAX_CONNECTIONS)
+        self._draining = False
+        self._seen: set[str] | None = set()
+        self._listener = PrivateListener(path)
+        self._server = gevent.server.StreamServer(self._listener.socket, self._serve, spawn=self._connections)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Be told every new event after its commit, in order. A subscriber must return at once."""
+        self._subscribers.append(subscriber)
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Close the listener and every connection; waits at most `timeout_s`."""
+        self._server.stop(timeout=0)
+        self._missing.kill(block=False)
+        for worker in self._workers.all():
+            if isinstance(worker.link, BusLink):
+                worker.link.close()
+        self._connections.kill(timeout=timeout_s)
+        self._listener.close()
+
+    def workers(self) -> list[WorkerView]:
+        return [worker.view() for worker in self._workers.all()]
+
+    def owned_calls(self) -> set[str]:
+        """Calls alive at a worker, connected or expected back."""
+        return self._workers.owned_calls()
+
+    def calls_seen(self) -> set[str]:
+        """Every call heard of since the start, until `stop_remembering`: the orphan pass must not touch these."""
+        return set() if self._seen is None else set(self._seen)
+
+    def stop_remembering(self) -> None:
+        self._seen = None
+
+    def is_owned(self, call_sid: str) -> bool:
+        return self._workers.owner(call_sid) is not None
+
+    def hang_up(self, call_sid: str, reason: str) -> bool:
+        """Tell the call's worker to end it. False when no connected worker owns it."""
+        worker = self._workers.owner(call_sid)
+        return worker is not None and worker.link is not None and worker.link.send(bus.HangUp(call_sid, reason))
+
+    def drain(self, on: bool) -> int:
+        """Tell every worker, and those still to come. Returns how many were told."""
+        self._draining = on
+        return sum(1 for worker in self._workers.all() if worker.link is not None and worker.link.send(bus.Drain(on)))
+
+    # -- one connection ---------------------------------------------------------------------------------------------------
+
+    def _serve(self, sock: socket.socket, _address: object) -> None:
+        link = BusLink(sock)
+        worker: Worker | None = None
+        try:
+            sock.settimeout(SILENCE_S)
+            reader = bus.Reader.of_events()
+            hello, rest = self._greet(sock, reader)
+            worker = self._attach(hello, link)
+            self._take(worker, link, rest)
+            while data := sock.recv(READ_BYTES):
+                self._take(worker, link, reader.feed(data))
+        except bus.BusError as error:
+            log.warning("a worker's connection is closed: %s", error, extra={"reason": "bus_error"})
+        except TimeoutError:
+            log.warning("a worker said nothing for %g s", SILENCE_S, extra={"reason": "bus_silent"})
+        except OSError as error:
+            log.info("a worker's connection broke: %s", error)
+        except SpoolError as error:
+            log.error("events of a worker could not be kept: %s", error, extra={"reason": error.code})
+            gevent.sleep(FAILED_COMMIT_S)
+        except Exception:  # this greenlet's top: what was not acknowledged comes again
+            log.exception("a worker's connection failed")
+        finally:
+            link.close()
+            if worker is not None:
+                self._detach(worker, link)
+
+    def _greet(self, sock: socket.socket, reader: bus.Reader) -> tuple[bus.Hello, list[bus.FromWorker | bus.Command]]:
+        with gevent.Timeout(HELLO_S, bus.BusError(f"no Hello within {HELLO_S:g} s")):
+            while data := sock.recv(READ_BYTES):
+                messages = reader.feed(data)
+                if not messages:
+                    continue
+                first = messages[0]
+                if not isinstance(first, bus.Hello):
+                    raise bus.BusError(f"{type(first).__name__} came before Hello")
+                return first, messages[1:]
+        raise bus.BusError("the connection ended before Hello")
+
+    def _attach(self, hello: bus.Hello, link: BusLink) -> Worker:
+        worker = self._workers.on_hello(hello)
+        if isinstance(worker.link, BusLink):
+            worker.link.close()  # an older connection of the same process: what it had not acknowledged comes again here
+        worker.link = link
+        worker.connections += 1
+        self._remember(worker.calls)
+        log.info("worker %d connected, pid %d, %d calls", worker.slot, worker.pid, len(worker.calls))
+        if self._draining:
+            link.send(bus.Drain(True))
+        return worker
+
+    def _take(self, worker: Worker, link: BusLink, messages: list[bus.FromWorker | bus.Command]) -> None:
+        """Commit what is new, acknowledge it, tell it. One connection of a worker at a time, so that nothing is told twice."""
+        with worker.taking:
+            if worker.link is not link:
+                raise bus.BusError("the worker has a newer connection")
+            if worker.last is None:
+                worker.last = self._spool.last(worker.instance)
+            highest, fresh = _sort(worker, worker.last, messages)
+            if fresh:
+                items = [(entry.n, bus.encode_event(entry.event)) for entry in fresh]
+                worker.last = None  # not known while it is under way, nor after a failure
+                self._spool.append(worker.instance, items, worker=worker.slot)
+                worker.last = fresh[-1].n
+            if highest:
+                link.send(bus.Ack(highest))
+            for entry in fresh:
+                self._workers.on_event(worker, entry.event)
+                if isinstance(entry.event, bus.CallStarted):
+                    self._remember({entry.event.call_sid})
+                self._tell(entry.event)
+
+    def _tell(self, event: bus.Event) -> None:
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:  # a boundary: one part's fault must not cost another part the event
+                log.exception("a subscriber failed on %s", type(event).__name__)
+
+    def _detach(self, worker: Worker, link: BusLink) -> None:
+        if worker.link is not link:
+            return
+        worker.link = None
+        if worker.gone and not worker.calls:
+            self._workers.forget(worker)
+        elif not self._missing.full():
+            self._missing.spawn(self._await_return, worker, worker.connections)
+        else:
+            self._give_up(worker, "too many workers are missing")
+
+    def _await_return(self, worker: Worker, connections: int) -> None:
+        """Wait for the worker to come back, while its process lives and the time lasts."""
+        deadline_s = time.monotonic() + RETURN_S
+        while worker.connections == connections:
+            if worker.gone:
+                return self._give_up(worker, "its process is gone")
+            if time.monotonic() >= deadline_s:
+                return self._give_up(worker, f"it did not come back within {RETURN_S:g} s")
+            gevent.sleep(LOOK_S)
+        return None
+
+    def _give_up(self, worker: Worker, why: str) -> None:
+        orphaned = self._workers.forget(worker)
+        if orphaned:
+            log.error("worker %d (pid %d) lost %d calls: %s", worker.slot, worker.pid, len(orphaned), why)
+            self._on_lost(orphaned)
+        else:
+            log.info("worker %d (pid %d) left", worker.slot, worker.pid)
+
+    def _remember(self, call_sids: set[str]) -> None:
+        if self._seen is not None:
+            self._seen |= call_sids
+
+
+def _sort(worker: Worker, last: int, messages: list[bus.FromWorker | bus.Command]) -> tuple[int, list[bus.Numbered]]:
+    """The highest number among the messages (0: none), and the events that are new. Statuses are kept at once."""
+    highest = 0
+    fresh: list[bus.Numbered] = []
+    for message in messages:
+        match message:
+            case bus.Numbered():
+                highest = max(highest, message.n)
+                if message.n <= last:
+                    continue
+                if message.n != last + 1:
+                    log.warning("worker %d skips from event %d to %d", worker.slot, last, message.n)
+                last = message.n
+                fresh.append(message)
+            case bus.WorkerStatus():
+                worker.status = message
+            case _:
+                raise bus.BusError(f"{type(message).__name__} is not allowed after Hello")
+    return highest, fresh

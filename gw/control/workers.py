@@ -1,0 +1,163 @@
+"""Which media workers there are, and which of them owns which call.
+
+A worker is one process: its `instance` stays the same over reconnections and is new when the process is. Ownership follows
+what the worker says: `Hello.calls`, `CallStarted`, `CallEnded`. Knows no socket: of a worker's link it
+uses `send` alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+from gevent.lock import BoundedSemaphore
+
+from gw import bus
+
+#: Fields of /proc/<pid>/stat after the command's closing bracket: the state and the start time. Source: proc_pid_stat(5).
+_STATE_FIELD: Final = 0
+_START_TIME_FIELD: Final = 19
+
+
+class Link(Protocol):
+    """The connection of a worker, as far as others may use it."""
+
+    def send(self, command: bus.Command) -> bool:
+        """Queue a command. False when the link is closed or its queue is full."""
+        ...
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    """What `status` shows of a worker."""
+
+    slot: int
+    pid: int
+    instance: str
+    connected: bool
+    calls: int
+    draining: bool
+    unacked: int
+    lateness_p99_s: float
+    hold_max_s: float
+
+
+def birth_of(pid: int) -> str | None:
+    """A mark that a process has for life and no later one with the same pid shares; None when it is gone.
+
+    A zombie is gone: it holds no call any more, only its parent has not looked yet.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return "another user's"
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return "unknown" if not Path("/proc/self/stat").exists() else None
+    except ProcessLookupError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[_STATE_FIELD] in "ZX" else fields[_START_TIME_FIELD]
+
+
+class Worker:
+    """One worker process, connected or expected back."""
+
+    __slots__ = ("_birth", "calls", "connections", "instance", "last", "link", "pid", "slot", "status", "taking")
+
+    def __init__(self, hello: bus.Hello) -> None:
+        self.slot = hello.worker
+        self.instance = hello.instance
+        self.pid = hello.pid
+        self._birth = birth_of(hello.pid)
+        self.calls = set(hello.calls)
+        self.link: Link | None = None
+        self.connections = 0  # how often it connected
+        self.status: bus.WorkerStatus | None = None
+        self.last: int | None = None  # the highest number in the spool; None: ask the spool
+        self.taking = BoundedSemaphore(1)  # held while its events are committed and told
+
+    @property
+    def gone(self) -> bool:
+        """Whether its process ended."""
+        return self._birth is None or birth_of(self.pid) != self._birth
+
+    @property
+    def draining(self) -> bool:
+        return self.status is not None and self.status.draining
+
+    def view(self) -> WorkerView:
+        status = self.status or bus.WorkerStatus(
+            calls=len(self.calls), draining=False, unacked=0, lateness_p99_s=-1.0, hold_max_s=-1.0
+        )
+        return WorkerView(
+            slot=self.slot,
+            pid=self.pid,
+            instance=self.instance,
+            connected=self.link is not None,
+            calls=status.calls,
+            draining=status.draining,
+            unacked=status.unacked,
+            lateness_p99_s=status.lateness_p99_s,
+            hold_max_s=status.hold_max_s,
+        )
+
+
+class Workers:
+    """Every worker by instance, every owned call by SID."""
+
+    def __init__(self) -> None:
+        self._by_instance: dict[str, Worker] = {}
+        self._owners: dict[str, Worker] = {}
+
+    def on_hello(self, hello: bus.Hello) -> Worker:
+        """A worker connected, for the first time or again. What it says is alive now replaces what was known."""
+        worker = self._by_instance.get(hello.instance)
+        if worker is None:
+            worker = self._by_instance[hello.instance] = Worker(hello)
+        else:
+            self._disown(worker, worker.calls - set(hello.calls))
+            worker.calls = set(hello.calls)
+        for call_sid in worker.calls:
+            self._owners[call_sid] = worker
+        return worker
+
+    def on_event(self, worker: Worker, event: bus.Event) -> None:
+        """Follow a call's beginning or end."""
+        match event:
+            case bus.CallStarted():
+                worker.calls.add(event.call_sid)
+                self._owners[event.call_sid] = worker
+            case bus.CallEnded():
+                worker.calls.discard(event.call_sid)
+                self._disown(worker, {event.call_sid})
+            case _:
+                pass
+
+    def forget(self, worker: Worker) -> set[str]:
+        """The process is gone or given up. Returns the calls that nobody owns any more."""
+        if self._by_instance.get(worker.instance) is worker:
+            del self._by_instance[worker.instance]
+        orphaned = {call_sid for call_sid in worker.calls if self._owners.get(call_sid) is worker}
+        self._disown(worker, orphaned)
+        worker.calls = set()
+        return orphaned
+
+    def owner(self, call_sid: str) -> Worker | None:
+        return self._owners.get(call_sid)
+
+    def owned_calls(self) -> set[str]:
+        return set(self._owners)
+
+    def all(self) -> list[Worker]:
+        """Sorted by slot, then pid: a slot has two while one replaces the other."""
+        return sorted(self._by_instance.values(), key=lambda worker: (worker.slot, worker.pid))
+
+    def _disown(self, worker: Worker, call_sids: set[str]) -> None:
+        for call_sid in call_sids:
+            if self._owners.get(call_sid) is worker:
+                del self._owners[call_sid]

@@ -1,0 +1,62 @@
+"""A Unix socket file is replaced when nobody listens on it, and only then."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from gw.control.unix_socket import MAX_PATH_BYTES, PrivateListener
+
+
+def test_it_is_private_and_gone_after_close(tmp_path: Path) -> None:
+    path = tmp_path / "var" / "x.sock"
+    listener = PrivateListener(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    listener.close()
+    assert not path.exists()
+    listener.close()
+
+
+def test_a_stale_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    listener = PrivateListener(path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    listener.close()
+
+
+def test_a_live_listener_is_not_pushed_aside(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    first = PrivateListener(path)
+    with pytest.raises(OSError, match="another process listens"):
+        PrivateListener(path)
+    assert path.exists()
+    first.close()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    path.write_text("precious")
+    with pytest.raises(OSError, match="no socket"):
+        PrivateListener(path)
+    assert path.read_text() == "precious"
+
+
+def test_anothers_file_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    first = PrivateListener(path)
+    path.rename(tmp_path / "moved.sock")
+    second = PrivateListener(path)
+    first.close()
+    assert path.exists()
+    second.close()
+
+
+def test_a_path_too_long_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="longer than"):
+        PrivateListener(tmp_path / ("x" * MAX_PATH_BYTES))

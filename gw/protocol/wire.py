@@ -34,8 +34,8 @@ def text_of(data: str | bytes) -> str:
         raise ProtocolError("bad_utf8", f"a text message that is not UTF-8, at byte {error.start}") from error
 
 
-def decode(decoder: msgspec.json.Decoder[_T], text: str) -> _T:
-    """One message, typed.
+def decode(decoder: msgspec.json.Decoder[_T], text: str | msgspec.Raw) -> _T:
+    """One message, or a part of one that was kept raw, typed.
 
     Raises: ProtocolError(bad_json, bad_utf8); msgspec.ValidationError where it is JSON of another shape, for `refuse`.
     """
@@ -51,10 +51,14 @@ def decode(decoder: msgspec.json.Decoder[_T], text: str) -> _T:
         raise ProtocolError("bad_utf8", "a text message with half a surrogate pair") from error
 
 
-def refuse(error: msgspec.ValidationError) -> NoReturn:
-    """Raise what a decoding of the wrong shape means: ProtocolError(missing_field, bad_type, bad_json)."""
-    sentence = short(str(error))
-    if sentence.startswith("Object missing required field"):
+def refuse(error: msgspec.ValidationError, part: str = "") -> NoReturn:
+    """Raise what a decoding of the wrong shape means: ProtocolError(missing_field, bad_type, bad_json).
+
+    `part` names the field that was decoded, when it was not the whole message.
+    """
+    reason = str(error)
+    sentence = short(f"in `{part}`: {reason}" if part else reason)
+    if reason.startswith("Object missing required field"):
         raise ProtocolError("missing_field", sentence) from error
-    # Without a path the message itself is at fault: it is no object at all.
-    raise ProtocolError("bad_type" if " - at `" in str(error) else "bad_json", sentence) from error
+    # Without a path the text itself is at fault: no object at all. A whole message like that is not this protocol's JSON.
+    raise ProtocolError("bad_type" if part or " - at `" in reason else "bad_json", sentence) from error

@@ -1,0 +1,350 @@
+"""The GA dialect of OpenAI Realtime, both ways."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from gw.config import Agent
+from gw.errors import ProtocolError
+from gw.protocol import ai, openai_realtime
+from gw.protocol.openai_realtime import Dialect, parse
+
+PCMU = {"format": {"type": "audio/pcmu"}}
+TOOL = {
+    "type": "response.output_item.done",
+    "response_id": "r",
+    "item": {
+        "id": "i",
+        "type": "function_call",
+        "status": "completed",
+        "call_id": "c",
+        "name": "hang_up",
+        "arguments": '{"a": 1}',
+    },
+}
+
+
+def parsed(kind: str, **fields: object) -> ai.AiEvent:
+    return parse(json.dumps({"type": kind, "event_id": "e", **fields}))
+
+
+def code_of(data: object) -> str:
+    with pytest.raises(ProtocolError) as caught:
+        parse(data if isinstance(data, str | bytes) else json.dumps(data))
+    assert len(caught.value.detail) <= 200
+    return caught.value.code
+
+
+# -- from the AI ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("session", [{}, {"expires_at": None}, {"expires_at": 0}])
+def test_a_session_without_an_end(session: dict[str, Any]) -> None:
+    assert parsed("session.created", session=session) == ai.SessionCreated(0.0)
+
+
+def test_a_session_with_an_end() -> None:
+    assert parsed("session.created", session={"expires_at": 1800000000}) == ai.SessionCreated(1_800_000_000.0)
+
+
+def test_mu_law_confirmed_both_ways() -> None:
+    event = parsed("session.updated", session={"type": "realtime", "audio": {"input": PCMU, "output": PCMU}})
+    assert isinstance(event, ai.SessionReady)
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        {},
+        {"audio": None},
+        {"audio": {}},
+        {"audio": {"input": PCMU}},
+        {"audio": {"output": PCMU}},
+        {"audio": {"input": PCMU, "output": {"format": None}}},
+        {"audio": {"input": PCMU, "output": {"format": {}}}},
+        {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 24000}}, "output": PCMU}},
+        {"audio": {"input": PCMU, "output": {"format": {"type": "x" * 9000}}}},
+        {"audio": {"input": PCMU, "output": {"format": "g711_ulaw"}}},
+        {"input_audio_format": "g711_ulaw", "output_audio_format": "g711_ulaw"},
+    ],
+)
+def test_mu_law_not_confirmed(session: dict[str, Any]) -> None:
+    assert code_of({"type": "session.updated", "session": session}) == "wrong_format"
+
+
+def test_the_beta_shape_is_named() -> None:
+    with pytest.raises(ProtocolError, match="retired beta shape") as caught:
+        parsed("response.audio.delta", delta="AAAA", response_id="r", item_id="i")
+    assert caught.value.code == "wrong_format"
+
+
+def test_a_response_begins() -> None:
+    assert parsed("response.created", response={"id": "r", "status": "in_progress"}) == ai.ResponseStarted("r")
+    assert parsed("response.created", response={"id": None}) == ai.ResponseStarted("")
+
+
+@pytest.mark.parametrize(
+    ("response", "status", "detail"),
+    [
+        ({"status": "completed", "status_details": None}, "completed", ""),
+        ({}, "completed", ""),
+        ({"status": "cancelled", "status_details": {"reason": "turn_detected"}}, "cancelled", "turn_detected"),
+        ({"status": "incomplete", "status_details": {"reason": "content_filter"}}, "incomplete", "content_filter"),
+        ({"status": "failed", "status_details": {"error": {"code": "c", "message": "m", "type": "t"}}}, "failed", "c: m"),
+        ({"status": "failed", "status_details": {"error": {"type": "server_error"}}}, "failed", "server_error"),
+        ({"status": "failed", "status_details": {"error": {}}}, "failed", ""),
+        ({"status": "paused", "status_details": {"reason": "tea"}}, "failed", "status paused: tea"),
+    ],
+)
+def test_a_response_ends(response: dict[str, Any], status: str, detail: str) -> None:
+    assert parsed("response.done", response={"id": "r", **response}) == ai.ResponseDone("r", status, detail)  # type: ignore[arg-type]
+
+
+def test_a_long_detail_is_shortened() -> None:
+    event = parsed("response.done", response={"status": "failed", "status_details": {"error": {"message": "x" * 9000}}})
+    assert isinstance(event, ai.ResponseDone) and len(event.detail) <= 120
+
+
+def test_audio() -> None:
+    sound = bytes(range(256))
+    event = parsed("response.output_audio.delta", response_id="r", item_id="i", delta=base64.b64encode(sound).decode())
+    assert isinstance(event, ai.AudioDelta) and event == ai.AudioDelta("r", "i", sound)
+    assert parsed("response.output_audio.delta", response_id="r", item_id="i", delta="") == ai.AudioDelta("r", "i", b"")
+
+
+@pytest.mark.parametrize("delta", ["A", "AA==AAAA", "AAAA=", "AAAA\n", "é"])
+def test_audio_that_is_not_base64(delta: str) -> None:
+    assert code_of({"type": "response.output_audio.delta", "response_id": "r", "item_id": "i", "delta": delta}) == "bad_base64"
+
+
+def test_transcripts() -> None:
+    agent = parsed("response.output_audio_transcript.done", response_id="r", item_id="i", transcript="Good day.")
+    assert isinstance(agent, ai.AgentTranscript) and agent == ai.AgentTranscript("r", "i", "Good day.")
+    caller = parsed("conversation.item.input_audio_transcription.completed", item_id="i", transcript="")
+    assert isinstance(caller, ai.CallerTranscript) and caller == ai.CallerTranscript("i", "")
+
+
+def test_speech() -> None:
+    started = parsed("input_audio_buffer.speech_started", item_id="i", audio_start_ms=120)
+    assert isinstance(started, ai.SpeechStarted) and started == ai.SpeechStarted("i", 120)
+    stopped = parsed("input_audio_buffer.speech_stopped", item_id="i", audio_end_ms=980)
+    assert isinstance(stopped, ai.SpeechStopped) and stopped == ai.SpeechStopped("i", 980)
+
+
+def test_a_tool_call() -> None:
+    event = parse(json.dumps(TOOL))
+    assert isinstance(event, ai.ToolCall) and event == ai.ToolCall("r", "i", "c", "hang_up", '{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    "item", [{"type": "message", "status": "completed"}, {**TOOL["item"], "status": "incomplete"}, {"type": "function_call"}]
+)
+def test_an_item_that_is_no_finished_tool_call(item: dict[str, Any]) -> None:
+    assert parse(json.dumps({**TOOL, "item": item})) == ai.Ignored("response.output_item.done")
+
+
+@pytest.mark.parametrize("code", sorted(openai_realtime.BENIGN_ERRORS))
+def test_benign_errors(code: str) -> None:
+    event = parsed("error", error={"type": "invalid_request_error", "code": code, "message": "m", "event_id": "session_update-1"})
+    assert event == ai.AiError(code, "m", "session_update-1", True, False)
+
+
+@pytest.mark.parametrize("code", sorted(openai_realtime.FATAL_ERRORS))
+def test_fatal_errors(code: str) -> None:
+    event = parsed("error", error={"type": "t", "code": code, "message": "m", "event_id": None, "param": None})
+    assert event == ai.AiError(code, "m", "", False, True)
+
+
+def test_a_refused_session_is_fatal_whatever_the_code() -> None:
+    number = json.loads(Dialect().session_update(Agent()))["event_id"]
+    event = parsed("error", error={"type": "t", "code": "unknown_parameter", "message": "m", "event_id": number})
+    assert event == ai.AiError("unknown_parameter", "m", number, False, True)
+    other = json.loads(Dialect().response_create(None))["event_id"]
+    event = parsed("error", error={"type": "t", "code": "unknown_parameter", "message": "m", "event_id": other})
+    assert event == ai.AiError("unknown_parameter", "m", other, False, False)
+
+
+@pytest.mark.parametrize(("body", "code"), [({"type": "server_error", "code": None}, "server_error"), ({}, "unknown")])
+def test_an_error_without_a_code(body: dict[str, Any], code: str) -> None:
+    assert parsed("error", error=body) == ai.AiError(code, "", "", False, False)
+
+
+def test_an_error_is_bounded() -> None:
+    event = parsed("error", error={"code": "c" * 9000, "message": "m" * 9000, "event_id": "e" * 9000})
+    assert isinstance(event, ai.AiError)
+    assert max(len(event.code), len(event.message), len(event.event_id)) <= 120
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "rate_limits.updated", "rate_limits": []},
+        {"type": "mcp_list_tools.completed", "item_id": "i"},
+        {"type": "of.a.later.version", "item_id": 7, "delta": {"a": 1}, "audio_end_ms": "soon"},
+        {"type": "conversation.item.created", "item": None, "session": 5},
+    ],
+)
+def test_what_we_have_no_use_for(message: dict[str, Any]) -> None:
+    assert parse(json.dumps(message)) == ai.Ignored(message["type"])
+
+
+def test_a_long_type_is_shortened() -> None:
+    for extra in ({}, {"delta": 1}):
+        event = parse(json.dumps({"type": "t" * 9000, **extra}))
+        assert isinstance(event, ai.Ignored) and len(event.kind) <= 120
+
+
+@pytest.mark.parametrize("data", ["", "{", "[]", "null", "7", b"\x01", '{"type":"error","error":' + "[" * 60_000])
+def test_bad_json(data: str | bytes) -> None:
+    assert code_of(data) == "bad_json"
+
+
+@pytest.mark.parametrize("data", [b'{"type":"\xff"}', '{"type":"\udc00"}'])
+def test_bad_utf8(data: str | bytes) -> None:
+    assert code_of(data) == "bad_utf8"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"delta": "AAAA"},
+        {"type": "session.created"},
+        {"type": "session.updated"},
+        {"type": "response.created"},
+        {"type": "response.done"},
+        {"type": "response.output_audio.delta", "item_id": "i", "delta": "AAAA"},
+        {"type": "response.output_audio.delta", "response_id": "r", "delta": "AAAA"},
+        {"type": "response.output_audio.delta", "response_id": "r", "item_id": "i"},
+        {"type": "response.output_audio_transcript.done", "response_id": "r", "item_id": "i"},
+        {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i"},
+        {"type": "input_audio_buffer.speech_started", "item_id": "i"},
+        {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 1},
+        {"type": "response.output_item.done", "response_id": "r"},
+        {"type": "response.output_item.done", "response_id": "r", "item": {}},
+        {**TOOL, "item": {**TOOL["item"], "call_id": None}},
+        {"type": "error"},
+    ],
+)
+def test_missing_field(message: dict[str, Any]) -> None:
+    assert code_of(message) == "missing_field"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": 1},
+        {"type": None},
+        {"type": "response.output_audio.delta", "response_id": 1, "item_id": "i", "delta": "AAAA"},
+        {"type": "input_audio_buffer.speech_started", "item_id": "i", "audio_start_ms": "1"},
+        {"type": "response.done", "response": None},
+        {"type": "response.done", "response": {"status": 1}},
+        {"type": "session.updated", "session": []},
+        {"type": "session.updated", "session": {"audio": {"input": "audio/pcmu"}}},
+        {"type": "session.created", "session": {"expires_at": "soon"}},
+        {"type": "error", "error": "it broke"},
+        {"type": "response.output_item.done", "response_id": "r", "item": 1},
+    ],
+)
+def test_bad_type(message: dict[str, Any]) -> None:
+    assert code_of(message) == "bad_type"
+
+
+# -- to the AI --------------------------------------------------------------------------------------------------------
+
+
+def test_session_update() -> None:
+    agent = Agent(model="m", voice="v", instructions='say "é"', transcription_model="t", silence_ms=321)
+    built = json.loads(Dialect().session_update(agent))
+    tools = built["session"].pop("tools")
+    assert built == {
+        "type": "session.update",
+        "event_id": "session_update-1",
+        "session": {
+            "type": "realtime",
+            "model": "m",
+            "output_modalities": ["audio"],
+            "instructions": 'say "é"',
+            "audio": {
+                "input": {
+                    "format": {"type": "audio/pcmu"},
+                    "noise_reduction": None,
+                    "transcription": {"model": "t"},
+                    "turn_detection": {
+                        "type": "server_vad",
+                        "threshold": 0.5,
+                        "prefix_padding_ms": 300,
+                        "silence_duration_ms": 321,
+                        "create_response": True,
+                        "interrupt_response": True,
+                        "idle_timeout_ms": None,
+                    },
+                },
+                "output": {"format": {"type": "audio/pcmu"}, "voice": "v", "speed": 1.0},
+            },
+            "tool_choice": "auto",
+            "max_output_tokens": "inf",
+        },
+    }
+    assert [(tool["type"], tool["name"], tool["parameters"]["type"]) for tool in tools] == [("function", "hang_up", "object")]
+
+
+def test_no_transcription_without_a_model() -> None:
+    built = json.loads(Dialect().session_update(Agent(transcription_model="")))
+    assert built["session"]["audio"]["input"]["transcription"] is None
+
+
+def test_events_are_numbered() -> None:
+    dialect = Dialect()
+    built = [
+        json.loads(message)
+        for message in (
+            dialect.response_create("Greet."),
+            dialect.response_create(None),
+            dialect.response_cancel(),
+            dialect.truncate("i", 1500),
+            dialect.tool_output("c", '{"ok": true}'),
+        )
+    ]
+    assert built == [
+        {"type": "response.create", "event_id": "response_create-1", "response": {"instructions": "Greet."}},
+        {"type": "response.create", "event_id": "response_create-2"},
+        {"type": "response.cancel", "event_id": "response_cancel-3"},
+        {
+            "type": "conversation.item.truncate",
+            "event_id": "conversation_item_truncate-4",
+            "item_id": "i",
+            "content_index": 0,
+            "audio_end_ms": 1500,
+        },
+        {
+            "type": "conversation.item.create",
+            "event_id": "conversation_item_create-5",
+            "item": {"type": "function_call_output", "call_id": "c", "output": '{"ok": true}'},
+        },
+    ]
+
+
+def test_append_pastes_the_payload() -> None:
+    assert json.loads(openai_realtime.append("//8=")) == {"type": "input_audio_buffer.append", "audio": "//8="}
+    assert openai_realtime.append("AAAA") == openai_realtime.APPEND_PREFIX + b"AAAA" + openai_realtime.APPEND_SUFFIX
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "url"),
+    [
+        ("wss://h/v1/realtime", "m", "wss://h/v1/realtime?model=m"),
+        ("ws://h:1/p?a=b%20c", "m n&", "ws://h:1/p?a=b%20c&model=m%20n%26"),
+        ("wss://h/p?model=deployed", "m", "wss://h/p?model=deployed"),
+        ("wss://h/p?x=", "", "wss://h/p?x="),
+    ],
+)
+def test_url(base_url: str, model: str, url: str) -> None:
+    assert openai_realtime.url(base_url, model) == url
+
+
+def test_headers() -> None:
+    assert openai_realtime.headers("k") == [("Authorization", "Bearer k")]

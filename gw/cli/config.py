@@ -1,0 +1,83 @@
+"""`config`: check a configuration, show what is in force, print a commented example."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from gw.cli.context import Settings, config_option, json_option, pass_settings
+
+
+@click.group()
+def config() -> None:
+    """Check, show and write the configuration.
+
+    \b
+    Begin with a file that explains every key:   gateway.py config example > submilli.toml
+    Find every error at once:                    gateway.py config check --config submilli.toml
+    See what is in force, secrets hidden:        gateway.py config show
+    """
+
+
+@config.command()
+@config_option
+@json_option
+@pass_settings
+def check(settings: Settings, as_json: bool) -> None:
+    """Name every error of the configuration at once. Exit code 1 if there is one."""
+    from gw.cli.output import print_json
+    from gw.config_load import problems
+
+    found = problems(settings.path, os.environ)
+    source = str(settings.path) if settings.path is not None else "no file, defaults only"
+    if as_json:
+        print_json({"file": None if settings.path is None else str(settings.path), "ok": not found, "problems": found})
+    else:
+        for problem in found:
+            click.echo(problem)
+        click.echo(f"{source}: {f'{len(found)} problem(s)' if found else 'in order'}", err=bool(found))
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+@config.command()
+@config_option
+@json_option
+@pass_settings
+def show(settings: Settings, as_json: bool) -> None:
+    """Print the configuration in force: the file, the defaults, and which secrets are set, never their values."""
+    from gw.cli.output import console, facts, print_json
+    from gw.config_load import show as shown
+
+    document = shown(settings.config)
+    if as_json:
+        print_json(document)
+    else:
+        console().print(facts(_flat(document)))
+
+
+@config.command()
+@json_option
+def example(as_json: bool) -> None:
+    """Print a TOML file with every key, its default and its meaning."""
+    from gw.cli.output import print_json
+    from gw.config_load import example as commented
+
+    if as_json:
+        print_json({"toml": commented()})
+    else:
+        click.echo(commented(), nl=False)
+
+
+def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """`a.b.c`, value; as the keys are named in an error."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{name}.")
+        elif isinstance(value, bool):
+            yield f"{path}{name}", "true" if value else "false"
+        else:
+            yield f"{path}{name}", str(value)

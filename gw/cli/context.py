@@ -1,0 +1,119 @@
+"""What commands share: the configuration named on the command line, the running gateway or else the store, and how to fail."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from gw.config import Config
+    from gw.control.store import Store
+
+CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
+#: One admin request; control answers from memory or with one bounded query of the store.
+ADMIN_TIMEOUT_S: Final = 5.0
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Settings:
+    """The root's options. The configuration is read when first asked for."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.json = False
+        self._config: Config | None = None
+
+    @property
+    def config(self) -> Config:
+        """Raises ConfigError."""
+        if self._config is None:
+            from gw.config_load import load
+
+            self._config = load(self.path, os.environ)
+        return self._config
+
+    def command_line(self) -> list[str]:
+        """How a child of ours is started with the same options; a subcommand is added."""
+        script = Path(__file__).resolve().parents[2] / "gateway.py"
+        options = [] if self.path is None else ["--config", str(self.path)]
+        return [sys.executable, str(script), *options]
+
+    def ask(self, command: str, *, timeout_s: float = ADMIN_TIMEOUT_S, **arguments: Any) -> Any:
+        """One request to the running gateway. Raises Unreachable when there is none."""
+        from gw.control.admin_client import AdminClient, NotReachable
+
+        try:
+            return AdminClient(self.config.ops.admin_socket, timeout_s).request(command, **arguments)
+        except NotReachable as error:
+            raise Unreachable(
+                f"no gateway answers on {self.config.ops.admin_socket} ({error}); start one with: gateway.py serve"
+            ) from None
+
+    def ask_or_read(self, command: str, read: Callable[[Store], Any], **arguments: Any) -> Any:
+        """Ask the running gateway; when there is none, read its store and say so on stderr."""
+        try:
+            return self.ask(command, **arguments)
+        except Unreachable:
+            answer = read(self.store())
+            click.echo("The gateway does not run; this is what its store holds.", err=True)
+            return answer
+
+    def store(self) -> Store:
+        from gw.control.store import Store
+
+        return Store(self.config.store, self.config.secrets.db_password)
+
+
+class Failure(click.ClickException):
+    """It did not work: the sentence says why and what to do. With --json the document says so too."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        context = click.get_current_context(silent=True)
+        settings = context.find_object(Settings) if context is not None else None
+        if settings is not None and settings.json:
+            from gw.cli.output import print_json
+
+            print_json({"error": self.message})
+        click.echo(f"Error: {self.message}", file=file, err=True)
+
+
+class Unreachable(Failure):
+    """No gateway answers on the admin socket."""
+
+    exit_code = 3
+
+
+def _config_given(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        ctx.find_object(Settings).path = path  # type: ignore[union-attr]
+
+
+def _json_given(ctx: click.Context, _: click.Parameter, wanted: bool) -> bool:
+    if wanted:
+        ctx.find_object(Settings).json = True  # type: ignore[union-attr]
+    return wanted
+
+
+#: `--config` behind the command as well, where one types it first.
+config_option = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_config_given,
+    expose_value=False,
+    is_eager=True,
+    help=f"The TOML file; also taken from {CONFIG_VARIABLE}.",
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_json_given, is_eager=True, help="One JSON document instead of a table."
+)
+
+pass_settings = click.make_pass_decorator(Settings)

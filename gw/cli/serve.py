@@ -1,0 +1,81 @@
+"""`serve`: run the gateway in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+from gw.cli.context import Settings, config_option, pass_settings
+
+if TYPE_CHECKING:
+    from gw.config import Config
+    from gw.supervisor import Supervisor
+
+
+@click.command()
+@config_option
+@pass_settings
+def serve(settings: Settings) -> None:
+    """Run the gateway: one control process and the media workers, until SIGTERM or Ctrl-C.
+
+    At the stop new calls are refused and live ones may go on for server.drain_s; a second Ctrl-C does not wait for them.
+
+    \b
+    Everything at its default, embedded agent, no key:   gateway.py serve
+    With a file and secrets from the environment:        gateway.py serve --config submilli.toml
+    """
+    import gevent
+
+    from gw import logs
+    from gw.supervisor import Supervisor
+
+    config = settings.config
+    logs.setup("supervisor", config.ops.log_level)
+    supervisor = Supervisor(config, settings.command_line(), on_ready=announce)
+
+    def on_signal(number: signal.Signals) -> None:
+        logging.getLogger("gw.supervisor").info(
+            "%s: live calls may go on for %.0f s; once more to stop at once", number.name, config.server.drain_s
+        )
+        supervisor.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        gevent.signal_handler(number, on_signal, number)
+    supervisor.run()
+    logs.flush(1.0)
+
+
+def announce(supervisor: Supervisor) -> None:
+    """Say in three lines what runs, how a number reaches it, and whether it checks who calls."""
+    host, port = supervisor.address
+    for line in greeting(supervisor.config, f"{f'[{host}]' if ':' in host else host}:{port}", supervisor.worker_count):
+        click.echo(line)
+
+
+def greeting(config: Config, address: str, workers: int) -> list[str]:
+    """The three lines."""
+    agent = config.agents.get("default")
+    speaks = (
+        "no default agent" if agent is None else "parrot" if agent.provider == "parrot" else f"{agent.provider} {agent.model}"
+    )
+    plural = "worker" if workers == 1 else "workers"
+    public = config.server.public_url or "https://<a public name that leads here>"
+    first = (
+        f"Submilli answers calls on http://{address} ({workers} {plural}), agent {speaks}, "
+        f"store {config.store.url}, metrics on http://{config.ops.listen}/metrics."
+    )
+    second = (
+        f"Point a Twilio number at it: a call comes in = POST {public}/twilio/voice, "
+        f"call status changes = POST {public}/twilio/status."
+    )
+    if config.signed:
+        third = f"Account {config.twilio.account_sid}: signatures are checked against {public}, streams need their token."
+    else:
+        third = (
+            "No Twilio credentials: serving loopback only, unsigned webhooks and streams without a token are accepted. "
+            "Set twilio.account_sid and TWILIO_AUTH_TOKEN to take real calls."
+        )
+    return [first, second, third]

@@ -1,0 +1,81 @@
+"""X-Twilio-Signature: whether a request was made by someone who has the account's auth token.
+
+Twilio signs the URL it was given and the form it sends, HMAC-SHA1, and is not consistent about ports, slashes and schemes. So
+a few spellings of one URL are tried, all built from the configured public URL and the path asked for, never from a Host
+header. A signature proves Twilio, not the call: that is the stream token's part. Never logs or returns what was expected.
+
+Source: Twilio docs, "Validating requests are coming from Twilio"; twilio 9.13.0, `twilio/request_validator.py`, whose `validate`
+agrees on webhooks; on sockets it would try port 80 for wss, so the candidates there are our own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha1
+from typing import Final
+
+_DEFAULT_PORTS: Final = {"https": "443", "wss": "443", "http": "80", "ws": "80"}
+_AUTHORITY: Final = re.compile(r"(?P<host>.*?)(?::(?P<port>\d+))?")
+
+
+def sign(auth_token: str, url: str, form: Sequence[tuple[str, str]] = ()) -> str:
+    """The signature Twilio sends with a request.
+
+    Shape: form fields as they came, blank and unknown ones included. They are joined behind the URL in the order of their
+    names; of a name that came more than once every different value counts, in order.
+    """
+    values: dict[str, set[str]] = {}
+    for name, value in form:
+        values.setdefault(name, set()).add(value)
+    text = url + "".join(name + value for name in sorted(values) for value in sorted(values[name]))
+    return base64.b64encode(hmac.digest(_bytes(auth_token), _bytes(text), sha1)).decode("ascii")
+
+
+def webhook_valid(
+    auth_token: str, signature: str | None, public_url: str, path_and_query: str, form: Sequence[tuple[str, str]]
+) -> bool:
+    """Whether an HTTP request is Twilio's. The query counts byte for byte, as part of the URL; a missing signature is False."""
+    scheme, authorities, prefix = _parts(public_url)
+    urls = (f"{scheme}://{authority}{prefix}{path_and_query}" for authority in authorities)
+    return _any_valid(auth_token, signature, urls, form)
+
+
+def stream_valid(auth_token: str, signature: str | None, public_url: str, path: str) -> bool:
+    """Whether a websocket handshake is Twilio's: a GET without form, at most eight spellings of one URL."""
+    return _any_valid(auth_token, signature, _stream_urls(public_url, path), ())
+
+
+def _stream_urls(public_url: str, path: str) -> Iterator[str]:
+    scheme, authorities, prefix = _parts(public_url)
+    schemes = ("wss", "https") if _DEFAULT_PORTS.get(scheme) == "443" else ("ws", "http")
+    whole = prefix + path
+    other = whole.removesuffix("/") if whole.endswith("/") else whole + "/"
+    for spelling in schemes:
+        for authority in authorities:
+            yield f"{spelling}://{authority}{whole}"
+            yield f"{spelling}://{authority}{other}"
+
+
+def _any_valid(auth_token: str, signature: str | None, urls: Iterable[str], form: Sequence[tuple[str, str]]) -> bool:
+    if not auth_token or signature is None:  # a signature under an empty key is one anybody can make
+        return False
+    given = _bytes(signature)
+    return any(hmac.compare_digest(given, sign(auth_token, url, form).encode("ascii")) for url in urls)
+
+
+def _parts(public_url: str) -> tuple[str, tuple[str, str], str]:
+    """A public URL's scheme, its authority without and with a port, and its path without a slash at the end."""
+    scheme, _, rest = public_url.partition("://")
+    authority, slash, path = rest.partition("/")
+    found = _AUTHORITY.fullmatch(authority)
+    host, port = (found["host"], found["port"]) if found else (authority, None)
+    named = port or _DEFAULT_PORTS.get(scheme, "80")
+    return scheme, (host, f"{host}:{named}"), (slash + path).rstrip("/")
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, also of what is none: a header or path of any bytes gives a signature that does not match, not an error."""
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,82 @@
+"""Stream tokens: ours, this call's, in time."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gw.protocol import token
+
+KEY = b"a key of the gateway's own"
+CALL = "CA" + "1" * 32
+NONCE = bytes(range(16))
+MADE = token.make(KEY, CALL, 1_800_000_000, NONCE)
+
+
+def code_of(text: str, *, key: bytes = KEY, call_sid: str = CALL, now_s: float = 1_800_000_001.5) -> str:
+    with pytest.raises(token.TokenError) as caught:
+        token.check(key, text, call_sid, now_s)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("nonce", [bytes(8), NONCE, bytes(17), b"\xff" * 32])
+def test_a_token_comes_back(nonce: bytes) -> None:
+    made = token.make(KEY, CALL, 1_800_000_000, nonce)
+    assert token.check(KEY, made, CALL, 1_800_000_030) == token.TokenOk(nonce, 1_800_000_000)
+
+
+def test_a_token_fits_a_parameter_and_needs_no_escape() -> None:
+    longest = token.make(KEY, "C" * 64, 10**18, bytes(32))
+    assert len(longest) <= token.MAX_TOKEN_CHARS
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", longest)
+
+
+@pytest.mark.parametrize("age_s", [-5, 0, 60])
+def test_in_time(age_s: int) -> None:
+    assert token.check(KEY, MADE, CALL, 1_800_000_000 + age_s).nonce == NONCE
+
+
+@pytest.mark.parametrize("age_s", [-3600, -5.1, 60.1, 1e9])
+def test_out_of_time(age_s: float) -> None:
+    assert code_of(MADE, now_s=1_800_000_000 + age_s) == "token_expired"
+
+
+def test_the_lifetime_is_the_callers_choice() -> None:
+    assert token.check(KEY, MADE, CALL, 1_800_000_100, ttl_s=100).issued_at_s == 1_800_000_000
+    with pytest.raises(token.TokenError):
+        token.check(KEY, MADE, CALL, 1_800_000_011, ttl_s=10)
+
+
+def test_another_key_or_call() -> None:
+    assert code_of(MADE, key=b"other") == "token_forged"
+    assert code_of(MADE, call_sid="CA2") == "token_forged"
+
+
+def test_no_single_character_may_change() -> None:
+    for i, character in enumerate(MADE):
+        other = "A" if character != "A" else "B"
+        assert code_of(MADE[:i] + other + MADE[i + 1 :]) == "token_forged"
+
+
+def test_parts_cannot_be_shifted_into_the_call_sid() -> None:
+    nonce, issued, mac = MADE.split(".")
+    assert code_of(f"{nonce}.{mac}", call_sid=f"{issued}.{CALL}") == "token_forged"
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "...", "a.b.c", MADE + "=", MADE + ".", "." + MADE, "é.1.x", "\ud800.1.x", "x" * 9999]
+)
+def test_what_is_no_token(text: str) -> None:
+    assert code_of(text) == "token_forged"
+
+
+@pytest.mark.parametrize(("key", "nonce", "issued"), [(b"", NONCE, 0), (KEY, bytes(7), 0), (KEY, bytes(33), 0), (KEY, NONCE, -1)])
+def test_what_no_token_is_made_from(key: bytes, nonce: bytes, issued: int) -> None:
+    with pytest.raises(ValueError, match=r"token|nonce"):
+        token.make(key, CALL, issued, nonce)
+
+
+def test_nothing_is_checked_with_an_empty_key() -> None:
+    with pytest.raises(ValueError, match="key"):
+        token.check(b"", MADE, CALL, 0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
 #: One admin request; control answers from memory or with one bounded query of the store.
 ADMIN_TIMEOUT_S: Final = 5.0
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Settings:
@@ -55,19 +54,33 @@ class Settings:
                 f"no gateway answers on {self.config.ops.admin_socket} ({error}); start one with: gateway.py serve"
             ) from None
 
-    def ask_or_read(self, command: str, read: Callable[[Store], Any], **arguments: Any) -> Any:
+    def ask_or_read(self, command: str, read: Callable[[Store], Any], *, quiet: bool = False, **arguments: Any) -> Any:
         """Ask the running gateway; when there is none, read its store and say so on stderr."""
         try:
             return self.ask(command, **arguments)
         except Unreachable:
-            answer = read(self.store())
-            click.echo("The gateway does not run; this is what its store holds.", err=True)
+            with self.store() as store:
+                answer = read(store)
+            if not quiet:
+                click.echo("The gateway does not run; this is what its store holds.", err=True)
             return answer
 
-    def store(self) -> Store:
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """The store itself. Raises StoreError."""
         from gw.control.store import Store
 
-        return Store(self.config.store, self.config.secrets.db_password)
+        store = Store(self.config.store, self.config.secrets.db_password)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def length_s(call: dict[str, Any]) -> float | None:
+    """How long a call lasted; None while it goes on."""
+    began, ended = call["answered_at"] or call["started_at"], call["ended_at"]
+    return ended - began if ended and began else None
 
 
 class Failure(click.ClickException):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 import click
 from rich.console import Console
@@ -32,13 +32,25 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def table(*columns: str, title: str = "") -> Table:
-    """A table without frame. A column named with a leading `>` stands right and never wraps, as numbers do."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title or None, title_justify="left", header_style="bold")
-    for column in columns:
-        right = column.startswith(">")
-        made.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right)
-    return made
+class Column(NamedTuple):
+    """A column: title (a leading `>`: stands right, never wraps), value, and how wide a terminal must be to show it."""
+
+    title: str
+    value: Callable[[dict[str, Any]], str | Text]
+    needs: int = 0
+
+
+def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> None:
+    """A table without frame. On a narrow terminal whole columns are left out, so that a SID is never cut."""
+    out = console()
+    shown = [column for column in columns if column.needs <= out.width]
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in shown:
+        right = column.title.startswith(">")
+        made.add_column(column.title.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        made.add_row(*(column.value(row) for column in shown))
+    out.print(made)
 
 
 def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
@@ -52,11 +64,19 @@ def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
 
 
 def local_time(epoch_s: float | None, now_s: float | None = None) -> str:
-    """A time of day today, with the date before it on another day."""
+    """A time of day today, day and time this year, the whole date before that."""
     if not epoch_s:
         return "-"
     then, today = time.localtime(epoch_s), time.localtime(now_s)
-    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)
+    same_day, same_year = then[:3] == today[:3], then[0] == today[0]
+    return time.strftime("%H:%M:%S" if same_day else "%d %b %H:%M" if same_year else "%Y-%m-%d", then)
+
+
+def ending(reason: str | None, result: str | None) -> Text:
+    """How a call ended, in the colour of whose doing it was; `live` while it goes on."""
+    if reason is None:
+        return Text("live", "green")
+    return Text(reason, {"success": "", "peer_error": "yellow"}.get(result or "", "red"))
 
 
 def duration(seconds: float | None) -> str:

@@ -153,6 +153,12 @@ class MariaDB:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def revive(self) -> None:
+        """Running and answering, whatever was done to it."""
+        if self._process is not None:
+            self.thaw()
+        self.start()
+
     def fresh(self) -> str:
         """A new, empty database; returns its URL, without the password."""
         name = f"test_{next(self._names)}"

@@ -35,12 +35,24 @@ class OneThread:
         """What `work()` returns or raises. After the limit the caller is let go with an error; the work itself runs on."""
         if self._closed:
             raise self._too_slow("it is closed")
+
+        def outcome() -> tuple[T, None] | tuple[None, Exception]:
+            # Errors come back as values: the pool would print a traceback of each that reaches it.
+            try:
+                return work(), None
+            except Exception as error:  # noqa: BLE001  the top of a thread; raised again where it was asked for
+                return None, error
+
         with Timeout(self._limit_s, self._too_slow(f"no answer from the disk within {self._limit_s:g} s")):
-            return cast(T, self._pool.spawn(work).get())
+            ended = cast("tuple[T, None] | tuple[None, Exception]", self._pool.spawn(outcome).get())
+        result, error = ended
+        if error is not None:
+            raise error
+        return cast(T, result)
 
     def close(self) -> None:
         """End the thread after the work under way. Harmless when called twice."""
         if not self._closed:
             self._closed = True
-            with Timeout.start_new(_CLOSE_S, self._too_slow(f"its work did not end within {_CLOSE_S:g} s")):
+            with Timeout(_CLOSE_S, self._too_slow(f"its work did not end within {_CLOSE_S:g} s")):
                 self._pool.kill()

@@ -1,0 +1,144 @@
+"""The one door to the database: what is written about calls, and what is read back.
+
+`Store` puts the parts together: `address` and `engine` reach a MySQL or SQLite database, `migrations` gives it its tables,
+`events` and `recordings` write, `reads` reads. Every method is one transaction, waits a bounded time, and raises StoreUnavailable
+for what waiting may mend and StoreError for what it will not. Only control uses it; workers never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Unpack
+
+from sqlalchemy import Connection, exc
+
+import gw.config
+from gw.call.state import Reason, result_of
+from gw.control.store import migrations, reads
+from gw.control.store import recordings as claims
+from gw.control.store.engine import open_backend
+from gw.control.store.events import Rows, Stamped, apply
+from gw.control.store.faults import StoreError, StoreUnavailable
+from gw.control.store.recordings import RecordingFields
+from gw.control.store.tables import calls
+from gw.control.store.values import Fit
+
+__all__ = ["RecordingFields", "Stamped", "Store", "StoreError", "StoreUnavailable"]
+
+#: Calls closed by one statement.
+_CLOSE_AT_ONCE: Final = 500
+
+
+class Store:
+    """The calls' database. May be used by many greenlets of one thread at a time."""
+
+    def __init__(self, config: gw.config.Store, password: str) -> None:
+        """Connects to nothing yet. Raises ConfigError for a `store.url` that cannot be meant."""
+        self._backend = open_backend(config, password)
+        self._fit = Fit()
+
+    @property
+    def cut_values(self) -> int:
+        """Values shortened to fit their column, since the start."""
+        return self._fit.cut
+
+    # -- the schema ----------------------------------------------------------------------------------------------------
+
+    def upgrade(self) -> None:
+        """Bring the schema to this code's revision; two processes may try at once. Refuses a database that is ahead."""
+        self._backend.migrate(migrations.upgrade)
+
+    def current(self) -> tuple[str | None, str]:
+        """The database's revision, None if it has none, and the one this code needs."""
+        return self._backend.read(migrations.revision_of), migrations.HEAD
+
+    def check(self) -> None:
+        """Raises StoreError, saying what to do, unless the schema is exactly what this code needs."""
+        migrations.refuse_unusable(self._backend.read(migrations.revision_of))
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def apply(self, events: Sequence[Stamped]) -> None:
+        """Write events, all or none. The same events in any order, any number of times, leave the same rows.
+
+        Raises: StoreUnavailable; StoreError when one of them can never be written.
+        """
+        rows = Rows(self._fit)
+        for stamped in events:
+            rows.add(stamped)
+        self._backend.write(lambda connection: apply(connection, rows))
+
+    def close_lost(self, call_sids: Sequence[str], *, now: float, reason: str = Reason.WORKER_LOST) -> int:
+        """End the calls among these that are still open. Returns how many that were."""
+        ended = {"ended_at": self._fit.moment(now), "reason": reason, "result": str(result_of(Reason(reason)))}
+
+        def work(connection: Connection) -> int:
+            closed = 0
+            for start in range(0, len(call_sids), _CLOSE_AT_ONCE):
+                some = sorted(call_sids)[start : start + _CLOSE_AT_ONCE]
+                still_open = calls.update().where(calls.c.call_sid.in_(some), calls.c.ended_at.is_(None))
+                closed += connection.execute(still_open.values(ended)).rowcount
+            return closed
+
+        return self._backend.write(work) if call_sids else 0
+
+    # -- recordings ----------------------------------------------------------------------------------------------------
+
+    def claim_recording(self, call_sid: str, account_sid: str, owner: str, now: float) -> bool:
+        """Whether the caller, and nobody else, is to start this call's recording: True once per call SID, ever.
+
+        Raises: StoreUnavailable, and then it is open whether the claim was written: `recording(call_sid)["owner"]` tells,
+        given that `owner` names one process's life and one attempt at most claims a call in it.
+        """
+        try:
+            self._backend.write(lambda c: claims.insert_claim(c, call_sid, account_sid, owner, now, self._fit))
+        except StoreError as error:
+            if not isinstance(error.__cause__, exc.IntegrityError):
+                raise
+        else:
+            return True
+        return self._backend.write(lambda c: claims.take(c, call_sid, owner, now, ("wanted",), None, self._fit))
+
+    def reclaim_recording(
+        self, call_sid: str, owner: str, now: float, *, from_owner: str, states: Sequence[str] = ("claimed",)
+    ) -> bool:
+        """Take over what a process that is gone (or an attempt that failed) left. True for one of many who try."""
+        return self._backend.write(lambda c: claims.take(c, call_sid, owner, now, states, from_owner, self._fit))
+
+    def update_recording(self, call_sid: str, **fields: Unpack[RecordingFields]) -> bool:
+        """Set fields of a recording's row; False where there is none. A state never moves backwards."""
+        return self._backend.write(lambda c: claims.update(c, call_sid, fields, self._fit))
+
+    def recording(self, call_sid: str) -> dict[str, Any] | None:
+        """A call's recording; None where none was wanted."""
+        return self._backend.read(lambda c: reads.one_recording(c, call_sid))
+
+    def recordings(self, *, limit: int = 50, state: str | None = None) -> list[dict[str, Any]]:
+        """Recordings, newest first."""
+        return self._backend.read(lambda c: reads.list_recordings(c, limit, state))
+
+    def unsettled_recordings(self) -> list[dict[str, Any]]:
+        """Recordings that are neither completed, failed nor absent, oldest first."""
+        return self._backend.read(reads.list_unsettled)
+
+    # -- reads ---------------------------------------------------------------------------------------------------------
+
+    def calls(self, *, limit: int = 50, open_only: bool = False) -> list[dict[str, Any]]:
+        """Calls, newest first, each with its `recording_state`."""
+        return self._backend.read(lambda c: reads.list_calls(c, limit, open_only))
+
+    def call(self, call_sid: str) -> dict[str, Any] | None:
+        """A call with `quality`, `recording`, `turns` and `events`; None where it is not known."""
+        return self._backend.read(lambda c: reads.one_call(c, call_sid))
+
+    def turns(self, call_sid: str) -> list[dict[str, Any]]:
+        """What was said, in order."""
+        return self._backend.read(lambda c: reads.list_turns(c, call_sid))
+
+    def open_calls(self, *, host: str) -> list[dict[str, Any]]:
+        """A host's calls that have not ended, oldest first."""
+        return self._backend.read(lambda c: reads.list_open_calls(c, host))
+
+    def close(self) -> None:
+        """Let go of every connection. Later calls fail."""
+        self._backend.close()

@@ -1,0 +1,179 @@
+"""The store's tables, as the code of today sees them. `migrations` is how a database gets there; a test compares the two.
+
+Times are DATETIME(6) in UTC: a query by hand reads them, sorts them and cuts them into days, which a number of seconds does not
+offer; here they are epoch seconds, converted by `Moment`. Text is utf8mb4, compared byte by byte, so that MySQL and SQLite agree
+on what is equal. One row per call SID wherever the house promises one, by a unique key.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator
+
+#: Twilio's SIDs have 34 characters. Also for names of ours: agent, reason, host, instance.
+SID_CHARS: Final = 64
+#: An E.164 number has 16; a SIP address may stand in its place.
+NUMBER_CHARS: Final = 255
+DETAIL_CHARS: Final = 1000
+#: TEXT holds 65535 bytes, a character has up to four.
+TEXT_CHARS: Final = 16_000
+URL_CHARS: Final = 1000
+
+
+class Moment(TypeDecorator[float]):
+    """Epoch seconds on our side, DATETIME(6) in UTC on the other."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else DateTime())
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value, UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> float | None:
+        return None if value is None else value.replace(tzinfo=UTC).timestamp()
+
+
+metadata = MetaData()
+_MYSQL: Final[dict[str, Any]] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+
+
+def _id() -> Column[int]:
+    return Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+
+
+def _call_sid() -> Column[str]:
+    return Column("call_sid", String(SID_CHARS), nullable=False)
+
+
+calls = Table(
+    "calls",
+    metadata,
+    _id(),
+    _call_sid(),
+    Column("stream_sid", String(SID_CHARS)),
+    Column("account_sid", String(SID_CHARS)),
+    Column("agent", String(SID_CHARS)),
+    Column("direction", String(SID_CHARS)),
+    Column("from_number", String(NUMBER_CHARS)),
+    Column("to_number", String(NUMBER_CHARS)),
+    Column("started_at", Moment()),
+    Column("answered_at", Moment()),
+    Column("first_audio_at", Moment()),
+    Column("ended_at", Moment()),
+    Column("reason", String(SID_CHARS)),
+    Column("result", String(SID_CHARS)),
+    Column("detail", String(DETAIL_CHARS)),
+    Column("host", String(NUMBER_CHARS)),
+    Column("worker", Integer),
+    Column("instance", String(SID_CHARS)),
+    UniqueConstraint("call_sid", name="uq_calls_call_sid"),
+    Index("ix_calls_started_at", "started_at"),
+    Index("ix_calls_ended_at", "ended_at"),  # the open ones are those without
+    **_MYSQL,
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    _id(),
+    _call_sid(),
+    Column("n", Integer, nullable=False),
+    Column("role", String(SID_CHARS), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("item_id", String(NUMBER_CHARS)),
+    Column("start_ms", Integer, nullable=False),
+    Column("interrupted", Boolean, nullable=False),
+    Column("heard_ms", Integer),
+    UniqueConstraint("call_sid", "n", name="uq_turns_call_sid_n"),
+    **_MYSQL,
+)
+
+recordings = Table(
+    "recordings",
+    metadata,
+    _id(),
+    _call_sid(),
+    Column("account_sid", String(SID_CHARS)),
+    Column("state", String(16), nullable=False),
+    Column("owner", String(NUMBER_CHARS)),  # who claimed it
+    Column("first_audio_at", Moment()),
+    Column("claimed_at", Moment()),
+    Column("started_at", Moment()),
+    Column("recording_sid", String(SID_CHARS)),
+    Column("trigger_ms", Integer),  # from the first audio to the claim's REST request
+    Column("attempts", Integer, nullable=False),
+    Column("channels", Integer),
+    Column("duration_s", Integer),
+    Column("url", String(URL_CHARS)),
+    Column("error_code", Integer),
+    Column("error_text", String(DETAIL_CHARS)),
+    UniqueConstraint("call_sid", name="uq_recordings_call_sid"),
+    Index("ix_recordings_state", "state"),
+    **_MYSQL,
+)
+
+call_quality = Table(
+    "call_quality",
+    metadata,
+    _id(),
+    _call_sid(),
+    Column("frames_sent", BigInteger),
+    Column("frames_expected", BigInteger),
+    Column("send_p50_s", Double),
+    Column("send_p99_s", Double),
+    Column("send_p999_s", Double),
+    Column("send_max_s", Double),
+    Column("lateness_p50_s", Double),
+    Column("lateness_p99_s", Double),
+    Column("lateness_p999_s", Double),
+    Column("lateness_max_s", Double),
+    Column("underrun_ms", BigInteger),
+    Column("dropped_frames", JSON(none_as_null=True)),
+    Column("uplink_dropped_frames", JSON(none_as_null=True)),
+    Column("bargeins", BigInteger),
+    Column("first_audio_ms", BigInteger),
+    Column("ai_first_audio_ms", BigInteger),
+    Column("hub_hold_max_s", Double),
+    UniqueConstraint("call_sid", name="uq_call_quality_call_sid"),
+    **_MYSQL,
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(),
+    Column("call_sid", String(SID_CHARS)),  # none for what belongs to no call
+    Column("kind", String(SID_CHARS), nullable=False),
+    Column("at", Moment(), nullable=False),
+    Column("data", JSON(none_as_null=True), nullable=False),
+    Column("host", String(NUMBER_CHARS)),
+    Column("worker", Integer),
+    Column("instance", String(SID_CHARS), nullable=False),
+    Column("n", BigInteger, nullable=False),
+    UniqueConstraint("instance", "n", name="uq_events_instance_n"),
+    Index("ix_events_call_sid", "call_sid"),
+    Index("ix_events_at", "at"),
+    **_MYSQL,
+)

@@ -1,0 +1,94 @@
+"""Fixtures every test may ask for: a private MariaDB, fresh databases in it, and stores on both kinds of database.
+
+The store and its libraries are imported by the fixtures that need them: tests of pure parts run without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import gw.config
+from tests import timing
+
+if TYPE_CHECKING:
+    from gw.control.store import Store
+    from tests.mariadb import MariaDB
+
+StoreMaker = Callable[[], "Store"]
+
+
+@pytest.fixture
+def timeout_scale() -> float:
+    """The factor every bound on a wait is stretched by."""
+    return timing.timeout_scale()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDB]:
+    """The server of this run, started with the first test that needs it."""
+    from tests.mariadb import MariaDB
+
+    server = MariaDB()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def mariadb(mariadb_server: MariaDB) -> Iterator[MariaDB]:
+    """The server, running. A test may freeze or kill it: it is brought back for the next."""
+    mariadb_server.start()
+    yield mariadb_server
+    mariadb_server.revive()
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDB) -> str:
+    """The URL of a new, empty database; its password is `tests.mariadb.PASSWORD`."""
+    return mariadb.fresh()
+
+
+@pytest.fixture
+def mariadb_config(mariadb_url: str) -> gw.config.Store:
+    """A store's configuration on a new MariaDB database, with bounds short enough for tests of failure."""
+    return gw.config.Store(url=mariadb_url, connect_timeout_s=timing.scaled(2.0), statement_timeout_s=timing.scaled(4.0))
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def store_config(request: pytest.FixtureRequest, tmp_path: Path) -> gw.config.Store:
+    """A store's configuration on an empty database, of either kind."""
+    if request.param == "sqlite":
+        return gw.config.Store(url=f"sqlite:///{tmp_path}/var/store.db")
+    config: gw.config.Store = request.getfixturevalue("mariadb_config")
+    return config
+
+
+@pytest.fixture
+def open_store(store_config: gw.config.Store) -> Iterator[StoreMaker]:
+    """Makes stores on one and the same database, not migrated yet; closes them at the end."""
+    from gw.control.store import Store
+    from tests.mariadb import PASSWORD
+
+    opened: list[Store] = []
+
+    def make() -> Store:
+        opened.append(Store(store_config, PASSWORD))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: StoreMaker) -> Store:
+    """A store with its tables; the test runs once on SQLite and once on MariaDB."""
+    made = open_store()
+    made.upgrade()
+    return made

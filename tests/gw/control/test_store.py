@@ -1,0 +1,315 @@
+"""The store on both databases: what is written about calls is what is read, whatever the order."""
+
+from __future__ import annotations
+
+import random
+import stat
+from pathlib import Path
+
+import gevent
+import pytest
+
+import gw.config
+from gw import bus
+from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.errors import ConfigError
+from tests.conftest import StoreMaker
+from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, stamp, started, turn
+from tests.timing import scaled
+
+SID = call_sid(1)
+
+
+def whole_call() -> list[bus.Event]:
+    """Everything that may be said of one call."""
+    return [
+        started(),
+        bus.FirstAudio(SID, T0 + 2.25),
+        bus.StartRecording(SID, ACCOUNT, T0 + 2.25),
+        turn(n=1, text="Grüß Gott 👋"),
+        turn(n=2, text="yes", role="caller", item_id="", heard_ms=None),
+        bus.CallEvent(SID, "dtmf", T0 + 5, {"digit": "5", "count": 1, "final": True, "nothing": None, "level": 0.5}),
+        bus.Webhook("status", T0 + 61, {"CallSid": SID, "CallStatus": "completed"}),
+        ended(send_p50_s=0.000123, dropped_frames={"bargein": 7}, first_audio_ms=1750),
+    ]
+
+
+def test_a_call_as_it_was_told(store: Store) -> None:
+    store.apply(stamp(*whole_call(), worker=2))
+    call = store.call(SID)
+    assert call is not None
+    quality, recording = call.pop("quality"), call.pop("recording")
+    turns, events = call.pop("turns"), call.pop("events")
+    assert call == {
+        "call_sid": SID,
+        "stream_sid": "MZ" + SID[2:],
+        "account_sid": ACCOUNT,
+        "agent": "default",
+        "direction": "inbound",
+        "from_number": "+4915112345678",
+        "to_number": "+493012345678",
+        "started_at": T0 + 1,
+        "answered_at": T0 + 1.5,
+        "first_audio_at": T0 + 2.25,
+        "ended_at": T0 + 60,
+        "reason": "caller_hangup",
+        "result": "success",
+        "detail": "",
+        "host": "h1",
+        "worker": 2,
+        "instance": "i1",
+    }
+    assert quality["send_p50_s"] == 0.000123
+    assert quality["send_max_s"] is None, "not measured is nothing, not -1"
+    assert (quality["dropped_frames"], quality["uplink_dropped_frames"]) == ({"bargein": 7}, {})
+    assert (recording["state"], recording["account_sid"], recording["first_audio_at"]) == ("wanted", ACCOUNT, T0 + 2.25)
+    assert [(t["n"], t["role"], t["text"], t["item_id"], t["heard_ms"], t["interrupted"]) for t in turns] == [
+        (1, "agent", "Grüß Gott 👋", "item_1", 900, False),
+        (2, "caller", "yes", None, None, False),
+    ]
+    assert turns == store.turns(SID)
+    assert [(e["kind"], e["at"], e["data"]) for e in events] == [
+        ("dtmf", T0 + 5, {"digit": "5", "count": 1, "final": True, "nothing": None, "level": 0.5}),
+        ("webhook_status", T0 + 61, {"CallSid": SID, "CallStatus": "completed"}),
+    ]
+
+
+def test_the_end_before_the_start_told_twice(store: Store) -> None:
+    batch = stamp(*whole_call())
+    store.apply(batch)
+    expected = store.call(SID)
+    other = stamp(*(started(2), ended(2)), instance="i2")
+    store.apply([*reversed(batch)])
+    for stamped in [*batch, *other[::-1], *other[::-1]]:
+        store.apply([stamped])
+    assert store.call(SID) == expected
+    assert [(c["call_sid"], c["reason"], c["recording_state"]) for c in store.calls()] == [
+        (call_sid(2), "caller_hangup", None),
+        (SID, "caller_hangup", "wanted"),
+    ]
+
+
+def test_nothing_to_apply_is_fine(store: Store) -> None:
+    store.apply([])
+    assert store.calls() == []
+
+
+def test_all_or_none(store: Store) -> None:
+    unwritable = bus.CallEvent(SID, "bad", T0, {"x": "\ud800"})  # a lone surrogate has no UTF-8
+    with pytest.raises(StoreError, match="surrogates"):
+        store.apply(stamp(started(), unwritable))
+    assert store.calls() == []
+
+
+def test_what_does_not_fit_is_cut_and_counted(store: Store) -> None:
+    store.apply(
+        stamp(
+            started(agent="ä" * 70, from_number="+" * 300, started_at=float("nan"), answered_at=1e18),
+            turn(text="😀" * 20_000, start_ms=2**40),
+            bus.CallEvent(
+                SID, "k" * 65, -5.0, {"t": "x" * 5000, "big": 2**70, "nan": float("inf")} | {f"k{n}": n for n in range(200)}
+            ),
+            ended(frames_sent=2**63, send_p99_s=float("nan")),
+        )
+    )
+    call = store.call(SID)
+    assert call is not None
+    assert (call["agent"], len(call["from_number"]), call["started_at"]) == ("ä" * 64, 255, 0.0)
+    assert call["answered_at"] == 253_402_300_799.0
+    assert (call["turns"][0]["text"], call["turns"][0]["start_ms"]) == ("😀" * 16_000, 2**31 - 1)
+    (event,) = call["events"]
+    assert (event["kind"], event["at"], len(event["data"])) == ("k" * 64, 0.0, 100)
+    assert (len(event["data"]["t"]), event["data"]["big"], event["data"]["nan"]) == (4000, 2**63 - 1, "inf")
+    assert (call["quality"]["frames_sent"], call["quality"]["send_p99_s"]) == (2**63 - 1, None)
+    assert store.cut_values == 13
+
+
+def test_what_belongs_to_no_call_makes_none(store: Store) -> None:
+    refused = bus.CallEnded("", T0, "token_forged", "peer_error", "bad signature", ended().quality)
+    store.apply(stamp(refused, bus.CallEvent("", "stream_refused", T0), bus.Webhook("status", T0, {"a": "b"})))
+    assert (store.calls(), store.call("")) == ([], None)
+
+
+def test_a_lost_worker_closes_what_is_open_and_yields_to_the_truth(store: Store) -> None:
+    store.apply(stamp(started(1), started(2), started(3), ended(1)))
+    store.apply(stamp(started(4), host="h2", instance="i2"))
+    assert [c["call_sid"] for c in store.open_calls(host="h1")] == [call_sid(2), call_sid(3)]
+    assert [c["call_sid"] for c in store.calls(open_only=True)] == [call_sid(4), call_sid(3), call_sid(2)]
+    assert store.close_lost([call_sid(1), call_sid(2), call_sid(3), call_sid(9)], now=T0 + 99) == 2
+    assert store.close_lost([call_sid(2)], now=T0 + 100) == 0
+    assert store.close_lost([], now=T0) == 0
+    lost = store.call(call_sid(2))
+    assert lost is not None
+    assert (lost["ended_at"], lost["reason"], lost["result"], lost["quality"]) == (T0 + 99, "worker_lost", "own_error", None)
+    store.apply(stamp(ended(2, reason="ai_hangup"), ended(3, reason="worker_lost", result="own_error")))
+    assert [c["reason"] for c in store.calls()] == [None, "worker_lost", "ai_hangup", "caller_hangup"]
+
+
+def test_an_inferred_end_measures_nothing(store: Store) -> None:
+    store.apply(stamp(started(), ended(reason="worker_lost", result="own_error")))
+    call = store.call(SID)
+    assert call is not None
+    assert (call["reason"], call["quality"]) == ("worker_lost", None)
+
+
+def test_lists_have_limits(store: Store) -> None:
+    store.apply(stamp(*(started(k) for k in range(1, 8))))
+    assert [c["call_sid"] for c in store.calls(limit=2)] == [call_sid(7), call_sid(6)]
+    assert store.calls(limit=-1) == []
+
+
+def test_unknown_is_none(store: Store) -> None:
+    assert (store.call("CAx"), store.recording("CAx"), store.turns("CAx")) == (None, None, [])
+
+
+# -- recordings -------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_succeeds_once(store: Store) -> None:
+    assert store.claim_recording(SID, ACCOUNT, "h1:a", T0)
+    assert not store.claim_recording(SID, ACCOUNT, "h1:a", T0 + 1)
+    assert not store.claim_recording(SID, ACCOUNT, "h2:b", T0 + 2)
+    row = store.recording(SID)
+    assert row is not None
+    assert (row["state"], row["owner"], row["claimed_at"], row["attempts"]) == ("claimed", "h1:a", T0, 0)
+
+
+def test_what_the_spool_brought_first_can_be_claimed_once(store: Store) -> None:
+    wanted = stamp(bus.StartRecording(SID, ACCOUNT, T0))
+    store.apply(wanted)
+    assert [r["state"] for r in store.unsettled_recordings()] == ["wanted"]
+    assert store.claim_recording(SID, ACCOUNT, "o", T0 + 1)
+    assert not store.claim_recording(SID, ACCOUNT, "p", T0 + 2)
+    store.apply(wanted)
+    assert [(r["state"], r["owner"], r["first_audio_at"]) for r in store.recordings()] == [("claimed", "o", T0)]
+
+
+def test_many_claim_at_once_and_one_gets_it(store: Store, open_store: StoreMaker) -> None:
+    stores = [store, open_store()]
+    store.apply(stamp(bus.StartRecording(call_sid(3), ACCOUNT, T0)))
+    for k in range(1, 4):
+        claims = [gevent.spawn(stores[g % 2].claim_recording, call_sid(k), ACCOUNT, f"o{g}", T0) for g in range(20)]
+        gevent.joinall(claims, timeout=scaled(30), raise_error=True)
+        winners = [g for g, claim in enumerate(claims) if claim.value is True]
+        assert [claim.value for claim in claims].count(False) == 19
+        row = store.recording(call_sid(k))
+        assert row is not None
+        assert [row["owner"]] == [f"o{g}" for g in winners]
+
+
+def test_claims_race_with_the_spool(store: Store, open_store: StoreMaker) -> None:
+    stores = [store, open_store()]
+    for k in range(1, 11):
+        jobs = [gevent.spawn(stores[0].apply, stamp(bus.StartRecording(call_sid(k), ACCOUNT, T0)))]
+        jobs += [gevent.spawn(stores[g % 2].claim_recording, call_sid(k), ACCOUNT, f"o{g}", T0) for g in range(4)]
+        gevent.joinall(jobs, timeout=scaled(30), raise_error=True)
+        assert [job.value for job in jobs].count(True) == 1
+
+
+def test_a_recording_moves_forward_only(store: Store) -> None:
+    assert not store.update_recording(SID, state="started")
+    store.claim_recording(SID, ACCOUNT, "o", T0)
+    assert store.update_recording(
+        SID, state="started", recording_sid="RE1", started_at=T0 + 1, trigger_ms=120, attempts=2, channels=2
+    )
+    assert store.update_recording(SID, state="completed", duration_s=42, url="https://api.example/" + "x" * 2000)
+    assert store.update_recording(SID, state="started", error_code=21220, error_text="late")
+    row = store.recording(SID)
+    assert row is not None
+    assert (row["state"], row["duration_s"], row["error_code"], row["error_text"]) == ("completed", 42, 21220, "late")
+    assert (row["recording_sid"], row["started_at"], row["trigger_ms"], row["attempts"]) == ("RE1", T0 + 1, 120, 2)
+    assert len(row["url"]) == 1000
+    assert store.unsettled_recordings() == []
+    assert [r["call_sid"] for r in store.recordings(state="completed")] == [SID]
+    assert store.recordings(state="failed") == []
+    assert store.update_recording(SID, error_text=None)
+    with pytest.raises(ValueError, match="no state"):
+        store.update_recording(SID, state="nonsense")
+
+
+def test_failed_is_corrected_by_completed_but_not_the_other_way(store: Store) -> None:
+    store.claim_recording(SID, ACCOUNT, "o", T0)
+    for state, then in [("failed", "failed"), ("started", "failed"), ("completed", "completed"), ("failed", "completed")]:
+        store.update_recording(SID, state=state)
+        row = store.recording(SID)
+        assert row is not None
+        assert row["state"] == then
+
+
+def test_what_a_dead_owner_left_is_taken_over_once(store: Store) -> None:
+    store.claim_recording(SID, ACCOUNT, "dead", T0)
+    assert not store.reclaim_recording(SID, "b", T0, from_owner="somebody else")
+    takers = [gevent.spawn(store.reclaim_recording, SID, f"n{k}", T0 + 1, from_owner="dead") for k in range(10)]
+    gevent.joinall(takers, timeout=scaled(20), raise_error=True)
+    assert [taker.value for taker in takers].count(True) == 1
+    store.update_recording(SID, state="failed")
+    row = store.recording(SID)
+    assert row is not None
+    assert not store.reclaim_recording(SID, "again", T0 + 2, from_owner=row["owner"])
+    assert store.reclaim_recording(SID, "again", T0 + 2, from_owner=row["owner"], states=("failed",))
+
+
+# -- reaching it ------------------------------------------------------------------------------------------------------
+
+
+def test_many_greenlets_write_at_once(store: Store, open_store: StoreMaker) -> None:
+    stores = [store, open_store()]
+    batches = [stamp(*(started(k) for k in range(1, 30)), *(ended(k) for k in range(1, 30)), instance=f"i{g}") for g in range(6)]
+    for batch in batches:
+        random.Random(1).shuffle(batch)
+    jobs = [gevent.spawn(stores[g % 2].apply, batch) for g, batch in enumerate(batches)]
+    gevent.joinall(jobs, timeout=scaled(30), raise_error=True)
+    assert len(store.calls()) == 29
+
+
+def test_the_hub_goes_on_while_the_store_works(store: Store) -> None:
+    order: list[str] = []
+    work = gevent.spawn(lambda: (store.apply(stamp(*(started(k) for k in range(1, 200)))), order.append("stored")))
+    other = gevent.spawn(lambda: (gevent.sleep(0), gevent.sleep(0), order.append("went on")))
+    gevent.joinall([work, other], timeout=scaled(20), raise_error=True)
+    assert order == ["went on", "stored"]
+
+
+def test_without_tables_it_is_worth_waiting(open_store: StoreMaker) -> None:
+    with pytest.raises(StoreUnavailable, match=r"calls"):
+        open_store().apply(stamp(started()))
+
+
+def test_the_sqlite_file_is_the_owners_alone(tmp_path: Path) -> None:
+    store = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/deep/er/s.db"), "")
+    assert not (tmp_path / "deep").exists(), "making a store touches nothing"
+    store.upgrade()
+    for file in (tmp_path / "deep" / "er").iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    store.close()
+
+
+def test_a_sqlite_file_that_cannot_be_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/file/s.db"), "")
+    with pytest.raises(StoreUnavailable):
+        store.calls()
+    store.close()
+    with pytest.raises(StoreError):
+        store.calls()
+
+
+def test_nobody_there_is_unavailable() -> None:
+    store = Store(gw.config.Store(url="mysql+pymysql://u@127.0.0.1:1/db"), "hunter2")
+    with pytest.raises(StoreUnavailable) as raised:
+        store.calls()
+    assert "hunter2" not in str(raised.value)
+    store.close()
+
+
+def test_the_wrong_password_is_unavailable_and_not_shown(mariadb_config: gw.config.Store) -> None:
+    store = Store(mariadb_config, "hunter2")
+    with pytest.raises(StoreUnavailable, match="Access denied") as raised:
+        store.calls()
+    assert "hunter2" not in f"{raised.value} {raised.value.__cause__}"
+    store.close()
+
+
+def test_a_url_that_cannot_be_meant_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match=r"store\.url"):
+        Store(gw.config.Store(url="postgresql://x/y"), "")

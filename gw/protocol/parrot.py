@@ -1,0 +1,215 @@
+"""The embedded agent's brain: it greets, listens, and says the caller's own words back.
+
+Its only clock is the caller's audio: a frame heard is 20 ms gone, so the same audio always gives the same events, cut however it
+may be. Speech is found by level against the noise floor, the quietest frame of the last seconds; it takes three loud frames to
+begin and half a second of quiet to end. An answer is given at once and whole, as an AI faster than real time would; when the
+caller interrupts it, what is left is the playout's business. Never waits, never draws, never keeps more than 20 s of audio.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import cycle
+from typing import Final
+
+from gw.protocol import audio
+from gw.protocol.ai import (
+    HANG_UP_TOOL,
+    AgentTranscript,
+    AiEvent,
+    AudioDelta,
+    CallerTranscript,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+    ToolCall,
+)
+
+_FRAMES_PER_S: Final = 1000 // audio.PTIME_MS
+
+#: A click is shorter than this, a syllable is not.
+START_FRAMES: Final = 3
+#: The pause that ends a turn; what people leave between words is shorter.
+QUIET_FRAMES: Final = 500 // audio.PTIME_MS
+#: Soft beginnings of words, before the level was over the threshold.
+PRE_ROLL_FRAMES: Final = 200 // audio.PTIME_MS
+#: Of the pause that ended a turn, so much is said back, so that the last sound may fade.
+TAIL_FRAMES: Final = 100 // audio.PTIME_MS
+CAPTURE_FRAMES: Final = 20 * _FRAMES_PER_S
+IDLE_FRAMES: Final = 20 * _FRAMES_PER_S
+
+#: Hysteresis: four times the floor (12 dB) begins speech, twice the floor (6 dB) keeps it going. The least levels keep a
+#: perfectly silent line, whose floor is 0, from taking its own hum (some 40 dB under full scale) for words.
+START_FACTOR: Final = 4
+START_LEVEL: Final = 200
+STOP_FACTOR: Final = 2
+STOP_LEVEL: Final = 120
+#: The floor before anything was heard, and how far back it looks: longer than anybody speaks without a breath.
+FIRST_FLOOR: Final = 50
+FLOOR_SECONDS: Final = 5
+
+#: Deltas of real APIs have no even length, least of all whole frames; neither have ours.
+_CHUNK_BYTES: Final = (403, 1601, 811, 2399, 3203)
+
+
+class _Floor:
+    """The quietest level of the last seconds, kept as one minimum per second."""
+
+    __slots__ = ("_count", "_minima", "level")
+
+    def __init__(self) -> None:
+        self._minima = deque([FIRST_FLOOR] * FLOOR_SECONDS, maxlen=FLOOR_SECONDS)
+        self._count = 0
+        self.level = FIRST_FLOOR
+
+    def add(self, level: int) -> None:
+        if self._count == _FRAMES_PER_S:
+            self._minima.append(level)
+            self._count = 0
+        elif level < self._minima[-1]:
+            self._minima[-1] = level
+        self._count += 1
+        self.level = min(self._minima)
+
+
+class Parrot:
+    """One call's agent."""
+
+    __slots__ = (
+        "_answered",
+        "_captured",
+        "_floor",
+        "_frames",
+        "_goodbye",
+        "_greeted",
+        "_greeting",
+        "_is_gone",
+        "_loud_frames",
+        "_n",
+        "_quiet_frames",
+        "_recent",
+        "_rest",
+        "_speech_item",
+        "_start_ms",
+    )
+
+    def __init__(self, greeting: bytes, goodbye: bytes) -> None:
+        self._greeting = greeting
+        self._goodbye = goodbye
+        self._greeted = False
+        self._is_gone = False  # it said goodbye: nothing more is heard or said
+        self._floor = _Floor()
+        self._rest = b""  # of a frame
+        self._frames = 0  # heard so far: the clock
+        self._answered = 0  # when the last answer, or the caller's last word, is over on that clock
+        self._n = 0
+        self._recent: deque[bytes] = deque(maxlen=PRE_ROLL_FRAMES + START_FRAMES)
+        self._loud_frames = 0
+        self._quiet_frames = 0
+        self._speech_item = ""  # the caller's turn under way
+        self._start_ms = 0
+        self._captured: list[bytes] = []
+
+    def create_response(self) -> list[AiEvent]:
+        """The greeting, the first time; it says nothing else unasked."""
+        if self._greeted or self._is_gone or not self._greeting:
+            return []
+        self._greeted = True
+        return self._say(self._greeting, "(greeting)")
+
+    def on_audio(self, sound: bytes) -> list[AiEvent]:
+        """Hear the caller.
+
+        Shape: any number of mu-law bytes; a rest shorter than a frame waits. 3 us a frame.
+        Returns: what happened in it, in order.
+        """
+        events: list[AiEvent] = []
+        data = self._rest + sound if self._rest else sound
+        whole = len(data) - len(data) % audio.FRAME_BYTES
+        for start in range(0, whole, audio.FRAME_BYTES):
+            if self._is_gone:
+                break
+            self._on_frame(data[start : start + audio.FRAME_BYTES], events)
+        self._rest = data[whole:]
+        return events
+
+    def on_dtmf(self, digit: str) -> list[AiEvent]:
+        """A key: "#" ends the call, politely."""
+        if digit != "#" or self._is_gone:
+            return []
+        events: list[AiEvent] = []
+        if self._speech_item:
+            events.append(SpeechStopped(self._speech_item, self._end_ms()))
+        return events + self._say_goodbye()
+
+    def _on_frame(self, frame: bytes, events: list[AiEvent]) -> None:
+        self._frames += 1
+        level = audio.energy(frame)
+        self._floor.add(level)
+        if self._speech_item:
+            self._captured.append(frame)
+            is_quiet = level < max(STOP_LEVEL, STOP_FACTOR * self._floor.level)
+            self._quiet_frames = self._quiet_frames + 1 if is_quiet else 0
+            if self._quiet_frames >= QUIET_FRAMES or len(self._captured) >= CAPTURE_FRAMES:
+                events += self._answer()
+            return
+        self._recent.append(frame)
+        is_loud = level >= max(START_LEVEL, START_FACTOR * self._floor.level)
+        self._loud_frames = self._loud_frames + 1 if is_loud else 0
+        if self._loud_frames >= START_FRAMES:
+            events.append(self._begin())
+        elif self._frames - self._answered >= IDLE_FRAMES:
+            events += self._say_goodbye()
+
+    def _begin(self) -> SpeechStarted:
+        """The caller talks, since the first of the loud frames. Whatever was being said is over with that."""
+        self._captured = list(self._recent)
+        self._recent.clear()
+        self._loud_frames = self._quiet_frames = 0
+        self._start_ms = (self._frames - START_FRAMES) * audio.PTIME_MS
+        self._speech_item = self._next("item")
+        self._answered = self._frames
+        return SpeechStarted(self._speech_item, self._start_ms)
+
+    def _end_ms(self) -> int:
+        """When the caller's last loud frame was over."""
+        return (self._frames - self._quiet_frames) * audio.PTIME_MS
+
+    def _answer(self) -> list[AiEvent]:
+        """The caller's turn is over: say it back."""
+        end_ms, item_id = self._end_ms(), self._speech_item
+        fading = max(0, self._quiet_frames - TAIL_FRAMES)
+        words = b"".join(self._captured[: len(self._captured) - fading])
+        self._speech_item, self._captured = "", []
+        spoken_s = (end_ms - self._start_ms) / 1000
+        return [
+            SpeechStopped(item_id, end_ms),
+            CallerTranscript(item_id, f"(the caller spoke, {spoken_s:.1f} s)"),
+            *self._say(words, f"(what you said, {spoken_s:.1f} s)"),
+        ]
+
+    def _say_goodbye(self) -> list[AiEvent]:
+        self._is_gone = True
+        self._speech_item, self._captured = "", []
+        return self._say(self._goodbye, "(goodbye)", hang_up=True)
+
+    def _say(self, sound: bytes, text: str, *, hang_up: bool = False) -> list[AiEvent]:
+        """One whole response, in chunks of uneven length."""
+        response_id, item_id = self._next("resp"), self._next("item")
+        self._answered = self._frames + audio.frames_of(len(sound))
+        events: list[AiEvent] = [ResponseStarted(response_id)]
+        start, lengths = 0, cycle(_CHUNK_BYTES)
+        while start < len(sound):
+            end = start + next(lengths)
+            events.append(AudioDelta(response_id, item_id, sound[start:end]))
+            start = end
+        events.append(AgentTranscript(response_id, item_id, text))
+        if hang_up:
+            events.append(ToolCall(response_id, self._next("item"), self._next("call"), HANG_UP_TOOL, "{}"))
+        events.append(ResponseDone(response_id, "completed", ""))
+        return events
+
+    def _next(self, kind: str) -> str:
+        self._n += 1
+        return f"{kind}_{self._n}"

@@ -209,7 +209,9 @@ class TwilioRest:
             raise _refusal(error.status, error.code, error.detail or error.title) from error
         except requests.RequestException as error:
             raise _transport(error) from error
-        except (TwilioException, ValueError, KeyError, TypeError, AttributeError) as error:
+        except TwilioException as error:
+            raise _page_refusal(error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             # a success status with a body that is no resource: the SDK fails in its own ways on those
             raise RestError("timeout", 0, 0, f"an answer that cannot be read: {error}") from error
         finally:
@@ -222,6 +224,27 @@ def _refusal(status: object, code: object, text: object) -> RestError:
     if code_number == status_number:
         code_number = 0
     return RestError(classify(status_number, code_number), code_number, status_number, str(text or ""))
+
+
+def _page_refusal(error: TwilioException) -> RestError:
+    """The error for a listing that was refused: the SDK hands over the bare answer beside its words."""
+    answer = error.args[1] if len(error.args) > 1 else None
+    status = _number(getattr(answer, "status_code", None), 0)
+    if not status or status == 200:
+        return RestError("timeout", 0, status, f"an answer that cannot be read: {error.args[0] if error.args else error}")
+    try:
+        body = msgspec.json.decode(str(getattr(answer, "text", "")), type=_RefusalBody)
+    except msgspec.MsgspecError:
+        body = _RefusalBody()
+    return _refusal(status, body.code, body.message or body.title or "the listing was refused")
+
+
+class _RefusalBody(msgspec.Struct, frozen=True):
+    """What is read of a refusal's JSON, in Twilio's older and newer shape."""
+
+    code: int = 0
+    message: str = ""
+    title: str = ""
 
 
 def _transport(error: requests.RequestException) -> RestError:

@@ -156,6 +156,23 @@ def test_a_listing_that_is_none_is_an_error(server: ScriptedRest) -> None:
     assert caught.value.kind == "timeout"
 
 
+@pytest.mark.parametrize(
+    ("answer", "kind", "label"),
+    [
+        (refusal(404, 20404), "gone", "20404"),
+        (refusal(401, 20003), "unauthorized", "20003"),
+        (refusal(429, 20429), "busy", "20429"),
+        (Answer(503, HTML), "server", "server"),
+        (Answer(200, ["no", "object"]), "timeout", "timeout"),
+    ],
+)
+def test_each_refused_listing_has_its_kind(server: ScriptedRest, answer: Answer, kind: str, label: str) -> None:
+    server.gets.append(answer)
+    with pytest.raises(RestError) as caught:
+        TwilioRest(server.config()).list_recordings(CALL)
+    assert (caught.value.kind, caught.value.label) == (kind, label)
+
+
 def test_complete_call(server: ScriptedRest) -> None:
     server.posts.append(Answer(200, {"sid": CALL, "status": "completed"}))
     assert TwilioRest(server.config()).complete_call(CALL) == "completed"

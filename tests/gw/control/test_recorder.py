@@ -1,0 +1,355 @@
+"""From an event to exactly one recording: real store, real HTTP, every way Twilio may answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+import gw.config
+from gw import bus
+from gw.call.report import Quality
+from gw.config import Config
+from gw.control import recorder as recorder_module
+from gw.control import recording_rows
+from gw.control.recorder import Recorder
+from gw.control.recording_rows import RecordingRows
+from gw.control.store import Stamped, Store, StoreUnavailable
+from gw.control.twilio_rest import TwilioRest
+from metrics import declare
+from metrics.page import Page
+from tests.gw.control.scripted_rest import (
+    ACCOUNT,
+    CALL,
+    HTML,
+    RECORDING,
+    Answer,
+    ScriptedRest,
+    created,
+    listing,
+    recording,
+    refusal,
+)
+
+OWNER = "host/1-a"
+
+
+class House:
+    """A recorder on a real store and a scripted Twilio."""
+
+    def __init__(self, folder: Path, twilio: ScriptedRest, config: Config) -> None:
+        self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
+        self.store.upgrade()
+        self.page = Page.create(folder / "control.page")
+        self.twilio = twilio
+        self.rows = RecordingRows(self.store, self.page)
+        rest = TwilioRest(config) if config.signed else None
+        self.recorder = Recorder(config, self.store, rest, self.rows, self.page, owner=OWNER)
+
+    def stop(self) -> None:
+        self.recorder.stop()
+        self.store.close()
+        self.page.close()
+
+    def want(self, first_audio_at: float | None = None) -> None:
+        at = time.time() if first_audio_at is None else first_audio_at
+        self.recorder.on_event(bus.StartRecording(CALL, ACCOUNT, at))
+
+    def settle(self, bound_s: float = 8.0) -> dict[str, Any]:
+        with gevent.Timeout(bound_s):
+            while self.recorder.is_working_on(CALL):
+                gevent.sleep(0.01)
+        row = self.store.recording(CALL)
+        assert row is not None
+        return row
+
+    def counted(self) -> dict[str, int]:
+        outcomes = declare.RECORDINGS.labels["outcome"]
+        values = {outcome: int(self.page.counter(declare.RECORDINGS, outcome=outcome).value) for outcome in outcomes}
+        return {outcome: value for outcome, value in values.items() if value}
+
+    def left_claimed(self, owner: str = "host/0-z") -> None:
+        assert self.store.claim_recording(CALL, ACCOUNT, owner, time.time())
+
+
+Make = Callable[..., House]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    houses: list[House] = []
+
+    def make(**options: Any) -> House:
+        twilio = ScriptedRest()
+        houses.append(House(tmp_path, twilio, twilio.config(**options)))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.stop()
+        house.twilio.stop()
+
+
+def test_a_recording_is_started_once(make: Make) -> None:
+    house = make()
+    house.twilio.posts.append(created())
+    house.want(time.time() - 0.1)
+    row = house.settle()
+    assert (row["state"], row["recording_sid"], row["attempts"], row["owner"]) == ("started", RECORDING, 1, OWNER)
+    assert 100 <= row["trigger_ms"] < 5000
+    assert house.counted() == {"started": 1}
+    assert sum(house.page.histogram(declare.RECORDING_TRIGGER).buckets) == 1
+    (request,) = house.twilio.seen
+    assert request.form["RecordingStatusCallback"] == ["https://voice.example.com/twilio/recording"]
+    assert request.form["RecordingChannels"] == ["dual"]
+
+
+def test_a_second_wish_asks_nobody(make: Make) -> None:
+    house = make()
+    house.twilio.posts.append(created())
+    house.want()
+    house.want()
+    house.settle()
+    house.want()
+    assert house.settle()["state"] == "started"
+    assert house.twilio.count("POST") == 1
+    assert house.counted() == {"started": 1, "duplicate": 2}
+
+
+def test_a_claim_of_another_host_stands(make: Make) -> None:
+    house = make()
+    house.left_claimed("elsewhere/1-b")
+    house.want()
+    assert house.settle()["owner"] == "elsewhere/1-b"
+    assert house.twilio.seen == []
+    assert house.counted() == {"duplicate": 1}
+
+
+def test_a_wish_the_drainer_wrote_first_is_claimed(make: Make) -> None:
+    house = make()
+    house.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, 1000.0), "host", 0, "w0", 1)])
+    house.twilio.posts.append(created())
+    house.want()
+    row = house.settle()
+    assert (row["state"], row["first_audio_at"]) == ("started", 1000.0)
+
+
+def test_becoming_in_progress_is_tried_again(make: Make) -> None:
+    house = make()
+    house.twilio.posts += [refusal(400, 21220), refusal(400, 21220), created()]
+    house.want()
+    row = house.settle()
+    assert (row["state"], row["attempts"]) == ("started", 3)
+    assert house.counted() == {"started": 1}
+
+
+def test_busy_is_tried_again_with_the_same_request(make: Make) -> None:
+    house = make()
+    house.twilio.posts += [refusal(429, 20429), created()]
+    house.want()
+    assert house.settle()["state"] == "started"
+    assert house.twilio.count("GET") == 0
+
+
+@pytest.mark.parametrize("unclear", [Answer(503, HTML), Answer(201, b"cut off"), Answer(201, recording(), hold_s=1.0)])
+def test_after_an_unclear_answer_the_recordings_are_listed(make: Make, unclear: Answer) -> None:
+    house = make(timeout_s=0.3, retry_s=5.0)
+    house.twilio.posts.append(unclear)
+    house.twilio.gets.append(listing(recording()))
+    house.want()
+    row = house.settle()
+    assert (row["state"], row["recording_sid"]) == ("started", RECORDING)
+    assert [request.method for request in house.twilio.seen] == ["POST", "GET"]
+
+
+def test_nothing_listed_means_create(make: Make) -> None:
+    house = make(retry_s=5.0)
+    house.twilio.posts += [Answer(503, HTML), created()]
+    house.twilio.gets.append(listing())
+    house.want()
+    assert house.settle()["state"] == "started"
+    assert [request.method for request in house.twilio.seen] == ["POST", "GET", "POST"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "text"),
+    [
+        (refusal(404, 20404, "not found"), 20404, "not found"),
+        (refusal(401, 20003, "authenticate"), 20003, "authenticate"),
+        (Answer(403, HTML), None, "unauthorized"),
+        (refusal(400, 21606, "no"), 21606, "no"),
+    ],
+)
+def test_a_refusal_fails_the_row(make: Make, answer: Answer, code: int | None, text: str) -> None:
+    house = make()
+    house.twilio.posts.append(answer)
+    house.want()
+    row = house.settle()
+    assert (row["state"], row["error_code"]) == ("failed", code)
+    assert text in row["error_text"]
+    assert house.counted() == {"failed": 1}
+    assert house.twilio.count("POST") == 1
+
+
+def test_wrong_credentials_are_loud(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    house = make()
+    house.twilio.posts.append(refusal(401, 20003))
+    house.want()
+    house.settle()
+    assert any(entry.levelname == "ERROR" and "20003" in entry.getMessage() for entry in caplog.records)
+
+
+def test_twilio_down_ends_within_the_bound(make: Make) -> None:
+    house = make(retry_s=1.0)
+    house.twilio.posts += [Answer(503, HTML)] * 10
+    house.twilio.gets += [Answer(503, HTML)] * 10
+    house.want()
+    row = house.settle(4.0)
+    assert (row["state"], row["error_text"].partition(":")[0]) == ("failed", "server")
+
+
+def test_the_end_of_the_call_ends_the_tries(make: Make) -> None:
+    house = make(retry_s=30.0)
+    house.twilio.posts.append(refusal(429, 20429))
+
+    def over(_seen: object) -> None:
+        house.recorder.on_event(bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality()))
+
+    house.twilio.on_request = over
+    house.want()
+    row = house.settle(5.0)
+    assert row["state"] == "failed"
+    assert house.twilio.count("POST") == 1
+
+
+def test_without_credentials_the_row_says_so(make: Make) -> None:
+    house = make(signed=False)
+    house.want()
+    row = house.settle()
+    assert row["state"] == "failed"
+    assert row["error_text"].startswith("no_credentials")
+    assert house.counted() == {"skipped": 1}
+    assert house.twilio.seen == []
+
+
+def test_a_claim_left_by_an_earlier_process_lists_first(make: Make) -> None:
+    house = make()
+    house.left_claimed()
+    house.twilio.gets.append(listing(recording(status="completed", duration="9")))
+    row = house.store.recording(CALL)
+    assert row is not None
+    assert house.recorder.take_up(row, create=True)
+    row = house.settle()
+    assert (row["state"], row["duration_s"], row["owner"]) == ("completed", 9, OWNER)
+    assert house.counted() == {"started": 1, "completed": 1}
+    assert house.twilio.count("POST") == 0
+
+
+def test_a_claim_left_without_a_recording_is_created(make: Make) -> None:
+    house = make()
+    house.left_claimed()
+    house.twilio.gets.append(listing())
+    house.twilio.posts.append(created())
+    row = house.store.recording(CALL)
+    assert row is not None
+    assert house.recorder.take_up(row, create=True)
+    assert not house.recorder.take_up(row, create=True), "one at a time"
+    assert house.settle()["state"] == "started"
+
+
+def test_what_a_lost_host_left_is_closed_without_creating(make: Make) -> None:
+    house = make()
+    house.left_claimed("lost/1-b")
+    house.twilio.gets.append(listing())
+    row = house.store.recording(CALL)
+    assert row is not None
+    house.recorder.take_up(row, create=False)
+    row = house.settle()
+    assert (row["state"], row["error_text"].partition(":")[0]) == ("failed", "call_ended")
+    assert house.twilio.count("POST") == 0
+
+
+def test_a_claim_taken_by_somebody_else_meanwhile_is_left(make: Make) -> None:
+    house = make()
+    house.left_claimed()
+    row = house.store.recording(CALL)
+    assert row is not None
+    assert house.store.reclaim_recording(CALL, "other/1-b", time.time(), from_owner="host/0-z")
+    house.recorder.take_up(row, create=True)
+    assert house.settle()["owner"] == "other/1-b"
+    assert house.twilio.seen == []
+
+
+def unavailable(times: int, work: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
+    """`work`, failing the first `times`; `after`: once the work was done, as a lost answer to a commit does."""
+    left = [times]
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            if after:
+                work(*args, **kwargs)
+            raise StoreUnavailable("away")
+        return work(*args, **kwargs)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_store_that_is_away_delays_the_claim(make: Make, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
+    house = make()
+    monkeypatch.setattr(house.store, "claim_recording", unavailable(1, house.store.claim_recording, after=after))
+    house.twilio.posts.append(created())
+    house.want()
+    assert house.settle()["state"] == "started"
+    assert house.counted() == {"started": 1}
+
+
+def test_a_store_that_stays_away_leaves_the_wish(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make(retry_s=0.2)
+    monkeypatch.setattr(house.store, "claim_recording", unavailable(1000, house.store.claim_recording))
+    house.want()
+    with gevent.Timeout(5):
+        while house.recorder.is_working_on(CALL):
+            gevent.sleep(0.01)
+    assert house.twilio.seen == []
+    assert house.counted() == {}
+
+
+def test_an_outcome_waits_for_the_store(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+    monkeypatch.setattr(house.store, "update_recording", unavailable(2, house.store.update_recording))
+    house.twilio.posts.append(created())
+    house.want()
+    assert house.settle()["state"] == "started"
+    assert house.counted() == {"started": 1}
+
+
+def test_an_outcome_the_store_never_took_is_found_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+    monkeypatch.setattr(recording_rows, "WRITE_S", 0.0)
+    house.twilio.posts.append(created())
+    with monkeypatch.context() as patch:
+        patch.setattr(house.store, "update_recording", unavailable(1000, house.store.update_recording))
+        house.want()
+        row = house.settle()
+    assert row["state"] == "claimed"
+    house.twilio.gets.append(listing(recording()))
+    assert house.recorder.take_up(row, create=True)
+    assert house.settle()["state"] == "started"
+    assert house.twilio.count("POST") == 1
+    assert house.counted() == {"started": 1}
+
+
+def test_a_full_pool_leaves_the_wish(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "MAX_EFFORTS", 1)
+    house = make()
+    house.twilio.posts.append(Answer(201, recording(), hold_s=0.2))
+    house.want()
+    assert not house.recorder.want("CA" + "9" * 32, ACCOUNT, None)
+    assert house.settle()["state"] == "started"
+    assert house.store.recording("CA" + "9" * 32) is None

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from metrics.locks import is_locked, try_lock
+from metrics.locks import is_locked, try_lock, unlock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,9 +23,10 @@ def test_one_holder_at_a_time(tmp_path):
         assert not try_lock(second)
         assert is_locked(second)
         assert not is_locked(first)
+        unlock(first)
+        assert not is_locked(second)
     finally:
         os.close(first)
-    assert not is_locked(second)
     assert try_lock(second)
     os.close(second)
 
@@ -33,7 +34,8 @@ def test_one_holder_at_a_time(tmp_path):
 def test_closing_another_descriptor_keeps_the_lock(tmp_path):
     first = _open(tmp_path / "f")
     assert try_lock(first)
-    os.close(_open(tmp_path / "f"))
+    with (tmp_path / "f").open():
+        pass
     second = _open(tmp_path / "f")
     assert is_locked(second)
     os.close(first)

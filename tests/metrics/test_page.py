@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gevent
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,6 +122,12 @@ def test_a_restart_goes_on_counting_and_empties_gauges(path):
     assert second.histogram(TX_SEND).sum == 0.5
     assert second.gauge(CALLS, state="active").value == 0.0
     second.close()
+
+
+def test_a_page_can_be_taken_again_at_once_beside_a_hub(path):
+    gevent.sleep(0)
+    for _ in range(2):
+        Page.create(path).close()
 
 
 def test_a_page_has_one_writer(page, path):

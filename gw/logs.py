@@ -1,0 +1,313 @@
+"""Logging that never makes a call wait: records go to a bounded queue, a native thread formats and writes them.
+
+One JSON object a line (`ts`, `level`, `process`, `logger`, `message`, the extras of `EXTRAS` that a record carries, and `error`
+with `traceback`), or a coloured line for a person where the stream is a terminal. Telephone numbers are masked in everything
+that is written. A reader that does not read fills the queue: further records are dropped and counted, and the count is written
+when it reads again. Libraries' and our code use `logging` as always: `logger.info("...", extra={"call_sid": sid})`.
+
+The caller's share is a few microseconds; only arguments that are not plain values are turned into text at once, because they
+could change. The thread takes no lock and none of gevent's: it works one record at a time and gives the interpreter back at
+every write. Never used by the TX loop, which logs nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+
+import gevent
+import msgspec
+from gevent import monkey
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
+
+Level = Literal["debug", "info", "warning", "error"]
+
+#: What `extra=` may add to a line. Anything else a record carries is not written.
+EXTRAS: Final = ("call_sid", "stream_sid", "worker", "reason", "code", "detail")
+#: Records that wait for the writer. A worker that logs a hundred lines a second gets 40 s of a reader that does not read.
+QUEUE_LIMIT: Final = 4096
+#: Characters of one field. A longer one is cut and says so: no line is without bound.
+FIELD_LIMIT: Final = 8192
+#: One wait for a full non-blocking stream; it is repeated for as long as the stream is full.
+_WRITABLE_WAIT_MS: Final = 1000
+_FLUSH_POLL_S: Final = 0.002
+_EXIT_FLUSH_S: Final = 1.0
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+#: E.164, 7 to 15 digits, as people and URLs write it.
+_NUMBER: Final = re.compile(r"(\+|%2[Bb])(\d(?:[ ().-]{0,2}\d){6,14})(?!\d)")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_COLOURS: Final = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+
+logger = logging.getLogger(__name__)
+
+
+def mask_numbers(text: str) -> str:
+    """`text` with every telephone number cut to its first four and last four digits: +15551234567 is +1555***4567."""
+    return _NUMBER.sub(_masked, text)
+
+
+def _masked(match: re.Match[str]) -> str:
+    digits = re.sub(r"\D", "", match[2])
+    return f"{match[1]}{digits[: min(4, len(digits) - 7)]}***{digits[-4:]}"
+
+
+def _field(value: object) -> str | int | float | bool | None:
+    """A value as it may be written: masked, of bounded length, valid UTF-8."""
+    if not isinstance(value, str):
+        return value if value is None or isinstance(value, bool | int | float) else _field(str(value))
+    beyond = len(value) - FIELD_LIMIT
+    # a number that lies across the cut is masked whole
+    text = mask_numbers(value[: FIELD_LIMIT + 32])
+    if beyond > 0:
+        text = f"{text[:FIELD_LIMIT]}... ({beyond} characters more)"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The parts of a record besides its time, level and process."""
+    fields: dict[str, Any] = {"logger": record.name, "message": _field(record.getMessage())}
+    for name in EXTRAS:
+        value = record.__dict__.get(name)
+        if value is not None:
+            fields[name] = _field(value)
+    if record.exc_info and record.exc_info[1] is not None:
+        error = record.exc_info[1]
+        fields["error"] = _field("".join(traceback.format_exception_only(error)).strip())
+        fields["traceback"] = _field("".join(traceback.format_exception(error)))
+    return fields
+
+
+def format_json(record: logging.LogRecord, process: str) -> bytes:
+    """A record as one line for machines."""
+    seconds, milliseconds = divmod(int(record.created * 1000), 1000)
+    line = {
+        "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03}Z",
+        "level": record.levelname.lower(),
+        "process": process,
+        **_fields(record),
+    }
+    return msgspec.json.encode(line) + b"\n"
+
+
+def format_human(record: logging.LogRecord, process: str) -> bytes:
+    """A record as one coloured line for a person, in local time; a traceback follows, indented."""
+    fields = _fields(record)
+    shown = [f"{name}={_visible(str(fields[name]))}" for name in EXTRAS if name in fields]
+    clock = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.created * 1000) % 1000:03}"
+    colour = _COLOURS.get(record.levelname, "0")
+    line = f"\x1b[2m{clock}\x1b[0m \x1b[{colour}m{record.levelname.lower():7}\x1b[0m {process} {_visible(str(fields['message']))}"
+    if shown:
+        line += f" \x1b[2m{' '.join(shown)}\x1b[0m"
+    for row in str(fields.get("traceback", "")).splitlines():
+        line += f"\n    {_visible(row)}"
+    return line.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _visible(text: str) -> str:
+    """No control characters: a peer's words do not write to the terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+class Writer(logging.Handler):
+    """The queue and its thread, as the one handler of the root logger."""
+
+    def __init__(self, process: str, stream: TextIO, *, human: bool) -> None:
+        super().__init__()
+        self._process = process
+        self._format: Callable[[logging.LogRecord, str], bytes] = format_human if human else format_json
+        self._write = _writer_to(stream)
+        self.dropped = 0  # counted by callers; only grows
+        self._reported = 0  # how many of them the thread has told
+        self._begin()
+
+    def _begin(self) -> None:
+        """An empty queue without a thread: at start, and in a forked child, where the parent's thread does not exist."""
+        self._queue: SimpleQueue[logging.LogRecord | _Marker | None] = monkey.get_original("queue", "SimpleQueue")()
+        self._running = False
+        self._reported = self.dropped
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take a record, or drop and count it when the queue is full. Never waits, takes no lock."""
+        queue = self._queue
+        if queue.qsize() >= QUEUE_LIMIT:
+            self.dropped += 1
+            return False
+        _settle(record)
+        queue.put(record)
+        if not self._running:
+            self._running = True
+            monkey.get_original("_thread", "start_new_thread")(self._run, (queue,))
+        return True
+
+    def flush_within(self, timeout_s: float) -> bool:
+        """Wait, switching to others meanwhile, until what was logged so far is written. False when time ran out."""
+        if not self._running:
+            return True
+        marker = _Marker()
+        self._queue.put(marker)
+        deadline_s = time.monotonic() + timeout_s
+        while not marker.passed:
+            if time.monotonic() >= deadline_s:
+                return False
+            time.sleep(_FLUSH_POLL_S)
+        return True
+
+    def stop(self) -> None:
+        """Let the thread end after what is queued."""
+        if self._running:
+            self._queue.put(None)
+            self._running = False
+
+    def _run(self, queue: SimpleQueue[logging.LogRecord | _Marker | None]) -> None:
+        """The thread: one record, one write."""
+        while (item := queue.get()) is not None:
+            if isinstance(item, _Marker):
+                self._report_dropped()
+                item.passed = True
+                continue
+            self._report_dropped()
+            self._emit(item)
+
+    def _report_dropped(self) -> None:
+        dropped = self.dropped
+        if dropped == self._reported:
+            return
+        count, self._reported = dropped - self._reported, dropped
+        message = "%d log records were dropped: the reader of the log was too slow"
+        self._emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (count,), None))
+
+    def _emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._format(record, self._process)
+        except Exception as error:  # noqa: BLE001  a boundary: a record that cannot be formatted is told, and harms no other
+            told = logging.LogRecord(record.name, record.levelno, "", 0, "%r cannot be formatted: %r", (record.msg, error), None)
+            line = self._format(told, self._process)
+        if not self._write(line):
+            self.dropped += 1
+
+
+class _Marker:
+    """Passes through the queue to tell that what was before it is written."""
+
+    passed = False
+
+
+def _settle(record: logging.LogRecord) -> None:
+    """Turn into text now what could change before the thread reads it."""
+    args = record.args
+    if type(record.msg) is not str or (args and not (type(args) is tuple and all(type(arg) in _PLAIN for arg in args))):
+        try:
+            record.msg = record.getMessage()
+        except Exception as error:  # noqa: BLE001  a boundary: other people's __str__ and wrong format strings
+            record.msg = f"a message of type {type(record.msg).__name__} cannot be formatted: {type(error).__name__}"
+        record.args = None
+    for name in EXTRAS:
+        value = record.__dict__.get(name)
+        if type(value) not in _PLAIN:
+            record.__dict__[name] = str(value)
+
+
+def _writer_to(stream: TextIO) -> Callable[[bytes], bool]:
+    """How the thread writes: to the descriptor where there is one. Returns False when the reader is gone."""
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        return lambda line: _write_text(stream, line)
+    return lambda line: _write_all(descriptor, line)
+
+
+def _write_text(stream: TextIO, line: bytes) -> bool:
+    try:
+        stream.write(line.decode())
+        stream.flush()
+    except (OSError, ValueError):  # ValueError: closed
+        return False
+    return True
+
+
+def _write_all(descriptor: int, line: bytes) -> bool:
+    rest = memoryview(line)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            _wait_writable(descriptor)
+        except OSError:
+            return False
+    return True
+
+
+def _wait_writable(descriptor: int) -> None:
+    """In the thread, so with the operating system's own poll: gevent's belongs to the hub."""
+    poll = monkey.get_original("select", "poll")()
+    poll.register(descriptor, 4)  # POLLOUT
+    poll.poll(_WRITABLE_WAIT_MS)
+
+
+_current: Writer | None = None
+
+
+def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool | None = None) -> Writer:
+    """Send every logger's records from `level` up to `stream` (default: standard error), named as coming from `process`.
+
+    Also what nobody caught: an exception of the program, of a greenlet or of the hub, and Python's warnings. `human`: lines for a
+    person or JSON; None decides by whether the stream is a terminal. May be called again; the last call counts.
+    """
+    global _current
+    stream = sys.stderr if stream is None else stream
+    if human is None:
+        human = stream.isatty()
+    root = logging.getLogger()
+    previous, _current = _current, Writer(process, stream, human=human)
+    root.addHandler(_current)
+    if previous is None:
+        atexit.register(flush, _EXIT_FLUSH_S)
+        os.register_at_fork(after_in_child=_after_fork)
+    else:
+        root.removeHandler(previous)
+        previous.stop()
+    root.setLevel(level.upper())
+    # who called, from which thread: none of it is written, all of it costs the caller
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    gevent.get_hub().print_exception = _log_unhandled  # type: ignore[method-assign]
+    return _current
+
+
+def flush(timeout_s: float) -> bool:
+    """Wait until everything logged so far is written, `timeout_s` at most. False when it is not."""
+    return True if _current is None else _current.flush_within(timeout_s)
+
+
+def _after_fork() -> None:
+    if _current is not None:
+        _current._begin()
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logger.critical("the process ends: %s", kind.__name__, exc_info=(kind, error, trace))
+    flush(_EXIT_FLUSH_S)
+
+
+def _log_unhandled(
+    context: object, t: type[BaseException] | None, v: BaseException | str | None, tb: TracebackType | None
+) -> None:
+    """In place of gevent's print to standard error, which would make the hub wait for the reader."""
+    error = v if isinstance(v, BaseException) else RuntimeError(str(v))
+    logger.error("nobody caught %s in %s", type(error).__name__, type(context).__name__, exc_info=(type(error), error, tb))

@@ -1,0 +1,370 @@
+"""gw.logs: what is written is right and private, and writing never makes a caller wait."""
+
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent import monkey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gw import logs
+from gw.call.state import Reason
+
+ROOT = Path(__file__).resolve().parents[2]
+FLUSH_S = 10.0
+
+logger = logging.getLogger("test.logs")
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    """What setup changes in the process, put back."""
+    root = logging.getLogger()
+    level, hook, print_exception = root.level, sys.excepthook, gevent.get_hub().__dict__.get("print_exception")
+    yield
+    root.setLevel(level)
+    sys.excepthook = hook
+    logging.captureWarnings(False)
+    if print_exception is None:
+        gevent.get_hub().__dict__.pop("print_exception", None)
+    if logs._current is not None:
+        root.removeHandler(logs._current)
+        logs._current.stop()
+
+
+def _setup(*arguments, **options):
+    """logs.setup as in a program of its own: without the handlers of the test runner."""
+    writer = logs.setup(*arguments, **options)
+    logging.getLogger().handlers = [writer]
+    return writer
+
+
+@pytest.fixture
+def stream():
+    return io.StringIO()
+
+
+def _lines(stream) -> list[dict]:
+    assert logs.flush(FLUSH_S)
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+# -- the line ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_is_one_json_object(stream):
+    _setup("worker-0", "info", stream)
+    logger.info("call of %s frames", 7, extra={"call_sid": "CA1", "reason": Reason.AI_LOST, "worker": 3, "secret": "never"})
+    (line,) = _lines(stream)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("ts"))
+    assert line == {
+        "level": "info",
+        "process": "worker-0",
+        "logger": "test.logs",
+        "message": "call of 7 frames",
+        "call_sid": "CA1",
+        "worker": 3,
+        "reason": "ai_lost",
+    }
+
+
+def test_levels(stream):
+    _setup("control", "warning", stream)
+    logger.info("no")
+    logger.warning("yes")
+    assert [line["message"] for line in _lines(stream)] == ["yes"]
+
+
+def test_time_is_utc(stream):
+    record = logging.LogRecord("a", logging.INFO, "", 0, "m", None, None)
+    record.created = 1763769600.0625
+    assert json.loads(logs.format_json(record, "p"))["ts"] == "2025-11-22T00:00:00.062Z"
+
+
+def test_an_exception_brings_its_traceback(stream):
+    _setup("control", "info", stream)
+    try:
+        raise ValueError("call +15551234567 failed")
+    except ValueError:
+        logger.exception("it failed")
+    (line,) = _lines(stream)
+    assert line["error"] == "ValueError: call +1555***4567 failed"
+    assert "test_an_exception_brings_its_traceback" in line["traceback"]
+    assert "+1555***4567" in line["traceback"]
+
+
+def test_no_exception_brings_none(stream):
+    _setup("control", "info", stream)
+    logger.info("no error", exc_info=True)
+    assert "error" not in _lines(stream)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("+15551234567", "+1555***4567"),
+        ("from +15551234567 to +442071838750.", "from +1555***4567 to +4420***8750."),
+        ("From=%2B15551234567&To=x", "From=%2B1555***4567&To=x"),
+        ("sip:+15551234567@host", "sip:+1555***4567@host"),
+        ("+1 (555) 123-4567", "+1555***4567"),
+        ("+1234567", "+***4567"),
+        ("+123456", "+123456"),
+        ("+1234567890123456", "+1234567890123456"),
+        ("1700000000 CA0123456789", "1700000000 CA0123456789"),
+    ],
+)
+def test_numbers_are_masked(text, expected):
+    assert logs.mask_numbers(text) == expected
+
+
+@given(
+    st.text(alphabet="ab .,", max_size=5),
+    st.text(alphabet="0123456789", min_size=7, max_size=15),
+    st.text(alphabet="ab ,", max_size=5),
+)
+def test_no_number_is_shown_whole(before, digits, after):
+    assert f"+{digits}" not in logs.mask_numbers(f"{before}+{digits}{after}")
+
+
+def test_numbers_are_masked_in_message_arguments_and_extras(stream):
+    _setup("control", "info", stream)
+    logger.info("from %s", "+15551234567", extra={"detail": {"to": "+15557654321"}})
+    assert logs.flush(FLUSH_S)
+    assert "+1555***4567" in stream.getvalue()
+    assert "+1555***4321" in stream.getvalue()
+    assert "123" not in stream.getvalue().replace("ts", "")[40:]
+
+
+def test_a_long_field_is_cut_and_a_number_across_the_cut_is_masked(stream):
+    _setup("control", "info", stream)
+    logger.info("x" * (logs.FIELD_LIMIT - 6) + "+15551234567" + "y" * 100)
+    (line,) = _lines(stream)
+    assert len(line["message"]) < logs.FIELD_LIMIT + 40
+    assert line["message"].endswith("... (106 characters more)")
+    assert "+1555*" in line["message"]
+
+
+def test_any_text_is_written(stream):
+    _setup("control", "info", stream)
+    logger.info("line\nbreak \x00 \ud800 caf\xe9")
+    (line,) = _lines(stream)
+    assert line["message"] == "line\nbreak \x00 \\ud800 caf\xe9"
+    assert stream.getvalue().count("\n") == 1
+
+
+# -- records that are not plain ---------------------------------------------------------------------------------------
+
+
+def test_arguments_are_read_when_they_are_logged(stream):
+    _setup("control", "info", stream)
+    items = [1]
+    logger.info("items %s", items)
+    logger.info("%(n)s of a dict", {"n": items})
+    items.append(2)
+    assert [line["message"] for line in _lines(stream)] == ["items [1]", "[1] of a dict"]
+
+
+class _Unprintable:
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def test_what_cannot_be_formatted_is_told(stream):
+    _setup("control", "info", stream)
+    logger.info("%d frames", "seven")
+    logger.info(_Unprintable())
+    logger.info("%s", _Unprintable())
+    logger.info("fine")
+    messages = [line["message"] for line in _lines(stream)]
+    assert "'%d frames' cannot be formatted: TypeError" in messages[0]
+    assert messages[1] == "a message of type _Unprintable cannot be formatted: RuntimeError"
+    assert messages[2] == "a message of type str cannot be formatted: RuntimeError"
+    assert messages[3] == "fine"
+
+
+# -- for people -------------------------------------------------------------------------------------------------------
+
+
+def test_a_person_reads_a_coloured_line(stream):
+    _setup("worker-0", "info", stream, human=True)
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logger.exception("line\nbreak \x1b[31m", extra={"call_sid": "CA1"})
+    logger.info("plain")
+    assert logs.flush(FLUSH_S)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    first, *rest = text.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} error   worker-0 line\\x0abreak \\x1b\[31m call_sid=CA1", first)
+    assert rest[0] == "    Traceback (most recent call last):"
+    assert "    ValueError: broken" in rest
+    assert rest[-1].endswith("info    worker-0 plain")
+
+
+def test_a_terminal_is_for_a_person():
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w") as terminal:
+        _setup("worker-0", "info", terminal)
+        logger.info("hello")
+        assert logs.flush(FLUSH_S)
+    assert os.read(leader, 1000).decode().split("\x1b[0m")[1] == " \x1b[32minfo   "
+    os.close(leader)
+
+
+# -- never waiting ----------------------------------------------------------------------------------------------------
+
+
+def _drain(descriptor: int, until: bytes) -> bytes:
+    got = b""
+    while until not in got[-4096:]:
+        got += os.read(descriptor, 1 << 16)
+    return got
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_reader_that_does_not_read_stops_nobody(blocking):
+    """The pipe is full from the start: the callers' only way out is the queue's bound."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    with os.fdopen(writing, "w") as stream:
+        writer = _setup("worker-0", "info", stream)
+        for n in range(logs.QUEUE_LIMIT + 3000):
+            logger.info("record %d %s", n, "x" * 100)
+        assert writer.dropped > 0
+        assert not logs.flush(0.0)
+        dropped = writer.dropped
+        reader = gevent.get_hub().threadpool.spawn(_drain, reading, b'"the end"')
+        assert logs.flush(FLUSH_S)
+        logger.info("the end")
+        assert logs.flush(FLUSH_S)
+        drained = reader.get(timeout=FLUSH_S)
+    os.close(reading)
+    messages = [json.loads(line)["message"] for line in drained.splitlines()]
+    assert messages[-1] == "the end"
+    (report,) = [message for message in messages if "dropped" in message]
+    assert report == f"{dropped} log records were dropped: the reader of the log was too slow"
+    numbers = [int(message.split()[1]) for message in messages if message.startswith("record")]
+    assert numbers == sorted(numbers)
+    assert len(numbers) + dropped == logs.QUEUE_LIMIT + 3000
+
+
+def test_a_reader_that_is_gone_stops_nobody():
+    reading, writing = os.pipe()
+    monkey.get_original("os", "close")(reading)  # gevent's own closes at the hub's next turn
+    with os.fdopen(writing, "w") as stream:
+        writer = _setup("worker-0", "info", stream)
+        logger.info("nobody hears")
+        assert logs.flush(FLUSH_S)
+        assert writer.dropped >= 1
+
+
+def test_a_closed_stream_stops_nobody(stream):
+    writer = _setup("worker-0", "info", stream)
+    stream.close()
+    logger.info("nobody hears")
+    assert logs.flush(FLUSH_S)
+    assert writer.dropped >= 1
+
+
+def test_many_threads(stream):
+    _setup("worker-0", "info", stream)
+    pool = gevent.get_hub().threadpool
+    for result in [pool.spawn(lambda: [logger.info("x") for _ in range(100)]) for _ in range(3)]:
+        result.get(timeout=FLUSH_S)
+    assert len(_lines(stream)) == 300
+
+
+# -- the process ------------------------------------------------------------------------------------------------------
+
+
+def test_setup_again_counts(stream):
+    _setup("first", "info", stream)
+    logger.info("one")
+    assert logs.flush(FLUSH_S)
+    other = io.StringIO()
+    _setup("second", "info", other)
+    logger.info("two")
+    assert [line["process"] for line in _lines(other)] == ["second"]
+    assert "two" not in stream.getvalue()
+
+
+def test_nothing_to_flush(stream):
+    _setup("control", "info", stream)
+    assert logs.flush(0.0)
+
+
+def test_flush_before_setup_has_nothing_to_do(monkeypatch):
+    monkeypatch.setattr(logs, "_current", None)
+    assert logs.flush(0.0)
+    logs._after_fork()
+
+
+def test_warnings_are_records(stream):
+    _setup("control", "info", stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)
+        warnings.warn("old thing", DeprecationWarning, stacklevel=1)
+    assert "old thing" in _lines(stream)[0]["message"]
+
+
+def test_what_no_greenlet_caught_is_a_record(stream):
+    _setup("control", "info", stream)
+
+    def fail():
+        raise ValueError("in a greenlet")
+
+    gevent.spawn(fail).join()
+    (line,) = _lines(stream)
+    assert line["error"] == "ValueError: in a greenlet"
+    assert line["message"] == "nobody caught ValueError in Greenlet"
+
+
+def test_what_the_program_did_not_catch_is_a_record(stream):
+    _setup("control", "info", stream)
+    sys.excepthook(ValueError, ValueError("at the top"), None)
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    (line,) = _lines(stream)
+    assert line["level"] == "critical"
+    assert line["error"] == "ValueError: at the top"
+
+
+PROGRAM = """
+from gevent import monkey
+monkey.patch_all()
+import logging, os, sys
+from gw import logs
+logs.setup("parent", "info")
+logger = logging.getLogger("program")
+logger.info("before")
+child = os.fork()
+if child == 0:
+    logger.info("in the child")
+    logs.flush(5.0)
+    os._exit(0)
+os.waitpid(child, 0)
+logger.info("after")
+if "fail" in sys.argv:
+    raise ValueError("the end")
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["fail"], 1)])
+def test_a_program_that_forks_and_ends_loses_and_repeats_nothing(arguments, code):
+    program = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, timeout=30, cwd=ROOT, check=False)
+    messages = [json.loads(line)["message"] for line in program.stderr.splitlines()]
+    expected = ["before", "in the child", "after"] + ["the process ends: ValueError"] * code
+    assert sorted(messages) == sorted(expected)
+    assert messages[-1] == expected[-1]
+    assert program.returncode == code

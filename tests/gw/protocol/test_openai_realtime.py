@@ -101,7 +101,7 @@ def test_a_response_begins() -> None:
     ],
 )
 def test_a_response_ends(response: dict[str, Any], status: str, detail: str) -> None:
-    assert parsed("response.done", response={"id": "r", **response}) == ai.ResponseDone("r", status, detail)  # type: ignore[arg-type]
+    assert parsed("response.done", response={"id": "r", **response}) == ai.ResponseDone("r", status, detail)
 
 
 def test_a_long_detail_is_shortened() -> None:

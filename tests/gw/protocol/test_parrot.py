@@ -51,8 +51,8 @@ def test_it_greets_once_in_uneven_chunks() -> None:
     assert kinds(events) == ["ResponseStarted", *["AudioDelta"] * 4, "AgentTranscript", "ResponseDone"]
     lengths = [len(event.audio) for event in events if isinstance(event, ai.AudioDelta)]
     assert len(set(lengths)) == 4 and all(length % audio.FRAME_BYTES for length in lengths)
-    response_id = events[0].response_id  # type: ignore[union-attr]
-    assert only(events, ai.AgentTranscript).text == "(greeting)"  # type: ignore[union-attr]
+    response_id = events[0].response_id
+    assert only(events, ai.AgentTranscript).text == "(greeting)"
     assert events[-1] == ai.ResponseDone(response_id, "completed", "")
     assert agent.create_response() == []
 
@@ -71,7 +71,7 @@ def test_it_says_the_callers_words_back() -> None:
     assert kinds(events)[:4] == ["SpeechStopped", "CallerTranscript", "ResponseStarted", "AudioDelta"]
     assert events[0] == ai.SpeechStopped("item_1", 1000 + 59 * 20)
     assert events[1] == ai.CallerTranscript("item_1", "(the caller spoke, 1.2 s)")
-    assert only(events, ai.AgentTranscript).text == "(what you said, 1.2 s)"  # type: ignore[union-attr]
+    assert only(events, ai.AgentTranscript).text == "(what you said, 1.2 s)"
     assert said(events) == quiet(parrot.PRE_ROLL_FRAMES) + words + quiet(parrot.TAIL_FRAMES)
     identities = {event[0] for event in events if isinstance(event, ai.ResponseStarted | ai.AudioDelta | ai.ResponseDone)}
     assert len(identities) == 1

@@ -1,0 +1,79 @@
+"""gw.cli.output: times, durations and tables as people read them."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+
+from gw.cli import output
+from gw.cli.output import Column
+
+
+def test_times_are_local_and_as_long_as_needed() -> None:
+    noon = time.mktime((2026, 11, 21, 12, 30, 5, 0, 0, -1))
+    assert output.local_time(noon, noon + 60) == "12:30:05"
+    assert output.local_time(noon, noon + 86400) == "21 Nov 12:30"
+    assert output.local_time(noon, noon + 400 * 86400) == "2026-11-21"
+    assert output.local_time(None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(None, "-"), (-1.0, "-"), (0.04, "0.0 s"), (59.94, "59.9 s"), (187, "3:07"), (3723, "1:02:03")]
+)
+def test_durations(seconds: float | None, shown: str) -> None:
+    assert output.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(None, "-"), (-1.0, "-"), (0.0000123, "0.012"), (0.0123, "12.3")])
+def test_milliseconds(seconds: float | None, shown: str) -> None:
+    assert output.milliseconds(seconds) == shown
+
+
+def test_absence_is_a_dash() -> None:
+    assert [output.dash(value) for value in (None, "", -1, 0, "x")] == ["-", "-", "-", "0", "x"]
+
+
+def test_an_ending_says_whose_doing_it_was() -> None:
+    assert output.ending(None, None).style == "green"
+    assert output.ending("ai_hangup", "success").style == ""
+    assert output.ending("phone_lost", "peer_error").style == "yellow"
+    assert output.ending("worker_lost", "own_error").style == "red"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+SID = "CA" + "0123456789abcdef" * 2
+COLUMNS = (
+    Column("started", lambda row: "12:30:05"),
+    Column("wide", lambda row: "only where there is room", needs=100),
+    Column(">call", lambda row: str(row["call_sid"])),
+)
+
+
+@pytest.mark.parametrize(("width", "shown"), [("60", False), ("120", True)])
+def test_a_narrow_terminal_loses_columns_but_no_sid(monkeypatch: pytest.MonkeyPatch, width: str, shown: bool) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", width)
+    output.print_rows(COLUMNS, [{"call_sid": SID}])
+    assert SID in terminal.getvalue()
+    assert ("only where" in terminal.getvalue()) is shown
+
+
+def test_a_pipe_gets_everything_without_colour(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    output.print_rows(COLUMNS, [{"call_sid": SID}])
+    printed = capsys.readouterr().out
+    assert SID in printed
+    assert "only where there is room" in printed
+    assert "\x1b" not in printed
+
+
+def test_json_is_one_document_in_plain_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json([{"text": "süß"}])
+    assert capsys.readouterr().out == '[\n  {\n    "text": "süß"\n  }\n]\n'

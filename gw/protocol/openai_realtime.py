@@ -299,6 +299,11 @@ class Dialect:
             "conversation.item.create", {"item": {"type": "function_call_output", "call_id": call_id, "output": output}}
         )
 
+    def user_text(self, text: str) -> bytes:
+        """Something the caller did that is no speech, as text; a response has to be asked for separately."""
+        content = [{"type": "input_text", "text": text}]
+        return self._build("conversation.item.create", {"item": {"type": "message", "role": "user", "content": content}})
+
     def _build(self, kind: str, fields: dict[str, object]) -> bytes:
         self._count += 1
         return msgspec.json.encode({"type": kind, "event_id": _event_id(kind, self._count), **fields})

@@ -60,6 +60,7 @@ def test_a_session_that_confirms_nothing() -> None:
         openai_realtime.Dialect().response_cancel(),
         openai_realtime.Dialect().truncate("item_001", 0),
         openai_realtime.Dialect().tool_output("call_001", "{}"),
+        openai_realtime.Dialect().user_text("hello"),
     ],
 )
 def test_to_the_ai(message: bytes) -> None:

@@ -307,6 +307,7 @@ def test_events_are_numbered() -> None:
             dialect.response_cancel(),
             dialect.truncate("i", 1500),
             dialect.tool_output("c", '{"ok": true}'),
+            dialect.user_text('the key "1"'),
         )
     ]
     assert built == [
@@ -324,6 +325,11 @@ def test_events_are_numbered() -> None:
             "type": "conversation.item.create",
             "event_id": "conversation_item_create-5",
             "item": {"type": "function_call_output", "call_id": "c", "output": '{"ok": true}'},
+        },
+        {
+            "type": "conversation.item.create",
+            "event_id": "conversation_item_create-6",
+            "item": {"type": "message", "role": "user", "content": [{"type": "input_text", "text": 'the key "1"'}]},
         },
     ]
 

@@ -24,6 +24,11 @@ class Server(_Section, frozen=True):
     max_calls: int = 500  # per worker; more are answered with "busy" TwiML
     drain_s: float = 30.0  # at stop: how long live calls may go on
 
+    @property
+    def public_base(self) -> str:
+        """`public_url`, or what stands for it where there is none: a URL that leads to `listen`."""
+        return (self.public_url or f"http://{self.listen}").rstrip("/")
+
 
 class Ops(_Section, frozen=True):
     """The operator's side: metrics, health, admin."""

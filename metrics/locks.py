@@ -14,7 +14,6 @@ from typing import Final
 #: `struct flock` of 64-bit Linux: type, whence, start, length, pid.
 _FLOCK: Final = struct.Struct("@hhqqi4x")
 _WHOLE_FILE: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-_NOTHING: Final = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 
 
 def try_lock(descriptor: int) -> bool:
@@ -24,11 +23,6 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def unlock(descriptor: int) -> None:
-    """Give the lock back now: under gevent, `os.close` closes only at the hub's next turn."""
-    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _NOTHING)
 
 
 def is_locked(descriptor: int) -> bool:

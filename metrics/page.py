@@ -23,7 +23,7 @@ from typing import Final
 
 from metrics.declare import Counter, Family, Gauge, Histogram
 from metrics.layout import HEADER, LAYOUT, Layout, width_of
-from metrics.locks import is_locked, try_lock, unlock
+from metrics.locks import is_locked, try_lock
 from metrics.pages_dir import prepare
 
 #: Pages of one process name that may be written at once: a worker and those it replaces, still draining.
@@ -188,7 +188,6 @@ class Page:
         self.view.release()
         self._bytes.release()
         self._map.close()
-        unlock(self._descriptor)
         os.close(self._descriptor)
 
     def _place(self, declaration: Family, kind: type[Family], labels: dict[str, str]) -> int:

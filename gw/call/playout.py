@@ -40,10 +40,11 @@ class Truncation(NamedTuple):
 class _Segment:
     """One response's audio that has not been cut yet."""
 
-    __slots__ = ("audio", "ended", "items", "response_id")
+    __slots__ = ("audio", "ended", "items", "last_item", "response_id")
 
-    def __init__(self, response_id: str) -> None:
+    def __init__(self, response_id: str, item_id: str) -> None:
         self.response_id = response_id
+        self.last_item = item_id  # the item its audio came of last
         self.audio = bytearray()
         self.items: deque[tuple[str, int, int]] = deque()  # item, offset in the item, bytes still in `audio`
         self.ended = False
@@ -85,7 +86,8 @@ class Playout:
         self._cut_bytes = 0  # place in the stream of frames of this generation
         self._last_mark = 0
         self.generation = 0
-        self.marks_pending: deque[tuple[str, int]] = deque()  # marks of this generation not echoed yet: name, frames before it
+        # marks of this generation not echoed yet: name, frames before it
+        self.marks_pending: deque[tuple[str, int]] = deque(maxlen=MAX_SPANS)
         self.expected_frames = 0  # frames the audio received makes, tails padded, less what was dropped
         self.overrun_frames = 0
 
@@ -95,7 +97,7 @@ class Playout:
         """Add AI audio to the end of the buffer.
 
         Shape: any number of mu-law bytes; a rest shorter than a frame waits for more, or for the response's end.
-        Returns: frames dropped from the front to stay within the bound.
+        Returns: frames dropped from the front to stay within the bound; a response dropped to its end loses its mark too.
         """
         if not audio:
             return 0
@@ -103,8 +105,9 @@ class Playout:
         if segment is None or segment.ended or segment.response_id != response_id:
             if segment is not None and not segment.ended:
                 self._end(segment)
-            segment = _Segment(response_id)
+            segment = _Segment(response_id, item_id)
             self._segments.append(segment)
+        segment.last_item = item_id
         offset = self._item_bytes.get(item_id, 0)
         if segment.items and segment.items[-1][0] == item_id:
             name, start, length = segment.items[-1]
@@ -123,6 +126,11 @@ class Playout:
         """No more audio of this response will come: its tail becomes a frame, its mark follows. A response without audio has
         no mark."""
         if self._segments and self._segments[-1].response_id == response_id and not self._segments[-1].ended:
+            self._end(self._segments[-1])
+
+    def end_open_response(self) -> None:
+        """The AI is gone: what it has said so far is whole."""
+        if self._segments and not self._segments[-1].ended:
             self._end(self._segments[-1])
 
     def _end(self, segment: _Segment) -> None:
@@ -206,7 +214,7 @@ class Playout:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing waits to be cut: neither a frame nor a mark."""
+        """No response is under way here: each one ended, and was cut with its mark."""
         return not self._segments
 
     @property
@@ -224,10 +232,13 @@ class Playout:
         return end // BYTES_PER_MS
 
     def unheard(self, heard_frames: int) -> list[Truncation]:
-        """The items, in order, of which the caller has not heard all that was received."""
+        """The items, in order, of which the caller has not heard all that was received, and the one a response under way is at:
+        the AI said more of it than came."""
         names = dict.fromkeys(span.item_id for span in self._spans if span.start + span.length > heard_frames * FRAME_BYTES)
         for segment in self._segments:
             names.update(dict.fromkeys(item_id for item_id, _, _ in segment.items))
+            if not segment.ended:
+                names[segment.last_item] = None
         return [Truncation(item_id, self.heard_ms(item_id, heard_frames)) for item_id in names]
 
     def on_mark_echo(self, name: str) -> int | None:

@@ -55,6 +55,10 @@ class Responses:
         self._state = _State.REQUESTED
         return True
 
+    def on_lost(self) -> None:
+        """The AI is gone: no response will come."""
+        self._state, self._wanted, self.active_id = _State.IDLE, False, None
+
     @property
     def is_idle(self) -> bool:
         """No response is under way or asked for."""

@@ -147,6 +147,11 @@ class CallState:
         self.now: State = State.WAITING
         self.reason: Reason | None = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Nothing more happens to this call."""
+        return self.now is State.ENDED
+
     def on_event(self, event: Event) -> State:
         """Take one step. Returns the new state; raises StateError where the table has none."""
         following = TRANSITIONS.get((self.now, event))

@@ -1,0 +1,176 @@
+"""The AI leg as the call sees it, and the one behind a websocket.
+
+A leg connects, gives events, takes audio and wishes. Everything it takes goes out by one non-blocking door; what that does not
+take is bounded there. One greenlet (AI-in) connects and reads. However a leg fails, it is one `AiLegError` with a reason.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, Protocol
+
+from gevent import socket
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.protocol import State as WireState
+from websockets.uri import parse_uri
+
+from gw.call.state import Reason, ai_reason
+from gw.config import Agent
+from gw.errors import GatewayError, ProtocolError
+from gw.media.door import Door
+from gw.media.websocket import QUIET, LegClosedError, MessageReader, WebSocket
+from gw.protocol import openai_realtime
+from gw.protocol.ai import AiEvent
+
+#: From the AI: one event. A delta is some kilobytes; the largest documented events stay far below.
+MAX_MESSAGE_BYTES: Final = 8 << 20
+#: Towards the AI: five seconds of caller audio in its JSON. Above this the AI does not read.
+MAX_WAITING_BYTES: Final = 128 << 10
+#: Above this the caller's audio waits with us, where its oldest can be dropped, and not in the door.
+CONGESTED_BYTES: Final = 16 << 10
+
+
+class AiLegError(GatewayError):
+    """The AI leg is over. `reason`: what the call ends for."""
+
+    code = "ai_leg"
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class AiLeg(Protocol):
+    """What a call needs of an AI, whatever API it speaks."""
+
+    def connect(self) -> None:
+        """Reach the AI and open a session. The caller bounds the time. Raises AiLegError."""
+
+    def read(self) -> list[AiEvent]:
+        """Wait for events; [] when woken or nothing is whole yet. Raises AiLegError when the leg is over."""
+
+    @property
+    def is_congested(self) -> bool:
+        """The AI does not take what we send: keep the caller's audio."""
+
+    def send_audio(self, payload: str) -> None:
+        """One frame of the caller, base64 as Twilio sent it."""
+
+    def send_dtmf(self, digit: str) -> None:
+        """The caller pressed a key."""
+
+    def create_response(self, instructions: str) -> None:
+        """Ask for a response; empty instructions: the session's own."""
+
+    def truncate(self, item_id: str, heard_ms: int) -> None:
+        """Tell the AI how much of an item was heard."""
+
+    def tool_output(self, call_id: str, output: str) -> None:
+        """Answer a tool call."""
+
+    def wake(self) -> None:
+        """Make the reader return."""
+
+    def close(self) -> None:
+        """End the session and the socket, bounded. Idempotent."""
+
+
+class OpenAiLeg:
+    """OpenAI Realtime (GA), or whatever speaks it, over TCP or TLS."""
+
+    __slots__ = ("_agent", "_api_key", "_dialect", "_reader", "_socket", "_tls", "door")
+
+    def __init__(self, agent: Agent, api_key: str, tls: ssl.SSLContext) -> None:
+        """`tls`: built once per process; building one takes 24 ms."""
+        self._agent = agent
+        self._api_key = api_key
+        self._tls = tls
+        self._dialect = openai_realtime.Dialect()
+        self._socket: WebSocket | None = None
+        self._reader: MessageReader[AiEvent] | None = None
+        self.door: Door | None = None
+
+    def connect(self) -> None:
+        url = openai_realtime.url(self._agent.base_url, self._agent.model)
+        uri = parse_uri(url)
+        try:
+            sock = socket.create_connection((uri.host, uri.port))
+        except OSError as error:
+            raise AiLegError(Reason.AI_UNREACHABLE, f"cannot reach {uri.host}:{uri.port}: {error}") from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.door = door = Door(sock, MAX_WAITING_BYTES)
+        if uri.secure:
+            try:
+                door.start_tls(self._tls, uri.host)
+            except (ssl.SSLError, OSError) as error:
+                raise AiLegError(Reason.AI_UNREACHABLE, f"TLS with {uri.host}: {error}") from error
+        protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES, logger=QUIET)
+        request = protocol.connect()
+        for name, value in openai_realtime.headers(self._api_key):
+            request.headers[name] = value
+        protocol.send_request(request)
+        self._socket = web_socket = WebSocket(door, protocol)
+        self._reader = MessageReader(web_socket, openai_realtime.parse)
+        web_socket.flush()
+        while protocol.state is WireState.CONNECTING:
+            data = door.read()
+            if not data:
+                raise AiLegError(Reason.AI_LOST, door.failure or "the AI closed the connection during the handshake")
+            protocol.receive_data(data)
+            if protocol.handshake_exc is not None:
+                raise _refused(protocol.handshake_exc)
+        self._send(self._dialect.session_update(self._agent))
+
+    def read(self) -> list[AiEvent]:
+        assert self._reader is not None
+        try:
+            return self._reader.read()
+        except ProtocolError as error:
+            raise AiLegError(ai_reason(error.code), error.detail) from error
+        except LegClosedError as error:
+            if error.failure == "stalled":
+                raise AiLegError(Reason.AI_LEG_STALLED, "the AI does not read what we send") from error
+            raise AiLegError(Reason.AI_CLOSED if error.clean else Reason.AI_LOST, str(error)) from error
+
+    @property
+    def is_congested(self) -> bool:
+        return self.door is not None and self.door.waiting_bytes > CONGESTED_BYTES
+
+    def send_audio(self, payload: str) -> None:
+        self._send(openai_realtime.append(payload))
+
+    def send_dtmf(self, digit: str) -> None:
+        """The API has no keys: the agent is told in words."""
+        self._send(self._dialect.user_text(f"(The caller pressed the key {digit} on the telephone.)"))
+
+    def create_response(self, instructions: str) -> None:
+        self._send(self._dialect.response_create(instructions or None))
+
+    def truncate(self, item_id: str, heard_ms: int) -> None:
+        self._send(self._dialect.truncate(item_id, heard_ms))
+
+    def tool_output(self, call_id: str, output: str) -> None:
+        self._send(self._dialect.tool_output(call_id, output))
+
+    def _send(self, message: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send_text(message)
+
+    def wake(self) -> None:
+        if self.door is not None:
+            self.door.wake()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close(1000, "")
+        if self.door is not None:
+            self.door.shut()
+
+
+def _refused(error: Exception) -> AiLegError:
+    if isinstance(error, InvalidStatus):
+        return AiLegError(Reason.AI_REFUSED, f"the AI answered HTTP {error.response.status_code} to the upgrade")
+    return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is no websocket: {error}")

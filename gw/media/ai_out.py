@@ -1,0 +1,121 @@
+"""AI-out: cuts playout audio into ready-made frames, keeps TX's queue between two watermarks, and asks the guard on every turn.
+
+A turn comes when AI-in has new audio for a low queue, and every TURN_S at the latest, also when no more AI audio ever comes: so
+the recording starts for a greeting of three frames followed by silence. A turn cuts a bounded batch and never waits: a full
+recording pool leaves the guard armed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import gevent
+from gevent.event import Event
+
+from gw.call.guard import RecordingGuard
+from gw.call.playout import Mark, Playout
+from gw.media.tx import Ready, Tx
+from gw.protocol.audio import PTIME_MS
+from gw.protocol.twilio import FrameBuilder, build_mark, text_message
+
+#: The longest the guard goes unasked, and the longest TX's queue goes unfilled.
+TURN_S: Final = 0.1
+#: TX's queue holds this much beyond the lead when it is filled: several turns, and a hub that stalls for a moment.
+HIGH_MS: Final = 400
+#: Below this much beyond the lead it is filled again: two turns before it would run dry.
+LOW_MS: Final = 200
+#: Frames cut in one turn, so that no turn holds the hub: about 40 us.
+BATCH_FRAMES: Final = 16
+
+
+class AiOut:
+    """One call's AI-out greenlet."""
+
+    __slots__ = (
+        "_builder",
+        "_guard",
+        "_on_first_audio",
+        "_on_record",
+        "_pool_has_room",
+        "_reported",
+        "_stream_sid",
+        "_wake",
+        "high_frames",
+        "low_frames",
+        "playout",
+        "stopped",
+        "tx",
+    )
+
+    def __init__(
+        self,
+        stream_sid: str,
+        tx: Tx,
+        playout: Playout,
+        guard: RecordingGuard,
+        *,
+        lead_ms: int,
+        pool_has_room: Callable[[], bool],
+        on_record: Callable[[], None],
+        on_first_audio: Callable[[], None],
+    ) -> None:
+        """`on_record` spawns the recording's start into the pool, `on_first_audio` reports the first frame: neither may wait."""
+        self._stream_sid = stream_sid
+        self._builder = FrameBuilder(stream_sid)
+        self.tx = tx
+        self.playout = playout
+        self._guard = guard
+        self._pool_has_room = pool_has_room
+        self._on_record = on_record
+        self._on_first_audio = on_first_audio
+        self._reported = False
+        self._wake = Event()
+        self.stopped = False
+        self.high_frames = (lead_ms + HIGH_MS) // PTIME_MS
+        self.low_frames = (lead_ms + LOW_MS) // PTIME_MS
+
+    def wake(self) -> None:
+        """There is something new in the playout: take a turn if TX's queue is low."""
+        if len(self.tx.queue) < self.low_frames:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Let the loop end at its next turn."""
+        self.stopped = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """The greenlet's body. Ends on `stop`."""
+        while not self.stopped:
+            self._wake.clear()
+            if self.turn():
+                gevent.sleep(0)  # others first, then the next batch
+            else:
+                self._wake.wait(TURN_S)
+
+    def turn(self) -> bool:
+        """Ask the guard, then fill TX's queue when it is low. True: the batch was used up and more could be cut."""
+        if self.tx.first_audio_sent:
+            if not self._reported:
+                self._reported = True
+                self._on_first_audio()
+            if self._guard.may_start(first_audio_sent=True, pool_has_room=self._pool_has_room()):
+                self._on_record()
+        return self._fill()
+
+    def _fill(self) -> bool:
+        tx, playout = self.tx, self.playout
+        depth = len(tx.queue)
+        if depth >= self.low_frames:
+            return False
+        generation = playout.generation
+        for _ in range(min(BATCH_FRAMES, self.high_frames - depth)):
+            piece = playout.pop()
+            if piece is None:
+                return False
+            if isinstance(piece, Mark):
+                tx.put(Ready(generation, text_message(build_mark(self._stream_sid, piece.name)), False))
+            else:
+                tx.put(Ready(generation, self._builder.build(piece), True))
+        return len(tx.queue) < self.low_frames

@@ -1,0 +1,166 @@
+"""A worker's end of the bus: events go out numbered, and are kept until control says its spool has them.
+
+`emit` never waits. One greenlet connects, says Hello, sends again what is not acknowledged, and reads commands; while control is
+away events pile up here, bounded: over the bound the oldest of the least kind goes first, counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import gevent
+from gevent import socket
+
+from gw import bus
+from gw.media.door import Door
+from metrics.declare import BUS_DROPPED, BUS_UNACKED
+from metrics.page import Page
+
+log = logging.getLogger(__name__)
+
+#: Events kept while control is away: an hour of 200 calls with a turn every 5 s is 144,000; a minute is 2,400.
+MAX_UNACKED: Final = 50_000
+#: Bytes the kernel has not taken: several times the largest message.
+MAX_WAITING_BYTES: Final = 8 << 20
+#: Between two tries to reach control.
+RETRY_S: Final = 0.2
+STATUS_S: Final = 1.0
+#: What may be lost first when control is away for too long: nothing that a call's row or its recording needs.
+_EXPENDABLE: Final = (bus.CallEvent, bus.Webhook)
+
+
+class BusClient:
+    """The worker's outbox and its connection."""
+
+    def __init__(
+        self,
+        path: Path,
+        slot: int,
+        page: Page,
+        *,
+        calls: Callable[[], list[str]],
+        status: Callable[[int], bus.WorkerStatus],
+        on_command: Callable[[bus.Command], None],
+    ) -> None:
+        """`calls`: the SIDs alive now; `status`: this worker's state, given the number of unacknowledged events."""
+        self._path = path
+        self._slot = slot
+        self.instance = uuid.uuid4().hex
+        self._calls = calls
+        self._status = status
+        self._on_command = on_command
+        self._n = 0
+        self._unacked: deque[tuple[int, bus.Event]] = deque()
+        self._door: Door | None = None
+        self._stopped = False
+        self._unacked_cell = page.gauge(BUS_UNACKED)
+        self._dropped_cells = {kind: page.counter(BUS_DROPPED, kind=kind) for kind in BUS_DROPPED.labels["kind"]}
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    def emit(self, event: bus.Event) -> None:
+        """Send an event, now or when control is back. Never waits."""
+        self._n += 1
+        self._unacked.append((self._n, event))
+        if len(self._unacked) > MAX_UNACKED:
+            self._drop_one()
+        self._unacked_cell.set(len(self._unacked))
+        if self._door is not None:
+            self._door.write(bus.pack(bus.Numbered(self._n, event)))
+
+    def _drop_one(self) -> None:
+        victim = next((entry for entry in self._unacked if isinstance(entry[1], _EXPENDABLE)), self._unacked[0])
+        self._unacked.remove(victim)
+        self._dropped_cells[_kind(victim[1])].add()
+
+    @property
+    def unacked(self) -> int:
+        """Events control has not acknowledged."""
+        return len(self._unacked)
+
+    # -- the connection -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """The greenlet's body: connect, serve, again. Ends on `stop`."""
+        while not self._stopped:
+            try:
+                self._serve(self._connect())
+            except OSError as error:
+                log.debug("control is not reachable: %s", error)
+            except bus.BusError:
+                log.exception("control does not speak this bus", extra={"code": "bus_error"})
+            finally:
+                if self._door is not None:
+                    self._door.shut()
+                    self._door = None
+            if not self._stopped:
+                gevent.sleep(RETRY_S)
+
+    def _connect(self) -> Door:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(RETRY_S * 5)
+        try:
+            sock.connect(str(self._path))
+        except BaseException:
+            sock.close()
+            raise
+        return Door(sock, MAX_WAITING_BYTES)
+
+    def _serve(self, door: Door) -> None:
+        door.write(bus.pack(bus.Hello(self._slot, self.instance, os.getpid(), self._calls())))
+        self._resend(door)
+        self._door = door
+        reader = bus.Reader.of_commands()
+        teller = gevent.spawn(self._tell_status, door)
+        try:
+            while not self._stopped and (data := door.read()) != b"":
+                for command in reader.feed(data or b""):
+                    if isinstance(command, bus.Ack):
+                        self._on_ack(command.n)
+                    elif isinstance(command, bus.HangUp | bus.Drain):
+                        self._on_command(command)
+        finally:
+            teller.kill(block=False)
+
+    def _resend(self, door: Door) -> None:
+        """Send what is not acknowledged, and what is emitted meanwhile: no switch between the last one and `_door`."""
+        sent = 0
+        while batch := [(n, event) for n, event in self._unacked if n > sent]:
+            for sent, event in batch:
+                door.write(bus.pack(bus.Numbered(sent, event)))
+                while door.waiting_bytes > MAX_WAITING_BYTES // 2 and not door.failure:
+                    gevent.sleep(0.01)
+
+    def _tell_status(self, door: Door) -> None:
+        while not door.failure:
+            door.write(bus.pack(self._status(len(self._unacked))))
+            gevent.sleep(STATUS_S)
+
+    def _on_ack(self, n: int) -> None:
+        while self._unacked and self._unacked[0][0] <= n:
+            self._unacked.popleft()
+        self._unacked_cell.set(len(self._unacked))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything is acknowledged. False when `timeout_s` passed first."""
+        with gevent.Timeout(timeout_s, False):  # type: ignore[arg-type]  # False: leave the block silently
+            while self._unacked:
+                gevent.sleep(0.01)
+        return not self._unacked
+
+    def stop(self) -> None:
+        """Let the greenlet end."""
+        self._stopped = True
+        if self._door is not None:
+            self._door.wake()
+
+
+def _kind(event: bus.Event) -> str:
+    name = type(event).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

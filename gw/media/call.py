@@ -1,0 +1,271 @@
+"""One call: its two legs, its pure parts, and the one way it ends.
+
+The four greenlets (RX, AI-in, AI-out, TX) share this object; whatever it does, it does in one turn without a switch, so they need
+no lock. `end` is idempotent: the first reason stands. `finish` lets the caller hear what is queued, then ends, with a bound.
+Closing sockets and joining greenlets is the session's (`gw.media.session`), never TX's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from gw import bus
+from gw.call.bargein import BargeIn, is_playing
+from gw.call.guard import RecordingGuard
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
+from gw.call.report import Quality
+from gw.call.responses import Responses
+from gw.call.state import CallState, Event, Reason, State, result_of
+from gw.call.turns import Turn, Turns
+from gw.config import Agent
+from gw.media.ai_out import AiOut
+from gw.media.door import Door
+from gw.media.plane import MediaPlane
+from gw.media.rx import Uplink
+from gw.media.tx import Tx
+from gw.protocol.audio import FRAME_BYTES, PTIME_MS
+from gw.protocol.twilio import Start, build_clear, text_message
+
+log = logging.getLogger(__name__)
+
+_MS: Final = 1000.0
+
+
+class Call:
+    """A call from Twilio's `start` to its end."""
+
+    def __init__(
+        self,
+        plane: MediaPlane,
+        state: CallState,
+        start: Start,
+        agent_name: str,
+        agent: Agent,
+        door: Door,
+        *,
+        voice_at: float | None,
+        wake: Callable[[], None],
+    ) -> None:
+        """`voice_at`: when the voice webhook was answered, epoch seconds; `wake` makes RX look at the state."""
+        config = plane.config
+        self.plane = plane
+        self.state = state
+        self.sid = start.call_sid
+        self.stream_sid = start.stream_sid
+        self.account_sid = start.account_sid
+        self.agent_name = agent_name
+        self.agent = agent
+        self.door = door
+        self._wake = wake
+        self.started_s = self.last_voice_s = monotonic()
+        self.started_at = time.time()
+        self.detail = ""
+        self.pacer = Pacer(config.media.lead_ms)
+        self.playout = Playout(int(config.media.playout_s * _MS) // PTIME_MS)
+        self.tx = Tx(door, self.pacer, self.playout, plane.clock, plane.tx_cells)
+        self.guard = RecordingGuard(enabled=config.recording.enabled)
+        self.ai_out = AiOut(
+            start.stream_sid,
+            self.tx,
+            self.playout,
+            self.guard,
+            lead_ms=config.media.lead_ms,
+            pool_has_room=lambda: not plane.recording_pool.full(),
+            on_record=self._on_record,
+            on_first_audio=self._on_first_audio,
+        )
+        self.leg = plane.ai_leg(agent)
+        self.uplink = Uplink(self.leg, config.media.ai_connect_s, plane.uplink_cells)
+        self.responses = Responses()
+        self.bargein = BargeIn()
+        self.turns = Turns()
+        self.last_ai_s = 0.0  # the AI's last event of a response under way
+        self.asked_s = 0.0  # when the first response was asked for
+        self.ai_first_audio_ms = -1
+        self.bargein_dropped = 0
+        self._closing_reason = Reason.AI_HANGUP
+        self._closing_until_s = 0.0
+        self.emit(
+            bus.CallStarted(
+                self.sid,
+                self.stream_sid,
+                self.account_sid,
+                agent_name,
+                start.parameters.get("direction", "inbound"),
+                start.parameters.get("caller", ""),
+                start.parameters.get("called", ""),
+                voice_at if voice_at is not None else self.started_at,
+                self.started_at,
+            )
+        )
+
+    # -- what is told ---------------------------------------------------------------------------------------------------
+
+    def emit(self, event: bus.Event) -> None:
+        """Tell control."""
+        self.plane.emit(event)
+
+    def note(self, kind: str, **data: str | int | float | bool | None) -> None:
+        """Keep something of this call in the events table."""
+        self.emit(bus.CallEvent(self.sid, kind, time.time(), data))
+
+    def tell(self, turns: list[Turn]) -> None:
+        """Keep turns that are whole."""
+        for turn in turns:
+            self.emit(bus.Turn(self.sid, *turn))
+
+    def now_ms(self) -> int:
+        """Milliseconds since the stream started."""
+        return int((monotonic() - self.started_s) * _MS)
+
+    def _on_first_audio(self) -> None:
+        first_s = self.tx.first_audio_s
+        self.plane.cells.first_audio.observe(first_s - self.started_s)
+        self.emit(bus.FirstAudio(self.sid, self.started_at + first_s - self.started_s))
+
+    def _on_record(self) -> None:
+        self.plane.recording_pool.spawn(
+            self.emit,
+            bus.StartRecording(self.sid, self.account_sid, self.started_at + self.tx.first_audio_s - self.started_s),
+        )
+
+    # -- what is heard --------------------------------------------------------------------------------------------------
+
+    def on_speech_started(self, item_id: str, audio_start_ms: int) -> None:
+        """The caller began to talk: cut what of the agent is still to be heard, in this one turn."""
+        begun_s = self.last_voice_s = monotonic()
+        self.turns.on_caller_speech(item_id, audio_start_ms)
+        cut = self.bargein.on_speech_started(self.playout, self.pacer, begun_s, self.responses.active_id)
+        if cut is None:
+            return
+        self.tx.discard()
+        self.door.write(text_message(build_clear(self.stream_sid)))
+        for item_id, heard_ms in cut.truncations:
+            self.leg.truncate(item_id, heard_ms)
+        self.plane.cells.bargein.observe(monotonic() - begun_s)
+        self.plane.cells.dropped["bargein"].add(cut.dropped_frames)
+        self.bargein_dropped += cut.dropped_frames
+        self.tell(self.turns.on_interrupted(cut.truncations))
+
+    def on_mark_echo(self, name: str) -> None:
+        """Twilio played everything before this mark, or gave it back after a clear."""
+        frames = self.playout.on_mark_echo(name)
+        if frames is None:
+            return
+        now_s = self.last_voice_s = monotonic()
+        self.pacer.on_echo(frames, now_s)
+        unheard = {item_id for item_id, _ in self.playout.unheard(frames)}
+        for item_id in self.turns.waiting():
+            if item_id not in unheard:
+                self.tell(self.turns.on_heard(item_id, self.playout.heard_ms(item_id, frames)))
+        if self.state.now is State.CLOSING and self._all_heard(now_s):
+            self.end(self._closing_reason, self.detail)
+
+    def _all_heard(self, now_s: float) -> bool:
+        """Nothing of the agent is under way: not at the AI, not here, not at Twilio."""
+        if not self.responses.is_idle or self.playout.marks_pending or not self.playout.is_empty:
+            return False
+        return not is_playing(self.playout, self.pacer, now_s)
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def on_ai_gone(self, reason: Reason, detail: str) -> None:
+        """The AI leg is over: what it has said is still heard, then the call ends."""
+        self.playout.end_open_response()
+        self.responses.on_lost()
+        self.ai_out.wake()
+        self.finish(reason, detail)
+
+    def finish(self, reason: Reason, detail: str = "") -> None:
+        """End for `reason` once the caller has heard what is queued; bounded by that and `media.goodbye_s`."""
+        if self.state.now is not State.ACTIVE:
+            if self.state.now is not State.CLOSING:
+                self.end(reason, detail)
+            return
+        self._move(Event.HANG_UP)
+        self._closing_reason, self.detail = reason, detail
+        queued_s = (self.playout.depth_bytes // FRAME_BYTES + len(self.tx.queue)) * PTIME_MS / _MS
+        now_s = monotonic()
+        self._closing_until_s = max(now_s, self.pacer.heard_out_s()) + queued_s + self.plane.config.media.goodbye_s
+        if self._all_heard(now_s):
+            self.end(reason, detail)
+
+    def end(self, reason: Reason, detail: str = "") -> None:
+        """End now. The first reason stands; RX wakes and closes. Never waits."""
+        before = self.state.now
+        if not self.state.end(reason):
+            return
+        self.plane.cells.alive[before].add(-1)
+        self.detail = detail
+        self._wake()
+
+    def on_ai_ready(self) -> None:
+        """The AI leg confirmed its formats."""
+        self._move(Event.AI_READY)
+
+    def _move(self, event: Event) -> None:
+        before = self.state.now
+        after = self.state.on_event(event)
+        self.plane.cells.alive[before].add(-1)
+        self.plane.cells.alive[after].add(1)
+
+    def check(self, now_s: float) -> None:
+        """The watchdog's look, several times a second: every wait of this call is bounded here or by a timeout of its own."""
+        media = self.plane.config.media
+        if is_playing(self.playout, self.pacer, now_s):
+            self.last_voice_s = now_s
+        if now_s - self.started_s > media.max_call_s:
+            self.end(Reason.DURATION_LIMIT, f"the call lasted {media.max_call_s:.0f} s")
+        elif now_s - self.last_voice_s > media.idle_limit_s:
+            self.end(Reason.IDLE_LIMIT, f"nobody spoke for {media.idle_limit_s:.0f} s")
+        elif self.state.now is State.CLOSING:
+            if self._all_heard(now_s) or now_s > self._closing_until_s:
+                self.end(self._closing_reason, self.detail)
+        elif self.state.now is State.ACTIVE and not self.responses.is_idle and now_s - self.last_ai_s > media.ai_stall_s:
+            self.on_ai_gone(Reason.AI_STALLED, f"a response began and nothing of it came for {media.ai_stall_s:.0f} s")
+
+    # -- the report -----------------------------------------------------------------------------------------------------
+
+    def report(self) -> None:
+        """The call is over and its greenlets are gone: tell control how it went."""
+        reason = self.state.reason or Reason.INTERNAL_ERROR
+        heard = self.pacer.heard_frames(monotonic())
+        unheard = {item_id for item_id, _ in self.playout.unheard(heard)}
+        heard_ms = {item_id: self.playout.heard_ms(item_id, heard) for item_id in self.turns.waiting()}
+        self.tell(self.turns.on_end(heard_ms, unheard))
+        self.uplink.on_end()
+        left = self.playout.clear(self.pacer.sent_frames)
+        self.plane.cells.dropped["call_ended"].add(left)
+        self.plane.cells.ended[reason].add()
+        result = result_of(reason)
+        self.emit(bus.CallEnded(self.sid, time.time(), reason, result, self.detail[:500], self._quality(left)))
+        level = logging.INFO if result == "success" else logging.WARNING
+        log.log(level, "call ended: %s", self.detail or reason, extra={"call_sid": self.sid, "reason": reason.value})
+
+    def _quality(self, left_frames: int) -> Quality:
+        send, lateness, tx = self.tx.send, self.tx.lateness, self.tx
+        dropped = {"bargein": self.bargein_dropped, "overrun": self.playout.overrun_frames, "call_ended": left_frames}
+        return Quality(
+            frames_sent=tx.frames_sent,
+            frames_expected=self.playout.expected_frames,
+            send_p50_s=send.percentile_s(0.5),
+            send_p99_s=send.percentile_s(0.99),
+            send_p999_s=send.percentile_s(0.999),
+            send_max_s=send.max_s,
+            lateness_p50_s=lateness.percentile_s(0.5),
+            lateness_p99_s=lateness.percentile_s(0.99),
+            lateness_p999_s=lateness.percentile_s(0.999),
+            lateness_max_s=lateness.max_s,
+            underrun_ms=round(self.pacer.underrun_s * _MS),
+            dropped_frames={why: frames for why, frames in dropped.items() if frames},
+            uplink_dropped_frames=self.uplink.dropped,
+            bargeins=self.bargein.count,
+            first_audio_ms=round((tx.first_audio_s - self.started_s) * _MS) if tx.first_audio_sent else -1,
+            ai_first_audio_ms=self.ai_first_audio_ms,
+            hub_hold_max_s=self.plane.hold_max_s(),
+        )

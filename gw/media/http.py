@@ -1,0 +1,139 @@
+"""The public HTTP side of a worker: Twilio's webhooks. Pure parts decide, control hears what it must act on.
+
+`/twilio/voice` answers TwiML at once: it opens a stream with a one-time token, or says that all lines are busy. The others go to
+control and are answered: nothing here waits for a database or for REST. Each request is checked against its signature first.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from gw import bus
+from gw.media.admission import NONCE_BYTES
+from gw.media.plane import MediaPlane
+from gw.protocol import twiml
+from gw.protocol.signature import webhook_valid
+from gw.protocol.token import make
+from metrics.declare import WEBHOOKS
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+Environ = dict[str, Any]
+
+#: A webhook's form: Twilio's are below 4 KiB; a transcription callback may be longer.
+MAX_BODY_BYTES: Final = 64 << 10
+MAX_FIELDS: Final = 200
+#: What a display name or number may take of a <Parameter>.
+MAX_VALUE_CHARS: Final = 200
+
+_XML: Final = "text/xml; charset=utf-8"
+_TEXT: Final = "text/plain; charset=utf-8"
+_WEBHOOK_PATHS: Final = {
+    "/twilio/voice": "voice",
+    "/twilio/status": "status",
+    "/twilio/recording": "recording",
+    "/twilio/stream": "stream",
+    "/twilio/action": "action",
+}
+_BUSY: Final = "All our lines are busy. Please call again in a few minutes."
+
+
+class _BadRequestError(Exception):
+    """The request is not what a webhook is; the text says why."""
+
+
+class Webhooks:
+    """The WSGI application of a worker."""
+
+    def __init__(self, plane: MediaPlane) -> None:
+        self._plane = plane
+        config = plane.config
+        self._public = config.server.public_base.rstrip("/")
+        self._signed = config.signed
+        self._stream_url = "ws" + self._public.removeprefix("http") + "/media"
+        self._cells = {
+            (kind, outcome): plane.page.counter(WEBHOOKS, kind=kind, outcome=outcome)
+            for kind in WEBHOOKS.labels["kind"]
+            for outcome in WEBHOOKS.labels["outcome"]
+        }
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        kind = _WEBHOOK_PATHS.get(environ["PATH_INFO"])
+        if kind is None:
+            return _answer(start_response, "404 Not Found", _TEXT, "not found\n")
+        if environ["REQUEST_METHOD"] != "POST":
+            return _answer(start_response, "405 Method Not Allowed", _TEXT, "use POST\n", ("Allow", "POST"))
+        try:
+            form = _form(environ)
+        except _BadRequestError as error:
+            self._cells[kind, "bad_request"].add()
+            return _answer(start_response, "400 Bad Request", _TEXT, f"{error}\n")
+        if self._signed and not self._is_twilios(environ, form):
+            self._cells[kind, "bad_signature"].add()
+            return _answer(start_response, "403 Forbidden", _TEXT, "the signature is not valid for this URL\n")
+        fields = dict(form)
+        if kind == "voice":
+            return self._voice(fields, start_response)
+        self._plane.emit(bus.Webhook(kind, time.time(), fields))
+        self._cells[kind, "accepted"].add()
+        if kind == "action":
+            return _answer(start_response, "200 OK", _XML, twiml.hangup())
+        return _answer(start_response, "204 No Content", _TEXT, "")
+
+    def _is_twilios(self, environ: Environ, form: list[tuple[str, str]]) -> bool:
+        query = environ.get("QUERY_STRING", "")
+        path = environ["PATH_INFO"] + (f"?{query}" if query else "")
+        signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
+        return webhook_valid(self._plane.config.secrets.twilio_auth_token, signature, self._public, path, form)
+
+    def _voice(self, fields: dict[str, str], start_response: StartResponse) -> Iterable[bytes]:
+        call_sid = fields.get("CallSid", "")
+        if not call_sid:
+            self._cells["voice", "bad_request"].add()
+            return _answer(start_response, "400 Bad Request", _TEXT, "CallSid is missing\n")
+        if not self._plane.has_room():
+            self._cells["voice", "busy"].add()
+            return _answer(start_response, "200 OK", _XML, twiml.busy(_BUSY))
+        token = make(self._plane.token_key, call_sid, int(time.time()), os.urandom(NONCE_BYTES))
+        parameters = {
+            "agent": "default",
+            "token": token,
+            "direction": fields.get("Direction", "inbound")[:MAX_VALUE_CHARS],
+            "caller": fields.get("From", "")[:MAX_VALUE_CHARS],
+            "called": fields.get("To", "")[:MAX_VALUE_CHARS],
+        }
+        self._cells["voice", "accepted"].add()
+        action, status = f"{self._public}/twilio/action", f"{self._public}/twilio/stream"
+        return _answer(start_response, "200 OK", _XML, twiml.connect_stream(self._stream_url, action, status, parameters))
+
+
+def _form(environ: Environ) -> list[tuple[str, str]]:
+    """The request's form fields as they came, in order, blank ones kept."""
+    try:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        raise _BadRequestError("Content-Length is no number") from None
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        raise _BadRequestError("send the form with a Content-Length")
+    if not 0 <= length <= MAX_BODY_BYTES:
+        raise _BadRequestError(f"a form has at most {MAX_BODY_BYTES} bytes")
+    body: bytes = environ["wsgi.input"].read(length) if length else b""
+    if len(body) < length:
+        raise _BadRequestError("the form ended early")
+    try:
+        return parse_qsl(
+            body.decode("utf-8"), keep_blank_values=True, strict_parsing=False, errors="strict", max_num_fields=MAX_FIELDS
+        )
+    except ValueError as error:
+        raise _BadRequestError(f"the form cannot be read: {error}"[:200]) from None
+
+
+def _answer(
+    start_response: StartResponse, status: str, content_type: str, text: str, *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    body = text.encode("utf-8")
+    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
+    return [body] if body else []

@@ -1,0 +1,80 @@
+"""The embedded agent as an AI leg: no network, no key, the same events as any other."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from gevent.event import Event
+
+from gw.protocol.ai import AiEvent, SessionCreated, SessionReady
+from gw.protocol.audio import decode_base64
+from gw.protocol.parrot import Parrot
+
+_PROMPTS: Final = Path(__file__).parent / "prompts"
+
+
+class Prompts:
+    """What the parrot says by itself, read once per worker. Mu-law, 8 kHz."""
+
+    __slots__ = ("goodbye", "greeting")
+
+    def __init__(self, folder: Path = _PROMPTS) -> None:
+        self.greeting = (folder / "greeting.ulaw").read_bytes()
+        self.goodbye = (folder / "goodbye.ulaw").read_bytes()
+
+
+class ParrotLeg:
+    """One call's parrot. Its brain is pure and answers at once; AI-in reads the answers from a queue."""
+
+    __slots__ = ("_events", "_parrot", "_ready", "_woken")
+
+    def __init__(self, prompts: Prompts) -> None:
+        self._parrot = Parrot(prompts.greeting, prompts.goodbye)
+        self._events: deque[AiEvent] = deque()  # bounded by the brain: it says back at most what it captured
+        self._ready = Event()
+        self._woken = False
+
+    def connect(self) -> None:
+        self._say([SessionCreated(0.0), SessionReady()])
+
+    def read(self) -> list[AiEvent]:
+        if not self._events and not self._woken:
+            self._ready.clear()
+            self._ready.wait()
+        self._woken = False
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    @property
+    def is_congested(self) -> bool:
+        return False
+
+    def send_audio(self, payload: str) -> None:
+        self._say(self._parrot.on_audio(decode_base64(payload)))
+
+    def send_dtmf(self, digit: str) -> None:
+        self._say(self._parrot.on_dtmf(digit))
+
+    def create_response(self, instructions: str) -> None:
+        self._say(self._parrot.create_response())
+
+    def truncate(self, item_id: str, heard_ms: int) -> None:
+        """The parrot keeps no memory of what it said."""
+
+    def tool_output(self, call_id: str, output: str) -> None:
+        """The parrot's only tool is hanging up."""
+
+    def wake(self) -> None:
+        self._woken = True
+        self._ready.set()
+
+    def close(self) -> None:
+        self.wake()
+
+    def _say(self, events: list[AiEvent]) -> None:
+        if events:
+            self._events.extend(events)
+            self._ready.set()

@@ -1,0 +1,181 @@
+"""The worker's server: pywsgi with gevent-websocket's handler, made strict.
+
+gevent-websocket answers 101 before the application runs, so everything that may refuse a stream is checked here, before it:
+route, room, signature, version and key. After the 101 the socket is the session's: its frames never pass gevent-websocket.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from hashlib import sha1
+from time import monotonic
+from typing import Any, Final, cast
+
+import gevent
+from gevent import pywsgi, socket
+from geventwebsocket.handler import WebSocketHandler
+
+from gw.media.door import Door
+from gw.media.greenlets import mark_current
+from gw.media.http import Webhooks
+from gw.media.plane import MediaPlane
+from gw.media.session import MAX_WAITING_BYTES, Session
+from gw.protocol.signature import stream_valid
+
+log = logging.getLogger(__name__)
+
+#: A request must be whole, and answered, in this time; an idle keep-alive connection is closed after it.
+REQUEST_TIMEOUT_S: Final = 15.0
+#: Connections at once: every call has one, webhooks come and go.
+EXTRA_CONNECTIONS: Final = 200
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#: Offered by Twilio on some accounts; echoed only when offered (RFC 6455 4.2.2).
+_SUBPROTOCOL: Final = "audio.twilio.com"
+_MEDIA_PATH: Final = "/media"
+
+
+class _RefusedError(Exception):
+    """The upgrade is not done. `reason`: a label of gw_streams_refused_total."""
+
+    def __init__(self, status: str, reason: str, text: str, *headers: tuple[str, str]) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+        self.headers = list(headers)
+
+
+class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
+    """One connection: webhooks through the application, `GET /media` to a session."""
+
+    server: MediaServer
+    environ: dict[str, Any]
+
+    def read_requestline(self) -> str:
+        """An idle connection ends here."""
+        mark_current("server")
+        with gevent.Timeout(REQUEST_TIMEOUT_S, OSError("no request came in time")):  # pywsgi closes on it
+            return cast(str, super().read_requestline())
+
+    def read_request(self, raw_requestline: str) -> Any:
+        """A request whose headers do not come in time is a bad one."""
+        with gevent.Timeout(REQUEST_TIMEOUT_S, ValueError("the request's headers did not come in time")):
+            return super().read_request(raw_requestline)
+
+    def run_application(self) -> None:
+        """Every path but /media is the application's, /media never is."""
+        if self.environ["PATH_INFO"] != _MEDIA_PATH:
+            with gevent.Timeout(REQUEST_TIMEOUT_S, OSError("the request did not end in time")):
+                pywsgi.WSGIHandler.run_application(self)
+            return
+        plane = self.server.plane
+        try:
+            headers = self._check_upgrade(plane)
+        except _RefusedError as refused:
+            self._refuse(plane, refused)
+            return
+        self.environ["wsgi.websocket"] = self  # what gevent-websocket's start_response looks for
+        self.start_response("101 Switching Protocols", headers)
+        self.write(b"")
+        self._run_session(plane)
+
+    def _check_upgrade(self, plane: MediaPlane) -> list[tuple[str, str]]:
+        """The headers of the 101. Raises _RefusedError."""
+        environ = self.environ
+        upgrades = _tokens(environ.get("HTTP_UPGRADE", ""))
+        if environ["REQUEST_METHOD"] != "GET" or "websocket" not in upgrades or self.request_version != "HTTP/1.1":
+            raise _RefusedError("426 Upgrade Required", "bad_request", "this is a websocket\n", ("Upgrade", "websocket"))
+        if "upgrade" not in _tokens(environ.get("HTTP_CONNECTION", "")):
+            raise _RefusedError("400 Bad Request", "bad_request", "Connection: Upgrade is missing\n")
+        if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
+            raise _RefusedError("426 Upgrade Required", "bad_request", "use version 13\n", ("Sec-WebSocket-Version", "13"))
+        key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
+        if not _is_key(key):
+            raise _RefusedError("400 Bad Request", "bad_request", "Sec-WebSocket-Key is not 16 bytes of base64\n")
+        config = plane.config
+        if config.signed:
+            query = environ.get("QUERY_STRING", "")
+            path = _MEDIA_PATH + (f"?{query}" if query else "")
+            signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
+            if not stream_valid(config.secrets.twilio_auth_token, signature, config.server.public_base, path):
+                raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
+        if not plane.has_room():
+            raise _RefusedError("503 Service Unavailable", "busy", "no room for another call\n")
+        accept = base64.b64encode(sha1(key.encode("ascii") + _GUID).digest()).decode("ascii")
+        headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
+        if _SUBPROTOCOL in _tokens(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")):
+            headers.append(("Sec-WebSocket-Protocol", _SUBPROTOCOL))
+        return headers
+
+    def _refuse(self, plane: MediaPlane, refused: _RefusedError) -> None:
+        plane.cells.refused[refused.reason].add()
+        log.warning("upgrade refused: %s", str(refused).strip(), extra={"reason": refused.reason})
+        body = str(refused).encode("utf-8")
+        self.close_connection = True
+        self.start_response(
+            refused.status,
+            [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *refused.headers],
+        )
+        self.result = [body]
+        self.process_result()
+
+    def _run_session(self, plane: MediaPlane) -> None:
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        door = Door(self.socket, MAX_WAITING_BYTES, first=self._read_ahead())
+        session = Session(plane, door)
+        self.server.sessions.add(session)
+        plane.streams += 1
+        try:
+            session.run()
+        finally:
+            plane.streams -= 1
+            self.server.sessions.discard(session)
+            mark_current("server")
+
+    def _read_ahead(self) -> bytes:
+        """What the peer sent behind its handshake and the request reader already holds."""
+        self.socket.settimeout(0.0)
+        try:
+            ahead = bytes(self.rfile.peek())
+        except BlockingIOError:
+            ahead = b""
+        return ahead
+
+    def log_request(self) -> None:
+        """Requests are counted, not logged one by one."""
+
+
+class MediaServer(pywsgi.WSGIServer):
+    """The worker's listener, its sessions, and the watchdog that bounds their waits."""
+
+    #: The watchdog's look at every call.
+    WATCH_S: Final = 0.25
+
+    def __init__(self, listener: socket.socket, plane: MediaPlane) -> None:
+        connections = plane.config.server.max_calls + EXTRA_CONNECTIONS
+        quiet = logging.getLogger("gw.media.wsgi")
+        super().__init__(listener, Webhooks(plane), handler_class=MediaHandler, spawn=connections, log=None, error_log=quiet)
+        self.plane = plane
+        self.sessions: set[Session] = set()
+
+    def watch(self) -> None:
+        """The watchdog greenlet's body: one look at every session, in slices of a few microseconds each."""
+        while True:
+            gevent.sleep(self.WATCH_S)
+            for n, session in enumerate(list(self.sessions)):
+                session.check(monotonic())
+                if n % 50 == 49:
+                    gevent.sleep(0)
+
+
+def _tokens(header: str) -> list[str]:
+    """A header's comma-separated tokens, lower case."""
+    return [token.strip().lower() for token in header.split(",")]
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key.encode("ascii"), validate=True)) == 16
+    except (binascii.Error, UnicodeEncodeError):
+        return False

@@ -1,0 +1,145 @@
+"""The TX loop: real-time code. If an operation can take more than 1 ms, it doesn't go in here.
+
+It takes a ready frame, waits until the frame is due, hands it to the kernel without blocking, bumps counters, and sets one flag
+when the first frame is out. Nothing else: no logging, no JSON, no lock, no other wait. Frames come ready-made from AI-out, with
+their generation; one of an old generation is dropped after the wait (the clear that made it old has counted it).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from time import monotonic
+from typing import Final, NamedTuple
+
+from gevent.event import Event
+
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
+from gw.call.report import LatencyCounts
+from gw.media.clock import Clock
+from gw.media.door import Door
+from metrics.declare import BOUNDS, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
+from metrics.page import Page
+
+#: An idle TX looks at its stop flag this often; AI-out wakes it for frames.
+IDLE_S: Final = 1.0
+
+
+class Ready(NamedTuple):
+    """One websocket message as TX sends it: a frame of audio, or a mark."""
+
+    generation: int
+    data: bytes
+    is_audio: bool
+
+
+class TxCells:
+    """TX's places in the worker's shared page, bound once per worker."""
+
+    __slots__ = ("frames", "lateness", "send", "underrun")
+
+    def __init__(self, page: Page) -> None:
+        self.frames = page.counter(TX_FRAMES)
+        self.lateness = page.histogram(TX_LATENESS)
+        self.send = page.histogram(TX_SEND)
+        self.underrun = page.counter(TX_UNDERRUN)
+
+
+class Tx:
+    """One call's sender. AI-out puts, TX takes; both run in one hub, so no lock is between them."""
+
+    __slots__ = (
+        "_cells",
+        "_clock",
+        "_door",
+        "_pacer",
+        "_playout",
+        "_ready",
+        "first_audio_s",
+        "first_audio_sent",
+        "frames_sent",
+        "lateness",
+        "queue",
+        "send",
+        "stopped",
+    )
+
+    def __init__(self, door: Door, pacer: Pacer, playout: Playout, clock: Clock, cells: TxCells) -> None:
+        self._door = door
+        self._pacer = pacer
+        self._playout = playout
+        self._clock = clock
+        self._cells = cells
+        self._ready = Event()
+        self.queue: deque[Ready] = deque()  # bounded by AI-out's high watermark
+        self.stopped = False
+        self.first_audio_sent = False  # the flag AI-out shows the recording guard
+        self.first_audio_s = 0.0
+        self.frames_sent = 0
+        self.lateness = LatencyCounts(BOUNDS)
+        self.send = LatencyCounts(BOUNDS)
+
+    # -- AI-out and barge-in ------------------------------------------------------------------------------------------
+
+    def put(self, ready: Ready) -> None:
+        """Queue a message; wakes TX where it is idle."""
+        self.queue.append(ready)
+        if len(self.queue) == 1:
+            self._ready.set()
+
+    def discard(self) -> None:
+        """Drop what is queued."""
+        self.queue.clear()
+
+    def stop(self) -> None:
+        """Let the loop end at its next turn."""
+        self.stopped = True
+        self._ready.set()
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """The greenlet's body. Ends on `stop`, or when the phone leg's door is broken (its reader ends the call)."""
+        queue, pacer, playout, clock, door = self.queue, self._pacer, self._playout, self._clock, self._door
+        while not self.stopped:
+            if not queue:
+                self._ready.clear()
+                self._ready.wait(IDLE_S)
+                pacer.on_starved(monotonic())
+                continue
+            generation, data, is_audio = queue.popleft()
+            if is_audio:
+                clock.wait_until(pacer.deadline(monotonic()))
+            if generation != playout.generation:
+                continue
+            begun_s = monotonic()
+            taken = door.write(data)
+            if not taken and door.failure:
+                return
+            if is_audio:
+                self._count(begun_s, monotonic(), taken)
+            else:
+                pacer.on_mark()
+
+    def _count(self, begun_s: float, sent_s: float, taken: bool) -> None:
+        """Enter one frame sent: the send's duration and the frame's lateness, in the call's and in the worker's counters."""
+        cells, send, lateness = self._cells, self.send, self.lateness
+        underrun_s = self._pacer.underrun_s
+        late_s = self._pacer.on_sent(sent_s)
+        took_s = sent_s - begun_s
+        self.frames_sent += 1
+        cells.frames.add()
+        cells.send.observe(took_s)
+        cells.lateness.observe(late_s)
+        send.counts[bisect_left(BOUNDS, took_s)] += 1
+        lateness.counts[bisect_left(BOUNDS, late_s)] += 1
+        if took_s > send.max_s:
+            send.max_s = took_s
+        if late_s > lateness.max_s:
+            lateness.max_s = late_s
+        if self._pacer.underrun_s != underrun_s:
+            cells.underrun.add(self._pacer.underrun_s - underrun_s)
+        if taken and not self.first_audio_sent:
+            self.first_audio_s = sent_s
+            self.first_audio_sent = True

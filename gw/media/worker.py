@@ -1,0 +1,140 @@
+"""A media worker: one process, one core, as many calls as fit. Construct binds, `run` serves until told to stop, `stop` drains.
+
+It holds no store, no REST client and no metrics page: what it has to tell goes over the bus, what it counts into shared memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import gevent
+from gevent import socket
+from gevent.event import Event
+
+from gw import bus
+from gw.call.report import LatencyCounts
+from gw.call.state import Reason
+from gw.config import Config
+from gw.media.admission import TokenLedger
+from gw.media.bus_client import BusClient
+from gw.media.greenlets import spawn
+from gw.media.hub import HoldMonitor, freeze_gc
+from gw.media.plane import MediaPlane
+from gw.media.server import MediaServer
+from metrics.declare import BOUNDS
+from metrics.page import Page
+
+log = logging.getLogger(__name__)
+
+#: How long the last reports may take to reach control at the end.
+FLUSH_S: Final = 3.0
+#: How long calls that are told to end may take to close.
+END_S: Final = 3.0
+
+
+class Worker:
+    """One worker process's parts."""
+
+    def __init__(self, config: Config, slot: int, listener: socket.socket) -> None:
+        pages = Path(config.ops.var_dir) / "pages"
+        self._config = config
+        self._page = Page.claim(pages, f"worker-{slot}")
+        self._ledger = TokenLedger(pages / "tokens.ledger")
+        self.plane = MediaPlane(config, self._page, self._ledger)
+        self._monitor = HoldMonitor(self._page)
+        self.plane.hold_max_s = lambda: self._monitor.max_hold_s
+        self._bus = BusClient(
+            Path(config.ops.var_dir) / "bus.sock",
+            slot,
+            self._page,
+            calls=lambda: list(self.plane.calls),
+            status=self._status,
+            on_command=self._on_command,
+        )
+        self.plane.emit = self._bus.emit
+        self.server = MediaServer(listener, self.plane)
+        self._stopping = Event()
+        self._crashed = False
+        self._lateness_before: list[float] = []
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Serve until SIGTERM or SIGINT, then drain. Returns the exit code."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(signum, self._stopping.set)
+        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch)]
+        for helper in helpers:
+            helper.link_exception(lambda greenlet: self._on_helper_crash(greenlet.exception))
+        self._monitor.start()
+        freeze_gc(self._page)
+        self.server.start()
+        on_ready()
+        self._stopping.wait()
+        self._drain()
+        self._bus.flush(FLUSH_S)
+        self._bus.stop()
+        self._monitor.stop()
+        gevent.killall(helpers, timeout=1.0)
+        return 1 if self._crashed else 0
+
+    def _on_helper_crash(self, error: BaseException | None) -> None:
+        log.error("a helper of the worker failed, the worker stops", exc_info=error)
+        self._crashed = True
+        self._stopping.set()
+
+    def _drain(self) -> None:
+        """Take no new call, let the present ones end for `server.drain_s`, then end them."""
+        self.plane.draining = True
+        self.server.stop_accepting()
+        until_s = monotonic() + self._config.server.drain_s
+        while self.server.sessions and monotonic() < until_s:
+            gevent.sleep(0.05)
+        for session in list(self.server.sessions):
+            session.end(Reason.SHUTDOWN, "the gateway stops")
+        until_s = monotonic() + END_S
+        while self.server.sessions and monotonic() < until_s:
+            gevent.sleep(0.02)
+        self.server.stop(timeout=1.0)
+
+    # -- the bus --------------------------------------------------------------------------------------------------------
+
+    def _on_command(self, command: bus.Command) -> None:
+        if isinstance(command, bus.Drain):
+            self.plane.draining = command.on
+        elif isinstance(command, bus.HangUp):
+            call = self.plane.calls.get(command.call_sid)
+            if call is not None:
+                reason = command.reason if command.reason in Reason._value2member_map_ else Reason.ADMIN_HANGUP
+                call.end(Reason(reason), "hung up by command")
+
+    def _status(self, unacked: int) -> bus.WorkerStatus:
+        return bus.WorkerStatus(
+            self.plane.streams, self.plane.draining, unacked, self._lateness_p99_s(), self._monitor.max_hold_s
+        )
+
+    def _lateness_p99_s(self) -> float:
+        """The frames' lateness since the last look."""
+        counts = self.plane.tx_cells.lateness.buckets
+        before = self._lateness_before or [0.0] * len(counts)
+        self._lateness_before = counts
+        recent = LatencyCounts(BOUNDS)
+        recent.counts = [int(now - then) for now, then in zip(counts, before, strict=True)]
+        recent.max_s = BOUNDS[-1]
+        return recent.percentile_s(0.99)
+
+
+def run(config: Config, slot: int, listen_fd: int, ready_fd: int) -> int:
+    """A worker process's body: serve on the inherited socket. Returns the exit code."""
+    listener = socket.socket(fileno=listen_fd)
+    worker = Worker(config, slot, listener)
+
+    def tell_ready() -> None:
+        os.write(ready_fd, b"1")
+        os.close(ready_fd)
+
+    return worker.run(tell_ready)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import datetime
+import ipaddress
 import itertools
 import os
 import shutil
@@ -21,6 +23,10 @@ from pathlib import Path
 
 import pymysql
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.timing import scaled
 
@@ -89,6 +95,32 @@ def _free_port() -> int:
         return port
 
 
+def make_certificate(certificate: Path, key: Path) -> None:
+    """A certificate that vouches for itself, for localhost, a day long."""
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(secret, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        secret.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    )
+
+
 class MariaDB:
     """One server with any number of databases. `start` and `stop` may alternate; the data stays until `remove`."""
 
@@ -103,6 +135,9 @@ class MariaDB:
         self._process: subprocess.Popen[bytes] | None = None
         self._names = itertools.count(1)
         self.port = _free_port()
+        self.ca = self._folder / "ca.pem"  # what a client verifies the server with; good for localhost and 127.0.0.1
+        self._key = self._folder / "key.pem"
+        make_certificate(self.ca, self._key)
         self._bootstrap()
 
     def start(self) -> None:
@@ -119,6 +154,9 @@ class MariaDB:
                     f"--datadir={self._data}",
                     f"--socket={self._socket}",
                     f"--port={self.port}",
+                    f"--ssl-ca={self.ca}",
+                    f"--ssl-cert={self.ca}",
+                    f"--ssl-key={self._key}",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -178,7 +216,9 @@ class MariaDB:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _root(self) -> pymysql.connections.Connection[pymysql.cursors.Cursor]:
-        return pymysql.connect(unix_socket=str(self._socket), user="root", connect_timeout=5, read_timeout=scaled(_START_S))
+        return pymysql.connect(
+            unix_socket=str(self._socket), user="root", ssl_disabled=True, connect_timeout=5, read_timeout=scaled(_START_S)
+        )
 
     def _bootstrap(self) -> None:
         # One statement per line is how bootstrap mode reads.

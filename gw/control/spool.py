@@ -8,7 +8,6 @@ refuses for good. Events are opaque bytes here. Never drops an entry, never talk
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from gw.control.one_thread import OneThread
+from gw.control.sqlite_file import open_sqlite
 from gw.errors import GatewayError
 
 T = TypeVar("T")
@@ -157,11 +157,7 @@ class Spool:
     # -- in the spool's thread -----------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its side files the same mode
-        db = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
+        db = open_sqlite(self._path, _BUSY_S)
         db.executescript(_SCHEMA)
         db.execute(
             "DELETE FROM instances WHERE heard_at < ? AND instance NOT IN (SELECT instance FROM entries)",

@@ -7,9 +7,7 @@ it may be run again after a deadlock and must have no other effect. Never logs, 
 
 from __future__ import annotations
 
-import os
 import random
-import sqlite3
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 import gw.config
 from gw.control.one_thread import OneThread
+from gw.control.sqlite_file import open_sqlite
 from gw.control.store.address import Address, Tls, parse_address
 from gw.control.store.faults import DEADLOCK_CODES, StoreUnavailable, code_of, fault
 
@@ -176,7 +175,7 @@ class Sqlite(Backend):
         self._thread = OneThread(self._busy_s + _SQLITE_WORK_S, StoreUnavailable)
         self._engine = create_engine(
             "sqlite+pysqlite://",
-            creator=self._open,
+            creator=lambda: open_sqlite(self._path, self._busy_s),
             poolclass=StaticPool,
             hide_parameters=True,
             json_serializer=_json,
@@ -214,11 +213,3 @@ class Sqlite(Backend):
         # A transaction that will write says so at once: asking for the lock halfway fails instead of waiting.
         writes = connection.get_execution_options().get("submilli_writes", True)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its side files the same mode
-        db = sqlite3.connect(self._path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        return db

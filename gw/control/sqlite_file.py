@@ -1,0 +1,53 @@
+"""Opens a SQLite file the way everything here wants it: its owner's alone, WAL, every commit synced, no wait without bound.
+
+Blocks; to be called in the one thread that uses the connection.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+from gevent.monkey import get_original
+
+#: Between tries to enter WAL mode: SQLite does not wait for that lock by itself.
+_PAUSE_S: Final = 0.01
+_sleep: Final = get_original("time", "sleep")  # this thread has no hub and wants none
+
+
+def open_sqlite(path: Path, busy_s: float) -> sqlite3.Connection:
+    """Open or create `path`, its directory too. Transactions begin when they are told to.
+
+    Shape: waits at most `busy_s` for another process, here and in every later statement.
+    Raises: sqlite3.Error, OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its side files the same mode
+    db = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    try:
+        deadline_s = time.monotonic() + busy_s
+        while not _enter_wal(db):
+            if time.monotonic() > deadline_s:
+                raise sqlite3.OperationalError(f"another process held the file for {busy_s:g} s")
+            _sleep(_PAUSE_S)
+        db.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _enter_wal(db: sqlite3.Connection) -> bool:
+    """Whether the file is in WAL mode now. It stays so: only the first process that opens it has to change anything."""
+    try:
+        (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"the file system allows no WAL mode, only {mode}")
+    return True

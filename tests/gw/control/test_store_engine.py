@@ -1,0 +1,281 @@
+"""Reaching MySQL: what the URL says, encryption, sessions, deadlocks, which errors are worth waiting for."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pymysql
+import pytest
+from sqlalchemy import Connection, exc, text
+
+import gw.config
+from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.control.store.address import parse_address
+from gw.control.store.engine import MySql, open_backend
+from gw.control.store.faults import fault
+from gw.control.store.migrations import revision_of
+from gw.errors import ConfigError
+from tests.mariadb import PASSWORD, MariaDB, make_certificate
+from tests.timing import scaled
+
+REMOTE = "mysql+pymysql://u@db.example/name"
+
+
+def backend(url: str, *, statement_s: float = 4.0) -> MySql:
+    made = open_backend(gw.config.Store(url=url, connect_timeout_s=scaled(2), statement_timeout_s=scaled(statement_s)), PASSWORD)
+    assert isinstance(made, MySql)
+    return made
+
+
+@pytest.fixture
+def mysql(mariadb_url: str) -> Iterator[MySql]:
+    made = backend(mariadb_url)
+    yield made
+    made.close()
+
+
+def one(connection: Connection, sql: str) -> object:
+    return connection.execute(text(sql)).scalar()
+
+
+# -- the URL ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"])
+def test_every_name_of_mysql_is_pymysql(scheme: str) -> None:
+    address = parse_address(f"{scheme}://u@127.0.0.1/name?unix_socket=/run/s", "p@ss")
+    assert (address.is_mysql, address.tls) == (True, None)
+    assert address.url.drivername == "mysql+pymysql"
+    assert address.url.password == "p@ss"
+    assert "p@ss" not in f"{address.url} {address!r}"
+
+
+def test_a_password_in_the_url_stands_when_the_environment_has_none() -> None:
+    assert parse_address("mysql://u:in_url@h/name", "").url.password == "in_url"
+    assert parse_address("mysql://u:in_url@h/name", "secret").url.password == "secret"
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("", "not a database URL"),
+        ("nonsense", "not a database URL"),
+        ("mysql://u@h:port/db", "not a database URL"),
+        ("mysql://u@h", "names no database"),
+        ("mysql://u@h/db?sslca=x", "unknown options: sslca"),
+        ("mysql://u@h/db?ssl=maybe", "true or false"),
+        ("mysql+mysqldb://u@h/db", "not supported: mysql"),
+        ("postgresql://u:hunter2@h/db", "not supported: postgresql"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///x.db?mode=ro", "mode"),
+    ],
+)
+def test_a_url_that_cannot_be_meant_says_why(url: str, word: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_address(url, "")
+    assert word in str(raised.value)
+    assert str(raised.value).startswith("store.url")
+    assert "hunter2" not in str(raised.value)
+
+
+# -- encryption -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mysql://u@127.0.0.1/n", None),
+        ("mysql://u@[::1]/n", None),
+        ("mysql://u@localhost/n", None),
+        ("mysql:///n", None),
+        (f"{REMOTE}?ssl_disabled=true", None),
+        (f"{REMOTE}?ssl=false", None),
+        (REMOTE, (False, ssl.CERT_NONE, False)),
+        (f"{REMOTE}?ssl=true", (True, ssl.CERT_REQUIRED, True)),
+        (f"{REMOTE}?ssl=true&ssl_verify=false", (True, ssl.CERT_NONE, False)),
+        (f"{REMOTE}?ssl_check_hostname=no", (True, ssl.CERT_REQUIRED, False)),
+        ("mysql://u@127.0.0.1/n?ssl=true", (True, ssl.CERT_REQUIRED, True)),
+    ],
+)
+def test_how_connections_are_encrypted(url: str, expected: tuple[bool, ssl.VerifyMode, bool] | None) -> None:
+    tls = parse_address(url, "").tls
+    found = None if tls is None else (tls.required, tls.context().verify_mode, tls.context().check_hostname)
+    assert found == expected
+
+
+def cipher(connection: Connection) -> str:
+    return str(connection.execute(text("SHOW STATUS LIKE 'Ssl_cipher'")).one()[1])
+
+
+def test_loopback_is_plain(mysql: MySql) -> None:
+    assert mysql.read(cipher) == ""
+
+
+def test_with_a_certificate_it_is_encrypted_with_one_context(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{mariadb.fresh()}?ssl_ca={mariadb.ca}"
+    built: list[ssl.SSLContext] = []
+    build = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda **kw: built.append(build(**kw)) or built[-1])
+    made = backend(url)
+    readers = [gevent.spawn(made.read, lambda c: (one(c, "SELECT SLEEP(0.05)"), cipher(c))) for _ in range(5)]
+    gevent.joinall(readers, timeout=scaled(20), raise_error=True)
+    assert all(reader.value[1] for reader in readers)
+    assert len(built) == 1
+    made.close()
+
+
+def test_tls_is_used_where_it_is_only_preferred_with_one_context(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = mariadb.fresh()
+    monkeypatch.setattr("gw.control.store.address._is_local", lambda *_: False)
+    made = backend(url)
+    assert made.read(cipher)
+    contexts = {made._address.tls.context() for _ in range(2)}  # type: ignore[union-attr]
+    monkeypatch.setattr(ssl, "create_default_context", lambda **_: pytest.fail("a second context was built"))
+    made._engine.dispose()
+    assert made.read(cipher)
+    assert len(contexts) == 1
+    made.close()
+
+
+def test_an_impostor_is_refused(mariadb: MariaDB, tmp_path: Path) -> None:
+    make_certificate(tmp_path / "ca.pem", tmp_path / "key.pem")
+    made = backend(f"{mariadb.fresh()}?ssl_ca={tmp_path}/ca.pem")
+    with pytest.raises(StoreUnavailable, match="certificate"):
+        made.read(cipher)
+    made.close()
+
+
+def test_a_certificate_that_is_not_there_is_said_so(mariadb: MariaDB) -> None:
+    made = backend(f"{mariadb.fresh()}?ssl_ca=/nowhere/ca.pem")
+    with pytest.raises(StoreUnavailable, match="No such file"):
+        made.read(cipher)
+    made.close()
+
+
+# -- sessions ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_session_is_as_the_store_needs_it(mysql: MySql) -> None:
+    def look(connection: Connection) -> tuple[object, ...]:
+        names = ("tx_isolation", "time_zone", "character_set_client", "collation_connection", "innodb_lock_wait_timeout")
+        return tuple(one(connection, f"SELECT @@{name}") for name in names)
+
+    isolation, zone, charset, _, lock_wait_s = mysql.read(look)
+    assert (isolation, zone, charset) == ("READ-COMMITTED", "+00:00", "utf8mb4")
+    assert lock_wait_s == max(1, int(scaled(4.0) / 2))
+    assert "STRICT_ALL_TABLES" in str(mysql.read(lambda c: one(c, "SELECT @@sql_mode")))
+
+
+def test_a_lock_is_waited_for_a_bounded_time(mysql: MySql, mariadb_url: str) -> None:
+    mysql.migrate(lambda c: c.execute(text("CREATE TABLE t (id INT PRIMARY KEY, v INT)")))
+    mysql.write(lambda c: c.execute(text("INSERT INTO t VALUES (1, 0)")))
+    other = backend(mariadb_url)
+
+    def hold(connection: Connection) -> None:
+        connection.execute(text("UPDATE t SET v = 1"))
+        with pytest.raises(StoreUnavailable, match="Lock wait timeout"):
+            other.write(lambda c: c.execute(text("UPDATE t SET v = 2")))
+
+    mysql.write(hold)
+    assert mysql.read(lambda c: one(c, "SELECT v FROM t")) == 1
+    other.close()
+
+
+def test_a_statement_takes_a_bounded_time(mariadb_url: str) -> None:
+    made = backend(mariadb_url, statement_s=0.5)
+    with pytest.raises(StoreUnavailable, match=r"Lost connection|timed out"):
+        made.read(lambda c: one(c, "SELECT SLEEP(30)"))
+    assert made.read(lambda c: one(c, "SELECT 1")) == 1
+    made.close()
+
+
+def test_the_victim_of_a_deadlock_runs_again(mysql: MySql) -> None:
+    mysql.migrate(lambda c: c.execute(text("CREATE TABLE t (id INT PRIMARY KEY, v INT)")))
+    mysql.write(lambda c: c.execute(text("INSERT INTO t VALUES (1, 0), (2, 0)")))
+    runs = 0
+
+    def crosswise(first: int, second: int) -> None:
+        def work(connection: Connection) -> None:
+            nonlocal runs
+            runs += 1
+            connection.execute(text("UPDATE t SET v = v + 1 WHERE id = :id"), {"id": first})
+            gevent.sleep(0.2)
+            connection.execute(text("UPDATE t SET v = v + 1 WHERE id = :id"), {"id": second})
+
+        mysql.write(work)
+
+    jobs = [gevent.spawn(crosswise, 1, 2), gevent.spawn(crosswise, 2, 1)]
+    gevent.joinall(jobs, timeout=scaled(30), raise_error=True)
+    assert runs > 2, "no deadlock came about"
+    assert mysql.read(lambda c: one(c, "SELECT SUM(v) FROM t")) == 4
+
+
+def test_a_restarted_server_is_found_again(mysql: MySql, mariadb: MariaDB) -> None:
+    assert mysql.read(lambda c: one(c, "SELECT 1")) == 1
+    mariadb.kill()
+    with pytest.raises(StoreUnavailable):
+        mysql.read(lambda c: one(c, "SELECT 1"))
+    mariadb.revive()
+    assert mysql.read(lambda c: one(c, "SELECT 1")) == 1
+
+
+def test_a_killed_greenlet_leaves_no_half_transaction(mysql: MySql) -> None:
+    mysql.migrate(lambda c: c.execute(text("CREATE TABLE t (id INT PRIMARY KEY)")))
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+        connection.execute(text("SELECT SLEEP(30)"))
+
+    job = gevent.spawn(mysql.write, work)
+    gevent.sleep(0.2)
+    job.kill(timeout=scaled(10))
+    assert mysql.read(lambda c: one(c, "SELECT COUNT(*) FROM t")) == 0
+
+
+def test_no_connection_free_in_time_is_unavailable(mariadb_url: str) -> None:
+    made = backend(mariadb_url, statement_s=1.0)
+    entered = gevent.event.Event()
+    jobs = [gevent.spawn(made.read, lambda c: entered.wait(scaled(10))) for _ in range(5)]
+    gevent.sleep(0.3)
+    with pytest.raises(StoreUnavailable, match="no connection"):
+        made.read(revision_of)
+    entered.set()
+    gevent.joinall(jobs, timeout=scaled(10), raise_error=True)
+    made.close()
+
+
+# -- whose fault ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (exc.OperationalError("s", None, pymysql.err.OperationalError(2013, "Lost connection")), True),
+        (exc.OperationalError("s", None, pymysql.err.OperationalError(1205, "Lock wait timeout")), True),
+        (exc.OperationalError("s", None, pymysql.err.OperationalError(1114, "The table is full")), True),
+        (exc.OperationalError("s", None, pymysql.err.OperationalError(1366, "Incorrect string value")), False),
+        (exc.OperationalError("s", None, pymysql.err.OperationalError(4025, "CONSTRAINT failed")), False),
+        (exc.ProgrammingError("s", None, pymysql.err.ProgrammingError(1146, "no such table")), True),
+        (exc.ProgrammingError("s", None, pymysql.err.ProgrammingError(1064, "syntax")), False),
+        (exc.DataError("s", None, pymysql.err.DataError(1406, "Data too long")), False),
+        (exc.IntegrityError("s", None, pymysql.err.IntegrityError(1062, "Duplicate")), False),
+        (exc.InterfaceError("s", None, pymysql.err.InterfaceError(0, "")), True),
+        (exc.InternalError("s", None, pymysql.err.InternalError("Packet sequence number wrong")), True),
+        (exc.TimeoutError(), True),
+        (exc.ArgumentError("secret value"), False),
+        (ConnectionResetError("reset"), True),
+    ],
+)
+def test_which_errors_are_worth_waiting_for(error: exc.SQLAlchemyError | OSError, waits: bool) -> None:
+    found = fault(error)
+    assert isinstance(found, StoreUnavailable) is waits
+    assert isinstance(found, StoreError)
+    assert "secret value" not in str(found)
+
+
+def test_a_store_may_be_closed_before_it_was_used(mariadb_config: gw.config.Store) -> None:
+    Store(mariadb_config, PASSWORD).close()

@@ -1,0 +1,110 @@
+"""Migrations on both databases: from nothing, from half, twice at once, never onto a schema from the future."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gevent
+import msgspec
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+import gw.config
+from gw.call.report import Quality
+from gw.control.store import Store, StoreError, migrations, tables
+from tests.conftest import StoreMaker
+from tests.gw.control.stamped import stamp, started
+from tests.mariadb import PASSWORD
+from tests.timing import scaled
+
+
+def execute(store: Store, *statements: str) -> None:
+    def work(connection: Connection) -> None:
+        for statement in statements:
+            connection.execute(text(statement))
+
+    store._backend.write(work)
+
+
+def test_up_from_nothing(open_store: StoreMaker) -> None:
+    store = open_store()
+    assert store.current() == (None, migrations.HEAD)
+    with pytest.raises(StoreError, match=r"schema revision none.*run `gateway\.py db upgrade`"):
+        store.check()
+    store.upgrade()
+    assert store.current() == (migrations.HEAD, migrations.HEAD)
+    store.check()
+    store.upgrade()
+    store.apply(stamp(started()))
+    assert len(store.calls()) == 1
+
+
+def test_the_migrated_schema_is_the_one_the_code_means(store: Store) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), tables.metadata))
+
+    assert store._backend.migrate(differences) == []
+
+
+def test_mariadb_tables_hold_every_character(mariadb_config: gw.config.Store) -> None:
+    store = Store(mariadb_config, PASSWORD)
+    store.upgrade()
+
+    def collations(connection: Connection) -> set[object]:
+        query = (
+            "SELECT collation_name FROM information_schema.columns WHERE table_schema = DATABASE()"
+            " AND collation_name IS NOT NULL AND table_name <> 'alembic_version'"
+        )
+        return {row[0] for row in connection.execute(text(query))}
+
+    assert store._backend.read(collations) == {"utf8mb4_bin"}
+    store.close()
+
+
+@pytest.mark.parametrize("act", ["upgrade", "check"])
+def test_a_schema_from_the_future_is_refused(store: Store, act: str) -> None:
+    execute(store, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match=r"9999.*does not know.*newer"):
+        getattr(store, act)()
+    assert store.current() == ("9999", migrations.HEAD)
+
+
+def test_an_emptied_version_table_is_no_revision(store: Store) -> None:
+    execute(store, "DELETE FROM alembic_version")
+    assert store.current() == (None, migrations.HEAD)
+
+
+def test_half_a_migration_can_be_run_again(store: Store) -> None:
+    store.apply(stamp(started()))
+    execute(
+        store,
+        "DELETE FROM alembic_version",
+        "DROP TABLE events",
+        "DROP TABLE turns",
+    )
+    store.upgrade()
+    store.check()
+    assert len(store.calls()) == 1, "what was there stays"
+    assert {"events", "turns"} <= set(store._backend.read(lambda c: inspect(c).get_table_names()))
+
+
+def test_several_may_upgrade_at_once(open_store: StoreMaker) -> None:
+    stores = [open_store() for _ in range(3)]
+    jobs = [gevent.spawn(store.upgrade) for store in stores]
+    gevent.joinall(jobs, timeout=scaled(30), raise_error=True)
+    for store in stores:
+        store.check()
+
+
+def test_every_revision_is_named_in_order() -> None:
+    script = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert tuple(r.revision for r in reversed(list(script.walk_revisions()))) == migrations.REVISIONS
+    assert script.get_heads() == [migrations.HEAD]
+
+
+def test_the_quality_report_has_a_column_for_everything() -> None:
+    fields = {field.name for field in msgspec.structs.fields(Quality)}
+    assert fields == {column.name for column in tables.call_quality.c} - {"id", "call_sid"}

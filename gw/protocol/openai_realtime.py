@@ -41,6 +41,8 @@ FATAL_ERRORS: Final = frozenset(
         "beta_api_shape_disabled",  # the endpoint took us for a client of the retired shape
     }
 )
+#: A turn's words, kept: minutes of speech without a breath, and what a database column holds in any script.
+MAX_TRANSCRIPT_CHARS: Final = 16_000
 #: The client event whose refusal is fatal as well: without our session there is no mu-law.
 _SESSION_UPDATE: Final = "session.update"
 
@@ -129,16 +131,20 @@ def _audio_delta(event: shapes.Event) -> ai.AudioDelta:
     )
 
 
+def _transcript(event: shapes.Event) -> str:
+    return _needed(event.transcript, "transcript")[:MAX_TRANSCRIPT_CHARS]
+
+
 def _agent_transcript(event: shapes.Event) -> ai.AgentTranscript:
     return ai.AgentTranscript(
         _needed(event.response_id, "response_id"),
         _needed(event.item_id, "item_id"),
-        _needed(event.transcript, "transcript"),
+        _transcript(event),
     )
 
 
 def _caller_transcript(event: shapes.Event) -> ai.CallerTranscript:
-    return ai.CallerTranscript(_needed(event.item_id, "item_id"), _needed(event.transcript, "transcript"))
+    return ai.CallerTranscript(_needed(event.item_id, "item_id"), _transcript(event))
 
 
 def _speech_started(event: shapes.Event) -> ai.SpeechStarted:

@@ -6,21 +6,26 @@ by its handler in `openai_realtime`. Only shapes and their decoders; nothing her
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 _NONE: Final = msgspec.Raw()
 
+#: Names of items, responses, calls and tools: kept, stored and sent back, so they have a bound. Real ones are below 40.
+Id = Annotated[str, msgspec.Meta(max_length=128)]
+#: A place in the audio; a session lasts an hour, the bound is what a database column holds.
+Ms = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
 
 class Event(msgspec.Struct):
     type: str
-    response_id: str | None = None
-    item_id: str | None = None
+    response_id: Id | None = None
+    item_id: Id | None = None
     delta: str | None = None
     transcript: str | None = None
-    audio_start_ms: int | None = None
-    audio_end_ms: int | None = None
+    audio_start_ms: Ms | None = None
+    audio_end_ms: Ms | None = None
     session: msgspec.Raw = _NONE
     response: msgspec.Raw = _NONE
     item: msgspec.Raw = _NONE
@@ -64,17 +69,17 @@ class StatusDetails(msgspec.Struct):
 
 
 class Response(msgspec.Struct):
-    id: str | None = None
+    id: Id | None = None
     status: str | None = None
     status_details: StatusDetails | None = None
 
 
 class Item(msgspec.Struct):
     type: str
-    id: str | None = None
+    id: Id | None = None
     status: str | None = None
-    call_id: str | None = None
-    name: str | None = None
+    call_id: Id | None = None
+    name: Id | None = None
     arguments: str | None = None
 
 

@@ -128,6 +128,11 @@ def test_transcripts() -> None:
     assert isinstance(caller, ai.CallerTranscript) and caller == ai.CallerTranscript("i", "")
 
 
+def test_a_long_transcript_is_cut() -> None:
+    event = parsed("conversation.item.input_audio_transcription.completed", item_id="i", transcript="x" * 100_000)
+    assert isinstance(event, ai.CallerTranscript) and event.text == "x" * openai_realtime.MAX_TRANSCRIPT_CHARS
+
+
 def test_speech() -> None:
     started = parsed("input_audio_buffer.speech_started", item_id="i", audio_start_ms=120)
     assert isinstance(started, ai.SpeechStarted) and started == ai.SpeechStarted("i", 120)
@@ -186,6 +191,7 @@ def test_an_error_is_bounded() -> None:
         {"type": "mcp_list_tools.completed", "item_id": "i"},
         {"type": "of.a.later.version", "item_id": 7, "delta": {"a": 1}, "audio_end_ms": "soon"},
         {"type": "conversation.item.created", "item": None, "session": 5},
+        {"type": "conversation.item.deleted", "item_id": "i" * 129},
     ],
 )
 def test_what_we_have_no_use_for(message: dict[str, Any]) -> None:
@@ -239,7 +245,14 @@ def test_missing_field(message: dict[str, Any]) -> None:
         {"type": 1},
         {"type": None},
         {"type": "response.output_audio.delta", "response_id": 1, "item_id": "i", "delta": "AAAA"},
+        {"type": "response.output_audio.delta", "response_id": "r" * 129, "item_id": "i", "delta": "AAAA"},
+        {"type": "response.output_audio.delta", "response_id": "r", "item_id": "i" * 129, "delta": "AAAA"},
+        {"type": "response.created", "response": {"id": "r" * 129}},
+        {**TOOL, "item": {**TOOL["item"], "name": "n" * 129}},
+        {**TOOL, "item": {**TOOL["item"], "call_id": "c" * 129}},
         {"type": "input_audio_buffer.speech_started", "item_id": "i", "audio_start_ms": "1"},
+        {"type": "input_audio_buffer.speech_started", "item_id": "i", "audio_start_ms": -1},
+        {"type": "input_audio_buffer.speech_stopped", "item_id": "i", "audio_end_ms": 2**31},
         {"type": "response.done", "response": None},
         {"type": "response.done", "response": {"status": 1}},
         {"type": "session.updated", "session": []},

@@ -245,7 +245,7 @@ def connect(url: str, address: tuple[str, int], headers: dict[str, str], timeout
     except BaseException:
         raw.close()
         raise
-    if not isinstance(answer, Response) or protocol.state is not OPEN:
+    if not isinstance(answer, Response) or answer.status_code != 101 or protocol.handshake_exc is not None:
         status = answer.status_code if isinstance(answer, Response) else 0
         body = bytes(answer.body)[:200].decode(errors="replace") if isinstance(answer, Response) else "no HTTP answer"
         sock.close()

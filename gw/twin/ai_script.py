@@ -1,0 +1,136 @@
+"""What the AI twin will say and how it will misbehave, decided before anybody calls.
+
+A script is a value: the same script and seed give the same chunks in the same order, so a run can be repeated. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
+
+from gw.twin import speech
+from gw.twin.sound import RATE_HZ
+
+ConnectFault = Literal[
+    "refuse_401",  # an HTTP answer other than 101
+    "refuse_403",
+    "refuse_500",
+    "mute",  # TCP stands, nothing is ever answered
+    "silent",  # the websocket stands, no event ever comes
+    "close_first",  # the websocket stands and is closed at once
+]
+SessionFault = Literal[
+    "wrong_format",  # session.updated confirms PCM16
+    "beta_names",  # event names and formats of the retired beta
+    "update_refused",  # session.update is answered by an error
+    "never_ready",  # session.update is not answered
+]
+ResponseFault = Literal[
+    "close",  # a close frame in the middle of a response
+    "reset",  # the connection breaks
+    "stall",  # the response goes on no more, nor does anything else
+    "bad_json",
+    "bad_type",  # a delta that is a number
+    "missing_field",  # a delta without its audio
+    "bad_utf8",
+    "bad_base64",
+    "binary_message",
+    "oversize_message",  # over 8 MiB
+    "bad_websocket",  # a frame with reserved bits
+    "unknown_event",  # harmless: new events appear without notice
+    "error_benign",  # harmless: a race both sides expect
+    "error_fatal",
+    "session_expired",  # the error, then a close
+]
+Fault = ConnectFault | SessionFault | ResponseFault
+CONNECT_FAULTS: Final[tuple[ConnectFault, ...]] = get_args(ConnectFault)
+SESSION_FAULTS: Final[tuple[SessionFault, ...]] = get_args(SessionFault)
+RESPONSE_FAULTS: Final[tuple[ResponseFault, ...]] = get_args(ResponseFault)
+
+#: The sizes audio comes in: one byte, less than a frame, a few frames and a bit, more than 4 KB. None is whole frames.
+_SIZES: Final = ((1, 1), (2, 159), (161, 479), (481, 2399), (4097, 9601))
+_WEIGHTS: Final = (1, 2, 4, 6, 2)
+
+
+@dataclass(frozen=True)
+class AiScript:
+    """One session's part. Audio is mu-law."""
+
+    answers: tuple[bytes, ...] = ()  # one response each, in turn, from the start again after the last
+    greeting: bytes = b""  # the first response, when the client asks for it; empty: answers[0]
+    goodbye: bytes = b""  # the response that hangs up, where given
+    hang_up_after: int | None = None  # the response (1 is the first) that ends in a call of the tool `hang_up`
+    hang_up_tool: str = "hang_up"
+    agent_words: tuple[str, ...] = ("I hear you.",)
+    caller_words: tuple[str, ...] = ("Something was said.",)
+    seed: int = 0
+    speed: float = 10.0  # times real time; math.inf: no waiting at all
+    whole: bool = False  # each response in one delta
+    ready_delay_s: float = 0.0  # before session.updated
+    thinking_s: float = 0.0  # before a response's first audio
+    lifetime_s: float = 3600.0  # session.created names its end
+    fault: Fault | None = None
+    fault_response: int = 1  # the response a ResponseFault strikes
+    fault_deltas: int = 2  # and after how many of its deltas
+
+    def with_fault(self, fault: Fault, response: int = 1, deltas: int = 2) -> AiScript:
+        """The same script, broken at one place."""
+        return replace(self, fault=fault, fault_response=response, fault_deltas=deltas)
+
+    def audio_of(self, number: int, asked: bool) -> bytes:
+        """What response `number` (1 is the first) says; `asked`: the client requested it."""
+        if self.goodbye and number == self.hang_up_after:
+            return self.goodbye
+        if self.greeting:
+            if number == 1 and asked:
+                return self.greeting
+            number -= 1
+        return self.answers[(number - 1) % len(self.answers)] if self.answers else b""
+
+    def chunks(self, audio: bytes, session: int, number: int) -> list[bytes]:
+        """`audio` cut into deltas of uneven size, the same ones each time.
+
+        Where it is long enough, one of a single byte and one of more than 4 KB are among them.
+        """
+        if self.whole:
+            return [audio] if audio else []
+        chance = random.Random(f"{self.seed}/{session}/{number}")
+        sizes = [1, chance.randint(4097, 9601)] if len(audio) > 12_000 else []
+        while sum(sizes) < len(audio):
+            low, high = chance.choices(_SIZES, _WEIGHTS)[0]
+            sizes.append(chance.randint(low, high))
+        chance.shuffle(sizes)
+        pieces, at = [], 0
+        for size in sizes:
+            pieces.append(audio[at : at + size])
+            at += size
+        return [piece for piece in pieces if piece]
+
+    def pauses_s(self, chunks: list[bytes], session: int, number: int) -> list[float]:
+        """How long to wait after each delta: its duration over the speed, give or take a half."""
+        chance = random.Random(f"{self.seed}/{session}/{number}/pause")
+        if math.isinf(self.speed):
+            return [0.0] * len(chunks)
+        return [len(chunk) / RATE_HZ / self.speed * chance.uniform(0.5, 1.5) for chunk in chunks]
+
+
+def conversation(**changes: object) -> AiScript:
+    """A whole conversation in a human voice: a greeting and three answers."""
+    answers = ("connecting", "first-in-line", "nobody-available")
+    script = AiScript(
+        answers=tuple(speech.load(name) for name in answers),
+        greeting=speech.load("hello-world"),
+        goodbye=speech.load("thanks"),
+        agent_words=tuple(speech.WORDS[name] for name in ("hello-world", *answers)),
+        caller_words=tuple(speech.WORDS[name] for name in speech.CALLER_PHRASES),
+    )
+    return replace(script, **changes)  # type: ignore[arg-type]
+
+
+def lasting(seconds: float) -> bytes:
+    """Speech that goes on for so long: the agent's recordings one after the other."""
+    size = int(seconds * RATE_HZ)
+    audio = b"".join(speech.load(name) for name in speech.names() if name not in speech.CALLER_PHRASES)
+    return (audio * (size // len(audio) + 1))[:size]

@@ -1,0 +1,366 @@
+"""One session of the AI twin: hears the caller, answers in turn, can be interrupted, misbehaves where its script says so.
+
+Decides what each client event is answered with, as OpenAI Realtime answers it. One greenlet reads; one more speaks while a
+response is on its way; small ones bring what comes late. All of them end with the session. Everything sent and received goes
+into the ledger. Never judges the client: what is odd but allowed is only noted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import gevent
+import msgspec
+from gevent.pool import Group
+
+from gw.twin import ai_events as events
+from gw.twin.ai_events import Event, Names, Settings
+from gw.twin.ai_ledger import KEPT_UPLINK_BYTES, AiLedger, Delta, Received, SentError, SentResponse, Truncate
+from gw.twin.ai_script import RESPONSE_FAULTS, AiScript
+from gw.twin.vad import EnergyVad
+from gw.twin.wire import ClosedError, TimedOutError, Wire
+
+OVERSIZE_BYTES: Final = (8 << 20) + 4096
+_TRANSCRIPT_DELAY_S: Final = 0.05  # transcripts come late, after the answer has begun
+
+
+class AiSession:
+    """Serves one websocket until it ends. `run` is the whole life."""
+
+    def __init__(self, wire: Wire, ledger: AiLedger, script: AiScript) -> None:
+        self._wire = wire
+        self._ledger = ledger
+        self._script = script
+        self._names = Names(ledger.index)
+        self._settings = Settings()
+        self._vad = EnergyVad()
+        self._active: SentResponse | None = None
+        self._turn = ("", 0)  # the caller's item that is being spoken, and where it started
+        self._greenlets = Group()
+        self._dead = False  # a stall: nothing is sent any more
+
+    def run(self) -> None:
+        """Greet, then answer events until either side ends it."""
+        self._ledger.closed_by = "us"
+        try:
+            self._greet()
+            while True:
+                message = self._wire.receive()
+                if not message.text:
+                    self._ledger.violations.append("binary message")
+                self._on_message(message.data)
+        except ClosedError as end:
+            self._ledger.closed_by, self._ledger.close_code = end.by, end.code
+        except TimedOutError:
+            self._ledger.closed_by = "silence"
+        finally:
+            self._greenlets.kill(timeout=1)
+            self._wire.release()
+            self._ledger.closed_s = time.monotonic()
+            if self._wire.violation:
+                self._ledger.violations.append(f"RFC 6455: {self._wire.violation}")
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    def _send(self, event: Event) -> None:
+        """One event, with its id in front of the rest."""
+        if self._dead:
+            return
+        if self._script.fault == "beta_names":
+            event = events.beta(event)
+        self._wire.send_text(msgspec.json.encode({"event_id": self._names.new("event"), **event}))
+
+    def _fail(self, kind: str, code: str | None, message: str, param: str | None = None, event_id: str | None = None) -> None:
+        self._ledger.errors.append(SentError(time.monotonic(), code or kind, message))
+        self._send(events.error(kind, code, message, param, event_id))
+
+    def _greet(self) -> None:
+        if self._script.fault == "close_first":
+            self._wire.close(1011, "no capacity")
+        if self._script.fault == "silent":
+            self._dead = True
+        expires_at = int(time.time() + self._script.lifetime_s)
+        session = {"type": "realtime", "object": "realtime.session", "id": self._names.new("sess"), "model": self._ledger.model}
+        self._send({"type": "session.created", "session": {**session, "expires_at": expires_at}})
+
+    def _later(self, delay_s: float, act: Callable[..., None], *arguments: object) -> None:
+        """Do something in a greenlet of this session's own."""
+
+        def body() -> None:
+            gevent.sleep(delay_s)
+            try:
+                act(*arguments)
+            except (ClosedError, TimedOutError):
+                pass  # the reader sees the same end and accounts for it
+
+        self._greenlets.spawn(body)
+
+    # -- what the client says ---------------------------------------------------------------------------------------
+
+    def _on_message(self, data: bytes) -> None:
+        try:
+            event = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._fail("invalid_request_error", None, "The message is not valid JSON.")
+            return
+        kind = event.get("type") if isinstance(event, dict) else None
+        act = _CLIENT_EVENTS.get(kind) if isinstance(kind, str) else None
+        if act is None:
+            self._fail("invalid_request_error", "invalid_value", f"Invalid value: '{kind}'.", "type", _id_of(event))
+            return
+        if kind != "input_audio_buffer.append":
+            self._ledger.events.append(Received(time.monotonic(), str(kind), event))
+        act(self, event)
+
+    def _on_update(self, event: Event) -> None:
+        asked = event.get("session")
+        try:
+            settings = events.settings_of(asked)
+        except events.SettingsError as error:
+            self._fail("invalid_request_error", error.code, str(error), error.param, _id_of(event))
+            return
+        self._ledger.updates.append(asked if isinstance(asked, dict) else {})
+        if self._script.fault == "update_refused":
+            self._fail("invalid_request_error", "invalid_value", "This session is refused.", "session", _id_of(event))
+        elif self._script.fault != "never_ready":
+            self._later(self._script.ready_delay_s, self._confirm, settings, asked)
+
+    def _confirm(self, settings: Settings, asked: dict[str, Any]) -> None:
+        self._settings = settings
+        self._vad = EnergyVad(settings.silence_ms, settings.padding_ms)
+        session = {"id": "sess", "object": "realtime.session", "model": self._ledger.model, **asked}
+        if self._script.fault == "wrong_format":
+            pcm = {"format": {"type": "audio/pcm", "rate": 24000}}
+            session = {**session, "audio": {"input": pcm, "output": pcm}}
+        self._ledger.ready_s = time.monotonic()
+        self._send({"type": "session.updated", "session": session})
+
+    def _on_append(self, event: Event) -> None:
+        text = event.get("audio")
+        try:
+            audio = binascii.a2b_base64(text, strict_mode=True) if isinstance(text, str) else b""
+        except (binascii.Error, ValueError):
+            audio = b""
+        if not audio:
+            self._fail("invalid_request_error", "invalid_value", "Invalid 'audio'. Expected base64.", "audio", _id_of(event))
+            return
+        ledger, now_s = self._ledger, time.monotonic()
+        if ledger.ready_s is None:
+            ledger.violations.append("audio before session.updated")
+        ledger.first_append_s = now_s if ledger.first_append_s is None else ledger.first_append_s
+        ledger.last_append_s = now_s
+        ledger.appends += 1
+        if len(ledger.uplink) + len(audio) > KEPT_UPLINK_BYTES:
+            self._wire.close(1009, "more audio than a session takes")
+            return
+        ledger.uplink += audio
+        if self._settings.vad and self._settings.is_pcmu:
+            for edge in self._vad.feed(audio):
+                (self._on_speech if edge.started else self._on_pause)(edge.at_ms)
+
+    def _on_speech(self, at_ms: int) -> None:
+        """The caller begins to talk: it takes the floor where the client allowed that."""
+        self._turn = (self._names.new("item"), at_ms)
+        self._send({"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]})
+        if self._settings.interrupt_response and self._active is not None:
+            self._cancel(self._active, "turn_detected")
+
+    def _on_pause(self, at_ms: int) -> None:
+        """The caller's turn is over."""
+        item_id, start_ms = self._turn
+        self._ledger.turns_ms.append((start_ms, at_ms))
+        self._send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": at_ms, "item_id": item_id})
+        self._commit(item_id)
+        if self._settings.create_response and self._active is None:
+            self._respond(asked=False)
+
+    def _commit(self, item_id: str) -> None:
+        item = events.message_item(item_id, "completed", "user")
+        self._send({"type": "input_audio_buffer.committed", "previous_item_id": None, "item_id": item_id})
+        self._send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+        self._send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+        if self._settings.transcribe and self._script.caller_words:
+            words = self._script.caller_words[max(0, len(self._ledger.turns_ms) - 1) % len(self._script.caller_words)]
+            kind = "conversation.item.input_audio_transcription.completed"
+            usage = {"type": "duration", "seconds": 1.0}
+            event = {"type": kind, "item_id": item_id, "content_index": 0, "transcript": words, "usage": usage}
+            self._later(_TRANSCRIPT_DELAY_S, self._send, event)
+
+    def _on_commit(self, event: Event) -> None:
+        if not self._vad.speaking and not self._ledger.uplink:
+            self._fail("invalid_request_error", "input_audio_buffer_commit_empty", "The buffer is empty.", None, _id_of(event))
+        else:
+            self._commit(self._names.new("item"))
+
+    def _on_clear(self, event: Event) -> None:
+        self._vad = EnergyVad(self._settings.silence_ms, self._settings.padding_ms)
+        self._send({"type": "input_audio_buffer.cleared"})
+
+    def _on_create(self, event: Event) -> None:
+        if self._active is not None:
+            code = "conversation_already_has_active_response"
+            message = f"Conversation already has an active response in progress: {self._active.response_id}."
+            self._fail("invalid_request_error", code, message, None, _id_of(event))
+        else:
+            self._respond(asked=True)
+
+    def _on_cancel(self, event: Event) -> None:
+        if self._active is None:
+            message = "Cancellation failed: no active response found."
+            self._fail("invalid_request_error", "response_cancel_not_active", message, None, _id_of(event))
+        else:
+            self._cancel(self._active, "client_cancelled")
+
+    def _on_truncate(self, event: Event) -> None:
+        item_id, end_ms = event.get("item_id"), event.get("audio_end_ms")
+        sent = next((one for one in self._ledger.responses if one.item_id == item_id), None)
+        problem = ""
+        if sent is None:
+            problem = f"Item with item_id '{item_id}' not found."
+        elif not isinstance(end_ms, int) or end_ms < 0 or event.get("content_index") != 0:
+            problem = "Invalid 'audio_end_ms' or 'content_index'."
+        elif end_ms > sent.sent_ms:
+            problem = f"Audio content of {sent.sent_ms}ms is already shorter than {end_ms}ms."
+        accepted = not problem
+        end = end_ms if isinstance(end_ms, int) else -1
+        self._ledger.truncates.append(Truncate(time.monotonic(), str(item_id), end, accepted))
+        if sent is None or not accepted:
+            self._fail("invalid_request_error", "invalid_value", problem, "audio_end_ms", _id_of(event))
+            return
+        sent.truncated_ms = end
+        place = {"item_id": item_id, "content_index": 0, "audio_end_ms": end}
+        self._send({"type": "conversation.item.truncated", **place})
+
+    def _on_item(self, event: Event) -> None:
+        item = event.get("item")
+        if not isinstance(item, dict) or item.get("type") not in ("message", "function_call", "function_call_output"):
+            self._fail("invalid_request_error", "invalid_value", "Invalid 'item'.", "item", _id_of(event))
+            return
+        if item["type"] == "function_call_output":
+            self._ledger.tool_outputs.append(item)
+        item = {"id": self._names.new("item"), "status": "completed", **item}
+        self._send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+        self._send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+
+    # -- speaking ---------------------------------------------------------------------------------------------------
+
+    def _respond(self, asked: bool) -> None:
+        """Begin a response; its audio follows from a greenlet of its own."""
+        if self._ledger.ready_s is None:
+            self._ledger.violations.append("a response asked for before session.updated")
+        number, script = len(self._ledger.responses) + 1, self._script
+        words = script.agent_words[(number - 1) % len(script.agent_words)] if script.agent_words else ""
+        sent = SentResponse(
+            number=number,
+            response_id=self._names.new("resp"),
+            item_id=self._names.new("item"),
+            asked=asked,
+            intended=script.audio_of(number, asked),
+            words=words,
+            created_s=time.monotonic(),
+        )
+        self._ledger.responses.append(sent)
+        self._active = sent
+        for event in events.opening(sent):
+            self._send(event)
+        self._later(script.thinking_s, self._speak, sent)
+
+    def _speak(self, sent: SentResponse) -> None:
+        script, index = self._script, self._ledger.index
+        chunks = script.chunks(sent.intended, index, sent.number)
+        breaks = script.fault in RESPONSE_FAULTS and script.fault_response == sent.number
+        for place, (chunk, pause_s) in enumerate(zip(chunks, script.pauses_s(chunks, index, sent.number), strict=True)):
+            if not sent.is_active:
+                return
+            if breaks and place == script.fault_deltas:
+                self._break(sent)
+            sent.audio += chunk
+            sent.deltas.append(Delta(time.monotonic(), len(chunk)))
+            self._send(events.audio_delta(sent, base64.b64encode(chunk).decode()))
+            if place == 0:
+                self._send(events.words_delta(sent, sent.words))
+            gevent.sleep(pause_s)
+        if not sent.is_active:
+            return
+        if breaks and script.fault_deltas >= len(chunks):
+            self._break(sent)
+        self._finish(sent, "completed", "")
+
+    def _cancel(self, sent: SentResponse, reason: str) -> None:
+        self._finish(sent, "cancelled", reason)
+
+    def _finish(self, sent: SentResponse, status: str, reason: str) -> None:
+        """Say that no more of this response will come."""
+        if self._dead:
+            return
+        sent.status, sent.reason, sent.done_s = status, reason, time.monotonic()
+        self._active = None
+        for event in events.ending(sent):
+            self._send(event)
+        if status == "completed" and sent.number == self._script.hang_up_after:
+            arguments = json.dumps({"reason": "the conversation is over"})
+            item_id, call_id = self._names.new("item"), self._names.new("call")
+            for event in events.function_call(sent, self._script.hang_up_tool, arguments, item_id, call_id):
+                self._send(event)
+        item = events.message_item(sent.item_id, "completed" if status == "completed" else "incomplete", words=sent.words)
+        self._send({"type": "response.done", "response": events.response(sent, [item])})
+
+    def _break(self, sent: SentResponse) -> None:
+        """Do what the script's fault says, at this very place."""
+        fault, wire = self._script.fault, self._wire
+        delta = events.audio_delta(sent, "//8=")
+        if fault == "close":
+            wire.close(1011, "internal error")
+        elif fault == "reset":
+            wire.abort()
+        elif fault == "stall":
+            self._dead = True
+        elif fault == "bad_json":
+            wire.send_text(b'{"type":"response.output_audio.delta","delta":')
+        elif fault == "bad_type":
+            self._send({**delta, "delta": 5})
+        elif fault == "missing_field":
+            del delta["delta"]
+            self._send(delta)
+        elif fault == "bad_utf8":
+            wire.send_text(b'{"type":"response.done","response":{"id":"\xff\xfe"}}')
+        elif fault == "bad_base64":
+            self._send({**delta, "delta": "!not base64!"})
+        elif fault == "binary_message":
+            wire.send_binary(msgspec.json.encode(delta))
+        elif fault == "oversize_message":
+            self._send({**delta, "delta": "A" * OVERSIZE_BYTES})
+        elif fault == "bad_websocket":
+            wire.send_raw(b"\xf1\x02{}")  # FIN and all three reserved bits
+        elif fault == "unknown_event":
+            self._send({"type": "response.telepathy.delta", "thought": [1, {"deep": None}]})
+        elif fault == "error_benign":
+            self._fail("invalid_request_error", "response_cancel_not_active", "Cancellation failed: no active response found.")
+        elif fault == "error_fatal":
+            self._fail("server_error", "insufficient_quota", "You exceeded your current quota.")
+        elif fault == "session_expired":
+            message = "Your session hit the maximum duration of 60 minutes."
+            self._fail("invalid_request_error", "session_expired", message)
+            wire.close(1001, "session expired")
+
+
+def _id_of(event: object) -> str | None:
+    named = event.get("event_id") if isinstance(event, dict) else None
+    return named if isinstance(named, str) else None
+
+
+_CLIENT_EVENTS: Final[dict[str, Callable[[AiSession, Event], None]]] = {
+    "session.update": AiSession._on_update,
+    "input_audio_buffer.append": AiSession._on_append,
+    "input_audio_buffer.commit": AiSession._on_commit,
+    "input_audio_buffer.clear": AiSession._on_clear,
+    "response.create": AiSession._on_create,
+    "response.cancel": AiSession._on_cancel,
+    "conversation.item.create": AiSession._on_item,
+    "conversation.item.truncate": AiSession._on_truncate,
+}

@@ -1,0 +1,352 @@
+"""Playout against a model that keeps every byte with its name: item and place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gw.call.playout import MAX_SPANS, Mark, Playout, Truncation
+
+FRAME = 160
+PAD = 0xFF
+Byte = tuple[str, int, int]  # item, place in the item, value
+
+
+class Model:
+    """What is buffered, as whole frames of named bytes and marks (None), and the open response's tail."""
+
+    def __init__(self, bound_frames: int) -> None:
+        self.bound = bound_frames
+        self.waiting: list[list[Byte] | None] = []
+        self.tail: list[Byte] = []
+        self.open: tuple[str, str] | None = None  # response, last item
+        self.places: dict[str, int] = {}
+        self.cut: list[list[Byte]] = []  # frames popped in this generation
+        self.expected = 0
+        self.overrun = 0
+
+    def push(self, response: str, item: str, audio: bytes) -> int:
+        if self.open and self.open[0] != response:
+            self.end(self.open[0])
+        self.open = (response, item)
+        for value in audio:
+            place = self.places.get(item, 0)
+            self.places[item] = place + 1
+            self.tail.append((item, place, value))
+            if len(self.tail) == FRAME:
+                self._frame()
+        dropped = 0
+        while self.frames * FRAME + len(self.tail) > self.bound * FRAME and self.waiting:
+            dropped += self.waiting.pop(0) is not None
+        self.expected -= dropped
+        self.overrun += dropped
+        return dropped
+
+    def end(self, response: str) -> None:
+        if self.open and self.open[0] == response:
+            if self.tail:
+                self._frame()
+            self.waiting.append(None)
+            self.open = None
+
+    def _frame(self) -> None:
+        self.waiting.append(self.tail)
+        self.tail = []
+        self.expected += 1
+
+    @property
+    def frames(self) -> int:
+        return sum(frame is not None for frame in self.waiting)
+
+    def clear(self, sent: int) -> int:
+        whole = self.frames + len(self.cut) - sent
+        self.expected -= whole
+        dropped = whole + bool(self.tail)
+        self.waiting, self.tail, self.cut, self.places, self.open = [], [], [], {}, None
+        return dropped
+
+    def heard_ms(self, item: str, heard: int) -> int:
+        return max((place + 1 for frame in self.cut[:heard] for name, place, _ in frame if name == item), default=0) // 8
+
+    def unheard(self, heard: int) -> list[Truncation]:
+        frames = self.cut[heard:] + [frame for frame in self.waiting if frame] + [self.tail]
+        items = list(dict.fromkeys(name for frame in frames for name, _, _ in frame))
+        if self.open and self.open[1] not in items:
+            items.append(self.open[1])
+        return [Truncation(item, self.heard_ms(item, heard)) for item in items]
+
+
+def voice() -> Iterator[int]:
+    """Bytes no two of which, close to each other, are alike; never the padding's."""
+    return (n % 251 for n in count())
+
+
+def padded(frame: list[Byte]) -> bytes:
+    return bytes(value for _, _, value in frame).ljust(FRAME, bytes([PAD]))
+
+
+sizes = st.sampled_from([1, 80, 159, 160, 161, 320]) | st.integers(min_value=0, max_value=900)
+#: One step: what, whose response, which item, how many bytes, how many frames (pop) or per cent (clear).
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["push"] * 8 + ["end"] * 2 + ["pop"] * 6 + ["clear"]),
+        st.sampled_from("AAAB"),
+        st.sampled_from("xxxyz"),
+        sizes,
+        st.integers(min_value=1, max_value=8) | st.integers(min_value=0, max_value=100),
+    ),
+    min_size=5,
+    max_size=40,
+)
+
+
+@settings(max_examples=400)
+@given(st.integers(min_value=0, max_value=12) | st.just(1000), steps)
+def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tuple[str, str, str, int, int]]) -> None:
+    """Every frame is the next 160 bytes of its response, the tail padded, the mark right behind; the ledger knows each byte."""
+    playout, model, source = Playout(bound), Model(bound), voice()
+    generation = 0
+    names: set[str] = set()
+    for what, response, item, size, times in script:
+        if what == "push":
+            audio = bytes(next(source) for _ in range(size))
+            assert playout.push(response, item, audio) == (model.push(response, item, audio) if audio else 0)
+            assert playout.depth_bytes <= max(bound * FRAME, FRAME - 1)
+        elif what == "end":
+            playout.end_response(response)
+            model.end(response)
+        elif what == "pop":
+            for _ in range(times):
+                piece = playout.pop()
+                if not model.waiting:
+                    assert piece is None
+                    break
+                frame = model.waiting.pop(0)
+                if frame is None:
+                    assert isinstance(piece, Mark)
+                    assert piece.name.startswith(f"g{generation}r")
+                    assert piece.name not in names
+                    assert playout.marks_pending[-1] == (piece.name, len(model.cut))
+                    names.add(piece.name)
+                else:
+                    assert piece == padded(frame)
+                    model.cut.append(frame)
+        else:
+            sent = len(model.cut) * times // 100
+            assert playout.clear(sent) == model.clear(sent)
+            generation += 1
+            assert playout.is_empty
+            assert not playout.marks_pending
+        assert playout.generation == generation
+        assert playout.cut_frames == len(model.cut)
+        assert playout.expected_frames == model.expected
+        assert playout.overrun_frames == model.overrun
+        assert playout.is_empty == (not model.waiting and not model.open)
+        assert playout.depth_bytes == model.frames * FRAME + len(model.tail)
+        for heard in {0, 1, len(model.cut) // 2, len(model.cut) - 1, len(model.cut)} & set(range(len(model.cut) + 1)):
+            assert [playout.heard_ms(item, heard) for item in "xyz"] == [model.heard_ms(item, heard) for item in "xyz"]
+            assert playout.unheard(heard) == model.unheard(heard)
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("xyz"), sizes), max_size=6), max_size=6),
+    st.integers(min_value=0, max_value=2**32),
+)
+def test_what_is_popped_is_what_was_pushed_with_padded_tails(responses: list[list[tuple[str, int]]], pops: int) -> None:
+    """However the pops fall between the chunks."""
+    playout, source = Playout(10_000), voice()
+    expected, popped = bytearray(), bytearray()
+
+    def pop(times: int) -> None:
+        for _ in range(times):
+            piece = playout.pop()
+            if isinstance(piece, bytes):
+                assert len(piece) == FRAME
+                popped.extend(piece)
+
+    for number, chunks in enumerate(responses):
+        spoken = bytearray()
+        for item, size in chunks:
+            audio = bytes(next(source) for _ in range(size))
+            spoken += audio
+            playout.push(f"r{number}", f"{number}{item}", audio)
+            pops, times = divmod(pops, 4)
+            pop(times)
+        playout.end_response(f"r{number}")
+        expected += spoken + bytes([PAD]) * (-len(spoken) % FRAME)
+    pop(10_000)
+    assert popped == expected
+    assert playout.is_empty
+    assert playout.expected_frames == len(expected) // FRAME == playout.cut_frames
+
+
+def drain(playout: Playout) -> list[bytes | Mark]:
+    pieces: list[bytes | Mark] = []
+    while (piece := playout.pop()) is not None:
+        pieces.append(piece)
+    return pieces
+
+
+def test_a_rest_waits_for_more_and_the_end_pads_it() -> None:
+    playout = Playout(100)
+    playout.push("r", "i", b"a" * 100)
+    assert playout.pop() is None
+    playout.push("r", "i", b"b" * 100)
+    assert playout.pop() == b"a" * 100 + b"b" * 60
+    assert playout.pop() is None
+    playout.end_response("r")
+    assert playout.depth_bytes == 160
+    assert drain(playout) == [b"b" * 40 + b"\xff" * 120, Mark("g0r1")]
+
+
+def test_a_response_without_audio_has_no_mark() -> None:
+    playout = Playout(100)
+    assert playout.push("r", "i", b"") == 0
+    playout.end_response("r")
+    assert playout.is_empty
+    assert playout.pop() is None
+
+
+def test_a_new_response_ends_the_one_before() -> None:
+    playout = Playout(100)
+    playout.push("r1", "i1", b"a" * 10)
+    playout.push("r2", "i2", b"b" * 160)
+    assert drain(playout) == [b"a" * 10 + b"\xff" * 150, Mark("g0r1"), b"b" * 160]
+    playout.end_response("r1")
+    assert playout.pop() is None, "the end of the older one ends nothing"
+    playout.end_response("r2")
+    playout.end_response("r2")
+    assert drain(playout) == [Mark("g0r2")]
+
+
+def test_an_open_response_is_not_empty_though_all_of_it_was_cut() -> None:
+    playout = Playout(100)
+    playout.push("r", "i", b"a" * 160)
+    drain(playout)
+    assert not playout.is_empty
+    assert playout.depth_bytes == 0
+
+
+def test_an_overrun_drops_the_oldest_and_the_ledger_skips_it() -> None:
+    playout = Playout(2)
+    playout.push("r", "i", b"a" * 160)
+    playout.pop()
+    assert playout.push("r", "i", b"b" * 320 + b"c" * 320) == 2
+    assert [playout.pop(), playout.pop()] == [b"c" * 160] * 2
+    assert (playout.overrun_frames, playout.expected_frames) == (2, 3)
+    assert [playout.heard_ms("i", heard) for heard in range(4)] == [0, 20, 80, 100]
+
+
+def test_a_response_dropped_to_its_end_loses_its_mark_and_the_next_keeps_its() -> None:
+    playout = Playout(1)
+    playout.push("r1", "i1", b"a" * 160)
+    playout.end_response("r1")
+    assert playout.push("r2", "i2", b"b" * 320) == 2
+    playout.end_response("r2")
+    assert drain(playout) == [b"b" * 160, Mark("g0r1")]
+
+
+def test_heard_ms_of_a_stranger_is_nothing() -> None:
+    assert Playout(1).heard_ms("nobody", 5) == 0
+
+
+def test_padding_is_not_heard_as_speech() -> None:
+    playout = Playout(100)
+    playout.push("r", "i", b"a" * 80)
+    playout.end_response("r")
+    drain(playout)
+    assert playout.heard_ms("i", 1) == 10
+    assert playout.unheard(1) == []
+
+
+def test_two_items_in_one_frame_are_heard_each_for_itself() -> None:
+    playout = Playout(100)
+    playout.push("r", "i1", b"a" * 80)
+    playout.push("r", "i2", b"b" * 240)
+    playout.end_response("r")
+    drain(playout)
+    assert [(playout.heard_ms("i1", heard), playout.heard_ms("i2", heard)) for heard in range(3)] == [(0, 0), (10, 10), (10, 30)]
+    assert playout.unheard(1) == [Truncation("i2", 10)]
+
+
+def test_the_item_a_response_is_at_is_cut_though_all_that_came_was_heard() -> None:
+    """More of it was said than came: what is still on its way is dropped, so the AI must not believe it was heard."""
+    playout = Playout(100)
+    playout.push("r", "i1", b"a" * 160)
+    playout.push("r", "i2", b"b" * 160)
+    drain(playout)
+    assert playout.unheard(2) == [Truncation("i2", 20)]
+    playout.end_response("r")
+    assert playout.unheard(2) == []
+
+
+# -- marks ------------------------------------------------------------------------------------------------------------
+
+
+def spoken(playout: Playout, response: str, frames: int) -> Mark:
+    playout.push(response, f"item of {response}", b"a" * 160 * frames)
+    playout.end_response(response)
+    mark = drain(playout)[-1]
+    assert isinstance(mark, Mark)
+    return mark
+
+
+def test_an_echo_tells_the_frames_before_its_mark_once() -> None:
+    playout = Playout(100)
+    first, second = spoken(playout, "r1", 3), spoken(playout, "r2", 2)
+    assert playout.on_mark_echo(first.name) == 3
+    assert playout.on_mark_echo(first.name) is None
+    assert playout.on_mark_echo(second.name) == 5
+
+
+def test_an_echo_stands_for_the_marks_before_it() -> None:
+    playout = Playout(100)
+    first, second = spoken(playout, "r1", 3), spoken(playout, "r2", 2)
+    assert playout.on_mark_echo(second.name) == 5
+    assert playout.on_mark_echo(first.name) is None
+    assert not playout.marks_pending
+
+
+def test_an_echo_caused_by_a_clear_is_no_hearing() -> None:
+    playout = Playout(100)
+    mark = spoken(playout, "r1", 3)
+    playout.clear(3)
+    after = spoken(playout, "r2", 1)
+    assert playout.on_mark_echo(mark.name) is None
+    assert playout.on_mark_echo("not ours") is None
+    assert after.name.startswith("g1")
+    assert playout.on_mark_echo(after.name) == 1
+
+
+# -- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_marks_that_are_never_echoed_do_not_pile_up() -> None:
+    playout = Playout(100)
+    marks = [spoken(playout, f"r{n}", 1) for n in range(MAX_SPANS + 10)]
+    assert len(playout.marks_pending) == MAX_SPANS
+    assert playout.on_mark_echo(marks[0].name) is None
+    assert playout.on_mark_echo(marks[-1].name) == MAX_SPANS + 10
+
+
+def test_the_ledger_forgets_the_oldest_items_and_knows_the_newest() -> None:
+    playout = Playout(100)
+    for n in range(MAX_SPANS + 10):
+        spoken(playout, f"r{n}", 1)
+    assert playout.heard_ms("item of r0", 10_000) == 0
+    assert playout.heard_ms(f"item of r{MAX_SPANS + 9}", 10_000) == 20
+    assert len(playout._spans) == len(playout._item_bytes) == MAX_SPANS
+
+
+@pytest.mark.parametrize("sent", [0, 1, 2, 3])
+def test_a_clear_drops_what_was_cut_but_not_sent(sent: int) -> None:
+    playout = Playout(100)
+    playout.push("r", "i", b"a" * 160 * 5 + b"b")
+    for _ in range(3):
+        playout.pop()
+    assert playout.clear(sent) == 6 - sent
+    assert playout.expected_frames == sent

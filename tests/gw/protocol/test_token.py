@@ -62,6 +62,8 @@ def test_no_single_character_may_change() -> None:
 def test_parts_cannot_be_shifted_into_the_call_sid() -> None:
     nonce, issued, mac = MADE.split(".")
     assert code_of(f"{nonce}.{mac}", call_sid=f"{issued}.{CALL}") == "token_forged"
+    body, _, mac = token.make(KEY, "CA1.CA2", 1_800_000_000, NONCE).rpartition(".")
+    assert code_of(f"{body}.CA1.{mac}", call_sid="CA2") == "token_forged"
 
 
 @pytest.mark.parametrize(

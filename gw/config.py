@@ -6,9 +6,12 @@ here and nowhere else. `gw.config_load` reads it: this file only says what there
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
+
+#: The same as in pyproject.toml.
+VERSION: Final = "0.1.0"
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

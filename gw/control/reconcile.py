@@ -41,8 +41,9 @@ MAX_REMEMBERED: Final = 10_000
 Step = Literal["leave", "want", "take_up", "look", "close"]
 
 
-def next_step(row: dict[str, Any], *, host: str, owner: str, owned: bool, now: float) -> Step:
-    """What a row needs. `owner` is this process, `owned`: its call is alive at a worker of ours.
+def next_step(row: dict[str, Any], *, host: str, owned: bool, now: float) -> Step:
+    """What a row needs that this process is not working on. `host` is what our claims' owners begin with; `owned`: the call
+    is alive at a worker of ours.
 
     want: claim it and create. take_up: go on with a claim of an earlier process of this host. close: settle what a lost host
     left, without creating. look: ask Twilio how far the recording is.
@@ -53,7 +54,7 @@ def next_step(row: dict[str, Any], *, host: str, owner: str, owned: bool, now: f
         return "want" if age_s > WANTED_AGE_S else "leave"
     if state == "claimed":
         if (row["owner"] or "").rpartition("/")[0] == host:
-            return "take_up"  # the caller knows what this process itself works on
+            return "take_up"
         return "close" if now - (row["claimed_at"] or 0.0) > FOREIGN_AGE_S else "leave"
     if state == "started" and not owned:
         own = (row["owner"] or "").rpartition("/")[0] == host
@@ -73,7 +74,6 @@ class Reconciler:
         rest: TwilioRest | None,
         *,
         host: str,
-        owner: str,
         is_owned: Callable[[str], bool],
     ) -> None:
         self._store = store
@@ -81,7 +81,6 @@ class Reconciler:
         self._rows = rows
         self._rest = rest
         self._host = host
-        self._owner = owner
         self._is_owned = is_owned
         self._looks: dict[str, tuple[float, float]] = {}  # call SID: when to look next, the wait after that
         self._greenlet: gevent.Greenlet[[], None] | None = None
@@ -113,7 +112,7 @@ class Reconciler:
             if self._recorder.is_working_on(call_sid):
                 continue
             owned = self._is_owned(call_sid)
-            match next_step(row, host=self._host, owner=self._owner, owned=owned, now=now):
+            match next_step(row, host=self._host, owned=owned, now=now):
                 case "want":
                     self._recorder.want(call_sid, row["account_sid"] or "", row["first_audio_at"])
                 case "take_up":

@@ -1,0 +1,148 @@
+"""What each admin command does. One function, one line in `table`.
+
+Reads come from memory or from one query of the store; the two that act (`hangup`, `drain`) tell the workers and return what was
+told. Arguments are decoded into typed values; an unknown one is refused, so that a typing error is not ignored.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import gevent.pool
+import msgspec
+
+from gw.call.state import Reason
+from gw.control.admin import Command, CommandError
+from gw.control.bus_server import BusServer
+from gw.control.store import Store
+from gw.control.twilio_rest import RestError, TwilioRest
+
+log = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+#: Completions by REST under way; a worker that was told ends its call without them.
+MAX_COMPLETIONS: Final = 32
+
+Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Sid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class _Calls(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Limit = 50
+    open_only: bool = False
+
+
+class _Call(msgspec.Struct, forbid_unknown_fields=True):
+    call_sid: Sid
+
+
+class _Recordings(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Limit = 50
+    state: str | None = None
+
+
+class _Drain(msgspec.Struct, forbid_unknown_fields=True):
+    on: bool = True
+
+
+class AdminCommands:
+    """The commands over one control process's parts. `status` is made by whoever knows all of them."""
+
+    def __init__(self, store: Store, bus: BusServer, rest: TwilioRest | None, status: Callable[[], dict[str, Any]]) -> None:
+        self._store = store
+        self._bus = bus
+        self._rest = rest
+        self._status = status
+        self._completions = gevent.pool.Pool(MAX_COMPLETIONS)
+
+    def table(self) -> dict[str, Command]:
+        """Every command by name. The longer names say what they are about and mean the same."""
+        calls, call, hangup = _typed(_Calls, self._calls), _typed(_Call, self._call), _typed(_Call, self._hangup)
+        recordings = _typed(_Recordings, self._recordings)
+        return {
+            "status": _typed(_Nothing, lambda _: self._status()),
+            "calls": calls,
+            "calls_list": calls,
+            "call": call,
+            "calls_show": call,
+            "hangup": hangup,
+            "calls_hangup": hangup,
+            "recordings": recordings,
+            "recordings_list": recordings,
+            "drain": _typed(_Drain, self._drain),
+        }
+
+    def stop(self) -> None:
+        self._completions.kill(timeout=1.0)
+
+    def _calls(self, args: _Calls) -> Any:
+        return self._store.calls(limit=args.limit, open_only=args.open_only)
+
+    def _call(self, args: _Call) -> Any:
+        """The call, or null where none is known by this SID."""
+        return self._store.call(args.call_sid)
+
+    def _recordings(self, args: _Recordings) -> Any:
+        return self._store.recordings(limit=args.limit, state=args.state)
+
+    def _drain(self, args: _Drain) -> Any:
+        return {"draining": args.on, "workers": self._bus.drain(args.on)}
+
+    def _hangup(self, args: _Call) -> Any:
+        """Tell the worker, and Twilio where there are credentials: Twilio ends a call even if its worker hangs."""
+        told = self._bus.hang_up(args.call_sid, str(Reason.ADMIN_HANGUP))
+        if told:
+            return {"call_sid": args.call_sid, "worker": True, "rest": self._complete_later(args.call_sid)}
+        row = self._store.call(args.call_sid)
+        if row is None or row["ended_at"] is not None:
+            what = "is not known" if row is None else "has ended already"
+            raise CommandError("not_found", f"the call {args.call_sid} {what}")
+        if self._rest is None:
+            raise CommandError(
+                "not_found", f"no connected worker has the call {args.call_sid}, and there are no Twilio credentials"
+            )
+        try:
+            self._rest.complete_call(args.call_sid)
+        except RestError as error:
+            raise CommandError(
+                "not_found" if error.kind == "gone" else "failed", f"Twilio did not end the call: {error}"
+            ) from error
+        return {"call_sid": args.call_sid, "worker": False, "rest": "completed"}
+
+    def _complete_later(self, call_sid: str) -> str:
+        if self._rest is None:
+            return "no_credentials"
+        if self._completions.full():
+            return "busy"
+        self._completions.spawn(self._complete, self._rest, call_sid)
+        return "requested"
+
+    def _complete(self, rest: TwilioRest, call_sid: str) -> None:
+        began_s = time.monotonic()
+        try:
+            rest.complete_call(call_sid)
+        except RestError as error:
+            took_s = time.monotonic() - began_s
+            level = logging.INFO if error.kind in ("gone", "not_in_progress") else logging.WARNING
+            log.log(level, "Twilio, asked to end a call, after %.1f s: %s", took_s, error, extra={"call_sid": call_sid})
+
+
+def _typed(kind: type[A], command: Callable[[A], Any]) -> Command:
+    """A command of typed arguments as one of a line's fields."""
+
+    def carry_out(fields: Mapping[str, Any]) -> Any:
+        try:
+            arguments = msgspec.convert(fields, type=kind)
+        except msgspec.ValidationError as error:
+            raise CommandError("bad_request", str(error)) from error
+        return command(arguments)
+
+    return carry_out

@@ -1,0 +1,110 @@
+"""Ends calls in the name of workers that cannot: `worker_lost`, through the spool like any other event.
+
+So the end of a lost call is ordered behind its beginning, survives a store that is away, and yields to a real end should one
+still arrive (the store sees to that). Calls that a former control process left open are found once, after the workers had time to
+connect. Never ends a call that some worker still claims.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import gevent
+import gevent.event
+
+from gw import bus
+from gw.call.report import Quality
+from gw.call.state import Reason, result_of
+from gw.control.spool import Spool, SpoolError
+from gw.control.store import Store, StoreError
+from metrics import declare
+from metrics.page import Page
+
+log = logging.getLogger(__name__)
+
+#: From the start until calls without a worker count as lost: the workers connect within it.
+GRACE_S: Final = 10.0
+#: Between tries while the spool or the store fails.
+RETRY_S: Final = 1.0
+
+
+class LostCalls:
+    """Takes call SIDs by `add`, writes their ends from one greenlet. `notify` is called after each commit."""
+
+    def __init__(self, spool: Spool, page: Page, *, notify: Callable[[], None]) -> None:
+        self._spool = spool
+        self._notify = notify
+        self._ended = page.counter(declare.CALLS_ENDED, reason=str(Reason.WORKER_LOST))
+        self._instance = f"control-{os.getpid()}-{time.time_ns():x}"
+        self._n = 0
+        self._pending: dict[str, float] = {}  # bounded by the calls workers and rows can name
+        self._wake = gevent.event.Event()
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+
+    def start(self) -> None:
+        self._greenlets.append(gevent.spawn(self._run))
+
+    def stop(self) -> None:
+        """Write what is pending, then stop."""
+        gevent.killall(self._greenlets, timeout=2.0)
+        if self._pending:
+            try:
+                self._write()
+            except SpoolError as error:
+                log.error("%d lost calls stay open until the next start: %s", len(self._pending), error)
+
+    def add(self, call_sids: Iterable[str], at: float | None = None) -> None:
+        """These calls ended at `at` (now), and nobody else will say so."""
+        ended_at = time.time() if at is None else at
+        for call_sid in call_sids:
+            self._pending.setdefault(call_sid, ended_at)
+        self._wake.set()
+
+    def watch_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
+        """After the grace, end this host's open calls that no worker owns; `done` is called when that happened."""
+        self._greenlets.append(gevent.spawn(self._end_orphans, store, host, owned, done))
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                try:
+                    self._write()
+                except SpoolError as error:
+                    log.error("lost calls cannot be ended yet: %s", error, extra={"reason": error.code})
+                    gevent.sleep(RETRY_S)
+
+    def _write(self) -> None:
+        batch = dict(self._pending)
+        reason = Reason.WORKER_LOST
+        ends = [
+            bus.CallEnded(call_sid, ended_at, str(reason), str(result_of(reason)), "its worker is gone", Quality())
+            for call_sid, ended_at in batch.items()
+        ]
+        first = self._n + 1
+        self._n += len(ends)  # a number is never used twice, also when it is not known whether the commit came through
+        self._spool.append(self._instance, [(first + k, bus.encode_event(end)) for k, end in enumerate(ends)])
+        for call_sid in batch:
+            del self._pending[call_sid]
+        self._ended.add(len(ends))
+        self._notify()
+
+    def _end_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
+        gevent.sleep(GRACE_S)
+        while True:
+            try:
+                rows = store.open_calls(host=host)
+                break
+            except StoreError as error:
+                log.info("open calls of earlier workers cannot be looked for yet: %s", error)
+                gevent.sleep(RETRY_S)
+        orphans = {row["call_sid"] for row in rows} - owned()
+        if orphans:
+            log.warning("%d calls were left open by workers that are gone", len(orphans))
+            self.add(orphans)
+        done()

@@ -1,0 +1,293 @@
+"""The control process: puts its parts together, serves until the first failure or a signal, and ends in order.
+
+Construct binds every socket and opens the spool, so that what cannot work fails the start with one sentence. A store that cannot
+be reached does not: calls go on, events wait in the spool, and the schema is brought up to date once it is there. `stop` closes
+the listeners first, then ends what acts, then gives the drainer a moment; all of it is bounded, and whatever is cut off is found
+again at the next start, because the spool and the rows have it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+import msgspec
+from gevent.event import Event
+
+from gw.config import VERSION, Config
+from gw.control.admin import AdminServer
+from gw.control.admin_commands import AdminCommands
+from gw.control.bus_server import BusServer
+from gw.control.drain import Drainer
+from gw.control.lost_calls import LostCalls
+from gw.control.ops_http import OpsHttp, Readiness
+from gw.control.reconcile import Reconciler
+from gw.control.recorder import Recorder
+from gw.control.recording_rows import RecordingRows
+from gw.control.spool import Spool, SpoolError
+from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.control.twilio_rest import TwilioRest
+from gw.control.webhooks import Webhooks
+from gw.errors import GatewayError
+from metrics import declare, exposition, pages_dir
+from metrics.page import Page, PageError
+
+log = logging.getLogger(__name__)
+
+#: How long the start waits for the store's schema before it goes on without.
+FIRST_UPGRADE_S: Final = 5.0
+#: Between tries to bring the schema up to date: the first doubles up to the last.
+UPGRADE_WAIT_FIRST_S: Final = 0.5
+UPGRADE_WAIT_LAST_S: Final = 30.0
+#: How often the gauges of the workers are set.
+GAUGES_S: Final = 1.0
+#: The whole of `stop`, below what the supervisor allows before it kills.
+STOP_S: Final = 9.0
+#: Of it, for the drainer to hand over what the spool has.
+DRAIN_S: Final = 6.0
+#: How long `status` waits for the store; below what its asker waits.
+PROBE_S: Final = 2.0
+
+
+class Control:
+    """One control process. Construct binds, `run` serves, `stop` may be called from anywhere."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises OSError, GatewayError or PageError; whatever was opened by then goes with the process."""
+        var_dir = Path(config.ops.var_dir)
+        var_dir.mkdir(parents=True, exist_ok=True)
+        self._started_at, self._started_s = time.time(), time.monotonic()
+        self._host = socket.gethostname()
+        seat = f"{self._host}:{zlib.crc32(os.fsencode(var_dir.resolve())):08x}"  # two gateways may share a host and a store
+        owner = f"{seat}/{os.getpid()}-{time.time_ns():x}"
+        pages = var_dir / "pages"
+        pages_dir.prepare(pages)
+        self._config = config
+        self._page = Page.create(pages / "control.page")
+        self._spool = Spool(var_dir / "spool.db")
+        self._store = Store(config.store, config.secrets.db_password)
+        self._rest = TwilioRest(config) if config.signed else None
+        backlog = self._page.gauge(declare.STORE_BACKLOG)
+        self._drainer = Drainer(self._spool, self._store, host=self._host, on_backlog=lambda n: backlog.set(float(n)))
+        self._lost = LostCalls(self._spool, self._page, notify=self._drainer.notify)
+        self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add)
+        rows = RecordingRows(self._store, self._page)
+        self._recorder = Recorder(config, self._store, self._rest, rows, self._page, owner=owner)
+        self._reconciler = Reconciler(self._store, self._recorder, rows, self._rest, host=seat, is_owned=self._bus.is_owned)
+        self._webhooks = Webhooks(
+            self._store,
+            rows,
+            self._bus,
+            host=self._host,
+            on_call_over=self._recorder.on_call_over,
+            on_lost=self._lost.add,
+        )
+        for subscriber in (self._recorder.on_event, self._webhooks.on_event, lambda _event: self._drainer.notify()):
+            self._bus.subscribe(subscriber)
+        self._ops = OpsHttp(config.ops.listen, render=lambda: exposition.render(pages), readiness=self.readiness)
+        self._commands = AdminCommands(self._store, self._bus, self._rest, self.status)
+        self._admin = AdminServer(Path(config.ops.admin_socket), self._commands.table())
+        self._workers = {state: self._page.gauge(declare.WORKERS, state=state) for state in declare.WORKERS.labels["state"]}
+        self._schema_problem = "the schema was not looked at yet"
+        self._schema_ready = Event()
+        self._stopping = Event()
+        self._failed = False
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+
+    @property
+    def ops_port(self) -> int:
+        return self._ops.port
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Serve until `stop` or the first failure. Returns the exit code."""
+        self._spawn(self._upgrade)
+        self._bus.start()
+        self._ops.start()
+        self._admin.start()
+        self._lost.start()
+        self._schema_ready.wait(FIRST_UPGRADE_S)
+        drainer = self._spawn(self._drainer.run)
+        self._reconciler.start()
+        self._lost.watch_orphans(
+            self._store,
+            self._host,
+            owned=lambda: self._bus.owned_calls() | self._bus.calls_seen(),
+            done=self._bus.stop_remembering,
+        )
+        self._spawn(self._keep_gauges)
+        on_ready()
+        log.info("control is ready, ops port %d", self.ops_port)
+        self._stopping.wait()
+        self._end(drainer)
+        return 1 if self._failed else 0
+
+    def stop(self) -> None:
+        """Let `run` end. Harmless when called twice."""
+        self._stopping.set()
+
+    def readiness(self) -> Readiness:
+        """Whether calls can be taken; what else is wrong is said too."""
+        workers = [worker for worker in self._bus.workers() if worker.connected]
+        reasons = []
+        if not workers:
+            reasons.append("no worker is connected")
+        elif all(worker.draining for worker in workers):
+            reasons.append("every worker drains")
+        ready = not reasons and not self._stopping.is_set()
+        if self._stopping.is_set():
+            reasons.append("the gateway stops")
+        if problem := self._store_problem():
+            reasons.append(f"the store takes no events, {self._spool.backlog()} wait in the spool: {problem}")
+        return Readiness(ready=ready, reasons=reasons)
+
+    def status(self) -> dict[str, Any]:
+        """What the `status` command shows."""
+        outcomes = declare.RECORDINGS.labels["outcome"]
+        counters = {outcome: self._page.counter(declare.RECORDINGS, outcome=outcome) for outcome in outcomes}
+        return {
+            "version": VERSION,
+            "host": self._host,
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "public_url": self._config.server.public_url,
+            "signed": self._config.signed,
+            "readiness": msgspec.to_builtins(self.readiness()),
+            "workers": msgspec.to_builtins(self._bus.workers()),
+            "calls": len(self._bus.owned_calls()),
+            "backlog": self._spool.backlog(),
+            "poison": len(self._spool.poison()),
+            "store": self._probe_store(),
+            "recordings": {outcome: int(counter.value) for outcome, counter in counters.items()},
+        }
+
+    def _probe_store(self) -> dict[str, Any]:
+        """The store as it answers now; what the drainer met last is older."""
+        problem = ""
+        revision: str | None = None
+        bound = gevent.Timeout.start_new(PROBE_S)
+        try:
+            revision, _ = self._store.current()
+        except StoreError as error:
+            problem = str(error)
+        except gevent.Timeout as passed:
+            if passed is not bound:
+                raise
+            problem = f"no answer within {PROBE_S:g} s"
+        finally:
+            bound.close()
+        kind = self._config.store.url.partition(":")[0].partition("+")[0]
+        return {"kind": kind, "reachable": not problem, "revision": revision, "problem": problem or self._store_problem()}
+
+    # -- inside -----------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
+        greenlet = gevent.spawn(work)
+        greenlet.link_exception(self._on_failure)
+        self._greenlets.append(greenlet)
+        return greenlet
+
+    def _on_failure(self, greenlet: gevent.Greenlet[..., None]) -> None:
+        log.critical("control ends: %s failed: %r", greenlet, greenlet.exception)
+        self._failed = True
+        self.stop()
+
+    def _store_problem(self) -> str:
+        return self._schema_problem or self._drainer.last_problem
+
+    def _upgrade(self) -> None:
+        """Bring the schema to this code's revision, however long the store is away."""
+        wait_s = UPGRADE_WAIT_FIRST_S
+        while not self._stopping.is_set():
+            try:
+                self._store.upgrade()
+            except StoreError as error:
+                if str(error) != self._schema_problem:
+                    level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
+                    log.log(level, "the store's schema is not ready: %s", error)
+                self._schema_problem = str(error)
+                self._stopping.wait(wait_s)
+                wait_s = min(UPGRADE_WAIT_LAST_S, wait_s * 2)
+            else:
+                self._schema_problem = ""
+                self._schema_ready.set()
+                self._drainer.notify()
+                return
+
+    def _keep_gauges(self) -> None:
+        while True:
+            counts = dict.fromkeys(self._workers, 0)
+            for worker in self._bus.workers():
+                counts["lost" if not worker.connected else "draining" if worker.draining else "up"] += 1
+            for state, gauge in self._workers.items():
+                gauge.set(float(counts[state]))
+            gevent.sleep(GAUGES_S)
+
+    def _end(self, drainer: gevent.Greenlet[..., None]) -> None:
+        """Stop everything, in the order of the module's promise, within STOP_S."""
+        log.info("control stops")
+        bound = gevent.Timeout.start_new(STOP_S)
+        try:
+            self._bus.stop(timeout_s=1.0)
+            self._admin.stop(timeout_s=0.5)
+            self._ops.stop(timeout_s=0.5)
+            self._reconciler.stop()
+            self._commands.stop()
+            self._webhooks.stop(timeout_s=0.5)
+            self._recorder.stop(timeout_s=0.5)
+            self._lost.stop()
+            self._drainer.stop()
+            drainer.join(DRAIN_S)
+            gevent.killall(self._greenlets, timeout=0.5)
+            self._close()
+        except gevent.Timeout as passed:
+            if passed is not bound:
+                raise
+            log.warning("control did not end within %g s; what is left is found at the next start", STOP_S)
+        finally:
+            bound.close()
+
+    def _close(self) -> None:
+        left = self._spool.backlog()
+        if left:
+            log.warning("%d events wait in the spool for the next start", left)
+        self._store.close()
+        try:
+            self._spool.close()
+        except SpoolError as error:
+            log.error("the spool could not be closed: %s", error)
+        self._page.close()
+
+
+def run(config: Config, ready_fd: int) -> int:
+    """The control process's whole life. Returns its exit code."""
+    try:
+        control = Control(config)
+    except (OSError, GatewayError, PageError, ValueError) as error:
+        log.critical("control cannot start: %s", error)
+        return 1
+    signals = [gevent.signal_handler(number, control.stop) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        return control.run(lambda: _say_ready(ready_fd))
+    finally:
+        for watcher in signals:
+            watcher.cancel()
+
+
+def _say_ready(ready_fd: int) -> None:
+    if ready_fd < 0:
+        return
+    try:
+        os.write(ready_fd, b"1")
+    except BrokenPipeError:
+        log.warning("nobody waits for control to be ready")
+    finally:
+        os.close(ready_fd)

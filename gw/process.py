@@ -23,14 +23,15 @@ from gevent import os as gevent_os
 _PR_SET_PDEATHSIG: Final = 1
 
 #: The environment variable by which a child knows the process it belongs to.
-PARENT_VARIABLE: Final = "SUBMILLI_SUPERVISOR_PID"
+PARENT_VARIABLE: Final = "SUBMILLI_PARENT_PID"
 
 
 def end_with_parent(environ: Mapping[str, str]) -> None:
-    """Ask the kernel for SIGTERM when the supervisor ends, and leave at once if it has ended already.
+    """Ask the kernel for SIGTERM when the parent ends, and leave at once if it has ended already.
 
-    Called by a child as the first thing it does; without PARENT_VARIABLE (started by hand) it does nothing.
-    Source: prctl(2); the setting survives neither fork nor exec of another user, hence in the child and not before exec.
+    Called by a child as the first thing it does; without PARENT_VARIABLE (started by hand) it does nothing. `serve` calls it
+    too, so that whoever starts a gateway for a while can be sure of its end.
+    Source: prctl(2), PR_SET_PDEATHSIG; called in the child because a callback between fork and exec is not safe with threads.
     """
     parent = environ.get(PARENT_VARIABLE, "")
     if not parent:

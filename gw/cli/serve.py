@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,10 @@ def serve(settings: Settings) -> None:
     import gevent
 
     from gw import logs
+    from gw.process import end_with_parent
     from gw.supervisor import Supervisor
 
+    end_with_parent(os.environ)
     config = settings.config
     logs.setup("supervisor", config.ops.log_level)
     supervisor = Supervisor(config, settings.command_line(), on_ready=announce)

@@ -153,7 +153,7 @@ def test_killing_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_orphan_leaves_at_once(tmp_path: Path) -> None:
     """The supervisor may be killed between starting a child and the child's first instruction."""
-    environ = {**os.environ, "SUBMILLI_SUPERVISOR_PID": "1"}
+    environ = {**os.environ, "SUBMILLI_PARENT_PID": "1"}
     orphan = subprocess.run([*SCRIPT, str(tmp_path / "journal"), "control", "--ready-fd", "1"], env=environ, timeout=10)
     assert orphan.returncode == 1
     assert not (tmp_path / "journal").exists()

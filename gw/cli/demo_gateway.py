@@ -1,0 +1,173 @@
+"""A gateway for the demo, started exactly as a user starts one: a TOML file, secrets in the environment, `gateway.py serve`.
+
+It lives in a folder of its own on ports of its own and ends with the process that started it, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from gevent import Timeout
+from gevent import os as gevent_os
+
+from gw.errors import GatewayError
+from gw.process import PARENT_VARIABLE
+
+#: From exec to the three lines that say it is ready: imports and migrations of three processes on a slow machine.
+READY_S: Final = 30.0
+#: After SIGTERM: its drain time is a second, control's own bound ten.
+STOP_S: Final = 12.0
+_LOG_LINES: Final = 15
+
+
+class GatewayProcessError(GatewayError):
+    """The gateway did not start or did not answer."""
+
+    code = "demo_gateway"
+
+
+class GatewayProcess:
+    """Construct writes the configuration, `start` runs it, `stop` ends it and all its children."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        account_sid: str,
+        auth_token: str,
+        api_base: str,
+        ai_url: str,
+        lead_ms: int = 100,
+    ) -> None:
+        """`command` is how gateway.py is run. A `var` left in `folder` by an earlier run is removed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        var_dir = folder / "var"
+        shutil.rmtree(var_dir, ignore_errors=True)
+        public, ops = free_ports(2)
+        self.url = f"http://127.0.0.1:{public}"
+        self.ops_url = f"http://127.0.0.1:{ops}"
+        self.config_path = folder / "submilli.toml"
+        self.log_path = folder / "gateway.log"
+        self.admin_socket = var_dir / "admin.sock"
+        self._command = [*command, "--config", str(self.config_path), "serve"]
+        self._environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI_", "LISTEN_", "NOTIFY_"))},
+            "TWILIO_AUTH_TOKEN": auth_token,
+            "OPENAI_API_KEY": "none-is-needed-for-the-twin",
+            PARENT_VARIABLE: str(os.getpid()),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self.config_path.write_text(
+            f"""\
+# Written by the demo: a gateway between the twins.
+[server]
+listen = "127.0.0.1:{public}"
+public_url = "{self.url}"
+drain_s = 1.0
+
+[ops]
+listen = "127.0.0.1:{ops}"
+admin_socket = "{self.admin_socket}"
+var_dir = "{var_dir}"
+
+[twilio]
+account_sid = "{account_sid}"
+api_base = "{api_base}"
+
+[media]
+lead_ms = {lead_ms}
+
+[store]
+url = "sqlite:///{var_dir}/submilli.db"
+
+[agents.default]
+provider = "openai"
+base_url = "{ai_url}"
+"""
+        )
+
+    def start(self) -> None:
+        """Run it and wait until it says that it is ready. Raises GatewayProcessError with the end of its log."""
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, process_group=0
+            )
+        assert self._process.stdout is not None
+        fd = self._process.stdout.fileno()
+        gevent_os.make_nonblocking(fd)
+        said = b""
+        with suppress(Timeout), Timeout(READY_S):
+            while said.count(b"\n") < 3 and (more := gevent_os.nb_read(fd, 4096)):
+                said += more
+        if said.count(b"\n") < 3:
+            self.stop()
+            raise GatewayProcessError(f"the gateway did not start; {self.log_path} ends with:\n{self._log_end()}")
+
+    def metrics(self) -> str:
+        """Its metrics page."""
+        with urllib.request.urlopen(f"{self.ops_url}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def pids(self) -> list[int]:
+        """Itself and its children, as the kernel knows them."""
+        if self._process is None:
+            return []
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return [self._process.pid, *(map(int, children.read_text().split()) if children.exists() else ())]
+
+    def stop(self) -> None:
+        """SIGTERM, then, after a bound, SIGKILL; its children follow it by themselves."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _log_end(self) -> str:
+        lines = self.log_path.read_text(errors="replace").splitlines()
+        return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
+
+    def __enter__(self) -> GatewayProcess:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody uses right now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def wait_until_gone(pids: Sequence[int], timeout_s: float) -> list[int]:
+    """Those of the processes that still exist after `timeout_s`."""
+    deadline_s = time.monotonic() + timeout_s
+    while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    return left

@@ -64,9 +64,7 @@ class Worker:
         self._lateness_before: list[float] = []
 
     def run(self, on_ready: Callable[[], None]) -> int:
-        """Serve until SIGTERM or SIGINT, then drain. Returns the exit code."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(signum, self._stopping.set)
+        """Serve until `stop`, then drain. Returns the exit code."""
         helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch)]
         for helper in helpers:
             helper.link_exception(lambda greenlet: self._on_helper_crash(greenlet.exception))
@@ -81,6 +79,10 @@ class Worker:
         self._monitor.stop()
         gevent.killall(helpers, timeout=1.0)
         return 1 if self._crashed else 0
+
+    def stop(self) -> None:
+        """Let `run` drain and end. Harmless when called twice."""
+        self._stopping.set()
 
     def _on_helper_crash(self, error: BaseException | None) -> None:
         log.error("a helper of the worker failed, the worker stops", exc_info=error)
@@ -132,6 +134,8 @@ def run(config: Config, slot: int, listen_fd: int, ready_fd: int) -> int:
     """A worker process's body: serve on the inherited socket. Returns the exit code."""
     listener = socket.socket(fileno=listen_fd)
     worker = Worker(config, slot, listener)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(signum, worker.stop)
 
     def tell_ready() -> None:
         os.write(ready_fd, b"1")

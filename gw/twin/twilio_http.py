@@ -1,0 +1,113 @@
+"""How the Twilio twin reaches the gateway over HTTP: signed forms, posted to where the public URL really is.
+
+Decides the signature, the mapping from the public host to the gateway's address, and what is kept of every request. Written
+from Twilio's documentation of request signing, apart from the gateway's own check of it. Every request is bounded in time and
+size; none is repeated.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode, urljoin, urlsplit
+
+#: Twilio's limit on a TwiML document.
+MAX_BODY_BYTES: Final = 64 << 10
+#: Twilio waits that long for a webhook (debugger code 11205).
+TIMEOUT_S: Final = 15.0
+KEPT_POSTS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One request to the gateway and its answer. `status` 0: no HTTP answer came, `body` says why."""
+
+    at_s: float
+    url: str
+    fields: Mapping[str, str]
+    status: int
+    content_type: str
+    body: str
+    took_s: float
+
+    @property
+    def is_good(self) -> bool:
+        return 200 <= self.status < 300
+
+
+def sign(auth_token: str, url: str, fields: Mapping[str, str] | None = None) -> str:
+    """X-Twilio-Signature: HMAC-SHA1 over the URL and every field's name and value, sorted by name."""
+    text = url + "".join(name + value for name, value in sorted((fields or {}).items()))
+    return base64.b64encode(hmac.new(auth_token.encode(), text.encode(), hashlib.sha1).digest()).decode()
+
+
+class Webhooks:
+    """The account's way to its customer's server."""
+
+    def __init__(self, gateway_url: str, public_url: str, auth_token: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.public_url = public_url.rstrip("/")
+        self._gateway = urlsplit(gateway_url)
+        self._public = urlsplit(self.public_url)
+        self._auth_token = auth_token
+        self._timeout_s = timeout_s
+        self.posts: deque[Posted] = deque(maxlen=KEPT_POSTS)
+
+    def absolute(self, url: str, base: str | None = None) -> str:
+        """A URL as Twilio resolves it, against the document it stands in."""
+        return urljoin(base or self.public_url + "/", url)
+
+    def locate(self, url: str) -> tuple[str, int, bool]:
+        """Host, port and whether TLS: the gateway's own where the URL names its public host, else the URL's."""
+        parts = urlsplit(url)
+        mapped = self._gateway if (parts.hostname, _port(url)) == (self._public.hostname, _port(self.public_url)) else parts
+        return mapped.hostname or "", _port(mapped.geturl()), mapped.scheme in ("https", "wss")
+
+    def headers(self, url: str, fields: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What Twilio adds to a request: its name, and the signature where there is a secret to sign with."""
+        headers = {"User-Agent": "TwilioProxy/1.1", "I-Twilio-Idempotency-Token": "twin"}
+        if self._auth_token:
+            headers["X-Twilio-Signature"] = sign(self._auth_token, url, fields)
+        return headers
+
+    def post(self, url: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Posted:
+        """POST a form and keep what came back. Never raises on a failure of the other end; `headers` replace ours."""
+        host, port, tls = self.locate(url)
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
+        connection = kind(host, port, timeout=self._timeout_s)
+        sent = {
+            **self.headers(url, fields),
+            "Host": parts.netloc,
+            "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
+            **(headers or {}),
+        }
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        began_s = time.monotonic()
+        try:
+            connection.request("POST", target, urlencode(fields), sent)
+            answer = connection.getresponse()
+            body = answer.read(MAX_BODY_BYTES + 1).decode(errors="replace")
+            status, content_type = answer.status, answer.getheader("Content-Type", "")
+        except (OSError, http.client.HTTPException) as error:
+            status, content_type, body = 0, "", f"{type(error).__name__}: {error}"
+        finally:
+            connection.close()
+        posted = Posted(began_s, url, dict(fields), status, content_type, body, time.monotonic() - began_s)
+        self.posts.append(posted)
+        return posted
+
+    def posted_to(self, path: str) -> list[Posted]:
+        """Every request to that path, in order."""
+        return [posted for posted in self.posts if urlsplit(posted.url).path == path]
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme in ("https", "wss") else 80)

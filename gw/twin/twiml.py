@@ -1,0 +1,111 @@
+"""Reads TwiML as far as a call with a media stream needs it.
+
+Decides which verbs a document holds and what is wrong with it, in Twilio's own error codes. Strict where Twilio is: an unknown
+verb or attribute is a problem even though the call would go on. Pure.
+
+Source: Twilio's TwiML reference, `<Connect>`, `<Stream>`, `<Start>`, `<Hangup>`, `<Reject>`; debugger codes 12100, 12200.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+_ATTRIBUTES: Final = {
+    "Connect": {"action", "method"},
+    "Stream": {"url", "name", "track", "statusCallback", "statusCallbackMethod"},
+    "Parameter": {"name", "value"},
+    "Reject": {"reason"},
+    "Hangup": set(),
+    "Pause": {"length"},
+    "Say": {"voice", "language", "loop"},
+    "Play": {"loop", "digits"},
+    "Redirect": {"method"},
+    "Dial": {"action", "method", "timeout", "callerId", "timeLimit", "hangupOnStar", "answerOnBridge"},
+    "Start": {"action", "method"},
+}
+#: Name and value of a parameter together, Twilio's documentation of `<Parameter>`.
+_PARAMETER_LIMIT: Final = 500
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`<Connect><Stream>`: where the call's audio goes."""
+
+    url: str
+    name: str
+    parameters: dict[str, str]
+    status_callback: str
+    action: str
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Anything else: its name, its attributes, its text."""
+
+    name: str
+    attributes: dict[str, str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """The verbs in order, and what Twilio's debugger would say: code and sentence."""
+
+    verbs: list[Stream | Verb] = field(default_factory=list)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+
+def parse(text: str, content_type: str = "text/xml") -> Document:
+    """Read a document. A broken one has no verbs and a problem."""
+    document = Document()
+    if content_type.split(";")[0].strip().lower() not in ("text/xml", "application/xml"):
+        document.problems.append((12300, f"invalid content type {content_type!r}"))
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        document.problems.append((12100, f"document parse failure: {error}"))
+        return document
+    if root.tag != "Response":
+        document.problems.append((12100, f"the root element is {root.tag!r}, not 'Response'"))
+        return document
+    for element in root:
+        _check(element, document)
+        if element.tag == "Connect" and len(element) == 1 and element[0].tag == "Stream":
+            document.verbs.append(_stream(element, element[0], document))
+        else:
+            document.verbs.append(Verb(element.tag, dict(element.attrib), (element.text or "").strip()))
+    return document
+
+
+def _check(element: ElementTree.Element, document: Document) -> None:
+    allowed = _ATTRIBUTES.get(element.tag)
+    if allowed is None:
+        document.problems.append((12200, f"unknown verb or noun {element.tag!r}"))
+        return
+    document.problems.extend(
+        (12200, f"{element.tag} has no attribute {name!r}") for name in element.attrib if name not in allowed
+    )
+
+
+def _stream(connect: ElementTree.Element, stream: ElementTree.Element, document: Document) -> Stream:
+    _check(stream, document)
+    url = stream.get("url", "")
+    parts = urlsplit(url)
+    if parts.scheme != "wss" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        document.problems.append((31922, f"the scheme of {url!r} is not wss"))
+    if parts.query:
+        document.problems.append((31920, f"{url!r} has a query string"))
+    parameters: dict[str, str] = {}
+    for element in stream:
+        _check(element, document)
+        name, value = element.get("name", ""), element.get("value", "")
+        if element.tag != "Parameter" or not name:
+            document.problems.append((12200, f"{element.tag} inside Stream is no named Parameter"))
+        elif len(name) + len(value) >= _PARAMETER_LIMIT:
+            document.problems.append((12200, f"the parameter {name!r} is {len(name) + len(value)} characters long"))
+        else:
+            parameters[name] = value
+    return Stream(url, stream.get("name", ""), parameters, stream.get("statusCallback", ""), connect.get("action", ""))

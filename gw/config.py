@@ -1,17 +1,19 @@
 """The one frozen object everything is configured by.
 
-One TOML file (`--config`, or SUBMILLI_CONFIG) gives the keys, the environment gives the secrets. Every field has its default
-here and nowhere else. `gw.config_load` reads it: this file only says what there is.
+One TOML file (`--config`, or SUBMILLI_CONFIG) gives the keys, the environment gives the secrets. Every field has its default, its
+meaning and its range here and nowhere else: what `config example` prints and what `config check` wants is made of them.
+`gw.config_load` reads the file: this module only says what there is.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
-#: The same as in pyproject.toml.
-VERSION: Final = "0.1.0"
+#: A day: longer than anything here should wait for anything.
+_Seconds = Annotated[float, Meta(gt=0.0, le=86400.0)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,11 +23,21 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Server(_Section, frozen=True):
     """The public side: Twilio's webhooks and media sockets."""
 
-    listen: str = "127.0.0.1:8080"
-    public_url: str = ""  # what Twilio was given; signatures are checked against it. Empty: derived from `listen`
-    workers: int | Literal["auto"] = 1
-    max_calls: int = 500  # per worker; more are answered with "busy" TwiML
-    drain_s: float = 30.0  # at stop: how long live calls may go on
+    listen: Annotated[str, Meta(description="Where Twilio's requests arrive. Without Twilio credentials: loopback only.")] = (
+        "127.0.0.1:8080"
+    )
+    public_url: Annotated[
+        str,
+        Meta(description="The URL Twilio was given; signatures are checked against it. Empty: derived from listen."),
+    ] = ""
+    workers: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(description='Media processes. "auto": one per core.'),
+    ] = 1
+    max_calls: Annotated[int, Meta(ge=1, le=100_000, description="Calls per worker; more are told that all lines are busy.")] = (
+        500
+    )
+    drain_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="At stop: how long live calls may go on.")] = 30.0
 
     @property
     def public_base(self) -> str:
@@ -36,74 +48,112 @@ class Server(_Section, frozen=True):
 class Ops(_Section, frozen=True):
     """The operator's side: metrics, health, admin."""
 
-    listen: str = "127.0.0.1:9464"
-    admin_socket: str = "var/admin.sock"
-    var_dir: str = "var"  # spool, bus socket, metric pages
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    listen: Annotated[str, Meta(description="Where /metrics, /healthz and /readyz are served.")] = "127.0.0.1:9464"
+    admin_socket: Annotated[str, Meta(min_length=1, description="The Unix socket the commands talk to; its mode is 0600.")] = (
+        "var/admin.sock"
+    )
+    var_dir: Annotated[str, Meta(min_length=1, description="The spool, the bus's socket and the metric pages.")] = "var"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="What is logged, and everything worse.")
+    ] = "info"
 
 
 class Twilio(_Section, frozen=True):
     """The account the calls come from. TWILIO_AUTH_TOKEN in the environment."""
 
-    account_sid: str = ""
-    api_base: str = "https://api.twilio.com"
-    timeout_s: float = 10.0  # one REST request, connect and read each
+    account_sid: Annotated[
+        str, Meta(description="AC and 32 hex digits. Empty: no credentials, loopback only, nothing is signed.")
+    ] = ""
+    api_base: Annotated[str, Meta(description="Twilio's REST API.")] = "https://api.twilio.com"
+    timeout_s: Annotated[_Seconds, Meta(description="One REST request, connect and read each.")] = 10.0
 
 
 class Media(_Section, frozen=True):
     """The call path's numbers."""
 
-    lead_ms: int = 100  # audio sent ahead, the cushion at Twilio; 0 to 500
-    start_timeout_s: float = 5.0  # from the upgrade to Twilio's `start`
-    ai_connect_s: float = 5.0  # from `start` to the AI's confirmation; caller audio is kept that long
-    ai_stall_s: float = 15.0  # a response began and no event of it came
-    phone_silence_s: float = 10.0  # no message from Twilio at all
-    idle_limit_s: float = 120.0  # nobody speaks
-    max_call_s: float = 3600.0
-    goodbye_s: float = 10.0  # beyond what is still to be heard: the bound on an AI's hang-up
-    playout_s: float = 600.0  # AI audio kept per call; Twilio itself keeps ten minutes
+    lead_ms: Annotated[int, Meta(ge=0, le=500, description="Audio sent ahead: the cushion at Twilio.")] = 100
+    start_timeout_s: Annotated[_Seconds, Meta(description="From the upgrade to Twilio's start message.")] = 5.0
+    ai_connect_s: Annotated[
+        _Seconds, Meta(description="From the start to the AI's confirmation; the caller's audio is kept that long.")
+    ] = 5.0
+    ai_stall_s: Annotated[_Seconds, Meta(description="A response began and no event of it came.")] = 15.0
+    phone_silence_s: Annotated[_Seconds, Meta(description="No message from Twilio at all.")] = 10.0
+    idle_limit_s: Annotated[_Seconds, Meta(description="Nobody speaks.")] = 120.0
+    max_call_s: Annotated[_Seconds, Meta(description="The longest a call may last.")] = 3600.0
+    goodbye_s: Annotated[
+        _Seconds, Meta(description="The bound on an AI's hang-up, beyond what is still to be heard of its goodbye.")
+    ] = 10.0
+    playout_s: Annotated[_Seconds, Meta(description="AI audio kept per call; Twilio itself keeps ten minutes.")] = 600.0
 
 
 class Recording(_Section, frozen=True):
     """Twilio records; the gateway decides when, once."""
 
-    enabled: bool = True
-    channels: Literal["mono", "dual"] = "dual"
-    pool_size: int = 32  # greenlets per worker that hand a start to the control process
-    retry_s: float = 30.0  # how long a start is tried again when Twilio fails
+    enabled: Annotated[bool, Meta(description="Whether calls are recorded.")] = True
+    channels: Annotated[
+        Literal["mono", "dual"], Meta(description="dual: caller and agent on a channel each; mono: both on one.")
+    ] = "dual"
+    pool_size: Annotated[
+        int, Meta(ge=1, le=10_000, description="Greenlets per worker that hand a start to the control process.")
+    ] = 32
+    retry_s: Annotated[_Seconds, Meta(description="How long a start is tried again when Twilio fails.")] = 30.0
 
 
 class Store(_Section, frozen=True):
     """Where calls are kept. SUBMILLI_DB_PASSWORD in the environment."""
 
-    url: str = "sqlite:///var/submilli.db"
-    connect_timeout_s: float = 5.0
-    statement_timeout_s: float = 10.0
+    url: Annotated[
+        str, Meta(description="sqlite:///path, or mysql+pymysql://user@host/database; never with a password in it.")
+    ] = "sqlite:///var/submilli.db"
+    connect_timeout_s: Annotated[_Seconds, Meta(description="One connect to the database.")] = 5.0
+    statement_timeout_s: Annotated[_Seconds, Meta(description="One statement.")] = 10.0
 
 
 class Agent(_Section, frozen=True):
     """Who answers. The agent named `default` answers where none is asked for."""
 
-    provider: Literal["parrot", "openai"] = "parrot"
-    model: str = "gpt-realtime-2.1"
-    base_url: str = "wss://api.openai.com/v1/realtime"
-    voice: str = "marin"
-    instructions: str = "You are on the telephone. Be brief, warm and clear."
-    greeting: str = "Greet the caller."  # instructions of the first response; empty: wait for the caller
-    transcription_model: str = "gpt-transcribe"  # empty: the caller's words are not transcribed
-    silence_ms: int = 500  # the caller's pause that ends a turn
+    provider: Annotated[
+        Literal["parrot", "openai"],
+        Meta(
+            description="parrot: embedded, no network, repeats the caller. openai: Realtime, OPENAI_API_KEY in the environment."
+        ),
+    ] = "parrot"
+    model: Annotated[str, Meta(min_length=1, description="The provider's name of the model.")] = "gpt-realtime-2.1"
+    base_url: Annotated[str, Meta(description="The provider's websocket; wss, or ws on loopback.")] = (
+        "wss://api.openai.com/v1/realtime"
+    )
+    voice: Annotated[str, Meta(min_length=1, description="The provider's name of the voice.")] = "marin"
+    instructions: Annotated[str, Meta(description="Who the agent is and how it speaks.")] = (
+        "You are on the telephone. Be brief, warm and clear."
+    )
+    greeting: Annotated[str, Meta(description="Instructions of the first response. Empty: wait for the caller.")] = (
+        "Greet the caller."
+    )
+    transcription_model: Annotated[str, Meta(description="Writes down the caller's words. Empty: they are not transcribed.")] = (
+        "gpt-transcribe"
+    )
+    silence_ms: Annotated[int, Meta(ge=100, le=10_000, description="The caller's pause that ends a turn.")] = 500
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """What comes from the environment. Never printed, never logged."""
+    """What comes from the environment, under the names in `ENVIRONMENT`. Never printed, never logged."""
 
-    twilio_auth_token: str = ""  # TWILIO_AUTH_TOKEN
-    openai_api_key: str = ""  # OPENAI_API_KEY
-    db_password: str = ""  # SUBMILLI_DB_PASSWORD
-    token_key: str = ""  # SUBMILLI_TOKEN_KEY; empty: the auth token, else made at start
+    twilio_auth_token: Annotated[str, Meta(description="Signs Twilio's requests and ours.")] = ""
+    openai_api_key: Annotated[str, Meta(description="For agents of provider openai.")] = ""
+    db_password: Annotated[str, Meta(description="The password of store.url's user.")] = ""
+    token_key: Annotated[str, Meta(description="Signs stream tokens. Empty: the auth token, else made at start.")] = ""
 
     def __repr__(self) -> str:
         return "Secrets(...)"
+
+
+#: The environment variable of each field of `Secrets`.
+ENVIRONMENT: Final = {
+    "twilio_auth_token": "TWILIO_AUTH_TOKEN",
+    "openai_api_key": "OPENAI_API_KEY",
+    "db_password": "SUBMILLI_DB_PASSWORD",
+    "token_key": "SUBMILLI_TOKEN_KEY",
+}
 
 
 class Config(_Section, frozen=True):

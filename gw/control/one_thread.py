@@ -31,6 +31,11 @@ class OneThread:
         self._too_slow = too_slow
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def run(self, work: Callable[[], T]) -> T:
         """What `work()` returns or raises. After the limit the caller is let go with an error; the work itself runs on."""
         if self._closed:

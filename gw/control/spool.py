@@ -24,6 +24,8 @@ T = TypeVar("T")
 _OPERATION_S: Final = 30.0
 #: How long SQLite waits for another process that has the file.
 _BUSY_S: Final = 5.0
+#: A batch ends with the entry that reaches this: a few of the largest messages of the bus.
+_BATCH_BYTES: Final = 4 << 20
 #: A worker process that was not heard of for this long will not send an old number again.
 _INSTANCE_DAYS: Final = 7
 _WHY_CHARS: Final = 1000
@@ -67,7 +69,11 @@ class Spool:
         self._path = path
         self._thread = OneThread(_OPERATION_S, SpoolError)
         self._backlog = 0
-        self._db: sqlite3.Connection = self._run(self._open)
+        try:
+            self._db: sqlite3.Connection = self._run(self._open)
+        except SpoolError:
+            self._thread.close()
+            raise
 
     def append(self, instance: str, items: Sequence[tuple[int, bytes]], *, worker: int = -1) -> None:
         """Accept numbered events of one worker process, in one commit.
@@ -82,11 +88,19 @@ class Spool:
         return self._run(lambda: self._last(instance))
 
     def batch(self, limit: int) -> list[Entry]:
-        """The oldest entries, at most `limit`. They stay until `done` or `set_aside`."""
+        """The oldest entries, at most `limit` and some megabytes. They stay until `done` or `set_aside`."""
 
         def work() -> list[Entry]:
+            entries: list[Entry] = []
+            size = 0
             rows = self._db.execute("SELECT id, instance, n, body, worker FROM entries ORDER BY id LIMIT ?", (limit,))
-            return [Entry(*row) for row in rows]
+            for row in rows:
+                entries.append(Entry(*row))
+                size += len(entries[-1].body)
+                if size >= _BATCH_BYTES:
+                    break
+            rows.close()
+            return entries
 
         return self._run(work)
 
@@ -148,7 +162,9 @@ class Spool:
         return self._run(work)
 
     def close(self) -> None:
-        """Close the file. What is in it stays; later calls raise SpoolError."""
+        """Close the file. What is in it stays; later calls raise SpoolError, but for `close`."""
+        if self._thread.closed:
+            return
         try:
             self._run(self._db.close)
         finally:

@@ -193,6 +193,8 @@ class Sqlite(Backend):
         return self._transaction(work, writes=True)  # SQLite undoes its DDL too, and lets one writer in at a time
 
     def close(self) -> None:
+        if self._thread.closed:
+            return
         try:
             self._thread.run(self._engine.dispose)
         finally:

@@ -216,14 +216,16 @@ def _merge(connection: Connection, table: Table, key: Sequence[str], rows: Itera
     ordered = sorted(rows, key=lambda row: tuple(row[name] for name in key))
     if not ordered:
         return
-    gaps = [name for name in ordered[0] if name not in key]
-    statement: Insert
-    if connection.dialect.name == "mysql":
+    connection.execute(merge_statement(table, key, list(ordered[0]), connection.dialect.name), ordered)
+
+
+def merge_statement(table: Table, key: Sequence[str], columns: Sequence[str], dialect: str) -> Insert:
+    """The upsert of rows with these columns, in the words of either database."""
+    gaps = [name for name in columns if name not in key]
+    if dialect == "mysql":
         into = mysql.insert(table)
-        statement = into.on_duplicate_key_update({name: func.coalesce(table.c[name], into.inserted[name]) for name in gaps})
-    else:
-        lite = sqlite.insert(table)
-        statement = lite.on_conflict_do_update(
-            index_elements=list(key), set_={name: func.coalesce(table.c[name], lite.excluded[name]) for name in gaps}
-        )
-    connection.execute(statement, ordered)
+        return into.on_duplicate_key_update({name: func.coalesce(table.c[name], into.inserted[name]) for name in gaps})
+    lite = sqlite.insert(table)
+    return lite.on_conflict_do_update(
+        index_elements=list(key), set_={name: func.coalesce(table.c[name], lite.excluded[name]) for name in gaps}
+    )

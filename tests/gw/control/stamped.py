@@ -39,8 +39,14 @@ def ended(
 
 
 def turn(k: int = 1, n: int = 1, text: str = "Hello", **changes: object) -> bus.Turn:
-    facts: dict[str, object] = {"role": "agent", "item_id": f"item_{n}", "start_ms": n * 1000, "heard_ms": 900}
-    return bus.Turn(call_sid=call_sid(k), n=n, text=text, **(facts | changes))  # type: ignore[arg-type]
+    facts: dict[str, object] = {
+        "call_sid": call_sid(k),
+        "role": "agent",
+        "item_id": f"item_{n}",
+        "start_ms": n * 1000,
+        "heard_ms": 900,
+    }
+    return bus.Turn(n=n, text=text, **(facts | changes))  # type: ignore[arg-type]
 
 
 def stamp(*events: bus.Event, instance: str = "i1", worker: int = 0, host: str = "h1") -> list[Stamped]:

@@ -47,6 +47,14 @@ def test_oldest_first_and_no_more_than_asked(spool: Spool) -> None:
     assert spool.backlog() == 3
 
 
+def test_a_batch_is_bounded_in_bytes_but_never_empty(spool: Spool) -> None:
+    spool.append("a", [(n, bytes(3 << 20)) for n in (1, 2, 3)])
+    assert numbers(spool.batch(10)) == [1, 2]
+    spool.append("a", [(4, bytes(9 << 20))])
+    spool.done([1, 2, 3])
+    assert numbers(spool.batch(10)) == [4]
+
+
 def test_sent_again_is_accepted_once(spool: Spool) -> None:
     spool.append("a", [(1, b"1"), (2, b"2")])
     spool.append("a", [(1, b"1"), (2, b"2"), (3, b"3"), (3, b"3")])
@@ -126,6 +134,7 @@ def test_a_file_that_is_no_database_is_said_so(tmp_path: Path) -> None:
 
 def test_closed_is_closed(path: Path) -> None:
     spool = Spool(path)
+    spool.close()
     spool.close()
     with pytest.raises(SpoolError):
         spool.append("a", [(1, b"1")])

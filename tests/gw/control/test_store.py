@@ -290,6 +290,7 @@ def test_a_sqlite_file_that_cannot_be_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         store.calls()
     store.close()
+    store.close()
     with pytest.raises(StoreError):
         store.calls()
 

@@ -1,0 +1,115 @@
+"""Events of any content become rows both databases take; the statements are what MySQL's own servers understand too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pymysql.cursors import RE_INSERT_VALUES
+from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
+
+from gw import bus
+from gw.call.report import Quality
+from gw.control.store import Stamped, Store, events, tables
+from gw.control.store.events import Rows
+from gw.control.store.values import Fit
+from tests.gw.control.stamped import call_sid, ended, stamp, started, turn
+
+#: What msgpack can carry: 64 bits of either sign, any float, any text that UTF-8 has.
+_INTS = st.integers(-(2**63), 2**64 - 1)
+_FLOATS = st.floats()
+_TEXTS = st.text(max_size=40) | st.text(alphabet="\x00'\"\\%s:😀 ä", max_size=200)
+_SIDS = st.sampled_from(["", "CA1", "CA2"]) | _TEXTS
+_DATA = st.dictionaries(_TEXTS, st.none() | st.booleans() | _INTS | _FLOATS | _TEXTS, max_size=6)
+_QUALITY: st.SearchStrategy[Quality] = st.builds(
+    Quality, frames_sent=_INTS, send_p50_s=_FLOATS, underrun_ms=_INTS, dropped_frames=st.dictionaries(_TEXTS, _INTS, max_size=4)
+)
+_EVENTS: st.SearchStrategy[bus.Event] = st.one_of(
+    st.builds(
+        bus.CallStarted,
+        _SIDS, _TEXTS, _TEXTS, _TEXTS, _TEXTS, _TEXTS, _TEXTS, _FLOATS, _FLOATS,
+    ),
+    st.builds(bus.FirstAudio, _SIDS, _FLOATS),
+    st.builds(bus.StartRecording, _SIDS, _TEXTS, _FLOATS),
+    st.builds(bus.Turn, _SIDS, _INTS, _TEXTS, _TEXTS, _TEXTS, _INTS, st.booleans(), st.none() | _INTS),
+    st.builds(bus.CallEnded, _SIDS, _FLOATS, _TEXTS, _TEXTS, _TEXTS, _QUALITY),
+    st.builds(bus.CallEvent, _SIDS, _TEXTS, _FLOATS, _DATA),
+    st.builds(bus.Webhook, _TEXTS, _FLOATS, st.dictionaries(st.just("CallSid") | _TEXTS, _TEXTS, max_size=5)),
+)  # fmt: skip
+_STAMPED = st.builds(Stamped, _EVENTS, _TEXTS, st.integers(-1, 64), _TEXTS, _INTS)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=st.lists(_STAMPED, min_size=1, max_size=12))
+def test_no_event_is_refused(store: Store, batch: list[Stamped]) -> None:
+    carried = [stamped._replace(event=bus.decode_event(bus.encode_event(stamped.event))) for stamped in batch]
+    store.apply(carried)
+    store.apply(carried[::-1])
+    for stamped in carried:
+        if isinstance(stamped.event, bus.Turn) and stamped.event.call_sid:
+            assert store.turns(stamped.event.call_sid[:64])
+
+
+def mysql_8() -> MySQLDialect_pymysql:
+    dialect = MySQLDialect_pymysql()
+    dialect._set_mariadb(False, (8, 0, 36))
+    dialect._requires_alias_for_on_duplicate_key = True  # what it finds out when it connects to such a server
+    return dialect
+
+
+@pytest.mark.parametrize("table", ["calls", "turns", "recordings", "call_quality", "events"])
+def test_upserts_travel_as_one_statement_on_every_server(table: str) -> None:
+    for dialect, word in [(mysql_8(), "AS new"), (MySQLDialect_pymysql(is_mariadb=True), "VALUES(")]:
+        key = ("instance", "n") if table == "events" else ("call_sid",)
+        statement = events.merge_statement(
+            tables.metadata.tables[table], key, [c.name for c in tables.metadata.tables[table].c], dialect.name
+        )
+        sql = str(statement.compile(dialect=dialect))
+        assert word in sql
+        assert RE_INSERT_VALUES.match(sql), f"PyMySQL would send each row by itself: {sql}"
+
+
+class Told:
+    """What is handed to a connection."""
+
+    def __init__(self) -> None:
+        self.rows = Rows(Fit())
+
+    def __call__(self, *facts: bus.Event, **stamp_facts: Any) -> Rows:
+        for stamped in stamp(*facts, **stamp_facts):
+            self.rows.add(stamped)
+        return self.rows
+
+
+def test_each_event_is_a_row_of_its_table() -> None:
+    rows = Told()(started(), turn(), ended(), bus.StartRecording(call_sid(1), "", 1.0), bus.Webhook("action", 1.0, {"a": "b"}))
+    counts = [len(part) for part in (rows.calls, rows.ends, rows.turns, rows.recordings, rows.quality, rows.events)]
+    assert counts == [2, 1, 1, 1, 1, 1]
+    assert rows.fit.cut == 0
+
+
+def test_not_known_is_nothing_so_that_a_later_event_may_say_it() -> None:
+    rows = Told()(started(agent="", from_number=""), worker=-1, host="")
+    assert {name for name, value in rows.calls[0].items() if value is None} == {
+        "agent", "from_number", "first_audio_at", "worker", "host"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "at"),
+    [
+        (started(call_sid=""), "call_started", started().started_at),
+        (bus.FirstAudio("", 5.0), "first_audio", 5.0),
+        (bus.StartRecording("", "AC", 6.0), "start_recording", 6.0),
+        (turn(text="who?", call_sid=""), "turn", 0.0),
+        (bus.CallEnded("", 7.0, "token_forged", "peer_error", "x", Quality()), "call_ended", 7.0),
+    ],
+)
+def test_what_belongs_to_no_call_is_kept_as_an_event(event: bus.Event, kind: str, at: float) -> None:
+    rows = Told()(event)
+    (row,) = rows.events
+    assert (row["call_sid"], row["kind"], row["at"]) == (None, kind, at)
+    assert "call_sid" in row["data"]
+    assert not (rows.calls or rows.ends or rows.turns or rows.recordings or rows.quality)

@@ -13,9 +13,8 @@ from typing import Any, Final
 import click
 
 from gw.cli.context import CONFIG_VARIABLE, Failure, Settings
+from gw.config import VERSION
 from gw.errors import ConfigError, GatewayError
-
-VERSION: Final = "0.1.0"
 
 #: Name: module, whether help lists it. `control` and `worker` are how `serve` starts its own children.
 _COMMANDS: Final[dict[str, tuple[str, bool]]] = {

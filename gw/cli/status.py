@@ -1,0 +1,78 @@
+"""`status`: what the running gateway says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gw.cli.context import Settings, config_option, json_option, pass_settings
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+@click.command()
+@config_option
+@json_option
+@pass_settings
+def status(settings: Settings, as_json: bool) -> None:
+    """Ask the running gateway how it is: readiness, workers, calls, store, recordings.
+
+    Exit code 3 when no gateway answers on the admin socket.
+
+    \b
+    For people:      gateway.py status
+    For a script:    gateway.py status --json
+    """
+    from gw.cli.output import Column, console, facts, milliseconds, print_json, print_rows
+
+    document = settings.ask("status")
+    if as_json:
+        print_json(document)
+        return
+    out = console()
+    out.print(facts(_facts(document)))
+    if document["workers"]:
+        out.print()
+        columns = (
+            Column(">worker", lambda row: str(row["slot"])),
+            Column("state", _worker_state),
+            Column(">calls", lambda row: str(row["calls"])),
+            Column(">pid", lambda row: str(row["pid"])),
+            Column(">lateness p99, ms", lambda row: milliseconds(row["lateness_p99_s"])),
+            Column(">hub held max, ms", lambda row: milliseconds(row["hold_max_s"])),
+            Column(">unacked events", lambda row: str(row["unacked"]), needs=90),
+        )
+        print_rows(columns, document["workers"])
+
+
+def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
+    from rich.text import Text
+
+    from gw.cli.output import duration, local_time
+
+    readiness, store = document["readiness"], document["store"]
+    yield "gateway", f"{document['version']} on {document['host']}, pid {document['pid']}"
+    yield "runs", f"{duration(document['uptime_s'])}, since {local_time(document['started_at'])}"
+    yield "ready", Text("yes", "green") if readiness["ready"] else Text("no", "red")
+    for reason in readiness["reasons"]:
+        yield "", Text(reason, "yellow")
+    yield "webhooks", "signatures are checked" if document["signed"] else Text("unsigned, loopback only", "yellow")
+    yield "calls", str(document["calls"])
+    yield "store", f"{store['kind']}, revision {store['revision']}" if store["reachable"] else Text(store["problem"], "red")
+    waiting, set_aside = document["backlog"], document["poison"]
+    yield "spool", f"{waiting} events wait for the store" if waiting else "empty"
+    if set_aside:
+        yield "", Text(f"{set_aside} events the store refused are set aside", "red")
+    done = ", ".join(f"{count} {outcome}" for outcome, count in document["recordings"].items() if count)
+    yield "recordings", done or "none yet"
+
+
+def _worker_state(row: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    if not row["connected"]:
+        return Text("lost", "red")
+    return Text("draining", "yellow") if row["draining"] else Text("up", "green")

@@ -109,7 +109,7 @@ def _fields(settle: Settle) -> RecordingFields:
         fields["started_at"] = time.time()
     if settle.duration_s >= 0:
         fields["duration_s"] = settle.duration_s
-    if settle.error_code.isdecimal():
+    if settle.error_code.isdecimal() and len(settle.error_code) < 10:
         fields["error_code"] = int(settle.error_code)
         fields["error_text"] = settle.error_text
     elif settle.error_code:

@@ -52,7 +52,9 @@ class Ops(_Section, frozen=True):
     admin_socket: Annotated[str, Meta(min_length=1, description="The Unix socket the commands talk to; its mode is 0600.")] = (
         "var/admin.sock"
     )
-    var_dir: Annotated[str, Meta(min_length=1, description="The spool, the bus's socket and the metric pages.")] = "var"
+    var_dir: Annotated[
+        str, Meta(min_length=1, description="The directory of the spool, the bus's socket and the metric pages.")
+    ] = "var"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="What is logged, and everything worse.")
     ] = "info"
@@ -65,25 +67,29 @@ class Twilio(_Section, frozen=True):
         str, Meta(description="AC and 32 hex digits. Empty: no credentials, loopback only, nothing is signed.")
     ] = ""
     api_base: Annotated[str, Meta(description="Twilio's REST API.")] = "https://api.twilio.com"
-    timeout_s: Annotated[_Seconds, Meta(description="One REST request, connect and read each.")] = 10.0
+    timeout_s: Annotated[_Seconds, Meta(description="The bound on one REST request, connect and read each.")] = 10.0
 
 
 class Media(_Section, frozen=True):
     """The call path's numbers."""
 
     lead_ms: Annotated[int, Meta(ge=0, le=500, description="Audio sent ahead: the cushion at Twilio.")] = 100
-    start_timeout_s: Annotated[_Seconds, Meta(description="From the upgrade to Twilio's start message.")] = 5.0
+    start_timeout_s: Annotated[_Seconds, Meta(description="The wait for Twilio's start message, from the upgrade on.")] = 5.0
     ai_connect_s: Annotated[
-        _Seconds, Meta(description="From the start to the AI's confirmation; the caller's audio is kept that long.")
+        _Seconds, Meta(description="The wait for the AI's confirmation, from the start on; the caller's audio is kept meanwhile.")
     ] = 5.0
-    ai_stall_s: Annotated[_Seconds, Meta(description="A response began and no event of it came.")] = 15.0
-    phone_silence_s: Annotated[_Seconds, Meta(description="No message from Twilio at all.")] = 10.0
-    idle_limit_s: Annotated[_Seconds, Meta(description="Nobody speaks.")] = 120.0
-    max_call_s: Annotated[_Seconds, Meta(description="The longest a call may last.")] = 3600.0
+    ai_stall_s: Annotated[
+        _Seconds, Meta(description="Ends a call whose AI began a response and then sent no event of it for so long.")
+    ] = 15.0
+    phone_silence_s: Annotated[_Seconds, Meta(description="Ends a call from which no message came for so long.")] = 10.0
+    idle_limit_s: Annotated[_Seconds, Meta(description="Ends a call in which nobody spoke for so long.")] = 120.0
+    max_call_s: Annotated[_Seconds, Meta(description="Ends a call that lasted so long.")] = 3600.0
     goodbye_s: Annotated[
         _Seconds, Meta(description="The bound on an AI's hang-up, beyond what is still to be heard of its goodbye.")
     ] = 10.0
-    playout_s: Annotated[_Seconds, Meta(description="AI audio kept per call; Twilio itself keeps ten minutes.")] = 600.0
+    playout_s: Annotated[
+        _Seconds, Meta(description="AI audio kept per call, in seconds of speech; Twilio itself keeps ten minutes.")
+    ] = 600.0
 
 
 class Recording(_Section, frozen=True):
@@ -105,8 +111,8 @@ class Store(_Section, frozen=True):
     url: Annotated[
         str, Meta(description="sqlite:///path, or mysql+pymysql://user@host/database; never with a password in it.")
     ] = "sqlite:///var/submilli.db"
-    connect_timeout_s: Annotated[_Seconds, Meta(description="One connect to the database.")] = 5.0
-    statement_timeout_s: Annotated[_Seconds, Meta(description="One statement.")] = 10.0
+    connect_timeout_s: Annotated[_Seconds, Meta(description="The bound on a connect to the database.")] = 5.0
+    statement_timeout_s: Annotated[_Seconds, Meta(description="The bound on one statement.")] = 10.0
 
 
 class Agent(_Section, frozen=True):
@@ -114,9 +120,7 @@ class Agent(_Section, frozen=True):
 
     provider: Annotated[
         Literal["parrot", "openai"],
-        Meta(
-            description="parrot: embedded, no network, repeats the caller. openai: Realtime, OPENAI_API_KEY in the environment."
-        ),
+        Meta(description="parrot: embedded, repeats the caller. openai: Realtime, needs OPENAI_API_KEY."),
     ] = "parrot"
     model: Annotated[str, Meta(min_length=1, description="The provider's name of the model.")] = "gpt-realtime-2.1"
     base_url: Annotated[str, Meta(description="The provider's websocket; wss, or ws on loopback.")] = (

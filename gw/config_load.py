@@ -1,0 +1,262 @@
+"""Reads the configuration, and tells everything that is wrong with it at once.
+
+Each key is decoded for itself, so one error hides no other; keys that failed stand at their defaults while `gw.config_rules`
+looks at what keys mean together. Meanings, ranges and defaults come from `gw.config`, which the printed example is made of too. A
+secret in the file is an error, and no error ever quotes one. Nothing is opened but the file, and nothing is started.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import inspect
+
+from gw.config import ENVIRONMENT, Agent, Config, Secrets, host_and_port
+from gw.config_rules import broken_rules, without_password
+from gw.errors import ConfigError
+
+CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
+#: How much of a wrong value an error repeats.
+_SHOWN_CHARACTERS: Final = 60
+
+#: Keys people would put a secret under, and the variable it belongs in.
+_SECRET_KEYS: Final = {
+    **ENVIRONMENT,
+    **{variable.lower(): variable for variable in ENVIRONMENT.values()},
+    "auth_token": "TWILIO_AUTH_TOKEN",
+    "api_key": "OPENAI_API_KEY",
+    "password": "SUBMILLI_DB_PASSWORD",
+}
+#: OpenAI's keys, wherever they were pasted.
+_API_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{20,}")
+
+
+def _fields(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    return info.fields
+
+
+_SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
+    field.name: field.type.cls
+    for field in _fields(Config)
+    if isinstance(field.type, inspect.StructType) and field.type.cls is not Secrets
+}
+
+
+def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> Config:
+    """The configuration in force: the file's keys, the environment's secrets, defaults for the rest.
+
+    `path` None: the file SUBMILLI_CONFIG names, or none. `serving` False: for commands that only read what a gateway left, so
+    secrets that only a running one needs may be missing.
+    Raises: ConfigError with every problem there is.
+    """
+    config, found = _read(path, environ, serving=serving)
+    if found:
+        raise ConfigError(found)
+    return config
+
+
+def problems(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> list[str]:
+    """What `load` would raise with, one sentence each: the key, what was found, what is wanted."""
+    return _read(path, environ, serving=serving)[1]
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Host and port of a `listen` value. Raises ValueError with a sentence."""
+    return host_and_port(text)
+
+
+def show(config: Config) -> dict[str, Any]:
+    """The configuration as plain values: secrets as "set" or "not set", no password in any URL."""
+    shown: dict[str, Any] = msgspec.to_builtins(config)
+    shown["store"]["url"] = without_password(config.store.url)
+    shown["secrets"] = {field: "set" if getattr(config.secrets, field) else "not set" for field in ENVIRONMENT}
+    return shown
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool) -> tuple[Config, list[str]]:
+    named = environ.get(CONFIG_VARIABLE, "")
+    if path is None and named:
+        path = Path(named)
+    document, found = ({}, []) if path is None else _parse(path)
+    secrets, wrong = _secrets(environ)
+    found += wrong
+    values, failed = _decode(document, found)
+    config = Config(**values, secrets=secrets)
+    found += [sentence for keys, sentence in broken_rules(config, serving=serving) if not failed & keys]
+    return config, found
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), []
+    except tomllib.TOMLDecodeError as error:
+        return {}, [f"{path} is not TOML: {error}"]
+    except UnicodeDecodeError as error:
+        return {}, [f"{path} is not UTF-8: byte {error.start}"]
+    except OSError as error:
+        return {}, [f"{path} cannot be read: {error.strerror}"]
+
+
+def _secrets(environ: Mapping[str, str]) -> tuple[Secrets, list[str]]:
+    values, found = {}, []
+    for field, variable in ENVIRONMENT.items():
+        values[field] = environ.get(variable, "")
+        if values[field] != values[field].strip() or not values[field].isprintable():
+            found.append(f"{variable} in the environment begins or ends with a space, or has a line break in it")
+    return Secrets(**values), found
+
+
+def _decode(document: dict[str, Any], found: list[str]) -> tuple[dict[str, Any], set[str]]:
+    """The fields of Config, and the keys that stand at a default because what was found is wrong."""
+    values: dict[str, Any] = {}
+    failed: set[str] = set()
+    for name, table in document.items():
+        if name == "agents":
+            values[name] = _agents(table, found, failed)
+        elif name == "secrets" and isinstance(table, dict):
+            found += [_belongs_outside(f"secrets.{key}", _SECRET_KEYS.get(key.lower())) for key in table]
+        elif name not in _SECTIONS:
+            found.append(_unknown(name, "", [*_SECTIONS, "agents"]))
+        else:
+            values[name] = _section(_SECTIONS[name], name, table, found, failed)
+    return values, failed
+
+
+def _agents(table: Any, found: list[str], failed: set[str]) -> dict[str, Agent]:
+    if not isinstance(table, dict):
+        failed.add("agents")
+        found.append(f"agents = {_quoted(table)}: wanted tables, as in [agents.default]")
+        return {"default": Agent()}
+    return {name: _section(Agent, f"agents.{name}", section, found, failed) for name, section in table.items()}
+
+
+def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str], failed: set[str]) -> Any:
+    if not isinstance(table, dict):
+        failed.add(path)
+        found.append(f"{path} = {_quoted(table)}: wanted a table, as in [{path}]")
+        return kind()
+    fields = {field.name: field for field in _fields(kind)}
+    values = {}
+    for key, value in table.items():
+        dotted = f"{path}.{key}"
+        if key not in fields:
+            found.append(_unknown(key, f"{path}.", list(fields)))
+        elif isinstance(value, str) and _API_KEY.search(value):
+            failed.add(dotted)
+            found.append(_belongs_outside(dotted, "OPENAI_API_KEY"))
+        else:
+            try:
+                values[key] = getattr(msgspec.convert({key: value}, kind), key)
+            except msgspec.ValidationError:
+                failed.add(dotted)
+                found.append(f"{dotted} = {_quoted(value)}: wanted {_wanted(fields[key].type)}")
+    return kind(**values)
+
+
+# -- sentences --------------------------------------------------------------------------------------------------------
+
+
+def _unknown(key: str, path: str, known: list[str]) -> str:
+    """A key that does not exist: as a secret, as another one misspelt, or as one of another table."""
+    if key.lower() in _SECRET_KEYS:
+        return _belongs_outside(path + key, _SECRET_KEYS[key.lower()])
+    near = [path + name for name in difflib.get_close_matches(key, known, 1)]
+    if not near:
+        everywhere = {field.name: f"{name}.{field.name}" for name, kind in _SECTIONS.items() for field in _fields(kind)}
+        near = [everywhere[name] for name in difflib.get_close_matches(key, everywhere, 1)]
+    return f"{path}{key} is unknown" + (f": did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}")
+
+
+def _belongs_outside(dotted: str, variable: str | None) -> str:
+    return f"{dotted} is a secret: set {variable or 'it'} in the environment, and remove it from the file"
+
+
+def _quoted(value: Any) -> str:
+    """What was found, as TOML writes it, in a short piece."""
+    if isinstance(value, dict):
+        return "a table"
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def _wanted(kind: inspect.Type) -> str:
+    """A type in words."""
+    if isinstance(kind, inspect.Metadata):
+        return _wanted(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return " or ".join(_wanted(part) for part in kind.types)
+    if isinstance(kind, inspect.LiteralType):
+        return " or ".join(json.dumps(value) for value in kind.values)
+    if isinstance(kind, inspect.BoolType):
+        return "true or false"
+    if isinstance(kind, inspect.StrType):
+        return "text in quotes" + (", not empty" if kind.min_length else "")
+    assert isinstance(kind, inspect.IntType | inspect.FloatType)
+    whole = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+    return f"{whole}, {f'above {kind.gt:g} and up to' if kind.gt is not None else f'{kind.ge:g} to'} {kind.le:g}"
+
+
+# -- the example ------------------------------------------------------------------------------------------------------
+
+
+def example() -> str:
+    """A TOML file with every key: its meaning, what it may be, its default."""
+    lines = [
+        "# The configuration of a Submilli gateway. Every key is here with its default: keep what you change.",
+        f"# Name this file with --config or in {CONFIG_VARIABLE}. Relative paths start where the gateway starts.",
+        "#",
+        "# Secrets are never in this file. They come from the environment:",
+        *(f"#   {line[2:]}" for line in environment_example().splitlines() if line.startswith("# ")),
+    ]
+    sections: dict[str, type[msgspec.Struct]] = {**_SECTIONS, "agents.default": Agent}
+    for name, kind in sections.items():
+        lines += ["", f"# {_first_line(kind)}", f"[{name}]"]
+        lines += [line for field in _fields(kind) for line in _example_key(field)]
+    return "\n".join(lines) + "\n"
+
+
+def environment_example() -> str:
+    """An environment file with every variable the gateway reads, all of them unset."""
+    meanings = {field.name: _meaning(field) for field in _fields(Secrets)}
+    lines = []
+    for field, variable in ENVIRONMENT.items():
+        lines += [f"# {variable}: {meanings[field]}", f"#{variable}="]
+    return (
+        "\n".join([*lines, f"# {CONFIG_VARIABLE}: The TOML file, where --config does not name it.", f"#{CONFIG_VARIABLE}="])
+        + "\n"
+    )
+
+
+def _example_key(field: inspect.Field) -> Iterator[str]:
+    limits = "" if isinstance(_bare(field.type), inspect.StrType | inspect.BoolType) else f" {_capital(_wanted(field.type))}."
+    yield f"# {_meaning(field)}{limits}"
+    yield f"{field.name} = {json.dumps(field.default, ensure_ascii=False)}"
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    return kind.type if isinstance(kind, inspect.Metadata) else kind
+
+
+def _meaning(field: inspect.Field) -> str:
+    assert isinstance(field.type, inspect.Metadata)
+    return str((field.type.extra_json_schema or {})["description"])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _first_line(kind: type[msgspec.Struct]) -> str:
+    return (kind.__doc__ or "").partition("\n")[0]

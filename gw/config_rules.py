@@ -1,0 +1,162 @@
+"""What keys of the configuration mean together: addresses, URLs, credentials, agents.
+
+Each rule yields the keys it looked at and a sentence; `gw.config_load` leaves out a sentence about a key that failed before. No
+rule opens, resolves or connects anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from gw.config import Agent, Config, host_and_port
+
+#: Keys a sentence is about, and the sentence.
+Broken = tuple[set[str], str]
+
+_ACCOUNT_SID: Final = re.compile(r"AC[0-9a-fA-F]{32}")
+#: An agent's name travels in a URL and in a stream's parameters.
+_AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+#: `sun_path` of unix(7), less the closing zero byte.
+_SOCKET_PATH_BYTES: Final = 107
+#: The longest name the gateway makes in var_dir for a socket.
+_BUS_SOCKET: Final = "bus.sock"
+
+
+def broken_rules(config: Config, *, serving: bool) -> Iterator[Broken]:
+    """Every rule that does not hold. `serving` False leaves out what only a running gateway needs."""
+    yield from _addresses(config)
+    yield from _public_url(config)
+    yield from _twilio(config, serving=serving)
+    yield from _store(config)
+    yield from _sockets(config)
+    yield from _agents(config, serving=serving)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` names this machine to itself alone. An empty host is every interface."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def without_password(url: str) -> str:
+    """A URL whose password, if it has one, is ***."""
+    return re.sub(r"^([a-z0-9+.-]+://[^:/@]*):.*@", r"\1:***@", url, flags=re.IGNORECASE)
+
+
+def _addresses(config: Config) -> Iterator[Broken]:
+    places = {}
+    for key, listen in (("server.listen", config.server.listen), ("ops.listen", config.ops.listen)):
+        try:
+            places[key] = host_and_port(listen)
+        except ValueError as error:
+            yield {key}, f"{key}: {error}"
+    if len(places) == 2 and places["server.listen"] == places["ops.listen"] and places["ops.listen"][1]:
+        keys = set(places)
+        yield keys, f'ops.listen = "{config.ops.listen}" is the address of server.listen: wanted another port'
+
+
+def _serves_loopback(config: Config) -> bool:
+    """Also True where `server.listen` is no address: that is told by itself."""
+    try:
+        return is_loopback(host_and_port(config.server.listen)[0])
+    except ValueError:
+        return True
+
+
+def _public_url(config: Config) -> Iterator[Broken]:
+    key, text = "server.public_url", config.server.public_url
+    outside = not _serves_loopback(config)
+    if text:
+        url = _url(text)
+        if url is None or url.scheme not in ("http", "https") or url.query or url.fragment or url.username is not None:
+            yield {key}, f'{key} = "{without_password(text)}": wanted https://host, and a path if there is one'
+        elif outside and url.scheme != "https":
+            yield {key, "server.listen"}, f'{key} = "{text}": wanted https://, since server.listen is open to the outside'
+    elif outside:
+        yield {key, "server.listen"}, f"{key} is not set: wanted the https:// URL Twilio reaches this gateway by"
+
+
+def _twilio(config: Config, *, serving: bool) -> Iterator[Broken]:
+    account = config.twilio.account_sid
+    if account and not _ACCOUNT_SID.fullmatch(account):
+        yield {"twilio.account_sid"}, f"twilio.account_sid: found {len(account)} characters, wanted AC and 32 hex digits"
+    url = _url(config.twilio.api_base)
+    if url is None or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))):
+        shown = without_password(config.twilio.api_base)
+        yield {"twilio.api_base"}, f'twilio.api_base = "{shown}": wanted https://host, or http:// on loopback'
+    if not serving:
+        return
+    if account and not config.secrets.twilio_auth_token:
+        yield {"twilio.account_sid"}, "twilio.account_sid is set, but TWILIO_AUTH_TOKEN is not in the environment"
+    elif not config.signed and not _serves_loopback(config):
+        yield (
+            {"server.listen", "twilio.account_sid"},
+            f'server.listen = "{config.server.listen}" is open to the outside: that needs Twilio credentials '
+            "(twilio.account_sid, and TWILIO_AUTH_TOKEN in the environment), since without them anybody may place calls; "
+            "wanted a loopback address such as 127.0.0.1:8080",
+        )
+
+
+def _store(config: Config) -> Iterator[Broken]:
+    key, text = "store.url", config.store.url
+    scheme, _, rest = text.partition("://")
+    if scheme == "sqlite":
+        if not rest.startswith("/") or len(rest) < 2 or rest.startswith("/:memory:"):
+            yield {key}, f'{key} = "{text}": wanted sqlite:///path/of/a/file'
+        return
+    url = _url(text, host_needed="unix_socket=" not in text)
+    if scheme != "mysql+pymysql" or url is None or not url.username or len(url.path) < 2:
+        yield {key}, f'{key} = "{without_password(text)}": wanted sqlite:///path or mysql+pymysql://user@host/database'
+    elif url.password:
+        yield {key}, f"{key} has a password in it: set SUBMILLI_DB_PASSWORD in the environment, and remove it from the file"
+
+
+def _sockets(config: Config) -> Iterator[Broken]:
+    bus = Path(config.ops.var_dir) / _BUS_SOCKET
+    for key, path in (("ops.admin_socket", Path(config.ops.admin_socket)), ("ops.var_dir", bus)):
+        length = len(os.fsencode(path))
+        if length > _SOCKET_PATH_BYTES:
+            yield (
+                {key},
+                f"{key}: the socket {path} has a name of {length} bytes, and {_SOCKET_PATH_BYTES} is the longest there is",
+            )
+
+
+def _agents(config: Config, *, serving: bool) -> Iterator[Broken]:
+    if "default" not in config.agents:
+        yield {"agents"}, "agents.default is missing: it answers where no agent is asked for"
+    for name, agent in config.agents.items():
+        path = f"agents.{name}"
+        if not _AGENT_NAME.fullmatch(name):
+            yield {path}, f"agents.{name[:64]!r} is no name for an agent: wanted letters, digits, - and _, 64 at most"
+        yield from _agent(config, path, agent, serving=serving)
+
+
+def _agent(config: Config, path: str, agent: Agent, *, serving: bool) -> Iterator[Broken]:
+    url = _url(agent.base_url)
+    local = url is not None and url.scheme == "ws" and is_loopback(url.hostname or "")
+    if url is None or not (url.scheme == "wss" or local) or url.username is not None:
+        shown = without_password(agent.base_url)
+        yield {f"{path}.base_url"}, f'{path}.base_url = "{shown}": wanted wss://host/path, or ws:// on loopback'
+    elif serving and agent.provider == "openai" and not local and not config.secrets.openai_api_key:
+        keys = {f"{path}.provider", f"{path}.base_url"}
+        yield keys, f'{path}.provider = "openai", but OPENAI_API_KEY is not in the environment'
+
+
+def _url(text: str, *, host_needed: bool = True) -> SplitResult | None:
+    """The URL's parts; None where it has no host or a port that is none."""
+    try:
+        url = urlsplit(text)
+        return url if (url.hostname or not host_needed) and url.port != 0 else None
+    except ValueError:
+        return None

@@ -196,7 +196,7 @@ def _wanted(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.Metadata):
         return _wanted(kind.type)
     if isinstance(kind, inspect.UnionType):
-        return " or ".join(_wanted(part) for part in kind.types)
+        return ", or ".join(_wanted(part) for part in kind.types)
     if isinstance(kind, inspect.LiteralType):
         return " or ".join(json.dumps(value) for value in kind.values)
     if isinstance(kind, inspect.BoolType):

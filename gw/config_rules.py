@@ -96,7 +96,7 @@ def _twilio(config: Config, *, serving: bool) -> Iterator[Broken]:
         yield {"twilio.api_base"}, f'twilio.api_base = "{shown}": wanted https://host, or http:// on loopback'
     if not serving:
         return
-    if account and not config.secrets.twilio_auth_token:
+    if account and _ACCOUNT_SID.fullmatch(account) and not config.secrets.twilio_auth_token:
         yield {"twilio.account_sid"}, "twilio.account_sid is set, but TWILIO_AUTH_TOKEN is not in the environment"
     elif not config.signed and not _serves_loopback(config):
         yield (

@@ -1,0 +1,279 @@
+"""gw.config_load: every error at once, each naming its key; the example is the defaults; secrets stay secret."""
+
+import re
+import tomllib
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gw.config import ENVIRONMENT, Agent, Config, Media, Secrets, Server
+from gw.config_load import CONFIG_VARIABLE, environment_example, example, listen_address, load, problems, show
+from gw.errors import ConfigError
+
+SID = "AC" + "0123456789abcdef" * 2
+TOKEN = "f" * 32
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="submilli.toml"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def _one(found):
+    assert len(found) == 1, found
+    return found[0]
+
+
+# -- what is in force -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_given_is_all_defaults():
+    assert load(None, {}) == Config()
+
+
+def test_keys_of_the_file_and_secrets_of_the_environment(write):
+    path = write(f"""
+        [server]
+        workers = "auto"
+        public_url = "https://voice.example.com"
+        drain_s = 5
+        [twilio]
+        account_sid = "{SID}"
+        [agents.default]
+        provider = "openai"
+        [agents.sales]
+        voice = "cedar"
+    """)
+    config = load(
+        path, {"TWILIO_AUTH_TOKEN": TOKEN, "OPENAI_API_KEY": "key", "SUBMILLI_DB_PASSWORD": "p", "SUBMILLI_TOKEN_KEY": "k"}
+    )
+    assert config.server == Server(workers="auto", public_url="https://voice.example.com", drain_s=5.0)
+    assert isinstance(config.server.drain_s, float)
+    assert config.agents == {"default": Agent(provider="openai"), "sales": Agent(voice="cedar")}
+    assert config.secrets == Secrets(twilio_auth_token=TOKEN, openai_api_key="key", db_password="p", token_key="k")
+    assert config.signed
+
+
+def test_the_environment_names_the_file_where_nothing_else_does(write):
+    named = write("[media]\nlead_ms = 40\n", "named.toml")
+    given = write("[media]\nlead_ms = 60\n", "given.toml")
+    assert load(None, {CONFIG_VARIABLE: str(named)}).media == Media(lead_ms=40)
+    assert load(given, {CONFIG_VARIABLE: str(named)}).media == Media(lead_ms=60)
+    assert load(None, {CONFIG_VARIABLE: ""}) == Config()
+
+
+# -- everything wrong at once -----------------------------------------------------------------------------------------
+
+
+def test_every_error_at_once(write):
+    path = write("""
+        [server]
+        lissten = "127.0.0.1:8080"
+        workers = 0
+        [media]
+        lead_ms = 501
+        [nonsense]
+        [agents.default]
+        provider = "hal"
+        silence_ms = "long"
+    """)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert (
+        caught.value.problems
+        == problems(path, {})
+        == [
+            "server.lissten is unknown: did you mean server.listen?",
+            'server.workers = 0: wanted a whole number, 1 to 1024, or "auto"',
+            "media.lead_ms = 501: wanted a whole number, 0 to 500",
+            "nonsense is unknown; there are agents, media, ops, recording, server, store, twilio",
+            'agents.default.provider = "hal": wanted "openai" or "parrot"',
+            'agents.default.silence_ms = "long": wanted a whole number, 100 to 10000',
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[server]\nlead_ms = 5", "server.lead_ms is unknown: did you mean media.lead_ms?"),
+        ("lead_ms = 5", "lead_ms is unknown: did you mean media.lead_ms?"),
+        ("[agent]", "agent is unknown: did you mean agents?"),
+        ("[agents.default]\nmodle = 'x'", "agents.default.modle is unknown: did you mean agents.default.model?"),
+        ("[store]\nzzz = 1", "store.zzz is unknown; there are connect_timeout_s, statement_timeout_s, url"),
+        ("server = 5", "server = 5: wanted a table, as in [server]"),
+        ("agents = 'x'", 'agents = "x": wanted tables, as in [agents.default]'),
+        ("[agents]\ndefault = 7", "agents.default = 7: wanted a table, as in [agents.default]"),
+        ("[media]\nlead_ms = -1", "media.lead_ms = -1: wanted a whole number, 0 to 500"),
+        ("[media]\nlead_ms = true", "media.lead_ms = true: wanted a whole number, 0 to 500"),
+        ("[media]\nlead_ms = 1.5", "media.lead_ms = 1.5: wanted a whole number, 0 to 500"),
+        ("[media]\nidle_limit_s = 0", "media.idle_limit_s = 0: wanted a number, above 0 and up to 86400"),
+        ("[media]\nidle_limit_s = nan", "media.idle_limit_s = NaN: wanted a number, above 0 and up to 86400"),
+        ("[media]\nidle_limit_s = inf", "media.idle_limit_s = Infinity: wanted a number, above 0 and up to 86400"),
+        ("[media]\nidle_limit_s = 1979-05-27", 'media.idle_limit_s = "1979-05-27": wanted a number, above 0 and up to 86400'),
+        ("[server]\ndrain_s = {}", "server.drain_s = a table: wanted a number, 0 to 86400"),
+        ("[recording]\nenabled = 1", "recording.enabled = 1: wanted true or false"),
+        ("[ops]\nvar_dir = ''", 'ops.var_dir = "": wanted text in quotes, not empty'),
+        ("[ops]\nvar_dir = 5", "ops.var_dir = 5: wanted text in quotes, not empty"),
+        ("[twilio]\napi_base = 5", "twilio.api_base = 5: wanted text in quotes"),
+    ],
+)
+def test_one_error_names_its_key_what_was_found_and_what_is_wanted(write, text, expected):
+    assert _one(problems(write(text), {})) == expected
+
+
+def test_a_long_value_is_not_repeated_whole(write):
+    assert len(_one(problems(write(f"[media]\nlead_ms = '{'x' * 5000}'"), {}))) < 200
+
+
+def test_a_failed_key_causes_no_second_sentence(write):
+    """`server.listen` stands at its default while `public_url` is judged."""
+    found = problems(write("[server]\nlisten = 5\n[agents.default]\nprovider = 'openai'\nbase_url = 7"), {})
+    assert [sentence.split()[0] for sentence in found] == ["server.listen", "agents.default.base_url"]
+
+
+def test_files_that_cannot_be_read(write, tmp_path):
+    assert re.fullmatch(r".*/submilli\.toml is not TOML: .*line 2.*", _one(problems(write("[server]\nlisten 5"), {})))
+    assert _one(problems(tmp_path / "none.toml", {})).endswith("none.toml cannot be read: No such file or directory")
+    assert _one(problems(tmp_path, {})).endswith("cannot be read: Is a directory")
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b"# caf\xe9\n")
+    assert _one(problems(path, {})).endswith("latin.toml is not UTF-8: byte 5")
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.datetimes(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2),
+    max_leaves=4,
+).filter(lambda value: value is not None)
+_keys = st.sampled_from(
+    ["listen", "public_url", "workers", "url", "base_url", "provider", "account_sid", "api_base", "x"]
+) | st.text(max_size=6)
+_names = st.sampled_from(["server", "ops", "twilio", "media", "store", "agents", "secrets"]) | st.text(max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(
+        _names, _values | st.dictionaries(_keys, _values | st.dictionaries(_keys, _values, max_size=2), max_size=3), max_size=4
+    )
+)
+def test_any_document_is_a_configuration_or_a_list_of_sentences(document):
+    from gw import config_load
+
+    found: list[str] = []
+    values, failed = config_load._decode(document, found)
+    rules = list(config_load.broken_rules(Config(**values), serving=True))
+    assert all(isinstance(sentence, str) and sentence for sentence in found)
+    assert all(keys and sentence for keys, sentence in rules)
+    assert found or not failed
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "variable"),
+    [
+        ("[twilio]\nauth_token = 'hush'", "twilio.auth_token", "TWILIO_AUTH_TOKEN"),
+        ("[twilio]\nTWILIO_AUTH_TOKEN = 'hush'", "twilio.TWILIO_AUTH_TOKEN", "TWILIO_AUTH_TOKEN"),
+        ("[agents.default]\napi_key = 'hush'", "agents.default.api_key", "OPENAI_API_KEY"),
+        ("openai_api_key = 'hush'", "openai_api_key", "OPENAI_API_KEY"),
+        ("[store]\npassword = 'hush'", "store.password", "SUBMILLI_DB_PASSWORD"),
+        ("[store]\nurl = 'mysql+pymysql://me:hush@db/calls'", "store.url", "SUBMILLI_DB_PASSWORD"),
+        ("[secrets]\ntoken_key = 'hush'", "secrets.token_key", "SUBMILLI_TOKEN_KEY"),
+        ("[secrets]\nother = 'hush'", "secrets.other", "environment"),
+        ("[agents.default]\nvoice = 'sk-proj-hush0123456789hush0123'", "agents.default.voice", "OPENAI_API_KEY"),
+    ],
+)
+def test_a_secret_in_the_file_is_an_error_that_names_its_variable(write, text, key, variable):
+    sentence = _one(problems(write(text), {}))
+    assert sentence.startswith(f"{key} ")
+    assert variable in sentence
+    assert "hush" not in sentence
+
+
+@pytest.mark.parametrize("value", ["hush ", "\thush", "hu\nsh", "hush\n"])
+def test_a_secret_with_stray_space_is_told_without_being_shown(value):
+    sentence = _one(problems(None, {"TWILIO_AUTH_TOKEN": value}))
+    assert sentence.startswith("TWILIO_AUTH_TOKEN ")
+    assert "hush" not in sentence
+
+
+def test_a_token_in_place_of_an_account_is_not_shown(write):
+    assert TOKEN not in _one(problems(write(f"[twilio]\naccount_sid = '{TOKEN}'"), {}))
+
+
+def test_show_hides_secrets(write):
+    config = load(write(f"[twilio]\naccount_sid = '{SID}'"), {"TWILIO_AUTH_TOKEN": "hush-hush"})
+    shown = show(config)
+    assert shown["secrets"] == {
+        "twilio_auth_token": "set",
+        "openai_api_key": "not set",
+        "db_password": "not set",
+        "token_key": "not set",
+    }
+    assert shown["twilio"]["account_sid"] == SID
+    assert shown["agents"]["default"]["provider"] == "parrot"
+    assert "hush" not in str(shown)
+    assert "hush" not in repr(config)
+
+
+def test_show_hides_a_password_in_a_url():
+    config = msgspec.structs.replace(
+        Config(), store=msgspec.structs.replace(Config().store, url="mysql+pymysql://me:hu@sh@db/calls")
+    )
+    assert show(config)["store"]["url"] == "mysql+pymysql://me:***@db/calls"
+
+
+# -- the example ------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_exactly_the_defaults(write):
+    assert load(write(example()), {}) == Config()
+
+
+def test_the_example_names_every_key():
+    document = tomllib.loads(example())
+    defaults = msgspec.to_builtins(Config())
+    defaults.pop("secrets")
+    assert document == defaults
+
+
+def test_the_example_says_what_every_key_means():
+    lines = example().splitlines()
+    for number, line in enumerate(lines):
+        if " = " in line and not line.startswith("#"):
+            assert re.fullmatch(r"# \S.*\.", lines[number - 1]), line
+            assert len(lines[number - 1]) <= 130
+
+
+def test_the_documented_environment_is_what_is_read():
+    documented = set(re.findall(r"^#([A-Z_]+)=$", environment_example(), re.MULTILINE))
+    assert documented == {*ENVIRONMENT.values(), CONFIG_VARIABLE}
+    assert list(ENVIRONMENT) == [field.name for field in msgspec.structs.fields(Secrets)]
+    assert all(f"#   {variable}: " in example() for variable in documented)
+
+
+def test_every_variable_reaches_its_field():
+    for field, variable in ENVIRONMENT.items():
+        assert load(None, {variable: "value"}).secrets == Secrets(**{field: "value"})
+
+
+# -- addresses --------------------------------------------------------------------------------------------------------
+
+
+def test_listen_address():
+    assert listen_address("127.0.0.1:8080") == ("127.0.0.1", 8080)
+    assert listen_address("[::1]:0") == ("::1", 0)
+    assert listen_address(":80") == ("", 80)
+    for text in ("8080", "host:", "host:http", "host:65536", "::1:80", "host:-1"):
+        with pytest.raises(ValueError, match="is no address"):
+            listen_address(text)

@@ -1,0 +1,116 @@
+"""gw.config_rules: what keys mean together."""
+
+import msgspec
+import pytest
+
+from gw.config import Agent, Config, Ops, Secrets, Server, Store, Twilio
+from gw.config_rules import broken_rules, is_loopback, without_password
+
+SID = "AC" + "0123456789abcdef" * 2
+CREDENTIALS = {"twilio": Twilio(account_sid=SID), "secrets": Secrets(twilio_auth_token="t")}
+
+
+def _keys(config: Config, *, serving: bool = True) -> list[str]:
+    """The first word of each sentence: the key it names."""
+    return [sentence.split()[0].rstrip(":") for _, sentence in broken_rules(config, serving=serving)]
+
+
+def _agent(**keys) -> Config:
+    return Config(agents={"default": Agent(**keys)})
+
+
+def test_the_defaults_break_nothing():
+    assert _keys(Config()) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(server=Server(listen="[::1]:0"), ops=Ops(listen="[::1]:0")),
+        Config(server=Server(listen="localhost:80", public_url="http://127.0.0.1:8080")),
+        Config(server=Server(public_url="https://voice.example.com/gateway")),
+        Config(server=Server(listen=":8080", public_url="https://voice.example.com"), **CREDENTIALS),
+        Config(**CREDENTIALS),
+        Config(ops=Ops(listen="0.0.0.0:9464")),
+        Config(twilio=Twilio(api_base="http://127.0.0.1:5000")),
+        Config(store=Store(url="sqlite:////var/lib/submilli.db")),
+        Config(store=Store(url="mysql+pymysql://me@db.example.com:3306/calls?charset=utf8mb4")),
+        Config(store=Store(url="mysql+pymysql://me@/calls?unix_socket=/run/mysqld.sock")),
+        _agent(provider="openai", base_url="ws://127.0.0.1:9000/v1/realtime"),
+        msgspec.structs.replace(_agent(provider="openai"), secrets=Secrets(openai_api_key="k")),
+    ],
+)
+def test_in_order(config):
+    assert _keys(config) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        (Config(server=Server(listen="nowhere")), ["server.listen"]),
+        (Config(ops=Ops(listen="nowhere")), ["ops.listen"]),
+        (Config(ops=Ops(listen="127.0.0.1:8080")), ["ops.listen"]),
+        (Config(server=Server(public_url="voice.example.com")), ["server.public_url"]),
+        (Config(server=Server(public_url="wss://voice.example.com")), ["server.public_url"]),
+        (Config(server=Server(public_url="https://voice.example.com?x=1")), ["server.public_url"]),
+        (Config(server=Server(public_url="https://voice.example.com:port")), ["server.public_url"]),
+        (
+            Config(server=Server(listen="0.0.0.0:8080", public_url="http://voice.example.com"), **CREDENTIALS),
+            ["server.public_url"],
+        ),
+        (Config(server=Server(listen="0.0.0.0:8080"), **CREDENTIALS), ["server.public_url"]),
+        (Config(twilio=Twilio(account_sid="AC123"), secrets=Secrets(twilio_auth_token="t")), ["twilio.account_sid"]),
+        (Config(twilio=Twilio(account_sid=SID)), ["twilio.account_sid"]),
+        (Config(twilio=Twilio(api_base="http://api.twilio.com")), ["twilio.api_base"]),
+        (Config(twilio=Twilio(api_base="api.twilio.com")), ["twilio.api_base"]),
+        (Config(store=Store(url="sqlite://")), ["store.url"]),
+        (Config(store=Store(url="sqlite:///")), ["store.url"]),
+        (Config(store=Store(url="sqlite:///:memory:")), ["store.url"]),
+        (Config(store=Store(url="postgresql://me@db/calls")), ["store.url"]),
+        (Config(store=Store(url="mysql+pymysql://db/calls")), ["store.url"]),
+        (Config(store=Store(url="mysql+pymysql://me@db")), ["store.url"]),
+        (Config(store=Store(url="mysql+pymysql://me@/calls")), ["store.url"]),
+        (Config(store=Store(url="mysql+pymysql://me:secret@db/calls")), ["store.url"]),
+        (Config(ops=Ops(admin_socket="x" * 108)), ["ops.admin_socket"]),
+        (Config(ops=Ops(var_dir="é" * 50)), ["ops.var_dir"]),
+        (Config(agents={"sales": Agent()}), ["agents.default"]),
+        (Config(agents={"default": Agent(), "a b": Agent()}), ["agents.'a"]),
+        (_agent(base_url="https://api.openai.com"), ["agents.default.base_url"]),
+        (_agent(base_url="ws://api.openai.com/v1/realtime"), ["agents.default.base_url"]),
+        (_agent(base_url="wss://me:secret@api.openai.com"), ["agents.default.base_url"]),
+        (_agent(provider="openai"), ["agents.default.provider"]),
+    ],
+)
+def test_not_in_order(config, keys):
+    assert _keys(config) == keys
+    assert "secret" not in str(list(broken_rules(config, serving=True)))
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", ":8080", "[::]:8080", "10.0.0.5:8080", "voice.example.com:80"])
+def test_without_credentials_loopback_only(listen):
+    server = Server(listen=listen, public_url="https://voice.example.com")
+    ((keys, sentence),) = broken_rules(Config(server=server), serving=True)
+    assert keys == {"server.listen", "twilio.account_sid"}
+    assert "TWILIO_AUTH_TOKEN" in sentence
+    assert "127.0.0.1" in sentence
+
+
+def test_who_only_reads_needs_no_secret():
+    config = Config(
+        server=Server(listen=":8080", public_url="https://voice.example.com"),
+        twilio=Twilio(account_sid=SID),
+        agents={"default": Agent(provider="openai")},
+    )
+    assert _keys(config) == ["twilio.account_sid", "agents.default.provider"]
+    assert _keys(config, serving=False) == []
+
+
+def test_loopback():
+    assert all(is_loopback(host) for host in ("localhost", "LOCALHOST", "127.0.0.1", "127.8.9.10", "::1"))
+    assert not any(is_loopback(host) for host in ("", "0.0.0.0", "::", "10.0.0.1", "localhost.example.com"))
+
+
+def test_without_password():
+    assert without_password("mysql+pymysql://me:a:b@c@host/db") == "mysql+pymysql://me:***@host/db"
+    assert without_password("mysql+pymysql://me@host/db") == "mysql+pymysql://me@host/db"
+    assert without_password("sqlite:///var/a:b@c.db") == "sqlite:///var/a:b@c.db"

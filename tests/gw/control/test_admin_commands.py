@@ -1,0 +1,183 @@
+"""Each command, over a real store, a real bus and a scripted Twilio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+import gw.config
+from gw import bus
+from gw.control import admin_commands
+from gw.control.admin import CommandError
+from gw.control.admin_commands import AdminCommands
+from gw.control.bus_server import BusServer
+from gw.control.spool import Spool
+from gw.control.store import Stamped, Store
+from gw.control.twilio_rest import TwilioRest
+from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
+from tests.gw.control.scripted_rest import Answer, ScriptedRest, refusal
+
+
+class House:
+    def __init__(self, folder: Path, *, signed: bool) -> None:
+        self.twilio = ScriptedRest()
+        self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
+        self.store.upgrade()
+        self.spool = Spool(folder / "spool.db")
+        self.bus = BusServer(folder / "bus.sock", self.spool, on_lost=lambda _: None)
+        self.bus.start()
+        self.path = folder / "bus.sock"
+        rest = TwilioRest(self.twilio.config()) if signed else None
+        self.commands = AdminCommands(self.store, self.bus, rest, lambda: {"version": "1"})
+
+    def ask(self, command: str, **fields: Any) -> Any:
+        return self.commands.table()[command](fields)
+
+    def known(self, call_sid: str = CALL, *, ended: bool = False) -> None:
+        self.store.apply([Stamped(call_started(call_sid), "here", 0, "w0", 1)])
+        if ended:
+            self.store.apply([Stamped(call_ended(call_sid), "here", 0, "w0", 2)])
+
+    def worker(self, *calls: str) -> BusClient:
+        client = BusClient(self.path, calls=list(calls))
+        with gevent.Timeout(5):
+            while not all(self.bus.is_owned(call_sid) for call_sid in calls) or not self.bus.workers():
+                gevent.sleep(0.01)
+        return client
+
+    def stop(self) -> None:
+        self.commands.stop()
+        self.bus.stop()
+        self.spool.close()
+        self.store.close()
+        self.twilio.stop()
+
+
+Make = Callable[..., House]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    houses: list[House] = []
+
+    def make(*, signed: bool = True) -> House:
+        houses.append(House(tmp_path, signed=signed))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.stop()
+
+
+def test_reads_come_from_the_store(make: Make) -> None:
+    house = make()
+    house.known(CALL)
+    house.known(OTHER, ended=True)
+    house.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
+    assert {call["call_sid"] for call in house.ask("calls")} == {CALL, OTHER}
+    assert [call["call_sid"] for call in house.ask("calls", open_only=True)] == [CALL]
+    assert len(house.ask("calls_list", limit=1)) == 1
+    assert house.ask("call", call_sid=CALL)["recording"]["state"] == "claimed"
+    assert house.ask("calls_show", call_sid="CA0") is None
+    assert [row["call_sid"] for row in house.ask("recordings", state="claimed")] == [CALL]
+    assert house.ask("recordings", limit=5, state="failed") == []
+    assert house.ask("status") == {"version": "1"}
+
+
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [
+        ("status", {"verbose": True}),
+        ("calls", {"limit": 0}),
+        ("calls", {"limit": "20"}),
+        ("calls", {"openonly": True}),
+        ("call", {}),
+        ("call", {"call_sid": ""}),
+        ("hangup", {"call_sid": 5}),
+        ("hangup", {"call_sid": "x" * 65}),
+        ("recordings", {"state": 1}),
+        ("drain", {"on": "yes"}),
+    ],
+)
+def test_wrong_arguments_are_refused(make: Make, command: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(CommandError) as caught:
+        make().ask(command, **fields)
+    assert caught.value.code == "bad_request"
+
+
+def test_hangup_tells_the_worker_and_twilio(make: Make) -> None:
+    house = make()
+    worker = house.worker(CALL)
+    house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "completed"}))
+    assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "requested"}
+    assert worker.command() == bus.HangUp(CALL, "admin_hangup")
+    house.commands._completions.join(5)
+    assert house.twilio.seen[0].form == {"Status": ["completed"]}
+
+
+def test_a_twilio_that_refuses_does_not_matter_to_the_worker(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    house = make()
+    worker = house.worker(CALL)
+    house.twilio.posts.append(refusal(429, 20429))
+    assert house.ask("hangup", call_sid=CALL)["worker"] is True
+    assert worker.command() == bus.HangUp(CALL, "admin_hangup")
+    house.commands._completions.join(5)
+    assert "20429" in caplog.text
+
+
+def test_hangup_without_credentials_tells_the_worker_alone(make: Make) -> None:
+    house = make(signed=False)
+    house.worker(CALL)
+    assert house.ask("calls_hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "no_credentials"}
+
+
+def test_a_call_without_a_worker_is_completed_by_twilio(make: Make) -> None:
+    house = make()
+    house.known()
+    house.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}), refusal(404, 20404), refusal(401, 20003)]
+    assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": False, "rest": "completed"}
+    for code in ("not_found", "failed"):
+        with pytest.raises(CommandError) as caught:
+            house.ask("hangup", call_sid=CALL)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_call_that_is_not_there_is_not_found(make: Make, signed: bool) -> None:
+    house = make(signed=signed)
+    house.known(OTHER, ended=True)
+    for call_sid in (CALL, OTHER):
+        with pytest.raises(CommandError) as caught:
+            house.ask("hangup", call_sid=call_sid)
+        assert caught.value.code == "not_found"
+    assert house.twilio.seen == []
+
+
+def test_an_open_call_that_nobody_can_end(make: Make) -> None:
+    house = make(signed=False)
+    house.known()
+    with pytest.raises(CommandError, match="no Twilio credentials"):
+        house.ask("hangup", call_sid=CALL)
+
+
+def test_completions_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_commands, "MAX_COMPLETIONS", 1)
+    house = make()
+    house.worker(CALL, OTHER)
+    house.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}, hold_s=0.2)] * 2
+    assert house.ask("hangup", call_sid=CALL)["rest"] == "requested"
+    assert house.ask("hangup", call_sid=OTHER)["rest"] == "busy"
+
+
+def test_drain_reaches_the_workers(make: Make) -> None:
+    house = make()
+    worker = house.worker()
+    assert house.ask("drain") == {"draining": True, "workers": 1}
+    assert worker.command() == bus.Drain(True)
+    assert house.ask("drain", on=False) == {"draining": False, "workers": 1}
+    assert worker.command() == bus.Drain(False)

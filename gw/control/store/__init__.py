@@ -135,6 +135,10 @@ class Store:
         """What was said, in order."""
         return self._backend.read(lambda c: reads.list_turns(c, call_sid))
 
+    def events(self, kind: str, *, limit: int = 50) -> list[dict[str, Any]]:
+        """Events of a kind, newest first, also those that belong to no call."""
+        return self._backend.read(lambda c: reads.list_events_of_kind(c, kind, limit))
+
     def open_calls(self, *, host: str) -> list[dict[str, Any]]:
         """A host's calls that have not ended, oldest first."""
         return self._backend.read(lambda c: reads.list_open_calls(c, host))

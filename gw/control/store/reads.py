@@ -54,6 +54,13 @@ def list_events(connection: Connection, call_sid: str) -> list[Shown]:
     return _rows(connection, by_time.limit(MAX_PARTS))
 
 
+def list_events_of_kind(connection: Connection, kind: str, limit: int) -> list[Shown]:
+    """Newest first, of every call and of none: a stream that was refused belongs to no call."""
+    events = tables.events
+    newest = select(*_columns(events)).where(events.c.kind == kind).order_by(events.c.id.desc())
+    return _rows(connection, newest.limit(_bounded(limit)))
+
+
 def list_open_calls(connection: Connection, host: str) -> list[Shown]:
     """The calls of a host that did not end, oldest first."""
     statement = select(*_columns(calls)).where(calls.c.ended_at.is_(None), calls.c.host == host)

@@ -12,6 +12,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+#: The same as in pyproject.toml.
+VERSION: Final = "0.1.0"
+
 #: A day: longer than anything here should wait for anything.
 _Seconds = Annotated[float, Meta(gt=0.0, le=86400.0)]
 

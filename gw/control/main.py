@@ -15,6 +15,7 @@ import socket
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,24 +62,40 @@ class Control:
     """One control process. Construct binds, `run` serves, `stop` may be called from anywhere."""
 
     def __init__(self, config: Config) -> None:
-        """Raises OSError, GatewayError or PageError; whatever was opened by then goes with the process."""
-        var_dir = Path(config.ops.var_dir)
-        var_dir.mkdir(parents=True, exist_ok=True)
+        """Raises OSError, GatewayError, PageError or ValueError; what was opened by then is closed again."""
+        self._config = config
         self._started_at, self._started_s = time.time(), time.monotonic()
         self._host = socket.gethostname()
+        self._schema_problem = "the schema was not looked at yet"
+        self._schema_ready = Event()
+        self._stopping = Event()
+        self._failed = False
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+        with ExitStack() as opened:
+            self._open(config, opened)
+            opened.pop_all()  # all of it stands: `run` closes it from here on
+
+    def _open(self, config: Config, opened: ExitStack) -> None:
+        """Construct the parts, each after those it needs."""
+        var_dir = Path(config.ops.var_dir)
+        var_dir.mkdir(parents=True, exist_ok=True)
         seat = f"{self._host}:{zlib.crc32(os.fsencode(var_dir.resolve())):08x}"  # two gateways may share a host and a store
         owner = f"{seat}/{os.getpid()}-{time.time_ns():x}"
         pages = var_dir / "pages"
         pages_dir.prepare(pages)
-        self._config = config
         self._page = Page.create(pages / "control.page")
+        opened.callback(self._page.close)
         self._spool = Spool(var_dir / "spool.db")
+        opened.callback(self._spool.close)
         self._store = Store(config.store, config.secrets.db_password)
+        opened.callback(self._store.close)
         self._rest = TwilioRest(config) if config.signed else None
+
         backlog = self._page.gauge(declare.STORE_BACKLOG)
         self._drainer = Drainer(self._spool, self._store, host=self._host, on_backlog=lambda n: backlog.set(float(n)))
         self._lost = LostCalls(self._spool, self._page, notify=self._drainer.notify)
         self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add)
+        opened.callback(self._bus.stop)
         rows = RecordingRows(self._store, self._page)
         self._recorder = Recorder(config, self._store, self._rest, rows, self._page, owner=owner)
         self._reconciler = Reconciler(self._store, self._recorder, rows, self._rest, host=seat, is_owned=self._bus.is_owned)
@@ -92,15 +109,12 @@ class Control:
         )
         for subscriber in (self._recorder.on_event, self._webhooks.on_event, lambda _event: self._drainer.notify()):
             self._bus.subscribe(subscriber)
+
         self._ops = OpsHttp(config.ops.listen, render=lambda: exposition.render(pages), readiness=self.readiness)
+        opened.callback(self._ops.stop)
         self._commands = AdminCommands(self._store, self._bus, self._rest, self.status)
         self._admin = AdminServer(Path(config.ops.admin_socket), self._commands.table())
         self._workers = {state: self._page.gauge(declare.WORKERS, state=state) for state in declare.WORKERS.labels["state"]}
-        self._schema_problem = "the schema was not looked at yet"
-        self._schema_ready = Event()
-        self._stopping = Event()
-        self._failed = False
-        self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     @property
     def ops_port(self) -> int:

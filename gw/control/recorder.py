@@ -60,8 +60,7 @@ class Recorder:
     ) -> None:
         self._channels = config.recording.channels
         self._retry_s = config.recording.retry_s
-        base = (config.server.public_url or f"http://{config.server.listen}").rstrip("/")
-        self._callback = f"{base}/twilio/recording"
+        self._callback = f"{config.server.public_base}/twilio/recording"
         self._store = store
         self._rest = rest
         self._rows = rows

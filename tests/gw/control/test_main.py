@@ -1,0 +1,292 @@
+"""The control process whole: events in at the bus, rows out at the store, and a start and an end in every weather."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.event
+import msgspec
+import pytest
+
+from gw import bus
+from gw.config import Config, Ops, Store
+from gw.control import lost_calls, main, webhooks
+from gw.control.admin_client import AdminClient, NotReachable
+from gw.control.main import Control
+from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
+from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def config_in(folder: Path, base: Config | None = None, store_url: str = "") -> Config:
+    """A configuration whose every file lies in `folder`, and whose ports are free ones."""
+    ops = Ops(listen="127.0.0.1:0", admin_socket=str(folder / "admin.sock"), var_dir=str(folder))
+    store = Store(url=store_url or f"sqlite:///{folder}/store.db", connect_timeout_s=0.5)
+    return msgspec.structs.replace(base or Config(), ops=ops, store=store)
+
+
+class House:
+    """A running control process, in this one."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder
+        self.control = Control(config)
+        self.ready = gevent.event.Event()
+        self.greenlet = gevent.spawn(self.control.run, self.ready.set)
+        assert self.ready.wait(15)
+        self.admin = AdminClient(folder / "admin.sock")
+
+    def worker(self, **options: Any) -> BusClient:
+        return BusClient(self.folder / "bus.sock", **options)
+
+    def ask(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.control.ops_port, timeout=5)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def call(self, call_sid: str, condition: Callable[[dict[str, Any]], object], bound_s: float = 5.0) -> dict[str, Any]:
+        """The call as the store has it, once it is so."""
+        with gevent.Timeout(bound_s):
+            while True:
+                call = self.admin.request("call", call_sid=call_sid)
+                if call is not None and condition(call):
+                    return dict(call)
+                gevent.sleep(0.02)
+
+    def stop(self) -> int:
+        self.control.stop()
+        self.greenlet.join(12)
+        assert self.greenlet.ready()
+        return int(self.greenlet.get())
+
+
+Make = Callable[..., House]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    houses: list[House] = []
+
+    def make(config: Config | None = None) -> House:
+        houses.append(House(tmp_path, config or config_in(tmp_path)))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        if not house.greenlet.ready():
+            house.stop()
+
+
+@pytest.fixture
+def twilio() -> Iterator[ScriptedRest]:
+    twilio = ScriptedRest()
+    yield twilio
+    twilio.stop()
+
+
+def test_a_call_from_its_start_to_its_recording(make: Make, twilio: ScriptedRest, tmp_path: Path) -> None:
+    twilio.posts.append(created())
+    house = make(config_in(tmp_path, twilio.config()))
+    worker = house.worker()
+    now = time.time()
+    worker.settle(worker.send(call_started(), bus.FirstAudio(CALL, now), bus.StartRecording(CALL, ACCOUNT, now)))
+    call = house.call(CALL, lambda call: (call["recording"] or {}).get("state") == "started")
+    assert call["recording"]["recording_sid"] == RECORDING
+    assert twilio.count("POST") == 1
+    form = {
+        "CallSid": CALL,
+        "RecordingSid": RECORDING,
+        "RecordingStatus": "completed",
+        "RecordingDuration": "3",
+        "RecordingSource": "StartCallRecordingAPI",
+    }
+    worker.settle(worker.send(call_ended(), bus.Webhook("recording", time.time(), form)))
+    call = house.call(CALL, lambda call: call["ended_at"] and call["recording"]["state"] == "completed")
+    assert (call["reason"], call["recording"]["duration_s"]) == ("caller_hangup", 3)
+    with gevent.Timeout(5):
+        while house.admin.request("status")["backlog"]:
+            gevent.sleep(0.02)
+    status = house.admin.request("status")
+    assert status["recordings"] == {"started": 1, "completed": 1, "failed": 0, "absent": 0, "skipped": 0, "duplicate": 0}
+    assert [view["connected"] for view in status["workers"]] == [True]
+    assert status["store"]["reachable"] is True
+    page = house.ask("/metrics")[1].decode()
+    assert 'gw_recordings_total{outcome="completed"} 1.0' in page
+    assert "gw_recording_trigger_seconds_count 1.0" in page
+
+
+def test_readiness_follows_the_workers(make: Make) -> None:
+    house = make()
+    assert house.ask("/healthz")[0] == 200
+    status, body = house.ask("/readyz")
+    assert (status, json.loads(body)["reasons"]) == (503, ["no worker is connected"])
+    worker = house.worker()
+    until(lambda: house.ask("/readyz")[0] == 200)
+    worker.status(draining=True)
+    until(lambda: house.ask("/readyz")[0] == 503)
+    assert json.loads(house.ask("/readyz")[1])["reasons"] == ["every worker drains"]
+    until(lambda: b'gw_workers{state="draining"} 1.0' in house.ask("/metrics")[1])
+
+
+def until(condition: Callable[[], object], bound_s: float = 5.0) -> None:
+    with gevent.Timeout(bound_s):
+        while not condition():
+            gevent.sleep(0.02)
+
+
+def test_a_worker_that_dies_leaves_no_call_open(make: Make) -> None:
+    house = make()
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    worker = house.worker(pid=process.pid)
+    worker.settle(worker.send(call_started()))
+    house.call(CALL, lambda call: call["ended_at"] is None)
+    process.kill()
+    worker.close()
+    call = house.call(CALL, lambda call: call["ended_at"] is not None, 2.0)
+    assert (call["reason"], call["result"]) == ("worker_lost", "own_error")
+    process.wait(5)
+
+
+def test_calls_left_open_by_an_earlier_gateway_are_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+    worker = house.worker(calls=[])
+    worker.settle(worker.send(call_started(CALL), call_started(OTHER)))
+    house.call(OTHER, lambda call: True)
+    house.stop()
+    monkeypatch.setattr(lost_calls, "GRACE_S", 0.3)
+    house = make()
+    worker = house.worker(calls=[OTHER])
+    assert house.call(CALL, lambda call: call["ended_at"] is not None)["reason"] == "worker_lost"
+    assert house.call(OTHER, lambda call: True)["ended_at"] is None, "a worker still has it"
+    assert worker.send() == 0
+
+
+def test_a_call_completed_by_rest_is_hung_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "GRACE_S", 0.05)
+    house = make()
+    worker = house.worker()
+    worker.settle(worker.send(call_started(), bus.Webhook("status", 1.0, {"CallSid": CALL, "CallStatus": "completed"})))
+    assert worker.command() == bus.HangUp(CALL, "admin_hangup")
+
+
+def test_what_was_not_told_before_a_crash_is_taken_up(make: Make, twilio: ScriptedRest, tmp_path: Path) -> None:
+    config = config_in(tmp_path, twilio.config(timeout_s=5.0))
+    twilio.posts.append(Answer(201, {}, hold_s=10.0))
+    house = make(config)
+    worker = house.worker()
+    worker.settle(worker.send(call_started(), bus.StartRecording(CALL, ACCOUNT, time.time())))
+    until(lambda: twilio.count("POST") == 1)
+    house.stop()
+    twilio.gets.append(Answer(200, {"recordings": [], "next_page_uri": None}))
+    twilio.posts.append(created())
+    house = make(config)
+    call = house.call(CALL, lambda call: call["recording"]["state"] == "started")
+    assert call["recording"]["recording_sid"] == RECORDING
+    assert [request.method for request in twilio.seen] == ["POST", "GET", "POST"]
+
+
+def test_a_store_that_is_away_does_not_stop_the_start(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "FIRST_UPGRADE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    house = make(config_in(tmp_path, store_url=f"mysql+pymysql://nobody@127.0.0.1:{port}/none"))
+    worker = house.worker()
+    worker.settle(worker.send(call_started()))
+    until(lambda: house.ask("/readyz")[0] == 200)
+    assert any("1 wait in the spool" in reason for reason in json.loads(house.ask("/readyz")[1])["reasons"])
+    status = house.admin.request("status")
+    assert (status["backlog"], status["store"]["reachable"], status["store"]["kind"]) == (1, False, "mysql")
+    assert house.stop() == 0
+
+
+def test_events_that_waited_go_in_when_the_store_is_there(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "FIRST_UPGRADE_S", 0.1)
+    monkeypatch.setattr(main, "UPGRADE_WAIT_FIRST_S", 0.05)
+    obstacle = tmp_path / "data"
+    obstacle.write_text("a file where the folder should be")
+    house = make(config_in(tmp_path, store_url=f"sqlite:///{obstacle}/store.db"))
+    worker = house.worker()
+    worker.settle(worker.send(call_started()))
+    obstacle.unlink()
+    until(lambda: house.admin.request("status")["store"]["problem"] == "", 15.0)
+    assert house.call(CALL, lambda call: True)["agent"] == "default"
+
+
+def test_a_part_that_fails_ends_the_process(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("by design")
+
+    monkeypatch.setattr(house.control._drainer, "_step", broken)
+    house.control._drainer.notify()
+    house.greenlet.join(12)
+    assert house.greenlet.get() == 1
+
+
+def test_a_second_control_is_refused(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make()
+    assert main.run(config_in(tmp_path), -1) == 1
+    assert "cannot start" in caplog.text
+
+
+def test_a_taken_ops_port_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = config_in(tmp_path)
+        config = msgspec.structs.replace(
+            config, ops=msgspec.structs.replace(config.ops, listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        )
+        assert main.run(config, -1) == 1
+    assert "in use" in caplog.text
+    assert not (tmp_path / "bus.sock").exists()
+    Control(config_in(tmp_path))._close()  # nothing of the refused start holds on to its files
+
+
+SCRIPT = """
+from gevent import monkey
+monkey.patch_all()
+import sys
+from gw.config import Config, Ops, Store
+from gw.control.main import run
+folder, ready_fd = sys.argv[1], int(sys.argv[2])
+ops = Ops(listen="127.0.0.1:0", admin_socket=folder + "/admin.sock", var_dir=folder)
+sys.exit(run(Config(ops=ops, store=Store(url=f"sqlite:///{folder}/store.db")), ready_fd))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_says_ready_and_ends_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    reader, writer = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path), str(writer)], cwd=ROOT, pass_fds=[writer])
+    os.close(writer)
+    try:
+        assert gevent.get_hub().threadpool.apply(os.read, (reader, 10)) == b"1"
+        assert gevent.get_hub().threadpool.apply(os.read, (reader, 10)) == b"", "the descriptor is closed"
+        client = AdminClient(tmp_path / "admin.sock")
+        assert client.request("status")["workers"] == []
+        process.send_signal(number)
+        assert process.wait(12) == 0
+        with pytest.raises(NotReachable):
+            client.request("status")
+        assert not (tmp_path / "bus.sock").exists()
+    finally:
+        os.close(reader)
+        if process.poll() is None:
+            process.kill()
+            process.wait(5)

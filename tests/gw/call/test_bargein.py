@@ -1,0 +1,225 @@
+"""Barge-in over real playout and pacer, against an ear and a count of what each item's bytes became."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gw.call.bargein import MAX_CUT_RESPONSES, BargeIn, Interruption, is_playing
+from gw.call.playout import Mark, Playout, Truncation
+from tests.gw.call.test_pacer import Line
+
+
+class Talk:
+    """An agent's way to the caller: playout, the queue before TX, TX on its pacer, the ear. Every byte of an item has the item's
+    number as its value."""
+
+    def __init__(self) -> None:
+        self.playout = Playout(10_000)
+        self.line = Line(100)
+        self.pacer = self.line.pacer
+        self.bargein = BargeIn()
+        self.queue: list[bytes | Mark] = []
+        self.sent: list[bytes] = []  # in this generation
+        self.received: Counter[int] = Counter()  # in this generation
+        self.active: str | None = None
+
+    def delta(self, item: int, size: int) -> bool:
+        """Audio of the active response comes. Returns whether it was taken."""
+        assert self.active
+        if self.bargein.is_late(self.active):
+            return False
+        self.playout.push(self.active, str(item), bytes([item]) * size)
+        self.received[item] += size
+        return True
+
+    def done(self) -> None:
+        assert self.active
+        self.playout.end_response(self.active)
+        self.active = None
+
+    def cut(self) -> None:
+        """AI-out empties the playout into TX's queue."""
+        while (piece := self.playout.pop()) is not None:
+            self.queue.append(piece)
+
+    def send(self, pieces: int) -> None:
+        for _ in range(min(pieces, len(self.queue))):
+            piece = self.queue.pop(0)
+            if isinstance(piece, Mark):
+                self.line.mark()
+            else:
+                self.line.frame()
+                self.sent.append(piece)
+
+    def speech(self) -> Interruption | None:
+        cut = self.bargein.on_speech_started(self.playout, self.pacer, self.line.now_s, self.active)
+        if cut is not None:
+            self.queue.clear()
+            self.line.ear.clear()
+            self.sent.clear()
+            self.received.clear()
+        return cut
+
+    def heard(self) -> Counter[int]:
+        """Bytes of each item the ear has had."""
+        return Counter(b"".join(self.sent[: self.line.ear.heard(self.line.now_s + 1e-7)]).replace(b"\xff", b""))
+
+
+sizes = st.sampled_from([1, 160, 800]) | st.integers(min_value=1, max_value=4_000)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["delta"] * 5 + ["item", "done", "cut", "cut", "send", "send", "send", "wait", "speech"]),
+        sizes,
+        st.integers(min_value=1, max_value=30),
+    ),
+    min_size=5,
+    max_size=60,
+)
+
+
+@settings(max_examples=400)
+@given(steps)
+def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
+    """An interruption cuts every item not wholly heard, at what was heard; nothing of a cut response is heard afterwards,
+    everything of the others is."""
+    talk, item, responses = Talk(), 0, 0
+    taken: Counter[int] = Counter()  # bytes of each item that must be heard in the end, as far as no clear drops them
+    interruptions = 0
+    for what, size, times in script:
+        if what in ("delta", "item"):
+            if talk.active is None:
+                responses += 1
+                talk.active = f"r{responses}"
+                item += 1
+            elif what == "item":
+                item += 1
+            was_cut = talk.bargein.is_late(talk.active)
+            assert talk.delta(item, size) != was_cut
+            if not was_cut:
+                taken[item] += size
+        elif what == "done" and talk.active:
+            talk.done()
+        elif what == "cut":
+            talk.cut()
+        elif what == "send":
+            talk.send(times)
+        elif what == "wait":
+            talk.line.starve(times / 20 + 1e-9)
+        elif what == "speech":
+            heard, received, active = talk.heard(), Counter(talk.received), talk.active
+            frames = talk.line.ear.heard(talk.line.now_s + 1e-7)
+            waiting = [piece for piece in talk.queue if isinstance(piece, bytes)]
+            to_come = received.total() > heard.total() or frames < len(talk.sent) or bool(waiting)
+            under_way = not talk.playout.is_empty
+            cut = talk.speech()
+            assert active is None or talk.bargein.is_late(active)
+            assert (cut is not None) == (to_come or under_way)
+            if cut is None:
+                continue
+            interruptions += 1
+            assert talk.playout.is_empty
+            assert talk.pacer.sent_frames == 0
+            unheard = {number for number in received if heard[number] < received[number]}
+            cut_items = [int(truncation.item_id) for truncation in cut.truncations]
+            assert cut_items == sorted(set(cut_items)), "in the order they were said"
+            assert unheard <= set(cut_items) <= unheard | ({item} if active else set())
+            for item_id, heard_ms in cut.truncations:
+                assert heard_ms * 8 <= received[int(item_id)]
+                assert heard_ms == heard[int(item_id)] // 8
+            for number in received:
+                taken[number] = 0
+    assert talk.bargein.count == interruptions
+    if talk.active:
+        talk.done()
+    talk.cut()
+    talk.send(10_000)
+    arrived = Counter(b"".join(talk.sent).replace(b"\xff", b""))
+    assert arrived == +Counter({number: size for number, size in taken.items() if size})
+    talk.line.starve(1.0)
+    assert not is_playing(talk.playout, talk.pacer, talk.line.now_s)
+
+
+def speaking(frames: int = 50) -> Talk:
+    """A response wholly received, all of it cut into the queue, the lead sent."""
+    talk = Talk()
+    talk.active = "r1"
+    talk.delta(1, 160 * frames)
+    talk.done()
+    talk.cut()
+    talk.send(6)
+    return talk
+
+
+def test_nobody_is_interrupted_when_nothing_is_to_be_heard() -> None:
+    talk = Talk()
+    assert talk.speech() is None
+    assert (talk.bargein.count, talk.playout.generation) == (0, 0)
+
+
+def test_what_is_queued_is_playing_though_all_was_received_long_ago() -> None:
+    talk = speaking()
+    talk.line.starve(0.060 + 1e-9)
+    assert talk.speech() == Interruption([Truncation("1", 60)], 44)
+    assert (talk.bargein.count, talk.playout.generation) == (1, 1)
+    assert talk.playout.expected_frames == 6
+
+
+def test_what_twilio_holds_is_playing_though_all_was_sent() -> None:
+    talk = speaking(5)
+    talk.send(10)
+    assert not talk.queue
+    talk.line.starve(0.099)
+    assert is_playing(talk.playout, talk.pacer, talk.line.now_s)
+    assert talk.speech() == Interruption([Truncation("1", 80)], 0)
+
+
+def test_it_is_over_when_the_last_frame_was_heard() -> None:
+    talk = speaking(5)
+    talk.send(10)
+    talk.line.starve(0.101)
+    assert talk.speech() is None
+
+
+def test_frames_cut_but_not_sent_are_playing() -> None:
+    talk = Talk()
+    talk.active = "r1"
+    talk.delta(1, 160)
+    talk.done()
+    talk.cut()
+    assert talk.playout.is_empty
+    assert talk.speech() == Interruption([Truncation("1", 0)], 1)
+
+
+def test_a_response_of_which_nothing_came_yet_is_cut_without_an_interruption() -> None:
+    """The AI cancels it itself; what is on its way would talk into the caller's words."""
+    talk = Talk()
+    talk.active = "r1"
+    assert talk.speech() is None
+    assert not talk.delta(1, 160)
+
+
+def test_the_response_after_the_cut_one_is_heard() -> None:
+    talk = speaking()
+    talk.active = "r2"
+    talk.delta(2, 1600)
+    assert talk.speech() is not None
+    assert not talk.delta(2, 1600)
+    talk.done()
+    talk.active = "r3"
+    assert talk.delta(3, 160)
+    talk.cut()
+    assert talk.queue == [bytes([3]) * 160]
+
+
+def test_a_second_interruption_of_the_same_response_keeps_one_entry() -> None:
+    bargein, talk = BargeIn(), Talk()
+    for n in range(MAX_CUT_RESPONSES):
+        for _ in range(3):
+            bargein.on_speech_started(talk.playout, talk.pacer, 1.0, f"r{n}")
+    assert all(bargein.is_late(f"r{n}") for n in range(MAX_CUT_RESPONSES))
+    bargein.on_speech_started(talk.playout, talk.pacer, 1.0, "one more")
+    assert not bargein.is_late("r0")
+    assert bargein.is_late("one more")

@@ -1,0 +1,54 @@
+"""The recording guard says yes exactly once, whenever all that it waits for has come."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gw.call.guard import RecordingGuard
+
+turns = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30)
+
+
+@given(turns)
+def test_exactly_one_yes_at_the_first_turn_that_has_audio_and_room(asked: list[tuple[bool, bool]]) -> None:
+    guard = RecordingGuard(enabled=True)
+    answers = [guard.may_start(first_audio_sent=audio, pool_has_room=room) for audio, room in asked]
+    first = asked.index((True, True)) if (True, True) in asked else None
+    assert [n for n, yes in enumerate(answers) if yes] == ([] if first is None else [first])
+    assert guard.recording_started == (first is not None)
+
+
+@given(turns)
+def test_a_guard_that_is_off_never_says_yes(asked: list[tuple[bool, bool]]) -> None:
+    guard = RecordingGuard(enabled=False)
+    assert not any(guard.may_start(first_audio_sent=audio, pool_has_room=room) for audio, room in asked)
+    assert not guard.recording_started
+
+
+def test_a_full_pool_leaves_it_armed() -> None:
+    guard = RecordingGuard(enabled=True)
+    for _ in range(1000):
+        assert not guard.may_start(first_audio_sent=True, pool_has_room=False)
+    assert not guard.recording_started
+    assert guard.may_start(first_audio_sent=True, pool_has_room=True)
+
+
+def test_it_says_yes_in_a_turn_that_brings_no_audio() -> None:
+    """A short greeting: every frame was sent before the guard was asked, and nothing more comes."""
+    guard = RecordingGuard(enabled=True)
+    assert not guard.may_start(first_audio_sent=False, pool_has_room=True)
+    assert guard.may_start(first_audio_sent=True, pool_has_room=True)
+
+
+def test_the_yes_is_taken_before_the_caller_can_act_on_it() -> None:
+    guard = RecordingGuard(enabled=True)
+    assert guard.may_start(first_audio_sent=True, pool_has_room=True)
+    assert guard.recording_started
+    assert not guard.may_start(first_audio_sent=True, pool_has_room=True)
+
+
+def test_nothing_else_can_be_hung_on_it() -> None:
+    with pytest.raises(AttributeError):
+        RecordingGuard(enabled=True).retries = 1  # type: ignore[attr-defined]

@@ -1,0 +1,141 @@
+"""Who asks for responses, against a server that allows one at a time and starts some of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gw.call.responses import Responses
+
+
+class Server:
+    """One session of an AI: a request while a response is under way is refused; messages take time, in order, both ways."""
+
+    def __init__(self) -> None:
+        self.responses = Responses()
+        self.up = 0  # requests on their way
+        self.down: deque[tuple[str, str]] = deque()
+        self.active: str | None = None
+        self.made = self.own = self.refused = 0
+
+    def ask(self, yes: bool) -> None:
+        if yes:
+            assert self.responses.active_id is None, "asked while a response is known to be under way"
+            self.up += 1
+
+    def start(self) -> None:
+        self.made += 1
+        self.active = f"r{self.made}"
+        self.down.append(("started", self.active))
+
+    def take_request(self) -> None:
+        if self.up:
+            self.up -= 1
+            if self.active is None:
+                self.start()
+            else:
+                self.refused += 1
+                self.down.append(("refused", ""))
+
+    def start_own(self) -> None:
+        if self.active is None:
+            self.own += 1
+            self.start()
+
+    def finish(self) -> None:
+        if self.active is not None:
+            self.down.append(("done", self.active))
+            self.active = None
+
+    def deliver(self) -> None:
+        if not self.down:
+            return
+        what, response_id = self.down.popleft()
+        if what == "started":
+            self.responses.on_started(response_id)
+        elif what == "refused":
+            self.responses.on_refused()
+        else:
+            self.ask(self.responses.on_done(response_id))
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(["want", "request arrives", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
+def test_any_crossing_ends_idle_and_only_a_crossing_is_refused(script: list[str]) -> None:
+    server = Server()
+    wanted = 0
+    for what in script:
+        if what == "want":
+            wanted += 1
+            server.ask(server.responses.want())
+        elif what == "request arrives":
+            server.take_request()
+        elif what == "own":
+            server.start_own()
+        elif what == "finish":
+            server.finish()
+        else:
+            server.deliver()
+    for _ in range(len(script) * 4):
+        server.take_request()
+        server.finish()
+        server.deliver()
+    assert (server.up, server.active, list(server.down)) == (0, None, [])
+    assert server.responses.is_idle
+    assert server.responses.active_id is None
+    assert server.refused <= server.own
+    assert bool(server.made) or not wanted
+
+
+def test_a_second_wish_waits_for_the_end_of_the_first() -> None:
+    responses = Responses()
+    assert responses.is_idle
+    assert responses.want()
+    assert not responses.is_idle
+    assert not responses.want()
+    assert not responses.want()
+    responses.on_started("r1")
+    assert responses.active_id == "r1"
+    assert responses.on_done("r1"), "one more is asked for, however often it was wanted"
+    assert not responses.is_idle
+    responses.on_started("r2")
+    assert not responses.on_done("r2")
+    assert responses.is_idle
+
+
+def test_the_end_of_an_older_response_ends_nothing() -> None:
+    responses = Responses()
+    responses.on_started("r1")
+    responses.on_started("r2")
+    assert not responses.on_done("r1")
+    assert responses.active_id == "r2"
+    assert not responses.is_idle
+
+
+def test_a_refused_request_is_answered_by_the_response_that_stood_in_its_way() -> None:
+    responses = Responses()
+    assert responses.want()
+    responses.on_refused()
+    assert not responses.want()
+    assert responses.on_done("its own")
+
+
+def test_a_refusal_nobody_waits_for_changes_nothing() -> None:
+    responses = Responses()
+    responses.on_refused()
+    assert responses.is_idle
+    responses.on_started("r1")
+    responses.on_refused()
+    assert responses.active_id == "r1"
+
+
+def test_a_lost_ai_leaves_nothing_open() -> None:
+    responses = Responses()
+    responses.on_started("r1")
+    responses.want()
+    responses.on_lost()
+    assert responses.is_idle
+    assert responses.active_id is None
+    assert not responses.on_done("r1")

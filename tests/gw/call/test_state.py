@@ -1,0 +1,108 @@
+"""The table of a call's life: what is in it, that nothing else is, and that every reason has a result."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gw.call.state import TRANSITIONS, CallState, Event, Reason, Result, State, ai_reason, phone_reason, result_of
+from gw.errors import ProtocolCode, StateError
+
+#: The way a call goes, written a second time. Whatever else happens ends in an error, but END, which ends the call.
+ALLOWED = {
+    ("waiting", "start"): "connecting",
+    ("connecting", "ai_ready"): "active",
+    ("active", "hang_up"): "closing",
+    ("closing", "hang_up"): "closing",
+}
+#: Events that bring a new call to each state.
+PATHS = {
+    State.WAITING: [],
+    State.CONNECTING: [Event.START],
+    State.ACTIVE: [Event.START, Event.AI_READY],
+    State.CLOSING: [Event.START, Event.AI_READY, Event.HANG_UP],
+    State.ENDED: [Event.END],
+}
+#: Only a phone leg has a `start`, so only there can it be missing, come twice, or be of another stream.
+PHONE_ONLY = {"media_before_start", "second_start", "wrong_stream"}
+CODES = get_args(ProtocolCode)
+
+
+def call_in(state: State) -> CallState:
+    call = CallState()
+    for event in PATHS[state]:
+        call.on_event(event)
+    assert call.now is state
+    return call
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
+def test_every_pair_is_in_the_table_or_raises(state: State, event: Event) -> None:
+    call = call_in(state)
+    following = "ended" if event is Event.END and state is not State.ENDED else ALLOWED.get((state.value, event.value))
+    if following is None:
+        with pytest.raises(StateError, match=f"{event} is not allowed in state {state}"):
+            call.on_event(event)
+        assert call.now is state
+    else:
+        assert call.on_event(event) == following
+        assert call.now == following
+    assert ((state, event) in TRANSITIONS) == (following is not None)
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.ENDED])
+def test_a_call_ends_once_from_every_state_and_the_first_reason_stands(state: State) -> None:
+    call = call_in(state)
+    assert not call.has_ended
+    assert call.reason is None
+    assert call.end(Reason.PHONE_LOST)
+    assert call.has_ended
+    assert not call.end(Reason.CALLER_HANGUP)
+    assert (call.now, call.reason) == (State.ENDED, Reason.PHONE_LOST)
+
+
+@given(st.lists(st.sampled_from([*Event, *Reason]), max_size=20))
+def test_whatever_happens_an_ended_call_stays_ended(script: list[Event | Reason]) -> None:
+    call = CallState()
+    ends: list[Reason] = []
+    for what in script:
+        if isinstance(what, Reason):
+            if call.end(what):
+                ends.append(what)
+        elif what is not Event.END:
+            try:
+                call.on_event(what)
+            except StateError:
+                pass
+        assert call.has_ended == bool(ends)
+    assert len(ends) <= 1
+    assert call.reason == (ends[0] if ends else None)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_a_result(reason: Reason) -> None:
+    """A failed leg is the peer's, however it failed; what is ours is named."""
+    expected = Result.PEER_ERROR
+    if reason.endswith(("_hangup", "_limit")) or reason == "shutdown":
+        expected = Result.SUCCESS
+    elif reason in ("internal_error", "worker_lost"):
+        expected = Result.OWN_ERROR
+    assert result_of(reason) is expected
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_protocol_code_is_a_reason_of_the_phone_leg(code: ProtocolCode) -> None:
+    assert phone_reason(code) == f"phone_{code}"
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_protocol_code_an_ai_leg_can_raise_is_a_reason_of_it(code: ProtocolCode) -> None:
+    if code in PHONE_ONLY:
+        with pytest.raises(ValueError, match=code):
+            ai_reason(code)
+    else:
+        assert ai_reason(code) == f"ai_{code}"

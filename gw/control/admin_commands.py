@@ -17,8 +17,9 @@ import msgspec
 from gw.call.state import Reason
 from gw.control.admin import Command, CommandError
 from gw.control.bus_server import BusServer
+from gw.control.rest_answers import RestError
 from gw.control.store import Store
-from gw.control.twilio_rest import RestError, TwilioRest
+from gw.control.twilio_rest import TwilioRest
 
 log = logging.getLogger(__name__)
 

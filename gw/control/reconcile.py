@@ -17,8 +17,9 @@ import gevent
 from gw.control.recorder import Recorder
 from gw.control.recording_rows import RecordingRows
 from gw.control.recording_rules import Settle, best_of, settled
+from gw.control.rest_answers import RestError
 from gw.control.store import Store, StoreError
-from gw.control.twilio_rest import RestError, TwilioRest
+from gw.control.twilio_rest import TwilioRest
 
 log = logging.getLogger(__name__)
 

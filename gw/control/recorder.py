@@ -28,8 +28,9 @@ from gw.config import Config
 from gw.control import recording_rules as rules
 from gw.control.recording_rows import NO_CREDENTIALS, STORE_WAIT_FIRST_S, STORE_WAIT_LAST_S, RecordingRows
 from gw.control.recording_rules import Create, Effort, List, Settle
+from gw.control.rest_answers import Listed, RestError, Started
 from gw.control.store import Store, StoreError, StoreUnavailable
-from gw.control.twilio_rest import Listed, RestError, Started, TwilioRest
+from gw.control.twilio_rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
 

@@ -26,7 +26,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from gw.control.twilio_rest import Kind, Listed, RestError, Started
+from gw.control.rest_answers import Kind, Listed, RestError, Started
 
 #: Waits before each further create after 21220. Community evidence: the error passes within a second of the answer.
 BECOMING_WAITS_S: Final = (0.3, 0.6, 0.9)

@@ -10,7 +10,6 @@ from typing import Any
 import gevent
 import pytest
 
-import gw.config
 from gw import bus
 from gw.call.report import Quality
 from gw.config import Config
@@ -41,9 +40,8 @@ OWNER = "host/1-a"
 class House:
     """A recorder on a real store and a scripted Twilio."""
 
-    def __init__(self, folder: Path, twilio: ScriptedRest, config: Config) -> None:
-        self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
-        self.store.upgrade()
+    def __init__(self, folder: Path, twilio: ScriptedRest, config: Config, store: Store) -> None:
+        self.store = store
         self.page = Page.create(folder / "control.page")
         self.twilio = twilio
         self.rows = RecordingRows(self.store, self.page)
@@ -52,7 +50,6 @@ class House:
 
     def stop(self) -> None:
         self.recorder.stop()
-        self.store.close()
         self.page.close()
 
     def want(self, first_audio_at: float | None = None) -> None:
@@ -80,12 +77,12 @@ Make = Callable[..., House]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
+def make(tmp_path: Path, store: Store) -> Iterator[Make]:
     houses: list[House] = []
 
     def make(**options: Any) -> House:
         twilio = ScriptedRest()
-        houses.append(House(tmp_path, twilio, twilio.config(**options)))
+        houses.append(House(tmp_path, twilio, twilio.config(**options), store))
         return houses[-1]
 
     yield make

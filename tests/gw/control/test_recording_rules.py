@@ -21,7 +21,7 @@ from gw.control.recording_rules import (
     revise,
     settled,
 )
-from gw.control.twilio_rest import Kind, Listed, RestError, Started
+from gw.control.rest_answers import Kind, Listed, RestError, Started
 
 KINDS: list[Kind] = ["not_in_progress", "gone", "unauthorized", "busy", "server", "timeout", "unreachable", "rejected"]
 

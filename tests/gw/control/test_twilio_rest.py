@@ -11,7 +11,8 @@ import gevent
 import gevent.server
 import pytest
 
-from gw.control.twilio_rest import MAX_TEXT, Listed, RestError, Started, TwilioRest, classify
+from gw.control.rest_answers import MAX_TEXT, Listed, RestError, Started, classify
+from gw.control.twilio_rest import TwilioRest
 from tests.gw.control.scripted_rest import (
     ACCOUNT,
     CALL,

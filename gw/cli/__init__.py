@@ -47,12 +47,19 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
-            many = len(error.problems) > 1
-            lead = f"the configuration has {len(error.problems)} errors:\n  " if many else "the configuration has an error: "
-            raise Failure(lead + "\n  ".join(error.problems)) from error
-        except GatewayError as error:
-            raise Failure(str(error)) from error
+        except (Failure, GatewayError) as error:
+            failure = error if isinstance(error, Failure) else Failure(_sentence(error))
+            failure.as_json = isinstance(ctx.obj, Settings) and ctx.obj.json
+            raise failure from error
+
+
+def _sentence(error: GatewayError) -> str:
+    """What is wrong; every problem of a configuration on a line of its own."""
+    if not isinstance(error, ConfigError):
+        return str(error)
+    if len(error.problems) == 1:
+        return f"the configuration has an error: {error.problems[0]}"
+    return "\n  ".join([f"the configuration has {len(error.problems)} errors:", *error.problems])
 
 
 @click.group(

@@ -21,7 +21,7 @@ def control(settings: Settings, ready_fd: int) -> None:
     from gw import logs
     from gw.control.main import run
 
-    config = settings.config
+    config = settings.serving_config()
     logs.setup("control", config.ops.log_level)
     code = run(config, ready_fd)
     logs.flush(1.0)
@@ -41,7 +41,7 @@ def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int) -> None
     from gw import logs
     from gw.media.worker import run
 
-    config = settings.config
+    config = settings.serving_config()
     logs.setup(f"worker-{slot}", config.ops.log_level)
     code = run(config, slot, listen_fd, ready_fd)
     logs.flush(1.0)

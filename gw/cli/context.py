@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -30,12 +31,21 @@ class Settings:
 
     @property
     def config(self) -> Config:
-        """Raises ConfigError."""
+        """For a command that looks at what a gateway does or left; a secret only `serve` needs may be missing.
+
+        Raises ConfigError.
+        """
         if self._config is None:
             from gw.config_load import load
 
-            self._config = load(self.path, os.environ)
+            self._config = load(self.path, os.environ, serving=False)
         return self._config
+
+    def serving_config(self) -> Config:
+        """For a process that serves. Raises ConfigError."""
+        from gw.config_load import load
+
+        return load(self.path, os.environ)
 
     def command_line(self) -> list[str]:
         """How a child of ours is started with the same options; a subcommand is added."""
@@ -43,16 +53,17 @@ class Settings:
         options = [] if self.path is None else ["--config", str(self.path)]
         return [sys.executable, str(script), *options]
 
-    def ask(self, command: str, *, timeout_s: float = ADMIN_TIMEOUT_S, **arguments: Any) -> Any:
+    def ask(self, command: str, *, timeout_s: float | None = None, **arguments: Any) -> Any:
         """One request to the running gateway. Raises Unreachable when there is none."""
         from gw.control.admin_client import AdminClient, NotReachable
 
         try:
-            return AdminClient(self.config.ops.admin_socket, timeout_s).request(command, **arguments)
+            return AdminClient(self.config.ops.admin_socket, timeout_s or ADMIN_TIMEOUT_S).request(command, **arguments)
         except NotReachable as error:
-            raise Unreachable(
-                f"no gateway answers on {self.config.ops.admin_socket} ({error}); start one with: gateway.py serve"
-            ) from None
+            nobody = getattr(error.__cause__, "errno", None) in (errno.ENOENT, errno.ECONNREFUSED)
+            why = "" if nobody else f" ({error})"
+            where = self.config.ops.admin_socket
+            raise Unreachable(f"no gateway answers on {where}{why}; start one with: gateway.py serve") from None
 
     def ask_or_read(self, command: str, read: Callable[[Store], Any], *, quiet: bool = False, **arguments: Any) -> Any:
         """Ask the running gateway; when there is none, read its store and say so on stderr."""
@@ -87,11 +98,10 @@ class Failure(click.ClickException):
     """It did not work: the sentence says why and what to do. With --json the document says so too."""
 
     exit_code = 1
+    as_json = False  # set where the command is known
 
     def show(self, file: IO[Any] | None = None) -> None:
-        context = click.get_current_context(silent=True)
-        settings = context.find_object(Settings) if context is not None else None
-        if settings is not None and settings.json:
+        if self.as_json:
             from gw.cli.output import print_json
 
             print_json({"error": self.message})

@@ -35,7 +35,7 @@ def serve(settings: Settings) -> None:
     from gw.supervisor import Supervisor
 
     end_with_parent(os.environ)
-    config = settings.config
+    config = settings.serving_config()
     logs.setup("supervisor", config.ops.log_level)
     supervisor = Supervisor(config, settings.command_line(), on_ready=announce)
 

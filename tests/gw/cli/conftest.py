@@ -1,0 +1,105 @@
+"""A command line in this process, with a folder, a configuration and a store of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+
+from gw.bus import CallEnded, CallEvent, CallStarted, StartRecording, Turn
+from gw.call.report import Quality
+from gw.cli import root
+from gw.config import Store as StoreConfig
+from gw.control.admin import AdminServer, Command, CommandError
+from gw.control.store import Stamped, Store
+
+#: Two calls of this morning, in seconds since the epoch.
+BEGAN = 1_795_300_000.0
+ENDED = "CA" + "a" * 32
+LIVE = "CA" + "b" * 32
+
+
+@dataclass
+class CommandLine:
+    """Runs commands against `folder`'s configuration."""
+
+    folder: Path
+    config: Path
+    admin_socket: Path
+    store_url: str
+
+    def run(self, *words: str) -> click.testing.Result:
+        return click.testing.CliRunner().invoke(root, ["--config", str(self.config), *words], prog_name="gateway.py")
+
+    def document(self, *words: str) -> Any:
+        """The one JSON document of a command that succeeds."""
+        result = self.run(*words, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    for name in ("SUBMILLI_CONFIG", "TWILIO_AUTH_TOKEN", "OPENAI_API_KEY", "SUBMILLI_DB_PASSWORD", "SUBMILLI_TOKEN_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    made = CommandLine(tmp_path, tmp_path / "submilli.toml", tmp_path / "admin.sock", f"sqlite:///{tmp_path}/store.db")
+    made.config.write_text(
+        f'[ops]\nadmin_socket = "{made.admin_socket}"\nvar_dir = "{tmp_path}/var"\n\n[store]\nurl = "{made.store_url}"\n'
+    )
+    return made
+
+
+@pytest.fixture
+def store(cli: CommandLine) -> Iterator[Store]:
+    """The store the command line names, with one ended and one live call in it."""
+    made = Store(StoreConfig(url=cli.store_url), "")
+    made.upgrade()
+    events = [
+        CallStarted(ENDED, "MZ1", "AC1", "default", "inbound", "+15550001", "+15550002", BEGAN, BEGAN + 1),
+        StartRecording(ENDED, "AC1", BEGAN + 1.2),
+        Turn(ENDED, 1, "agent", "Hello there.", "item_1", 40, heard_ms=900),
+        Turn(ENDED, 2, "caller", "Stop it.", "item_2", 1500, interrupted=True),
+        CallEvent(ENDED, "dtmf", BEGAN + 3, {"digit": "5"}),
+        CallEnded(
+            ENDED,
+            BEGAN + 188,
+            "ai_hangup",
+            "success",
+            "",
+            Quality(frames_sent=9000, frames_expected=9000, send_p999_s=0.00012, lateness_p50_s=0.0003, underrun_ms=0),
+        ),
+        CallStarted(LIVE, "MZ2", "AC1", "default", "inbound", "+15550003", "+15550002", BEGAN + 60, BEGAN + 61),
+    ]
+    made.apply([Stamped(event, "host", 0, "instance", n) for n, event in enumerate(events, 1)])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
+    """The admin socket of a gateway that runs: the real server, over the real store. Holds the SIDs it was told to end."""
+    told: list[str] = []
+
+    def hangup(fields: Any) -> Any:
+        if fields["call_sid"] != LIVE:
+            raise CommandError("not_found", f"the call {fields['call_sid']} has ended already")
+        told.append(fields["call_sid"])
+        return {"call_sid": fields["call_sid"], "worker": True, "rest": "no_credentials"}
+
+    commands: dict[str, Command] = {
+        "status": lambda _: {"pid": 1, "workers": []},
+        "calls": lambda fields: store.calls(limit=fields["limit"], open_only=fields["open_only"]),
+        "call": lambda fields: store.call(fields["call_sid"]),
+        "recordings": lambda fields: store.recordings(limit=fields["limit"], state=fields["state"]),
+        "hangup": hangup,
+    }
+    server = AdminServer(cli.admin_socket, commands)
+    server.start()
+    yield told
+    server.stop()

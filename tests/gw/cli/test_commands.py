@@ -1,0 +1,239 @@
+"""The commands against a real store and a real admin socket: what people see, what scripts get, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from gw import cli as package
+from gw.cli import root
+from gw.cli.calls import complete_sid
+from gw.cli.recordings import STATES
+from gw.config import VERSION
+from gw.control.store import Store
+from gw.control.store.recordings import STATES as STORE_STATES
+from tests.gw.cli.conftest import ENDED, LIVE, CommandLine
+
+ASIDE = "The gateway does not run; this is what its store holds."
+
+
+# -- the root -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_what_exists_and_hides_the_children(cli: CommandLine) -> None:
+    shown = cli.run("--help").output
+    for name in ("serve", "demo", "status", "calls", "recordings", "db", "config", "completion"):
+        assert f"\n  {name} " in shown
+    assert "worker" not in shown.partition("Commands:")[2]
+    assert "control" not in shown.partition("Commands:")[2].replace("control process", "")
+
+
+@pytest.mark.parametrize("name", [*package._COMMANDS])
+def test_every_command_has_help_that_teaches(cli: CommandLine, name: str) -> None:
+    result = cli.run(name, "--help")
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 4
+
+
+def test_the_version_is_the_projects(cli: CommandLine) -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    assert cli.run("--version").output == f"submilli, version {VERSION}\n"
+    assert project["version"] == VERSION
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["calls", "list", "--limit", "0"], ["calls", "show"], ["completion", "tcsh"]])
+def test_wrong_usage_is_two(cli: CommandLine, words: list[str]) -> None:
+    result = cli.run(*words)
+    assert result.exit_code == 2
+    assert "Usage:" in result.stderr
+
+
+def test_the_config_option_may_stand_behind_the_command(cli: CommandLine, store: Store) -> None:
+    result = click.testing.CliRunner().invoke(root, ["calls", "list", "--json", "--config", str(cli.config)])
+    assert [row["call_sid"] for row in json.loads(result.stdout)] == [LIVE, ENDED]
+
+
+# -- a gateway that does not run ------------------------------------------------------------------------------------------
+
+
+def test_reads_come_from_the_store_and_say_so(cli: CommandLine, store: Store) -> None:
+    result = cli.run("calls", "list")
+    assert result.exit_code == 0
+    assert result.stderr == f"{ASIDE}\n"
+    assert result.stdout.splitlines()[0].split() == ["started", "length", "from", "agent", "ended", "recording", "call"]
+    assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] == [LIVE, ENDED]
+    assert "3:07" in result.stdout
+
+
+def test_a_document_is_one_whatever_is_said_aside(cli: CommandLine, store: Store) -> None:
+    assert [row["call_sid"] for row in cli.document("calls", "list", "--live")] == [LIVE]
+    assert cli.document("calls", "show", ENDED)["quality"]["frames_sent"] == 9000
+    assert [row["state"] for row in cli.document("recordings", "list")] == ["wanted"]
+    assert cli.document("recordings", "list", "--state", "failed") == []
+
+
+def test_what_needs_the_gateway_is_three(cli: CommandLine, store: Store) -> None:
+    for words in (["status"], ["calls", "hangup", LIVE]):
+        result = cli.run(*words)
+        assert result.exit_code == 3
+        assert result.stderr == f"Error: no gateway answers on {cli.admin_socket}; start one with: gateway.py serve\n"
+
+
+def test_a_failure_is_a_document_too(cli: CommandLine) -> None:
+    result = cli.run("status", "--json")
+    assert result.exit_code == 3
+    assert "no gateway answers" in json.loads(result.stdout)["error"]
+
+
+def test_a_socket_that_does_not_answer_is_not_reachable(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gw.cli.context.ADMIN_TIMEOUT_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(cli.admin_socket))
+        deaf.listen()
+        result = cli.run("status")
+    assert result.exit_code == 3
+    assert "no answer within 0.05 s" in result.stderr
+
+
+def test_a_store_that_is_not_there_is_one_sentence(cli: CommandLine) -> None:
+    result = cli.run("calls", "list")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.output
+
+
+# -- a gateway that runs --------------------------------------------------------------------------------------------------
+
+
+def test_a_running_gateway_is_asked(cli: CommandLine, gateway: list[str]) -> None:
+    result = cli.run("calls", "list")
+    assert ASIDE not in result.output
+    assert LIVE in result.stdout
+    assert cli.document("status")["pid"] == 1
+
+
+def test_a_call_is_shown_in_full(cli: CommandLine, gateway: list[str]) -> None:
+    shown = cli.run("calls", "show", ENDED).stdout
+    for piece in (
+        ENDED,
+        "+15550001, +15550002",
+        "Hello there.",
+        "Stop it. (interrupted)",
+        "digit=5",
+        "9000 of 9000",
+        "0.120",
+        "wanted",
+    ):
+        assert piece in shown
+
+
+def test_the_beginning_of_a_sid_is_enough(cli: CommandLine, gateway: list[str]) -> None:
+    assert cli.document("calls", "show", "CAa")["call_sid"] == ENDED
+    many, none = cli.run("calls", "show", "CA"), cli.run("calls", "show", "CAx")
+    assert "2 recent calls begin with CA;" in many.stderr
+    assert "no recent call begins with CAx;" in none.stderr
+    assert (many.exit_code, none.exit_code) == (1, 1)
+
+
+def test_an_unknown_call_fails(cli: CommandLine, gateway: list[str]) -> None:
+    result = cli.run("calls", "show", "CA" + "0" * 32)
+    assert result.exit_code == 1
+    assert "is known" in result.stderr
+
+
+def test_a_hangup_reaches_the_gateway(cli: CommandLine, gateway: list[str]) -> None:
+    assert cli.run("calls", "hangup", LIVE).stdout == f"{LIVE} is being ended.\n"
+    assert cli.document("calls", "hangup", "CAb")["worker"] is True
+    assert gateway == [LIVE, LIVE]
+
+
+def test_a_refusal_is_its_sentence(cli: CommandLine, gateway: list[str]) -> None:
+    result = cli.run("calls", "hangup", ENDED)
+    assert (result.exit_code, result.stderr) == (1, f"Error: the call {ENDED} has ended already\n")
+
+
+def test_recordings_are_listed(cli: CommandLine, gateway: list[str]) -> None:
+    assert ENDED in cli.run("recordings", "list").stdout
+    assert cli.run("recordings", "list", "--state", "failed").stdout == "No recording is failed.\n"
+    assert set(STATES) == set(STORE_STATES)
+
+
+# -- completion -----------------------------------------------------------------------------------------------------------
+
+
+def _completed(cli: CommandLine, command: str, beginning: str) -> list[str]:
+    context = click.Context(root, info_name="gateway.py")
+    context.params = {"path": cli.config}
+    below = click.Context(click.Command(command), parent=context, info_name=command)
+    return [item.value for item in complete_sid(below, click.Argument(["call_sid"]), beginning)]
+
+
+def test_sids_complete(cli: CommandLine, gateway: list[str]) -> None:
+    assert _completed(cli, "show", "CA") == [LIVE, ENDED]
+    assert _completed(cli, "show", "CAa") == [ENDED]
+    assert _completed(cli, "hangup", "CA") == [LIVE]
+
+
+def test_completion_is_silent_where_nothing_can_be_asked(cli: CommandLine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert _completed(cli, "show", "CA") == []
+    cli.config.write_text("[nonsense]\n")
+    assert _completed(cli, "show", "CA") == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_names_this_interpreter(cli: CommandLine, shell: str) -> None:
+    script = cli.run("completion", shell).stdout
+    assert "gateway.py" in script
+    assert "@" not in script.replace("$@", "").replace("[@]", "")
+
+
+# -- the store's schema and the configuration -----------------------------------------------------------------------------
+
+
+def test_the_schema_is_upgraded_once(cli: CommandLine) -> None:
+    before = cli.run("db", "current")
+    assert before.exit_code == 1
+    assert "db upgrade" in before.stdout
+    first = cli.document("db", "upgrade")
+    assert (first["before"], first["after"]) == (None, first["needed"])
+    assert "already" in cli.run("db", "upgrade").stdout
+    assert cli.document("db", "current")["ok"] is True
+
+
+def test_a_configuration_in_order(cli: CommandLine) -> None:
+    assert cli.document("config", "check") == {"file": str(cli.config), "ok": True, "problems": []}
+    assert cli.run("config", "check").stdout == f"{cli.config}: in order\n"
+
+
+def test_every_problem_is_named_at_once(cli: CommandLine) -> None:
+    cli.config.write_text("[server]\nlisten = 5\n[media]\nlead_msec = 100\n")
+    checked = cli.run("config", "check", "--json")
+    assert checked.exit_code == 1
+    problems = json.loads(checked.stdout)["problems"]
+    assert any("server.listen" in problem for problem in problems)
+    assert any("lead_msec" in problem for problem in problems)
+    used = cli.run("calls", "list")
+    assert used.exit_code == 1
+    assert "the configuration has" in used.stderr
+    assert "lead_msec" in used.stderr
+
+
+def test_secrets_are_not_shown(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    assert "sk-very-secret" not in cli.run("config", "show").stdout
+    assert "sk-very-secret" not in json.dumps(cli.document("config", "show"))
+    assert "ops.admin_socket" in cli.run("config", "show").stdout
+
+
+def test_the_example_is_a_configuration(cli: CommandLine) -> None:
+    example = cli.run("config", "example").stdout
+    assert tomllib.loads(example)
+    cli.config.write_text(example)
+    assert cli.run("config", "check").exit_code == 0
+    assert cli.document("config", "example")["toml"] == example

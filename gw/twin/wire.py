@@ -76,6 +76,10 @@ class Wire:
         self.violation = ""  # what the peer did against RFC 6455, if it did
         self._take_events()  # what came together with the handshake
 
+    def shrink_receive_buffer(self, size: int) -> None:
+        """Let the kernel keep less of what is not read, so that a stalled peer is felt sooner."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
     # -- sending ----------------------------------------------------------------------------------------------------
 
     @property

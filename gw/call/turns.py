@@ -1,7 +1,8 @@
 """Who said what, and how much of it was heard.
 
-A turn of the agent is whole when its fate is known: heard to the end, interrupted, or cut by the call's end. Its text comes while
-it is still being played, so it waits here. The caller's words come late and out of order; their start orders them.
+A turn of the agent is whole when its fate is known (heard to the end, interrupted, or cut by the call's end) and its text has
+come. Either may be first: mostly the text, as it comes while the audio is still being played. The caller's words come late and
+out of order; their start orders them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Final, NamedTuple
 
 from gw.call.playout import Truncation
 
-#: Agent turns waiting for their fate: a few items of one response. More means marks are lost; the oldest goes out as it is.
+#: Agent turns waiting for their fate, or for their text: a few items of one response. More means marks or transcripts are lost;
+#: the oldest goes out as it is.
 MAX_PENDING: Final = 32
 
 
@@ -26,6 +28,14 @@ class Turn(NamedTuple):
     heard_ms: int | None
 
 
+class _Fate(NamedTuple):
+    """How a turn ended whose text has not come."""
+
+    pending: _Pending
+    interrupted: bool
+    heard_ms: int
+
+
 class _Pending:
     __slots__ = ("item_id", "n", "start_ms", "text")
 
@@ -39,17 +49,17 @@ class _Pending:
 class Turns:
     """One call's turns. Every method returns the turns that are now whole."""
 
-    __slots__ = ("_agent", "_caller_start_ms", "_interrupted", "_n")
+    __slots__ = ("_agent", "_caller_start_ms", "_n", "_settled")
 
     def __init__(self) -> None:
         self._n = 0
         self._agent: dict[str, _Pending] = {}
-        self._interrupted: dict[str, tuple[_Pending, int]] = {}  # their text has not come
+        self._settled: dict[str, _Fate] = {}
         self._caller_start_ms: dict[str, int] = {}
 
     def on_agent_audio(self, item_id: str, at_ms: int) -> list[Turn]:
         """The first or a later chunk of an item came. `at_ms`: since the stream's start."""
-        if item_id in self._agent or item_id in self._interrupted:
+        if item_id in self._agent or item_id in self._settled:
             return []
         self._n += 1
         self._agent[item_id] = _Pending(self._n, item_id, at_ms)
@@ -59,10 +69,10 @@ class Turns:
 
     def on_agent_text(self, item_id: str, text: str, at_ms: int) -> list[Turn]:
         """The transcript of an item is whole."""
-        if item_id in self._interrupted:
-            pending, heard_ms = self._interrupted.pop(item_id)
+        if item_id in self._settled:
+            pending, interrupted, heard_ms = self._settled.pop(item_id)
             pending.text = text
-            return [_whole(pending, interrupted=True, heard_ms=heard_ms)]
+            return [_whole(pending, interrupted=interrupted, heard_ms=heard_ms)]
         turns = self.on_agent_audio(item_id, at_ms)
         self._agent[item_id].text = text
         return turns
@@ -73,24 +83,26 @@ class Turns:
 
     def on_heard(self, item_id: str, heard_ms: int) -> list[Turn]:
         """The caller heard an item to its end."""
-        pending = self._agent.pop(item_id, None)
-        return [_whole(pending, interrupted=False, heard_ms=heard_ms)] if pending else []
+        return self._settle(item_id, interrupted=False, heard_ms=heard_ms)
 
     def on_interrupted(self, truncations: list[Truncation]) -> list[Turn]:
-        """The caller interrupted these items. Their text may still be on its way."""
-        turns = []
+        """The caller interrupted these items."""
+        turns: list[Turn] = []
         for item_id, heard_ms in truncations:
-            pending = self._agent.pop(item_id, None)
-            if pending is None:
-                continue
-            if pending.text:
-                turns.append(_whole(pending, interrupted=True, heard_ms=heard_ms))
-            else:
-                self._interrupted[item_id] = (pending, heard_ms)
-                if len(self._interrupted) > MAX_PENDING:
-                    older, older_ms = self._interrupted.pop(next(iter(self._interrupted)))
-                    turns.append(_whole(older, interrupted=True, heard_ms=older_ms))
+            turns += self._settle(item_id, interrupted=True, heard_ms=heard_ms)
         return turns
+
+    def _settle(self, item_id: str, *, interrupted: bool, heard_ms: int) -> list[Turn]:
+        pending = self._agent.pop(item_id, None)
+        if pending is None:
+            return []
+        if pending.text:
+            return [_whole(pending, interrupted=interrupted, heard_ms=heard_ms)]
+        self._settled[item_id] = _Fate(pending, interrupted, heard_ms)
+        if len(self._settled) <= MAX_PENDING:
+            return []
+        older, interrupted, heard_ms = self._settled.pop(next(iter(self._settled)))
+        return [_whole(older, interrupted=interrupted, heard_ms=heard_ms)]
 
     def on_caller_speech(self, item_id: str, start_ms: int) -> None:
         """The caller began to talk; the words follow under this item."""
@@ -106,11 +118,11 @@ class Turns:
 
     def on_end(self, heard_ms: dict[str, int], unheard: set[str]) -> list[Turn]:
         """The call is over: every open turn ends as it stands. `heard_ms` by item; `unheard`: items not heard to their end."""
-        turns = [_whole(pending, interrupted=True, heard_ms=heard) for pending, heard in self._interrupted.values()]
+        turns = [_whole(pending, interrupted=cut, heard_ms=heard) for pending, cut, heard in self._settled.values()]
         for item_id, pending in self._agent.items():
             turns.append(_whole(pending, interrupted=item_id in unheard, heard_ms=heard_ms.get(item_id, 0)))
         self._agent.clear()
-        self._interrupted.clear()
+        self._settled.clear()
         return sorted(turns)
 
 

@@ -350,3 +350,13 @@ def test_a_clear_drops_what_was_cut_but_not_sent(sent: int) -> None:
         playout.pop()
     assert playout.clear(sent) == 6 - sent
     assert playout.expected_frames == sent
+
+
+def test_a_lost_ai_makes_what_it_said_whole() -> None:
+    playout = Playout(100)
+    playout.end_open_response()
+    assert playout.is_empty
+    playout.push("r", "i", b"a" * 10)
+    playout.end_open_response()
+    playout.end_open_response()
+    assert drain(playout) == [b"a" * 10 + b"\xff" * 150, Mark("g0r1")]

@@ -71,6 +71,7 @@ class Settings:
             return self.ask(command, **arguments)
         except Unreachable:
             with self.store() as store:
+                store.check()
                 answer = read(store)
             if not quiet:
                 click.echo("The gateway does not run; this is what its store holds.", err=True)

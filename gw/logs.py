@@ -16,108 +16,30 @@ import atexit
 import io
 import logging
 import os
-import re
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import gevent
-import msgspec
 from gevent import monkey
+
+from gw.log_lines import EXTRAS, format_human, format_json
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-Level = Literal["debug", "info", "warning", "error"]
-
-#: What `extra=` may add to a line. Anything else a record carries is not written.
-EXTRAS: Final = ("call_sid", "stream_sid", "worker", "reason", "code", "detail")
 #: Records that wait for the writer. A worker that logs a hundred lines a second gets 40 s of a reader that does not read.
 QUEUE_LIMIT: Final = 4096
-#: Characters of one field. A longer one is cut and says so: no line is without bound.
-FIELD_LIMIT: Final = 8192
 #: One wait for a full non-blocking stream; it is repeated for as long as the stream is full.
 _WRITABLE_WAIT_MS: Final = 1000
 _FLUSH_POLL_S: Final = 0.002
 _EXIT_FLUSH_S: Final = 1.0
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
-#: E.164, 7 to 15 digits, as people and URLs write it.
-_NUMBER: Final = re.compile(r"(\+|%2[Bb])(\d(?:[ ().-]{0,2}\d){6,14})(?!\d)")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_COLOURS: Final = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 logger = logging.getLogger(__name__)
-
-
-def mask_numbers(text: str) -> str:
-    """`text` with every telephone number cut to its first four and last four digits: +15551234567 is +1555***4567."""
-    return _NUMBER.sub(_masked, text)
-
-
-def _masked(match: re.Match[str]) -> str:
-    digits = re.sub(r"\D", "", match[2])
-    return f"{match[1]}{digits[: min(4, len(digits) - 7)]}***{digits[-4:]}"
-
-
-def _field(value: object) -> str | int | float | bool | None:
-    """A value as it may be written: masked, of bounded length, valid UTF-8."""
-    if not isinstance(value, str):
-        return value if value is None or isinstance(value, bool | int | float) else _field(str(value))
-    beyond = len(value) - FIELD_LIMIT
-    # a number that lies across the cut is masked whole
-    text = mask_numbers(value[: FIELD_LIMIT + 32])
-    if beyond > 0:
-        text = f"{text[:FIELD_LIMIT]}... ({beyond} characters more)"
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The parts of a record besides its time, level and process."""
-    fields: dict[str, Any] = {"logger": record.name, "message": _field(record.getMessage())}
-    for name in EXTRAS:
-        value = record.__dict__.get(name)
-        if value is not None:
-            fields[name] = _field(value)
-    if record.exc_info and record.exc_info[1] is not None:
-        error = record.exc_info[1]
-        fields["error"] = _field("".join(traceback.format_exception_only(error)).strip())
-        fields["traceback"] = _field("".join(traceback.format_exception(error)))
-    return fields
-
-
-def format_json(record: logging.LogRecord, process: str) -> bytes:
-    """A record as one line for machines."""
-    seconds, milliseconds = divmod(int(record.created * 1000), 1000)
-    line = {
-        "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03}Z",
-        "level": record.levelname.lower(),
-        "process": process,
-        **_fields(record),
-    }
-    return msgspec.json.encode(line) + b"\n"
-
-
-def format_human(record: logging.LogRecord, process: str) -> bytes:
-    """A record as one coloured line for a person, in local time; a traceback follows, indented."""
-    fields = _fields(record)
-    shown = [f"{name}={_visible(str(fields[name]))}" for name in EXTRAS if name in fields]
-    clock = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.created * 1000) % 1000:03}"
-    colour = _COLOURS.get(record.levelname, "0")
-    line = f"\x1b[2m{clock}\x1b[0m \x1b[{colour}m{record.levelname.lower():7}\x1b[0m {process} {_visible(str(fields['message']))}"
-    if shown:
-        line += f" \x1b[2m{' '.join(shown)}\x1b[0m"
-    for row in str(fields.get("traceback", "")).splitlines():
-        line += f"\n    {_visible(row)}"
-    return line.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _visible(text: str) -> str:
-    """No control characters: a peer's words do not write to the terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 class Writer(logging.Handler):

@@ -1,5 +1,6 @@
 """gw.logs: what is written is right and private, and writing never makes a caller wait."""
 
+import contextlib
 import io
 import json
 import logging
@@ -13,8 +14,6 @@ from pathlib import Path
 import gevent
 import pytest
 from gevent import monkey
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gw import logs
 from gw.call.state import Reason
@@ -84,12 +83,6 @@ def test_levels(stream):
     assert [line["message"] for line in _lines(stream)] == ["yes"]
 
 
-def test_time_is_utc(stream):
-    record = logging.LogRecord("a", logging.INFO, "", 0, "m", None, None)
-    record.created = 1763769600.0625
-    assert json.loads(logs.format_json(record, "p"))["ts"] == "2025-11-22T00:00:00.062Z"
-
-
 def test_an_exception_brings_its_traceback(stream):
     _setup("control", "info", stream)
     try:
@@ -108,33 +101,6 @@ def test_no_exception_brings_none(stream):
     assert "error" not in _lines(stream)[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("+15551234567", "+1555***4567"),
-        ("from +15551234567 to +442071838750.", "from +1555***4567 to +4420***8750."),
-        ("From=%2B15551234567&To=x", "From=%2B1555***4567&To=x"),
-        ("sip:+15551234567@host", "sip:+1555***4567@host"),
-        ("+1 (555) 123-4567", "+1555***4567"),
-        ("+1234567", "+***4567"),
-        ("+123456", "+123456"),
-        ("+1234567890123456", "+1234567890123456"),
-        ("1700000000 CA0123456789", "1700000000 CA0123456789"),
-    ],
-)
-def test_numbers_are_masked(text, expected):
-    assert logs.mask_numbers(text) == expected
-
-
-@given(
-    st.text(alphabet="ab .,", max_size=5),
-    st.text(alphabet="0123456789", min_size=7, max_size=15),
-    st.text(alphabet="ab ,", max_size=5),
-)
-def test_no_number_is_shown_whole(before, digits, after):
-    assert f"+{digits}" not in logs.mask_numbers(f"{before}+{digits}{after}")
-
-
 def test_numbers_are_masked_in_message_arguments_and_extras(stream):
     _setup("control", "info", stream)
     logger.info("from %s", "+15551234567", extra={"detail": {"to": "+15557654321"}})
@@ -142,15 +108,6 @@ def test_numbers_are_masked_in_message_arguments_and_extras(stream):
     assert "+1555***4567" in stream.getvalue()
     assert "+1555***4321" in stream.getvalue()
     assert "123" not in stream.getvalue().replace("ts", "")[40:]
-
-
-def test_a_long_field_is_cut_and_a_number_across_the_cut_is_masked(stream):
-    _setup("control", "info", stream)
-    logger.info("x" * (logs.FIELD_LIMIT - 6) + "+15551234567" + "y" * 100)
-    (line,) = _lines(stream)
-    assert len(line["message"]) < logs.FIELD_LIMIT + 40
-    assert line["message"].endswith("... (106 characters more)")
-    assert "+1555*" in line["message"]
 
 
 def test_any_text_is_written(stream):
@@ -236,12 +193,16 @@ def _drain(descriptor: int, until: bytes) -> bytes:
 def test_a_reader_that_does_not_read_stops_nobody(blocking):
     """The pipe is full from the start: the callers' only way out is the queue's bound."""
     reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"\n" * 4096)
     os.set_blocking(writing, blocking)
     with os.fdopen(writing, "w") as stream:
         writer = _setup("worker-0", "info", stream)
         for n in range(logs.QUEUE_LIMIT + 3000):
             logger.info("record %d %s", n, "x" * 100)
-        assert writer.dropped > 0
+        assert 3000 - 1 <= writer.dropped <= 3000  # the thread may hold one
         assert not logs.flush(0.0)
         dropped = writer.dropped
         reader = gevent.get_hub().threadpool.spawn(_drain, reading, b'"the end"')
@@ -250,7 +211,7 @@ def test_a_reader_that_does_not_read_stops_nobody(blocking):
         assert logs.flush(FLUSH_S)
         drained = reader.get(timeout=FLUSH_S)
     os.close(reading)
-    messages = [json.loads(line)["message"] for line in drained.splitlines()]
+    messages = [json.loads(line)["message"] for line in drained.splitlines() if line]
     assert messages[-1] == "the end"
     (report,) = [message for message in messages if "dropped" in message]
     assert report == f"{dropped} log records were dropped: the reader of the log was too slow"

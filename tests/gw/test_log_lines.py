@@ -1,0 +1,208 @@
+"""gw.log_lines: a line holds what it should, no whole telephone number, and is bounded."""
+
+import json
+import logging
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gw.call.state import Reason
+from gw.errors import ProtocolError
+from gw.log_lines import FIELD_LIMIT, format_human, format_json, mask_numbers
+
+
+def _record(message="m", *arguments, error=None, **extras) -> logging.LogRecord:
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
+    record = logging.LogRecord("test", logging.INFO, "", 0, message, arguments, exc_info)
+    record.__dict__.update(extras)
+    return record
+
+
+def _json(*arguments, **options) -> dict:
+    line = format_json(_record(*arguments, **options), "worker-0")
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    return json.loads(line)
+
+
+# -- the line ---------------------------------------------------------------------------------------------------------
+
+
+def test_time_is_utc_to_the_millisecond():
+    record = _record()
+    record.created = 1763769600.0625
+    assert json.loads(format_json(record, "p"))["ts"] == "2025-11-22T00:00:00.062Z"
+
+
+def test_extras_that_are_listed_and_no_others():
+    line = _json("m", call_sid="CA1", worker=3, reason=Reason.AI_LOST, detail=["a"], code=None, secret="never")
+    assert {key: line[key] for key in line if key != "ts"} == {
+        "level": "info",
+        "process": "worker-0",
+        "logger": "test",
+        "message": "m",
+        "call_sid": "CA1",
+        "worker": 3,
+        "reason": "ai_lost",
+        "detail": "['a']",
+    }
+
+
+@given(st.text(), st.text())
+def test_any_text_is_one_line(message, detail):
+    line = _json("%s", message, detail=detail)
+    assert isinstance(line["message"], str)
+    format_human(_record("%s", message, detail=detail), "p").decode()
+
+
+def test_a_surrogate_is_shown_as_it_is():
+    assert _json("\ud800 caf\xe9")["message"] == "\\ud800 caf\xe9"
+
+
+def test_a_long_field_is_cut_and_a_number_across_the_cut_is_masked():
+    message = _json("x" * (FIELD_LIMIT - 6) + "+15551234567" + "y" * 100)["message"]
+    assert message.endswith("x+1555*... (106 characters more)")
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("+15551234567", "+1555***4567"),
+        ("from +15551234567 to +442071838750.", "from +1555***4567 to +4420***8750."),
+        ("From=%2B15551234567&To=x", "From=%2B1555***4567&To=x"),
+        ("sip:+15551234567@host", "sip:+1555***4567@host"),
+        ("+1 (555) 123-4567", "+1555***4567"),
+        ("+1234567", "+***4567"),
+        ("+123456", "+123456"),
+        ("+1234567890123456", "+1234567890123456"),
+        ("1700000000 CA0123456789", "1700000000 CA0123456789"),
+        ("2026-11-22T10:00:00+01:00", "2026-11-22T10:00:00+01:00"),
+    ],
+)
+def test_numbers_are_masked(text, expected):
+    assert mask_numbers(text) == expected
+
+
+@given(
+    st.text(alphabet="ab .,", max_size=5),
+    st.text(alphabet="0123456789", min_size=7, max_size=15),
+    st.text(alphabet="ab ,", max_size=5),
+)
+def test_no_number_is_shown_whole(before, digits, after):
+    assert f"+{digits}" not in mask_numbers(f"{before}+{digits}{after}")
+
+
+def test_numbers_are_masked_everywhere():
+    error = ValueError("no +15551234567")
+    line = format_json(_record("a %s", "+15551234567", error=error, detail={"to": "+15551234567"}), "p").decode()
+    assert line.count("+1555***4567") == 4
+    assert "+15551234567" not in line
+
+
+# -- tracebacks -------------------------------------------------------------------------------------------------------
+
+
+def _caught(function, *arguments) -> Exception:
+    try:
+        function(*arguments)
+    except Exception as error:  # noqa: BLE001  whatever it was asked to raise
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def _deep(depth):
+    if depth == 0:
+        raise ValueError("at the bottom")
+    _deep(depth - 1)
+
+
+def _handled():
+    try:
+        _deep(0)
+    except ValueError:
+        raise KeyError("k")  # noqa: B904  the implicit chain is what is tested
+
+
+def _caused():
+    try:
+        _deep(0)
+    except ValueError as error:
+        raise ProtocolError("bad_json", "no JSON") from error
+
+
+def _hidden():
+    try:
+        _deep(0)
+    except ValueError:
+        raise KeyError("k") from None
+
+
+def _traceback(error) -> list[str]:
+    return _json("m", error=error)["traceback"].split("\n")
+
+
+def test_a_traceback_shows_where_and_what():
+    rows = _traceback(_caught(_deep, 1))
+    assert rows[0] == "Traceback (most recent call last):"
+    assert re.fullmatch(r'  File ".*test_log_lines.py", line \d+, in _deep', rows[3])
+    assert rows[4] == "    _deep(depth - 1)"
+    assert rows[-2:] == ['    raise ValueError("at the bottom")', "ValueError: at the bottom"]
+
+
+def test_a_long_traceback_is_cut_in_the_middle():
+    rows = _traceback(_caught(_deep, 100))
+    assert "  ... 72 frames ..." in rows
+    assert len(rows) == 1 + 2 * 30 + 1 + 1
+    assert rows[-1] == "ValueError: at the bottom"
+
+
+def test_a_chain_of_exceptions_is_told_oldest_first():
+    assert [row for row in _traceback(_caught(_handled)) if not row.startswith(("  ", "Trace"))] == [
+        "ValueError: at the bottom",
+        "and while it was handled:",
+        "KeyError: 'k'",
+    ]
+    assert [row for row in _traceback(_caught(_caused)) if not row.startswith(("  ", "Trace"))] == [
+        "ValueError: at the bottom",
+        "which caused:",
+        "gw.errors.ProtocolError: no JSON",
+    ]
+    assert not any("bottom" in row for row in _traceback(_caught(_hidden)) if not row.startswith("  "))
+
+
+def test_a_chain_is_bounded():
+    error = ValueError("0")
+    error.__cause__ = error
+    assert _traceback(error).count("ValueError: 0") == 5
+
+
+def test_an_exception_that_was_never_raised():
+    line = _json("m", error=ValueError())
+    assert line["error"] == "ValueError"
+    assert line["traceback"] == "ValueError"
+
+
+def test_source_that_is_not_there():
+    error = _caught(eval, compile("1 / 0", "<nowhere>", "eval"))
+    assert _traceback(error)[-2:] == ['  File "<nowhere>", line 1, in <module>', "ZeroDivisionError: division by zero"]
+
+
+# -- for people -------------------------------------------------------------------------------------------------------
+
+
+def test_a_person_reads_a_coloured_line():
+    line = format_human(_record("line\nbreak \x1b[31m", error=_caught(_deep, 0), call_sid="CA1"), "worker-0").decode()
+    first, *rest = re.sub(r"\x1b\[[0-9;]*m", "", line).splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} info    worker-0 line\\x0abreak \\x1b\[31m call_sid=CA1", first)
+    assert rest[0] == "    Traceback (most recent call last):"
+    assert rest[-1] == "    ValueError: at the bottom"
+
+
+def test_a_plain_line_has_nothing_behind():
+    line = re.sub(r"\x1b\[[0-9;]*m", "", format_human(_record("m"), "p").decode())
+    assert line.endswith(" info    p m\n")

@@ -1,8 +1,9 @@
 """The one door to a socket: a write never waits, and everything that is written passes here.
 
 TX, pongs, `clear` and close all call `write`. What the kernel does not take goes to a bounded buffer that the hub flushes when
-the socket is writable again; when that runs over, the door is `stalled` and shut. So no greenlet can be stuck in a write, no lock
-is needed, and messages never interleave. Reading waits for readiness first and is woken by `shut`, so no reader is left behind.
+the socket is writable again; when that runs over, the door is `stalled` and takes nothing more. So no greenlet can be stuck in a
+write, no lock is needed, and messages never interleave. Reading waits for readiness first and is woken by `shut`, so no reader is
+left behind.
 
 TLS runs over memory buffers in front of the same door. Never raises from `write`: a broken door says so in `failure`, and its
 reader learns it.
@@ -11,15 +12,14 @@ reader learns it.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
 from gevent.hub import Waiter
 from gevent.socket import SHUT_RDWR, socket
 
-#: One read: a second of caller audio with its JSON, or several AI deltas.
-READ_BYTES: Final = 65536
+#: One read is one slice of the hub's time: forty media messages, or some AI deltas, are parsed in about half a millisecond.
+READ_BYTES: Final = 16384
 
 
 class Door:
@@ -27,12 +27,10 @@ class Door:
 
     __slots__ = (
         "_buffer",
-        "_drained",
         "_first",
         "_incoming",
         "_limit_bytes",
         "_loop",
-        "_more",
         "_outgoing",
         "_raw",
         "_read_watcher",
@@ -59,8 +57,6 @@ class Door:
         self._tls: ssl.SSLObject | None = None
         self._limit_bytes = limit_bytes
         self._woken = False  # the next read returns at once
-        self._more = False  # the last read filled its buffer: there may be more without waiting
-        self._drained: Callable[[], None] | None = None
         self.failure = ""  # why the door does not work any more: "stalled", "broken: ...", "shut", or nothing
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -109,12 +105,6 @@ class Door:
         del self._buffer[:sent]
         if not self._buffer:
             self._write_watcher.stop()
-            if self._drained is not None:
-                self._drained()
-
-    def on_drained(self, callback: Callable[[], None]) -> None:
-        """Call `callback` from the hub whenever the buffer has run empty. It must not wait."""
-        self._drained = callback
 
     @property
     def waiting_bytes(self) -> int:
@@ -125,7 +115,10 @@ class Door:
 
     def read(self) -> bytes | None:
         """Wait for bytes. Returns b"" when the peer ended its side or the door broke (see `failure`), None when it was woken.
-        One greenlet reads. Not bounded in time: whoever owns the door wakes or shuts it."""
+
+        Every read of the socket lets the hub turn once, also when there is more: a peer that never stops talking holds neither
+        the other greenlets nor their timeouts. One greenlet reads. Not bounded in time: whoever owns the door wakes or shuts it.
+        """
         if self._tls is not None:
             return self._read_tls(self._tls)
         if self._first:
@@ -135,7 +128,7 @@ class Door:
 
     def _receive(self) -> bytes | None:
         while not self.failure:
-            if not self._more and not self._woken:
+            if not self._woken:
                 self._wait()
             if self._woken:
                 self._woken = False
@@ -143,12 +136,10 @@ class Door:
             try:
                 data: bytes = self._raw.recv(READ_BYTES)
             except BlockingIOError:
-                self._more = False
                 continue
             except OSError as error:
                 self._break(f"broken: {error.strerror or error}")
                 break
-            self._more = len(data) == READ_BYTES
             return data
         return b""
 

@@ -1,0 +1,25 @@
+"""A media plane of its own for each test, in the test's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from metrics import page
+from tests.gw.media.support import PlaneMaker
+
+
+@pytest.fixture(autouse=True)
+def _plain_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of tests stay in the tests' own folders."""
+    monkeypatch.setattr(page, "prepare", lambda directory: directory.mkdir(parents=True, exist_ok=True))
+
+
+@pytest.fixture
+def planes(tmp_path: Path) -> Iterator[PlaneMaker]:
+    """Makes planes; closes their files at the end."""
+    maker = PlaneMaker(tmp_path)
+    yield maker
+    maker.close()

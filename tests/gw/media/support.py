@@ -1,0 +1,273 @@
+"""What the media tests share: real planes, pairs of sockets, a peer that speaks RFC 6455, and looks at what is left behind."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent import socket
+from websockets.client import ClientProtocol
+from websockets.frames import Frame
+from websockets.protocol import Protocol, Side, State
+from websockets.uri import parse_uri
+
+from gw import bus
+from gw.config import Agent, Config, Media, Ops, Recording, Secrets, Server, Twilio
+from gw.media.admission import TokenLedger
+from gw.media.door import Door
+from gw.media.plane import MediaPlane
+from gw.media.server import MediaServer
+from gw.media.tx import TxCells
+from metrics.page import Page
+from tests.timing import scaled
+
+ACCOUNT = "AC" + "0" * 32
+CALL = "CA" + "0" * 32
+STREAM = "MZ" + "0" * 32
+#: The longest a test waits for something that should happen at once.
+WAIT_S = scaled(5.0)
+
+
+class PlaneMaker:
+    """Makes media planes in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened: list[Any] = []
+        self._servers: list[MediaServer] = []
+        self._n = 0
+
+    def page(self) -> Page:
+        self._n += 1
+        page = Page.claim(self._folder / "pages", f"worker-{self._n}")
+        self._opened.append(page)
+        return page
+
+    def tx_cells(self) -> TxCells:
+        return TxCells(self.page())
+
+    def plane(
+        self,
+        *,
+        media: dict[str, Any] | None = None,
+        agents: dict[str, Agent] | None = None,
+        signed: bool = False,
+        public_url: str = "",
+        max_calls: int = 500,
+        recording: dict[str, Any] | None = None,
+    ) -> tuple[MediaPlane, list[bus.Event]]:
+        """A plane, and the list of what it tells control."""
+        config = Config(
+            server=Server(public_url=public_url, max_calls=max_calls),
+            ops=Ops(var_dir=str(self._folder)),
+            twilio=Twilio(account_sid=ACCOUNT if signed else ""),
+            media=Media(**(media or {})),
+            recording=Recording(**(recording or {})),
+            agents=agents or {"default": Agent(greeting="")},
+            secrets=Secrets(twilio_auth_token="secret" if signed else "", openai_api_key="sk-test"),
+        )
+        ledger = TokenLedger(self._folder / "pages" / "tokens.ledger")
+        self._opened.append(ledger)
+        plane = MediaPlane(config, self.page(), ledger)
+        told: list[bus.Event] = []
+        plane.emit = told.append
+        return plane, told
+
+    def server(self, plane: MediaPlane) -> tuple[MediaServer, tuple[str, int]]:
+        """A server of this plane on a free port, with its watchdog."""
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        server = MediaServer(listener, plane)
+        server.start()
+        server.watch_greenlet = gevent.spawn(server.watch)  # type: ignore[attr-defined]
+        self._servers.append(server)
+        return server, listener.getsockname()
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.stop(timeout=0.1)
+            server.watch_greenlet.kill()  # type: ignore[attr-defined]
+        for opened in reversed(self._opened):
+            opened.close()
+
+
+def pair(*, small: bool = False) -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets; `small`: with the least buffers the kernel gives, so that they fill soon."""
+    ours, theirs = socket.socketpair()
+    if small:
+        for sock in (ours, theirs):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    return ours, theirs
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets connected over loopback."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    ours = socket.create_connection(listener.getsockname())
+    theirs, _ = listener.accept()
+    listener.close()
+    return ours, theirs
+
+
+def until(judge: Callable[[], Any], what: str = "") -> Any:
+    """Wait until `judge` holds; fails the test when it never does."""
+    end_s = time.monotonic() + WAIT_S
+    while not (value := judge()):
+        assert time.monotonic() < end_s, what or "it never happened"
+        gevent.sleep(0.002)
+    return value
+
+
+def descriptors() -> int:
+    """Descriptors this process has open, once what nobody refers to is gone."""
+    gevent.sleep(0)
+    gc.collect()
+    gevent.sleep(0)
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def greenlets() -> int:
+    """Greenlets of ours alive."""
+    gc.collect()
+    return sum(isinstance(thing, gevent.Greenlet) and not thing.dead for thing in gc.get_objects())
+
+
+# -- a websocket peer -------------------------------------------------------------------------------------------------
+
+
+class Peer:
+    """The other end of a websocket, honest unless told otherwise. Reads and writes are bounded."""
+
+    def __init__(self, sock: socket.socket, side: Side = Side.CLIENT, protocol: Protocol | None = None) -> None:
+        sock.settimeout(WAIT_S)
+        self.socket = sock
+        self.protocol = protocol or Protocol(side, max_size=None)
+        self.frames: list[Frame] = []
+        self.ended = False
+
+    @classmethod
+    def connect(cls, address: tuple[str, int], path: str = "/media", behind: bytes = b"", **headers: str) -> Peer:
+        """Connect and upgrade; `behind`: raw bytes in the same write as the handshake."""
+        host, port = address
+        sock = socket.create_connection(address)
+        protocol = ClientProtocol(parse_uri(f"ws://{host}:{port}{path}"), max_size=None)
+        request = protocol.connect()
+        for name, value in headers.items():
+            request.headers[name.replace("_", "-")] = value
+        protocol.send_request(request)
+        peer = cls(sock, protocol=protocol)
+        sock.sendall(b"".join(protocol.data_to_send()) + behind)
+        while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
+            peer._receive()
+        if protocol.handshake_exc is not None:
+            raise protocol.handshake_exc
+        return peer
+
+    def _receive(self) -> None:
+        try:
+            data = self.socket.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        if data:
+            self.protocol.receive_data(data)
+        else:
+            self.ended = True
+            if self.protocol.state is not State.CLOSED:
+                self.protocol.receive_eof()
+        self.frames += [event for event in self.protocol.events_received() if isinstance(event, Frame)]
+        self._flush()
+
+    def _flush(self) -> None:
+        for data in self.protocol.data_to_send():
+            if data and not self.ended:
+                self.socket.sendall(data)
+
+    def frame(self) -> Frame | None:
+        """The next frame, control frames too. None: the connection ended."""
+        while not self.frames and not self.ended:
+            self._receive()
+        return self.frames.pop(0) if self.frames else None
+
+    def text(self) -> Any:
+        """The next text message, decoded."""
+        frame = self.frame()
+        assert frame is not None, "the connection ended"
+        return json.loads(bytes(frame.data))
+
+    def send(self, message: Any) -> None:
+        """One text message: an object as JSON, or bytes as they are."""
+        self.protocol.send_text(message if isinstance(message, bytes) else json.dumps(message).encode())
+        self._flush()
+
+    def raw(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def read_to_end(self) -> tuple[int, str]:
+        """Read until the connection ends. Returns the close frame's code and reason; 1006 without one."""
+        while not self.ended:
+            self._receive()
+        close = self.protocol.close_rcvd
+        return (close.code, close.reason) if close else (1006, "")
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def masked(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+    """One client frame with a mask of zeros, its payload up to 65535 bytes."""
+    head = bytes([(0x80 if fin else 0) | opcode])
+    length = bytes([0x80 | len(payload)]) if len(payload) < 126 else bytes([0x80 | 126]) + len(payload).to_bytes(2, "big")
+    return head + length + bytes(4) + payload
+
+
+# -- Twilio's words ---------------------------------------------------------------------------------------------------
+
+
+def connected() -> dict[str, Any]:
+    return {"event": "connected", "protocol": "Call", "version": "1.0.0"}
+
+
+def start(*, call: str = CALL, stream: str = STREAM, account: str = ACCOUNT, **parameters: str) -> dict[str, Any]:
+    return {
+        "event": "start",
+        "sequenceNumber": "1",
+        "streamSid": stream,
+        "start": {
+            "accountSid": account,
+            "streamSid": stream,
+            "callSid": call,
+            "tracks": ["inbound"],
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+            "customParameters": parameters,
+        },
+    }
+
+
+def media(n: int = 1, audio: bytes = b"\xff" * 160, *, stream: str = STREAM, track: str = "inbound") -> dict[str, Any]:
+    payload = base64.b64encode(audio).decode()
+    body = {"track": track, "chunk": str(n), "timestamp": str(n * 20), "payload": payload}
+    return {"event": "media", "sequenceNumber": str(n + 1), "streamSid": stream, "media": body}
+
+
+def stop(*, call: str = CALL, stream: str = STREAM) -> dict[str, Any]:
+    return {"event": "stop", "sequenceNumber": "9", "streamSid": stream, "stop": {"accountSid": ACCOUNT, "callSid": call}}
+
+
+# -- a phone leg without a server -------------------------------------------------------------------------------------
+
+
+def door_and_peer(limit_bytes: int = 1 << 20) -> tuple[Door, socket.socket]:
+    """A door, and the socket at its other end."""
+    ours, theirs = pair()
+    theirs.settimeout(WAIT_S)
+    return Door(ours, limit_bytes), theirs

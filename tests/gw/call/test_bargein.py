@@ -80,7 +80,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(steps)
 def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
     """An interruption cuts every item not wholly heard, at what was heard; nothing of a cut response is heard afterwards,

@@ -61,7 +61,7 @@ class Server:
             self.ask(self.responses.on_done(response_id))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(["want", "request arrives", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
 def test_any_crossing_ends_idle_and_only_a_crossing_is_refused(script: list[str]) -> None:
     server = Server()

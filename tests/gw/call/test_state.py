@@ -6,7 +6,7 @@ from itertools import product
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.call.state import TRANSITIONS, CallState, Event, Reason, Result, State, ai_reason, phone_reason, result_of
@@ -65,6 +65,7 @@ def test_a_call_ends_once_from_every_state_and_the_first_reason_stands(state: St
     assert (call.now, call.reason) == (State.ENDED, Reason.PHONE_LOST)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*Event, *Reason]), max_size=20))
 def test_whatever_happens_an_ended_call_stays_ended(script: list[Event | Reason]) -> None:
     call = CallState()

@@ -93,7 +93,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(events)
 def test_whatever_the_order_each_item_comes_out_once_with_what_came_of_it(script: list[tuple[str, str, int]]) -> None:
     """Items as a leg brings them: audio first, one text, one fate."""

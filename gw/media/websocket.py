@@ -57,7 +57,7 @@ class WebSocket:
     def __init__(self, door: Door, protocol: Protocol) -> None:
         self.door = door
         self.protocol = protocol
-        self._parts: list[bytes] = []  # of a fragmented message; the core bounds their sum
+        self._parts = bytearray()  # of a fragmented message; the core bounds their sum, not their number
         self._opcode = Opcode.TEXT
 
     def read(self) -> list[Message]:
@@ -67,7 +67,7 @@ class WebSocket:
         sent). What came before the end is returned first.
         """
         protocol = self.protocol
-        if protocol.state is State.OPEN:
+        if protocol.state is State.OPEN and not protocol.events:  # some may have come right behind the handshake
             data = self.door.read()
             if data is None:
                 return []
@@ -92,17 +92,17 @@ class WebSocket:
 
     def _assemble(self, frame: Frame) -> Message | None:
         if frame.opcode is Opcode.CONT:
-            self._parts.append(bytes(frame.data))
+            self._parts += frame.data
             if not frame.fin:
                 return None
-            data, self._parts = b"".join(self._parts), []
+            data, self._parts = bytes(self._parts), bytearray()
             return Message(self._opcode is Opcode.TEXT, data)
         if frame.opcode is not Opcode.TEXT and frame.opcode is not Opcode.BINARY:
             return None
         if frame.fin:
             return Message(frame.opcode is Opcode.TEXT, bytes(frame.data))
         self._opcode = frame.opcode
-        self._parts.append(bytes(frame.data))
+        self._parts += frame.data
         return None
 
     def _raise_end(self) -> None:

@@ -190,7 +190,10 @@ class Peer:
     def _flush(self) -> None:
         for data in self.protocol.data_to_send():
             if data and not self.ended:
-                self.socket.sendall(data)
+                try:
+                    self.socket.sendall(data)
+                except (BrokenPipeError, ConnectionResetError):
+                    return  # what came before that is still to be read
 
     def frame(self) -> Frame | None:
         """The next frame, control frames too. None: the connection ended."""

@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from gevent import Timeout
@@ -38,71 +37,60 @@ class GatewayProcessError(GatewayError):
 
 
 class GatewayProcess:
-    """Construct writes the configuration, `start` runs it, `stop` ends it and all its children."""
+    """Construct chooses its ports, `start` configures and runs it, `stop` ends it and all its children."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        folder: Path,
-        *,
-        account_sid: str,
-        auth_token: str,
-        api_base: str,
-        ai_url: str,
-        lead_ms: int = 100,
-    ) -> None:
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
         """`command` is how gateway.py is run. A `var` left in `folder` by an earlier run is removed."""
         folder.mkdir(parents=True, exist_ok=True)
-        var_dir = folder / "var"
-        shutil.rmtree(var_dir, ignore_errors=True)
-        public, ops = free_ports(2)
-        self.url = f"http://127.0.0.1:{public}"
-        self.ops_url = f"http://127.0.0.1:{ops}"
+        self.var_dir = folder / "var"
+        shutil.rmtree(self.var_dir, ignore_errors=True)
+        self._public_port, self._ops_port = free_ports(2)
+        self.url = f"http://127.0.0.1:{self._public_port}"
         self.config_path = folder / "submilli.toml"
         self.log_path = folder / "gateway.log"
-        self.admin_socket = var_dir / "admin.sock"
+        self.admin_socket = self.var_dir / "admin.sock"
         self._command = [*command, "--config", str(self.config_path), "serve"]
-        self._environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI_", "LISTEN_", "NOTIFY_"))},
-            "TWILIO_AUTH_TOKEN": auth_token,
-            "OPENAI_API_KEY": "none-is-needed-for-the-twin",
-            PARENT_VARIABLE: str(os.getpid()),
-        }
         self._process: subprocess.Popen[bytes] | None = None
-        self.config_path.write_text(
-            f"""\
+
+    def configuration(self, account_sid: str, api_base: str, ai_url: str) -> str:
+        """The TOML file, as a user would write it."""
+        return f"""\
 # Written by the demo: a gateway between the twins.
 [server]
-listen = "127.0.0.1:{public}"
+listen = "127.0.0.1:{self._public_port}"
 public_url = "{self.url}"
 drain_s = 1.0
 
 [ops]
-listen = "127.0.0.1:{ops}"
+listen = "127.0.0.1:{self._ops_port}"
 admin_socket = "{self.admin_socket}"
-var_dir = "{var_dir}"
+var_dir = "{self.var_dir}"
 
 [twilio]
 account_sid = "{account_sid}"
 api_base = "{api_base}"
 
-[media]
-lead_ms = {lead_ms}
-
 [store]
-url = "sqlite:///{var_dir}/submilli.db"
+url = "sqlite:///{self.var_dir}/submilli.db"
 
 [agents.default]
 provider = "openai"
 base_url = "{ai_url}"
 """
-        )
 
-    def start(self) -> None:
+    def start(self, *, account_sid: str, auth_token: str, api_base: str, ai_url: str) -> None:
         """Run it and wait until it says that it is ready. Raises GatewayProcessError with the end of its log."""
+        self.config_path.write_text(self.configuration(account_sid, api_base, ai_url))
+        ours = ("SUBMILLI_", "LISTEN_", "TWILIO_", "OPENAI_")
+        environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
+            "TWILIO_AUTH_TOKEN": auth_token,
+            "OPENAI_API_KEY": "none-is-needed-for-the-twin",
+            PARENT_VARIABLE: str(os.getpid()),
+        }
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command, env=self._environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, process_group=0
+                self._command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, process_group=0
             )
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
@@ -117,7 +105,7 @@ base_url = "{ai_url}"
 
     def metrics(self) -> str:
         """Its metrics page."""
-        with urllib.request.urlopen(f"{self.ops_url}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ops_port}/metrics", timeout=5) as answer:
             return str(answer.read().decode())
 
     def pids(self) -> list[int]:
@@ -143,17 +131,6 @@ base_url = "{ai_url}"
     def _log_end(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
-
-    def __enter__(self) -> GatewayProcess:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
 
 
 def free_ports(count: int) -> list[int]:

@@ -42,7 +42,7 @@ class CallResult:
     ear_gap_ms: int = 0  # silence inside speech, as the caller heard it
     recording_state: str = "-"
     recording_trigger_ms: int | None = None
-    words_heard: int = 0  # the caller's phrases that the AI heard as turns
+    complaints: Sequence[str] = ()  # what Twilio's debugger would have logged
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Report:
     lateness: Histogram
     twin_lateness_ms: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    left: int = 0  # processes still there after the gateway's stop
     expected_end: str = "ai_hangup"
 
     def broken(self) -> list[str]:
@@ -110,6 +111,7 @@ class Report:
                 found.append(f"call {n}: {call.recordings_started} recordings started, one expected")
             if call.recording_trigger_ms is None or call.recording_trigger_ms > 250:
                 found.append(f"call {n}: the recording was not triggered within 250 ms of the first audio")
+            found += [f"call {n}: Twilio's debugger says {complaint}" for complaint in call.complaints]
             if call.ended != self.expected_end:
                 found.append(f"call {n}: ended by {call.ended}, not by {self.expected_end}")
         send_p999 = self.send.quantile_ms(0.999)
@@ -117,6 +119,8 @@ class Report:
             found.append("no frame was sent")
         elif send_p999 > PROMISE_MS:
             found.append(f"TX send p99.9 is {send_p999} ms, over {PROMISE_MS:g} ms")
+        if self.left:
+            found.append(f"{self.left} processes were left behind")
         return found
 
     def summary(self) -> dict[str, Any]:
@@ -129,6 +133,7 @@ class Report:
             "tx_frames": self.send.total,
             "twin_lateness_ms": dict(self.twin_lateness_ms),
             "seconds": round(self.seconds, 1),
+            "processes_left": self.left,
             "ok": not broken,
             "broken": broken,
         }

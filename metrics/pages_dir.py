@@ -23,7 +23,7 @@ SHARED_MEMORY: Final = Path("/dev/shm")
 _MEMORY_TYPES: Final = frozenset({"tmpfs", "ramfs"})
 _ORIGIN: Final = "origin"
 #: A directory without a link is swept only when this old: another process may be about to link it.
-_SWEEP_AGE_S: Final = 3600.0
+_SWEEP_AGE_S: Final = 60.0
 
 
 def prepare(pages_dir: Path, *, memory: Path = SHARED_MEMORY) -> None:
@@ -41,6 +41,17 @@ def prepare(pages_dir: Path, *, memory: Path = SHARED_MEMORY) -> None:
     with contextlib.suppress(FileExistsError):  # another process of ours was faster
         pages_dir.symlink_to(target)
     _sweep(memory, keep=target)
+
+
+def discard(pages_dir: Path) -> None:
+    """Remove `pages_dir` with all its pages, and what it links to if `prepare` made that. Raises OSError."""
+    if pages_dir.is_symlink():
+        target = pages_dir.resolve()
+        pages_dir.unlink()
+        if target.name.startswith(_prefix()):
+            shutil.rmtree(target, ignore_errors=True)
+    elif pages_dir.is_dir():
+        shutil.rmtree(pages_dir)
 
 
 def in_memory(directory: Path) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from metrics import pages_dir as subject
 from metrics.declare import TX_FRAMES
 from metrics.page import Page
-from metrics.pages_dir import in_memory, prepare
+from metrics.pages_dir import discard, in_memory, prepare
 
 
 @pytest.fixture
@@ -135,6 +135,31 @@ def test_a_directory_without_an_origin_is_left_alone(memory, tmp_path):
     _age(stray)
     prepare(tmp_path / "var" / "pages", memory=memory)
     assert stray.is_dir()
+
+
+def test_discard_removes_both_ends(memory, pages):
+    prepare(pages, memory=memory)
+    Page.create(pages / "a.page").close()
+    discard(pages)
+    assert not os.path.lexists(pages)
+    assert not list(memory.iterdir())
+    discard(pages)
+
+
+def test_discard_of_a_plain_directory(pages):
+    pages.mkdir(parents=True)
+    (pages / "a.page").touch()
+    discard(pages)
+    assert not pages.exists()
+
+
+def test_discard_spares_what_somebody_else_made(pages, tmp_path):
+    pages.parent.mkdir()
+    (tmp_path / "theirs").mkdir()
+    pages.symlink_to(tmp_path / "theirs")
+    discard(pages)
+    assert not os.path.lexists(pages)
+    assert (tmp_path / "theirs").is_dir()
 
 
 def test_in_memory_asks_the_kernel(tmp_path):

@@ -1,0 +1,76 @@
+"""A whole world per test: the AI twin, the gateway on a MariaDB of its own, and the Twilio twin with its REST API."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from gevent import socket
+
+import gw.config
+from gw.config import Agent
+from gw.twin.ai import AiTwin
+from gw.twin.ai_script import AiScript, conversation
+from gw.twin.twilio import TwilioTwin
+from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL, Gateway
+
+
+class World:
+    """What a call test sees: `twilio` places calls, `ai` says what it sent, `gateway` what it stored and counted."""
+
+    def __init__(self, ai: AiTwin, gateway: Gateway, twilio: TwilioTwin) -> None:
+        self.ai = ai
+        self.gateway = gateway
+        self.twilio = twilio
+
+
+WorldMaker = Callable[..., contextlib.AbstractContextManager[World]]
+
+
+@pytest.fixture
+def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
+    """Makes a world: `with world(script, signed=True, agent={...}, **gateway_options) as w`."""
+
+    @contextlib.contextmanager
+    def make(
+        script: AiScript | Callable[[int, str], AiScript] | None = None,
+        *,
+        agent: dict[str, Any] | None = None,
+        signed: bool = True,
+        **options: Any,
+    ) -> Iterator[World]:
+        rest_port = free_port()
+        with AiTwin(script or conversation()) as ai:
+            wanted = msgspec.structs.replace(Agent(provider="openai", base_url=ai.url), **(agent or {}))
+            with (
+                Gateway(
+                    tmp_path / "var",
+                    options.pop("store", mariadb_config),
+                    agent=wanted,
+                    api_base=f"http://127.0.0.1:{rest_port}",
+                    signed=signed,
+                    **options,
+                ) as gateway,
+                TwilioTwin(
+                    gateway.url,
+                    account_sid=ACCOUNT,
+                    auth_token=AUTH_TOKEN if signed else "",
+                    public_url=PUBLIC_URL if signed else None,
+                    rest_port=rest_port,
+                ) as twilio,
+            ):
+                yield World(ai, gateway, twilio)
+
+    return make
+
+
+def free_port() -> int:
+    """A loopback port nobody uses now."""
+    with contextlib.closing(socket.socket()) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

@@ -2,7 +2,8 @@
 
 It takes a ready frame, waits until the frame is due, hands it to the kernel without blocking, bumps counters, and sets one flag
 when the first frame is out. Nothing else: no logging, no JSON, no lock, no other wait. Frames come ready-made from AI-out, with
-their generation; one of an old generation is dropped after the wait (the clear that made it old has counted it).
+their generation; one of an old generation is dropped after the wait (the clear that made it old has counted it), and nothing
+leaves after `stop`: a close frame may be out.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Tx:
             generation, data, is_audio = queue.popleft()
             if is_audio:
                 clock.wait_until(pacer.deadline(monotonic()))
-            if generation != playout.generation:
+            if generation != playout.generation or self.stopped:
                 continue
             begun_s = monotonic()
             taken = door.write(data)

@@ -1,0 +1,254 @@
+"""TX on a real socket: order, generations, the flag of the first frame, marks, and what a stall leaves behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
+from gw.media.clock import Clock
+from gw.media.door import Door
+from gw.media.tx import Ready, Tx, TxCells
+from metrics.page import Page
+from tests.gw.media.support import WAIT_S, PlaneMaker, door_and_peer, pair, until
+
+FRAME = b"F" * 400
+
+
+class NotingClock(Clock):
+    """A clock that notes how many frames had left each time TX had to wait."""
+
+    __slots__ = ("tx", "waits")
+
+    def __init__(self) -> None:
+        self.waits: list[int] = []
+        self.tx: Tx
+
+    def wait_until(self, deadline_s: float) -> None:
+        if deadline_s > time.monotonic():
+            self.waits.append(self.tx.frames_sent)
+        super().wait_until(deadline_s)
+
+
+class Rig:
+    """A TX over a socket pair."""
+
+    def __init__(self, page: Page, *, lead_ms: int = 100, limit_bytes: int = 1 << 20) -> None:
+        self.door, self.peer = door_and_peer(limit_bytes)
+        self.pacer = Pacer(lead_ms)
+        self.playout = Playout(1000)
+        self.cells = TxCells(page)
+        self.clock = NotingClock()
+        self.tx = self.clock.tx = Tx(self.door, self.pacer, self.playout, self.clock, self.cells)
+        self.greenlet: gevent.Greenlet = gevent.Greenlet(self.tx.run)
+
+    def put(self, data: bytes, *, audio: bool = True) -> None:
+        """What AI-out does: cut a frame, queue a message."""
+        if audio:
+            self.playout.push("r", "i", b"\xff" * 160)
+            assert self.playout.pop() is not None
+        self.tx.put(Ready(self.playout.generation, data, audio))
+
+    def received(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            data += self.peer.recv(65536)
+        return data
+
+    def close(self) -> None:
+        self.tx.stop()
+        self.greenlet.kill()
+        self.door.shut()
+        self.peer.close()
+
+
+@pytest.fixture
+def rig(planes: PlaneMaker) -> Iterator[Rig]:
+    made = Rig(planes.page())
+    yield made
+    made.close()
+
+
+def test_messages_leave_in_order_marks_behind_their_frames(rig: Rig):
+    sent = []
+    for n in range(12):
+        rig.put(b"frame %2d;" % n)
+        sent.append(b"frame %2d;" % n)
+    rig.put(b"mark;", audio=False)
+    rig.greenlet.start()
+    expected = b"".join(sent) + b"mark;"
+    assert rig.received(len(expected)) == expected
+    until(lambda: rig.pacer._mark_sent)
+    assert rig.tx.frames_sent == 12
+    assert rig.cells.frames.value == 12
+    assert sum(rig.cells.send.buckets) == sum(rig.cells.lateness.buckets) == 12
+    assert sum(rig.tx.send.counts) == sum(rig.tx.lateness.counts) == 12
+    assert rig.pacer.sent_frames == 12
+
+
+def test_the_lead_goes_out_at_once_and_no_more(rig: Rig):
+    for _ in range(30):
+        rig.put(FRAME)
+    rig.greenlet.start()
+    until(lambda: rig.clock.waits)
+    assert 6 <= rig.clock.waits[0] <= 8, "five frames of lead and the one that is due now; a slow machine may add some"
+
+
+def test_tx_set_free_sends_nothing_that_is_not_due(planes: PlaneMaker):
+    rig = Rig(planes.page(), lead_ms=0)
+    begun_s = time.monotonic()
+    for _ in range(5):
+        rig.put(FRAME)
+    rig.greenlet.start()
+    rig.received(5 * len(FRAME))
+    assert time.monotonic() - begun_s >= 0.079, "frame 4 is due 80 ms after frame 0"
+    rig.close()
+
+
+def test_a_frame_of_an_old_generation_is_dropped_after_the_wait(rig: Rig):
+    for n in range(20):
+        rig.put(b"old %2d;" % n)
+    rig.greenlet.start()
+    until(lambda: rig.tx.frames_sent >= 6)
+    gevent.sleep(0)  # TX waits with a frame in hand
+    sent = rig.tx.frames_sent
+    in_hand = 20 - sent - len(rig.tx.queue)
+    assert in_hand == 1
+    # what barge-in does, in one turn
+    dropped = rig.playout.clear(rig.pacer.sent_frames)
+    rig.pacer.on_clear()
+    rig.tx.discard()
+    rig.door.write(b"clear;")
+    assert dropped == 20 - sent, "the one in hand is counted"
+    rig.put(b"new 00;")
+    expected = b"".join(b"old %2d;" % n for n in range(sent)) + b"clear;new 00;"
+    assert rig.received(len(expected)) == expected
+    assert rig.tx.frames_sent == sent + 1
+    assert rig.pacer.sent_frames == 1
+
+
+def test_a_mark_of_an_old_generation_is_dropped(rig: Rig):
+    rig.tx.put(Ready(rig.playout.generation - 1, b"old mark;", False))
+    rig.put(b"new;")
+    rig.greenlet.start()
+    assert rig.received(4) == b"new;"
+
+
+def test_first_audio_is_told_only_when_the_kernel_took_it(planes: PlaneMaker):
+    rig = Rig(planes.page(), lead_ms=500)
+    while rig.door.write(b"x" * 1000):
+        pass
+    rig.put(FRAME)
+    rig.greenlet.start()
+    until(lambda: rig.tx.frames_sent == 1)
+    assert rig.tx.first_audio_sent is False
+    assert rig.tx.first_audio_s == 0.0
+    while rig.door.waiting_bytes:
+        rig.peer.recv(65536)
+        gevent.sleep(0)
+    before_s = time.monotonic()
+    rig.put(FRAME)
+    until(lambda: rig.tx.frames_sent == 2)
+    assert rig.tx.first_audio_sent is True
+    assert rig.tx.first_audio_s >= before_s
+    rig.close()
+
+
+def test_a_mark_is_no_first_audio(rig: Rig):
+    rig.put(b"mark;", audio=False)
+    rig.greenlet.start()
+    rig.received(5)
+    gevent.sleep(0)
+    assert rig.tx.first_audio_sent is False
+    assert rig.tx.frames_sent == 0
+
+
+def test_an_idle_tx_is_woken_by_put_and_by_stop(rig: Rig):
+    rig.greenlet.start()
+    gevent.sleep(0.01)
+    rig.put(FRAME)
+    assert rig.received(len(FRAME)) == FRAME
+    rig.tx.stop()
+    rig.greenlet.join(timeout=WAIT_S)
+    assert rig.greenlet.successful()
+
+
+def test_nothing_leaves_after_stop(rig: Rig):
+    for _ in range(20):
+        rig.put(FRAME)
+    rig.greenlet.start()
+    until(lambda: rig.tx.frames_sent >= 6)
+    gevent.sleep(0)
+    sent = rig.tx.frames_sent
+    rig.tx.stop()
+    rig.greenlet.join(timeout=WAIT_S)
+    assert rig.greenlet.successful()
+    assert rig.tx.frames_sent == sent, "the frame in hand stays here"
+
+
+def test_a_broken_door_ends_tx(planes: PlaneMaker):
+    ours, theirs = pair()
+    rig = Rig(planes.page())
+    rig.tx = Tx(Door(ours, 1000), rig.pacer, rig.playout, Clock(), rig.cells)
+    theirs.close()
+    rig.put(FRAME)
+    greenlet = gevent.spawn(rig.tx.run)
+    greenlet.join(timeout=WAIT_S)
+    assert greenlet.successful()
+    assert rig.tx.frames_sent == 0
+    ours.close()
+    rig.close()
+
+
+def test_a_phone_that_does_not_read_ends_tx_stalled(planes: PlaneMaker):
+    rig = Rig(planes.page(), lead_ms=500, limit_bytes=2000)
+    while rig.door.write(b"x" * 100):
+        pass
+    for _ in range(20):
+        rig.put(FRAME)
+    rig.greenlet.start()
+    rig.greenlet.join(timeout=WAIT_S)
+    assert rig.greenlet.successful()
+    assert rig.door.failure == "stalled"
+    rig.close()
+
+
+def test_after_a_stall_the_lead_is_caught_up_and_the_rest_is_a_gap(rig: Rig):
+    for _ in range(100):
+        rig.put(FRAME)
+    rig.greenlet.start()
+    until(lambda: rig.tx.frames_sent >= 10)
+    before, waits = rig.tx.frames_sent, len(rig.clock.waits)
+    _hold_the_hub(0.4)  # four leads
+    until(lambda: len(rig.clock.waits) > waits)
+    assert 6 <= rig.clock.waits[waits] - before <= 8, "the one in hand and one lead at once, not all that is overdue"
+    assert rig.pacer.moves == 1
+    assert 0.25 < rig.pacer.underrun_s < 2.0
+    assert rig.cells.underrun.value == pytest.approx(rig.pacer.underrun_s)
+    until(lambda: rig.tx.frames_sent == 100)
+    assert rig.received(100 * len(FRAME)) == FRAME * 100, "nothing is dropped to catch up"
+
+
+def test_a_stall_shorter_than_the_lead_is_no_gap(planes: PlaneMaker):
+    rig = Rig(planes.page(), lead_ms=500)
+    for _ in range(60):
+        rig.put(FRAME)
+    rig.greenlet.start()
+    until(lambda: rig.tx.frames_sent >= 28)
+    _hold_the_hub(0.1)
+    until(lambda: rig.tx.frames_sent == 60)
+    assert rig.pacer.moves == 0
+    assert rig.cells.underrun.value == 0
+    assert rig.tx.lateness.max_s > 0.05, "late against its deadline, but in time for the ear"
+    rig.close()
+
+
+def _hold_the_hub(seconds: float) -> None:
+    """Keep every greenlet from running, as a greenlet that computes would."""
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        pass

@@ -96,7 +96,7 @@ class TwilioTwin:
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end of every call placed so far. Returns whether all came."""
         deadline_s = time.monotonic() + timeout_s
-        return all([call.wait(max(0.0, deadline_s - time.monotonic())) for call in list(self.calls.values())])
+        return all(call.wait(max(0.0, deadline_s - time.monotonic())) for call in list(self.calls.values()))
 
 
 def summary(twin: TwilioTwin, call: TwinCall) -> dict[str, Any]:

@@ -391,18 +391,15 @@ class TwinCall:
             self.send_start()
         origin_s = time.monotonic()
         while True:
-            if self._frozen:
-                self._check_limit(origin_s)
-                if self._leaving:
-                    return
-                gevent.sleep(PTIME_S)
-                continue
-            hook = self.plan.hooks.get(self.frames_sent)
+            hook = None if self._frozen else self.plan.hooks.get(self.frames_sent)
             if hook is not None:
                 hook(self)
             self._check_limit(origin_s)
             if self._leaving:
                 return
+            if self._frozen:
+                gevent.sleep(PTIME_S)
+                continue
             if not self._speech and self.plan.hang_up:
                 self.hang_up()
                 return

@@ -139,7 +139,7 @@ class TwilioRest:
     def stop(self) -> None:
         """Close the listener and let held answers go. Idempotent."""
         self._stopping.set()
-        self._server.stop(timeout=1)
+        self._server.stop(timeout=0.1)  # connections kept alive would be waited for
         self._callbacks.kill(timeout=1)
 
     @property

@@ -94,7 +94,7 @@ def _stream(connect: ElementTree.Element, stream: ElementTree.Element, document:
     _check(stream, document)
     url = stream.get("url", "")
     parts = urlsplit(url)
-    if parts.scheme != "wss" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+    if parts.scheme not in ("", "wss") and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         document.problems.append((31922, f"the scheme of {url!r} is not wss"))
     if parts.query:
         document.problems.append((31920, f"{url!r} has a query string"))

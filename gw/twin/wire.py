@@ -146,6 +146,8 @@ class Wire:
         if self._protocol.state is CLOSED or self._over.is_set():
             self._over.set()
             raise self.closing()
+        with self._writing:
+            self._flush()  # what the last read left to answer
         try:
             data = self._socket.recv(_RECEIVE_BYTES)
         except socket.timeout as error:

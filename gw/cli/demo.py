@@ -45,29 +45,40 @@ def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: boo
     Twenty callers, a longer talk:      gateway.py demo --calls 20 --seconds 20
     For a script:                       gateway.py demo --json
     """
-    import gevent
-
     from gw.cli.demo_run import DemoRun
 
     run = DemoRun(Settings(None).command_line(), out, calls=calls, seconds=seconds)
-    body = gevent.spawn(run.run)
-    watchers = [gevent.signal_handler(number, body.kill, Interrupted(), False) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        with _shown(run, quiet=as_json):
-            report = body.get()
+        with _interruptible(), _shown(run, quiet=as_json):
+            report = run.run()
     except Interrupted:
         raise Failure("interrupted; everything that was started has ended") from None
-    finally:
-        body.kill()
-        for watcher in watchers:
-            watcher.cancel()
     _print(report, out, as_json)
     if report.broken():
         raise click.exceptions.Exit(1)
 
 
-class Interrupted(Exception):  # noqa: N818  what happened, not a fault
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM: the run unwinds, ending everything it started."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise Interrupted at the first signal; the unwinding is bounded and is not interrupted itself."""
+    import gevent
+
+    running = [gevent.getcurrent()]
+
+    def interrupt() -> None:
+        if running:
+            gevent.kill(running.pop(), Interrupted)
+
+    watchers = [gevent.signal_handler(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
 
 
 def _print(report: Report, out: Path, as_json: bool) -> None:
@@ -79,7 +90,7 @@ def _print(report: Report, out: Path, as_json: bool) -> None:
         return
     screen = console()
     screen.print(tables(report))
-    screen.print(f"{report.seconds:.0f} s. Listen: {out}/call-1.wav   See: {out}/latency.png   Read: {out}/summary.json")
+    screen.print(f"{report.seconds:.0f} s. Hear: {out}/call-1.wav  See: {out}/latency.png  Read: {out}/summary.json")
 
 
 @contextmanager

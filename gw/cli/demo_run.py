@@ -53,8 +53,8 @@ class Script:
 
     @classmethod
     def lasting(cls, seconds: float) -> Script:
-        """The shortest conversation that lasts so long; one exchange at least."""
-        script = cls(1)
+        """The shortest conversation that lasts so long; the goodbye alone takes four seconds."""
+        script = cls(0)
         while script.seconds < seconds:
             script = cls(script.exchanges + 1)
         return script
@@ -62,7 +62,7 @@ class Script:
     @property
     def seconds(self) -> float:
         """About how long it takes."""
-        said = [_GREETING, _GOODBYE]
+        said = [_GREETING, _GOODBYE] if self.exchanges else [_GOODBYE]
         said += [_ANSWERS[n % len(_ANSWERS)] for n in range(self.exchanges - 1)]
         said += [self.phrase(0, n) for n in range(self.exchanges)]
         return sum(len(speech.load(name)) for name in said) / RATE_HZ + self.exchanges * (PAUSE_S + ANSWER_S)

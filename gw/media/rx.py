@@ -7,11 +7,15 @@ is dropped and counted. The payload goes up as it came: base64 in, base64 out.
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from gw.media.ai_leg import AiLeg
 from gw.protocol.audio import PTIME_S
 from metrics.declare import RX_DROPPED
 from metrics.page import Page
+
+#: Kept frames that go up at once: a second of audio in a third of a millisecond. The rest follows with the next frames.
+BATCH_FRAMES: Final = 50
 
 
 class UplinkCells:
@@ -50,12 +54,14 @@ class Uplink:
             self._send_kept()
 
     def on_ready(self) -> None:
-        """The AI leg confirmed its formats: what was kept goes first."""
+        """The AI leg confirmed its formats: what was kept goes first, a batch now and one with each frame that follows."""
         self._ready = True
         self._send_kept()
 
     def _send_kept(self) -> None:
-        while self._kept and not self._leg.is_congested:
+        for _ in range(min(len(self._kept), BATCH_FRAMES)):
+            if self._leg.is_congested:
+                return
             self._leg.send_audio(self._kept.popleft())
 
     def on_end(self) -> None:

@@ -14,6 +14,8 @@ from gw.call.playout import Playout, Truncation
 
 #: Responses whose late deltas are dropped: one can be under way, one just cancelled; the rest is margin.
 MAX_CUT_RESPONSES: Final = 8
+#: Items whose truncation is remembered: a response has few.
+MAX_TRUNCATED_ITEMS: Final = 64
 
 
 class Interruption(NamedTuple):
@@ -26,10 +28,11 @@ class Interruption(NamedTuple):
 class BargeIn:
     """One call's interruptions."""
 
-    __slots__ = ("_cut", "count")
+    __slots__ = ("_cut", "_truncated", "count")
 
     def __init__(self) -> None:
         self._cut: deque[str] = deque(maxlen=MAX_CUT_RESPONSES)
+        self._truncated: deque[str] = deque(maxlen=MAX_TRUNCATED_ITEMS)
         self.count = 0
 
     def on_speech_started(self, playout: Playout, pacer: Pacer, now_s: float, active_response: str | None) -> Interruption | None:
@@ -46,11 +49,20 @@ class BargeIn:
         dropped = playout.clear(pacer.sent_frames)
         pacer.on_clear()
         self.count += 1
+        self._truncated.extend(item_id for item_id, _ in truncations)
         return Interruption(truncations, dropped)
 
     def is_late(self, response_id: str) -> bool:
         """Whether audio of this response comes after it was cut: it is dropped."""
         return response_id in self._cut
+
+    def on_late_audio(self, item_id: str) -> bool:
+        """Audio of a response that was cut came. True once for each item no truncation has named: the AI believes it was heard, and
+        must be told that nothing of it was."""
+        if item_id in self._truncated:
+            return False
+        self._truncated.append(item_id)
+        return True
 
 
 def is_playing(playout: Playout, pacer: Pacer, now_s: float) -> bool:

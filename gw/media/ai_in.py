@@ -118,6 +118,8 @@ class AiIn:
         if call.ai_first_audio_ms < 0:
             call.ai_first_audio_ms = round((call.last_ai_s - (call.asked_s or call.started_s)) * 1000)
         if call.bargein.is_late(event.response_id):
+            if call.bargein.on_late_audio(event.item_id):
+                call.leg.truncate(event.item_id, 0)
             return
         call.tell(call.turns.on_agent_audio(event.item_id, call.now_ms()))
         dropped = call.playout.push(event.response_id, event.item_id, event.audio)

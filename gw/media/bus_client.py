@@ -56,7 +56,7 @@ class BusClient:
         self._status = status
         self._on_command = on_command
         self._n = 0
-        self._unacked: deque[tuple[int, bus.Event]] = deque()
+        self._unacked: deque[tuple[int, type, bytes]] = deque()  # number, kind, the message as it goes out
         self._door: Door | None = None
         self._stopped = False
         self._unacked_cell = page.gauge(BUS_UNACKED)
@@ -66,16 +66,22 @@ class BusClient:
 
     def emit(self, event: bus.Event) -> None:
         """Send an event, now or when control is back. Never waits."""
+        try:
+            data = bus.pack(bus.Numbered(self._n + 1, event))
+        except bus.BusError as error:  # every text of ours is bounded where it comes in; this one was not
+            self._dropped_cells[_kind(type(event))].add()
+            log.error("an event is dropped, it cannot be packed: %s", error, extra={"code": error.code})
+            return
         self._n += 1
-        self._unacked.append((self._n, event))
+        self._unacked.append((self._n, type(event), data))
         if len(self._unacked) > MAX_UNACKED:
             self._drop_one()
         self._unacked_cell.set(len(self._unacked))
         if self._door is not None:
-            self._door.write(bus.pack(bus.Numbered(self._n, event)))
+            self._door.write(data)
 
     def _drop_one(self) -> None:
-        victim = next((entry for entry in self._unacked if isinstance(entry[1], _EXPENDABLE)), self._unacked[0])
+        victim = next((entry for entry in self._unacked if entry[1] in _EXPENDABLE), self._unacked[0])
         self._unacked.remove(victim)
         self._dropped_cells[_kind(victim[1])].add()
 
@@ -131,9 +137,9 @@ class BusClient:
     def _resend(self, door: Door) -> None:
         """Send what is not acknowledged, and what is emitted meanwhile: no switch between the last one and `_door`."""
         sent = 0
-        while batch := [(n, event) for n, event in self._unacked if n > sent]:
-            for sent, event in batch:
-                door.write(bus.pack(bus.Numbered(sent, event)))
+        while batch := [(n, data) for n, _, data in self._unacked if n > sent]:
+            for sent, data in batch:
+                door.write(data)
                 while door.waiting_bytes > MAX_WAITING_BYTES // 2 and not door.failure:
                     gevent.sleep(0.01)
 
@@ -161,6 +167,6 @@ class BusClient:
             self._door.wake()
 
 
-def _kind(event: bus.Event) -> str:
-    name = type(event).__name__
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+def _kind(event: type) -> str:
+    """An event's class as its label value: `CallStarted` is `call_started`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in event.__name__).lstrip("_")

@@ -223,3 +223,13 @@ def test_a_second_interruption_of_the_same_response_keeps_one_entry() -> None:
     bargein.on_speech_started(talk.playout, talk.pacer, 1.0, "one more")
     assert not bargein.is_late("r0")
     assert bargein.is_late("one more")
+
+
+def test_the_ai_is_told_once_of_an_item_that_was_cut_before_any_of_it_came() -> None:
+    playout, pacer, bargein = Playout(1000), Pacer(100), BargeIn()
+    playout.push("r1", "heard", bytes(1600))
+    assert bargein.on_speech_started(playout, pacer, 0.0, "r1") is not None
+    assert bargein.is_late("r1")
+    assert not bargein.on_late_audio("heard"), "its truncation went out with the interruption"
+    assert bargein.on_late_audio("never heard")
+    assert not bargein.on_late_audio("never heard")

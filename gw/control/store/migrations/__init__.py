@@ -54,6 +54,7 @@ def upgrade(connection: Connection) -> None:
     refuse_unknown(revision)
     if revision == HEAD:
         return
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it names each of its parts at every import
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory

@@ -20,12 +20,12 @@ from gevent.pool import Group
 
 from gw.twin import ai_events as events
 from gw.twin.ai_events import Event, Names, Settings
+from gw.twin.ai_faults import strike
 from gw.twin.ai_ledger import KEPT_UPLINK_BYTES, AiLedger, Delta, Received, SentError, SentResponse, Truncate
 from gw.twin.ai_script import RESPONSE_FAULTS, AiScript
 from gw.twin.vad import EnergyVad
 from gw.twin.wire import ClosedError, TimedOutError, Wire
 
-OVERSIZE_BYTES: Final = (8 << 20) + 4096
 _TRANSCRIPT_DELAY_S: Final = 0.05  # transcripts come late, after the answer has begun
 
 
@@ -312,41 +312,10 @@ class AiSession:
 
     def _break(self, sent: SentResponse) -> None:
         """Do what the script's fault says, at this very place."""
-        fault, wire = self._script.fault, self._wire
-        delta = events.audio_delta(sent, "//8=")
-        if fault == "close":
-            wire.close(1011, "internal error")
-        elif fault == "reset":
-            wire.abort()
-        elif fault == "stall":
+        if self._script.fault == "stall":
             self._dead = True
-        elif fault == "bad_json":
-            wire.send_text(b'{"type":"response.output_audio.delta","delta":')
-        elif fault == "bad_type":
-            self._send({**delta, "delta": 5})
-        elif fault == "missing_field":
-            del delta["delta"]
-            self._send(delta)
-        elif fault == "bad_utf8":
-            wire.send_text(b'{"type":"response.done","response":{"id":"\xff\xfe"}}')
-        elif fault == "bad_base64":
-            self._send({**delta, "delta": "!not base64!"})
-        elif fault == "binary_message":
-            wire.send_binary(msgspec.json.encode(delta))
-        elif fault == "oversize_message":
-            self._send({**delta, "delta": "A" * OVERSIZE_BYTES})
-        elif fault == "bad_websocket":
-            wire.send_raw(b"\xf1\x02{}")  # FIN and all three reserved bits
-        elif fault == "unknown_event":
-            self._send({"type": "response.telepathy.delta", "thought": [1, {"deep": None}]})
-        elif fault == "error_benign":
-            self._fail("invalid_request_error", "response_cancel_not_active", "Cancellation failed: no active response found.")
-        elif fault == "error_fatal":
-            self._fail("server_error", "insufficient_quota", "You exceeded your current quota.")
-        elif fault == "session_expired":
-            message = "Your session hit the maximum duration of 60 minutes."
-            self._fail("invalid_request_error", "session_expired", message)
-            wire.close(1001, "session expired")
+        elif self._script.fault is not None:
+            strike(self._script.fault, self._wire, self._send, self._fail, events.audio_delta(sent, "//8="))
 
 
 def _id_of(event: object) -> str | None:

@@ -8,25 +8,21 @@ gateway's state: only what came over the wire.
 
 from __future__ import annotations
 
-import math
 import time
-import uuid
-from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import gevent
-from gevent.event import Event
 from gevent.pool import Group
 
 from gw.twin import twilio_fields, twiml
 from gw.twin.sound import PTIME_MS, PTIME_S, SILENT_FRAME, frames
-from gw.twin.twilio_ear import Cleared, Ear, Named, Warned
-from gw.twin.twilio_http import Posted, Webhooks
+from gw.twin.twilio_ear import Warned
+from gw.twin.twilio_http import Webhooks
 from gw.twin.twilio_messages import CONNECTED, Writer
-from gw.twin.twilio_player import Player
+from gw.twin.twilio_record import CallRecord, ClosedBy
 from gw.twin.wire import ClosedError, RefusedError, TimedOutError, Wire, connect
 
 _MAX_MESSAGE_BYTES: Final = 16 << 20
@@ -36,7 +32,6 @@ _CLOSE_S: Final = 2.0
 _CALLBACKS_S: Final = 5.0  # a stream's callbacks, before the call's own
 
 Hook = Callable[["TwinCall"], None]
-ClosedBy = Literal["", "caller", "gateway", "rest", "limit", "twin"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +54,7 @@ class CallPlan:
     receive_buffer_bytes: int | None = None
 
 
-class TwinCall:
+class TwinCall(CallRecord):
     """A call as Twilio and the caller saw it. `run` is its whole life."""
 
     def __init__(
@@ -72,29 +67,8 @@ class TwinCall:
         status_url: str | None,
         on_end: Hook | None = None,
     ) -> None:
-        self.number = number
-        self.account_sid = account_sid
-        self.call_sid = f"CA{uuid.uuid4().hex}"
-        self.stream_sid = f"MZ{uuid.uuid4().hex}"
+        super().__init__(number, account_sid)
         self.plan = plan
-        self.status = "queued"  # Twilio's CallStatus
-        self.closed_by: ClosedBy = ""
-        self.close_code: int | None = None  # the gateway's, where it closed with a close frame
-        self.close_reason = ""
-        self.error = ""  # the twin's own failure
-        self.http_status: int | None = None  # of a refused upgrade
-        self.parameters: dict[str, str] = {}
-        self.spoken: list[str] = []  # words of <Say>, reasons of <Reject>, in the order Twilio ran them
-        self.voice: Posted | None = None
-        self.placed_s = time.monotonic()
-        self.answered_at: float | None = None  # epoch seconds, for REST
-        self.ended_at: float | None = None
-        self.started_s: float | None = None  # `start` was sent
-        self.ended_s: float | None = None
-        self.frames_sent = 0
-        self.lateness_s = array("d")  # the twin's own, one each frame
-        self.notices: list[Warned] = []  # what the debugger logs of streams that end or never stood
-        self.sent_speech = bytearray()  # what the caller said, silence included, frame by frame
         self._webhooks = webhooks
         self._voice_url = voice_url
         self._status_url = status_url
@@ -103,88 +77,9 @@ class TwinCall:
         self._writer = Writer(account_sid, self.call_sid, self.stream_sid)
         self._wire: Wire | None = None
         self._reader: gevent.Greenlet[..., object] | None = None
-        self._greenlets = Group()
         self._callbacks = Group()
-        self._ear = Ear(self.stream_sid, self._echo, self._greenlets)
         self._leaving: ClosedBy = ""
         self._frozen = False
-        self._done = Event()
-
-    # -- asked from outside -----------------------------------------------------------------------------------------
-
-    @property
-    def is_over(self) -> bool:
-        return self._done.is_set()
-
-    @property
-    def player(self) -> Player:
-        """The playout buffer: arrivals, gaps, underrun."""
-        return self._ear.player
-
-    @property
-    def warnings(self) -> list[Warned]:
-        """The gateway's mistakes, with the debugger's codes. Empty is right."""
-        return self._ear.warnings
-
-    @property
-    def marks(self) -> list[Named]:
-        return self._ear.marks
-
-    @property
-    def echoes(self) -> list[Named]:
-        return self._ear.echoes
-
-    @property
-    def clears(self) -> list[Cleared]:
-        return self._ear.clears
-
-    @property
-    def received_audio(self) -> bytes:
-        """Every byte of media, in the order it came."""
-        return bytes(self._ear.received)
-
-    @property
-    def heard_audio(self) -> bytes:
-        """What reached the ear, gaps left out."""
-        return self._ear.player.heard(self._now_s)
-
-    @property
-    def heard_with_gaps(self) -> bytes:
-        """What reached the ear from the stream's start to its end, silence included."""
-        return self._ear.player.heard(self._now_s, self.started_s if self.started_s is not None else self._now_s)
-
-    @property
-    def _now_s(self) -> float:
-        return self.ended_s if self.ended_s is not None else time.monotonic()
-
-    @property
-    def first_heard_ms(self) -> float | None:
-        """From the stream's start to the first sound at the ear."""
-        first_s = self._ear.player.first_heard_s
-        return None if first_s is None or self.started_s is None else (first_s - self.started_s) * 1000
-
-    @property
-    def late_max_s(self) -> float:
-        """How late the twin itself was at worst."""
-        return max(self.lateness_s, default=0.0)
-
-    def late_quantile_s(self, quantile: float) -> float:
-        """The twin's own lateness at a quantile, 0.0 to 1.0."""
-        ordered = sorted(self.lateness_s)
-        return ordered[min(len(ordered) - 1, math.floor(quantile * len(ordered)))] if ordered else 0.0
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the call's end. Returns whether it came."""
-        return self._done.wait(timeout_s)
-
-    def wait_for(self, judge: Callable[[TwinCall], bool], timeout_s: float = 5.0) -> bool:
-        """Wait until `judge` holds. Returns whether it came to hold."""
-        deadline_s = time.monotonic() + timeout_s
-        while not judge(self):
-            if time.monotonic() >= deadline_s:
-                return False
-            gevent.sleep(0.005)
-        return True
 
     # -- the person at the phone ------------------------------------------------------------------------------------
 

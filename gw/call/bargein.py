@@ -57,8 +57,8 @@ class BargeIn:
         return response_id in self._cut
 
     def on_late_audio(self, item_id: str) -> bool:
-        """Audio of a response that was cut came. True once for each item no truncation has named: the AI believes it was heard, and
-        must be told that nothing of it was."""
+        """Audio of a response that was cut came. True once for each item no truncation has named: the AI believes it was heard,
+        and must be told that nothing of it was."""
         if item_id in self._truncated:
             return False
         self._truncated.append(item_id)

@@ -138,7 +138,8 @@ class BusClient:
         """Send what is not acknowledged, and what is emitted meanwhile: no switch between the last one and `_door`."""
         sent = 0
         while batch := [(n, data) for n, _, data in self._unacked if n > sent]:
-            for sent, data in batch:
+            for n, data in batch:
+                sent = n
                 door.write(data)
                 while door.waiting_bytes > MAX_WAITING_BYTES // 2 and not door.failure:
                     gevent.sleep(0.01)

@@ -44,7 +44,8 @@ def one_call(connection: Connection, call_sid: str) -> Shown | None:
 def list_turns(connection: Connection, call_sid: str) -> list[Shown]:
     """In the order they were spoken."""
     turns = tables.turns
-    return _rows(connection, select(*_columns(turns)).where(turns.c.call_sid == call_sid).order_by(turns.c.start_ms, turns.c.n).limit(MAX_PARTS))
+    spoken = select(*_columns(turns)).where(turns.c.call_sid == call_sid).order_by(turns.c.start_ms, turns.c.n)
+    return _rows(connection, spoken.limit(MAX_PARTS))
 
 
 def list_events(connection: Connection, call_sid: str) -> list[Shown]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.call.bargein import MAX_CUT_RESPONSES, BargeIn, Interruption, is_playing
+from gw.call.pacer import Pacer
 from gw.call.playout import Mark, Playout, Truncation
 from tests.gw.call.test_pacer import Line
 

@@ -54,12 +54,11 @@ def upgrade(connection: Connection) -> None:
     refuse_unknown(revision)
     if revision == HEAD:
         return
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it names each of its parts at every import
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # before the import, which names each of its parts
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     script = ScriptDirectory(str(Path(__file__).parent))
     environment = EnvironmentContext(
         Config(), script, fn=lambda current, _context: script._upgrade_revs(HEAD, current), destination_rev=HEAD

@@ -85,7 +85,7 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> Non
         click.echo("No call goes on." if live else "No calls yet.")
 
 
-@calls.command()
+@calls.command(short_help="Show everything about one call.")
 @sid_argument
 @config_option
 @json_option

@@ -79,7 +79,7 @@ complete --no-files --command submilli --arguments '(__submilli_answers)'
 _SCRIPTS: Final = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
-@click.command()
+@click.command(short_help="Add the command `submilli` to your shell.")
 @click.argument("shell", type=click.Choice(list(_SCRIPTS)))
 @pass_settings
 def completion(settings: Settings, shell: str) -> None:

@@ -69,13 +69,22 @@ class Settings:
         """Ask the running gateway; when there is none, read its store and say so on stderr."""
         try:
             return self.ask(command, **arguments)
-        except Unreachable:
+        except Unreachable as error:
+            if self._nothing_kept():
+                raise Unreachable(f"{error.message}; and nothing is kept in {self.config.store.url} yet") from None
             with self.store() as store:
                 store.check()
                 answer = read(store)
             if not quiet:
                 click.echo("The gateway does not run; this is what its store holds.", err=True)
             return answer
+
+    def _nothing_kept(self) -> bool:
+        """Whether the store is a file that is not there: looking into it would make one."""
+        from gw.control.store.address import parse_address
+
+        url, is_mysql, _ = parse_address(self.config.store.url, self.config.secrets.db_password)
+        return not is_mysql and not Path(url.database or "").exists()
 
     @contextmanager
     def store(self) -> Iterator[Store]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REFRESH_S = 0.25
 
 
-@click.command()
+@click.command(short_help="Hear the gateway work, without a key or a phone.")
 @click.option("--calls", type=click.IntRange(1, 100), default=3, show_default=True, help="How many callers at once.")
 @click.option(
     "--seconds", type=click.FloatRange(1, 600), default=15, show_default=True, help="How long each conversation lasts, at least."

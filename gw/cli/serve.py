@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gw.supervisor import Supervisor
 
 
-@click.command()
+@click.command(short_help="Run the gateway.")
 @config_option
 @pass_settings
 def serve(settings: Settings) -> None:
@@ -60,6 +60,8 @@ def announce(supervisor: Supervisor) -> None:
 
 def greeting(config: Config, address: str, workers: int) -> list[str]:
     """The three lines."""
+    from gw.config_rules import without_password
+
     agent = config.agents.get("default")
     speaks = (
         "no default agent" if agent is None else "parrot" if agent.provider == "parrot" else f"{agent.provider} {agent.model}"
@@ -68,7 +70,7 @@ def greeting(config: Config, address: str, workers: int) -> list[str]:
     public = config.server.public_url or "https://<a public name that leads here>"
     first = (
         f"Submilli answers calls on http://{address} ({workers} {plural}), agent {speaks}, "
-        f"store {config.store.url}, metrics on http://{config.ops.listen}/metrics."
+        f"store {without_password(config.store.url)}, metrics on http://{config.ops.listen}/metrics."
     )
     second = (
         f"Point a Twilio number at it: a call comes in = POST {public}/twilio/voice, "

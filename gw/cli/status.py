@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-@click.command()
+@click.command(short_help="Ask the running gateway how it is.")
 @config_option
 @json_option
 @pass_settings

@@ -263,10 +263,8 @@ class TwinCall(CallRecord):
             headers["X-Twilio-Signature"] = self.plan.signature
             if not self.plan.signature:
                 del headers["X-Twilio-Signature"]
-        wire = connect(url, (host, port), headers, _WIRE_TIMEOUT_S, _MAX_MESSAGE_BYTES, tls)
-        if self.plan.receive_buffer_bytes is not None:
-            wire.shrink_receive_buffer(self.plan.receive_buffer_bytes)
-        return wire
+        small = self.plan.receive_buffer_bytes
+        return connect(url, (host, port), headers, _WIRE_TIMEOUT_S, _MAX_MESSAGE_BYTES, tls, small)
 
     def _tell_stream(self, callback: str, name: str, event: str, error: str = "") -> None:
         """The stream's status callback, in a greenlet of its own: Twilio doesn't wait for it either."""

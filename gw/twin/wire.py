@@ -76,10 +76,6 @@ class Wire:
         self.violation = ""  # what the peer did against RFC 6455, if it did
         self._take_events()  # what came together with the handshake
 
-    def shrink_receive_buffer(self, size: int) -> None:
-        """Let the kernel keep less of what is not read, so that a stalled peer is felt sooner."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-
     # -- sending ----------------------------------------------------------------------------------------------------
 
     @property
@@ -231,13 +227,31 @@ class Wire:
         self._socket.close()
 
 
-def connect(url: str, address: tuple[str, int], headers: dict[str, str], timeout_s: float, max_bytes: int, tls: bool) -> Wire:
+def connect(
+    url: str,
+    address: tuple[str, int],
+    headers: dict[str, str],
+    timeout_s: float,
+    max_bytes: int,
+    tls: bool,
+    receive_buffer_bytes: int | None = None,
+) -> Wire:
     """Open a websocket as a client.
 
-    The handshake speaks of `url`, the TCP connection goes to `address`, with TLS or without.
+    The handshake speaks of `url`, the TCP connection goes to `address`, with TLS or without. A small receive buffer makes a
+    stall felt sooner; it is set before the connection stands, since TCP takes no window back that it has offered.
     Raises: OSError (TCP, TLS), RefusedError (an answer other than 101), TimedOutError.
     """
-    raw = socket.create_connection(address, timeout=timeout_s)
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    raw = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if receive_buffer_bytes is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        raw.settimeout(timeout_s)
+        raw.connect(address)
+    except BaseException:
+        raw.close()
+        raise
     try:
         sock = ssl.create_default_context().wrap_socket(raw, server_hostname=urlsplit(url).hostname) if tls else raw
         protocol = ClientProtocol(parse_uri(url), max_size=max_bytes, logger=_LOG)

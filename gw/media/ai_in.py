@@ -113,6 +113,8 @@ class AiIn:
         self._call.responses.on_started(event.response_id)
 
     def _on_audio(self, event: ai.AudioDelta) -> None:
+        if not self._ready:
+            raise AiLegError(Reason.AI_WRONG_FORMAT, "audio came before the session confirmed mu-law: it may be noise")
         call = self._call
         call.last_ai_s = call.last_voice_s = monotonic()
         if call.ai_first_audio_ms < 0:

@@ -97,7 +97,7 @@ class OpenAiLeg:
         uri = parse_uri(url)
         try:
             sock = socket.create_connection((uri.host, uri.port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot carry
             raise AiLegError(Reason.AI_UNREACHABLE, f"cannot reach {uri.host}:{uri.port}: {error}") from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -115,14 +115,21 @@ class OpenAiLeg:
         self._socket = web_socket = WebSocket(door, protocol)
         self._reader = MessageReader(web_socket, openai_realtime.parse)
         web_socket.flush()
+        self._shake_hands(door, protocol)
+        self._send(self._dialect.session_update(self._agent))
+
+    def _shake_hands(self, door: Door, protocol: ClientProtocol) -> None:
+        """Read the answer to the upgrade. Raises AiLegError when it is not a 101."""
         while protocol.state is WireState.CONNECTING:
             data = door.read()
-            if not data:
-                raise AiLegError(Reason.AI_LOST, door.failure or "the AI closed the connection during the handshake")
-            protocol.receive_data(data)
+            if data:
+                protocol.receive_data(data)
+            elif data is None or door.failure:
+                raise AiLegError(Reason.AI_LOST, door.failure or "given up during the handshake")
+            else:
+                protocol.receive_eof()  # the end of a refusal without a length, or of everything
             if protocol.handshake_exc is not None:
                 raise _refused(protocol.handshake_exc)
-        self._send(self._dialect.session_update(self._agent))
 
     def read(self) -> list[AiEvent]:
         assert self._reader is not None
@@ -173,4 +180,6 @@ class OpenAiLeg:
 def _refused(error: Exception) -> AiLegError:
     if isinstance(error, InvalidStatus):
         return AiLegError(Reason.AI_REFUSED, f"the AI answered HTTP {error.response.status_code} to the upgrade")
+    if isinstance(error.__cause__, EOFError):
+        return AiLegError(Reason.AI_LOST, "the AI closed the connection during the handshake")
     return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is no websocket: {error}")

@@ -18,12 +18,15 @@ from websockets.protocol import Protocol, Side, State
 from websockets.uri import parse_uri
 
 from gw import bus
+from gw.call.state import CallState, Event
 from gw.config import Agent, Config, Media, Ops, Recording, Secrets, Server, Twilio
 from gw.media.admission import TokenLedger
+from gw.media.call import Call
 from gw.media.door import Door
 from gw.media.plane import MediaPlane
 from gw.media.server import MediaServer
 from gw.media.tx import TxCells
+from gw.protocol import twilio
 from metrics.page import Page
 from tests.timing import scaled
 
@@ -274,3 +277,12 @@ def door_and_peer(limit_bytes: int = 1 << 20) -> tuple[Door, socket.socket]:
     ours, theirs = pair()
     theirs.settimeout(WAIT_S)
     return Door(ours, limit_bytes), theirs
+
+
+def call_of(plane: MediaPlane, agent: Agent, door: Door) -> Call:
+    """A call that has just started, without its greenlets."""
+    state = CallState()
+    state.on_event(Event.START)
+    event = twilio.parse(json.dumps(start()))
+    assert isinstance(event, twilio.Start)
+    return Call(plane, state, event, "default", agent, door, voice_at=None, wake=door.wake)

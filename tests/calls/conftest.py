@@ -33,7 +33,10 @@ WorldMaker = Callable[..., contextlib.AbstractContextManager[World]]
 
 @pytest.fixture
 def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
-    """Makes a world: `with world(script, signed=True, agent={...}, **gateway_options) as w`."""
+    """Makes a world: `with world(script, signed=True, agent={...}, **gateway_options) as w`.
+
+    Two at a time need a `var_dir` and a `store` of their own.
+    """
 
     @contextlib.contextmanager
     def make(
@@ -41,6 +44,7 @@ def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
         *,
         agent: dict[str, Any] | None = None,
         signed: bool = True,
+        var_dir: str = "var",
         **options: Any,
     ) -> Iterator[World]:
         rest_port = free_port()
@@ -48,7 +52,7 @@ def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
             wanted = msgspec.structs.replace(Agent(provider="openai", base_url=ai.url), **(agent or {}))
             with (
                 Gateway(
-                    tmp_path / "var",
+                    tmp_path / var_dir,
                     options.pop("store", mariadb_config),
                     agent=wanted,
                     api_base=f"http://127.0.0.1:{rest_port}",

@@ -87,10 +87,16 @@ def _by_reason(counts: dict[str, int] | None) -> str:
 
 
 def _print_events(call: Row) -> None:
+    """Every event, less what is empty or stands at the top of the screen already; `--json` has it all."""
     began = call["answered_at"] or call["started_at"]
+    known = {call[name] for name in ("call_sid", "stream_sid", "account_sid", "from_number", "to_number")}
+
+    def fresh(value: object) -> bool:
+        return value not in ("", None) and value not in known
+
     columns = (
         Column(">at", lambda event: duration(max(0.0, event["at"] - began)) if began else local_time(event["at"])),
         Column("event", lambda event: event["kind"]),
-        Column("what", lambda event: Text("  ".join(f"{name}={value}" for name, value in event["data"].items()))),
+        Column("what", lambda event: Text("  ".join(f"{name}={value}" for name, value in event["data"].items() if fresh(value)))),
     )
     print_rows(columns, call["events"])

@@ -6,7 +6,7 @@ count greenlets and descriptors and start a gateway in a tenth of a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +41,7 @@ class Gateway:
         store: StoreConfig,
         *,
         agent: Agent | None = None,
+        agents: Mapping[str, Agent] | None = None,
         api_base: str = "http://127.0.0.1:9",
         signed: bool = True,
         media: Media | None = None,
@@ -61,7 +62,7 @@ class Gateway:
             media=media or Media(),
             recording=recording or Recording(),
             store=store,
-            agents={"default": agent or Agent()},
+            agents={"default": agent or Agent(), **(agents or {})},
             secrets=Secrets(
                 twilio_auth_token=AUTH_TOKEN if signed else "",
                 openai_api_key="key-of-the-tests",

@@ -52,7 +52,7 @@ class TokenLedger:
         free = -1
         for index in range(start, start + PROBES):
             known, until_s = _SLOT.unpack_from(self._map, index * _SLOT.size)
-            if known == nonce:
+            if known == nonce and until_s:  # an empty slot is all zeros, and no nonce's
                 return False
             if free < 0 and until_s <= now_s:
                 free = index

@@ -16,7 +16,7 @@ from gw.twin.ai_script import AiScript, lasting
 from gw.twin.sound import FRAME_BYTES, SILENCE, silence
 from gw.twin.twilio_caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
-from tests.calls.hearing import WORD, at_once, check_ear, padded, session_of, until
+from tests.calls.hearing import WORD, at_once, check_ear, padded, session_of, stood_ms, until
 from tests.timing import scaled
 
 VOICE = lasting(10)
@@ -117,6 +117,9 @@ def test_a_minute_at_once_leaves_at_the_pace_of_speech(world: WorldMaker) -> Non
             talked_s = len(call.received_audio) / 8000
             lasted_s = call.ended_s - call.started_s if call.ended_s and call.started_s else 0.0
             assert 2.0 < talked_s < lasted_s + 0.1 + 0.02, "never more than a lead ahead"
+            arrivals = call.player.arrivals
+            took_ms = (arrivals[-1].at_s - arrivals[0].at_s) * 1000
+            assert abs(took_ms - ((len(arrivals) - 1) * 20 - 100)) < 40 + stood_ms(call), "one lead at once, then real time"
             assert minute.startswith(call.received_audio)
             assert call.received_audio.startswith(call.heard_audio)
             assert len(call.heard_audio) > 16_000

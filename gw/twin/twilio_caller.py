@@ -80,6 +80,7 @@ class TwinCall(CallRecord):
         self._callbacks = Group()
         self._leaving: ClosedBy = ""
         self._frozen = False
+        self._mute = False
 
     # -- the person at the phone ------------------------------------------------------------------------------------
 
@@ -127,6 +128,10 @@ class TwinCall(CallRecord):
         """Become half open: nothing is sent or read any more, the socket stays. Ends by `max_s` or `hang_up`."""
         self.stop_reading()
         self._frozen = True
+
+    def mute(self) -> None:
+        """Send nothing more, but listen: a peer that has stopped talking while its connection stands."""
+        self._mute = True
 
     def stop_reading(self) -> None:
         """Let what the gateway sends pile up; the caller goes on talking."""
@@ -284,13 +289,15 @@ class TwinCall(CallRecord):
             self.send_start()
         origin_s = time.monotonic()
         while True:
-            hook = None if self._frozen else self.plan.hooks.get(self.frames_sent)
+            hook = None if self._frozen or self._mute else self.plan.hooks.get(self.frames_sent)
             if hook is not None:
                 hook(self)
             self._check_limit(origin_s)
             if self._leaving:
                 return
-            if self._frozen:
+            if self._frozen or self._mute:
+                if not self._frozen and not wire.is_open:
+                    raise wire.closing()
                 gevent.sleep(PTIME_S)
                 continue
             if not self._speech and self.plan.hang_up:

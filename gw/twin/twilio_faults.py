@@ -45,6 +45,12 @@ def _first(**changes: object) -> Hook:
     return prelude
 
 
+def _connected_only(call: TwinCall) -> None:
+    """`start` never comes, nor does anything else."""
+    call.send_text(CONNECTED)
+    call.mute()
+
+
 def _media_first(call: TwinCall) -> None:
     call.send_text(CONNECTED)
     call.send_media()
@@ -71,7 +77,7 @@ def _media(call: TwinCall, payload: str, stream_sid: str = "") -> bytes:
 #: Faults of the stream's beginning: they replace `connected` and `start`.
 PRELUDES: Final[Mapping[str, Hook]] = MappingProxyType(
     {
-        "no_start": _text(CONNECTED),
+        "no_start": _connected_only,
         "media_before_start": _media_first,
         "wrong_account": _first(accountSid="AC" + "f" * 32),
         "wrong_format": _first(mediaFormat={"encoding": "audio/x-l16", "sampleRate": 16000, "channels": 2}),
@@ -101,6 +107,7 @@ HOOKS: Final[Mapping[str, Hook]] = MappingProxyType(
         "bad_websocket": lambda call: call.send_raw(b"\x81\x02{}"),  # a client's frame that is not masked
         "unknown_event": _text(b'{"event":"telepathy","thought":{"deep":[null]}}'),
         "reset": lambda call: call.abort(),
+        "silent": lambda call: call.mute(),
         "half_open": lambda call: call.freeze(),
         "stalled": lambda call: call.stop_reading(),
     }

@@ -1,150 +1,127 @@
-"""Who said what: a turn goes out once, with its words and its fate, whichever of the two comes first."""
+"""Turns: each of the agent's comes out once, with its text and its fate, whichever was known first."""
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.call.playout import Truncation
 from gw.call.turns import MAX_PENDING, Turn, Turns
 
 
-def agent(n: int, text: str, item: str, start_ms: int, *, interrupted: bool = False, heard_ms: int | None = None) -> Turn:
-    return Turn(n, "agent", text, item, start_ms, interrupted, heard_ms)
+def agent(n: int, text: str, item_id: str, start_ms: int, interrupted: bool, heard_ms: int | None) -> Turn:
+    return Turn(n, "agent", text, item_id, start_ms, interrupted, heard_ms)
 
 
-def test_a_turn_heard_to_its_end():
+def test_a_turn_is_whole_once_heard() -> None:
     turns = Turns()
-    assert turns.on_agent_audio("a", 100) == []
-    assert turns.on_agent_audio("a", 140) == []
-    assert turns.on_agent_text("a", "Hello.", 150) == []
-    assert turns.waiting() == ["a"]
-    assert turns.on_heard("a", 900) == [agent(1, "Hello.", "a", 100, heard_ms=900)]
+    assert turns.on_agent_audio("i", 100) == []
+    assert turns.on_agent_audio("i", 120) == []
+    assert turns.on_agent_text("i", "Hello.", 150) == []
+    assert turns.waiting() == ["i"]
+    assert turns.on_heard("i", 900) == [agent(1, "Hello.", "i", 100, False, 900)]
+    assert turns.on_heard("i", 900) == []
     assert turns.waiting() == []
-    assert turns.on_heard("a", 900) == []
+
+
+def test_a_turn_heard_before_its_text_came_waits_for_it_and_comes_once() -> None:
+    turns = Turns()
+    turns.on_agent_audio("i", 100)
+    assert turns.on_heard("i", 300) == []
+    assert turns.on_agent_audio("i", 400) == []
+    assert turns.on_agent_text("i", "Hm.", 500) == [agent(1, "Hm.", "i", 100, False, 300)]
     assert turns.on_end({}, set()) == []
 
 
-def test_text_that_comes_after_it_was_heard():
+def test_an_interrupted_turn_waits_for_its_text() -> None:
     turns = Turns()
-    turns.on_agent_audio("a", 0)
-    assert turns.on_heard("a", 300) == [], "its words are on their way"
-    assert turns.on_agent_audio("a", 400) == []
-    assert turns.on_agent_text("a", "Yes.", 500) == [agent(1, "Yes.", "a", 0, heard_ms=300)]
-    assert turns.on_end({}, set()) == []
+    turns.on_agent_audio("i1", 100)
+    turns.on_agent_audio("i2", 200)
+    turns.on_agent_text("i1", "One.", 150)
+    truncations = [Truncation("i1", 70), Truncation("i2", 0), Truncation("a stranger", 5)]
+    assert turns.on_interrupted(truncations) == [agent(1, "One.", "i1", 100, True, 70)]
+    assert turns.on_agent_text("i2", "Two.", 400) == [agent(2, "Two.", "i2", 200, True, 0)]
 
 
-def test_an_interruption_with_the_text_there():
+def test_text_may_be_all_that_comes_of_an_item() -> None:
     turns = Turns()
-    turns.on_agent_audio("a", 0)
-    turns.on_agent_text("a", "A long story.", 10)
-    assert turns.on_interrupted([Truncation("a", 420)]) == [agent(1, "A long story.", "a", 0, interrupted=True, heard_ms=420)]
-    assert turns.on_interrupted([Truncation("a", 420)]) == []
+    assert turns.on_agent_text("i", "Unheard.", 100) == []
+    assert turns.on_interrupted([Truncation("i", 0)]) == [agent(1, "Unheard.", "i", 100, True, 0)]
 
 
-def test_an_interruption_before_the_text():
+def test_the_callers_words_start_where_the_voice_did() -> None:
     turns = Turns()
-    turns.on_agent_audio("a", 0)
-    assert turns.on_interrupted([Truncation("a", 420)]) == []
-    assert turns.waiting() == [], "its fate is known"
-    assert turns.on_agent_text("a", "A long", 900) == [agent(1, "A long", "a", 0, interrupted=True, heard_ms=420)]
+    turns.on_caller_speech("c1", 1000)
+    turns.on_agent_audio("i", 1500)
+    assert turns.on_caller_text("c1", "Hello?", 2500) == [Turn(2, "caller", "Hello?", "c1", 1000, False, None)]
+    assert turns.on_caller_text("c2", "Nobody heard me begin.", 4000)[0].start_ms == 4000
 
 
-def test_one_interruption_of_several_items():
+def test_the_end_of_the_call_leaves_no_turn_open() -> None:
     turns = Turns()
-    for item in ("a", "b", "c"):
-        turns.on_agent_audio(item, 0)
-    turns.on_agent_text("a", "one", 1)
-    turns.on_agent_text("c", "three", 1)
-    whole = turns.on_interrupted([Truncation("a", 100), Truncation("b", 0), Truncation("c", 0), Truncation("nobody", 0)])
-    assert [turn.item_id for turn in whole] == ["a", "c"]
-    assert [turn.item_id for turn in turns.on_end({}, set())] == ["b"]
-
-
-def test_text_without_audio_waits_like_audio():
-    turns = Turns()
-    assert turns.on_agent_text("a", "Only words.", 70) == []
-    assert turns.on_end({}, {"a"}) == [agent(1, "Only words.", "a", 70, interrupted=True, heard_ms=0)]
-
-
-def test_the_end_settles_what_is_open_in_order():
-    turns = Turns()
-    turns.on_agent_audio("wordless", 0)
-    turns.on_agent_audio("heard", 10)
-    turns.on_agent_audio("cut", 20)
-    turns.on_agent_text("heard", "two", 11)
-    turns.on_agent_text("cut", "three", 21)
-    turns.on_interrupted([Truncation("wordless", 40)])
-    assert turns.on_end({"heard": 500, "cut": 60}, {"cut"}) == [
-        agent(1, "", "wordless", 0, interrupted=True, heard_ms=40),
-        agent(2, "two", "heard", 10, heard_ms=500),
-        agent(3, "three", "cut", 20, interrupted=True, heard_ms=60),
+    for n, item in enumerate(("cut", "heard", "half", "never")):
+        turns.on_agent_audio(item, n)
+    for item in ("half", "never"):
+        turns.on_agent_text(item, item, 10)
+    turns.on_interrupted([Truncation("cut", 5)])
+    turns.on_heard("heard", 6)
+    assert turns.on_end({"half": 40}, {"half"}) == [
+        agent(1, "", "cut", 0, True, 5),
+        agent(2, "", "heard", 1, False, 6),
+        agent(3, "half", "half", 2, True, 40),
+        agent(4, "never", "never", 3, False, 0),
     ]
     assert turns.on_end({}, set()) == []
 
 
-def test_the_callers_words_carry_the_start_of_their_speech():
+def test_every_store_of_turns_is_bounded_and_the_oldest_goes_out_as_it_is() -> None:
     turns = Turns()
-    turns.on_caller_speech("x", 1200)
-    turns.on_agent_audio("a", 3000)
-    assert turns.on_caller_text("x", "Hello?", 4000) == [Turn(2, "caller", "Hello?", "x", 1200, False, None)]
-    assert turns.on_caller_text("y", "Late.", 5000) == [Turn(3, "caller", "Late.", "y", 5000, False, None)]
-
-
-def test_every_memory_is_bounded():
-    turns = Turns()
-    out = []
-    for n in range(3 * MAX_PENDING):
-        out += turns.on_agent_audio(f"a{n}", n)
+    out = [turn for n in range(MAX_PENDING + 1) for turn in turns.on_agent_audio(f"i{n}", n)]
+    assert out == [agent(1, "", "i0", 0, False, None)]
+    cut = [Truncation(f"i{n}", n) for n in range(1, MAX_PENDING + 1)]
+    assert turns.on_interrupted(cut) == []
+    turns.on_agent_audio("one more", 99)
+    assert turns.on_heard("one more", 7) == [agent(2, "", "i1", 1, True, 1)]
+    for n in range(MAX_PENDING + 1):
         turns.on_caller_speech(f"c{n}", n)
-    assert len(turns.waiting()) == MAX_PENDING
-    assert [turn.item_id for turn in out] == [f"a{n}" for n in range(2 * MAX_PENDING)], "the oldest, as they stand"
-    assert {(turn.heard_ms, turn.interrupted) for turn in out} == {(None, False)}
-    assert turns.on_caller_text("c0", "", 9)[0].start_ms == 9, "forgotten"
-    assert turns.on_caller_text(f"c{3 * MAX_PENDING - 1}", "", 9)[0].start_ms == 3 * MAX_PENDING - 1
-    out = []
-    for n in range(2 * MAX_PENDING):
-        turns.on_agent_audio(f"b{n}", n)
-        out += turns.on_interrupted([Truncation(f"b{n}", 5)])
-    assert [turn.item_id for turn in out] == [f"b{n}" for n in range(MAX_PENDING)]
-    assert {turn.heard_ms for turn in out} == {5}
+    assert turns.on_caller_text("c0", "x", 500)[0].start_ms == 500
+    assert turns.on_caller_text("c1", "x", 500)[0].start_ms == 1
 
 
-ITEMS = st.sampled_from("abcde")
-STEPS = st.lists(st.tuples(st.sampled_from(["audio", "text", "heard", "cut"]), ITEMS), max_size=40)
+events = st.lists(
+    st.tuples(st.sampled_from(["audio", "text", "heard", "cut"]), st.sampled_from("abcd"), st.integers(0, 99)), max_size=30
+)
 
 
-@given(STEPS)
-def test_no_item_is_told_twice_between_its_audio_and_the_end(steps: list[tuple[str, str]]):
-    """Each item that said something gets one turn per life, and numbers are never used twice."""
-    turns, out, lives = Turns(), [], {}
-    alive: dict[str, set[str]] = {}  # what is known of the items that are not told yet
-    for at_ms, (kind, item) in enumerate(steps):
-        known = alive.get(item)
-        if kind in ("audio", "text") and known is None:
-            known = alive[item] = set()
-            lives[item] = lives.get(item, 0) + 1
-        if known is None:
+@settings(max_examples=300, deadline=None)
+@given(events)
+def test_whatever_the_order_each_item_comes_out_once_with_what_came_of_it(script: list[tuple[str, str, int]]) -> None:
+    """Items as a leg brings them: audio first, one text, one fate."""
+    turns = Turns()
+    out: list[Turn] = []
+    began: dict[str, int] = {}
+    texts: dict[str, str] = {}
+    fates: dict[str, tuple[bool, int]] = {}
+    for now_ms, (what, item, heard_ms) in enumerate(script):
+        if what == "audio":
+            if item not in fates:
+                out += turns.on_agent_audio(item, now_ms)
+                began.setdefault(item, now_ms)
+        elif item not in began:
             continue
-        if kind == "text" and "text" in known:
-            continue  # an API says an item's words once
-        match kind:
-            case "audio":
-                whole = turns.on_agent_audio(item, at_ms)
-            case "text":
-                whole = turns.on_agent_text(item, "words", at_ms)
-            case "heard":
-                whole = turns.on_heard(item, 1)
-            case _:
-                whole = turns.on_interrupted([Truncation(item, 1)])
-        known.add("fate" if kind in ("heard", "cut") else kind)
-        assert bool(whole) == ({"text", "fate"} <= known)
-        out += whole
-        if whole:
-            del alive[item]
-    rest = turns.on_end({}, set())
-    assert {turn.item_id for turn in rest} == set(alive)
-    told = [turn.item_id for turn in out + rest]
-    assert {item: told.count(item) for item in told} == lives
-    numbers = [turn.n for turn in out + rest]
-    assert len(set(numbers)) == len(numbers)
+        elif what == "text" and item not in texts:
+            texts[item] = f"text of {item}"
+            out += turns.on_agent_text(item, texts[item], now_ms)
+        elif what == "heard" and item not in fates:
+            fates[item] = (False, heard_ms)
+            out += turns.on_heard(item, heard_ms)
+        elif what == "cut" and item not in fates:
+            fates[item] = (True, heard_ms)
+            out += turns.on_interrupted([Truncation(item, heard_ms)])
+        assert {turn.item_id for turn in out} == set(texts) & set(fates)
+    out += turns.on_end(dict.fromkeys(began, 50), set(began))
+    numbers = {item: n for n, item in enumerate(began, start=1)}
+    assert sorted(out) == sorted(
+        agent(numbers[item], texts.get(item, ""), item, start_ms, *fates.get(item, (True, 50)))
+        for item, start_ms in began.items()
+    )

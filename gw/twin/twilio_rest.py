@@ -128,6 +128,7 @@ class TwilioRest:
         self.requests: deque[tuple[float, str, str, int]] = deque(maxlen=10_000)  # at, method, path, status
         self.complaints: list[str] = []  # what Twilio would ignore, but no careful client sends
         self.absent_calls: set[str] = set()  # their recordings turn out absent
+        self.delay_s = 0.0  # how long every answer takes, once the thing is done
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -194,6 +195,8 @@ class TwilioRest:
         if answer.status == 0:
             self._stopping.wait(_HELD_S)
             answer = _Answer(504, b"")
+        elif self.delay_s:
+            self._stopping.wait(self.delay_s)
         headers = [
             ("Content-Type", answer.content_type),
             ("Content-Length", str(len(answer.body))),

@@ -11,7 +11,7 @@ import binascii
 import logging
 from hashlib import sha1
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import gevent
 from gevent import pywsgi, socket
@@ -34,6 +34,9 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: Offered by Twilio on some accounts; echoed only when offered (RFC 6455 4.2.2).
 _SUBPROTOCOL: Final = "audio.twilio.com"
 _MEDIA_PATH: Final = "/media"
+#: What the kernel may hold for a Twilio that does not read: the least that a lead of 500 ms over a slow road needs. Left to
+#: itself the kernel takes megabytes from a proxy on this machine, minutes of speech before the door's bound is met.
+_SEND_BUFFER_BYTES: Final = 64 << 10
 
 
 class _RefusedError(Exception):
@@ -51,23 +54,20 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
 
     server: MediaServer
     environ: dict[str, Any]
+    _bound: gevent.Timeout
 
-    def read_requestline(self) -> str:
-        """An idle connection ends here."""
+    def handle_one_request(self) -> Any:
+        """One request, whole and answered in time, its unread body included; a session has bounds of its own."""
         mark_current("server")
-        with gevent.Timeout(REQUEST_TIMEOUT_S, OSError("no request came in time")):  # pywsgi closes on it
-            return cast(str, super().read_requestline())
-
-    def read_request(self, raw_requestline: str) -> Any:
-        """A request whose headers do not come in time is a bad one."""
-        with gevent.Timeout(REQUEST_TIMEOUT_S, ValueError("the request's headers did not come in time")):
-            return super().read_request(raw_requestline)
+        self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, OSError("the request did not end in time"))  # pywsgi closes on it
+        with self._bound:
+            result = super().handle_one_request()
+            return None if result is True and not self._bound.pending else result
 
     def run_application(self) -> None:
         """Every path but /media is the application's, /media never is."""
         if self.environ["PATH_INFO"] != _MEDIA_PATH:
-            with gevent.Timeout(REQUEST_TIMEOUT_S, OSError("the request did not end in time")):
-                pywsgi.WSGIHandler.run_application(self)
+            pywsgi.WSGIHandler.run_application(self)
             return
         plane = self.server.plane
         try:
@@ -75,6 +75,14 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         except _RefusedError as refused:
             self._refuse(plane, refused)
             return
+        self._bound.close()
+        plane.streams += 1
+        try:
+            self._upgrade(plane, headers)
+        finally:
+            plane.streams -= 1
+
+    def _upgrade(self, plane: MediaPlane, headers: list[tuple[str, str]]) -> None:
         self.environ["wsgi.websocket"] = self  # what gevent-websocket's start_response looks for
         self.start_response("101 Switching Protocols", headers)
         self.write(b"")
@@ -122,14 +130,13 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
 
     def _run_session(self, plane: MediaPlane) -> None:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         door = Door(self.socket, MAX_WAITING_BYTES, first=self._read_ahead())
         session = Session(plane, door)
         self.server.sessions.add(session)
-        plane.streams += 1
         try:
             session.run()
         finally:
-            plane.streams -= 1
             self.server.sessions.discard(session)
             mark_current("server")
 
@@ -138,8 +145,8 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         self.socket.settimeout(0.0)
         try:
             ahead = bytes(self.rfile.peek())
-        except BlockingIOError:
-            ahead = b""
+        except OSError:
+            ahead = b""  # nothing yet, or broken already: the door will tell
         return ahead
 
     def log_request(self) -> None:
@@ -164,7 +171,7 @@ class MediaServer(pywsgi.WSGIServer):
         while True:
             gevent.sleep(self.WATCH_S)
             for n, session in enumerate(list(self.sessions)):
-                session.check(monotonic())
+                session.check_or_end(monotonic())
                 if n % 50 == 49:
                     gevent.sleep(0)
 

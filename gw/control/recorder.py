@@ -45,12 +45,13 @@ REST_CONCURRENCY: Final = 16
 class _Job:
     """One recording under way. `over`: the call ended meanwhile."""
 
-    __slots__ = ("first_audio_at", "over", "requests")
+    __slots__ = ("first_audio_at", "over", "requests", "trigger_s")
 
     def __init__(self, first_audio_at: float | None) -> None:
         self.first_audio_at = first_audio_at
         self.over = False
         self.requests = 0
+        self.trigger_s: float | None = None  # from the first audio to the first request, where this process sent that
 
 
 class Recorder:
@@ -169,7 +170,6 @@ class Recorder:
                 call_sid, Settle("failed", error_code=NO_CREDENTIALS, error_text="no Twilio credentials are configured")
             )
             return
-        trigger_ms: int | None = None
         while True:
             if not isinstance(action, Settle):
                 gevent.sleep(action.after_s)
@@ -177,14 +177,10 @@ class Recorder:
             if isinstance(action, Settle):
                 break
             outcome = self._ask(rest, call_sid, job, action)
-            if isinstance(outcome, Started) and job.first_audio_at is not None:
-                trigger_s = max(0.0, time.time() - job.first_audio_at)
-                trigger_ms = round(trigger_s * 1000)
-                self._trigger.observe(trigger_s)
             effort, action = rules.decide(_follow(effort, job), outcome, time.monotonic(), random.random())
         extra: dict[str, Any] = {"attempts": job.requests}
-        if trigger_ms is not None:
-            extra["trigger_ms"] = trigger_ms
+        if job.trigger_s is not None:
+            extra["trigger_ms"] = round(job.trigger_s * 1000)
         self._rows.settle(call_sid, action, **extra)
         _log_end(call_sid, action, job)
 
@@ -194,6 +190,9 @@ class Recorder:
                 if isinstance(action, List):
                     return rest.list_recordings(call_sid)
                 job.requests += 1
+                if job.requests == 1 and job.first_audio_at is not None:
+                    job.trigger_s = max(0.0, time.time() - job.first_audio_at)
+                    self._trigger.observe(job.trigger_s)
                 return rest.start_recording(call_sid, channels=self._channels, status_callback=self._callback)
             except RestError as error:
                 level = logging.ERROR if error.kind == "unauthorized" else logging.WARNING

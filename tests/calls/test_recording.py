@@ -1,0 +1,193 @@
+"""Twilio records each call that heard audio exactly once, from its first frame on, whatever its REST API does meanwhile."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gevent
+
+from gw.config import Recording, Store
+from gw.media.ai_out import TURN_S
+from gw.twin import speech
+from gw.twin.ai_script import AiScript, lasting
+from gw.twin.twilio_caller import TwinCall
+from tests.calls.conftest import World, WorldMaker
+from tests.calls.hearing import at_once, stood_ms, until
+from tests.timing import scaled
+
+#: Exactly three frames, then silence: nothing more of the AI ever comes.
+SHORT = AiScript(greeting=lasting(1)[:480])
+MUTE = AiScript()
+#: How soon after the first frame Twilio must be asked.
+TRIGGER_S = 0.25
+#: The twin looks at its socket when its turn comes: so much may lie between a frame's coming and its entry.
+LOOK_S = 0.02
+
+
+class Case(NamedTuple):
+    """A call, what its REST requests meet, and what must become of its recording."""
+
+    faults: tuple[tuple[str, int], ...]
+    requests: int  # starts Twilio is asked for
+    state: str
+    error_code: int | None = None
+
+
+CASES = {
+    "plain": Case((), 1, "completed"),
+    "becoming in-progress": Case((("21220", 2),), 3, "completed"),
+    "never in-progress": Case((("21220", 9),), 4, "failed", 21220),
+    "no such call": Case((("20404", 1),), 1, "failed", 20404),
+    "too many at once": Case((("20429", 2),), 3, "completed"),
+    "a proxy's page": Case((("503", 1),), 2, "completed"),
+    "a page that says 200": Case((("html_200", 1),), 2, "completed"),
+    "half an answer": Case((("not_json", 1),), 2, "completed"),
+    "done, never answered": Case((("timeout_with_effect", 1),), 1, "completed"),
+    "never answered": Case((("timeout_without_effect", 1),), 2, "completed"),
+    "absent": Case((), 1, "absent", 0),
+}
+
+
+def check_first_request(w: World, call: TwinCall) -> None:
+    """The first request came after the first frame and soon after it."""
+    first_s = call.player.first_heard_s
+    assert first_s is not None
+    asked_s = w.twilio.rest.starts[call.call_sid][0].at - time.time() + time.monotonic()
+    assert first_s - LOOK_S < asked_s < first_s + TRIGGER_S + stood_ms(call) / 1000, call.call_sid
+    row = w.gateway.store.recording(call.call_sid)
+    assert row is not None
+    assert row["first_audio_at"] <= w.twilio.rest.starts[call.call_sid][0].at
+    assert 0 <= row["trigger_ms"] < TRIGGER_S * 1000 + stood_ms(call)
+
+
+def settled(w: World, call: TwinCall) -> dict[str, Any]:
+    """The row of a call's recording, once it is settled."""
+
+    def is_settled() -> bool:
+        row = w.gateway.store.recording(call.call_sid)
+        return row is not None and row["state"] in ("completed", "failed", "absent")
+
+    until(is_settled, f"the recording of {call.call_sid} is settled")
+    row = w.gateway.store.recording(call.call_sid)
+    assert row is not None
+    return row
+
+
+def outcomes(w: World) -> dict[str, int]:
+    """gw_recordings_total, without what never happened."""
+    names = ("started", "completed", "failed", "absent", "skipped", "duplicate")
+    metrics = w.gateway.metrics()
+    counts = {name: int(metrics[f'gw_recordings_total{{outcome="{name}"}}']) for name in names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
+    with world(lambda index, path: SHORT if index < len(CASES) else MUTE) as w:
+        rest, calls = w.twilio.rest, {}
+        for name, case in CASES.items():
+            calls[name] = call = w.twilio.place_call(speech.script(4500))
+            for fault, times in case.faults:
+                rest.fail(fault, times, call.call_sid)  # type: ignore[arg-type]
+            if name == "absent":
+                rest.absent_calls.add(call.call_sid)
+        until(lambda: len(w.ai.sessions) == len(CASES), "every call has its AI")
+        mute = w.twilio.place_call(speech.script(1500))
+        assert w.twilio.wait(scaled(20.0))
+        rest.wait_callbacks()
+
+        for name, case in CASES.items():
+            call = calls[name]
+            assert (call.closed_by, len(call.received_audio)) == ("caller", 480), name
+            starts = rest.starts[call.call_sid]
+            assert len(starts) == case.requests, name
+            assert sum(start.recorded for start in starts) == (0 if case.state == "failed" else 1), name
+            check_first_request(w, call)
+            row = settled(w, call)
+            assert (row["state"], row["error_code"], row["attempts"]) == (case.state, case.error_code, case.requests), name
+            made = rest.recordings_of(call.call_sid)
+            assert len(made) == (0 if case.state == "failed" else 1), name
+            assert row["recording_sid"] == (made[0].sid if made else None), name
+            if case.state == "completed":
+                assert (row["duration_s"], row["channels"]) == (made[0].seconds, 2), name
+                assert row["url"].endswith(made[0].sid), name
+            assert w.gateway.ended(call.call_sid)["recording"]["state"] == case.state
+
+        assert (mute.received_audio, rest.starts.get(mute.call_sid)) == (b"", None)
+        assert w.gateway.ended(mute.call_sid)["recording"] is None
+        assert rest.complaints == []
+        assert outcomes(w) == {"started": 9, "completed": 8, "absent": 1, "failed": 2}
+        metrics = w.gateway.metrics()
+        assert metrics["gw_recording_trigger_seconds_count"] == len(CASES)
+
+
+def test_where_and_when_recordings_start(world: WorldMaker, tmp_path: Path) -> None:
+    """A small pool, a full one, a slow Twilio, recording switched off, no credentials: a world each, at the same time."""
+    with ExitStack() as opened:
+
+        def opens(name: str, **options: Any) -> World:
+            sqlite = Store(url=f"sqlite:///{tmp_path}/{name}.db")
+            return opened.enter_context(world(SHORT, var_dir=name, store=sqlite, **options))
+
+        at_once(
+            partial(a_slow_twilio, opens("slow", recording=Recording(pool_size=1))),
+            partial(a_full_pool, opens("full", recording=Recording(pool_size=1))),
+            partial(switched_off, opens("off", recording=Recording(enabled=False))),
+            partial(without_credentials, opens("bare", signed=False)),
+        )
+
+
+def a_slow_twilio(w: World) -> None:
+    """Every answer takes a second: nobody waits for another's, and each is asked once."""
+    w.twilio.rest.delay_s = 1.0
+    calls = [w.twilio.place_call(speech.script(2500)) for _ in range(12)]
+    assert w.twilio.wait(scaled(15.0))
+    for call in calls:
+        check_first_request(w, call)
+        assert settled(w, call)["state"] == "completed"
+        assert len(w.twilio.rest.starts[call.call_sid]) == 1
+    assert outcomes(w) == {"started": 12, "completed": 12}
+
+
+def a_full_pool(w: World) -> None:
+    """While the worker's pool has no room the guard stays armed; once it has, every call's recording starts: one a turn where
+    all of them ask in the same turn of the hub."""
+    pool = w.gateway.worker.plane.recording_pool
+    busy = pool.spawn(gevent.sleep, scaled(1.0))
+    calls = [w.twilio.place_call(speech.script(2500 * round(scaled(1.0)))) for _ in range(4)]
+    until(lambda: all(call.received_audio for call in calls), "every call heard the greeting")
+    assert w.twilio.rest.starts == {}
+    assert not busy.dead
+    busy.join()
+    freed_at = time.time()
+    until(lambda: len(w.twilio.rest.starts) == len(calls), "every recording starts")
+    first = [w.twilio.rest.starts[call.call_sid][0].at for call in calls]
+    assert freed_at - LOOK_S < min(first)
+    assert max(first) < freed_at + len(calls) * TURN_S + TRIGGER_S + max(stood_ms(call) for call in calls) / 1000
+    assert w.twilio.wait(scaled(15.0))
+    for call in calls:
+        assert settled(w, call)["state"] == "completed"
+        assert len(w.twilio.rest.starts[call.call_sid]) == 1
+
+
+def switched_off(w: World) -> None:
+    """The configuration says no: Twilio is not asked, and no row says otherwise."""
+    call = w.twilio.place_call(speech.script(1000))
+    assert call.wait(scaled(10.0))
+    assert len(call.received_audio) == 480
+    assert w.gateway.ended(call.call_sid)["recording"] is None
+    assert (w.twilio.rest.starts, outcomes(w)) == ({}, {})
+
+
+def without_credentials(w: World) -> None:
+    """Nobody to ask: the row says why, and the metric that it was passed over."""
+    call = w.twilio.place_call(speech.script(1000))
+    assert call.wait(scaled(10.0))
+    assert len(call.received_audio) == 480
+    row = settled(w, call)
+    assert (row["state"], row["error_code"]) == ("failed", None)
+    assert row["error_text"].startswith("no_credentials")
+    assert (w.twilio.rest.starts, outcomes(w)) == ({}, {"skipped": 1})

@@ -133,7 +133,7 @@ def test_where_and_when_recordings_start(world: WorldMaker, tmp_path: Path) -> N
             return opened.enter_context(world(SHORT, var_dir=name, store=sqlite, **options))
 
         at_once(
-            partial(a_slow_twilio, opens("slow", recording=Recording(pool_size=1))),
+            partial(a_slow_twilio, opens("slow")),
             partial(a_full_pool, opens("full", recording=Recording(pool_size=1))),
             partial(switched_off, opens("off", recording=Recording(enabled=False))),
             partial(without_credentials, opens("bare", signed=False)),
@@ -155,6 +155,7 @@ def a_slow_twilio(w: World) -> None:
 def a_full_pool(w: World) -> None:
     """While the worker's pool has no room the guard stays armed; once it has, every call's recording starts: one a turn where
     all of them ask in the same turn of the hub."""
+    w.twilio.rest.delay_s = 0.5
     pool = w.gateway.worker.plane.recording_pool
     busy = pool.spawn(gevent.sleep, scaled(1.0))
     calls = [w.twilio.place_call(speech.script(2500 * round(scaled(1.0)))) for _ in range(4)]

@@ -67,7 +67,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
     def run_application(self) -> None:
         """Every path but /media is the application's, /media never is."""
         if self.environ["PATH_INFO"] != _MEDIA_PATH:
-            pywsgi.WSGIHandler.run_application(self)
+            self._run_webhook()
             return
         plane = self.server.plane
         try:
@@ -81,6 +81,14 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             self._upgrade(plane, headers)
         finally:
             plane.streams -= 1
+
+    def _run_webhook(self) -> None:
+        try:
+            pywsgi.WSGIHandler.run_application(self)
+        except OSError:
+            if not self._bound.pending:  # out of time: pywsgi would go on to read, and drop, a body that never ends
+                self.socket.shutdown(socket.SHUT_RD)
+            raise
 
     def _upgrade(self, plane: MediaPlane, headers: list[tuple[str, str]]) -> None:
         self.environ["wsgi.websocket"] = self  # what gevent-websocket's start_response looks for

@@ -36,8 +36,10 @@ def prepare(pages_dir: Path, *, memory: Path = SHARED_MEMORY) -> None:
     if target is None:
         pages_dir.mkdir(exist_ok=True)
         return
-    if pages_dir.is_symlink() and not pages_dir.exists():
+    if pages_dir.is_symlink():
         pages_dir.unlink(missing_ok=True)  # into memory that a reboot emptied
+    else:
+        _forget(target)
     with contextlib.suppress(FileExistsError):  # another process of ours was faster
         pages_dir.symlink_to(target)
     _sweep(memory, keep=target)
@@ -88,6 +90,14 @@ def _private_dir(memory: Path, origin: Path) -> Path | None:
     except (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError):
         return None
     return target
+
+
+def _forget(target: Path) -> None:
+    """Remove the pages of a directory that stood under this name before and was deleted: its counters are not ours to go on from."""
+    for page in target.glob("*.page"):
+        with contextlib.suppress(FileNotFoundError):  # another process of ours was faster
+            if not _is_written(page):
+                page.unlink()
 
 
 def _sweep(memory: Path, *, keep: Path) -> None:

@@ -35,6 +35,20 @@ def test_a_link_into_memory(memory, pages):
     assert len(list(memory.iterdir())) == 1
 
 
+def test_a_new_start_under_an_old_name_counts_from_zero(memory, pages):
+    prepare(pages, memory=memory)
+    dead = Page.create(pages / "dead.page")
+    dead.counter(TX_FRAMES).add(5)
+    dead.close()
+    alive = Page.create(pages / "alive.page")
+    alive.counter(TX_FRAMES).add(7)
+    pages.unlink()  # the var directory was removed by hand
+    prepare(pages, memory=memory)
+    assert not (pages / "dead.page").exists()
+    assert Page.open(pages / "alive.page").counter(TX_FRAMES).value == 7, "a page somebody writes stays"
+    alive.close()
+
+
 def test_two_gateways_have_two_places(memory, tmp_path):
     prepare(tmp_path / "a" / "pages", memory=memory)
     prepare(tmp_path / "b" / "pages", memory=memory)

@@ -93,7 +93,7 @@ def _private_dir(memory: Path, origin: Path) -> Path | None:
 
 
 def _forget(target: Path) -> None:
-    """Remove the pages of a directory that stood under this name before and was deleted: its counters are not ours to go on from."""
+    """Remove the pages that stood under this name before it was deleted: its counters are not ours to go on from."""
     for page in target.glob("*.page"):
         with contextlib.suppress(FileNotFoundError):  # another process of ours was faster
             if not _is_written(page):

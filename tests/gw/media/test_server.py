@@ -1,0 +1,244 @@
+"""The upgrade: everything that may refuse a stream does so before the 101, in bytes, and counted."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import gevent
+import pytest
+from gevent import socket
+
+from gw.media.server import MediaServer
+from gw.protocol.signature import sign
+from metrics.declare import STREAMS_REFUSED
+from tests.gw.media.support import CALL, WAIT_S, Peer, PlaneMaker, connected, descriptors, greenlets, masked, start, stop, until
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+GOOD = {
+    "Host": "voice.example.com",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": KEY,
+}
+
+
+def request(headers: dict[str, str], *, line: str = "GET /media HTTP/1.1") -> bytes:
+    return "\r\n".join([line, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode("latin-1")
+
+
+class Answer:
+    """What a server says to one request, up to the end of the headers and, without an upgrade, of the connection."""
+
+    def __init__(self, address: tuple[str, int], sent: bytes) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.settimeout(WAIT_S)
+        self.socket.sendall(sent)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            piece = self.socket.recv(65536)
+            assert piece, data
+            data += piece
+        head, _, self.body = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = int(lines[0].split()[1])
+        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        if self.status != 101:
+            while piece := self.socket.recv(65536):
+                self.body += piece
+            self.socket.close()
+
+
+def refused(server: MediaServer, reason: str) -> float:
+    return server.plane.page.counter(STREAMS_REFUSED, reason=reason).value
+
+
+def without(name: str) -> dict[str, str]:
+    return {key: value for key, value in GOOD.items() if key != name}
+
+
+REFUSALS = {
+    "another path": (request(GOOD, line="GET /medium HTTP/1.1"), 404, ""),
+    "a path below": (request(GOOD, line="GET /media/x HTTP/1.1"), 404, ""),
+    "a post": (request({**GOOD, "Content-Length": "0"}, line="POST /media HTTP/1.1"), 426, "bad_request"),
+    "http/1.0": (request(GOOD, line="GET /media HTTP/1.0"), 426, "bad_request"),
+    "no upgrade": (request(without("Upgrade")), 426, "bad_request"),
+    "another upgrade": (request({**GOOD, "Upgrade": "h2c"}), 426, "bad_request"),
+    "no connection": (request(without("Connection")), 400, "bad_request"),
+    "a connection that only contains it": (request({**GOOD, "Connection": "no-upgrade"}), 400, "bad_request"),
+    "no version": (request(without("Sec-WebSocket-Version")), 426, "bad_request"),
+    "version 8": (request({**GOOD, "Sec-WebSocket-Version": "8"}), 426, "bad_request"),
+    "no key": (request(without("Sec-WebSocket-Key")), 400, "bad_request"),
+    "a key that is no base64": (request({**GOOD, "Sec-WebSocket-Key": "a"}), 400, "bad_request"),
+    "a key of 15 bytes": (request({**GOOD, "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAA"}), 400, "bad_request"),
+    "a key beyond ascii": (request({**GOOD, "Sec-WebSocket-Key": "\xfc" * 24}), 400, "bad_request"),
+}
+
+
+@pytest.mark.parametrize(("sent", "status", "reason"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_refused_before_the_101(planes: PlaneMaker, sent: bytes, status: int, reason: str):
+    server, address = planes.server(planes.plane()[0])
+    if status == 404:
+        sent = sent.replace(b"Connection: Upgrade", b"Connection: close")
+    answer = Answer(address, sent)
+    assert answer.status == status
+    assert answer.body
+    assert answer.headers["content-type"].startswith("text/plain")
+    if "content-length" in answer.headers:
+        assert int(answer.headers["content-length"]) == len(answer.body)
+    if reason:
+        assert refused(server, reason) == 1
+    if "version" in answer.body.decode():
+        assert answer.headers["sec-websocket-version"] == "13"
+    assert server.plane.streams == 0
+    assert not server.sessions
+
+
+def test_the_handshake_is_that_of_rfc_6455(planes: PlaneMaker):
+    server, address = planes.server(planes.plane()[0])
+    answer = Answer(address, request(GOOD))
+    assert answer.status == 101
+    assert answer.headers["sec-websocket-accept"] == ACCEPT
+    assert answer.headers["upgrade"] == "websocket"
+    assert answer.headers["connection"] == "Upgrade"
+    assert "sec-websocket-protocol" not in answer.headers
+    assert "sec-websocket-extensions" not in answer.headers
+    assert "content-length" not in answer.headers
+    assert "transfer-encoding" not in answer.headers
+    assert answer.body == b""
+    until(lambda: server.plane.streams == 1)
+    answer.socket.close()
+    until(lambda: server.plane.streams == 0)
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"), [("audio.twilio.com", "audio.twilio.com"), ("x, audio.twilio.com", "audio.twilio.com"), ("x", None)]
+)
+def test_a_subprotocol_only_when_offered(planes: PlaneMaker, offered: str, chosen: str | None):
+    _, address = planes.server(planes.plane()[0])
+    answer = Answer(address, request({**GOOD, "Sec-WebSocket-Protocol": offered}))
+    assert answer.headers.get("sec-websocket-protocol") == chosen
+    answer.socket.close()
+
+
+def test_headers_in_another_case_and_with_company(planes: PlaneMaker):
+    _, address = planes.server(planes.plane()[0])
+    headers = {**GOOD, "Upgrade": "WebSocket", "Connection": "keep-alive, UPGRADE"}
+    answer = Answer(address, request(headers))
+    assert answer.status == 101
+    answer.socket.close()
+
+
+@pytest.mark.parametrize(
+    "spelling", ["wss://voice.example.com/media", "https://voice.example.com/media", "wss://voice.example.com:443/media/"]
+)
+def test_a_signature_of_twilios(planes: PlaneMaker, spelling: str):
+    plane, _ = planes.plane(signed=True, public_url="https://voice.example.com")
+    _, address = planes.server(plane)
+    answer = Answer(address, request({**GOOD, "X-Twilio-Signature": sign("secret", spelling)}))
+    assert answer.status == 101
+    answer.socket.close()
+
+
+@pytest.mark.parametrize("signature", [None, "", "x" * 28, sign("other", "wss://voice.example.com/media"), "\xff"])
+def test_a_signature_that_is_none_is_403(planes: PlaneMaker, signature: str | None):
+    plane, _ = planes.plane(signed=True, public_url="https://voice.example.com")
+    server, address = planes.server(plane)
+    answer = Answer(address, request(GOOD if signature is None else {**GOOD, "X-Twilio-Signature": signature}))
+    assert answer.status == 403
+    assert refused(server, "bad_signature") == 1
+
+
+@pytest.mark.parametrize("why", ["full", "draining"])
+def test_no_room_is_503(planes: PlaneMaker, why: str):
+    plane, _ = planes.plane(max_calls=1)
+    server, address = planes.server(plane)
+    first = Answer(address, request(GOOD)) if why == "full" else None
+    plane.draining = why == "draining"
+    answer = Answer(address, request(GOOD))
+    assert answer.status == 503
+    assert refused(server, "busy") == 1
+    if first is not None:
+        first.socket.close()
+        until(lambda: plane.streams == 0)
+        second = Answer(address, request(GOOD))
+        assert second.status == 101, "there is room again"
+        second.socket.close()
+
+
+def test_many_at_once_get_no_more_than_there_is_room_for(planes: PlaneMaker):
+    plane, _ = planes.plane(max_calls=5)
+    _, address = planes.server(plane)
+    answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(30)], timeout=WAIT_S)
+    statuses = [greenlet.get().status for greenlet in answers]
+    assert sorted(statuses) == [101] * 5 + [503] * 25
+    for greenlet in answers:
+        greenlet.get().socket.close()
+
+
+def test_a_first_message_behind_the_handshake_is_heard(planes: PlaneMaker):
+    plane, told = planes.plane()
+    _, address = planes.server(plane)
+    sent = request(GOOD) + masked(1, json.dumps(connected()).encode()) + masked(1, json.dumps(start()).encode())
+    answer = Answer(address, sent)
+    until(lambda: CALL in plane.calls)
+    answer.socket.sendall(masked(1, json.dumps(stop()).encode()))
+    until(lambda: not plane.calls)
+    answer.socket.close()
+    assert told
+
+
+def test_a_message_split_between_handshake_and_later(planes: PlaneMaker):
+    plane, _ = planes.plane()
+    _, address = planes.server(plane)
+    message = masked(1, json.dumps(start()).encode())
+    for cut in (1, 3, 9, len(message) - 1):
+        answer = Answer(address, request(GOOD) + message[:cut])
+        assert answer.status == 101
+        answer.socket.sendall(message[cut:])
+        until(lambda: CALL in plane.calls)
+        answer.socket.close()
+        until(lambda: not plane.calls)
+
+
+def test_a_peer_that_resets_right_after_the_handshake(planes: PlaneMaker):
+    plane, _ = planes.plane()
+    server, address = planes.server(plane)
+    for _ in range(10):
+        sock = socket.create_connection(address)
+        sock.sendall(request(GOOD))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    gevent.sleep(0.05)
+    until(lambda: plane.streams == 0)
+    assert not server.sessions
+    answer = Answer(address, request(GOOD))
+    assert answer.status == 101, "the server stands"
+    answer.socket.close()
+
+
+def test_a_hundred_calls_leave_nothing_behind(planes: PlaneMaker):
+    plane, told = planes.plane()
+    server, address = planes.server(plane)
+
+    def call(n: int) -> None:
+        name = f"CA{n:032d}"
+        peer = Peer.connect(address)
+        peer.send(connected())
+        peer.send(start(call=name))
+        peer.send(stop(call=name))
+        assert peer.read_to_end()[0] == 1000
+        peer.close()
+
+    call(0)
+    until(lambda: plane.streams == 0)
+    gevent.sleep(0.05)
+    before = descriptors(), greenlets()
+    for batch in range(10):
+        gevent.joinall([gevent.spawn(call, batch * 10 + n) for n in range(1, 11)], timeout=WAIT_S, raise_error=True)
+    until(lambda: plane.streams == 0 and not server.sessions and not plane.calls)
+    until(lambda: descriptors() <= before[0], "descriptors are left")
+    until(lambda: greenlets() <= before[1], "greenlets are left")
+    assert sum(type(event).__name__ == "CallEnded" for event in told) == 101

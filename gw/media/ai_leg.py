@@ -19,6 +19,7 @@ from gw.call.state import Reason, ai_reason
 from gw.config import Agent
 from gw.errors import GatewayError, ProtocolError
 from gw.media.door import Door
+from gw.media.tls_door import TlsDoor
 from gw.media.websocket import QUIET, LegClosedError, MessageReader, WebSocket
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent
@@ -90,7 +91,7 @@ class OpenAiLeg:
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
         self._reader: MessageReader[AiEvent] | None = None
-        self.door: Door | None = None
+        self.door: Door | TlsDoor | None = None
 
     def connect(self) -> None:
         url = openai_realtime.url(self._agent.base_url, self._agent.model)
@@ -101,8 +102,9 @@ class OpenAiLeg:
             raise AiLegError(Reason.AI_UNREACHABLE, f"cannot reach {uri.host}:{uri.port}: {error}") from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.door = door = Door(sock, MAX_WAITING_BYTES)
-        if uri.secure:
+        door = TlsDoor(sock, MAX_WAITING_BYTES) if uri.secure else Door(sock, MAX_WAITING_BYTES)
+        self.door = door
+        if isinstance(door, TlsDoor):
             try:
                 door.start_tls(self._tls, uri.host)
             except (ssl.SSLError, OSError) as error:
@@ -118,14 +120,14 @@ class OpenAiLeg:
         self._shake_hands(door, protocol)
         self._send(self._dialect.session_update(self._agent))
 
-    def _shake_hands(self, door: Door, protocol: ClientProtocol) -> None:
+    def _shake_hands(self, door: Door | TlsDoor, protocol: ClientProtocol) -> None:
         """Read the answer to the upgrade. Raises AiLegError when it is not a 101."""
         while protocol.state is WireState.CONNECTING:
             data = door.read()
             if data:
                 protocol.receive_data(data)
             elif data is None or door.failure:
-                raise AiLegError(Reason.AI_LOST, door.failure or "given up during the handshake")
+                raise AiLegError(Reason.AI_LOST, door.why or "given up during the handshake")
             else:
                 protocol.receive_eof()  # the end of a refusal without a length, or of everything
             if protocol.handshake_exc is not None:

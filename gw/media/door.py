@@ -5,38 +5,40 @@ the socket is writable again; when that runs over, the door is `stalled` and tak
 write, no lock is needed, and messages never interleave. Reading waits for readiness first and is woken by `shut`, so no reader is
 left behind.
 
-TLS runs over memory buffers in front of the same door. Never raises from `write`: a broken door says so in `failure`, and its
-reader learns it.
+Never raises from `write`: a broken door says so in `failure`, and its reader learns it. Knows no TLS (`gw.media.tls_door` puts
+that in front): the phone leg has none, and TX writes here.
 """
 
 from __future__ import annotations
 
-import ssl
-from typing import Any, Final
+from _socket import socket as KernelSocket  # noqa: N812 - a class
+from typing import TYPE_CHECKING, Final, final
 
 import gevent
 from gevent.hub import Waiter
 from gevent.socket import SHUT_RDWR, socket
 
+if TYPE_CHECKING:
+    from gevent._types import _IoWatcher, _Loop
+
 #: One read is one slice of the hub's time: forty media messages, or some AI deltas, are parsed in about half a millisecond.
 READ_BYTES: Final = 16384
 
 
+@final
 class Door:
     """A connected socket behind one non-blocking door. The hub of the creating greenlet's thread serves it."""
 
     __slots__ = (
         "_buffer",
+        "_detail",
         "_first",
-        "_incoming",
         "_limit_bytes",
         "_loop",
-        "_outgoing",
         "_raw",
         "_read_watcher",
         "_reader",
         "_socket",
-        "_tls",
         "_woken",
         "_write_watcher",
         "failure",
@@ -45,29 +47,23 @@ class Door:
     def __init__(self, sock: socket, limit_bytes: int, first: bytes = b"") -> None:
         """`limit_bytes`: how much may wait for a peer that does not read. `first`: bytes already read from the socket."""
         self._socket: socket | None = sock
-        self._raw: Any = sock._sock  # type: ignore[attr-defined]  # gevent keeps the non-blocking socket there; its own send would wait
-        self._loop: Any = gevent.get_hub().loop
-        self._read_watcher: Any = self._loop.io(sock.fileno(), 1)
-        self._write_watcher: Any = self._loop.io(sock.fileno(), 2)
+        # gevent keeps the non-blocking socket there; its own send would wait
+        self._raw: KernelSocket = sock._sock  # type: ignore[attr-defined]
+        self._loop: _Loop = gevent.get_hub().loop
+        self._read_watcher: _IoWatcher = self._loop.io(sock.fileno(), 1)
+        self._write_watcher: _IoWatcher = self._loop.io(sock.fileno(), 2)
         self._reader: Waiter[None] | None = None
         self._buffer = bytearray()
         self._first = first
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls: ssl.SSLObject | None = None
         self._limit_bytes = limit_bytes
         self._woken = False  # the next read returns at once
-        self.failure = ""  # why the door does not work any more: "stalled", "broken: ...", "shut", or nothing
+        self.failure = ""  # the door does not work any more: "stalled", "broken", "shut"; or nothing
+        self._detail: str | None = None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
         """Hand bytes to the kernel, never wait, never raise. True: the kernel has them all, and all before them."""
-        if self._tls is not None:
-            return self._write_tls(self._tls, data)
-        return self._send(data)
-
-    def _send(self, data: bytes) -> bool:
         if self.failure:
             return False
         if self._buffer:
@@ -78,7 +74,7 @@ class Door:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._break(f"broken: {error.strerror or error}")
+            self.fail("broken", error.strerror)
             return False
         if sent == len(data):
             return True
@@ -87,7 +83,7 @@ class Door:
 
     def _keep(self, data: bytes) -> None:
         if len(self._buffer) + len(data) > self._limit_bytes:
-            self._break("stalled")
+            self.fail("stalled")
             return
         if not self._buffer:
             self._write_watcher.start(self._flush)
@@ -100,11 +96,16 @@ class Door:
         except BlockingIOError:
             return
         except OSError as error:
-            self._break(f"broken: {error.strerror or error}")
+            self.fail("broken", error.strerror)
             return
         del self._buffer[:sent]
         if not self._buffer:
             self._write_watcher.stop()
+
+    @property
+    def why(self) -> str:
+        """The failure in words."""
+        return f"{self.failure}: {self._detail}" if self._detail else self.failure
 
     @property
     def waiting_bytes(self) -> int:
@@ -119,8 +120,6 @@ class Door:
         Every read of the socket lets the hub turn once, also when there is more: a peer that never stops talking holds neither
         the other greenlets nor their timeouts. One greenlet reads. Not bounded in time: whoever owns the door wakes or shuts it.
         """
-        if self._tls is not None:
-            return self._read_tls(self._tls)
         if self._first:
             first, self._first = self._first, b""
             return first
@@ -138,7 +137,7 @@ class Door:
             except BlockingIOError:
                 continue
             except OSError as error:
-                self._break(f"broken: {error.strerror or error}")
+                self.fail("broken", error.strerror)
                 break
             return data
         return b""
@@ -153,63 +152,13 @@ class Door:
             self._read_watcher.stop()
             self._reader = None
 
-    # -- TLS ----------------------------------------------------------------------------------------------------------
-
-    def start_tls(self, context: ssl.SSLContext, server_hostname: str) -> None:
-        """Speak TLS from here on: the handshake, with certificate and name checked. Raises ssl.SSLError, or ConnectionError when
-        the peer ends it. The caller bounds the time."""
-        tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        while True:
-            try:
-                tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self._push_tls()
-                if not self._pull_tls():
-                    raise ConnectionError(self.failure or "the peer closed the connection during the TLS handshake") from None
-                continue
-            self._push_tls()
-            break
-        self._tls = tls
-
-    def _push_tls(self) -> bool:
-        data = self._outgoing.read()
-        return self._send(data) if data else not self._buffer
-
-    def _pull_tls(self) -> bytes | None:
-        data = self._receive()
-        if data:
-            self._incoming.write(data)
-        return data
-
-    def _write_tls(self, tls: ssl.SSLObject, data: bytes) -> bool:
-        try:
-            tls.write(data)
-        except ssl.SSLError as error:
-            self._break(f"broken: {error.reason or error}")
-            return False
-        return self._push_tls()
-
-    def _read_tls(self, tls: ssl.SSLObject) -> bytes | None:
-        while not self.failure:
-            try:
-                data = tls.read(READ_BYTES)
-            except ssl.SSLWantReadError:
-                pulled = self._pull_tls()
-                if not pulled:
-                    return pulled
-                continue
-            except ssl.SSLError as error:
-                self._break(f"broken: {error.reason or error}")
-                break
-            self._push_tls()  # key updates and alerts
-            return data
-        return b""
-
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def _break(self, why: str) -> None:
+    def fail(self, failure: str, detail: str | None = None) -> None:
+        """The door works no more, and its reader learns it. The first failure stands."""
         if not self.failure:
-            self.failure = why
+            self.failure = failure
+            self._detail = detail
             self._buffer.clear()
             self._write_watcher.stop()
             self.wake()
@@ -223,7 +172,7 @@ class Door:
 
     def shut(self) -> None:
         """Close the socket for good, both ways. What the kernel has not taken is lost. Idempotent."""
-        self._break("shut")
+        self.fail("shut")
         if self._socket is None:
             return
         for watcher in (self._read_watcher, self._write_watcher):

@@ -17,6 +17,7 @@ from websockets.protocol import Protocol, State
 
 from gw.errors import GatewayError, ProtocolError
 from gw.media.door import Door
+from gw.media.tls_door import TlsDoor
 
 #: How long a peer may take to answer our close before the socket goes.
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -34,8 +35,8 @@ class LegClosedError(GatewayError):
 
     code = "leg_closed"
 
-    def __init__(self, *, clean: bool, close_code: int, close_reason: str, failure: str) -> None:
-        super().__init__(failure or f"closed with {close_code} {close_reason}".rstrip())
+    def __init__(self, *, clean: bool, close_code: int, close_reason: str, failure: str, why: str) -> None:
+        super().__init__(why or f"closed with {close_code} {close_reason}".rstrip())
         self.clean = clean
         self.close_code = close_code
         self.close_reason = close_reason
@@ -54,7 +55,7 @@ class WebSocket:
 
     __slots__ = ("_opcode", "_parts", "door", "protocol")
 
-    def __init__(self, door: Door, protocol: Protocol) -> None:
+    def __init__(self, door: Door | TlsDoor, protocol: Protocol) -> None:
         self.door = door
         self.protocol = protocol
         self._parts = bytearray()  # of a fragmented message; the core bounds their sum, not their number
@@ -117,6 +118,7 @@ class WebSocket:
             close_code=close.code if close else 1006,
             close_reason=close.reason if close else "",
             failure=self.door.failure,
+            why=self.door.why,
         )
 
     def send_text(self, data: bytes) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from gevent import socket
 
 from gw.media.door import READ_BYTES, Door
+from gw.media.tls_door import TlsDoor
 from tests.gw.media.certificates import contexts
 from tests.gw.media.support import WAIT_S, descriptors, door_and_peer, pair, tcp_pair, until
 
@@ -245,12 +246,12 @@ def test_a_shut_door_is_freed():
 # -- TLS --------------------------------------------------------------------------------------------------------------
 
 
-def tls_pair(folder: Path, limit_bytes: int = 16 << 20) -> tuple[Door, ssl.SSLSocket]:
+def tls_pair(folder: Path, limit_bytes: int = 16 << 20) -> tuple[TlsDoor, ssl.SSLSocket]:
     """A door that speaks TLS, and the server's socket at its other end."""
     server, client = contexts(folder)
     ours, theirs = tcp_pair()
     accepting = gevent.spawn(server.wrap_socket, theirs, server_side=True)
-    door = Door(ours, limit_bytes)
+    door = TlsDoor(ours, limit_bytes)
     door.start_tls(client, "localhost")
     peer: ssl.SSLSocket = accepting.get(timeout=WAIT_S)
     peer.settimeout(WAIT_S)
@@ -302,7 +303,7 @@ def test_tls_for_another_name_is_refused(tmp_path: Path):
     server, client = contexts(tmp_path)
     ours, theirs = tcp_pair()
     accepting = gevent.spawn(_accept_and_fail, server, theirs)
-    door = Door(ours, 1024)
+    door = TlsDoor(ours, 1024)
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         door.start_tls(client, "other.example")
     door.shut()
@@ -313,7 +314,7 @@ def test_tls_with_an_unknown_certificate_is_refused(tmp_path: Path):
     server, _ = contexts(tmp_path)
     ours, theirs = tcp_pair()
     accepting = gevent.spawn(_accept_and_fail, server, theirs)
-    door = Door(ours, 1024)
+    door = TlsDoor(ours, 1024)
     with pytest.raises(ssl.SSLCertVerificationError):
         door.start_tls(ssl.create_default_context(), "localhost")
     door.shut()
@@ -333,7 +334,7 @@ def _accept_and_fail(context: ssl.SSLContext, sock: socket.socket) -> bool:
 def test_tls_with_a_peer_that_speaks_none(tmp_path: Path, answer: bytes):
     _, client = contexts(tmp_path)
     ours, theirs = tcp_pair()
-    door = Door(ours, 1024)
+    door = TlsDoor(ours, 1024)
     theirs.sendall(answer)
     theirs.shutdown(socket.SHUT_WR)
     with pytest.raises((ssl.SSLError, ConnectionError)):

@@ -70,6 +70,7 @@ class AiScript:
     whole: bool = False  # each response in one delta
     ready_delay_s: float = 0.0  # before session.updated
     thinking_s: float = 0.0  # before a response's first audio
+    on_its_way_s: float = 0.0  # how long deltas of a cancelled response still come
     lifetime_s: float = 3600.0  # session.created names its end
     fault: Fault | None = None
     fault_response: int = 1  # the response a ResponseFault strikes

@@ -292,7 +292,15 @@ class AiSession:
         self._finish(sent, "completed", "")
 
     def _cancel(self, sent: SentResponse, reason: str) -> None:
-        self._finish(sent, "cancelled", reason)
+        """End a response before its time; what is on its way by then still comes."""
+        if self._script.on_its_way_s:
+            self._later(self._script.on_its_way_s, self._finish_cancelled, sent, reason)
+        else:
+            self._finish_cancelled(sent, reason)
+
+    def _finish_cancelled(self, sent: SentResponse, reason: str) -> None:
+        if sent.is_active:
+            self._finish(sent, "cancelled", reason)
 
     def _finish(self, sent: SentResponse, status: str, reason: str) -> None:
         """Say that no more of this response will come."""

@@ -64,6 +64,8 @@ class Call:
         self._wake = wake
         self.started_s = self.last_voice_s = monotonic()
         self.started_at = time.time()
+        self._ended_s = 0.0  # when `end` was called: what happens to the greenlets after it is no part of the call
+        self._ended_at = 0.0
         self.detail = ""
         self.pacer = Pacer(config.media.lead_ms)
         self.playout = Playout(int(config.media.playout_s * _MS) // PTIME_MS)
@@ -201,6 +203,7 @@ class Call:
         if not self.state.end(reason):
             return
         self.plane.cells.alive[before].add(-1)
+        self._ended_s, self._ended_at = monotonic(), time.time()
         self.detail = detail
         self._wake()
 
@@ -234,7 +237,7 @@ class Call:
     def report(self) -> None:
         """The call is over and its greenlets are gone: tell control how it went."""
         reason = self.state.reason or Reason.INTERNAL_ERROR
-        heard = self.pacer.heard_frames(monotonic())
+        heard = self.pacer.heard_frames(self._ended_s)
         unheard = {item_id for item_id, _ in self.playout.unheard(heard)}
         heard_ms = {item_id: self.playout.heard_ms(item_id, heard) for item_id in self.turns.waiting()}
         self.tell(self.turns.on_end(heard_ms, unheard))
@@ -243,7 +246,7 @@ class Call:
         self.plane.cells.dropped["call_ended"].add(left)
         self.plane.cells.ended[reason].add()
         result = result_of(reason)
-        self.emit(bus.CallEnded(self.sid, time.time(), reason, result, self.detail[:500], self._quality(left)))
+        self.emit(bus.CallEnded(self.sid, self._ended_at, reason, result, self.detail[:500], self._quality(left)))
         level = logging.INFO if result == "success" else logging.WARNING
         log.log(level, "call ended: %s", self.detail or reason, extra={"call_sid": self.sid, "reason": reason.value})
 

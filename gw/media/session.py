@@ -122,6 +122,14 @@ class Session:
             self._detail = detail
             self._door.wake()
 
+    def check_or_end(self, now_s: float) -> None:
+        """`check`, whose failure ends this call and no other: the watchdog looks at all of them. Never raises."""
+        try:
+            self.check(now_s)
+        except Exception as error:
+            log.exception("the watchdog failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
+            self.end(Reason.INTERNAL_ERROR, f"watchdog: {type(error).__name__}: {error}"[:500])
+
     def check(self, now_s: float) -> None:
         """The watchdog's look."""
         media = self._plane.config.media
@@ -236,18 +244,30 @@ class Session:
     def _close(self) -> None:
         """Take everything down, in order and bounded: nobody writes after the close frame, nothing is left running."""
         call = self._call
+        try:
+            if call is not None:
+                self._stop_greenlets(call)
+                call.report()
+            else:
+                self._report_refused()
+        except Exception:
+            log.exception("the end cannot be reported", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
+        finally:
+            self._close_legs(call)
+
+    def _stop_greenlets(self, call: Call) -> None:
+        call.tx.stop()
+        call.ai_out.stop()
+        call.leg.wake()
+        gevent.joinall(self._greenlets, timeout=JOIN_S)
+        gevent.killall([greenlet for greenlet in self._greenlets if not greenlet.dead], timeout=JOIN_S)
+
+    def _close_legs(self, call: Call | None) -> None:
+        closer = None
         if call is not None:
-            self._plane.calls.pop(call.sid, None)
-            call.tx.stop()
-            call.ai_out.stop()
-            call.leg.wake()
-            gevent.joinall(self._greenlets, timeout=JOIN_S)
-            gevent.killall([greenlet for greenlet in self._greenlets if not greenlet.dead], timeout=JOIN_S)
-            call.report()
-        else:
-            self._report_refused()
+            self._plane.calls.pop(call.sid, None)  # after its end was told: until then a new Hello must name it
+            closer = spawn("other", call.leg.close)  # beside ours: each may take its bound
         reason = self._state.reason or Reason.INTERNAL_ERROR
-        closer = spawn("other", call.leg.close) if call is not None else None  # beside ours: each may take its bound
         self._socket.close(_CLOSE_CODES.get(reason, 1000), reason.value)
         if closer is not None:
             closer.join()

@@ -1,0 +1,525 @@
+"""A media socket from the upgrade to its last byte: who is let in, what ends it, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+
+from gw import bus
+from gw.call.state import Reason, State
+from gw.config import Agent
+from gw.media import session as session_module
+from gw.media import websocket as websocket_module
+from gw.media.call import Call
+from gw.media.plane import MediaPlane
+from gw.protocol.signature import sign
+from gw.protocol.token import make
+from gw.twin.ai import AiTwin
+from gw.twin.ai_script import AiScript
+from metrics.declare import STREAMS_REFUSED
+from tests.gw.media.support import (
+    CALL,
+    Peer,
+    PlaneMaker,
+    connected,
+    descriptors,
+    greenlets,
+    masked,
+    media,
+    start,
+    stop,
+    until,
+)
+
+
+class Line:
+    """A server, and one stream to it."""
+
+    def __init__(self, planes: PlaneMaker, **options: Any) -> None:
+        self.plane, self.told = planes.plane(**options)
+        self.server, self.address = planes.server(self.plane)
+        self.server.WATCH_S = 0.01  # type: ignore[misc]
+        self.peer = Peer.connect(self.address)
+
+    def say(self, *messages: Any) -> None:
+        for message in messages:
+            self.peer.send(message)
+
+    def begin(self, **parameters: str) -> Call:
+        """Start the call and wait for it."""
+        self.say(connected(), start(**parameters))
+        until(lambda: CALL in self.plane.calls)
+        return self.plane.calls[CALL]
+
+    def ended(self) -> tuple[int, str]:
+        """The close code and reason, once everything of the stream is gone."""
+        code = self.peer.read_to_end()
+        until(lambda: not self.server.sessions and not self.plane.calls and self.plane.streams == 0)
+        assert_gauges_are_zero(self.plane)
+        return code
+
+    def events(self, kind: type) -> list[Any]:
+        return [event for event in self.told if isinstance(event, kind)]
+
+    def end_event(self) -> bus.CallEnded:
+        (event,) = self.events(bus.CallEnded)
+        assert isinstance(event, bus.CallEnded)
+        return event
+
+    def refused(self, reason: str) -> float:
+        return self.plane.page.counter(STREAMS_REFUSED, reason=reason).value
+
+
+def assert_gauges_are_zero(plane: MediaPlane) -> None:
+    assert {state: cell.value for state, cell in plane.cells.alive.items()} == dict.fromkeys(plane.cells.alive, 0)
+
+
+@pytest.fixture
+def line(planes: PlaneMaker) -> Line:
+    return Line(planes)
+
+
+def token(plane: MediaPlane, *, call: str = CALL, age_s: int = 0) -> str:
+    return make(plane.token_key, call, int(time.time()) - age_s, os.urandom(16))
+
+
+# -- a call as it should be -------------------------------------------------------------------------------------------
+
+
+def test_a_caller_who_hangs_up(line: Line):
+    call = line.begin(direction="inbound", caller="+1", called="+2")
+    assert line.events(bus.CallStarted)[0].from_number == "+1"
+    line.say(media(1), media(2), stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert (line.end_event().reason, line.end_event().result) == ("caller_hangup", "success")
+    assert line.plane.cells.ended[Reason.CALLER_HANGUP].value == 1
+    assert call.state.now is State.ENDED
+    assert (type(line.told[0]), type(line.told[-1])) == (bus.CallStarted, bus.CallEnded)
+
+
+def test_the_greeting_is_heard_and_its_report_adds_up(planes: PlaneMaker):
+    line = Line(planes, agents={"default": Agent(greeting="Greet.")})
+    line.begin()
+    got: list[Any] = []
+    while not got or got[-1]["event"] != "mark":
+        got.append(line.peer.text())
+    line.say({"event": "mark", "sequenceNumber": "5", "streamSid": got[-1]["streamSid"], "mark": got[-1]["mark"]})
+    until(lambda: line.events(bus.Turn))
+    until(lambda: line.events(bus.StartRecording))
+    line.say(stop())
+    line.ended()
+    quality = line.end_event().quality
+    assert quality.frames_sent == quality.frames_expected == len(got) - 1
+    assert quality.underrun_ms == 0
+    assert len(line.events(bus.StartRecording)) == len(line.events(bus.FirstAudio)) == 1
+    assert [(turn.text, turn.interrupted) for turn in line.events(bus.Turn)] == [("(greeting)", False)]
+
+
+def test_connected_may_be_missing_or_come_twice(line: Line):
+    line.say(connected(), connected(), start())
+    until(lambda: line.plane.calls)
+    line.say(connected(), stop())
+    assert line.ended() == (1000, "caller_hangup")
+
+
+def test_another_track_is_counted_and_not_forwarded(line: Line):
+    line.begin()
+    line.say(media(1, track="outbound"), media(2), stop())
+    line.ended()
+    assert line.end_event().quality.uplink_dropped_frames["other_track"] == 1
+
+
+def test_a_key_is_told_and_a_hash_hangs_up(line: Line):
+    line.begin()
+    until(lambda: line.plane.calls[CALL].state.now is State.ACTIVE)
+    line.say(
+        {
+            "event": "dtmf",
+            "streamSid": media()["streamSid"],
+            "sequenceNumber": "5",
+            "dtmf": {"track": "inbound_track", "digit": "#"},
+        }
+    )
+    got: list[Any] = []
+    while not got or got[-1]["event"] != "mark":
+        got.append(line.peer.text())
+    assert line.plane.calls[CALL].state.now is State.CLOSING, "not before the goodbye was heard"
+    line.say({"event": "mark", "sequenceNumber": "6", "streamSid": got[-1]["streamSid"], "mark": got[-1]["mark"]})
+    assert line.ended() == (1000, "ai_hangup")
+    notes = {event.kind: event.data for event in line.events(bus.CallEvent)}
+    assert notes["dtmf"]["digit"] == "#"
+    assert notes["tool_call"]["name"] == "hang_up"
+    assert line.end_event().quality.frames_sent == line.end_event().quality.frames_expected
+
+
+def test_unknown_messages_are_counted_and_told_once(line: Line):
+    line.begin()
+    line.say(*({"event": "new", "n": n} for n in range(5)), *({"event": f"new{n}"} for n in range(30)), stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert line.plane.uplink_cells.by_reason["unknown_event"].value == 35
+    assert len([event for event in line.events(bus.CallEvent) if event.kind == "unknown_message"]) == 16
+
+
+# -- who is let in ----------------------------------------------------------------------------------------------------
+
+
+def test_a_start_that_does_not_come(planes: PlaneMaker):
+    line = Line(planes, media={"start_timeout_s": 0.05})
+    line.say(connected())
+    assert line.ended() == (1008, "start_timeout")
+    assert line.refused("start_timeout") == 1
+    (event,) = line.events(bus.CallEvent)
+    assert (event.kind, event.data["reason"], event.call_sid) == ("stream_refused", "start_timeout", "")
+    assert not line.events(bus.CallStarted)
+
+
+@pytest.mark.parametrize(
+    ("reason", "parameters"),
+    [
+        ("wrong_account", lambda plane: {"account": "AC" + "9" * 32, "token": token(plane)}),
+        ("token_missing", lambda plane: {}),
+        ("token_forged", lambda plane: {"token": "x"}),
+        ("token_forged", lambda plane: {"token": token(plane)[:-1] + "_"}),
+        ("token_forged", lambda plane: {"token": token(plane, call="CA" + "9" * 32)}),
+        ("token_expired", lambda plane: {"token": token(plane, age_s=100)}),
+        ("token_expired", lambda plane: {"token": token(plane, age_s=-100)}),
+        ("unknown_agent", lambda plane: {"token": token(plane), "agent": "nobody"}),
+    ],
+)
+def test_a_start_that_is_refused(planes: PlaneMaker, reason: str, parameters: Callable[[MediaPlane], dict[str, str]]):
+    plane, told = planes.plane(signed=True, public_url="http://localhost")
+    server, address = planes.server(plane)
+    peer = Peer.connect(address, X_Twilio_Signature=sign("secret", "ws://localhost/media"))
+    peer.send(start(**parameters(plane)))
+    assert peer.read_to_end() == (1008, reason)
+    until(lambda: not server.sessions)
+    assert not plane.calls
+    assert_gauges_are_zero(plane)
+    (event,) = told
+    assert isinstance(event, bus.CallEvent)
+    assert (event.call_sid, event.data["reason"]) == (CALL, reason)
+    assert plane.cells.ended[Reason(reason)].value == 1
+
+
+def test_a_token_opens_one_stream(planes: PlaneMaker):
+    plane, told = planes.plane()
+    _, address = planes.server(plane)
+    once = token(plane)
+    first = Peer.connect(address)
+    first.send(start(token=once))
+    until(lambda: CALL in plane.calls)
+    first.send(stop())
+    assert first.read_to_end() == (1000, "caller_hangup")
+    second = Peer.connect(address)
+    second.send(start(token=once))
+    assert second.read_to_end() == (1008, "token_used")
+    assert len([event for event in told if isinstance(event, bus.CallStarted)]) == 1
+
+
+def test_a_call_has_one_stream(planes: PlaneMaker):
+    line = Line(planes)
+    line.begin()
+    other = Peer.connect(line.address)
+    other.send(start())
+    assert other.read_to_end() == (1008, "token_used")
+    assert CALL in line.plane.calls, "the first goes on"
+    line.say(stop())
+    assert line.ended() == (1000, "caller_hangup")
+
+
+# -- what breaks it ---------------------------------------------------------------------------------------------------
+
+OTHER_STREAM = "MZ" + "9" * 32
+BROKEN: dict[str, tuple[list[Any], int, str]] = {
+    "media before start": ([media()], 1002, "phone_media_before_start"),
+    "stop before start": ([connected(), stop()], 1002, "phone_media_before_start"),
+    "two starts": ([start(), start()], 1002, "phone_second_start"),
+    "media of another stream": ([start(), media(stream=OTHER_STREAM)], 1002, "phone_wrong_stream"),
+    "stop of another stream": ([start(), stop(stream=OTHER_STREAM)], 1002, "phone_wrong_stream"),
+    "no JSON": ([start(), b"{"], 1007, "phone_bad_json"),
+    "no object": ([start(), b"[]"], 1007, "phone_bad_json"),
+    "no UTF-8": ([start(), b'{"event":"\xff"}'], 1007, "phone_bad_utf8"),
+    "a wrong type": ([start(), {**media(), "streamSid": 5}], 1007, "phone_bad_type"),
+    "a missing field": ([start(), {"event": "media"}], 1007, "phone_missing_field"),
+    "no base64": (
+        [start(), {**media(), "media": {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": "a"}}],
+        1007,
+        "phone_bad_base64",
+    ),
+    "another format": ([json.loads(json.dumps(start()).replace("8000", "16000"))], 1007, "phone_wrong_format"),
+    "too long": ([start(), b" " * 65537], 1009, "phone_oversize_message"),
+}
+
+
+@pytest.mark.parametrize(("messages", "code", "reason"), BROKEN.values(), ids=BROKEN.keys())
+def test_what_twilio_would_never_say(line: Line, messages: list[Any], code: int, reason: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(websocket_module, "CLOSE_TIMEOUT_S", 0.2)
+    line.say(*messages)
+    assert line.ended() == (code, reason) or (reason == "phone_oversize_message" and line.peer.protocol.close_rcvd.code == code)
+    assert line.plane.cells.ended[Reason(reason)].value == 1
+    if line.events(bus.CallStarted):
+        assert (line.end_event().reason, line.end_event().result) == (reason, "peer_error")
+        assert line.end_event().detail
+
+
+def test_a_binary_message(line: Line):
+    line.begin()
+    line.peer.raw(masked(2, b"\x00"))
+    assert line.ended() == (1003, "phone_binary_message")
+
+
+def test_an_unmasked_message(line: Line):
+    line.begin()
+    line.peer.raw(b"\x81\x02{}")
+    assert line.ended()[0] == 1002
+    assert line.end_event().reason == "phone_bad_websocket"
+
+
+@pytest.mark.parametrize("politely", [True, False])
+def test_a_socket_that_closes_without_stop(line: Line, politely: bool):
+    line.begin()
+    if politely:
+        line.peer.protocol.send_close(1001, "")
+        line.peer._flush()
+        line.peer.read_to_end()
+    else:
+        line.peer.close()
+    until(lambda: line.events(bus.CallEnded))
+    assert line.end_event().reason == "phone_lost"
+    until(lambda: not line.server.sessions)
+    assert_gauges_are_zero(line.plane)
+
+
+def test_a_twilio_that_falls_silent(planes: PlaneMaker):
+    line = Line(planes, media={"phone_silence_s": 0.1})
+    line.begin()
+    assert line.ended() == (1000, "phone_silent")
+
+
+def test_a_twilio_that_does_not_read(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+    line = Line(planes)
+    call = line.begin()
+    while not call.door.failure:
+        call.door.write(b"x" * 65536)
+    until(lambda: line.events(bus.CallEnded))
+    assert line.end_event().reason == "phone_leg_stalled"
+    until(lambda: not line.server.sessions)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [({"max_call_s": 0.1}, "duration_limit"), ({"idle_limit_s": 0.1}, "idle_limit")],
+)
+def test_the_limits_of_a_call(planes: PlaneMaker, limits: dict[str, float], reason: str):
+    line = Line(planes, media=limits)
+    line.begin()
+    assert line.ended() == (1000, reason)
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_end_stands(line: Line):
+    call = line.begin()
+    (session,) = line.server.sessions
+    session.end(Reason.ADMIN_HANGUP, "first")
+    session.end(Reason.SHUTDOWN, "second")
+    call.end(Reason.IDLE_LIMIT, "third")
+    call.finish(Reason.AI_HANGUP, "fourth")
+    call.on_ai_gone(Reason.AI_LOST, "fifth")
+    assert line.ended() == (1000, "admin_hangup")
+    assert (line.end_event().reason, line.end_event().detail) == ("admin_hangup", "first")
+
+
+def test_an_end_before_the_start(line: Line):
+    until(lambda: line.server.sessions)
+    (session,) = line.server.sessions
+    session.end(Reason.SHUTDOWN, "the gateway stops")
+    session.end(Reason.START_TIMEOUT, "")
+    assert line.ended() == (1000, "shutdown")
+    assert not line.events(bus.CallStarted)
+
+
+@pytest.mark.parametrize("kind", ["ai_in", "ai_out", "tx"])
+def test_a_greenlet_that_dies_ends_its_call_alone(planes: PlaneMaker, kind: str):
+    line = Line(planes)
+    other = Peer.connect(line.address)
+    other.send(start(call="CA" + "7" * 32))
+    call = line.begin()
+    until(lambda: call.state.now is State.ACTIVE)
+    (session,) = [session for session in line.server.sessions if session._call is call]
+    (greenlet,) = [greenlet for greenlet in session._greenlets if greenlet.kind == kind]
+    greenlet.kill(RuntimeError("on purpose"), block=False)
+    assert line.peer.read_to_end() == (1011, "internal_error")
+    until(lambda: CALL not in line.plane.calls)
+    assert line.end_event().result == "own_error"
+    assert line.end_event().detail == f"{kind}: RuntimeError: on purpose"
+    assert list(line.plane.calls) == ["CA" + "7" * 32]
+    other.send(stop(call="CA" + "7" * 32))
+    assert other.read_to_end() == (1000, "caller_hangup")
+
+
+def test_an_error_in_rx_ends_its_call(line: Line, monkeypatch: pytest.MonkeyPatch):
+    call = line.begin()
+
+    def fail(payload: str) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(type(call.uplink), "push", lambda self, payload: fail(payload))
+    line.say(media())
+    assert line.ended() == (1011, "internal_error")
+    assert line.end_event().detail == "RX: RuntimeError: on purpose"
+
+
+def test_an_error_of_the_watchdog_ends_the_call_it_looked_at(line: Line, monkeypatch: pytest.MonkeyPatch):
+    call = line.begin()
+
+    def fail(self: Call, now_s: float) -> None:
+        if self is call:
+            raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(Call, "check", fail)
+    assert line.ended() == (1011, "internal_error")
+    assert line.end_event().detail.startswith("watchdog: RuntimeError")
+    assert not line.server.watch_greenlet.dead  # type: ignore[attr-defined]
+
+
+def test_a_report_that_fails_still_closes_everything(line: Line, monkeypatch: pytest.MonkeyPatch):
+    line.begin()
+
+    def fail(self: Call) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(Call, "report", fail)
+    line.say(stop())
+    assert line.ended() == (1000, "caller_hangup")
+
+
+def test_rx_that_is_killed_says_so(line: Line):
+    line.begin()
+    (session,) = line.server.sessions
+    (rx,) = [thing for thing in line.server.pool if getattr(thing, "kind", "") == "rx"]
+    rx.kill(block=False)
+    assert line.ended() == (1011, "internal_error")
+    assert line.end_event().detail == "RX was killed"
+    assert session._state.has_ended
+
+
+def test_the_call_is_named_until_its_end_was_told(line: Line):
+    line.begin()
+    named: list[bool] = []
+    told = line.plane.emit
+
+    def emit(event: bus.Event) -> None:
+        if isinstance(event, bus.CallEnded):
+            named.append(CALL in line.plane.calls)
+        told(event)
+
+    line.plane.emit = emit
+    line.say(stop())
+    line.ended()
+    assert named == [True], "a Hello in between would otherwise call it lost"
+
+
+def test_greenlets_that_do_not_end_are_killed(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session_module, "JOIN_S", 0.05)
+    line = Line(planes)
+    line.begin()
+    (session,) = line.server.sessions
+    stuck = session_module.KindGreenlet("ai_in", lambda: gevent.sleep(3600))
+    stuck.start()
+    session._greenlets.append(stuck)
+    line.say(stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert stuck.dead
+
+
+def test_a_peer_that_never_answers_the_close(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(websocket_module, "CLOSE_TIMEOUT_S", 0.05)
+    line = Line(planes)
+    line.begin()
+    line.say(stop())
+    until(lambda: not line.server.sessions)
+    assert line.ended() == (1000, "caller_hangup")
+
+
+@pytest.mark.parametrize("how", ["stop", "close", "violation"])
+def test_nothing_is_left_of_a_call_with_an_ai_socket(planes: PlaneMaker, how: str):
+    with AiTwin(AiScript(answers=(b"\x01" * 80_000,))) as twin:
+        agent = Agent(provider="openai", base_url=twin.url, greeting="Greet.")
+        line = Line(planes, agents={"default": agent})
+        line.begin()
+        line.say(stop())
+        line.ended()
+        line.peer.close()
+        until(lambda: all(ledger.closed_s for ledger in twin.sessions))
+        gevent.sleep(0.02)
+        before = descriptors(), greenlets()
+        for _ in range(5):
+            line.peer = Peer.connect(line.address)
+            line.begin()
+            until(lambda: line.plane.calls[CALL].tx.frames_sent > 0)
+            if how == "stop":
+                line.say(stop())
+            elif how == "close":
+                line.peer.socket.shutdown(2)
+            else:
+                line.say(b"{")
+            line.ended()
+            line.peer.close()
+        until(lambda: len(twin.sessions) == 6 and all(ledger.closed_s for ledger in twin.sessions))
+        until(lambda: descriptors() <= before[0], "descriptors are left")
+        until(lambda: greenlets() <= before[1], "greenlets are left")
+
+
+def test_a_caller_who_hangs_up_while_the_ai_is_being_reached(planes: PlaneMaker):
+    with AiTwin(AiScript(fault="mute")) as twin:
+        line = Line(planes, agents={"default": Agent(provider="openai", base_url=twin.url)})
+        call = line.begin()
+        line.say(*(media(n) for n in range(20)))
+        until(lambda: getattr(call.leg, "door", None) is not None)
+        line.say(stop())
+        assert line.ended() == (1000, "caller_hangup")
+        assert line.end_event().quality.uplink_dropped_frames == {"call_ended": 20}
+
+
+def test_what_the_agent_said_is_heard_when_the_ai_is_lost(planes: PlaneMaker):
+    sound = bytes(n % 200 for n in range(16_000))
+    with AiTwin(AiScript(answers=(sound,), speed=1000.0).with_fault("close", deltas=4)) as twin:
+        line = Line(
+            planes, agents={"default": Agent(provider="openai", base_url=twin.url, greeting="Greet.")}, media={"goodbye_s": 0.5}
+        )
+        line.begin()
+        code = line.ended()
+        assert code == (1000, "ai_closed")
+        quality = line.end_event().quality
+        assert 0 < quality.frames_sent == quality.frames_expected
+
+
+def test_the_report_speaks_of_the_call_and_not_of_its_taking_down(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session_module, "JOIN_S", 0.3)
+    line = Line(planes)
+    call = line.begin()
+    (session,) = line.server.sessions
+    stuck = session_module.KindGreenlet("ai_in", lambda: gevent.sleep(3600))
+    stuck.start()
+    session._greenlets.append(stuck)
+    asked_s: list[float] = []
+    heard_frames = type(call.pacer).heard_frames
+
+    class Noting(type(call.pacer)):  # type: ignore[misc]
+        def heard_frames(self, now_s: float) -> int:
+            asked_s.append(now_s)
+            return heard_frames(self, now_s)
+
+    call.pacer = Noting(100)
+    line.say(stop())
+    line.ended()
+    assert time.time() - line.end_event().ended_at >= 0.3, "the end is when it ended"
+    assert time.monotonic() - asked_s[-1] >= 0.3, "and so is what was heard"

@@ -1,0 +1,371 @@
+"""A worker's end of the bus against a real socket: everything arrives once it can, in order, and what is lost is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent import socket
+
+from gw import bus
+from gw.call.report import Quality
+from gw.media import bus_client as module
+from gw.media.bus_client import BusClient
+from metrics.declare import BUS_DROPPED, BUS_UNACKED
+from metrics.page import Page
+from tests.gw.media.support import WAIT_S, PlaneMaker, descriptors, until
+
+
+def event(n: int) -> bus.CallEvent:
+    return bus.CallEvent("CA1", f"event{n}", 1.0)
+
+
+def ended(n: int) -> bus.CallEnded:
+    return bus.CallEnded(f"CA{n}", 1.0, "caller_hangup", "success", "", Quality())
+
+
+class Control:
+    """Control's end: takes one connection at a time and says what came."""
+
+    def __init__(self, path: Path) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(8)
+        self._listener.settimeout(WAIT_S)
+        self.link: socket.socket | None = None
+        self._messages: list[object] = []
+
+    def accept(self) -> bus.Hello:
+        """Take the next connection. Returns what it says first."""
+        self.link, _ = self._listener.accept()
+        self.link.settimeout(WAIT_S)
+        self._reader = bus.Reader.of_events()
+        self._messages = []
+        hello = self.next()
+        assert isinstance(hello, bus.Hello)
+        return hello
+
+    def next(self) -> object:
+        assert self.link is not None
+        while not self._messages:
+            data = self.link.recv(65536)
+            assert data, "the worker hung up"
+            self._messages += self._reader.feed(data)
+        return self._messages.pop(0)
+
+    def events(self, count: int) -> list[bus.Numbered]:
+        """The next numbered events; the status in between is left out."""
+        got: list[bus.Numbered] = []
+        while len(got) < count:
+            message = self.next()
+            if isinstance(message, bus.Numbered):
+                got.append(message)
+        return got
+
+    def say(self, *commands: bus.Command) -> None:
+        assert self.link is not None
+        self.link.sendall(b"".join(map(bus.pack, commands)))
+
+    def hang_up(self) -> None:
+        assert self.link is not None
+        self.link.close()
+
+    def close(self) -> None:
+        self._listener.close()
+        if self.link is not None:
+            self.link.close()
+
+
+class Rig:
+    def __init__(self, folder: Path, page: Page) -> None:
+        self.path = folder / "bus.sock"
+        self.page = page
+        self.commands: list[bus.Command] = []
+        self.calls = ["CA1"]
+        self.client = BusClient(
+            self.path,
+            3,
+            page,
+            calls=lambda: self.calls,
+            status=lambda unacked: bus.WorkerStatus(7, False, unacked, 0.0, 0.0),
+            on_command=self.commands.append,
+        )
+        self.running = gevent.Greenlet(self.client.run)
+        self.controls: list[Control] = []
+
+    def control(self) -> Control:
+        self.path.unlink(missing_ok=True)
+        self.controls.append(Control(self.path))
+        return self.controls[-1]
+
+    def dropped(self, kind: str) -> float:
+        return self.page.counter(BUS_DROPPED, kind=kind).value
+
+    def close(self) -> None:
+        self.client.stop()
+        if self.running.started or self.running.ready():
+            self.running.join(timeout=WAIT_S)
+            assert self.running.successful()
+        for control in self.controls:
+            control.close()
+
+
+@pytest.fixture
+def rig(planes: PlaneMaker, tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path, planes.page())
+    yield made
+    made.close()
+
+
+def numbers(got: list[bus.Numbered]) -> list[int]:
+    return [message.n for message in got]
+
+
+def test_hello_then_events_in_order_then_status(rig: Rig):
+    control = rig.control()
+    rig.client.emit(event(1))
+    rig.running.start()
+    hello = control.accept()
+    assert (hello.worker, hello.instance, hello.calls) == (3, rig.client.instance, ["CA1"])
+    rig.client.emit(event(2))
+    got = control.events(2)
+    assert got == [bus.Numbered(1, event(1)), bus.Numbered(2, event(2))]
+    status = control.next()
+    assert isinstance(status, bus.WorkerStatus)
+    assert (status.calls, status.unacked) == (7, 2)
+
+
+def test_an_acknowledged_event_is_forgotten_and_no_other(rig: Rig):
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    for n in range(1, 11):
+        rig.client.emit(event(n))
+    control.events(10)
+    control.say(bus.Ack(4))
+    until(lambda: rig.client.unacked == 6)
+    control.say(bus.Ack(2), bus.Ack(4))
+    control.hang_up()
+    control.accept()
+    assert numbers(control.events(6)) == [5, 6, 7, 8, 9, 10]
+    assert rig.page.gauge(BUS_UNACKED).value == 6
+    control.say(bus.Ack(10))
+    assert rig.client.flush(WAIT_S) is True
+    assert rig.page.gauge(BUS_UNACKED).value == 0
+
+
+def test_an_acknowledgement_beyond_what_was_sent_swallows_nothing(rig: Rig):
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    rig.client.emit(event(1))
+    control.events(1)
+    control.say(bus.Ack(1 << 60))
+    until(lambda: rig.client.unacked == 0)
+    rig.client.emit(event(2))
+    assert rig.client.unacked == 1
+    assert numbers(control.events(1)) == [2]
+
+
+def test_what_is_emitted_while_control_is_away_comes_later_in_order(rig: Rig):
+    rig.running.start()
+    for n in range(1, 500):
+        rig.client.emit(event(n))
+        if n % 100 == 0:
+            gevent.sleep(0.01)
+    control = rig.control()
+    control.accept()
+    rig.client.emit(event(500))
+    assert numbers(control.events(500)) == list(range(1, 501))
+
+
+def test_what_is_emitted_while_the_rest_is_sent_again_keeps_its_place(rig: Rig):
+    for n in range(1, 2001):
+        rig.client.emit(event(n))
+    control = rig.control()
+    talking = True
+    said = [2000]
+
+    def talk() -> None:
+        while talking:
+            said[0] += 1
+            rig.client.emit(event(said[0]))
+            gevent.sleep(0)
+
+    others = gevent.spawn(talk)
+    rig.running.start()
+    control.accept()
+    assert numbers(control.events(2100)) == list(range(1, 2101))
+    talking = False
+    others.join()
+
+
+def test_sending_again_lets_others_run(rig: Rig):
+    for n in range(1, 2001):
+        rig.client.emit(event(n))
+    control = rig.control()
+    rig.running.start()
+    gevent.sleep(0)
+    turns = 0
+    while rig.client._door is None:
+        turns += 1
+        gevent.sleep(0)
+    assert turns >= 2000 // module.RESEND_BATCH
+    control.accept()
+    assert numbers(control.events(2000)) == list(range(1, 2001))
+
+
+def test_a_slow_control_gets_everything(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 1 << 17)
+    big = "x" * 10_000
+    for n in range(1, 201):
+        rig.client.emit(bus.CallEvent("CA1", "big", 1.0, {"n": n, "text": big}))
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    gevent.sleep(0.05)
+    assert numbers(control.events(200)) == list(range(1, 201))
+
+
+def test_a_control_that_does_not_read_is_left_and_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 1 << 17)
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    until(lambda: rig.client._door is not None)
+    n = 0
+    while rig.client._door is not None and not rig.client._door.failure:
+        n += 1
+        rig.client.emit(bus.CallEvent("CA1", "big", 1.0, {"text": "x" * 10_000}))
+    assert rig.client._door is not None
+    assert rig.client._door.failure == "stalled"
+    control.accept()
+    assert numbers(control.events(n)) == list(range(1, n + 1))
+
+
+def test_over_the_bound_the_expendable_go_first_and_are_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_UNACKED", 10)
+    for n in range(1, 6):
+        rig.client.emit(ended(n))
+        rig.client.emit(event(n))
+    rig.client.emit(bus.Webhook("status", 1.0, {}))
+    rig.client.emit(ended(6))
+    assert rig.client.unacked == 10
+    assert rig.dropped("call_event") == 2
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    assert numbers(control.events(10)) == [1, 3, 5, 6, 7, 8, 9, 10, 11, 12]
+
+
+def test_over_the_bound_of_what_matters_the_oldest_goes(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_UNACKED", 10)
+    for n in range(1, 14):
+        rig.client.emit(ended(n))
+    assert rig.client.unacked == 10
+    assert rig.dropped("call_ended") == 3
+    rig.client._on_ack(5)
+    for n in range(14, 20):
+        rig.client.emit(ended(n))
+    assert rig.client.unacked == 10
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    assert numbers(control.events(10)) == list(range(10, 20))
+
+
+def test_at_the_bound_an_event_costs_no_look_at_all_others(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    for n in range(module.MAX_UNACKED):
+        rig.client.emit(ended(n))
+    seen: list[int] = []
+
+    class Watched(dict):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[int]:
+            seen.append(1)
+            return super().__iter__()
+
+    rig.client._unacked = Watched(rig.client._unacked)
+    for n in range(100):
+        rig.client.emit(ended(n))
+    assert rig.dropped("call_ended") == 100
+    assert not seen
+
+
+def test_an_event_that_has_no_wire_form_is_dropped_counted_and_poisons_nothing(rig: Rig):
+    rig.client.emit(bus.CallEvent("CA1", "half \ud800", 1.0))
+    rig.client.emit(bus.CallEvent("CA1", "long", 1.0, {"text": "x" * (bus.MAX_MESSAGE_BYTES + 1)}))
+    rig.client.emit(event(1))
+    assert rig.dropped("call_event") == 2
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    assert control.events(1) == [bus.Numbered(1, event(1))]
+
+
+def test_commands_are_handed_on(rig: Rig):
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    commands = [bus.HangUp("CA1", "admin_hangup"), bus.Drain(True), bus.Drain(False)]
+    control.say(*commands)
+    until(lambda: len(rig.commands) == 3)
+    assert rig.commands == commands
+
+
+@pytest.mark.parametrize("nonsense", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x01\xc1"])
+def test_a_control_that_speaks_nonsense_is_left_and_nothing_leaks(rig: Rig, nonsense: bytes):
+    control = rig.control()
+    rig.client.emit(event(1))
+    rig.running.start()
+    control.accept()
+    before = descriptors()
+    for _ in range(3):
+        assert control.link is not None
+        link = control.link
+        control.events(1)
+        link.sendall(nonsense)
+        control.accept()
+        link.close()
+    assert numbers(control.events(1)) == [1]
+    assert descriptors() <= before
+
+
+def test_a_control_that_comes_and_goes_leaks_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    before = descriptors()
+    for _ in range(20):
+        control.hang_up()
+        control.accept()
+    assert descriptors() <= before
+
+
+def test_hello_names_the_calls_of_now(rig: Rig):
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    rig.calls = ["CA2", "CA3"]
+    control.hang_up()
+    assert control.accept().calls == ["CA2", "CA3"]
+
+
+def test_flush_is_bounded(rig: Rig):
+    rig.client.emit(event(1))
+    with gevent.Timeout(WAIT_S):
+        assert rig.client.flush(0.05) is False
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_stop_ends_it(rig: Rig, reachable: bool):
+    control = rig.control() if reachable else None
+    rig.running.start()
+    if control is not None:
+        control.accept()
+    gevent.sleep(0.01)
+    rig.client.stop()
+    rig.running.join(timeout=WAIT_S)
+    assert rig.running.successful()

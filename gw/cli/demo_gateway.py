@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -39,8 +39,9 @@ class GatewayProcessError(GatewayError):
 class GatewayProcess:
     """Construct chooses its ports, `start` configures and runs it, `stop` ends it and all its children."""
 
-    def __init__(self, command: Sequence[str], folder: Path) -> None:
-        """`command` is how gateway.py is run. A `var` left in `folder` by an earlier run is removed."""
+    def __init__(self, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`command` is how gateway.py is run; `settings` are more lines of TOML, by table. A `var` left in `folder` by an earlier
+        run is removed."""
         folder.mkdir(parents=True, exist_ok=True)
         self.var_dir = folder / "var"
         shutil.rmtree(self.var_dir, ignore_errors=True)
@@ -49,34 +50,23 @@ class GatewayProcess:
         self.config_path = folder / "submilli.toml"
         self.log_path = folder / "gateway.log"
         self.admin_socket = self.var_dir / "admin.sock"
+        self._settings = {} if settings is None else settings
         self._command = [*command, "--config", str(self.config_path), "serve"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def configuration(self, account_sid: str, api_base: str, ai_url: str) -> str:
         """The TOML file, as a user would write it."""
-        return f"""\
-# Written by the demo: a gateway between the twins.
-[server]
-listen = "127.0.0.1:{self._public_port}"
-public_url = "{self.url}"
-drain_s = 1.0
-
-[ops]
-listen = "127.0.0.1:{self._ops_port}"
-admin_socket = "{self.admin_socket}"
-var_dir = "{self.var_dir}"
-
-[twilio]
-account_sid = "{account_sid}"
-api_base = "{api_base}"
-
-[store]
-url = "sqlite:///{self.var_dir}/submilli.db"
-
-[agents.default]
-provider = "openai"
-base_url = "{ai_url}"
-"""
+        tables = {
+            "server": f'listen = "127.0.0.1:{self._public_port}"\npublic_url = "{self.url}"\ndrain_s = 1.0\n',
+            "ops": f'listen = "127.0.0.1:{self._ops_port}"\nadmin_socket = "{self.admin_socket}"\nvar_dir = "{self.var_dir}"\n',
+            "twilio": f'account_sid = "{account_sid}"\napi_base = "{api_base}"\n',
+            "store": f'url = "sqlite:///{self.var_dir}/submilli.db"\n',
+            "agents.default": f'provider = "openai"\nbase_url = "{ai_url}"\n',
+        }
+        for table, lines in self._settings.items():
+            tables[table] = tables.get(table, "") + lines
+        whole = "\n".join(f"[{table}]\n{lines}" for table, lines in tables.items())
+        return f"# A gateway between the twins, for as long as a run lasts.\n{whole}"
 
     def start(self, *, account_sid: str, auth_token: str, api_base: str, ai_url: str) -> None:
         """Run it and wait until it says that it is ready. Raises GatewayProcessError with the end of its log."""

@@ -107,7 +107,7 @@ class Worker:
 
     def _on_command(self, command: bus.Command) -> None:
         if isinstance(command, bus.Drain):
-            self.plane.draining = command.on
+            self.plane.draining = command.on or self._stopping.is_set()  # nothing calls a stop off
         elif isinstance(command, bus.HangUp):
             call = self.plane.calls.get(command.call_sid)
             if call is not None:

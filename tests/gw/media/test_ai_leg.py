@@ -269,7 +269,7 @@ def test_an_ai_that_does_not_read_is_congested_then_stalled():
     listener.bind(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     listener.listen(1)
-    answered = gevent.spawn(_upgrade_and_sleep, listener)
+    answered = gevent.spawn(_upgrade_and_say, listener, b"")
     leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
     leg.connect()
     frame = base64.b64encode(b"\xff" * 160).decode()
@@ -288,15 +288,34 @@ def test_an_ai_that_does_not_read_is_congested_then_stalled():
     listener.close()
 
 
-def _upgrade_and_sleep(listener: socket.socket) -> None:
-
+def _upgrade_and_say(listener: socket.socket, message: bytes) -> None:
+    """Take one connection, answer its upgrade and, in the same write, say something; then nothing more."""
     sock, _ = listener.accept()
     protocol = ServerProtocol()
     while not (events := protocol.events_received()):
         protocol.receive_data(sock.recv(65536))
     protocol.send_response(protocol.accept(events[0]))  # type: ignore[arg-type]
+    if message:
+        protocol.send_text(message)
     sock.sendall(b"".join(protocol.data_to_send()))
     gevent.sleep(WAIT_S)
+    sock.close()
+
+
+EARLY = b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","content_index":0,"delta":"AAAA"}'
+
+
+def test_an_event_right_behind_the_upgrade_is_read_at_once():
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    answered = gevent.spawn(_upgrade_and_say, listener, EARLY)
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    leg.connect()
+    assert read_until(leg, ai.AudioDelta) == [ai.AudioDelta("r", "i", bytes(3))]
+    answered.kill()
+    leg.close()
+    listener.close()
 
 
 # -- through AI-in: every failure is the call's one reason ------------------------------------------------------------
@@ -349,3 +368,24 @@ def test_ai_in_ends_with_its_call(planes: PlaneMaker):
         call.leg.close()
         door.shut()
         peer.close()
+
+
+def test_audio_before_the_format_is_confirmed_is_not_played(planes: PlaneMaker):
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    answered = gevent.spawn(_upgrade_and_say, listener, EARLY)
+    agent = Agent(provider="openai", base_url=f"ws://127.0.0.1:{listener.getsockname()[1]}/", greeting="")
+    plane, _ = planes.plane(agents={"default": agent})
+    door, peer = door_and_peer()
+    call = call_of(plane, agent, door)
+    running = gevent.spawn(AiIn(call).run)
+    running.join(timeout=WAIT_S)
+    assert running.successful()
+    assert call.state.reason is Reason.AI_WRONG_FORMAT
+    assert call.playout.expected_frames == 0
+    answered.kill()
+    call.leg.close()
+    door.shut()
+    peer.close()
+    listener.close()

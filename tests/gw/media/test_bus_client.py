@@ -7,7 +7,6 @@ from pathlib import Path
 
 import gevent
 import pytest
-from gevent import socket
 
 from gw import bus
 from gw.call.report import Quality
@@ -15,7 +14,7 @@ from gw.media import bus_client as module
 from gw.media.bus_client import BusClient
 from metrics.declare import BUS_DROPPED, BUS_UNACKED
 from metrics.page import Page
-from tests.gw.media.support import WAIT_S, PlaneMaker, descriptors, until
+from tests.gw.media.support import WAIT_S, Control, PlaneMaker, descriptors, until
 
 
 def event(n: int) -> bus.CallEvent:
@@ -24,58 +23,6 @@ def event(n: int) -> bus.CallEvent:
 
 def ended(n: int) -> bus.CallEnded:
     return bus.CallEnded(f"CA{n}", 1.0, "caller_hangup", "success", "", Quality())
-
-
-class Control:
-    """Control's end: takes one connection at a time and says what came."""
-
-    def __init__(self, path: Path) -> None:
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(8)
-        self._listener.settimeout(WAIT_S)
-        self.link: socket.socket | None = None
-        self._messages: list[object] = []
-
-    def accept(self) -> bus.Hello:
-        """Take the next connection. Returns what it says first."""
-        self.link, _ = self._listener.accept()
-        self.link.settimeout(WAIT_S)
-        self._reader = bus.Reader.of_events()
-        self._messages = []
-        hello = self.next()
-        assert isinstance(hello, bus.Hello)
-        return hello
-
-    def next(self) -> object:
-        assert self.link is not None
-        while not self._messages:
-            data = self.link.recv(65536)
-            assert data, "the worker hung up"
-            self._messages += self._reader.feed(data)
-        return self._messages.pop(0)
-
-    def events(self, count: int) -> list[bus.Numbered]:
-        """The next numbered events; the status in between is left out."""
-        got: list[bus.Numbered] = []
-        while len(got) < count:
-            message = self.next()
-            if isinstance(message, bus.Numbered):
-                got.append(message)
-        return got
-
-    def say(self, *commands: bus.Command) -> None:
-        assert self.link is not None
-        self.link.sendall(b"".join(map(bus.pack, commands)))
-
-    def hang_up(self) -> None:
-        assert self.link is not None
-        self.link.close()
-
-    def close(self) -> None:
-        self._listener.close()
-        if self.link is not None:
-            self.link.close()
 
 
 class Rig:

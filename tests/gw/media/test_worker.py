@@ -1,0 +1,174 @@
+"""A worker as a process: ready, serving, told what to do, and stopped without dropping what it can still finish."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+
+from gw import bus
+from tests.gw.media.support import CALL, WAIT_S, Control, Peer, connected, start, stop, until
+from tests.timing import scaled
+
+ROOT = Path(__file__).parents[3]
+
+
+class Process:
+    """One worker process, with this test as its control."""
+
+    def __init__(self, folder: Path, *, drain_s: float, control: bool = True) -> None:
+        var = folder / "var"
+        var.mkdir(parents=True)
+        (var / "pages").mkdir()  # a folder of ours: nothing of a test goes to the machine's shared memory
+        config = folder / "submilli.toml"
+        config.write_text(f'[server]\ndrain_s = {drain_s}\n[ops]\nvar_dir = "{var}"\nadmin_socket = "{var}/admin.sock"\n')
+        self.control = Control(var / "bus.sock") if control else None
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(64)
+        self.address: tuple[str, int] = self.listener.getsockname()
+        ready, ready_fd = os.pipe()
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI", "TWILIO", "OPENAI"))}
+        descriptors = (self.listener.fileno(), ready_fd)
+        self.popen = subprocess.Popen(
+            [
+                *(sys.executable, "gateway.py", "--config", str(config), "worker", "--slot", "0"),
+                *("--listen-fd", str(descriptors[0]), "--ready-fd", str(descriptors[1])),
+            ],
+            cwd=ROOT,
+            env={**environ, "SUBMILLI_TOKEN_KEY": "a key of the tests"},
+            pass_fds=descriptors,
+            stderr=subprocess.PIPE,
+        )
+        os.close(ready_fd)
+        try:
+            with gevent.Timeout(scaled(20.0)):
+                socket.wait_read(ready)
+            self.ready = os.read(ready, 2)
+            if self.ready != b"1":
+                raise AssertionError(self.popen.communicate(timeout=WAIT_S)[1].decode())
+        finally:
+            os.close(ready)
+        if self.control is not None:
+            self.hello = self.control.accept()
+
+    def event(self, kind: type) -> Any:
+        """The next event of a kind; every one on the way is acknowledged."""
+        assert self.control is not None
+        while True:
+            message = self.control.next()
+            if isinstance(message, bus.Numbered):
+                self.control.say(bus.Ack(message.n))
+                if isinstance(message.event, kind):
+                    return message.event
+
+    def call(self) -> Peer:
+        peer = Peer.connect(self.address)
+        peer.send(connected())
+        peer.send(start())
+        self.event(bus.CallStarted)
+        return peer
+
+    def voice(self) -> str:
+        connection = http.client.HTTPConnection(*self.address, timeout=WAIT_S)
+        connection.request("POST", "/twilio/voice", f"CallSid={CALL}")
+        body = connection.getresponse().read().decode()
+        connection.close()
+        return body
+
+    def signal(self, signum: int) -> None:
+        self.popen.send_signal(signum)
+
+    def exit_code(self) -> int:
+        return self.popen.wait(timeout=scaled(15.0))
+
+    def close(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.communicate()
+        self.listener.close()
+        if self.control is not None:
+            self.control.close()
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Process]:
+    """A worker that lets its calls go on for long."""
+    process = Process(tmp_path, drain_s=60.0)
+    yield process
+    process.close()
+
+
+def test_it_says_ready_and_hello_serves_and_stops(patient: Process):
+    assert patient.ready == b"1"
+    assert (patient.hello.worker, patient.hello.pid, patient.hello.calls) == (0, patient.popen.pid, [])
+    assert "<Stream" in patient.voice()
+    patient.signal(signal.SIGTERM)
+    assert patient.exit_code() == 0
+
+
+def test_commands_of_control(patient: Process):
+    assert patient.control is not None
+    peer = patient.call()
+    patient.control.say(bus.Drain(True))
+    until(lambda: "<Say>" in patient.voice(), "it goes on taking calls")
+    patient.control.say(bus.Drain(False))
+    until(lambda: "<Stream" in patient.voice(), "it takes no calls again")
+    patient.control.say(bus.HangUp("CA" + "9" * 32, "admin_hangup"), bus.HangUp(CALL, "no such reason"))
+    assert peer.read_to_end() == (1000, "admin_hangup")
+    assert patient.event(bus.CallEnded).reason == "admin_hangup"
+    patient.signal(signal.SIGINT)
+    assert patient.exit_code() == 0
+
+
+def test_a_drain_lets_a_call_go_on_to_its_end(patient: Process):
+    assert patient.control is not None
+    peer = patient.call()
+    patient.signal(signal.SIGTERM)
+    patient.signal(signal.SIGTERM)
+    status = patient.control.next()
+    while not (isinstance(status, bus.WorkerStatus) and status.draining):
+        status = patient.control.next()
+    patient.control.say(bus.Drain(False))  # a stop is not called off
+    gevent.sleep(0.2)
+    assert patient.popen.poll() is None
+    peer.send(stop())
+    assert peer.read_to_end() == (1000, "caller_hangup")
+    assert patient.event(bus.CallEnded).reason == "caller_hangup"
+    assert patient.exit_code() == 0
+
+
+def test_a_drain_that_is_over_ends_its_calls_and_tells_of_them(tmp_path: Path):
+    process = Process(tmp_path, drain_s=0.2)
+    peer = process.call()
+    waiting = Peer.connect(process.address)
+    process.signal(signal.SIGTERM)
+    assert peer.read_to_end() == (1000, "shutdown")
+    assert waiting.read_to_end() == (1000, "shutdown")
+    ended = process.event(bus.CallEnded)
+    assert (ended.reason, ended.result) == ("shutdown", "success")
+    assert process.exit_code() == 0
+    process.close()
+
+
+def test_a_stop_does_not_wait_for_a_control_that_is_gone(tmp_path: Path):
+    process = Process(tmp_path, drain_s=0.1)
+    assert process.control is not None
+    peer = process.call()
+    process.control.close()
+    begun_s = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert peer.read_to_end() == (1000, "shutdown")
+    assert process.exit_code() == 0
+    assert time.monotonic() - begun_s < scaled(10.0)
+    process.close()

@@ -1,6 +1,6 @@
 """Starts each call's recording exactly once, and sees every row through to its end.
 
-Acts what `recording_rules` decides: claims the row under its unique key, asks Twilio, waits, asks again, settles. One greenlet
+Acts what `recording_course` decides: claims the row under its unique key, asks Twilio, waits, asks again, settles. One greenlet
 per recording under way, in a bounded pool; requests to Twilio share fewer places, for Twilio limits concurrency. What the pool
 cannot take, what an earlier process left half done and what no webhook settled is found by the reconcile pass, which reads the
 unsettled rows: the spool has every wish, and the drainer makes a row `wanted` of it.
@@ -15,19 +15,18 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
 import gevent.pool
-import msgspec
 from gevent.lock import BoundedSemaphore
 
 from gw import bus
 from gw.config import Config
-from gw.control import recording_rules as rules
-from gw.control.recording_rows import NO_CREDENTIALS, STORE_WAIT_FIRST_S, STORE_WAIT_LAST_S, RecordingRows
-from gw.control.recording_rules import Create, Effort, List, Settle
+from gw.control import recording_course as course
+from gw.control.recording_course import Claim, Claimed, Course, Leave, Reclaim
+from gw.control.recording_rows import NO_CREDENTIALS, RecordingRows
+from gw.control.recording_rules import Create, List, Settle
 from gw.control.rest_answers import Listed, RestError, Started
 from gw.control.store import Store, StoreError, StoreUnavailable
 from gw.control.twilio_rest import TwilioRest
@@ -40,17 +39,18 @@ log = logging.getLogger(__name__)
 MAX_EFFORTS: Final = 2000
 #: Requests to Twilio at once: more would meet 20429.
 REST_CONCURRENCY: Final = 16
+_NO_CREDENTIALS: Final = Settle("failed", error_code=NO_CREDENTIALS, error_text="no Twilio credentials are configured")
 
 
 class _Job:
-    """One recording under way. `over`: the call ended meanwhile."""
+    """One recording under way."""
 
-    __slots__ = ("first_audio_at", "over", "requests", "trigger_s")
+    __slots__ = ("course", "first_audio_at", "requests", "trigger_s")
 
-    def __init__(self, first_audio_at: float | None) -> None:
+    def __init__(self, at: Course, first_audio_at: float | None, requests: int = 0) -> None:
+        self.course = at  # replaced by whoever learns something
         self.first_audio_at = first_audio_at
-        self.over = False
-        self.requests = 0
+        self.requests = requests
         self.trigger_s: float | None = None  # from the first audio to the first request, where this process sent that
 
 
@@ -86,7 +86,7 @@ class Recorder:
         """The call ended: nothing new is tried for it."""
         job = self._jobs.get(call_sid)
         if job is not None:
-            job.over = True
+            job.course = course.on_call_over(job.course)
 
     def is_working_on(self, call_sid: str) -> bool:
         return call_sid in self._jobs
@@ -96,18 +96,15 @@ class Recorder:
         if call_sid in self._jobs:
             self._rows.count("duplicate")
             return False
-        job = _Job(first_audio_at)
-        return self._spawn(call_sid, job, lambda: self._record(call_sid, account_sid, job))
+        return self._spawn(call_sid, account_sid, _Job(course.wished(time.monotonic(), self._retry_s), first_audio_at))
 
     def take_up(self, row: dict[str, Any], *, create: bool) -> bool:
         """Go on where a process that is gone stopped. Without `create`, only what Twilio has is settled."""
         call_sid = row["call_sid"]
         if call_sid in self._jobs:
             return False
-        job = _Job(row["first_audio_at"])
-        job.requests = row["attempts"] or 0
-        job.over = not create
-        return self._spawn(call_sid, job, lambda: self._take_up(call_sid, row["owner"] or "", job))
+        left = course.left_behind(time.monotonic(), self._retry_s, row["owner"] or "", create=create)
+        return self._spawn(call_sid, row["account_sid"] or "", _Job(left, row["first_audio_at"], row["attempts"] or 0))
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Give up what is under way; the rows stay as they are and are taken up at the next start."""
@@ -115,17 +112,17 @@ class Recorder:
 
     # -- one recording ----------------------------------------------------------------------------------------------------
 
-    def _spawn(self, call_sid: str, job: _Job, work: Callable[[], None]) -> bool:
+    def _spawn(self, call_sid: str, account_sid: str, job: _Job) -> bool:
         if self._pool.full():
             log.warning("too many recordings under way: this one waits for the reconcile pass", extra={"call_sid": call_sid})
             return False
         self._jobs[call_sid] = job
-        self._pool.spawn(self._run, call_sid, work)
+        self._pool.spawn(self._run, call_sid, account_sid, job)
         return True
 
-    def _run(self, call_sid: str, work: Callable[[], None]) -> None:
+    def _run(self, call_sid: str, account_sid: str, job: _Job) -> None:
         try:
-            work()
+            self._see_through(call_sid, account_sid, job)
         except StoreError as error:
             log.error("a recording waits for the reconcile pass: %s", error, extra={"call_sid": call_sid, "reason": error.code})
         except Exception:  # this greenlet's top: the row stays unsettled and the reconcile pass takes it up
@@ -133,56 +130,59 @@ class Recorder:
         finally:
             self._jobs.pop(call_sid, None)
 
-    def _record(self, call_sid: str, account_sid: str, job: _Job) -> None:
-        if not self._claim(call_sid, account_sid):
-            self._rows.count("duplicate")
-            return
-        self._see_through(call_sid, job, *rules.begin(time.monotonic(), self._retry_s))
+    def _claim(self, call_sid: str, account_sid: str, act: Claim | Reclaim) -> Claimed:
+        """Try to make the row ours. Raises StoreError for what waiting will not mend."""
+        try:
+            if isinstance(act, Reclaim):
+                taken = self._store.reclaim_recording(call_sid, self._owner, time.time(), from_owner=act.from_owner)
+                return "ours" if taken else "theirs"
+            if act.unclear:
+                row = self._store.recording(call_sid)
+                if row is not None and row["owner"] == self._owner:
+                    return "ours"
+            return "ours" if self._store.claim_recording(call_sid, account_sid, self._owner, time.time()) else "theirs"
+        except StoreUnavailable:
+            if isinstance(act, Reclaim):
+                raise  # the next pass finds the row again
+            return "away"
 
-    def _take_up(self, call_sid: str, from_owner: str, job: _Job) -> None:
-        if self._store.reclaim_recording(call_sid, self._owner, time.time(), from_owner=from_owner):
-            self._see_through(call_sid, job, *rules.resume(time.monotonic(), self._retry_s))
-
-    def _claim(self, call_sid: str, account_sid: str) -> bool:
-        """Whether this recording is ours to start. Raises StoreUnavailable when the store stays away, StoreError."""
-        deadline_s = time.monotonic() + self._retry_s
-        wait_s = STORE_WAIT_FIRST_S
-        unclear = False  # an attempt failed with the claim perhaps written: the row then says whose it is
+    def _see_through(self, call_sid: str, account_sid: str, job: _Job) -> None:
+        """Act until the course says how it ended, then settle the row."""
         while True:
-            try:
-                if unclear:
-                    row = self._store.recording(call_sid)
-                    if row is not None and row["owner"] == self._owner:
-                        return True
-                return self._store.claim_recording(call_sid, account_sid, self._owner, time.time())
-            except StoreUnavailable:
-                unclear = True
-                if time.monotonic() + wait_s > deadline_s:
-                    raise
-            gevent.sleep(wait_s * random.uniform(0.5, 1.5))
-            wait_s = min(STORE_WAIT_LAST_S, wait_s * 2)
-
-    def _see_through(self, call_sid: str, job: _Job, effort: Effort, action: rules.Action) -> None:
-        """Act until the table says how it ended, then settle the row."""
-        rest = self._rest
-        if rest is None:
-            self._rows.settle(
-                call_sid, Settle("failed", error_code=NO_CREDENTIALS, error_text="no Twilio credentials are configured")
-            )
-            return
-        while True:
-            if not isinstance(action, Settle):
-                gevent.sleep(action.after_s)
-                action = rules.revise(_follow(effort, job), action)
-            if isinstance(action, Settle):
+            act = job.course.act
+            if isinstance(act, Leave):
+                self._leave(call_sid, act)
+                return
+            if isinstance(act, Claim | Reclaim):
+                gevent.sleep(act.after_s)
+                answer = self._claim(call_sid, account_sid, act)
+                job.course = course.on_claim(job.course, answer, time.monotonic(), random.random())
+                continue
+            if self._rest is None:
+                self._rows.settle(call_sid, _NO_CREDENTIALS)
+                return
+            if not isinstance(act, Settle):
+                gevent.sleep(act.after_s)
+                job.course = course.when_due(job.course)
+                act = job.course.act
+            if not isinstance(act, Create | List):
                 break
-            outcome = self._ask(rest, call_sid, job, action)
-            effort, action = rules.decide(_follow(effort, job), outcome, time.monotonic(), random.random())
+            outcome = self._ask(self._rest, call_sid, job, act)
+            job.course = course.on_answer(job.course, outcome, time.monotonic(), random.random())
+        assert isinstance(act, Settle), act
         extra: dict[str, Any] = {"attempts": job.requests}
         if job.trigger_s is not None:
             extra["trigger_ms"] = round(job.trigger_s * 1000)
-        self._rows.settle(call_sid, action, **extra)
-        _log_end(call_sid, action, job)
+        self._rows.settle(call_sid, act, **extra)
+        _log_end(call_sid, act, job)
+
+    def _leave(self, call_sid: str, act: Leave) -> None:
+        if act.why == "duplicate":
+            self._rows.count("duplicate")
+        elif act.why == "store_away":
+            log.error(
+                "a recording waits for the reconcile pass: the store is away", extra={"call_sid": call_sid, "reason": act.why}
+            )
 
     def _ask(self, rest: TwilioRest, call_sid: str, job: _Job, action: Create | List) -> Started | list[Listed] | RestError:
         with self._requests:
@@ -198,11 +198,6 @@ class Recorder:
                 level = logging.ERROR if error.kind == "unauthorized" else logging.WARNING
                 log.log(level, "Twilio: %s", error, extra={"call_sid": call_sid, "reason": error.kind})
                 return error
-
-
-def _follow(effort: Effort, job: _Job) -> Effort:
-    """The effort with what became known of the call meanwhile."""
-    return msgspec.structs.replace(effort, call_over=True) if job.over and not effort.call_over else effort
 
 
 def _log_end(call_sid: str, settle: Settle, job: _Job) -> None:

@@ -108,8 +108,12 @@ class HoldMonitor:
         return on_switch
 
 
-def freeze_gc(page: Page) -> None:
-    """Put everything made so far out of the collector's sight, collect seldom, and measure each pause. Once, after start."""
+def freeze_gc(page: Page) -> Callable[[], None]:
+    """Put everything made so far out of the collector's sight, collect seldom, and measure each pause. Once, after start.
+
+    Returns what takes all of it back, and lets go of the page.
+    """
+    thresholds = gc.get_threshold()
     observe = page.histogram(GC_PAUSE).observe
     began_s = 0.0
 
@@ -124,3 +128,10 @@ def freeze_gc(page: Page) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.callbacks.append(on_collection)
+
+    def thaw() -> None:
+        gc.callbacks.remove(on_collection)
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+    return thaw

@@ -69,7 +69,7 @@ class Worker:
         for helper in helpers:
             helper.link_exception(lambda greenlet: self._on_helper_crash(greenlet.exception))
         self._monitor.start()
-        freeze_gc(self._page)
+        thaw_gc = freeze_gc(self._page)
         self.server.start()
         on_ready()
         self._stopping.wait()
@@ -78,6 +78,7 @@ class Worker:
         self._bus.stop()
         self._monitor.stop()
         gevent.killall(helpers, timeout=1.0)
+        thaw_gc()
         return 1 if self._crashed else 0
 
     def stop(self) -> None:

@@ -137,7 +137,7 @@ def test_the_collector_is_tuned_and_measured(page):
     thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
     pauses = page.histogram(GC_PAUSE)
     try:
-        freeze_gc(page)
+        thaw = freeze_gc(page)
         assert gc.get_freeze_count() > 0
         assert gc.get_threshold() == GC_THRESHOLDS
         assert sum(pauses.buckets) == 0.0
@@ -145,6 +145,8 @@ def test_the_collector_is_tuned_and_measured(page):
         gc.collect()
         assert sum(pauses.buckets) == 2.0
         assert pauses.sum > 0.0
+        thaw()
+        assert (gc.get_threshold(), gc.callbacks, gc.get_freeze_count()) == (thresholds, callbacks, 0)
     finally:
         gc.callbacks[:] = callbacks
         gc.set_threshold(*thresholds)

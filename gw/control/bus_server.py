@@ -210,7 +210,7 @@ class BusServer:
                 raise bus.BusError("the worker has a newer connection")
             if worker.last is None:
                 worker.last = self._spool.last(worker.instance)
-            highest, fresh = _sort(worker, worker.last, messages)
+            highest, fresh = sort_messages(worker, worker.last, messages)
             if fresh:
                 items = [(entry.n, bus.encode_event(entry.event)) for entry in fresh]
                 worker.last = None  # not known while it is under way, nor after a failure
@@ -266,7 +266,7 @@ class BusServer:
             self._seen |= call_sids
 
 
-def _sort(worker: Worker, last: int, messages: list[bus.FromWorker | bus.Command]) -> tuple[int, list[bus.Numbered]]:
+def sort_messages(worker: Worker, last: int, messages: list[bus.FromWorker | bus.Command]) -> tuple[int, list[bus.Numbered]]:
     """The highest number among the messages (0: none), and the events that are new. Statuses are kept at once."""
     highest = 0
     fresh: list[bus.Numbered] = []

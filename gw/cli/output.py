@@ -1,12 +1,13 @@
 """How answers look: one JSON document for programs, quiet tables for people.
 
 Colour only on a terminal; a pipe gets full width, so that nothing is cut where `grep` looks for it. Times are local, numbers
-stand right, absence is a dash.
+stand right, absence is a dash. What a caller or an AI said is shown as it is: neither markup nor a command to the terminal.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,8 @@ from rich.text import Text
 
 #: Wider than any row of ours: a pipe has no edge.
 _PIPE_COLUMNS: Final = 240
+#: What a terminal would act on; a line's end and a tab are harmless.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -49,7 +52,7 @@ def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> Non
         right = column.title.startswith(">")
         made.add_column(column.title.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
-        made.add_row(*(column.value(row) for column in shown))
+        made.add_row(*(_verbatim(column.value(row)) for column in shown))
     out.print(made)
 
 
@@ -59,8 +62,16 @@ def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in rows:
-        made.add_row(name, value)
+        made.add_row(name, _verbatim(value))
     return made
+
+
+def _verbatim(value: str | Text) -> Text:
+    """A value as it is: square brackets are no markup here, and control characters do not reach the terminal."""
+    text = Text(value) if isinstance(value, str) else value
+    if _CONTROL.search(text.plain):
+        text.plain = _CONTROL.sub("\ufffd", text.plain)  # one for one, so that its colours stay where they are
+    return text
 
 
 def local_time(epoch_s: float | None, now_s: float | None = None) -> str:

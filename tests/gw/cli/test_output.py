@@ -6,6 +6,7 @@ import io
 import time
 
 import pytest
+from rich.text import Text
 
 from gw.cli import output
 from gw.cli.output import Column
@@ -77,3 +78,29 @@ def test_a_pipe_gets_everything_without_colour(monkeypatch: pytest.MonkeyPatch, 
 def test_json_is_one_document_in_plain_letters(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json([{"text": "süß"}])
     assert capsys.readouterr().out == '[\n  {\n    "text": "süß"\n  }\n]\n'
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("[/bold]", "[/bold]"),  # would be a closing tag without an opening one
+        ("[laughs] [red]no[/red] :smile:", "[laughs] [red]no[/red] :smile:"),
+        ("\x1b]0;owned\x1b\\\x1b[2J\x9b31m", "\ufffd]0;owned\ufffd\\\ufffd[2J\ufffd31m"),
+    ],
+)
+def test_what_a_caller_said_is_neither_markup_nor_a_command_to_the_terminal(
+    said: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.print_rows((Column("said", lambda row: str(row["said"])),), [{"said": said}])
+    output.print_rows((Column("said", lambda row: Text(row["said"])),), [{"said": said}])
+    output.console().print(output.facts([("said", said)]))
+    rows = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == rows[2] == "said"
+    assert [rows[1], rows[3], rows[4].removeprefix("said").strip()] == [shown] * 3
+
+
+def test_colours_stay_where_they_are_beside_a_control_character() -> None:
+    text = Text("a\x1bb").append(" (interrupted)", "yellow")
+    shown = output._verbatim(text)
+    assert shown.plain == "a\ufffdb (interrupted)"
+    assert [(span.start, span.end) for span in shown.spans] == [(3, 17)]

@@ -11,7 +11,7 @@ from gw.cli.context import Settings, config_option, json_option, pass_settings
 def db() -> None:
     """Upgrade the store's schema, or say where it stands.
 
-    The gateway upgrades an SQLite store by itself; a MySQL store is upgraded here, before a new version starts.
+    The gateway upgrades its store when it starts; here it can be done before, or by a user who may change tables.
 
     \b
     Where does it stand?   gateway.py db current

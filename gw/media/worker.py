@@ -79,6 +79,8 @@ class Worker:
         self._monitor.stop()
         gevent.killall(helpers, timeout=1.0)
         thaw_gc()
+        self._page.close()
+        self._ledger.close()
         return 1 if self._crashed else 0
 
     def stop(self) -> None:

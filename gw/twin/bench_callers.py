@@ -109,14 +109,15 @@ class Ear:
 class Caller:
     """One call that stands."""
 
-    def __init__(self, number: int, hall: Hall, sock: socket.socket, writer: Writer, stream_sid: str) -> None:
+    def __init__(self, number: int, hall: Hall, sock: socket.socket, writer: Writer, call_sid: str, stream_sid: str) -> None:
         self.number = number
+        self.call_sid = call_sid
         self.ear = Ear()
         self._hall = hall
         self._loop = hall.loop
         self.plug = Plug(sock)
         self._writer = writer
-        self._tail = b'"}},"streamSid":"' + stream_sid.encode() + b'"}'
+        self._tail = b'"},"streamSid":"' + stream_sid.encode() + b'"}'
         self._rest = b""
         self._sent = 0
         self._tick = 0
@@ -252,7 +253,7 @@ class Hall:
             caller.start((self.loop.tick // _FRAME_TICKS + 2) * _FRAME_TICKS + phase)
             for _ in range(4 + n // 4):
                 self.loop.turn(0)
-        return {"dialed": calls}
+        return {"dialed": calls, "sids": [caller.call_sid for caller in self.callers]}
 
     def _place(self, number: int, path: str) -> Caller:
         call_sid, stream_sid = "CA" + secrets.token_hex(16), "MZ" + secrets.token_hex(16)
@@ -274,7 +275,7 @@ class Hall:
         authority, _, target = rest_of_url.partition("/")
         sock, rest = open_websocket((host, port), authority, "/" + target, self._webhooks.headers(url), _TIMEOUT_S)
         writer = Writer(self._account_sid, call_sid, stream_sid)
-        caller = Caller(number, self, sock, writer, stream_sid)
+        caller = Caller(number, self, sock, writer, call_sid, stream_sid)
         self.loop.watch(sock.fileno(), caller.on_readable)
         caller.write(CONNECTED)
         caller.write(writer.start(streams[0].parameters))

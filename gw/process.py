@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from gevent import os as gevent_os
 
 #: prctl(2), PR_SET_PDEATHSIG: the signal a process gets when the thread that forked it ends.
 _PR_SET_PDEATHSIG: Final = 1
+
+#: Tells a worker that its stop is in a hurry. A signal of its own: a service manager may send SIGTERM beside the supervisor's.
+HURRY: Final = signal.SIGUSR1
 
 #: The environment variable by which a child knows the process it belongs to.
 PARENT_VARIABLE: Final = "SUBMILLI_PARENT_PID"
@@ -40,6 +44,13 @@ def end_with_parent(environ: Mapping[str, str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if str(os.getppid()) != parent:
         sys.exit(1)
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process and its children open as many files as the machine allows: a call has two sockets, and 1024 is what a
+    login gives by itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Backoff:

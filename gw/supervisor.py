@@ -25,7 +25,7 @@ from gevent.event import Event
 
 from gw.config import Config, host_and_port
 from gw.errors import GatewayError
-from gw.process import Backoff, Child, describe_exit
+from gw.process import HURRY, Backoff, Child, describe_exit
 
 log = logging.getLogger("gw.supervisor")
 
@@ -37,8 +37,10 @@ SYSTEMD_FIRST_FD: Final = 3
 READY_S: Final = 30.0
 #: How long control may take to hand its spool to the disk and go.
 CONTROL_STOP_S: Final = 10.0
-#: On top of the drain time: a worker writes its last events and leaves.
-GRACE_S: Final = 5.0
+#: On top of the drain time: a worker closes its streams, answers what Twilio asks then, hands over its last events and leaves.
+GRACE_S: Final = 10.0
+#: The same, for all of it, when the stop is in a hurry.
+HURRY_S: Final = 4.0
 
 
 class StartError(GatewayError):
@@ -155,6 +157,8 @@ class Supervisor:
                     self._fail(f"{seat.name} cannot be started: {error}")
                 seat.stopping.wait(backoff.on_exit(0.0))
                 continue
+            if seat.stopping.is_set():
+                child.send(signal.SIGTERM)  # it was being started while the others were told
             code = self._watch(seat, child)
             seat.child = None
             if seat.stopping.is_set():
@@ -192,32 +196,35 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         """Workers first, so that control still takes their last events; then control; kill whatever outlives its bound."""
-        self._end(self._workers, self.config.server.drain_s + GRACE_S)
+        self._end(self._workers, self.config.server.drain_s + GRACE_S, hurry=HURRY)
         self._end([self._control], CONTROL_STOP_S)
         self.listener.close()
         os.close(self._lock_fd)
 
-    def _end(self, seats: list[_Seat], bound_s: float) -> None:
+    def _end(self, seats: list[_Seat], bound_s: float, hurry: signal.Signals | None = None) -> None:
         keepers = [seat.keeper for seat in seats if seat.keeper is not None]
         for seat in seats:
             seat.stopping.set()
             seat.send(signal.SIGTERM)
-        self._wait_all(keepers, bound_s)
+        if not self._wait_all(keepers, bound_s):
+            for seat in seats:
+                if hurry is not None:
+                    seat.send(hurry)
+            gevent.joinall(keepers, timeout=HURRY_S)
         for seat in seats:
             if seat.child is not None:
                 log.error("%s did not stop in time: it is killed", seat.name)
                 seat.send(signal.SIGKILL)
         gevent.joinall(keepers, timeout=GRACE_S)
 
-    def _wait_all(self, keepers: list[gevent.Greenlet[..., None]], bound_s: float) -> None:
-        """Wait until all have ended, the bound passed, or the stop was asked for a second time (then one more second)."""
+    def _wait_all(self, keepers: list[gevent.Greenlet[..., None]], bound_s: float) -> bool:
+        """Wait until all have ended or the bound passed. False when the stop was asked for a second time before."""
         done = Event()
         waiter = gevent.spawn(gevent.joinall, keepers, bound_s)
         waiter.rawlink(lambda _: done.set())
         gevent.wait([done, self._hurry], count=1)
-        if not done.is_set():
-            gevent.joinall(keepers, timeout=1.0)
         waiter.kill()
+        return done.is_set()
 
 
 def _lock(var_dir: Path) -> int:

@@ -35,7 +35,7 @@ def control(settings: Settings, ready_fd: int) -> None:
 @pass_settings
 def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int) -> None:
     """A media worker."""
-    from gw.process import end_with_parent
+    from gw.process import HURRY, end_with_parent
 
     end_with_parent(os.environ)
     from gw import logs
@@ -43,6 +43,6 @@ def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int) -> None
 
     config = settings.serving_config()
     logs.setup(f"worker-{slot}", config.ops.log_level)
-    code = run(config, slot, listen_fd, ready_fd)
+    code = run(config, slot, listen_fd, ready_fd, HURRY)
     logs.flush(1.0)
     sys.exit(code)

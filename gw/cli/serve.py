@@ -31,10 +31,11 @@ def serve(settings: Settings) -> None:
     import gevent
 
     from gw import logs
-    from gw.process import end_with_parent
+    from gw.process import end_with_parent, raise_descriptor_limit
     from gw.supervisor import Supervisor
 
     end_with_parent(os.environ)
+    raise_descriptor_limit()
     config = settings.serving_config()
     logs.setup("supervisor", config.ops.log_level)
     supervisor = Supervisor(config, settings.command_line(), on_ready=announce)

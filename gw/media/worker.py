@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 FLUSH_S: Final = 3.0
 #: How long calls that are told to end may take to close.
 END_S: Final = 3.0
+#: After the last stream: Twilio asks at once what comes next (the action), and a caller must not hear that nobody answers.
+ACTION_S: Final = 1.0
 
 
 class Worker:
@@ -60,6 +62,7 @@ class Worker:
         self.plane.emit = self._bus.emit
         self.server = MediaServer(listener, self.plane)
         self._stopping = Event()
+        self._hurry = Event()
         self._crashed = False
         self._lateness_before: list[float] = []
 
@@ -87,23 +90,31 @@ class Worker:
         """Let `run` drain and end. Harmless when called twice."""
         self._stopping.set()
 
+    def hurry(self) -> None:
+        """End: calls do not go on for the rest of the drain."""
+        self._hurry.set()
+        self._stopping.set()
+
     def _on_helper_crash(self, error: BaseException | None) -> None:
         log.error("a helper of the worker failed, the worker stops", exc_info=error)
         self._crashed = True
         self._stopping.set()
 
     def _drain(self) -> None:
-        """Take no new call, let the present ones end for `server.drain_s`, then end them."""
+        """Take no new call, let the present ones end for `server.drain_s`, then end them. Webhooks are answered to the last: a
+        new caller is told that all lines are busy, instead of waiting for a connection that nobody takes."""
         self.plane.draining = True
-        self.server.stop_accepting()
+        had_calls = bool(self.server.sessions)
         until_s = monotonic() + self._config.server.drain_s
-        while self.server.sessions and monotonic() < until_s:
+        while self.server.sessions and not self._hurry.is_set() and monotonic() < until_s:
             gevent.sleep(0.05)
         for session in list(self.server.sessions):
             session.end(Reason.SHUTDOWN, "the gateway stops")
         until_s = monotonic() + END_S
         while self.server.sessions and monotonic() < until_s:
             gevent.sleep(0.02)
+        if had_calls:
+            gevent.sleep(ACTION_S)
         self.server.stop(timeout=1.0)
 
     # -- the bus --------------------------------------------------------------------------------------------------------
@@ -133,12 +144,13 @@ class Worker:
         return recent.percentile_s(0.99)
 
 
-def run(config: Config, slot: int, listen_fd: int, ready_fd: int) -> int:
-    """A worker process's body: serve on the inherited socket. Returns the exit code."""
+def run(config: Config, slot: int, listen_fd: int, ready_fd: int, hurry: signal.Signals) -> int:
+    """A worker process's body: serve on the inherited socket. `hurry` ends a drain. Returns the exit code."""
     listener = socket.socket(fileno=listen_fd)
     worker = Worker(config, slot, listener)
     for signum in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(signum, worker.stop)
+    gevent.signal_handler(hurry, worker.hurry)
 
     def tell_ready() -> None:
         os.write(ready_fd, b"1")

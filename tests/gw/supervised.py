@@ -1,7 +1,7 @@
 """A tiny gateway for the supervisor's tests: `supervised.py JOURNAL serve` supervises, `... control|worker` is a real child.
 
-Children write what happens to them into the journal, one line each: `<name> <pid> ready|term`. The journal's folder may hold
-orders: `refuse` (exit 1 before ready), `deaf` (ignore SIGTERM), `silent` (never say ready), each naming the child it is for.
+Children write what happens to them into the journal, one line each: `<name> <pid> ready|term|hurry`. The journal's folder may hold
+orders: `refuse` (exit 1 before ready), `deaf` (ignore what it is told), `silent` (never say ready), each naming the child it is for.
 """
 
 from gevent import monkey
@@ -17,7 +17,7 @@ from pathlib import Path  # noqa: E402
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gw.config import Config, Ops, Server  # noqa: E402
-from gw.process import end_with_parent  # noqa: E402
+from gw.process import HURRY, end_with_parent  # noqa: E402
 from gw.supervisor import Supervisor  # noqa: E402
 
 
@@ -45,6 +45,7 @@ def child(journal: Path, name: str, ready_fd: int) -> None:
     if ordered(journal, "refuse", name):
         sys.exit(1)
     signal.signal(signal.SIGTERM, on_term)
+    signal.signal(HURRY, lambda *_: note("hurry"))
     if not ordered(journal, "silent", name):
         note("ready")
         os.write(ready_fd, b"1")

@@ -127,7 +127,9 @@ def test_stop_during_the_start(start: Callable[..., Running], tmp_path: Path) ->
     assert not exists(pid)
 
 
-def test_a_deaf_worker_is_killed_when_the_stop_is_asked_for_twice(start: Callable[..., Running], tmp_path: Path) -> None:
+def test_a_deaf_worker_is_told_of_the_hurry_then_killed_when_the_stop_is_asked_for_twice(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
     (tmp_path / "deaf").write_text("worker0")
     running = start(drain_s=60.0)
     assert running.ready.wait(10)
@@ -135,6 +137,7 @@ def test_a_deaf_worker_is_killed_when_the_stop_is_asked_for_twice(start: Callabl
     running.supervisor.stop()
     until(lambda: ("worker0", pid, "term") in running.lines())
     running.stop()
+    assert ("worker0", pid, "hurry") in running.lines()
     assert not exists(pid)
 
 

@@ -17,6 +17,7 @@ import pytest
 from gevent import socket
 
 from gw import bus
+from gw.process import HURRY
 from tests.gw.media.support import CALL, WAIT_S, Control, Peer, connected, start, stop, until
 from tests.timing import scaled
 
@@ -80,8 +81,11 @@ class Process:
         return peer
 
     def voice(self) -> str:
+        return self.post("/twilio/voice")
+
+    def post(self, path: str) -> str:
         connection = http.client.HTTPConnection(*self.address, timeout=WAIT_S)
-        connection.request("POST", "/twilio/voice", f"CallSid={CALL}")
+        connection.request("POST", path, f"CallSid={CALL}")
         body = connection.getresponse().read().decode()
         connection.close()
         return body
@@ -145,6 +149,28 @@ def test_a_drain_lets_a_call_go_on_to_its_end(patient: Process):
     peer.send(stop())
     assert peer.read_to_end() == (1000, "caller_hangup")
     assert patient.event(bus.CallEnded).reason == "caller_hangup"
+    assert patient.exit_code() == 0
+
+
+def test_webhooks_are_answered_to_the_last(patient: Process):
+    """A new caller hears that the lines are busy, and Twilio what comes after a stream."""
+    assert patient.control is not None
+    peer = patient.call()
+    patient.signal(signal.SIGTERM)
+    until(lambda: "<Say>" in patient.voice(), "it goes on taking calls")
+    peer.send(stop())
+    assert peer.read_to_end() == (1000, "caller_hangup")
+    assert patient.post("/twilio/action").endswith("<Response><Hangup /></Response>")
+    assert patient.event(bus.CallEnded).reason == "caller_hangup"
+    assert patient.exit_code() == 0
+
+
+def test_a_stop_in_a_hurry_ends_calls_at_once_and_tells_of_them(patient: Process):
+    peer = patient.call()
+    patient.signal(signal.SIGTERM)
+    patient.signal(HURRY)
+    assert peer.read_to_end() == (1000, "shutdown")
+    assert patient.event(bus.CallEnded).reason == "shutdown"
     assert patient.exit_code() == 0
 
 

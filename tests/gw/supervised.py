@@ -1,7 +1,8 @@
 """A tiny gateway for the supervisor's tests: `supervised.py JOURNAL serve` supervises, `... control|worker` is a real child.
 
-Children write what happens to them into the journal, one line each: `<name> <pid> ready|term|hurry`. The journal's folder may hold
-orders: `refuse` (exit 1 before ready), `deaf` (ignore what it is told), `silent` (never say ready), each naming the child it is for.
+Children write what happens to them into the journal, one line each: `<name> <pid> ready|term|hurry`. The journal's folder may
+hold orders: `refuse` (exit 1 before ready), `deaf` (do nothing it is told), `silent` (never say ready), each naming the child it
+is for.
 """
 
 from gevent import monkey

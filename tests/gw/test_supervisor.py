@@ -127,7 +127,7 @@ def test_stop_during_the_start(start: Callable[..., Running], tmp_path: Path) ->
     assert not exists(pid)
 
 
-def test_a_deaf_worker_is_told_of_the_hurry_then_killed_when_the_stop_is_asked_for_twice(
+def test_a_deaf_worker_is_hurried_then_killed_when_a_stop_is_asked_for_twice(
     start: Callable[..., Running], tmp_path: Path
 ) -> None:
     (tmp_path / "deaf").write_text("worker0")

@@ -1,8 +1,8 @@
 """AI-out: cuts playout audio into ready-made frames, keeps TX's queue between two watermarks, and asks the guard on every turn.
 
 A turn comes when AI-in has new audio for a low queue, and every TURN_S at the latest, also when no more AI audio ever comes: so
-the recording starts for a greeting of three frames followed by silence. A turn cuts a bounded batch and never waits: a full
-recording pool leaves the guard armed.
+the recording starts for a greeting of three frames followed by silence, and once more at the end, for a call that ended before
+the next turn. A turn cuts a bounded batch and never waits: a full recording pool leaves the guard armed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ HIGH_MS: Final = 400
 LOW_MS: Final = 200
 #: Frames cut in one turn, so that no turn holds the hub: about 40 us.
 BATCH_FRAMES: Final = 16
+#: A call that ends before the next turn asks once more, and again while the pool is full: all calls of a worker may end at once.
+LAST_ASKS: Final = 100
 
 
 class AiOut:
@@ -93,16 +95,30 @@ class AiOut:
                 gevent.sleep(0)  # others first, then the next batch
             else:
                 self._wake.wait(TURN_S)
+        for _ in range(LAST_ASKS):
+            self._ask()
+            if not self._is_owed:
+                break
+            gevent.sleep(0)  # the pool's greenlets never wait: it has room again soon
 
     def turn(self) -> bool:
         """Ask the guard, then fill TX's queue when it is low. True: the batch was used up and more could be cut."""
+        self._ask()
+        return self._fill()
+
+    def _ask(self) -> None:
+        """Report the first frame, once, and ask the guard."""
         if self.tx.first_audio_sent:
             if not self._reported:
                 self._reported = True
                 self._on_first_audio()
             if self._guard.may_start(first_audio_sent=True, pool_has_room=self._pool_has_room()):
                 self._on_record()
-        return self._fill()
+
+    @property
+    def _is_owed(self) -> bool:
+        """Whether the caller heard something, and the guard has not had its yes."""
+        return self.tx.first_audio_sent and self._guard.enabled and not self._guard.recording_started
 
     def _fill(self) -> bool:
         tx, playout = self.tx, self.playout

@@ -22,6 +22,8 @@ from tests.timing import scaled
 #: Exactly three frames, then silence: nothing more of the AI ever comes.
 SHORT = AiScript(greeting=lasting(1)[:480])
 MUTE = AiScript()
+BRIEF = AiScript(greeting=lasting(1)[:160], hang_up_after=1)
+LONG = AiScript(greeting=lasting(5))
 #: How soon after the first frame Twilio must be asked.
 TRIGGER_S = 0.25
 #: The twin looks at its socket when its turn comes: so much may lie between a frame's coming and its entry.
@@ -122,6 +124,31 @@ def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
         assert outcomes(w) == {"started": 9, "completed": 8, "absent": 1, "failed": 2}
         metrics = w.gateway.metrics()
         assert metrics["gw_recording_trigger_seconds_count"] == len(CASES)
+
+
+def test_a_call_that_ends_at_once_was_heard_all_the_same(world: WorldMaker) -> None:
+    """One frame and the agent hangs up, or the line breaks: the end comes before AI-out's next turn, the start is asked for."""
+    with world(lambda index, path: BRIEF if index < 6 else LONG, recording=Recording(pool_size=1)) as w:
+        calls = []
+        for n in range(8):
+            breaks = {0: _abort_when_heard} if n >= 6 else {}
+            calls.append(w.twilio.place_call(speech.script(4000), hang_up=False, max_s=scaled(10.0), hooks=breaks))
+            until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session stands")
+        assert w.twilio.wait(scaled(15.0))
+        for call in calls:
+            assert call.received_audio
+            row = settled(w, call)
+            assert row["attempts"] == len(w.twilio.rest.starts[call.call_sid]) == 1
+            made = w.twilio.rest.recordings_of(call.call_sid)
+            assert (row["state"], row["error_code"]) == (("completed", None) if made else ("failed", 21220))
+            stored = w.gateway.ended(call.call_sid)
+            assert stored["first_audio_at"] == row["first_audio_at"]
+            assert stored["quality"]["first_audio_ms"] >= 0
+
+
+def _abort_when_heard(call: TwinCall) -> None:
+    call.wait_for(lambda call: bool(call.received_audio))
+    call.abort()
 
 
 def test_where_and_when_recordings_start(world: WorldMaker, tmp_path: Path) -> None:

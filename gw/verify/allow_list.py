@@ -1,0 +1,265 @@
+"""The allow-list: everything the TX loop may do, each operation with where, why and what it costs. What is not here is forbidden.
+
+`verify purity` reads the source from `ENTRY` on and holds every operation it reaches against this list; then it watches real
+calls and holds what TX really did against it. An entry nothing uses is refused as well: the list never grows old.
+
+To add an operation
+  1. Make sure that TX is the place. AI-out runs ahead of TX and may do all that is prepared; control may do all that waits.
+  2. Measure it: give it a line in `tests/bench/bench_allow_list.py` and run that. It earns its place when it never waits, makes
+     no system call but the one send, takes no lock, cannot raise, and costs below LIMIT_NS at the median and below a
+     tenth of the millisecond TX has at the 99.9th percentile, on a 2-core VM.
+  3. Enter it here with its kind, the functions that do it, its class, the reason, and the median as measured. A function is
+     entered like a leaf: with its own cost, all it calls included.
+  4. `gateway.py verify purity`, and a mutant in `tests/gw/verify/test_purity_mutants.py` that does the same in another place.
+
+Kinds: `call`, `write` (an attribute), `item` (an element), `load` (an attribute of a library's object), `operator`, `slice`,
+`hand` (a callable given away, to be called by the hub), `try`, `except`, `while`. No entry can allow any other construct: no
+`with`, `import`, `raise`, `for`, comprehension, lambda, f-string, display, star-arguments, generator or `await`.
+
+Costs are the medians `bench_allow_list.py` showed on the build machine (2 cores, Python 3.11); 0: part of the statement it is in.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+#: What is proven: all that is reachable from here.
+ENTRY: Final = "gw.media.tx.Tx.run"
+#: No operation may cost more at the median: fifty of the dearest would still be within the millisecond.
+LIMIT_NS: Final = 20_000
+KINDS: Final = frozenset({"call", "write", "item", "load", "operator", "slice", "hand", "try", "except", "while"})
+
+Class = Literal["queue", "send", "sleep", "clock", "counter", "flag"]
+
+
+class Allowed(NamedTuple):
+    """One operation. `where`: the only functions that may do it, by qualified name. `returns`: for a leaf, what comes back.
+    `inside`: what a library runs to do it, as a watcher of the interpreter sees it."""
+
+    kind: str
+    name: str
+    where: tuple[str, ...]
+    cls: Class
+    why: str
+    cost_ns: int
+    returns: str | None = None
+    inside: tuple[str, ...] = ()
+
+
+_RUN, _COUNT = "Tx.run", "Tx._count"
+_DEADLINE, _SENT, _BEGIN, _STARVED, _MARK = (
+    f"Pacer.{name}" for name in ("deadline", "on_sent", "_begin", "on_starved", "on_mark")
+)
+_ADD, _OBSERVE = "CounterCell.__init__.<locals>.add", "HistogramCell.__init__.<locals>.observe"
+_DOOR, _PACER = "gw.media.door.Door", "gw.call.pacer.Pacer"
+_TIMEOUT: Final = tuple(
+    f"gevent.timeout.Timeout.{name}"
+    for name in (
+        "_start_new_or_dummy",
+        "start_new",
+        "__init__",
+        "start",
+        "pending",
+        "__enter__",
+        "__exit__",
+        "close",
+        "_on_expiration",
+    )
+)
+
+ALLOWED: Final[tuple[Allowed, ...]] = (
+    # -- the loop and its queue
+    Allowed("while", "gw.media.tx.Tx.run", (_RUN,), "queue", "one turn a message; ends on `stopped` or a broken door", 0),
+    Allowed(
+        "call", "collections.deque.popleft", (_RUN,), "queue", "takes the next ready message; the queue is not empty", 24, "item"
+    ),
+    Allowed("call", "gevent.event.Event.clear", (_RUN,), "queue", "an empty queue: forget the last wake", 31, "builtins.None"),
+    Allowed(
+        "call",
+        "gevent.event.Event.wait",
+        (_RUN,),
+        "sleep",
+        "an empty queue: sleep until AI-out puts, a second at most",
+        9_300,
+        "builtins.bool",
+        (*_TIMEOUT, "builtins.isinstance", "greenlet._greenlet.getcurrent"),
+    ),
+    # -- the clock
+    Allowed("call", "time.monotonic", (_RUN, "Clock.wait_until"), "clock", "reads the clock, in the vDSO", 45, "builtins.float"),
+    Allowed("call", "gw.media.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 5_500),
+    Allowed(
+        "call",
+        "gevent.sleep",
+        ("Clock.wait_until",),
+        "sleep",
+        "lets the hub run everybody else until the deadline",
+        5_300,
+        "builtins.None",
+        ("gevent._gevent_c_hub_local.get_hub", "gevent._gevent_c_hub_local.get_hub_noargs"),
+    ),
+    Allowed("call", f"{_PACER}.deadline", (_RUN,), "clock", "when the next frame is due", 140),
+    Allowed("call", f"{_PACER}.on_sent", (_COUNT,), "clock", "a frame left: its lateness, the run's count", 180),
+    Allowed("call", f"{_PACER}._begin", (_DEADLINE, _SENT), "clock", "a talkspurt begins, or a gap was heard", 150),
+    Allowed("call", f"{_PACER}.on_starved", (_RUN,), "clock", "nothing before now was lateness", 50),
+    Allowed("call", f"{_PACER}.on_mark", (_RUN,), "clock", "a response ended", 45),
+    Allowed("write", f"{_PACER}._mark_sent", (_DEADLINE, _MARK), "flag", "a pause from here on is no underrun", 8),
+    Allowed("write", f"{_PACER}._open", (_BEGIN,), "flag", "this generation has a run", 8),
+    Allowed("write", f"{_PACER}._origin_s", (_BEGIN, _SENT), "clock", "when the run's first frame left", 8),
+    Allowed("write", f"{_PACER}._floor_s", (_BEGIN, _STARVED), "clock", "no frame was due before", 8),
+    Allowed("write", f"{_PACER}._past_origin_s", (_BEGIN,), "clock", "the run before", 8),
+    Allowed("write", f"{_PACER}._past_n", (_BEGIN,), "counter", "the run before", 8),
+    Allowed("write", f"{_PACER}._first", (_BEGIN,), "counter", "frames before this run", 8),
+    Allowed("write", f"{_PACER}._n", (_BEGIN, _SENT), "counter", "frames of this run", 8),
+    Allowed("write", f"{_PACER}.underrun_s", (_SENT,), "counter", "what the caller heard as a gap", 8),
+    Allowed("write", f"{_PACER}.moves", (_SENT,), "counter", "gaps", 8),
+    # -- the send
+    Allowed("call", f"{_DOOR}.write", (_RUN,), "send", "one non-blocking send; the rest is kept for the hub", 4_000),
+    Allowed("try", f"{_DOOR}.write", ("Door.write",), "send", "the kernel's answer to a send is an exception", 0),
+    Allowed("except", f"{_DOOR}.write BlockingIOError", ("Door.write",), "send", "the kernel's buffer is full", 0),
+    Allowed("except", f"{_DOOR}.write OSError", ("Door.write",), "send", "the peer is gone", 0),
+    Allowed(
+        "call",
+        "_socket.socket.send",
+        ("Door.write",),
+        "send",
+        "the one system call; the socket never blocks",
+        3_600,
+        "builtins.int",
+    ),
+    Allowed(
+        "call",
+        "builtins.len",
+        ("Door.write", "Door._keep"),
+        "send",
+        "whether the kernel took it all; the bound",
+        30,
+        "builtins.int",
+    ),
+    Allowed("slice", f"builtins.bytes in {_DOOR}.write", ("Door.write",), "send", "what the kernel did not take", 60),
+    Allowed("call", f"{_DOOR}._keep", ("Door.write",), "send", "a full kernel buffer: bytes wait for the hub, bounded", 600),
+    Allowed("write", f"{_DOOR}._buffer", ("Door._keep",), "send", "the bytes that wait", 8),
+    Allowed("operator", "builtins.bytearray add in place", ("Door._keep",), "send", "the bytes that wait", 70),
+    Allowed(
+        "call", "gevent._types._IoWatcher.start", ("Door._keep",), "send", "the hub is to flush when the socket is writable", 230
+    ),
+    Allowed("hand", f"{_DOOR}._flush to gevent._types._IoWatcher.start", ("Door._keep",), "send", "the hub runs it, not TX", 40),
+    # -- a door that breaks
+    Allowed(
+        "load",
+        "builtins.OSError.strerror",
+        ("Door.write",),
+        "send",
+        "why, as the kernel put it",
+        20,
+        "builtins.str|builtins.None",
+    ),
+    Allowed("call", f"{_DOOR}.fail", ("Door.write", "Door._keep"), "flag", "the door is broken or stalled, once a call", 700),
+    Allowed("write", f"{_DOOR}.failure", ("Door.fail",), "flag", "the reader sees it and ends the call", 8),
+    Allowed("write", f"{_DOOR}._detail", ("Door.fail",), "flag", "the same in the kernel's words", 8),
+    Allowed(
+        "call",
+        "builtins.bytearray.clear",
+        ("Door.fail",),
+        "send",
+        "nothing more leaves through a broken door",
+        30,
+        "builtins.None",
+    ),
+    Allowed("call", "gevent._types._IoWatcher.stop", ("Door.fail",), "send", "the hub flushes it no more", 60, "builtins.None"),
+    Allowed("call", f"{_DOOR}.wake", ("Door.fail",), "flag", "its reader is to look", 330),
+    Allowed("write", f"{_DOOR}._woken", ("Door.wake",), "flag", "the next read returns at once", 8),
+    Allowed("load", "gevent.hub.Waiter.switch", ("Door.wake",), "flag", "how the hub resumes the reader", 40),
+    Allowed(
+        "call", "gevent._types._Loop.run_callback", ("Door.wake",), "flag", "the hub resumes the reader at its next turn", 300
+    ),
+    Allowed(
+        "hand",
+        "gevent.hub.Waiter.switch to gevent._types._Loop.run_callback",
+        ("Door.wake",),
+        "flag",
+        "the hub runs it, not TX",
+        0,
+    ),
+    # -- what is counted
+    Allowed("call", "gw.media.tx.Tx._count", (_RUN,), "counter", "one frame sent: duration and lateness", 1_600),
+    Allowed("write", "gw.media.tx.Tx.frames_sent", (_COUNT,), "counter", "the call's frames", 8),
+    Allowed("call", f"metrics.page.{_ADD}", (_COUNT,), "counter", "the worker's frames and underrun, in shared memory", 110),
+    Allowed("call", f"metrics.page.{_OBSERVE}", (_COUNT,), "counter", "the worker's histograms, in shared memory", 240),
+    Allowed("item", "builtins.memoryview", (_ADD, _OBSERVE), "counter", "a cell of the shared page", 40),
+    Allowed(
+        "call", "bisect.bisect_left", (_COUNT, _OBSERVE), "counter", "the bucket of 41 a duration falls into", 110, "builtins.int"
+    ),
+    Allowed("item", "builtins.list", (_COUNT,), "counter", "the call's own buckets", 30),
+    Allowed("write", "gw.call.report.LatencyCounts.max_s", (_COUNT,), "counter", "the longest so far", 8),
+    # -- the flag
+    Allowed("write", "gw.media.tx.Tx.first_audio_s", (_COUNT,), "flag", "when the first frame left, before the flag says so", 8),
+    Allowed("write", "gw.media.tx.Tx.first_audio_sent", (_COUNT,), "flag", "AI-out shows it to the recording guard", 8),
+)
+
+#: What TX must be unable to do, by the names such a thing has wherever it is called, written, caught or raised as an event.
+FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
+    "thread starts": (
+        "threading.",
+        "_thread.",
+        "concurrent.",
+        "multiprocessing.",
+        "gevent.threadpool.",
+        "gevent.get_hub.threadpool",
+    ),
+    "greenlet starts": (
+        "gevent.spawn",
+        "gevent.Greenlet",
+        "gevent.pool.",
+        "gevent.greenlet.",
+        "gw.media.greenlets.",
+        "greenlet.greenlet",
+    ),
+    "recording calls": ("gw.control.recorder", "gw.control.recording", "gw.bus.StartRecording", "gw.call.guard.", "twilio."),
+    "database": ("sqlite3.", "_sqlite3.", "pymysql.", "sqlalchemy.", "alembic.", "gw.control.store", "gw.control.spool"),
+    "REST and HTTP clients": ("http.", "urllib.", "requests.", "twilio.", "gw.control.twilio_rest", "websockets."),
+    "network beyond the one send": (
+        "socket.",
+        "_socket.getaddrinfo",
+        "_socket.socket.connect",
+        "_socket.socket.recv",
+        "ssl.",
+        "_ssl.",
+    ),
+    "stack dumps": (
+        "traceback.",
+        "faulthandler.",
+        "inspect.",
+        "sys._getframe",
+        "sys._current_frames",
+        "gevent.util.print_run_info",
+    ),
+    "queue flush": (
+        "collections.deque.clear",
+        "gw.media.tx.Tx.discard",
+        "gw.call.playout.Playout.clear",
+        "gw.call.playout.Playout.pop",
+    ),
+    "session close": (
+        "gw.media.session.",
+        "gw.media.call.",
+        "gw.media.door.Door.shut",
+        "_socket.socket.close",
+        "_socket.socket.shutdown",
+    ),
+    "logging": ("logging.", "gw.logs", "gw.log_lines", "builtins.print", "warnings.", "sys.stdout", "sys.stderr"),
+    "JSON": ("json.", "_json.", "msgspec."),
+    "base64": ("base64.", "binascii."),
+    "locks": (
+        "_thread.lock",
+        "_thread.RLock",
+        "threading.Lock",
+        "gevent.lock.",
+        "gevent._gevent_c_semaphore.",
+        "queue.",
+        "gevent.queue.",
+    ),
+    "file access": ("builtins.open", "open", "io.", "_io.", "os.", "posix.", "pathlib.", "shutil.", "tempfile.", "mmap."),
+    "processes": ("subprocess.", "_posixsubprocess.", "signal."),
+    "imports": ("import", "importlib.", "builtins.__import__"),
+    "sleeping beside the clock": ("time.sleep", "select.", "gevent.select.", "gevent.idle", "gevent.joinall", "gevent.wait"),
+}

@@ -1,0 +1,133 @@
+"""One TX on a socket, led through every branch it has: idle, paced, starved, cleared, stalled, broken, stopped.
+
+A telephone line cannot be brought to do all this within seconds; a socket pair with small buffers can. The parts are real, and
+given as classes, so that a mutant of one of them runs through the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import gevent
+from gevent import socket
+
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
+from gw.media.clock import Clock
+from gw.media.door import Door
+from gw.media.greenlets import KindGreenlet
+from gw.media.tx import Ready, Tx, TxCells
+from metrics.page import Page
+
+#: The real parts; a mutant's bear the same names.
+PARTS: Final = SimpleNamespace(
+    Pacer=Pacer, Playout=Playout, Clock=Clock, Door=Door, Tx=Tx, TxCells=TxCells, Ready=Ready, Page=Page
+)
+LEAD_MS: Final = 40
+FRAME: Final = b"F" * 400
+#: What the kernel keeps for a peer that does not read is less than this many marks of 4 KB.
+_FILL: Final = 400
+_LIMIT_BYTES: Final = 64 << 10
+_WAIT_S: Final = 2.0
+
+
+class RigError(Exception):
+    """TX did not come to the state the rig led it to."""
+
+
+class Rig:
+    """Leads one TX after the other; `run` takes half a second."""
+
+    def __init__(self, folder: Path, parts: Any = PARTS) -> None:
+        self._parts = parts
+        self._page = parts.Page.create(folder / "rig.page")
+        self._cells = parts.TxCells(self._page)
+        self._open: list[Any] = []
+
+    def run(self) -> None:
+        """Every branch once. Raises RigError."""
+        try:
+            self._pace()
+            self._stall()
+            self._break()
+        finally:
+            for thing in self._open:
+                thing.close() if isinstance(thing, socket.socket) else thing.shut()
+            gevent.sleep(0)
+            self._page.close()
+
+    def _make(self, *, small: bool = False) -> tuple[Any, Any, Any, KindGreenlet, socket.socket]:
+        parts = self._parts
+        ours, theirs = socket.socketpair()
+        if small:
+            for sock in (ours, theirs):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        door = parts.Door(ours, _LIMIT_BYTES)
+        playout = parts.Playout(1000)
+        tx = parts.Tx(door, parts.Pacer(LEAD_MS), playout, parts.Clock(), self._cells)
+        greenlet = KindGreenlet("tx", tx.run)
+        self._open += [door, theirs]
+        greenlet.start()
+        gevent.sleep(0)
+        return tx, door, playout, greenlet, theirs
+
+    def _put(self, tx: Any, count: int = 1, *, generation: int = 0, audio: bool = True, data: bytes = FRAME) -> None:
+        for _ in range(count):
+            tx.put(self._parts.Ready(generation, data, audio))
+
+    def _pace(self) -> None:
+        """Idle, a talkspurt longer than the lead, a mark, a gap within a response, frames of an old generation, the stop."""
+        tx, _, playout, greenlet, _ = self._make()
+        self._put(tx, 5)
+        self._put(tx, audio=False)
+        _until(lambda: tx.frames_sent == 5 or greenlet.dead, greenlet)
+        gevent.sleep(0.15)  # the caller has heard all: the next frame begins a talkspurt
+        self._put(tx)
+        gevent.sleep(0.15)  # the caller waits for the next one: a gap
+        self._put(tx, 2)
+        self._put(tx, generation=playout.generation - 1)
+        _until(lambda: tx.frames_sent == 8 or greenlet.dead, greenlet)
+        tx.stop()
+        _end(greenlet)
+
+    def _stall(self) -> None:
+        """A peer that stops reading, reads again, then never more."""
+        tx, door, _, greenlet, peer = self._make(small=True)
+        reader = gevent.spawn(door.read)
+        self._put(tx, 1)
+        _until(lambda: tx.frames_sent == 1, greenlet)
+        self._put(tx, 8, audio=False, data=b"m" * 30_001)
+        _until(lambda: door.waiting_bytes > 0 or greenlet.dead, greenlet)
+        with gevent.Timeout(_WAIT_S, RigError("what waited was not flushed")):
+            while door.waiting_bytes and not door.failure:
+                peer.recv(1 << 16)
+        self._put(tx, _FILL, audio=False, data=b"m" * 4096)
+        _end(greenlet)
+        reader.kill()
+
+    def _break(self) -> None:
+        """A peer that is gone."""
+        tx, _, _, greenlet, peer = self._make()
+        peer.close()
+        self._put(tx, 2)
+        _end(greenlet)
+
+
+def _until(holds: Callable[[], bool], greenlet: KindGreenlet) -> None:
+    with gevent.Timeout(_WAIT_S, RigError("TX did not do what was put before it")):
+        while not holds():
+            gevent.sleep(0.002)
+    if greenlet.exception is not None:
+        raise RigError("TX failed") from greenlet.exception
+
+
+def _end(greenlet: KindGreenlet) -> None:
+    greenlet.join(timeout=_WAIT_S)
+    if not greenlet.dead:
+        greenlet.kill()
+        raise RigError("TX did not end")
+    if greenlet.exception is not None:
+        raise RigError("TX failed") from greenlet.exception

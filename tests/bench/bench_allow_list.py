@@ -1,0 +1,178 @@
+"""What each operation of the allow-list costs: the median and the 99.9th percentile of single runs, patched as the gateway is.
+
+.venv/bin/python tests/bench/bench_allow_list.py [--json]
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import argparse  # noqa: E402
+import gc  # noqa: E402
+import json  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+import timeit  # noqa: E402
+from collections import deque  # noqa: E402
+from pathlib import Path  # noqa: E402
+from time import perf_counter_ns  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import gevent  # noqa: E402
+from gevent import socket  # noqa: E402
+from gevent.event import Event  # noqa: E402
+from gevent.hub import Waiter  # noqa: E402
+
+from gw.call.pacer import Pacer  # noqa: E402
+from gw.call.playout import Playout  # noqa: E402
+from gw.media.clock import Clock  # noqa: E402
+from gw.media.door import Door  # noqa: E402
+from gw.media.tx import Tx, TxCells  # noqa: E402
+from gw.verify.allow_list import ALLOWED, LIMIT_NS  # noqa: E402
+from metrics.page import Page  # noqa: E402
+
+#: Runs of one operation within one measurement, measurements, and single runs for the percentile.
+INNER, OUTER, SINGLE = 200, 101, 20_000
+
+#: By `kind name`: the statement, and what puts things back before each measurement (not measured).
+STATEMENTS: dict[str, tuple[str, str]] = {
+    "call collections.deque.popleft": ("popleft()", "queue.extend(range(INNER + 1))"),
+    "call gevent.event.Event.clear": ("event.clear()", ""),
+    "call gevent.event.Event.wait": ("event.wait(0.0000001)", "event.clear()"),
+    "call time.monotonic": ("monotonic()", ""),
+    "call gw.media.clock.Clock.wait_until": ("wait_until(monotonic() + 0.0000005)", ""),
+    "call gevent.sleep": ("sleep(0.0000001)", ""),
+    "call gw.call.pacer.Pacer.deadline": ("deadline(1.0)", ""),
+    "call gw.call.pacer.Pacer.on_sent": ("on_sent(1.0)", ""),
+    "call gw.call.pacer.Pacer._begin": ("begin(1.0)", ""),
+    "call gw.call.pacer.Pacer.on_starved": ("on_starved(1.0)", ""),
+    "call gw.call.pacer.Pacer.on_mark": ("on_mark()", ""),
+    "call gw.media.door.Door.write": ("write(frame)", "drain()"),
+    "call _socket.socket.send": ("send(frame)", "drain()"),
+    "call builtins.len": ("len(frame)", ""),
+    "slice builtins.bytes in gw.media.door.Door.write": ("frame[100:]", ""),
+    "call gw.media.door.Door._keep": ("keep(frame)", "door._buffer.clear(); door._write_watcher.stop()"),
+    "operator builtins.bytearray add in place": ("buffer.__iadd__(frame)", "buffer.clear()"),
+    "call gevent._types._IoWatcher.start": ("watcher.start(flush)", "watcher.stop()"),
+    "hand gw.media.door.Door._flush to gevent._types._IoWatcher.start": ("door._flush", ""),
+    "load builtins.OSError.strerror": ("error.strerror", ""),
+    "call gw.media.door.Door.fail": ("door.failure = ''; fail('broken', 'why')", "sleep(0)"),
+    "call builtins.bytearray.clear": ("buffer.clear()", ""),
+    "call gevent._types._IoWatcher.stop": ("watcher.stop()", ""),
+    "call gw.media.door.Door.wake": ("wake()", "sleep(0)"),
+    "load gevent.hub.Waiter.switch": ("waiter.switch", ""),
+    "call gevent._types._Loop.run_callback": ("run_callback(nothing, None)", "sleep(0)"),
+    "call gw.media.tx.Tx._count": ("count(1.0, 1.00001, True)", ""),
+    "call metrics.page.CounterCell.__init__.<locals>.add": ("add()", ""),
+    "call metrics.page.HistogramCell.__init__.<locals>.observe": ("observe(0.00012)", ""),
+    "item builtins.memoryview": ("view[7] += 1.0", ""),
+    "call bisect.bisect_left": ("bisect_left(bounds, 0.00012)", ""),
+    "item builtins.list": ("buckets[7] += 1", ""),
+    "write": ("tx.frames_sent = 7", ""),
+}
+
+
+def names(folder: Path) -> dict[str, object]:
+    """Everything the statements name, real: a door on loopback, a page in shared memory."""
+    import bisect
+    import time
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    ours = socket.create_connection(listener.getsockname())
+    ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    theirs, _ = listener.accept()
+    page = Page.create(folder / "bench.page")
+    door, pacer = Door(ours, 1 << 30), Pacer(100)
+    other = Door(socket.socketpair()[0], 1 << 30)
+    other._reader = Waiter()
+    tx = Tx(door, pacer, Playout(1000), Clock(), TxCells(page))
+    queue: deque[int] = deque()
+    theirs.setblocking(False)
+
+    def drain() -> None:
+        try:
+            while theirs.recv(1 << 20):
+                pass
+        except BlockingIOError:
+            return
+
+    return {
+        "INNER": INNER,
+        "queue": queue,
+        "popleft": queue.popleft,
+        "event": Event(),
+        "monotonic": time.monotonic,
+        "wait_until": Clock().wait_until,
+        "sleep": gevent.sleep,
+        "deadline": pacer.deadline,
+        "on_sent": pacer.on_sent,
+        "begin": pacer._begin,
+        "on_starved": pacer.on_starved,
+        "on_mark": pacer.on_mark,
+        "write": door.write,
+        "send": ours._sock.send,
+        "frame": b"x" * 400,
+        "drain": drain,
+        "door": other,
+        "keep": other._keep,
+        "fail": other.fail,
+        "wake": other.wake,
+        "flush": other._flush,
+        "watcher": other._write_watcher,
+        "buffer": bytearray(),
+        "error": OSError(104, "Connection reset by peer"),
+        "waiter": Waiter(),
+        "run_callback": gevent.get_hub().loop.run_callback,
+        "nothing": lambda argument: None,
+        "tx": tx,
+        "count": tx._count,
+        "add": tx._cells.frames.add,
+        "observe": tx._cells.send.observe,
+        "view": page.view,
+        "bisect_left": bisect.bisect_left,
+        "bounds": tx.send.bounds_s,
+        "buckets": tx.send.counts,
+    }
+
+
+def measure(statement: str, restore: str, given: dict[str, object]) -> SimpleNamespace:
+    """The median over batches, and the 99.9th percentile of single runs, the clock's own time taken off."""
+    timer = timeit.Timer(statement, restore or "pass", globals=given)
+    inner = 20 if "wait" in statement or "sleep" in statement else 50 if "(frame)" in statement else INNER
+    medians = sorted(timer.timeit(inner) / inner * 1e9 for _ in range(OUTER))
+    code, reset = compile(statement, "<bench>", "exec"), compile(restore or "pass", "<bench>", "exec")
+    singles, local = [], dict(given)
+    for n in range(SINGLE if inner > 20 else 2000):
+        if n % inner == 0:
+            exec(reset, local)
+        began = perf_counter_ns()
+        exec(code, local)
+        singles.append(perf_counter_ns() - began)
+    singles.sort()
+    return SimpleNamespace(median=medians[len(medians) // 2], p999=singles[int(len(singles) * 0.999)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object, in nanoseconds")
+    arguments = parser.parse_args()
+    gc.disable()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        given = names(Path(folder))
+        measured = {name: measure(*statement, given) for name, statement in STATEMENTS.items()}
+    if arguments.json:
+        print(json.dumps({name: {"median": round(m.median), "p99.9": round(m.p999)} for name, m in measured.items()}))
+        return
+    print(f"{'listed ns':>10}{'median ns':>11}{'p99.9 ns':>10}  operation (limit {LIMIT_NS} ns at the median)")
+    for entry in ALLOWED:
+        found = measured.get(f"{entry.kind} {entry.name}") or (measured["write"] if entry.kind == "write" else None)
+        if found is None:
+            print(f"{entry.cost_ns:10}{'-':>11}{'-':>10}  {entry.kind} {entry.name}")
+        else:
+            print(f"{entry.cost_ns:10}{found.median:11.0f}{found.p999:10}  {entry.kind} {entry.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -82,7 +82,7 @@ class Media(_Section, frozen=True):
         _Seconds, Meta(description="The wait for the AI's confirmation, from the start on; the caller's audio is kept meanwhile.")
     ] = 5.0
     ai_stall_s: Annotated[
-        _Seconds, Meta(description="Ends a call whose AI began a response and then sent no event of it for so long.")
+        _Seconds, Meta(description="Ends a call whose AI began a response and sent no more of it, or took no audio, for so long.")
     ] = 15.0
     phone_silence_s: Annotated[_Seconds, Meta(description="Ends a call from which no message came for so long.")] = 10.0
     idle_limit_s: Annotated[_Seconds, Meta(description="Ends a call in which nobody spoke for so long.")] = 120.0

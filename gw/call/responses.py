@@ -43,6 +43,11 @@ class Responses:
         if self._state is _State.REQUESTED:
             self._state = _State.ACTIVE
 
+    def on_failed(self) -> None:
+        """Our request was refused for good: no response comes of it, the caller's next words call for one."""
+        if self._state is _State.REQUESTED:
+            self._state, self._wanted = _State.IDLE, False
+
     def on_done(self, response_id: str) -> bool:
         """A response ended. True: one was wanted meanwhile, ask for it now."""
         if self.active_id is not None and response_id != self.active_id:

@@ -103,6 +103,8 @@ class AiIn:
             return
         call.note("ai_error", code=event.code, message=event.message[:500], fatal=event.fatal)
         log.warning("the AI reports %s: %s", event.code, event.message[:200], extra={"call_sid": call.sid, "code": event.code})
+        if event.refuses_response:
+            call.responses.on_failed()
         if event.fatal or not self._ready:
             raise AiLegError(Reason.AI_REFUSED, f"{event.code}: {event.message}"[:500])
 

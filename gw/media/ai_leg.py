@@ -28,6 +28,8 @@ from gw.protocol.ai import AiEvent
 MAX_MESSAGE_BYTES: Final = 8 << 20
 #: Towards the AI: five seconds of caller audio in its JSON. Above this the AI does not read.
 MAX_WAITING_BYTES: Final = 128 << 10
+#: What the kernel may hold for an AI that does not read: left to itself it takes megabytes from a proxy on this machine.
+SEND_BUFFER_BYTES: Final = 64 << 10
 #: Above this the caller's audio waits with us, where its oldest can be dropped, and not in the door.
 CONGESTED_BYTES: Final = 16 << 10
 
@@ -102,6 +104,7 @@ class OpenAiLeg:
             raise AiLegError(Reason.AI_UNREACHABLE, f"cannot reach {uri.host}:{uri.port}: {error}") from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         door = TlsDoor(sock, MAX_WAITING_BYTES) if uri.secure else Door(sock, MAX_WAITING_BYTES)
         self.door = door
         if isinstance(door, TlsDoor):

@@ -20,7 +20,7 @@ from gw.call.pacer import Pacer
 from gw.call.playout import Playout
 from gw.call.report import Quality
 from gw.call.responses import Responses
-from gw.call.state import CallState, Event, Reason, State, result_of
+from gw.call.state import CallState, Event, Reason, Result, State, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
 from gw.media.ai_out import AiOut
@@ -92,6 +92,7 @@ class Call:
         self.bargein_dropped = 0
         self._closing_reason = Reason.AI_HANGUP
         self._closing_until_s = 0.0
+        self._congested_s = 0.0  # since when the AI takes nothing; 0.0: it does
         self.emit(
             bus.CallStarted(
                 self.sid,
@@ -198,8 +199,17 @@ class Call:
             self.end(reason, detail)
 
     def end(self, reason: Reason, detail: str = "") -> None:
-        """End now. The first reason stands; RX wakes and closes. Never waits."""
+        """End now. The first reason stands, also that of an AI that failed while it is still heard; RX wakes and closes. Never
+        waits."""
         before = self.state.now
+        if (
+            before is State.CLOSING
+            and result_of(self._closing_reason) is Result.PEER_ERROR
+            and result_of(reason) is not Result.OWN_ERROR
+        ):
+            if reason is not self._closing_reason:  # the AI had failed already; whoever ends what is left of the call is no news
+                detail = f"{self.detail}; then {reason.value}"
+            reason = self._closing_reason
         if not self.state.end(reason):
             return
         self.plane.cells.alive[before].add(-1)
@@ -230,7 +240,17 @@ class Call:
             if self._all_heard(now_s) or now_s > self._closing_until_s:
                 self.end(self._closing_reason, self.detail)
         elif self.state.now is State.ACTIVE and not self.responses.is_idle and now_s - self.last_ai_s > media.ai_stall_s:
-            self.on_ai_gone(Reason.AI_STALLED, f"a response began and nothing of it came for {media.ai_stall_s:.0f} s")
+            self.on_ai_gone(Reason.AI_STALLED, f"a response began and nothing of it came for {media.ai_stall_s:g} s")
+        elif self.state.now is State.ACTIVE and self._is_deaf(now_s, media.ai_stall_s):
+            self.on_ai_gone(Reason.AI_LEG_STALLED, f"the AI took nothing of the caller's audio for {media.ai_stall_s:g} s")
+
+    def _is_deaf(self, now_s: float, limit_s: float) -> bool:
+        """Whether the AI leg has been congested for longer than that."""
+        if not self.leg.is_congested:
+            self._congested_s = 0.0
+            return False
+        self._congested_s = self._congested_s or now_s
+        return now_s - self._congested_s > limit_s
 
     # -- the report -----------------------------------------------------------------------------------------------------
 

@@ -75,13 +75,15 @@ class ToolCall(NamedTuple):
 
 
 class AiError(NamedTuple):
-    """The AI complained. `benign`: a race both sides expect; `fatal`: the session cannot go on."""
+    """The AI complained. `benign`: a race both sides expect; `fatal`: the session cannot go on; `refuses_response`: the response
+    we asked for will not come."""
 
     code: str
     message: str
     event_id: str
     benign: bool
     fatal: bool
+    refuses_response: bool = False
 
 
 class Ignored(NamedTuple):

@@ -45,6 +45,8 @@ FATAL_ERRORS: Final = frozenset(
 MAX_TRANSCRIPT_CHARS: Final = 16_000
 #: The client event whose refusal is fatal as well: without our session there is no mu-law.
 _SESSION_UPDATE: Final = "session.update"
+#: And the one whose refusal leaves us without the response we would wait for.
+_RESPONSE_CREATE: Final = "response.create"
 
 _T = TypeVar("_T")
 
@@ -181,6 +183,7 @@ def _ai_error(event: shapes.Event) -> ai.AiError:
         event_id,
         benign,
         not benign and (code in FATAL_ERRORS or refused_session),
+        not benign and event_id.startswith(_event_id(_RESPONSE_CREATE, "")),
     )
 
 
@@ -289,7 +292,7 @@ class Dialect:
 
     def response_create(self, instructions: str | None = None) -> bytes:
         """Ask for a response, told how, or as the conversation stands."""
-        return self._build("response.create", {} if instructions is None else {"response": {"instructions": instructions}})
+        return self._build(_RESPONSE_CREATE, {} if instructions is None else {"response": {"instructions": instructions}})
 
     def response_cancel(self) -> bytes:
         """Stop the response under way."""

@@ -26,6 +26,8 @@ SessionFault = Literal[
     "beta_names",  # event names and formats of the retired beta
     "update_refused",  # session.update is answered by an error
     "never_ready",  # session.update is not answered
+    "deaf",  # the session is confirmed, then nothing is read any more
+    "response_refused",  # the first response.create is answered by an error that names it
 ]
 ResponseFault = Literal[
     "close",  # a close frame in the middle of a response

@@ -26,6 +26,8 @@ from gw.twin.ai_script import RESPONSE_FAULTS, AiScript
 from gw.twin.vad import EnergyVad
 from gw.twin.wire import ClosedError, TimedOutError, Wire
 
+_DEAF_S: Final = 60.0
+_DEAF_BYTES: Final = 4096  # what the kernel keeps of what a deaf session does not read
 _TRANSCRIPT_DELAY_S: Final = 0.05  # transcripts come late, after the answer has begun
 
 
@@ -47,13 +49,16 @@ class AiSession:
     def run(self) -> None:
         """Greet, then answer events until either side ends it."""
         self._ledger.closed_by = "us"
+        if self._script.fault == "deaf":
+            self._wire.shrink_receive_buffer(_DEAF_BYTES)
         try:
             self._greet()
-            while True:
+            while self._script.fault != "deaf" or self._ledger.ready_s is None:
                 message = self._wire.receive()
                 if not message.text:
                     self._ledger.violations.append("binary message")
                 self._on_message(message.data)
+            gevent.sleep(_DEAF_S)
         except ClosedError as end:
             self._ledger.closed_by, self._ledger.close_code = end.by, end.code
         except TimedOutError:
@@ -206,6 +211,8 @@ class AiSession:
             code = "conversation_already_has_active_response"
             message = f"Conversation already has an active response in progress: {self._active.response_id}."
             self._fail("invalid_request_error", code, message, None, _id_of(event))
+        elif self._script.fault == "response_refused" and not self._ledger.errors:
+            self._fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
         else:
             self._respond(asked=True)
 

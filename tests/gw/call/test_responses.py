@@ -139,3 +139,15 @@ def test_a_lost_ai_leaves_nothing_open() -> None:
     assert responses.is_idle
     assert responses.active_id is None
     assert not responses.on_done("r1")
+
+
+def test_a_request_that_is_refused_for_good_leaves_nothing_to_wait_for() -> None:
+    responses = Responses()
+    assert responses.want()
+    assert not responses.want()
+    responses.on_failed()
+    assert responses.is_idle
+    responses.on_started("r1")
+    responses.on_failed()  # an error that came late says nothing of a response under way
+    assert not responses.is_idle
+    assert not responses.on_done("r1")

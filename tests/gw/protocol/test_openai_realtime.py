@@ -170,7 +170,9 @@ def test_a_refused_session_is_fatal_whatever_the_code() -> None:
     assert event == ai.AiError("unknown_parameter", "m", number, False, True)
     other = json.loads(Dialect().response_create(None))["event_id"]
     event = parsed("error", error={"type": "t", "code": "unknown_parameter", "message": "m", "event_id": other})
-    assert event == ai.AiError("unknown_parameter", "m", other, False, False)
+    assert event == ai.AiError("unknown_parameter", "m", other, False, False, refuses_response=True)
+    event = parsed("error", error={"type": "t", "code": "response_cancel_not_active", "message": "m", "event_id": other})
+    assert not event.refuses_response  # a race: the response that exists is the answer
 
 
 @pytest.mark.parametrize(("body", "code"), [({"type": "server_error", "code": None}, "server_error"), ({}, "unknown")])

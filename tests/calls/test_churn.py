@@ -1,0 +1,99 @@
+"""Two hundred calls come and go, and nothing of them stays: no greenlet, no descriptor, no open row, no gauge above zero."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gevent
+import greenlet
+from gevent.pool import Pool
+
+from gw.config import Store
+from gw.twin import speech
+from gw.twin.ai_script import AiScript, lasting
+from tests.calls.conftest import World, WorldMaker
+from tests.calls.gateway import descriptors
+from tests.calls.hearing import at_once, until
+from tests.timing import scaled
+
+CALLS = 200
+AT_ONCE = 25
+#: So much of a voice that a recording starts, and no more.
+BRIEF = AiScript(greeting=lasting(1)[:801], answers=(lasting(1)[:333],), hang_up_after=1)
+
+
+def alive() -> Counter[str]:
+    """Greenlets that have begun and not ended, by what they are."""
+    gc.collect()
+    found = [one for one in gc.get_objects() if isinstance(one, greenlet.greenlet) and not one.dead]
+    return Counter(_name(one) for one in found)
+
+
+def _name(one: greenlet.greenlet) -> str:
+    run = getattr(one, "_run", None)
+    return f"{type(one).__name__} {getattr(run, '__qualname__', run)}"
+
+
+def call_once(w: World, n: int) -> None:
+    """One short call, ended by the caller, by the agent where it hangs up, or by a broken line."""
+    caller_ends = n % 2 == 1 or w.gateway.config.agents["default"].provider == "parrot"
+    hooks = {15: lambda call: call.abort()} if n % 10 == 9 else {}
+    call = w.twilio.place_call(speech.script(400 if caller_ends else 8000), hang_up=caller_ends, max_s=scaled(8.0), hooks=hooks)
+    assert call.wait(scaled(20.0)), f"call {n} did not end"
+
+
+def churn(w: World, begin: int, calls: int) -> None:
+    """So many calls, several at a time, one place after the other filled as it becomes free."""
+    pool = Pool(AT_ONCE)
+    crowd = [pool.spawn(call_once, w, n) for n in range(begin, begin + calls)]
+    gevent.joinall(crowd, raise_error=True)
+
+
+def settle(w: World) -> None:
+    """Wait for what is still on its way: last callbacks, Twilio's status webhooks, recordings."""
+    w.twilio.rest.wait_callbacks()
+    until(lambda: not w.gateway.store.calls(open_only=True), "no call is open in the store")
+    until(lambda: not w.gateway.store.unsettled_recordings(), "every recording is settled")
+    gevent.sleep(scaled(2.3))  # a status webhook is looked at again two seconds later
+
+
+def check_nothing_stays(w: World, calls: int, before: Counter[str], open_before: int) -> None:
+    assert not alive() - before
+    assert descriptors() <= open_before
+    plane = w.gateway.worker.plane
+    assert (plane.calls, plane.streams, len(w.gateway.worker.server.sessions)) == ({}, 0, 0)
+    rows = w.gateway.store.calls(limit=1000)
+    assert len(rows) == calls
+    assert all(row["ended_at"] for row in rows)
+    metrics = w.gateway.metrics()
+    assert [name for name, value in metrics.items() if name.startswith("gw_calls{") and value] == []
+    ended = {name: value for name, value in metrics.items() if name.startswith("gw_calls_ended_total{") and value}
+    assert sum(ended.values()) == calls, ended
+    assert metrics["gw_bus_unacked_events"] == metrics["gw_store_backlog_events"] == 0
+    rest = w.twilio.rest
+    for sid, call in w.twilio.calls.items():
+        row = w.gateway.store.recording(sid)
+        assert (row is not None) == (rest.starts.get(sid) is not None) >= bool(call.received_audio)
+        assert len(rest.recordings_of(sid)) == (row is not None and row["state"] == "completed")  # else the call was over before
+
+
+def test_two_hundred_calls_leave_nothing(world: WorldMaker, tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        options: dict[str, Any] = {"store": Store(url=f"sqlite:///{tmp_path}/parrot.db"), "var_dir": "parrot"}
+        worlds = [opened.enter_context(world(BRIEF)), opened.enter_context(world(agent={"provider": "parrot"}, **options))]
+        for w in worlds:
+            w.twilio.rest.delay_s = 0.5  # the first calls open every connection that is kept for the next ones
+        at_once(*(partial(churn, w, 0, AT_ONCE) for w in worlds))
+        at_once(*(partial(settle, w) for w in worlds))
+        for w in worlds:
+            w.twilio.rest.delay_s = 0.0
+        before, open_before = alive(), descriptors()
+        at_once(*(partial(churn, w, AT_ONCE, CALLS // 2) for w in worlds))
+        at_once(*(partial(settle, w) for w in worlds))
+        for w in worlds:
+            check_nothing_stays(w, AT_ONCE + CALLS // 2, before, open_before)

@@ -20,6 +20,7 @@ from gw.errors import ConfigError, GatewayError
 _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "serve": ("gw.cli.serve", True),
     "demo": ("gw.cli.demo", True),
+    "bench": ("gw.cli.bench", True),
     "status": ("gw.cli.status", True),
     "calls": ("gw.cli.calls", True),
     "recordings": ("gw.cli.recordings", True),

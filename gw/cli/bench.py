@@ -1,0 +1,172 @@
+"""`bench`: measure the gateway on this machine, beside the least that the machine itself asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gw.cli.context import Failure, Settings, json_option, pass_settings
+
+if TYPE_CHECKING:
+    from gw.cli.bench_run import Load
+
+_OUT: Final = Path("out/bench")
+_PATTERNS: Final = ("steady", "bursty", "bargein")
+
+_out = click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=_OUT, show_default=True, help="Where files go."
+)
+_pattern = click.option(
+    "--pattern",
+    type=click.Choice(_PATTERNS),
+    default="steady",
+    show_default=True,
+    help="How the AI's audio comes: evenly, in bursts of 5 s, or evenly with an interruption each two seconds.",
+)
+_workers = click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Media workers, a core each.")
+
+
+@click.group(invoke_without_command=True, short_help="Measure the gateway on this machine.")
+@click.option("--calls", type=click.IntRange(1, 2000), default=100, show_default=True, help="Full-duplex calls at once.")
+@click.option("--seconds", type=click.FloatRange(2, 3600), default=15, show_default=True, help="The measured window.")
+@_pattern
+@_workers
+@click.option("--floor", is_flag=True, help="Measure a bridge in C beside it, with the same load; needs a C compiler.")
+@click.option("--rounds", type=click.IntRange(1, 99), default=1, show_default=True, help="Repeat, and show the median round.")
+@_out
+@json_option
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    calls: int,
+    seconds: float,
+    pattern: str,
+    workers: int,
+    floor: bool,
+    rounds: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Load a gateway with calls and measure what each costs and how punctual it stays.
+
+    Starts `gateway.py serve` as you would, its workers on cores of their own, between two processes that play telephones and
+    the AI on the others. Those report how late they were themselves: where they, or other programs, were in the way, the run is
+    void and says so. Writes bench.json and bench.png. Exit code 1 for a void run, or one in which a caller would have noticed.
+
+    \b
+    A hundred calls:                    gateway.py bench
+    Against the floor, as published:    gateway.py bench --calls 200 --seconds 30 --floor --rounds 3
+    Interruptions:                      gateway.py bench --pattern bargein --calls 200
+    How many calls a core holds:        gateway.py bench ramp
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from gw.cli import bench_report
+    from gw.cli.bench_draw import draw
+    from gw.cli.bench_run import Load, measure_floor, measure_gateway
+    from gw.cli.bench_subject import build_floor
+
+    load = Load(calls=calls, seconds=seconds, pattern=pattern, workers=workers)
+    command = Settings(None).command_line()
+    gateways, floors = [], []
+    if floor:
+        (out / "floor").mkdir(parents=True, exist_ok=True)
+        build_floor(out / "floor")  # before anything else: a missing compiler should not cost a run
+    with _running(as_json) as tell:
+        for _ in range(rounds):
+            gateways.append(measure_gateway(command, out, load, tell))
+            if floor:
+                floors.append(measure_floor(out, load, tell))
+    document = bench_report.document(gateways, floors)
+    bench_report.write(out / "bench.json", document)
+    draw(document, out / "bench.png")
+    if as_json:
+        from gw.cli.output import print_json
+
+        print_json(document)
+    else:
+        from gw.cli.output import console
+
+        screen = console()
+        screen.print(
+            f"{calls} calls, {pattern}, {seconds:g} s after the warm-up" + (f", median of {rounds}" if rounds > 1 else "")
+        )
+        screen.print(bench_report.tables(gateways, floors))
+        screen.print(f"See: {out}/bench.png  Read: {out}/bench.json")
+    if document["void"] or document["broken"] or (floors and document["floor"]["void"]):
+        raise click.exceptions.Exit(1)
+
+
+@bench.command(short_help="How many calls a core of this machine holds.")
+@click.option("--seconds", type=click.FloatRange(2, 3600), default=10, show_default=True, help="The window of each step.")
+@click.option("--from", "first", type=click.IntRange(1), default=10, show_default=True, help="The fewest calls.")
+@click.option("--to", "last", type=click.IntRange(1, 2000), default=500, show_default=True, help="The most calls.")
+@_pattern
+@_out
+@json_option
+@pass_settings
+def ramp(settings: Settings, seconds: float, first: int, last: int, pattern: str, out: Path, as_json: bool) -> None:
+    """Let the number of calls grow until they are more than one worker on one core holds.
+
+    A number holds when lateness p99.9 stays under 5 ms beyond the floor's own, no caller has an underrun at a 60 ms buffer, and
+    nothing is lost. Writes ramp.json, and ramp.png: CPU, lateness and memory of a call against their number.
+    """
+    from gw.cli import bench_report
+    from gw.cli.bench_draw import draw_ramp
+    from gw.cli.bench_ramp import STEPS, climb, held, measuring
+
+    steps = sorted({first, *(calls for calls in STEPS if first < calls < last), last})
+    with _running(as_json) as tell:
+        made = climb(_ramp_load(seconds, pattern), steps, measuring(Settings(None).command_line(), out, tell))
+    best = held(made)
+    document: dict[str, Any] = {"calls_per_core": best, "pattern": pattern, "steps": made}
+    bench_report.write(out / "ramp.json", document)
+    draw_ramp(made, out / "ramp.png")
+    if as_json:
+        from gw.cli.output import print_json
+
+        print_json(document)
+    else:
+        from gw.cli.output import console
+
+        screen = console()
+        screen.print(bench_report.ramp_table(made))
+        screen.print(f"\nThis machine holds {best} calls per core." if best else "\nNo step held, or all were void.")
+        screen.print(f"See: {out}/ramp.png  Read: {out}/ramp.json")
+    if not best:
+        raise click.exceptions.Exit(1)
+
+
+def _ramp_load(seconds: float, pattern: str) -> Load:
+    from gw.cli.bench_run import Load
+
+    return Load(calls=0, seconds=seconds, pattern=pattern, maxima=False)
+
+
+@contextmanager
+def _running(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Show each step as it is told, and end everything at the first Ctrl-C."""
+    import sys
+
+    from gw.cli.demo import Interrupted, _interruptible
+
+    live = sys.stderr.isatty() and not quiet
+
+    def tell(step: str) -> None:
+        if live:
+            click.echo(f"\r\033[K{step}", nl=False, err=True)
+        elif not quiet and "measuring" not in step:
+            click.echo(step, err=True)
+
+    try:
+        with _interruptible():
+            yield tell
+    except Interrupted:
+        raise Failure("interrupted; everything that was started has ended") from None
+    finally:
+        if live:
+            click.echo("\r\033[K", nl=False, err=True)

@@ -1,0 +1,77 @@
+"""How many calls a core of this machine holds: the load grows until the criterion fails twice.
+
+Each step measures the gateway and, where there is a compiler, the floor, since what the machine itself is late by is no fault of
+the gateway's. A step that was void, or failed, is done once more: one disturbance must not decide. Between the last step that
+held and the first that did not, one more is taken in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from gw.cli.bench_result import Measured, holds
+from gw.cli.bench_run import Load, Tell, measure_floor, measure_gateway
+from gw.cli.bench_subject import compiler
+
+STEPS: Final = (10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500)
+#: Steps this far apart are near enough.
+_FINE: Final = 25
+
+Measure = Callable[[Load], tuple[Measured, Measured | None]]
+
+
+def measuring(command: Sequence[str], out: Path, tell: Tell) -> Measure:
+    """How one step is measured."""
+    with_floor = compiler() is not None
+
+    def measure(load: Load) -> tuple[Measured, Measured | None]:
+        floor = measure_floor(out, load, tell) if with_floor else None
+        return measure_gateway(command, out, load, tell), floor
+
+    return measure
+
+
+def step(load: Load, measure: Measure) -> dict[str, Any]:
+    """One number of calls, tried again where it was void or did not hold."""
+    made = _once(load, measure)
+    if made["void"] or made["beyond"]:
+        again = _once(load, measure)
+        if not again["void"] or made["void"]:
+            made = again
+    return made
+
+
+def _once(load: Load, measure: Measure) -> dict[str, Any]:
+    gateway, floor = measure(load)
+    floor_ms = 0.0 if floor is None or floor.lateness is None else floor.lateness.quantile_ms(0.999) or 0.0
+    measured_s = sum(process.cpu_s for process in gateway.processes if process.role == "worker")
+    return {
+        "calls": load.calls,
+        "beyond": holds(gateway, floor_ms),
+        "void": gateway.void(),
+        "worker_share": measured_s / gateway.seconds / load.workers,
+        "gateway": gateway.summary(),
+        "floor": None if floor is None else floor.summary(),
+    }
+
+
+def climb(load: Load, steps: Sequence[int], measure: Measure) -> list[dict[str, Any]]:
+    """All steps until one is beyond the machine, then the middle; in order of calls."""
+    made: list[dict[str, Any]] = []
+    for calls in steps:
+        made.append(step(replace(load, calls=calls), measure))
+        if made[-1]["beyond"] and not made[-1]["void"]:
+            below = held(made[:-1])
+            middle = (below + calls) // 2
+            if below and middle - below >= _FINE:
+                made.insert(-1, step(replace(load, calls=middle), measure))
+            break
+    return made
+
+
+def held(steps: Sequence[dict[str, Any]]) -> int:
+    """The largest number of calls that held and was not void; 0 where none did."""
+    return max((made["calls"] for made in steps if not made["beyond"] and not made["void"]), default=0)

@@ -157,6 +157,13 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             ahead = b""  # nothing yet, or broken already: the door will tell
         return ahead
 
+    def _log_error(self, t: Any, v: Any, tb: Any) -> None:
+        """A peer that ended early or ran out of time is one line, and no traceback: there may be thousands of them."""
+        if isinstance(v, OSError):
+            log.warning("a request broke off: %s", v)
+        else:
+            super()._log_error(t, v, tb)
+
     def log_request(self) -> None:
         """Requests are counted, not logged one by one."""
 

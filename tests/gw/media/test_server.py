@@ -242,3 +242,14 @@ def test_a_hundred_calls_leave_nothing_behind(planes: PlaneMaker):
     until(lambda: descriptors() <= before[0], "descriptors are left")
     until(lambda: greenlets() <= before[1], "greenlets are left")
     assert sum(type(event).__name__ == "CallEnded" for event in told) == 101
+
+
+@pytest.mark.parametrize("cut", [b"Call", b""])
+def test_a_form_that_breaks_off_is_one_line_in_the_log(planes: PlaneMaker, caplog: pytest.LogCaptureFixture, cut: bytes):
+    _, address = planes.server(planes.plane()[0])
+    sock = socket.create_connection(address)
+    sock.sendall(b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + cut)
+    sock.close()
+    until(lambda: caplog.records)
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
+    assert "broke off" in caplog.text

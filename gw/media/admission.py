@@ -31,9 +31,12 @@ class TokenLedger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         size = SLOTS * _SLOT.size
-        if os.fstat(self._descriptor).st_size != size:
-            os.ftruncate(self._descriptor, size)
-        self._map = mmap.mmap(self._descriptor, size)
+        try:
+            os.posix_fallocate(self._descriptor, 0, size)  # memory that is full refuses here: a store into a hole would kill
+            self._map = mmap.mmap(self._descriptor, size)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def use(self, nonce: bytes, expires_s: int, now_s: int) -> bool:
         """Use a token up. False: it was used before, or the table is full of live ones where it belongs.

@@ -117,3 +117,11 @@ def test_of_two_processes_exactly_one_wins_each_nonce(path: Path):
     results = [racer.communicate(timeout=30)[0].strip() for racer in racers]
     assert [len(result) for result in results] == [3000, 3000]
     assert all({a, b} == {"0", "1"} for a, b in zip(*results, strict=True))
+
+
+def test_the_whole_table_has_its_memory_from_the_start(tmp_path: Path):
+    """A store into a hole of a file, where memory is full, would end the process by a signal."""
+    path = tmp_path / "ledger"
+    ledger = TokenLedger(path)
+    assert path.stat().st_blocks * 512 >= path.stat().st_size
+    ledger.close()

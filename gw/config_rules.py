@@ -22,6 +22,8 @@ Broken = tuple[set[str], str]
 _ACCOUNT_SID: Final = re.compile(r"AC[0-9a-fA-F]{32}")
 #: An agent's name travels in a URL and in a stream's parameters.
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+#: An option of a database URL that is a password; PyMySQL has two names for it.
+_PASSWORD_OPTION: Final = re.compile(r"([?&][^=&]*pass(?:word|wd)?[^=&]*=)[^&]*", re.IGNORECASE)
 #: `sun_path` of unix(7), less the closing zero byte.
 _SOCKET_PATH_BYTES: Final = 107
 #: The longest name the gateway makes in var_dir for a socket.
@@ -49,8 +51,9 @@ def is_loopback(host: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """A URL whose password, if it has one, is ***."""
-    return re.sub(r"^([a-z0-9+.-]+://[^:/@]*):.*@", r"\1:***@", url, flags=re.IGNORECASE)
+    """A URL whose password, if it has one, is ***: behind the user, or as an option of some drivers."""
+    shown = re.sub(r"^([a-z0-9+.-]+://[^:/@]*):.*@", r"\1:***@", url, flags=re.IGNORECASE)
+    return _PASSWORD_OPTION.sub(r"\1***", shown)
 
 
 def _addresses(config: Config) -> Iterator[Broken]:
@@ -78,7 +81,8 @@ def _public_url(config: Config) -> Iterator[Broken]:
     outside = not _serves_loopback(config)
     if text:
         url = _url(text)
-        if url is None or url.scheme not in ("http", "https") or url.query or url.fragment or url.username is not None:
+        plain = text.startswith(("http://", "https://")) and not re.search(r"\s", text)  # paths are added to it as it stands
+        if url is None or not plain or url.query or url.fragment or url.username is not None:
             yield {key}, f'{key} = "{without_password(text)}": wanted https://host, and a path if there is one'
         elif outside and url.scheme != "https":
             yield {key, "server.listen"}, f'{key} = "{text}": wanted https://, since server.listen is open to the outside'
@@ -117,7 +121,7 @@ def _store(config: Config) -> Iterator[Broken]:
     url = _url(text, host_needed="unix_socket=" not in text)
     if scheme != "mysql+pymysql" or url is None or not url.username or len(url.path) < 2:
         yield {key}, f'{key} = "{without_password(text)}": wanted sqlite:///path or mysql+pymysql://user@host/database'
-    elif url.password:
+    elif url.password or _PASSWORD_OPTION.search(text):
         yield {key}, f"{key} has a password in it: set SUBMILLI_DB_PASSWORD in the environment, and remove it from the file"
 
 

@@ -52,6 +52,8 @@ def test_in_order(config):
         (Config(ops=Ops(listen="127.0.0.1:8080")), ["ops.listen"]),
         (Config(server=Server(public_url="voice.example.com")), ["server.public_url"]),
         (Config(server=Server(public_url="wss://voice.example.com")), ["server.public_url"]),
+        (Config(server=Server(public_url="HTTPS://voice.example.com")), ["server.public_url"]),  # a stream's URL is made of it
+        (Config(server=Server(public_url="https://voice.example.com ")), ["server.public_url"]),
         (Config(server=Server(public_url="https://voice.example.com?x=1")), ["server.public_url"]),
         (Config(server=Server(public_url="https://voice.example.com:port")), ["server.public_url"]),
         (
@@ -71,6 +73,8 @@ def test_in_order(config):
         (Config(store=Store(url="mysql+pymysql://me@db")), ["store.url"]),
         (Config(store=Store(url="mysql+pymysql://me@/calls")), ["store.url"]),
         (Config(store=Store(url="mysql+pymysql://me:secret@db/calls")), ["store.url"]),
+        (Config(store=Store(url="mysql+pymysql://me@db/calls?ssl=1&password=secret")), ["store.url"]),
+        (Config(store=Store(url="mysql+pymysql://me@db/calls?passwd=secret")), ["store.url"]),
         (Config(ops=Ops(admin_socket="x" * 108)), ["ops.admin_socket"]),
         (Config(ops=Ops(var_dir="é" * 50)), ["ops.var_dir"]),
         (Config(agents={"sales": Agent()}), ["agents.default"]),
@@ -112,5 +116,8 @@ def test_loopback():
 
 def test_without_password():
     assert without_password("mysql+pymysql://me:a:b@c@host/db") == "mysql+pymysql://me:***@host/db"
+    assert without_password("mysql+pymysql://me@host/db?a=1&passwd=x&Password=y") == (
+        "mysql+pymysql://me@host/db?a=1&passwd=***&Password=***"
+    )
     assert without_password("mysql+pymysql://me@host/db") == "mysql+pymysql://me@host/db"
     assert without_password("sqlite:///var/a:b@c.db") == "sqlite:///var/a:b@c.db"

@@ -120,7 +120,7 @@ class _Run:
     ) -> Measured:
         load, subject = self._load, self._subject
         watched = [*roles, callers.pid, voices.pid]
-        before = Page(_fresh_metrics(subject))
+        before = Page(subject.metrics())  # rendered now: it is kept for a second, and nobody else asks
         voices.order("begin")
         callers.order("begin")
         cpu = {pid: machine.cpu_s(pid) for pid in watched}
@@ -131,8 +131,10 @@ class _Run:
         cpu = {pid: machine.cpu_s(pid) - cpu[pid] for pid in watched}
         after_cores = machine.core_times()
         memory = {pid: machine.memory(pid) for pid in roles}
-        heard, said = callers.order("end"), voices.order("end")
-        after = Page(_fresh_metrics(subject))
+        for twin in (callers, voices):
+            twin.order("end")
+        after = Page(subject.metrics())
+        heard, said = callers.order("report"), voices.order("report")  # they stop to count: what follows is no load
         self._tell("hanging up")
         callers.order("stop")
         worst = self._worst(sids) if load.maxima else {}
@@ -232,13 +234,6 @@ class _Run:
 
     def _tell(self, step: str) -> None:
         self._say(f"{self._subject.name}, {self._load.calls} calls: {step}")
-
-
-def _fresh_metrics(subject: Subject) -> str:
-    """The metrics page, rendered now: the gateway keeps one for up to a second."""
-    subject.metrics()
-    gevent.sleep(1.1)
-    return subject.metrics()
 
 
 def _bargein(said: dict[str, Any], heard: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Decides in which pieces audio comes. `steady`: 200 ms each 200 ms, 600 ms ahead. `bursty`: responses of 5 s, each at ten times
 real time in uneven pieces, the next before the last was heard. `bargein`: steady, and every two seconds the caller is said to
 have spoken. Every frame the callers sent carries when it left, so each append is an uplink latency. Run as `python -m
-gw.twin.bench_ai`; orders come on stdin: begin, end, stop.
+gw.twin.bench_ai`; orders come on stdin: begin, end, report, stop.
 
 Speaks just enough of the GA shape for a client that behaves; whether one does is the AI twin's part, in the tests.
 """
@@ -285,6 +285,7 @@ class Studio:
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._before: dict[int, tuple[int, int]] = {}
+        self._ended: dict[str, Any] = {}
         loop.watch(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
@@ -309,16 +310,23 @@ class Studio:
         return {"standing": self._standing()}
 
     def end(self, _: dict[str, Any]) -> dict[str, Any]:
-        """The window ends: what came in it."""
+        """The window ends; the sessions go on."""
         self.loop.measuring = False
         before = self._before
-        return {
+        self._ended = {
             "standing": self._standing(),
             "ended": sorted({session.over for session in self.sessions if session.over}),
             "foreign": self.foreign,
             "lost": sum(session.lost - before.get(id(session), (0, 0))[0] for session in self.sessions),
             "disorder": sum(session.disorder - before.get(id(session), (0, 0))[1] for session in self.sessions),
             "stalls": sum(session.plug.stalls for session in self.sessions),
+        }
+        return {}
+
+    def report(self, _: dict[str, Any]) -> dict[str, Any]:
+        """What came in the window. Counting takes a second, in which nothing is sent or read."""
+        return {
+            **self._ended,
             "uplink": self.uplink.summary(),
             "own": self.loop.late.summary(),
             "interruptions": {str(session.call): session.interruptions for session in self.sessions if session.interruptions},
@@ -340,7 +348,7 @@ def main() -> int:
     given = options.parse_args()
     loop = Loop()
     studio = Studio(loop, given.pattern)
-    desk = Desk(loop, {"begin": studio.begin, "end": studio.end, "stop": studio.stop})
+    desk = Desk(loop, {"begin": studio.begin, "end": studio.end, "report": studio.report, "stop": studio.stop})
     desk.say({"ready": True, "port": studio.port})
     loop.run()
     return 0

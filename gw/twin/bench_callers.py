@@ -2,7 +2,7 @@
 
 Decides when each caller's frame leaves (its own phase of the 20 ms, so that the load is even) and how what comes back sounds: a
 60 ms jitter buffer tells lateness from underrun. Every frame carries its number and the moment it left, so the AI twin can tell
-how long it took. Run as `python -m gw.twin.bench_callers`; orders come on stdin: dial, begin, end, stop.
+how long it took. Run as `python -m gw.twin.bench_callers`; orders come on stdin: dial, begin, end, report, stop.
 
 Never plays, keeps or judges audio: that is the Twilio twin's part, in the tests.
 """
@@ -236,6 +236,8 @@ class Hall:
         self.foreign = 0  # messages that are nobody's
         self.frames_sent = 0
         self._before: list[tuple[int, float, int, int]] = []
+        self._after: list[tuple[int, float, int, int]] = []
+        self._ended: dict[str, Any] = {}
         self._sent_before = 0
         self._stalls_before = 0
 
@@ -295,21 +297,27 @@ class Hall:
         return {"at_s": self.loop.since_s, "standing": self._standing()}
 
     def end(self, _: dict[str, Any]) -> dict[str, Any]:
-        """The window ends: what was heard in it."""
+        """The window ends; the calls go on."""
         self.loop.measuring = False
-        window_s = monotonic() - self.loop.since_s
-        ends = [caller.ear.counts() for caller in self.callers]
-        underruns, gap_s, lost, disorder = (
-            sum(after[i] - before[i] for after, before in zip(ends, self._before, strict=True)) for i in range(4)
-        )
-        return {
-            "window_s": window_s,
+        self._after = [caller.ear.counts() for caller in self.callers]
+        self._ended = {
+            "window_s": monotonic() - self.loop.since_s,
             "standing": self._standing(),
             "ended": sorted({caller.over for caller in self.callers if caller.over}),
             "sent": self.frames_sent - self._sent_before,
             "heard": self.heard,
             "foreign": self.foreign,
             "stalls": self._stalls() - self._stalls_before,
+        }
+        return {}
+
+    def report(self, _: dict[str, Any]) -> dict[str, Any]:
+        """What was heard in the window. Counting takes a second, in which nothing is sent or read."""
+        underruns, gap_s, lost, disorder = (
+            sum(after[i] - before[i] for after, before in zip(self._after, self._before, strict=True)) for i in range(4)
+        )
+        return {
+            **self._ended,
             "underruns": underruns,
             "gap_ms": round(gap_s * 1000, 1),
             "lost": lost,
@@ -341,7 +349,7 @@ def main() -> int:
     loop = Loop()
     secret = sys.stdin.readline().strip()  # the first line: a secret is no argument
     hall = Hall(loop, Webhooks(given.url, given.url, secret), given.account_sid)
-    desk = Desk(loop, {"dial": hall.dial, "begin": hall.begin, "end": hall.end, "stop": hall.stop})
+    desk = Desk(loop, {"dial": hall.dial, "begin": hall.begin, "end": hall.end, "report": hall.report, "stop": hall.stop})
     desk.say({"ready": True})
     loop.run()
     return 0

@@ -136,10 +136,8 @@ class Recorder:
             if isinstance(act, Reclaim):
                 taken = self._store.reclaim_recording(call_sid, self._owner, time.time(), from_owner=act.from_owner)
                 return "ours" if taken else "theirs"
-            if act.unclear:
-                row = self._store.recording(call_sid)
-                if row is not None and row["owner"] == self._owner:
-                    return "ours"
+            if act.unclear and course.is_claim_of(self._owner, self._store.recording(call_sid)):
+                return "ours"
             return "ours" if self._store.claim_recording(call_sid, account_sid, self._owner, time.time()) else "theirs"
         except StoreUnavailable:
             if isinstance(act, Reclaim):

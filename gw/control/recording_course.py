@@ -15,7 +15,8 @@ with every answer there may be. Never waits, never asks, never reads a clock.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -75,6 +76,11 @@ def left_behind(now_s: float, retry_s: float, from_owner: str, *, create: bool) 
 def on_call_over(course: Course) -> Course:
     """The call ended: nothing new is tried for it."""
     return msgspec.structs.replace(course, effort=msgspec.structs.replace(course.effort, call_over=True))
+
+
+def is_claim_of(owner: str, row: Mapping[str, Any] | None) -> bool:
+    """Whether the row says that `owner` claimed it: a try whose answer was lost had been written."""
+    return row is not None and row["owner"] == owner
 
 
 def when_due(course: Course) -> Course:

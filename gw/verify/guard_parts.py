@@ -1,0 +1,344 @@
+"""The production parts whose decisions the explorer follows, each with its doors replaced and nothing else.
+
+TX's loop sends one frame through a door that says what the kernel did; AI-out's loop takes one turn and its wait is read off;
+the recorder, the webhooks and the reconcile pass see the events, rows and listings of one state, and what they set going is read
+off. Every question is asked once and its answer remembered. What a part decides is not written here.
+
+A model of another guard, or a mutant, replaces methods of `Parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+import msgspec
+from gevent.event import Event
+
+from gw import bus
+from gw.call import guard
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
+from gw.call.report import Quality
+from gw.config import Config
+from gw.control import bus_server, reconcile, recorder, webhooks
+from gw.control import recording_course as course_rules
+from gw.control.recording_course import Claimed, Course
+from gw.control.recording_rules import OUR_SOURCE, Create, List, Settle
+from gw.control.rest_answers import Kind, Listed, RestError, Started
+from gw.media import ai_out as ai_out_module
+from gw.media import tx as tx_module
+from gw.protocol.audio import FRAME_BYTES, SILENCE_BYTE
+from gw.verify.guard_store import ACCOUNT, RowStore
+
+if TYPE_CHECKING:
+    from gw.control.twilio_rest import TwilioRest
+
+CALL: Final = "CA" + "0" * 32
+#: The moment every state is: ages count back from it.
+NOW: Final = 2_000_000_000.0
+#: Monotonic seconds of every state.
+NOW_S: Final = 1_000_000_000.0
+#: An effort older than this is as old as this: well beyond `recording.retry_s`.
+MOST_S: Final = 100.0
+#: Waits are spread by chance; the explorer takes their nominal length.
+CHANCE: Final = 0.5
+
+#: What Twilio may answer besides doing it: the error's kind, number and status.
+REFUSALS: Final[dict[str, tuple[Kind, int, int]]] = {
+    "21220": ("not_in_progress", 21220, 400),
+    "20404": ("gone", 20404, 404),
+    "20429": ("busy", 20429, 429),
+    "503": ("server", 0, 503),
+    "time-out": ("timeout", 0, 0),
+    "unreachable": ("unreachable", 0, 0),
+}
+
+
+class Turn(NamedTuple):
+    """One turn of AI-out: whether it set the recording going, what the guard then is, how long AI-out waits at the most (-1: for
+    ever), whether it would have waited for the pool."""
+
+    fired: bool
+    guard_started: bool
+    wait_ms: int
+    blocked: bool
+
+
+class Looks(NamedTuple):
+    """What the reconcile pass remembers of a row it asked Twilio about: when to ask again, and the wait after that."""
+
+    in_ms: int
+    wait_s: float
+
+
+class Pass(NamedTuple):
+    """What a reconcile pass did with the row: a job set going, an outcome to write, what it remembers."""
+
+    course: Course | None
+    settle: Settle | None
+    looks: Looks | None
+    asked: bool
+
+
+class Parts:
+    """The production code, asked about one call. Construct after whatever replaces parts of it: answers are remembered."""
+
+    def __init__(self, rows: RowStore) -> None:
+        self.row_store = rows
+        self._config = Config()
+        self.retry_s = self._config.recording.retry_s
+        #: The bound of one REST request. Source: `TwilioRest.bound_s`; a read that is never answered takes that long.
+        self.rest_bound_ms = round(1000 * (2 * self._config.twilio.timeout_s + 1.0))
+        self._cells = tx_module.TxCells(rows.page)
+        self._known: dict[tuple[object, ...], Any] = {}
+
+    def _once(self, key: tuple[object, ...], work: Callable[[], Any]) -> Any:
+        found = self._known.get(key, self)
+        if found is self:
+            found = self._known[key] = work()
+        return found
+
+    # -- the worker -----------------------------------------------------------------------------------------------------
+
+    def send_frame(self, *, flag: bool, taken: bool) -> bool:
+        """TX's loop sends one frame. Returns `first_audio_sent` after it."""
+        return cast("bool", self._once(("frame", flag, taken), lambda: self._send_frame(flag, taken)))
+
+    def _send_frame(self, flag: bool, taken: bool) -> bool:
+        tx = self._tx(flag)
+
+        def write(data: bytes) -> bool:
+            tx.stopped = True  # one frame, then the loop ends
+            return taken
+
+        tx._door = cast("Any", _Named(write=write, failure=""))
+        tx.queue.append(tx_module.Ready(0, b"a frame", True))
+        tx.run()
+        return tx.first_audio_sent
+
+    def _tx(self, flag: bool) -> tx_module.Tx:
+        door = cast("Any", _Named(write=lambda data: True, failure=""))
+        clock = cast("Any", _Named(wait_until=lambda deadline_s: None))
+        tx = tx_module.Tx(door, Pacer(100), Playout(1000), clock, self._cells)
+        tx.first_audio_sent = flag
+        return tx
+
+    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> Turn:
+        """AI-out's loop takes one turn; `chunk`: because AI-in brought audio."""
+        return cast("Turn", self._once(("turn", flag, started, room, chunk), lambda: self._turn(flag, started, room, chunk)))
+
+    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool) -> Turn:
+        fired: list[bool] = []
+        waits: list[float | None] = []
+        call_guard = guard.RecordingGuard(enabled=True)
+        call_guard.recording_started = started
+        tx = self._tx(flag)
+        ai_out = ai_out_module.AiOut(
+            "MZ" + "0" * 32,
+            tx,
+            tx._playout,
+            call_guard,
+            lead_ms=100,
+            pool_has_room=lambda: room,
+            on_record=lambda: fired.append(True),
+            on_first_audio=lambda: None,
+        )
+        if chunk:
+            ai_out.playout.push("response", "item", bytes([SILENCE_BYTE]) * (3 * FRAME_BYTES))
+
+        def wait(timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            ai_out.stopped = True  # one turn, then the loop ends
+            return False
+
+        ai_out._wake = cast("Event", _Named(wait=wait, clear=lambda: None, set=lambda: None))
+        ai_out.run()
+        wait_ms = -1 if not waits or waits[0] is None else round(1000 * waits[0])
+        return Turn(bool(fired), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
+
+    # -- the bus --------------------------------------------------------------------------------------------------------
+
+    def fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
+        """Control reads events numbered from `first` on and has those up to `last`: which are new to it."""
+        return cast("tuple[str, ...]", self._once(("fresh", events, first, last), lambda: self._fresh(events, first, last)))
+
+    def _fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
+        numbered: list[bus.FromWorker | bus.Command] = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
+        _, fresh = bus_server.sort_messages(cast("Any", _Named(slot=0)), last, numbered)
+        return tuple(events[entry.n - first] for entry in fresh)
+
+    # -- the recorder ---------------------------------------------------------------------------------------------------
+
+    def told(self, course: Course | None, kind: str) -> Course | None:
+        """An event of the call reaches control's subscribers. Returns what the recorder works on then."""
+        return cast("Course | None", self._once(("told", course, kind), lambda: self._told(course, kind)))
+
+    def _told(self, course: Course | None, kind: str) -> Course | None:
+        made = self._recorder(course)
+        hooks = self._webhooks(made, [])
+        event = _event(kind)
+        made.on_event(event)
+        hooks.on_event(event)
+        return _course_of(made)
+
+    def webhook(self, status: str, sid: str) -> Settle | None:
+        """What a recording status says of the row."""
+        return cast("Settle | None", self._once(("webhook", status, sid), lambda: self._webhook(status, sid)))
+
+    def _webhook(self, status: str, sid: str) -> Settle | None:
+        settles: list[Settle] = []
+        hooks = self._webhooks(self._recorder(None), settles)
+        fields = {"CallSid": CALL, "RecordingSid": sid, "RecordingStatus": status, "RecordingSource": OUR_SOURCE}
+        hooks.on_event(bus.Webhook("recording", NOW, fields))
+        return settles[0] if settles else None
+
+    def claimed(self, course: Course, answer: Claimed) -> Course:
+        return cast(
+            "Course", self._once(("claimed", course, answer), lambda: course_rules.on_claim(course, answer, NOW_S, CHANCE))
+        )
+
+    def due(self, course: Course) -> Course:
+        return cast("Course", self._once(("due", course), lambda: course_rules.when_due(course)))
+
+    def answered(self, course: Course, answer: object) -> Course:
+        """`answer`: a refusal's name, `started`, or the recordings as Twilio lists them."""
+
+        def work() -> Course:
+            if isinstance(answer, tuple):
+                return course_rules.on_answer(course, listed(answer), NOW_S, CHANCE)
+            if answer == "started":
+                return course_rules.on_answer(course, Started("RE1", "in-progress"), NOW_S, CHANCE)
+            if str(answer).startswith("started "):
+                return course_rules.on_answer(course, Started(str(answer).partition(" ")[2], "in-progress"), NOW_S, CHANCE)
+            kind, code, status = REFUSALS[str(answer)]
+            return course_rules.on_answer(course, RestError(kind, code, status, ""), NOW_S, CHANCE)
+
+        return cast("Course", self._once(("answered", course, answer), work))
+
+    def _recorder(self, course: Course | None, owner: str = "") -> recorder.Recorder:
+        rest = cast("TwilioRest", _Named())
+        made = recorder.Recorder(
+            self._config, self.row_store.store, rest, self.row_store.rows, self.row_store.page, owner=owner or "host/0"
+        )
+        made._pool = cast("Any", _Named(full=lambda: False, spawn=lambda *work: None))
+        if course is not None:
+            made._jobs[CALL] = recorder._Job(course, None)
+        return made
+
+    def _webhooks(self, made: recorder.Recorder, settles: list[Settle]) -> webhooks.Webhooks:
+        def settle(call_sid: str, outcome: Settle, **extra: object) -> bool:
+            settles.append(outcome)
+            return True
+
+        hooks = webhooks.Webhooks(
+            self.row_store.store,
+            cast("Any", _Named(settle=settle)),
+            cast("Any", _Named(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
+            host="host",
+            on_call_over=made.on_call_over,
+            on_lost=lambda call_sids: None,
+        )
+
+        def spawn(run: Callable[..., None], call_sid: str, work: Callable[..., None], fields: object) -> None:
+            if work.__func__ is webhooks.Webhooks._on_recording:  # type: ignore[attr-defined]  # the end of a call is the bus's
+                run(call_sid, work, fields)
+
+        hooks._pool = cast("Any", _Named(full=lambda: False, spawn=spawn))
+        return hooks
+
+    # -- the reconcile pass ---------------------------------------------------------------------------------------------
+
+    def passed(self, row: tuple[int, int], host: str, owned: bool, looks: Looks | None, listing: tuple[str, ...] | str) -> Pass:
+        """A reconcile pass on `host` over one row (its form and its age in ms) that nobody here works on."""
+        key = ("pass", row, host, owned, looks, listing)
+        return cast("Pass", self._once(key, lambda: self._passed(row, host, owned, looks, listing)))
+
+    def _passed(self, row: tuple[int, int], host: str, owned: bool, looks: Looks | None, listing: tuple[str, ...] | str) -> Pass:
+        form, age_ms = row
+        fields = dict(self.row_store.fields(form) or {}, call_sid=CALL, account_sid=ACCOUNT, attempts=0)
+        for name in ("first_audio_at", "claimed_at", "started_at"):
+            if fields[name] is not None:
+                fields[name] = NOW - age_ms / 1000.0
+        made, settles, asked = self._recorder(None), list[Settle](), list[bool]()
+
+        def settle(call_sid: str, outcome: Settle) -> None:
+            settles.append(outcome)
+
+        def list_recordings(call_sid: str) -> list[Listed]:
+            asked.append(True)
+            if isinstance(listing, tuple):
+                return listed(listing)
+            raise RestError(*REFUSALS[listing], "")
+
+        made_pass = reconcile.Reconciler(
+            cast("Any", _Named(unsettled_recordings=lambda: [fields])),
+            made,
+            cast("Any", _Named(settle=settle)),
+            cast("Any", _Named(list_recordings=list_recordings)),
+            host=host,
+            is_owned=lambda call_sid: owned,
+        )
+        if looks is not None:
+            made_pass._looks[CALL] = (NOW_S + looks.in_ms / 1000.0, looks.wait_s)
+        made_pass.pass_over(NOW, NOW_S)
+        at = made_pass._looks.get(CALL)
+        after = None if at is None else Looks(max(0, round(1000 * (at[0] - NOW_S))), at[1])
+        return Pass(_course_of(made), settles[0] if settles else None, after, bool(asked))
+
+
+class _Named:
+    """A door's stand-in: exactly the attributes given."""
+
+    def __init__(self, **attributes: object) -> None:
+        self.__dict__.update(attributes)
+
+
+def _course_of(made: recorder.Recorder) -> Course | None:
+    """What the recorder works on. A course it began this moment has this machine's time: it is given the state's."""
+    job = made._jobs.get(CALL)
+    if job is None:
+        return None
+    effort = job.course.effort
+    if NOW_S - effort.began_s <= MOST_S:
+        return job.course
+    return msgspec.structs.replace(job.course, effort=msgspec.structs.replace(effort, began_s=NOW_S))
+
+
+def listed(recordings: tuple[str, ...]) -> list[Listed]:
+    """Twilio's listing of recordings with these states, the newest first."""
+    entries = [
+        Listed(f"RE{n}", state, OUR_SOURCE, 2, 1 if state == "completed" else -1, 0) for n, state in enumerate(recordings, 1)
+    ]
+    return entries[::-1]
+
+
+def act_wait_ms(course: Course) -> int:
+    """The wait before the course's next act."""
+    return round(1000 * getattr(course.act, "after_s", 0.0))
+
+
+def asks(course: Course) -> bool:
+    """Whether the course is at a request to Twilio."""
+    return isinstance(course.act, Create | List)
+
+
+def later(course: Course, ms: int) -> Course:
+    """The same course `ms` later: it began earlier by that much, MOST_S at the most."""
+    began_s = max(NOW_S - MOST_S, course.effort.began_s - ms / 1000.0)
+    if began_s == course.effort.began_s:
+        return course
+    return msgspec.structs.replace(course, effort=msgspec.structs.replace(course.effort, began_s=round(began_s, 3)))
+
+
+def _event(kind: str) -> bus.Event:
+    match kind:
+        case "record":
+            return bus.StartRecording(CALL, ACCOUNT, NOW)
+        case "started":
+            return bus.CallStarted(CALL, "MZ", ACCOUNT, "default", "inbound", "", "", NOW, NOW)
+        case "ended":
+            return bus.CallEnded(CALL, NOW, "caller_hangup", "success", "", Quality())
+        case "over":
+            return bus.Webhook("status", NOW, {"CallSid": CALL, "CallStatus": "completed"})
+    raise ValueError(kind)

@@ -123,6 +123,11 @@ class Supervisor:
         if self._failure:
             raise StartError(self._failure)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was asked for, or the start failed."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """Ask `run` to end: drain, then leave. Asked again, it no longer waits for calls."""
         if self._stop.is_set():

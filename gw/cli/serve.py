@@ -41,9 +41,11 @@ def serve(settings: Settings) -> None:
     supervisor = Supervisor(config, settings.command_line(), on_ready=announce)
 
     def on_signal(number: signal.Signals) -> None:
-        logging.getLogger("gw.supervisor").info(
-            "%s: live calls may go on for %.0f s; once more to stop at once", number.name, config.server.drain_s
-        )
+        log = logging.getLogger("gw.supervisor")
+        if supervisor.stopping:
+            log.info("%s again: calls end now", number.name)
+        else:
+            log.info("%s: live calls may go on for %.0f s; once more to stop at once", number.name, config.server.drain_s)
         supervisor.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

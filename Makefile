@@ -25,6 +25,7 @@ lint: test-setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
+	$(PY) gateway.py verify purity --static
 
 clean:
 	rm -rf .venv out var build dist

@@ -21,6 +21,7 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "serve": ("gw.cli.serve", True),
     "demo": ("gw.cli.demo", True),
     "bench": ("gw.cli.bench", True),
+    "verify": ("gw.cli.verify", True),
     "status": ("gw.cli.status", True),
     "calls": ("gw.cli.calls", True),
     "recordings": ("gw.cli.recordings", True),

@@ -263,3 +263,21 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
     "imports": ("import", "importlib.", "builtins.__import__"),
     "sleeping beside the clock": ("time.sleep", "select.", "gevent.select.", "gevent.idle", "gevent.joinall", "gevent.wait"),
 }
+
+
+class Excused(NamedTuple):
+    """Something the media plane does, outside TX, that its ring forbids: which event, where, and why it may."""
+
+    event: str
+    where: str
+    why: str
+
+
+#: Ring 2 has no allow-list, only exceptions: each is a place where a worker could wait, and says for how long.
+RING_2_EXCUSED: Final = (
+    Excused(
+        "fcntl.lockf",
+        "gw.media.admission.TokenLedger.use",
+        "two workers must not take one token: held for some microseconds of memory access, once a call, never during audio",
+    ),
+)

@@ -7,8 +7,7 @@ operation reached must have an entry that names its place, every entry must be r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from gw.verify.allow_list import ALLOWED, ENTRY, FORBIDDEN, KINDS, LIMIT_NS, Allowed
 from gw.verify.purity_source import Project
@@ -70,16 +69,8 @@ def _stale(entries: Mapping[tuple[str, str], Allowed], reach: Reach) -> list[str
     return found
 
 
-def forbidden_in(names: Iterable[str]) -> dict[str, list[str]]:
-    """For everything that is forbidden, which of the names are of that kind."""
-    names = sorted(set(names))
-    return {what: [name for name in names if name.startswith(marks)] for what, marks in FORBIDDEN.items()}
-
-
-@dataclass
-class Verdict:
-    """Both parts together. `watched` is None where only the source was read."""
-
-    static: Static
-    watched: Any = None
-    problems: list[str] = field(default_factory=list)
+def absent(static: Static, seen: Iterable[str] = ()) -> dict[str, list[str]]:
+    """What is forbidden, by kind, with the names found of it in the source and among the calls seen: none, where TX is pure."""
+    names = {operation.name for operation in static.operations} | set(seen)
+    names |= {operation.kind for operation in static.operations if operation.kind == "import"}
+    return {what: sorted(name for name in names if name.startswith(marks)) for what, marks in FORBIDDEN.items()}

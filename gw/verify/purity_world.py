@@ -51,8 +51,9 @@ class World:
         self.ai = AiTwin(lambda index, path: _SCRIPTS[index % len(_SCRIPTS)])
         self.ai.start()
         listener = socket.create_server(("127.0.0.1", 0))
+        address = "{}:{}".format(*listener.getsockname())
         self._config = Config(
-            server=Server(public_url=""),
+            server=Server(listen=address),
             ops=Ops(var_dir=str(folder)),
             media=Media(lead_ms=100),
             agents={"default": Agent(provider="openai", base_url=self.ai.url)},
@@ -69,7 +70,7 @@ class World:
         )
         self._plane.emit = self._bus.emit
         self._server = MediaServer(listener, self._plane)
-        self.twilio = TwilioTwin("http://{}:{}".format(*listener.getsockname()))
+        self.twilio = TwilioTwin(f"http://{address}")
         self._helpers: list[gevent.Greenlet[..., object]] = []
 
     def __enter__(self) -> World:

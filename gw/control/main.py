@@ -106,6 +106,7 @@ class Control:
             host=self._host,
             on_call_over=self._recorder.on_call_over,
             on_lost=self._lost.add,
+            spooled=lambda: (self._spool.settled(), self._spool.backlog()),
         )
         for subscriber in (self._recorder.on_event, self._webhooks.on_event, lambda _event: self._drainer.notify()):
             self._bus.subscribe(subscriber)

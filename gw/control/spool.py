@@ -69,6 +69,7 @@ class Spool:
         self._path = path
         self._thread = OneThread(_OPERATION_S, SpoolError)
         self._backlog = 0
+        self._settled = 0
         try:
             self._db: sqlite3.Connection = self._run(self._open)
         except SpoolError:
@@ -111,6 +112,7 @@ class Spool:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 removed = self._db.executemany("DELETE FROM entries WHERE id = ?", [(entry_id,) for entry_id in ids])
+            self._settled += removed.rowcount  # first this, so that the sum of both never misses an entry
             self._backlog -= removed.rowcount
 
         if ids:
@@ -128,6 +130,7 @@ class Spool:
                     (why[:_WHY_CHARS], time.time(), entry_id),
                 )
                 removed = self._db.execute("DELETE FROM entries WHERE id = ?", (entry_id,))
+            self._settled += removed.rowcount
             self._backlog -= removed.rowcount
 
         self._run(work)
@@ -135,6 +138,11 @@ class Spool:
     def backlog(self) -> int:
         """Entries waiting for the store, poison not counted. Costs nothing: no disk is asked."""
         return self._backlog
+
+    def settled(self) -> int:
+        """Entries the store has taken, or refused for good, since the start. What waits now is settled, oldest first, once this
+        has grown by `backlog()`."""
+        return self._settled
 
     def poison(self) -> list[dict[str, object]]:
         """What was set aside, oldest first: id, instance, n, worker, body, why, at."""

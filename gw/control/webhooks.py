@@ -2,8 +2,9 @@
 
 The webhook itself is in the spool by then; this is about its meaning. A recording's status settles its row. A call's end is left
 to the stream's own `stop` for a moment; if the call is still alive at a worker then, it was completed by REST, and the worker is
-told; if no worker has it and its row is open, the row is ended. A stream's error is logged. Fields may be missing, unknown or
-wrong: what cannot be used is passed over. Never answers Twilio, never waits in the subscriber.
+told. If no worker has it and its row is open, although the store has taken all that the spool held by then, the row is ended. A
+stream's error is logged. Fields may be missing, unknown or wrong: what cannot be used is passed over. Never answers Twilio, never
+waits in the subscriber.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 #: Twilio's `stop` normally ends the call within this time of the status callback.
 GRACE_S: Final = 2.0
+#: Between two looks at a row whose end may still be in the spool, and how many; a row still open then is found at the next start.
+LOOK_S: Final = 1.0
+MAX_LOOKS: Final = 60
 #: Webhooks being acted on, most of them waiting for the grace. Beyond it the reconcile pass settles recordings.
 MAX_WEBHOOKS: Final = 2000
 
@@ -78,13 +82,16 @@ class Webhooks:
         host: str,
         on_call_over: Callable[[str], None],
         on_lost: Callable[[set[str]], None],
+        spooled: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
+        """`spooled`: how many events of the spool the store has taken since the start, and how many wait in it."""
         self._store = store
         self._rows = rows
         self._calls = calls
         self._host = host
         self._on_call_over = on_call_over
         self._on_lost = on_lost
+        self._spooled = spooled
         self._pool = gevent.pool.Pool(MAX_WEBHOOKS)
 
     def on_event(self, event: bus.Event) -> None:
@@ -138,9 +145,18 @@ class Webhooks:
             log.info("the call was completed from outside", extra={"call_sid": call_sid})
             self._calls.hang_up(call_sid, str(Reason.ADMIN_HANGUP))
             return
-        row = self._store.call(call_sid)
-        if row is not None and row["ended_at"] is None and row["host"] == self._host:
-            self._on_lost({call_sid})
+        wanted = sum(self._spooled())
+        for _ in range(MAX_LOOKS):
+            all_told = self._spooled()[0] >= wanted  # asked before the row is read
+            row = self._store.call(call_sid)
+            if row is not None and (row["ended_at"] is not None or row["host"] != self._host):
+                return
+            if all_told:
+                if row is not None:
+                    self._on_lost({call_sid})
+                return
+            gevent.sleep(LOOK_S)
+        log.warning("a call's end is not known yet: the store lags behind", extra={"call_sid": call_sid})
 
 
 def _number(value: str | None) -> int | None:

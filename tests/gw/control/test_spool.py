@@ -55,6 +55,16 @@ def test_a_batch_is_bounded_in_bytes_but_never_empty(spool: Spool) -> None:
     assert numbers(spool.batch(10)) == [4]
 
 
+def test_what_is_settled_is_counted_with_what_was_set_aside(spool: Spool) -> None:
+    spool.append("a", [(n, b"x") for n in range(1, 6)])
+    assert (spool.settled(), spool.backlog()) == (0, 5)
+    entries = spool.batch(3)
+    spool.done([entry.id for entry in entries[:2]])
+    spool.done([entry.id for entry in entries[:2]])
+    spool.set_aside(entries[2].id, "cannot be stored")
+    assert (spool.settled(), spool.backlog()) == (3, 2)
+
+
 def test_sent_again_is_accepted_once(spool: Spool) -> None:
     spool.append("a", [(1, b"1"), (2, b"2")])
     spool.append("a", [(1, b"1"), (2, b"2"), (3, b"3"), (3, b"3")])

@@ -83,6 +83,7 @@ class House:
         self.calls = FakeCalls()
         self.over: list[str] = []
         self.lost: list[set[str]] = []
+        self.spooled = (0, 0)
         self.webhooks = Webhooks(
             self.store,
             RecordingRows(self.store, self.page),
@@ -90,6 +91,7 @@ class House:
             host="here",
             on_call_over=self.over.append,
             on_lost=self.lost.append,
+            spooled=lambda: self.spooled,
         )
 
     def say(self, kind: str, **fields: str) -> None:
@@ -155,6 +157,43 @@ def test_an_open_row_nobody_owns_is_ended(house: House) -> None:
     house.started()
     house.say("status", CallStatus="completed")
     assert house.lost == [{CALL}]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_end_that_waits_in_the_spool_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    monkeypatch.setattr(webhooks, "LOOK_S", 0.01)
+    if known:
+        house.started()
+    house.spooled = (7, 2)
+    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+    gevent.sleep(0.1)
+    house.started()
+    house.spooled = (8, 4)
+    gevent.sleep(0.1)
+    assert (house.lost, len(house.webhooks._pool)) == ([], 1)
+    house.store.apply([Stamped(bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality()), "here", 0, "w0", 2)])
+    house.webhooks._pool.join(5)
+    assert house.lost == []
+
+
+def test_a_row_that_is_open_once_the_spool_is_told_is_ended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "LOOK_S", 0.01)
+    house.started()
+    house.spooled = (7, 2)
+    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+    gevent.sleep(0.1)
+    assert house.lost == []
+    house.spooled = (9, 5)
+    house.webhooks._pool.join(5)
+    assert house.lost == [{CALL}]
+
+
+def test_a_store_that_lags_for_long_leaves_the_row(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "LOOK_S", 0.001)
+    house.started()
+    house.spooled = (7, 2)
+    house.say("status", CallStatus="completed")
+    assert house.lost == []
 
 
 def test_a_row_of_another_host_is_its_own_affair(house: House) -> None:

@@ -31,6 +31,7 @@ from gw.twin.wire import answer_request, read_request
 #: OpenAI's limit on one client event.
 MAX_EVENT_BYTES: Final = 15 << 20
 _HANDSHAKE_S: Final = 10.0
+_DEAF_BYTES: Final = 4096  # what the kernel keeps of what a deaf session does not read
 _REFUSALS: Final = {
     401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
     403: ("invalid_request_error", "unsupported_country_region_territory", "Country, region, or territory not supported."),
@@ -124,6 +125,8 @@ class AiTwin:
         protocol, request = asked
         parts = urlsplit(request.path)
         script = self._script_of(index, parts.path)
+        if script.fault == "deaf":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _DEAF_BYTES)
         if script.fault == "mute":
             gevent.sleep(self._timeout_s)
             return

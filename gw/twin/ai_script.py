@@ -26,7 +26,7 @@ SessionFault = Literal[
     "beta_names",  # event names and formats of the retired beta
     "update_refused",  # session.update is answered by an error
     "never_ready",  # session.update is not answered
-    "deaf",  # the session is confirmed, then nothing is read any more
+    "deaf",  # from the first response on nothing is read any more
     "response_refused",  # the first response.create is answered by an error that names it
 ]
 ResponseFault = Literal[

@@ -27,7 +27,6 @@ from gw.twin.vad import EnergyVad
 from gw.twin.wire import ClosedError, TimedOutError, Wire
 
 _DEAF_S: Final = 60.0
-_DEAF_BYTES: Final = 4096  # what the kernel keeps of what a deaf session does not read
 _TRANSCRIPT_DELAY_S: Final = 0.05  # transcripts come late, after the answer has begun
 
 
@@ -49,11 +48,9 @@ class AiSession:
     def run(self) -> None:
         """Greet, then answer events until either side ends it."""
         self._ledger.closed_by = "us"
-        if self._script.fault == "deaf":
-            self._wire.shrink_receive_buffer(_DEAF_BYTES)
         try:
             self._greet()
-            while self._script.fault != "deaf" or self._ledger.ready_s is None:
+            while self._script.fault != "deaf" or not self._ledger.responses:
                 message = self._wire.receive()
                 if not message.text:
                     self._ledger.violations.append("binary message")

@@ -1,0 +1,244 @@
+"""What an AI may do wrong, each ending at most its own call, with its own reason in log, store, metrics and close frame.
+
+All cases are calls on one gateway at the same time, each with an agent of its own, beside a good one. What the AI said before it
+failed is heard to its last byte. What is no reason to end a call is among them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as plain_socket
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.server import StreamServer
+
+import gw.config
+from gw.config import Agent
+from gw.twin import speech
+from gw.twin.ai import AiTwin
+from gw.twin.ai_script import CONNECT_FAULTS, RESPONSE_FAULTS, SESSION_FAULTS, AiScript, Fault
+from gw.twin.sound import SILENT_FRAME
+from gw.twin.twilio_caller import CallPlan, Hook, TwinCall
+from tests.calls.conftest import World
+from tests.calls.shared import Outcome, end_good, padded, place_good, run_world, speaking, start_with
+from tests.mariadb import MariaDB
+from tests.timing import scaled
+
+MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5))
+GOOD_S: Final = 9.0
+ANSWER: Final = speech.load("connecting")
+
+
+class Case(NamedTuple):
+    """An agent that fails and how its call must end. `deltas`: of the first response, how many are heard; None for all."""
+
+    script: AiScript
+    reason: str
+    deltas: int | None = 0
+    hooks: Mapping[int, Hook] = {}
+    then: str = ""  # what ended the phone leg after the AI had failed
+
+
+def _fault(fault: Fault, deltas: int = 2) -> AiScript:
+    return speaking(2.0).with_fault(fault, deltas=deltas)
+
+
+def _burst(call: TwinCall) -> None:
+    """Twelve seconds of a caller at once: more than the kernel keeps for somebody who does not read."""
+    for _ in range(600):
+        call.send_media()
+
+
+#: It never spoke.
+NEVER_READY: Final[Mapping[str, Case]] = {
+    "refuse_401": Case(_fault("refuse_401"), "ai_refused"),
+    "refuse_403": Case(_fault("refuse_403"), "ai_refused"),
+    "refuse_500": Case(_fault("refuse_500"), "ai_refused"),
+    "mute": Case(_fault("mute"), "ai_timeout"),
+    "silent": Case(_fault("silent"), "ai_timeout"),
+    "never_ready": Case(_fault("never_ready"), "ai_timeout"),
+    "close_first": Case(_fault("close_first"), "ai_closed"),
+    "update_refused": Case(_fault("update_refused"), "ai_refused"),
+    "wrong_format": Case(_fault("wrong_format"), "ai_wrong_format"),
+    "beta_names": Case(_fault("beta_names"), "ai_wrong_format"),
+}
+#: Servers that are no AI at all: what stands behind each is made in `strangers`.
+STRANGERS: Final[Mapping[str, Case]] = {
+    "nobody_there": Case(AiScript(), "ai_unreachable"),
+    "no_tls": Case(AiScript(), "ai_unreachable"),
+    "ssh": Case(AiScript(), "ai_refused"),
+    "a_web_page": Case(AiScript(), "ai_refused"),
+    "hangs_up": Case(AiScript(), "ai_lost"),
+}
+#: It failed while it spoke.
+WHILE_SPEAKING: Final[Mapping[str, Case]] = {
+    "close": Case(_fault("close"), "ai_closed", 2),
+    "reset": Case(_fault("reset"), "ai_lost", 2),
+    "stall": Case(_fault("stall"), "ai_stalled", 2),
+    "bad_json": Case(_fault("bad_json"), "ai_bad_json", 2),
+    "bad_type": Case(_fault("bad_type"), "ai_bad_type", 2),
+    "missing_field": Case(_fault("missing_field"), "ai_missing_field", 2),
+    "bad_utf8": Case(_fault("bad_utf8"), "ai_bad_utf8", 2),
+    "bad_base64": Case(_fault("bad_base64"), "ai_bad_base64", 2),
+    "binary_message": Case(_fault("binary_message"), "ai_binary_message", 2),
+    "oversize_message": Case(_fault("oversize_message"), "ai_oversize_message", 2),
+    "bad_websocket": Case(_fault("bad_websocket"), "ai_bad_websocket", 2),
+    "error_fatal": Case(_fault("error_fatal"), "ai_refused", 2),
+    "session_expired": Case(_fault("session_expired"), "ai_refused", 2),
+    "deaf": Case(_fault("deaf"), "ai_leg_stalled", None, {25: _burst}),
+}
+#: Both legs end, the AI's first: the AI is the reason, whoever leaves while its last words are heard.
+BOTH: Final[Mapping[str, Case]] = {
+    "then_a_hang_up": Case(_fault("close", 12), "ai_closed", -1, {30: lambda call: call.hang_up()}, "caller_hangup"),
+    "then_a_reset": Case(_fault("reset", 12), "ai_lost", -1, {30: lambda call: call.abort()}, "phone_lost"),
+    "then_a_bad_message": Case(
+        _fault("bad_json", 12), "ai_bad_json", -1, {30: lambda call: call.send_text(b"{")}, "phone_bad_json"
+    ),
+}
+#: Nothing of this ends a call.
+HARMLESS: Final[Mapping[str, AiScript]] = {
+    "unknown_event": _fault("unknown_event"),
+    "error_benign": _fault("error_benign"),
+    "response_refused": AiScript(answers=(ANSWER,), fault="response_refused"),
+}
+ENDED: Final = {**NEVER_READY, **STRANGERS, **WHILE_SPEAKING, **BOTH}
+
+
+def _script(index: int, path: str) -> AiScript:
+    """Which agent is spoken to says its path; the good one's has no name."""
+    name = path.removeprefix("/v1/realtime").strip("/")
+    return ENDED[name].script if name in ENDED else HARMLESS.get(name, speaking(GOOD_S))
+
+
+@contextlib.contextmanager
+def strangers() -> Iterator[dict[str, str]]:
+    """The base URLs of servers that are no AI."""
+
+    def answering(answer: bytes) -> StreamServer:
+        def serve(sock: socket.socket, address: tuple[str, int]) -> None:
+            with contextlib.suppress(OSError):
+                sock.recv(4096)
+                if answer:
+                    sock.sendall(answer)
+                    gevent.sleep(scaled(3.0))
+            sock.close()
+
+        server = StreamServer(("127.0.0.1", 0), serve)
+        server.start()
+        return server
+
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
+    servers = {"ssh": answering(b"SSH-2.0-OpenSSH_9.2\r\n"), "a_web_page": answering(page), "hangs_up": answering(b"")}
+    with contextlib.closing(plain_socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: whoever connects is refused
+        urls = {name: f"ws://127.0.0.1:{server.server_port}/v1" for name, server in servers.items()}
+        urls["nobody_there"] = f"ws://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        urls["no_tls"] = urls["ssh"].replace("ws:", "wss:")
+        try:
+            yield urls
+        finally:
+            for server in servers.values():
+                server.stop(timeout=0.1)
+
+
+def _happen(world: World, outcome: Outcome) -> None:
+    place_good(world, outcome)
+    for name, case in ENDED.items():
+        plan = CallPlan(prelude=start_with(agent=name), hooks=case.hooks, hang_up=False)
+        outcome.calls[name] = world.twilio.place(plan)
+        gevent.sleep(0.01)
+    some = (SILENT_FRAME,) * 150
+    asks = tuple(speech.script(600, "weasels", 6500))
+    for name in HARMLESS:
+        said = asks if name == "response_refused" else some
+        outcome.calls[name] = world.twilio.place(CallPlan(prelude=start_with(agent=name), speech=said))
+    for name, call in outcome.calls.items():
+        assert name == "good" or call.wait(scaled(30)), f"{name} did not end"
+    end_good(world, outcome)
+    for call in outcome.calls.values():
+        world.gateway.ended(call.call_sid)
+    outcome.keep(world)
+
+
+@pytest.fixture(scope="module")
+def happened(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+    """Everything above at once, and a good call."""
+    mariadb_server.start()
+    store = gw.config.Store(url=mariadb_server.fresh())
+    with strangers() as urls:
+
+        def agents(ai: AiTwin) -> dict[str, Agent]:
+            bases = {name: urls.get(name, f"{ai.url}/{name}") for name in [*ENDED, *HARMLESS]}
+            return {name: Agent(provider="openai", base_url=base) for name, base in bases.items()}
+
+        folder = tmp_path_factory.mktemp("ai")
+        return run_world(folder, store, _script, _happen, agents=agents, media=MEDIA)
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_a_call_that_ends(happened: Outcome, name: str) -> None:
+    case, call = ENDED[name], happened.calls[name]
+    happened.check_ended(name, case.reason)
+    row = happened.rows[name]
+    assert row is not None
+    if case.then:
+        assert row["detail"].endswith(f"; then {case.then}")
+    else:
+        assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1000, case.reason)
+    assert (call.error, call.warnings) == ("", [])
+
+
+@pytest.mark.parametrize("name", WHILE_SPEAKING)
+def test_what_it_said_before_is_heard(happened: Outcome, name: str) -> None:
+    said = happened.said[name].responses[0]
+    deltas = said.deltas if WHILE_SPEAKING[name].deltas is None else said.deltas[: WHILE_SPEAKING[name].deltas]
+    expected = padded(said.audio[: sum(delta.size for delta in deltas)])
+    assert len(expected) > 0
+    assert happened.calls[name].received_audio == happened.calls[name].heard_audio == expected
+
+
+@pytest.mark.parametrize("name", [*NEVER_READY, *STRANGERS])
+def test_nothing_is_heard_of_an_ai_that_was_never_ready(happened: Outcome, name: str) -> None:
+    assert happened.calls[name].received_audio == b""
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_call_that_goes_on(happened: Outcome, name: str) -> None:
+    call = happened.calls[name]
+    happened.check_ended(name, "caller_hangup")
+    assert (call.closed_by, call.error, call.warnings) == ("caller", "", [])
+    assert call.received_audio == padded(happened.said[name].responses[0].audio)
+    assert happened.said[name].responses[0].status == "completed"
+
+
+def test_a_refused_response_is_kept_and_the_next_one_comes(happened: Outcome) -> None:
+    row = happened.rows["response_refused"]
+    assert row is not None
+    assert [event["data"]["code"] for event in row["events"] if event["kind"] == "ai_error"] == ["server_error"]
+    assert [response.asked for response in happened.said["response_refused"].responses] == [False]
+    assert happened.calls["response_refused"].received_audio == padded(ANSWER)
+
+
+def test_the_metrics_count_each_once(happened: Outcome) -> None:
+    expected = Counter(case.reason for case in ENDED.values())
+    expected["caller_hangup"] += len(HARMLESS) + 1
+    assert happened.ended == expected
+    errors = {kind: happened.metrics[f'gw_ai_errors_total{{kind="{kind}"}}'] for kind in ("benign", "error", "fatal")}
+    assert errors == {"benign": 1, "error": 1, "fatal": 3}
+
+
+def test_the_call_beside_them_did_not_notice(happened: Outcome) -> None:
+    happened.check_good()
+
+
+def test_nothing_is_left(happened: Outcome) -> None:
+    happened.check_nothing_left()
+
+
+def test_every_fault_of_the_twin_is_a_case() -> None:
+    assert {*CONNECT_FAULTS, *SESSION_FAULTS, *RESPONSE_FAULTS} == {*NEVER_READY, *WHILE_SPEAKING, *HARMLESS}

@@ -77,13 +77,11 @@ class Recorder:
         match event:
             case bus.StartRecording():
                 self.want(event.call_sid, event.account_sid, event.first_audio_at)
-            case bus.CallEnded():
-                self.on_call_over(event.call_sid)
             case _:
-                pass
+                pass  # a stream's end is not its call's: the stream may come back, at another worker or host
 
     def on_call_over(self, call_sid: str) -> None:
-        """The call ended: nothing new is tried for it."""
+        """Twilio says that the call is over: nothing new is tried for it."""
         job = self._jobs.get(call_sid)
         if job is not None:
             job.course = course.on_call_over(job.course)
@@ -137,7 +135,7 @@ class Recorder:
                 taken = self._store.reclaim_recording(call_sid, self._owner, time.time(), from_owner=act.from_owner)
                 return "ours" if taken else "theirs"
             if act.unclear and course.is_claim_of(self._owner, self._store.recording(call_sid)):
-                return "ours"
+                return "found"
             return "ours" if self._store.claim_recording(call_sid, account_sid, self._owner, time.time()) else "theirs"
         except StoreUnavailable:
             if isinstance(act, Reclaim):

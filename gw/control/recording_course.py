@@ -5,7 +5,8 @@ what is heard of the call meanwhile. The recorder does `act` and says what came 
 with every answer there may be. Never waits, never asks, never reads a clock.
 
     act        what is done                          what follows
-    Claim      the row is claimed                    ours: create | another's: leave | store away: wait, claim, then leave
+    Claim      the row is claimed                    ours: create | ours since before: list | another's: leave |
+                                                     store away: wait, claim, then leave
     Reclaim    an earlier process's claim is taken   ours: list | another's: leave
     Create     Twilio is asked for a recording       `recording_rules.decide`
     List       Twilio is asked which there are       `recording_rules.decide`
@@ -28,8 +29,9 @@ from gw.control.rest_answers import Listed, RestError, Started
 STORE_WAIT_FIRST_S: Final = 0.1
 STORE_WAIT_LAST_S: Final = 2.0
 
-#: What came of a try to claim: the row is ours now, it is another's, the store is away and may have written the claim.
-Claimed = Literal["ours", "theirs", "away"]
+#: What came of a try to claim: the row is ours now; it was ours before this try, so Twilio may have been asked; it is another's;
+#: the store is away and may have written the claim.
+Claimed = Literal["ours", "found", "theirs", "away"]
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -79,8 +81,11 @@ def on_call_over(course: Course) -> Course:
 
 
 def is_claim_of(owner: str, row: Mapping[str, Any] | None) -> bool:
-    """Whether the row says that `owner` claimed it: a try whose answer was lost had been written."""
-    return row is not None and row["owner"] == owner
+    """Whether the row stands claimed by `owner`: by a try whose answer was lost, or by an earlier course that could not end it.
+
+    Which of the two, nobody can tell: Twilio may have been asked already.
+    """
+    return row is not None and row["owner"] == owner and row["state"] == "claimed"
 
 
 def when_due(course: Course) -> Course:
@@ -96,6 +101,8 @@ def on_claim(course: Course, answer: Claimed, now_s: float, chance: float) -> Co
         return _begun(course, *rules.resume(now_s, course.effort.retry_s)) if answer == "ours" else _left(course, "taken")
     if answer == "ours":
         return _begun(course, *rules.begin(now_s, course.effort.retry_s))
+    if answer == "found":
+        return _begun(course, *rules.resume(now_s, course.effort.retry_s))
     if answer == "theirs":
         return _left(course, "duplicate")
     nominal_s = min(STORE_WAIT_LAST_S, STORE_WAIT_FIRST_S * 2.0**course.store_tries)

@@ -132,7 +132,7 @@ class ControlSteps:
         assert isinstance(act, Claim)
         fields = self._rows.fields(state.row)
         if act.unclear and course_rules.is_claim_of(owner, fields):
-            found = self._put(state, host, control, parts.claimed(course, "ours"))
+            found = self._put(state, host, control, parts.claimed(course, "found"))
             steps.append(Step(f"{who} finds its claim in the row", found, SURE))
             return
         ours = self._rows.apply(state.row, ops.Claim(owner)).done

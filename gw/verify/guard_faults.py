@@ -51,7 +51,7 @@ class FaultSteps:
                     full = put_stream(state, n, stream._replace(full_ms=POOL_FULL_MS))
                     steps.append(Step(f"{at}: the pool is full", spent(full), FREE))
                 if "stream drops" in faults:
-                    dropped = put_stream(state, n, ended(stream))
+                    dropped = put_stream(state, n, ended(state, stream))
                     steps.append(Step(f"{at}: the stream drops, the call lives", spent(dropped), FREE))
             telling = stream.phase == "ended" and (stream.again or len(stream.outbox) > stream.acked)
             if "worker killed" in faults and (stream.phase == "open" or telling):

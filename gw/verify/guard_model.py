@@ -83,8 +83,8 @@ class GuardModel:
         self._thresholds = _thresholds(scenario.hosts)
 
     def first(self) -> State:
-        stream = Stream(host=0, chunks=self.scenario.chunks, acked=1, spooled=1)
-        return State(self.scenario.budget, (stream,), (Control(),) * self.scenario.hosts)
+        stream = Stream(host=0, chunks=self.scenario.chunks)
+        return State(self.scenario.budget, (stream,), (Control(),) * self.scenario.hosts, tells=self.parts.heeded())
 
     # -- what is wrong --------------------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class GuardModel:
             first = state.streams[0]
             if first.phase != "open" and len(state.streams) == 1:
                 host = len(state.controls) - 1
-                stream = Stream(host, chunks=0)
+                stream = Stream(host, chunks=0, outbox=tuple(kind for kind in state.tells if kind == "started"))
                 steps.append(
                     Step("the call's stream comes back at another worker", state._replace(streams=(first, stream)), FREE)
                 )

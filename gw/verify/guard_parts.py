@@ -182,6 +182,12 @@ class Parts:
         hooks.on_event(event)
         return _course_of(made)
 
+    def heeded(self) -> tuple[str, ...]:
+        """Of a stream's beginning and end, what the recorder acts on, with or without a recording under way."""
+        idle, busy = None, course_rules.wished(NOW_S, self.retry_s)
+        over = course_rules.on_call_over(busy)
+        return tuple(kind for kind in ("started", "ended") if any(self.told(at, kind) != at for at in (idle, busy, over)))
+
     def webhook(self, status: str, sid: str) -> Settle | None:
         """What a recording status says of the row."""
         return cast("Settle | None", self._once(("webhook", status, sid), lambda: self._webhook(status, sid)))

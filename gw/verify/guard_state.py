@@ -31,7 +31,7 @@ class Stream(NamedTuple):
     pool: int = 0  # greenlets that will send StartRecording
     full_ms: int = 0  # how long the pool is full
     due_ms: int = NEVER  # until a recording must have been started
-    outbox: tuple[str, ...] = ("started",)
+    outbox: tuple[str, ...] = ()
     acked: int = 0
     spooled: int = 0
     batch: tuple[str, ...] = ()
@@ -79,6 +79,7 @@ class State(NamedTuple):
     excused: bool = False  # a fault took time: the recording may start later than promised
     refused: bool = False  # Twilio said no for good, or nothing for as long as is tried
     blocked: bool = False  # AI-out waited for the pool
+    tells: tuple[str, ...] = ()  # of a stream's beginning and end, what control acts on: the rest is not sent here
 
 
 def put_stream(state: State, n: int, stream: Stream) -> State:
@@ -122,9 +123,9 @@ def at_rest(stream: Stream) -> Stream:
     return stream._replace(chunks=0, flag=False, guard_started=False, turn_ms=NEVER, full_ms=0, due_ms=NEVER)
 
 
-def ended(stream: Stream) -> Stream:
+def ended(state: State, stream: Stream) -> Stream:
     """The worker saw the stream's end and reports it. What it does in between can be told from outside by nothing."""
-    outbox = (*stream.outbox, *("record",) * stream.pool, "ended")
+    outbox = (*stream.outbox, *("record",) * stream.pool, *(kind for kind in state.tells if kind == "ended"))
     return at_rest(stream._replace(phase="ended", pool=0, outbox=outbox))
 
 
@@ -147,14 +148,9 @@ def recorded(state: State) -> State:
 
 
 def hung_up(state: State, outcome: str = "completed") -> State:
-    """The call is over at Twilio: its recordings come to their end, and its streams; webhooks say so.
-
-    The call's own webhook says what the stream's end says, so it is followed only where no stream tells.
-    """
-    streams = tuple(ended(stream) if stream.phase == "open" else stream for stream in state.streams)
-    after = state._replace(over=True, excused=False, refused=False, streams=streams)
-    if state.streams[-1].phase != "open":
-        after = with_hook(after, Hook("over", 0))
+    """The call is over at Twilio: its recordings come to their end, and its streams; webhooks say so."""
+    streams = tuple(ended(state, stream) if stream.phase == "open" else stream for stream in state.streams)
+    after = with_hook(state._replace(over=True, excused=False, refused=False, streams=streams), Hook("over", 0))
     for n, status in enumerate(state.recordings, 1):
         if status == "in-progress":
             after = with_hook(after, Hook(outcome, n))

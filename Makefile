@@ -1,7 +1,7 @@
-# make setup | demo | test | lint ; every target builds what it needs first.
+# make setup | demo | bench | test | lint ; every target builds what it needs first.
 PY := .venv/bin/python
 
-.PHONY: setup test-setup demo test lint clean
+.PHONY: setup test-setup demo bench test lint clean
 
 setup: .venv/.runtime
 test-setup: .venv/.checks
@@ -16,6 +16,9 @@ test-setup: .venv/.checks
 
 demo: setup
 	@exec $(PY) gateway.py demo
+
+bench: setup
+	@exec $(PY) gateway.py bench --floor $(BENCH)
 
 test: test-setup
 	@exec $(PY) tests/run.py

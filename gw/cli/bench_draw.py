@@ -45,7 +45,8 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_ylabel("% of frames")
         axis.set_title(f"{title}, {document['calls']} calls, {document['pattern']}", loc="left", fontsize=11)
-        axis.legend(frameon=False, fontsize=8, loc="upper right")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=8, loc="upper right")
     axes[1].set_xlabel("milliseconds")
     over = document["over_time"]
     far = document["far_over_time"]

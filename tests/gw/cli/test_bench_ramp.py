@@ -1,0 +1,63 @@
+"""gw.cli.bench_ramp: when the load grows, when it stops, and what counts."""
+
+from __future__ import annotations
+
+from gw.cli.bench_ramp import climb, held, step
+from gw.cli.bench_result import Measured
+from gw.cli.bench_run import Load
+from tests.gw.cli.bench_values import histogram, measured
+
+
+class Machine:
+    """Holds `limit` calls; the runs named in `disturbed` are void."""
+
+    def __init__(self, limit: int, disturbed: tuple[int, ...] = ()) -> None:
+        self.asked: list[int] = []
+        self._limit = limit
+        self._disturbed = disturbed
+
+    def measure(self, load: Load) -> tuple[Measured, Measured | None]:
+        self.asked.append(load.calls)
+        late = histogram(0.5 if load.calls <= self._limit else 60.0)
+        foreign = 0.5 if len(self.asked) in self._disturbed else 0.0
+        gateway = measured(calls=load.calls, standing=load.calls, lateness=late, foreign=foreign)
+        return gateway, measured(subject="floor", lateness=histogram(0.5))
+
+
+def test_it_climbs_until_a_step_fails_twice_then_looks_between() -> None:
+    machine = Machine(limit=170)
+    made = climb(Load(0, 1.0), [50, 100, 200, 300], machine.measure)
+    assert machine.asked == [50, 100, 200, 200, 150]
+    assert [found["calls"] for found in made] == [50, 100, 150, 200]
+    assert held(made) == 150
+
+
+def test_it_stops_at_the_last_step_where_all_hold() -> None:
+    machine = Machine(limit=1000)
+    assert held(climb(Load(0, 1.0), [10, 20], machine.measure)) == 20
+    assert machine.asked == [10, 20]
+
+
+def test_steps_near_enough_are_not_split() -> None:
+    machine = Machine(limit=100)
+    climb(Load(0, 1.0), [100, 110], machine.measure)
+    assert machine.asked == [100, 110, 110]
+
+
+def test_nothing_held_is_zero() -> None:
+    assert held(climb(Load(0, 1.0), [10, 20], Machine(limit=5).measure)) == 0
+
+
+def test_one_disturbance_decides_nothing() -> None:
+    machine = Machine(limit=100, disturbed=(1,))
+    made = step(Load(50, 1.0), machine.measure)
+    assert machine.asked == [50, 50]
+    assert (made["void"], made["beyond"]) == ([], [])
+
+
+def test_a_step_that_stays_void_neither_holds_nor_ends_the_climb() -> None:
+    machine = Machine(limit=100, disturbed=(1, 2))
+    made = climb(Load(0, 1.0), [50, 60], machine.measure)
+    assert machine.asked == [50, 50, 60]
+    assert made[0]["void"]
+    assert held(made) == 60

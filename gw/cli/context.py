@@ -61,9 +61,8 @@ class Settings:
             return AdminClient(self.config.ops.admin_socket, timeout_s or ADMIN_TIMEOUT_S).request(command, **arguments)
         except NotReachable as error:
             nobody = getattr(error.__cause__, "errno", None) in (errno.ENOENT, errno.ECONNREFUSED)
-            why = "" if nobody else f" ({error})"
-            where = self.config.ops.admin_socket
-            raise Unreachable(f"no gateway answers on {where}{why}; start one with: gateway.py serve") from None
+            what = "; start one with: gateway.py serve" if nobody else f": {error}"
+            raise Unreachable(f"no gateway answers on {self.config.ops.admin_socket}{what}") from None
 
     def ask_or_read(self, command: str, read: Callable[[Store], Any], *, quiet: bool = False, **arguments: Any) -> Any:
         """Ask the running gateway; when there is none, read its store and say so on stderr."""

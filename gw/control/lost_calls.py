@@ -96,12 +96,14 @@ class LostCalls:
 
     def _end_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
         gevent.sleep(GRACE_S)
+        told = ""
         while True:
             try:
                 rows = store.open_calls(host=host)
                 break
             except StoreError as error:
-                log.info("open calls of earlier workers cannot be looked for yet: %s", error)
+                if told != (told := str(error)):  # not once a second for the hours a store may be away
+                    log.info("open calls of earlier workers cannot be looked for yet: %s", error)
                 gevent.sleep(RETRY_S)
         orphans = {row["call_sid"] for row in rows} - owned()
         if orphans:

@@ -35,9 +35,9 @@ class PrivateListener:
             self.socket.listen(BACKLOG)
             self.socket.setblocking(False)
             self._made = path.stat()
-        except BaseException:
+        except OSError as error:
             self.socket.close()
-            raise
+            raise OSError(f"cannot listen on {path}: {error.strerror or error}") from error  # bind names no path
         finally:
             os.umask(mask)
 

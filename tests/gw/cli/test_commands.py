@@ -98,6 +98,7 @@ def test_a_socket_that_does_not_answer_is_not_reachable(cli: CommandLine, monkey
         result = cli.run("status")
     assert result.exit_code == 3
     assert "no answer within 0.05 s" in result.stderr
+    assert "start one" not in result.stderr, "there is one, and it is busy"
 
 
 def test_looking_for_a_store_makes_none(cli: CommandLine) -> None:

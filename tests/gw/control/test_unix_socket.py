@@ -60,3 +60,10 @@ def test_anothers_file_is_not_removed(tmp_path: Path) -> None:
 def test_a_path_too_long_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="longer than"):
         PrivateListener(tmp_path / ("x" * MAX_PATH_BYTES))
+
+
+def test_a_place_that_takes_no_socket_is_named(tmp_path: Path) -> None:
+    """bind(2) names no path by itself; whoever reads the log needs it."""
+    path = Path("/proc/self/x.sock")
+    with pytest.raises(OSError, match=str(path)):
+        PrivateListener(path)

@@ -1,0 +1,183 @@
+"""A gateway of real processes, as `serve` starts it, and what a call notices when one of them dies: as little as can be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gw.config
+from gw.cli.demo_gateway import GatewayProcess, wait_until_gone
+from gw.control.admin_client import AdminClient, NotReachable
+from gw.control.store import Store
+from gw.twin import speech
+from gw.twin.ai import AiTwin
+from gw.twin.ai_script import AiScript, lasting
+from gw.twin.twilio import TwilioTwin
+from gw.twin.twilio_caller import TwinCall
+from tests.calls.hearing import check_ear, padded, until
+from tests.timing import scaled
+
+SCRIPT = [sys.executable, str(Path(__file__).parents[2] / "gateway.py")]
+AUTH_TOKEN = "an auth token of the tests"
+#: Four seconds of an agent who then hangs up: longer than a process needs to come back.
+SPEECH = lasting(4)[:31_003]
+TALKS = AiScript(greeting=SPEECH, hang_up_after=1, speed=2.0)
+NEVER_ENDS = AiScript(greeting=lasting(60))
+
+
+class Running:
+    """A gateway in processes of its own, between the twins."""
+
+    def __init__(self, gateway: GatewayProcess, ai: AiTwin, twilio: TwilioTwin) -> None:
+        self.gateway = gateway
+        self.ai = ai
+        self.twilio = twilio
+        self._admin = AdminClient(gateway.admin_socket, timeout_s=scaled(5.0))
+
+    def status(self) -> dict[str, Any] | None:
+        """What `status` shows; None while control is away."""
+        try:
+            answer: dict[str, Any] = self._admin.request("status")
+        except NotReachable:
+            return None
+        return answer
+
+    def pids(self) -> dict[str, int]:
+        """Control's and each worker's, as far as they are up."""
+        status = self.status()
+        if status is None:
+            return {}
+        return {
+            "control": status["pid"],
+            **{f"worker {one['slot']}": one["pid"] for one in status["workers"] if one["connected"]},
+        }
+
+    def row(self, call: TwinCall) -> dict[str, Any]:
+        """What the store has of a call, as far as it can be asked; empty where it has none."""
+        try:
+            return self._admin.request("call", call_sid=call.call_sid) or {}
+        except NotReachable:
+            return {}
+
+    def place(self, count: int) -> list[TwinCall]:
+        return [self.twilio.place_call(speech.script(20_000), hang_up=False, max_s=scaled(30.0)) for _ in range(count)]
+
+    def check_whole(self, call: TwinCall) -> None:
+        """Nothing happened to this call: it heard everything, and all of it is in the store, with one recording."""
+        assert call.wait(scaled(20.0))
+        assert (call.closed_by, call.close_reason) == ("gateway", "ai_hangup")
+        assert call.heard_audio == padded([SPEECH])
+        check_ear(call)
+        until(lambda: self.row(call).get("ended_at"), f"{call.call_sid} ended in the store")
+        until(lambda: (self.row(call)["recording"] or {}).get("state") == "completed", f"{call.call_sid} was recorded")
+        row = self.row(call)
+        assert (row["reason"], row["result"]) == ("ai_hangup", "success")
+        assert row["quality"]["frames_sent"] == len(padded([SPEECH])) // 160
+        assert [turn["heard_ms"] for turn in row["turns"]] == [len(SPEECH) // 8]
+        assert [one.sid for one in self.twilio.rest.recordings_of(call.call_sid)] == [row["recording"]["recording_sid"]]
+        assert sum(start.recorded for start in self.twilio.rest.starts[call.call_sid]) == 1
+        assert len(self.twilio.rest.starts[call.call_sid]) == 1
+
+
+@contextlib.contextmanager
+def running(folder: Path, script: AiScript | Callable[[int, str], AiScript], workers: int) -> Iterator[Running]:
+    """A gateway that is up; afterwards none of its processes is, not even one that was replaced."""
+    gateway = GatewayProcess(SCRIPT, folder, {"server": f"workers = {workers}\n"})
+    seen: set[int] = set()
+    with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
+        try:
+            gateway.start(account_sid=twilio.account_sid, auth_token=AUTH_TOKEN, api_base=twilio.rest.url, ai_url=ai.url)
+            r = Running(gateway, ai, twilio)
+            until(lambda: len(r.pids()) == workers + 1, "every worker is on the bus")
+            seen |= set(gateway.pids())
+            yield r
+        finally:
+            seen |= set(gateway.pids())
+            gateway.stop()
+    assert wait_until_gone(sorted(seen), scaled(5.0)) == []
+
+
+def test_control_dies_and_no_call_notices(tmp_path: Path) -> None:
+    """Killed while Twilio was already asked to record and has not answered: calls go on, new ones are taken without it, and once
+    it is back nothing is missing and nothing is recorded twice."""
+    with running(tmp_path, TALKS, workers=1) as r:
+        before = r.pids()
+        r.twilio.rest.delay_s = 0.7
+        calls = r.place(5)
+        until(lambda: len(r.twilio.rest.starts) == 5, "Twilio is asked to record")
+        os.kill(before["control"], signal.SIGKILL)
+        assert r.status() is None
+        calls += r.place(5)
+        until(lambda: all(call.received_audio for call in calls), "new calls are taken")
+        r.twilio.rest.delay_s = 0.0
+        until(lambda: len(r.pids()) == 2, "control is back")
+        after = r.pids()
+        assert after["control"] != before["control"]
+        assert after["worker 0"] == before["worker 0"]
+        calls += r.place(2)
+        for call in calls:
+            r.check_whole(call)
+        assert len(r.twilio.rest.starts) == len(calls)
+        page = r.gateway.metrics()
+        assert f'gw_calls_ended_total{{reason="ai_hangup"}} {len(calls)}.0' in page
+        assert 'gw_calls_ended_total{reason="worker_lost"} 0.0' in page
+
+
+def test_a_worker_dies_and_takes_its_own_calls_alone(tmp_path: Path) -> None:
+    """Its calls are ended in its name within two seconds; the other's go on, and its seat is filled again."""
+    with running(tmp_path, lambda index, path: NEVER_ENDS if index >= 12 else TALKS, workers=2) as r:
+        before = r.pids()
+        calls = r.place(8)
+        until(lambda: len(r.twilio.rest.starts) == 8, "Twilio is asked to record")
+        until(lambda: all(r.row(call).get("worker") is not None for call in calls), "the store knows the calls")
+        by_slot: dict[int, list[TwinCall]] = {0: [], 1: []}
+        for call in calls:
+            by_slot[r.row(call)["worker"]].append(call)
+        victim = 0 if by_slot[0] else 1
+        os.kill(before[f"worker {victim}"], signal.SIGKILL)
+        killed_s = time.monotonic()
+        for call in by_slot[victim]:
+            until(lambda call=call: r.row(call)["ended_at"], "the lost call is ended")  # type: ignore[misc]
+        assert time.monotonic() - killed_s < scaled(2.0)
+        for call in by_slot[victim]:
+            assert (r.row(call)["reason"], r.row(call)["result"]) == ("worker_lost", "own_error")
+            assert call.wait(scaled(5.0))
+            assert [notice.code for notice in call.notices] == [31903]
+        for call in by_slot[1 - victim]:
+            r.check_whole(call)
+        until(lambda: len(r.pids()) == 3, "the seat is filled again")
+        after = r.pids()
+        assert after[f"worker {victim}"] != before[f"worker {victim}"]
+        others = {name: pid for name, pid in after.items() if name != f"worker {victim}"}
+        assert others.items() <= before.items()
+        for call in by_slot[victim]:
+            until(lambda call=call: r.row(call)["recording"]["state"] == "completed", "its recording is settled")  # type: ignore[misc]
+        calls = r.place(4)
+        for call in calls:
+            r.check_whole(call)
+        check_the_drain(r)
+
+
+def check_the_drain(r: Running) -> None:
+    """SIGTERM: who ends within the drain time ends as always, the others are ended, and all of it is in the store."""
+    calls = r.place(3)
+    until(lambda: all(call.received_audio for call in calls), "the agents talk")
+    until(lambda: all(r.row(call) for call in calls), "the store knows the calls")
+    r.gateway.stop()
+    store = Store(gw.config.Store(url=f"sqlite:///{r.gateway.var_dir}/submilli.db"), "")
+    try:
+        for call in calls:
+            assert call.wait(scaled(5.0))
+            assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1000, "shutdown")
+            row = store.call(call.call_sid)
+            assert row is not None
+            assert (row["reason"], row["result"]) == ("shutdown", "success")
+        assert store.calls(open_only=True) == []
+    finally:
+        store.close()

@@ -138,6 +138,8 @@ class ModuleInfo:
     tree: ast.Module
     bindings: dict[str, list[ast.stmt | ast.alias]] = field(default_factory=dict)
     imports: dict[str, str] = field(default_factory=dict)  # name here: dotted origin
+    classes: dict[str, ClassInfo] = field(default_factory=dict)
+    foreign_stores: dict[str, int] = field(default_factory=dict)  # attribute assigned on anything but `self`: line
 
 
 class Project:
@@ -146,19 +148,18 @@ class Project:
     def __init__(self, replaced: Mapping[str, str] | None = None, root: Path = ROOT) -> None:
         self.modules: dict[str, ModuleInfo] = {}
         self.classes: dict[str, ClassInfo] = {}
+        #: Attributes that somebody assigns on an object other than his own `self`, with the place.
+        self.foreign_stores: dict[str, str] = {}
         replaced = replaced or {}
         for package in PACKAGES:
             for path in sorted((root / package).rglob("*.py")):
                 relative = str(path.relative_to(root))
                 text = replaced.get(relative)
-                tree = ast.parse(text, relative) if text is not None else _parsed(path, path.stat().st_mtime_ns)
-                name = relative.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-                self.modules[name] = module = ModuleInfo(name, relative, tree)
-                _bind(module)
-                for node in tree.body:
-                    if isinstance(node, ast.ClassDef):
-                        self.classes[f"{name}.{node.name}"] = _class(module, node)
-        self.foreign_stores = self._foreign_stores()
+                module = _module(text, relative) if text is not None else _module_of(path, relative, path.stat().st_mtime_ns)
+                self.modules[module.name] = module
+                self.classes.update(module.classes)
+                for attribute, line in module.foreign_stores.items():
+                    self.foreign_stores.setdefault(attribute, f"{relative}:{line}")
         self._subclasses = self._find_subclasses()
 
     def function(self, dotted: str) -> FunctionInfo:
@@ -190,20 +191,6 @@ class Project:
                 target = self.resolve(cls.module, base.value if isinstance(base, ast.Subscript) else base)
                 if isinstance(target, Class):
                     found.setdefault(target.cls.name, []).append(cls)
-        return found
-
-    def _foreign_stores(self) -> dict[str, str]:
-        """Attributes that somebody assigns on an object other than his own `self`, with the place."""
-        found: dict[str, str] = {}
-        for module in self.modules.values():
-            for node in ast.walk(module.tree):
-                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
-                    if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
-                        found.setdefault(node.attr, f"{module.path}:{node.lineno}")
-                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("setattr", "delattr"):
-                    attribute = node.args[1] if len(node.args) > 1 else None
-                    if isinstance(attribute, ast.Constant):
-                        found.setdefault(str(attribute.value), f"{module.path}:{node.lineno}")
         return found
 
     # -- names --------------------------------------------------------------------------------------------------------
@@ -298,8 +285,19 @@ def _is_ellipsis(node: ast.expr) -> bool:
 
 
 @cache
-def _parsed(path: Path, stamp: int) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+def _module_of(path: Path, relative: str, stamp: int) -> ModuleInfo:
+    return _module(path.read_text(), relative)
+
+
+def _module(text: str, relative: str) -> ModuleInfo:
+    """Read one file. What is made of it is never changed, so that many projects can share it."""
+    name = relative.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    module = ModuleInfo(name, relative, ast.parse(text, relative))
+    _bind(module)
+    for node in module.tree.body:
+        if isinstance(node, ast.ClassDef):
+            module.classes[f"{name}.{node.name}"] = _class(module, node)
+    return module
 
 
 def _class(module: ModuleInfo, node: ast.ClassDef) -> ClassInfo:
@@ -331,6 +329,13 @@ def _bind(module: ModuleInfo) -> None:
         if isinstance(inner, ast.Global):
             for name in inner.names:
                 module.bindings.setdefault(name, []).append(inner)
+        elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store | ast.Del):
+            if not (isinstance(inner.value, ast.Name) and inner.value.id in ("self", "cls")):
+                module.foreign_stores.setdefault(inner.attr, inner.lineno)
+        elif isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id in ("setattr", "delattr"):
+            attribute = inner.args[1] if len(inner.args) > 1 else None
+            if isinstance(attribute, ast.Constant):
+                module.foreign_stores.setdefault(str(attribute.value), inner.lineno)
 
 
 def _module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -18,7 +18,7 @@ demo: setup
 	@exec $(PY) gateway.py demo
 
 bench: setup
-	@exec $(PY) gateway.py bench --floor $(BENCH)
+	@exec $(PY) gateway.py bench $(if $(shell command -v cc),--floor) $(BENCH)
 
 test: test-setup
 	@exec $(PY) tests/run.py

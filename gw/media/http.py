@@ -6,6 +6,7 @@ control and are answered: nothing here waits for a database or for REST. Each re
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +20,8 @@ from gw.protocol import twiml
 from gw.protocol.signature import webhook_valid
 from gw.protocol.token import make
 from metrics.declare import WEBHOOKS
+
+log = logging.getLogger(__name__)
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 Environ = dict[str, Any]
@@ -73,6 +76,8 @@ class Webhooks:
             return _answer(start_response, "400 Bad Request", _TEXT, f"{error}\n")
         if self._signed and not self._is_twilios(environ, form):
             self._cells[kind, "bad_signature"].add()
+            url = f"{self._public}{environ['PATH_INFO']}"  # a public_url that is not the one Twilio was given shows here
+            log.warning("webhook refused: the signature is not valid for %s", url, extra={"reason": "bad_signature"})
             return _answer(start_response, "403 Forbidden", _TEXT, "the signature is not valid for this URL\n")
         fields = dict(form)
         if kind == "voice":

@@ -11,7 +11,7 @@ import gc
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,14 +100,14 @@ class Outcome:
             if name.startswith("gw_calls_ended_total{") and value:
                 self.ended[name.split('"')[1]] = int(value)
 
-    def check_ended(self, name: str, reason: str) -> None:
-        """The call ended for `reason`, alike in log and store."""
+    def check_ended(self, name: str, reason: str, refused: Sequence[str] = ()) -> None:
+        """The call ended for `reason`, alike in log and store. `refused`: why other streams that named this call were."""
         call, row = self.calls[name], self.rows[name]
         assert row is not None, f"{name} is in no table"
         assert (row["reason"], row["result"]) == (reason, result_of(Reason(reason)).value), row["detail"]
         logged = self.log.reasons(call.call_sid)
-        assert logged == [reason], logged
-        assert call.call_sid not in self.refused
+        assert logged == [*refused, reason], logged
+        assert self.refused.get(call.call_sid, []) == [*refused]
 
     def check_refused(self, name: str, reason: str) -> None:
         """The stream never started, and that is told alike in log and store."""
@@ -121,10 +121,10 @@ class Outcome:
         assert {name: value for name, value in self.metrics.items() if name.startswith("gw_calls{") and value} == {}
         assert self.left == {}, f"more than before: {self.left}"
 
-    def check_good(self, name: str = "good") -> None:
+    def check_good(self, name: str = "good", refused: Sequence[str] = ()) -> None:
         """Every byte of it, both ways."""
         call, said = self.calls[name], self.said[name]
-        self.check_ended(name, "caller_hangup")
+        self.check_ended(name, "caller_hangup", refused)
         assert call.received_audio == padded(said.responses[0].audio)
         assert bytes(said.uplink) == bytes(call.sent_speech)
         assert (call.error, call.warnings, call.notices, call.closed_by) == ("", [], [], "caller")

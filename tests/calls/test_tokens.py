@@ -1,0 +1,236 @@
+"""Who may open a stream: whoever Twilio signed for, with the token of this very call, once, in time.
+
+What is refused before the upgrade gets no 101; what is refused at its start is closed with 1008 and a reason of its own. The call
+whose token was stolen goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+import pytest
+
+import gw.config
+from gw.protocol.token import make
+from gw.twin.sound import SILENT_FRAME
+from gw.twin.twilio_caller import CallPlan, Hook, TwinCall
+from gw.twin.twilio_http import Posted, sign
+from gw.twin.twilio_messages import CONNECTED
+from tests.calls.conftest import World
+from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL
+from tests.calls.shared import Outcome, end_good, place_good, run_world, speaking, start_with
+from tests.mariadb import MariaDB
+from tests.timing import scaled
+
+
+def _token(token_of: Callable[[TwinCall], str]) -> Hook:
+    """An ordinary beginning with another token."""
+    return lambda call: start_with(token=token_of(call))(call)
+
+
+def _made(call_sid: str, age_s: int = 0, key: str = AUTH_TOKEN) -> str:
+    return make(key.encode(), call_sid, int(time.time()) - age_s, os.urandom(16))
+
+
+def _other_account(call: TwinCall) -> None:
+    call.send_text(CONNECTED)
+    call.send_start(accountSid="AC" + "f" * 32)
+
+
+#: Beginnings that are refused, and for what.
+REFUSED: Final[Mapping[str, tuple[Hook, str]]] = {
+    "none": (start_with(token=""), "token_missing"),
+    "nonsense": (start_with(token="let me in"), "token_forged"),
+    "dots": (start_with(token="..."), "token_forged"),
+    "not ASCII": (start_with(token="é.1.é"), "token_forged"),
+    "longer than any": (start_with(token="A" * 5000), "token_forged"),
+    "the last character changed": (_token(lambda call: call.parameters["token"][:-2] + "AA"), "token_forged"),
+    "younger than it says": (
+        _token(
+            lambda call: ".".join((lambda nonce, at, mac: (nonce, str(int(at) + 1), mac))(*call.parameters["token"].split(".")))
+        ),
+        "token_forged",
+    ),
+    "under another key": (_token(lambda call: _made(call.call_sid, key="another key")), "token_forged"),
+    "another call's": (_token(lambda call: _made("CA" + "0" * 32)), "token_forged"),
+    "expired": (_token(lambda call: _made(call.call_sid, age_s=66)), "token_expired"),
+    "of an hour ago": (_token(lambda call: _made(call.call_sid, age_s=3600)), "token_expired"),
+    "of a time to come": (_token(lambda call: _made(call.call_sid, age_s=-60)), "token_expired"),
+    "another account": (_other_account, "wrong_account"),
+}
+#: On the upgrade: another signature than the right one.
+UNSIGNED: Final[Mapping[str, str]] = {
+    "no signature": "",
+    "no base64": "!",
+    "of another URL": sign(AUTH_TOKEN, "wss://voice.example.com/other"),
+    "under another key": sign("another token", "wss://voice.example.com/media"),
+}
+
+
+def _webhook(world: World, path: str, signature: str | None, **changes: str) -> int:
+    """POST a voice webhook as anybody could. Returns the status."""
+    fields = {"CallSid": "CA" + "a" * 32, "AccountSid": ACCOUNT, "From": "+15005550006", "To": "+15005550001"}
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    if signature is not None:
+        headers["X-Twilio-Signature"] = signature or sign(AUTH_TOKEN, PUBLIC_URL + path, fields)
+    connection = http.client.HTTPConnection(*world.gateway.address, timeout=scaled(5.0))
+    try:
+        connection.request("POST", path, urlencode({**fields, **changes}), headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    finally:
+        connection.close()
+
+
+def _steal(victim: TwinCall, token: str) -> CallPlan:
+    """A stream that says it is the victim's."""
+
+    def prelude(call: TwinCall) -> None:
+        call.parameters = {**call.parameters, "token": token}
+        call.send_text(CONNECTED)
+        call.send_start(callSid=victim.call_sid)
+
+    return CallPlan(prelude=prelude, hang_up=False)
+
+
+def _happen(world: World, outcome: Outcome) -> None:
+    place_good(world, outcome)
+    victim = outcome.calls["good"]
+    world.gateway.until(lambda: victim.call_sid in world.gateway.worker.plane.calls, "the good call stands")
+    for name, (prelude, _) in REFUSED.items():
+        outcome.calls[name] = world.twilio.place(CallPlan(prelude=prelude, hang_up=False))
+    for name, signature in UNSIGNED.items():
+        outcome.calls[f"upgrade: {name}"] = world.twilio.place(CallPlan(signature=signature))
+    outcome.calls["used"] = world.twilio.place(_steal(victim, victim.parameters["token"]))
+    outcome.calls["a second stream"] = world.twilio.place(_steal(victim, _made(victim.call_sid)))
+    outcome.calls["first"] = first = world.twilio.place_call([SILENT_FRAME] * 20)
+    for name, call in outcome.calls.items():
+        assert name == "good" or call.wait(scaled(20)), f"{name} did not end"
+    world.gateway.ended(first.call_sid)
+    outcome.calls["used, after its call"] = late = world.twilio.place(_steal(first, first.parameters["token"]))
+    assert late.wait(scaled(20))
+    outcome.seen["webhooks"] = {
+        "right": _webhook(world, "/twilio/voice", ""),
+        "none": _webhook(world, "/twilio/voice", None),
+        "no base64": _webhook(world, "/twilio/voice", "\xff"),
+        "a field changed": _webhook(world, "/twilio/voice", "", From="+15005550009"),
+        "a field more": _webhook(world, "/twilio/voice", "", Extra="1"),
+        "status": _webhook(world, "/twilio/status", None),
+        "recording": _webhook(world, "/twilio/recording", None),
+    }
+    end_good(world, outcome)
+    refused = len(REFUSED) + 3
+    world.gateway.until(lambda: len(world.gateway.events("stream_refused")) == refused, "all refusals are stored")
+    outcome.keep(world)
+    outcome.seen["calls"] = {call["call_sid"] for call in world.gateway.store.calls(limit=100)}
+    outcome.seen["posts"] = [post for post in world.twilio.webhooks.posts if not post.is_good]
+
+
+@pytest.fixture(scope="module")
+def happened(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+    """Everything above at once, and the call whose token is stolen."""
+    mariadb_server.start()
+    store = gw.config.Store(url=mariadb_server.fresh())
+    return run_world(tmp_path_factory.mktemp("tokens"), store, speaking(3.0), _happen)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_token_that_opens_nothing(happened: Outcome, name: str) -> None:
+    reason, call = REFUSED[name][1], happened.calls[name]
+    happened.check_refused(name, reason)
+    assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1008, reason)
+    assert call.received_audio == b""
+
+
+@pytest.mark.parametrize("name", ["used", "a second stream", "used, after its call"])
+def test_a_token_opens_one_stream_once(happened: Outcome, name: str) -> None:
+    call = happened.calls[name]
+    assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1008, "token_used")
+    assert call.received_audio == b""
+    assert happened.rows[name] is None
+
+
+def test_the_call_whose_token_was_stolen_did_not_notice(happened: Outcome) -> None:
+    happened.check_good(refused=["token_used", "token_used"])
+
+
+@pytest.mark.parametrize("name", UNSIGNED)
+def test_an_upgrade_that_twilio_did_not_sign(happened: Outcome, name: str) -> None:
+    call = happened.calls[f"upgrade: {name}"]
+    assert (call.http_status, call.started_s, call.closed_by) == (403, None, "gateway")  # no 101
+    assert happened.rows[f"upgrade: {name}"] is None
+
+
+def test_webhooks_that_twilio_did_not_sign(happened: Outcome) -> None:
+    answers: dict[str, int] = happened.seen["webhooks"]
+    assert answers == {name: 200 if name == "right" else 403 for name in answers}
+    bad = {kind: happened.metrics[f'gw_webhooks_total{{kind="{kind}",outcome="bad_signature"}}'] for kind in ("voice", "status")}
+    assert bad == {"voice": 4, "status": 1}
+    told = [line.text for line in happened.log.lines if line.text.startswith("webhook refused")]
+    assert len(told) == len(answers) - 1
+    assert f"{PUBLIC_URL}/twilio/voice" in told[0]
+    posts: list[Posted] = happened.seen["posts"]
+    assert posts == []  # and all of the twin's own were taken
+
+
+def test_what_was_refused_is_counted_and_kept_apart(happened: Outcome) -> None:
+    expected = Counter(reason for _, reason in REFUSED.values())
+    expected["token_used"] += 3
+    for reason, number in expected.items():
+        assert happened.metrics[f'gw_streams_refused_total{{reason="{reason}"}}'] == number
+    assert happened.metrics['gw_streams_refused_total{reason="bad_signature"}'] == len(UNSIGNED)
+    logged = [line for line in happened.log.lines if line.text.startswith("upgrade refused")]
+    assert [line.reason for line in logged] == ["bad_signature"] * len(UNSIGNED)
+    assert happened.ended == expected + Counter(caller_hangup=2)
+    # what nobody signed for writes no row, however often it comes
+    assert happened.seen["calls"] == {happened.calls["good"].call_sid, happened.calls["first"].call_sid}
+
+
+def test_nothing_is_left(happened: Outcome) -> None:
+    happened.check_nothing_left()
+
+
+def test_no_token_is_ever_logged(happened: Outcome) -> None:
+    tokens = {call.parameters.get("token", "") for call in happened.calls.values()} - {""}
+    text = "\n".join(line.text for line in happened.log.lines)
+    assert len(tokens) > 5
+    assert [token for token in tokens if len(token) > 20 and token in text] == []
+
+
+# -- without credentials ------------------------------------------------------------------------------------------------
+
+
+def test_without_credentials_a_token_may_be_missing_but_not_forged(tmp_path: Path) -> None:
+    def happen(world: World, outcome: Outcome) -> None:
+        preludes = {
+            "as it was": lambda call: start_with()(call),
+            "none": start_with(token=""),
+            "forged": _token(lambda call: call.parameters["token"][:-2] + "AA"),
+            "expired": _token(lambda call: _made(call.call_sid, 66, "a key of the tests")),
+            "under the auth token": _token(lambda call: _made(call.call_sid)),
+        }
+        for name, prelude in preludes.items():
+            outcome.calls[name] = world.twilio.place(CallPlan(prelude=prelude, speech=(SILENT_FRAME,) * 20))
+        for name, call in outcome.calls.items():
+            assert call.wait(scaled(20)), f"{name} did not end"
+        world.gateway.until(lambda: len(world.gateway.events("stream_refused")) == 3, "all refusals are stored")
+        for name in ("as it was", "none"):
+            world.gateway.ended(outcome.calls[name].call_sid)
+        outcome.keep(world)
+
+    store = gw.config.Store(url=f"sqlite:///{tmp_path}/store.db")
+    happened = run_world(tmp_path, store, speaking(0.2), happen, signed=False)
+    happened.check_ended("as it was", "caller_hangup")
+    happened.check_ended("none", "caller_hangup")
+    happened.check_refused("forged", "token_forged")
+    happened.check_refused("expired", "token_expired")
+    happened.check_refused("under the auth token", "token_forged")
+    happened.check_nothing_left()

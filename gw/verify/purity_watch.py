@@ -10,7 +10,6 @@ One watch at a time in a process; the collector is off while it lasts, since it 
 from __future__ import annotations
 
 import gc
-import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -86,12 +85,8 @@ class Watch:
         self._checked: set[CodeType] = set()
         self._connects = connects
         entries = [entry for entry in allowed if entry.kind == "call"]
-        self._aliases: dict[str, str] = {}
-        for entry in entries:
-            seen_as = _canonical_of(entry.name)
-            if seen_as is not None:
-                self._aliases[seen_as] = entry.name
-        self._inside = {name: entry.name for entry in entries for name in entry.inside}
+        self._aliases = {entry.seen_as or entry.name: entry.name for entry in entries}
+        self._known = self._functions | set(self._aliases.values()) | {name for entry in entries for name in entry.inside}
         self._paths: dict[str, str] = {}
         self._busy = False
         self._gc = False
@@ -143,7 +138,7 @@ class Watch:
                 self._check_code(name, frame)
         name = self._aliases.get(name, name)
         self.calls[name] += 1
-        if name not in self._functions and name not in self._aliases.values() and name not in self._inside:
+        if name not in self._known:
             self.offend("tx", f"calls {name}", frame)
         self._busy = False
 
@@ -239,23 +234,3 @@ def canonical(called: Any) -> str:
         if name in vars(cls):
             return f"{cls.__module__}.{cls.__qualname__}.{name}"
     return f"{type(owner).__module__}.{type(owner).__qualname__}.{name}"
-
-
-def _canonical_of(dotted: str) -> str | None:
-    """How the interpreter names what the allow-list calls by its public name; None for what exists for type checkers alone."""
-    parts = dotted.split(".")
-    for n in range(len(parts) - 1, 0, -1):
-        try:
-            thing: Any = importlib.import_module(".".join(parts[:n]))
-        except ImportError:
-            continue
-        for part in parts[n:]:
-            thing = getattr(thing, part, None)
-        if thing is None:
-            return None
-        if hasattr(thing, "__code__"):
-            return f"{thing.__module__}.{thing.__code__.co_qualname}"
-        if hasattr(thing, "__objclass__"):
-            return f"{thing.__objclass__.__module__}.{thing.__objclass__.__qualname__}.{thing.__name__}"
-        return canonical(thing) if hasattr(thing, "__name__") else None
-    return None

@@ -42,8 +42,14 @@ def end_with_parent(environ: Mapping[str, str]) -> None:
         return
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if str(os.getppid()) != parent:
+    if is_orphan(environ):
         sys.exit(1)
+
+
+def is_orphan(environ: Mapping[str, str]) -> bool:
+    """Whether this is a child whose parent has ended."""
+    parent = environ.get(PARENT_VARIABLE, "")
+    return bool(parent) and str(os.getppid()) != parent
 
 
 def raise_descriptor_limit() -> None:

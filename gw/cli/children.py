@@ -15,7 +15,7 @@ from gw.cli.context import Settings, pass_settings
 @pass_settings
 def control(settings: Settings, ready_fd: int) -> None:
     """The control process."""
-    from gw.process import end_with_parent
+    from gw.process import end_with_parent, is_orphan
 
     end_with_parent(os.environ)
     from gw import logs
@@ -23,7 +23,7 @@ def control(settings: Settings, ready_fd: int) -> None:
 
     config = settings.serving_config()
     logs.setup("control", config.ops.log_level)
-    code = run(config, ready_fd)
+    code = run(config, ready_fd, is_orphan=lambda: is_orphan(os.environ))
     logs.flush(1.0)
     sys.exit(code)
 

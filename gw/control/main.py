@@ -50,6 +50,8 @@ UPGRADE_WAIT_FIRST_S: Final = 0.5
 UPGRADE_WAIT_LAST_S: Final = 30.0
 #: How often the gauges of the workers are set.
 GAUGES_S: Final = 1.0
+#: Where nobody stops the workers before control: how long they may take to hand over their last events, beyond their drain.
+LEAVE_S: Final = 10.0
 #: The whole of `stop`, below what the supervisor allows before it kills.
 STOP_S: Final = 9.0
 #: Of it, for the drainer to hand over what the spool has.
@@ -61,9 +63,11 @@ PROBE_S: Final = 2.0
 class Control:
     """One control process. Construct binds, `run` serves, `stop` may be called from anywhere."""
 
-    def __init__(self, config: Config) -> None:
-        """Raises OSError, GatewayError, PageError or ValueError; what was opened by then is closed again."""
+    def __init__(self, config: Config, *, is_orphan: Callable[[], bool] = lambda: False) -> None:
+        """`is_orphan`: whether the supervisor is gone. Raises OSError, GatewayError, PageError or ValueError; what was opened by
+        then is closed again."""
         self._config = config
+        self._is_orphan = is_orphan
         self._started_at, self._started_s = time.time(), time.monotonic()
         self._host = socket.gethostname()
         self._schema_problem = "the schema was not looked at yet"
@@ -141,6 +145,7 @@ class Control:
         on_ready()
         log.info("control is ready, ops port %d", self.ops_port)
         self._stopping.wait()
+        self._await_workers()
         self._end(drainer)
         return 1 if self._failed else 0
 
@@ -246,6 +251,13 @@ class Control:
                 gauge.set(float(counts[state]))
             gevent.sleep(GAUGES_S)
 
+    def _await_workers(self) -> None:
+        """Where the supervisor was killed, nobody stopped the workers before us: their calls go on for the drain, and nobody
+        else takes down how they end."""
+        until_s = time.monotonic() + self._config.server.drain_s + LEAVE_S
+        while self._is_orphan() and any(worker.connected for worker in self._bus.workers()) and time.monotonic() < until_s:
+            gevent.sleep(0.1)
+
     def _end(self, drainer: gevent.Greenlet[..., None]) -> None:
         """Stop everything, in the order of the module's promise, within STOP_S."""
         log.info("control stops")
@@ -282,10 +294,10 @@ class Control:
         self._page.close()
 
 
-def run(config: Config, ready_fd: int) -> int:
+def run(config: Config, ready_fd: int, *, is_orphan: Callable[[], bool] = lambda: False) -> int:
     """The control process's whole life. Returns its exit code."""
     try:
-        control = Control(config)
+        control = Control(config, is_orphan=is_orphan)
     except (OSError, GatewayError, PageError, ValueError) as error:
         log.critical("control cannot start: %s", error)
         return 1

@@ -163,6 +163,21 @@ def test_a_worker_that_dies_leaves_no_call_open(make: Make) -> None:
     process.wait(5)
 
 
+def test_without_a_supervisor_the_workers_are_heard_to_their_end(make: Make) -> None:
+    house = make()
+    house.control._is_orphan = lambda: True
+    worker = house.worker()
+    worker.settle(worker.send(call_started()))
+    house.control.stop()
+    gevent.sleep(0.3)
+    assert house.ask("/readyz")[0] == 503
+    worker.settle(worker.send(call_ended()))
+    worker.close()
+    assert house.stop() == 0
+    house = make()
+    assert house.call(CALL, lambda call: call["ended_at"] is not None)["reason"] != "worker_lost"
+
+
 def test_calls_left_open_by_an_earlier_gateway_are_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     house = make()
     worker = house.worker(calls=[])

@@ -181,7 +181,7 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
         0,
     ),
     # -- what is counted
-    Allowed("call", "gw.media.tx.Tx._count", (_RUN,), "counter", "one frame sent: duration and lateness", 2700),
+    Allowed("call", "gw.media.tx.Tx._count", (_RUN,), "counter", "one frame sent: duration and lateness", 910),
     Allowed("write", "gw.media.tx.Tx.frames_sent", (_COUNT,), "counter", "the call's frames", 7),
     Allowed("call", f"metrics.page.{_ADD}", (_COUNT,), "counter", "the worker's frames and underrun, in shared memory", 61),
     Allowed("call", f"metrics.page.{_OBSERVE}", (_COUNT,), "counter", "the worker's histograms, in shared memory", 160),

@@ -25,6 +25,8 @@ from gw.verify.guard_store import RowStore
 
 #: From the first frame until the recording must have been started.
 PROMISE_MS: Final = 2000
+#: The longest time in which somebody who could act does not: beyond it he counts as dead (`reconcile.FOREIGN_AGE_S`).
+STALL_MS: Final = 60_000
 
 ONE: Final = "never two recordings of one call"
 NOT_BEFORE: Final = "no recording before the first frame was sent"
@@ -139,7 +141,7 @@ class GuardModel:
             steps.append(Step(f"{span(wait_ms)} pass", self._later(state, wait_ms), SURE))
         if state.budget:
             self._faults.add(state, steps)
-            if sure and wait_ms and "stall" in self.scenario.faults:
+            if sure and 0 < wait_ms <= STALL_MS and "stall" in self.scenario.faults:
                 late = self._later(spent(excused(state)), wait_ms)
                 steps.append(Step(f"everything is slow: {span(wait_ms)} pass first", late, FREE))
         return steps

@@ -214,13 +214,49 @@ def test_the_end_of_the_call_ends_the_tries(make: Make) -> None:
     house.twilio.posts.append(refusal(429, 20429))
 
     def over(_seen: object) -> None:
-        house.recorder.on_event(bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality()))
+        house.recorder.on_call_over(CALL)
 
     house.twilio.on_request = over
     house.want()
     row = house.settle(5.0)
     assert row["state"] == "failed"
     assert house.twilio.count("POST") == 1
+
+
+def test_the_end_of_a_stream_is_not_the_end_of_the_call(make: Make) -> None:
+    house = make(retry_s=5.0)
+    house.twilio.posts += [refusal(429, 20429), created()]
+
+    def dropped(_seen: object) -> None:
+        house.recorder.on_event(bus.CallEnded(CALL, time.time(), "phone_lost", "peer_error", "", Quality()))
+
+    house.twilio.on_request = dropped
+    house.want()
+    assert house.settle()["state"] == "started"
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_claim_of_ours_found_after_an_outage_lists_first(make: Make, monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+    house = make()
+    house.left_claimed(OWNER)  # as an outcome leaves it that could not be written for too long
+    monkeypatch.setattr(house.store, "claim_recording", unavailable(1, house.store.claim_recording))
+    house.twilio.gets.append(listing(recording()) if listed else listing())
+    house.twilio.posts += [] if listed else [created()]
+    house.want()
+    assert house.settle()["state"] == "started"
+    assert [request.method for request in house.twilio.seen] == (["GET"] if listed else ["GET", "POST"])
+
+
+def test_a_recording_of_ours_found_after_an_outage_stands(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+    house.twilio.posts.append(created())
+    house.want()
+    house.settle()
+    monkeypatch.setattr(house.store, "claim_recording", unavailable(1, house.store.claim_recording))
+    house.want()
+    assert house.settle()["state"] == "started"
+    assert len(house.twilio.seen) == 1
+    assert house.counted() == {"started": 1, "duplicate": 1}
 
 
 def test_without_credentials_the_row_says_so(make: Make) -> None:
@@ -301,6 +337,7 @@ def test_a_store_that_is_away_delays_the_claim(make: Make, monkeypatch: pytest.M
     house = make()
     monkeypatch.setattr(house.store, "claim_recording", unavailable(1, house.store.claim_recording, after=after))
     house.twilio.posts.append(created())
+    house.twilio.gets += [listing()] if after else []  # the row is ours and may be from before: Twilio is asked first
     house.want()
     assert house.settle()["state"] == "started"
     assert house.counted() == {"started": 1}

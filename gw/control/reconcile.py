@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Any, Final, Literal
 
 import gevent
@@ -25,8 +26,11 @@ log = logging.getLogger(__name__)
 
 #: Between two passes.
 PASS_S: Final = 10.0
+#: Before that: after a crash the calls of an earlier process still talk, and what it left half done is not all in the store when
+#: the first pass comes, or a worker's event, sent again, is just asking for it.
+FIRST_PASSES_S: Final = (0.5, 1.0, 2.0, 4.0)
 #: A wish this old was not taken up by the event itself.
-WANTED_AGE_S: Final = 10.0
+WANTED_AGE_S: Final = 2.0
 #: A claim of another host this old is nobody's: an effort lasts `recording.retry_s` and a few requests.
 FOREIGN_AGE_S: Final = 900.0
 #: A recording of a call that is not alive here: its webhook usually comes within seconds of the end.
@@ -94,14 +98,14 @@ class Reconciler:
             self._greenlet.kill(timeout=2.0)
 
     def _run(self) -> None:
-        while True:
+        for wait_s in chain(FIRST_PASSES_S, repeat(PASS_S)):
             try:
                 self.pass_over(time.time(), time.monotonic())
             except StoreError as error:
                 log.warning("the reconcile pass is put off: %s", error, extra={"reason": error.code})
             except Exception:  # this greenlet's top: the next pass tries again
                 log.exception("the reconcile pass failed")
-            gevent.sleep(PASS_S)
+            gevent.sleep(wait_s)
 
     def pass_over(self, now: float, now_s: float) -> None:
         """Look at every unsettled row once. Raises StoreError."""

@@ -33,11 +33,11 @@ def session_of(w: World, call: TwinCall) -> AiLedger:
     return ledger
 
 
-def check_ear(call: TwinCall) -> None:
+def check_ear(call: TwinCall, jitter_ms: float = JITTER_MS) -> None:
     """A call as every call should sound: no message Twilio refuses, every mark played, no gap that a telephone would not hide."""
     assert (call.error, call.warnings) == ("", [])
     assert [mark.name for mark in call.marks] == [echo.name for echo in call.echoes]
-    assert call.player.underrun_behind_ms(JITTER_MS + stood_ms(call)) == 0, (
+    assert call.player.underrun_behind_ms(jitter_ms + stood_ms(call)) == 0, (
         f"{call.player.gaps}, the twin was late by at most {call.late_max_s * 1000:.0f} ms"
     )
 

@@ -176,9 +176,8 @@ def _live(
             store,
             agent=Agent(provider="openai", base_url=ai.url),
             agents=agents(ai),
-            api_base=f"http://127.0.0.1:{rest_port}",
             signed=signed,
-            **options,
+            **{"api_base": f"http://127.0.0.1:{rest_port}", **options},
         ) as gateway,
         TwilioTwin(
             gateway.url,

@@ -1,0 +1,22 @@
+"""The page about reasons names each one once, under its own result."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gw.call.state import Reason, Result, result_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "reasons.md"
+
+
+def test_the_page_names_each_reason_once_under_its_result() -> None:
+    told: list[tuple[str, str]] = []
+    result = ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            result = next(iter(re.findall(r"`(\w+)`", line)))
+            assert result in set(Result)
+        elif named := re.match(r"\| `(\w+)` \|", line):
+            told.append((named[1], result))
+    assert sorted(told) == sorted((reason.value, result_of(reason).value) for reason in Reason)

@@ -61,6 +61,10 @@ class Ops(_Section, frozen=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="What is logged, and everything worse.")
     ] = "info"
+    hold_monitor: Annotated[
+        Literal["duty", "always"],
+        Meta(description="Watch who holds a worker's hub: a tenth of the time, or always and with CPU times, which costs."),
+    ] = "duty"
 
 
 class Twilio(_Section, frozen=True):

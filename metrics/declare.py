@@ -114,6 +114,11 @@ HUB_HOLD: Final = Histogram(
     "How long a greenlet held the hub without a switch, while the hub was watched.",
     {"greenlet": ("tx", "rx", "ai_in", "ai_out", "server", "bus", "pool", "other")},
 )
+HUB_HOLD_CPU: Final = Histogram(
+    "gw_hub_hold_cpu_seconds",
+    "CPU time of each hold of the hub, while it is watched all the time (ops.hold_monitor); else nothing.",
+    HUB_HOLD.labels,
+)
 GC_PAUSE: Final = Histogram("gw_gc_pause_seconds", "Time the garbage collector stopped a media process.")
 BARGEIN: Final = Histogram("gw_bargein_seconds", "From the AI's speech_started to the clear written to the caller.")
 FIRST_AUDIO: Final = Histogram(
@@ -243,6 +248,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     TX_UNDERRUN,
     TX_DROPPED,
     HUB_HOLD,
+    HUB_HOLD_CPU,
     GC_PAUSE,
     BARGEIN,
     FIRST_AUDIO,

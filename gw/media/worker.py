@@ -49,7 +49,7 @@ class Worker:
         self._page = Page.claim(pages, f"worker-{slot}")
         self._ledger = TokenLedger(pages / "tokens.ledger")
         self.plane = MediaPlane(config, self._page, self._ledger)
-        self._monitor = HoldMonitor(self._page)
+        self._monitor = HoldMonitor(self._page, always=config.ops.hold_monitor == "always")
         self.plane.hold_max_s = lambda: self._monitor.max_hold_s
         self._bus = BusClient(
             Path(config.ops.var_dir) / "bus.sock",

@@ -4,13 +4,14 @@ import gc
 import time
 
 import gevent
+import gevent.monkey
 import greenlet
 import pytest
 
 from gw.media import hub as subject
 from gw.media.greenlets import spawn
 from gw.media.hub import GC_THRESHOLDS, LONG_HOLD_S, MAX_LONG_HOLDS, HoldMonitor, freeze_gc
-from metrics.declare import GC_PAUSE, HUB_HOLD
+from metrics.declare import GC_PAUSE, HUB_HOLD, HUB_HOLD_CPU
 from metrics.page import Page
 
 
@@ -151,3 +152,23 @@ def test_the_collector_is_tuned_and_measured(page):
         gc.callbacks[:] = callbacks
         gc.set_threshold(*thresholds)
         gc.unfreeze()
+
+
+def test_watched_always_a_holds_cpu_time_is_told_from_the_time_that_passed(page, monitor):
+    block = gevent.monkey.get_original("time", "sleep")
+    monitor.start()
+    gevent.joinall([spawn("rx", lambda: _burn(0.004)), spawn("bus", lambda: block(0.02))], timeout=5)
+    monitor.stop()
+    cpu = {kind: page.histogram(HUB_HOLD_CPU, greenlet=kind) for kind in ("rx", "bus")}
+    assert cpu["rx"].sum > 0.001
+    assert _held_s(page, "bus") >= 0.02
+    assert cpu["bus"].sum < 0.01, "it held the hub and did nothing"
+
+
+def test_on_duty_no_cpu_time_is_taken(page):
+    monitor = HoldMonitor(page)
+    monitor._trace(True)
+    spawn("rx", lambda: _burn(0.002)).join(5)
+    monitor.stop()
+    assert _holds(page, "rx") == 1
+    assert sum(page.histogram(HUB_HOLD_CPU, greenlet="rx").buckets) == 0

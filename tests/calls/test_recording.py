@@ -140,7 +140,9 @@ def test_a_call_that_ends_at_once_was_heard_all_the_same(world: WorldMaker) -> N
             row = settled(w, call)
             assert row["attempts"] == len(w.twilio.rest.starts[call.call_sid]) == 1
             made = w.twilio.rest.recordings_of(call.call_sid)
-            assert (row["state"], row["error_code"]) == (("completed", None) if made else ("failed", 21220))
+            assert row["state"] == ("completed" if made else "failed")
+            if not made:  # Twilio said no, and the call's end says that asking again is no use
+                assert row["error_code"] == 21220 or row["error_text"].startswith("call_ended")
             stored = w.gateway.ended(call.call_sid)
             assert stored["first_audio_at"] == row["first_audio_at"]
             assert stored["quality"]["first_audio_ms"] >= 0

@@ -122,7 +122,7 @@ def test_control_dies_and_no_call_notices(tmp_path: Path) -> None:
         r.place(5)
         until(lambda: len(r.twilio.rest.starts) == 5, "Twilio is asked to record")
         arriving = gevent.spawn(r.arrive, 20)
-        until(lambda: len(r.twilio.rest.starts) == 10, "Twilio is asked to record more")
+        until(lambda: len(r.twilio.rest.starts) >= 10, "Twilio is asked to record more")
         os.kill(before["control"], signal.SIGKILL)
         arriving.join()
         assert r.status() is None

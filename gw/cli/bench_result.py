@@ -138,6 +138,8 @@ class Measured:
     steal: float  # share of the measured cores the hypervisor gave to others
     shared_cores: bool
     holds_over_1ms: Mapping[str, int] = field(default_factory=dict)
+    cpu_holds_over_1ms: Mapping[str, int] = field(default_factory=dict)  # only where the hub is watched all the time
+    holds: int = 0  # that were watched
     gc_over_1ms: int = 0
     underrun_ms: float = 0.0
     drops: Mapping[str, float] = field(default_factory=dict)
@@ -228,6 +230,8 @@ class Measured:
             "processes": {role: {key: round(value, 3) for key, value in sums.items()} for role, sums in processes.items()},
             "pss_per_call_kb": round(self.pss_per_call_kb, 1),
             "hub_holds_over_1ms": dict(self.holds_over_1ms),
+            "hub_cpu_holds_over_1ms": dict(self.cpu_holds_over_1ms),
+            "hub_holds": self.holds,
             "gc_pauses_over_1ms": self.gc_over_1ms,
             "underrun_ms": round(self.underrun_ms, 1),
             "far_underruns": self.far["underruns"],

@@ -55,11 +55,12 @@ class Gateway:
 
     name = "gateway"
 
-    def __init__(self, command: Sequence[str], folder: Path, *, workers: int, calls: int) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, *, workers: int, calls: int, watched: bool = False) -> None:
+        """`watched`: its hub is, all the time, which costs it some percent of a core."""
         settings = {
             "server": f"workers = {workers}\nmax_calls = {max(500, calls + 50)}\n",
             "recording": "enabled = false\n",
-            "ops": 'log_level = "warning"\n',
+            "ops": f'log_level = "warning"\nhold_monitor = "{"always" if watched else "duty"}"\n',
         }
         self._process = GatewayProcess(command, folder, settings)
         self.url = self._process.url

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gw.call.state import Reason, Result, result_of
 
-PAGE = Path(__file__).parents[3] / "docs" / "reasons.md"
+PAGE = Path(__file__).parents[3] / "deploy" / "reasons.md"
 
 
 def test_the_page_names_each_reason_once_under_its_result() -> None:

@@ -38,8 +38,10 @@ _Steps = list[Step[State]]
 class FaultSteps:
     """The faults of a scenario."""
 
-    def __init__(self, faults: frozenset[str]) -> None:
+    def __init__(self, faults: frozenset[str], *, moves: bool) -> None:
+        """`moves`: the first stream drops at some time in any case, and that is no fault."""
         self._faults = faults
+        self._moves = moves
 
     def add(self, state: State, steps: _Steps) -> None:
         """Add what may go wrong now. The state has budget left."""
@@ -50,7 +52,7 @@ class FaultSteps:
                 if "pool full" in faults and stream.flag and not stream.guard_started and not stream.full_ms:
                     full = put_stream(state, n, stream._replace(full_ms=POOL_FULL_MS))
                     steps.append(Step(f"{at}: the pool is full", spent(full), FREE))
-                if "stream drops" in faults:
+                if "stream drops" in faults and not (self._moves and n == 0):
                     dropped = put_stream(state, n, ended(state, stream))
                     steps.append(Step(f"{at}: the stream drops, the call lives", spent(dropped), FREE))
             telling = stream.phase == "ended" and (stream.again or len(stream.outbox) > stream.acked)

@@ -20,7 +20,20 @@ from gw.verify.explore import FREE, SURE, Step
 from gw.verify.guard_control import ControlSteps
 from gw.verify.guard_faults import FaultSteps
 from gw.verify.guard_parts import Parts
-from gw.verify.guard_state import NEVER, Control, State, Stream, excused, hung_up, less, put_control, put_stream, span, spent
+from gw.verify.guard_state import (
+    NEVER,
+    Control,
+    State,
+    Stream,
+    ended,
+    excused,
+    hung_up,
+    less,
+    put_control,
+    put_stream,
+    span,
+    spent,
+)
 from gw.verify.guard_store import RowStore
 
 #: From the first frame until the recording must have been started.
@@ -71,6 +84,7 @@ class Scenario(NamedTuple):
     budget: int
     hosts: int = 1
     chunks: int = 1
+    moves: bool = False  # the first stream may drop without counting as a fault
 
 
 class GuardModel:
@@ -81,7 +95,7 @@ class GuardModel:
         self.rows = rows
         self.parts = parts or Parts(rows)
         self._control = ControlSteps(self.parts, rows, scenario.faults)
-        self._faults = FaultSteps(scenario.faults)
+        self._faults = FaultSteps(scenario.faults, moves=scenario.moves)
         self._thresholds = _thresholds(scenario.hosts)
 
     def first(self) -> State:
@@ -129,6 +143,9 @@ class GuardModel:
         if not state.over:
             steps.append(Step("the call ends", hung_up(state), FREE))
             first = state.streams[0]
+            if self.scenario.moves and first.phase == "open":
+                dropped = put_stream(state, 0, ended(state, first))
+                steps.append(Step("worker 1: the stream drops, the call lives", dropped, FREE))
             if first.phase != "open" and len(state.streams) == 1:
                 host = len(state.controls) - 1
                 stream = Stream(host, chunks=0, outbox=tuple(kind for kind in state.tells if kind == "started"))

@@ -18,6 +18,8 @@ class Proof(NamedTuple):
 
 _PROOFS: Final[dict[str, Proof]] = {
     "purity": Proof("gw.cli.verify_purity", ("TX purity", "clean separation")),
+    "guard": Proof("gw.cli.verify_guard", ("recording timing", "single start", "no race")),
+    "budget": Proof("gw.cli.verify_budget", ("budget",)),
 }
 
 
@@ -43,6 +45,8 @@ def verify(ctx: click.Context) -> None:
     \b
     All proofs, a verdict each:         gateway.py verify
     What the TX loop can do:            gateway.py verify purity
+    Recording exactly once:             gateway.py verify guard
+    What it takes, on this machine:     gateway.py verify budget
     """
     if ctx.invoked_subcommand is None:
         run_all(ctx, _PROOFS)

@@ -1,0 +1,79 @@
+"""Whether this machine's run kept the budget: one line a promise, each with what was measured, the limit, and the verdict.
+
+Pure: a bench's summary and the machine's own timer noise in, lines out. What the machine did is named and not blamed on the
+gateway: a hold of the hub counts by its CPU time, lateness counts beyond the noise, and a void run proves nothing either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+#: The golden rule.
+PROMISE_MS: Final = 1.0
+#: Lateness beyond the machine's own: an eighth of a jitter buffer of 40 ms, a twentieth of the lead Twilio holds.
+LATE_MS: Final = 5.0
+#: A quick run judges the send by its median, which no other process can move so far: ten times what it should be.
+QUICK_SEND_MS: Final = 0.1
+
+
+class Line(NamedTuple):
+    """One promise. `holds`: None where it is told but not judged."""
+
+    promise: str
+    measured: str
+    limit: str
+    holds: bool | None
+
+
+def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = False) -> list[Line]:
+    """The verdicts of a run. `quick`: only what a busy machine cannot move."""
+    send, late = run["tx_send_ms"] or {}, run["tx_lateness_ms"] or {}
+    working, passed = run["hub_cpu_holds_over_1ms"], run["hub_holds_over_1ms"]
+    noise_ms = noise.get("p99.9")
+    beyond_ms = None if late.get("p99.9") is None or noise_ms is None else max(0.0, late["p99.9"] - noise_ms)
+    ended = sum(run["ended"].values())
+    lines = [
+        Line("frames were sent", str(run["tx_frames"] or 0), "more than 0", bool(run["tx_frames"])),
+        Line("calls that ended by themselves", f"{ended:g}", "0", ended == 0),
+        Line("TX send, median", _ms(send.get("p50")), f"under {QUICK_SEND_MS:g} ms", _under(send.get("p50"), QUICK_SEND_MS)),
+        Line("TX send, p99.9", _ms(send.get("p99.9")), f"under {PROMISE_MS:g} ms", _under(send.get("p99.9"), PROMISE_MS)),
+        Line(
+            "hub holds over 1 ms by our code",
+            f"{sum(working.values())} of {run['hub_holds']}{_kinds(working)}",
+            "0",
+            run["hub_holds"] > 0 and not sum(working.values()),
+        ),
+        Line(
+            "hub holds over 1 ms by the clock",
+            f"{sum(passed.values())} of {run['hub_holds']}{_kinds(passed)}",
+            "told: the machine's pauses are in it",
+            None,
+        ),
+        Line("this machine's own timer noise, p99.9", _ms(noise_ms), "told", None),
+        Line("TX lateness, p99.9, beyond that noise", _ms(beyond_ms), f"under {LATE_MS:g} ms", _under(beyond_ms, LATE_MS)),
+        Line("what a caller would have noticed", "; ".join(run["broken"]) or "nothing", "nothing", not run["broken"]),
+        Line("the run measured the gateway", "; ".join(run["void"]) or "yes", "yes", not run["void"]),
+    ]
+    if quick:
+        judged = {"frames were sent", "calls that ended by themselves", "TX send, median", "hub holds over 1 ms by our code"}
+        lines = [line if line.promise in judged else line._replace(holds=None) for line in lines]
+    return lines
+
+
+def kept(lines: Sequence[Line]) -> bool:
+    """Whether everything that was judged holds."""
+    return all(line.holds is not False for line in lines)
+
+
+def _under(value: float | None, limit: float) -> bool:
+    return value is not None and value < limit
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} ms"
+
+
+def _kinds(holds: Mapping[str, int]) -> str:
+    found = ", ".join(f"{kind} {count}" for kind, count in sorted(holds.items()) if count)
+    return f" ({found})" if found else ""

@@ -84,7 +84,9 @@ def the_caller_hangs_up(w: World) -> None:
         check_end(w, call, "caller_hangup")
         assert call.closed_by == "caller"
     until(lambda: all(session.is_over for session in w.ai.sessions), "every AI session is closed")
-    assert [session.closed_by for session in w.ai.sessions] == ["peer"] * 3
+    ended_by = [session.closed_by for session in w.ai.sessions]
+    assert (ended_by[0], ended_by[2]) == ("peer", "peer")
+    assert ended_by[1] in ("peer", "lost")  # it may not have known yet that its AI had answered the upgrade
     assert len(calls[2].heard_audio) < len(GOODBYE)
     check_counts(w, caller_hangup=3)
 

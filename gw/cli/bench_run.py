@@ -47,6 +47,7 @@ class Load:
     pattern: str = "steady"
     workers: int = 1
     lead_ms: int = 100
+    watched: bool = False  # the hub's holds, all the time
     maxima: bool = True  # ask the store for each call's maxima: finer than a bucket's edge
 
 
@@ -55,7 +56,7 @@ Tell = Callable[[str], None]
 
 def measure_gateway(command: Sequence[str], out: Path, load: Load, tell: Tell) -> Measured:
     """Raises GatewayError."""
-    subject = Gateway(command, out / "gateway", workers=load.workers, calls=load.calls)
+    subject = Gateway(command, out / "gateway", workers=load.workers, calls=load.calls, watched=load.watched)
     return _Run(subject, out, load, tell, subject.pages, subject.admin_socket).run()
 
 
@@ -166,6 +167,8 @@ class _Run:
             steal=sum(after_cores[core].steal_s - cores[core].steal_s for core in measured) / seconds / len(measured),
             shared_cores=self._pinning.shared,
             holds_over_1ms=window.over("gw_hub_hold_seconds", 0.001, "greenlet"),
+            cpu_holds_over_1ms=window.over("gw_hub_hold_cpu_seconds", 0.001, "greenlet"),
+            holds=int(window.total("gw_hub_hold_seconds_count")),
             gc_over_1ms=window.over("gw_gc_pause_seconds", 0.001).get("all", 0),
             underrun_ms=window.total("gw_tx_underrun_seconds_total") * 1000,
             drops={

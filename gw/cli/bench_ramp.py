@@ -47,12 +47,11 @@ def step(load: Load, measure: Measure) -> dict[str, Any]:
 def _once(load: Load, measure: Measure) -> dict[str, Any]:
     gateway, floor = measure(load)
     floor_ms = 0.0 if floor is None or floor.lateness is None else floor.lateness.quantile_ms(0.999) or 0.0
-    measured_s = sum(process.cpu_s for process in gateway.processes if process.role == "worker")
     return {
         "calls": load.calls,
         "beyond": holds(gateway, floor_ms),
         "void": gateway.void(),
-        "worker_share": measured_s / gateway.seconds / load.workers,
+        "worker_share": gateway.measured_share,
         "gateway": gateway.summary(),
         "floor": None if floor is None else floor.summary(),
     }

@@ -20,9 +20,13 @@ PROMISE_MS: Final = 1.0
 TWIN_LATE_MS: Final = 5.0
 #: A load that needs more of its core has no room left to be punctual.
 TWIN_BUSY: Final = 0.97
-#: More than this share of the measured core used by others is said, and more than the second voids the run.
+#: More than this share of the measured core used by others is said; more than the second voids the run, and so does the first on
+#: a core that has nothing left.
 FOREIGN_NOTED: Final = 0.02
-FOREIGN_VOID: Final = 0.15
+FOREIGN_VOID: Final = 0.10
+FULL: Final = 0.97
+#: What runs on the measured cores; the others of a gateway run beside the load.
+MEDIA_ROLES: Final = ("worker", "floor")
 
 _SAMPLE: Final = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
@@ -168,14 +172,20 @@ class Measured:
         busy = sum(twin["cpu_share"] for twin in self.twins.values())
         if busy > TWIN_BUSY:
             found.append(f"the twins needed {busy:.0%} of a core: they are saturated")
-        if self.foreign > FOREIGN_VOID:
+        if self.foreign > FOREIGN_VOID or (self.foreign > FOREIGN_NOTED and self.foreign + self.measured_share > FULL):
             found.append(f"other processes used {self.foreign:.0%} of the measured core")
         return found
+
+    @property
+    def measured_share(self) -> float:
+        """How much of its cores the media path used."""
+        used = [process.cpu_s for process in self.processes if process.role in MEDIA_ROLES]
+        return sum(used) / self.seconds / len(used) if used else 0.0
 
     def noted(self) -> list[str]:
         """What a reader should know."""
         found = []
-        if FOREIGN_NOTED < self.foreign <= FOREIGN_VOID:
+        if self.foreign > FOREIGN_NOTED and not self.void():
             found.append(f"other processes used {self.foreign:.1%} of the measured core")
         if self.steal > 0.005:
             found.append(f"the hypervisor took {self.steal:.1%} of the measured core")

@@ -19,7 +19,7 @@ from typing import Any, Final
 import gevent
 
 from gw.cli import bench_machine as machine
-from gw.cli.bench_result import Measured, Page, Process, Window, highest_edge_s, match_bargeins
+from gw.cli.bench_result import MEDIA_ROLES, Measured, Page, Process, Window, highest_edge_s, match_bargeins
 from gw.cli.bench_subject import BenchError, Floor, Gateway, Subject
 from gw.cli.bench_twins import Twin
 from gw.cli.demo_report import Histogram
@@ -34,8 +34,9 @@ WARM_S: Final = 3.0
 _ACCOUNT: Final = "AC" + "b" * 32
 _DIAL_S: Final = 120.0
 _SETTLE_S: Final = 20.0
-#: Its processes run beside the load: they are no part of the media path.
-_BESIDE: Final = ("serve", "control")
+#: A machine is quiet when no core was busier than this for so long.
+_QUIET: Final = 0.05
+_LOOK_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Load:
     lead_ms: int = 100
     watched: bool = False  # the hub's holds, all the time
     maxima: bool = True  # ask the store for each call's maxima: finer than a bucket's edge
+    patience_s: float = 0.0  # how long to wait for a machine on which nothing else is busy
 
 
 Tell = Callable[[str], None]
@@ -80,6 +82,7 @@ class _Run:
     def run(self) -> Measured:
         load, subject = self._load, self._subject
         self._out.mkdir(parents=True, exist_ok=True)
+        self._wait_until_quiet()
         token = secrets.token_hex(16)
         with ExitStack() as ending:
             allowed = machine.cores()
@@ -104,11 +107,22 @@ class _Run:
             gevent.sleep(WARM_S)
             return self._measure(callers, voices, roles, empty, sids)
 
+    def _wait_until_quiet(self) -> None:
+        """Let others finish, for as long as patience lasts; whether they did is seen in the window."""
+        until_s = time.monotonic() + self._load.patience_s
+        while time.monotonic() < until_s:
+            before = machine.core_times()
+            gevent.sleep(_LOOK_S)
+            after = machine.core_times()
+            if all(after[core].busy_s - before[core].busy_s < _QUIET * _LOOK_S for core in after):
+                return
+            self._tell("waiting for a quiet machine")
+
     def _pin(self, roles: dict[int, str], twins: Sequence[int]) -> None:
         """Each measured process on a core of its own, everything else on the others."""
         n = 0
         for pid, role in roles.items():
-            if role in _BESIDE:
+            if role not in MEDIA_ROLES:
                 machine.pin(pid, self._pinning.others)
             else:
                 machine.pin(pid, (self._pinning.measured[n % len(self._pinning.measured)],))
@@ -144,7 +158,7 @@ class _Run:
         window = Window(before, after)
         measured = self._pinning.measured
         busy_s = sum(after_cores[core].busy_s - cores[core].busy_s for core in measured)
-        ours_s = sum(cpu[pid] for pid, role in roles.items() if role not in _BESIDE)
+        ours_s = sum(cpu[pid] for pid, role in roles.items() if role in MEDIA_ROLES)
         return Measured(
             subject=subject.name,
             calls=load.calls,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gw.cli.bench_result import Page, Window, highest_edge_s, holds, match_bargeins, ratio
+from gw.cli.bench_result import Page, Process, Window, highest_edge_s, holds, match_bargeins, ratio
 from gw.twin.bench_loop import summary
 from tests.gw.cli.bench_values import histogram, measured
 
@@ -117,6 +117,7 @@ BUSY = {"own": {**summary([0.0001]), "over_time": []}, "cpu_share": 0.6}
         ({"twins": {"ai": SILENT}}, "ai twin was late"),
         ({"twins": {"callers": BUSY, "ai": BUSY}}, "saturated"),
         ({"foreign": 0.2}, "other processes"),
+        ({"foreign": 0.03, "processes": [Process("worker", 9.6, 1, 1, 1)]}, "other processes"),
     ],
 )
 def test_a_run_that_measured_something_else_is_void(changes: dict[str, Any], why: str) -> None:

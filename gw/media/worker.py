@@ -104,6 +104,8 @@ class Worker:
         """Take no new call, let the present ones end for `server.drain_s`, then end them. Webhooks are answered to the last: a
         new caller is told that all lines are busy, instead of waiting for a connection that nobody takes."""
         self.plane.draining = True
+        if self._crashed and self._config.server.workers != 1:
+            self.server.stop_accepting()  # the others take what comes
         had_calls = bool(self.server.sessions)
         until_s = monotonic() + self._config.server.drain_s
         while self.server.sessions and not self._hurry.is_set() and monotonic() < until_s:

@@ -103,6 +103,7 @@ class BusServer:
         self._missing = gevent.pool.Pool(MAX_CONNECTIONS)
         self._draining = False
         self._seen: set[str] | None = set()
+        self.spool_problem = ""  # why the last commit failed; empty when it did not
         self._listener = PrivateListener(path)
         self._server = gevent.server.StreamServer(self._listener.socket, self._serve, spawn=self._connections)
 
@@ -170,6 +171,7 @@ class BusServer:
         except OSError as error:
             log.info("a worker's connection broke: %s", error)
         except SpoolError as error:
+            self.spool_problem = str(error)
             log.error("events of a worker could not be kept: %s", error, extra={"reason": error.code})
             gevent.sleep(FAILED_COMMIT_S)
         except Exception:  # this greenlet's top: what was not acknowledged comes again
@@ -216,6 +218,7 @@ class BusServer:
                 worker.last = None  # not known while it is under way, nor after a failure
                 self._spool.append(worker.instance, items, worker=worker.slot)
                 worker.last = fresh[-1].n
+                self.spool_problem = ""
             if highest:
                 link.send(bus.Ack(highest))
             for entry in fresh:

@@ -155,7 +155,9 @@ class Control:
 
     def readiness(self) -> Readiness:
         """Whether calls can be taken; what else is wrong is said too."""
-        workers = [worker for worker in self._bus.workers() if worker.connected]
+        # while the spool fails workers come and go: they take calls all the same, and keep their events
+        spool_problem = self._bus.spool_problem
+        workers = [worker for worker in self._bus.workers() if worker.connected or spool_problem]
         reasons = []
         if not workers:
             reasons.append("no worker is connected")
@@ -164,6 +166,8 @@ class Control:
         ready = not reasons and not self._stopping.is_set()
         if self._stopping.is_set():
             reasons.append("the gateway stops")
+        if spool_problem:
+            reasons.append(f"events stay with the workers, {spool_problem}")
         if problem := self._store_problem():
             reasons.append(f"the store takes no events, {self._spool.backlog()} wait in the spool: {problem}")
         return Readiness(ready=ready, reasons=reasons)

@@ -24,6 +24,7 @@ from gw.config import Config, Ops, Store
 from gw.control import lost_calls, main, webhooks
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.main import Control
+from gw.control.spool import SpoolError
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created
 
@@ -161,6 +162,25 @@ def test_a_worker_that_dies_leaves_no_call_open(make: Make) -> None:
     call = house.call(CALL, lambda call: call["ended_at"] is not None, 2.0)
     assert (call["reason"], call["result"]) == ("worker_lost", "own_error")
     process.wait(5)
+
+
+def test_a_spool_that_fails_is_told_and_takes_no_call_away(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+
+    def full(*_: object, **__: object) -> None:
+        raise SpoolError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.control._spool, "append", full)
+        worker = house.worker()
+        worker.send(call_started())
+        until(lambda: house.control._bus.spool_problem)
+        until(lambda: not any(view.connected for view in house.control._bus.workers()))  # it is to come again
+        assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":["events stay with the workers, the disk is full"]}\n')
+        worker.close()
+    again = house.worker(instance=worker.instance)
+    again.settle(again.send(call_started()))
+    assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":[]}\n')
 
 
 def test_without_a_supervisor_the_workers_are_heard_to_their_end(make: Make) -> None:

@@ -178,7 +178,7 @@ def test_a_spool_that_fails_is_told_and_takes_no_call_away(make: Make, monkeypat
         until(lambda: not any(view.connected for view in house.control._bus.workers()))  # it is to come again
         assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":["events stay with the workers, the disk is full"]}\n')
         worker.close()
-    again = house.worker(instance=worker.instance)
+    again = house.worker()
     again.settle(again.send(call_started()))
     assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":[]}\n')
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gw.cli.context import json_option
+from gw.cli.verify import NotProven
 
 if TYPE_CHECKING:
     from gw.verify.purity_report import Report
@@ -37,7 +38,8 @@ def purity(static: bool, as_json: bool) -> None:
     else:
         console().print(report.render())
     if not report.ok():
-        raise click.exceptions.Exit(1)
+        found = (("TX purity", report.tx_problems()), ("clean separation", report.ring_2_problems()))
+        raise NotProven(*(guarantee for guarantee, problems in found if problems))
 
 
 def check(*, static_only: bool = False) -> Report:

@@ -1,7 +1,8 @@
 """Whether this machine's run kept the budget: one line a promise, each with what was measured, the limit, and the verdict.
 
 Pure: a bench's summary and the machine's own timer noise in, lines out. What the machine did is named and not blamed on the
-gateway: a hold of the hub counts by its CPU time, lateness counts beyond the noise, and a void run proves nothing either way.
+gateway: a hold of the hub counts by its CPU time, and not where the kernel took it within a send (on loopback it delivers other
+processes' packets there); lateness counts beyond the noise; a void run proves nothing either way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ PROMISE_MS: Final = 1.0
 LATE_MS: Final = 5.0
 #: A quick run judges the send by its median, which no other process can move so far: ten times what it should be.
 QUICK_SEND_MS: Final = 0.1
+#: And the holds by their share: a slice of ours that is too long comes with every turn, a kernel's interrupt once in a while.
+QUICK_HOLDS: Final = 1e-4
 
 
 class Line(NamedTuple):
@@ -33,6 +36,9 @@ def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = F
     noise_ms = noise.get("p99.9")
     beyond_ms = None if late.get("p99.9") is None or noise_ms is None else max(0.0, late["p99.9"] - noise_ms)
     ended = sum(run["ended"].values())
+    kernel = min(working.get("tx", 0), _sends_over(run, PROMISE_MS))
+    ours = sum(working.values()) - kernel
+    limit = int(run["hub_holds"] * QUICK_HOLDS) if quick else 0
     lines = [
         Line("frames were sent", str(run["tx_frames"] or 0), "more than 0", bool(run["tx_frames"])),
         Line("calls that ended by themselves", f"{ended:g}", "0", ended == 0),
@@ -40,9 +46,9 @@ def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = F
         Line("TX send, p99.9", _ms(send.get("p99.9")), f"under {PROMISE_MS:g} ms", _under(send.get("p99.9"), PROMISE_MS)),
         Line(
             "hub holds over 1 ms by our code",
-            f"{sum(working.values())} of {run['hub_holds']}{_kinds(working)}",
-            "0",
-            run["hub_holds"] > 0 and not sum(working.values()),
+            f"{ours} of {run['hub_holds']}{_kinds(working)}{f', {kernel} more within a send' if kernel else ''}",
+            f"{limit}",
+            run["hub_holds"] > 0 and ours <= limit,
         ),
         Line(
             "hub holds over 1 ms by the clock",
@@ -68,6 +74,15 @@ def kept(lines: Sequence[Line]) -> bool:
 
 def _under(value: float | None, limit: float) -> bool:
     return value is not None and value < limit
+
+
+def _sends_over(run: Mapping[str, Any], limit_ms: float) -> int:
+    """Sends above an edge of the buckets."""
+    buckets = run.get("send_buckets")
+    if not buckets or not buckets["counts"]:
+        return 0
+    within = [count for edge, count in zip(buckets["edges_s"], buckets["counts"], strict=False) if edge <= limit_ms / 1000]
+    return int(buckets["counts"][-1] - (within[-1] if within else 0))
 
 
 def _ms(value: float | None) -> str:

@@ -74,7 +74,7 @@ def test_every_way_to_deliver_is_heard_exactly(world: WorldMaker, tmp_path: Path
         dialogue(2, speed=math.inf),
         dialogue(3, whole=True),
         dialogue(4, speed=2.0),
-        Crumbs(greeting=VOICE[:9001], hang_up_after=1),
+        Crumbs(greeting=VOICE[:9001], hang_up_after=1, speed=math.inf),  # any pause, and it were slower than speech
         AiScript(greeting=VOICE[:1], hang_up_after=1),
         AiScript(greeting=VOICE[7:168], hang_up_after=1),
         AiScript(greeting=VOICE[:160], hang_up_after=1, whole=True),

@@ -138,15 +138,16 @@ class Reconciler:
         return True
 
     def _look(self, rest: TwilioRest, row: dict[str, Any]) -> None:
-        call_sid = row["call_sid"]
+        call_sid, sid = row["call_sid"], row["recording_sid"] or ""
         try:
-            entry = best_of(rest.list_recordings(call_sid), row["recording_sid"] or "")
+            entry = best_of(rest.list_recordings(call_sid), sid)
         except RestError as error:
             if error.kind != "gone":
                 log.warning("a recording's end is not known yet: %s", error, extra={"call_sid": call_sid, "reason": error.kind})
                 return
             entry = None
-        settle = settled(entry) if entry is not None else Settle("failed", error_code="gone", error_text="Twilio has it no more")
+        gone = Settle("failed", sid, error_code="gone", error_text="Twilio has it no more")
+        settle = gone if entry is None else settled(entry)
         if settle.state != "started":
             self._rows.settle(call_sid, settle)
 

@@ -169,8 +169,8 @@ class Recorder:
         extra: dict[str, Any] = {"attempts": job.requests}
         if job.trigger_s is not None:
             extra["trigger_ms"] = round(job.trigger_s * 1000)
-        self._rows.settle(call_sid, act, **extra)
-        _log_end(call_sid, act, job)
+        if self._rows.settle(call_sid, act, **extra):
+            _log_end(call_sid, act, job)
 
     def _leave(self, call_sid: str, act: Leave) -> None:
         if act.why == "duplicate":

@@ -15,7 +15,7 @@ from typing import Any, Final
 import gevent
 from gevent.lock import BoundedSemaphore
 
-from gw.control.recording_rules import Settle
+from gw.control.recording_rules import Settle, speaks_of
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
@@ -75,11 +75,8 @@ class RecordingRows:
         before = self._store.recording(call_sid)
         if before is None:
             return False
-        other = settle.recording_sid and before["recording_sid"] and before["recording_sid"] != settle.recording_sid
-        if other:
-            log.info(
-                "another recording of this call is not ours to keep", extra={"call_sid": call_sid, "reason": "other_recording"}
-            )
+        if not speaks_of(settle, before["recording_sid"] or ""):
+            log.info("an outcome does not speak of the row's recording", extra={"call_sid": call_sid, "reason": settle.state})
             return False
         if before["started_at"] is not None:
             fields = fields.copy()

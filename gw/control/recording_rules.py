@@ -126,6 +126,14 @@ def best_of(listed: Sequence[Listed], sid: str = "") -> Listed | None:
     return candidates[0] if candidates else None
 
 
+def speaks_of(settle: Settle, recording_sid: str) -> bool:
+    """Whether an outcome may be written to a row that has this recording, or none.
+
+    Another recording's does not; nor does the failure of an effort that learnt of none: a webhook knew better meanwhile.
+    """
+    return not recording_sid or settle.recording_sid == recording_sid
+
+
 def settled(entry: Listed) -> Settle:
     """The row's state for a recording as Twilio lists it. Anything between the start and the end counts as started."""
     if entry.status == "completed":

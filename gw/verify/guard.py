@@ -41,6 +41,7 @@ GRANTED: Final = (
     "nobody who could act stands still for more than a minute; waits spread by chance take their nominal length",
     "a recording that is due within 2 s is excused by a fault that takes time: a death, an outage, a Twilio that fails",
     "a call that Twilio refuses for good (20404), or does not answer for most of recording.retry_s, need not be recorded",
+    "a create that Twilio left unclear, and no listing for most of recording.retry_s: the row may then say failed of a recording",
 )
 
 

@@ -2,7 +2,7 @@
 
 Control's course, its claims, its answers and its passes are the production code's (`guard_parts`, `guard_store`); here is only
 who is asked when. Twilio does what it is asked: a create on a live call makes a recording, each time; on a call that is over
-it is refused with 21220; a list names every recording.
+it is refused with 21220; a list names every recording. It forgets nothing: 20404 is said of a call without recordings alone.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class ControlSteps:
             steps.append(Step(f"{who}: the pass asks Twilio, the recording goes on", looked, SURE))
         if state.budget:
             for name in ("20404", "20429", "503", "time-out"):
-                if name in self._faults:
+                if name in self._faults and not (name == "20404" and state.recordings):
                     failed = self._parts.passed(row, seat, owned, control.looks, name)
                     after = spent(put_control(state, host, control._replace(looks=failed.looks)))
                     if failed.settle is not None:
@@ -220,7 +220,7 @@ class ControlSteps:
         if what == "create" and "21220" in self._faults and not state.over:
             add("21220", state, "")
         for name in ("20404", "20429", "unreachable"):
-            if name in self._faults:
+            if name in self._faults and not (name == "20404" and state.recordings):
                 add(name, state, "")
         for name, wait_ms in (("503", 0), ("time-out", self._parts.rest_bound_ms)):
             if name in self._faults:
@@ -232,8 +232,8 @@ class ControlSteps:
         after = self._parts.answered(course, control.answer)
         if isinstance(after.act, Settle) and after.act.state == "failed":
             spent_s = NOW_S - after.effort.began_s
-            if spent_s >= SPENT_SHARE * self._parts.retry_s and not state.over:
-                state = state._replace(refused=True)
+            if spent_s >= SPENT_SHARE * self._parts.retry_s:
+                state = state._replace(refused=not state.over, unsure=True)
         who = self.name(state, host)
         steps.append(Step(f"{who} has Twilio's answer", self._put(state, host, control, after), SURE))
 

@@ -46,8 +46,10 @@ NOT_BEFORE: Final = "no recording before the first frame was sent"
 PROMPT: Final = "a call that lives 2 s after its first frame is recorded by then"
 STARTED: Final = "a call that lives on is recorded, once what failed is back"
 SETTLES: Final = "every row settles"
+TRUE: Final = "a settled row says what Twilio has"
+ASKED_ONCE: Final = "a stream asks for its recording once"
 NOT_BLOCKED: Final = "AI-out is never blocked"
-INVARIANTS: Final = (ONE, NOT_BEFORE, PROMPT, STARTED, SETTLES, NOT_BLOCKED)
+INVARIANTS: Final = (ONE, NOT_BEFORE, PROMPT, STARTED, SETTLES, TRUE, ASKED_ONCE, NOT_BLOCKED)
 
 ALL_FAULTS: Final = frozenset(
     {
@@ -111,6 +113,12 @@ class GuardModel:
             yield NOT_BEFORE
         if state.blocked:
             yield NOT_BLOCKED
+        if any(stream.fired > 1 for stream in state.streams):
+            yield ASKED_ONCE
+        if state.over and state.recordings and not state.unsure and self._is_done(state):
+            fields = self.rows.fields(state.row)
+            if fields is None or fields["state"] != state.recordings[0]:
+                yield TRUE
         if any(stream.due_ms == 0 and stream.phase == "open" for stream in state.streams) and not state.over:
             yield PROMPT
 

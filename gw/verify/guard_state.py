@@ -28,6 +28,7 @@ class Stream(NamedTuple):
     heard: bool = False
     guard_started: bool = False
     turn_ms: int = NEVER  # to AI-out's next turn
+    fired: int = 0  # how often AI-out set the recording going
     pool: int = 0  # greenlets that will send StartRecording
     full_ms: int = 0  # how long the pool is full
     due_ms: int = NEVER  # until a recording must have been started
@@ -78,6 +79,7 @@ class State(NamedTuple):
     age_ms: int = 0  # since the row came into its state
     excused: bool = False  # a fault took time: the recording may start later than promised
     refused: bool = False  # Twilio said no for good, or nothing for as long as is tried
+    unsure: bool = False  # Twilio did not say, for as long as is tried, whether there is a recording
     blocked: bool = False  # AI-out waited for the pool
     tells: tuple[str, ...] = ()  # of a stream's beginning and end, what control acts on: the rest is not sent here
 

@@ -20,6 +20,7 @@ from gw.control.recording_rules import (
     resume,
     revise,
     settled,
+    speaks_of,
 )
 from gw.control.rest_answers import Kind, Listed, RestError, Started
 
@@ -128,6 +129,21 @@ def test_the_recording_that_is_ours() -> None:
     assert best_of([other]) is None
     assert best_of([other, live], sid="RE2") == other
     assert best_of([live], sid="RE9") is None
+
+
+@pytest.mark.parametrize(
+    ("settle", "sid", "speaks"),
+    [
+        (Settle("started", "RE1"), "", True),
+        (Settle("failed", error_code="timeout"), "", True),
+        (Settle("completed", "RE1"), "RE1", True),
+        (Settle("failed", "RE1", error_code="gone"), "RE1", True),
+        (Settle("started", "RE2"), "RE1", False),
+        (Settle("failed", error_code="timeout"), "RE1", False),
+    ],
+)
+def test_only_what_speaks_of_the_rows_recording_is_written(settle: Settle, sid: str, speaks: bool) -> None:
+    assert speaks_of(settle, sid) is speaks
 
 
 @pytest.mark.parametrize(

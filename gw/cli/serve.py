@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -63,7 +64,7 @@ def announce(supervisor: Supervisor) -> None:
 
 def greeting(config: Config, address: str, workers: int) -> list[str]:
     """The three lines."""
-    from gw.config_rules import without_password
+    from gw.config_rules import is_loopback, without_password
 
     agent = config.agents.get("default")
     speaks = (
@@ -82,8 +83,10 @@ def greeting(config: Config, address: str, workers: int) -> list[str]:
     if config.signed:
         third = f"Account {config.twilio.account_sid}: signatures are checked against {public}, streams need their token."
     else:
+        exposed = config.server.public_url and not is_loopback(urlsplit(config.server.public_url).hostname or "")
         third = (
-            "No Twilio credentials: serving loopback only, unsigned webhooks and streams without a token are accepted. "
-            "Set twilio.account_sid and TWILIO_AUTH_TOKEN to take real calls."
+            "No Twilio credentials: serving loopback only, unsigned webhooks and streams without a token are accepted"
+            + (f", so whoever reaches {public} can place calls. " if exposed else ". ")
+            + "Set twilio.account_sid and TWILIO_AUTH_TOKEN to take real calls."
         )
     return [first, second, third]

@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 
 from gw.call.playout import Truncation
-from gw.call.state import Reason
+from gw.call.state import Reason, State
 from gw.media.ai_leg import AiLegError
 from gw.media.call import Call
 from gw.protocol import ai
@@ -127,6 +127,8 @@ class AiIn:
             return
         call.tell(call.turns.on_agent_audio(event.item_id, call.now_ms()))
         dropped = call.playout.push(event.response_id, event.item_id, event.audio)
+        if call.state.now is State.CLOSING:
+            call.bound_closing()  # a goodbye that comes after the wish to hang up
         if dropped:
             call.plane.cells.dropped["overrun"].add(dropped)
         call.ai_out.wake()

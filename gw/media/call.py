@@ -192,11 +192,15 @@ class Call:
             return
         self._move(Event.HANG_UP)
         self._closing_reason, self.detail = reason, detail
-        queued_s = (self.playout.depth_bytes // FRAME_BYTES + len(self.tx.queue)) * PTIME_MS / _MS
-        now_s = monotonic()
-        self._closing_until_s = max(now_s, self.pacer.heard_out_s()) + queued_s + self.plane.config.media.goodbye_s
-        if self._all_heard(now_s):
+        self.bound_closing()
+        if self._all_heard(monotonic()):
             self.end(reason, detail)
+
+    def bound_closing(self) -> None:
+        """How long the goodbye may take: what there is of it now, and `media.goodbye_s`. Asked again when more of it comes."""
+        queued_s = (self.playout.depth_bytes // FRAME_BYTES + len(self.tx.queue)) * PTIME_MS / _MS
+        heard_out_s = max(monotonic(), self.pacer.heard_out_s())
+        self._closing_until_s = heard_out_s + queued_s + self.plane.config.media.goodbye_s
 
     def end(self, reason: Reason, detail: str = "") -> None:
         """End now. The first reason stands, also that of an AI that failed while it is still heard; RX wakes and closes. Never

@@ -111,7 +111,7 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed("write", f"{_PACER}._first", (_BEGIN,), "counter", "frames before this run", 7),
     Allowed("write", f"{_PACER}._n", (_BEGIN, _SENT), "counter", "frames of this run", 7),
     Allowed("write", f"{_PACER}.underrun_s", (_SENT,), "counter", "what the caller heard as a gap", 7),
-    Allowed("write", f"{_PACER}.moves", (_SENT,), "counter", "gaps", 7),
+    Allowed("write", f"{_PACER}.moves", (_SENT,), "counter", "how many gaps", 7),
     # -- the send
     Allowed("call", f"{_DOOR}.write", (_RUN,), "send", "one non-blocking send; the rest is kept for the hub", 1200),
     Allowed("try", f"{_DOOR}.write", ("Door.write",), "send", "the kernel's answer to a send is an exception", 0),

@@ -172,8 +172,13 @@ def _running(quiet: bool) -> Iterator[Callable[[str], None]]:
     from gw.cli.demo import Interrupted, _interruptible
 
     live = sys.stderr.isatty() and not quiet
+    told = ""
 
     def tell(step: str) -> None:
+        nonlocal told
+        if step == told:
+            return
+        told = step
         if live:
             click.echo(f"\r\033[K{step}", nl=False, err=True)
         elif not quiet and "measuring" not in step:

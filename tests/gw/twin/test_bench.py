@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gw.twin.bench_callers import BUFFER_S, Ear
+from gw.twin.bench_ear import BUFFER_S, Ear
 from gw.twin.bench_loop import EDGES_S, over_time, percentile_ms, summary
 from gw.twin.bench_wire import PTIME_S, WireError, accept_key, header, masked_text, spans, text, upgrade_answer
 from metrics.declare import BOUNDS

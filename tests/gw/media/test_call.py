@@ -17,7 +17,7 @@ GOODBYE_S = 2.0
 
 @pytest.mark.parametrize("seconds_after_the_wish", [0, 5])
 def test_a_goodbye_that_comes_after_the_wish_to_hang_up_is_waited_for(planes: PlaneMaker, seconds_after_the_wish: int) -> None:
-    plane = planes.plane(media={"goodbye_s": GOODBYE_S})
+    plane, _ = planes.plane(media={"goodbye_s": GOODBYE_S})
     door, peer = door_and_peer()
     call = call_of(plane, Agent(), door)
     call.state.on_event(Event.AI_READY)

@@ -123,6 +123,7 @@ class ClassInfo:
     module: ModuleInfo
     node: ast.ClassDef
     methods: dict[str, list[FunctionInfo]] = field(default_factory=dict)
+    bindings: dict[str, int] = field(default_factory=dict)  # how often its body binds a name
 
     @property
     def name(self) -> str:
@@ -208,6 +209,8 @@ class Project:
     def lookup(self, module: ModuleInfo, name: str) -> Type:
         """A name of a module, or a builtin one; a value's type is the evaluator's to say."""
         bound = module.bindings.get(name, [])
+        if "*" in module.bindings:
+            return Unknown(f"{module.path} imports every name of another module")
         if not bound:
             if hasattr(builtins, name):
                 return Outside(f"builtins.{name}")
@@ -306,60 +309,65 @@ def _class(module: ModuleInfo, node: ast.ClassDef) -> ClassInfo:
         if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
             info = FunctionInfo(module, f"{node.name}.{item.name}", item, cls)
             cls.methods.setdefault(item.name, []).append(info)
+    for inner in _level(node.body):
+        for name, _ in _bound(inner):
+            cls.bindings[name] = cls.bindings.get(name, 0) + 1
     return cls
 
 
 def _bind(module: ModuleInfo) -> None:
     """Enter every binding of a name at module level, those inside `if` and `try` too, and every `global` of a function."""
-    for node in _module_level(module.tree.body):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                name = alias.asname or alias.name.partition(".")[0]
-                module.bindings.setdefault(name, []).append(alias)
-                if isinstance(node, ast.ImportFrom):
-                    module.imports[name] = f"{node.module}.{alias.name}"
-                else:
-                    module.imports[name] = alias.name if alias.asname else name
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            module.bindings.setdefault(node.name, []).append(node)
-        else:
-            for target in _stored(node):
-                module.bindings.setdefault(target, []).append(node)
+    for node in _level(module.tree.body):
+        for name, binding in _bound(node):
+            module.bindings.setdefault(name, []).append(binding)
+            if isinstance(node, ast.ImportFrom):
+                assert isinstance(binding, ast.alias)
+                module.imports[name] = f"{node.module}.{binding.name}"
+            elif isinstance(binding, ast.alias):
+                module.imports[name] = binding.name if binding.asname else name
     for inner in ast.walk(module.tree):
         if isinstance(inner, ast.Global):
             for name in inner.names:
                 module.bindings.setdefault(name, []).append(inner)
         elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store | ast.Del):
-            if not (isinstance(inner.value, ast.Name) and inner.value.id in ("self", "cls")):
+            if not (isinstance(inner.value, ast.Name) and inner.value.id == "self"):
                 module.foreign_stores.setdefault(inner.attr, inner.lineno)
-        elif isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id in ("setattr", "delattr"):
-            attribute = inner.args[1] if len(inner.args) > 1 else None
-            if isinstance(attribute, ast.Constant):
-                module.foreign_stores.setdefault(str(attribute.value), inner.lineno)
+        elif isinstance(inner, ast.Call) and ast.unparse(inner.func).endswith(
+            ("setattr", "delattr", "__setattr__", "__delattr__")
+        ):
+            for argument in inner.args:
+                if isinstance(argument, ast.Constant):
+                    module.foreign_stores.setdefault(str(argument.value), inner.lineno)
 
 
-def _module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+def _level(body: list[ast.stmt]) -> Iterator[ast.stmt | ast.ExceptHandler | ast.match_case]:
+    """The statements of a module or class, those inside compound statements too, but not those of functions and classes."""
     for node in body:
         yield node
-        for part in ("body", "orelse", "finalbody"):
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                yield from _module_level(getattr(node, part, []))
-        for handler in getattr(node, "handlers", []):
-            yield from _module_level(handler.body)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _level(getattr(node, part, []))
+            for inner in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+                yield inner
+                yield from _level(inner.body)
 
 
-def _stored(node: ast.stmt) -> Iterator[str]:
-    """Names a statement assigns, without the bodies of what it holds."""
-    targets: list[ast.expr] = []
-    if isinstance(node, ast.Assign):
-        targets = node.targets
-    elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.For):
-        targets = [node.target]
-    elif isinstance(node, ast.With):
-        targets = [item.optional_vars for item in node.items if item.optional_vars is not None]
-    elif isinstance(node, ast.Delete):
-        targets = node.targets
-    for target in targets:
-        for inner in ast.walk(target):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store | ast.Del):
-                yield inner.id
+def _bound(node: ast.stmt | ast.ExceptHandler | ast.match_case) -> Iterator[tuple[str, ast.stmt | ast.alias]]:
+    """The names a statement binds itself, not by what stands inside it."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name, node
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            yield alias.asname or (alias.name if isinstance(node, ast.ImportFrom) else alias.name.partition(".")[0]), alias
+    else:
+        name = getattr(node, "name", None)
+        if isinstance(name, str):
+            yield name, ast.Pass()
+        holder = node if isinstance(node, ast.stmt) else ast.Pass()
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+                for inner in ast.walk(child):
+                    if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store | ast.Del):
+                        yield inner.id, holder
+                    elif isinstance(inner, ast.MatchAs | ast.MatchStar) and inner.name:
+                        yield inner.name, holder

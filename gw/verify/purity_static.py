@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from gw.verify.purity_source import (
+    NONE,
     Callback,
     Class,
     ClassInfo,
@@ -387,7 +388,7 @@ class _Evaluator:
                     self.store_attribute(target, kind)
         elif isinstance(target, ast.Subscript):
             owner = self.value(target.value)
-            self.value(target.slice)
+            self.index(target.slice)
             if not self.unknown(target, owner, "writing an item"):
                 for kind in owner:
                     self.note(target, "item", kind.name if isinstance(kind, Of) else repr(kind))
@@ -470,6 +471,7 @@ class _Evaluator:
             if node.id in scope.names:
                 return scope.names[node.id]
             scope = scope._parent
+        self.not_replaced(node, node.id)
         found = self.project.constant(self.module, node.id)
         if found is not None:
             return self.constant(*found)
@@ -541,11 +543,11 @@ class _Evaluator:
         if isinstance(node.slice, ast.Slice):
             for bound in (node.slice.lower, node.slice.upper, node.slice.step):
                 if bound is not None:
-                    self.value(bound)
+                    self.index(bound)
             for kind in owner:
                 self.note(node, "slice", f"{kind.name if isinstance(kind, Of) else kind} in {self.info.name}")
             return owner
-        self.value(node.slice)
+        self.index(node.slice)
         found: Value = frozenset()
         for kind in owner:
             if isinstance(kind, Of) and kind.name in _INDEXED and kind.args:
@@ -553,6 +555,12 @@ class _Evaluator:
             else:
                 found |= self.finding(node, f"an item of {ast.unparse(node.value)} may run code")
         return found
+
+    def index(self, node: ast.expr) -> None:
+        """What stands in brackets: a number, or it runs code."""
+        value = self.value(node)
+        if not self.unknown(node, value, "an index") and not value <= builtin("int") | NONE:
+            self.finding(node, f"the index {ast.unparse(node)} is no number")
 
     def part(self, value: Value, n: int) -> Value:
         """The n-th part of something unpacked."""
@@ -566,7 +574,7 @@ class _Evaluator:
                     found |= self.project.annotation(kind.cls.module, fields[n].annotation)
             elif isinstance(kind, Unknown):
                 found |= one(kind)
-        return found or one(Unknown("what is unpacked has no such part"))
+        return found or self.finding(self.info.node, "what is unpacked has no such part that can be read")
 
     # -- attributes ---------------------------------------------------------------------------------------------------
 
@@ -597,9 +605,11 @@ class _Evaluator:
                 for cls in self.project.family(kind.cls):
                     found |= self.own_attribute(node, cls)
             elif isinstance(kind, Outside):
+                self.not_replaced(node, node.attr)
                 found |= one(self.project.dotted(f"{kind.name}.{node.attr}"))
             elif isinstance(kind, Of) and kind.name != "builtins.None":
                 method = f"{kind.name}.{node.attr}"
+                self.not_replaced(node, node.attr)
                 if not called:
                     self.note(node, "load", method)
                 known = self.reach.returns.get(method) if not called else None
@@ -610,8 +620,10 @@ class _Evaluator:
 
     def own_attribute(self, node: ast.Attribute, cls: ClassInfo) -> Value:
         for base in self.lineage(node, cls):
+            if base.bindings.get(node.attr, 0) > 1:
+                return self.finding(node, f"{base.name}.{node.attr} is defined {base.bindings[node.attr]} times")
             if node.attr in base.methods:
-                return self.own_method(node, base.methods[node.attr])
+                return self.own_method(node, cls, base.methods[node.attr][0])
             for item in base.node.body:
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id == node.attr:
                     return self.project.annotation(base.module, item.annotation)
@@ -619,26 +631,29 @@ class _Evaluator:
                     if isinstance(item.value, ast.Constant):
                         return builtin(type(item.value.value).__name__)
                     return self.finding(node, f"{base.name}.{node.attr} is a value of the class: it may be a descriptor")
+            if node.attr in base.bindings:
+                return self.finding(node, f"{base.name}.{node.attr} is bound by the class in a way that is not followed")
             value = self.reach.instance_attribute(base, node.attr)
             if value is not None:
                 if any(isinstance(kind, Function) for kind in value):
-                    self.not_replaced(node)
+                    self.not_replaced(node, node.attr)
                 return value
         return self.finding(node, f"{cls.name} has no attribute {node.attr} that can be followed")
 
-    def own_method(self, node: ast.Attribute, methods: list[FunctionInfo]) -> Value:
-        if len(methods) > 1:
-            return self.finding(node, f"{methods[0].qualname} is defined {len(methods)} times")
-        self.not_replaced(node)
-        info = methods[0]
+    def own_method(self, node: ast.Attribute, cls: ClassInfo, info: FunctionInfo) -> Value:
+        for base in self.project.lineage(cls):
+            if isinstance(base, ClassInfo) and self.reach.instance_attribute(base, node.attr) is not None:
+                return self.finding(node, f"{base.name} assigns self.{node.attr}, which is a method")
+        self.not_replaced(node, node.attr)
         if any(ast.unparse(decorator) == "property" for decorator in info.node.decorator_list):
             return self.call_ours(node, info, {})
         return one(Function(info, bound=True))
 
-    def not_replaced(self, node: ast.Attribute) -> None:
-        place = self.project.foreign_stores.get(node.attr)
+    def not_replaced(self, node: ast.AST, attribute: str) -> None:
+        """Nobody may put something else in the place of what is called."""
+        place = self.project.foreign_stores.get(attribute)
         if place is not None:
-            self.finding(node, f"something is assigned to .{node.attr} from outside, at {place}")
+            self.finding(node, f"something is assigned to .{attribute} from outside, at {place}")
 
     # -- calls --------------------------------------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit(
         "a generation that is computed",
-        "call gw.call.playout.Playout.generation",
+        "assigns self.generation, which is a method",
         (
             PLAYOUT,
             "    def end_open_response(self)",
@@ -316,6 +316,71 @@ MUTANTS: tuple[Mutant, ...] = (
         (DOOR, "        except BlockingIOError:\n            sent = 0", "        except Refused:\n            sent = 0"),
         (DOOR, _IMPORT, _IMPORT + "from ssl import SSLError as Refused\n"),
     ),
+    # -- other things in the place of what is read
+    edit(
+        "a method hidden by its own object",
+        "assigns self._count, which is a method",
+        (TX, "        self.stopped = False\n", "        self.stopped = False\n        self._count = print\n"),
+    ),
+    edit(
+        "a method hidden by its class",
+        "Tx._count is defined 2 times",
+        (TX, "    def discard(self)", "    _count = print\n\n    def discard(self)"),
+    ),
+    edit(
+        "a method bound in a branch",
+        "is bound by the class in a way that is not followed",
+        (
+            CLOCK,
+            "    def wait_until",
+            "    if True:\n\n        def now(self) -> float:\n            return monotonic()\n\n    def wait_until",
+        ),
+        (CLOCK, "        delay_s = deadline_s", "        self.now()\n        delay_s = deadline_s"),
+    ),
+    edit(
+        "a method replaced past its own hooks",
+        "something is assigned to .on_sent from outside",
+        (
+            CALL,
+            "        self.responses = Responses()\n",
+            "        object.__setattr__(self.pacer, 'on_sent', self.note)\n        self.responses = Responses()\n",
+        ),
+    ),
+    edit(
+        "a library's function replaced",
+        "something is assigned to .sleep from outside",
+        (
+            CALL,
+            "        self.responses = Responses()\n",
+            "        gevent.sleep = self.note\n        self.responses = Responses()\n",
+        ),
+    ),
+    edit(
+        "a builtin replaced for all",
+        "something is assigned to .len from outside",
+        (
+            CALL,
+            "        self.responses = Responses()\n",
+            "        builtins.len = self.note\n        self.responses = Responses()\n",
+        ),
+    ),
+    edit(
+        "a clock bound by a loop",
+        "monotonic is bound more than once",
+        (TX, _CLASS, "for monotonic in (slow,):\n    pass\n\n\n" + _CLASS),
+    ),
+    edit(
+        "a clock bound by a walrus",
+        "monotonic is bound more than once",
+        (TX, _CLASS, "if (monotonic := slow):\n    pass\n\n\n" + _CLASS),
+    ),
+    edit(
+        "names of another module, all of them",
+        "imports every name of another module",
+        (TX, _CLASS, "from gw.media.slow import *\n\n\n" + _CLASS),
+    ),
+    count("an index that runs code", "self.send.counts[self._door] = 1", "the index self._door is no number"),
+    count("an unpacking that runs code", "first, second = self.queue", "what is unpacked has no such part"),
     # -- a list that has grown old
     edit(
         "an operation that is gone",

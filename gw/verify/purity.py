@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gw.verify.allow_list import ALLOWED, ENTRY, FORBIDDEN, KINDS, LIMIT_NS, Allowed
+from gw.verify.purity_notes import Operation
 from gw.verify.purity_source import Project
-from gw.verify.purity_static import Operation, Reach
+from gw.verify.purity_static import Reach
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import signal  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -12,4 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pytest  # noqa: E402
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job's, which every child would inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(pytest.main(sys.argv[1:]))

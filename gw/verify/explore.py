@@ -68,7 +68,10 @@ class Explored(NamedTuple):
 
 
 class Explorer(Generic[S]):
-    """One exploration of a model. `max_states` bounds memory; beyond it nothing new is entered."""
+    """One exploration of a model. `max_states` bounds memory; beyond it nothing new is entered.
+
+    `stop_at_first`: a wrong state ends it with its level; what is owed is then not judged.
+    """
 
     def __init__(self, model: Model[S], *, max_states: int, stop_at_first: bool = False) -> None:
         self._model = model
@@ -122,7 +125,7 @@ class Explorer(Generic[S]):
             if following:
                 depth += 1
             level = following
-        if complete:
+        if complete and not (self._stop_at_first and self._violations):
             for name, region in self._owing.items():
                 if name not in self._violations:
                     self._judge(name, region)
@@ -148,13 +151,12 @@ class Explorer(Generic[S]):
     def _judge(self, name: str, region: set[int]) -> None:
         """Every walk of sure steps must leave the region: look for one that stops in it or goes round in it."""
         ends = [number for number in region if not self._sure[number]]
-        circles: list[tuple[int, tuple[str, ...]]] = []
+        found: list[tuple[int, int, tuple[str, ...]]] = [(len(self._way_to(number)), number, ()) for number in ends]
         done: set[int] = set()
-        for start in sorted(region):
+        for start in sorted(region):  # as they were reached: the first circle is one of the nearest
             if start not in done and (circle := self._circle_from(start, region, done)) is not None:
-                circles.append(circle)
-        found = [(len(self._way_to(number)), number, ()) for number in ends]
-        found += [(len(self._way_to(number)), number, circle) for number, circle in circles]  # type: ignore[misc]
+                found.append((len(self._way_to(circle[0])), *circle))
+                break
         if not found:
             return
         _, number, circle_steps = min(found, key=lambda entry: entry[:2])

@@ -37,7 +37,8 @@ DEEP: Final = (
 GRANTED: Final = (
     "a request takes effect at Twilio before its sender gives it up, or never",
     "a row is read and written in one step; a claim is the store's own SQL",
-    "killed processes come back; what is late comes after the time stated in gw/verify/guard_faults.py",
+    "killed processes come back, a lost host does not, and what it had claimed need not be recorded",
+    "what is late comes after the time stated in gw/verify/guard_faults.py",
     "nobody who could act stands still for more than a minute; waits spread by chance take their nominal length",
     "a recording that is due within 2 s is excused by a fault that takes time: a death, an outage, a Twilio that fails",
     "a call that Twilio refuses for good (20404), or does not answer for most of recording.retry_s, need not be recorded",

@@ -32,7 +32,7 @@ from gw.verify.guard_store import RowStore, plain
 
 WRITE_MS: Final = round(1000 * WRITE_S)
 #: An effort that failed after this much of `recording.retry_s` met a Twilio that did not answer in time.
-SPENT_SHARE: Final = 0.6
+SPENT_SHARE: Final = 0.75
 _Steps = list[Step[State]]
 
 
@@ -233,7 +233,9 @@ class ControlSteps:
         if isinstance(after.act, Settle) and after.act.state == "failed":
             spent_s = NOW_S - after.effort.began_s
             if spent_s >= SPENT_SHARE * self._parts.retry_s:
-                state = state._replace(refused=not state.over, unsure=True)
+                fields = self._rows.fields(state.row)
+                unsure = fields is None or fields["recording_sid"] is None  # else a webhook has told of one
+                state = state._replace(refused=not state.over, unsure=unsure)
         who = self.name(state, host)
         steps.append(Step(f"{who} has Twilio's answer", self._put(state, host, control, after), SURE))
 

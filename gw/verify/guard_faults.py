@@ -6,15 +6,17 @@ are an answer (of Twilio, of the store) stand where the question is asked, in `g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from gw.verify.explore import FREE, Step
 from gw.verify.guard_state import (
+    LOST,
     NEVER,
     Control,
     State,
+    Stream,
     at_rest,
-    ended,
     excused,
     hung_up,
     put_control,
@@ -23,7 +25,7 @@ from gw.verify.guard_state import (
     without_hook,
 )
 
-#: How long each lasts: the pool for two turns; the bus and a restart longer than the promise or near it; the store once shorter
+#: How long each lasts: the pool for two turns; the bus and a restart near the promise; the store once shorter
 #: and once longer than what is tried for (`recording.retry_s`, `recording_rows.WRITE_S`); a webhook past most waits.
 POOL_FULL_MS: Final = 250
 BUS_LATE_MS: Final = 1500
@@ -38,9 +40,10 @@ _Steps = list[Step[State]]
 class FaultSteps:
     """The faults of a scenario."""
 
-    def __init__(self, faults: frozenset[str], *, moves: bool) -> None:
-        """`moves`: the first stream drops at some time in any case, and that is no fault."""
+    def __init__(self, faults: frozenset[str], ended: Callable[[State, Stream], Stream], *, moves: bool) -> None:
+        """`ended`: a stream once its worker saw its end. `moves`: the first stream may drop, and that is no fault."""
         self._faults = faults
+        self._ended = ended
         self._moves = moves
 
     def add(self, state: State, steps: _Steps) -> None:
@@ -53,7 +56,7 @@ class FaultSteps:
                     full = put_stream(state, n, stream._replace(full_ms=POOL_FULL_MS))
                     steps.append(Step(f"{at}: the pool is full", spent(full), FREE))
                 if "stream drops" in faults and not (self._moves and n == 0):
-                    dropped = put_stream(state, n, ended(state, stream))
+                    dropped = put_stream(state, n, self._ended(state, stream))
                     steps.append(Step(f"{at}: the stream drops, the call lives", spent(dropped), FREE))
             telling = stream.phase == "ended" and (stream.again or len(stream.outbox) > stream.acked)
             if "worker killed" in faults and (stream.phase == "open" or telling):
@@ -66,6 +69,10 @@ class FaultSteps:
             for host, control in enumerate(state.controls):
                 if control.up:
                     self._kill_control(state, host, control, steps)
+        if "host lost" in faults and sum(control.back_ms != LOST for control in state.controls) > 1:
+            for host, control in enumerate(state.controls):
+                if control.up:
+                    self._lose_host(state, host, control, steps)
         if not state.store_ms and any(control.up for control in state.controls):
             if "store down" in faults:
                 steps.append(Step("the store goes away for 1 s", spent(excused(state))._replace(store_ms=STORE_SHORT_MS), FREE))
@@ -80,7 +87,8 @@ class FaultSteps:
                 late = state._replace(hooks=tuple(sorted((*hooks, hook._replace(late_ms=HOOK_LATE_MS)))))
                 steps.append(Step(f"webhook '{hook.status}' is late", spent(late), FREE))
         if "recording absent" in faults and not state.over and "in-progress" in state.recordings:
-            steps.append(Step("the call ends, its recording is absent", spent(hung_up(state, "absent")), FREE))
+            streams = tuple(self._ended(state, one) if one.phase == "open" else one for one in state.streams)
+            steps.append(Step("the call ends, its recording is absent", spent(hung_up(state, streams, "absent")), FREE))
 
     def _kill_worker(self, state: State, n: int, steps: _Steps) -> None:
         """The worker dies: what it sent may still arrive, or not."""
@@ -103,3 +111,13 @@ class FaultSteps:
             for stream in after.streams
         )
         steps.append(Step(f"{name} is killed", spent(after._replace(streams=streams)), FREE))
+
+    def _lose_host(self, state: State, host: int, control: Control, steps: _Steps) -> None:
+        """A host and all on it are gone for good; a claim it made is nobody's, so the call need not be recorded."""
+        dead = Control(life=control.life, back_ms=LOST)
+        after = put_control(excused(state._replace(refused=not state.over)), host, dead)
+        streams = tuple(
+            Stream(host, phase="dead", chunks=0, heard=stream.heard) if stream.host == host else stream
+            for stream in after.streams
+        )
+        steps.append(Step(f"host {'AB'[host]} is lost for good", spent(after._replace(streams=streams)), FREE))

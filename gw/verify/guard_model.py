@@ -21,11 +21,12 @@ from gw.verify.guard_control import ControlSteps
 from gw.verify.guard_faults import FaultSteps
 from gw.verify.guard_parts import Parts
 from gw.verify.guard_state import (
+    LOST,
     NEVER,
     Control,
     State,
     Stream,
-    ended,
+    at_rest,
     excused,
     hung_up,
     less,
@@ -47,7 +48,7 @@ PROMPT: Final = "a call that lives 2 s after its first frame is recorded by then
 STARTED: Final = "a call that lives on is recorded, once what failed is back"
 SETTLES: Final = "every row settles"
 TRUE: Final = "a settled row says what Twilio has"
-ASKED_ONCE: Final = "a stream asks for its recording once"
+ASKED_ONCE: Final = "a stream that was heard asks for its recording exactly once"
 NOT_BLOCKED: Final = "AI-out is never blocked"
 INVARIANTS: Final = (ONE, NOT_BEFORE, PROMPT, STARTED, SETTLES, TRUE, ASKED_ONCE, NOT_BLOCKED)
 
@@ -58,6 +59,7 @@ ALL_FAULTS: Final = frozenset(
         "stream drops",
         "worker killed",
         "control killed",
+        "host lost",
         "bus delayed",
         "bus duplicates",
         "store down",
@@ -97,7 +99,7 @@ class GuardModel:
         self.rows = rows
         self.parts = parts or Parts(rows)
         self._control = ControlSteps(self.parts, rows, scenario.faults)
-        self._faults = FaultSteps(scenario.faults, moves=scenario.moves)
+        self._faults = FaultSteps(scenario.faults, self.ended, moves=scenario.moves)
         self._thresholds = _thresholds(scenario.hosts)
 
     def first(self) -> State:
@@ -113,7 +115,7 @@ class GuardModel:
             yield NOT_BEFORE
         if state.blocked:
             yield NOT_BLOCKED
-        if any(stream.fired > 1 for stream in state.streams):
+        if any(stream.fired not in (0, 1) for stream in state.streams):
             yield ASKED_ONCE
         if state.over and state.recordings and not state.unsure and self._is_done(state):
             fields = self.rows.fields(state.row)
@@ -134,11 +136,12 @@ class GuardModel:
         fields = self.rows.fields(state.row)
         if fields is not None and fields["state"] not in SETTLED:
             return False
-        if state.hooks or any(control.course or control.wish for control in state.controls):
+        if state.hooks or any(control.course or (control.wish and control.back_ms != LOST) for control in state.controls):
             return False
         return all(
-            stream.phase in ("ended", "dead") and not stream.pool and len(stream.outbox) == stream.spooled and not stream.batch
+            len(stream.outbox) == stream.spooled and not stream.batch and not stream.again
             for stream in state.streams
+            if state.controls[stream.host].back_ms != LOST
         )
 
     # -- what may happen ------------------------------------------------------------------------------------------------
@@ -149,10 +152,10 @@ class GuardModel:
             self._stream_steps(state, n, steps)
         self._control.add(state, steps)
         if not state.over:
-            steps.append(Step("the call ends", hung_up(state), FREE))
+            steps.append(Step("the call ends", hung_up(state, self.all_ended(state)), FREE))
             first = state.streams[0]
             if self.scenario.moves and first.phase == "open":
-                dropped = put_stream(state, 0, ended(state, first))
+                dropped = put_stream(state, 0, self.ended(state, first))
                 steps.append(Step("worker 1: the stream drops, the call lives", dropped, FREE))
             if first.phase != "open" and len(state.streams) == 1:
                 host = len(state.controls) - 1
@@ -170,6 +173,19 @@ class GuardModel:
                 late = self._later(spent(excused(state)), wait_ms)
                 steps.append(Step(f"everything is slow: {span(wait_ms)} pass first", late, FREE))
         return steps
+
+    def ended(self, state: State, stream: Stream) -> Stream:
+        """The worker saw the stream's end: AI-out ends, and the end is reported. Nobody outside can tell these steps apart."""
+        last = self.parts.last_turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms)
+        reports = tuple(kind for kind in state.tells if kind == "ended")
+        outbox = (*stream.outbox, *("record",) * (stream.pool + last.fired), *reports)
+        fired = stream.fired + last.fired
+        if not fired and stream.heard and not stream.full_ms:
+            fired = NEVER
+        return at_rest(stream._replace(phase="ended", pool=0, fired=fired, outbox=outbox))
+
+    def all_ended(self, state: State) -> tuple[Stream, ...]:
+        return tuple(self.ended(state, stream) if stream.phase == "open" else stream for stream in state.streams)
 
     def _stream_steps(self, state: State, n: int, steps: list[Step[State]]) -> None:
         stream, at = state.streams[n], f"worker {n + 1}"
@@ -214,7 +230,10 @@ class GuardModel:
         turn = self.parts.turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms, chunk=chunk)
         waits = stream.flag and not turn.guard_started
         after = stream._replace(
-            guard_started=turn.guard_started, pool=stream.pool + turn.fired, turn_ms=turn.wait_ms if waits else NEVER
+            guard_started=turn.guard_started,
+            fired=stream.fired + turn.fired,
+            pool=stream.pool + turn.fired,
+            turn_ms=turn.wait_ms if waits else NEVER,
         )
         return put_stream(state, n, after)._replace(blocked=state.blocked or turn.blocked)
 
@@ -222,12 +241,11 @@ class GuardModel:
         stream, at = state.streams[n], f"worker {n + 1}"
         who = self._control.name(state, stream.host)
         if stream.batch:
-            told = stream._replace(batch=(), acked=stream.spooled)
-            steps.append(
-                Step(
-                    f"{who} acknowledges and tells {_list(stream.batch)}", self._told(put_stream(state, n, told), n, stream), SURE
-                )
-            )
+            told = self._told(put_stream(state, n, stream._replace(batch=(), acked=stream.spooled)), stream)
+            steps.append(Step(f"{who} acknowledges and tells {_list(stream.batch)}", told, SURE))
+            if state.budget and "bus duplicates" in self.scenario.faults and stream.phase != "dead":
+                again = self._told(put_stream(state, n, stream._replace(batch=(), again=True)), stream)
+                steps.append(Step(f"{who} tells {_list(stream.batch)}, its acknowledgement is lost", spent(again), FREE))
         elif not stream.late_ms and (stream.again or len(stream.outbox) > stream.spooled):
             first = stream.acked if stream.again else stream.spooled
             coming = stream.outbox[first:]
@@ -240,7 +258,8 @@ class GuardModel:
                 after = put_control(after, stream.host, after.controls[stream.host]._replace(wish=True))
             steps.append(Step(f"{who} keeps {_list(coming)} of {at}" + ("" if fresh else ", which it had"), after, SURE))
 
-    def _told(self, state: State, n: int, stream: Stream) -> State:
+    def _told(self, state: State, stream: Stream) -> State:
+        """Control's subscribers hear of the batch of a stream."""
         control = state.controls[stream.host]
         for kind in stream.batch:
             control = self._control.on_event(control, kind)

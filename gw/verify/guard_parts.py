@@ -56,10 +56,10 @@ REFUSALS: Final[dict[str, tuple[Kind, int, int]]] = {
 
 
 class Turn(NamedTuple):
-    """One turn of AI-out: whether it set the recording going, what the guard then is, how long AI-out waits at the most (-1: for
-    ever), whether it would have waited for the pool."""
+    """One turn of AI-out: how often it set the recording going (2: or more), what the guard then is, how long AI-out waits at
+    the most (-1: for ever), whether it would have waited for the pool."""
 
-    fired: bool
+    fired: int
     guard_started: bool
     wait_ms: int
     blocked: bool
@@ -128,7 +128,11 @@ class Parts:
         """AI-out's loop takes one turn; `chunk`: because AI-in brought audio."""
         return cast("Turn", self._once(("turn", flag, started, room, chunk), lambda: self._turn(flag, started, room, chunk)))
 
-    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool) -> Turn:
+    def last_turn(self, *, flag: bool, started: bool, room: bool) -> Turn:
+        """AI-out's loop is stopped, and ends."""
+        return cast("Turn", self._once(("last", flag, started, room), lambda: self._turn(flag, started, room, None)))
+
+    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None) -> Turn:
         fired: list[bool] = []
         waits: list[float | None] = []
         call_guard = guard.RecordingGuard(enabled=True)
@@ -149,13 +153,16 @@ class Parts:
 
         def wait(timeout: float | None = None) -> bool:
             waits.append(timeout)
-            ai_out.stopped = True  # one turn, then the loop ends
-            return False
+            raise _TurnOver
 
         ai_out._wake = cast("Event", _Named(wait=wait, clear=lambda: None, set=lambda: None))
-        ai_out.run()
+        ai_out.stopped = chunk is None
+        try:
+            ai_out.run()
+        except _TurnOver:
+            pass  # one turn was taken, and its wait begun
         wait_ms = -1 if not waits or waits[0] is None else round(1000 * waits[0])
-        return Turn(bool(fired), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
+        return Turn(min(2, len(fired)), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
 
     # -- the bus --------------------------------------------------------------------------------------------------------
 
@@ -291,6 +298,10 @@ class Parts:
         at = made_pass._looks.get(CALL)
         after = None if at is None else Looks(max(0, round(1000 * (at[0] - NOW_S))), at[1])
         return Pass(_course_of(made), settles[0] if settles else None, after, bool(asked))
+
+
+class _TurnOver(Exception):  # noqa: N818  not an error: how the loop is left where it waits
+    """AI-out waits."""
 
 
 class _Named:

@@ -12,6 +12,8 @@ from gw.verify.guard_parts import Looks
 
 #: No time is running.
 NEVER: Final = -1
+#: In place of a control's way back: its host is lost for good.
+LOST: Final = -2
 
 
 class Stream(NamedTuple):
@@ -28,7 +30,7 @@ class Stream(NamedTuple):
     heard: bool = False
     guard_started: bool = False
     turn_ms: int = NEVER  # to AI-out's next turn
-    fired: int = 0  # how often AI-out set the recording going
+    fired: int = 0  # how often AI-out set the recording going; NEVER: it should have and did not
     pool: int = 0  # greenlets that will send StartRecording
     full_ms: int = 0  # how long the pool is full
     due_ms: int = NEVER  # until a recording must have been started
@@ -44,7 +46,7 @@ class Control(NamedTuple):
     """One host's control process. `wish`: its spool has a StartRecording the store does not."""
 
     life: int = 1
-    back_ms: int = NEVER  # until it is restarted; NEVER: it runs
+    back_ms: int = NEVER  # until it is restarted; NEVER: it runs; LOST: nobody restarts it
     course: Course | None = None
     wait_ms: int = 0  # to the course's next act, or to Twilio's answer, or until an outcome is given up
     answer: object = None  # what Twilio is about to answer
@@ -116,19 +118,17 @@ def excused(state: State) -> State:
 
 
 def at_rest(stream: Stream) -> Stream:
-    """A stream that is over: once control has heard all of it, only whether it was heard by the caller still counts."""
+    """A stream that is over: once control has heard all of it, only whether it was heard by the caller still counts.
+
+    That it asked for its recording once means nothing any more; that it asked twice, or not at all, is kept.
+    """
     if stream.phase not in ("ended", "dead"):
         return stream
+    fired = 0 if stream.fired == 1 else stream.fired
     heard_all = len(stream.outbox) == stream.spooled and not stream.batch and not stream.again
     if heard_all and (stream.phase == "dead" or stream.acked == stream.spooled):
-        return Stream(stream.host, stream.phase, chunks=0, heard=stream.heard, outbox=())
-    return stream._replace(chunks=0, flag=False, guard_started=False, turn_ms=NEVER, full_ms=0, due_ms=NEVER)
-
-
-def ended(state: State, stream: Stream) -> Stream:
-    """The worker saw the stream's end and reports it. What it does in between can be told from outside by nothing."""
-    outbox = (*stream.outbox, *("record",) * stream.pool, *(kind for kind in state.tells if kind == "ended"))
-    return at_rest(stream._replace(phase="ended", pool=0, outbox=outbox))
+        return Stream(stream.host, stream.phase, chunks=0, heard=stream.heard, fired=fired)
+    return stream._replace(chunks=0, flag=False, guard_started=False, fired=fired, turn_ms=NEVER, full_ms=0, due_ms=NEVER)
 
 
 def with_hook(state: State, hook: Hook) -> State:
@@ -149,9 +149,8 @@ def recorded(state: State) -> State:
     return with_hook(began, Hook("in-progress", len(recordings)))
 
 
-def hung_up(state: State, outcome: str = "completed") -> State:
-    """The call is over at Twilio: its recordings come to their end, and its streams; webhooks say so."""
-    streams = tuple(ended(state, stream) if stream.phase == "open" else stream for stream in state.streams)
+def hung_up(state: State, streams: tuple[Stream, ...], outcome: str = "completed") -> State:
+    """The call is over at Twilio, its streams have ended: its recordings come to their end, and webhooks say so."""
     after = with_hook(state._replace(over=True, excused=False, refused=False, streams=streams), Hook("over", 0))
     for n, status in enumerate(state.recordings, 1):
         if status == "in-progress":
@@ -162,7 +161,7 @@ def hung_up(state: State, outcome: str = "completed") -> State:
 
 def less(wait_ms: int, ms: int) -> int:
     """A wait after `ms` of it passed."""
-    return NEVER if wait_ms == NEVER else max(0, wait_ms - ms)
+    return wait_ms if wait_ms < 0 else max(0, wait_ms - ms)
 
 
 def span(ms: int) -> str:

@@ -21,6 +21,12 @@ class KindGreenlet(_Greenlet):
         self.kind = kind
 
 
+class PoolGreenlet(_Greenlet):
+    """A greenlet of a pool."""
+
+    kind = "pool"
+
+
 def spawn(kind: str, body: Callable[[], Any]) -> KindGreenlet:
     """Start `body` in a greenlet of this kind."""
     greenlet = KindGreenlet(kind, body)

@@ -15,6 +15,7 @@ from gw.config import Agent, Config
 from gw.media.admission import TokenLedger
 from gw.media.ai_leg import AiLeg, OpenAiLeg
 from gw.media.clock import Clock
+from gw.media.greenlets import PoolGreenlet
 from gw.media.parrot_leg import ParrotLeg, Prompts
 from gw.media.rx import UplinkCells
 from gw.media.tx import TxCells
@@ -53,7 +54,7 @@ class MediaPlane:
         self.tx_cells = TxCells(page)
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)
-        self.recording_pool = Pool(config.recording.pool_size)
+        self.recording_pool = Pool(config.recording.pool_size, greenlet_class=PoolGreenlet)
         self.calls: dict[str, Call] = {}
         self.streams = 0  # media sockets open, those that have not started included
         self.draining = False

@@ -21,7 +21,8 @@ bench: setup
 	@exec $(PY) gateway.py bench $(if $(shell command -v cc),--floor) $(BENCH)
 
 test: test-setup
-	@exec $(PY) tests/run.py
+	@$(PY) tests/run.py
+	@$(PY) gateway.py verify budget --quick
 
 lint: test-setup
 	$(PY) -m ruff check .

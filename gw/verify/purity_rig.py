@@ -31,7 +31,7 @@ FRAME: Final = b"F" * 400
 #: What the kernel keeps for a peer that does not read is less than this many marks of 4 KB.
 _FILL: Final = 400
 _LIMIT_BYTES: Final = 64 << 10
-_WAIT_S: Final = 2.0
+_WAIT_S: Final = 10.0
 
 
 class RigError(Exception):

@@ -55,7 +55,8 @@ class ControlSteps:
             elif control.back_ms == 0:
                 back = put_control(state, host, control._replace(back_ms=NEVER))
                 steps.append(Step(f"{self.name(state, host)} is back", back, SURE))
-        self._webhooks(state, steps)
+        if state.hooks:
+            self._webhooks(state, steps)
 
     # -- what happens to a course ---------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class Scenario(NamedTuple):
     faults: frozenset[str]
     budget: int
     hosts: int = 1
-    chunks: int = 1
+    chunks: int = 1  # whether further AI audio may come
     moves: bool = False  # the first stream may drop without counting as a fault
 
 
@@ -109,27 +109,31 @@ class GuardModel:
     # -- what is wrong --------------------------------------------------------------------------------------------------
 
     def wrong(self, state: State) -> Iterable[str]:
+        streams = state.streams
+        broken = []
         if len(state.recordings) > 1:
-            yield ONE
-        if state.recordings and not any(stream.heard for stream in state.streams):
-            yield NOT_BEFORE
+            broken.append(ONE)
+        if state.recordings and not any(stream.heard for stream in streams):
+            broken.append(NOT_BEFORE)
         if state.blocked:
-            yield NOT_BLOCKED
-        if any(stream.fired not in (0, 1) for stream in state.streams):
-            yield ASKED_ONCE
+            broken.append(NOT_BLOCKED)
+        for stream in streams:
+            if stream.fired not in (0, 1):
+                broken.append(ASKED_ONCE)
+            if stream.due_ms == 0 and stream.phase == "open" and not state.over:
+                broken.append(PROMPT)
         if state.over and state.recordings and not state.unsure and self._is_done(state):
             fields = self.rows.fields(state.row)
             if fields is None or fields["state"] != state.recordings[0]:
-                yield TRUE
-        if any(stream.due_ms == 0 and stream.phase == "open" for stream in state.streams) and not state.over:
-            yield PROMPT
+                broken.append(TRUE)
+        return broken
 
     def owing(self, state: State) -> Iterable[str]:
         if state.over:
-            if not self._is_done(state):
-                yield SETTLES
-        elif not state.recordings and not state.refused and any(s.heard and s.phase == "open" for s in state.streams):
-            yield STARTED
+            return () if self._is_done(state) else (SETTLES,)
+        if not state.recordings and not state.refused and any(s.heard and s.phase == "open" for s in state.streams):
+            return (STARTED,)
+        return ()
 
     def _is_done(self, state: State) -> bool:
         """The call is over and nothing is under way any more."""
@@ -148,6 +152,12 @@ class GuardModel:
 
     def steps(self, state: State) -> Sequence[Step[State]]:
         steps: list[Step[State]] = []
+        for n, stream in enumerate(state.streams):
+            if stream.fired > 1:
+                return steps  # such a guard may say yes without end: nothing is learnt beyond
+            if stream.pool:  # commutes with everything but the worker's death, and that may lose what was sent
+                sent = stream._replace(pool=stream.pool - 1, outbox=(*stream.outbox, "record"))
+                return [Step(f"worker {n + 1}: the pool sends StartRecording", put_stream(state, n, sent), SURE)]
         for n in range(len(state.streams)):
             self._stream_steps(state, n, steps)
         self._control.add(state, steps)
@@ -164,12 +174,11 @@ class GuardModel:
                     Step("the call's stream comes back at another worker", state._replace(streams=(first, stream)), FREE)
                 )
         sure = any(step.kind == SURE for step in steps)
-        wait_ms = self._next_ms(state)
-        if not sure and wait_ms:
+        if not sure and (wait_ms := self._next_ms(state)):
             steps.append(Step(f"{span(wait_ms)} pass", self._later(state, wait_ms), SURE))
         if state.budget:
             self._faults.add(state, steps)
-            if sure and 0 < wait_ms <= STALL_MS and "stall" in self.scenario.faults:
+            if sure and "stall" in self.scenario.faults and 0 < (wait_ms := self._next_ms(state)) <= STALL_MS:
                 late = self._later(spent(excused(state)), wait_ms)
                 steps.append(Step(f"everything is slow: {span(wait_ms)} pass first", late, FREE))
         return steps
@@ -190,10 +199,6 @@ class GuardModel:
     def _stream_steps(self, state: State, n: int, steps: list[Step[State]]) -> None:
         stream, at = state.streams[n], f"worker {n + 1}"
         if stream.phase == "open":
-            if state.over:
-                steps.append(
-                    Step(f"{at} reads Twilio's stop", put_stream(state, n, stream._replace(phase="ending", turn_ms=NEVER)), SURE)
-                )
             if not stream.heard:
                 steps.append(Step(f"{at}: TX's first frame reaches the kernel", self._frame(state, n, taken=True), FREE))
                 if state.budget and "kernel full" in self.scenario.faults:
@@ -203,16 +208,10 @@ class GuardModel:
             if stream.turn_ms == 0:
                 steps.append(Step(f"{at}: AI-out takes its turn", self._turn(state, n, chunk=False), SURE))
             if stream.chunks:
-                fed = put_stream(state, n, stream._replace(chunks=stream.chunks - 1))
-                steps.append(
-                    Step(f"{at}: AI-in brings a further chunk, AI-out takes a turn", self._turn(fed, n, chunk=True), FREE)
-                )
-        elif stream.phase == "ending":
-            ended = stream._replace(phase="ended", outbox=(*stream.outbox, "ended"))
-            steps.append(Step(f"{at} reports the stream's end", put_stream(state, n, ended), SURE))
-        if stream.pool and stream.phase != "dead":
-            sent = stream._replace(pool=stream.pool - 1, outbox=(*stream.outbox, "record"))
-            steps.append(Step(f"{at}: the pool sends StartRecording", put_stream(state, n, sent), SURE))
+                after = self._turn(state, n, chunk=True)
+                if after != state:  # a chunk that changes nothing may come at any time, and any number of times
+                    fed = put_stream(after, n, after.streams[n]._replace(chunks=0))
+                    steps.append(Step(f"{at}: AI-in brings a further chunk, AI-out takes a turn", fed, FREE))
         if state.controls[stream.host].up:
             self._bus_steps(state, n, steps)
 
@@ -230,10 +229,12 @@ class GuardModel:
         turn = self.parts.turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms, chunk=chunk)
         waits = stream.flag and not turn.guard_started
         after = stream._replace(
+            chunks=0 if turn.guard_started else stream.chunks,
             guard_started=turn.guard_started,
             fired=stream.fired + turn.fired,
             pool=stream.pool + turn.fired,
             turn_ms=turn.wait_ms if waits else NEVER,
+            full_ms=stream.full_ms if waits else 0,
         )
         return put_stream(state, n, after)._replace(blocked=state.blocked or turn.blocked)
 

@@ -25,7 +25,7 @@ class Stream(NamedTuple):
 
     host: int
     phase: str = "open"  # open | ended | dead
-    chunks: int = 1  # further AI audio that may come
+    chunks: int = 1  # whether further AI audio may come and change something
     flag: bool = False
     heard: bool = False
     guard_started: bool = False

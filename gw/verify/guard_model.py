@@ -2,8 +2,10 @@
 
 The parties are TX, AI-out and its pool at one or two workers, the bus, the control process of one or two hosts with its spool's
 wish, the drainer, the recorder, the reconcile pass, the claim row in its store, Twilio, and Twilio's webhooks. Any two steps that
-could come in either order are tried in either order. Time passes only when nobody has anything to do at once; faults are what
-makes one party late, lose, repeat or die, and each spends one of the state's budget.
+could come in either order are tried in either order, but for those whose order nobody can tell: what the pool sends and how a
+worker ends a stream is taken at once (a death may lose it), what the recorder does not heed is not sent (`Parts.heeded`). Time
+passes only when nobody has anything to do at once; faults are what makes one party late, lose, repeat or die, and each spends
+one of the state's budget.
 
 Taken for granted, and said in the report: a request takes effect at Twilio before its sender gives it up or never; a row is read
 and written in one step; killed processes come back; waits that are spread by chance take their nominal length.

@@ -137,12 +137,16 @@ def ramp(
     from gw.cli.bench_ramp import STEPS, climb, held, measuring
 
     steps = sorted({first, *(calls for calls in STEPS if first < calls < last), last})
-    with _running(as_json) as tell:
-        made = climb(_ramp_load(seconds, pattern, patience), steps, measuring(Settings(None).command_line(), out, tell))
-    best = held(made)
-    document: dict[str, Any] = {"calls_per_core": best, "pattern": pattern, "steps": made}
-    bench_report.write(out / "ramp.json", document)
-    draw_ramp(made, out / "ramp.png")
+    made: list[dict[str, Any]] = []
+    try:
+        with _running(as_json) as tell:
+            climb(_ramp_load(seconds, pattern, patience), steps, measuring(Settings(None).command_line(), out, tell), made)
+    finally:
+        best = held(made)
+        document: dict[str, Any] = {"calls_per_core": best, "pattern": pattern, "steps": made}
+        if made:
+            bench_report.write(out / "ramp.json", document)
+            draw_ramp(made, out / "ramp.png")
     if as_json:
         from gw.cli.output import print_json
 

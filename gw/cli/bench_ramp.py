@@ -67,9 +67,9 @@ def _once(load: Load, measure: Measure) -> dict[str, Any]:
     }
 
 
-def climb(load: Load, steps: Sequence[int], measure: Measure) -> list[dict[str, Any]]:
-    """All steps until one is beyond the machine, then the middle; in order of calls."""
-    made: list[dict[str, Any]] = []
+def climb(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[str, Any]]) -> None:
+    """All steps until one is beyond the machine, then the middle. They are put into `made` as they come, in order of calls: who
+    interrupts keeps what was measured."""
     for calls in steps:
         made.append(step(replace(load, calls=calls), measure))
         if made[-1]["beyond"] and not made[-1]["void"]:
@@ -78,7 +78,6 @@ def climb(load: Load, steps: Sequence[int], measure: Measure) -> list[dict[str, 
             if below and middle - below >= _FINE:
                 made.insert(-1, step(replace(load, calls=middle), measure))
             break
-    return made
 
 
 def held(steps: Sequence[dict[str, Any]]) -> int:

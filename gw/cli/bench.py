@@ -156,7 +156,8 @@ def ramp(
 
         screen = console()
         screen.print(bench_report.ramp_table(made))
-        screen.print(f"\nThis machine holds {best} calls per core." if best else "\nNo step held, or all were void.")
+        more = "at least " if best == steps[-1] else ""
+        screen.print(f"\nThis machine holds {more}{best} calls per core." if best else "\nNo step held, or all were void.")
         screen.print(f"See: {out}/ramp.png  Read: {out}/ramp.json")
     if not best:
         raise click.exceptions.Exit(1)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 from gw.verify.purity_source import FunctionInfo, ModuleInfo, Project, Unknown, Value, one
@@ -42,7 +43,7 @@ class Finding(NamedTuple):
     place: Place
 
 
-class Notes:
+class Notes(ABC):
     """One function under evaluation, and the pen."""
 
     def __init__(self, reach: Reach, info: FunctionInfo, *, quiet: bool) -> None:
@@ -54,9 +55,9 @@ class Notes:
         self.names: dict[str, Value] = {}
         self.parent: Notes | None = None
 
+    @abstractmethod
     def value(self, node: ast.expr, *, unpacked: bool = False) -> Value:
         """The types an expression can have."""
-        raise NotImplementedError
 
     def place(self, node: ast.AST) -> Place:
         return Place(self.module.path, getattr(node, "lineno", self.info.node.lineno), self.info.qualname)

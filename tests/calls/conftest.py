@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,40 @@ class World:
 WorldMaker = Callable[..., contextlib.AbstractContextManager[World]]
 
 
+@contextlib.contextmanager
+def open_world(
+    var_dir: Path,
+    store: gw.config.Store,
+    script: AiScript | Callable[[int, str], AiScript],
+    *,
+    agents: Callable[[AiTwin], Mapping[str, Agent]] = lambda ai: {},
+    signed: bool = True,
+    **options: Any,
+) -> Iterator[World]:
+    """One world. The default agent lives at the AI's own path; `agents` names more, or
+    another default; `options` are the gateway's."""
+    rest_port = free_port()
+    with (
+        AiTwin(script) as ai,
+        Gateway(
+            var_dir,
+            store,
+            agent=Agent(provider="openai", base_url=ai.url),
+            agents=agents(ai),
+            signed=signed,
+            **{"api_base": f"http://127.0.0.1:{rest_port}", **options},
+        ) as gateway,
+        TwilioTwin(
+            gateway.url,
+            account_sid=ACCOUNT,
+            auth_token=AUTH_TOKEN if signed else "",
+            public_url=PUBLIC_URL if signed else None,
+            rest_port=rest_port,
+        ) as twilio,
+    ):
+        yield World(ai, gateway, twilio)
+
+
 @pytest.fixture
 def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
     """Makes a world: `with world(script, signed=True, agent={...}, **gateway_options) as w`.
@@ -38,36 +72,18 @@ def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
     Two at a time need a `var_dir` and a `store` of their own.
     """
 
-    @contextlib.contextmanager
     def make(
         script: AiScript | Callable[[int, str], AiScript] | None = None,
         *,
         agent: dict[str, Any] | None = None,
-        signed: bool = True,
         var_dir: str = "var",
         **options: Any,
-    ) -> Iterator[World]:
-        rest_port = free_port()
-        with AiTwin(script or conversation()) as ai:
-            wanted = msgspec.structs.replace(Agent(provider="openai", base_url=ai.url), **(agent or {}))
-            with (
-                Gateway(
-                    tmp_path / var_dir,
-                    options.pop("store", mariadb_config),
-                    agent=wanted,
-                    api_base=f"http://127.0.0.1:{rest_port}",
-                    signed=signed,
-                    **options,
-                ) as gateway,
-                TwilioTwin(
-                    gateway.url,
-                    account_sid=ACCOUNT,
-                    auth_token=AUTH_TOKEN if signed else "",
-                    public_url=PUBLIC_URL if signed else None,
-                    rest_port=rest_port,
-                ) as twilio,
-            ):
-                yield World(ai, gateway, twilio)
+    ) -> contextlib.AbstractContextManager[World]:
+        def agents(ai: AiTwin) -> dict[str, Agent]:
+            return {"default": msgspec.structs.replace(Agent(provider="openai", base_url=ai.url), **(agent or {}))}
+
+        store = options.pop("store", mariadb_config)
+        return open_world(tmp_path / var_dir, store, script or conversation(), agents=agents, **options)
 
     return make
 

@@ -24,11 +24,9 @@ from gw.twin.ai import AiTwin
 from gw.twin.ai_ledger import AiLedger
 from gw.twin.ai_script import AiScript, lasting
 from gw.twin.sound import FRAME_BYTES, SILENCE
-from gw.twin.twilio import TwilioTwin
 from gw.twin.twilio_caller import CallPlan, Hook, TwinCall
 from gw.twin.twilio_messages import CONNECTED
-from tests.calls.conftest import World, free_port
-from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL, Gateway
+from tests.calls.conftest import World, open_world
 from tests.timing import scaled
 
 
@@ -148,7 +146,9 @@ def run_world(
     outcome = Outcome()
     before = standing()
     with outcome.log:
-        _live(folder, store, script, lambda world: body(world, outcome), agents, signed, options)
+        opened = open_world(folder / "var", store, script, agents=agents, signed=signed, **options)
+        _live(lambda world: body(world, outcome), opened)
+        del opened
     for _ in range(300):  # what ends by itself ends within moments
         left = standing()
         outcome.left = {kind: (before[kind], left[kind]) for kind in before if len(left[kind]) > len(before[kind])}
@@ -158,36 +158,10 @@ def run_world(
     return outcome
 
 
-def _live(
-    folder: Path,
-    store: Store,
-    script: AiScript | Callable[[int, str], AiScript],
-    body: Callable[[World], None],
-    agents: Callable[[AiTwin], Mapping[str, Agent]],
-    signed: bool,
-    options: dict[str, Any],
-) -> None:
+def _live(body: Callable[[World], None], opened: contextlib.AbstractContextManager[World]) -> None:
     """A function of its own, so that nobody keeps a part of the world once it is over."""
-    rest_port = free_port()
-    with (
-        AiTwin(script) as ai,
-        Gateway(
-            folder / "var",
-            store,
-            agent=Agent(provider="openai", base_url=ai.url),
-            agents=agents(ai),
-            signed=signed,
-            **{"api_base": f"http://127.0.0.1:{rest_port}", **options},
-        ) as gateway,
-        TwilioTwin(
-            gateway.url,
-            account_sid=ACCOUNT,
-            auth_token=AUTH_TOKEN if signed else "",
-            public_url=PUBLIC_URL if signed else None,
-            rest_port=rest_port,
-        ) as twilio,
-    ):
-        body(World(ai, gateway, twilio))
+    with opened as world:
+        body(world)
 
 
 def standing() -> dict[str, list[str]]:

@@ -22,6 +22,7 @@ bench: setup
 
 test: test-setup
 	@$(PY) tests/run.py
+	@$(PY) gateway.py verify guard
 	@$(PY) gateway.py verify budget --quick
 
 lint: test-setup

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gw.cli.bench_result import Measured, ratio
+from gw.cli.output import figure_table, ms
 
 _QUANTILES: Final = ("p50", "p99", "p99.9", "max")
 _TIMED: Final = (
@@ -73,7 +74,7 @@ def tables(gateways: Sequence[Measured], floors: Sequence[Measured]) -> Group:
 
 
 def _costs(gateway: Measured, floor: Measured | None) -> Table:
-    made = _table("per call", ">gateway", *([">floor"] if floor else []))
+    made = figure_table("per call", ">gateway", *([">floor"] if floor else []))
     subjects = [gateway] + ([floor] if floor else [])
 
     def row(name: str, values: Sequence[str], style: str = "") -> None:
@@ -94,7 +95,7 @@ def _costs(gateway: Measured, floor: Measured | None) -> Table:
 
 
 def _times(subjects: Sequence[Measured]) -> Table:
-    made = _table("ms", "", *(f">{name}" for name in _QUANTILES))
+    made = figure_table("ms", "", *(f">{name}" for name in _QUANTILES))
     summaries = [(measured, measured.summary()) for measured in subjects]
     for name, key in _TIMED:
         for i, (measured, summary) in enumerate(summaries):
@@ -107,21 +108,9 @@ def _times(subjects: Sequence[Measured]) -> Table:
     return made
 
 
-def ms(value: float | None) -> str:
-    """A duration in ms, three digits that mean something."""
-    return "-" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
-
-
-def _table(*columns: str) -> Table:
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
-    return made
-
-
 def ramp_table(steps: Sequence[Mapping[str, Any]]) -> Table:
     """One line per number of calls."""
-    made = _table(">calls", ">CPU ms/s", ">floor", ">worker", ">KB/call", ">late p50", ">p99", ">p99.9", ">floor p99.9", "")
+    made = figure_table(">calls", ">CPU ms/s", ">floor", ">worker", ">KB/call", ">late p50", ">p99", ">p99.9", ">floor p99.9", "")
     for step in steps:
         gateway, floor = step["gateway"], step["floor"]
         late = gateway["tx_lateness_ms"] or dict.fromkeys(_QUANTILES)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
+
+from gw.cli.output import figure_table, ms
 
 #: The golden rule: no operation of the TX loop may take longer.
 PROMISE_MS: Final = 1.0
@@ -144,7 +145,7 @@ class Report:
 
 def tables(report: Report) -> Group:
     """The summary for people."""
-    calls = _table("call", ">first audio", ">frames", "audio", ">underrun", "recording", "ended")
+    calls = figure_table("call", ">first audio", ">frames", "audio", ">underrun", "recording", "ended")
     for n, call in enumerate(report.calls, 1):
         frames = f"{call.frames_sent}/{call.frames_expected}"
         calls.add_row(
@@ -156,12 +157,12 @@ def tables(report: Report) -> Group:
             f"{call.recording_state}" if call.recordings_started == 1 else Text(f"{call.recordings_started} started", "red"),
             call.ended,
         )
-    timing = _table("ms", ">p50", ">p99", ">p99.9", ">max")
+    timing = figure_table("ms", ">p50", ">p99", ">p99.9", ">max")
     for name, histogram in (("TX send", report.send), ("TX lateness", report.lateness)):
         numbers = histogram.summary()
-        timing.add_row(name, *(_ms(numbers[key]) for key in (*QUANTILES, "max")))
+        timing.add_row(name, *(ms(numbers[key]) for key in (*QUANTILES, "max")))
     if report.twin_lateness_ms:
-        timing.add_row("the twin's own", *(_ms(report.twin_lateness_ms.get(key)) for key in (*QUANTILES, "max")), style="dim")
+        timing.add_row("the twin's own", *(ms(report.twin_lateness_ms.get(key)) for key in (*QUANTILES, "max")), style="dim")
     broken = report.broken()
     verdict = [Text(f"not as promised: {sentence}", "red") for sentence in broken]
     return Group(Text(), calls, Text(), timing, Text(), *(verdict or [Text("All as promised.", "green")]))
@@ -187,7 +188,7 @@ def draw(report: Report, path: Path) -> None:
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
         numbers = histogram.summary()
-        text = "   ".join(f"{key} {_ms(numbers[key])}" for key in (*QUANTILES, "max"))
+        text = "   ".join(f"{key} {ms(numbers[key])}" for key in (*QUANTILES, "max"))
         axis.text(0.995, 0.95, f"{histogram.total} frames\n{text} ms", transform=axis.transAxes, ha="right", va="top", fontsize=9)
     axes[0].text(PROMISE_MS * 1.06, 0.62, "1 ms", color="#b3312c", fontsize=9, transform=axes[0].get_xaxis_transform())
     axes[1].set_xlabel("milliseconds")
@@ -206,14 +207,3 @@ def _bars(histogram: Histogram) -> tuple[list[float], list[float], list[int]]:
     rights = [*edges_ms, edges_ms[-1] * 1.8]
     heights = [after - before for before, after in zip((0, *histogram.counts), histogram.counts, strict=False)]
     return lefts, [right - left for left, right in zip(lefts, rights, strict=True)], heights
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
-
-
-def _table(*columns: str) -> Table:
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
-    return made

@@ -103,10 +103,20 @@ def duration(seconds: float | None) -> str:
 
 def milliseconds(value_s: float | None) -> str:
     """A measured duration in ms; three digits that mean something, a dash where nothing was measured."""
-    if value_s is None or value_s < 0:
-        return "-"
-    value_ms = value_s * 1000
-    return f"{value_ms:.3f}" if value_ms < 10 else f"{value_ms:.1f}"
+    return ms(None if value_s is None or value_s < 0 else value_s * 1000)
+
+
+def ms(value: float | None) -> str:
+    """A duration in ms, three digits that mean something."""
+    return "-" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def figure_table(*columns: str) -> Table:
+    """An empty table of measured figures; a title with a leading `>` stands right. Nothing wraps."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    return made
 
 
 def dash(value: object) -> str:

@@ -237,8 +237,18 @@ RECORDINGS: Final = Counter(
     "Recordings, by outcome.",
     {"outcome": ("started", "completed", "failed", "absent", "skipped", "duplicate")},
 )
+RECORDINGS_OVERDUE: Final = Gauge(
+    "gw_recordings_overdue", "Recordings without a last word an hour after they began, of calls that are not alive here."
+)
 STORE_BACKLOG: Final = Gauge("gw_store_backlog_events", "Events in the spool that the store has not taken.")
+STORE_REFUSED: Final = Gauge("gw_store_refused_events", "Events the store refused for good, set aside in the spool.")
 WORKERS: Final = Gauge("gw_workers", "Media workers, by state.", {"state": ("up", "draining", "lost")})
+
+# -- every process ----------------------------------------------------------------------------------------------------
+
+PROCESS_STARTS: Final = Counter(
+    "gw_process_starts_total", "Starts of a process, the first one included.", {"process": ("control", "worker")}
+)
 
 #: All of them, in the order a page keeps them. A new family is one more line.
 FAMILIES: Final[tuple[Family, ...]] = (
@@ -263,6 +273,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
     BUS_DROPPED,
     RECORDING_TRIGGER,
     RECORDINGS,
+    RECORDINGS_OVERDUE,
     STORE_BACKLOG,
+    STORE_REFUSED,
     WORKERS,
+    PROCESS_STARTS,
 )

@@ -1,8 +1,9 @@
 """The page Prometheus reads: all processes' pages added up.
 
 Counters and histograms of every page count, also of processes that are gone, so that a sum never drops; gauges count only
-where the writer lives. Every series stands there from the start, at 0, so that a rate sees its first event. A file that is no
-page of this version is left out and counted. Rendering costs milliseconds: the control process does it, never a worker.
+where the writer lives. Every series stands there from the start, at 0, so that a rate sees its first event. A few sums are told
+of each worker too. A file that is no page of this version is left out and counted. Rendering costs milliseconds: the control
+process does it, never a worker.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from metrics.declare import FAMILIES, Family, Gauge, Histogram
+from metrics.declare import CALLS, FAMILIES, TX_FRAMES, TX_LATENESS, TX_UNDERRUN, Family, Gauge, Histogram
 from metrics.layout import width_of
 from metrics.page import Page, PageError
 
@@ -26,6 +27,14 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 #: Told by the renderer itself, so no page has a place for it.
 PAGES_NAME: Final = "gw_metric_pages"
 _PAGES_HELP: Final = "Pages of processes: written by a live one, left by a dead one, or of another version and left out."
+#: Of each worker's page by itself, so that the worst of them can be seen. A page is named after a seat, so there are few.
+WORKER_FAMILIES: Final[tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str], ...]] = (
+    (GaugeMetricFamily, "gw_worker_calls", "Calls alive, by worker."),
+    (CounterMetricFamily, "gw_worker_tx_frames_total", "Frames sent to callers, by worker."),
+    (CounterMetricFamily, "gw_worker_tx_late_frames_total", "Frames sent more than 1 ms after their deadline, by worker."),
+    (CounterMetricFamily, "gw_worker_tx_underrun_seconds_total", "Silence callers heard, by worker."),
+)
+_LATE: Final = TX_LATENESS.bounds.index(0.001) + 1  # the first bucket beyond
 
 Series = dict[tuple[str, ...], list[float]]
 
@@ -36,6 +45,7 @@ class Totals:
     def __init__(self, pages_dir: Path) -> None:
         """Read the pages. A missing directory is one without pages. Raises OSError."""
         self.pages = {"live": 0, "left": 0, "other_version": 0}
+        self.workers: dict[str, tuple[float, ...]] = {}  # by page, in the order of WORKER_FAMILIES
         self.series: dict[str, Series] = {
             family.name: {labels: [0.0] * width_of(family) for labels in family.series()} for family in FAMILIES
         }
@@ -53,6 +63,8 @@ class Totals:
         try:
             live = page.has_writer
             self.pages["live" if live else "left"] += 1
+            if path.name.startswith("worker-"):
+                self.workers[path.stem] = _of_one(page, live)
             for family in FAMILIES:
                 if isinstance(family, Gauge) and not live:
                     continue
@@ -89,6 +101,18 @@ class _Adapter(Collector):
         for state, count in self._totals.pages.items():
             pages.add_metric([state], count)
         yield pages
+        for n, (kind, name, words) in enumerate(WORKER_FAMILIES):
+            of_workers = kind(name, words, labels=["worker"])
+            for worker, values in self._totals.workers.items():
+                of_workers.add_metric([worker], values[n])
+            yield of_workers
+
+
+def _of_one(page: Page, live: bool) -> tuple[float, ...]:
+    """What WORKER_FAMILIES tell of one page."""
+    calls = sum(page.values(CALLS, labels)[0] for labels in CALLS.series()) if live else 0.0
+    late = sum(page.values(TX_LATENESS, ())[_LATE:-1])
+    return calls, page.values(TX_FRAMES, ())[0], late, page.values(TX_UNDERRUN, ())[0]
 
 
 def _convert(family: Family, series: Series) -> Metric:

@@ -89,6 +89,7 @@ class Control:
         pages_dir.prepare(pages)
         self._page = Page.create(pages / "control.page")
         opened.callback(self._page.close)
+        self._page.counter(declare.PROCESS_STARTS, process="control").add()
         self._spool = Spool(var_dir / "spool.db")
         opened.callback(self._spool.close)
         self._store = Store(config.store, config.secrets.db_password)
@@ -102,7 +103,16 @@ class Control:
         opened.callback(self._bus.stop)
         rows = RecordingRows(self._store, self._page)
         self._recorder = Recorder(config, self._store, self._rest, rows, self._page, owner=owner)
-        self._reconciler = Reconciler(self._store, self._recorder, rows, self._rest, host=seat, is_owned=self._bus.is_owned)
+        overdue = self._page.gauge(declare.RECORDINGS_OVERDUE)
+        self._reconciler = Reconciler(
+            self._store,
+            self._recorder,
+            rows,
+            self._rest,
+            host=seat,
+            is_owned=self._bus.is_owned,
+            on_overdue=lambda n: overdue.set(float(n)),
+        )
         self._webhooks = Webhooks(
             self._store,
             rows,
@@ -119,6 +129,7 @@ class Control:
         opened.callback(self._ops.stop)
         self._commands = AdminCommands(self._store, self._bus, self._rest, self.status)
         self._admin = AdminServer(Path(config.ops.admin_socket), self._commands.table())
+        self._refused = self._page.gauge(declare.STORE_REFUSED)
         self._workers = {state: self._page.gauge(declare.WORKERS, state=state) for state in declare.WORKERS.labels["state"]}
 
     @property
@@ -253,6 +264,7 @@ class Control:
                 counts["lost" if not worker.connected else "draining" if worker.draining else "up"] += 1
             for state, gauge in self._workers.items():
                 gauge.set(float(counts[state]))
+            self._refused.set(float(self._spool.refused()))
             gevent.sleep(GAUGES_S)
 
     def _await_workers(self) -> None:

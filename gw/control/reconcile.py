@@ -38,6 +38,8 @@ STARTED_AGE_S: Final = 120.0
 #: The first wait between two looks at one row; each further one doubles up to the last.
 LOOK_FIRST_S: Final = 60.0
 LOOK_LAST_S: Final = 3600.0
+#: A recording that has no last word by then is somebody's work: its webhook and several looks brought none.
+OVERDUE_S: Final = 3600.0
 #: Listings in one pass.
 MAX_LOOKS: Final = 20
 #: Rows whose looks are remembered.
@@ -68,6 +70,14 @@ def next_step(row: dict[str, Any], *, host: str, owned: bool, now: float) -> Ste
     return "leave"
 
 
+def is_overdue(row: dict[str, Any], host: str, now: float) -> bool:
+    """Whether a row of this host, or one that nobody claimed, has had more than an hour to come to its end."""
+    if row["owner"] and row["owner"].rpartition("/")[0] != host:
+        return False
+    since = row["started_at"] or row["claimed_at"] or row["first_audio_at"] or 0.0
+    return bool(now - since > OVERDUE_S)
+
+
 class Reconciler:
     """Passes over the unsettled rows until stopped."""
 
@@ -80,13 +90,16 @@ class Reconciler:
         *,
         host: str,
         is_owned: Callable[[str], bool],
+        on_overdue: Callable[[int], None] = lambda _count: None,
     ) -> None:
+        """`on_overdue` is told, after each pass, how many rows of this host have waited too long for a last word."""
         self._store = store
         self._recorder = recorder
         self._rows = rows
         self._rest = rest
         self._host = host
         self._is_owned = is_owned
+        self._on_overdue = on_overdue
         self._looks: dict[str, tuple[float, float]] = {}  # call SID: when to look next, the wait after that
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
@@ -112,6 +125,7 @@ class Reconciler:
         looks = 0
         unsettled = self._store.unsettled_recordings()
         self._forget({row["call_sid"] for row in unsettled})
+        self._on_overdue(sum(is_overdue(row, self._host, now) and not self._is_owned(row["call_sid"]) for row in unsettled))
         for row in unsettled:
             call_sid = row["call_sid"]
             if self._recorder.is_working_on(call_sid):

@@ -70,6 +70,7 @@ class Spool:
         self._thread = OneThread(_OPERATION_S, SpoolError)
         self._backlog = 0
         self._settled = 0
+        self._refused = 0
         try:
             self._db: sqlite3.Connection = self._run(self._open)
         except SpoolError:
@@ -132,6 +133,7 @@ class Spool:
                 removed = self._db.execute("DELETE FROM entries WHERE id = ?", (entry_id,))
             self._settled += removed.rowcount
             self._backlog -= removed.rowcount
+            self._refused += removed.rowcount
 
         self._run(work)
 
@@ -143,6 +145,10 @@ class Spool:
         """Entries the store has taken, or refused for good, since the start. What waits now is settled, oldest first, once this
         has grown by `backlog()`."""
         return self._settled
+
+    def refused(self) -> int:
+        """Entries that were set aside and not brought back. Costs nothing: no disk is asked."""
+        return self._refused
 
     def poison(self) -> list[dict[str, object]]:
         """What was set aside, oldest first: id, instance, n, worker, body, why, at."""
@@ -165,6 +171,7 @@ class Spool:
                 ).rowcount
                 self._db.execute("DELETE FROM poison")
             self._backlog += moved
+            self._refused = 0
             return moved
 
         return self._run(work)
@@ -188,6 +195,7 @@ class Spool:
             (time.time() - _INSTANCE_DAYS * _DAY_S,),
         )
         (self._backlog,) = db.execute("SELECT count(*) FROM entries").fetchone()
+        (self._refused,) = db.execute("SELECT count(*) FROM poison").fetchone()
         return db
 
     def _last(self, instance: str) -> int:

@@ -27,7 +27,7 @@ from gw.media.greenlets import spawn
 from gw.media.hub import HoldMonitor, freeze_gc
 from gw.media.plane import MediaPlane
 from gw.media.server import MediaServer
-from metrics.declare import BOUNDS
+from metrics.declare import BOUNDS, PROCESS_STARTS
 from metrics.page import Page
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Worker:
         pages = Path(config.ops.var_dir) / "pages"
         self._config = config
         self._page = Page.claim(pages, f"worker-{slot}")
+        self._page.counter(PROCESS_STARTS, process="worker").add()
         self._ledger = TokenLedger(pages / "tokens.ledger")
         self.plane = MediaPlane(config, self._page, self._ledger)
         self._monitor = HoldMonitor(self._page, always=config.ops.hold_monitor == "always")

@@ -3,8 +3,19 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from metrics.declare import CALLS, CALLS_ENDED, FAMILIES, HUB_HOLD, TX_FRAMES, TX_SEND, WORKERS, Histogram
-from metrics.exposition import CONTENT_TYPE, Totals, render
+from metrics.declare import (
+    CALLS,
+    CALLS_ENDED,
+    FAMILIES,
+    HUB_HOLD,
+    TX_FRAMES,
+    TX_LATENESS,
+    TX_SEND,
+    TX_UNDERRUN,
+    WORKERS,
+    Histogram,
+)
+from metrics.exposition import CONTENT_TYPE, WORKER_FAMILIES, Totals, render
 from metrics.layout import Layout
 from metrics.page import Page
 
@@ -111,5 +122,28 @@ def test_the_text_is_what_its_type_says(two, tmp_path):
     assert "# TYPE gw_tx_send_seconds histogram\n" in text
     assert "# TYPE gw_tx_frames_total counter\n" in text
     assert "# TYPE gw_calls gauge\n" in text
-    assert "process_" not in text
+    assert "\nprocess_" not in text
     assert "_created" not in text
+
+
+def test_each_worker_is_told_by_itself(two, tmp_path):
+    for n, page in enumerate(two, 1):
+        page.gauge(CALLS, state="active").set(n)
+        page.gauge(CALLS, state="closing").set(n)
+        page.counter(TX_FRAMES).add(10 * n)
+        for lateness_s in (0.001, 0.0011, 5.0):
+            page.histogram(TX_LATENESS).observe(lateness_s)
+        page.counter(TX_UNDERRUN).add(0.5 * n)
+    Page.create(tmp_path / "control.page").close()
+    Page.create(tmp_path / "worker-0-2.page").close()
+    samples = _samples(tmp_path)
+    told = {
+        name: {dict(key[1])["worker"]: value for key, value in samples.items() if key[0] == name}
+        for _, name, _ in WORKER_FAMILIES
+    }
+    assert told == {
+        "gw_worker_calls": {"worker-0": 2.0, "worker-0-2": 0.0, "worker-1": 4.0},
+        "gw_worker_tx_frames_total": {"worker-0": 10.0, "worker-0-2": 0.0, "worker-1": 20.0},
+        "gw_worker_tx_late_frames_total": {"worker-0": 2.0, "worker-0-2": 0.0, "worker-1": 2.0},
+        "gw_worker_tx_underrun_seconds_total": {"worker-0": 0.5, "worker-0-2": 0.0, "worker-1": 1.0},
+    }

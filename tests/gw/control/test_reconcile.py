@@ -17,9 +17,11 @@ from gw.control.reconcile import (
     LOOK_FIRST_S,
     LOOK_LAST_S,
     MAX_LOOKS,
+    OVERDUE_S,
     STARTED_AGE_S,
     WANTED_AGE_S,
     Reconciler,
+    is_overdue,
     next_step,
 )
 from gw.control.recorder import Recorder
@@ -73,7 +75,16 @@ class House:
         rest = TwilioRest(config)
         self.recorder = Recorder(config, self.store, rest, rows, self.page, owner="seat/2-b")
         self.owned: set[str] = set()
-        self.reconciler = Reconciler(self.store, self.recorder, rows, rest, host="seat", is_owned=self.owned.__contains__)
+        self.overdue: list[int] = []
+        self.reconciler = Reconciler(
+            self.store,
+            self.recorder,
+            rows,
+            rest,
+            host="seat",
+            is_owned=self.owned.__contains__,
+            on_overdue=self.overdue.append,
+        )
 
     def stop(self) -> None:
         self.reconciler.stop()
@@ -184,3 +195,27 @@ def test_a_call_still_alive_is_not_asked_about(house: House) -> None:
     house.owned.add(CALL)
     house.pass_over(STARTED_AGE_S + 1)
     assert house.twilio.seen == []
+
+
+@pytest.mark.parametrize(
+    ("what", "overdue"),
+    [
+        (row("wanted", owner=None, age_s=OVERDUE_S + 1), True),
+        (row("claimed", age_s=OVERDUE_S - 1), False),
+        (row("claimed", age_s=OVERDUE_S + 1), True),
+        (row("claimed", owner="other/1-a", age_s=OVERDUE_S + 1), False),
+        (row("started", age_s=OVERDUE_S + 1), True),
+    ],
+)
+def test_what_waits_too_long_is_told(what: dict[str, Any], overdue: bool) -> None:
+    assert is_overdue(what, "seat", NOW) is overdue
+
+
+def test_a_living_call_is_not_overdue(house: House) -> None:
+    house.started()
+    house.twilio.gets.append(listing(recording()))
+    house.pass_over()
+    house.pass_over(OVERDUE_S + 1)
+    house.owned.add(CALL)
+    house.pass_over(OVERDUE_S + 2)
+    assert house.overdue == [0, 1, 0]

@@ -51,6 +51,7 @@ class Load:
     watched: bool = False  # the hub's holds, all the time
     maxima: bool = True  # ask the store for each call's maxima: finer than a bucket's edge
     patience_s: float = 0.0  # how long to wait for a machine on which nothing else is busy
+    pinned: bool = True  # each measured process has a core of its own; else it runs wherever the kernel likes
 
 
 Tell = Callable[[str], None]
@@ -124,6 +125,8 @@ class _Run:
         for pid, role in roles.items():
             if role not in MEDIA_ROLES:
                 machine.pin(pid, self._pinning.others)
+            elif not self._load.pinned:
+                machine.pin(pid, (*self._pinning.others, *self._pinning.measured))
             else:
                 machine.pin(pid, (self._pinning.measured[n % len(self._pinning.measured)],))
                 n += 1

@@ -1,0 +1,235 @@
+"""One thing of the gateway done otherwise, and what that does to lateness and cost: measured in turns, in one run.
+
+    .venv/bin/python tests/bench/study.py --list
+    .venv/bin/python tests/bench/study.py --calls 20,100,200,300 --seconds 8 --rounds 3
+    .venv/bin/python tests/bench/study.py --calls 200 --variants timerfd,priority --rounds 5
+
+For each number of calls and each round: the gateway as it is, a variant, the gateway as it is, the next variant, and so on. A
+ratio is the median of the pairs' own ratios. A void window is repeated; a pair that stays void is left out and counted. Writes
+out/bench/study.json and out/bench/study.png after each round, so who interrupts keeps what was measured.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import json  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, Final  # noqa: E402
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import click  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from gw.cli.bench import _running  # noqa: E402
+from gw.cli.bench_compare import figures, medians, ratios  # noqa: E402
+from gw.cli.bench_run import Load, measure_gateway  # noqa: E402
+from gw.cli.output import console, figure_table  # noqa: E402
+from gw.errors import GatewayError  # noqa: E402
+from tests.bench.study_draw import draw_study  # noqa: E402
+from tests.bench.variants import BASE, VARIANTS, Variant  # noqa: E402
+
+ENTRY: Final = ROOT / "tests" / "bench" / "variants" / "entry.py"
+#: A window that is void is measured again, so often in all.
+_TRIES: Final = 2
+#: Start, dialling, warm-up, hanging up, in seconds; a first guess, until some were measured.
+_AROUND_S: Final = 8.0
+_DIAL_S: Final = 0.02
+_SHOWN: Final = (
+    ("CPU, ms/s", "cpu_ms_per_call_s"),
+    ("late p50", "tx_p50_ms"),
+    ("p99", "tx_p99_ms"),
+    ("p99.9", "tx_p99.9_ms"),
+    ("caller p99", "caller_p99_ms"),
+    ("p99.9", "caller_p99.9_ms"),
+)
+
+
+@dataclass
+class Found:
+    """What is known of one variant at one number of calls."""
+
+    variant: str
+    calls: int
+    pairs: list[tuple[dict[str, float], dict[str, float]]] = field(default_factory=list)
+    void: int = 0
+    broken: list[str] = field(default_factory=list)  # what a caller would have noticed with the variant
+    failed: str = ""  # why it could not be measured at all
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "variant": self.variant,
+            "says": VARIANTS[self.variant].says,
+            "calls": self.calls,
+            "without": medians([before for before, _ in self.pairs]),
+            "with": medians([after for _, after in self.pairs]),
+            "ratio": ratios(self.pairs),
+            "rounds": [{"without": before, "with": after} for before, after in self.pairs],
+            "void": self.void,
+            "broken": self.broken,
+            "failed": self.failed,
+        }
+
+
+class Progress:
+    """How many windows there are, how many are done, and how long the rest takes."""
+
+    def __init__(self, total: int, guess_s: float, show: Callable[[str], None]) -> None:
+        self._total, self._guess_s, self._show = total, guess_s, show
+        self._done = 0
+        self._began_s = time.monotonic()
+
+    def left_s(self) -> float:
+        each_s = (time.monotonic() - self._began_s) / self._done if self._done else self._guess_s
+        return max(0, self._total - self._done) * each_s
+
+    def tell(self, step: str) -> None:
+        """A step of the present window; a log is told of its start only."""
+        if not sys.stderr.isatty() and not step.endswith("starting"):
+            return
+        self._show(f"{min(self._done + 1, self._total)} of {self._total}, about {self.left_s() / 60:.0f} min left: {step}")
+
+    def done(self) -> None:
+        self._done += 1
+
+
+def applicable(names: list[str]) -> list[str]:
+    """Those that fit this gateway and this machine; of the others it is said why not."""
+    good = []
+    for name in names:
+        tried = subprocess.run([sys.executable, str(ENTRY), name, "worker", "--help"], capture_output=True, text=True, timeout=30)
+        if tried.returncode == 0:
+            good.append(name)
+        else:
+            click.echo(f"left out: {tried.stderr.strip()[-300:]}", err=True)
+    return good
+
+
+def measured(name: str, variant: Variant, out: Path, load: Load, progress: Progress) -> tuple[dict[str, float] | None, list[str]]:
+    """One window. Returns its figures, None where it stayed void, and what a caller would have noticed."""
+    command = [sys.executable, str(ENTRY), name]
+    pinned = Load(**{**vars(load), "pinned": variant.pinned})
+    for _ in range(_TRIES):
+        window = measure_gateway(command, out, pinned, lambda step: progress.tell(f"{name}: {step}"))
+        progress.done()
+        # a worker that may go everywhere has no core that others could disturb
+        if not (window.void() if variant.pinned else [why for why in window.void() if "twin" in why]):
+            return figures(window), window.broken()
+    return None, []
+
+
+def study(names: list[str], calls: list[int], rounds: int, load: Load, out: Path, show: Callable[[str], None]) -> list[Found]:
+    """Everything, in turns; written down after each pair."""
+    found = {(count, name): Found(name, count) for count in calls for name in names}
+    guess_s = _AROUND_S + load.seconds + _DIAL_S * sum(calls) / len(calls)
+    progress = Progress(len(found) * rounds * 2, guess_s, show)
+    show(f"{len(found) * rounds} pairs of windows, about {progress.left_s() / 60:.0f} min")
+    try:
+        for count in calls:
+            for _ in range(rounds):
+                for name in names:
+                    one = found[count, name]
+                    if not one.failed:
+                        _pair(one, load, out, progress)
+                        write(list(found.values()), load, out)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+    return list(found.values())
+
+
+def _pair(one: Found, load: Load, out: Path, progress: Progress) -> None:
+    at = Load(**{**vars(load), "calls": one.calls})
+    try:
+        before, _ = measured(BASE, VARIANTS[BASE], out, at, progress)
+        after, broken = (None, []) if before is None else measured(one.variant, VARIANTS[one.variant], out, at, progress)
+    except GatewayError as error:
+        one.failed = str(error).splitlines()[-1]
+        return
+    if before is None or after is None:
+        one.void += 1
+    else:
+        one.pairs.append((before, after))
+        one.broken += broken
+
+
+def write(found: list[Found], load: Load, out: Path) -> None:
+    document = [one.document() for one in found if one.pairs or one.failed or one.void]
+    head = {"seconds": load.seconds, "pattern": load.pattern}
+    (out / "study.json").write_text(json.dumps({**head, "variants": document}, indent=2) + "\n")
+    draw_study(document, out / "study.png")
+
+
+def table(found: list[Found]) -> Table:
+    """Without and with, and the ratio of what matters."""
+    made = figure_table(">calls", "variant", *(f">{title}" for title, _ in _SHOWN), "")
+    for one in found:
+        document = one.document()
+        without, with_, ratio = document["without"], document["with"], document["ratio"]
+        cells = [
+            f"{without[key]:.3g} > {with_[key]:.3g}  {ratio[key]:.2f}" if key in without and key in ratio else "-"
+            for _, key in _SHOWN
+        ]
+        notes = [one.failed, f"{one.void} void" if one.void else "", *sorted(set(one.broken))]
+        made.add_row(str(one.calls), one.variant, *cells, "; ".join(note for note in notes if note))
+    return made
+
+
+def _numbers(_: Any, __: Any, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise click.BadParameter("numbers, with commas between them") from None
+
+
+def _names(_: Any, __: Any, text: str) -> list[str]:
+    names = text.split(",") if text else [name for name in VARIANTS if name != BASE]
+    if unknown := [name for name in names if name not in VARIANTS]:
+        raise click.BadParameter(f"{unknown[0]} is none; --list shows them")
+    return names
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--calls", default="20,100,200,300", show_default=True, callback=_numbers, help="Full-duplex calls at once.")
+@click.option("--variants", default="", callback=_names, help="Which, with commas between them; all where none is named.")
+@click.option("--seconds", type=click.FloatRange(2, 600), default=8, show_default=True, help="Each window.")
+@click.option("--rounds", type=click.IntRange(1, 99), default=3, show_default=True, help="Pairs of each variant and number.")
+@click.option("--pattern", type=click.Choice(("steady", "bursty", "bargein")), default="steady", show_default=True)
+@click.option("--patience", type=click.FloatRange(0, 600), default=10, show_default=True, help="Seconds to wait for a quiet one.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "out" / "bench", help="Where files go.")
+@click.option("--list", "list_them", is_flag=True, help="Say what there is, and measure nothing.")
+def main(
+    calls: list[int],
+    variants: list[str],
+    seconds: float,
+    rounds: int,
+    pattern: str,
+    patience: float,
+    out: Path,
+    list_them: bool,
+) -> None:
+    """Measure what one thing done otherwise does to the gateway's lateness and cost."""
+    if list_them:
+        for name, variant in VARIANTS.items():
+            click.echo(f"{name:14}  {variant.says}")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    load = Load(calls=0, seconds=seconds, pattern=pattern, maxima=False, patience_s=patience)
+    with _running(quiet=False) as show:
+        found = study(applicable(variants), calls, rounds, load, out, show)
+    screen = console()
+    screen.print("without > with, and the ratio; lateness in ms")
+    screen.print(table(found))
+    screen.print(f"See: {out}/study.png  Read: {out}/study.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""`gateway.py` with one variant: `entry.py VARIANT serve ...`. Its workers have one thing swapped."""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from gw.cli import main  # noqa: E402
+from gw.cli.context import Settings  # noqa: E402
+from tests.bench.variants import VARIANTS  # noqa: E402
+from tests.bench.variants.seam import NotHereError  # noqa: E402
+
+
+def run() -> None:
+    name = sys.argv.pop(1)
+    of_gateway = Settings.command_line
+
+    def command_line(settings: Settings) -> list[str]:
+        """Children are started through this file too."""
+        python, _, *options = of_gateway(settings)
+        return [python, __file__, name, *options]
+
+    Settings.command_line = command_line  # type: ignore[method-assign]
+    if "worker" in sys.argv:
+        try:
+            VARIANTS[name].apply()
+        except NotHereError as error:
+            sys.exit(f"{name}: {error}")
+    main()
+
+
+if __name__ == "__main__":
+    run()

@@ -2,8 +2,9 @@
 
 Decides in which pieces audio comes. `steady`: 200 ms each 200 ms, 600 ms ahead. `bursty`: responses of 5 s, each at ten times
 real time in uneven pieces, the next before the last was heard. `bargein`: steady, and every two seconds the caller is said to
-have spoken. Every frame the callers sent carries when it left, so each append is an uplink latency. Run as `python -m
-gw.twin.bench_ai`; orders come on stdin: begin, end, report, stop.
+have spoken. Every frame the callers sent carries when it left, so each append is an uplink latency; in a session that is not
+mu-law none arrives as it was, and the latency is what is beyond the earliest. Run as `python -m gw.twin.bench_ai`; orders come on
+stdin: begin, end, report, stop.
 
 Speaks just enough of the GA shape for a client that behaves; whether one does is the AI twin's part, in the tests.
 """
@@ -21,6 +22,8 @@ from typing import Any, Final
 
 from websockets.speedups import apply_mask
 
+from gw.twin import bench_audio
+from gw.twin.bench_ear import Ear
 from gw.twin.bench_loop import TICKS_PER_S, Desk, Loop, Samples
 from gw.twin.bench_wire import (
     CLOSE,
@@ -32,6 +35,7 @@ from gw.twin.bench_wire import (
     TEXT,
     Plug,
     WireError,
+    audio_bytes,
     spans,
     text,
     upgrade_answer,
@@ -47,17 +51,10 @@ BARGEIN_S: Final = 2.0
 #: From the caller's first word to the answer.
 ANSWER_S: Final = 0.3
 _BYTES_PER_S: Final = 8000
-_RECEIVE_BYTES: Final = 1 << 16
 _REQUEST_BYTES: Final = 16 << 10
-_AUDIO: Final = b'"audio":"'
+_AUDIO_KEY: Final = b'"audio":'
 _APPEND: Final = b"input_audio_buffer.append"
 _HEAD_CHARS: Final = 160
-_SESSION: Final = {
-    "type": "realtime",
-    "object": "realtime.session",
-    "expires_at": 4102444800,
-    "audio": {"input": {"format": {"type": "audio/pcmu"}}, "output": {"format": {"type": "audio/pcmu"}}},
-}
 
 
 class Session:
@@ -70,10 +67,11 @@ class Session:
         self.plug = Plug(sock)
         self._fd = sock.fileno()
         self._chance = random.Random(number)
-        self._rest = b""
         self._open = False
+        self._pcm: Ear | None = None  # of a session that is not mu-law
         self._talking = False
         self._response = 0
+        self._events = 0
         self._prefix = b""
         self._frame = 0
         self._left = b""  # audio that was made and not yet sent
@@ -89,22 +87,17 @@ class Session:
 
     def on_readable(self) -> None:
         try:
-            data = self.plug.sock.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.end(f"read: {error}")
+            data = self.plug.receive()
+        except WireError as error:
+            self.end(str(error))
             return
         if not data:
-            self.end("closed")
             return
         now_s = monotonic()
-        if self._rest:
-            data = self._rest + data
         if not self._open:
             data = self._shake_hands(data)
         found, at = spans(data) if self._open else ([], 0)
-        self._rest = data[at:]
+        self.plug.put_back(data[at:])
         for opcode, mask_at, start, end in found:
             if opcode == 0x80 | TEXT:
                 self._take(apply_mask(data[start:end], data[mask_at : mask_at + 4]), now_s)
@@ -123,7 +116,7 @@ class Session:
             self.end(str(error))
             return b""
         self._open = True
-        self._say({"type": "session.created", "session": _SESSION})
+        self._say({"type": "session.created", "session": bench_audio.session({})})
         return rest
 
     def _take(self, body: bytes, now_s: float) -> None:
@@ -133,13 +126,21 @@ class Session:
         message = json.loads(body)
         kind = message.get("type")
         if kind == "session.update":
-            self._say({"type": "session.updated", "session": _SESSION})
+            session = bench_audio.session(message["session"])
+            self._pcm = None if bench_audio.is_pcmu(session) else Ear()
+            self._say({"type": "session.updated", "session": session})
         elif kind == "response.create" and not self._talking:
             self._talk()
 
     def _hear(self, body: bytes, now_s: float) -> None:
         studio = self._studio
-        at = body.find(_AUDIO) + len(_AUDIO)
+        at = body.index(b'"', body.index(_AUDIO_KEY) + len(_AUDIO_KEY)) + 1
+        if self._pcm is not None:
+            frames = audio_bytes(body, at, body.index(b'"', at)) / bench_audio.PCM_FRAME_BYTES
+            late_s = self._pcm.hear_next(frames, now_s)
+            if late_s is not None:
+                self._note(late_s, now_s)
+            return
         magic, call, number, stamp = MARK.unpack(binascii.a2b_base64(body[at : at + MARK_CHARS]))
         if magic != MAGIC:
             studio.foreign += 1
@@ -151,9 +152,12 @@ class Session:
             else:
                 self.disorder += 1
         self._next = number + 1
+        self._note((int(now_s * 1e6) - stamp & 0xFFFFFFFF) / 1e6, now_s)
+
+    def _note(self, took_s: float, now_s: float) -> None:
+        studio = self._studio
         if studio.loop.measuring:
-            took_us = int(now_s * 1e6) - stamp & 0xFFFFFFFF
-            studio.uplink.values_s.append(took_us / 1e6)
+            studio.uplink.values_s.append(took_s)
             studio.uplink.at_s.append(now_s - studio.loop.since_s)
 
     # -- talking --------------------------------------------------------------------------------------------------------
@@ -206,11 +210,9 @@ class Session:
         """The caller spoke: what is being said is cut, an answer follows."""
         if self.over:
             return
-        event = {"type": "input_audio_buffer.speech_started", "item_id": f"caller_{self._response}", "audio_start_ms": 0}
-        body = text(json.dumps(event).encode())
         if self._loop.measuring:
             self.interruptions.append(monotonic())
-        self._write_raw(body)
+        self._say({"type": "input_audio_buffer.speech_started", "item_id": f"caller_{self._response}", "audio_start_ms": 0})
         self._talking = False
         self._end_response("cancelled")
         self._loop.after(ANSWER_S, self._answer)
@@ -245,6 +247,9 @@ class Session:
 
     def _say_audio(self, seconds: float) -> None:
         """One delta of any length; frames are numbered through all responses."""
+        if self._pcm is not None:
+            self._write_raw(text(self._prefix + bench_audio.noise(seconds) + b'"}'))
+            return
         wanted = round(seconds * _BYTES_PER_S)
         audio = bytearray(self._left)
         while len(audio) < wanted:
@@ -255,7 +260,9 @@ class Session:
         self._write_raw(text(self._prefix + binascii.b2a_base64(audio[:wanted], newline=False) + b'"}'))
 
     def _say(self, event: dict[str, Any]) -> None:
-        self._write_raw(text(json.dumps(event).encode()))
+        """Every event has an id; there are clients that insist."""
+        self._events += 1
+        self._write_raw(text(json.dumps({"event_id": f"event_{self._number:04}_{self._events:06}", **event}).encode()))
 
     def _write_raw(self, data: bytes) -> None:
         if self.over:

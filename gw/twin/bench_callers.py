@@ -2,7 +2,8 @@
 
 Decides when each caller's frame leaves (its own phase of the 20 ms, so that the load is even) and how what comes back sounds: a
 60 ms jitter buffer tells lateness from underrun. Every frame carries its number and the moment it left, so the AI twin can tell
-how long it took. Run as `python -m gw.twin.bench_callers`; orders come on stdin: dial, begin, end, report, stop.
+how long it took. A subject that resamples destroys both: `--unmarked` tells by its length how much was heard. Run as `python -m
+gw.twin.bench_callers`; orders come on stdin: dial, begin, end, report, stop.
 
 Never plays, keeps or judges audio: that is the Twilio twin's part, in the tests.
 """
@@ -33,6 +34,7 @@ from gw.twin.bench_wire import (
     TEXT,
     Plug,
     WireError,
+    audio_bytes,
     masked_text,
     open_websocket,
     spans,
@@ -44,7 +46,6 @@ from gw.twin.twilio_messages import CONNECTED, Writer
 _ECHO_S: Final = 0.12
 _FRAME_TICKS: Final = round(PTIME_S * TICKS_PER_S)
 _TIMEOUT_S: Final = 15.0
-_RECEIVE_BYTES: Final = 1 << 16
 _HEAD: Final = b'{"event":"media","sequenceNumber":"%d","media":{"track":"inbound","chunk":"%d","timestamp":"%d","payload":"'
 _NOISE_TEXT: Final = binascii.b2a_base64(NOISE, newline=False)
 _PAYLOADS: Final = (b'"payload":"', b'"payload": "')
@@ -63,7 +64,6 @@ class Caller:
         self.plug = Plug(sock)
         self._writer = writer
         self._tail = b'"},"streamSid":"' + stream_sid.encode() + b'"}'
-        self._rest = b""
         self._sent = 0
         self._tick = 0
         self.over = ""
@@ -100,24 +100,18 @@ class Caller:
 
     def on_readable(self) -> None:
         try:
-            data = self.plug.sock.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
+            data = self.plug.receive()
+        except WireError as error:
+            self.end(str(error))
             return
-        except OSError as error:
-            self.end(f"read: {error}")
-            return
-        if not data:
-            self.end("closed")
-            return
-        self.take(data)
+        if data:
+            self.take(data)
 
     def take(self, data: bytes) -> None:
         """Bytes from the gateway."""
         now_s = monotonic()
-        if self._rest:
-            data = self._rest + data
         found, at = spans(data)
-        self._rest = data[at:]
+        self.plug.put_back(data[at:])
         for opcode, _, start, end in found:
             if opcode == 0x80 | TEXT:
                 self._hear(data, start, end, now_s)
@@ -134,17 +128,14 @@ class Caller:
             at = data.find(before, start, end)
             if at >= 0:
                 at += len(before)
+                if self._hall.unmarked:
+                    self._hear_unmarked(data, at, now_s)
+                    return
                 magic, _, number, _ = MARK.unpack(binascii.a2b_base64(data[at : at + MARK_CHARS]))
                 if magic != MAGIC:
                     self._hall.foreign += 1
                     return
-                late_s = self.ear.hear(number, now_s)
-                hall = self._hall
-                if hall.loop.measuring:
-                    hall.heard += 1
-                    if late_s is not None:
-                        hall.late.values_s.append(late_s)
-                        hall.late.at_s.append(now_s - hall.loop.since_s)
+                self._hall.note(self.ear.hear(number, now_s), now_s)
                 return
         message = json.loads(data[start:end])
         if message.get("event") == "clear":
@@ -154,6 +145,14 @@ class Caller:
         elif message.get("event") == "mark":
             name = message["mark"]["name"]
             self._loop.after(_ECHO_S, lambda _: None if self.over else self.write(self._writer.mark(name)))
+
+    def _hear_unmarked(self, data: bytes, at: int, now_s: float) -> None:
+        """Audio of any length; one that is all the same is silence, and nobody said that."""
+        end = data.index(b'"', at)
+        if data.count(data[at : at + 4], at, end) * 4 == (end - at) // 4 * 4:
+            self._hall.foreign += 1
+            return
+        self._hall.note(self.ear.hear_next(audio_bytes(data, at, end) / FRAME_BYTES, now_s), now_s)
 
     def end(self, why: str) -> None:
         """The call is over; the socket goes."""
@@ -171,8 +170,10 @@ class Caller:
 class Hall:
     """All telephones."""
 
-    def __init__(self, loop: Loop, webhooks: Webhooks, account_sid: str) -> None:
+    def __init__(self, loop: Loop, webhooks: Webhooks, account_sid: str, *, unmarked: bool = False) -> None:
+        """`unmarked`: what is heard does not carry its number."""
         self.loop = loop
+        self.unmarked = unmarked
         self._webhooks = webhooks
         self._account_sid = account_sid
         self.callers: list[Caller] = []
@@ -185,6 +186,14 @@ class Hall:
         self._ended: dict[str, Any] = {}
         self._sent_before = 0
         self._stalls_before = 0
+
+    def note(self, late_s: float | None, now_s: float) -> None:
+        """Something was heard; `late_s` is None while its talkspurt has no clock."""
+        if self.loop.measuring:
+            self.heard += 1
+            if late_s is not None:
+                self.late.values_s.append(late_s)
+                self.late.at_s.append(now_s - self.loop.since_s)
 
     def dial(self, order: dict[str, Any]) -> dict[str, Any]:
         """Place `calls` calls one after the other, `path` being the voice webhook. What stands talks already."""
@@ -290,10 +299,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description="Callers for the bench; orders on stdin.")
     options.add_argument("--url", required=True, help="the gateway")
     options.add_argument("--account-sid", required=True)
+    options.add_argument("--unmarked", action="store_true", help="what is heard does not carry its number")
     given = options.parse_args()
     loop = Loop()
     secret = sys.stdin.readline().strip()  # the first line: a secret is no argument
-    hall = Hall(loop, Webhooks(given.url, given.url, secret), given.account_sid)
+    hall = Hall(loop, Webhooks(given.url, given.url, secret), given.account_sid, unmarked=given.unmarked)
     desk = Desk(loop, {"dial": hall.dial, "begin": hall.begin, "end": hall.end, "report": hall.report, "stop": hall.stop})
     desk.say({"ready": True})
     loop.run()

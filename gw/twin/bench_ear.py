@@ -23,7 +23,7 @@ class Ear:
     __slots__ = ("_base_s", "_fresh", "_next", "_settle", "disorder", "gap_s", "lost", "underruns")
 
     def __init__(self) -> None:
-        self._next = 0
+        self._next: float = 0
         self._fresh = True
         self._settle = 0
         self._base_s = math.inf
@@ -36,12 +36,18 @@ class Ear:
         """A new talkspurt follows; numbers may jump."""
         self._fresh = True
 
-    def hear(self, number: int, now_s: float) -> float | None:
+    def hear_next(self, frames: float, now_s: float) -> float | None:
+        """Audio that does not say which frame it is: the next, so many frames long. Lateness is that of its first sample."""
+        late_s = self.hear(self._next, now_s)
+        self._next += frames - 1
+        return late_s
+
+    def hear(self, number: float, now_s: float) -> float | None:
         """One frame. Returns its lateness in seconds, None while a talkspurt's clock is not set."""
         if self._fresh:
             self._fresh, self._settle, self._base_s = False, _SETTLE_FRAMES, math.inf
         elif number > self._next:
-            self.lost += number - self._next
+            self.lost += int(number - self._next)
         elif number < self._next:
             self.disorder += 1
         self._next = number + 1

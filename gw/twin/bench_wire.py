@@ -155,17 +155,40 @@ PTIME_S: Final = 0.02
 NOISE: Final = bytes((n * 167 + (n * n >> 3) + 29) & 0xFF for n in range(FRAME_BYTES - MARK.size))
 
 
-class Plug:
-    """A socket that is written without waiting; what the kernel does not take is kept, up to a bound."""
+def audio_bytes(data: bytes, start: int, end: int) -> int:
+    """How many bytes of audio the base64 between `start` and `end` stands for."""
+    return (end - start) * 3 // 4 - data.count(b"=", max(start, end - 2), end)
 
-    __slots__ = ("_kept", "sock", "stalls")
+
+class Plug:
+    """A socket that is read and written without waiting; what the kernel does not take is kept, up to a bound."""
+
+    __slots__ = ("_kept", "_unread", "sock", "stalls")
 
     LIMIT_BYTES: Final = 1 << 20
+    RECEIVE_BYTES: Final = 1 << 16
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._kept = b""
+        self._unread = b""
         self.stalls = 0  # writes the kernel did not take whole
+
+    def receive(self) -> bytes:
+        """What has arrived, behind what was put back; empty when nothing has. Raises WireError when the peer ended."""
+        try:
+            data = self.sock.recv(self.RECEIVE_BYTES)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise WireError(f"read: {error}") from error
+        if not data:
+            raise WireError("closed")
+        return self._unread + data if self._unread else data
+
+    def put_back(self, data: bytes) -> None:
+        """The next `receive` gives this first: a message that is not whole."""
+        self._unread = data
 
     def send(self, data: bytes) -> None:
         """Raises OSError; WireError when the peer has not read for too long."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
+from gw.twin.bench_audio import PCM_FRAME_BYTES, is_pcmu, noise, session
 from gw.twin.bench_ear import BUFFER_S, Ear
 from gw.twin.bench_loop import EDGES_S, over_time, percentile_ms, summary
-from gw.twin.bench_wire import PTIME_S, WireError, accept_key, header, masked_text, spans, text, upgrade_answer
+from gw.twin.bench_wire import PTIME_S, WireError, accept_key, audio_bytes, header, masked_text, spans, text, upgrade_answer
 from metrics.declare import BOUNDS
 
 
@@ -101,3 +104,33 @@ def test_a_summary_counts_by_bucket_and_second() -> None:
     assert found["count"] == sum(found["buckets"]) == 3
     assert found["buckets"][0] == found["buckets"][EDGES_S.index(0.001)] == found["buckets"][-1] == 1
     assert over_time([0.001, 0.003, 0.002], [0.1, 0.9, 2.5]) == [[0, 3.0, 3.0], [2, 2.0, 2.0]]
+
+
+def test_audio_without_numbers_is_late_by_its_first_sample() -> None:
+    ear = Ear()
+    for n in range(40):  # 40 ms each, the first two at once
+        ear.hear_next(2, max(0, n - 1) * 0.04)
+    assert ear.hear_next(2, 39 * 0.04 + 0.010) == pytest.approx(0.010)
+    assert ear.hear_next(3, 40 * 0.04) == pytest.approx(0.0, abs=1e-9)
+    assert ear.hear_next(2, 41.5 * 0.04 + 0.1) == pytest.approx(0.100)  # the one before was longer
+    assert (ear.underruns, ear.lost, ear.disorder) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 159, 160, 161])
+def test_the_length_of_audio_is_seen_in_its_base64(size: int) -> None:
+    data = b'"' + base64.b64encode(bytes(size)) + b'"}='
+    assert audio_bytes(data, 1, data.index(b'"', 1)) == size
+
+
+def test_a_session_is_mu_law_only_where_both_ways_ask_for_it() -> None:
+    pcmu = {"format": {"type": "audio/pcmu"}}
+    assert is_pcmu(session({"audio": {"input": {**pcmu, "turn_detection": {}}, "output": pcmu}}))
+    for asked in ({}, {"audio": None}, {"audio": {"input": pcmu}}, {"audio": {"input": {"format": None}, "output": pcmu}}):
+        assert session(asked)["audio"]["output"]["format"] == {"type": "audio/pcm", "rate": 24000}
+        assert not is_pcmu(session(asked))
+
+
+def test_noise_is_as_long_as_asked_and_never_silence() -> None:
+    audio = base64.b64decode(noise(0.2))
+    assert len(audio) == 10 * PCM_FRAME_BYTES
+    assert len(set(audio)) > 200

@@ -1,8 +1,8 @@
 """What the study compares a gateway with: the same gateway, one thing swapped.
 
 Each variant is a function that is called in a media worker before anything runs there, and swaps one thing at a public seam. It
-raises `NotHereError` where that seam is gone, or where this machine does not let it. Nothing of a variant is in the product unless the
-study's figures say that it should be.
+raises `NotHereError` where that seam is gone, or where this machine does not let it. Nothing of a variant is in the product
+unless the study's figures say that it should be.
 """
 
 from __future__ import annotations

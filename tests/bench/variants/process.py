@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from typing import Final
 
-from gw.media import hub, worker
 from tests.bench.variants.seam import NotHereError, swap
 
 _PR_SET_TIMERSLACK: Final = 29
@@ -38,9 +38,12 @@ def round_robin() -> None:
 
 def no_gc() -> None:
     """Threshold 0: never."""
-    swap(hub, "GC_THRESHOLDS", (0, 4, 200))
+    of_python = gc.set_threshold
+    of_python(0)
+    swap(gc, "set_threshold", lambda *_: of_python(0))
 
 
 def default_gc() -> None:
-    """Nothing frozen, Python's thresholds, nothing measured."""
-    swap(worker, "freeze_gc", lambda page: lambda: None)
+    """Nothing frozen, Python's thresholds."""
+    swap(gc, "freeze", lambda: None)
+    swap(gc, "set_threshold", lambda *_: None)

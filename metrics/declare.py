@@ -127,7 +127,7 @@ FIRST_AUDIO: Final = Histogram(
 AI_RECONNECTS: Final = Counter(
     "gw_ai_reconnects_total",
     "AI legs replaced while their call went on.",
-    {"reason": ("expiring", "closed", "lost", "stalled", "failed")},
+    {"reason": ("expiring", "closed", "lost", "stalled", "rate_limited", "failed")},
 )
 AI_ERRORS: Final = Counter(
     "gw_ai_errors_total",
@@ -175,6 +175,7 @@ CALLS_ENDED: Final = Counter(
             "phone_wrong_format",
             "ai_unreachable",
             "ai_refused",
+            "ai_rate_limited",
             "ai_timeout",
             "ai_closed",
             "ai_lost",
@@ -189,6 +190,8 @@ CALLS_ENDED: Final = Counter(
             "ai_oversize_message",
             "ai_bad_websocket",
             "ai_wrong_format",
+            "fallback_transfer",
+            "fallback_goodbye",
             "internal_error",
             "worker_lost",
         )

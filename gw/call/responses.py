@@ -1,12 +1,18 @@
 """When the AI may be asked for a response: never while one is under way.
 
 The one place that decides `response.create`. Server-side turn detection creates responses too, so ours can cross one of its: that
-is an error both sides expect, and the response that exists is the answer.
+is an error both sides expect, and the response that exists is the answer; unless ours was to speak of something that response
+cannot know, the output of a tool: then it is asked for again.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from enum import StrEnum
+from typing import Final
+
+#: Responses whose end is remembered: what comes after it is of the last one or two.
+MAX_OVER: Final = 8
 
 
 class _State(StrEnum):
@@ -18,19 +24,24 @@ class _State(StrEnum):
 class Responses:
     """One AI session's responses."""
 
-    __slots__ = ("_state", "_wanted", "active_id")
+    __slots__ = ("_insists", "_over", "_state", "_wanted", "active_id")
 
     def __init__(self) -> None:
         self._state = _State.IDLE
         self._wanted = False
+        self._insists = False  # of the request under way: a response that was there before it is no answer
+        self._over: deque[str] = deque(maxlen=MAX_OVER)
         self.active_id: str | None = None
 
-    def want(self) -> bool:
-        """Something calls for a response. True: ask now. False: one is under way, and one more is asked for after it."""
+    def want(self, *, insist: bool = False) -> bool:
+        """Something calls for a response. True: ask now. False: one is under way, and one more is asked for after it.
+
+        `insist`: what calls for it is unknown to every response that has begun.
+        """
         if self._state is _State.IDLE:
-            self._state = _State.REQUESTED
+            self._state, self._insists = _State.REQUESTED, insist
             return True
-        self._wanted = True
+        self._wanted = True  # and what is asked for after the one under way knows of both
         return False
 
     def on_started(self, response_id: str) -> None:
@@ -39,21 +50,24 @@ class Responses:
         self.active_id = response_id
 
     def on_refused(self) -> None:
-        """Our request crossed a response of the AI's own: that one is the answer."""
+        """Our request crossed a response of the AI's own: that one is the answer, where one was not insisted on."""
+        self._wanted = self._wanted or self._insists
+        self._insists = False
         if self._state is _State.REQUESTED:
             self._state = _State.ACTIVE
 
     def on_failed(self) -> None:
         """Our request was refused for good: no response comes of it, the caller's next words call for one."""
         if self._state is _State.REQUESTED:
-            self._state, self._wanted = _State.IDLE, False
+            self._state, self._wanted, self._insists = _State.IDLE, False, False
 
     def on_done(self, response_id: str) -> bool:
         """A response ended. True: one was wanted meanwhile, ask for it now."""
+        self._over.append(response_id)
         if self.active_id is not None and response_id != self.active_id:
             return False  # an older one's end: the newer goes on
         self.active_id = None
-        self._state = _State.IDLE
+        self._state, self._insists = _State.IDLE, False  # refusals come before that
         if not self._wanted:
             return False
         self._wanted = False
@@ -62,7 +76,11 @@ class Responses:
 
     def on_lost(self) -> None:
         """The AI is gone: no response will come."""
-        self._state, self._wanted, self.active_id = _State.IDLE, False, None
+        self._state, self._wanted, self._insists, self.active_id = _State.IDLE, False, False, None
+
+    def is_over(self, response_id: str) -> bool:
+        """Whether the AI has said that no more of this response comes."""
+        return response_id in self._over
 
     @property
     def is_idle(self) -> bool:

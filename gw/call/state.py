@@ -16,9 +16,9 @@ class State(StrEnum):
     """Where a call stands."""
 
     WAITING = "waiting"  # the phone socket is open, Twilio's `start` has not come
-    CONNECTING = "connecting"  # the stream started, the AI leg is on its way
+    CONNECTING = "connecting"  # the stream started, or the AI leg was lost: one is on its way
     ACTIVE = "active"  # both legs stand, audio flows
-    CLOSING = "closing"  # the agent said goodbye; what is queued is still being heard
+    CLOSING = "closing"  # nothing more will be said; what is queued is still being heard
     ENDED = "ended"
 
 
@@ -27,7 +27,8 @@ class Event(StrEnum):
 
     START = "start"  # Twilio's `start` was accepted
     AI_READY = "ai_ready"  # the AI leg confirmed its formats
-    HANG_UP = "hang_up"  # the agent asked to hang up
+    AI_LOST = "ai_lost"  # the AI leg failed, another is tried
+    HANG_UP = "hang_up"  # the agent asked to hang up, or no AI leg will stand any more
     END = "end"  # anything that ends the call
 
 
@@ -35,7 +36,9 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.WAITING, Event.START): State.CONNECTING,
     (State.WAITING, Event.END): State.ENDED,
     (State.CONNECTING, Event.AI_READY): State.ACTIVE,
+    (State.CONNECTING, Event.HANG_UP): State.CLOSING,
     (State.CONNECTING, Event.END): State.ENDED,
+    (State.ACTIVE, Event.AI_LOST): State.CONNECTING,
     (State.ACTIVE, Event.HANG_UP): State.CLOSING,
     (State.ACTIVE, Event.END): State.ENDED,
     (State.CLOSING, Event.HANG_UP): State.CLOSING,
@@ -89,6 +92,7 @@ class Reason(StrEnum):
     # the AI leg failed
     AI_UNREACHABLE = "ai_unreachable"  # DNS, TCP or TLS
     AI_REFUSED = "ai_refused"  # an HTTP answer other than 101, or a fatal error event
+    AI_RATE_LIMITED = "ai_rate_limited"  # HTTP 429, or an error that says so
     AI_TIMEOUT = "ai_timeout"  # not ready within `media.ai_connect_s`
     AI_CLOSED = "ai_closed"  # the AI closed the session
     AI_LOST = "ai_lost"  # the socket broke
@@ -103,6 +107,9 @@ class Reason(StrEnum):
     AI_OVERSIZE_MESSAGE = "ai_oversize_message"
     AI_BAD_WEBSOCKET = "ai_bad_websocket"
     AI_WRONG_FORMAT = "ai_wrong_format"
+    # it failed for good, and the caller was helped on as configured
+    FALLBACK_TRANSFER = "fallback_transfer"
+    FALLBACK_GOODBYE = "fallback_goodbye"
     # our own
     INTERNAL_ERROR = "internal_error"
     WORKER_LOST = "worker_lost"  # written by control: the worker died with the call

@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.responses import Responses
+from gw.call.responses import MAX_OVER, Responses
 
 
 class Server:
@@ -151,3 +151,89 @@ def test_a_request_that_is_refused_for_good_leaves_nothing_to_wait_for() -> None
     responses.on_failed()  # an error that came late says nothing of a response under way
     assert not responses.is_idle
     assert not responses.on_done("r1")
+
+
+class ToolServer(Server):
+    """And tools: an output arrives before the request that follows it, and only a response begun after it knows it.
+
+    A response lasts longer than a message is on its way: what was sent before it began has arrived by its end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.way: deque[str] = deque()
+        self.outputs = self.sent = self.known = self.older = 0
+
+    def ask(self, yes: bool) -> None:
+        super().ask(yes)
+        if yes:
+            self.way.append("request")
+
+    def tool(self) -> None:
+        self.sent += 1
+        self.way.append("output")
+        self.ask(self.responses.want(insist=True))
+
+    def arrive(self) -> None:
+        if not self.way:
+            return
+        self.older -= 1
+        if self.way.popleft() == "output":
+            self.outputs += 1
+        else:
+            self.take_request()
+
+    def start(self) -> None:
+        super().start()
+        self.known, self.older = self.outputs, len(self.way)
+
+    def finish(self) -> None:
+        if self.older <= 0:
+            super().finish()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(["tool", "want", "arrive", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
+def test_every_output_of_a_tool_is_known_to_a_later_response(script: list[str]) -> None:
+    server = ToolServer()
+    for what in script:
+        if what == "tool":
+            server.tool()
+        elif what == "want":
+            server.ask(server.responses.want())
+        elif what == "arrive":
+            server.arrive()
+        elif what == "own":
+            server.start_own()
+        elif what == "finish":
+            server.finish()
+        else:
+            server.deliver()
+    for _ in range(len(script) * 6):
+        server.arrive()
+        server.finish()
+        server.deliver()
+    assert (list(server.way), server.active, list(server.down)) == ([], None, [])
+    assert server.responses.is_idle
+    assert server.known == server.sent
+
+
+def test_a_refused_request_for_a_tools_output_is_asked_again() -> None:
+    responses = Responses()
+    assert responses.want(insist=True)
+    responses.on_started("its own")
+    responses.on_refused()
+    assert responses.on_done("its own"), "that response did not know the output"
+    responses.on_refused()
+    assert not responses.on_done("another of its own"), "this one did"
+
+
+def test_a_response_is_over_once_its_end_was_told() -> None:
+    responses = Responses()
+    responses.on_started("r0")
+    assert not responses.is_over("r0")
+    for n in range(MAX_OVER + 1):
+        responses.on_started(f"r{n}")
+        responses.on_done(f"r{n}")
+    assert responses.is_over(f"r{MAX_OVER}")
+    assert not responses.is_over("r0"), "what is remembered is bounded"

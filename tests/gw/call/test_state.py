@@ -16,6 +16,8 @@ from gw.errors import ProtocolCode, StateError
 ALLOWED = {
     ("waiting", "start"): "connecting",
     ("connecting", "ai_ready"): "active",
+    ("connecting", "hang_up"): "closing",
+    ("active", "ai_lost"): "connecting",
     ("active", "hang_up"): "closing",
     ("closing", "hang_up"): "closing",
 }

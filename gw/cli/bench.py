@@ -74,6 +74,7 @@ def bench(
     Against the floor, as published:    gateway.py bench --calls 200 --seconds 30 --floor --rounds 3
     Interruptions:                      gateway.py bench --pattern bargein --calls 200
     How many calls a core holds:        gateway.py bench ramp
+    What a call costs among many:       gateway.py bench growth
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -160,6 +161,52 @@ def ramp(
         screen.print(f"\nThis machine holds {more}{best} calls per core." if best else "\nNo step held, or all were void.")
         screen.print(f"See: {out}/ramp.png  Read: {out}/ramp.json")
     if not best:
+        raise click.exceptions.Exit(1)
+
+
+@bench.command(short_help="What a call costs when there are many.")
+@click.option("--seconds", type=click.FloatRange(2, 3600), default=10, show_default=True, help="The window of each step.")
+@click.option("--from", "first", type=click.IntRange(1), default=10, show_default=True, help="The fewest calls.")
+@click.option("--to", "last", type=click.IntRange(1, 2000), default=500, show_default=True, help="The most calls.")
+@_pattern
+@_patience
+@_out
+@json_option
+def growth(seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool) -> None:
+    """CPU and memory of a call against the number of calls, on one worker, beside the floor where there is a C compiler.
+
+    Goes on until the worker's core is full, and says whether a call costs more when there are many. Writes growth.json and
+    growth.png.
+    """
+    from gw.cli import bench_report
+    from gw.cli.bench_draw import draw_growth
+    from gw.cli.bench_growth import STEPS, grow, sentences, verdict
+    from gw.cli.bench_ramp import measuring
+
+    steps = sorted({first, *(calls for calls in STEPS if first < calls < last), last})
+    made: list[dict[str, Any]] = []
+    try:
+        with _running(as_json) as tell:
+            grow(_ramp_load(seconds, pattern, patience), steps, measuring(Settings(None).command_line(), out, tell), made)
+    finally:
+        document: dict[str, Any] = {"verdict": verdict(made), "pattern": pattern, "steps": made}
+        if made:
+            bench_report.write(out / "growth.json", document)
+            draw_growth(made, out / "growth.png")
+    if as_json:
+        from gw.cli.output import print_json
+
+        print_json(document)
+    else:
+        from gw.cli.output import console
+
+        screen = console()
+        screen.print(bench_report.ramp_table(made))
+        screen.print()
+        for sentence in sentences(document["verdict"]):
+            screen.print(sentence)
+        screen.print(f"See: {out}/growth.png  Read: {out}/growth.json")
+    if document["verdict"]["cpu_ms_per_call_s"] is None:
         raise click.exceptions.Exit(1)
 
 

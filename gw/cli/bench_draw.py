@@ -93,6 +93,33 @@ def draw_ramp(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
     _finish(plt, figure, axes, path)
 
 
+def draw_growth(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """CPU and memory of a call against the number of calls, both subjects in one chart; an overload is hollow."""
+    plt = _pyplot()
+    figure, cpu = plt.subplots(figsize=(9, 5), layout="constrained")
+    memory = cpu.twinx()
+    good = [step for step in steps if not step["void"]]
+    for axis, key, style, what in (
+        (cpu, "cpu_ms_per_call_s", "-", "CPU, ms each second"),
+        (memory, "pss_per_call_kb", "--", "memory, KB"),
+    ):
+        for subject in ("gateway", "floor"):
+            rows = [(step["calls"], step[subject][key], step["full"]) for step in good if step[subject]]
+            if not rows:
+                continue
+            colour = _COLOURS[subject]
+            axis.plot([row[0] for row in rows], [row[1] for row in rows], style, color=colour, label=f"{subject}: {what}")
+            for calls, value, full in rows:
+                axis.plot([calls], [value], "o", color=colour, fillstyle="none" if full else "full")
+        axis.set_ylim(bottom=0)
+        axis.set_ylabel(f"{what}, per call")
+    cpu.set_xlabel("calls at once")
+    cpu.set_title("What a call costs against how many there are", loc="left", fontsize=11)
+    lines = [axis.get_legend_handles_labels() for axis in (cpu, memory)]
+    cpu.legend(lines[0][0] + lines[1][0], lines[0][1] + lines[1][1], frameon=False, fontsize=8, loc="lower right")
+    _finish(plt, figure, [cpu, memory], path)
+
+
 def _steps(buckets: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     """Edges in ms and the share of each bucket in percent; what lies outside the edges gets a bucket of its own."""
     edges_ms = [edge * 1000 for edge in buckets["edges_s"]]

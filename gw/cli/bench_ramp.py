@@ -42,7 +42,7 @@ def step(load: Load, measure: Measure) -> dict[str, Any]:
     failed: list[dict[str, Any]] = []
     disturbed: list[dict[str, Any]] = []
     for _ in range(_TRIES):
-        made = _once(load, measure)
+        made = once(load, measure)
         if not made["void"] and not made["beyond"]:
             return made
         (disturbed if made["void"] or made["gateway"]["noted"] else failed).append(made)
@@ -54,7 +54,8 @@ def step(load: Load, measure: Measure) -> dict[str, Any]:
     return made
 
 
-def _once(load: Load, measure: Measure) -> dict[str, Any]:
+def once(load: Load, measure: Measure) -> dict[str, Any]:
+    """One measurement of a number of calls, and whether it held."""
     gateway, floor = measure(load)
     floor_ms = 0.0 if floor is None or floor.lateness is None else floor.lateness.quantile_ms(0.999) or 0.0
     return {

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests import debian
 from tests.timing import scaled
 
 USER = "submilli"
@@ -36,7 +37,6 @@ PASSWORD = "s3cret/@:%"
 _SHARE = Path("/usr/share/mysql")
 _START_S = 30.0
 _STOP_S = 10.0
-_INSTALL_S = 600.0
 _PR_SET_PDEATHSIG = 1
 _BOOTSTRAP_FILES = (
     "mysql_system_tables.sql",
@@ -55,33 +55,6 @@ _COMMON = (
     "--log-warnings=0",
 )
 _SERVE = ("--bind-address=127.0.0.1", "--skip-log-bin", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2")
-
-
-def find_server() -> str:
-    """Where mariadbd is; installs Debian's package if need be. Fails the test, with what to do, when it cannot be had."""
-    problem = ""
-    if _which() is None:
-        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        for arguments in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", "mariadb-server-core"]):
-            problem = _run([*sudo, "apt-get", *arguments])
-    path = _which()
-    if path is None:
-        pytest.fail(f"these tests need MariaDB: run `apt-get install mariadb-server-core` as root. {problem}", pytrace=False)
-    return path
-
-
-def _which() -> str | None:
-    return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-
-
-def _run(command: list[str]) -> str:
-    """Runs an installation; returns what went wrong, or nothing."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_INSTALL_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return "" if done.returncode == 0 else (done.stderr or done.stdout)[-500:]
 
 
 def _die_with_parent() -> None:
@@ -125,7 +98,7 @@ class MariaDB:
     """One server with any number of databases. `start` and `stop` may alternate; the data stays until `remove`."""
 
     def __init__(self) -> None:
-        self._server = find_server()
+        self._server = debian.installed("mariadbd", "mariadb-server-core")
         self._folder = Path(tempfile.mkdtemp(prefix="submilli-mariadb-"))
         self._data = self._folder / "data"
         self._data.mkdir()

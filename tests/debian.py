@@ -1,0 +1,71 @@
+"""Programs the tests run beside the gateway, taken from Debian's packages and had without asking anybody.
+
+A fresh Debian with apt is enough for the whole suite. A package that is one program is unpacked under `out/debian` and used from
+there: no root is needed and no service of its is started. One that needs other packages is installed. Where neither works, the
+test fails with what to do by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+_INSTALL_S = 600.0
+_UNPACKED = Path(__file__).resolve().parents[1] / "out" / "debian"
+
+
+def unpacked(program: str, package: str) -> str:
+    """Where `program` is on this machine, or in Debian's `package`, unpacked for us alone."""
+    folder = _UNPACKED / package
+    here = folder / "usr" / "bin" / program
+    found = which(program)
+    if found is not None or here.exists():
+        return found or str(here)
+    folder.mkdir(parents=True, exist_ok=True)
+    problem = _run(["apt-get", "download", "-q", package], folder)
+    if problem:  # a machine that never asked what there is
+        problem = _as_root(["update", "-q"]) or _run(["apt-get", "download", "-q", package], folder)
+    for archive in sorted(folder.glob("*.deb"))[-1:]:
+        problem = _run(["dpkg", "-x", str(archive), str(folder)], folder)
+        archive.unlink()
+    if not here.exists():
+        pytest.fail(f"these tests need {program}: run `apt-get install {package}` as root. {problem}", pytrace=False)
+    return str(here)
+
+
+def installed(program: str, *packages: str) -> str:
+    """Where `program` is; installs Debian's packages if need be."""
+    problem = ""
+    if which(program) is None:
+        problem = _as_root(["update", "-q"]) or _as_root(["install", "-y", "-q", "--no-install-recommends", *packages])
+    path = which(program)
+    if path is None:
+        wanted = " ".join(packages)
+        pytest.fail(f"these tests need {program}: run `apt-get install {wanted}` as root. {problem}", pytrace=False)
+    return path
+
+
+def which(program: str) -> str | None:
+    """Where a program is, servers included."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def _as_root(arguments: Sequence[str]) -> str:
+    return _run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), "apt-get", *arguments], None)
+
+
+def _run(command: Sequence[str], folder: Path | None) -> str:
+    """Runs a step of an installation; returns what went wrong, or nothing."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_INSTALL_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stderr or done.stdout)[-500:]

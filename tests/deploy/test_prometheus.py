@@ -1,0 +1,78 @@
+"""deploy/prometheus: promtool takes it, every alert fires when it should and only then, and the runbook knows each."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from metrics.declare import FAMILIES
+from tests import debian
+from tests.deploy import names
+from tests.timing import scaled
+
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+CASES = Path(__file__).with_name("alerts_test.yml")
+
+
+def _rules(name: str) -> list[dict]:
+    return [rule for group in yaml.safe_load((FOLDER / name).read_text())["groups"] for rule in group["rules"]]
+
+
+RECORDED = _rules("rules.yml")
+ALERTS = _rules("alerts.yml")
+
+
+@pytest.mark.parametrize("arguments", [("check", "config", str(FOLDER / "prometheus.yml")), ("test", "rules", str(CASES))])
+def test_promtool_takes_it(arguments):
+    promtool = debian.unpacked("promtool", "prometheus")
+    done = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_shown_to_fire_and_not_to():
+    fires, rests = set(), set()
+    for case in yaml.safe_load(CASES.read_text())["tests"]:
+        instances = set(re.findall(r'instance="(\w)"', str(case["input_series"])))
+        for one in case.get("alert_rule_test", []):
+            guilty = {alert["exp_labels"]["instance"] for alert in one["exp_alerts"]}
+            if guilty:
+                fires.add(one["alertname"])
+            if instances - guilty:
+                rests.add(one["alertname"])
+    known = {alert["alert"] for alert in ALERTS}
+    assert fires == known
+    assert rests == known
+
+
+def test_the_runbook_has_a_paragraph_for_each_alert_and_no_other():
+    written = re.findall(r"^### (\w+)\n\n(\w.+)$", (FOLDER / "RUNBOOK.md").read_text(), re.MULTILINE)
+    assert sorted(name for name, _ in written) == sorted(alert["alert"] for alert in ALERTS)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_an_alert_says_how_urgent_it_is_and_where_to_read_on(alert):
+    assert alert["labels"] == {"severity": alert["labels"]["severity"]}
+    assert alert["labels"]["severity"] in ("page", "ticket")
+    assert alert["annotations"]["runbook"] == f"RUNBOOK.md#{alert['alert'].lower()}"
+    assert "$labels.instance" in alert["annotations"]["summary"]
+
+
+@pytest.mark.parametrize("rule", RECORDED + ALERTS, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_what_a_rule_reads_is_there(rule):
+    read, recorded = names.read(rule["expr"]), names.recorded(rule["expr"])
+    assert read <= names.exposed()
+    assert recorded <= {other["record"] for other in RECORDED}
+    assert read or recorded or rule["expr"].startswith("up{")
+
+
+def test_the_values_of_labels_exist():
+    known = {value for family in FAMILIES for values in family.labels.values() for value in values}
+    for rule in RECORDED + ALERTS:
+        for _, operator, wanted in re.findall(r"(\w+)(=~|!=|=)\"([^\"]+)\"", rule["expr"]):
+            if rule["expr"].startswith("up{") or re.fullmatch(r"[\d.]+", wanted):
+                continue
+            for word in wanted.split("|"):
+                matches = [value for value in known if re.fullmatch(word, value)]
+                assert matches, f"{word!r} in {rule['expr']!r} ({operator}) is no label value"

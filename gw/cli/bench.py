@@ -45,6 +45,7 @@ _workers = click.option("--workers", type=click.IntRange(1, 64), default=1, show
 @_pattern
 @_workers
 @click.option("--floor", is_flag=True, help="Measure a bridge in C beside it, with the same load; needs a C compiler.")
+@click.option("--peers", is_flag=True, help="Measure other designs beside it, with the same load; builds what they need.")
 @click.option("--rounds", type=click.IntRange(1, 99), default=1, show_default=True, help="Repeat, and show the median round.")
 @_patience
 @_out
@@ -57,6 +58,7 @@ def bench(
     pattern: str,
     workers: int,
     floor: bool,
+    peers: bool,
     rounds: int,
     patience: float,
     out: Path,
@@ -74,6 +76,7 @@ def bench(
     Against the floor, as published:    gateway.py bench --calls 200 --seconds 30 --floor --rounds 3
     Interruptions:                      gateway.py bench --pattern bargein --calls 200
     How many calls a core holds:        gateway.py bench ramp
+    How many other designs hold:        gateway.py bench peers
     What a call costs among many:       gateway.py bench growth
     """
     if ctx.invoked_subcommand is not None:
@@ -86,6 +89,7 @@ def bench(
     load = Load(calls=calls, seconds=seconds, pattern=pattern, workers=workers, patience_s=patience)
     command = Settings(None).command_line()
     gateways, floors = [], []
+    others: list[dict[str, Any]] = []
     if floor:
         (out / "floor").mkdir(parents=True, exist_ok=True)
         build_floor(out / "floor")  # before anything else: a missing compiler should not cost a run
@@ -96,7 +100,14 @@ def bench(
                 floors.append(measure_floor(out, load, tell))
             if all(sum(not one.void() for one in found) >= rounds for found in (gateways, *([floors] if floor else []))):
                 break
+        if peers:
+            from gw.cli.bench_peers import beside, peer_measures
+
+            nearest = bench_report.middle(floors) if floors else None
+            others = beside(bench_report.middle(gateways), nearest, load, peer_measures(out, tell))
     document = bench_report.document(gateways, floors)
+    if others:
+        document["peers"] = others
     bench_report.write(out / "bench.json", document)
     draw(document, out / "bench.png")
     if as_json:
@@ -111,6 +122,10 @@ def bench(
             f"{calls} calls, {pattern}, {seconds:g} s after the warm-up" + (f", median of {rounds}" if rounds > 1 else "")
         )
         screen.print(bench_report.tables(gateways, floors))
+        if others:
+            from gw.cli.bench_peers_report import table
+
+            screen.print("\n", table(others))
         screen.print(f"See: {out}/bench.png  Read: {out}/bench.json")
     if document["void"] or document["broken"] or (floors and document["floor"]["void"]):
         raise click.exceptions.Exit(1)
@@ -208,6 +223,50 @@ def growth(seconds: float, first: int, last: int, pattern: str, patience: float,
         screen.print(f"See: {out}/growth.png  Read: {out}/growth.json")
     if document["verdict"]["cpu_ms_per_call_s"] is None:
         raise click.exceptions.Exit(1)
+
+
+@bench.command(short_help="How many calls each of several designs holds on a core, and what they cost.")
+@click.option("--seconds", type=click.FloatRange(2, 3600), default=10, show_default=True, help="The window of each step.")
+@click.option("--from", "first", type=click.IntRange(1), default=5, show_default=True, help="The fewest calls.")
+@click.option("--to", "last", type=click.IntRange(1, 2000), default=200, show_default=True, help="The most calls.")
+@_pattern
+@_patience
+@_out
+@json_option
+@pass_settings
+def peers(
+    settings: Settings, seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool
+) -> None:
+    """Let the number of calls grow for the gateway, the floor and other designs, each until a caller would notice.
+
+    The others are pipecat and a bridge of threads and queues (tests/bench/peers); each gets an environment under out/peers, built
+    when it is first needed, for which pip must reach a package index. Lateness is the caller's for all. Writes peers.json and
+    peers.png: CPU, lateness and memory of a call against their number.
+    """
+    from gw.cli import bench_peers, bench_peers_report, bench_report
+
+    steps = sorted({first, *(calls for calls in bench_peers.STEPS if first < calls < last), last})
+    rows: list[dict[str, Any]] = []
+    try:
+        with _running(as_json) as tell:
+            found = bench_peers.measures(settings.command_line(), out, tell)
+            bench_peers.climb(_ramp_load(seconds, pattern, patience), steps, found, rows)
+    finally:
+        document = bench_peers.document(rows)
+        if rows:
+            bench_report.write(out / "peers.json", document)
+            bench_peers_report.draw(rows, out / "peers.png")
+    if as_json:
+        from gw.cli.output import print_json
+
+        print_json(document)
+    else:
+        from gw.cli.output import console
+
+        screen = console()
+        screen.print(bench_peers_report.table(rows))
+        screen.print("", *bench_peers_report.sentences(document["ratios"]), sep="\n")
+        screen.print(f"See: {out}/peers.png  Read: {out}/peers.json")
 
 
 def _ramp_load(seconds: float, pattern: str, patience_s: float) -> Load:

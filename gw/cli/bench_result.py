@@ -26,7 +26,7 @@ FOREIGN_NOTED: Final = 0.02
 FOREIGN_VOID: Final = 0.10
 FULL: Final = 0.97
 #: What runs on the measured cores; the others of a gateway run beside the load.
-MEDIA_ROLES: Final = ("worker", "floor")
+MEDIA_ROLES: Final = ("worker", "floor", "pipecat", "threads")
 
 _SAMPLE: Final = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
@@ -267,13 +267,17 @@ def ratio(measured: Measured, floor: Measured) -> float:
     return measured.cpu_ms_per_call_s / floor.cpu_ms_per_call_s if floor.cpu_ms_per_call_s else float("inf")
 
 
-def holds(measured: Measured, floor_p999_ms: float) -> list[str]:
+def holds(measured: Measured, floor_p999_ms: float, *, at_caller: bool = False) -> list[str]:
     """Why this many calls are more than the machine holds; empty where it holds them.
 
-    The criterion: lateness p99.9 under 5 ms beyond the floor's own, no underrun at a 60 ms buffer, nothing lost.
+    The criterion: lateness p99.9 under 5 ms beyond the floor's own, no underrun at a 60 ms buffer, nothing lost. Lateness is TX's
+    own, or what arrived `at_caller`, which is all there is of a subject without metrics.
     """
     found = measured.broken()
-    late_ms = None if measured.lateness is None else measured.lateness.quantile_ms(0.999)
+    if at_caller:
+        late_ms = measured.far["lateness"]["p99.9"]
+    else:
+        late_ms = None if measured.lateness is None else measured.lateness.quantile_ms(0.999)
     if late_ms is None:
         found.append("no frame was sent")
     elif late_ms > floor_p999_ms + 5.0:

@@ -65,7 +65,12 @@ def measure_gateway(command: Sequence[str], out: Path, load: Load, tell: Tell) -
 
 def measure_floor(out: Path, load: Load, tell: Tell) -> Measured:
     """Raises BenchError."""
-    return _Run(Floor(out / "floor", load.lead_ms), out, load, tell, None, None).run()
+    return measure_subject(Floor(out / "floor", load.lead_ms), out, load, tell)
+
+
+def measure_subject(subject: Subject, out: Path, load: Load, tell: Tell) -> Measured:
+    """A subject without metrics of ours. Raises GatewayError."""
+    return _Run(subject, out, load, tell, None, None).run()
 
 
 class _Run:
@@ -96,7 +101,7 @@ class _Run:
             ai_url = f"ws://127.0.0.1:{voices.ready['port']}/v1/realtime"
             subject.start(account_sid=_ACCOUNT, auth_token=token, ai_url=ai_url)
             log = self._out / "twin-callers.log"
-            arguments = ("--url", subject.url, "--account-sid", _ACCOUNT)
+            arguments = ("--url", subject.url, "--account-sid", _ACCOUNT, *(() if subject.marked else ("--unmarked",)))
             callers = Twin("gw.twin.bench_callers", *arguments, first_line=token, log=log)
             ending.callback(callers.stop)
             roles = subject.processes()
@@ -230,7 +235,6 @@ class _Run:
 
     def _worst(self, sids: Sequence[str]) -> dict[str, float]:
         """The calls' own maxima, from the store, once they all ended; nothing where it does not come to that."""
-        assert self._admin_socket is not None or self._subject.name == "floor"
         if self._admin_socket is None:
             return {}
         self._tell("reading the calls' reports")

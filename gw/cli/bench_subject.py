@@ -36,6 +36,7 @@ class Subject(Protocol):
 
     name: str
     url: str
+    marked: bool  # audio leaves it bit by bit as it came
 
     def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
         """Raises GatewayError."""
@@ -54,6 +55,7 @@ class Gateway:
     """`gateway.py serve`, between the twins. Calls are not recorded: that is no part of the media path."""
 
     name = "gateway"
+    marked = True
 
     def __init__(self, command: Sequence[str], folder: Path, *, workers: int, calls: int, watched: bool = False) -> None:
         """`watched`: its hub is, all the time, which costs it some percent of a core."""
@@ -87,6 +89,7 @@ class Floor:
     """`tests/bench/floor.c`, one process."""
 
     name = "floor"
+    marked = True
 
     def __init__(self, folder: Path, lead_ms: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A telephone bridge as pipecat's documentation builds one: FastAPI websocket transport, Twilio serializer, OpenAI Realtime service.
+"""A telephone bridge as pipecat's documentation builds one: FastAPI websocket, Twilio serializer, OpenAI Realtime service.
 
 Runs in an environment of its own. Decides only what the documentation leaves open, in pipecat's favour: 8 kHz in the pipeline, as
 recommended for Twilio, so that audio is resampled once each way and not twice (the service itself knows 24 kHz only, whatever the
@@ -22,7 +22,7 @@ from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, RealtimeServiceModeConfig
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.runner.utils import parse_telephony_websocket
 from pipecat.serializers.twilio import TwilioFrameSerializer
 from pipecat.services.openai.realtime.events import AudioConfiguration, AudioInput, SemanticTurnDetection, SessionProperties
@@ -65,9 +65,7 @@ async def converse(websocket: WebSocket, ai_url: str) -> None:
             ),
         ),
     )
-    listener, speaker = LLMContextAggregatorPair(
-        LLMContext([{"role": "developer", "content": "Say hello."}]), realtime_service_mode=RealtimeServiceModeConfig()
-    )
+    listener, speaker = LLMContextAggregatorPair(LLMContext([{"role": "developer", "content": "Say hello."}]))
     worker = PipelineWorker(
         Pipeline([transport.input(), listener, voice, transport.output(), speaker]),
         params=PipelineParams(audio_in_sample_rate=_TWILIO_HZ, audio_out_sample_rate=_TWILIO_HZ),

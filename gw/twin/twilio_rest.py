@@ -152,6 +152,10 @@ class TwilioRest:
         """Play a failure on the next `times` requests of that operation, of one call or of any."""
         self._faults.append(_Fault(kind, operation, call_sid, times))
 
+    def heal(self) -> None:
+        """Play no failure any more; answers that are held stay held."""
+        self._faults.clear()
+
     def wait_for(self, judge: Callable[[TwilioRest], bool], timeout_s: float = 5.0) -> bool:
         """Wait until `judge` holds. Returns whether it came to hold."""
         deadline_s = time.monotonic() + timeout_s

@@ -230,6 +230,15 @@ def test_answers_that_never_come(account: Account, fault: RestFault, recorded: i
     assert len(account.client().calls(CALL).recordings.list()) == recorded
 
 
+def test_it_heals(account: Account) -> None:
+    account.rest.fail("503", times=1000)
+    with pytest.raises(TwilioRestException):
+        account.client().calls(CALL).recordings.create()
+    account.rest.heal()
+    account.client().calls(CALL).recordings.create()
+    assert [start.recorded for start in account.rest.starts[CALL]] == [False, True]
+
+
 def test_calls_are_listed_fetched_and_ended(account: Account) -> None:
     client = account.client()
     assert [call.sid for call in client.calls.list(status="in-progress")] == [CALL]

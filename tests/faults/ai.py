@@ -1,0 +1,88 @@
+"""The fault bench's AI: the AI twin in a process of its own, its part drawn from a seed, its ledgers given on order.
+
+    python -m tests.faults.ai ORDERS_SOCKET SEED
+
+Each session's script depends on the seed and the session's index alone. An order makes the next sessions misbehave as an AI does
+that is up but broken; what the network does to it is the proxy's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from gw.twin import speech
+from gw.twin.ai import AiTwin
+from gw.twin.ai_ledger import AiLedger
+from gw.twin.ai_script import AiScript, Fault, lasting
+from gw.twin.sound import FRAME_BYTES, SILENCE
+from tests.faults.orders import live_until_told
+
+
+class FaultyAi:
+    """The twin and what is ordered of its next sessions."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+        self._next: deque[Fault] = deque()
+        self._faults: dict[int, Fault] = {}  # by session index
+        self.twin = AiTwin(self._script)
+
+    def _script(self, index: int, path: str) -> AiScript:
+        chance = random.Random(f"{self._seed}/ai/{index}")
+        script = AiScript(
+            greeting=lasting(chance.uniform(3.0, 6.0)),
+            answers=(speech.load("first-in-line"), speech.load("nobody-available")),
+            agent_words=("We are here.",),
+            hang_up_after=2,
+            seed=index,
+            speed=chance.choice((3.0, 4.0, 6.0)),
+        )
+        if self._next:
+            fault = self._faults[index] = self._next.popleft()
+            return script.with_fault(fault)
+        return script
+
+    def fail(self, kind: Fault, times: int) -> None:
+        """The next `times` sessions misbehave so."""
+        self._next.extend([kind] * times)
+
+    def well(self) -> int:
+        """No session to come misbehaves. Answers with how many would have."""
+        left = len(self._next)
+        self._next.clear()
+        return left
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """What each session said."""
+        return [{**_view(ledger), "fault": self._faults.get(ledger.index, "")} for ledger in self.twin.sessions]
+
+
+def _view(ledger: AiLedger) -> dict[str, Any]:
+    said = b"".join(bytes(one.audio) + SILENCE * (-len(one.audio) % FRAME_BYTES) for one in ledger.responses)
+    return {
+        "index": ledger.index,
+        "tag": ledger.tag,
+        "said_bytes": sum(len(one.audio) for one in ledger.responses),
+        "padded_bytes": len(said),
+        "padded_sha": hashlib.sha256(said).hexdigest(),
+        "statuses": [one.status for one in ledger.responses],
+        "uplink_bytes": len(ledger.uplink),
+        "closed_by": ledger.closed_by,
+        "over": ledger.is_over,
+    }
+
+
+def main(orders: Path, seed: str) -> None:
+    ai = FaultyAi(seed)
+    with ai.twin as twin:
+        table = {"url": lambda: twin.url, "fail": ai.fail, "well": ai.well, "sessions": ai.sessions}
+        live_until_told(orders, table)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

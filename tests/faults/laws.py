@@ -1,0 +1,245 @@
+"""What must hold after any faults, as judgements over a ledger.
+
+Each law looks at the ledger alone and says in one sentence each what breaks it; none is empty-handed by chance: the totals beside
+them say how much they had to judge. Pure, so that each is tested to be able to fail.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.faults.ledger import CallLine, Ledger, Struck
+
+#: A wish that met a healthy control and Twilio for so long is a recording.
+HEALTHY_S: Final = 3.0
+#: The same where a fault had made it wait: the longest wait between two tries is 8 s, give or take a half.
+RECOVERED_S: Final = 13.0
+#: What a killed control may take until it asks Twilio again.
+CONTROL_BACK_S: Final = 6.0
+#: The store's events are all in it so long after it came back.
+CATCH_UP_S: Final = 30.0
+#: Connections a process keeps for reuse: the store's pool, kept-alive REST.
+SLACK_DESCRIPTORS: Final = 6
+SLACK_GREENLETS: Final = 4
+#: How long before a call a fault that was over may still have spoiled its audio: a leg that is just being opened again.
+LINGERS_S: Final = 2.0
+#: After its end a call is still told of.
+FINAL: Final = frozenset({"completed", "failed", "absent"})
+
+
+@dataclass(frozen=True)
+class Law:
+    name: str
+    says: str
+    broken: Callable[[Ledger], list[str]]
+
+
+def _duplicates(ledger: Ledger) -> list[str]:
+    return [
+        f"{call.call_sid}: {call.starts} starts granted, {call.recordings} recordings made"
+        for call in ledger.calls
+        if call.recordings > 1 or call.starts > 1
+    ]
+
+
+def _missing(ledger: Ledger) -> list[str]:
+    found = []
+    for call in ledger.calls:
+        if call.wished_s is None or call.recordings:
+            continue
+        open_s, disturbed = answered_s(ledger, call)
+        if open_s >= (RECOVERED_S if disturbed else HEALTHY_S):
+            found.append(f"{call.call_sid}: wished at {call.wished_s:.1f} s, Twilio answered for {open_s:.1f} s, no recording")
+    return found
+
+
+def answered_s(ledger: Ledger, call: CallLine) -> tuple[float, bool]:
+    """The longest time in one piece, between the wish and the call's end, in which Twilio could be asked; whether a fault of any
+    part the wish depends on had met the call."""
+    assert call.wished_s is not None
+    blocks = sorted(
+        (one.from_s, one.to_s + (CONTROL_BACK_S if one.link == "process" else 0.5))
+        for one in ledger.struck
+        if "rest" in one.spoils
+    )
+    at_s, longest_s, disturbed = call.wished_s, 0.0, False
+    for from_s, to_s in blocks:
+        if to_s <= call.wished_s or from_s >= call.ended_s:
+            continue
+        disturbed = True
+        longest_s = max(longest_s, from_s - at_s)
+        at_s = max(at_s, to_s)
+    return max(longest_s, call.ended_s - at_s), disturbed
+
+
+def _events(ledger: Ledger) -> list[str]:
+    """Each event that left a worker, found again in the store by what it says."""
+    lines = {call.call_sid: call for call in ledger.calls}
+    turns = {tuple(key) for key in ledger.stored.get("turns", [])}
+    events = {tuple(key) for key in ledger.stored.get("events", [])}
+    ends: dict[str, set[str]] = defaultdict(set)
+    for _, _, kind, call_sid, part, *_ in ledger.sent:
+        if kind == "CallEnded":
+            ends[call_sid].add(part)
+    found = []
+    for instance, n, kind, call_sid, part, *_ in ledger.sent:
+        call = lines.get(call_sid)
+        row: dict[str, Any] = (call.row if call is not None else None) or {}
+        if kind in ("CallEvent", "Webhook") or not call_sid:
+            there = (instance, n) in events
+        elif kind == "Turn":
+            there = (call_sid, part) in turns
+        elif kind == "StartRecording":
+            there = call is not None and call.recording is not None
+        elif kind == "CallEnded":
+            there = row.get("ended_at") is not None and row.get("reason") in ends[call_sid]
+        elif kind == "FirstAudio":
+            there = row.get("first_audio_at") is not None
+        else:
+            there = row.get("stream_sid") is not None
+        if not there:
+            found.append(f"{kind} {part} of {call_sid or 'no call'} (event {n} of {instance[:8]})")
+    return found
+
+
+def _numbers(ledger: Ledger) -> list[str]:
+    """A worker's numbers are without a gap."""
+    heard: dict[str, set[int]] = defaultdict(set)
+    for instance, n, *_ in ledger.sent:
+        heard[instance].add(n)
+    return [
+        f"instance {instance[:8]}: {max(numbers) - len(numbers)} of {max(numbers)} events never left it"
+        for instance, numbers in heard.items()
+        if len(numbers) != max(numbers)
+    ]
+
+
+def _open(ledger: Ledger) -> list[str]:
+    calls = ledger.calls
+    found = [f"{call.call_sid}: no end in the store" for call in calls if call.row and call.row.get("ended_at") is None]
+    found += [f"{call.call_sid}: heard {call.heard_bytes} bytes, no row" for call in calls if not call.row and call.heard_bytes]
+    found += [f"{one['call_sid']}: its recording is {one['state']}" for one in ledger.open_recordings]
+    if ledger.backlog:
+        found.append(f"{ledger.backlog} events wait in the spool")
+    if ledger.poison:
+        found.append(f"{ledger.poison} events are set aside as poison")
+    found += [f"{call.call_sid}: the call is not over" for call in calls if not call.over]
+    return found
+
+
+def _settled(ledger: Ledger) -> list[str]:
+    """The row says what Twilio has."""
+    found = []
+    for call in ledger.calls:
+        row = call.recording or {}
+        if call.recordings == 1 and row.get("recording_sid") != call.recording_sids[0]:
+            found.append(f"{call.call_sid}: Twilio has {call.recording_sids[0]}, the row {row.get('recording_sid')}")
+        elif call.recordings == 0 and row.get("state") == "completed":
+            found.append(f"{call.call_sid}: the row says completed, Twilio has nothing")
+        elif call.recordings == 1 and row.get("state") in FINAL - {"completed"}:
+            found.append(f"{call.call_sid}: Twilio has a recording, the row says {row.get('state')}: {row.get('error_text')}")
+    return found
+
+
+def unspoiled(ledger: Ledger, call: CallLine) -> bool:
+    """Whether nothing that may be heard met the call."""
+    return not any("audio" in one.spoils for one in ledger.met(call, LINGERS_S))
+
+
+def _audio(ledger: Ledger) -> list[str]:
+    """What the AI said is what was heard, byte for byte; and the gateway's own count of frames is the caller's."""
+    found = []
+    for call in ledger.calls:
+        if not unspoiled(ledger, call):
+            continue
+        if call.error:
+            found.append(f"{call.call_sid}: {call.error}")
+        elif not call.streamed:
+            found.append(f"{call.call_sid}: never reached the gateway")
+        elif call.close_reason and call.close_reason != "ai_hangup":
+            found.append(f"{call.call_sid}: ended with {call.close_reason} though nothing had met it")
+        elif call.received_bytes > call.said_bytes:
+            found.append(f"{call.call_sid}: heard {call.received_bytes} bytes, the AI said {call.said_bytes}")
+        elif call.closed_by == "gateway" and call.said_all and not call.cleared and call.received_sha != call.said_sha:
+            found.append(f"{call.call_sid}: heard {call.received_bytes} of {call.said_bytes} bytes, or others")
+        elif call.quality and call.closed_by == "gateway" and call.quality["frames_sent"] * 160 != call.received_bytes:
+            found.append(f"{call.call_sid}: {call.quality['frames_sent']} frames sent, {call.received_bytes} bytes received")
+    return found
+
+
+def _underrun(ledger: Ledger) -> list[str]:
+    return [
+        f"{call.call_sid}: {call.underrun_60_ms:.0f} ms of silence behind 60 ms, the machine stood {call.forgiven_ms:.0f}"
+        f" ({', '.join(sorted({one.name for one in ledger.met(call)})) or 'no fault'})"
+        for call in ledger.calls
+        if unspoiled(ledger, call) and not call.cleared and call.underrun_60_ms > call.forgiven_ms
+    ]
+
+
+def _catch_up(ledger: Ledger) -> list[str]:
+    return [
+        f"back at {one.at_s:.0f} s with {one.backlog} events waiting: "
+        + ("never caught up" if one.caught_up_s is None else f"caught up after {one.caught_up_s:.1f} s")
+        for one in ledger.returns
+        if one.caught_up_s is None or one.caught_up_s > CATCH_UP_S
+    ]
+
+
+def _leaks(ledger: Ledger) -> list[str]:
+    found = [f"process {pid} is still there" for pid in ledger.left_processes]
+    for one in ledger.census:
+        if one.descriptors > one.descriptors_fresh + SLACK_DESCRIPTORS:
+            found.append(f"{one.role} ({one.pid}): {one.descriptors} descriptors, {one.descriptors_fresh} when fresh")
+        if one.greenlets > one.greenlets_fresh + SLACK_GREENLETS:
+            found.append(f"{one.role} ({one.pid}): {one.greenlets} greenlets, {one.greenlets_fresh} when fresh: {one.kinds}")
+    return found
+
+
+LAWS: Final = (
+    Law("no duplicate", "no call is recorded twice", _duplicates),
+    Law("none missing", "where Twilio could be asked, the call is recorded", _missing),
+    Law("no event lost", "what a worker sent is in the store", _events),
+    Law("no gap", "a worker's events are numbered without a gap", _numbers),
+    Law("nothing open", "every call and every recording is settled, nothing waits", _open),
+    Law("rows are true", "a recording's row says what Twilio has", _settled),
+    Law("audio whole", "calls no fault may spoil are heard byte for byte", _audio),
+    Law("no underrun", "they are heard without a gap behind a 60 ms buffer", _underrun),
+    Law("caught up", f"events are stored within {CATCH_UP_S:g} s of the store's return", _catch_up),
+    Law("no leak", "no process, descriptor or greenlet is left over", _leaks),
+    Law("bench sound", "the bench itself did what it meant to", lambda ledger: ledger.bench_errors),
+)
+
+
+def judge(ledger: Ledger) -> dict[str, list[str]]:
+    """What breaks each law, by its name; empty where it holds."""
+    return {law.name: law.broken(ledger) for law in LAWS}
+
+
+def totals(ledger: Ledger) -> dict[str, int]:
+    """How much there was to judge."""
+    calls = ledger.calls
+    kinds = Counter(kind for _, _, kind, *_ in ledger.sent)
+    met = [call for call in calls if _struck(ledger, call)]
+    return {
+        "calls placed": len(calls),
+        "calls a fault met": len(met),
+        "calls heard to be judged whole": sum(1 for call in calls if unspoiled(ledger, call) and call.heard_bytes),
+        "rows of calls": sum(1 for call in calls if call.row is not None),
+        "recordings wished": sum(1 for call in calls if call.wished_s is not None),
+        "recordings made, Twilio's count": sum(call.recordings for call in calls),
+        "recordings in the store": sum(1 for call in calls if (call.recording or {}).get("recording_sid")),
+        "events sent by workers": len(ledger.sent),
+        "of them turns": kinds["Turn"],
+        "of them webhooks": kinds["Webhook"],
+        "bytes the AI said": sum(call.said_bytes for call in calls),
+        "bytes callers received": sum(call.received_bytes for call in calls),
+        "bytes callers heard": sum(call.heard_bytes for call in calls),
+        "faults": len(ledger.struck),
+    }
+
+
+def _struck(ledger: Ledger, call: CallLine) -> list[Struck]:
+    return ledger.met(call)

@@ -1,0 +1,225 @@
+"""One run of the fault bench: a scenario done to a world, and the ledger that comes of it.
+
+Places the calls and strikes, both by the clock of the scenario; when the last is over it lets everything heal, waits until the
+gateway has settled what there was, and then writes down each side's word. Judges nothing: `laws.py` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+from gevent.pool import Group
+
+from gw.twin import speech
+from gw.twin.sound import SILENT_FRAME
+from gw.twin.twilio import TwilioTwin
+from gw.twin.twilio_caller import TwinCall
+from tests.faults.acts import ACTS
+from tests.faults.ledger import CallLine, Ledger, Struck
+from tests.faults.scenarios import PlacedCall, Scenario, Strike
+from tests.faults.world import World
+from tests.mariadb import MariaDB
+from tests.timing import scaled
+
+#: The telephone's jitter buffer.
+BUFFER_MS: Final = 60
+#: A caller's own longest call, a holding line included.
+MAX_CALL_S: Final = 30.0
+#: What there is to settle when all is well again: an effort's longest wait, a pass of the reconciler or two.
+SETTLE_S: Final = 45.0
+#: A recording whose callback was lost is looked for after two minutes.
+LOOK_S: Final = 200.0
+#: A frame the twin itself was late by less than this is no stall of the machine.
+_TWIN_LATE_S: Final = 0.02
+
+
+def run(scenario: Scenario, mariadb: MariaDB, *, wait_for_looks: bool = False) -> Ledger:
+    """Do it. `wait_for_looks`: also wait for recordings whose callback Twilio could not deliver."""
+    ledger = Ledger(scenario.name, scenario.seed, scenario.seconds)
+    with tempfile.TemporaryDirectory(prefix="gw-faults-") as folder, World(Path(folder), scenario.seed, mariadb) as world:
+        _warm_up(world)
+        world.began_s = time.monotonic()
+        doing = Group()
+        doing.spawn(_strike_all, world, scenario, ledger)
+        doing.spawn(_place_all, world, scenario)
+        doing.join(scenario.seconds + scaled(60.0), raise_error=True)
+        _settle(world, ledger, wait_for_looks)
+        ledger.census = world.census()
+        _write_down(world, ledger)
+        ledger.left_processes = world.end()
+        ledger.returns = world.returns
+        ledger.bench_errors += world.errors
+    return ledger
+
+
+def _warm_up(world: World) -> None:
+    """One call on each worker's first connections, so that what is kept for reuse is there when it is counted."""
+    for _ in range(4):
+        world.twilio.place_call([SILENT_FRAME] * 100, max_s=MAX_CALL_S)
+        gevent.sleep(0.3)
+    if not world.twilio.wait(scaled(20.0)):
+        world.errors.append("the first calls did not end")
+    world.wait(world.is_calm, "the gateway is at rest after the first calls", 15.0)
+    world.note_fresh()
+
+
+def _strike_all(world: World, scenario: Scenario, ledger: Ledger) -> None:
+    lasting = Group()
+    for strike in scenario.strikes:
+        gevent.sleep(max(0.0, strike.at_s - world.now_s()))
+        lasting.spawn(_strike, world, strike, ledger)
+    lasting.join(raise_error=True)
+
+
+def _strike(world: World, strike: Strike, ledger: Ledger) -> None:
+    fault = strike.fault
+    struck = Struck(fault.name, fault.link, sorted(fault.spoils), world.now_s(), world.now_s() + strike.lasts_s)
+    ledger.struck.append(struck)
+    done = ACTS[fault.act](world, strike)
+    struck.about = done.about
+    gevent.sleep(max(0.0, struck.to_s - world.now_s()))
+    done.undo()
+    struck.to_s = world.now_s()
+
+
+def _place_all(world: World, scenario: Scenario) -> None:
+    for placed in scenario.calls:
+        gevent.sleep(max(0.0, placed.at_s - world.now_s()))
+        world.twilio.place_call(script_of(placed), max_s=MAX_CALL_S)
+
+
+def script_of(placed: PlacedCall) -> list[bytes]:
+    """The caller's frames."""
+    if not placed.phrase:
+        return [SILENT_FRAME] * (placed.stays_ms // 20)
+    said = speech.script(placed.phrase_ms, placed.phrase)
+    return [*said, *[SILENT_FRAME] * (placed.stays_ms // 20 - len(said))]
+
+
+# -- afterwards -------------------------------------------------------------------------------------------------------
+
+
+def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
+    """Heal what is still broken, wait for the last call and for the gateway's books to be closed."""
+    world.mariadb.revive()
+    world.twilio.rest.heal()
+    for link in ("phone", "ai", "rest", "store", "bus"):
+        world.proxy.ask("clear", link=link)
+    if not world.twilio.wait(scaled(MAX_CALL_S + 10.0)):
+        world.errors.append("a caller's call did not end")
+    world.twilio.rest.wait_callbacks()
+    until_s = time.monotonic() + scaled(SETTLE_S)
+    store = world.open_store()
+    try:
+        while True:
+            lost = lost_callbacks(world.twilio)
+            rows = [row for row in store.unsettled_recordings() if _counts(row, lost, wait_for_looks)]
+            open_calls = store.calls(open_only=True)
+            is_over = not rows and not open_calls and world.is_calm()
+            if is_over or time.monotonic() > until_s + (LOOK_S if wait_for_looks and lost else 0.0):
+                break
+            gevent.sleep(0.3)
+        ledger.open_recordings = rows
+    finally:
+        store.close()
+
+
+def _counts(row: dict[str, Any], lost: set[str], wait_for_looks: bool) -> bool:
+    """Whether a row that is not settled is the gateway's to answer for by now."""
+    return wait_for_looks or row["state"] != "started" or row["recording_sid"] not in lost
+
+
+def lost_callbacks(twilio: TwilioTwin) -> set[str]:
+    """The recordings whose end Twilio could not tell the gateway."""
+    told = {
+        post.fields["RecordingSid"]
+        for post in twilio.webhooks.posted_to("/twilio/recording")
+        if post.is_good and post.fields["RecordingStatus"] in ("completed", "absent")
+    }
+    return {one.sid for one in twilio.rest.recordings.values()} - told
+
+
+def _write_down(world: World, ledger: Ledger) -> None:
+    """Each side's word on each call."""
+    tapped = world.proxy.ask("tapped")
+    ledger.sent = [[*one[:6], one[6] - world.began_s] for one in tapped["sent"]]
+    if tapped["unreadable"]:
+        ledger.bench_errors.append(f"{tapped['unreadable']} bus connections could not be read")
+    stood = sorted([*world.stood, *((at_s, late_s) for at_s, late_s in world.proxy.ask("stood"))])
+    sessions = Counter(one["tag"] for one in world.ai.ask("sessions"))
+    said = {one["tag"]: one for one in reversed(world.ai.ask("sessions"))}
+    wished = {one[3]: one[6] for one in reversed(ledger.sent) if one[2] == "StartRecording"}
+    lost = lost_callbacks(world.twilio)
+    store = world.open_store()
+    try:
+        for call in world.twilio.calls.values():
+            line = _line(world, call, lost)
+            line.forgiven_ms = forgiven_ms(call, stood)
+            line.wished_s = wished.get(call.call_sid)
+            session = said.get(call.number)
+            if session is not None:
+                line.sessions = sessions[call.number]
+                line.said_bytes, line.said_sha = session["padded_bytes"], session["padded_sha"]
+                line.said_all = bool(session["statuses"]) and set(session["statuses"]) == {"completed"}
+            row = store.call(call.call_sid)
+            if row is not None:
+                line.row = {k: v for k, v in row.items() if k not in ("turns", "events", "quality", "recording")}
+                line.quality, line.recording = row["quality"], row["recording"]
+            else:
+                line.recording = store.recording(call.call_sid)
+            ledger.calls.append(line)
+    finally:
+        store.close()
+    status = world.status()
+    ledger.backlog, ledger.poison = (status["backlog"], status["poison"]) if status else (-1, -1)
+    with world.connect_to_store() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT call_sid, n FROM turns")
+        ledger.stored["turns"] = [[sid, str(n)] for sid, n in cursor.fetchall()]
+        cursor.execute("SELECT instance, n FROM events")
+        ledger.stored["events"] = [[instance, n] for instance, n in cursor.fetchall()]
+
+
+def _line(world: World, call: TwinCall, lost: set[str]) -> CallLine:
+    recordings = world.twilio.rest.recordings_of(call.call_sid)
+    received, over_s = call.received_audio, call.ended_s if call.ended_s is not None else time.monotonic()
+    return CallLine(
+        number=call.number,
+        call_sid=call.call_sid,
+        placed_s=call.placed_s - world.began_s,
+        ended_s=over_s - world.began_s,
+        over=call.is_over,
+        streamed=call.started_s is not None,
+        closed_by=call.closed_by,
+        close_reason=call.close_reason,
+        error=call.error,
+        received_bytes=len(received),
+        received_sha=hashlib.sha256(received).hexdigest(),
+        cleared=bool(call.clears),
+        heard_bytes=len(call.heard_audio),
+        underrun_60_ms=call.player.underrun_behind_ms(BUFFER_MS),
+        recordings=len(recordings),
+        recording_sids=[one.sid for one in recordings],
+        starts=sum(1 for one in world.twilio.rest.starts.get(call.call_sid, []) if one.recording_sid),
+        callback_lost=any(one.sid in lost for one in recordings),
+    )
+
+
+def forgiven_ms(call: TwinCall, stood: list[tuple[float, float]]) -> float:
+    """How long the machine did not run the bench or a worker during a call: what no gateway can help."""
+    ended_s = call.ended_s if call.ended_s is not None else time.monotonic()
+    others_s = sum(late_s for at_s, late_s in stood if call.placed_s <= at_s <= ended_s + 1.0)
+    own_s = sum(late_s for late_s in call.lateness_s if late_s > _TWIN_LATE_S)
+    return (others_s + own_s) * 1000
+
+
+def say(text: str) -> None:
+    """A line to whoever watches."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,57 @@
+"""The gateway as the fault bench starts it: gateway.py, with its bus led through the proxy and its greenlets countable.
+
+Two things differ from `gateway.py`: a worker connects to the proxy's end of the bus, and SIGUSR2 makes control or worker write
+how many greenlets it has, by kind, to `<FAULTS_FOLDER>/greenlets.<pid>`. Everything else is the gateway's own.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import gc  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from collections import Counter  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import gevent  # noqa: E402
+
+from gw.cli import main  # noqa: E402
+from gw.cli.context import Settings  # noqa: E402
+from gw.media.bus_client import BusClient  # noqa: E402
+
+FOLDER = Path(os.environ["FAULTS_FOLDER"])
+os.environ["SUBMILLI_DB_PASSWORD"] = os.environ["FAULTS_DB_PASSWORD"]
+
+_command_line = Settings.command_line
+_bus_client = BusClient.__init__
+
+
+def command_line(settings: Settings) -> list[str]:
+    """Children come through here as well."""
+    python, _, *options = _command_line(settings)
+    return [python, __file__, *options]
+
+
+def bus_client(self: BusClient, path: Path, *arguments: object, **named: object) -> None:
+    """The worker's end of the bus is the proxy's."""
+    _bus_client(self, FOLDER / "bus", *arguments, **named)  # type: ignore[arg-type]
+
+
+def count_greenlets() -> None:
+    alive = (one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead)
+    kinds = Counter(getattr(one._run, "__qualname__", type(one).__name__) for one in alive)
+    new = FOLDER / f"greenlets.{os.getpid()}.new"
+    new.write_text(json.dumps(kinds))
+    new.rename(FOLDER / f"greenlets.{os.getpid()}")
+
+
+Settings.command_line = command_line  # type: ignore[method-assign]
+BusClient.__init__ = bus_client  # type: ignore[assignment,method-assign]
+if {"control", "worker"} & set(sys.argv):
+    gevent.signal_handler(signal.SIGUSR2, count_greenlets)
+main()

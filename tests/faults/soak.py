@@ -1,0 +1,67 @@
+"""`make faults`: random faults for a while, replayable by their seed, and a ledger at the end.
+
+    python tests/faults/soak.py [soak|short|store|control] [--seconds N] [--seed S]
+
+Exits with 0 when every law held, with 1 when one was broken; says how to do the same again.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import argparse  # noqa: E402
+import random  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from rich.console import Console  # noqa: E402
+
+from tests.faults.laws import judge  # noqa: E402
+from tests.faults.report import draw, print_tables, write_ledger  # noqa: E402
+from tests.faults.run import run, say  # noqa: E402
+from tests.faults.scenarios import Scenario, control_killed, short, soak, store_away  # noqa: E402
+from tests.mariadb import MariaDB  # noqa: E402
+
+#: The store is away for ten minutes, control is killed for two: what the promise names.
+SECONDS = {"soak": 1800.0, "store": 600.0, "control": 120.0}
+
+
+def scenario_of(name: str, seed: str, seconds: float) -> Scenario:
+    """By the name on the command line."""
+    if name == "short":
+        return short(seed)
+    if name == "soak":
+        return soak(seed, seconds)
+    return (store_away if name == "store" else control_killed)(seed, seconds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scenario", nargs="?", default="soak", choices=("soak", "short", "store", "control"))
+    parser.add_argument("--seconds", type=float, help="how long faults are done")
+    parser.add_argument("--seed", default="", help="any word; empty: a new one")
+    parser.add_argument("--out", type=Path, default=Path("out/faults"))
+    given = parser.parse_args()
+    seed = given.seed or f"{random.SystemRandom().randrange(1 << 32):08x}"
+    seconds = given.seconds or SECONDS.get(given.scenario, 0.0)
+    scenario = scenario_of(given.scenario, seed, seconds)
+    say(f"{scenario.name}: seed {seed}, {scenario.seconds:.0f} s, {len(scenario.strikes)} faults, {len(scenario.calls)} calls")
+    mariadb = MariaDB()
+    try:
+        mariadb.start()
+        ledger = run(scenario, mariadb, wait_for_looks=given.scenario == "soak")
+    finally:
+        mariadb.remove()
+    write_ledger(ledger, given.out / "ledger.json")
+    draw(ledger, given.out / "timeline.png")
+    print_tables(ledger, Console())
+    say(f"{given.out / 'ledger.json'} and {given.out / 'timeline.png'} have all of it. The same again:")
+    how = f" --seconds {seconds:g}" if seconds else ""
+    say(f"  .venv/bin/python tests/faults/soak.py {given.scenario}{how} --seed {seed}")
+    return 1 if any(judge(ledger).values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Each law holds on a sound ledger, and each is broken by the one thing it is about."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.faults.laws import HEALTHY_S, LAWS, RECOVERED_S, answered_s, judge, totals
+from tests.faults.ledger import CallLine, Census, Ledger, StoreReturn, Struck
+from tests.faults.report import draw, print_tables, write_ledger
+
+AUDIO = Struck("AI reset", "ai", ["audio"], 50.0, 50.0, "connections [3]")
+REST = Struck("REST 503", "rest", ["rest"], 1.0, 4.0)
+
+
+def line(number: int, placed_s: float = 0.0, lasts_s: float = 10.0) -> CallLine:
+    sid, recording = f"CA{number}", f"RE{number}"
+    return CallLine(
+        number=number,
+        call_sid=sid,
+        placed_s=placed_s,
+        ended_s=placed_s + lasts_s,
+        streamed=True,
+        closed_by="gateway",
+        close_reason="ai_hangup",
+        received_bytes=1600,
+        received_sha="same",
+        heard_bytes=1600,
+        recordings=1,
+        recording_sids=[recording],
+        starts=1,
+        said_bytes=1600,
+        said_sha="same",
+        said_all=True,
+        wished_s=placed_s + 0.5,
+        row={"stream_sid": "MZ", "first_audio_at": 1.0, "ended_at": 2.0, "reason": "ai_hangup"},
+        recording={"recording_sid": recording, "state": "completed", "error_text": None},
+        quality={"frames_sent": 10},
+    )
+
+
+def sent_of(number: int, first: int) -> list[list[object]]:
+    kinds = ["CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook"]
+    parts = {"Turn": "1", "CallEnded": "ai_hangup", "CallEvent": "dtmf", "Webhook": "webhook_status"}
+    return [["i", first + k, kind, f"CA{number}", parts.get(kind, ""), 0, 1.0] for k, kind in enumerate(kinds)]
+
+
+def sound() -> Ledger:
+    """Three calls; the last met a broken leg and ended in the middle."""
+    calls = [line(1), line(2, 20.0), line(3, 45.0)]
+    calls[2].close_reason, calls[2].received_bytes, calls[2].received_sha = "ai_lost", 800, "half"
+    calls[2].row = {**(calls[2].row or {}), "reason": "ai_lost"}
+    sent = [*sent_of(1, 1), *sent_of(2, 8), *sent_of(3, 15)]
+    sent[18][4] = "ai_lost"
+    return Ledger(
+        "test",
+        "a",
+        60.0,
+        [REST, AUDIO],
+        calls,
+        sent,
+        {"turns": [[f"CA{n}", "1"] for n in (1, 2, 3)], "events": [["i", n] for n in (6, 7, 13, 14, 20, 21)]},
+        returns=[StoreReturn(5.0, 10, 1.0)],
+        census=[Census("worker", 7, 20, 20, 9, 9)],
+    )
+
+
+def test_a_sound_ledger_breaks_no_law() -> None:
+    assert judge(sound()) == {law.name: [] for law in LAWS}
+    counted = totals(sound())
+    assert (counted["calls placed"], counted["calls a fault met"], counted["calls heard to be judged whole"]) == (3, 2, 2)
+
+
+def _call(n: int, **changes: object) -> Callable[[Ledger], None]:
+    def change(ledger: Ledger) -> None:
+        for name, value in changes.items():
+            setattr(ledger.calls[n], name, value)
+
+    return change
+
+
+def _whole(**changes: object) -> Callable[[Ledger], None]:
+    def change(ledger: Ledger) -> None:
+        for name, value in changes.items():
+            setattr(ledger, name, value)
+
+    return change
+
+
+def _row(table: str, **changes: object) -> Callable[[Ledger], None]:
+    def change(ledger: Ledger) -> None:
+        getattr(ledger.calls[1], table).update(changes)
+
+    return change
+
+
+def _unsent(n: int) -> Callable[[Ledger], None]:
+    return lambda ledger: ledger.sent.pop(n) and None
+
+
+NEVER_RECORDED = _call(1, recordings=0, recording_sids=[], starts=0, recording={"state": "failed", "error_text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("law", "change"),
+    [
+        ("no duplicate", _call(1, recordings=2, recording_sids=["RE2", "RE9"])),
+        ("no duplicate", _call(1, starts=2)),
+        ("none missing", NEVER_RECORDED),
+        ("no event lost", _whole(stored={"turns": [], "events": [["i", n] for n in (6, 7, 13, 14, 20, 21)]})),
+        ("no event lost", lambda ledger: ledger.stored["events"].pop()),
+        ("no event lost", _row("row", first_audio_at=None)),
+        ("no event lost", _row("row", stream_sid=None)),
+        ("no event lost", _row("row", reason="worker_lost")),
+        ("no event lost", lambda ledger: ledger.sent.append(["i", 22, "CallStarted", "CA9", "", 0, 1.0])),
+        ("no gap", _unsent(3)),
+        ("nothing open", _row("row", ended_at=None)),
+        ("nothing open", _whole(open_recordings=[{"call_sid": "CA1", "state": "wanted"}])),
+        ("nothing open", _whole(backlog=1)),
+        ("nothing open", _whole(poison=1)),
+        ("nothing open", _call(0, over=False)),
+        ("nothing open", _call(0, row=None)),
+        ("rows are true", _row("recording", recording_sid="RE9")),
+        ("rows are true", _row("recording", state="failed")),
+        ("rows are true", _call(1, recordings=0, recording_sids=[])),
+        ("audio whole", _call(1, received_sha="other")),
+        ("audio whole", _call(1, received_bytes=3200)),
+        ("audio whole", _call(1, close_reason="ai_stalled")),
+        ("audio whole", _call(1, streamed=False)),
+        ("audio whole", _call(1, error="ValueError: x")),
+        ("audio whole", _row("quality", frames_sent=9)),
+        ("no underrun", _call(1, underrun_60_ms=20.0)),
+        ("caught up", _whole(returns=[StoreReturn(5.0, 10, 31.0)])),
+        ("caught up", _whole(returns=[StoreReturn(5.0, 10, None)])),
+        ("no leak", _whole(left_processes=[7])),
+        ("no leak", _whole(census=[Census("worker", 7, 60, 20, 9, 9)])),
+        ("no leak", _whole(census=[Census("worker", 7, 20, 20, 60, 9)])),
+        ("bench sound", _whole(bench_errors=["it fell over"])),
+    ],
+)
+def test_each_law_can_be_broken(law: str, change: Callable[[Ledger], None]) -> None:
+    ledger = copy.deepcopy(sound())
+    change(ledger)
+    assert judge(ledger)[law]
+
+
+def test_what_a_fault_may_spoil_breaks_no_law() -> None:
+    ledger = sound()
+    ledger.calls[2].underrun_60_ms = 900.0
+    assert not judge(ledger)["no underrun"]
+    assert not judge(ledger)["audio whole"]
+    ledger.calls[1].underrun_60_ms = ledger.calls[1].forgiven_ms = 40.0
+    assert not judge(ledger)["no underrun"]
+
+
+def test_how_long_twilio_answered() -> None:
+    """The longest time in one piece between the wish and the end."""
+    ledger = sound()
+    ledger.struck = []
+    assert answered_s(ledger, ledger.calls[0]) == (9.5, False)
+    ledger.struck = [REST]
+    assert answered_s(ledger, ledger.calls[0]) == (5.5, True)
+    ledger.struck = [REST, Struck("control killed", "process", ["rest"], 3.0, 3.0)]
+    assert answered_s(ledger, ledger.calls[0]) == (1.0, True)
+    NEVER_RECORDED(ledger)
+    ledger.calls[1].ended_s = ledger.calls[1].placed_s + 0.5 + HEALTHY_S - 0.1
+    assert not judge(ledger)["none missing"]
+    ledger.calls[0].recordings, ledger.calls[0].ended_s = 0, 4.5 + RECOVERED_S
+    ledger.struck = [REST]
+    assert judge(ledger)["none missing"]
+
+
+def test_it_is_written_printed_and_drawn(tmp_path: Path) -> None:
+    ledger = sound()
+    ledger.calls[1].starts = 2
+    write_ledger(ledger, tmp_path / "ledger.json")
+    whole = json.loads((tmp_path / "ledger.json").read_text())
+    assert whole["broken"]["no duplicate"] and whole["calls"][0]["call_sid"] == "CA1"
+    draw(ledger, tmp_path / "timeline.png")
+    assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+    console = Console(record=True, width=140)
+    print_tables(ledger, console)
+    assert "CA2: 2 starts granted" in console.export_text()

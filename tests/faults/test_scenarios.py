@@ -1,0 +1,52 @@
+"""Scenarios are values: the same seed gives the same one, and what they promise to keep apart is apart."""
+
+from __future__ import annotations
+
+
+import itertools
+
+import pytest
+
+from tests.faults.acts import ACTS
+from tests.faults.scenarios import FAULTS, WINDOW_S, Scenario, control_killed, short, soak, store_away
+
+LONG = soak("seed", 1800.0)
+
+
+def test_the_same_seed_is_the_same_scenario() -> None:
+    assert soak("seed", 300.0) == soak("seed", 300.0)
+    assert soak("seed", 300.0) != soak("other", 300.0)
+
+
+@pytest.mark.parametrize("scenario", [LONG, short("a"), store_away("a", 30.0), control_killed("a", 60.0)], ids=lambda s: s.name)
+def test_strikes_are_in_order_and_over_in_time(scenario: Scenario) -> None:
+    assert list(scenario.strikes) == sorted(scenario.strikes, key=lambda strike: strike.at_s)
+    assert max(strike.until_s for strike in scenario.strikes) <= scenario.seconds
+    assert 0 < scenario.calls[0].at_s <= scenario.calls[-1].at_s < scenario.seconds
+    for strike in scenario.strikes:
+        assert strike.fault.lasts_s[0] <= strike.lasts_s or scenario.name != "soak"
+        assert 0.0 <= strike.pick < 1.0
+
+
+def test_a_long_soak_meets_every_fault_and_places_its_calls() -> None:
+    names = {strike.fault.name for strike in LONG.strikes}
+    assert names == set(FAULTS) - {"reload"}
+    assert 700 < len(LONG.calls) < 1100
+    assert "reload" in {strike.fault.name for strike in soak("seed", 1800.0, reload=True).strikes}
+
+
+def test_no_two_faults_of_the_first_lane_at_a_time() -> None:
+    """A worker and a control that die together lose what stood between them: nobody promises otherwise."""
+    lane = [strike for strike in LONG.strikes if strike.fault.link not in ("ai", "phone")]
+    for before, after in itertools.pairwise(lane):
+        assert after.at_s >= before.until_s + before.fault.after_s
+
+
+def test_every_other_window_leaves_the_legs_alone() -> None:
+    legs = [strike for strike in LONG.strikes if strike.fault.link in ("ai", "phone")]
+    assert legs
+    assert not any(int(strike.at_s / WINDOW_S) % 2 for strike in legs)
+
+
+def test_every_fault_can_be_done() -> None:
+    assert {fault.act for fault in FAULTS.values()} == set(ACTS)

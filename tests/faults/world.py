@@ -1,0 +1,268 @@
+"""A gateway of real processes with a proxy on each of its links: what a scenario is done to.
+
+    Twilio twin --phone--> gateway.py serve --ai--> AI twin         each link passes the proxy
+    (callers, REST) <-rest-- control --store--> MariaDB
+                       workers --bus--> control
+
+The proxy, the AI and MariaDB are processes of their own; the Twilio twin lives in the bench's. Looks at the gateway from outside
+alone: its sockets, its admin socket, /proc. Every wait is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import gevent
+import pymysql
+
+import gw.config
+from gw.cli.demo_gateway import GatewayProcess, wait_until_gone
+from gw.control.admin_client import AdminClient, NotReachable
+from gw.control.store import Store
+from gw.twin.twilio import TwilioTwin
+from tests.faults.ledger import Census, StoreReturn
+from tests.faults.orders import Helper
+from tests.mariadb import PASSWORD, USER, MariaDB
+from tests.timing import scaled
+
+AUTH_TOKEN: Final = "an auth token of the tests"
+WORKERS: Final = 2
+#: Bounds short enough that a fault of seconds reaches them, long enough for two cores that others use too.
+SETTINGS: Final = {
+    "server": f"workers = {WORKERS}\n",
+    "media": "ai_connect_s = 4.0\nai_stall_s = 3.0\nphone_silence_s = 3.0\nmax_call_s = 40.0\n",
+    "agents.default": "",
+}
+TWILIO_TIMEOUT_S: Final = 2.0
+_SERVE: Final = [sys.executable, str(Path(__file__).with_name("serve.py"))]
+_SAMPLE_S: Final = 0.1
+#: Less than this in one sample is a core shared as cores are.
+_STOOD_S: Final = 0.008
+#: The spool is looked at for so long after the store came back.
+_WATCH_S: Final = 60.0
+
+
+class _Gateway(GatewayProcess):
+    """The demo's gateway with a store and a Twilio of the bench's."""
+
+    store_url = ""
+
+    def configuration(self, account_sid: str, api_base: str, ai_url: str) -> str:
+        whole = super().configuration(account_sid, api_base, ai_url)
+        lines = [
+            f'url = "{self.store_url}"\nconnect_timeout_s = 1.0\nstatement_timeout_s = 2.0' if line.startswith("url = ") else line
+            for line in whole.splitlines()
+        ]
+        at = lines.index("[twilio]")
+        lines.insert(at + 1, f"timeout_s = {TWILIO_TIMEOUT_S}")
+        return "\n".join(lines) + "\n"
+
+
+class World:
+    """A context manager: everything is up, and at the end nothing is."""
+
+    def __init__(self, folder: Path, seed: str, mariadb: MariaDB) -> None:
+        """`folder` must be short: Unix sockets live in it. `mariadb` is running."""
+        self.folder = folder
+        self.seed = seed
+        self.mariadb = mariadb
+        self.began_s = 0.0
+        self.seen: dict[int, str] = {}  # every process of the gateway there ever was, and its role
+        self.stood: list[tuple[float, float]] = []  # when the machine did not run a worker, for how long
+        self.returns: list[StoreReturn] = []
+        self.errors: list[str] = []
+        self.fresh: dict[str, tuple[int, int]] = {}  # descriptors and greenlets of a process at rest, by role
+        self._sampling: gevent.Greenlet[..., None] | None = None
+        self._watching: gevent.Greenlet[..., None] | None = None
+
+    def now_s(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self.began_s
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> World:
+        with contextlib.ExitStack() as up:
+            url = self.mariadb.fresh()
+            self.database = url.rpartition("/")[2]
+            os.environ["FAULTS_FOLDER"] = str(self.folder)
+            os.environ["FAULTS_DB_PASSWORD"] = PASSWORD
+            self.proxy = Helper("tests.faults.proxy", self.folder / "p")
+            up.callback(self.proxy.stop)
+            self.ai = Helper("tests.faults.ai", self.folder / "a", self.seed)
+            up.callback(self.ai.stop)
+            self.gateway = _Gateway(_SERVE, self.folder, SETTINGS)
+            up.callback(self.gateway.stop)
+            port = self._link("store", f"127.0.0.1:{self.mariadb.port}").rpartition(":")[2]
+            self.gateway.store_url = f"mysql+pymysql://{USER}@127.0.0.1:{port}/{self.database}"
+            phone = self._link("phone", self.gateway.url.removeprefix("http://"))
+            self.twilio = TwilioTwin(f"http://{phone}", public_url=self.gateway.url, auth_token=AUTH_TOKEN)
+            self.twilio.start()
+            up.callback(self.twilio.stop)
+            rest = self._link("rest", self.twilio.rest.url.removeprefix("http://"))
+            ai_url = str(self.ai.ask("url"))
+            ai = self._link("ai", ai_url.removeprefix("ws://").partition("/")[0])
+            self._link("bus", str(self.gateway.var_dir / "bus.sock"), str(self.folder / "bus"), tapped=True)
+            self.gateway.start(
+                account_sid=self.twilio.account_sid,
+                auth_token=AUTH_TOKEN,
+                api_base=f"http://{rest}",
+                ai_url=f"ws://{ai}/v1/realtime",
+            )
+            self.admin = AdminClient(self.gateway.admin_socket, timeout_s=scaled(5.0))
+            self.began_s = time.monotonic()
+            self._sampling = gevent.spawn(self._sample)
+            up.callback(self._sampling.kill)
+            self.wait(lambda: self.is_calm() and len(self.pids("worker")) == WORKERS, "the gateway is up", 20.0)
+            self._up = up.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._up.close()
+
+    def _link(self, name: str, target: str, listen: str = "127.0.0.1:0", tapped: bool = False) -> str:
+        return str(self.proxy.ask("link", name=name, listen=listen, target=target, seed=self.seed, tapped=tapped))
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def wait(self, holds: Any, what: str, timeout_s: float) -> bool:
+        """Wait until `holds()`; when it does not come to hold, that is an error of the bench."""
+        until_s = time.monotonic() + scaled(timeout_s)
+        while time.monotonic() < until_s:
+            if holds():
+                return True
+            gevent.sleep(0.1)
+        self.errors.append(f"did not come to hold within {timeout_s:g} s: {what}")
+        return False
+
+    def status(self) -> dict[str, Any] | None:
+        """What `status` shows; None while control does not answer."""
+        try:
+            answer: dict[str, Any] = self.admin.request("status")
+        except (NotReachable, OSError):
+            return None
+        return answer
+
+    def is_calm(self) -> bool:
+        """Every worker is on the bus, no call is alive, the store has everything."""
+        status = self.status()
+        if status is None or status["calls"] or status["backlog"] or not status["store"]["reachable"]:
+            return False
+        connected = [one for one in status["workers"] if one["connected"]]
+        return len(connected) == len(status["workers"]) == WORKERS and not any(one["unacked"] for one in connected)
+
+    def pids(self, role: str) -> list[int]:
+        """The gateway's processes of this role that run now."""
+        found = []
+        for pid in self.gateway.pids()[1:]:
+            if _role(pid) == role:
+                found.append(pid)
+        return sorted(found)
+
+    def _sample(self) -> None:
+        """A greenlet's body: who runs, and who is kept from running."""
+        waited: dict[int, float] = {}
+        while True:
+            pids = self.gateway.pids()
+            for pid in pids:
+                if pid not in self.seen or not self.seen[pid]:
+                    self.seen[pid] = "supervisor" if pid == pids[0] else _role(pid)
+                if self.seen[pid] != "worker":
+                    continue
+                with contextlib.suppress(OSError, ValueError, IndexError):  # it is ending
+                    now_s = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+                    since_s = now_s - waited.get(pid, now_s)
+                    waited[pid] = now_s
+                    if since_s > _STOOD_S:
+                        self.stood.append((time.monotonic(), since_s))
+            gevent.sleep(_SAMPLE_S)
+
+    def census(self) -> list[Census]:
+        """Descriptors and greenlets of each process that is up."""
+        found = []
+        for role in ("control", "worker"):
+            for pid in self.pids(role):
+                kinds = self._greenlets(pid)
+                descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+                at_first = self.fresh.get(role, (descriptors, sum(kinds.values())))
+                found.append(Census(role, pid, descriptors, at_first[0], sum(kinds.values()), at_first[1], kinds))
+        return found
+
+    def note_fresh(self) -> None:
+        """What the processes have now, at rest after a call, is what they may have at the end."""
+        most: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        for one in self.census():
+            most[one.role] = (max(most[one.role][0], one.descriptors), max(most[one.role][1], one.greenlets))
+        self.fresh = dict(most)
+
+    def _greenlets(self, pid: int) -> dict[str, int]:
+        answer = self.folder / f"greenlets.{pid}"
+        answer.unlink(missing_ok=True)
+        os.kill(pid, signal.SIGUSR2)
+        if not self.wait(answer.exists, f"process {pid} counts its greenlets", 10.0):
+            return {}
+        counted: dict[str, int] = json.loads(answer.read_text())
+        return counted
+
+    # -- the store ----------------------------------------------------------------------------------------------------
+
+    def connect_to_store(self) -> pymysql.connections.Connection[pymysql.cursors.Cursor]:
+        """A connection of the bench's own, past the proxy."""
+        return pymysql.connect(
+            host="127.0.0.1",
+            port=self.mariadb.port,
+            user=USER,
+            password=PASSWORD,
+            database=self.database,
+            ssl_disabled=True,
+            read_timeout=scaled(20.0),
+        )
+
+    def open_store(self) -> Store:
+        url = f"mysql+pymysql://{USER}@127.0.0.1:{self.mariadb.port}/{self.database}"
+        return Store(gw.config.Store(url=url, statement_timeout_s=20.0), PASSWORD)
+
+    def bring_store_back(self) -> None:
+        """The database is up again; from here on it is watched how fast the spool empties."""
+        self.mariadb.revive()
+        back_s = self.now_s()
+
+        def watch() -> None:
+            backlog = -1
+            until_s = time.monotonic() + _WATCH_S
+            while time.monotonic() < until_s:
+                status = self.status()
+                if status is not None:
+                    backlog = max(backlog, status["backlog"])
+                    if not status["backlog"] and not any(one["unacked"] for one in status["workers"]):
+                        self.returns.append(StoreReturn(back_s, backlog, self.now_s() - back_s))
+                        return
+                gevent.sleep(0.1)
+            self.returns.append(StoreReturn(back_s, backlog, None))
+
+        if self._watching is None or self._watching.ready():
+            self._watching = gevent.spawn(watch)
+
+    def end(self) -> list[int]:
+        """Stop the gateway. Returns the processes that stayed."""
+        if self._watching is not None:
+            self._watching.join(scaled(_WATCH_S))
+        self.gateway.stop()
+        return wait_until_gone(sorted(self.seen), scaled(5.0))
+
+
+def _role(pid: int) -> str:
+    try:
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return "control" if b"control" in argv else "worker" if b"worker" in argv else ""

@@ -24,12 +24,15 @@ class _State(StrEnum):
 class Responses:
     """One AI session's responses."""
 
-    __slots__ = ("_insists", "_over", "_state", "_wanted", "active_id")
+    __slots__ = ("_insists", "_over", "_state", "_wanted", "_wanted_insists", "active_id")
 
     def __init__(self) -> None:
         self._state = _State.IDLE
         self._wanted = False
-        self._insists = False  # of the request under way: a response that was there before it is no answer
+        #: Above 0: a response older than the request under way is no answer to it. Counts the ends until no refusal can come any
+        #: more: one response may have stood when the request was sent, another may begin while it travels.
+        self._insists = 0
+        self._wanted_insists = False
         self._over: deque[str] = deque(maxlen=MAX_OVER)
         self.active_id: str | None = None
 
@@ -39,9 +42,9 @@ class Responses:
         `insist`: what calls for it is unknown to every response that has begun.
         """
         if self._state is _State.IDLE:
-            self._state, self._insists = _State.REQUESTED, insist
+            self._state, self._insists = _State.REQUESTED, 2 if insist else 0
             return True
-        self._wanted = True  # and what is asked for after the one under way knows of both
+        self._wanted, self._wanted_insists = True, self._wanted_insists or insist
         return False
 
     def on_started(self, response_id: str) -> None:
@@ -51,15 +54,15 @@ class Responses:
 
     def on_refused(self) -> None:
         """Our request crossed a response of the AI's own: that one is the answer, where one was not insisted on."""
-        self._wanted = self._wanted or self._insists
-        self._insists = False
+        if self._insists:
+            self._wanted, self._insists = True, 0  # whatever begins from here on knows what this one was about
         if self._state is _State.REQUESTED:
             self._state = _State.ACTIVE
 
     def on_failed(self) -> None:
         """Our request was refused for good: no response comes of it, the caller's next words call for one."""
         if self._state is _State.REQUESTED:
-            self._state, self._wanted, self._insists = _State.IDLE, False, False
+            self._forget()
 
     def on_done(self, response_id: str) -> bool:
         """A response ended. True: one was wanted meanwhile, ask for it now."""
@@ -67,16 +70,22 @@ class Responses:
         if self.active_id is not None and response_id != self.active_id:
             return False  # an older one's end: the newer goes on
         self.active_id = None
-        self._state, self._insists = _State.IDLE, False  # refusals come before that
+        self._state, self._insists = _State.IDLE, max(0, self._insists - 1)
         if not self._wanted:
             return False
-        self._wanted = False
+        if self._wanted_insists:
+            self._insists = 2
+        self._wanted = self._wanted_insists = False
         self._state = _State.REQUESTED
         return True
 
     def on_lost(self) -> None:
         """The AI is gone: no response will come."""
-        self._state, self._wanted, self._insists, self.active_id = _State.IDLE, False, False, None
+        self._forget()
+        self.active_id = None
+
+    def _forget(self) -> None:
+        self._state, self._wanted, self._wanted_insists, self._insists = _State.IDLE, False, False, 0
 
     def is_over(self, response_id: str) -> bool:
         """Whether the AI has said that no more of this response comes."""

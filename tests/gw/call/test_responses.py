@@ -156,7 +156,7 @@ def test_a_request_that_is_refused_for_good_leaves_nothing_to_wait_for() -> None
 class ToolServer(Server):
     """And tools: an output arrives before the request that follows it, and only a response begun after it knows it.
 
-    A response lasts longer than a message is on its way: what was sent before it began has arrived by its end.
+    A response lasts longer than a message is on its way: what was said before it began, by either side, has arrived by its end.
     """
 
     def __init__(self) -> None:
@@ -188,7 +188,7 @@ class ToolServer(Server):
         self.known, self.older = self.outputs, len(self.way)
 
     def finish(self) -> None:
-        if self.older <= 0:
+        if self.older <= 0 and not any(what == "done" for what, _ in self.down):
             super().finish()
 
 

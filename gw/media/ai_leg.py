@@ -24,8 +24,8 @@ from gw.media.websocket import QUIET, LegClosedError, MessageReader, WebSocket
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent
 
-#: From the AI: one event. A delta is some kilobytes; the largest documented events stay far below.
-MAX_MESSAGE_BYTES: Final = 8 << 20
+#: From the AI: one event. A delta is some kilobytes; the largest documented events stay far below, and one slice decodes it.
+MAX_MESSAGE_BYTES: Final = 1 << 20
 #: Towards the AI: five seconds of caller audio in its JSON. Above this the AI does not read.
 MAX_WAITING_BYTES: Final = 128 << 10
 #: What the kernel may hold for an AI that does not read: left to itself it takes megabytes from a proxy on this machine.
@@ -117,18 +117,27 @@ class OpenAiLeg:
         for name, value in openai_realtime.headers(self._api_key):
             request.headers[name] = value
         protocol.send_request(request)
-        self._socket = web_socket = WebSocket(door, protocol)
-        self._reader = MessageReader(web_socket, openai_realtime.parse)
-        web_socket.flush()
-        self._shake_hands(door, protocol)
+        for data in protocol.data_to_send():
+            door.write(data)
+        behind = self._shake_hands(door, protocol)
+        self._socket = WebSocket(door, protocol, behind)
+        self._reader = MessageReader(self._socket, openai_realtime.parse)
         self._send(self._dialect.session_update(self._agent))
 
-    def _shake_hands(self, door: Door | TlsDoor, protocol: ClientProtocol) -> None:
-        """Read the answer to the upgrade. Raises AiLegError when it is not a 101."""
-        while protocol.state is WireState.CONNECTING:
+    def _shake_hands(self, door: Door | TlsDoor, protocol: ClientProtocol) -> bytes:
+        """Read the answer to the upgrade. Returns what was read behind it. Raises AiLegError when it is not a 101."""
+        tail = b""  # the last bytes read: the empty line that ends the answer may come in pieces
+        while True:
             data = door.read()
             if data:
-                protocol.receive_data(data)
+                end = (tail + data).find(b"\r\n\r\n") + 4 - len(tail)
+                is_whole = end >= 4 - len(tail)
+                protocol.receive_data(data[:end] if is_whole else data)
+                if protocol.state is WireState.OPEN:
+                    return data[end:]
+                if is_whole and protocol.handshake_exc is None:
+                    protocol.receive_data(data[end:])  # a refusal's body
+                tail = (tail + data)[-3:]
             elif data is None or door.failure:
                 raise AiLegError(Reason.AI_LOST, door.why or "given up during the handshake")
             else:

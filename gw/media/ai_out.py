@@ -17,7 +17,8 @@ from gw.call.guard import RecordingGuard
 from gw.call.playout import Mark, Playout
 from gw.media.tx import Ready, Tx
 from gw.protocol.audio import PTIME_MS
-from gw.protocol.twilio import FrameBuilder, build_mark, text_message
+from gw.protocol.frames import text_message
+from gw.protocol.twilio import FrameBuilder, build_mark
 
 #: The longest the guard goes unasked, and the longest TX's queue goes unfilled.
 TURN_S: Final = 0.1

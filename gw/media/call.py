@@ -29,7 +29,8 @@ from gw.media.plane import MediaPlane
 from gw.media.rx import Uplink
 from gw.media.tx import Tx
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS
-from gw.protocol.twilio import Start, build_clear, text_message
+from gw.protocol.frames import text_message
+from gw.protocol.twilio import Start, build_clear
 
 log = logging.getLogger(__name__)
 

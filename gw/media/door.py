@@ -12,6 +12,7 @@ that in front): the phone leg has none, and TX writes here.
 from __future__ import annotations
 
 from _socket import socket as KernelSocket  # noqa: N812 - a class
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
 import gevent
@@ -39,6 +40,7 @@ class Door:
         "_read_watcher",
         "_reader",
         "_socket",
+        "_take",
         "_woken",
         "_write_watcher",
         "failure",
@@ -52,7 +54,8 @@ class Door:
         self._loop: _Loop = gevent.get_hub().loop
         self._read_watcher: _IoWatcher = self._loop.io(sock.fileno(), 1)
         self._write_watcher: _IoWatcher = self._loop.io(sock.fileno(), 2)
-        self._reader: Waiter[None] | None = None
+        self._reader: Waiter[bytes | None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
         self._buffer = bytearray()
         self._first = first
         self._limit_bytes = limit_bytes
@@ -114,43 +117,62 @@ class Door:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self) -> bytes | None:
+    def read(self, take: Callable[[bytes], bool] | None = None) -> bytes | None:
         """Wait for bytes. Returns b"" when the peer ended its side or the door broke (see `failure`), None when it was woken.
 
         Every read of the socket lets the hub turn once, also when there is more: a peer that never stops talking holds neither
         the other greenlets nor their timeouts. One greenlet reads. Not bounded in time: whoever owns the door wakes or shuts it.
+
+        `take` is called in the hub with what comes while the reader waits, and may not wait itself. True: the reader sleeps on.
+        False: it is woken, and gets None, for the bytes are `take`'s. What it raises, this raises.
         """
         if self._first:
             first, self._first = self._first, b""
             return first
-        return self._receive()
+        if self.failure:
+            return b""
+        if self._woken:
+            self._woken = False
+            return None
+        data = self._wait(take)
+        if self._woken:
+            self._woken = False
+            return b"" if self.failure else None
+        return data
 
-    def _receive(self) -> bytes | None:
-        while not self.failure:
-            if not self._woken:
-                self._wait()
-            if self._woken:
-                self._woken = False
-                return b"" if self.failure else None
-            try:
-                data: bytes = self._raw.recv(READ_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                self.fail("broken", error.strerror)
-                break
-            return data
-        return b""
-
-    def _wait(self) -> None:
-        reader: Waiter[None] = Waiter()
+    def _wait(self, take: Callable[[bytes], bool] | None) -> bytes | None:
+        reader: Waiter[bytes | None] = Waiter()
         self._reader = reader
-        self._read_watcher.start(reader.switch, None)
+        self._take = take
+        self._read_watcher.start(self._on_readable)
         try:
-            reader.get()
+            return reader.get()
         finally:
             self._read_watcher.stop()
             self._reader = None
+
+    def _on_readable(self) -> None:
+        """There is something to read: the hub calls this between greenlets."""
+        reader = self._reader
+        if reader is None or self._woken:
+            return  # on its way already
+        try:
+            data: bytes = self._raw.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.fail("broken", error.strerror)
+            return
+        if self._take is None or not data:
+            reader.switch(data)
+            return
+        try:
+            is_taken = self._take(data)
+        except Exception as error:  # noqa: BLE001  nobody hears it in the hub: the reader raises it
+            reader.throw(error)
+            return
+        if not is_taken and not self._woken:
+            reader.switch(None)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

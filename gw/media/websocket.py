@@ -1,23 +1,25 @@
-"""One websocket over one door: websockets' sans-I/O core reads and builds the frames, the door moves the bytes.
+"""One websocket over one door: `gw.protocol.frames` cuts and builds the frames, the door moves the bytes.
 
-Gives whole messages, or says how the peer ended: by one `LegClosedError` or one ProtocolError. Pings are answered here.
-Never waits for a writer, never decides what a message means.
+Gives whole messages, or says how the peer ended: by one `LegClosedError` or one ProtocolError. Pings are answered here. What
+comes while the reader waits may be handled in the hub's callback, beside the sleeping greenlet, which saves the switch to it and
+back. Never waits for a writer, never decides what a message means.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 import gevent
 from websockets.exceptions import PayloadTooBig
-from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol, State
+from websockets.protocol import Protocol, Side, State
 
 from gw.errors import GatewayError, ProtocolError
 from gw.media.door import Door
 from gw.media.tls_door import TlsDoor
+from gw.protocol.frames import Message, MessageCutter, masked_text_message, text_message
 
 #: How long a peer may take to answer our close before the socket goes.
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -43,23 +45,39 @@ class LegClosedError(GatewayError):
         self.failure = failure
 
 
-class Message(NamedTuple):
-    """One whole websocket message."""
+class _Keys:
+    """Masking keys nobody can foretell (RFC 6455 §10.3), a thousand from one system call."""
 
-    is_text: bool
-    data: bytes
+    __slots__ = ("_at", "_drawn")
+
+    def __init__(self) -> None:
+        self._drawn = b""
+        self._at = 0
+
+    def next(self) -> bytes:
+        at = self._at
+        if at == len(self._drawn):
+            self._drawn, at = os.urandom(4096), 0
+        self._at = at + 4
+        return self._drawn[at : at + 4]
+
+
+_keys: Final = _Keys()
 
 
 class WebSocket:
-    """A websocket that is open. `protocol` comes out of its handshake, or fresh for a handshake done elsewhere."""
+    """A websocket that is open: `core` has done its handshake, and nothing else; `first` is what was read behind it."""
 
-    __slots__ = ("_opcode", "_parts", "door", "protocol")
+    __slots__ = ("_cutter", "_declined", "_first", "_is_client", "_offer", "core", "door")
 
-    def __init__(self, door: Door | TlsDoor, protocol: Protocol) -> None:
+    def __init__(self, door: Door | TlsDoor, core: Protocol, first: bytes = b"") -> None:
         self.door = door
-        self.protocol = protocol
-        self._parts = bytearray()  # of a fragmented message; the core bounds their sum, not their number
-        self._opcode = Opcode.TEXT
+        self.core = core
+        self._cutter = MessageCutter(core)
+        self._is_client = core.side is Side.CLIENT
+        self._first = first
+        self._offer: Callable[[list[Message]], bool] | None = None
+        self._declined: list[Message] = []
 
     def read(self) -> list[Message]:
         """Wait for messages. Returns [] when nothing whole has come, or the door was woken.
@@ -67,52 +85,57 @@ class WebSocket:
         Raises: LegClosedError when the peer ended; ProtocolError when it broke RFC 6455 or a size limit (the close frame is
         sent). What came before the end is returned first.
         """
-        protocol = self.protocol
-        if protocol.state is State.OPEN and not protocol.events:  # some may have come right behind the handshake
-            data = self.door.read()
-            if data is None:
-                return []
-            if data:
-                protocol.receive_data(data)
+        return self._read(None)
+
+    def read_beside(self, offer: Callable[[list[Message]], bool]) -> list[Message]:
+        """The same, for a plain door, and what comes while the greenlet waits is offered in the hub's own callback: where `offer`
+        says True the greenlet sleeps on. What `offer` was shown is not returned. It never waits; what it raises, this raises."""
+        assert isinstance(self.door, Door)
+        self._offer = offer
+        return self._read(self._on_bytes)
+
+    def _read(self, take: Callable[[bytes], bool] | None) -> list[Message]:
+        messages: list[Message] = []
+        if self.core.state is State.OPEN:
+            if self._first:
+                data: bytes | None = self._first
+                self._first = b""
+            elif take is None:
+                data = self.door.read()
             else:
-                protocol.receive_eof()
-        messages = self._take()
-        if messages or protocol.state is State.OPEN:
-            return messages
-        self._raise_end()
+                assert isinstance(self.door, Door)
+                data = self.door.read(take)
+            messages, self._declined = self._declined, []
+            if data:
+                messages += self._receive(data)
+            elif data is not None:
+                self._cutter.receive_end()
+                self.flush()
+        if not messages and self.core.state is not State.OPEN:
+            self._raise_end()
         return messages
 
-    def _take(self) -> list[Message]:
-        """The whole messages now in the core; its answers (pong, close) go out."""
-        messages = []
-        for event in self.protocol.events_received():
-            if isinstance(event, Frame) and (message := self._assemble(event)) is not None:
-                messages.append(message)
+    def _on_bytes(self, data: bytes) -> bool:
+        """The hub calls this while the reader waits."""
+        messages = self._receive(data)
+        if self.core.state is State.OPEN and self._offer is not None:
+            return self._offer(messages)
+        self._declined = messages
+        return False
+
+    def _receive(self, data: bytes) -> list[Message]:
+        """The whole messages; the core's answers (pong, close) go out."""
+        messages = self._cutter.receive(data)
         self.flush()
         return messages
 
-    def _assemble(self, frame: Frame) -> Message | None:
-        if frame.opcode is Opcode.CONT:
-            self._parts += frame.data
-            if not frame.fin:
-                return None
-            data, self._parts = bytes(self._parts), bytearray()
-            return Message(self._opcode is Opcode.TEXT, data)
-        if frame.opcode is not Opcode.TEXT and frame.opcode is not Opcode.BINARY:
-            return None
-        if frame.fin:
-            return Message(frame.opcode is Opcode.TEXT, bytes(frame.data))
-        self._opcode = frame.opcode
-        self._parts += frame.data
-        return None
-
     def _raise_end(self) -> None:
-        error = self.protocol.parser_exc
+        error = self.core.parser_exc
         if isinstance(error, PayloadTooBig):
             raise ProtocolError("oversize_message", str(error))
         if error is not None and not isinstance(error, EOFError):
             raise ProtocolError("bad_websocket", str(error))
-        close = self.protocol.close_rcvd
+        close = self.core.close_rcvd
         raise LegClosedError(
             clean=close is not None,
             close_code=close.code if close else 1006,
@@ -123,15 +146,14 @@ class WebSocket:
 
     def send_text(self, data: bytes) -> bool:
         """Build one text message and write it. True: the kernel has it. False as well when the websocket is closing."""
-        if self.protocol.state is not State.OPEN:
+        if self.core.state is not State.OPEN:
             return False
-        self.protocol.send_text(data)
-        return self.flush()
+        return self.door.write(masked_text_message(data, _keys.next()) if self._is_client else text_message(data))
 
     def flush(self) -> bool:
         """Write what the core has to say. True: the kernel has it all."""
         taken = True
-        for data in self.protocol.data_to_send():
+        for data in self.core.data_to_send():
             if data:  # b"" asks for a half-close: the door is shut as a whole
                 taken = self.door.write(data)
         return taken
@@ -140,8 +162,8 @@ class WebSocket:
         """Say goodbye with a close frame, give the peer CLOSE_TIMEOUT_S to answer, then shut the door. Idempotent. To be called
         by the greenlet that reads."""
         if not self.door.failure:
-            if self.protocol.state is State.OPEN:
-                self.protocol.send_close(code, reason[:MAX_REASON_CHARS])
+            if self.core.state is State.OPEN:
+                self.core.send_close(code, reason[:MAX_REASON_CHARS])
                 self.flush()
             with gevent.Timeout(CLOSE_TIMEOUT_S, False):  # type: ignore[arg-type]  # False: leave the block silently
                 self._linger()
@@ -149,14 +171,13 @@ class WebSocket:
 
     def _linger(self) -> None:
         """Read, and drop, until the peer answered the close or ended."""
-        while self.protocol.state is State.CLOSING and self.protocol.close_rcvd is None:
+        while self.core.state is State.CLOSING and self.core.close_rcvd is None:
             data = self.door.read()
             if data is None:
                 continue
             if not data:
                 return
-            self.protocol.receive_data(data)
-            self.protocol.events_received()
+            self._cutter.receive(data)
 
 
 T = TypeVar("T")
@@ -165,12 +186,14 @@ T = TypeVar("T")
 class MessageReader(Generic[T]):
     """Reads a websocket whose every message is JSON text, as typed events. What came before a broken message is given first."""
 
-    __slots__ = ("_broken", "_parse", "_socket")
+    __slots__ = ("_broken", "_left", "_parse", "_socket", "_take")
 
     def __init__(self, web_socket: WebSocket, parse: Callable[[bytes], T]) -> None:
         self._socket = web_socket
         self._parse = parse
-        self._broken: ProtocolError | None = None
+        self._broken: Exception | None = None
+        self._left: list[T] = []  # what `take` did not take
+        self._take: Callable[[T], bool] | None = None
 
     def read(self) -> list[T]:
         """Wait for events. Returns [] when nothing whole has come, or the door was woken.
@@ -182,11 +205,45 @@ class MessageReader(Generic[T]):
         events: list[T] = []
         try:
             for message in self._socket.read():
-                if not message.is_text:
-                    raise ProtocolError("binary_message", "a binary message where JSON text is spoken")
-                events.append(self._parse(message.data))
+                events.append(self._event(message))
         except ProtocolError as error:
             if not events:
                 raise
             self._broken = error
         return events
+
+    def read_beside(self, take: Callable[[T], bool]) -> list[T]:
+        """The same, and each event that comes while the greenlet waits is shown to `take` in the hub's callback, without a switch
+        of greenlets. It says True where it is done with it; the first it leaves, and all behind, are returned, in order.
+
+        `take` never waits. What it raises, this raises.
+        """
+        self._take = take
+        events: list[T] = []
+        try:
+            if self._broken is None and not self._left:
+                for message in self._socket.read_beside(self._offer):
+                    events.append(self._event(message))
+        except (LegClosedError, ProtocolError) as error:
+            self._broken = error
+        events, self._left = self._left + events, []
+        if self._broken is not None and not events:
+            raise self._broken
+        return events
+
+    def _offer(self, messages: list[Message]) -> bool:
+        take = self._take
+        assert take is not None
+        try:
+            for message in messages:
+                event = self._event(message)
+                if self._left or not take(event):
+                    self._left.append(event)
+        except ProtocolError as error:
+            self._broken = error
+        return not self._left and self._broken is None
+
+    def _event(self, message: Message) -> T:
+        if not message.is_text:
+            raise ProtocolError("binary_message", "a binary message where JSON text is spoken")
+        return self._parse(message.data)

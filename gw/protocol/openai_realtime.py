@@ -65,7 +65,7 @@ def parse(data: str | bytes) -> ai.AiEvent:
     return ai.Ignored(wire.short(event.type)) if handler is None else handler(event)
 
 
-def _ignored(text: str, error: msgspec.ValidationError) -> ai.Ignored:
+def _ignored(text: str | bytes, error: msgspec.ValidationError) -> ai.Ignored:
     """What a message is that does not fit: an event we have no use for, or one of ours gone wrong."""
     try:
         head = wire.decode(shapes.HEAD, text)

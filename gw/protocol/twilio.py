@@ -20,18 +20,15 @@ from __future__ import annotations
 
 import binascii
 import re
-import struct
 from typing import Final, TypeAlias
 
 import msgspec
 
 from gw.errors import ProtocolError
-from gw.protocol import audio, wire
+from gw.protocol import audio, frames, wire
 
 #: Twilio's SIDs have 34 characters; anything of this shape is safe inside our JSON, twins included.
 _SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-#: Sequence numbers, chunks and timestamps count up for hours, not for ever.
-_MAX_DIGITS: Final = 18
 _DTMF_DIGITS: Final = frozenset("0123456789*#ABCD")
 _FORMAT: Final = ("audio/x-mulaw", audio.RATE_HZ, 1)
 
@@ -54,13 +51,10 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class Media(msgspec.Struct, frozen=True):
-    """A frame of the caller's audio; `payload` is base64, checked, as it came."""
+    """A frame of the caller's audio; `payload` is base64, checked, as it came. The SID is not: it is only compared."""
 
     stream_sid: str
     payload: str
-    timestamp_ms: int
-    chunk: int
-    sequence: int
     track: str = "inbound"
 
 
@@ -127,14 +121,11 @@ class _StartMessage(_Message, tag="start"):
 
 class _MediaBody(msgspec.Struct):
     payload: str
-    timestamp: str
-    chunk: str
     track: str = "inbound"
 
 
 class _MediaMessage(_Message, tag="media"):
     stream_sid: str
-    sequence_number: str
     media: _MediaBody
 
 
@@ -190,18 +181,12 @@ def parse(data: str | bytes) -> TwilioEvent:
         message = wire.decode(_messages, text)
     except msgspec.ValidationError as error:
         return _unknown(text, error)
+    if type(message) is _MediaMessage:  # all but a few
+        body = message.media
+        if not audio.is_base64(body.payload):
+            raise ProtocolError("bad_base64", "a media payload that is not base64")
+        return Media(message.stream_sid, body.payload, body.track)
     match message:
-        case _MediaMessage(stream_sid=stream_sid, sequence_number=sequence, media=body):
-            if not audio.is_base64(body.payload):
-                raise ProtocolError("bad_base64", "a media payload that is not base64")
-            return Media(
-                _sid(stream_sid, "streamSid"),
-                body.payload,
-                _number(body.timestamp, "media.timestamp"),
-                _number(body.chunk, "media.chunk"),
-                _number(sequence, "sequenceNumber"),
-                body.track,
-            )
         case _MarkMessage(stream_sid=stream_sid, mark=mark):
             return Mark(_sid(stream_sid, "streamSid"), mark.name)
         case _DtmfMessage(stream_sid=stream_sid, dtmf=dtmf):
@@ -235,7 +220,7 @@ def _start(message: _StartMessage) -> Start:
     )
 
 
-def _unknown(text: str, error: msgspec.ValidationError) -> Unknown:
+def _unknown(text: str | bytes, error: msgspec.ValidationError) -> Unknown:
     """What a message is that fits none of ours: an event we do not know, or one of ours gone wrong."""
     try:
         head = wire.decode(_head, text)
@@ -252,21 +237,9 @@ def _sid(value: str, name: str) -> str:
     return value
 
 
-def _number(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-        raise ProtocolError("bad_type", f"{name} is not a number in a string")
-    return int(text)
-
-
 # -- to Twilio --------------------------------------------------------------------------------------------------------
 
 MEDIA_SUFFIX: Final = b'"}}'
-
-# RFC 6455 §5.2: FIN and opcode 1; lengths over 125 follow in 16 bits, over 65535 in 64.
-_FIN_TEXT: Final = 0x81
-_SHORT_BYTES: Final = 125
-_LENGTH_16: Final = struct.Struct("!BBH")
-_LENGTH_64: Final = struct.Struct("!BBQ")
 
 
 def media_prefix(stream_sid: str) -> bytes:
@@ -284,11 +257,6 @@ def build_clear(stream_sid: str) -> bytes:
     return b'{"event":"clear","streamSid":"%b"}' % _own_sid(stream_sid)
 
 
-def text_message(payload: bytes) -> bytes:
-    """Any text as one unmasked server message, with the shortest length field that holds it."""
-    return _text_header(len(payload)) + payload
-
-
 class FrameBuilder:
     """A stream's frames as ready-made websocket messages."""
 
@@ -297,7 +265,7 @@ class FrameBuilder:
     def __init__(self, stream_sid: str) -> None:
         prefix = media_prefix(stream_sid)
         base64_bytes = -(-audio.FRAME_BYTES // 3) * 4
-        self._prefix = _text_header(len(prefix) + base64_bytes + len(MEDIA_SUFFIX)) + prefix
+        self._prefix = frames.text_header(len(prefix) + base64_bytes + len(MEDIA_SUFFIX)) + prefix
 
     def build(self, frame: bytes) -> bytes:
         """One frame as TX sends it.
@@ -308,14 +276,6 @@ class FrameBuilder:
         if len(frame) != audio.FRAME_BYTES:
             raise ValueError(f"a frame has {audio.FRAME_BYTES} bytes, not {len(frame)}")
         return self._prefix + binascii.b2a_base64(frame, newline=False) + MEDIA_SUFFIX
-
-
-def _text_header(n_bytes: int) -> bytes:
-    if n_bytes <= _SHORT_BYTES:
-        return bytes((_FIN_TEXT, n_bytes))
-    if n_bytes < 1 << 16:
-        return _LENGTH_16.pack(_FIN_TEXT, 126, n_bytes)
-    return _LENGTH_64.pack(_FIN_TEXT, 127, n_bytes)
 
 
 def _own_sid(stream_sid: str) -> bytes:

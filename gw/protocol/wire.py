@@ -24,9 +24,9 @@ def short(text: str) -> str:
     return text if len(text) <= QUOTE_CHARS else text[: QUOTE_CHARS - 3] + "..."
 
 
-def text_of(data: str | bytes) -> str:
-    """A text message as text. Raises ProtocolError(bad_utf8) (RFC 6455 §5.6)."""
-    if isinstance(data, str):
+def text_of(data: str | bytes) -> str | bytes:
+    """A text message as text, or as it came where it is ASCII. Raises ProtocolError(bad_utf8) (RFC 6455 §5.6)."""
+    if isinstance(data, str) or data.isascii():
         return data
     try:
         return str(data, "utf-8")
@@ -34,7 +34,7 @@ def text_of(data: str | bytes) -> str:
         raise ProtocolError("bad_utf8", f"a text message that is not UTF-8, at byte {error.start}") from error
 
 
-def decode(decoder: msgspec.json.Decoder[_T], text: str | msgspec.Raw) -> _T:
+def decode(decoder: msgspec.json.Decoder[_T], text: str | bytes | msgspec.Raw) -> _T:
     """One message, or a part of one that was kept raw, typed.
 
     Raises: ProtocolError(bad_json, bad_utf8); msgspec.ValidationError where it is JSON of another shape, for `refuse`.

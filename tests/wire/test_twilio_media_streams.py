@@ -16,7 +16,7 @@ CALL = "CA" + "0" * 32
 EXPECTED: dict[str, twilio.TwilioEvent] = {
     "connected": twilio.Connected(),
     "start": twilio.Start(STREAM, "AC" + "0" * 32, CALL, ("inbound",), "audio/x-mulaw", 8000, 1, {"token": "abc"}),
-    "media": twilio.Media(STREAM, "//////////8=", 5, 1, 2),
+    "media": twilio.Media(STREAM, "//////////8="),
     "dtmf": twilio.Dtmf(STREAM, "1"),
     "mark": twilio.Mark(STREAM, "my label"),
     "stop": twilio.Stop(STREAM, CALL),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,7 +18,7 @@ from gw.media import websocket
 from gw.media.door import Door
 from gw.media.websocket import LegClosedError, Message, MessageReader, WebSocket
 from gw.protocol import twilio
-from tests.gw.media.support import WAIT_S, Peer, connected, masked, media, pair
+from tests.gw.media.support import WAIT_S, Peer, connected, masked, media, pair, until
 from tests.timing import scaled
 
 LIMIT_BYTES = 4096
@@ -90,7 +91,7 @@ def test_empty_fragments_without_end_take_no_memory(ends: Ends):
             gevent.sleep(0)
             web_socket.door.wake()
             assert web_socket.read() == []
-    assert len(web_socket._parts) == 0
+    assert len(web_socket._cutter._assembled) == 0
     peer.raw(masked(CONT, b"end"))
     assert messages(web_socket, 1) == [Message(True, b"end")]
 
@@ -102,7 +103,7 @@ def test_a_ping_is_answered(ends: Ends):
     assert peer.frame() == Frame(Opcode.PONG, b"are you there")
     peer.raw(masked(PONG, b"unasked"))
     assert web_socket.read() == []
-    assert web_socket.protocol.state is State.OPEN
+    assert web_socket.core.state is State.OPEN
 
 
 def test_a_wake_returns_nothing(ends: Ends):
@@ -114,8 +115,8 @@ def test_a_wake_returns_nothing(ends: Ends):
 
 
 def test_what_came_behind_the_handshake_waits_for_no_more(ends: Ends):
-    web_socket, _ = ends
-    web_socket.protocol.receive_data(masked(TEXT, b"early"))
+    open_one, _ = ends
+    web_socket = WebSocket(open_one.door, open_one.core, masked(TEXT, b"early"))
     with gevent.Timeout(WAIT_S):
         assert web_socket.read() == [Message(True, b"early")]
 
@@ -252,7 +253,7 @@ def test_close_says_why_and_waits_for_the_answer(ends: Ends):
     assert peer.read_to_end() == (1008, "start_timeout")
     closing.get(timeout=WAIT_S)
     assert web_socket.door.failure == "shut"
-    assert web_socket.protocol.close_rcvd is not None
+    assert web_socket.core.close_rcvd is not None
     web_socket.close(1000, "")
 
 
@@ -359,3 +360,127 @@ def test_a_broken_message_alone_is_raised_at_once(ends: Ends):
     with gevent.Timeout(WAIT_S), pytest.raises(ProtocolError) as raised:
         MessageReader(web_socket, twilio.parse).read()
     assert raised.value.code == "bad_json"
+
+
+# -- beside the sleeping reader ---------------------------------------------------------------------------------------
+
+
+class Beside:
+    """A reader whose events are looked at in the hub's callback first."""
+
+    def __init__(self, web_socket: WebSocket, leaves: Callable[[twilio.TwilioEvent], bool]) -> None:
+        self.reader = MessageReader(web_socket, twilio.parse)
+        self._leaves = leaves
+        self.taken: list[twilio.TwilioEvent] = []
+        self.in_greenlet: list[bool] = []
+        self.returned: list[twilio.TwilioEvent] = []
+        self.error: Exception | None = None
+        self.greenlet = gevent.spawn(self._run)
+        gevent.sleep(0)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self.returned += self.reader.read_beside(self._take)
+        except (LegClosedError, ProtocolError, ZeroDivisionError) as error:
+            self.error = error
+
+    def _take(self, event: twilio.TwilioEvent) -> bool:
+        self.in_greenlet.append(gevent.getcurrent() is not gevent.get_hub())
+        if self._leaves(event):
+            return False
+        self.taken.append(event)
+        return True
+
+    def end(self) -> Exception:
+        self.greenlet.join(timeout=WAIT_S)
+        assert self.error is not None
+        return self.error
+
+
+def is_connected(event: twilio.TwilioEvent) -> bool:
+    return isinstance(event, twilio.Connected)
+
+
+def test_what_is_taken_in_the_hub_never_reaches_the_greenlet(ends: Ends):
+    web_socket, peer = ends
+    beside = Beside(web_socket, is_connected)
+    for n in range(30):
+        peer.send(media(n))
+    until(lambda: len(beside.taken) == 30)
+    assert beside.returned == []
+    assert not any(beside.in_greenlet)
+    beside.greenlet.kill()
+
+
+def test_order_is_kept_from_the_first_that_is_left(ends: Ends):
+    web_socket, peer = ends
+    beside = Beside(web_socket, is_connected)
+    peer.raw(b"".join(masked(TEXT, json.dumps(message).encode()) for message in (media(1), connected(), media(2))))
+    until(lambda: len(beside.returned) == 2)
+    assert [type(event) for event in beside.taken] == [twilio.Media]
+    assert [type(event) for event in beside.returned] == [twilio.Connected, twilio.Media]
+    beside.greenlet.kill()
+
+
+def test_a_broken_message_ends_the_reader_after_what_came_before(ends: Ends):
+    web_socket, peer = ends
+    beside = Beside(web_socket, is_connected)
+    peer.raw(masked(TEXT, json.dumps(connected()).encode()) + masked(TEXT, b"{"))
+    error = beside.end()
+    assert isinstance(error, ProtocolError) and error.code == "bad_json"
+    assert len(beside.returned) == 1
+
+
+def test_what_take_raises_is_raised_by_the_reader(ends: Ends):
+    web_socket, peer = ends
+    beside = Beside(web_socket, lambda event: 1 // 0 == 0)
+    peer.send(media(1))
+    assert isinstance(beside.end(), ZeroDivisionError)
+
+
+def test_a_take_that_would_wait_is_stopped(ends: Ends):
+    """gevent refuses to switch away from the hub: such a mistake is an error of this one reader."""
+    web_socket, peer = ends
+
+    def wait(event: twilio.TwilioEvent) -> bool:
+        try:
+            gevent.sleep(0.001)
+        except AssertionError as error:
+            raise ZeroDivisionError from error
+        return True
+
+    beside = Beside(web_socket, wait)
+    peer.send(media(1))
+    assert isinstance(beside.end(), ZeroDivisionError)
+
+
+def test_a_close_and_messages_before_it_at_once(ends: Ends):
+    web_socket, peer = ends
+    beside = Beside(web_socket, is_connected)
+    peer.raw(masked(TEXT, json.dumps(media(1)).encode()) + masked(CLOSE, b"\x03\xe8"))
+    error = beside.end()
+    assert isinstance(error, LegClosedError) and error.clean
+    assert len(beside.returned) == 1, "what came before the close is given, whoever handles it"
+
+
+def test_a_ping_is_answered_without_the_greenlet(ends: Ends):
+    web_socket, peer = ends
+    beside = Beside(web_socket, is_connected)
+    peer.raw(masked(PING, b"?"))
+    assert peer.frame() == Frame(Opcode.PONG, b"?")
+    beside.greenlet.kill()
+
+
+def test_a_wake_and_a_door_that_breaks_lose_nothing_that_was_left(ends: Ends):
+    web_socket, peer = ends
+
+    def leave_and_break(event: twilio.TwilioEvent) -> bool:
+        web_socket.door.fail("broken", "just now")
+        return True
+
+    beside = Beside(web_socket, leave_and_break)
+    peer.send(connected())
+    error = beside.end()
+    assert isinstance(error, LegClosedError) and error.failure == "broken"
+    assert len(beside.returned) == 1

@@ -79,7 +79,7 @@ def test_every_event(as_bytes: bool) -> None:
 
     assert parsed({"event": "connected", "protocol": "Call", "version": "1.0.0"}) == twilio.Connected()
     assert parsed(START) == twilio.Start(STREAM, ACCOUNT, CALL, ("inbound",), "audio/x-mulaw", 8000, 1, {"token": "abc"})
-    assert parsed(MEDIA) == twilio.Media(STREAM, "//8=", 25, 2, 4, "inbound")
+    assert parsed(MEDIA) == twilio.Media(STREAM, "//8=", "inbound")
     assert parsed(DTMF) == twilio.Dtmf(STREAM, "1")
     assert parsed(MARK) == twilio.Mark(STREAM, "my label")
     assert parsed(STOP) == twilio.Stop(STREAM, CALL)
@@ -137,10 +137,7 @@ def test_bad_utf8(data: str | bytes) -> None:
         (START, "start.mediaFormat.sampleRate"),
         (START, "start.mediaFormat.channels"),
         (MEDIA, "streamSid"),
-        (MEDIA, "sequenceNumber"),
         (MEDIA, "media"),
-        (MEDIA, "media.chunk"),
-        (MEDIA, "media.timestamp"),
         (MEDIA, "media.payload"),
         (DTMF, "streamSid"),
         (DTMF, "dtmf"),
@@ -182,9 +179,9 @@ def test_bad_type(message: dict[str, Any], path: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("path", ["sequenceNumber", "media.chunk", "media.timestamp"])
-@pytest.mark.parametrize("value", [4, 4.0, None, "", "x", "-1", "1.5", " 1", "²", "٣", "1" * 19, "9" * 5000])
-def test_numbers_are_strings_of_digits(path: str, value: object) -> None:
-    assert code_of(changed(MEDIA, path, value)) == "bad_type"
+def test_what_nothing_uses_of_a_frame_cannot_end_a_call(path: str) -> None:
+    for value in (GONE, "4", 4, None, "x", [1]):
+        assert isinstance(twilio.parse(json.dumps(changed(MEDIA, path, value))), twilio.Media)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +191,6 @@ def test_numbers_are_strings_of_digits(path: str, value: object) -> None:
         (START, "start.streamSid"),
         (START, "start.accountSid"),
         (START, "start.callSid"),
-        (MEDIA, "streamSid"),
         (DTMF, "streamSid"),
         (MARK, "streamSid"),
         (STOP, "streamSid"),
@@ -249,12 +245,6 @@ def test_a_stream_sid_of_ours_is_checked_too() -> None:
             twilio.FrameBuilder(sid)
         with pytest.raises(ValueError, match="stream SID"):
             twilio.build_clear(sid)
-
-
-@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536, 70000])
-def test_text_message_is_what_websockets_would_send(length: int) -> None:
-    payload = b"a" * length
-    assert twilio.text_message(payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
 @pytest.mark.parametrize("sid", [STREAM, "M", "M" * 64])

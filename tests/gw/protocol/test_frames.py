@@ -1,0 +1,165 @@
+"""Frames by hand against websockets' own core: whatever the bytes and however they arrive, the same messages and the same end."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side, State
+from websockets.speedups import apply_mask
+
+from gw.protocol.frames import Message, MessageCutter, masked_text_message, text_header, text_message
+
+LIMIT = 300
+TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
+
+
+def core_of(side: Side) -> Protocol:
+    return Protocol(side, max_size=LIMIT)
+
+
+def raw(first: int, payload: bytes, *, mask: bool, wide: bool = False, claimed: int | None = None) -> bytes:
+    """Any frame, lawful or not."""
+    length = len(payload) if claimed is None else claimed
+    mask_bit = 0x80 if mask else 0
+    if wide:
+        head = struct.pack("!BBQ", first, mask_bit | 127, length)
+    elif length > 125:
+        head = struct.pack("!BBH", first, mask_bit | 126, length)
+    else:
+        head = bytes((first, mask_bit | length))
+    key = b"\x01\x80\xff\x37"
+    return head + (key + apply_mask(payload, key) if mask else payload)
+
+
+class Alone:
+    """The core by itself: what the hand-made cutter must agree with."""
+
+    def __init__(self, side: Side) -> None:
+        self.core = core_of(side)
+        self._parts = b""
+        self._is_text = True
+
+    def receive(self, data: bytes) -> list[Message]:
+        self.core.receive_data(data)
+        messages = []
+        for frame in self.core.events_received():
+            assert isinstance(frame, Frame)
+            if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+                self._parts, self._is_text = b"", frame.opcode is Opcode.TEXT
+            elif frame.opcode is not Opcode.CONT:
+                continue
+            self._parts += bytes(frame.data)
+            if frame.fin:
+                messages.append(Message(self._is_text, self._parts))
+        return messages
+
+
+def ends_of(core: Protocol) -> tuple[object, ...]:
+    """What can be known of how a core ended."""
+    return (core.state, type(core.parser_exc), str(core.parser_exc), core.close_rcvd, core.close_sent)
+
+
+def both(side: Side, pieces: Sequence[bytes], *, end: bool = False) -> list[Message]:
+    """Feed the cutter and the lone core the same pieces. Returns the messages they agree on."""
+    alone, core = Alone(side), core_of(side)
+    cutter = MessageCutter(core)
+    got: list[Message] = []
+    wanted: list[Message] = []
+    for piece in pieces:
+        got += cutter.receive(piece)
+        wanted += alone.receive(piece)
+    if end:
+        cutter.receive_end()
+        alone.core.receive_eof()
+    assert got == wanted
+    assert ends_of(core) == ends_of(alone.core)
+    sent, meant = core.data_to_send(), alone.core.data_to_send()
+    assert len(b"".join(sent)) == len(b"".join(meant))  # the same answers; a client's differ by their keys
+    if side is Side.SERVER:
+        assert sent == meant
+    return got
+
+
+FRAMES = st.tuples(
+    st.sampled_from([0x81, 0x81, 0x81, 0x01, 0x82, 0x02, 0x80, 0x00, 0x88, 0x89, 0x8A, 0x09, 0xC1, 0x83, 0x8B]),
+    st.binary(max_size=140) | st.binary(min_size=LIMIT - 2, max_size=LIMIT + 2),
+    st.sampled_from([True, True, True, True, False]),  # masked as it should be
+    st.booleans(),
+)
+
+
+@given(st.sampled_from(list(Side)), st.lists(FRAMES, max_size=8), st.lists(st.integers(1, 400), max_size=20), st.booleans())
+def test_any_frames_in_any_pieces_are_what_the_core_makes_of_them(
+    side: Side, frames: list[tuple[int, bytes, bool, bool]], cuts: list[int], end: bool
+) -> None:
+    stream = b"".join(raw(first, data, mask=(side is Side.SERVER) is right, wide=wide) for first, data, right, wide in frames)
+    pieces = []
+    for cut in cuts:
+        pieces.append(stream[:cut])
+        stream = stream[cut:]
+    both(side, [piece for piece in (*pieces, stream) if piece], end=end)
+
+
+@given(st.sampled_from(list(Side)), st.lists(st.binary(min_size=1, max_size=40), max_size=10))
+def test_any_bytes_at_all(side: Side, pieces: list[bytes]) -> None:
+    """Garbage may be a frame that is not whole yet: then the end tells."""
+    both(side, pieces, end=True)
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_burst_in_single_bytes(side: Side) -> None:
+    mask = side is Side.SERVER
+    stream = b"".join(raw(0x81, bytes([65 + n]) * n * 20, mask=mask) for n in range(10))
+    pieces = [stream[at : at + 1] for at in range(len(stream))]
+    assert [len(message.data) for message in both(side, pieces)] == [n * 20 for n in range(10)]
+
+
+def test_a_text_between_fragments_breaks_the_stream() -> None:
+    stream = raw(0x01, b"one", mask=True) + raw(0x81, b"two", mask=True)
+    assert both(Side.SERVER, [stream]) == []
+
+
+def test_what_follows_a_close_is_not_read() -> None:
+    stream = raw(0x88, b"\x03\xe8", mask=True) + raw(0x81, b"late", mask=True)
+    assert both(Side.SERVER, [stream, raw(0x81, b"later", mask=True)]) == []
+
+
+def test_too_long_is_said_at_the_header() -> None:
+    core = core_of(Side.SERVER)
+    MessageCutter(core).receive(raw(0x81, b"", mask=True, claimed=LIMIT + 1)[:4])
+    assert core.state is State.CLOSING
+
+
+def test_no_more_is_kept_than_one_message() -> None:
+    core = core_of(Side.SERVER)
+    cutter = MessageCutter(core)
+    message = raw(0x81, b"a" * LIMIT, mask=True)
+    assert cutter.receive(message[:-1]) == []
+    assert cutter.receive(message[-1:] + message) == [Message(True, b"a" * LIMIT)] * 2
+
+
+def test_a_core_without_a_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="limit"):
+        MessageCutter(Protocol(Side.SERVER, max_size=None))
+
+
+# -- building ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536, 70000])
+def test_messages_are_what_websockets_would_send(length: int) -> None:
+    payload = os.urandom(length)
+    assert text_message(payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
+    reader = Protocol(Side.SERVER, max_size=1 << 20)
+    reader.receive_data(masked_text_message(payload, b"\x80\x01\x02\xff"))
+    assert [bytes(frame.data) for frame in reader.events_received() if isinstance(frame, Frame)] == [payload]
+
+
+def test_a_header_is_the_shortest() -> None:
+    assert [len(text_header(n)) for n in (125, 126, 65535, 65536)] == [2, 4, 4, 10]

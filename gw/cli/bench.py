@@ -46,6 +46,7 @@ _workers = click.option("--workers", type=click.IntRange(1, 64), default=1, show
 @_workers
 @click.option("--floor", is_flag=True, help="Measure a bridge in C beside it, with the same load; needs a C compiler.")
 @click.option("--peers", is_flag=True, help="Measure other designs beside it, with the same load; builds what they need.")
+@click.option("--pressure", is_flag=True, help="Measure what recordings, scrapes and a store that stalls do to lateness.")
 @click.option("--rounds", type=click.IntRange(1, 99), default=1, show_default=True, help="Repeat, and show the median round.")
 @_patience
 @_out
@@ -59,6 +60,7 @@ def bench(
     workers: int,
     floor: bool,
     peers: bool,
+    pressure: bool,
     rounds: int,
     patience: float,
     out: Path,
@@ -78,6 +80,7 @@ def bench(
     How many calls a core holds:        gateway.py bench ramp
     How many other designs hold:        gateway.py bench peers
     What a call costs among many:       gateway.py bench growth
+    Recordings and a dead store:        gateway.py bench --pressure --rounds 5
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -88,6 +91,9 @@ def bench(
 
     load = Load(calls=calls, seconds=seconds, pattern=pattern, workers=workers, patience_s=patience)
     command = Settings(None).command_line()
+    if pressure:
+        _press(command, out, load, rounds, as_json)
+        return
     gateways, floors = [], []
     others: list[dict[str, Any]] = []
     if floor:
@@ -128,6 +134,29 @@ def bench(
             screen.print("\n", table(others))
         screen.print(f"See: {out}/bench.png  Read: {out}/bench.json")
     if document["void"] or document["broken"] or (floors and document["floor"]["void"]):
+        raise click.exceptions.Exit(1)
+
+
+def _press(command: list[str], out: Path, load: Load, rounds: int, as_json: bool) -> None:
+    """`--pressure`: three windows a round instead of one."""
+    from gw.cli import bench_report
+    from gw.cli.bench_pressure import press, tables
+
+    with _running(as_json) as tell:
+        found = press(command, out, load, rounds, tell)
+    document = found.document()
+    bench_report.write(out / "pressure.json", document)
+    if as_json:
+        from gw.cli.output import print_json
+
+        print_json(document)
+    else:
+        from gw.cli.output import console
+
+        screen = console()
+        screen.print(tables(found))
+        screen.print(f"Read: {out}/pressure.json")
+    if document["void"] or found.failures():
         raise click.exceptions.Exit(1)
 
 
@@ -265,7 +294,7 @@ def peers(
 
         screen = console()
         screen.print(bench_peers_report.table(rows))
-        screen.print("", *bench_peers_report.sentences(document["ratios"]), sep="\n")
+        screen.print("", *bench_peers_report.sentences(document), sep="\n")
         screen.print(f"See: {out}/peers.png  Read: {out}/peers.json")
 
 

@@ -72,8 +72,9 @@ def _slope(points: Sequence[tuple[int, float]]) -> float | None:
     if len(points) < 2:
         return None
     middle_x, middle_y = (sum(values) / len(points) for values in zip(*points, strict=True))
-    across = sum((x - middle_x) ** 2 for x, _ in points)
-    return round(sum((x - middle_x) * (y - middle_y) for x, y in points) / across, 1)
+    across: float = sum((x - middle_x) ** 2 for x, _ in points)
+    along: float = sum((x - middle_x) * (y - middle_y) for x, y in points)
+    return round(along / across, 1)
 
 
 def sentences(found: dict[str, Any]) -> list[str]:

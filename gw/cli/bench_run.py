@@ -11,10 +11,10 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import gevent
 
@@ -57,10 +57,25 @@ class Load:
 Tell = Callable[[str], None]
 
 
+class Beside(Protocol):
+    """What else goes on while a gateway is measured."""
+
+    def on_standing(self) -> None:
+        """All calls stand, the warm-up begins."""
+
+    def in_window(self) -> AbstractContextManager[None]:
+        """Around the measured window."""
+
+
 def measure_gateway(command: Sequence[str], out: Path, load: Load, tell: Tell) -> Measured:
     """Raises GatewayError."""
     subject = Gateway(command, out / "gateway", workers=load.workers, calls=load.calls, watched=load.watched)
-    return _Run(subject, out, load, tell, subject.pages, subject.admin_socket).run()
+    return measure_beside(subject, None, out, load, tell)
+
+
+def measure_beside(subject: Gateway, beside: Beside | None, out: Path, load: Load, tell: Tell) -> Measured:
+    """A gateway, and what else goes on. Raises GatewayError."""
+    return _Run(subject, out, load, tell, subject.pages, subject.admin_socket, beside).run()
 
 
 def measure_floor(out: Path, load: Load, tell: Tell) -> Measured:
@@ -75,7 +90,14 @@ def measure_subject(subject: Subject, out: Path, load: Load, tell: Tell) -> Meas
 
 class _Run:
     def __init__(
-        self, subject: Subject, out: Path, load: Load, tell: Tell, pages: Path | None, admin_socket: Path | None
+        self,
+        subject: Subject,
+        out: Path,
+        load: Load,
+        tell: Tell,
+        pages: Path | None,
+        admin_socket: Path | None,
+        beside: Beside | None = None,
     ) -> None:
         self._subject = subject
         self._out = out
@@ -83,6 +105,7 @@ class _Run:
         self._say = tell
         self._pages = pages
         self._admin_socket = admin_socket
+        self._beside = beside
         self._pinning = machine.plan(machine.cores(), load.workers)
 
     def run(self) -> Measured:
@@ -109,6 +132,8 @@ class _Run:
             empty = {pid: machine.memory(pid).pss_bytes for pid in roles}
             self._tell(f"placing {load.calls} calls")
             sids = callers.order("dial", _DIAL_S, calls=load.calls, path="/twilio/voice")["sids"]
+            if self._beside is not None:
+                self._beside.on_standing()
             self._tell("warming up")
             gevent.sleep(WARM_S)
             return self._measure(callers, voices, roles, empty, sids)
@@ -149,7 +174,8 @@ class _Run:
         cpu = {pid: machine.cpu_s(pid) for pid in watched}
         cores = machine.core_times()
         began_s = time.monotonic()
-        over_time = self._watch(began_s)
+        with nullcontext() if self._beside is None else self._beside.in_window():
+            over_time = self._watch(began_s)
         seconds = time.monotonic() - began_s
         cpu = {pid: machine.cpu_s(pid) - cpu[pid] for pid in watched}
         after_cores = machine.core_times()

@@ -52,25 +52,37 @@ class Subject(Protocol):
 
 
 class Gateway:
-    """`gateway.py serve`, between the twins. Calls are not recorded: that is no part of the media path."""
+    """`gateway.py serve`, between the twins. Calls are not recorded unless that is asked for: it is no part of the media path."""
 
     name = "gateway"
     marked = True
 
-    def __init__(self, command: Sequence[str], folder: Path, *, workers: int, calls: int, watched: bool = False) -> None:
-        """`watched`: its hub is, all the time, which costs it some percent of a core."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        workers: int,
+        calls: int,
+        watched: bool = False,
+        recorded: bool = False,
+        store_url: str = "",
+    ) -> None:
+        """`watched`: its hub is, all the time, which costs it some percent of a core. `recorded`: calls are, by who answers at
+        `api_base`. `store_url`: instead of a file of its own."""
         settings = {
             "server": f"workers = {workers}\nmax_calls = {max(500, calls + 50)}\n",
-            "recording": "enabled = false\n",
+            "recording": f"enabled = {str(recorded).lower()}\n",
             "ops": f'log_level = "warning"\nhold_monitor = "{"always" if watched else "duty"}"\n',
         }
-        self._process = GatewayProcess(command, folder, settings)
+        self._process = GatewayProcess(command, folder, settings, store_url)
+        self.api_base = _NO_REST
         self.url = self._process.url
         self.pages = self._process.var_dir / "pages"
         self.admin_socket = self._process.admin_socket
 
     def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
-        self._process.start(account_sid=account_sid, auth_token=auth_token, api_base=_NO_REST, ai_url=ai_url)
+        self._process.start(account_sid=account_sid, auth_token=auth_token, api_base=self.api_base, ai_url=ai_url)
 
     def processes(self) -> dict[int, str]:
         return {pid: role_of(pid) for pid in self._process.pids()}

@@ -39,9 +39,11 @@ class GatewayProcessError(GatewayError):
 class GatewayProcess:
     """Construct chooses its ports, `start` configures and runs it, `stop` ends it and all its children."""
 
-    def __init__(self, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        """`command` is how gateway.py is run; `settings` are more lines of TOML, by table. A `var` left in `folder` by an earlier
-        run is removed."""
+    def __init__(
+        self, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None, store_url: str = ""
+    ) -> None:
+        """`command` is how gateway.py is run; `settings` are more lines of TOML, by table; `store_url` instead of an SQLite file
+        in `folder`. A `var` left there by an earlier run is removed."""
         folder.mkdir(parents=True, exist_ok=True)
         self.var_dir = folder / "var"
         shutil.rmtree(self.var_dir, ignore_errors=True)
@@ -50,6 +52,7 @@ class GatewayProcess:
         self.config_path = folder / "submilli.toml"
         self.log_path = folder / "gateway.log"
         self.admin_socket = self.var_dir / "admin.sock"
+        self._store_url = store_url or f"sqlite:///{self.var_dir}/submilli.db"
         self._settings = {} if settings is None else settings
         self._command = [*command, "--config", str(self.config_path), "serve"]
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,7 +63,7 @@ class GatewayProcess:
             "server": f'listen = "127.0.0.1:{self._public_port}"\npublic_url = "{self.url}"\ndrain_s = 1.0\n',
             "ops": f'listen = "127.0.0.1:{self._ops_port}"\nadmin_socket = "{self.admin_socket}"\nvar_dir = "{self.var_dir}"\n',
             "twilio": f'account_sid = "{account_sid}"\napi_base = "{api_base}"\n',
-            "store": f'url = "sqlite:///{self.var_dir}/submilli.db"\n',
+            "store": f'url = "{self._store_url}"\n',
             "agents.default": f'provider = "openai"\nbase_url = "{ai_url}"\n',
         }
         for table, lines in self._settings.items():

@@ -1,8 +1,8 @@
 """What passes between the media workers and the control process.
 
 Typed messages, length-prefixed msgpack, one Unix socket per worker. Every `Event` is numbered per worker instance and kept by
-the worker until control acknowledges that its spool has it; `Hello` and `WorkerStatus` are neither numbered nor kept. `Command`
-is what control says. Pure: bytes in, messages out.
+the worker until control acknowledges that its spool has it; `Hello`, `WorkerStatus` and `HubHold` are neither numbered nor kept.
+`Command` is what control says. Pure: bytes in, messages out.
 
     0        4                4 + length
     | length | msgpack message |          length: unsigned, big-endian, of what follows
@@ -119,7 +119,25 @@ class WorkerStatus(_Message, frozen=True):
     draining: bool
     unacked: int
     lateness_p99_s: float
-    hold_max_s: float
+    hold_max_s: float  # within the last minute, while it was watched
+
+
+class StackFrame(msgspec.Struct, frozen=True):
+    """Where a frame of a stack was."""
+
+    file: str
+    line: int
+    function: str
+
+
+class HubHold(_Message, frozen=True):
+    """Something held a worker's hub over the budget: once a second at most, and nobody misses one that is lost."""
+
+    at: float
+    kind: str
+    wall_s: float
+    cpu_s: float  # at most: less where the machine did not run the worker
+    stack: list[StackFrame]  # innermost first; empty where it was not seen
 
 
 class Numbered(_Message, frozen=True):
@@ -129,7 +147,7 @@ class Numbered(_Message, frozen=True):
     event: Event
 
 
-FromWorker = Hello | WorkerStatus | Numbered
+FromWorker = Hello | WorkerStatus | HubHold | Numbered
 
 # -- control to worker ------------------------------------------------------------------------------------------------
 

@@ -111,15 +111,19 @@ TX_DROPPED: Final = Counter(
 
 HUB_HOLD: Final = Histogram(
     "gw_hub_hold_seconds",
-    "How long a greenlet held the hub without a switch, while the hub was watched.",
-    {"greenlet": ("tx", "rx", "ai_in", "ai_out", "server", "bus", "pool", "other")},
+    "How long a greenlet held the hub without a switch, or the hub itself (hub), while it was watched.",
+    {"greenlet": ("tx", "rx", "ai_in", "ai_out", "server", "bus", "pool", "hub", "other")},
 )
 HUB_HOLD_CPU: Final = Histogram(
     "gw_hub_hold_cpu_seconds",
     "CPU time of each hold of the hub, while it is watched all the time (ops.hold_monitor); else nothing.",
     HUB_HOLD.labels,
 )
-GC_PAUSE: Final = Histogram("gw_gc_pause_seconds", "Time the garbage collector stopped a media process.")
+GC_PAUSE: Final = Histogram(
+    "gw_gc_pause_seconds",
+    "Time the garbage collector stopped a media process, by the generation it looked at.",
+    {"generation": ("young", "middle", "full")},
+)
 BARGEIN: Final = Histogram("gw_bargein_seconds", "From the AI's speech_started to the clear written to the caller.")
 FIRST_AUDIO: Final = Histogram(
     "gw_first_audio_seconds", "From the stream's start to the first frame sent to the caller.", bounds=WAIT_BOUNDS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+#: Of a stack, for people; a script gets all of it.
+SHOWN_FRAMES: Final = 4
+
+
 @click.command(short_help="Ask the running gateway how it is.")
+@click.option("--holds", is_flag=True, help="What held a worker's hub for over 1 ms, and where, instead.")
 @config_option
 @json_option
 @pass_settings
-def status(settings: Settings, as_json: bool) -> None:
+def status(settings: Settings, holds: bool, as_json: bool) -> None:
     """Ask the running gateway how it is: readiness, workers, calls, store, recordings.
 
     Exit code 3 when no gateway answers on the admin socket.
@@ -25,9 +30,13 @@ def status(settings: Settings, as_json: bool) -> None:
     \b
     For people:      gateway.py status
     For a script:    gateway.py status --json
+    What was slow:   gateway.py status --holds
     """
     from gw.cli.output import Column, console, facts, milliseconds, print_json, print_rows
 
+    if holds:
+        _show_holds(settings.ask("holds"), as_json)
+        return
     document = settings.ask("status")
     if as_json:
         print_json(document)
@@ -42,10 +51,36 @@ def status(settings: Settings, as_json: bool) -> None:
             Column(">calls", lambda row: str(row["calls"])),
             Column(">pid", lambda row: str(row["pid"])),
             Column(">lateness p99, ms", lambda row: milliseconds(row["lateness_p99_s"])),
-            Column(">hub held max, ms", lambda row: milliseconds(row["hold_max_s"])),
+            Column(">hub held max, last minute, ms", lambda row: milliseconds(row["hold_max_s"])),
             Column(">unacked events", lambda row: str(row["unacked"]), needs=90),
         )
         print_rows(columns, document["workers"])
+
+
+def _show_holds(found: list[dict[str, Any]], as_json: bool) -> None:
+    """The long holds kept, the newest first: a tenth of each second is watched, and of each second the worst is kept."""
+    from gw.cli.output import Column, console, local_time, milliseconds, print_json, print_rows
+
+    if as_json:
+        print_json(found)
+    elif not found:
+        console().print("No worker's hub was seen held for over 1 ms.")
+    else:
+        columns = (
+            Column("when", lambda hold: local_time(hold["at"])),
+            Column(">worker", lambda hold: str(hold["worker"])),
+            Column(">pid", lambda hold: str(hold["pid"]), needs=100),
+            Column("kind", lambda hold: hold["kind"]),
+            Column(">held, ms", lambda hold: milliseconds(hold["wall_s"])),
+            Column(">CPU, ms", lambda hold: milliseconds(hold["cpu_s"])),
+            Column("where, innermost first", _where),
+        )
+        print_rows(columns, found)
+
+
+def _where(hold: dict[str, Any]) -> str:
+    frames = [f"{frame['file']}:{frame['line']} {frame['function']}" for frame in hold["stack"][:SHOWN_FRAMES]]
+    return "\n".join(frames) or "it was not seen"
 
 
 def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:

@@ -70,6 +70,7 @@ class AdminCommands:
         recordings = _typed(_Recordings, self._recordings)
         return {
             "status": _typed(_Nothing, lambda _: self._status()),
+            "holds": _typed(_Nothing, lambda _: self._bus.holds()),
             "calls": calls,
             "calls_list": calls,
             "call": call,

@@ -25,7 +25,7 @@ import gevent.server
 from gw import bus
 from gw.control.spool import Spool, SpoolError
 from gw.control.unix_socket import PrivateListener
-from gw.control.workers import Worker, Workers, WorkerView
+from gw.control.workers import HoldView, Worker, Workers, WorkerView
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,10 @@ class BusServer:
 
     def workers(self) -> list[WorkerView]:
         return [worker.view() for worker in self._workers.all()]
+
+    def holds(self) -> list[HoldView]:
+        """Long holds of the workers' hubs, the newest first."""
+        return self._workers.holds()
 
     def owned_calls(self) -> set[str]:
         """Calls alive at a worker, connected or expected back."""
@@ -270,7 +274,7 @@ class BusServer:
 
 
 def sort_messages(worker: Worker, last: int, messages: list[bus.FromWorker | bus.Command]) -> tuple[int, list[bus.Numbered]]:
-    """The highest number among the messages (0: none), and the events that are new. Statuses are kept at once."""
+    """The highest number among the messages (0: none), and the events that are new. Statuses and holds are kept at once."""
     highest = 0
     fresh: list[bus.Numbered] = []
     for message in messages:
@@ -285,6 +289,8 @@ def sort_messages(worker: Worker, last: int, messages: list[bus.FromWorker | bus
                 fresh.append(message)
             case bus.WorkerStatus():
                 worker.status = message
+            case bus.HubHold():
+                worker.on_hold(message)
             case _:
                 raise bus.BusError(f"{type(message).__name__} is not allowed after Hello")
     return highest, fresh

@@ -8,6 +8,7 @@ uses `send` alone.
 from __future__ import annotations
 
 import os
+from collections import deque
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,6 +20,8 @@ from gw import bus
 #: Fields of /proc/<pid>/stat after the command's closing bracket: the state and the start time. Source: proc_pid_stat(5).
 _STATE_FIELD: Final = 0
 _START_TIME_FIELD: Final = 19
+#: Long holds of the hub kept of one slot: half a minute of a worker in trouble.
+MAX_HOLDS: Final = 32
 
 
 class Link(Protocol):
@@ -41,6 +44,18 @@ class WorkerView(msgspec.Struct, frozen=True):
     unacked: int
     lateness_p99_s: float
     hold_max_s: float
+
+
+class HoldView(msgspec.Struct, frozen=True):
+    """A long hold of a worker's hub, as `status --holds` shows it."""
+
+    worker: int
+    pid: int
+    at: float
+    kind: str
+    wall_s: float
+    cpu_s: float
+    stack: list[bus.StackFrame]
 
 
 def birth_of(pid: int) -> str | None:
@@ -67,9 +82,11 @@ def birth_of(pid: int) -> str | None:
 class Worker:
     """One worker process, connected or expected back."""
 
-    __slots__ = ("_birth", "calls", "connections", "instance", "last", "link", "pid", "slot", "status", "taking")
+    __slots__ = ("_birth", "calls", "connections", "holds", "instance", "last", "link", "pid", "slot", "status", "taking")
 
-    def __init__(self, hello: bus.Hello) -> None:
+    def __init__(self, hello: bus.Hello, holds: deque[HoldView]) -> None:
+        """`holds`: its slot's, which outlive it."""
+        self.holds = holds
         self.slot = hello.worker
         self.instance = hello.instance
         self.pid = hello.pid
@@ -89,6 +106,10 @@ class Worker:
     @property
     def draining(self) -> bool:
         return self.status is not None and self.status.draining
+
+    def on_hold(self, hold: bus.HubHold) -> None:
+        """Something held its hub."""
+        self.holds.append(HoldView(self.slot, self.pid, hold.at, hold.kind, hold.wall_s, hold.cpu_s, hold.stack))
 
     def view(self) -> WorkerView:
         status = self.status or bus.WorkerStatus(
@@ -113,12 +134,13 @@ class Workers:
     def __init__(self) -> None:
         self._by_instance: dict[str, Worker] = {}
         self._owners: dict[str, Worker] = {}
+        self._holds: dict[int, deque[HoldView]] = {}  # by slot
 
     def on_hello(self, hello: bus.Hello) -> Worker:
         """A worker connected, for the first time or again. What it says is alive now replaces what was known."""
         worker = self._by_instance.get(hello.instance)
         if worker is None:
-            worker = self._by_instance[hello.instance] = Worker(hello)
+            worker = self._by_instance[hello.instance] = Worker(hello, self._holds_of(hello.worker))
         else:
             self._disown(worker, worker.calls - set(hello.calls))
             worker.calls = set(hello.calls)
@@ -146,6 +168,13 @@ class Workers:
         self._disown(worker, orphaned)
         worker.calls = set()
         return orphaned
+
+    def _holds_of(self, slot: int) -> deque[HoldView]:
+        return self._holds.setdefault(slot, deque(maxlen=MAX_HOLDS))
+
+    def holds(self) -> list[HoldView]:
+        """The long holds kept, the newest first; those of workers that are gone too."""
+        return sorted((hold for holds in self._holds.values() for hold in holds), key=lambda hold: -hold.at)
 
     def owner(self, call_sid: str) -> Worker | None:
         return self._owners.get(call_sid)

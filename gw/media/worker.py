@@ -23,8 +23,9 @@ from gw.call.state import Reason
 from gw.config import Config
 from gw.media.admission import TokenLedger
 from gw.media.bus_client import BusClient
+from gw.media.collector import collect_when_idle, tune
 from gw.media.greenlets import spawn
-from gw.media.hub import HoldMonitor, freeze_gc
+from gw.media.hub import HoldMonitor
 from gw.media.plane import MediaPlane
 from gw.media.server import MediaServer
 from metrics.declare import BOUNDS, PROCESS_STARTS
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: How long the last reports may take to reach control at the end.
 FLUSH_S: Final = 3.0
+#: The status shows the longest hold of the hub within this time.
+RECENT_S: Final = 60.0
 #: How long calls that are told to end may take to close.
 END_S: Final = 3.0
 #: After the last stream: Twilio asks at once what comes next (the action), and a caller must not hear that nobody answers.
@@ -50,8 +53,9 @@ class Worker:
         self._page.counter(PROCESS_STARTS, process="worker").add()
         self._ledger = TokenLedger(pages / "tokens.ledger")
         self.plane = MediaPlane(config, self._page, self._ledger)
-        self._monitor = HoldMonitor(self._page, always=config.ops.hold_monitor == "always")
-        self.plane.hold_max_s = lambda: self._monitor.max_hold_s
+        always = config.ops.hold_monitor == "always"
+        self._monitor = HoldMonitor(self._page, always=always, report=lambda hold: self._bus.tell(hold))
+        self.plane.hold_max_s = self._monitor.max_hold_s
         self._bus = BusClient(
             Path(config.ops.var_dir) / "bus.sock",
             slot,
@@ -69,11 +73,12 @@ class Worker:
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Serve until `stop`, then drain. Returns the exit code."""
-        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch)]
+        idle = spawn("other", lambda: collect_when_idle(lambda: not self.plane.streams))
+        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch), idle]
         for helper in helpers:
             helper.link_exception(lambda greenlet: self._on_helper_crash(greenlet.exception))
         self._monitor.start()
-        thaw_gc = freeze_gc(self._page)
+        thaw_gc = tune(self._page)
         self.server.start()
         on_ready()
         self._stopping.wait()
@@ -132,9 +137,8 @@ class Worker:
                 call.end(Reason(reason), "hung up by command")
 
     def _status(self, unacked: int) -> bus.WorkerStatus:
-        return bus.WorkerStatus(
-            self.plane.streams, self.plane.draining, unacked, self._lateness_p99_s(), self._monitor.max_hold_s
-        )
+        held_s = self._monitor.max_hold_s(monotonic() - RECENT_S)
+        return bus.WorkerStatus(self.plane.streams, self.plane.draining, unacked, self._lateness_p99_s(), held_s)
 
     def _lateness_p99_s(self) -> float:
         """The frames' lateness since the last look."""

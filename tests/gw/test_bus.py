@@ -79,6 +79,14 @@ events = st.one_of(
 from_worker = st.one_of(
     st.builds(bus.Hello, worker=number, instance=text, pid=number, calls=st.lists(text, max_size=3)),
     st.builds(bus.WorkerStatus, calls=number, draining=st.booleans(), unacked=number, lateness_p99_s=real, hold_max_s=real),
+    st.builds(
+        bus.HubHold,
+        at=real,
+        kind=text,
+        wall_s=real,
+        cpu_s=real,
+        stack=st.lists(st.builds(bus.StackFrame, file=text, line=number, function=text), max_size=3),
+    ),
     st.builds(bus.Numbered, n=number, event=events),
 )
 commands = st.one_of(
@@ -99,7 +107,7 @@ def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
 def test_the_strategies_speak_of_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
         *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook"),
-        *("Hello", "WorkerStatus", "Numbered", "Ack", "HangUp", "Drain"),
+        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ack", "HangUp", "Drain"),
     }
 
 

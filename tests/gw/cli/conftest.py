@@ -23,6 +23,20 @@ BEGAN = 1_795_300_000.0
 ENDED = "CA" + "a" * 32
 LIVE = "CA" + "b" * 32
 
+#: A hold with a deep stack, and one nobody saw.
+HOLDS = [
+    {
+        "worker": 1,
+        "pid": 4711,
+        "at": BEGAN,
+        "kind": "ai_in",
+        "wall_s": 0.00412,
+        "cpu_s": 0.0039,
+        "stack": [{"file": f"gw/media/depth{n}.py", "line": 40 + n, "function": f"deep{n}"} for n in range(6)],
+    },
+    {"worker": 0, "pid": 4710, "at": BEGAN, "kind": "hub", "wall_s": 0.0011, "cpu_s": 0.0, "stack": []},
+]
+
 
 @dataclass
 class CommandLine:
@@ -94,6 +108,7 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
 
     commands: dict[str, Command] = {
         "status": lambda _: {"pid": 1, "workers": []},
+        "holds": lambda _: HOLDS,
         "calls": lambda fields: store.calls(limit=fields["limit"], open_only=fields["open_only"]),
         "call": lambda fields: store.call(fields["call_sid"]),
         "recordings": lambda fields: store.recordings(limit=fields["limit"], state=fields["state"]),

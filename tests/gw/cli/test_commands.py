@@ -17,7 +17,7 @@ from gw.cli.recordings import STATES
 from gw.config import VERSION
 from gw.control.store import Store
 from gw.control.store.recordings import STATES as STORE_STATES
-from tests.gw.cli.conftest import ENDED, LIVE, CommandLine
+from tests.gw.cli.conftest import ENDED, HOLDS, LIVE, CommandLine
 
 ASIDE = "The gateway does not run; this is what its store holds."
 
@@ -123,6 +123,15 @@ def test_a_running_gateway_is_asked(cli: CommandLine, gateway: list[str]) -> Non
     assert ASIDE not in result.output
     assert LIVE in result.stdout
     assert cli.document("status")["pid"] == 1
+
+
+def test_what_held_the_hub_is_shown_with_where(cli: CommandLine, gateway: list[str]) -> None:
+    title, *lines = (line.split() for line in cli.run("status", "--holds").stdout.splitlines())
+    assert title[:4] == ["when", "worker", "pid", "kind"]
+    assert lines[0][-7:] == ["1", "4711", "ai_in", "4.120", "3.900", "gw/media/depth0.py:40", "deep0"]
+    assert lines[1:4] == [[f"gw/media/depth{n}.py:{40 + n}", f"deep{n}"] for n in (1, 2, 3)]
+    assert " ".join(lines[4][-9:]) == "0 4710 hub 1.100 0.000 it was not seen"
+    assert cli.document("status", "--holds") == HOLDS
 
 
 def test_a_call_is_shown_in_full(cli: CommandLine, gateway: list[str]) -> None:

@@ -60,6 +60,10 @@ class BusClient:
         values = {"calls": 0, "draining": False, "unacked": 0, "lateness_p99_s": 0.0, "hold_max_s": 0.0, **fields}
         self.socket.sendall(bus.pack(bus.WorkerStatus(**values)))  # type: ignore[arg-type]
 
+    def hold(self, at: float, kind: str = "rx", wall_s: float = 0.002) -> None:
+        stack = [bus.StackFrame("gw/media/rx.py", 40, "Uplink.push")]
+        self.socket.sendall(bus.pack(bus.HubHold(at, kind, wall_s, wall_s / 2, stack)))
+
     def command(self) -> object:
         """The next command; raises TimeoutError, or EOFError when the connection ended."""
         while not self._commands:

@@ -74,6 +74,17 @@ def make(tmp_path: Path) -> Iterator[Make]:
         house.stop()
 
 
+def test_the_holds_of_every_worker_are_read(make: Make) -> None:
+    house = make()
+    client = house.worker()
+    client.hold(1.0, "ai_out")
+    with gevent.Timeout(5):
+        while not house.ask("holds"):
+            gevent.sleep(0.01)
+    (hold,) = house.ask("holds")
+    assert (hold.kind, hold.stack[0].function) == ("ai_out", "Uplink.push")
+
+
 def test_reads_come_from_the_store(make: Make) -> None:
     house = make()
     house.known(CALL)

@@ -17,6 +17,7 @@ from gw import bus
 from gw.control import bus_server
 from gw.control.bus_server import BusServer
 from gw.control.spool import Spool, SpoolError
+from gw.control.workers import MAX_HOLDS
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 
 
@@ -171,6 +172,22 @@ def test_status_is_shown(house: House) -> None:
     until(lambda: [view.calls for view in house.server.workers()] == [7])
     (view,) = house.server.workers()
     assert (view.slot, view.pid, view.connected, view.draining, view.unacked) == (3, os.getpid(), True, True, 2)
+
+
+def test_the_last_holds_of_a_slot_are_kept_whoever_had_it(house: House) -> None:
+    first = BusClient(house.path, slot=3)
+    for at in range(MAX_HOLDS):
+        first.hold(float(at))
+    BusClient(house.path, instance="w1-1", slot=1).hold(0.5, "ai_in")
+    until(lambda: len(house.server.holds()) == MAX_HOLDS + 1)
+    second = BusClient(house.path, instance="w3-2", slot=3)
+    second.hold(1000.0)
+    until(lambda: house.server.holds()[0].at == 1000.0)
+    kept = house.server.holds()
+    assert [hold.at for hold in kept] == [1000.0, *(float(at) for at in range(MAX_HOLDS - 1, 0, -1)), 0.5]
+    assert (kept[-1].worker, kept[-1].kind, kept[-1].pid) == (1, "ai_in", os.getpid())
+    assert (kept[0].wall_s, kept[0].cpu_s) == (0.002, 0.001)
+    assert kept[0].stack == [bus.StackFrame("gw/media/rx.py", 40, "Uplink.push")]
 
 
 @pytest.mark.parametrize(

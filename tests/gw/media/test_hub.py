@@ -1,6 +1,8 @@
-"""gw.media.hub: who held the hub is told apart, the loop's own waiting is nobody's hold, and collections are counted."""
+"""gw.media.hub: who held the hub is told apart, the loop's own waiting is nobody's hold, and a culprit is caught in the act."""
 
-import gc
+import json
+import os
+import signal
 import time
 
 import gevent
@@ -10,9 +12,10 @@ import pytest
 
 from gw.media import hub as subject
 from gw.media.greenlets import spawn
-from gw.media.hub import GC_THRESHOLDS, LONG_HOLD_S, MAX_LONG_HOLDS, HoldMonitor, freeze_gc
-from metrics.declare import GC_PAUSE, HUB_HOLD, HUB_HOLD_CPU
+from gw.media.hub import LONG_HOLD_S, MAX_FRAMES, HoldMonitor, hold_as
+from metrics.declare import HUB_HOLD, HUB_HOLD_CPU
 from metrics.page import Page
+from tests.timing import scaled
 
 
 @pytest.fixture
@@ -69,24 +72,155 @@ def test_waiting_is_nobodys_hold(page, monitor):
     assert 0.0 < total < 0.1
 
 
-def test_long_holds_are_kept_with_their_kind(page, monitor):
-    monitor.start()
-    spawn("ai_in", lambda: _burn(0.004)).join(5)
-    monitor.stop()
-    hold = max(monitor.long_holds, key=lambda hold: hold.duration_s if hold.kind == "ai_in" else 0.0)
-    assert hold.kind == "ai_in"
-    assert hold.duration_s >= 0.004 > LONG_HOLD_S
-    assert monitor.max_hold_s >= hold.duration_s
+class Told(list):
+    """The holds a monitor reported."""
+
+    def of(self, kind):
+        return [hold for hold in self if hold.kind == kind]
 
 
-def test_long_holds_are_bounded(page, monitor):
+@pytest.fixture
+def told(page, monkeypatch):
+    """A monitor that is always on and whose seconds are short; what it reports."""
+    monkeypatch.setattr(subject, "DUTY_S", 0.02)
+    told = Told()
+    monitor = HoldMonitor(page, always=True, report=told.append)
     monitor.start()
-    for _ in range(MAX_LONG_HOLDS + 5):
-        spawn("ai_in", lambda: _burn(LONG_HOLD_S * 1.1)).join(5)
+    gevent.sleep(0.002)  # a whole turn of the loop is watched from here on
+    yield told
     monitor.stop()
-    assert len(monitor.long_holds) == MAX_LONG_HOLDS
-    at = [hold.at_s for hold in monitor.long_holds]
-    assert at == sorted(at)
+    assert greenlet.gettrace() is None
+
+
+def _until(holds) -> None:
+    with gevent.Timeout(scaled(10.0)):
+        while not holds():
+            gevent.sleep(0.005)
+
+
+def _seen(told, kind, function):
+    """A hold of this kind with this function on its stack."""
+    return [hold for hold in told.of(kind) if any(frame.function == function for frame in hold.stack)]
+
+
+def test_a_long_hold_is_told_with_the_stack_of_the_culprit(told):
+    while not _seen(told, "ai_in", "_burn"):
+        spawn("ai_in", lambda: _burn(0.004)).join(5)
+        gevent.sleep(0.03)
+    hold = _seen(told, "ai_in", "_burn")[-1]
+    assert LONG_HOLD_S < 0.004 <= hold.wall_s
+    assert 0.0 < hold.cpu_s <= hold.wall_s
+    assert abs(hold.at - time.time()) < 60.0
+    burning = next(frame for frame in hold.stack if frame.function == "_burn")
+    assert burning.file == "tests/gw/media/test_hub.py"
+    first = _burn.__code__.co_firstlineno
+    assert first < burning.line <= first + 3
+    assert hold.stack.index(burning) < len(hold.stack) <= MAX_FRAMES
+
+
+def test_a_hold_inside_c_code_is_told_at_the_line_that_called_it(told):
+    numbers = list(range(100_000))
+
+    def encode():
+        json.dumps(numbers)
+
+    while not (seen := [hold for hold in told.of("rx") if hold.stack and hold.stack[0].function.endswith("encode")]):
+        spawn("rx", encode).join(5)
+        gevent.sleep(0.03)
+    assert any(frame.line == encode.__code__.co_firstlineno + 1 for hold in seen for frame in hold.stack)
+
+
+def test_a_hold_that_slept_took_no_cpu_time(told):
+    block = gevent.monkey.get_original("time", "sleep")
+    spawn("bus", lambda: block(0.05)).join(5)
+    _until(lambda: told.of("bus"))
+    hold = told.of("bus")[0]
+    assert hold.wall_s >= 0.05
+    assert hold.cpu_s < 0.03
+    assert hold.stack[0].function.endswith("<lambda>")
+
+
+def test_what_the_hub_runs_itself_is_of_the_kind_its_owner_names(page, told):
+    loop, done = gevent.get_hub().loop, []
+
+    def slow():
+        _burn(0.006)
+        done.append(True)
+
+    for callback in (lambda: hold_as("rx", slow), slow):
+        loop.run_callback(callback)
+    timer = loop.timer(0.001)
+    timer.start(hold_as, "ai_in", slow)
+    _until(lambda: len(done) == 3)
+    timer.close()
+    for kind in ("rx", "hub", "ai_in"):
+        assert page.histogram(HUB_HOLD_CPU, greenlet=kind).sum > 0.0, kind
+        assert _held_s(page, kind) >= 0.006, kind
+
+
+def test_a_callback_that_switches_is_held_for_its_own_time_only(page, told):
+    def callback():
+        _burn(0.003)
+        worker.switch()
+        _burn(0.003)
+
+    worker = spawn("tx", lambda: _burn(0.003))
+    gevent.get_hub().loop.run_callback(hold_as, "rx", callback)
+    worker.join(5)
+    _until(lambda: _held_s(page, "rx") >= 0.006)
+    assert _held_s(page, "tx") >= 0.003
+
+
+def test_a_callback_that_fails_ends_its_hold(page, told):
+    with pytest.raises(ZeroDivisionError):
+        hold_as("rx", lambda: 1 / 0)
+    before = _held_s(page, "rx")
+    gevent.get_hub().loop.run_callback(_burn, 0.005)
+    _until(lambda: _held_s(page, "hub") >= 0.005)
+    assert _held_s(page, "rx") == before
+
+
+def test_unwatched_a_callback_is_only_run(page):
+    ran = []
+    hold_as("rx", ran.append, 1)
+    assert (ran, _holds(page, "rx")) == ([1], 0)
+
+
+def test_a_second_tells_its_worst_hold_alone(page):
+    told = Told()
+    monitor = HoldMonitor(page, report=told.append)
+    monitor._trace(True)
+    for held_s in (0.002, 0.02, 0.003):
+        spawn("rx", lambda held_s=held_s: _burn(held_s)).join(5)
+    monitor._trace(False)
+    monitor._end_second()
+    monitor._end_second()
+    assert len(told) == 1
+    assert told[0].wall_s >= 0.02
+
+
+def test_the_longest_hold_is_remembered_by_the_second(page, monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr(subject, "monotonic", lambda: now_s)
+    monitor = HoldMonitor(page)
+    assert monitor.max_hold_s(0.0) == -1.0
+    for held_s in (0.5, 0.1, 0.3, 0.0, 0.2):
+        monitor.second_max_s = held_s
+        monitor._end_second()
+        now_s += 1.0
+    assert [monitor.max_hold_s(since_s) for since_s in (0.0, 100.0, 100.5, 102.0, 102.5, 104.0)] == [0.5, 0.5, 0.3, 0.3, 0.2, 0.2]
+    assert monitor.max_hold_s(105.0) == -1.0
+    monitor.second_max_s = 0.4
+    assert monitor.max_hold_s(105.0) == 0.4, "the second under way counts"
+
+
+def test_a_signal_that_comes_late_does_nothing(page):
+    monitor = HoldMonitor(page)
+    monitor._trace(True)
+    monitor._trace(False)
+    os.kill(os.getpid(), signal.SIGALRM)
+    gevent.sleep(0.01)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_what_was_held_before_the_start_does_not_count(page, monitor):
@@ -132,26 +266,6 @@ def test_duty_cycle(page, monkeypatch):
     assert 0 < _holds(page, "other") < turns + 10
     monitor.stop()
     assert greenlet.gettrace() is None
-
-
-def test_the_collector_is_tuned_and_measured(page):
-    thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
-    pauses = page.histogram(GC_PAUSE)
-    try:
-        thaw = freeze_gc(page)
-        assert gc.get_freeze_count() > 0
-        assert gc.get_threshold() == GC_THRESHOLDS
-        assert sum(pauses.buckets) == 0.0
-        gc.collect(0)
-        gc.collect()
-        assert sum(pauses.buckets) == 2.0
-        assert pauses.sum > 0.0
-        thaw()
-        assert (gc.get_threshold(), gc.callbacks, gc.get_freeze_count()) == (thresholds, callbacks, 0)
-    finally:
-        gc.callbacks[:] = callbacks
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 def test_watched_always_a_holds_cpu_time_is_told_from_the_time_that_passed(page, monitor):

@@ -226,12 +226,26 @@ def beside(gateway: Measured, floor: Measured | None, load: Load, found: Mapping
     return known + [_step(load, measure, floor_ms) for measure in found.values()]
 
 
+def further_kb(rows: Sequence[Mapping[str, Any]], subject: str) -> float | None:
+    """What one more call takes of memory, between the fewest and the most calls; what a process takes once is no part of it."""
+    used_mb = {
+        int(row["calls"]): sum(float(role["pss_mb"]) for role in row["processes"].values())
+        for row in rows
+        if row["subject"] == subject
+    }
+    if len(used_mb) < 2:
+        return None
+    first, last = min(used_mb), max(used_mb)
+    return round((used_mb[last] - used_mb[first]) * 1024 / (last - first), 1)
+
+
 def document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Everything a growth amounts to: what each holds, by the rule of `ramp` and without an underrun, the ratios, the rows."""
     subjects = sorted({row["subject"] for row in rows})
     return {
         "held": {name: held(rows, name) for name in subjects},
         "held_without_underrun": {name: held(rows, name, "broken") for name in subjects},
+        "further_call_kb": {name: further_kb(rows, name) for name in subjects},
         "ratios": ratios(rows),
         "rows": list(rows),
     }

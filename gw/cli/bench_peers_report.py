@@ -39,14 +39,24 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return made
 
 
-def sentences(ratios: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the ratios mean, one sentence each."""
-    return [
-        f"{ratio['peer']} holds {ratio['calls']} calls on a core{'' if ratio['strictly'] else ' without an underrun'} and costs "
-        f"{ratio['at_the_same_calls']:g} times the gateway's CPU there, {ratio['each_at_its_largest']:g} times what the gateway "
-        f"costs at {ratio['gateway_calls']}."
-        for ratio in ratios
-    ]
+def sentences(document: Mapping[str, Any]) -> list[str]:
+    """What a growth amounts to, one sentence each."""
+    found = []
+    for name in ORDER:
+        if name not in document["held"]:
+            continue
+        strictly, calls = document["held"][name], document["held_without_underrun"][name]
+        kb = document["further_call_kb"][name]
+        memory = "" if kb is None else f"; one more call takes {kb:.0f} KB"
+        found.append(f"{name}: {strictly} calls held by the rule of `bench ramp`, {calls} without an underrun{memory}.")
+    for ratio in document["ratios"]:
+        peer, calls, most = ratio["peer"], ratio["calls"], ratio["gateway_calls"]
+        same, own = ratio["at_the_same_calls"], ratio["each_at_its_largest"]
+        found.append(
+            f"{peer} at {calls} calls, its most, costs {same:g} times the gateway's CPU at as many, "
+            f"{own:g} times the gateway's at {most}."
+        )
+    return found
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -83,6 +83,12 @@ class Session:
         self.disorder = 0
         self.interruptions: list[float] = []
 
+    def begin(self) -> None:
+        """A window begins; so does the clock of audio that is told by its length."""
+        self.interruptions.clear()
+        if self._pcm is not None:
+            self._pcm.on_clear()
+
     # -- hearing --------------------------------------------------------------------------------------------------------
 
     def on_readable(self) -> None:
@@ -311,7 +317,7 @@ class Studio:
         self.uplink.clear()
         self.foreign = 0
         for session in self.sessions:
-            session.interruptions.clear()
+            session.begin()
         self._before = {id(session): (session.lost, session.disorder) for session in self.sessions}
         self.loop.begin()
         return {"standing": self._standing()}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gw.cli import bench_peers
-from gw.cli.bench_peers import PEERS, SOURCES, Design, Measure, beside, climb, document, environment, held, ratios
+from gw.cli.bench_peers import PEERS, SOURCES, Design, Measure, beside, climb, document, environment, further_kb, held, ratios
 from gw.cli.bench_peers_report import ORDER, draw, sentences, table
 from gw.cli.bench_result import MEDIA_ROLES, Measured, Process
 from gw.cli.bench_run import Load
@@ -115,10 +116,21 @@ def test_ratios_are_taken_where_the_other_is_at_its_largest() -> None:
     assert ratios(rows) == [expected]
     made = document(rows)
     assert made["held"] == {"floor": 20, "gateway": 20, "threads": 10}
-    assert sentences(made["ratios"]) == [
-        "threads holds 10 calls on a core and costs 4 times the gateway's CPU there, 5 times what the gateway costs at 20."
+    assert sentences(made)[1:] == [
+        "floor: 20 calls held by the rule of `bench ramp`, 20 without an underrun; one more call takes 0 KB.",
+        "threads: 10 calls held by the rule of `bench ramp`, 10 without an underrun; one more call takes 0 KB.",
+        "threads at 10 calls, its most, costs 4 times the gateway's CPU at as many, 5 times the gateway's at 20.",
     ]
     assert ratios([row for row in rows if row["subject"] == "threads"]) == []
+
+
+def test_what_a_process_takes_once_is_no_part_of_one_more_call() -> None:
+    def with_memory(load: Load) -> Measured:
+        once_and_each = Process("threads", 1.0, 50 * MB, 50 * MB + load.calls * MB // 4, 0)
+        return replace(window("threads", load.calls), processes=[once_and_each])
+
+    assert further_kb(grown((10, 20, 30), threads=with_memory), "threads") == 256.0
+    assert further_kb(grown((10,), threads=with_memory), "threads") is None
 
 
 def test_peers_stand_beside_what_was_measured_already() -> None:

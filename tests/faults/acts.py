@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tests.faults.scenarios import Strike
 
@@ -22,10 +22,11 @@ def _nothing() -> None:
 
 
 class Done(NamedTuple):
-    """A fault that was done."""
+    """A fault that was done. `met`: the connections it met, as the proxy knows them, or the process; None where it met all."""
 
     about: str
     undo: Callable[[], None] = _nothing
+    met: list[dict[str, Any]] | None = None
 
 
 def _pid(world: World, strike: Strike) -> int | None:
@@ -37,23 +38,23 @@ def kill(world: World, strike: Strike) -> Done:
     """Kill -9 of a process."""
     pid = _pid(world, strike)
     if pid is None:
-        return Done("none was up")
+        return Done("none was up", met=[])
     os.kill(pid, signal.SIGKILL)
-    return Done(f"pid {pid}")
+    return Done(f"pid {pid}", met=[{"pid": pid}])
 
 
 def stop(world: World, strike: Strike) -> Done:
     """A process that does not run for a while."""
     pid = _pid(world, strike)
     if pid is None:
-        return Done("none was up")
+        return Done("none was up", met=[])
     os.kill(pid, signal.SIGSTOP)
 
     def go_on() -> None:
         with contextlib.suppress(ProcessLookupError):  # it was ended while it stood
             os.kill(pid, signal.SIGCONT)
 
-    return Done(f"pid {pid}", go_on)
+    return Done(f"pid {pid}", go_on, [{"pid": pid}])
 
 
 def reload(world: World, strike: Strike) -> Done:
@@ -100,7 +101,7 @@ def reset(world: World, strike: Strike) -> Done:
     options = dict(strike.fault.options)
     pick = strike.pick if options.pop("one", False) else None
     met = world.proxy.ask("reset", link=strike.fault.link, pick=pick, **options)
-    return Done(f"connections {met}")
+    return Done(_numbers(met), met=met)
 
 
 def weather(world: World, strike: Strike) -> Done:
@@ -112,7 +113,11 @@ def weather(world: World, strike: Strike) -> Done:
 def weather_of_one(world: World, strike: Strike) -> Done:
     """One connection's weather."""
     met = world.proxy.ask("weather", link=strike.fault.link, pick=strike.pick, alone=True, **strike.fault.options)
-    return Done(f"connection {met}", _clearing(world, strike))
+    return Done(_numbers(met), _clearing(world, strike), met)
+
+
+def _numbers(met: list[dict[str, Any]]) -> str:
+    return f"connections {[one['number'] for one in met]}"
 
 
 def _clearing(world: World, strike: Strike) -> Callable[[], None]:

@@ -15,12 +15,24 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from gevent import socket
+
 from gw.twin import speech
 from gw.twin.ai import AiTwin
 from gw.twin.ai_ledger import AiLedger
 from gw.twin.ai_script import AiScript, Fault, lasting
 from gw.twin.sound import FRAME_BYTES, SILENCE
 from tests.faults.orders import live_until_told
+
+
+class _Numbered(AiTwin):
+    """A twin that knows which session came from which port: the proxy knows its connections by theirs."""
+
+    ports: dict[int, int]  # by session index
+
+    def _on_connection(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        self.ports[self._connections] = address[1]
+        super()._on_connection(sock, address)
 
 
 class FaultyAi:
@@ -30,7 +42,8 @@ class FaultyAi:
         self._seed = seed
         self._next: deque[Fault] = deque()
         self._faults: dict[int, Fault] = {}  # by session index
-        self.twin = AiTwin(self._script)
+        self.twin = _Numbered(self._script)
+        self.twin.ports = {}
 
     def _script(self, index: int, path: str) -> AiScript:
         chance = random.Random(f"{self._seed}/ai/{index}")
@@ -59,7 +72,10 @@ class FaultyAi:
 
     def sessions(self) -> list[dict[str, Any]]:
         """What each session said."""
-        return [{**_view(ledger), "fault": self._faults.get(ledger.index, "")} for ledger in self.twin.sessions]
+        return [
+            {**_view(ledger), "fault": self._faults.get(ledger.index, ""), "port": self.twin.ports[ledger.index]}
+            for ledger in self.twin.sessions
+        ]
 
 
 def _view(ledger: AiLedger) -> dict[str, Any]:

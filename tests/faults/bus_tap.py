@@ -31,6 +31,7 @@ class BusTap:
 
     def __init__(self) -> None:
         self.sent: dict[tuple[str, int], Sent] = {}
+        self.pids: dict[str, int] = {}  # by instance
         self.repeated = 0
         self.unreadable = 0
 
@@ -69,6 +70,7 @@ class TappedWorker:
         for message in messages:
             if isinstance(message, bus.Hello):
                 self._hello = message
+                self._tap.pids[message.instance] = message.pid
             elif isinstance(message, bus.Numbered) and self._hello is not None:
                 self._tap.take(sent_of(self._hello, message, now_s))
 
@@ -93,4 +95,5 @@ def sent_of(hello: bus.Hello, message: bus.Numbered, now_s: float) -> Sent:
 
 def as_rows(tap: BusTap) -> dict[str, Any]:
     """For an order's answer."""
-    return {"sent": [list(one) for one in tap.sent.values()], "repeated": tap.repeated, "unreadable": tap.unreadable}
+    sent = [list(one) for one in tap.sent.values()]
+    return {"sent": sent, "pids": tap.pids, "repeated": tap.repeated, "unreadable": tap.unreadable}

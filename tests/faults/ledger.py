@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Struck:
-    """A fault that was done. `about`: what it met, in words."""
+    """A fault that was done. `about`: what it met, in words; `calls`: whose it was, None for every call of its time."""
 
     name: str
     link: str
@@ -20,6 +20,7 @@ class Struck:
     from_s: float
     to_s: float
     about: str = ""
+    calls: list[int] | None = None  # by number
 
 
 @dataclass
@@ -102,5 +103,10 @@ class Ledger:
     bench_errors: list[str] = field(default_factory=list)  # the bench's own failures: then nothing was proven
 
     def met(self, call: CallLine, before_s: float = 0.0, after_s: float = 0.0) -> list[Struck]:
-        """The faults during a call, give or take."""
-        return [one for one in self.struck if one.from_s <= call.ended_s + after_s and one.to_s >= call.placed_s - before_s]
+        """The faults that met a call, those of its time give or take."""
+        return [
+            one
+            for one in self.struck
+            if (one.calls is None and one.from_s <= call.ended_s + after_s and one.to_s >= call.placed_s - before_s)
+            or (one.calls is not None and call.number in one.calls)
+        ]

@@ -44,7 +44,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 _OPENING_BYTES: Final = 64
 #: A tick of the canary; what it is late the machine did not run this process.
 _CANARY_S: Final = 0.01
-_CANARY_LATE_S: Final = 0.01
+_CANARY_LATE_S: Final = 0.02
 _CANARY_KEPT: Final = 100_000
 
 
@@ -170,7 +170,24 @@ class Passage:
             sock.close()
 
     def view(self) -> dict[str, Any]:
-        return {"number": self.number, "opening": self.opening.decode(errors="replace"), **self.passed}
+        """Who it is: `from_port` is the client's, `to_port` what the target sees as its peer's."""
+        client, server = self._sockets
+        return {
+            "number": self.number,
+            "opening": self.opening.decode(errors="replace"),
+            "from_port": _port(client.getpeername) if not self._closed else 0,
+            "to_port": _port(server.getsockname) if not self._closed else 0,
+            **self.passed,
+        }
+
+
+def _port(ask: Callable[[], Any]) -> int:
+    """A port of a connection; 0 where there is none or the connection is broken."""
+    try:
+        name = ask()
+    except OSError:
+        return 0
+    return 0 if isinstance(name, str | bytes) else int(name[1])
 
 
 class Link:
@@ -288,12 +305,13 @@ class Proxy:
 
     def change(
         self, link: str, direction: str, opening: str = "", pick: float | None = None, alone: bool = False, **changes: Any
-    ) -> list[int]:
+    ) -> list[dict[str, Any]]:
         """Change the weather of a link, or with `alone` that of passages that stand now. Answers with those it is about."""
         unknown = set(changes) - {field.name for field in fields(Weather)}
         if unknown or direction not in (UP, DOWN, "both"):
             raise ValueError(f"no such weather: {sorted(unknown) or direction}")
         chosen = self._links[link].chosen(opening, pick)
+        met = [passage.view() for passage in chosen]
         for one in (UP, DOWN) if direction == "both" else (direction,):
             if alone:
                 for passage in chosen:
@@ -301,18 +319,19 @@ class Proxy:
             else:
                 for name, value in changes.items():
                     setattr(self._links[link].weather[one], name, value)
-        return [passage.number for passage in chosen]
+        return met
 
     def refuse(self, link: str, on: bool) -> None:
         """Reset every connection that comes, at once; those that stand stay."""
         self._links[link].refusing = on
 
-    def reset(self, link: str, opening: str = "", pick: float | None = None) -> list[int]:
+    def reset(self, link: str, opening: str = "", pick: float | None = None) -> list[dict[str, Any]]:
         """Break connections that stand."""
         chosen = self._links[link].chosen(opening, pick)
+        met = [passage.view() for passage in chosen]
         for passage in chosen:
             passage.reset()
-        return [passage.number for passage in chosen]
+        return met
 
     def clear(self, link: str) -> int:
         """Fair weather again. What was half open is reset now: the network forgot it. Answers with how many those were."""

@@ -82,8 +82,11 @@ def _strike(world: World, strike: Strike, ledger: Ledger) -> None:
     fault = strike.fault
     struck = Struck(fault.name, fault.link, sorted(fault.spoils), world.now_s(), world.now_s() + strike.lasts_s)
     ledger.struck.append(struck)
+    callers = world.callers()
     done = ACTS[fault.act](world, strike)
     struck.about = done.about
+    if done.met is not None:
+        world.met.append((struck, done.met, callers))
     gevent.sleep(max(0.0, struck.to_s - world.now_s()))
     done.undo()
     struck.to_s = world.now_s()
@@ -153,8 +156,9 @@ def _write_down(world: World, ledger: Ledger) -> None:
     if tapped["unreadable"]:
         ledger.bench_errors.append(f"{tapped['unreadable']} bus connections could not be read")
     stood = sorted([*world.stood, *((at_s, late_s) for at_s, late_s in world.proxy.ask("stood"))])
-    sessions = Counter(one["tag"] for one in world.ai.ask("sessions"))
-    said = {one["tag"]: one for one in reversed(world.ai.ask("sessions"))}
+    spoken = world.ai.ask("sessions")
+    sessions = Counter(one["tag"] for one in spoken)
+    said = {one["tag"]: one for one in reversed(spoken)}
     wished = {one[3]: one[6] for one in reversed(ledger.sent) if one[2] == "StartRecording"}
     lost = lost_callbacks(world.twilio)
     store = world.open_store()
@@ -177,6 +181,7 @@ def _write_down(world: World, ledger: Ledger) -> None:
             ledger.calls.append(line)
     finally:
         store.close()
+    _whose(world, ledger, tapped["pids"], spoken)
     status = world.status()
     ledger.backlog, ledger.poison = (status["backlog"], status["poison"]) if status else (-1, -1)
     with world.connect_to_store() as connection, connection.cursor() as cursor:
@@ -184,6 +189,28 @@ def _write_down(world: World, ledger: Ledger) -> None:
         ledger.stored["turns"] = [[sid, str(n)] for sid, n in cursor.fetchall()]
         cursor.execute("SELECT instance, n FROM events")
         ledger.stored["events"] = [[instance, n] for instance, n in cursor.fetchall()]
+
+
+def _whose(world: World, ledger: Ledger, pids: dict[str, int], sessions: list[dict[str, Any]]) -> None:
+    """Which calls each fault of single connections or of one process met."""
+    callers = {one["port"]: one["tag"] for one in sessions}
+    homes = {one[3]: pids[one[0]] for one in ledger.sent if one[2] == "CallStarted"}  # a call's last worker
+    for struck, met, ports in world.met:
+        if struck.link == "phone":
+            struck.calls = [ports[one["from_port"]] for one in met if one["from_port"] in ports]
+        elif struck.link == "ai":
+            tags = [callers.get(one["to_port"]) for one in met]
+            if None not in tags:  # a session that was not asked anything yet is nobody's, or anybody's
+                struck.calls = [tag for tag in tags if tag is not None]
+        elif struck.link == "process" and "audio" in struck.spoils:
+            gone = {one["pid"] for one in met}
+            struck.calls = [call.number for call in ledger.calls if _was_at(call, homes.get(call.call_sid), gone, struck)]
+
+
+def _was_at(call: CallLine, home: int | None, gone: set[int], struck: Struck) -> bool:
+    """Whether a call was one of these workers', or was just being taken by some worker when they went."""
+    near = call.placed_s - 3.0 <= struck.to_s and call.ended_s >= struck.from_s
+    return near and (home in gone or home is None or abs(call.placed_s - struck.from_s) < 3.0)
 
 
 def _line(world: World, call: TwinCall, lost: set[str]) -> CallLine:

@@ -48,7 +48,7 @@ def test_garbage_is_told_once_and_nothing_before_hello_counts() -> None:
     worker.feed(bus.pack(bus.Numbered(1, bus.FirstAudio("CA1", 0.0))), 1.0)
     worker.feed(b"\xff" * 8, 1.0)
     worker.feed(b"\xff" * 8, 1.0)
-    assert bus_tap.as_rows(tap) == {"sent": [], "repeated": 0, "unreadable": 1}
+    assert bus_tap.as_rows(tap) == {"sent": [], "pids": {}, "repeated": 0, "unreadable": 1}
 
 
 def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

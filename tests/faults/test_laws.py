@@ -158,6 +158,15 @@ def test_what_a_fault_may_spoil_breaks_no_law() -> None:
     assert not judge(ledger)["no underrun"]
 
 
+def test_a_fault_of_single_calls_excuses_no_other() -> None:
+    ledger = sound()
+    ledger.calls[1].received_sha = "other"
+    ledger.struck = [Struck("AI reset", "ai", ["audio"], 21.0, 21.0, calls=[3])]
+    assert [sentence[:3] for sentence in judge(ledger)["audio whole"]] == ["CA2"]
+    ledger.struck[0].calls = None
+    assert not [sentence for sentence in judge(ledger)["audio whole"] if sentence.startswith("CA2")]
+
+
 def test_how_long_twilio_answered() -> None:
     """The longest time in one piece between the wish and the end."""
     ledger = sound()

@@ -29,7 +29,7 @@ from gw.cli.demo_gateway import GatewayProcess, wait_until_gone
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin.twilio import TwilioTwin
-from tests.faults.ledger import Census, StoreReturn
+from tests.faults.ledger import Census, StoreReturn, Struck
 from tests.faults.orders import Helper
 from tests.mariadb import PASSWORD, USER, MariaDB
 from tests.timing import scaled
@@ -45,8 +45,8 @@ SETTINGS: Final = {
 TWILIO_TIMEOUT_S: Final = 2.0
 _SERVE: Final = [sys.executable, str(Path(__file__).with_name("serve.py"))]
 _SAMPLE_S: Final = 0.1
-#: Less than this in one sample is a core shared as cores are.
-_STOOD_S: Final = 0.008
+#: Less than this in one sample is a core shared as cores are, and far from 60 ms.
+_STOOD_S: Final = 0.03
 #: The spool is looked at for so long after the store came back.
 _WATCH_S: Final = 60.0
 
@@ -80,6 +80,9 @@ class World:
         self.stood: list[tuple[float, float]] = []  # when the machine did not run a worker, for how long
         self.returns: list[StoreReturn] = []
         self.errors: list[str] = []
+        self.met: list[
+            tuple[Struck, list[dict[str, Any]], dict[int, int]]
+        ] = []  # faults of single connections, and callers() then
         self.fresh: dict[str, tuple[int, int]] = {}  # descriptors and greenlets of a process at rest, by role
         self._sampling: gevent.Greenlet[..., None] | None = None
         self._watching: gevent.Greenlet[..., None] | None = None
@@ -167,6 +170,16 @@ class World:
             if _role(pid) == role:
                 found.append(pid)
         return sorted(found)
+
+    def callers(self) -> dict[int, int]:
+        """The number of each call whose stream stands, by the port it comes from."""
+        found = {}
+        for call in self.twilio.calls.values():
+            wire = call._wire
+            if wire is not None and not call.is_over and wire.is_open:
+                with contextlib.suppress(OSError):  # it is ending
+                    found[wire._socket.getsockname()[1]] = call.number
+        return found
 
     def _sample(self) -> None:
         """A greenlet's body: who runs, and who is kept from running."""

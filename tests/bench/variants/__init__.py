@@ -33,7 +33,7 @@ VARIANTS: Final = {
     "lean-timer": Variant("a timer switches to TX itself, without gevent.sleep's waiter", sleeping.lean_timer),
     "timerfd": Variant("one absolute timerfd over a heap of deadlines, before I/O", sleeping.timerfd),
     "timerfd-250us": Variant("the same; what is due within 250 us is woken at once", sleeping.timerfd_together),
-    "recv-first": Variant("a read tries first and waits when there is nothing, as gevent's socket does", reading.recv_first),
+    "recv-first": Variant("a read is tried without waiting for readiness, as gevent's socket does", reading.recv_first),
     "read-2048": Variant("a read takes 2 KB at most, not 8", reading.bounded(2048)),
     "read-65536": Variant("a read takes 64 KB at most, not 8", reading.bounded(65536)),
     "slack-1us": Variant("the kernel may delay a timer by 1 us, not 50", process.timer_slack),

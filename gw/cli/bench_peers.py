@@ -66,7 +66,7 @@ def environment(design: Design, tell: Tell, folder: Path = ENVIRONMENTS, sources
     if made:
         raise BenchError(f"no environment for {design.name} (on Debian: apt-get install python3-venv):\n{_end(made)}")
     install = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "20"]
-    failed = _run([str(python), *install, "-r", str(wanted)], lambda line: tell(f"{design.name}: {_short(line)}"))
+    failed = _run([str(python), *install, "-r", str(wanted)], lambda line: tell(f"{design.name}: {_doing(line)}"))
     if failed:
         raise BenchError(_unreachable(design, wanted, failed))
     built_from.write_text(wanted.read_text())
@@ -96,10 +96,10 @@ def _run(command: Sequence[str], on_line: Callable[[str], None]) -> list[str]:
     return [*said, f"exit code {failed}"] if failed else []
 
 
-def _short(line: str) -> str:
-    """`installing` and what: the first words of pip's line."""
+def _doing(line: str) -> str:
+    """pip's line in short: what it collects, else that it goes on."""
     words = line.split()
-    return "installing " + " ".join(words[1:2]) if words[:1] in (["Collecting"], ["Downloading"]) else "installing"
+    return f"collecting {words[1]}" if words[:1] == ["Collecting"] else "installing"
 
 
 def _end(said: Sequence[str]) -> str:

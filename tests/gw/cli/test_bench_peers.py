@@ -179,7 +179,7 @@ def test_an_environment_that_is_built_is_used_until_its_pins_change(tmp_path: Pa
     told: list[str] = []
     python = environment(THREADS, told.append, tmp_path / "out", pins)
     assert python.is_absolute() and python.exists()
-    assert (len(ran), told[-1]) == (2, "threads: installing nothing==1")
+    assert (len(ran), told[-1]) == (2, "threads: collecting nothing==1")
     assert environment(THREADS, told.append, tmp_path / "out", pins) == python
     assert len(ran) == 2
     (pins / "requirements-threads.txt").write_text("nothing==2\n")

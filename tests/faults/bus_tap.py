@@ -15,7 +15,8 @@ MAX_EVENTS: Final = 2_000_000
 
 
 class Sent(NamedTuple):
-    """One event as it left a worker. `part`: the turn's number, the end's reason, the stored kind of any other event."""
+    """One event as it left a worker. `part`: the turn's number, the end's reason, the stored kind of any other event; of a wish
+    for a recording, when it was made."""
 
     instance: str
     n: int
@@ -88,6 +89,8 @@ def sent_of(hello: bus.Hello, message: bus.Numbered, now_s: float) -> Sent:
             call_sid, part = event.call_sid, str(event.n)
         case bus.CallEnded():
             call_sid, part = event.call_sid, event.reason
+        case bus.StartRecording():
+            call_sid, part = event.call_sid, f"{event.first_audio_at:.3f}"
         case _:
             call_sid = event.call_sid
     return Sent(hello.instance, message.n, kind, call_sid, part, hello.worker, now_s)

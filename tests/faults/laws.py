@@ -179,6 +179,30 @@ def _underrun(ledger: Ledger) -> list[str]:
     ]
 
 
+#: Which links' faults may end a call for a reason that begins so. A worker that stood still found its legs given up.
+_BLAMES: Final = {
+    "phone_": {"phone", "process"},
+    "start_timeout": {"phone", "process"},
+    "ai_": {"ai", "process"},
+    "fallback_": {"ai", "process"},
+    "worker_lost": {"process"},
+}
+
+
+def _reasons(ledger: Ledger) -> list[str]:
+    """A call that failed names the link that failed it."""
+    found = []
+    for call in ledger.calls:
+        reason = str((call.row or {}).get("reason") or "")
+        if reason in ("", "caller_hangup", "ai_hangup"):
+            continue
+        links = next((links for prefix, links in _BLAMES.items() if reason.startswith(prefix)), set())
+        if not any(one.link in links and "audio" in one.spoils for one in ledger.met(call, LINGERS_S)):
+            met = ", ".join(sorted({one.name for one in ledger.met(call)})) or "no fault"
+            found.append(f"{call.call_sid}: ended with {reason}, but met {met}")
+    return found
+
+
 def _catch_up(ledger: Ledger) -> list[str]:
     return [
         f"back at {one.at_s:.0f} s with {one.backlog} events waiting: "
@@ -205,6 +229,7 @@ LAWS: Final = (
     Law("no gap", "a worker's events are numbered without a gap", _numbers),
     Law("nothing open", "every call and every recording is settled, nothing waits", _open),
     Law("rows are true", "a recording's row says what Twilio has", _settled),
+    Law("true reasons", "a call that failed names what failed it", _reasons),
     Law("audio whole", "calls no fault may spoil are heard byte for byte", _audio),
     Law("no underrun", "they are heard without a gap behind a 60 ms buffer", _underrun),
     Law("caught up", f"events are stored within {CATCH_UP_S:g} s of the store's return", _catch_up),

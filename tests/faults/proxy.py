@@ -12,182 +12,27 @@ when it is full its sender feels it, as on a wire.
 from __future__ import annotations
 
 import random
-import struct
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
 import gevent
-from gevent import Greenlet, socket
-from gevent.queue import Queue
+from gevent import socket
 from gevent.server import StreamServer
 
-from tests.faults.bus_tap import BusTap, TappedWorker, as_rows
+from tests.faults.bus_tap import BusTap, as_rows
 from tests.faults.orders import live_until_told
+from tests.faults.passage import DOWN, RESET, UP, Passage, Weather
 
-UP: Final = "up"
-DOWN: Final = "down"
-READ_BYTES: Final = 1 << 16
-#: Pieces under way in one direction: 100 messages a second with two seconds of latency fit.
-MAX_PIECES: Final = 256
 MAX_PASSAGES: Final = 4096
 CONNECT_S: Final = 5.0
-#: How often a stalled direction looks whether it may go on.
-LOOK_S: Final = 0.01
-#: A rate is kept in steps of this.
-RATE_STEP_S: Final = 0.02
-#: SO_LINGER on with no time: close(2) sends RST. Source: socket(7).
-_RESET: Final = struct.pack("ii", 1, 0)
-_OPENING_BYTES: Final = 64
 #: A tick of the canary; what it is late the machine did not run this process.
 _CANARY_S: Final = 0.01
 _CANARY_LATE_S: Final = 0.02
 _CANARY_KEPT: Final = 100_000
-
-
-@dataclass(slots=True)
-class Weather:
-    """What happens to bytes in one direction."""
-
-    latency_ms: float = 0.0
-    jitter_ms: float = 0.0  # give or take, evenly
-    rate_bytes_s: float = 0.0  # 0: as fast as it goes
-    stalled: bool = False  # nothing moves, nothing is lost: the sender's buffer fills
-    silent: bool = False  # what is sent vanishes, and so does the end of the connection: half open
-    end_after_bytes: int = -1  # so many more bytes, then the connection is closed in the middle; -1: never
-
-
-class Passage:
-    """One connection through a link."""
-
-    def __init__(self, link: Link, number: int, client: socket.socket, server: socket.socket) -> None:
-        self.link = link
-        self.number = number
-        self.opening = b""
-        self.passed = {UP: 0, DOWN: 0}
-        self.weather = dict(link.weather)  # the link's own, until an order is for this passage alone
-        self.tapped: TappedWorker | None = link.tap.connection() if link.tap is not None else None
-        self._sockets = (client, server)
-        self._chance = random.Random(f"{link.seed}/{link.name}/{number}")
-        self._lanes: list[Greenlet[..., None]] = []
-        self._closed = False
-
-    def run(self) -> None:
-        """Carry both directions until both ended."""
-        client, server = self._sockets
-        for direction, source, target in ((UP, client, server), (DOWN, server, client)):
-            pieces: Queue[tuple[float, bytes]] = Queue(MAX_PIECES)
-            self._lanes.append(gevent.spawn(self._read, direction, source, pieces))
-            self._lanes.append(gevent.spawn(self._write, direction, target, pieces))
-        gevent.joinall(self._lanes)
-        self._close()
-
-    def _read(self, direction: str, source: socket.socket, pieces: Queue[tuple[float, bytes]]) -> None:
-        due_s = 0.0
-        while True:
-            try:
-                data = source.recv(READ_BYTES)
-            except OSError:
-                if not self.weather[direction].silent:
-                    self.reset()
-                return
-            weather = self.weather[direction]
-            if direction == UP:
-                self.opening = (self.opening + data)[:_OPENING_BYTES]
-                if self.tapped is not None:
-                    self.tapped.feed(data, time.monotonic())
-            if weather.silent and data:
-                continue
-            late_ms = weather.latency_ms + self._chance.uniform(-weather.jitter_ms, weather.jitter_ms)
-            due_s = max(due_s, time.monotonic() + max(0.0, late_ms) / 1000)
-            pieces.put((due_s, data))
-            if not data:
-                return
-
-    def _write(self, direction: str, target: socket.socket, pieces: Queue[tuple[float, bytes]]) -> None:
-        while True:
-            due_s, data = pieces.get()
-            wait_s = due_s - time.monotonic()
-            if wait_s > 0:
-                gevent.sleep(wait_s)
-            while self.weather[direction].stalled or (self.weather[direction].silent and not data):
-                gevent.sleep(LOOK_S)
-            if not self._pass(direction, target, data):
-                return
-
-    def _pass(self, direction: str, target: socket.socket, data: bytes) -> bool:
-        """One piece. False when this direction is over."""
-        weather = self.weather[direction]
-        left = weather.end_after_bytes
-        if 0 <= left <= len(data):
-            data = data[:left]
-        try:
-            step = int(weather.rate_bytes_s * RATE_STEP_S) or len(data)
-            for at in range(0, len(data), max(1, step)):
-                target.sendall(data[at : at + step])
-                if weather.rate_bytes_s:
-                    gevent.sleep(RATE_STEP_S)
-            if not data and left != 0:
-                target.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.reset()
-            return False
-        self.passed[direction] += len(data)
-        if left >= 0:
-            weather.end_after_bytes = left - len(data)
-            if weather.end_after_bytes == 0:
-                self.end()
-                return False
-        return bool(data)
-
-    # -- orders -------------------------------------------------------------------------------------------------------
-
-    def own_weather(self, direction: str, changes: dict[str, Any]) -> None:
-        """From now on this passage has a weather of its own."""
-        self.weather[direction] = replace(self.weather[direction], **changes)
-
-    def reset(self) -> None:
-        """Both ends see the connection broken."""
-        if not self._closed:
-            for sock in self._sockets:
-                try:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                except OSError:
-                    pass  # it is closed: its end saw that
-        self.end()
-
-    def end(self) -> None:
-        """Both ends see the connection closed, wherever a message stood."""
-        self._close()
-        gevent.killall([lane for lane in self._lanes if lane is not gevent.getcurrent()], block=False)
-
-    def _close(self) -> None:
-        self._closed = True
-        for sock in self._sockets:
-            sock.close()
-
-    def view(self) -> dict[str, Any]:
-        """Who it is: `from_port` is the client's, `to_port` what the target sees as its peer's."""
-        client, server = self._sockets
-        return {
-            "number": self.number,
-            "opening": self.opening.decode(errors="replace"),
-            "from_port": _port(client.getpeername) if not self._closed else 0,
-            "to_port": _port(server.getsockname) if not self._closed else 0,
-            **self.passed,
-        }
-
-
-def _port(ask: Callable[[], Any]) -> int:
-    """A port of a connection; 0 where there is none or the connection is broken."""
-    try:
-        name = ask()
-    except OSError:
-        return 0
-    return 0 if isinstance(name, str | bytes) else int(name[1])
 
 
 class Link:
@@ -217,20 +62,22 @@ class Link:
         self.count += 1
         number = self.count
         if self.refusing:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             client.close()
             return
         try:
             server = _connect(self.target)
         except OSError:
             if client.family != socket.AF_UNIX:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             client.close()
             return
         for sock in (client, server):
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        passage = self.passages[number] = Passage(self, number, client, server)
+        chance = random.Random(f"{self.seed}/{self.name}/{number}")
+        tapped = self.tap.connection() if self.tap is not None else None
+        passage = self.passages[number] = Passage(number, client, server, self.weather, chance, tapped)
         try:
             passage.run()
         finally:

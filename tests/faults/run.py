@@ -45,7 +45,7 @@ def run(scenario: Scenario, mariadb: MariaDB, *, wait_for_looks: bool = False) -
     ledger = Ledger(scenario.name, scenario.seed, scenario.seconds)
     with tempfile.TemporaryDirectory(prefix="gw-faults-") as folder, World(Path(folder), scenario.seed, mariadb) as world:
         _warm_up(world)
-        world.began_s = time.monotonic()
+        world.begin()
         doing = Group()
         doing.spawn(_strike_all, world, scenario, ledger)
         doing.spawn(_place_all, world, scenario)
@@ -159,7 +159,7 @@ def _write_down(world: World, ledger: Ledger) -> None:
     spoken = world.ai.ask("sessions")
     sessions = Counter(one["tag"] for one in spoken)
     said = {one["tag"]: one for one in reversed(spoken)}
-    wished = {one[3]: one[6] for one in reversed(ledger.sent) if one[2] == "StartRecording"}
+    wished = {one[3]: float(one[4]) - world.began_at for one in reversed(ledger.sent) if one[2] == "StartRecording"}
     lost = lost_callbacks(world.twilio)
     store = world.open_store()
     try:

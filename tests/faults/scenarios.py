@@ -204,7 +204,11 @@ def store_away(seed: str, seconds: float) -> Scenario:
     return Scenario("store", seed, seconds + 20.0, (strike,), placed(seed, seconds + 15.0, 20.0))
 
 
+#: Between two kills of control: the supervisor waits longer each time, and calls must meet one that is back.
+EVERY_S: Final = 20.0
+
+
 def control_killed(seed: str, seconds: float) -> Scenario:
     """Control is killed again and again under load."""
-    strikes = [Strike(at_s, FAULTS["control killed"], 0.0) for at_s in (5.0 + 9.0 * n for n in range(int(seconds / 9)))]
+    strikes = [Strike(at_s, FAULTS["control killed"], 0.0) for at_s in (5.0 + EVERY_S * n for n in range(int(seconds / EVERY_S)))]
     return Scenario("control", seed, seconds, tuple(strikes), placed(seed, seconds - 2.0, 45.0))

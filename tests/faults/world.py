@@ -75,7 +75,7 @@ class World:
         self.folder = folder
         self.seed = seed
         self.mariadb = mariadb
-        self.began_s = 0.0
+        self.began_s, self.began_at = time.monotonic(), time.time()
         self.seen: dict[int, str] = {}  # every process of the gateway there ever was, and its role
         self.stood: list[tuple[float, float]] = []  # when the machine did not run a worker, for how long
         self.returns: list[StoreReturn] = []
@@ -86,6 +86,10 @@ class World:
         self.fresh: dict[str, tuple[int, int]] = {}  # descriptors and greenlets of a process at rest, by role
         self._sampling: gevent.Greenlet[..., None] | None = None
         self._watching: gevent.Greenlet[..., None] | None = None
+
+    def begin(self) -> None:
+        """The run's time begins now."""
+        self.began_s, self.began_at = time.monotonic(), time.time()
 
     def now_s(self) -> float:
         """Since the run began."""
@@ -122,7 +126,6 @@ class World:
                 ai_url=f"ws://{ai}/v1/realtime",
             )
             self.admin = AdminClient(self.gateway.admin_socket, timeout_s=scaled(5.0))
-            self.began_s = time.monotonic()
             self._sampling = gevent.spawn(self._sample)
             up.callback(self._sampling.kill)
             self.wait(lambda: self.is_calm() and len(self.pids("worker")) == WORKERS, "the gateway is up", 20.0)

@@ -1,7 +1,7 @@
-# make setup | demo | bench | faults | test | lint ; every target builds what it needs first.
+# make setup | demo | bench | faults | dashboards | test | lint ; every target builds what it needs first.
 PY := .venv/bin/python
 
-.PHONY: setup test-setup demo bench faults test lint clean
+.PHONY: setup test-setup demo bench faults dashboards test lint clean
 
 setup: .venv/.runtime
 test-setup: .venv/.checks
@@ -23,6 +23,9 @@ bench: setup
 # FAULT_SECONDS=1800 FAULT_SEED=word: random faults, replayable, a ledger at the end in out/faults
 faults: test-setup
 	@exec $(PY) tests/faults/soak.py soak $(if $(FAULT_SECONDS),--seconds $(FAULT_SECONDS)) $(if $(FAULT_SEED),--seed $(FAULT_SEED))
+
+dashboards: test-setup
+	@$(PY) -m metrics.dashboards deploy/grafana/dashboards
 
 test: test-setup
 	@$(PY) tests/run.py

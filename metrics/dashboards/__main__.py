@@ -1,0 +1,40 @@
+"""Writes the dashboards: `python -m metrics.dashboards FOLDER`. A file there that is no dashboard of ours any more is removed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from grafana_foundation_sdk.builders import dashboard
+
+from metrics.dashboards.ai_legs import ai_legs
+from metrics.dashboards.board import as_text
+from metrics.dashboards.calls import calls
+from metrics.dashboards.latency import latency
+from metrics.dashboards.one_call import one_call
+from metrics.dashboards.recording import recording_and_store
+
+#: Each dashboard by its file's name.
+DASHBOARDS: Final[dict[str, Callable[[], dashboard.Dashboard]]] = {
+    "latency": latency,
+    "calls": calls,
+    "recording": recording_and_store,
+    "ai": ai_legs,
+    "call": one_call,
+}
+
+
+def write(folder: Path) -> None:
+    """All of them, as `<name>.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.json"):
+        if old.stem not in DASHBOARDS:
+            old.unlink()
+    for name, build in DASHBOARDS.items():
+        (folder / f"{name}.json").write_text(as_text(build()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,102 @@
+"""*One call*: everything the store has of a single call, and the calls one might want to look at.
+
+Metrics carry no call SID, on purpose, so this is read from the store. It needs a store on MySQL or MariaDB; for SQLite there is
+`gateway.py calls show`.
+"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from metrics.dashboards.board import AnyPanel, call_board
+from metrics.dashboards.panels import rows
+
+_SECONDS = dict.fromkeys(("send p99.9", "send max", "lateness p99", "lateness max", "longest hold"), "s")
+_MILLISECONDS = dict.fromkeys(("underrun", "first word", "heard", "at", "asked after"), "ms")
+_HERE = "/d/submilli-call?var-call_sid=${__value.raw}&${__url_time_range}"
+
+
+def one_call() -> dashboard.Dashboard:
+    """The dashboard."""
+    return call_board(
+        "call",
+        "One call",
+        "Everything the store has of one call. Choose it below, or paste its SID above.",
+        [("Calls", [_worst()]), ("The chosen call", _chosen())],
+    )
+
+
+def _worst() -> AnyPanel:
+    return rows(
+        "Calls, worst first",
+        "Calls that began in the chosen time: those with gaps first, then by their latest frame. Click on one to see it below.",
+        """
+        SELECT c.call_sid AS 'call', c.started_at AS 'started', TIMESTAMPDIFF(SECOND, c.started_at, c.ended_at) AS 'length',
+               c.agent, c.reason, q.underrun_ms AS 'underrun', q.lateness_p99_s AS 'lateness p99',
+               q.lateness_max_s AS 'lateness max', q.send_max_s AS 'send max', q.first_audio_ms AS 'first word',
+               q.bargeins AS 'barge-ins', r.state AS 'recording'
+        FROM calls c LEFT JOIN call_quality q ON q.call_sid = c.call_sid LEFT JOIN recordings r ON r.call_sid = c.call_sid
+        WHERE $__timeFilter(c.started_at)
+        ORDER BY q.underrun_ms DESC, q.lateness_max_s DESC LIMIT 200
+        """,
+        height=10,
+        units={**_SECONDS, **_MILLISECONDS, "length": "s"},
+        link=("call", _HERE),
+    )
+
+
+def _chosen() -> list[AnyPanel]:
+    return [
+        rows(
+            "The call",
+            "When, where, and why it ended.",
+            """
+            SELECT started_at AS 'started', answered_at AS 'answered', first_audio_at AS 'first audio', ended_at AS 'ended',
+                   agent, direction, result, reason, detail, host, worker
+            FROM calls WHERE call_sid = ${call_sid:sqlstring}
+            """,
+            height=4,
+        ),
+        rows(
+            "Its audio",
+            "What the worker measured of this call's own frames. A hold is of its worker, while the call lived.",
+            """
+            SELECT frames_sent AS 'frames sent', frames_expected AS 'expected', underrun_ms AS 'underrun',
+                   send_p999_s AS 'send p99.9', send_max_s AS 'send max', lateness_p99_s AS 'lateness p99',
+                   lateness_max_s AS 'lateness max', hub_hold_max_s AS 'longest hold', bargeins AS 'barge-ins',
+                   first_audio_ms AS 'first word'
+            FROM call_quality WHERE call_sid = ${call_sid:sqlstring}
+            """,
+            height=4,
+            units={**_SECONDS, **_MILLISECONDS},
+        ),
+        rows(
+            "Its recording",
+            "What became of it, in Twilio's words where it failed.",
+            """
+            SELECT state, recording_sid, started_at AS 'started', trigger_ms AS 'asked after', attempts, duration_s AS 'length',
+                   error_code, error_text
+            FROM recordings WHERE call_sid = ${call_sid:sqlstring}
+            """,
+            height=4,
+            units={**_MILLISECONDS, "length": "s"},
+        ),
+        rows(
+            "What was said",
+            "Turns in their order. `heard` is how much of an interrupted answer the caller heard.",
+            """
+            SELECT start_ms AS 'at', role, text, interrupted, heard_ms AS 'heard'
+            FROM turns WHERE call_sid = ${call_sid:sqlstring} ORDER BY start_ms, n LIMIT 500
+            """,
+            span=14,
+            height=10,
+            units=_MILLISECONDS,
+        ),
+        rows(
+            "What happened",
+            "Events in their order.",
+            "SELECT at AS 'time', kind, data FROM events WHERE call_sid = ${call_sid:sqlstring} ORDER BY at, n LIMIT 500",
+            span=10,
+            height=10,
+        ),
+    ]

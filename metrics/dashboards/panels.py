@@ -1,0 +1,219 @@
+"""Our kinds of panel, each with the look they share: what a dashboard's file says is then only what is shown.
+
+Every Prometheus query is asked of the data source `$prometheus` and of the gateways chosen in `$instance`; every SQL query of
+`$mysql`. A panel says in its description what a reader should make of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.cog import builder as cog
+from grafana_foundation_sdk.cog import variants
+from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import heatmap as heatmap_models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from metrics.declare import Histogram
+
+PROMETHEUS: Final = models.DataSourceRef(type_val="prometheus", uid="${prometheus}")
+MYSQL: Final = models.DataSourceRef(type_val="mysql", uid="${mysql}")
+#: Which gateways a dashboard shows: a part of every selector.
+CHOSEN: Final = 'instance=~"$instance"'
+GREEN: Final = "green"
+YELLOW: Final = "#EAB839"
+RED: Final = "red"
+
+#: A value and the colour from there on; the first has no value.
+Steps = Sequence[tuple[float | None, str]]
+#: What is asked, and what to call the answer.
+Query = tuple[str, str]
+Panel = TypeVar("Panel", timeseries.Panel, stat.Panel, bargauge.Panel, heatmap.Panel, table.Panel)
+
+
+class SqlQuery(cog.Builder[variants.Dataquery], variants.Dataquery):
+    """A query to Grafana's MySQL data source, for which the SDK has no type. Source: grafana.com/docs, "MySQL query editor"."""
+
+    def __init__(self, sql: str, ref_id: str) -> None:
+        self._sql, self._ref_id = " ".join(sql.split()), ref_id
+
+    def build(self) -> variants.Dataquery:
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "refId": self._ref_id,
+            "datasource": MYSQL,
+            "editorMode": "code",
+            "format": "table",
+            "rawQuery": True,
+            "rawSql": self._sql,
+        }
+
+
+def quantile(q: float, histogram: Histogram, by: str = "", window: str = "$__rate_interval") -> str:
+    """The PromQL of a histogram's quantile over all chosen gateways, by a label if one is named."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram.name}_bucket{{{CHOSEN}}}[{window}])))"
+
+
+def within(histogram: Histogram, edge: float, by: str = "", window: str = "$__rate_interval") -> str:
+    """The PromQL of the share of observations up to a bucket's edge."""
+    if edge not in histogram.bounds:
+        raise ValueError(f"{histogram.name} has no bucket that ends at {edge}")
+    level = f"sum by ({by})" if by else "sum"
+    below = f'{level} (increase({histogram.name}_bucket{{{CHOSEN}, le="{edge}"}}[{window}]))'
+    return f"{below} / {level} (increase({histogram.name}_count{{{CHOSEN}}}[{window}]))"
+
+
+def curves(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    *,
+    unit: str,
+    span: int = 12,
+    height: int = 8,
+    line_at: float | None = None,
+    log: bool = False,
+    stacked: bool = False,
+    low: float | None = 0.0,
+    high: float | None = None,
+) -> timeseries.Panel:
+    """Curves over time. `line_at` draws a red line where a promise ends."""
+    panel = timeseries.Panel().legend(_legend()).tooltip(_all_values()).line_width(1)
+    panel.fill_opacity(30 if stacked else 8).show_points(looks.VisibilityMode.NEVER).span_nulls(False)
+    if log:
+        panel.scale_distribution(common.ScaleDistributionConfig().type(looks.ScaleDistribution.LOG).log(10))
+        low = None
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL).group("A"))
+    if low is not None:
+        panel.min(low)
+    if high is not None:
+        panel.max(high)
+    if line_at is not None:
+        panel.thresholds(_thresholds([(None, "transparent"), (line_at, RED)])).color_scheme(_palette())
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(looks.GraphThresholdsStyleMode.LINE))
+    return _asked(_framed(panel, title, description, span, height).unit(unit), queries)
+
+
+def number(
+    title: str, description: str, query: str, *, unit: str, steps: Steps, span: int = 4, decimals: int | None = None
+) -> stat.Panel:
+    """One number, coloured by what it means."""
+    panel = stat.Panel().color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
+    panel.reduce_options(_last()).thresholds(_thresholds(steps)).text_mode(looks.BigValueTextMode.VALUE)
+    if decimals is not None:
+        panel.decimals(decimals)
+    return _asked(_framed(panel, title, description, span, 4).unit(unit), [(query, "")], instant=True)
+
+
+def bars(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    *,
+    unit: str,
+    steps: Steps,
+    span: int = 12,
+    height: int = 8,
+    high: float | None = None,
+) -> bargauge.Panel:
+    """One bar for each of what the query finds."""
+    panel = bargauge.Panel().orientation(looks.VizOrientation.HORIZONTAL).display_mode(looks.BarGaugeDisplayMode.BASIC)
+    panel.reduce_options(_last()).thresholds(_thresholds(steps)).min(0).value_mode(looks.BarGaugeValueMode.TEXT)
+    if high is not None:
+        panel.max(high)
+    return _asked(_framed(panel, title, description, span, height).unit(unit), queries, instant=True)
+
+
+def buckets(
+    title: str, description: str, histogram: Histogram, *, edge: float, beyond: bool, span: int = 12, height: int = 9
+) -> heatmap.Panel:
+    """A histogram over time, up to a promise's edge or beyond it. Grafana draws no line into a heatmap: where both stand one
+    above the other, their border is the line, and everything in the upper one, which is red, broke the promise.
+
+    Cumulative buckets are what the panel wants: beyond the edge they begin to count there.
+    """
+    outside = [bound for bound in histogram.bounds if (bound > edge) is beyond]
+    chosen = "|".join(str(bound).replace(".", "[.]") for bound in outside) + ("|[+]Inf" if beyond else "")
+    query = f'sum by (le) (increase({histogram.name}_bucket{{{CHOSEN}, le=~"{chosen}"}}[$__rate_interval]))'
+    if beyond:
+        below = f'sum (increase({histogram.name}_bucket{{{CHOSEN}, le="{edge}"}}[$__rate_interval]))'
+        query = f"{query} - on () group_left () {below}"
+    colour = heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).steps(32)
+    colour.scheme("Reds" if beyond else "Greens").scale(heatmap_models.HeatmapColorScale.EXPONENTIAL).exponent(0.4)
+    panel = heatmap.Panel().calculate(False).cell_gap(1).color(colour).show_legend().mode(looks.TooltipDisplayMode.SINGLE)
+    panel.y_axis(heatmap.YAxisConfig().unit("s").axis_placement(looks.AxisPlacement.LEFT).axis_width(70))
+    panel.rows_frame(heatmap.RowsHeatmapOptions().layout(looks.HeatmapCellLayout.LE))
+    panel.filter_values(heatmap.FilterValueRange().le(1e-9))
+    panel.cell_values(heatmap.CellValues().unit("short"))
+    panel.max_data_points(90)
+    return (
+        _framed(panel, title, description, span, height)
+        .datasource(PROMETHEUS)
+        .with_target(
+            prometheus.Dataquery().expr(query).legend_format("{{le}}").format(PromQueryFormat.HEATMAP).range().ref_id("A")
+        )
+    )
+
+
+def rows(
+    title: str,
+    description: str,
+    sql: str,
+    *,
+    span: int = 24,
+    height: int = 8,
+    units: dict[str, str] | None = None,
+    link: tuple[str, str] | None = None,
+) -> table.Panel:
+    """What an SQL query finds. `units` names those of columns; `link`: a column and where a click on it leads."""
+    panel = table.Panel().cell_height(looks.TableCellHeight.SM).show_header(True).align(looks.FieldTextAlignment.AUTO)
+    for column, unit in (units or {}).items():
+        panel.override_by_name(column, [models.DynamicConfigValue("unit", unit)])
+    if link is not None:
+        links = [{"title": "Show this call", "url": link[1]}]
+        panel.override_by_name(link[0], [models.DynamicConfigValue("links", links)])
+    return _framed(panel, title, description, span, height).datasource(MYSQL).with_target(SqlQuery(sql, "A"))
+
+
+def _framed(panel: Panel, title: str, description: str, span: int, height: int) -> Panel:
+    return panel.title(title).description(description).span(span).height(height)
+
+
+def _asked(panel: Panel, queries: Sequence[Query], *, instant: bool = False) -> Panel:
+    panel.datasource(PROMETHEUS)
+    for n, (expression, name) in enumerate(queries):
+        query = prometheus.Dataquery().expr(expression).legend_format(name or "__auto").ref_id(chr(ord("A") + n))
+        panel.with_target(query.instant() if instant else query.range())
+    return panel
+
+
+def _thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
+    return (
+        dashboard.ThresholdsConfig()
+        .mode(models.ThresholdsMode.ABSOLUTE)
+        .steps([models.Threshold(value=value, color=colour) for value, colour in steps])
+    )
+
+
+def _palette() -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC)
+
+
+def _legend() -> common.VizLegendOptions:
+    legend = common.VizLegendOptions().display_mode(looks.LegendDisplayMode.LIST).show_legend(True)
+    return legend.placement(looks.LegendPlacement.BOTTOM)
+
+
+def _all_values() -> common.VizTooltipOptions:
+    return common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING)
+
+
+def _last() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)

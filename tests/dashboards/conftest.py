@@ -1,0 +1,38 @@
+"""One scene for all tests here: a load of some seconds, asked everything once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.dashboards import answers
+from tests.dashboards.scene import playing
+from tests.mariadb import MariaDB
+
+#: How long calls are placed.
+SECONDS = 9.0
+
+
+class Shown(NamedTuple):
+    """What there was to see."""
+
+    panels: list[dict[str, Any]]
+    rules: list[dict[str, Any]]
+    recorded: dict[str, int]
+    since: float
+    until: float
+
+
+@pytest.fixture(scope="session")
+def shown(mariadb_server: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """Every panel's answers, every rule's health, and how many series each recorded name has."""
+    mariadb_server.start()
+    with playing(tmp_path_factory.mktemp("scene"), mariadb_server, SECONDS) as scene:
+        rules = scene.prometheus.rules()
+        recorded = {
+            rule["name"]: len(scene.prometheus.at(rule["name"], scene.until)) for rule in rules if rule["type"] == "recording"
+        }
+        found = Shown(answers.collect(scene), rules, recorded, scene.since, scene.until)
+    yield found

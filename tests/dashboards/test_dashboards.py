@@ -1,0 +1,94 @@
+"""deploy/grafana: the files are what the code says, keep every key through the SDK, and every panel finds something to show."""
+
+import json
+import math
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from metrics.dashboards.__main__ import DASHBOARDS
+from metrics.dashboards.board import as_text
+from tests.dashboards.panels import FOLDER, boards, panels
+from tests.deploy import names
+
+BOARDS = boards()
+PANELS = {panel.name: panel for panel in panels()}
+
+
+def test_the_files_are_what_the_code_says():
+    written = {path.stem: path.read_text() for path in FOLDER.glob("*.json")}
+    assert written == {name: as_text(build()) for name, build in DASHBOARDS.items()}, "run `make dashboards`"
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_file_goes_through_the_sdk_without_losing_a_key(name):
+    register_default_plugins()
+    read = Dashboard.from_json(BOARDS[name])
+    assert json.loads(json.dumps(read, cls=JSONEncoder)) == BOARDS[name]
+
+
+def test_addresses_ids_and_places_are_each_given_once():
+    assert len({board["uid"] for board in BOARDS.values()}) == len({board["title"] for board in BOARDS.values()}) == len(BOARDS)
+    for board in BOARDS.values():
+        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+        taken = set()
+        for panel in board["panels"]:
+            place = panel["gridPos"]
+            cells = {
+                (x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not cells & taken, panel["title"]
+            assert max(x for x, _ in cells) < 24, panel["title"]
+            taken |= cells
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_a_panel_says_what_it_shows_and_reads_what_there_is(name):
+    panel = PANELS[name]
+    assert panel.json["title"]
+    assert panel.json["description"].endswith(".")
+    assert panel.queries
+    if not panel.is_sql:
+        for query in panel.queries:
+            assert names.read(query["expr"])
+            assert names.read(query["expr"]) <= names.exposed()
+            assert query["expr"].count("{") == query["expr"].count('instance=~"$instance"'), "a selector leaves the choice out"
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_every_query_finds_data(name, shown):
+    (found,) = (one for one in shown.panels if one["name"] == name)
+    for answer in found["answers"]:
+        if "rows" in answer:
+            assert answer["rows"], "no row"
+        else:
+            values = [float(value) for series in answer["series"] for _, value in series["values"]]
+            assert any(math.isfinite(value) for value in values), "no value"
+
+
+#: What the scene is sure to bring about: these are not merely there, they are above zero.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "latency-07-frames-sent",
+        "latency-13-send-within-1-ms",
+        "latency-14-lateness-within-1-ms",
+        "calls-03-calls-ended",
+        "calls-14-why-calls-ended",
+        "calls-17-barge-in",
+        "recording-02-started",
+        "recording-03-completed",
+        "ai-03-errors",
+    ],
+)
+def test_what_happened_is_seen(name, shown):
+    (found,) = (one for one in shown.panels if one["name"] == name)
+    values = [float(value) for answer in found["answers"] for series in answer["series"] for _, value in series["values"]]
+    assert max(value for value in values if math.isfinite(value)) > 0
+
+
+def test_every_rule_is_healthy_and_every_record_has_data(shown):
+    assert [rule for rule in shown.rules if rule["health"] != "ok"] == []
+    assert [name for name, series in shown.recorded.items() if not series] == []

@@ -40,6 +40,7 @@ class Ear:
         """Audio that does not say which frame it is: the next, so many frames long. Lateness is that of its first sample."""
         late_s = self.hear(self._next, now_s)
         self._next += frames - 1
+        self._settle = max(0, self._settle - round(frames) + 1)
         return late_s
 
     def hear(self, number: float, now_s: float) -> float | None:

@@ -108,8 +108,8 @@ def test_a_summary_counts_by_bucket_and_second() -> None:
 
 def test_audio_without_numbers_is_late_by_its_first_sample() -> None:
     ear = Ear()
-    for n in range(40):  # 40 ms each, the first two at once
-        ear.hear_next(2, max(0, n - 1) * 0.04)
+    heard = [ear.hear_next(2, max(0, n - 1) * 0.04) for n in range(40)]  # 40 ms each, the first two at once
+    assert heard.count(None) == 13  # half a second, as of other frames
     assert ear.hear_next(2, 39 * 0.04 + 0.010) == pytest.approx(0.010)
     assert ear.hear_next(3, 40 * 0.04) == pytest.approx(0.0, abs=1e-9)
     assert ear.hear_next(2, 41.5 * 0.04 + 0.1) == pytest.approx(0.100)  # the one before was longer

@@ -86,8 +86,16 @@ class Media(_Section, frozen=True):
         _Seconds, Meta(description="The wait for the AI's confirmation, from the start on; the caller's audio is kept meanwhile.")
     ] = 5.0
     ai_stall_s: Annotated[
-        _Seconds, Meta(description="Ends a call whose AI began a response and sent no more of it, or took no audio, for so long.")
-    ] = 15.0
+        _Seconds,
+        Meta(description="An AI leg that stops in a response, takes no audio or answers no ping for so long is lost."),
+    ] = 5.0
+    ai_reconnect_s: Annotated[
+        float,
+        Meta(ge=0.0, le=600.0, description="How long a lost AI leg is tried again before the agent's fallback. 0: not at all."),
+    ] = 8.0
+    holding_sound: Annotated[
+        bool, Meta(description="Whether a caller hears two soft notes now and then while the AI is being reached again.")
+    ] = True
     phone_silence_s: Annotated[_Seconds, Meta(description="Ends a call from which no message came for so long.")] = 10.0
     idle_limit_s: Annotated[_Seconds, Meta(description="Ends a call in which nobody spoke for so long.")] = 120.0
     max_call_s: Annotated[_Seconds, Meta(description="Ends a call that lasted so long.")] = 3600.0
@@ -143,6 +151,14 @@ class Agent(_Section, frozen=True):
     transcription_model: Annotated[str, Meta(description="Writes down the caller's words. Empty: they are not transcribed.")] = (
         "gpt-transcribe"
     )
+    fallback: Annotated[
+        Literal["goodbye", "transfer"],
+        Meta(description="When no AI can be reached. goodbye: the text, then hang up. transfer: another number."),
+    ] = "goodbye"
+    goodbye: Annotated[str, Meta(max_length=1000, description="With goodbye: what the caller is told. Empty: nothing.")] = (
+        "We are sorry, something went wrong on our side. Please call again in a few minutes."
+    )
+    transfer_to: Annotated[str, Meta(description="With transfer: a number in E.164, or sip:user@host.")] = ""
     silence_ms: Annotated[int, Meta(ge=100, le=10_000, description="The caller's pause that ends a turn.")] = 500
 
 

@@ -2,7 +2,7 @@
 
 A turn of the agent is whole when its fate is known (heard to the end, interrupted, or cut by the call's end) and its text has
 come. Either may be first: mostly the text, as it comes while the audio is still being played. The caller's words come late and
-out of order; their start orders them.
+out of order; their start orders them. When the AI is lost in the middle of a turn, the words that came are its text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from gw.call.playout import Truncation
 #: Agent turns waiting for their fate, or for their text: a few items of one response. More means marks or transcripts are lost;
 #: the oldest goes out as it is.
 MAX_PENDING: Final = 32
+#: A turn's words while they come: minutes of speech.
+MAX_WORDS_CHARS: Final = 16_000
 
 
 class Turn(NamedTuple):
@@ -37,13 +39,14 @@ class _Fate(NamedTuple):
 
 
 class _Pending:
-    __slots__ = ("item_id", "n", "start_ms", "text")
+    __slots__ = ("item_id", "n", "start_ms", "text", "words")
 
     def __init__(self, n: int, item_id: str, start_ms: int) -> None:
         self.n = n
         self.item_id = item_id
         self.start_ms = start_ms
         self.text = ""
+        self.words = ""  # of the text, as it comes
 
 
 class Turns:
@@ -51,8 +54,9 @@ class Turns:
 
     __slots__ = ("_agent", "_caller_start_ms", "_n", "_settled")
 
-    def __init__(self) -> None:
-        self._n = 0
+    def __init__(self, first_n: int = 0) -> None:
+        """`first_n`: what the numbers count on from."""
+        self._n = first_n
         self._agent: dict[str, _Pending] = {}
         self._settled: dict[str, _Fate] = {}
         self._caller_start_ms: dict[str, int] = {}
@@ -76,6 +80,31 @@ class Turns:
         turns = self.on_agent_audio(item_id, at_ms)
         self._agent[item_id].text = text
         return turns
+
+    def on_agent_words(self, item_id: str, words: str) -> None:
+        """A piece of an item's transcript."""
+        pending = self._agent.get(item_id)
+        if pending is None and item_id in self._settled:
+            pending = self._settled[item_id].pending
+        if pending is not None and len(pending.words) < MAX_WORDS_CHARS:
+            pending.words += words
+
+    def on_ai_lost(self) -> list[Turn]:
+        """No more of any text will come: the words that came are what was said."""
+        for pending in self._agent.values():
+            pending.text = pending.text or pending.words
+        turns = []
+        for pending, interrupted, heard_ms in self._settled.values():
+            pending.text = pending.words
+            turns.append(_whole(pending, interrupted=interrupted, heard_ms=heard_ms))
+        self._settled.clear()
+        return turns
+
+    def under_way(self) -> list[Turn]:
+        """The agent's turns whose fate is open, as far as they are known."""
+        return [
+            Turn(one.n, "agent", one.text or one.words, one.item_id, one.start_ms, False, None) for one in self._agent.values()
+        ]
 
     def waiting(self) -> list[str]:
         """Items of the agent whose fate is open."""

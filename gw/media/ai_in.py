@@ -1,7 +1,7 @@
-"""AI-in: connects the AI leg, reads its events, and puts each where it belongs: audio to playout, the caller's voice to barge-in,
+"""AI-in: reads the AI's events, and puts each where it belongs: audio to playout, the caller's voice to barge-in,
 words to the turns, the end of a response to its mark. It never waits for the phone leg.
 
-Audio flows only after the AI confirmed its formats. The caller's audio kept until then goes first.
+Which leg is read, and what happens when it fails, is `gw.media.ai_life`'s. Audio flows only after the AI confirmed its formats.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-import gevent
-
 from gw.call.playout import Truncation
 from gw.call.state import Reason, State
 from gw.media.ai_leg import AiLegError
+from gw.media.ai_life import AiLife, lifetime_of
 from gw.media.call import Call
 from gw.protocol import ai
 
@@ -25,12 +24,14 @@ log = logging.getLogger(__name__)
 class AiIn:
     """One call's AI-in greenlet."""
 
-    __slots__ = ("_call", "_handlers", "_ready")
+    __slots__ = ("_call", "_handlers", "life")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._ready = False
+        self.life = AiLife(call, self._take)
+        call.life = self.life
         self._handlers: dict[type, Callable[[Any], None]] = {
+            ai.SessionCreated: self._on_created,
             ai.SessionReady: self._on_ready,
             ai.ResponseStarted: self._on_response_started,
             ai.AudioDelta: self._on_audio,
@@ -39,32 +40,14 @@ class AiIn:
             ai.SpeechStopped: self._on_speech_stopped,
             ai.CallerTranscript: self._on_caller_transcript,
             ai.AgentTranscript: self._on_agent_transcript,
+            ai.AgentWords: self._on_agent_words,
             ai.ToolCall: self._on_tool_call,
             ai.AiError: self._on_error,
         }
 
     def run(self) -> None:
-        """The greenlet's body. Ends with the AI leg or the call."""
-        call = self._call
-        try:
-            self._connect()
-            while not call.state.has_ended:
-                self._take(call.leg.read())
-        except AiLegError as error:
-            call.on_ai_gone(error.reason, error.detail)
-
-    def _connect(self) -> None:
-        limit_s = self._call.plane.config.media.ai_connect_s
-        timeout = gevent.Timeout(limit_s)
-        with timeout:
-            try:
-                self._call.leg.connect()
-                while not self._ready and not self._call.state.has_ended:
-                    self._take(self._call.leg.read())
-            except gevent.Timeout as expired:
-                if expired is not timeout:
-                    raise
-                raise AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:g} s") from None
+        """The greenlet's body. Ends with the call, or when it falls back."""
+        self.life.run()
 
     def _take(self, events: list[ai.AiEvent]) -> None:
         for event in events:
@@ -76,23 +59,11 @@ class AiIn:
 
     # -- the session ----------------------------------------------------------------------------------------------------
 
-    def _on_ready(self, event: ai.SessionReady) -> None:
-        if self._ready:
-            return  # a later session.updated
-        self._ready = True
-        call = self._call
-        call.on_ai_ready()
-        call.uplink.on_ready()
-        if call.agent.greeting:
-            self._ask(call.agent.greeting)
+    def _on_created(self, event: ai.SessionCreated) -> None:
+        self.life.on_created(lifetime_of(event))
 
-    def _ask(self, instructions: str) -> None:
-        """Ask for a response, now or after the one under way."""
-        call = self._call
-        if call.responses.want():
-            call.last_ai_s = monotonic()
-            call.asked_s = call.asked_s or call.last_ai_s
-            call.leg.create_response(instructions)
+    def _on_ready(self, event: ai.SessionReady) -> None:
+        self.life.ready = True  # a later session.updated says nothing new
 
     def _on_error(self, event: ai.AiError) -> None:
         call = self._call
@@ -105,18 +76,27 @@ class AiIn:
         log.warning("the AI reports %s: %s", event.code, event.message[:200], extra={"call_sid": call.sid, "code": event.code})
         if event.refuses_response:
             call.responses.on_failed()
-        if event.fatal or not self._ready:
-            raise AiLegError(Reason.AI_REFUSED, f"{event.code}: {event.message}"[:500])
+        if event.rate_limited:
+            raise AiLegError(Reason.AI_RATE_LIMITED, f"{event.code}: {event.message}"[:500])
+        if event.fatal or not self.life.ready:
+            raise AiLegError(
+                Reason.AI_REFUSED,
+                f"{event.code}: {event.message}"[:500],
+                lasting=event.lasting,
+                expired=event.fatal and not event.lasting,
+            )
 
     # -- responses ------------------------------------------------------------------------------------------------------
 
     def _on_response_started(self, event: ai.ResponseStarted) -> None:
         self._call.last_ai_s = monotonic()
         self._call.responses.on_started(event.response_id)
+        self._call.exchange.on_started()
 
     def _on_audio(self, event: ai.AudioDelta) -> None:
-        if not self._ready:
-            raise AiLegError(Reason.AI_WRONG_FORMAT, "audio came before the session confirmed mu-law: it may be noise")
+        if not self.life.ready:
+            detail = "audio came before the session confirmed mu-law: it may be noise"
+            raise AiLegError(Reason.AI_WRONG_FORMAT, detail, lasting=True)
         call = self._call
         call.last_ai_s = call.last_voice_s = monotonic()
         if call.ai_first_audio_ms < 0:
@@ -126,7 +106,11 @@ class AiIn:
                 call.leg.truncate(event.item_id, 0)
             return
         call.tell(call.turns.on_agent_audio(event.item_id, call.now_ms()))
+        call.exchange.on_audio()
+        call.item_came(event.item_id)
         dropped = call.playout.push(event.response_id, event.item_id, event.audio)
+        if call.responses.is_over(event.response_id):
+            call.playout.end_response(event.response_id)  # nobody else will say that this is all
         if call.state.now is State.CLOSING:
             call.bound_closing()  # a goodbye that comes after the wish to hang up
         if dropped:
@@ -140,19 +124,25 @@ class AiIn:
         call.ai_out.wake()
         if event.status in ("failed", "incomplete"):
             call.note("response_" + event.status, response=event.response_id, detail=event.detail[:500])
+        if event.rate_limited:
+            raise AiLegError(Reason.AI_RATE_LIMITED, event.detail)
+        call.exchange.on_done(complete=event.status in ("completed", "incomplete"))
         if call.responses.on_done(event.response_id):
             call.last_ai_s = monotonic()
+            call.exchange.on_asked("")
             call.leg.create_response("")
 
     # -- voices and words -----------------------------------------------------------------------------------------------
 
     def _on_speech_started(self, event: ai.SpeechStarted) -> None:
-        self._call.on_speech_started(event.item_id, event.audio_start_ms)
+        self._call.on_speech_started(event.item_id, event.audio_start_ms + self._call.session_began_ms)
 
     def _on_speech_stopped(self, event: ai.SpeechStopped) -> None:
         self._call.last_voice_s = monotonic()
+        self._call.exchange.on_caller_stopped()
 
     def _on_caller_transcript(self, event: ai.CallerTranscript) -> None:
+        self._call.exchange.on_caller_text(event.item_id)
         self._call.tell(self._call.turns.on_caller_text(event.item_id, event.text, self._call.now_ms()))
 
     def _on_agent_transcript(self, event: ai.AgentTranscript) -> None:
@@ -160,6 +150,9 @@ class AiIn:
         call.tell(call.turns.on_agent_text(event.item_id, event.text, call.now_ms()))
         if call.bargein.is_late(event.response_id):  # cut before any of it was played: settled here, unless it is already
             call.tell(call.turns.on_interrupted([Truncation(event.item_id, 0)]))
+
+    def _on_agent_words(self, event: ai.AgentWords) -> None:
+        self._call.turns.on_agent_words(event.item_id, event.words)
 
     def _on_tool_call(self, event: ai.ToolCall) -> None:
         call = self._call
@@ -169,4 +162,4 @@ class AiIn:
             call.finish(Reason.AI_HANGUP, "the agent hung up")
             return
         call.leg.tool_output(event.call_id, '{"error": "this tool is not available"}')
-        self._ask("")
+        call.ask("", insist=True)

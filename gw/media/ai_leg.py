@@ -7,6 +7,7 @@ take is bounded there. One greenlet (AI-in) connects and reads. However a leg fa
 from __future__ import annotations
 
 import ssl
+from time import monotonic
 from typing import Final, Protocol
 
 from gevent import socket
@@ -34,15 +35,24 @@ SEND_BUFFER_BYTES: Final = 64 << 10
 CONGESTED_BYTES: Final = 16 << 10
 
 
+#: RFC 6585 4.
+TOO_MANY_REQUESTS: Final = 429
+#: Client errors that may pass by themselves: a request that took too long, one that came too early (RFC 9110, RFC 8470).
+_MAY_PASS: Final = (408, 425)
+
+
 class AiLegError(GatewayError):
     """The AI leg is over. `reason`: what the call ends for."""
 
     code = "ai_leg"
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, *, lasting: bool = False, expired: bool = False) -> None:
+        """`lasting`: another leg would fail alike. `expired`: the session's time was over."""
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.lasting = lasting
+        self.expired = expired
 
 
 class AiLeg(Protocol):
@@ -55,11 +65,21 @@ class AiLeg(Protocol):
         """Wait for events; [] when woken or nothing is whole yet. Raises AiLegError when the leg is over."""
 
     @property
+    def heard_s(self) -> float:
+        """When the AI last sent anything, a pong included; monotonic."""
+
+    def ping(self) -> None:
+        """Make an AI that is there say so."""
+
+    @property
     def is_congested(self) -> bool:
         """The AI does not take what we send: keep the caller's audio."""
 
     def send_audio(self, payload: str) -> None:
         """One frame of the caller, base64 as Twilio sent it."""
+
+    def say(self, role: str, text: str) -> None:
+        """Tell the session of a turn before it, `role` caller or agent. Before any audio."""
 
     def send_dtmf(self, digit: str) -> None:
         """The caller pressed a key."""
@@ -83,7 +103,7 @@ class AiLeg(Protocol):
 class OpenAiLeg:
     """OpenAI Realtime (GA), or whatever speaks it, over TCP or TLS."""
 
-    __slots__ = ("_agent", "_api_key", "_dialect", "_reader", "_socket", "_tls", "door")
+    __slots__ = ("_agent", "_api_key", "_dialect", "_reader", "_socket", "_tls", "door", "heard_s")
 
     def __init__(self, agent: Agent, api_key: str, tls: ssl.SSLContext) -> None:
         """`tls`: built once per process; building one takes 24 ms."""
@@ -94,6 +114,7 @@ class OpenAiLeg:
         self._socket: WebSocket | None = None
         self._reader: MessageReader[AiEvent] | None = None
         self.door: Door | TlsDoor | None = None
+        self.heard_s = monotonic()
 
     def connect(self) -> None:
         url = openai_realtime.url(self._agent.base_url, self._agent.model)
@@ -148,13 +169,19 @@ class OpenAiLeg:
     def read(self) -> list[AiEvent]:
         assert self._reader is not None
         try:
-            return self._reader.read()
+            events = self._reader.read()
         except ProtocolError as error:
-            raise AiLegError(ai_reason(error.code), error.detail) from error
+            raise AiLegError(ai_reason(error.code), error.detail, lasting=error.code == "wrong_format") from error
         except LegClosedError as error:
             if error.failure == "stalled":
                 raise AiLegError(Reason.AI_LEG_STALLED, "the AI does not read what we send") from error
             raise AiLegError(Reason.AI_CLOSED if error.clean else Reason.AI_LOST, str(error)) from error
+        self.heard_s = monotonic()
+        return events
+
+    def ping(self) -> None:
+        if self._socket is not None:
+            self._socket.ping()
 
     @property
     def is_congested(self) -> bool:
@@ -162,6 +189,9 @@ class OpenAiLeg:
 
     def send_audio(self, payload: str) -> None:
         self._send(openai_realtime.append(payload))
+
+    def say(self, role: str, text: str) -> None:
+        self._send(self._dialect.said(role, text))
 
     def send_dtmf(self, digit: str) -> None:
         """The API has no keys: the agent is told in words."""
@@ -193,7 +223,11 @@ class OpenAiLeg:
 
 def _refused(error: Exception) -> AiLegError:
     if isinstance(error, InvalidStatus):
-        return AiLegError(Reason.AI_REFUSED, f"the AI answered HTTP {error.response.status_code} to the upgrade")
+        status = error.response.status_code
+        detail = f"the AI answered HTTP {status} to the upgrade"
+        if status == TOO_MANY_REQUESTS:
+            return AiLegError(Reason.AI_RATE_LIMITED, detail)
+        return AiLegError(Reason.AI_REFUSED, detail, lasting=400 <= status < 500 and status not in _MAY_PASS)
     if isinstance(error.__cause__, EOFError):
         return AiLegError(Reason.AI_LOST, "the AI closed the connection during the handshake")
     return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is no websocket: {error}")

@@ -8,23 +8,32 @@ Closing sockets and joining greenlets is the session's (`gw.media.session`), nev
 from __future__ import annotations
 
 import logging
+import random
 import time
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from gevent.event import Event as Ended
 
 from gw import bus
 from gw.call.bargein import BargeIn, is_playing
+from gw.call.exchange import Exchange
 from gw.call.guard import RecordingGuard
 from gw.call.pacer import Pacer
+from gw.call.past import Past
 from gw.call.playout import Playout
+from gw.call.reconnect import Reconnect
 from gw.call.report import Quality
 from gw.call.responses import Responses
 from gw.call.state import CallState, Event, Reason, Result, State, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
+from gw.media.ai_leg import AiLeg, AiLegError
 from gw.media.ai_out import AiOut
 from gw.media.door import Door
+from gw.media.greenlets import KindGreenlet
 from gw.media.plane import MediaPlane
 from gw.media.rx import Uplink
 from gw.media.tx import Tx
@@ -32,9 +41,20 @@ from gw.protocol.audio import FRAME_BYTES, PTIME_MS
 from gw.protocol.frames import text_message
 from gw.protocol.twilio import Start, build_clear
 
+if TYPE_CHECKING:
+    from gw.media.ai_life import AiLife
+
 log = logging.getLogger(__name__)
 
 _MS: Final = 1000.0
+#: Items of one AI session that may be cut short: those of the last responses.
+MAX_ITEMS: Final = 64
+#: Keys kept for an AI that is being reached.
+MAX_KEYS: Final = 32
+#: Greenlets that open and close AI legs: they end by themselves, these are the ones looked after at the end of the call.
+MAX_HELPERS: Final = 16
+#: How long control may take to transfer a caller by REST before the stream is closed, which makes Twilio ask what is next.
+TRANSFER_S: Final = 6.0
 
 
 class Call:
@@ -82,7 +102,21 @@ class Call:
             on_record=self._on_record,
             on_first_audio=self._on_first_audio,
         )
+        self.lead_s = config.media.lead_ms / _MS
         self.leg = plane.ai_leg(agent)
+        self.life: AiLife | None = None  # AI-in's
+        self.leg_failure: AiLegError | None = None  # what the watchdog found: AI-in takes it from here
+        self.helpers: deque[KindGreenlet] = deque(maxlen=MAX_HELPERS)
+        self.over = Ended()  # set when the call is
+        self.reconnect = Reconnect(config.media.ai_reconnect_s, random.random)
+        self.exchange = Exchange()
+        self.past = Past()
+        self.greeted = False
+        self.session_began_ms = 0  # when the AI session in place began to hear the caller
+        self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # what it said: what it can be told to truncate
+        self._keys: list[str] = []  # pressed while no AI leg stood
+        self._pinged_s = 0.0
+        self._handed_on = False
         self.uplink = Uplink(self.leg, config.media.ai_connect_s, plane.uplink_cells)
         self.responses = Responses()
         self.bargein = BargeIn()
@@ -120,6 +154,7 @@ class Call:
 
     def tell(self, turns: list[Turn]) -> None:
         """Keep turns that are whole."""
+        self.past.add(turns)
         for turn in turns:
             self.emit(bus.Turn(self.sid, *turn))
 
@@ -143,6 +178,7 @@ class Call:
     def on_speech_started(self, item_id: str, audio_start_ms: int) -> None:
         """The caller began to talk: cut what of the agent is still to be heard, in this one turn."""
         begun_s = self.last_voice_s = monotonic()
+        self.exchange.on_caller_started(item_id)
         self.turns.on_caller_speech(item_id, audio_start_ms)
         cut = self.bargein.on_speech_started(self.playout, self.pacer, begun_s, self.responses.active_id)
         if cut is None:
@@ -150,7 +186,8 @@ class Call:
         self.tx.discard()
         self.door.write(text_message(build_clear(self.stream_sid)))
         for item_id, heard_ms in cut.truncations:
-            self.leg.truncate(item_id, heard_ms)
+            if item_id in self._items:
+                self.leg.truncate(item_id, heard_ms)
         self.plane.cells.bargein.observe(monotonic() - begun_s)
         self.plane.cells.dropped["bargein"].add(cut.dropped_frames)
         self.bargein_dropped += cut.dropped_frames
@@ -168,7 +205,7 @@ class Call:
             if item_id not in unheard:
                 self.tell(self.turns.on_heard(item_id, self.playout.heard_ms(item_id, frames)))
         if self.state.now is State.CLOSING and self._all_heard(now_s):
-            self.end(self._closing_reason, self.detail)
+            self._on_heard_out(now_s)
 
     def _all_heard(self, now_s: float) -> bool:
         """Nothing of the agent is under way: not at the AI, not here, not at Twilio."""
@@ -176,18 +213,86 @@ class Call:
             return False
         return not is_playing(self.playout, self.pacer, now_s)
 
+    # -- the AI's legs ------------------------------------------------------------------------------------------------------
+
+    def ask(self, instructions: str, *, insist: bool = False) -> None:
+        """Ask the AI for a response, now or after the one under way."""
+        if self.responses.want(insist=insist):
+            self.last_ai_s = monotonic()
+            self.asked_s = self.asked_s or self.last_ai_s
+            self.exchange.on_asked(instructions)
+            self.leg.create_response(instructions)
+
+    def item_came(self, item_id: str) -> None:
+        """Audio of this item came from the session in place."""
+        if not self._items or self._items[-1] != item_id:
+            self._items.append(item_id)
+
+    def on_key(self, digit: str) -> None:
+        """The caller pressed a key."""
+        if self.state.now is State.ACTIVE:
+            self.leg.send_dtmf(digit)
+        elif self.state.now is State.CONNECTING and len(self._keys) < MAX_KEYS:
+            self._keys.append(digit)
+
+    def on_ai_ready(self) -> None:
+        """The AI leg confirmed its formats."""
+        self._move(Event.AI_READY)
+
+    def on_uplink(self) -> None:
+        """The session in place hears the caller from here on; what was kept goes first."""
+        if self.greeted:
+            self.session_began_ms = max(0, self.now_ms() - self.uplink.kept_ms)
+        self.uplink.on_ready()
+        for digit in self._keys:
+            self.leg.send_dtmf(digit)
+        self._keys.clear()
+
+    def fail_leg(self, reason: Reason, detail: str) -> None:
+        """The leg in place is as good as gone: AI-in learns it at once."""
+        self.leg_failure = AiLegError(reason, detail)
+        self.leg.wake()
+
+    def on_ai_lost(self) -> None:
+        """The leg in place failed and another is tried: what was said so far is whole, what was asked for will not come."""
+        self.on_swap()
+        if self.state.now is State.ACTIVE:
+            self._move(Event.AI_LOST)
+
+    def on_swap(self) -> None:
+        """Nothing more comes of the session that was in place."""
+        self.playout.end_open_response()
+        self.responses.on_lost()
+        self.tell(self.turns.on_ai_lost())
+        self.ai_out.wake()
+
+    def take_leg(self, leg: AiLeg) -> None:
+        """`leg` takes the place of the one before it; the caller's audio is kept until it is ready."""
+        self.leg = leg
+        self.leg_failure = None
+        self.uplink.on_lost(leg)
+        self._items.clear()
+        self._congested_s = self._pinged_s = 0.0
+
+    def queued_s(self, now_s: float) -> float:
+        """How long the caller still hears what there is."""
+        queued_s = (self.playout.depth_bytes // FRAME_BYTES + len(self.tx.queue)) * PTIME_MS / _MS
+        return max(0.0, self.pacer.heard_out_s() - now_s) + queued_s
+
     # -- the end --------------------------------------------------------------------------------------------------------
 
     def on_ai_gone(self, reason: Reason, detail: str) -> None:
-        """The AI leg is over: what it has said is still heard, then the call ends."""
-        self.playout.end_open_response()
-        self.responses.on_lost()
-        self.ai_out.wake()
+        """The AI is gone for good: what it has said is still heard, then the caller is helped on as configured."""
+        self.on_swap()
+        if self.agent.fallback == "transfer":
+            reason, detail = Reason.FALLBACK_TRANSFER, f"{reason.value}: {detail}"
+        elif self.agent.goodbye:
+            reason, detail = Reason.FALLBACK_GOODBYE, f"{reason.value}: {detail}"
         self.finish(reason, detail)
 
     def finish(self, reason: Reason, detail: str = "") -> None:
         """End for `reason` once the caller has heard what is queued; bounded by that and `media.goodbye_s`."""
-        if self.state.now is not State.ACTIVE:
+        if self.state.now not in (State.ACTIVE, State.CONNECTING):
             if self.state.now is not State.CLOSING:
                 self.end(reason, detail)
             return
@@ -195,13 +300,23 @@ class Call:
         self._closing_reason, self.detail = reason, detail
         self.bound_closing()
         if self._all_heard(monotonic()):
-            self.end(reason, detail)
+            self._on_heard_out(monotonic())
+
+    def _on_heard_out(self, now_s: float) -> None:
+        """Nothing is left to hear, or it takes too long: end. A caller to be transferred is control's first, for a moment."""
+        if self._closing_reason is Reason.FALLBACK_TRANSFER and self.plane.config.signed:
+            if not self._handed_on:
+                self._handed_on = True
+                self._closing_until_s = now_s + TRANSFER_S
+                self.note("transfer_wanted", to=self.agent.transfer_to)
+            if now_s < self._closing_until_s:
+                return  # Twilio's `stop` ends the call; without it the action webhook transfers it
+        self.end(self._closing_reason, self.detail)
 
     def bound_closing(self) -> None:
         """How long the goodbye may take: what there is of it now, and `media.goodbye_s`. Asked again when more of it comes."""
-        queued_s = (self.playout.depth_bytes // FRAME_BYTES + len(self.tx.queue)) * PTIME_MS / _MS
-        heard_out_s = max(monotonic(), self.pacer.heard_out_s())
-        self._closing_until_s = heard_out_s + queued_s + self.plane.config.media.goodbye_s
+        now_s = monotonic()
+        self._closing_until_s = now_s + self.queued_s(now_s) + self.plane.config.media.goodbye_s
 
     def end(self, reason: Reason, detail: str = "") -> None:
         """End now. The first reason stands, also that of an AI that failed while it is still heard; RX wakes and closes. Never
@@ -220,11 +335,8 @@ class Call:
         self.plane.cells.alive[before].add(-1)
         self._ended_s, self._ended_at = monotonic(), time.time()
         self.detail = detail
+        self.over.set()
         self._wake()
-
-    def on_ai_ready(self) -> None:
-        """The AI leg confirmed its formats."""
-        self._move(Event.AI_READY)
 
     def _move(self, event: Event) -> None:
         before = self.state.now
@@ -243,11 +355,24 @@ class Call:
             self.end(Reason.IDLE_LIMIT, f"nobody spoke for {media.idle_limit_s:.0f} s")
         elif self.state.now is State.CLOSING:
             if self._all_heard(now_s) or now_s > self._closing_until_s:
-                self.end(self._closing_reason, self.detail)
-        elif self.state.now is State.ACTIVE and not self.responses.is_idle and now_s - self.last_ai_s > media.ai_stall_s:
-            self.on_ai_gone(Reason.AI_STALLED, f"a response began and nothing of it came for {media.ai_stall_s:g} s")
-        elif self.state.now is State.ACTIVE and self._is_deaf(now_s, media.ai_stall_s):
-            self.on_ai_gone(Reason.AI_LEG_STALLED, f"the AI took nothing of the caller's audio for {media.ai_stall_s:g} s")
+                self._on_heard_out(now_s)
+        elif self.state.now is State.ACTIVE:
+            self._check_leg(now_s, media.ai_stall_s)
+            if self.life is not None:
+                self.life.check(now_s)
+
+    def _check_leg(self, now_s: float, limit_s: float) -> None:
+        """Whether the AI leg is as good as gone: a response that stopped, audio it does not take, a ping without answer."""
+        if not self.responses.is_idle and now_s - self.last_ai_s > limit_s:
+            self.fail_leg(Reason.AI_STALLED, f"a response began and nothing of it came for {limit_s:g} s")
+        elif self._is_deaf(now_s, limit_s):
+            self.fail_leg(Reason.AI_LEG_STALLED, f"the AI took nothing of the caller's audio for {limit_s:g} s")
+        elif self._pinged_s > self.leg.heard_s and not self.leg.is_congested:
+            if now_s - self._pinged_s > limit_s / 2:
+                self.fail_leg(Reason.AI_STALLED, f"the AI answered no ping for {limit_s / 2:g} s")
+        elif now_s - self.leg.heard_s > limit_s / 2:
+            self._pinged_s = now_s
+            self.leg.ping()
 
     def _is_deaf(self, now_s: float, limit_s: float) -> bool:
         """Whether the AI leg has been congested for longer than that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import gevent
@@ -60,6 +61,16 @@ class ParrotLeg:
 
     def send_audio(self, payload: str) -> None:
         self._say(self._parrot.on_audio(decode_base64(payload)))
+
+    @property
+    def heard_s(self) -> float:
+        return monotonic()  # it never leaves
+
+    def ping(self) -> None:
+        """It always answers."""
+
+    def say(self, role: str, text: str) -> None:
+        """It keeps no memory of what was said."""
 
     def send_dtmf(self, digit: str) -> None:
         self._say(self._parrot.on_dtmf(digit))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gevent.pool import Pool
 
 from gw import bus
+from gw.call.holding import holding_sound
 from gw.call.state import Reason, State
 from gw.config import Agent, Config
 from gw.media.admission import TokenLedger
@@ -19,7 +20,7 @@ from gw.media.greenlets import PoolGreenlet
 from gw.media.parrot_leg import ParrotLeg, Prompts
 from gw.media.rx import UplinkCells
 from gw.media.tx import TxCells
-from metrics.declare import AI_ERRORS, BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, STREAMS_REFUSED, TX_DROPPED
+from metrics.declare import AI_ERRORS, AI_RECONNECTS, BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, STREAMS_REFUSED, TX_DROPPED
 from metrics.page import Page
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class CallCells:
         self.ended = {Reason(value): page.counter(CALLS_ENDED, reason=value) for value in CALLS_ENDED.labels["reason"]}
         self.refused = {value: page.counter(STREAMS_REFUSED, reason=value) for value in STREAMS_REFUSED.labels["reason"]}
         self.dropped = {value: page.counter(TX_DROPPED, reason=value) for value in TX_DROPPED.labels["reason"]}
+        self.reconnects = {value: page.counter(AI_RECONNECTS, reason=value) for value in AI_RECONNECTS.labels["reason"]}
         self.ai_errors = {value: page.counter(AI_ERRORS, kind=value) for value in AI_ERRORS.labels["kind"]}
         self.bargein = page.histogram(BARGEIN)
         self.first_audio = page.histogram(FIRST_AUDIO)
@@ -51,6 +53,7 @@ class MediaPlane:
         self.clock = Clock()
         self.tls = ssl.create_default_context()
         self.prompts = Prompts()
+        self.holding = holding_sound() if config.media.holding_sound else b""
         self.tx_cells = TxCells(page)
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)

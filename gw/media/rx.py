@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final
 
 from gw.media.ai_leg import AiLeg
-from gw.protocol.audio import PTIME_S
+from gw.protocol.audio import PTIME_MS, PTIME_S
 from metrics.declare import RX_DROPPED
 from metrics.page import Page
 
@@ -57,6 +57,16 @@ class Uplink:
         """The AI leg confirmed its formats: what was kept goes first, a batch now and one with each frame that follows."""
         self._ready = True
         self._send_kept()
+
+    def on_lost(self, leg: AiLeg) -> None:
+        """The AI leg is gone, `leg` is to take its place: until it is ready the caller's audio is kept."""
+        self._leg = leg
+        self._ready = False
+
+    @property
+    def kept_ms(self) -> int:
+        """How much of the caller's audio waits here."""
+        return len(self._kept) * PTIME_MS
 
     def _send_kept(self) -> None:
         for _ in range(min(len(self._kept), BATCH_FRAMES)):

@@ -188,8 +188,7 @@ class Session:
             self._check_stream(call, event.stream_sid)
             call.note("dtmf", digit=event.digit, at_ms=call.now_ms())
             call.last_voice_s = monotonic()
-            if call.state.now is State.ACTIVE:
-                call.leg.send_dtmf(event.digit)
+            call.on_key(event.digit)
 
     def _on_unknown(self, event: twilio.Unknown) -> None:
         """A newer Twilio may say more than we know: counted, kept once a stream, and nothing else."""
@@ -272,7 +271,8 @@ class Session:
         call.ai_out.stop()
         call.leg.wake()
         gevent.joinall(self._greenlets, timeout=JOIN_S)
-        gevent.killall([greenlet for greenlet in self._greenlets if not greenlet.dead], timeout=JOIN_S)
+        running = [*self._greenlets, *call.helpers]
+        gevent.killall([greenlet for greenlet in running if not greenlet.dead], timeout=JOIN_S)
 
     def _close_legs(self, call: Call | None) -> None:
         closer = None

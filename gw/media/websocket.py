@@ -150,6 +150,12 @@ class WebSocket:
             return False
         return self.door.write(masked_text_message(data, _keys.next()) if self._is_client else text_message(data))
 
+    def ping(self) -> None:
+        """Make a peer that is there answer, at least with a pong."""
+        if self.core.state is State.OPEN:
+            self.core.send_ping(b"")
+            self.flush()
+
     def flush(self) -> bool:
         """Write what the core has to say. True: the kernel has it all."""
         taken = True

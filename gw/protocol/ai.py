@@ -34,11 +34,12 @@ class AudioDelta(NamedTuple):
 
 
 class ResponseDone(NamedTuple):
-    """No more audio of this response will come. `detail` says why it did not complete."""
+    """No more audio of this response will come. `detail` says why it did not complete. `rate_limited`: we ask too often."""
 
     response_id: str
     status: ResponseStatus
     detail: str
+    rate_limited: bool = False
 
 
 class SpeechStarted(NamedTuple):
@@ -64,6 +65,13 @@ class AgentTranscript(NamedTuple):
     text: str
 
 
+class AgentWords(NamedTuple):
+    """A piece of the agent's transcript, while it is spoken."""
+
+    item_id: str
+    words: str
+
+
 class ToolCall(NamedTuple):
     """The agent wants something done. `arguments` is a JSON string as the AI wrote it."""
 
@@ -75,8 +83,8 @@ class ToolCall(NamedTuple):
 
 
 class AiError(NamedTuple):
-    """The AI complained. `benign`: a race both sides expect; `fatal`: the session cannot go on; `refuses_response`: the response
-    we asked for will not come."""
+    """The AI complained. `benign`: a race both sides expect; `fatal`: the session cannot go on; `lasting`: nor could another;
+    `refuses_response`: the response we asked for will not come; `rate_limited`: because we ask too often."""
 
     code: str
     message: str
@@ -84,6 +92,8 @@ class AiError(NamedTuple):
     benign: bool
     fatal: bool
     refuses_response: bool = False
+    lasting: bool = False
+    rate_limited: bool = False
 
 
 class Ignored(NamedTuple):
@@ -102,6 +112,7 @@ AiEvent = (
     | SpeechStopped
     | CallerTranscript
     | AgentTranscript
+    | AgentWords
     | ToolCall
     | AiError
     | Ignored

@@ -32,10 +32,14 @@ BENIGN_ERRORS: Final = frozenset(
         "input_audio_buffer_commit_empty",  # its voice detection committed just before us
     }
 )
+#: This session is over; another is not concerned.
+SESSION_EXPIRED: Final = "session_expired"
+#: Too many requests or tokens in a minute: an error event, or why a response failed.
+RATE_LIMITED: Final = "rate_limit_exceeded"
 #: Nothing we could send would let this session go on.
 FATAL_ERRORS: Final = frozenset(
     {
-        "session_expired",  # the maximum duration, 60 minutes
+        SESSION_EXPIRED,  # the maximum duration, 60 minutes
         "invalid_api_key",  # no retry changes a key
         "insufficient_quota",  # every further response would fail alike
         "beta_api_shape_disabled",  # the endpoint took us for a client of the retired shape
@@ -117,12 +121,13 @@ def _response_done(event: shapes.Event) -> ai.ResponseDone:
     response = _part(shapes.RESPONSE, event.response, "response")
     details = response.status_details or shapes.StatusDetails()
     detail = details.reason or ""
+    limited = details.error is not None and RATE_LIMITED in (details.error.code, details.error.type)
     if details.error is not None:
         detail = ": ".join(filter(None, (details.error.code or details.error.type, details.error.message)))
     status = _STATUSES.get(response.status or "completed")
     if status is None:
         return ai.ResponseDone(response.id or "", "failed", wire.short(f"status {response.status}: {detail}"))
-    return ai.ResponseDone(response.id or "", status, wire.short(detail))
+    return ai.ResponseDone(response.id or "", status, wire.short(detail), limited)
 
 
 def _audio_delta(event: shapes.Event) -> ai.AudioDelta:
@@ -143,6 +148,10 @@ def _agent_transcript(event: shapes.Event) -> ai.AgentTranscript:
         _needed(event.item_id, "item_id"),
         _transcript(event),
     )
+
+
+def _agent_words(event: shapes.Event) -> ai.AgentWords:
+    return ai.AgentWords(_needed(event.item_id, "item_id"), _needed(event.delta, "delta"))
 
 
 def _caller_transcript(event: shapes.Event) -> ai.CallerTranscript:
@@ -177,13 +186,16 @@ def _ai_error(event: shapes.Event) -> ai.AiError:
     event_id = wire.short(body.event_id or "")
     refused_session = event_id.startswith(_event_id(_SESSION_UPDATE, ""))
     benign = code in BENIGN_ERRORS
+    fatal = not benign and (code in FATAL_ERRORS or refused_session)
     return ai.AiError(
         wire.short(code),
         wire.short(body.message or ""),
         event_id,
         benign,
-        not benign and (code in FATAL_ERRORS or refused_session),
+        fatal,
         not benign and event_id.startswith(_event_id(_RESPONSE_CREATE, "")),
+        fatal and code not in (SESSION_EXPIRED, RATE_LIMITED),
+        RATE_LIMITED in (code, body.type),
     )
 
 
@@ -205,6 +217,7 @@ _EVENTS: Final[dict[str, Callable[[shapes.Event], ai.AiEvent]]] = {
     "response.done": _response_done,
     "response.output_audio.delta": _audio_delta,
     "response.output_audio_transcript.done": _agent_transcript,
+    "response.output_audio_transcript.delta": _agent_words,
     "response.output_item.done": _item_done,
     "conversation.item.input_audio_transcription.completed": _caller_transcript,
     "input_audio_buffer.speech_started": _speech_started,
@@ -312,6 +325,13 @@ class Dialect:
         """Something the caller did that is no speech, as text; a response has to be asked for separately."""
         content = [{"type": "input_text", "text": text}]
         return self._build("conversation.item.create", {"item": {"type": "message", "role": "user", "content": content}})
+
+    def said(self, role: str, text: str) -> bytes:
+        """A turn of an earlier session, `role` caller or agent, as part of this conversation."""
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+        if role == "agent":
+            item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+        return self._build("conversation.item.create", {"item": item})
 
     def _build(self, kind: str, fields: dict[str, object]) -> bytes:
         self._count += 1

@@ -337,8 +337,8 @@ CONNECT_REASONS: dict[Fault, Reason] = {
 @pytest.mark.parametrize(("fault", "reason"), CONNECT_REASONS.items())
 def test_an_ai_that_never_gets_ready_ends_the_call_with_its_reason(planes: PlaneMaker, fault: Fault, reason: Reason):
     with AiTwin(AiScript(fault=fault)) as twin:
-        agent = Agent(provider="openai", base_url=twin.url, greeting="")
-        plane, told = planes.plane(media={"ai_connect_s": 0.3}, agents={"default": agent})
+        agent = Agent(provider="openai", base_url=twin.url, greeting="", goodbye="")
+        plane, told = planes.plane(media={"ai_connect_s": 0.3, "ai_reconnect_s": 0.0}, agents={"default": agent})
         door, peer = door_and_peer()
         call = call_of(plane, agent, door)
         running = gevent.spawn(AiIn(call).run)
@@ -375,7 +375,7 @@ def test_audio_before_the_format_is_confirmed_is_not_played(planes: PlaneMaker):
     listener.bind(("127.0.0.1", 0))
     listener.listen(1)
     answered = gevent.spawn(_upgrade_and_say, listener, EARLY)
-    agent = Agent(provider="openai", base_url=f"ws://127.0.0.1:{listener.getsockname()[1]}/", greeting="")
+    agent = Agent(provider="openai", base_url=f"ws://127.0.0.1:{listener.getsockname()[1]}/", greeting="", goodbye="")
     plane, _ = planes.plane(agents={"default": agent})
     door, peer = door_and_peer()
     call = call_of(plane, agent, door)

@@ -22,6 +22,7 @@ def test_a_goodbye_that_comes_after_the_wish_to_hang_up_is_waited_for(planes: Pl
     call = call_of(plane, Agent(greeting=""), door)
     ai_in = AiIn(call)
     ai_in._on_ready(SessionReady())
+    call.on_ai_ready()
     call.responses.on_started("r1")
     call.finish(Reason.AI_HANGUP, "the agent hung up")
     if seconds_after_the_wish:

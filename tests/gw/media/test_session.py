@@ -493,7 +493,9 @@ def test_what_the_agent_said_is_heard_when_the_ai_is_lost(planes: PlaneMaker):
     sound = bytes(n % 200 for n in range(16_000))
     with AiTwin(AiScript(answers=(sound,), speed=1000.0).with_fault("close", deltas=4)) as twin:
         line = Line(
-            planes, agents={"default": Agent(provider="openai", base_url=twin.url, greeting="Greet.")}, media={"goodbye_s": 0.5}
+            planes,
+            agents={"default": Agent(provider="openai", base_url=twin.url, greeting="Greet.", goodbye="")},
+            media={"goodbye_s": 0.5, "ai_reconnect_s": 0.0},
         )
         line.begin()
         code = line.ended()

@@ -133,7 +133,9 @@ class Session:
         kind = message.get("type")
         if kind == "session.update":
             session = bench_audio.session(message["session"])
-            self._pcm = None if bench_audio.is_pcmu(session) else Ear()
+            if not bench_audio.is_pcmu(session):
+                self._pcm = Ear()
+                self.call = self._number  # calls are placed one after the other, and so their sessions come
             self._say({"type": "session.updated", "session": session})
         elif kind == "response.create" and not self._talking:
             self._talk()

@@ -45,8 +45,10 @@ class Call:
         self._ai_url = ai_url
         self._stream_sid = ""
         self._uplink: queue.Queue[bytes | None] = queue.Queue(_UPLINK_FRAMES)
-        self._playout: queue.Queue[bytes | None] = queue.Queue(_PLAYOUT_FRAMES)
+        self._playout: queue.Queue[tuple[int, bytes] | None] = queue.Queue(_PLAYOUT_FRAMES)  # talkspurt, frame
         self._rest = b""
+        self._sending = threading.Lock()  # nothing of an interrupted talkspurt may follow its clear
+        self._talkspurt = 0
 
     def run(self) -> None:
         while True:
@@ -72,7 +74,7 @@ class Call:
                 voice.close()
                 for waiting in (self._uplink, self._playout):
                     _discard(waiting)
-                    waiting.put(None)
+                    waiting.put(None)  # its thread ends
                 for thread in threads:
                     thread.join(5.0)
 
@@ -109,7 +111,7 @@ class Call:
             audio = self._rest + base64.b64decode(event["delta"])
             whole = len(audio) - len(audio) % FRAME_BYTES
             for at in range(0, whole, FRAME_BYTES):
-                self._playout.put(audio[at : at + FRAME_BYTES])
+                self._playout.put((self._talkspurt, audio[at : at + FRAME_BYTES]))
             self._rest = audio[whole:]
         elif kind == "session.created":
             session = {"type": "realtime", "audio": {"input": _FORMAT, "output": _FORMAT}}
@@ -117,14 +119,17 @@ class Call:
         elif kind == "session.updated":
             voice.send(json.dumps({"type": "response.create"}))
         elif kind == "input_audio_buffer.speech_started":
-            _discard(self._playout)
-            self._rest = b""
-            self._phone.send(json.dumps({"event": "clear", "streamSid": self._stream_sid}))
+            with self._sending:
+                _discard(self._playout)
+                self._rest = b""
+                self._talkspurt += 1
+                self._phone.send(json.dumps({"event": "clear", "streamSid": self._stream_sid}))
 
     def _tx(self) -> None:
         due_s = 0.0
         try:
-            while (frame := self._playout.get()) is not None:
+            while (queued := self._playout.get()) is not None:
+                talkspurt, frame = queued
                 payload = base64.b64encode(frame).decode()
                 message = json.dumps({"event": "media", "streamSid": self._stream_sid, "media": {"payload": payload}})
                 now_s = time.monotonic()
@@ -132,13 +137,15 @@ class Call:
                     due_s = now_s  # a new talkspurt, or a stall that nobody would want to catch up with
                 if due_s > now_s:
                     time.sleep(due_s - now_s)
-                self._phone.send(message)
+                with self._sending:
+                    if talkspurt == self._talkspurt:
+                        self._phone.send(message)
                 due_s += PTIME_S
         except ConnectionClosed:
             return
 
 
-def _discard(waiting: queue.Queue[bytes | None]) -> None:
+def _discard(waiting: queue.Queue[Any]) -> None:
     try:
         while True:
             waiting.get_nowait()

@@ -35,6 +35,7 @@ _DEAF_BYTES: Final = 4096  # what the kernel keeps of what a deaf session does n
 _REFUSALS: Final = {
     401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
     403: ("invalid_request_error", "unsupported_country_region_territory", "Country, region, or territory not supported."),
+    429: ("requests", "rate_limit_exceeded", "Rate limit reached. Please try again later."),
     500: ("server_error", None, "The server had an error while processing your request."),
     400: ("invalid_request_error", "missing_model", "You must provide a model parameter."),
 }
@@ -147,7 +148,7 @@ class AiTwin:
     def _judge(self, request: Request, model: str, script: AiScript) -> int:
         """The HTTP status to refuse with, 0 to accept."""
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if script.fault in ("refuse_401", "refuse_403", "refuse_500"):
+        if script.fault in ("refuse_401", "refuse_403", "refuse_429", "refuse_500"):
             return int(script.fault.removeprefix("refuse_"))
         if scheme != "Bearer" or not key or (self._api_key is not None and key != self._api_key):
             return 401

@@ -16,6 +16,7 @@ from gw.twin.sound import RATE_HZ
 ConnectFault = Literal[
     "refuse_401",  # an HTTP answer other than 101
     "refuse_403",
+    "refuse_429",
     "refuse_500",
     "mute",  # TCP stands, nothing is ever answered
     "silent",  # the websocket stands, no event ever comes
@@ -27,12 +28,14 @@ SessionFault = Literal[
     "update_refused",  # session.update is answered by an error
     "never_ready",  # session.update is not answered
     "deaf",  # from the first response on nothing is read any more
+    "rate_limited",  # every response.create is answered by rate_limit_exceeded
     "response_refused",  # the first response.create is answered by an error that names it
 ]
 ResponseFault = Literal[
     "close",  # a close frame in the middle of a response
     "reset",  # the connection breaks
-    "stall",  # the response goes on no more, nor does anything else
+    "stall",  # the response goes on no more, nor does anything else but pongs
+    "freeze",  # nothing is sent or read any more, the connection stays
     "bad_json",
     "bad_type",  # a delta that is a number
     "missing_field",  # a delta without its audio
@@ -74,6 +77,7 @@ class AiScript:
     thinking_s: float = 0.0  # before a response's first audio
     on_its_way_s: float = 0.0  # how long deltas of a cancelled response still come
     lifetime_s: float = 3600.0  # session.created names its end
+    expires: bool = False  # the session does end then: an error, then a close
     fault: Fault | None = None
     fault_response: int = 1  # the response a ResponseFault strikes
     fault_deltas: int = 2  # and after how many of its deltas

@@ -44,13 +44,14 @@ class AiSession:
         self._turn = ("", 0)  # the caller's item that is being spoken, and where it started
         self._greenlets = Group()
         self._dead = False  # a stall: nothing is sent any more
+        self._frozen = False  # nor read
 
     def run(self) -> None:
         """Greet, then answer events until either side ends it."""
         self._ledger.closed_by = "us"
         try:
             self._greet()
-            while self._script.fault != "deaf" or not self._ledger.responses:
+            while not self._frozen and (self._script.fault != "deaf" or not self._ledger.responses):
                 message = self._wire.receive()
                 if not message.text:
                     self._ledger.violations.append("binary message")
@@ -89,6 +90,12 @@ class AiSession:
         expires_at = int(time.time() + self._script.lifetime_s)
         session = {"type": "realtime", "object": "realtime.session", "id": self._names.new("sess"), "model": self._ledger.model}
         self._send({"type": "session.created", "session": {**session, "expires_at": expires_at}})
+        if self._script.expires:
+            self._later(self._script.lifetime_s, self._expire)
+
+    def _expire(self) -> None:
+        self._fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
+        self._wire.start_close(1001, "session expired")
 
     def _later(self, delay_s: float, act: Callable[..., None], *arguments: object) -> None:
         """Do something in a greenlet of this session's own."""
@@ -208,6 +215,8 @@ class AiSession:
             code = "conversation_already_has_active_response"
             message = f"Conversation already has an active response in progress: {self._active.response_id}."
             self._fail("invalid_request_error", code, message, None, _id_of(event))
+        elif self._script.fault == "rate_limited":
+            self._fail("requests", "rate_limit_exceeded", "Rate limit reached. Please try again later.", None, _id_of(event))
         elif self._script.fault == "response_refused" and not self._ledger.errors:
             self._fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
         else:
@@ -324,8 +333,9 @@ class AiSession:
 
     def _break(self, sent: SentResponse) -> None:
         """Do what the script's fault says, at this very place."""
-        if self._script.fault == "stall":
+        if self._script.fault in ("stall", "freeze"):
             self._dead = True
+            self._frozen = self._script.fault == "freeze"
         elif self._script.fault is not None:
             strike(self._script.fault, self._wire, self._send, self._fail, events.audio_delta(sent, "//8="))
 

@@ -59,6 +59,8 @@ def _burst(call: TwinCall) -> None:
 NEVER_READY: Final[Mapping[str, Case]] = {
     "refuse_401": Case(_fault("refuse_401"), "ai_refused"),
     "refuse_403": Case(_fault("refuse_403"), "ai_refused"),
+    "refuse_429": Case(_fault("refuse_429"), "ai_rate_limited"),
+    "rate_limited": Case(_fault("rate_limited"), "ai_rate_limited"),
     "refuse_500": Case(_fault("refuse_500"), "ai_refused"),
     "mute": Case(_fault("mute"), "ai_timeout"),
     "silent": Case(_fault("silent"), "ai_timeout"),
@@ -81,6 +83,7 @@ WHILE_SPEAKING: Final[Mapping[str, Case]] = {
     "close": Case(_fault("close"), "ai_closed", 2),
     "reset": Case(_fault("reset"), "ai_lost", 2),
     "stall": Case(_fault("stall"), "ai_stalled", 2),
+    "freeze": Case(_fault("freeze"), "ai_stalled", 2),
     "bad_json": Case(_fault("bad_json"), "ai_bad_json", 2),
     "bad_type": Case(_fault("bad_type"), "ai_bad_type", 2),
     "missing_field": Case(_fault("missing_field"), "ai_missing_field", 2),

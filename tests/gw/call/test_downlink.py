@@ -1,0 +1,184 @@
+"""Playout and pacer together, driven as AI-out and TX drive them, on a clock of the test's: what an ear gets at the end.
+
+Whatever comes from the AI in whatever pieces, however long the hub stands still and whenever the caller interrupts: order is
+kept, nothing is lost but what was cleared, nothing leaves more than a lead ahead, and the silence counted is the silence heard.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from gw.call.pacer import Pacer
+from gw.call.playout import Mark, Playout
+from tests.gw.call.test_pacer import PTIME_S, START_S, Ear, odd
+
+FRAME = 160
+#: What AI-out cuts ahead of TX.
+QUEUE_FRAMES = 25
+
+
+class Downlink:
+    """AI-out and TX without their waits, and the far ear. `now_s` moves by `pass_` and `stall` alone."""
+
+    def __init__(self, lead_ms: int) -> None:
+        self.pacer = Pacer(lead_ms)
+        self.playout = Playout(100_000)
+        self.ear = Ear()
+        self.now_s = START_S
+        self._ahead_s = max(lead_ms / 1000, PTIME_S)
+        self._queue: deque[tuple[int, bytes | Mark]] = deque()
+        self._in_hand: tuple[int, bytes | Mark] | None = None
+        self._due_s = self._asked_s = 0.0
+        self._idle = False
+        self._marked = False
+        self.sent: list[bytes] = []  # of this generation
+        self.marks: list[str] = []
+
+    def pass_(self, duration_s: float) -> None:
+        """Time goes by, and TX sends what falls due."""
+        until_s = self.now_s + duration_s
+        while self._take():
+            if self._due_s > until_s:
+                break
+            self.now_s = max(self.now_s, self._due_s)
+            self._send()
+        self.now_s = until_s
+
+    def stall(self, duration_s: float) -> None:
+        """The hub stands still; what fell due meanwhile leaves behind it."""
+        self.now_s += duration_s
+        self.pass_(0.0)
+
+    def clear(self) -> int:
+        """The caller interrupts. Returns the frames dropped."""
+        dropped = self.playout.clear(self.pacer.sent_frames)
+        self._queue.clear()
+        self.pacer.on_clear()
+        self.ear.clear()
+        self._marked = False
+        self.sent = []
+        return dropped
+
+    def _take(self) -> bool:
+        """A frame in TX's hand that is due at `_due_s`, if there is one."""
+        while self._in_hand is None:
+            while len(self._queue) < QUEUE_FRAMES and (piece := self.playout.pop()) is not None:
+                self._queue.append((self.playout.generation, piece))
+            if not self._queue:
+                self._idle = True
+                return False
+            if self._idle:
+                self._idle = False
+                self.pacer.on_starved(self.now_s)
+            generation, piece = self._queue.popleft()
+            if isinstance(piece, Mark):
+                self.pacer.on_mark()
+                self._marked = True
+                self.marks.append(piece.name)
+            else:
+                self._in_hand = generation, piece
+                self._asked_s, self._due_s = self.now_s, self.pacer.deadline(self.now_s)
+        return True
+
+    def _send(self) -> None:
+        assert self._in_hand is not None
+        generation, piece = self._in_hand
+        self._in_hand = None
+        if generation != self.playout.generation:
+            return
+        assert isinstance(piece, bytes)
+        new = self._marked and (self.ear.free_s is None or self._asked_s >= self.ear.free_s)
+        self._marked = False
+        heard_s = self.ear.play(self.now_s, new_talkspurt=new)
+        assert heard_s - self.now_s <= self._ahead_s + 1e-9, "more than a lead ahead"
+        self.pacer.on_sent(self.now_s)
+        self.sent.append(piece)
+
+
+waits_us = st.sampled_from([0, 20_000, 100_000]) | st.integers(min_value=0, max_value=1_200_000)
+scripts = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.sampled_from([1, 159, 160, 1600, 8000]) | st.integers(min_value=1, max_value=20_000)),
+        st.tuples(st.just("push"), st.integers(min_value=1, max_value=2000)),
+        st.tuples(st.just("end"), st.just(0)),
+        st.tuples(st.just("pass"), waits_us),
+        st.tuples(st.just("stall"), st.sampled_from([50_000, 100_000, 300_000, 1_000_000]) | waits_us),
+        st.tuples(st.sampled_from(["clear", "pass", "pass"]), waits_us),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+class Said:
+    """What the AI said since the last clear, as it must be heard."""
+
+    def __init__(self) -> None:
+        self.whole = b""
+        self.tail = b""
+
+    def push(self, audio: bytes) -> None:
+        self.tail += audio
+
+    def end(self) -> None:
+        self.whole += self.tail + b"\xff" * (-len(self.tail) % FRAME)
+        self.tail = b""
+
+    @property
+    def audio(self) -> bytes:
+        return self.whole + self.tail
+
+
+@settings(deadline=None)
+@given(st.integers(min_value=0, max_value=500), scripts)
+def test_any_arrivals_stalls_and_clears(lead_ms: int, script: list[tuple[str, int]]) -> None:
+    line, said, response, counter = Downlink(lead_ms), Said(), 0, 0
+    for what, size in script:
+        if what == "push":
+            audio = bytes((counter + n) % 251 for n in range(size))
+            counter += size
+            assert line.playout.push(f"r{response}", f"i{response}", audio) == 0
+            said.push(audio)
+            line.pass_(0.0)
+        elif what == "end":
+            line.playout.end_response(f"r{response}")
+            said.end()
+            response += 1
+        elif what == "pass":
+            line.pass_(odd(size))
+        elif what == "stall":
+            line.stall(odd(size))
+        else:
+            sent = b"".join(line.sent)
+            assert said.audio.startswith(sent)
+            event("cleared in the middle" if len(sent) < len(said.audio) else "cleared when all was said")
+            assert line.clear() == -(-len(said.audio) // FRAME) - len(sent) // FRAME, "what was not sent is what was dropped"
+            said = Said()
+            response += 1
+        assert said.audio.startswith(b"".join(line.sent))
+        if lead_ms >= 20:
+            assert line.pacer.underrun_s == pytest.approx(line.ear.gaps_s, abs=1e-6)
+    line.playout.end_response(f"r{response}")
+    said.end()
+    line.pass_(len(said.audio) / 8000 + 1.0)
+    assert b"".join(line.sent) == said.audio, "all that was not cleared is heard, in order"
+    assert line.playout.is_empty
+    assert len(line.marks) == len(set(line.marks))
+    event(f"silence: {line.pacer.moves > 0}")
+
+
+@settings(deadline=None)
+@given(st.integers(min_value=0, max_value=19), st.lists(st.integers(min_value=0, max_value=90_000), min_size=1, max_size=60))
+def test_without_a_frame_of_cushion_all_silence_is_counted_but_the_allowed_noise(lead_ms: int, stalls_us: list[int]) -> None:
+    """Within one talkspurt: what the ear behind the pacer's clock has not made up is less than the slack."""
+    line = Downlink(lead_ms)
+    line.playout.push("r", "i", bytes(FRAME * 400))
+    for stall_us in stalls_us:
+        line.stall(odd(stall_us))
+        line.pass_(0.02)
+        unaccounted_s = line.ear.gaps_s - line.pacer.underrun_s
+        assert -1e-6 <= unaccounted_s <= PTIME_S - lead_ms / 1000 + 1e-6

@@ -22,7 +22,7 @@ from gw.twin.ai import AiTwin
 from gw.twin.ai_ledger import AiLedger
 from gw.twin.ai_script import AiScript, Fault, lasting
 from gw.twin.sound import FRAME_BYTES, SILENCE
-from tests.faults.orders import live_until_told
+from tests.faults.orders import Order, live_until_told
 
 
 class _Numbered(AiTwin):
@@ -96,7 +96,7 @@ def _view(ledger: AiLedger) -> dict[str, Any]:
 def main(orders: Path, seed: str) -> None:
     ai = FaultyAi(seed)
     with ai.twin as twin:
-        table = {"url": lambda: twin.url, "fail": ai.fail, "well": ai.well, "sessions": ai.sessions}
+        table: dict[str, Order] = {"url": lambda: twin.url, "fail": ai.fail, "well": ai.well, "sessions": ai.sessions}
         live_until_told(orders, table)
 
 

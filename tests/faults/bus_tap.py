@@ -15,8 +15,10 @@ MAX_EVENTS: Final = 2_000_000
 
 
 class Sent(NamedTuple):
-    """One event as it left a worker. `part`: the turn's number, the end's reason, the stored kind of any other event; of a wish
-    for a recording, when it was made."""
+    """One event as it left a worker.
+
+    `part`: a turn's number and item, an end's reason, when a recording was wished, the stored kind of any other event.
+    """
 
     instance: str
     n: int
@@ -86,7 +88,7 @@ def sent_of(hello: bus.Hello, message: bus.Numbered, now_s: float) -> Sent:
         case bus.CallEvent():
             call_sid, part = event.call_sid, event.kind
         case bus.Turn():
-            call_sid, part = event.call_sid, str(event.n)
+            call_sid, part = event.call_sid, f"{event.n} {event.item_id}".strip()
         case bus.CallEnded():
             call_sid, part = event.call_sid, event.reason
         case bus.StartRecording():

@@ -185,8 +185,8 @@ def _write_down(world: World, ledger: Ledger) -> None:
     status = world.status()
     ledger.backlog, ledger.poison = (status["backlog"], status["poison"]) if status else (-1, -1)
     with world.connect_to_store() as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT call_sid, n FROM turns")
-        ledger.stored["turns"] = [[sid, str(n)] for sid, n in cursor.fetchall()]
+        cursor.execute("SELECT call_sid, n, item_id FROM turns")
+        ledger.stored["turns"] = [[sid, f"{n} {item or ''}".strip()] for sid, n, item in cursor.fetchall()]
         cursor.execute("SELECT instance, n FROM events")
         ledger.stored["events"] = [[instance, n] for instance, n in cursor.fetchall()]
 

@@ -31,9 +31,9 @@ _command_line = Settings.command_line
 _bus_client = BusClient.__init__
 
 
-def command_line(settings: Settings) -> list[str]:
+def command_line(self: Settings) -> list[str]:
     """Children come through here as well."""
-    python, _, *options = _command_line(settings)
+    python, _, *options = _command_line(self)
     return [python, __file__, *options]
 
 
@@ -44,14 +44,14 @@ def bus_client(self: BusClient, path: Path, *arguments: object, **named: object)
 
 def count_greenlets() -> None:
     alive = (one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead)
-    kinds = Counter(getattr(one._run, "__qualname__", type(one).__name__) for one in alive)
+    kinds = Counter(getattr(getattr(one, "_run", None), "__qualname__", type(one).__name__) for one in alive)
     new = FOLDER / f"greenlets.{os.getpid()}.new"
     new.write_text(json.dumps(kinds))
     new.rename(FOLDER / f"greenlets.{os.getpid()}")
 
 
 Settings.command_line = command_line  # type: ignore[method-assign]
-BusClient.__init__ = bus_client  # type: ignore[assignment,method-assign]
+BusClient.__init__ = bus_client  # type: ignore[method-assign]
 if {"control", "worker"} & set(sys.argv):
     gevent.signal_handler(signal.SIGUSR2, count_greenlets)
 main()

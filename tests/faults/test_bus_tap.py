@@ -18,7 +18,7 @@ HELLO = bus.Hello(2, "one", 7, ["CA1"])
         (bus.CallStarted("CA1", "MZ1", "AC1", "default", "inbound", "", "", 0.0, 0.0), "CA1", ""),
         (bus.FirstAudio("CA1", 0.0), "CA1", ""),
         (bus.StartRecording("CA1", "AC1", 7.5), "CA1", "7.500"),
-        (bus.Turn("CA1", 3, "agent", "words", "item", 0), "CA1", "3"),
+        (bus.Turn("CA1", 3, "agent", "words", "item", 0), "CA1", "3 item"),
         (bus.CallEnded("CA1", 0.0, "ai_hangup", "success", "", Quality()), "CA1", "ai_hangup"),
         (bus.CallEvent("", "stream_refused", 0.0), "", "stream_refused"),
         (bus.Webhook("status", 0.0, {"CallSid": "CA1"}), "CA1", "webhook_status"),

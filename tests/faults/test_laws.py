@@ -14,7 +14,7 @@ from tests.faults.laws import HEALTHY_S, LAWS, RECOVERED_S, answered_s, judge, t
 from tests.faults.ledger import CallLine, Census, Ledger, StoreReturn, Struck
 from tests.faults.report import draw, print_tables, write_ledger
 
-AUDIO = Struck("AI reset", "ai", ["audio"], 50.0, 50.0, "connections [3]")
+AUDIO = Struck("phone reset", "phone", ["audio"], 50.0, 50.0, "connections [3]")
 REST = Struck("REST 503", "rest", ["rest"], 1.0, 4.0)
 
 
@@ -53,10 +53,10 @@ def sent_of(number: int, first: int) -> list[list[object]]:
 def sound() -> Ledger:
     """Three calls; the last met a broken leg and ended in the middle."""
     calls = [line(1), line(2, 20.0), line(3, 45.0)]
-    calls[2].close_reason, calls[2].received_bytes, calls[2].received_sha = "ai_lost", 800, "half"
-    calls[2].row = {**(calls[2].row or {}), "reason": "ai_lost"}
+    calls[2].close_reason, calls[2].received_bytes, calls[2].received_sha = "", 800, "half"
+    calls[2].row = {**(calls[2].row or {}), "reason": "phone_lost"}
     sent = [*sent_of(1, 1), *sent_of(2, 8), *sent_of(3, 15)]
-    sent[18][4] = "ai_lost"
+    sent[18][4] = "phone_lost"
     return Ledger(
         "test",
         "a",
@@ -99,8 +99,17 @@ def _row(table: str, **changes: object) -> Callable[[Ledger], None]:
     return change
 
 
+def _ai_fault(ledger: Ledger) -> None:
+    """The last call met one fault of the AI's and did not get over it."""
+    ledger.struck[1] = Struck("AI reset", "ai", ["audio"], 50.0, 50.0)
+    ledger.calls[2].row = {**(ledger.calls[2].row or {}), "reason": "ai_lost"}
+
+
 def _unsent(n: int) -> Callable[[Ledger], None]:
-    return lambda ledger: ledger.sent.pop(n) and None
+    def change(ledger: Ledger) -> None:
+        del ledger.sent[n]
+
+    return change
 
 
 NEVER_RECORDED = _call(1, recordings=0, recording_sids=[], starts=0, recording={"state": "failed", "error_text": "x"})
@@ -131,7 +140,8 @@ NEVER_RECORDED = _call(1, recordings=0, recording_sids=[], starts=0, recording={
         ("true reasons", _row("row", reason="internal_error")),
         ("true reasons", _row("row", reason="ai_lost")),
         ("true reasons", _row("row", reason="worker_lost")),
-        ("true reasons", lambda ledger: ledger.calls[2].row.update(reason="phone_lost")),
+        ("true reasons", lambda ledger: ledger.calls[2].row.update(reason="ai_lost")),
+        ("leg replaced", _ai_fault),
         ("audio whole", _call(1, received_sha="other")),
         ("audio whole", _call(1, received_bytes=3200)),
         ("audio whole", _call(1, close_reason="ai_stalled")),

@@ -18,9 +18,10 @@ _STYLES: Final = {"p50": ":", "p99": "--", "p99.9": "-"}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Lateness is the caller's, for all alike."""
-    made = figure_table(">calls", "", ">CPU ms/s", ">core", ">KB/call", ">late p50", ">p99", ">p99.9", ">underruns", "")
+    """Lateness is the caller's, for all alike; `times` is CPU in gateways at as many calls."""
+    made = figure_table(">calls", "", ">CPU ms/s", ">times", ">core", ">KB/call", ">late p50", ">p99", ">p99.9", ">underruns", "")
     known = 0
+    gateway = {row["calls"]: row["cpu_ms_per_call_s"] for row in rows if row["subject"] == "gateway"}
     for row in sorted(rows, key=lambda row: (row["calls"], ORDER.index(row["subject"]))):
         late = row["far_lateness_ms"]
         said = row["void"] or row["broken"] or row["beyond"]
@@ -29,6 +30,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
             "" if row["calls"] == known else str(row["calls"]),
             row["subject"],
             f"{row['cpu_ms_per_call_s']:.3f}",
+            f"{row['cpu_ms_per_call_s'] / gateway[row['calls']]:.2f}" if gateway.get(row["calls"]) else "",
             f"{row['core']:.0%}",
             f"{row['pss_per_call_kb']:.0f}",
             *(ms(late[name]) for name in _STYLES),

@@ -152,7 +152,8 @@ def test_the_table_has_a_line_each_and_the_picture_is_drawn(tmp_path: Path) -> N
     with screen.capture() as captured:
         screen.print(table(rows))
     lines = [line.split() for line in captured.get().splitlines()]
-    assert [line[:2] for line in lines if "gateway" in line] == [["10", "gateway"], ["20", "gateway"]]
+    assert [line[:4] for line in lines if "gateway" in line] == [[calls, "gateway", "4.000", "1.00"] for calls in ("10", "20")]
+    assert [line[1:3] for line in lines if "floor" in line] == [["1.000", "0.25"]] * 2
     assert [line[0] for line in lines if "void:" in line] == ["threads"]
     draw(rows, tmp_path / "peers.png")
     assert (tmp_path / "peers.png").stat().st_size > 5000

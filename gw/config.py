@@ -35,17 +35,39 @@ class Server(_Section, frozen=True):
     ] = ""
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description='Media processes. "auto": one per core.'),
+        Meta(description='Media processes. "auto": one per core, less one from three cores on.'),
     ] = 1
-    max_calls: Annotated[int, Meta(ge=1, le=100_000, description="Calls per worker; more are told that all lines are busy.")] = (
-        500
-    )
+    pin: Annotated[bool, Meta(description='With workers = "auto": each worker runs on a core of its own.')] = True
+    max_calls_per_worker: Annotated[
+        int, Meta(ge=1, le=100_000, description="Calls a worker takes, about what a core holds; for more see [overflow].")
+    ] = 225
+    on_lost: Annotated[
+        Literal["resume", "goodbye"],
+        Meta(description="A caller whose worker died. resume: goes on with another worker. goodbye: is told the agent's goodbye."),
+    ] = "resume"
     drain_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="At stop: how long live calls may go on.")] = 30.0
+    drain_timeout_s: Annotated[
+        float, Meta(ge=0.0, le=86400.0, description="At a reload: how long calls may go on with what was replaced.")
+    ] = 3600.0
 
     @property
     def public_base(self) -> str:
         """`public_url`, or what stands for it where there is none: a URL that leads to `listen`."""
         return (self.public_url or f"http://{self.listen}").rstrip("/")
+
+
+class Overflow(_Section, frozen=True):
+    """What a caller gets when the machine is full, late or drained."""
+
+    answer: Annotated[
+        Literal["say", "queue", "dial"],
+        Meta(description="say: the text, then hang up. queue: the text, then a queue of the account. dial: another number."),
+    ] = "say"
+    text: Annotated[str, Meta(description="What the caller is told. Empty, with queue: nothing.")] = (
+        "All our lines are busy. Please call again in a few minutes."
+    )
+    queue: Annotated[str, Meta(description="With queue: the name of the queue.")] = ""
+    dial: Annotated[str, Meta(description="With dial: a number in E.164, or sip:user@host.")] = ""
 
 
 class Ops(_Section, frozen=True):
@@ -187,6 +209,7 @@ class Config(_Section, frozen=True):
     """All of it. Built once at start, by `gw.config_load.load`."""
 
     server: Server = Server()
+    overflow: Overflow = Overflow()
     ops: Ops = Ops()
     twilio: Twilio = Twilio()
     media: Media = Media()

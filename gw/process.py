@@ -25,6 +25,8 @@ _PR_SET_PDEATHSIG: Final = 1
 
 #: Tells a worker that its stop is in a hurry. A signal of its own: a service manager may send SIGTERM beside the supervisor's.
 HURRY: Final = signal.SIGUSR1
+#: Tells a worker that others take its place: it lets go of the listening socket, and its calls go on.
+LEAVE: Final = signal.SIGHUP
 
 #: The environment variable by which a child knows the process it belongs to.
 PARENT_VARIABLE: Final = "SUBMILLI_PARENT_PID"
@@ -67,11 +69,14 @@ class Backoff:
         self._last_s = last_s
         self._forgive_s = forgive_s
         self._next_s = first_s
+        self.failures = 0  # in a row
 
     def on_exit(self, lived_s: float) -> float:
         """The child ended after `lived_s`. Returns the seconds to wait."""
         if lived_s >= self._forgive_s:
             self._next_s = self._first_s
+            self.failures = 0
+        self.failures += 1
         wait_s = self._next_s
         self._next_s = min(self._next_s * 2, self._last_s)
         return wait_s

@@ -1,21 +1,22 @@
-"""Keeps the gateway's processes: one control process and N media workers, restarted when they die, stopped in order.
+"""Keeps the gateway's processes: one control process and N media workers, restarted when they die, rolled over, stopped in order.
 
-Construct binds: the public listening socket (or systemd's) and the lock on `var_dir`. `run` starts control, waits until it is
-ready, starts the workers with the socket inherited, and keeps every seat filled until `stop`. At the very start a child that
-says no (a positive exit code) ends the start; later whatever dies is started again, after a wait that doubles. `stop` tells the
-workers to drain, then control to finish, then kills what is left; every wait is bounded, and a second `stop` hurries.
+Construct binds: the public listening socket (or systemd's) and the lock on `var_dir`. `run` starts control and the workers with
+the socket inherited, and keeps every seat filled until `stop`. At the very start a child that says no (a positive exit code)
+ends the start; later whatever dies is started again, after a wait that doubles. A process whose loop stands still is killed, and
+so started again. `reload` starts a new generation of workers with the code and the configuration file as they are now; only when
+all of it is ready does the former one let go of the listening socket, to end with its last call, and control is replaced. `stop`
+tells the workers to drain, then control to finish, then kills what is left; every wait is bounded, and a second `stop` hurries.
 
-Never does more: no Twilio, no database, no metrics page. SIGHUP stops it like SIGTERM; it does not roll workers over yet.
+Never does more: no Twilio, no database, no metrics page. Its own code is the one thing a reload does not replace.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
 import signal
-import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -23,83 +24,95 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
-from gw.config import Config, host_and_port
-from gw.errors import GatewayError
-from gw.process import HURRY, Backoff, Child, describe_exit
+from gw import cores, listening
+from gw.board import Board, BoardError, Report
+from gw.config import Config
+from gw.listening import StartError
+from gw.process import HURRY, LEAVE
+from gw.rollover import RolloverError, Snapshot, Wanted, check
+from gw.seat import READY_S, Seat
+
+__all__ = ["StartError", "Supervisor"]
 
 log = logging.getLogger("gw.supervisor")
 
-#: Connections the kernel keeps while no worker accepts; calls arrive in bursts, never by the thousand at one instant.
-BACKLOG: Final = 1024
-#: The first descriptor systemd passes. Source: sd_listen_fds(3).
-SYSTEMD_FIRST_FD: Final = 3
-#: How long a child may take from exec to ready: imports, migrations of a fresh store, one slow disk.
-READY_S: Final = 30.0
 #: How long control may take to hand its spool to the disk and go.
 CONTROL_STOP_S: Final = 10.0
 #: On top of the drain time: a worker closes its streams, answers what Twilio asks then, hands over its last events and leaves.
 GRACE_S: Final = 10.0
 #: The same, for all of it, when the stop is in a hurry.
 HURRY_S: Final = 4.0
-
-
-class StartError(GatewayError):
-    """The gateway cannot start; the text says why and what to do."""
-
-    code = "start_failed"
-
-
-class _Seat:
-    """A place that must be filled by a live child until it is told to stop."""
-
-    def __init__(self, name: str, argv: list[str], pass_fds: tuple[int, ...] = ()) -> None:
-        self.name = name
-        self.argv = argv
-        self.pass_fds = pass_fds
-        self.child: Child | None = None
-        self.ready = Event()
-        self.stopping = Event()
-        self.keeper: gevent.Greenlet[..., None] | None = None
-
-    def send(self, number: signal.Signals) -> None:
-        if self.child is not None:
-            self.child.send(number)
+#: How often every process's loop is looked at.
+LOOK_S: Final = 1.0
+#: A loop that has not turned for so long is told to whoever watches; its process is killed after HANG_S. A worker's longest
+#: lawful hold is a millisecond, control's some tens.
+STILL_S: Final = 3.0
+HANG_S: Final = 10.0
+#: Former generations that may drain at once: a worker's pages are numbered, and each keeps its memory.
+MAX_LEAVING: Final = 8
 
 
 class Supervisor:
-    """One gateway. `command` starts the gateway's own command line, options included; children get a subcommand added."""
+    """One gateway. `command` starts the gateway's own command line; children get the configuration and a subcommand added."""
 
     def __init__(
         self,
         config: Config,
         command: Sequence[str],
         *,
+        config_path: Path | None = None,
         environ: Mapping[str, str] | None = None,
         on_ready: Callable[[Supervisor], None] | None = None,
+        on_look: Callable[[list[str]], None] | None = None,
     ) -> None:
-        """Bind. Raises StartError when the port is taken or another gateway uses the same var_dir."""
+        """Bind. `on_look` is told each second, once all is ready, the processes whose loop stands still: a service manager's
+        watchdog is fed there. Raises StartError when the port is taken or another gateway uses the same var_dir."""
         environ = os.environ if environ is None else environ
         self.config = config
+        self._config_path = config_path
+        self._command = list(command)
         self._on_ready = on_ready
-        self._lock_fd = _lock(Path(config.ops.var_dir))
+        self._on_look = on_look
+        var_dir = Path(config.ops.var_dir)
+        self._lock = listening.lock(var_dir)
         try:
-            self.listener = _listener(config.server.listen, environ)
+            if self._lock.unclean:
+                listening.take_over(var_dir / "bus.sock")
+            patience_s = listening.PORT_FREE_S if self._lock.unclean else 0.0
+            self.listener = listening.public_socket(config.server.listen, environ, patience_s=patience_s)
+            self._board = Board.create()
+            self._snapshots = [Snapshot(config_path)]
+        except (RolloverError, OSError) as error:
+            self._lock.release()
+            raise StartError(str(error)) from None
         except BaseException:
-            os.close(self._lock_fd)
+            self._lock.release()
             raise
         self.environ = _for_children(config, environ)
-        count = config.server.workers
-        self.worker_count = (os.cpu_count() or 1) if count == "auto" else count
+        self._allowed = cores.allowed_cores()
+        self._wanted = Wanted(
+            listen=config.server.listen,
+            workers=config.server.workers,
+            pin=config.server.pin,
+            drain_s=config.server.drain_s,
+            drain_timeout_s=config.server.drain_timeout_s,
+            var_dir=config.ops.var_dir,
+        )
+        self._plan = cores.plan(self._wanted.workers, self._wanted.pin, self._allowed)
         self._stop = Event()
         self._hurry = Event()
         self._up = False
         self._failure = ""
-        fd = self.listener.fileno()
-        self._control = _Seat("control", [*command, "control"])
-        self._workers = [
-            _Seat(f"worker {slot}", [*command, "worker", "--slot", str(slot), "--listen-fd", str(fd)], (fd,))
-            for slot in range(self.worker_count)
-        ]
+        self._reports = 0
+        self._roller: gevent.Greenlet[..., None] | None = None
+        self._looker: gevent.Greenlet[..., None] | None = None
+        self._control: Seat | None = None
+        self._workers: list[Seat] = []  # those that take calls
+        self._seats: list[Seat] = []  # workers, also those on trial and those that leave
+
+    @property
+    def worker_count(self) -> int:
+        return self._plan.workers
 
     @property
     def address(self) -> tuple[str, int]:
@@ -107,13 +120,24 @@ class Supervisor:
         name = self.listener.getsockname()
         return name[0], name[1]
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was asked for, or the start failed."""
+        return self._stop.is_set()
+
+    @property
+    def board(self) -> Board:
+        """What all processes know of each other."""
+        return self._board
+
     def run(self) -> None:
         """Serve until `stop`. Raises StartError when a child refuses to start."""
         try:
-            self._start([self._control])
-            self._start(self._workers)
+            self._start()
             if not self._stop.is_set():
                 self._up = True
+                self._looker = gevent.spawn(self._look)
+                self._looker.link_exception(lambda died: self._fail(f"the supervisor itself failed: {died.exception!r}"))
                 log.info("ready: control and %d worker(s)", self.worker_count)
                 if self._on_ready is not None:
                     self._on_ready(self)
@@ -123,98 +147,229 @@ class Supervisor:
         if self._failure:
             raise StartError(self._failure)
 
-    @property
-    def stopping(self) -> bool:
-        """Whether `stop` was asked for, or the start failed."""
-        return self._stop.is_set()
-
     def stop(self) -> None:
         """Ask `run` to end: drain, then leave. Asked again, it no longer waits for calls."""
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
 
+    def reload(self) -> None:
+        """Ask for a new generation. What becomes of it stands in the board's report; asked during one, nothing more happens."""
+        if not self._up or self._stop.is_set() or (self._roller is not None and not self._roller.dead):
+            log.warning("a reload was asked for while the gateway starts, stops or reloads: it does not happen")
+            return
+        self._reports += 1
+        self._tell("running", "the configuration is checked")
+        self._roller = gevent.spawn(self._roll)
+
     def pids(self) -> dict[str, int]:
-        """The children that run now, by name."""
-        return {seat.name: seat.child.pid for seat in [self._control, *self._workers] if seat.child is not None}
+        """The children that take calls now, and control, by name."""
+        seats = [*([self._control] if self._control is not None else []), *self._workers]
+        return {seat.name: seat.child.pid for seat in seats if seat.child is not None}
 
-    # -- keeping ------------------------------------------------------------------------------------------------------
+    # -- starting ---------------------------------------------------------------------------------------------------------
 
-    def _start(self, seats: list[_Seat]) -> None:
+    def _start(self) -> None:
         """Fill the seats and wait until each is ready, the start failed or was called off."""
         if self._stop.is_set():
             return
+        self._bind()
+        snapshot = self._snapshots[0]
+        self._control = self._control_seat(snapshot)
+        self._workers = self._worker_seats(snapshot, self._plan)
+        seats = [self._control, *self._workers]
         for seat in seats:
-            seat.keeper = gevent.spawn(self._keep, seat)
-            seat.keeper.link_exception(lambda died: self._fail(f"the supervisor itself failed: {died.exception!r}"))
+            seat.start()
         for seat in seats:
-            gevent.wait([seat.ready, self._stop], count=1)
+            gevent.wait([seat.ready, seat.refused, self._stop], count=1)
+            if seat.refused.is_set():
+                self._fail(seat.why)
+            seat.accept()
 
-    def _keep(self, seat: _Seat) -> None:
-        """Run one child after the other in this seat until it is told to stop."""
-        backoff = Backoff()
-        while not seat.stopping.is_set():
+    def _bind(self) -> None:
+        try:
+            cores.bind(self._plan.rest or self._allowed)
+        except OSError as error:
+            log.warning("no core can be bound: %s", error)
+
+    def _control_seat(self, snapshot: Snapshot) -> Seat:
+        row = self._board.take_row(-1, index=Board.CONTROL_ROW)
+        return Seat(
+            "control",
+            [*self._command, *snapshot.options, "control", *self._handed(row.index), "--nice", str(self._plan.control_nice)],
+            self.environ,
+            row,
+            snapshot,
+            (self._board.fd,),
+        )
+
+    def _worker_seats(self, snapshot: Snapshot, plan: cores.Plan) -> list[Seat]:
+        """The seats of a generation, on trial. Raises RolloverError when the board is full."""
+        listen_fd = self.listener.fileno()
+        seats = []
+        for slot in range(plan.workers):
             try:
-                child = seat.child = Child(seat.name, seat.argv, self.environ, seat.pass_fds)
-            except OSError as error:
-                log.error("%s cannot be started: %s", seat.name, error)
-                if not self._up:
-                    self._fail(f"{seat.name} cannot be started: {error}")
-                seat.stopping.wait(backoff.on_exit(0.0))
-                continue
-            if seat.stopping.is_set():
-                child.send(signal.SIGTERM)  # it was being started while the others were told
-            code = self._watch(seat, child)
-            seat.child = None
-            if seat.stopping.is_set():
-                if code not in (0, -signal.SIGTERM):
-                    log.warning("%s ended with %s while stopping", seat.name, describe_exit(code))
-                return
-            if not self._up and code >= 0:
-                self._fail(f"the {seat.name} process did not start ({describe_exit(code)}); it said why above")
-                return
-            wait_s = backoff.on_exit(child.lived_s)
-            log.error("%s (pid %d) ended: %s; starting it again in %.1f s", seat.name, child.pid, describe_exit(code), wait_s)
-            seat.stopping.wait(wait_s)
+                row = self._board.take_row(slot)
+            except BoardError as error:
+                raise RolloverError(str(error)) from None
+            argv = [*self._command, *snapshot.options, "worker", "--slot", str(slot), "--listen-fd", str(listen_fd)]
+            argv += [*self._handed(row.index), "--core", str(plan.core_of(slot))]
+            seats.append(Seat(f"worker {slot}", argv, self.environ, row, snapshot, (listen_fd, self._board.fd)))
+            self._seats.append(seats[-1])
+        return seats
 
-    def _watch(self, seat: _Seat, child: Child) -> int:
-        """Wait for readiness, then for the end. Returns the exit code."""
-        if child.wait_ready(READY_S):
-            log.debug("%s is ready, pid %d", seat.name, child.pid)
-            seat.ready.set()
-            code = child.wait()
-        else:
-            # The pipe closed or nothing came: it is ending by itself, or it hangs and is ended.
-            code = child.wait(GRACE_S)
-            if code is None:
-                log.error("%s was not ready within %.0f s", seat.name, READY_S)
-                child.send(signal.SIGKILL)
-                code = child.wait()
-        assert code is not None
-        return code
+    def _handed(self, row: int) -> list[str]:
+        return ["--board-fd", str(self._board.fd), "--row", str(row)]
 
     def _fail(self, sentence: str) -> None:
         self._failure = self._failure or sentence
         self._stop.set()
 
-    # -- stopping -----------------------------------------------------------------------------------------------------
+    # -- looking ----------------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Each second: is there a process whose loop stands still? Not judged while this one itself could not run."""
+        judged_from_s = 0.0
+        while True:
+            before_s = time.monotonic()
+            gevent.sleep(LOOK_S)
+            now_s = time.monotonic()
+            if now_s - before_s > LOOK_S + STILL_S:
+                judged_from_s = now_s + HANG_S
+            still = []
+            for seat in [*([self._control] if self._control is not None else []), *self._seats]:
+                still_s = seat.still_for_s()
+                if still_s > STILL_S:
+                    still.append(seat.name)
+                if still_s > HANG_S and now_s >= judged_from_s:
+                    log.error("%s hangs: its loop has not turned for %.0f s; it is killed", seat.name, still_s)
+                    seat.send(signal.SIGKILL)
+            self._seats = [seat for seat in self._seats if not seat.has_ended]
+            if self._on_look is not None:
+                self._on_look(still)
+
+    # -- rolling over -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, state: str, step: str, problem: str = "") -> None:
+        self._board.tell(Report(self._reports, state, step, problem, time.time()))
+        if problem:
+            log.error("reload: %s: %s", step, problem)
+        else:
+            log.info("reload: %s", step)
+
+    def _roll(self) -> None:
+        """One reload, to its end or its failure. Raises nothing: the report says what became of it."""
+        try:
+            leaving = sum(1 for seat in self._seats if seat not in self._workers and not seat.has_ended)
+            if leaving >= len(self._workers) * MAX_LEAVING:
+                raise RolloverError(f"{leaving} workers of former generations still drain")
+            snapshot = Snapshot(self._config_path)
+            self._snapshots.append(snapshot)
+            wanted = check(self._command, snapshot, self.environ, str(self._config_path or "the configuration"))
+            for key in ("listen", "var_dir"):
+                if getattr(wanted, key) != getattr(self._wanted, key):
+                    table = "ops" if key == "var_dir" else "server"
+                    raise RolloverError(f"{table}.{key} has changed: that needs a stop and a start of the gateway")
+            self._replace_workers(snapshot, wanted)
+            self._replace_control(snapshot)
+        except RolloverError as error:
+            self._tell("failed", "what served before serves on", str(error))
+        except Exception as error:  # this greenlet's top
+            log.exception("the reload failed")
+            self._tell("failed", "what served before serves on", f"the supervisor itself failed: {error!r}")
+        else:
+            self._tell("done", f"{self.worker_count} worker(s) of the new generation take the calls")
+        finally:
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        """Let go of configurations that nobody will be started with any more."""
+        kept = [seat.snapshot for seat in [self._control, *self._workers] if seat is not None]
+        for snapshot in self._snapshots:
+            if snapshot not in kept:
+                snapshot.close()
+        self._snapshots = [snapshot for snapshot in self._snapshots if snapshot in kept]
+
+    def _replace_workers(self, snapshot: Snapshot, wanted: Wanted) -> None:
+        """Start the new generation; the former one leaves when all of it is ready."""
+        plan = cores.plan(wanted.workers, wanted.pin, self._allowed)
+        seats = self._worker_seats(snapshot, plan)
+        self._tell("running", f"{len(seats)} new worker(s) are started")
+        for seat in seats:
+            seat.start()
+        with gevent.Timeout(READY_S + GRACE_S, False):  # type: ignore[arg-type]  # False: leave the block silently
+            for seat in seats:
+                gevent.wait([seat.ready, seat.refused], count=1)
+        if not all(seat.ready.is_set() and not seat.has_ended for seat in seats):
+            why = next((seat.why for seat in seats if seat.why), "a new worker was not ready in time")
+            self._end(seats, HURRY_S)
+            raise RolloverError(why)
+        for seat in seats:
+            seat.accept()
+        former, self._workers = self._workers, seats
+        bound_s = self._wanted.drain_timeout_s
+        self._plan, self._wanted = plan, wanted
+        self._bind()
+        for seat in former:
+            seat.tell_to_go(LEAVE)
+        gevent.spawn(self._see_off, former, bound_s)
+
+    def _see_off(self, seats: list[Seat], bound_s: float) -> None:
+        """A former generation ends with its calls; one that does not within its bound is hurried, then killed."""
+        gevent.joinall([seat.keeper for seat in seats if seat.keeper is not None], timeout=bound_s + GRACE_S)
+        if not self._stop.is_set():
+            for seat in seats:
+                seat.send(HURRY)
+            gevent.joinall([seat.keeper for seat in seats if seat.keeper is not None], timeout=HURRY_S)
+            for seat in seats:
+                seat.send(signal.SIGKILL)
+
+    def _replace_control(self, snapshot: Snapshot) -> None:
+        """The former control ends, the new one takes its sockets; where it refuses, one with the former configuration does.
+
+        Raises: RolloverError where the new one refuses.
+        """
+        assert self._control is not None
+        self._tell("running", "control is replaced")
+        former = self._control.snapshot
+        self._end([self._control], CONTROL_STOP_S)
+        if self._try_control(snapshot):
+            return
+        why = self._control.why or "the new control process was not ready in time"
+        self._end([self._control], HURRY_S)
+        self._try_control(former)
+        raise RolloverError(f"{why}; the workers are new, control runs with the former configuration")
+
+    def _try_control(self, snapshot: Snapshot) -> bool:
+        """Whether control comes up with it. It is kept either way until it is ended."""
+        self._control = seat = self._control_seat(snapshot)
+        seat.start()
+        gevent.wait([seat.ready, seat.refused], timeout=READY_S + GRACE_S, count=1)
+        seat.accept()
+        return seat.ready.is_set()
+
+    # -- stopping ---------------------------------------------------------------------------------------------------------
 
     def _shut_down(self) -> None:
         """Workers first, so that control still takes their last events; then control; kill whatever outlives its bound."""
-        self._end(self._workers, self.config.server.drain_s + GRACE_S, hurry=HURRY)
-        self._end([self._control], CONTROL_STOP_S)
+        gevent.killall([one for one in (self._looker, self._roller) if one is not None], timeout=HURRY_S)
+        self._end(self._seats, self._wanted.drain_s + GRACE_S, hurry=True)
+        if self._control is not None:
+            self._end([self._control], CONTROL_STOP_S)
+        for snapshot in self._snapshots:
+            snapshot.close()
+        self._board.close()
         self.listener.close()
-        os.close(self._lock_fd)
+        self._lock.release()
 
-    def _end(self, seats: list[_Seat], bound_s: float, hurry: signal.Signals | None = None) -> None:
-        keepers = [seat.keeper for seat in seats if seat.keeper is not None]
+    def _end(self, seats: list[Seat], bound_s: float, *, hurry: bool = False) -> None:
         for seat in seats:
-            seat.stopping.set()
-            seat.send(signal.SIGTERM)
+            seat.tell_to_go(signal.SIGTERM)
+        keepers = [seat.keeper for seat in seats if seat.keeper is not None]
         if not self._wait_all(keepers, bound_s):
             for seat in seats:
-                if hurry is not None:
-                    seat.send(hurry)
+                if hurry:
+                    seat.send(HURRY)
             gevent.joinall(keepers, timeout=HURRY_S)
         for seat in seats:
             if seat.child is not None:
@@ -230,52 +385,6 @@ class Supervisor:
         gevent.wait([done, self._hurry], count=1)
         waiter.kill()
         return done.is_set()
-
-
-def _lock(var_dir: Path) -> int:
-    """Create `var_dir` (owner only) and take its lock: two gateways in one would share a bus and a spool."""
-    try:
-        var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(var_dir / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StartError(
-            f"{var_dir}/ cannot be used: {error.strerror}; set ops.var_dir to a folder this user may write"
-        ) from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
-        raise StartError(
-            f"a gateway (pid {pid}) runs in {var_dir}/ already; stop it, or give this one another ops.var_dir"
-        ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
-
-
-def _listener(listen: str, environ: Mapping[str, str]) -> socket.socket:
-    """The public socket: systemd's when it passed one to this process, else bound here."""
-    if environ.get("LISTEN_PID") == str(os.getpid()) and int(environ.get("LISTEN_FDS") or 0) >= 1:
-        return socket.socket(fileno=SYSTEMD_FIRST_FD)
-    host, port = host_and_port(listen)
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise StartError(f"server.listen = {listen} cannot be used: {error.strerror or error}") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise StartError(
-            f"cannot listen on {listen}: {error.strerror}; stop what uses the port, or set server.listen to another"
-        ) from None
-    return listener
 
 
 def _for_children(config: Config, environ: Mapping[str, str]) -> dict[str, str]:

@@ -227,6 +227,13 @@ WEBHOOKS: Final = Counter(
         "outcome": ("accepted", "bad_signature", "bad_request", "busy", "failed"),
     },
 )
+OVERFLOW: Final = Counter(
+    "gw_overflow_calls_total",
+    "Calls that were not taken, by why: the machine is full, its workers are late, or it was drained.",
+    {"reason": ("full", "late", "drained")},
+)
+CALL_CAPACITY: Final = Gauge("gw_call_capacity", "Calls the workers that take any may have at once.")
+CALLS_RESERVED: Final = Gauge("gw_calls_reserved", "Places kept for calls that were let in and whose stream has not come.")
 BUS_UNACKED: Final = Gauge("gw_bus_unacked_events", "Events workers keep because control has not acknowledged them.")
 BUS_DROPPED: Final = Counter(
     "gw_bus_dropped_events_total",
@@ -282,6 +289,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
     RECORDINGS,
     RECORDINGS_OVERDUE,
     STORE_BACKLOG,
+    OVERFLOW,
+    CALL_CAPACITY,
+    CALLS_RESERVED,
     STORE_REFUSED,
     WORKERS,
     PROCESS_STARTS,

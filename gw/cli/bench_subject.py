@@ -71,7 +71,7 @@ class Gateway:
         """`watched`: its hub is, all the time, which costs it some percent of a core. `recorded`: calls are, by who answers at
         `api_base`. `store_url`: instead of a file of its own."""
         settings = {
-            "server": f"workers = {workers}\nmax_calls = {max(500, calls + 50)}\n",
+            "server": f"workers = {workers}\nmax_calls_per_worker = {max(2000, 5 * calls)}\n",
             "recording": f"enabled = {str(recorded).lower()}\n",
             "ops": f'log_level = "warning"\nhold_monitor = "{"always" if watched else "duty"}"\n',
         }

@@ -12,18 +12,24 @@ from gw.cli.context import Settings, pass_settings
 
 @click.command(hidden=True)
 @click.option("--ready-fd", type=int, required=True)
+@click.option("--board-fd", type=int, default=-1)
+@click.option("--row", type=int, default=0)
+@click.option("--nice", type=int, default=0)
 @pass_settings
-def control(settings: Settings, ready_fd: int) -> None:
+def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: int) -> None:
     """The control process."""
     from gw.process import end_with_parent, is_orphan
 
     end_with_parent(os.environ)
     from gw import logs
+    from gw.board import Board
     from gw.control.main import run
 
     config = settings.serving_config()
     logs.setup("control", config.ops.log_level)
-    code = run(config, ready_fd, is_orphan=lambda: is_orphan(os.environ))
+    os.nice(nice)
+    board = Board.attach(board_fd) if board_fd >= 0 else Board.private()
+    code = run(config, ready_fd, board=board, row=board.row(row), is_orphan=lambda: is_orphan(os.environ))
     logs.flush(1.0)
     sys.exit(code)
 
@@ -32,17 +38,34 @@ def control(settings: Settings, ready_fd: int) -> None:
 @click.option("--slot", type=int, required=True)
 @click.option("--listen-fd", type=int, required=True)
 @click.option("--ready-fd", type=int, required=True)
+@click.option("--board-fd", type=int, default=-1)
+@click.option("--row", type=int, default=0)
+@click.option("--core", type=int, default=-1)
 @pass_settings
-def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int) -> None:
+def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_fd: int, row: int, core: int) -> None:
     """A media worker."""
-    from gw.process import HURRY, end_with_parent
+    from gw.process import HURRY, LEAVE, end_with_parent, is_orphan
 
     end_with_parent(os.environ)
+    if core >= 0:
+        os.sched_setaffinity(0, {core})
     from gw import logs
+    from gw.board import Board
     from gw.media.worker import run
 
     config = settings.serving_config()
     logs.setup(f"worker-{slot}", config.ops.log_level)
-    code = run(config, slot, listen_fd, ready_fd, HURRY)
+    board = Board.attach(board_fd) if board_fd >= 0 else None
+    code = run(
+        config,
+        slot,
+        listen_fd,
+        ready_fd,
+        hurry=HURRY,
+        leave=LEAVE,
+        board=board,
+        row=board.row(row) if board is not None else None,
+        is_orphan=lambda: is_orphan(os.environ),
+    )
     logs.flush(1.0)
     sys.exit(code)

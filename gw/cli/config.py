@@ -29,12 +29,15 @@ def config() -> None:
 def check(settings: Settings, as_json: bool) -> None:
     """Name every error of the configuration at once. Exit code 1 if there is one."""
     from gw.cli.output import print_json
-    from gw.config_load import problems
+    from gw.config_load import load, problems
+    from gw.config_load import show as shown
 
     found = problems(settings.path, os.environ)
     source = str(settings.path) if settings.path is not None else "no file, defaults only"
     if as_json:
-        print_json({"file": None if settings.path is None else str(settings.path), "ok": not found, "problems": found})
+        in_force = None if found else shown(load(settings.path, os.environ))
+        file = None if settings.path is None else str(settings.path)
+        print_json({"file": file, "ok": not found, "problems": found, "config": in_force})
     else:
         for problem in found:
             click.echo(problem)

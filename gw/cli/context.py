@@ -49,9 +49,12 @@ class Settings:
 
     def command_line(self) -> list[str]:
         """How a child of ours is started with the same options; a subcommand is added."""
-        script = Path(__file__).resolve().parents[2] / "gateway.py"
         options = [] if self.path is None else ["--config", str(self.path)]
-        return [sys.executable, str(script), *options]
+        return [*self.program(), *options]
+
+    def program(self) -> list[str]:
+        """How this command line is started, without options."""
+        return [sys.executable, str(Path(__file__).resolve().parents[2] / "gateway.py")]
 
     def ask(self, command: str, *, timeout_s: float | None = None, **arguments: Any) -> Any:
         """One request to the running gateway. Raises Unreachable when there is none."""

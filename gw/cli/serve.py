@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def serve(settings: Settings) -> None:
     """Run the gateway: one control process and the media workers, until SIGTERM or Ctrl-C.
 
-    At the stop new calls are refused and live ones may go on for server.drain_s; a second Ctrl-C does not wait for them.
+    At the stop new calls are refused and live ones may go on for server.drain_s; a second Ctrl-C does not wait for them. SIGHUP
+    reloads: see `gateway.py reload --help`.
 
     \b
     Everything at its default, embedded agent, no key:   gateway.py serve
@@ -39,7 +40,7 @@ def serve(settings: Settings) -> None:
     raise_descriptor_limit()
     config = settings.serving_config()
     logs.setup("supervisor", config.ops.log_level)
-    supervisor = Supervisor(config, settings.command_line(), on_ready=announce)
+    supervisor = Supervisor(config, settings.program(), config_path=settings.path, on_ready=announce)
 
     def on_signal(number: signal.Signals) -> None:
         log = logging.getLogger("gw.supervisor")
@@ -49,8 +50,9 @@ def serve(settings: Settings) -> None:
             log.info("%s: live calls may go on for %.0f s; once more to stop at once", number.name, config.server.drain_s)
         supervisor.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, on_signal, number)
+    gevent.signal_handler(signal.SIGHUP, supervisor.reload)
     supervisor.run()
     logs.flush(1.0)
 

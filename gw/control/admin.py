@@ -14,7 +14,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import gevent
 import gevent.pool
@@ -40,6 +40,9 @@ MAX_CONNECTIONS: Final = 32
 Command = Callable[[Mapping[str, Any]], Any]
 
 
+A = TypeVar("A", bound=msgspec.Struct)
+
+
 class CommandError(GatewayError):
     """A command that cannot be carried out.
 
@@ -49,6 +52,19 @@ class CommandError(GatewayError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def typed(kind: type[A], command: Callable[[A], Any]) -> Command:
+    """A command of typed arguments as one of a line's fields; an unknown one is refused, so that a slip is not ignored."""
+
+    def carry_out(fields: Mapping[str, Any]) -> Any:
+        try:
+            arguments = msgspec.convert(fields, type=kind)
+        except msgspec.ValidationError as error:
+            raise CommandError("bad_request", str(error)) from error
+        return command(arguments)
+
+    return carry_out
 
 
 class AdminServer:

@@ -1,6 +1,6 @@
 """What each admin command does. One function, one line in `table`.
 
-Reads come from memory or from one query of the store; the two that act (`hangup`, `drain`) tell the workers and return what was
+Reads come from memory or from one query of the store; the one that acts (`hangup`) tells the worker and returns what was
 told. Arguments are decoded into typed values; an unknown one is refused, so that a typing error is not ignored.
 """
 
@@ -50,10 +50,6 @@ class _Recordings(msgspec.Struct, forbid_unknown_fields=True):
     state: str | None = None
 
 
-class _Drain(msgspec.Struct, forbid_unknown_fields=True):
-    on: bool = True
-
-
 class AdminCommands:
     """The commands over one control process's parts. `status` is made by whoever knows all of them."""
 
@@ -79,7 +75,6 @@ class AdminCommands:
             "calls_hangup": hangup,
             "recordings": recordings,
             "recordings_list": recordings,
-            "drain": _typed(_Drain, self._drain),
         }
 
     def stop(self) -> None:
@@ -94,9 +89,6 @@ class AdminCommands:
 
     def _recordings(self, args: _Recordings) -> Any:
         return self._store.recordings(limit=args.limit, state=args.state)
-
-    def _drain(self, args: _Drain) -> Any:
-        return {"draining": args.on, "workers": self._bus.drain(args.on)}
 
     def _hangup(self, args: _Call) -> Any:
         """Tell the worker, and Twilio where there are credentials: Twilio ends a call even if its worker hangs."""

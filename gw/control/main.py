@@ -23,11 +23,13 @@ import gevent
 import msgspec
 from gevent.event import Event
 
+from gw.board import Board, Row
 from gw.config import VERSION, Config
 from gw.control.admin import AdminServer
 from gw.control.admin_commands import AdminCommands
 from gw.control.bus_server import BusServer
 from gw.control.drain import Drainer
+from gw.control.fleet import Fleet
 from gw.control.lost_calls import LostCalls
 from gw.control.ops_http import OpsHttp, Readiness
 from gw.control.reconcile import Reconciler
@@ -63,16 +65,27 @@ PROBE_S: Final = 2.0
 class Control:
     """One control process. Construct binds, `run` serves, `stop` may be called from anywhere."""
 
-    def __init__(self, config: Config, *, is_orphan: Callable[[], bool] = lambda: False) -> None:
-        """`is_orphan`: whether the supervisor is gone. Raises OSError, GatewayError, PageError or ValueError; what was opened by
+    def __init__(
+        self,
+        config: Config,
+        *,
+        board: Board | None = None,
+        row: Row | None = None,
+        is_orphan: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`board`, `row`: what the processes know of each other, and control's part in it. `is_orphan`: whether the supervisor is
+        gone. Raises OSError, GatewayError, PageError or ValueError; what was opened by
         then is closed again."""
         self._config = config
         self._is_orphan = is_orphan
+        self._board = board or Board.private()
+        self._row = row or self._board.take_row(-1, index=Board.CONTROL_ROW)
         self._started_at, self._started_s = time.time(), time.monotonic()
         self._host = socket.gethostname()
         self._schema_problem = "the schema was not looked at yet"
         self._schema_ready = Event()
         self._stopping = Event()
+        self._leaving = Event()
         self._failed = False
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         with ExitStack() as opened:
@@ -101,6 +114,7 @@ class Control:
         self._lost = LostCalls(self._spool, self._page, notify=self._drainer.notify)
         self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add)
         opened.callback(self._bus.stop)
+        self._fleet = Fleet(self._board, self._row, self._page, tell_workers=self._bus.drain, is_orphan=self._is_orphan)
         rows = RecordingRows(self._store, self._page)
         self._recorder = Recorder(config, self._store, self._rest, rows, self._page, owner=owner)
         overdue = self._page.gauge(declare.RECORDINGS_OVERDUE)
@@ -128,7 +142,8 @@ class Control:
         self._ops = OpsHttp(config.ops.listen, render=lambda: exposition.render(pages), readiness=self.readiness)
         opened.callback(self._ops.stop)
         self._commands = AdminCommands(self._store, self._bus, self._rest, self.status)
-        self._admin = AdminServer(Path(config.ops.admin_socket), self._commands.table())
+        commands = {**self._commands.table(), **self._fleet.commands()}
+        self._admin = AdminServer(Path(config.ops.admin_socket), commands)
         self._refused = self._page.gauge(declare.STORE_REFUSED)
         self._workers = {state: self._page.gauge(declare.WORKERS, state=state) for state in declare.WORKERS.labels["state"]}
 
@@ -153,6 +168,7 @@ class Control:
             done=self._bus.stop_remembering,
         )
         self._spawn(self._keep_gauges)
+        self._spawn(self._fleet.run)
         on_ready()
         log.info("control is ready, ops port %d", self.ops_port)
         self._stopping.wait()
@@ -161,7 +177,9 @@ class Control:
         return 1 if self._failed else 0
 
     def stop(self) -> None:
-        """Let `run` end. Harmless when called twice."""
+        """Let `run` end. Asked again, it no longer waits for the workers of a supervisor that is gone: somebody takes over."""
+        if self._stopping.is_set():
+            self._leaving.set()
         self._stopping.set()
 
     def readiness(self) -> Readiness:
@@ -174,7 +192,10 @@ class Control:
             reasons.append("no worker is connected")
         elif all(worker.draining for worker in workers):
             reasons.append("every worker drains")
+        if self._fleet.drained:
+            reasons.append("drained by an operator")
         ready = not reasons and not self._stopping.is_set()
+        reasons += self._fleet.problems()
         if self._stopping.is_set():
             reasons.append("the gateway stops")
         if spool_problem:
@@ -197,6 +218,7 @@ class Control:
             "signed": self._config.signed,
             "readiness": msgspec.to_builtins(self.readiness()),
             "workers": msgspec.to_builtins(self._bus.workers()),
+            "fleet": self._fleet.status(),
             "calls": len(self._bus.owned_calls()),
             "backlog": self._spool.backlog(),
             "poison": len(self._spool.poison()),
@@ -270,9 +292,10 @@ class Control:
     def _await_workers(self) -> None:
         """Where the supervisor was killed, nobody stopped the workers before us: their calls go on for the drain, and nobody
         else takes down how they end."""
-        until_s = time.monotonic() + self._config.server.drain_s + LEAVE_S
+        until_s = time.monotonic() + self._config.server.drain_timeout_s + LEAVE_S
         while self._is_orphan() and any(worker.connected for worker in self._bus.workers()) and time.monotonic() < until_s:
-            gevent.sleep(0.1)
+            if self._leaving.wait(0.1):
+                return
 
     def _end(self, drainer: gevent.Greenlet[..., None]) -> None:
         """Stop everything, in the order of the module's promise, within STOP_S."""
@@ -310,10 +333,17 @@ class Control:
         self._page.close()
 
 
-def run(config: Config, ready_fd: int, *, is_orphan: Callable[[], bool] = lambda: False) -> int:
+def run(
+    config: Config,
+    ready_fd: int,
+    *,
+    board: Board | None = None,
+    row: Row | None = None,
+    is_orphan: Callable[[], bool] = lambda: False,
+) -> int:
     """The control process's whole life. Returns its exit code."""
     try:
-        control = Control(config, is_orphan=is_orphan)
+        control = Control(config, board=board, row=row, is_orphan=is_orphan)
     except (OSError, GatewayError, PageError, ValueError) as error:
         log.critical("control cannot start: %s", error)
         return 1

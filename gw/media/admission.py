@@ -2,19 +2,21 @@
 
 The voice webhook puts a signed token into the TwiML, the stream must bring it back. Its signature and age are pure
 (`gw.protocol.token`); that it is used once, whichever worker it reaches, is decided in a small file of memory that all workers
-map: a table of nonces, each claimed under a lock on its own byte range, held for the few stores it takes.
+map: a table of nonces, each claimed under a lock on its own byte range, held for the few stores it takes. Whoever finds it held
+lets the hub run and asks again.
 
     slot   | nonce, 16 bytes | expires, 8 bytes, epoch s |     SLOTS of them; a nonce may lie in any of PROBES slots from its hash
 """
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import struct
 from pathlib import Path
 from typing import Final
+
+from gw.media.shared_lock import locked
 
 NONCE_BYTES: Final = 16
 _SLOT: Final = struct.Struct("!16sQ")
@@ -42,14 +44,12 @@ class TokenLedger:
         """Use a token up. False: it was used before, or the table is full of live ones where it belongs.
 
         Shape: NONCE_BYTES of random nonce; epoch seconds.
+        Raises: SharedBusyError.
         """
         start = int.from_bytes(nonce[:4], "big") % (SLOTS - PROBES)
         offset, length = start * _SLOT.size, PROBES * _SLOT.size
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, length, offset)
-        try:
+        with locked(self._descriptor, offset, length):
             return self._claim(nonce, expires_s, now_s, start)
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, length, offset)
 
     def _claim(self, nonce: bytes, expires_s: int, now_s: int, start: int) -> bool:
         free = -1

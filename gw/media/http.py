@@ -1,7 +1,8 @@
 """The public HTTP side of a worker: Twilio's webhooks. Pure parts decide, control hears what it must act on.
 
-`/twilio/voice` answers TwiML at once: it opens a stream with a one-time token, or says that all lines are busy. The others go to
-control and are answered: nothing here waits for a database or for REST. Each request is checked against its signature first.
+`/twilio/voice` answers TwiML at once: it keeps a place for the call and opens a stream with a one-time token, or, where there is
+no place, says so or passes the caller on, as configured. The others go to control and are answered: nothing here waits for a
+database or for REST. Each request is checked against its signature first.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gw import bus
+from gw.call.resume import Resumed, Step, after_stream
+from gw.config import Overflow
 from gw.media.admission import NONCE_BYTES
 from gw.media.plane import MediaPlane
 from gw.protocol import twiml
 from gw.protocol.signature import webhook_valid
 from gw.protocol.token import make
-from metrics.declare import WEBHOOKS
+from metrics.declare import OVERFLOW, WEBHOOKS
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ MAX_FIELDS: Final = 200
 #: What a display name or number may take of a <Parameter>.
 MAX_VALUE_CHARS: Final = 200
 
+#: CallStatus values of a call that is over. Source: Twilio, Voice status callbacks.
+CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 _WEBHOOK_PATHS: Final = {
@@ -41,7 +47,6 @@ _WEBHOOK_PATHS: Final = {
     "/twilio/stream": "stream",
     "/twilio/action": "action",
 }
-_BUSY: Final = "All our lines are busy. Please call again in a few minutes."
 
 
 class _BadRequestError(Exception):
@@ -56,6 +61,8 @@ class Webhooks:
         config = plane.config
         self._public = config.server.public_base.rstrip("/")
         self._signed = config.signed
+        self._overflow = plane.config.overflow
+        self._overflow_cells = {reason: plane.page.counter(OVERFLOW, reason=reason) for reason in OVERFLOW.labels["reason"]}
         self._stream_url = "ws" + self._public.removeprefix("http") + "/media"
         self._cells = {
             (kind, outcome): plane.page.counter(WEBHOOKS, kind=kind, outcome=outcome)
@@ -85,7 +92,7 @@ class Webhooks:
         self._plane.emit(bus.Webhook(kind, time.time(), fields))
         self._cells[kind, "accepted"].add()
         if kind == "action":
-            return _answer(start_response, "200 OK", _XML, twiml.hangup())
+            return _answer(start_response, "200 OK", _XML, self._after_stream(fields))
         return _answer(start_response, "204 No Content", _TEXT, "")
 
     def _is_twilios(self, environ: Environ, form: list[tuple[str, str]]) -> bool:
@@ -99,20 +106,66 @@ class Webhooks:
         if not call_sid:
             self._cells["voice", "bad_request"].add()
             return _answer(start_response, "400 Bad Request", _TEXT, "CallSid is missing\n")
-        if not self._plane.has_room():
+        if refusal := self._plane.reserve(call_sid):
             self._cells["voice", "busy"].add()
-            return _answer(start_response, "200 OK", _XML, twiml.busy(_BUSY))
-        token = make(self._plane.token_key, call_sid, int(time.time()), os.urandom(NONCE_BYTES))
+            self._overflow_cells[refusal].add()
+            log.warning("a call is not taken: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
+            return _answer(start_response, "200 OK", _XML, _overflow(self._overflow))
+        self._cells["voice", "accepted"].add()
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {}))
+
+    def _stream_for(self, fields: dict[str, str], more: dict[str, str]) -> str:
+        """TwiML that opens a stream for this call."""
+        token = make(self._plane.token_key, fields["CallSid"], int(time.time()), os.urandom(NONCE_BYTES))
         parameters = {
             "agent": "default",
             "token": token,
             "direction": fields.get("Direction", "inbound")[:MAX_VALUE_CHARS],
             "caller": fields.get("From", "")[:MAX_VALUE_CHARS],
             "called": fields.get("To", "")[:MAX_VALUE_CHARS],
+            **more,
         }
-        self._cells["voice", "accepted"].add()
         action, status = f"{self._public}/twilio/action", f"{self._public}/twilio/stream"
-        return _answer(start_response, "200 OK", _XML, twiml.connect_stream(self._stream_url, action, status, parameters))
+        return twiml.connect_stream(self._stream_url, action, status, parameters)
+
+    def _after_stream(self, fields: dict[str, str]) -> str:
+        """What Twilio does with a call whose stream is over. What this worker does not know itself it asks control, bounded; a
+        call nobody knows anything of is hung up."""
+        plane, call_sid = self._plane, fields.get("CallSid", "")
+        if not call_sid or fields.get("CallStatus") in CALL_OVER:
+            return twiml.hangup()
+        ending = plane.endings.get(call_sid)
+        step, agent_name, resumed = Step.HANG_UP, "", None
+        if ending is not None:
+            reason, agent_name = ending
+            step = after_stream(reason.value, resumes=0, on_lost="goodbye")
+        if ending is None or step is Step.TRANSFER:  # by REST it may be done already
+            answer = plane.ask(call_sid, "next")
+            if answer is not None and answer.step:
+                step, agent_name = Step(answer.step), answer.agent or agent_name
+                resumed = Resumed(answer.resumes, answer.began_at)
+        agent = plane.config.agents.get(agent_name) or plane.config.agents["default"]
+        if step is Step.RESUME and resumed is not None and self._may_return(call_sid):
+            log.warning("a call comes back, its worker died", extra={"call_sid": call_sid})
+            return self._stream_for(fields, {"agent": agent_name or "default", **resumed.parameters()})
+        if step is Step.TRANSFER:
+            return twiml.dial(agent.transfer_to)
+        if step is not Step.HANG_UP and agent.goodbye:
+            return twiml.say_goodbye(agent.goodbye)
+        return twiml.hangup()
+
+    def _may_return(self, call_sid: str) -> bool:
+        """Whether there is room for a call that comes back."""
+        return not self._plane.reserve(call_sid)
+
+
+def _overflow(overflow: Overflow) -> str:
+    """What a caller gets for whom there is no place."""
+    if overflow.answer == "queue":
+        return twiml.enqueue(overflow.text, overflow.queue)
+    if overflow.answer == "dial":
+        return twiml.dial(overflow.dial)
+    return twiml.busy(overflow.text)
 
 
 def _form(environ: Environ) -> list[tuple[str, str]]:

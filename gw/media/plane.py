@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gevent.pool import Pool
 
@@ -18,6 +19,7 @@ from gw.media.ai_leg import AiLeg, OpenAiLeg
 from gw.media.clock import Clock
 from gw.media.greenlets import PoolGreenlet
 from gw.media.parrot_leg import ParrotLeg, Prompts
+from gw.media.room import Room
 from gw.media.rx import UplinkCells
 from gw.media.tx import TxCells
 from metrics.declare import AI_ERRORS, AI_RECONNECTS, BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, STREAMS_REFUSED, TX_DROPPED
@@ -25,6 +27,10 @@ from metrics.page import Page
 
 if TYPE_CHECKING:
     from gw.media.call import Call
+
+
+#: Twilio asks within a second of a stream's end.
+MAX_ENDINGS: Final = 1000
 
 
 class CallCells:
@@ -44,10 +50,12 @@ class CallCells:
 class MediaPlane:
     """One worker's shared parts. `calls` holds every call from its `start` to its end, by call SID."""
 
-    def __init__(self, config: Config, page: Page, ledger: TokenLedger) -> None:
+    def __init__(self, config: Config, page: Page, ledger: TokenLedger, room: Room | None = None) -> None:
+        """`room`: this worker's view of the machine's places; without one it is alone."""
         self.config = config
         self.page = page
         self.ledger = ledger
+        self.room = room or Room.alone(config.server.max_calls_per_worker)
         #: the supervisor makes one for its workers where neither the environment nor an auth token gives one
         self.token_key = (config.secrets.token_key or config.secrets.twilio_auth_token).encode() or os.urandom(32)
         self.clock = Clock()
@@ -60,9 +68,20 @@ class MediaPlane:
         self.recording_pool = Pool(config.recording.pool_size, greenlet_class=PoolGreenlet)
         self.calls: dict[str, Call] = {}
         self.streams = 0  # media sockets open, those that have not started included
-        self.draining = False
+        self.draining = False  # by an operator, or for the gateway's stop: no call is taken
+        self.leaving = False  # others take this worker's place: no connection is taken, a call that was let in is
+        self.late = False
         self.hold_max_s: Callable[[], float] = lambda: -1.0
         self.emit: Callable[[bus.Event], None] = lambda event: None
+        self.ask: Callable[[str, str], bus.Answer | None] = lambda call_sid, about: None
+        #: how the last calls of this worker ended, for Twilio's question what comes next: reason and agent
+        self.endings: OrderedDict[str, tuple[Reason, str]] = OrderedDict()
+
+    def keep_ending(self, call_sid: str, reason: Reason, agent: str) -> None:
+        """Remember how a call ended."""
+        self.endings[call_sid] = (reason, agent)
+        if len(self.endings) > MAX_ENDINGS:
+            self.endings.popitem(last=False)
 
     def ai_leg(self, agent: Agent) -> AiLeg:
         """A new AI leg for one call."""
@@ -70,6 +89,14 @@ class MediaPlane:
             return ParrotLeg(self.prompts)
         return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls)
 
-    def has_room(self) -> bool:
-        """Whether one more call is taken."""
-        return not self.draining and self.streams < self.config.server.max_calls
+    def may_open(self) -> bool:
+        """Whether one more media socket is taken: there is room, or a call is expected that was let in."""
+        return (not self.draining and self.streams < self.config.server.max_calls_per_worker) or self.room.reserved > 0
+
+    def tell(self) -> None:
+        """Let the other workers know how it stands here."""
+        self.room.tell(streams=self.streams, draining=self.draining, leaving=self.leaving, late=self.late)
+
+    def reserve(self, call_sid: str) -> str:
+        """Let a call in that was announced. Returns "", or why not: full | late | drained."""
+        return "drained" if self.draining else self.room.reserve(call_sid)

@@ -62,6 +62,8 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, OSError("the request did not end in time"))  # pywsgi closes on it
         with self._bound:
             result = super().handle_one_request()
+            if self.server.plane.leaving:
+                self.close_connection = True
             return None if result is True and not self._bound.pending else result
 
     def run_application(self) -> None:
@@ -77,10 +79,12 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             return
         self._bound.close()
         plane.streams += 1
+        self.server.weigh()
         try:
             self._upgrade(plane, headers)
         finally:
             plane.streams -= 1
+            self.server.weigh()
 
     def _run_webhook(self) -> None:
         try:
@@ -116,7 +120,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
             if not stream_valid(config.secrets.twilio_auth_token, signature, config.server.public_base, path):
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
-        if not plane.has_room():
+        if not plane.may_open():
             raise _RefusedError("503 Service Unavailable", "busy", "no room for another call\n")
         accept = base64.b64encode(sha1(key.encode("ascii") + _GUID).digest()).decode("ascii")
         headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
@@ -175,11 +179,22 @@ class MediaServer(pywsgi.WSGIServer):
     WATCH_S: Final = 0.25
 
     def __init__(self, listener: socket.socket, plane: MediaPlane) -> None:
-        connections = plane.config.server.max_calls + EXTRA_CONNECTIONS
+        connections = plane.config.server.max_calls_per_worker + EXTRA_CONNECTIONS
         quiet = logging.getLogger("gw.media.wsgi")
         super().__init__(listener, Webhooks(plane), handler_class=MediaHandler, spawn=connections, log=None, error_log=quiet)
         self.plane = plane
         self.sessions: set[Session] = set()
+        self.max_accept = 1  # one a turn: what comes at once is shared with the other workers
+
+    def weigh(self) -> None:
+        """Tell the others how many sockets there are here, and take new connections or leave them to the others."""
+        self.plane.tell()
+        if not self.started:
+            return
+        if self.plane.room.may_accept():
+            self.start_accepting()
+        else:
+            self.stop_accepting()
 
     def watch(self) -> None:
         """The watchdog greenlet's body: one look at every session, in slices of a few microseconds each."""

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -18,7 +19,7 @@ from gevent import socket
 from gevent.event import Event
 
 from gw import bus
-from gw.call.report import LatencyCounts
+from gw.board import Board, Row
 from gw.call.state import Reason
 from gw.config import Config
 from gw.media.admission import TokenLedger
@@ -26,9 +27,11 @@ from gw.media.bus_client import BusClient
 from gw.media.collector import collect_when_idle, tune
 from gw.media.greenlets import spawn
 from gw.media.hub import HoldMonitor
+from gw.media.load import SECONDS, Load
 from gw.media.plane import MediaPlane
+from gw.media.room import Room
 from gw.media.server import MediaServer
-from metrics.declare import BOUNDS, PROCESS_STARTS
+from metrics.declare import CALL_CAPACITY, PROCESS_STARTS
 from metrics.page import Page
 
 log = logging.getLogger(__name__)
@@ -41,18 +44,40 @@ RECENT_S: Final = 60.0
 END_S: Final = 3.0
 #: After the last stream: Twilio asks at once what comes next (the action), and a caller must not hear that nobody answers.
 ACTION_S: Final = 1.0
+#: With fewer calls than this part of its capacity it is not the calls that make a worker late, and one less would not help.
+LATE_FROM: Final = 4
+#: Where others take its place: how long it stays for who is connected already, a webhook on its way or a stream to come.
+LINGER_S: Final = 1.0
+#: How often the worker tells how it is: what it leaves undone for so long, a connection left to another, no caller notices.
+TURN_S: Final = 0.05
 
 
 class Worker:
     """One worker process's parts."""
 
-    def __init__(self, config: Config, slot: int, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        config: Config,
+        slot: int,
+        listener: socket.socket,
+        *,
+        board: Board | None = None,
+        row: Row | None = None,
+        is_orphan: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`board`, `row`: where it tells how it is, and learns of the others; without them it is alone. `is_orphan`: whether the
+        supervisor is gone."""
         pages = Path(config.ops.var_dir) / "pages"
         self._config = config
         self._page = Page.claim(pages, f"worker-{slot}")
         self._page.counter(PROCESS_STARTS, process="worker").add()
         self._ledger = TokenLedger(pages / "tokens.ledger")
-        self.plane = MediaPlane(config, self._page, self._ledger)
+        room = None if board is None or row is None else Room(board, row, config.server.max_calls_per_worker)
+        self.plane = MediaPlane(config, self._page, self._ledger, room)
+        self.plane.draining = board is not None and board.drained
+        self._is_orphan = is_orphan
+        self._load = Load(lambda: self.plane.tx_cells.lateness.buckets)
+        self._capacity = self._page.gauge(CALL_CAPACITY)
         always = config.ops.hold_monitor == "always"
         self._monitor = HoldMonitor(self._page, always=always, report=lambda hold: self._bus.tell(hold))
         self.plane.hold_max_s = self._monitor.max_hold_s
@@ -65,16 +90,17 @@ class Worker:
             on_command=self._on_command,
         )
         self.plane.emit = self._bus.emit
+        self.plane.ask = self._bus.ask
         self.server = MediaServer(listener, self.plane)
         self._stopping = Event()
         self._hurry = Event()
         self._crashed = False
-        self._lateness_before: list[float] = []
+        self._until_s = inf  # when calls are ended, once the worker drains
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Serve until `stop`, then drain. Returns the exit code."""
         idle = spawn("other", lambda: collect_when_idle(lambda: not self.plane.streams))
-        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch), idle]
+        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch), spawn("other", self._turn), idle]
         for helper in helpers:
             helper.link_exception(lambda greenlet: self._on_helper_crash(greenlet.exception))
         self._monitor.start()
@@ -93,28 +119,44 @@ class Worker:
         return 1 if self._crashed else 0
 
     def stop(self) -> None:
-        """Let `run` drain and end. Harmless when called twice."""
-        self._stopping.set()
+        """Let `run` drain and end. Harmless when called twice. Where the supervisor was killed, the port is let go of."""
+        if self._is_orphan():
+            self.leave()
+        elif not self._stopping.is_set() or self.plane.leaving:
+            self.plane.draining = True
+            self._until_s = min(self._until_s, monotonic() + self._config.server.drain_s)
+            self._stopping.set()
+
+    def leave(self) -> None:
+        """Others take this worker's place: let go of the listening socket, and end with the last call."""
+        if not self._stopping.is_set():
+            self.plane.leaving = True
+            self.server.close()
+            self.plane.tell()
+            self._until_s = monotonic() + self._config.server.drain_timeout_s
+            self._stopping.set()
 
     def hurry(self) -> None:
         """End: calls do not go on for the rest of the drain."""
         self._hurry.set()
-        self._stopping.set()
+        self.stop()
 
     def _on_helper_crash(self, error: BaseException | None) -> None:
         log.error("a helper of the worker failed, the worker stops", exc_info=error)
         self._crashed = True
-        self._stopping.set()
+        if self._config.server.workers != 1:
+            self.leave()  # the others take what comes
+            self._until_s = monotonic() + self._config.server.drain_s
+        self.stop()
 
     def _drain(self) -> None:
-        """Take no new call, let the present ones end for `server.drain_s`, then end them. Webhooks are answered to the last: a
-        new caller is told that all lines are busy, instead of waiting for a connection that nobody takes."""
-        self.plane.draining = True
-        if self._crashed and self._config.server.workers != 1:
-            self.server.stop_accepting()  # the others take what comes
+        """Let the present calls end until the bound, then end them. Where the gateway stops, webhooks are answered to the last: a
+        new caller is told that all lines are busy, instead of waiting for a connection that nobody takes. Where others take this
+        worker's place, who is connected to it is answered as ever, once."""
         had_calls = bool(self.server.sessions)
-        until_s = monotonic() + self._config.server.drain_s
-        while self.server.sessions and not self._hurry.is_set() and monotonic() < until_s:
+        linger_s = monotonic() + LINGER_S if self.plane.leaving else 0.0
+        while (self.server.sessions or monotonic() < linger_s) and not self._hurry.is_set() and monotonic() < self._until_s:
+            had_calls = had_calls or bool(self.server.sessions)
             gevent.sleep(0.05)
         for session in list(self.server.sessions):
             session.end(Reason.SHUTDOWN, "the gateway stops")
@@ -125,11 +167,30 @@ class Worker:
             gevent.sleep(ACTION_S)
         self.server.stop(timeout=1.0)
 
+    def _turn(self) -> None:
+        """Tell the others how it stands here, and take connections or leave them: at each turn, and whenever a socket comes."""
+        second_s = monotonic()
+        room, plane = self.plane.room, self.plane
+        while True:
+            if monotonic() - second_s >= 1.0:
+                second_s = monotonic()
+                self._load.end_second()
+                late = self._load.late and len(plane.calls) * LATE_FROM >= self._config.server.max_calls_per_worker
+                if plane.late != late:
+                    plane.late = late
+                    log.warning("frames are %s", "late: no new call is taken" if plane.late else "punctual again")
+                room.lapse()
+                self._capacity.set(0.0 if plane.draining or plane.leaving else float(self._config.server.max_calls_per_worker))
+            room.turn(self._load.lateness_p99_s, self._monitor.max_hold_s(monotonic() - SECONDS))
+            self.server.weigh()
+            gevent.sleep(TURN_S)
+
     # -- the bus --------------------------------------------------------------------------------------------------------
 
     def _on_command(self, command: bus.Command) -> None:
         if isinstance(command, bus.Drain):
-            self.plane.draining = command.on or self._stopping.is_set()  # nothing calls a stop off
+            stops = self._stopping.is_set() and not self.plane.leaving
+            self.plane.draining = command.on or stops  # nothing calls a stop off
         elif isinstance(command, bus.HangUp):
             call = self.plane.calls.get(command.call_sid)
             if call is not None:
@@ -137,27 +198,35 @@ class Worker:
                 call.end(Reason(reason), "hung up by command")
 
     def _status(self, unacked: int) -> bus.WorkerStatus:
-        held_s = self._monitor.max_hold_s(monotonic() - RECENT_S)
-        return bus.WorkerStatus(self.plane.streams, self.plane.draining, unacked, self._lateness_p99_s(), held_s)
-
-    def _lateness_p99_s(self) -> float:
-        """The frames' lateness since the last look."""
-        counts = self.plane.tx_cells.lateness.buckets
-        before = self._lateness_before or [0.0] * len(counts)
-        self._lateness_before = counts
-        recent = LatencyCounts(BOUNDS)
-        recent.counts = [int(now - then) for now, then in zip(counts, before, strict=True)]
-        recent.max_s = BOUNDS[-1]
-        return recent.percentile_s(0.99)
+        return bus.WorkerStatus(
+            self.plane.streams,
+            self.plane.draining or self.plane.leaving,
+            unacked,
+            self._load.lateness_p99_s,
+            self._monitor.max_hold_s(monotonic() - RECENT_S),
+        )
 
 
-def run(config: Config, slot: int, listen_fd: int, ready_fd: int, hurry: signal.Signals) -> int:
-    """A worker process's body: serve on the inherited socket. `hurry` ends a drain. Returns the exit code."""
+def run(
+    config: Config,
+    slot: int,
+    listen_fd: int,
+    ready_fd: int,
+    *,
+    hurry: signal.Signals,
+    leave: signal.Signals,
+    board: Board | None = None,
+    row: Row | None = None,
+    is_orphan: Callable[[], bool] = lambda: False,
+) -> int:
+    """A worker process's body: serve on the inherited socket. `leave`: others take its place; `hurry` ends a drain. Returns the
+    exit code."""
     listener = socket.socket(fileno=listen_fd)
-    worker = Worker(config, slot, listener)
+    worker = Worker(config, slot, listener, board=board, row=row, is_orphan=is_orphan)
     for signum in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(signum, worker.stop)
     gevent.signal_handler(hurry, worker.hurry)
+    gevent.signal_handler(leave, worker.leave)
 
     def tell_ready() -> None:
         os.write(ready_fd, b"1")

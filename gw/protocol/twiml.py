@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from twilio.twiml.voice_response import Connect, VoiceResponse  # type: ignore[import-untyped]
+from twilio.twiml.voice_response import Connect, Dial, VoiceResponse  # type: ignore[import-untyped]
 
 #: Twilio refuses a parameter whose name and value together are this long (docs, "TwiML <Parameter>").
 PARAMETER_LIMIT_CHARS: Final = 500
@@ -41,6 +41,28 @@ def connect_stream(stream_url: str, action_url: str, status_url: str, parameters
 def busy(text: str) -> str:
     """Say why the call cannot be taken, and hang up."""
     return _say_and_hang_up(text)
+
+
+def enqueue(text: str, queue: str) -> str:
+    """Say something, or nothing, and let the caller wait in a queue of the account."""
+    response = VoiceResponse()
+    if text:
+        response.say(_xml(text))
+    response.enqueue(_xml(queue))
+    return str(response)
+
+
+def dial(target: str) -> str:
+    """Connect the caller to a number, or to a SIP address, and hang up when that is over."""
+    response = VoiceResponse()
+    dialled = Dial()
+    if target.startswith(("sip:", "sips:")):
+        dialled.sip(_xml(target))
+    else:
+        dialled.number(_xml(target))
+    response.append(dialled)
+    response.hangup()
+    return str(response)
 
 
 def say_goodbye(text: str) -> str:

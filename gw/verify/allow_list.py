@@ -284,7 +284,7 @@ class Excused(NamedTuple):
 RING_2_EXCUSED: Final = (
     Excused(
         "fcntl.lockf",
-        "gw.media.admission.TokenLedger.use",
-        "two workers must not take one token: held for some microseconds of memory access, once a call, never during audio",
+        "gw.media.shared_lock._lockf",
+        "two workers must not take one token or one place: the call never waits, it says at once that another holds the lock",
     ),
 )

@@ -93,7 +93,7 @@ def test_every_error_at_once(write):
             "server.lissten is unknown: did you mean server.listen?",
             'server.workers = 0: wanted a whole number, 1 to 1024, or "auto"',
             "media.lead_ms = 501: wanted a whole number, 0 to 500",
-            "nonsense is unknown; there are agents, media, ops, recording, server, store, twilio",
+            "nonsense is unknown; there are agents, media, ops, overflow, recording, server, store, twilio",
             'agents.default.provider = "hal": wanted "openai" or "parrot"',
             'agents.default.silence_ms = "long": wanted a whole number, 100 to 10000',
         ]

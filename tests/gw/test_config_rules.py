@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from gw.config import Agent, Config, Ops, Secrets, Server, Store, Twilio
+from gw.config import Agent, Config, Ops, Overflow, Secrets, Server, Store, Twilio
 from gw.config_rules import broken_rules, is_loopback, without_password
 
 SID = "AC" + "0123456789abcdef" * 2
@@ -32,6 +32,9 @@ def test_the_defaults_break_nothing():
         Config(server=Server(listen=":8080", public_url="https://voice.example.com"), **CREDENTIALS),
         Config(**CREDENTIALS),
         Config(ops=Ops(listen="0.0.0.0:9464")),
+        Config(overflow=Overflow(answer="queue", queue="support", text="")),
+        Config(overflow=Overflow(answer="dial", dial="+15551234567", text="")),
+        Config(overflow=Overflow(answer="dial", dial="sip:desk@pbx.example.com")),
         Config(twilio=Twilio(api_base="http://127.0.0.1:5000")),
         Config(store=Store(url="sqlite:////var/lib/submilli.db")),
         Config(store=Store(url="mysql+pymysql://me@db.example.com:3306/calls?charset=utf8mb4")),
@@ -121,3 +124,17 @@ def test_without_password():
     )
     assert without_password("mysql+pymysql://me@host/db") == "mysql+pymysql://me@host/db"
     assert without_password("sqlite:///var/a:b@c.db") == "sqlite:///var/a:b@c.db"
+
+
+@pytest.mark.parametrize(
+    ("overflow", "key"),
+    [
+        (Overflow(text=""), "overflow.text"),
+        (Overflow(answer="queue"), "overflow.queue"),
+        (Overflow(answer="dial"), "overflow.dial"),
+        (Overflow(answer="dial", dial="desk"), "overflow.dial"),
+        (Overflow(answer="dial", dial="sip:desk"), "overflow.dial"),
+    ],
+)
+def test_an_overflow_says_where_callers_go(overflow: Overflow, key: str):
+    assert _keys(Config(overflow=overflow)) == [key]

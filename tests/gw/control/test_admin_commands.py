@@ -112,7 +112,6 @@ def test_reads_come_from_the_store(make: Make) -> None:
         ("hangup", {"call_sid": 5}),
         ("hangup", {"call_sid": "x" * 65}),
         ("recordings", {"state": 1}),
-        ("drain", {"on": "yes"}),
     ],
 )
 def test_wrong_arguments_are_refused(make: Make, command: str, fields: dict[str, Any]) -> None:
@@ -183,12 +182,3 @@ def test_completions_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) ->
     house.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}, hold_s=0.2)] * 2
     assert house.ask("hangup", call_sid=CALL)["rest"] == "requested"
     assert house.ask("hangup", call_sid=OTHER)["rest"] == "busy"
-
-
-def test_drain_reaches_the_workers(make: Make) -> None:
-    house = make()
-    worker = house.worker()
-    assert house.ask("drain") == {"draining": True, "workers": 1}
-    assert worker.command() == bus.Drain(True)
-    assert house.ask("drain", on=False) == {"draining": False, "workers": 1}
-    assert worker.command() == bus.Drain(False)

@@ -19,7 +19,7 @@ from websockets.uri import parse_uri
 
 from gw import bus
 from gw.call.state import CallState, Event
-from gw.config import Agent, Config, Media, Ops, Recording, Secrets, Server, Twilio
+from gw.config import Agent, Config, Media, Ops, Overflow, Recording, Secrets, Server, Twilio
 from gw.media.admission import TokenLedger
 from gw.media.call import Call
 from gw.media.door import Door
@@ -64,14 +64,16 @@ class PlaneMaker:
         public_url: str = "",
         max_calls: int = 500,
         recording: dict[str, Any] | None = None,
+        overflow: Overflow | None = None,
     ) -> tuple[MediaPlane, list[bus.Event]]:
         """A plane, and the list of what it tells control."""
         config = Config(
-            server=Server(public_url=public_url, max_calls=max_calls),
+            server=Server(public_url=public_url, max_calls_per_worker=max_calls),
             ops=Ops(var_dir=str(self._folder)),
             twilio=Twilio(account_sid=ACCOUNT if signed else ""),
             media=Media(**(media or {})),
             recording=Recording(**(recording or {})),
+            overflow=overflow or Overflow(),
             agents=agents or {"default": Agent(greeting="")},
             secrets=Secrets(twilio_auth_token="secret" if signed else "", openai_api_key="sk-test"),
         )

@@ -11,11 +11,12 @@ import pytest
 from gevent import socket
 
 from gw import bus
+from gw.config import Overflow
 from gw.media import server as server_module
 from gw.media.http import MAX_BODY_BYTES, MAX_FIELDS
 from gw.protocol.signature import sign
 from gw.protocol.token import check
-from metrics.declare import WEBHOOKS
+from metrics.declare import OVERFLOW, WEBHOOKS
 from tests.gw.media.support import CALL, WAIT_S, PlaneMaker
 from tests.timing import scaled
 
@@ -105,11 +106,38 @@ def test_no_caller_spoils_the_document(client: Client):
 def test_voice_is_answered_busy_without_room(planes: PlaneMaker, draining: bool):
     client = Client(planes, max_calls=1)
     client.plane.draining = draining
-    client.plane.streams = 0 if draining else 1
+    if not draining:
+        client.plane.room.enter()
     status, _, body = client.post("/twilio/voice")
     assert status == 200
     assert [element.tag for element in ElementTree.fromstring(body)] == ["Say", "Hangup"]
     assert client.counted("voice", "busy") == 1
+    assert client.plane.page.counter(OVERFLOW, reason="drained" if draining else "full").value == 1
+
+
+def test_a_place_is_one_calls_until_its_stream_has_come_and_gone(planes: PlaneMaker):
+    client = Client(planes, max_calls=1)
+    assert "<Stream" in client.post("/twilio/voice")[2]
+    assert "<Stream" in client.post("/twilio/voice")[2], "asked again for the same call"
+    other = [("CallSid", "CA" + "9" * 32)]
+    assert "<Stream" not in client.post("/twilio/voice", other)[2]
+    client.plane.room.redeem(CALL)
+    assert "<Stream" in client.post("/twilio/voice", other)[2]
+
+
+@pytest.mark.parametrize(
+    ("overflow", "document"),
+    [
+        (Overflow(answer="queue", queue="support", text="Please wait."), "<Say>Please wait.</Say><Enqueue>support</Enqueue>"),
+        (Overflow(answer="queue", queue="support", text=""), "<Enqueue>support</Enqueue>"),
+        (Overflow(answer="dial", dial="+15551234567"), "<Dial><Number>+15551234567</Number></Dial><Hangup />"),
+        (Overflow(answer="dial", dial="sip:a@b.example"), "<Dial><Sip>sip:a@b.example</Sip></Dial><Hangup />"),
+    ],
+)
+def test_overflow_is_answered_as_configured(planes: PlaneMaker, overflow: Overflow, document: str):
+    client = Client(planes, overflow=overflow)
+    client.plane.draining = True
+    assert f"<Response>{document}</Response>" in client.post("/twilio/voice")[2]
 
 
 @pytest.mark.parametrize("kind", ["status", "recording", "stream"])

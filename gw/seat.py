@@ -1,0 +1,148 @@
+"""A place for one process, and the greenlet that keeps it filled.
+
+A seat is on trial until its supervisor accepts it: a child that says no then (an exit code of its own) makes the seat `refused`,
+and nothing is started again. An accepted seat is filled until it is told to stop: whatever ends is started again, after a wait
+that doubles. What the seat knows of its process stands in its row of the board. Never decides which seats there are.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import gevent
+from gevent.event import Event
+
+from gw.board import Row, SeatState
+from gw.process import Backoff, Child, describe_exit
+from gw.rollover import Snapshot
+
+log = logging.getLogger("gw.supervisor")
+
+#: How long a child may take from exec to ready: imports, migrations of a fresh store, one slow disk.
+READY_S: Final = 30.0
+#: A child that closed its pipe without a word ends by itself; longer than this it hangs.
+GRACE_S: Final = 10.0
+
+
+class Seat:
+    """One place. `start` begins to fill it; `ready`, `refused` and the end of `keeper` are what to wait for."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        row: Row,
+        snapshot: Snapshot,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
+        """`snapshot`: the configuration that `argv` names; it stays open for as long as the seat may be filled again."""
+        self.name = name
+        self.snapshot = snapshot
+        self.row = row
+        self.child: Child | None = None
+        self.ready = Event()
+        self.refused = Event()
+        self.why = ""  # it was refused
+        self.keeper: gevent.Greenlet[..., None] | None = None
+        self._argv = argv
+        self._environ = environ
+        self._pass_fds = (*snapshot.pass_fds, *pass_fds)
+        self._on_trial = True
+        self._stopping = Event()
+
+    def start(self) -> None:
+        """Begin to fill it."""
+        self.keeper = gevent.spawn(self._keep)
+
+    def accept(self) -> None:
+        """The trial is over: from now on it is kept filled."""
+        self._on_trial = False
+
+    def tell_to_go(self, number: signal.Signals) -> None:
+        """Send the child that signal; nobody follows it."""
+        self._stopping.set()
+        if self.child is not None:
+            self.row.state = SeatState.LEAVING
+        self.send(number)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the child, if there is one."""
+        if self.child is not None:
+            self.child.send(number)
+
+    def still_for_s(self) -> float:
+        """How long the loop of its process has not turned; -1.0 where there is none that ever did."""
+        return self.row.still_for_s() if self.child is not None and self.ready.is_set() else -1.0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody sits here any more, nor will."""
+        return self.keeper is not None and self.keeper.dead
+
+    def _keep(self) -> None:
+        """Run one child after the other until told to stop."""
+        backoff = Backoff()
+        try:
+            while not self._stopping.is_set():
+                self.row.state = SeatState.STARTING
+                try:
+                    child = self.child = Child(self.name, self._argv, self._environ, self._pass_fds)
+                except OSError as error:
+                    log.error("%s cannot be started: %s", self.name, error)
+                    if self._refuses(f"{self.name} cannot be started: {error}"):
+                        return
+                    self._wait(backoff, 0.0)
+                    continue
+                self.row.pid = child.pid
+                if self._stopping.is_set():
+                    child.send(signal.SIGTERM)  # it was being started while the others were told
+                code = self._watch(child)
+                self.child = None
+                self.row.forget_process()
+                if self._stopping.is_set():
+                    if code not in (0, -signal.SIGTERM):
+                        log.warning("%s ended with %s while stopping", self.name, describe_exit(code))
+                    return
+                how = describe_exit(code)
+                if code >= 0 and self._refuses(f"the {self.name} process did not start ({how}); it said why above"):
+                    return
+                log.error("%s (pid %d) ended: %s", self.name, child.pid, how)
+                self._wait(backoff, child.lived_s)
+        finally:
+            self.row.clear()
+
+    def _wait(self, backoff: Backoff, lived_s: float) -> None:
+        """Before the next child: where the last ones ended soon, longer and longer."""
+        wait_s = backoff.on_exit(lived_s)
+        log.info("%s is started again in %.1f s", self.name, wait_s)
+        self.row.failures = backoff.failures
+        self.row.wait_until(wait_s)
+        self._stopping.wait(wait_s)
+
+    def _refuses(self, why: str) -> bool:
+        if self._on_trial:
+            self.why = why
+            self.refused.set()
+        return self._on_trial
+
+    def _watch(self, child: Child) -> int:
+        """Wait for readiness, then for the end. Returns the exit code."""
+        if child.wait_ready(READY_S):
+            log.debug("%s is ready, pid %d", self.name, child.pid)
+            if not self._stopping.is_set():
+                self.row.state = SeatState.UP
+            self.ready.set()
+            code = child.wait()
+        else:
+            # The pipe closed or nothing came: it is ending by itself, or it hangs and is ended.
+            code = child.wait(GRACE_S)
+            if code is None:
+                log.error("%s was not ready within %.0f s", self.name, READY_S)
+                child.send(signal.SIGKILL)
+                code = child.wait()
+        assert code is not None
+        return code

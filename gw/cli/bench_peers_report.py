@@ -86,7 +86,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.set_title(title, loc="left", fontsize=11)
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.legend(frameon=False, fontsize=7, ncols=2 if axis is axes[1] else 1)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=7, ncols=2 if axis is axes[1] else 1)
     axes[2].set_xscale("log")
     axes[2].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes[2].set_xlabel("calls at once")

@@ -157,6 +157,7 @@ def test_the_table_has_a_line_each_and_the_picture_is_drawn(tmp_path: Path) -> N
     assert [line[0] for line in lines if "void:" in line] == ["threads"]
     draw(rows, tmp_path / "peers.png")
     assert (tmp_path / "peers.png").stat().st_size > 5000
+    draw([row for row in rows if row["void"]], tmp_path / "nothing.png")  # who interrupts early has no good step
 
 
 def sources(folder: Path, requirements: str) -> Path:

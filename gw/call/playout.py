@@ -3,7 +3,7 @@
 What counts is what the caller hears, not what the AI sent. AI audio comes in chunks of any length, faster than real time; it
 leaves as frames of one ptime. The tail of a response is padded with mu-law silence, and a mark follows it.
 
-Strategy: one segment per response holds its bytes. Every frame cut is entered in a ledger of spans (item, offset in the
+Strategy: one segment per response holds its bytes, in pieces. Every frame cut is entered in a ledger of spans (item, offset in the
 item, place in the stream of frames of this generation), so a number of frames heard is a place in an item.
 
     stream of the generation, in bytes     0        |        160 * n
@@ -20,6 +20,9 @@ from typing import Final, NamedTuple
 
 from gw.protocol.audio import BYTES_PER_MS, FRAME_BYTES, SILENCE_BYTE
 
+#: Audio is kept in pieces of this many bytes, 200 ms: pieces of one size leave no holes in the heap when they go, and each starts
+#: where a frame does, so no frame lies across two.
+PIECE_BYTES: Final = 10 * FRAME_BYTES
 #: Spans and items kept: an item is one span unless audio was dropped inside it, and only unheard ones matter.
 MAX_SPANS: Final = 256
 
@@ -40,14 +43,34 @@ class Truncation(NamedTuple):
 class _Segment:
     """One response's audio that has not been cut yet."""
 
-    __slots__ = ("audio", "ended", "items", "last_item", "response_id")
+    __slots__ = ("_cut", "_pieces", "ended", "items", "last_item", "response_id", "size_bytes")
 
     def __init__(self, response_id: str, item_id: str) -> None:
         self.response_id = response_id
         self.last_item = item_id  # the item its audio came of last
-        self.audio = bytearray()
-        self.items: deque[tuple[str, int, int]] = deque()  # item, offset in the item, bytes still in `audio`
+        self._pieces: deque[bytes] = deque()  # all but the last are whole
+        self._cut = 0  # bytes of the first piece that are gone
+        self.size_bytes = 0
+        self.items: deque[tuple[str, int, int]] = deque()  # item, offset in the item, bytes of it that are still here
         self.ended = False
+
+    def add(self, audio: bytes) -> None:
+        pieces = self._pieces
+        self.size_bytes += len(audio)
+        if pieces and len(pieces[-1]) < PIECE_BYTES:
+            audio = pieces.pop() + audio
+        for start in range(0, len(audio), PIECE_BYTES):
+            pieces.append(audio[start : start + PIECE_BYTES])
+
+    def cut_frame(self) -> bytes:
+        """The first frame. There has to be a whole one."""
+        first, start = self._pieces[0], self._cut
+        self._cut = end = start + FRAME_BYTES
+        self.size_bytes -= FRAME_BYTES
+        if end == len(first):
+            self._pieces.popleft()
+            self._cut = 0
+        return first[start:end]
 
 
 class _Span:
@@ -117,9 +140,9 @@ class Playout:
         self._item_bytes[item_id] = offset + len(audio)
         if len(self._item_bytes) > MAX_SPANS:
             del self._item_bytes[next(iter(self._item_bytes))]
-        before = len(segment.audio)
-        segment.audio += audio
-        self.expected_frames += len(segment.audio) // FRAME_BYTES - before // FRAME_BYTES
+        before = segment.size_bytes
+        segment.add(audio)
+        self.expected_frames += segment.size_bytes // FRAME_BYTES - before // FRAME_BYTES
         return self._drop_oldest()
 
     def end_response(self, response_id: str) -> None:
@@ -134,9 +157,9 @@ class Playout:
             self._end(self._segments[-1])
 
     def _end(self, segment: _Segment) -> None:
-        rest = len(segment.audio) % FRAME_BYTES
+        rest = segment.size_bytes % FRAME_BYTES
         if rest:
-            segment.audio += bytes([SILENCE_BYTE]) * (FRAME_BYTES - rest)
+            segment.add(bytes([SILENCE_BYTE]) * (FRAME_BYTES - rest))
             self.expected_frames += 1
         segment.ended = True
 
@@ -144,7 +167,7 @@ class Playout:
         dropped = 0
         while self.depth_bytes > self._bound_bytes:
             segment = self._segments[0]
-            if len(segment.audio) >= FRAME_BYTES:
+            if segment.size_bytes >= FRAME_BYTES:
                 self._take(segment)
                 dropped += 1
             elif segment.ended and len(self._segments) > 1:
@@ -161,7 +184,7 @@ class Playout:
         """The next thing for the caller: a frame of 160 bytes, the mark after a response, or None while nothing is ready."""
         while self._segments:
             segment = self._segments[0]
-            if len(segment.audio) >= FRAME_BYTES:
+            if segment.size_bytes >= FRAME_BYTES:
                 frame, parts = self._take(segment)
                 self._enter(parts)
                 return frame
@@ -176,8 +199,7 @@ class Playout:
 
     def _take(self, segment: _Segment) -> tuple[bytes, list[tuple[str, int, int]]]:
         """Cut one frame off the front. Returns it with its parts: item, offset in the item, bytes (padding belongs to none)."""
-        frame = bytes(segment.audio[:FRAME_BYTES])
-        del segment.audio[:FRAME_BYTES]
+        frame = segment.cut_frame()
         parts: list[tuple[str, int, int]] = []
         room = FRAME_BYTES
         while room and segment.items:
@@ -210,7 +232,7 @@ class Playout:
     @property
     def depth_bytes(self) -> int:
         """Audio waiting to be cut, padding included."""
-        return sum(len(segment.audio) for segment in self._segments)
+        return sum(segment.size_bytes for segment in self._segments)
 
     @property
     def is_empty(self) -> bool:
@@ -253,8 +275,8 @@ class Playout:
 
     def clear(self, sent_frames: int) -> int:
         """Drop everything not sent: a new generation. Returns the frames dropped, those already cut included."""
-        waiting = sum(-(-len(segment.audio) // FRAME_BYTES) for segment in self._segments)
-        whole = sum(len(segment.audio) // FRAME_BYTES for segment in self._segments)
+        waiting = sum(-(-segment.size_bytes // FRAME_BYTES) for segment in self._segments)
+        whole = sum(segment.size_bytes // FRAME_BYTES for segment in self._segments)
         cut = self.cut_frames - sent_frames
         self.expected_frames -= whole + cut
         self._segments.clear()

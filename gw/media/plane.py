@@ -73,7 +73,6 @@ class MediaPlane:
         self.late = False
         self.hold_max_s: Callable[[], float] = lambda: -1.0
         self.emit: Callable[[bus.Event], None] = lambda event: None
-        self.ask: Callable[[str, str], bus.Answer | None] = lambda call_sid, about: None
         #: how the last calls of this worker ended, for Twilio's question what comes next: reason and agent
         self.endings: OrderedDict[str, tuple[Reason, str]] = OrderedDict()
 

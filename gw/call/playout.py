@@ -3,8 +3,8 @@
 What counts is what the caller hears, not what the AI sent. AI audio comes in chunks of any length, faster than real time; it
 leaves as frames of one ptime. The tail of a response is padded with mu-law silence, and a mark follows it.
 
-Strategy: one segment per response holds its bytes, in pieces. Every frame cut is entered in a ledger of spans (item, offset in the
-item, place in the stream of frames of this generation), so a number of frames heard is a place in an item.
+Strategy: one segment per response holds its bytes, in pieces. Every frame cut is entered in a ledger of spans (item, offset in
+the item, place in the stream of frames of this generation), so a number of frames heard is a place in an item.
 
     stream of the generation, in bytes     0        |        160 * n
     spans                                  [ item a ........ ][pad][ item b ...

@@ -82,6 +82,7 @@ def _view(ledger: AiLedger) -> dict[str, Any]:
     said = b"".join(bytes(one.audio) + SILENCE * (-len(one.audio) % FRAME_BYTES) for one in ledger.responses)
     return {
         "index": ledger.index,
+        "connected_s": ledger.connected_s,
         "tag": ledger.tag,
         "said_bytes": sum(len(one.audio) for one in ledger.responses),
         "padded_bytes": len(said),

@@ -193,18 +193,24 @@ def _write_down(world: World, ledger: Ledger) -> None:
 
 def _whose(world: World, ledger: Ledger, pids: dict[str, int], sessions: list[dict[str, Any]]) -> None:
     """Which calls each fault of single connections or of one process met."""
-    callers = {one["port"]: one["tag"] for one in sessions}
     homes = {one[3]: pids[one[0]] for one in ledger.sent if one[2] == "CallStarted"}  # a call's last worker
     for struck, met, ports in world.met:
         if struck.link == "phone":
             struck.calls = [ports[one["from_port"]] for one in met if one["from_port"] in ports]
         elif struck.link == "ai":
-            tags = [callers.get(one["to_port"]) for one in met]
-            if None not in tags:  # a session that was not asked anything yet is nobody's, or anybody's
+            tags = [_caller_at(sessions, one["to_port"], world.began_s + struck.from_s) for one in met]
+            if None not in tags:  # a successor has no tag, nor has a session that heard nothing yet: it may be anybody's
                 struck.calls = [tag for tag in tags if tag is not None]
         elif struck.link == "process" and "audio" in struck.spoils:
             gone = {one["pid"] for one in met}
             struck.calls = [call.number for call in ledger.calls if _was_at(call, homes.get(call.call_sid), gone, struck)]
+
+
+def _caller_at(sessions: list[dict[str, Any]], port: int, at_s: float) -> int | None:
+    """Whose session came from this port then: a port is used again."""
+    found = [one for one in sessions if one["port"] == port and one["connected_s"] <= at_s + 0.1]
+    caller: int | None = max(found, key=lambda one: one["connected_s"])["tag"] if found else None
+    return caller
 
 
 def _was_at(call: CallLine, home: int | None, gone: set[int], struck: Struck) -> bool:

@@ -138,16 +138,16 @@ class Scenario:
     calls: tuple[PlacedCall, ...]
 
 
-def soak(seed: str, seconds: float, *, calls_a_minute: float = 30.0, reload: bool = False) -> Scenario:
+def soak(seed: str, seconds: float, *, calls_a_minute: float = 30.0) -> Scenario:
     """Random faults in both lanes, for so long."""
-    strikes = [*_lane(seed, seconds, _CONTROL_LANE, reload), *_lane(seed, seconds, _LEG_LANE, False)]
+    strikes = [*_lane(seed, seconds, _CONTROL_LANE), *_lane(seed, seconds, _LEG_LANE)]
     ordered = tuple(sorted(strikes, key=lambda strike: strike.at_s))
     return Scenario("soak", seed, seconds, ordered, placed(seed, seconds, calls_a_minute))
 
 
-def _lane(seed: str, seconds: float, links: Sequence[str], reload: bool) -> list[Strike]:
+def _lane(seed: str, seconds: float, links: Sequence[str]) -> list[Strike]:
     chance = random.Random(f"{seed}/{'/'.join(links)}")
-    kinds = [fault for fault in FAULTS.values() if fault.link in links and (reload or fault.act != "reload")]
+    kinds = [fault for fault in FAULTS.values() if fault.link in links]
     strikes: list[Strike] = []
     at_s = 2.0
     while True:

@@ -27,14 +27,12 @@ from gw.media.bus_client import BusClient  # noqa: E402
 FOLDER = Path(os.environ["FAULTS_FOLDER"])
 os.environ["SUBMILLI_DB_PASSWORD"] = os.environ["FAULTS_DB_PASSWORD"]
 
-_command_line = Settings.command_line
 _bus_client = BusClient.__init__
 
 
-def command_line(self: Settings) -> list[str]:
+def program(self: Settings) -> list[str]:
     """Children come through here as well."""
-    python, _, *options = _command_line(self)
-    return [python, __file__, *options]
+    return [sys.executable, __file__]
 
 
 def bus_client(self: BusClient, path: Path, *arguments: object, **named: object) -> None:
@@ -50,7 +48,7 @@ def count_greenlets() -> None:
     new.rename(FOLDER / f"greenlets.{os.getpid()}")
 
 
-Settings.command_line = command_line  # type: ignore[method-assign]
+Settings.program = program  # type: ignore[method-assign]
 BusClient.__init__ = bus_client  # type: ignore[method-assign]
 if {"control", "worker"} & set(sys.argv):
     gevent.signal_handler(signal.SIGUSR2, count_greenlets)

@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from gw.media import collector as subject
-from gw.media.collector import THRESHOLDS, collect_when_idle, tune
+from gw.media.collector import GROWTH_BYTES, THRESHOLDS, collect_when_idle, tune
 from metrics.declare import GC_PAUSE
 from metrics.page import Page
 from tests.timing import scaled
@@ -44,31 +44,63 @@ def test_the_collector_is_tuned_and_measured(page, tuned):
     assert page.histogram(GC_PAUSE, generation="full").sum > 0.0
 
 
-def test_a_full_collection_comes_once_after_each_busy_time(tuned, monkeypatch):
-    monkeypatch.setattr(subject, "IDLE_LOOK_S", 0.001)
-    looks, calls = 0, 0
+class Looks:
+    """The greenlet that collects, with calls and a peak the test decides."""
 
-    def is_idle():
-        nonlocal looks
-        looks += 1
-        return not calls
+    def __init__(self) -> None:
+        self.count = self.calls = self.peak = 0
 
-    def pass_looks(count):
-        until = looks + count
+    def is_idle(self) -> bool:
+        self.count += 1
+        return not self.calls
+
+    def pass_(self, count=6) -> None:
+        until = self.count + count
         with gevent.Timeout(scaled(10.0)):
-            while looks < until:
+            while self.count < until:
                 gevent.sleep(0.001)
 
-    collecting = gevent.spawn(collect_when_idle, is_idle)
-    try:
-        pass_looks(3)
-        assert tuned()["full"] == 0, "nothing happened yet"
-        for times in (1, 2):
-            calls = 1
-            pass_looks(3)
-            assert tuned()["full"] == times - 1, "a call lives"
-            calls = 0
-            pass_looks(5)
-            assert tuned()["full"] == times
-    finally:
-        collecting.kill()
+
+@pytest.fixture
+def looks(tuned, monkeypatch):
+    made = Looks()
+    monkeypatch.setattr(subject, "LOOK_S", 0.001)
+    monkeypatch.setattr(subject, "_peak_bytes", lambda: made.peak)
+    collecting = gevent.spawn(collect_when_idle, made.is_idle)
+    yield made
+    collecting.kill()
+
+
+def test_a_full_collection_comes_once_after_each_busy_time(tuned, looks):
+    looks.pass_()
+    assert tuned()["full"] == 0, "nothing happened yet"
+    for times in (1, 2):
+        looks.calls = 1
+        looks.pass_()
+        assert tuned()["full"] == times - 1, "a call lives"
+        looks.calls = 0
+        looks.pass_()
+        assert tuned()["full"] == times
+
+
+def test_a_process_that_grows_is_collected_while_calls_live(tuned, looks):
+    looks.calls = 1
+    looks.pass_()
+    looks.peak = GROWTH_BYTES
+    looks.pass_()
+    assert tuned()["full"] == 0
+    for times in (1, 2):
+        looks.peak += GROWTH_BYTES + 1
+        looks.pass_()
+        assert tuned()["full"] == times
+
+
+def test_the_peak_is_the_processs(tuned):
+    assert 10 << 20 < subject._peak_bytes() < 1 << 40
+
+
+def test_new_objects_alone_bring_no_full_collection(tuned):
+    kept = [[n] for n in range(THRESHOLDS[0] * THRESHOLDS[1] * 10)]
+    assert tuned()["full"] == 0
+    assert tuned()["middle"] > 0
+    assert len(kept) > 0

@@ -52,6 +52,7 @@ _DEADLINE, _SENT, _BEGIN, _STARVED, _MARK = (
     f"Pacer.{name}" for name in ("deadline", "on_sent", "_begin", "on_starved", "on_mark")
 )
 _ADD, _OBSERVE = "CounterCell.__init__.<locals>.add", "HistogramCell.__init__.<locals>.observe"
+_WAIT, _TIMER, _SELF = "Clock.wait_until", "gevent._types._TimerWatcher", "greenlet.getcurrent.result"
 _DOOR, _PACER = "gw.media.door.Door", "gw.call.pacer.Pacer"
 _TIMEOUT: Final = tuple(
     f"gevent.timeout.Timeout.{name}"
@@ -86,17 +87,23 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     ),
     # -- the clock
     Allowed("call", "time.monotonic", (_RUN, "Clock.wait_until"), "clock", "reads the clock, in the vDSO", 38, "builtins.float"),
-    Allowed("call", "gw.media.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 2100),
+    Allowed("call", "gw.media.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 1600),
+    Allowed("call", "gevent._types._Loop.timer", (_WAIT,), "sleep", "a timer of the loop, in memory", 130, _TIMER),
+    Allowed("call", "greenlet.getcurrent", (_WAIT,), "sleep", "TX itself", 22, _SELF),
+    Allowed("load", f"{_SELF}.switch", (_WAIT,), "sleep", "how the hub resumes TX", 30),
+    Allowed("call", f"{_TIMER}.start", (_WAIT,), "sleep", "the loop knows the deadline", 48, "builtins.None"),
+    Allowed("hand", f"{_SELF}.switch to {_TIMER}.start", (_WAIT,), "sleep", "the hub resumes TX by it", 0),
+    Allowed("try", "gw.media.clock.Clock.wait_until", (_WAIT,), "sleep", "a TX that is killed leaves no timer behind", 0),
     Allowed(
         "call",
-        "gevent.sleep",
-        ("Clock.wait_until",),
+        "gevent.hub.Hub.switch",
+        (_WAIT,),
         "sleep",
         "lets the hub run everybody else until the deadline",
-        1900,
+        610,
         "builtins.None",
-        seen_as="gevent.hub.sleep",
     ),
+    Allowed("call", f"{_TIMER}.close", (_WAIT,), "sleep", "the timer is used up", 31, "builtins.None"),
     Allowed("call", f"{_PACER}.deadline", (_RUN,), "clock", "when the next frame is due", 63),
     Allowed("call", f"{_PACER}.on_sent", (_COUNT,), "clock", "a frame left: its lateness, the run's count", 110),
     Allowed("call", f"{_PACER}._begin", (_DEADLINE, _SENT), "clock", "a talkspurt begins, or a gap was heard", 62),

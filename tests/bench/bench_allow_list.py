@@ -24,6 +24,7 @@ import gevent  # noqa: E402
 from gevent import socket  # noqa: E402
 from gevent.event import Event  # noqa: E402
 from gevent.hub import Waiter  # noqa: E402
+from greenlet import getcurrent  # noqa: E402
 
 from gw.call.pacer import Pacer  # noqa: E402
 from gw.call.playout import Playout  # noqa: E402
@@ -43,7 +44,12 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "call gevent.event.Event.wait": ("event.wait(0.0000001)", "event.clear()"),
     "call time.monotonic": ("monotonic()", ""),
     "call gw.media.clock.Clock.wait_until": ("wait_until(monotonic() + 0.0000005)", ""),
-    "call gevent.sleep": ("sleep(0.0000001)", ""),
+    "call gevent._types._Loop.timer": ("loop.timer(0.01, priority=2)", ""),
+    "call greenlet.getcurrent": ("getcurrent()", ""),
+    "load greenlet.getcurrent.result.switch": ("getcurrent().switch", ""),
+    "call gevent._types._TimerWatcher.start": ("timer.start(nothing, update=True)", "timer.stop()"),
+    "call gevent.hub.Hub.switch": ("run_callback(getcurrent().switch, None); switch()", ""),
+    "call gevent._types._TimerWatcher.close": ("timer.close()", ""),
     "call gw.call.pacer.Pacer.deadline": ("deadline(1.0)", ""),
     "call gw.call.pacer.Pacer.on_sent": ("on_sent(1.0)", ""),
     "call gw.call.pacer.Pacer._begin": ("begin(1.0)", ""),
@@ -125,6 +131,10 @@ def names(folder: Path) -> dict[str, object]:
         "error": OSError(104, "Connection reset by peer"),
         "waiter": Waiter(),
         "run_callback": gevent.get_hub().loop.run_callback,
+        "loop": gevent.get_hub().loop,
+        "timer": gevent.get_hub().loop.timer(10.0),
+        "switch": gevent.get_hub().switch,
+        "getcurrent": getcurrent,
         "nothing": lambda argument: None,
         "tx": tx,
         "count": tx._count,

@@ -25,6 +25,7 @@ class NotingClock(Clock):
     __slots__ = ("tx", "waits")
 
     def __init__(self) -> None:
+        super().__init__()
         self.waits: list[int] = []
         self.tx: Tx
 

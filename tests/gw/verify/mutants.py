@@ -98,7 +98,8 @@ MUTANTS: tuple[Mutant, ...] = (
     run("a system call", "os.write(2, data)", "call os.write", "import os"),
     run("a process", "subprocess.run(['true'])", "call subprocess.run", "import subprocess"),
     run("a sleep beside the clock", "time.sleep(0.001)", "call time.sleep", "import time"),
-    run("the clock's sleep, in the loop", "gevent.sleep(0)", "call gevent.sleep is allowed elsewhere", "import gevent"),
+    run("gevent's sleep, in the loop", "gevent.sleep(0)", "call gevent.sleep", "import gevent"),
+    run("the clock's switch, in the loop", "clock._hub.switch()", "call gevent.hub.Hub.switch is allowed elsewhere"),
     run("a second send", "door.write(data)\nself._count(0.0, 0.0, True)\nself.put(queue[0])", "call gw.media.tx.Tx.put"),
     count("a send from the counters", "self._door.write(b'')", "call gw.media.door.Door.write is allowed elsewhere"),
     run(
@@ -348,11 +349,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit(
         "a library's function replaced",
-        "something is assigned to .sleep from outside",
+        "something is assigned to .getcurrent from outside",
         (
             CALL,
             "        self.responses = Responses()\n",
-            "        gevent.sleep = self.note\n        self.responses = Responses()\n",
+            "        greenlet.getcurrent = self.note\n        self.responses = Responses()\n",
         ),
     ),
     edit(

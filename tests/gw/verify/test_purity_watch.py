@@ -200,7 +200,7 @@ def _loud(function: Any) -> Any:
 PATCHES: dict[str, tuple[Any, str, Any, str]] = {
     "a builtin": (builtins, "len", _noisy_len, "_noisy_len"),
     "the clock's reading": (tx, "monotonic", _noisy_clock, "_noisy_clock"),
-    "gevent's sleep": (gevent, "sleep", _loud(gevent.sleep), "calls builtins.repr"),
+    "what the clock wakes": (clock, "getcurrent", _loud(clock.getcurrent), "calls builtins.repr"),
     "a method": (tx.Tx, "_count", _loud(tx.Tx._count), "calls builtins.repr"),
     "a bucket search": (tx, "bisect_left", _loud(tx.bisect_left), "calls builtins.repr"),
 }

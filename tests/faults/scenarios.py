@@ -204,11 +204,12 @@ def store_away(seed: str, seconds: float) -> Scenario:
     return Scenario("store", seed, seconds + 20.0, (strike,), placed(seed, seconds + 15.0, 20.0))
 
 
-#: Between two kills of control: the supervisor waits longer each time, and calls must meet one that is back.
+#: Between two kills or reloads: the supervisor waits longer after each, and calls must meet what is back.
 EVERY_S: Final = 20.0
 
 
-def control_killed(seed: str, seconds: float) -> Scenario:
-    """Control is killed again and again under load."""
-    strikes = [Strike(at_s, FAULTS["control killed"], 0.0) for at_s in (5.0 + EVERY_S * n for n in range(int(seconds / EVERY_S)))]
-    return Scenario("control", seed, seconds, tuple(strikes), placed(seed, seconds - 2.0, 45.0))
+def again_and_again(fault: str, seed: str, seconds: float) -> Scenario:
+    """One fault each twenty seconds, under load."""
+    count = max(1, int((seconds - 5.0) / EVERY_S) + 1)
+    strikes = tuple(Strike(5.0 + EVERY_S * n, FAULTS[fault], 0.0, n / count) for n in range(count))
+    return Scenario(fault, seed, seconds, strikes, placed(seed, seconds - 2.0, 45.0))

@@ -1,6 +1,6 @@
 """`make faults`: random faults for a while, replayable by their seed, and a ledger at the end.
 
-    python tests/faults/soak.py [soak|short|store|control] [--seconds N] [--seed S]
+    python tests/faults/soak.py [soak|short|store|control|worker|reload] [--seconds N] [--seed S]
 
 Exits with 0 when every law held, with 1 when one was broken; says how to do the same again.
 """
@@ -21,11 +21,13 @@ from rich.console import Console  # noqa: E402
 from tests.faults.laws import judge  # noqa: E402
 from tests.faults.report import draw, print_tables, write_ledger  # noqa: E402
 from tests.faults.run import run, say  # noqa: E402
-from tests.faults.scenarios import Scenario, control_killed, short, soak, store_away  # noqa: E402
+from tests.faults.scenarios import Scenario, again_and_again, short, soak, store_away  # noqa: E402
 from tests.mariadb import MariaDB  # noqa: E402
 
 #: The store is away for ten minutes, control is killed for two: what the promise names.
-SECONDS = {"soak": 1800.0, "store": 600.0, "control": 120.0}
+SECONDS = {"soak": 1800.0, "store": 600.0, "control": 120.0, "worker": 120.0, "reload": 120.0}
+#: One fault again and again.
+AGAIN = {"control": "control killed", "worker": "worker killed", "reload": "reload"}
 
 
 def scenario_of(name: str, seed: str, seconds: float) -> Scenario:
@@ -34,12 +36,14 @@ def scenario_of(name: str, seed: str, seconds: float) -> Scenario:
         return short(seed)
     if name == "soak":
         return soak(seed, seconds)
-    return (store_away if name == "store" else control_killed)(seed, seconds)
+    if name == "store":
+        return store_away(seed, seconds)
+    return again_and_again(AGAIN[name], seed, seconds)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scenario", nargs="?", default="soak", choices=("soak", "short", "store", "control"))
+    parser.add_argument("scenario", nargs="?", default="soak", choices=("soak", "short", "store", *AGAIN))
     parser.add_argument("--seconds", type=float, help="how long faults are done")
     parser.add_argument("--seed", default="", help="any word; empty: a new one")
     parser.add_argument("--out", type=Path, default=Path("out/faults"))

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from tests.faults.acts import ACTS
-from tests.faults.scenarios import FAULTS, WINDOW_S, Scenario, control_killed, short, soak, store_away
+from tests.faults.scenarios import FAULTS, WINDOW_S, Scenario, again_and_again, short, soak, store_away
 
 LONG = soak("seed", 1800.0)
 
@@ -17,7 +17,9 @@ def test_the_same_seed_is_the_same_scenario() -> None:
     assert soak("seed", 300.0) != soak("other", 300.0)
 
 
-@pytest.mark.parametrize("scenario", [LONG, short("a"), store_away("a", 30.0), control_killed("a", 60.0)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "scenario", [LONG, short("a"), store_away("a", 30.0), again_and_again("reload", "a", 60.0)], ids=lambda s: s.name
+)
 def test_strikes_are_in_order_and_over_in_time(scenario: Scenario) -> None:
     assert list(scenario.strikes) == sorted(scenario.strikes, key=lambda strike: strike.at_s)
     assert max(strike.until_s for strike in scenario.strikes) <= scenario.seconds

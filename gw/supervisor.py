@@ -155,10 +155,13 @@ class Supervisor:
 
     def reload(self) -> None:
         """Ask for a new generation. What becomes of it stands in the board's report; asked during one, nothing more happens."""
-        if not self._up or self._stop.is_set() or (self._roller is not None and not self._roller.dead):
-            log.warning("a reload was asked for while the gateway starts, stops or reloads: it does not happen")
+        if self._stop.is_set() or (self._roller is not None and not self._roller.dead):
+            log.warning("a reload was asked for while the gateway stops or reloads: it does not happen")
             return
         self._reports += 1
+        if not self._up:
+            self._tell("failed", "the start goes on", "the gateway is not up yet: try again in a moment")
+            return
         self._tell("running", "the configuration is checked")
         self._roller = gevent.spawn(self._roll)
 

@@ -420,5 +420,5 @@ class Call:
             bargeins=self.bargein.count,
             first_audio_ms=round((tx.first_audio_s - self.started_s) * _MS) if tx.first_audio_sent else -1,
             ai_first_audio_ms=self.ai_first_audio_ms,
-            hub_hold_max_s=self.plane.hold_max_s(),
+            hub_hold_max_s=self.plane.hold_max_s(self.started_s),
         )

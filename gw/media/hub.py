@@ -203,7 +203,7 @@ class HoldMonitor:
             self._seconds = None
         self._trace(False)
 
-    def max_hold_s(self, since_s: float = 0.0) -> float:
+    def max_hold_s(self, since_s: float) -> float:
         """The longest hold seen since the monotonic time given, a second more or less; -1.0 where none was."""
         longest = next((held_s for at_s, held_s in self._longest if at_s >= since_s), 0.0)
         return max(longest, self.second_max_s) or -1.0

@@ -71,7 +71,7 @@ class MediaPlane:
         self.draining = False  # by an operator, or for the gateway's stop: no call is taken
         self.leaving = False  # others take this worker's place: no connection is taken, a call that was let in is
         self.late = False
-        self.hold_max_s: Callable[[], float] = lambda: -1.0
+        self.hold_max_s: Callable[[float], float] = lambda since_s: -1.0  # since a monotonic time
         self.emit: Callable[[bus.Event], None] = lambda event: None
         #: how the last calls of this worker ended, for Twilio's question what comes next: reason and agent
         self.endings: OrderedDict[str, tuple[Reason, str]] = OrderedDict()

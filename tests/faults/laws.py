@@ -22,6 +22,8 @@ RECOVERED_S: Final = 13.0
 CONTROL_BACK_S: Final = 6.0
 #: The store's events are all in it so long after it came back.
 CATCH_UP_S: Final = 30.0
+#: A worker's death is noticed and its calls are ended within this.
+LOST_S: Final = 2.0
 #: Connections a process keeps for reuse: control's to Twilio's REST API, and five to the store.
 SLACK_DESCRIPTORS: Final = {"control": POOL_CONNECTIONS + 5, "worker": 3}
 SLACK_GREENLETS: Final = 4
@@ -204,6 +206,21 @@ def _reasons(ledger: Ledger) -> list[str]:
     return found
 
 
+def _lost_in_time(ledger: Ledger) -> list[str]:
+    """Control ends the calls of a worker that was killed, and says so."""
+    kills = [one.from_s for one in ledger.struck if one.name == "worker killed"]
+    found = []
+    for call in ledger.calls:
+        row = call.row or {}
+        if row.get("reason") != "worker_lost" or not row.get("ended_at"):
+            continue
+        ended_s = row["ended_at"] - ledger.began_at
+        took_s = min((ended_s - kill_s for kill_s in kills if kill_s <= ended_s), default=0.0)
+        if took_s > LOST_S + call.forgiven_ms / 1000:
+            found.append(f"{call.call_sid}: ended {took_s:.1f} s after its worker")
+    return found
+
+
 def _replaced(ledger: Ledger) -> list[str]:
     """One failure of the AI's side, whatever it is, is over or got round before the caller's patience: the call goes on."""
     found = []
@@ -246,6 +263,7 @@ LAWS: Final = (
     Law("nothing open", "every call and every recording is settled, nothing waits", _open),
     Law("rows are true", "a recording's row says what Twilio has", _settled),
     Law("true reasons", "a call that failed names what failed it", _reasons),
+    Law("lost in time", f"the calls of a killed worker are ended within {LOST_S:g} s", _lost_in_time),
     Law("leg replaced", "one fault of the AI's leg ends no call", _replaced),
     Law("audio whole", "calls no fault may spoil are heard byte for byte", _audio),
     Law("no underrun", "they are heard without a gap behind a 60 ms buffer", _underrun),

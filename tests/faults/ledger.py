@@ -90,6 +90,7 @@ class Ledger:
     scenario: str
     seed: str
     seconds: float
+    began_at: float = 0.0  # epoch seconds: the rows' times are such
     struck: list[Struck] = field(default_factory=list)
     calls: list[CallLine] = field(default_factory=list)
     sent: list[list[Any]] = field(default_factory=list)  # bus_tap.Sent, one each

@@ -46,6 +46,7 @@ def run(scenario: Scenario, mariadb: MariaDB, *, wait_for_looks: bool = False) -
     with tempfile.TemporaryDirectory(prefix="gw-faults-") as folder, World(Path(folder), scenario.seed, mariadb) as world:
         _warm_up(world)
         world.begin()
+        ledger.began_at = world.began_at
         doing = Group()
         doing.spawn(_strike_all, world, scenario, ledger)
         doing.spawn(_place_all, world, scenario)

@@ -61,6 +61,7 @@ def sound() -> Ledger:
         "test",
         "a",
         60.0,
+        0.0,
         [REST, AUDIO],
         calls,
         sent,
@@ -97,6 +98,12 @@ def _row(table: str, **changes: object) -> Callable[[Ledger], None]:
         getattr(ledger.calls[1], table).update(changes)
 
     return change
+
+
+def _late(ledger: Ledger) -> None:
+    """Its worker was killed at 21 s, it was ended at 24 s."""
+    ledger.struck.append(Struck("worker killed", "process", ["audio"], 21.0, 21.0, calls=[2]))
+    ledger.calls[1].row = {**(ledger.calls[1].row or {}), "reason": "worker_lost", "ended_at": 24.0}
 
 
 def _ai_fault(ledger: Ledger) -> None:
@@ -141,6 +148,7 @@ NEVER_RECORDED = _call(1, recordings=0, recording_sids=[], starts=0, recording={
         ("true reasons", _row("row", reason="ai_lost")),
         ("true reasons", _row("row", reason="worker_lost")),
         ("true reasons", lambda ledger: ledger.calls[2].row.update(reason="ai_lost")),
+        ("lost in time", _late),
         ("leg replaced", _ai_fault),
         ("audio whole", _call(1, received_sha="other")),
         ("audio whole", _call(1, received_bytes=3200)),

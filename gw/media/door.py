@@ -19,6 +19,8 @@ import gevent
 from gevent.hub import Waiter
 from gevent.socket import SHUT_RDWR, socket
 
+from gw.media.hub import hold_as
+
 if TYPE_CHECKING:
     from gevent._types import _IoWatcher, _Loop
 
@@ -123,8 +125,8 @@ class Door:
         Every read of the socket lets the hub turn once, also when there is more: a peer that never stops talking holds neither
         the other greenlets nor their timeouts. One greenlet reads. Not bounded in time: whoever owns the door wakes or shuts it.
 
-        `take` is called in the hub with what comes while the reader waits, and may not wait itself. True: the reader sleeps on.
-        False: it is woken, and gets None, for the bytes are `take`'s. What it raises, this raises.
+        `take` is RX's: it is called in the hub with what comes while the reader waits, and may not wait itself. True: the reader
+        sleeps on. False: it is woken, and gets None, for the bytes are `take`'s. What it raises, this raises.
         """
         if self._first:
             first, self._first = self._first, b""
@@ -144,7 +146,10 @@ class Door:
         reader: Waiter[bytes | None] = Waiter()
         self._reader = reader
         self._take = take
-        self._read_watcher.start(self._on_readable)
+        if take is None:
+            self._read_watcher.start(self._on_readable)
+        else:
+            self._read_watcher.start(hold_as, "rx", self._on_readable)
         try:
             return reader.get()
         finally:

@@ -259,7 +259,6 @@ def _cells(page: Page, family: Histogram) -> _Cells:
 
 def _named(code: CodeType, at: int) -> bus.StackFrame:
     """A frame in words: the file as short as it is unmistakable, the line, the function."""
-    path = code.co_filename
-    path = path.removeprefix(_ROOT) if path.startswith(_ROOT) else path.rpartition("/site-packages/")[2]
+    path = code.co_filename.rpartition("/site-packages/")[2].removeprefix(_ROOT)
     line = next((line for start, end, line in code.co_lines() if start <= at < end and line), code.co_firstlineno)
     return bus.StackFrame(path[-MAX_NAME:], line, code.co_qualname[:MAX_NAME])

@@ -137,6 +137,12 @@ def test_a_hold_inside_c_code_is_told_at_the_line_that_called_it(told):
     assert any(frame.line == encode.__code__.co_firstlineno + 1 for hold in seen for frame in hold.stack)
 
 
+def test_a_librarys_frame_is_named_from_its_package_on():
+    code = gevent.sleep.__code__
+    assert subject._named(code, 0).file == "gevent/hub.py"
+    assert subject._named(code, 10_000).line == code.co_firstlineno, "no line is there"
+
+
 def test_a_hold_that_slept_took_no_cpu_time(told):
     block = gevent.monkey.get_original("time", "sleep")
     spawn("bus", lambda: block(0.05)).join(5)

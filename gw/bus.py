@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from gw.call.past import Said
 from gw.call.report import Quality
 from gw.errors import GatewayError
 
@@ -147,7 +148,18 @@ class Numbered(_Message, frozen=True):
     event: Event
 
 
-FromWorker = Hello | WorkerStatus | HubHold | Numbered
+class Ask(_Message, frozen=True):
+    """A question, `n` its number on this connection; who asks does not wait for long.
+
+    `about` next: what Twilio is to do with a call whose stream is over. past: what was said in a call that comes back.
+    """
+
+    n: int
+    call_sid: str
+    about: str
+
+
+FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask
 
 # -- control to worker ------------------------------------------------------------------------------------------------
 
@@ -171,7 +183,18 @@ class Drain(_Message, frozen=True):
     on: bool
 
 
-Command = Ack | HangUp | Drain
+class Answer(_Message, frozen=True):
+    """The answer to the question of this number. `step`: a value of gw.call.resume.Step, empty where it is not known."""
+
+    n: int
+    step: str = ""
+    agent: str = ""
+    resumes: int = 0
+    began_at: float = 0.0
+    said: list[Said] = []
+
+
+Command = Ack | HangUp | Drain | Answer
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_worker: Final = msgspec.msgpack.Decoder(FromWorker)

@@ -41,6 +41,10 @@ class Server(_Section, frozen=True):
     max_calls_per_worker: Annotated[
         int, Meta(ge=1, le=100_000, description="Calls a worker takes, about what a core holds; for more see [overflow].")
     ] = 225
+    on_lost: Annotated[
+        Literal["resume", "goodbye"],
+        Meta(description="A caller whose worker died. resume: goes on with another worker. goodbye: is told the agent's goodbye."),
+    ] = "resume"
     drain_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="At stop: how long live calls may go on.")] = 30.0
     drain_timeout_s: Annotated[
         float, Meta(ge=0.0, le=86400.0, description="At a reload: how long calls may go on with what was replaced.")

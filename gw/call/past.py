@@ -43,6 +43,11 @@ class Past:
         self._turns.extend(turns)
 
     @property
+    def turns(self) -> list[Turn]:
+        """The turns of this stream that are kept."""
+        return list(self._turns)
+
+    @property
     def is_empty(self) -> bool:
         """Nothing was said yet."""
         return not self._before and not self._turns

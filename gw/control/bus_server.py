@@ -43,6 +43,8 @@ MAX_CONNECTIONS: Final = 256
 READ_BYTES: Final = 1 << 18
 #: Commands waiting for a worker that does not read; a link that runs over is closed.
 MAX_COMMANDS: Final = 1024
+#: Questions of workers being answered; each takes less than half a second.
+MAX_ANSWERS: Final = 1000
 #: A command must leave within this time.
 SEND_S: Final = 10.0
 #: After a failed commit the worker's events stay with it; its connection is closed this much later, so that nobody spins.
@@ -91,9 +93,17 @@ class BusLink:
 
 
 class BusServer:
-    """Listens at `path`. `on_lost` is told the calls of a worker that will not end them itself."""
+    """Listens at `path`. `on_lost` is told the calls of a worker that will not end them itself; `answer` answers a worker's
+    questions, and may take its time."""
 
-    def __init__(self, path: Path, spool: Spool, *, on_lost: Callable[[set[str]], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spool: Spool,
+        *,
+        on_lost: Callable[[set[str]], None],
+        answer: Callable[[bus.Ask], bus.Answer] = lambda ask: bus.Answer(ask.n),
+    ) -> None:
         """Bind. Raises OSError when another process listens there or the path cannot be used."""
         self._spool = spool
         self._on_lost = on_lost
@@ -101,6 +111,8 @@ class BusServer:
         self._workers = Workers()
         self._connections = gevent.pool.Pool(MAX_CONNECTIONS)
         self._missing = gevent.pool.Pool(MAX_CONNECTIONS)
+        self._answer = answer
+        self._answers = gevent.pool.Pool(MAX_ANSWERS)
         self._draining = False
         self._seen: set[str] | None = set()
         self.spool_problem = ""  # why the last commit failed; empty when it did not
@@ -118,6 +130,7 @@ class BusServer:
         """Close the listener and every connection; waits at most `timeout_s`."""
         self._server.stop(timeout=0)
         self._missing.kill(block=False)
+        self._answers.kill(block=False)
         for worker in self._workers.all():
             if isinstance(worker.link, BusLink):
                 worker.link.close()
@@ -144,6 +157,14 @@ class BusServer:
 
     def is_owned(self, call_sid: str) -> bool:
         return self._workers.owner(call_sid) is not None
+
+    def is_lost(self, call_sid: str) -> bool:
+        """Whether no worker has this call any more. A worker found dead here loses its calls now, not at the next look."""
+        worker = self._workers.owner(call_sid)
+        if worker is not None and worker.gone:
+            self._give_up(worker, "its process is gone")
+            return True
+        return worker is None
 
     def hang_up(self, call_sid: str, reason: str) -> bool:
         """Tell the call's worker to end it. False when no connected worker owns it."""
@@ -216,7 +237,8 @@ class BusServer:
                 raise bus.BusError("the worker has a newer connection")
             if worker.last is None:
                 worker.last = self._spool.last(worker.instance)
-            highest, fresh = sort_messages(worker, worker.last, messages)
+            asks = [message for message in messages if isinstance(message, bus.Ask)]
+            highest, fresh = sort_messages(worker, worker.last, [one for one in messages if not isinstance(one, bus.Ask)])
             if fresh:
                 items = [(entry.n, bus.encode_event(entry.event)) for entry in fresh]
                 worker.last = None  # not known while it is under way, nor after a failure
@@ -230,6 +252,15 @@ class BusServer:
                 if isinstance(entry.event, bus.CallStarted):
                     self._remember({entry.event.call_sid})
                 self._tell(entry.event)
+        for ask in asks:  # what came with it is known by now
+            if not self._answers.full():  # who asks goes without
+                self._answers.spawn(self._reply, link, ask)
+
+    def _reply(self, link: BusLink, ask: bus.Ask) -> None:
+        try:
+            link.send(self._answer(ask))
+        except Exception:  # this greenlet's top: who asks goes without
+            log.exception("a worker's question failed", extra={"call_sid": ask.call_sid})
 
     def _tell(self, event: bus.Event) -> None:
         for subscriber in self._subscribers:

@@ -27,6 +27,7 @@ from gw.board import Board, Row
 from gw.config import VERSION, Config
 from gw.control.admin import AdminServer
 from gw.control.admin_commands import AdminCommands
+from gw.control.afterwards import Afterwards
 from gw.control.bus_server import BusServer
 from gw.control.drain import Drainer
 from gw.control.fleet import Fleet
@@ -37,6 +38,7 @@ from gw.control.recorder import Recorder
 from gw.control.recording_rows import RecordingRows
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.control.transfers import Transfers
 from gw.control.twilio_rest import TwilioRest
 from gw.control.webhooks import Webhooks
 from gw.errors import GatewayError
@@ -112,7 +114,11 @@ class Control:
         backlog = self._page.gauge(declare.STORE_BACKLOG)
         self._drainer = Drainer(self._spool, self._store, host=self._host, on_backlog=lambda n: backlog.set(float(n)))
         self._lost = LostCalls(self._spool, self._page, notify=self._drainer.notify)
-        self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add)
+        self._afterwards = Afterwards(
+            self._store, on_lost=config.server.on_lost, is_lost=lambda call_sid: self._bus.is_lost(call_sid)
+        )
+        self._transfers = Transfers(self._rest, done=self._afterwards.on_transferred)
+        self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add, answer=self._afterwards.answer)
         opened.callback(self._bus.stop)
         self._fleet = Fleet(self._board, self._row, self._page, tell_workers=self._bus.drain, is_orphan=self._is_orphan)
         rows = RecordingRows(self._store, self._page)
@@ -137,6 +143,8 @@ class Control:
             spooled=lambda: (self._spool.settled(), self._spool.backlog()),
         )
         for subscriber in (self._recorder.on_event, self._webhooks.on_event, lambda _event: self._drainer.notify()):
+            self._bus.subscribe(subscriber)
+        for subscriber in (self._afterwards.on_event, self._transfers.on_event):
             self._bus.subscribe(subscriber)
 
         self._ops = OpsHttp(config.ops.listen, render=lambda: exposition.render(pages), readiness=self.readiness)
@@ -309,6 +317,7 @@ class Control:
             self._commands.stop()
             self._webhooks.stop(timeout_s=0.5)
             self._recorder.stop(timeout_s=0.5)
+            self._transfers.stop(timeout_s=0.5)
             self._lost.stop()
             self._drainer.stop()
             drainer.join(DRAIN_S)

@@ -122,18 +122,23 @@ class TwilioRest:
         call = self._bounded(lambda: self._client.calls(call_sid).update(status="completed"))
         return str(call.status or "")
 
+    def redirect_call(self, call_sid: str, document: str, *, bound_s: float) -> None:
+        """Let a live call go on with this TwiML. After `timeout` it may have. Raises RestError."""
+        self._bounded(lambda: self._client.calls(call_sid).update(twiml=document), bound_s)
+
     def _recordings(self, call_sid: str) -> Any:
         return self._client.calls(call_sid).recordings
 
-    def _bounded(self, request: Any) -> Any:
+    def _bounded(self, request: Any, bound_s: float | None = None) -> Any:
         """Run one request within the bound; every failure leaves as a RestError."""
-        timeout = gevent.Timeout.start_new(self.bound_s)
+        bound_s = self.bound_s if bound_s is None else min(bound_s, self.bound_s)
+        timeout = gevent.Timeout.start_new(bound_s)
         try:
             return request()
         except gevent.Timeout as error:  # a BaseException: the request may have reached Twilio
             if error is not timeout:
                 raise
-            raise RestError("timeout", 0, 0, f"no answer within {self.bound_s:g} s") from None
+            raise RestError("timeout", 0, 0, f"no answer within {bound_s:g} s") from None
         except TwilioRestException as error:
             raise _refusal(error.status, error.code, error.msg) from error
         except TwilioServiceException as error:

@@ -91,6 +91,7 @@ class AiLife:
         """Open and read legs until the call ends, or falls back."""
         call = self._call
         holder: KindGreenlet | None = None
+        call.recall()
         try:
             while not call.state.has_ended:
                 try:
@@ -174,7 +175,7 @@ class AiLife:
         call.exchange.on_taken_over()
         if not call.greeted:
             call.greeted = True
-            if not call.past.is_empty:
+            if call.resumed is not None:
                 call.ask(RETURN)
             elif call.agent.greeting:
                 call.ask(call.agent.greeting)

@@ -16,6 +16,7 @@ from typing import Final
 
 import gevent
 from gevent import socket
+from gevent.event import AsyncResult
 
 from gw import bus
 from gw.media.door import Door
@@ -33,6 +34,10 @@ RESEND_BATCH: Final = 64
 #: Between two tries to reach control.
 RETRY_S: Final = 0.2
 STATUS_S: Final = 1.0
+#: How long a webhook or a call that comes back waits for control's answer; Twilio waits for 15 s.
+ASK_S: Final = 0.5
+#: Questions open at once: beyond it control is not keeping up.
+MAX_ASKS: Final = 1000
 #: What may be lost first when control is away for too long: nothing that a call's row or its recording needs.
 _EXPENDABLE: Final = (bus.CallEvent, bus.Webhook)
 
@@ -62,6 +67,8 @@ class BusClient:
         self._unacked: dict[int, tuple[type, bytes]] = {}  # by number, in order: kind, the message as it goes out
         self._expendable: deque[int] = deque()  # numbers of those that go first
         self._door: Door | None = None
+        self._asked = 0
+        self._open: dict[int, AsyncResult[bus.Answer]] = {}  # questions, until they are answered or given up
         self._stopped = False
         self._unacked_cell = page.gauge(BUS_UNACKED)
         self._dropped_cells = {kind: page.counter(BUS_DROPPED, kind=kind) for kind in BUS_DROPPED.labels["kind"]}
@@ -90,6 +97,24 @@ class BusClient:
         """Send a statistic, where control is there and reads; nobody misses one that is lost. Never waits."""
         if self._door is not None and not self._door.waiting_bytes:
             self._door.write(bus.pack(hold))
+
+    def ask(self, call_sid: str, about: str) -> bus.Answer | None:
+        """Ask control, and wait for at most ASK_S. None: it does not say."""
+        door = self._door
+        if door is None or len(self._open) >= MAX_ASKS:
+            return None
+        self._asked += 1
+        n = self._asked
+        result: AsyncResult[bus.Answer] = AsyncResult()
+        self._open[n] = result
+        try:
+            door.write(bus.pack(bus.Ask(n, call_sid, about)))
+            return result.get(timeout=ASK_S)
+        except gevent.Timeout:
+            log.warning("control does not answer", extra={"call_sid": call_sid})
+            return None
+        finally:
+            del self._open[n]
 
     def _drop_one(self) -> None:
         if self._expendable:
@@ -146,6 +171,9 @@ class BusClient:
                 for command in reader.feed(data or b""):
                     if isinstance(command, bus.Ack):
                         self._on_ack(command.n)
+                    elif isinstance(command, bus.Answer):
+                        if (result := self._open.get(command.n)) is not None:
+                            result.set(command)
                     elif isinstance(command, bus.HangUp | bus.Drain):
                         self._on_command(command)
         finally:

@@ -27,6 +27,7 @@ from gw.call.playout import Playout
 from gw.call.reconnect import Reconnect
 from gw.call.report import Quality
 from gw.call.responses import Responses
+from gw.call.resume import TURNS_PER_STREAM, resumed_of
 from gw.call.state import CallState, Event, Reason, Result, State, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
@@ -112,7 +113,6 @@ class Call:
         self.exchange = Exchange()
         self.past = Past()
         self.greeted = False
-        self.session_began_ms = 0  # when the AI session in place began to hear the caller
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # what it said: what it can be told to truncate
         self._keys: list[str] = []  # pressed while no AI leg stood
         self._pinged_s = 0.0
@@ -120,7 +120,10 @@ class Call:
         self.uplink = Uplink(self.leg, config.media.ai_connect_s, plane.uplink_cells)
         self.responses = Responses()
         self.bargein = BargeIn()
-        self.turns = Turns()
+        self.resumed = resumed_of(start.parameters, self.started_at)
+        self._before_ms = round((self.started_at - self.resumed.began_at) * _MS) if self.resumed else 0
+        self.session_began_ms = self._before_ms  # when the AI session in place began to hear the caller
+        self.turns = Turns(self.resumed.n * TURNS_PER_STREAM if self.resumed else 0)
         self.last_ai_s = 0.0  # the AI's last event of a response under way
         self.asked_s = 0.0  # when the first response was asked for
         self.ai_first_audio_ms = -1
@@ -142,6 +145,16 @@ class Call:
             )
         )
 
+    def recall(self) -> None:
+        """Before the first AI leg of a call that came back: what was said until then. Waits for control, for a moment."""
+        if self.resumed is None:
+            return
+        self.note("resumed", n=self.resumed.n)
+        log.warning("the call comes back after its worker died", extra={"call_sid": self.sid})
+        answer = self.plane.ask(self.sid, "past")
+        if answer is not None:
+            self.past.begin_with(answer.said)
+
     # -- what is told ---------------------------------------------------------------------------------------------------
 
     def emit(self, event: bus.Event) -> None:
@@ -159,8 +172,8 @@ class Call:
             self.emit(bus.Turn(self.sid, *turn))
 
     def now_ms(self) -> int:
-        """Milliseconds since the stream started."""
-        return int((monotonic() - self.started_s) * _MS)
+        """Milliseconds since the call's first stream started."""
+        return self._before_ms + int((monotonic() - self.started_s) * _MS)
 
     def _on_first_audio(self) -> None:
         first_s = self.tx.first_audio_s
@@ -335,6 +348,7 @@ class Call:
         self.plane.cells.alive[before].add(-1)
         self._ended_s, self._ended_at = monotonic(), time.time()
         self.detail = detail
+        self.plane.keep_ending(self.sid, reason, self.agent_name)
         self.over.set()
         self._wake()
 

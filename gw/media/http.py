@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gw import bus
+from gw.call.resume import Resumed, Step, after_stream
 from gw.config import Overflow
 from gw.media.admission import NONCE_BYTES
 from gw.media.plane import MediaPlane
@@ -33,6 +34,9 @@ MAX_BODY_BYTES: Final = 64 << 10
 MAX_FIELDS: Final = 200
 #: What a display name or number may take of a <Parameter>.
 MAX_VALUE_CHARS: Final = 200
+
+#: CallStatus values of a call that is over. Source: Twilio, Voice status callbacks.
+CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -88,7 +92,7 @@ class Webhooks:
         self._plane.emit(bus.Webhook(kind, time.time(), fields))
         self._cells[kind, "accepted"].add()
         if kind == "action":
-            return _answer(start_response, "200 OK", _XML, twiml.hangup())
+            return _answer(start_response, "200 OK", _XML, self._after_stream(fields))
         return _answer(start_response, "204 No Content", _TEXT, "")
 
     def _is_twilios(self, environ: Environ, form: list[tuple[str, str]]) -> bool:
@@ -123,6 +127,36 @@ class Webhooks:
         }
         action, status = f"{self._public}/twilio/action", f"{self._public}/twilio/stream"
         return twiml.connect_stream(self._stream_url, action, status, parameters)
+
+    def _after_stream(self, fields: dict[str, str]) -> str:
+        """What Twilio does with a call whose stream is over. What this worker does not know itself it asks control, bounded; a
+        call nobody knows anything of is hung up."""
+        plane, call_sid = self._plane, fields.get("CallSid", "")
+        if not call_sid or fields.get("CallStatus") in CALL_OVER:
+            return twiml.hangup()
+        ending = plane.endings.get(call_sid)
+        step, agent_name, resumed = Step.HANG_UP, "", None
+        if ending is not None:
+            reason, agent_name = ending
+            step = after_stream(reason.value, resumes=0, on_lost="goodbye")
+        if ending is None or step is Step.TRANSFER:  # by REST it may be done already
+            answer = plane.ask(call_sid, "next")
+            if answer is not None and answer.step:
+                step, agent_name = Step(answer.step), answer.agent or agent_name
+                resumed = Resumed(answer.resumes, answer.began_at)
+        agent = plane.config.agents.get(agent_name) or plane.config.agents["default"]
+        if step is Step.RESUME and resumed is not None and self._may_return(call_sid):
+            log.warning("a call comes back, its worker died", extra={"call_sid": call_sid})
+            return self._stream_for(fields, {"agent": agent_name or "default", **resumed.parameters()})
+        if step is Step.TRANSFER:
+            return twiml.dial(agent.transfer_to)
+        if step is not Step.HANG_UP and agent.goodbye:
+            return twiml.say_goodbye(agent.goodbye)
+        return twiml.hangup()
+
+    def _may_return(self, call_sid: str) -> bool:
+        """Whether there is room for a call that comes back."""
+        return not self._plane.reserve(call_sid)
 
 
 def _overflow(overflow: Overflow) -> str:

@@ -73,6 +73,7 @@ class MediaPlane:
         self.late = False
         self.hold_max_s: Callable[[float], float] = lambda since_s: -1.0  # since a monotonic time
         self.emit: Callable[[bus.Event], None] = lambda event: None
+        self.ask: Callable[[str, str], bus.Answer | None] = lambda call_sid, about: None
         #: how the last calls of this worker ended, for Twilio's question what comes next: reason and agent
         self.endings: OrderedDict[str, tuple[Reason, str]] = OrderedDict()
 

@@ -90,6 +90,7 @@ class Worker:
             on_command=self._on_command,
         )
         self.plane.emit = self._bus.emit
+        self.plane.ask = self._bus.ask
         self.server = MediaServer(listener, self.plane)
         self._stopping = Event()
         self._hurry = Event()

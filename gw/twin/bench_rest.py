@@ -36,6 +36,9 @@ class _Standing:
     def hang_up(self, by: Literal["rest"]) -> None:
         self.status = "completed"
 
+    def redirect(self, document: str) -> None:
+        self.status = "completed"  # its stream is over
+
 
 class _Everybody(Mapping[str, Call]):
     """All calls there may be."""

@@ -9,6 +9,7 @@ gateway's state: only what came over the wire.
 from __future__ import annotations
 
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class TwinCall(CallRecord):
         self._reader: gevent.Greenlet[..., object] | None = None
         self._callbacks = Group()
         self._leaving: ClosedBy = ""
+        self._following = ""  # TwiML that REST put in place of what is under way
         self._frozen = False
         self._mute = False
 
@@ -96,6 +98,11 @@ class TwinCall(CallRecord):
     def hang_up(self, by: ClosedBy = "caller") -> None:
         """Put the receiver down; the stream ends within a frame."""
         self._leaving = self._leaving or by
+
+    def redirect(self, document: str) -> None:
+        """REST gave the call other TwiML: what is under way ends, this follows."""
+        self._following = document
+        self.hang_up("rest")
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
@@ -190,6 +197,9 @@ class TwinCall(CallRecord):
             if isinstance(verb, twiml.Stream):
                 self._answer()
                 self._stream(verb, base)
+                if self._following:
+                    following, self._following, self._leaving = self._following, "", ""
+                    return self._perform(twiml.parse(following), base)
                 if verb.action:
                     action = self._webhooks.absolute(verb.action, base)
                     if self.closed_by == "gateway":
@@ -204,6 +214,9 @@ class TwinCall(CallRecord):
                 return None
             elif verb.name == "Hangup":
                 return None
+            elif verb.name == "Dial":
+                self._answer()
+                self.dialled.append(verb.text)
             elif verb.name == "Redirect":
                 return self._webhooks.absolute(verb.text, base)
             else:
@@ -236,6 +249,8 @@ class TwinCall(CallRecord):
 
     def _stream(self, stream: twiml.Stream, base: str) -> None:
         """Open the stream, live in it, end it."""
+        if self.started_s is not None:
+            self._begin_again()
         url = self._webhooks.absolute(stream.url, base).replace("https://", "wss://", 1).replace("http://", "ws://", 1)
         callback = self._webhooks.absolute(stream.status_callback, base) if stream.status_callback else ""
         self.parameters = dict(stream.parameters if self.plan.parameters is None else self.plan.parameters)
@@ -260,6 +275,13 @@ class TwinCall(CallRecord):
         self.ended_s = time.monotonic()
         self._let_go(wire)
         self._tell_stream(callback, stream.name, "stream-stopped")
+
+    def _begin_again(self) -> None:
+        """A second stream in one call has a name and numbers of its own."""
+        self.stream_sid = f"MZ{uuid.uuid4().hex}"
+        self._writer = Writer(self.account_sid, self.call_sid, self.stream_sid)
+        self._ear.begin_again(self.stream_sid, time.monotonic())
+        self.closed_by, self.close_code, self.close_reason, self.ended_s = "", None, "", None
 
     def _open(self, url: str) -> Wire:
         host, port, tls = self._webhooks.locate(url)

@@ -70,6 +70,11 @@ class Ear:
         """Whether more came than any call holds."""
         return len(self.received) > MAX_RECEIVED_BYTES or len(self.marks) + len(self.clears) > KEPT_MARKS
 
+    def begin_again(self, stream_sid: str, now_s: float) -> None:
+        """The call has another stream; what the old one had buffered is gone with it, its marks too."""
+        self._stream_sid = stream_sid
+        self.player.clear(now_s)
+
     def warn(self, code: int, detail: str) -> None:
         """Note a mistake of the gateway's."""
         if len(self.warnings) < KEPT_WARNINGS:

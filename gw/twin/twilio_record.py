@@ -40,6 +40,7 @@ class CallRecord:
         self.http_status: int | None = None  # of a refused upgrade
         self.parameters: dict[str, str] = {}
         self.spoken: list[str] = []  # words of <Say>, reasons of <Reject>, in the order Twilio ran them
+        self.dialled: list[str] = []  # where <Dial> connected the caller
         self.voice: Posted | None = None
         self.placed_s = time.monotonic()
         self.answered_at: float | None = None  # epoch seconds, for REST

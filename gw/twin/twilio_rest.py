@@ -67,6 +67,8 @@ class Call(Protocol):
 
     def hang_up(self, by: Literal["rest"]) -> None: ...
 
+    def redirect(self, document: str) -> None: ...
+
 
 class Start(NamedTuple):
     """A request to record a call, and what became of it."""
@@ -349,10 +351,14 @@ class TwilioRest:
 
     def _call_update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
         call, status = self._live_call(match["call"]), fields.get("Status", ("",))[0]
-        if status not in ("completed", "canceled"):
+        document = fields.get("Twiml", ("",))[0]
+        if status not in ("completed", "canceled") and not document:
             raise _AnswerError(20001, f"Status {status!r}")
         if call.status not in ("queued", "ringing", "in-progress"):
             raise _AnswerError(21220, "Call is not in-progress. Cannot redirect.")
+        if document:
+            call.redirect(document)
+            return _json(200, _call_resource(call))
         call.hang_up("rest")
         return _json(200, {**_call_resource(call), "status": status})
 

@@ -23,6 +23,8 @@ _ATTRIBUTES: Final = {
     "Say": {"voice", "language", "loop"},
     "Play": {"loop", "digits"},
     "Redirect": {"method"},
+    "Number": set(),
+    "Sip": set(),
     "Dial": {"action", "method", "timeout", "callerId", "timeLimit", "hangupOnStar", "answerOnBridge"},
     "Start": {"action", "method"},
 }
@@ -76,7 +78,10 @@ def parse(text: str, content_type: str = "text/xml") -> Document:
         if element.tag == "Connect" and len(element) == 1 and element[0].tag == "Stream":
             document.verbs.append(_stream(element, element[0], document))
         else:
-            document.verbs.append(Verb(element.tag, dict(element.attrib), (element.text or "").strip()))
+            for noun in element:
+                _check(noun, document)
+            text = "".join(element.itertext()).strip()
+            document.verbs.append(Verb(element.tag, dict(element.attrib), text))
     return document
 
 

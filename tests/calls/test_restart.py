@@ -96,9 +96,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, script: AiScript | Callable[[int, str], AiScript], workers: int) -> Iterator[Running]:
-    """A gateway that is up; afterwards none of its processes is, not even one that was replaced."""
-    gateway = GatewayProcess(SCRIPT, folder, {"server": f"workers = {workers}\n"})
+def running(folder: Path, script: AiScript | Callable[[int, str], AiScript], workers: int, server: str = "") -> Iterator[Running]:
+    """A gateway that is up; afterwards none of its processes is, not even one that was replaced. `server`: more of its keys."""
+    gateway = GatewayProcess(SCRIPT, folder, {"server": f"workers = {workers}\n{server}"})
     seen: set[int] = set()
     with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
         try:
@@ -144,7 +144,7 @@ def test_control_dies_and_no_call_notices(tmp_path: Path) -> None:
 
 def test_a_worker_dies_and_takes_its_own_calls_alone(tmp_path: Path) -> None:
     """Its calls are ended in its name within two seconds; the other's go on, and its seat is filled again."""
-    with running(tmp_path, lambda index, path: NEVER_ENDS if index >= 12 else TALKS, workers=2) as r:
+    with running(tmp_path, lambda index, path: NEVER_ENDS if index >= 12 else TALKS, 2, 'on_lost = "goodbye"\n') as r:
         before = r.pids()
         calls = r.place(8)
         until(lambda: len(r.twilio.rest.starts) == 8, "Twilio is asked to record")

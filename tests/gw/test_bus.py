@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw import bus
+from gw.call.past import Said
 from gw.call.report import Quality
 from gw.errors import GatewayError
 
@@ -88,9 +89,21 @@ from_worker = st.one_of(
         stack=st.lists(st.builds(bus.StackFrame, file=text, line=number, function=text), max_size=3),
     ),
     st.builds(bus.Numbered, n=number, event=events),
+    st.builds(bus.Ask, n=number, call_sid=text, about=text),
 )
 commands = st.one_of(
-    st.builds(bus.Ack, n=number), st.builds(bus.HangUp, call_sid=text, reason=text), st.builds(bus.Drain, on=st.booleans())
+    st.builds(bus.Ack, n=number),
+    st.builds(bus.HangUp, call_sid=text, reason=text),
+    st.builds(bus.Drain, on=st.booleans()),
+    st.builds(
+        bus.Answer,
+        n=number,
+        step=text,
+        agent=text,
+        resumes=number,
+        began_at=real,
+        said=st.lists(st.builds(Said, text, text), max_size=3),
+    ),
 )
 
 
@@ -107,7 +120,7 @@ def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
 def test_the_strategies_speak_of_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
         *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook"),
-        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ack", "HangUp", "Drain"),
+        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "Ack", "HangUp", "Drain", "Answer"),
     }
 
 

@@ -1,0 +1,293 @@
+"""An AI leg that fails is replaced, and the caller hardly notices: what the successor is told, what is heard meanwhile, how it ends.
+
+All cases are calls on one gateway at the same time, each with an agent of its own whose sessions fail one after the other, beside
+a good one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import gevent
+import pytest
+
+import gw.config
+from gw.call.exchange import CONTINUE, REPEAT
+from gw.call.holding import holding_sound
+from gw.config import Agent
+from gw.twin import speech
+from gw.twin.ai import AiTwin
+from gw.twin.ai_ledger import AiLedger
+from gw.twin.ai_script import AiScript
+from gw.twin.sound import FRAME_BYTES
+from gw.twin.twilio_caller import CallPlan
+from tests.calls.conftest import World
+from tests.calls.shared import Outcome, end_good, murmur, padded, place_good, run_world, speaking, start_with
+from tests.mariadb import MariaDB
+from tests.timing import scaled
+
+MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(5.0))
+GOODBYE: Final = "Something broke. Goodbye."
+NUMBER: Final = "+15005550009"
+#: What a successor says: it cannot be taken for its predecessor.
+SECOND: Final = speech.load("thanks")
+WORDS: Final = "These words were on their way."
+OK: Final = AiScript(answers=(SECOND,), speed=20.0)
+ASKS: Final = tuple(speech.script(500, "weasels", 8000))
+
+
+def breaking(fault: Any, deltas: int = 6, **changes: Any) -> AiScript:
+    return speaking(3.0, agent_words=(WORDS,), speed=20.0, **changes).with_fault(fault, deltas=deltas)
+
+
+class Case(NamedTuple):
+    """An agent's sessions in order; the last one's script stays. `reason`: how the call ends; `label`: what the metric says."""
+
+    scripts: tuple[AiScript, ...]
+    reason: str = "caller_hangup"
+    label: str = ""
+    says: tuple[bytes, ...] = murmur(8.0)
+    agent: dict[str, Any] = {}
+
+
+#: The leg breaks in the middle of the greeting, the next one stands.
+IN_A_SENTENCE: Final = {
+    "reset": Case((breaking("reset"), OK), label="lost"),
+    "close": Case((breaking("close"), OK), label="closed"),
+    "stall": Case((breaking("stall"), OK), label="stalled"),
+    "freeze": Case((breaking("freeze"), OK), label="stalled"),
+    "bad_json": Case((breaking("bad_json"), OK), label="failed"),
+    "session_expired": Case((breaking("session_expired"), OK), label="expiring"),
+}
+REFUSED: Final = AiScript(fault="refuse_500")
+#: The leg did not stand when the greeting was due.
+BEFORE_A_WORD: Final = {
+    "refused_twice": Case((REFUSED, REFUSED, OK), label="failed"),
+    "too_often": Case((AiScript(fault="refuse_429"), OK), label="rate_limited"),
+    "too_many_words": Case((AiScript(fault="rate_limited"), OK), label="rate_limited"),
+    "mute_once": Case((AiScript(fault="mute"), OK), label="stalled"),
+    "closes_first": Case((AiScript(fault="close_first"), OK), label="closed"),
+}
+#: It breaks while the caller waits for an answer.
+WAITING: Final = AiScript(answers=(SECOND,), thinking_s=0.4, speed=20.0, caller_words=("What time is it?",))
+IN_A_QUESTION: Final = {
+    "words_known": Case((WAITING.with_fault("reset", deltas=0), OK), label="lost", says=ASKS, agent={"greeting": ""}),
+    "words_lost": Case(
+        (WAITING.with_fault("reset", deltas=0), OK), label="lost", says=ASKS, agent={"greeting": "", "transcription_model": ""}
+    ),
+}
+FOR_GOOD: Final = {
+    "wrong_key": Case((breaking("reset"), AiScript(fault="refuse_401")), "fallback_goodbye", says=murmur(20.0)),
+    "always_refused": Case((REFUSED,), "fallback_goodbye", says=murmur(20.0)),
+    "dies_each_time": Case((breaking("reset", deltas=1),), "fallback_goodbye", says=murmur(30.0)),
+    "no_name": Case((OK,), "fallback_goodbye", says=murmur(20.0), agent={"base_url": f"ws://{'a' * 70}.example/"}),
+    "no_words": Case((AiScript(fault="refuse_401"),), "ai_refused", says=murmur(20.0), agent={"goodbye": ""}),
+    "transferred": Case(
+        (AiScript(fault="refuse_401"),),
+        "fallback_transfer",
+        says=murmur(20.0),
+        agent={"fallback": "transfer", "transfer_to": NUMBER},
+    ),
+}
+OTHERS: Final = {
+    "away_for_long": Case((breaking("reset"), *(REFUSED,) * 4, OK), label="failed", says=murmur(12.0)),
+    "nears_its_end": Case(
+        (AiScript(answers=(SECOND,), lifetime_s=4.0, expires=True), AiScript(answers=(SECOND,))),
+        label="expiring",
+        says=murmur(7.0),
+    ),
+    "a_short_session": Case(
+        (AiScript(answers=(speech.load("weasels") * 3,), lifetime_s=2.0, expires=True, speed=1.0), OK), label="expiring"
+    ),
+}
+CASES: Final = {**IN_A_SENTENCE, **BEFORE_A_WORD, **IN_A_QUESTION, **FOR_GOOD, **OTHERS}
+
+
+def scripts() -> Callable[[int, str], AiScript]:
+    """Each agent's next session's script; the good one's has no name."""
+    opened: Counter[str] = Counter()
+
+    def next_of(index: int, path: str) -> AiScript:
+        name = path.removeprefix("/v1/realtime").strip("/")
+        if name not in CASES:
+            return speaking(9.0)
+        opened[name] += 1
+        chosen = CASES[name].scripts
+        return chosen[min(opened[name], len(chosen)) - 1]
+
+    return next_of
+
+
+def _happen(world: World, outcome: Outcome) -> None:
+    place_good(world, outcome)
+    for name, case in CASES.items():
+        plan = CallPlan(prelude=start_with(agent=name), speech=case.says, max_s=scaled(40))
+        outcome.calls[name] = world.twilio.place(plan)
+        gevent.sleep(0.01)
+    for name, call in outcome.calls.items():
+        assert name == "good" or call.wait(scaled(45)), f"{name} did not end"
+    end_good(world, outcome)
+    for call in outcome.calls.values():
+        world.gateway.ended(call.call_sid)
+    outcome.keep(world)
+    sessions: dict[str, list[AiLedger]] = defaultdict(list)
+    for said in world.ai.sessions:
+        sessions[said.path.removeprefix("/v1/realtime").strip("/")].append(said)
+    outcome.seen["sessions"] = sessions
+    outcome.seen["requests"] = [(method, path, status) for _, method, path, status in world.twilio.rest.requests]
+
+
+@pytest.fixture(scope="module")
+def happened(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+    """Everything above at once, and a good call."""
+    mariadb_server.start()
+    store = gw.config.Store(url=mariadb_server.fresh())
+
+    def agents(ai: AiTwin) -> dict[str, Agent]:
+        def agent(name: str, case: Case) -> Agent:
+            keys: dict[str, Any] = {"provider": "openai", "base_url": f"{ai.url}/{name}", "goodbye": GOODBYE, **case.agent}
+            return Agent(**keys)
+
+        return {name: agent(name, case) for name, case in CASES.items()}
+
+    return run_world(tmp_path_factory.mktemp("lost"), store, scripts(), _happen, agents=agents, media=MEDIA)
+
+
+def sessions(happened: Outcome, name: str) -> list[AiLedger]:
+    """The agent's sessions that came to stand, in order."""
+    found: list[AiLedger] = happened.seen["sessions"][name]
+    return found
+
+
+def told(said: AiLedger) -> list[tuple[str, str]]:
+    """What a session was told of the conversation before it: role and words."""
+    items = [event.body["item"] for event in said.events if event.kind == "conversation.item.create"]
+    return [(item["role"], item["content"][0]["text"]) for item in items]
+
+
+def asked(said: AiLedger) -> list[str]:
+    """The instructions of each response asked for."""
+    return [
+        (event.body.get("response") or {}).get("instructions", "") for event in said.events if event.kind == "response.create"
+    ]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_how_it_ends(happened: Outcome, name: str) -> None:
+    case, call, row = CASES[name], happened.calls[name], happened.rows[name]
+    assert row is not None
+    assert row["reason"] == case.reason, row["detail"]
+    assert (call.error, call.warnings) == ("", [])
+    lost = [event for event in row["events"] if event["kind"] == "ai_leg_replaced"]
+    assert [event["data"]["reason"] for event in lost][:1] == (
+        [case.label] if case.label else [event["data"]["reason"] for event in lost][:1]
+    )
+    for said in sessions(happened, name):
+        assert said.violations == []
+
+
+@pytest.mark.parametrize("name", IN_A_SENTENCE)
+def test_a_sentence_that_broke_off_goes_on_in_the_next_session(happened: Outcome, name: str) -> None:
+    first, second = sessions(happened, name)
+    sent = first.responses[0].deltas[:6]
+    begun = padded(first.responses[0].audio[: sum(delta.size for delta in sent)])
+    assert happened.calls[name].received_audio == begun + padded(SECOND)
+    assert told(second) == [("assistant", WORDS)]
+    assert asked(second) == [CONTINUE]
+    assert second.ready_s is not None
+    broke_s = sent[-1].at_s + (MEDIA.ai_stall_s if name in ("stall", "freeze") else 0.0)
+    assert second.ready_s - broke_s < scaled(2.0)
+    row = happened.rows[name]
+    assert row is not None
+    assert [(turn["text"], turn["interrupted"]) for turn in row["turns"]][0] == (WORDS, False)
+
+
+@pytest.mark.parametrize("name", BEFORE_A_WORD)
+def test_a_greeting_comes_once_from_whichever_session_stands(happened: Outcome, name: str) -> None:
+    call = happened.calls[name]
+    last = sessions(happened, name)[-1]
+    assert call.received_audio.endswith(padded(SECOND))
+    held = call.received_audio[: -len(padded(SECOND))]
+    assert (holding_sound() * 3).startswith(held)
+    assert asked(last) == [Agent().greeting]
+    assert told(last) == []
+
+
+@pytest.mark.parametrize("name", IN_A_QUESTION)
+def test_a_caller_who_waits_is_answered_by_the_next_session(happened: Outcome, name: str) -> None:
+    _, second = sessions(happened, name)
+    known = name == "words_known"
+    assert told(second) == ([("user", "What time is it?")] if known else [])
+    assert asked(second) == ["" if known else REPEAT]
+    assert happened.calls[name].received_audio.endswith(padded(SECOND))
+
+
+def test_who_waits_long_hears_that_the_line_stands(happened: Outcome) -> None:
+    call = happened.calls["away_for_long"]
+    first, last = sessions(happened, "away_for_long")
+    begun = padded(first.responses[0].audio[: sum(delta.size for delta in first.responses[0].deltas[:6])])
+    assert call.received_audio.startswith(begun)
+    assert call.received_audio.endswith(padded(SECOND))
+    held = call.received_audio[len(begun) : -len(padded(SECOND))]
+    assert len(held) >= FRAME_BYTES
+    assert (holding_sound() * 10).startswith(held)
+    assert asked(last) == [CONTINUE]
+
+
+@pytest.mark.parametrize("name", ["nears_its_end"])
+def test_a_session_that_nears_its_end_is_replaced_without_a_gap(happened: Outcome, name: str) -> None:
+    """Nothing of the caller is lost or said twice, nothing is asked for again."""
+    call = happened.calls[name]
+    first, second = sessions(happened, name)
+    assert first.closed_by == "peer", "we closed it, before it expired"
+    assert first.errors == []
+    assert bytes(first.uplink) + bytes(second.uplink) == bytes(call.sent_speech)
+    assert call.received_audio == padded(SECOND)
+    assert told(second) == [("assistant", "I hear you.")]
+    assert asked(second) == []
+
+
+def test_a_session_that_ends_while_somebody_speaks_is_replaced_before(happened: Outcome) -> None:
+    first, second = sessions(happened, "a_short_session")
+    assert first.closed_by == "peer"
+    assert asked(second) == [CONTINUE]
+    call = happened.calls["a_short_session"]
+    assert bytes(first.uplink) + bytes(second.uplink) == bytes(call.sent_speech)
+
+
+@pytest.mark.parametrize("name", [name for name, case in FOR_GOOD.items() if case.reason == "fallback_goodbye"])
+def test_who_cannot_be_helped_is_told(happened: Outcome, name: str) -> None:
+    call, row = happened.calls[name], happened.rows[name]
+    assert row is not None
+    assert call.spoken == [GOODBYE]
+    assert row["detail"].startswith("ai_")
+    assert row["result"] == "peer_error"
+
+
+def test_no_words_no_goodbye(happened: Outcome) -> None:
+    assert happened.calls["no_words"].spoken == []
+
+
+def test_who_cannot_be_helped_is_handed_on(happened: Outcome) -> None:
+    call = happened.calls["transferred"]
+    assert call.dialled == [NUMBER]
+    assert ("POST", f"/2010-04-01/Accounts/{call.account_sid}/Calls/{call.call_sid}.json", 200) in happened.seen["requests"]
+
+
+def test_each_replaced_leg_is_counted(happened: Outcome) -> None:
+    replaced: Counter[str] = Counter()
+    for row in happened.rows.values():
+        assert row is not None
+        replaced.update(event["data"]["reason"] for event in row["events"] if event["kind"] == "ai_leg_replaced")
+    labels = (name for name in happened.metrics if name.startswith("gw_ai_reconnects_total{"))
+    assert {name.split('"')[1]: int(happened.metrics[name]) for name in labels if happened.metrics[name]} == dict(replaced)
+
+
+def test_the_call_beside_them_did_not_notice(happened: Outcome) -> None:
+    happened.check_good()
+
+
+def test_nothing_is_left(happened: Outcome) -> None:
+    happened.check_nothing_left()

@@ -1,0 +1,125 @@
+"""A caller whose worker died by kill -9 goes on with another worker, in the conversation so far, recorded once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gw.call.exchange import RETURN
+from gw.call.resume import MAX_RESUMES, TURNS_PER_STREAM
+from gw.config import Agent
+from gw.twin import speech
+from gw.twin.ai_ledger import AiLedger
+from gw.twin.ai_script import AiScript
+from gw.twin.twilio_caller import TwinCall
+from tests.calls.hearing import until
+from tests.calls.test_restart import Running, running
+from tests.timing import scaled
+
+#: A greeting, an answer, and then nobody says anything for a while.
+TALKS = AiScript(
+    answers=(speech.load("thanks"),),
+    greeting=speech.load("hello-world"),
+    speed=20.0,
+    agent_words=("Hello, world.", "Thank you."),
+    caller_words=("Weasels have eaten our phone system.",),
+)
+
+
+def talking(r: Running) -> TwinCall:
+    """A call in which both sides have said something, all of it in the store."""
+    call = r.twilio.place_call(speech.script(2500, "weasels", 30_000), hang_up=False, max_s=scaled(60.0))
+    until(lambda: len(r.row(call).get("turns", [])) >= 3, "three turns are in the store", 20)
+    return call
+
+
+def owner(r: Running) -> int:
+    """The process of the worker that has a call; 0 while none says so."""
+    status = r.status() or {"workers": []}
+    return next((view["pid"] for view in status["workers"] if view["connected"] and view["calls"]), 0)
+
+
+def kill_worker_of(r: Running) -> None:
+    """Kill -9 the worker that has the one call there is."""
+    until(lambda: owner(r), "a worker says that it has the call")
+    os.kill(owner(r), signal.SIGKILL)
+
+
+def kill_control(r: Running) -> None:
+    """Kill -9 control, and wait for another."""
+    before = r.pids()["control"]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: r.pids().get("control", before) != before, "control is back", 15)
+
+
+def sessions(r: Running) -> list[AiLedger]:
+    return r.ai.sessions
+
+
+@contextmanager
+def two_workers(folder: Path, on_lost: str) -> Iterator[Running]:
+    with running(folder, TALKS, workers=2, server=f'on_lost = "{on_lost}"\n') as r:
+        yield r
+
+
+def test_a_call_comes_back_and_goes_on(tmp_path: Path) -> None:
+    with two_workers(tmp_path, "resume") as r:
+        call = talking(r)
+        before = [(turn["role"], turn["text"]) for turn in r.row(call)["turns"]]
+        first_stream = r.row(call)["stream_sid"]
+        kill_worker_of(r)
+        until(lambda: len(sessions(r)) == 2 and sessions(r)[1].responses, "another session speaks", 10)
+        second = sessions(r)[1]
+        items = [event.body["item"] for event in second.events if event.kind == "conversation.item.create"]
+        assert [("agent" if item["role"] == "assistant" else "caller", item["content"][0]["text"]) for item in items] == before
+        asked = [event.body for event in second.events if event.kind == "response.create"]
+        assert [body["response"]["instructions"] for body in asked] == [RETURN]
+        until(lambda: r.row(call)["reason"] == "worker_lost", "its first end is known")
+        greeting = TALKS.greeting
+        until(lambda: len(r.row(call)["turns"]) == 4, "the new session's turn is stored")
+        call.hang_up()
+        assert call.wait(scaled(10.0))
+        until(lambda: r.row(call)["reason"] == "caller_hangup", "its real end supersedes")
+        row = r.row(call)
+        assert row["stream_sid"] == first_stream
+        assert [turn["text"] for turn in row["turns"]][:3] == [text for _, text in before]
+        assert row["turns"][3]["n"] > TURNS_PER_STREAM
+        assert [turn["start_ms"] for turn in row["turns"]] == sorted(turn["start_ms"] for turn in row["turns"])
+        assert [event["data"]["n"] for event in row["events"] if event["kind"] == "resumed"] == [1]
+        assert call.received_audio.count(greeting[:4000]) == 2, "twice its first response, the twin's sessions being alike"
+        assert (call.error, call.warnings) == ("", [])
+        until(lambda: r.row(call)["recording"]["state"] == "completed", "recorded")
+        assert len(r.twilio.rest.starts[call.call_sid]) == 1
+        assert sum(start.recorded for start in r.twilio.rest.starts[call.call_sid]) == 1
+
+
+def test_a_call_that_kills_workers_does_so_a_few_times(tmp_path: Path) -> None:
+    """Then it is told goodbye; control, killed in between, remembers how often it came back."""
+    with two_workers(tmp_path, "resume") as r:
+        call = talking(r)
+        for n in range(1, MAX_RESUMES + 1):
+            kill_worker_of(r)
+            until(lambda n=n: len(sessions(r)) == n + 1 and sessions(r)[n].responses, f"it came back {n} times", 15)  # type: ignore[misc]
+            until(lambda n=n: [e for e in r.row(call)["events"] if e["kind"] == "resumed" and e["data"]["n"] == n], "stored", 15)  # type: ignore[misc]
+            if n == 1:
+                kill_control(r)
+            until(lambda: len(r.pids()) == 3, "every seat is filled", 15)
+        kill_worker_of(r)
+        assert call.wait(scaled(10.0))
+        assert call.spoken == [Agent().goodbye]
+        assert len(sessions(r)) == MAX_RESUMES + 1
+        until(lambda: r.row(call)["reason"] == "worker_lost", "its end is known")
+        assert len(r.twilio.rest.starts[call.call_sid]) == 1
+
+
+def test_goodbye_where_that_is_configured(tmp_path: Path) -> None:
+    with two_workers(tmp_path, "goodbye") as r:
+        call = talking(r)
+        kill_worker_of(r)
+        assert call.wait(scaled(10.0))
+        assert call.spoken == [Agent().goodbye]
+        until(lambda: r.row(call)["reason"] == "worker_lost", "its end is known")
+        assert len(sessions(r)) == 1

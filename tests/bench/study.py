@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/study.py --list
     .venv/bin/python tests/bench/study.py --calls 20,100,200,300 --seconds 8 --rounds 3
-    .venv/bin/python tests/bench/study.py --calls 200 --variants timerfd,priority --rounds 5
+    .venv/bin/python tests/bench/study.py --calls 200 --variants timerfd,same-priority --rounds 5
 
 For each number of calls and each round: the gateway as it is, a variant, the gateway as it is, the next variant, and so on. A
 ratio is the median of the pairs' own ratios. A void window is repeated; a pair that stays void is left out and counted. Writes
@@ -33,10 +33,11 @@ from rich.table import Table  # noqa: E402
 from gw.cli.bench import _running  # noqa: E402
 from gw.cli.bench_compare import figures, medians, ratios  # noqa: E402
 from gw.cli.bench_run import Load, measure_gateway  # noqa: E402
+from gw.cli.bench_subject import BenchError  # noqa: E402
 from gw.cli.output import console, figure_table  # noqa: E402
 from gw.errors import GatewayError  # noqa: E402
 from tests.bench.study_draw import draw_study  # noqa: E402
-from tests.bench.variants import BASE, VARIANTS, Variant  # noqa: E402
+from tests.bench.variants import APPLIED, BASE, VARIANTS, Variant  # noqa: E402
 
 ENTRY: Final = ROOT / "tests" / "bench" / "variants" / "entry.py"
 #: A window that is void is measured again, so often in all.
@@ -121,6 +122,8 @@ def measured(name: str, variant: Variant, out: Path, load: Load, progress: Progr
     for _ in range(_TRIES):
         window = measure_gateway(command, out, pinned, lambda step: progress.tell(f"{name}: {step}"))
         progress.done()
+        if f"{APPLIED}{name}\n" not in (out / "gateway" / "gateway.log").read_text(errors="replace"):
+            raise BenchError("the variant did not reach a worker")
         # a worker that may go everywhere has no core that others could disturb
         if not (window.void() if variant.pinned else [why for why in window.void() if "twin" in why]):
             return figures(window), window.broken()

@@ -26,11 +26,13 @@ def _nothing() -> None:
 
 
 BASE: Final = "as-it-is"
+#: What a worker writes into the gateway's log when its variant's name follows: a comparison that never swapped anything is none.
+APPLIED: Final = "variant: "
 
 VARIANTS: Final = {
     BASE: Variant("the gateway as it is: against itself, the noise of the comparison", _nothing),
-    "priority": Variant("TX timers run before I/O callbacks", sleeping.priority),
-    "lean-timer": Variant("a timer switches to TX itself, without gevent.sleep's waiter", sleeping.lean_timer),
+    "gevent-sleep": Variant("TX waits by gevent.sleep, not by a timer that switches to it", sleeping.gevent_sleep),
+    "same-priority": Variant("TX's timers do not go before I/O callbacks", sleeping.same_priority),
     "timerfd": Variant("one absolute timerfd over a heap of deadlines, before I/O", sleeping.timerfd),
     "timerfd-250us": Variant("the same; what is due within 250 us is woken at once", sleeping.timerfd_together),
     "recv-first": Variant("a read is tried without waiting for readiness, as gevent's socket does", reading.recv_first),

@@ -13,25 +13,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from gw.cli import main  # noqa: E402
 from gw.cli.context import Settings  # noqa: E402
-from tests.bench.variants import VARIANTS  # noqa: E402
+from tests.bench.variants import APPLIED, VARIANTS  # noqa: E402
 from tests.bench.variants.seam import NotHereError  # noqa: E402
 
 
 def run() -> None:
     name = sys.argv.pop(1)
-    of_gateway = Settings.command_line
-
-    def command_line(settings: Settings) -> list[str]:
-        """Children are started through this file too."""
-        python, _, *options = of_gateway(settings)
-        return [python, __file__, name, *options]
-
-    Settings.command_line = command_line  # type: ignore[method-assign]
+    # children are started through this file too
+    Settings.program = lambda _: [sys.executable, __file__, name]  # type: ignore[method-assign]
     if "worker" in sys.argv:
         try:
             VARIANTS[name].apply()
         except NotHereError as error:
             sys.exit(f"{name}: {error}")
+        print(f"{APPLIED}{name}", file=sys.stderr, flush=True)  # read in the gateway's log
     main()
 
 

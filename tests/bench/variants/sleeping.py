@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any, Final
 
 import gevent
-from gevent.hub import Waiter
 
 from gw.media.clock import Clock
 from tests.bench.variants.seam import NotHereError, swap
@@ -20,24 +19,19 @@ _TFD_TIMER_ABSTIME: Final = 1
 _NS: Final = 1_000_000_000
 
 
-def priority() -> None:
-    """libev calls what is ready in the order of its priority: TX's timers get the highest."""
-    hub = gevent.get_hub()
-    loop = hub.loop
+def gevent_sleep() -> None:
+    """The general sleep: a waiter and a context manager more for each frame."""
 
     def wait_until(_: Clock, deadline_s: float) -> None:
         delay_s = deadline_s - monotonic()
         if delay_s > 0.0:
-            with loop.timer(delay_s, priority=loop.MAXPRI) as timer:
-                waiter: Waiter[None] = Waiter(hub)
-                timer.start(waiter.switch, None, update=True)
-                waiter.get()
+            gevent.sleep(delay_s)
 
     swap(Clock, "wait_until", wait_until)
 
 
-def lean_timer() -> None:
-    """The timer's callback is the greenlet's own switch."""
+def same_priority() -> None:
+    """libev calls what is ready in the order of its priority: TX's timers get that of everything else."""
     hub = gevent.get_hub()
     loop = hub.loop
 
@@ -49,7 +43,6 @@ def lean_timer() -> None:
             try:
                 hub.switch()
             finally:
-                timer.stop()
                 timer.close()
 
     swap(Clock, "wait_until", wait_until)

@@ -34,14 +34,15 @@ BUFFER_MS: Final = 60
 MAX_CALL_S: Final = 30.0
 #: What there is to settle when all is well again: an effort's longest wait, a pass of the reconciler or two.
 SETTLE_S: Final = 45.0
-#: A recording whose callback was lost is looked for after two minutes.
-LOOK_S: Final = 200.0
+#: A recording whose callback was lost, or was not written for half a minute since the store was away, is asked for after two
+#: minutes, twenty in a pass.
+LOOK_S: Final = 240.0
 #: A frame the twin itself was late by less than this is no stall of the machine.
 _TWIN_LATE_S: Final = 0.02
 
 
 def run(scenario: Scenario, mariadb: MariaDB, *, wait_for_looks: bool = False) -> Ledger:
-    """Do it. `wait_for_looks`: also wait for recordings whose callback Twilio could not deliver."""
+    """Do it. `wait_for_looks`: also wait for the recordings that are settled only when Twilio is asked for them."""
     ledger = Ledger(scenario.name, scenario.seed, scenario.seconds)
     with tempfile.TemporaryDirectory(prefix="gw-faults-") as folder, World(Path(folder), scenario.seed, mariadb) as world:
         _warm_up(world)
@@ -127,7 +128,7 @@ def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
             rows = [row for row in store.unsettled_recordings() if _counts(row, lost, wait_for_looks)]
             open_calls = store.calls(open_only=True)
             is_over = not rows and not open_calls and world.is_calm()
-            if is_over or time.monotonic() > until_s + (LOOK_S if wait_for_looks and lost else 0.0):
+            if is_over or time.monotonic() > until_s + (LOOK_S if wait_for_looks else 0.0):
                 break
             gevent.sleep(0.3)
         ledger.open_recordings = rows

@@ -55,7 +55,7 @@ def main() -> int:
     mariadb = MariaDB()
     try:
         mariadb.start()
-        ledger = run(scenario, mariadb, wait_for_looks=given.scenario == "soak")
+        ledger = run(scenario, mariadb, wait_for_looks=given.scenario != "short")
     finally:
         mariadb.remove()
     write_ledger(ledger, given.out / "ledger.json")

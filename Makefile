@@ -1,7 +1,7 @@
-# make setup | demo | bench | faults | dashboards | test | lint ; every target builds what it needs first.
+# make setup | demo | bench | faults | dashboards | pictures | test | lint ; every target builds what it needs first.
 PY := .venv/bin/python
 
-.PHONY: setup test-setup demo bench faults dashboards test lint clean
+.PHONY: setup test-setup demo bench faults dashboards pictures test lint clean
 
 setup: .venv/.runtime
 test-setup: .venv/.checks
@@ -26,6 +26,9 @@ faults: test-setup
 
 dashboards: test-setup
 	@$(PY) -m metrics.dashboards deploy/grafana/dashboards
+
+pictures: test-setup
+	@$(PY) -m tests.dashboards
 
 test: test-setup
 	@$(PY) tests/run.py

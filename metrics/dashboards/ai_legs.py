@@ -8,7 +8,8 @@ from metrics.dashboards.board import AnyPanel, board
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, buckets, curves, number, quantile
 from metrics.declare import AI_ERRORS, AI_RECONNECTS, CALLS_ENDED, FIRST_AUDIO, RX_DROPPED, TX_DROPPED
 
-_BY_AI = 'reason=~"ai_.+", reason!="ai_hangup"'
+#: Ends that are the AI's failure, be it that the caller was told so.
+_BY_AI = 'reason=~"ai_.+|fallback_.+", reason!="ai_hangup"'
 
 
 def ai_legs() -> dashboard.Dashboard:
@@ -117,7 +118,7 @@ def _failures() -> list[AnyPanel]:
             "In the chosen time, by reason. `deploy/reasons.md` says of each where to look.",
             [
                 (
-                    f"sort_desc(topk(8, sum by (reason) (increase({CALLS_ENDED.name}{{{CHOSEN}, {_BY_AI}}}[$__range]))))",
+                    f"sort_desc(topk(6, sum by (reason) (increase({CALLS_ENDED.name}{{{CHOSEN}, {_BY_AI}}}[$__range]))))",
                     "{{reason}}",
                 )
             ],

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.board import AnyPanel, board
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, curves, number, quantile
-from metrics.declare import BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, RX_DROPPED, STREAMS_REFUSED, TX_DROPPED, WEBHOOKS
+from metrics.declare import BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, OVERFLOW, RX_DROPPED, STREAMS_REFUSED, TX_DROPPED, WEBHOOKS
 
 #: Ends that are nobody's fault.
 _GOOD = "caller_hangup|ai_hangup|admin_hangup|idle_limit|duration_limit|shutdown"
@@ -44,8 +44,8 @@ def _now() -> list[AnyPanel]:
         ),
         number(
             "Turned away",
-            "Callers who were told that all lines are busy.",
-            f'sum (increase({WEBHOOKS.name}{{{CHOSEN}, kind="voice", outcome="busy"}}[$__range]))',
+            "Callers who were not taken: the machine was full, its workers late, or it was drained.",
+            f"sum (increase({OVERFLOW.name}{{{CHOSEN}}}[$__range]))",
             unit="short",
             steps=[(None, GREEN), (1.0, RED)],
             decimals=0,

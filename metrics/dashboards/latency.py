@@ -22,7 +22,7 @@ def latency() -> dashboard.Dashboard:
         "Whether every frame is handed to the kernel within 1 ms, how late frames leave, and what held the event loop.",
         [
             ("The promise", _promise()),
-            ("Send, the time one frame takes to the kernel, and lateness, how long after its deadline it leaves", _frames()),
+            ("Send and lateness", _frames()),
             ("Who is in the way", _culprits()),
         ],
     )

@@ -41,6 +41,7 @@ def _worst() -> AnyPanel:
         """,
         height=10,
         units={**_SECONDS, **_MILLISECONDS, "length": "s"},
+        widths={"call": 300, "started": 190, "reason": 140},
         link=("call", _HERE),
     )
 
@@ -56,6 +57,7 @@ def _chosen() -> list[AnyPanel]:
             FROM calls WHERE call_sid = ${call_sid:sqlstring}
             """,
             height=4,
+            widths={"detail": 240, "host": 160, "worker": 80, "direction": 100},
         ),
         rows(
             "Its audio",
@@ -80,6 +82,7 @@ def _chosen() -> list[AnyPanel]:
             """,
             height=4,
             units={**_MILLISECONDS, "length": "s"},
+            widths={"recording_sid": 300, "error_text": 400},
         ),
         rows(
             "What was said",
@@ -91,6 +94,7 @@ def _chosen() -> list[AnyPanel]:
             span=14,
             height=10,
             units=_MILLISECONDS,
+            widths={"at": 90, "role": 80, "text": 520, "interrupted": 100, "heard": 90},
         ),
         rows(
             "What happened",
@@ -98,5 +102,6 @@ def _chosen() -> list[AnyPanel]:
             "SELECT at AS 'time', kind, data FROM events WHERE call_sid = ${call_sid:sqlstring} ORDER BY at, n LIMIT 500",
             span=10,
             height=10,
+            widths={"time": 190, "kind": 150},
         ),
     ]

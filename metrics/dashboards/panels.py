@@ -85,7 +85,10 @@ def curves(
 ) -> timeseries.Panel:
     """Curves over time. `line_at` draws a red line where a promise ends."""
     panel = timeseries.Panel().legend(_legend()).tooltip(_all_values()).line_width(1)
-    panel.fill_opacity(30 if stacked else 8).show_points(looks.VisibilityMode.NEVER).span_nulls(False)
+    panel.fill_opacity(30 if stacked else 0 if log else 8).show_points(looks.VisibilityMode.NEVER).span_nulls(False)
+    panel.color_scheme(_palette())
+    if unit == "short":
+        panel.axis_soft_max(1)  # nothing but zeros is a line at the bottom, not a scale up to 100
     if log:
         panel.scale_distribution(common.ScaleDistributionConfig().type(looks.ScaleDistribution.LOG).log(10))
         low = None
@@ -96,7 +99,7 @@ def curves(
     if high is not None:
         panel.max(high)
     if line_at is not None:
-        panel.thresholds(_thresholds([(None, "transparent"), (line_at, RED)])).color_scheme(_palette())
+        panel.thresholds(_thresholds([(None, "transparent"), (line_at, RED)]))
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(looks.GraphThresholdsStyleMode.LINE))
     return _asked(_framed(panel, title, description, span, height).unit(unit), queries)
 
@@ -170,12 +173,15 @@ def rows(
     span: int = 24,
     height: int = 8,
     units: dict[str, str] | None = None,
+    widths: dict[str, int] | None = None,
     link: tuple[str, str] | None = None,
 ) -> table.Panel:
-    """What an SQL query finds. `units` names those of columns; `link`: a column and where a click on it leads."""
-    panel = table.Panel().cell_height(looks.TableCellHeight.SM).show_header(True).align(looks.FieldTextAlignment.AUTO)
+    """What an SQL query finds. `units` and `widths` are of columns; `link`: a column and where a click on it leads."""
+    panel = table.Panel().cell_height(looks.TableCellHeight.SM).show_header(True).min_width(80)
     for column, unit in (units or {}).items():
         panel.override_by_name(column, [models.DynamicConfigValue("unit", unit)])
+    for column, width in (widths or {}).items():
+        panel.override_by_name(column, [models.DynamicConfigValue("custom.width", width)])
     if link is not None:
         links = [{"title": "Show this call", "url": link[1]}]
         panel.override_by_name(link[0], [models.DynamicConfigValue("links", links)])

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -27,6 +28,19 @@ def test_a_file_goes_through_the_sdk_without_losing_a_key(name):
     register_default_plugins()
     read = Dashboard.from_json(BOARDS[name])
     assert json.loads(json.dumps(read, cls=JSONEncoder)) == BOARDS[name]
+
+
+def test_provisioning_offers_what_the_dashboards_ask_for():
+    found = yaml.safe_load((FOLDER.parent / "provisioning" / "datasources" / "submilli.yml").read_text())["datasources"]
+    wanted = {
+        variable["query"]
+        for board in BOARDS.values()
+        for variable in board["templating"]["list"]
+        if variable["type"] == "datasource"
+    }
+    assert {source["type"] for source in found} == wanted
+    (provider,) = yaml.safe_load((FOLDER.parent / "provisioning" / "dashboards" / "submilli.yml").read_text())["providers"]
+    assert provider["options"]["path"] in (FOLDER.parent / "README.md").read_text()
 
 
 def test_addresses_ids_and_places_are_each_given_once():

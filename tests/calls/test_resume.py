@@ -15,24 +15,24 @@ from gw.twin import speech
 from gw.twin.ai_ledger import AiLedger
 from gw.twin.ai_script import AiScript
 from gw.twin.twilio_caller import TwinCall
-from tests.calls.hearing import until
+from tests.calls.hearing import WORD, until
 from tests.calls.test_restart import Running, running
 from tests.timing import scaled
 
 #: A greeting, an answer, and then nobody says anything for a while.
 TALKS = AiScript(
-    answers=(speech.load("thanks"),),
-    greeting=speech.load("hello-world"),
+    answers=(speech.load("thanks")[:4000],),
+    greeting=speech.load("hello-world")[:6000],
     speed=20.0,
     agent_words=("Hello, world.", "Thank you."),
-    caller_words=("Weasels have eaten our phone system.",),
+    caller_words=("Monkeys.",),
 )
 
 
-def talking(r: Running) -> TwinCall:
-    """A call in which both sides have said something, all of it in the store."""
-    call = r.twilio.place_call(speech.script(2500, "weasels", 30_000), hang_up=False, max_s=scaled(60.0))
-    until(lambda: len(r.row(call).get("turns", [])) >= 3, "three turns are in the store", 20)
+def talking(r: Running, turns: int = 1) -> TwinCall:
+    """A call in which so many turns were spoken, all of them in the store."""
+    call = r.twilio.place_call(speech.script(1000, WORD, 30_000), hang_up=False, max_s=scaled(60.0))
+    until(lambda: len(r.row(call).get("turns", [])) >= turns, f"{turns} turns are in the store", 20)
     return call
 
 
@@ -52,7 +52,7 @@ def kill_control(r: Running) -> None:
     """Kill -9 control, and wait for another."""
     before = r.pids()["control"]
     os.kill(before, signal.SIGKILL)
-    until(lambda: r.pids().get("control", before) != before, "control is back", 15)
+    until(lambda: r.pids().get("control", before) != before, "control is back", 30)
 
 
 def sessions(r: Running) -> list[AiLedger]:
@@ -67,7 +67,7 @@ def two_workers(folder: Path, on_lost: str) -> Iterator[Running]:
 
 def test_a_call_comes_back_and_goes_on(tmp_path: Path) -> None:
     with two_workers(tmp_path, "resume") as r:
-        call = talking(r)
+        call = talking(r, turns=3)
         before = [(turn["role"], turn["text"]) for turn in r.row(call)["turns"]]
         first_stream = r.row(call)["stream_sid"]
         kill_worker_of(r)
@@ -102,11 +102,11 @@ def test_a_call_that_kills_workers_does_so_a_few_times(tmp_path: Path) -> None:
         call = talking(r)
         for n in range(1, MAX_RESUMES + 1):
             kill_worker_of(r)
-            until(lambda n=n: len(sessions(r)) == n + 1 and sessions(r)[n].responses, f"it came back {n} times", 15)  # type: ignore[misc]
-            until(lambda n=n: [e for e in r.row(call)["events"] if e["kind"] == "resumed" and e["data"]["n"] == n], "stored", 15)  # type: ignore[misc]
+            until(lambda n=n: len(sessions(r)) == n + 1 and sessions(r)[n].responses, f"it came back {n} times", 30)  # type: ignore[misc]
+            until(lambda n=n: [e for e in r.row(call)["events"] if e["kind"] == "resumed" and e["data"]["n"] == n], "stored", 30)  # type: ignore[misc]
             if n == 1:
                 kill_control(r)
-            until(lambda: len(r.pids()) == 3, "every seat is filled", 15)
+            until(lambda: len(r.pids()) == 3, "every seat is filled", 30)
         kill_worker_of(r)
         assert call.wait(scaled(10.0))
         assert call.spoken == [Agent().goodbye]

@@ -29,7 +29,7 @@ class House:
         self.spool = Spool(folder / "spool.db")
         self.told: list[bus.Event] = []
         self.lost: list[set[str]] = []
-        self.server = BusServer(self.path, self.spool, on_lost=self.lost.append)
+        self.server = BusServer(self.path, self.spool, on_lost=self.lost.append, answer=self.answer)
         self.server.subscribe(self.told.append)
         self.server.start()
         self._stopped = False
@@ -39,6 +39,11 @@ class House:
             self._stopped = True
             self.server.stop()
             self.spool.close()
+
+    def answer(self, ask: bus.Ask) -> bus.Answer:
+        if ask.about == "nonsense":
+            raise RuntimeError("on purpose")
+        return bus.Answer(ask.n, step=f"{len(self.told)} told")
 
     def bodies(self) -> list[bus.Event]:
         return [bus.decode_event(entry.body) for entry in self.spool.batch(1000)]
@@ -260,6 +265,29 @@ def test_a_process_that_is_gone_loses_its_calls(house: House) -> None:
     until(lambda: house.lost == [{CALL, OTHER}], 2.0)
     assert house.server.workers() == []
     process.wait(5)
+
+
+def test_a_call_is_lost_as_soon_as_somebody_asks(house: House) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    client = BusClient(house.path, pid=process.pid, calls=[CALL, OTHER])
+    until(lambda: house.server.is_owned(CALL))
+    assert not house.server.is_lost(CALL)
+    process.kill()
+    process.wait(5)
+    assert house.server.is_lost(CALL)
+    assert house.lost == [{CALL, OTHER}], "all of its calls, at once"
+    assert house.server.is_lost(CALL)
+    assert house.lost == [{CALL, OTHER}], "and once"
+    client.close()
+
+
+def test_a_question_is_answered_after_what_came_with_it(house: House) -> None:
+    client = BusClient(house.path)
+    data = bus.pack(bus.Numbered(1, digit(1))) + bus.pack(bus.Ask(5, CALL, "nonsense")) + bus.pack(bus.Ask(6, CALL, "next"))
+    client.socket.sendall(data)
+    commands = [client.command(), client.command()]
+    assert commands == [bus.Ack(1), bus.Answer(6, step="1 told")]
+    client.close()
 
 
 def test_a_pid_used_again_is_not_the_worker(house: House) -> None:

@@ -264,6 +264,32 @@ def test_an_event_that_has_no_wire_form_is_dropped_counted_and_poisons_nothing(r
     assert control.events(1) == [bus.Numbered(1, event(1))]
 
 
+def test_a_question_is_answered_by_its_number(rig: Rig):
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    asking = [gevent.spawn(rig.client.ask, f"CA{n}", "next") for n in range(2)]
+    asks: list[bus.Ask] = []
+    while len(asks) < 2:
+        if isinstance(message := control.next(), bus.Ask):
+            asks.append(message)
+    control.say(bus.Answer(99), *(bus.Answer(ask.n, agent=ask.call_sid) for ask in reversed(asks)))
+    answers = [one.get(timeout=WAIT_S) for one in asking]
+    assert [answer.agent for answer in answers] == ["CA0", "CA1"]
+    assert rig.client._open == {}
+
+
+def test_a_question_nobody_answers_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    assert rig.client.ask("CA1", "next") is None, "control is away"
+    monkeypatch.setattr(module, "ASK_S", 0.02)
+    control = rig.control()
+    rig.running.start()
+    control.accept()
+    assert isinstance(control.next(), bus.WorkerStatus)
+    assert rig.client.ask("CA1", "next") is None
+    assert rig.client._open == {}
+
+
 def test_commands_are_handed_on(rig: Rig):
     control = rig.control()
     rig.running.start()

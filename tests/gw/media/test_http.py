@@ -11,7 +11,8 @@ import pytest
 from gevent import socket
 
 from gw import bus
-from gw.config import Overflow
+from gw.call.state import Reason
+from gw.config import Agent, Overflow
 from gw.media import server as server_module
 from gw.media.http import MAX_BODY_BYTES, MAX_FIELDS
 from gw.protocol.signature import sign
@@ -155,6 +156,58 @@ def test_the_action_hangs_up(client: Client):
     assert status == 200
     assert [element.tag for element in ElementTree.fromstring(body)] == ["Hangup"]
     assert [type(event) for event in client.told] == [bus.Webhook]
+
+
+def action(client: Client, reason: Reason | None = None, answer: bus.Answer | None = None, **fields: str) -> str:
+    """What the action webhook answers, given how the call ended here and what control says of it."""
+    sid = dict(FORM)["CallSid"]
+    if reason is not None:
+        client.plane.keep_ending(sid, reason, "default")
+    asked: list[tuple[str, str]] = []
+
+    def ask(call_sid: str, about: str) -> bus.Answer | None:
+        asked.append((call_sid, about))
+        return answer
+
+    client.plane.ask = ask
+    body = client.post("/twilio/action", [*FORM, *fields.items()])[2]
+    assert asked in ([], [(sid, "next")])
+    return body + ("" if asked else "<!-- by itself -->")
+
+
+GOODBYE = f"<Say>{Agent().goodbye}</Say><Hangup />"
+
+
+def test_the_action_of_a_call_that_ended_here_asks_nobody(client: Client):
+    assert "<Response><Hangup /></Response><!-- by itself -->" in action(client, Reason.AI_HANGUP)
+    assert f"<Response>{GOODBYE}</Response><!-- by itself -->" in action(client, Reason.FALLBACK_GOODBYE)
+
+
+def test_the_action_transfers_whom_rest_did_not(planes: PlaneMaker):
+    client = Client(planes, agents={"default": Agent(fallback="transfer", transfer_to="+15005550009")})
+    assert "<Dial><Number>+15005550009</Number></Dial>" in action(client, Reason.FALLBACK_TRANSFER)
+    assert "<Response><Hangup /></Response>" in action(client, Reason.FALLBACK_TRANSFER, bus.Answer(1, step="hang_up"))
+
+
+def test_the_action_brings_a_lost_call_back(client: Client):
+    body = action(client, None, bus.Answer(1, step="resume", agent="default", resumes=2, began_at=1234.5))
+    parameters = parameters_of(body.removesuffix("<!-- by itself -->"))
+    assert (parameters["resume"], parameters["began"], parameters["agent"]) == ("2", "1234.500", "default")
+    assert parameters["token"]
+
+
+def test_a_lost_call_there_is_no_room_for_is_told(client: Client):
+    client.plane.draining = True
+    assert GOODBYE in action(client, None, bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0))
+
+
+def test_the_action_of_a_call_nobody_knows_hangs_up(client: Client):
+    assert "<Response><Hangup /></Response>" in action(client, None, None)
+    assert "<Response><Hangup /></Response>" in action(client, None, bus.Answer(1))
+
+
+def test_a_caller_who_is_gone_is_asked_for_nowhere(client: Client):
+    assert "<!-- by itself -->" in action(client, None, None, CallStatus="completed")
 
 
 def test_paths_and_methods(client: Client):

@@ -23,6 +23,8 @@ from gevent import os as gevent_os
 #: prctl(2), PR_SET_PDEATHSIG: the signal a process gets when the thread that forked it ends.
 _PR_SET_PDEATHSIG: Final = 1
 
+#: How long a parent that was killed may take to be gone.
+_PARENT_GONE_S: Final = 0.3
 #: Tells a worker that its stop is in a hurry. A signal of its own: a service manager may send SIGTERM beside the supervisor's.
 HURRY: Final = signal.SIGUSR1
 #: Tells a worker that others take its place: it lets go of the listening socket, and its calls go on.
@@ -52,6 +54,14 @@ def is_orphan(environ: Mapping[str, str]) -> bool:
     """Whether this is a child whose parent has ended."""
     parent = environ.get(PARENT_VARIABLE, "")
     return bool(parent) and str(os.getppid()) != parent
+
+
+def settle_parent(environ: Mapping[str, str]) -> None:
+    """Wait until it is clear whether SIGTERM came from a parent that lives or tells of its death: a process that is killed ends
+    thread by thread, and is its children's parent until the last of them."""
+    deadline_s = time.monotonic() + _PARENT_GONE_S
+    while environ.get(PARENT_VARIABLE) and not is_orphan(environ) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
 
 
 def raise_descriptor_limit() -> None:

@@ -18,7 +18,7 @@ from gw.cli.context import Settings, pass_settings
 @pass_settings
 def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: int) -> None:
     """The control process."""
-    from gw.process import end_with_parent, is_orphan
+    from gw.process import end_with_parent, is_orphan, settle_parent
 
     end_with_parent(os.environ)
     from gw import logs
@@ -29,7 +29,8 @@ def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: in
     logs.setup("control", config.ops.log_level)
     os.nice(nice)
     board = Board.attach(board_fd) if board_fd >= 0 else Board.private()
-    code = run(config, ready_fd, board=board, row=board.row(row), is_orphan=lambda: is_orphan(os.environ))
+    orphan, settled = lambda: is_orphan(os.environ), lambda: settle_parent(os.environ)
+    code = run(config, ready_fd, board=board, row=board.row(row), is_orphan=orphan, settle_parent=settled)
     logs.flush(1.0)
     sys.exit(code)
 
@@ -44,7 +45,7 @@ def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: in
 @pass_settings
 def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_fd: int, row: int, core: int) -> None:
     """A media worker."""
-    from gw.process import HURRY, LEAVE, end_with_parent, is_orphan
+    from gw.process import HURRY, LEAVE, end_with_parent, is_orphan, settle_parent
 
     end_with_parent(os.environ)
     if core >= 0:
@@ -66,6 +67,7 @@ def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_f
         board=board,
         row=board.row(row) if board is not None else None,
         is_orphan=lambda: is_orphan(os.environ),
+        settle_parent=lambda: settle_parent(os.environ),
     )
     logs.flush(1.0)
     sys.exit(code)

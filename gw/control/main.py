@@ -349,14 +349,21 @@ def run(
     board: Board | None = None,
     row: Row | None = None,
     is_orphan: Callable[[], bool] = lambda: False,
+    settle_parent: Callable[[], None] = lambda: None,
 ) -> int:
-    """The control process's whole life. Returns its exit code."""
+    """The control process's whole life. When it is told to stop, `settle_parent` returns once `is_orphan` can be believed.
+    Returns its exit code."""
     try:
         control = Control(config, board=board, row=row, is_orphan=is_orphan)
     except (OSError, GatewayError, PageError, ValueError) as error:
         log.critical("control cannot start: %s", error)
         return 1
-    signals = [gevent.signal_handler(number, control.stop) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    def on_stop() -> None:
+        settle_parent()
+        control.stop()
+
+    signals = [gevent.signal_handler(number, on_stop) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
         return control.run(lambda: _say_ready(ready_fd))
     finally:

@@ -218,13 +218,19 @@ def run(
     board: Board | None = None,
     row: Row | None = None,
     is_orphan: Callable[[], bool] = lambda: False,
+    settle_parent: Callable[[], None] = lambda: None,
 ) -> int:
-    """A worker process's body: serve on the inherited socket. `leave`: others take its place; `hurry` ends a drain. Returns the
-    exit code."""
+    """A worker process's body: serve on the inherited socket. `leave`: others take its place; `hurry` ends a drain; when told to
+    stop, `settle_parent` returns once `is_orphan` can be believed. Returns the exit code."""
     listener = socket.socket(fileno=listen_fd)
     worker = Worker(config, slot, listener, board=board, row=row, is_orphan=is_orphan)
+
+    def on_stop() -> None:
+        settle_parent()
+        worker.stop()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(signum, worker.stop)
+        gevent.signal_handler(signum, on_stop)
     gevent.signal_handler(hurry, worker.hurry)
     gevent.signal_handler(leave, worker.leave)
 

@@ -1,0 +1,138 @@
+"""A gateway of real processes at noon: new code and configuration, too many callers, and a supervisor that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import gevent
+import pytest
+
+from gw.twin.twilio_caller import TwinCall
+from tests.calls.hearing import until
+from tests.calls.test_restart import AUTH_TOKEN, SCRIPT, TALKS, Running, running
+from tests.timing import scaled
+
+
+@pytest.fixture(autouse=True)
+def no_ear_for_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight processes that start at once on a small machine leave the twins no time to hear when a frame came: that it came, all
+    of it and once, is judged here, and gaps by `tests/bench/rollover.py` on a machine that does nothing else."""
+    monkeypatch.setattr("tests.calls.test_restart.JITTER_MS", 60_000)
+
+
+def command(r: Running, *words: str) -> subprocess.CompletedProcess[str]:
+    """One of the gateway's commands, as an operator types it."""
+    argv = [*SCRIPT, "--config", str(r.gateway.config_path), *words]
+    environ = {**os.environ, "TWILIO_AUTH_TOKEN": AUTH_TOKEN, "OPENAI_API_KEY": "none"}
+    return subprocess.run(argv, capture_output=True, text=True, timeout=scaled(60.0), env=environ)
+
+
+def arrive(r: Running, seconds: float) -> list[TwinCall]:
+    """Calls, one after the other, for a while."""
+    calls = []
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        calls += r.place(1)
+        gevent.sleep(0.5)
+    return calls
+
+
+def ended(r: Running) -> int:
+    """Calls ended for good reason, as the metrics page counts them over all processes there ever were."""
+    line = next(line for line in r.gateway.metrics().splitlines() if 'calls_ended_total{reason="ai_hangup"}' in line)
+    return int(float(line.split()[-1]))
+
+
+def test_a_reload_under_calls_loses_none(tmp_path: Path) -> None:
+    """Twelve calls go on while every process is replaced, and callers keep coming: each is answered and whole. Counters go on.
+    A file with an error changes nothing, and the command says why."""
+    with running(tmp_path, TALKS, workers=2) as r:
+        first = r.place(3)
+        for call in first:
+            r.check_whole(call)
+        before, counted = r.pids(), ended(r)
+        live = r.place(12)
+        until(lambda: all(call.received_audio for call in live), "every agent talks")
+        arriving = gevent.spawn(arrive, r, 3.0)
+        done = command(r, "reload")
+        assert done.returncode == 0, done.stderr
+        assert "Reloaded: 2 worker(s)" in done.stdout
+        until(lambda: len(r.pids()) >= 3, "the new ones are on the bus")
+        assert not {before["control"]} & set(r.pids().values())
+        for call in [*live, *arriving.get()]:
+            r.check_whole(call)
+            assert [one for one in call.spoken if one] == []
+        until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former generation has left")
+        assert ended(r) == counted + len(live) + len(arriving.value)
+
+        after = r.pids()
+        r.gateway.config_path.write_text(r.gateway.config_path.read_text() + "\n[media]\nlead = 1\n")
+        failed = command(r, "reload")
+        assert failed.returncode == 1
+        assert "media.lead is unknown" in failed.stderr
+        os.kill(after["worker 0"], signal.SIGKILL)  # whoever follows it gets the file that was accepted
+        until(lambda: r.pids().get("worker 0") not in (None, after["worker 0"]), "its seat is filled again")
+        r.check_whole(r.place(1)[0])
+
+
+def test_more_callers_than_places(tmp_path: Path) -> None:
+    """Six places on two workers: six calls are whole, three on each, the others are told, and a place is given again."""
+    with running(tmp_path, TALKS, workers=2, server="max_calls_per_worker = 3\n") as r:
+        calls = r.place(10)
+        until(lambda: all(call.received_audio or call.spoken for call in calls), "everybody is answered")
+        taken = [call for call in calls if call.received_audio]
+        assert len(taken) == 6
+        assert {text for call in calls if call not in taken for text in call.spoken} == {
+            "All our lines are busy. Please call again in a few minutes."
+        }
+        status = r.status()
+        assert status is not None
+        assert (status["fleet"]["calls"], status["fleet"]["capacity"], status["fleet"]["reserved"]) == (6, 6, 0)
+        assert "every place is taken: 6 calls of 6" in status["readiness"]["reasons"]
+        assert [one["calls"] for one in status["fleet"]["processes"][1:]] == [3, 3]
+        for call in taken:
+            r.check_whole(call)
+        r.check_whole(r.place(1)[0])
+
+
+def test_a_drained_machine_tells_callers_and_keeps_its_calls(tmp_path: Path) -> None:
+    with running(tmp_path, TALKS, workers=1) as r:
+        live = r.place(2)
+        until(lambda: all(call.received_audio for call in live), "the agents talk")
+        waiting = gevent.spawn(command, r, "drain", "--wait")
+        until(lambda: (r.status() or {})["fleet"]["drained"], "it is drained")
+        turned_away = r.place(1)[0]
+        assert turned_away.wait(scaled(10.0))
+        assert turned_away.spoken
+        os.kill(r.pids()["worker 0"], 0)
+        for call in live:
+            r.check_whole(call)
+        done = waiting.get()
+        assert (done.returncode, done.stdout) == (0, "Drained: new calls are turned away, and no call is left.\n")
+        assert command(r, "undrain").returncode == 0
+        until(lambda: (r.status() or {})["readiness"]["ready"], "it is ready again")
+        r.check_whole(r.place(1)[0])
+
+
+def test_a_supervisor_is_killed_and_another_takes_over(tmp_path: Path) -> None:
+    """Its port is free at once and its calls go to their ends, on the bus of the gateway that follows it."""
+    with running(tmp_path, TALKS, workers=1) as r:
+        live = r.place(3)
+        until(lambda: all(call.received_audio for call in live), "the agents talk")
+        before = r.pids()
+        supervisor = r.gateway.pids()[0]
+        os.kill(supervisor, signal.SIGKILL)
+        began_s = time.monotonic()
+        r.gateway.log_path.rename(tmp_path / "killed.log")
+        r.gateway.stop()  # there is nothing left to stop
+        r.gateway.start(account_sid=r.twilio.account_sid, auth_token=AUTH_TOKEN, api_base=r.twilio.rest.url, ai_url=r.ai.url)
+        assert time.monotonic() - began_s < scaled(15.0)
+        until(lambda: len(r.pids()) >= 2, "the new ones are on the bus")
+        assert before["control"] != r.pids()["control"]
+        for call in [*live, *r.place(2)]:
+            r.check_whole(call)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before.values()), "the former processes have left")

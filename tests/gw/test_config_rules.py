@@ -39,6 +39,7 @@ def test_the_defaults_break_nothing():
         Config(store=Store(url="sqlite:////var/lib/submilli.db")),
         Config(store=Store(url="mysql+pymysql://me@db.example.com:3306/calls?charset=utf8mb4")),
         Config(store=Store(url="mysql+pymysql://me@/calls?unix_socket=/run/mysqld.sock")),
+        _agent(fallback="transfer", transfer_to="+15551234567"),
         _agent(provider="openai", base_url="ws://127.0.0.1:9000/v1/realtime"),
         msgspec.structs.replace(_agent(provider="openai"), secrets=Secrets(openai_api_key="k")),
     ],
@@ -86,6 +87,8 @@ def test_in_order(config):
         (_agent(base_url="ws://api.openai.com/v1/realtime"), ["agents.default.base_url"]),
         (_agent(base_url="wss://me:secret@api.openai.com"), ["agents.default.base_url"]),
         (_agent(provider="openai"), ["agents.default.provider"]),
+        (_agent(fallback="transfer"), ["agents.default.transfer_to"]),
+        (_agent(fallback="transfer", transfer_to="5551234"), ["agents.default.transfer_to"]),
     ],
 )
 def test_not_in_order(config, keys):

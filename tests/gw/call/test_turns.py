@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.call.playout import Truncation
-from gw.call.turns import MAX_PENDING, Turn, Turns
+from gw.call.turns import MAX_PENDING, MAX_WORDS_CHARS, Turn, Turns
 
 
 def agent(n: int, text: str, item_id: str, start_ms: int, interrupted: bool, heard_ms: int | None) -> Turn:
@@ -125,3 +125,29 @@ def test_whatever_the_order_each_item_comes_out_once_with_what_came_of_it(script
         agent(numbers[item], texts.get(item, ""), item, start_ms, *fates.get(item, (True, 50)))
         for item, start_ms in began.items()
     )
+
+
+def test_the_words_that_came_are_the_text_of_a_turn_whose_ai_was_lost() -> None:
+    turns = Turns()
+    for item in ("heard", "under way", "whole"):
+        turns.on_agent_audio(item, 1)
+        turns.on_agent_words(item, "Some ")
+        turns.on_agent_words(item, "words")
+    turns.on_agent_words("a stranger", "x")
+    turns.on_agent_text("whole", "All of it.", 5)
+    assert [turn.text for turn in turns.under_way()] == ["Some words", "Some words", "All of it."]
+    assert turns.on_heard("heard", 300) == [], "its text is still to come"
+    turns.on_agent_words("heard", ", more")
+    assert turns.on_ai_lost() == [agent(1, "Some words, more", "heard", 1, False, 300)]
+    assert turns.on_heard("under way", 400) == [agent(2, "Some words", "under way", 1, False, 400)]
+    assert turns.on_heard("whole", 500) == [agent(3, "All of it.", "whole", 1, False, 500)]
+    assert turns.on_ai_lost() == []
+
+
+def test_a_turns_words_are_bounded_and_numbers_go_on_from_where_they_are_told() -> None:
+    turns = Turns(200)
+    turns.on_agent_audio("i", 1)
+    for _ in range(3):
+        turns.on_agent_words("i", "x" * MAX_WORDS_CHARS)
+    (turn,) = turns.under_way()
+    assert (turn.n, len(turn.text)) == (201, MAX_WORDS_CHARS)

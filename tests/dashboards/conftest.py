@@ -21,18 +21,22 @@ class Shown(NamedTuple):
     panels: list[dict[str, Any]]
     rules: list[dict[str, Any]]
     recorded: dict[str, int]
+    starts: dict[str, int]
     since: float
     until: float
 
 
 @pytest.fixture(scope="session")
 def shown(mariadb_server: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    """Every panel's answers, every rule's health, and how many series each recorded name has."""
+    """Every panel's answers, every rule's health, how many series each recorded name has, how often a process was started."""
     mariadb_server.start()
     with playing(tmp_path_factory.mktemp("scene"), mariadb_server, SECONDS) as scene:
         rules = scene.prometheus.rules()
         recorded = {
             rule["name"]: len(scene.prometheus.at(rule["name"], scene.until)) for rule in rules if rule["type"] == "recording"
         }
-        found = Shown(answers.collect(scene), rules, recorded, scene.since, scene.until)
+        starts = {
+            one["metric"]["process"]: int(one["value"][1]) for one in scene.prometheus.at("gw_process_starts_total", scene.until)
+        }
+        found = Shown(answers.collect(scene), rules, recorded, starts, scene.since, scene.until)
     yield found

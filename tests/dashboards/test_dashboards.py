@@ -106,3 +106,7 @@ def test_what_happened_is_seen(name, shown):
 def test_every_rule_is_healthy_and_every_record_has_data(shown):
     assert [rule for rule in shown.rules if rule["health"] != "ok"] == []
     assert [name for name, series in shown.recorded.items() if not series] == []
+
+
+def test_every_process_counts_its_start(shown):
+    assert shown.starts == {"control": 1, "worker": 2}

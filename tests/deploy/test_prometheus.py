@@ -4,9 +4,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
+from gw.cli import root
 from metrics.declare import FAMILIES
 from tests import debian
 from tests.deploy import names
@@ -49,6 +51,17 @@ def test_every_alert_is_shown_to_fire_and_not_to():
 def test_the_runbook_has_a_paragraph_for_each_alert_and_no_other():
     written = re.findall(r"^### (\w+)\n\n(\w.+)$", (FOLDER / "RUNBOOK.md").read_text(), re.MULTILINE)
     assert sorted(name for name, _ in written) == sorted(alert["alert"] for alert in ALERTS)
+
+
+def test_the_runbook_names_only_commands_that_exist():
+    named = set(re.findall(r"`gateway\.py ([a-z ]+[a-z])", " ".join((FOLDER / "RUNBOOK.md").read_text().split())))
+    assert named
+    for words in named:
+        command: click.Command | None = root
+        for word in words.split():
+            assert isinstance(command, click.Group), words
+            command = command.get_command(click.Context(command), word)
+        assert command is not None, words
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])

@@ -249,7 +249,13 @@ RECORDING_TRIGGER: Final = Histogram(
 RECORDINGS: Final = Counter(
     "gw_recordings_total",
     "Recordings, by outcome.",
-    {"outcome": ("started", "completed", "failed", "absent", "skipped", "duplicate")},
+    {"outcome": ("started", "completed", "failed", "absent", "skipped", "duplicate", "twice")},
+)
+RECORDING_CLAIMS_HELD: Final = Gauge(
+    "gw_recording_claims_held", "Recordings claimed in the spool because the store was away, and not brought to it yet."
+)
+TWILIO_CIRCUIT_OPEN: Final = Gauge(
+    "gw_twilio_circuit_open", "1 while Twilio's REST API is down: recordings wait, and one request now and then tries."
 )
 RECORDINGS_OVERDUE: Final = Gauge(
     "gw_recordings_overdue", "Recordings without a last word an hour after they began, of calls that are not alive here."
@@ -290,6 +296,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     BUS_DROPPED,
     RECORDING_TRIGGER,
     RECORDINGS,
+    RECORDING_CLAIMS_HELD,
+    TWILIO_CIRCUIT_OPEN,
     RECORDINGS_OVERDUE,
     STORE_BACKLOG,
     STORE_REFUSED,

@@ -45,10 +45,15 @@ def _life(call: Row) -> Iterator[tuple[str, str | Text]]:
         return
     after = "" if recording["trigger_ms"] is None else f", {recording['trigger_ms']} ms after the first audio"
     yield "recording", f"{recording['state']} {dash(recording['recording_sid'])}{after}"
-    if recording["error_text"]:
-        yield "", f"{dash(recording['error_code'])}: {recording['error_text']}"
+    if why := recording_error(recording):
+        yield "", why
     if recording["url"]:
         yield "", recording["url"]
+
+
+def recording_error(row: Row) -> str:
+    """Why a recording failed, or what is wrong with it: our word, Twilio's number and sentence; empty where all is well."""
+    return ": ".join(str(part) for part in (row["reason"], row["error_code"], row["error_text"]) if part)
 
 
 def _said(turn: Row) -> Text:

@@ -9,13 +9,15 @@ from gw.cli.context import Settings, config_option, json_option, pass_settings
 
 @click.group()
 def db() -> None:
-    """Upgrade the store's schema, or say where it stands.
+    """Upgrade the store's schema, say where it stands, see what the store refused.
 
     The gateway upgrades its store when it starts; here it can be done before, or by a user who may change tables.
 
     \b
-    Where does it stand?   gateway.py db current
-    Bring it up to date:   gateway.py db upgrade
+    Where does it stand?     gateway.py db current
+    Bring it up to date:     gateway.py db upgrade
+    What did it refuse?      gateway.py db poison list
+    Once the cause is gone:  gateway.py db poison retry
     """
 
 
@@ -57,3 +59,49 @@ def current(settings: Settings, as_json: bool) -> None:
         )
     if has != needed:
         raise click.exceptions.Exit(1)
+
+
+@db.group()
+def poison() -> None:
+    """Events the store refused for good: they are set aside in the spool, with the reason. Needs the running gateway."""
+
+
+@poison.command("list")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, oldest first.")
+@config_option
+@json_option
+@pass_settings
+def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
+    """List the events that were set aside, and why."""
+    from gw.cli.output import Column, local_time, print_json, print_rows
+
+    rows = settings.ask("poison_list", limit=limit)
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        click.echo("The store took everything.")
+    else:
+        columns = (
+            Column(">id", lambda row: str(row["id"])),
+            Column("since", lambda row: local_time(row["at"])),
+            Column("from", lambda row: f"{row['instance']} number {row['n']}", needs=120),
+            Column(">bytes", lambda row: str(row["bytes"])),
+            Column("why", lambda row: row["why"]),
+        )
+        print_rows(columns, rows)
+
+
+@poison.command("retry")
+@click.argument("ids", nargs=-1, type=int)
+@config_option
+@json_option
+@pass_settings
+def retry_poison(settings: Settings, ids: tuple[int, ...], as_json: bool) -> None:
+    """Give events to the store once more: those named, or all. What it refuses again is set aside again."""
+    from gw.cli.output import print_json
+
+    done = settings.ask("poison_retry", ids=list(ids))
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{done['queued']} events are given to the store once more, {done['set_aside']} stay set aside.")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from gw.cli.context import Settings, config_option, json_option, pass_settings
+from gw.cli.context import Failure, Settings, config_option, json_option, pass_settings
 
+#: How long the gateway may take for a command that asks Twilio.
+ASK_S = 14.0
 #: As a row goes through them; a test compares them with the store's.
 STATES = ("wanted", "claimed", "started", "completed", "absent", "failed")
 
 
 @click.group()
 def recordings() -> None:
-    """List recordings and their states.
+    """List recordings and their states, try one again, settle what waits.
 
     \b
     The newest twenty:    gateway.py recordings list
     Those that failed:    gateway.py recordings list --state failed
+    Try one once more:    gateway.py recordings retry CA0123...
+    Ask Twilio now:       gateway.py recordings reconcile
     """
 
 
@@ -28,6 +34,7 @@ def recordings() -> None:
 @pass_settings
 def list_recordings(settings: Settings, limit: int, state: str | None, as_json: bool) -> None:
     """List recordings, newest first: state, how soon after the first audio, length, SIDs, and why one failed."""
+    from gw.cli.call_view import recording_error
     from gw.cli.output import Column, dash, duration, local_time, print_json, print_rows
 
     rows = settings.ask_or_read("recordings", lambda store: store.recordings(limit=limit, state=state), limit=limit, state=state)
@@ -44,6 +51,63 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
         Column(">length", lambda row: duration(row["duration_s"])),
         Column(">call", lambda row: row["call_sid"]),
         Column(">recording", lambda row: dash(row["recording_sid"]), needs=130),
-        Column("error", lambda row: row["error_text"] or "", needs=104),
+        Column("error", recording_error, needs=104),
     )
     print_rows(columns, rows)
+
+
+@recordings.command()
+@click.argument("call_sid")
+@config_option
+@json_option
+@pass_settings
+def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
+    """Try a call's recording once more: one that failed, or one that waits. Needs the running gateway.
+
+    Twilio is asked first which recordings the call has; another is begun only for a call that is alive here. Exit code 1 when the
+    call is not recorded afterwards.
+    """
+    from gw.cli.output import print_json
+
+    answer = _ask(settings, "recordings_retry", call_sid=call_sid)
+    row = answer["recording"]
+    good = row["state"] in ("started", "completed")
+    if as_json:
+        print_json(answer)
+    elif good:
+        click.echo(f"The call's recording is {row['state']}: {row['recording_sid']}.")
+    elif not answer["done"]:
+        click.echo(f"The recording is {row['state']}, and still tried: see gateway.py recordings list.", err=True)
+    else:
+        from gw.cli.call_view import recording_error
+
+        click.echo(f"The recording is {row['state']}: {recording_error(row)}", err=True)
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+@recordings.command()
+@config_option
+@json_option
+@pass_settings
+def reconcile(settings: Settings, as_json: bool) -> None:
+    """Settle what waits against Twilio's list, now. The gateway does so by itself every ten seconds, row by row less often."""
+    from gw.cli.output import print_json
+
+    done = _ask(settings, "recordings_reconcile")
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(
+            f"{done['unsettled']} recordings have no last word. Twilio was asked about {done['asked']}, {done['settled']} of them"
+            f" are settled; {done['taken_up']} are tried again, {done['left']} wait for their calls or their turn."
+        )
+
+
+def _ask(settings: Settings, command: str, **arguments: Any) -> Any:
+    from gw.control.admin_client import Refused
+
+    try:
+        return settings.ask(command, timeout_s=ASK_S, **arguments)
+    except Refused as error:
+        raise Failure(str(error)) from None

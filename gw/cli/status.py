@@ -101,6 +101,12 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     yield "spool", f"{waiting} events wait for the store" if waiting else "empty"
     if set_aside:
         yield "", Text(f"{set_aside} events the store refused are set aside", "red")
+    if document["cut_values"]:
+        yield "", Text(f"{document['cut_values']} values were shortened to fit the store", "yellow")
+    if document["claims"]:
+        yield "", Text(f"{document['claims']} recordings are claimed in the spool until the store is back", "yellow")
+    if document["twilio"]["circuit"] not in ("closed", "none"):
+        yield "twilio", Text(f"down, recordings wait: {document['twilio']['problem']}", "red")
     done = ", ".join(f"{count} {outcome}" for outcome, count in document["recordings"].items() if count)
     yield "recordings", done or "none yet"
 

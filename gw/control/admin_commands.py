@@ -11,13 +11,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
+import gevent
 import gevent.pool
 import msgspec
 
 from gw.call.state import Reason
 from gw.control.admin import Command, CommandError
 from gw.control.bus_server import BusServer
+from gw.control.reconcile import Reconciler
+from gw.control.recorder import Recorder
 from gw.control.rest_answers import RestError
+from gw.control.spool import Spool
 from gw.control.store import Store
 from gw.control.twilio_rest import TwilioRest
 
@@ -27,6 +31,8 @@ A = TypeVar("A", bound=msgspec.Struct)
 
 #: Completions by REST under way; a worker that was told ends its call without them.
 MAX_COMPLETIONS: Final = 32
+#: How long `recordings retry` waits for the outcome; below what its asker waits.
+RETRY_ANSWER_S: Final = 8.0
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Sid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -50,10 +56,34 @@ class _Recordings(msgspec.Struct, forbid_unknown_fields=True):
     state: str | None = None
 
 
+class _Poison(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Limit = 50
+
+
+class _Ids(msgspec.Struct, forbid_unknown_fields=True):
+    ids: Annotated[list[int], msgspec.Meta(max_length=1000)] = []  # none: all of them
+
+
 class AdminCommands:
     """The commands over one control process's parts. `status` is made by whoever knows all of them."""
 
-    def __init__(self, store: Store, bus: BusServer, rest: TwilioRest | None, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bus: BusServer,
+        rest: TwilioRest | None,
+        status: Callable[[], dict[str, Any]],
+        *,
+        recorder: Recorder,
+        reconciler: Reconciler,
+        spool: Spool,
+        notify: Callable[[], None],
+    ) -> None:
+        """`notify` is called when the spool has something for the store."""
+        self._recorder = recorder
+        self._reconciler = reconciler
+        self._spool = spool
+        self._notify = notify
         self._store = store
         self._bus = bus
         self._rest = rest
@@ -75,6 +105,10 @@ class AdminCommands:
             "calls_hangup": hangup,
             "recordings": recordings,
             "recordings_list": recordings,
+            "recordings_retry": _typed(_Call, self._retry_recording),
+            "recordings_reconcile": _typed(_Nothing, lambda _: self._reconcile()),
+            "poison_list": _typed(_Poison, lambda args: self._spool.poison(limit=args.limit)),
+            "poison_retry": _typed(_Ids, self._retry_poison),
         }
 
     def stop(self) -> None:
@@ -89,6 +123,44 @@ class AdminCommands:
 
     def _recordings(self, args: _Recordings) -> Any:
         return self._store.recordings(limit=args.limit, state=args.state)
+
+    def _retry_recording(self, args: _Call) -> Any:
+        """Try once more what failed, or hurry what waits. Returns the row as it stands then, and whether that is its end."""
+        row = self._store.recording(args.call_sid)
+        if row is None:
+            hint = ": a call's SID is wanted, not a recording's" if args.call_sid.startswith("RE") else ""
+            raise CommandError("not_found", f"no recording was wanted of {args.call_sid}{hint}")
+        if row["state"] not in ("wanted", "claimed", "failed"):
+            raise CommandError("failed", f"the recording of {args.call_sid} is {row['state']}: there is nothing to try again")
+        if row["recording_sid"]:
+            raise CommandError("failed", f"Twilio had {row['recording_sid']} of this call: another is not begun")
+        if self._rest is None:
+            raise CommandError("failed", "there are no Twilio credentials")
+        if not self._recorder.is_working_on(args.call_sid) and not self._take_up(row):
+            raise CommandError("failed", "too many recordings are under way: try again later")
+        until_s = time.monotonic() + RETRY_ANSWER_S
+        while self._recorder.is_working_on(args.call_sid) and time.monotonic() < until_s:
+            gevent.sleep(0.05)
+        return {"done": not self._recorder.is_working_on(args.call_sid), "recording": self._store.recording(args.call_sid)}
+
+    def _take_up(self, row: dict[str, Any]) -> bool:
+        if row["state"] == "wanted":
+            return self._recorder.want(row["call_sid"], row["account_sid"] or "", row["first_audio_at"], lists=True)
+        if row["state"] == "claimed" and not row["owner"].startswith(self._recorder.seat):
+            raise CommandError("failed", f"{row['owner']} works on it: ask there, or wait until its claim has lapsed")
+        return self._recorder.take_up(row, create=self._bus.is_owned(row["call_sid"]), state=row["state"])
+
+    def _reconcile(self) -> Any:
+        """A pass over every unsettled recording, now."""
+        if self._rest is None:
+            raise CommandError("failed", "there are no Twilio credentials")
+        return msgspec.to_builtins(self._reconciler.pass_over(time.time(), time.monotonic(), asked=True))
+
+    def _retry_poison(self, args: _Ids) -> Any:
+        """Queue what the store refused once more, say after an upgrade."""
+        moved = self._spool.bring_back(args.ids or None)
+        self._notify()
+        return {"queued": moved, "set_aside": self._spool.refused()}
 
     def _hangup(self, args: _Call) -> Any:
         """Tell the worker, and Twilio where there are credentials: Twilio ends a call even if its worker hangs."""

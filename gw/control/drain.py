@@ -3,12 +3,14 @@
 Strategy: oldest first, a batch is one transaction; an entry leaves the spool only when the store has it, so a crash in between
 means writing it again, which changes nothing. A store that is not available is tried again after a pause that grows and is spread
 by chance, so that many gateways do not return to a recovering database at once. A batch the store refuses is halved until the
-entry at fault stands alone; that one is set aside with the reason and the rest goes in. Never drops an entry.
+entry at fault stands alone; that one is set aside with the reason and the rest goes in. What must be in the store before any
+entry (`first`) is brought there before each batch. Never drops an entry.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -43,15 +45,20 @@ class Drainer:
         *,
         host: str,
         on_backlog: Callable[[int], None],
+        first: Callable[[], None] = lambda: None,
         batch: int = BATCH,
         retry_min_s: float = _RETRY_MIN_S,
         retry_max_s: float = _RETRY_MAX_S,
     ) -> None:
-        """`host` is what the rows will say; `on_backlog` is told how many entries wait, after each step."""
+        """`host` is what the rows will say; `on_backlog` is told how many entries wait, after each step.
+
+        `first` brings to the store what must be there before the entries; it may raise StoreUnavailable or SpoolError.
+        """
         self._spool = spool
         self._store = store
         self._host = host
         self._on_backlog = on_backlog
+        self._first = first
         self._batch = batch
         self._retry_min_s = retry_min_s
         self._retry_max_s = retry_max_s
@@ -61,6 +68,7 @@ class Drainer:
         self.applied = 0  # entries written, since the start
         self.set_aside = 0  # entries the store refused for good
         self.retries = 0  # times the store or the spool was not available
+        self.failed_s = -math.inf  # when that was last the case, monotonic
         self.last_problem = ""  # why the last step failed; empty when it did not
 
     def notify(self) -> None:
@@ -89,6 +97,7 @@ class Drainer:
     def _step(self) -> bool:
         """Take one batch. True when there was one and it is settled, so that the next may follow at once."""
         try:
+            self._first()
             entries = self._spool.batch(self._batch)
             if entries:
                 self._settle(self._decoded(entries))
@@ -144,6 +153,7 @@ class Drainer:
             _log.warning("the store takes no events, they wait in the spool: %s", error)
         self._failures += 1
         self.retries += 1
+        self.failed_s = time.monotonic()
         self.last_problem = str(error)
 
     def _recovered(self) -> None:

@@ -28,6 +28,7 @@ from gw.config import VERSION, Config
 from gw.control.admin import AdminServer
 from gw.control.admin_commands import AdminCommands
 from gw.control.afterwards import Afterwards
+from gw.control.breaker import Breaker
 from gw.control.bus_server import BusServer
 from gw.control.drain import Drainer
 from gw.control.fleet import Fleet
@@ -37,6 +38,7 @@ from gw.control.reconcile import Reconciler
 from gw.control.recorder import Recorder
 from gw.control.recording_rows import RecordingRows
 from gw.control.spool import Spool, SpoolError
+from gw.control.spool_claims import SpoolClaims
 from gw.control.store import Store, StoreError, StoreUnavailable
 from gw.control.transfers import Transfers
 from gw.control.twilio_rest import TwilioRest
@@ -112,7 +114,14 @@ class Control:
         self._rest = TwilioRest(config) if config.signed else None
 
         backlog = self._page.gauge(declare.STORE_BACKLOG)
-        self._drainer = Drainer(self._spool, self._store, host=self._host, on_backlog=lambda n: backlog.set(float(n)))
+        self._claims = SpoolClaims(self._spool, seat=seat)
+        self._drainer = Drainer(
+            self._spool,
+            self._store,
+            host=self._host,
+            on_backlog=lambda n: backlog.set(float(n)),
+            first=lambda: self._claims.deliver(self._store),
+        )
         self._lost = LostCalls(self._spool, self._page, notify=self._drainer.notify)
         self._afterwards = Afterwards(
             self._store, on_lost=config.server.on_lost, is_lost=lambda call_sid: self._bus.is_lost(call_sid)
@@ -122,13 +131,26 @@ class Control:
         opened.callback(self._bus.stop)
         self._fleet = Fleet(self._board, self._row, self._page, tell_workers=self._bus.drain, is_orphan=self._is_orphan)
         rows = RecordingRows(self._store, self._page)
-        self._recorder = Recorder(config, self._store, self._rest, rows, self._page, owner=owner)
+        self._breaker = Breaker(2 * self._rest.bound_s if self._rest else 0.0)
+        self._recorder = Recorder(
+            config,
+            self._store,
+            self._rest,
+            rows,
+            self._page,
+            owner=owner,
+            claims=self._claims,
+            breaker=self._breaker,
+            is_owned=self._bus.is_owned,
+            store_away_s=lambda: self._drainer.failed_s,
+        )
         overdue = self._page.gauge(declare.RECORDINGS_OVERDUE)
         self._reconciler = Reconciler(
             self._store,
             self._recorder,
             rows,
             self._rest,
+            self._breaker,
             host=seat,
             is_owned=self._bus.is_owned,
             on_overdue=lambda n: overdue.set(float(n)),
@@ -149,10 +171,21 @@ class Control:
 
         self._ops = OpsHttp(config.ops.listen, render=lambda: exposition.render(pages), readiness=self.readiness)
         opened.callback(self._ops.stop)
-        self._commands = AdminCommands(self._store, self._bus, self._rest, self.status)
+        self._commands = AdminCommands(
+            self._store,
+            self._bus,
+            self._rest,
+            self.status,
+            recorder=self._recorder,
+            reconciler=self._reconciler,
+            spool=self._spool,
+            notify=self._drainer.notify,
+        )
         commands = {**self._commands.table(), **self._fleet.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)
         self._refused = self._page.gauge(declare.STORE_REFUSED)
+        self._circuit = self._page.gauge(declare.TWILIO_CIRCUIT_OPEN)
+        self._claims_held = self._page.gauge(declare.RECORDING_CLAIMS_HELD)
         self._workers = {state: self._page.gauge(declare.WORKERS, state=state) for state in declare.WORKERS.labels["state"]}
 
     @property
@@ -208,6 +241,8 @@ class Control:
             reasons.append("the gateway stops")
         if spool_problem:
             reasons.append(f"events stay with the workers, {spool_problem}")
+        if self._breaker.is_open:
+            reasons.append(f"recordings wait, Twilio's REST API is down: {self._breaker.last_problem}")
         if problem := self._store_problem():
             reasons.append(f"the store takes no events, {self._spool.backlog()} wait in the spool: {problem}")
         return Readiness(ready=ready, reasons=reasons)
@@ -229,10 +264,18 @@ class Control:
             "fleet": self._fleet.status(),
             "calls": len(self._bus.owned_calls()),
             "backlog": self._spool.backlog(),
-            "poison": len(self._spool.poison()),
+            "poison": self._spool.refused(),
+            "claims": len(self._claims),
+            "cut_values": self._store.cut_values,
+            "twilio": self._twilio(),
             "store": self._probe_store(),
             "recordings": {outcome: int(counter.value) for outcome, counter in counters.items()},
         }
+
+    def _twilio(self) -> dict[str, Any]:
+        """Whether Twilio's REST API is asked, or spared since it is down."""
+        state = self._breaker.state if self._rest else "none"
+        return {"circuit": state, "opened": self._breaker.opened, "problem": self._breaker.last_problem}
 
     def _probe_store(self) -> dict[str, Any]:
         """The store as it answers now; what the drainer met last is older."""
@@ -295,6 +338,8 @@ class Control:
             for state, gauge in self._workers.items():
                 gauge.set(float(counts[state]))
             self._refused.set(float(self._spool.refused()))
+            self._circuit.set(float(self._breaker.is_open))
+            self._claims_held.set(float(len(self._claims)))
             gevent.sleep(GAUGES_S)
 
     def _await_workers(self) -> None:

@@ -6,46 +6,49 @@ with every answer there may be. Never waits, never asks, never reads a clock.
 
     act        what is done                          what follows
     Claim      the row is claimed                    ours: create | ours since before: list | another's: leave |
-                                                     store away: wait, claim, then leave
+                                                     store away: claim here
+    ClaimHere  the claim is kept in the spool        ours: list, for the store may have another's | spool away, or the call
+                                                     is not alive here: leave
     Reclaim    an earlier process's claim is taken   ours: list | another's: leave
     Create     Twilio is asked for a recording       `recording_rules.decide`
     List       Twilio is asked which there are       `recording_rules.decide`
     Settle     the row is written                    the end
+    Later      nothing                               the end: the row stays claimed, the reconcile pass goes on
     Leave      nothing                               the end: the row is somebody else's, or the reconcile pass's
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Literal
 
 import msgspec
 
 from gw.control import recording_rules as rules
-from gw.control.recording_rules import Create, Effort, List, Settle
+from gw.control.recording_rules import Create, Effort, Later, List, Settle
 from gw.control.rest_answers import Listed, RestError, Started
 
-#: Waits between tries of a claim while the store is away: the first doubles up to the last, spread by half.
-STORE_WAIT_FIRST_S: Final = 0.1
-STORE_WAIT_LAST_S: Final = 2.0
-
 #: What came of a try to claim: the row is ours now; it was ours before this try, so Twilio may have been asked; it is another's;
-#: the store is away and may have written the claim.
+#: who keeps it is away, and may have written the claim.
 Claimed = Literal["ours", "found", "theirs", "away"]
+#: The states a row may be taken over from.
+Left = Literal["claimed", "failed"]
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Make the row ours, after a wait. `unclear`: an earlier try may have been written, so the row is read first."""
+    """Make the row ours. `lists`: somebody may have asked Twilio before, so its list decides."""
 
-    after_s: float = 0.0
-    unclear: bool = False
+    lists: bool = False
+
+
+class ClaimHere(msgspec.Struct, frozen=True):
+    """The store is away: keep the claim in this host's spool until the store has it."""
 
 
 class Reclaim(msgspec.Struct, frozen=True):
-    """Take over the claim of `from_owner`, which is gone."""
+    """Take over a row that `from_owner`, which is gone or gave up, left in `state`."""
 
     from_owner: str
-    after_s: float = 0.0
+    state: Left = "claimed"
 
 
 class Leave(msgspec.Struct, frozen=True):
@@ -54,7 +57,7 @@ class Leave(msgspec.Struct, frozen=True):
     why: Literal["duplicate", "taken", "store_away"]
 
 
-Act = Claim | Reclaim | Create | List | Settle | Leave
+Act = Claim | ClaimHere | Reclaim | Create | List | Settle | Later | Leave
 
 
 class Course(msgspec.Struct, frozen=True):
@@ -62,17 +65,18 @@ class Course(msgspec.Struct, frozen=True):
 
     act: Act
     effort: Effort
-    store_tries: int = 0
+    here: bool = False  # claimed in the spool, which other hosts do not see
+    taken: bool = False  # the row turned out to be another's
 
 
-def wished(now_s: float, retry_s: float) -> Course:
-    """Somebody wishes a recording: the row is to be claimed."""
-    return Course(Claim(), Effort(began_s=now_s, retry_s=retry_s))
+def wished(now_s: float, retry_s: float, *, lists: bool = False) -> Course:
+    """Somebody wishes a recording: the row is to be claimed. `lists`: the wish is not new."""
+    return Course(Claim(lists), Effort(began_s=now_s, retry_s=retry_s))
 
 
-def left_behind(now_s: float, retry_s: float, from_owner: str, *, create: bool) -> Course:
-    """A row that `from_owner` claimed and left. Without `create`, only what Twilio has is settled."""
-    return Course(Reclaim(from_owner), Effort(began_s=now_s, retry_s=retry_s, asked="list", call_over=not create))
+def left_behind(now_s: float, retry_s: float, from_owner: str, *, create: bool, state: Left = "claimed") -> Course:
+    """A row that `from_owner` left in `state`. Without `create`, only what Twilio has is settled."""
+    return Course(Reclaim(from_owner, state), Effort(began_s=now_s, retry_s=retry_s, asked="list", call_over=not create))
 
 
 def on_call_over(course: Course) -> Course:
@@ -80,36 +84,47 @@ def on_call_over(course: Course) -> Course:
     return msgspec.structs.replace(course, effort=msgspec.structs.replace(course.effort, call_over=True))
 
 
-def is_claim_of(owner: str, row: Mapping[str, Any] | None) -> bool:
-    """Whether the row stands claimed by `owner`: by a try whose answer was lost, or by an earlier course that could not end it.
+def on_taken(course: Course) -> Course:
+    """The store is back and says that the row is another host's: nothing is created here any more."""
+    return msgspec.structs.replace(course, taken=True)
 
-    Which of the two, nobody can tell: Twilio may have been asked already.
+
+def on_held(course: Course, held_s: float) -> Course:
+    """Nobody was asked for `held_s`, since Twilio is down."""
+    return msgspec.structs.replace(course, effort=rules.held(course.effort, held_s))
+
+
+def when_due(course: Course, *, owned: bool) -> Course:
+    """The wait before `act` is over: is it still to be done? `owned`: the call is alive at a worker of this host.
+
+    A claim other hosts do not see is good for a call that is alive here alone: it may have gone to another host, whose claim this
+    one does not see either.
     """
-    return row is not None and row["owner"] == owner and row["state"] == "claimed"
-
-
-def when_due(course: Course) -> Course:
-    """The wait before `act` is over: is it still worth doing?"""
+    if isinstance(course.act, Create) and (course.taken or (course.here and not owned)):
+        return _left(course, "taken")
     if isinstance(course.act, Create | List):
         return msgspec.structs.replace(course, act=rules.revise(course.effort, course.act))
     return course
 
 
-def on_claim(course: Course, answer: Claimed, now_s: float, chance: float) -> Course:
-    """A try to claim, or to take over a claim, came back. `chance` in [0, 1) spreads the waits."""
-    if isinstance(course.act, Reclaim):
-        return _begun(course, *rules.resume(now_s, course.effort.retry_s)) if answer == "ours" else _left(course, "taken")
-    if answer == "ours":
-        return _begun(course, *rules.begin(now_s, course.effort.retry_s))
-    if answer == "found":
-        return _begun(course, *rules.resume(now_s, course.effort.retry_s))
-    if answer == "theirs":
-        return _left(course, "duplicate")
-    nominal_s = min(STORE_WAIT_LAST_S, STORE_WAIT_FIRST_S * 2.0**course.store_tries)
-    if now_s + nominal_s - course.effort.began_s > course.effort.retry_s:
-        return _left(course, "store_away")
-    again = Claim(nominal_s * (0.5 + chance), unclear=True)
-    return msgspec.structs.replace(course, act=again, store_tries=course.store_tries + 1)
+def on_claim(course: Course, answer: Claimed, now_s: float) -> Course:
+    """A try to claim, here or in the store, or to take over a claim, came back."""
+    retry_s = course.effort.retry_s
+    match course.act:
+        case Reclaim():
+            return _begun(course, *rules.resume(now_s, retry_s)) if answer == "ours" else _left(course, "taken")
+        case ClaimHere():
+            if answer != "ours":
+                return _left(course, "store_away")
+            return msgspec.structs.replace(_begun(course, *rules.resume(now_s, retry_s)), here=True)
+        case Claim(lists=lists):
+            if answer == "theirs":
+                return _left(course, "duplicate")
+            if answer == "away":
+                return msgspec.structs.replace(course, act=ClaimHere())
+            fresh = answer == "ours" and not lists
+            return _begun(course, *(rules.begin(now_s, retry_s) if fresh else rules.resume(now_s, retry_s)))
+    raise AssertionError(f"nobody claims at {course.act}")
 
 
 def on_answer(course: Course, answer: Started | list[Listed] | RestError, now_s: float, chance: float) -> Course:
@@ -120,7 +135,7 @@ def on_answer(course: Course, answer: Started | list[Listed] | RestError, now_s:
 
 def _begun(course: Course, effort: Effort, action: rules.Action) -> Course:
     """The claim is ours; what is known of the call stays known."""
-    return Course(action, msgspec.structs.replace(effort, call_over=course.effort.call_over))
+    return Course(action, msgspec.structs.replace(effort, call_over=course.effort.call_over), course.here, course.taken)
 
 
 def _left(course: Course, why: Literal["duplicate", "taken", "store_away"]) -> Course:

@@ -2,7 +2,8 @@
 
 Everybody who learns something about a recording (Twilio's answer, a webhook, a listing) settles it here. The store moves a state
 only forward; this adds the retry while the store is away and the counters, which follow what the row says and not how often it
-was told. What cannot be written within the bound is left to the reconcile pass, which asks Twilio again.
+was told. What cannot be written within the bound is left to the reconcile pass, which asks Twilio again. Where Twilio speaks of a
+second recording of ours, the row keeps its first and says that there is another.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ WRITE_S: Final = 30.0
 _LOCKS: Final = 64
 
 NO_CREDENTIALS: Final = "no_credentials"
+#: Two recordings of one call: two hosts, one of them without the store, asked Twilio in the same moment.
+TWICE: Final = "recorded_twice"
 #: A row with one of these states had a recording at Twilio.
 _HAD_ONE: Final = frozenset({"started", "completed", "absent"})
 
@@ -76,7 +79,7 @@ class RecordingRows:
         if before is None:
             return False
         if not speaks_of(settle, before["recording_sid"] or ""):
-            log.info("an outcome does not speak of the row's recording", extra={"call_sid": call_sid, "reason": settle.state})
+            self._say_twice(before, settle.recording_sid)
             return False
         if before["started_at"] is not None:
             fields = fields.copy()
@@ -86,6 +89,16 @@ class RecordingRows:
         if after is not None:
             self._follow(before["state"], after["state"], settle)
         return True
+
+    def _say_twice(self, row: dict[str, Any], recording_sid: str) -> None:
+        """Twilio told of another recording of ours than the row's: say so in the row, once."""
+        call_sid, said = row["call_sid"], row["error_text"] or ""
+        if not recording_sid or recording_sid in said:
+            return
+        log.error("the call has a second recording, %s", recording_sid, extra={"call_sid": call_sid, "reason": TWICE})
+        self._counters["twice"].add()
+        text = f"also recorded as {recording_sid}" + (f"; {said}" if said else "")
+        self._store.update_recording(call_sid, reason=TWICE, error_text=text)
 
     def _follow(self, before: str, after: str, settle: Settle) -> None:
         if before == after:
@@ -99,7 +112,7 @@ class RecordingRows:
 
 
 def _fields(settle: Settle) -> RecordingFields:
-    """An outcome as fields of the row. Twilio's number has a column; a word of ours opens the text."""
+    """An outcome as fields of the row. Twilio's number has a column, a word of ours has another."""
     fields = RecordingFields(state=settle.state)
     if settle.recording_sid:
         fields["recording_sid"] = settle.recording_sid
@@ -110,5 +123,6 @@ def _fields(settle: Settle) -> RecordingFields:
         fields["error_code"] = int(settle.error_code)
         fields["error_text"] = settle.error_text
     elif settle.error_code:
-        fields["error_text"] = f"{settle.error_code}: {settle.error_text}" if settle.error_text else settle.error_code
+        fields["reason"] = settle.error_code
+        fields["error_text"] = settle.error_text
     return fields

@@ -17,6 +17,9 @@ reads a clock.
     none                               create, unless the call is over
     busy, unreachable, server, timeout back off, list
     anything else                      settle: failed
+
+A backoff that would last longer than `retry_s` in all leaves the row as it is: nobody may say `failed` of a recording about which
+Twilio said nothing. The reconcile pass takes such a row up again.
 """
 
 from __future__ import annotations
@@ -68,7 +71,14 @@ class Settle(msgspec.Struct, frozen=True):
     error_text: str = ""
 
 
-Action = Create | List | Settle
+class Later(msgspec.Struct, frozen=True):
+    """Twilio gave no clear answer for as long as one effort lasts: the row stays claimed, and the reconcile pass goes on."""
+
+    error_code: str
+    error_text: str
+
+
+Action = Create | List | Settle | Later
 
 _CALL_ENDED: Final = Settle(state="failed", error_code="call_ended", error_text="the call ended before a recording was made")
 
@@ -77,7 +87,7 @@ class Effort(msgspec.Struct, frozen=True):
     """The past of one call's recording. `asked` is what Twilio was asked last."""
 
     began_s: float  # monotonic
-    retry_s: float  # how long transient failures are tried again
+    retry_s: float  # how long one effort tries transient failures again
     asked: Literal["create", "list"] = "create"
     becoming_tries: int = 0  # creates answered 21220 that were tried again
     backoffs: int = 0
@@ -106,6 +116,11 @@ def decide(effort: Effort, outcome: Started | Sequence[Listed] | RestError, now_
     if effort.call_over:
         return effort, _CALL_ENDED
     return msgspec.structs.replace(effort, asked="create"), Create()
+
+
+def held(effort: Effort, held_s: float) -> Effort:
+    """The effort after a wait in which nobody was asked: it does not count against `retry_s`."""
+    return msgspec.structs.replace(effort, began_s=effort.began_s + held_s)
 
 
 def revise(effort: Effort, action: Action) -> Action:
@@ -164,7 +179,7 @@ def _back_off(
     nominal_s = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2.0**effort.backoffs)
     wait_s = nominal_s * (1.0 - JITTER + 2.0 * JITTER * chance)
     if now_s + wait_s - effort.began_s > effort.retry_s:
-        return effort, _failed(error)
+        return effort, Later(error.label, error.text)
     following = msgspec.structs.replace(effort, asked=asked, backoffs=effort.backoffs + 1)
     return following, (List(wait_s) if asked == "list" else Create(wait_s))
 

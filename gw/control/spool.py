@@ -1,9 +1,10 @@
 """Keeps every event of the media workers on disk until the store has it.
 
 One SQLite file in WAL mode, synced at every commit: when `append` returns, the events survive a crash of the process and of the
-machine, and the worker may forget them. Three tables: `entries` is the queue, `instances` remembers the highest number ever
+machine, and the worker may forget them. Four tables: `entries` is the queue, `instances` remembers the highest number ever
 accepted of each worker process (a worker that did not hear its acknowledgement sends again), `poison` holds what the store
-refuses for good. Events are opaque bytes here. Never drops an entry, never talks to the store.
+refuses for good, `claims` the recordings that were claimed while the store was away. Events are opaque bytes here. Never drops an
+entry, never talks to the store.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from gw.control.one_thread import OneThread
 from gw.control.sqlite_file import open_sqlite
+from gw.control.store import HeldClaim
 from gw.errors import GatewayError
 
 T = TypeVar("T")
@@ -42,6 +44,9 @@ CREATE TABLE IF NOT EXISTS poison (
     id INTEGER PRIMARY KEY, instance TEXT NOT NULL, n INTEGER NOT NULL, worker INTEGER NOT NULL, body BLOB NOT NULL,
     why TEXT NOT NULL, at REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS claims (
+    call_sid TEXT PRIMARY KEY, account_sid TEXT NOT NULL, owner TEXT NOT NULL, at REAL NOT NULL, recording_sid TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -150,31 +155,62 @@ class Spool:
         """Entries that were set aside and not brought back. Costs nothing: no disk is asked."""
         return self._refused
 
-    def poison(self) -> list[dict[str, object]]:
-        """What was set aside, oldest first: id, instance, n, worker, body, why, at."""
+    def poison(self, limit: int) -> list[dict[str, object]]:
+        """What was set aside, oldest first: id, instance, n, worker, bytes (of its body), why, at."""
 
         def work() -> list[dict[str, object]]:
-            cursor = self._db.execute("SELECT id, instance, n, worker, body, why, at FROM poison ORDER BY id")
+            cursor = self._db.execute(
+                "SELECT id, instance, n, worker, length(body) AS bytes, why, at FROM poison ORDER BY id LIMIT ?", (limit,)
+            )
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
         return self._run(work)
 
-    def bring_back(self) -> int:
-        """Queue everything that was set aside once more, say after an upgrade. Returns how many entries that were."""
+    def bring_back(self, ids: Sequence[int] | None = None) -> int:
+        """Queue what was set aside once more, these or all of it, say after an upgrade. Returns how many entries that were."""
 
         def work() -> int:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
-                moved = self._db.execute(
-                    "INSERT INTO entries (instance, n, worker, body) SELECT instance, n, worker, body FROM poison ORDER BY id"
+                wanted = ids
+                if wanted is None:
+                    wanted = [entry_id for (entry_id,) in self._db.execute("SELECT id FROM poison ORDER BY id")]
+                moved = self._db.executemany(
+                    "INSERT INTO entries (instance, n, worker, body) SELECT instance, n, worker, body FROM poison WHERE id = ?",
+                    [(entry_id,) for entry_id in wanted],
                 ).rowcount
-                self._db.execute("DELETE FROM poison")
+                self._db.executemany("DELETE FROM poison WHERE id = ?", [(entry_id,) for entry_id in wanted])
             self._backlog += moved
-            self._refused = 0
+            self._refused -= moved
             return moved
 
         return self._run(work)
+
+    # -- claims taken while the store is away ---------------------------------------------------------------------------
+
+    def claims(self) -> list[HeldClaim]:
+        """Every claim that is kept, oldest first."""
+        columns = ", ".join(HeldClaim._fields)
+        return self._run(lambda: [HeldClaim(*row) for row in self._db.execute(f"SELECT {columns} FROM claims ORDER BY at")])
+
+    def keep_claim(self, claim: HeldClaim) -> None:
+        """Keep a claim: when this returns, it survives a crash of the machine."""
+        self._run(lambda: self._db.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", claim))
+
+    def note_claim(self, call_sid: str, recording_sid: str) -> None:
+        """Add to a claim, if it is still kept, what was made under it."""
+        self._run(lambda: self._db.execute("UPDATE claims SET recording_sid = ? WHERE call_sid = ?", (recording_sid, call_sid)))
+
+    def drop_claims(self, call_sids: Sequence[str]) -> None:
+        """Forget claims that the store has."""
+
+        def work() -> None:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("DELETE FROM claims WHERE call_sid = ?", [(call_sid,) for call_sid in call_sids])
+
+        self._run(work)
 
     def close(self) -> None:
         """Close the file. What is in it stays; later calls raise SpoolError, but for `close`."""

@@ -30,6 +30,7 @@ SCENARIOS: Final = (
 DEEP: Final = (
     *SCENARIOS,
     Scenario("two hosts, the stream moves, a claim is unclear", frozenset({"commit unclear"}), 1, hosts=2, chunks=0, moves=True),
+    Scenario("two hosts, the stream moves, the store is away", frozenset({"store down"}), 1, hosts=2, chunks=0, moves=True),
     Scenario("one host, every fault, thrice", ALL_FAULTS, 3),
     Scenario("two hosts, every fault, twice", ALL_FAULTS, 2, hosts=2),
 )
@@ -42,8 +43,9 @@ GRANTED: Final = (
     "what is late comes after the time stated in gw/verify/guard_faults.py",
     "nobody who could act stands still for more than a minute; waits spread by chance take their nominal length",
     "a recording that is due within 2 s is excused by a fault that takes time: a death, an outage, a Twilio that fails",
-    "a call that Twilio refuses for good (20404), or does not answer for most of recording.retry_s, need not be recorded",
-    "a create that Twilio left unclear, and no listing for most of recording.retry_s: the row may then say failed of a recording",
+    "a call that Twilio refuses for good (20404) need not be recorded",
+    "the store is away for every host or for none; what was claimed in a spool reaches it before anything else is claimed",
+    "a host knows which calls live at its workers",
 )
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Final
 
 from gw.control import recording_course as course_rules
-from gw.control.recording_course import Claim, Course, Leave, Reclaim
+from gw.control.recording_course import Claim, Claimed, ClaimHere, Course, Leave, Reclaim
 from gw.control.recording_rows import WRITE_S
-from gw.control.recording_rules import Create, Effort, List, Settle
+from gw.control.recording_rules import Create, Effort, Later, List, Settle
 from gw.verify import guard_store as ops
 from gw.verify.explore import FREE, SURE, Step
 from gw.verify.guard_parts import NOW_S, Parts, act_wait_ms, later
 from gw.verify.guard_state import (
+    LOST,
     NEVER,
     Control,
     State,
@@ -31,8 +32,6 @@ from gw.verify.guard_state import (
 from gw.verify.guard_store import RowStore, plain
 
 WRITE_MS: Final = round(1000 * WRITE_S)
-#: An effort that failed after this much of `recording.retry_s` met a Twilio that did not answer in time.
-SPENT_SHARE: Final = 0.75
 _Steps = list[Step[State]]
 
 
@@ -79,7 +78,7 @@ class ControlSteps:
     def _with(self, control: Control, course: Course | None, *, keep: bool = False) -> Control:
         """Control works on `course` now. `keep`: what it does goes on, if it is the same."""
         before = control.course
-        if course is None or isinstance(course.act, Leave):
+        if course is None or isinstance(course.act, Leave | Later):
             return control._replace(course=None, wait_ms=0, answer=None, holding=False)
         if isinstance(course.act, Settle):
             course = Course(plain(course.act), self._done)  # what led there matters no more
@@ -89,7 +88,9 @@ class ControlSteps:
 
     def _serve(self, state: State, host: int, control: Control, steps: _Steps) -> None:
         who = self.name(state, host)
-        if control.wish and not state.store_ms:
+        if control.here and not state.store_ms:
+            self._bring(state, host, control, steps)
+        elif control.wish and not state.store_ms:
             written = self._apply(put_control(state, host, control._replace(wish=False)), ops.Wish())
             steps.append(Step(f"{who}: the drainer brings the wish to the store", written, SURE))
         if control.course is None:
@@ -100,7 +101,7 @@ class ControlSteps:
         elif control.wait_ms == 0:
             if control.answer is not None:
                 self._answer(state, host, control, control.course, steps)
-            elif isinstance(control.course.act, Claim | Reclaim):
+            elif isinstance(control.course.act, Claim | ClaimHere | Reclaim):
                 self._claim(state, host, control, control.course, steps)
             else:
                 self._ask(state, host, control, control.course, steps)
@@ -120,6 +121,12 @@ class ControlSteps:
     def _claim(self, state: State, host: int, control: Control, course: Course, steps: _Steps) -> None:
         act, who, parts = course.act, self.name(state, host), self._parts
         owner = self._owner(host, control)
+        if isinstance(act, ClaimHere):
+            owned = self._owns(state, host)
+            kept = control._replace(here=control.here or control.life) if owned else control
+            after = self._put(state, host, kept, parts.claimed(course, "ours" if owned else "away"))
+            steps.append(Step(f"{who} claims in its spool" if owned else f"{who} leaves the wish in its spool", after, SURE))
+            return
         if state.store_ms:
             gone = None if isinstance(act, Reclaim) else parts.claimed(course, "away")
             steps.append(Step(f"{who} cannot claim: the store is away", self._put(state, host, control, gone), SURE))
@@ -131,18 +138,35 @@ class ControlSteps:
             steps.append(Step(label, self._put(after, host, control, parts.claimed(course, "ours" if taken else "theirs")), SURE))
             return
         assert isinstance(act, Claim)
-        fields = self._rows.fields(state.row)
-        if act.unclear and course_rules.is_claim_of(owner, fields):
-            found = self._put(state, host, control, parts.claimed(course, "found"))
-            steps.append(Step(f"{who} finds its claim in the row", found, SURE))
-            return
+        if any(other.here and other.back_ms != LOST for at, other in enumerate(state.controls) if at != host):
+            return  # granted: what was claimed in a spool reaches the store first
         ours = self._rows.apply(state.row, ops.Claim(owner)).done
         after = self._apply(state, ops.Claim(owner))
         label = f"{who} claims the row" if ours else f"{who} finds the row claimed"
-        steps.append(Step(label, self._put(after, host, control, parts.claimed(course, "ours" if ours else "theirs")), SURE))
+        answer: Claimed = "theirs"
+        if ours:
+            answer, control = ("found" if control.here else "ours"), control._replace(here=0)
+        steps.append(Step(label, self._put(after, host, control, parts.claimed(course, answer)), SURE))
         if ours and state.budget and "commit unclear" in self._faults:
             lost = self._put(excused(spent(after)), host, control, parts.claimed(course, "away"))
             steps.append(Step(f"{who} claims the row, and does not hear that it did", lost, FREE))
+
+    def _bring(self, state: State, host: int, control: Control, steps: _Steps) -> None:
+        """The drainer brings the spool's claim to the store; the recorder does, before it creates under it."""
+        owner = f"{'AB'[host]}/{control.here}"
+        after = self._apply(state, ops.Bring(owner))
+        fields = self._rows.fields(after.row)
+        assert fields is not None
+        theirs = fields["owner"].rpartition("/")[0] != "AB"[host]
+        course = control.course
+        if theirs and course is not None and not isinstance(course.act, Settle):
+            course = course_rules.on_taken(course)
+        after = put_control(after, host, control._replace(here=0, course=course))
+        label = "finds the row another's" if theirs else "brings its claim to the store"
+        steps.append(Step(f"{self.name(state, host)} {label}", after, SURE))
+
+    def _owns(self, state: State, host: int) -> bool:
+        return any(stream.host == host and stream.phase in ("open", "ending") for stream in state.streams)
 
     def _write(self, state: State, host: int, control: Control, settle: Settle, steps: _Steps) -> None:
         who, over = self.name(state, host), control._replace(course=None, wait_ms=0, holding=False)
@@ -158,7 +182,7 @@ class ControlSteps:
     def _pass(self, state: State, host: int, control: Control, steps: _Steps) -> None:
         """The reconcile pass, whenever it would do something."""
         who, row = self.name(state, host), (state.row, state.age_ms)
-        owned = any(stream.host == host and stream.phase in ("open", "ending") for stream in state.streams)
+        owned = self._owns(state, host)
         seat = "AB"[host]
         done = self._parts.passed(row, seat, owned, control.looks, state.recordings)
         if done.course is not None:
@@ -184,8 +208,10 @@ class ControlSteps:
 
     def _ask(self, state: State, host: int, control: Control, course: Course, steps: _Steps) -> None:
         who = self.name(state, host)
-        course = self._parts.due(course)
-        if isinstance(course.act, Settle):
+        if control.here and not state.store_ms and isinstance(course.act, Create):
+            return  # the claim is brought to the store first
+        course = self._parts.due(course, self._owns(state, host))
+        if isinstance(course.act, Settle | Leave):
             steps.append(Step(f"{who} tries no more", self._put(state, host, control, course), SURE))
             return
         control = control._replace(course=course)
@@ -231,12 +257,6 @@ class ControlSteps:
 
     def _answer(self, state: State, host: int, control: Control, course: Course, steps: _Steps) -> None:
         after = self._parts.answered(course, control.answer)
-        if isinstance(after.act, Settle) and after.act.state == "failed":
-            spent_s = NOW_S - after.effort.began_s
-            if spent_s >= SPENT_SHARE * self._parts.retry_s:
-                fields = self._rows.fields(state.row)
-                unsure = fields is None or fields["recording_sid"] is None  # else a webhook has told of one
-                state = state._replace(refused=not state.over, unsure=unsure)
         who = self.name(state, host)
         steps.append(Step(f"{who} has Twilio's answer", self._put(state, host, control, after), SURE))
 

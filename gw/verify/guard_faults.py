@@ -102,7 +102,7 @@ class FaultSteps:
     def _kill_control(self, state: State, host: int, control: Control, steps: _Steps) -> None:
         """Control dies: its spool and the rows stay, everything it was at is forgotten, workers send again."""
         name = "control" if len(state.controls) == 1 else f"control {'AB'[host]}"
-        dead = Control(life=control.life + 1, back_ms=RESTART_MS, wish=control.wish)
+        dead = Control(life=control.life + 1, back_ms=RESTART_MS, wish=control.wish, here=control.here)
         after = put_control(excused(state), host, dead)
         streams = tuple(
             at_rest(stream._replace(batch=(), again=stream.phase != "dead" and stream.acked < len(stream.outbox)))

@@ -124,7 +124,7 @@ class GuardModel:
                 broken.append(ASKED_ONCE)
             if stream.due_ms == 0 and stream.phase == "open" and not state.over:
                 broken.append(PROMPT)
-        if state.over and state.recordings and not state.unsure and self._is_done(state):
+        if state.over and state.recordings and self._is_done(state):
             fields = self.rows.fields(state.row)
             if fields is None or fields["state"] != state.recordings[0]:
                 broken.append(TRUE)
@@ -142,7 +142,9 @@ class GuardModel:
         fields = self.rows.fields(state.row)
         if fields is not None and fields["state"] not in SETTLED:
             return False
-        if state.hooks or any(control.course or (control.wish and control.back_ms != LOST) for control in state.controls):
+        if state.hooks or any(
+            control.course or ((control.wish or control.here) and control.back_ms != LOST) for control in state.controls
+        ):
             return False
         return all(
             len(stream.outbox) == stream.spooled and not stream.batch and not stream.again

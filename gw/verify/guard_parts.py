@@ -23,6 +23,7 @@ from gw.call.report import Quality
 from gw.config import Config
 from gw.control import bus_server, reconcile, recorder, webhooks
 from gw.control import recording_course as course_rules
+from gw.control.breaker import Breaker
 from gw.control.recording_course import Claimed, Course
 from gw.control.recording_rules import OUR_SOURCE, Create, List, Settle
 from gw.control.rest_answers import Kind, Listed, RestError, Started
@@ -207,12 +208,10 @@ class Parts:
         return settles[0] if settles else None
 
     def claimed(self, course: Course, answer: Claimed) -> Course:
-        return cast(
-            "Course", self._once(("claimed", course, answer), lambda: course_rules.on_claim(course, answer, NOW_S, CHANCE))
-        )
+        return cast("Course", self._once(("claimed", course, answer), lambda: course_rules.on_claim(course, answer, NOW_S)))
 
-    def due(self, course: Course) -> Course:
-        return cast("Course", self._once(("due", course), lambda: course_rules.when_due(course)))
+    def due(self, course: Course, owned: bool) -> Course:
+        return cast("Course", self._once(("due", course, owned), lambda: course_rules.when_due(course, owned=owned)))
 
     def answered(self, course: Course, answer: object) -> Course:
         """`answer`: a refusal's name, `started`, or the recordings as Twilio lists them."""
@@ -232,7 +231,15 @@ class Parts:
     def _recorder(self, course: Course | None, owner: str = "") -> recorder.Recorder:
         rest = cast("TwilioRest", _Named())
         made = recorder.Recorder(
-            self._config, self.row_store.store, rest, self.row_store.rows, self.row_store.page, owner=owner or "host/0"
+            self._config,
+            self.row_store.store,
+            rest,
+            self.row_store.rows,
+            self.row_store.page,
+            owner=owner or "host/0",
+            claims=cast("Any", _Named(holds=lambda call_sid: False)),
+            breaker=Breaker(0.0),
+            is_owned=lambda call_sid: False,
         )
         made._pool = cast("Any", _Named(full=lambda: False, spawn=lambda *work: None))
         if course is not None:
@@ -275,8 +282,9 @@ class Parts:
                 fields[name] = NOW - age_ms / 1000.0
         made, settles, asked = self._recorder(None), list[Settle](), list[bool]()
 
-        def settle(call_sid: str, outcome: Settle) -> None:
+        def settle(call_sid: str, outcome: Settle) -> bool:
             settles.append(outcome)
+            return True
 
         def list_recordings(call_sid: str) -> list[Listed]:
             asked.append(True)
@@ -289,6 +297,7 @@ class Parts:
             made,
             cast("Any", _Named(settle=settle)),
             cast("Any", _Named(list_recordings=list_recordings)),
+            Breaker(0.0),
             host=host,
             is_owned=lambda call_sid: owned,
         )

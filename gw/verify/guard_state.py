@@ -52,6 +52,7 @@ class Control(NamedTuple):
     answer: object = None  # what Twilio is about to answer
     holding: bool = False  # an outcome waits for the store
     wish: bool = False
+    here: int = 0  # the life in which the recording was claimed in its spool; 0: the store has the claim, or there is none
     looks: Looks | None = None
 
     @property
@@ -80,8 +81,7 @@ class State(NamedTuple):
     row: int = 0  # the form of the claim row
     age_ms: int = 0  # since the row came into its state
     excused: bool = False  # a fault took time: the recording may start later than promised
-    refused: bool = False  # Twilio said no for good, or nothing for as long as is tried
-    unsure: bool = False  # Twilio did not say, for as long as is tried, whether there is a recording
+    refused: bool = False  # Twilio said no for good
     blocked: bool = False  # AI-out waited for the pool
     tells: tuple[str, ...] = ()  # of a stream's beginning and end, what control acts on: the rest is not sent here
 

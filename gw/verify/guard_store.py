@@ -17,7 +17,7 @@ import gw.config
 from gw import bus
 from gw.control.recording_rows import RecordingRows
 from gw.control.recording_rules import Settle
-from gw.control.store import Stamped, Store
+from gw.control.store import HeldClaim, Stamped, Store
 from metrics.page import Page
 
 ACCOUNT: Final = "AC" + "0" * 32
@@ -43,6 +43,13 @@ class Reclaim(NamedTuple):
     from_owner: str
 
 
+class Bring(NamedTuple):
+    """`Store.bring_claims`: a claim that was taken in a spool. Its outcome says whether the row is the owner's."""
+
+    owner: str
+    kept: str = "spool"  # tuples are told apart by their values, not by their names
+
+
 class Wish(NamedTuple):
     """The drainer brings a StartRecording."""
 
@@ -53,7 +60,7 @@ class Write(NamedTuple):
     settle: Settle
 
 
-Operation = Claim | Reclaim | Wish | Write
+Operation = Claim | Reclaim | Bring | Wish | Write
 
 
 class Written(NamedTuple):
@@ -133,6 +140,8 @@ class RowStore:
                 return self.store.claim_recording(call_sid, ACCOUNT, owner, now)
             case Reclaim(owner, from_owner):
                 return self.store.reclaim_recording(call_sid, owner, now, from_owner=from_owner)
+            case Bring(owner, _):
+                return self.store.bring_claims([HeldClaim(call_sid, ACCOUNT, owner, now)])[call_sid] == owner
             case Wish():
                 self.store.apply([Stamped(bus.StartRecording(call_sid, ACCOUNT, now), "host", 0, "verify", self._n)])
                 return True

@@ -8,25 +8,21 @@ for what waiting may mend and StoreError for what it will not. Only control uses
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
 from sqlalchemy import Connection, exc
 
 import gw.config
-from gw.call.state import Reason, result_of
 from gw.control.store import migrations, reads
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
-from gw.control.store.events import Rows, Stamped, apply
+from gw.control.store.events import Rows, Stamped, apply, merge
 from gw.control.store.faults import StoreError, StoreUnavailable
-from gw.control.store.recordings import RecordingFields
-from gw.control.store.tables import calls
+from gw.control.store.recordings import HeldClaim, RecordingFields
+from gw.control.store.tables import recordings as recordings_table
 from gw.control.store.values import Fit
 
-__all__ = ["RecordingFields", "Stamped", "Store", "StoreError", "StoreUnavailable"]
-
-#: Calls closed by one statement.
-_CLOSE_AT_ONCE: Final = 500
+__all__ = ["HeldClaim", "RecordingFields", "Stamped", "Store", "StoreError", "StoreUnavailable"]
 
 
 class Store:
@@ -68,20 +64,6 @@ class Store:
             rows.add(stamped)
         self._backend.write(lambda connection: apply(connection, rows))
 
-    def close_lost(self, call_sids: Sequence[str], *, now: float, reason: str = Reason.WORKER_LOST) -> int:
-        """End the calls among these that are still open. Returns how many that were."""
-        ended = {"ended_at": self._fit.moment(now), "reason": reason, "result": str(result_of(Reason(reason)))}
-
-        def work(connection: Connection) -> int:
-            closed = 0
-            for start in range(0, len(call_sids), _CLOSE_AT_ONCE):
-                some = sorted(call_sids)[start : start + _CLOSE_AT_ONCE]
-                still_open = calls.update().where(calls.c.call_sid.in_(some), calls.c.ended_at.is_(None))
-                closed += connection.execute(still_open.values(ended)).rowcount
-            return closed
-
-        return self._backend.write(work) if call_sids else 0
-
     # -- recordings ----------------------------------------------------------------------------------------------------
 
     def claim_recording(self, call_sid: str, account_sid: str, owner: str, now: float) -> bool:
@@ -104,6 +86,16 @@ class Store:
     ) -> bool:
         """Take over what a process that is gone (or an attempt that failed) left. True for one of many who try."""
         return self._backend.write(lambda c: claims.take(c, call_sid, owner, now, states, from_owner, self._fit))
+
+    def bring_claims(self, some: Sequence[HeldClaim]) -> dict[str, str]:
+        """Write claims that were taken while the store was away; a row that is another's stays so. Returns each row's owner."""
+        rows = [claims.claim_row(claim, self._fit) for claim in some]
+
+        def work(connection: Connection) -> dict[str, str]:
+            merge(connection, recordings_table, ("call_sid",), rows)
+            return claims.promote_wishes(connection, rows)
+
+        return self._backend.write(work) if rows else {}
 
     def update_recording(self, call_sid: str, **fields: Unpack[RecordingFields]) -> bool:
         """Set fields of a recording's row; False where there is none. A state never moves backwards."""

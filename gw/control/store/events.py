@@ -182,13 +182,13 @@ class Rows:
 
 def apply(connection: Connection, rows: Rows) -> None:
     """Write a batch. Rows go in the order of their keys, so that two writers wait for each other instead of deadlocking."""
-    _merge(connection, calls, ("call_sid",), rows.calls)
+    merge(connection, calls, ("call_sid",), rows.calls)
     if rows.ends:
         connection.execute(_END, sorted(rows.ends, key=lambda end: (end["sid"], end["at"])))
-    _merge(connection, tables.turns, ("call_sid", "n"), rows.turns)
-    _merge(connection, tables.recordings, ("call_sid",), rows.recordings)
-    _merge(connection, tables.call_quality, ("call_sid",), rows.quality)
-    _merge(connection, tables.events, ("instance", "n"), rows.events)
+    merge(connection, tables.turns, ("call_sid", "n"), rows.turns)
+    merge(connection, tables.recordings, ("call_sid",), rows.recordings)
+    merge(connection, tables.call_quality, ("call_sid",), rows.quality)
+    merge(connection, tables.events, ("instance", "n"), rows.events)
 
 
 def _end() -> Update:
@@ -211,7 +211,7 @@ def _end() -> Update:
 _END: Final = _end()
 
 
-def _merge(connection: Connection, table: Table, key: Sequence[str], rows: Iterable[Row]) -> None:
+def merge(connection: Connection, table: Table, key: Sequence[str], rows: Iterable[Row]) -> None:
     """Insert what is new, fill the gaps of what is there."""
     ordered = sorted(rows, key=lambda row: tuple(row[name] for name in key))
     if not ordered:

@@ -8,15 +8,15 @@ answer is not undone by it. Nothing here speaks to Twilio.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
-from sqlalchemy import Connection, case, literal
+from sqlalchemy import Connection, case, literal, select
 
 from gw.control.store.tables import DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, URL_CHARS, recordings
 from gw.control.store.values import Fit
 
-#: In the order a recording passes them; from a settled one it only moves towards knowing better.
-STATES: Final = ("wanted", "claimed", "started", "failed", "absent", "completed")
+#: In the order of knowing better: a row only moves forward. Who failed may learn that there is a recording after all.
+STATES: Final = ("wanted", "claimed", "failed", "started", "absent", "completed")
 SETTLED: Final = frozenset({"failed", "absent", "completed"})
 
 
@@ -29,10 +29,42 @@ class RecordingFields(TypedDict, total=False):
     trigger_ms: int | None
     attempts: int
     error_code: int | None
+    reason: str | None
     error_text: str | None
     duration_s: int | None
     url: str | None
     channels: int | None
+
+
+class HeldClaim(NamedTuple):
+    """A claim that was taken while the store was away. `recording_sid`: what was made under it, where that is known."""
+
+    call_sid: str
+    account_sid: str
+    owner: str
+    at: float
+    recording_sid: str = ""
+
+
+def claim_row(claim: HeldClaim, fit: Fit) -> dict[str, Any]:
+    """A claim as it is brought to the store: a row of its own, or what fills the gaps of the wish's."""
+    return {
+        "call_sid": fit.text(claim.call_sid, SID_CHARS),
+        "account_sid": fit.word(claim.account_sid, SID_CHARS),
+        "state": "claimed",
+        "owner": fit.text(claim.owner, NUMBER_CHARS),
+        "claimed_at": fit.moment(claim.at),
+        "attempts": 0,
+    }
+
+
+def promote_wishes(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Wishes whose owner is known now are claimed. Returns the owner of each row, by call SID."""
+    named = recordings.c.call_sid.in_([row["call_sid"] for row in rows])
+    wished = recordings.update().where(named, recordings.c.state == "wanted", recordings.c.owner.is_not(None))
+    connection.execute(wished.values(state="claimed"))
+    owners = connection.execute(select(recordings.c.call_sid, recordings.c.owner).where(named))
+    return {call_sid: owner or "" for call_sid, owner in owners}
 
 
 def insert_claim(connection: Connection, call_sid: str, account_sid: str, owner: str, now: float, fit: Fit) -> None:
@@ -59,7 +91,8 @@ def take(
     )
     if from_owner is not None:
         statement = statement.where(recordings.c.owner == fit.text(from_owner, NUMBER_CHARS))
-    taken = connection.execute(statement.values(state="claimed", owner=fit.text(owner, NUMBER_CHARS), claimed_at=fit.moment(now)))
+    anew = {"state": "claimed", "owner": fit.text(owner, NUMBER_CHARS), "claimed_at": fit.moment(now)}
+    taken = connection.execute(statement.values(**anew, error_code=None, error_text=None, reason=None))
     return taken.rowcount == 1
 
 
@@ -85,5 +118,5 @@ def _fitted(name: str, value: Any, fit: Fit) -> Any:
         return fit.moment(value)
     if name in {"trigger_ms", "attempts", "error_code", "duration_s", "channels"}:
         return fit.integer(value)
-    bounds = {"state": SID_CHARS, "recording_sid": SID_CHARS, "url": URL_CHARS, "error_text": DETAIL_CHARS}
+    bounds = {"state": SID_CHARS, "reason": SID_CHARS, "recording_sid": SID_CHARS, "url": URL_CHARS, "error_text": DETAIL_CHARS}
     return fit.text(value, bounds[name])

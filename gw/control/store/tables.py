@@ -127,9 +127,10 @@ recordings = Table(
     Column("channels", Integer),
     Column("duration_s", Integer),
     Column("url", String(URL_CHARS)),
-    Column("error_code", Integer),
+    Column("error_code", Integer),  # Twilio's number, where it gave one
     Column("error_text", String(DETAIL_CHARS)),
     UniqueConstraint("call_sid", name="uq_recordings_call_sid"),
+    Column("reason", String(SID_CHARS)),  # a word of ours: why it failed, or what is wrong with it
     Index("ix_recordings_state", "state"),
     **_MYSQL,
 )

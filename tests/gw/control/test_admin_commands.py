@@ -15,12 +15,18 @@ from gw import bus
 from gw.control import admin_commands
 from gw.control.admin import CommandError
 from gw.control.admin_commands import AdminCommands
+from gw.control.breaker import Breaker
 from gw.control.bus_server import BusServer
+from gw.control.reconcile import Reconciler
+from gw.control.recorder import Recorder
+from gw.control.recording_rows import RecordingRows
 from gw.control.spool import Spool
+from gw.control.spool_claims import SpoolClaims
 from gw.control.store import Stamped, Store
 from gw.control.twilio_rest import TwilioRest
+from metrics.page import Page
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
-from tests.gw.control.scripted_rest import Answer, ScriptedRest, refusal
+from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created, listing, recording, refusal
 
 
 class House:
@@ -33,7 +39,31 @@ class House:
         self.bus.start()
         self.path = folder / "bus.sock"
         rest = TwilioRest(self.twilio.config()) if signed else None
-        self.commands = AdminCommands(self.store, self.bus, rest, lambda: {"version": "1"})
+        self.page = Page.create(folder / "control.page")
+        rows = RecordingRows(self.store, self.page)
+        breaker = Breaker(5.0)
+        self.recorder = Recorder(
+            self.twilio.config(signed=signed),
+            self.store,
+            rest,
+            rows,
+            self.page,
+            owner="seat/2-b",
+            claims=SpoolClaims(self.spool, seat="seat"),
+            breaker=breaker,
+            is_owned=self.bus.is_owned,
+        )
+        self.notified: list[bool] = []
+        self.commands = AdminCommands(
+            self.store,
+            self.bus,
+            rest,
+            lambda: {"version": "1"},
+            recorder=self.recorder,
+            reconciler=Reconciler(self.store, self.recorder, rows, rest, breaker, host="seat", is_owned=self.bus.is_owned),
+            spool=self.spool,
+            notify=lambda: self.notified.append(True),
+        )
 
     def ask(self, command: str, **fields: Any) -> Any:
         return self.commands.table()[command](fields)
@@ -52,6 +82,8 @@ class House:
 
     def stop(self) -> None:
         self.commands.stop()
+        self.recorder.stop()
+        self.page.close()
         self.bus.stop()
         self.spool.close()
         self.store.close()
@@ -182,3 +214,72 @@ def test_completions_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) ->
     house.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}, hold_s=0.2)] * 2
     assert house.ask("hangup", call_sid=CALL)["rest"] == "requested"
     assert house.ask("hangup", call_sid=OTHER)["rest"] == "busy"
+
+
+def failed(house: House, owner: str = "seat/1-a") -> None:
+    house.store.claim_recording(CALL, ACCOUNT, owner, time.time())
+    house.store.update_recording(CALL, state="failed", reason="unauthorized", error_text="no")
+
+
+def test_a_failed_recording_of_a_living_call_is_begun_on_request(make: Make) -> None:
+    house = make()
+    failed(house)
+    house.worker(CALL)
+    house.twilio.gets.append(listing())
+    house.twilio.posts.append(created())
+    answer = house.ask("recordings_retry", call_sid=CALL)
+    row = answer["recording"]
+    assert (answer["done"], row["state"], row["recording_sid"], row["reason"]) == (True, "started", RECORDING, None)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_failed_recording_of_a_call_that_is_over_is_looked_for(make: Make, there: bool) -> None:
+    house = make()
+    failed(house, owner="elsewhere/1-a")
+    house.twilio.gets.append(listing(recording(status="completed", duration="3")) if there else listing())
+    row = house.ask("recordings_retry", call_sid=CALL)["recording"]
+    assert (row["state"], row["reason"]) == (("completed", None) if there else ("failed", "call_ended"))
+    assert house.twilio.count("POST") == 0
+
+
+def test_what_cannot_be_tried_again_is_said(make: Make) -> None:
+    house = make()
+    for call_sid, words in (("CA0", "no recording was wanted"), (RECORDING, "not a recording's")):
+        with pytest.raises(CommandError, match=words):
+            house.ask("recordings_retry", call_sid=call_sid)
+    house.store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
+    with pytest.raises(CommandError, match="elsewhere/1-a works on it"):
+        house.ask("recordings_retry", call_sid=CALL)
+    house.store.update_recording(CALL, state="completed", recording_sid=RECORDING)
+    with pytest.raises(CommandError, match="is completed"):
+        house.ask("recordings_retry", call_sid=CALL)
+    assert house.twilio.seen == []
+
+
+@pytest.mark.parametrize("command", ["recordings_retry", "recordings_reconcile"])
+def test_without_credentials_nobody_is_asked(make: Make, command: str) -> None:
+    house = make(signed=False)
+    failed(house)
+    with pytest.raises(CommandError, match="no Twilio credentials"):
+        house.ask(command, **({"call_sid": CALL} if command.endswith("retry") else {}))
+
+
+def test_a_pass_on_request_does_not_wait(make: Make) -> None:
+    house = make()
+    house.store.claim_recording(CALL, ACCOUNT, "seat/1-a", time.time())
+    house.store.update_recording(CALL, state="started", recording_sid=RECORDING, started_at=time.time())
+    house.twilio.gets += [listing(recording()), listing(recording(status="completed", duration="3"))]
+    assert house.ask("recordings_reconcile") == {"unsettled": 1, "taken_up": 0, "asked": 1, "settled": 0, "left": 0}
+    assert house.ask("recordings_reconcile")["settled"] == 1
+    assert house.ask("recordings_reconcile") == {"unsettled": 0, "taken_up": 0, "asked": 0, "settled": 0, "left": 0}
+
+
+def test_what_the_store_refused_is_listed_and_given_once_more(make: Make) -> None:
+    house = make()
+    house.spool.append("w0", [(1, b"bad"), (2, b"worse")])
+    for entry in house.spool.batch(2):
+        house.spool.set_aside(entry.id, "not an event")
+    assert [(row["id"], row["why"]) for row in house.ask("poison_list")] == [(1, "not an event"), (2, "not an event")]
+    assert house.ask("poison_retry", ids=[2]) == {"queued": 1, "set_aside": 1}
+    assert house.ask("poison_retry") == {"queued": 1, "set_aside": 0}
+    assert (house.spool.backlog(), house.notified) == (2, [True, True])

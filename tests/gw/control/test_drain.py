@@ -110,13 +110,13 @@ def test_poison_is_found_and_set_aside_with_its_reason(spool: Spool, fussy: Fuss
     running = Running(spool, fussy)
     running.wait_empty()
     running.end()
-    assert [(p["n"], p["why"]) for p in spool.poison()] == [
+    assert [(p["n"], p["why"]) for p in spool.poison(100)] == [
         (1, "StoreError: refused for good"),
         (77, "StoreError: refused for good"),
         (78, "StoreError: refused for good"),
-        (101, spool.poison()[3]["why"]),
+        (101, spool.poison(100)[3]["why"]),
     ]
-    assert str(spool.poison()[3]["why"]).startswith("BusError: ")
+    assert str(spool.poison(100)[3]["why"]).startswith("BusError: ")
     assert len(fussy.turns(call_sid(1))) == 98
     assert (running.drainer.set_aside, running.drainer.applied) == (4, 98)
 
@@ -127,7 +127,7 @@ def test_a_store_that_is_away_poisons_nothing(spool: Spool, fussy: Fussy) -> Non
     running = Running(spool, fussy)
     running.wait_empty()
     running.end()
-    assert (spool.poison(), running.drainer.retries, running.drainer.last_problem) == ([], 4, "")
+    assert (spool.poison(100), running.drainer.retries, running.drainer.last_problem) == ([], 4, "")
     assert running.backlogs[:5] == [1, 1, 1, 1, 0]
 
 
@@ -142,7 +142,7 @@ def test_without_tables_it_waits_for_them(spool: Spool, tmp_path: Path) -> None:
     store.upgrade()
     running.wait_empty()
     running.end()
-    assert spool.poison() == []
+    assert spool.poison(100) == []
     store.close()
 
 
@@ -204,7 +204,7 @@ def test_a_server_gone_and_back_costs_no_event(
     running.wait_empty()
     assert len(store.calls(limit=1000)) == 199
     assert len(store.recordings(limit=1000)) == 100
-    assert spool.poison() == []
+    assert spool.poison(100) == []
     assert store.call(call_sid(150))["reason"] == "caller_hangup"  # type: ignore[index]
     running.end()
     store.close()

@@ -124,7 +124,7 @@ def test_a_call_from_its_start_to_its_recording(make: Make, twilio: ScriptedRest
         while house.admin.request("status")["backlog"]:
             gevent.sleep(0.02)
     status = house.admin.request("status")
-    assert status["recordings"] == {"started": 1, "completed": 1, "failed": 0, "absent": 0, "skipped": 0, "duplicate": 0}
+    assert {outcome: n for outcome, n in status["recordings"].items() if n} == {"started": 1, "completed": 1}
     assert [view["connected"] for view in status["workers"]] == [True]
     assert status["store"]["reachable"] is True
     page = house.ask("/metrics")[1].decode()

@@ -12,12 +12,14 @@ import pytest
 
 import gw.config
 from gw import bus
+from gw.control.breaker import OPEN_AFTER, Breaker
 from gw.control.reconcile import (
     FOREIGN_AGE_S,
     LOOK_FIRST_S,
     LOOK_LAST_S,
     MAX_LOOKS,
     OVERDUE_S,
+    RENEW_S,
     STARTED_AGE_S,
     WANTED_AGE_S,
     Reconciler,
@@ -26,11 +28,13 @@ from gw.control.reconcile import (
 )
 from gw.control.recorder import Recorder
 from gw.control.recording_rows import RecordingRows
+from gw.control.spool import Spool
+from gw.control.spool_claims import SpoolClaims
 from gw.control.store import Stamped, Store
 from gw.control.twilio_rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
-from tests.gw.control.scripted_rest import ACCOUNT, CALL, RECORDING, ScriptedRest, created, listing, recording, refusal
+from tests.gw.control.scripted_rest import ACCOUNT, CALL, RECORDING, Answer, ScriptedRest, created, listing, recording, refusal
 
 NOW = 1_800_000_000.0
 
@@ -73,14 +77,27 @@ class House:
         self.page = Page.create(folder / "control.page")
         rows = RecordingRows(self.store, self.page)
         rest = TwilioRest(config)
-        self.recorder = Recorder(config, self.store, rest, rows, self.page, owner="seat/2-b")
         self.owned: set[str] = set()
+        self.spool = Spool(folder / "spool.db")
+        self.breaker = Breaker(5.0)
+        self.recorder = Recorder(
+            config,
+            self.store,
+            rest,
+            rows,
+            self.page,
+            owner="seat/2-b",
+            claims=SpoolClaims(self.spool, seat="seat"),
+            breaker=self.breaker,
+            is_owned=self.owned.__contains__,
+        )
         self.overdue: list[int] = []
         self.reconciler = Reconciler(
             self.store,
             self.recorder,
             rows,
             rest,
+            self.breaker,
             host="seat",
             is_owned=self.owned.__contains__,
             on_overdue=self.overdue.append,
@@ -89,6 +106,7 @@ class House:
     def stop(self) -> None:
         self.reconciler.stop()
         self.recorder.stop()
+        self.spool.close()
         self.store.close()
         self.page.close()
         self.twilio.stop()
@@ -117,8 +135,39 @@ def house(tmp_path: Path) -> Iterator[House]:
 def test_a_wish_left_behind_is_recorded(house: House) -> None:
     house.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, time.time()), "host", 0, "w0", 1)])
     assert house.pass_over()["state"] == "wanted"
+    house.twilio.gets.append(listing())
     house.twilio.posts.append(created())
     assert house.pass_over(WANTED_AGE_S + 1)["state"] == "started"
+    assert [request.method for request in house.twilio.seen] == ["GET", "POST"], "somebody may have asked before"
+
+
+def test_a_claim_somebody_works_on_is_renewed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert house.store.claim_recording(CALL, ACCOUNT, "seat/2-b", time.time() - 2 * RENEW_S)
+    monkeypatch.setattr(house.recorder, "is_working_on", lambda call_sid: True)
+    house.reconciler.pass_over(now := time.time(), 1000.0)
+    found = house.store.recording(CALL)
+    assert found is not None
+    assert found["claimed_at"] == pytest.approx(now, abs=0.01)
+
+
+def test_a_claim_of_a_lost_host_is_recorded_where_the_call_lives_on(house: House) -> None:
+    assert house.store.claim_recording(CALL, ACCOUNT, "lost/1-a", time.time())
+    house.owned.add(CALL)
+    house.twilio.gets.append(listing())
+    house.twilio.posts.append(created())
+    assert house.pass_over(FOREIGN_AGE_S + 1)["state"] == "started"
+
+
+def test_while_twilio_is_down_one_row_a_pass_tries(house: House) -> None:
+    others = [f"CA{n:032d}" for n in range(3)]
+    for call_sid in others:
+        house.started(call_sid)
+    for _ in range(OPEN_AFTER):
+        house.breaker.on_error("server", "HTTP 503", time.monotonic())
+    house.breaker._until_s = 0.0
+    house.twilio.gets.append(Answer(503, {}))
+    house.reconciler.pass_over(time.time() + STARTED_AGE_S + 1, 1000.0)
+    assert (house.twilio.count("GET"), house.breaker.state) == (1, "open")
 
 
 def test_a_claim_of_an_earlier_process_is_taken_up_at_once(house: House) -> None:
@@ -153,8 +202,8 @@ def test_what_the_recorder_works_on_is_left_to_it(house: House) -> None:
         (listing(recording(status="completed", duration="31")), "completed"),
         (listing(recording(status="absent", error_code=13421)), "absent"),
         (listing(recording(status="processing")), "started"),
-        (listing(), "failed"),
-        (refusal(404, 20404), "failed"),
+        (listing(), "absent"),
+        (refusal(404, 20404), "absent"),
         (refusal(429, 20429), "started"),
     ],
 )

@@ -90,15 +90,15 @@ def test_an_effort_that_learnt_of_no_recording_fails_none(house: House) -> None:
     house.rows.settle(CALL, Settle("started", "RE1"))
     assert not house.rows.settle(CALL, Settle("failed", error_code="timeout", error_text="no answer"))
     assert house.row()["state"] == "started"
-    assert house.rows.settle(CALL, Settle("failed", "RE1", error_code="gone"))
-    assert house.row()["state"] == "failed"
+    assert house.rows.settle(CALL, Settle("absent", "RE1", error_code="gone"))
+    assert (house.row()["state"], house.row()["reason"]) == ("absent", "gone")
 
 
 def test_twilios_number_and_our_word_have_their_places(house: House) -> None:
     house.rows.settle(CALL, Settle("failed", error_code="21220", error_text="not eligible"))
     assert (house.row()["error_code"], house.row()["error_text"]) == (21220, "not eligible")
     house.rows.settle(CALL, Settle("absent", "RE1", error_code="absent"))
-    assert house.row()["error_text"] == "absent"
+    assert house.row()["reason"] == "absent"
 
 
 def test_skipped_is_not_failed(house: House) -> None:

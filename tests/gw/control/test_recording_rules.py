@@ -12,11 +12,13 @@ from gw.control.recording_rules import (
     BECOMING_WAITS_S,
     Create,
     Effort,
+    Later,
     List,
     Settle,
     begin,
     best_of,
     decide,
+    held,
     resume,
     revise,
     settled,
@@ -99,7 +101,8 @@ def test_the_backoff_is_spread_bounded_and_ends() -> None:
     assert decide(after("create"), error("busy"), 100.0, 0.0)[1] == Create(0.25)
     assert decide(after("create", backoffs=20), error("busy"), 100.0, 0.5)[1] == Create(BACKOFF_LAST_S)
     action = decide(after("create", backoffs=20), error("busy", 20429), 129.0, 0.5)[1]
-    assert action == Settle("failed", error_code="20429", error_text="as told")
+    assert action == Later("20429", "as told")
+    assert decide(held(after("create", backoffs=20), 20.0), error("busy"), 129.0, 0.5)[1] == Create(BACKOFF_LAST_S)
 
 
 def test_a_call_that_is_over_is_looked_for_but_not_recorded() -> None:
@@ -167,7 +170,7 @@ def test_no_create_ever_follows_an_unclear_answer_without_a_list(answers: list[s
     now_s, unclear = 100.0, False
     effort, action = begin(now_s, 30.0)
     for answer, chance in zip(answers, chances, strict=False):
-        if isinstance(action, Settle):
+        if isinstance(action, Settle | Later):
             break
         if answer == "call over":
             effort = msgspec.structs.replace(effort, call_over=True)

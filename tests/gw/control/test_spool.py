@@ -105,11 +105,12 @@ def test_poison_is_kept_with_its_reason_and_comes_back_on_demand(spool: Spool) -
     spool.set_aside(spool.batch(1)[0].id, "not an event")
     assert numbers(spool.batch(10)) == [2]
     assert spool.backlog() == 1
-    (kept,) = spool.poison()
+    (kept,) = spool.poison(100)
     assert spool.refused() == 1
-    assert (kept["instance"], kept["n"], kept["worker"], kept["body"], kept["why"]) == ("a", 1, 1, b"bad", "not an event")
-    assert spool.bring_back() == 1
-    assert (numbers(spool.batch(10)), spool.poison(), spool.refused(), spool.backlog()) == ([2, 1], [], 0, 2)
+    assert (kept["instance"], kept["n"], kept["worker"], kept["bytes"], kept["why"]) == ("a", 1, 1, 3, "not an event")
+    assert spool.bring_back([9]) == 0
+    assert spool.bring_back([1]) == 1
+    assert (numbers(spool.batch(10)), spool.poison(100), spool.refused(), spool.backlog()) == ([2, 1], [], 0, 2)
 
 
 def test_file_is_the_owners_alone(spool: Spool, path: Path) -> None:

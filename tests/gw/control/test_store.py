@@ -135,9 +135,8 @@ def test_a_lost_worker_closes_what_is_open_and_yields_to_the_truth(store: Store)
     store.apply(stamp(started(4), host="h2", instance="i2"))
     assert [c["call_sid"] for c in store.open_calls(host="h1")] == [call_sid(2), call_sid(3)]
     assert [c["call_sid"] for c in store.calls(open_only=True)] == [call_sid(4), call_sid(3), call_sid(2)]
-    assert store.close_lost([call_sid(1), call_sid(2), call_sid(3), call_sid(9)], now=T0 + 99) == 2
-    assert store.close_lost([call_sid(2)], now=T0 + 100) == 0
-    assert store.close_lost([], now=T0) == 0
+    store.apply(stamp(*(ended(n, "worker_lost", "own_error", T0 + 99) for n in (1, 2, 3))))
+    store.apply(stamp(ended(2, "worker_lost", "own_error", T0 + 100)))
     lost = store.call(call_sid(2))
     assert lost is not None
     assert (lost["ended_at"], lost["reason"], lost["result"], lost["quality"]) == (T0 + 99, "worker_lost", "own_error", None)
@@ -227,9 +226,10 @@ def test_a_recording_moves_forward_only(store: Store) -> None:
         store.update_recording(SID, state="nonsense")
 
 
-def test_failed_is_corrected_by_completed_but_not_the_other_way(store: Store) -> None:
+def test_failed_is_corrected_by_what_is_there_but_not_the_other_way(store: Store) -> None:
     store.claim_recording(SID, ACCOUNT, "o", T0)
-    for state, then in [("failed", "failed"), ("started", "failed"), ("completed", "completed"), ("failed", "completed")]:
+    told = ("failed", "started", "failed", "completed", "failed")
+    for state, then in zip(told, ("failed", "started", "started", "completed", "completed"), strict=True):
         store.update_recording(SID, state=state)
         row = store.recording(SID)
         assert row is not None

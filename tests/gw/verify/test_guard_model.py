@@ -152,7 +152,7 @@ def test_a_course_goes_by_the_production_rules(parts: Parts) -> None:
     assert course is not None
     assert parts.claimed(course, "theirs").act == Leave("duplicate")
     course = parts.claimed(course, "ours")
-    assert parts.due(course).act == Create()
+    assert parts.due(course, True).act == Create()
     assert parts.answered(course, "started RE1").act == Settle("started", "RE1")
     assert parts.answered(course, "time-out").act == List(0.5)
     found = parts.answered(parts.answered(course, "time-out"), ("completed",)).act
@@ -170,7 +170,7 @@ def test_a_pass_does_what_production_does(rows: RowStore, parts: Parts) -> None:
     assert parts.passed((wanted, 0), "A", False, None, ()).course is None
     taken = parts.passed((wanted, 60_000), "A", False, None, ()).course
     assert taken is not None
-    assert taken.act == Claim()
+    assert taken.act == Claim(lists=True)
     claimed = rows.apply(wanted, ops.Claim("A/1")).form
     again = parts.passed((claimed, 0), "A", False, None, ()).course
     assert again is not None

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, inspect, text
 
 from gw.control.store.faults import StoreError
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 HEAD: Final = REVISIONS[-1]
 _VERSION_TABLE: Final = "alembic_version"
 

@@ -233,7 +233,7 @@ def test_the_metrics_count_each_once(happened: Outcome) -> None:
     expected["caller_hangup"] += len(HARMLESS) + 1
     assert happened.ended == expected
     errors = {kind: happened.metrics[f'gw_ai_errors_total{{kind="{kind}"}}'] for kind in ("benign", "error", "fatal")}
-    assert errors == {"benign": 1, "error": 1, "fatal": 3}
+    assert errors == {"benign": 1, "error": 2, "fatal": 3}
 
 
 def test_the_call_beside_them_did_not_notice(happened: Outcome) -> None:

@@ -336,20 +336,18 @@ class Supervisor:
         self._tell("running", "control is replaced")
         former = self._control.snapshot
         self._end([self._control], CONTROL_STOP_S)
-        if self._try_control(snapshot):
-            return
-        why = self._control.why or "the new control process was not ready in time"
-        self._end([self._control], HURRY_S)
-        self._try_control(former)
-        raise RolloverError(f"{why}; the workers are new, control runs with the former configuration")
-
-    def _try_control(self, snapshot: Snapshot) -> bool:
-        """Whether control comes up with it. It is kept either way until it is ended."""
         self._control = seat = self._control_seat(snapshot)
         seat.start()
         gevent.wait([seat.ready, seat.refused], timeout=READY_S + GRACE_S, count=1)
         seat.accept()
-        return seat.ready.is_set()
+        if seat.ready.is_set():
+            return
+        self._end([seat], HURRY_S)
+        self._control = self._control_seat(former)
+        self._control.accept()  # it served before: it is started again and again
+        self._control.start()
+        why = seat.why or "the new control process was not ready in time"
+        raise RolloverError(f"{why}; the workers are new, control runs with the former configuration")
 
     # -- stopping ---------------------------------------------------------------------------------------------------------
 

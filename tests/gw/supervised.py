@@ -1,14 +1,16 @@
 """A tiny gateway for the supervisor's tests: `supervised.py JOURNAL serve` supervises, `... control|worker` is a real child.
 
-Children write what happens to them into the journal, one line each: `<name> <pid> ready|term|hurry`. The journal's folder may
-hold orders: `refuse` (exit 1 before ready), `deaf` (do nothing it is told), `silent` (never say ready), each naming the child it
-is for.
+Children write what happens to them into the journal, one line each: `<name> <pid> ready|term|hurry|leave`. The journal's folder
+may hold orders: `refuse` (exit 1 before ready), `deaf` (do nothing it is told), `silent` (never say ready), `ticks` (say that the
+loop turns), each naming the child it is for; `... config check` answers as the gateway's does, or as the orders `bad`, `mute` and
+`moved` say.
 """
 
 from gevent import monkey
 
 monkey.patch_all()
 
+import json  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
@@ -17,8 +19,10 @@ from pathlib import Path  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from gw.board import Board  # noqa: E402
 from gw.config import Config, Ops, Server  # noqa: E402
-from gw.process import HURRY, end_with_parent  # noqa: E402
+from gw.config_load import show  # noqa: E402
+from gw.process import HURRY, LEAVE, end_with_parent  # noqa: E402
 from gw.supervisor import Supervisor  # noqa: E402
 
 
@@ -31,7 +35,17 @@ def ordered(journal: Path, order: str, name: str) -> bool:
     return path.exists() and path.read_text() == name
 
 
-def child(journal: Path, name: str, ready_fd: int) -> None:
+def check(journal: Path) -> None:
+    """The configuration as the code that is there now reads it."""
+    config = config_in(journal.parent, workers=2)
+    if ordered(journal, "moved", "config"):
+        config = config_in(journal.parent, listen="127.0.0.1:1")
+    problems = ["media.lead is unknown"] if ordered(journal, "bad", "config") else []
+    if not ordered(journal, "mute", "config"):
+        print(json.dumps({"problems": problems, "config": show(config)}))
+
+
+def child(journal: Path, name: str, ready_fd: int, board_fd: int, row: int) -> None:
     end_with_parent(os.environ)
 
     def note(what: str) -> None:
@@ -43,15 +57,23 @@ def child(journal: Path, name: str, ready_fd: int) -> None:
         if not ordered(journal, "deaf", name):
             sys.exit(0)
 
+    def on_leave(*_: object) -> None:
+        note("leave")
+        sys.exit(0)
+
     if ordered(journal, "refuse", name):
         sys.exit(1)
     signal.signal(signal.SIGTERM, on_term)
+    signal.signal(LEAVE, on_leave)
     signal.signal(HURRY, lambda *_: note("hurry"))
     if not ordered(journal, "silent", name):
         note("ready")
         os.write(ready_fd, b"1")
         os.close(ready_fd)
+    own = Board.attach(board_fd).row(row)
     while True:
+        if ordered(journal, "ticks", name):
+            own.turn()
         time.sleep(0.05)
 
 
@@ -65,5 +87,8 @@ if __name__ == "__main__":
     where, role, options = Path(sys.argv[1]), sys.argv[2], dict(zip(sys.argv[3::2], sys.argv[4::2], strict=False))
     if role == "serve":
         serve(where)
+    elif role == "config":
+        check(where)
     else:
-        child(where, role + options.get("--slot", ""), int(options["--ready-fd"]))
+        handed = (int(options[name]) for name in ("--ready-fd", "--board-fd", "--row"))
+        child(where, role + options.get("--slot", ""), *handed)

@@ -14,6 +14,7 @@ from pathlib import Path
 import gevent
 import pytest
 
+from gw.board import SeatState
 from gw.config import Config, Ops, Server
 from gw.process import Backoff, Child, describe_exit
 from gw.supervisor import StartError, Supervisor
@@ -234,3 +235,85 @@ def test_exits_in_words() -> None:
     assert describe_exit(3) == "exit code 3"
     assert describe_exit(-9) == "SIGKILL"
     assert describe_exit(-99) == "signal 99"
+
+
+def test_a_worker_whose_loop_stands_still_is_told_of_and_killed(
+    start: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOOK_S", 0.05), ("STILL_S", 0.3), ("HANG_S", 0.9)):
+        monkeypatch.setattr(f"gw.supervisor.{name}", seconds)
+    (tmp_path / "ticks").write_text("worker0")
+    running = start()
+    assert running.ready.wait(10)
+    first = running.supervisor.pids()
+    looks: list[list[str]] = []
+    running.supervisor._on_look = looks.append
+    until(lambda: looks)
+    assert all(look == [] for look in looks), "its loop turns"
+    os.kill(first["worker 0"], signal.SIGSTOP)
+    until(lambda: running.supervisor.pids().get("worker 0") not in (None, first["worker 0"]))
+    assert ["worker 0"] in looks
+    assert running.supervisor.pids()["control"] == first["control"], "whose loop never said a word is not judged"
+
+
+def test_a_crash_loop_stands_in_the_board(start: Callable[..., Running], tmp_path: Path) -> None:
+    running = start()
+    assert running.ready.wait(10)
+    (tmp_path / "refuse").write_text("worker0")
+    os.kill(running.supervisor.pids()["worker 0"], signal.SIGKILL)
+    row = next(running.supervisor.board.workers())
+    until(lambda: row.failures >= 2)
+    (tmp_path / "refuse").unlink()
+    until(lambda: row.state == SeatState.UP)
+    assert row.failures >= 2, "forgotten only once it has lived for a while"
+
+
+def test_a_reload_replaces_every_process_and_the_former_workers_leave_by_themselves(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    running = start(workers=2)
+    assert running.ready.wait(10)
+    before = running.supervisor.pids()
+    running.supervisor.reload()
+    until(lambda: running.supervisor.board.report.state == "done")
+    after = running.supervisor.pids()
+    assert set(after) == set(before)
+    assert set(after.values()).isdisjoint(before.values())
+    until(lambda: not any(exists(pid) for pid in before.values()))
+    said = [(name, what) for name, pid, what in running.lines() if pid in before.values() and what != "ready"]
+    assert sorted(said) == [("control", "term"), ("worker0", "leave"), ("worker1", "leave")]
+
+
+@pytest.mark.parametrize(
+    ("order", "name", "why", "replaced"),
+    [
+        ("refuse", "worker1", "worker 1 process did not start", set()),
+        ("refuse", "control", "control runs with the former configuration", {"worker 0", "worker 1"}),
+        ("bad", "config", "media.lead is unknown", set()),
+        ("mute", "config", "the new code cannot check", set()),
+        ("moved", "config", "server.listen has changed", set()),
+    ],
+)
+def test_a_reload_that_cannot_be_changes_as_little_as_it_can(
+    start: Callable[..., Running], tmp_path: Path, order: str, name: str, why: str, replaced: set[str]
+) -> None:
+    running = start(workers=2)
+    assert running.ready.wait(10)
+    before = running.supervisor.pids()
+    (tmp_path / order).write_text(name)
+    running.supervisor.reload()
+    until(lambda: running.supervisor.board.report.state == "failed")
+    (tmp_path / order).unlink()
+    assert why in running.supervisor.board.report.problem
+    until(lambda: len(running.supervisor.pids()) == 3)
+    after = running.supervisor.pids()
+    assert {one for one in after if one.startswith("worker") and after[one] != before[one]} == replaced
+    assert all(exists(pid) for pid in after.values())
+
+
+def test_a_reload_before_all_is_up_says_so(start: Callable[..., Running], tmp_path: Path) -> None:
+    (tmp_path / "silent").write_text("control")
+    running = start()
+    until(running.supervisor.pids)
+    running.supervisor.reload()
+    assert running.supervisor.board.report.problem.startswith("the gateway is not up yet")

@@ -309,7 +309,7 @@ class TwinCall(CallRecord):
             wire.send_text(CONNECTED)
             self.started_s = time.monotonic()
             self.send_start()
-        origin_s = time.monotonic()
+        origin_s = time.monotonic() - self.frames_sent * PTIME_S  # a second stream goes on where the first one ended
         while True:
             hook = None if self._frozen or self._mute else self.plan.hooks.get(self.frames_sent)
             if hook is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import gevent
 import pytest
@@ -175,6 +176,25 @@ def test_the_gateway_may_break_off() -> None:
         assert call.wait(5)
         assert (call.closed_by, call.close_code) == ("gateway", 1006)
         assert [notice.code for notice in call.notices] == [31903]
+
+
+def test_a_second_stream_hears_the_caller_at_once() -> None:
+    """The caller's clock goes on: silence as long as the first stream would end the second."""
+    took_s: list[float] = []
+
+    def talk(stream: Stream) -> None:
+        for _ in range(40):
+            stream.until("media")
+            if len(gateway.streams) == 2 and len(took_s) < 2:
+                took_s.append(time.monotonic())
+
+    with TinyGateway(talk) as gateway, TwilioTwin(gateway.url) as twin:
+        gateway.twiml["/twilio/voice"] = document("/media", connect=' action="/twilio/action"')
+        gateway.twiml["/twilio/action"] = document("/media")
+        call = twin.place_call(hang_up=False)
+        assert call.wait(10)
+        assert call.frames_sent >= 80
+        assert took_s[1] - took_s[0] < 0.4  # half of what the first stream lasted
 
 
 def test_after_the_stream_the_action_says_what_follows() -> None:

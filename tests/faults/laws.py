@@ -164,6 +164,8 @@ def _audio(ledger: Ledger) -> list[str]:
             found.append(f"{call.call_sid}: never reached the gateway")
         elif call.close_reason and call.close_reason != "ai_hangup":
             found.append(f"{call.call_sid}: ended with {call.close_reason} though nothing had met it")
+        elif call.legs_lost:
+            found.append(f"{call.call_sid}: lost its AI leg though nothing had met it")
         elif call.received_bytes > call.said_bytes:
             found.append(f"{call.call_sid}: heard {call.received_bytes} bytes, the AI said {call.said_bytes}")
         elif call.closed_by == "gateway" and call.said_all and not call.cleared and call.received_sha != call.said_sha:
@@ -184,10 +186,10 @@ def _underrun(ledger: Ledger) -> list[str]:
 
 #: Which links' faults may end a call for a reason that begins so. A worker that stood still found its legs given up.
 _BLAMES: Final = {
-    "phone_": {"phone", "process"},
-    "start_timeout": {"phone", "process"},
-    "ai_": {"ai", "process"},
-    "fallback_": {"ai", "process"},
+    "phone_": {"phone", "process", "machine"},
+    "start_timeout": {"phone", "process", "machine"},
+    "ai_": {"ai", "process", "machine"},
+    "fallback_": {"ai", "process", "machine"},
     "worker_lost": {"process"},
 }
 
@@ -241,7 +243,10 @@ def _catch_up(ledger: Ledger) -> list[str]:
         f"back at {one.at_s:.0f} s with {one.backlog} events waiting: "
         + ("never caught up" if one.caught_up_s is None else f"caught up after {one.caught_up_s:.1f} s")
         for one in ledger.returns
-        if one.caught_up_s is None or one.caught_up_s > CATCH_UP_S
+        if (one.caught_up_s is None or one.caught_up_s > CATCH_UP_S)
+        and not any(
+            met.link == "machine" and one.at_s <= met.to_s and met.from_s <= one.at_s + CATCH_UP_S for met in ledger.struck
+        )
     ]
 
 
@@ -297,7 +302,8 @@ def totals(ledger: Ledger) -> dict[str, int]:
         "bytes the AI said": sum(call.said_bytes for call in calls),
         "bytes callers received": sum(call.received_bytes for call in calls),
         "bytes callers heard": sum(call.heard_bytes for call in calls),
-        "faults": len(ledger.struck),
+        "faults": sum(1 for one in ledger.struck if one.link != "machine"),
+        "times the machine itself stood": sum(1 for one in ledger.struck if one.link == "machine"),
     }
 
 

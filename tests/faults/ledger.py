@@ -54,6 +54,7 @@ class CallLine:
     sessions: int = 0
     said_all: bool = False  # each response came to its end
     # the bus
+    legs_lost: int = 0  # AI legs a worker gave up
     wished_s: float | None = None  # the first audio after which a worker asked for the recording
     # the store's word
     row: dict[str, Any] | None = None

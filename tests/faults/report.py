@@ -15,8 +15,8 @@ from tests.faults.ledger import Ledger
 
 #: Of one law's breaches, so many are shown; the ledger has all.
 _SHOWN: Final = 8
-_LINKS: Final = ("process", "bus", "store", "rest", "ai", "phone")
-_COLORS: Final = dict(zip(_LINKS, ("#b3261e", "#8e5bb5", "#6b7280", "#c77700", "#1f77b4", "#2a9d64"), strict=True))
+_LINKS: Final = ("machine", "process", "bus", "store", "rest", "ai", "phone")
+_COLORS: Final = dict(zip(_LINKS, ("#111111", "#b3261e", "#8e5bb5", "#6b7280", "#c77700", "#1f77b4", "#2a9d64"), strict=True))
 
 
 def write_ledger(ledger: Ledger, path: Path) -> None:

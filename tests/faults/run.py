@@ -10,7 +10,7 @@ import hashlib
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ SETTLE_S: Final = 45.0
 #: A recording whose callback was lost, or was not written for half a minute since the store was away, is asked for after two
 #: minutes, twenty in a pass.
 LOOK_S: Final = 240.0
+#: A part of the world that does not run for so long, on a machine that is shared, is a fault like another.
+MACHINE_S: Final = 0.5
 #: A frame the twin itself was late by less than this is no stall of the machine.
 _TWIN_LATE_S: Final = 0.02
 
@@ -158,6 +160,8 @@ def _write_down(world: World, ledger: Ledger) -> None:
     if tapped["unreadable"]:
         ledger.bench_errors.append(f"{tapped['unreadable']} bus connections could not be read")
     stood = sorted([*world.stood, *((at_s, late_s) for at_s, late_s in world.proxy.ask("stood"))])
+    ledger.struck += machine_faults(stood, world.began_s)
+    legs_lost = Counter(one[3] for one in ledger.sent if one[4] == "ai_leg_lost")
     spoken = world.ai.ask("sessions")
     sessions = Counter(one["tag"] for one in spoken)
     said = {one["tag"]: one for one in reversed(spoken)}
@@ -168,6 +172,7 @@ def _write_down(world: World, ledger: Ledger) -> None:
         for call in world.twilio.calls.values():
             line = _line(world, call, lost)
             line.forgiven_ms = forgiven_ms(call, stood)
+            line.legs_lost = legs_lost[call.call_sid]
             line.wished_s = wished.get(call.call_sid)
             session = said.get(call.number)
             if session is not None:
@@ -195,7 +200,10 @@ def _write_down(world: World, ledger: Ledger) -> None:
 
 def _whose(world: World, ledger: Ledger, pids: dict[str, int], sessions: list[dict[str, Any]]) -> None:
     """Which calls each fault of single connections or of one process met."""
-    homes = {one[3]: pids[one[0]] for one in ledger.sent if one[2] == "CallStarted"}  # a call's last worker
+    homes: dict[str, set[int]] = defaultdict(set)  # the workers a call was at, one after the other
+    for one in ledger.sent:
+        if one[2] == "CallStarted":
+            homes[one[3]].add(pids[one[0]])
     for struck, met, ports in world.met:
         if struck.link == "phone":
             struck.calls = [ports[one["from_port"]] for one in met if one["from_port"] in ports]
@@ -205,7 +213,7 @@ def _whose(world: World, ledger: Ledger, pids: dict[str, int], sessions: list[di
                 struck.calls = [tag for tag in tags if tag is not None]
         elif struck.link == "process" and "audio" in struck.spoils:
             gone = {one["pid"] for one in met}
-            struck.calls = [call.number for call in ledger.calls if _was_at(call, homes.get(call.call_sid), gone, struck)]
+            struck.calls = [call.number for call in ledger.calls if _was_at(call, homes[call.call_sid], gone, struck)]
 
 
 def _caller_at(sessions: list[dict[str, Any]], port: int, at_s: float) -> int | None:
@@ -215,10 +223,10 @@ def _caller_at(sessions: list[dict[str, Any]], port: int, at_s: float) -> int | 
     return caller
 
 
-def _was_at(call: CallLine, home: int | None, gone: set[int], struck: Struck) -> bool:
+def _was_at(call: CallLine, homes: set[int], gone: set[int], struck: Struck) -> bool:
     """Whether a call was one of these workers', or was just being taken by some worker when they went."""
     near = call.placed_s - 3.0 <= struck.to_s and call.ended_s >= struck.from_s
-    return near and (home in gone or home is None or abs(call.placed_s - struck.from_s) < 3.0)
+    return near and (bool(homes & gone) or not homes or abs(call.placed_s - struck.from_s) < 3.0)
 
 
 def _line(world: World, call: TwinCall, lost: set[str]) -> CallLine:
@@ -250,8 +258,22 @@ def forgiven_ms(call: TwinCall, stood: list[tuple[float, float]]) -> float:
     """How long the machine did not run the bench or a worker during a call: what no gateway can help."""
     ended_s = call.ended_s if call.ended_s is not None else time.monotonic()
     others_s = sum(late_s for at_s, late_s in stood if call.placed_s <= at_s <= ended_s + 1.0)
-    own_s = sum(late_s for late_s in call.lateness_s if late_s > _TWIN_LATE_S)
+    own_s = call.late_max_s if call.late_max_s > _TWIN_LATE_S else 0.0  # what is overdue goes out late, frame for frame
     return (others_s + own_s) * 1000
+
+
+def machine_faults(stood: list[tuple[float, float]], began_s: float) -> list[Struck]:
+    """Where the machine did not run a part for so long that a call may end of it: a fault nobody ordered."""
+    found: list[Struck] = []
+    for at_s, late_s in stood:
+        if late_s < MACHINE_S:
+            continue
+        from_s, to_s = at_s - began_s - late_s, at_s - began_s + late_s
+        if found and from_s <= found[-1].to_s + 1.0:
+            found[-1].to_s = max(found[-1].to_s, to_s)
+        else:
+            found.append(Struck("machine stood", "machine", ["audio", "rest"], from_s, to_s))
+    return found
 
 
 def say(text: str) -> None:

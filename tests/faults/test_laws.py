@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.faults.laws import HEALTHY_S, LAWS, RECOVERED_S, answered_s, judge, totals
 from tests.faults.ledger import CallLine, Census, Ledger, StoreReturn, Struck
 from tests.faults.report import draw, print_tables, write_ledger
+from tests.faults.run import machine_faults
 
 AUDIO = Struck("phone reset", "phone", ["audio"], 50.0, 50.0, "connections [3]")
 REST = Struck("REST 503", "rest", ["rest"], 1.0, 4.0)
@@ -154,6 +155,7 @@ NEVER_RECORDED = _call(1, recordings=0, recording_sids=[], starts=0, recording={
         ("audio whole", _call(1, received_bytes=3200)),
         ("audio whole", _call(1, close_reason="ai_stalled")),
         ("audio whole", _call(1, streamed=False)),
+        ("audio whole", _call(1, legs_lost=1)),
         ("audio whole", _call(1, error="ValueError: x")),
         ("audio whole", _row("quality", frames_sent=9)),
         ("no underrun", _call(1, underrun_60_ms=20.0)),
@@ -187,6 +189,18 @@ def test_a_fault_of_single_calls_excuses_no_other() -> None:
     assert [sentence[:3] for sentence in judge(ledger)["audio whole"]] == ["CA2"]
     ledger.struck[0].calls = None
     assert not [sentence for sentence in judge(ledger)["audio whole"] if sentence.startswith("CA2")]
+
+
+def test_where_the_machine_stood_nobody_is_to_blame() -> None:
+    began_s = 100.0
+    stood = [(121.0, 0.2), (122.0, 1.5), (123.0, 0.6), (160.0, 0.7)]
+    found = machine_faults(stood, began_s)
+    assert [(round(one.from_s, 1), round(one.to_s, 1)) for one in found] == [(20.5, 23.6), (59.3, 60.7)]
+    ledger = sound()
+    ledger.calls[1].row = {**(ledger.calls[1].row or {}), "reason": "phone_silent"}
+    ledger.returns = [StoreReturn(15.0, 10, 31.0)]
+    ledger.struck += found
+    assert not judge(ledger)["true reasons"] + judge(ledger)["caught up"]
 
 
 def test_how_long_twilio_answered() -> None:

@@ -109,7 +109,9 @@ def playing(folder: Path, database: MariaDB, seconds: float) -> Iterator[Scene]:
         gateway.start(account_sid=telephones.account_sid, auth_token=token, api_base=telephones.rest.url, ai_url=voices.url)
         prometheus = opened.enter_context(Prometheus(folder / "prometheus", gateway.ops))
         scene = Scene(prometheus, database, name)
-        gevent.sleep(2.5)  # two scrapes of a gateway at rest: what happens then is an increase
+        with gevent.Timeout(scaled(30), AssertionError("Prometheus does not scrape the gateway")):
+            while not prometheus.at("count_over_time(gw_tx_frames_total[1m]) > 1", time.time()):
+                gevent.sleep(0.2)  # it was seen at rest: what happens now is an increase
         scene.since = time.time()
         while time.time() < scene.since + seconds:
             telephones.place(CallPlan(speech=_INTERRUPTS, max_s=scaled(30)))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
 import gevent
 import gevent.pool
 import msgspec
 
 from gw.call.state import Reason
-from gw.control.admin import Command, CommandError
+from gw.control.admin import Command, CommandError, typed
 from gw.control.bus_server import BusServer
 from gw.control.reconcile import Reconciler
 from gw.control.recorder import Recorder
@@ -26,8 +26,6 @@ from gw.control.store import Store
 from gw.control.twilio_rest import TwilioRest
 
 log = logging.getLogger(__name__)
-
-A = TypeVar("A", bound=msgspec.Struct)
 
 #: Completions by REST under way; a worker that was told ends its call without them.
 MAX_COMPLETIONS: Final = 32
@@ -92,11 +90,11 @@ class AdminCommands:
 
     def table(self) -> dict[str, Command]:
         """Every command by name. The longer names say what they are about and mean the same."""
-        calls, call, hangup = _typed(_Calls, self._calls), _typed(_Call, self._call), _typed(_Call, self._hangup)
-        recordings = _typed(_Recordings, self._recordings)
+        calls, call, hangup = typed(_Calls, self._calls), typed(_Call, self._call), typed(_Call, self._hangup)
+        recordings = typed(_Recordings, self._recordings)
         return {
-            "status": _typed(_Nothing, lambda _: self._status()),
-            "holds": _typed(_Nothing, lambda _: self._bus.holds()),
+            "status": typed(_Nothing, lambda _: self._status()),
+            "holds": typed(_Nothing, lambda _: self._bus.holds()),
             "calls": calls,
             "calls_list": calls,
             "call": call,
@@ -105,10 +103,10 @@ class AdminCommands:
             "calls_hangup": hangup,
             "recordings": recordings,
             "recordings_list": recordings,
-            "recordings_retry": _typed(_Call, self._retry_recording),
-            "recordings_reconcile": _typed(_Nothing, lambda _: self._reconcile()),
-            "poison_list": _typed(_Poison, lambda args: self._spool.poison(limit=args.limit)),
-            "poison_retry": _typed(_Ids, self._retry_poison),
+            "recordings_retry": typed(_Call, self._retry_recording),
+            "recordings_reconcile": typed(_Nothing, lambda _: self._reconcile()),
+            "poison_list": typed(_Poison, lambda args: self._spool.poison(limit=args.limit)),
+            "poison_retry": typed(_Ids, self._retry_poison),
         }
 
     def stop(self) -> None:
@@ -199,16 +197,3 @@ class AdminCommands:
             took_s = time.monotonic() - began_s
             level = logging.INFO if error.kind in ("gone", "not_in_progress") else logging.WARNING
             log.log(level, "Twilio, asked to end a call, after %.1f s: %s", took_s, error, extra={"call_sid": call_sid})
-
-
-def _typed(kind: type[A], command: Callable[[A], Any]) -> Command:
-    """A command of typed arguments as one of a line's fields."""
-
-    def carry_out(fields: Mapping[str, Any]) -> Any:
-        try:
-            arguments = msgspec.convert(fields, type=kind)
-        except msgspec.ValidationError as error:
-            raise CommandError("bad_request", str(error)) from error
-        return command(arguments)
-
-    return carry_out

@@ -19,6 +19,10 @@ VERSION: Final = "0.1.0"
 _Seconds = Annotated[float, Meta(gt=0.0, le=86400.0)]
 
 
+#: The paths of a call that is one machine's already.
+LEAD_BACK: Final = frozenset({"/media", "/twilio/action"})
+
+
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the TOML file: unknown keys are errors."""
 
@@ -33,6 +37,13 @@ class Server(_Section, frozen=True):
         str,
         Meta(description="The URL Twilio was given; signatures are checked against it. Empty: derived from listen."),
     ] = ""
+    machine: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_-]{0,32}$",
+            description="Where several machines share public_url: this one's name. Paths that lead back here end in it.",
+        ),
+    ] = ""
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         Meta(description='Media processes. "auto": one per core, less one from three cores on.'),
@@ -43,7 +54,9 @@ class Server(_Section, frozen=True):
     ] = 225
     on_lost: Annotated[
         Literal["resume", "goodbye"],
-        Meta(description="A caller whose worker died. resume: goes on with another worker. goodbye: is told the agent's goodbye."),
+        Meta(
+            description="A caller whose worker died. resume: goes on with another worker. goodbye: is told the agent's goodbye."
+        ),
     ] = "resume"
     drain_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="At stop: how long live calls may go on.")] = 30.0
     drain_timeout_s: Annotated[
@@ -54,6 +67,16 @@ class Server(_Section, frozen=True):
     def public_base(self) -> str:
         """`public_url`, or what stands for it where there is none: a URL that leads to `listen`."""
         return (self.public_url or f"http://{self.listen}").rstrip("/")
+
+    @property
+    def way_back(self) -> str:
+        """What ends a path that leads back to this machine: `/` and its name, or nothing where it is alone."""
+        return f"/{self.machine}" if self.machine else ""
+
+    def base_path(self, path: str) -> str:
+        """A path without the machine's name it ends in: ours, or another's that cannot be reached. Alone: as it is."""
+        base, _, name = path.rpartition("/")
+        return base if self.machine and base in LEAD_BACK and name else path
 
 
 class Overflow(_Section, frozen=True):

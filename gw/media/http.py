@@ -2,7 +2,8 @@
 
 `/twilio/voice` answers TwiML at once: it keeps a place for the call and opens a stream with a one-time token, or, where there is
 no place, says so or passes the caller on, as configured. The others go to control and are answered: nothing here waits for a
-database or for REST. Each request is checked against its signature first.
+database or for REST. Each request is checked against its signature first. One that came through a balancer which can ask another
+machine is refused with 503 where there is no place here; what the caller would be told stands in it for the balancer to use.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ MAX_VALUE_CHARS: Final = 200
 #: CallStatus values of a call that is over. Source: Twilio, Voice status callbacks.
 CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
+#: The header a balancer adds that takes a 503 to another machine (deploy/haproxy). It opens nothing: whoever sends it, and can
+#: sign, is refused with another number.
+_ELSEWHERE: Final = "HTTP_X_SUBMILLI_ELSEWHERE"
+_NO_PLACE: Final = "503 Service Unavailable"
+
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 _WEBHOOK_PATHS: Final = {
@@ -63,7 +69,9 @@ class Webhooks:
         self._signed = config.signed
         self._overflow = plane.config.overflow
         self._overflow_cells = {reason: plane.page.counter(OVERFLOW, reason=reason) for reason in OVERFLOW.labels["reason"]}
-        self._stream_url = "ws" + self._public.removeprefix("http") + "/media"
+        back = config.server.way_back
+        self._stream_url = "ws" + self._public.removeprefix("http") + "/media" + back
+        self._action_url = f"{self._public}/twilio/action{back}"
         self._cells = {
             (kind, outcome): plane.page.counter(WEBHOOKS, kind=kind, outcome=outcome)
             for kind in WEBHOOKS.labels["kind"]
@@ -71,7 +79,7 @@ class Webhooks:
         }
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        kind = _WEBHOOK_PATHS.get(environ["PATH_INFO"])
+        kind = _WEBHOOK_PATHS.get(self._plane.config.server.base_path(environ["PATH_INFO"]))
         if kind is None:
             return _answer(start_response, "404 Not Found", _TEXT, "not found\n")
         if environ["REQUEST_METHOD"] != "POST":
@@ -87,12 +95,14 @@ class Webhooks:
             log.warning("webhook refused: the signature is not valid for %s", url, extra={"reason": "bad_signature"})
             return _answer(start_response, "403 Forbidden", _TEXT, "the signature is not valid for this URL\n")
         fields = dict(form)
+        elsewhere = _ELSEWHERE in environ
         if kind == "voice":
-            return self._voice(fields, start_response)
+            return self._voice(fields, start_response, elsewhere=elsewhere)
         self._plane.emit(bus.Webhook(kind, time.time(), fields))
         self._cells[kind, "accepted"].add()
         if kind == "action":
-            return _answer(start_response, "200 OK", _XML, self._after_stream(fields))
+            status, document = self._after_stream(fields, elsewhere=elsewhere)
+            return _answer(start_response, status, _XML, document)
         return _answer(start_response, "204 No Content", _TEXT, "")
 
     def _is_twilios(self, environ: Environ, form: list[tuple[str, str]]) -> bool:
@@ -101,7 +111,7 @@ class Webhooks:
         signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
         return webhook_valid(self._plane.config.secrets.twilio_auth_token, signature, self._public, path, form)
 
-    def _voice(self, fields: dict[str, str], start_response: StartResponse) -> Iterable[bytes]:
+    def _voice(self, fields: dict[str, str], start_response: StartResponse, *, elsewhere: bool) -> Iterable[bytes]:
         call_sid = fields.get("CallSid", "")
         if not call_sid:
             self._cells["voice", "bad_request"].add()
@@ -110,7 +120,7 @@ class Webhooks:
             self._cells["voice", "busy"].add()
             self._overflow_cells[refusal].add()
             log.warning("a call is not taken: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
-            return _answer(start_response, "200 OK", _XML, _overflow(self._overflow))
+            return _answer(start_response, _NO_PLACE if elsewhere else "200 OK", _XML, _overflow(self._overflow))
         self._cells["voice", "accepted"].add()
         return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {}))
 
@@ -125,15 +135,14 @@ class Webhooks:
             "called": fields.get("To", "")[:MAX_VALUE_CHARS],
             **more,
         }
-        action, status = f"{self._public}/twilio/action", f"{self._public}/twilio/stream"
-        return twiml.connect_stream(self._stream_url, action, status, parameters)
+        return twiml.connect_stream(self._stream_url, self._action_url, f"{self._public}/twilio/stream", parameters)
 
-    def _after_stream(self, fields: dict[str, str]) -> str:
-        """What Twilio does with a call whose stream is over. What this worker does not know itself it asks control, bounded; a
-        call nobody knows anything of is hung up."""
+    def _after_stream(self, fields: dict[str, str], *, elsewhere: bool) -> tuple[str, str]:
+        """The HTTP status, and what Twilio does with a call whose stream is over. What this worker does not know itself it asks
+        control, bounded; a call nobody knows anything of is hung up."""
         plane, call_sid = self._plane, fields.get("CallSid", "")
         if not call_sid or fields.get("CallStatus") in CALL_OVER:
-            return twiml.hangup()
+            return "200 OK", twiml.hangup()
         ending = plane.endings.get(call_sid)
         step, agent_name, resumed = Step.HANG_UP, "", None
         if ending is not None:
@@ -145,14 +154,17 @@ class Webhooks:
                 step, agent_name = Step(answer.step), answer.agent or agent_name
                 resumed = Resumed(answer.resumes, answer.began_at)
         agent = plane.config.agents.get(agent_name) or plane.config.agents["default"]
-        if step is Step.RESUME and resumed is not None and self._may_return(call_sid):
-            log.warning("a call comes back, its worker died", extra={"call_sid": call_sid})
-            return self._stream_for(fields, {"agent": agent_name or "default", **resumed.parameters()})
+        status = "200 OK"
+        if step is Step.RESUME and resumed is not None:
+            if self._may_return(call_sid):
+                log.warning("a call comes back, its worker died", extra={"call_sid": call_sid})
+                return status, self._stream_for(fields, {"agent": agent_name or "default", **resumed.parameters()})
+            status = _NO_PLACE if elsewhere else status
         if step is Step.TRANSFER:
-            return twiml.dial(agent.transfer_to)
+            return status, twiml.dial(agent.transfer_to)
         if step is not Step.HANG_UP and agent.goodbye:
-            return twiml.say_goodbye(agent.goodbye)
-        return twiml.hangup()
+            return status, twiml.say_goodbye(agent.goodbye)
+        return status, twiml.hangup()
 
     def _may_return(self, call_sid: str) -> bool:
         """Whether there is room for a call that comes back."""

@@ -67,11 +67,11 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             return None if result is True and not self._bound.pending else result
 
     def run_application(self) -> None:
-        """Every path but /media is the application's, /media never is."""
-        if self.environ["PATH_INFO"] != _MEDIA_PATH:
+        """Every path but /media is the application's; /media never is, with a machine's name behind it or without."""
+        plane = self.server.plane
+        if plane.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
             self._run_webhook()
             return
-        plane = self.server.plane
         try:
             headers = self._check_upgrade(plane)
         except _RefusedError as refused:
@@ -116,7 +116,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         config = plane.config
         if config.signed:
             query = environ.get("QUERY_STRING", "")
-            path = _MEDIA_PATH + (f"?{query}" if query else "")
+            path = environ["PATH_INFO"] + (f"?{query}" if query else "")
             signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
             if not stream_valid(config.secrets.twilio_auth_token, signature, config.server.public_base, path):
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")

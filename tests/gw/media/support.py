@@ -65,10 +65,11 @@ class PlaneMaker:
         max_calls: int = 500,
         recording: dict[str, Any] | None = None,
         overflow: Overflow | None = None,
+        machine: str = "",
     ) -> tuple[MediaPlane, list[bus.Event]]:
         """A plane, and the list of what it tells control."""
         config = Config(
-            server=Server(public_url=public_url, max_calls_per_worker=max_calls),
+            server=Server(public_url=public_url, max_calls_per_worker=max_calls, machine=machine),
             ops=Ops(var_dir=str(self._folder)),
             twilio=Twilio(account_sid=ACCOUNT if signed else ""),
             media=Media(**(media or {})),

@@ -206,6 +206,30 @@ def test_the_action_of_a_call_nobody_knows_hangs_up(client: Client):
     assert "<Response><Hangup /></Response>" in action(client, None, bus.Answer(1))
 
 
+def test_among_machines_urls_lead_back_to_this_one(planes: PlaneMaker):
+    client = Client(planes, machine="vm-1")
+    root = ElementTree.fromstring(client.post("/twilio/voice")[2])
+    assert root[0].get("action") == PUBLIC + "/twilio/action/vm-1"
+    assert root[0][0].get("url") == "wss://voice.example.com/media/vm-1"
+    client.plane.keep_ending(CALL, Reason.FALLBACK_GOODBYE, "default")
+    for name in ("vm-1", "one-that-is-gone"):
+        assert GOODBYE in client.post(f"/twilio/action/{name}")[2]
+    assert [client.post(path)[0] for path in ("/twilio/action/", "/twilio/action/a/b", "/twilio/voice/vm-1")] == [404] * 3
+    assert Client(planes).post("/twilio/action/vm-1")[0] == 404, "alone it knows no machines"
+
+
+def test_a_balancer_is_told_to_ask_elsewhere(client: Client):
+    """It gets the same words with 503, and takes them only when no other machine has a place."""
+    client.plane.draining = True
+    client.plane.ask = lambda call_sid, about: bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0)
+    for path in ("/twilio/voice", "/twilio/action"):
+        here, elsewhere = client.post(path), client.post(path, X_Submilli_Elsewhere="1")
+        assert (here[0], elsewhere[0]) == (200, 503)
+        assert here[1:] == elsewhere[1:]
+    client.plane.keep_ending(CALL, Reason.AI_HANGUP, "default")
+    assert client.post("/twilio/action", X_Submilli_Elsewhere="1")[0] == 200
+
+
 def test_a_caller_who_is_gone_is_asked_for_nowhere(client: Client):
     assert "<!-- by itself -->" in action(client, None, None, CallStatus="completed")
 

@@ -142,6 +142,18 @@ def test_a_signature_of_twilios(planes: PlaneMaker, spelling: str):
     answer.socket.close()
 
 
+@pytest.mark.parametrize("name", ["here", "there"])
+def test_among_machines_the_path_ends_in_one(planes: PlaneMaker, name: str):
+    """Another's too: its balancer sends it here when that one is gone. The signature is over the whole path."""
+    plane, _ = planes.plane(signed=True, public_url="https://voice.example.com", machine="here")
+    _, address = planes.server(plane)
+    for spelling, status in ((f"wss://voice.example.com/media/{name}", 101), ("wss://voice.example.com/media", 403)):
+        signed = {**GOOD, "Connection": "Upgrade", "X-Twilio-Signature": sign("secret", spelling)}
+        answer = Answer(address, request(signed, line=f"GET /media/{name} HTTP/1.1"))
+        assert answer.status == status
+        answer.socket.close()
+
+
 @pytest.mark.parametrize("signature", [None, "", "x" * 28, sign("other", "wss://voice.example.com/media"), "\xff"])
 def test_a_signature_that_is_none_is_403(planes: PlaneMaker, signature: str | None):
     plane, _ = planes.plane(signed=True, public_url="https://voice.example.com")

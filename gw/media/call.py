@@ -116,6 +116,7 @@ class Call:
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # what it said: what it can be told to truncate
         self._keys: list[str] = []  # pressed while no AI leg stood
         self._pinged_s = 0.0
+        self._doubted = False  # the watchdog's last look found the AI leg gone
         self._handed_on = False
         self.uplink = Uplink(self.leg, config.media.ai_connect_s, plane.uplink_cells)
         self.responses = Responses()
@@ -286,6 +287,7 @@ class Call:
         self.uplink.on_lost(leg)
         self._items.clear()
         self._congested_s = self._pinged_s = 0.0
+        self._doubted = False
 
     def queued_s(self, now_s: float) -> float:
         """How long the caller still hears what there is."""
@@ -376,17 +378,25 @@ class Call:
                 self.life.check(now_s)
 
     def _check_leg(self, now_s: float, limit_s: float) -> None:
-        """Whether the AI leg is as good as gone: a response that stopped, audio it does not take, a ping without answer."""
+        """Look twice before a leg is given up: after a standstill of our own, what it sent is read between the looks."""
+        found = self._leg_problem(now_s, limit_s)
+        if found is not None and self._doubted:
+            self.fail_leg(*found)
+        self._doubted = found is not None
+
+    def _leg_problem(self, now_s: float, limit_s: float) -> tuple[Reason, str] | None:
+        """Why the AI leg is as good as gone: a response that stopped, audio it does not take, a ping without answer."""
         if not self.responses.is_idle and now_s - self.last_ai_s > limit_s:
-            self.fail_leg(Reason.AI_STALLED, f"a response began and nothing of it came for {limit_s:g} s")
-        elif self._is_deaf(now_s, limit_s):
-            self.fail_leg(Reason.AI_LEG_STALLED, f"the AI took nothing of the caller's audio for {limit_s:g} s")
-        elif self._pinged_s > self.leg.heard_s and not self.leg.is_congested:
+            return Reason.AI_STALLED, f"a response began and nothing of it came for {limit_s:g} s"
+        if self._is_deaf(now_s, limit_s):
+            return Reason.AI_LEG_STALLED, f"the AI took nothing of the caller's audio for {limit_s:g} s"
+        if self._pinged_s > self.leg.heard_s and not self.leg.is_congested:
             if now_s - self._pinged_s > limit_s / 2:
-                self.fail_leg(Reason.AI_STALLED, f"the AI answered no ping for {limit_s / 2:g} s")
+                return Reason.AI_STALLED, f"the AI answered no ping for {limit_s / 2:g} s"
         elif now_s - self.leg.heard_s > limit_s / 2:
             self._pinged_s = now_s
             self.leg.ping()
+        return None
 
     def _is_deaf(self, now_s: float, limit_s: float) -> bool:
         """Whether the AI leg has been congested for longer than that."""

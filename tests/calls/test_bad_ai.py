@@ -98,10 +98,10 @@ WHILE_SPEAKING: Final[Mapping[str, Case]] = {
 }
 #: Both legs end, the AI's first: the AI is the reason, whoever leaves while its last words are heard.
 BOTH: Final[Mapping[str, Case]] = {
-    "then_a_hang_up": Case(_fault("close", 12), "ai_closed", -1, {30: lambda call: call.hang_up()}, "caller_hangup"),
-    "then_a_reset": Case(_fault("reset", 12), "ai_lost", -1, {30: lambda call: call.abort()}, "phone_lost"),
+    "then_a_hang_up": Case(_fault("close", 12), "ai_closed", -1, {50: lambda call: call.hang_up()}, "caller_hangup"),
+    "then_a_reset": Case(_fault("reset", 12), "ai_lost", -1, {50: lambda call: call.abort()}, "phone_lost"),
     "then_a_bad_message": Case(
-        _fault("bad_json", 12), "ai_bad_json", -1, {30: lambda call: call.send_text(b"{")}, "phone_bad_json"
+        _fault("bad_json", 12), "ai_bad_json", -1, {50: lambda call: call.send_text(b"{")}, "phone_bad_json"
     ),
 }
 #: Nothing of this ends a call.

@@ -58,12 +58,15 @@ def test_audio_behind_its_responses_end_is_heard_and_leaves_nothing_open(planes:
 
 
 @pytest.mark.parametrize(
-    ("silent_s", "pinged", "failed"), [(0.5, False, False), (1.5, True, False), (2.5, True, True)], ids=["heard", "asked", "gone"]
+    ("silent_s", "pinged", "failed"),
+    [(0.5, False, False), (2.5, True, False), (2.75, True, True)],
+    ids=["heard", "asked", "gone"],
 )
 def test_an_ai_that_says_nothing_is_pinged_and_then_given_up(
     planes: PlaneMaker, silent_s: float, pinged: bool, failed: bool
 ) -> None:
-    """Two seconds of `ai_stall_s`: after one the AI is asked whether it is there, and has one to answer."""
+    """Two seconds of `ai_stall_s`: after one the AI is asked whether it is there, has one to answer, and is looked
+    at twice."""
     plane, _ = planes.plane(media={"ai_stall_s": 2.0})
     door, peer = door_and_peer()
     call = call_of(plane, Agent(provider="openai", base_url="ws://127.0.0.1:1/", greeting=""), door)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import gevent
 from gevent.pool import Group
 
+from gw.control.store import StoreError
 from gw.twin import speech
 from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio import TwilioTwin
@@ -124,12 +125,17 @@ def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
     world.twilio.rest.wait_callbacks()
     until_s = time.monotonic() + scaled(SETTLE_S)
     store = world.open_store()
+    rows: list[dict[str, Any]] = []
     try:
         while True:
-            lost = lost_callbacks(world.twilio)
-            rows = [row for row in store.unsettled_recordings() if _counts(row, lost, wait_for_looks)]
-            open_calls = store.calls(open_only=True)
-            is_over = not rows and not open_calls and world.is_calm()
+            lost = lost_callbacks(world.twilio) | _overtaken(world, ledger)
+            try:
+                rows = [row for row in store.unsettled_recordings() if _counts(row, lost, wait_for_looks)]
+                is_over = not rows and not store.calls(open_only=True) and world.is_calm()
+            except StoreError as error:
+                world.errors.append(f"the healed store does not answer the bench: {error}")
+                world.mariadb.revive()
+                is_over = False
             if is_over or time.monotonic() > until_s + (LOOK_S if wait_for_looks else 0.0):
                 break
             gevent.sleep(0.3)
@@ -141,6 +147,14 @@ def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
 def _counts(row: dict[str, Any], lost: set[str], wait_for_looks: bool) -> bool:
     """Whether a row that is not settled is the gateway's to answer for by now."""
     return wait_for_looks or row["state"] != "started" or row["recording_sid"] not in lost
+
+
+def _overtaken(world: World, ledger: Ledger) -> set[str]:
+    """The recordings that ended while the store was away: where Twilio's last word comes before their row is written, the row is
+    settled only when Twilio is asked again, after two minutes."""
+    away = [(one.from_s + world.began_at, one.to_s + world.began_at + 3.0) for one in ledger.struck if one.link == "store"]
+    ended = [call for call in world.twilio.calls.values() if any(a <= (call.ended_at or 0.0) <= b for a, b in away)]
+    return {one.sid for call in ended for one in world.twilio.rest.recordings_of(call.call_sid)}
 
 
 def lost_callbacks(twilio: TwilioTwin) -> set[str]:

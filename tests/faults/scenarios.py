@@ -17,8 +17,6 @@ Spoils = Literal["audio", "rest"]
 AUDIO: Final[frozenset[Spoils]] = frozenset({"audio"})
 REST: Final[frozenset[Spoils]] = frozenset({"rest"})
 NOTHING: Final[frozenset[Spoils]] = frozenset()
-#: A recording's claim is a row of the store: while that is away none is begun.
-STORE: Final = REST
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,13 @@ FAULTS: Final[Mapping[str, Fault]] = {
         Fault("worker stopped", "process", "stop", (0.2, 2.0), {"role": "worker"}, AUDIO, 2.0),
         Fault("reload", "process", "reload", spoils=REST, after_s=15.0, weight=1),
         # the store
-        Fault("store killed", "store", "store_killed", (3.0, 9.0), spoils=STORE, after_s=3.0, weight=3),
-        Fault("store frozen", "store", "store_frozen", (2.0, 8.0), spoils=STORE, after_s=3.0),
-        Fault("store refuses", "store", "refuse", (2.0, 8.0), {"reset": True}, STORE, after_s=3.0),
-        Fault("store half open", "store", "weather", (2.0, 8.0), {**_BOTH, "silent": True}, STORE, after_s=3.0),
-        Fault("store slow", "store", "weather", (3.0, 8.0), {**_BOTH, "latency_ms": 150, "jitter_ms": 50}, STORE, after_s=2.0),
-        Fault("store cut off", "store", "weather", (0.5, 2.0), {**_DOWN, "end_after_bytes": 300}, STORE, after_s=2.0),
-        Fault("tables locked", "store", "store_locked", (2.0, 8.0), spoils=STORE, after_s=3.0),
+        Fault("store killed", "store", "store_killed", (3.0, 9.0), after_s=3.0, weight=3),
+        Fault("store frozen", "store", "store_frozen", (2.0, 8.0), after_s=3.0),
+        Fault("store refuses", "store", "refuse", (2.0, 8.0), {"reset": True}, after_s=3.0),
+        Fault("store half open", "store", "weather", (2.0, 8.0), {**_BOTH, "silent": True}, after_s=3.0),
+        Fault("store slow", "store", "weather", (3.0, 8.0), {**_BOTH, "latency_ms": 150, "jitter_ms": 50}, after_s=2.0),
+        Fault("store cut off", "store", "weather", (0.5, 2.0), {**_DOWN, "end_after_bytes": 300}, after_s=2.0),
+        Fault("tables locked", "store", "store_locked", (2.0, 8.0), after_s=3.0),
         # Twilio's REST API
         Fault("REST 503", "rest", "rest_fails", (2.0, 5.0), {"kind": "503"}, REST),
         Fault("REST 429", "rest", "rest_fails", (2.0, 5.0), {"kind": "20429"}, REST),

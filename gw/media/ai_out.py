@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Final
 
 import gevent
-from gevent.event import Event
 
 from gw.call.guard import RecordingGuard
 from gw.call.playout import Mark, Playout
+from gw.media.clock import Alarm
 from gw.media.tx import Ready, Tx
 from gw.protocol.audio import PTIME_MS
 from gw.protocol.frames import text_message
@@ -73,7 +73,7 @@ class AiOut:
         self._on_record = on_record
         self._on_first_audio = on_first_audio
         self._reported = False
-        self._wake = Event()
+        self._wake = Alarm()
         self.stopped = False
         self.high_frames = (lead_ms + HIGH_MS) // PTIME_MS
         self.low_frames = (lead_ms + LOW_MS) // PTIME_MS
@@ -91,7 +91,6 @@ class AiOut:
     def run(self) -> None:
         """The greenlet's body. Ends on `stop`."""
         while not self.stopped:
-            self._wake.clear()
             if self.turn():
                 gevent.sleep(0)  # others first, then the next batch
             else:

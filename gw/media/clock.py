@@ -1,8 +1,8 @@
-"""How TX waits: one object, one method, so that a better sleep can replace it without touching the loop.
+"""How the media plane waits where it waits most: TX for a deadline, AI-out for its next turn.
 
-It is `gevent.sleep` without what a general sleep needs: the timer switches straight back to the greenlet that waits, and no other
-object stands between. And it goes first: of what is ready in one turn of the loop, a frame that is due leaves before what has
-come to be read. Side by side (`tests/bench/README.md`) that is 3 us less for each frame.
+TX's wait is one object with one method, so that a better sleep can replace it without touching the loop. It is `gevent.sleep`
+without what a general sleep needs: the timer switches straight back to the greenlet that waits, and no other object stands
+between. And it goes first: of what is ready in one turn of the loop, a frame that is due leaves before what has come to be read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from gevent import get_hub
+from gevent.hub import Waiter
 from greenlet import getcurrent
 
 if TYPE_CHECKING:
@@ -39,3 +40,40 @@ class Clock:
                 self._hub.switch()
             finally:
                 timer.close()
+
+
+class Alarm:
+    """Waits a moment at most, unless somebody wakes it: an Event with a Timeout, at half the price.
+
+    One greenlet waits, in the hub of the thread that made it; others of that hub wake it. A wake while nobody waits ends the next
+    wait.
+    """
+
+    __slots__ = ("_hub", "_is_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._hub: Hub = get_hub()
+        self._waiter: Waiter[None] | None = None
+        self._is_set = False
+
+    def set(self) -> None:
+        """Wake the one that waits, or will."""
+        if not self._is_set:
+            self._is_set = True
+            waiter = self._waiter
+            if waiter is not None:
+                self._hub.loop.run_callback(waiter.switch, None)
+
+    def wait(self, limit_s: float) -> None:
+        """Return when woken, or after `limit_s`."""
+        if not self._is_set:
+            waiter: Waiter[None] = Waiter(self._hub)
+            self._waiter = waiter
+            timer = self._hub.loop.timer(limit_s)
+            timer.start(waiter.switch, None, update=True)
+            try:
+                waiter.get()
+            finally:
+                timer.close()
+                self._waiter = None
+        self._is_set = False

@@ -131,15 +131,14 @@ class Door:
         if self._first:
             first, self._first = self._first, b""
             return first
+        data = None
+        if not self.failure and not self._woken:
+            data = self._wait(take)
         if self.failure:
             return b""
         if self._woken:
             self._woken = False
             return None
-        data = self._wait(take)
-        if self._woken:
-            self._woken = False
-            return b"" if self.failure else None
         return data
 
     def _wait(self, take: Callable[[bytes], bool] | None) -> bytes | None:

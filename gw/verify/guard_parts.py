@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
-from gevent.event import Event
 
 from gw import bus
 from gw.call import guard
@@ -34,6 +33,7 @@ from gw.verify.guard_store import ACCOUNT, RowStore
 
 if TYPE_CHECKING:
     from gw.control.twilio_rest import TwilioRest
+    from gw.media.clock import Alarm
 
 CALL: Final = "CA" + "0" * 32
 #: The moment every state is: ages count back from it.
@@ -156,7 +156,7 @@ class Parts:
             waits.append(timeout)
             raise _TurnOver
 
-        ai_out._wake = cast("Event", _Named(wait=wait, clear=lambda: None, set=lambda: None))
+        ai_out._wake = cast("Alarm", _Named(wait=wait, set=lambda: None))
         ai_out.stopped = chunk is None
         try:
             ai_out.run()
@@ -172,7 +172,7 @@ class Parts:
         return cast("tuple[str, ...]", self._once(("fresh", events, first, last), lambda: self._fresh(events, first, last)))
 
     def _fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
-        numbered: list[bus.FromWorker | bus.Command] = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
+        numbered = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
         _, fresh = bus_server.sort_messages(cast("Any", _Named(slot=0)), last, numbered)
         return tuple(events[entry.n - first] for entry in fresh)
 

@@ -203,9 +203,8 @@ def test_wake_starts_a_turn_at_once_when_the_queue_is_low(rig: Rig):
 def test_wake_of_a_full_queue_is_no_turn(rig: Rig):
     rig.say(100)
     rig.ai_out.turn()
-    rig.ai_out._wake.clear()
     rig.ai_out.wake()
-    assert not rig.ai_out._wake.is_set()
+    assert not rig.ai_out._wake._is_set
 
 
 def test_audio_after_a_clear_is_of_the_new_generation(rig: Rig):

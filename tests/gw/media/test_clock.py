@@ -8,7 +8,7 @@ import gevent
 import pytest
 from gevent import monkey, socket
 
-from gw.media.clock import Clock
+from gw.media.clock import Alarm, Clock
 
 
 def test_it_never_returns_early():
@@ -71,3 +71,41 @@ def test_what_is_due_goes_before_what_has_come():
     watcher.close()
     ours.close()
     theirs.close()
+
+
+# -- the alarm --------------------------------------------------------------------------------------------------------
+
+
+def test_an_alarm_ends_the_wait_under_way():
+    alarm, returned = Alarm(), []
+    greenlet = gevent.spawn(lambda: (alarm.wait(60.0), returned.append(1)))
+    gevent.sleep(0)
+    alarm.set()
+    assert returned == [], "who wakes goes on first"
+    greenlet.join(timeout=5)
+    assert returned == [1]
+
+
+def test_an_alarm_while_nobody_waits_ends_the_next_wait_and_only_that():
+    alarm = Alarm()
+    alarm.set()
+    alarm.set()
+    alarm.wait(60.0)
+    begun_s = time.monotonic()
+    alarm.wait(0.01)
+    assert time.monotonic() - begun_s >= 0.009
+
+
+@pytest.mark.parametrize("woken", [False, True])
+def test_an_alarm_leaves_nothing_behind(woken: bool):
+    """Also where the one that waited was killed after it had been woken, before it ran."""
+    loop = gevent.get_hub().loop
+    before, alarm = loop.activecnt, Alarm()
+    greenlet = gevent.spawn(alarm.wait, 60.0)
+    gevent.sleep(0)
+    if woken:
+        alarm.set()
+    greenlet.kill()
+    gevent.sleep(0)
+    assert loop.activecnt == before
+    assert greenlet.dead

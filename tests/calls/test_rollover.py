@@ -41,6 +41,12 @@ def arrive(r: Running, seconds: float) -> list[TwinCall]:
     return calls
 
 
+def check_taken(r: Running) -> None:
+    """One more call is let in; it is not heard to its end."""
+    (call,) = r.place(1)
+    until(lambda: call.received_audio, "the agent talks")
+
+
 def ended(r: Running) -> int:
     """Calls ended for good reason, as the metrics page counts them over all processes there ever were."""
     line = next(line for line in r.gateway.metrics().splitlines() if 'calls_ended_total{reason="ai_hangup"}' in line)
@@ -76,7 +82,7 @@ def test_a_reload_under_calls_loses_none(tmp_path: Path) -> None:
         assert "media.lead is unknown" in failed.stderr
         os.kill(after["worker 0"], signal.SIGKILL)  # whoever follows it gets the file that was accepted
         until(lambda: r.pids().get("worker 0") not in (None, after["worker 0"]), "its seat is filled again")
-        r.check_whole(r.place(1)[0])
+        check_taken(r)
 
 
 def test_more_callers_than_places(tmp_path: Path) -> None:
@@ -96,7 +102,7 @@ def test_more_callers_than_places(tmp_path: Path) -> None:
         assert [one["calls"] for one in status["fleet"]["processes"][1:]] == [3, 3]
         for call in taken:
             r.check_whole(call)
-        r.check_whole(r.place(1)[0])
+        check_taken(r)
 
 
 def test_a_drained_machine_tells_callers_and_keeps_its_calls(tmp_path: Path) -> None:
@@ -115,7 +121,7 @@ def test_a_drained_machine_tells_callers_and_keeps_its_calls(tmp_path: Path) -> 
         assert (done.returncode, done.stdout) == (0, "Drained: new calls are turned away, and no call is left.\n")
         assert command(r, "undrain").returncode == 0
         until(lambda: (r.status() or {})["readiness"]["ready"], "it is ready again")
-        r.check_whole(r.place(1)[0])
+        check_taken(r)
 
 
 def test_a_supervisor_is_killed_and_another_takes_over(tmp_path: Path) -> None:

@@ -72,16 +72,13 @@ class Room:
         except SharedBusyError:
             return "late"
 
-    def redeem(self, call_sid: str) -> None:
-        """The call's stream has started: its reservation is done with, and it enters next. Raises SharedBusyError."""
+    def enter(self, call_sid: str) -> None:
+        """The call's stream has started: its place is this worker's now, never nobody's in between. Raises SharedBusyError."""
         with self._lock():
             index = self._find(_key(call_sid))
             if index >= 0:
                 self._lapses[index] = 0
-
-    def enter(self) -> None:
-        """A call begins here."""
-        self._row.calls += 1
+            self._row.calls += 1
 
     def leave(self) -> None:
         """A call that entered has ended."""

@@ -85,6 +85,7 @@ class Session:
         self.opened_s = self.last_message_s = monotonic()
         self._detail = ""
         self._call_sid = ""
+        self._entered = False  # it has a place of the machine's
 
     def run(self) -> None:
         """RX's body: read until the call is over, then close. Never raises."""
@@ -216,14 +217,14 @@ class Session:
             raise _RefusedError(Reason.UNKNOWN_AGENT, f"no agent is called {name[:40]!r}")
         if start.call_sid in self._plane.calls:
             raise _RefusedError(Reason.TOKEN_USED, "this call has a stream already")
-        self._plane.room.redeem(start.call_sid)
+        self._plane.room.enter(start.call_sid)
+        self._entered = True
         if self._state.has_ended:  # while other workers had the lock
             return
         self._state.on_event(Event.START)
         self._plane.cells.alive[State.WAITING].add(-1)
         self._plane.cells.alive[State.CONNECTING].add(1)
         call = Call(self._plane, self._state, start, name, agent, self._door, voice_at=voice_at, wake=self._door.wake)
-        self._plane.room.enter()
         self._call = self._plane.calls[start.call_sid] = call
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
         for kind, body in (("ai_in", AiIn(call).run), ("ai_out", call.ai_out.run), ("tx", call.tx.run)):
@@ -279,9 +280,10 @@ class Session:
         gevent.killall([greenlet for greenlet in running if not greenlet.dead], timeout=JOIN_S)
 
     def _close_legs(self, call: Call | None) -> None:
+        if self._entered:
+            self._plane.room.leave()
         closer = None
         if call is not None:
-            self._plane.room.leave()
             self._plane.calls.pop(call.sid, None)  # after its end was told: until then a new Hello must name it
             closer = spawn("other", call.leg.close)  # beside ours: each may take its bound
         reason = self._state.reason or Reason.INTERNAL_ERROR

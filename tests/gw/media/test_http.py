@@ -108,7 +108,7 @@ def test_voice_is_answered_busy_without_room(planes: PlaneMaker, draining: bool)
     client = Client(planes, max_calls=1)
     client.plane.draining = draining
     if not draining:
-        client.plane.room.enter()
+        client.plane.room.enter("CA of another call")
     status, _, body = client.post("/twilio/voice")
     assert status == 200
     assert [element.tag for element in ElementTree.fromstring(body)] == ["Say", "Hangup"]
@@ -122,7 +122,9 @@ def test_a_place_is_one_calls_until_its_stream_has_come_and_gone(planes: PlaneMa
     assert "<Stream" in client.post("/twilio/voice")[2], "asked again for the same call"
     other = [("CallSid", "CA" + "9" * 32)]
     assert "<Stream" not in client.post("/twilio/voice", other)[2]
-    client.plane.room.redeem(CALL)
+    client.plane.room.enter(CALL)
+    assert "<Stream" not in client.post("/twilio/voice", other)[2]
+    client.plane.room.leave()
     assert "<Stream" in client.post("/twilio/voice", other)[2]
 
 

@@ -37,8 +37,7 @@ def test_places_are_the_machines():
     assert [one.reserve(a), other.reserve(b), one.reserve(c), other.reserve(d)] == ["", "", "", "full"]
     assert one.reserve(a) == "", "it has its place already"
     assert (one.reserved, other.reserved) == (3, 3)
-    other.redeem(a)
-    other.enter()
+    other.enter(a)
     assert one.reserve(d) == "full", "the place is taken by a call now"
     other.leave()
     assert one.reserve(d) == ""
@@ -46,8 +45,7 @@ def test_places_are_the_machines():
 
 def test_a_call_that_nobody_announced_enters_too():
     (one,) = rooms(1)
-    one.redeem("CAx")
-    one.enter()
+    one.enter("CAx")
     assert one.reserve("CAy") == "full"
 
 
@@ -175,7 +173,7 @@ def test_a_lock_that_is_held_turns_the_call_away(monkeypatch: pytest.MonkeyPatch
     holder.stdout.readline()
     assert one.reserve("CAx") == "late"
     with pytest.raises(SharedBusyError):
-        one.redeem("CAx")
+        one.enter("CAx")
     holder.communicate()
     assert one.reserve("CAx") == ""
     board.close()

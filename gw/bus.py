@@ -19,6 +19,11 @@ from gw.call.past import Said
 from gw.call.report import Quality
 from gw.errors import GatewayError
 
+#: What this code speaks. A field with a default, or a further kind of event, needs no new one: who does not know it passes the
+#: field over and keeps the event. Another kind of message does: who does not know it ends the connection.
+VERSION: Final = 1
+#: The oldest worker control still understands: while workers are rolled over, old ones live on beside a new control.
+OLDEST_VERSION: Final = 1
 #: A message is refused above this: a webhook form and a long transcript turn fit many times over.
 MAX_MESSAGE_BYTES: Final = 1 << 20
 _LENGTH: Final = struct.Struct("!I")
@@ -111,6 +116,7 @@ class Hello(_Message, frozen=True):
     instance: str
     pid: int
     calls: list[str]
+    version: int = 1  # of the bus; not named by those that speak the first
 
 
 class WorkerStatus(_Message, frozen=True):
@@ -148,6 +154,13 @@ class Numbered(_Message, frozen=True):
     event: Event
 
 
+class Unreadable(msgspec.Struct, frozen=True):
+    """A numbered event that is none this code knows: `body` as it came, to be kept for a version that does. Never sent."""
+
+    n: int
+    body: bytes
+
+
 class Ask(_Message, frozen=True):
     """A question, `n` its number on this connection; who asks does not wait for long.
 
@@ -162,6 +175,13 @@ class Ask(_Message, frozen=True):
 FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask
 
 # -- control to worker ------------------------------------------------------------------------------------------------
+
+
+class Refused(_Message, frozen=True):
+    """Control does not speak the worker's version of the bus: its events stay with it until one of both is replaced."""
+
+    version: int  # control's
+    why: str
 
 
 class Ack(_Message, frozen=True):
@@ -194,13 +214,22 @@ class Answer(_Message, frozen=True):
     said: list[Said] = []
 
 
-Command = Ack | HangUp | Drain | Answer
+Command = Ack | HangUp | Drain | Answer | Refused
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_worker: Final = msgspec.msgpack.Decoder(FromWorker)
 _command: Final = msgspec.msgpack.Decoder(Command)
 _event: Final[msgspec.msgpack.Decoder[Event]] = msgspec.msgpack.Decoder(Event)
 
+
+class _Envelope(msgspec.Struct, frozen=True, tag="Numbered"):
+    """A `Numbered` whose event is not looked at."""
+
+    n: int
+    event: msgspec.Raw
+
+
+_envelope: Final = msgspec.msgpack.Decoder(_Envelope)
 
 #: What msgspec raises on bytes that are no message of ours: bad UTF-8 and deep nesting do not come as its own error.
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -262,11 +291,11 @@ class Reader:
         """A worker's end: reads what control says."""
         return cls(_command)
 
-    def feed(self, data: bytes) -> list[FromWorker | Command]:
+    def feed(self, data: bytes) -> list[FromWorker | Command | Unreadable]:
         """Add what arrived; returns the messages now complete. Raises BusError."""
         buffer = self._buffer
         buffer += data
-        messages: list[FromWorker | Command] = []
+        messages: list[FromWorker | Command | Unreadable] = []
         start = 0
         while len(buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, start)
@@ -275,10 +304,22 @@ class Reader:
             end = start + _LENGTH.size + length
             if len(buffer) < end:
                 break
+            body = bytes(memoryview(buffer)[start + _LENGTH.size : end])
             try:
-                messages.append(self._decoder.decode(memoryview(buffer)[start + _LENGTH.size : end]))
+                messages.append(self._decoder.decode(body))
             except _UNREADABLE as error:
-                raise BusError(str(error)) from error
+                messages.append(self._kept(body, error))
             start = end
         del buffer[:start]
         return messages
+
+    def _kept(self, body: bytes, error: Exception) -> Unreadable:
+        """An event nobody here can read must not stand in the way of those behind it. Raises BusError for what is no event."""
+        if self._decoder is _from_worker:
+            try:
+                envelope = _envelope.decode(body)
+            except _UNREADABLE:
+                pass  # the first error says more
+            else:
+                return Unreadable(envelope.n, bytes(envelope.event))
+        raise BusError(str(error)) from error

@@ -154,6 +154,11 @@ class MariaDB:
             self._process.wait(scaled(_STOP_S))
             self._process = None
 
+    def move(self) -> None:
+        """Be found at another port from the next start on, as the server that takes over from this one would be."""
+        assert self._process is None
+        self.port = _free_port()
+
     def freeze(self) -> None:
         """The server stops answering, its connections stay open."""
         assert self._process is not None

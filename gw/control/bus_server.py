@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,10 +47,16 @@ MAX_COMMANDS: Final = 1024
 MAX_ANSWERS: Final = 1000
 #: A command must leave within this time.
 SEND_S: Final = 10.0
+#: Between telling a worker that its version is not understood and closing its connection: it reads what it was told.
+REFUSED_S: Final = 1.0
+#: A refused worker that did not come again for so long is gone, or was replaced.
+REFUSED_FOR_S: Final = 30.0
 #: After a failed commit the worker's events stay with it; its connection is closed this much later, so that nobody spins.
 FAILED_COMMIT_S: Final = 1.0
 
 Subscriber = Callable[[bus.Event], None]
+#: What a worker's connection brings; a command among it is an error.
+FromWorker = bus.FromWorker | bus.Command | bus.Unreadable
 
 
 class BusLink:
@@ -116,6 +122,8 @@ class BusServer:
         self._draining = False
         self._seen: set[str] | None = set()
         self.spool_problem = ""  # why the last commit failed; empty when it did not
+        self.version_problem = ""  # which worker was refused for the version it speaks; empty once none comes any more
+        self._refused_s = 0.0
         self._listener = PrivateListener(path)
         self._server = gevent.server.StreamServer(self._listener.socket, self._serve, spawn=self._connections)
 
@@ -136,6 +144,12 @@ class BusServer:
                 worker.link.close()
         self._connections.kill(timeout=timeout_s)
         self._listener.close()
+
+    def refused(self) -> str:
+        """Which worker is refused for the version it speaks; empty where none is."""
+        if self.version_problem and time.monotonic() - self._refused_s > REFUSED_FOR_S:
+            self.version_problem = ""
+        return self.version_problem
 
     def workers(self) -> list[WorkerView]:
         return [worker.view() for worker in self._workers.all()]
@@ -185,6 +199,9 @@ class BusServer:
             sock.settimeout(SILENCE_S)
             reader = bus.Reader.of_events()
             hello, rest = self._greet(sock, reader)
+            if not bus.OLDEST_VERSION <= hello.version <= bus.VERSION:
+                self._refuse(hello, link)
+                return
             worker = self._attach(hello, link)
             self._take(worker, link, rest)
             while data := sock.recv(READ_BYTES):
@@ -206,7 +223,7 @@ class BusServer:
             if worker is not None:
                 self._detach(worker, link)
 
-    def _greet(self, sock: socket.socket, reader: bus.Reader) -> tuple[bus.Hello, list[bus.FromWorker | bus.Command]]:
+    def _greet(self, sock: socket.socket, reader: bus.Reader) -> tuple[bus.Hello, list[FromWorker]]:
         with gevent.Timeout(HELLO_S, bus.BusError(f"no Hello within {HELLO_S:g} s")):
             while data := sock.recv(READ_BYTES):
                 messages = reader.feed(data)
@@ -217,6 +234,17 @@ class BusServer:
                     raise bus.BusError(f"{type(first).__name__} came before Hello")
                 return first, messages[1:]
         raise bus.BusError("the connection ended before Hello")
+
+    def _refuse(self, hello: bus.Hello, link: BusLink) -> None:
+        """Tell a worker of another version that nobody here understands it; its events stay with it."""
+        known = f"{bus.OLDEST_VERSION} to {bus.VERSION}" if bus.OLDEST_VERSION < bus.VERSION else str(bus.VERSION)
+        why = f"worker {hello.worker} (pid {hello.pid}) speaks bus version {hello.version}, control speaks {known}"
+        if self.version_problem != why:
+            log.error("%s: replace the older of both, its events wait", why, extra={"reason": "bus_version"})
+        self.version_problem = why
+        self._refused_s = time.monotonic()
+        link.send(bus.Refused(bus.VERSION, why))
+        gevent.sleep(REFUSED_S)
 
     def _attach(self, hello: bus.Hello, link: BusLink) -> Worker:
         worker = self._workers.on_hello(hello)
@@ -230,7 +258,7 @@ class BusServer:
             link.send(bus.Drain(True))
         return worker
 
-    def _take(self, worker: Worker, link: BusLink, messages: list[bus.FromWorker | bus.Command]) -> None:
+    def _take(self, worker: Worker, link: BusLink, messages: list[FromWorker]) -> None:
         """Commit what is new, acknowledge it, tell it. One connection of a worker at a time, so that nothing is told twice."""
         with worker.taking:
             if worker.link is not link:
@@ -240,7 +268,7 @@ class BusServer:
             asks = [message for message in messages if isinstance(message, bus.Ask)]
             highest, fresh = sort_messages(worker, worker.last, [one for one in messages if not isinstance(one, bus.Ask)])
             if fresh:
-                items = [(entry.n, bus.encode_event(entry.event)) for entry in fresh]
+                items = [(entry.n, _body(entry)) for entry in fresh]
                 worker.last = None  # not known while it is under way, nor after a failure
                 self._spool.append(worker.instance, items, worker=worker.slot)
                 worker.last = fresh[-1].n
@@ -248,6 +276,9 @@ class BusServer:
             if highest:
                 link.send(bus.Ack(highest))
             for entry in fresh:
+                if isinstance(entry, bus.Unreadable):  # the drainer sets it aside, with the reason
+                    log.error("worker %d sent event %d, which nobody here can read", worker.slot, entry.n)
+                    continue
                 self._workers.on_event(worker, entry.event)
                 if isinstance(entry.event, bus.CallStarted):
                     self._remember({entry.event.call_sid})
@@ -304,13 +335,18 @@ class BusServer:
             self._seen |= call_sids
 
 
-def sort_messages(worker: Worker, last: int, messages: list[bus.FromWorker | bus.Command]) -> tuple[int, list[bus.Numbered]]:
+def _body(entry: bus.Numbered | bus.Unreadable) -> bytes:
+    """An event as the spool keeps it."""
+    return entry.body if isinstance(entry, bus.Unreadable) else bus.encode_event(entry.event)
+
+
+def sort_messages(worker: Worker, last: int, messages: Sequence[FromWorker]) -> tuple[int, list[bus.Numbered | bus.Unreadable]]:
     """The highest number among the messages (0: none), and the events that are new. Statuses and holds are kept at once."""
     highest = 0
-    fresh: list[bus.Numbered] = []
+    fresh: list[bus.Numbered | bus.Unreadable] = []
     for message in messages:
         match message:
-            case bus.Numbered():
+            case bus.Numbered() | bus.Unreadable():
                 highest = max(highest, message.n)
                 if message.n <= last:
                     continue

@@ -241,6 +241,8 @@ class Control:
             reasons.append("the gateway stops")
         if spool_problem:
             reasons.append(f"events stay with the workers, {spool_problem}")
+        if refused := self._bus.refused():
+            reasons.append(f"{refused}: what that worker says waits there")
         if self._breaker.is_open:
             reasons.append(f"recordings wait, Twilio's REST API is down: {self._breaker.last_problem}")
         if problem := self._store_problem():

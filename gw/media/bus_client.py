@@ -1,7 +1,7 @@
 """A worker's end of the bus: events go out numbered, and are kept until control says its spool has them.
 
 `emit` never waits. One greenlet connects, says Hello, sends again what is not acknowledged, and reads commands; while control is
-away events pile up here, bounded: over the bound the oldest of the least kind goes first, counted.
+away events pile up here, bounded in number and bytes: over a bound the oldest of the least kind goes first, counted by kind.
 """
 
 from __future__ import annotations
@@ -27,19 +27,32 @@ log = logging.getLogger(__name__)
 
 #: Events kept while control is away: an hour of 200 calls with a turn every 5 s is 144,000; a minute is 2,400.
 MAX_UNACKED: Final = 50_000
+#: And their bytes: a turn has some hundred, a webhook one or two thousand.
+MAX_UNACKED_BYTES: Final = 64 << 20
 #: Bytes the kernel has not taken: several times the largest message.
 MAX_WAITING_BYTES: Final = 8 << 20
 #: Events sent again in one slice of the hub: about 0.1 ms.
 RESEND_BATCH: Final = 64
 #: Between two tries to reach control.
 RETRY_S: Final = 0.2
+#: The same after control refused this worker's version: one of both must be replaced first.
+REFUSED_RETRY_S: Final = 5.0
 STATUS_S: Final = 1.0
 #: How long a webhook or a call that comes back waits for control's answer; Twilio waits for 15 s.
 ASK_S: Final = 0.5
 #: Questions open at once: beyond it control is not keeping up.
 MAX_ASKS: Final = 1000
-#: What may be lost first when control is away for too long: nothing that a call's row or its recording needs.
-_EXPENDABLE: Final = (bus.CallEvent, bus.Webhook)
+#: What is lost first when control is away for too long, the least first. A statistic before what was said, what was said before
+#: what a call's row needs; last the wish for a recording, which nobody can make up for.
+_RANKS: Final[tuple[tuple[type, ...], ...]] = (
+    (bus.CallEvent,),
+    (bus.Webhook,),
+    (bus.FirstAudio,),
+    (bus.Turn,),
+    (bus.CallStarted, bus.CallEnded),
+    (bus.StartRecording,),
+)
+_RANK_OF: Final = {kind: rank for rank, kinds in enumerate(_RANKS) for kind in kinds}
 
 
 class BusClient:
@@ -65,7 +78,9 @@ class BusClient:
         self._n = 0
         self._acked = 0  # nothing up to this number is kept
         self._unacked: dict[int, tuple[type, bytes]] = {}  # by number, in order: kind, the message as it goes out
-        self._expendable: deque[int] = deque()  # numbers of those that go first
+        self._unacked_bytes = 0
+        self._ranked: tuple[deque[int], ...] = tuple(deque() for _ in _RANKS)  # the numbers again, by rank
+        self._retry_s = RETRY_S
         self._door: Door | None = None
         self._asked = 0
         self._open: dict[int, AsyncResult[bus.Answer]] = {}  # questions, until they are answered or given up
@@ -85,9 +100,9 @@ class BusClient:
             return
         self._n += 1
         self._unacked[self._n] = (type(event), data)
-        if isinstance(event, _EXPENDABLE):
-            self._expendable.append(self._n)
-        if len(self._unacked) > MAX_UNACKED:
+        self._unacked_bytes += len(data)
+        self._ranked[_RANK_OF[type(event)]].append(self._n)
+        while len(self._unacked) > MAX_UNACKED or self._unacked_bytes > MAX_UNACKED_BYTES:
             self._drop_one()
         self._unacked_cell.set(len(self._unacked))
         if self._door is not None:
@@ -117,13 +132,10 @@ class BusClient:
             del self._open[n]
 
     def _drop_one(self) -> None:
-        if self._expendable:
-            number = self._expendable.popleft()
-        else:
-            while self._acked + 1 not in self._unacked:
-                self._acked += 1
-            number = self._acked + 1
-        kind, _ = self._unacked.pop(number)
+        """Let go of the oldest of the least kind."""
+        number = next(numbers for numbers in self._ranked if numbers).popleft()
+        kind, data = self._unacked.pop(number)
+        self._unacked_bytes -= len(data)
         self._dropped_cells[_kind(kind)].add()
 
     @property
@@ -148,7 +160,7 @@ class BusClient:
             except bus.BusError:
                 log.exception("control does not speak this bus", extra={"code": "bus_error"})
             if not self._stopped:
-                gevent.sleep(RETRY_S)
+                gevent.sleep(self._retry_s)
 
     def _connect(self) -> Door:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -161,7 +173,7 @@ class BusClient:
         return Door(sock, MAX_WAITING_BYTES)
 
     def _serve(self, door: Door) -> None:
-        door.write(bus.pack(bus.Hello(self._slot, self.instance, os.getpid(), self._calls())))
+        door.write(bus.pack(bus.Hello(self._slot, self.instance, os.getpid(), self._calls(), bus.VERSION)))
         self._resend(door)
         self._door = door
         reader = bus.Reader.of_commands()
@@ -170,7 +182,13 @@ class BusClient:
             while not self._stopped and (data := door.read()) != b"":
                 for command in reader.feed(data or b""):
                     if isinstance(command, bus.Ack):
+                        self._retry_s = RETRY_S
                         self._on_ack(command.n)
+                    elif isinstance(command, bus.Refused):
+                        if self._retry_s != REFUSED_RETRY_S:
+                            log.error("control refuses this worker, its events wait here: %s", command.why)
+                        self._retry_s = REFUSED_RETRY_S
+                        return
                     elif isinstance(command, bus.Answer):
                         if (result := self._open.get(command.n)) is not None:
                             result.set(command)
@@ -200,11 +218,11 @@ class BusClient:
 
     def _on_ack(self, n: int) -> None:
         last = min(n, self._n)
-        for number in range(self._acked + 1, last + 1):
-            self._unacked.pop(number, None)
+        for numbers in self._ranked:
+            while numbers and numbers[0] <= last:
+                _, data = self._unacked.pop(numbers.popleft())
+                self._unacked_bytes -= len(data)
         self._acked = max(self._acked, last)
-        while self._expendable and self._expendable[0] <= last:
-            self._expendable.popleft()
         self._unacked_cell.set(len(self._unacked))
 
     def flush(self, timeout_s: float) -> bool:

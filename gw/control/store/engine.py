@@ -24,7 +24,7 @@ import gw.config
 from gw.control.one_thread import OneThread
 from gw.control.sqlite_file import open_sqlite
 from gw.control.store.address import Address, Tls, parse_address
-from gw.control.store.faults import DEADLOCK_CODES, StoreUnavailable, code_of, fault
+from gw.control.store.faults import DEADLOCK_CODES, DEMOTED_CODES, StoreUnavailable, code_of, fault
 
 T = TypeVar("T")
 
@@ -98,6 +98,8 @@ class MySql(Backend):
                 with self._engine.begin() as connection:
                     return work(connection)
             except exc.SQLAlchemyError as error:
+                if code_of(error) in DEMOTED_CODES:
+                    self._engine.dispose()  # its name may lead to another server by now; who connects anew finds out
                 if not tries_left or code_of(error) not in DEADLOCK_CODES:
                     raise fault(error) from error
             except OSError as error:

@@ -29,6 +29,8 @@ class StoreUnavailable(StoreError):  # noqa: N818  a state of the store, not a m
 
 #: Two transactions in each other's way; the server undid ours whole. To be run again at once.
 DEADLOCK_CODES: Final = frozenset({1213, 1020})
+#: The server answers and does not write: it was demoted, or is about to be. Source: MariaDB and MySQL error codes.
+DEMOTED_CODES: Final = frozenset({1290, 1792, 1836})
 #: Codes PyMySQL files under "operational" although the value is to blame. Source: MariaDB error codes.
 _VALUE_CODES: Final = frozenset(
     {

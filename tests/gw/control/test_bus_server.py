@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
+import msgspec
 import pytest
 
 from gw import bus
@@ -364,3 +366,30 @@ def test_stop_ends_everything(tmp_path: Path) -> None:
     assert client.ended()
     assert not house.path.exists()
     assert house.lost == []
+
+
+def test_an_event_nobody_here_can_read_is_kept_and_stands_in_nobodys_way(house: House) -> None:
+    client = BusClient(house.path)
+    unknown = {"type": "Numbered", "n": 1, "event": {"type": "Smell", "call_sid": CALL, "at": 1.0}}
+    body = msgspec.msgpack.encode(unknown)
+    client.socket.sendall(struct.pack("!I", len(body)) + body)
+    client.send(digit(2), first=2)
+    until(lambda: house.told)
+    assert house.told == [digit(2)]
+    first, second = house.spool.batch(10)
+    assert msgspec.msgpack.decode(first.body) == unknown["event"]
+    assert bus.decode_event(second.body) == digit(2)
+
+
+@pytest.mark.parametrize("version", [0, bus.VERSION + 1])
+def test_a_worker_of_another_version_is_told_so(house: House, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    monkeypatch.setattr(bus_server, "REFUSED_S", 0.1)
+    client = BusClient(house.path, hello=False)
+    client.socket.sendall(bus.pack(bus.Hello(4, "w4-1", os.getpid(), [CALL], version)))
+    told = client.command()
+    assert isinstance(told, bus.Refused)
+    assert (told.version, told.why) == (bus.VERSION, house.server.refused())
+    assert f"speaks bus version {version}, control speaks {bus.VERSION}" in told.why
+    assert (house.server.workers(), house.server.owned_calls()) == ([], set())
+    monkeypatch.setattr(bus_server, "REFUSED_FOR_S", 0.0)
+    assert house.server.refused() == ""

@@ -220,6 +220,53 @@ def test_over_the_bound_the_expendable_go_first_and_are_counted(rig: Rig, monkey
     assert numbers(control.events(10)) == [1, 3, 5, 6, 7, 8, 9, 10, 11, 12]
 
 
+def test_each_kind_goes_before_what_matters_more(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_UNACKED", 6)
+    kinds = {
+        "start_recording": bus.StartRecording("CA1", "AC1", 1.0),
+        "call_ended": ended(1),
+        "turn": bus.Turn("CA1", 1, "caller", "Hello", "item", 0),
+        "first_audio": bus.FirstAudio("CA1", 1.0),
+        "webhook": bus.Webhook("status", 1.0, {}),
+        "call_event": event(1),
+    }
+    for one in kinds.values():
+        rig.client.emit(one)
+    lost = []
+    for n in range(2, 8):
+        rig.client.emit(bus.StartRecording(f"CA{n}", "AC1", 1.0))
+        lost.append([name for name in kinds if rig.dropped(name)])
+    assert lost == [list(kinds)[5 - n :] for n in range(6)]
+
+
+def test_the_bytes_are_bounded_too(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_UNACKED_BYTES", 10_000)
+    for n in range(1, 6):
+        rig.client.emit(bus.Turn("CA1", n, "agent", "x" * 1800, "item", 0))
+    rig.client.emit(bus.Webhook("status", 1.0, {"Body": "y" * 5000}))
+    assert (rig.dropped("webhook"), rig.dropped("turn"), rig.client.unacked) == (1, 0, 5)
+    rig.client.emit(bus.Turn("CA1", 6, "agent", "x" * 1800, "item", 0))
+    assert (rig.dropped("turn"), rig.client.unacked) == (1, 5)
+    assert rig.client._unacked_bytes <= 10_000
+    rig.client._on_ack(7)
+    assert (rig.client.unacked, rig.client._unacked_bytes) == (0, 0)
+
+
+def test_a_control_of_another_version_is_tried_seldom_and_nothing_is_lost(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "REFUSED_RETRY_S", 0.3)
+    rig.client.emit(event(1))
+    control = rig.control()
+    rig.running.start()
+    assert control.accept().version == bus.VERSION
+    control.say(bus.Refused(9, "worker 3 speaks bus version 1, control speaks 9"))
+    until(lambda: rig.client._retry_s == 0.3)
+    control.accept()
+    assert numbers(control.events(1)) == [1]
+    control.say(bus.Ack(1))
+    until(lambda: rig.client.unacked == 0)
+    assert rig.client._retry_s == module.RETRY_S
+
+
 def test_over_the_bound_of_what_matters_the_oldest_goes(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_UNACKED", 10)
     for n in range(1, 14):

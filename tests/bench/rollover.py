@@ -69,9 +69,11 @@ def main() -> int:
     parser.add_argument("--workers", default='"auto"')
     options = parser.parse_args()
     script = AiScript(greeting=lasting(options.seconds), hang_up_after=1, speed=1.5)
-    folder = Path(tempfile.mkdtemp(prefix="rollover.", dir="/var/tmp"))
-    gateway = GatewayProcess(SCRIPT, folder, {"server": f"workers = {options.workers}\n", "recording": "enabled = false\n"})
-    with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=TOKEN) as twilio:
+    folder = tempfile.TemporaryDirectory(prefix="rollover.", dir="/var/tmp")
+    gateway = GatewayProcess(
+        SCRIPT, Path(folder.name), {"server": f"workers = {options.workers}\n", "recording": "enabled = false\n"}
+    )
+    with folder, AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=TOKEN) as twilio:
         began_s = time.monotonic()
         gateway.start(account_sid=twilio.account_sid, auth_token=TOKEN, api_base=twilio.rest.url, ai_url=ai.url)
         ready_s = time.monotonic() - began_s

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gw.cli.bench_draw import draw, draw_ramp
-from gw.cli.bench_ramp import _once
+from gw.cli.bench_ramp import once
 from gw.cli.bench_report import document, middle, ramp_table, tables, write
 from gw.cli.bench_run import Load
 from gw.twin.bench_loop import summary
@@ -57,16 +57,16 @@ def test_the_tables_say_cost_timing_and_what_is_against_the_run() -> None:
 def test_pictures_are_drawn_with_and_without_a_floor(tmp_path: Path) -> None:
     draw(document([measured()], [measured(subject="floor")]), tmp_path / "a.png")
     draw(document([measured(send=None, lateness=None)], []), tmp_path / "b.png")
-    with_floor = _once(Load(10, 1.0), lambda load: (measured(), measured(subject="floor")))
-    steps = [with_floor, _once(Load(25, 1.0), lambda load: (measured(), None))]
+    with_floor = once(Load(10, 1.0), lambda load: (measured(), measured(subject="floor")))
+    steps = [with_floor, once(Load(25, 1.0), lambda load: (measured(), None))]
     draw_ramp(steps, tmp_path / "c.png")
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("a.png", "b.png", "c.png"))
 
 
 def test_a_ramp_shows_each_step_and_why_it_was_the_last() -> None:
-    held = _once(Load(10, 1.0), lambda load: (measured(), measured(subject="floor")))
-    beyond = _once(Load(10, 1.0), lambda load: (measured(underrun_ms=7.0), None))
-    void = _once(Load(10, 1.0), lambda load: (measured(foreign=0.4), None))
+    held = once(Load(10, 1.0), lambda load: (measured(), measured(subject="floor")))
+    beyond = once(Load(10, 1.0), lambda load: (measured(underrun_ms=7.0), None))
+    void = once(Load(10, 1.0), lambda load: (measured(foreign=0.4), None))
     text = shown(ramp_table([held, beyond, void]))
     for words in ("held", "7 ms of underrun", "void: other processes"):
         assert words in text

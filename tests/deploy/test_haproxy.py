@@ -1,0 +1,141 @@
+"""deploy/haproxy: HAProxy takes the file, TLS stands in front, and what comes slowly or leads nowhere ends there.
+
+What it does with gateways behind it is tests/vms.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from gw.cli.demo_gateway import free_ports
+from gw.config import Media
+from tests.deploy.balancer import MACHINES, SHIPPED, configure, program
+from tests.mariadb import make_certificate
+from tests.timing import scaled
+
+
+class Balancer(NamedTuple):
+    port: int
+    metrics: int
+    trust: ssl.SSLContext
+
+
+@pytest.fixture(scope="module")
+def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
+    """One that serves, with no gateway behind it; slow requests are ended after half a second."""
+    folder = tmp_path_factory.mktemp("haproxy")
+    make_certificate(folder / "crt.pem", folder / "key.pem")
+    both = folder / "both.pem"
+    both.write_bytes((folder / "crt.pem").read_bytes() + (folder / "key.pem").read_bytes())
+    port, metrics, nobody = free_ports(3)
+    written = configure(
+        folder,
+        [f"127.0.0.1:{port}"],
+        f"127.0.0.1:{metrics}",
+        both,
+        ["127.0.0.1"] * len(MACHINES),
+        [("timeout http-request 5s", "timeout http-request 500ms"), ("wait-for-body time 5s", "wait-for-body time 500ms")],
+    )
+    written.write_text(written.read_text().replace(":8080 check", f":{nobody} check").replace("port 9464", f"port {nobody}"))
+    checked = subprocess.run(
+        [program(), "-c", "-f", str(written)], capture_output=True, text=True, timeout=scaled(30), check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "WARNING" not in checked.stdout + checked.stderr
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program(), "-db", "-f", str(written)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        until_s = time.monotonic() + scaled(10.0)
+        while f'proxy="gateways",server="{MACHINES[-1][0]}",state="DOWN"}} 1' not in page(metrics):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < until_s, "it does not find out that nobody is there"
+            time.sleep(0.05)
+        yield Balancer(port, metrics, ssl.create_default_context(cafile=str(folder / "crt.pem")))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def page(port: int) -> str:
+    """The exporter's."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=scaled(5.0))
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    except OSError:
+        return ""
+    finally:
+        connection.close()
+
+
+def ask(balancer: Balancer, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
+    connection = http.client.HTTPSConnection("127.0.0.1", balancer.port, timeout=scaled(10.0), context=balancer.trust)
+    connection.request(method, path, body)
+    answer = connection.getresponse()
+    said = answer.status, answer.read().decode()
+    connection.close()
+    return said
+
+
+def test_a_caller_is_told_when_no_machine_is_there(balancer: Balancer):
+    status, body = ask(balancer, "POST", "/twilio/voice", b"CallSid=CA1")
+    assert status == 200
+    assert "<Say>All our lines are busy." in body
+    assert ask(balancer, "POST", "/twilio/status", b"CallSid=CA1")[0] == 503
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/readyz", "/twilio", "/mediate"])
+def test_what_is_not_twilios_leads_nowhere(balancer: Balancer, path: str):
+    assert ask(balancer, "GET", path)[0] == 404
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_old_tls_and_plain_text_are_refused(balancer: Balancer):
+    with socket.create_connection(("127.0.0.1", balancer.port), timeout=scaled(5.0)) as plain:
+        plain.sendall(b"POST /twilio/voice HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert not plain.recv(100).startswith(b"HTTP/1.1 200")
+    old = ssl.create_default_context()
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.set_ciphers("ALL:@SECLEVEL=0")  # so that it is not our own side that refuses
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with (
+        socket.create_connection(("127.0.0.1", balancer.port), timeout=scaled(5.0)) as sock,
+        pytest.raises((ssl.SSLError, OSError)),
+    ):
+        old.wrap_socket(sock)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"POST /twi", b"POST /twilio/voice HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nCall"],
+    ids=["nothing", "half a line", "half a form"],
+)
+def test_what_comes_slowly_is_ended(balancer: Balancer, sent: bytes):
+    raw = socket.create_connection(("127.0.0.1", balancer.port), timeout=scaled(5.0))
+    with balancer.trust.wrap_socket(raw, server_hostname="127.0.0.1") as sock:
+        sock.sendall(sent)
+        answer = b""
+        while more := sock.recv(4096):  # ends, or the socket's time-out fails the test
+            answer += more
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.0 408 "))
+
+
+def test_a_tunnel_outlives_the_longest_call():
+    (tunnel_s,) = map(int, re.findall(r"timeout tunnel (\d+)s", SHIPPED.read_text()))
+    assert tunnel_s > Media().max_call_s
+
+
+def test_both_backends_have_the_same_machines():
+    gateways, owners = (section for section in SHIPPED.read_text().split("\nbackend ")[1:])
+    names = [re.findall(r"^    (server .*)$", section, re.MULTILINE) for section in (gateways, owners)]
+    assert names[0] == names[1]
+    assert [line.split()[1] for line in names[0]] == [name for name, _ in MACHINES]

@@ -1,0 +1,362 @@
+"""A rolling deploy and a machine's death under calls, and the ledger of what each call had of it.
+
+    .venv/bin/python tests/vms/run.py [--calls 100] [--workers 2] [--on-lost goodbye] [--json]
+
+Callers keep coming while vm-1 is drained, stopped and started, and vm-2 drained, reloaded and taken back. Then `--calls` calls
+that do not end stand, and every process of one machine is killed at once; HAProxy and the other machine see to its callers. The
+dead machine is switched on again, and when everybody has hung up, what Twilio, HAProxy and the store say is written into one
+ledger, out/vms/ledger.json. `broken` judges it. Exit code 1: something was lost that must not be.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import argparse  # noqa: E402
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import random  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections import Counter  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, Final  # noqa: E402
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import gevent  # noqa: E402
+
+from gw.config import Agent  # noqa: E402
+from gw.twin.ai_script import AiScript, lasting  # noqa: E402
+from gw.twin.twilio_caller import TwinCall  # noqa: E402
+from tests.mariadb import MariaDB  # noqa: E402
+from tests.timing import scaled  # noqa: E402
+from tests.vms.net import refusal  # noqa: E402
+from tests.vms.world import Vm, World  # noqa: E402
+
+#: A deploy's caller: an agent who says this much and hangs up.
+BRIEF_S: Final = 4.0
+BRIEF: Final = AiScript(greeting=lasting(BRIEF_S), hang_up_after=1, speed=2.0)
+#: Who is there when a machine dies: longer than the run.
+LONG: Final = AiScript(greeting=lasting(300.0), speed=2.0)
+#: A caller whose machine died hears an agent again within this.
+_BACK_S: Final = 15.0
+_BUSY: Final = "All our lines are busy"
+
+
+@dataclasses.dataclass
+class Line:
+    """One call, as Twilio's side and the store have it."""
+
+    number: int
+    call_sid: str
+    phase: str  # deploy | kill
+    host: str = ""  # where its first stream was, by the store
+    met_kill: bool = False
+    back_s: float | None = None  # from the kill to an agent's next word
+    streams: int = 0
+    hosts: list[str] = dataclasses.field(default_factory=list)
+    end: str = ""  # whole | undisturbed | resumed | goodbye | refused | lost
+    refused: list[str] = dataclasses.field(default_factory=list)  # webhooks answered with an error, or not
+    reason: str = ""
+    closed_by: str = ""
+    recordings: int = 0
+    starts: int = 0
+    recording_state: str = ""
+    error: str = ""
+
+
+@dataclasses.dataclass
+class Ledger:
+    """One run."""
+
+    calls: int
+    workers: int
+    on_lost: str
+    killed: str = ""
+    killed_processes: int = 0
+    steps: list[tuple[float, str]] = dataclasses.field(default_factory=list)
+    lines: list[Line] = dataclasses.field(default_factory=list)
+    haproxy: dict[str, float] = dataclasses.field(default_factory=dict)
+    open_rows: list[str] = dataclasses.field(default_factory=list)
+
+
+def broken(ledger: Ledger) -> list[str]:
+    """What does not hold; empty when the promise was kept."""
+    found = []
+    lost_ends = {"resume": {"resumed"}, "goodbye": {"goodbye"}}[ledger.on_lost]
+    for line in ledger.lines:
+        name = f"call {line.number} ({line.phase}, {line.host or 'no host'})"
+        if line.refused:
+            found.append(f"{name}: webhooks refused: {', '.join(line.refused)}")
+        wanted = lost_ends if line.met_kill else {"whole"} if line.phase == "deploy" else {"undisturbed"}
+        if line.end not in wanted:
+            found.append(f"{name}: {line.end}, wanted {' or '.join(sorted(wanted))} {line.error}")
+        if line.recordings != 1:
+            found.append(f"{name}: {line.recordings} recordings")
+        if line.recording_state != "completed":
+            found.append(f"{name}: its recording is {line.recording_state or 'nowhere'} in the store")
+        if line.met_kill and line.host != ledger.killed:
+            found.append(f"{name}: met a kill of {ledger.killed}")
+    found += [f"{sid} is open in the store" for sid in ledger.open_rows]
+    return found
+
+
+class Run:
+    """One world's scenario."""
+
+    def __init__(self, world: World, calls: int, workers: int, on_lost: str, say: Callable[[str], object]) -> None:
+        self._world = world
+        self._calls = calls
+        self._say = say
+        self._began_s = time.monotonic()
+        self.ledger = Ledger(calls, workers, on_lost)
+        self._lines: dict[str, Line] = {}
+
+    def deploy(self) -> None:
+        """Both machines, one after the other, while callers come."""
+        world = self._world
+        world.script = BRIEF
+        arriving = gevent.spawn(self._arrive, max(0.05, BRIEF_S / self._calls))
+        first, second = world.vms
+        try:
+            world.wait(lambda: sum(1 for call in self._live() if call.received_audio) >= self._calls // 2, "calls stand", 30.0)
+            self._step("vm-1: drain --wait")
+            first.operate("drain", "--wait", timeout_s=120.0)
+            self._step("vm-1: stop and start")
+            first.stop()
+            first.serve()
+            world.wait(lambda: first.is_ready() and world.servers_up() == {"vm-1", "vm-2"}, "vm-1 is back", 40.0)
+            self._step("vm-2: drain --wait")
+            second.operate("drain", "--wait", timeout_s=120.0)
+            self._step("vm-2: reload")
+            second.operate("reload", timeout_s=120.0)
+            self._step("vm-2: undrain")
+            second.operate("undrain")
+            world.wait(lambda: world.servers_up() == {"vm-1", "vm-2"}, "vm-2 is back", 20.0)
+        finally:
+            arriving.kill()
+        self._step("deployed")
+        if not world.twilio.wait(scaled(60.0)):
+            raise RuntimeError("calls of the deploy did not end")
+
+    def kill(self) -> None:
+        """Every process of one machine, under calls."""
+        world = self._world
+        world.script = LONG
+        calls = []
+        for _ in range(self._calls):
+            calls.append(self._place("kill"))
+            gevent.sleep(0.05)
+        world.wait(lambda: all(call.received_audio for call in calls), "every agent talks", 60.0)
+        world.wait(lambda: all(self._host(call) for call in calls), "the store knows every call", 30.0)
+        victim = world.vms[0]
+        owned = [call for call in calls if self._host(call) == victim.name]
+        for call in owned:
+            self._lines[call.call_sid].met_kill = True
+        self._step(f"{victim.name}: kill -9, {len(owned)} of {len(calls)} calls are there")
+        streams = {call.call_sid: call.stream_sid for call in owned}
+        killed_s = time.monotonic()
+        self.ledger.killed = victim.name
+        self.ledger.killed_processes = victim.kill()
+        waiting = set(streams)
+        heard: dict[str, int] = {}  # what a call had heard when it was seen to have another stream
+        until_s = killed_s + scaled(_BACK_S)
+        while waiting and time.monotonic() < until_s:
+            for call in owned:
+                if call.call_sid not in waiting:
+                    continue
+                talks = False
+                if call.stream_sid != streams[call.call_sid]:
+                    bytes_heard = len(call.received_audio)
+                    talks = bytes_heard > heard.setdefault(call.call_sid, bytes_heard)
+                if call.is_over or talks:
+                    self._lines[call.call_sid].back_s = round(time.monotonic() - killed_s, 3)
+                    waiting.discard(call.call_sid)
+            gevent.sleep(0.02)
+        gevent.sleep(1.0)  # whoever was undisturbed until here talks on
+        for call in calls:
+            self._lines[call.call_sid].end = self._end_of(call, streams.get(call.call_sid))
+        self._step(f"{len(owned) - len(waiting)} of {len(owned)} are told or talk again")
+        self._switch_on_again(victim)
+        for call in calls:
+            call.hang_up()
+        if not world.twilio.wait(scaled(30.0)):
+            raise RuntimeError("calls did not end")
+        world.twilio.rest.wait_callbacks()
+
+    def settle(self) -> Ledger:
+        """Wait until the store says how every call and recording ended, and write the ledger."""
+        world = self._world
+        with world.store() as store:
+            until_s = time.monotonic() + scaled(40.0)
+            while time.monotonic() < until_s:
+                rows = {sid: store.call(sid) for sid in self._lines}
+                if all(row and row["ended_at"] and (row["recording"] or {}).get("state") == "completed" for row in rows.values()):
+                    break
+                gevent.sleep(0.5)
+        self._step("settled")
+        for call in world.twilio.calls.values():
+            self._fill(self._lines[call.call_sid], call, rows.get(call.call_sid) or {})
+        self.ledger.lines = list(self._lines.values())
+        self.ledger.open_rows = [sid for sid, row in rows.items() if row is None or row["ended_at"] is None]
+        self.ledger.haproxy = {name: value for name, value in world.metrics().items() if _is_told(name) and value}
+        return self.ledger
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _step(self, what: str) -> None:
+        at_s = round(time.monotonic() - self._began_s, 1)
+        self.ledger.steps.append((at_s, what))
+        self._say(f"{at_s:6.1f} s  {what}")
+
+    def _arrive(self, every_s: float) -> None:
+        chance = random.Random("vms")
+        while True:
+            self._place("deploy")
+            gevent.sleep(every_s * chance.uniform(0.5, 1.5))
+
+    def _place(self, phase: str) -> TwinCall:
+        call = self._world.twilio.place_call(hang_up=False, max_s=scaled(300.0))
+        self._lines[call.call_sid] = Line(call.number, call.call_sid, phase)
+        return call
+
+    def _live(self) -> Iterator[TwinCall]:
+        return (call for call in self._world.twilio.calls.values() if not call.is_over)
+
+    def _host(self, call: TwinCall) -> str:
+        """Where a call's first stream is, as far as the store knows."""
+        line = self._lines[call.call_sid]
+        if not line.host:
+            with self._world.store() as store:
+                for row in store.calls(open_only=True, limit=1000):
+                    if row["call_sid"] in self._lines:
+                        self._lines[row["call_sid"]].host = row["host"] or ""
+        return line.host
+
+    def _end_of(self, call: TwinCall, stream_sid: str | None) -> str:
+        """What the kill did to a call."""
+        if any(_BUSY in text for text in call.spoken):
+            return "refused"
+        if call.spoken == [Agent().goodbye]:
+            return "goodbye"
+        if call.is_over or call.closed_by:
+            return "lost"
+        if stream_sid is None:
+            return "undisturbed"
+        return "resumed" if call.stream_sid != stream_sid else "lost"
+
+    def _switch_on_again(self, vm: Vm) -> None:
+        """The dead machine comes back, with what its disk has."""
+        vm.boot()
+        vm.serve()
+        self._world.wait(vm.is_ready, f"{vm.name} is ready again", 40.0)
+        self._step(f"{vm.name}: on again")
+
+    def _fill(self, line: Line, call: TwinCall, row: dict[str, Any]) -> None:
+        posts = [post for post in self._world.twilio.webhooks.posts if post.fields.get("CallSid") == call.call_sid]
+        line.refused = [f"{post.url} {post.status}" for post in posts if not post.is_good or _BUSY in post.body]
+        line.refused += [
+            f"socket {notice.code} {notice.detail}" for notice in call.notices if notice.code in (31901, 31902, 31920)
+        ]
+        line.host = line.host or str(row.get("host") or "")
+        line.streams = len({post.fields.get("StreamSid") for post in posts if post.fields.get("StreamEvent") == "stream-started"})
+        line.hosts = sorted(
+            {str(event["host"]) for event in row.get("events", []) if event["kind"] in ("resumed", "first_audio")}
+        )
+        line.reason, line.closed_by, line.error = str(row.get("reason") or ""), call.closed_by, call.error
+        if line.phase == "deploy":
+            heard = call.closed_by == "gateway" and line.reason == "ai_hangup" and len(call.received_audio) >= BRIEF_S * 8000
+            line.end = "refused" if any(call.spoken) else "whole" if heard else "lost"
+        starts = self._world.twilio.rest.starts.get(call.call_sid, [])
+        line.starts, line.recordings = len(starts), sum(one.recorded for one in starts)
+        line.recording_state = str((row.get("recording") or {}).get("state") or "")
+
+
+def _is_told(name: str) -> bool:
+    family = name.partition("{")[0]
+    return 'proxy="gateways"' in name and family in (
+        "haproxy_backend_http_responses_total",
+        "haproxy_backend_redispatch_warnings_total",
+        "haproxy_backend_retry_warnings_total",
+        "haproxy_backend_connection_errors_total",
+        "haproxy_server_sessions_total",
+        "haproxy_server_max_sessions",
+    )
+
+
+def run(
+    mariadb: MariaDB, *, calls: int, workers: int = 2, on_lost: str = "resume", tls: bool = True, say: Callable[[str], object]
+) -> Ledger:
+    """One run, from nothing to its ledger."""
+    settings = f'on_lost = "{on_lost}"\nmax_calls_per_worker = {max(20, 2 * calls)}\n'
+    with World(mariadb, BRIEF, workers=workers, tls=tls, settings=settings) as world:
+        scenario = Run(world, calls, workers, on_lost, say)
+        say(f"         up: HAProxy, {len(world.vms)} machines, {workers} workers each")
+        scenario.deploy()
+        scenario.kill()
+        return scenario.settle()
+
+
+def table(ledger: Ledger) -> str:
+    """The ledger, added up."""
+    said = []
+    for phase in ("deploy", "kill"):
+        lines = [line for line in ledger.lines if line.phase == phase]
+        ends = Counter(f"{line.end} ({line.host})" for line in lines)
+        said.append(f"{phase}: {len(lines)} calls, {sum(bool(line.refused) for line in lines)} refused; " + _counted(ends))
+    back = sorted(line.back_s for line in ledger.lines if line.back_s is not None)
+    if back:
+        said.append(f"back after the kill: median {back[len(back) // 2]:.2f} s, longest {back[-1]:.2f} s")
+    said.append("recordings of a call: " + _counted(Counter(str(line.recordings) for line in ledger.lines)))
+    said.append("reasons: " + _counted(Counter(line.reason or "none" for line in ledger.lines)))
+    said += [f"{name} {value:g}" for name, value in ledger.haproxy.items()]
+    return "\n".join(said)
+
+
+def _counted(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items()))
+
+
+def main() -> int:
+    """The command."""
+    options = argparse.ArgumentParser(description="A rolling deploy and a machine's death under calls.")
+    options.add_argument("--calls", type=int, default=100)
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--on-lost", choices=("resume", "goodbye"), default="resume")
+    options.add_argument("--tls", action="store_true", help="callers come by TLS, which costs their side more")
+    options.add_argument("--json", action="store_true", help="the ledger on standard output")
+    given = options.parse_args()
+    why_not = refusal()
+    if why_not:
+        sys.stderr.write(f"{why_not}\n")
+        return 2
+    mariadb = MariaDB()
+    try:
+        mariadb.start()
+        ledger = run(
+            mariadb,
+            calls=given.calls,
+            workers=given.workers,
+            on_lost=given.on_lost,
+            tls=given.tls,
+            say=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    finally:
+        mariadb.remove()
+    wrong = broken(ledger)
+    document = {**dataclasses.asdict(ledger), "broken": wrong}
+    kept = ROOT / "out" / "vms" / "ledger.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(document, indent=1) + "\n")
+    sys.stdout.write(json.dumps(document, indent=1) + "\n" if given.json else table(ledger) + "\n")
+    sys.stdout.write("".join(f"BROKEN {one}\n" for one in wrong) if not given.json else "")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

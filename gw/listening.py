@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gw.config import host_and_port
+from gw.config_rules import is_loopback
 from gw.control.workers import birth_of
 from gw.errors import GatewayError
 
@@ -99,11 +100,13 @@ def take_over(bus_socket: Path) -> None:
             return
 
 
-def public_socket(listen: str, environ: Mapping[str, str], *, patience_s: float = 0.0) -> socket.socket:
+def public_socket(
+    listen: str, environ: Mapping[str, str], *, patience_s: float = 0.0, loopback_only: bool = False
+) -> socket.socket:
     """The public socket: systemd's when it passed one to this process, else bound here. A port in use is tried again for
-    `patience_s`. Raises StartError."""
-    if environ.get("LISTEN_PID") == str(os.getpid()) and int(environ.get("LISTEN_FDS") or 0) >= 1:
-        return socket.socket(fileno=SYSTEMD_FIRST_FD)
+    `patience_s`. `loopback_only`: who calls is not checked, which systemd does not know. Raises StartError."""
+    if environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "0") != "0":
+        return _passed(environ.get("LISTEN_FDS", ""), loopback_only)
     host, port = host_and_port(listen)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -127,3 +130,23 @@ def public_socket(listen: str, environ: Mapping[str, str], *, patience_s: float 
             raise StartError(
                 f"cannot listen on {listen}: {error.strerror}; stop what uses the port, or set server.listen to another"
             ) from None
+
+
+def _passed(count: str, loopback_only: bool) -> socket.socket:
+    """systemd's socket. Raises StartError where it is not one that can serve: a caller would wait at it for ever."""
+    if count != "1":
+        raise StartError(f"systemd passed {count} sockets, the gateway serves one: give its .socket unit one ListenStream")
+    try:
+        passed = socket.socket(fileno=SYSTEMD_FIRST_FD)
+        listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise StartError(f"what systemd passed is no socket: {error.strerror}") from None
+    if not listens or passed.family not in (socket.AF_INET, socket.AF_INET6):
+        raise StartError("the socket that systemd passed takes no TCP connections: wanted ListenStream=address:port, Accept=no")
+    host = str(passed.getsockname()[0])
+    if loopback_only and not is_loopback(host):
+        raise StartError(
+            f"systemd listens on {host}, and without Twilio credentials who calls is not checked: "
+            "set twilio.account_sid and TWILIO_AUTH_TOKEN, or ListenStream=127.0.0.1:8080"
+        )
+    return passed

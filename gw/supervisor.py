@@ -64,22 +64,27 @@ class Supervisor:
         environ: Mapping[str, str] | None = None,
         on_ready: Callable[[Supervisor], None] | None = None,
         on_look: Callable[[list[str]], None] | None = None,
+        on_report: Callable[[Report], None] | None = None,
     ) -> None:
         """Bind. `on_look` is told each second, once all is ready, the processes whose loop stands still: a service manager's
-        watchdog is fed there. Raises StartError when the port is taken or another gateway uses the same var_dir."""
+        watchdog is fed there. `on_report` is told each step of a reload. Raises StartError when the port is taken or another
+        gateway uses the same var_dir."""
         environ = os.environ if environ is None else environ
         self.config = config
         self._config_path = config_path
         self._command = list(command)
         self._on_ready = on_ready
         self._on_look = on_look
+        self._on_report = on_report
         var_dir = Path(config.ops.var_dir)
         self._lock = listening.lock(var_dir)
         try:
             if self._lock.unclean:
                 listening.take_over(var_dir / "bus.sock")
             patience_s = listening.PORT_FREE_S if self._lock.unclean else 0.0
-            self.listener = listening.public_socket(config.server.listen, environ, patience_s=patience_s)
+            self.listener = listening.public_socket(
+                config.server.listen, environ, patience_s=patience_s, loopback_only=not config.signed
+            )
             self._board = Board.create()
             self._snapshots = [Snapshot(config_path)]
         except (RolloverError, OSError) as error:
@@ -124,6 +129,11 @@ class Supervisor:
     def stopping(self) -> bool:
         """Whether `stop` was asked for, or the start failed."""
         return self._stop.is_set()
+
+    @property
+    def stop_bound_s(self) -> float:
+        """How long a stop may take: the drain, then every process's last words, and the wait for those that were killed."""
+        return self._wanted.drain_s + GRACE_S + CONTROL_STOP_S + 2 * (HURRY_S + GRACE_S) + HURRY_S
 
     @property
     def board(self) -> Board:
@@ -254,7 +264,10 @@ class Supervisor:
     # -- rolling over -----------------------------------------------------------------------------------------------------
 
     def _tell(self, state: str, step: str, problem: str = "") -> None:
-        self._board.tell(Report(self._reports, state, step, problem, time.time()))
+        report = Report(self._reports, state, step, problem, time.time())
+        self._board.tell(report)
+        if self._on_report is not None:
+            self._on_report(report)
         if problem:
             log.error("reload: %s: %s", step, problem)
         else:
@@ -390,7 +403,8 @@ class Supervisor:
 
 def _for_children(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     """The children's environment: the same, and one token key for all of them where nobody set one."""
-    children = {name: value for name, value in environ.items() if not name.startswith("LISTEN_")}
+    managers = ("LISTEN_", "WATCHDOG_", "NOTIFY_SOCKET")  # said to this process alone
+    children = {name: value for name, value in environ.items() if not name.startswith(managers)}
     if not config.secrets.token_key and not config.secrets.twilio_auth_token:
         children["SUBMILLI_TOKEN_KEY"] = secrets.token_hex(32)
     return children

@@ -24,7 +24,8 @@ def serve(settings: Settings) -> None:
     """Run the gateway: one control process and the media workers, until SIGTERM or Ctrl-C.
 
     At the stop new calls are refused and live ones may go on for server.drain_s; a second Ctrl-C does not wait for them. SIGHUP
-    reloads: see `gateway.py reload --help`.
+    reloads: see `gateway.py reload --help`. Under systemd it takes the socket it is passed and tells how it is: see
+    deploy/systemd.
 
     \b
     Everything at its default, embedded agent, no key:   gateway.py serve
@@ -33,6 +34,7 @@ def serve(settings: Settings) -> None:
     import gevent
 
     from gw import logs
+    from gw.notify import Notifier
     from gw.process import end_with_parent, raise_descriptor_limit
     from gw.supervisor import Supervisor
 
@@ -40,7 +42,20 @@ def serve(settings: Settings) -> None:
     raise_descriptor_limit()
     config = settings.serving_config()
     logs.setup("supervisor", config.ops.log_level)
-    supervisor = Supervisor(config, settings.program(), config_path=settings.path, on_ready=announce)
+    manager = Notifier(os.environ)
+
+    def on_ready(supervisor: Supervisor) -> None:
+        announce(supervisor)
+        manager.ready(supervisor.board)
+
+    supervisor = Supervisor(
+        config,
+        settings.program(),
+        config_path=settings.path,
+        on_ready=on_ready,
+        on_look=lambda still: manager.look(supervisor.board, still),
+        on_report=manager.report,
+    )
 
     def on_signal(number: signal.Signals) -> None:
         log = logging.getLogger("gw.supervisor")
@@ -49,6 +64,7 @@ def serve(settings: Settings) -> None:
         else:
             log.info("%s: live calls may go on for %.0f s; once more to stop at once", number.name, config.server.drain_s)
         supervisor.stop()
+        manager.stopping(supervisor.stop_bound_s)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, on_signal, number)

@@ -192,9 +192,9 @@ def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_the_token_key_is_shared_and_made_only_when_missing(tmp_path: Path) -> None:
-    made = Supervisor(config_in(tmp_path / "a"), ["x"], environ={"LISTEN_FDS": "0"}).environ
+    made = Supervisor(config_in(tmp_path / "a"), ["x"], environ={"LISTEN_FDS": "0", "NOTIFY_SOCKET": "x"}).environ
     assert len(made["SUBMILLI_TOKEN_KEY"]) == 64
-    assert "LISTEN_FDS" not in made
+    assert "LISTEN_FDS" not in made and "NOTIFY_SOCKET" not in made
     kept = Config(ops=Ops(var_dir=str(tmp_path / "b")), server=Server(listen="127.0.0.1:0"))
     kept = type(kept)(ops=kept.ops, server=kept.server, secrets=type(kept.secrets)(twilio_auth_token="t"))
     assert "SUBMILLI_TOKEN_KEY" not in Supervisor(kept, ["x"], environ={}).environ
@@ -207,6 +207,29 @@ def test_a_socket_from_systemd_is_taken(tmp_path: Path, monkeypatch: pytest.Monk
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
     supervisor = Supervisor(config_in(tmp_path, listen="127.0.0.1:1"), ["x"], environ=environ)
     assert supervisor.address[1] == port
+
+
+@pytest.mark.parametrize(
+    ("host", "listens", "count", "says"),
+    [
+        ("127.0.0.1", True, "2", "systemd passed 2 sockets"),
+        ("127.0.0.1", False, "1", "takes no TCP connections"),
+        ("0.0.0.0", True, "1", "who calls is not checked"),
+        ("", True, "1", "is no socket"),
+    ],
+)
+def test_a_socket_from_systemd_that_cannot_serve_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, listens: bool, count: str, says: str
+) -> None:
+    with socket.socket() as passed, (tmp_path / "file").open("w") as file:
+        if host:
+            passed.bind((host, 0))
+        if listens:
+            passed.listen()
+        monkeypatch.setattr("gw.listening.SYSTEMD_FIRST_FD", os.dup((passed if host else file).fileno()))
+    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count}
+    with pytest.raises(StartError, match=says):
+        Supervisor(config_in(tmp_path), ["x"], environ=environ)
 
 
 def test_backoff_doubles_to_its_bound_and_forgives() -> None:

@@ -1,0 +1,134 @@
+"""gw.notify: what is said to a service manager, word for word, over a real datagram socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gw import notify
+from gw.board import Board, Flag, Report, SeatState
+from gw.notify import Notifier, status_of
+
+Say = Callable[[], list[list[str]]]
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Notifier, Say]]:
+    """A notifier, and what the manager has heard since it was last asked."""
+    address = str(tmp_path / "notify") if request.param == "path" else f"@submilli-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind("\0" + address[1:] if address.startswith("@") else address)
+        heard.settimeout(0.0)
+
+        def said() -> list[list[str]]:
+            lines = []
+            while True:
+                try:
+                    lines.append(heard.recv(4096).decode().split("\n"))
+                except BlockingIOError:
+                    return lines
+
+        yield Notifier({"NOTIFY_SOCKET": address}), said
+
+
+@pytest.fixture
+def board() -> Board:
+    """Two workers that take calls, and a third that is started."""
+    board = Board.private()
+    for slot, state, calls in ((0, SeatState.UP, 3), (1, SeatState.UP, 4), (2, SeatState.STARTING, 0)):
+        row = board.take_row(slot)
+        row.state, row.calls, row.capacity = state, calls, 225
+    return board
+
+
+def test_a_life_is_told(manager: tuple[Notifier, Say], board: Board) -> None:
+    notifier, said = manager
+    notifier.ready(board)
+    status = "7 of 450 calls, 2 workers, 1 started again"
+    assert said() == [["READY=1", f"STATUS={status}"]]
+    notifier.look(board, [])
+    assert said() == [["WATCHDOG=1"]]  # nothing has changed
+    next(iter(board.workers())).calls = 9
+    notifier.look(board, [])
+    assert said() == [["WATCHDOG=1", "STATUS=13 of 450 calls, 2 workers, 1 started again"]]
+    notifier.stopping(78.0)
+    assert said() == [["STOPPING=1", "EXTEND_TIMEOUT_USEC=78000000", "STATUS=live calls end, within 78 s"]]
+
+
+def test_the_watchdog_is_not_fed_while_a_loop_stands_still(manager: tuple[Notifier, Say], board: Board) -> None:
+    notifier, said = manager
+    notifier.look(board, ["worker 1"])
+    assert said() == [[f"STATUS=stands still: worker 1; {status_of(board)}"]]
+    notifier.look(board, ["worker 1"])
+    assert said() == []
+    notifier.look(board, [])
+    assert said() == [["WATCHDOG=1", f"STATUS={status_of(board)}"]]
+
+
+def test_a_reload_is_told_from_its_beginning_to_its_end(
+    manager: tuple[Notifier, Say], board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifier, said = manager
+    monkeypatch.setattr("gw.notify.time.monotonic_ns", lambda: 5_000_999)
+    notifier.report(Report(1, "running", "the file is checked"))
+    notifier.report(Report(1, "running", "new workers start"))
+    notifier.look(board, [])
+    notifier.report(Report(1, "failed", "what served before serves on", "one\ntwo"))
+    assert said() == [
+        ["STATUS=reload: the file is checked", "RELOADING=1", "MONOTONIC_USEC=5000"],
+        ["STATUS=reload: new workers start"],
+        ["WATCHDOG=1"],  # the reload's words stay
+        ["STATUS=reload: what served before serves on: one two", "READY=1"],
+    ]
+    notifier.look(board, [])
+    assert said() == [["WATCHDOG=1", f"STATUS={status_of(board)}"]]
+
+
+def test_one_line_says_how_the_workers_are() -> None:
+    board = Board.private()
+    assert status_of(board) == "0 of 0 calls, 0 workers"
+    row = board.take_row(0)
+    row.state, row.capacity, row.flags = SeatState.UP, 10, Flag.LATE
+    assert status_of(board) == "0 of 10 calls, 1 worker, 1 late"
+    former = board.take_row(0)
+    former.state, former.calls = SeatState.LEAVING, 2
+    board.drained = True
+    assert status_of(board) == "2 of 10 calls, 1 worker, 1 late, 1 leaving, drained by an operator"
+
+
+def test_without_a_manager_nothing_is_said(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gw.notify.socket.socket", None)
+    Notifier({}).ready(board)
+
+
+def test_a_manager_that_is_gone_is_told_of_once(tmp_path: Path, board: Board, caplog: pytest.LogCaptureFixture) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    with caplog.at_level(logging.WARNING):
+        notifier.look(board, [])
+        notifier.look(board, [])
+    assert [record.getMessage() for record in caplog.records] == [
+        "the service manager cannot be told how the gateway is: [Errno 2] No such file or directory"
+    ]
+
+
+def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "SEND_S", 0.01)
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(address)
+        notifier = Notifier({"NOTIFY_SOCKET": address})
+        while not notifier._failed:
+            notifier.look(board, [])
+        while True:
+            deaf.setblocking(False)
+            try:
+                deaf.recv(4096)
+            except BlockingIOError:
+                break
+        notifier.look(board, [])
+        assert not notifier._failed

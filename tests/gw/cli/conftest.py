@@ -106,6 +106,13 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         told.append(fields["call_sid"])
         return {"call_sid": fields["call_sid"], "worker": True, "rest": "no_credentials"}
 
+    def retry(fields: Any) -> Any:
+        if fields["call_sid"] != ENDED:
+            raise CommandError("not_found", f"no recording was wanted of {fields['call_sid']}")
+        row = store.recording(ENDED)
+        assert row is not None
+        return {"done": row["state"] != "wanted", "recording": row}
+
     commands: dict[str, Command] = {
         "status": lambda _: {"pid": 1, "workers": []},
         "holds": lambda _: HOLDS,
@@ -113,6 +120,10 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         "call": lambda fields: store.call(fields["call_sid"]),
         "recordings": lambda fields: store.recordings(limit=fields["limit"], state=fields["state"]),
         "hangup": hangup,
+        "recordings_retry": retry,
+        "recordings_reconcile": lambda _: {"unsettled": 3, "taken_up": 1, "asked": 1, "settled": 1, "left": 1},
+        "poison_list": lambda _: [{"id": 7, "instance": "w0", "n": 9, "worker": 0, "bytes": 120, "why": "no", "at": BEGAN}],
+        "poison_retry": lambda fields: {"queued": len(fields["ids"]) or 2, "set_aside": 0},
     }
     server = AdminServer(cli.admin_socket, commands)
     server.start()

@@ -180,6 +180,34 @@ def test_recordings_are_listed(cli: CommandLine, gateway: list[str]) -> None:
     assert set(STATES) == set(STORE_STATES)
 
 
+def test_a_recording_is_tried_again(cli: CommandLine, gateway: list[str], store: Store) -> None:
+    result = cli.run("recordings", "retry", LIVE)
+    assert (result.exit_code, result.stderr) == (1, f"Error: no recording was wanted of {LIVE}\n")
+    result = cli.run("recordings", "retry", ENDED)
+    assert (result.exit_code, result.stderr.partition(",")[0]) == (1, "The recording is wanted")
+    store.claim_recording(ENDED, "AC1", "seat/1-a", 1.0)
+    store.update_recording(ENDED, state="failed", reason="unauthorized", error_code=20003, error_text="no")
+    result = cli.run("recordings", "retry", ENDED)
+    assert (result.exit_code, result.stderr) == (1, "The recording is failed: unauthorized: 20003: no\n")
+    assert json.loads(cli.run("recordings", "retry", ENDED, "--json").stdout)["recording"]["state"] == "failed"
+    store.update_recording(ENDED, state="completed", recording_sid="RE1")
+    assert cli.run("recordings", "retry", ENDED).stdout == "The call's recording is completed: RE1.\n"
+
+
+def test_what_waits_is_settled_on_request(cli: CommandLine, gateway: list[str]) -> None:
+    assert cli.run("recordings", "reconcile").stdout.startswith(
+        "3 recordings have no last word. Twilio was asked about 1, 1 of them"
+    )
+    assert cli.document("recordings", "reconcile")["settled"] == 1
+
+
+def test_what_the_store_refused_is_shown_and_given_to_it_once_more(cli: CommandLine, gateway: list[str]) -> None:
+    assert cli.run("db", "poison", "list").stdout.splitlines()[1].split()[-2:] == ["120", "no"]
+    assert cli.document("db", "poison", "list")[0]["id"] == 7
+    assert cli.run("db", "poison", "retry").stdout == "2 events are given to the store once more, 0 stay set aside.\n"
+    assert cli.document("db", "poison", "retry", "7") == {"queued": 1, "set_aside": 0}
+
+
 # -- completion -----------------------------------------------------------------------------------------------------------
 
 

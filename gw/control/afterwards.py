@@ -24,8 +24,8 @@ from gw.control.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-#: Below what a worker waits.
-ANSWER_S: Final = 0.4
+#: Below what a worker waits, by what it asks about.
+ANSWER_S: Final = {"next": 5.5, "past": 0.4}
 #: How long an end that is on its way is waited for, and how often it is looked for.
 END_S: Final = 0.3
 LOOK_S: Final = 0.02
@@ -87,7 +87,7 @@ class Afterwards:
     def answer(self, ask: bus.Ask) -> bus.Answer:
         """What the worker wants to know; an answer without a step when it cannot be known in time."""
         nothing = bus.Answer(ask.n)
-        bound = gevent.Timeout.start_new(ANSWER_S)
+        bound = gevent.Timeout.start_new(ANSWER_S.get(ask.about, ANSWER_S["past"]))
         try:
             known = self._find(ask.call_sid)
             if known is None:

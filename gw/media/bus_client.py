@@ -38,8 +38,9 @@ RETRY_S: Final = 0.2
 #: The same after control refused this worker's version: one of both must be replaced first.
 REFUSED_RETRY_S: Final = 5.0
 STATUS_S: Final = 1.0
-#: How long a webhook or a call that comes back waits for control's answer; Twilio waits for 15 s.
-ASK_S: Final = 0.5
+#: How long control's answer is waited for. By the webhook that asks what is next: Twilio waits for 15 s, and the callers of a
+#: machine that died ask all at once, each a few reads of the store. By a call that comes back: its caller waits for its voice.
+ASK_S: Final = {"next": 6.0, "past": 0.5}
 #: Questions open at once: beyond it control is not keeping up.
 MAX_ASKS: Final = 1000
 #: What is lost first when control is away for too long, the least first. A statistic before what was said, what was said before
@@ -114,7 +115,7 @@ class BusClient:
             self._door.write(bus.pack(hold))
 
     def ask(self, call_sid: str, about: str) -> bus.Answer | None:
-        """Ask control, and wait for at most ASK_S. None: it does not say."""
+        """Ask control, and wait as long as ASK_S says. None: it does not say."""
         door = self._door
         if door is None or len(self._open) >= MAX_ASKS:
             return None
@@ -124,7 +125,7 @@ class BusClient:
         self._open[n] = result
         try:
             door.write(bus.pack(bus.Ask(n, call_sid, about)))
-            return result.get(timeout=ASK_S)
+            return result.get(timeout=ASK_S[about])
         except gevent.Timeout:
             log.warning("control does not answer", extra={"call_sid": call_sid})
             return None

@@ -328,7 +328,7 @@ def test_a_question_is_answered_by_its_number(rig: Rig):
 
 def test_a_question_nobody_answers_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     assert rig.client.ask("CA1", "next") is None, "control is away"
-    monkeypatch.setattr(module, "ASK_S", 0.02)
+    monkeypatch.setattr(module, "ASK_S", {"next": 0.02})
     control = rig.control()
     rig.running.start()
     control.accept()

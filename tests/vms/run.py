@@ -45,6 +45,9 @@ BRIEF: Final = AiScript(greeting=lasting(BRIEF_S), hang_up_after=1, speed=2.0)
 LONG: Final = AiScript(greeting=lasting(300.0), speed=2.0)
 #: A caller whose machine died hears an agent again within this.
 _BACK_S: Final = 15.0
+#: With fewer, what the machines say for themselves is most of what they say.
+_MEASURED_CALLS: Final = 40
+_MEASURED_S: Final = 10.0
 _BUSY: Final = "All our lines are busy"
 
 
@@ -83,6 +86,7 @@ class Ledger:
     lines: list[Line] = dataclasses.field(default_factory=list)
     haproxy: dict[str, float] = dataclasses.field(default_factory=dict)
     open_rows: list[str] = dataclasses.field(default_factory=list)
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def broken(ledger: Ledger) -> list[str]:
@@ -148,12 +152,15 @@ class Run:
         """Every process of one machine, under calls."""
         world = self._world
         world.script = LONG
+        _, self._resident = world.balancer_usage()
         calls = []
         for _ in range(self._calls):
             calls.append(self._place("kill"))
             gevent.sleep(0.05)
         world.wait(lambda: all(call.received_audio for call in calls), "every agent talks", 60.0)
         world.wait(lambda: all(self._host(call) for call in calls), "the store knows every call", 30.0)
+        if self._calls >= _MEASURED_CALLS:
+            self._measure()
         victim = world.vms[0]
         owned = [call for call in calls if self._host(call) == victim.name]
         for call in owned:
@@ -206,6 +213,19 @@ class Run:
         self.ledger.open_rows = [sid for sid, row in rows.items() if row is None or row["ended_at"] is None]
         self.ledger.haproxy = {name: value for name, value in world.metrics().items() if _is_told(name) and value}
         return self.ledger
+
+    def _measure(self) -> None:
+        """What standing calls cost beside the gateways' own CPU: HAProxy's, and bytes on the wire."""
+        world = self._world
+        began_s, (cpu_s, resident) = time.monotonic(), world.balancer_usage()
+        carried = sum(vm.machine.carried_bytes() for vm in world.vms)
+        gevent.sleep(_MEASURED_S)
+        call_seconds = self._calls * (time.monotonic() - began_s)
+        self.ledger.figures = {
+            "haproxy_cpu_ms_per_call_s": round(1000 * (world.balancer_usage()[0] - cpu_s) / call_seconds, 3),
+            "haproxy_bytes_per_call": round((resident - self._resident) / self._calls),
+            "machine_bytes_per_call_s": round((sum(vm.machine.carried_bytes() for vm in world.vms) - carried) / call_seconds),
+        }
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -314,7 +334,7 @@ def table(ledger: Ledger) -> str:
         said.append(f"back after the kill: median {back[len(back) // 2]:.2f} s, longest {back[-1]:.2f} s")
     said.append("recordings of a call: " + _counted(Counter(str(line.recordings) for line in ledger.lines)))
     said.append("reasons: " + _counted(Counter(line.reason or "none" for line in ledger.lines)))
-    said += [f"{name} {value:g}" for name, value in ledger.haproxy.items()]
+    said += [f"{name} {value:g}" for name, value in {**ledger.figures, **ledger.haproxy}.items()]
     return "\n".join(said)
 
 

@@ -187,7 +187,8 @@ class World:
             binds = [f"{outside}:443", f"{outside}:8080"]
             addresses = [vm.machine.address for vm in self.vms]
             written = configure(self.folder, binds, f"{outside}:8405", self.folder / "both.pem", addresses)
-            up.callback(_end, self._start([program(), "-db", "-f", str(written)], self.folder / "haproxy.log"))
+            self.balancer = self._start([program(), "-db", "-f", str(written)], self.folder / "haproxy.log")
+            up.callback(_end, self.balancer)
             for vm in self.vms:
                 vm.boot()
                 vm.serve()
@@ -226,6 +227,13 @@ class World:
         with contextlib.suppress(OSError):
             return {found[1] for name, value in self.metrics().items() if (found := wanted.fullmatch(name)) and value}
         return set()
+
+    def balancer_usage(self) -> tuple[float, int]:
+        """HAProxy's CPU seconds so far, and the bytes of memory it has now."""
+        stat = Path(f"/proc/{self.balancer.pid}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{self.balancer.pid}/status").read_text()
+        resident = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK"), int(resident[1]) << 10 if resident else 0
 
     def _haproxy_log(self) -> str:
         return (self.folder / "haproxy.log").read_text(errors="replace")[-2000:]

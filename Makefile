@@ -1,7 +1,7 @@
-# make setup | demo | bench | faults | dashboards | pictures | test | lint ; every target builds what it needs first.
+# make setup | demo | bench | binary | faults | dashboards | pictures | test | lint ; every target builds what it needs first.
 PY := .venv/bin/python
 
-.PHONY: setup test-setup demo bench faults dashboards pictures test lint clean
+.PHONY: setup test-setup demo bench binary faults dashboards pictures test lint clean
 
 setup: .venv/.runtime
 test-setup: .venv/.checks
@@ -19,6 +19,9 @@ demo: setup
 
 bench: setup
 	@exec $(PY) gateway.py bench $(if $(shell command -v cc),--floor) $(BENCH)
+
+binary: setup
+	@$(PY) deploy/binary.py dist/submilli
 
 # FAULT_SECONDS=1800 FAULT_SEED=word: random faults, replayable, a ledger at the end in out/faults
 faults: test-setup

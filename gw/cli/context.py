@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from gw.control.store import Store
 
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
+#: Set by the one-file binary for the Python it starts: its own path.
+PROGRAM_VARIABLE: Final = "SUBMILLI_PROGRAM"
 #: One admin request; control answers from memory or with one bounded query of the store.
 ADMIN_TIMEOUT_S: Final = 5.0
+#: At the end of every help.
+EXIT_CODES: Final = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the gateway cannot be reached."
 
 
 class Settings:
@@ -54,6 +58,8 @@ class Settings:
 
     def program(self) -> list[str]:
         """How this command line is started, without options."""
+        if binary := os.environ.get(PROGRAM_VARIABLE):
+            return [binary]
         return [sys.executable, str(Path(__file__).resolve().parents[2] / "gateway.py")]
 
     def ask(self, command: str, *, timeout_s: float | None = None, **arguments: Any) -> Any:
@@ -66,6 +72,15 @@ class Settings:
             nobody = getattr(error.__cause__, "errno", None) in (errno.ENOENT, errno.ECONNREFUSED)
             what = "; start one with: gateway.py serve" if nobody else f": {error}"
             raise Unreachable(f"no gateway answers on {self.config.ops.admin_socket}{what}") from None
+
+    def act(self, command: str, *, timeout_s: float, **arguments: Any) -> Any:
+        """One request that does something. Raises Unreachable, and Failure with the gateway's sentence where it says no."""
+        from gw.control.admin_client import Refused
+
+        try:
+            return self.ask(command, timeout_s=timeout_s, **arguments)
+        except Refused as error:
+            raise Failure(str(error)) from None
 
     def ask_or_read(self, command: str, read: Callable[[Store], Any], *, quiet: bool = False, **arguments: Any) -> Any:
         """Ask the running gateway; when there is none, read its store and say so on stderr."""

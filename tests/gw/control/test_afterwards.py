@@ -98,7 +98,7 @@ def test_what_control_has_not_heard_itself_the_store_knows(store: Store) -> None
 
 
 def test_a_store_that_does_not_answer_costs_the_answer_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_S", {"next": 0.05})
+    monkeypatch.setattr(module, "ANSWER_S", {"next": 0.05, "past": 0.05})
     afterwards = make(store)
     monkeypatch.setattr(store, "call", lambda call_sid: gevent.sleep(5))
     assert afterwards.answer(bus.Ask(4, CALL, "next")) == bus.Answer(4)

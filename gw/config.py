@@ -162,7 +162,9 @@ class Recording(_Section, frozen=True):
     pool_size: Annotated[
         int, Meta(ge=1, le=10_000, description="Greenlets per worker that hand a start to the control process.")
     ] = 32
-    retry_s: Annotated[_Seconds, Meta(description="How long a start is tried in one go when Twilio fails; then the next pass goes on.")] = 30.0
+    retry_s: Annotated[
+        _Seconds, Meta(description="How long a start is tried in one go when Twilio fails; then the next pass goes on.")
+    ] = 30.0
 
 
 class Store(_Section, frozen=True):

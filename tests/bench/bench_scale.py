@@ -55,6 +55,12 @@ def cpu_s(pid: int) -> float:
     return (int(stat[11]) + int(stat[12])) / _TICKS
 
 
+def pss_mb(pid: int) -> float:
+    """A process's memory, what it shares with others counted in parts."""
+    (line,) = (one for one in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if one.startswith("Pss:"))
+    return int(line.split()[1]) / 1024
+
+
 def gateway(folder: Path, workers: int) -> GatewayProcess:
     started = GatewayProcess([sys.executable, str(ROOT / "gateway.py")], folder, {"server": f"workers = {workers}\n"})
     started.start(account_sid=ACCOUNT_SID, auth_token=TOKEN, api_base="http://127.0.0.1:9", ai_url="ws://127.0.0.1:9/v1/realtime")
@@ -101,6 +107,7 @@ def webhooks(folder: Path) -> dict[str, float]:
             found[f"{kind}_worker_cpu_ms"] = (cpu_s(worker) - before[0]) / WEBHOOKS * 1000
             found[f"{kind}_control_cpu_ms"] = (cpu_s(control) - before[1]) / WEBHOOKS * 1000
         one = series(alone.metrics())
+        found["worker_mb"], found["control_mb"] = pss_mb(worker), pss_mb(control)
     finally:
         alone.stop()
     three = gateway(folder / "three", 3)

@@ -42,7 +42,7 @@ from tests.vms.world import Vm, World  # noqa: E402
 BRIEF_S: Final = 4.0
 BRIEF: Final = AiScript(greeting=lasting(BRIEF_S), hang_up_after=1, speed=2.0)
 #: Who is there when a machine dies: longer than the run.
-LONG: Final = AiScript(greeting=lasting(300.0), speed=2.0)
+LONG: Final = AiScript(greeting=lasting(300.0), speed=1.1)
 #: A caller whose machine died hears an agent again within this.
 _BACK_S: Final = 15.0
 #: With fewer, what the machines say for themselves is most of what they say.
@@ -120,6 +120,7 @@ class Run:
         self._began_s = time.monotonic()
         self.ledger = Ledger(calls, workers, on_lost)
         self._lines: dict[str, Line] = {}
+        _, self._resident = world.balancer_usage()  # before the first call
 
     def deploy(self) -> None:
         """Both machines, one after the other, while callers come."""
@@ -152,7 +153,6 @@ class Run:
         """Every process of one machine, under calls."""
         world = self._world
         world.script = LONG
-        _, self._resident = world.balancer_usage()
         calls = []
         for _ in range(self._calls):
             calls.append(self._place("kill"))

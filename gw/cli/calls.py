@@ -1,4 +1,4 @@
-"""`calls`: which calls there are and were, one of them in full, and how to end one."""
+"""`calls`: which calls there are and were, one of them in full or explained, followed, ended or handed on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from gw.cli.context import Failure, Settings, config_option, json_option, length_s, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, length_s, pass_settings
 from gw.errors import GatewayError
 
 #: How long the shell may wait for call SIDs while somebody types.
 COMPLETION_S: Final = 1.0
 #: A SID as Twilio writes it: two letters and 32 hexadecimal digits.
 SID_CHARS: Final = 34
+#: What a command that asks Twilio may take; the gateway's own bound is below it.
+ACT_S: Final = 16.0
 #: Where an abbreviated SID is looked for.
 RECENT: Final = 200
 
@@ -22,14 +24,17 @@ Row = dict[str, Any]
 
 @click.group()
 def calls() -> None:
-    """List calls, show one, end one.
+    """List calls, show one, say why it sounded bad, follow, end or transfer it.
 
     \b
     The newest twenty:             gateway.py calls list
     Those that go on right now:    gateway.py calls list --live
     Everything about one:          gateway.py calls show CA0123456789abcdef0123456789abcdef
     The same, by its beginning:    gateway.py calls show CA0123
+    Why it sounded bad:            gateway.py calls explain CA0123
+    All that happens, as it does:  gateway.py calls watch
     End one:                       gateway.py calls hangup CA0123
+    Hand it to a person:           gateway.py calls transfer CA0123 --to +15551234567
     """
 
 
@@ -41,7 +46,7 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
 
     root = ctx.find_root()
     settings = Settings(root.params.get("path"))
-    live = ctx.info_name == "hangup"
+    live = ctx.info_name in ("hangup", "transfer", "watch")
     with gevent.Timeout(COMPLETION_S, GatewayError("the gateway took too long")):
         try:
             rows = _recent(settings, live=live, quiet=True)
@@ -57,14 +62,17 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
 sid_argument = click.argument("call_sid", shell_complete=complete_sid)
 
 
-@calls.command("list")
+@calls.command("list", epilog=f"\b\nExample:  gateway.py calls list --limit 100 --json\n\n{EXIT_CODES}")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first.")
 @click.option("--live", is_flag=True, help="Only calls that have not ended.")
 @config_option
 @json_option
 @pass_settings
 def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> None:
-    """List calls, newest first."""
+    """List calls, newest first: when, how long, from whom, how each ended, its recording, its SID.
+
+    A narrow terminal shows fewer columns; --json has every field of the store.
+    """
     from gw.cli.output import Column, dash, duration, ending, local_time, print_json, print_rows
 
     rows = _recent(settings, limit=limit, live=live)
@@ -85,7 +93,7 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> Non
         click.echo("No call goes on." if live else "No calls yet.")
 
 
-@calls.command(short_help="Show everything about one call.")
+@calls.command(short_help="Show everything about one call.", epilog=f"\b\nExample:  gateway.py calls show CA0123\n\n{EXIT_CODES}")
 @sid_argument
 @config_option
 @json_option
@@ -98,23 +106,76 @@ def show(settings: Settings, call_sid: str, as_json: bool) -> None:
     from gw.cli.call_view import print_call
     from gw.cli.output import print_json
 
-    sid = _whole_sid(settings, call_sid)
-    call = settings.ask_or_read("call", lambda store: store.call(sid), call_sid=sid)
-    if call is None:
-        raise Failure(f"no call {sid} is known; gateway.py calls list shows those that are")
+    call = _one(settings, call_sid)
     if as_json:
         print_json(call)
     else:
         print_call(call)
 
 
-@calls.command()
+@calls.command(
+    short_help="Say why a call sounded as it did.",
+    epilog="\b\nExamples:\n"
+    "  gateway.py calls explain CA0123\n"
+    f"  gateway.py calls explain CA0123 --json | jq '.findings[] | select(.weight == \"bad\")'\n\n{EXIT_CODES}",
+)
+@sid_argument
+@config_option
+@json_option
+@pass_settings
+def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
+    """Say why a call sounded as it did, in sentences with figures, then all that happened in order.
+
+    Made of what the store keeps: the quality report of the call's end, its turns, events and recording. So it also tells on
+    Monday about a call of Friday, and with a gateway that does not run. Findings are `bad` (the caller heard it, or a promise was
+    broken), `odd` (may explain something) or `good`. The beginning of a SID is enough where only one recent call has it.
+    """
+    from gw.cli.output import print_json
+    from gw.cli.story_view import as_document, print_story
+
+    call = _one(settings, call_sid)
+    if as_json:
+        print_json(as_document(call))
+    else:
+        print_story(call)
+
+
+@calls.command(
+    short_help="Follow calls live.",
+    epilog=f"\b\nExamples:\n  gateway.py calls watch\n  gateway.py calls watch CA0123 --json\n\n{EXIT_CODES}",
+)
+@click.argument("call_sid", required=False, shell_complete=complete_sid)
+@config_option
+@json_option
+@pass_settings
+def watch(settings: Settings, call_sid: str | None, as_json: bool) -> None:
+    """Follow one call, or all of them: what is said and what happens, about a second after it does.
+
+    With a SID it ends with that call and says what stands out; without one it says which calls begin and end, until Ctrl-C. With
+    --json every line is one JSON object. The gateway must run, but it may be reloaded meanwhile.
+    """
+    from gw.cli.watch import watch_all, watch_one
+
+    settings.ask("calls", limit=1, open_only=True)  # exit code 3, before anything is followed
+    try:
+        if call_sid is None:
+            watch_all(settings, as_json=as_json)
+        else:
+            watch_one(settings, _whole_sid(settings, call_sid), as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo(err=True)
+
+
+@calls.command(epilog=f"\b\nExample:  gateway.py calls hangup CA0123\n\n{EXIT_CODES}")
 @sid_argument
 @config_option
 @json_option
 @pass_settings
 def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
-    """End a call that goes on. The gateway must run; exit code 3 if it does not."""
+    """End a call that goes on, for the reason admin_hangup. Its worker is told, and Twilio where there are credentials.
+
+    The gateway must run. Exit code 1 when no such call goes on.
+    """
     from gw.cli.output import print_json
 
     settings.ask("status")  # exit code 3, before a SID is looked up in a store that cannot know who is on the line
@@ -124,6 +185,43 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
         print_json(answer)
     else:
         click.echo(f"{sid} is being ended.")
+
+
+@calls.command(
+    short_help="Hand a live call to another number.",
+    epilog="\b\nExamples:\n"
+    "  gateway.py calls transfer CA0123 --to +15551234567\n"
+    f"  gateway.py calls transfer CA0123 --to sip:desk@example.com\n\n{EXIT_CODES}",
+)
+@sid_argument
+@click.option("--to", required=True, help="A number in E.164, or sip:user@host.")
+@config_option
+@json_option
+@pass_settings
+def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
+    """Hand a live call to another number: Twilio takes the caller from the agent and dials it.
+
+    The agent's part ends as caller_hangup, with an event `transferred`; a recording of the call goes on. Needs the running
+    gateway and Twilio credentials. Exit code 1 when Twilio did not do it.
+    """
+    from gw.cli.output import print_json
+
+    settings.ask("status")
+    sid = _whole_sid(settings, call_sid)
+    answer = settings.act("transfer", timeout_s=ACT_S, call_sid=sid, to=to)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"{sid} is handed to {to}.")
+
+
+def _one(settings: Settings, call_sid: str) -> Row:
+    """A call by its SID, or by the beginning of it. Raises Failure."""
+    sid = _whole_sid(settings, call_sid)
+    call: Row | None = settings.ask_or_read("call", lambda store: store.call(sid), call_sid=sid)
+    if call is None:
+        raise Failure(f"no call {sid} is known; gateway.py calls list shows those that are")
+    return call
 
 
 def _recent(settings: Settings, limit: int = RECENT, *, live: bool = False, quiet: bool = False) -> list[Row]:

@@ -52,7 +52,7 @@ def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> Non
         right = column.title.startswith(">")
         made.add_column(column.title.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
-        made.add_row(*(_verbatim(column.value(row)) for column in shown))
+        made.add_row(*(verbatim(column.value(row)) for column in shown))
     out.print(made)
 
 
@@ -62,11 +62,11 @@ def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in rows:
-        made.add_row(name, _verbatim(value))
+        made.add_row(name, verbatim(value))
     return made
 
 
-def _verbatim(value: str | Text) -> Text:
+def verbatim(value: str | Text) -> Text:
     """A value as it is: square brackets are no markup here, and control characters do not reach the terminal."""
     text = Text(value) if isinstance(value, str) else value
     if _CONTROL.search(text.plain):

@@ -1,12 +1,13 @@
 """What each admin command does. One function, one line in `table`.
 
-Reads come from memory or from one query of the store; the one that acts (`hangup`) tells the worker and returns what was
-told. Arguments are decoded into typed values; an unknown one is refused, so that a typing error is not ignored.
+Reads come from memory or from one query of the store; those that act (`hangup`, `transfer`, `dial`) tell the worker or Twilio and
+return what was done. Arguments are decoded into typed values; an unknown one is refused, so that a typing error is not ignored.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -15,15 +16,18 @@ import gevent
 import gevent.pool
 import msgspec
 
+from gw import bus
 from gw.call.state import Reason
+from gw.config import Config
 from gw.control.admin import Command, CommandError, typed
 from gw.control.bus_server import BusServer
 from gw.control.reconcile import Reconciler
 from gw.control.recorder import Recorder
 from gw.control.rest_answers import RestError
-from gw.control.spool import Spool
+from gw.control.spool import Spool, SpoolError
 from gw.control.store import Store
 from gw.control.twilio_rest import TwilioRest
+from gw.protocol import twiml
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ log = logging.getLogger(__name__)
 MAX_COMPLETIONS: Final = 32
 #: How long `recordings retry` waits for the outcome; below what its asker waits.
 RETRY_ANSWER_S: Final = 8.0
+#: The bound on a transfer at Twilio; below what its asker waits.
+ACT_S: Final = 10.0
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Sid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -47,6 +53,21 @@ class _Calls(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
     call_sid: Sid
+
+
+#: What Twilio dials: a number in E.164, or a SIP address.
+Dialled = Annotated[str, msgspec.Meta(pattern=r"^(\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+)$", max_length=255)]
+
+
+class _Transfer(msgspec.Struct, forbid_unknown_fields=True):
+    call_sid: Sid
+    to: Dialled
+
+
+class _Dial(msgspec.Struct, forbid_unknown_fields=True):
+    to: Dialled
+    caller: Dialled
+    agent: str = "default"
 
 
 class _Recordings(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,8 +97,12 @@ class AdminCommands:
         reconciler: Reconciler,
         spool: Spool,
         notify: Callable[[], None],
+        config: Config | None = None,
     ) -> None:
-        """`notify` is called when the spool has something for the store."""
+        """`notify` is called when the spool has something for the store. `config`: whom Twilio is to ask about a call of ours."""
+        self._config = config or Config()
+        self._instance = f"admin-{os.getpid()}-{time.time_ns():x}"
+        self._n = 0
         self._recorder = recorder
         self._reconciler = reconciler
         self._spool = spool
@@ -101,6 +126,8 @@ class AdminCommands:
             "calls_show": call,
             "hangup": hangup,
             "calls_hangup": hangup,
+            "transfer": typed(_Transfer, self._transfer),
+            "dial": typed(_Dial, self._dial),
             "recordings": recordings,
             "recordings_list": recordings,
             "recordings_retry": typed(_Call, self._retry_recording),
@@ -180,6 +207,58 @@ class AdminCommands:
                 "not_found" if error.kind == "gone" else "failed", f"Twilio did not end the call: {error}"
             ) from error
         return {"call_sid": args.call_sid, "worker": False, "rest": "completed"}
+
+    def _transfer(self, args: _Transfer) -> Any:
+        """Give a live call to another number: Twilio leaves our stream and dials."""
+        rest = self._twilio()
+        row = self._store.call(args.call_sid)
+        if not self._bus.is_owned(args.call_sid) and (row is None or row["ended_at"] is not None):
+            what = "is not known" if row is None else "has ended already"
+            raise CommandError("not_found", f"the call {args.call_sid} {what}")
+        try:
+            rest.redirect_call(args.call_sid, twiml.dial(args.to), bound_s=ACT_S)
+        except RestError as error:
+            code = "not_found" if error.kind == "gone" else "failed"
+            raise CommandError(code, f"Twilio did not transfer the call: {error}") from error
+        log.info("an operator transfers the caller", extra={"call_sid": args.call_sid})
+        self._note(args.call_sid, "transferred", to=args.to)
+        return {"call_sid": args.call_sid, "to": args.to}
+
+    def _dial(self, args: _Dial) -> Any:
+        """Let Twilio call somebody, and lead the call here once it is answered."""
+        rest = self._twilio()
+        if args.agent not in self._config.agents:
+            raise CommandError(
+                "not_found", f"there is no agent {args.agent!r}: there are {', '.join(sorted(self._config.agents))}"
+            )
+        readiness = self._status()["readiness"]
+        if not readiness["ready"]:
+            raise CommandError("unavailable", f"no call is taken now: {'; '.join(readiness['reasons'])}")
+        public = self._config.server.public_base
+        url = f"{public}/twilio/voice?agent={args.agent}"
+        try:
+            call_sid = rest.create_call(to=args.to, caller=args.caller, url=url, status_callback=f"{public}/twilio/status")
+        except RestError as error:
+            unclear = "; it may ring all the same" if error.kind in ("timeout", "server") else ""
+            raise CommandError("failed", f"Twilio did not place the call: {error}{unclear}") from error
+        log.info("an operator places a call", extra={"call_sid": call_sid})
+        return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent}
+
+    def _twilio(self) -> TwilioRest:
+        if self._rest is None:
+            raise CommandError("failed", "there are no Twilio credentials")
+        return self._rest
+
+    def _note(self, call_sid: str, kind: str, **data: str) -> None:
+        """Keep what an operator did as an event of the call. What was done is done: a spool that fails is only logged."""
+        self._n += 1
+        event = bus.CallEvent(call_sid, kind, time.time(), dict(data))
+        try:
+            self._spool.append(self._instance, [(self._n, bus.encode_event(event))])
+        except SpoolError as error:
+            log.error("what an operator did is not kept: %s", error, extra={"call_sid": call_sid, "reason": error.code})
+        else:
+            self._notify()
 
     def _complete_later(self, call_sid: str) -> str:
         if self._rest is None:

@@ -180,6 +180,7 @@ class Control:
             reconciler=self._reconciler,
             spool=self._spool,
             notify=self._drainer.notify,
+            config=config,
         )
         commands = {**self._commands.table(), **self._fleet.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)

@@ -1,4 +1,4 @@
-"""The one door to Twilio's REST API: three requests, and one typed error for everything that can go wrong with them.
+"""The one door to Twilio's REST API: a handful of requests, and one typed error for everything that can go wrong with them.
 
 Decides what an answer means: whether Twilio did the thing, did not, or may have (`timeout`). Strategy: the real SDK client over
 an HTTP client of ours that bounds every request and sends it to the configured base. A request's whole time, name lookup
@@ -116,6 +116,17 @@ class TwilioRest:
             )
             for entry in found
         ]
+
+    def create_call(self, *, to: str, caller: str, url: str, status_callback: str) -> str:
+        """Let Twilio call a number and ask `url` what is to happen once it is answered. Returns the call's SID.
+
+        Not idempotent: after `timeout` or `server` the telephone may ring. Raises RestError.
+        """
+        options = {"status_callback": status_callback, "status_callback_method": "POST", "status_callback_event": ["completed"]}
+        call = self._bounded(lambda: self._client.calls.create(to=to, from_=caller, url=url, method="POST", **options))
+        if not isinstance(call.sid, str) or not call.sid:
+            raise RestError("timeout", 0, 201, "the answer names no call")
+        return call.sid
 
     def complete_call(self, call_sid: str) -> str:
         """End a live call. Returns the call's status as Twilio answers it. Raises RestError."""

@@ -97,7 +97,7 @@ class Webhooks:
         fields = dict(form)
         elsewhere = _ELSEWHERE in environ
         if kind == "voice":
-            return self._voice(fields, start_response, elsewhere=elsewhere)
+            return self._voice(fields, environ, start_response, elsewhere=elsewhere)
         self._plane.emit(bus.Webhook(kind, time.time(), fields))
         self._cells[kind, "accepted"].add()
         if kind == "action":
@@ -111,7 +111,9 @@ class Webhooks:
         signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
         return webhook_valid(self._plane.config.secrets.twilio_auth_token, signature, self._public, path, form)
 
-    def _voice(self, fields: dict[str, str], start_response: StartResponse, *, elsewhere: bool) -> Iterable[bytes]:
+    def _voice(
+        self, fields: dict[str, str], environ: Environ, start_response: StartResponse, *, elsewhere: bool
+    ) -> Iterable[bytes]:
         call_sid = fields.get("CallSid", "")
         if not call_sid:
             self._cells["voice", "bad_request"].add()
@@ -122,7 +124,7 @@ class Webhooks:
             log.warning("a call is not taken: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
             return _answer(start_response, _NO_PLACE if elsewhere else "200 OK", _XML, _overflow(self._overflow))
         self._cells["voice", "accepted"].add()
-        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {}))
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {"agent": _agent_asked_for(environ)}))
 
     def _stream_for(self, fields: dict[str, str], more: dict[str, str]) -> str:
         """TwiML that opens a stream for this call."""
@@ -169,6 +171,15 @@ class Webhooks:
     def _may_return(self, call_sid: str) -> bool:
         """Whether there is room for a call that comes back."""
         return not self._plane.reserve(call_sid)
+
+
+def _agent_asked_for(environ: Environ) -> str:
+    """`/twilio/voice?agent=name`: the agent a number or a call of ours is for. The stream's start refuses one that is unknown."""
+    try:
+        asked = dict(parse_qsl(environ.get("QUERY_STRING", ""), max_num_fields=MAX_FIELDS))
+    except ValueError:
+        return "default"  # hundreds of fields: nobody's URL
+    return asked.get("agent", "")[:MAX_VALUE_CHARS] or "default"
 
 
 def _overflow(overflow: Overflow) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
@@ -51,6 +51,8 @@ class TwilioTwin:
         self._pool = Pool(max_calls)
         self.calls: dict[str, TwinCall] = {}
         self.rest = TwilioRest(account_sid, auth_token, self.calls, self.webhooks, rest_host, rest_port)
+        self.rest.place = self._call_somebody
+        self.callee = CallPlan(hang_up=False)  # what somebody does whom the gateway calls
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -83,15 +85,30 @@ class TwilioTwin:
         """
         return self.place(CallPlan(speech=tuple(speech), **options), tagged=tagged)
 
-    def place(self, plan: CallPlan, *, tagged: bool = True) -> TwinCall:
+    def place(
+        self, plan: CallPlan, *, tagged: bool = True, voice_url: str | None = None, status_url: str | None = None
+    ) -> TwinCall:
         """Place a call by its plan and return at once."""
         number = len(self.calls) + 1
         if tagged:
             plan = replace(plan, speech=(tag(number), *plan.speech))
-        call = TwinCall(number, self.account_sid, plan, self.webhooks, self._voice_url, self._status_url, self.rest.on_call_ended)
+        call = TwinCall(
+            number,
+            self.account_sid,
+            plan,
+            self.webhooks,
+            voice_url or self._voice_url,
+            status_url or self._status_url,
+            self.rest.on_call_ended,
+        )
         self.calls[call.call_sid] = call
         self._pool.spawn(call.run)
         return call
+
+    def _call_somebody(self, fields: Mapping[str, str]) -> TwinCall:
+        """A call the gateway asked for: whoever is called answers at once."""
+        plan = replace(self.callee, from_number=fields["From"], to_number=fields["To"], direction="outbound-api")
+        return self.place(plan, voice_url=fields["Url"], status_url=fields.get("StatusCallback"))
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end of every call placed so far. Returns whether all came."""

@@ -46,6 +46,7 @@ class CallPlan:
     speech: tuple[bytes, ...] = ()
     from_number: str = "+15005550006"
     to_number: str = "+15005550001"
+    direction: str = "inbound"
     hang_up: bool = True
     max_s: float = 60.0
     hooks: Mapping[int, Hook] = field(default_factory=dict)
@@ -240,6 +241,7 @@ class TwinCall(CallRecord):
         """The fields of every webhook about this call, as it stands."""
         plan = self.plan
         fields = twilio_fields.call_fields(self.account_sid, self.call_sid, plan.from_number, plan.to_number, self.status)
+        fields["Direction"] = plan.direction
         return {**fields, "StreamSid": self.stream_sid} if self.started_s is not None else fields
 
     def _note(self, code: int, detail: str) -> None:

@@ -40,7 +40,7 @@ RestFault = Literal[
     "timeout_with_effect",  # done, but never answered
     "timeout_without_effect",
 ]
-Operation = Literal["start", "list", "fetch", "update", "delete", "call_fetch", "call_update", "call_list"]
+Operation = Literal["start", "list", "fetch", "update", "delete", "call_fetch", "call_update", "call_list", "call_create"]
 
 MAX_BODY_BYTES: Final = 64 << 10
 _HELD_S: Final = 60.0  # how long an answer that never comes is held at most
@@ -130,6 +130,8 @@ class TwilioRest:
         self.requests: deque[tuple[float, str, str, int]] = deque(maxlen=10_000)  # at, method, path, status
         self.complaints: list[str] = []  # what Twilio would ignore, but no careful client sends
         self.absent_calls: set[str] = set()  # their recordings turn out absent
+        #: Calls somebody, as the fields of the request say; a twin that has no caller to offer refuses.
+        self.place: Callable[[Mapping[str, str]], Call] | None = None
         self.delay_s = 0.0  # how long every answer takes, once the thing is done
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -362,6 +364,12 @@ class TwilioRest:
         call.hang_up("rest")
         return _json(200, {**_call_resource(call), "status": status})
 
+    def _call_create(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+        missing = [name for name in ("To", "From", "Url") if not fields.get(name, ("",))[0]]
+        if missing or self.place is None:
+            raise _AnswerError(20001, f"missing: {missing}")
+        return _json(201, _call_resource(self.place({name: values[0] for name, values in fields.items()})))
+
     def _call_list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
         status = fields.get("Status", ("",))[0]
         chosen = [_call_resource(call) for call in self._calls.values() if status in ("", call.status)]
@@ -378,7 +386,7 @@ class TwilioRest:
             re.compile(r"/Calls/(?P<call>CA\w+)\.json"),
             {"GET": ("call_fetch", _call_fetch), "POST": ("call_update", _call_update)},
         ),
-        (re.compile(r"/Calls\.json"), {"GET": ("call_list", _call_list)}),
+        (re.compile(r"/Calls\.json"), {"GET": ("call_list", _call_list), "POST": ("call_create", _call_create)}),
     )
 
 

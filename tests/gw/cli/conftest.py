@@ -113,6 +113,15 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         assert row is not None
         return {"done": row["state"] != "wanted", "recording": row}
 
+    def transfer(fields: Any) -> Any:
+        told.append(fields["to"])
+        return {"call_sid": fields["call_sid"], "to": fields["to"]}
+
+    def dial(fields: Any) -> Any:
+        if fields["agent"] != "default":
+            raise CommandError("not_found", f"there is no agent {fields['agent']!r}: there are default")
+        return {"call_sid": ENDED, "to": fields["to"], "from": fields["caller"], "agent": fields["agent"]}
+
     commands: dict[str, Command] = {
         "status": lambda _: {"pid": 1, "workers": []},
         "holds": lambda _: HOLDS,
@@ -120,6 +129,8 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         "call": lambda fields: store.call(fields["call_sid"]),
         "recordings": lambda fields: store.recordings(limit=fields["limit"], state=fields["state"]),
         "hangup": hangup,
+        "transfer": transfer,
+        "dial": dial,
         "recordings_retry": retry,
         "recordings_reconcile": lambda _: {"unsettled": 3, "taken_up": 1, "asked": 1, "settled": 1, "left": 1},
         "poison_list": lambda _: [{"id": 7, "instance": "w0", "n": 9, "worker": 0, "bytes": 120, "why": "no", "at": BEGAN}],

@@ -11,13 +11,15 @@ import click
 import pytest
 
 from gw import cli as package
+from gw.bus import CallEnded
+from gw.call.report import Quality
 from gw.cli import root
 from gw.cli.calls import complete_sid
 from gw.cli.recordings import STATES
 from gw.config import VERSION
-from gw.control.store import Store
+from gw.control.store import Stamped, Store
 from gw.control.store.recordings import STATES as STORE_STATES
-from tests.gw.cli.conftest import ENDED, HOLDS, LIVE, CommandLine
+from tests.gw.cli.conftest import BEGAN, ENDED, HOLDS, LIVE, CommandLine
 
 ASIDE = "The gateway does not run; this is what its store holds."
 
@@ -78,7 +80,7 @@ def test_a_document_is_one_whatever_is_said_aside(cli: CommandLine, store: Store
 
 
 def test_what_needs_the_gateway_is_three(cli: CommandLine, store: Store) -> None:
-    for words in (["status"], ["calls", "hangup", LIVE]):
+    for words in (["status"], ["calls", "hangup", LIVE], ["calls", "watch"], ["calls", "transfer", LIVE, "--to", "+15551234567"]):
         result = cli.run(*words)
         assert result.exit_code == 3
         assert result.stderr == f"Error: no gateway answers on {cli.admin_socket}; start one with: gateway.py serve\n"
@@ -172,6 +174,54 @@ def test_a_hangup_reaches_the_gateway(cli: CommandLine, gateway: list[str]) -> N
 def test_a_refusal_is_its_sentence(cli: CommandLine, gateway: list[str]) -> None:
     result = cli.run("calls", "hangup", ENDED)
     assert (result.exit_code, result.stderr) == (1, f"Error: the call {ENDED} has ended already\n")
+
+
+def test_a_call_is_explained_also_when_the_gateway_does_not_run(cli: CommandLine, store: Store) -> None:
+    shown = cli.run("calls", "explain", "CAa").stdout
+    for piece in ("worth a look: recording", "No gap within", "ai_hangup", "the caller presses 5", "Stop it."):
+        assert piece in shown
+    document = cli.document("calls", "explain", ENDED)
+    assert {finding["about"] for finding in document["findings"]} >= {"audio", "sends", "the end", "recording"}
+    assert document["timeline"][0]["what"] == "call"
+
+
+def test_a_call_is_followed_to_its_end(cli: CommandLine, gateway: list[str]) -> None:
+    shown = cli.run("calls", "watch", ENDED).stdout
+    assert shown.index("Hello there.") < shown.index("the caller presses 5") < shown.index("Nothing here was bad")
+    lines = [json.loads(line) for line in cli.run("calls", "watch", ENDED, "--json").stdout.splitlines()]
+    assert lines[-1]["verdict"].startswith("Nothing here was bad")
+    assert [line["what"] for line in lines[:-1]].count("event") == 1
+
+
+def test_all_calls_are_followed(cli: CommandLine, gateway: list[str], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 1:
+            store.apply([Stamped(CallEnded(LIVE, BEGAN + 90, "phone_lost", "peer_error", "", Quality()), "host", 0, "i", 99)])
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("gw.cli.watch.time.sleep", look)
+    result = cli.run("calls", "watch", "--json")
+    assert result.exit_code == 0
+    said = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["what"], one["call_sid"], one["reason"]) for one in said] == [
+        ("begins", LIVE, None),
+        ("ended", LIVE, "phone_lost"),
+    ]
+
+
+def test_a_call_is_transferred_and_one_is_placed(cli: CommandLine, gateway: list[str]) -> None:
+    assert cli.run("calls", "transfer", LIVE, "--to", "+15551234567").stdout == f"{LIVE} is handed to +15551234567.\n"
+    assert gateway == ["+15551234567"]
+    placed = ("call", "+15551234567", "--from", "+15557654321")
+    assert cli.run(*placed).stdout == f"{ENDED} rings +15551234567.\n"
+    assert cli.document(*placed)["agent"] == "default"
+    assert "Nothing here was bad" in cli.run(*placed, "--watch").stdout
+    refused = cli.run(*placed, "--agent", "nobody")
+    assert (refused.exit_code, refused.stderr) == (1, "Error: there is no agent 'nobody': there are default\n")
 
 
 def test_recordings_are_listed(cli: CommandLine, gateway: list[str]) -> None:

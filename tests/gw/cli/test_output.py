@@ -101,6 +101,6 @@ def test_what_a_caller_said_is_neither_markup_nor_a_command_to_the_terminal(
 
 def test_colours_stay_where_they_are_beside_a_control_character() -> None:
     text = Text("a\x1bb").append(" (interrupted)", "yellow")
-    shown = output._verbatim(text)
+    shown = output.verbatim(text)
     assert shown.plain == "a\ufffdb (interrupted)"
     assert [(span.start, span.end) for span in shown.spans] == [(3, 17)]

@@ -54,11 +54,12 @@ class House:
             is_owned=self.bus.is_owned,
         )
         self.notified: list[bool] = []
+        self.ready = True
         self.commands = AdminCommands(
             self.store,
             self.bus,
             rest,
-            lambda: {"version": "1"},
+            lambda: {"version": "1", "readiness": {"ready": self.ready, "reasons": ["drained by an operator"]}},
             recorder=self.recorder,
             reconciler=Reconciler(self.store, self.recorder, rows, rest, breaker, host="seat", is_owned=self.bus.is_owned),
             spool=self.spool,
@@ -129,7 +130,7 @@ def test_reads_come_from_the_store(make: Make) -> None:
     assert house.ask("calls_show", call_sid="CA0") is None
     assert [row["call_sid"] for row in house.ask("recordings", state="claimed")] == [CALL]
     assert house.ask("recordings", limit=5, state="failed") == []
-    assert house.ask("status") == {"version": "1"}
+    assert house.ask("status")["version"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +206,70 @@ def test_an_open_call_that_nobody_can_end(make: Make) -> None:
     house.known()
     with pytest.raises(CommandError, match="no Twilio credentials"):
         house.ask("hangup", call_sid=CALL)
+
+
+def test_a_transfer_is_done_by_twilio_and_kept(make: Make) -> None:
+    house = make()
+    house.worker(CALL)
+    house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "in-progress"}))
+    assert house.ask("transfer", call_sid=CALL, to="+15551234567") == {"call_sid": CALL, "to": "+15551234567"}
+    assert "<Number>+15551234567</Number>" in house.twilio.seen[0].form["Twiml"][0]
+    assert house.notified == [True]
+    (kept,) = house.spool.batch(10)
+    event = bus.decode_event(kept.body)
+    assert isinstance(event, bus.CallEvent)
+    assert (event.call_sid, event.kind, event.data) == (CALL, "transferred", {"to": "+15551234567"})
+
+
+def test_a_transfer_that_cannot_be_says_why(make: Make) -> None:
+    house = make()
+    house.known(OTHER, ended=True)
+    house.worker(CALL)
+    house.twilio.posts += [refusal(404, 20404), refusal(401, 20003)]
+    for call_sid, to, code in (
+        (OTHER, "+15551234567", "not_found"),
+        ("CA9", "+15551234567", "not_found"),
+        (CALL, "+15551234567", "not_found"),
+        (CALL, "+15551234567", "failed"),
+        (CALL, "0049 123", "bad_request"),
+    ):
+        with pytest.raises(CommandError) as caught:
+            house.ask("transfer", call_sid=call_sid, to=to)
+        assert caught.value.code == code
+    assert house.spool.backlog() == 0
+
+
+def test_a_call_is_placed_with_the_agents_webhook(make: Make) -> None:
+    house = make()
+    house.twilio.posts.append(Answer(201, {"sid": CALL, "status": "queued"}))
+    placed = house.ask("dial", to="+15551234567", caller="+15557654321")
+    assert placed == {"call_sid": CALL, "to": "+15551234567", "from": "+15557654321", "agent": "default"}
+    (seen,) = house.twilio.seen
+    assert seen.path.endswith("/Calls.json")
+    assert (seen.form["To"], seen.form["From"]) == (["+15551234567"], ["+15557654321"])
+    assert seen.form["Url"][0].endswith("/twilio/voice?agent=default")
+    assert seen.form["StatusCallback"][0].endswith("/twilio/status")
+
+
+def test_a_call_that_cannot_be_placed_says_why(make: Make) -> None:
+    house = make()
+    dial = {"to": "+15551234567", "caller": "+15557654321"}
+    house.twilio.posts.append(refusal(503, 0))
+    with pytest.raises(CommandError, match="it may ring all the same"):
+        house.ask("dial", **dial)
+    with pytest.raises(CommandError, match="there is no agent 'nobody'"):
+        house.ask("dial", **dial, agent="nobody")
+    house.ready = False
+    with pytest.raises(CommandError, match="drained by an operator"):
+        house.ask("dial", **dial)
+    assert len(house.twilio.seen) == 1
+
+
+def test_without_credentials_nobody_is_called_or_transferred(make: Make) -> None:
+    house = make(signed=False)
+    for command, fields in (("dial", {"caller": "+15557654321"}), ("transfer", {"call_sid": CALL})):
+        with pytest.raises(CommandError, match="no Twilio credentials"):
+            house.ask(command, to="+15551234567", **fields)
 
 
 def test_completions_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

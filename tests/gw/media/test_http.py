@@ -90,6 +90,15 @@ def test_voice_opens_a_stream_with_a_token_for_this_call(client: Client):
     assert client.told == [], "a call that is only announced is no event yet"
 
 
+def test_the_webhooks_url_names_an_agent(client: Client, signed: Client):
+    path = "/twilio/voice?agent=sales&x=1"
+    assert parameters_of(client.post(path)[2])["agent"] == "sales"
+    assert parameters_of(client.post("/twilio/voice?" + "&a=1" * (MAX_FIELDS + 1))[2])["agent"] == "default"
+    token = signed.plane.config.secrets.twilio_auth_token
+    assert signed.post(path, signature=sign(token, PUBLIC + path, FORM))[0] == 200
+    assert signed.post(path, signature=sign(token, PUBLIC + "/twilio/voice", FORM))[0] == 403
+
+
 def test_voice_without_a_call(client: Client):
     assert client.post("/twilio/voice", [("From", "+1")])[0] == 400
     assert client.counted("voice", "bad_request") == 1

@@ -1,0 +1,342 @@
+"""Why a call sounded as it did: findings and a timeline, out of what the store keeps of it.
+
+Decides nothing new: every sentence follows from rows that `calls show --json` has as well (the quality report, events, turns,
+the recording), and says the figure it rests on. A finding is `bad` where a caller heard it or a promise was broken, `odd` where
+it may explain something, `good` where the figure speaks for the gateway. Pure: rows in, sentences out; what was never measured
+is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Final, Literal, NamedTuple
+
+from gw.call.state import Reason
+from gw.cli.reason_words import ENDINGS, RECORDING_TROUBLES, REPLACED
+
+Row = dict[str, Any]
+Weight = Literal["bad", "odd", "good"]
+
+#: A caller notices a pause before the first word from about here on; Twilio's own ringing tone is over by then.
+SLOW_GREETING_MS: Final = 2000
+#: One telephone frame: what holds a worker for longer delays the audio of all its calls.
+FRAME_S: Final = 0.020
+#: The promise: handing a frame to the kernel takes no longer.
+SEND_BUDGET_S: Final = 0.001
+#: A caller who speaks and hears nothing for so long asks whether anybody is there.
+SLOW_ANSWER_MS: Final = 5000
+#: The recording is promised so soon after the first audio.
+TRIGGER_MS: Final = 250
+_SHOWN_CHARS: Final = 60
+
+
+class Finding(NamedTuple):
+    """One sentence, and what it is about."""
+
+    weight: Weight
+    about: str
+    sentence: str
+
+
+class Moment(NamedTuple):
+    """One thing that happened. `at_s`: since the caller was answered."""
+
+    at_s: float
+    what: str
+    sentence: str
+
+
+def findings(call: Row) -> list[Finding]:
+    """What stands out, the worst first; among equals in the order of a call's life."""
+    said = [
+        *_start(call),
+        *_gaps(call),
+        *_punctuality(call),
+        *_losses(call),
+        *_answers(call),
+        *_interruptions(call),
+        *_ai_leg(call),
+        *_worker(call),
+        *_end(call),
+        *_recording(call),
+    ]
+    return sorted(said, key=lambda finding: ("bad", "odd", "good").index(finding.weight))
+
+
+def verdict(call: Row, said: list[Finding]) -> str:
+    """The whole in one sentence."""
+    bad = [finding.about for finding in said if finding.weight == "bad"]
+    if bad:
+        return f"The caller had reason to complain: {', '.join(dict.fromkeys(bad))}."
+    if call["quality"] is None and call["ended_at"] is not None:
+        return "Nobody measured this call to its end, so only its events speak."
+    if call["ended_at"] is None:
+        return "The call goes on; its quality report comes with its end. Nothing bad is known so far."
+    odd = [finding.about for finding in said if finding.weight == "odd"]
+    if odd:
+        return f"Nothing here was bad for the caller; worth a look: {', '.join(dict.fromkeys(odd))}."
+    return "Nothing that was kept says that this call sounded bad on our side."
+
+
+def timeline(call: Row) -> list[Moment]:
+    """Everything with a time, in order."""
+    began = call["answered_at"] or call["started_at"] or 0.0
+    return sorted(_moments(call, began), key=lambda moment: moment.at_s)
+
+
+# -- findings ----------------------------------------------------------------------------------------------------------
+
+
+def _start(call: Row) -> Iterator[Finding]:
+    quality = call["quality"] or {}
+    first_ms, ai_ms = quality.get("first_audio_ms"), quality.get("ai_first_audio_ms")
+    waited = call["answered_at"] - call["started_at"] if call["answered_at"] and call["started_at"] else 0.0
+    if waited > SLOW_GREETING_MS / 1000:
+        yield Finding("bad", "slow start", f"Twilio opened the stream {waited:.1f} s after its webhook: that wait is not ours.")
+    if quality and quality["frames_sent"] == 0:
+        yield Finding("bad", "silence", "The caller never heard the agent: not one frame was sent.")
+    elif first_ms is not None and first_ms > SLOW_GREETING_MS:
+        share = f" The AI took {ai_ms / 1000:.1f} s of them from the first request to its first audio." if ai_ms else ""
+        yield Finding("bad", "slow greeting", f"The caller waited {first_ms / 1000:.1f} s for the first word.{share}")
+    elif first_ms is not None:
+        yield Finding("good", "greeting", f"The first word came {first_ms} ms after the stream began.")
+
+
+def _gaps(call: Row) -> Iterator[Finding]:
+    quality = call["quality"]
+    if not quality or quality["underrun_ms"] is None:
+        return
+    gap_ms, hold_s, late_s = quality["underrun_ms"], quality["hub_hold_max_s"] or 0.0, quality["lateness_max_s"] or 0.0
+    if not gap_ms:
+        if quality["frames_sent"]:
+            yield Finding(
+                "good", "audio", "No gap within the agent's sentences: no frame came after the cushion at Twilio ran out."
+            )
+        return
+    if hold_s >= FRAME_S:
+        why = f"the worker's event loop was held for {_ms(hold_s)} at once: gateway.py status --holds shows what does that"
+    elif late_s >= FRAME_S:
+        why = f"frames left up to {_ms(late_s)} late although nothing seen held the worker: the machine may have stood still"
+    else:
+        why = "the gateway's own frames were on time, so the AI's audio came too slowly in the middle of its sentences"
+    yield Finding("bad", "gaps", f"The caller heard {gap_ms} ms of silence within the agent's sentences; {why}.")
+
+
+def _punctuality(call: Row) -> Iterator[Finding]:
+    quality = call["quality"]
+    if not quality:
+        return
+    p99_s, p999_s, send_s = quality["lateness_p99_s"], quality["lateness_p999_s"], quality["send_p999_s"]
+    if p99_s is not None and p99_s >= FRAME_S:
+        yield Finding("bad", "late frames", f"One frame of a hundred left {_ms(p99_s)} late or more (p99.9 {_ms(p999_s)}).")
+    elif p999_s is not None and p999_s >= FRAME_S:
+        yield Finding("odd", "late frames", f"One frame of a thousand left {_ms(p999_s)} late or more.")
+    if send_s is not None and send_s > SEND_BUDGET_S:
+        yield Finding("odd", "slow sends", f"One send of a thousand took {_ms(send_s)} or more, over the 1 ms promised.")
+    elif send_s is not None:
+        yield Finding("good", "sends", f"Sends kept the 1 ms: p99.9 {_ms(send_s)}, lateness p99 {_ms(p99_s)}.")
+    hold_s = quality["hub_hold_max_s"]
+    if hold_s is not None and hold_s >= FRAME_S and not quality["underrun_ms"]:
+        yield Finding("odd", "a held worker", f"The worker's event loop was held for {_ms(hold_s)}; the cushion covered it.")
+
+
+def _losses(call: Row) -> Iterator[Finding]:
+    quality = call["quality"]
+    if not quality:
+        return
+    down, up = quality["dropped_frames"] or {}, quality["uplink_dropped_frames"] or {}
+    if frames := down.get("overrun"):
+        yield Finding(
+            "bad",
+            "cut speech",
+            f"{_length(frames)} of the agent's speech were dropped: the AI ran too far ahead (media.playout_s).",
+        )
+    lost = sum(up.values())
+    if lost:
+        why = ", ".join(f"{count} {reason}" for reason, count in up.items() if count)
+        yield Finding("bad", "lost words", f"{_length(lost)} of the caller's words did not reach the AI ({why}).")
+    if (left := down.get("call_ended")) and call["reason"] not in (None, Reason.CALLER_HANGUP):
+        yield Finding("odd", "unheard end", f"{_length(left)} of the agent's speech were still to be heard when the call ended.")
+
+
+def _answers(call: Row) -> Iterator[Finding]:
+    """The longest time from a caller's first word to the agent's answer, which has the caller's own words in it."""
+    spoken = sorted(call["turns"], key=lambda turn: (turn["start_ms"], turn["n"]))
+    waits = [
+        (after["start_ms"] - turn["start_ms"], turn["text"])
+        for turn, after in pairwise(spoken)
+        if turn["role"] == "caller" and after["role"] == "agent"
+    ]
+    wait_ms, text = max(waits, default=(0, ""))
+    if wait_ms > SLOW_ANSWER_MS:
+        yield Finding(
+            "odd",
+            "slow answer",
+            f"The longest way from a caller's first word to the answer took {wait_ms / 1000:.1f} s, after {_quoted(text)}.",
+        )
+    roles = {turn["role"] for turn in spoken}
+    if call["ended_at"] and call["quality"] and "agent" in roles and "caller" not in roles:
+        yield Finding("odd", "a silent caller", "No word of the caller was written down: silent, not heard, or not transcribed.")
+
+
+def _interruptions(call: Row) -> Iterator[Finding]:
+    count = (call["quality"] or {}).get("bargeins")
+    cut = [turn for turn in call["turns"] if turn["role"] == "agent" and turn["interrupted"]]
+    if not count and not cut:
+        return
+    times = count or len(cut)
+    heard = [f"{_quoted(turn['text'])} after {turn['heard_ms']} ms" for turn in cut if turn["heard_ms"] is not None][:3]
+    text = f"The caller interrupted the agent {_times(times)}" + (f": {', '.join(heard)}." if heard else ".")
+    if times >= 5:
+        text += " So many may be echo or noise that the AI takes for speech."
+    yield Finding("odd", "interruptions", text)
+
+
+def _ai_leg(call: Row) -> Iterator[Finding]:
+    for event in _events(call, "ai_leg_lost"):
+        why = ENDINGS.get(event["data"].get("reason", ""), "it failed")
+        later = [one for one in _events(call, "ai_leg_replaced") if one["at"] >= event["at"]]
+        pause = f" It was replaced {later[0]['at'] - event['at']:.1f} s later." if later else " None took its place."
+        yield Finding("bad", "AI leg lost", f"The AI leg was lost in the call: {why}.{_detail(event['data'])}{pause}")
+    rolled = [event for event in _events(call, "ai_leg_replaced") if event["data"].get("reason") == "expiring"]
+    if rolled:
+        yield Finding("good", "AI session", f"The AI session was replaced before its end {_times(len(rolled))}, in a pause.")
+    for event in _events(call, "ai_error"):
+        data = event["data"]
+        yield Finding("odd", "AI error", f"The AI refused something: {data.get('code')}: {data.get('message')}")
+    for kind in ("response_failed", "response_incomplete"):
+        for event in _events(call, kind):
+            how = "failed" if kind == "response_failed" else "stopped in the middle"
+            yield Finding("bad", "broken answer", f"A response of the AI {how}.{_detail(event['data'])}")
+
+
+def _worker(call: Row) -> Iterator[Finding]:
+    back = len(_events(call, "resumed"))
+    if back:
+        yield Finding(
+            "bad", "lost worker", f"The worker died with the call {_times(back)}; Twilio brought the caller to another."
+        )
+    for event in _events(call, "webhook_stream"):
+        if event["data"].get("StreamEvent") == "stream-error":
+            yield Finding("bad", "stream error", f"Twilio reports an error of the stream: {event['data'].get('StreamError', '')}")
+
+
+def _end(call: Row) -> Iterator[Finding]:
+    if call["reason"] is None:
+        return
+    said = f"The call ended as {call['reason']}: {ENDINGS.get(call['reason'], 'a reason this version does not know')}."
+    weight: Weight = "good" if call["result"] == "success" else "bad"
+    if call["reason"] in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.SHUTDOWN):
+        weight = "odd"
+    detail = f" ({call['detail']})" if call["detail"] else ""
+    yield Finding(weight, "the end", f"{said[:-1]}{detail}.")
+
+
+def _recording(call: Row) -> Iterator[Finding]:
+    row = call["recording"]
+    if row is None:
+        if call["first_audio_at"]:
+            yield Finding("odd", "recording", "No recording was asked for, although the caller heard the agent: is it enabled?")
+        return
+    trouble = RECORDING_TROUBLES.get(row["reason"] or "", "")
+    more = ": ".join(str(part) for part in (trouble or row["reason"], row["error_code"], row["error_text"]) if part)
+    tried = f" after {row['attempts']} tries" if row["attempts"] and row["attempts"] > 1 else ""
+    soon = "" if row["trigger_ms"] is None else f", asked for {row['trigger_ms']} ms after the first audio"
+    match row["state"]:
+        case "failed" | "absent":
+            yield Finding("bad", "recording", f"The call was not recorded ({row['state']}{tried}). {more}".rstrip())
+        case "wanted" | "claimed":
+            yield Finding("odd", "recording", f"The recording is {row['state']} and has no last word{tried}. {more}".rstrip())
+        case state:
+            late = row["trigger_ms"] is not None and row["trigger_ms"] > TRIGGER_MS
+            weight: Weight = "odd" if late or more else "good"
+            yield Finding(weight, "recording", f"The recording {state}{tried}{soon}. {more}".rstrip())
+
+
+# -- the timeline ------------------------------------------------------------------------------------------------------
+
+
+def _moments(call: Row, began: float) -> Iterator[Moment]:
+    def since(at: float) -> float:
+        return round(at - began, 3)
+
+    if call["started_at"]:
+        where = f"{call['from_number'] or 'somebody'} to {call['to_number'] or 'us'}, agent {call['agent'] or 'unknown'}"
+        yield Moment(since(call["started_at"]), "call", where)
+    if call["answered_at"]:
+        yield Moment(since(call["answered_at"]), "stream", f"began on {call['host'] or 'a host'}, worker {call['worker']}")
+    if call["first_audio_at"]:
+        yield Moment(since(call["first_audio_at"]), "first audio", "the caller hears the agent")
+    for turn in call["turns"]:
+        heard = "" if turn["heard_ms"] is None else f" [{turn['heard_ms']} ms heard]"
+        cut = " [interrupted]" if turn["interrupted"] else ""
+        yield Moment(turn["start_ms"] / 1000, turn["role"], f"{turn['text']}{cut}{heard}")
+    for event in call["events"]:
+        yield Moment(since(event["at"]), "event", event_sentence(event))
+    if recording := call["recording"]:
+        if recording["claimed_at"]:
+            yield Moment(since(recording["claimed_at"]), "recording", "control takes it on")
+        if recording["started_at"]:
+            yield Moment(
+                since(recording["started_at"]), "recording", f"Twilio records, {recording['recording_sid'] or 'no SID yet'}"
+            )
+    if call["ended_at"]:
+        yield Moment(since(call["ended_at"]), "end", f"{call['reason']}: {ENDINGS.get(call['reason'], 'unknown')}")
+
+
+def event_sentence(event: Row) -> str:
+    """An event in words; one this code does not know as it is."""
+    data, kind = event["data"], event["kind"]
+    match kind:
+        case "ai_leg_lost":
+            return f"the AI leg is lost: {ENDINGS.get(data.get('reason', ''), data.get('reason', ''))}{_detail(data)}"
+        case "ai_leg_replaced":
+            return f"another AI leg is in place, {REPLACED.get(data.get('reason', ''), data.get('reason', ''))}"
+        case "ai_error":
+            return f"the AI says {data.get('code')}: {data.get('message')}"
+        case "tool_call":
+            return f"the AI calls {data.get('name')}({data.get('arguments')})"
+        case "dtmf":
+            return f"the caller presses {data.get('digit')}"
+        case "resumed":
+            return f"the call is back after its worker died, time {data.get('n')}"
+        case "transfer_wanted" | "transferred":
+            return f"the caller is {'to be ' if kind == 'transfer_wanted' else ''}handed to {data.get('to')}"
+        case "webhook_recording":
+            return f"Twilio: recording {data.get('RecordingStatus', 'unknown')} {data.get('RecordingSid', '')}".rstrip()
+        case "webhook_status":
+            return f"Twilio: call {data.get('CallStatus', 'unknown')}"
+        case "webhook_stream":
+            return f"Twilio: {data.get('StreamEvent', 'stream')} {data.get('StreamError', '')}".rstrip()
+        case "webhook_action":
+            return "Twilio asks what is next"
+        case _:
+            return "  ".join([kind, *(f"{name}={value}" for name, value in data.items() if value not in ("", None))])
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def _events(call: Row, kind: str) -> list[Row]:
+    return [event for event in call["events"] if event["kind"] == kind]
+
+
+def _detail(data: Row) -> str:
+    return f" ({data['detail']})" if data.get("detail") else ""
+
+
+def _ms(seconds: float | None) -> str:
+    return "an unknown time" if seconds is None else f"{seconds * 1000:.2f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
+
+
+def _length(frames: int) -> str:
+    return f"{frames * FRAME_S:.2f} s"
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _quoted(text: str) -> str:
+    return f'"{text[:_SHOWN_CHARS]}{"..." if len(text) > _SHOWN_CHARS else ""}"'

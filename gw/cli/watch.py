@@ -1,0 +1,121 @@
+"""`calls watch`: looks once a second at what the gateway knows of a call, or of all, and says what is new.
+
+Whatever is asked is bounded; a gateway that is being reloaded is waited for. A screen shows sentences, a pipe with --json one
+object a line. What was said once is not said again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Final
+
+import click
+from rich.text import Text
+
+from gw.cli.call_story import Moment, findings, timeline, verdict
+from gw.cli.context import Failure, Settings, Unreachable, length_s
+from gw.cli.output import console, dash, duration, ending, local_time, verbatim
+from gw.cli.story_view import COLOURS, at
+
+Row = dict[str, Any]
+
+#: Between two looks.
+LOOK_S: Final = 1.0
+#: How long the gateway may be away: a reload replaces control in about a second.
+AWAY_S: Final = 15.0
+#: Calls looked at when all are followed.
+LIMIT: Final = 500
+
+
+def watch_one(settings: Settings, call_sid: str, *, as_json: bool, ring_s: float = 0.0) -> None:
+    """Until the call has ended and its quality report is there. Raises Failure when no such call is known within `ring_s`."""
+    said: set[Moment] = set()
+    ended_for = 0
+    until_s = time.monotonic() + ring_s
+    while True:
+        call: Row | None = _ask(settings, "call", call_sid=call_sid)
+        if call is None and time.monotonic() < until_s:
+            time.sleep(LOOK_S)
+            continue
+        if call is None and ring_s:
+            raise Failure(f"{call_sid} was not answered within {ring_s:.0f} s")
+        if call is None:
+            raise Failure(f"no call {call_sid} is known; gateway.py calls list shows those that are")
+        for moment in timeline(call):
+            if moment not in said:
+                said.add(moment)
+                _say_moment(moment, as_json=as_json)
+        if call["ended_at"] is not None:
+            ended_for += 1
+            if call["quality"] is not None or ended_for > 1:
+                _say_findings(call, as_json=as_json)
+                return
+        time.sleep(LOOK_S)
+
+
+def watch_all(settings: Settings, *, as_json: bool) -> None:
+    """For ever: which calls begin and end. Those that go on already are said first."""
+    live: dict[str, Row] = {}
+    while True:
+        rows: list[Row] = _ask(settings, "calls", limit=LIMIT, open_only=True)
+        now = {row["call_sid"]: row for row in rows}
+        for call_sid in [sid for sid in reversed(now) if sid not in live]:
+            _say_call("begins", now[call_sid], as_json=as_json)
+        for call_sid in [sid for sid in live if sid not in now]:
+            call: Row | None = _ask(settings, "call", call_sid=call_sid)
+            if call is not None:
+                _say_call("ended", call, as_json=as_json)
+        live = now
+        time.sleep(LOOK_S)
+
+
+def _ask(settings: Settings, command: str, **arguments: Any) -> Any:
+    """The gateway's answer; one that is away is asked again for a while. Raises Unreachable."""
+    deadline_s = time.monotonic() + AWAY_S
+    while True:
+        try:
+            return settings.ask(command, **arguments)
+        except Unreachable:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(LOOK_S)
+
+
+def _say_moment(moment: Moment, *, as_json: bool) -> None:
+    if as_json:
+        _line(moment._asdict())
+        return
+    _print(Text.assemble((f"{at(moment.at_s):>8}  ", "dim"), (f"{moment.what:12}", "bold"), dash(moment.sentence)))
+
+
+def _say_findings(call: Row, *, as_json: bool) -> None:
+    said = findings(call)
+    if as_json:
+        _line({"verdict": verdict(call, said), "findings": [finding._asdict() for finding in said]})
+        return
+    _print(Text(verdict(call, said), "bold"))
+    for finding in said:
+        if finding.weight != "good":
+            _print(Text.assemble((f"{finding.weight:>8}  ", COLOURS[finding.weight]), finding.sentence))
+
+
+def _say_call(what: str, call: Row, *, as_json: bool) -> None:
+    if as_json:
+        names = ("call_sid", "from_number", "to_number", "agent", "started_at", "ended_at", "reason", "worker", "host")
+        _line({"what": what, **{name: call[name] for name in names}})
+        return
+    when = call["ended_at"] if what == "ended" else call["started_at"]
+    line = Text.assemble((f"{local_time(when)}  ", "dim"), f"{call['call_sid']}  {what:7} from {dash(call['from_number'])}")
+    if what == "ended":
+        line.append(f" after {duration(length_s(call))}: ")
+        line.append_text(ending(call["reason"], call["result"]))
+    _print(line)
+
+
+def _line(document: Row) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def _print(text: Text) -> None:
+    console().print(verbatim(text), soft_wrap=True)

@@ -1,0 +1,42 @@
+"""What an operator does to calls, through the admin socket and the twin's REST API: place one, hand it on, explain it."""
+
+from __future__ import annotations
+
+import gevent
+
+from gw.cli.call_story import findings, timeline
+from gw.control.admin_client import AdminClient
+from gw.twin.ai_script import AiScript, lasting
+from tests.calls.conftest import WorldMaker
+from tests.timing import scaled
+
+
+def test_a_call_is_placed_talks_is_handed_on_and_explained(world: WorldMaker) -> None:
+    with world(AiScript(greeting=lasting(20))) as w:
+        operator = AdminClient(w.gateway.config.ops.admin_socket, scaled(10.0))
+        placed = operator.request("dial", to="+15551234567", caller="+15557654321")
+        call = w.twilio.calls[placed["call_sid"]]
+        with gevent.Timeout(scaled(10.0)):
+            while not call.heard_audio:
+                gevent.sleep(0.02)
+        operator.request("transfer", call_sid=call.call_sid, to="+15550009999")
+        assert call.wait(scaled(10.0))
+        w.gateway.ended(call.call_sid)
+        w.gateway.until(lambda: "transferred" in _kinds(operator.request("call", call_sid=call.call_sid)), "the transfer is kept")
+        row = operator.request("call", call_sid=call.call_sid)
+        assert (row["direction"], row["agent"], row["from_number"], row["to_number"]) == (
+            "outbound-api",
+            "default",
+            "+15557654321",
+            "+15551234567",
+        )
+        assert row["reason"] == "caller_hangup"
+        assert "the caller is handed to +15550009999" in [moment.sentence for moment in timeline(row)]
+        about = {finding.about: finding for finding in findings(row)}
+        assert about["greeting"].weight == "good"
+        assert "caller_hangup" in about["the end"].sentence
+        assert (call.error, call.warnings) == ("", [])
+
+
+def _kinds(row: dict[str, list[dict[str, str]]]) -> set[str]:
+    return {event["kind"] for event in row["events"]}

@@ -1,0 +1,236 @@
+"""gw.cli.call_story: each finding from the row that gives rise to it, and none without; gw.cli.reason_words is whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gw.call.state import Reason
+from gw.cli.call_story import Finding, event_sentence, findings, timeline, verdict
+from gw.cli.reason_words import ENDINGS, REPLACED
+from metrics import declare
+
+Row = dict[str, Any]
+
+BEGAN = 1_795_300_000.0
+
+QUALITY: Row = {
+    "frames_sent": 500,
+    "frames_expected": 500,
+    "send_p50_s": 0.00001,
+    "send_p99_s": 0.00004,
+    "send_p999_s": 0.0001,
+    "send_max_s": 0.0002,
+    "lateness_p50_s": 0.0001,
+    "lateness_p99_s": 0.0005,
+    "lateness_p999_s": 0.001,
+    "lateness_max_s": 0.002,
+    "underrun_ms": 0,
+    "dropped_frames": {},
+    "uplink_dropped_frames": {},
+    "bargeins": 0,
+    "first_audio_ms": 640,
+    "ai_first_audio_ms": 400,
+    "hub_hold_max_s": 0.0008,
+}
+RECORDING: Row = {
+    "state": "completed",
+    "recording_sid": "RE1",
+    "trigger_ms": 60,
+    "attempts": 1,
+    "reason": None,
+    "error_code": None,
+    "error_text": None,
+    "claimed_at": BEGAN + 1.8,
+    "started_at": BEGAN + 1.9,
+}
+
+
+def _call(*, quality: Row | None = None, recording: Row | None = None, **facts: Any) -> Row:
+    return {
+        "call_sid": "CA1",
+        "agent": "default",
+        "from_number": "+15550001",
+        "to_number": "+15550002",
+        "started_at": BEGAN,
+        "answered_at": BEGAN + 1.0,
+        "first_audio_at": BEGAN + 1.64,
+        "ended_at": BEGAN + 60.0,
+        "reason": "caller_hangup",
+        "result": "success",
+        "detail": "",
+        "host": "vm1",
+        "worker": 0,
+        "turns": [_turn(1, "agent", 600), _turn(2, "caller", 2000), _turn(3, "agent", 4000)],
+        "events": [],
+        "quality": QUALITY | (quality or {}),
+        "recording": RECORDING | (recording or {}),
+        **facts,
+    }
+
+
+def _turn(n: int, role: str, start_ms: int, text: str = "Hello there.", heard_ms: int | None = None) -> Row:
+    cut = heard_ms is not None
+    return {"n": n, "role": role, "text": text, "start_ms": start_ms, "interrupted": cut, "heard_ms": heard_ms}
+
+
+def _event(kind: str, at_s: float, **data: Any) -> Row:
+    return {"kind": kind, "at": BEGAN + 1.0 + at_s, "data": data}
+
+
+def _of(call: Row, about: str) -> Finding:
+    (found,) = (finding for finding in findings(call) if finding.about == about)
+    return found
+
+
+def test_a_good_call_is_called_good() -> None:
+    said = findings(_call())
+    assert {finding.weight for finding in said} == {"good"}
+    assert verdict(_call(), said) == "Nothing that was kept says that this call sounded bad on our side."
+
+
+def test_every_reason_and_every_way_an_ai_leg_is_replaced_has_words() -> None:
+    assert set(ENDINGS) == {str(reason) for reason in Reason}
+    assert set(REPLACED) == set(declare.AI_RECONNECTS.labels["reason"])
+
+
+@pytest.mark.parametrize(
+    ("quality", "because"),
+    [
+        ({"hub_hold_max_s": 0.085}, "held for 85 ms"),
+        ({"lateness_max_s": 0.3}, "up to 300 ms late although nothing seen held the worker"),
+        ({}, "the AI's audio came too slowly"),
+    ],
+)
+def test_a_gap_is_told_with_what_made_it(quality: Row, because: str) -> None:
+    call = _call(quality={"underrun_ms": 340} | quality)
+    found = _of(call, "gaps")
+    assert found.weight == "bad"
+    assert "340 ms of silence" in found.sentence
+    assert because in found.sentence
+    assert verdict(call, findings(call)) == "The caller had reason to complain: gaps."
+
+
+@pytest.mark.parametrize(
+    ("facts", "about", "weight", "piece"),
+    [
+        ({"quality": {"first_audio_ms": 3100, "ai_first_audio_ms": 2900}}, "slow greeting", "bad", "AI took 2.9 s"),
+        ({"quality": {"first_audio_ms": None, "frames_sent": 0}}, "silence", "bad", "not one frame"),
+        ({"answered_at": BEGAN + 4.5}, "slow start", "bad", "4.5 s after its webhook"),
+        ({"quality": {"lateness_p99_s": 0.03}}, "late frames", "bad", "30 ms late"),
+        ({"quality": {"lateness_p999_s": 0.03}}, "late frames", "odd", "of a thousand"),
+        ({"quality": {"send_p999_s": 0.0023}}, "slow sends", "odd", "2.30 ms"),
+        ({"quality": {"hub_hold_max_s": 0.05}}, "a held worker", "odd", "cushion covered it"),
+        ({"quality": {"dropped_frames": {"overrun": 100}}}, "cut speech", "bad", "2.00 s"),
+        ({"quality": {"uplink_dropped_frames": {"overrun": 50}}}, "lost words", "bad", "1.00 s of the caller's words"),
+        ({"quality": {"dropped_frames": {"call_ended": 50}}, "reason": "phone_lost"}, "unheard end", "odd", "1.00 s"),
+        ({"reason": "ai_refused", "result": "peer_error", "detail": "401"}, "the end", "bad", "key, quota or model (401)."),
+        ({"reason": "duration_limit"}, "the end", "odd", "media.max_call_s"),
+        (
+            {"recording": {"state": "failed", "attempts": 4, "reason": "busy", "error_code": 20429}},
+            "recording",
+            "bad",
+            "after 4 tries",
+        ),
+        ({"recording": {"state": "claimed"}}, "recording", "odd", "no last word"),
+        ({"recording": {"trigger_ms": 900}}, "recording", "odd", "900 ms after the first audio"),
+        ({"events": [_event("resumed", 9, n=1)]}, "lost worker", "bad", "died with the call once"),
+        ({"events": [_event("ai_error", 9, code="bad_tool", message="no")]}, "AI error", "odd", "bad_tool: no"),
+        ({"events": [_event("response_failed", 9, detail="server_error")]}, "broken answer", "bad", "(server_error)"),
+        ({"events": [_event("ai_leg_replaced", 9, reason="expiring")]}, "AI session", "good", "in a pause"),
+        ({"events": [_event("ai_leg_lost", 9, reason="ai_lost", detail="")]}, "AI leg lost", "bad", "None took its place"),
+        ({"turns": [_turn(1, "agent", 600)]}, "a silent caller", "odd", "No word of the caller"),
+        (
+            {"turns": [_turn(1, "caller", 600, "Are you there?"), _turn(2, "agent", 9600)]},
+            "slow answer",
+            "odd",
+            '9.0 s, after "Are you',
+        ),
+    ],
+)
+def test_a_finding_and_its_figure(facts: Row, about: str, weight: str, piece: str) -> None:
+    found = _of(_call(**facts), about)
+    assert found.weight == weight
+    assert piece in found.sentence
+
+
+def test_an_interruption_says_what_was_heard() -> None:
+    call = _call(quality={"bargeins": 6}, turns=[_turn(1, "agent", 600, heard_ms=900), _turn(2, "caller", 1500)])
+    sentence = _of(call, "interruptions").sentence
+    assert '6 times: "Hello there." after 900 ms.' in sentence
+    assert "echo" in sentence
+
+
+def test_a_lost_ai_leg_says_how_long_it_was_away() -> None:
+    events = [_event("ai_leg_lost", 10, reason="ai_stalled", detail="x"), _event("ai_leg_replaced", 12.5, reason="stalled")]
+    assert _of(_call(events=events), "AI leg lost").sentence.endswith("(x) It was replaced 2.5 s later.")
+
+
+def test_a_call_without_a_recording_row_is_asked_about_only_when_it_was_heard() -> None:
+    call = _call()
+    call["recording"] = None
+    assert _of(call, "recording").weight == "odd"
+    call["first_audio_at"] = None
+    assert not [finding for finding in findings(call) if finding.about == "recording"]
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    call = _call(reason="worker_lost", result="own_error")
+    call["quality"] = None
+    assert {finding.about for finding in findings(call)} == {"the end", "recording"}
+    live = _call(reason=None, result=None, ended_at=None)
+    live["quality"] = None
+    assert verdict(live, findings(live)).startswith("The call goes on")
+    call["reason"], call["result"] = "caller_hangup", "success"
+    assert verdict(call, findings(call)).startswith("Nobody measured")
+
+
+def test_the_worst_stands_first() -> None:
+    said = findings(_call(quality={"underrun_ms": 40, "bargeins": 1}))
+    assert [finding.weight for finding in said] == sorted((finding.weight for finding in said), key=("bad", "odd", "good").index)
+
+
+def test_the_timeline_is_in_order_and_begins_before_the_answer() -> None:
+    moments = timeline(_call(events=[_event("dtmf", 3.0, digit="5")]))
+    assert [moment.at_s for moment in moments] == sorted(moment.at_s for moment in moments)
+    assert [moment.what for moment in moments] == [
+        "call",
+        "stream",
+        "agent",
+        "first audio",
+        "recording",
+        "recording",
+        "caller",
+        "event",
+        "agent",
+        "end",
+    ]
+    assert moments[0].at_s == -1.0
+    assert moments[7].sentence == "the caller presses 5"
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "sentence"),
+    [
+        ("ai_leg_lost", {"reason": "ai_lost", "detail": "reset"}, "the AI leg is lost: the AI's socket broke (reset)"),
+        ("ai_leg_replaced", {"reason": "expiring"}, "another AI leg is in place, since the old one's hour was nearly over"),
+        ("tool_call", {"name": "hang_up", "arguments": "{}"}, "the AI calls hang_up({})"),
+        ("resumed", {"n": 2}, "the call is back after its worker died, time 2"),
+        ("transfer_wanted", {"to": "+1555"}, "the caller is to be handed to +1555"),
+        ("transferred", {"to": "+1555"}, "the caller is handed to +1555"),
+        ("webhook_recording", {"RecordingStatus": "completed", "RecordingSid": "RE1"}, "Twilio: recording completed RE1"),
+        ("webhook_status", {"CallStatus": "completed"}, "Twilio: call completed"),
+        ("webhook_stream", {"StreamEvent": "stream-error", "StreamError": "e"}, "Twilio: stream-error e"),
+        ("webhook_action", {}, "Twilio asks what is next"),
+        ("ai_error", {"code": "c", "message": "m"}, "the AI says c: m"),
+        ("of_tomorrow", {"a": 1, "b": ""}, "of_tomorrow  a=1"),
+    ],
+)
+def test_events_in_words(kind: str, data: Row, sentence: str) -> None:
+    assert event_sentence({"kind": kind, "data": data}) == sentence
+
+
+def test_a_stream_error_of_twilios_is_bad() -> None:
+    event = _event("webhook_stream", 3, StreamEvent="stream-error", StreamError="31924 protocol")
+    assert "31924 protocol" in _of(_call(events=[event]), "stream error").sentence

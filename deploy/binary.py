@@ -30,9 +30,9 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 OWN: Final = ("gateway.py", "gw", "metrics")
 #: What no start reads: tests, types and sources for compilers, and what pip keeps of an installation.
-_LEFT_OUT: Final = re.compile(r"(^|/)(tests?|testing/suite|__pycache__|sample_data|f2py|include)/|\.(pyi|pyx|pxd|h|c|cpp|hpp|so\.a|a)$")
-#: matplotlib's PDF and PostScript alone want it, and no picture here is either.
-_UNUSED: Final = frozenset({"fonttools"})
+_LEFT_OUT: Final = re.compile(
+    r"(^|/)(tests?|testing/suite|__pycache__|sample_data|f2py|include)/|\.(pyi|pyx|pxd|h|c|cpp|hpp|so\.a|a)$"
+)
 _NAME: Final = re.compile(r"^([A-Za-z0-9._-]+)==")
 #: Level 6 is gzip's own default: higher levels cost minutes and save a hundredth.
 _LEVEL: Final = 6
@@ -42,7 +42,7 @@ def packed_files() -> Iterator[tuple[str, Path]]:
     """Every file to pack: its name in the archive, and where it is."""
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         found = _NAME.match(line)
-        if found is None or found[1] in _UNUSED:
+        if found is None:
             continue
         for file in metadata.distribution(found[1]).files or ():
             name = str(file)

@@ -1,0 +1,66 @@
+"""deploy/systemd: systemd takes the units without a word, finds them shut in, and they fit the code. `systemd_soak` boots one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gw.config import Server
+from gw.config_load import load
+from gw.supervisor import HANG_S, Supervisor
+from tests import debian
+from tests.gw.supervised import config_in
+from tests.timing import scaled
+
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
+SERVICE = (FOLDER / "submilli.service").read_text()
+#: Of 10, systemd's own scale: everything that is left, and which cannot go, makes 1.2.
+EXPOSURE = 2.0
+
+
+def _analyze(*arguments: str) -> str:
+    """What `systemd-analyze` says, on both channels."""
+    program = debian.installed("systemd-analyze", "systemd")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def _seconds(key: str) -> float:
+    found = re.search(rf"^{key}=(\d+)$", SERVICE, re.MULTILINE)
+    assert found is not None, key
+    return float(found[1])
+
+
+def test_systemd_takes_the_units_without_a_word(tmp_path: Path) -> None:
+    binary = tmp_path / "submilli"
+    shutil.copy("/bin/true", binary)
+    units = []
+    for unit in ("submilli.service", "submilli.socket"):
+        units.append(tmp_path / unit)
+        units[-1].write_text((FOLDER / unit).read_text().replace("/opt/submilli/submilli", str(binary)))
+    assert _analyze("verify", "--man=no", *map(str, units)) == ""
+
+
+def test_the_service_is_shut_in() -> None:
+    said = _analyze("security", "--offline=true", "--no-pager", str(FOLDER / "submilli.service"))
+    found = re.search(r"Overall exposure level for submilli.service: ([\d.]+)", said)
+    assert found is not None and float(found[1]) <= EXPOSURE, said
+
+
+def test_its_bounds_fit_the_supervisors(tmp_path: Path) -> None:
+    supervisor = Supervisor(config_in(tmp_path, drain_s=Server().drain_s), ["x"], environ={})
+    assert _seconds("TimeoutStopSec") >= supervisor.stop_bound_s
+    assert _seconds("WatchdogSec") > 2 * HANG_S  # what hangs is first ended by the supervisor
+
+
+@pytest.mark.parametrize("key", ["var_dir", "admin_socket"])
+def test_the_configuration_beside_it_writes_where_it_may(key: str) -> None:
+    config = load(FOLDER / "submilli.toml", {})
+    assert str(getattr(config.ops, key)).startswith(("/var/lib/submilli", "/run/submilli"))
+    assert "StateDirectory=submilli\n" in SERVICE and "RuntimeDirectory=submilli\n" in SERVICE
+    assert config.store.url.startswith("sqlite:////var/lib/submilli/")

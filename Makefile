@@ -27,6 +27,10 @@ binary: setup
 faults: test-setup
 	@exec $(PY) tests/faults/soak.py soak $(if $(FAULT_SECONDS),--seconds $(FAULT_SECONDS)) $(if $(FAULT_SEED),--seed $(FAULT_SEED))
 
+# Two machines behind HAProxy, deployed and killed under calls; needs root. VMS="--calls 20 --on-lost goodbye"
+vms: test-setup
+	@exec $(PY) tests/vms/run.py $(VMS)
+
 dashboards: test-setup
 	@$(PY) -m metrics.dashboards deploy/grafana/dashboards
 

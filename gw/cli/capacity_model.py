@@ -71,7 +71,7 @@ def plan(demand: Demand, figures: Mapping[str, Figure] = FIGURES) -> Plan:
     gateways = _gateways(demand, value)
     machines = int(gateways.needs["machines"])
     balancing = _balancers(demand, value) if machines > 1 else _ALONE
-    parts = (gateways, balancing, _store(demand, value), _metrics(demand, value, machines), _outside(demand, value))
+    parts = (gateways, balancing, _store(demand, value, machines), _metrics(demand, value, machines), _outside(demand, value))
     return Plan(demand, machines, int(balancing.needs["machines"]), parts)
 
 
@@ -150,8 +150,8 @@ def _balancers(demand: Demand, value: Mapping[str, float]) -> Part:
     )
 
 
-def _store(demand: Demand, value: Mapping[str, float]) -> Part:
-    events_per_s = demand.arrivals_per_s * events_per_call(demand, value) * value["peak_arrivals"]
+def _store(demand: Demand, value: Mapping[str, float], machines: int) -> Part:
+    events_per_s = demand.arrivals_per_s * events_per_call(demand, value)  # the mean: a peak waits in the spools
     primary = value["store_events_per_s"] * value["store_primary_share"]
     shards = max(1, math.ceil(events_per_s / (primary * demand.load)))
     if shards > 1:
@@ -159,7 +159,7 @@ def _store(demand: Demand, value: Mapping[str, float]) -> Part:
         why = (
             "beyond what one primary writes; every table's key begins with the call SID, and no query of a call leaves its shard"
         )
-    elif demand.calls > calls_per_worker(demand, value):
+    elif machines > 1:
         engine = "MySQL Group Replication, one primary and two more"
         why = "one primary carries the writes; the group is there for its death, and spools bridge the change"
     else:
@@ -169,7 +169,7 @@ def _store(demand: Demand, value: Mapping[str, float]) -> Part:
     return Part(
         "store",
         {
-            "events_per_s_peak": round(events_per_s, 1),
+            "events_per_s": round(events_per_s, 1),
             "primary_events_per_s": round(primary),
             "cores": round(events_per_s * value["store_cpu_ms"] / 1000, 4),
             "gb_per_day": round(a_day * value["store_bytes_per_call"] / 1e9, 2),

@@ -6,6 +6,7 @@ It lives in a folder of its own on ports of its own and ends with the process th
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,8 @@ READY_S: Final = 30.0
 #: After SIGTERM: its drain time is a second, control's own bound ten.
 STOP_S: Final = 12.0
 _LOG_LINES: Final = 15
+#: Linux gives connections ports from 32768 on.
+LISTENER_PORTS: Final = range(20_000, 32_000)
 
 
 class GatewayProcessError(GatewayError):
@@ -127,11 +130,19 @@ class GatewayProcess:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody uses right now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
+    """Ports of the loopback interface that nobody uses right now.
+
+    Below those that the kernel gives to connections: one of them could be taken before its listener starts.
+    """
+    ports: list[int] = []
+    for port in random.sample(LISTENER_PORTS, len(LISTENER_PORTS)):
+        if len(ports) == count:
+            break
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        ports.append(port)
     return ports
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from gevent import socket
 
 import gw.config
+from gw.cli.demo_gateway import free_ports
 from gw.config import Agent
 from gw.twin.ai import AiTwin
 from gw.twin.ai_script import AiScript, conversation
@@ -90,7 +90,4 @@ def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
 
 def free_port() -> int:
     """A loopback port nobody uses now."""
-    with contextlib.closing(socket.socket()) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    return free_ports(1)[0]

@@ -2,9 +2,9 @@
 
 The webhook itself is in the spool by then; this is about its meaning. A recording's status settles its row. A call's end is left
 to the stream's own `stop` for a moment; if the call is still alive at a worker then, it was completed by REST, and the worker is
-told. If no worker has it and its row is open, although the store has taken all that the spool held by then, the row is ended. A
-stream's error is logged. Fields may be missing, unknown or wrong: what cannot be used is passed over. Never answers Twilio, never
-waits in the subscriber.
+told. If no worker has it and its row is open, although the store has taken all that the spool held by then, the row is ended;
+another host's row is that host's to end, and is ended here only when it does not for a minute. A stream's error is logged. Fields
+may be missing, unknown or wrong: what cannot be used is passed over. Never answers Twilio, never waits in the subscriber.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 #: Twilio's `stop` normally ends the call within this time of the status callback.
 GRACE_S: Final = 2.0
-#: Between two looks at a row whose end may still be in the spool, and how many; a row still open then is found at the next start.
+#: Between two looks at a row whose end may still be in a spool, and how many; a row still open then is found at the next start.
 LOOK_S: Final = 1.0
 MAX_LOOKS: Final = 60
 #: Webhooks being acted on, most of them waiting for the grace. Beyond it the reconcile pass settles recordings.
@@ -149,13 +149,18 @@ class Webhooks:
         for _ in range(MAX_LOOKS):
             all_told = self._spooled()[0] >= wanted  # asked before the row is read
             row = self._store.call(call_sid)
-            if row is not None and (row["ended_at"] is not None or row["host"] != self._host):
+            if row is not None and row["ended_at"] is not None:
                 return
-            if all_told:
+            theirs = row is not None and row["host"] != self._host
+            if all_told and not theirs:
                 if row is not None:
                     self._on_lost({call_sid})
                 return
             gevent.sleep(LOOK_S)
+        if theirs:  # it is gone for longer than it takes to come back; a real end it may still tell of supersedes this
+            log.warning("a call of another host is ended in its name", extra={"call_sid": call_sid})
+            self._on_lost({call_sid})
+            return
         log.warning("a call's end is not known yet: the store lags behind", extra={"call_sid": call_sid})
 
 

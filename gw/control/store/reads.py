@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Row, Select, Table, func, select
 
 from gw.control.store import tables
 from gw.control.store.recordings import SETTLED
@@ -63,8 +63,11 @@ def list_events_of_kind(connection: Connection, kind: str, limit: int) -> list[S
 
 
 def list_open_calls(connection: Connection, host: str) -> list[Shown]:
-    """The calls of a host that did not end, oldest first."""
-    statement = select(*_columns(calls)).where(calls.c.ended_at.is_(None), calls.c.host == host)
+    """The calls of a host that did not end, oldest first. A call that came back on another host is that one's."""
+    events = tables.events
+    came_back = select(events.c.host).where(events.c.call_sid == calls.c.call_sid, events.c.kind == "resumed")
+    last_host = came_back.order_by(events.c.at.desc()).limit(1).scalar_subquery()
+    statement = select(*_columns(calls)).where(calls.c.ended_at.is_(None), func.coalesce(last_host, calls.c.host) == host)
     return _rows(connection, statement.order_by(calls.c.id).limit(MAX_ROWS))
 
 

@@ -130,6 +130,15 @@ def test_what_belongs_to_no_call_makes_none(store: Store) -> None:
     assert (store.calls(), store.call("")) == ([], None)
 
 
+def test_a_call_that_came_back_is_the_hosts_it_came_to(store: Store) -> None:
+    """The host that died and starts again must not end it; the one that has it must find it, should it die in turn."""
+    store.apply(stamp(started(1), started(2)))
+    store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 5, {"n": 1}), host="h2", instance="i2"))
+    assert [[c["call_sid"] for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1)], [call_sid(2)]]
+    store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 9, {"n": 2}), host="h1", instance="i3"))
+    assert [[c["call_sid"] for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1), call_sid(2)], []]
+
+
 def test_a_lost_worker_closes_what_is_open_and_yields_to_the_truth(store: Store) -> None:
     store.apply(stamp(started(1), started(2), started(3), ended(1)))
     store.apply(stamp(started(4), host="h2", instance="i2"))

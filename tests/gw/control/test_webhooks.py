@@ -196,9 +196,25 @@ def test_a_store_that_lags_for_long_leaves_the_row(house: House, monkeypatch: py
     assert house.lost == []
 
 
-def test_a_row_of_another_host_is_its_own_affair(house: House) -> None:
+def test_a_row_of_another_host_is_its_own_affair_for_a_while(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that died tells of no end; the one that hears from Twilio waits, and then does."""
+    monkeypatch.setattr(webhooks, "LOOK_S", 0.005)
     house.started("elsewhere")
-    house.say("status", CallStatus="completed")
+    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+    gevent.sleep(0.1)
+    assert (house.lost, len(house.webhooks._pool)) == ([], 1)
+    house.webhooks._pool.join(5)
+    assert house.lost == [{CALL}]
+
+
+def test_another_host_ends_its_row(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "LOOK_S", 0.01)
+    house.started("elsewhere")
+    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+    gevent.sleep(0.1)
+    ended = bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality())
+    house.store.apply([Stamped(ended, "elsewhere", 0, "w9", 2)])
+    house.webhooks._pool.join(5)
     assert house.lost == []
 
 

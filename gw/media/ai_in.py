@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from gw.call.playout import Truncation
 from gw.call.state import Reason, State
@@ -24,38 +24,23 @@ log = logging.getLogger(__name__)
 class AiIn:
     """One call's AI-in greenlet."""
 
-    __slots__ = ("_call", "_handlers", "life")
+    __slots__ = ("_call", "life")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self.life = AiLife(call, self._take)
-        call.life = self.life
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            ai.SessionCreated: self._on_created,
-            ai.SessionReady: self._on_ready,
-            ai.ResponseStarted: self._on_response_started,
-            ai.AudioDelta: self._on_audio,
-            ai.ResponseDone: self._on_response_done,
-            ai.SpeechStarted: self._on_speech_started,
-            ai.SpeechStopped: self._on_speech_stopped,
-            ai.CallerTranscript: self._on_caller_transcript,
-            ai.AgentTranscript: self._on_agent_transcript,
-            ai.AgentWords: self._on_agent_words,
-            ai.ToolCall: self._on_tool_call,
-            ai.AiError: self._on_error,
-        }
+        self.life = AiLife(call)
 
     def run(self) -> None:
         """The greenlet's body. Ends with the call, or when it falls back."""
-        self.life.run()
+        self.life.run(self._take)
 
     def _take(self, events: list[ai.AiEvent]) -> None:
         for event in events:
             if self._call.state.has_ended:
                 return
-            handler = self._handlers.get(type(event))
+            handler = _HANDLERS.get(type(event))
             if handler is not None:
-                handler(event)
+                handler(self, event)
 
     # -- the session ----------------------------------------------------------------------------------------------------
 
@@ -163,3 +148,19 @@ class AiIn:
             return
         call.leg.tool_output(event.call_id, '{"error": "this tool is not available"}')
         call.ask("", insist=True)
+
+
+_HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
+    ai.SessionCreated: AiIn._on_created,
+    ai.SessionReady: AiIn._on_ready,
+    ai.ResponseStarted: AiIn._on_response_started,
+    ai.AudioDelta: AiIn._on_audio,
+    ai.ResponseDone: AiIn._on_response_done,
+    ai.SpeechStarted: AiIn._on_speech_started,
+    ai.SpeechStopped: AiIn._on_speech_stopped,
+    ai.CallerTranscript: AiIn._on_caller_transcript,
+    ai.AgentTranscript: AiIn._on_agent_transcript,
+    ai.AgentWords: AiIn._on_agent_words,
+    ai.ToolCall: AiIn._on_tool_call,
+    ai.AiError: AiIn._on_error,
+}

@@ -21,7 +21,7 @@ from gw.config import Agent
 from gw.errors import GatewayError, ProtocolError
 from gw.media.door import Door
 from gw.media.tls_door import TlsDoor
-from gw.media.websocket import QUIET, LegClosedError, MessageReader, WebSocket
+from gw.media.websocket import QUIET, LegClosedError, MessageReader, WebSocket, release
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent
 
@@ -140,7 +140,11 @@ class OpenAiLeg:
         protocol.send_request(request)
         for data in protocol.data_to_send():
             door.write(data)
-        behind = self._shake_hands(door, protocol)
+        try:
+            behind = self._shake_hands(door, protocol)
+        except BaseException:
+            release(protocol)
+            raise
         self._socket = WebSocket(door, protocol, behind)
         self._reader = MessageReader(self._socket, openai_realtime.parse)
         self._send(self._dialect.session_update(self._agent))

@@ -54,7 +54,8 @@ Take = Callable[[list[ai.AiEvent]], None]
 
 
 class AiLife:
-    """One call's AI legs. `take` handles a leg's events; it calls `on_created` and `on_ready`."""
+    """One call's AI legs. It knows the call; the call does not know it, nor does it keep who takes the events: an ended call
+    would otherwise be freed by the collector alone."""
 
     __slots__ = (
         "_call",
@@ -66,16 +67,14 @@ class AiLife:
         "_plan",
         "_roller",
         "_swap_at_s",
-        "_take",
         "_taken",
         "ready",
     )
 
-    def __init__(self, call: Call, take: Take) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._take = take
         self.ready = False  # the leg in place confirmed its formats
-        self._lost: AiLegError | None = None  # what the last leg failed of, until another stands
+        self._lost = ""  # what the last leg failed of, a label of gw_ai_reconnects_total, until another stands
         self._created = 0.0  # how long the session lasts, by its own word
         self._plan: Rollover | None = None
         self._later: tuple[float, str] | None = None  # ask for this then, if the caller stays silent
@@ -87,19 +86,20 @@ class AiLife:
 
     # -- AI-in's greenlet -----------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Open and read legs until the call ends, or falls back."""
+    def run(self, take: Take) -> None:
+        """Open and read legs until the call ends, or falls back. `take` handles their events; it calls `on_created`, and sets
+        `ready`."""
         call = self._call
         holder: KindGreenlet | None = None
         call.recall()
         try:
             while not call.state.has_ended:
                 try:
-                    self._open()
+                    self._open(take)
                     if holder is not None:
                         holder.kill(block=False)
                         holder = None
-                    self._read()
+                    self._read(take)
                 except AiLegError as error:
                     if not self._on_lost(error):
                         return
@@ -112,31 +112,25 @@ class AiLife:
                 holder.kill(block=False)
             self._drop_next()
 
-    def _read(self) -> None:
+    def _read(self, take: Take) -> None:
         call = self._call
         while not call.state.has_ended:
-            self._take(call.leg.read())
+            take(call.leg.read())
             if call.leg_failure is not None:
-                raise call.leg_failure
+                raise AiLegError(*call.leg_failure)
             if self._next is not None and self._may_swap(monotonic()):
                 self._swap(self._next)
 
-    def _open(self) -> None:
+    def _open(self, take: Take) -> None:
         """Connect and wait for the confirmation. Raises AiLegError."""
         call = self._call
         limit_s = call.plane.config.media.ai_connect_s
-        if self._lost is not None:
+        if self._lost:
             limit_s = max(0.05, min(limit_s, call.reconnect.left_s(monotonic())))
-        timeout = gevent.Timeout(limit_s)
-        with timeout:
-            try:
-                call.leg.connect()
-                while not self.ready and not call.state.has_ended:
-                    self._take(call.leg.read())
-            except gevent.Timeout as expired:
-                if expired is not timeout:
-                    raise
-                raise AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s") from None
+        with gevent.Timeout(limit_s, AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s")):
+            call.leg.connect()
+            while not self.ready and not call.state.has_ended:
+                take(call.leg.read())
         if not call.state.has_ended:
             self._begin()
 
@@ -150,14 +144,14 @@ class AiLife:
         now_s = monotonic()
         call.reconnect.on_ready(now_s)
         self._plan = rollover(now_s, self._created)
-        lost, self._lost = self._lost, None
+        lost, self._lost = self._lost, ""
         self._tell_past()
         if call.state.has_ended:
             return
         call.playout.end_response(HOLDING)
         call.on_ai_ready()
-        if lost is not None:
-            self._count("expiring" if lost.expired else label(lost.reason))
+        if lost:
+            self._count(lost)
             log.info("another AI leg stands, %d attempts", call.reconnect.attempts, extra={"call_sid": call.sid})
         self._go_on(call.exchange.owed())
 
@@ -197,10 +191,10 @@ class AiLife:
                 log.warning(
                     "the AI leg failed, another is tried: %s", error, extra={"call_sid": call.sid, "reason": error.reason.value}
                 )
-                if self._lost is None:
+                if not self._lost:
                     call.note("ai_leg_lost", reason=error.reason.value, detail=error.detail[:500])
                     call.on_ai_lost()
-                self._lost = error
+                self._lost = "expiring" if error.expired else label(error.reason)
                 self._later = None
                 call.over.wait(pause_s)
                 return not call.state.has_ended
@@ -251,7 +245,7 @@ class AiLife:
         if self._next is not None:
             if self._may_swap(now_s):
                 call.leg.wake()  # AI-in changes them
-        elif (self._roller is None or self._roller.dead) and now_s >= self._swap_at_s:
+        elif self._roller is None and now_s >= self._swap_at_s:
             self._roller = spawn("ai_in", self._open_next)
             call.helpers.append(self._roller)
 
@@ -281,6 +275,7 @@ class AiLife:
                 self._next = None
             self._swap_at_s = monotonic() + ROLLOVER_RETRY_S
         finally:
+            self._roller = None
             if self._taken is not leg:
                 leg.close()
 

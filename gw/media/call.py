@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gevent.event import Event as Ended
 
@@ -31,19 +31,17 @@ from gw.call.resume import TURNS_PER_STREAM, resumed_of
 from gw.call.state import CallState, Event, Reason, Result, State, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
-from gw.media.ai_leg import AiLeg, AiLegError
+from gw.media.ai_leg import AiLeg
 from gw.media.ai_out import AiOut
 from gw.media.door import Door
 from gw.media.greenlets import KindGreenlet
 from gw.media.plane import MediaPlane
 from gw.media.rx import Uplink
+from gw.media.told import Told
 from gw.media.tx import Tx
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS
 from gw.protocol.frames import text_message
 from gw.protocol.twilio import Start, build_clear
-
-if TYPE_CHECKING:
-    from gw.media.ai_life import AiLife
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +77,6 @@ class Call:
         self.state = state
         self.sid = start.call_sid
         self.stream_sid = start.stream_sid
-        self.account_sid = start.account_sid
         self.agent_name = agent_name
         self.agent = agent
         self.door = door
@@ -92,6 +89,7 @@ class Call:
         self.pacer = Pacer(config.media.lead_ms)
         self.playout = Playout(int(config.media.playout_s * _MS) // PTIME_MS)
         self.tx = Tx(door, self.pacer, self.playout, plane.clock, plane.tx_cells)
+        self._told = Told(plane, start, self.tx, started_s=self.started_s, started_at=self.started_at)
         self.guard = RecordingGuard(enabled=config.recording.enabled)
         self.ai_out = AiOut(
             start.stream_sid,
@@ -99,14 +97,13 @@ class Call:
             self.playout,
             self.guard,
             lead_ms=config.media.lead_ms,
-            pool_has_room=lambda: not plane.recording_pool.full(),
-            on_record=self._on_record,
-            on_first_audio=self._on_first_audio,
+            pool_has_room=self._told.pool_has_room,
+            on_record=self._told.on_record,
+            on_first_audio=self._told.on_first_audio,
         )
         self.lead_s = config.media.lead_ms / _MS
         self.leg = plane.ai_leg(agent)
-        self.life: AiLife | None = None  # AI-in's
-        self.leg_failure: AiLegError | None = None  # what the watchdog found: AI-in takes it from here
+        self.leg_failure: tuple[Reason, str] | None = None  # what the watchdog found: AI-in takes it from here
         self.helpers: deque[KindGreenlet] = deque(maxlen=MAX_HELPERS)
         self.over = Ended()  # set when the call is
         self.reconnect = Reconnect(config.media.ai_reconnect_s, random.random)
@@ -132,19 +129,7 @@ class Call:
         self._closing_reason = Reason.AI_HANGUP
         self._closing_until_s = 0.0
         self._congested_s = 0.0  # since when the AI takes nothing; 0.0: it does
-        self.emit(
-            bus.CallStarted(
-                self.sid,
-                self.stream_sid,
-                self.account_sid,
-                agent_name,
-                start.parameters.get("direction", "inbound"),
-                start.parameters.get("caller", ""),
-                start.parameters.get("called", ""),
-                voice_at if voice_at is not None else self.started_at,
-                self.started_at,
-            )
-        )
+        self._told.on_start(start, agent_name, voice_at)
 
     def recall(self) -> None:
         """Before the first AI leg of a call that came back: what was said until then. Waits for control, for a moment."""
@@ -158,34 +143,18 @@ class Call:
 
     # -- what is told ---------------------------------------------------------------------------------------------------
 
-    def emit(self, event: bus.Event) -> None:
-        """Tell control."""
-        self.plane.emit(event)
-
     def note(self, kind: str, **data: str | int | float | bool | None) -> None:
         """Keep something of this call in the events table."""
-        self.emit(bus.CallEvent(self.sid, kind, time.time(), data))
+        self._told.note(kind, **data)
 
     def tell(self, turns: list[Turn]) -> None:
         """Keep turns that are whole."""
         self.past.add(turns)
-        for turn in turns:
-            self.emit(bus.Turn(self.sid, *turn))
+        self._told.tell(turns)
 
     def now_ms(self) -> int:
         """Milliseconds since the call's first stream started."""
         return self._before_ms + int((monotonic() - self.started_s) * _MS)
-
-    def _on_first_audio(self) -> None:
-        first_s = self.tx.first_audio_s
-        self.plane.cells.first_audio.observe(first_s - self.started_s)
-        self.emit(bus.FirstAudio(self.sid, self.started_at + first_s - self.started_s))
-
-    def _on_record(self) -> None:
-        self.plane.recording_pool.spawn(
-            self.emit,
-            bus.StartRecording(self.sid, self.account_sid, self.started_at + self.tx.first_audio_s - self.started_s),
-        )
 
     # -- what is heard --------------------------------------------------------------------------------------------------
 
@@ -264,7 +233,7 @@ class Call:
 
     def fail_leg(self, reason: Reason, detail: str) -> None:
         """The leg in place is as good as gone: AI-in learns it at once."""
-        self.leg_failure = AiLegError(reason, detail)
+        self.leg_failure = (reason, detail)
         self.leg.wake()
 
     def on_ai_lost(self) -> None:
@@ -374,8 +343,6 @@ class Call:
                 self._on_heard_out(now_s)
         elif self.state.now is State.ACTIVE:
             self._check_leg(now_s, media.ai_stall_s)
-            if self.life is not None:
-                self.life.check(now_s)
 
     def _check_leg(self, now_s: float, limit_s: float) -> None:
         """Look twice before a leg is given up: after a standstill of our own, what it sent is read between the looks."""
@@ -420,7 +387,7 @@ class Call:
         self.plane.cells.dropped["call_ended"].add(left)
         self.plane.cells.ended[reason].add()
         result = result_of(reason)
-        self.emit(bus.CallEnded(self.sid, self._ended_at, reason, result, self.detail[:500], self._quality(left)))
+        self._told.emit(bus.CallEnded(self.sid, self._ended_at, reason, result, self.detail[:500], self._quality(left)))
         level = logging.INFO if result == "success" else logging.WARNING
         log.log(level, "call ended: %s", self.detail or reason, extra={"call_sid": self.sid, "reason": reason.value})
 

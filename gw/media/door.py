@@ -154,6 +154,7 @@ class Door:
         finally:
             self._read_watcher.stop()
             self._reader = None
+            self._take = None  # a reader's own method: the door would hold the call that holds it
 
     def _on_readable(self) -> None:
         """There is something to read: the hub calls this between greenlets."""

@@ -49,6 +49,13 @@ class _RefusedError(Exception):
         self.headers = list(headers)
 
 
+class _LateError(OSError):
+    """What a request is ended by that is not whole, and answered, in time: pywsgi closes on an OSError."""
+
+    def __str__(self) -> str:
+        return "the request did not end in time"
+
+
 class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
     """One connection: webhooks through the application, `GET /media` to a session."""
 
@@ -59,7 +66,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
     def handle_one_request(self) -> Any:
         """One request, whole and answered in time, its unread body included; a session has bounds of its own."""
         mark_current("server")
-        self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, OSError("the request did not end in time"))  # pywsgi closes on it
+        self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, _LateError)  # the class: an error made here would keep its traceback
         with self._bound:
             result = super().handle_one_request()
             if self.server.plane.leaving:
@@ -97,6 +104,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
     def _upgrade(self, plane: MediaPlane, headers: list[tuple[str, str]]) -> None:
         self.environ["wsgi.websocket"] = self  # what gevent-websocket's start_response looks for
         self.start_response("101 Switching Protocols", headers)
+        del self.environ["wsgi.websocket"]  # the handler holds its environ
         self.write(b"")
         self._run_session(plane)
 
@@ -200,10 +208,14 @@ class MediaServer(pywsgi.WSGIServer):
         """The watchdog greenlet's body: one look at every session, in slices of a few microseconds each."""
         while True:
             gevent.sleep(self.WATCH_S)
-            for n, session in enumerate(list(self.sessions)):
-                session.check_or_end(monotonic())
-                if n % 50 == 49:
-                    gevent.sleep(0)
+            self._look()
+
+    def _look(self) -> None:
+        """A function of its own: between two looks nobody keeps the last session."""
+        for n, session in enumerate(list(self.sessions)):
+            session.check_or_end(monotonic())
+            if n % 50 == 49:
+                gevent.sleep(0)
 
 
 def _tokens(header: str) -> list[str]:

@@ -18,6 +18,7 @@ from gw import bus
 from gw.call.state import CallState, Event, Reason, State, phone_reason
 from gw.errors import ProtocolError
 from gw.media.ai_in import AiIn
+from gw.media.ai_life import AiLife
 from gw.media.call import Call
 from gw.media.door import Door
 from gw.media.greenlets import KindGreenlet, mark_current, spawn
@@ -80,6 +81,7 @@ class Session:
         self._reader = MessageReader(self._socket, twilio.parse)
         self._state = CallState()
         self._call: Call | None = None
+        self._life: AiLife | None = None
         self._greenlets: list[KindGreenlet] = []
         self._unknown: set[str] = set()
         self.opened_s = self.last_message_s = monotonic()
@@ -142,6 +144,8 @@ class Session:
                 self.end(Reason.PHONE_SILENT, f"nothing came from Twilio for {media.phone_silence_s:g} s")
             else:
                 self._call.check(now_s)
+                if self._life is not None and self._state.now is State.ACTIVE:
+                    self._life.check(now_s)
 
     # -- Twilio's messages ----------------------------------------------------------------------------------------------
 
@@ -227,7 +231,9 @@ class Session:
         call = Call(self._plane, self._state, start, name, agent, self._door, voice_at=voice_at, wake=self._door.wake)
         self._call = self._plane.calls[start.call_sid] = call
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
-        for kind, body in (("ai_in", AiIn(call).run), ("ai_out", call.ai_out.run), ("tx", call.tx.run)):
+        ai_in = AiIn(call)
+        self._life = ai_in.life
+        for kind, body in (("ai_in", ai_in.run), ("ai_out", call.ai_out.run), ("tx", call.tx.run)):
             greenlet = KindGreenlet(kind, body)
             greenlet.link_exception(self._on_crash)
             greenlet.start()
@@ -278,6 +284,8 @@ class Session:
         gevent.joinall(self._greenlets, timeout=JOIN_S)
         running = [*self._greenlets, *call.helpers]
         gevent.killall([greenlet for greenlet in running if not greenlet.dead], timeout=JOIN_S)
+        self._greenlets.clear()
+        call.helpers.clear()  # one that was killed keeps the traceback, and by it the call
 
     def _close_legs(self, call: Call | None) -> None:
         if self._entered:

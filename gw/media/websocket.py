@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 import gevent
-from websockets.exceptions import PayloadTooBig
+from websockets.exceptions import InvalidStatus, PayloadTooBig
 from websockets.protocol import Protocol, Side, State
 
-from gw.errors import GatewayError, ProtocolError
+from gw.errors import GatewayError, ProtocolCode, ProtocolError
 from gw.media.door import Door
 from gw.media.tls_door import TlsDoor
 from gw.protocol.frames import Message, MessageCutter, masked_text_message, text_message
@@ -92,7 +92,10 @@ class WebSocket:
         says True the greenlet sleeps on. What `offer` was shown is not returned. It never waits; what it raises, this raises."""
         assert isinstance(self.door, Door)
         self._offer = offer
-        return self._read(self._on_bytes)
+        try:
+            return self._read(self._on_bytes)
+        finally:
+            self._offer = None
 
     def _read(self, take: Callable[[bytes], bool] | None) -> list[Message]:
         messages: list[Message] = []
@@ -174,6 +177,7 @@ class WebSocket:
             with gevent.Timeout(CLOSE_TIMEOUT_S, False):  # type: ignore[arg-type]  # False: leave the block silently
                 self._linger()
         self.door.shut()
+        release(self.core)
 
     def _linger(self) -> None:
         """Read, and drop, until the peer answered the close or ended."""
@@ -184,6 +188,19 @@ class WebSocket:
             if not data:
                 return
             self._cutter.receive(data)
+
+
+def release(core: Protocol) -> None:
+    """Undo the circles a core that is used no more makes of itself, or only the collector would free it: its parser is a
+    generator that holds it, and so does the traceback of the error it keeps."""
+    core.parser.close()
+    refusal = core.handshake_exc
+    if refusal is not None:
+        refusal.__traceback__ = None
+        if isinstance(refusal, InvalidStatus):  # it has the response twice, and the response has it
+            refusal.args = ()
+            del refusal.response
+    core.parser_exc = core.handshake_exc = None
 
 
 T = TypeVar("T")
@@ -197,7 +214,7 @@ class MessageReader(Generic[T]):
     def __init__(self, web_socket: WebSocket, parse: Callable[[bytes], T]) -> None:
         self._socket = web_socket
         self._parse = parse
-        self._broken: Exception | None = None
+        self._broken: tuple[ProtocolCode, str] | None = None  # what came is no event; an error would keep its traceback
         self._left: list[T] = []  # what `take` did not take
         self._take: Callable[[T], bool] | None = None
 
@@ -207,7 +224,7 @@ class MessageReader(Generic[T]):
         Raises: LegClosedError, ProtocolError.
         """
         if self._broken is not None:
-            raise self._broken
+            raise ProtocolError(*self._broken)
         events: list[T] = []
         try:
             for message in self._socket.read():
@@ -215,7 +232,7 @@ class MessageReader(Generic[T]):
         except ProtocolError as error:
             if not events:
                 raise
-            self._broken = error
+            self._broken = error.code, error.detail
         return events
 
     def read_beside(self, take: Callable[[T], bool]) -> list[T]:
@@ -230,11 +247,16 @@ class MessageReader(Generic[T]):
             if self._broken is None and not self._left:
                 for message in self._socket.read_beside(self._offer):
                     events.append(self._event(message))
-        except (LegClosedError, ProtocolError) as error:
-            self._broken = error
+        except LegClosedError:
+            if not self._left:
+                raise  # else the socket says it again
+        except ProtocolError as error:
+            self._broken = error.code, error.detail
+        finally:
+            self._take = None
         events, self._left = self._left + events, []
         if self._broken is not None and not events:
-            raise self._broken
+            raise ProtocolError(*self._broken)
         return events
 
     def _offer(self, messages: list[Message]) -> bool:
@@ -246,7 +268,7 @@ class MessageReader(Generic[T]):
                 if self._left or not take(event):
                     self._left.append(event)
         except ProtocolError as error:
-            self._broken = error
+            self._broken = error.code, error.detail
         return not self._left and self._broken is None
 
     def _event(self, message: Message) -> T:

@@ -1,0 +1,58 @@
+"""A worker in a process of its own that says what its calls left to the garbage collector. The body of a child of `test_garbage`.
+
+The twins make garbage too: in a process of its own all that is found is the media plane's. Whatever a collection finds, when it
+comes by itself as well, is kept (`DEBUG_SAVEALL`) and so stays alive. At each SIGUSR1 one line of JSON goes to standard output.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import gc  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from collections import Counter  # noqa: E402
+
+import gevent  # noqa: E402
+import msgspec  # noqa: E402
+from gevent import socket  # noqa: E402
+
+from gw.config import Config  # noqa: E402
+from gw.media.worker import Worker  # noqa: E402
+
+#: What a call is made of, and the libraries that it uses. The bus, which is not among them, keeps its last message.
+_OURS = ("gw.media.", "gw.call.", "gw.protocol.", "websockets.", "gevent.greenlet", "gevent.timeout", "geventwebsocket.")
+
+
+def kinds(things: list[object]) -> Counter[str]:
+    """How many there are of each class."""
+    return Counter(f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in things)
+
+
+def look(worker: Worker) -> None:
+    """Say how many objects no reference count had freed, and what is alive."""
+    gc.collect()
+    living = kinds(gc.get_objects())
+    alive = {name: count for name, count in living.items() if name.startswith(_OURS)}
+    line = {"sessions": worker.plane.streams, "garbage": kinds(gc.garbage), "alive": alive}
+    print(json.dumps(line), flush=True)
+
+
+def main() -> int:
+    config = msgspec.json.decode(os.environ["GARBAGE_CONFIG"], type=Config)
+    worker = Worker(config, 0, socket.socket(fileno=int(sys.argv[1])))
+    gevent.signal_handler(signal.SIGUSR1, look, worker)
+    gevent.signal_handler(signal.SIGTERM, worker.stop)
+
+    def on_ready() -> None:
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        print("ready", flush=True)
+
+    return worker.run(on_ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

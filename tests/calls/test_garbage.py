@@ -1,0 +1,199 @@
+"""An ended call is free with the last reference to it: a worker that turns calls over has nothing to collect while calls live.
+
+Every way a call, a stream and an AI leg can end, at once, on a worker in a process of its own. It says what was left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import gevent
+import msgspec
+from gevent import socket, subprocess
+from gevent.event import Event
+
+from gw.config import Agent, Config, Media, Ops, Secrets, Server, Store, Twilio
+from gw.control.main import Control
+from gw.twin import speech
+from gw.twin.ai import AiTwin
+from gw.twin.ai_script import AiScript, lasting
+from gw.twin.twilio import TwilioTwin
+from gw.twin.twilio_caller import CallPlan, Hook, TwinCall
+from tests.calls.conftest import free_port
+from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL
+from tests.calls.hearing import until
+from tests.calls.shared import murmur, start_with
+from tests.timing import scaled
+
+#: Of each kind.
+CALLS: Final = 3
+OK: Final = AiScript(greeting=lasting(1)[:4000], speed=20.0)
+TALKS: Final = AiScript(greeting=lasting(3), speed=5.0)
+#: What no reference count freed, per call. An ended call was some 180 objects in circles; one circle that comes back is two.
+BOUND: Final = 1
+
+
+class Case(NamedTuple):
+    """How a call goes: its agent's sessions in order, the last one's script stays; what the caller does; how it ends."""
+
+    scripts: tuple[AiScript, ...] = (OK,)
+    hooks: dict[int, Hook] = {}
+    ends: str = "caller"
+    says: tuple[bytes, ...] = murmur(1.5)
+    agent: dict[str, Any] = {}
+
+
+def _broken(fault: Any, **changes: Any) -> Case:
+    """The leg fails in the middle of the greeting, and another takes its place."""
+    return Case((TALKS.with_fault(fault), OK), says=murmur(2.5), **changes)
+
+
+CASES: Final = {
+    "caller": Case(),
+    "parrot": Case(agent={"provider": "parrot"}, says=tuple(speech.script(1000))),
+    "agent": Case((AiScript(greeting=lasting(1)[:801], answers=(lasting(1)[:333],), hang_up_after=1),), ends="ai_hangup"),
+    "line_breaks": Case((TALKS,), {15: lambda call: call.abort()}, ends="twin"),
+    "no_websocket": Case((TALKS,), {15: lambda call: call.send_raw(b"GET / HTTP/1.1\r\n\r\n")}, ends="invalid opcode"),
+    "no_json": Case((TALKS,), {15: lambda call: call.send_text(b"{")}, ends="phone_bad_json"),
+    "no_agent": Case(ends="unknown_agent"),
+    **{fault: _broken(fault) for fault in ("reset", "close", "bad_json", "bad_websocket", "oversize_message", "session_expired")},
+    "freeze": Case((TALKS.with_fault("freeze"), OK), says=murmur(4.0)),
+    "refused": Case((AiScript(fault="refuse_500"), OK)),
+    "mute": Case((AiScript(fault="mute"), OK), says=murmur(2.5)),
+    "never": Case((AiScript(fault="refuse_401"),), ends="fallback_goodbye"),
+    "away": Case((TALKS.with_fault("reset"), AiScript(fault="refuse_500")), ends="fallback_goodbye", says=murmur(6.0)),
+    "nowhere": Case(agent={"base_url": "ws://127.0.0.1:9/"}, ends="fallback_goodbye", says=murmur(6.0)),
+    "rollover": Case((AiScript(greeting=lasting(1)[:4000], speed=20.0, lifetime_s=2.0, expires=True), OK), says=murmur(4.0)),
+}
+
+
+class Found(NamedTuple):
+    """What the worker says of itself."""
+
+    garbage: Counter[str]
+    alive: Counter[str]
+
+
+class Apart:
+    """A gateway whose worker is another process."""
+
+    def __init__(self, child: subprocess.Popen[bytes], twilio: TwilioTwin) -> None:
+        self._child = child
+        self.twilio = twilio
+
+    def look(self) -> Found | None:
+        """What was left so far, and what is alive; None while a call is."""
+        self._child.send_signal(signal.SIGUSR1)
+        assert self._child.stdout is not None
+        with gevent.Timeout(scaled(5.0)):
+            said = json.loads(self._child.stdout.readline())
+        return None if said["sessions"] else Found(Counter(said["garbage"]), Counter(said["alive"]))
+
+    def settled(self, before: Found) -> Found:
+        """The same, once the last call's doors are closed and nothing more is alive than before; or what stays alive."""
+        found = None
+        for _ in range(30):
+            found = self.look()
+            if found is not None and not found.alive - before.alive:
+                break
+            gevent.sleep(scaled(0.1))
+        assert found is not None, "a call stays"
+        return found
+
+
+def _scripts() -> Callable[[int, str], AiScript]:
+    """The next session's script of the call whose agent's path is asked: each call has an agent of its own."""
+    opened: Counter[str] = Counter()
+
+    def next_of(index: int, path: str) -> AiScript:
+        agent = path.rsplit("/", 1)[1]
+        opened[agent] += 1
+        chosen = CASES[agent.partition("-")[0]].scripts
+        return chosen[min(opened[agent], len(chosen)) - 1]
+
+    return next_of
+
+
+@contextlib.contextmanager
+def _apart(var_dir: Path, ai: AiTwin) -> Iterator[Apart]:
+    agents = {"default": Agent()}
+    for name, case in CASES.items():
+        for n in range(CALLS if name != "no_agent" else 0):
+            plain = Agent(provider="openai", base_url=f"{ai.url}/{name}-{n}", goodbye="Goodbye.")
+            agents[f"{name}-{n}"] = msgspec.structs.replace(plain, **case.agent)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
+    address, rest_port = "{}:{}".format(*listener.getsockname()), free_port()
+    config = Config(
+        server=Server(listen=address, public_url=PUBLIC_URL, drain_s=0.5),
+        ops=Ops(listen="127.0.0.1:0", admin_socket=str(var_dir / "admin.sock"), var_dir=str(var_dir)),
+        twilio=Twilio(account_sid=ACCOUNT, api_base=f"http://127.0.0.1:{rest_port}", timeout_s=scaled(2.0)),
+        media=Media(ai_connect_s=scaled(0.7), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(2.0)),
+        store=Store(url=f"sqlite:///{var_dir}/store.db"),
+        agents=agents,
+        secrets=Secrets(twilio_auth_token=AUTH_TOKEN, openai_api_key="key-of-the-tests", token_key="a key of the tests"),
+    )
+    control = Control(config)
+    is_up = Event()
+    running = gevent.spawn(control.run, is_up.set)
+    assert is_up.wait(scaled(10.0))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.calls.garbage_worker", str(listener.fileno())],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "GARBAGE_CONFIG": msgspec.json.encode(config).decode()},
+        pass_fds=[listener.fileno()],
+        stdout=subprocess.PIPE,
+    )
+    listener.close()
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        until(lambda: control.readiness().ready, "the worker is on the bus")
+        url = f"http://{address}"
+        with TwilioTwin(url, account_sid=ACCOUNT, auth_token=AUTH_TOKEN, public_url=PUBLIC_URL, rest_port=rest_port) as twilio:
+            yield Apart(child, twilio)
+    finally:
+        child.terminate()
+        try:
+            assert child.wait(scaled(10.0)) == 0
+        finally:
+            child.kill()
+            control.stop()
+            running.join(scaled(15.0))
+
+
+def _happen(apart: Apart) -> dict[str, TwinCall]:
+    """Every call of every kind, at once."""
+    calls = {}
+    for n in range(CALLS):
+        for name, case in CASES.items():
+            plan = CallPlan(prelude=start_with(agent=f"{name}-{n}"), speech=case.says, hooks=case.hooks, max_s=scaled(20.0))
+            calls[f"{name}-{n}"] = apart.twilio.place(plan)
+            gevent.sleep(0.01)
+    for name, call in calls.items():
+        assert call.wait(scaled(25.0)), f"{name} did not end"
+    return calls
+
+
+def test_calls_leave_the_collector_nothing(tmp_path: Path) -> None:
+    with AiTwin(_scripts()) as ai, _apart(tmp_path, ai) as apart:
+        before = apart.look()
+        assert before is not None
+        calls = _happen(apart)
+        found = apart.settled(before)
+        assert len(calls) == len(CASES) * CALLS
+        ended = {name: call.close_reason or call.closed_by for name, call in calls.items()}
+        assert {name: CASES[name.partition("-")[0]].ends for name in ended} == ended
+        assert not found.alive - before.alive
+        left = found.garbage - before.garbage
+        assert not {name: count for name, count in left.items() if name.startswith("gw.")}
+        assert left.total() < BOUND * len(calls), left

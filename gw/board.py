@@ -111,6 +111,7 @@ class Row:
     capacity = _cell(8, "The calls it takes.")
     flags = _cell(9, "Bits of Flag.")
     lateness_p99_us = _cell(10, "Of the frames of its last seconds; -1 where none were sent.")
+    log_level = _cell(12, "What it logs, by an operator's wish; 0: what the board or the configuration says.")  # control's
     hold_max_us = _cell(11, "Who held its hub longest in its last seconds; -1 where nobody looked.")
 
     def clear(self, state: SeatState = SeatState.EMPTY, slot: int = 0) -> None:
@@ -214,6 +215,19 @@ class Board:
     @drained.setter
     def drained(self, on: bool) -> None:
         self._cells[1] = int(on)
+
+    @property
+    def log_level(self) -> int:
+        """What every process logs, by an operator's wish; 0: what the configuration says. Control writes it."""
+        return self._cells[6]
+
+    @log_level.setter
+    def log_level(self, level: int) -> None:
+        self._cells[6] = level
+
+    def log_level_of(self, index: int) -> int:
+        """What the process of that row is to log: its own wish before everybody's; 0 where there is none."""
+        return self.row(index).log_level or self.log_level
 
     @property
     def reserved(self) -> int:

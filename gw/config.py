@@ -106,6 +106,9 @@ class Ops(_Section, frozen=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="What is logged, and everything worse.")
     ] = "info"
+    log_numbers: Annotated[
+        bool, Meta(description="Whether telephone numbers stand in the log whole. false: +15551234567 is +1555***4567.")
+    ] = False
     hold_monitor: Annotated[
         Literal["duty", "always"],
         Meta(description="Watch who holds a worker's hub: a tenth of the time, or always and with CPU times, which costs."),

@@ -1,9 +1,10 @@
 """Logging that never makes a call wait: records go to a bounded queue, a native thread formats and writes them.
 
 One JSON object a line (`ts`, `level`, `process`, `logger`, `message`, the extras of `EXTRAS` that a record carries, and `error`
-with `traceback`), or a coloured line for a person where the stream is a terminal. Telephone numbers are masked in everything
-that is written. A reader that does not read fills the queue: further records are dropped and counted, and the count is written
-when it reads again. Libraries' and our code use `logging` as always: `logger.info("...", extra={"call_sid": sid})`.
+with `traceback`), or a coloured line for a person where the stream is a terminal; where it leads to journald the line begins
+with its level, as journald takes it. Telephone numbers are masked in everything that is written, unless the configuration shows
+them. A reader that does not read fills the queue: further records are dropped and counted, and the count is written when it
+reads again. Libraries' and our code use `logging` as always: `logger.info("...", extra={"call_sid": sid})`.
 
 The caller's share is a few microseconds; only arguments that are not plain values are turned into text at once, because they
 could change. The thread takes no lock and none of gevent's: it works one record at a time and gives the interpreter back at
@@ -18,14 +19,15 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
 import gevent
 from gevent import monkey
 
-from gw.log_lines import EXTRAS, format_human, format_json
+from gw.log_lines import EXTRAS, format_human, format_journal, format_json
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -36,6 +38,8 @@ QUEUE_LIMIT: Final = 4096
 _WRITABLE_WAIT_MS: Final = 1000
 _FLUSH_POLL_S: Final = 0.002
 _EXIT_FLUSH_S: Final = 1.0
+#: How soon a wish for another level is followed.
+_FOLLOW_S: Final = 0.5
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
@@ -45,10 +49,11 @@ logger = logging.getLogger(__name__)
 class Writer(logging.Handler):
     """The queue and its thread, as the one handler of the root logger."""
 
-    def __init__(self, process: str, stream: TextIO, *, human: bool) -> None:
+    def __init__(self, process: str, stream: TextIO, *, human: bool, numbers: bool = False) -> None:
         super().__init__()
         self._process = process
-        self._format: Callable[[logging.LogRecord, str], bytes] = format_human if human else format_json
+        kind = format_human if human else format_journal if is_journal(stream, os.environ) else format_json
+        self._format: Callable[[logging.LogRecord, str], bytes] = partial(kind, numbers=numbers)
         self._write = _writer_to(stream)
         self.dropped = 0  # counted by callers; only grows
         self._reported = 0  # how many of them the thread has told
@@ -120,6 +125,15 @@ class Writer(logging.Handler):
             self.dropped += 1
 
 
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether the stream leads to journald and not to where somebody redirected it. Source: systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (AttributeError, OSError):  # no descriptor: io.UnsupportedOperation is an OSError
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 class _Marker:
     """Passes through the queue to tell that what was before it is written."""
 
@@ -181,18 +195,19 @@ def _wait_writable(descriptor: int) -> None:
 _current: Writer | None = None
 
 
-def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool | None = None) -> Writer:
+def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool | None = None, numbers: bool = False) -> Writer:
     """Send every logger's records from `level` up to `stream` (default: standard error), named as coming from `process`.
 
-    Also what nobody caught: an exception of the program, of a greenlet or of the hub, and Python's warnings. `human`: lines for a
-    person or JSON; None decides by whether the stream is a terminal. May be called again; the last call counts.
+    Also what nobody caught: an exception of the program, of a greenlet or of the hub, and Python's warnings. `human`: lines
+    for a person or JSON; None decides by whether the stream is a terminal. `numbers`: telephone numbers are shown whole.
+    May be called again; the last call counts.
     """
     global _current
     stream = sys.stderr if stream is None else stream
     if human is None:
         human = stream.isatty()
     root = logging.getLogger()
-    previous, _current = _current, Writer(process, stream, human=human)
+    previous, _current = _current, Writer(process, stream, human=human, numbers=numbers)
     root.addHandler(_current)
     if previous is None:
         atexit.register(flush, _EXIT_FLUSH_S)
@@ -208,6 +223,18 @@ def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool
     sys.excepthook = _log_uncaught
     gevent.get_hub().print_exception = _log_unhandled  # type: ignore[method-assign]
     return _current
+
+
+def follow(wanted: Callable[[], int], configured: str) -> gevent.Greenlet[..., None]:
+    """Log from the level up that `wanted` says, whenever it changes; 0: the configured one. Returns the greenlet that looks."""
+
+    def keep() -> None:
+        while True:
+            root.setLevel(wanted() or configured.upper())
+            gevent.sleep(_FOLLOW_S)
+
+    root = logging.getLogger()
+    return gevent.spawn(keep)
 
 
 def flush(timeout_s: float) -> bool:

@@ -29,6 +29,7 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "calls": ("gw.cli.calls", True),
     "call": ("gw.cli.call", True),
     "recordings": ("gw.cli.recordings", True),
+    "loglevel": ("gw.cli.loglevel", True),
     "db": ("gw.cli.db", True),
     "config": ("gw.cli.config", True),
     "capacity": ("gw.cli.capacity", True),

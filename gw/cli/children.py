@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 import click
 
@@ -26,9 +27,10 @@ def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: in
     from gw.control.main import run
 
     config = settings.serving_config()
-    logs.setup("control", config.ops.log_level)
+    logs.setup("control", config.ops.log_level, numbers=config.ops.log_numbers)
     os.nice(nice)
     board = Board.attach(board_fd) if board_fd >= 0 else Board.private()
+    logs.follow(partial(board.log_level_of, row), config.ops.log_level)
     orphan, settled = lambda: is_orphan(os.environ), lambda: settle_parent(os.environ)
     code = run(config, ready_fd, board=board, row=board.row(row), is_orphan=orphan, settle_parent=settled)
     logs.flush(1.0)
@@ -55,8 +57,10 @@ def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_f
     from gw.media.worker import run
 
     config = settings.serving_config()
-    logs.setup(f"worker-{slot}", config.ops.log_level)
+    logs.setup(f"worker-{slot}", config.ops.log_level, numbers=config.ops.log_numbers)
     board = Board.attach(board_fd) if board_fd >= 0 else None
+    if board is not None:
+        logs.follow(partial(board.log_level_of, row), config.ops.log_level)
     code = run(
         config,
         slot,

@@ -41,7 +41,7 @@ def serve(settings: Settings) -> None:
     end_with_parent(os.environ)
     raise_descriptor_limit()
     config = settings.serving_config()
-    logs.setup("supervisor", config.ops.log_level)
+    logs.setup("supervisor", config.ops.log_level, numbers=config.ops.log_numbers)
     manager = Notifier(os.environ)
 
     def on_ready(supervisor: Supervisor) -> None:
@@ -56,6 +56,8 @@ def serve(settings: Settings) -> None:
         on_look=lambda still: manager.look(supervisor.board, still),
         on_report=manager.report,
     )
+
+    logs.follow(lambda: supervisor.board.log_level, config.ops.log_level)
 
     def on_signal(number: signal.Signals) -> None:
         log = logging.getLogger("gw.supervisor")

@@ -32,6 +32,7 @@ from gw.control.breaker import Breaker
 from gw.control.bus_server import BusServer
 from gw.control.drain import Drainer
 from gw.control.fleet import Fleet
+from gw.control.log_levels import LogLevels
 from gw.control.lost_calls import LostCalls
 from gw.control.ops_http import OpsHttp, Readiness
 from gw.control.reconcile import Reconciler
@@ -182,7 +183,8 @@ class Control:
             notify=self._drainer.notify,
             config=config,
         )
-        commands = {**self._commands.table(), **self._fleet.commands()}
+        levels = LogLevels(self._board, config.ops.log_level)
+        commands = {**self._commands.table(), **self._fleet.commands(), **levels.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)
         self._refused = self._page.gauge(declare.STORE_REFUSED)
         self._circuit = self._page.gauge(declare.TWILIO_CIRCUIT_OPEN)

@@ -287,7 +287,7 @@ class Recorder:
             log.warning(
                 "a recording waits for the reconcile pass: Twilio gave no clear answer: %s",
                 act.error_text,
-                extra={"call_sid": call_sid, "reason": act.error_code},
+                extra={"call_sid": call_sid, **_reason(act.error_code)},
             )
         elif act.why == "duplicate":
             self._rows.count("duplicate")
@@ -320,6 +320,11 @@ class Recorder:
 def _log_end(call_sid: str, settle: Settle, job: _Job) -> None:
     if settle.state == "failed":
         code = settle.error_code
-        log.error("no recording after %d requests: %s", job.requests, code, extra={"call_sid": call_sid, "reason": code})
+        log.error("no recording after %d requests: %s", job.requests, code, extra={"call_sid": call_sid, **_reason(code)})
     else:
         log.info("recording %s is %s", settle.recording_sid, settle.state, extra={"call_sid": call_sid})
+
+
+def _reason(label: str) -> dict[str, str]:
+    """A row's short word as a line of the log has it: Twilio's numbers are no words of ours."""
+    return {"reason": "twilio_error", "code": label} if label.isdecimal() else {"reason": label}

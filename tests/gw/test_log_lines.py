@@ -1,16 +1,21 @@
 """gw.log_lines: a line holds what it should, no whole telephone number, and is bounded."""
 
+import ast
 import json
 import logging
 import re
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.call.state import Reason
+from gw.control.rest_answers import Kind
 from gw.errors import ProtocolError
-from gw.log_lines import FIELD_LIMIT, format_human, format_json, mask_numbers
+from gw.log_lines import FIELD_LIMIT, OTHER_REASON, REASONS, format_human, format_journal, format_json, mask_numbers
+from metrics import declare
 
 
 def _record(message="m", *arguments, error=None, **extras) -> logging.LogRecord:
@@ -48,6 +53,56 @@ def test_extras_that_are_listed_and_no_others():
         "reason": "ai_lost",
         "detail": "['a']",
     }
+
+
+@pytest.mark.parametrize("reason", ["a word nobody listed", 7, ["x"]])
+def test_a_reason_is_of_the_closed_list_whatever_the_record_says(reason):
+    assert _json("m", reason=reason)["reason"] == "other"
+
+
+def _reasons_in_the_code():
+    """Every `"reason": value` and `reason=value` that stands in a log call, constants only, with where."""
+    for path in sorted(Path("gw").rglob("*.py")):
+        if not {"cli", "twin", "verify"} & set(path.parts):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.keyword) and node.arg == "extra" and isinstance(node.value, ast.Dict):
+                    for key, value in zip(node.value.keys, node.value.values, strict=True):
+                        if isinstance(key, ast.Constant) and key.value == "reason" and isinstance(value, ast.Constant):
+                            yield path, value.value
+
+
+def test_every_reason_in_the_code_is_on_the_list_and_the_list_is_explained():
+    found = list(_reasons_in_the_code())
+    assert len(found) >= 5
+    assert [(path, word) for path, word in found if word not in REASONS] == []
+    assert set(get_args(Kind)) <= REASONS
+    assert set(declare.STREAMS_REFUSED.labels["reason"]) <= REASONS
+    explained = Path("deploy/reasons.md").read_text()
+    assert [word for word in sorted(REASONS | {OTHER_REASON}) if f"`{word}`" not in explained] == []
+
+
+@pytest.mark.parametrize("name", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+def test_a_line_for_the_journal_begins_with_its_level(name):
+    record = _record()
+    record.levelno, record.levelname = getattr(logging, name), name
+    level, _, rest = format_journal(record, "control").partition(b">")
+    assert level == {"DEBUG": b"<7", "INFO": b"<6", "WARNING": b"<4", "ERROR": b"<3", "CRITICAL": b"<2"}[name]
+    assert json.loads(rest)["level"] == name.lower()
+
+
+def test_numbers_are_shown_where_the_configuration_says_so():
+    record = _record("from %s", "+15551234567", detail="+15551234567")
+    line = json.loads(format_json(record, "p", numbers=True))
+    assert (line["message"], line["detail"]) == ("from +15551234567", "+15551234567")
+    assert b"+15551234567" in format_human(record, "p", numbers=True)
+    assert b"1234567" not in format_json(record, "p")
+
+
+def test_a_workers_lines_say_which_worker():
+    assert _json("m")["worker"] == 0
+    assert _json("m", worker=3)["worker"] == 3
+    assert "worker" not in json.loads(format_json(_record(), "control"))
+    assert b"worker=" not in format_human(_record(), "worker-0")
 
 
 @given(st.text(), st.text())

@@ -17,6 +17,7 @@ from gevent import monkey
 
 from gw import logs
 from gw.call.state import Reason
+from tests.timing import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 FLUSH_S = 10.0
@@ -329,3 +330,46 @@ def test_a_program_that_forks_and_ends_loses_and_repeats_nothing(arguments, code
     assert sorted(messages) == sorted(expected)
     assert messages[-1] == expected[-1]
     assert program.returncode == code
+
+
+# -- where it goes, and from which level up ----------------------------------------------------------------------------
+
+
+def test_journald_is_recognised_by_the_descriptor_alone(tmp_path):
+    with (tmp_path / "log").open("w") as file:
+        status = os.fstat(file.fileno())
+        assert logs.is_journal(file, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        assert not logs.is_journal(file, {"JOURNAL_STREAM": "8:1"}), "redirected since"
+        assert not logs.is_journal(file, {})
+    assert not logs.is_journal(io.StringIO(), {"JOURNAL_STREAM": "8:1"})
+
+
+def test_a_journals_line_begins_with_its_level(tmp_path, monkeypatch):
+    with (tmp_path / "log").open("w+") as file:
+        status = os.fstat(file.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        _setup("control", "info", file)
+        logger.error("from %s", "+15551234567")
+        assert logs.flush(FLUSH_S)
+        file.seek(0)
+        assert file.read().startswith('<3>{"ts":')
+
+
+def test_numbers_stand_whole_where_asked_for(stream):
+    _setup("control", "info", stream, numbers=True)
+    logger.info("from %s", "+15551234567")
+    assert _lines(stream)[0]["message"] == "from +15551234567"
+
+
+def test_the_level_follows_a_wish(stream):
+    _setup("control", "info", stream)
+    wish = [0]
+    keeper = logs.follow(lambda: wish[0], "warning")
+    try:
+        for level, expected in ((0, logging.WARNING), (logging.DEBUG, logging.DEBUG)):
+            wish[0] = level
+            with gevent.Timeout(scaled(5.0)):
+                while logging.getLogger().level != expected:
+                    gevent.sleep(0.02)
+    finally:
+        keeper.kill()

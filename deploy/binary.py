@@ -6,24 +6,21 @@ started. `deploy/README.md` tells what PEX and PyInstaller did instead, in numbe
 
 Packed are the distributions that requirements.txt names, as they are installed beside this interpreter, without their tests, and
 this project's own packages; libraries as bytecode alone, which halves what a first start has to write. Bytecode is checked by
-nothing but the archive's hash, so later starts write nothing. The same input gives the same file. Never downloads anything.
+nothing but the archive's hash, so later starts write nothing. Never downloads anything.
 """
 
 from __future__ import annotations
 
-import compileall
-import contextlib
 import gzip
 import hashlib
 import io
-import py_compile
+import marshal
 import re
-import shutil
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +30,8 @@ OWN: Final = ("gateway.py", "gw", "metrics")
 _LEFT_OUT: Final = re.compile(
     r"(^|/)(tests?|testing/suite|__pycache__|sample_data|f2py|include)/|\.(pyi|pyx|pxd|h|c|cpp|hpp|so\.a|a)$"
 )
+#: PEP 552: bit 0, by hash; bit 1 not set, never checked.
+_UNCHECKED_HASH: Final = 1
 _NAME: Final = re.compile(r"^([A-Za-z0-9._-]+)==")
 #: Level 6 is gzip's own default: higher levels cost minutes and save a hundredth.
 _LEVEL: Final = 6
@@ -54,51 +53,44 @@ def packed_files() -> Iterator[tuple[str, Path]]:
                 yield str(path.relative_to(ROOT)), path
 
 
-def archive(folder: Path) -> bytes:
-    """All of it, compiled and packed. `folder`: an empty one to work in."""
-    for name, path in packed_files():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / name)
-    own = [folder / name for name in OWN]
-    with contextlib.redirect_stdout(io.StringIO()):  # some libraries ship templates that are no Python
-        for path in sorted(folder.iterdir()):
-            _compile(path, keep_source=path in own)
+def archive() -> bytes:
+    """All of it, compiled and packed."""
     packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=_LEVEL, mtime=0) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w|", format=tarfile.GNU_FORMAT) as tar:
-            for path in sorted(folder.rglob("*")):
-                if path.is_file():
-                    tar.add(path, str(path.relative_to(folder)), filter=_anonymous)
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=_LEVEL, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for name, path in sorted(packed_files()):
+            content = path.read_bytes()
+            code = _bytecode(content, name) if name.endswith(".py") else b""
+            if not code or name.split("/")[0] in OWN:  # our own source stays: `verify` reads it
+                _add(tar, name, content)
+            if code:
+                _add(tar, cache_from_source(name) if name.split("/")[0] in OWN else f"{name}c", code)
     return packed.getvalue()
 
 
-def _compile(path: Path, *, keep_source: bool) -> None:
-    """A module, or a folder of them. Bytecode takes the place of a library's source; our own stays, `verify` reads it."""
-    options = {"quiet": 2, "legacy": not keep_source, "invalidation_mode": py_compile.PycInvalidationMode.UNCHECKED_HASH}
-    if path.is_dir():
-        compileall.compile_dir(path, stripdir=str(path.parent), **options)
-    elif path.suffix == ".py":
-        compileall.compile_file(path, stripdir=str(path.parent), **options)
-    if not keep_source:
-        for source in [path] if path.is_file() else path.rglob("*.py"):
-            if source.with_suffix(".pyc").exists() and source.suffix == ".py":
-                source.unlink()
+def _bytecode(source: bytes, name: str) -> bytes:
+    """A .pyc file that is never checked against its source; nothing for a template that is no Python. Source: PEP 552."""
+    try:
+        code = compile(source, name, "exec", dont_inherit=True)
+    except SyntaxError:
+        return b""
+    return MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little") + source_hash(source) + marshal.dumps(code)
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = member.mtime = 0
-    member.uname = member.gname = ""
-    member.mode = 0o755 if member.name.endswith(".so") or ".so." in member.name else 0o644
-    return member
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # nobody's, of no time, mode 0644
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
 def build(target: Path) -> None:
     """Write the file."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        packed = archive(Path(folder))
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    packed = archive()
     head = (ROOT / "deploy" / "binary.sh").read_text()
-    head = head.replace("@PYTHON@", f"python{version}").replace("@HASH@", hashlib.sha256(packed).hexdigest()[:32])
+    head = head.replace("@PYTHON@", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    head = head.replace("@HASH@", hashlib.sha256(packed).hexdigest()[:32])
     start = len(head.replace("@OFFSET@", "00000000").encode()) + 1
     made = target.with_suffix(".new")
     made.write_bytes(head.replace("@OFFSET@", f"{start:08}").encode() + packed)

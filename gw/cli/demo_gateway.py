@@ -29,6 +29,8 @@ READY_S: Final = 30.0
 #: After SIGTERM: its drain time is a second, control's own bound ten.
 STOP_S: Final = 12.0
 _LOG_LINES: Final = 15
+#: Where the one-file binary unpacks itself: no setting of a gateway, but how its command is started.
+CACHE_VARIABLE: Final = "SUBMILLI_CACHE"
 #: Linux gives connections ports from 32768 on.
 LISTENER_PORTS: Final = range(20_000, 32_000)
 
@@ -79,7 +81,7 @@ class GatewayProcess:
         self.config_path.write_text(self.configuration(account_sid, api_base, ai_url))
         ours = ("SUBMILLI_", "LISTEN_", "TWILIO_", "OPENAI_")
         environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
+            **{name: value for name, value in os.environ.items() if not name.startswith(ours) or name == CACHE_VARIABLE},
             "TWILIO_AUTH_TOKEN": auth_token,
             "OPENAI_API_KEY": "none-is-needed-for-the-twin",
             PARENT_VARIABLE: str(os.getpid()),

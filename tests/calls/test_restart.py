@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +22,10 @@ from gw.twin.ai_script import AiScript, lasting
 from gw.twin.twilio import TwilioTwin
 from gw.twin.twilio_caller import TwinCall
 from tests.calls.hearing import check_ear, padded, until
+from tests.program import program
 from tests.timing import scaled
 
-SCRIPT = [sys.executable, str(Path(__file__).parents[2] / "gateway.py")]
+SCRIPT = program()
 AUTH_TOKEN = "an auth token of the tests"
 #: Six seconds of an agent who then hangs up: longer than a process needs to come back.
 SPEECH = lasting(6)[:48_003]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,9 +32,10 @@ from gw.twin.twilio_caller import TwinCall
 from gw.twin.twilio_player import Player
 from tests.calls.conftest import open_world
 from tests.calls.hearing import padded, until
+from tests.program import program
 from tests.timing import scaled
 
-GATEWAY = [sys.executable, str(Path(__file__).parents[2] / "gateway.py")]
+GATEWAY = program()
 AUTH_TOKEN = "an auth token of the tests"
 STALLS_S = (0.05, 0.1, 0.3, 1.0)
 LEAD_MS = 100

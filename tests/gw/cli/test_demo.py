@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from gw.cli.context import Settings
 from gw.cli.demo_gateway import GatewayProcess, GatewayProcessError, free_ports, wait_until_gone
 from gw.cli.demo_run import Script
 from gw.twin import speech
+from tests.program import program
 
-COMMAND = Settings(None).command_line()
+COMMAND = program()
 
 
 def started(out: Path, *options: str) -> subprocess.Popen[str]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from gw.cli.context import Settings
 from gw.cli.demo_gateway import free_ports
 from gw.cli.serve import greeting
 from gw.config import Agent, Config, Secrets, Server, Twilio
+from tests.program import program
 
-COMMAND = Settings(None).command_line()
+COMMAND = program()
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI_", "TWILIO_", "OPENAI_"))}
 
 

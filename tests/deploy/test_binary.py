@@ -1,0 +1,70 @@
+"""deploy/binary.py: the file is built, and what people type first works from it, in a home that is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.program import ROOT
+from tests.timing import scaled
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("dist") / "submilli"
+    builder = [sys.executable, str(ROOT / "deploy" / "binary.py"), str(made)]
+    subprocess.run(builder, check=True, capture_output=True, timeout=scaled(120))
+    return made
+
+
+def run(binary: Path, *arguments: str, cache: Path | None = None) -> subprocess.CompletedProcess[str]:
+    folder = binary.parent
+    environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "SUBMILLI_CACHE": str(cache or folder / "cache")}
+    return subprocess.run(
+        [str(binary), *arguments], cwd=folder, env=environ, capture_output=True, text=True, timeout=scaled(90), check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("config", "check"), ("db", "upgrade"), ("verify", "purity", "--static"), ("completion", "bash")]
+)
+def test_a_command_works(binary: Path, arguments: tuple[str, ...]) -> None:
+    done = run(binary, *arguments)
+    assert done.returncode == 0, done.stderr
+    if arguments[0] == "completion":
+        assert f"submilli() {{ {binary} " in done.stdout
+
+
+def test_a_call_goes_through_it(binary: Path) -> None:
+    """Its own children start from the file as well; how punctual this machine is right now is judged elsewhere."""
+    done = run(binary, "demo", "--calls", "1", "--seconds", "1", "--json")
+    call = json.loads(done.stdout)["calls"][0]
+    assert (call["audio_exact"], call["recordings_started"], call["ended"]) == (True, 1, "ai_hangup")
+    assert (binary.parent / "out" / "demo" / "latency.png").exists()
+
+
+def test_it_is_unpacked_once_and_former_versions_go(binary: Path) -> None:
+    cache = binary.parent / "another"
+    former, new = cache / "former", cache / "of an hour"
+    for folder in (former, new):
+        folder.mkdir(parents=True)
+    os.utime(former, (0, 0))
+    assert run(binary, "--version", cache=cache).returncode == 0
+    assert not former.exists() and new.exists()
+    (unpacked,) = set(cache.iterdir()) - {new}
+    before = {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")}
+    assert run(binary, "config", "check", cache=cache).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")} == before
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(binary: Path) -> None:
+    done = run(binary, "--version", cache=Path("/proc/nowhere"))
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "submilli: /proc/nowhere/ cannot be written; set SUBMILLI_CACHE to a folder this user may write\n"
+    )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from gw.cli.context import CONFIG_VARIABLE, Failure, Settings
+from gw.cli.context import CONFIG_VARIABLE, WORDS, Failure, Settings, host_option
 from gw.config import VERSION
 from gw.errors import ConfigError, GatewayError
 
@@ -52,6 +52,10 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -82,6 +86,7 @@ def _sentence(error: GatewayError) -> str:
     envvar=CONFIG_VARIABLE,
     help=f"The TOML file; also taken from {CONFIG_VARIABLE}. Without one, everything has its default.",
 )
+@host_option
 @click.version_option(VERSION, prog_name="submilli")
 @click.pass_context
 def root(ctx: click.Context, path: Path | None) -> None:
@@ -91,6 +96,7 @@ def root(ctx: click.Context, path: Path | None) -> None:
     See it work, without a key or a phone:   gateway.py demo
     Run it:                                  gateway.py serve
     Ask the one that runs:                   gateway.py status
+    Ask one on another machine:              gateway.py --host admin@vm1 status
     Write a configuration:                   gateway.py config example > submilli.toml
     """
     ctx.obj = Settings(path)

@@ -152,8 +152,31 @@ def _json_given(ctx: click.Context, _: click.Parameter, wanted: bool) -> bool:
     return wanted
 
 
+#: Where the root keeps the words of the command line, for a command that runs elsewhere.
+WORDS: Final = "gw.cli.words"
+
+
+def _host_given(ctx: click.Context, _: click.Parameter, host: str | None) -> None:
+    if host is None or ctx.resilient_parsing:
+        return
+    from gw.cli.remote import PROGRAM, PROGRAM_VARIABLE, run_there, words_there
+
+    words = words_there(ctx.meta.get(WORDS, []))
+    ctx.exit(run_there(host, os.environ.get(PROGRAM_VARIABLE) or PROGRAM, words))
+
+
+#: Before every other: what is asked elsewhere is also understood elsewhere, its configuration and its help included.
+host_option = click.option(
+    "--host",
+    metavar="USER@MACHINE",
+    callback=_host_given,
+    expose_value=False,
+    is_eager=True,
+    help="Run the command on another machine, through ssh; SUBMILLI_REMOTE names the program there (submilli).",
+)
+
 #: `--config` behind the command as well, where one types it first.
-config_option = click.option(
+_config_option = click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=_config_given,
@@ -161,6 +184,12 @@ config_option = click.option(
     is_eager=True,
     help=f"The TOML file; also taken from {CONFIG_VARIABLE}.",
 )
+
+
+def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--config` and `--host`."""
+    return host_option(_config_option(command))
+
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, callback=_json_given, is_eager=True, help="One JSON document instead of a table."

@@ -17,7 +17,6 @@ from typing import Final
 
 from gevent.event import Event as Ended
 
-from gw import bus
 from gw.call.bargein import BargeIn, is_playing
 from gw.call.exchange import Exchange
 from gw.call.guard import RecordingGuard
@@ -25,7 +24,6 @@ from gw.call.pacer import Pacer
 from gw.call.past import Past
 from gw.call.playout import Playout
 from gw.call.reconnect import Reconnect
-from gw.call.report import Quality
 from gw.call.responses import Responses
 from gw.call.resume import TURNS_PER_STREAM, resumed_of
 from gw.call.state import CallState, Event, Reason, Result, State, result_of
@@ -35,6 +33,7 @@ from gw.media.ai_leg import AiLeg
 from gw.media.ai_out import AiOut
 from gw.media.door import Door
 from gw.media.greenlets import KindGreenlet
+from gw.media.leg_watch import LegWatch, Problem
 from gw.media.plane import MediaPlane
 from gw.media.rx import Uplink
 from gw.media.told import Told
@@ -83,13 +82,13 @@ class Call:
         self._wake = wake
         self.started_s = self.last_voice_s = monotonic()
         self.started_at = time.time()
-        self._ended_s = 0.0  # when `end` was called: what happens to the greenlets after it is no part of the call
-        self._ended_at = 0.0
+        self.ended_s = 0.0  # when `end` was called: what happens to the greenlets after it is no part of the call
+        self.ended_at = 0.0
         self.detail = ""
         self.pacer = Pacer(config.media.lead_ms)
         self.playout = Playout(int(config.media.playout_s * _MS) // PTIME_MS)
         self.tx = Tx(door, self.pacer, self.playout, plane.clock, plane.tx_cells)
-        self._told = Told(plane, start, self.tx, started_s=self.started_s, started_at=self.started_at)
+        self.told = Told(plane, start, self.tx, started_s=self.started_s, started_at=self.started_at)
         self.guard = RecordingGuard(enabled=config.recording.enabled)
         self.ai_out = AiOut(
             start.stream_sid,
@@ -97,13 +96,14 @@ class Call:
             self.playout,
             self.guard,
             lead_ms=config.media.lead_ms,
-            pool_has_room=self._told.pool_has_room,
-            on_record=self._told.on_record,
-            on_first_audio=self._told.on_first_audio,
+            pool_has_room=self.told.pool_has_room,
+            on_record=self.told.on_record,
+            on_first_audio=self.told.on_first_audio,
         )
         self.lead_s = config.media.lead_ms / _MS
         self.leg = plane.ai_leg(agent)
-        self.leg_failure: tuple[Reason, str] | None = None  # what the watchdog found: AI-in takes it from here
+        self.watch = LegWatch(config.media.ai_stall_s)
+        self.leg_failure: Problem | None = None  # what the watchdog found: AI-in takes it from here
         self.helpers: deque[KindGreenlet] = deque(maxlen=MAX_HELPERS)
         self.over = Ended()  # set when the call is
         self.reconnect = Reconnect(config.media.ai_reconnect_s, random.random)
@@ -112,8 +112,6 @@ class Call:
         self.greeted = False
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # what it said: what it can be told to truncate
         self._keys: list[str] = []  # pressed while no AI leg stood
-        self._pinged_s = 0.0
-        self._doubted = False  # the watchdog's last look found the AI leg gone
         self._handed_on = False
         self.uplink = Uplink(self.leg, config.media.ai_connect_s, plane.uplink_cells)
         self.responses = Responses()
@@ -128,8 +126,7 @@ class Call:
         self.bargein_dropped = 0
         self._closing_reason = Reason.AI_HANGUP
         self._closing_until_s = 0.0
-        self._congested_s = 0.0  # since when the AI takes nothing; 0.0: it does
-        self._told.on_start(start, agent_name, voice_at)
+        self.told.on_start(start, agent_name, voice_at)
 
     def recall(self) -> None:
         """Before the first AI leg of a call that came back: what was said until then. Waits for control, for a moment."""
@@ -145,12 +142,12 @@ class Call:
 
     def note(self, kind: str, **data: str | int | float | bool | None) -> None:
         """Keep something of this call in the events table."""
-        self._told.note(kind, **data)
+        self.told.note(kind, **data)
 
     def tell(self, turns: list[Turn]) -> None:
         """Keep turns that are whole."""
         self.past.add(turns)
-        self._told.tell(turns)
+        self.told.tell(turns)
 
     def now_ms(self) -> int:
         """Milliseconds since the call's first stream started."""
@@ -255,8 +252,7 @@ class Call:
         self.leg_failure = None
         self.uplink.on_lost(leg)
         self._items.clear()
-        self._congested_s = self._pinged_s = 0.0
-        self._doubted = False
+        self.watch = LegWatch(self.plane.config.media.ai_stall_s)
 
     def queued_s(self, now_s: float) -> float:
         """How long the caller still hears what there is."""
@@ -317,7 +313,7 @@ class Call:
         if not self.state.end(reason):
             return
         self.plane.cells.alive[before].add(-1)
-        self._ended_s, self._ended_at = monotonic(), time.time()
+        self.ended_s, self.ended_at = monotonic(), time.time()
         self.detail = detail
         self.plane.keep_ending(self.sid, reason, self.agent_name)
         self.over.set()
@@ -342,74 +338,7 @@ class Call:
             if self._all_heard(now_s) or now_s > self._closing_until_s:
                 self._on_heard_out(now_s)
         elif self.state.now is State.ACTIVE:
-            self._check_leg(now_s, media.ai_stall_s)
-
-    def _check_leg(self, now_s: float, limit_s: float) -> None:
-        """Look twice before a leg is given up: after a standstill of our own, what it sent is read between the looks."""
-        found = self._leg_problem(now_s, limit_s)
-        if found is not None and self._doubted:
-            self.fail_leg(*found)
-        self._doubted = found is not None
-
-    def _leg_problem(self, now_s: float, limit_s: float) -> tuple[Reason, str] | None:
-        """Why the AI leg is as good as gone: a response that stopped, audio it does not take, a ping without answer."""
-        if not self.responses.is_idle and now_s - self.last_ai_s > limit_s:
-            return Reason.AI_STALLED, f"a response began and nothing of it came for {limit_s:g} s"
-        if self._is_deaf(now_s, limit_s):
-            return Reason.AI_LEG_STALLED, f"the AI took nothing of the caller's audio for {limit_s:g} s"
-        if self._pinged_s > self.leg.heard_s and not self.leg.is_congested:
-            if now_s - self._pinged_s > limit_s / 2:
-                return Reason.AI_STALLED, f"the AI answered no ping for {limit_s / 2:g} s"
-        elif now_s - self.leg.heard_s > limit_s / 2:
-            self._pinged_s = now_s
-            self.leg.ping()
-        return None
-
-    def _is_deaf(self, now_s: float, limit_s: float) -> bool:
-        """Whether the AI leg has been congested for longer than that."""
-        if not self.leg.is_congested:
-            self._congested_s = 0.0
-            return False
-        self._congested_s = self._congested_s or now_s
-        return now_s - self._congested_s > limit_s
-
-    # -- the report -----------------------------------------------------------------------------------------------------
-
-    def report(self) -> None:
-        """The call is over and its greenlets are gone: tell control how it went."""
-        reason = self.state.reason or Reason.INTERNAL_ERROR
-        heard = self.pacer.heard_frames(self._ended_s)
-        unheard = {item_id for item_id, _ in self.playout.unheard(heard)}
-        heard_ms = {item_id: self.playout.heard_ms(item_id, heard) for item_id in self.turns.waiting()}
-        self.tell(self.turns.on_end(heard_ms, unheard))
-        self.uplink.on_end()
-        left = self.playout.clear(self.pacer.sent_frames)
-        self.plane.cells.dropped["call_ended"].add(left)
-        self.plane.cells.ended[reason].add()
-        result = result_of(reason)
-        self._told.emit(bus.CallEnded(self.sid, self._ended_at, reason, result, self.detail[:500], self._quality(left)))
-        level = logging.INFO if result == "success" else logging.WARNING
-        log.log(level, "call ended: %s", self.detail or reason, extra={"call_sid": self.sid, "reason": reason.value})
-
-    def _quality(self, left_frames: int) -> Quality:
-        send, lateness, tx = self.tx.send, self.tx.lateness, self.tx
-        dropped = {"bargein": self.bargein_dropped, "overrun": self.playout.overrun_frames, "call_ended": left_frames}
-        return Quality(
-            frames_sent=tx.frames_sent,
-            frames_expected=self.playout.expected_frames,
-            send_p50_s=send.percentile_s(0.5),
-            send_p99_s=send.percentile_s(0.99),
-            send_p999_s=send.percentile_s(0.999),
-            send_max_s=send.max_s,
-            lateness_p50_s=lateness.percentile_s(0.5),
-            lateness_p99_s=lateness.percentile_s(0.99),
-            lateness_p999_s=lateness.percentile_s(0.999),
-            lateness_max_s=lateness.max_s,
-            underrun_ms=round(self.pacer.underrun_s * _MS),
-            dropped_frames={why: frames for why, frames in dropped.items() if frames},
-            uplink_dropped_frames=self.uplink.dropped,
-            bargeins=self.bargein.count,
-            first_audio_ms=round((tx.first_audio_s - self.started_s) * _MS) if tx.first_audio_sent else -1,
-            ai_first_audio_ms=self.ai_first_audio_ms,
-            hub_hold_max_s=self.plane.hold_max_s(self.started_s),
-        )
+            waits = not self.responses.is_idle
+            found = self.watch.look(self.leg, now_s, self.last_ai_s if waits else None)
+            if found is not None:
+                self.fail_leg(*found)

@@ -3,9 +3,9 @@
 A collection costs what it looks at, some 25 to 80 ns an object. The young and the middle one look at new objects alone and are
 kept small. The full one looks at everything that lives, which with 200 calls takes milliseconds, and does not come by itself: it
 is made when no call is there to be delayed, once after each busy time. A call in progress makes nothing for it, and one that
-ended is freed by reference counts alone: no part of it refers back to what holds it. What a library or an error leaves all the same is
-collected while calls live whenever the worker's peak has grown by a bound, and that bound keeps it shorter than the cushion a
-caller has.
+ended is freed by reference counts alone: no part of it refers back to what holds it. What a library or an error leaves all the
+same is collected while calls live whenever the worker's peak has grown by a bound, and that bound keeps it shorter than the
+cushion a caller has.
 """
 
 from __future__ import annotations

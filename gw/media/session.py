@@ -20,6 +20,7 @@ from gw.errors import ProtocolError
 from gw.media.ai_in import AiIn
 from gw.media.ai_life import AiLife
 from gw.media.call import Call
+from gw.media.call_report import report
 from gw.media.door import Door
 from gw.media.greenlets import KindGreenlet, mark_current, spawn
 from gw.media.plane import MediaPlane
@@ -269,7 +270,7 @@ class Session:
         try:
             if call is not None:
                 self._stop_greenlets(call)
-                call.report()
+                report(call)
             else:
                 self._report_refused()
         except Exception:

@@ -256,6 +256,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
     "session close": (
         "gw.media.session.",
         "gw.media.call.",
+        "gw.media.call_report.",
         "gw.media.door.Door.shut",
         "_socket.socket.close",
         "_socket.socket.shutdown",

@@ -74,7 +74,7 @@ def test_an_ai_that_says_nothing_is_pinged_and_then_given_up(
     heard_s = call.leg.heard_s
     for n in range(int(silent_s / 0.25) + 1):
         call.check(heard_s + n * 0.25)
-    assert (call._pinged_s > 0) == pinged
+    assert (call.watch.pinged_s > 0) == pinged
     assert (call.leg_failure is not None) == failed
     door.shut()
     peer.close()

@@ -393,10 +393,10 @@ def test_an_error_of_the_watchdog_ends_the_call_it_looked_at(line: Line, monkeyp
 def test_a_report_that_fails_still_closes_everything(line: Line, monkeypatch: pytest.MonkeyPatch):
     line.begin()
 
-    def fail(self: Call) -> None:
+    def fail(call: Call) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(Call, "report", fail)
+    monkeypatch.setattr("gw.media.session.report", fail)
     line.say(stop())
     assert line.ended() == (1000, "caller_hangup")
 

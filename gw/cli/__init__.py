@@ -23,6 +23,7 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "bench": ("gw.cli.bench", True),
     "verify": ("gw.cli.verify", True),
     "status": ("gw.cli.status", True),
+    "top": ("gw.cli.top", True),
     "reload": ("gw.cli.reload", True),
     "drain": ("gw.cli.drain", True),
     "undrain": ("gw.cli.drain", True),

@@ -44,6 +44,11 @@ class Column(NamedTuple):
 
 
 def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> None:
+    """Print a table of them."""
+    console().print(table(columns, rows))
+
+
+def table(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> Table:
     """A table without frame. On a narrow terminal whole columns are left out, so that a SID is never cut."""
     out = console()
     shown = [column for column in columns if column.needs <= out.width]
@@ -53,7 +58,7 @@ def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> Non
         made.add_column(column.title.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
         made.add_row(*(verbatim(column.value(row)) for column in shown))
-    out.print(made)
+    return made
 
 
 def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:

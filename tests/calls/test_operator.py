@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import click.testing
 import gevent
 
+from gw.cli import root
 from gw.cli.call_story import findings, timeline
 from gw.control.admin_client import AdminClient
 from gw.twin.ai_script import AiScript, lasting
-from tests.calls.conftest import WorldMaker
+from tests.calls.conftest import World, WorldMaker
 from tests.timing import scaled
 
 
-def test_a_call_is_placed_talks_is_handed_on_and_explained(world: WorldMaker) -> None:
+def test_a_call_is_placed_talks_is_handed_on_and_explained(world: WorldMaker, tmp_path: Path) -> None:
     with world(AiScript(greeting=lasting(20))) as w:
         operator = AdminClient(w.gateway.config.ops.admin_socket, scaled(10.0))
         placed = operator.request("dial", to="+15551234567", caller="+15557654321")
@@ -19,6 +24,12 @@ def test_a_call_is_placed_talks_is_handed_on_and_explained(world: WorldMaker) ->
         with gevent.Timeout(scaled(10.0)):
             while not call.heard_audio:
                 gevent.sleep(0.02)
+        shown = _run(w, tmp_path, "top", "--once")
+        for piece in ("ready", "calls     1 of ", call.call_sid, "+15557654321", "lateness"):
+            assert piece in shown
+        seen = json.loads(_run(w, tmp_path, "top", "--once", "--json"))
+        assert [row["call_sid"] for row in seen["calls"]] == [call.call_sid]
+        assert seen["lateness_p99_s"] is None or seen["lateness_p99_s"] < 1.0
         operator.request("transfer", call_sid=call.call_sid, to="+15550009999")
         assert call.wait(scaled(10.0))
         w.gateway.ended(call.call_sid)
@@ -36,6 +47,15 @@ def test_a_call_is_placed_talks_is_handed_on_and_explained(world: WorldMaker) ->
         assert about["greeting"].weight == "good"
         assert "caller_hangup" in about["the end"].sentence
         assert (call.error, call.warnings) == ("", [])
+
+
+def _run(w: World, folder: Path, *words: str) -> str:
+    """A command about this gateway, in this process."""
+    config = folder / "operator.toml"
+    config.write_text(f'[ops]\nadmin_socket = "{w.gateway.config.ops.admin_socket}"\n')
+    result = click.testing.CliRunner(env={"COLUMNS": "200"}).invoke(root, ["--config", str(config), *words])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def _kinds(row: dict[str, list[dict[str, str]]]) -> set[str]:

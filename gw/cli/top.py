@@ -1,0 +1,198 @@
+"""`top`: the running gateway at a glance, once a second.
+
+Everything comes over the admin socket: `status`, the live calls and the worst holds. The lateness of the last minutes is drawn as
+a line of blocks, on a scale whose middle is the promised millisecond. Asks only; a gateway that is away is said to be, and asked
+again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gw.cli.context import EXIT_CODES, Settings, Unreachable, config_option, json_option, pass_settings
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+Row = dict[str, Any]
+
+#: Looks drawn in the line of lateness.
+HISTORY: Final = 60
+#: Calls asked for: a screen holds fewer.
+LIMIT: Final = 200
+#: Calls and holds shown once, where no screen says how many fit.
+SHOWN_CALLS, SHOWN_HOLDS = 15, 3
+#: Lines a screen needs for what is not calls: facts, workers' title, holds, blanks.
+_OTHER_LINES: Final = 14
+_BLOCKS: Final = "▁▂▃▄▅▆▇█"
+#: The ends of the scale, by powers of ten: 0.01 ms is the lowest block, 100 ms the highest; 1 ms is in the middle.
+_LOWEST, _HIGHEST = -5.0, -1.0
+
+
+@click.command(
+    short_help="Watch the running gateway live.",
+    epilog="\b\nExamples:\n"
+    "  gateway.py top\n"
+    "  gateway.py top --once\n"
+    "  gateway.py top --once --json | jq .lateness_p99_s\n\n" + EXIT_CODES,
+)
+@click.option("--once", is_flag=True, help="Show it once and leave; so does an output that is no terminal.")
+@click.option("--interval", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, help="Seconds between two looks.")
+@config_option
+@json_option
+@pass_settings
+def top(settings: Settings, once: bool, interval: float, as_json: bool) -> None:
+    """Watch the running gateway live: calls, how late frames are, what held the workers, until Ctrl-C.
+
+    The line of blocks is the worst worker's lateness p99, one block a look: the lowest is 0.01 ms, the highest 100 ms, and from
+    1 ms on it is yellow, from 20 ms (a whole frame) red. With --json it is one document with --once, else one a line. Exit code 3
+    when no gateway answers at the start.
+    """
+    import json
+
+    from gw.cli.output import console, print_json
+
+    history: deque[float | None] = deque(maxlen=HISTORY)
+    seen = look(settings)
+    out = console()
+    if once or (not as_json and not out.is_terminal):
+        history.append(seen["lateness_p99_s"])
+        if as_json:
+            print_json(seen)
+        else:
+            out.print(screen(seen, history, calls=SHOWN_CALLS))
+        return
+    try:
+        if as_json:
+            while True:
+                click.echo(json.dumps(seen, ensure_ascii=False))
+                time.sleep(interval)
+                seen = look(settings)
+        _live(settings, seen, history, interval)
+    except KeyboardInterrupt:
+        return
+
+
+def look(settings: Settings) -> Row:
+    """One look: the gateway's status, its live calls, the worst holds it remembers. Raises Unreachable."""
+    status = settings.ask("status")
+    holds: list[Row] = settings.ask("holds")
+    lateness = [worker["lateness_p99_s"] for worker in status["workers"] if worker["lateness_p99_s"] >= 0.0]
+    return {
+        "at": time.time(),
+        "lateness_p99_s": max(lateness, default=None),
+        "status": status,
+        "calls": settings.ask("calls", limit=LIMIT, open_only=True),
+        "holds": sorted(holds, key=lambda hold: -hold["wall_s"])[:SHOWN_HOLDS],
+    }
+
+
+def sparkline(history: deque[float | None]) -> Text:
+    """A block for each look; a look without frames is a dot."""
+    from rich.text import Text
+
+    line = Text()
+    for lateness_s in history:
+        if lateness_s is None:
+            line.append("·", "dim")
+            continue
+        share = (math.log10(max(lateness_s, 1e-9)) - _LOWEST) / (_HIGHEST - _LOWEST)
+        block = _BLOCKS[max(0, min(len(_BLOCKS) - 1, int(share * len(_BLOCKS))))]
+        line.append(block, "red" if lateness_s >= 0.020 else "yellow" if lateness_s >= 0.001 else "green")
+    return line
+
+
+def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "") -> RenderableType:
+    """All of it, with so many calls."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from gw.cli.output import Column, dash, duration, facts, milliseconds, table
+
+    status, now_s = seen["status"], seen["at"]
+    fleet, readiness = status["fleet"], status["readiness"]
+    said = "; ".join(readiness["reasons"])
+    ready = Text("ready", "green") if readiness["ready"] else Text("not ready", "red")
+    lateness = Text(f"p99 {milliseconds(seen['lateness_p99_s'])} ms  ")
+    lateness.append_text(sparkline(history))
+    rows: list[tuple[str, str | Text]] = [
+        ("gateway", Text.assemble(f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])}, ", ready)),
+        ("calls", f"{status['calls']} of {fleet['capacity']}, {fleet['reserved']} about to come"),
+        ("lateness", lateness),
+        ("waiting", f"{status['backlog']} events in the spool, {status['claims']} recordings claimed there"),
+    ]
+    if away or said:
+        rows.append(("", Text(away or said, "red" if away else "yellow")))
+    processes = {process["name"]: process for process in fleet["processes"]}
+    workers = (
+        Column(">worker", lambda row: str(row["slot"])),
+        Column("state", lambda row: _state(row, processes.get(f"worker {row['slot']}"))),
+        Column(">calls", lambda row: str(row["calls"])),
+        Column(">pid", lambda row: str(row["pid"])),
+        Column(">lateness p99, ms", lambda row: milliseconds(row["lateness_p99_s"])),
+        Column(">hub held max, ms", lambda row: milliseconds(row["hold_max_s"])),
+        Column(">unacked", lambda row: str(row["unacked"])),
+    )
+    parts: list[RenderableType] = [facts(rows), "", table(workers, status["workers"])]
+    if seen["holds"]:
+        held = (
+            Column(">worst holds, ms", lambda row: milliseconds(row["wall_s"])),
+            Column("kind", lambda row: row["kind"]),
+            Column(">worker", lambda row: str(row["worker"])),
+            Column(">ago", lambda row: duration(now_s - row["at"])),
+            Column("where", _where),
+        )
+        parts += ["", table(held, seen["holds"])]
+    if seen["calls"]:
+        live = (
+            Column(">live", lambda row: duration(now_s - (row["answered_at"] or row["started_at"] or now_s))),
+            Column("from", lambda row: dash(row["from_number"])),
+            Column("agent", lambda row: dash(row["agent"]), needs=100),
+            Column(">worker", lambda row: dash(row["worker"])),
+            Column("recording", lambda row: dash(row["recording_state"])),
+            Column(">call", lambda row: row["call_sid"]),
+        )
+        parts += ["", table(live, seen["calls"][:calls])]
+        left_out = len(seen["calls"]) - calls
+        if left_out > 0:
+            parts.append(Text(f"and {left_out}{' or more' if len(seen['calls']) == LIMIT else ''} more", "dim"))
+    return Group(*parts)
+
+
+def _live(settings: Settings, seen: Row, history: deque[float | None], interval_s: float) -> None:
+    from rich.live import Live
+
+    from gw.cli.output import console
+
+    out = console()
+    away = ""
+    with Live(console=out, screen=True, auto_refresh=False) as live:
+        while True:
+            history.append(None if away else seen["lateness_p99_s"])
+            others = _OTHER_LINES + len(seen["status"]["workers"]) + len(seen["holds"])
+            live.update(screen(seen, history, calls=max(1, out.height - others), away=away), refresh=True)
+            time.sleep(interval_s)
+            try:
+                seen, away = look(settings), ""
+            except Unreachable as error:
+                away = error.message
+
+
+def _state(row: Row, process: Row | None) -> Text:
+    from rich.text import Text
+
+    if not row["connected"]:
+        return Text("lost", "red")
+    if process is not None and process["late"]:
+        return Text("late", "red")
+    return Text("draining", "yellow") if row["draining"] else Text("up", "green")
+
+
+def _where(hold: Row) -> str:
+    return "{file}:{line} {function}".format(**hold["stack"][0]) if hold["stack"] else "it was not seen"

@@ -1,0 +1,75 @@
+"""gw.cli.top: the line of lateness, and a screen of a gateway in trouble."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gw.cli.top import screen, sparkline
+from tests.gw.cli.conftest import BEGAN, HOLDS, CommandLine
+
+
+def test_a_block_for_each_look_on_a_scale_of_powers_of_ten() -> None:
+    line = sparkline(deque([None, 0.0, 0.00001, 0.0009, 0.001, 0.02, 0.1, 9.0]))
+    assert line.plain == "·▁▁▄▅▇██"
+    assert [str(span.style) for span in line.spans] == ["dim", "green", "green", "green", "yellow", "red", "red", "red"]
+
+
+def _seen(**facts: Any) -> dict[str, Any]:
+    worker = {"slot": 0, "pid": 7, "connected": True, "draining": False, "calls": 3, "unacked": 0}
+    worker |= {"lateness_p99_s": 0.0004, "hold_max_s": 0.002}
+    call = {"answered_at": BEGAN, "started_at": BEGAN, "from_number": "+1[b]", "agent": "a", "worker": 0}
+    return {
+        "at": BEGAN + 65,
+        "lateness_p99_s": 0.0004,
+        "holds": HOLDS,
+        "calls": [call | {"recording_state": "started", "call_sid": f"CA{n}"} for n in range(4)],
+        "status": {
+            "version": "1",
+            "host": "vm1",
+            "uptime_s": 90.0,
+            "readiness": {"ready": False, "reasons": ["drained by an operator"]},
+            "calls": 4,
+            "fleet": {
+                "capacity": 225,
+                "reserved": 1,
+                "processes": [{"name": "worker 0", "late": True}],
+            },
+            "workers": [worker, worker | {"slot": 1, "draining": True}, worker | {"slot": 2, "connected": False}],
+            "backlog": 12,
+            "claims": 0,
+        },
+        **facts,
+    }
+
+
+def _shown(seen: dict[str, Any], **options: Any) -> str:
+    out = Console(width=200, record=True, file=io.StringIO())
+    out.print(screen(seen, deque([0.0004]), **options))
+    return out.export_text()
+
+
+def test_a_screen_says_what_is_wrong(cli: CommandLine) -> None:
+    text = _shown(_seen(), calls=2)
+    for piece in ("not ready", "drained by an operator", "4 of 225, 1 about to come", "p99 0.400 ms  ▄", "12 events", "+1[b]"):
+        assert piece in text
+    for state in ("late", "draining", "lost"):
+        assert f"  {state} " in text
+    assert "gw/media/depth0.py:40 deep0" in text
+    assert ("CA1" in text, "CA2" in text, "and 2 more" in text) == (True, False, True)
+    assert "1:05" in text
+
+
+def test_a_gateway_that_is_away_is_said_to_be(cli: CommandLine) -> None:
+    text = _shown(_seen(calls=[], holds=[]), calls=2, away="no gateway answers on x")
+    assert "no gateway answers on x" in text
+    assert "worst holds" not in text
+
+
+@pytest.mark.parametrize("words", [["top"], ["top", "--once"], ["top", "--once", "--json"], ["loglevel"], ["loglevel", "debug"]])
+def test_without_a_gateway_it_is_three(cli: CommandLine, words: list[str]) -> None:
+    assert cli.run(*words).exit_code == 3

@@ -1,7 +1,7 @@
-# make setup | demo | bench | binary | faults | dashboards | pictures | test | lint ; every target builds what it needs first.
+# make setup | demo | bench | binary | faults | dashboards | pictures | systemd | test | lint ; every target builds what it needs first.
 PY := .venv/bin/python
 
-.PHONY: setup test-setup demo bench binary faults dashboards pictures test lint clean
+.PHONY: setup test-setup demo bench binary systemd faults dashboards pictures test lint clean
 
 setup: .venv/.runtime
 test-setup: .venv/.checks
@@ -22,6 +22,10 @@ bench: setup
 
 binary: setup
 	@$(PY) deploy/binary.py dist/submilli
+
+# the units under a real systemd in a container; needs root
+systemd: test-setup binary
+	@$(PY) tests/deploy/systemd_soak.py
 
 # FAULT_SECONDS=1800 FAULT_SEED=word: random faults, replayable, a ledger at the end in out/faults
 faults: test-setup

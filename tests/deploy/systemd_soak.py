@@ -1,6 +1,6 @@
 """The units under a real systemd: start, notify, reload, hung and killed processes, watchdog, stop, beside calls that go on.
 
-    make binary && .venv/bin/python tests/deploy/systemd_soak.py
+    make systemd
 
 Needs root. Boots Debian with its own systemd as process 1 of a container (systemd-nspawn; packages are had once, under
 `out/debian`) that shares this machine's network, installs the binary and the units there as an operator would, and calls it from

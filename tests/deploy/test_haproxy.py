@@ -138,4 +138,5 @@ def test_both_backends_have_the_same_machines():
     gateways, owners = (section for section in SHIPPED.read_text().split("\nbackend ")[1:])
     names = [re.findall(r"^    (server .*)$", section, re.MULTILINE) for section in (gateways, owners)]
     assert names[0] == names[1]
+    assert all(" tcp-ut " in line for line in names[0])  # in default-server it is read, and not done
     assert [line.split()[1] for line in names[0]] == [name for name, _ in MACHINES]

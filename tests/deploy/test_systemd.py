@@ -1,4 +1,4 @@
-"""deploy/systemd: systemd takes the units without a word, finds them shut in, and they fit the code. `systemd_soak` boots one."""
+"""deploy/systemd: systemd takes the units without a word, finds them shut in, and they fit the code. `make systemd` boots one."""
 
 from __future__ import annotations
 

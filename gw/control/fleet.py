@@ -1,8 +1,8 @@
 """The machine's workers as a whole: how many calls they may have, what their supervisor says of them, drain and reload.
 
 Reads the board; of it control writes its own tick and whether the machine is drained, which so outlives control and reaches
-workers that start later. A reload is the supervisor's doing: it is asked for by the signal an operator would send, and what becomes
-of it stands in the board. Never waits.
+workers that start later. A reload is the supervisor's doing: it is asked for by the signal an operator would send, and what
+becomes of it stands in the board. Waits for a drain's notice alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from gw.control.admin import Command, CommandError, typed
 from metrics import declare
 from metrics.page import Page
 
+#: Among several machines: from `/readyz` saying no until callers are turned away here. A balancer that looks each second and
+#: believes the second no (deploy/haproxy) has sent the last one by then. Below what an admin client waits.
+NOTICE_S: Final = 3.0
 #: How often control says that its loop turns.
 TURN_S: Final = 0.25
 #: A process that ended so often in a row is a crash loop: it is told of, also where others serve.
@@ -38,12 +41,21 @@ class Fleet:
     """`tell_workers` sends them a drain, or its end."""
 
     def __init__(
-        self, board: Board, row: Row, page: Page, *, tell_workers: Callable[[bool], int], is_orphan: Callable[[], bool]
+        self,
+        board: Board,
+        row: Row,
+        page: Page,
+        *,
+        tell_workers: Callable[[bool], int],
+        is_orphan: Callable[[], bool],
+        notice_s: float = 0.0,
     ) -> None:
+        """`notice_s`: how long a drain is only announced."""
         self._board = board
         self._row = row
         self._tell_workers = tell_workers
         self._is_orphan = is_orphan
+        self._notice_s = notice_s
         self._reserved = page.gauge(declare.CALLS_RESERVED)
         if board.drained:
             tell_workers(True)
@@ -65,8 +77,11 @@ class Fleet:
         return self._board.drained
 
     def drain(self, on: bool) -> dict[str, Any]:
-        """Take the machine out, or back in. Workers that start from now on know it too."""
+        """Take the machine out, or back in. Workers that start from now on know it too. Waits for the notice."""
         self._board.drained = on
+        if on and self._notice_s:
+            gevent.sleep(self._notice_s)
+            on = self.drained  # taken back meanwhile
         return {"draining": on, "workers": self._tell_workers(on)}
 
     def reload(self) -> dict[str, Any]:

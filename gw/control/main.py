@@ -31,7 +31,7 @@ from gw.control.afterwards import Afterwards
 from gw.control.breaker import Breaker
 from gw.control.bus_server import BusServer
 from gw.control.drain import Drainer
-from gw.control.fleet import Fleet
+from gw.control.fleet import NOTICE_S, Fleet
 from gw.control.log_levels import LogLevels
 from gw.control.lost_calls import LostCalls
 from gw.control.ops_http import OpsHttp, Readiness
@@ -130,7 +130,14 @@ class Control:
         self._transfers = Transfers(self._rest, done=self._afterwards.on_transferred)
         self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add, answer=self._afterwards.answer)
         opened.callback(self._bus.stop)
-        self._fleet = Fleet(self._board, self._row, self._page, tell_workers=self._bus.drain, is_orphan=self._is_orphan)
+        self._fleet = Fleet(
+            self._board,
+            self._row,
+            self._page,
+            tell_workers=self._bus.drain,
+            is_orphan=self._is_orphan,
+            notice_s=NOTICE_S if config.server.machine else 0.0,
+        )
         rows = RecordingRows(self._store, self._page)
         self._breaker = Breaker(2 * self._rest.bound_s if self._rest else 0.0)
         self._recorder = Recorder(

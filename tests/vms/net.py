@@ -172,6 +172,14 @@ class Machine:
             self._unshared.wait(scaled(_STEP_S))
         self._first = 0
 
+    def cut(self) -> None:
+        """Nothing reaches the machine any more, and nothing it says gets out: nobody hears that it is gone."""
+        _ip("link", "set", f"{self._name}o", "down")
+
+    def mend(self) -> None:
+        """After `cut`."""
+        _ip("link", "set", f"{self._name}o", "up")
+
     def remove(self) -> None:
         self.kill()
         _ip("netns", "del", self._name)

@@ -1,11 +1,12 @@
 """A rolling deploy and a machine's death under calls, and the ledger of what each call had of it.
 
-    .venv/bin/python tests/vms/run.py [--calls 100] [--workers 2] [--on-lost goodbye] [--json]
+    .venv/bin/python tests/vms/run.py [--calls 100] [--workers 2] [--on-lost goodbye] [--cut] [--json]
 
 Callers keep coming while vm-1 is drained, stopped and started, and vm-2 drained, reloaded and taken back. Then `--calls` calls
 that do not end stand, and every process of one machine is killed at once; HAProxy and the other machine see to its callers. The
 dead machine is switched on again, and when everybody has hung up, what Twilio, HAProxy and the store say is written into one
-ledger, out/vms/ledger.json. `broken` judges it. Exit code 1: something was lost that must not be.
+ledger, out/vms/ledger.json. `broken` judges it. Exit code 1: something was lost that must not be. With --cut the machine's cable
+is cut instead, and nobody is told: no connection ends, nothing is refused.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Ledger:
     calls: int
     workers: int
     on_lost: str
+    cut: bool = False
     killed: str = ""
     killed_processes: int = 0
     steps: list[tuple[float, str]] = dataclasses.field(default_factory=list)
@@ -113,12 +115,12 @@ def broken(ledger: Ledger) -> list[str]:
 class Run:
     """One world's scenario."""
 
-    def __init__(self, world: World, calls: int, workers: int, on_lost: str, say: Callable[[str], object]) -> None:
+    def __init__(self, world: World, calls: int, workers: int, on_lost: str, cut: bool, say: Callable[[str], object]) -> None:
         self._world = world
         self._calls = calls
         self._say = say
         self._began_s = time.monotonic()
-        self.ledger = Ledger(calls, workers, on_lost)
+        self.ledger = Ledger(calls, workers, on_lost, cut)
         self._lines: dict[str, Line] = {}
         _, self._resident = world.balancer_usage()  # before the first call
 
@@ -165,11 +167,15 @@ class Run:
         owned = [call for call in calls if self._host(call) == victim.name]
         for call in owned:
             self._lines[call.call_sid].met_kill = True
-        self._step(f"{victim.name}: kill -9, {len(owned)} of {len(calls)} calls are there")
+        how = "its cable is cut" if self.ledger.cut else "kill -9"
+        self._step(f"{victim.name}: {how}, {len(owned)} of {len(calls)} calls are there")
         streams = {call.call_sid: call.stream_sid for call in owned}
         killed_s = time.monotonic()
         self.ledger.killed = victim.name
-        self.ledger.killed_processes = victim.kill()
+        if self.ledger.cut:
+            victim.machine.cut()
+        else:
+            self.ledger.killed_processes = victim.kill()
         waiting = set(streams)
         heard: dict[str, int] = {}  # what a call had heard when it was seen to have another stream
         until_s = killed_s + scaled(_BACK_S)
@@ -272,6 +278,9 @@ class Run:
 
     def _switch_on_again(self, vm: Vm) -> None:
         """The dead machine comes back, with what its disk has."""
+        if self.ledger.cut:
+            self.ledger.killed_processes = vm.kill()
+            vm.machine.mend()
         vm.boot()
         vm.serve()
         self._world.wait(vm.is_ready, f"{vm.name} is ready again", 40.0)
@@ -310,12 +319,19 @@ def _is_told(name: str) -> bool:
 
 
 def run(
-    mariadb: MariaDB, *, calls: int, workers: int = 2, on_lost: str = "resume", tls: bool = True, say: Callable[[str], object]
+    mariadb: MariaDB,
+    *,
+    calls: int,
+    workers: int = 2,
+    on_lost: str = "resume",
+    cut: bool = False,
+    tls: bool = True,
+    say: Callable[[str], object],
 ) -> Ledger:
     """One run, from nothing to its ledger."""
     settings = f'on_lost = "{on_lost}"\nmax_calls_per_worker = {max(20, 2 * calls)}\n'
     with World(mariadb, BRIEF, workers=workers, tls=tls, settings=settings) as world:
-        scenario = Run(world, calls, workers, on_lost, say)
+        scenario = Run(world, calls, workers, on_lost, cut, say)
         say(f"         up: HAProxy, {len(world.vms)} machines, {workers} workers each")
         scenario.deploy()
         scenario.kill()
@@ -348,6 +364,7 @@ def main() -> int:
     options.add_argument("--calls", type=int, default=100)
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--on-lost", choices=("resume", "goodbye"), default="resume")
+    options.add_argument("--cut", action="store_true", help="the machine is cut off instead of killed")
     options.add_argument("--tls", action="store_true", help="callers come by TLS, which costs their side more")
     options.add_argument("--json", action="store_true", help="the ledger on standard output")
     given = options.parse_args()
@@ -363,6 +380,7 @@ def main() -> int:
             calls=given.calls,
             workers=given.workers,
             on_lost=given.on_lost,
+            cut=given.cut,
             tls=given.tls,
             say=lambda text: print(text, file=sys.stderr, flush=True),
         )

@@ -20,12 +20,12 @@ from metrics.page import Page
 class House:
     """A fleet over a board of its own; `told` is what workers were sent."""
 
-    def __init__(self, folder: Path, board: Board, *, orphan: bool = False) -> None:
+    def __init__(self, folder: Path, board: Board, *, orphan: bool = False, notice_s: float = 0.0) -> None:
         self.board = board
         self.told: list[bool] = []
         self.page = Page.create(folder / "control.page")
         row = board.take_row(-1, index=Board.CONTROL_ROW)
-        self.fleet = Fleet(board, row, self.page, tell_workers=self.tell, is_orphan=lambda: orphan)
+        self.fleet = Fleet(board, row, self.page, tell_workers=self.tell, is_orphan=lambda: orphan, notice_s=notice_s)
 
     def tell(self, on: bool) -> int:
         self.told.append(on)
@@ -52,6 +52,24 @@ def test_a_drain_is_told_and_outlives_control(house: House, tmp_path: Path) -> N
     assert house.told == [True, True], "a new control tells the workers again"
     assert again.commands()["drain"]({"on": False}) == {"draining": False, "workers": 2}
     assert not house.fleet.drained
+
+
+def test_among_machines_a_drain_is_announced_first(tmp_path: Path) -> None:
+    """Ready no longer, and calls are let in until the balancer knows; taken back meanwhile, nobody is told of it."""
+    (tmp_path / "pages").mkdir()
+    house = House(tmp_path / "pages", Board.private(), notice_s=0.05)
+    draining = gevent.spawn(house.fleet.drain, True)
+    gevent.sleep(0.01)
+    assert (house.fleet.drained, house.told) == (True, [])
+    assert draining.get(timeout=5) == {"draining": True, "workers": 2}
+    assert house.told == [True]
+    house.fleet.drain(False)
+    again = gevent.spawn(house.fleet.drain, True)
+    gevent.sleep(0.01)
+    house.fleet.drain(False)
+    assert again.get(timeout=5)["draining"] is False
+    assert True not in house.told[1:]
+    house.page.close()
 
 
 @pytest.mark.parametrize("fields", [{"on": "yes"}, {"of": True}])

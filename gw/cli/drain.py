@@ -22,7 +22,8 @@ LOOK_S: Final = 0.5
 def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool) -> None:
     """Take this machine out of service: /readyz answers 503, new callers get what [overflow] says, live calls go on.
 
-    It stays drained, whatever restarts or reloads, until `undrain` or the gateway's stop. With --wait the exit code is 1 when
+    Where several machines share one URL (server.machine) the callers of the next three seconds are still taken: a balancer needs
+    them to notice. It stays drained, whatever restarts or reloads, until `undrain` or the gateway's stop. With --wait the exit code is 1 when
     calls are left after the time.
 
     \b

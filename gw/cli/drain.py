@@ -23,8 +23,8 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
     """Take this machine out of service: /readyz answers 503, new callers get what [overflow] says, live calls go on.
 
     Where several machines share one URL (server.machine) the callers of the next three seconds are still taken: a balancer needs
-    them to notice. It stays drained, whatever restarts or reloads, until `undrain` or the gateway's stop. With --wait the exit code is 1 when
-    calls are left after the time.
+    them to notice. It stays drained, whatever restarts or reloads, until `undrain` or the gateway's stop. With --wait the exit
+    code is 1 when calls are left after the time.
 
     \b
     Before an update of the machine:   gateway.py drain --wait

@@ -19,8 +19,9 @@ from typing import Literal  # noqa: E402
 
 from gevent import os as gevent_os  # noqa: E402
 
+from gw.twin.twilio_answers import Call  # noqa: E402
 from gw.twin.twilio_http import Webhooks  # noqa: E402
-from gw.twin.twilio_rest import Call, TwilioRest  # noqa: E402
+from gw.twin.twilio_rest import TwilioRest  # noqa: E402
 
 
 @dataclass

@@ -11,22 +11,30 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 import re
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, Protocol
-from urllib.parse import parse_qsl
+from typing import Any, Final, Literal, NamedTuple
 
 import gevent
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
-from gw.twin.twilio_fields import rfc2822
+from gw.twin.twilio_answers import (
+    ACCOUNTS,
+    Answer,
+    AnswerError,
+    Call,
+    call_resource,
+    error_answer,
+    form,
+    json_answer,
+    page,
+)
 from gw.twin.twilio_http import Webhooks
 from gw.twin.twilio_recording import Recording, problem_of
 
@@ -44,30 +52,7 @@ Operation = Literal["start", "list", "fetch", "update", "delete", "call_fetch", 
 
 MAX_BODY_BYTES: Final = 64 << 10
 _HELD_S: Final = 60.0  # how long an answer that never comes is held at most
-_BASE: Final = "/2010-04-01/Accounts/"
 _CALLBACK_DELAY_S: Final = 0.05
-_ERRORS: Final = {
-    20003: (401, "Authenticate"),
-    20404: (404, "The requested resource was not found"),
-    20429: (429, "Too Many Requests"),
-    20004: (405, "Method not allowed"),
-    21220: (400, "Requested resource is not eligible for recording"),
-    20001: (400, "Invalid parameter"),
-}
-
-
-class Call(Protocol):
-    """What REST needs of a call."""
-
-    call_sid: str
-    account_sid: str
-    status: str
-    answered_at: float | None
-    ended_at: float | None
-
-    def hang_up(self, by: Literal["rest"]) -> None: ...
-
-    def redirect(self, document: str) -> None: ...
 
 
 class Start(NamedTuple):
@@ -88,21 +73,6 @@ class _Fault:
     operation: Operation
     call_sid: str  # empty: any call
     left: int
-
-
-class _AnswerError(Exception):
-    """Ends a request with one of Twilio's errors."""
-
-    def __init__(self, code: int, detail: str = "") -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-
-
-class _Answer(NamedTuple):
-    status: int
-    body: bytes
-    content_type: str = "application/json"
 
 
 class TwilioRest:
@@ -197,12 +167,12 @@ class TwilioRest:
         method, path = str(environ["REQUEST_METHOD"]), str(environ["PATH_INFO"])
         try:
             answer = self._answer(environ, method, path)
-        except _AnswerError as error:
-            answer = _error(error.code, error.detail)
+        except AnswerError as error:
+            answer = error_answer(error.code, error.detail)
         self.requests.append((time.time(), method, path, answer.status))
         if answer.status == 0:
             self._stopping.wait(_HELD_S)
-            answer = _Answer(504, b"")
+            answer = Answer(504, b"")
         elif self.delay_s:
             self._stopping.wait(self.delay_s)
         headers = [
@@ -216,36 +186,36 @@ class TwilioRest:
         start_response(f"{answer.status} Twin", headers)
         return [answer.body]
 
-    def _answer(self, environ: dict[str, Any], method: str, path: str) -> _Answer:
+    def _answer(self, environ: dict[str, Any], method: str, path: str) -> Answer:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if length > MAX_BODY_BYTES:
-            raise _AnswerError(20001, "body too long")
+            raise AnswerError(20001, "body too long")
         body = environ["wsgi.input"].read(length) if length else b""
         self._check_login(str(environ.get("HTTP_AUTHORIZATION", "")))
         if method == "POST" and not str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded"):
             self.complaints.append(f"{method} {path}: content type {environ.get('CONTENT_TYPE')!r}")
-        fields = _form(body.decode(errors="replace")) if method == "POST" else _form(str(environ.get("QUERY_STRING", "")))
-        if not path.startswith(f"{_BASE}{self._account_sid}/"):
-            raise _AnswerError(20404)
-        return self._route(method, path.removeprefix(f"{_BASE}{self._account_sid}"), fields)
+        fields = form(body.decode(errors="replace")) if method == "POST" else form(str(environ.get("QUERY_STRING", "")))
+        if not path.startswith(f"{ACCOUNTS}{self._account_sid}/"):
+            raise AnswerError(20404)
+        return self._route(method, path.removeprefix(f"{ACCOUNTS}{self._account_sid}"), fields)
 
     def _check_login(self, header: str) -> None:
         expected = base64.b64encode(f"{self._account_sid}:{self._auth_token}".encode()).decode()
         if not hmac.compare_digest(header, f"Basic {expected}"):
-            raise _AnswerError(20003)
+            raise AnswerError(20003)
 
-    def _route(self, method: str, path: str, fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _route(self, method: str, path: str, fields: Mapping[str, tuple[str, ...]]) -> Answer:
         for pattern, methods in self._routes:
             match = pattern.fullmatch(path)
             if match is None:
                 continue
             if method not in methods:
-                raise _AnswerError(20004)
+                raise AnswerError(20004)
             operation, act = methods[method]
             call_sid = match.groupdict().get("call", "") or self._call_of(match.groupdict().get("recording", ""))
             fault = self._take_fault(operation, call_sid)
             return self._fail(fault, act, match, fields) if fault else act(self, match, fields)
-        raise _AnswerError(20404)
+        raise AnswerError(20404)
 
     def _call_of(self, recording_sid: str) -> str:
         recording = self.recordings.get(recording_sid)
@@ -258,19 +228,19 @@ class TwilioRest:
                 return fault.kind
         return None
 
-    def _fail(self, fault: RestFault, act: _Act, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _fail(self, fault: RestFault, act: _Act, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         html = b"<!doctype html><html><body><h1>503 Service Unavailable</h1></body></html>"
         if fault == "timeout_with_effect":
             act(self, match, fields)
-            return _Answer(0, b"")
+            return Answer(0, b"")
         answer = {
-            "timeout_without_effect": _Answer(0, b""),
-            "503": _Answer(503, html, "text/html"),
-            "html_200": _Answer(200, html, "text/html"),
-            "not_json": _Answer(201, b'{"sid": "RE'),
+            "timeout_without_effect": Answer(0, b""),
+            "503": Answer(503, html, "text/html"),
+            "html_200": Answer(200, html, "text/html"),
+            "not_json": Answer(201, b'{"sid": "RE'),
         }.get(fault)
         code = 0 if answer else int(fault)
-        answer = answer or _error(code)
+        answer = answer or error_answer(code)
         if act is TwilioRest._record:
             self._note_start(match["call"], fields, answer.status, code, "", False)
         return answer
@@ -285,10 +255,10 @@ class TwilioRest:
     def _live_call(self, call_sid: str) -> Call:
         call = self._calls.get(call_sid)
         if call is None:
-            raise _AnswerError(20404)
+            raise AnswerError(20404)
         return call
 
-    def _record(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _record(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         call_sid = match["call"]
         code, detail = 0, ""
         call = self._calls.get(call_sid)
@@ -299,7 +269,7 @@ class TwilioRest:
         else:
             code, detail = problem_of(fields)
         if code:
-            answer = _error(code, detail)
+            answer = error_answer(code, detail)
             self._note_start(call_sid, fields, answer.status, code, "", False)
             return answer
         recording = Recording.of(self._account_sid, call_sid, fields, time.time())
@@ -308,14 +278,14 @@ class TwilioRest:
             self.recordings[recording.sid] = recording
             self._tell(recording)
         self._note_start(call_sid, fields, 201, 0, recording.sid, recorded)
-        return _json(201, recording.resource())
+        return json_answer(201, recording.resource())
 
-    def _list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         call_sid = match.groupdict().get("call") or fields.get("CallSid", ("",))[0]
         if match.groupdict().get("call"):
             self._live_call(call_sid)
         chosen = [one.resource() for one in self.recordings.values() if call_sid in ("", one.call_sid)]
-        return _json(200, _page("recordings", chosen))
+        return json_answer(200, page("recordings", chosen))
 
     def _recording(self, match: re.Match[str]) -> Recording:
         call_sid, sid = match.groupdict().get("call"), match["recording"]
@@ -323,57 +293,57 @@ class TwilioRest:
             sid = next((one.sid for one in self.recordings_of(call_sid) if one.is_open), "")
         recording = self.recordings.get(sid)
         if recording is None or (call_sid and recording.call_sid != call_sid):
-            raise _AnswerError(20404)
+            raise AnswerError(20404)
         return recording
 
-    def _fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
-        return _json(200, self._recording(match).resource())
+    def _fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        return json_answer(200, self._recording(match).resource())
 
-    def _update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         recording, status = self._recording(match), fields.get("Status", ("",))[0]
         if status not in ("paused", "in-progress", "stopped"):
-            raise _AnswerError(20001, f"Status {status!r}")
+            raise AnswerError(20001, f"Status {status!r}")
         if not recording.is_open:
-            raise _AnswerError(21220)
+            raise AnswerError(21220)
         if status == "stopped":
             recording.finish(time.time(), absent=False)
             self._tell(recording)
         else:
             recording.status = status
-        return _json(200, recording.resource())
+        return json_answer(200, recording.resource())
 
-    def _delete(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _delete(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         del self.recordings[self._recording(match).sid]
-        return _Answer(204, b"")
+        return Answer(204, b"")
 
     # -- calls ------------------------------------------------------------------------------------------------------
 
-    def _call_fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
-        return _json(200, _call_resource(self._live_call(match["call"])))
+    def _call_fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        return json_answer(200, call_resource(self._live_call(match["call"])))
 
-    def _call_update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _call_update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         call, status = self._live_call(match["call"]), fields.get("Status", ("",))[0]
         document = fields.get("Twiml", ("",))[0]
         if status not in ("completed", "canceled") and not document:
-            raise _AnswerError(20001, f"Status {status!r}")
+            raise AnswerError(20001, f"Status {status!r}")
         if call.status not in ("queued", "ringing", "in-progress"):
-            raise _AnswerError(21220, "Call is not in-progress. Cannot redirect.")
+            raise AnswerError(21220, "Call is not in-progress. Cannot redirect.")
         if document:
             call.redirect(document)
-            return _json(200, _call_resource(call))
+            return json_answer(200, call_resource(call))
         call.hang_up("rest")
-        return _json(200, {**_call_resource(call), "status": status})
+        return json_answer(200, {**call_resource(call), "status": status})
 
-    def _call_create(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _call_create(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         missing = [name for name in ("To", "From", "Url") if not fields.get(name, ("",))[0]]
         if missing or self.place is None:
-            raise _AnswerError(20001, f"missing: {missing}")
-        return _json(201, _call_resource(self.place({name: values[0] for name, values in fields.items()})))
+            raise AnswerError(20001, f"missing: {missing}")
+        return json_answer(201, call_resource(self.place({name: values[0] for name, values in fields.items()})))
 
-    def _call_list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> _Answer:
+    def _call_list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         status = fields.get("Status", ("",))[0]
-        chosen = [_call_resource(call) for call in self._calls.values() if status in ("", call.status)]
-        return _json(200, _page("calls", chosen))
+        chosen = [call_resource(call) for call in self._calls.values() if status in ("", call.status)]
+        return json_answer(200, page("calls", chosen))
 
     _routes: Final[tuple[tuple[re.Pattern[str], dict[str, tuple[Operation, _Act]]], ...]] = (
         (re.compile(r"/Calls/(?P<call>CA\w+)/Recordings\.json"), {"POST": ("start", _record), "GET": ("list", _list)}),
@@ -390,54 +360,4 @@ class TwilioRest:
     )
 
 
-_Act = Callable[[TwilioRest, re.Match[str], Mapping[str, tuple[str, ...]]], _Answer]
-
-
-def _form(text: str) -> dict[str, tuple[str, ...]]:
-    """A form with repeated names kept."""
-    fields: dict[str, tuple[str, ...]] = {}
-    for name, value in parse_qsl(text, keep_blank_values=True):
-        fields[name] = (*fields.get(name, ()), value)
-    return fields
-
-
-def _json(status: int, body: object) -> _Answer:
-    return _Answer(status, json.dumps(body).encode())
-
-
-def _error(code: int, detail: str = "") -> _Answer:
-    status, message = _ERRORS.get(code, (400, "Bad request"))
-    more_info = f"https://www.twilio.com/docs/errors/{code}"
-    return _json(status, {"code": code, "message": detail or message, "more_info": more_info, "status": status})
-
-
-def _page(name: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
-    """All of a list as its only page."""
-    ends = {"first_page_uri": "", "next_page_uri": None, "previous_page_uri": None, "uri": ""}
-    return {
-        name: resources,
-        "page": 0,
-        "page_size": max(50, len(resources)),
-        "start": 0,
-        "end": max(0, len(resources) - 1),
-        **ends,
-    }
-
-
-def _call_resource(call: Call) -> dict[str, Any]:
-    started = rfc2822(call.answered_at) if call.answered_at else None
-    ended = rfc2822(call.ended_at) if call.ended_at else None
-    seconds = round(call.ended_at - call.answered_at) if call.answered_at and call.ended_at else None
-    return {
-        "sid": call.call_sid,
-        "account_sid": call.account_sid,
-        "api_version": "2010-04-01",
-        "status": call.status,
-        "direction": "inbound",
-        "start_time": started,
-        "end_time": ended,
-        "duration": None if seconds is None else str(seconds),
-        "price": None,
-        "price_unit": "USD",
-        "uri": f"{_BASE}{call.account_sid}/Calls/{call.call_sid}.json",
-    }
+_Act = Callable[[TwilioRest, re.Match[str], Mapping[str, tuple[str, ...]]], Answer]

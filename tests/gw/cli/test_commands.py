@@ -302,7 +302,9 @@ def test_the_schema_is_upgraded_once(cli: CommandLine) -> None:
 
 
 def test_a_configuration_in_order(cli: CommandLine) -> None:
-    assert cli.document("config", "check") == {"file": str(cli.config), "ok": True, "problems": []}
+    checked = cli.document("config", "check")
+    assert checked.pop("config") == cli.document("config", "show")
+    assert checked == {"file": str(cli.config), "ok": True, "problems": []}
     assert cli.run("config", "check").stdout == f"{cli.config}: in order\n"
 
 

@@ -161,7 +161,7 @@ def check_heard(call: TwinCall, stalls: Sequence[Stall]) -> None:
     check_cushion(times_s, stalls, noise_s)
     least_s = least_underrun_s(times_s[0], stalls)
     assert least_s - noise_s * len(stalls) <= silence_s <= least_s + noise_s * len(stalls) + NOT_RUN_S
-    assert sum(STALLS_S[2:]) - 2 * LEAD_S - noise_s <= least_s, "the long stalls are heard"
+    assert sum(STALLS_S[2:]) - 2 * LEAD_S - 2 * PTIME_S - noise_s <= least_s, "the long stalls are heard"
 
 
 # -- a hub that is held ---------------------------------------------------------------------------------------------------

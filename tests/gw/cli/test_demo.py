@@ -20,22 +20,28 @@ from gw.twin import speech
 from tests.program import program
 
 COMMAND = program()
+#: In the environment of a run and all it starts.
+MARK = "RUN_UNDER_TEST"
 
 
 def started(out: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, "demo", "--out", str(out), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "demo", "--out", str(out), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, MARK: str(out)},
     )
 
 
 def processes_of(out: Path) -> list[int]:
-    """Every process that has the run's folder on its command line."""
+    """Every process of the run, by what it inherited."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if str(out).encode() in path.read_bytes():
+            if f"{MARK}={out}".encode() in path.read_bytes().split(b"\0"):
                 found.append(int(path.parent.name))
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             pass
     return found
 

@@ -7,6 +7,7 @@ behind is removed by the next.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -193,5 +194,6 @@ def _remove_leftovers() -> None:
         for line in _ip("netns", "list").splitlines():
             if line.startswith(f"smv{name}h"):
                 _ip("netns", "del", line.split()[0])
-        if f"smv{name}b" in _ip("-o", "link"):
-            _ip("link", "del", f"smv{name}b")
+        for link in set(re.findall(rf"\b(smv{name}(?:b|h\d+o))\b", _ip("-o", "link"))):
+            with contextlib.suppress(NetError):  # it went with its namespace
+                _ip("link", "del", link)

@@ -49,6 +49,9 @@ _BACK_S: Final = 15.0
 #: With fewer, what the machines say for themselves is most of what they say.
 _MEASURED_CALLS: Final = 40
 _MEASURED_S: Final = 10.0
+#: A recording's callback that came while control was replaced is made up for by asking Twilio, some minutes later.
+_SETTLED_S: Final = 240.0
+_SHORTLY_S: Final = 15.0
 _BUSY: Final = "All our lines are busy"
 
 
@@ -104,7 +107,9 @@ def broken(ledger: Ledger) -> list[str]:
             found.append(f"{name}: {line.end}, wanted {' or '.join(sorted(wanted))} {line.error}")
         if line.recordings != 1:
             found.append(f"{name}: {line.recordings} recordings")
-        if line.recording_state != "completed":
+        # a callback that came while control was replaced is made up for after minutes, which the short form does not wait for
+        settled = {"completed"} if ledger.calls >= _MEASURED_CALLS else {"completed", "started"}
+        if line.recording_state not in settled:
             found.append(f"{name}: its recording is {line.recording_state or 'nowhere'} in the store")
         if line.met_kill and line.host != ledger.killed:
             found.append(f"{name}: met a kill of {ledger.killed}")
@@ -206,7 +211,7 @@ class Run:
         """Wait until the store says how every call and recording ended, and write the ledger."""
         world = self._world
         with world.store() as store:
-            until_s = time.monotonic() + scaled(40.0)
+            until_s = time.monotonic() + scaled(_SETTLED_S if self._calls >= _MEASURED_CALLS else _SHORTLY_S)
             while time.monotonic() < until_s:
                 rows = {sid: store.call(sid) for sid in self._lines}
                 if all(row and row["ended_at"] and (row["recording"] or {}).get("state") == "completed" for row in rows.values()):

@@ -58,11 +58,13 @@ class FirstAudio(_Message, frozen=True):
 
 
 class StartRecording(_Message, frozen=True):
-    """The guard fired: record this call, once. Sent by the pool, never by TX."""
+    """The guard fired: record this call, once. Sent by the pool, never by TX. `resumed`: not the call's first stream, so another
+    host may have asked Twilio already."""
 
     call_sid: str
     account_sid: str
     first_audio_at: float
+    resumed: bool = False
 
 
 class Turn(_Message, frozen=True):

@@ -111,7 +111,7 @@ class Recorder:
         """A subscriber of the bus: returns at once."""
         match event:
             case bus.StartRecording():
-                self.want(event.call_sid, event.account_sid, event.first_audio_at)
+                self.want(event.call_sid, event.account_sid, event.first_audio_at, lists=event.resumed)
             case _:
                 pass  # a stream's end is not its call's: the stream may come back, at another worker or host
 
@@ -130,7 +130,7 @@ class Recorder:
     def want(self, call_sid: str, account_sid: str, first_audio_at: float | None, *, lists: bool = False) -> bool:
         """Record this call, if nobody did. False when it is left to the reconcile pass, or under way.
 
-        `lists`: the wish is an old one, so somebody may have asked Twilio: its list decides.
+        `lists`: the wish is an old one, or the call was at another host: somebody may have asked Twilio, so its list decides.
         """
         if call_sid in self._jobs:
             self._rows.count("duplicate")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from gw import bus
+from gw.call.resume import resumed_of
 from gw.call.turns import Turn
 from gw.media.plane import MediaPlane
 from gw.media.tx import Tx
@@ -18,13 +19,14 @@ from gw.protocol.twilio import Start
 class Told:
     """One call's words to control."""
 
-    __slots__ = ("_account_sid", "_plane", "_started_at", "_started_s", "_tx", "sid")
+    __slots__ = ("_account_sid", "_is_resumed", "_plane", "_started_at", "_started_s", "_tx", "sid")
 
     def __init__(self, plane: MediaPlane, start: Start, tx: Tx, *, started_s: float, started_at: float) -> None:
         """The call's start, monotonic and in epoch seconds."""
         self._plane = plane
         self._tx = tx
         self._account_sid = start.account_sid
+        self._is_resumed = resumed_of(start.parameters, started_at) is not None
         self._started_s = started_s
         self._started_at = started_at
         self.sid = start.call_sid
@@ -72,7 +74,8 @@ class Told:
 
     def on_record(self) -> None:
         """The recording may start."""
-        self._plane.recording_pool.spawn(self.emit, bus.StartRecording(self.sid, self._account_sid, self._first_audio_at))
+        wish = bus.StartRecording(self.sid, self._account_sid, self._first_audio_at, self._is_resumed)
+        self._plane.recording_pool.spawn(self.emit, wish)
 
     @property
     def _first_audio_at(self) -> float:

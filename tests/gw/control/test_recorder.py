@@ -529,3 +529,13 @@ def test_a_full_pool_leaves_the_wish(make: Make, monkeypatch: pytest.MonkeyPatch
     assert not house.recorder.want("CA" + "9" * 32, ACCOUNT, None)
     assert house.settle()["state"] == "started"
     assert house.store.recording("CA" + "9" * 32) is None
+
+
+def test_a_call_that_came_back_is_listed_before_anything_is_made(make: Make) -> None:
+    """Its first host may have claimed it in its spool, where the store cannot tell."""
+    house = make()
+    house.twilio.gets.append(listing(recording(status="completed", duration="9")))
+    house.recorder.on_event(bus.StartRecording(CALL, ACCOUNT, time.time(), resumed=True))
+    row = house.settle()
+    assert (row["state"], row["duration_s"]) == ("completed", 9)
+    assert house.twilio.count("POST") == 0

@@ -68,3 +68,11 @@ def test_first_audio_and_recording_are_dated_by_the_first_frame_sent(planes: Pla
     rig.plane.recording_pool.join(WAIT_S)
     assert rig.told.pool_has_room()
     assert rig.said == [bus.FirstAudio(CALL, STARTED_AT + 0.75), bus.StartRecording(CALL, ACCOUNT, STARTED_AT + 0.75)]
+
+
+def test_a_call_that_came_back_says_so_with_its_wish(planes: PlaneMaker) -> None:
+    rig = _rig(planes, resume="1", began=f"{STARTED_AT - 60:.3f}")
+    rig.told.on_record()
+    rig.plane.recording_pool.join(WAIT_S)
+    [wish] = rig.said
+    assert isinstance(wish, bus.StartRecording) and wish.resumed

@@ -24,9 +24,9 @@ _VMS: Final = "tests/vms/run.py --calls 100"
 
 FIGURES: Final[dict[str, Figure]] = {
     "calls_per_core": Figure(
-        225, "calls", "measured", "gateway.py bench ramp: held at 90 % of a worker's core, plain websockets"
+        225, "calls", "stated", "server.max_calls_per_worker; bench growth held 300 at 87 % of a core, plain websockets"
     ),
-    "media_cpu_ms": Figure(4.08, "ms of CPU per call and second", "measured", _BENCH),
+    "media_cpu_ms": Figure(3.19, "ms of CPU per call and second", "measured", _BENCH),
     "call_kb": Figure(100, "KB per call", "measured", _BENCH),
     "worker_mb": Figure(25, "MB per worker", "measured", _SCALE),
     "control_mb": Figure(71, "MB of control", "measured", _SCALE),

@@ -42,7 +42,9 @@ class Responses:
         `insist`: what calls for it is unknown to every response that has begun.
         """
         if self._state is _State.IDLE:
-            self._state, self._insists = _State.REQUESTED, 2 if insist else 0
+            self._state = _State.REQUESTED
+            if insist:  # else one that is still on its way goes on insisting
+                self._insists = 2
             return True
         self._wanted, self._wanted_insists = True, self._wanted_insists or insist
         return False

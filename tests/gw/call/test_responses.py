@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gw.call.responses import MAX_OVER, Responses
@@ -192,6 +192,7 @@ class ToolServer(Server):
             super().finish()
 
 
+@example(["own", "tool", "finish", "deliver", "deliver", "want", "own"])  # a second wish must not make the first one patient
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(["tool", "want", "arrive", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
 def test_every_output_of_a_tool_is_known_to_a_later_response(script: list[str]) -> None:

@@ -55,7 +55,6 @@ def test_a_recorded_round_beside_a_store_that_stalls(tmp_path: Path, monkeypatch
     assert got.recorded >= 5  # by the REST twin's count, in the window alone
     assert got.refused == 0
     assert got.scrapes >= 2
-    assert got.backlog > 0
     assert got.document()["caller_p99_ms"] > 0
 
 

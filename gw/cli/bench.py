@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -160,6 +160,11 @@ def _press(command: list[str], out: Path, load: Load, rounds: int, as_json: bool
         raise click.exceptions.Exit(1)
 
 
+def _between(first: int, last: int, steps: Iterable[int]) -> list[int]:
+    """Numbers of calls to measure: both ends, and the usual ones between them."""
+    return sorted({first, *(calls for calls in steps if first < calls < last), last})
+
+
 @bench.command(short_help="How many calls a core of this machine holds.")
 @click.option("--seconds", type=click.FloatRange(2, 3600), default=10, show_default=True, help="The window of each step.")
 @click.option("--from", "first", type=click.IntRange(1), default=10, show_default=True, help="The fewest calls.")
@@ -181,7 +186,7 @@ def ramp(
     from gw.cli.bench_draw import draw_ramp
     from gw.cli.bench_ramp import STEPS, climb, held, measuring
 
-    steps = sorted({first, *(calls for calls in STEPS if first < calls < last), last})
+    steps = _between(first, last, STEPS)
     made: list[dict[str, Any]] = []
     try:
         with _running(as_json) as tell:
@@ -227,7 +232,7 @@ def growth(seconds: float, first: int, last: int, pattern: str, patience: float,
     from gw.cli.bench_growth import STEPS, grow, sentences, verdict
     from gw.cli.bench_ramp import measuring
 
-    steps = sorted({first, *(calls for calls in STEPS if first < calls < last), last})
+    steps = _between(first, last, STEPS)
     made: list[dict[str, Any]] = []
     try:
         with _running(as_json) as tell:

@@ -86,7 +86,7 @@ class MessageCutter:
         """The messages that are whole with these bytes. What the core has to say goes out by its `data_to_send`."""
         if self._rest:
             self._rest += data
-            if len(self._rest) < self._needed and not self._to_core:
+            if len(self._rest) < self._needed:
                 return []
             data, self._rest = bytes(self._rest), bytearray()
         messages: list[Message] = []

@@ -1,6 +1,6 @@
 """What a machine can do beside its calls, for the capacity model: webhooks, rows into the store, metrics series.
 
-    flock /var/tmp/bench.lock .venv/bin/python tests/bench/bench_scale.py [--json]
+    .venv/bin/python tests/bench/bench_scale.py [--json]
 
 Costs are CPU times of the processes named, so that a busy machine changes them little; half a minute. Webhooks are signed forms
 over loopback, a connection each, as a balancer sends them. Rows are the events of whole calls, from the spool on disk into a

@@ -71,12 +71,12 @@ def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) ->
 def _measure(calls: int, seconds: float, out: Path, quiet: bool) -> tuple[dict[str, float], dict[str, Any]]:
     """The machine's noise, then the run."""
     from gw.cli import bench_machine as machine
-    from gw.cli.bench import _running
+    from gw.cli.bench_command import running
     from gw.cli.bench_run import Load, measure_gateway
     from gw.verify.budget_noise import measure
 
     out.mkdir(parents=True, exist_ok=True)
-    with _running(quiet) as tell:
+    with running(quiet) as tell:
         tell("listening to the machine's own timers")
         noise = measure(_NOISE_S, machine.plan(machine.cores(), 1).measured[0])
         load = Load(calls=calls, seconds=seconds, watched=True)

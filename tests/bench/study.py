@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 import click  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from gw.cli.bench import _running  # noqa: E402
+from gw.cli.bench_command import running  # noqa: E402
 from gw.cli.bench_compare import figures, medians, ratios  # noqa: E402
 from gw.cli.bench_run import Load, measure_gateway  # noqa: E402
 from gw.cli.bench_subject import BenchError  # noqa: E402
@@ -226,7 +226,7 @@ def main(
         return
     out.mkdir(parents=True, exist_ok=True)
     load = Load(calls=0, seconds=seconds, pattern=pattern, maxima=False, patience_s=patience)
-    with _running(quiet=False) as show:
+    with running(quiet=False) as show:
         found = study(applicable(variants), calls, rounds, load, out, show)
     screen = console()
     screen.print("without > with, and the ratio; lateness in ms")

@@ -1,12 +1,20 @@
 #!/bin/sh
 # Builds or completes .venv from the requirements file named; installs Debian's venv module where it is missing.
+# Asks for a password only where somebody can type it, and gives up on a network that does not answer.
 set -eu
 if [ ! -x .venv/bin/pip ]; then
     if ! python3 -c 'import ensurepip' 2>/dev/null; then
         echo "python3 has no venv module: installing Debian's python3-venv"
-        sudo=""; [ "$(id -u)" -eq 0 ] || sudo="sudo"
-        $sudo apt-get update -q >/dev/null
-        DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q python3-venv >/dev/null
+        sudo=""
+        if [ "$(id -u)" -ne 0 ]; then
+            sudo="sudo -n"
+            [ ! -t 0 ] || sudo="sudo"
+        fi
+        apt="$sudo env DEBIAN_FRONTEND=noninteractive timeout 300 apt-get -q -o Acquire::Retries=1 -o DPkg::Lock::Timeout=60"
+        if ! { $apt update && $apt install -y python3-venv; } >/dev/null; then
+            echo "that failed; do it by hand, as root: apt-get update && apt-get install python3-venv" >&2
+            exit 1
+        fi
     fi
     rm -rf .venv
     python3 -m venv .venv

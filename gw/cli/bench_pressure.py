@@ -52,7 +52,13 @@ class PressedGateway(Gateway):
     def __init__(self, command: Sequence[str], out: Path, load: Load, store: StallingStore, kind: str) -> None:
         self._pressed = kind == "pressed"
         super().__init__(
-            command, out / "gateway", workers=load.workers, calls=load.calls + 100, recorded=self._pressed, store_url=store.url
+            command,
+            out / "gateway",
+            workers=load.workers,
+            calls=load.calls + 100,
+            watched=load.watched,
+            recorded=self._pressed,
+            store_url=store.url,
         )
         self._out = out
         self._store = store

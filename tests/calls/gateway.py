@@ -93,13 +93,13 @@ class Gateway:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def until(self, holds: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+    def until(self, holds: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
         """Wait until `holds`; fail with `what` otherwise."""
         with gevent.Timeout(scaled(timeout_s), AssertionError(f"did not come to hold: {what}")):
             while not holds():
                 gevent.sleep(0.01)
 
-    def ended(self, call_sid: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    def ended(self, call_sid: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """The stored call once it has ended, with its quality, turns, recording and events."""
 
         def is_over() -> bool:

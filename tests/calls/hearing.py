@@ -48,7 +48,7 @@ def stood_ms(call: TwinCall) -> float:
     return min(FORGIVEN_MS, sum(late_s for late_s in call.lateness_s if late_s > 0.02) * 1000)
 
 
-def until(holds: Callable[[], object], what: str, timeout_s: float = 10.0) -> None:
+def until(holds: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
     """Wait until `holds`; fail with `what` otherwise."""
     with gevent.Timeout(scaled(timeout_s), AssertionError(f"did not come to hold: {what}")):
         while not holds():

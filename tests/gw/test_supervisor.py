@@ -20,6 +20,7 @@ from gw.process import Backoff, Child, describe_exit
 from gw.supervisor import StartError, Supervisor
 from tests.gw import supervised
 from tests.gw.supervised import config_in
+from tests.timing import scaled
 
 SCRIPT = [sys.executable, supervised.__file__]
 
@@ -45,7 +46,7 @@ class Running:
 
     def stop(self) -> None:
         self.supervisor.stop()
-        self.greenlet.get(timeout=15)
+        self.greenlet.get(timeout=scaled(30))
 
 
 @pytest.fixture
@@ -60,10 +61,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     for one in running:
         one.supervisor.stop()
         one.supervisor.stop()
-        one.greenlet.join(timeout=15)
+        one.greenlet.join(timeout=scaled(30))
 
 
-def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -80,7 +81,7 @@ def exists(pid: int) -> bool:
 
 def test_every_seat_is_filled_and_stopped_in_order(start: Callable[..., Running]) -> None:
     running = start(workers=2)
-    assert running.ready.wait(10)
+    assert running.ready.wait(scaled(30))
     pids = running.supervisor.pids()
     assert set(pids) == {"control", "worker 0", "worker 1"}
     running.stop()
@@ -92,14 +93,14 @@ def test_every_seat_is_filled_and_stopped_in_order(start: Callable[..., Running]
 
 def test_children_are_in_groups_of_their_own(start: Callable[..., Running]) -> None:
     running = start()
-    assert running.ready.wait(10)
+    assert running.ready.wait(scaled(30))
     assert all(os.getpgid(pid) == pid for pid in running.supervisor.pids().values())
 
 
 @pytest.mark.parametrize("name", ["worker 0", "control"])
 def test_what_dies_is_started_again(start: Callable[..., Running], name: str) -> None:
     running = start()
-    assert running.ready.wait(10)
+    assert running.ready.wait(scaled(30))
     first = running.supervisor.pids()
     os.kill(first[name], signal.SIGKILL)
     until(lambda: running.supervisor.pids().get(name) not in (None, first[name]))
@@ -112,7 +113,7 @@ def test_a_child_that_refuses_ends_the_start(start: Callable[..., Running], tmp_
     (tmp_path / "refuse").write_text("worker0")
     running = start()
     with pytest.raises(StartError, match=r"worker 0 process did not start \(exit code 1\)"):
-        running.greenlet.get(timeout=15)
+        running.greenlet.get(timeout=scaled(30))
     assert not running.ready.is_set()
     assert not any(exists(pid) for _, pid, _ in running.lines())
 
@@ -132,7 +133,7 @@ def test_a_deaf_worker_is_hurried_then_killed_when_a_stop_is_asked_for_twice(
 ) -> None:
     (tmp_path / "deaf").write_text("worker0")
     running = start(drain_s=60.0)
-    assert running.ready.wait(10)
+    assert running.ready.wait(scaled(30))
     pid = running.supervisor.pids()["worker 0"]
     running.supervisor.stop()
     until(lambda: ("worker0", pid, "term") in running.lines())
@@ -157,7 +158,7 @@ def test_killing_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
 def test_an_orphan_leaves_at_once(tmp_path: Path) -> None:
     """The supervisor may be killed between starting a child and the child's first instruction."""
     environ = {**os.environ, "SUBMILLI_PARENT_PID": "1"}
-    orphan = subprocess.run([*SCRIPT, str(tmp_path / "journal"), "control", "--ready-fd", "1"], env=environ, timeout=10)
+    orphan = subprocess.run([*SCRIPT, str(tmp_path / "journal"), "control", "--ready-fd", "1"], env=environ, timeout=scaled(30))
     assert orphan.returncode == 1
     assert not (tmp_path / "journal").exists()
 
@@ -245,7 +246,7 @@ def test_a_child_that_never_says_ready_is_told_apart() -> None:
         assert child.wait(0.05) is None
     finally:
         child.send(signal.SIGKILL)
-    assert child.wait(10) == -signal.SIGKILL
+    assert child.wait(scaled(30)) == -signal.SIGKILL
     child.send(signal.SIGTERM)  # nobody is there any more: nothing happens
 
 
@@ -267,7 +268,7 @@ def test_a_worker_whose_loop_stands_still_is_told_of_and_killed(
         monkeypatch.setattr(f"gw.supervisor.{name}", seconds)
     (tmp_path / "ticks").write_text("worker0")
     running = start()
-    assert running.ready.wait(10)
+    assert running.ready.wait(scaled(30))
     first = running.supervisor.pids()
     looks: list[list[str]] = []
     running.supervisor._on_look = looks.append
@@ -281,7 +282,7 @@ def test_a_worker_whose_loop_stands_still_is_told_of_and_killed(
 
 def test_a_crash_loop_stands_in_the_board(start: Callable[..., Running], tmp_path: Path) -> None:
     running = start()
-    assert running.ready.wait(10)
+    assert running.ready.wait(scaled(30))
     (tmp_path / "refuse").write_text("worker0")
     os.kill(running.supervisor.pids()["worker 0"], signal.SIGKILL)
     row = next(running.supervisor.board.workers())
@@ -295,7 +296,7 @@ def test_a_reload_replaces_every_process_and_the_former_workers_leave_by_themsel
     start: Callable[..., Running], tmp_path: Path
 ) -> None:
     running = start(workers=2)
-    assert running.ready.wait(10)
+    assert running.ready.wait(scaled(30))
     before = running.supervisor.pids()
     running.supervisor.reload()
     until(lambda: running.supervisor.board.report.state == "done")
@@ -321,7 +322,7 @@ def test_a_reload_that_cannot_be_changes_as_little_as_it_can(
     start: Callable[..., Running], tmp_path: Path, order: str, name: str, why: str, replaced: set[str]
 ) -> None:
     running = start(workers=2)
-    assert running.ready.wait(10)
+    assert running.ready.wait(scaled(30))
     before = running.supervisor.pids()
     (tmp_path / order).write_text(name)
     running.supervisor.reload()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gw import bus
 from gw.call.report import Quality
+from tests.timing import scaled
 
 CALL = "CA" + "1" * 32
 OTHER = "CA" + "2" * 32
@@ -37,7 +38,7 @@ class BusClient:
         hello: bool = True,
     ) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(5.0)
+        self.socket.settimeout(scaled(20.0))
         self.socket.connect(str(path))
         self._reader = bus.Reader.of_commands()
         self._commands: list[object] = []

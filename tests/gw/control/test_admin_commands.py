@@ -27,6 +27,7 @@ from gw.control.twilio_rest import TwilioRest
 from metrics.page import Page
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created, listing, recording, refusal
+from tests.timing import scaled
 
 
 class House:
@@ -76,7 +77,7 @@ class House:
 
     def worker(self, *calls: str) -> BusClient:
         client = BusClient(self.path, calls=list(calls))
-        with gevent.Timeout(5):
+        with gevent.Timeout(scaled(20)):
             while not all(self.bus.is_owned(call_sid) for call_sid in calls) or not self.bus.workers():
                 gevent.sleep(0.01)
         return client
@@ -111,7 +112,7 @@ def test_the_holds_of_every_worker_are_read(make: Make) -> None:
     house = make()
     client = house.worker()
     client.hold(1.0, "ai_out")
-    with gevent.Timeout(5):
+    with gevent.Timeout(scaled(20)):
         while not house.ask("holds"):
             gevent.sleep(0.01)
     (hold,) = house.ask("holds")
@@ -159,7 +160,7 @@ def test_hangup_tells_the_worker_and_twilio(make: Make) -> None:
     house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "completed"}))
     assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "requested"}
     assert worker.command() == bus.HangUp(CALL, "admin_hangup")
-    house.commands._completions.join(5)
+    house.commands._completions.join(scaled(20))
     assert house.twilio.seen[0].form == {"Status": ["completed"]}
 
 
@@ -169,7 +170,7 @@ def test_a_twilio_that_refuses_does_not_matter_to_the_worker(make: Make, caplog:
     house.twilio.posts.append(refusal(429, 20429))
     assert house.ask("hangup", call_sid=CALL)["worker"] is True
     assert worker.command() == bus.HangUp(CALL, "admin_hangup")
-    house.commands._completions.join(5)
+    house.commands._completions.join(scaled(20))
     assert "20429" in caplog.text
 
 

@@ -21,6 +21,7 @@ from gw.control.bus_server import BusServer
 from gw.control.spool import Spool, SpoolError
 from gw.control.workers import MAX_HOLDS
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
+from tests.timing import scaled
 
 
 class House:
@@ -58,8 +59,8 @@ def house(tmp_path: Path) -> Iterator[House]:
     house.stop()
 
 
-def until(condition: object, bound_s: float = 5.0) -> None:
-    with gevent.Timeout(bound_s):
+def until(condition: object, bound_s: float = 20.0) -> None:
+    with gevent.Timeout(scaled(bound_s)):
         while not condition():  # type: ignore[operator]
             gevent.sleep(0.01)
 
@@ -244,7 +245,7 @@ def test_a_worker_that_does_not_read_loses_its_connection(house: House, monkeypa
     client = BusClient(house.path, calls=[CALL])
     until(lambda: house.server.is_owned(CALL))
     until(lambda: not house.server.hang_up(CALL, "x" * 100_000))
-    client.socket.settimeout(5)
+    client.socket.settimeout(scaled(20))
     assert client.ended()
 
 
@@ -264,9 +265,9 @@ def test_a_process_that_is_gone_loses_its_calls(house: House) -> None:
     client.settle(client.send(call_started()))
     process.kill()  # not waited for: a zombie counts as gone
     client.close()
-    until(lambda: house.lost == [{CALL, OTHER}], 2.0)
+    until(lambda: house.lost == [{CALL, OTHER}])
     assert house.server.workers() == []
-    process.wait(5)
+    process.wait(scaled(20))
 
 
 def test_a_call_is_lost_as_soon_as_somebody_asks(house: House) -> None:
@@ -275,7 +276,7 @@ def test_a_call_is_lost_as_soon_as_somebody_asks(house: House) -> None:
     until(lambda: house.server.is_owned(CALL))
     assert not house.server.is_lost(CALL)
     process.kill()
-    process.wait(5)
+    process.wait(scaled(20))
     assert house.server.is_lost(CALL)
     assert house.lost == [{CALL, OTHER}], "all of its calls, at once"
     assert house.server.is_lost(CALL)
@@ -294,11 +295,11 @@ def test_a_question_is_answered_after_what_came_with_it(house: House) -> None:
 
 def test_a_pid_used_again_is_not_the_worker(house: House) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
-    process.wait(5)
+    process.wait(scaled(20))
     client = BusClient(house.path, pid=process.pid, calls=[CALL])
     until(lambda: house.server.is_owned(CALL))
     client.close()
-    until(lambda: house.lost == [{CALL}], 2.0)
+    until(lambda: house.lost == [{CALL}])
 
 
 def test_a_live_process_may_come_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +319,7 @@ def test_a_live_process_may_come_back(house: House, monkeypatch: pytest.MonkeyPa
 
 def test_a_worker_that_leaves_without_calls_is_forgotten(house: House) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
-    process.wait(5)
+    process.wait(scaled(20))
     client = BusClient(house.path, pid=process.pid, calls=[CALL])
     client.settle(client.send(call_ended()))
     client.close()

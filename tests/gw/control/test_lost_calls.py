@@ -17,6 +17,7 @@ from gw.control.store import Stamped, Store, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
 from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
+from tests.timing import scaled
 
 THIRD = "CA" + "3" * 32
 
@@ -38,7 +39,7 @@ class House:
         return [bus.decode_event(entry.body) for entry in self.spool.batch(100)]
 
     def wait(self, calls: int) -> list[bus.CallEnded]:
-        with gevent.Timeout(5):
+        with gevent.Timeout(scaled(20)):
             while self.spool.backlog() < calls:
                 gevent.sleep(0.01)
         ends = self.ends()
@@ -71,7 +72,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 def test_a_lost_call_ends_as_worker_lost(house: House) -> None:
     house.spool.append("w0", [(1, bus.encode_event(call_started()))])
     house.lost.add({CALL}, at=5000.0)
-    with gevent.Timeout(5):
+    with gevent.Timeout(scaled(20)):
         while house.spool.backlog() < 2:
             gevent.sleep(0.01)
     house.drain()
@@ -133,7 +134,7 @@ def test_orphans_wait_for_the_store(house: House, monkeypatch: pytest.MonkeyPatc
 def test_a_real_end_still_wins(house: House) -> None:
     house.spool.append("w0", [(1, bus.encode_event(call_started()))])
     house.lost.add({CALL})
-    with gevent.Timeout(5):
+    with gevent.Timeout(scaled(20)):
         while house.spool.backlog() < 2:
             gevent.sleep(0.01)
     house.spool.append("w0", [(2, bus.encode_event(call_ended()))])

@@ -24,9 +24,12 @@ from gw.config import Config, Ops, Store
 from gw.control import lost_calls, main, webhooks
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.main import Control
-from gw.control.spool import SpoolError
+from gw.control.spool import Spool, SpoolError
+from gw.control.store import Stamped, StoreUnavailable
+from gw.control.store import Store as Rows
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created
+from tests.timing import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,14 +49,14 @@ class House:
         self.control = Control(config)
         self.ready = gevent.event.Event()
         self.greenlet = gevent.spawn(self.control.run, self.ready.set)
-        assert self.ready.wait(15)
+        assert self.ready.wait(scaled(30))
         self.admin = AdminClient(folder / "admin.sock")
 
     def worker(self, **options: Any) -> BusClient:
         return BusClient(self.folder / "bus.sock", **options)
 
     def ask(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.control.ops_port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.control.ops_port, timeout=scaled(20))
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -61,9 +64,9 @@ class House:
         finally:
             connection.close()
 
-    def call(self, call_sid: str, condition: Callable[[dict[str, Any]], object], bound_s: float = 5.0) -> dict[str, Any]:
+    def call(self, call_sid: str, condition: Callable[[dict[str, Any]], object], bound_s: float = 20.0) -> dict[str, Any]:
         """The call as the store has it, once it is so."""
-        with gevent.Timeout(bound_s):
+        with gevent.Timeout(scaled(bound_s)):
             while True:
                 call = self.admin.request("call", call_sid=call_sid)
                 if call is not None and condition(call):
@@ -72,7 +75,7 @@ class House:
 
     def stop(self) -> int:
         self.control.stop()
-        self.greenlet.join(12)
+        self.greenlet.join(scaled(30))
         assert self.greenlet.ready()
         return int(self.greenlet.get())
 
@@ -120,7 +123,7 @@ def test_a_call_from_its_start_to_its_recording(make: Make, twilio: ScriptedRest
     worker.settle(worker.send(call_ended(), bus.Webhook("recording", time.time(), form)))
     call = house.call(CALL, lambda call: call["ended_at"] and call["recording"]["state"] == "completed")
     assert (call["reason"], call["recording"]["duration_s"]) == ("caller_hangup", 3)
-    with gevent.Timeout(5):
+    with gevent.Timeout(scaled(20)):
         while house.admin.request("status")["backlog"]:
             gevent.sleep(0.02)
     status = house.admin.request("status")
@@ -145,8 +148,8 @@ def test_readiness_follows_the_workers(make: Make) -> None:
     until(lambda: b'gw_workers{state="draining"} 1.0' in house.ask("/metrics")[1])
 
 
-def until(condition: Callable[[], object], bound_s: float = 5.0) -> None:
-    with gevent.Timeout(bound_s):
+def until(condition: Callable[[], object], bound_s: float = 20.0) -> None:
+    with gevent.Timeout(scaled(bound_s)):
         while not condition():
             gevent.sleep(0.02)
 
@@ -159,9 +162,9 @@ def test_a_worker_that_dies_leaves_no_call_open(make: Make) -> None:
     house.call(CALL, lambda call: call["ended_at"] is None)
     process.kill()
     worker.close()
-    call = house.call(CALL, lambda call: call["ended_at"] is not None, 2.0)
+    call = house.call(CALL, lambda call: call["ended_at"] is not None)
     assert (call["reason"], call["result"]) == ("worker_lost", "own_error")
-    process.wait(5)
+    process.wait(scaled(20))
 
 
 def test_a_spool_that_fails_is_told_and_takes_no_call_away(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +239,45 @@ def test_what_was_not_told_before_a_crash_is_taken_up(make: Make, twilio: Script
     assert [request.method for request in twilio.seen] == ["POST", "GET", "POST"]
 
 
+STATUS = {"CallSid": CALL, "RecordingSid": RECORDING, "RecordingStatus": "completed", "RecordingDuration": "3"}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_recordings_status_that_control_was_killed_on_is_acted_on_by_the_next(make: Make, tmp_path: Path, stored: bool) -> None:
+    """It was spooled, so Twilio and the worker were told; perhaps it was in the store too. Its meaning must not be lost."""
+    config = config_in(tmp_path)
+    store, spool = Rows(config.store, ""), Spool(tmp_path / "spool.db")
+    try:
+        store.upgrade()
+        assert store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
+        store.update_recording(CALL, state="started", recording_sid=RECORDING, started_at=time.time())
+        events = [call_started(), bus.Webhook("recording", time.time(), STATUS)]
+        spool.append("w0", [(n, bus.encode_event(event)) for n, event in enumerate(events, 1)])
+        if stored:
+            store.apply([Stamped(event, socket.gethostname(), -1, "w0", n) for n, event in enumerate(events, 1)])
+    finally:
+        store.close()
+        spool.close()
+    house = make(config)
+    assert house.call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
+
+
+def test_a_recordings_status_that_met_a_stop_is_acted_on_by_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+    store = house.control._store
+    assert store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
+
+    def away(*_: object, **__: object) -> bool:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(store, "update_recording", away)
+    worker = house.worker()
+    worker.settle(worker.send(call_started(), bus.Webhook("recording", time.time(), STATUS)))
+    worker.close()
+    assert house.stop() == 0
+    assert make().call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
+
+
 def test_a_store_that_is_away_does_not_stop_the_start(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "FIRST_UPGRADE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -259,7 +301,7 @@ def test_events_that_waited_go_in_when_the_store_is_there(make: Make, tmp_path: 
     worker = house.worker()
     worker.settle(worker.send(call_started()))
     obstacle.unlink()
-    until(lambda: house.admin.request("status")["store"]["problem"] == "", 15.0)
+    until(lambda: house.admin.request("status")["store"]["problem"] == "")
     assert house.call(CALL, lambda call: True)["agent"] == "default"
 
 
@@ -271,7 +313,7 @@ def test_a_part_that_fails_ends_the_process(make: Make, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(house.control._drainer, "_step", broken)
     house.control._drainer.notify()
-    house.greenlet.join(12)
+    house.greenlet.join(scaled(30))
     assert house.greenlet.get() == 1
 
 
@@ -316,7 +358,7 @@ def test_a_process_says_ready_and_ends_on_a_signal(tmp_path: Path, number: signa
         client = AdminClient(tmp_path / "admin.sock")
         assert client.request("status")["workers"] == []
         process.send_signal(number)
-        assert process.wait(12) == 0
+        assert process.wait(scaled(30)) == 0
         with pytest.raises(NotReachable):
             client.request("status")
         assert not (tmp_path / "bus.sock").exists()
@@ -324,4 +366,4 @@ def test_a_process_says_ready_and_ends_on_a_signal(tmp_path: Path, number: signa
         os.close(reader)
         if process.poll() is None:
             process.kill()
-            process.wait(5)
+            process.wait(scaled(20))

@@ -13,6 +13,7 @@ import pytest
 
 from gw.control import ops_http
 from gw.control.ops_http import OpsHttp, Readiness
+from tests.timing import scaled
 
 
 class House:
@@ -29,7 +30,7 @@ class House:
         return b"gw_up 1\n"
 
     def ask(self, path: str, method: str = "GET") -> tuple[int, bytes, dict[str, str]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.http.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.http.port, timeout=scaled(20))
         try:
             connection.request(method, path)
             response = connection.getresponse()
@@ -47,7 +48,7 @@ def house() -> Iterator[House]:
 
 def test_metrics_are_rendered_once_for_many(house: House) -> None:
     answers = [gevent.spawn(house.ask, "/metrics") for _ in range(10)]
-    gevent.joinall(answers, timeout=5)
+    gevent.joinall(answers, timeout=scaled(20))
     assert {answer.value[:2] for answer in answers} == {(200, b"gw_up 1\n")}
     assert answers[0].value[2]["content-type"].startswith("text/plain; version=")
     assert house.rendered == 1
@@ -97,7 +98,7 @@ def test_other_paths_and_methods(house: House) -> None:
 
 def test_a_silent_connection_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops_http, "IDLE_S", 0.05)
-    with socket.create_connection(("127.0.0.1", house.http.port), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", house.http.port), timeout=scaled(20)) as sock:
         assert sock.recv(1) == b""
 
 
@@ -108,7 +109,7 @@ def test_a_taken_port_is_said_at_once(house: House) -> None:
 
 def test_nothing_is_logged(house: House, capfd: pytest.CaptureFixture[str]) -> None:
     house.ask("/healthz")
-    with socket.create_connection(("127.0.0.1", house.http.port), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", house.http.port), timeout=scaled(20)) as sock:
         sock.sendall(b"garbage\r\n\r\n")
         while sock.recv(1000):
             pass

@@ -35,6 +35,7 @@ from gw.control.twilio_rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
 from tests.gw.control.scripted_rest import ACCOUNT, CALL, RECORDING, Answer, ScriptedRest, created, listing, recording, refusal
+from tests.timing import scaled
 
 NOW = 1_800_000_000.0
 
@@ -113,7 +114,7 @@ class House:
 
     def pass_over(self, after_s: float = 0.0) -> dict[str, Any]:
         self.reconciler.pass_over(time.time() + after_s, 1000.0 + after_s)
-        with gevent.Timeout(5):
+        with gevent.Timeout(scaled(20)):
             while self.recorder.is_working_on(CALL):
                 gevent.sleep(0.01)
         found = self.store.recording(CALL)

@@ -36,6 +36,7 @@ from tests.gw.control.scripted_rest import (
     recording,
     refusal,
 )
+from tests.timing import scaled
 
 OWNER = "host/1-a"
 
@@ -74,8 +75,8 @@ class House:
         at = time.time() if first_audio_at is None else first_audio_at
         self.recorder.on_event(bus.StartRecording(CALL, ACCOUNT, at))
 
-    def settle(self, bound_s: float = 8.0) -> dict[str, Any]:
-        with gevent.Timeout(bound_s):
+    def settle(self, bound_s: float = 30.0) -> dict[str, Any]:
+        with gevent.Timeout(scaled(bound_s)):
             while self.recorder.is_working_on(CALL):
                 gevent.sleep(0.01)
         row = self.store.recording(CALL)
@@ -223,7 +224,7 @@ def test_what_twilio_does_not_say_is_not_called_failed(make: Make) -> None:
     house.twilio.posts += [Answer(503, HTML)] * 3
     house.twilio.gets += [Answer(503, HTML)] * 3
     house.want()
-    row = house.settle(4.0)
+    row = house.settle()
     assert (row["state"], row["owner"]) == ("claimed", OWNER)
     house.twilio.posts.clear()
     house.twilio.gets.clear()
@@ -268,7 +269,7 @@ def test_the_end_of_the_call_ends_the_tries(make: Make) -> None:
 
     house.twilio.on_request = over
     house.want()
-    row = house.settle(5.0)
+    row = house.settle()
     assert row["state"] == "failed"
     assert house.twilio.count("POST") == 1
 
@@ -371,7 +372,7 @@ def away(house: House, monkeypatch: pytest.MonkeyPatch, *, after: bool = False) 
 
 
 def idle(house: House) -> None:
-    with gevent.Timeout(8):
+    with gevent.Timeout(scaled(30)):
         while house.recorder.is_working_on(CALL):
             gevent.sleep(0.01)
 
@@ -408,7 +409,7 @@ def test_a_store_that_does_not_answer_is_away_after_a_second(make: Make, monkeyp
     house.twilio.gets.append(listing())
     house.twilio.posts.append(created())
     house.want()
-    with gevent.Timeout(5):
+    with gevent.Timeout(scaled(20)):
         while house.twilio.count("POST") == 0:
             gevent.sleep(0.01)
     assert house.claims.holds(CALL)

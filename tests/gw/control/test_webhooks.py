@@ -16,10 +16,12 @@ from gw.call.report import Quality
 from gw.control import webhooks
 from gw.control.recording_rows import RecordingRows
 from gw.control.recording_rules import Settle
-from gw.control.store import Stamped, Store, StoreUnavailable
+from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
 from gw.control.webhooks import Webhooks, recording_settle
+from metrics import declare
 from metrics.page import Page
-from tests.gw.control.bus_client import CALL, call_started
+from tests.gw.control.bus_client import CALL, OTHER, call_started
+from tests.timing import scaled
 
 FORM = {
     "AccountSid": "AC0",
@@ -95,8 +97,10 @@ class House:
         )
 
     def say(self, kind: str, **fields: str) -> None:
-        self.webhooks.on_event(bus.Webhook(kind, time.time(), {"CallSid": CALL, **fields}))
-        self.webhooks._pool.join(5)
+        event = bus.Webhook(kind, time.time(), {"CallSid": CALL, **fields})
+        self.webhooks.on_event(event)
+        self.webhooks.on_stored(event)
+        self.webhooks._pool.join(scaled(20))
 
     def started(self, host: str = "here") -> None:
         self.store.apply([Stamped(call_started(), host, 0, "w0", 1)])
@@ -120,6 +124,70 @@ def test_a_recording_status_settles_the_row(house: House) -> None:
     assert row is not None
     found = {name: row[name] for name in ("state", "recording_sid", "duration_s", "channels", "url")}
     assert found == {"state": "completed", "recording_sid": "RE1", "duration_s": 12, "channels": 2, "url": FORM["RecordingUrl"]}
+
+
+def test_a_status_told_twice_says_no_more_than_once(house: House) -> None:
+    """The process ended between the store's commit and the spool's."""
+    assert house.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
+    house.say("recording", **FORM)
+    before = house.store.recording(CALL)
+    house.say("recording", **FORM)
+    assert house.store.recording(CALL) == before
+    completed = house.page.counter(declare.RECORDINGS, outcome="completed")
+    assert completed.value == 1
+
+
+@pytest.mark.parametrize(("error", "kept"), [(StoreUnavailable("away"), True), (StoreError("no"), False), (KeyError("x"), False)])
+def test_a_recording_status_is_kept_while_the_store_is_away(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, kept: bool
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(house.store, "recording", refuse)
+    if kept:
+        with pytest.raises(StoreUnavailable):
+            house.say("recording", **FORM)
+    else:
+        house.say("recording", **FORM)
+    assert ("could not be acted on" in caplog.text) is not kept
+
+
+def test_an_end_that_an_earlier_process_spooled_is_seen_to(house: House) -> None:
+    house.calls.alive.add(CALL)
+    event = bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"})
+    house.webhooks.on_stored(event)
+    house.webhooks.on_stored(event)
+    assert len(house.webhooks._pool) == 1
+    house.webhooks._pool.join(scaled(20))
+    assert house.calls.told == [(CALL, "admin_hangup")]
+
+
+def test_ends_that_an_earlier_process_heard_of_are_taken_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine that died and of its calls: whoever waited for it to end them was replaced meanwhile."""
+    monkeypatch.setattr(webhooks, "TAKE_UP_S", 0.0)
+    monkeypatch.setattr(webhooks, "RETRY_S", 0.01)
+    monkeypatch.setattr(webhooks, "LOOK_S", 0.001)
+    house.started("elsewhere")
+    for n, (call_sid, status) in enumerate([(CALL, "completed"), (CALL, "in-progress"), (OTHER, "in-progress"), ("CA3", "busy")]):
+        if call_sid == OTHER:
+            house.store.apply([Stamped(call_started(OTHER), "elsewhere", 0, "w0", 2)])
+        told = bus.Webhook("status", time.time(), {"CallSid": call_sid, "CallStatus": status})
+        house.store.apply([Stamped(told, "elsewhere", 0, "w1", n + 1)])
+    read = house.store.open_calls_told_of
+    answers = iter([StoreUnavailable("away")])
+
+    def away_once() -> Any:
+        for error in answers:
+            raise error
+        return read()
+
+    monkeypatch.setattr(house.store, "open_calls_told_of", away_once)
+    house.webhooks.start()
+    until_s = time.monotonic() + scaled(20)
+    while not house.lost and time.monotonic() < until_s:
+        gevent.sleep(0.01)
+    assert house.lost == [{CALL}]
 
 
 def test_a_recording_nobody_wanted_makes_no_row(house: House) -> None:
@@ -149,7 +217,7 @@ def test_the_streams_own_stop_wins(house: House, monkeypatch: pytest.MonkeyPatch
     house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0)
     house.calls.alive.clear()
-    house.webhooks._pool.join(5)
+    house.webhooks._pool.join(scaled(20))
     assert house.calls.told == []
 
 
@@ -172,7 +240,7 @@ def test_an_end_that_waits_in_the_spool_is_waited_for(house: House, monkeypatch:
     gevent.sleep(0.1)
     assert (house.lost, len(house.webhooks._pool)) == ([], 1)
     house.store.apply([Stamped(bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality()), "here", 0, "w0", 2)])
-    house.webhooks._pool.join(5)
+    house.webhooks._pool.join(scaled(20))
     assert house.lost == []
 
 
@@ -184,7 +252,7 @@ def test_a_row_that_is_open_once_the_spool_is_told_is_ended(house: House, monkey
     gevent.sleep(0.1)
     assert house.lost == []
     house.spooled = (9, 5)
-    house.webhooks._pool.join(5)
+    house.webhooks._pool.join(scaled(20))
     assert house.lost == [{CALL}]
 
 
@@ -203,7 +271,7 @@ def test_a_row_of_another_host_is_its_own_affair_for_a_while(house: House, monke
     house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0.1)
     assert (house.lost, len(house.webhooks._pool)) == ([], 1)
-    house.webhooks._pool.join(5)
+    house.webhooks._pool.join(scaled(20))
     assert house.lost == [{CALL}]
 
 
@@ -214,7 +282,7 @@ def test_another_host_ends_its_row(house: House, monkeypatch: pytest.MonkeyPatch
     gevent.sleep(0.1)
     ended = bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality())
     house.store.apply([Stamped(ended, "elsewhere", 0, "w9", 2)])
-    house.webhooks._pool.join(5)
+    house.webhooks._pool.join(scaled(20))
     assert house.lost == []
 
 
@@ -256,8 +324,15 @@ def test_a_store_that_is_away_costs_no_more_than_the_row(
 
     monkeypatch.setattr(house.store, "call", away)
     house.say("status", CallStatus="completed")
-    assert "could not be acted on" in caplog.text
+    assert "could not be seen to" in caplog.text
     house.say("stream", StreamEvent="stream-error")
+
+
+def test_only_so_many_ends_are_remembered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "MAX_HEARD", 1)
+    for call_sid in (CALL, OTHER):
+        house.webhooks.on_event(bus.Webhook("status", 0.0, {"CallSid": call_sid, "CallStatus": "busy"}))
+    assert list(house.webhooks._heard) == [OTHER]
 
 
 def test_too_many_at_once_are_passed_over(
@@ -266,8 +341,8 @@ def test_too_many_at_once_are_passed_over(
     monkeypatch.setattr(webhooks, "MAX_WEBHOOKS", 1)
     house = House(tmp_path)
     house.webhooks.on_event(bus.Webhook("status", 0.0, {"CallSid": CALL, "CallStatus": "completed"}))
-    house.webhooks.on_event(bus.Webhook("recording", 0.0, FORM))
-    assert "too many webhooks" in caplog.text
+    house.webhooks.on_event(bus.Webhook("status", 0.0, {"CallSid": OTHER, "CallStatus": "completed"}))
+    assert "too many calls end at once" in caplog.text
     house.webhooks.stop()
     house.store.close()
     house.page.close()

@@ -12,6 +12,7 @@ from gw import bus
 from gw.control import workers
 from gw.control.workers import Workers, birth_of
 from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
+from tests.timing import scaled
 
 
 def hello(instance: str, *calls: str, slot: int = 0, pid: int | None = None) -> bus.Hello:
@@ -26,7 +27,7 @@ def test_a_mark_lasts_as_long_as_the_process() -> None:
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie until it is waited for
     assert birth_of(process.pid) is None
-    process.wait(5)
+    process.wait(scaled(20))
     assert birth_of(process.pid) is None
 
 

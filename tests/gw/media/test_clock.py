@@ -9,6 +9,7 @@ import pytest
 from gevent import monkey, socket
 
 from gw.media.clock import Alarm, Clock
+from tests.timing import scaled
 
 
 def test_it_never_returns_early():
@@ -34,7 +35,7 @@ def test_many_wait_beside_each_other_and_wake_in_order():
         clock.wait_until(begun_s + n * 0.002)
         woken.append(n)
 
-    gevent.joinall([gevent.spawn(wait, n) for n in (3, 1, 4, 0, 2)], timeout=5)
+    gevent.joinall([gevent.spawn(wait, n) for n in (3, 1, 4, 0, 2)], timeout=scaled(20))
     assert woken == [0, 1, 2, 3, 4]
 
 
@@ -65,7 +66,7 @@ def test_what_is_due_goes_before_what_has_come():
     watcher.start(lambda: (order.append("read"), watcher.stop()))
     theirs.sendall(b"x")
     monkey.get_original("time", "sleep")(0.02)  # the whole process stands still: timer and socket are both ready when it goes on
-    greenlet.join(timeout=5)
+    greenlet.join(timeout=scaled(20))
     gevent.sleep(0)
     assert order == ["frame", "read"]
     watcher.close()
@@ -82,7 +83,7 @@ def test_an_alarm_ends_the_wait_under_way():
     gevent.sleep(0)
     alarm.set()
     assert returned == [], "who wakes goes on first"
-    greenlet.join(timeout=5)
+    greenlet.join(timeout=scaled(20))
     assert returned == [1]
 
 

@@ -32,7 +32,7 @@ from gw.twin.bench_wire import (
     PING,
     PTIME_S,
     TEXT,
-    Plug,
+    Line,
     WireError,
     audio_bytes,
     masked_text,
@@ -52,21 +52,19 @@ _PAYLOADS: Final = (b'"payload":"', b'"payload": "')
 assert MARK.size % 3 == 0 and len(NOISE) + MARK.size == FRAME_BYTES
 
 
-class Caller:
+class Caller(Line):
     """One call that stands."""
 
     def __init__(self, number: int, hall: Hall, sock: socket.socket, writer: Writer, call_sid: str, stream_sid: str) -> None:
+        super().__init__(hall.loop, sock)
         self.number = number
         self.call_sid = call_sid
         self.ear = Ear()
         self._hall = hall
-        self._loop = hall.loop
-        self.plug = Plug(sock)
         self._writer = writer
         self._tail = b'"},"streamSid":"' + stream_sid.encode() + b'"}'
         self._sent = 0
         self._tick = 0
-        self.over = ""
         self.clears: list[float] = []
 
     # -- talking --------------------------------------------------------------------------------------------------------
@@ -89,23 +87,10 @@ class Caller:
 
     def write(self, body: bytes, opcode: int = TEXT) -> None:
         """One message; a call that cannot be written to is over."""
-        try:
-            self.plug.send(masked_text(body, opcode))
-        except (OSError, WireError) as error:
-            self.end(f"write: {error}")
-            return
-        self._hall.frames_sent += 1
+        if self.send(masked_text(body, opcode)):
+            self._hall.frames_sent += 1
 
     # -- listening ------------------------------------------------------------------------------------------------------
-
-    def on_readable(self) -> None:
-        try:
-            data = self.plug.receive()
-        except WireError as error:
-            self.end(str(error))
-            return
-        if data:
-            self.take(data)
 
     def take(self, data: bytes) -> None:
         """Bytes from the gateway."""
@@ -153,13 +138,6 @@ class Caller:
             self._hall.foreign += 1
             return
         self._hall.note(self.ear.hear_next(audio_bytes(data, at, end) / FRAME_BYTES, now_s), now_s)
-
-    def end(self, why: str) -> None:
-        """The call is over; the socket goes."""
-        if not self.over:
-            self.over = why
-            self._loop.forget(self.plug.sock.fileno())
-            self.plug.sock.close()
 
     def hang_up(self) -> None:
         if not self.over:
@@ -233,7 +211,6 @@ class Hall:
         sock, rest = open_websocket((host, port), authority, "/" + target, self._webhooks.headers(url), _TIMEOUT_S)
         writer = Writer(self._account_sid, call_sid, stream_sid)
         caller = Caller(number, self, sock, writer, call_sid, stream_sid)
-        self.loop.watch(sock.fileno(), caller.on_readable)
         caller.write(CONNECTED)
         caller.write(writer.start(streams[0].parameters))
         if rest:

@@ -12,7 +12,11 @@ import hashlib
 import os
 import socket
 import struct
-from typing import Final
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from gw.twin.bench_loop import Loop
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HEADER_LIMIT: Final = 16 << 10
@@ -204,3 +208,46 @@ class Plug:
             self._kept = data[sent:]
             if len(self._kept) > self.LIMIT_BYTES:
                 raise WireError("the peer does not read")
+
+
+class Line(ABC):
+    """The load's end of one websocket: reads when the loop says so, writes without waiting, and is over once."""
+
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+        self.plug = Plug(sock)
+        self.over = ""  # why, once it is
+        self._loop = loop
+        self._fd = sock.fileno()
+        loop.watch(self._fd, self.on_readable)
+
+    def on_readable(self) -> None:
+        """Something arrived, or the peer ended."""
+        try:
+            data = self.plug.receive()
+        except WireError as error:
+            self.end(str(error))
+            return
+        if data:
+            self.take(data)
+
+    @abstractmethod
+    def take(self, data: bytes) -> None:
+        """What arrived, what was put back first; never empty."""
+
+    def send(self, data: bytes) -> bool:
+        """Write bytes of the wire. A line that cannot be written to is over, and False."""
+        if self.over:
+            return False
+        try:
+            self.plug.send(data)
+        except (OSError, WireError) as error:
+            self.end(f"write: {error}")
+            return False
+        return True
+
+    def end(self, why: str) -> None:
+        """It is over; the socket goes. Idempotent."""
+        if not self.over:
+            self.over = why
+            self._loop.forget(self._fd)
+            self.plug.sock.close()

@@ -26,6 +26,7 @@ from websockets.http11 import Request, Response
 from gw.twin.ai_ledger import AiLedger
 from gw.twin.ai_script import AiScript, conversation
 from gw.twin.ai_session import AiSession
+from gw.twin.waiting import comes_true
 from gw.twin.wire import answer_request, read_request
 
 #: OpenAI's limit on one client event.
@@ -102,12 +103,7 @@ class AiTwin:
 
     def wait_for(self, judge: Callable[[AiTwin], bool], timeout_s: float = 5.0) -> bool:
         """Wait until `judge` holds. Returns whether it came to hold."""
-        deadline_s = time.monotonic() + timeout_s
-        while not judge(self):
-            if time.monotonic() >= deadline_s:
-                return False
-            gevent.sleep(0.005)
-        return True
+        return comes_true(lambda: judge(self), timeout_s)
 
     # -- connections ------------------------------------------------------------------------------------------------
 

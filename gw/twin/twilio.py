@@ -19,9 +19,10 @@ from gevent.pool import Pool
 
 from gw.twin import speech as voices
 from gw.twin.sound import tag
-from gw.twin.twilio_caller import CallPlan, TwinCall
+from gw.twin.twilio_caller import TwinCall
 from gw.twin.twilio_http import Webhooks
 from gw.twin.twilio_rest import TwilioRest
+from gw.twin.twilio_stream import CallPlan
 
 ACCOUNT_SID: Final = "AC" + "0" * 31 + "1"
 _STOP_S: Final = 5.0

@@ -1,6 +1,6 @@
 """What the Twilio twin's REST API says: answers, errors and resources in Twilio's words, and a request's form.
 
-Pure; which answer a request gets is `gw.twin.twilio_rest`'s to decide.
+Pure; which answer a request gets is decided in `gw.twin.twilio_rest` and `gw.twin.twilio_resources`.
 
 Source: Twilio API 2010-04-01, Call resource, paging, error codes 20003, 20404, 20429, 21220.
 """

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from gw.twin.sound import SILENT_FRAME
-from gw.twin.twilio_caller import CallPlan, Hook, TwinCall
 from gw.twin.twilio_messages import CONNECTED
+from gw.twin.twilio_stream import CallPlan, Hook, StreamedCall
 
 #: The gateway's bound on a message from Twilio is 64 KiB.
 OVERSIZE_BYTES: Final = (64 << 10) + 1024
@@ -21,10 +21,10 @@ OVERSIZE_BYTES: Final = (64 << 10) + 1024
 _FRAME: Final = 10
 
 
-def _says(*build: Callable[[TwinCall], bytes]) -> Hook:
+def _says(*build: Callable[[StreamedCall], bytes]) -> Hook:
     """Text messages, as they are."""
 
-    def hook(call: TwinCall) -> None:
+    def hook(call: StreamedCall) -> None:
         for one in build:
             call.send_text(one(call))
 
@@ -38,38 +38,38 @@ def _text(data: bytes) -> Hook:
 def _first(**changes: object) -> Hook:
     """An ordinary beginning, but for what `start` says."""
 
-    def prelude(call: TwinCall) -> None:
+    def prelude(call: StreamedCall) -> None:
         call.send_text(CONNECTED)
         call.send_start(**changes)
 
     return prelude
 
 
-def _connected_only(call: TwinCall) -> None:
+def _connected_only(call: StreamedCall) -> None:
     """`start` never comes, nor does anything else."""
     call.send_text(CONNECTED)
     call.mute()
 
 
-def _media_first(call: TwinCall) -> None:
+def _media_first(call: StreamedCall) -> None:
     call.send_text(CONNECTED)
     call.send_media()
     call.send_start()
 
 
-def _with_token(call: TwinCall, token: str | None) -> None:
+def _with_token(call: StreamedCall, token: str | None) -> None:
     parameters = {name: value for name, value in call.parameters.items() if name != "token"}
     call.parameters = parameters if token is None else {**parameters, "token": token}
     _first()(call)
 
 
-def _forged(call: TwinCall) -> None:
+def _forged(call: StreamedCall) -> None:
     """A token with its last character changed."""
     token = call.parameters.get("token", "no-token-was-given")
     _with_token(call, token[:-1] + ("A" if token[-1] != "A" else "B"))
 
 
-def _media(call: TwinCall, payload: str, stream_sid: str = "") -> bytes:
+def _media(call: StreamedCall, payload: str, stream_sid: str = "") -> bytes:
     body = f'{{"track":"inbound","chunk":"1","timestamp":"1","payload":"{payload}"}}'
     return f'{{"event":"media","sequenceNumber":"9","media":{body},"streamSid":"{stream_sid or call.stream_sid}"}}'.encode()
 

@@ -13,13 +13,13 @@ from array import array
 from collections.abc import Callable
 from typing import Literal, Self
 
-import gevent
 from gevent.event import Event
 from gevent.pool import Group
 
 from gw.twin.twilio_ear import Cleared, Ear, Named, Warned
 from gw.twin.twilio_http import Posted
 from gw.twin.twilio_player import Player
+from gw.twin.waiting import comes_true
 
 ClosedBy = Literal["", "caller", "gateway", "rest", "limit", "twin"]
 
@@ -126,9 +126,4 @@ class CallRecord:
 
     def wait_for(self, judge: Callable[[Self], bool], timeout_s: float = 5.0) -> bool:
         """Wait until `judge` holds. Returns whether it came to hold."""
-        deadline_s = time.monotonic() + timeout_s
-        while not judge(self):
-            if time.monotonic() >= deadline_s:
-                return False
-            gevent.sleep(0.005)
-        return True
+        return comes_true(lambda: judge(self), timeout_s)

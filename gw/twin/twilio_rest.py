@@ -1,10 +1,9 @@
-"""Twilio's REST API as far as calls and their recordings go.
+"""Twilio's REST API as far as calls and their recordings go: the server.
 
-Decides what each request is answered with, as Twilio documents it, and which failures are played on demand. A second start on a
-call that is being recorded answers success and records nothing. Everything asked is kept in `starts`. Checks Basic auth and every
-form field; what Twilio would silently ignore is noted in `complaints`. Callbacks are posted from greenlets of their own.
+Decides who may ask, which operation a request is, and which failures are played on demand; what the operation does is
+`Resources`' to say. Checks Basic auth; what Twilio would silently ignore is noted in `complaints`. Never repeats a request.
 
-Source: Twilio API 2010-04-01, Call and Recording resources; error codes 20003, 20404, 20429, 21220.
+Source: Twilio API 2010-04-01, requests and authentication; error codes 20003, 20404, 20429, 21220.
 """
 
 from __future__ import annotations
@@ -17,26 +16,16 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
-import gevent
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
-from gw.twin.twilio_answers import (
-    ACCOUNTS,
-    Answer,
-    AnswerError,
-    Call,
-    call_resource,
-    error_answer,
-    form,
-    json_answer,
-    page,
-)
+from gw.twin.twilio_answers import ACCOUNTS, Answer, AnswerError, Call, error_answer, form
 from gw.twin.twilio_http import Webhooks
-from gw.twin.twilio_recording import Recording, problem_of
+from gw.twin.twilio_resources import Act, Operation, Resources
+from gw.twin.waiting import comes_true
 
 RestFault = Literal[
     "21220",  # not eligible yet
@@ -48,23 +37,9 @@ RestFault = Literal[
     "timeout_with_effect",  # done, but never answered
     "timeout_without_effect",
 ]
-Operation = Literal["start", "list", "fetch", "update", "delete", "call_fetch", "call_update", "call_list", "call_create"]
 
 MAX_BODY_BYTES: Final = 64 << 10
 _HELD_S: Final = 60.0  # how long an answer that never comes is held at most
-_CALLBACK_DELAY_S: Final = 0.05
-
-
-class Start(NamedTuple):
-    """A request to record a call, and what became of it."""
-
-    at: float  # epoch seconds
-    call_sid: str
-    fields: Mapping[str, tuple[str, ...]]
-    status: int  # the HTTP answer; 0: none was sent
-    code: int  # Twilio's error, 0: none
-    recording_sid: str  # empty: nothing was started
-    recorded: bool
 
 
 @dataclass(slots=True)
@@ -75,7 +50,7 @@ class _Fault:
     left: int
 
 
-class TwilioRest:
+class TwilioRest(Resources):
     """The API server. `start`, `stop`."""
 
     def __init__(
@@ -87,21 +62,13 @@ class TwilioRest:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self._account_sid = account_sid
+        super().__init__(account_sid, calls, webhooks)
         self._auth_token = auth_token
-        self._calls = calls
-        self._webhooks = webhooks
         self._faults: list[_Fault] = []
         self._stopping = Event()
-        self._callbacks = Pool(1000)
         self._server = WSGIServer((host, port), self._application, log=None, error_log=None, spawn=Pool(1000))
-        self.starts: dict[str, list[Start]] = {}
-        self.recordings: dict[str, Recording] = {}
         self.requests: deque[tuple[float, str, str, int]] = deque(maxlen=10_000)  # at, method, path, status
         self.complaints: list[str] = []  # what Twilio would ignore, but no careful client sends
-        self.absent_calls: set[str] = set()  # their recordings turn out absent
-        #: Calls somebody, as the fields of the request say; a twin that has no caller to offer refuses.
-        self.place: Callable[[Mapping[str, str]], Call] | None = None
         self.delay_s = 0.0  # how long every answer takes, once the thing is done
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -132,34 +99,7 @@ class TwilioRest:
 
     def wait_for(self, judge: Callable[[TwilioRest], bool], timeout_s: float = 5.0) -> bool:
         """Wait until `judge` holds. Returns whether it came to hold."""
-        deadline_s = time.monotonic() + timeout_s
-        while not judge(self):
-            if time.monotonic() >= deadline_s:
-                return False
-            gevent.sleep(0.005)
-        return True
-
-    def recordings_of(self, call_sid: str) -> list[Recording]:
-        """What was really recorded of a call."""
-        return [recording for recording in self.recordings.values() if recording.call_sid == call_sid]
-
-    def on_call_ended(self, call: Call) -> None:
-        """End the call's recordings and tell their callbacks."""
-        for recording in self.recordings_of(call.call_sid):
-            if recording.is_open:
-                recording.finish(call.ended_at or time.time(), absent=call.call_sid in self.absent_calls)
-                self._tell(recording)
-
-    def wait_callbacks(self, timeout_s: float = 5.0) -> None:
-        """Wait until every callback so far was posted."""
-        self._callbacks.join(timeout=timeout_s)
-
-    def _tell(self, recording: Recording) -> None:
-        if recording.wants_callback:
-            url = self._webhooks.absolute(recording.callback_url)
-            self._callbacks.add(
-                gevent.spawn_later(_CALLBACK_DELAY_S, self._webhooks.post, url, recording.callback_fields(self.url))
-            )
+        return comes_true(lambda: judge(self), timeout_s)
 
     # -- one request ------------------------------------------------------------------------------------------------
 
@@ -205,21 +145,17 @@ class TwilioRest:
             raise AnswerError(20003)
 
     def _route(self, method: str, path: str, fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        for pattern, methods in self._routes:
+        for pattern, methods in self.routes:
             match = pattern.fullmatch(path)
             if match is None:
                 continue
             if method not in methods:
                 raise AnswerError(20004)
             operation, act = methods[method]
-            call_sid = match.groupdict().get("call", "") or self._call_of(match.groupdict().get("recording", ""))
+            call_sid = match.groupdict().get("call", "") or self.call_of(match.groupdict().get("recording", ""))
             fault = self._take_fault(operation, call_sid)
             return self._fail(fault, act, match, fields) if fault else act(self, match, fields)
         raise AnswerError(20404)
-
-    def _call_of(self, recording_sid: str) -> str:
-        recording = self.recordings.get(recording_sid)
-        return recording.call_sid if recording else ""
 
     def _take_fault(self, operation: Operation, call_sid: str) -> RestFault | None:
         for fault in self._faults:
@@ -228,7 +164,7 @@ class TwilioRest:
                 return fault.kind
         return None
 
-    def _fail(self, fault: RestFault, act: _Act, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _fail(self, fault: RestFault, act: Act, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
         html = b"<!doctype html><html><body><h1>503 Service Unavailable</h1></body></html>"
         if fault == "timeout_with_effect":
             act(self, match, fields)
@@ -241,123 +177,6 @@ class TwilioRest:
         }.get(fault)
         code = 0 if answer else int(fault)
         answer = answer or error_answer(code)
-        if act is TwilioRest._record:
-            self._note_start(match["call"], fields, answer.status, code, "", False)
+        if act is Resources.record:
+            self.note_start(match["call"], fields, answer.status, code, "", False)
         return answer
-
-    # -- recordings -------------------------------------------------------------------------------------------------
-
-    def _note_start(
-        self, call_sid: str, fields: Mapping[str, tuple[str, ...]], status: int, code: int, sid: str, recorded: bool
-    ) -> None:
-        self.starts.setdefault(call_sid, []).append(Start(time.time(), call_sid, fields, status, code, sid, recorded))
-
-    def _live_call(self, call_sid: str) -> Call:
-        call = self._calls.get(call_sid)
-        if call is None:
-            raise AnswerError(20404)
-        return call
-
-    def _record(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        call_sid = match["call"]
-        code, detail = 0, ""
-        call = self._calls.get(call_sid)
-        if call is None:
-            code = 20404
-        elif call.status != "in-progress":
-            code = 21220
-        else:
-            code, detail = problem_of(fields)
-        if code:
-            answer = error_answer(code, detail)
-            self._note_start(call_sid, fields, answer.status, code, "", False)
-            return answer
-        recording = Recording.of(self._account_sid, call_sid, fields, time.time())
-        recorded = not any(one.is_open for one in self.recordings_of(call_sid))
-        if recorded:
-            self.recordings[recording.sid] = recording
-            self._tell(recording)
-        self._note_start(call_sid, fields, 201, 0, recording.sid, recorded)
-        return json_answer(201, recording.resource())
-
-    def _list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        call_sid = match.groupdict().get("call") or fields.get("CallSid", ("",))[0]
-        if match.groupdict().get("call"):
-            self._live_call(call_sid)
-        chosen = [one.resource() for one in self.recordings.values() if call_sid in ("", one.call_sid)]
-        return json_answer(200, page("recordings", chosen))
-
-    def _recording(self, match: re.Match[str]) -> Recording:
-        call_sid, sid = match.groupdict().get("call"), match["recording"]
-        if sid == "Twilio.CURRENT" and call_sid:
-            sid = next((one.sid for one in self.recordings_of(call_sid) if one.is_open), "")
-        recording = self.recordings.get(sid)
-        if recording is None or (call_sid and recording.call_sid != call_sid):
-            raise AnswerError(20404)
-        return recording
-
-    def _fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        return json_answer(200, self._recording(match).resource())
-
-    def _update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        recording, status = self._recording(match), fields.get("Status", ("",))[0]
-        if status not in ("paused", "in-progress", "stopped"):
-            raise AnswerError(20001, f"Status {status!r}")
-        if not recording.is_open:
-            raise AnswerError(21220)
-        if status == "stopped":
-            recording.finish(time.time(), absent=False)
-            self._tell(recording)
-        else:
-            recording.status = status
-        return json_answer(200, recording.resource())
-
-    def _delete(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        del self.recordings[self._recording(match).sid]
-        return Answer(204, b"")
-
-    # -- calls ------------------------------------------------------------------------------------------------------
-
-    def _call_fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        return json_answer(200, call_resource(self._live_call(match["call"])))
-
-    def _call_update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        call, status = self._live_call(match["call"]), fields.get("Status", ("",))[0]
-        document = fields.get("Twiml", ("",))[0]
-        if status not in ("completed", "canceled") and not document:
-            raise AnswerError(20001, f"Status {status!r}")
-        if call.status not in ("queued", "ringing", "in-progress"):
-            raise AnswerError(21220, "Call is not in-progress. Cannot redirect.")
-        if document:
-            call.redirect(document)
-            return json_answer(200, call_resource(call))
-        call.hang_up("rest")
-        return json_answer(200, {**call_resource(call), "status": status})
-
-    def _call_create(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        missing = [name for name in ("To", "From", "Url") if not fields.get(name, ("",))[0]]
-        if missing or self.place is None:
-            raise AnswerError(20001, f"missing: {missing}")
-        return json_answer(201, call_resource(self.place({name: values[0] for name, values in fields.items()})))
-
-    def _call_list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
-        status = fields.get("Status", ("",))[0]
-        chosen = [call_resource(call) for call in self._calls.values() if status in ("", call.status)]
-        return json_answer(200, page("calls", chosen))
-
-    _routes: Final[tuple[tuple[re.Pattern[str], dict[str, tuple[Operation, _Act]]], ...]] = (
-        (re.compile(r"/Calls/(?P<call>CA\w+)/Recordings\.json"), {"POST": ("start", _record), "GET": ("list", _list)}),
-        (
-            re.compile(r"(?:/Calls/(?P<call>CA\w+))?/Recordings/(?P<recording>RE\w+|Twilio\.CURRENT)\.json"),
-            {"GET": ("fetch", _fetch), "POST": ("update", _update), "DELETE": ("delete", _delete)},
-        ),
-        (re.compile(r"/Recordings\.json"), {"GET": ("list", _list)}),
-        (
-            re.compile(r"/Calls/(?P<call>CA\w+)\.json"),
-            {"GET": ("call_fetch", _call_fetch), "POST": ("call_update", _call_update)},
-        ),
-        (re.compile(r"/Calls\.json"), {"GET": ("call_list", _call_list), "POST": ("call_create", _call_create)}),
-    )
-
-
-_Act = Callable[[TwilioRest, re.Match[str], Mapping[str, tuple[str, ...]]], Answer]

@@ -27,8 +27,9 @@ from gw.twin import speech
 from gw.twin.ai import AiTwin
 from gw.twin.ai_script import AiScript, lasting
 from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import CallPlan, TwinCall
+from gw.twin.twilio_caller import TwinCall
 from gw.twin.twilio_faults import with_fault
+from gw.twin.twilio_stream import CallPlan
 from metrics.page import Page
 
 #: Everything together, a slow machine included: each call lasts three or four seconds, all at once.

@@ -24,8 +24,9 @@ from gw.twin.ai import AiTwin
 from gw.twin.ai_ledger import AiLedger
 from gw.twin.ai_script import AiScript, lasting
 from gw.twin.sound import FRAME_BYTES, SILENCE
-from gw.twin.twilio_caller import CallPlan, Hook, TwinCall
+from gw.twin.twilio_caller import TwinCall
 from gw.twin.twilio_messages import CONNECTED
+from gw.twin.twilio_stream import CallPlan, Hook
 from tests.calls.conftest import World, open_world
 from tests.timing import scaled
 

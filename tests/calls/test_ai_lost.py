@@ -22,7 +22,7 @@ from gw.twin.ai import AiTwin
 from gw.twin.ai_ledger import AiLedger
 from gw.twin.ai_script import AiScript
 from gw.twin.sound import FRAME_BYTES
-from gw.twin.twilio_caller import CallPlan
+from gw.twin.twilio_stream import CallPlan
 from tests.calls.conftest import World
 from tests.calls.shared import Outcome, end_good, murmur, padded, place_good, run_world, speaking, start_with
 from tests.mariadb import MariaDB

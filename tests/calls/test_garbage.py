@@ -26,7 +26,8 @@ from gw.twin import speech
 from gw.twin.ai import AiTwin
 from gw.twin.ai_script import AiScript, lasting
 from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import CallPlan, Hook, TwinCall
+from gw.twin.twilio_caller import TwinCall
+from gw.twin.twilio_stream import CallPlan, Hook
 from tests.calls.conftest import free_port
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL
 from tests.calls.hearing import until

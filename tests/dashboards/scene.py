@@ -24,7 +24,7 @@ from gw.twin import speech
 from gw.twin.ai import AiTwin
 from gw.twin.ai_script import AiScript, conversation, lasting
 from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import CallPlan
+from gw.twin.twilio_stream import CallPlan
 from tests.calls.hearing import WORD
 from tests.dashboards.prometheus import Prometheus
 from tests.mariadb import MariaDB

@@ -1,0 +1,16 @@
+"""What the twins' tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.gw.twin.rest_account import Account, open_account
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    """An account of the REST twin that has one call in progress."""
+    with open_account() as opened:
+        yield opened

@@ -113,6 +113,7 @@ class Row:
     lateness_p99_us = _cell(10, "Of the frames of its last seconds; -1 where none were sent.")
     log_level = _cell(12, "What it logs, by an operator's wish; 0: what the board or the configuration says.")  # control's
     hold_max_us = _cell(11, "Who held its hub longest in its last seconds; -1 where nobody looked.")
+    coming = _cell(13, "Its connections that may become media sockets: what they ask for is not known yet.")
 
     def clear(self, state: SeatState = SeatState.EMPTY, slot: int = 0) -> None:
         """Forget who sat here. The state is written last: what a reader takes for alive is whole."""
@@ -124,7 +125,7 @@ class Row:
 
     def forget_process(self) -> None:
         """The process is gone, and with it whatever it said."""
-        self.pid = self.tick_ns = self.calls = self.streams = self.capacity = self.flags = 0
+        self.pid = self.tick_ns = self.calls = self.streams = self.coming = self.capacity = self.flags = 0
         self.lateness_p99_us = self.hold_max_us = -1
 
     def turn(self) -> None:

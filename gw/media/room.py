@@ -3,8 +3,9 @@
 The voice webhook reserves: one place on the machine for one call SID, whichever worker its stream will reach. The stream's
 start turns the reservation into a call of the worker it reached; one whose stream does not come lapses after RESERVED_S. What is
 free is what the workers that are punctual have left, less what is reserved, looked up and written under one lock, so two workers
-never give away one place. A worker that is full, late, or further ahead than SPREAD, leaves new connections to the others; where
-there is no other, it takes them, since a caller must hear at least that no line is free.
+never give away one place. A worker that is full, late, or further ahead than SPREAD, leaves a connection that waits to the
+others, whatever comes at once: it counts as a socket from its accept on, until it has said what it wants. Left for too long, it
+is taken by whoever sees it, since a caller must hear at least that no line is free.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager
 from hashlib import blake2b
+from math import inf
 from typing import Final
 
 from gw.board import KEY_BYTES, PLACES, Board, Flag, Row, SeatState
@@ -19,8 +21,12 @@ from gw.media.shared_lock import SharedBusyError, locked
 
 #: From the webhook's answer to the stream's start: Twilio connects at once, mostly within a second; its bound is not published.
 RESERVED_S: Final = 20.0
-#: Calls a worker may be ahead of the emptiest: a worker that has just accepted one is not passed over for a while.
-SPREAD: Final = 2
+#: Sockets a worker may be ahead of the emptiest before it takes one more, so they differ by one more than this.
+SPREAD: Final = 1
+#: How long a connection is left to a worker that is better off: one that does not take it in this time does not run.
+PATIENCE_S: Final = 0.5
+#: The same, where who is better off shows once connections have said what they want: mostly they have within a millisecond.
+DOUBT_S: Final = 0.2
 #: A worker whose loop did not turn for so long is nobody to leave a connection to.
 STILL_S: Final = 1.0
 
@@ -30,7 +36,7 @@ _NS: Final = 1_000_000_000
 
 
 class Room:
-    """One worker's view of the machine's places. `calls` and `streams` of its row are written here alone."""
+    """One worker's view of the machine's places. `calls`, `streams` and `coming` of its row are written here alone."""
 
     def __init__(self, board: Board, row: Row, capacity: int, *, reserved_s: float = RESERVED_S) -> None:
         self._board = board
@@ -105,14 +111,10 @@ class Room:
 
     # -- this worker ------------------------------------------------------------------------------------------------------
 
-    @property
-    def has_room(self) -> bool:
-        """Whether this worker has fewer sockets than it takes calls."""
-        return bool(self._row.streams < self._row.capacity)
-
-    def tell(self, *, streams: int, draining: bool, leaving: bool, late: bool) -> None:
+    def tell(self, *, streams: int, coming: int, draining: bool, leaving: bool, late: bool) -> None:
         """Let the others know how it stands here."""
         self._row.streams = streams
+        self._row.coming = coming
         self._row.flags = draining * Flag.DRAINING | leaving * Flag.LEAVING | late * Flag.LATE
 
     def turn(self, lateness_p99_s: float, hold_max_s: float) -> None:
@@ -121,18 +123,23 @@ class Room:
         self._row.hold_max_us = _us(hold_max_s)
         self._row.turn()
 
-    def may_accept(self) -> bool:
-        """Whether this worker takes new connections now, or leaves them to others."""
+    def patience_s(self) -> float:
+        """How long a connection that waits is left to the others before this worker takes it: 0.0 where it is this one's turn.
+
+        Compared are sockets, and before them whether one more can be served: of itself a worker supposes that all who come stay.
+        """
         row = self._row
         if row.flags & Flag.LEAVING:
-            return False
-        open_here = self.has_room and not row.flags & Flag.LATE
-        others = [
-            other.streams
-            for other in self._serving()
-            if other.index != row.index and other.streams < other.capacity and not other.flags & Flag.LATE
-        ]
-        return not others or (open_here and row.streams <= min(others) + SPREAD)
+            return inf
+        others = [other for other in self._serving() if other.index != row.index]
+        if not others:
+            return 0.0
+        closed, sockets = _standing(row, row.streams + row.coming)
+        best_closed, best_sockets = min(_standing(other, other.streams) for other in others)
+        if (closed, sockets) <= (best_closed, best_sockets + SPREAD):
+            return 0.0
+        is_best = (closed, sockets) <= min(_standing(other, other.streams + other.coming) for other in others)
+        return DOUBT_S if is_best else PATIENCE_S
 
     # -- inside -----------------------------------------------------------------------------------------------------------
 
@@ -140,13 +147,17 @@ class Room:
         return locked(self._board.fd, 0, 1)
 
     def _serving(self) -> list[Row]:
-        """The workers that take connections and whose loops turn."""
+        """The workers that take connections and whose loops turn; this one also before it is known that it is ready."""
+        own = self._row.index
         return [
             row
             for row in self._board.workers()
-            if row.state in (SeatState.STARTING, SeatState.UP)
-            and not row.flags & Flag.LEAVING
-            and (row.index == self._row.index or 0.0 <= row.still_for_s() < STILL_S)
+            if not row.flags & Flag.LEAVING
+            and (
+                row.state in (SeatState.STARTING, SeatState.UP)
+                if row.index == own
+                else row.state == SeatState.UP and 0.0 <= row.still_for_s() < STILL_S
+            )
         ]
 
     def _free(self) -> tuple[int, bool]:
@@ -173,6 +184,11 @@ class Room:
             if self._lapses[index] <= now_ns:
                 return index
         return -1
+
+
+def _standing(row: Row, sockets: int) -> tuple[bool, int]:
+    """How a worker with so many sockets stands beside others: the less, the rather a connection is its own."""
+    return bool(row.flags & Flag.LATE) or sockets >= row.capacity, sockets
 
 
 def _key(call_sid: str) -> bytes:

@@ -62,6 +62,21 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
     server: MediaServer
     environ: dict[str, Any]
     _bound: gevent.Timeout
+    _is_coming = True
+
+    def handle(self) -> None:
+        """A connection, from its accept to its end."""
+        try:
+            super().handle()
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """What this connection wants is known: from here on it counts as a media socket, or as none."""
+        if self._is_coming:
+            self._is_coming = False
+            self.server.plane.coming -= 1
+            self.server.plane.tell()
 
     def handle_one_request(self) -> Any:
         """One request, whole and answered in time, its unread body included; a session has bounds of its own."""
@@ -76,6 +91,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
     def run_application(self) -> None:
         """Every path but /media is the application's; /media never is, with a machine's name behind it or without."""
         plane = self.server.plane
+        self._settle()
         if plane.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
             self._run_webhook()
             return
@@ -86,12 +102,12 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             return
         self._bound.close()
         plane.streams += 1
-        self.server.weigh()
+        plane.tell()
         try:
             self._upgrade(plane, headers)
         finally:
             plane.streams -= 1
-            self.server.weigh()
+            plane.tell()
 
     def _run_webhook(self) -> None:
         try:
@@ -181,10 +197,17 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
 
 
 class MediaServer(pywsgi.WSGIServer):
-    """The worker's listener, its sessions, and the watchdog that bounds their waits."""
+    """The worker's listener, its sessions, and the watchdog that bounds their waits.
+
+    All workers of a machine are woken by a connection that waits. Whose it is, is decided there and then, one at a time, so what
+    comes at once is shared as well as what comes one by one; who leaves it to others looks again after LEFT_S. Where nobody
+    waits nothing is done.
+    """
 
     #: The watchdog's look at every call.
     WATCH_S: Final = 0.25
+    #: Until a connection that was left to others is looked for again: they take it within a millisecond or two.
+    LEFT_S: Final = 0.005
 
     def __init__(self, listener: socket.socket, plane: MediaPlane) -> None:
         connections = plane.config.server.max_calls_per_worker + EXTRA_CONNECTIONS
@@ -193,16 +216,34 @@ class MediaServer(pywsgi.WSGIServer):
         self.plane = plane
         self.sessions: set[Session] = set()
         self.max_accept = 1  # one a turn: what comes at once is shared with the other workers
+        self._left_s = 0.0  # since when connections have waited that were left to others
+        self._looks_s = 0.0  # since when it is looked for them again
 
-    def weigh(self) -> None:
-        """Tell the others how many sockets there are here, and take new connections or leave them to the others."""
+    def do_read(self) -> tuple[Any, ...] | None:
+        """Somebody waits: accept, or leave them to the others for now."""
+        patience_s = self.plane.room.patience_s()
+        if patience_s:
+            now_s = monotonic()
+            if now_s - self._looks_s > self.LEFT_S:
+                self._left_s = now_s  # when it was looked for them, nobody waited
+            if now_s - self._left_s < patience_s:
+                self.stop_accepting()
+                self._timer = self.loop.timer(self.LEFT_S)  # what gevent's own pause after an error uses, and stop ends
+                self._timer.start(self._look_again)
+                return None
+            self._looks_s = now_s
+        accepted: tuple[Any, ...] | None = super().do_read()
+        return accepted
+
+    def _look_again(self) -> None:
+        self._looks_s = monotonic()
+        self._start_accepting_if_started()
+
+    def do_handle(self, *connection: Any) -> None:
+        """Count a connection from its accept on: one that is not counted before it is read is one of many that come at once."""
+        self.plane.coming += 1
         self.plane.tell()
-        if not self.started:
-            return
-        if self.plane.room.may_accept():
-            self.start_accepting()
-        else:
-            self.stop_accepting()
+        super().do_handle(*connection)
 
     def watch(self) -> None:
         """The watchdog greenlet's body: one look at every session, in slices of a few microseconds each."""

@@ -48,7 +48,7 @@ ACTION_S: Final = 1.0
 LATE_FROM: Final = 4
 #: Where others take its place: how long it stays for who is connected already, a webhook on its way or a stream to come.
 LINGER_S: Final = 1.0
-#: How often the worker tells how it is: what it leaves undone for so long, a connection left to another, no caller notices.
+#: How often the worker tells how it is.
 TURN_S: Final = 0.05
 
 
@@ -168,7 +168,7 @@ class Worker:
         self.server.stop(timeout=1.0)
 
     def _turn(self) -> None:
-        """Tell the others how it stands here, and take connections or leave them: at each turn, and whenever a socket comes."""
+        """Tell the others how it stands here; what changes with a socket is told with it."""
         second_s = monotonic()
         room, plane = self.plane.room, self.plane
         while True:
@@ -182,7 +182,7 @@ class Worker:
                 room.lapse()
                 self._capacity.set(0.0 if plane.draining or plane.leaving else float(self._config.server.max_calls_per_worker))
             room.turn(self._load.lateness_p99_s, self._monitor.max_hold_s(monotonic() - SECONDS))
-            self.server.weigh()
+            plane.tell()
             gevent.sleep(TURN_S)
 
     # -- the bus --------------------------------------------------------------------------------------------------------

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+from time import monotonic
 
 import gevent
 import pytest
 from gevent import socket
 
+from gw.board import Board, SeatState
+from gw.media.room import PATIENCE_S, Room
 from gw.media.server import MediaServer
 from gw.protocol.signature import sign
 from metrics.declare import STREAMS_REFUSED
@@ -265,3 +269,62 @@ def test_a_form_that_breaks_off_is_one_line_in_the_log(planes: PlaneMaker, caplo
     until(lambda: caplog.records)
     assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
     assert "broke off" in caplog.text
+
+
+def workers(planes: PlaneMaker, count: int, *, deaf: bool = False) -> tuple[list[MediaServer], tuple[str, int]]:
+    """Servers on one listening socket, as the workers of a machine have it; the last may be deaf: it takes no connection."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    board, servers = Board.private(), []
+    for slot in range(count):
+        plane, _ = planes.plane()
+        row = board.take_row(slot)
+        row.state = SeatState.UP
+        plane.room = Room(board, row, 100)
+        server, _ = planes.server(plane, socket.socket(fileno=os.dup(listener.fileno())))
+        servers.append(server)
+    if deaf:
+        servers[-1].stop_accepting()
+    address = listener.getsockname()
+    listener.close()
+    return servers, address
+
+
+@pytest.mark.parametrize("callers", [10, 31])
+def test_callers_that_come_at_once_are_shared(planes: PlaneMaker, callers: int):
+    servers, address = workers(planes, 2)
+    answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(callers)], timeout=WAIT_S)
+    assert [greenlet.get().status for greenlet in answers] == [101] * callers
+    one, other = (server.plane.streams for server in servers)
+    assert one + other == callers
+    assert abs(one - other) <= 2
+    for greenlet in answers:
+        greenlet.get().socket.close()
+    until(lambda: not any(server.plane.streams or server.plane.coming for server in servers))
+
+
+def test_who_is_left_to_a_worker_that_takes_nobody_is_taken(planes: PlaneMaker):
+    """It seems to be better off, and its loop turns: nobody waits for it beyond the bound, and then not again."""
+    servers, address = workers(planes, 2, deaf=True)
+    began_s = monotonic()
+    answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(8)], timeout=WAIT_S)
+    assert [greenlet.get().status for greenlet in answers] == [101] * 8
+    assert servers[0].plane.streams == 8
+    assert monotonic() - began_s >= PATIENCE_S
+    for greenlet in answers:
+        greenlet.get().socket.close()
+    until(lambda: servers[0].plane.streams == 0)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /med", request(GOOD, line="GET /medium HTTP/1.1")])
+def test_who_wants_no_stream_is_counted_until_that_is_known(planes: PlaneMaker, sent: bytes):
+    server, address = planes.server(planes.plane()[0])
+    sock = socket.create_connection(address)
+    until(lambda: server.plane.coming == 1)
+    sock.sendall(sent)
+    if sent.endswith(b"\r\n\r\n"):
+        until(lambda: server.plane.coming == 0)
+        assert server.plane.streams == 0
+    sock.close()
+    until(lambda: server.plane.coming == 0)

@@ -219,7 +219,7 @@ class MediaServer(pywsgi.WSGIServer):
         self._left_s = 0.0  # since when connections have waited that were left to others
         self._looks_s = 0.0  # since when it is looked for them again
 
-    def do_read(self) -> tuple[Any, ...] | None:
+    def do_read(self) -> tuple[Any, ...] | None:  # type: ignore[override]  # gevent's own returns None too
         """Somebody waits: accept, or leave them to the others for now."""
         patience_s = self.plane.room.patience_s()
         if patience_s:
@@ -237,7 +237,8 @@ class MediaServer(pywsgi.WSGIServer):
 
     def _look_again(self) -> None:
         self._looks_s = monotonic()
-        self._start_accepting_if_started()
+        if self.started:
+            self.start_accepting()
 
     def do_handle(self, *connection: Any) -> None:
         """Count a connection from its accept on: one that is not counted before it is read is one of many that come at once."""

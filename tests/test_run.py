@@ -1,0 +1,57 @@
+"""How the suite's runner treats tests that failed: a small suite of its own, whose tests fail as often as they are told."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import timing
+
+HERE = Path(__file__).resolve().parent
+
+
+def run(folder: Path, **failing: int) -> subprocess.CompletedProcess[str]:
+    """Run a suite of one test for each name; it fails the given number of times, and then passes."""
+    tests = folder / "tests"
+    tests.mkdir()
+    for name in ("run.py", "program.py", "__init__.py"):
+        shutil.copy(HERE / name, tests / name)
+    (tests / "conftest.py").write_text("")
+    (folder / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\ntestpaths = ["tests"]\naddopts = "-q -p no:cacheprovider"\n'
+    )
+    lines = ["from pathlib import Path"]
+    for name, times in failing.items():
+        lines += [
+            f"def test_{name}():",
+            f"    runs = Path({str(folder / name)!r})",
+            "    runs.write_text(runs.read_text() + 'x' if runs.exists() else 'x')",
+            f"    assert len(runs.read_text()) > {times}",
+        ]
+    (tests / "test_it.py").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, str(tests / "run.py")]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timing.scaled(60.0), check=False)
+
+
+def test_a_test_that_failed_by_chance_is_named_and_fails_nobody(tmp_path):
+    done = run(tmp_path, steady=0, once=1)
+    assert done.returncode == 0, done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+    assert "UNSTEADY: tests/test_it.py::test_once failed among the others and passed 3 times alone." in done.stdout
+    assert len((tmp_path / "once").read_text()) == 4
+
+
+def test_a_test_that_fails_again_alone_fails_the_run(tmp_path):
+    done = run(tmp_path, once=1, twice=2)
+    assert done.returncode == 1, done.stdout
+    assert "UNSTEADY: tests/test_it.py::test_once" in done.stdout
+    assert "UNSTEADY: tests/test_it.py::test_twice" not in done.stdout
+
+
+def test_many_failures_are_no_accident(tmp_path):
+    done = run(tmp_path, a=1, b=1, c=1, d=1)
+    assert done.returncode == 1
+    assert "Again" not in done.stdout
+    assert len((tmp_path / "a").read_text()) == 1

@@ -1,28 +1,26 @@
 """One session of the AI twin: hears the caller, answers in turn, can be interrupted, misbehaves where its script says so.
 
-Decides what each client event is answered with, as OpenAI Realtime answers it. One greenlet reads; one more speaks while a
-response is on its way; small ones bring what comes late. All of them end with the session. Everything sent and received goes
-into the ledger. Never judges the client: what is odd but allowed is only noted.
+Decides what each client event is answered with, as OpenAI Realtime answers it, and when the voice speaks or stops. One greenlet
+reads; those of the voice and the outlet end with it. Everything sent and received goes into the ledger. Never judges the client:
+what is odd but allowed is only noted.
 """
 
 from __future__ import annotations
 
-import base64
 import binascii
-import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
 import msgspec
-from gevent.pool import Group
 
 from gw.twin import ai_events as events
-from gw.twin.ai_events import Event, Names, Settings
-from gw.twin.ai_faults import strike
-from gw.twin.ai_ledger import KEPT_UPLINK_BYTES, AiLedger, Delta, Received, SentError, SentResponse, Truncate
-from gw.twin.ai_script import RESPONSE_FAULTS, AiScript
+from gw.twin.ai_events import Event, Settings
+from gw.twin.ai_ledger import KEPT_UPLINK_BYTES, AiLedger, Received, Truncate
+from gw.twin.ai_outlet import AiOutlet
+from gw.twin.ai_script import AiScript
+from gw.twin.ai_voice import AiVoice
 from gw.twin.vad import EnergyVad
 from gw.twin.wire import ClosedError, TimedOutError, Wire
 
@@ -37,21 +35,18 @@ class AiSession:
         self._wire = wire
         self._ledger = ledger
         self._script = script
-        self._names = Names(ledger.index)
+        self._outlet = AiOutlet(wire, ledger, script)
+        self._voice = AiVoice(self._outlet, ledger, script)
         self._settings = Settings()
         self._vad = EnergyVad()
-        self._active: SentResponse | None = None
         self._turn = ("", 0)  # the caller's item that is being spoken, and where it started
-        self._greenlets = Group()
-        self._dead = False  # a stall: nothing is sent any more
-        self._frozen = False  # nor read
 
     def run(self) -> None:
         """Greet, then answer events until either side ends it."""
         self._ledger.closed_by = "us"
         try:
             self._greet()
-            while not self._frozen and (self._script.fault != "deaf" or not self._ledger.responses):
+            while not self._outlet.frozen and (self._script.fault != "deaf" or not self._ledger.responses):
                 message = self._wire.receive()
                 if not message.text:
                     self._ledger.violations.append("binary message")
@@ -62,52 +57,31 @@ class AiSession:
         except TimedOutError:
             self._ledger.closed_by = "silence"
         finally:
-            self._greenlets.kill(timeout=1)
+            self._outlet.stop()
             self._wire.release()
             self._ledger.closed_s = time.monotonic()
             if self._wire.violation:
                 self._ledger.violations.append(f"RFC 6455: {self._wire.violation}")
 
-    # -- sending ----------------------------------------------------------------------------------------------------
-
-    def _send(self, event: Event) -> None:
-        """One event, with its id in front of the rest."""
-        if self._dead:
-            return
-        if self._script.fault == "beta_names":
-            event = events.beta(event)
-        self._wire.send_text(msgspec.json.encode({"event_id": self._names.new("event"), **event}))
-
-    def _fail(self, kind: str, code: str | None, message: str, param: str | None = None, event_id: str | None = None) -> None:
-        self._ledger.errors.append(SentError(time.monotonic(), code or kind, message))
-        self._send(events.error(kind, code, message, param, event_id))
-
     def _greet(self) -> None:
         if self._script.fault == "close_first":
             self._wire.close(1011, "no capacity")
         if self._script.fault == "silent":
-            self._dead = True
+            self._outlet.dead = True
         expires_at = int(time.time() + self._script.lifetime_s)
-        session = {"type": "realtime", "object": "realtime.session", "id": self._names.new("sess"), "model": self._ledger.model}
-        self._send({"type": "session.created", "session": {**session, "expires_at": expires_at}})
+        session = {
+            "type": "realtime",
+            "object": "realtime.session",
+            "id": self._outlet.names.new("sess"),
+            "model": self._ledger.model,
+        }
+        self._outlet.send({"type": "session.created", "session": {**session, "expires_at": expires_at}})
         if self._script.expires:
-            self._later(self._script.lifetime_s, self._expire)
+            self._outlet.later(self._script.lifetime_s, self._expire)
 
     def _expire(self) -> None:
-        self._fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
+        self._outlet.fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
         self._wire.start_close(1001, "session expired")
-
-    def _later(self, delay_s: float, act: Callable[..., None], *arguments: object) -> None:
-        """Do something in a greenlet of this session's own."""
-
-        def body() -> None:
-            gevent.sleep(delay_s)
-            try:
-                act(*arguments)
-            except (ClosedError, TimedOutError):
-                pass  # the reader sees the same end and accounts for it
-
-        self._greenlets.spawn(body)
 
     # -- what the client says ---------------------------------------------------------------------------------------
 
@@ -115,29 +89,32 @@ class AiSession:
         try:
             event = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self._fail("invalid_request_error", None, "The message is not valid JSON.")
+            self._outlet.fail("invalid_request_error", None, "The message is not valid JSON.")
             return
         kind = event.get("type") if isinstance(event, dict) else None
         act = _CLIENT_EVENTS.get(kind) if isinstance(kind, str) else None
         if act is None:
-            self._fail("invalid_request_error", "invalid_value", f"Invalid value: '{kind}'.", "type", _id_of(event))
+            self._refuse(event, "invalid_value", f"Invalid value: '{kind}'.", "type")
             return
         if kind != "input_audio_buffer.append":
             self._ledger.events.append(Received(time.monotonic(), str(kind), event))
         act(self, event)
+
+    def _refuse(self, event: object, code: str | None, message: str, param: str | None = None) -> None:
+        self._outlet.fail("invalid_request_error", code, message, param, _id_of(event))
 
     def _on_update(self, event: Event) -> None:
         asked = event.get("session")
         try:
             settings = events.settings_of(asked)
         except events.SettingsError as error:
-            self._fail("invalid_request_error", error.code, str(error), error.param, _id_of(event))
+            self._refuse(event, error.code, str(error), error.param)
             return
         self._ledger.updates.append(asked if isinstance(asked, dict) else {})
         if self._script.fault == "update_refused":
-            self._fail("invalid_request_error", "invalid_value", "This session is refused.", "session", _id_of(event))
+            self._refuse(event, "invalid_value", "This session is refused.", "session")
         elif self._script.fault != "never_ready":
-            self._later(self._script.ready_delay_s, self._confirm, settings, asked)
+            self._outlet.later(self._script.ready_delay_s, self._confirm, settings, asked)
 
     def _confirm(self, settings: Settings, asked: dict[str, Any]) -> None:
         self._settings = settings
@@ -147,7 +124,7 @@ class AiSession:
             pcm = {"format": {"type": "audio/pcm", "rate": 24000}}
             session = {**session, "audio": {"input": pcm, "output": pcm}}
         self._ledger.ready_s = time.monotonic()
-        self._send({"type": "session.updated", "session": session})
+        self._outlet.send({"type": "session.updated", "session": session})
 
     def _on_append(self, event: Event) -> None:
         text = event.get("audio")
@@ -156,7 +133,7 @@ class AiSession:
         except (binascii.Error, ValueError):
             audio = b""
         if not audio:
-            self._fail("invalid_request_error", "invalid_value", "Invalid 'audio'. Expected base64.", "audio", _id_of(event))
+            self._refuse(event, "invalid_value", "Invalid 'audio'. Expected base64.", "audio")
             return
         ledger, now_s = self._ledger, time.monotonic()
         if ledger.ready_s is None:
@@ -174,60 +151,62 @@ class AiSession:
 
     def _on_speech(self, at_ms: int) -> None:
         """The caller begins to talk: it takes the floor where the client allowed that."""
-        self._turn = (self._names.new("item"), at_ms)
-        self._send({"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]})
-        if self._settings.interrupt_response and self._active is not None:
-            self._cancel(self._active, "turn_detected")
+        self._turn = (self._outlet.names.new("item"), at_ms)
+        self._outlet.send({"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]})
+        if self._settings.interrupt_response and self._voice.active is not None:
+            self._voice.cancel(self._voice.active, "turn_detected")
 
     def _on_pause(self, at_ms: int) -> None:
         """The caller's turn is over."""
         item_id, start_ms = self._turn
         self._ledger.turns_ms.append((start_ms, at_ms))
-        self._send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": at_ms, "item_id": item_id})
+        self._outlet.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": at_ms, "item_id": item_id})
         self._commit(item_id)
-        if self._settings.create_response and self._active is None:
-            self._respond(asked=False)
+        if self._settings.create_response and self._voice.active is None:
+            self._voice.respond(asked=False)
 
     def _commit(self, item_id: str) -> None:
         item = events.message_item(item_id, "completed", "user")
-        self._send({"type": "input_audio_buffer.committed", "previous_item_id": None, "item_id": item_id})
-        self._send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
-        self._send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+        self._outlet.send({"type": "input_audio_buffer.committed", "previous_item_id": None, "item_id": item_id})
+        self._outlet.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+        self._outlet.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
         if self._settings.transcribe and self._script.caller_words:
             words = self._script.caller_words[max(0, len(self._ledger.turns_ms) - 1) % len(self._script.caller_words)]
             kind = "conversation.item.input_audio_transcription.completed"
             usage = {"type": "duration", "seconds": 1.0}
             event = {"type": kind, "item_id": item_id, "content_index": 0, "transcript": words, "usage": usage}
-            self._later(_TRANSCRIPT_DELAY_S, self._send, event)
+            self._outlet.later(_TRANSCRIPT_DELAY_S, self._outlet.send, event)
 
     def _on_commit(self, event: Event) -> None:
         if not self._vad.speaking and not self._ledger.uplink:
-            self._fail("invalid_request_error", "input_audio_buffer_commit_empty", "The buffer is empty.", None, _id_of(event))
+            self._refuse(event, "input_audio_buffer_commit_empty", "The buffer is empty.")
         else:
-            self._commit(self._names.new("item"))
+            self._commit(self._outlet.names.new("item"))
 
     def _on_clear(self, event: Event) -> None:
         self._vad = EnergyVad(self._settings.silence_ms, self._settings.padding_ms)
-        self._send({"type": "input_audio_buffer.cleared"})
+        self._outlet.send({"type": "input_audio_buffer.cleared"})
 
     def _on_create(self, event: Event) -> None:
-        if self._active is not None:
+        if self._voice.active is not None:
             code = "conversation_already_has_active_response"
-            message = f"Conversation already has an active response in progress: {self._active.response_id}."
-            self._fail("invalid_request_error", code, message, None, _id_of(event))
+            message = f"Conversation already has an active response in progress: {self._voice.active.response_id}."
+            self._refuse(event, code, message)
         elif self._script.fault == "rate_limited":
-            self._fail("requests", "rate_limit_exceeded", "Rate limit reached. Please try again later.", None, _id_of(event))
+            self._outlet.fail(
+                "requests", "rate_limit_exceeded", "Rate limit reached. Please try again later.", None, _id_of(event)
+            )
         elif self._script.fault == "response_refused" and not self._ledger.errors:
-            self._fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
+            self._outlet.fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
         else:
-            self._respond(asked=True)
+            self._voice.respond(asked=True)
 
     def _on_cancel(self, event: Event) -> None:
-        if self._active is None:
+        if self._voice.active is None:
             message = "Cancellation failed: no active response found."
-            self._fail("invalid_request_error", "response_cancel_not_active", message, None, _id_of(event))
+            self._refuse(event, "response_cancel_not_active", message)
         else:
-            self._cancel(self._active, "client_cancelled")
+            self._voice.cancel(self._voice.active, "client_cancelled")
 
     def _on_truncate(self, event: Event) -> None:
         item_id, end_ms = event.get("item_id"), event.get("audio_end_ms")
@@ -243,101 +222,22 @@ class AiSession:
         end = end_ms if isinstance(end_ms, int) else -1
         self._ledger.truncates.append(Truncate(time.monotonic(), str(item_id), end, accepted))
         if sent is None or not accepted:
-            self._fail("invalid_request_error", "invalid_value", problem, "audio_end_ms", _id_of(event))
+            self._refuse(event, "invalid_value", problem, "audio_end_ms")
             return
         sent.truncated_ms = end
         place = {"item_id": item_id, "content_index": 0, "audio_end_ms": end}
-        self._send({"type": "conversation.item.truncated", **place})
+        self._outlet.send({"type": "conversation.item.truncated", **place})
 
     def _on_item(self, event: Event) -> None:
         item = event.get("item")
         if not isinstance(item, dict) or item.get("type") not in ("message", "function_call", "function_call_output"):
-            self._fail("invalid_request_error", "invalid_value", "Invalid 'item'.", "item", _id_of(event))
+            self._refuse(event, "invalid_value", "Invalid 'item'.", "item")
             return
         if item["type"] == "function_call_output":
             self._ledger.tool_outputs.append(item)
-        item = {"id": self._names.new("item"), "status": "completed", **item}
-        self._send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
-        self._send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
-
-    # -- speaking ---------------------------------------------------------------------------------------------------
-
-    def _respond(self, asked: bool) -> None:
-        """Begin a response; its audio follows from a greenlet of its own."""
-        if self._ledger.ready_s is None:
-            self._ledger.violations.append("a response asked for before session.updated")
-        number, script = len(self._ledger.responses) + 1, self._script
-        words = script.agent_words[(number - 1) % len(script.agent_words)] if script.agent_words else ""
-        sent = SentResponse(
-            number=number,
-            response_id=self._names.new("resp"),
-            item_id=self._names.new("item"),
-            asked=asked,
-            intended=script.audio_of(number, asked),
-            words=words,
-            created_s=time.monotonic(),
-        )
-        self._ledger.responses.append(sent)
-        self._active = sent
-        for event in events.opening(sent):
-            self._send(event)
-        self._later(script.thinking_s, self._speak, sent)
-
-    def _speak(self, sent: SentResponse) -> None:
-        script, index = self._script, self._ledger.index
-        chunks = script.chunks(sent.intended, index, sent.number)
-        breaks = script.fault in RESPONSE_FAULTS and script.fault_response == sent.number
-        for place, (chunk, pause_s) in enumerate(zip(chunks, script.pauses_s(chunks, index, sent.number), strict=True)):
-            if not sent.is_active:
-                return
-            if breaks and place == script.fault_deltas:
-                self._break(sent)
-            sent.audio += chunk
-            sent.deltas.append(Delta(time.monotonic(), len(chunk)))
-            self._send(events.audio_delta(sent, base64.b64encode(chunk).decode()))
-            if place == 0:
-                self._send(events.words_delta(sent, sent.words))
-            gevent.sleep(pause_s)
-        if not sent.is_active:
-            return
-        if breaks and script.fault_deltas >= len(chunks):
-            self._break(sent)
-        self._finish(sent, "completed", "")
-
-    def _cancel(self, sent: SentResponse, reason: str) -> None:
-        """End a response before its time; what is on its way by then still comes."""
-        if self._script.on_its_way_s:
-            self._later(self._script.on_its_way_s, self._finish_cancelled, sent, reason)
-        else:
-            self._finish_cancelled(sent, reason)
-
-    def _finish_cancelled(self, sent: SentResponse, reason: str) -> None:
-        if sent.is_active:
-            self._finish(sent, "cancelled", reason)
-
-    def _finish(self, sent: SentResponse, status: str, reason: str) -> None:
-        """Say that no more of this response will come."""
-        if self._dead:
-            return
-        sent.status, sent.reason, sent.done_s = status, reason, time.monotonic()
-        self._active = None
-        for event in events.ending(sent):
-            self._send(event)
-        if status == "completed" and sent.number == self._script.hang_up_after:
-            arguments = json.dumps({"reason": "the conversation is over"})
-            item_id, call_id = self._names.new("item"), self._names.new("call")
-            for event in events.function_call(sent, self._script.hang_up_tool, arguments, item_id, call_id):
-                self._send(event)
-        item = events.message_item(sent.item_id, "completed" if status == "completed" else "incomplete", words=sent.words)
-        self._send({"type": "response.done", "response": events.response(sent, [item])})
-
-    def _break(self, sent: SentResponse) -> None:
-        """Do what the script's fault says, at this very place."""
-        if self._script.fault in ("stall", "freeze"):
-            self._dead = True
-            self._frozen = self._script.fault == "freeze"
-        elif self._script.fault is not None:
-            strike(self._script.fault, self._wire, self._send, self._fail, events.audio_delta(sent, "//8="))
+        item = {"id": self._outlet.names.new("item"), "status": "completed", **item}
+        self._outlet.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+        self._outlet.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
 
 
 def _id_of(event: object) -> str | None:

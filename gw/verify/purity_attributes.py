@@ -7,23 +7,9 @@ import builtins
 from collections.abc import Mapping
 from typing import Final
 
+from gw.verify.purity_kinds import Callback, Class, Function, Method, Of, Ours, Outside, Type, Unknown, Value, builtin, one
+from gw.verify.purity_module import ClassInfo, FunctionInfo
 from gw.verify.purity_notes import Notes
-from gw.verify.purity_source import (
-    Callback,
-    Class,
-    ClassInfo,
-    Function,
-    FunctionInfo,
-    Method,
-    Of,
-    Ours,
-    Outside,
-    Type,
-    Unknown,
-    Value,
-    builtin,
-    one,
-)
 
 #: What makes an attribute more than a place: a class that has one of these is not followed.
 HOOKS: Final = frozenset({"__getattr__", "__getattribute__", "__setattr__", "__delattr__", "__set_name__", "__get__"})

@@ -9,7 +9,9 @@ import ast
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
-from gw.verify.purity_source import FunctionInfo, ModuleInfo, Project, Unknown, Value, one
+from gw.verify.purity_kinds import Unknown, Value, one
+from gw.verify.purity_module import FunctionInfo, ModuleInfo
+from gw.verify.purity_source import Project
 
 if TYPE_CHECKING:
     from gw.verify.purity_static import Reach

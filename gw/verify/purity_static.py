@@ -16,21 +16,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from gw.verify.purity_attributes import HOOKS
+from gw.verify.purity_kinds import Callback, Function, Of, Ours, Outside, Type, Unknown, Value, one
+from gw.verify.purity_module import ClassInfo, FunctionInfo
 from gw.verify.purity_notes import Finding, Operation, Place
-from gw.verify.purity_source import (
-    Callback,
-    ClassInfo,
-    Function,
-    FunctionInfo,
-    Of,
-    Ours,
-    Outside,
-    Project,
-    Type,
-    Unknown,
-    Value,
-    one,
-)
+from gw.verify.purity_source import Project
 from gw.verify.purity_values import Values
 
 #: Passes over a function until the types of its variables stand; more would be a mistake here.

@@ -6,22 +6,9 @@ import ast
 from typing import Final
 
 from gw.verify.purity_attributes import Attributes
+from gw.verify.purity_kinds import NONE, Class, Function, Of, Ours, Tuple, Type, Unknown, Value, builtin, one
+from gw.verify.purity_module import FunctionInfo, ModuleInfo
 from gw.verify.purity_notes import Notes
-from gw.verify.purity_source import (
-    NONE,
-    Class,
-    Function,
-    FunctionInfo,
-    ModuleInfo,
-    Of,
-    Ours,
-    Tuple,
-    Type,
-    Unknown,
-    Value,
-    builtin,
-    one,
-)
 
 _NUMBERS: Final = frozenset({"builtins.int", "builtins.float", "builtins.bool"})
 _PLAIN: Final = _NUMBERS | {"builtins.str", "builtins.bytes", "builtins.None"}

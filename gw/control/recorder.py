@@ -136,6 +136,8 @@ class Recorder:
             self._rows.count("duplicate")
             return False
         wished = course.wished(time.monotonic(), self._retry_s, lists=lists)
+        if call_sid in self._over:  # the worker's pool was full, and Twilio's word was faster
+            wished = course.on_call_over(wished)
         return self._spawn(call_sid, account_sid, _Job(wished, first_audio_at))
 
     def take_up(self, row: dict[str, Any], *, create: bool, state: Left = "claimed") -> bool:

@@ -260,6 +260,15 @@ def test_a_call_that_ends_while_twilio_is_down_is_left_to_the_pass(make: Make, m
     assert house.twilio.seen == []
 
 
+def test_a_wish_that_comes_after_the_end_of_its_call_is_asked_for_once(make: Make) -> None:
+    house = make()
+    house.twilio.posts.append(refusal(400, 21220))
+    house.recorder.on_call_over(CALL)
+    house.want()
+    row = house.settle()
+    assert (row["state"], row["error_code"], row["attempts"]) == ("failed", 21220, 1)
+
+
 def test_the_end_of_the_call_ends_the_tries(make: Make) -> None:
     house = make(retry_s=30.0)
     house.twilio.posts.append(refusal(429, 20429))

@@ -4,7 +4,8 @@ Strategy: oldest first, a batch is one transaction; an entry leaves the spool on
 means writing it again, which changes nothing. A store that is not available is tried again after a pause that grows and is spread
 by chance, so that many gateways do not return to a recovering database at once. A batch the store refuses is halved until the
 entry at fault stands alone; that one is set aside with the reason and the rest goes in. What must be in the store before any
-entry (`first`) is brought there before each batch. Never drops an entry.
+entry (`first`) is brought there before each batch; what follows from an event for other rows (`then`) is done before its entry
+leaves the spool, and so survives whatever ends this process. Never drops an entry.
 """
 
 from __future__ import annotations
@@ -46,19 +47,22 @@ class Drainer:
         host: str,
         on_backlog: Callable[[int], None],
         first: Callable[[], None] = lambda: None,
+        then: Callable[[bus.Event], None] = lambda _event: None,
         batch: int = BATCH,
         retry_min_s: float = _RETRY_MIN_S,
         retry_max_s: float = _RETRY_MAX_S,
     ) -> None:
         """`host` is what the rows will say; `on_backlog` is told how many entries wait, after each step.
 
-        `first` brings to the store what must be there before the entries; it may raise StoreUnavailable or SpoolError.
+        `first` brings to the store what must be there before the entries; it may raise StoreUnavailable or SpoolError. `then` is
+        told each event that the store has, and again where that was not known; it may raise StoreUnavailable, nothing else.
         """
         self._spool = spool
         self._store = store
         self._host = host
         self._on_backlog = on_backlog
         self._first = first
+        self._then = then
         self._batch = batch
         self._retry_min_s = retry_min_s
         self._retry_max_s = retry_max_s
@@ -137,6 +141,8 @@ class Drainer:
             self._settle(pairs[:middle])
             self._settle(pairs[middle:])
         else:
+            for _, stamped in pairs:
+                self._then(stamped.event)
             self._spool.done([entry.id for entry, _ in pairs])
             self.applied += len(pairs)
 

@@ -122,6 +122,7 @@ class Control:
             host=self._host,
             on_backlog=lambda n: backlog.set(float(n)),
             first=lambda: self._claims.deliver(self._store),
+            then=lambda event: self._webhooks.on_stored(event),
         )
         self._lost = LostCalls(self._spool, self._page, notify=self._drainer.notify)
         self._afterwards = Afterwards(
@@ -212,6 +213,7 @@ class Control:
         self._schema_ready.wait(FIRST_UPGRADE_S)
         drainer = self._spawn(self._drainer.run)
         self._reconciler.start()
+        self._webhooks.start()
         self._lost.watch_orphans(
             self._store,
             self._host,

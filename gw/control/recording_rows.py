@@ -62,8 +62,7 @@ class RecordingRows:
         wait_s = STORE_WAIT_FIRST_S
         while True:
             try:
-                with self._locks[hash(call_sid) % _LOCKS]:
-                    return self._write(call_sid, settle, fields)
+                return self._write_alone(call_sid, settle, fields)
             except StoreUnavailable as error:
                 if time.monotonic() + wait_s > deadline_s:
                     log.error("a recording's outcome waits for the reconcile pass: %s", error, extra={"call_sid": call_sid})
@@ -73,6 +72,14 @@ class RecordingRows:
                 return False
             gevent.sleep(wait_s * random.uniform(0.5, 1.5))
             wait_s = min(STORE_WAIT_LAST_S, wait_s * 2)
+
+    def settle_once(self, call_sid: str, settle: Settle, **extra: Any) -> bool:
+        """The same, tried once, for whoever tries again: raises StoreError."""
+        return self._write_alone(call_sid, settle, {**_fields(settle), **extra})  # type: ignore[typeddict-item]
+
+    def _write_alone(self, call_sid: str, settle: Settle, fields: RecordingFields) -> bool:
+        with self._locks[hash(call_sid) % _LOCKS]:
+            return self._write(call_sid, settle, fields)
 
     def _write(self, call_sid: str, settle: Settle, fields: RecordingFields) -> bool:
         before = self._store.recording(call_sid)

@@ -1,10 +1,12 @@
 """What control does when Twilio says something about a recording, a call or a stream.
 
-The webhook itself is in the spool by then; this is about its meaning. A recording's status settles its row. A call's end is left
-to the stream's own `stop` for a moment; if the call is still alive at a worker then, it was completed by REST, and the worker is
-told. If no worker has it and its row is open, although the store has taken all that the spool held by then, the row is ended;
-another host's row is that host's to end, and is ended here only when it does not for a minute. A stream's error is logged. Fields
-may be missing, unknown or wrong: what cannot be used is passed over. Never answers Twilio, never waits in the subscriber.
+The webhook itself is in the spool by then; this is about its meaning. A recording's status settles its row before the webhook
+leaves the spool, so that no end of this process comes between. A call's end is left to the stream's own `stop` for a moment; if
+the call is still alive at a worker then, it was completed by REST, and the worker is told. If no worker has it and its row is
+open, although the store has taken all that the spool held by then, the row is ended; another host's row is that host's to end,
+and is ended here only when it does not for a minute. Ends that an earlier process heard of and did not see through are taken up
+at the start. A stream's error is logged. Fields may be missing, unknown or wrong: what cannot be used is passed over. Never
+answers Twilio, never waits in the subscriber.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from gw import bus
 from gw.call.state import Reason
 from gw.control.recording_rows import RecordingRows
 from gw.control.recording_rules import OUR_SOURCE, Settle
-from gw.control.store import Store, StoreError
+from gw.control.store import Store, StoreError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,14 @@ GRACE_S: Final = 2.0
 #: Between two looks at a row whose end may still be in a spool, and how many; a row still open then is found at the next start.
 LOOK_S: Final = 1.0
 MAX_LOOKS: Final = 60
-#: Webhooks being acted on, most of them waiting for the grace. Beyond it the reconcile pass settles recordings.
+#: Ends of calls being seen to, most of them waiting for the grace. Beyond it they are found at the next start.
 MAX_WEBHOOKS: Final = 2000
+#: Ends of calls that are remembered: what the spool tells of once more is not new.
+MAX_HEARD: Final = 10_000
+#: From the start until ends that an earlier process heard of are looked for: the workers say within it what they own.
+TAKE_UP_S: Final = 10.0
+#: Between tries while the store is away.
+RETRY_S: Final = 1.0
 
 #: CallStatus values after which a call is over. Source: Twilio, Voice status callbacks.
 CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
@@ -71,7 +79,7 @@ def recording_settle(fields: Mapping[str, str]) -> tuple[Settle, dict[str, Any]]
 
 
 class Webhooks:
-    """A subscriber of the bus."""
+    """A subscriber of the bus, and of the drainer."""
 
     def __init__(
         self,
@@ -93,6 +101,8 @@ class Webhooks:
         self._on_lost = on_lost
         self._spooled = spooled
         self._pool = gevent.pool.Pool(MAX_WEBHOOKS)
+        self._heard: dict[str, None] = {}  # calls whose end was heard of, oldest first
+        self._starter: gevent.Greenlet[[], None] | None = None
 
     def on_event(self, event: bus.Event) -> None:
         """Returns at once."""
@@ -100,11 +110,12 @@ class Webhooks:
             return
         call_sid = event.fields.get("CallSid", "")
         match event.kind:
-            case "recording" if call_sid:
-                self._spawn(call_sid, self._on_recording, event.fields)
             case "status" if call_sid and event.fields.get("CallStatus") in CALL_OVER:
+                self._heard[call_sid] = None
+                if len(self._heard) > MAX_HEARD:
+                    del self._heard[next(iter(self._heard))]
                 self._on_call_over(call_sid)
-                self._spawn(call_sid, self._on_call_end, event.fields)
+                self._spawn(call_sid)
             case "stream" if event.fields.get("StreamEvent") == "stream-error":
                 text = event.fields.get("StreamError", "")
                 log.warning(
@@ -113,22 +124,57 @@ class Webhooks:
             case _:
                 pass
 
+    def on_stored(self, event: bus.Event) -> None:
+        """The store has the event, the spool still. Told again, nothing more happens. Raises StoreUnavailable."""
+        if not isinstance(event, bus.Webhook) or not (call_sid := event.fields.get("CallSid", "")):
+            return
+        try:
+            if event.kind == "recording":
+                self._on_recording(call_sid, event.fields)
+            elif event.kind == "status" and call_sid not in self._heard:  # spooled by an earlier process
+                self.on_event(event)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            log.error("a webhook could not be acted on: %s", error, extra={"call_sid": call_sid, "reason": error.code})
+        except Exception:  # a boundary: one webhook must not hold up all that waits behind it
+            log.exception("a webhook could not be acted on", extra={"call_sid": call_sid})
+
+    def start(self) -> None:
+        """See to the ends of which an earlier process heard, once."""
+        self._starter = gevent.spawn(self._take_up)
+
     def stop(self, timeout_s: float = 2.0) -> None:
+        if self._starter is not None:
+            self._starter.kill(timeout=timeout_s)
         self._pool.kill(timeout=timeout_s)
 
-    def _spawn(self, call_sid: str, work: Callable[[str, Mapping[str, str]], None], fields: Mapping[str, str]) -> None:
-        if self._pool.full():
-            log.warning("too many webhooks at once: this one is left to the passes", extra={"call_sid": call_sid})
-            return
-        self._pool.spawn(self._run, call_sid, work, fields)
+    def _take_up(self) -> None:
+        gevent.sleep(TAKE_UP_S)
+        while True:
+            try:
+                told = self._store.open_calls_told_of()
+                break
+            except StoreError as error:
+                log.debug("ends of calls cannot be looked for yet: %s", error)
+                gevent.sleep(RETRY_S)
+        for call_sid in {call_sid for call_sid, fields in told if fields.get("CallStatus") in CALL_OVER}:
+            if call_sid not in self._heard:
+                self._spawn(call_sid)
 
-    def _run(self, call_sid: str, work: Callable[[str, Mapping[str, str]], None], fields: Mapping[str, str]) -> None:
+    def _spawn(self, call_sid: str) -> None:
+        if self._pool.full():
+            log.warning("too many calls end at once: this one's row is left to the next start", extra={"call_sid": call_sid})
+            return
+        self._pool.spawn(self._see_to_end, call_sid)
+
+    def _see_to_end(self, call_sid: str) -> None:
         try:
-            work(call_sid, fields)
+            self._on_call_end(call_sid)
         except StoreError as error:
-            log.warning("a webhook could not be acted on: %s", error, extra={"call_sid": call_sid, "reason": error.code})
+            log.warning("a call's end could not be seen to: %s", error, extra={"call_sid": call_sid, "reason": error.code})
         except Exception:  # this greenlet's top: the webhook itself is kept
-            log.exception("a webhook could not be acted on", extra={"call_sid": call_sid})
+            log.exception("a call's end could not be seen to", extra={"call_sid": call_sid})
 
     def _on_recording(self, call_sid: str, fields: Mapping[str, str]) -> None:
         said = recording_settle(fields)
@@ -136,10 +182,10 @@ class Webhooks:
             log.debug("a recording status that says nothing of ours", extra={"call_sid": call_sid})
             return
         settle, extra = said
-        if not self._rows.settle(call_sid, settle, **extra):
+        if not self._rows.settle_once(call_sid, settle, **extra):
             log.info("a recording status changed no row", extra={"call_sid": call_sid})
 
-    def _on_call_end(self, call_sid: str, _fields: Mapping[str, str]) -> None:
+    def _on_call_end(self, call_sid: str) -> None:
         gevent.sleep(GRACE_S)
         if self._calls.is_owned(call_sid):
             log.info("the call was completed from outside", extra={"call_sid": call_sid})

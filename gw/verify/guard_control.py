@@ -275,11 +275,9 @@ class ControlSteps:
                 who = self.name(state, host)
                 if hook.status == "over":
                     arrivals.append((who, put_control(gone, host, self.on_event(control, "over"))))
-                elif not state.store_ms:
+                elif not state.store_ms:  # else it waits in the spool
                     settle = self._parts.webhook(hook.status, f"RE{hook.of}")
                     arrivals.append((who, gone if settle is None else self._apply(gone, ops.Write(plain(settle)))))
-                elif state.store_ms > WRITE_MS:
-                    arrivals.append((f"{who}, which cannot write it for too long", gone))
             for who, after in arrivals:
                 steps.append(Step(f"webhook '{name}' reaches {who}", after, SURE))
                 if state.budget and "webhook twice" in self._faults:

@@ -204,7 +204,7 @@ class Parts:
         settles: list[Settle] = []
         hooks = self._webhooks(self._recorder(None), settles)
         fields = {"CallSid": CALL, "RecordingSid": sid, "RecordingStatus": status, "RecordingSource": OUR_SOURCE}
-        hooks.on_event(bus.Webhook("recording", NOW, fields))
+        hooks.on_stored(bus.Webhook("recording", NOW, fields))
         return settles[0] if settles else None
 
     def claimed(self, course: Course, answer: Claimed) -> Course:
@@ -253,18 +253,14 @@ class Parts:
 
         hooks = webhooks.Webhooks(
             self.row_store.store,
-            cast("Any", _Named(settle=settle)),
+            cast("Any", _Named(settle_once=settle)),
             cast("Any", _Named(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
             host="host",
             on_call_over=made.on_call_over,
             on_lost=lambda call_sids: None,
         )
 
-        def spawn(run: Callable[..., None], call_sid: str, work: Callable[..., None], fields: object) -> None:
-            if work.__func__ is webhooks.Webhooks._on_recording:  # type: ignore[attr-defined]  # the end of a call is the bus's
-                run(call_sid, work, fields)
-
-        hooks._pool = cast("Any", _Named(full=lambda: False, spawn=spawn))
+        hooks._pool = cast("Any", _Named(full=lambda: False, spawn=lambda *work: None))  # the end of a call is the bus's
         return hooks
 
     # -- the reconcile pass ---------------------------------------------------------------------------------------------

@@ -135,6 +135,10 @@ class Store:
         """A host's calls that have not ended, oldest first."""
         return self._backend.read(lambda c: reads.list_open_calls(c, host))
 
+    def open_calls_told_of(self) -> list[tuple[str, dict[str, Any]]]:
+        """What Twilio's status webhooks said of calls, of any host, that have not ended here: call SID and form."""
+        return self._backend.read(reads.list_open_calls_told_of)
+
     def close(self) -> None:
         """Let go of every connection. Later calls fail."""
         self._backend.close()

@@ -71,6 +71,15 @@ def list_open_calls(connection: Connection, host: str) -> list[Shown]:
     return _rows(connection, statement.order_by(calls.c.id).limit(MAX_ROWS))
 
 
+def list_open_calls_told_of(connection: Connection) -> list[tuple[str, Shown]]:
+    """Of calls that did not end: what status webhooks said of them."""
+    events = tables.events
+    joined = calls.join(events, events.c.call_sid == calls.c.call_sid)
+    statement = select(calls.c.call_sid, events.c.data).select_from(joined)
+    told = statement.where(calls.c.ended_at.is_(None), events.c.kind == "webhook_status").order_by(events.c.id.desc())
+    return [(call_sid, data) for call_sid, data in connection.execute(told.limit(MAX_ROWS))]
+
+
 def one_recording(connection: Connection, call_sid: str) -> Shown | None:
     """A call's recording; None where none was wanted."""
     return _first(connection, select(*_columns(recordings)).where(recordings.c.call_sid == call_sid))

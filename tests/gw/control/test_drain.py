@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import gevent
@@ -36,11 +36,13 @@ def fill(spool: Spool, events: Sequence[bus.Event], instance: str = "i1", worker
 class Running:
     """A drainer in its greenlet; `wait_for` polls, since that is what an operator sees."""
 
-    def __init__(self, spool: Spool, store: Store, batch: int = 200) -> None:
+    def __init__(
+        self, spool: Spool, store: Store, batch: int = 200, then: Callable[[bus.Event], None] = lambda _event: None
+    ) -> None:
         self.backlogs: list[int] = []
         self.spool = spool
         self.drainer = Drainer(
-            spool, store, host="h1", on_backlog=self.backlogs.append, batch=batch, retry_min_s=0.02, retry_max_s=0.1
+            spool, store, host="h1", on_backlog=self.backlogs.append, then=then, batch=batch, retry_min_s=0.02, retry_max_s=0.1
         )
         self.greenlet = gevent.spawn(self.drainer.run)
 
@@ -78,6 +80,22 @@ def test_what_waits_when_it_stops_is_written_still(spool: Spool, store: Store) -
     drainer.stop()
     drainer.run()
     assert (spool.backlog(), len(store.calls())) == (0, 29)
+
+
+def test_what_follows_from_an_event_is_done_before_it_leaves_the_spool(spool: Spool, store: Store) -> None:
+    told: list[tuple[bus.Event, bool, int]] = []
+
+    def then(event: bus.Event) -> None:
+        told.append((event, bool(store.calls()), spool.backlog()))
+        if len(told) == 2:
+            raise StoreUnavailable("away")
+
+    fill(spool, [started(1), started(2)])
+    running = Running(spool, store, then=then)
+    running.wait_empty()
+    running.end()
+    assert told == [(started(k), True, 2) for k in (1, 2, 1, 2)]
+    assert (running.drainer.retries, running.drainer.applied) == (1, 2)
 
 
 class Fussy(Store):

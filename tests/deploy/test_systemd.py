@@ -11,7 +11,8 @@ import pytest
 
 from gw.config import Server
 from gw.config_load import load
-from gw.supervisor import HANG_S, Supervisor
+from gw.crew import HANG_S
+from gw.supervisor import Supervisor
 from tests import debian
 from tests.gw.supervised import config_in
 from tests.timing import scaled

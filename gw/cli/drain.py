@@ -7,13 +7,13 @@ from typing import Final
 
 import click
 
-from gw.cli.context import Failure, Settings, Unreachable, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, config_option, json_option, pass_settings
 
 #: Between two looks at the calls that are left.
 LOOK_S: Final = 0.5
 
 
-@click.command(short_help="Take this machine out: no new calls, live ones go on.")
+@click.command(short_help="Take this machine out: no new calls, live ones go on.", epilog=EXIT_CODES)
 @config_option
 @click.option("--wait", is_flag=True, help="Stay until the last call has ended, and show how many are left.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.0), help="With --wait: seconds; else server.drain_timeout_s.")
@@ -44,7 +44,7 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
         raise click.exceptions.Exit(1)
 
 
-@click.command(short_help="Take calls on this machine again.")
+@click.command(short_help="Take calls on this machine again.", epilog=EXIT_CODES)
 @config_option
 @json_option
 @pass_settings

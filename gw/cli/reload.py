@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from gw.cli.context import Failure, Settings, Unreachable, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, config_option, json_option, pass_settings
 
 #: The check, a start of the workers and one of control, each with its own bound.
 DONE_S: Final = 120.0
@@ -15,7 +15,7 @@ DONE_S: Final = 120.0
 LOOK_S: Final = 0.1
 
 
-@click.command(short_help="New code and configuration for the running gateway; no call is lost.")
+@click.command(short_help="New code and configuration for the running gateway; no call is lost.", epilog=EXIT_CODES)
 @config_option
 @json_option
 @pass_settings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gw.cli.bench_command import gateway_command, out_option, patience_option, pattern_option, running, say
+from gw.cli.bench_command import gateway_command, out_option, patience_option, pattern_option, running, say, tls_option
 from gw.cli.bench_command_growth import growth
 from gw.cli.bench_command_peers import peers as peers_command
 from gw.cli.bench_command_ramp import ramp
@@ -25,6 +25,7 @@ _TRIES: Final = 2
 @click.option("--calls", type=click.IntRange(1, 2000), default=100, show_default=True, help="Full-duplex calls at once.")
 @click.option("--seconds", type=click.FloatRange(2, 3600), default=15, show_default=True, help="The measured window.")
 @pattern_option
+@tls_option
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Media workers, a core each.")
 @click.option("--floor", is_flag=True, help="Measure a bridge in C beside it, with the same load; needs a C compiler.")
 @click.option("--peers", is_flag=True, help="Measure other designs beside it, with the same load; builds what they need.")
@@ -39,6 +40,7 @@ def bench(
     calls: int,
     seconds: float,
     pattern: str,
+    tls: bool,
     workers: int,
     floor: bool,
     peers: bool,
@@ -58,6 +60,7 @@ def bench(
     \b
     A hundred calls:                    gateway.py bench
     Against the floor, as published:    gateway.py bench --calls 200 --seconds 30 --floor --rounds 3
+    With TLS to the AI, as in earnest:  gateway.py bench --tls --calls 200 --floor --rounds 3
     Interruptions:                      gateway.py bench --pattern bargein --calls 200
     How many calls a core holds:        gateway.py bench ramp
     How many other designs hold:        gateway.py bench peers
@@ -66,12 +69,14 @@ def bench(
     """
     if ctx.invoked_subcommand is not None:
         return
+    if tls and peers:
+        raise click.UsageError("--tls is between the gateway and the AI; the peers speak plainly, which compares nothing")
     from gw.cli import bench_report
     from gw.cli.bench_draw import draw
     from gw.cli.bench_run import Load, measure_floor, measure_gateway
     from gw.cli.bench_subject import build_floor
 
-    load = Load(calls=calls, seconds=seconds, pattern=pattern, workers=workers, patience_s=patience)
+    load = Load(calls=calls, seconds=seconds, pattern=pattern, workers=workers, patience_s=patience, tls=tls)
     command = gateway_command()
     if pressure:
         _press(command, out, load, rounds, as_json)

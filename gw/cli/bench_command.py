@@ -38,6 +38,7 @@ patience_option = click.option(
     show_default=True,
     help="Seconds to wait, before each measurement, for a machine on which nothing else is busy.",
 )
+tls_option = click.option("--tls", is_flag=True, help="The AI speaks TLS to the gateway, as OpenAI does; the floor stays plain.")
 
 Command = Callable[..., Any]
 
@@ -72,11 +73,11 @@ def between(first: int, last: int, steps: Iterable[int]) -> list[int]:
     return sorted({first, *(calls for calls in steps if first < calls < last), last})
 
 
-def step_load(seconds: float, pattern: str, patience_s: float) -> Load:
+def step_load(seconds: float, pattern: str, patience_s: float, *, tls: bool = False) -> Load:
     """The load of a run that takes steps; each of them says how many calls."""
     from gw.cli.bench_run import Load
 
-    return Load(calls=0, seconds=seconds, pattern=pattern, maxima=False, patience_s=patience_s)
+    return Load(calls=0, seconds=seconds, pattern=pattern, maxima=False, patience_s=patience_s, tls=tls)
 
 
 def take_steps(

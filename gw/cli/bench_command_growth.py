@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from gw.cli.bench_command import between, gateway_command, step_load, step_options, take_steps
+from gw.cli.bench_command import between, gateway_command, step_load, step_options, take_steps, tls_option
 
 
 @click.command(short_help="What a call costs when there are many.")
+@tls_option
 @step_options(10, 500)
-def growth(seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool) -> None:
+def growth(tls: bool, seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool) -> None:
     """CPU and memory of a call against the number of calls, on one worker, beside the floor where there is a C compiler.
 
     Goes on until the worker's core is full, and says whether a call costs more when there are many. Writes growth.json and
@@ -24,7 +25,7 @@ def growth(seconds: float, first: int, last: int, pattern: str, patience: float,
     from gw.cli.bench_report import ramp_table
 
     steps = between(first, last, STEPS)
-    load = step_load(seconds, pattern, patience)
+    load = step_load(seconds, pattern, patience, tls=tls)
     made: list[dict[str, Any]] = []
     document = take_steps(
         "growth",
@@ -32,7 +33,7 @@ def growth(seconds: float, first: int, last: int, pattern: str, patience: float,
         as_json,
         measure=lambda tell: grow(load, steps, measuring(gateway_command(), out, tell), made),
         made=made,
-        document=lambda: {"verdict": verdict(made), "pattern": pattern, "steps": made},
+        document=lambda: {"verdict": verdict(made), "pattern": pattern, "tls": tls, "steps": made},
         draw=lambda path: draw_growth(made, path),
         parts=lambda found: (ramp_table(made), "", *sentences(found["verdict"])),
     )

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from gw.cli.bench_command import between, gateway_command, step_load, step_options, take_steps
+from gw.cli.bench_command import between, gateway_command, step_load, step_options, take_steps, tls_option
 
 
 @click.command(short_help="How many calls a core of this machine holds.")
+@tls_option
 @step_options(10, 500)
-def ramp(seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool) -> None:
+def ramp(tls: bool, seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool) -> None:
     """Let the number of calls grow until they are more than one worker on one core holds.
 
     A number holds when lateness p99.9 stays under 5 ms beyond the floor's own, no caller has an underrun at a 60 ms buffer, and
@@ -24,7 +25,7 @@ def ramp(seconds: float, first: int, last: int, pattern: str, patience: float, o
     from gw.cli.bench_report import ramp_table
 
     steps = between(first, last, STEPS)
-    load = step_load(seconds, pattern, patience)
+    load = step_load(seconds, pattern, patience, tls=tls)
     made: list[dict[str, Any]] = []
 
     def parts(document: dict[str, Any]) -> Iterator[Any]:
@@ -39,7 +40,7 @@ def ramp(seconds: float, first: int, last: int, pattern: str, patience: float, o
         as_json,
         measure=lambda tell: climb(load, steps, measuring(gateway_command(), out, tell), made),
         made=made,
-        document=lambda: {"calls_per_core": held(made), "pattern": pattern, "steps": made},
+        document=lambda: {"calls_per_core": held(made), "pattern": pattern, "tls": tls, "steps": made},
         draw=lambda path: draw_ramp(made, path),
         parts=parts,
     )

@@ -65,7 +65,8 @@ def tables(gateways: Sequence[Measured], floors: Sequence[Measured]) -> Group:
     subjects = [gateway] + ([floor] if floor else [])
     parts: list[Any] = [Text(), _costs(gateway, floor), Text(), _times(subjects), Text()]
     if floor:
-        parts.append(Text(f"A call-second costs {ratio(gateway, floor):.2f} times what it costs a bridge in C.", "bold"))
+        plain = ", which speaks plainly to the AI" if gateway.tls else ""
+        parts.append(Text(f"A call-second costs {ratio(gateway, floor):.2f} times what it costs a bridge in C{plain}.", "bold"))
     for measured in subjects:
         parts += [Text(f"{measured.subject}: {sentence}", "yellow") for sentence in measured.noted()]
         parts += [Text(f"{measured.subject}: {sentence}", "red") for sentence in measured.broken()]
@@ -74,7 +75,8 @@ def tables(gateways: Sequence[Measured], floors: Sequence[Measured]) -> Group:
 
 
 def _costs(gateway: Measured, floor: Measured | None) -> Table:
-    made = figure_table("per call", ">gateway", *([">floor"] if floor else []))
+    titles = (">gateway, TLS to the AI", ">floor, plain") if gateway.tls else (">gateway", ">floor")
+    made = figure_table("per call", *(titles if floor else titles[:1]))
     subjects = [gateway] + ([floor] if floor else [])
 
     def row(name: str, values: Sequence[str], style: str = "") -> None:
@@ -110,7 +112,8 @@ def _times(subjects: Sequence[Measured]) -> Table:
 
 def ramp_table(steps: Sequence[Mapping[str, Any]]) -> Table:
     """One line per number of calls."""
-    made = figure_table(">calls", ">CPU ms/s", ">floor", ">worker", ">KB/call", ">late p50", ">p99", ">p99.9", ">floor p99.9", "")
+    titles = (">CPU ms/s, TLS", ">floor, plain") if any(step["gateway"]["tls"] for step in steps) else (">CPU ms/s", ">floor")
+    made = figure_table(">calls", *titles, ">worker", ">KB/call", ">late p50", ">p99", ">p99.9", ">floor p99.9", "")
     for step in steps:
         gateway, floor = step["gateway"], step["floor"]
         late = gateway["tx_lateness_ms"] or dict.fromkeys(_QUANTILES)

@@ -150,6 +150,7 @@ class Measured:
     ended: Mapping[str, float] = field(default_factory=dict)
     over_time: Sequence[Sequence[float]] = ()  # second, lateness p99 ms, highest bucket's edge ms
     lead_ms: int = 100
+    tls: bool = False  # to the AI
 
     @property
     def cpu_ms_per_call_s(self) -> float:
@@ -227,6 +228,7 @@ class Measured:
             "seconds": round(self.seconds, 2),
             "pattern": self.pattern,
             "lead_ms": self.lead_ms,
+            "tls": self.tls,
             "void": self.void(),
             "noted": self.noted(),
             "broken": self.broken(),

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol
 
 import gevent
 
 from gw.cli import bench_machine as machine
+from gw.cli.bench_certificate import Certificate, make_certificate
 from gw.cli.bench_result import MEDIA_ROLES, Measured, Page, Process, Window, highest_edge_s, match_bargeins
 from gw.cli.bench_subject import BenchError, Floor, Gateway, Subject
 from gw.cli.bench_twins import Twin
@@ -51,6 +53,7 @@ class Load:
     watched: bool = False  # the hub's holds, all the time
     maxima: bool = True  # ask the store for each call's maxima: finer than a bucket's edge
     patience_s: float = 0.0  # how long to wait for a machine on which nothing else is busy
+    tls: bool = False  # between a gateway and the AI, as it is with OpenAI; other subjects speak none
     pinned: bool = True  # each measured process has a core of its own; else it runs wherever the kernel likes
 
 
@@ -75,7 +78,10 @@ def measure_gateway(command: Sequence[str], out: Path, load: Load, tell: Tell) -
 
 def measure_beside(subject: Gateway, beside: Beside | None, out: Path, load: Load, tell: Tell) -> Measured:
     """A gateway, and what else goes on. Raises GatewayError."""
-    return _Run(subject, out, load, tell, subject.pages, subject.admin_socket, beside).run()
+    with TemporaryDirectory(prefix="submilli-bench-") as folder:
+        certificate = make_certificate(Path(folder)) if load.tls else None
+        subject.trusted = None if certificate is None else certificate.chain
+        return _Run(subject, out, load, tell, subject.pages, subject.admin_socket, beside, certificate).run()
 
 
 def measure_floor(out: Path, load: Load, tell: Tell) -> Measured:
@@ -98,6 +104,7 @@ class _Run:
         pages: Path | None,
         admin_socket: Path | None,
         beside: Beside | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self._subject = subject
         self._out = out
@@ -106,6 +113,7 @@ class _Run:
         self._pages = pages
         self._admin_socket = admin_socket
         self._beside = beside
+        self._certificate = certificate
         self._pinning = machine.plan(machine.cores(), load.workers)
 
     def run(self) -> Measured:
@@ -118,10 +126,12 @@ class _Run:
             machine.pin(os.getpid(), self._pinning.others)
             ending.callback(machine.pin, os.getpid(), allowed)
             self._tell("starting")
-            voices = Twin("gw.twin.bench_ai", "--pattern", load.pattern, log=self._out / "twin-ai.log")
+            shown = self._certificate
+            tls = () if shown is None else ("--certificate", str(shown.chain), "--key", str(shown.key))
+            voices = Twin("gw.twin.bench_ai", "--pattern", load.pattern, *tls, log=self._out / "twin-ai.log")
             ending.callback(voices.stop)
             ending.callback(subject.stop)
-            ai_url = f"ws://127.0.0.1:{voices.ready['port']}/v1/realtime"
+            ai_url = f"{'wss' if tls else 'ws'}://127.0.0.1:{voices.ready['port']}/v1/realtime"
             subject.start(account_sid=_ACCOUNT, auth_token=token, ai_url=ai_url)
             log = self._out / "twin-callers.log"
             arguments = ("--url", subject.url, "--account-sid", _ACCOUNT, *(() if subject.marked else ("--unmarked",)))
@@ -199,6 +209,7 @@ class _Run:
             standing=min(heard["standing"], said["standing"]),
             seconds=seconds,
             pattern=load.pattern,
+            tls=self._certificate is not None,
             processes=[
                 Process(role, cpu[pid], memory[pid].rss_bytes, memory[pid].pss_bytes, empty[pid]) for pid, role in roles.items()
             ],

@@ -77,12 +77,15 @@ class Gateway:
         }
         self._process = GatewayProcess(command, folder, settings, store_url)
         self.api_base = _NO_REST
+        self.trusted: Path | None = None  # the certificate of an AI that speaks TLS
         self.url = self._process.url
         self.pages = self._process.var_dir / "pages"
         self.admin_socket = self._process.admin_socket
 
     def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
-        self._process.start(account_sid=account_sid, auth_token=auth_token, api_base=self.api_base, ai_url=ai_url)
+        self._process.start(
+            account_sid=account_sid, auth_token=auth_token, api_base=self.api_base, ai_url=ai_url, trusted=self.trusted
+        )
 
     def processes(self) -> dict[int, str]:
         return {pid: role_of(pid) for pid in self._process.pids()}

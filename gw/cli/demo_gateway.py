@@ -31,6 +31,8 @@ STOP_S: Final = 12.0
 _LOG_LINES: Final = 15
 #: Where the one-file binary unpacks itself: no setting of a gateway, but how its command is started.
 CACHE_VARIABLE: Final = "SUBMILLI_CACHE"
+#: Where OpenSSL looks for what it trusts.
+_TRUST_VARIABLE: Final = "SSL_CERT_FILE"
 #: Linux gives connections ports from 32768 on.
 LISTENER_PORTS: Final = range(20_000, 32_000)
 
@@ -76,8 +78,9 @@ class GatewayProcess:
         whole = "\n".join(f"[{table}]\n{lines}" for table, lines in tables.items())
         return f"# A gateway between the twins, for as long as a run lasts.\n{whole}"
 
-    def start(self, *, account_sid: str, auth_token: str, api_base: str, ai_url: str) -> None:
-        """Run it and wait until it says that it is ready. Raises GatewayProcessError with the end of its log."""
+    def start(self, *, account_sid: str, auth_token: str, api_base: str, ai_url: str, trusted: Path | None = None) -> None:
+        """Run it and wait until it says that it is ready. `trusted`: the one certificate it trusts, instead of the machine's.
+        Raises GatewayProcessError with the end of its log."""
         self.config_path.write_text(self.configuration(account_sid, api_base, ai_url))
         ours = ("SUBMILLI_", "LISTEN_", "TWILIO_", "OPENAI_")
         environ = {
@@ -85,6 +88,7 @@ class GatewayProcess:
             "TWILIO_AUTH_TOKEN": auth_token,
             "OPENAI_API_KEY": "none-is-needed-for-the-twin",
             PARENT_VARIABLE: str(os.getpid()),
+            **({} if trusted is None else {_TRUST_VARIABLE: str(trusted)}),
         }
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import ssl
 import sys
 from typing import Any
 
@@ -21,8 +22,9 @@ from gw.twin.bench_voice import PATTERNS
 class Studio:
     """The listener and all sessions."""
 
-    def __init__(self, loop: Loop, pattern: str) -> None:
+    def __init__(self, loop: Loop, pattern: str, tls: ssl.SSLContext | None) -> None:
         self.loop = loop
+        self._tls = tls
         self.pattern = pattern
         self.sessions: list[Session] = []
         self.uplink = Samples()
@@ -41,6 +43,8 @@ class Studio:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.sessions.append(Session(len(self.sessions), self, sock))
 
     def begin(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -87,13 +91,21 @@ class Studio:
         return sum(not session.over for session in self.sessions)
 
 
+def _context(certificate: str, key: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 def main() -> int:
     """This process's body."""
     options = argparse.ArgumentParser(description="An AI for the bench; orders on stdin.")
     options.add_argument("--pattern", choices=PATTERNS, default="steady")
+    options.add_argument("--certificate", help="speak TLS, and show this")
+    options.add_argument("--key", help="the certificate's")
     given = options.parse_args()
     loop = Loop()
-    studio = Studio(loop, given.pattern)
+    studio = Studio(loop, given.pattern, _context(given.certificate, given.key) if given.certificate else None)
     desk = Desk(loop, {"begin": studio.begin, "end": studio.end, "report": studio.report, "stop": studio.stop})
     desk.say({"ready": True, "port": studio.port})
     loop.run()

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import socket
+import ssl
 import struct
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
@@ -164,8 +165,15 @@ def audio_bytes(data: bytes, start: int, end: int) -> int:
     return (end - start) * 3 // 4 - data.count(b"=", max(start, end - 2), end)
 
 
+#: The kernel has nothing, or no room; or TLS wants more bytes before it can go on, those of its handshake among them.
+_NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
 class Plug:
-    """A socket that is read and written without waiting; what the kernel does not take is kept, up to a bound."""
+    """A socket that is read and written without waiting; what the kernel does not take is kept, up to a bound.
+
+    One of TLS does its handshake in its first reads. A read takes a whole record, so nothing stays where epoll cannot see it.
+    """
 
     __slots__ = ("_kept", "_unread", "sock", "stalls")
 
@@ -182,7 +190,7 @@ class Plug:
         """What has arrived, behind what was put back; empty when nothing has. Raises WireError when the peer ended."""
         try:
             data = self.sock.recv(self.RECEIVE_BYTES)
-        except BlockingIOError:
+        except _NOT_YET:
             return b""
         except OSError as error:
             raise WireError(f"read: {error}") from error
@@ -201,7 +209,7 @@ class Plug:
             self._kept = b""
         try:
             sent = self.sock.send(data)
-        except BlockingIOError:
+        except _NOT_YET:
             sent = 0
         if sent != len(data):
             self.stalls += 1

@@ -1,4 +1,4 @@
-"""`bench` as a user starts it: three calls of three seconds, beside the floor where it can be built."""
+"""`bench` as a user starts it: three calls of three seconds with TLS to the AI, beside the floor where it can be built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,19 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_three_calls_are_measured_at_both_ends(tmp_path: Path) -> None:
     floor = ["--floor"] if compiler() else []
     run = bench(
-        "--calls", "3", "--seconds", "3", "--pattern", "bargein", "--patience", "0", "--json", "--out", str(tmp_path), *floor
+        "--calls",
+        "3",
+        "--seconds",
+        "3",
+        "--pattern",
+        "bargein",
+        "--tls",
+        "--patience",
+        "0",
+        "--json",
+        "--out",
+        str(tmp_path),
+        *floor,
     )
     assert run.returncode in (0, 1), run.stderr  # 1: on a busy machine a run is void, or late
     made = json.loads(run.stdout)
@@ -39,6 +51,15 @@ def test_three_calls_are_measured_at_both_ends(tmp_path: Path) -> None:
         assert found["bargein_ms"]["count"] >= 1
         assert found["cpu_ms_per_call_s"] > 0
     assert set(made["processes"]) == {"serve", "control", "worker"}
+    assert made["tls"]
+    assert 'base_url = "wss://' in (tmp_path / "gateway" / "submilli.toml").read_text()
+    assert not (floor and made["floor"]["tls"])
+
+
+def test_tls_compares_nothing_with_peers_that_speak_plainly(tmp_path: Path) -> None:
+    run = bench("--tls", "--peers", "--out", str(tmp_path))
+    assert run.returncode == 2
+    assert "the peers speak plainly" in run.stderr
 
 
 def test_a_machine_without_a_compiler_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,16 @@ def test_the_tables_say_cost_timing_and_what_is_against_the_run() -> None:
     assert "gateway: 1 underruns" in shown(tables([measured(far={**measured().far, "underruns": 1})], []))
 
 
+def test_it_is_said_who_speaks_tls() -> None:
+    gateway, floor = measured(tls=True), measured(subject="floor")
+    text = shown(tables([gateway], [floor]), ramp_table([once(Load(10, 1.0), lambda load: (gateway, floor))]))
+    for words in ("gateway, TLS to the AI", "a bridge in C, which speaks plainly to the AI", "CPU ms/s, TLS", "floor, plain"):
+        assert words in text
+    plain = shown(tables([measured()], [floor]), ramp_table([once(Load(10, 1.0), lambda load: (measured(), floor))]))
+    assert "TLS" not in plain
+    assert "plain" not in plain
+
+
 def test_pictures_are_drawn_with_and_without_a_floor(tmp_path: Path) -> None:
     draw(document([measured()], [measured(subject="floor")]), tmp_path / "a.png")
     draw(document([measured(send=None, lateness=None)], []), tmp_path / "b.png")

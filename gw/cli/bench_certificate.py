@@ -1,0 +1,54 @@
+"""A certificate for the bench's AI: of its own making, good for a day, and trusted by the measured gateway alone.
+
+Its key is of the kind and size that public sites use (ECDSA, P-256), so that a handshake costs what it costs there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+_ADDRESS: Final = "127.0.0.1"
+#: Clocks of one machine agree; a run may stand at the turn of a second.
+_BEFORE: Final = datetime.timedelta(hours=1)
+_AFTER: Final = datetime.timedelta(days=1)
+
+
+class Certificate(NamedTuple):
+    """Two PEM files: what is shown, and its secret."""
+
+    chain: Path
+    key: Path
+
+
+def make_certificate(folder: Path) -> Certificate:
+    """Make one for 127.0.0.1 in a folder that nobody else may read."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an AI for the bench")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BEFORE)
+        .not_valid_after(now + _AFTER)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(_ADDRESS))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    found = Certificate(folder / "certificate.pem", folder / "key.pem")
+    found.chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    found.key.touch(mode=0o600)
+    found.key.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return found

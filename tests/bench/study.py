@@ -4,9 +4,12 @@
     .venv/bin/python tests/bench/study.py --calls 20,100,200,300 --seconds 8 --rounds 3
     .venv/bin/python tests/bench/study.py --calls 200 --variants timerfd,same-priority --rounds 5
 
-For each number of calls and each round: the gateway as it is, a variant, the gateway as it is, the next variant, and so on. A
-ratio is the median of the pairs' own ratios. A void window is repeated; a pair that stays void is left out and counted. Writes
-out/bench/study.json and out/bench/study.png after each round, so who interrupts keeps what was measured.
+For each number of calls and each round: the gateway as it is, two variants, the gateway as it is, two variants, and so on. So
+each variant stands beside a window of the gateway as it is and makes a pair with that; one between two variants is in the pairs
+of both, which saves half of them. Each round the order is turned by one, so that a variant stands now before and now behind it. A
+ratio is the median of the pairs' own ratios. A void window is repeated; a pair that stays void is left out and counted.
+
+Writes out/bench/study.json and out/bench/study.png after each pair, so who interrupts keeps what was measured.
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ import json  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from dataclasses import dataclass, field  # noqa: E402
+from collections.abc import Callable, Iterator, Sequence  # noqa: E402
+from dataclasses import dataclass, field, replace  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any, Final  # noqa: E402
+from typing import Any, Final, TypeVar  # noqa: E402
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -39,6 +42,7 @@ from gw.errors import GatewayError  # noqa: E402
 from tests.bench.study_draw import draw_study  # noqa: E402
 from tests.bench.variants import APPLIED, BASE, VARIANTS, Variant  # noqa: E402
 
+T = TypeVar("T")
 ENTRY: Final = ROOT / "tests" / "bench" / "variants" / "entry.py"
 #: A window that is void is measured again, so often in all.
 _TRIES: Final = 2
@@ -65,6 +69,15 @@ class Found:
     void: int = 0
     broken: list[str] = field(default_factory=list)  # what a caller would have noticed with the variant
     failed: str = ""  # why it could not be measured at all
+
+    def take(self, without: dict[str, float] | None, changed: dict[str, float] | None) -> None:
+        """A pair, or what there is of it."""
+        if self.failed:
+            return
+        if without is None or changed is None:
+            self.void += 1
+        else:
+            self.pairs.append((without, changed))
 
     def document(self) -> dict[str, Any]:
         return {
@@ -118,9 +131,9 @@ def applicable(names: list[str]) -> list[str]:
 def measured(name: str, variant: Variant, out: Path, load: Load, progress: Progress) -> tuple[dict[str, float] | None, list[str]]:
     """One window. Returns its figures, None where it stayed void, and what a caller would have noticed."""
     command = [sys.executable, str(ENTRY), name]
-    pinned = Load(**{**vars(load), "pinned": variant.pinned})
+    asked = replace(load, pinned=variant.pinned, tls=variant.tls)
     for _ in range(_TRIES):
-        window = measure_gateway(command, out, pinned, lambda step: progress.tell(f"{name}: {step}"))
+        window = measure_gateway(command, out, asked, lambda step: progress.tell(f"{name}: {step}"))
         progress.done()
         if f"{APPLIED}{name}\n" not in (out / "gateway" / "gateway.log").read_text(errors="replace"):
             raise BenchError("the variant did not reach a worker")
@@ -134,34 +147,63 @@ def study(names: list[str], calls: list[int], rounds: int, load: Load, out: Path
     """Everything, in turns; written down after each pair."""
     found = {(count, name): Found(name, count) for count in calls for name in names}
     guess_s = _AROUND_S + load.seconds + _DIAL_S * sum(calls) / len(calls)
-    progress = Progress(len(found) * rounds * 2, guess_s, show)
-    show(f"{len(found) * rounds} pairs of windows, about {progress.left_s() / 60:.0f} min")
+    windows = len(calls) * rounds * len(turns(names))
+    progress = Progress(windows, guess_s, show)
+    show(f"{len(found) * rounds} pairs out of {windows} windows, about {progress.left_s() / 60:.0f} min")
     try:
         for count in calls:
-            for _ in range(rounds):
-                for name in names:
-                    one = found[count, name]
-                    if not one.failed:
-                        _pair(one, load, out, progress)
-                        write(list(found.values()), load, out)
+            at = replace(load, calls=count)
+            for number in range(rounds):
+                first = number % len(names)
+                order = [found[count, name] for name in names[first:] + names[:first]]
+                for _ in _pairs([one for one in order if not one.failed], at, out, progress):
+                    write(list(found.values()), load, out)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
     return list(found.values())
 
 
-def _pair(one: Found, load: Load, out: Path, progress: Progress) -> None:
-    at = Load(**{**vars(load), "calls": one.calls})
+def turns(variants: Sequence[T]) -> list[T | None]:
+    """The windows of a round, None for one of the gateway as it is: each variant has one of those beside it."""
+    made: list[T | None] = [None]
+    for at, variant in enumerate(variants):
+        made += [variant] if at % 2 == 0 else [variant, None]
+    return made
+
+
+def _pairs(order: Sequence[Found], load: Load, out: Path, progress: Progress) -> Iterator[Found]:
+    """A round's windows, one after the other; a variant comes out when its pair is known."""
+    base: dict[str, float] | None = None
+    waiting: tuple[Found, dict[str, float] | None] | None = None  # for the gateway as it is
+    ahead = False  # the window before was of the gateway as it is
+    for one in turns(order):
+        if one is None:
+            base = _window(Found(BASE, load.calls), load, out, progress)
+            if waiting is not None:
+                waiting[0].take(base, waiting[1])
+                yield waiting[0]
+                waiting = None
+            ahead = True
+            continue
+        changed = _window(one, load, out, progress)
+        if ahead:
+            one.take(base, changed)
+            yield one
+        else:
+            waiting = one, changed
+        ahead = False
+
+
+def _window(one: Found, load: Load, out: Path, progress: Progress) -> dict[str, float] | None:
+    """One window's figures; None where there are none, and then it is said why."""
     try:
-        before, _ = measured(BASE, VARIANTS[BASE], out, at, progress)
-        after, broken = (None, []) if before is None else measured(one.variant, VARIANTS[one.variant], out, at, progress)
+        made, broken = measured(one.variant, VARIANTS[one.variant], out, load, progress)
     except GatewayError as error:
         one.failed = str(error).splitlines()[-1]
-        return
-    if before is None or after is None:
-        one.void += 1
-    else:
-        one.pairs.append((before, after))
-        one.broken += broken
+        click.echo(f"{one.variant}: {one.failed}", err=True)
+        return None
+    one.broken += broken
+    return made
 
 
 def write(found: list[Found], load: Load, out: Path) -> None:

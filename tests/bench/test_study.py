@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gw.cli.bench_run import Load
+from gw.cli.bench_subject import BenchError
 from tests.bench import study
 from tests.bench.study import Found, Progress, table
 from tests.bench.variants import BASE
@@ -41,6 +43,46 @@ def test_a_ratio_is_of_pairs_and_a_void_pair_is_none() -> None:
     assert document["without"] == {"tx_p99_ms": 5.0}
     assert (document["void"], len(document["rounds"])) == (1, 2)
     assert table([found]).row_count == 1
+
+
+def test_each_variant_stands_beside_a_window_of_the_gateway_as_it_is() -> None:
+    assert study.turns(["a"]) == [None, "a"]
+    assert study.turns(["a", "b"]) == [None, "a", "b", None]
+    assert study.turns(["a", "b", "c"]) == [None, "a", "b", None, "c"]
+    for count in range(1, 9):
+        made = study.turns(list(range(count)))
+        assert [one for one in made if one is not None] == list(range(count))
+        assert all(None in (made[at - 1], *made[at + 1 : at + 2]) for at, one in enumerate(made) if one is not None)
+
+
+def test_pairs_are_of_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a window shows here is its number; a variant whose start fails and a window that stays void cost their own pairs."""
+    number = 0
+
+    def measured(name: str, *_: object) -> tuple[dict[str, float] | None, list[str]]:
+        nonlocal number
+        number += 1
+        if name == "locked":
+            raise BenchError("not permitted")
+        return (None if name == "gc-off" else {"tx_p99_ms": number}), [f"{name} was heard"]
+
+    monkeypatch.setattr(study, "measured", measured)
+    monkeypatch.setattr(study, "write", lambda *_: None)
+    names = ["timerfd", "tls", "locked", "gc-off", "tree-off"]
+    found = study.study(names, [10], 2, Load(0, 1.0), tmp_path, lambda _: None)
+    by_name = {one.variant: one for one in found}
+
+    def pairs(*numbers: tuple[int, int]) -> list[tuple[dict[str, int], dict[str, int]]]:
+        return [({"tx_p99_ms": without}, {"tx_p99_ms": with_}) for without, with_ in numbers]
+
+    # as it is, timerfd, tls, as it is, locked, gc-off, as it is, tree-off
+    # as it is, tls, gc-off, as it is, tree-off, timerfd, as it is
+    assert by_name["timerfd"].pairs == pairs((1, 2), (15, 14))
+    assert by_name["tls"].pairs == pairs((4, 3), (9, 10))
+    assert by_name["tree-off"].pairs == pairs((7, 8), (12, 13))
+    assert (by_name["gc-off"].pairs, by_name["gc-off"].void) == ([], 2)
+    assert (by_name["locked"].pairs, by_name["locked"].void, by_name["locked"].failed) == ([], 0, "not permitted")
+    assert by_name["tls"].broken == ["tls was heard"] * 2
 
 
 def test_the_rest_is_estimated_by_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:

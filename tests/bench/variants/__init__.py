@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tests.bench.variants import process, reading, sleeping
+from tests.bench.variants import process, reading, sleeping, watching
 
 
 class Variant(NamedTuple):
@@ -19,6 +19,7 @@ class Variant(NamedTuple):
     says: str
     apply: Callable[[], None]
     pinned: bool = True  # the worker has a core of its own, as in every other measurement
+    tls: bool = False  # between it and the AI
 
 
 def _nothing() -> None:
@@ -42,6 +43,10 @@ VARIANTS: Final = {
     "unpinned": Variant("the worker may run on the load's cores too", _nothing, pinned=False),
     "round-robin": Variant("the worker is real-time (SCHED_RR): it starves whatever else is on its core", process.round_robin),
     "locked": Variant("memory is locked as it is touched (mlockall, on fault)", process.locked_memory),
+    "tls": Variant("the AI is reached by TLS, as OpenAI is; all others are plain", _nothing, tls=True),
+    "watch-off": Variant("nobody watches what holds the hub", watching.off),
+    "watch-always": Variant("the hub is watched all the time and with CPU times, not for a tenth", watching.always),
+    "tree-off": Variant("gevent does not keep who spawned a greenlet, nor from where", watching.no_tree),
     "gc-off": Variant("no garbage collection after the start", process.no_gc),
     "gc-default": Variant("the collector's thresholds are Python's own", process.default_gc),
 }

@@ -18,6 +18,7 @@ from gw.control.transfers import Transfers
 from gw.control.twilio_rest import TwilioRest
 from tests.gw.control.bus_client import CALL, OTHER, call_started
 from tests.gw.control.scripted_rest import Answer, ScriptedRest, refusal
+from tests.timing import scaled
 
 
 def turn(n: int, text: str, role: str = "agent") -> bus.Turn:
@@ -122,13 +123,19 @@ def test_a_caller_is_handed_on_and_nothing_is_left_to_do(store: Store) -> None:
         call = {"sid": CALL, "status": "in-progress"}
         server.posts.extend([refusal(503, 0), Answer(200, call)])
         afterwards = make(store, lost=False)
-        transfers = Transfers(TwilioRest(server.config()), done=afterwards.on_transferred)
+        told: list[str] = []
+
+        def done(call_sid: str) -> None:
+            afterwards.on_transferred(call_sid)
+            told.append(call_sid)
+
+        transfers = Transfers(TwilioRest(server.config()), done=done)
         afterwards.on_event(call_started())
         transfers.on_event(bus.CallEvent(CALL, "transfer_wanted", time.time(), {"to": "+15005550009"}))
-        with gevent.Timeout(5.0):
-            while len(server.seen) < 2:
+        with gevent.Timeout(scaled(20)):
+            while not told:
                 gevent.sleep(0.01)
-        gevent.sleep(0.05)
+        assert (told, len(server.seen)) == ([CALL], 2)
         assert "<Dial><Number>+15005550009</Number></Dial>" in server.seen[1].form["Twiml"][0]
         afterwards.on_event(ended("fallback_transfer"))
         assert afterwards.answer(bus.Ask(1, CALL, "next")).step == "hang_up"
@@ -144,7 +151,7 @@ def test_what_rest_will_not_do_is_left_to_the_webhook(store: Store) -> None:
         told: list[str] = []
         transfers = Transfers(TwilioRest(server.config()), done=told.append)
         transfers.on_event(bus.CallEvent(CALL, "transfer_wanted", time.time(), {"to": "+15005550009"}))
-        with gevent.Timeout(5.0):
+        with gevent.Timeout(scaled(20)):
             while not server.seen:
                 gevent.sleep(0.01)
         gevent.sleep(0.05)

@@ -192,8 +192,9 @@ def test_without_a_supervisor_the_workers_are_heard_to_their_end(make: Make) -> 
     worker = house.worker()
     worker.settle(worker.send(call_started()))
     house.control.stop()
+    until(lambda: house.ask("/readyz")[0] == 503)
     gevent.sleep(0.3)
-    assert house.ask("/readyz")[0] == 503
+    assert house.ask("/readyz")[0] == 503, "it stays for what the workers have to say"
     worker.settle(worker.send(call_ended()))
     worker.close()
     assert house.stop() == 0
@@ -207,7 +208,7 @@ def test_calls_left_open_by_an_earlier_gateway_are_ended(make: Make, monkeypatch
     worker.settle(worker.send(call_started(CALL), call_started(OTHER)))
     house.call(OTHER, lambda call: True)
     house.stop()
-    monkeypatch.setattr(lost_calls, "GRACE_S", 0.3)
+    monkeypatch.setattr(lost_calls, "GRACE_S", 1.0)  # until then the worker below is here again
     house = make()
     worker = house.worker(calls=[OTHER])
     assert house.call(CALL, lambda call: call["ended_at"] is not None)["reason"] == "worker_lost"

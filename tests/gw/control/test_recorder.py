@@ -499,8 +499,9 @@ def test_two_recordings_are_said_in_the_row(make: Make, monkeypatch: pytest.Monk
     assert house.store.update_recording(CALL, state="started", recording_sid="RE9", started_at=time.time())
     house.claims.deliver(house.store)
     house.claims.deliver(house.store)
-    gevent.sleep(0.1)
-    row = house.settle()
+    with gevent.Timeout(scaled(20)):
+        while (row := house.settle())["reason"] != "recorded_twice":
+            gevent.sleep(0.01)
     assert (row["owner"], row["recording_sid"], row["reason"]) == ("other/1-b", "RE9", "recorded_twice")
     assert RECORDING in row["error_text"]
     assert house.counted()["twice"] == 1

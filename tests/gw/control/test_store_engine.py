@@ -197,13 +197,16 @@ def test_the_victim_of_a_deadlock_runs_again(mysql: MySql) -> None:
     mysql.migrate(lambda c: c.execute(text("CREATE TABLE t (id INT PRIMARY KEY, v INT)")))
     mysql.write(lambda c: c.execute(text("INSERT INTO t VALUES (1, 0), (2, 0)")))
     runs = 0
+    both_hold = gevent.event.Event()
 
     def crosswise(first: int, second: int) -> None:
         def work(connection: Connection) -> None:
             nonlocal runs
-            runs += 1
             connection.execute(text("UPDATE t SET v = v + 1 WHERE id = :id"), {"id": first})
-            gevent.sleep(0.2)
+            runs += 1
+            if runs == 2:
+                both_hold.set()
+            assert both_hold.wait(scaled(20))
             connection.execute(text("UPDATE t SET v = v + 1 WHERE id = :id"), {"id": second})
 
         mysql.write(work)
@@ -228,23 +231,32 @@ def test_a_killed_greenlet_leaves_no_half_transaction(mysql: MySql) -> None:
 
     def work(connection: Connection) -> None:
         connection.execute(text("INSERT INTO t VALUES (1)"))
+        inserted.set()
         connection.execute(text("SELECT SLEEP(30)"))
 
+    inserted = gevent.event.Event()
     job = gevent.spawn(mysql.write, work)
-    gevent.sleep(0.2)
+    assert inserted.wait(scaled(20))
     job.kill(timeout=scaled(10))
     assert mysql.read(lambda c: one(c, "SELECT COUNT(*) FROM t")) == 0
 
 
 def test_no_connection_free_in_time_is_unavailable(mariadb_url: str) -> None:
     made = backend(mariadb_url, statement_s=1.0)
-    entered = gevent.event.Event()
-    jobs = [gevent.spawn(made.read, lambda c: entered.wait(scaled(10))) for _ in range(5)]
-    gevent.sleep(0.3)
+    let_go, inside = gevent.event.Event(), []
+
+    def stay(connection: Connection) -> None:
+        inside.append(connection)
+        let_go.wait(scaled(30))
+
+    jobs = [gevent.spawn(made.read, stay) for _ in range(5)]
+    with gevent.Timeout(scaled(20)):
+        while len(inside) < 5:
+            gevent.sleep(0.01)
     with pytest.raises(StoreUnavailable, match="no connection"):
         made.read(revision_of)
-    entered.set()
-    gevent.joinall(jobs, timeout=scaled(10), raise_error=True)
+    let_go.set()
+    gevent.joinall(jobs, timeout=scaled(20), raise_error=True)
     made.close()
 
 

@@ -72,11 +72,13 @@ def test_greenlets_without_a_kind_or_of_an_unknown_one_are_other(page, monitor):
 
 
 def test_waiting_is_nobodys_hold(page, monitor):
+    begun = time.perf_counter()
     monitor.start()
-    spawn("tx", lambda: gevent.sleep(0.2)).join(5)
+    spawn("tx", lambda: gevent.sleep(0.2)).join(scaled(20))
     monitor.stop()
+    passed = time.perf_counter() - begun
     total = sum(_held_s(page, kind) for kind in HUB_HOLD.labels["greenlet"])
-    assert 0.0 < total < 0.1
+    assert 0.0 < total < passed - 0.1, "the loop waited for longer than that, however seldom the machine ran it"
 
 
 class Told(list):
@@ -111,9 +113,10 @@ def _seen(told, kind, function):
 
 
 def test_a_long_hold_is_told_with_the_stack_of_the_culprit(told):
-    while not _seen(told, "ai_in", "_burn"):
-        spawn("ai_in", lambda: _burn(0.004)).join(5)
-        gevent.sleep(0.03)
+    with gevent.Timeout(scaled(30)):
+        while not _seen(told, "ai_in", "_burn"):
+            spawn("ai_in", lambda: _burn(0.004)).join(5)
+            gevent.sleep(0.03)
     hold = _seen(told, "ai_in", "_burn")[-1]
     assert LONG_HOLD_S < 0.004 <= hold.wall_s
     assert 0.0 < hold.cpu_s <= hold.wall_s
@@ -131,9 +134,10 @@ def test_a_hold_inside_c_code_is_told_at_the_line_that_called_it(told):
     def encode():
         json.dumps(numbers)
 
-    while not (seen := [hold for hold in told.of("rx") if hold.stack and hold.stack[0].function.endswith("encode")]):
-        spawn("rx", encode).join(5)
-        gevent.sleep(0.03)
+    with gevent.Timeout(scaled(30)):
+        while not (seen := [hold for hold in told.of("rx") if hold.stack and hold.stack[0].function.endswith("encode")]):
+            spawn("rx", encode).join(5)
+            gevent.sleep(0.03)
     assert any(frame.line == encode.__code__.co_firstlineno + 1 for hold in seen for frame in hold.stack)
 
 
@@ -238,10 +242,11 @@ def test_a_signal_that_comes_late_does_nothing(page):
 
 def test_what_was_held_before_the_start_does_not_count(page, monitor):
     _burn(0.1)
+    begun = time.perf_counter()
     monitor.start()
     gevent.sleep(0)
     monitor.stop()
-    assert _held_s(page, "other") < 0.1
+    assert _held_s(page, "other") <= time.perf_counter() - begun
 
 
 def test_nothing_is_seen_after_the_stop(page, monitor):
@@ -270,7 +275,7 @@ def test_duty_cycle(page, monkeypatch):
     monitor.start()
     monitor.start()
     seen, turns = set(), 0
-    until = time.perf_counter() + 5.0
+    until = time.perf_counter() + scaled(20.0)
     while (len(seen) < 2 or _holds(page, "other") == 0) and time.perf_counter() < until:
         seen.add(greenlet.gettrace() is not None)
         turns += 1

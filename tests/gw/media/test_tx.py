@@ -111,22 +111,23 @@ def test_tx_set_free_sends_nothing_that_is_not_due(planes: PlaneMaker):
 
 
 def test_a_frame_of_an_old_generation_is_dropped_after_the_wait(rig: Rig):
-    for n in range(20):
-        rig.put(b"old %2d;" % n)
+    old = 200  # more than leave however long the machine does not run this
+    for n in range(old):
+        rig.put(b"old %3d;" % n)
     rig.greenlet.start()
     until(lambda: rig.tx.frames_sent >= 6)
     gevent.sleep(0)  # TX waits with a frame in hand
     sent = rig.tx.frames_sent
-    in_hand = 20 - sent - len(rig.tx.queue)
+    in_hand = old - sent - len(rig.tx.queue)
     assert in_hand == 1
     # what barge-in does, in one turn
     dropped = rig.playout.clear(rig.pacer.sent_frames)
     rig.pacer.on_clear()
     rig.tx.discard()
     rig.door.write(b"clear;")
-    assert dropped == 20 - sent, "the one in hand is counted"
+    assert dropped == old - sent, "the one in hand is counted"
     rig.put(b"new 00;")
-    expected = b"".join(b"old %2d;" % n for n in range(sent)) + b"clear;new 00;"
+    expected = b"".join(b"old %3d;" % n for n in range(sent)) + b"clear;new 00;"
     assert rig.received(len(expected)) == expected
     assert rig.tx.frames_sent == sent + 1
     assert rig.pacer.sent_frames == 1

@@ -1,39 +1,32 @@
 """The production parts whose decisions the explorer follows, each with its doors replaced and nothing else.
 
-TX's loop sends one frame through a door that says what the kernel did; AI-out's loop takes one turn and its wait is read off;
-the recorder, the webhooks and the reconcile pass see the events, rows and listings of one state, and what they set going is read
-off. Every question is asked once and its answer remembered. What a part decides is not written here.
+TX and AI-out are asked in `guard_worker`; here the bus, the recorder, the webhooks and the reconcile pass see the events, rows
+and listings of one state, and what they set going is read off. Every question is asked once and its answer remembered. What a
+part decides is not written here.
 
 A model of another guard, or a mutant, replaces methods of `Parts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
 from gw import bus
-from gw.call import guard
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout
 from gw.call.report import Quality
-from gw.config import Config
 from gw.control import bus_server, reconcile, recorder, webhooks
 from gw.control import recording_course as course_rules
 from gw.control.breaker import Breaker
 from gw.control.recording_course import Claimed, Course
-from gw.control.recording_rules import OUR_SOURCE, Create, List, Settle
+from gw.control.recording_rules import OUR_SOURCE, Settle
 from gw.control.rest_answers import Kind, Listed, RestError, Started
-from gw.media import ai_out as ai_out_module
-from gw.media import tx as tx_module
-from gw.protocol.audio import FRAME_BYTES, SILENCE_BYTE
+from gw.verify.guard_question import StandIn
 from gw.verify.guard_store import ACCOUNT, RowStore
+from gw.verify.guard_worker import WorkerParts
 
 if TYPE_CHECKING:
     from gw.control.twilio_rest import TwilioRest
-    from gw.media.clock import Alarm
 
 CALL: Final = "CA" + "0" * 32
 #: The moment every state is: ages count back from it.
@@ -56,16 +49,6 @@ REFUSALS: Final[dict[str, tuple[Kind, int, int]]] = {
 }
 
 
-class Turn(NamedTuple):
-    """One turn of AI-out: how often it set the recording going (2: or more), what the guard then is, how long AI-out waits at
-    the most (-1: for ever), whether it would have waited for the pool."""
-
-    fired: int
-    guard_started: bool
-    wait_ms: int
-    blocked: bool
-
-
 class Looks(NamedTuple):
     """What the reconcile pass remembers of a row it asked Twilio about: when to ask again, and the wait after that."""
 
@@ -82,88 +65,14 @@ class Pass(NamedTuple):
     asked: bool
 
 
-class Parts:
-    """The production code, asked about one call. Construct after whatever replaces parts of it: answers are remembered."""
+class Parts(WorkerParts):
+    """The production code, asked about one call."""
 
     def __init__(self, rows: RowStore) -> None:
-        self.row_store = rows
-        self._config = Config()
+        super().__init__(rows)
         self.retry_s = self._config.recording.retry_s
         #: The bound of one REST request. Source: `TwilioRest.bound_s`; a read that is never answered takes that long.
         self.rest_bound_ms = round(1000 * (2 * self._config.twilio.timeout_s + 1.0))
-        self._cells = tx_module.TxCells(rows.page)
-        self._known: dict[tuple[object, ...], Any] = {}
-
-    def _once(self, key: tuple[object, ...], work: Callable[[], Any]) -> Any:
-        found = self._known.get(key, self)
-        if found is self:
-            found = self._known[key] = work()
-        return found
-
-    # -- the worker -----------------------------------------------------------------------------------------------------
-
-    def send_frame(self, *, flag: bool, taken: bool) -> bool:
-        """TX's loop sends one frame. Returns `first_audio_sent` after it."""
-        return cast("bool", self._once(("frame", flag, taken), lambda: self._send_frame(flag, taken)))
-
-    def _send_frame(self, flag: bool, taken: bool) -> bool:
-        tx = self._tx(flag)
-
-        def write(data: bytes) -> bool:
-            tx.stopped = True  # one frame, then the loop ends
-            return taken
-
-        tx._door = cast("Any", _Named(write=write, failure=""))
-        tx.queue.append(tx_module.Ready(0, b"a frame", True))
-        tx.run()
-        return tx.first_audio_sent
-
-    def _tx(self, flag: bool) -> tx_module.Tx:
-        door = cast("Any", _Named(write=lambda data: True, failure=""))
-        clock = cast("Any", _Named(wait_until=lambda deadline_s: None))
-        tx = tx_module.Tx(door, Pacer(100), Playout(1000), clock, self._cells)
-        tx.first_audio_sent = flag
-        return tx
-
-    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> Turn:
-        """AI-out's loop takes one turn; `chunk`: because AI-in brought audio."""
-        return cast("Turn", self._once(("turn", flag, started, room, chunk), lambda: self._turn(flag, started, room, chunk)))
-
-    def last_turn(self, *, flag: bool, started: bool, room: bool) -> Turn:
-        """AI-out's loop is stopped, and ends."""
-        return cast("Turn", self._once(("last", flag, started, room), lambda: self._turn(flag, started, room, None)))
-
-    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None) -> Turn:
-        fired: list[bool] = []
-        waits: list[float | None] = []
-        call_guard = guard.RecordingGuard(enabled=True)
-        call_guard.recording_started = started
-        tx = self._tx(flag)
-        ai_out = ai_out_module.AiOut(
-            "MZ" + "0" * 32,
-            tx,
-            tx._playout,
-            call_guard,
-            lead_ms=100,
-            pool_has_room=lambda: room,
-            on_record=lambda: fired.append(True),
-            on_first_audio=lambda: None,
-        )
-        if chunk:
-            ai_out.playout.push("response", "item", bytes([SILENCE_BYTE]) * (3 * FRAME_BYTES))
-
-        def wait(timeout: float | None = None) -> bool:
-            waits.append(timeout)
-            raise _TurnOver
-
-        ai_out._wake = cast("Alarm", _Named(wait=wait, set=lambda: None))
-        ai_out.stopped = chunk is None
-        try:
-            ai_out.run()
-        except _TurnOver:
-            pass  # one turn was taken, and its wait begun
-        wait_ms = -1 if not waits or waits[0] is None else round(1000 * waits[0])
-        return Turn(min(2, len(fired)), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
 
     # -- the bus --------------------------------------------------------------------------------------------------------
 
@@ -173,7 +82,7 @@ class Parts:
 
     def _fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
         numbered = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
-        _, fresh = bus_server.sort_messages(cast("Any", _Named(slot=0)), last, numbered)
+        _, fresh = bus_server.sort_messages(cast("Any", StandIn(slot=0)), last, numbered)
         return tuple(events[entry.n - first] for entry in fresh)
 
     # -- the recorder ---------------------------------------------------------------------------------------------------
@@ -229,7 +138,7 @@ class Parts:
         return cast("Course", self._once(("answered", course, answer), work))
 
     def _recorder(self, course: Course | None, owner: str = "") -> recorder.Recorder:
-        rest = cast("TwilioRest", _Named())
+        rest = cast("TwilioRest", StandIn())
         made = recorder.Recorder(
             self._config,
             self.row_store.store,
@@ -237,11 +146,11 @@ class Parts:
             self.row_store.rows,
             self.row_store.page,
             owner=owner or "host/0",
-            claims=cast("Any", _Named(holds=lambda call_sid: False)),
+            claims=cast("Any", StandIn(holds=lambda call_sid: False)),
             breaker=Breaker(0.0),
             is_owned=lambda call_sid: False,
         )
-        made._pool = cast("Any", _Named(full=lambda: False, spawn=lambda *work: None))
+        made._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))
         if course is not None:
             made._jobs[CALL] = recorder._Job(course, None)
         return made
@@ -253,14 +162,14 @@ class Parts:
 
         hooks = webhooks.Webhooks(
             self.row_store.store,
-            cast("Any", _Named(settle_once=settle)),
-            cast("Any", _Named(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
+            cast("Any", StandIn(settle_once=settle)),
+            cast("Any", StandIn(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
             host="host",
             on_call_over=made.on_call_over,
             on_lost=lambda call_sids: None,
         )
 
-        hooks._pool = cast("Any", _Named(full=lambda: False, spawn=lambda *work: None))  # the end of a call is the bus's
+        hooks._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))  # the end of a call is the bus's
         return hooks
 
     # -- the reconcile pass ---------------------------------------------------------------------------------------------
@@ -289,10 +198,10 @@ class Parts:
             raise RestError(*REFUSALS[listing], "")
 
         made_pass = reconcile.Reconciler(
-            cast("Any", _Named(unsettled_recordings=lambda: [fields])),
+            cast("Any", StandIn(unsettled_recordings=lambda: [fields])),
             made,
-            cast("Any", _Named(settle=settle)),
-            cast("Any", _Named(list_recordings=list_recordings)),
+            cast("Any", StandIn(settle=settle)),
+            cast("Any", StandIn(list_recordings=list_recordings)),
             Breaker(0.0),
             host=host,
             is_owned=lambda call_sid: owned,
@@ -303,17 +212,6 @@ class Parts:
         at = made_pass._looks.get(CALL)
         after = None if at is None else Looks(max(0, round(1000 * (at[0] - NOW_S))), at[1])
         return Pass(_course_of(made), settles[0] if settles else None, after, bool(asked))
-
-
-class _TurnOver(Exception):  # noqa: N818  not an error: how the loop is left where it waits
-    """AI-out waits."""
-
-
-class _Named:
-    """A door's stand-in: exactly the attributes given."""
-
-    def __init__(self, **attributes: object) -> None:
-        self.__dict__.update(attributes)
 
 
 def _course_of(made: recorder.Recorder) -> Course | None:
@@ -338,11 +236,6 @@ def listed(recordings: tuple[str, ...]) -> list[Listed]:
 def act_wait_ms(course: Course) -> int:
     """The wait before the course's next act."""
     return round(1000 * getattr(course.act, "after_s", 0.0))
-
-
-def asks(course: Course) -> bool:
-    """Whether the course is at a request to Twilio."""
-    return isinstance(course.act, Create | List)
 
 
 def later(course: Course, ms: int) -> Course:

@@ -13,8 +13,9 @@ import pytest
 from gw.control.recording_course import Course, Leave
 from gw.verify.explore import Explored, Explorer
 from gw.verify.guard_model import ASKED_ONCE, ONE, PROMPT, STARTED, TRUE, GuardModel, Scenario
-from gw.verify.guard_parts import Parts, Turn
+from gw.verify.guard_parts import Parts
 from gw.verify.guard_store import ABSENT, Claim, Operation, RowStore, Written
+from gw.verify.guard_worker import Turn
 
 
 class AsksOnChunks(Parts):

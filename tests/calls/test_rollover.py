@@ -11,9 +11,10 @@ from pathlib import Path
 import gevent
 import pytest
 
+from gw.config import Agent
 from gw.twin.twilio_caller import TwinCall
 from tests.calls.hearing import until
-from tests.calls.test_restart import AUTH_TOKEN, SCRIPT, TALKS, Running, running
+from tests.calls.test_restart import AUTH_TOKEN, NEVER_ENDS, SCRIPT, TALKS, Running, running
 from tests.timing import scaled
 
 
@@ -82,6 +83,25 @@ def test_a_reload_under_calls_loses_none(tmp_path: Path) -> None:
         assert "media.lead is unknown" in failed.stderr
         os.kill(after["worker 0"], signal.SIGKILL)  # whoever follows it gets the file that was accepted
         until(lambda: r.pids().get("worker 0") not in (None, after["worker 0"]), "its seat is filled again")
+        check_taken(r)
+
+
+def test_a_call_that_outlasts_the_drain_hears_a_goodbye(tmp_path: Path) -> None:
+    """The agent talks to the last moment, then Twilio says the goodbye; the reason is stored, and the former worker leaves."""
+    with running(tmp_path, NEVER_ENDS, workers=1, server="drain_timeout_s = 1.5\n") as r:
+        live = r.place(2)
+        until(lambda: all(call.received_audio for call in live), "the agents talk")
+        before = r.pids()
+        assert command(r, "reload").returncode == 0
+        for call in live:
+            assert call.wait(scaled(20.0))
+            assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1000, "shutdown")
+            assert call.heard_audio.startswith(NEVER_ENDS.greeting[:8000])
+            assert call.spoken == [Agent().goodbye]
+            assert not call.error
+            until(lambda call=call: r.row(call).get("ended_at"), "it ended in the store")  # type: ignore[misc]
+            assert (r.row(call)["reason"], r.row(call)["result"]) == ("shutdown", "success")
+        until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former generation has left")
         check_taken(r)
 
 

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from gw.call.resume import MAX_RESUMES, Resumed, Step, after_stream, resumed_of
 from gw.call.state import Reason
 
-OTHERS = {Reason.FALLBACK_GOODBYE: Step.GOODBYE, Reason.FALLBACK_TRANSFER: Step.TRANSFER}
+OTHERS = {
+    Reason.FALLBACK_GOODBYE: Step.GOODBYE,
+    Reason.SHUTDOWN: Step.GOODBYE,
+    Reason.FALLBACK_TRANSFER: Step.TRANSFER,
+}
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.WORKER_LOST])

@@ -54,6 +54,9 @@ _WEBHOOK_PATHS: Final = {
     "/twilio/action": "action",
 }
 
+#: A balancer asks here whether anybody answers webhooks, whatever else goes on on the machine.
+_HEALTH_PATH: Final = "/healthz"
+
 
 class _BadRequestError(Exception):
     """The request is not what a webhook is; the text says why."""
@@ -80,6 +83,8 @@ class Webhooks:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         kind = _WEBHOOK_PATHS.get(self._plane.config.server.base_path(environ["PATH_INFO"]))
+        if environ["PATH_INFO"] == _HEALTH_PATH:
+            return _answer(start_response, "200 OK", _TEXT, "a worker answers\n")
         if kind is None:
             return _answer(start_response, "404 Not Found", _TEXT, "not found\n")
         if environ["REQUEST_METHOD"] != "POST":

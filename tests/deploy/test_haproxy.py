@@ -55,7 +55,8 @@ def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
         process = subprocess.Popen([program(), "-db", "-f", str(written)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         until_s = time.monotonic() + scaled(10.0)
-        while f'proxy="gateways",server="{MACHINES[-1][0]}",state="DOWN"}} 1' not in page(metrics):
+        sought = [f'proxy="{proxy}",server="{name}",state="DOWN"}} 1' for proxy in ("gateways", "owners") for name, _ in MACHINES]
+        while not all(one in page(metrics) for one in sought):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < until_s, "it does not find out that nobody is there"
             time.sleep(0.05)

@@ -50,6 +50,7 @@ def test_judging_finds_what_is_wrong() -> None:
     assert broken(good) == []
     for n, changes in (
         (0, {"refused": ["voice 503"]}),
+        (1, {"refused": ["https://voice.test/twilio/stream 503"]}),
         (0, {"end": "lost"}),
         (0, {"recordings": 2}),
         (1, {"end": "lost"}),
@@ -58,6 +59,7 @@ def test_judging_finds_what_is_wrong() -> None:
         (2, {"end": "lost"}),
         (2, {"recordings": 0}),
         (2, {"recording_state": ""}),
+        (2, {"recording_state": "started"}),
     ):
         bad = copy.deepcopy(good)
         for name, value in changes.items():

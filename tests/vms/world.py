@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -137,6 +138,10 @@ class Vm:
 
     def log_end(self) -> str:
         return self._log.read_text(errors="replace")[-3000:] if self._log.exists() else ""
+
+    def not_taken(self) -> Counter[str]:
+        """Calls that its workers refused, by the reason: where the machine is busy with something else, they are late."""
+        return Counter(re.findall(r"a call is not taken: (\w+)", self._log.read_text(errors="replace")))
 
     def _environ(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI_", "LISTEN_", "TWILIO_"))}

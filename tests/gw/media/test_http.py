@@ -71,6 +71,12 @@ def parameters_of(twiml: str) -> dict[str, str]:
     return {element.get("name", ""): element.get("value", "") for element in root.iter("Parameter")}
 
 
+def test_a_balancer_hears_that_somebody_answers(client: Client, signed: Client):
+    client.plane.draining = True
+    assert client.post("/healthz", b"", method="GET") == (200, "text/plain; charset=utf-8", "a worker answers\n")
+    assert signed.post("/healthz", b"", method="GET")[0] == 200
+
+
 def test_voice_opens_a_stream_with_a_token_for_this_call(client: Client):
     status, content_type, body = client.post("/twilio/voice")
     assert (status, content_type) == (200, "text/xml; charset=utf-8")

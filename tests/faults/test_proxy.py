@@ -39,7 +39,7 @@ class Rig:
 
     def connect(self) -> socket.socket:
         host, _, port = self.address.rpartition(":")
-        return socket.create_connection((host, int(port)), timeout=scaled(5.0))
+        return socket.create_connection((host, int(port)), timeout=scaled(20.0))
 
     def weather(self, direction: str = "both", **changes: Any) -> Any:
         return self.proxy.ask("weather", link="l", direction=direction, **changes)
@@ -87,7 +87,7 @@ def hears_nothing(sock: socket.socket) -> bool:
 
 
 def until(holds: Callable[[], object]) -> None:
-    with gevent.Timeout(scaled(5.0)):
+    with gevent.Timeout(scaled(20.0)):
         while not holds():
             gevent.sleep(0.01)
 
@@ -124,7 +124,7 @@ def test_a_stall_keeps_everything(rig: Rig) -> None:
         sock.sendall(b"late")
         assert hears_nothing(sock)
         rig.proxy.ask("clear", link="l")
-        sock.settimeout(scaled(5.0))
+        sock.settimeout(scaled(20.0))
         assert read(sock, 4) == b"late"
 
 
@@ -146,7 +146,7 @@ def test_half_open_loses_what_is_sent_and_the_end(rig: Rig) -> None:
         assert hears_nothing(sock)
         assert said(other, b"b") == b"b"
         rig.proxy.ask("clear", link="l")
-        sock.settimeout(scaled(5.0))
+        sock.settimeout(scaled(20.0))
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
         assert said(other, b"c") == b"c"

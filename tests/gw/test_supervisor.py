@@ -264,7 +264,7 @@ def test_exits_in_words() -> None:
 def test_a_worker_whose_loop_stands_still_is_told_of_and_killed(
     start: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("LOOK_S", 0.05), ("STILL_S", 0.3), ("HANG_S", 0.9)):
+    for name, seconds in (("LOOK_S", 0.05), ("STILL_S", 1.0), ("HANG_S", 2.0)):
         monkeypatch.setattr(f"gw.crew.{name}", seconds)
     (tmp_path / "ticks").write_text("worker0")
     running = start()

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from tests import debian
 from tests.timing import scaled
 
 #: Benchmarking addresses, which no real network has. Source: RFC 2544, RFC 6890.
@@ -46,6 +47,7 @@ def refusal() -> str:
     """Why there can be no machines here; empty where there can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
+    debian.installed("ip", "iproute2")
     name = f"smv{os.getpid()}h0"
     try:
         _ip("netns", "add", name)

@@ -72,19 +72,17 @@ class Crew:
         argv = [*self.command, *snapshot.options, "control", *self._handed(row.index), "--nice", str(self.plan.control_nice)]
         return Seat("control", argv, self.environ, row, snapshot, (self.board.fd,))
 
-    def seats_for_workers(self, snapshot: Snapshot, plan: Plan) -> list[Seat]:
-        """The seats of a generation, on trial. Raises RolloverError when the board is full."""
-        seats = []
-        for slot in range(plan.workers):
-            try:
-                row = self.board.take_row(slot)
-            except BoardError as error:
-                raise RolloverError(str(error)) from None
-            argv = [*self.command, *snapshot.options, "worker", "--slot", str(slot), "--listen-fd", str(self._listen_fd)]
-            argv += [*self._handed(row.index), "--core", str(plan.core_of(slot))]
-            seats.append(Seat(f"worker {slot}", argv, self.environ, row, snapshot, (self._listen_fd, self.board.fd)))
-            self._all_workers.append(seats[-1])
-        return seats
+    def seat_for_worker(self, slot: int, snapshot: Snapshot, plan: Plan) -> Seat:
+        """A worker's, on trial. Raises RolloverError when the board is full."""
+        try:
+            row = self.board.take_row(slot)
+        except BoardError as error:
+            raise RolloverError(str(error)) from None
+        argv = [*self.command, *snapshot.options, "worker", "--slot", str(slot), "--listen-fd", str(self._listen_fd)]
+        argv += [*self._handed(row.index), "--core", str(plan.core_of(slot))]
+        seat = Seat(f"worker {slot}", argv, self.environ, row, snapshot, (self._listen_fd, self.board.fd))
+        self._all_workers.append(seat)
+        return seat
 
     def _handed(self, row: int) -> list[str]:
         return ["--board-fd", str(self.board.fd), "--row", str(row)]

@@ -1,8 +1,8 @@
 """One reload, from the check of the file to the former generation's farewell.
 
-A new generation of workers is started beside the present one; only when all of it is ready does the former one let go of the
-listening socket, to end with its last call, and control is replaced. Whatever goes wrong before changes nothing, and each step
-and the end stand in the board's report. Every wait is bounded. One at a time: who asks during one gets no second.
+A new generation of workers is started beside the present one, worker by worker; only when all of it is ready does the former one
+let go of the listening socket, to end with its last call, and control is replaced. Whatever goes wrong before changes nothing,
+and each step and the end stand in the board's report. Every wait is bounded. One at a time: who asks during one gets no second.
 """
 
 from __future__ import annotations
@@ -127,17 +127,8 @@ class Reloading:
     def _replace_workers(self, snapshot: Snapshot, wanted: Wanted) -> None:
         """Start the new generation; the former one leaves when all of it is ready."""
         plan = cores.plan(wanted.workers, wanted.pin, self._allowed)
-        seats = self._crew.seats_for_workers(snapshot, plan)
-        self._tell("running", f"{len(seats)} new worker(s) are started")
-        for seat in seats:
-            seat.start()
-        with gevent.Timeout(READY_S + GRACE_S, False):  # type: ignore[arg-type]  # False: leave the block silently
-            for seat in seats:
-                gevent.wait([seat.ready, seat.refused], count=1)
-        if not all(seat.ready.is_set() and not seat.has_ended for seat in seats):
-            why = next((seat.why for seat in seats if seat.why), "a new worker was not ready in time")
-            self._crew.end(seats, HURRY_S)
-            raise RolloverError(why)
+        self._tell("running", f"{plan.workers} new worker(s) are started")
+        seats = self._start_workers(snapshot, plan)
         for seat in seats:
             seat.accept()
         former, self._crew.workers = self._crew.workers, seats
@@ -147,6 +138,28 @@ class Reloading:
         for seat in former:
             seat.tell_to_go(LEAVE)
         gevent.spawn(self._see_off, former, bound_s)
+
+    def _start_workers(self, snapshot: Snapshot, plan: cores.Plan) -> list[Seat]:
+        """One after the other, since a start takes a core for a while and calls go on beside it.
+
+        Raises: RolloverError where one cannot be; calls that came to those before it go to their ends.
+        """
+        seats: list[Seat] = []
+        try:
+            for slot in range(plan.workers):
+                seats.append(self._crew.seat_for_worker(slot, snapshot, plan))
+                seats[-1].start()
+                gevent.wait([seats[-1].ready, seats[-1].refused], timeout=READY_S + GRACE_S, count=1)
+                if not all(seat.ready.is_set() and not seat.has_ended for seat in seats):
+                    raise RolloverError(next((seat.why for seat in seats if seat.why), "a new worker was not ready in time"))
+        except RolloverError:
+            ready = [seat for seat in seats if seat.ready.is_set()]
+            for seat in ready:
+                seat.tell_to_go(LEAVE)
+            gevent.spawn(self._see_off, ready, self.wanted.drain_timeout_s)
+            self._crew.end([seat for seat in seats if seat not in ready], HURRY_S)
+            raise
+        return seats
 
     def _see_off(self, seats: list[Seat], bound_s: float) -> None:
         """A former generation ends with its calls; one that does not within its bound is hurried, then killed."""

@@ -171,7 +171,7 @@ class Supervisor:
         self._bind()
         crew = self._crew
         crew.control = crew.seat_for_control(self._snapshot)
-        crew.workers = crew.seats_for_workers(self._snapshot, crew.plan)
+        crew.workers = [crew.seat_for_worker(slot, self._snapshot, crew.plan) for slot in range(crew.plan.workers)]
         seats = [crew.control, *crew.workers]
         for seat in seats:
             seat.start()

@@ -50,8 +50,6 @@ def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_f
     from gw.process import HURRY, LEAVE, end_with_parent, is_orphan, settle_parent
 
     end_with_parent(os.environ)
-    if core >= 0:
-        os.sched_setaffinity(0, {core})
     from gw import logs
     from gw.board import Board
     from gw.media.worker import run
@@ -66,6 +64,7 @@ def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_f
         slot,
         listen_fd,
         ready_fd,
+        core,
         hurry=HURRY,
         leave=LEAVE,
         board=board,

@@ -212,6 +212,7 @@ def run(
     slot: int,
     listen_fd: int,
     ready_fd: int,
+    core: int,
     *,
     hurry: signal.Signals,
     leave: signal.Signals,
@@ -220,7 +221,8 @@ def run(
     is_orphan: Callable[[], bool] = lambda: False,
     settle_parent: Callable[[], None] = lambda: None,
 ) -> int:
-    """A worker process's body: serve on the inherited socket. `leave`: others take its place; `hurry` ends a drain; when told to
+    """A worker process's body: serve on the inherited socket. `core`: its own (-1: any), from when it is ready; it starts where
+    there is time, since on that core another may have calls. `leave`: others take its place; `hurry` ends a drain; when told to
     stop, `settle_parent` returns once `is_orphan` can be believed. Returns the exit code."""
     listener = socket.socket(fileno=listen_fd)
     worker = Worker(config, slot, listener, board=board, row=row, is_orphan=is_orphan)
@@ -235,6 +237,9 @@ def run(
     gevent.signal_handler(leave, worker.leave)
 
     def tell_ready() -> None:
+        if core >= 0:
+            for thread in Path("/proc/self/task").iterdir():  # those that were started before too
+                os.sched_setaffinity(int(thread.name), {core})
         os.write(ready_fd, b"1")
         os.close(ready_fd)
 

@@ -121,6 +121,7 @@ class Door:
 
     def read(self, take: Callable[[bytes], bool] | None = None) -> bytes | None:
         """Wait for bytes. Returns b"" when the peer ended its side or the door broke (see `failure`), None when it was woken.
+        What the kernel holds when a write finds the connection broken is read first: it may say why the peer went.
 
         Every read of the socket lets the hub turn once, also when there is more: a peer that never stops talking holds neither
         the other greenlets nor their timeouts. One greenlet reads. Not bounded in time: whoever owns the door wakes or shuts it.
@@ -135,10 +136,21 @@ class Door:
         if not self.failure and not self._woken:
             data = self._wait(take)
         if self.failure:
-            return b""
+            return self._left()
         if self._woken:
             self._woken = False
             return None
+        return data
+
+    def _left(self) -> bytes:
+        """What came before the connection broke, b"" when that was all."""
+        if self.failure != "broken":
+            return b""
+        gevent.sleep(0)  # nothing is waited for, so others go first
+        try:
+            data: bytes = self._raw.recv(READ_BYTES)
+        except OSError:
+            return b""
         return data
 
     def _wait(self, take: Callable[[bytes], bool] | None) -> bytes | None:

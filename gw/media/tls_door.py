@@ -56,7 +56,7 @@ class TlsDoor:
         """Wait for bytes. Returns b"" when the peer ended its side or the door broke, None when it was woken."""
         tls, door = self._tls, self._door
         assert tls is not None
-        while not door.failure:
+        while True:
             try:
                 data = tls.read(READ_BYTES)
             except ssl.SSLWantReadError:
@@ -66,10 +66,9 @@ class TlsDoor:
                 continue
             except ssl.SSLError as error:
                 door.fail("broken", error.reason or str(error))
-                break
+                return b""
             self._push()  # key updates and alerts
             return data
-        return b""
 
     def _push(self) -> bool:
         data = self._outgoing.read()

@@ -94,6 +94,25 @@ def test_a_reset_breaks_the_door_for_reader_and_writer():
     door.shut()
 
 
+def test_what_came_before_the_connection_broke_is_still_read():
+    """A write may learn of the end before the reader was told that there is something to read: it may say why."""
+    ours, theirs = tcp_pair()
+    door = Door(ours, 1 << 16)
+    said = b"why I go" * 2000
+    theirs.sendall(said)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    theirs.close()
+    assert door.write(b"x") is False
+    assert door.failure == "broken"
+    got = b""
+    while piece := door.read():
+        assert len(piece) <= READ_BYTES
+        got += piece
+    assert got == said
+    door.shut()
+    assert door.read() == b""
+
+
 def test_a_write_to_a_broken_peer_wakes_the_reader():
     ours, theirs = pair()
     door = Door(ours, 1 << 16)

@@ -13,7 +13,7 @@ from gevent import socket
 from gw.media.tls_door import TlsDoor
 from tests.gw.media.certificates import contexts
 from tests.gw.media.support import WAIT_S, tcp_pair, until
-from tests.gw.media.test_door import read_all
+from tests.gw.media.test_door import RESET, read_all
 
 
 def tls_pair(folder: Path, limit_bytes: int = 16 << 20) -> tuple[TlsDoor, ssl.SSLSocket]:
@@ -56,6 +56,22 @@ def test_large_tls_writes_under_back_pressure_arrive_whole(tmp_path: Path):
     assert peer.recv(100) == b"more"
     door.shut()
     peer.close()
+
+
+def test_what_came_before_the_connection_broke_is_still_read(tmp_path: Path):
+    door, peer = tls_pair(tmp_path)
+    said = b"why I go" * 2000
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not behind its session tickets, which nobody read yet
+    peer.sendall(said)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    peer.close()
+    assert door.write(b"x") is False
+    assert door.failure == "broken"
+    got = b""
+    while piece := door.read():
+        got += piece
+    assert got == said
+    door.shut()
 
 
 def test_tls_overflow_stalls(tmp_path: Path):

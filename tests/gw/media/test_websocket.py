@@ -17,7 +17,8 @@ from gw.media import websocket
 from gw.media.door import Door
 from gw.media.websocket import LegClosedError, Message, MessageReader, WebSocket
 from gw.protocol import twilio
-from tests.gw.media.support import WAIT_S, Peer, connected, masked, media, pair, until
+from tests.gw.media.support import WAIT_S, Peer, connected, masked, media, pair, tcp_pair, until
+from tests.gw.media.test_door import RESET
 
 LIMIT_BYTES = 4096
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -243,6 +244,24 @@ def test_a_broken_door_is_named(ends: Ends):
     error = end_of(web_socket.read)
     assert isinstance(error, LegClosedError)
     assert (error.clean, error.failure) == (False, "stalled")
+
+
+def test_a_close_is_heard_although_a_write_found_the_connection_broken_first():
+    ours, theirs = tcp_pair()
+    web_socket, peer = (
+        WebSocket(Door(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET)),
+        Peer(theirs),
+    )
+    peer.raw(masked(TEXT, b"stop") + masked(CLOSE, b"\x03\xe8over"))
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    peer.close()
+    assert web_socket.send_text(b"a frame") is False
+    assert web_socket.door.failure == "broken"
+    assert messages(web_socket, 1) == [Message(True, b"stop")]
+    error = end_of(web_socket.read)
+    assert isinstance(error, LegClosedError)
+    assert (error.clean, error.close_code, error.close_reason) == (True, 1000, "over")
+    web_socket.close(1000, "")
 
 
 def test_close_says_why_and_waits_for_the_answer(ends: Ends):

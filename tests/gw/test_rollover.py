@@ -1,0 +1,146 @@
+"""gw.rollover: what was read once is what every process gets, and the new code's judgement is passed on in words."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gw import rollover
+from gw.rollover import RolloverError, Snapshot, Wanted, check
+from tests.program import program
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = """
+[server]
+listen = "127.0.0.1:0"
+workers = 3
+[ops]
+var_dir = "elsewhere"
+"""
+
+
+@pytest.fixture
+def taken(tmp_path):
+    """Snapshots, let go of at the end."""
+    made: list[Snapshot] = []
+
+    def take(text: str | None = GOOD) -> Snapshot:
+        path = tmp_path / "submilli.toml"
+        if text is not None:
+            path.write_text(text)
+        made.append(Snapshot(None if text is None else path))
+        return made[-1]
+
+    yield take
+    for snapshot in made:
+        snapshot.close()
+
+
+# -- what was read ----------------------------------------------------------------------------------------------------
+
+
+def test_every_child_reads_all_of_what_was_read_then(taken, tmp_path):
+    snapshot = taken("as it was")
+    (tmp_path / "submilli.toml").write_text("half an ed")
+    assert snapshot.options == ["--config", snapshot.path]
+    for _ in range(2):  # each opening begins at the beginning
+        read = subprocess.run(["cat", snapshot.path], pass_fds=snapshot.pass_fds, capture_output=True, check=True)
+        assert read.stdout == b"as it was"
+    assert not os.get_inheritable(snapshot.fd), "it is handed down on purpose alone"
+
+
+def test_without_a_file_children_read_none(taken):
+    snapshot = taken(None)
+    assert (snapshot.options, snapshot.pass_fds) == ([], ())
+    snapshot.close()
+
+
+def test_closing_lets_go_of_it_once(taken):
+    snapshot = taken()
+    fd = snapshot.fd
+    snapshot.close()
+    with pytest.raises(OSError):
+        os.fstat(fd)
+    snapshot.close()
+    assert (snapshot.options, snapshot.pass_fds) == ([], ())
+
+
+def test_a_file_that_cannot_be_read_or_is_none_of_ours(tmp_path, monkeypatch):
+    with pytest.raises(RolloverError, match=r"none\.toml cannot be read: No such file"):
+        Snapshot(tmp_path / "none.toml")
+    with pytest.raises(RolloverError, match="Is a directory"):
+        Snapshot(tmp_path)
+    monkeypatch.setattr(rollover, "MAX_FILE_BYTES", 10)
+    (tmp_path / "long.toml").write_bytes(b"x" * 11)
+    with pytest.raises(RolloverError, match=r"long\.toml is longer than 10 bytes"):
+        Snapshot(tmp_path / "long.toml")
+    (tmp_path / "long.toml").write_bytes(b"x" * 10)
+    Snapshot(tmp_path / "long.toml").close()
+
+
+# -- the new code's judgement -----------------------------------------------------------------------------------------
+
+
+def judged(snapshot: Snapshot, code: str) -> Wanted:
+    """By code that prints what is given."""
+    return check([sys.executable, "-c", code], snapshot, os.environ, "submilli.toml")
+
+
+def test_the_gateway_itself_says_what_it_wants(taken):
+    wanted = check(program(), taken(), os.environ, "submilli.toml")
+    assert (wanted.listen, wanted.workers, wanted.var_dir) == ("127.0.0.1:0", 3, "elsewhere")
+
+
+def test_all_that_is_wrong_is_said(taken):
+    snapshot = taken('[server]\nlisten = "nowhere"\n[media]\nlead = 5\n')
+    with pytest.raises(RolloverError, match=r"media\.lead.*; server\.listen"):
+        check(program(), snapshot, os.environ, "submilli.toml")
+
+
+def test_the_file_is_called_by_its_name(taken):
+    told = "import json, sys; print(json.dumps({'problems': [f'{sys.argv[2]} is no TOML', 'x']}))"
+    with pytest.raises(RolloverError) as raised:
+        judged(taken(), told)
+    assert str(raised.value) == "submilli.toml is no TOML; x"
+
+
+SERVER = '{"listen": "a:1", "workers": "auto", "pin": true, "drain_s": 1, "drain_timeout_s": 2, "of_newer_code": []}'
+
+
+def test_newer_code_may_say_more(taken):
+    told = '{"problems": [], "config": {"server": ' + SERVER + ', "ops": {"var_dir": "v"}, "else": 1}, "else": 2}'
+    assert judged(taken(), f"print({told!r})") == Wanted("a:1", "auto", True, 1.0, 2.0, "v")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("", "it says nothing"),
+        ("raise SystemExit('ImportError: no module')", "ImportError: no module"),
+        ("import sys; print('first', file=sys.stderr); sys.exit('last')", ": last"),
+        ("print('[]')", "it says nothing"),
+        ("print('{\"problems\": []}')", "it says nothing"),
+        ('print(\'{"problems": [], "config": {"server": {}, "ops": {"var_dir": "v"}}}\')', "it says nothing"),
+    ],
+    ids=["silent", "failed", "last words", "no object", "no config", "no server"],
+)
+def test_code_that_cannot_check_is_told_by_its_last_words(taken, code: str, says: str):
+    with pytest.raises(RolloverError, match=r"the new code cannot check submilli\.toml") as raised:
+        judged(taken(), code)
+    assert str(raised.value).endswith(says)
+
+
+def test_long_words_are_cut(taken):
+    with pytest.raises(RolloverError) as raised:
+        judged(taken(), "raise SystemExit('x' * 10_000)")
+    assert len(str(raised.value)) == 500
+
+
+def test_code_that_does_not_end_or_is_not_there(taken, monkeypatch):
+    with pytest.raises(RolloverError, match=r"no-such-program cannot be started: No such file"):
+        check(["no-such-program"], taken(), os.environ, "submilli.toml")
+    monkeypatch.setattr(rollover, "CHECK_S", 0.1)
+    with pytest.raises(RolloverError, match=r"did not end within 0\.1 s"):
+        judged(taken(), "import time; time.sleep(60)")

@@ -52,7 +52,8 @@ class Drainer:
         retry_min_s: float = _RETRY_MIN_S,
         retry_max_s: float = _RETRY_MAX_S,
     ) -> None:
-        """`host` is what the rows will say; `on_backlog` is told how many entries wait, after each step.
+        """`host` is what the rows will say; `on_backlog` is told how many entries wait, after each step and at each notice: a
+        store that hangs ends no step for seconds.
 
         `first` brings to the store what must be there before the entries; it may raise StoreUnavailable or SpoolError. `then` is
         told each event that the store has, and again where that was not known; it may raise StoreUnavailable, nothing else.
@@ -77,6 +78,7 @@ class Drainer:
 
     def notify(self) -> None:
         """The spool has something new."""
+        self._on_backlog(self._spool.backlog())
         self._wake.set()
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+from gevent.event import Event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -147,6 +148,29 @@ def test_a_store_that_is_away_poisons_nothing(spool: Spool, fussy: Fussy) -> Non
     running.end()
     assert (spool.poison(100), running.drainer.retries, running.drainer.last_problem) == ([], 4, "")
     assert running.backlogs[:5] == [1, 1, 1, 1, 0]
+
+
+def test_what_waits_for_a_store_that_hangs_is_told_meanwhile(spool: Spool, fussy: Fussy, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging, answers = Event(), Event()
+
+    def hang(events: Sequence[Stamped]) -> None:
+        hanging.set()
+        assert answers.wait(scaled(10))
+        Store.apply(fussy, events)
+
+    monkeypatch.setattr(fussy, "apply", hang)
+    fill(spool, [started(1)])
+    running = Running(spool, fussy)
+    assert hanging.wait(scaled(10))
+    assert running.backlogs == []
+    for k in (2, 3):
+        fill(spool, [started(k)])
+        running.drainer.notify()
+    assert running.backlogs == [2, 3]
+    answers.set()
+    running.wait_empty()
+    running.end()
+    assert running.backlogs[-1] == 0
 
 
 def test_without_tables_it_waits_for_them(spool: Spool, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Control's end of the bus: takes every event of every worker into the spool once, and gives commands back.
 
-One greenlet reads a worker's connection, one writes it. Events that arrived together are one commit of the spool; only then
+One greenlet reads a worker's connection; `bus_link` writes. Events that arrived together are one commit of the spool; only then
 they are acknowledged, and only then subscribers hear of them. An event whose number the spool already has is acknowledged and
 not told again. A worker that speaks garbage, falls silent or does not read loses its connection, nothing else: it connects
 again and says what was not acknowledged. A worker whose process is gone, or that does not come back, loses its calls.
@@ -19,10 +19,10 @@ from typing import Final
 
 import gevent
 import gevent.pool
-import gevent.queue
 import gevent.server
 
 from gw import bus
+from gw.control.bus_link import BusLink
 from gw.control.spool import Spool, SpoolError
 from gw.control.unix_socket import PrivateListener
 from gw.control.workers import HoldView, Worker, Workers, WorkerView
@@ -41,12 +41,8 @@ LOOK_S: Final = 0.2
 MAX_CONNECTIONS: Final = 256
 #: What one read takes, and so the upper size of one commit's events (a longer message is finished by the next reads).
 READ_BYTES: Final = 1 << 18
-#: Commands waiting for a worker that does not read; a link that runs over is closed.
-MAX_COMMANDS: Final = 1024
 #: Questions of workers being answered; each takes less than half a second.
 MAX_ANSWERS: Final = 1000
-#: A command must leave within this time.
-SEND_S: Final = 10.0
 #: Between telling a worker that its version is not understood and closing its connection: it reads what it was told.
 REFUSED_S: Final = 1.0
 #: A refused worker that did not come again for so long is gone, or was replaced.
@@ -57,45 +53,6 @@ FAILED_COMMIT_S: Final = 1.0
 Subscriber = Callable[[bus.Event], None]
 #: What a worker's connection brings; a command among it is an error.
 FromWorker = bus.FromWorker | bus.Command | bus.Unreadable
-
-
-class BusLink:
-    """One worker's connection: a bounded queue of commands and the greenlet that writes them."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._commands: gevent.queue.Queue[bytes] = gevent.queue.Queue(MAX_COMMANDS)
-        self._writer = gevent.spawn(self._write)
-
-    def send(self, command: bus.Command) -> bool:
-        """Queue a command. False when the link is closed or full; a full one is closed: its worker does not read."""
-        if self._writer.dead:
-            return False
-        try:
-            self._commands.put_nowait(bus.pack(command))
-        except gevent.queue.Full:
-            log.warning("a worker does not read its commands", extra={"reason": "bus_overflow"})
-            self.close()
-            return False
-        return True
-
-    def close(self) -> None:
-        """End the connection; its reader sees the end of the stream."""
-        self._writer.kill(block=False)
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end was faster
-
-    def _write(self) -> None:
-        try:
-            while True:
-                data = self._commands.get()
-                with gevent.Timeout(SEND_S):
-                    self._sock.sendall(data)
-        except (OSError, gevent.Timeout) as error:
-            log.info("a worker's connection cannot be written: %r", error)
-            self.close()
 
 
 class BusServer:
@@ -268,7 +225,7 @@ class BusServer:
             asks = [message for message in messages if isinstance(message, bus.Ask)]
             highest, fresh = sort_messages(worker, worker.last, [one for one in messages if not isinstance(one, bus.Ask)])
             if fresh:
-                items = [(entry.n, _body(entry)) for entry in fresh]
+                items = [(one.n, one.body if isinstance(one, bus.Unreadable) else bus.encode_event(one.event)) for one in fresh]
                 worker.last = None  # not known while it is under way, nor after a failure
                 self._spool.append(worker.instance, items, worker=worker.slot)
                 worker.last = fresh[-1].n
@@ -333,11 +290,6 @@ class BusServer:
     def _remember(self, call_sids: set[str]) -> None:
         if self._seen is not None:
             self._seen |= call_sids
-
-
-def _body(entry: bus.Numbered | bus.Unreadable) -> bytes:
-    """An event as the spool keeps it."""
-    return entry.body if isinstance(entry, bus.Unreadable) else bus.encode_event(entry.event)
 
 
 def sort_messages(worker: Worker, last: int, messages: Sequence[FromWorker]) -> tuple[int, list[bus.Numbered | bus.Unreadable]]:

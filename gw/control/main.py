@@ -17,30 +17,28 @@ import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import gevent
-import msgspec
 from gevent.event import Event
 
 from gw.board import Board, Row
-from gw.config import VERSION, Config
+from gw.config import Config
 from gw.control.admin import AdminServer
 from gw.control.admin_commands import AdminCommands
 from gw.control.afterwards import Afterwards
-from gw.control.breaker import Breaker
 from gw.control.bus_server import BusServer
 from gw.control.drain import Drainer
 from gw.control.fleet import NOTICE_S, Fleet
+from gw.control.health import Health
 from gw.control.log_levels import LogLevels
 from gw.control.lost_calls import LostCalls
-from gw.control.ops_http import OpsHttp, Readiness
-from gw.control.reconcile import Reconciler
-from gw.control.recorder import Recorder
-from gw.control.recording_rows import RecordingRows
+from gw.control.ops_http import OpsHttp
+from gw.control.recording import Recording
+from gw.control.schema import Schema
 from gw.control.spool import Spool, SpoolError
 from gw.control.spool_claims import SpoolClaims
-from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.control.store import Store
 from gw.control.transfers import Transfers
 from gw.control.twilio_rest import TwilioRest
 from gw.control.webhooks import Webhooks
@@ -52,19 +50,12 @@ log = logging.getLogger(__name__)
 
 #: How long the start waits for the store's schema before it goes on without.
 FIRST_UPGRADE_S: Final = 5.0
-#: Between tries to bring the schema up to date: the first doubles up to the last.
-UPGRADE_WAIT_FIRST_S: Final = 0.5
-UPGRADE_WAIT_LAST_S: Final = 30.0
-#: How often the gauges of the workers are set.
-GAUGES_S: Final = 1.0
 #: Where nobody stops the workers before control: how long they may take to hand over their last events, beyond their drain.
 LEAVE_S: Final = 10.0
 #: The whole of `stop`, below what the supervisor allows before it kills.
 STOP_S: Final = 9.0
 #: Of it, for the drainer to hand over what the spool has.
 DRAIN_S: Final = 6.0
-#: How long `status` waits for the store; below what its asker waits.
-PROBE_S: Final = 2.0
 
 
 class Control:
@@ -79,16 +70,12 @@ class Control:
         is_orphan: Callable[[], bool] = lambda: False,
     ) -> None:
         """`board`, `row`: what the processes know of each other, and control's part in it. `is_orphan`: whether the supervisor is
-        gone. Raises OSError, GatewayError, PageError or ValueError; what was opened by
-        then is closed again."""
+        gone. Raises OSError, GatewayError, PageError or ValueError; what was opened by then is closed again."""
         self._config = config
         self._is_orphan = is_orphan
         self._board = board or Board.private()
         self._row = row or self._board.take_row(-1, index=Board.CONTROL_ROW)
-        self._started_at, self._started_s = time.time(), time.monotonic()
         self._host = socket.gethostname()
-        self._schema_problem = "the schema was not looked at yet"
-        self._schema_ready = Event()
         self._stopping = Event()
         self._leaving = Event()
         self._failed = False
@@ -102,7 +89,6 @@ class Control:
         var_dir = Path(config.ops.var_dir)
         var_dir.mkdir(parents=True, exist_ok=True)
         seat = f"{self._host}:{zlib.crc32(os.fsencode(var_dir.resolve())):08x}"  # two gateways may share a host and a store
-        owner = f"{seat}/{os.getpid()}-{time.time_ns():x}"
         pages = var_dir / "pages"
         pages_dir.prepare(pages)
         self._page = Page.create(pages / "control.page")
@@ -112,6 +98,7 @@ class Control:
         opened.callback(self._spool.close)
         self._store = Store(config.store, config.secrets.db_password)
         opened.callback(self._store.close)
+        self._schema = Schema(self._store, on_ready=lambda: self._drainer.notify())
         self._rest = TwilioRest(config) if config.signed else None
 
         backlog = self._page.gauge(declare.STORE_BACKLOG)
@@ -139,54 +126,50 @@ class Control:
             is_orphan=self._is_orphan,
             notice_s=NOTICE_S if config.server.machine else 0.0,
         )
-        rows = RecordingRows(self._store, self._page)
-        self._breaker = Breaker(2 * self._rest.bound_s if self._rest else 0.0)
-        self._recorder = Recorder(
+        self._recording = Recording(
             config,
             self._store,
             self._rest,
-            rows,
             self._page,
-            owner=owner,
+            seat=seat,
             claims=self._claims,
-            breaker=self._breaker,
             is_owned=self._bus.is_owned,
             store_away_s=lambda: self._drainer.failed_s,
         )
-        overdue = self._page.gauge(declare.RECORDINGS_OVERDUE)
-        self._reconciler = Reconciler(
-            self._store,
-            self._recorder,
-            rows,
-            self._rest,
-            self._breaker,
-            host=seat,
-            is_owned=self._bus.is_owned,
-            on_overdue=lambda n: overdue.set(float(n)),
-        )
         self._webhooks = Webhooks(
             self._store,
-            rows,
+            self._recording.rows,
             self._bus,
             host=self._host,
-            on_call_over=self._recorder.on_call_over,
+            on_call_over=self._recording.recorder.on_call_over,
             on_lost=self._lost.add,
             spooled=lambda: (self._spool.settled(), self._spool.backlog()),
         )
-        for subscriber in (self._recorder.on_event, self._webhooks.on_event, lambda _event: self._drainer.notify()):
-            self._bus.subscribe(subscriber)
-        for subscriber in (self._afterwards.on_event, self._transfers.on_event):
+        acting = (self._recording.recorder, self._webhooks, self._afterwards, self._transfers)
+        for subscriber in (lambda _event: self._drainer.notify(), *(part.on_event for part in acting)):
             self._bus.subscribe(subscriber)
 
-        self._ops = OpsHttp(config.ops.listen, render=lambda: exposition.render(pages), readiness=self.readiness)
+        self._health = Health(
+            config,
+            self._page,
+            store=self._store,
+            store_problem=lambda: self._schema.problem or self._drainer.last_problem,
+            spool=self._spool,
+            claims=self._claims,
+            bus=self._bus,
+            fleet=self._fleet,
+            breaker=self._recording.breaker,
+            is_stopping=self._stopping.is_set,
+        )
+        self._ops = OpsHttp(config.ops.listen, render=lambda: exposition.render(pages), readiness=self._health.readiness)
         opened.callback(self._ops.stop)
         self._commands = AdminCommands(
             self._store,
             self._bus,
             self._rest,
-            self.status,
-            recorder=self._recorder,
-            reconciler=self._reconciler,
+            self._health.status,
+            recorder=self._recording.recorder,
+            reconciler=self._recording.reconciler,
             spool=self._spool,
             notify=self._drainer.notify,
             config=config,
@@ -194,10 +177,6 @@ class Control:
         levels = LogLevels(self._board, config.ops.log_level)
         commands = {**self._commands.table(), **self._fleet.commands(), **levels.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)
-        self._refused = self._page.gauge(declare.STORE_REFUSED)
-        self._circuit = self._page.gauge(declare.TWILIO_CIRCUIT_OPEN)
-        self._claims_held = self._page.gauge(declare.RECORDING_CLAIMS_HELD)
-        self._workers = {state: self._page.gauge(declare.WORKERS, state=state) for state in declare.WORKERS.labels["state"]}
 
     @property
     def ops_port(self) -> int:
@@ -205,14 +184,14 @@ class Control:
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Serve until `stop` or the first failure. Returns the exit code."""
-        self._spawn(self._upgrade)
+        self._spawn(self._schema.run)
         self._bus.start()
         self._ops.start()
         self._admin.start()
         self._lost.start()
-        self._schema_ready.wait(FIRST_UPGRADE_S)
+        self._schema.ready.wait(FIRST_UPGRADE_S)
         drainer = self._spawn(self._drainer.run)
-        self._reconciler.start()
+        self._recording.reconciler.start()
         self._webhooks.start()
         self._lost.watch_orphans(
             self._store,
@@ -220,7 +199,7 @@ class Control:
             owned=lambda: self._bus.owned_calls() | self._bus.calls_seen(),
             done=self._bus.stop_remembering,
         )
-        self._spawn(self._keep_gauges)
+        self._spawn(self._health.keep_gauges)
         self._spawn(self._fleet.run)
         on_ready()
         log.info("control is ready, ops port %d", self.ops_port)
@@ -234,80 +213,7 @@ class Control:
         if self._stopping.is_set():
             self._leaving.set()
         self._stopping.set()
-
-    def readiness(self) -> Readiness:
-        """Whether calls can be taken; what else is wrong is said too."""
-        # while the spool fails workers come and go: they take calls all the same, and keep their events
-        spool_problem = self._bus.spool_problem
-        workers = [worker for worker in self._bus.workers() if worker.connected or spool_problem]
-        reasons = []
-        if not workers:
-            reasons.append("no worker is connected")
-        elif all(worker.draining for worker in workers):
-            reasons.append("every worker drains")
-        if self._fleet.drained:
-            reasons.append("drained by an operator")
-        ready = not reasons and not self._stopping.is_set()
-        reasons += self._fleet.problems()
-        if self._stopping.is_set():
-            reasons.append("the gateway stops")
-        if spool_problem:
-            reasons.append(f"events stay with the workers, {spool_problem}")
-        if refused := self._bus.refused():
-            reasons.append(f"{refused}: what that worker says waits there")
-        if self._breaker.is_open:
-            reasons.append(f"recordings wait, Twilio's REST API is down: {self._breaker.last_problem}")
-        if problem := self._store_problem():
-            reasons.append(f"the store takes no events, {self._spool.backlog()} wait in the spool: {problem}")
-        return Readiness(ready=ready, reasons=reasons)
-
-    def status(self) -> dict[str, Any]:
-        """What the `status` command shows."""
-        outcomes = declare.RECORDINGS.labels["outcome"]
-        counters = {outcome: self._page.counter(declare.RECORDINGS, outcome=outcome) for outcome in outcomes}
-        return {
-            "version": VERSION,
-            "host": self._host,
-            "pid": os.getpid(),
-            "started_at": self._started_at,
-            "uptime_s": round(time.monotonic() - self._started_s, 3),
-            "public_url": self._config.server.public_url,
-            "signed": self._config.signed,
-            "readiness": msgspec.to_builtins(self.readiness()),
-            "workers": msgspec.to_builtins(self._bus.workers()),
-            "fleet": self._fleet.status(),
-            "calls": len(self._bus.owned_calls()),
-            "backlog": self._spool.backlog(),
-            "poison": self._spool.refused(),
-            "claims": len(self._claims),
-            "cut_values": self._store.cut_values,
-            "twilio": self._twilio(),
-            "store": self._probe_store(),
-            "recordings": {outcome: int(counter.value) for outcome, counter in counters.items()},
-        }
-
-    def _twilio(self) -> dict[str, Any]:
-        """Whether Twilio's REST API is asked, or spared since it is down."""
-        state = self._breaker.state if self._rest else "none"
-        return {"circuit": state, "opened": self._breaker.opened, "problem": self._breaker.last_problem}
-
-    def _probe_store(self) -> dict[str, Any]:
-        """The store as it answers now; what the drainer met last is older."""
-        problem = ""
-        revision: str | None = None
-        bound = gevent.Timeout.start_new(PROBE_S)
-        try:
-            revision, _ = self._store.current()
-        except StoreError as error:
-            problem = str(error)
-        except gevent.Timeout as passed:
-            if passed is not bound:
-                raise
-            problem = f"no answer within {PROBE_S:g} s"
-        finally:
-            bound.close()
-        kind = self._config.store.url.partition(":")[0].partition("+")[0]
-        return {"kind": kind, "reachable": not problem, "revision": revision, "problem": problem or self._store_problem()}
+        self._schema.stop()
 
     # -- inside -----------------------------------------------------------------------------------------------------------
 
@@ -321,40 +227,6 @@ class Control:
         log.critical("control ends: %s failed: %r", greenlet, greenlet.exception)
         self._failed = True
         self.stop()
-
-    def _store_problem(self) -> str:
-        return self._schema_problem or self._drainer.last_problem
-
-    def _upgrade(self) -> None:
-        """Bring the schema to this code's revision, however long the store is away."""
-        wait_s = UPGRADE_WAIT_FIRST_S
-        while not self._stopping.is_set():
-            try:
-                self._store.upgrade()
-            except StoreError as error:
-                if str(error) != self._schema_problem:
-                    level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
-                    log.log(level, "the store's schema is not ready: %s", error)
-                self._schema_problem = str(error)
-                self._stopping.wait(wait_s)
-                wait_s = min(UPGRADE_WAIT_LAST_S, wait_s * 2)
-            else:
-                self._schema_problem = ""
-                self._schema_ready.set()
-                self._drainer.notify()
-                return
-
-    def _keep_gauges(self) -> None:
-        while True:
-            counts = dict.fromkeys(self._workers, 0)
-            for worker in self._bus.workers():
-                counts["lost" if not worker.connected else "draining" if worker.draining else "up"] += 1
-            for state, gauge in self._workers.items():
-                gauge.set(float(counts[state]))
-            self._refused.set(float(self._spool.refused()))
-            self._circuit.set(float(self._breaker.is_open))
-            self._claims_held.set(float(len(self._claims)))
-            gevent.sleep(GAUGES_S)
 
     def _await_workers(self) -> None:
         """Where the supervisor was killed, nobody stopped the workers before us: their calls go on for the drain, and nobody
@@ -372,10 +244,10 @@ class Control:
             self._bus.stop(timeout_s=1.0)
             self._admin.stop(timeout_s=0.5)
             self._ops.stop(timeout_s=0.5)
-            self._reconciler.stop()
+            self._recording.reconciler.stop()
             self._commands.stop()
             self._webhooks.stop(timeout_s=0.5)
-            self._recorder.stop(timeout_s=0.5)
+            self._recording.recorder.stop(timeout_s=0.5)
             self._transfers.stop(timeout_s=0.5)
             self._lost.stop()
             self._drainer.stop()
@@ -390,8 +262,7 @@ class Control:
             bound.close()
 
     def _close(self) -> None:
-        left = self._spool.backlog()
-        if left:
+        if left := self._spool.backlog():
             log.warning("%d events wait in the spool for the next start", left)
         self._store.close()
         try:

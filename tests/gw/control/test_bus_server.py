@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from gw import bus
-from gw.control import bus_server
+from gw.control import bus_link, bus_server
 from gw.control.bus_server import BusServer
 from gw.control.spool import Spool, SpoolError
 from gw.control.workers import MAX_HOLDS
@@ -241,7 +241,7 @@ def test_silence_ends_the_connection(house: House, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_worker_that_does_not_read_loses_its_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_server, "MAX_COMMANDS", 10)
+    monkeypatch.setattr(bus_link, "MAX_COMMANDS", 10)
     client = BusClient(house.path, calls=[CALL])
     until(lambda: house.server.is_owned(CALL))
     until(lambda: not house.server.hang_up(CALL, "x" * 100_000))

@@ -21,7 +21,7 @@ import pytest
 
 from gw import bus
 from gw.config import Config, Ops, Store
-from gw.control import lost_calls, main, webhooks
+from gw.control import lost_calls, main, schema, webhooks
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.main import Control
 from gw.control.spool import Spool, SpoolError
@@ -295,7 +295,7 @@ def test_a_store_that_is_away_does_not_stop_the_start(make: Make, tmp_path: Path
 
 def test_events_that_waited_go_in_when_the_store_is_there(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "FIRST_UPGRADE_S", 0.1)
-    monkeypatch.setattr(main, "UPGRADE_WAIT_FIRST_S", 0.05)
+    monkeypatch.setattr(schema, "WAIT_FIRST_S", 0.05)
     obstacle = tmp_path / "data"
     obstacle.write_text("a file where the folder should be")
     house = make(config_in(tmp_path, store_url=f"sqlite:///{obstacle}/store.db"))

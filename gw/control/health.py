@@ -1,0 +1,157 @@
+"""How the gateway is: what `/readyz`, `status` and control's own gauges say of its parts.
+
+Asks each part, in plain words, and joins what they answer; decides alone whether calls can be taken: a worker is there that
+does not drain, and nobody took the machine out. What else is wrong is said beside it. Only `status` asks the store itself, within
+a bound: what the drainer met last is older. Never changes anything.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import gevent
+import msgspec
+
+from gw.config import VERSION, Config
+from gw.control.breaker import Breaker
+from gw.control.bus_server import BusServer
+from gw.control.fleet import Fleet
+from gw.control.ops_http import Readiness
+from gw.control.spool import Spool
+from gw.control.spool_claims import SpoolClaims
+from gw.control.store import Store, StoreError
+from metrics import declare
+from metrics.page import Page
+
+#: How often the gauges are set.
+GAUGES_S: Final = 1.0
+#: How long `status` waits for the store; below what its asker waits.
+PROBE_S: Final = 2.0
+
+
+class Health:
+    """What the parts say, put together."""
+
+    def __init__(
+        self,
+        config: Config,
+        page: Page,
+        *,
+        store: Store,
+        store_problem: Callable[[], str],
+        spool: Spool,
+        claims: SpoolClaims,
+        bus: BusServer,
+        fleet: Fleet,
+        breaker: Breaker,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        """`store_problem`: why the store took no events, when it was last tried; empty where it did."""
+        self._started_at, self._started_s = time.time(), time.monotonic()
+        self._config = config
+        self._store = store
+        self._store_problem = store_problem
+        self._spool = spool
+        self._claims = claims
+        self._bus = bus
+        self._fleet = fleet
+        self._breaker = breaker
+        self._is_stopping = is_stopping
+        self._refused = page.gauge(declare.STORE_REFUSED)
+        self._circuit = page.gauge(declare.TWILIO_CIRCUIT_OPEN)
+        self._claims_held = page.gauge(declare.RECORDING_CLAIMS_HELD)
+        self._workers = {state: page.gauge(declare.WORKERS, state=state) for state in declare.WORKERS.labels["state"]}
+        outcomes = declare.RECORDINGS.labels["outcome"]
+        self._recordings = {outcome: page.counter(declare.RECORDINGS, outcome=outcome) for outcome in outcomes}
+
+    def readiness(self) -> Readiness:
+        """Whether calls can be taken; what else is wrong is said too."""
+        # while the spool fails workers come and go: they take calls all the same, and keep their events
+        spool_problem = self._bus.spool_problem
+        workers = [worker for worker in self._bus.workers() if worker.connected or spool_problem]
+        reasons = []
+        if not workers:
+            reasons.append("no worker is connected")
+        elif all(worker.draining for worker in workers):
+            reasons.append("every worker drains")
+        if self._fleet.drained:
+            reasons.append("drained by an operator")
+        stopping = self._is_stopping()
+        ready = not reasons and not stopping
+        reasons += self._fleet.problems()
+        if stopping:
+            reasons.append("the gateway stops")
+        if spool_problem:
+            reasons.append(f"events stay with the workers, {spool_problem}")
+        if refused := self._bus.refused():
+            reasons.append(f"{refused}: what that worker says waits there")
+        if self._breaker.is_open:
+            reasons.append(f"recordings wait, Twilio's REST API is down: {self._breaker.last_problem}")
+        if problem := self._store_problem():
+            reasons.append(f"the store takes no events, {self._spool.backlog()} wait in the spool: {problem}")
+        return Readiness(ready=ready, reasons=reasons)
+
+    def status(self) -> dict[str, Any]:
+        """What the `status` command shows."""
+        return {
+            "version": VERSION,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "public_url": self._config.server.public_url,
+            "signed": self._config.signed,
+            "readiness": msgspec.to_builtins(self.readiness()),
+            "workers": msgspec.to_builtins(self._bus.workers()),
+            "fleet": self._fleet.status(),
+            "calls": len(self._bus.owned_calls()),
+            "backlog": self._spool.backlog(),
+            "poison": self._spool.refused(),
+            "claims": len(self._claims),
+            "cut_values": self._store.cut_values,
+            "twilio": self._twilio(),
+            "store": self._probe_store(),
+            "recordings": {outcome: int(counter.value) for outcome, counter in self._recordings.items()},
+        }
+
+    def keep_gauges(self) -> None:
+        """The greenlet's body."""
+        while True:
+            counts = dict.fromkeys(self._workers, 0)
+            for worker in self._bus.workers():
+                counts["lost" if not worker.connected else "draining" if worker.draining else "up"] += 1
+            for state, gauge in self._workers.items():
+                gauge.set(float(counts[state]))
+            self._refused.set(float(self._spool.refused()))
+            self._circuit.set(float(self._breaker.is_open))
+            self._claims_held.set(float(len(self._claims)))
+            gevent.sleep(GAUGES_S)
+
+    # -- inside -----------------------------------------------------------------------------------------------------------
+
+    def _twilio(self) -> dict[str, Any]:
+        """Whether Twilio's REST API is asked, or spared since it is down."""
+        state = self._breaker.state if self._config.signed else "none"
+        return {"circuit": state, "opened": self._breaker.opened, "problem": self._breaker.last_problem}
+
+    def _probe_store(self) -> dict[str, Any]:
+        """The store as it answers now."""
+        problem = ""
+        revision: str | None = None
+        bound = gevent.Timeout.start_new(PROBE_S)
+        try:
+            revision, _ = self._store.current()
+        except StoreError as error:
+            problem = str(error)
+        except gevent.Timeout as passed:
+            if passed is not bound:
+                raise
+            problem = f"no answer within {PROBE_S:g} s"
+        finally:
+            bound.close()
+        kind = self._config.store.url.partition(":")[0].partition("+")[0]
+        return {"kind": kind, "reachable": not problem, "revision": revision, "problem": problem or self._store_problem()}

@@ -125,5 +125,6 @@ def _failures() -> list[AnyPanel]:
             unit="short",
             steps=[(None, GREEN), (1.0, RED)],
             span=24,
+            decimals=0,
         ),
     ]

@@ -6,7 +6,19 @@ from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.board import AnyPanel, board
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, curves, number, quantile
-from metrics.declare import BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, OVERFLOW, RX_DROPPED, STREAMS_REFUSED, TX_DROPPED, WEBHOOKS
+from metrics.declare import (
+    BARGEIN,
+    CALL_CAPACITY,
+    CALLS,
+    CALLS_ENDED,
+    CALLS_RESERVED,
+    FIRST_AUDIO,
+    OVERFLOW,
+    RX_DROPPED,
+    STREAMS_REFUSED,
+    TX_DROPPED,
+    WEBHOOKS,
+)
 
 #: Ends that are nobody's fault.
 _GOOD = "caller_hangup|ai_hangup|admin_hangup|idle_limit|duration_limit|shutdown"
@@ -64,12 +76,26 @@ def _now() -> list[AnyPanel]:
             [(f"sum by (state) ({CALLS.name}{{{CHOSEN}}})", "{{state}}")],
             unit="short",
             stacked=True,
+            span=8,
+        ),
+        curves(
+            "Places",
+            "What the workers that take calls may have at once, how many are taken, and how many are kept for calls whose stream "
+            "is about to come. Kept ones that stay are streams that do not come.",
+            [
+                (f"sum ({CALL_CAPACITY.name}{{{CHOSEN}}})", "there are"),
+                (f"sum ({CALLS.name}{{{CHOSEN}}})", "taken"),
+                (f"sum ({CALLS_RESERVED.name}{{{CHOSEN}}})", "kept"),
+            ],
+            unit="short",
+            span=8,
         ),
         curves(
             "Calls by worker",
             "A worker that is full or late takes fewer.",
             [(f"sum by (instance, worker) (gw_worker_calls{{{CHOSEN}}})", "{{instance}} {{worker}}")],
             unit="short",
+            span=8,
         ),
     ]
 
@@ -101,6 +127,7 @@ def _ends() -> list[AnyPanel]:
             [(f"sort_desc(sum by (reason) (increase({CALLS_ENDED.name}{{{CHOSEN}}}[$__range])) > 0)", "{{reason}}")],
             unit="short",
             steps=[(None, "blue")],
+            decimals=0,
         ),
     ]
 

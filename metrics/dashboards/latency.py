@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.board import AnyPanel, board
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, buckets, curves, number, quantile, within
-from metrics.declare import GC_PAUSE, HUB_HOLD, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
+from metrics.declare import GC_PAUSE, HUB_HOLD, HUB_HOLD_CPU, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
 
 #: The promise.
 _EDGE_S = 0.001
@@ -136,10 +136,15 @@ def _frames() -> list[AnyPanel]:
 
 def _culprits() -> list[AnyPanel]:
     late, sent = "gw_worker_tx_late_frames_total", "gw_worker_tx_frames_total"
+    silent = "gw_worker_tx_underrun_seconds_total"
     by = "sum by (instance, worker)"
     long_holds = (
         f"60 * (sum by (greenlet) (rate({HUB_HOLD.name}_count{{{CHOSEN}}}[$__rate_interval]))"
         f' - sum by (greenlet) (rate({HUB_HOLD.name}_bucket{{{CHOSEN}, le="{_EDGE_S}"}}[$__rate_interval])))'
+    )
+    on_the_core = (
+        f"sum by (greenlet) (rate({HUB_HOLD_CPU.name}_sum{{{CHOSEN}}}[$__rate_interval]))"
+        f" / sum by (greenlet) (rate({HUB_HOLD.name}_sum{{{CHOSEN}}}[$__rate_interval])) > 0"
     )
     long_pauses = (
         f"60 * (sum (rate({GC_PAUSE.name}_count{{{CHOSEN}}}[$__rate_interval]))"
@@ -161,8 +166,8 @@ def _culprits() -> list[AnyPanel]:
         ),
         curves(
             "Silence callers heard",
-            "Seconds of gap a second, by gateway: 0 is what everybody should hear.",
-            [(f"sum by (instance) (rate({TX_UNDERRUN.name}{{{CHOSEN}}}[$__rate_interval]))", "{{instance}}")],
+            "Seconds of gap a second, the ten worst workers: 0 is what everybody should hear.",
+            [(f"topk(10, {by} (rate({silent}{{{CHOSEN}}}[$__rate_interval])))", "{{instance}} {{worker}}")],
             unit="s",
         ),
         curves(
@@ -172,6 +177,7 @@ def _culprits() -> list[AnyPanel]:
             unit="s",
             line_at=_EDGE_S,
             log=True,
+            span=8,
         ),
         curves(
             "Hub holds over 1 ms, per minute",
@@ -179,6 +185,15 @@ def _culprits() -> list[AnyPanel]:
             [(long_holds, "{{greenlet}}")],
             unit="short",
             stacked=True,
+            span=8,
+        ),
+        curves(
+            "Hub holds: share on the core",
+            "How much of the time that a greenlet held the loop it ran. Far below 100 %: the machine took the core away, and no "
+            "code of ours is slow. Shown where `ops.hold_monitor` is `always`.",
+            [(on_the_core, "{{greenlet}}")],
+            unit="percentunit",
+            span=8,
         ),
         curves(
             "Garbage collection: share of time",

@@ -125,12 +125,15 @@ def bars(
     span: int = 12,
     height: int = 8,
     high: float | None = None,
+    decimals: int | None = None,
 ) -> bargauge.Panel:
     """One bar for each of what the query finds."""
     panel = bargauge.Panel().orientation(looks.VizOrientation.HORIZONTAL).display_mode(looks.BarGaugeDisplayMode.BASIC)
     panel.reduce_options(_last()).thresholds(_thresholds(steps)).min(0).value_mode(looks.BarGaugeValueMode.TEXT)
     if high is not None:
         panel.max(high)
+    if decimals is not None:
+        panel.decimals(decimals)
     return _asked(_framed(panel, title, description, span, height).unit(unit), queries, instant=True)
 
 

@@ -10,13 +10,16 @@ from metrics.declare import (
     BUS_DROPPED,
     BUS_UNACKED,
     PROCESS_STARTS,
+    RECORDING_CLAIMS_HELD,
     RECORDING_TRIGGER,
     RECORDINGS,
     RECORDINGS_OVERDUE,
     STORE_BACKLOG,
     STORE_REFUSED,
+    TWILIO_CIRCUIT_OPEN,
     WORKERS,
 )
+from metrics.exposition import PAGES_NAME
 
 #: From the first frame to the request.
 _EDGE_S = 0.25
@@ -89,7 +92,16 @@ def _recording() -> list[AnyPanel]:
             "`duplicate` is a second event for a call that has its recording: harmless. `skipped` has no credentials.",
             [(f"60 * sum by (outcome) (rate({RECORDINGS.name}{{{CHOSEN}}}[$__rate_interval]))", "{{outcome}}")],
             unit="short",
-            span=24,
+        ),
+        curves(
+            "What recordings wait for",
+            "`Twilio is down`: 1 while its REST API is, and one request now and then tries. `claims in the spool`: recordings "
+            "that were begun while the store was away, and are brought to it when it is back.",
+            [
+                (f"max by (instance) ({TWILIO_CIRCUIT_OPEN.name}{{{CHOSEN}}})", "{{instance}} Twilio is down"),
+                (f"sum by (instance) ({RECORDING_CLAIMS_HELD.name}{{{CHOSEN}}})", "{{instance}} claims in the spool"),
+            ],
+            unit="short",
         ),
     ]
 
@@ -149,6 +161,7 @@ def _events() -> list[AnyPanel]:
             steps=[(None, GREEN), (1.0, RED)],
             span=24,
             height=7,
+            decimals=0,
         ),
     ]
 
@@ -161,11 +174,21 @@ def _processes() -> list[AnyPanel]:
             [(f"sum by (state) ({WORKERS.name}{{{CHOSEN}}})", "{{state}}")],
             unit="short",
             stacked=True,
+            span=8,
         ),
         curves(
             "Starts in five minutes",
             "A rollover starts each worker once more; starts that repeat are something that dies.",
             [(f"sum by (instance, process) (increase({PROCESS_STARTS.name}{{{CHOSEN}}}[5m]))", "{{instance}} {{process}}")],
             unit="short",
+            span=8,
+        ),
+        curves(
+            "Pages of figures",
+            "What these dashboards are made of: `live` is a process that runs, `left` one that ended, whose sums still count. "
+            "`other_version` is left out: what such a process did is not in any figure here.",
+            [(f"sum by (state) ({PAGES_NAME}{{{CHOSEN}}})", "{{state}}")],
+            unit="short",
+            span=8,
         ),
     ]

@@ -11,6 +11,7 @@ import yaml
 from gw.cli import root
 from metrics.declare import FAMILIES
 from tests import debian
+from tests.dashboards.panels import panels
 from tests.deploy import names
 from tests.timing import scaled
 
@@ -89,3 +90,13 @@ def test_the_values_of_labels_exist():
             for word in wanted.split("|"):
                 matches = [value for value in known if re.fullmatch(word, value)]
                 assert matches, f"{word!r} in {rule['expr']!r} ({operator}) is no label value"
+
+
+def test_every_metric_is_looked_at_by_a_rule_or_a_panel():
+    asked = [rule["expr"] for rule in RECORDED + ALERTS]
+    asked += [query["expr"] for panel in panels() if not panel.is_sql for query in panel.queries]
+    looked_at = {
+        name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for one in asked for name in names.read(one)
+    }
+    there = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in names.exposed()}
+    assert there - looked_at == set()

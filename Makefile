@@ -1,7 +1,7 @@
-# make setup | demo | bench | binary | faults | dashboards | pictures | systemd | test | lint ; every target builds what it needs first.
+# make setup | demo | bench | binary | test-binary | systemd | vms | faults | dashboards | pictures | test | lint ; each builds what it needs first.
 PY := .venv/bin/python
 
-.PHONY: setup test-setup demo bench binary systemd faults dashboards pictures test lint clean
+.PHONY: setup test-setup demo bench binary test-binary systemd faults vms dashboards pictures test lint clean
 
 setup: .venv/.runtime
 test-setup: .venv/.checks
@@ -22,6 +22,10 @@ bench: setup
 
 binary: setup
 	@$(PY) deploy/binary.py dist/submilli
+
+# every call test on the gateway and the libraries in the binary
+test-binary: test-setup binary
+	@SUBMILLI_BINARY=dist/submilli $(PY) tests/run.py tests/calls tests/gw/cli/test_serve.py tests/gw/cli/test_demo.py
 
 # the units under a real systemd in a container; needs root
 systemd: test-setup binary

@@ -38,7 +38,7 @@ BINARY = ROOT / "dist" / "submilli"
 UNITS = ROOT / "deploy" / "systemd"
 SYSTEM = ROOT / "out" / "debian" / "systemd-root"
 OUT = ROOT / "out" / "systemd"
-PACKAGES = "systemd,systemd-sysv,dbus,python3"
+PACKAGES = "systemd,systemd-sysv,dbus,procps,python3"
 SERVICE = "submilli.service"
 #: Shorter than the unit's 30 s, longer than what the supervisor takes to end a hung child: the soak waits for it.
 WATCHDOG_S = 15
@@ -301,7 +301,7 @@ class Soak:
         self.measured["call_at_stop"] = f"{call.closed_by}: {call.close_reason}"
         if (self.machine.show("Result"), self.machine.show("ActiveState")) != ("success", "inactive"):
             raise SoakError(f"stopped with {self.machine.show('Result')}, {self.machine.show('ActiveState')}")
-        until(lambda: "gateway.py" not in self.machine.run("ps", "ax").stdout, 5, "no process is left")
+        until(lambda: "gateway.py" not in self.machine.run("ps", "ax", check=True).stdout, 5, "no process is left")
 
     def _restarts(self, count: int) -> None:
         if self.machine.show("NRestarts") != str(count) or not self.machine.is_active():

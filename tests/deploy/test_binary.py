@@ -48,6 +48,14 @@ def test_a_call_goes_through_it(binary: Path) -> None:
     assert (binary.parent / "out" / "demo" / "latency.png").exists()
 
 
+def test_a_call_test_holds_on_its_libraries(binary: Path) -> None:
+    """`make test-binary` runs all of them."""
+    command = [sys.executable, str(ROOT / "tests" / "run.py"), "tests/calls/test_conversation.py", "-q"]
+    environ = {**os.environ, "SUBMILLI_BINARY": str(binary)}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=scaled(120), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_it_is_unpacked_once_and_former_versions_go(binary: Path) -> None:
     cache = binary.parent / "another"
     former, new = cache / "former", cache / "of an hour"

@@ -72,19 +72,22 @@ def raise_descriptor_limit() -> None:
 
 
 class Backoff:
-    """How long to wait before a child is started again: doubling from the first wait to the last, until it lived long enough."""
+    """How long to wait before a child is started again: after quick successive deaths doubling from the first wait to the last. One
+    that had served for a while is started again at once, and is yet told of until one lives long enough."""
 
-    def __init__(self, first_s: float = 0.1, last_s: float = 10.0, forgive_s: float = 30.0) -> None:
+    def __init__(self, first_s: float = 0.1, last_s: float = 10.0, served_s: float = 5.0, forgive_s: float = 30.0) -> None:
         self._first_s = first_s
         self._last_s = last_s
+        self._served_s = served_s
         self._forgive_s = forgive_s
         self._next_s = first_s
         self.failures = 0  # in a row
 
     def on_exit(self, lived_s: float) -> float:
         """The child ended after `lived_s`. Returns the seconds to wait."""
-        if lived_s >= self._forgive_s:
+        if lived_s >= self._served_s:
             self._next_s = self._first_s
+        if lived_s >= self._forgive_s:
             self.failures = 0
         self.failures += 1
         wait_s = self._next_s

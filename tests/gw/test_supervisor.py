@@ -237,6 +237,14 @@ def test_backoff_doubles_to_its_bound_and_forgives() -> None:
     backoff = Backoff(first_s=0.1, last_s=1.0, forgive_s=30.0)
     assert [backoff.on_exit(1.0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     assert [backoff.on_exit(30.0), backoff.on_exit(0.0)] == [0.1, 0.2]
+    assert backoff.failures == 2
+
+
+def test_backoff_spares_who_had_served() -> None:
+    """Killed now and then, a process is away for a moment each time; that it is killed is told all the same."""
+    backoff = Backoff(first_s=0.1, last_s=1.0, served_s=5.0, forgive_s=30.0)
+    assert [backoff.on_exit(lived_s) for lived_s in (1.0, 1.0, 9.0, 9.0, 9.0, 1.0, 1.0)] == [0.1, 0.2, 0.1, 0.1, 0.1, 0.2, 0.4]
+    assert backoff.failures == 7
 
 
 def test_a_child_that_never_says_ready_is_told_apart() -> None:

@@ -1,0 +1,97 @@
+"""Whether a second worker on a second core holds nearly as many calls again, twins counted out.
+
+    .venv/bin/python tests/bench/workers.py [--calls 60] [--seconds 12] [--rounds 3] [--json]
+
+Measured is one worker with `calls`, and two with as many each, in turns, 25 s each. A worker holds calls until its core is used up:
+as many as a core has room for, by what a call costs it. So two hold `2 * cost alone / cost of two` times the calls of one. The costs
+are the workers' own CPU times: twins and control, which run on the same cores where there is no third, are counted out; what they
+take from the workers' caches is not, nor what workers take from each other. An overloaded worker does not do what it is late with,
+and looks cheap, so a round counts only where every call stood to its end and nobody had an underrun. Exit code 1 where the median
+ratio is below 1.7, or a round does not count: the machine was not quiet, or `calls` are too many for it with the twins.
+"""
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, Final  # noqa: E402
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from gw.cli.bench_result import Measured  # noqa: E402
+from gw.cli.bench_run import Load, measure_gateway  # noqa: E402
+
+COMMAND: Final = [sys.executable, str(ROOT / "gateway.py")]
+#: Two workers hold at least so many times the calls of one.
+WANTED: Final = 1.7
+
+
+def cost_ms(measured: Measured) -> float:
+    """What a call costs its worker, milliseconds of CPU each second."""
+    used_s = sum(process.cpu_s for process in measured.processes if process.role == "worker")
+    return used_s * 1000 / measured.calls / measured.seconds
+
+
+def figures(measured: Measured) -> dict[str, Any]:
+    """What one measurement says."""
+    return {
+        "calls": measured.calls,
+        "standing": measured.standing,
+        "cost_ms_per_call_s": round(cost_ms(measured), 3),
+        "worker_share": round(measured.measured_share, 3),
+        "twins_share": round(sum(twin["cpu_share"] for twin in measured.twins.values()), 3),
+        "lateness_p99_ms": None if measured.lateness is None else measured.lateness.summary()["p99"],
+        "underruns_at_60_ms": measured.far["underruns"],
+        "gateway_underrun_ms": round(measured.underrun_ms, 1),
+    }
+
+
+def is_held(found: dict[str, Any]) -> bool:
+    """Whether the calls were served, all of them and in time."""
+    return found["standing"] == found["calls"] and not found["underruns_at_60_ms"] and not found["gateway_underrun_ms"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--calls", type=int, default=60, help="of each worker")
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    rounds = []
+    with tempfile.TemporaryDirectory(prefix="workers.", dir="/var/tmp") as folder:
+        for _ in range(given.rounds):
+            one, two = (
+                measure_gateway(
+                    COMMAND,
+                    Path(folder) / str(workers),
+                    Load(calls=given.calls * workers, seconds=given.seconds, workers=workers, maxima=False),
+                    lambda step: sys.stderr.write(f"{step}\n"),
+                )
+                for workers in (1, 2)
+            )
+            rounds.append({"ratio": round(2 * cost_ms(one) / cost_ms(two), 3), "one": figures(one), "two": figures(two)})
+    ratio = statistics.median(each["ratio"] for each in rounds)
+    held = all(is_held(each[name]) for each in rounds for name in ("one", "two"))
+    if given.json:
+        sys.stdout.write(json.dumps({"ratio": ratio, "wanted": WANTED, "held": held, "rounds": rounds}, indent=1) + "\n")
+    else:
+        for each in rounds:
+            for name in ("one", "two"):
+                sys.stdout.write(f"{name}  " + "  ".join(f"{key} {value}" for key, value in each[name].items()) + "\n")
+            sys.stdout.write(f"two workers hold {each['ratio']:.2f} times the calls of one\n")
+        sys.stdout.write(
+            f"median of {given.rounds}: {ratio:.2f} (wanted: {WANTED})" + ("" if held else ", but not every call was held") + "\n"
+        )
+    return 0 if ratio >= WANTED and held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

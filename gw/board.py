@@ -146,10 +146,6 @@ class Row:
         self.retry_ns = time.monotonic_ns() + int(seconds * _NS)
         self.state = SeatState.WAITING
 
-    @property
-    def is_worker(self) -> bool:
-        return bool(self.state) and self.slot >= 0
-
 
 class Board:
     """The whole of it, mapped. Made by `create`, `attach` or `private`."""

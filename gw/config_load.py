@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from gw.config import ENVIRONMENT, Agent, Config, Secrets, host_and_port
+from gw.config import ENVIRONMENT, Agent, Config, Secrets
 from gw.config_rules import broken_rules, without_password
 from gw.errors import ConfigError
 
@@ -67,11 +67,6 @@ def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True)
 def problems(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> list[str]:
     """What `load` would raise with, one sentence each: the key, what was found, what is wanted."""
     return _read(path, environ, serving=serving)[1]
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """Host and port of a `listen` value. Raises ValueError with a sentence."""
-    return host_and_port(text)
 
 
 def show(config: Config) -> dict[str, Any]:

@@ -307,10 +307,6 @@ class Dialect:
         """Ask for a response, told how, or as the conversation stands."""
         return self._build(_RESPONSE_CREATE, {} if instructions is None else {"response": {"instructions": instructions}})
 
-    def response_cancel(self) -> bytes:
-        """Stop the response under way."""
-        return self._build("response.cancel", {})
-
     def truncate(self, item_id: str, audio_end_ms: int) -> bytes:
         """Tell the AI how much of an item was heard. More than it sent is an error of its own."""
         return self._build("conversation.item.truncate", {"item_id": item_id, "content_index": 0, "audio_end_ms": audio_end_ms})

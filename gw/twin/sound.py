@@ -66,11 +66,6 @@ def silence(ms: int) -> bytes:
     return SILENCE * (ms * BYTES_PER_MS)
 
 
-def trimmed(ulaw: bytes) -> bytes:
-    """Without the silence bytes at its end: what remains of two copies of one response when padding is set aside."""
-    return ulaw.rstrip(SILENCE)
-
-
 def to_pcm(ulaw: bytes) -> array[int]:
     """16-bit samples."""
     return array("h", [_DECODED[code] for code in ulaw])

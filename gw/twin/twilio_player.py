@@ -181,9 +181,3 @@ class Player:
                 end_s = arrival.at_s
             end_s += arrival.size / RATE_HZ
         return missing_s * 1000
-
-    def pace(self) -> list[float]:
-        """How the sender paced: for every arrival but a talkspurt's first, seconds since the one before."""
-        return [
-            after.at_s - before.at_s for before, after in zip(self.arrivals, self.arrivals[1:], strict=False) if after.continues
-        ]

@@ -6,7 +6,6 @@ tests, demo and bench read it. Times named `_s` are `time.monotonic()`, times na
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from array import array
@@ -114,11 +113,6 @@ class CallRecord:
     def late_max_s(self) -> float:
         """How late the twin itself was at worst."""
         return max(self.lateness_s, default=0.0)
-
-    def late_quantile_s(self, quantile: float) -> float:
-        """The twin's own lateness at a quantile, 0.0 to 1.0."""
-        ordered = sorted(self.lateness_s)
-        return ordered[min(len(ordered) - 1, math.floor(quantile * len(ordered)))] if ordered else 0.0
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the call's end. Returns whether it came."""

@@ -20,8 +20,6 @@ S = TypeVar("S", bound=Hashable)
 SURE: Final = "sure"
 #: A step that may be taken and may never be.
 FREE: Final = "free"
-#: A free step that spends the budget of faults.
-FAULT: Final = "fault"
 
 
 class Step(NamedTuple, Generic[S]):

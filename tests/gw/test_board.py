@@ -150,10 +150,8 @@ def test_rows_are_taken_in_order_and_again_when_free(board):
     assert [one.index for one in (control, first, second)] == [0, 1, 2]
     assert [(one.index, one.slot, one.state) for one in board.rows()] == [(0, -1, 1), (1, 0, 1), (2, 1, 1)]
     assert [one.index for one in board.workers()] == [1, 2]
-    assert (control.is_worker, first.is_worker) == (False, True)
     first.clear()
     assert [one.index for one in board.workers()] == [2]
-    assert not first.is_worker
     assert board.take_row(7).index == 1
 
 

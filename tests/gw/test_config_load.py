@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.config import ENVIRONMENT, Agent, Config, Media, Secrets, Server
-from gw.config_load import CONFIG_VARIABLE, environment_example, example, listen_address, load, problems, show
+from gw.config_load import CONFIG_VARIABLE, environment_example, example, load, problems, show
 from gw.errors import ConfigError
 
 SID = "AC" + "0123456789abcdef" * 2
@@ -265,15 +265,3 @@ def test_the_documented_environment_is_what_is_read():
 def test_every_variable_reaches_its_field():
     for field, variable in ENVIRONMENT.items():
         assert load(None, {variable: "value"}).secrets == Secrets(**{field: "value"})
-
-
-# -- addresses --------------------------------------------------------------------------------------------------------
-
-
-def test_listen_address():
-    assert listen_address("127.0.0.1:8080") == ("127.0.0.1", 8080)
-    assert listen_address("[::1]:0") == ("::1", 0)
-    assert listen_address(":80") == ("", 80)
-    for text in ("8080", "host:", "host:http", "host:65536", "::1:80", "host:-1"):
-        with pytest.raises(ValueError, match="is no address"):
-            listen_address(text)

@@ -58,7 +58,6 @@ def test_a_session_that_confirms_nothing() -> None:
         openai_realtime.append("/////w=="),
         openai_realtime.Dialect().session_update(Agent()),
         openai_realtime.Dialect().response_create(None),
-        openai_realtime.Dialect().response_cancel(),
         openai_realtime.Dialect().said("agent", "Hello."),
         openai_realtime.Dialect().said("caller", "Hello?"),
         openai_realtime.Dialect().truncate("item_001", 0),

@@ -329,7 +329,6 @@ def test_events_are_numbered() -> None:
         for message in (
             dialect.response_create("Greet."),
             dialect.response_create(None),
-            dialect.response_cancel(),
             dialect.truncate("i", 1500),
             dialect.tool_output("c", '{"ok": true}'),
             dialect.user_text('the key "1"'),
@@ -338,22 +337,21 @@ def test_events_are_numbered() -> None:
     assert built == [
         {"type": "response.create", "event_id": "response_create-1", "response": {"instructions": "Greet."}},
         {"type": "response.create", "event_id": "response_create-2"},
-        {"type": "response.cancel", "event_id": "response_cancel-3"},
         {
             "type": "conversation.item.truncate",
-            "event_id": "conversation_item_truncate-4",
+            "event_id": "conversation_item_truncate-3",
             "item_id": "i",
             "content_index": 0,
             "audio_end_ms": 1500,
         },
         {
             "type": "conversation.item.create",
-            "event_id": "conversation_item_create-5",
+            "event_id": "conversation_item_create-4",
             "item": {"type": "function_call_output", "call_id": "c", "output": '{"ok": true}'},
         },
         {
             "type": "conversation.item.create",
-            "event_id": "conversation_item_create-6",
+            "event_id": "conversation_item_create-5",
             "item": {"type": "message", "role": "user", "content": [{"type": "input_text", "text": 'the key "1"'}]},
         },
     ]

@@ -43,10 +43,6 @@ def test_frames_keep_every_byte(audio: bytes) -> None:
     assert len(cut) == -(-len(audio) // sound.FRAME_BYTES)
 
 
-def test_trimmed() -> None:
-    assert sound.trimmed(b"\x10\xff\x20\xff\xff") == b"\x10\xff\x20"
-
-
 def test_wav_there_and_back(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     audio = bytes(code for code in range(256) if code != 0x7F)

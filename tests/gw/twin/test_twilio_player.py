@@ -44,7 +44,6 @@ def test_a_dry_buffer_inside_a_talkspurt_is_an_underrun() -> None:
     assert player.underrun_behind_ms(60) == 0
     assert player.heard(2.0) == FRAME * 2
     assert player.heard(1.07, since_s=1.0) == FRAME + b"\xff" * 240 + FRAME
-    assert player.pace() == [pytest.approx(0.05)]
 
 
 @pytest.mark.parametrize("between", ["mark", "clear"])
@@ -58,7 +57,6 @@ def test_a_pause_between_talkspurts_is_none(between: str) -> None:
     player.push(3.0, FRAME)
     assert player.underrun_ms == 0
     assert player.underrun_behind_ms(0) == 0
-    assert player.pace() == []
 
 
 def test_a_mark_is_due_when_what_is_before_it_was_played() -> None:

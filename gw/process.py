@@ -72,8 +72,8 @@ def raise_descriptor_limit() -> None:
 
 
 class Backoff:
-    """How long to wait before a child is started again: after quick successive deaths doubling from the first wait to the last. One
-    that had served for a while is started again at once, and is yet told of until one lives long enough."""
+    """How long to wait before a child is started again: after quick successive deaths doubling from the first wait to the last.
+    One that had served for a while is started again at once, and its end counts yet until one lives long enough."""
 
     def __init__(self, first_s: float = 0.1, last_s: float = 10.0, served_s: float = 5.0, forgive_s: float = 30.0) -> None:
         self._first_s = first_s

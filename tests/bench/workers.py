@@ -2,12 +2,13 @@
 
     .venv/bin/python tests/bench/workers.py [--calls 60] [--seconds 12] [--rounds 3] [--json]
 
-Measured is one worker with `calls`, and two with as many each, in turns, 25 s each. A worker holds calls until its core is used up:
-as many as a core has room for, by what a call costs it. So two hold `2 * cost alone / cost of two` times the calls of one. The costs
-are the workers' own CPU times: twins and control, which run on the same cores where there is no third, are counted out; what they
-take from the workers' caches is not, nor what workers take from each other. An overloaded worker does not do what it is late with,
-and looks cheap, so a round counts only where every call stood to its end and nobody had an underrun. Exit code 1 where the median
-ratio is below 1.7, or a round does not count: the machine was not quiet, or `calls` are too many for it with the twins.
+Measured is one worker with `calls`, and two with as many each, in turns, 25 s each. A worker holds calls until its core is
+used up: as many as a core has room for, by what a call costs it. So two hold `2 * cost alone / cost of two` times the calls
+of one. The costs are the workers' own CPU times: twins and control, which run on the same cores where there is no third, are
+counted out; what they take from the workers' caches is not, nor what workers take from each other. An overloaded worker does
+not do what it is late with, and looks cheap, so a round counts only where every call stood to its end and nobody had an
+underrun. Exit code 1 where the median ratio is below 1.7, or a round does not count: the machine was not quiet, or `calls`
+are too many for it with the twins.
 """
 
 from gevent import monkey
@@ -65,7 +66,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    rounds = []
+    rounds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="workers.", dir="/var/tmp") as folder:
         for _ in range(given.rounds):
             one, two = (

@@ -7,6 +7,7 @@ test fails with what to do by hand.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 _INSTALL_S = 600.0
+_APT_S = 300
+_BOUNDED = ("-q", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "DPkg::Lock::Timeout=60")
 _UNPACKED = Path(__file__).resolve().parents[1] / "out" / "debian"
 
 
@@ -29,7 +32,7 @@ def unpacked(program: str, package: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     problem = _run(["apt-get", "download", "-q", package], folder)
     if problem:  # a machine that never asked what there is
-        problem = _as_root(["update", "-q"]) or _run(["apt-get", "download", "-q", package], folder)
+        problem = _updated() or _run(["apt-get", "download", "-q", package], folder)
     for archive in sorted(folder.glob("*.deb"))[-1:]:
         problem = _run(["dpkg", "-x", str(archive), str(folder)], folder)
         archive.unlink()
@@ -42,7 +45,7 @@ def installed(program: str, *packages: str) -> str:
     """Where `program` is; installs Debian's packages if need be."""
     problem = ""
     if which(program) is None:
-        problem = _as_root(["update", "-q"]) or _as_root(["install", "-y", "-q", "--no-install-recommends", *packages])
+        problem = _updated() or _as_root("install", "-y", "--no-install-recommends", *packages)
     path = which(program)
     if path is None:
         wanted = " ".join(packages)
@@ -55,8 +58,15 @@ def which(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
-def _as_root(arguments: Sequence[str]) -> str:
-    return _run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), "apt-get", *arguments], None)
+@functools.cache
+def _updated() -> str:
+    """What there is, asked once in a run: where nobody answers, every program that is missing would wait again."""
+    return _as_root("update")
+
+
+def _as_root(*arguments: str) -> str:
+    root = [] if os.geteuid() == 0 else ["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"]
+    return _run([*root, "timeout", str(_APT_S), "apt-get", *_BOUNDED, *arguments], None)
 
 
 def _run(command: Sequence[str], folder: Path | None) -> str:

@@ -1,0 +1,144 @@
+"""What `/readyz`, `status` and the gauges say, with real parts that say it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+import gw.config
+from gw.board import Board
+from gw.config import Config
+from gw.control import health
+from gw.control.breaker import Breaker
+from gw.control.bus_server import BusServer
+from gw.control.fleet import Fleet
+from gw.control.health import Health
+from gw.control.spool import Spool
+from gw.control.spool_claims import SpoolClaims
+from gw.control.store import Store
+from metrics import declare
+from metrics.page import Page
+from tests.gw.control.bus_client import BusClient
+from tests.timing import scaled
+
+
+class House:
+    def __init__(self, folder: Path) -> None:
+        self.page = Page.create(folder / "control.page")
+        self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
+        self.spool = Spool(folder / "spool.db")
+        self.bus = BusServer(folder / "bus.sock", self.spool, on_lost=lambda _: None)
+        self.bus.start()
+        self.path = folder / "bus.sock"
+        self.board = Board.private()
+        row = self.board.take_row(-1, index=Board.CONTROL_ROW)
+        self.fleet = Fleet(self.board, row, self.page, tell_workers=self.bus.drain, is_orphan=lambda: False)
+        self.breaker = Breaker(1.0)
+        self.store_problem = ""
+        self.stopping = False
+        self.health = Health(
+            Config(),
+            self.page,
+            store=self.store,
+            store_problem=lambda: self.store_problem,
+            spool=self.spool,
+            claims=SpoolClaims(self.spool, seat="host:0"),
+            bus=self.bus,
+            fleet=self.fleet,
+            breaker=self.breaker,
+            is_stopping=lambda: self.stopping,
+        )
+
+    def worker(self, *, draining: bool = False) -> BusClient:
+        client = BusClient(self.path)
+        client.status(draining=draining)
+        with gevent.Timeout(scaled(20)):
+            while not [worker for worker in self.bus.workers() if worker.connected and worker.draining == draining]:
+                gevent.sleep(0.01)
+        return client
+
+    def close(self) -> None:
+        self.bus.stop()
+        self.store.close()
+        self.spool.close()
+        self.page.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.close()
+
+
+def said(house: House) -> tuple[bool, list[str]]:
+    readiness = house.health.readiness()
+    return readiness.ready, readiness.reasons
+
+
+def test_calls_need_a_worker(house: House) -> None:
+    assert said(house) == (False, ["no worker is connected"])
+    worker = house.worker()
+    assert said(house) == (True, [])
+    worker.status(draining=True)
+    with gevent.Timeout(scaled(20)):
+        while said(house) != (False, ["every worker drains"]):
+            gevent.sleep(0.01)
+    worker.close()
+
+
+def test_what_takes_the_machine_out(house: House) -> None:
+    worker = house.worker()
+    house.board.drained = True
+    assert said(house) == (False, ["drained by an operator"])
+    house.board.drained = False
+    house.stopping = True
+    assert said(house) == (False, ["the gateway stops"])
+    worker.close()
+
+
+def test_what_is_wrong_and_costs_no_call(house: House) -> None:
+    worker = house.worker()
+    house.store_problem = "it is away"
+    house.bus.spool_problem = "the disk is full"
+    house.bus.version_problem = "worker 1 speaks 9"
+    house.bus._refused_s = time.monotonic()
+    for _ in range(20):
+        house.breaker.on_error("unreachable", "no answer", time.monotonic())
+    ready, reasons = said(house)
+    assert ready
+    assert reasons == [
+        "events stay with the workers, the disk is full",
+        "worker 1 speaks 9: what that worker says waits there",
+        "recordings wait, Twilio's REST API is down: no answer",
+        "the store takes no events, 0 wait in the spool: it is away",
+    ]
+    worker.close()
+    assert said(house)[0], "while the spool fails workers come and go"
+
+
+def test_status_asks_the_store_itself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = house.health.status()
+    assert (shown["store"]["kind"], shown["twilio"]["circuit"], shown["backlog"], shown["calls"]) == ("sqlite", "none", 0, 0)
+    house.store.upgrade()
+    store = house.health.status()["store"]
+    assert (store["reachable"], store["problem"]) == (True, "")
+    assert store["revision"] == house.store.current()[1]
+    monkeypatch.setattr(health, "PROBE_S", 0.01)
+    monkeypatch.setattr(house.store, "current", lambda: gevent.sleep(scaled(60)))
+    store = house.health.status()["store"]
+    assert (store["reachable"], store["problem"]) == (False, "no answer within 0.01 s")
+
+
+def test_gauges_follow_the_workers(house: House) -> None:
+    worker = house.worker()
+    keeping = gevent.spawn(house.health.keep_gauges)
+    gevent.sleep(0)
+    values = {state: house.page.gauge(declare.WORKERS, state=state).value for state in declare.WORKERS.labels["state"]}
+    assert {state: value for state, value in values.items() if value} == {"up": 1.0}
+    keeping.kill()
+    worker.close()

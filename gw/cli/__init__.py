@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from gw.cli.context import CONFIG_VARIABLE, WORDS, Failure, Settings, host_option
+from gw.cli.context import CONFIG_VARIABLE, EXIT_CODES, WORDS, Failure, Settings, host_option
 from gw.config import VERSION
 from gw.errors import ConfigError, GatewayError
 
@@ -78,7 +78,7 @@ def _sentence(error: GatewayError) -> str:
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the gateway cannot be reached.",
+    epilog=EXIT_CODES,
 )
 @click.option(
     "--config",

@@ -12,7 +12,7 @@ from gw.cli.bench_command import gateway_command, out_option, patience_option, p
 from gw.cli.bench_command_growth import growth
 from gw.cli.bench_command_peers import peers as peers_command
 from gw.cli.bench_command_ramp import ramp
-from gw.cli.context import json_option
+from gw.cli.context import EXIT_CODES_HERE, json_option
 
 if TYPE_CHECKING:
     from gw.cli.bench_run import Load
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _TRIES: Final = 2
 
 
-@click.group(invoke_without_command=True, short_help="Measure the gateway on this machine.")
+@click.group(invoke_without_command=True, short_help="Measure the gateway on this machine.", epilog=EXIT_CODES_HERE)
 @click.option("--calls", type=click.IntRange(1, 2000), default=100, show_default=True, help="Full-duplex calls at once.")
 @click.option("--seconds", type=click.FloatRange(2, 3600), default=15, show_default=True, help="The measured window.")
 @pattern_option

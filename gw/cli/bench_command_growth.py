@@ -8,9 +8,13 @@ from typing import Any
 import click
 
 from gw.cli.bench_command import between, gateway_command, step_load, step_options, take_steps, tls_option
+from gw.cli.context import EXIT_CODES_HERE
 
 
-@click.command(short_help="What a call costs when there are many.")
+@click.command(
+    short_help="What a call costs when there are many.",
+    epilog=f"\b\nExample:  gateway.py bench growth --out out/growth\n\n{EXIT_CODES_HERE}",
+)
 @tls_option
 @step_options(10, 500)
 def growth(tls: bool, seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool) -> None:

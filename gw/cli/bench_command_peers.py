@@ -8,9 +8,13 @@ from typing import Any
 import click
 
 from gw.cli.bench_command import between, gateway_command, step_load, step_options, take_steps
+from gw.cli.context import EXIT_CODES_HERE
 
 
-@click.command(short_help="How many calls each of several designs holds on a core, and what they cost.")
+@click.command(
+    short_help="How many calls each of several designs holds on a core, and what they cost.",
+    epilog=f"\b\nExample:  gateway.py bench peers --json\n\n{EXIT_CODES_HERE}",
+)
 @step_options(5, 200)
 def peers(seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool) -> None:
     """Let the number of calls grow for the gateway, the floor and other designs, each until a caller would notice.

@@ -22,7 +22,7 @@ RECENT: Final = 200
 Row = dict[str, Any]
 
 
-@click.group()
+@click.group(epilog=EXIT_CODES)
 def calls() -> None:
     """List calls, show one, say why it sounded bad, follow, end or transfer it.
 

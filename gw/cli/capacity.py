@@ -9,10 +9,10 @@ import click
 
 from gw.cli.capacity_figures import FIGURES, LIMITS
 from gw.cli.capacity_model import MAX_CALLS, Demand, Plan, plan
-from gw.cli.context import json_option
+from gw.cli.context import EXIT_CODES_HERE, json_option
 
 
-@click.command(short_help="How many machines a number of calls needs, and of which kind.")
+@click.command(short_help="How many machines a number of calls needs, and of which kind.", epilog=EXIT_CODES_HERE)
 @click.option("--calls", type=click.IntRange(1, MAX_CALLS), required=True, help="Calls at once.")
 @click.option("--minutes", type=click.FloatRange(0.1, 1440.0), default=3.0, show_default=True, help="How long a call lasts.")
 @click.option("--turns", type=click.FloatRange(0.0, 100.0), default=4.0, show_default=True, help="Turns a minute, both sides.")

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from gw.cli.context import Settings, pass_settings
+from gw.cli.context import EXIT_CODES_HERE, Settings, pass_settings
 
 #: By this variable the shell asks us to complete instead of running.
 COMPLETE_VARIABLE: Final = "_SUBMILLI_COMPLETE"
@@ -79,7 +79,7 @@ complete --no-files --command submilli --arguments '(__submilli_answers)'
 _SCRIPTS: Final = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
-@click.command(short_help="Add the command `submilli` to your shell.")
+@click.command(short_help="Add the command `submilli` to your shell.", epilog=EXIT_CODES_HERE)
 @click.argument("shell", type=click.Choice(list(_SCRIPTS)))
 @pass_settings
 def completion(settings: Settings, shell: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from gw.cli.context import Settings, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES_HERE, Settings, config_option, json_option, pass_settings
 
 
-@click.group()
+@click.group(epilog=EXIT_CODES_HERE)
 def config() -> None:
     """Check, show and write the configuration.
 
@@ -22,7 +22,7 @@ def config() -> None:
     """
 
 
-@config.command()
+@config.command(epilog=f"\b\nExample:  gateway.py config check --config submilli.toml\n\n{EXIT_CODES_HERE}")
 @config_option
 @json_option
 @pass_settings
@@ -46,7 +46,7 @@ def check(settings: Settings, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@config.command()
+@config.command(epilog=f"\b\nExample:  gateway.py config show --json | jq .server\n\n{EXIT_CODES_HERE}")
 @config_option
 @json_option
 @pass_settings
@@ -62,7 +62,7 @@ def show(settings: Settings, as_json: bool) -> None:
         console().print(facts(_flat(document)))
 
 
-@config.command()
+@config.command(epilog=f"\b\nExample:  gateway.py config example > submilli.toml\n\n{EXIT_CODES_HERE}")
 @json_option
 def example(as_json: bool) -> None:
     """Print a TOML file with every key, its default and its meaning."""

@@ -23,6 +23,8 @@ PROGRAM_VARIABLE: Final = "SUBMILLI_PROGRAM"
 ADMIN_TIMEOUT_S: Final = 5.0
 #: At the end of every help.
 EXIT_CODES: Final = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the gateway cannot be reached."
+#: The same of a command that asks no gateway.
+EXIT_CODES_HERE: Final = "Exit codes: 0 done, 1 it failed, 2 wrong usage."
 
 
 class Settings:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from gw.cli.context import Settings, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Settings, config_option, json_option, pass_settings
 
 
-@click.group()
+@click.group(epilog=EXIT_CODES)
 def db() -> None:
     """Upgrade the store's schema, say where it stands, see what the store refused.
 
@@ -21,7 +21,7 @@ def db() -> None:
     """
 
 
-@db.command()
+@db.command(epilog=f"\b\nExample:  gateway.py db upgrade --config submilli.toml\n\n{EXIT_CODES_HERE}")
 @config_option
 @json_option
 @pass_settings
@@ -41,7 +41,7 @@ def upgrade(settings: Settings, as_json: bool) -> None:
         click.echo(f"The schema went from {before or 'nothing'} to {after}.")
 
 
-@db.command()
+@db.command(epilog=f"\b\nExample:  gateway.py db current && gateway.py serve\n\n{EXIT_CODES_HERE}")
 @config_option
 @json_option
 @pass_settings
@@ -61,12 +61,14 @@ def current(settings: Settings, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@db.group()
+@db.group(
+    epilog="\b\nExamples:\n  gateway.py db poison list\n  gateway.py db poison retry\n\n" + EXIT_CODES,
+)
 def poison() -> None:
     """Events the store refused for good: they are set aside in the spool, with the reason. Needs the running gateway."""
 
 
-@poison.command("list")
+@poison.command("list", epilog=f"\b\nExample:  gateway.py db poison list --json | jq '.[].why'\n\n{EXIT_CODES}")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, oldest first.")
 @config_option
 @json_option
@@ -91,7 +93,7 @@ def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
         print_rows(columns, rows)
 
 
-@poison.command("retry")
+@poison.command("retry", epilog=f"\b\nExamples:\n  gateway.py db poison retry\n  gateway.py db poison retry 7 9\n\n{EXIT_CODES}")
 @click.argument("ids", nargs=-1, type=int)
 @config_option
 @json_option

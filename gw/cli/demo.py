@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gw.cli.context import Failure, Settings, json_option, pass_settings
+from gw.cli.context import EXIT_CODES_HERE, Failure, Settings, json_option, pass_settings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REFRESH_S = 0.25
 
 
-@click.command(short_help="Hear the gateway work, without a key or a phone.")
+@click.command(short_help="Hear the gateway work, without a key or a phone.", epilog=EXIT_CODES_HERE)
 @click.option("--calls", type=click.IntRange(1, 100), default=3, show_default=True, help="How many callers at once.")
 @click.option(
     "--seconds", type=click.FloatRange(1, 600), default=15, show_default=True, help="How long each conversation lasts, at least."

@@ -44,7 +44,7 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
         raise click.exceptions.Exit(1)
 
 
-@click.command(short_help="Take calls on this machine again.", epilog=EXIT_CODES)
+@click.command(short_help="Take calls on this machine again.", epilog=f"\b\nExample:  gateway.py undrain\n\n{EXIT_CODES}")
 @config_option
 @json_option
 @pass_settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gw.cli.context import Failure, Settings, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, pass_settings
 
 #: How long the gateway may take for a command that asks Twilio.
 ASK_S = 14.0
@@ -14,7 +14,7 @@ ASK_S = 14.0
 STATES = ("wanted", "claimed", "started", "completed", "absent", "failed")
 
 
-@click.group()
+@click.group(epilog=EXIT_CODES)
 def recordings() -> None:
     """List recordings and their states, try one again, settle what waits.
 
@@ -26,7 +26,7 @@ def recordings() -> None:
     """
 
 
-@recordings.command("list")
+@recordings.command("list", epilog=f"\b\nExample:  gateway.py recordings list --state failed --json\n\n{EXIT_CODES}")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first.")
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
 @config_option
@@ -56,7 +56,7 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
     print_rows(columns, rows)
 
 
-@recordings.command()
+@recordings.command(epilog=f"\b\nExample:  gateway.py recordings retry CA0123456789abcdef0123456789abcdef\n\n{EXIT_CODES}")
 @click.argument("call_sid")
 @config_option
 @json_option
@@ -86,7 +86,7 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@recordings.command()
+@recordings.command(epilog=f"\b\nExample:  gateway.py recordings reconcile\n\n{EXIT_CODES}")
 @config_option
 @json_option
 @pass_settings

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 import click
 
-from gw.cli.context import Settings, config_option, pass_settings
+from gw.cli.context import EXIT_CODES_HERE, Settings, config_option, pass_settings
 
 if TYPE_CHECKING:
     from gw.config import Config
     from gw.supervisor import Supervisor
 
 
-@click.command(short_help="Run the gateway.")
+@click.command(short_help="Run the gateway.", epilog=EXIT_CODES_HERE)
 @config_option
 @pass_settings
 def serve(settings: Settings) -> None:

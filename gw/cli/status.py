@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gw.cli.context import Settings, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Settings, config_option, json_option, pass_settings
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHOWN_FRAMES: Final = 4
 
 
-@click.command(short_help="Ask the running gateway how it is.")
+@click.command(short_help="Ask the running gateway how it is.", epilog=EXIT_CODES)
 @click.option("--holds", is_flag=True, help="What held a worker's hub for over 1 ms, and where, instead.")
 @config_option
 @json_option

@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 
 import click
 
+from gw.cli.context import EXIT_CODES_HERE
+
 
 class Proof(NamedTuple):
     """A command, its module, and what it proves; `clean separation` is judged by purity beside TX itself."""
@@ -47,7 +49,9 @@ class _Proofs(click.Group):
         return command
 
 
-@click.group(cls=_Proofs, invoke_without_command=True, short_help="Prove the promises, here, on this machine.")
+@click.group(
+    cls=_Proofs, invoke_without_command=True, short_help="Prove the promises, here, on this machine.", epilog=EXIT_CODES_HERE
+)
 @click.pass_context
 def verify(ctx: click.Context) -> None:
     """Prove what the gateway promises: by its source, by watching it, by measuring it. Exit code 1 if anything does not hold.

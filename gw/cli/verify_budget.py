@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from gw.cli.context import Settings, json_option
+from gw.cli.context import EXIT_CODES_HERE, Settings, json_option
 
 #: A run for a commit, and how long the machine's own timers are looked at before either.
 QUICK_CALLS: Final = 20
@@ -17,7 +17,7 @@ QUICK_S: Final = 10.0
 _NOISE_S: Final = 3.0
 
 
-@click.command(short_help="Calls on this machine, judged against the budget.")
+@click.command(short_help="Calls on this machine, judged against the budget.", epilog=EXIT_CODES_HERE)
 @click.option("--calls", type=click.IntRange(1, 2000), default=50, show_default=True, help="Full-duplex calls at once.")
 @click.option("--seconds", type=click.FloatRange(2, 3600), default=30, show_default=True, help="The measured window.")
 @click.option("--quick", is_flag=True, help="20 calls, 10 s, judged only on what a busy machine cannot move.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gw.cli.context import json_option
+from gw.cli.context import EXIT_CODES_HERE, json_option
 
 if TYPE_CHECKING:
     from gw.verify.guard import Report
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MORE_FAULTS: Final = 4
 
 
-@click.command(short_help="Recording starts exactly once, whatever fails and in whatever order.")
+@click.command(short_help="Recording starts exactly once, whatever fails and in whatever order.", epilog=EXIT_CODES_HERE)
 @click.option("--deep", is_flag=True, help="More faults in one run; minutes instead of seconds, and some gigabytes.")
 @click.option("--faults", type=click.IntRange(0, _MORE_FAULTS), help="This many faults in one run, in every scenario.")
 @json_option

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gw.cli.context import json_option
+from gw.cli.context import EXIT_CODES_HERE, json_option
 from gw.cli.verify import NotProven
 
 if TYPE_CHECKING:
     from gw.verify.purity_report import Report
 
 
-@click.command(short_help="What the TX loop can do, and did, against the allow-list.")
+@click.command(short_help="What the TX loop can do, and did, against the allow-list.", epilog=EXIT_CODES_HERE)
 @click.option("--static", is_flag=True, help="Only read the source; place no calls.")
 @json_option
 def purity(static: bool, as_json: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -33,6 +35,25 @@ def test_help_lists_what_exists_and_hides_the_children(cli: CommandLine) -> None
         assert f"\n  {name} " in shown
     assert "\n  worker " not in shown
     assert "\n  control " not in shown
+
+
+def _walk(command: click.Command, ctx: click.Context) -> Iterator[click.Context]:
+    """Every command that help lists, the groups too."""
+    yield ctx
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            found = command.get_command(ctx, name)
+            assert found is not None
+            yield from _walk(found, click.Context(found, parent=ctx, info_name=name))
+
+
+@pytest.mark.parametrize(
+    "ctx", [*_walk(root, click.Context(root, info_name="gateway.py"))], ids=lambda ctx: ctx.command_path.replace(" ", "_")
+)
+def test_every_help_has_exit_codes_and_an_example(ctx: click.Context) -> None:
+    shown = ctx.command.get_help(ctx)
+    assert re.search(r"^  Exit codes: 0 \w+", shown, re.MULTILINE)
+    assert ctx.command_path in shown.partition("\n")[2]
 
 
 @pytest.mark.parametrize("name", [*package._COMMANDS])

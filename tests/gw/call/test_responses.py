@@ -18,7 +18,20 @@ class Server:
         self.up = 0  # requests on their way
         self.down: deque[tuple[str, str]] = deque()
         self.active: str | None = None
-        self.made = self.own = self.refused = 0
+        self.made = self.wanted = self.owned = self.refused = 0
+
+    def drive(self, script: list[str]) -> None:
+        """Do what the script says, one method after the other, then let everything under way come to its end."""
+        for what in script:
+            getattr(self, what)()
+        for _ in range(len(script) * 6):
+            self.arrive()
+            self.finish()
+            self.deliver()
+
+    def want(self) -> None:
+        self.wanted += 1
+        self.ask(self.responses.want())
 
     def ask(self, yes: bool) -> None:
         if yes:
@@ -30,7 +43,8 @@ class Server:
         self.active = f"r{self.made}"
         self.down.append(("started", self.active))
 
-    def take_request(self) -> None:
+    def arrive(self) -> None:
+        """A request reaches the server."""
         if self.up:
             self.up -= 1
             if self.active is None:
@@ -39,9 +53,10 @@ class Server:
                 self.refused += 1
                 self.down.append(("refused", ""))
 
-    def start_own(self) -> None:
+    def own(self) -> None:
+        """The server starts a response of its own."""
         if self.active is None:
-            self.own += 1
+            self.owned += 1
             self.start()
 
     def finish(self) -> None:
@@ -62,31 +77,15 @@ class Server:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(["want", "request arrives", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
+@given(st.lists(st.sampled_from(["want", "arrive", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
 def test_any_crossing_ends_idle_and_only_a_crossing_is_refused(script: list[str]) -> None:
     server = Server()
-    wanted = 0
-    for what in script:
-        if what == "want":
-            wanted += 1
-            server.ask(server.responses.want())
-        elif what == "request arrives":
-            server.take_request()
-        elif what == "own":
-            server.start_own()
-        elif what == "finish":
-            server.finish()
-        else:
-            server.deliver()
-    for _ in range(len(script) * 4):
-        server.take_request()
-        server.finish()
-        server.deliver()
+    server.drive(script)
     assert (server.up, server.active, list(server.down)) == (0, None, [])
     assert server.responses.is_idle
     assert server.responses.active_id is None
-    assert server.refused <= server.own
-    assert bool(server.made) or not wanted
+    assert server.refused <= server.owned
+    assert bool(server.made) or not server.wanted
 
 
 def test_a_second_wish_waits_for_the_end_of_the_first() -> None:
@@ -181,7 +180,7 @@ class ToolServer(Server):
         if self.way.popleft() == "output":
             self.outputs += 1
         else:
-            self.take_request()
+            super().arrive()
 
     def start(self) -> None:
         super().start()
@@ -197,23 +196,7 @@ class ToolServer(Server):
 @given(st.lists(st.sampled_from(["tool", "want", "arrive", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
 def test_every_output_of_a_tool_is_known_to_a_later_response(script: list[str]) -> None:
     server = ToolServer()
-    for what in script:
-        if what == "tool":
-            server.tool()
-        elif what == "want":
-            server.ask(server.responses.want())
-        elif what == "arrive":
-            server.arrive()
-        elif what == "own":
-            server.start_own()
-        elif what == "finish":
-            server.finish()
-        else:
-            server.deliver()
-    for _ in range(len(script) * 6):
-        server.arrive()
-        server.finish()
-        server.deliver()
+    server.drive(script)
     assert (list(server.way), server.active, list(server.down)) == ([], None, [])
     assert server.responses.is_idle
     assert server.known == server.sent

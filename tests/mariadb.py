@@ -15,7 +15,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from gw.cli.demo_gateway import free_ports
 from tests import debian
 from tests.timing import scaled
 
@@ -60,13 +60,6 @@ _SERVE = ("--bind-address=127.0.0.1", "--skip-log-bin", "--skip-name-resolve", "
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def make_certificate(
@@ -110,7 +103,7 @@ class MariaDB:
         self._user = ("--user=root",) if os.geteuid() == 0 else ()  # as root it runs only when told to
         self._process: subprocess.Popen[bytes] | None = None
         self._names = itertools.count(1)
-        self.port = _free_port()
+        self.port = free_ports(1)[0]
         self.ca = self._folder / "ca.pem"  # what a client verifies the server with; good for localhost and 127.0.0.1
         self._key = self._folder / "key.pem"
         make_certificate(self.ca, self._key)
@@ -160,7 +153,7 @@ class MariaDB:
     def move(self) -> None:
         """Be found at another port from the next start on, as the server that takes over from this one would be."""
         assert self._process is None
-        self.port = _free_port()
+        self.port = free_ports(1)[0]
 
     def freeze(self) -> None:
         """The server stops answering, its connections stay open."""

@@ -21,7 +21,7 @@ from gw.twin.ai import AiTwin
 from gw.twin.ai_script import AiScript, lasting
 from gw.twin.twilio import TwilioTwin
 from gw.twin.twilio_caller import TwinCall
-from tests.calls.hearing import check_ear, padded, until
+from tests.calls.hearing import check_ear, padded, stood_ms, until
 from tests.program import program
 from tests.timing import scaled
 
@@ -42,7 +42,7 @@ class Running:
         self.gateway = gateway
         self.ai = ai
         self.twilio = twilio
-        self._admin = AdminClient(gateway.admin_socket, timeout_s=scaled(5.0))
+        self._admin = AdminClient(gateway.admin_socket, timeout_s=scaled(20.0))
 
     def status(self) -> dict[str, Any] | None:
         """What `status` shows; None while control is away."""
@@ -80,7 +80,7 @@ class Running:
 
     def check_whole(self, call: TwinCall) -> None:
         """Nothing happened to this call: it heard everything, and all of it is in the store, with one recording."""
-        assert call.wait(scaled(20.0))
+        assert call.wait(scaled(40.0))
         assert (call.closed_by, call.close_reason) == ("gateway", "ai_hangup")
         assert call.heard_audio == padded([SPEECH])
         check_ear(call, JITTER_MS)
@@ -110,7 +110,7 @@ def running(folder: Path, script: AiScript | Callable[[int, str], AiScript], wor
         finally:
             seen |= set(gateway.pids())
             gateway.stop()
-    assert wait_until_gone(sorted(seen), scaled(5.0)) == []
+    assert wait_until_gone(sorted(seen), scaled(20.0)) == []
 
 
 def test_control_dies_and_no_call_notices(tmp_path: Path) -> None:
@@ -157,10 +157,11 @@ def test_a_worker_dies_and_takes_its_own_calls_alone(tmp_path: Path) -> None:
         killed_s = time.monotonic()
         for call in by_slot[victim]:
             until(lambda call=call: r.row(call)["ended_at"], "the lost call is ended")  # type: ignore[misc]
-        assert time.monotonic() - killed_s < scaled(2.0)
+        told_s = time.monotonic() - killed_s
+        assert told_s < scaled(2.0) + max(stood_ms(call) for call in calls) / 1000
         for call in by_slot[victim]:
             assert (r.row(call)["reason"], r.row(call)["result"]) == ("worker_lost", "own_error")
-            assert call.wait(scaled(5.0))
+            assert call.wait(scaled(20.0))
             assert [notice.code for notice in call.notices] == [31903]
         for call in by_slot[1 - victim]:
             r.check_whole(call)
@@ -186,7 +187,7 @@ def check_the_drain(r: Running) -> None:
     store = Store(gw.config.Store(url=f"sqlite:///{r.gateway.var_dir}/submilli.db"), "")
     try:
         for call in calls:
-            assert call.wait(scaled(5.0))
+            assert call.wait(scaled(20.0))
             assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1000, "shutdown")
             row = store.call(call.call_sid)
             assert row is not None

@@ -11,6 +11,7 @@ import gevent
 import pytest
 
 from gw import listening
+from gw.cli.demo_gateway import free_ports
 from gw.control.workers import birth_of
 from gw.listening import Lock, StartError, lock, public_socket, take_over
 from tests.timing import scaled
@@ -124,8 +125,8 @@ def test_a_port_is_bound_and_takes_connections():
 
 
 def test_a_port_in_use_is_refused_at_once_or_waited_for():
-    taken = socket.create_server(("127.0.0.1", 0))
-    listen = f"127.0.0.1:{taken.getsockname()[1]}"
+    (port,) = free_ports(1)
+    taken, listen = socket.create_server(("127.0.0.1", port)), f"127.0.0.1:{port}"
     for patience_s in (0.0, 0.1):
         with pytest.raises(StartError, match=f"cannot listen on {listen}: Address already in use"):
             public_socket(listen, {}, patience_s=patience_s)
@@ -134,7 +135,7 @@ def test_a_port_in_use_is_refused_at_once_or_waited_for():
     assert not waiting.ready()
     taken.close()
     listener = waiting.get(timeout=scaled(20))
-    assert listener.getsockname() == ("127.0.0.1", int(listen.rpartition(":")[2]))
+    assert listener.getsockname() == ("127.0.0.1", port)
     listener.close()
 
 

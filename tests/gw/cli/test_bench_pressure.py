@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import threading
@@ -104,12 +105,16 @@ def test_an_sqlite_store_stalls_for_writers(tmp_path: Path, monkeypatch: pytest.
     with sqlite3.connect(tmp_path / "pressure.db") as ours:
         ours.execute("CREATE TABLE t (n)")
     ours.close()
-    stalling = threading.Thread(target=store.stall, args=(0.3,))
+    stalling, refused = threading.Thread(target=store.stall, args=(0.6,)), []
     stalling.start()
-    time.sleep(0.1)
-    with sqlite3.connect(tmp_path / "pressure.db", timeout=0.0) as ours, pytest.raises(sqlite3.OperationalError, match="locked"):
-        ours.execute("INSERT INTO t VALUES (1)")
-    ours.close()
+    while stalling.is_alive() and not refused:
+        time.sleep(0.02)
+        with contextlib.closing(sqlite3.connect(tmp_path / "pressure.db", timeout=0.0, isolation_level=None)) as ours:
+            try:
+                ours.execute("INSERT INTO t VALUES (1)")
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
     stalling.join()
+    assert refused == ["database is locked"]
     store.close()
     assert list(tmp_path.glob("pressure.db*")) == []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from gw.cli.demo_gateway import free_ports
 from gw.cli.remote import command_of, words_there
 from gw.control.store import Store
 from tests.debian import installed
@@ -52,9 +53,8 @@ class Machine:
         sshd = installed("sshd", "openssh-server", "openssh-client")
         for name in ("host", "user"):
             keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-            subprocess.run(keygen, check=True, timeout=scaled(10.0))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+            subprocess.run(keygen, check=True, timeout=scaled(30.0))
+        (self.port,) = free_ports(1)
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd's own, which its service makes
         (folder / "sshd_config").write_text(
@@ -74,7 +74,7 @@ class Machine:
         self._await()
 
     def _await(self) -> None:
-        deadline_s = time.monotonic() + scaled(10.0)
+        deadline_s = time.monotonic() + scaled(30.0)
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
@@ -91,12 +91,12 @@ class Machine:
         environ.pop("SUBMILLI_CONFIG", None)
         line = [sys.executable, str(ROOT / "gateway.py"), *words]
         return subprocess.run(
-            line, env=environ, capture_output=True, text=True, timeout=scaled(30.0), stdin=subprocess.DEVNULL, check=False
+            line, env=environ, capture_output=True, text=True, timeout=scaled(60.0), stdin=subprocess.DEVNULL, check=False
         )
 
     def stop(self) -> None:
         self.sshd.terminate()
-        self.sshd.wait(scaled(10.0))
+        self.sshd.wait(scaled(30.0))
 
 
 @pytest.fixture(scope="module")

@@ -49,13 +49,6 @@ class NoRow(RowStore):
 
 
 @pytest.fixture(scope="module")
-def rows() -> Iterator[RowStore]:
-    made = RowStore()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def no_row() -> Iterator[RowStore]:
     made = NoRow()
     yield made

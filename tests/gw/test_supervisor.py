@@ -343,6 +343,22 @@ def test_a_reload_that_cannot_be_changes_as_little_as_it_can(
     assert all(exists(pid) for pid in after.values())
 
 
+def test_new_workers_start_one_after_the_other_and_keep_their_calls_where_the_reload_fails(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    """Who was ready may have calls by then: it is told that others take its place, not that the gateway stops."""
+    running = start(workers=2)
+    assert running.ready.wait(scaled(30))
+    before = set(running.supervisor.pids().values())
+    (tmp_path / "refuse").write_text("worker1")
+    running.supervisor.reload()
+    until(lambda: running.supervisor.board.report.state == "failed")
+    until(lambda: ("worker0", "leave") in [(name, what) for name, pid, what in running.lines() if pid not in before])
+    said = [(name, what) for name, pid, what in running.lines() if pid not in before]
+    assert said == [("worker0", "ready"), ("worker0", "leave")], "the second began when the first was ready, and refused"
+    until(lambda: [row.slot for row in running.supervisor.board.workers()] == [0, 1])
+
+
 def test_a_reload_before_all_is_up_says_so(start: Callable[..., Running], tmp_path: Path) -> None:
     (tmp_path / "silent").write_text("control")
     running = start()

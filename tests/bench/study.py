@@ -151,12 +151,11 @@ def study(names: list[str], calls: list[int], rounds: int, load: Load, out: Path
     progress = Progress(windows, guess_s, show)
     show(f"{len(found) * rounds} pairs out of {windows} windows, about {progress.left_s() / 60:.0f} min")
     try:
-        for count in calls:
-            at = replace(load, calls=count)
-            for number in range(rounds):
-                first = number % len(names)
+        for number in range(rounds):
+            first = number % len(names)
+            for count in calls:
                 order = [found[count, name] for name in names[first:] + names[:first]]
-                for _ in _pairs([one for one in order if not one.failed], at, out, progress):
+                for _ in _pairs([one for one in order if not one.failed], replace(load, calls=count), out, progress):
                     write(list(found.values()), load, out)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)

@@ -36,6 +36,7 @@ VARIANTS: Final = {
     "same-priority": Variant("TX's timers do not go before I/O callbacks", sleeping.same_priority),
     "timerfd": Variant("one absolute timerfd over a heap of deadlines, before I/O", sleeping.timerfd),
     "timerfd-250us": Variant("the same; what is due within 250 us is woken at once", sleeping.timerfd_together),
+    "rx-switch": Variant("a phone message is handled by RX's greenlet, not in the hub's callback", reading.switched),
     "recv-first": Variant("a read is tried without waiting for readiness, as gevent's socket does", reading.recv_first),
     "read-2048": Variant("a read takes 2 KB at most, not 8", reading.bounded(2048)),
     "read-65536": Variant("a read takes 64 KB at most, not 8", reading.bounded(65536)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gw.media import door
+from gw.media import door, websocket
 from tests.bench.variants.seam import swap
 
 
@@ -25,3 +25,8 @@ def _twice(of_door: Callable[[door.Door], None] | None) -> Callable[[door.Door],
         of_door(self)
 
     return on_readable
+
+
+def switched() -> None:
+    """RX's greenlet is switched to for each read, instead of messages being handled in the hub's callback beside it."""
+    swap(websocket.MessageReader, "read_beside", lambda self, _take: self.read())

@@ -240,7 +240,8 @@ class Recorder:
                 self._leave(call_sid, act)
                 return
             if isinstance(act, Claim | ClaimHere | Reclaim):
-                job.course = course.on_claim(job.course, self._claim(call_sid, account_sid, act), time.monotonic())
+                claimed = self._claim(call_sid, account_sid, act)  # meanwhile the course may hear that the call is over
+                job.course = course.on_claim(job.course, claimed, time.monotonic())
                 continue
             if self._rest is None:
                 self._rows.settle(call_sid, _NO_CREDENTIALS)

@@ -269,6 +269,20 @@ def test_a_wish_that_comes_after_the_end_of_its_call_is_asked_for_once(make: Mak
     assert (row["state"], row["error_code"], row["attempts"]) == ("failed", 21220, 1)
 
 
+def test_an_end_heard_while_the_row_is_claimed_is_not_forgotten(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = make()
+    claim = house.store.claim_recording
+
+    def ends_meanwhile(*args: Any) -> bool:
+        house.recorder.on_call_over(CALL)
+        return claim(*args)
+
+    monkeypatch.setattr(house.store, "claim_recording", ends_meanwhile)
+    house.twilio.posts.append(refusal(400, 21220))
+    house.want()
+    assert house.settle()["attempts"] == 1
+
+
 def test_the_end_of_the_call_ends_the_tries(make: Make) -> None:
     house = make(retry_s=30.0)
     house.twilio.posts.append(refusal(429, 20429))

@@ -99,15 +99,21 @@ def highest_edge_s(edges_s: Sequence[float], counts: Sequence[int]) -> float:
 
 
 def match_bargeins(
-    began: Mapping[str, Sequence[float]], cleared: Mapping[str, Sequence[float]], within_s: float = 1.0
+    began: Mapping[str, Sequence[float]], cleared: Mapping[str, Sequence[float]], until_s: float, within_s: float = 1.0
 ) -> list[float]:
-    """From each interruption to the first clear of its call behind it; inf where none came in time."""
+    """From each interruption to the first clear of its call behind it; inf where none came in time.
+
+    Clears are known up to `until_s`: one that had none by then and still had time is left out.
+    """
     took: list[float] = []
     for call, starts in began.items():
         clears = sorted(cleared.get(call, ()))
         for start in starts:
             at = bisect_left(clears, start)
-            took.append(clears[at] - start if at < len(clears) and clears[at] - start <= within_s else float("inf"))
+            if at < len(clears) and clears[at] - start <= within_s:
+                took.append(clears[at] - start)
+            elif start + within_s <= until_s:
+                took.append(float("inf"))
     return took
 
 

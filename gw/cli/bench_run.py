@@ -179,8 +179,8 @@ class _Run:
         load, subject = self._load, self._subject
         watched = [*roles, callers.pid, voices.pid]
         before = Page(subject.metrics())  # rendered now: it is kept for a second, and nobody else asks
+        callers.order("begin")  # their window holds the AI's: each interruption's clear is in it
         voices.order("begin")
-        callers.order("begin")
         cpu = {pid: machine.cpu_s(pid) for pid in watched}
         cores = machine.core_times()
         began_s = time.monotonic()
@@ -190,7 +190,7 @@ class _Run:
         cpu = {pid: machine.cpu_s(pid) - cpu[pid] for pid in watched}
         after_cores = machine.core_times()
         memory = {pid: machine.memory(pid) for pid in roles}
-        for twin in (callers, voices):
+        for twin in (voices, callers):
             twin.order("end")
         after = Page(subject.metrics())
         heard, said = callers.order("report"), voices.order("report")  # they stop to count: what follows is no load
@@ -298,7 +298,7 @@ class _Run:
 
 
 def _bargein(said: dict[str, Any], heard: dict[str, Any]) -> dict[str, Any]:
-    took_s = match_bargeins(said["interruptions"], heard["clears"])
+    took_s = match_bargeins(said["interruptions"], heard["clears"], heard["until_s"])
     good_s = [took for took in took_s if took != float("inf")]
     return {**summary(good_s), "missed": len(took_s) - len(good_s)}
 

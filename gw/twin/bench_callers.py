@@ -125,8 +125,7 @@ class Caller(Line):
         message = json.loads(data[start:end])
         if message.get("event") == "clear":
             self.ear.on_clear()
-            if self._loop.measuring:
-                self.clears.append(now_s)
+            self.clears.append(now_s)  # after the window too: it may answer what was in it
         elif message.get("event") == "mark":
             name = message["mark"]["name"]
             self._loop.after(_ECHO_S, lambda _: None if self.over else self.write(self._writer.mark(name)))
@@ -247,6 +246,7 @@ class Hall:
 
     def report(self, _: dict[str, Any]) -> dict[str, Any]:
         """What was heard in the window. Counting takes a second, in which nothing is sent or read."""
+        until_s = monotonic()
         underruns, gap_s, lost, disorder = (
             sum(after[i] - before[i] for after, before in zip(self._after, self._before, strict=True)) for i in range(4)
         )
@@ -258,6 +258,7 @@ class Hall:
             "disorder": disorder,
             "lateness": self.late.summary(),
             "own": self.loop.late.summary(),
+            "until_s": until_s,
             "clears": {str(caller.number): caller.clears for caller in self.callers if caller.clears},
         }
 

@@ -87,9 +87,17 @@ def test_the_highest_edge_is_the_last_bucket_with_anything_in_it() -> None:
 def test_an_interruption_is_matched_with_the_first_clear_behind_it() -> None:
     began = {"1": [10.0, 12.0], "2": [5.0], "3": [1.0]}
     cleared = {"1": [12.004, 10.002], "2": [7.5]}
-    took = match_bargeins(began, cleared)
+    took = match_bargeins(began, cleared, until_s=20.0)
     assert took[:2] == pytest.approx([0.002, 0.004])
     assert took[2:] == [float("inf")] * 2
+
+
+def test_an_interruption_whose_second_is_not_over_is_no_miss() -> None:
+    began, cleared = {"1": [8.0, 9.0, 9.5]}, {"1": [8.001, 9.6]}
+    assert match_bargeins(began, cleared, until_s=9.7) == pytest.approx([0.001, 0.6, 0.1])
+    assert match_bargeins({"1": [8.6, 9.5]}, {}, until_s=9.7) == [float("inf")]
+    assert match_bargeins({"1": [8.75]}, {}, until_s=9.75) == [float("inf")]
+    assert match_bargeins({"1": [8.8]}, {}, until_s=9.7) == []
 
 
 def test_the_cost_of_a_call_counts_all_processes() -> None:

@@ -118,6 +118,15 @@ class Vm:
         self.machine.kill()
         return len(pids)
 
+    def kill_control(self) -> None:
+        """SIGKILL to the control process, and to nothing else."""
+        for pid in self.machine.pids():
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"control" in words and b"--board-fd" in words:
+                os.kill(pid, signal.SIGKILL)
+                return
+        raise RuntimeError(f"{self.name} has no control")
+
     def status(self) -> dict[str, Any] | None:
         try:
             answer: dict[str, Any] = self._admin.request("status")

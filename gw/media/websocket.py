@@ -181,6 +181,8 @@ class WebSocket:
 
     def _linger(self) -> None:
         """Read, and drop, until the peer answered the close or ended."""
+        self._cutter.receive(self._first)  # its last message may be half there: what is read goes on from it
+        self._first = b""
         while self.core.state is State.CLOSING and self.core.close_rcvd is None:
             data = self.door.read()
             if data is None:

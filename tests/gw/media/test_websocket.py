@@ -283,6 +283,18 @@ def test_close_drops_what_comes_before_the_answer(ends: Ends):
     closing.get(timeout=WAIT_S)
 
 
+def test_close_hears_the_answer_behind_half_a_message(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", WAIT_S)
+    ours, theirs = pair()
+    said = masked(TEXT, b"half of this came with the handshake")
+    core = Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET)
+    web_socket, peer = WebSocket(Door(ours, 1 << 20), core, said[:20]), Peer(theirs)
+    peer.raw(said[20:] + masked(CLOSE, b"\x03\xe8"))
+    web_socket.close(1000, "")
+    assert core.close_rcvd is not None
+    peer.close()
+
+
 def test_close_of_a_peer_that_never_answers_is_bounded(ends: Ends, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.05)
     web_socket, peer = ends

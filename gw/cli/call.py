@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import click
+from click.shell_completion import CompletionItem
 
-from gw.cli.calls import ACT_S
-from gw.cli.context import EXIT_CODES, Settings, config_option, json_option, pass_settings
+from gw.cli.calls import ACT_S, dialled
+from gw.cli.context import EXIT_CODES, Settings, config_option, elsewhere, json_option, pass_settings
+from gw.errors import GatewayError
+
+
+def complete_agent(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The configuration's agents; none where it cannot be read, or is another machine's."""
+    try:
+        agents = {} if elsewhere(ctx) else Settings(ctx.find_root().params.get("path")).config.agents
+    except GatewayError:
+        return []
+    return [CompletionItem(name) for name in agents if name.startswith(incomplete)]
 
 
 @click.command(
@@ -14,9 +25,17 @@ from gw.cli.context import EXIT_CODES, Settings, config_option, json_option, pas
     "  gateway.py call +15551234567 --from +15557654321\n"
     "  gateway.py call +15551234567 --from +15557654321 --agent support --watch\n\n" + EXIT_CODES,
 )
-@click.argument("to")
-@click.option("--from", "caller", required=True, help="A number of your Twilio account, in E.164: what the other side sees.")
-@click.option("--agent", default="default", show_default=True, help="Who talks: a table under [agents].")
+@click.argument("to", callback=dialled)
+@click.option(
+    "--from",
+    "caller",
+    required=True,
+    callback=dialled,
+    help="A number of your Twilio account, in E.164: what the other side sees.",
+)
+@click.option(
+    "--agent", default="default", show_default=True, shell_complete=complete_agent, help="Who talks: a table under [agents]."
+)
 @click.option("--watch", is_flag=True, help="Follow the call until it ends, as `calls watch` does.")
 @config_option
 @json_option

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, length_s, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, elsewhere, json_option, length_s, pass_settings
 from gw.errors import GatewayError
 
 #: How long the shell may wait for call SIDs while somebody types.
@@ -39,13 +39,14 @@ def calls() -> None:
 
 
 def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """SIDs of recent calls, asked of the gateway or read from the store, for a second at most."""
+    """SIDs of recent calls, asked of the gateway or read from the store, for a second at most. None of another host."""
     import gevent
 
     from gw.cli.output import local_time
 
-    root = ctx.find_root()
-    settings = Settings(root.params.get("path"))
+    if elsewhere(ctx):
+        return []
+    settings = Settings(ctx.find_root().params.get("path"))
     live = ctx.info_name in ("hangup", "transfer", "watch")
     with gevent.Timeout(COMPLETION_S, GatewayError("the gateway took too long")):
         try:
@@ -57,6 +58,18 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
         for row in rows
         if row["call_sid"].startswith(incomplete)
     ]
+
+
+def dialled(_: click.Context, parameter: click.Parameter, value: str) -> str:
+    """What Twilio can dial, as the gateway checks it again. Raises click.BadParameter."""
+    import msgspec
+
+    from gw.control.admin_commands import Dialled
+
+    try:
+        return msgspec.convert(value, Dialled)
+    except msgspec.ValidationError:
+        raise click.BadParameter(f"{value!r} is neither a number in E.164, as +15551234567, nor sip:user@host") from None
 
 
 sid_argument = click.argument("call_sid", shell_complete=complete_sid)
@@ -194,7 +207,7 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
     f"  gateway.py calls transfer CA0123 --to sip:desk@example.com\n\n{EXIT_CODES}",
 )
 @sid_argument
-@click.option("--to", required=True, help="A number in E.164, or sip:user@host.")
+@click.option("--to", required=True, callback=dialled, help="A number in E.164, or sip:user@host.")
 @config_option
 @json_option
 @pass_settings

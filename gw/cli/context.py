@@ -158,6 +158,11 @@ def _json_given(ctx: click.Context, _: click.Parameter, wanted: bool) -> bool:
 WORDS: Final = "gw.cli.words"
 
 
+def elsewhere(ctx: click.Context) -> bool:
+    """Whether a line that is being completed, where options are not called back, is about another machine."""
+    return any(word == "--host" or word.startswith("--host=") for word in ctx.meta.get(WORDS, []))
+
+
 def _host_given(ctx: click.Context, _: click.Parameter, host: str | None) -> None:
     if host is None or ctx.resilient_parsing:
         return

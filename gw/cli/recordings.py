@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from gw.cli.calls import sid_argument
 from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, pass_settings
 
 #: How long the gateway may take for a command that asks Twilio.
@@ -57,7 +58,7 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
 
 
 @recordings.command(epilog=f"\b\nExample:  gateway.py recordings retry CA0123456789abcdef0123456789abcdef\n\n{EXIT_CODES}")
-@click.argument("call_sid")
+@sid_argument
 @config_option
 @json_option
 @pass_settings

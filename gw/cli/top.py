@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -30,6 +31,10 @@ LIMIT: Final = 200
 SHOWN_CALLS, SHOWN_HOLDS = 15, 3
 #: Lines a screen needs for what is not calls: facts, workers' title, holds, blanks.
 _OTHER_LINES: Final = 14
+#: On a screen with fewer, calls are shown rather than holds.
+_LINES_FOR_HOLDS: Final = 18
+#: Columns of the line of lateness that are not blocks.
+_BESIDE_LINE: Final = 25
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 #: The ends of the scale, by powers of ten: 0.01 ms is the lowest block, 100 ms the highest; 1 ms is in the middle.
 _LOWEST, _HIGHEST = -5.0, -1.0
@@ -93,7 +98,7 @@ def look(settings: Settings) -> Row:
     }
 
 
-def sparkline(history: deque[float | None]) -> Text:
+def sparkline(history: Iterable[float | None]) -> Text:
     """A block for each look; a look without frames is a dot."""
     from rich.text import Text
 
@@ -113,14 +118,14 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     from rich.console import Group
     from rich.text import Text
 
-    from gw.cli.output import Column, dash, duration, facts, milliseconds, table
+    from gw.cli.output import Column, console, dash, duration, facts, milliseconds, table
 
     status, now_s = seen["status"], seen["at"]
     fleet, readiness = status["fleet"], status["readiness"]
     said = "; ".join(readiness["reasons"])
-    ready = Text("ready", "green") if readiness["ready"] else Text("not ready", "red")
+    ready = Text("away", "red") if away else Text("ready", "green") if readiness["ready"] else Text("not ready", "red")
     lateness = Text(f"p99 {milliseconds(seen['lateness_p99_s'])} ms  ")
-    lateness.append_text(sparkline(history))
+    lateness.append_text(sparkline(list(history)[-max(1, console().width - _BESIDE_LINE) :]))
     rows: list[tuple[str, str | Text]] = [
         ("gateway", Text.assemble(f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])}, ", ready)),
         ("calls", f"{status['calls']} of {fleet['capacity']}, {fleet['reserved']} about to come"),
@@ -134,17 +139,17 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
         Column(">worker", lambda row: str(row["slot"])),
         Column("state", lambda row: _state(row, processes.get(f"worker {row['slot']}"))),
         Column(">calls", lambda row: str(row["calls"])),
-        Column(">pid", lambda row: str(row["pid"])),
+        Column(">pid", lambda row: str(row["pid"]), needs=80),
         Column(">lateness p99, ms", lambda row: milliseconds(row["lateness_p99_s"])),
-        Column(">hub held max, ms", lambda row: milliseconds(row["hold_max_s"])),
-        Column(">unacked", lambda row: str(row["unacked"])),
+        Column(">hub held max, ms", lambda row: milliseconds(row["hold_max_s"]), needs=66),
+        Column(">unacked", lambda row: str(row["unacked"]), needs=76),
     )
     parts: list[RenderableType] = [facts(rows), "", table(workers, status["workers"])]
     if seen["holds"]:
         held = (
             Column(">worst holds, ms", lambda row: milliseconds(row["wall_s"])),
             Column("kind", lambda row: row["kind"]),
-            Column(">worker", lambda row: str(row["worker"])),
+            Column(">worker", lambda row: str(row["worker"]), needs=72),
             Column(">ago", lambda row: duration(now_s - row["at"])),
             Column("where", _where),
         )
@@ -152,10 +157,10 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     if seen["calls"]:
         live = (
             Column(">live", lambda row: duration(now_s - (row["answered_at"] or row["started_at"] or now_s))),
-            Column("from", lambda row: dash(row["from_number"])),
+            Column("from", lambda row: dash(row["from_number"]), needs=72),
             Column("agent", lambda row: dash(row["agent"]), needs=100),
             Column(">worker", lambda row: dash(row["worker"])),
-            Column("recording", lambda row: dash(row["recording_state"])),
+            Column("recording", lambda row: dash(row["recording_state"]), needs=64),
             Column(">call", lambda row: row["call_sid"]),
         )
         parts += ["", table(live, seen["calls"][:calls])]
@@ -175,6 +180,8 @@ def _live(settings: Settings, seen: Row, history: deque[float | None], interval_
     with Live(console=out, screen=True, auto_refresh=False) as live:
         while True:
             history.append(None if away else seen["lateness_p99_s"])
+            if out.height < _LINES_FOR_HOLDS:
+                seen = {**seen, "holds": []}
             others = _OTHER_LINES + len(seen["status"]["workers"]) + len(seen["holds"])
             live.update(screen(seen, history, calls=max(1, out.height - others), away=away), refresh=True)
             time.sleep(interval_s)

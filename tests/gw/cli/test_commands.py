@@ -295,6 +295,57 @@ def test_sids_complete(cli: CommandLine, gateway: list[str]) -> None:
     assert _completed(cli, "hangup", "CA") == [LIVE]
 
 
+def _offered(words: str, **environ: str) -> list[str]:
+    """What bash is told for a line whose last word is being typed."""
+    asked = {"COMP_WORDS": f"submilli {words}", "COMP_CWORD": str(len(words.split(" "))), "_SUBMILLI_COMPLETE": "bash_complete"}
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in (asked | environ).items():
+            patched.setenv(name, value)
+        result = click.testing.CliRunner().invoke(_completing, prog_name="gateway.py")
+    return [line.partition(",")[2] for line in result.output.splitlines() if line]
+
+
+@click.command()
+def _completing() -> None:
+    root(prog_name="gateway.py", complete_var="_SUBMILLI_COMPLETE")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("und", ["undrain"]),
+        ("rel", ["reload"]),
+        ("calls tr", ["transfer"]),
+        ("db poison ", ["list", "retry"]),
+        ("loglevel c", ["configured"]),
+        ("calls transfer CAb", [LIVE]),
+        ("calls watch CA", [LIVE]),
+        ("calls explain CAa", [ENDED]),
+        ("recordings retry CAa", [ENDED]),
+        ("call +15551234567 --agent d", ["default"]),
+        ("--host vm1 calls show CA", []),
+        ("--host vm1 sta", ["status"]),
+        ("--host vm1 call +15551234567 --agent d", []),
+    ],
+)
+def test_a_line_completes(cli: CommandLine, gateway: list[str], typed: str, offered: list[str]) -> None:
+    assert _offered(typed, SUBMILLI_CONFIG=str(cli.config)) == offered
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["calls", "transfer", LIVE, "--to", "0123"],
+        ["call", "5551234567", "--from", "+15557654321"],
+        ["call", "+15551234567", "--from", "me"],
+    ],
+)
+def test_what_cannot_be_dialled_is_wrong_usage(cli: CommandLine, words: list[str]) -> None:
+    result = cli.run(*words)
+    assert result.exit_code == 2
+    assert "neither a number in E.164" in result.stderr
+
+
 def test_completion_is_silent_where_nothing_can_be_asked(cli: CommandLine, capfd: pytest.CaptureFixture[str]) -> None:
     assert _completed(cli, "show", "CA") == []
     cli.config.write_text("[nonsense]\n")

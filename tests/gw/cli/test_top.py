@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gw.cli.top import screen, sparkline
-from tests.gw.cli.conftest import BEGAN, HOLDS, CommandLine
+from gw.cli.top import HISTORY, screen, sparkline
+from tests.gw.cli.conftest import BEGAN, HOLDS, LIVE, CommandLine
 
 
 def test_a_block_for_each_look_on_a_scale_of_powers_of_ten() -> None:
@@ -64,9 +64,28 @@ def test_a_screen_says_what_is_wrong(cli: CommandLine) -> None:
     assert "1:05" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_is_cut_or_folded_on_a_narrow_screen(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    seen = _seen(holds=[])
+    for call in seen["calls"]:
+        call |= {"call_sid": LIVE, "from_number": "+15551234567"}
+    monkeypatch.setattr("gw.cli.output.console", lambda: Console(width=width, file=io.StringIO()))
+    out = Console(width=width, record=True, file=io.StringIO())
+    out.print(screen(seen, deque([0.4] * HISTORY), calls=1))
+    lines = out.export_text().splitlines()
+    (lateness,) = (n for n, line in enumerate(lines) if line.startswith("lateness"))
+    assert lines[lateness].count("█") == min(HISTORY, width - 25)
+    assert lines[lateness + 1].startswith("waiting")
+    (title,) = (line for line in lines if line.startswith("worker"))
+    assert ("pid" in title, "unacked" in title) == (width >= 80, width >= 76)
+    assert sum(LIVE in line for line in lines) == 1
+    assert len(lines) == 14
+
+
 def test_a_gateway_that_is_away_is_said_to_be(cli: CommandLine) -> None:
     text = _shown(_seen(calls=[], holds=[]), calls=2, away="no gateway answers on x")
     assert "no gateway answers on x" in text
+    assert "ready" not in text.splitlines()[0]
     assert "worst holds" not in text
 
 

@@ -66,13 +66,14 @@ class Crew:
 
     # -- seats ------------------------------------------------------------------------------------------------------------
 
-    def seat_for_control(self, snapshot: Snapshot) -> Seat:
-        """Control's, on trial."""
+    def seat_for_control(self, snapshot: Snapshot, *, behind: bool) -> Seat:
+        """Control's, on trial. `behind`: whether it starts beside calls."""
         row = self.board.take_row(-1, index=Board.CONTROL_ROW)
         argv = [*self.command, *snapshot.options, "control", *self._handed(row.index), "--nice", str(self.plan.control_nice)]
-        return Seat("control", argv, self.environ, row, snapshot, (self.board.fd,))
+        nice = self.plan.control_nice
+        return Seat("control", argv, self.environ, row, snapshot, (self.board.fd,), nice=nice, behind=behind)
 
-    def seat_for_worker(self, slot: int, snapshot: Snapshot, plan: Plan) -> Seat:
+    def seat_for_worker(self, slot: int, snapshot: Snapshot, plan: Plan, *, behind: bool) -> Seat:
         """A worker's, on trial. Raises RolloverError when the board is full."""
         try:
             row = self.board.take_row(slot)
@@ -80,7 +81,8 @@ class Crew:
             raise RolloverError(str(error)) from None
         argv = [*self.command, *snapshot.options, "worker", "--slot", str(slot), "--listen-fd", str(self._listen_fd)]
         argv += [*self._handed(row.index), "--core", str(plan.core_of(slot))]
-        seat = Seat(f"worker {slot}", argv, self.environ, row, snapshot, (self._listen_fd, self.board.fd))
+        handed = (self._listen_fd, self.board.fd)
+        seat = Seat(f"worker {slot}", argv, self.environ, row, snapshot, handed, behind=behind)
         self._all_workers.append(seat)
         return seat
 

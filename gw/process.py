@@ -15,10 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 from gevent import Timeout
 from gevent import os as gevent_os
+from gevent.threadpool import ThreadPool
 
 #: prctl(2), PR_SET_PDEATHSIG: the signal a process gets when the thread that forked it ends.
 _PR_SET_PDEATHSIG: Final = 1
@@ -29,6 +32,9 @@ _PARENT_GONE_S: Final = 0.3
 HURRY: Final = signal.SIGUSR1
 #: Tells a worker that others take its place: it lets go of the listening socket, and its calls go on.
 LEAVE: Final = signal.SIGHUP
+
+#: How much nicer than those that serve a process is that starts beside them: a tenth of their weight. Source: sched(7).
+BEHIND: Final = 10
 
 #: The environment variable by which a child knows the process it belongs to.
 PARENT_VARIABLE: Final = "SUBMILLI_PARENT_PID"
@@ -69,6 +75,27 @@ def raise_descriptor_limit() -> None:
     login gives by itself."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@cache
+def may_come_back() -> bool:
+    """Whether a process of ours that was made nicer may be made as it was: with RLIMIT_NICE or CAP_SYS_NICE, which not every
+    account and container has. Tried by a thread that ends then: on Linux each has a niceness of its own (setpriority(2))."""
+    pool = ThreadPool(1)
+    try:
+        return bool(pool.apply(_there_and_back))
+    finally:
+        pool.kill()
+
+
+def _there_and_back() -> bool:
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice + 1)
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except PermissionError:
+        return False
+    return True
 
 
 class Backoff:
@@ -145,6 +172,16 @@ class Child:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+
+    def set_nice(self, more: int) -> None:
+        """Make it, with all its threads, so much nicer than this process. Raises PermissionError where that is less than it is
+        now and `may_come_back` says no; a process that has ended is left alone."""
+        nice = os.getpriority(os.PRIO_PROCESS, 0) + more
+        try:
+            for thread in sorted(int(one.name) for one in Path(f"/proc/{self.pid}/task").iterdir()):
+                os.setpriority(os.PRIO_PROCESS, thread, nice)
+        except (FileNotFoundError, ProcessLookupError):
+            return
 
     def alive(self) -> bool:
         return self._process.poll() is None

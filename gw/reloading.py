@@ -140,14 +140,15 @@ class Reloading:
         gevent.spawn(self._see_off, former, bound_s)
 
     def _start_workers(self, snapshot: Snapshot, plan: cores.Plan) -> list[Seat]:
-        """One after the other, since a start takes a core for a while and calls go on beside it.
+        """One after the other, and behind those that serve where the kernel allows it: a start takes a core for a while, and
+        calls go on beside it.
 
         Raises: RolloverError where one cannot be; calls that came to those before it go to their ends.
         """
         seats: list[Seat] = []
         try:
             for slot in range(plan.workers):
-                seats.append(self._crew.seat_for_worker(slot, snapshot, plan))
+                seats.append(self._crew.seat_for_worker(slot, snapshot, plan, behind=True))
                 seats[-1].start()
                 gevent.wait([seats[-1].ready, seats[-1].refused], timeout=READY_S + GRACE_S, count=1)
                 if not all(seat.ready.is_set() and not seat.has_ended for seat in seats):
@@ -181,14 +182,14 @@ class Reloading:
         self._tell("running", "control is replaced")
         former = crew.control.snapshot
         crew.end([crew.control], CONTROL_STOP_S)
-        crew.control = seat = crew.seat_for_control(snapshot)
+        crew.control = seat = crew.seat_for_control(snapshot, behind=True)
         seat.start()
         gevent.wait([seat.ready, seat.refused], timeout=READY_S + GRACE_S, count=1)
         seat.accept()
         if seat.ready.is_set():
             return
         crew.end([seat], HURRY_S)
-        crew.control = crew.seat_for_control(former)
+        crew.control = crew.seat_for_control(former, behind=True)
         crew.control.accept()  # it served before: it is started again and again
         crew.control.start()
         why = seat.why or "the new control process was not ready in time"

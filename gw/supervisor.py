@@ -170,8 +170,9 @@ class Supervisor:
             return
         self._bind()
         crew = self._crew
-        crew.control = crew.seat_for_control(self._snapshot)
-        crew.workers = [crew.seat_for_worker(slot, self._snapshot, crew.plan) for slot in range(crew.plan.workers)]
+        crew.control = crew.seat_for_control(self._snapshot, behind=False)
+        slots = range(crew.plan.workers)
+        crew.workers = [crew.seat_for_worker(slot, self._snapshot, crew.plan, behind=False) for slot in slots]
         seats = [crew.control, *crew.workers]
         for seat in seats:
             seat.start()

@@ -16,7 +16,7 @@ import pytest
 
 from gw.board import SeatState
 from gw.config import Config, Ops, Server
-from gw.process import Backoff, Child, describe_exit
+from gw.process import BEHIND, Backoff, Child, describe_exit, may_come_back
 from gw.supervisor import StartError, Supervisor
 from tests.gw import supervised
 from tests.gw.supervised import config_in
@@ -263,6 +263,20 @@ def test_a_program_that_is_not_there() -> None:
         Child("test", ["no-such-program"], os.environ)
 
 
+def test_who_starts_beside_calls_is_behind_them_until_it_is_ready(start: Callable[..., Running], tmp_path: Path) -> None:
+    """Where the kernel would not let it come back, it is as all others are."""
+    running = start()
+    assert running.ready.wait(scaled(30))
+    first = running.supervisor.pids()["worker 0"]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, first) == own
+    (tmp_path / "silent").write_text("worker0")
+    os.kill(first, signal.SIGKILL)
+    until(lambda: running.supervisor.pids().get("worker 0") not in (None, first))
+    nice = own + (BEHIND if may_come_back() else 0)
+    until(lambda: os.getpriority(os.PRIO_PROCESS, running.supervisor.pids()["worker 0"]) == nice)
+
+
 def test_exits_in_words() -> None:
     assert describe_exit(3) == "exit code 3"
     assert describe_exit(-9) == "SIGKILL"
@@ -311,6 +325,7 @@ def test_a_reload_replaces_every_process_and_the_former_workers_leave_by_themsel
     after = running.supervisor.pids()
     assert set(after) == set(before)
     assert set(after.values()).isdisjoint(before.values())
+    assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in after.values()} == {os.getpriority(os.PRIO_PROCESS, 0)}
     until(lambda: not any(exists(pid) for pid in before.values()))
     said = [(name, what) for name, pid, what in running.lines() if pid in before.values() and what != "ready"]
     assert sorted(said) == [("control", "term"), ("worker0", "leave"), ("worker1", "leave")]

@@ -19,7 +19,10 @@ _WHY_CHARS: Final = 200
 
 
 class Churn:
-    """Short calls, on an absolute schedule from the order on."""
+    """Short calls, on an absolute schedule from the order on.
+
+    What a busy machine was too slow for does not come later, all at once: fewer come, and orders are heard meanwhile.
+    """
 
     def __init__(self, loop: Loop, hall: Hall) -> None:
         self._loop = loop
@@ -41,11 +44,14 @@ class Churn:
         return {}
 
     def _plan(self) -> None:
-        self._tick += self._every_ticks
+        self._tick = max(self._tick + self._every_ticks, self._loop.now_tick() + 1)
         self._loop.at(self._tick, self._come)
 
     def _come(self, _: float) -> None:
+        self._place()
         self._plan()
+
+    def _place(self) -> None:
         hall = self._hall
         try:
             caller = hall.place(len(hall.callers), self._path)

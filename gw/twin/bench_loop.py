@@ -115,6 +115,10 @@ class Loop:
         """Run `action(due_s)` at a tick; one that is past comes next."""
         self._wheel.setdefault(max(tick, self.tick + 1), []).append(action)
 
+    def now_tick(self) -> int:
+        """The tick of this moment; those up to it may not all be done."""
+        return int((monotonic() - self._origin_s) * TICKS_PER_S)
+
     def after(self, delay_s: float, action: Action) -> None:
         """Run an action that much later."""
         self.at(self.tick + max(1, round(delay_s * TICKS_PER_S)), action)
@@ -160,7 +164,7 @@ class Loop:
             os.read(self._timer, 8)
         except BlockingIOError:
             return
-        now_tick = int((monotonic() - self._origin_s) * TICKS_PER_S)
+        now_tick = self.now_tick()
         while self.tick < now_tick:
             self.tick += 1
             actions = self._wheel.pop(self.tick, None)

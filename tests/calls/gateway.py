@@ -80,7 +80,7 @@ class Gateway:
             ready = Event()
             self._greenlets.append(gevent.spawn(part.run, ready.set))
             assert ready.wait(scaled(10.0)), f"{part} did not come up"
-        self.until(lambda: bool(self.control.readiness().ready), "the worker is on the bus")
+        self.until(lambda: bool(self.control._health.readiness().ready), "the worker is on the bus")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -15,8 +15,8 @@ from tests.timing import scaled
 
 #: What a telephone's own jitter buffer hides: a busy machine's delays, never a late gateway's.
 JITTER_MS = 60
-#: The most that a test forgives for a process that the machine did not run.
-FORGIVEN_MS = 500
+#: The most that a test forgives for a process that the machine did not run: two cores with other work leave one out for a second.
+FORGIVEN_MS = 1500
 #: A caller's turn that is over soon: three quarters of a second of a voice.
 WORD = speech.load("monkeys")[2400:8800]
 

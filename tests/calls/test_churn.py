@@ -23,6 +23,8 @@ from tests.timing import scaled
 
 CALLS = 200
 AT_ONCE = 25
+#: Connections that both worlds keep for the next call may be a few more where calls fell closer together; a leak is one a call.
+KEPT = 8
 #: So much of a voice that a recording starts, and no more.
 BRIEF = AiScript(greeting=lasting(1)[:801], answers=(lasting(1)[:333],), hang_up_after=1)
 
@@ -64,7 +66,7 @@ def settle(w: World) -> None:
 
 def check_nothing_stays(w: World, calls: int, before: Counter[str], open_before: int) -> None:
     assert not alive() - before
-    assert descriptors() <= open_before
+    assert descriptors() <= open_before + KEPT
     plane = w.gateway.worker.plane
     assert (plane.calls, plane.streams, len(w.gateway.worker.server.sessions)) == ({}, 0, 0)
     rows = w.gateway.store.calls(limit=1000)

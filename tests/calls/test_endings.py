@@ -104,7 +104,7 @@ def the_ai_hangs_up(w: World) -> None:
     assert polite.ended_s >= polite.echoes[-1].at_s
     assert session_of(w, polite).tool_outputs[0]["output"] == '{"ok": true}'
     goodbye_s = len(GOODBYE) / BYTES_PER_MS / 1000
-    assert lasted_s(row) < goodbye_s + LOOK_S + MARGIN_S
+    assert lasted_s(row) < goodbye_s + LOOK_S + MARGIN_S + stood_ms(polite) / 1000
     row = check_end_deaf(w, deaf)
     assert goodbye_s + scaled(0.6) < lasted_s(row) < goodbye_s + scaled(0.6) + LOOK_S + MARGIN_S + stood_ms(deaf) / 1000
     check_counts(w, ai_hangup=2)

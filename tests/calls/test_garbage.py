@@ -138,7 +138,7 @@ def _apart(var_dir: Path, ai: AiTwin) -> Iterator[Apart]:
         server=Server(listen=address, public_url=PUBLIC_URL, drain_s=0.5),
         ops=Ops(listen="127.0.0.1:0", admin_socket=str(var_dir / "admin.sock"), var_dir=str(var_dir)),
         twilio=Twilio(account_sid=ACCOUNT, api_base=f"http://127.0.0.1:{rest_port}", timeout_s=scaled(2.0)),
-        media=Media(ai_connect_s=scaled(0.7), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(2.0)),
+        media=Media(ai_connect_s=scaled(1.5), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(3.0)),
         store=Store(url=f"sqlite:///{var_dir}/store.db"),
         agents=agents,
         secrets=Secrets(twilio_auth_token=AUTH_TOKEN, openai_api_key="key-of-the-tests", token_key="a key of the tests"),
@@ -146,7 +146,7 @@ def _apart(var_dir: Path, ai: AiTwin) -> Iterator[Apart]:
     control = Control(config)
     is_up = Event()
     running = gevent.spawn(control.run, is_up.set)
-    assert is_up.wait(scaled(10.0))
+    assert is_up.wait(scaled(30.0))
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.calls.garbage_worker", str(listener.fileno())],
         cwd=Path(__file__).parents[2],
@@ -158,14 +158,14 @@ def _apart(var_dir: Path, ai: AiTwin) -> Iterator[Apart]:
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        until(lambda: control.readiness().ready, "the worker is on the bus")
+        until(lambda: control._health.readiness().ready, "the worker is on the bus")
         url = f"http://{address}"
         with TwilioTwin(url, account_sid=ACCOUNT, auth_token=AUTH_TOKEN, public_url=PUBLIC_URL, rest_port=rest_port) as twilio:
             yield Apart(child, twilio)
     finally:
         child.terminate()
         try:
-            assert child.wait(scaled(10.0)) == 0
+            assert child.wait(scaled(30.0)) == 0
         finally:
             child.kill()
             control.stop()

@@ -138,7 +138,9 @@ def test_a_call_that_ends_at_once_was_heard_all_the_same(world: WorldMaker) -> N
         for call in calls:
             assert call.received_audio
             row = settled(w, call)
-            assert row["attempts"] == len(w.twilio.rest.starts[call.call_sid]) == 1
+            asked = len(w.twilio.rest.starts.get(call.call_sid, ()))
+            assert row["attempts"] == asked
+            assert asked == 1 or (asked, row["reason"]) == (0, "call_ended")  # a busy store answered after the call's end
             made = w.twilio.rest.recordings_of(call.call_sid)
             assert row["state"] == ("completed" if made else "failed")
             if not made:  # Twilio said no, and the call's end says that asking again is no use

@@ -90,7 +90,7 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
 
     readiness, store = document["readiness"], document["store"]
     yield "gateway", f"{document['version']} on {document['host']}, pid {document['pid']}"
-    yield "runs", f"{duration(document['uptime_s'])}, since {local_time(document['started_at'])}"
+    yield "runs", f"{duration(document['uptime_s'])} since its start or last reload, {local_time(document['started_at'])}"
     yield "ready", Text("yes", "green") if readiness["ready"] else Text("no", "red")
     for reason in readiness["reasons"]:
         yield "", Text(reason, "yellow")

@@ -127,7 +127,12 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     lateness = Text(f"p99 {milliseconds(seen['lateness_p99_s'])} ms  ")
     lateness.append_text(sparkline(list(history)[-max(1, console().width - _BESIDE_LINE) :]))
     rows: list[tuple[str, str | Text]] = [
-        ("gateway", Text.assemble(f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])}, ", ready)),
+        (
+            "gateway",
+            Text.assemble(
+                f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])} since start or reload, ", ready
+            ),
+        ),
         ("calls", f"{status['calls']} of {fleet['capacity']}, {fleet['reserved']} about to come"),
         ("lateness", lateness),
         ("waiting", f"{status['backlog']} events in the spool, {status['claims']} recordings claimed there"),

@@ -66,15 +66,14 @@ class Crew:
 
     # -- seats ------------------------------------------------------------------------------------------------------------
 
-    def seat_for_control(self, snapshot: Snapshot, *, behind: bool) -> Seat:
-        """Control's, on trial. `behind`: whether it starts beside calls."""
+    def seat_for_control(self, snapshot: Snapshot) -> Seat:
+        """Control's, on trial."""
         row = self.board.take_row(-1, index=Board.CONTROL_ROW)
         argv = [*self.command, *snapshot.options, "control", *self._handed(row.index), "--nice", str(self.plan.control_nice)]
-        nice = self.plan.control_nice
-        return Seat("control", argv, self.environ, row, snapshot, (self.board.fd,), nice=nice, behind=behind)
+        return Seat("control", argv, self.environ, row, snapshot, (self.board.fd,))
 
     def seat_for_worker(self, slot: int, snapshot: Snapshot, plan: Plan, *, behind: bool) -> Seat:
-        """A worker's, on trial. Raises RolloverError when the board is full."""
+        """A worker's, on trial. `behind`: whether others serve meanwhile. Raises RolloverError when the board is full."""
         try:
             row = self.board.take_row(slot)
         except BoardError as error:

@@ -33,8 +33,9 @@ HURRY: Final = signal.SIGUSR1
 #: Tells a worker that others take its place: it lets go of the listening socket, and its calls go on.
 LEAVE: Final = signal.SIGHUP
 
-#: How much nicer than those that serve a process is that starts beside them: a tenth of their weight. Source: sched(7).
-BEHIND: Final = 10
+#: How much nicer than those that serve a worker is that starts beside them: a third of their weight, so that a machine with no
+#: time left still lets it become ready. Source: sched(7).
+BEHIND: Final = 5
 
 #: The environment variable by which a child knows the process it belongs to.
 PARENT_VARIABLE: Final = "SUBMILLI_PARENT_PID"
@@ -173,7 +174,7 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
-    def set_nice(self, more: int) -> None:
+    def set_nice(self, more: int = 0) -> None:
         """Make it, with all its threads, so much nicer than this process. Raises PermissionError where that is less than it is
         now and `may_come_back` says no; a process that has ended is left alone."""
         nice = os.getpriority(os.PRIO_PROCESS, 0) + more

@@ -182,14 +182,14 @@ class Reloading:
         self._tell("running", "control is replaced")
         former = crew.control.snapshot
         crew.end([crew.control], CONTROL_STOP_S)
-        crew.control = seat = crew.seat_for_control(snapshot, behind=True)
+        crew.control = seat = crew.seat_for_control(snapshot)
         seat.start()
         gevent.wait([seat.ready, seat.refused], timeout=READY_S + GRACE_S, count=1)
         seat.accept()
         if seat.ready.is_set():
             return
         crew.end([seat], HURRY_S)
-        crew.control = crew.seat_for_control(former, behind=True)
+        crew.control = crew.seat_for_control(former)
         crew.control.accept()  # it served before: it is started again and again
         crew.control.start()
         why = seat.why or "the new control process was not ready in time"

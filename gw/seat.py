@@ -39,11 +39,10 @@ class Seat:
         snapshot: Snapshot,
         pass_fds: tuple[int, ...] = (),
         *,
-        nice: int = 0,
         behind: bool = False,
     ) -> None:
-        """`snapshot`: the configuration that `argv` names; it stays open for as long as the seat may be filled again. `nice`: how
-        much nicer than this process who sits here is; `behind`: whether others serve calls already while it starts."""
+        """`snapshot`: the configuration that `argv` names; it stays open for as long as the seat may be filled again. `behind`:
+        on trial it starts in the time that those who serve already leave; later, when it is missed, as fast as it can."""
         self.name = name
         self.snapshot = snapshot
         self.row = row
@@ -55,7 +54,6 @@ class Seat:
         self._argv = argv
         self._environ = environ
         self._pass_fds = (*snapshot.pass_fds, *pass_fds)
-        self._nice = nice
         self._behind = behind
         self._on_trial = True
         self._stopping = Event()
@@ -65,9 +63,8 @@ class Seat:
         self.keeper = gevent.spawn(self._keep)
 
     def accept(self) -> None:
-        """The trial is over: from now on it is kept filled, and who is started again starts behind those that serve."""
+        """The trial is over: from now on it is kept filled."""
         self._on_trial = False
-        self._behind = True
 
     def tell_to_go(self, number: signal.Signals) -> None:
         """Send the child that signal; nobody follows it."""
@@ -138,12 +135,12 @@ class Seat:
 
     def _watch(self, child: Child) -> int:
         """Wait for readiness, then for the end. Returns the exit code."""
-        behind = self._behind and may_come_back()
+        behind = self._behind and self._on_trial and may_come_back()
         if behind:
             child.set_nice(BEHIND)
         if child.wait_ready(READY_S):
             if behind:
-                child.set_nice(self._nice)
+                child.set_nice()
             log.debug("%s is ready, pid %d", self.name, child.pid)
             if not self._stopping.is_set():
                 self.row.state = SeatState.UP

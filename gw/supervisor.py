@@ -170,7 +170,7 @@ class Supervisor:
             return
         self._bind()
         crew = self._crew
-        crew.control = crew.seat_for_control(self._snapshot, behind=False)
+        crew.control = crew.seat_for_control(self._snapshot)
         slots = range(crew.plan.workers)
         crew.workers = [crew.seat_for_worker(slot, self._snapshot, crew.plan, behind=False) for slot in slots]
         seats = [crew.control, *crew.workers]

@@ -43,6 +43,9 @@ from tests.vms.world import Vm, World  # noqa: E402
 #: A deploy's caller: an agent who says this much and hangs up.
 BRIEF_S: Final = 4.0
 BRIEF: Final = AiScript(greeting=lasting(BRIEF_S), hang_up_after=1, speed=2.0)
+#: A caller who outlives a control process that starts on a busy machine: a call that is over by then cannot be recorded.
+PATIENT_S: Final = 10.0
+PATIENT: Final = AiScript(greeting=lasting(PATIENT_S), hang_up_after=1, speed=2.0)
 #: Who is there when a machine dies: longer than the run.
 LONG: Final = AiScript(greeting=lasting(300.0), speed=1.1)
 #: A caller whose machine died hears an agent again within this.
@@ -135,7 +138,8 @@ class Run:
         """Both machines, one after the other, while callers come."""
         world = self._world
         world.script = BRIEF
-        arriving = gevent.spawn(self._arrive, max(0.05, BRIEF_S / self._calls))
+        every_s = max(0.05, BRIEF_S / self._calls)
+        arriving = gevent.spawn(self._arrive, every_s)
         first, second = world.vms
         try:
             world.wait(lambda: sum(1 for call in self._live() if call.received_audio) >= self._calls // 2, "calls stand", 30.0)
@@ -152,6 +156,10 @@ class Run:
             self._step("vm-2: undrain")
             second.operate("undrain")
             world.wait(lambda: world.servers_up() == {"vm-1", "vm-2"}, "vm-2 is back", 20.0)
+            arriving.kill()
+            world.script = PATIENT
+            arriving = gevent.spawn(self._arrive, every_s * PATIENT_S / BRIEF_S)
+            gevent.sleep(1.0)  # who came before is being recorded
             self._step("vm-1 and vm-2: control is killed")
             for vm in world.vms:
                 vm.kill_control()

@@ -135,6 +135,24 @@ def until(judge: Callable[[], Any], what: str = "") -> Any:
     return value
 
 
+class Stood:
+    """How long this process was not run, at most, since it was begun: what a test of frames' times forgives the machine."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._greenlet = gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        while True:
+            due_s = time.monotonic() + 0.01
+            gevent.sleep(0.01)
+            self.longest_s = max(self.longest_s, time.monotonic() - due_s)
+
+    def end(self) -> float:
+        self._greenlet.kill()
+        return self.longest_s
+
+
 def descriptors() -> int:
     """Descriptors this process has open, once what nobody refers to is gone."""
     gevent.sleep(0)

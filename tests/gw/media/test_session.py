@@ -27,6 +27,7 @@ from tests.gw.media.support import (
     CALL,
     Peer,
     PlaneMaker,
+    Stood,
     connected,
     descriptors,
     greenlets,
@@ -105,6 +106,7 @@ def test_a_caller_who_hangs_up(line: Line):
 
 def test_the_greeting_is_heard_and_its_report_adds_up(planes: PlaneMaker):
     line = Line(planes, agents={"default": Agent(greeting="Greet.")})
+    stood = Stood()
     line.begin()
     got: list[Any] = []
     while not got or got[-1]["event"] != "mark":
@@ -116,7 +118,7 @@ def test_the_greeting_is_heard_and_its_report_adds_up(planes: PlaneMaker):
     line.ended()
     quality = line.end_event().quality
     assert quality.frames_sent == quality.frames_expected == len(got) - 1
-    assert quality.underrun_ms == 0
+    assert stood.end() > 0.05 or quality.underrun_ms == 0
     assert len(line.events(bus.StartRecording)) == len(line.events(bus.FirstAudio)) == 1
     assert [(turn.text, turn.interrupted) for turn in line.events(bus.Turn)] == [("(greeting)", False)]
 

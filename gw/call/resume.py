@@ -1,8 +1,8 @@
 """What becomes of a caller whose stream is over while the call still stands: the question Twilio's `action` webhook asks.
 
 A call that ended as calls do is hung up. One whose AI could not be had is told or handed on, and one that outlasts a drain is
-told that it ends. One whose worker died comes back to a live worker, a bounded number of times, so that a call which kills workers
-does not kill one after the other. Pure.
+told that it ends. One whose worker died comes back to a live worker, a bounded number of times, so that a call which kills
+workers does not kill one after the other. Pure.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ class Gateway:
         self.api_base = _NO_REST
         self.trusted: Path | None = None  # the certificate of an AI that speaks TLS
         self.url = self._process.url
+        self.config_path = self._process.config_path
         self.pages = self._process.var_dir / "pages"
         self.admin_socket = self._process.admin_socket
 

@@ -101,7 +101,7 @@ def _there_and_back() -> bool:
 
 class Backoff:
     """How long to wait before a child is started again: after quick successive deaths doubling from the first wait to the last.
-    One that had served for a while is started again at once, and its end counts yet until one lives long enough."""
+    One that had served for a while is started again after the first wait, and its end counts yet until one lives long enough."""
 
     def __init__(self, first_s: float = 0.1, last_s: float = 10.0, served_s: float = 5.0, forgive_s: float = 30.0) -> None:
         self._first_s = first_s

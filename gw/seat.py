@@ -2,7 +2,7 @@
 
 A seat is on trial until its supervisor accepts it: a child that says no then (an exit code of its own) makes the seat `refused`,
 and nothing is started again. An accepted seat is filled until it is told to stop: whatever ends is started again, after a wait
-that doubles. What the seat knows of its process stands in its row of the board. Never decides which seats there are.
+that doubles while its ends follow one another quickly. What the seat knows of its process stands in its row of the board. Never decides which seats there are.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Construct binds: the public listening socket (or systemd's) and the lock on `var_dir`. `run` starts control and the workers with
 the socket inherited, and keeps every seat filled until `stop`. At the very start a child that says no (a positive exit code)
-ends the start; later whatever dies is started again, after a wait that doubles. A process whose loop stands still is killed, and
-so started again. `reload` brings new code and configuration in (`gw.reloading`). `stop` tells the workers to drain, then control
+ends the start; later whatever dies is started again, after a wait that doubles while it dies again and again. A process whose loop
+stands still is killed, and so started again. `reload` brings new code and configuration in (`gw.reloading`). `stop` tells the workers to drain, then control
 to finish, then kills what is left; every wait is bounded, and a second `stop` hurries.
 
 Never does more: no Twilio, no database, no metrics page. Its own code is the one thing a reload does not replace.

@@ -52,7 +52,6 @@ class Result(StrEnum):
     SUCCESS = "success"
     OWN_ERROR = "own_error"
     PEER_ERROR = "peer_error"
-    UNKNOWN = "unknown"
 
 
 class Reason(StrEnum):

@@ -124,7 +124,7 @@ def say(document: dict[str, Any], as_json: bool, parts: Callable[[], Iterable[An
 @contextmanager
 def running(quiet: bool) -> Iterator[Callable[[str], None]]:
     """Show each step as it is told, and end everything at the first Ctrl-C."""
-    from gw.cli.demo import Interrupted, _interruptible
+    from gw.cli.demo import Interrupted, interruptible
 
     live = sys.stderr.isatty() and not quiet
     told = ""
@@ -140,7 +140,7 @@ def running(quiet: bool) -> Iterator[Callable[[str], None]]:
             click.echo(step, err=True)
 
     try:
-        with _interruptible():
+        with interruptible():
             yield tell
     except Interrupted:
         raise Failure("interrupted; everything that was started has ended") from None

@@ -49,7 +49,7 @@ def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: boo
 
     run = DemoRun(Settings(None).command_line(), out, calls=calls, seconds=seconds)
     try:
-        with _interruptible(), _shown(run, quiet=as_json):
+        with interruptible(), _shown(run, quiet=as_json):
             report = run.run()
     except Interrupted:
         raise Failure("interrupted; everything that was started has ended") from None
@@ -63,7 +63,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Raise Interrupted at the first signal; the unwinding is bounded and is not interrupted itself."""
     import gevent
 

@@ -16,7 +16,7 @@ Kinds: `call`, `write` (an attribute), `item` (an element), `load` (an attribute
 `hand` (a callable given away, to be called by the hub), `try`, `except`, `while`. No entry can allow any other construct: no
 `with`, `import`, `raise`, `for`, comprehension, lambda, f-string, display, star-arguments, generator or `await`.
 
-Costs are the medians `bench_allow_list.py` showed on the build machine (2 cores, Python 3.11); 0: part of the statement it is in.
+Costs are the medians `bench_allow_list.py` showed on the machine of tests/bench/README.md; 0: part of the statement it is in.
 """
 
 from __future__ import annotations

@@ -112,10 +112,6 @@ class Machine:
         _ip("-n", name, "link", "set", inside, "up")
         _ip("-n", name, "link", "set", "lo", "up")
 
-    @property
-    def is_on(self) -> bool:
-        return self._first != 0
-
     def switch_on(self) -> None:
         """Raises NetError."""
         setup = f"hostname {shlex.quote(self.hostname)} && exec sleep infinity"

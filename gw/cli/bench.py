@@ -59,7 +59,7 @@ def bench(
 
     \b
     A hundred calls:                    gateway.py bench
-    Against the floor, as published:    gateway.py bench --calls 200 --seconds 30 --floor --rounds 3
+    Against the floor, as published:    gateway.py bench --calls 200 --seconds 12 --floor --rounds 3
     With TLS to the AI, as in earnest:  gateway.py bench --tls --calls 200 --floor --rounds 3
     Interruptions:                      gateway.py bench --pattern bargein --calls 200
     How many calls a core holds:        gateway.py bench ramp

@@ -69,6 +69,7 @@ class MediaPlane:
         self.calls: dict[str, Call] = {}
         self.streams = 0  # media sockets open, those that have not started included
         self.coming = 0  # connections that have not said yet what they want
+        self.silent = 0  # those of them that should have by now: they are not supposed to become media sockets any more
         self.draining = False  # by an operator, or for the gateway's stop: no call is taken
         self.leaving = False  # others take this worker's place: no connection is taken, a call that was let in is
         self.late = False
@@ -96,7 +97,8 @@ class MediaPlane:
 
     def tell(self) -> None:
         """Let the other workers know how it stands here."""
-        self.room.tell(streams=self.streams, coming=self.coming, draining=self.draining, leaving=self.leaving, late=self.late)
+        coming = self.coming - self.silent
+        self.room.tell(streams=self.streams, coming=coming, draining=self.draining, leaving=self.leaving, late=self.late)
 
     def reserve(self, call_sid: str) -> str:
         """Let a call in that was announced. Returns "", or why not: full | late | drained."""

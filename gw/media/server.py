@@ -9,18 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import select
 from hashlib import sha1
 from time import monotonic
 from typing import Any, Final
 
 import gevent
 from gevent import pywsgi, socket
+from gevent.monkey import get_original
 from geventwebsocket.handler import WebSocketHandler
 
 from gw.media.door import Door
 from gw.media.greenlets import mark_current
 from gw.media.http import Webhooks
 from gw.media.plane import MediaPlane
+from gw.media.room import DOUBT_S
 from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.protocol.signature import stream_valid
 
@@ -75,8 +78,10 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         """What this connection wants is known: from here on it counts as a media socket, or as none."""
         if self._is_coming:
             self._is_coming = False
-            self.server.plane.coming -= 1
-            self.server.plane.tell()
+            plane = self.server.plane
+            plane.coming -= 1
+            plane.silent = min(plane.silent, plane.coming)
+            plane.tell()
 
     def handle_one_request(self) -> Any:
         """One request, whole and answered in time, its unread body included; a session has bounds of its own."""
@@ -216,29 +221,40 @@ class MediaServer(pywsgi.WSGIServer):
         self.plane = plane
         self.sessions: set[Session] = set()
         self.max_accept = 1  # one a turn: what comes at once is shared with the other workers
-        self._left_s = 0.0  # since when connections have waited that were left to others
-        self._looks_s = 0.0  # since when it is looked for them again
+        self._left_s = 0.0  # since when somebody has waited who was left to others; 0.0: nobody does
+        self._accepted_s = 0.0  # the last one
+        self._waiting = get_original("select", "poll")()  # gevent's would wait for the hub, in the hub
+        self._waiting.register(listener.fileno(), select.POLLIN)
 
     def do_read(self) -> tuple[Any, ...] | None:  # type: ignore[override]  # gevent's own returns None too
         """Somebody waits: accept, or leave them to the others for now."""
-        patience_s = self.plane.room.patience_s()
+        now_s = monotonic()
+        plane = self.plane
+        if plane.coming > plane.silent and now_s - self._accepted_s > DOUBT_S:
+            plane.silent = plane.coming
+            plane.tell()
+        patience_s = plane.room.patience_s()
         if patience_s:
-            now_s = monotonic()
-            if now_s - self._looks_s > self.LEFT_S:
-                self._left_s = now_s  # when it was looked for them, nobody waited
+            self._left_s = self._left_s or now_s
             if now_s - self._left_s < patience_s:
                 self.stop_accepting()
                 self._timer = self.loop.timer(self.LEFT_S)  # what gevent's own pause after an error uses, and stop ends
                 self._timer.start(self._look_again)
                 return None
-            self._looks_s = now_s
+        self._accepted_s = now_s
         accepted: tuple[Any, ...] | None = super().do_read()
+        self._forget_who_was_left()
         return accepted
 
     def _look_again(self) -> None:
-        self._looks_s = monotonic()
         if self.started:
+            self._forget_who_was_left()
             self.start_accepting()
+
+    def _forget_who_was_left(self) -> None:
+        """Where nobody waits any more, patience begins anew with the next."""
+        if self._left_s and not self._waiting.poll(0):
+            self._left_s = 0.0
 
     def do_handle(self, *connection: Any) -> None:
         """Count a connection from its accept on: one that is not counted before it is read is one of many that come at once."""

@@ -12,7 +12,7 @@ import pytest
 from gevent import socket
 
 from gw.board import Board, SeatState
-from gw.media.room import PATIENCE_S, Room
+from gw.media.room import DOUBT_S, PATIENCE_S, Room
 from gw.media.server import MediaServer
 from gw.protocol.signature import sign
 from metrics.declare import STREAMS_REFUSED
@@ -315,6 +315,46 @@ def test_who_is_left_to_a_worker_that_takes_nobody_is_taken(planes: PlaneMaker):
     for greenlet in answers:
         greenlet.get().socket.close()
     until(lambda: servers[0].plane.streams == 0)
+
+
+def test_a_busy_hub_does_not_make_patience_endless(planes: PlaneMaker):
+    """Each of its turns is longer than the pause between two looks: who is left to others is taken in time all the same."""
+
+    def hold() -> None:
+        while True:
+            until_s = monotonic() + 4 * MediaServer.LEFT_S
+            while monotonic() < until_s:
+                pass
+            gevent.sleep(0)
+
+    servers, address = workers(planes, 2, deaf=True)
+    servers[0].plane.streams = 5
+    servers[0].plane.tell()
+    holding = gevent.spawn(hold)
+    try:
+        answer = gevent.spawn(Answer, address, request(GOOD)).get(timeout=WAIT_S)
+    finally:
+        holding.kill()
+    assert answer.status == 101
+    answer.socket.close()
+    until(lambda: servers[0].plane.streams == 5)
+
+
+def test_who_says_nothing_keeps_nobody_waiting(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+    """Two silent connections at each worker: once they are not supposed to be callers any more, the next is nobody's to leave."""
+    servers, address = workers(planes, 2)
+    silent = [socket.create_connection(address) for _ in range(4)]
+    until(lambda: [server.plane.coming for server in servers] == [2, 2])
+    gevent.sleep(DOUBT_S)
+    looks: list[MediaServer] = []
+    monkeypatch.setattr(MediaServer, "_look_again", lambda self: looks.append(self))
+    answer = Answer(address, request(GOOD))
+    assert answer.status == 101
+    assert looks == []
+    assert sorted(server.plane.coming - server.plane.silent for server in servers) in ([0, 0], [0, 2])
+    for sock in (*silent, answer.socket):
+        sock.close()
+    until(lambda: not any(server.plane.streams or server.plane.coming or server.plane.silent for server in servers))
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /med", request(GOOD, line="GET /medium HTTP/1.1")])

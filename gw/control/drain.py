@@ -5,7 +5,8 @@ means writing it again, which changes nothing. A store that is not available is 
 by chance, so that many gateways do not return to a recovering database at once. A batch the store refuses is halved until the
 entry at fault stands alone; that one is set aside with the reason and the rest goes in. What must be in the store before any
 entry (`first`) is brought there before each batch; what follows from an event for other rows (`then`) is done before its entry
-leaves the spool, and so survives whatever ends this process. Never drops an entry.
+leaves the spool, and so survives whatever ends this process; where the store goes away in between, those before are not done
+again. Never drops an entry.
 """
 
 from __future__ import annotations
@@ -143,10 +144,21 @@ class Drainer:
             self._settle(pairs[:middle])
             self._settle(pairs[middle:])
         else:
-            for _, stamped in pairs:
+            self._follow(pairs)
+
+    def _follow(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
+        """The store has these: do what follows from each, and let go of those of which all is done. Raises StoreUnavailable."""
+        for index, (_, stamped) in enumerate(pairs):
+            try:
                 self._then(stamped.event)
-            self._spool.done([entry.id for entry, _ in pairs])
-            self.applied += len(pairs)
+            except StoreUnavailable:
+                self._let_go(pairs[:index])
+                raise
+        self._let_go(pairs)
+
+    def _let_go(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
+        self._spool.done([entry.id for entry, _ in pairs])
+        self.applied += len(pairs)
 
     def _poison(self, entry: Entry, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"

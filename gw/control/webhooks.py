@@ -31,6 +31,8 @@ GRACE_S: Final = 2.0
 #: Between two looks at a row whose end may still be in a spool, and how many; a row still open then is found at the next start.
 LOOK_S: Final = 1.0
 MAX_LOOKS: Final = 60
+#: The same after a look for which the store was away: many may look, and a store that is back is the drainer's first.
+AWAY_S: Final = 5.0
 #: Ends of calls being seen to, most of them waiting for the grace. Beyond it they are found at the next start.
 MAX_WEBHOOKS: Final = 2000
 #: Ends of calls that are remembered: what the spool tells of once more is not new.
@@ -192,9 +194,16 @@ class Webhooks:
             self._calls.hang_up(call_sid, str(Reason.ADMIN_HANGUP))
             return
         wanted = sum(self._spooled())
+        theirs = False
         for _ in range(MAX_LOOKS):
             all_told = self._spooled()[0] >= wanted  # asked before the row is read
-            row = self._store.call(call_sid)
+            try:
+                row = self._store.call(call_sid)
+            except StoreUnavailable as error:
+                log.debug("a call's row cannot be looked at yet: %s", error, extra={"call_sid": call_sid})
+                theirs = False  # its host could not end it either
+                gevent.sleep(AWAY_S)
+                continue
             if row is not None and row["ended_at"] is not None:
                 return
             theirs = row is not None and row["host"] != self._host

@@ -316,16 +316,40 @@ def test_other_events_are_not_ours(house: House) -> None:
     assert len(house.webhooks._pool) == 0
 
 
-def test_a_store_that_is_away_costs_no_more_than_the_row(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "says"), [(StoreUnavailable("away"), "is not known yet"), (StoreError("no"), "could not be seen to")]
+)
+def test_a_store_that_is_away_or_says_no_costs_no_more_than_the_row(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: StoreError, says: str
 ) -> None:
+    monkeypatch.setattr(webhooks, "AWAY_S", 0.001)
+
     def away(*_: Any, **__: Any) -> Any:
-        raise StoreUnavailable("away")
+        raise error
 
     monkeypatch.setattr(house.store, "call", away)
     house.say("status", CallStatus="completed")
-    assert "could not be seen to" in caplog.text
+    assert says in caplog.text
+    assert house.lost == []
     house.say("stream", StreamEvent="stream-error")
+
+
+@pytest.mark.parametrize("host", ["here", "elsewhere"])
+def test_a_row_is_looked_at_again_once_the_store_is_back(house: House, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setattr(webhooks, "AWAY_S", 0.001)
+    monkeypatch.setattr(webhooks, "LOOK_S", 0.001)
+    house.started(host)
+    read = house.store.call
+    answers = iter([StoreUnavailable("away"), StoreUnavailable("away")])
+
+    def away_twice(call_sid: str) -> Any:
+        for error in answers:
+            raise error
+        return read(call_sid)
+
+    monkeypatch.setattr(house.store, "call", away_twice)
+    house.say("status", CallStatus="completed")
+    assert house.lost == [{CALL}]
 
 
 def test_only_so_many_ends_are_remembered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

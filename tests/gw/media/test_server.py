@@ -325,6 +325,8 @@ def test_a_busy_hub_does_not_make_patience_endless(planes: PlaneMaker):
             until_s = monotonic() + 4 * MediaServer.LEFT_S
             while monotonic() < until_s:
                 pass
+            for server in servers:
+                server.plane.room.turn(0.0, 0.0)  # both loops turn: nobody is taken for one that hangs
             gevent.sleep(0)
 
     servers, address = workers(planes, 2, deaf=True)

@@ -7,9 +7,14 @@ one nothing is bound. Respects what the process was allowed (taskset, a containe
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
+
+log = logging.getLogger("gw.supervisor")
 
 #: From here on one core is kept free of workers.
 SPARE_FROM: Final = 3
@@ -47,6 +52,13 @@ def allowed_cores() -> list[int]:
 
 
 def bind(cores: Sequence[int]) -> None:
-    """Run this process, and those it starts, on these cores; none: wherever it may already. Raises OSError."""
-    if cores:
-        os.sched_setaffinity(0, cores)
+    """Run this process with all its threads, and those it starts, on these cores; none: wherever it may already. Where that
+    cannot be it stays where it is, and the log says so."""
+    if not cores:
+        return
+    try:
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(int(thread.name), cores)
+    except OSError as error:
+        log.warning("no core can be bound: %s", error)

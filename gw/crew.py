@@ -38,7 +38,16 @@ HANG_S: Final = 10.0
 class Crew:
     """All seats of one gateway."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], board: Board, listen_fd: int, plan: Plan) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        board: Board,
+        listen_fd: int,
+        plan: Plan,
+        allowed: Sequence[int],
+    ) -> None:
+        """`allowed`: the cores there are. A child inherits those of this process, which may be fewer."""
         self.environ = environ
         self.command = list(command)
         self.board = board
@@ -48,6 +57,7 @@ class Crew:
         self.hurry = Event()  # nobody waits for calls any more
         self._all_workers: list[Seat] = []  # also those on trial and those that leave
         self._listen_fd = listen_fd
+        self._allowed = allowed
 
     def pids(self) -> dict[str, int]:
         """The children that take calls now, and control, by name."""
@@ -79,7 +89,9 @@ class Crew:
         except BoardError as error:
             raise RolloverError(str(error)) from None
         argv = [*self.command, *snapshot.options, "worker", "--slot", str(slot), "--listen-fd", str(self._listen_fd)]
-        argv += [*self._handed(row.index), "--core", str(plan.core_of(slot))]
+        own = plan.core_of(slot)
+        cores = [own] if own >= 0 else self._allowed
+        argv += [*self._handed(row.index), "--core", ",".join(map(str, cores))]
         handed = (self._listen_fd, self.board.fd)
         seat = Seat(f"worker {slot}", argv, self.environ, row, snapshot, handed, behind=behind)
         self._all_workers.append(seat)

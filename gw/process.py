@@ -15,7 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -107,15 +109,15 @@ class Backoff:
         self._first_s = first_s
         self._last_s = last_s
         self._served_s = served_s
-        self._forgive_s = forgive_s
+        self.forgive_s = forgive_s  # from here on its former ends do not count
         self._next_s = first_s
         self.failures = 0  # in a row
 
-    def on_exit(self, lived_s: float) -> float:
-        """The child ended after `lived_s`. Returns the seconds to wait."""
-        if lived_s >= self._served_s:
+    def on_exit(self, served_s: float) -> float:
+        """The child ended `served_s` after it was ready. Returns the seconds to wait."""
+        if served_s >= self._served_s:
             self._next_s = self._first_s
-        if lived_s >= self._forgive_s:
+        if served_s >= self.forgive_s:
             self.failures = 0
         self.failures += 1
         wait_s = self._next_s
@@ -129,7 +131,7 @@ class Child:
     def __init__(self, name: str, argv: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
         """Start `argv` with `--ready-fd N` added, N being the pipe's end on which it says that it is ready."""
         self.name = name
-        self.started_s = time.monotonic()
+        self._ready_s = inf
         self._ready_fd, child_fd = os.pipe()
         try:
             gevent_os.make_nonblocking(self._ready_fd)
@@ -151,14 +153,18 @@ class Child:
         return self._process.pid
 
     @property
-    def lived_s(self) -> float:
-        return time.monotonic() - self.started_s
+    def served_s(self) -> float:
+        """How long ago it was ready; 0.0 where it never was."""
+        return max(0.0, time.monotonic() - self._ready_s)
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait for the child's byte. False: it ended, closed the pipe, or took longer than `timeout_s`."""
         bound = Timeout.start_new(timeout_s)
         try:
-            return gevent_os.nb_read(self._ready_fd, 1) == b"1"
+            if gevent_os.nb_read(self._ready_fd, 1) != b"1":
+                return False
+            self._ready_s = time.monotonic()
+            return True
         except Timeout as passed:
             if passed is not bound:
                 raise
@@ -175,14 +181,18 @@ class Child:
             return None
 
     def set_nice(self, more: int = 0) -> None:
-        """Make it, with all its threads, so much nicer than this process. Raises PermissionError where that is less than it is
-        now and `may_come_back` says no; a process that has ended is left alone."""
+        """Make it, with all its threads, so much nicer than this process: its first thread first, since others it starts are as
+        that one is. Raises PermissionError where that is less than it is now and `may_come_back` says no; what has ended is left
+        alone."""
         nice = os.getpriority(os.PRIO_PROCESS, 0) + more
-        try:
-            for thread in sorted(int(one.name) for one in Path(f"/proc/{self.pid}/task").iterdir()):
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, self.pid, nice)
+        threads: list[int] = []
+        with suppress(FileNotFoundError, ProcessLookupError):
+            threads = [int(one.name) for one in Path(f"/proc/{self.pid}/task").iterdir()]
+        for thread in threads:
+            with suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, thread, nice)
-        except (FileNotFoundError, ProcessLookupError):
-            return
 
     def alive(self) -> bool:
         return self._process.poll() is None

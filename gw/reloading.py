@@ -127,7 +127,6 @@ class Reloading:
     def _replace_workers(self, snapshot: Snapshot, wanted: Wanted) -> None:
         """Start the new generation; the former one leaves when all of it is ready."""
         plan = cores.plan(wanted.workers, wanted.pin, self._allowed)
-        self._tell("running", f"{plan.workers} new worker(s) are started")
         seats = self._start_workers(snapshot, plan)
         for seat in seats:
             seat.accept()
@@ -148,6 +147,7 @@ class Reloading:
         seats: list[Seat] = []
         try:
             for slot in range(plan.workers):
+                self._tell("running", f"new worker {slot + 1} of {plan.workers} is started")
                 seats.append(self._crew.seat_for_worker(slot, snapshot, plan, behind=True))
                 seats[-1].start()
                 gevent.wait([seats[-1].ready, seats[-1].refused], timeout=READY_S + GRACE_S, count=1)

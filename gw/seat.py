@@ -2,7 +2,8 @@
 
 A seat is on trial until its supervisor accepts it: a child that says no then (an exit code of its own) makes the seat `refused`,
 and nothing is started again. An accepted seat is filled until it is told to stop: whatever ends is started again, after a wait
-that doubles while its ends follow one another quickly. What the seat knows of its process stands in its row of the board. Never decides which seats there are.
+that doubles while its ends follow one another quickly. What the seat knows of its process stands in its row of the board. Never
+decides which seats there are.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Seat:
         behind: bool = False,
     ) -> None:
         """`snapshot`: the configuration that `argv` names; it stays open for as long as the seat may be filled again. `behind`:
-        on trial it starts in the time that those who serve already leave; later, when it is missed, as fast as it can."""
+        on trial it starts in the time that those who serve already leave, and is told so with `--behind`; later, when it is
+        missed, as fast as it can."""
         self.name = name
         self.snapshot = snapshot
         self.row = row
@@ -93,8 +95,10 @@ class Seat:
         try:
             while not self._stopping.is_set():
                 self.row.state = SeatState.STARTING
+                behind = self._behind and self._on_trial
+                argv = [*self._argv, "--behind"] if behind else self._argv
                 try:
-                    child = self.child = Child(self.name, self._argv, self._environ, self._pass_fds)
+                    child = self.child = Child(self.name, argv, self._environ, self._pass_fds)
                 except OSError as error:
                     log.error("%s cannot be started: %s", self.name, error)
                     if self._refuses(f"{self.name} cannot be started: {error}"):
@@ -104,7 +108,7 @@ class Seat:
                 self.row.pid = child.pid
                 if self._stopping.is_set():
                     child.send(signal.SIGTERM)  # it was being started while the others were told
-                code = self._watch(child)
+                code = self._watch(child, backoff.forgive_s, behind=behind)
                 self.child = None
                 self.row.forget_process()
                 if self._stopping.is_set():
@@ -115,13 +119,13 @@ class Seat:
                 if code >= 0 and self._refuses(f"the {self.name} process did not start ({how}); it said why above"):
                     return
                 log.error("%s (pid %d) ended: %s", self.name, child.pid, how)
-                self._wait(backoff, child.lived_s)
+                self._wait(backoff, child.served_s)
         finally:
             self.row.clear()
 
-    def _wait(self, backoff: Backoff, lived_s: float) -> None:
+    def _wait(self, backoff: Backoff, served_s: float) -> None:
         """Before the next child: where the last ones ended soon, longer and longer."""
-        wait_s = backoff.on_exit(lived_s)
+        wait_s = backoff.on_exit(served_s)
         log.info("%s is started again in %.1f s", self.name, wait_s)
         self.row.failures = backoff.failures
         self.row.wait_until(wait_s)
@@ -133,19 +137,22 @@ class Seat:
             self.refused.set()
         return self._on_trial
 
-    def _watch(self, child: Child) -> int:
-        """Wait for readiness, then for the end. Returns the exit code."""
-        behind = self._behind and self._on_trial and may_come_back()
-        if behind:
+    def _watch(self, child: Child, forgive_s: float, *, behind: bool) -> int:
+        """Wait for readiness, then for the end; the ends before it are forgotten after `forgive_s`. Returns the exit code."""
+        nicer = behind and may_come_back()
+        if nicer:
             child.set_nice(BEHIND)
         if child.wait_ready(READY_S):
-            if behind:
+            if nicer:
                 child.set_nice()
             log.debug("%s is ready, pid %d", self.name, child.pid)
             if not self._stopping.is_set():
                 self.row.state = SeatState.UP
             self.ready.set()
-            code = child.wait()
+            code = child.wait(forgive_s)
+            if code is None:
+                self.row.failures = 0
+                code = child.wait()
         else:
             # The pipe closed or nothing came: it is ending by itself, or it hangs and is ended.
             code = child.wait(GRACE_S)

@@ -2,9 +2,9 @@
 
 Construct binds: the public listening socket (or systemd's) and the lock on `var_dir`. `run` starts control and the workers with
 the socket inherited, and keeps every seat filled until `stop`. At the very start a child that says no (a positive exit code)
-ends the start; later whatever dies is started again, after a wait that doubles while it dies again and again. A process whose loop
-stands still is killed, and so started again. `reload` brings new code and configuration in (`gw.reloading`). `stop` tells the workers to drain, then control
-to finish, then kills what is left; every wait is bounded, and a second `stop` hurries.
+ends the start; later whatever dies is started again, after a wait that doubles while it dies again and again. A process whose
+loop stands still is killed, and so started again. `reload` brings new code and configuration in (`gw.reloading`). `stop` tells
+the workers to drain, then control to finish, then kills what is left; every wait is bounded, and a second `stop` hurries.
 
 Never does more: no Twilio, no database, no metrics page. Its own code is the one thing a reload does not replace.
 """
@@ -80,6 +80,7 @@ class Supervisor:
             self._board,
             self.listener.fileno(),
             cores.plan(server.workers, server.pin, self._allowed),
+            self._allowed,
         )
         self._reloading = Reloading(
             self._crew,
@@ -121,7 +122,7 @@ class Supervisor:
     @property
     def stop_bound_s(self) -> float:
         """How long a stop may take: the drain, then every process's last words, and the wait for those that were killed."""
-        return self._reloading.wanted.drain_s + GRACE_S + CONTROL_STOP_S + 2 * (HURRY_S + GRACE_S) + HURRY_S
+        return self._reloading.wanted.drain_s + GRACE_S + CONTROL_STOP_S + 2 * (HURRY_S + GRACE_S) + 3 * HURRY_S
 
     @property
     def board(self) -> Board:
@@ -183,10 +184,7 @@ class Supervisor:
             seat.accept()
 
     def _bind(self) -> None:
-        try:
-            cores.bind(self._crew.plan.rest or self._allowed)
-        except OSError as error:
-            log.warning("no core can be bound: %s", error)
+        cores.bind(self._crew.plan.rest or self._allowed)
 
     def _fail(self, sentence: str) -> None:
         self._failure = self._failure or sentence

@@ -43,13 +43,20 @@ def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: in
 @click.option("--ready-fd", type=int, required=True)
 @click.option("--board-fd", type=int, default=-1)
 @click.option("--row", type=int, default=0)
-@click.option("--core", type=int, default=-1)
+@click.option("--core", "cores", default="-1", help="Where it runs, comma-separated; -1: wherever it may.")
+@click.option("--behind", is_flag=True, help="It starts where its supervisor runs: on its cores others may have calls meanwhile.")
 @pass_settings
-def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_fd: int, row: int, core: int) -> None:
+def worker(
+    settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_fd: int, row: int, cores: str, behind: bool
+) -> None:
     """A media worker."""
+    from gw.cores import bind
     from gw.process import HURRY, LEAVE, end_with_parent, is_orphan, settle_parent
 
     end_with_parent(os.environ)
+    take_cores = partial(bind, [int(core) for core in cores.split(",") if int(core) >= 0])
+    if not behind:
+        take_cores()  # before whatever takes long: all workers start at once
     from gw import logs
     from gw.board import Board
     from gw.media.worker import run
@@ -64,7 +71,7 @@ def worker(settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_f
         slot,
         listen_fd,
         ready_fd,
-        core,
+        before_ready=take_cores,
         hurry=HURRY,
         leave=LEAVE,
         board=board,

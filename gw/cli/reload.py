@@ -9,8 +9,8 @@ import click
 
 from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, config_option, json_option, pass_settings
 
-#: The check, a start of the workers and one of control, each with its own bound.
-DONE_S: Final = 120.0
+#: One step: the check, the start of one worker, or control's end, start and, where it refuses, the former one's. Each is bounded.
+STEP_S: Final = 120.0
 #: Between two looks; control is away for about a second in between.
 LOOK_S: Final = 0.1
 
@@ -44,8 +44,8 @@ def reload(settings: Settings, as_json: bool) -> None:
 
 
 def _follow(settings: Settings, number: int, *, quiet: bool) -> dict[str, Any]:
-    """The report of that number once it is at its end. Raises Failure when that takes too long."""
-    deadline_s = time.monotonic() + DONE_S
+    """The report of that number once it is at its end. Raises Failure when one step takes too long."""
+    deadline_s = time.monotonic() + STEP_S
     said = ""
     while time.monotonic() < deadline_s:
         try:
@@ -55,8 +55,10 @@ def _follow(settings: Settings, number: int, *, quiet: bool) -> dict[str, Any]:
         if report.get("n", 0) >= number:
             if report["state"] != "running":
                 return report
-            if report["step"] != said and not quiet:
+            if report["step"] != said:
                 said = report["step"]
-                click.echo(f"{said} ...", err=True)
+                deadline_s = time.monotonic() + STEP_S
+                if not quiet:
+                    click.echo(f"{said} ...", err=True)
         time.sleep(LOOK_S)
-    raise Failure(f"the reload did not end within {DONE_S:.0f} s; gateway.py status shows what becomes of it")
+    raise Failure(f"the reload did not come further for {STEP_S:.0f} s; gateway.py status shows what becomes of it")

@@ -212,8 +212,8 @@ def run(
     slot: int,
     listen_fd: int,
     ready_fd: int,
-    core: int,
     *,
+    before_ready: Callable[[], None],
     hurry: signal.Signals,
     leave: signal.Signals,
     board: Board | None = None,
@@ -221,9 +221,9 @@ def run(
     is_orphan: Callable[[], bool] = lambda: False,
     settle_parent: Callable[[], None] = lambda: None,
 ) -> int:
-    """A worker process's body: serve on the inherited socket. `core`: its own (-1: any), from when it is ready; it starts where
-    there is time, since on that core another may have calls. `leave`: others take its place; `hurry` ends a drain; when told to
-    stop, `settle_parent` returns once `is_orphan` can be believed. Returns the exit code."""
+    """A worker process's body: serve on the inherited socket. `before_ready` is called when all is there but the word. `leave`:
+    others take its place; `hurry` ends a drain; when told to stop, `settle_parent` returns once `is_orphan` can be believed.
+    Returns the exit code."""
     listener = socket.socket(fileno=listen_fd)
     worker = Worker(config, slot, listener, board=board, row=row, is_orphan=is_orphan)
 
@@ -237,9 +237,7 @@ def run(
     gevent.signal_handler(leave, worker.leave)
 
     def tell_ready() -> None:
-        if core >= 0:
-            for thread in Path("/proc/self/task").iterdir():  # those that were started before too
-                os.sched_setaffinity(int(thread.name), {core})
+        before_ready()
         os.write(ready_fd, b"1")
         os.close(ready_fd)
 

@@ -16,6 +16,7 @@ import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Literal  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -26,7 +27,7 @@ from gw.process import HURRY, LEAVE, end_with_parent  # noqa: E402
 from gw.supervisor import Supervisor  # noqa: E402
 
 
-def config_in(folder: Path, listen: str = "127.0.0.1:0", workers: int = 1, drain_s: float = 5.0) -> Config:
+def config_in(folder: Path, listen: str = "127.0.0.1:0", workers: int | Literal["auto"] = 1, drain_s: float = 5.0) -> Config:
     return Config(server=Server(listen=listen, workers=workers, drain_s=drain_s), ops=Ops(var_dir=str(folder / "var")))
 
 
@@ -84,11 +85,12 @@ def serve(journal: Path) -> None:
 
 
 if __name__ == "__main__":
-    where, role, options = Path(sys.argv[1]), sys.argv[2], dict(zip(sys.argv[3::2], sys.argv[4::2], strict=False))
+    where, role, options = Path(sys.argv[1]), sys.argv[2], [one for one in sys.argv[3:] if one != "--behind"]
     if role == "serve":
         serve(where)
     elif role == "config":
         check(where)
     else:
-        handed = (int(options[name]) for name in ("--ready-fd", "--board-fd", "--row"))
-        child(where, role + options.get("--slot", ""), *handed)
+        valued = dict(zip(options[::2], options[1::2], strict=False))
+        handed = (int(valued[name]) for name in ("--ready-fd", "--board-fd", "--row"))
+        child(where, role + valued.get("--slot", ""), *handed)

@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import gevent
 import pytest
 
+from gw import cores
 from gw.board import SeatState
 from gw.config import Config, Ops, Server
-from gw.process import BEHIND, Backoff, Child, describe_exit, may_come_back
+from gw.process import BEHIND, may_come_back
 from gw.supervisor import StartError, Supervisor
 from tests.gw import supervised
 from tests.gw.supervised import config_in
@@ -28,7 +30,7 @@ SCRIPT = [sys.executable, supervised.__file__]
 class Running:
     """A supervisor in a greenlet, and what its children wrote."""
 
-    def __init__(self, folder: Path, workers: int = 1, drain_s: float = 5.0) -> None:
+    def __init__(self, folder: Path, workers: int | Literal["auto"] = 1, drain_s: float = 5.0) -> None:
         self.journal = folder / "journal"
         self.ready = gevent.event.Event()
         self.supervisor = Supervisor(
@@ -53,7 +55,7 @@ class Running:
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
-    def begin(**options: float) -> Running:
+    def begin(**options: float | str) -> Running:
         running.append(Running(tmp_path, **options))  # type: ignore[arg-type]
         return running[-1]
 
@@ -233,36 +235,6 @@ def test_a_socket_from_systemd_that_cannot_serve_is_refused(
         Supervisor(config_in(tmp_path), ["x"], environ=environ)
 
 
-def test_backoff_doubles_to_its_bound_and_forgives() -> None:
-    backoff = Backoff(first_s=0.1, last_s=1.0, forgive_s=30.0)
-    assert [backoff.on_exit(1.0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    assert [backoff.on_exit(30.0), backoff.on_exit(0.0)] == [0.1, 0.2]
-    assert backoff.failures == 2
-
-
-def test_backoff_spares_who_had_served() -> None:
-    """Killed now and then, a process is away for a moment each time; that it is killed is told all the same."""
-    backoff = Backoff(first_s=0.1, last_s=1.0, served_s=5.0, forgive_s=30.0)
-    assert [backoff.on_exit(lived_s) for lived_s in (1.0, 1.0, 9.0, 9.0, 9.0, 1.0, 1.0)] == [0.1, 0.2, 0.1, 0.1, 0.1, 0.2, 0.4]
-    assert backoff.failures == 7
-
-
-def test_a_child_that_never_says_ready_is_told_apart() -> None:
-    child = Child("test", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
-    try:
-        assert child.wait_ready(0.05) is False
-        assert child.wait(0.05) is None
-    finally:
-        child.send(signal.SIGKILL)
-    assert child.wait(scaled(30)) == -signal.SIGKILL
-    child.send(signal.SIGTERM)  # nobody is there any more: nothing happens
-
-
-def test_a_program_that_is_not_there() -> None:
-    with pytest.raises(OSError):
-        Child("test", ["no-such-program"], os.environ)
-
-
 def test_who_starts_beside_calls_is_behind_them_until_it_is_ready(start: Callable[..., Running], tmp_path: Path) -> None:
     """Where the kernel would not let it come back, it is as all others are."""
     running = start()
@@ -274,12 +246,6 @@ def test_who_starts_beside_calls_is_behind_them_until_it_is_ready(start: Callabl
     until(lambda: [row.pid for row in running.supervisor.board.workers() if row.state == SeatState.STARTING and row.pid])
     (pid,) = [row.pid for row in running.supervisor.board.workers() if row.state == SeatState.STARTING]
     until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == own + (BEHIND if may_come_back() else 0))
-
-
-def test_exits_in_words() -> None:
-    assert describe_exit(3) == "exit code 3"
-    assert describe_exit(-9) == "SIGKILL"
-    assert describe_exit(-99) == "signal 99"
 
 
 def test_a_worker_whose_loop_stands_still_is_told_of_and_killed(
@@ -328,6 +294,39 @@ def test_a_reload_replaces_every_process_and_the_former_workers_leave_by_themsel
     until(lambda: not any(exists(pid) for pid in before.values()))
     said = [(name, what) for name, pid, what in running.lines() if pid in before.values() and what != "ready"]
     assert sorted(said) == [("control", "term"), ("worker0", "leave"), ("worker1", "leave")]
+
+
+def test_a_reload_hands_its_workers_all_cores_where_none_has_its_own(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They inherit the supervisor's, which may be the one that the former plan left to it."""
+    here = cores.allowed_cores()
+    machine = [here[0], 1021, 1022]  # three at least
+    monkeypatch.setattr(cores, "allowed_cores", lambda: machine)
+    try:
+        running = start(workers="auto")
+        assert running.ready.wait(scaled(30))
+        assert os.sched_getaffinity(0) == {here[0]}
+        assert _placed(running) == {"worker 0": ("1021", False), "worker 1": ("1022", False)}
+        steps: list[str] = []
+        running.supervisor._reloading._on_report = lambda report: steps.append(report.step)
+        running.supervisor.reload()  # to a configuration that says two workers
+        until(lambda: running.supervisor.board.report.state == "done")
+        every = ",".join(map(str, machine))
+        assert _placed(running) == {"worker 0": (every, True), "worker 1": (every, True)}
+        assert steps[1:3] == ["new worker 1 of 2 is started", "new worker 2 of 2 is started"], "each is a step that may take long"
+    finally:
+        cores.bind(here)
+
+
+def _placed(running: Running) -> dict[str, tuple[str, bool]]:
+    """What each worker was told: its cores, and whether it starts behind others."""
+    told = {}
+    for name, pid in running.supervisor.pids().items():
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if name != "control":
+            told[name] = words[words.index("--core") + 1], "--behind" in words
+    return told
 
 
 @pytest.mark.parametrize(

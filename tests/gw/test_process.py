@@ -1,0 +1,110 @@
+"""gw.process, with real child processes: readiness, niceness, the end, and the wait before the next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gw.process import Backoff, Child, describe_exit
+from tests.timing import scaled
+
+#: Says that it is ready, with three threads, and stays.
+THREADS = """
+import os, sys, threading, time
+for _ in range(2):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+os.write(int(sys.argv[-1]), b"1")
+time.sleep(60)
+"""
+
+
+@contextmanager
+def child_of(code: str) -> Iterator[Child]:
+    child = Child("test", [sys.executable, "-c", code], os.environ)
+    try:
+        yield child
+    finally:
+        child.send(signal.SIGKILL)
+        assert child.wait(scaled(30)) is not None
+
+
+def test_backoff_doubles_to_its_bound_and_forgives() -> None:
+    backoff = Backoff(first_s=0.1, last_s=1.0, forgive_s=30.0)
+    assert [backoff.on_exit(1.0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert [backoff.on_exit(30.0), backoff.on_exit(0.0)] == [0.1, 0.2]
+    assert backoff.failures == 2
+
+
+def test_backoff_spares_who_had_served() -> None:
+    """Killed now and then, a process is away for a moment each time; that it is killed is told all the same."""
+    backoff = Backoff(first_s=0.1, last_s=1.0, served_s=5.0, forgive_s=30.0)
+    assert [backoff.on_exit(lived_s) for lived_s in (1.0, 1.0, 9.0, 9.0, 9.0, 1.0, 1.0)] == [0.1, 0.2, 0.1, 0.1, 0.1, 0.2, 0.4]
+    assert backoff.failures == 7
+
+
+def test_a_child_that_never_says_ready_is_told_apart() -> None:
+    child = Child("test", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+    try:
+        assert child.wait_ready(0.05) is False
+        assert child.wait(0.05) is None
+    finally:
+        child.send(signal.SIGKILL)
+    assert child.wait(scaled(30)) == -signal.SIGKILL
+    child.send(signal.SIGTERM)  # nobody is there any more: nothing happens
+
+
+def test_a_program_that_is_not_there() -> None:
+    with pytest.raises(OSError):
+        Child("test", ["no-such-program"], os.environ)
+
+
+def test_who_was_never_ready_has_not_served() -> None:
+    """However long it took to fail: else a start that is slow and fails would be tried again without a wait."""
+    with child_of("pass") as child:
+        assert child.wait_ready(scaled(30)) is False
+        assert child.wait(scaled(30)) == 0
+        assert child.served_s == 0.0
+    with child_of(THREADS) as child:
+        assert child.served_s == 0.0
+        assert child.wait_ready(scaled(30))
+        assert child.served_s > 0.0
+
+
+def test_a_thread_that_ends_meanwhile_leaves_no_other_nice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is the first: whatever thread it starts from then on is as it is."""
+    real, order = os.setpriority, []
+    nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 1)
+    with child_of(THREADS) as child:
+        assert child.wait_ready(scaled(30))
+        threads = {int(one.name) for one in Path(f"/proc/{child.pid}/task").iterdir()}
+        gone, last = sorted(threads - {child.pid})
+
+        def setpriority(which: int, thread: int, priority: int) -> None:
+            order.append(thread)
+            if thread == gone:
+                raise ProcessLookupError
+            real(which, thread, priority)
+
+        monkeypatch.setattr(os, "setpriority", setpriority)
+        child.set_nice(1)
+        assert [os.getpriority(os.PRIO_PROCESS, thread) for thread in (child.pid, last)] == [nice, nice]
+        assert (order[0], set(order)) == (child.pid, threads)
+
+
+def test_a_process_that_has_ended_is_not_made_nice() -> None:
+    with child_of("pass") as child:
+        assert child.wait(scaled(30)) == 0
+        child.set_nice(1)
+        assert not child.wait_ready(scaled(30))
+
+
+def test_exits_in_words() -> None:
+    assert describe_exit(3) == "exit code 3"
+    assert describe_exit(-9) == "SIGKILL"
+    assert describe_exit(-99) == "signal 99"

@@ -54,6 +54,7 @@ class Reloading:
         self._on_plan = on_plan
         self._on_report = on_report
         self._reports = 0
+        self._former: Snapshot | None = None  # what control served with, while it is being replaced
         self._roller: gevent.Greenlet[..., None] | None = None
         self._stopped = False
 
@@ -71,10 +72,15 @@ class Reloading:
         self._roller = gevent.spawn(self._roll)
 
     def stop(self, timeout_s: float) -> None:
-        """The gateway stops: whatever is going on ends here."""
+        """The gateway stops: whatever is going on ends here. Where control was told to go it is brought back, since the workers
+        have last events for it. Three steps at most, each within `timeout_s`."""
         self._stopped = True
         if self._roller is not None:
             self._roller.kill(timeout=timeout_s)
+        if self._former is not None:
+            log.warning("the gateway stops while control is replaced: it is brought back for the workers' last events")
+            control = self._bring_back_control(self._former, timeout_s)
+            control.ready.wait(timeout_s)
 
     def close(self) -> None:
         """Let go of the configurations: nobody is started any more."""
@@ -118,7 +124,7 @@ class Reloading:
 
     def _close_unused(self) -> None:
         """Let go of configurations that nobody will be started with any more."""
-        kept = self._crew.snapshots()
+        kept = self._crew.snapshots() + ([self._former] if self._former is not None else [])
         for snapshot in self._snapshots:
             if snapshot not in kept:
                 snapshot.close()
@@ -180,17 +186,26 @@ class Reloading:
         crew = self._crew
         assert crew.control is not None
         self._tell("running", "control is replaced")
-        former = crew.control.snapshot
+        self._former = former = crew.control.snapshot
         crew.end([crew.control], CONTROL_STOP_S)
         crew.control = seat = crew.seat_for_control(snapshot)
         seat.start()
         gevent.wait([seat.ready, seat.refused], timeout=READY_S + GRACE_S, count=1)
         seat.accept()
         if seat.ready.is_set():
+            self._former = None
             return
-        crew.end([seat], HURRY_S)
-        crew.control = crew.seat_for_control(former)
-        crew.control.accept()  # it served before: it is started again and again
-        crew.control.start()
+        self._bring_back_control(former, HURRY_S)
         why = seat.why or "the new control process was not ready in time"
         raise RolloverError(f"{why}; the workers are new, control runs with the former configuration")
+
+    def _bring_back_control(self, former: Snapshot, bound_s: float) -> Seat:
+        """Control with the former configuration, once whoever sits there has gone, which is within the bound."""
+        crew = self._crew
+        assert crew.control is not None
+        crew.end([crew.control], bound_s)
+        crew.control = seat = crew.seat_for_control(former)
+        seat.accept()  # it served before: it is started again and again
+        seat.start()
+        self._former = None
+        return seat

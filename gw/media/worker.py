@@ -36,8 +36,10 @@ from metrics.page import Page
 
 log = logging.getLogger(__name__)
 
-#: How long the last reports may take to reach control at the end.
+#: How long the last reports may take to reach control at the end, where the gateway waits for it.
 FLUSH_S: Final = 3.0
+#: On top of that where others take its place: a control that is replaced may take ten seconds to go, and some to start.
+LEAVE_FLUSH_S: Final = 60.0
 #: The status shows the longest hold of the hub within this time.
 RECENT_S: Final = 60.0
 #: How long calls that are told to end may take to close.
@@ -94,22 +96,25 @@ class Worker:
         self.server = MediaServer(listener, self.plane)
         self._stopping = Event()
         self._hurry = Event()
+        self._is_awaited = False  # the gateway stops, or this worker is to be started again
         self._crashed = False
         self._until_s = inf  # when calls are ended, once the worker drains
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Serve until `stop`, then drain. Returns the exit code."""
         idle = spawn("other", lambda: collect_when_idle(lambda: not self.plane.streams))
-        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch), spawn("other", self._turn), idle]
+        turn = spawn("other", self._turn)
+        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch), turn, idle]
         for helper in helpers:
             helper.link_exception(lambda greenlet: self._on_helper_crash(greenlet.exception))
+        turn.link_exception(lambda _: helpers.append(spawn("other", self._turn_on)))
         self._monitor.start()
         thaw_gc = tune(self._page)
         self.server.start()
         on_ready()
         self._stopping.wait()
         self._drain()
-        self._bus.flush(FLUSH_S)
+        self._flush()
         self._bus.stop()
         self._monitor.stop()
         gevent.killall(helpers, timeout=1.0)
@@ -125,6 +130,7 @@ class Worker:
         elif not self._stopping.is_set() or self.plane.leaving:
             self.plane.draining = True
             self._until_s = min(self._until_s, monotonic() + self._config.server.drain_s)
+            self._is_awaited = True
             self._stopping.set()
 
     def leave(self) -> None:
@@ -167,6 +173,17 @@ class Worker:
             gevent.sleep(ACTION_S)
         self.server.stop(timeout=1.0)
 
+    def _flush(self) -> None:
+        """Hand the last reports to control. Where others take this worker's place nobody waits for its end, and control may be
+        away for a while: it is replaced as well."""
+        until_s = monotonic() + LEAVE_FLUSH_S
+        while self.plane.leaving and self._bus.unacked and monotonic() < until_s:
+            if self._is_awaited or self._hurry.is_set():
+                break
+            gevent.sleep(TURN_S)
+        if not self._bus.flush(FLUSH_S):
+            log.error("control did not confirm the last %d events: they may be lost", self._bus.unacked)
+
     def _turn(self) -> None:
         """Tell the others how it stands here; what changes with a socket is told with it."""
         second_s = monotonic()
@@ -183,6 +200,12 @@ class Worker:
                 self._capacity.set(0.0 if plane.draining or plane.leaving else float(self._config.server.max_calls_per_worker))
             room.turn(self._load.lateness_p99_s, self._monitor.max_hold_s(monotonic() - SECONDS))
             plane.tell()
+            gevent.sleep(TURN_S)
+
+    def _turn_on(self) -> None:
+        """After a turn that failed: the loop turns while the calls drain, and whoever judges it by that must not kill it."""
+        while True:
+            self.plane.room.turn(-1.0, -1.0)
             gevent.sleep(TURN_S)
 
     # -- the bus --------------------------------------------------------------------------------------------------------

@@ -15,8 +15,13 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
 
 from gw import bus
+from gw.board import Board
+from gw.config import Config, Ops, Secrets, Server
+from gw.media import worker as module
+from gw.media.worker import Worker
 from gw.process import HURRY
 from tests.gw.media.support import CALL, WAIT_S, Control, Peer, connected, start, stop, until
 from tests.timing import scaled
@@ -198,3 +203,104 @@ def test_a_stop_does_not_wait_for_a_control_that_is_gone(tmp_path: Path):
     assert process.exit_code() == 0
     assert time.monotonic() - begun_s < scaled(10.0)
     process.close()
+
+
+# -- where others go on ------------------------------------------------------------------------------------------------
+
+
+class Replaced:
+    """A worker of this process, of two: others take its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bus_path = folder / "bus.sock"
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(8)
+        board = Board.private()
+        self.row = board.take_row(0)
+        config = Config(server=Server(workers=2), ops=Ops(var_dir=str(folder)), secrets=Secrets(token_key="a key of the tests"))
+        self.worker = Worker(config, 0, self._listener, board=board, row=self.row)
+        self._greenlet: gevent.Greenlet[..., int] | None = None
+
+    def start(self) -> None:
+        ready = Event()
+        self._greenlet = gevent.spawn(self.worker.run, ready.set)
+        assert ready.wait(WAIT_S)
+
+    def exit_code(self) -> int:
+        assert self._greenlet is not None
+        return self._greenlet.get(timeout=WAIT_S)
+
+    def close(self) -> None:
+        self.worker.hurry()
+        if self._greenlet is not None:
+            self._greenlet.join(timeout=WAIT_S)
+        self._listener.close()
+
+
+@pytest.fixture
+def replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replaced]:
+    monkeypatch.setattr(module, "FLUSH_S", 0.05)
+    monkeypatch.setattr(module, "LINGER_S", 0.0)
+    made = Replaced(tmp_path)
+    yield made
+    made.close()
+
+
+def test_its_last_events_wait_for_a_control_that_is_replaced_as_well(replaced: Replaced, caplog: pytest.LogCaptureFixture):
+    replaced.start()
+    event = bus.CallEvent(CALL, "dtmf", 1.0)
+    replaced.worker.plane.emit(event)
+    replaced.worker.leave()
+    gevent.sleep(0.3)  # longer than it would wait where the gateway stops
+    control = Control(replaced.bus_path)
+    control.accept()
+    assert control.events(1) == [bus.Numbered(1, event)]
+    control.say(bus.Ack(1))
+    assert replaced.exit_code() == 0
+    assert "control did not confirm" not in caplog.text
+    control.close()
+
+
+@pytest.mark.parametrize("end", ["hurry", "stop", "pass"])
+def test_it_tells_what_control_did_not_confirm(
+    replaced: Replaced, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, end: str
+):
+    """It was hurried, the gateway stops after all, or control never came."""
+    if end == "pass":
+        monkeypatch.setattr(module, "LEAVE_FLUSH_S", 0.1)
+    replaced.start()
+    for at in (1.0, 2.0):
+        replaced.worker.plane.emit(bus.CallEvent(CALL, "dtmf", at))
+    replaced.worker.leave()
+    gevent.sleep(0.1)
+    if end != "pass":
+        getattr(replaced.worker, end)()
+    assert replaced.exit_code() == 0
+    assert [entry.getMessage() for entry in caplog.records if entry.levelname == "ERROR"] == [
+        "control did not confirm the last 2 events: they may be lost"
+    ]
+
+
+def test_its_loop_is_seen_to_turn_while_it_drains_after_its_turn_failed(replaced: Replaced, monkeypatch: pytest.MonkeyPatch):
+    """Or it would be killed with its calls for standing still."""
+    monkeypatch.setattr(module, "LINGER_S", 3600.0)
+    fails = Event()
+
+    def turn() -> None:
+        fails.wait()
+        raise ValueError("the turn failed")
+
+    monkeypatch.setattr(replaced.worker, "_turn", turn)
+    replaced.start()
+    ticks = {replaced.row.tick_ns}
+
+    def has_ticked() -> bool:
+        ticks.add(replaced.row.tick_ns)
+        return len(ticks) > 3
+
+    fails.set()
+    until(has_ticked, "its loop stands still")
+    assert replaced.worker.plane.leaving
+    replaced.worker.hurry()
+    assert replaced.exit_code() == 1

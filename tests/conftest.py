@@ -5,11 +5,13 @@ The store and its libraries are imported by the fixtures that need them: tests o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 import gw.config
 from tests import timing
@@ -17,6 +19,11 @@ from tests import timing
 if TYPE_CHECKING:
     from gw.control.store import Store
     from tests.mariadb import MariaDB
+
+# The same examples in every run: what fails today failed yesterday. HYPOTHESIS_PROFILE=explore tries others each time.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 StoreMaker = Callable[[], "Store"]
 

@@ -48,6 +48,6 @@ VARIANTS: Final = {
     "watch-off": Variant("nobody watches what holds the hub", watching.off),
     "watch-always": Variant("the hub is watched all the time and with CPU times, not for a tenth", watching.always),
     "tree-off": Variant("gevent does not keep who spawned a greenlet, nor from where", watching.no_tree),
-    "gc-off": Variant("no garbage collection after the start", process.no_gc),
+    "gc-often": Variant("young and middle garbage collections come by themselves", process.often_gc),
     "gc-default": Variant("the collector's thresholds are Python's own", process.default_gc),
 }

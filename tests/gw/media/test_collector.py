@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from gw.media import collector as subject
-from gw.media.collector import GROWTH_BYTES, THRESHOLDS, collect_when_idle, tune
+from gw.media.collector import GROWTH_BYTES, collect_when_idle, tune
 from metrics.declare import GC_PAUSE
 from metrics.page import Page
 from tests.timing import scaled
@@ -36,8 +36,9 @@ def tuned(page):
 
 def test_the_collector_is_tuned_and_measured(page, tuned):
     assert gc.get_freeze_count() > 0
-    assert gc.get_threshold() == THRESHOLDS
-    assert sum(tuned().values()) == 0.0
+    kept = [[] for _ in range(100_000)]
+    assert sum(tuned().values()) == 0.0, "none comes by itself, whatever is made"
+    del kept
     for generation in (0, 0, 1, 2):
         gc.collect(generation)
     assert tuned() == {"young": 2.0, "middle": 1.0, "full": 1.0}
@@ -97,10 +98,3 @@ def test_a_process_that_grows_is_collected_while_calls_live(tuned, looks):
 
 def test_the_peak_is_the_processs(tuned):
     assert 10 << 20 < subject._peak_bytes() < 1 << 40
-
-
-def test_new_objects_alone_bring_no_full_collection(tuned):
-    kept = [[n] for n in range(THRESHOLDS[0] * THRESHOLDS[1] * 10)]
-    assert tuned()["full"] == 0
-    assert tuned()["middle"] > 0
-    assert len(kept) > 0

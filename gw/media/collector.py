@@ -3,8 +3,8 @@
 A collection costs what it looks at, some 25 to 150 ns an object, and none comes by itself: a young one, after 2000 calls, found
 all that 200 live calls had made since, and took 4 ms. A call in progress makes nothing for it, and one that ended is freed by
 reference counts alone: no part of it refers back to what holds it. So everything is looked at when no call is there to be
-delayed, once after each busy time. What a library or an error leaves all the same is collected while calls live whenever the worker's peak
-has grown by a bound, and that bound keeps it shorter than the cushion a caller has.
+delayed, once after each busy time. What a library or an error leaves all the same is collected while calls live whenever the
+worker's peak has grown by a bound, and that bound keeps it shorter than the cushion a caller has.
 """
 
 from __future__ import annotations

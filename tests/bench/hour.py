@@ -5,8 +5,8 @@
 The collector is driven by calls that begin and end, not by time: 200 calls at a time, of three minutes each, are 4,000 an hour.
 Here as many come and go at ten a second, three seconds each, beside calls that stay, so that 200 live at a time; the hub is
 watched all the time. A hold is ours by its CPU time, since a wall clock counts the machine's pauses as well; a pause of the
-collector is by the wall clock. Exit code 1: a pause over 1 ms, more than one hold in 100,000
-over 1 ms, an underrun, a lost frame, or a void run.
+collector is by the wall clock. Exit code 1: a pause over 1 ms, more than one hold in 100,000 over 1 ms, an underrun, a lost
+frame, or a void run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gw.errors import GatewayError  # noqa: E402
 _COMING: Final = 3 * CALLS_PER_S
 _GENERATIONS: Final = ("young", "middle", "full")
 _LIMIT_S: Final = 0.001
-#: A slice of ours that is too long comes with every call; a kernel's interrupt and the host's pause count as CPU time, and are rare.
+#: A slice of ours that is too long comes with every call; an interrupt or a pause of the host counts as CPU time, and is rare.
 _HOLDS: Final = 1e-5
 
 

@@ -34,15 +34,21 @@ _ALONE_S: Final = 300.0
 
 
 class Failures:
-    """Remembers which tests failed, in whichever phase, and whether something else did."""
+    """Remembers which tests failed, in whichever phase, and whether something else did. Of those in a file whose setup failed,
+    the first stands for all: they have it in common."""
 
     def __init__(self) -> None:
         self.tests: list[str] = []
         self.broken = False
+        self._set_up: set[str] = set()  # files with a setup that failed
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed and report.nodeid not in self.tests:
-            self.tests.append(report.nodeid)
+        file = report.nodeid.partition("::")[0]
+        if not report.failed or report.nodeid in self.tests or (report.when == "setup" and file in self._set_up):
+            return
+        if report.when == "setup":
+            self._set_up.add(file)
+        self.tests.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.broken = self.broken or report.failed

@@ -12,8 +12,8 @@ from tests import timing
 HERE = Path(__file__).resolve().parent
 
 
-def run(folder: Path, **failing: int) -> subprocess.CompletedProcess[str]:
-    """Run a suite of one test for each name; it fails the given number of times, and then passes."""
+def run(folder: Path, more: str = "", **failing: int) -> subprocess.CompletedProcess[str]:
+    """Run a suite of one test for each name; it fails the given number of times, and then passes. `more` code of it."""
     tests = folder / "tests"
     tests.mkdir()
     for name in ("run.py", "program.py", "__init__.py"):
@@ -30,7 +30,7 @@ def run(folder: Path, **failing: int) -> subprocess.CompletedProcess[str]:
             "    runs.write_text(runs.read_text() + 'x' if runs.exists() else 'x')",
             f"    assert len(runs.read_text()) > {times}",
         ]
-    (tests / "test_it.py").write_text("\n".join(lines) + "\n")
+    (tests / "test_it.py").write_text("\n".join(lines) + "\n" + more)
     command = [sys.executable, str(tests / "run.py")]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timing.scaled(60.0), check=False)
 
@@ -55,3 +55,20 @@ def test_many_failures_are_no_accident(tmp_path):
     assert done.returncode == 1
     assert "Again" not in done.stdout
     assert len((tmp_path / "a").read_text()) == 1
+
+
+def test_a_setup_that_failed_is_one_failure(tmp_path):
+    (tmp_path / "shared").write_text("")
+    fixture = f"""
+import pytest
+
+@pytest.fixture(scope="module", autouse=True)
+def shared():
+    runs = __import__("pathlib").Path({str(tmp_path / "shared")!r})
+    runs.write_text(runs.read_text() + "x")
+    assert len(runs.read_text()) > 1
+"""
+    done = run(tmp_path, fixture, a=0, b=0, c=0, d=0, e=0)
+    assert done.returncode == 0, done.stdout
+    assert "5 errors" in done.stdout
+    assert done.stdout.count("UNSTEADY") == 1

@@ -96,8 +96,8 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
     def run_application(self) -> None:
         """Every path but /media is the application's; /media never is, with a machine's name behind it or without."""
         plane = self.server.plane
-        self._settle()
         gevent.sleep(0)  # reading the request was half of the work: between the halves others go
+        self._settle()  # from here to where a media socket is counted nobody else has a turn
         if plane.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
             self._run_webhook()
             return

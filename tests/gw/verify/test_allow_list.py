@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import importlib
 from pathlib import Path
+
+import pytest
 
 from gw.verify.allow_list import ALLOWED, FORBIDDEN, KINDS, LIMIT_NS
 from gw.verify.purity import read
@@ -11,6 +15,8 @@ from gw.verify.purity_source import ROOT
 
 #: Kinds whose cost is that of the statement they are part of.
 FREE = {"while", "try", "except", "hand"}
+#: Names the evaluator gives what has no importable name: the import statement, the type of a lock, the result of a call.
+MADE_UP = {"import", "_thread.lock", "gevent.get_hub.threadpool"}
 
 
 def test_every_entry_is_whole():
@@ -30,6 +36,30 @@ def test_nothing_forbidden_is_allowed():
     for entry in ALLOWED:
         for what, marks in FORBIDDEN.items():
             assert not entry.name.startswith(marks), f"{entry.name} is of the kind: {what}"
+
+
+def exists(prefix: str) -> bool:
+    """Whether a prefix of FORBIDDEN names a module, or an attribute of one."""
+    name = prefix.removesuffix(".")
+    if hasattr(builtins, name):
+        return True
+    parts = name.split(".")
+    for known in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:known]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[known:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("prefix", sorted({mark for marks in FORBIDDEN.values() for mark in marks} - MADE_UP))
+def test_every_forbidden_prefix_names_something(prefix: str):
+    assert exists(prefix), f"{prefix} names nothing: a line of the report would always be empty"
 
 
 def test_the_bench_measures_every_entry_that_costs():

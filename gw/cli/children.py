@@ -19,7 +19,7 @@ from gw.cli.context import Settings, pass_settings
 @pass_settings
 def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: int) -> None:
     """The control process."""
-    from gw.process import end_with_parent, is_orphan, settle_parent
+    from gw.supervise.child import end_with_parent, is_orphan, settle_parent
 
     end_with_parent(os.environ)
     from gw import logs
@@ -50,8 +50,8 @@ def worker(
     settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_fd: int, row: int, cores: str, behind: bool
 ) -> None:
     """A media worker."""
-    from gw.cores import bind
-    from gw.process import HURRY, LEAVE, end_with_parent, is_orphan, settle_parent
+    from gw.supervise.child import HURRY, LEAVE, end_with_parent, is_orphan, settle_parent
+    from gw.supervise.cpu_affinity import bind
 
     end_with_parent(os.environ)
     take_cores = partial(bind, [int(core) for core in cores.split(",") if int(core) >= 0])

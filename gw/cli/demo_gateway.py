@@ -22,7 +22,7 @@ from gevent import Timeout
 from gevent import os as gevent_os
 
 from gw.errors import GatewayError
-from gw.process import PARENT_VARIABLE
+from gw.supervise.child import PARENT_VARIABLE
 
 #: From exec to the three lines that say it is ready: imports and migrations of three processes on a slow machine.
 READY_S: Final = 30.0

@@ -14,7 +14,7 @@ from gw.cli.context import EXIT_CODES_HERE, Settings, config_option, pass_settin
 
 if TYPE_CHECKING:
     from gw.config import Config
-    from gw.supervisor import Supervisor
+    from gw.supervise.supervisor import Supervisor
 
 
 @click.command(short_help="Run the gateway.", epilog=EXIT_CODES_HERE)
@@ -34,9 +34,9 @@ def serve(settings: Settings) -> None:
     import gevent
 
     from gw import logs
-    from gw.notify import Notifier
-    from gw.process import end_with_parent, raise_descriptor_limit
-    from gw.supervisor import Supervisor
+    from gw.supervise.child import end_with_parent, raise_descriptor_limit
+    from gw.supervise.supervisor import Supervisor
+    from gw.supervise.systemd import Notifier
 
     end_with_parent(os.environ)
     raise_descriptor_limit()
@@ -60,7 +60,7 @@ def serve(settings: Settings) -> None:
     logs.follow(lambda: supervisor.board.log_level, config.ops.log_level)
 
     def on_signal(number: signal.Signals) -> None:
-        log = logging.getLogger("gw.supervisor")
+        log = logging.getLogger("gw.supervise.supervisor")
         if supervisor.stopping:
             log.info("%s again: calls end now", number.name)
         else:

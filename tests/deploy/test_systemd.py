@@ -11,10 +11,10 @@ import pytest
 
 from gw.config import Server
 from gw.config_load import load
-from gw.crew import HANG_S
-from gw.supervisor import Supervisor
+from gw.supervise.process_group import HANG_S
+from gw.supervise.supervisor import Supervisor
 from tests import debian
-from tests.gw.supervised import config_in
+from tests.gw.supervise.running import config_in
 from tests.timing import scaled
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"

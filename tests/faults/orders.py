@@ -20,7 +20,7 @@ from gevent import signal_handler, sleep, socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from gw.process import PARENT_VARIABLE, end_with_parent
+from gw.supervise.child import PARENT_VARIABLE, end_with_parent
 from tests.timing import scaled
 
 #: One order, and one answer that may hold every event of a soak.

@@ -19,7 +19,7 @@ import gevent
 import pytest
 from gevent.socket import wait_read
 
-from gw.cores import allowed_cores
+from gw.supervise.cpu_affinity import allowed_cores
 from tests.timing import scaled
 
 ROOT = Path(__file__).parents[3]

@@ -22,7 +22,7 @@ from gw.board import Board
 from gw.config import Config, Ops, Secrets, Server
 from gw.media import worker as module
 from gw.media.worker import Worker
-from gw.process import HURRY
+from gw.supervise.child import HURRY
 from tests.gw.media.support import CALL, WAIT_S, Control, Peer, connected, start, stop, until
 from tests.timing import scaled
 

@@ -3,7 +3,7 @@
 Construct binds: the public listening socket (or systemd's) and the lock on `var_dir`. `run` starts control and the workers with
 the socket inherited, and keeps every seat filled until `stop`. At the very start a child that says no (a positive exit code)
 ends the start; later whatever dies is started again, after a wait that doubles while it dies again and again. A process whose
-loop stands still is killed, and so started again. `reload` brings new code and configuration in (`gw.reloading`). `stop` tells
+loop stands still is killed, and so started again. `reload` brings new code and configuration in (`gw.supervise.reload`). `stop` tells
 the workers to drain, then control to finish, then kills what is left; every wait is bounded, and a second `stop` hurries.
 
 Never does more: no Twilio, no database, no metrics page. Its own code is the one thing a reload does not replace.
@@ -20,17 +20,17 @@ from pathlib import Path
 import gevent
 from gevent.event import Event
 
-from gw import cores, listening
 from gw.board import Board, Report
 from gw.config import Config
-from gw.crew import GRACE_S, HURRY_S, Crew
-from gw.listening import StartError
-from gw.reloading import CONTROL_STOP_S, Reloading
-from gw.rollover import RolloverError, Snapshot, Wanted
+from gw.supervise import cpu_affinity, sockets
+from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted
+from gw.supervise.process_group import GRACE_S, HURRY_S, Crew
+from gw.supervise.reload import CONTROL_STOP_S, Reloading
+from gw.supervise.sockets import StartError
 
 __all__ = ["StartError", "Supervisor"]
 
-log = logging.getLogger("gw.supervisor")
+log = logging.getLogger("gw.supervise.supervisor")
 
 
 class Supervisor:
@@ -55,12 +55,12 @@ class Supervisor:
         self._on_ready = on_ready
         self._on_look = on_look
         var_dir = Path(config.ops.var_dir)
-        self._lock = listening.lock(var_dir)
+        self._lock = sockets.lock(var_dir)
         try:
             if self._lock.unclean:
-                listening.take_over(var_dir / "bus.sock")
-            patience_s = listening.PORT_FREE_S if self._lock.unclean else 0.0
-            self.listener = listening.public_socket(
+                sockets.take_over(var_dir / "bus.sock")
+            patience_s = sockets.PORT_FREE_S if self._lock.unclean else 0.0
+            self.listener = sockets.public_socket(
                 config.server.listen, environ, patience_s=patience_s, loopback_only=not config.signed
             )
             self._board = Board.create()
@@ -72,14 +72,14 @@ class Supervisor:
             self._lock.release()
             raise
         self.environ = _for_children(config, environ)
-        self._allowed = cores.allowed_cores()
+        self._allowed = cpu_affinity.allowed_cores()
         server = config.server
         self._crew = Crew(
             command,
             self.environ,
             self._board,
             self.listener.fileno(),
-            cores.plan(server.workers, server.pin, self._allowed),
+            cpu_affinity.plan(server.workers, server.pin, self._allowed),
             self._allowed,
         )
         self._reloading = Reloading(
@@ -184,7 +184,7 @@ class Supervisor:
             seat.accept()
 
     def _bind(self) -> None:
-        cores.bind(self._crew.plan.rest or self._allowed)
+        cpu_affinity.bind(self._crew.plan.rest or self._allowed)
 
     def _fail(self, sentence: str) -> None:
         self._failure = self._failure or sentence

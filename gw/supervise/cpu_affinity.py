@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-log = logging.getLogger("gw.supervisor")
+log = logging.getLogger("gw.supervise.supervisor")
 
 #: From here on one core is kept free of workers.
 SPARE_FROM: Final = 3

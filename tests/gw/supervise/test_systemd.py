@@ -1,4 +1,4 @@
-"""gw.notify: what is said to a service manager, word for word, over a real datagram socket."""
+"""gw.supervise.systemd: what is said to a service manager, word for word, over a real datagram socket."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gw import notify
 from gw.board import Board, Flag, Report, SeatState
-from gw.notify import Notifier, status_of
+from gw.supervise import systemd
+from gw.supervise.systemd import Notifier, status_of
 
 Say = Callable[[], list[list[str]]]
 
@@ -74,7 +74,7 @@ def test_a_reload_is_told_from_its_beginning_to_its_end(
     manager: tuple[Notifier, Say], board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notifier, said = manager
-    monkeypatch.setattr("gw.notify.time.monotonic_ns", lambda: 5_000_999)
+    monkeypatch.setattr("gw.supervise.systemd.time.monotonic_ns", lambda: 5_000_999)
     notifier.report(Report(1, "running", "the file is checked"))
     notifier.report(Report(1, "running", "new workers start"))
     notifier.look(board, [])
@@ -102,7 +102,7 @@ def test_one_line_says_how_the_workers_are() -> None:
 
 
 def test_without_a_manager_nothing_is_said(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gw.notify.socket.socket", None)
+    monkeypatch.setattr("gw.supervise.systemd.socket.socket", None)
     Notifier({}).ready(board)
 
 
@@ -117,7 +117,7 @@ def test_a_manager_that_is_gone_is_told_of_once(tmp_path: Path, board: Board, ca
 
 
 def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "SEND_S", 0.01)
+    monkeypatch.setattr(systemd, "SEND_S", 0.01)
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind(address)

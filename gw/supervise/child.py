@@ -2,7 +2,7 @@
 
 A child runs in a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone and a child is told to
 stop once. It ties its life to its parent's itself (`end_with_parent`), so no process stays behind when the supervisor is
-killed. Readiness is one byte on a pipe. Never decides whether a child should run: that is `gw.supervisor`.
+killed. Readiness is one byte on a pipe. Never decides whether a child should run: that is `gw.supervise.supervisor`.
 """
 
 from __future__ import annotations

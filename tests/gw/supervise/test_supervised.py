@@ -1,4 +1,4 @@
-"""gw.seat, with real child processes: who sits there again after what, and what the board says of it."""
+"""gw.supervise.supervised, with real child processes: who sits there again after what, and what the board says of it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import gevent
 import pytest
 
-from gw import seat as module
 from gw.board import Board, SeatState
-from gw.process import Backoff
-from gw.rollover import Snapshot
-from gw.seat import Seat
+from gw.supervise import supervised as module
+from gw.supervise.child import Backoff
+from gw.supervise.config_snapshot import Snapshot
+from gw.supervise.supervised import Seat
 from tests.timing import scaled
 
 #: Notes that it was started and with what; ends before it is ready in a folder with `fails`, else says so and stays.

@@ -1,4 +1,4 @@
-"""gw.reloading, with real child processes: what a stop finds in the middle of it."""
+"""gw.supervise.reload, with real child processes: what a stop finds in the middle of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gw.crew import Crew
-from gw.rollover import Snapshot
-from gw.seat import Seat
-from tests.gw.test_supervisor import Running, until
+from gw.supervise.config_snapshot import Snapshot
+from gw.supervise.process_group import Crew
+from gw.supervise.supervised import Seat
+from tests.gw.supervise.test_supervisor import Running, until
 from tests.timing import scaled
 
 
@@ -29,7 +29,7 @@ def test_a_stop_while_control_is_replaced_brings_it_back_before_the_workers_are_
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     """Their last events are for it. `deaf`: the former one has been told to go; `silent`: it has gone, the next is not ready."""
-    monkeypatch.setattr("gw.supervisor.HURRY_S", scaled(20.0))
+    monkeypatch.setattr("gw.supervise.supervisor.HURRY_S", scaled(20.0))
     closed: list[Snapshot] = []
     monkeypatch.setattr(Snapshot, "close", lambda snapshot: closed.append(snapshot))
     seat_for_control = Crew.seat_for_control

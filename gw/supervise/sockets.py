@@ -24,7 +24,7 @@ from gw.config_rules import is_loopback
 from gw.control.workers import birth_of
 from gw.errors import GatewayError
 
-log = logging.getLogger("gw.supervisor")
+log = logging.getLogger("gw.supervise.supervisor")
 
 #: Connections the kernel keeps while no worker accepts; calls arrive in bursts, never by the thousand at one instant.
 BACKLOG: Final = 1024

@@ -1,4 +1,4 @@
-"""gw.listening: one gateway to a folder and a port, what a killed one left is taken over, and a passed socket must serve."""
+"""gw.supervise.sockets: one gateway to a folder and a port, what a killed one left is taken over, and a passed socket must serve."""
 
 import os
 import socket
@@ -10,10 +10,10 @@ from pathlib import Path
 import gevent
 import pytest
 
-from gw import listening
 from gw.cli.demo_gateway import free_ports
 from gw.control.workers import birth_of
-from gw.listening import Lock, StartError, lock, public_socket, take_over
+from gw.supervise import sockets
+from gw.supervise.sockets import Lock, StartError, lock, public_socket, take_over
 from tests.timing import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ sys.stdin.read()
 @pytest.mark.parametrize("manner", ["polite", "deaf"])
 def test_who_has_the_bus_is_gone_afterwards(tmp_path, processes, monkeypatch, manner: str):
     if manner == "deaf":
-        monkeypatch.setattr(listening, "CONTROL_GONE_S", 0.2)
+        monkeypatch.setattr(sockets, "CONTROL_GONE_S", 0.2)
     control = child(CONTROL, tmp_path / "bus.sock", manner)
     processes(control)
     assert birth_of(control.pid) is not None
@@ -151,7 +151,7 @@ def test_an_address_that_is_none_of_ours():
 
 def passed(monkeypatch: pytest.MonkeyPatch, fd: int, count: str = "1") -> dict[str, str]:
     """The environment in which `fd` is what systemd passed."""
-    monkeypatch.setattr(listening, "SYSTEMD_FIRST_FD", fd)
+    monkeypatch.setattr(sockets, "SYSTEMD_FIRST_FD", fd)
     return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count}
 
 

@@ -17,10 +17,10 @@ import gevent
 from gevent.event import Event
 
 from gw.board import Row, SeatState
-from gw.process import BEHIND, Backoff, Child, describe_exit, may_come_back
-from gw.rollover import Snapshot
+from gw.supervise.child import BEHIND, Backoff, Child, describe_exit, may_come_back
+from gw.supervise.config_snapshot import Snapshot
 
-log = logging.getLogger("gw.supervisor")
+log = logging.getLogger("gw.supervise.supervisor")
 
 #: How long a child may take from exec to ready: imports, migrations of a fresh store, one slow disk.
 READY_S: Final = 30.0

@@ -1,10 +1,10 @@
-"""gw.cores: which core is whose."""
+"""gw.supervise.cpu_affinity: which core is whose."""
 
 import os
 
 import pytest
 
-from gw.cores import CONTROL_NICE, Plan, allowed_cores, bind, plan
+from gw.supervise.cpu_affinity import CONTROL_NICE, Plan, allowed_cores, bind, plan
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from gw.board import Board  # noqa: E402
 from gw.config import Config, Ops, Server  # noqa: E402
 from gw.config_load import show  # noqa: E402
-from gw.process import HURRY, LEAVE, end_with_parent  # noqa: E402
-from gw.supervisor import Supervisor  # noqa: E402
+from gw.supervise.child import HURRY, LEAVE, end_with_parent  # noqa: E402
+from gw.supervise.supervisor import Supervisor  # noqa: E402
 
 
 def config_in(folder: Path, listen: str = "127.0.0.1:0", workers: int | Literal["auto"] = 1, drain_s: float = 5.0) -> Config:

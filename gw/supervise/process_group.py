@@ -16,12 +16,12 @@ import gevent
 from gevent.event import Event
 
 from gw.board import Board, BoardError
-from gw.cores import Plan
-from gw.process import HURRY
-from gw.rollover import RolloverError, Snapshot
-from gw.seat import Seat
+from gw.supervise.child import HURRY
+from gw.supervise.config_snapshot import RolloverError, Snapshot
+from gw.supervise.cpu_affinity import Plan
+from gw.supervise.supervised import Seat
 
-log = logging.getLogger("gw.supervisor")
+log = logging.getLogger("gw.supervise.supervisor")
 
 #: On top of the drain time: a worker closes its streams, answers what Twilio asks then, hands over its last events and leaves.
 GRACE_S: Final = 10.0

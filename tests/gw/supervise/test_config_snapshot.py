@@ -1,4 +1,4 @@
-"""gw.rollover: what was read once is what every process gets, and the new code's judgement is passed on in words."""
+"""gw.supervise.config_snapshot: what was read once is what every process gets, and the new code's judgement is passed on in words."""
 
 import os
 import subprocess
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gw import rollover
-from gw.rollover import RolloverError, Snapshot, Wanted, check
+from gw.supervise import config_snapshot
+from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted, check
 from tests.program import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_a_file_that_cannot_be_read_or_is_none_of_ours(tmp_path, monkeypatch):
         Snapshot(tmp_path / "none.toml")
     with pytest.raises(RolloverError, match="Is a directory"):
         Snapshot(tmp_path)
-    monkeypatch.setattr(rollover, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(config_snapshot, "MAX_FILE_BYTES", 10)
     (tmp_path / "long.toml").write_bytes(b"x" * 11)
     with pytest.raises(RolloverError, match=r"long\.toml is longer than 10 bytes"):
         Snapshot(tmp_path / "long.toml")
@@ -141,6 +141,6 @@ def test_long_words_are_cut(taken):
 def test_code_that_does_not_end_or_is_not_there(taken, monkeypatch):
     with pytest.raises(RolloverError, match=r"no-such-program cannot be started: No such file"):
         check(["no-such-program"], taken(), os.environ, "submilli.toml")
-    monkeypatch.setattr(rollover, "CHECK_S", 0.1)
+    monkeypatch.setattr(config_snapshot, "CHECK_S", 0.1)
     with pytest.raises(RolloverError, match=r"did not end within 0\.1 s"):
         judged(taken(), "import time; time.sleep(60)")

@@ -1,4 +1,4 @@
-"""gw.process, with real child processes: readiness, niceness, the end, and the wait before the next."""
+"""gw.supervise.child, with real child processes: readiness, niceness, the end, and the wait before the next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gw.process import Backoff, Child, describe_exit
+from gw.supervise.child import Backoff, Child, describe_exit
 from tests.timing import scaled
 
 #: Says that it is ready, with three threads, and stays.

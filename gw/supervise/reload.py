@@ -16,14 +16,14 @@ from typing import Final
 
 import gevent
 
-from gw import cores
 from gw.board import Report
-from gw.crew import GRACE_S, HURRY_S, Crew
-from gw.process import HURRY, LEAVE
-from gw.rollover import RolloverError, Snapshot, Wanted, check
-from gw.seat import READY_S, Seat
+from gw.supervise import cpu_affinity
+from gw.supervise.child import HURRY, LEAVE
+from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted, check
+from gw.supervise.process_group import GRACE_S, HURRY_S, Crew
+from gw.supervise.supervised import READY_S, Seat
 
-log = logging.getLogger("gw.supervisor")
+log = logging.getLogger("gw.supervise.supervisor")
 
 #: How long control may take to hand its spool to the disk and go.
 CONTROL_STOP_S: Final = 10.0
@@ -132,7 +132,7 @@ class Reloading:
 
     def _replace_workers(self, snapshot: Snapshot, wanted: Wanted) -> None:
         """Start the new generation; the former one leaves when all of it is ready."""
-        plan = cores.plan(wanted.workers, wanted.pin, self._allowed)
+        plan = cpu_affinity.plan(wanted.workers, wanted.pin, self._allowed)
         seats = self._start_workers(snapshot, plan)
         for seat in seats:
             seat.accept()
@@ -144,7 +144,7 @@ class Reloading:
             seat.tell_to_go(LEAVE)
         gevent.spawn(self._see_off, former, bound_s)
 
-    def _start_workers(self, snapshot: Snapshot, plan: cores.Plan) -> list[Seat]:
+    def _start_workers(self, snapshot: Snapshot, plan: cpu_affinity.Plan) -> list[Seat]:
         """One after the other, and behind those that serve where the kernel allows it: a start takes a core for a while, and
         calls go on beside it.
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from gw.board import Board, Flag, Report, SeatState
 
-log = logging.getLogger("gw.supervisor")
+log = logging.getLogger("gw.supervise.supervisor")
 
 #: The manager reads at once; while it does not, the kernel keeps some hundred datagrams.
 SEND_S: Final = 1.0

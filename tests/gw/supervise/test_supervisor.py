@@ -1,4 +1,4 @@
-"""gw.supervisor, with real child processes: start, restart, stop in order, and nothing left behind."""
+"""gw.supervise.supervisor, with real child processes: start, restart, stop in order, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Literal
 import gevent
 import pytest
 
-from gw import cores
 from gw.board import SeatState
 from gw.config import Config, Ops, Server
-from gw.process import BEHIND, may_come_back
-from gw.supervisor import StartError, Supervisor
-from tests.gw import supervised
-from tests.gw.supervised import config_in
+from gw.supervise import cpu_affinity
+from gw.supervise.child import BEHIND, may_come_back
+from gw.supervise.supervisor import StartError, Supervisor
+from tests.gw.supervise import running as supervised
+from tests.gw.supervise.running import config_in
 from tests.timing import scaled
 
 SCRIPT = [sys.executable, supervised.__file__]
@@ -206,7 +206,7 @@ def test_the_token_key_is_shared_and_made_only_when_missing(tmp_path: Path) -> N
 def test_a_socket_from_systemd_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed:
         port = passed.getsockname()[1]
-        monkeypatch.setattr("gw.listening.SYSTEMD_FIRST_FD", os.dup(passed.fileno()))
+        monkeypatch.setattr("gw.supervise.sockets.SYSTEMD_FIRST_FD", os.dup(passed.fileno()))
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
     supervisor = Supervisor(config_in(tmp_path, listen="127.0.0.1:1"), ["x"], environ=environ)
     assert supervisor.address[1] == port
@@ -229,7 +229,7 @@ def test_a_socket_from_systemd_that_cannot_serve_is_refused(
             passed.bind((host, 0))
         if listens:
             passed.listen()
-        monkeypatch.setattr("gw.listening.SYSTEMD_FIRST_FD", os.dup((passed if host else file).fileno()))
+        monkeypatch.setattr("gw.supervise.sockets.SYSTEMD_FIRST_FD", os.dup((passed if host else file).fileno()))
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count}
     with pytest.raises(StartError, match=says):
         Supervisor(config_in(tmp_path), ["x"], environ=environ)
@@ -252,7 +252,7 @@ def test_a_worker_whose_loop_stands_still_is_told_of_and_killed(
     start: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in (("LOOK_S", 0.05), ("STILL_S", 1.0), ("HANG_S", 2.0)):
-        monkeypatch.setattr(f"gw.crew.{name}", seconds)
+        monkeypatch.setattr(f"gw.supervise.process_group.{name}", seconds)
     (tmp_path / "ticks").write_text("worker0")
     running = start()
     assert running.ready.wait(scaled(30))
@@ -300,9 +300,9 @@ def test_a_reload_hands_its_workers_all_cores_where_none_has_its_own(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They inherit the supervisor's, which may be the one that the former plan left to it."""
-    here = cores.allowed_cores()
+    here = cpu_affinity.allowed_cores()
     machine = [here[0], 1021, 1022]  # three at least
-    monkeypatch.setattr(cores, "allowed_cores", lambda: machine)
+    monkeypatch.setattr(cpu_affinity, "allowed_cores", lambda: machine)
     try:
         running = start(workers="auto")
         assert running.ready.wait(scaled(30))
@@ -316,7 +316,7 @@ def test_a_reload_hands_its_workers_all_cores_where_none_has_its_own(
         assert _placed(running) == {"worker 0": (every, True), "worker 1": (every, True)}
         assert steps[1:3] == ["new worker 1 of 2 is started", "new worker 2 of 2 is started"], "each is a step that may take long"
     finally:
-        cores.bind(here)
+        cpu_affinity.bind(here)
 
 
 def _placed(running: Running) -> dict[str, tuple[str, bool]]:

@@ -111,7 +111,7 @@ def take_steps(
 
 def say(document: dict[str, Any], as_json: bool, parts: Callable[[], Iterable[Any]]) -> None:
     """What was found, as JSON or, part by part, for people."""
-    from gw.cli.output import console, print_json
+    from gw.terminal import console, print_json
 
     if as_json:
         print_json(document)

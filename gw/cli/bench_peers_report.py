@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gw.cli.bench_draw import _finish, _pyplot
-from gw.cli.output import figure_table, ms
+from gw.terminal import figure_table, ms
 
 ORDER: Final = ("gateway", "floor", "pipecat", "threads")
 _COLOURS: Final = {"gateway": "#3b6ea5", "floor": "#9a9a9a", "pipecat": "#b3312c", "threads": "#c98a2b"}

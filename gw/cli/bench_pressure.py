@@ -30,7 +30,7 @@ from gw.cli.bench_run import Load, Tell, measure_beside
 from gw.cli.bench_store import StallingStore, open_store
 from gw.cli.bench_subject import BenchError, Gateway
 from gw.cli.bench_twins import Twin
-from gw.cli.output import figure_table, ms
+from gw.terminal import figure_table, ms
 
 KINDS: Final = ("alone", "coming", "pressed")
 #: What may change at most, and of what.

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gw.cli.bench_result import Measured, ratio
-from gw.cli.output import figure_table, ms
+from gw.terminal import figure_table, ms
 
 _QUANTILES: Final = ("p50", "p99", "p99.9", "max")
 _TIMED: Final = (

@@ -47,7 +47,7 @@ def call(settings: Settings, to: str, caller: str, agent: str, watch: bool, as_j
     other from then on: listed, recorded, measured, of direction outbound-api. One that is not answered leaves only its status
     webhook. Exit code 1 when Twilio refuses, when the agent is not known or when the gateway takes no calls now.
     """
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     answer = settings.act("dial", timeout_s=ACT_S, to=to, caller=caller, agent=agent)
     if as_json and not watch:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from gw.cli.context import length_s
-from gw.cli.output import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows
+from gw.terminal import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows
 
 Row = dict[str, Any]
 

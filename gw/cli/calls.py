@@ -42,7 +42,7 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
     """SIDs of recent calls, asked of the gateway or read from the store, for a second at most. None of another host."""
     import gevent
 
-    from gw.cli.output import local_time
+    from gw.terminal import local_time
 
     if elsewhere(ctx):
         return []
@@ -86,7 +86,7 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> Non
 
     A narrow terminal shows fewer columns; --json has every field of the store.
     """
-    from gw.cli.output import Column, dash, duration, ending, local_time, print_json, print_rows
+    from gw.terminal import Column, dash, duration, ending, local_time, print_json, print_rows
 
     rows = _recent(settings, limit=limit, live=live)
     if as_json:
@@ -117,7 +117,7 @@ def show(settings: Settings, call_sid: str, as_json: bool) -> None:
     The beginning of a SID is enough where only one recent call has it.
     """
     from gw.cli.call_view import print_call
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     call = _one(settings, call_sid)
     if as_json:
@@ -143,8 +143,8 @@ def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
     Monday about a call of Friday, and with a gateway that does not run. Findings are `bad` (the caller heard it, or a promise was
     broken), `odd` (may explain something) or `good`. The beginning of a SID is enough where only one recent call has it.
     """
-    from gw.cli.output import print_json
     from gw.cli.story_view import as_document, print_story
+    from gw.terminal import print_json
 
     call = _one(settings, call_sid)
     if as_json:
@@ -189,7 +189,7 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
 
     The gateway must run. Exit code 1 when no such call goes on.
     """
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     settings.ask("status")  # exit code 3, before a SID is looked up in a store that cannot know who is on the line
     sid = _whole_sid(settings, call_sid)
@@ -217,7 +217,7 @@ def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
     The agent's part ends as caller_hangup, with an event `transferred`; a recording of the call goes on. Needs the running
     gateway and Twilio credentials. Exit code 1 when Twilio did not do it.
     """
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     settings.ask("status")
     sid = _whole_sid(settings, call_sid)

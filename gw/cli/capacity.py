@@ -34,7 +34,7 @@ def capacity(calls: int, minutes: float, turns: float, cores: int, load: float, 
     Where numbers are from: gateway.py capacity --calls 500 --figures
     For a script:           gateway.py capacity --calls 500 --json
     """
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     made = plan(Demand(calls, minutes * 60, turns, cores, load))
     if as_json:
@@ -54,7 +54,7 @@ def document(made: Plan) -> dict[str, Any]:
 
 
 def _show(made: Plan, *, with_figures: bool) -> None:
-    from gw.cli.output import Column, console, facts, print_rows
+    from gw.terminal import Column, console, facts, print_rows
 
     demand = made.demand
     out = console()

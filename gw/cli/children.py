@@ -23,8 +23,8 @@ def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: in
 
     end_with_parent(os.environ)
     from gw import logs
-    from gw.board import Board
     from gw.control.main import run
+    from gw.scoreboard import Board
 
     config = settings.serving_config()
     logs.setup("control", config.ops.log_level, numbers=config.ops.log_numbers)
@@ -58,8 +58,8 @@ def worker(
     if not behind:
         take_cores()  # before whatever takes long: all workers start at once
     from gw import logs
-    from gw.board import Board
     from gw.media.worker import run
+    from gw.scoreboard import Board
 
     config = settings.serving_config()
     logs.setup(f"worker-{slot}", config.ops.log_level, numbers=config.ops.log_numbers)

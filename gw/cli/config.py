@@ -28,9 +28,9 @@ def config() -> None:
 @pass_settings
 def check(settings: Settings, as_json: bool) -> None:
     """Name every error of the configuration at once. Exit code 1 if there is one."""
-    from gw.cli.output import print_json
-    from gw.config_load import load, problems
-    from gw.config_load import show as shown
+    from gw.config.load import load, problems
+    from gw.config.load import show as shown
+    from gw.terminal import print_json
 
     found = problems(settings.path, os.environ)
     source = str(settings.path) if settings.path is not None else "no file, defaults only"
@@ -52,8 +52,8 @@ def check(settings: Settings, as_json: bool) -> None:
 @pass_settings
 def show(settings: Settings, as_json: bool) -> None:
     """Print the configuration in force: the file, the defaults, and which secrets are set, never their values."""
-    from gw.cli.output import console, facts, print_json
-    from gw.config_load import show as shown
+    from gw.config.load import show as shown
+    from gw.terminal import console, facts, print_json
 
     document = shown(settings.config)
     if as_json:
@@ -66,8 +66,8 @@ def show(settings: Settings, as_json: bool) -> None:
 @json_option
 def example(as_json: bool) -> None:
     """Print a TOML file with every key, its default and its meaning."""
-    from gw.cli.output import print_json
-    from gw.config_load import example as commented
+    from gw.config.load import example as commented
+    from gw.terminal import print_json
 
     if as_json:
         print_json({"toml": commented()})

@@ -42,14 +42,14 @@ class Settings:
         Raises ConfigError.
         """
         if self._config is None:
-            from gw.config_load import load
+            from gw.config.load import load
 
             self._config = load(self.path, os.environ, serving=False)
         return self._config
 
     def serving_config(self) -> Config:
         """For a process that serves. Raises ConfigError."""
-        from gw.config_load import load
+        from gw.config.load import load
 
         return load(self.path, os.environ)
 
@@ -131,7 +131,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         if self.as_json:
-            from gw.cli.output import print_json
+            from gw.terminal import print_json
 
             print_json({"error": self.message})
         click.echo(f"Error: {self.message}", file=file, err=True)

@@ -32,7 +32,7 @@ def upgrade(settings: Settings, as_json: bool) -> None:
         store.upgrade()
         after, needed = store.current()
     if as_json:
-        from gw.cli.output import print_json
+        from gw.terminal import print_json
 
         print_json({"before": before, "after": after, "needed": needed})
     elif before == after:
@@ -50,7 +50,7 @@ def current(settings: Settings, as_json: bool) -> None:
     with settings.store() as store:
         has, needed = store.current()
     if as_json:
-        from gw.cli.output import print_json
+        from gw.terminal import print_json
 
         print_json({"current": has, "needed": needed, "ok": has == needed})
     else:
@@ -75,7 +75,7 @@ def poison() -> None:
 @pass_settings
 def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
     """List the events that were set aside, and why."""
-    from gw.cli.output import Column, local_time, print_json, print_rows
+    from gw.terminal import Column, local_time, print_json, print_rows
 
     rows = settings.ask("poison_list", limit=limit)
     if as_json:
@@ -100,7 +100,7 @@ def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
 @pass_settings
 def retry_poison(settings: Settings, ids: tuple[int, ...], as_json: bool) -> None:
     """Give events to the store once more: those named, or all. What it refuses again is set aside again."""
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     done = settings.ask("poison_retry", ids=list(ids))
     if as_json:

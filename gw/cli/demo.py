@@ -83,7 +83,7 @@ def interruptible() -> Iterator[None]:
 
 def _print(report: Report, out: Path, as_json: bool) -> None:
     from gw.cli.demo_report import tables
-    from gw.cli.output import console, print_json
+    from gw.terminal import console, print_json
 
     if as_json:
         print_json(report.summary())
@@ -104,7 +104,7 @@ def _shown(run: DemoRun, *, quiet: bool) -> Iterator[None]:
     import gevent
     from rich.live import Live
 
-    from gw.cli.output import console
+    from gw.terminal import console
 
     with Live(console=console(), auto_refresh=False, transient=True) as live:
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from rich.console import Group
 from rich.text import Text
 
-from gw.cli.output import figure_table, ms
+from gw.terminal import figure_table, ms
 
 #: The golden rule: no operation of the TX loop may take longer.
 PROMISE_MS: Final = 1.0

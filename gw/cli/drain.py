@@ -30,7 +30,7 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
     Before an update of the machine:   gateway.py drain --wait
     Take calls again:                  gateway.py undrain
     """
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     answer = settings.ask("drain", on=True)
     left = _wait(settings, timeout_s or settings.config.server.drain_timeout_s, quiet=as_json) if wait else None
@@ -50,7 +50,7 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
 @pass_settings
 def undrain(settings: Settings, as_json: bool) -> None:
     """Take calls on this machine again, after `drain`."""
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     answer = settings.ask("drain", on=False)
     if as_json:
@@ -63,7 +63,7 @@ def _wait(settings: Settings, timeout_s: float, *, quiet: bool) -> int:
     """Wait for the last call. Returns how many are left."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from gw.cli.output import console
+    from gw.terminal import console
 
     columns = (TextColumn("calls ended"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     deadline_s = time.monotonic() + timeout_s

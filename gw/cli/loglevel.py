@@ -27,7 +27,7 @@ def loglevel(settings: Settings, level: str | None, process: str, as_json: bool)
     `configured` goes back to ops.log_level. A level for every process also holds for those that start later, until the gateway
     stops; one for a single process ends with it. At debug a worker writes more, though never from the loop that sends audio.
     """
-    from gw.cli.output import Column, print_json, print_rows
+    from gw.terminal import Column, print_json, print_rows
 
     answer = settings.act("loglevel", timeout_s=ADMIN_TIMEOUT_S, level=level, process=process)
     if as_json:

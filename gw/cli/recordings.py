@@ -36,7 +36,7 @@ def recordings() -> None:
 def list_recordings(settings: Settings, limit: int, state: str | None, as_json: bool) -> None:
     """List recordings, newest first: state, how soon after the first audio, length, SIDs, and why one failed."""
     from gw.cli.call_view import recording_error
-    from gw.cli.output import Column, dash, duration, local_time, print_json, print_rows
+    from gw.terminal import Column, dash, duration, local_time, print_json, print_rows
 
     rows = settings.ask_or_read("recordings", lambda store: store.recordings(limit=limit, state=state), limit=limit, state=state)
     if as_json:
@@ -68,7 +68,7 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
     Twilio is asked first which recordings the call has; another is begun only for a call that is alive here. Exit code 1 when the
     call is not recorded afterwards.
     """
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     answer = _ask(settings, "recordings_retry", call_sid=call_sid)
     row = answer["recording"]
@@ -93,7 +93,7 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
 @pass_settings
 def reconcile(settings: Settings, as_json: bool) -> None:
     """Settle what waits against Twilio's list, now. The gateway does so by itself every ten seconds, row by row less often."""
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     done = _ask(settings, "recordings_reconcile")
     if as_json:

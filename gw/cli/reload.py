@@ -30,7 +30,7 @@ def reload(settings: Settings, as_json: bool) -> None:
     \b
     After an edit or an upgrade:   gateway.py config check && gateway.py reload
     """
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
 
     report = _follow(settings, settings.ask("reload")["report"], quiet=as_json)
     if as_json:

@@ -84,7 +84,7 @@ def announce(supervisor: Supervisor) -> None:
 
 def greeting(config: Config, address: str, workers: int) -> list[str]:
     """The three lines."""
-    from gw.config_rules import is_loopback, without_password
+    from gw.config.rules import is_loopback, without_password
 
     agent = config.agents.get("default")
     speaks = (

@@ -32,7 +32,7 @@ def status(settings: Settings, holds: bool, as_json: bool) -> None:
     For a script:    gateway.py status --json
     What was slow:   gateway.py status --holds
     """
-    from gw.cli.output import Column, console, facts, milliseconds, print_json, print_rows
+    from gw.terminal import Column, console, facts, milliseconds, print_json, print_rows
 
     if holds:
         _show_holds(settings.ask("holds"), as_json)
@@ -59,7 +59,7 @@ def status(settings: Settings, holds: bool, as_json: bool) -> None:
 
 def _show_holds(found: list[dict[str, Any]], as_json: bool) -> None:
     """The long holds kept, the newest first: a tenth of each second is watched, and of each second the worst is kept."""
-    from gw.cli.output import Column, console, local_time, milliseconds, print_json, print_rows
+    from gw.terminal import Column, console, local_time, milliseconds, print_json, print_rows
 
     if as_json:
         print_json(found)
@@ -86,7 +86,7 @@ def _where(hold: dict[str, Any]) -> str:
 def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     from rich.text import Text
 
-    from gw.cli.output import duration, local_time
+    from gw.terminal import duration, local_time
 
     readiness, store = document["readiness"], document["store"]
     yield "gateway", f"{document['version']} on {document['host']}, pid {document['pid']}"

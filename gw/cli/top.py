@@ -61,7 +61,7 @@ def top(settings: Settings, once: bool, interval: float, as_json: bool) -> None:
     """
     import json
 
-    from gw.cli.output import console, print_json
+    from gw.terminal import console, print_json
 
     history: deque[float | None] = deque(maxlen=HISTORY)
     seen = look(settings)
@@ -118,7 +118,7 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     from rich.console import Group
     from rich.text import Text
 
-    from gw.cli.output import Column, console, dash, duration, facts, milliseconds, table
+    from gw.terminal import Column, console, dash, duration, facts, milliseconds, table
 
     status, now_s = seen["status"], seen["at"]
     fleet, readiness = status["fleet"], status["readiness"]
@@ -178,7 +178,7 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
 def _live(settings: Settings, seen: Row, history: deque[float | None], interval_s: float) -> None:
     from rich.live import Live
 
-    from gw.cli.output import console
+    from gw.terminal import console
 
     out = console()
     away = ""

@@ -41,7 +41,7 @@ def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) ->
     For a commit, half a minute:        gateway.py verify budget --quick
     A hundred calls:                    gateway.py verify budget --calls 100
     """
-    from gw.cli.output import print_json
+    from gw.terminal import print_json
     from gw.verify.budget import judge, kept
     from gw.verify.budget_html import page
 
@@ -87,7 +87,7 @@ def _show(lines: Any, about: list[str], out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from gw.cli.output import console
+    from gw.terminal import console
 
     words = {True: Text("holds", "green"), False: Text("DOES NOT HOLD", "red"), None: Text("not judged", "dim")}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

@@ -41,7 +41,7 @@ def guard(deep: bool, faults: int | None, as_json: bool) -> None:
     finally:
         logging.disable(logging.NOTSET)
     if as_json:
-        from gw.cli.output import print_json
+        from gw.terminal import print_json
 
         print_json(report.document())
     else:
@@ -53,7 +53,7 @@ def guard(deep: bool, faults: int | None, as_json: bool) -> None:
 def _show(report: Report) -> None:
     from rich.text import Text
 
-    from gw.cli.output import Column, console, print_rows
+    from gw.terminal import Column, console, print_rows
     from gw.verify.guard import GRANTED
     from gw.verify.guard_model import INVARIANTS
 

@@ -30,7 +30,7 @@ def purity(static: bool, as_json: bool) -> None:
     The source alone, a second:         gateway.py verify purity --static
     For a script:                       gateway.py verify purity --json
     """
-    from gw.cli.output import console, print_json
+    from gw.terminal import console, print_json
 
     report = check(static_only=static)
     if as_json:

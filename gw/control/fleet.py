@@ -15,8 +15,8 @@ from typing import Any, Final
 import gevent
 import msgspec
 
-from gw.board import Board, Flag, Row, SeatState
 from gw.control.admin import Command, CommandError, typed
+from gw.scoreboard import Board, Flag, Row, SeatState
 from metrics import declare
 from metrics.page import Page
 

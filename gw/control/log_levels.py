@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gw.board import Board, Row
 from gw.control.admin import Command, CommandError, typed
+from gw.scoreboard import Board, Row
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,6 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
-from gw.board import Board, Row
 from gw.config import Config
 from gw.control.admin import AdminServer
 from gw.control.admin_commands import AdminCommands
@@ -43,6 +42,7 @@ from gw.control.transfers import Transfers
 from gw.control.twilio_rest import TwilioRest
 from gw.control.webhooks import Webhooks
 from gw.errors import GatewayError
+from gw.scoreboard import Board, Row
 from metrics import declare, exposition, pages_dir
 from metrics.page import Page, PageError
 

@@ -7,19 +7,15 @@ uses `send` alone.
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 from gevent.lock import BoundedSemaphore
 
 from gw import bus
+from gw.procfs import birth_of
 
-#: Fields of /proc/<pid>/stat after the command's closing bracket: the state and the start time. Source: proc_pid_stat(5).
-_STATE_FIELD: Final = 0
-_START_TIME_FIELD: Final = 19
 #: Long holds of the hub kept of one slot: half a minute of a worker in trouble.
 MAX_HOLDS: Final = 32
 
@@ -56,27 +52,6 @@ class HoldView(msgspec.Struct, frozen=True):
     wall_s: float
     cpu_s: float
     stack: list[bus.StackFrame]
-
-
-def birth_of(pid: int) -> str | None:
-    """A mark that a process has for life and no later one with the same pid shares; None when it is gone.
-
-    A zombie is gone: it holds no call any more, only its parent has not looked yet.
-    """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return "another user's"
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return "unknown" if not Path("/proc/self/stat").exists() else None
-    except ProcessLookupError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[_STATE_FIELD] in "ZX" else fields[_START_TIME_FIELD]
 
 
 class Worker:

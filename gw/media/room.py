@@ -16,8 +16,8 @@ from hashlib import blake2b
 from math import inf
 from typing import Final
 
-from gw.board import KEY_BYTES, PLACES, Board, Flag, Row, SeatState
 from gw.media.shared_lock import SharedBusyError, locked
+from gw.scoreboard import KEY_BYTES, PLACES, Board, Flag, Row, SeatState
 
 #: From the webhook's answer to the stream's start: Twilio connects at once, mostly within a second; its bound is not published.
 RESERVED_S: Final = 20.0

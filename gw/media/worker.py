@@ -19,7 +19,6 @@ from gevent import socket
 from gevent.event import Event
 
 from gw import bus
-from gw.board import Board, Row
 from gw.call.state import Reason
 from gw.config import Config
 from gw.media.admission import TokenLedger
@@ -31,6 +30,7 @@ from gw.media.load import SECONDS, Load
 from gw.media.plane import MediaPlane
 from gw.media.room import Room
 from gw.media.server import MediaServer
+from gw.scoreboard import Board, Row
 from metrics.declare import CALL_CAPACITY, PROCESS_STARTS
 from metrics.page import Page
 

@@ -15,7 +15,7 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
-from gw.board import Board, BoardError
+from gw.scoreboard import Board, BoardError
 from gw.supervise.child import HURRY
 from gw.supervise.config_snapshot import RolloverError, Snapshot
 from gw.supervise.cpu_affinity import Plan

@@ -16,7 +16,7 @@ from typing import Final
 
 import gevent
 
-from gw.board import Report
+from gw.scoreboard import Report
 from gw.supervise import cpu_affinity
 from gw.supervise.child import HURRY, LEAVE
 from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted, check

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gw.config import host_and_port
-from gw.config_rules import is_loopback
-from gw.control.workers import birth_of
+from gw.config.rules import is_loopback
 from gw.errors import GatewayError
+from gw.procfs import birth_of
 
 log = logging.getLogger("gw.supervise.supervisor")
 

@@ -16,7 +16,7 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
-from gw.board import Row, SeatState
+from gw.scoreboard import Row, SeatState
 from gw.supervise.child import BEHIND, Backoff, Child, describe_exit, may_come_back
 from gw.supervise.config_snapshot import Snapshot
 

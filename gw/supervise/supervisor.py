@@ -20,8 +20,8 @@ from pathlib import Path
 import gevent
 from gevent.event import Event
 
-from gw.board import Board, Report
 from gw.config import Config
+from gw.scoreboard import Board, Report
 from gw.supervise import cpu_affinity, sockets
 from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted
 from gw.supervise.process_group import GRACE_S, HURRY_S, Crew

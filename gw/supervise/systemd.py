@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gw.board import Board, Flag, Report, SeatState
+from gw.scoreboard import Board, Flag, Report, SeatState
 
 log = logging.getLogger("gw.supervise.supervisor")
 

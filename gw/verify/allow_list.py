@@ -261,7 +261,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
         "_socket.socket.close",
         "_socket.socket.shutdown",
     ),
-    "logging": ("logging.", "gw.logs", "gw.log_lines", "builtins.print", "warnings.", "sys.stdout", "sys.stderr"),
+    "logging": ("logging.", "gw.logs", "gw.logs.lines", "builtins.print", "warnings.", "sys.stdout", "sys.stderr"),
     "JSON": ("json.", "_json.", "msgspec."),
     "base64": ("base64.", "binascii."),
     "locks": (

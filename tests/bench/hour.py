@@ -32,9 +32,9 @@ from gw.cli.bench_result import Page  # noqa: E402
 from gw.cli.bench_result import Window as Pages  # noqa: E402
 from gw.cli.bench_run import Load, Tell, measure_beside  # noqa: E402
 from gw.cli.bench_store import open_store  # noqa: E402
-from gw.cli.output import console, figure_table, ms  # noqa: E402
 from gw.control.admin_client import AdminClient  # noqa: E402
 from gw.errors import GatewayError  # noqa: E402
+from gw.terminal import console, figure_table, ms  # noqa: E402
 
 #: How many calls live at a time of those that come and go: each lasts three seconds.
 _COMING: Final = 3 * CALLS_PER_S

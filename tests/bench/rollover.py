@@ -32,8 +32,8 @@ import gevent  # noqa: E402
 from gw.cli.bench_pressure import PressedGateway, Window  # noqa: E402
 from gw.cli.bench_run import Load, measure_beside  # noqa: E402
 from gw.cli.bench_store import open_store  # noqa: E402
-from gw.cli.output import console, figure_table, ms  # noqa: E402
 from gw.errors import GatewayError  # noqa: E402
+from gw.terminal import console, figure_table, ms  # noqa: E402
 
 SCRIPT: Final = [sys.executable, str(ROOT / "gateway.py")]
 #: In the window, before the reload.

@@ -37,8 +37,8 @@ from gw.cli.bench_command import running  # noqa: E402
 from gw.cli.bench_compare import figures, medians, ratios  # noqa: E402
 from gw.cli.bench_run import Load, measure_gateway  # noqa: E402
 from gw.cli.bench_subject import BenchError  # noqa: E402
-from gw.cli.output import console, figure_table  # noqa: E402
 from gw.errors import GatewayError  # noqa: E402
+from gw.terminal import console, figure_table  # noqa: E402
 from tests.bench.study_draw import draw_study  # noqa: E402
 from tests.bench.variants import APPLIED, BASE, VARIANTS, Variant  # noqa: E402
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gw.config import Server
-from gw.config_load import load
+from gw.config.load import load
 from gw.supervise.process_group import HANG_S
 from gw.supervise.supervisor import Supervisor
 from tests import debian

@@ -16,7 +16,7 @@ from gw.cli.bench_peers_report import ORDER, draw, sentences, table
 from gw.cli.bench_result import MEDIA_ROLES, Measured, Process
 from gw.cli.bench_run import Load
 from gw.cli.bench_subject import BenchError
-from gw.cli.output import console
+from gw.terminal import console
 from gw.twin.bench_loop import summary
 from tests.gw.cli.bench_values import MB, measured
 

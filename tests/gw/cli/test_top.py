@@ -69,7 +69,7 @@ def test_nothing_is_cut_or_folded_on_a_narrow_screen(cli: CommandLine, monkeypat
     seen = _seen(holds=[])
     for call in seen["calls"]:
         call |= {"call_sid": LIVE, "from_number": "+15551234567"}
-    monkeypatch.setattr("gw.cli.output.console", lambda: Console(width=width, file=io.StringIO()))
+    monkeypatch.setattr("gw.terminal.console", lambda: Console(width=width, file=io.StringIO()))
     out = Console(width=width, record=True, file=io.StringIO())
     out.print(screen(seen, deque([0.4] * HISTORY), calls=1))
     lines = out.export_text().splitlines()

@@ -10,9 +10,9 @@ from pathlib import Path
 import gevent
 import pytest
 
-from gw.board import Board, Flag, Report, SeatState
 from gw.control.admin import CommandError
 from gw.control.fleet import Fleet
+from gw.scoreboard import Board, Flag, Report, SeatState
 from metrics import declare
 from metrics.page import Page
 

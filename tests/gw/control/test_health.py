@@ -10,7 +10,6 @@ import gevent
 import pytest
 
 import gw.config
-from gw.board import Board
 from gw.config import Config
 from gw.control import health
 from gw.control.breaker import Breaker
@@ -20,6 +19,7 @@ from gw.control.health import Health
 from gw.control.spool import Spool
 from gw.control.spool_claims import SpoolClaims
 from gw.control.store import Store
+from gw.scoreboard import Board
 from metrics import declare
 from metrics.page import Page
 from tests.gw.control.bus_client import BusClient

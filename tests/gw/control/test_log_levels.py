@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gw.board import Board
 from gw.control.admin import CommandError
 from gw.control.log_levels import LogLevels
+from gw.scoreboard import Board
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 
 from gw import bus
 from gw.control import workers
-from gw.control.workers import Workers, birth_of
+from gw.control.workers import Workers
+from gw.procfs import birth_of
 from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
 from tests.timing import scaled
 

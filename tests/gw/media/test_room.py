@@ -10,10 +10,10 @@ from random import Random
 
 import pytest
 
-from gw.board import PLACES, Board, Flag, SeatState
 from gw.media import shared_lock
 from gw.media.room import DOUBT_S, PATIENCE_S, PROBES, SPREAD, Room, _key, _start
 from gw.media.shared_lock import SharedBusyError
+from gw.scoreboard import PLACES, Board, Flag, SeatState
 
 ROOT = Path(__file__).parents[3]
 

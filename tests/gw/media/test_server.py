@@ -11,10 +11,10 @@ import gevent
 import pytest
 from gevent import socket
 
-from gw.board import Board, SeatState
 from gw.media.room import DOUBT_S, PATIENCE_S, Room
 from gw.media.server import MediaServer
 from gw.protocol.signature import sign
+from gw.scoreboard import Board, SeatState
 from metrics.declare import STREAMS_REFUSED
 from tests.gw.media.support import CALL, WAIT_S, Peer, PlaneMaker, connected, descriptors, greenlets, masked, start, stop, until
 

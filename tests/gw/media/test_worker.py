@@ -18,10 +18,10 @@ from gevent import socket
 from gevent.event import Event
 
 from gw import bus
-from gw.board import Board
 from gw.config import Config, Ops, Secrets, Server
 from gw.media import worker as module
 from gw.media.worker import Worker
+from gw.scoreboard import Board
 from gw.supervise.child import HURRY
 from tests.gw.media.support import CALL, WAIT_S, Control, Peer, connected, start, stop, until
 from tests.timing import scaled

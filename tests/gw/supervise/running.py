@@ -20,9 +20,9 @@ from typing import Literal  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gw.board import Board  # noqa: E402
 from gw.config import Config, Ops, Server  # noqa: E402
-from gw.config_load import show  # noqa: E402
+from gw.config.load import show  # noqa: E402
+from gw.scoreboard import Board  # noqa: E402
 from gw.supervise.child import HURRY, LEAVE, end_with_parent  # noqa: E402
 from gw.supervise.supervisor import Supervisor  # noqa: E402
 

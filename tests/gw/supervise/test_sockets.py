@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from gw.cli.demo_gateway import free_ports
-from gw.control.workers import birth_of
+from gw.procfs import birth_of
 from gw.supervise import sockets
 from gw.supervise.sockets import Lock, StartError, lock, public_socket, take_over
 from tests.timing import scaled

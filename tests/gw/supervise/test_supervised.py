@@ -12,7 +12,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from gw.board import Board, SeatState
+from gw.scoreboard import Board, SeatState
 from gw.supervise import supervised as module
 from gw.supervise.child import Backoff
 from gw.supervise.config_snapshot import Snapshot

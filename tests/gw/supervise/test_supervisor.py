@@ -15,8 +15,8 @@ from typing import Literal
 import gevent
 import pytest
 
-from gw.board import SeatState
 from gw.config import Config, Ops, Server
+from gw.scoreboard import SeatState
 from gw.supervise import cpu_affinity
 from gw.supervise.child import BEHIND, may_come_back
 from gw.supervise.supervisor import StartError, Supervisor

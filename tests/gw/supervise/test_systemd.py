@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gw.board import Board, Flag, Report, SeatState
+from gw.scoreboard import Board, Flag, Report, SeatState
 from gw.supervise import systemd
 from gw.supervise.systemd import Notifier, status_of
 

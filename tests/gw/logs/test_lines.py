@@ -1,4 +1,4 @@
-"""gw.log_lines: a line holds what it should, no whole telephone number, and is bounded."""
+"""gw.logs.lines: a line holds what it should, no whole telephone number, and is bounded."""
 
 import ast
 import json
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gw.call.state import Reason
 from gw.control.rest_answers import Kind
 from gw.errors import ProtocolError
-from gw.log_lines import FIELD_LIMIT, OTHER_REASON, REASONS, format_human, format_journal, format_json, mask_numbers
+from gw.logs.lines import FIELD_LIMIT, OTHER_REASON, REASONS, format_human, format_journal, format_json, mask_numbers
 from metrics import declare
 
 

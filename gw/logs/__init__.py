@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import gevent
 from gevent import monkey
 
-from gw.log_lines import EXTRAS, format_human, format_journal, format_json
+from gw.logs.lines import EXTRAS, format_human, format_journal, format_json
 
 if TYPE_CHECKING:
     from queue import SimpleQueue

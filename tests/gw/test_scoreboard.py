@@ -1,4 +1,4 @@
-"""gw.board: what one process writes another reads, a row is whole or nobody's, and memory of other code is refused."""
+"""gw.scoreboard: what one process writes another reads, a row is whole or nobody's, and memory of other code is refused."""
 
 import mmap
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gw.board import KEY_BYTES, PLACES, REPORT_BYTES, ROWS, VERSION, Board, BoardError, Flag, Report, Row, SeatState
+from gw.scoreboard import KEY_BYTES, PLACES, REPORT_BYTES, ROWS, VERSION, Board, BoardError, Flag, Report, Row, SeatState
 from tests.timing import scaled
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,10 +1,10 @@
-"""gw.config_rules: what keys mean together."""
+"""gw.config.rules: what keys mean together."""
 
 import msgspec
 import pytest
 
 from gw.config import Agent, Config, Ops, Overflow, Secrets, Server, Store, Twilio
-from gw.config_rules import broken_rules, is_loopback, without_password
+from gw.config.rules import broken_rules, is_loopback, without_password
 
 SID = "AC" + "0123456789abcdef" * 2
 CREDENTIALS = {"twilio": Twilio(account_sid=SID), "secrets": Secrets(twilio_auth_token="t")}

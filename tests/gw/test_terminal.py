@@ -1,4 +1,4 @@
-"""gw.cli.output: times, durations and tables as people read them."""
+"""gw.terminal: times, durations and tables as people read them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 import pytest
 from rich.text import Text
 
-from gw.cli import output
-from gw.cli.output import Column
+from gw import terminal as output
+from gw.terminal import Column
 
 
 def test_times_are_local_and_as_long_as_needed() -> None:

@@ -1,6 +1,6 @@
 """What keys of the configuration mean together: addresses, URLs, credentials, agents.
 
-Each rule yields the keys it looked at and a sentence; `gw.config_load` leaves out a sentence about a key that failed before. No
+Each rule yields the keys it looked at and a sentence; `gw.config.load` leaves out a sentence about a key that failed before. No
 rule opens, resolves or connects anything.
 """
 

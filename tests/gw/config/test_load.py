@@ -1,4 +1,4 @@
-"""gw.config_load: every error at once, each naming its key; the example is the defaults; secrets stay secret."""
+"""gw.config.load: every error at once, each naming its key; the example is the defaults; secrets stay secret."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.config import ENVIRONMENT, Agent, Config, Media, Secrets, Server
-from gw.config_load import CONFIG_VARIABLE, environment_example, example, load, problems, show
+from gw.config.load import CONFIG_VARIABLE, environment_example, example, load, problems, show
 from gw.errors import ConfigError
 
 SID = "AC" + "0123456789abcdef" * 2
@@ -166,7 +166,7 @@ _names = st.sampled_from(["server", "ops", "twilio", "media", "store", "agents",
     )
 )
 def test_any_document_is_a_configuration_or_a_list_of_sentences(document):
-    from gw import config_load
+    from gw.config import load as config_load
 
     found: list[str] = []
     values, failed = config_load._decode(document, found)

@@ -1,6 +1,6 @@
 """Reads the configuration, and tells everything that is wrong with it at once.
 
-Each key is decoded for itself, so one error hides no other; keys that failed stand at their defaults while `gw.config_rules`
+Each key is decoded for itself, so one error hides no other; keys that failed stand at their defaults while `gw.config.rules`
 looks at what keys mean together. Meanings, ranges and defaults come from `gw.config`, which the printed example is made of too. A
 secret in the file is an error, and no error ever quotes one. Nothing is opened but the file, and nothing is started.
 """
@@ -19,7 +19,7 @@ import msgspec
 from msgspec import inspect
 
 from gw.config import ENVIRONMENT, Agent, Config, Secrets
-from gw.config_rules import broken_rules, without_password
+from gw.config.rules import broken_rules, without_password
 from gw.errors import ConfigError
 
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"

@@ -2,7 +2,7 @@
 
 One TOML file (`--config`, or SUBMILLI_CONFIG) gives the keys, the environment gives the secrets. Every field has its default, its
 meaning and its range here and nowhere else: what `config example` prints and what `config check` wants is made of them.
-`gw.config_load` reads the file: this module only says what there is.
+`gw.config.load` reads the file: this module only says what there is.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ ENVIRONMENT: Final = {
 
 
 class Config(_Section, frozen=True):
-    """All of it. Built once at start, by `gw.config_load.load`."""
+    """All of it. Built once at start, by `gw.config.load.load`."""
 
     server: Server = Server()
     overflow: Overflow = Overflow()

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gw.cli.demo_gateway import free_ports
+from gw.bench.gateway_process import free_ports
 from tests import debian
 from tests.timing import scaled
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from gw.cli.context import EXIT_CODES_HERE, Failure, Settings, json_option, pass_settings
+from gw.cli.interrupt import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from gw.cli.demo_report import Report
-    from gw.cli.demo_run import DemoRun
+    from gw.demo.report import Report
+    from gw.demo.run import DemoRun
 
 #: Shown this often: often enough to follow, too seldom to disturb the twins in the same process.
 REFRESH_S = 0.25
@@ -45,7 +45,7 @@ def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: boo
     Twenty callers, a longer talk:      gateway.py demo --calls 20 --seconds 20
     For a script:                       gateway.py demo --json
     """
-    from gw.cli.demo_run import DemoRun
+    from gw.demo.run import DemoRun
 
     run = DemoRun(Settings(None).command_line(), out, calls=calls, seconds=seconds)
     try:
@@ -58,31 +58,8 @@ def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: boo
         raise click.exceptions.Exit(1)
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: the run unwinds, ending everything it started."""
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise Interrupted at the first signal; the unwinding is bounded and is not interrupted itself."""
-    import gevent
-
-    running = [gevent.getcurrent()]
-
-    def interrupt() -> None:
-        if running:
-            gevent.kill(running.pop(), Interrupted)
-
-    watchers = [gevent.signal_handler(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        yield
-    finally:
-        for watcher in watchers:
-            watcher.cancel()
-
-
 def _print(report: Report, out: Path, as_json: bool) -> None:
-    from gw.cli.demo_report import tables
+    from gw.demo.report import tables
     from gw.terminal import console, print_json
 
     if as_json:

@@ -70,9 +70,9 @@ def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) ->
 
 def _measure(calls: int, seconds: float, out: Path, quiet: bool) -> tuple[dict[str, float], dict[str, Any]]:
     """The machine's noise, then the run."""
-    from gw.cli import bench_machine as machine
-    from gw.cli.bench_command import running
-    from gw.cli.bench_run import Load, measure_gateway
+    from gw.bench import machine
+    from gw.bench.run import Load, measure_gateway
+    from gw.cli.bench.options import running
     from gw.verify.budget_noise import measure
 
     out.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import gevent  # noqa: E402
 
-from gw.cli.demo_gateway import GatewayProcess  # noqa: E402
+from gw.bench.gateway_process import GatewayProcess  # noqa: E402
 from gw.config import Overflow  # noqa: E402
 from gw.control.admin_client import AdminClient  # noqa: E402
 from gw.twin import speech  # noqa: E402

@@ -29,9 +29,9 @@ sys.path.insert(0, str(ROOT))
 import click  # noqa: E402
 import gevent  # noqa: E402
 
-from gw.cli.bench_pressure import PressedGateway, Window  # noqa: E402
-from gw.cli.bench_run import Load, measure_beside  # noqa: E402
-from gw.cli.bench_store import open_store  # noqa: E402
+from gw.bench.pressure import PressedGateway, Window  # noqa: E402
+from gw.bench.run import Load, measure_beside  # noqa: E402
+from gw.bench.stalling_store import open_store  # noqa: E402
 from gw.errors import GatewayError  # noqa: E402
 from gw.terminal import console, figure_table, ms  # noqa: E402
 

@@ -33,10 +33,10 @@ sys.path.insert(0, str(ROOT))
 import click  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from gw.cli.bench_command import running  # noqa: E402
-from gw.cli.bench_compare import figures, medians, ratios  # noqa: E402
-from gw.cli.bench_run import Load, measure_gateway  # noqa: E402
-from gw.cli.bench_subject import BenchError  # noqa: E402
+from gw.bench.compare import figures, medians, ratios  # noqa: E402
+from gw.bench.run import Load, measure_gateway  # noqa: E402
+from gw.bench.subject import BenchError  # noqa: E402
+from gw.cli.bench.options import running  # noqa: E402
 from gw.errors import GatewayError  # noqa: E402
 from gw.terminal import console, figure_table  # noqa: E402
 from tests.bench.study_draw import draw_study  # noqa: E402

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gw.cli.bench_draw import _finish, _pyplot
+from gw.bench.pictures import _finish, _pyplot
 
 _SHOWN: Final = (
     ("CPU of a call", "cpu_ms_per_call_s"),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gw.cli.bench_run import Load
-from gw.cli.bench_subject import BenchError
+from gw.bench.run import Load
+from gw.bench.subject import BenchError
 from tests.bench import study
 from tests.bench.study import Found, Progress, table
 from tests.bench.variants import BASE

@@ -26,8 +26,8 @@ from typing import Any, Final  # noqa: E402
 ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from gw.cli.bench_result import Measured  # noqa: E402
-from gw.cli.bench_run import Load, measure_gateway  # noqa: E402
+from gw.bench.result import Measured  # noqa: E402
+from gw.bench.run import Load, measure_gateway  # noqa: E402
 
 COMMAND: Final = [sys.executable, str(ROOT / "gateway.py")]
 #: Two workers hold at least so many times the calls of one.

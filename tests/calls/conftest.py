@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import gw.config
-from gw.cli.demo_gateway import free_ports
+from gw.bench.gateway_process import free_ports
 from gw.config import Agent
 from gw.twin.ai import AiTwin
 from gw.twin.ai_script import AiScript, conversation

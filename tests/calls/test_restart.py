@@ -13,7 +13,7 @@ from typing import Any
 import gevent
 
 import gw.config
-from gw.cli.demo_gateway import GatewayProcess, wait_until_gone
+from gw.bench.gateway_process import GatewayProcess, wait_until_gone
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin import speech

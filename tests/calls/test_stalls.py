@@ -19,8 +19,8 @@ import gevent.monkey
 import pytest
 
 import gw.media.call
+from gw.bench.gateway_process import GatewayProcess
 from gw.call.pacer import Pacer
-from gw.cli.demo_gateway import GatewayProcess
 from gw.config import Media, Store
 from gw.control.admin_client import AdminClient
 from gw.protocol.audio import PTIME_S

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import yaml
 
-from gw.cli.demo_gateway import free_ports
+from gw.bench.gateway_process import free_ports
 from tests import debian
 from tests.timing import scaled
 

@@ -19,7 +19,7 @@ from typing import Any
 import gevent
 import pymysql
 
-from gw.cli.demo_gateway import GatewayProcess
+from gw.bench.gateway_process import GatewayProcess
 from gw.twin import speech
 from gw.twin.ai import AiTwin
 from gw.twin.ai_script import AiScript, conversation, lasting

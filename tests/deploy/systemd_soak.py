@@ -28,7 +28,7 @@ from typing import Any  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from gw.cli.demo_gateway import free_ports  # noqa: E402
+from gw.bench.gateway_process import free_ports  # noqa: E402
 from gw.twin import speech  # noqa: E402
 from gw.twin.twilio import TwilioTwin  # noqa: E402
 from gw.twin.twilio_caller import TwinCall  # noqa: E402

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gw.cli.demo_gateway import free_ports
+from gw.bench.gateway_process import free_ports
 from gw.config import Media
 from tests.deploy.balancer import MACHINES, SHIPPED, configure, program
 from tests.mariadb import make_certificate

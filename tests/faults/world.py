@@ -25,7 +25,7 @@ import gevent
 import pymysql
 
 import gw.config
-from gw.cli.demo_gateway import GatewayProcess, wait_until_gone
+from gw.bench.gateway_process import GatewayProcess, wait_until_gone
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin.twilio import TwilioTwin

@@ -26,7 +26,7 @@ from typing import Any, Final
 import gevent
 
 import gw.config
-from gw.cli.demo_gateway import free_ports
+from gw.bench.gateway_process import free_ports
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin.ai import AiTwin

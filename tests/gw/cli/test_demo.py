@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gw.cli.demo_gateway import GatewayProcess, GatewayProcessError, free_ports, wait_until_gone
-from gw.cli.demo_run import Script
+from gw.bench.gateway_process import GatewayProcess, GatewayProcessError, free_ports, wait_until_gone
+from gw.demo.run import Script
 from gw.twin import speech
 from tests.program import program
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gw.cli.demo_gateway import free_ports
+from gw.bench.gateway_process import free_ports
 from gw.cli.remote import command_of, words_there
 from gw.control.store import Store
 from tests.debian import installed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gw.cli.demo_gateway import free_ports
+from gw.bench.gateway_process import free_ports
 from gw.cli.serve import greeting
 from gw.config import Agent, Config, Secrets, Server, Twilio
 from tests.program import program

@@ -10,7 +10,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from gw.cli.demo_gateway import free_ports
+from gw.bench.gateway_process import free_ports
 from gw.procfs import birth_of
 from gw.supervise import sockets
 from gw.supervise.sockets import Lock, StartError, lock, public_socket, take_over

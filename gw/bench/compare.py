@@ -1,0 +1,64 @@
+"""Two ways of doing the same, measured in turns: figures fine enough to compare, their medians, their ratios. Pure.
+
+A histogram's bucket is a third wider than the one before it, so percentiles that never flatter cannot show a change of ten
+percent. Here a percentile is estimated within its bucket; the estimate is for comparisons and is not published by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Final
+
+from gw.bench.histogram import Histogram
+from gw.bench.result import Measured
+
+SHARES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+
+Figures = Mapping[str, float]
+
+
+def estimate_ms(histogram: Histogram, share: float) -> float | None:
+    """The value that `share` of all lie below, by a straight line within its bucket; None where there is nothing."""
+    if not histogram.total:
+        return None
+    wanted = share * histogram.total
+    lower_s, below = 0.0, 0
+    for edge_s, count in zip(histogram.edges_s, histogram.counts, strict=True):
+        if count >= wanted:
+            upper_s = edge_s if edge_s != float("inf") else max(histogram.max_s, lower_s)
+            if upper_s == float("inf"):
+                upper_s = lower_s
+            return round((lower_s + (upper_s - lower_s) * (wanted - below) / (count - below)) * 1000, 5)
+        lower_s, below = edge_s, count
+    return None
+
+
+def figures(measured: Measured) -> dict[str, float]:
+    """What is compared of one window; what it does not have is left out."""
+    found = {"cpu_ms_per_call_s": measured.cpu_ms_per_call_s}
+    if measured.lateness is not None:
+        for name, share in SHARES.items():
+            late_ms = estimate_ms(measured.lateness, share)
+            if late_ms is not None:
+                found[f"tx_{name}_ms"] = late_ms
+    for name in SHARES:
+        if measured.far["lateness"][name] is not None:
+            found[f"caller_{name}_ms"] = measured.far["lateness"][name]
+    return found
+
+
+def medians(rounds: Sequence[Figures]) -> dict[str, float]:
+    """Figure by figure, over the rounds that have it."""
+    names = dict.fromkeys(name for one in rounds for name in one)
+    return {name: round(median(one[name] for one in rounds if name in one), 5) for name in names}
+
+
+def ratios(pairs: Sequence[tuple[Figures, Figures]]) -> dict[str, float]:
+    """The median of each pair's own ratio, second to first: what disturbs a machine for minutes falls out."""
+    found: dict[str, list[float]] = {}
+    for before, after in pairs:
+        for name in before.keys() & after.keys():
+            if before[name] > 0.0:
+                found.setdefault(name, []).append(after[name] / before[name])
+    return {name: round(median(values), 4) for name, values in found.items()}

@@ -1,0 +1,95 @@
+"""What one more call costs when there are many already: CPU and memory of a call against their number.
+
+Every number of calls is measured, whether the machine holds it or not, until the worker's core is full: from there on a call only
+looks cheaper, since what it would cost is not done in time. The statement is about the steps before that. Memory is judged by the
+slope between steps too: what a process allocates once, divided by few calls, says nothing of a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from gw.bench.ramp import Measure, once
+from gw.bench.run import Load
+
+STEPS: Final = (10, 25, 50, 100, 200, 300, 400, 500)
+#: A core that is this busy has no room left: what is measured there is an overload.
+FULL: Final = 0.97
+#: A cost that differs by less is the same.
+SAME: Final = 1.05
+#: Below this many calls what a process does once, and wakes up for alone, is most of it.
+MANY: Final = 50
+_TRIES: Final = 3
+
+
+def grow(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[str, Any]]) -> None:
+    """All steps until the machine is full; put into `made` as they come, so who interrupts keeps what was measured."""
+    for calls in steps:
+        found = once(replace(load, calls=calls), measure)
+        for _ in range(_TRIES - 1):
+            if not found["void"]:
+                break
+            found = once(replace(load, calls=calls), measure)
+        made.append({**found, "full": is_full(found)})
+        if made[-1]["full"]:
+            break
+
+
+def is_full(step: dict[str, Any]) -> bool:
+    """Whether there is no room left on the worker's core, or the load itself could not go on."""
+    return step["worker_share"] >= FULL or any("saturated" in why for why in step["void"])
+
+
+def verdict(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a call costs with few and with many others, and whether that grows, for both subjects."""
+    good = [step for step in made if not step["void"] and not step["full"] and step["calls"] >= MANY]
+    return {
+        "cpu_ms_per_call_s": _course(good, "gateway", lambda step: step["cpu_ms_per_call_s"]),
+        "floor_cpu_ms_per_call_s": _course(good, "floor", lambda step: step["cpu_ms_per_call_s"]),
+        "kb_per_call": _course(good, "gateway", lambda step: step["pss_per_call_kb"]),
+        "floor_kb_per_call": _course(good, "floor", lambda step: step["pss_per_call_kb"]),
+        "kb_of_one_more_call": _slope(
+            [(step["calls"], step["gateway"]["pss_per_call_kb"] * step["calls"]) for step in made if not step["void"]]
+        ),
+        "full_at": next((step["calls"] for step in made if step["full"]), None),
+    }
+
+
+def _course(good: Sequence[dict[str, Any]], subject: str, of: Callable[[dict[str, Any]], float]) -> dict[str, Any] | None:
+    """From the fewest calls to the most; None with less than two steps."""
+    costs = [(step["calls"], of(step[subject])) for step in good if step[subject] is not None]
+    if len(costs) < 2:
+        return None
+    lowest = min(cost for _, cost in costs[:-1])
+    (first, first_cost), (last, last_cost) = costs[0], costs[-1]
+    return {"from": [first, first_cost], "to": [last, last_cost], "grows": last_cost > lowest * SAME}
+
+
+def _slope(points: Sequence[tuple[int, float]]) -> float | None:
+    """The straight line's through the points that leaves the least squares; None where there is no line."""
+    if len(points) < 2:
+        return None
+    middle_x, middle_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    across: float = sum((x - middle_x) ** 2 for x, _ in points)
+    along: float = sum((x - middle_x) * (y - middle_y) for x, y in points)
+    return round(along / across, 1)
+
+
+def sentences(found: dict[str, Any]) -> list[str]:
+    """The verdict for people."""
+    said = []
+    for key, what in (("cpu_ms_per_call_s", "CPU of a call, ms each second"), ("kb_per_call", "memory of a call, KB")):
+        course = found[key]
+        if course is None:
+            said.append(f"{what}: too few undisturbed steps of {MANY} calls and more to say whether it grows.")
+            continue
+        (first, first_cost), (last, last_cost) = course["from"], course["to"]
+        ending = "it grows with their number" if course["grows"] else "it does not grow with their number"
+        said.append(f"{what}: {first_cost:.3g} at {first} calls, {last_cost:.3g} at {last}: {ending}.")
+    if found["kb_of_one_more_call"] is not None:
+        said.append(f"One more call takes {found['kb_of_one_more_call']:.0f} KB.")
+    if found["full_at"] is not None:
+        said.append(f"The machine is full at {found['full_at']} calls.")
+    return said

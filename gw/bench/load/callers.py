@@ -1,0 +1,295 @@
+"""The bench's telephones: hundreds of callers in one process, each talking 50 frames a second and listening all the time.
+
+Decides when each caller's frame leaves (its own phase of the 20 ms, so that the load is even) and how what comes back sounds: a
+60 ms jitter buffer tells lateness from underrun. Every frame carries its number and the moment it left, so the AI twin can tell
+how long it took. A subject that resamples destroys both: `--unmarked` tells by its length how much was heard. Run as `python -m
+gw.bench.load.callers`; orders come on stdin: dial, begin, end, report, stop.
+
+Never plays, keeps or judges audio: that is the Twilio twin's part, in the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import binascii
+import json
+import secrets
+import socket
+import sys
+from time import monotonic
+from typing import Any, Final
+
+from gw.bench.load.ear import Ear
+from gw.bench.load.loop import TICKS_PER_S, Desk, Loop, Samples
+from gw.bench.load.wire import (
+    CLOSE,
+    FRAME_BYTES,
+    MAGIC,
+    MARK,
+    MARK_CHARS,
+    NOISE,
+    PING,
+    PTIME_S,
+    TEXT,
+    Line,
+    WireError,
+    audio_bytes,
+    masked_text,
+    open_websocket,
+    spans,
+)
+from gw.twin import twiml
+from gw.twin.twilio_http import Webhooks
+from gw.twin.twilio_messages import CONNECTED, Writer
+
+#: Twilio echoes a mark when it was heard: a lead and a frame after it came.
+_ECHO_S: Final = 0.12
+_FRAME_TICKS: Final = round(PTIME_S * TICKS_PER_S)
+_TIMEOUT_S: Final = 15.0
+_HEAD: Final = b'{"event":"media","sequenceNumber":"%d","media":{"track":"inbound","chunk":"%d","timestamp":"%d","payload":"'
+_NOISE_TEXT: Final = binascii.b2a_base64(NOISE, newline=False)
+_PAYLOADS: Final = (b'"payload":"', b'"payload": "')
+assert MARK.size % 3 == 0 and len(NOISE) + MARK.size == FRAME_BYTES
+
+
+class Caller(Line):
+    """One call that stands."""
+
+    def __init__(self, number: int, hall: Hall, sock: socket.socket, writer: Writer, call_sid: str, stream_sid: str) -> None:
+        super().__init__(hall.loop, sock)
+        self.number = number
+        self.call_sid = call_sid
+        self.ear = Ear()
+        self._hall = hall
+        self._writer = writer
+        self._tail = b'"},"streamSid":"' + stream_sid.encode() + b'"}'
+        self._sent = 0
+        self._tick = 0
+        self.clears: list[float] = []
+
+    # -- talking --------------------------------------------------------------------------------------------------------
+
+    def start(self, tick: int) -> None:
+        """Talk from that tick on."""
+        self._tick = tick
+        self._loop.at(tick, self._talk)
+
+    def _talk(self, _: float) -> None:
+        if self.over:
+            return
+        n = self._sent
+        self._sent = n + 1
+        stamp = int(monotonic() * 1e6) & 0xFFFFFFFF
+        payload = binascii.b2a_base64(MARK.pack(MAGIC, self.number, n, stamp), newline=False) + _NOISE_TEXT
+        self.write(_HEAD % (n + 2, n + 1, n * 20) + payload + self._tail)
+        self._tick += _FRAME_TICKS
+        self._loop.at(self._tick, self._talk)
+
+    def write(self, body: bytes, opcode: int = TEXT) -> None:
+        """One message; a call that cannot be written to is over."""
+        if self.send(masked_text(body, opcode)):
+            self._hall.frames_sent += 1
+
+    # -- listening ------------------------------------------------------------------------------------------------------
+
+    def take(self, data: bytes) -> None:
+        """Bytes from the gateway."""
+        now_s = monotonic()
+        found, at = spans(data)
+        self.plug.put_back(data[at:])
+        for opcode, _, start, end in found:
+            if opcode == 0x80 | TEXT:
+                self._hear(data, start, end, now_s)
+            elif opcode == 0x80 | PING:
+                self.write(data[start:end], 10)
+            elif opcode == 0x80 | CLOSE:
+                code = int.from_bytes(data[start : start + 2])
+                self.end(f"closed with {code} {data[start + 2 : end].decode(errors='replace')}")
+            else:
+                self._hall.foreign += 1
+
+    def _hear(self, data: bytes, start: int, end: int, now_s: float) -> None:
+        for before in _PAYLOADS:
+            at = data.find(before, start, end)
+            if at >= 0:
+                at += len(before)
+                if self._hall.unmarked:
+                    self._hear_unmarked(data, at, now_s)
+                    return
+                magic, _, number, _ = MARK.unpack(binascii.a2b_base64(data[at : at + MARK_CHARS]))
+                if magic != MAGIC:
+                    self._hall.foreign += 1
+                    return
+                self._hall.note(self.ear.hear(number, now_s), now_s)
+                return
+        message = json.loads(data[start:end])
+        if message.get("event") == "clear":
+            self.ear.on_clear()
+            self.clears.append(now_s)  # after the window too: it may answer what was in it
+        elif message.get("event") == "mark":
+            name = message["mark"]["name"]
+            self._loop.after(_ECHO_S, lambda _: None if self.over else self.write(self._writer.mark(name)))
+
+    def _hear_unmarked(self, data: bytes, at: int, now_s: float) -> None:
+        """Audio of any length; one that is all the same is silence, and nobody said that."""
+        end = data.index(b'"', at)
+        if data.count(data[at : at + 4], at, end) * 4 == (end - at) // 4 * 4:
+            self._hall.foreign += 1
+            return
+        self._hall.note(self.ear.hear_next(audio_bytes(data, at, end) / FRAME_BYTES, now_s), now_s)
+
+    def hang_up(self) -> None:
+        if not self.over:
+            self.write(self._writer.stop())
+            self.end("caller")
+
+
+class Hall:
+    """All telephones."""
+
+    def __init__(self, loop: Loop, webhooks: Webhooks, account_sid: str, *, unmarked: bool = False) -> None:
+        """`unmarked`: what is heard does not carry its number."""
+        self.loop = loop
+        self.unmarked = unmarked
+        self._webhooks = webhooks
+        self._account_sid = account_sid
+        self.callers: list[Caller] = []
+        self.late = Samples()
+        self.heard = 0
+        self.foreign = 0  # messages that are nobody's
+        self.frames_sent = 0
+        self._before: list[tuple[int, float, int, int]] = []
+        self._after: list[tuple[int, float, int, int]] = []
+        self._ended: dict[str, Any] = {}
+        self._sent_before = 0
+        self._stalls_before = 0
+
+    def note(self, late_s: float | None, now_s: float) -> None:
+        """Something was heard; `late_s` is None while its talkspurt has no clock."""
+        if self.loop.measuring:
+            self.heard += 1
+            if late_s is not None:
+                self.late.values_s.append(late_s)
+                self.late.at_s.append(now_s - self.loop.since_s)
+
+    def dial(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Place `calls` calls one after the other, `path` being the voice webhook. What stands talks already."""
+        calls = int(order["calls"])
+        for n in range(calls):
+            try:
+                caller = self.place(len(self.callers), str(order["path"]))
+            except (OSError, WireError, KeyError) as error:
+                return {"dialed": n, "error": f"call {n + 1}: {error}"}
+            self.callers.append(caller)
+            # phases by the golden ratio: even however many calls there are
+            phase = int(caller.number * 0.618034 % 1 * _FRAME_TICKS)
+            caller.start((self.loop.tick // _FRAME_TICKS + 2) * _FRAME_TICKS + phase)
+            for _ in range(4 + n // 4):
+                self.loop.turn(0)
+        return {"dialed": calls, "sids": [caller.call_sid for caller in self.callers]}
+
+    def place(self, number: int, path: str) -> Caller:
+        """One call, up to its stream's start. Raises OSError, WireError, KeyError."""
+        call_sid, stream_sid = "CA" + secrets.token_hex(16), "MZ" + secrets.token_hex(16)
+        fields = {
+            "AccountSid": self._account_sid,
+            "CallSid": call_sid,
+            "From": f"+1500555{number:04}",
+            "To": "+15005550001",
+            "Direction": "inbound",
+            "CallStatus": "ringing",
+        }
+        answer = self._webhooks.post(self._webhooks.absolute(path), fields)
+        streams = [verb for verb in twiml.parse(answer.body, answer.content_type).verbs if isinstance(verb, twiml.Stream)]
+        if not answer.is_good or not streams:
+            raise WireError(f"{path} was answered {answer.status}: {answer.body[:200]}")
+        url = streams[0].url
+        host, port, _ = self._webhooks.locate(url)
+        rest_of_url = url.split("://", 1)[1]
+        authority, _, target = rest_of_url.partition("/")
+        sock, rest = open_websocket((host, port), authority, "/" + target, self._webhooks.headers(url), _TIMEOUT_S)
+        writer = Writer(self._account_sid, call_sid, stream_sid)
+        caller = Caller(number, self, sock, writer, call_sid, stream_sid)
+        caller.write(CONNECTED)
+        caller.write(writer.start(streams[0].parameters))
+        if rest:
+            caller.take(rest)
+        return caller
+
+    def begin(self, _: dict[str, Any]) -> dict[str, Any]:
+        """The window begins."""
+        self.late.clear()
+        self.heard = self.foreign = 0
+        for caller in self.callers:
+            caller.clears.clear()
+            if self.unmarked:  # who never catches up must not pay here for what placing the calls cost
+                caller.ear.on_clear()
+        self._before = [caller.ear.counts() for caller in self.callers]
+        self._sent_before, self._stalls_before = self.frames_sent, self._stalls()
+        self.loop.begin()
+        return {"at_s": self.loop.since_s, "standing": self._standing()}
+
+    def end(self, _: dict[str, Any]) -> dict[str, Any]:
+        """The window ends; the calls go on."""
+        self.loop.measuring = False
+        self._after = [caller.ear.counts() for caller in self.callers]
+        self._ended = {
+            "window_s": monotonic() - self.loop.since_s,
+            "standing": self._standing(),
+            "ended": sorted({caller.over for caller in self.callers if caller.over}),
+            "sent": self.frames_sent - self._sent_before,
+            "heard": self.heard,
+            "foreign": self.foreign,
+            "stalls": self._stalls() - self._stalls_before,
+        }
+        return {}
+
+    def report(self, _: dict[str, Any]) -> dict[str, Any]:
+        """What was heard in the window. Counting takes a second, in which nothing is sent or read."""
+        until_s = monotonic()
+        underruns, gap_s, lost, disorder = (
+            sum(after[i] - before[i] for after, before in zip(self._after, self._before, strict=True)) for i in range(4)
+        )
+        return {
+            **self._ended,
+            "underruns": underruns,
+            "gap_ms": round(gap_s * 1000, 1),
+            "lost": lost,
+            "disorder": disorder,
+            "lateness": self.late.summary(),
+            "own": self.loop.late.summary(),
+            "until_s": until_s,
+            "clears": {str(caller.number): caller.clears for caller in self.callers if caller.clears},
+        }
+
+    def stop(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Hang up all."""
+        for caller in self.callers:
+            caller.hang_up()
+        return {"stopped": len(self.callers)}
+
+    def _standing(self) -> int:
+        return sum(not caller.over for caller in self.callers)
+
+    def _stalls(self) -> int:
+        return sum(caller.plug.stalls for caller in self.callers)
+
+
+def main() -> int:
+    """This process's body."""
+    options = argparse.ArgumentParser(description="Callers for the bench; orders on stdin.")
+    options.add_argument("--url", required=True, help="the gateway")
+    options.add_argument("--account-sid", required=True)
+    options.add_argument("--unmarked", action="store_true", help="what is heard does not carry its number")
+    given = options.parse_args()
+    loop = Loop()
+    secret = sys.stdin.readline().strip()  # the first line: a secret is no argument
+    hall = Hall(loop, Webhooks(given.url, given.url, secret), given.account_sid, unmarked=given.unmarked)
+    desk = Desk(loop, {"dial": hall.dial, "begin": hall.begin, "end": hall.end, "report": hall.report, "stop": hall.stop})
+    desk.say({"ready": True})
+    loop.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

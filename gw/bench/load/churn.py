@@ -1,0 +1,92 @@
+"""Callers who come and go: short calls placed evenly in time, beside the ones a bench measures.
+
+Placing a call waits for the gateway's answers, so a process that does this measures nothing. Run as `python -m
+gw.bench.load.churn`, with the arguments of `gw.bench.load.callers`; orders come on stdin: churn, placed, stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, Final
+
+from gw.bench.load.callers import Hall
+from gw.bench.load.loop import TICKS_PER_S, Desk, Loop
+from gw.bench.load.wire import WireError
+from gw.twin.twilio_http import Webhooks
+
+_WHY_CHARS: Final = 200
+
+
+class Churn:
+    """Short calls, on an absolute schedule from the order on.
+
+    What a busy machine was too slow for does not come later, all at once: fewer come, and orders are heard meanwhile.
+    """
+
+    def __init__(self, loop: Loop, hall: Hall) -> None:
+        self._loop = loop
+        self._hall = hall
+        self._path = ""
+        self._every_ticks = 0
+        self._length_s = 0.0
+        self._tick = 0
+        self._refused = 0
+        self._why = ""
+
+    def churn(self, order: dict[str, Any]) -> dict[str, Any]:
+        """From now on place `per_s` calls a second at `path`, each hung up after `seconds`."""
+        self._path = str(order["path"])
+        self._every_ticks = round(TICKS_PER_S / float(order["per_s"]))
+        self._length_s = float(order["seconds"])
+        self._tick = self._loop.tick
+        self._plan()
+        return {}
+
+    def _plan(self) -> None:
+        self._tick = max(self._tick + self._every_ticks, self._loop.now_tick() + 1)
+        self._loop.at(self._tick, self._come)
+
+    def _come(self, _: float) -> None:
+        self._place()
+        self._plan()
+
+    def _place(self) -> None:
+        hall = self._hall
+        try:
+            caller = hall.place(len(hall.callers), self._path)
+        except (OSError, WireError, KeyError) as error:
+            self._refused += 1
+            self._why = str(error)[:_WHY_CHARS]
+            return
+        hall.callers.append(caller)
+        caller.start(self._loop.tick + 1)
+        self._loop.after(self._length_s, lambda _: caller.hang_up())
+
+    def placed(self, _: dict[str, Any]) -> dict[str, Any]:
+        """How many calls were placed so far, and how often that failed."""
+        return {"placed": len(self._hall.callers), "refused": self._refused, "why": self._why}
+
+    def stop(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Hang up all; nobody comes any more."""
+        self._loop.stop()
+        return self._hall.stop(order)
+
+
+def main() -> int:
+    """This process's body."""
+    options = argparse.ArgumentParser(description="Callers who come and go; orders on stdin.")
+    options.add_argument("--url", required=True, help="the gateway")
+    options.add_argument("--account-sid", required=True)
+    given = options.parse_args()
+    loop = Loop()
+    secret = sys.stdin.readline().strip()  # the first line: a secret is no argument
+    churn = Churn(loop, Hall(loop, Webhooks(given.url, given.url, secret), given.account_sid))
+    desk = Desk(loop, {"churn": churn.churn, "placed": churn.placed, "stop": churn.stop})
+    desk.say({"ready": True})
+    loop.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""The least a load generator must know of RFC 6455: cut what arrived into messages, build text messages, shake hands.
+
+Fast where a bench is busy: messages are told apart by their headers alone and nothing is copied until somebody wants it. A
+client's messages carry the masking key 0, which is legal, costs the reader the same work, and spares us ours. Fragments are not
+put together: no peer of a bench sends them, and one that does is reported.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import socket
+import ssl
+import struct
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from gw.bench.load.loop import Loop
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HEADER_LIMIT: Final = 16 << 10
+TEXT: Final = 1
+CLOSE: Final = 8
+PING: Final = 9
+
+#: A whole message in what arrived: opcode (0x80 set: the last fragment), where its mask is (0: none), start, end.
+Span = tuple[int, int, int, int]
+
+
+class WireError(Exception):
+    """The peer broke the protocol, or refused the handshake."""
+
+
+def spans(data: bytes) -> tuple[list[Span], int]:
+    """The whole messages in `data`, and where the first one that is not whole begins."""
+    found: list[Span] = []
+    at, size = 0, len(data)
+    while size - at >= 2:
+        length = data[at + 1]
+        head = at + 2
+        masked = length & 0x80
+        length &= 0x7F
+        if length == 126:
+            if size - at < 4:
+                break
+            length = data[head] << 8 | data[head + 1]
+            head += 2
+        elif length == 127:
+            if size - at < 10:
+                break
+            length = int.from_bytes(data[head : head + 8])
+            head += 8
+        start = head + 4 if masked else head
+        end = start + length
+        if end > size:
+            break
+        found.append((data[at], head if masked else 0, start, end))
+        at = end
+    return found, at
+
+
+def masked_text(body: bytes, opcode: int = TEXT) -> bytes:
+    """A client's message, with the masking key 0."""
+    return _head(len(body), opcode, 0x80) + b"\0\0\0\0" + body
+
+
+def text(body: bytes) -> bytes:
+    """A server's message."""
+    return _head(len(body), TEXT, 0) + body
+
+
+def _head(length: int, opcode: int, mask: int) -> bytes:
+    if length < 126:
+        return bytes((0x80 | opcode, mask | length))
+    if length < 1 << 16:
+        return struct.pack("!BBH", 0x80 | opcode, mask | 126, length)
+    return struct.pack("!BBQ", 0x80 | opcode, mask | 127, length)
+
+
+def accept_key(key: bytes) -> bytes:
+    """Sec-WebSocket-Accept for a Sec-WebSocket-Key."""
+    return base64.b64encode(hashlib.sha1(key + _GUID).digest())
+
+
+def header(request: bytes, name: bytes) -> bytes:
+    """A header's value; empty where it is not there."""
+    for line in request.split(b"\r\n")[1:]:
+        given, _, value = line.partition(b":")
+        if given.strip().lower() == name:
+            return value.strip()
+    return b""
+
+
+def upgrade_answer(request: bytes) -> bytes:
+    """The 101 to a client's upgrade. Raises WireError when it is none."""
+    key = header(request, b"sec-websocket-key")
+    if not key or b"websocket" not in header(request, b"upgrade").lower():
+        raise WireError(f"no upgrade: {request[:80]!r}")
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + accept_key(key)
+        + b"\r\n\r\n"
+    )
+
+
+def open_websocket(
+    address: tuple[str, int], host: str, path: str, headers: dict[str, str], timeout_s: float
+) -> tuple[socket.socket, bytes]:
+    """Connect and shake hands, waiting. Returns the non-blocking socket and what came behind the answer.
+
+    Raises: OSError, WireError.
+    """
+    sock = socket.create_connection(address, timeout_s)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = {
+            "Host": host,
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": key,
+            "Sec-WebSocket-Version": "13",
+            **headers,
+        }
+        request = f"GET {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
+        sock.sendall(request.encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            data = sock.recv(4096)
+            if not data or len(answer) > _HEADER_LIMIT:
+                raise WireError(f"no answer to the upgrade: {answer[:120]!r}")
+            answer += data
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        if b" 101 " not in head.split(b"\r\n")[0] + b" ":
+            raise WireError(f"the upgrade was answered by {head[:200]!r}")
+        if header(head, b"sec-websocket-accept") != accept_key(key.encode()):
+            raise WireError("the answer to the upgrade has another key")
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock, rest
+
+
+# -- telling frames apart -----------------------------------------------------------------------------------------------
+#
+# The first 12 bytes of each frame, 16 characters of base64, say whose it is, which one, and when it left; both twins read the
+# same monotonic clock.
+#
+#     | magic, 2 | call, 2 | number, 4 | monotonic us, 4 (mod 2^32) |
+
+MARK: Final = struct.Struct("!HHII")
+MAGIC: Final = 0x5342
+MARK_CHARS: Final = 16
+FRAME_BYTES: Final = 160
+PTIME_S: Final = 0.02
+#: The rest of a frame: neither silence nor anything that a server could make shorter.
+NOISE: Final = bytes((n * 167 + (n * n >> 3) + 29) & 0xFF for n in range(FRAME_BYTES - MARK.size))
+
+
+def audio_bytes(data: bytes, start: int, end: int) -> int:
+    """How many bytes of audio the base64 between `start` and `end` stands for."""
+    return (end - start) * 3 // 4 - data.count(b"=", max(start, end - 2), end)
+
+
+#: The kernel has nothing, or no room; or TLS wants more bytes before it can go on, those of its handshake among them.
+_NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Plug:
+    """A socket that is read and written without waiting; what the kernel does not take is kept, up to a bound.
+
+    One of TLS does its handshake in its first reads. A read takes a whole record, so nothing stays where epoll cannot see it.
+    """
+
+    __slots__ = ("_kept", "_unread", "sock", "stalls")
+
+    LIMIT_BYTES: Final = 1 << 20
+    RECEIVE_BYTES: Final = 1 << 16
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._kept = b""
+        self._unread = b""
+        self.stalls = 0  # writes the kernel did not take whole
+
+    def receive(self) -> bytes:
+        """What has arrived, behind what was put back; empty when nothing has. Raises WireError when the peer ended."""
+        try:
+            data = self.sock.recv(self.RECEIVE_BYTES)
+        except _NOT_YET:
+            return b""
+        except OSError as error:
+            raise WireError(f"read: {error}") from error
+        if not data:
+            raise WireError("closed")
+        return self._unread + data if self._unread else data
+
+    def put_back(self, data: bytes) -> None:
+        """The next `receive` gives this first: a message that is not whole."""
+        self._unread = data
+
+    def send(self, data: bytes) -> None:
+        """Raises OSError; WireError when the peer has not read for too long."""
+        if self._kept:
+            data = self._kept + data
+            self._kept = b""
+        try:
+            sent = self.sock.send(data)
+        except _NOT_YET:
+            sent = 0
+        if sent != len(data):
+            self.stalls += 1
+            self._kept = data[sent:]
+            if len(self._kept) > self.LIMIT_BYTES:
+                raise WireError("the peer does not read")
+
+
+class Line(ABC):
+    """The load's end of one websocket: reads when the loop says so, writes without waiting, and is over once."""
+
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+        self.plug = Plug(sock)
+        self.over = ""  # why, once it is
+        self._loop = loop
+        self._fd = sock.fileno()
+        loop.watch(self._fd, self.on_readable)
+
+    def on_readable(self) -> None:
+        """Something arrived, or the peer ended."""
+        try:
+            data = self.plug.receive()
+        except WireError as error:
+            self.end(str(error))
+            return
+        if data:
+            self.take(data)
+
+    @abstractmethod
+    def take(self, data: bytes) -> None:
+        """What arrived, what was put back first; never empty."""
+
+    def send(self, data: bytes) -> bool:
+        """Write bytes of the wire. A line that cannot be written to is over, and False."""
+        if self.over:
+            return False
+        try:
+            self.plug.send(data)
+        except (OSError, WireError) as error:
+            self.end(f"write: {error}")
+            return False
+        return True
+
+    def end(self, why: str) -> None:
+        """It is over; the socket goes. Idempotent."""
+        if not self.over:
+            self.over = why
+            self._loop.forget(self._fd)
+            self.plug.sock.close()

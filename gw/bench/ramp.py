@@ -1,0 +1,86 @@
+"""How many calls a core of this machine holds: the load grows until the criterion fails twice.
+
+Each step measures the gateway and, where there is a compiler, the floor, since what the machine itself is late by is no fault of
+the gateway's. One disturbance must not decide: a step fails when it failed twice while nothing else used its core; one that was
+disturbed each time counts as void. Between the last step that held and the first that did not, one more is taken in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from gw.bench.result import Measured, holds
+from gw.bench.run import Load, Tell, measure_floor, measure_gateway
+from gw.bench.subject import compiler
+
+STEPS: Final = (10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500)
+#: Steps this far apart are near enough.
+_FINE: Final = 25
+#: A step that fails so often, undisturbed, has failed; it is tried so often at most.
+_FAILURES: Final = 2
+_TRIES: Final = 4
+
+Measure = Callable[[Load], tuple[Measured, Measured | None]]
+
+
+def measuring(command: Sequence[str], out: Path, tell: Tell) -> Measure:
+    """How one step is measured."""
+    with_floor = compiler() is not None
+
+    def measure(load: Load) -> tuple[Measured, Measured | None]:
+        floor = measure_floor(out, load, tell) if with_floor else None
+        return measure_gateway(command, out, load, tell), floor
+
+    return measure
+
+
+def step(load: Load, measure: Measure) -> dict[str, Any]:
+    """One number of calls, tried until it held, failed twice undisturbed, or patience is over."""
+    failed: list[dict[str, Any]] = []
+    disturbed: list[dict[str, Any]] = []
+    for _ in range(_TRIES):
+        made = once(load, measure)
+        if not made["void"] and not made["beyond"]:
+            return made
+        (disturbed if made["void"] or made["gateway"]["noted"] else failed).append(made)
+        if len(failed) == _FAILURES:
+            break
+    made = (failed or disturbed)[-1]
+    if not failed and not made["void"]:
+        made["void"] = made["gateway"]["noted"]
+    return made
+
+
+def once(load: Load, measure: Measure) -> dict[str, Any]:
+    """One measurement of a number of calls, and whether it held."""
+    gateway, floor = measure(load)
+    floor_ms = 0.0 if floor is None or floor.lateness is None else floor.lateness.quantile_ms(0.999) or 0.0
+    return {
+        "calls": load.calls,
+        "beyond": holds(gateway, floor_ms),
+        "void": gateway.void(),
+        "worker_share": gateway.measured_share,
+        "gateway": gateway.summary(),
+        "floor": None if floor is None else floor.summary(),
+    }
+
+
+def climb(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[str, Any]]) -> None:
+    """All steps until one is beyond the machine, then the middle. They are put into `made` as they come, in order of calls: who
+    interrupts keeps what was measured."""
+    for calls in steps:
+        made.append(step(replace(load, calls=calls), measure))
+        if made[-1]["beyond"] and not made[-1]["void"]:
+            below = held(made[:-1])
+            middle = (below + calls) // 2
+            if below and middle - below >= _FINE:
+                made.insert(-1, step(replace(load, calls=middle), measure))
+            break
+
+
+def held(steps: Sequence[dict[str, Any]]) -> int:
+    """The largest number of calls that held and was not void; 0 where none did."""
+    return max((made["calls"] for made in steps if not made["beyond"] and not made["void"]), default=0)

@@ -1,0 +1,321 @@
+"""One measurement: a subject between two load processes, calls placed, warmed up, a window measured, everything ended.
+
+Decides the order of things and who runs where: the measured processes on cores of their own, the load and the control process on
+the others. Reads figures only at the window's edges, and once a second one histogram from shared memory; nothing in the window is
+disturbed by looking. Everything that was started is ended, however the run ends.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Protocol
+
+import gevent
+
+from gw.bench import machine
+from gw.bench.certificate import Certificate, make_certificate
+from gw.bench.histogram import Histogram
+from gw.bench.load.loop import summary
+from gw.bench.load_process import Twin
+from gw.bench.result import MEDIA_ROLES, Measured, Page, Process, Window, highest_edge_s, match_bargeins
+from gw.bench.subject import BenchError, Floor, Gateway, Subject
+from gw.control.admin_client import AdminClient, NotReachable, Refused
+from metrics.declare import BOUNDS, TX_LATENESS
+from metrics.page import Page as MemoryPage
+from metrics.page import PageError
+
+#: After the last call stands: talkspurt clocks settle, allocators and caches too.
+WARM_S: Final = 3.0
+_ACCOUNT: Final = "AC" + "b" * 32
+_DIAL_S: Final = 120.0
+_SETTLE_S: Final = 20.0
+#: A machine is quiet when no core was busier than this for so long.
+_QUIET: Final = 0.05
+_LOOK_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of a subject."""
+
+    calls: int
+    seconds: float
+    pattern: str = "steady"
+    workers: int = 1
+    lead_ms: int = 100
+    watched: bool = False  # the hub's holds, all the time
+    maxima: bool = True  # ask the store for each call's maxima: finer than a bucket's edge
+    patience_s: float = 0.0  # how long to wait for a machine on which nothing else is busy
+    tls: bool = False  # between a gateway and the AI, as it is with OpenAI; other subjects speak none
+    pinned: bool = True  # each measured process has a core of its own; else it runs wherever the kernel likes
+
+
+Tell = Callable[[str], None]
+
+
+class Beside(Protocol):
+    """What else goes on while a gateway is measured."""
+
+    def on_standing(self) -> None:
+        """All calls stand, the warm-up begins."""
+
+    def in_window(self) -> AbstractContextManager[None]:
+        """Around the measured window."""
+
+
+def measure_gateway(command: Sequence[str], out: Path, load: Load, tell: Tell) -> Measured:
+    """Raises GatewayError."""
+    subject = Gateway(command, out / "gateway", workers=load.workers, calls=load.calls, watched=load.watched)
+    return measure_beside(subject, None, out, load, tell)
+
+
+def measure_beside(subject: Gateway, beside: Beside | None, out: Path, load: Load, tell: Tell) -> Measured:
+    """A gateway, and what else goes on. Raises GatewayError."""
+    with TemporaryDirectory(prefix="submilli-bench-") as folder:
+        certificate = make_certificate(Path(folder)) if load.tls else None
+        subject.trusted = None if certificate is None else certificate.chain
+        return _Run(subject, out, load, tell, subject.pages, subject.admin_socket, beside, certificate).run()
+
+
+def measure_floor(out: Path, load: Load, tell: Tell) -> Measured:
+    """Raises BenchError."""
+    return measure_subject(Floor(out / "floor", load.lead_ms), out, load, tell)
+
+
+def measure_subject(subject: Subject, out: Path, load: Load, tell: Tell) -> Measured:
+    """A subject without metrics of ours. Raises GatewayError."""
+    return _Run(subject, out, load, tell, None, None).run()
+
+
+class _Run:
+    def __init__(
+        self,
+        subject: Subject,
+        out: Path,
+        load: Load,
+        tell: Tell,
+        pages: Path | None,
+        admin_socket: Path | None,
+        beside: Beside | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
+        self._subject = subject
+        self._out = out
+        self._load = load
+        self._say = tell
+        self._pages = pages
+        self._admin_socket = admin_socket
+        self._beside = beside
+        self._certificate = certificate
+        self._pinning = machine.plan(machine.cores(), load.workers)
+
+    def run(self) -> Measured:
+        load, subject = self._load, self._subject
+        self._out.mkdir(parents=True, exist_ok=True)
+        self._wait_until_quiet()
+        token = secrets.token_hex(16)
+        with ExitStack() as ending:
+            allowed = machine.cores()
+            machine.pin(os.getpid(), self._pinning.others)
+            ending.callback(machine.pin, os.getpid(), allowed)
+            self._tell("starting")
+            shown = self._certificate
+            tls = () if shown is None else ("--certificate", str(shown.chain), "--key", str(shown.key))
+            voices = Twin("gw.bench.load.ai", "--pattern", load.pattern, *tls, log=self._out / "twin-ai.log")
+            ending.callback(voices.stop)
+            ending.callback(subject.stop)
+            ai_url = f"{'wss' if tls else 'ws'}://127.0.0.1:{voices.ready['port']}/v1/realtime"
+            subject.start(account_sid=_ACCOUNT, auth_token=token, ai_url=ai_url)
+            log = self._out / "twin-callers.log"
+            arguments = ("--url", subject.url, "--account-sid", _ACCOUNT, *(() if subject.marked else ("--unmarked",)))
+            callers = Twin("gw.bench.load.callers", *arguments, first_line=token, log=log)
+            ending.callback(callers.stop)
+            roles = subject.processes()
+            self._pin(roles, [voices.pid, callers.pid])
+            empty = {pid: machine.memory(pid).pss_bytes for pid in roles}
+            self._tell(f"placing {load.calls} calls")
+            sids = callers.order("dial", _DIAL_S, calls=load.calls, path="/twilio/voice")["sids"]
+            if self._beside is not None:
+                self._beside.on_standing()
+            self._tell("warming up")
+            gevent.sleep(WARM_S)
+            return self._measure(callers, voices, roles, empty, sids)
+
+    def _wait_until_quiet(self) -> None:
+        """Let others finish, for as long as patience lasts; whether they did is seen in the window."""
+        until_s = time.monotonic() + self._load.patience_s
+        while time.monotonic() < until_s:
+            before = machine.core_times()
+            gevent.sleep(_LOOK_S)
+            after = machine.core_times()
+            if all(after[core].busy_s - before[core].busy_s < _QUIET * _LOOK_S for core in after):
+                return
+            self._tell("waiting for a quiet machine")
+
+    def _pin(self, roles: dict[int, str], twins: Sequence[int]) -> None:
+        """Each measured process on a core of its own, everything else on the others."""
+        n = 0
+        for pid, role in roles.items():
+            if role not in MEDIA_ROLES:
+                machine.pin(pid, self._pinning.others)
+            elif not self._load.pinned:
+                machine.pin(pid, (*self._pinning.others, *self._pinning.measured))
+            else:
+                machine.pin(pid, (self._pinning.measured[n % len(self._pinning.measured)],))
+                n += 1
+        for pid in twins:
+            machine.pin(pid, self._pinning.others)
+
+    def _measure(
+        self, callers: Twin, voices: Twin, roles: dict[int, str], empty: dict[int, int], sids: Sequence[str]
+    ) -> Measured:
+        load, subject = self._load, self._subject
+        watched = [*roles, callers.pid, voices.pid]
+        before = Page(subject.metrics())  # rendered now: it is kept for a second, and nobody else asks
+        callers.order("begin")  # their window holds the AI's: each interruption's clear is in it
+        voices.order("begin")
+        cpu = {pid: machine.cpu_s(pid) for pid in watched}
+        cores = machine.core_times()
+        began_s = time.monotonic()
+        with nullcontext() if self._beside is None else self._beside.in_window():
+            over_time = self._watch(began_s)
+        seconds = time.monotonic() - began_s
+        cpu = {pid: machine.cpu_s(pid) - cpu[pid] for pid in watched}
+        after_cores = machine.core_times()
+        memory = {pid: machine.memory(pid) for pid in roles}
+        for twin in (voices, callers):
+            twin.order("end")
+        after = Page(subject.metrics())
+        heard, said = callers.order("report"), voices.order("report")  # they stop to count: what follows is no load
+        self._tell("hanging up")
+        callers.order("stop")
+        worst = self._worst(sids) if load.maxima else {}
+        if subject.name == "floor":
+            worst = {name: after.value(f"floor_{name}_seconds") for name in ("send_max", "lateness_max")}
+        window = Window(before, after)
+        measured = self._pinning.measured
+        busy_s = sum(after_cores[core].busy_s - cores[core].busy_s for core in measured)
+        ours_s = sum(cpu[pid] for pid, role in roles.items() if role in MEDIA_ROLES)
+        return Measured(
+            subject=subject.name,
+            calls=load.calls,
+            standing=min(heard["standing"], said["standing"]),
+            seconds=seconds,
+            pattern=load.pattern,
+            tls=self._certificate is not None,
+            processes=[
+                Process(role, cpu[pid], memory[pid].rss_bytes, memory[pid].pss_bytes, empty[pid]) for pid, role in roles.items()
+            ],
+            send=window.histogram("gw_tx_send_seconds", worst.get("send_max", float("inf"))),
+            lateness=window.histogram("gw_tx_lateness_seconds", worst.get("lateness_max", float("inf"))),
+            far=heard,
+            uplink=said,
+            bargein=_bargein(said, heard) if load.pattern == "bargein" else {},
+            twins={
+                twin.name: {"own": answer["own"], "cpu_share": cpu[twin.pid] / seconds}
+                for twin, answer in ((callers, heard), (voices, said))
+            },
+            foreign=0.0 if self._pinning.shared else max(0.0, busy_s - ours_s) / seconds / len(measured),
+            steal=sum(after_cores[core].steal_s - cores[core].steal_s for core in measured) / seconds / len(measured),
+            shared_cores=self._pinning.shared,
+            holds_over_1ms=window.over("gw_hub_hold_seconds", 0.001, "greenlet"),
+            cpu_holds_over_1ms=window.over("gw_hub_hold_cpu_seconds", 0.001, "greenlet"),
+            holds=int(window.total("gw_hub_hold_seconds_count")),
+            gc_over_1ms=window.over("gw_gc_pause_seconds", 0.001).get("all", 0),
+            underrun_ms=window.total("gw_tx_underrun_seconds_total") * 1000,
+            drops={
+                **window.by_label("gw_tx_dropped_frames_total", "reason"),
+                **window.by_label("gw_rx_dropped_frames_total", "reason"),
+            },
+            ended=window.by_label("gw_calls_ended_total", "reason"),
+            over_time=over_time,
+            lead_ms=load.lead_ms,
+        )
+
+    def _watch(self, began_s: float) -> list[list[float]]:
+        """Let the window pass; each second what the lateness of that second was."""
+        rows: list[list[float]] = []
+        pages = self._open_pages()
+        known = _lateness(pages)
+        try:
+            second = 0
+            while (left_s := began_s + self._load.seconds - time.monotonic()) > 0:
+                self._tell(f"measuring, {left_s:.0f} s left")
+                gevent.sleep(min(left_s, began_s + second + 1 - time.monotonic()))
+                counts = _lateness(pages)
+                grown = [int(now - then) for now, then in zip(counts, known, strict=True)]
+                known = counts
+                histogram = _cumulative(grown)
+                if histogram.total:
+                    rows.append([second, histogram.quantile_ms(0.99) or 0.0, round(histogram.max_s * 1000, 3)])
+                second += 1
+        finally:
+            for page in pages:
+                page.close()
+        return rows
+
+    def _open_pages(self) -> list[MemoryPage]:
+        found = []
+        for path in [] if self._pages is None else sorted(self._pages.glob("worker-*.page")):
+            try:
+                found.append(MemoryPage.open(path))
+            except PageError as error:
+                raise BenchError(f"the worker's page cannot be read: {error}") from error
+        return found
+
+    def _worst(self, sids: Sequence[str]) -> dict[str, float]:
+        """The calls' own maxima, from the store, once they all ended; nothing where it does not come to that."""
+        if self._admin_socket is None:
+            return {}
+        self._tell("reading the calls' reports")
+        client = AdminClient(self._admin_socket)
+        deadline_s = time.monotonic() + _SETTLE_S
+        worst = {"send_max": 0.0, "lateness_max": 0.0}
+        for sid in sids:
+            while True:
+                if time.monotonic() > deadline_s:
+                    return {}
+                try:
+                    quality = (client.request("call", call_sid=sid) or {}).get("quality")
+                except (NotReachable, Refused) as error:
+                    raise BenchError(f"the gateway does not show its calls: {error}") from error
+                if quality:
+                    break
+                gevent.sleep(0.1)
+            for name in worst:
+                worst[name] = max(worst[name], quality[f"{name}_s"] or 0.0)
+        return worst
+
+    def _tell(self, step: str) -> None:
+        self._say(f"{self._subject.name}, {self._load.calls} calls: {step}")
+
+
+def _bargein(said: dict[str, Any], heard: dict[str, Any]) -> dict[str, Any]:
+    took_s = match_bargeins(said["interruptions"], heard["clears"], heard["until_s"])
+    good_s = [took for took in took_s if took != float("inf")]
+    return {**summary(good_s), "missed": len(took_s) - len(good_s)}
+
+
+def _lateness(pages: Sequence[MemoryPage]) -> list[float]:
+    counts = [0.0] * (len(BOUNDS) + 1)
+    for page in pages:
+        for i, value in enumerate(page.values(TX_LATENESS, ())[: len(counts)]):
+            counts[i] += value
+    return counts
+
+
+def _cumulative(counts: Sequence[int]) -> Histogram:
+    """A histogram out of counts by bucket."""
+    sums, total = [], 0
+    for count in counts:
+        total += count
+        sums.append(total)
+    edges = (*BOUNDS, float("inf"))
+    return Histogram(edges, tuple(sums), highest_edge_s(edges, sums))

@@ -1,0 +1,175 @@
+"""What a bench measures: a gateway started as a user starts it, or the floor, a bridge in C that does the same work.
+
+A subject listens, names its processes and shows its metrics; the load does not know which one it talks to. The floor is built
+with the machine's own compiler when it is asked for; it is the least that kernel and protocol cost.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from gw.bench.gateway_process import GatewayProcess, free_ports, wait_until_gone
+from gw.bench.machine import role_of
+from gw.errors import GatewayError
+
+#: Nobody listens there: no call of a bench is recorded.
+_NO_REST: Final = "http://127.0.0.1:9"
+_BUILD_S: Final = 60.0
+_START_S: Final = 5.0
+_SOURCE: Final = Path(__file__).resolve().parents[2] / "tests" / "bench" / "floor.c"
+
+
+class BenchError(GatewayError):
+    """The bench cannot go on; the text says why."""
+
+    code = "bench"
+
+
+class Subject(Protocol):
+    """A bridge between telephones and an AI."""
+
+    name: str
+    url: str
+    marked: bool  # audio leaves it bit by bit as it came
+
+    def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
+        """Raises GatewayError."""
+
+    def processes(self) -> dict[int, str]:
+        """Its processes and what each is."""
+
+    def metrics(self) -> str:
+        """Its metrics page."""
+
+    def stop(self) -> None:
+        """End it, bounded."""
+
+
+class Gateway:
+    """`gateway.py serve`, between the twins. Calls are not recorded unless that is asked for: it is no part of the media path."""
+
+    name = "gateway"
+    marked = True
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        workers: int,
+        calls: int,
+        watched: bool = False,
+        recorded: bool = False,
+        store_url: str = "",
+    ) -> None:
+        """`watched`: its hub is, all the time, which costs it some percent of a core. `recorded`: calls are, by who answers at
+        `api_base`. `store_url`: instead of a file of its own."""
+        settings = {
+            "server": f"workers = {workers}\nmax_calls_per_worker = {max(2000, 5 * calls)}\n",
+            "recording": f"enabled = {str(recorded).lower()}\n",
+            "ops": f'log_level = "warning"\nhold_monitor = "{"always" if watched else "duty"}"\n',
+        }
+        self._process = GatewayProcess(command, folder, settings, store_url)
+        self.api_base = _NO_REST
+        self.trusted: Path | None = None  # the certificate of an AI that speaks TLS
+        self.url = self._process.url
+        self.config_path = self._process.config_path
+        self.pages = self._process.var_dir / "pages"
+        self.admin_socket = self._process.admin_socket
+
+    def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
+        self._process.start(
+            account_sid=account_sid, auth_token=auth_token, api_base=self.api_base, ai_url=ai_url, trusted=self.trusted
+        )
+
+    def processes(self) -> dict[int, str]:
+        return {pid: role_of(pid) for pid in self._process.pids()}
+
+    def metrics(self) -> str:
+        return self._process.metrics()
+
+    def stop(self) -> None:
+        pids = self._process.pids()
+        self._process.stop()
+        if left := wait_until_gone(pids, 2.0):
+            raise BenchError(f"the gateway left {len(left)} processes behind: {left}")
+
+
+class Floor:
+    """`tests/bench/floor.c`, one process."""
+
+    name = "floor"
+    marked = True
+
+    def __init__(self, folder: Path, lead_ms: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._program = build_floor(folder)
+        self._lead_ms = lead_ms
+        (self._port,) = free_ports(1)
+        self._log = folder / "floor.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
+        ai_port = ai_url.rsplit(":", 1)[1].split("/")[0]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(self._program), str(self._port), ai_port, str(self._lead_ms)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                process_group=0,
+            )
+        assert self._process.stdout is not None
+        import gevent
+
+        with gevent.Timeout(_START_S, BenchError("the floor did not start")):
+            if self._process.stdout.readline() != b"ready\n":
+                raise BenchError(f"the floor did not start: {self._log.read_text()[-500:]}")
+
+    def processes(self) -> dict[int, str]:
+        return {} if self._process is None else {self._process.pid: "floor"}
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(2.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+
+
+def compiler() -> str | None:
+    """The machine's C compiler, if it has one: CC, else cc, gcc or clang."""
+    wanted = os.environ.get("CC")
+    return next((found for name in ([wanted] if wanted else ["cc", "gcc", "clang"]) if (found := shutil.which(name))), None)
+
+
+def build_floor(folder: Path, source: Path = _SOURCE) -> Path:
+    """Compile the floor into `folder`, anew when its source is newer. Raises BenchError with what is missing or wrong."""
+    program = folder / "floor"
+    if not source.exists():
+        raise BenchError(f"the floor's source is not here ({source}); --floor needs the repository")
+    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
+        return program
+    cc = compiler()
+    if cc is None:
+        raise BenchError("the floor is C and this machine has no compiler: apt-get install gcc libc6-dev, or leave out --floor")
+    command = [cc, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", str(program), str(source)]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_S, check=False)
+    if built.returncode != 0:
+        raise BenchError(f"the floor does not compile: {built.stderr.strip()[-1000:]}")
+    return program

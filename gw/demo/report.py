@@ -1,0 +1,165 @@
+"""What a demo run amounts to: one summary, one table, one picture, one verdict.
+
+Pure but for the files it writes: the caller's side and the AI's side are given as values, the gateway's histograms as the text
+of its `/metrics`. Percentiles are read off histogram buckets and never flatter: the upper edge of the bucket they fall into, or
+the true maximum where that is lower.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Group
+from rich.text import Text
+
+from gw.bench.histogram import QUANTILES, Histogram
+from gw.terminal import figure_table, ms
+
+#: The golden rule: no operation of the TX loop may take longer.
+PROMISE_MS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """One call, as both far ends and the gateway's store saw it."""
+
+    call_sid: str
+    first_audio_ms: int | None  # from the stream's start to the caller's first frame
+    frames_expected: int  # what the AI twin sent, cut into frames
+    frames_sent: int  # by the gateway's own count
+    audio_exact: bool  # what the caller received equals what the AI sent, byte for byte, padding aside
+    underrun_ms: int  # by the gateway's own count
+    recordings_started: int  # as the Twilio twin counts them
+    ended: str
+    ear_gap_ms: int = 0  # silence inside speech, as the caller heard it
+    recording_state: str = "-"
+    recording_trigger_ms: int | None = None
+    complaints: Sequence[str] = ()  # what Twilio's debugger would have logged
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run."""
+
+    calls: Sequence[CallResult]
+    send: Histogram
+    lateness: Histogram
+    twin_lateness_ms: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    left: int = 0  # processes still there after the gateway's stop
+    expected_end: str = "ai_hangup"
+
+    def broken(self) -> list[str]:
+        """Every promise this run did not keep, one sentence each."""
+        found: list[str] = []
+        for n, call in enumerate(self.calls, 1):
+            if not call.audio_exact:
+                found.append(f"call {n}: what the caller received is not what the AI sent")
+            if call.frames_sent != call.frames_expected:
+                found.append(f"call {n}: {call.frames_sent} frames sent, {call.frames_expected} expected")
+            if call.underrun_ms or call.ear_gap_ms:
+                found.append(f"call {n}: {max(call.underrun_ms, call.ear_gap_ms)} ms of silence inside speech")
+            if call.recordings_started != 1:
+                found.append(f"call {n}: {call.recordings_started} recordings started, one expected")
+            if call.recording_trigger_ms is None or call.recording_trigger_ms > 250:
+                found.append(f"call {n}: the recording was not triggered within 250 ms of the first audio")
+            found += [f"call {n}: Twilio's debugger says {complaint}" for complaint in call.complaints]
+            if call.ended != self.expected_end:
+                found.append(f"call {n}: ended by {call.ended}, not by {self.expected_end}")
+        send_p999 = self.send.quantile_ms(0.999)
+        if send_p999 is None:
+            found.append("no frame was sent")
+        elif send_p999 > PROMISE_MS:
+            found.append(f"TX send p99.9 is {send_p999} ms, over {PROMISE_MS:g} ms")
+        if self.left:
+            found.append(f"{self.left} processes were left behind")
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """The document scripts rely on; keys are added, never renamed."""
+        broken = self.broken()
+        return {
+            "calls": [asdict(call) for call in self.calls],
+            "tx_send_ms": self.send.summary(),
+            "tx_lateness_ms": self.lateness.summary(),
+            "tx_frames": self.send.total,
+            "twin_lateness_ms": dict(self.twin_lateness_ms),
+            "seconds": round(self.seconds, 1),
+            "processes_left": self.left,
+            "ok": not broken,
+            "broken": broken,
+        }
+
+    def write_summary(self, path: Path) -> None:
+        path.write_text(json.dumps(self.summary(), indent=2) + "\n")
+
+
+def tables(report: Report) -> Group:
+    """The summary for people."""
+    calls = figure_table("call", ">first audio", ">frames", "audio", ">underrun", "recording", "ended")
+    for n, call in enumerate(report.calls, 1):
+        frames = f"{call.frames_sent}/{call.frames_expected}"
+        calls.add_row(
+            str(n),
+            "-" if call.first_audio_ms is None else f"{call.first_audio_ms} ms",
+            frames if call.frames_sent == call.frames_expected else Text(frames, "red"),
+            Text("exact", "green") if call.audio_exact else Text("differs", "red"),
+            Text(f"{call.underrun_ms} ms", "red" if call.underrun_ms else ""),
+            f"{call.recording_state}" if call.recordings_started == 1 else Text(f"{call.recordings_started} started", "red"),
+            call.ended,
+        )
+    timing = figure_table("ms", ">p50", ">p99", ">p99.9", ">max")
+    for name, histogram in (("TX send", report.send), ("TX lateness", report.lateness)):
+        numbers = histogram.summary()
+        timing.add_row(name, *(ms(numbers[key]) for key in (*QUANTILES, "max")))
+    if report.twin_lateness_ms:
+        timing.add_row("the twin's own", *(ms(report.twin_lateness_ms.get(key)) for key in (*QUANTILES, "max")), style="dim")
+    broken = report.broken()
+    verdict = [Text(f"not as promised: {sentence}", "red") for sentence in broken]
+    return Group(Text(), calls, Text(), timing, Text(), *(verdict or [Text("All as promised.", "green")]))
+
+
+def draw(report: Report, path: Path) -> None:
+    """The send and lateness histograms on a logarithmic axis of time, with the line nothing may cross at 1 ms."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+    shown = ((report.send, "TX send: handing one frame to the kernel"), (report.lateness, "TX lateness: sent after its deadline"))
+    for axis, (histogram, title) in zip(axes, shown, strict=True):
+        lefts, widths, heights = _bars(histogram)
+        axis.bar(lefts, heights, width=widths, align="edge", color="#3b6ea5", edgecolor="white", linewidth=0.6)
+        axis.set_xscale("log")
+        axis.axvline(PROMISE_MS, color="#b3312c", linewidth=1.4)
+        axis.set_title(title, loc="left", fontsize=11)
+        axis.set_ylabel("frames")
+        axis.margins(y=0.18)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+        numbers = histogram.summary()
+        text = "   ".join(f"{key} {ms(numbers[key])}" for key in (*QUANTILES, "max"))
+        axis.text(0.995, 0.95, f"{histogram.total} frames\n{text} ms", transform=axis.transAxes, ha="right", va="top", fontsize=9)
+    axes[0].text(PROMISE_MS * 1.06, 0.62, "1 ms", color="#b3312c", fontsize=9, transform=axes[0].get_xaxis_transform())
+    axes[1].set_xlabel("milliseconds")
+    axes[1].set_xlim(0.005, 1000)
+    axes[1].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _bars(histogram: Histogram) -> tuple[list[float], list[float], list[int]]:
+    """Left edges, widths and heights in ms and frames; what is above the last finite edge stands beyond it."""
+    edges_ms = [edge * 1000 for edge in histogram.edges_s if math.isfinite(edge)]
+    if not edges_ms:
+        return [], [], []
+    lefts = [edges_ms[0] / 1.8, *edges_ms]
+    rights = [*edges_ms, edges_ms[-1] * 1.8]
+    heights = [after - before for before, after in zip((0, *histogram.counts), histogram.counts, strict=False)]
+    return lefts, [right - left for left, right in zip(lefts, rights, strict=True)], heights

@@ -1,0 +1,41 @@
+"""gw.bench.certificate: whoever is given the certificate trusts the bench's AI at its address; nobody else does."""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+
+from gw.bench.certificate import Certificate, make_certificate
+
+
+def shake_hands(shown: Certificate, client: ssl.SSLContext, host: str) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(shown.chain, shown.key)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(down, up, server_hostname=host), server.wrap_bio(up, down, server_side=True)]
+    for end in ends * 2:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    assert ends[0].version() == ends[1].version() == "TLSv1.3"
+
+
+def test_it_is_good_for_its_address_alone(tmp_path: Path) -> None:
+    made = make_certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(made.chain))
+    shake_hands(made, trusting, "127.0.0.1")
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"127\.0\.0\.2"):
+        shake_hands(made, trusting, "127.0.0.2")
+
+
+def test_who_was_not_given_it_trusts_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="self-signed"):
+        shake_hands(make_certificate(tmp_path), ssl.create_default_context(), "127.0.0.1")
+
+
+def test_its_key_is_its_owners(tmp_path: Path) -> None:
+    assert stat.S_IMODE(make_certificate(tmp_path).key.stat().st_mode) == 0o600

@@ -1,0 +1,120 @@
+"""gw.bench.pressure and gw.bench.stalling_store: what is done to a gateway while it is measured, and what is made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gw.bench import pressure, stalling_store
+from gw.bench.pressure import KINDS, Found, Window, press, tables
+from gw.bench.run import Load
+from gw.bench.stalling_store import SqliteFile, open_store
+from gw.bench.subject import BenchError
+from tests.gw.bench.values import histogram, measured
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def window(late_ms: float = 0.5, **changes: Any) -> Window:
+    counts = {"recorded": 0, "came": 0, "refused": 0, "backlog": 0, "scrapes": 0}
+    ours = {key: changes.pop(key, value) for key, value in counts.items()}
+    return Window(measured(lateness=histogram(late_ms), **changes), **ours)
+
+
+def found(**rounds: Window) -> Found:
+    made = Found(10, 10.0, "SQLite")
+    made.take({kind: rounds.get(kind, window()) for kind in KINDS})
+    return made
+
+
+def shown(made: Found) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(tables(made))
+    return capture.get()
+
+
+def test_a_recorded_round_beside_a_store_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a page shows what was so up to a second ago and is asked for each second: in two there is one of the stall's own
+    monkeypatch.setattr(pressure, "STALL_S", 2.0)
+    monkeypatch.setattr(pressure, "BEFORE_S", 0.5)
+    store = open_store(tmp_path)
+    try:
+        command = [sys.executable, str(ROOT / "gateway.py")]
+        got = pressure.window(command, tmp_path, Load(2, 3.0), store, "pressed", lambda step: None)
+    finally:
+        store.close()
+    assert got.measured.standing >= 2
+    assert got.came >= 10
+    assert got.recorded >= 5  # by the REST twin's count, in the window alone
+    assert got.refused == 0
+    assert got.scrapes >= 2
+    assert got.backlog > 0
+    assert got.document()["caller_p99_ms"] > 0
+
+
+def test_a_window_in_which_no_stall_fits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="needs a window of 9 s"):
+        press([], tmp_path, Load(2, 5.0), 1, lambda step: None)
+
+
+def test_void_rounds_count_only_where_there_is_no_other() -> None:
+    made = found(coming=window(foreign=0.5))
+    assert made.document()["void"]
+    assert len(made.rounds) == 1
+    made.take({kind: window() for kind in KINDS})
+    assert not made.document()["void"]
+    assert made.document()["void_rounds"] == 1
+    assert made.rounds == made.good
+
+
+def test_the_claim_is_about_recordings_and_not_about_who_comes() -> None:
+    made = found(alone=window(0.05), coming=window(3.0, came=5), pressed=window(3.0, came=5, recorded=5, backlog=7))
+    change = made.document()["change"]
+    assert change["pressed_to_coming"]["tx_p99.9_ms"] == pytest.approx(1.0)
+    assert change["coming_to_alone"]["tx_p99.9_ms"] > 2
+    text = shown(made)
+    assert "TX lateness p99.9: +0% by recordings, scrapes and a SQLite that answers nothing for 5 s" in text
+    assert "5 came, 5 recordings began" in text
+    assert "7 events waited" in text
+
+
+def test_what_a_caller_would_notice_is_said() -> None:
+    far = {**measured().far, "underruns": 2, "lost": 1}
+    made = found(pressed=window(standing=8, far=far, refused=3))
+    assert made.failures() == [
+        "pressed: 2 steady calls ended",
+        "pressed: 2 underruns at a 60 ms buffer, 1 frames lost",
+        "pressed: 3 callers were refused",
+    ]
+    assert "3 callers were refused" in shown(made)
+
+
+def test_an_sqlite_store_stalls_for_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stalling_store, "_SHARE", tmp_path / "nothing")
+    store = open_store(tmp_path)
+    assert isinstance(store, SqliteFile)
+    with sqlite3.connect(tmp_path / "pressure.db") as ours:
+        ours.execute("CREATE TABLE t (n)")
+    ours.close()
+    stalling, refused = threading.Thread(target=store.stall, args=(0.6,)), []
+    stalling.start()
+    while stalling.is_alive() and not refused:
+        time.sleep(0.02)
+        with contextlib.closing(sqlite3.connect(tmp_path / "pressure.db", timeout=0.0, isolation_level=None)) as ours:
+            try:
+                ours.execute("INSERT INTO t VALUES (1)")
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
+    stalling.join()
+    assert refused == ["database is locked"]
+    store.close()
+    assert list(tmp_path.glob("pressure.db*")) == []

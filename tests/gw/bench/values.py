@@ -1,0 +1,40 @@
+"""A measured window as the bench's tests need one: quiet and whole, unless changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gw.bench.histogram import Histogram
+from gw.bench.load.loop import summary
+from gw.bench.result import Measured, Process
+
+MB = 2**20
+
+
+def histogram(*late_ms: float) -> Histogram:
+    edges = (0.0001, 0.001, 0.005, 0.01, float("inf"))
+    return Histogram(edges, tuple(sum(ms / 1000 <= edge for ms in late_ms) for edge in edges), max(late_ms, default=0.0) / 1000)
+
+
+def measured(**changes: Any) -> Measured:
+    """Ten calls of ten seconds that cost 4 ms a call-second, in a worker of 40 MB that had 30 without them."""
+    lateness = {**summary([0.0001, 0.0002]), "over_time": [[0, 0.2, 0.2]]}
+    values: dict[str, Any] = {
+        "subject": "gateway",
+        "calls": 10,
+        "standing": 10,
+        "seconds": 10.0,
+        "pattern": "steady",
+        "processes": [Process("worker", 0.35, 50 * MB, 40 * MB, 30 * MB), Process("control", 0.05, 80 * MB, 60 * MB, 60 * MB)],
+        "send": histogram(0.05, 0.05, 0.5),
+        "lateness": histogram(0.05, 0.5, 2.0),
+        "far": {"lateness": lateness, "underruns": 0, "gap_ms": 0.0, "lost": 0, "disorder": 0, "foreign": 0, "ended": []},
+        "uplink": {"uplink": lateness, "lost": 0, "disorder": 0, "foreign": 0},
+        "bargein": {},
+        "twins": {name: {"own": lateness, "cpu_share": 0.2} for name in ("callers", "ai")},
+        "foreign": 0.0,
+        "steal": 0.0,
+        "shared_cores": False,
+        "over_time": [[0, 0.5, 1.0]],
+    }
+    return Measured(**{**values, **changes})

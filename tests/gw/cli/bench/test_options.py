@@ -1,0 +1,72 @@
+"""gw.cli.bench.options: a run that takes steps keeps and says what it measured, however it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gw.cli.bench.options import between, take_steps
+
+Tell = Callable[[str], None]
+
+
+def test_both_ends_are_measured_and_the_usual_steps_between_them() -> None:
+    assert between(10, 60, (5, 10, 50, 100)) == [10, 50, 60]
+    assert between(10, 10, (10, 50)) == [10]
+
+
+def take(out: Path, *, as_json: bool = False, broken_after: int = 9) -> dict[str, Any]:
+    made: list[dict[str, Any]] = []
+
+    def draw(path: Path) -> None:
+        path.write_text("drawn")
+
+    def measure(tell: Tell) -> None:
+        for calls in (10, 20):
+            if len(made) == broken_after:
+                raise OSError("gone")
+            tell(f"{calls} calls")
+            made.append({"calls": calls})
+
+    return take_steps(
+        "steps",
+        out,
+        as_json,
+        measure=measure,
+        made=made,
+        document=lambda: {"steps": list(made)},
+        draw=draw,
+        parts=lambda found: (f"{len(found['steps'])} steps", ""),
+    )
+
+
+def test_what_was_measured_is_written_drawn_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = take(tmp_path)
+    assert found == json.loads((tmp_path / "steps.json").read_text()) == {"steps": [{"calls": 10}, {"calls": 20}]}
+    assert (tmp_path / "steps.png").read_text() == "drawn"
+    said = capsys.readouterr()
+    assert said.out == f"2 steps\n\nSee: {tmp_path}/steps.png  Read: {tmp_path}/steps.json\n"
+    assert "20 calls" in said.err
+
+
+def test_a_program_gets_the_document_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = take(tmp_path, as_json=True)
+    said = capsys.readouterr()
+    assert json.loads(said.out) == found
+    assert said.err == ""
+
+
+def test_a_run_that_breaks_off_keeps_its_steps(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="gone"):
+        take(tmp_path, broken_after=1)
+    assert json.loads((tmp_path / "steps.json").read_text()) == {"steps": [{"calls": 10}]}
+
+
+def test_a_run_that_measured_nothing_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="gone"):
+        take(tmp_path, broken_after=0)
+    assert list(tmp_path.iterdir()) == []

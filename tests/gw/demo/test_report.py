@@ -1,0 +1,127 @@
+"""gw.demo.report: percentiles that do not flatter, promises that can be broken, and the files."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gw.bench.histogram import Histogram, read_histogram
+from gw.demo.report import CallResult, Report, draw, tables
+
+GOOD = CallResult(
+    call_sid="CA1",
+    first_audio_ms=40,
+    frames_expected=100,
+    frames_sent=100,
+    audio_exact=True,
+    underrun_ms=0,
+    recordings_started=1,
+    ended="ai_hangup",
+    recording_state="completed",
+    recording_trigger_ms=80,
+)
+SEND = Histogram((1e-5, 1e-4, 1e-3, math.inf), (500, 998, 1000, 1000), 0.0004)
+LATENESS = Histogram((1e-4, 1e-2, math.inf), (10, 99, 100), 0.5)
+
+
+def report(*calls: CallResult, send: Histogram = SEND) -> Report:
+    return Report(calls or (GOOD,), send, LATENESS, {"p50": 0.1, "p99": 0.2, "p99.9": 0.3, "max": 12.0}, 21.37)
+
+
+def test_a_percentile_is_its_buckets_upper_edge() -> None:
+    assert SEND.quantile_ms(0.5) == 0.01
+    assert SEND.quantile_ms(0.501) == 0.1
+    assert LATENESS.quantile_ms(0.99) == 10.0
+
+
+def test_a_percentile_is_never_over_the_true_maximum() -> None:
+    assert SEND.quantile_ms(0.999) == 0.4
+    assert LATENESS.quantile_ms(1.0) == 500.0
+
+
+def test_of_nothing_there_are_no_percentiles() -> None:
+    nothing = Histogram((0.001, math.inf), (0, 0), 0.0)
+    assert nothing.summary() == {"p50": None, "p99": None, "p99.9": None, "max": None}
+
+
+def test_a_histogram_is_read_and_its_series_are_summed() -> None:
+    page = (
+        "# TYPE gw_x_seconds histogram\n"
+        'gw_x_seconds_bucket{kind="a",le="0.001"} 3.0\n'
+        'gw_x_seconds_bucket{kind="b",le="0.001"} 4.0\n'
+        'gw_x_seconds_bucket{kind="a",le="+Inf"} 5.0\n'
+        'gw_x_seconds_bucket{kind="b",le="+Inf"} 6.0\n'
+        'gw_xy_seconds_bucket{le="0.001"} 100.0\n'
+        "gw_x_seconds_count 11.0\n"
+    )
+    assert read_histogram(page, "gw_x_seconds", 0.2) == Histogram((0.001, math.inf), (7, 11), 0.2)
+    with pytest.raises(ValueError, match="gw_other_seconds"):
+        read_histogram(page, "gw_other_seconds", 0.2)
+
+
+def test_a_good_run_breaks_nothing() -> None:
+    assert report().broken() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"audio_exact": False}, "call 1: what the caller received is not what the AI sent"),
+        ({"frames_sent": 99}, "call 1: 99 frames sent, 100 expected"),
+        ({"underrun_ms": 20}, "call 1: 20 ms of silence inside speech"),
+        ({"ear_gap_ms": 7}, "call 1: 7 ms of silence inside speech"),
+        ({"recordings_started": 0}, "call 1: 0 recordings started, one expected"),
+        ({"recordings_started": 2}, "call 1: 2 recordings started, one expected"),
+        ({"recording_trigger_ms": 251}, "call 1: the recording was not triggered within 250 ms of the first audio"),
+        ({"recording_trigger_ms": None}, "call 1: the recording was not triggered within 250 ms of the first audio"),
+        ({"ended": "ai_lost"}, "call 1: ended by ai_lost, not by ai_hangup"),
+    ],
+)
+def test_each_promise_can_be_broken(change: dict[str, object], sentence: str) -> None:
+    assert report(replace(GOOD, **change)).broken() == [sentence]  # type: ignore[arg-type]
+
+
+def test_a_slow_send_breaks_the_golden_rule() -> None:
+    slow = Histogram((1e-3, 1e-2, math.inf), (990, 1000, 1000), 0.0042)
+    assert report(send=slow).broken() == ["TX send p99.9 is 4.2 ms, over 1 ms"]
+    assert report(send=Histogram((), (), 0.0)).broken() == ["no frame was sent"]
+
+
+def test_the_summary_keeps_its_names(tmp_path: Path) -> None:
+    report().write_summary(tmp_path / "summary.json")
+    document = json.loads((tmp_path / "summary.json").read_text())
+    call = {
+        "call_sid",
+        "first_audio_ms",
+        "frames_expected",
+        "frames_sent",
+        "audio_exact",
+        "underrun_ms",
+        "recordings_started",
+        "ended",
+    }
+    assert call <= set(document["calls"][0])
+    for histogram in ("tx_send_ms", "tx_lateness_ms"):
+        assert set(document[histogram]) == {"p50", "p99", "p99.9", "max"}
+    assert document["ok"] is True
+
+
+def test_people_see_what_went_wrong() -> None:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(tables(report(GOOD, replace(GOOD, audio_exact=False, underrun_ms=40))))
+    shown = console.export_text()
+    assert "differs" in shown
+    assert "not as promised: call 2: 40 ms of silence inside speech" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_the_picture_is_one(tmp_path: Path) -> None:
+    draw(report(), tmp_path / "latency.png")
+    assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+    draw(report(send=Histogram((), (), 0.0)), tmp_path / "empty.png")
+    assert (tmp_path / "empty.png").stat().st_size > 1000

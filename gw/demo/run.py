@@ -22,12 +22,12 @@ from gw.bench.histogram import QUANTILES, read_histogram
 from gw.control.admin_client import AdminClient
 from gw.demo.report import CallResult, Report, draw
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_ledger import AiLedger
-from gw.twin.ai_script import AiScript, conversation
+from gw.twin.ai.ledger import AiLedger
+from gw.twin.ai.script import AiScript, conversation
+from gw.twin.ai.server import AiTwin
 from gw.twin.sound import RATE_HZ, frames, write_wav
-from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
 
 #: Breath between the agent's last word and the caller's first.
 PAUSE_S: Final = 0.3

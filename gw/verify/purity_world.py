@@ -24,12 +24,12 @@ from gw.media.greenlets import spawn
 from gw.media.plane import MediaPlane
 from gw.media.server import MediaServer
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript, lasting
-from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import TwinCall
-from gw.twin.twilio_faults import with_fault
-from gw.twin.twilio_stream import CallPlan
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.faults import with_fault
+from gw.twin.twilio.stream import CallPlan
 from metrics.page import Page
 
 #: Everything together, a slow machine included: each call lasts three or four seconds, all at once.

@@ -28,10 +28,10 @@ from gw.bench.gateway_process import GatewayProcess  # noqa: E402
 from gw.config import Overflow  # noqa: E402
 from gw.control.admin_client import AdminClient  # noqa: E402
 from gw.twin import speech  # noqa: E402
-from gw.twin.ai import AiTwin  # noqa: E402
-from gw.twin.ai_script import AiScript, lasting  # noqa: E402
-from gw.twin.twilio import TwilioTwin  # noqa: E402
-from gw.twin.twilio_caller import TwinCall  # noqa: E402
+from gw.twin.ai.script import AiScript, lasting  # noqa: E402
+from gw.twin.ai.server import AiTwin  # noqa: E402
+from gw.twin.twilio.account import TwilioTwin  # noqa: E402
+from gw.twin.twilio.caller import TwinCall  # noqa: E402
 from tests.bench.rollover import SCRIPT  # noqa: E402
 
 TOKEN: Final = "an auth token of the bench"

@@ -36,9 +36,9 @@ from gw.call.report import Quality  # noqa: E402
 from gw.control.drain import Drainer  # noqa: E402
 from gw.control.spool import Spool  # noqa: E402
 from gw.control.store import Store  # noqa: E402
-from gw.twin.twilio import ACCOUNT_SID  # noqa: E402
-from gw.twin.twilio_fields import call_fields, status_fields, stream_fields  # noqa: E402
-from gw.twin.twilio_http import sign  # noqa: E402
+from gw.twin.twilio.account import ACCOUNT_SID  # noqa: E402
+from gw.twin.twilio.fields import call_fields, status_fields, stream_fields  # noqa: E402
+from gw.twin.twilio.http import sign  # noqa: E402
 from tests.mariadb import PASSWORD, MariaDB  # noqa: E402
 
 TOKEN: Final = "an auth token of the bench"

@@ -13,9 +13,9 @@ import pytest
 import gw.config
 from gw.bench.gateway_process import free_ports
 from gw.config import Agent
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript, conversation
-from gw.twin.twilio import TwilioTwin
+from gw.twin.ai.script import AiScript, conversation
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL, Gateway
 
 

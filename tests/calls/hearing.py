@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import gevent
 
 from gw.twin import speech
-from gw.twin.ai_ledger import AiLedger
+from gw.twin.ai.ledger import AiLedger
 from gw.twin.sound import FRAME_BYTES, SILENCE
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World
 from tests.timing import scaled
 

@@ -20,13 +20,13 @@ import gevent
 
 from gw.call.state import Reason, result_of
 from gw.config import Agent, Store
-from gw.twin.ai import AiTwin
-from gw.twin.ai_ledger import AiLedger
-from gw.twin.ai_script import AiScript, lasting
+from gw.twin.ai.ledger import AiLedger
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES, SILENCE
-from gw.twin.twilio_caller import TwinCall
-from gw.twin.twilio_messages import CONNECTED
-from gw.twin.twilio_stream import CallPlan, Hook
+from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.messages import CONNECTED
+from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World, open_world
 from tests.timing import scaled
 

@@ -18,11 +18,11 @@ from gw.call.exchange import CONTINUE, REPEAT
 from gw.call.holding import holding_sound
 from gw.config import Agent
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_ledger import AiLedger
-from gw.twin.ai_script import AiScript
+from gw.twin.ai.ledger import AiLedger
+from gw.twin.ai.script import AiScript
+from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES
-from gw.twin.twilio_stream import CallPlan
+from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World
 from tests.calls.shared import Outcome, end_good, murmur, padded, place_good, run_world, speaking, start_with
 from tests.mariadb import MariaDB

@@ -12,9 +12,9 @@ from typing import Any
 
 from gw.config import Media, Store
 from gw.twin import speech
-from gw.twin.ai_script import AiScript, lasting
+from gw.twin.ai.script import AiScript, lasting
 from gw.twin.sound import FRAME_BYTES, SILENCE, silence
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
 from tests.calls.hearing import WORD, at_once, check_ear, padded, session_of, stood_ms, until
 from tests.timing import scaled

@@ -20,11 +20,11 @@ from gevent.server import StreamServer
 import gw.config
 from gw.config import Agent
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import CONNECT_FAULTS, RESPONSE_FAULTS, SESSION_FAULTS, AiScript, Fault
+from gw.twin.ai.script import CONNECT_FAULTS, RESPONSE_FAULTS, SESSION_FAULTS, AiScript, Fault
+from gw.twin.ai.server import AiTwin
 from gw.twin.sound import SILENT_FRAME
-from gw.twin.twilio_caller import TwinCall
-from gw.twin.twilio_stream import CallPlan, Hook
+from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World
 from tests.calls.shared import Outcome, end_good, padded, place_good, run_world, speaking, start_with
 from tests.mariadb import MariaDB

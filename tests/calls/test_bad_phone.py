@@ -16,10 +16,10 @@ import pytest
 import gw.config
 from gw.media import server
 from gw.twin.sound import SILENT_FRAME
-from gw.twin.twilio_caller import TwinCall
-from gw.twin.twilio_faults import with_fault
-from gw.twin.twilio_messages import CONNECTED
-from gw.twin.twilio_stream import CallPlan, Hook
+from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.faults import with_fault
+from gw.twin.twilio.messages import CONNECTED
+from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World
 from tests.calls.shared import Outcome, end_good, place_good, run_world, speaking, start_with
 from tests.mariadb import MariaDB

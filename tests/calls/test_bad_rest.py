@@ -19,7 +19,7 @@ from gevent.server import StreamServer
 import gw.config
 from gw.control.admin_client import AdminClient
 from gw.twin.sound import SILENT_FRAME
-from gw.twin.twilio_stream import CallPlan
+from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World, free_port
 from tests.calls.shared import Outcome, end_good, padded, place_good, run_world, speaking
 from tests.mariadb import MariaDB

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from gw.config import Media, Store
 from gw.twin import speech
-from gw.twin.ai_script import AiScript, lasting
+from gw.twin.ai.script import AiScript, lasting
 from gw.twin.sound import BYTES_PER_MS, FRAME_BYTES
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
 from tests.calls.hearing import WORD, at_once, padded, session_of, stood_ms, until
 from tests.timing import scaled

@@ -15,7 +15,7 @@ from gevent.pool import Pool
 
 from gw.config import Store
 from gw.twin import speech
-from gw.twin.ai_script import AiScript, lasting
+from gw.twin.ai.script import AiScript, lasting
 from tests.calls.conftest import World, WorldMaker
 from tests.calls.gateway import descriptors
 from tests.calls.hearing import at_once, until

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gw.twin import speech
-from gw.twin.ai_script import conversation
+from gw.twin.ai.script import conversation
 from tests.calls.conftest import WorldMaker
 from tests.timing import scaled
 

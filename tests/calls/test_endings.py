@@ -13,9 +13,9 @@ import pytest
 from gw.config import Media, Server, Store
 from gw.control.admin_client import AdminClient, Refused
 from gw.twin import speech
-from gw.twin.ai_script import AiScript, lasting
+from gw.twin.ai.script import AiScript, lasting
 from gw.twin.sound import BYTES_PER_MS
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
 from tests.calls.hearing import at_once, check_ear, padded, session_of, stood_ms, until
 from tests.timing import scaled

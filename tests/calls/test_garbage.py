@@ -23,11 +23,11 @@ from gevent.event import Event
 from gw.config import Agent, Config, Media, Ops, Secrets, Server, Store, Twilio
 from gw.control.main import Control
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript, lasting
-from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import TwinCall
-from gw.twin.twilio_stream import CallPlan, Hook
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import free_port
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL
 from tests.calls.hearing import until

@@ -13,8 +13,8 @@ import gevent
 from gw.config import Recording, Store
 from gw.media.ai_out import TURN_S
 from gw.twin import speech
-from gw.twin.ai_script import AiScript, lasting
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
 from tests.calls.hearing import at_once, stood_ms, until
 from tests.timing import scaled

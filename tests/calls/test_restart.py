@@ -17,10 +17,10 @@ from gw.bench.gateway_process import GatewayProcess, wait_until_gone
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript, lasting
-from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
 from tests.calls.hearing import check_ear, padded, stood_ms, until
 from tests.program import program
 from tests.timing import scaled

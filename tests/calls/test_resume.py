@@ -12,9 +12,9 @@ from gw.call.exchange import RETURN
 from gw.call.resume import MAX_RESUMES, TURNS_PER_STREAM
 from gw.config import Agent
 from gw.twin import speech
-from gw.twin.ai_ledger import AiLedger
-from gw.twin.ai_script import AiScript
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.ai.ledger import AiLedger
+from gw.twin.ai.script import AiScript
+from gw.twin.twilio.caller import TwinCall
 from tests.calls.hearing import WORD, until
 from tests.calls.test_restart import Running, running
 from tests.timing import scaled

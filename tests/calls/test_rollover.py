@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from gw.config import Agent
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.twilio.caller import TwinCall
 from tests.calls.hearing import until
 from tests.calls.test_restart import AUTH_TOKEN, NEVER_ENDS, SCRIPT, TALKS, Running, running
 from tests.timing import scaled

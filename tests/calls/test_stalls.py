@@ -25,11 +25,11 @@ from gw.config import Media, Store
 from gw.control.admin_client import AdminClient
 from gw.protocol.audio import PTIME_S
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript, lasting
-from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import TwinCall
-from gw.twin.twilio_player import Player
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.player import Player
 from tests.calls.conftest import open_world
 from tests.calls.hearing import padded, until
 from tests.program import program

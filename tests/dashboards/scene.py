@@ -21,10 +21,10 @@ import pymysql
 
 from gw.bench.gateway_process import GatewayProcess
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript, conversation, lasting
-from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_stream import CallPlan
+from gw.twin.ai.script import AiScript, conversation, lasting
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.stream import CallPlan
 from tests.calls.hearing import WORD
 from tests.dashboards.prometheus import Prometheus
 from tests.mariadb import MariaDB

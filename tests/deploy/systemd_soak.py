@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT))
 
 from gw.bench.gateway_process import free_ports  # noqa: E402
 from gw.twin import speech  # noqa: E402
-from gw.twin.twilio import TwilioTwin  # noqa: E402
-from gw.twin.twilio_caller import TwinCall  # noqa: E402
+from gw.twin.twilio.account import TwilioTwin  # noqa: E402
+from gw.twin.twilio.caller import TwinCall  # noqa: E402
 from tests import debian  # noqa: E402
 
 BINARY = ROOT / "dist" / "submilli"

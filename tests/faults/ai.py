@@ -18,9 +18,9 @@ from typing import Any
 from gevent import socket
 
 from gw.twin import speech
-from gw.twin.ai import AiTwin
-from gw.twin.ai_ledger import AiLedger
-from gw.twin.ai_script import AiScript, Fault, lasting
+from gw.twin.ai.ledger import AiLedger
+from gw.twin.ai.script import AiScript, Fault, lasting
+from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES, SILENCE
 from tests.faults.orders import Order, live_until_told
 

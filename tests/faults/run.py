@@ -20,8 +20,8 @@ from gevent.pool import Group
 from gw.control.store import StoreError
 from gw.twin import speech
 from gw.twin.sound import SILENT_FRAME
-from gw.twin.twilio import TwilioTwin
-from gw.twin.twilio_caller import TwinCall
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
 from tests.faults.acts import ACTS
 from tests.faults.ledger import CallLine, Ledger, Struck
 from tests.faults.scenarios import PlacedCall, Scenario, Strike

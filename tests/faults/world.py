@@ -28,7 +28,7 @@ import gw.config
 from gw.bench.gateway_process import GatewayProcess, wait_until_gone
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.store import Store
-from gw.twin.twilio import TwilioTwin
+from gw.twin.twilio.account import TwilioTwin
 from tests.faults.ledger import Census, StoreReturn, Struck
 from tests.faults.orders import Helper
 from tests.mariadb import PASSWORD, USER, MariaDB

@@ -33,8 +33,8 @@ sys.path.insert(0, str(ROOT))
 import gevent  # noqa: E402
 
 from gw.config import Agent  # noqa: E402
-from gw.twin.ai_script import AiScript, lasting  # noqa: E402
-from gw.twin.twilio_caller import TwinCall  # noqa: E402
+from gw.twin.ai.script import AiScript, lasting  # noqa: E402
+from gw.twin.twilio.caller import TwinCall  # noqa: E402
 from tests.mariadb import MariaDB  # noqa: E402
 from tests.timing import scaled  # noqa: E402
 from tests.vms.net import refusal  # noqa: E402

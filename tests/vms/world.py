@@ -29,9 +29,9 @@ import gw.config
 from gw.bench.gateway_process import free_ports
 from gw.control.admin_client import AdminClient, NotReachable
 from gw.control.store import Store
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript
-from gw.twin.twilio import ACCOUNT_SID, TwilioTwin
+from gw.twin.ai.script import AiScript
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import ACCOUNT_SID, TwilioTwin
 from tests.deploy.balancer import MACHINES, configure, program
 from tests.mariadb import PASSWORD, MariaDB, make_certificate
 from tests.timing import scaled

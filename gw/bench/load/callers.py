@@ -38,9 +38,9 @@ from gw.bench.load.wire import (
     open_websocket,
     spans,
 )
-from gw.twin import twiml
-from gw.twin.twilio_http import Webhooks
-from gw.twin.twilio_messages import CONNECTED, Writer
+from gw.twin.twilio import twiml
+from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.messages import CONNECTED, Writer
 
 #: Twilio echoes a mark when it was heard: a lead and a frame after it came.
 _ECHO_S: Final = 0.12

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gw.bench.load.callers import Hall
 from gw.bench.load.loop import TICKS_PER_S, Desk, Loop
 from gw.bench.load.wire import WireError
-from gw.twin.twilio_http import Webhooks
+from gw.twin.twilio.http import Webhooks
 
 _WHY_CHARS: Final = 200
 

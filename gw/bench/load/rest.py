@@ -1,6 +1,6 @@
 """The bench's REST API: Twilio's, as far as recordings go, in a process of its own. Every call anybody names is one that stands.
 
-Decides nothing: `gw.twin.twilio_rest` answers. Run as `python -m gw.bench.load.rest`; the account's secret is the first line of
+Decides nothing: `gw.twin.twilio.rest` answers. Run as `python -m gw.bench.load.rest`; the account's secret is the first line of
 stdin, orders follow: report (how many recordings were asked for so far, and how many began).
 """
 
@@ -19,9 +19,9 @@ from typing import Literal  # noqa: E402
 
 from gevent import os as gevent_os  # noqa: E402
 
-from gw.twin.twilio_answers import Call  # noqa: E402
-from gw.twin.twilio_http import Webhooks  # noqa: E402
-from gw.twin.twilio_rest import TwilioRest  # noqa: E402
+from gw.twin.twilio.answers import Call  # noqa: E402
+from gw.twin.twilio.http import Webhooks  # noqa: E402
+from gw.twin.twilio.rest import TwilioRest  # noqa: E402
 
 
 @dataclass

@@ -18,8 +18,8 @@ from gw.config import Agent
 from gw.media.ai_in import AiIn
 from gw.media.ai_leg import MAX_WAITING_BYTES, AiLegError, OpenAiLeg
 from gw.protocol import ai
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript, Fault
+from gw.twin.ai.script import AiScript, Fault
+from gw.twin.ai.server import AiTwin
 from tests.gw.media.certificates import contexts
 from tests.gw.media.support import WAIT_S, PlaneMaker, call_of, descriptors, door_and_peer, until
 

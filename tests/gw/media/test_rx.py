@@ -15,8 +15,8 @@ from gw.media.ai_leg import CONGESTED_BYTES, OpenAiLeg
 from gw.media.door import Door
 from gw.media.rx import BATCH_FRAMES, Uplink, UplinkCells
 from gw.media.websocket import QUIET, WebSocket
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript
+from gw.twin.ai.script import AiScript
+from gw.twin.ai.server import AiTwin
 from metrics.declare import RX_DROPPED
 from metrics.page import Page
 from tests.gw.media.support import WAIT_S, Peer, PlaneMaker, pair, until

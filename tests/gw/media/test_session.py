@@ -20,8 +20,8 @@ from gw.media.call import Call
 from gw.media.plane import MediaPlane
 from gw.protocol.signature import sign
 from gw.protocol.token import make
-from gw.twin.ai import AiTwin
-from gw.twin.ai_script import AiScript
+from gw.twin.ai.script import AiScript
+from gw.twin.ai.server import AiTwin
 from metrics.declare import STREAMS_REFUSED
 from tests.gw.media.support import (
     CALL,

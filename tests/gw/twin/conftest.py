@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gw.twin.rest_account import Account, open_account
+from tests.gw.twin.twilio.rest_account import Account, open_account
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from gevent.server import StreamServer
 from websockets.http11 import Request
 
 from gw.twin import speech
-from gw.twin.wire import ClosedError, TimedOutError, Wire, answer_request, read_request
+from gw.twin.websocket import ClosedError, TimedOutError, Wire, answer_request, read_request
 
 WORDS = tuple(speech.script(speech.load("weasels")[:1600]))  # ten frames
 PARAMETERS = '<Parameter name="token" value="t-123"/><Parameter name="agent" value="default"/>'

@@ -1,0 +1,237 @@
+"""The AI twin's words on the wire: what a `session.update` may ask, and the events that answer.
+
+Decides what is valid and what an event looks like, in the GA shape; `beta` turns the events of a response into the retired
+shape. Pure: plain values in, plain values out.
+
+Source: the types of openai 3.54.0 (`openai.types.realtime`); OpenAI's Realtime guide.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gw.twin.ai.ledger import SentResponse
+
+Event = dict[str, Any]
+
+PCMU: Final = "audio/pcmu"
+_FORMATS: Final = (PCMU, "audio/pcma", "audio/pcm")
+_SESSION_KEYS: Final = frozenset(
+    {
+        "type",
+        "model",
+        "output_modalities",
+        "instructions",
+        "audio",
+        "tools",
+        "tool_choice",
+        "max_output_tokens",
+        "include",
+        "parallel_tool_calls",
+        "prompt",
+        "reasoning",
+        "tracing",
+        "truncation",
+    }
+)
+_INPUT_KEYS: Final = frozenset({"format", "noise_reduction", "transcription", "turn_detection"})
+_OUTPUT_KEYS: Final = frozenset({"format", "voice", "speed"})
+_VAD_KEYS: Final = frozenset(
+    {
+        "type",
+        "threshold",
+        "prefix_padding_ms",
+        "silence_duration_ms",
+        "create_response",
+        "interrupt_response",
+        "idle_timeout_ms",
+        "eagerness",
+    }
+)
+
+
+class SettingsError(Exception):
+    """A session.update that asks for what there is not."""
+
+    def __init__(self, code: str, message: str, param: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a session does, as asked. The defaults are the API's."""
+
+    input_format: str = "audio/pcm"
+    output_format: str = "audio/pcm"
+    vad: bool = True
+    silence_ms: int = 500
+    padding_ms: int = 300
+    create_response: bool = True
+    interrupt_response: bool = True
+    transcribe: bool = False
+
+    @property
+    def is_pcmu(self) -> bool:
+        """Mu-law both ways: the only audio this twin has."""
+        return self.input_format == self.output_format == PCMU
+
+
+def _table(value: object, keys: frozenset[str], where: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise SettingsError("invalid_type", f"Invalid type for '{where}': expected an object.", where)
+    for key in value:
+        if key not in keys:
+            raise SettingsError("unknown_parameter", f"Unknown parameter: '{where}.{key}'.", f"{where}.{key}")
+    return value
+
+
+def _format(value: Mapping[str, Any], where: str) -> str:
+    named = value.get("format", {"type": "audio/pcm"})
+    kind = named.get("type") if isinstance(named, dict) else None
+    if kind not in _FORMATS:
+        raise SettingsError("invalid_value", f"Invalid value: '{where}.format' must be one of {_FORMATS}.", f"{where}.format")
+    return str(kind)
+
+
+def settings_of(session: object) -> Settings:
+    """Read the `session` of a session.update. Raises SettingsError."""
+    if not isinstance(session, dict) or session.get("type") != "realtime":
+        raise SettingsError("missing_required_parameter", "Missing required parameter: 'session.type'.", "session.type")
+    whole = _table(session, _SESSION_KEYS, "session")
+    if whole.get("output_modalities", ["audio"]) not in (["audio"], ["text"]):
+        raise SettingsError("invalid_value", "Invalid modalities: ['audio'] or ['text'].", "session.output_modalities")
+    audio = _table(whole.get("audio"), frozenset({"input", "output"}), "session.audio")
+    heard = _table(audio.get("input"), _INPUT_KEYS, "session.audio.input")
+    spoken = _table(audio.get("output"), _OUTPUT_KEYS, "session.audio.output")
+    vad = _table(heard.get("turn_detection", {}), _VAD_KEYS, "session.audio.input.turn_detection")
+    if vad.get("type", "server_vad") not in ("server_vad", "semantic_vad"):
+        where = "session.audio.input.turn_detection.type"
+        raise SettingsError("invalid_value", f"Invalid value: '{vad.get('type')}'.", where)
+    for tool in whole.get("tools", []):
+        if not isinstance(tool, dict) or tool.get("type") != "function" or not tool.get("name"):
+            raise SettingsError(
+                "missing_required_parameter", "Missing required parameter: 'session.tools[].name'.", "session.tools"
+            )
+    return Settings(
+        input_format=_format(heard, "session.audio.input"),
+        output_format=_format(spoken, "session.audio.output"),
+        vad=heard.get("turn_detection", {}) is not None,
+        silence_ms=int(vad.get("silence_duration_ms", 500)),
+        padding_ms=int(vad.get("prefix_padding_ms", 300)),
+        create_response=bool(vad.get("create_response", True)),
+        interrupt_response=bool(vad.get("interrupt_response", True)),
+        transcribe=heard.get("transcription") is not None,
+    )
+
+
+def error(kind: str, code: str | None, message: str, param: str | None = None, event_id: str | None = None) -> Event:
+    """An error event. `event_id` names the client's event at fault, where it gave one."""
+    body = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
+    return {"type": "error", "error": body}
+
+
+def message_item(item_id: str, status: str, role: str = "assistant", words: str | None = None) -> Event:
+    """A message of the conversation; `words` where it is known what was said."""
+    kind = "output_audio" if role == "assistant" else "input_audio"
+    content = [] if words is None else [{"type": kind, "transcript": words}]
+    return {"id": item_id, "object": "realtime.item", "type": "message", "status": status, "role": role, "content": content}
+
+
+def opening(sent: SentResponse) -> Iterator[Event]:
+    """Everything before a response's first delta."""
+    item = message_item(sent.item_id, "in_progress")
+    part = {"type": "audio", "transcript": ""}
+    yield {"type": "response.created", "response": response(sent, [])}
+    yield {"type": "rate_limits.updated", "rate_limits": [{"name": "tokens", "limit": 40000, "remaining": 39000}]}
+    yield {"type": "response.output_item.added", "response_id": sent.response_id, "output_index": 0, "item": item}
+    yield {"type": "conversation.item.added", "previous_item_id": None, "item": item}
+    yield {"type": "response.content_part.added", **_place(sent), "part": part}
+
+
+def audio_delta(sent: SentResponse, audio: str) -> Event:
+    return {"type": "response.output_audio.delta", **_place(sent), "delta": audio}
+
+
+def words_delta(sent: SentResponse, words: str) -> Event:
+    return {"type": "response.output_audio_transcript.delta", **_place(sent), "delta": words}
+
+
+def ending(sent: SentResponse) -> Iterator[Event]:
+    """Everything after an item's last delta, whether it was said to the end or not."""
+    item = message_item(sent.item_id, "completed" if sent.status == "completed" else "incomplete", words=sent.words)
+    part = {"type": "audio", "transcript": sent.words}
+    yield {"type": "response.output_audio.done", **_place(sent)}
+    yield {"type": "response.output_audio_transcript.done", **_place(sent), "transcript": sent.words}
+    yield {"type": "response.content_part.done", **_place(sent), "part": part}
+    yield {"type": "response.output_item.done", "response_id": sent.response_id, "output_index": 0, "item": item}
+    yield {"type": "conversation.item.done", "previous_item_id": None, "item": item}
+
+
+def function_call(sent: SentResponse, name: str, arguments: str, item_id: str, call_id: str) -> Iterator[Event]:
+    """A tool call as the response's second item."""
+    item = {"id": item_id, "object": "realtime.item", "type": "function_call", "name": name, "call_id": call_id}
+    place = {"response_id": sent.response_id, "item_id": item_id, "output_index": 1, "call_id": call_id}
+    added = {**item, "status": "in_progress", "arguments": ""}
+    done = {**item, "status": "completed", "arguments": arguments}
+    yield {"type": "response.output_item.added", "response_id": sent.response_id, "output_index": 1, "item": added}
+    yield {"type": "conversation.item.added", "previous_item_id": sent.item_id, "item": added}
+    yield {"type": "response.function_call_arguments.delta", **place, "delta": arguments}
+    yield {"type": "response.function_call_arguments.done", **place, "name": name, "arguments": arguments}
+    yield {"type": "response.output_item.done", "response_id": sent.response_id, "output_index": 1, "item": done}
+    yield {"type": "conversation.item.done", "previous_item_id": sent.item_id, "item": done}
+
+
+def response(sent: SentResponse, output: list[Event]) -> Event:
+    """A response's own description, with its bill once it is over."""
+    tokens = len(sent.audio) // 400
+    details = {"type": sent.status, "reason": sent.reason} if sent.reason else None
+    usage = {
+        "total_tokens": tokens,
+        "input_tokens": 0,
+        "output_tokens": tokens,
+        "input_token_details": {"text_tokens": 0, "audio_tokens": 0, "cached_tokens": 0},
+        "output_token_details": {"text_tokens": 0, "audio_tokens": tokens},
+    }
+    return {
+        "object": "realtime.response",
+        "id": sent.response_id,
+        "status": sent.status,
+        "status_details": details,
+        "output": output,
+        "output_modalities": ["audio"],
+        "usage": None if sent.is_active else usage,
+    }
+
+
+def _place(sent: SentResponse) -> Event:
+    return {"response_id": sent.response_id, "item_id": sent.item_id, "output_index": 0, "content_index": 0}
+
+
+def beta(event: Event) -> Event:
+    """The same event under the name the retired shape gave it."""
+    kind = str(event["type"])
+    if kind == "session.updated":
+        flat = {"id": event["session"].get("id"), "input_audio_format": "g711_ulaw", "output_audio_format": "g711_ulaw"}
+        return {**event, "session": flat}
+    if kind == "conversation.item.added":
+        return {**event, "type": "conversation.item.created"}
+    return {**event, "type": kind.replace("response.output_audio", "response.audio")}
+
+
+class Names:
+    """Makes the ids of one session: the same ones each run."""
+
+    def __init__(self, session: int) -> None:
+        self._session = session
+        self._numbers = itertools.count(1)
+
+    def new(self, kind: str) -> str:
+        """`item_0003_0012` and the like."""
+        return f"{kind}_{self._session:04}_{next(self._numbers):06}"

@@ -1,0 +1,172 @@
+"""The AI twin: a realtime voice that needs no key, speaking OpenAI Realtime's GA shape over a real websocket.
+
+Decides who may connect and hands each connection to a session with a script. Serves any path, so that agents can be told apart
+by their base URL; the ledgers of all sessions stay readable after their end. Never speaks another shape unless its script asks
+it to misbehave.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+import gevent
+from gevent import socket
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from gw.twin.ai.ledger import AiLedger
+from gw.twin.ai.script import AiScript, conversation
+from gw.twin.ai.session import AiSession
+from gw.twin.waiting import comes_true
+from gw.twin.websocket import answer_request, read_request
+
+#: OpenAI's limit on one client event.
+MAX_EVENT_BYTES: Final = 15 << 20
+_HANDSHAKE_S: Final = 10.0
+_DEAF_BYTES: Final = 4096  # what the kernel keeps of what a deaf session does not read
+_REFUSALS: Final = {
+    401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+    403: ("invalid_request_error", "unsupported_country_region_territory", "Country, region, or territory not supported."),
+    429: ("requests", "rate_limit_exceeded", "Rate limit reached. Please try again later."),
+    500: ("server_error", None, "The server had an error while processing your request."),
+    400: ("invalid_request_error", "missing_model", "You must provide a model parameter."),
+}
+
+
+class AiTwin:
+    """A server of scripted voices. `start`, `stop`, or use it as a context manager."""
+
+    def __init__(
+        self,
+        script: AiScript | Callable[[int, str], AiScript] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        max_sessions: int = 2000,
+    ) -> None:
+        """`script`: one for all, or a function of the session's index and path. `api_key`: None takes any bearer."""
+        chosen = script if script is not None else conversation()
+        self._script_of: Callable[[int, str], AiScript] = (lambda index, path: chosen) if isinstance(chosen, AiScript) else chosen
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+        self._pool = Pool(max_sessions)
+        self._server = StreamServer((host, port), self._on_connection, backlog=1024, spawn=self._pool)
+        self._connections = 0
+        self.sessions: list[AiLedger] = []
+        self.refusals: list[int] = []  # HTTP statuses other than 101
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> AiTwin:
+        """Listen. Raises OSError when the address is taken."""
+        self._server.start()
+        return self
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Close the listener, then every session. Idempotent."""
+        self._server.stop(timeout=0)
+        self._pool.kill(timeout=timeout_s)
+
+    def __enter__(self) -> AiTwin:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, the real port in it."""
+        return str(self._server.server_host), int(self._server.server_port or 0)
+
+    @property
+    def url(self) -> str:
+        """What an agent's `base_url` is set to."""
+        host, port = self.address
+        return f"ws://{host}:{port}/v1/realtime"
+
+    # -- finding a session ------------------------------------------------------------------------------------------
+
+    def session_of(self, tag: int) -> AiLedger | None:
+        """The session whose caller carried this tag (`sound.tag`) in the first audio."""
+        return next((ledger for ledger in self.sessions if ledger.tag == tag), None)
+
+    def wait_for(self, judge: Callable[[AiTwin], bool], timeout_s: float = 5.0) -> bool:
+        """Wait until `judge` holds. Returns whether it came to hold."""
+        return comes_true(lambda: judge(self), timeout_s)
+
+    # -- connections ------------------------------------------------------------------------------------------------
+
+    def _on_connection(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        index = self._connections
+        self._connections += 1
+        try:
+            self._serve(sock, index)
+        finally:
+            sock.close()
+
+    def _serve(self, sock: socket.socket, index: int) -> None:
+        asked = read_request(sock, _HANDSHAKE_S, MAX_EVENT_BYTES)
+        if asked is None:
+            return
+        protocol, request = asked
+        parts = urlsplit(request.path)
+        script = self._script_of(index, parts.path)
+        if script.fault == "deaf":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _DEAF_BYTES)
+        if script.fault == "mute":
+            gevent.sleep(self._timeout_s)
+            return
+        model = parse_qs(parts.query).get("model", [""])[0]
+        status = self._judge(request, model, script)
+        response = _refusal(status) if status else protocol.accept(request)
+        if response.status_code != 101:
+            self.refusals.append(response.status_code)
+        wire = answer_request(sock, protocol, response, self._timeout_s)
+        if wire is None:
+            return
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        headers.pop("authorization", None)  # a ledger may be printed
+        ledger = AiLedger(index, parts.path, model, headers, time.monotonic())
+        self.sessions.append(ledger)
+        AiSession(wire, ledger, script).run()
+
+    def _judge(self, request: Request, model: str, script: AiScript) -> int:
+        """The HTTP status to refuse with, 0 to accept."""
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if script.fault in ("refuse_401", "refuse_403", "refuse_429", "refuse_500"):
+            return int(script.fault.removeprefix("refuse_"))
+        if scheme != "Bearer" or not key or (self._api_key is not None and key != self._api_key):
+            return 401
+        return 0 if model else 400
+
+
+def _refusal(status: int) -> Response:
+    kind, code, message = _REFUSALS[status]
+    body = json.dumps({"error": {"type": kind, "code": code, "message": message, "param": None}}).encode()
+    headers = Headers([("Connection", "close"), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return Response(status, "Refused", headers, body)
+
+
+def main(host: str = "127.0.0.1", port: int = 0, script: AiScript | None = None, stopped: Event | None = None) -> int:
+    """Serve until `stopped` is set, or interrupted. The first line on standard output is the base URL."""
+    done = stopped if stopped is not None else Event()
+    with AiTwin(script, host=host, port=port) as twin:
+        sys.stdout.write(f"{twin.url}\n")
+        sys.stdout.flush()
+        try:
+            while not done.wait(60):
+                pass
+        except KeyboardInterrupt:
+            pass
+    return 0

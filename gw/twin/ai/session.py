@@ -1,0 +1,257 @@
+"""One session of the AI twin: hears the caller, answers in turn, can be interrupted, misbehaves where its script says so.
+
+Decides what each client event is answered with, as OpenAI Realtime answers it, and when the voice speaks or stops. One greenlet
+reads; those of the voice and the outlet end with it. Everything sent and received goes into the ledger. Never judges the client:
+what is odd but allowed is only noted.
+"""
+
+from __future__ import annotations
+
+import binascii
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import gevent
+import msgspec
+
+from gw.twin.ai import events
+from gw.twin.ai.events import Event, Settings
+from gw.twin.ai.ledger import KEPT_UPLINK_BYTES, AiLedger, Received, Truncate
+from gw.twin.ai.outlet import AiOutlet
+from gw.twin.ai.script import AiScript
+from gw.twin.ai.vad import EnergyVad
+from gw.twin.ai.voice import AiVoice
+from gw.twin.websocket import ClosedError, TimedOutError, Wire
+
+_DEAF_S: Final = 60.0
+_TRANSCRIPT_DELAY_S: Final = 0.05  # transcripts come late, after the answer has begun
+
+
+class AiSession:
+    """Serves one websocket until it ends. `run` is the whole life."""
+
+    def __init__(self, wire: Wire, ledger: AiLedger, script: AiScript) -> None:
+        self._wire = wire
+        self._ledger = ledger
+        self._script = script
+        self._outlet = AiOutlet(wire, ledger, script)
+        self._voice = AiVoice(self._outlet, ledger, script)
+        self._settings = Settings()
+        self._vad = EnergyVad()
+        self._turn = ("", 0)  # the caller's item that is being spoken, and where it started
+
+    def run(self) -> None:
+        """Greet, then answer events until either side ends it."""
+        self._ledger.closed_by = "us"
+        try:
+            self._greet()
+            while not self._outlet.frozen and (self._script.fault != "deaf" or not self._ledger.responses):
+                message = self._wire.receive()
+                if not message.text:
+                    self._ledger.violations.append("binary message")
+                self._on_message(message.data)
+            gevent.sleep(_DEAF_S)
+        except ClosedError as end:
+            self._ledger.closed_by, self._ledger.close_code = end.by, end.code
+        except TimedOutError:
+            self._ledger.closed_by = "silence"
+        finally:
+            self._outlet.stop()
+            self._wire.release()
+            self._ledger.closed_s = time.monotonic()
+            if self._wire.violation:
+                self._ledger.violations.append(f"RFC 6455: {self._wire.violation}")
+
+    def _greet(self) -> None:
+        if self._script.fault == "close_first":
+            self._wire.close(1011, "no capacity")
+        if self._script.fault == "silent":
+            self._outlet.dead = True
+        expires_at = int(time.time() + self._script.lifetime_s)
+        session = {
+            "type": "realtime",
+            "object": "realtime.session",
+            "id": self._outlet.names.new("sess"),
+            "model": self._ledger.model,
+        }
+        self._outlet.send({"type": "session.created", "session": {**session, "expires_at": expires_at}})
+        if self._script.expires:
+            self._outlet.later(self._script.lifetime_s, self._expire)
+
+    def _expire(self) -> None:
+        self._outlet.fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
+        self._wire.start_close(1001, "session expired")
+
+    # -- what the client says ---------------------------------------------------------------------------------------
+
+    def _on_message(self, data: bytes) -> None:
+        try:
+            event = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._outlet.fail("invalid_request_error", None, "The message is not valid JSON.")
+            return
+        kind = event.get("type") if isinstance(event, dict) else None
+        act = _CLIENT_EVENTS.get(kind) if isinstance(kind, str) else None
+        if act is None:
+            self._refuse(event, "invalid_value", f"Invalid value: '{kind}'.", "type")
+            return
+        if kind != "input_audio_buffer.append":
+            self._ledger.events.append(Received(time.monotonic(), str(kind), event))
+        act(self, event)
+
+    def _refuse(self, event: object, code: str | None, message: str, param: str | None = None) -> None:
+        self._outlet.fail("invalid_request_error", code, message, param, _id_of(event))
+
+    def _on_update(self, event: Event) -> None:
+        asked = event.get("session")
+        try:
+            settings = events.settings_of(asked)
+        except events.SettingsError as error:
+            self._refuse(event, error.code, str(error), error.param)
+            return
+        self._ledger.updates.append(asked if isinstance(asked, dict) else {})
+        if self._script.fault == "update_refused":
+            self._refuse(event, "invalid_value", "This session is refused.", "session")
+        elif self._script.fault != "never_ready":
+            self._outlet.later(self._script.ready_delay_s, self._confirm, settings, asked)
+
+    def _confirm(self, settings: Settings, asked: dict[str, Any]) -> None:
+        self._settings = settings
+        self._vad = EnergyVad(settings.silence_ms, settings.padding_ms)
+        session = {"id": "sess", "object": "realtime.session", "model": self._ledger.model, **asked}
+        if self._script.fault == "wrong_format":
+            pcm = {"format": {"type": "audio/pcm", "rate": 24000}}
+            session = {**session, "audio": {"input": pcm, "output": pcm}}
+        self._ledger.ready_s = time.monotonic()
+        self._outlet.send({"type": "session.updated", "session": session})
+
+    def _on_append(self, event: Event) -> None:
+        text = event.get("audio")
+        try:
+            audio = binascii.a2b_base64(text, strict_mode=True) if isinstance(text, str) else b""
+        except (binascii.Error, ValueError):
+            audio = b""
+        if not audio:
+            self._refuse(event, "invalid_value", "Invalid 'audio'. Expected base64.", "audio")
+            return
+        ledger, now_s = self._ledger, time.monotonic()
+        if ledger.ready_s is None:
+            ledger.violations.append("audio before session.updated")
+        ledger.first_append_s = now_s if ledger.first_append_s is None else ledger.first_append_s
+        ledger.last_append_s = now_s
+        ledger.appends += 1
+        if len(ledger.uplink) + len(audio) > KEPT_UPLINK_BYTES:
+            self._wire.close(1009, "more audio than a session takes")
+            return
+        ledger.uplink += audio
+        if self._settings.vad and self._settings.is_pcmu:
+            for edge in self._vad.feed(audio):
+                (self._on_speech if edge.started else self._on_pause)(edge.at_ms)
+
+    def _on_speech(self, at_ms: int) -> None:
+        """The caller begins to talk: it takes the floor where the client allowed that."""
+        self._turn = (self._outlet.names.new("item"), at_ms)
+        self._outlet.send({"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]})
+        if self._settings.interrupt_response and self._voice.active is not None:
+            self._voice.cancel(self._voice.active, "turn_detected")
+
+    def _on_pause(self, at_ms: int) -> None:
+        """The caller's turn is over."""
+        item_id, start_ms = self._turn
+        self._ledger.turns_ms.append((start_ms, at_ms))
+        self._outlet.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": at_ms, "item_id": item_id})
+        self._commit(item_id)
+        if self._settings.create_response and self._voice.active is None:
+            self._voice.respond(asked=False)
+
+    def _commit(self, item_id: str) -> None:
+        item = events.message_item(item_id, "completed", "user")
+        self._outlet.send({"type": "input_audio_buffer.committed", "previous_item_id": None, "item_id": item_id})
+        self._outlet.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+        self._outlet.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+        if self._settings.transcribe and self._script.caller_words:
+            words = self._script.caller_words[max(0, len(self._ledger.turns_ms) - 1) % len(self._script.caller_words)]
+            kind = "conversation.item.input_audio_transcription.completed"
+            usage = {"type": "duration", "seconds": 1.0}
+            event = {"type": kind, "item_id": item_id, "content_index": 0, "transcript": words, "usage": usage}
+            self._outlet.later(_TRANSCRIPT_DELAY_S, self._outlet.send, event)
+
+    def _on_commit(self, event: Event) -> None:
+        if not self._vad.speaking and not self._ledger.uplink:
+            self._refuse(event, "input_audio_buffer_commit_empty", "The buffer is empty.")
+        else:
+            self._commit(self._outlet.names.new("item"))
+
+    def _on_clear(self, event: Event) -> None:
+        self._vad = EnergyVad(self._settings.silence_ms, self._settings.padding_ms)
+        self._outlet.send({"type": "input_audio_buffer.cleared"})
+
+    def _on_create(self, event: Event) -> None:
+        if self._voice.active is not None:
+            code = "conversation_already_has_active_response"
+            message = f"Conversation already has an active response in progress: {self._voice.active.response_id}."
+            self._refuse(event, code, message)
+        elif self._script.fault == "rate_limited":
+            self._outlet.fail(
+                "requests", "rate_limit_exceeded", "Rate limit reached. Please try again later.", None, _id_of(event)
+            )
+        elif self._script.fault == "response_refused" and not self._ledger.errors:
+            self._outlet.fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
+        else:
+            self._voice.respond(asked=True)
+
+    def _on_cancel(self, event: Event) -> None:
+        if self._voice.active is None:
+            message = "Cancellation failed: no active response found."
+            self._refuse(event, "response_cancel_not_active", message)
+        else:
+            self._voice.cancel(self._voice.active, "client_cancelled")
+
+    def _on_truncate(self, event: Event) -> None:
+        item_id, end_ms = event.get("item_id"), event.get("audio_end_ms")
+        sent = next((one for one in self._ledger.responses if one.item_id == item_id), None)
+        problem = ""
+        if sent is None:
+            problem = f"Item with item_id '{item_id}' not found."
+        elif not isinstance(end_ms, int) or end_ms < 0 or event.get("content_index") != 0:
+            problem = "Invalid 'audio_end_ms' or 'content_index'."
+        elif end_ms > sent.sent_ms:
+            problem = f"Audio content of {sent.sent_ms}ms is already shorter than {end_ms}ms."
+        accepted = not problem
+        end = end_ms if isinstance(end_ms, int) else -1
+        self._ledger.truncates.append(Truncate(time.monotonic(), str(item_id), end, accepted))
+        if sent is None or not accepted:
+            self._refuse(event, "invalid_value", problem, "audio_end_ms")
+            return
+        sent.truncated_ms = end
+        place = {"item_id": item_id, "content_index": 0, "audio_end_ms": end}
+        self._outlet.send({"type": "conversation.item.truncated", **place})
+
+    def _on_item(self, event: Event) -> None:
+        item = event.get("item")
+        if not isinstance(item, dict) or item.get("type") not in ("message", "function_call", "function_call_output"):
+            self._refuse(event, "invalid_value", "Invalid 'item'.", "item")
+            return
+        if item["type"] == "function_call_output":
+            self._ledger.tool_outputs.append(item)
+        item = {"id": self._outlet.names.new("item"), "status": "completed", **item}
+        self._outlet.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+        self._outlet.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+
+
+def _id_of(event: object) -> str | None:
+    named = event.get("event_id") if isinstance(event, dict) else None
+    return named if isinstance(named, str) else None
+
+
+_CLIENT_EVENTS: Final[dict[str, Callable[[AiSession, Event], None]]] = {
+    "session.update": AiSession._on_update,
+    "input_audio_buffer.append": AiSession._on_append,
+    "input_audio_buffer.commit": AiSession._on_commit,
+    "input_audio_buffer.clear": AiSession._on_clear,
+    "response.create": AiSession._on_create,
+    "response.cancel": AiSession._on_cancel,
+    "conversation.item.create": AiSession._on_item,
+    "conversation.item.truncate": AiSession._on_truncate,
+}

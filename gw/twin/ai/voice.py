@@ -1,0 +1,97 @@
+"""The AI twin speaks: one response at a time, its audio in deltas, until it is done or cancelled.
+
+Decides what a response carries and how it ends, as OpenAI Realtime does; its faults strike at the very delta the script names.
+One greenlet speaks while a response is on its way. Never hears the caller: the session says when to begin and when to stop.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+
+import gevent
+
+from gw.twin.ai import events
+from gw.twin.ai.ledger import AiLedger, Delta, SentResponse
+from gw.twin.ai.outlet import AiOutlet
+from gw.twin.ai.script import RESPONSE_FAULTS, AiScript
+
+
+class AiVoice:
+    """One session's responses."""
+
+    def __init__(self, outlet: AiOutlet, ledger: AiLedger, script: AiScript) -> None:
+        self._outlet = outlet
+        self._ledger = ledger
+        self._script = script
+        self.active: SentResponse | None = None
+
+    def respond(self, asked: bool) -> None:
+        """Begin a response; its audio follows from a greenlet of its own."""
+        if self._ledger.ready_s is None:
+            self._ledger.violations.append("a response asked for before session.updated")
+        number, script = len(self._ledger.responses) + 1, self._script
+        words = script.agent_words[(number - 1) % len(script.agent_words)] if script.agent_words else ""
+        sent = SentResponse(
+            number=number,
+            response_id=self._outlet.names.new("resp"),
+            item_id=self._outlet.names.new("item"),
+            asked=asked,
+            intended=script.audio_of(number, asked),
+            words=words,
+            created_s=time.monotonic(),
+        )
+        self._ledger.responses.append(sent)
+        self.active = sent
+        for event in events.opening(sent):
+            self._outlet.send(event)
+        self._outlet.later(script.thinking_s, self._speak, sent)
+
+    def _speak(self, sent: SentResponse) -> None:
+        script, index = self._script, self._ledger.index
+        chunks = script.chunks(sent.intended, index, sent.number)
+        breaks = script.fault in RESPONSE_FAULTS and script.fault_response == sent.number
+        for place, (chunk, pause_s) in enumerate(zip(chunks, script.pauses_s(chunks, index, sent.number), strict=True)):
+            if not sent.is_active:
+                return
+            if breaks and place == script.fault_deltas:
+                self._outlet.misbehave(sent)
+            sent.audio += chunk
+            sent.deltas.append(Delta(time.monotonic(), len(chunk)))
+            self._outlet.send(events.audio_delta(sent, base64.b64encode(chunk).decode()))
+            if place == 0:
+                self._outlet.send(events.words_delta(sent, sent.words))
+            gevent.sleep(pause_s)
+        if not sent.is_active:
+            return
+        if breaks and script.fault_deltas >= len(chunks):
+            self._outlet.misbehave(sent)
+        self._finish(sent, "completed", "")
+
+    def cancel(self, sent: SentResponse, reason: str) -> None:
+        """End a response before its time; what is on its way by then still comes."""
+        if self._script.on_its_way_s:
+            self._outlet.later(self._script.on_its_way_s, self._finish_cancelled, sent, reason)
+        else:
+            self._finish_cancelled(sent, reason)
+
+    def _finish_cancelled(self, sent: SentResponse, reason: str) -> None:
+        if sent.is_active:
+            self._finish(sent, "cancelled", reason)
+
+    def _finish(self, sent: SentResponse, status: str, reason: str) -> None:
+        """Say that no more of this response will come."""
+        if self._outlet.dead:
+            return
+        sent.status, sent.reason, sent.done_s = status, reason, time.monotonic()
+        self.active = None
+        for event in events.ending(sent):
+            self._outlet.send(event)
+        if status == "completed" and sent.number == self._script.hang_up_after:
+            arguments = json.dumps({"reason": "the conversation is over"})
+            item_id, call_id = self._outlet.names.new("item"), self._outlet.names.new("call")
+            for event in events.function_call(sent, self._script.hang_up_tool, arguments, item_id, call_id):
+                self._outlet.send(event)
+        item = events.message_item(sent.item_id, "completed" if status == "completed" else "incomplete", words=sent.words)
+        self._outlet.send({"type": "response.done", "response": events.response(sent, [item])})

@@ -1,0 +1,152 @@
+"""The Twilio twin: an account with telephones and a REST API, for a gateway that cannot tell the difference.
+
+Decides nothing itself: it places calls, each in a greenlet of its own, and lets REST and the calls know each other. All requests
+go to the gateway's real address under its public name. `stop` hangs up what still talks, bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Final
+
+import gevent
+from gevent.pool import Pool
+
+from gw.twin import speech as voices
+from gw.twin.sound import tag
+from gw.twin.twilio.caller import TwinCall
+from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.rest import TwilioRest
+from gw.twin.twilio.stream import CallPlan
+
+ACCOUNT_SID: Final = "AC" + "0" * 31 + "1"
+_STOP_S: Final = 5.0
+
+
+class TwilioTwin:
+    """An account. `start`, `stop`, or use it as a context manager."""
+
+    def __init__(
+        self,
+        gateway_url: str,
+        *,
+        account_sid: str = ACCOUNT_SID,
+        auth_token: str = "",
+        public_url: str | None = None,
+        voice_path: str = "/twilio/voice",
+        status_path: str | None = "/twilio/status",
+        rest_host: str = "127.0.0.1",
+        rest_port: int = 0,
+        max_calls: int = 2000,
+    ) -> None:
+        """`gateway_url`: where the gateway really is. `public_url`: what it tells Twilio. No token: nothing is signed."""
+        self.account_sid = account_sid
+        self.webhooks = Webhooks(gateway_url, public_url or gateway_url, auth_token)
+        self._voice_url = self.webhooks.absolute(voice_path)
+        self._status_url = self.webhooks.absolute(status_path) if status_path is not None else None
+        self._pool = Pool(max_calls)
+        self.calls: dict[str, TwinCall] = {}
+        self.rest = TwilioRest(account_sid, auth_token, self.calls, self.webhooks, rest_host, rest_port)
+        self.rest.place = self._call_somebody
+        self.callee = CallPlan(hang_up=False)  # what somebody does whom the gateway calls
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> TwilioTwin:
+        """Open the REST API. Raises OSError when its address is taken."""
+        self.rest.start()
+        return self
+
+    def stop(self) -> None:
+        """Hang up every call, then close the API. Idempotent."""
+        for call in self.calls.values():
+            call.hang_up("twin")
+        self._pool.join(timeout=_STOP_S)
+        self._pool.kill(timeout=1)
+        self.rest.stop()
+
+    def __enter__(self) -> TwilioTwin:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    # -- calls ------------------------------------------------------------------------------------------------------
+
+    def place_call(self, speech: Sequence[bytes] = (), *, tagged: bool = True, **options: Any) -> TwinCall:
+        """Place a call and return at once.
+
+        Shape: `speech` is frames, one each 20 ms (`speech.script`); `options` are CallPlan's. `tagged`: one inaudible frame
+        goes first, which carries the call's number (`AiTwin.session_of(call.number)` finds the other end).
+        """
+        return self.place(CallPlan(speech=tuple(speech), **options), tagged=tagged)
+
+    def place(
+        self, plan: CallPlan, *, tagged: bool = True, voice_url: str | None = None, status_url: str | None = None
+    ) -> TwinCall:
+        """Place a call by its plan and return at once."""
+        number = len(self.calls) + 1
+        if tagged:
+            plan = replace(plan, speech=(tag(number), *plan.speech))
+        call = TwinCall(
+            number,
+            self.account_sid,
+            plan,
+            self.webhooks,
+            voice_url or self._voice_url,
+            status_url or self._status_url,
+            self.rest.on_call_ended,
+        )
+        self.calls[call.call_sid] = call
+        self._pool.spawn(call.run)
+        return call
+
+    def _call_somebody(self, fields: Mapping[str, str]) -> TwinCall:
+        """A call the gateway asked for: whoever is called answers at once."""
+        plan = replace(self.callee, from_number=fields["From"], to_number=fields["To"], direction="outbound-api")
+        return self.place(plan, voice_url=fields["Url"], status_url=fields.get("StatusCallback"))
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end of every call placed so far. Returns whether all came."""
+        deadline_s = time.monotonic() + timeout_s
+        return all(call.wait(max(0.0, deadline_s - time.monotonic())) for call in list(self.calls.values()))
+
+
+def summary(twin: TwilioTwin, call: TwinCall) -> dict[str, Any]:
+    """A finished call in numbers."""
+    return {
+        "call_sid": call.call_sid,
+        "status": call.status,
+        "closed_by": call.closed_by,
+        "close_code": call.close_code,
+        "frames_said": call.frames_sent,
+        "bytes_received": len(call.received_audio),
+        "heard_ms": len(call.heard_audio) // 8,
+        "first_heard_ms": call.first_heard_ms,
+        "underrun_ms": round(call.player.underrun_ms, 3),
+        "underrun_behind_60_ms": round(call.player.underrun_behind_ms(60), 3),
+        "twin_late_max_ms": round(call.late_max_s * 1000, 3),
+        "warnings": [f"{warned.code} {warned.detail}" for warned in call.warnings],
+        "recordings_started": len(twin.rest.starts.get(call.call_sid, [])),
+        "error": call.error,
+    }
+
+
+def main(gateway_url: str, calls: int = 1, rest_port: int = 0, auth_token: str = "", public_url: str | None = None) -> int:
+    """Place `calls` calls at once, wait for them, write one line of JSON each. Returns 0 when all were completed."""
+    with TwilioTwin(gateway_url, auth_token=auth_token, public_url=public_url, rest_port=rest_port) as twin:
+        phrases = voices.CALLER_PHRASES
+        for n in range(calls):
+            said = voices.script(3500, phrases[n % len(phrases)], 6000)
+            twin.place_call(said, max_s=120)
+            gevent.sleep(0.005)  # telephones do not ring in the same microsecond
+        twin.wait(150)
+        twin.rest.wait_callbacks()
+        lines = [summary(twin, call) for call in twin.calls.values()]
+    sys.stdout.write("".join(json.dumps(line) + "\n" for line in lines))
+    return 0 if all(line["status"] == "completed" for line in lines) else 1

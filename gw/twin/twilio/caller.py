@@ -1,0 +1,135 @@
+"""One phone call of the Twilio twin: the webhook, the TwiML it answers with, the end and what is told of it.
+
+Decides what Twilio would do next: which document it asks for, what each verb leads to, which callbacks are posted. The stream
+within it is `StreamedCall`'s. One greenlet lives the call. Never reads the gateway's state: only what came over the wire.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gw.twin.twilio import fields as twilio_fields
+from gw.twin.twilio import twiml
+from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.stream import CallPlan, StreamedCall
+
+_MAX_DOCUMENTS: Final = 10  # TwiML that leads to TwiML
+_CALLBACKS_S: Final = 5.0  # a stream's callbacks, before the call's own
+
+
+class TwinCall(StreamedCall):
+    """A call as Twilio and the caller saw it. `run` is its whole life."""
+
+    def __init__(
+        self,
+        number: int,
+        account_sid: str,
+        plan: CallPlan,
+        webhooks: Webhooks,
+        voice_url: str,
+        status_url: str | None,
+        on_end: Callable[[TwinCall], None] | None = None,
+    ) -> None:
+        super().__init__(number, account_sid, plan, webhooks)
+        self._voice_url = voice_url
+        self._status_url = status_url
+        self._on_end_of_call = on_end
+        self._following = ""  # TwiML that REST put in place of what is under way
+
+    def redirect(self, document: str) -> None:
+        """REST gave the call other TwiML: what is under way ends, this follows."""
+        self._following = document
+        self.hang_up("rest")
+
+    def run(self) -> None:
+        """Live the call from the webhook to the last callback."""
+        try:
+            self._live()
+        except Exception as error:  # noqa: BLE001 - a greenlet's top: the failure is the call's outcome, told by `error`
+            self.error = f"{type(error).__name__}: {error}"
+            self.status = "failed"
+        finally:
+            self._greenlets.kill(timeout=1)
+            self.ended_at = time.time()
+            self.ended_s = self.ended_s if self.ended_s is not None else time.monotonic()
+            try:
+                if self._on_end_of_call is not None:
+                    self._on_end_of_call(self)
+                self._callbacks.join(timeout=_CALLBACKS_S)
+                self._tell_end()
+            finally:
+                self._callbacks.kill(timeout=1)
+                self._done.set()
+
+    def _live(self) -> None:
+        self.status = "ringing"
+        url = self._voice_url
+        for _ in range(_MAX_DOCUMENTS):
+            answer = self._webhooks.post(url, self.fields())
+            self.voice = self.voice or answer
+            if not answer.is_good:
+                self._note(11200, f"{answer.url} answered {answer.status}: {answer.body[:200]}")
+                self.status = "failed"
+                return
+            following = self._perform(twiml.parse(answer.body, answer.content_type), url)
+            if following is None:
+                break
+            url = following
+        if self.status in ("ringing", "in-progress"):
+            self.status = "completed"
+
+    def _perform(self, document: twiml.Document, base: str) -> str | None:
+        """Run a document. Returns the URL of the next one, None when the call is over."""
+        for code, detail in document.problems:
+            self._ear.warn(code, detail)
+        for verb in document.verbs:
+            if isinstance(verb, twiml.Stream):
+                self._answer()
+                self._stream(verb, base)
+                if self._following:
+                    following, self._following, self._leaving = self._following, "", ""
+                    return self._perform(twiml.parse(following), base)
+                if verb.action:
+                    action = self._webhooks.absolute(verb.action, base)
+                    if self.closed_by == "gateway":
+                        return action
+                    self.status = "completed"
+                    self._webhooks.post(action, self.fields())
+                if self.closed_by != "gateway":
+                    return None
+            elif verb.name == "Reject":
+                self.spoken.append(verb.attributes.get("reason", "rejected"))
+                self.status = "busy" if verb.attributes.get("reason") == "busy" else "no-answer"
+                return None
+            elif verb.name == "Hangup":
+                return None
+            elif verb.name == "Dial":
+                self._answer()
+                self.dialled.append(verb.text)
+            elif verb.name == "Redirect":
+                return self._webhooks.absolute(verb.text, base)
+            else:
+                self._answer()
+                self.spoken.append(verb.text)
+        return None
+
+    def _answer(self) -> None:
+        self.status = "in-progress"
+        self.answered_at = self.answered_at or time.time()
+
+    def _tell_end(self) -> None:
+        """The call's status callback."""
+        if self._status_url is None:
+            return
+        seconds = round((self.ended_at or 0.0) - self.answered_at) if self.answered_at else 0
+        extra = twilio_fields.status_fields(self.status, seconds, time.time())
+        self._webhooks.post(self._status_url, {**self.fields(), **extra})
+
+    def fields(self) -> dict[str, str]:
+        """The fields of every webhook about this call, as it stands."""
+        plan = self.plan
+        fields = twilio_fields.call_fields(self.account_sid, self.call_sid, plan.from_number, plan.to_number, self.status)
+        fields["Direction"] = plan.direction
+        return {**fields, "StreamSid": self.stream_sid} if self.started_s is not None else fields

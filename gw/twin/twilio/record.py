@@ -1,0 +1,123 @@
+"""What is known of one call, while it lasts and after: the caller's testimony, to be held against the gateway's own.
+
+Decides how the raw record is read: what the ear heard, how late the twin itself was, when a call is over. `TwinCall` writes it,
+tests, demo and bench read it. Times named `_s` are `time.monotonic()`, times named `_at` epoch seconds.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from array import array
+from collections.abc import Callable
+from typing import Literal, Self
+
+from gevent.event import Event
+from gevent.pool import Group
+
+from gw.twin.twilio.ear import Cleared, Ear, Named, Warned
+from gw.twin.twilio.http import Posted
+from gw.twin.twilio.player import Player
+from gw.twin.waiting import comes_true
+
+ClosedBy = Literal["", "caller", "gateway", "rest", "limit", "twin"]
+
+
+class CallRecord:
+    """A call as Twilio and the caller saw it."""
+
+    def __init__(self, number: int, account_sid: str) -> None:
+        self.number = number
+        self.account_sid = account_sid
+        self.call_sid = f"CA{uuid.uuid4().hex}"
+        self.stream_sid = f"MZ{uuid.uuid4().hex}"
+        self.status = "queued"  # Twilio's CallStatus
+        self.closed_by: ClosedBy = ""
+        self.close_code: int | None = None  # the gateway's, where it closed with a close frame
+        self.close_reason = ""
+        self.error = ""  # the twin's own failure
+        self.http_status: int | None = None  # of a refused upgrade
+        self.parameters: dict[str, str] = {}
+        self.spoken: list[str] = []  # words of <Say>, reasons of <Reject>, in the order Twilio ran them
+        self.dialled: list[str] = []  # where <Dial> connected the caller
+        self.voice: Posted | None = None
+        self.placed_s = time.monotonic()
+        self.answered_at: float | None = None  # epoch seconds, for REST
+        self.ended_at: float | None = None
+        self.started_s: float | None = None  # `start` was sent
+        self.ended_s: float | None = None
+        self.frames_sent = 0
+        self.lateness_s = array("d")  # the twin's own, one each frame
+        self.notices: list[Warned] = []  # what the debugger logs of streams that end or never stood
+        self.sent_speech = bytearray()  # what the caller said, silence included, frame by frame
+        self._greenlets = Group()
+        self._ear = Ear(self.stream_sid, self._echo, self._greenlets)
+        self._done = Event()
+
+    def _echo(self, name: str) -> bool:
+        """Send a mark back. Returns whether it left: a record alone has no stream."""
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        return self._done.is_set()
+
+    @property
+    def player(self) -> Player:
+        """The playout buffer: arrivals, gaps, underrun."""
+        return self._ear.player
+
+    @property
+    def warnings(self) -> list[Warned]:
+        """The gateway's mistakes, with the debugger's codes. Empty is right."""
+        return self._ear.warnings
+
+    @property
+    def marks(self) -> list[Named]:
+        return self._ear.marks
+
+    @property
+    def echoes(self) -> list[Named]:
+        return self._ear.echoes
+
+    @property
+    def clears(self) -> list[Cleared]:
+        return self._ear.clears
+
+    @property
+    def received_audio(self) -> bytes:
+        """Every byte of media, in the order it came."""
+        return bytes(self._ear.received)
+
+    @property
+    def heard_audio(self) -> bytes:
+        """What reached the ear, gaps left out."""
+        return self._ear.player.heard(self._now_s)
+
+    @property
+    def heard_with_gaps(self) -> bytes:
+        """What reached the ear from the stream's start to its end, silence included."""
+        return self._ear.player.heard(self._now_s, self.started_s if self.started_s is not None else self._now_s)
+
+    @property
+    def _now_s(self) -> float:
+        return self.ended_s if self.ended_s is not None else time.monotonic()
+
+    @property
+    def first_heard_ms(self) -> float | None:
+        """From the stream's start to the first sound at the ear."""
+        first_s = self._ear.player.first_heard_s
+        return None if first_s is None or self.started_s is None else (first_s - self.started_s) * 1000
+
+    @property
+    def late_max_s(self) -> float:
+        """How late the twin itself was at worst."""
+        return max(self.lateness_s, default=0.0)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the call's end. Returns whether it came."""
+        return self._done.wait(timeout_s)
+
+    def wait_for(self, judge: Callable[[Self], bool], timeout_s: float = 5.0) -> bool:
+        """Wait until `judge` holds. Returns whether it came to hold."""
+        return comes_true(lambda: judge(self), timeout_s)

@@ -1,0 +1,135 @@
+"""A recording as Twilio's REST API knows it.
+
+Decides which parameters of a start are valid, what a recording's resource and its callbacks look like, and which callbacks were
+asked for. Plain values; times are passed in as epoch seconds.
+
+Source: Twilio API 2010-04-01, Recording resource and its status callback; error codes 13256, 13621.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gw.twin.twilio.fields import rfc2822
+
+_ALLOWED: Final = {
+    "RecordingChannels": ("mono", "dual"),
+    "RecordingTrack": ("both", "inbound", "outbound"),
+    "RecordingStatusCallbackMethod": ("GET", "POST"),
+    "Trim": ("do-not-trim", "trim-silence"),
+}
+_FIELDS: Final = frozenset({*_ALLOWED, "RecordingStatusCallback", "RecordingStatusCallbackEvent", "RecordingConfigurationId"})
+_EVENTS: Final = frozenset({"in-progress", "completed", "absent"})
+
+Fields = Mapping[str, tuple[str, ...]]
+
+
+def problem_of(fields: Fields) -> tuple[int, str]:
+    """Twilio's error code for the parameters of a start, and a sentence; 0 where there is none."""
+    for name, values in fields.items():
+        if name not in _FIELDS:
+            return 20001, f"unknown parameter {name}"
+        if name in _ALLOWED and (len(values) != 1 or values[0] not in _ALLOWED[name]):
+            return 20001, f"{name} {values}"
+    url = fields.get("RecordingStatusCallback", ("",))[0]
+    if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+        return 13256, f"invalid callback URL {url[:80]!r}"
+    if not _events_of(fields) <= _EVENTS:
+        return 13621, f"invalid callback event in {sorted(_events_of(fields))}"
+    return 0, ""
+
+
+def _events_of(fields: Fields) -> frozenset[str]:
+    """Repeated keys or one value with blanks; `completed` alone where none is named."""
+    named = " ".join(fields.get("RecordingStatusCallbackEvent", ())).split()
+    return frozenset(named) or frozenset({"completed"})
+
+
+@dataclass(slots=True)
+class Recording:
+    """One recording and its callback."""
+
+    sid: str
+    account_sid: str
+    call_sid: str
+    channels: int
+    track: str
+    started_at: float
+    callback_url: str
+    callback_events: frozenset[str]
+    status: str = "in-progress"
+    seconds: int | None = None
+
+    @classmethod
+    def of(cls, account_sid: str, call_sid: str, fields: Fields, now: float) -> Recording:
+        """A recording that begins now."""
+        return cls(
+            sid=f"RE{uuid.uuid4().hex}",
+            account_sid=account_sid,
+            call_sid=call_sid,
+            channels=2 if fields.get("RecordingChannels", ("mono",))[0] == "dual" else 1,
+            track=fields.get("RecordingTrack", ("both",))[0],
+            started_at=now,
+            callback_url=fields.get("RecordingStatusCallback", ("",))[0],
+            callback_events=_events_of(fields),
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still runs, or waits to go on."""
+        return self.status in ("in-progress", "paused")
+
+    @property
+    def wants_callback(self) -> bool:
+        """Whether its present status was asked to be told."""
+        return bool(self.callback_url) and self.status in self.callback_events
+
+    def finish(self, now: float, absent: bool) -> None:
+        """The call, or the recording, is over."""
+        self.status = "absent" if absent else "completed"
+        self.seconds = 0 if absent else round(now - self.started_at)
+
+    def resource(self) -> dict[str, Any]:
+        """As REST answers it."""
+        started = rfc2822(self.started_at)
+        return {
+            "account_sid": self.account_sid,
+            "api_version": "2010-04-01",
+            "call_sid": self.call_sid,
+            "conference_sid": None,
+            "channels": self.channels,
+            "date_created": started,
+            "date_updated": started,
+            "start_time": started,
+            "price": None,
+            "price_unit": None,
+            "duration": None if self.seconds is None else str(self.seconds),
+            "sid": self.sid,
+            "source": "StartCallRecordingAPI",
+            "status": self.status,
+            "error_code": 0 if self.status == "absent" else None,
+            "track": self.track,
+            "encryption_details": None,
+            "uri": f"/2010-04-01/Accounts/{self.account_sid}/Calls/{self.call_sid}/Recordings/{self.sid}.json",
+        }
+
+    def callback_fields(self, api_base: str) -> dict[str, str]:
+        """The form of its status callback."""
+        fields = {
+            "AccountSid": self.account_sid,
+            "CallSid": self.call_sid,
+            "RecordingSid": self.sid,
+            "RecordingUrl": f"{api_base}/2010-04-01/Accounts/{self.account_sid}/Recordings/{self.sid}",
+            "RecordingStatus": self.status,
+            "RecordingChannels": str(self.channels),
+            "RecordingStartTime": rfc2822(self.started_at),
+            "RecordingSource": "StartCallRecordingAPI",
+            "RecordingTrack": self.track,
+        }
+        if self.seconds is not None:
+            fields["RecordingDuration"] = str(self.seconds)
+        return {**fields, "ErrorCode": "0"} if self.status == "absent" else fields

@@ -1,0 +1,204 @@
+"""The calls and recordings behind the Twilio twin's REST API: what each operation does to them, and what it answers.
+
+Decides as Twilio documents it. A second start on a call that is being recorded answers success and records nothing. Everything
+asked is kept in `starts`. Callbacks are posted from greenlets of their own. Never reads a socket or a header, plays no failure.
+
+Source: Twilio API 2010-04-01, Call and Recording resources; error codes 20404, 21220.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, NamedTuple
+
+import gevent
+from gevent.pool import Pool
+
+from gw.twin.twilio.answers import Answer, AnswerError, Call, call_resource, error_answer, json_answer, page
+from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.recording import Recording, problem_of
+
+Operation = Literal["start", "list", "fetch", "update", "delete", "call_fetch", "call_update", "call_list", "call_create"]
+
+_CALLBACK_DELAY_S: Final = 0.05
+
+
+class Start(NamedTuple):
+    """A request to record a call, and what became of it."""
+
+    at: float  # epoch seconds
+    call_sid: str
+    fields: Mapping[str, tuple[str, ...]]
+    status: int  # the HTTP answer; 0: none was sent
+    code: int  # Twilio's error, 0: none
+    recording_sid: str  # empty: nothing was started
+    recorded: bool
+
+
+class Resources(ABC):
+    """One account's calls and recordings. `routes` says which request is which operation."""
+
+    def __init__(self, account_sid: str, calls: Mapping[str, Call], webhooks: Webhooks) -> None:
+        self._account_sid = account_sid
+        self._calls = calls
+        self._webhooks = webhooks
+        self._callbacks = Pool(1000)
+        self.starts: dict[str, list[Start]] = {}
+        self.recordings: dict[str, Recording] = {}
+        self.absent_calls: set[str] = set()  # their recordings turn out absent
+        #: Calls somebody, as the fields of the request say; a twin that has no caller to offer refuses.
+        self.place: Callable[[Mapping[str, str]], Call] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where the API is: what a callback says of a recording's media points there."""
+
+    def recordings_of(self, call_sid: str) -> list[Recording]:
+        """What was really recorded of a call."""
+        return [recording for recording in self.recordings.values() if recording.call_sid == call_sid]
+
+    def on_call_ended(self, call: Call) -> None:
+        """End the call's recordings and tell their callbacks."""
+        for recording in self.recordings_of(call.call_sid):
+            if recording.is_open:
+                recording.finish(call.ended_at or time.time(), absent=call.call_sid in self.absent_calls)
+                self._tell(recording)
+
+    def wait_callbacks(self, timeout_s: float = 5.0) -> None:
+        """Wait until every callback so far was posted."""
+        self._callbacks.join(timeout=timeout_s)
+
+    def call_of(self, recording_sid: str) -> str:
+        """Whose recording that is; empty: nobody knows."""
+        recording = self.recordings.get(recording_sid)
+        return recording.call_sid if recording else ""
+
+    def _tell(self, recording: Recording) -> None:
+        if recording.wants_callback:
+            url = self._webhooks.absolute(recording.callback_url)
+            self._callbacks.add(
+                gevent.spawn_later(_CALLBACK_DELAY_S, self._webhooks.post, url, recording.callback_fields(self.url))
+            )
+
+    # -- recordings -------------------------------------------------------------------------------------------------
+
+    def note_start(
+        self, call_sid: str, fields: Mapping[str, tuple[str, ...]], status: int, code: int, sid: str, recorded: bool
+    ) -> None:
+        """Remember a request to record, and what became of it."""
+        self.starts.setdefault(call_sid, []).append(Start(time.time(), call_sid, fields, status, code, sid, recorded))
+
+    def _live_call(self, call_sid: str) -> Call:
+        call = self._calls.get(call_sid)
+        if call is None:
+            raise AnswerError(20404)
+        return call
+
+    def record(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        """Start recording a call."""
+        call_sid = match["call"]
+        code, detail = 0, ""
+        call = self._calls.get(call_sid)
+        if call is None:
+            code = 20404
+        elif call.status != "in-progress":
+            code = 21220
+        else:
+            code, detail = problem_of(fields)
+        if code:
+            answer = error_answer(code, detail)
+            self.note_start(call_sid, fields, answer.status, code, "", False)
+            return answer
+        recording = Recording.of(self._account_sid, call_sid, fields, time.time())
+        recorded = not any(one.is_open for one in self.recordings_of(call_sid))
+        if recorded:
+            self.recordings[recording.sid] = recording
+            self._tell(recording)
+        self.note_start(call_sid, fields, 201, 0, recording.sid, recorded)
+        return json_answer(201, recording.resource())
+
+    def _list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        call_sid = match.groupdict().get("call") or fields.get("CallSid", ("",))[0]
+        if match.groupdict().get("call"):
+            self._live_call(call_sid)
+        chosen = [one.resource() for one in self.recordings.values() if call_sid in ("", one.call_sid)]
+        return json_answer(200, page("recordings", chosen))
+
+    def _recording(self, match: re.Match[str]) -> Recording:
+        call_sid, sid = match.groupdict().get("call"), match["recording"]
+        if sid == "Twilio.CURRENT" and call_sid:
+            sid = next((one.sid for one in self.recordings_of(call_sid) if one.is_open), "")
+        recording = self.recordings.get(sid)
+        if recording is None or (call_sid and recording.call_sid != call_sid):
+            raise AnswerError(20404)
+        return recording
+
+    def _fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        return json_answer(200, self._recording(match).resource())
+
+    def _update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        recording, status = self._recording(match), fields.get("Status", ("",))[0]
+        if status not in ("paused", "in-progress", "stopped"):
+            raise AnswerError(20001, f"Status {status!r}")
+        if not recording.is_open:
+            raise AnswerError(21220)
+        if status == "stopped":
+            recording.finish(time.time(), absent=False)
+            self._tell(recording)
+        else:
+            recording.status = status
+        return json_answer(200, recording.resource())
+
+    def _delete(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        del self.recordings[self._recording(match).sid]
+        return Answer(204, b"")
+
+    # -- calls ------------------------------------------------------------------------------------------------------
+
+    def _call_fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        return json_answer(200, call_resource(self._live_call(match["call"])))
+
+    def _call_update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        call, status = self._live_call(match["call"]), fields.get("Status", ("",))[0]
+        document = fields.get("Twiml", ("",))[0]
+        if status not in ("completed", "canceled") and not document:
+            raise AnswerError(20001, f"Status {status!r}")
+        if call.status not in ("queued", "ringing", "in-progress"):
+            raise AnswerError(21220, "Call is not in-progress. Cannot redirect.")
+        if document:
+            call.redirect(document)
+            return json_answer(200, call_resource(call))
+        call.hang_up("rest")
+        return json_answer(200, {**call_resource(call), "status": status})
+
+    def _call_create(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        missing = [name for name in ("To", "From", "Url") if not fields.get(name, ("",))[0]]
+        if missing or self.place is None:
+            raise AnswerError(20001, f"missing: {missing}")
+        return json_answer(201, call_resource(self.place({name: values[0] for name, values in fields.items()})))
+
+    def _call_list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        status = fields.get("Status", ("",))[0]
+        chosen = [call_resource(call) for call in self._calls.values() if status in ("", call.status)]
+        return json_answer(200, page("calls", chosen))
+
+    routes: Final[tuple[tuple[re.Pattern[str], dict[str, tuple[Operation, Act]]], ...]] = (
+        (re.compile(r"/Calls/(?P<call>CA\w+)/Recordings\.json"), {"POST": ("start", record), "GET": ("list", _list)}),
+        (
+            re.compile(r"(?:/Calls/(?P<call>CA\w+))?/Recordings/(?P<recording>RE\w+|Twilio\.CURRENT)\.json"),
+            {"GET": ("fetch", _fetch), "POST": ("update", _update), "DELETE": ("delete", _delete)},
+        ),
+        (re.compile(r"/Recordings\.json"), {"GET": ("list", _list)}),
+        (
+            re.compile(r"/Calls/(?P<call>CA\w+)\.json"),
+            {"GET": ("call_fetch", _call_fetch), "POST": ("call_update", _call_update)},
+        ),
+        (re.compile(r"/Calls\.json"), {"GET": ("call_list", _call_list), "POST": ("call_create", _call_create)}),
+    )
+
+
+Act = Callable[[Resources, re.Match[str], Mapping[str, tuple[str, ...]]], Answer]

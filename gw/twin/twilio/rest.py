@@ -1,0 +1,182 @@
+"""Twilio's REST API as far as calls and their recordings go: the server.
+
+Decides who may ask, which operation a request is, and which failures are played on demand; what the operation does is
+`Resources`' to say. Checks Basic auth; what Twilio would silently ignore is noted in `complaints`. Never repeats a request.
+
+Source: Twilio API 2010-04-01, requests and authentication; error codes 20003, 20404, 20429, 21220.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.pywsgi import WSGIServer
+
+from gw.twin.twilio.answers import ACCOUNTS, Answer, AnswerError, Call, error_answer, form
+from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.resources import Act, Operation, Resources
+from gw.twin.waiting import comes_true
+
+RestFault = Literal[
+    "21220",  # not eligible yet
+    "20404",
+    "20429",
+    "503",  # with a body of HTML
+    "html_200",  # success that is none
+    "not_json",  # 201 with half a body
+    "timeout_with_effect",  # done, but never answered
+    "timeout_without_effect",
+]
+
+MAX_BODY_BYTES: Final = 64 << 10
+_HELD_S: Final = 60.0  # how long an answer that never comes is held at most
+
+
+@dataclass(slots=True)
+class _Fault:
+    kind: RestFault
+    operation: Operation
+    call_sid: str  # empty: any call
+    left: int
+
+
+class TwilioRest(Resources):
+    """The API server. `start`, `stop`."""
+
+    def __init__(
+        self,
+        account_sid: str,
+        auth_token: str,
+        calls: Mapping[str, Call],
+        webhooks: Webhooks,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        super().__init__(account_sid, calls, webhooks)
+        self._auth_token = auth_token
+        self._faults: list[_Fault] = []
+        self._stopping = Event()
+        self._server = WSGIServer((host, port), self._application, log=None, error_log=None, spawn=Pool(1000))
+        self.requests: deque[tuple[float, str, str, int]] = deque(maxlen=10_000)  # at, method, path, status
+        self.complaints: list[str] = []  # what Twilio would ignore, but no careful client sends
+        self.delay_s = 0.0  # how long every answer takes, once the thing is done
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> TwilioRest:
+        """Listen. Raises OSError when the address is taken."""
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        """Close the listener and let held answers go. Idempotent."""
+        self._stopping.set()
+        self._server.stop(timeout=0.1)  # connections kept alive would be waited for
+        self._callbacks.kill(timeout=1)
+
+    @property
+    def url(self) -> str:
+        """What `twilio.api_base` is set to."""
+        return f"http://{self._server.server_host}:{self._server.server_port}"
+
+    def fail(self, kind: RestFault, times: int = 1, call_sid: str = "", operation: Operation = "start") -> None:
+        """Play a failure on the next `times` requests of that operation, of one call or of any."""
+        self._faults.append(_Fault(kind, operation, call_sid, times))
+
+    def heal(self) -> None:
+        """Play no failure any more; answers that are held stay held."""
+        self._faults.clear()
+
+    def wait_for(self, judge: Callable[[TwilioRest], bool], timeout_s: float = 5.0) -> bool:
+        """Wait until `judge` holds. Returns whether it came to hold."""
+        return comes_true(lambda: judge(self), timeout_s)
+
+    # -- one request ------------------------------------------------------------------------------------------------
+
+    def _application(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        method, path = str(environ["REQUEST_METHOD"]), str(environ["PATH_INFO"])
+        try:
+            answer = self._answer(environ, method, path)
+        except AnswerError as error:
+            answer = error_answer(error.code, error.detail)
+        self.requests.append((time.time(), method, path, answer.status))
+        if answer.status == 0:
+            self._stopping.wait(_HELD_S)
+            answer = Answer(504, b"")
+        elif self.delay_s:
+            self._stopping.wait(self.delay_s)
+        headers = [
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+            ("Twilio-Concurrent-Requests", "1"),
+            ("Twilio-Request-Id", f"RQ{uuid.uuid4().hex}"),
+        ]
+        if answer.status == 401:
+            headers.append(("WWW-Authenticate", 'Basic realm="Twilio API"'))
+        start_response(f"{answer.status} Twin", headers)
+        return [answer.body]
+
+    def _answer(self, environ: dict[str, Any], method: str, path: str) -> Answer:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        if length > MAX_BODY_BYTES:
+            raise AnswerError(20001, "body too long")
+        body = environ["wsgi.input"].read(length) if length else b""
+        self._check_login(str(environ.get("HTTP_AUTHORIZATION", "")))
+        if method == "POST" and not str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded"):
+            self.complaints.append(f"{method} {path}: content type {environ.get('CONTENT_TYPE')!r}")
+        fields = form(body.decode(errors="replace")) if method == "POST" else form(str(environ.get("QUERY_STRING", "")))
+        if not path.startswith(f"{ACCOUNTS}{self._account_sid}/"):
+            raise AnswerError(20404)
+        return self._route(method, path.removeprefix(f"{ACCOUNTS}{self._account_sid}"), fields)
+
+    def _check_login(self, header: str) -> None:
+        expected = base64.b64encode(f"{self._account_sid}:{self._auth_token}".encode()).decode()
+        if not hmac.compare_digest(header, f"Basic {expected}"):
+            raise AnswerError(20003)
+
+    def _route(self, method: str, path: str, fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        for pattern, methods in self.routes:
+            match = pattern.fullmatch(path)
+            if match is None:
+                continue
+            if method not in methods:
+                raise AnswerError(20004)
+            operation, act = methods[method]
+            call_sid = match.groupdict().get("call", "") or self.call_of(match.groupdict().get("recording", ""))
+            fault = self._take_fault(operation, call_sid)
+            return self._fail(fault, act, match, fields) if fault else act(self, match, fields)
+        raise AnswerError(20404)
+
+    def _take_fault(self, operation: Operation, call_sid: str) -> RestFault | None:
+        for fault in self._faults:
+            if fault.left > 0 and fault.operation == operation and fault.call_sid in ("", call_sid):
+                fault.left -= 1
+                return fault.kind
+        return None
+
+    def _fail(self, fault: RestFault, act: Act, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+        html = b"<!doctype html><html><body><h1>503 Service Unavailable</h1></body></html>"
+        if fault == "timeout_with_effect":
+            act(self, match, fields)
+            return Answer(0, b"")
+        answer = {
+            "timeout_without_effect": Answer(0, b""),
+            "503": Answer(503, html, "text/html"),
+            "html_200": Answer(200, html, "text/html"),
+            "not_json": Answer(201, b'{"sid": "RE'),
+        }.get(fault)
+        code = 0 if answer else int(fault)
+        answer = answer or error_answer(code)
+        if act is Resources.record:
+            self.note_start(match["call"], fields, answer.status, code, "", False)
+        return answer

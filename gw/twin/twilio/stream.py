@@ -1,0 +1,286 @@
+"""The media stream of one call of the Twilio twin: the caller's mouth and ear, and what can be done to the connection.
+
+Decides what the person at the phone says, and when. The caller's audio leaves on an absolute schedule, 50 frames a second, and
+the twin's own lateness is measured: a late twin voids what it measured. What comes back is judged strictly by the ear and kept.
+One greenlet talks, one reads, one more waits for each mark that is due. Never reads TwiML, never knows what comes after it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import gevent
+from gevent.pool import Group
+
+from gw.twin.sound import PTIME_MS, PTIME_S, SILENT_FRAME, frames
+from gw.twin.twilio import fields as twilio_fields
+from gw.twin.twilio import twiml
+from gw.twin.twilio.ear import Warned
+from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.messages import CONNECTED, Writer
+from gw.twin.twilio.record import CallRecord, ClosedBy
+from gw.twin.websocket import ClosedError, RefusedError, TimedOutError, Wire, connect
+
+_MAX_MESSAGE_BYTES: Final = 16 << 20
+_WIRE_TIMEOUT_S: Final = 15.0
+_CLOSE_S: Final = 2.0
+
+Hook = Callable[["StreamedCall"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallPlan:
+    """What the caller does. `speech` is one frame each 20 ms, silence follows.
+
+    `hang_up`: the caller hangs up when the speech is over; else the gateway ends the call, or `max_s` does. `hooks` run before
+    the frame of that number. `prelude` replaces `connected` and `start`. `parameters` replace what the TwiML said.
+    """
+
+    speech: tuple[bytes, ...] = ()
+    from_number: str = "+15005550006"
+    to_number: str = "+15005550001"
+    direction: str = "inbound"
+    hang_up: bool = True
+    max_s: float = 60.0
+    hooks: Mapping[int, Hook] = field(default_factory=dict)
+    prelude: Hook | None = None
+    parameters: Mapping[str, str] | None = None
+    signature: str | None = None  # on the upgrade: another than the right one; empty: none
+    receive_buffer_bytes: int | None = None
+
+
+class StreamedCall(CallRecord):
+    """A call as far as its stream goes: it talks, listens, acts at the phone and misbehaves."""
+
+    def __init__(self, number: int, account_sid: str, plan: CallPlan, webhooks: Webhooks) -> None:
+        super().__init__(number, account_sid)
+        self.plan = plan
+        self._webhooks = webhooks
+        self._speech: deque[bytes] = deque(plan.speech)
+        self._writer = Writer(account_sid, self.call_sid, self.stream_sid)
+        self._wire: Wire | None = None
+        self._reader: gevent.Greenlet[..., object] | None = None
+        self._callbacks = Group()
+        self._leaving: ClosedBy = ""
+        self._frozen = False
+        self._mute = False
+
+    # -- the person at the phone ------------------------------------------------------------------------------------
+
+    def say(self, *pieces: bytes) -> None:
+        """Say more, after what is still to be said."""
+        for piece in pieces:
+            self._speech.extend(frames(piece))
+
+    def press(self, digit: str) -> None:
+        """A key of the telephone. Raises ClosedError when the stream is over."""
+        self.send_text(self._writer.dtmf(digit))
+
+    def hang_up(self, by: ClosedBy = "caller") -> None:
+        """Put the receiver down; the stream ends within a frame."""
+        self._leaving = self._leaving or by
+
+    # -- faults -----------------------------------------------------------------------------------------------------
+
+    def send_text(self, data: bytes) -> None:
+        """Any text message, valid or not."""
+        self._standing().send_text(data)
+
+    def send_binary(self, data: bytes) -> None:
+        """A binary message: Twilio never sends one."""
+        self._standing().send_binary(data)
+
+    def send_raw(self, data: bytes) -> None:
+        """Bytes outside of all framing."""
+        self._standing().send_raw(data)
+
+    def send_start(self, **changes: object) -> None:
+        """`start`; the changes replace fields of its `start` object."""
+        self.send_text(self._writer.start(self.parameters, changes))
+
+    def send_media(self, frame: bytes = SILENT_FRAME) -> None:
+        """One frame out of turn."""
+        self.send_text(self._writer.media(frame, self.frames_sent * PTIME_MS))
+
+    def abort(self) -> None:
+        """Break the connection with a reset."""
+        self._leaving = "twin"
+        self._standing().abort()
+
+    def freeze(self) -> None:
+        """Become half open: nothing is sent or read any more, the socket stays. Ends by `max_s` or `hang_up`."""
+        self.stop_reading()
+        self._frozen = True
+
+    def mute(self) -> None:
+        """Send nothing more, but listen: a peer that has stopped talking while its connection stands."""
+        self._mute = True
+
+    def stop_reading(self) -> None:
+        """Let what the gateway sends pile up; the caller goes on talking."""
+        if self._reader is not None:
+            self._reader.kill()
+
+    def _standing(self) -> Wire:
+        if self._wire is None:
+            raise ClosedError("us", 1006, "the stream does not stand")
+        return self._wire
+
+    def _note(self, code: int, detail: str) -> None:
+        self.notices.append(Warned(time.monotonic(), code, detail))
+
+    # -- the stream -------------------------------------------------------------------------------------------------
+
+    def _stream(self, stream: twiml.Stream, base: str) -> None:
+        """Open the stream, live in it, end it."""
+        if self.started_s is not None:
+            self._begin_again()
+        url = self._webhooks.absolute(stream.url, base).replace("https://", "wss://", 1).replace("http://", "ws://", 1)
+        callback = self._webhooks.absolute(stream.status_callback, base) if stream.status_callback else ""
+        self.parameters = dict(stream.parameters if self.plan.parameters is None else self.plan.parameters)
+        try:
+            self._wire = self._open(url)
+        except (RefusedError, OSError, TimedOutError, ClosedError) as error:
+            code = 31920 if isinstance(error, RefusedError) else 31902 if isinstance(error, ConnectionRefusedError) else 31901
+            self.http_status = error.status if isinstance(error, RefusedError) else None
+            self._note(code, str(error))
+            self.closed_by = "gateway"
+            self._tell_stream(callback, stream.name, "stream-error", str(error))
+            return
+        self._tell_stream(callback, stream.name, "stream-started")
+        wire = self._wire
+        try:
+            self._reader = gevent.spawn(self._read, wire)
+            self._greenlets.add(self._reader)
+            self._talk(wire)
+            self.closed_by = self._leaving
+        except (ClosedError, TimedOutError) as error:
+            self._on_end(error, wire)
+        self.ended_s = time.monotonic()
+        self._let_go(wire)
+        self._tell_stream(callback, stream.name, "stream-stopped")
+
+    def _begin_again(self) -> None:
+        """A second stream in one call has a name and numbers of its own."""
+        self.stream_sid = f"MZ{uuid.uuid4().hex}"
+        self._writer = Writer(self.account_sid, self.call_sid, self.stream_sid)
+        self._ear.begin_again(self.stream_sid, time.monotonic())
+        self.closed_by, self.close_code, self.close_reason, self.ended_s = "", None, "", None
+
+    def _open(self, url: str) -> Wire:
+        host, port, tls = self._webhooks.locate(url)
+        headers = self._webhooks.headers(url)
+        if self.plan.signature is not None:
+            headers["X-Twilio-Signature"] = self.plan.signature
+            if not self.plan.signature:
+                del headers["X-Twilio-Signature"]
+        small = self.plan.receive_buffer_bytes
+        return connect(url, (host, port), headers, _WIRE_TIMEOUT_S, _MAX_MESSAGE_BYTES, tls, small)
+
+    def _tell_stream(self, callback: str, name: str, event: str, error: str = "") -> None:
+        """The stream's status callback, in a greenlet of its own: Twilio doesn't wait for it either."""
+        if not callback:
+            return
+        fields = twilio_fields.stream_fields(self.account_sid, self.call_sid, self.stream_sid, name, event, error, time.time())
+        self._callbacks.add(gevent.spawn(self._webhooks.post, callback, fields))
+
+    def _talk(self, wire: Wire) -> None:
+        """Send frames until somebody hangs up. Raises ClosedError when the gateway closed."""
+        if self.plan.prelude is not None:
+            self.started_s = time.monotonic()
+            self.plan.prelude(self)
+        else:
+            wire.send_text(CONNECTED)
+            self.started_s = time.monotonic()
+            self.send_start()
+        origin_s = time.monotonic() - self.frames_sent * PTIME_S  # a second stream goes on where the first one ended
+        while True:
+            hook = None if self._frozen or self._mute else self.plan.hooks.get(self.frames_sent)
+            if hook is not None:
+                hook(self)
+            self._check_limit(origin_s)
+            if self._leaving:
+                return
+            if self._frozen or self._mute:
+                if not self._frozen and not wire.is_open:
+                    raise wire.closing()
+                gevent.sleep(PTIME_S)
+                continue
+            if not self._speech and self.plan.hang_up:
+                self.hang_up()
+                return
+            frame = self._speech.popleft() if self._speech else SILENT_FRAME
+            wire.send_text(self._writer.media(frame, self.frames_sent * PTIME_MS))
+            self.sent_speech += frame
+            self.frames_sent += 1
+            due_s = origin_s + self.frames_sent * PTIME_S
+            wait_s = due_s - time.monotonic()
+            gevent.sleep(max(0.0, wait_s))
+            self.lateness_s.append(max(0.0, time.monotonic() - due_s))
+
+    def _check_limit(self, origin_s: float) -> None:
+        if time.monotonic() - origin_s > self.plan.max_s:
+            self.hang_up("limit")
+
+    def _on_end(self, error: ClosedError | TimedOutError, wire: Wire) -> None:
+        """The stream ended under the caller's feet."""
+        if self._leaving:
+            self.closed_by = self._leaving
+            return
+        end = wire.closing()
+        # A write may fail before the close frame that explains it was read.
+        reader = self._reader
+        if end.by == "lost" and reader is not None:
+            reader.join(_CLOSE_S)
+            end = wire.closing()
+        if wire.violation:
+            self._ear.warn(31924, wire.violation)
+        self.closed_by = "gateway"
+        if isinstance(error, TimedOutError):
+            self._note(31930, "the gateway does not read the caller's audio")
+            return
+        self.close_code = end.code
+        self.close_reason = end.reason
+        self._note(31903 if end.by == "lost" else 31921, f"{end.code} {end.reason}")
+
+    def _let_go(self, wire: Wire) -> None:
+        """Say goodbye as Twilio does, and release the socket."""
+        if self._frozen or self._leaving == "twin":
+            wire.abort()
+            return
+        try:
+            if wire.is_open:
+                wire.send_text(self._writer.stop())
+            wire.close(wait_s=_CLOSE_S)
+        except (ClosedError, TimedOutError):
+            wire.release()
+
+    # -- what the gateway says --------------------------------------------------------------------------------------
+
+    def _read(self, wire: Wire) -> None:
+        """Take every message until the end. The talking greenlet sees the end too, at its next frame."""
+        while True:
+            try:
+                message = wire.receive()
+            except ClosedError:
+                return
+            except TimedOutError:
+                continue  # an agent may be silent for long: the limit of the call bounds this
+            if self.ended_s is not None:
+                continue  # nobody is at the phone any more; what is left is read until the close frame
+            self._ear.on_message(message.data, message.text, time.monotonic())
+            if self._ear.is_full:
+                self.hang_up("limit")
+
+    def _echo(self, name: str) -> bool:
+        """Send a mark back. Returns whether it left; the talking greenlet accounts for a stream that is over."""
+        try:
+            self.send_text(self._writer.mark(name))
+        except (ClosedError, TimedOutError):
+            return False
+        return True

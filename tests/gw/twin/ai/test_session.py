@@ -1,0 +1,113 @@
+"""A session of the AI twin: what each client event is answered with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gw.twin import sound, speech
+from gw.twin.ai import script
+from gw.twin.ai.script import AiScript
+from gw.twin.ai.server import AiTwin
+from tests.gw.twin.ai.client import QUICK, SESSION, audio_of, talking
+
+
+def test_a_session_is_named_and_confirmed_as_asked() -> None:
+    with AiTwin(QUICK) as twin, talking(twin) as client:
+        created = client.next()
+        assert created["type"] == "session.created"
+        assert created["session"]["model"] == "m"
+        assert created["session"]["expires_at"] > 1_700_000_000
+        client.send("session.update", session=SESSION)
+        updated = client.until("session.updated")[-1]
+        assert updated["session"]["audio"] == SESSION["audio"]
+        assert twin.sessions[0].updates == [SESSION]
+        assert "authorization" not in twin.sessions[0].headers
+
+
+def test_a_turn_of_the_caller_is_answered() -> None:
+    spoken = sound.tag(77) + b"".join(speech.script("weasels", 600))
+    with AiTwin(QUICK) as twin, talking(twin) as client:
+        client.ready()
+        client.say(spoken)
+        events = client.until("response.done")
+        kinds = [event["type"] for event in events]
+        order = ["speech_started", "speech_stopped", "committed"]
+        places = [kinds.index(f"input_audio_buffer.{name}") for name in order] + [kinds.index("response.created")]
+        assert places == sorted(places)
+        started = events[places[0]]
+        assert 0 <= started["audio_start_ms"] < 200
+        assert events[places[1]]["item_id"] == started["item_id"] == events[places[2]]["item_id"]
+        assert audio_of(events) == QUICK.answers[1]
+        said = [event for event in events if event["type"].endswith("transcription.completed")]
+        said = said or client.until("conversation.item.input_audio_transcription.completed")
+        assert said[-1]["item_id"] == started["item_id"]
+        assert bytes(twin.sessions[0].uplink) == spoken
+        assert twin.session_of(77) is twin.sessions[0]
+        assert twin.session_of(78) is None
+        assert not twin.sessions[0].responses[0].asked
+
+
+def test_cancel_and_create_in_the_wrong_moment_are_errors() -> None:
+    with AiTwin(AiScript(greeting=script.lasting(60), speed=5.0)) as twin, talking(twin) as client:
+        client.ready()
+        client.send("response.cancel", event_id="mine")
+        error = client.until("error")[-1]["error"]
+        assert (error["code"], error["event_id"]) == ("response_cancel_not_active", "mine")
+        client.send("response.create")
+        client.until("response.created")
+        client.send("response.create")
+        assert client.until("error")[-1]["error"]["code"] == "conversation_already_has_active_response"
+        client.send("response.cancel")
+        done = client.until("response.done")[-1]["response"]
+        assert done["status_details"]["reason"] == "client_cancelled"
+        assert [error.code for error in twin.sessions[0].errors] == [
+            "response_cancel_not_active",
+            "conversation_already_has_active_response",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ({"type": "response.sing"}, "invalid_value"),
+        ({"type": 5}, "invalid_value"),
+        ({"type": "session.update", "session": {}}, "missing_required_parameter"),
+        ({"type": "session.update", "session": {"type": "realtime", "voice": "marin"}}, "unknown_parameter"),
+        (
+            {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"format": "g711_ulaw"}}}},
+            "invalid_value",
+        ),
+        ({"type": "session.update", "session": {"type": "realtime", "audio": 5}}, "invalid_type"),
+        ({"type": "session.update", "session": {"type": "realtime", "output_modalities": ["text", "audio"]}}, "invalid_value"),
+        ({"type": "input_audio_buffer.append", "audio": "no base64!"}, "invalid_value"),
+        ({"type": "input_audio_buffer.append"}, "invalid_value"),
+        ({"type": "conversation.item.truncate", "item_id": "x", "content_index": 0, "audio_end_ms": 1}, "invalid_value"),
+        ({"type": "conversation.item.create", "item": 5}, "invalid_value"),
+    ],
+)
+def test_what_is_wrong_is_answered_by_an_error(sent: dict[str, Any], code: str) -> None:
+    with AiTwin(QUICK) as twin, talking(twin) as client:
+        client.next()
+        client.wire.send_text(json.dumps(sent).encode())
+        error = client.next()["error"]
+        assert (error["type"], error["code"]) == ("invalid_request_error", code)
+        assert twin.sessions[0].errors[-1].code == code
+
+
+def test_not_json_is_answered_by_an_error() -> None:
+    with AiTwin(QUICK) as twin, talking(twin) as client:
+        client.next()
+        client.wire.send_text(b"{")
+        assert client.next()["type"] == "error"
+
+
+def test_audio_before_the_session_is_confirmed_is_noted() -> None:
+    with AiTwin(QUICK) as twin, talking(twin) as client:
+        client.next()
+        client.say(sound.SILENT_FRAME)
+        client.send("session.update", session=SESSION)
+        client.until("session.updated")
+        assert twin.sessions[0].violations == ["audio before session.updated"]

@@ -1,0 +1,36 @@
+"""The twin as a whole: many calls, its end, its own command."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gw.twin import sound, speech
+from gw.twin.twilio.account import TwilioTwin, main
+from tests.gw.twin.tiny_gateway import WORDS, TinyGateway
+
+
+def test_stop_hangs_up() -> None:
+    with TinyGateway() as gateway:
+        with TwilioTwin(gateway.url) as twin:
+            call = twin.place_call(hang_up=False)
+            assert call.wait_for(lambda call: call.frames_sent > 0)
+        assert call.is_over
+        assert call.closed_by == "twin"
+
+
+def test_many_calls_at_once() -> None:
+    with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
+        calls = [twin.place_call(WORDS) for _ in range(40)]
+        assert twin.wait(10)
+        assert {call.status for call in calls} == {"completed"}
+        assert {sound.find_tag(stream.heard()) for stream in gateway.streams} == set(range(1, 41))
+
+
+def test_main_prints_a_line_each_call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "script", lambda *steps: list(WORDS))
+    with TinyGateway() as gateway:
+        assert main(gateway.url, calls=2) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["closed_by"] for line in lines] == ["caller", "caller"]

@@ -1,0 +1,87 @@
+"""Who may ask the REST twin, and how it fails on demand, seen by the real twilio package."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from twilio.base.exceptions import TwilioException, TwilioRestException
+from twilio.rest import Client
+
+from gw.twin.twilio.rest import RestFault
+from tests.gw.twin.twilio.rest_account import ACCOUNT, CALL, Account, Rewriting
+
+
+def test_who_and_what_is_unknown(account: Account) -> None:
+    with pytest.raises(TwilioRestException) as error:
+        account.client().calls("CA" + "9" * 32).recordings.create()
+    assert (error.value.status, error.value.code) == (404, 20404)
+    with pytest.raises(TwilioRestException) as error:
+        account.client(token="wrong").calls(CALL).recordings.create()
+    assert (error.value.status, error.value.code) == (401, 20003)
+    with pytest.raises(TwilioRestException) as error:
+        Client("AC" + "8" * 32, "secret", http_client=Rewriting(account.rest.url)).calls(CALL).fetch()
+    assert error.value.status == 401
+    base = f"{account.rest.url}/2010-04-01/Accounts"
+    login = (ACCOUNT, "secret")
+    assert requests.get(f"{base}/{ACCOUNT}/Nothing.json", auth=login, timeout=5).status_code == 404
+    assert requests.get(f"{base}/AC{'7' * 32}/Calls.json", auth=login, timeout=5).status_code == 404
+    assert requests.put(f"{base}/{ACCOUNT}/Calls.json", auth=login, timeout=5).status_code == 405
+
+
+def test_another_content_type_is_complained_of(account: Account) -> None:
+    url = f"{account.rest.url}/2010-04-01/Accounts/{ACCOUNT}/Calls/{CALL}/Recordings.json"
+    requests.post(url, json={}, auth=(ACCOUNT, "secret"), timeout=5)
+    assert "application/json" in account.rest.complaints[0]
+    assert requests.post(url, b"x" * 70_000, auth=(ACCOUNT, "secret"), timeout=5).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"), [("21220", 400, 21220), ("20404", 404, 20404), ("20429", 429, 20429), ("503", 503, 503)]
+)
+def test_failures_on_demand(account: Account, fault: RestFault, status: int, code: int) -> None:
+    account.rest.fail(fault, times=2)
+    account.rest.fail("20404", call_sid="CAother")
+    create = account.client().calls(CALL).recordings.create
+    for _ in range(2):
+        with pytest.raises(TwilioRestException) as error:
+            create()
+        assert (error.value.status, error.value.code) == (status, code)
+    assert create().status == "in-progress"
+    assert [start.recorded for start in account.rest.starts[CALL]] == [False, False, True]
+    assert account.client().calls(CALL).fetch().status == "in-progress"
+
+
+@pytest.mark.parametrize("fault", ["html_200", "not_json"])
+def test_answers_that_are_none(account: Account, fault: RestFault) -> None:
+    account.rest.fail(fault)
+    with pytest.raises(ValueError):
+        account.client().calls(CALL).recordings.create()
+    assert account.rest.recordings == {}
+
+
+@pytest.mark.parametrize(("fault", "recorded"), [("timeout_with_effect", 1), ("timeout_without_effect", 0)])
+def test_answers_that_never_come(account: Account, fault: RestFault, recorded: int) -> None:
+    account.rest.fail(fault)
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        account.client(timeout_s=0.1).calls(CALL).recordings.create()
+    assert account.rest.wait_for(lambda rest: len(rest.starts[CALL]) == 1)
+    assert len(account.client().calls(CALL).recordings.list()) == recorded
+
+
+def test_it_heals(account: Account) -> None:
+    account.rest.fail("503", times=1000)
+    with pytest.raises(TwilioRestException):
+        account.client().calls(CALL).recordings.create()
+    account.rest.heal()
+    account.client().calls(CALL).recordings.create()
+    assert [start.recorded for start in account.rest.starts[CALL]] == [False, True]
+
+
+def test_failures_of_other_requests(account: Account) -> None:
+    account.rest.fail("503", operation="list")
+    account.rest.fail("20429", operation="call_update", call_sid=CALL)
+    with pytest.raises(TwilioException):
+        account.client().calls(CALL).recordings.list()
+    with pytest.raises(TwilioRestException):
+        account.client().calls(CALL).update(status="completed")
+    assert account.phone.ended_by == ""

@@ -42,8 +42,8 @@ def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) ->
     A hundred calls:                    gateway.py verify budget --calls 100
     """
     from gw.terminal import print_json
-    from gw.verify.budget import judge, kept
-    from gw.verify.budget_html import page
+    from gw.verify.budget.html import page
+    from gw.verify.budget.judge import judge, kept
 
     if quick:
         calls, seconds = QUICK_CALLS, QUICK_S
@@ -73,7 +73,7 @@ def _measure(calls: int, seconds: float, out: Path, quiet: bool) -> tuple[dict[s
     from gw.bench import machine
     from gw.bench.run import Load, measure_gateway
     from gw.cli.bench.options import running
-    from gw.verify.budget_noise import measure
+    from gw.verify.budget.timer_noise import measure
 
     out.mkdir(parents=True, exist_ok=True)
     with running(quiet) as tell:

@@ -10,7 +10,7 @@ import click
 from gw.cli.context import EXIT_CODES_HERE, json_option
 
 if TYPE_CHECKING:
-    from gw.verify.guard import Report
+    from gw.verify.guard.check import Report
 
 _MORE_FAULTS: Final = 4
 
@@ -31,7 +31,7 @@ def guard(deep: bool, faults: int | None, as_json: bool) -> None:
     More faults at once:                gateway.py verify guard --deep
     For a script:                       gateway.py verify guard --json
     """
-    from gw.verify.guard import DEEP, SCENARIOS, check
+    from gw.verify.guard.check import DEEP, SCENARIOS, check
 
     logging.getLogger().addHandler(logging.NullHandler())  # things fail here on purpose: nobody needs to read of them
     logging.disable(logging.CRITICAL)
@@ -54,8 +54,8 @@ def _show(report: Report) -> None:
     from rich.text import Text
 
     from gw.terminal import Column, console, print_rows
-    from gw.verify.guard import GRANTED
-    from gw.verify.guard_model import INVARIANTS
+    from gw.verify.guard.check import GRANTED
+    from gw.verify.guard.model import INVARIANTS
 
     columns = (
         Column("explored", lambda row: row["name"]),

@@ -12,7 +12,7 @@ from gw.cli.context import EXIT_CODES_HERE, json_option
 from gw.cli.verify import NotProven
 
 if TYPE_CHECKING:
-    from gw.verify.purity_report import Report
+    from gw.verify.purity.report import Report
 
 
 @click.command(short_help="What the TX loop can do, and did, against the allow-list.", epilog=EXIT_CODES_HERE)
@@ -22,7 +22,7 @@ def purity(static: bool, as_json: bool) -> None:
     """Prove that the TX loop does what the allow-list says, and nothing else.
 
     First the source is read, from the loop's entry to the leaves: each operation must be resolved and must be on the list
-    (gw/verify/allow_list.py). Then TX is led through all its branches, and calls go through a media plane in this process, while
+    (gw/verify/purity/allow_list.py). Then TX is led through all its branches, and calls go through a media plane in this process, while
     every call TX makes and every audit event of the media plane is watched. Exit code 1 if anything else was found.
 
     \b
@@ -44,9 +44,9 @@ def purity(static: bool, as_json: bool) -> None:
 
 def check(*, static_only: bool = False) -> Report:
     """Read, and watch unless told not to."""
-    from gw.verify.purity import read
-    from gw.verify.purity_report import Report
-    from gw.verify.purity_run import watch_calls
+    from gw.verify.purity.check import read
+    from gw.verify.purity.dynamic import watch_calls
+    from gw.verify.purity.report import Report
 
     began_s = time.monotonic()
     static = read()

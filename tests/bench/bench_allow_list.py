@@ -31,7 +31,7 @@ from gw.call.playout import Playout  # noqa: E402
 from gw.media.clock import Clock  # noqa: E402
 from gw.media.door import Door  # noqa: E402
 from gw.media.tx import Tx, TxCells  # noqa: E402
-from gw.verify.allow_list import ALLOWED, LIMIT_NS  # noqa: E402
+from gw.verify.purity.allow_list import ALLOWED, LIMIT_NS  # noqa: E402
 from metrics.page import Page  # noqa: E402
 
 #: Runs of one operation within one measurement, measurements, and single runs for the percentile.

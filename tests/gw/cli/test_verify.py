@@ -12,17 +12,17 @@ from click.testing import CliRunner
 from gw.cli import root
 from gw.cli import verify as group
 from gw.cli.verify import NotProven, Proof
-from gw.verify import purity, purity_source
-from tests.gw.verify.mutants import TX
+from gw.verify.purity import check, project_source
+from tests.gw.verify.purity.mutants import TX
 
 
 @pytest.fixture
 def pierced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A TX loop that prints, as far as the source reader can tell."""
-    text = (Path(purity_source.ROOT) / TX).read_text()
+    text = (Path(project_source.ROOT) / TX).read_text()
     loud = text.replace("        self.frames_sent += 1\n", "        print(sent_s)\n        self.frames_sent += 1\n")
-    real = purity_source.Project
-    monkeypatch.setattr(purity, "Project", lambda replaced=None: real({TX: loud}))
+    real = project_source.Project
+    monkeypatch.setattr(check, "Project", lambda replaced=None: real({TX: loud}))
 
 
 def test_the_source_alone_is_judged_in_a_moment():

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gw.verify.guard_parts import Parts
-from gw.verify.guard_store import RowStore
+from gw.verify.guard.claim_row import RowStore
+from gw.verify.guard.parts import Parts
 
 
 @pytest.fixture(scope="module")

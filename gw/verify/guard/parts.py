@@ -1,0 +1,259 @@
+"""The production parts whose decisions the explorer follows, each with its doors replaced and nothing else.
+
+TX and AI-out are asked in `guard_worker`; here the bus, the recorder, the webhooks and the reconcile pass see the events, rows
+and listings of one state, and what they set going is read off. Every question is asked once and its answer remembered. What a
+part decides is not written here.
+
+A model of another guard, or a mutant, replaces methods of `Parts`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+import msgspec
+
+from gw import bus
+from gw.call.report import Quality
+from gw.control import bus_server, reconcile, recorder, webhooks
+from gw.control import recording_course as course_rules
+from gw.control.breaker import Breaker
+from gw.control.recording_course import Claimed, Course
+from gw.control.recording_rules import OUR_SOURCE, Settle
+from gw.control.rest_answers import Kind, Listed, RestError, Started
+from gw.verify.guard.claim_row import ACCOUNT, RowStore
+from gw.verify.guard.memo import StandIn
+from gw.verify.guard.worker_parts import WorkerParts
+
+if TYPE_CHECKING:
+    from gw.control.twilio_rest import TwilioRest
+
+CALL: Final = "CA" + "0" * 32
+#: The moment every state is: ages count back from it.
+NOW: Final = 2_000_000_000.0
+#: Monotonic seconds of every state.
+NOW_S: Final = 1_000_000_000.0
+#: An effort older than this is as old as this: well beyond `recording.retry_s`.
+MOST_S: Final = 100.0
+#: Waits are spread by chance; the explorer takes their nominal length.
+CHANCE: Final = 0.5
+
+#: What Twilio may answer besides doing it: the error's kind, number and status.
+REFUSALS: Final[dict[str, tuple[Kind, int, int]]] = {
+    "21220": ("not_in_progress", 21220, 400),
+    "20404": ("gone", 20404, 404),
+    "20429": ("busy", 20429, 429),
+    "503": ("server", 0, 503),
+    "time-out": ("timeout", 0, 0),
+    "unreachable": ("unreachable", 0, 0),
+}
+
+
+class Looks(NamedTuple):
+    """What the reconcile pass remembers of a row it asked Twilio about: when to ask again, and the wait after that."""
+
+    in_ms: int
+    wait_s: float
+
+
+class Pass(NamedTuple):
+    """What a reconcile pass did with the row: a job set going, an outcome to write, what it remembers."""
+
+    course: Course | None
+    settle: Settle | None
+    looks: Looks | None
+    asked: bool
+
+
+class Parts(WorkerParts):
+    """The production code, asked about one call."""
+
+    def __init__(self, rows: RowStore) -> None:
+        super().__init__(rows)
+        self.retry_s = self._config.recording.retry_s
+        #: The bound of one REST request. Source: `TwilioRest.bound_s`; a read that is never answered takes that long.
+        self.rest_bound_ms = round(1000 * (2 * self._config.twilio.timeout_s + 1.0))
+
+    # -- the bus --------------------------------------------------------------------------------------------------------
+
+    def fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
+        """Control reads events numbered from `first` on and has those up to `last`: which are new to it."""
+        return cast("tuple[str, ...]", self._once(("fresh", events, first, last), lambda: self._fresh(events, first, last)))
+
+    def _fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
+        numbered = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
+        _, fresh = bus_server.sort_messages(cast("Any", StandIn(slot=0)), last, numbered)
+        return tuple(events[entry.n - first] for entry in fresh)
+
+    # -- the recorder ---------------------------------------------------------------------------------------------------
+
+    def told(self, course: Course | None, kind: str) -> Course | None:
+        """An event of the call reaches control's subscribers. Returns what the recorder works on then."""
+        return cast("Course | None", self._once(("told", course, kind), lambda: self._told(course, kind)))
+
+    def _told(self, course: Course | None, kind: str) -> Course | None:
+        made = self._recorder(course)
+        hooks = self._webhooks(made, [])
+        event = _event(kind)
+        made.on_event(event)
+        hooks.on_event(event)
+        return _course_of(made)
+
+    def heeded(self) -> tuple[str, ...]:
+        """Of a stream's beginning and end, what the recorder acts on, with or without a recording under way."""
+        idle, busy = None, course_rules.wished(NOW_S, self.retry_s)
+        over = course_rules.on_call_over(busy)
+        return tuple(kind for kind in ("started", "ended") if any(self.told(at, kind) != at for at in (idle, busy, over)))
+
+    def webhook(self, status: str, sid: str) -> Settle | None:
+        """What a recording status says of the row."""
+        return cast("Settle | None", self._once(("webhook", status, sid), lambda: self._webhook(status, sid)))
+
+    def _webhook(self, status: str, sid: str) -> Settle | None:
+        settles: list[Settle] = []
+        hooks = self._webhooks(self._recorder(None), settles)
+        fields = {"CallSid": CALL, "RecordingSid": sid, "RecordingStatus": status, "RecordingSource": OUR_SOURCE}
+        hooks.on_stored(bus.Webhook("recording", NOW, fields))
+        return settles[0] if settles else None
+
+    def claimed(self, course: Course, answer: Claimed) -> Course:
+        return cast("Course", self._once(("claimed", course, answer), lambda: course_rules.on_claim(course, answer, NOW_S)))
+
+    def due(self, course: Course, owned: bool) -> Course:
+        return cast("Course", self._once(("due", course, owned), lambda: course_rules.when_due(course, owned=owned)))
+
+    def answered(self, course: Course, answer: object) -> Course:
+        """`answer`: a refusal's name, `started`, or the recordings as Twilio lists them."""
+
+        def work() -> Course:
+            if isinstance(answer, tuple):
+                return course_rules.on_answer(course, listed(answer), NOW_S, CHANCE)
+            if answer == "started":
+                return course_rules.on_answer(course, Started("RE1", "in-progress"), NOW_S, CHANCE)
+            if str(answer).startswith("started "):
+                return course_rules.on_answer(course, Started(str(answer).partition(" ")[2], "in-progress"), NOW_S, CHANCE)
+            kind, code, status = REFUSALS[str(answer)]
+            return course_rules.on_answer(course, RestError(kind, code, status, ""), NOW_S, CHANCE)
+
+        return cast("Course", self._once(("answered", course, answer), work))
+
+    def _recorder(self, course: Course | None, owner: str = "") -> recorder.Recorder:
+        rest = cast("TwilioRest", StandIn())
+        made = recorder.Recorder(
+            self._config,
+            self.row_store.store,
+            rest,
+            self.row_store.rows,
+            self.row_store.page,
+            owner=owner or "host/0",
+            claims=cast("Any", StandIn(holds=lambda call_sid: False)),
+            breaker=Breaker(0.0),
+            is_owned=lambda call_sid: False,
+        )
+        made._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))
+        if course is not None:
+            made._jobs[CALL] = recorder._Job(course, None)
+        return made
+
+    def _webhooks(self, made: recorder.Recorder, settles: list[Settle]) -> webhooks.Webhooks:
+        def settle(call_sid: str, outcome: Settle, **extra: object) -> bool:
+            settles.append(outcome)
+            return True
+
+        hooks = webhooks.Webhooks(
+            self.row_store.store,
+            cast("Any", StandIn(settle_once=settle)),
+            cast("Any", StandIn(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
+            host="host",
+            on_call_over=made.on_call_over,
+            on_lost=lambda call_sids: None,
+        )
+
+        hooks._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))  # the end of a call is the bus's
+        return hooks
+
+    # -- the reconcile pass ---------------------------------------------------------------------------------------------
+
+    def passed(self, row: tuple[int, int], host: str, owned: bool, looks: Looks | None, listing: tuple[str, ...] | str) -> Pass:
+        """A reconcile pass on `host` over one row (its form and its age in ms) that nobody here works on."""
+        key = ("pass", row, host, owned, looks, listing)
+        return cast("Pass", self._once(key, lambda: self._passed(row, host, owned, looks, listing)))
+
+    def _passed(self, row: tuple[int, int], host: str, owned: bool, looks: Looks | None, listing: tuple[str, ...] | str) -> Pass:
+        form, age_ms = row
+        fields = dict(self.row_store.fields(form) or {}, call_sid=CALL, account_sid=ACCOUNT, attempts=0)
+        for name in ("first_audio_at", "claimed_at", "started_at"):
+            if fields[name] is not None:
+                fields[name] = NOW - age_ms / 1000.0
+        made, settles, asked = self._recorder(None), list[Settle](), list[bool]()
+
+        def settle(call_sid: str, outcome: Settle) -> bool:
+            settles.append(outcome)
+            return True
+
+        def list_recordings(call_sid: str) -> list[Listed]:
+            asked.append(True)
+            if isinstance(listing, tuple):
+                return listed(listing)
+            raise RestError(*REFUSALS[listing], "")
+
+        made_pass = reconcile.Reconciler(
+            cast("Any", StandIn(unsettled_recordings=lambda: [fields])),
+            made,
+            cast("Any", StandIn(settle=settle)),
+            cast("Any", StandIn(list_recordings=list_recordings)),
+            Breaker(0.0),
+            host=host,
+            is_owned=lambda call_sid: owned,
+        )
+        if looks is not None:
+            made_pass._looks[CALL] = (NOW_S + looks.in_ms / 1000.0, looks.wait_s)
+        made_pass.pass_over(NOW, NOW_S)
+        at = made_pass._looks.get(CALL)
+        after = None if at is None else Looks(max(0, round(1000 * (at[0] - NOW_S))), at[1])
+        return Pass(_course_of(made), settles[0] if settles else None, after, bool(asked))
+
+
+def _course_of(made: recorder.Recorder) -> Course | None:
+    """What the recorder works on. A course it began this moment has this machine's time: it is given the state's."""
+    job = made._jobs.get(CALL)
+    if job is None:
+        return None
+    effort = job.course.effort
+    if NOW_S - effort.began_s <= MOST_S:
+        return job.course
+    return msgspec.structs.replace(job.course, effort=msgspec.structs.replace(effort, began_s=NOW_S))
+
+
+def listed(recordings: tuple[str, ...]) -> list[Listed]:
+    """Twilio's listing of recordings with these states, the newest first."""
+    entries = [
+        Listed(f"RE{n}", state, OUR_SOURCE, 2, 1 if state == "completed" else -1, 0) for n, state in enumerate(recordings, 1)
+    ]
+    return entries[::-1]
+
+
+def act_wait_ms(course: Course) -> int:
+    """The wait before the course's next act."""
+    return round(1000 * getattr(course.act, "after_s", 0.0))
+
+
+def later(course: Course, ms: int) -> Course:
+    """The same course `ms` later: it began earlier by that much, MOST_S at the most."""
+    began_s = max(NOW_S - MOST_S, course.effort.began_s - ms / 1000.0)
+    if began_s == course.effort.began_s:
+        return course
+    return msgspec.structs.replace(course, effort=msgspec.structs.replace(course.effort, began_s=round(began_s, 3)))
+
+
+def _event(kind: str) -> bus.Event:
+    match kind:
+        case "record":
+            return bus.StartRecording(CALL, ACCOUNT, NOW)
+        case "started":
+            return bus.CallStarted(CALL, "MZ", ACCOUNT, "default", "inbound", "", "", NOW, NOW)
+        case "ended":
+            return bus.CallEnded(CALL, NOW, "caller_hangup", "success", "", Quality())
+        case "over":
+            return bus.Webhook("status", NOW, {"CallSid": CALL, "CallStatus": "completed"})
+    raise ValueError(kind)

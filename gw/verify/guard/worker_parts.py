@@ -1,0 +1,106 @@
+"""The media plane's parts whose decisions the explorer follows: TX's loop sends one frame, AI-out's loop takes one turn.
+
+The frame goes through a door that says what the kernel did; the turn's wait is read off where it begins. What a part decides is
+not written here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from gw.call import guard
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
+from gw.media import ai_out as ai_out_module
+from gw.media import tx as tx_module
+from gw.protocol.audio import FRAME_BYTES, SILENCE_BYTE
+from gw.verify.guard.claim_row import RowStore
+from gw.verify.guard.memo import Questions, StandIn
+
+if TYPE_CHECKING:
+    from gw.media.clock import Alarm
+
+
+class Turn(NamedTuple):
+    """One turn of AI-out: how often it set the recording going (2: or more), what the guard then is, how long AI-out waits at
+    the most (-1: for ever), whether it would have waited for the pool."""
+
+    fired: int
+    guard_started: bool
+    wait_ms: int
+    blocked: bool
+
+
+class WorkerParts(Questions):
+    """TX and AI-out, asked about one call."""
+
+    def __init__(self, rows: RowStore) -> None:
+        super().__init__(rows)
+        self._cells = tx_module.TxCells(rows.page)
+
+    def send_frame(self, *, flag: bool, taken: bool) -> bool:
+        """TX's loop sends one frame. Returns `first_audio_sent` after it."""
+        return cast("bool", self._once(("frame", flag, taken), lambda: self._send_frame(flag, taken)))
+
+    def _send_frame(self, flag: bool, taken: bool) -> bool:
+        tx = self._tx(flag)
+
+        def write(data: bytes) -> bool:
+            tx.stopped = True  # one frame, then the loop ends
+            return taken
+
+        tx._door = cast("Any", StandIn(write=write, failure=""))
+        tx.queue.append(tx_module.Ready(0, b"a frame", True))
+        tx.run()
+        return tx.first_audio_sent
+
+    def _tx(self, flag: bool) -> tx_module.Tx:
+        door = cast("Any", StandIn(write=lambda data: True, failure=""))
+        clock = cast("Any", StandIn(wait_until=lambda deadline_s: None))
+        tx = tx_module.Tx(door, Pacer(100), Playout(1000), clock, self._cells)
+        tx.first_audio_sent = flag
+        return tx
+
+    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> Turn:
+        """AI-out's loop takes one turn; `chunk`: because AI-in brought audio."""
+        return cast("Turn", self._once(("turn", flag, started, room, chunk), lambda: self._turn(flag, started, room, chunk)))
+
+    def last_turn(self, *, flag: bool, started: bool, room: bool) -> Turn:
+        """AI-out's loop is stopped, and ends."""
+        return cast("Turn", self._once(("last", flag, started, room), lambda: self._turn(flag, started, room, None)))
+
+    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None) -> Turn:
+        fired: list[bool] = []
+        waits: list[float | None] = []
+        call_guard = guard.RecordingGuard(enabled=True)
+        call_guard.recording_started = started
+        tx = self._tx(flag)
+        ai_out = ai_out_module.AiOut(
+            "MZ" + "0" * 32,
+            tx,
+            tx._playout,
+            call_guard,
+            lead_ms=100,
+            pool_has_room=lambda: room,
+            on_record=lambda: fired.append(True),
+            on_first_audio=lambda: None,
+        )
+        if chunk:
+            ai_out.playout.push("response", "item", bytes([SILENCE_BYTE]) * (3 * FRAME_BYTES))
+
+        def wait(timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            raise _TurnOver
+
+        ai_out._wake = cast("Alarm", StandIn(wait=wait, set=lambda: None))
+        ai_out.stopped = chunk is None
+        try:
+            ai_out.run()
+        except _TurnOver:
+            pass  # one turn was taken, and its wait begun
+        wait_ms = -1 if not waits or waits[0] is None else round(1000 * waits[0])
+        return Turn(min(2, len(fired)), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
+
+
+class _TurnOver(Exception):  # noqa: N818  not an error: how the loop is left where it waits
+    """AI-out waits."""

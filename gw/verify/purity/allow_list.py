@@ -1,0 +1,298 @@
+"""The allow-list: everything the TX loop may do, each operation with where, why and what it costs. What is not here is forbidden.
+
+`verify purity` reads the source from `ENTRY` on and holds every operation it reaches against this list; then it watches real
+calls and holds what TX really did against it. An entry nothing uses is refused as well: the list never grows old.
+
+To add an operation
+  1. Make sure that TX is the place. AI-out runs ahead of TX and may do all that is prepared; control may do all that waits.
+  2. Measure it: give it a line in `tests/bench/bench_allow_list.py` and run that. It earns its place when it never waits, makes
+     no system call but the one send, takes no lock, cannot raise, and costs below LIMIT_NS at the median and below a
+     tenth of the millisecond TX has at the 99.9th percentile, on a 2-core VM.
+  3. Enter it here with its kind, the functions that do it, its class, the reason, and the median as measured. A function is
+     entered like a leaf: with its own cost, all it calls included.
+  4. `gateway.py verify purity`, and a mutant in `tests/gw/verify/purity/test_mutants.py` that does the same in another place.
+
+Kinds: `call`, `write` (an attribute), `item` (an element), `load` (an attribute of a library's object), `operator`, `slice`,
+`hand` (a callable given away, to be called by the hub), `try`, `except`, `while`. No entry can allow any other construct: no
+`with`, `import`, `raise`, `for`, comprehension, lambda, f-string, display, star-arguments, generator or `await`.
+
+Costs are the medians `bench_allow_list.py` showed on the machine of tests/bench/README.md; 0: part of the statement it is in.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+#: What is proven: all that is reachable from here.
+ENTRY: Final = "gw.media.tx.Tx.run"
+#: No operation may cost more at the median: fifty of the dearest would still be within the millisecond.
+LIMIT_NS: Final = 20_000
+KINDS: Final = frozenset({"call", "write", "item", "load", "operator", "slice", "hand", "try", "except", "while"})
+
+Class = Literal["queue", "send", "sleep", "clock", "counter", "flag"]
+
+
+class Allowed(NamedTuple):
+    """One operation. `where`: the only functions that may do it, by qualified name. `returns`: for a leaf, what comes back.
+    `inside`: what a library runs to do it, as a watcher of the interpreter sees it."""
+
+    kind: str
+    name: str
+    where: tuple[str, ...]
+    cls: Class
+    why: str
+    cost_ns: int
+    returns: str | None = None
+    inside: tuple[str, ...] = ()
+    seen_as: str = ""  # the interpreter's name for it, where that is another
+
+
+_RUN, _COUNT = "Tx.run", "Tx._count"
+_DEADLINE, _SENT, _BEGIN, _STARVED, _MARK = (
+    f"Pacer.{name}" for name in ("deadline", "on_sent", "_begin", "on_starved", "on_mark")
+)
+_ADD, _OBSERVE = "CounterCell.__init__.<locals>.add", "HistogramCell.__init__.<locals>.observe"
+_WAIT, _TIMER, _SELF = "Clock.wait_until", "gevent._types._TimerWatcher", "greenlet.getcurrent.result"
+_DOOR, _PACER = "gw.media.door.Door", "gw.call.pacer.Pacer"
+_TIMEOUT: Final = tuple(
+    f"gevent.timeout.Timeout.{name}"
+    for name in (
+        "_start_new_or_dummy",
+        "start_new",
+        "__init__",
+        "start",
+        "pending",
+        "__enter__",
+        "__exit__",
+        "close",
+    )
+)
+
+ALLOWED: Final[tuple[Allowed, ...]] = (
+    # -- the loop and its queue
+    Allowed("while", "gw.media.tx.Tx.run", (_RUN,), "queue", "one turn a message; ends on `stopped` or a broken door", 0),
+    Allowed(
+        "call", "collections.deque.popleft", (_RUN,), "queue", "takes the next ready message; the queue is not empty", 15, "item"
+    ),
+    Allowed("call", "gevent.event.Event.clear", (_RUN,), "queue", "an empty queue: forget the last wake", 15, "builtins.None"),
+    Allowed(
+        "call",
+        "gevent.event.Event.wait",
+        (_RUN,),
+        "sleep",
+        "an empty queue: sleep until AI-out puts, a second at most",
+        7900,
+        "builtins.bool",
+        (*_TIMEOUT, "builtins.isinstance", "greenlet._greenlet.getcurrent"),
+    ),
+    # -- the clock
+    Allowed("call", "time.monotonic", (_RUN, "Clock.wait_until"), "clock", "reads the clock, in the vDSO", 38, "builtins.float"),
+    Allowed("call", "gw.media.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 1600),
+    Allowed("call", "gevent._types._Loop.timer", (_WAIT,), "sleep", "a timer of the loop, in memory", 130, _TIMER),
+    Allowed("call", "greenlet.getcurrent", (_WAIT,), "sleep", "TX itself", 22, _SELF),
+    Allowed("load", f"{_SELF}.switch", (_WAIT,), "sleep", "how the hub resumes TX", 30),
+    Allowed("call", f"{_TIMER}.start", (_WAIT,), "sleep", "the loop knows the deadline", 48, "builtins.None"),
+    Allowed("hand", f"{_SELF}.switch to {_TIMER}.start", (_WAIT,), "sleep", "the hub resumes TX by it", 0),
+    Allowed("try", "gw.media.clock.Clock.wait_until", (_WAIT,), "sleep", "a TX that is killed leaves no timer behind", 0),
+    Allowed(
+        "call",
+        "gevent.hub.Hub.switch",
+        (_WAIT,),
+        "sleep",
+        "lets the hub run everybody else until the deadline",
+        610,
+        "builtins.None",
+    ),
+    Allowed("call", f"{_TIMER}.close", (_WAIT,), "sleep", "the timer is used up", 31, "builtins.None"),
+    Allowed("call", f"{_PACER}.deadline", (_RUN,), "clock", "when the next frame is due", 63),
+    Allowed("call", f"{_PACER}.on_sent", (_COUNT,), "clock", "a frame left: its lateness, the run's count", 110),
+    Allowed("call", f"{_PACER}._begin", (_DEADLINE, _SENT), "clock", "a talkspurt begins, or a gap was heard", 62),
+    Allowed("call", f"{_PACER}.on_starved", (_RUN,), "clock", "nothing before now was lateness", 26),
+    Allowed("call", f"{_PACER}.on_mark", (_RUN,), "clock", "a response ended", 23),
+    Allowed("write", f"{_PACER}._mark_sent", (_DEADLINE, _MARK), "flag", "a pause from here on is no underrun", 7),
+    Allowed("write", f"{_PACER}._open", (_BEGIN,), "flag", "this generation has a run", 7),
+    Allowed("write", f"{_PACER}._origin_s", (_BEGIN, _SENT), "clock", "when the run's first frame left", 7),
+    Allowed("write", f"{_PACER}._floor_s", (_BEGIN, _STARVED), "clock", "no frame was due before", 7),
+    Allowed("write", f"{_PACER}._past_origin_s", (_BEGIN,), "clock", "the run before", 7),
+    Allowed("write", f"{_PACER}._past_n", (_BEGIN,), "counter", "the run before", 7),
+    Allowed("write", f"{_PACER}._first", (_BEGIN,), "counter", "frames before this run", 7),
+    Allowed("write", f"{_PACER}._n", (_BEGIN, _SENT), "counter", "frames of this run", 7),
+    Allowed("write", f"{_PACER}.underrun_s", (_SENT,), "counter", "what the caller heard as a gap", 7),
+    Allowed("write", f"{_PACER}.moves", (_SENT,), "counter", "how many gaps", 7),
+    # -- the send
+    Allowed("call", f"{_DOOR}.write", (_RUN,), "send", "one non-blocking send; the rest is kept for the hub", 1200),
+    Allowed("try", f"{_DOOR}.write", ("Door.write",), "send", "the kernel's answer to a send is an exception", 0),
+    Allowed("except", f"{_DOOR}.write BlockingIOError", ("Door.write",), "send", "the kernel's buffer is full", 0),
+    Allowed("except", f"{_DOOR}.write OSError", ("Door.write",), "send", "the peer is gone", 0),
+    Allowed(
+        "call",
+        "_socket.socket.send",
+        ("Door.write",),
+        "send",
+        "the one system call; the socket never blocks",
+        1100,
+        "builtins.int",
+    ),
+    Allowed(
+        "call",
+        "builtins.len",
+        ("Door.write", "Door._keep"),
+        "send",
+        "whether the kernel took it all; the bound",
+        19,
+        "builtins.int",
+    ),
+    Allowed("slice", f"builtins.bytes in {_DOOR}.write", ("Door.write",), "send", "what the kernel did not take", 37),
+    Allowed("call", f"{_DOOR}._keep", ("Door.write",), "send", "a full kernel buffer: bytes wait for the hub, bounded", 110),
+    Allowed("write", f"{_DOOR}._buffer", ("Door._keep",), "send", "the bytes that wait", 7),
+    Allowed("operator", "builtins.bytearray add in place", ("Door._keep",), "send", "the bytes that wait", 75),
+    Allowed(
+        "call", "gevent._types._IoWatcher.start", ("Door._keep",), "send", "the hub is to flush when the socket is writable", 24
+    ),
+    Allowed("hand", f"{_DOOR}._flush to gevent._types._IoWatcher.start", ("Door._keep",), "send", "the hub runs it, not TX", 27),
+    # -- a door that breaks
+    Allowed(
+        "load",
+        "builtins.OSError.strerror",
+        ("Door.write",),
+        "send",
+        "why, as the kernel put it",
+        19,
+        "builtins.str|builtins.None",
+    ),
+    Allowed("call", f"{_DOOR}.fail", ("Door.write", "Door._keep"), "flag", "the door is broken or stalled, once a call", 160),
+    Allowed("write", f"{_DOOR}.failure", ("Door.fail",), "flag", "the reader sees it and ends the call", 7),
+    Allowed("write", f"{_DOOR}._detail", ("Door.fail",), "flag", "the same in the kernel's words", 7),
+    Allowed(
+        "call",
+        "builtins.bytearray.clear",
+        ("Door.fail",),
+        "send",
+        "nothing more leaves through a broken door",
+        11,
+        "builtins.None",
+    ),
+    Allowed("call", "gevent._types._IoWatcher.stop", ("Door.fail",), "send", "the hub flushes it no more", 21, "builtins.None"),
+    Allowed("call", f"{_DOOR}.wake", ("Door.fail",), "flag", "its reader is to look", 88),
+    Allowed("write", f"{_DOOR}._woken", ("Door.wake",), "flag", "the next read returns at once", 7),
+    Allowed("load", "gevent.hub.Waiter.switch", ("Door.wake",), "flag", "how the hub resumes the reader", 31),
+    Allowed(
+        "call", "gevent._types._Loop.run_callback", ("Door.wake",), "flag", "the hub resumes the reader at its next turn", 44
+    ),
+    Allowed(
+        "hand",
+        "gevent.hub.Waiter.switch to gevent._types._Loop.run_callback",
+        ("Door.wake",),
+        "flag",
+        "the hub runs it, not TX",
+        0,
+    ),
+    # -- what is counted
+    Allowed("call", "gw.media.tx.Tx._count", (_RUN,), "counter", "one frame sent: duration and lateness", 910),
+    Allowed("write", "gw.media.tx.Tx.frames_sent", (_COUNT,), "counter", "the call's frames", 7),
+    Allowed("call", f"metrics.page.{_ADD}", (_COUNT,), "counter", "the worker's frames and underrun, in shared memory", 61),
+    Allowed("call", f"metrics.page.{_OBSERVE}", (_COUNT,), "counter", "the worker's histograms, in shared memory", 160),
+    Allowed("item", "builtins.memoryview", (_ADD, _OBSERVE), "counter", "a cell of the shared page", 41),
+    Allowed(
+        "call",
+        "bisect.bisect_left",
+        (_COUNT, _OBSERVE),
+        "counter",
+        "the bucket of 42 a duration falls into",
+        64,
+        "builtins.int",
+        seen_as="_bisect.bisect_left",
+    ),
+    Allowed("item", "builtins.list", (_COUNT,), "counter", "the call's own buckets", 21),
+    Allowed("write", "gw.call.report.LatencyCounts.max_s", (_COUNT,), "counter", "the longest so far", 7),
+    # -- the flag
+    Allowed("write", "gw.media.tx.Tx.first_audio_s", (_COUNT,), "flag", "when the first frame left, before the flag says so", 7),
+    Allowed("write", "gw.media.tx.Tx.first_audio_sent", (_COUNT,), "flag", "AI-out shows it to the recording guard", 7),
+)
+
+#: What TX must be unable to do, by the names such a thing has wherever it is called, written, caught or raised as an event.
+FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
+    "thread starts": (
+        "threading.",
+        "_thread.",
+        "concurrent.",
+        "multiprocessing.",
+        "gevent.threadpool.",
+        "gevent.get_hub.threadpool",
+    ),
+    "greenlet starts": (
+        "gevent.spawn",
+        "gevent.Greenlet",
+        "gevent.pool.",
+        "gevent.greenlet.",
+        "gw.media.greenlets.",
+        "greenlet.greenlet",
+    ),
+    "recording calls": ("gw.control.recorder", "gw.control.recording", "gw.bus.StartRecording", "gw.call.guard.", "twilio."),
+    "database": ("sqlite3.", "_sqlite3.", "pymysql.", "sqlalchemy.", "alembic.", "gw.control.store", "gw.control.spool"),
+    "REST and HTTP clients": ("http.", "urllib.", "requests.", "twilio.", "gw.control.twilio_rest", "websockets."),
+    "network beyond the one send": (
+        "socket.",
+        "_socket.getaddrinfo",
+        "_socket.socket.connect",
+        "_socket.socket.recv",
+        "ssl.",
+        "_ssl.",
+    ),
+    "stack dumps": (
+        "traceback.",
+        "faulthandler.",
+        "inspect.",
+        "sys._getframe",
+        "sys._current_frames",
+        "gevent.util.print_run_info",
+    ),
+    "queue flush": (
+        "collections.deque.clear",
+        "gw.media.tx.Tx.discard",
+        "gw.call.playout.Playout.clear",
+        "gw.call.playout.Playout.pop",
+    ),
+    "session close": (
+        "gw.media.session.",
+        "gw.media.call.",
+        "gw.media.call_report.",
+        "gw.media.door.Door.shut",
+        "_socket.socket.close",
+        "_socket.socket.shutdown",
+    ),
+    "logging": ("logging.", "gw.logs", "gw.logs.lines", "builtins.print", "warnings.", "sys.stdout", "sys.stderr"),
+    "JSON": ("json.", "_json.", "msgspec."),
+    "base64": ("base64.", "binascii."),
+    "locks": (
+        "_thread.lock",
+        "_thread.RLock",
+        "threading.Lock",
+        "gevent.lock.",
+        "gevent._gevent_c_semaphore.",
+        "queue.",
+        "gevent.queue.",
+    ),
+    "file access": ("builtins.open", "open", "io.", "_io.", "os.", "posix.", "pathlib.", "shutil.", "tempfile.", "mmap."),
+    "processes": ("subprocess.", "_posixsubprocess.", "signal."),
+    "imports": ("import", "importlib.", "builtins.__import__"),
+    "sleeping beside the clock": ("time.sleep", "select.", "gevent.select.", "gevent.idle", "gevent.joinall", "gevent.wait"),
+}
+
+
+class Excused(NamedTuple):
+    """Something the media plane does, outside TX, that its ring forbids: which event, where, and why it may."""
+
+    event: str
+    where: str
+    why: str
+
+
+#: Ring 2 has no allow-list, only exceptions: each is a place where a worker could wait, and says for how long.
+RING_2_EXCUSED: Final = (
+    Excused(
+        "fcntl.lockf",
+        "gw.media.shared_lock._lockf",
+        "two workers must not take one token or one place: the call never waits, it says at once that another holds the lock",
+    ),
+)

@@ -1,0 +1,77 @@
+"""`verify purity`: holds what TX can do, and what it did, against the allow-list, and says what is forbidden and absent.
+
+The static part reads the source and runs nothing; the dynamic part (`gw.verify.purity.dynamic`) watches. This module judges: every
+operation reached must have an entry that names its place, every entry must be reached, and nothing unresolved may remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gw.verify.purity.allow_list import ALLOWED, ENTRY, FORBIDDEN, KINDS, LIMIT_NS, Allowed
+from gw.verify.purity.evaluator import Reach
+from gw.verify.purity.notes import Operation
+from gw.verify.purity.project_source import Project
+
+
+@dataclass(frozen=True)
+class Static:
+    """What was read. `problems`: one sentence each; none means pure."""
+
+    operations: Mapping[Operation, Allowed | None]
+    functions: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def lines(self) -> dict[tuple[str, int], list[Operation]]:
+        """The operations by the line they stand in."""
+        found: dict[tuple[str, int], list[Operation]] = {}
+        for operation in self.operations:
+            found.setdefault((operation.place.path, operation.place.line), []).append(operation)
+        return found
+
+
+def read(replaced: Mapping[str, str] | None = None, allowed: Iterable[Allowed] = ALLOWED) -> Static:
+    """Read the source and judge it. `replaced`: text in place of a file's, by path."""
+    entries = {(entry.kind, entry.name): entry for entry in allowed}
+    project = Project(replaced)
+    reach = Reach(project, {name: entry.returns for (_, name), entry in entries.items() if entry.returns is not None})
+    try:
+        entry_point = project.function(ENTRY)
+    except KeyError:
+        return Static({}, (), (f"{ENTRY} is not there",))
+    reach.follow(entry_point)
+    judged: dict[Operation, Allowed | None] = {}
+    problems: list[str] = []
+    for operation in reach.operations:
+        entry = entries.get((operation.kind, operation.name))
+        judged[operation] = entry if entry is not None and operation.place.function in entry.where else None
+        if operation.kind not in KINDS:
+            problems.append(f"{operation.kind} can never be allowed: {operation.name} at {operation.place}")
+        elif entry is None:
+            problems.append(f"{operation.kind} {operation.name} is not on the allow-list, at {operation.place}")
+        elif operation.place.function not in entry.where:
+            problems.append(f"{operation.kind} {operation.name} is allowed elsewhere, not at {operation.place}")
+    problems += [f"{finding.what}, at {finding.place}" for finding in reach.findings]
+    problems += _stale(entries, reach)
+    return Static(judged, tuple(sorted(reach.functions)), tuple(problems))
+
+
+def _stale(entries: Mapping[tuple[str, str], Allowed], reach: Reach) -> list[str]:
+    """Entries, or places of entries, that nothing uses, and entries that break the list's own rules."""
+    used = {(operation.kind, operation.name, operation.place.function) for operation in reach.operations}
+    found = []
+    for (kind, name), entry in entries.items():
+        unused = [place for place in entry.where if (kind, name, place) not in used]
+        if unused:
+            found.append(f"the allow-list allows {kind} {name} in {', '.join(unused)}, where it is not done any more")
+        if kind not in KINDS or not entry.why or entry.cost_ns > LIMIT_NS:
+            found.append(f"the allow-list's entry for {kind} {name} breaks its own rules")
+    return found
+
+
+def absent(static: Static, seen: Iterable[str] = ()) -> dict[str, list[str]]:
+    """What is forbidden, by kind, with the names found of it in the source and among the calls seen: none, where TX is pure."""
+    names = {operation.name for operation in static.operations} | set(seen)
+    names |= {operation.kind for operation in static.operations if operation.kind == "import"}
+    return {what: sorted(name for name in names if name.startswith(marks)) for what, marks in FORBIDDEN.items()}

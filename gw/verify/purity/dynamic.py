@@ -1,0 +1,147 @@
+"""The dynamic part of `verify purity`: the rig and the real calls under watch, and what of the allow-list they used.
+
+Decides what a run shows: whether TX or the media plane did anything that is not allowed, whether what ran is what was read, and
+which operations of the source no run has come to.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final
+
+from gw.verify.purity.check import Static
+from gw.verify.purity.project_source import ROOT
+from gw.verify.purity.rig import Rig, RigError
+from gw.verify.purity.watch import Watch
+
+#: What must not even be loaded in a media worker: the import contract's list, looked at in a real process. Of the twilio package
+#: it holds the part that builds TwiML.
+NOT_IN_A_WORKER: Final = (
+    "twilio.rest",
+    "twilio.http",
+    "pymysql",
+    "sqlalchemy",
+    "alembic",
+    "sqlite3",
+    "requests",
+    "prometheus_client",
+    "click",
+    "rich",
+    "matplotlib",
+)
+_WORKER_S: Final = 30.0
+
+
+@dataclass
+class Watched:
+    """What was seen. `offences`: stacks included; `unseen`: operations of the source that no run came to."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    lines: Counter[tuple[str, int]] = field(default_factory=Counter)
+    offences: list[str] = field(default_factory=list)  # of TX
+    ring_2: list[str] = field(default_factory=list)  # of the rest of the media plane
+    unseen: list[str] = field(default_factory=list)
+    excused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    switches: int = 0
+    phone_calls: int = 0
+    frames: int = 0
+    barge_ins: int = 0
+    seconds: float = 0.0
+
+
+def watch(static: Static, parts: Any = None) -> Watched:
+    """Lead TX through all its branches, alone; `parts` in place of the real ones."""
+    seen = Watched()
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        watching = Watch(_codes(static), static.functions)
+        rig = Rig(Path(folder), parts) if parts is not None else Rig(Path(folder))
+        with watching:
+            try:
+                rig.run()
+            except RigError as error:
+                seen.offences.append(f"the rig: {error}{f': {error.__cause__!r}' if error.__cause__ else ''}")
+    _take(seen, watching)
+    seen.seconds = time.monotonic() - began_s
+    return seen
+
+
+def watch_calls(static: Static) -> Watched:
+    """The rig, then real calls."""
+    from gw.verify.purity.live_calls import World
+
+    seen = watch(static)
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder, World(Path(folder)) as world:
+        watching = Watch(_codes(static), static.functions, connects=world.connects)
+        with watching:
+            calls = world.call()
+    _take(seen, watching)
+    seen.phone_calls = len(calls)
+    seen.frames = sum(len(call.player.arrivals) for call in calls)
+    seen.barge_ins = sum(len(call.clears) for call in calls)
+    for call in calls:
+        if call.error:
+            seen.offences.append(f"a call failed: {call.error}")
+    if not seen.barge_ins:
+        seen.offences.append("no caller interrupted the agent: the run shows less than it should")
+    seen.ring_2 += _loaded_in_a_worker()
+    seen.unseen = sorted(
+        {f"{op.kind} {op.name}, {op.place}" for op in static.operations if not seen.lines[op.place.path, op.place.line]}
+    )
+    seen.seconds += time.monotonic() - began_s
+    return seen
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _take(seen: Watched, watching: Watch) -> None:
+    seen.calls += watching.calls
+    seen.lines += watching.lines
+    seen.switches += watching.switches
+    seen.excused += watching.excused
+    for offence in watching.offences.values():
+        (seen.offences if offence.kind == "tx" else seen.ring_2).append(str(offence))
+
+
+def _codes(static: Static) -> dict[str, CodeType]:
+    """Every function that was read, compiled from the file: what runs is held against it."""
+    found: dict[str, CodeType] = {}
+    for module in {operation.place.path for operation in static.operations}:
+        path = ROOT / module
+        name = module.removesuffix(".py").replace("/", ".")
+        for code in _nested(compile(path.read_text(), str(path), "exec", dont_inherit=True)):
+            found[f"{name}.{code.co_qualname}"] = code
+    return {name: code for name, code in found.items() if name in static.functions}
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _nested(constant)
+
+
+def _loaded_in_a_worker() -> list[str]:
+    """Load what a worker loads, in a process of its own, and look for what it must not hold."""
+    script = (
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import sys, gw.media.worker\n"
+        f"print(*[name for name in {NOT_IN_A_WORKER!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=_WORKER_S, check=False
+    )
+    if done.returncode:
+        return [f"a worker's modules do not load: {done.stderr.strip().splitlines()[-1:]}"]
+    return [f"a worker holds {name}" for name in done.stdout.split()]

@@ -1,0 +1,166 @@
+"""The gateway's own source as the purity check reads it: what a name, a base class or an annotation means, never imported.
+
+Decides what a name means: an import, a class or a function of ours, a value with a type. A name that is bound twice, or from
+elsewhere, has no meaning here, and whoever asks for it gets an Unknown. Text can be replaced in memory, so that a mutant is read
+as if it stood on disk. Never executes anything, never looks at an installed package.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gw.verify.purity.kinds import NONE, Callback, Class, Function, Of, Ours, Outside, Type, Unknown, Value, one
+from gw.verify.purity.module_source import ClassInfo, FunctionInfo, ModuleInfo, module_of, module_on_disk
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PACKAGES: Final = ("gw", "metrics")
+
+
+class Project:
+    """All sources. `replaced`: text by path, in place of what stands on disk."""
+
+    def __init__(self, replaced: Mapping[str, str] | None = None, root: Path = ROOT) -> None:
+        self.modules: dict[str, ModuleInfo] = {}
+        self.classes: dict[str, ClassInfo] = {}
+        #: Attributes that somebody assigns on an object other than his own `self`, with the place.
+        self.foreign_stores: dict[str, str] = {}
+        replaced = replaced or {}
+        for package in PACKAGES:
+            for path in sorted((root / package).rglob("*.py")):
+                relative = str(path.relative_to(root))
+                text = replaced.get(relative)
+                module = (
+                    module_of(text, relative) if text is not None else module_on_disk(path, relative, path.stat().st_mtime_ns)
+                )
+                self.modules[module.name] = module
+                self.classes.update(module.classes)
+                for attribute, line in module.foreign_stores.items():
+                    self.foreign_stores.setdefault(attribute, f"{relative}:{line}")
+        self._subclasses = self._find_subclasses()
+
+    def function(self, dotted: str) -> FunctionInfo:
+        """`package.module.Class.method`. Raises KeyError."""
+        owner, name = dotted.rsplit(".", 1)
+        return self.classes[owner].methods[name][0]
+
+    # -- classes ------------------------------------------------------------------------------------------------------
+
+    def lineage(self, cls: ClassInfo) -> list[ClassInfo | str]:
+        """The class and its bases, depth first; a base that is not ours by its dotted name."""
+        found: list[ClassInfo | str] = [cls]
+        for base in cls.node.bases:
+            target = self.resolve(cls.module, base.value if isinstance(base, ast.Subscript) else base)
+            if isinstance(target, Class):
+                found += self.lineage(target.cls)
+            else:
+                found.append(target.name if isinstance(target, Outside) else ast.unparse(base))
+        return found
+
+    def family(self, cls: ClassInfo) -> list[ClassInfo]:
+        """The class and all that inherit from it: what stands behind an annotation."""
+        return [cls, *(heir for child in self._subclasses.get(cls.name, ()) for heir in self.family(child))]
+
+    def _find_subclasses(self) -> dict[str, list[ClassInfo]]:
+        found: dict[str, list[ClassInfo]] = {}
+        for cls in self.classes.values():
+            for base in cls.node.bases:
+                target = self.resolve(cls.module, base.value if isinstance(base, ast.Subscript) else base)
+                if isinstance(target, Class):
+                    found.setdefault(target.cls.name, []).append(cls)
+        return found
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def resolve(self, module: ModuleInfo, node: ast.expr) -> Type:
+        """What an expression of names means at module level: `Name`, `module.Name`."""
+        if isinstance(node, ast.Name):
+            return self.lookup(module, node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self.resolve(module, node.value)
+            if isinstance(owner, Outside):
+                return self.dotted(f"{owner.name}.{node.attr}")
+        return Unknown(f"{ast.unparse(node)} is no name of a module")
+
+    def lookup(self, module: ModuleInfo, name: str) -> Type:
+        """A name of a module, or a builtin one; a value's type is the evaluator's to say."""
+        bound = module.bindings.get(name, [])
+        if "*" in module.bindings:
+            return Unknown(f"{module.path} imports every name of another module")
+        if not bound:
+            if hasattr(builtins, name):
+                return Outside(f"builtins.{name}")
+            return Unknown(f"{name} is bound nowhere in {module.path}")
+        if len(bound) > 1:
+            return Unknown(f"{name} is bound more than once in {module.path}")
+        if name in module.imports:
+            return self.dotted(module.imports[name])
+        node = bound[0]
+        if isinstance(node, ast.ClassDef):
+            return Class(self.classes[f"{module.name}.{name}"])
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return Function(FunctionInfo(module, name, node), bound=False)
+        return Unknown(f"{name} of {module.path} is a value")
+
+    def dotted(self, dotted: str) -> Type:
+        """An imported name: ours if one of our modules holds it."""
+        if dotted in self.modules:
+            return Outside(dotted)
+        owner, _, name = dotted.rpartition(".")
+        if owner in self.modules:
+            return self.lookup(self.modules[owner], name)
+        return Outside(dotted)
+
+    def constant(self, module: ModuleInfo, name: str) -> tuple[ModuleInfo, ast.Assign | ast.AnnAssign] | None:
+        """The one assignment behind a module's value, wherever it was imported from."""
+        if name in module.imports:
+            owner, _, name = module.imports[name].rpartition(".")
+            if owner not in self.modules:
+                return None
+            module = self.modules[owner]
+        bound = module.bindings.get(name, [])
+        if len(bound) == 1 and isinstance(bound[0], ast.Assign | ast.AnnAssign):
+            return module, bound[0]
+        return None
+
+    # -- annotations --------------------------------------------------------------------------------------------------
+
+    def annotation(self, module: ModuleInfo, node: ast.expr | None) -> Value:
+        """The values an annotation allows."""
+        if node is None:
+            return one(Unknown("there is no annotation"))
+        if isinstance(node, ast.Constant):
+            if node.value is None:
+                return NONE
+            if isinstance(node.value, str):
+                return self.annotation(module, ast.parse(node.value, mode="eval").body)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            return self.annotation(module, node.left) | self.annotation(module, node.right)
+        if isinstance(node, ast.Subscript):
+            target = self.resolve(module, node.value)
+            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            if isinstance(target, Outside):
+                if target.name in ("typing.Final", "typing.ClassVar", "typing.Annotated"):
+                    return self.annotation(module, inner[0])
+                if target.name == "typing.Optional":
+                    return self.annotation(module, inner[0]) | NONE
+                if target.name.endswith(".Callable"):
+                    return one(Callback())
+                parts = [self.annotation(module, part) for part in inner if not _is_ellipsis(part)]
+                return one(Of(target.name, tuple(parts)))
+            return self.annotation(module, node.value)
+        target = self.resolve(module, node)
+        if isinstance(target, Class):
+            return one(Ours(target.cls))
+        if isinstance(target, Outside):
+            if target.name.endswith((".Any", ".object")):
+                return one(Unknown(f"the annotation {ast.unparse(node)} says nothing"))
+            return one(Callback()) if target.name.endswith(".Callable") else one(Of(target.name))
+        return one(target if isinstance(target, Unknown) else Unknown(f"the annotation {ast.unparse(node)} is no type"))
+
+
+def _is_ellipsis(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is Ellipsis

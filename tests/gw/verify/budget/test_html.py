@@ -1,0 +1,61 @@
+"""The report is one file: nothing is loaded, what is written in it is escaped, and each bucket has its bar."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gw.verify.budget.html import histogram, page
+from gw.verify.budget.judge import judge
+from metrics.declare import BOUNDS
+from tests.gw.verify.budget.test_judge import GOOD, NOISE
+
+EDGES = list(BOUNDS)
+
+
+def cumulative(**counts: int) -> dict[str, Any]:
+    """Buckets by edge in microseconds, `beyond` above all."""
+    found, total = [], 0
+    for edge in EDGES:
+        total += counts.get(f"us{round(edge * 1e6)}", 0)
+        found.append(total)
+    return {"edges_s": EDGES, "counts": [*found, total + counts.get("beyond", 0)]}
+
+
+RUN = {**GOOD, "send_buckets": cumulative(us18=900, us1000=99, us10000=1), "lateness_buckets": cumulative(us560=100)}
+
+
+def test_the_file_needs_nothing_else() -> None:
+    text = page("The budget", ["50 calls", "<a machine>"], judge(RUN, NOISE), RUN)
+    assert "http" not in text
+    assert "<script" not in text
+    assert "&lt;a machine&gt;" in text
+    assert text.count("<svg") == 2
+    assert "The budget is kept." in text
+
+
+def test_a_promise_that_is_not_kept_stands_out() -> None:
+    broken = {**RUN, "broken": ["a gap of 40 ms"]}
+    text = page("The budget", [], judge(broken, NOISE), broken)
+    assert "The budget is not kept." in text
+    assert text.count('class="no">DOES NOT HOLD') == 1
+
+
+def test_each_bucket_that_holds_something_has_a_bar_and_those_above_the_promise_another_colour() -> None:
+    svg = histogram(RUN["send_buckets"])
+    assert re.findall(r"<title>([^<]+)</title>", svg) == [
+        "0.013 to 0.018 ms: 900 (90.0000%)",
+        "0.75 to 1 ms: 99 (9.9000%)",
+        "7.5 to 10 ms: 1 (0.1000%)",
+    ]
+    assert svg.count("#c98a2b") == 1
+
+
+def test_what_lies_beyond_every_edge_is_drawn() -> None:
+    assert "1000 to 1330 ms: 3 (100.0000%)" in histogram(cumulative(beyond=3))
+
+
+def test_a_run_without_frames_says_so() -> None:
+    empty = {**RUN, "tx_send_ms": None, "send_buckets": None, "lateness_buckets": cumulative()}
+    text = page("The budget", [], judge(empty, NOISE), empty)
+    assert text.count("Nothing was measured.") == 2

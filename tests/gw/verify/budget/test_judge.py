@@ -1,0 +1,105 @@
+"""The budget's verdicts: each promise can fail alone, a busy machine is named and not blamed, and a quick run judges little."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gw.verify.budget.judge import Line, judge, kept
+
+GOOD: dict[str, Any] = {
+    "tx_send_ms": {"p50": 0.02, "p99": 0.1, "p99.9": 0.3, "max": 0.8},
+    "tx_lateness_ms": {"p50": 0.4, "p99": 1.8, "p99.9": 3.0, "max": 6.0},
+    "tx_frames": 75_000,
+    "hub_cpu_holds_over_1ms": {},
+    "hub_holds_over_1ms": {"rx": 6},
+    "hub_holds": 120_000,
+    "ended": {},
+    "broken": [],
+    "void": [],
+}
+NOISE = {"p50": 0.06, "p99": 0.3, "p99.9": 1.0, "max": 4.0}
+
+
+def failed(lines: list[Line]) -> list[str]:
+    return [line.promise for line in lines if line.holds is False]
+
+
+def test_a_good_run_keeps_every_promise() -> None:
+    lines = judge(GOOD, NOISE)
+    assert failed(lines) == []
+    assert kept(lines)
+    told = [line.promise for line in lines if line.holds is None]
+    assert told == ["hub holds over 1 ms by the clock", "this machine's own timer noise, p99.9"]
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no frame": ({"tx_frames": 0}, "frames were sent"),
+    "a call that ended": ({"ended": {"ai_lost": 1}}, "calls that ended by themselves"),
+    "slow sends": ({"tx_send_ms": {**GOOD["tx_send_ms"], "p50": 0.1}}, "TX send, median"),
+    "a slow send in a thousand": ({"tx_send_ms": {**GOOD["tx_send_ms"], "p99.9": 1.0}}, "TX send, p99.9"),
+    "a hold of ours": ({"hub_cpu_holds_over_1ms": {"ai_in": 1}}, "hub holds over 1 ms by our code"),
+    "a hub nobody watched": ({"hub_holds": 0}, "hub holds over 1 ms by our code"),
+    "late frames": ({"tx_lateness_ms": {**GOOD["tx_lateness_ms"], "p99.9": 6.5}}, "TX lateness, p99.9, beyond that noise"),
+    "a gap": ({"broken": ["40 ms of underrun"]}, "what a caller would have noticed"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_each_promise_fails_alone(name: str) -> None:
+    changed, promise = BAD[name]
+    lines = judge({**GOOD, **changed}, NOISE)
+    assert failed(lines) == [promise]
+    assert not kept(lines)
+
+
+def test_what_was_not_measured_is_not_kept() -> None:
+    lines = judge({**GOOD, "tx_send_ms": None, "tx_lateness_ms": None}, {})
+    assert {"TX send, median", "TX send, p99.9", "TX lateness, p99.9, beyond that noise"} <= set(failed(lines))
+
+
+def test_a_noisy_machine_is_named_and_not_blamed() -> None:
+    late = {**GOOD, "tx_lateness_ms": {**GOOD["tx_lateness_ms"], "p99.9": 13.0}}
+    assert "TX lateness, p99.9, beyond that noise" in failed(judge(late, NOISE))
+    noisy = judge(late, {**NOISE, "p99.9": 9.0})
+    assert kept(noisy)
+    assert "9.000 ms" in [line.measured for line in noisy]
+
+
+def test_what_holds_in_spite_of_others_holds_and_what_does_not_is_told_with_them() -> None:
+    disturbed = {**GOOD, "void": ["other processes used 30% of the measured core"]}
+    lines = judge(disturbed, NOISE)
+    assert kept(lines)
+    assert lines[-1] == Line("nothing else disturbed the run", disturbed["void"][0], "nothing", None)
+    worse = judge({**disturbed, "broken": ["40 ms of underrun"]}, NOISE)
+    assert failed(worse) == ["what a caller would have noticed", "nothing else disturbed the run"]
+
+
+def test_who_held_the_hub_is_told() -> None:
+    lines = judge({**GOOD, "hub_cpu_holds_over_1ms": {"rx": 2, "ai_in": 1}}, NOISE)
+    assert "3 of 120000 (ai_in 1, rx 2)" in [line.measured for line in lines]
+
+
+def test_what_the_kernel_takes_within_a_send_is_not_our_code() -> None:
+    buckets = {"edges_s": [0.0001, 0.001, 0.01], "counts": [900, 998, 999, 1000]}
+    run = {**GOOD, "hub_cpu_holds_over_1ms": {"tx": 2}, "send_buckets": buckets}
+    assert kept(judge(run, NOISE))
+    assert failed(judge({**run, "hub_cpu_holds_over_1ms": {"tx": 3}}, NOISE)) == ["hub holds over 1 ms by our code"]
+    assert failed(judge({**run, "hub_cpu_holds_over_1ms": {"rx": 1}}, NOISE)) == ["hub holds over 1 ms by our code"]
+
+
+def test_a_quick_run_judges_only_what_noise_cannot_move() -> None:
+    noisy = {
+        **GOOD,
+        "tx_send_ms": {**GOOD["tx_send_ms"], "p99.9": 7.0},
+        "tx_lateness_ms": {**GOOD["tx_lateness_ms"], "p99.9": 80.0},
+        "broken": ["3 underruns"],
+        "void": ["the callers twin was late itself"],
+    }
+    assert kept(judge(noisy, NOISE, quick=True))
+    once = {**noisy, "hub_cpu_holds_over_1ms": {"rx": 12}}
+    assert kept(judge(once, NOISE, quick=True)), "one in ten thousand is an interrupt's"
+    often = {**noisy, "hub_cpu_holds_over_1ms": {"rx": 13}}
+    assert failed(judge(often, NOISE, quick=True)) == ["hub holds over 1 ms by our code"]
+    assert failed(judge({**noisy, "ended": {"internal_error": 1}}, NOISE, quick=True)) == ["calls that ended by themselves"]

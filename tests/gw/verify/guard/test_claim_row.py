@@ -1,0 +1,32 @@
+"""The rows of the model: the store says what becomes of them, and is asked once."""
+
+from __future__ import annotations
+
+from gw.control.recording_rules import Settle
+from gw.verify.guard import claim_row as ops
+from gw.verify.guard.claim_row import ABSENT, RowStore
+
+
+def test_the_store_says_what_a_row_becomes(rows: RowStore) -> None:
+    claimed = rows.apply(ABSENT, ops.Claim("A/1"))
+    assert (claimed.done, claimed.moved) == (True, True)
+    fields = rows.fields(claimed.form)
+    assert fields is not None
+    assert (fields["state"], fields["owner"]) == ("claimed", "A/1")
+    assert not rows.apply(claimed.form, ops.Claim("B/1")).done
+    assert rows.apply(claimed.form, ops.Reclaim("B/1", "A/1")).done
+    assert not rows.apply(claimed.form, ops.Reclaim("B/1", "A/2")).done
+    assert rows.apply(ABSENT, ops.Write(Settle("started", "RE1"))) == (ABSENT, False, False)
+
+
+def test_two_ways_to_one_row_are_one_form(rows: RowStore) -> None:
+    first = rows.apply(rows.apply(ABSENT, ops.Wish()).form, ops.Claim("A/1")).form
+    second = rows.apply(rows.apply(ABSENT, ops.Claim("A/1")).form, ops.Wish()).form
+    assert first == second
+
+
+def test_an_operation_is_tried_once(rows: RowStore) -> None:
+    rows.apply(ABSENT, ops.Claim("A/9"))
+    tried = rows.tried
+    rows.apply(ABSENT, ops.Claim("A/9"))
+    assert rows.tried == tried

@@ -1,0 +1,269 @@
+"""The checker is checked: each mutant of the guard, of who asks it and of the recorder breaks an invariant, and it says which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from gw.control import bus_server, reconcile, recorder, recording_course, recording_rows, recording_rules, webhooks
+from gw.control.store import events, recordings
+from gw.media import ai_out, tx
+from gw.verify.guard import model
+from gw.verify.guard.claim_row import RowStore
+from gw.verify.guard.explorer import Explorer
+from gw.verify.guard.model import ASKED_ONCE, NOT_BEFORE, NOT_BLOCKED, ONE, PROMPT, SETTLES, STARTED, TRUE, GuardModel, Scenario
+from tests.gw.verify.guard.changes import Change, Value, changed
+
+GUARD = "gw.call.guard:RecordingGuard.may_start"
+TURN, RUN, COUNT = "gw.media.ai_out:AiOut._ask", "gw.media.ai_out:AiOut.run", "gw.media.tx:Tx._count"
+assert ai_out, tx
+RULES, COURSE, ROWS, STORE = (
+    recording_rules.__name__,
+    recording_course.__name__,
+    recording_rows.__name__,
+    recordings.__name__,
+)
+DECIDE, ERROR = f"{RULES}:decide", f"{RULES}:_after_error"
+ON_EVENT, TAKE_UP = f"{recorder.__name__}:Recorder.on_event", f"{recorder.__name__}:Recorder.take_up"
+NEXT, PASS, LOOK = (f"{reconcile.__name__}:{name}" for name in ("next_step", "Reconciler.pass_over", "Reconciler._look"))
+
+
+class Mutant(NamedTuple):
+    """What is changed, which faults bring it out, how many, and by which invariant it must be caught."""
+
+    name: str
+    change: Change
+    caught_by: str
+    faults: str = ""
+    budget: int = 1
+    hosts: int = 1
+    of_the_store: bool = False  # rows must be tried anew
+
+
+def in_store(name: str, change: Change, caught_by: str, faults: str = "", budget: int = 1, hosts: int = 1) -> Mutant:
+    return Mutant(name, change, caught_by, faults, budget, hosts, of_the_store=True)
+
+
+MUTANTS = (
+    # -- the guard and who asks it
+    Mutant("the guard forgets its yes", Change(GUARD, "self.recording_started = True", "pass"), ASKED_ONCE),
+    Mutant("the guard passes over a full pool", Change(GUARD, " or not pool_has_room", ""), NOT_BLOCKED, "pool full"),
+    Mutant(
+        "a full pool uses the yes up",
+        Change(
+            GUARD,
+            "if not self.enabled or self.recording_started or not first_audio_sent or not pool_has_room:",
+            "if first_audio_sent and not pool_has_room:\n        self.recording_started = True\n    if self.recording_started:",
+        ),
+        PROMPT,
+        "pool full",
+    ),
+    Mutant("the guard is never asked", Change(TURN, "if self._guard.may_start", "if False and self._guard.may_start"), PROMPT),
+    Mutant(
+        "the guard is asked only while there is audio",
+        Change(TURN, "if self.tx.first_audio_sent:", "if self.tx.first_audio_sent and not self.playout.is_empty:"),
+        PROMPT,
+    ),
+    Mutant("the guard is asked before the flag", Change(TURN, "if self.tx.first_audio_sent:", "if True:"), NOT_BEFORE),
+    Mutant("AI-out asks no more when it ends", Change(RUN, "for _ in range(LAST_ASKS):", "for _ in ():"), ASKED_ONCE),
+    Mutant("AI-out waits for audio for ever", Change(RUN, "self._wake.wait(TURN_S)", "self._wake.wait()"), PROMPT),
+    Mutant("AI-out's turns are too far apart", Value("gw.media.ai_out:TURN_S", 3.0), PROMPT),
+    Mutant("TX never sets the flag", Change(COUNT, "self.first_audio_sent = True", "pass"), PROMPT),
+    Mutant(
+        "TX sets the flag for a frame that did not leave",
+        Change(COUNT, "if taken and not self.first_audio_sent", "if not self.first_audio_sent"),
+        NOT_BEFORE,
+        "kernel full",
+    ),
+    # -- the bus and the recorder
+    Mutant(
+        "control takes a new event for an old one",
+        Change(f"{bus_server.__name__}:sort_messages", "message.n <= last", "message.n <= last + 1"),
+        STARTED,
+    ),
+    Mutant(
+        "the recorder does not hear the wish", Change(ON_EVENT, "case bus.StartRecording():", "case bus.FirstAudio():"), PROMPT
+    ),
+    Mutant(
+        "a stream's end is taken for the call's",
+        Change(ON_EVENT, "case _:", "case bus.CallEnded():\n            self.on_call_over(event.call_sid)\n        case _:"),
+        STARTED,
+        "stream drops,20429",
+        2,
+    ),
+    Mutant(
+        "a row of somebody else is recorded all the same",
+        Change(f"{COURSE}:on_claim", 'return _left(course, "duplicate")', "return _begun(course, *rules.begin(now_s, 30.0))"),
+        ONE,
+        "stream drops",
+    ),
+    Mutant(
+        "a claim in the spool creates without asking",
+        Change(
+            f"{COURSE}:on_claim",
+            "_begun(course, *rules.resume(now_s, retry_s)), here=True)",
+            "_begun(course, *rules.begin(now_s, retry_s)), here=True)",
+        ),
+        ONE,
+        "stream drops,store down for long",
+        2,
+    ),
+    Mutant(
+        "an old wish creates without asking",
+        Change(f"{COURSE}:on_claim", 'answer == "ours" and not lists', 'answer in ("ours", "found")'),
+        TRUE,
+        "stream drops,store down",
+        2,
+    ),
+    Mutant(
+        "what Twilio never told is called failed",
+        Change(f"{RULES}:_back_off", "Later(error.label, error.text)", "_failed(error)"),
+        STARTED,
+        "time-out",
+        3,
+    ),
+    Mutant(
+        "a claim of a dead process creates",
+        Change(f"{RULES}:resume", 'asked="list"), List()', 'asked="create"), Create()'),
+        ONE,
+        "control killed",
+    ),
+    Mutant(
+        "a claim of a dead process is claimed anew",
+        Change(TAKE_UP, "course.left_behind(", "course.wished(time.monotonic(), self._retry_s) or course.left_behind("),
+        SETTLES,
+        "control killed",
+    ),
+    # -- what follows Twilio's answers
+    Mutant("a time-out creates again", Value(f"{RULES}:_UNCLEAR", frozenset({"server"})), STARTED, "time-out"),
+    Mutant(
+        "a 5xx is taken for nothing done",
+        Change(ERROR, "if error.kind in _UNCLEAR or", 'if (error.kind in _UNCLEAR and error.kind != "server") or'),
+        STARTED,
+        "503",
+    ),
+    Mutant(
+        "an unclear create is created again",
+        Change(
+            ERROR,
+            'return _back_off(effort, error, now_s, chance, "list")',
+            'return _back_off(effort, error, now_s, chance, "create")',
+        ),
+        ONE,
+        "time-out",
+    ),
+    Mutant(
+        "an empty listing ends the effort",
+        Change(DECIDE, "if effort.call_over:", "if True:"),
+        STARTED,
+        "time-out",
+    ),
+    Mutant("a listing finds nothing of ours", Value(f"{RULES}:OUR_SOURCE", "Somebody"), ONE, "time-out"),
+    Mutant(
+        "a busy Twilio ends the effort",
+        Change(ERROR, "if error.kind in _CLEAR and not effort.call_over:", "if False:"),
+        STARTED,
+        "20429",
+    ),
+    Mutant(
+        "a call just being answered ends the effort",
+        Change(ERROR, "if effort.call_over or effort.becoming_tries >= len(BECOMING_WAITS_S):", "if True:"),
+        PROMPT,
+        "21220",
+    ),
+    Mutant("21220 is tried too slowly", Value(f"{RULES}:BECOMING_WAITS_S", (0.3, 0.6, 1.5)), PROMPT, "21220", 3),
+    Mutant(
+        "a recording that is complete goes on",
+        Change(f"{RULES}:settled", 'Settle(state="completed"', 'Settle(state="started"'),
+        SETTLES,
+        "webhook never",
+    ),
+    # -- rows, webhooks and the reconcile pass
+    Mutant(
+        "a completed webhook says that there is none",
+        Change(f"{webhooks.__name__}:recording_settle", 'Settle("completed", sid,', 'Settle("absent", sid,'),
+        TRUE,
+    ),
+    Mutant(
+        "nobody takes up a dead process's claim", Change(NEXT, 'return "take_up"', 'return "leave"'), SETTLES, "control killed"
+    ),
+    Mutant("nobody takes up a wish", Change(NEXT, 'return "want" if', 'return "leave" if'), STARTED, "control killed"),
+    Mutant("nobody looks after a recording", Change(NEXT, 'return "look" if', 'return "leave" if'), SETTLES, "webhook never"),
+    Mutant(
+        "a lost host's claim is left",
+        Change(NEXT, 'return "close" if', 'return "leave" if'),
+        SETTLES,
+        "host lost",
+        hosts=2,
+    ),
+    Mutant(
+        "a claim of another host is taken at once",
+        Change(NEXT, '.rpartition("/")[0] == host:', ":"),
+        ONE,
+        "commit unclear",
+        hosts=2,
+    ),
+    in_store(
+        "a claim takes any row",
+        Change(
+            f"{STORE}:take",
+            "recordings.c.call_sid == fit.text(call_sid, SID_CHARS), recordings.c.state.in_(list(states))",
+            "recordings.c.call_sid == fit.text(call_sid, SID_CHARS)",
+        ),
+        ONE,
+        "stream drops",
+    ),
+    in_store(
+        "a wish undoes a claim",
+        Change(
+            f"{events.__name__}:merge_statement",
+            "set_={name: func.coalesce(table.c[name], lite.excluded[name]) for name in gaps}",
+            "set_={name: func.coalesce(lite.excluded[name], table.c[name]) for name in gaps}",
+        ),
+        ONE,
+        "stream drops",
+    ),
+    in_store(
+        "completed comes before started",
+        Value(f"{STORE}:STATES", ("wanted", "claimed", "failed", "completed", "started", "absent")),
+        SETTLES,
+    ),
+    in_store(
+        "an outcome is not written",
+        Change(f"{ROWS}:RecordingRows._write", "self._store.update_recording(call_sid, **fields)", "pass"),
+        SETTLES,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[RowStore]:
+    made = RowStore()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_caught(mutant: Mutant, rows: RowStore) -> None:
+    faults = frozenset(filter(None, mutant.faults.split(",")))
+    assert faults <= model.ALL_FAULTS
+    scenario = Scenario(mutant.name, faults, mutant.budget if faults else 0, mutant.hosts)
+    own = RowStore() if mutant.of_the_store else rows
+    try:
+        with changed(mutant.change):
+            seen = Explorer(GuardModel(scenario, own), max_states=60_000, stop_at_first=mutant.caught_by == ONE).run()
+    finally:
+        if mutant.of_the_store:
+            own.close()
+    caught = {violation.invariant for violation in seen.violations}
+    assert mutant.caught_by in caught, f"caught by {sorted(caught)}, {seen.states} states"
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_without_a_mutant_nothing_is_found(rows: RowStore, hosts: int) -> None:
+    faults = frozenset({"control killed", "time-out", "stream drops"})
+    seen = Explorer(GuardModel(Scenario("as it is", faults, 1, hosts), rows), max_states=60_000).run()
+    assert seen.complete
+    assert seen.violations == ()

@@ -1,0 +1,99 @@
+"""The guard this design replaces, as a model: the checker finds each of its three bugs, alone and together.
+
+It asked only when a further chunk of AI audio arrived, kept its flag in the stream so that a stream that came back knew nothing
+of it, and took the start for done before Twilio had answered, so that the retry never ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gw.control.recording_course import Course, Leave
+from gw.verify.guard.claim_row import ABSENT, Claim, Operation, RowStore, Written
+from gw.verify.guard.explorer import Explored, Explorer
+from gw.verify.guard.model import ASKED_ONCE, ONE, PROMPT, STARTED, TRUE, GuardModel, Scenario
+from gw.verify.guard.parts import Parts
+from gw.verify.guard.worker_parts import Turn
+
+
+class AsksOnChunks(Parts):
+    """AI-out looks at the flag when it has a chunk in its hands, and at no other time."""
+
+    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> Turn:
+        asked = super().turn(flag=flag, started=started, room=room, chunk=chunk)
+        return asked if chunk else Turn(0, started, asked.wait_ms, blocked=False)
+
+    def last_turn(self, *, flag: bool, started: bool, room: bool) -> Turn:
+        return Turn(0, started, -1, blocked=False)
+
+
+class RetriesNothing(Parts):
+    """The flag says started: whatever Twilio answers, nobody tries again."""
+
+    def answered(self, course: Course, answer: object) -> Course:
+        after = super().answered(course, answer)
+        return after if str(answer).startswith("started") else Course(Leave("taken"), after.effort)
+
+
+class AllOfIt(AsksOnChunks, RetriesNothing):
+    pass
+
+
+class NoRow(RowStore):
+    """The flag lives in the stream: no row says that somebody started already, so everybody may."""
+
+    def apply(self, form: int, operation: Operation) -> Written:
+        return Written(ABSENT, isinstance(operation, Claim), moved=False)
+
+
+@pytest.fixture(scope="module")
+def no_row() -> Iterator[RowStore]:
+    made = NoRow()
+    yield made
+    made.close()
+
+
+def explore(parts: Parts, faults: str = "", *, budget: int = 1, chunks: int = 1) -> Explored:
+    scenario = Scenario("replaced", frozenset(filter(None, faults.split(","))), budget if faults else 0, chunks=chunks)
+    seen = Explorer(GuardModel(scenario, parts.row_store, parts), max_states=60_000).run()
+    assert seen.complete
+    return seen
+
+
+def ways(seen: Explored) -> dict[str, tuple[str, ...]]:
+    return {violation.invariant: violation.steps for violation in seen.violations}
+
+
+def test_a_short_greeting_is_never_recorded(rows: RowStore) -> None:
+    found = ways(explore(AsksOnChunks(rows)))
+    assert set(found) == {PROMPT, STARTED, ASKED_ONCE}
+    assert found[STARTED][0] == "worker 1: TX's first frame reaches the kernel"
+    assert not any("AI-out takes a turn" in step for step in found[PROMPT])
+    assert sum(step.endswith(" pass") for step in found[PROMPT]) == len([step for step in found[PROMPT] if "pass" in step])
+
+
+def test_a_stream_that_comes_back_is_recorded_twice(no_row: RowStore) -> None:
+    found = ways(explore(Parts(no_row), "stream drops"))
+    assert set(found) == {ONE, TRUE}, "and without a row nothing says what there is"
+    way = found[ONE]
+    assert way.count("control asks Twilio to create: it is made") == 2
+    assert "the call's stream comes back at another worker" in way
+
+
+@pytest.mark.parametrize("refusal", ["20429", "503"])
+def test_a_refused_start_is_never_tried_again(rows: RowStore, refusal: str) -> None:
+    found = ways(explore(RetriesNothing(rows), refusal))
+    assert STARTED in found
+    assert any(refusal in step for step in found[STARTED])
+
+
+def test_the_three_are_found_in_one_model(no_row: RowStore) -> None:
+    found = ways(explore(AllOfIt(no_row), "stream drops,20429", budget=2))
+    assert {PROMPT, STARTED} <= set(found)
+    assert ONE in ways(explore(RetriesNothing(no_row), "stream drops,20429", budget=2))
+
+
+def test_the_design_that_replaced_it_has_none_of_them(rows: RowStore) -> None:
+    assert ways(explore(Parts(rows), "stream drops,20429,503,21220", budget=2)) == {}

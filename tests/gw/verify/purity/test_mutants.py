@@ -1,0 +1,31 @@
+"""The prover is proven: every mutant of TX and of what it calls is caught, each by the way it says, for the reason it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gw.verify.purity.check import read
+from gw.verify.purity.project_source import ROOT
+from tests.gw.verify.purity.mutants import MUTANTS, Mutant
+
+
+def mutated(mutant: Mutant) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for path, old, new in mutant.edits:
+        text = texts.get(path) or (Path(ROOT) / path).read_text()
+        assert text.count(old) == 1, f"{mutant.name}: {old!r} stands {text.count(old)} times in {path}"
+        texts[path] = text.replace(old, new)
+    return texts
+
+
+def test_there_are_enough_and_each_has_its_name():
+    assert len(MUTANTS) >= 40
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_source_gives_it_away(mutant: Mutant):
+    problems = read(mutated(mutant)).problems
+    assert any(mutant.says in problem for problem in problems), "\n".join(problems) or "nothing was found"

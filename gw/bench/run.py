@@ -26,7 +26,7 @@ from gw.bench.load.loop import summary
 from gw.bench.load_process import Twin
 from gw.bench.result import MEDIA_ROLES, Measured, Page, Process, Window, highest_edge_s, match_bargeins
 from gw.bench.subject import BenchError, Floor, Gateway, Subject
-from gw.control.admin_client import AdminClient, NotReachable, Refused
+from gw.control.admin.client import AdminClient, NotReachable, Refused
 from metrics.declare import BOUNDS, TX_LATENESS
 from metrics.page import Page as MemoryPage
 from metrics.page import PageError

@@ -64,7 +64,7 @@ def dialled(_: click.Context, parameter: click.Parameter, value: str) -> str:
     """What Twilio can dial, as the gateway checks it again. Raises click.BadParameter."""
     import msgspec
 
-    from gw.control.admin_commands import Dialled
+    from gw.control.admin.commands import Dialled
 
     try:
         return msgspec.convert(value, Dialled)

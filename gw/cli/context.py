@@ -66,7 +66,7 @@ class Settings:
 
     def ask(self, command: str, *, timeout_s: float | None = None, **arguments: Any) -> Any:
         """One request to the running gateway. Raises Unreachable when there is none."""
-        from gw.control.admin_client import AdminClient, NotReachable
+        from gw.control.admin.client import AdminClient, NotReachable
 
         try:
             return AdminClient(self.config.ops.admin_socket, timeout_s or ADMIN_TIMEOUT_S).request(command, **arguments)
@@ -77,7 +77,7 @@ class Settings:
 
     def act(self, command: str, *, timeout_s: float, **arguments: Any) -> Any:
         """One request that does something. Raises Unreachable, and Failure with the gateway's sentence where it says no."""
-        from gw.control.admin_client import Refused
+        from gw.control.admin.client import Refused
 
         try:
             return self.ask(command, timeout_s=timeout_s, **arguments)

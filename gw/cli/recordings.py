@@ -106,7 +106,7 @@ def reconcile(settings: Settings, as_json: bool) -> None:
 
 
 def _ask(settings: Settings, command: str, **arguments: Any) -> Any:
-    from gw.control.admin_client import Refused
+    from gw.control.admin.client import Refused
 
     try:
         return settings.ask(command, timeout_s=ASK_S, **arguments)

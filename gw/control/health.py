@@ -17,13 +17,13 @@ import gevent
 import msgspec
 
 from gw.config import VERSION, Config
-from gw.control.breaker import Breaker
-from gw.control.bus_server import BusServer
-from gw.control.fleet import Fleet
+from gw.control.admin.machine import Fleet
+from gw.control.bus.server import BusServer
 from gw.control.ops_http import Readiness
+from gw.control.recording.claims import SpoolClaims
 from gw.control.spool import Spool
-from gw.control.spool_claims import SpoolClaims
 from gw.control.store import Store, StoreError
+from gw.control.twilio_api.circuit_breaker import Breaker
 from metrics import declare
 from metrics.page import Page
 

@@ -23,24 +23,24 @@ import gevent
 from gevent.event import Event
 
 from gw.config import Config
-from gw.control.admin import AdminServer
-from gw.control.admin_commands import AdminCommands
-from gw.control.afterwards import Afterwards
-from gw.control.bus_server import BusServer
-from gw.control.drain import Drainer
-from gw.control.fleet import NOTICE_S, Fleet
+from gw.control.admin.commands import AdminCommands
+from gw.control.admin.log_levels import LogLevels
+from gw.control.admin.machine import NOTICE_S, Fleet
+from gw.control.admin.server import AdminServer
+from gw.control.bus.server import BusServer
+from gw.control.calls.after_stream import Afterwards
+from gw.control.calls.lost_calls import LostCalls
+from gw.control.calls.status_callbacks import Webhooks
 from gw.control.health import Health
-from gw.control.log_levels import LogLevels
-from gw.control.lost_calls import LostCalls
 from gw.control.ops_http import OpsHttp
-from gw.control.recording import Recording
-from gw.control.schema import Schema
+from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.service import Recording
 from gw.control.spool import Spool, SpoolError
-from gw.control.spool_claims import SpoolClaims
+from gw.control.spool.forwarder import Drainer
 from gw.control.store import Store
-from gw.control.transfers import Transfers
-from gw.control.twilio_rest import TwilioRest
-from gw.control.webhooks import Webhooks
+from gw.control.store.schema import Schema
+from gw.control.twilio_api.rest import TwilioRest
+from gw.control.twilio_api.transfers import Transfers
 from gw.errors import GatewayError
 from gw.scoreboard import Board, Row
 from metrics import declare, exposition, pages_dir

@@ -19,7 +19,7 @@ from gevent.pool import Group
 
 from gw.bench.gateway_process import GatewayProcess, wait_until_gone
 from gw.bench.histogram import QUANTILES, read_histogram
-from gw.control.admin_client import AdminClient
+from gw.control.admin.client import AdminClient
 from gw.demo.report import CallResult, Report, draw
 from gw.twin import speech
 from gw.twin.ai.ledger import AiLedger

@@ -26,7 +26,7 @@ import gevent  # noqa: E402
 
 from gw.bench.gateway_process import GatewayProcess  # noqa: E402
 from gw.config import Overflow  # noqa: E402
-from gw.control.admin_client import AdminClient  # noqa: E402
+from gw.control.admin.client import AdminClient  # noqa: E402
 from gw.twin import speech  # noqa: E402
 from gw.twin.ai.script import AiScript, lasting  # noqa: E402
 from gw.twin.ai.server import AiTwin  # noqa: E402

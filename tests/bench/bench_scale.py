@@ -33,8 +33,8 @@ import gw.config  # noqa: E402
 from gw import bus  # noqa: E402
 from gw.bench.gateway_process import GatewayProcess  # noqa: E402
 from gw.call.report import Quality  # noqa: E402
-from gw.control.drain import Drainer  # noqa: E402
 from gw.control.spool import Spool  # noqa: E402
+from gw.control.spool.forwarder import Drainer  # noqa: E402
 from gw.control.store import Store  # noqa: E402
 from gw.twin.twilio.account import ACCOUNT_SID  # noqa: E402
 from gw.twin.twilio.fields import call_fields, status_fields, stream_fields  # noqa: E402

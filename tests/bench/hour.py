@@ -32,7 +32,7 @@ from gw.bench.result import Page  # noqa: E402
 from gw.bench.result import Window as Pages  # noqa: E402
 from gw.bench.run import Load, Tell, measure_beside  # noqa: E402
 from gw.bench.stalling_store import open_store  # noqa: E402
-from gw.control.admin_client import AdminClient  # noqa: E402
+from gw.control.admin.client import AdminClient  # noqa: E402
 from gw.errors import GatewayError  # noqa: E402
 from gw.terminal import console, figure_table, ms  # noqa: E402
 

@@ -17,7 +17,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 import gw.config
-from gw.control.admin_client import AdminClient
+from gw.control.admin.client import AdminClient
 from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World, free_port

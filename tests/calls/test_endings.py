@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from gw.config import Media, Server, Store
-from gw.control.admin_client import AdminClient, Refused
+from gw.control.admin.client import AdminClient, Refused
 from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting
 from gw.twin.sound import BYTES_PER_MS

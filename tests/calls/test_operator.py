@@ -10,7 +10,7 @@ import gevent
 
 from gw.cli import root
 from gw.cli.call_story import findings, timeline
-from gw.control.admin_client import AdminClient
+from gw.control.admin.client import AdminClient
 from gw.twin.ai.script import AiScript, lasting
 from tests.calls.conftest import World, WorldMaker
 from tests.timing import scaled

@@ -14,7 +14,7 @@ import gevent
 
 import gw.config
 from gw.bench.gateway_process import GatewayProcess, wait_until_gone
-from gw.control.admin_client import AdminClient, NotReachable
+from gw.control.admin.client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting

@@ -22,7 +22,7 @@ import gw.media.call
 from gw.bench.gateway_process import GatewayProcess
 from gw.call.pacer import Pacer
 from gw.config import Media, Store
-from gw.control.admin_client import AdminClient
+from gw.control.admin.client import AdminClient
 from gw.protocol.audio import PTIME_S
 from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting

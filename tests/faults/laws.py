@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gw.control.twilio_rest import POOL_CONNECTIONS
+from gw.control.twilio_api.rest import POOL_CONNECTIONS
 from tests.faults.ledger import CallLine, Ledger, Struck
 
 #: A wish that met a healthy control and Twilio for so long is a recording.

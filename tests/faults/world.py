@@ -26,7 +26,7 @@ import pymysql
 
 import gw.config
 from gw.bench.gateway_process import GatewayProcess, wait_until_gone
-from gw.control.admin_client import AdminClient, NotReachable
+from gw.control.admin.client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin.twilio.account import TwilioTwin
 from tests.faults.ledger import Census, StoreReturn, Struck

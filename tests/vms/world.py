@@ -27,7 +27,7 @@ import gevent
 
 import gw.config
 from gw.bench.gateway_process import free_ports
-from gw.control.admin_client import AdminClient, NotReachable
+from gw.control.admin.client import AdminClient, NotReachable
 from gw.control.store import Store
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin

@@ -21,10 +21,10 @@ from sqlalchemy import Connection, Engine, NullPool, StaticPool, create_engine, 
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 import gw.config
-from gw.control.one_thread import OneThread
-from gw.control.sqlite_file import open_sqlite
 from gw.control.store.address import Address, Tls, parse_address
 from gw.control.store.faults import DEADLOCK_CODES, DEMOTED_CODES, StoreUnavailable, code_of, fault
+from gw.control.store.one_thread import OneThread
+from gw.control.store.sqlite_file import open_sqlite
 
 T = TypeVar("T")
 

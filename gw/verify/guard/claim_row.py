@@ -15,8 +15,8 @@ import msgspec
 
 import gw.config
 from gw import bus
-from gw.control.recording_rows import RecordingRows
-from gw.control.recording_rules import Settle
+from gw.control.recording.rows import RecordingRows
+from gw.control.recording.rules import Settle
 from gw.control.store import HeldClaim, Stamped, Store
 from metrics.page import Page
 

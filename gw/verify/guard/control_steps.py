@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from gw.control import recording_course as course_rules
-from gw.control.recording_course import Claim, Claimed, ClaimHere, Course, Leave, Reclaim
-from gw.control.recording_rows import WRITE_S
-from gw.control.recording_rules import Create, Effort, Later, List, Settle
+from gw.control.recording import lifecycle as course_rules
+from gw.control.recording.lifecycle import Claim, Claimed, ClaimHere, Course, Leave, Reclaim
+from gw.control.recording.rows import WRITE_S
+from gw.control.recording.rules import Create, Effort, Later, List, Settle
 from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import RowStore, plain
 from gw.verify.guard.explorer import FREE, SURE, Step

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from gw.control import reconcile
+from gw.control.recording import reconcile
 from gw.control.store.recordings import SETTLED
 from gw.verify.guard.claim_row import RowStore
 from gw.verify.guard.control_steps import ControlSteps

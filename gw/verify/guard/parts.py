@@ -15,18 +15,20 @@ import msgspec
 
 from gw import bus
 from gw.call.report import Quality
-from gw.control import bus_server, reconcile, recorder, webhooks
-from gw.control import recording_course as course_rules
-from gw.control.breaker import Breaker
-from gw.control.recording_course import Claimed, Course
-from gw.control.recording_rules import OUR_SOURCE, Settle
-from gw.control.rest_answers import Kind, Listed, RestError, Started
+from gw.control.bus import server
+from gw.control.calls import status_callbacks
+from gw.control.recording import lifecycle as course_rules
+from gw.control.recording import reconcile, recorder
+from gw.control.recording.lifecycle import Claimed, Course
+from gw.control.recording.rules import OUR_SOURCE, Settle
+from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
+from gw.control.twilio_api.circuit_breaker import Breaker
 from gw.verify.guard.claim_row import ACCOUNT, RowStore
 from gw.verify.guard.memo import StandIn
 from gw.verify.guard.worker_parts import WorkerParts
 
 if TYPE_CHECKING:
-    from gw.control.twilio_rest import TwilioRest
+    from gw.control.twilio_api.rest import TwilioRest
 
 CALL: Final = "CA" + "0" * 32
 #: The moment every state is: ages count back from it.
@@ -82,7 +84,7 @@ class Parts(WorkerParts):
 
     def _fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
         numbered = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
-        _, fresh = bus_server.sort_messages(cast("Any", StandIn(slot=0)), last, numbered)
+        _, fresh = server.sort_messages(cast("Any", StandIn(slot=0)), last, numbered)
         return tuple(events[entry.n - first] for entry in fresh)
 
     # -- the recorder ---------------------------------------------------------------------------------------------------
@@ -155,12 +157,12 @@ class Parts(WorkerParts):
             made._jobs[CALL] = recorder._Job(course, None)
         return made
 
-    def _webhooks(self, made: recorder.Recorder, settles: list[Settle]) -> webhooks.Webhooks:
+    def _webhooks(self, made: recorder.Recorder, settles: list[Settle]) -> status_callbacks.Webhooks:
         def settle(call_sid: str, outcome: Settle, **extra: object) -> bool:
             settles.append(outcome)
             return True
 
-        hooks = webhooks.Webhooks(
+        hooks = status_callbacks.Webhooks(
             self.row_store.store,
             cast("Any", StandIn(settle_once=settle)),
             cast("Any", StandIn(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),

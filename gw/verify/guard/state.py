@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from gw.control.recording_course import Course
+from gw.control.recording.lifecycle import Course
 from gw.verify.guard.parts import Looks
 
 #: No time is running.

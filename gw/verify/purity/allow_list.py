@@ -228,9 +228,15 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
         "gw.media.greenlets.",
         "greenlet.greenlet",
     ),
-    "recording calls": ("gw.control.recorder", "gw.control.recording", "gw.bus.StartRecording", "gw.call.guard.", "twilio."),
+    "recording calls": (
+        "gw.control.recording.recorder",
+        "gw.control.recording.service",
+        "gw.bus.StartRecording",
+        "gw.call.guard.",
+        "twilio.",
+    ),
     "database": ("sqlite3.", "_sqlite3.", "pymysql.", "sqlalchemy.", "alembic.", "gw.control.store", "gw.control.spool"),
-    "REST and HTTP clients": ("http.", "urllib.", "requests.", "twilio.", "gw.control.twilio_rest", "websockets."),
+    "REST and HTTP clients": ("http.", "urllib.", "requests.", "twilio.", "gw.control.twilio_api.rest", "websockets."),
     "network beyond the one send": (
         "socket.",
         "_socket.getaddrinfo",

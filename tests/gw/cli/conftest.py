@@ -15,7 +15,7 @@ from gw.bus import CallEnded, CallEvent, CallStarted, StartRecording, Turn
 from gw.call.report import Quality
 from gw.cli import root
 from gw.config import Store as StoreConfig
-from gw.control.admin import AdminServer, Command, CommandError
+from gw.control.admin.server import AdminServer, Command, CommandError
 from gw.control.store import Stamped, Store
 
 #: Two calls of this morning, in seconds since the epoch.

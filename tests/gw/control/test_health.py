@@ -12,13 +12,13 @@ import pytest
 import gw.config
 from gw.config import Config
 from gw.control import health
-from gw.control.breaker import Breaker
-from gw.control.bus_server import BusServer
-from gw.control.fleet import Fleet
+from gw.control.admin.machine import Fleet
+from gw.control.bus.server import BusServer
 from gw.control.health import Health
+from gw.control.recording.claims import SpoolClaims
 from gw.control.spool import Spool
-from gw.control.spool_claims import SpoolClaims
 from gw.control.store import Store
+from gw.control.twilio_api.circuit_breaker import Breaker
 from gw.scoreboard import Board
 from metrics import declare
 from metrics.page import Page

@@ -21,11 +21,12 @@ import pytest
 
 from gw import bus
 from gw.config import Config, Ops, Store
-from gw.control import lost_calls, main, schema, webhooks
-from gw.control.admin_client import AdminClient, NotReachable
+from gw.control import main
+from gw.control.admin.client import AdminClient, NotReachable
+from gw.control.calls import lost_calls, status_callbacks
 from gw.control.main import Control
 from gw.control.spool import Spool, SpoolError
-from gw.control.store import Stamped, StoreUnavailable
+from gw.control.store import Stamped, StoreUnavailable, schema
 from gw.control.store import Store as Rows
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created
@@ -217,7 +218,7 @@ def test_calls_left_open_by_an_earlier_gateway_are_ended(make: Make, monkeypatch
 
 
 def test_a_call_completed_by_rest_is_hung_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "GRACE_S", 0.05)
+    monkeypatch.setattr(status_callbacks, "GRACE_S", 0.05)
     house = make()
     worker = house.worker()
     worker.settle(worker.send(call_started(), bus.Webhook("status", 1.0, {"CallSid": CALL, "CallStatus": "completed"})))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.call.state import Reason
-from gw.control.rest_answers import Kind
+from gw.control.twilio_api.answers import Kind
 from gw.errors import ProtocolError
 from gw.logs.lines import FIELD_LIMIT, OTHER_REASON, REASONS, format_human, format_journal, format_json, mask_numbers
 from metrics import declare

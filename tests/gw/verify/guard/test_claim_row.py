@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gw.control.recording_rules import Settle
+from gw.control.recording.rules import Settle
 from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import ABSENT, RowStore
 

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
-from gw.control import bus_server, reconcile, recorder, recording_course, recording_rows, recording_rules, webhooks
+from gw.control.bus import server
+from gw.control.calls import status_callbacks
+from gw.control.recording import lifecycle, reconcile, recorder, rules
+from gw.control.recording import rows as recording_rows
 from gw.control.store import events, recordings
 from gw.media import ai_out, tx
 from gw.verify.guard import model
@@ -20,8 +23,8 @@ GUARD = "gw.call.guard:RecordingGuard.may_start"
 TURN, RUN, COUNT = "gw.media.ai_out:AiOut._ask", "gw.media.ai_out:AiOut.run", "gw.media.tx:Tx._count"
 assert ai_out, tx
 RULES, COURSE, ROWS, STORE = (
-    recording_rules.__name__,
-    recording_course.__name__,
+    rules.__name__,
+    lifecycle.__name__,
     recording_rows.__name__,
     recordings.__name__,
 )
@@ -80,7 +83,7 @@ MUTANTS = (
     # -- the bus and the recorder
     Mutant(
         "control takes a new event for an old one",
-        Change(f"{bus_server.__name__}:sort_messages", "message.n <= last", "message.n <= last + 1"),
+        Change(f"{server.__name__}:sort_messages", "message.n <= last", "message.n <= last + 1"),
         STARTED,
     ),
     Mutant(
@@ -183,7 +186,7 @@ MUTANTS = (
     # -- rows, webhooks and the reconcile pass
     Mutant(
         "a completed webhook says that there is none",
-        Change(f"{webhooks.__name__}:recording_settle", 'Settle("completed", sid,', 'Settle("absent", sid,'),
+        Change(f"{status_callbacks.__name__}:recording_settle", 'Settle("completed", sid,', 'Settle("absent", sid,'),
         TRUE,
     ),
     Mutant(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gw.control.recording_course import Claim, Leave, left_behind
-from gw.control.recording_rules import Create, List, Settle
+from gw.control.recording.lifecycle import Claim, Leave, left_behind
+from gw.control.recording.rules import Create, List, Settle
 from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import ABSENT, RowStore
 from gw.verify.guard.parts import NOW_S, Parts, later

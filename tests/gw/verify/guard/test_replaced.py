@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gw.control.recording_course import Course, Leave
+from gw.control.recording.lifecycle import Course, Leave
 from gw.verify.guard.claim_row import ABSENT, Claim, Operation, RowStore, Written
 from gw.verify.guard.explorer import Explored, Explorer
 from gw.verify.guard.model import ASKED_ONCE, ONE, PROMPT, STARTED, TRUE, GuardModel, Scenario

@@ -1,0 +1,278 @@
+"""What each admin command does. One function, one line in `table`.
+
+Reads come from memory or from one query of the store; those that act (`hangup`, `transfer`, `dial`) tell the worker or Twilio and
+return what was done. Arguments are decoded into typed values; an unknown one is refused, so that a typing error is not ignored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import gevent
+import gevent.pool
+import msgspec
+
+from gw import bus
+from gw.call.state import Reason
+from gw.config import Config
+from gw.control.admin.server import Command, CommandError, typed
+from gw.control.bus.server import BusServer
+from gw.control.recording.reconcile import Reconciler
+from gw.control.recording.recorder import Recorder
+from gw.control.spool import Spool, SpoolError
+from gw.control.store import Store
+from gw.control.twilio_api.answers import RestError
+from gw.control.twilio_api.rest import TwilioRest
+from gw.protocol import twiml
+
+log = logging.getLogger(__name__)
+
+#: Completions by REST under way; a worker that was told ends its call without them.
+MAX_COMPLETIONS: Final = 32
+#: How long `recordings retry` waits for the outcome; below what its asker waits.
+RETRY_ANSWER_S: Final = 8.0
+#: The bound on a transfer at Twilio; below what its asker waits.
+ACT_S: Final = 10.0
+
+Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Sid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class _Calls(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Limit = 50
+    open_only: bool = False
+
+
+class _Call(msgspec.Struct, forbid_unknown_fields=True):
+    call_sid: Sid
+
+
+#: What Twilio dials: a number in E.164, or a SIP address.
+Dialled = Annotated[str, msgspec.Meta(pattern=r"^(\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+)$", max_length=255)]
+
+
+class _Transfer(msgspec.Struct, forbid_unknown_fields=True):
+    call_sid: Sid
+    to: Dialled
+
+
+class _Dial(msgspec.Struct, forbid_unknown_fields=True):
+    to: Dialled
+    caller: Dialled
+    agent: str = "default"
+
+
+class _Recordings(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Limit = 50
+    state: str | None = None
+
+
+class _Poison(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Limit = 50
+
+
+class _Ids(msgspec.Struct, forbid_unknown_fields=True):
+    ids: Annotated[list[int], msgspec.Meta(max_length=1000)] = []  # none: all of them
+
+
+class AdminCommands:
+    """The commands over one control process's parts. `status` is made by whoever knows all of them."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: BusServer,
+        rest: TwilioRest | None,
+        status: Callable[[], dict[str, Any]],
+        *,
+        recorder: Recorder,
+        reconciler: Reconciler,
+        spool: Spool,
+        notify: Callable[[], None],
+        config: Config | None = None,
+    ) -> None:
+        """`notify` is called when the spool has something for the store. `config`: whom Twilio is to ask about a call of ours."""
+        self._config = config or Config()
+        self._instance = f"admin-{os.getpid()}-{time.time_ns():x}"
+        self._n = 0
+        self._recorder = recorder
+        self._reconciler = reconciler
+        self._spool = spool
+        self._notify = notify
+        self._store = store
+        self._bus = bus
+        self._rest = rest
+        self._status = status
+        self._completions = gevent.pool.Pool(MAX_COMPLETIONS)
+
+    def table(self) -> dict[str, Command]:
+        """Every command by name. The longer names say what they are about and mean the same."""
+        calls, call, hangup = typed(_Calls, self._calls), typed(_Call, self._call), typed(_Call, self._hangup)
+        recordings = typed(_Recordings, self._recordings)
+        return {
+            "status": typed(_Nothing, lambda _: self._status()),
+            "holds": typed(_Nothing, lambda _: self._bus.holds()),
+            "calls": calls,
+            "calls_list": calls,
+            "call": call,
+            "calls_show": call,
+            "hangup": hangup,
+            "calls_hangup": hangup,
+            "transfer": typed(_Transfer, self._transfer),
+            "dial": typed(_Dial, self._dial),
+            "recordings": recordings,
+            "recordings_list": recordings,
+            "recordings_retry": typed(_Call, self._retry_recording),
+            "recordings_reconcile": typed(_Nothing, lambda _: self._reconcile()),
+            "poison_list": typed(_Poison, lambda args: self._spool.poison(limit=args.limit)),
+            "poison_retry": typed(_Ids, self._retry_poison),
+        }
+
+    def stop(self) -> None:
+        self._completions.kill(timeout=1.0)
+
+    def _calls(self, args: _Calls) -> Any:
+        return self._store.calls(limit=args.limit, open_only=args.open_only)
+
+    def _call(self, args: _Call) -> Any:
+        """The call, or null where none is known by this SID."""
+        return self._store.call(args.call_sid)
+
+    def _recordings(self, args: _Recordings) -> Any:
+        return self._store.recordings(limit=args.limit, state=args.state)
+
+    def _retry_recording(self, args: _Call) -> Any:
+        """Try once more what failed, or hurry what waits. Returns the row as it stands then, and whether that is its end."""
+        row = self._store.recording(args.call_sid)
+        if row is None:
+            hint = ": a call's SID is wanted, not a recording's" if args.call_sid.startswith("RE") else ""
+            raise CommandError("not_found", f"no recording was wanted of {args.call_sid}{hint}")
+        if row["state"] not in ("wanted", "claimed", "failed"):
+            raise CommandError("failed", f"the recording of {args.call_sid} is {row['state']}: there is nothing to try again")
+        if row["recording_sid"]:
+            raise CommandError("failed", f"Twilio had {row['recording_sid']} of this call: another is not begun")
+        if self._rest is None:
+            raise CommandError("failed", "there are no Twilio credentials")
+        if not self._recorder.is_working_on(args.call_sid) and not self._take_up(row):
+            raise CommandError("failed", "too many recordings are under way: try again later")
+        until_s = time.monotonic() + RETRY_ANSWER_S
+        while self._recorder.is_working_on(args.call_sid) and time.monotonic() < until_s:
+            gevent.sleep(0.05)
+        return {"done": not self._recorder.is_working_on(args.call_sid), "recording": self._store.recording(args.call_sid)}
+
+    def _take_up(self, row: dict[str, Any]) -> bool:
+        if row["state"] == "wanted":
+            return self._recorder.want(row["call_sid"], row["account_sid"] or "", row["first_audio_at"], lists=True)
+        if row["state"] == "claimed" and not row["owner"].startswith(self._recorder.seat):
+            raise CommandError("failed", f"{row['owner']} works on it: ask there, or wait until its claim has lapsed")
+        return self._recorder.take_up(row, create=self._bus.is_owned(row["call_sid"]), state=row["state"])
+
+    def _reconcile(self) -> Any:
+        """A pass over every unsettled recording, now."""
+        if self._rest is None:
+            raise CommandError("failed", "there are no Twilio credentials")
+        return msgspec.to_builtins(self._reconciler.pass_over(time.time(), time.monotonic(), asked=True))
+
+    def _retry_poison(self, args: _Ids) -> Any:
+        """Queue what the store refused once more, say after an upgrade."""
+        moved = self._spool.bring_back(args.ids or None)
+        self._notify()
+        return {"queued": moved, "set_aside": self._spool.refused()}
+
+    def _hangup(self, args: _Call) -> Any:
+        """Tell the worker, and Twilio where there are credentials: Twilio ends a call even if its worker hangs."""
+        told = self._bus.hang_up(args.call_sid, str(Reason.ADMIN_HANGUP))
+        if told:
+            return {"call_sid": args.call_sid, "worker": True, "rest": self._complete_later(args.call_sid)}
+        row = self._store.call(args.call_sid)
+        if row is None or row["ended_at"] is not None:
+            what = "is not known" if row is None else "has ended already"
+            raise CommandError("not_found", f"the call {args.call_sid} {what}")
+        if self._rest is None:
+            raise CommandError(
+                "not_found", f"no connected worker has the call {args.call_sid}, and there are no Twilio credentials"
+            )
+        try:
+            self._rest.complete_call(args.call_sid)
+        except RestError as error:
+            raise CommandError(
+                "not_found" if error.kind == "gone" else "failed", f"Twilio did not end the call: {error}"
+            ) from error
+        return {"call_sid": args.call_sid, "worker": False, "rest": "completed"}
+
+    def _transfer(self, args: _Transfer) -> Any:
+        """Give a live call to another number: Twilio leaves our stream and dials."""
+        rest = self._twilio()
+        row = self._store.call(args.call_sid)
+        if not self._bus.is_owned(args.call_sid) and (row is None or row["ended_at"] is not None):
+            what = "is not known" if row is None else "has ended already"
+            raise CommandError("not_found", f"the call {args.call_sid} {what}")
+        try:
+            rest.redirect_call(args.call_sid, twiml.dial(args.to), bound_s=ACT_S)
+        except RestError as error:
+            code = "not_found" if error.kind == "gone" else "failed"
+            raise CommandError(code, f"Twilio did not transfer the call: {error}") from error
+        log.info("an operator transfers the caller", extra={"call_sid": args.call_sid})
+        self._note(args.call_sid, "transferred", to=args.to)
+        return {"call_sid": args.call_sid, "to": args.to}
+
+    def _dial(self, args: _Dial) -> Any:
+        """Let Twilio call somebody, and lead the call here once it is answered."""
+        rest = self._twilio()
+        if args.agent not in self._config.agents:
+            raise CommandError(
+                "not_found", f"there is no agent {args.agent!r}: there are {', '.join(sorted(self._config.agents))}"
+            )
+        readiness = self._status()["readiness"]
+        if not readiness["ready"]:
+            raise CommandError("unavailable", f"no call is taken now: {'; '.join(readiness['reasons'])}")
+        public = self._config.server.public_base
+        url = f"{public}/twilio/voice?agent={args.agent}"
+        try:
+            call_sid = rest.create_call(to=args.to, caller=args.caller, url=url, status_callback=f"{public}/twilio/status")
+        except RestError as error:
+            unclear = "; it may ring all the same" if error.kind in ("timeout", "server") else ""
+            raise CommandError("failed", f"Twilio did not place the call: {error}{unclear}") from error
+        log.info("an operator places a call", extra={"call_sid": call_sid})
+        return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent}
+
+    def _twilio(self) -> TwilioRest:
+        if self._rest is None:
+            raise CommandError("failed", "there are no Twilio credentials")
+        return self._rest
+
+    def _note(self, call_sid: str, kind: str, **data: str) -> None:
+        """Keep what an operator did as an event of the call. What was done is done: a spool that fails is only logged."""
+        self._n += 1
+        event = bus.CallEvent(call_sid, kind, time.time(), dict(data))
+        try:
+            self._spool.append(self._instance, [(self._n, bus.encode_event(event))])
+        except SpoolError as error:
+            log.error("what an operator did is not kept: %s", error, extra={"call_sid": call_sid, "reason": error.code})
+        else:
+            self._notify()
+
+    def _complete_later(self, call_sid: str) -> str:
+        if self._rest is None:
+            return "no_credentials"
+        if self._completions.full():
+            return "busy"
+        self._completions.spawn(self._complete, self._rest, call_sid)
+        return "requested"
+
+    def _complete(self, rest: TwilioRest, call_sid: str) -> None:
+        began_s = time.monotonic()
+        try:
+            rest.complete_call(call_sid)
+        except RestError as error:
+            took_s = time.monotonic() - began_s
+            level = logging.INFO if error.kind in ("gone", "not_in_progress") else logging.WARNING
+            log.log(level, "Twilio, asked to end a call, after %.1f s: %s", took_s, error, extra={"call_sid": call_sid})

@@ -1,0 +1,220 @@
+"""The one door to Twilio's REST API: a handful of requests, and one typed error for everything that can go wrong with them.
+
+Decides what an answer means: whether Twilio did the thing, did not, or may have (`timeout`). Strategy: the real SDK client over
+an HTTP client of ours that bounds every request and sends it to the configured base. A request's whole time, name lookup
+included, is bounded by a `gevent.Timeout` too. Imports and resource classes are paid for when the process starts.
+
+Never retries, never decides what follows, never logs a parameter: that is the caller's part.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import ssl
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import gevent
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from twilio.base.exceptions import (  # type: ignore[import-untyped]
+    TwilioException,
+    TwilioRestException,
+    TwilioServiceException,
+)
+from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]
+from twilio.rest import Client  # type: ignore[import-untyped]
+from urllib3.exceptions import ConnectTimeoutError
+
+from gw.config import Config
+from gw.control.twilio_api.answers import Listed, RestError, Started, classify
+
+#: Kept connections per host; more wait for one inside their own time bound.
+POOL_CONNECTIONS: Final = 16
+#: Recordings of one call that are looked at; a call of ours has one.
+MAX_LISTED: Final = 50
+#: Beyond connect and read time: the name lookup and TLS.
+_MARGIN_S: Final = 1.0
+
+# The SDK logs every request's parameters at INFO: phone numbers and callback URLs have no place in a log.
+logging.getLogger("twilio.http_client").setLevel(logging.WARNING)
+
+
+class _Http(TwilioHttpClient):  # type: ignore[misc]
+    """The SDK's HTTP client, aimed at our base and bounded. Keeps nothing of a request once it is over."""
+
+    def __init__(self, api_base: str, timeout_s: float) -> None:
+        super().__init__(timeout=timeout_s)  # requests applies it to connecting and to each read
+        base = urlsplit(api_base)
+        self._scheme, self._netloc, self._prefix = base.scheme, base.netloc, base.path.rstrip("/")
+        for scheme in ("https://", "http://"):
+            self.session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_CONNECTIONS, max_retries=0))
+        if _is_loopback(base.hostname or ""):
+            self.session.trust_env = False  # a proxy of the environment does not reach a twin on this machine
+
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        parts = urlsplit(url)
+        target = urlunsplit((self._scheme, self._netloc, self._prefix + parts.path, parts.query, ""))
+        try:
+            return super().request(method, target, *args, **kwargs)
+        finally:
+            # the SDK keeps the last request for its own tests, credentials included
+            self._test_only_last_request = None
+            self._test_only_last_response = None
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class TwilioRest:
+    """Requests for one account. Methods return what Twilio did or raise RestError; none takes longer than `bound_s`."""
+
+    def __init__(self, config: Config) -> None:
+        self._client = Client(
+            config.twilio.account_sid,
+            config.secrets.twilio_auth_token,
+            http_client=_Http(config.twilio.api_base, config.twilio.timeout_s),
+        )
+        self.bound_s = 2 * config.twilio.timeout_s + _MARGIN_S
+        self._recordings("CA" + "0" * 32)  # imports the resource classes now: 70 ms that no call should pay
+
+    def start_recording(self, call_sid: str, *, channels: str, status_callback: str) -> Started:
+        """Create a recording of a live call. Not idempotent: after `timeout` or `server`, list before creating again.
+
+        `status_callback` empty asks for none. Raises RestError.
+        """
+        options: dict[str, Any] = {"recording_channels": channels}
+        if status_callback:
+            options["recording_status_callback"] = status_callback
+            options["recording_status_callback_method"] = "POST"
+            options["recording_status_callback_event"] = ["in-progress", "completed", "absent"]
+        recording = self._bounded(lambda: self._recordings(call_sid).create(**options))
+        if not isinstance(recording.sid, str) or not recording.sid:
+            raise RestError("timeout", 0, 201, "the answer names no recording")
+        return Started(sid=recording.sid, status=str(recording.status or ""))
+
+    def list_recordings(self, call_sid: str) -> list[Listed]:
+        """The recordings of a call, newest first as Twilio gives them. Raises RestError."""
+        found = self._bounded(lambda: self._recordings(call_sid).list(limit=MAX_LISTED, page_size=MAX_LISTED))
+        return [
+            Listed(
+                sid=str(entry.sid or ""),
+                status=str(entry.status or ""),
+                source=str(entry.source or ""),
+                channels=_number(entry.channels, 0),
+                duration_s=_number(entry.duration, -1),
+                error_code=_number(entry.error_code, 0),
+            )
+            for entry in found
+        ]
+
+    def create_call(self, *, to: str, caller: str, url: str, status_callback: str) -> str:
+        """Let Twilio call a number and ask `url` what is to happen once it is answered. Returns the call's SID.
+
+        Not idempotent: after `timeout` or `server` the telephone may ring. Raises RestError.
+        """
+        options = {"status_callback": status_callback, "status_callback_method": "POST", "status_callback_event": ["completed"]}
+        call = self._bounded(lambda: self._client.calls.create(to=to, from_=caller, url=url, method="POST", **options))
+        if not isinstance(call.sid, str) or not call.sid:
+            raise RestError("timeout", 0, 201, "the answer names no call")
+        return call.sid
+
+    def complete_call(self, call_sid: str) -> str:
+        """End a live call. Returns the call's status as Twilio answers it. Raises RestError."""
+        call = self._bounded(lambda: self._client.calls(call_sid).update(status="completed"))
+        return str(call.status or "")
+
+    def redirect_call(self, call_sid: str, document: str, *, bound_s: float) -> None:
+        """Let a live call go on with this TwiML. After `timeout` it may have. Raises RestError."""
+        self._bounded(lambda: self._client.calls(call_sid).update(twiml=document), bound_s)
+
+    def _recordings(self, call_sid: str) -> Any:
+        return self._client.calls(call_sid).recordings
+
+    def _bounded(self, request: Any, bound_s: float | None = None) -> Any:
+        """Run one request within the bound; every failure leaves as a RestError."""
+        bound_s = self.bound_s if bound_s is None else min(bound_s, self.bound_s)
+        timeout = gevent.Timeout.start_new(bound_s)
+        try:
+            return request()
+        except gevent.Timeout as error:  # a BaseException: the request may have reached Twilio
+            if error is not timeout:
+                raise
+            raise RestError("timeout", 0, 0, f"no answer within {bound_s:g} s") from None
+        except TwilioRestException as error:
+            raise _refusal(error.status, error.code, error.msg) from error
+        except TwilioServiceException as error:
+            raise _refusal(error.status, error.code, error.detail or error.title) from error
+        except requests.RequestException as error:
+            raise _transport(error) from error
+        except TwilioException as error:
+            raise _page_refusal(error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            # a success status with a body that is no resource: the SDK fails in its own ways on those
+            raise RestError("timeout", 0, 0, f"an answer that cannot be read: {error}") from error
+        finally:
+            timeout.close()
+
+
+def _refusal(status: object, code: object, text: object) -> RestError:
+    """The error for an answer that says no. Without a JSON body the SDK repeats the status as the code."""
+    status_number, code_number = _number(status, 0), _number(code, 0)
+    if code_number == status_number:
+        code_number = 0
+    return RestError(classify(status_number, code_number), code_number, status_number, str(text or ""))
+
+
+def _page_refusal(error: TwilioException) -> RestError:
+    """The error for a listing that was refused: the SDK hands over the bare answer beside its words."""
+    answer = error.args[1] if len(error.args) > 1 else None
+    status = _number(getattr(answer, "status_code", None), 0)
+    if not status or status == 200:
+        return RestError("timeout", 0, status, f"an answer that cannot be read: {error.args[0] if error.args else error}")
+    try:
+        body = msgspec.json.decode(str(getattr(answer, "text", "")), type=_RefusalBody)
+    except msgspec.MsgspecError:
+        body = _RefusalBody()
+    return _refusal(status, body.code, body.message or body.title or "the listing was refused")
+
+
+class _RefusalBody(msgspec.Struct, frozen=True):
+    """What is read of a refusal's JSON, in Twilio's older and newer shape."""
+
+    code: int = 0
+    message: str = ""
+    title: str = ""
+
+
+def _transport(error: requests.RequestException) -> RestError:
+    """The error for a request that got no answer: unreachable only where surely nothing was sent."""
+    seen: BaseException | None = error
+    for _ in range(10):  # the chain of causes is short; the bound guards against a cycle
+        if seen is None:
+            break
+        if isinstance(seen, ConnectTimeoutError | ConnectionRefusedError | ssl.SSLCertVerificationError):
+            return RestError("unreachable", 0, 0, str(error))
+        reason = getattr(seen, "reason", None)
+        inner = seen.args[0] if seen.args else None
+        seen = next((e for e in (reason, inner, seen.__cause__, seen.__context__) if isinstance(e, BaseException)), None)
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema):
+        return RestError("rejected", 0, 0, str(error))
+    return RestError("timeout", 0, 0, str(error))
+
+
+def _number(value: object, default: int) -> int:
+    """A number out of an answer that may carry it as text, or not at all."""
+    if isinstance(value, int):
+        return value
+    try:
+        return int(str(value))
+    except ValueError:
+        return default

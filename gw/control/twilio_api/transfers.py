@@ -1,0 +1,70 @@
+"""Hands a caller on whose AI cannot be had: another number, by an update of the live call at Twilio.
+
+The worker waits a few seconds for Twilio to take the call away from it; what this cannot do by then is done by the answer to
+Twilio's `action` webhook, when the worker closes the stream. So a request is tried again only within that time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import gevent
+import gevent.pool
+
+from gw import bus
+from gw.control.twilio_api.answers import RestError
+from gw.control.twilio_api.rest import TwilioRest
+from gw.protocol import twiml
+
+log = logging.getLogger(__name__)
+
+#: Below what the worker waits (`gw.media.call`).
+TRANSFER_S: Final = 5.0
+RETRY_S: Final = 0.5
+#: Transfers under way; beyond it the webhook's answer does it.
+MAX_TRANSFERS: Final = 64
+#: What a second try may mend, and certainly does not do twice: redirecting a call that is redirected already dials again.
+_AGAIN: Final = ("busy", "server", "unreachable")
+
+
+class Transfers:
+    """A subscriber of the bus. `rest` is None without credentials: then no worker asks."""
+
+    def __init__(self, rest: TwilioRest | None, *, done: Callable[[str], None]) -> None:
+        """`done` is told the call that Twilio took."""
+        self._rest = rest
+        self._done = done
+        self._pool = gevent.pool.Pool(MAX_TRANSFERS)
+
+    def on_event(self, event: bus.Event) -> None:
+        """Returns at once."""
+        if not isinstance(event, bus.CallEvent) or event.kind != "transfer_wanted" or self._rest is None:
+            return
+        if self._pool.full():
+            log.warning("too many transfers at once: this one is left to the webhook", extra={"call_sid": event.call_sid})
+            return
+        self._pool.spawn(self._transfer, self._rest, event.call_sid, str(event.data.get("to") or ""))
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        self._pool.kill(timeout=timeout_s)
+
+    def _transfer(self, rest: TwilioRest, call_sid: str, to: str) -> None:
+        until_s = time.monotonic() + TRANSFER_S
+        while True:
+            try:
+                rest.redirect_call(call_sid, twiml.dial(to), bound_s=max(0.1, until_s - time.monotonic()))
+            except RestError as error:
+                if error.kind in _AGAIN and time.monotonic() + RETRY_S < until_s:
+                    gevent.sleep(RETRY_S)
+                    continue
+                log.warning("a caller could not be transferred by REST: %s", error, extra={"call_sid": call_sid})
+                return
+            except Exception:  # this greenlet's top: the webhook's answer does it
+                log.exception("a caller could not be transferred by REST", extra={"call_sid": call_sid})
+                return
+            self._done(call_sid)
+            log.info("the caller is transferred", extra={"call_sid": call_sid})
+            return

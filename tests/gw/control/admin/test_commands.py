@@ -1,0 +1,351 @@
+"""Each command, over a real store, a real bus and a scripted Twilio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+import gw.config
+from gw import bus
+from gw.control.admin import commands
+from gw.control.admin.commands import AdminCommands
+from gw.control.admin.server import CommandError
+from gw.control.bus.server import BusServer
+from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.reconcile import Reconciler
+from gw.control.recording.recorder import Recorder
+from gw.control.recording.rows import RecordingRows
+from gw.control.spool import Spool
+from gw.control.store import Stamped, Store
+from gw.control.twilio_api.circuit_breaker import Breaker
+from gw.control.twilio_api.rest import TwilioRest
+from metrics.page import Page
+from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
+from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created, listing, recording, refusal
+from tests.timing import scaled
+
+
+class House:
+    def __init__(self, folder: Path, *, signed: bool) -> None:
+        self.twilio = ScriptedRest()
+        self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
+        self.store.upgrade()
+        self.spool = Spool(folder / "spool.db")
+        self.bus = BusServer(folder / "bus.sock", self.spool, on_lost=lambda _: None)
+        self.bus.start()
+        self.path = folder / "bus.sock"
+        rest = TwilioRest(self.twilio.config()) if signed else None
+        self.page = Page.create(folder / "control.page")
+        rows = RecordingRows(self.store, self.page)
+        breaker = Breaker(5.0)
+        self.recorder = Recorder(
+            self.twilio.config(signed=signed),
+            self.store,
+            rest,
+            rows,
+            self.page,
+            owner="seat/2-b",
+            claims=SpoolClaims(self.spool, seat="seat"),
+            breaker=breaker,
+            is_owned=self.bus.is_owned,
+        )
+        self.notified: list[bool] = []
+        self.ready = True
+        self.commands = AdminCommands(
+            self.store,
+            self.bus,
+            rest,
+            lambda: {"version": "1", "readiness": {"ready": self.ready, "reasons": ["drained by an operator"]}},
+            recorder=self.recorder,
+            reconciler=Reconciler(self.store, self.recorder, rows, rest, breaker, host="seat", is_owned=self.bus.is_owned),
+            spool=self.spool,
+            notify=lambda: self.notified.append(True),
+        )
+
+    def ask(self, command: str, **fields: Any) -> Any:
+        return self.commands.table()[command](fields)
+
+    def known(self, call_sid: str = CALL, *, ended: bool = False) -> None:
+        self.store.apply([Stamped(call_started(call_sid), "here", 0, "w0", 1)])
+        if ended:
+            self.store.apply([Stamped(call_ended(call_sid), "here", 0, "w0", 2)])
+
+    def worker(self, *calls: str) -> BusClient:
+        client = BusClient(self.path, calls=list(calls))
+        with gevent.Timeout(scaled(20)):
+            while not all(self.bus.is_owned(call_sid) for call_sid in calls) or not self.bus.workers():
+                gevent.sleep(0.01)
+        return client
+
+    def stop(self) -> None:
+        self.commands.stop()
+        self.recorder.stop()
+        self.page.close()
+        self.bus.stop()
+        self.spool.close()
+        self.store.close()
+        self.twilio.stop()
+
+
+Make = Callable[..., House]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    houses: list[House] = []
+
+    def make(*, signed: bool = True) -> House:
+        houses.append(House(tmp_path, signed=signed))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.stop()
+
+
+def test_the_holds_of_every_worker_are_read(make: Make) -> None:
+    house = make()
+    client = house.worker()
+    client.hold(1.0, "ai_out")
+    with gevent.Timeout(scaled(20)):
+        while not house.ask("holds"):
+            gevent.sleep(0.01)
+    (hold,) = house.ask("holds")
+    assert (hold.kind, hold.stack[0].function) == ("ai_out", "Uplink.push")
+
+
+def test_reads_come_from_the_store(make: Make) -> None:
+    house = make()
+    house.known(CALL)
+    house.known(OTHER, ended=True)
+    house.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
+    assert {call["call_sid"] for call in house.ask("calls")} == {CALL, OTHER}
+    assert [call["call_sid"] for call in house.ask("calls", open_only=True)] == [CALL]
+    assert len(house.ask("calls_list", limit=1)) == 1
+    assert house.ask("call", call_sid=CALL)["recording"]["state"] == "claimed"
+    assert house.ask("calls_show", call_sid="CA0") is None
+    assert [row["call_sid"] for row in house.ask("recordings", state="claimed")] == [CALL]
+    assert house.ask("recordings", limit=5, state="failed") == []
+    assert house.ask("status")["version"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [
+        ("status", {"verbose": True}),
+        ("calls", {"limit": 0}),
+        ("calls", {"limit": "20"}),
+        ("calls", {"openonly": True}),
+        ("call", {}),
+        ("call", {"call_sid": ""}),
+        ("hangup", {"call_sid": 5}),
+        ("hangup", {"call_sid": "x" * 65}),
+        ("recordings", {"state": 1}),
+    ],
+)
+def test_wrong_arguments_are_refused(make: Make, command: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(CommandError) as caught:
+        make().ask(command, **fields)
+    assert caught.value.code == "bad_request"
+
+
+def test_hangup_tells_the_worker_and_twilio(make: Make) -> None:
+    house = make()
+    worker = house.worker(CALL)
+    house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "completed"}))
+    assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "requested"}
+    assert worker.command() == bus.HangUp(CALL, "admin_hangup")
+    house.commands._completions.join(scaled(20))
+    assert house.twilio.seen[0].form == {"Status": ["completed"]}
+
+
+def test_a_twilio_that_refuses_does_not_matter_to_the_worker(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    house = make()
+    worker = house.worker(CALL)
+    house.twilio.posts.append(refusal(429, 20429))
+    assert house.ask("hangup", call_sid=CALL)["worker"] is True
+    assert worker.command() == bus.HangUp(CALL, "admin_hangup")
+    house.commands._completions.join(scaled(20))
+    assert "20429" in caplog.text
+
+
+def test_hangup_without_credentials_tells_the_worker_alone(make: Make) -> None:
+    house = make(signed=False)
+    house.worker(CALL)
+    assert house.ask("calls_hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "no_credentials"}
+
+
+def test_a_call_without_a_worker_is_completed_by_twilio(make: Make) -> None:
+    house = make()
+    house.known()
+    house.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}), refusal(404, 20404), refusal(401, 20003)]
+    assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": False, "rest": "completed"}
+    for code in ("not_found", "failed"):
+        with pytest.raises(CommandError) as caught:
+            house.ask("hangup", call_sid=CALL)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_call_that_is_not_there_is_not_found(make: Make, signed: bool) -> None:
+    house = make(signed=signed)
+    house.known(OTHER, ended=True)
+    for call_sid in (CALL, OTHER):
+        with pytest.raises(CommandError) as caught:
+            house.ask("hangup", call_sid=call_sid)
+        assert caught.value.code == "not_found"
+    assert house.twilio.seen == []
+
+
+def test_an_open_call_that_nobody_can_end(make: Make) -> None:
+    house = make(signed=False)
+    house.known()
+    with pytest.raises(CommandError, match="no Twilio credentials"):
+        house.ask("hangup", call_sid=CALL)
+
+
+def test_a_transfer_is_done_by_twilio_and_kept(make: Make) -> None:
+    house = make()
+    house.worker(CALL)
+    house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "in-progress"}))
+    assert house.ask("transfer", call_sid=CALL, to="+15551234567") == {"call_sid": CALL, "to": "+15551234567"}
+    assert "<Number>+15551234567</Number>" in house.twilio.seen[0].form["Twiml"][0]
+    assert house.notified == [True]
+    (kept,) = house.spool.batch(10)
+    event = bus.decode_event(kept.body)
+    assert isinstance(event, bus.CallEvent)
+    assert (event.call_sid, event.kind, event.data) == (CALL, "transferred", {"to": "+15551234567"})
+
+
+def test_a_transfer_that_cannot_be_says_why(make: Make) -> None:
+    house = make()
+    house.known(OTHER, ended=True)
+    house.worker(CALL)
+    house.twilio.posts += [refusal(404, 20404), refusal(401, 20003)]
+    for call_sid, to, code in (
+        (OTHER, "+15551234567", "not_found"),
+        ("CA9", "+15551234567", "not_found"),
+        (CALL, "+15551234567", "not_found"),
+        (CALL, "+15551234567", "failed"),
+        (CALL, "0049 123", "bad_request"),
+    ):
+        with pytest.raises(CommandError) as caught:
+            house.ask("transfer", call_sid=call_sid, to=to)
+        assert caught.value.code == code
+    assert house.spool.backlog() == 0
+
+
+def test_a_call_is_placed_with_the_agents_webhook(make: Make) -> None:
+    house = make()
+    house.twilio.posts.append(Answer(201, {"sid": CALL, "status": "queued"}))
+    placed = house.ask("dial", to="+15551234567", caller="+15557654321")
+    assert placed == {"call_sid": CALL, "to": "+15551234567", "from": "+15557654321", "agent": "default"}
+    (seen,) = house.twilio.seen
+    assert seen.path.endswith("/Calls.json")
+    assert (seen.form["To"], seen.form["From"]) == (["+15551234567"], ["+15557654321"])
+    assert seen.form["Url"][0].endswith("/twilio/voice?agent=default")
+    assert seen.form["StatusCallback"][0].endswith("/twilio/status")
+
+
+def test_a_call_that_cannot_be_placed_says_why(make: Make) -> None:
+    house = make()
+    dial = {"to": "+15551234567", "caller": "+15557654321"}
+    house.twilio.posts.append(refusal(503, 0))
+    with pytest.raises(CommandError, match="it may ring all the same"):
+        house.ask("dial", **dial)
+    with pytest.raises(CommandError, match="there is no agent 'nobody'"):
+        house.ask("dial", **dial, agent="nobody")
+    house.ready = False
+    with pytest.raises(CommandError, match="drained by an operator"):
+        house.ask("dial", **dial)
+    assert len(house.twilio.seen) == 1
+
+
+def test_without_credentials_nobody_is_called_or_transferred(make: Make) -> None:
+    house = make(signed=False)
+    for command, fields in (("dial", {"caller": "+15557654321"}), ("transfer", {"call_sid": CALL})):
+        with pytest.raises(CommandError, match="no Twilio credentials"):
+            house.ask(command, to="+15551234567", **fields)
+
+
+def test_completions_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "MAX_COMPLETIONS", 1)
+    house = make()
+    house.worker(CALL, OTHER)
+    house.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}, hold_s=0.2)] * 2
+    assert house.ask("hangup", call_sid=CALL)["rest"] == "requested"
+    assert house.ask("hangup", call_sid=OTHER)["rest"] == "busy"
+
+
+def failed(house: House, owner: str = "seat/1-a") -> None:
+    house.store.claim_recording(CALL, ACCOUNT, owner, time.time())
+    house.store.update_recording(CALL, state="failed", reason="unauthorized", error_text="no")
+
+
+def test_a_failed_recording_of_a_living_call_is_begun_on_request(make: Make) -> None:
+    house = make()
+    failed(house)
+    house.worker(CALL)
+    house.twilio.gets.append(listing())
+    house.twilio.posts.append(created())
+    answer = house.ask("recordings_retry", call_sid=CALL)
+    row = answer["recording"]
+    assert (answer["done"], row["state"], row["recording_sid"], row["reason"]) == (True, "started", RECORDING, None)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_failed_recording_of_a_call_that_is_over_is_looked_for(make: Make, there: bool) -> None:
+    house = make()
+    failed(house, owner="elsewhere/1-a")
+    house.twilio.gets.append(listing(recording(status="completed", duration="3")) if there else listing())
+    row = house.ask("recordings_retry", call_sid=CALL)["recording"]
+    assert (row["state"], row["reason"]) == (("completed", None) if there else ("failed", "call_ended"))
+    assert house.twilio.count("POST") == 0
+
+
+def test_what_cannot_be_tried_again_is_said(make: Make) -> None:
+    house = make()
+    for call_sid, words in (("CA0", "no recording was wanted"), (RECORDING, "not a recording's")):
+        with pytest.raises(CommandError, match=words):
+            house.ask("recordings_retry", call_sid=call_sid)
+    house.store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
+    with pytest.raises(CommandError, match="elsewhere/1-a works on it"):
+        house.ask("recordings_retry", call_sid=CALL)
+    house.store.update_recording(CALL, state="completed", recording_sid=RECORDING)
+    with pytest.raises(CommandError, match="is completed"):
+        house.ask("recordings_retry", call_sid=CALL)
+    assert house.twilio.seen == []
+
+
+@pytest.mark.parametrize("command", ["recordings_retry", "recordings_reconcile"])
+def test_without_credentials_nobody_is_asked(make: Make, command: str) -> None:
+    house = make(signed=False)
+    failed(house)
+    with pytest.raises(CommandError, match="no Twilio credentials"):
+        house.ask(command, **({"call_sid": CALL} if command.endswith("retry") else {}))
+
+
+def test_a_pass_on_request_does_not_wait(make: Make) -> None:
+    house = make()
+    house.store.claim_recording(CALL, ACCOUNT, "seat/1-a", time.time())
+    house.store.update_recording(CALL, state="started", recording_sid=RECORDING, started_at=time.time())
+    house.twilio.gets += [listing(recording()), listing(recording(status="completed", duration="3"))]
+    assert house.ask("recordings_reconcile") == {"unsettled": 1, "taken_up": 0, "asked": 1, "settled": 0, "left": 0}
+    assert house.ask("recordings_reconcile")["settled"] == 1
+    assert house.ask("recordings_reconcile") == {"unsettled": 0, "taken_up": 0, "asked": 0, "settled": 0, "left": 0}
+
+
+def test_what_the_store_refused_is_listed_and_given_once_more(make: Make) -> None:
+    house = make()
+    house.spool.append("w0", [(1, b"bad"), (2, b"worse")])
+    for entry in house.spool.batch(2):
+        house.spool.set_aside(entry.id, "not an event")
+    assert [(row["id"], row["why"]) for row in house.ask("poison_list")] == [(1, "not an event"), (2, "not an event")]
+    assert house.ask("poison_retry", ids=[2]) == {"queued": 1, "set_aside": 1}
+    assert house.ask("poison_retry") == {"queued": 1, "set_aside": 0}
+    assert (house.spool.backlog(), house.notified) == (2, [True, True])

@@ -1,0 +1,107 @@
+"""Claims taken while the store was away: they survive, and reach the store once, whoever is in their way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gw import bus
+from gw.control.recording import claims as spool_claims
+from gw.control.recording.claims import SpoolClaims
+from gw.control.spool import Spool, SpoolError
+from gw.control.store import HeldClaim, Stamped, Store, StoreError, StoreUnavailable
+
+ACCOUNT = "AC" + "0" * 32
+
+
+def claim(n: int = 1, owner: str = "seat/1-a") -> HeldClaim:
+    return HeldClaim(f"CA{n:032d}", ACCOUNT, owner, 1_800_000_000.0 + n)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool.db"
+
+
+@pytest.fixture
+def spool(path: Path) -> Iterator[Spool]:
+    spool = Spool(path)
+    yield spool
+    spool.close()
+
+
+def test_a_claim_survives_its_process(spool: Spool, path: Path) -> None:
+    claims = SpoolClaims(spool, seat="seat")
+    claims.take(claim())
+    claims.take(claim(owner="seat/2-b"))
+    claims.note(claim().call_sid, "RE1")
+    spool.close()
+    again = Spool(path)
+    held = SpoolClaims(again, seat="seat")
+    assert (held.holds(claim().call_sid), len(held)) == (True, 1)
+    assert again.claims() == [claim()._replace(recording_sid="RE1")], "the first stays"
+    held.drop(claim().call_sid)
+    assert (again.claims(), len(held)) == ([], 0)
+    held.drop(claim().call_sid)
+    held.note(claim().call_sid, "RE2")
+    assert again.claims() == []
+    again.close()
+
+
+def test_claims_are_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_claims, "MAX_CLAIMS", 1)
+    claims = SpoolClaims(spool, seat="seat")
+    claims.take(claim(1))
+    with pytest.raises(SpoolError, match="wait for the store"):
+        claims.take(claim(2))
+
+
+def test_all_are_brought_before_and_after_their_wishes(spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_claims, "AT_ONCE", 2)
+    claims = SpoolClaims(spool, seat="seat")
+    told: list[HeldClaim] = []
+    claims.on_conflict = told.append
+    for n in range(1, 6):
+        claims.take(claim(n))
+    wish = bus.StartRecording(claim(5).call_sid, ACCOUNT, 1_800_000_000.0)
+    store.apply([Stamped(wish, "host", 0, "w0", 1)])
+    claims.deliver(store)
+    assert (len(claims), spool.claims(), told) == (0, [], [])
+    rows = [store.recording(claim(n).call_sid) for n in range(1, 6)]
+    assert [(row["state"], row["owner"]) for row in rows if row] == [("claimed", "seat/1-a")] * 5
+    assert rows[4] is not None
+    assert rows[4]["first_audio_at"] == 1_800_000_000.0
+    claims.take(claim(1))
+    claims.deliver(store)  # as after a crash before the claim was forgotten
+    assert told == []
+
+
+def test_a_row_of_another_host_is_told_and_stays(spool: Spool, store: Store) -> None:
+    claims = SpoolClaims(spool, seat="seat")
+    told: list[HeldClaim] = []
+    claims.on_conflict = told.append
+    claims.take(claim())
+    claims.note(claim().call_sid, "RE1")
+    store.claim_recording(claim().call_sid, ACCOUNT, "other/1-a", 1_800_000_000.0)
+    claims.deliver(store)
+    row = store.recording(claim().call_sid)
+    assert row is not None
+    assert (row["owner"], told) == ("other/1-a", [claim()._replace(recording_sid="RE1")])
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreError("refused")])
+def test_what_the_store_does_not_take_stays(spool: Spool, error: StoreError) -> None:
+    class Away:
+        def bring_claims(self, some: object) -> dict[str, str]:
+            raise error
+
+    claims = SpoolClaims(spool, seat="seat")
+    claims.take(claim())
+    if isinstance(error, StoreUnavailable):
+        with pytest.raises(StoreUnavailable):
+            claims.deliver(Away())  # type: ignore[arg-type]
+    else:
+        claims.deliver(Away())  # type: ignore[arg-type]
+    assert spool.claims() == [claim()]

@@ -1,0 +1,271 @@
+"""Rows nobody works on are found, and each is looked at no more often than it should be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+import gw.config
+from gw import bus
+from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.reconcile import (
+    FOREIGN_AGE_S,
+    LOOK_FIRST_S,
+    LOOK_LAST_S,
+    MAX_LOOKS,
+    OVERDUE_S,
+    RENEW_S,
+    STARTED_AGE_S,
+    WANTED_AGE_S,
+    Reconciler,
+    is_overdue,
+    next_step,
+)
+from gw.control.recording.recorder import Recorder
+from gw.control.recording.rows import RecordingRows
+from gw.control.spool import Spool
+from gw.control.store import Stamped, Store
+from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, Breaker
+from gw.control.twilio_api.rest import TwilioRest
+from metrics import declare
+from metrics.page import Page
+from tests.gw.control.scripted_rest import ACCOUNT, CALL, RECORDING, Answer, ScriptedRest, created, listing, recording, refusal
+from tests.timing import scaled
+
+NOW = 1_800_000_000.0
+
+
+def row(state: str, *, owner: str | None = "seat/1-a", age_s: float = 0.0) -> dict[str, Any]:
+    at = NOW - age_s
+    return {"state": state, "owner": owner, "first_audio_at": at, "claimed_at": at, "started_at": at}
+
+
+@pytest.mark.parametrize(
+    ("what", "owned", "step"),
+    [
+        (row("wanted", owner=None), True, "leave"),
+        (row("wanted", owner=None, age_s=WANTED_AGE_S + 1), True, "want"),
+        ({**row("wanted"), "first_audio_at": None}, True, "want"),
+        (row("claimed"), True, "take_up"),
+        (row("claimed", owner="other/1-a"), False, "leave"),
+        (row("claimed", owner="other/1-a", age_s=FOREIGN_AGE_S + 1), False, "close"),
+        (row("claimed", owner=None, age_s=FOREIGN_AGE_S + 1), False, "close"),
+        (row("started", age_s=STARTED_AGE_S - 1), False, "leave"),
+        (row("started", age_s=STARTED_AGE_S + 1), False, "look"),
+        (row("started", age_s=STARTED_AGE_S + 1), True, "leave"),
+        (row("started", owner="other/1-a", age_s=STARTED_AGE_S + 1), False, "leave"),
+        (row("started", owner="other/1-a", age_s=LOOK_LAST_S + 1), False, "look"),
+        (row("completed", age_s=1e6), False, "leave"),
+    ],
+)
+def test_what_a_row_needs(what: dict[str, Any], owned: bool, step: str) -> None:
+    assert next_step(what, host="seat", owned=owned, now=NOW) == step
+
+
+class House:
+    """A reconciler on a real store and a scripted Twilio."""
+
+    def __init__(self, folder: Path) -> None:
+        self.twilio = ScriptedRest()
+        config = self.twilio.config()
+        self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
+        self.store.upgrade()
+        self.page = Page.create(folder / "control.page")
+        rows = RecordingRows(self.store, self.page)
+        rest = TwilioRest(config)
+        self.owned: set[str] = set()
+        self.spool = Spool(folder / "spool.db")
+        self.breaker = Breaker(5.0)
+        self.recorder = Recorder(
+            config,
+            self.store,
+            rest,
+            rows,
+            self.page,
+            owner="seat/2-b",
+            claims=SpoolClaims(self.spool, seat="seat"),
+            breaker=self.breaker,
+            is_owned=self.owned.__contains__,
+        )
+        self.overdue: list[int] = []
+        self.reconciler = Reconciler(
+            self.store,
+            self.recorder,
+            rows,
+            rest,
+            self.breaker,
+            host="seat",
+            is_owned=self.owned.__contains__,
+            on_overdue=self.overdue.append,
+        )
+
+    def stop(self) -> None:
+        self.reconciler.stop()
+        self.recorder.stop()
+        self.spool.close()
+        self.store.close()
+        self.page.close()
+        self.twilio.stop()
+
+    def pass_over(self, after_s: float = 0.0) -> dict[str, Any]:
+        self.reconciler.pass_over(time.time() + after_s, 1000.0 + after_s)
+        with gevent.Timeout(scaled(20)):
+            while self.recorder.is_working_on(CALL):
+                gevent.sleep(0.01)
+        found = self.store.recording(CALL)
+        assert found is not None
+        return found
+
+    def started(self, call_sid: str = CALL) -> None:
+        assert self.store.claim_recording(call_sid, ACCOUNT, "seat/1-a", time.time())
+        assert self.store.update_recording(call_sid, state="started", recording_sid=RECORDING, started_at=time.time())
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    yield house
+    house.stop()
+
+
+def test_a_wish_left_behind_is_recorded(house: House) -> None:
+    house.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, time.time()), "host", 0, "w0", 1)])
+    assert house.pass_over()["state"] == "wanted"
+    house.twilio.gets.append(listing())
+    house.twilio.posts.append(created())
+    assert house.pass_over(WANTED_AGE_S + 1)["state"] == "started"
+    assert [request.method for request in house.twilio.seen] == ["GET", "POST"], "somebody may have asked before"
+
+
+def test_a_claim_somebody_works_on_is_renewed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert house.store.claim_recording(CALL, ACCOUNT, "seat/2-b", time.time() - 2 * RENEW_S)
+    monkeypatch.setattr(house.recorder, "is_working_on", lambda call_sid: True)
+    house.reconciler.pass_over(now := time.time(), 1000.0)
+    found = house.store.recording(CALL)
+    assert found is not None
+    assert found["claimed_at"] == pytest.approx(now, abs=0.01)
+
+
+def test_a_claim_of_a_lost_host_is_recorded_where_the_call_lives_on(house: House) -> None:
+    assert house.store.claim_recording(CALL, ACCOUNT, "lost/1-a", time.time())
+    house.owned.add(CALL)
+    house.twilio.gets.append(listing())
+    house.twilio.posts.append(created())
+    assert house.pass_over(FOREIGN_AGE_S + 1)["state"] == "started"
+
+
+def test_while_twilio_is_down_one_row_a_pass_tries(house: House) -> None:
+    others = [f"CA{n:032d}" for n in range(3)]
+    for call_sid in others:
+        house.started(call_sid)
+    for _ in range(OPEN_AFTER):
+        house.breaker.on_error("server", "HTTP 503", time.monotonic())
+    house.breaker._until_s = 0.0
+    house.twilio.gets.append(Answer(503, {}))
+    house.reconciler.pass_over(time.time() + STARTED_AGE_S + 1, 1000.0)
+    assert (house.twilio.count("GET"), house.breaker.state) == (1, "open")
+
+
+def test_a_claim_of_an_earlier_process_is_taken_up_at_once(house: House) -> None:
+    assert house.store.claim_recording(CALL, ACCOUNT, "seat/1-a", time.time())
+    house.twilio.gets.append(listing(recording()))
+    found = house.pass_over()
+    assert (found["state"], found["owner"]) == ("started", "seat/2-b")
+    assert house.twilio.count("POST") == 0
+
+
+def test_a_claim_of_a_lost_host_is_settled_without_creating(house: House) -> None:
+    assert house.store.claim_recording(CALL, ACCOUNT, "lost/1-a", time.time())
+    assert house.pass_over()["state"] == "claimed"
+    house.twilio.gets.append(listing())
+    assert house.pass_over(FOREIGN_AGE_S + 1)["state"] == "failed"
+    assert house.twilio.count("POST") == 0
+
+
+def test_what_the_recorder_works_on_is_left_to_it(house: House) -> None:
+    assert house.store.claim_recording(CALL, ACCOUNT, "seat/1-a", time.time())
+    found = house.store.recording(CALL)
+    assert found is not None
+    house.twilio.gets.append(listing(recording()))
+    house.recorder.take_up(found, create=True)
+    assert house.pass_over()["state"] == "started"
+    assert house.twilio.count("GET") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (listing(recording(status="completed", duration="31")), "completed"),
+        (listing(recording(status="absent", error_code=13421)), "absent"),
+        (listing(recording(status="processing")), "started"),
+        (listing(), "absent"),
+        (refusal(404, 20404), "absent"),
+        (refusal(429, 20429), "started"),
+    ],
+)
+def test_a_recording_whose_webhook_never_came(house: House, answer: Any, state: str) -> None:
+    house.started()
+    house.twilio.gets.append(answer)
+    found = house.pass_over(STARTED_AGE_S + 1)
+    assert found["state"] == state
+    assert found["recording_sid"] == RECORDING
+    if state == "completed":
+        assert found["duration_s"] == 31
+        assert house.page.counter(declare.RECORDINGS, outcome="completed").value == 1
+
+
+def test_looks_become_rarer(house: House) -> None:
+    house.started()
+    house.twilio.gets += [listing(recording())] * 3
+    after_s = STARTED_AGE_S + 1
+    for wait_s, looks in ((0.0, 1), (1.0, 1), (LOOK_FIRST_S, 2), (LOOK_FIRST_S, 2), (LOOK_FIRST_S, 3)):
+        after_s += wait_s
+        house.pass_over(after_s)
+        assert house.twilio.count("GET") == looks
+
+
+def test_a_pass_asks_only_so_often(house: House) -> None:
+    for n in range(MAX_LOOKS + 5):
+        house.started(f"CA{n:032d}")
+    house.started()
+    house.twilio.gets += [listing(recording())] * (MAX_LOOKS + 6)
+    house.pass_over(STARTED_AGE_S + 1)
+    assert house.twilio.count("GET") == MAX_LOOKS
+    house.pass_over(STARTED_AGE_S + 2)
+    assert house.twilio.count("GET") == MAX_LOOKS + 6
+
+
+def test_a_call_still_alive_is_not_asked_about(house: House) -> None:
+    house.started()
+    house.owned.add(CALL)
+    house.pass_over(STARTED_AGE_S + 1)
+    assert house.twilio.seen == []
+
+
+@pytest.mark.parametrize(
+    ("what", "overdue"),
+    [
+        (row("wanted", owner=None, age_s=OVERDUE_S + 1), True),
+        (row("claimed", age_s=OVERDUE_S - 1), False),
+        (row("claimed", age_s=OVERDUE_S + 1), True),
+        (row("claimed", owner="other/1-a", age_s=OVERDUE_S + 1), False),
+        (row("started", age_s=OVERDUE_S + 1), True),
+    ],
+)
+def test_what_waits_too_long_is_told(what: dict[str, Any], overdue: bool) -> None:
+    assert is_overdue(what, "seat", NOW) is overdue
+
+
+def test_a_living_call_is_not_overdue(house: House) -> None:
+    house.started()
+    house.twilio.gets.append(listing(recording()))
+    house.pass_over()
+    house.pass_over(OVERDUE_S + 1)
+    house.owned.add(CALL)
+    house.pass_over(OVERDUE_S + 2)
+    assert house.overdue == [0, 1, 0]

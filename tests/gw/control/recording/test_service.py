@@ -1,0 +1,50 @@
+"""The recording's parts, put together: they share what must be one, and claim under a name of this process's life."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import gw.config
+from gw.config import Config
+from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.service import Recording
+from gw.control.spool import Spool
+from gw.control.store import Store
+from metrics import declare
+from metrics.page import Page
+from tests.gw.control.bus_client import CALL
+
+
+def test_what_is_wanted_is_claimed_by_this_life_and_settled(tmp_path: Path) -> None:
+    page = Page.create(tmp_path / "control.page")
+    store, spool = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/store.db"), ""), Spool(tmp_path / "spool.db")
+    store.upgrade()
+    try:
+        made = [
+            Recording(
+                Config(),
+                store,
+                None,
+                page,
+                seat="host:1",
+                claims=SpoolClaims(spool, seat="host:1"),
+                is_owned=lambda _: False,
+                store_away_s=lambda: -1e9,
+            )
+            for _ in range(2)
+        ]
+        owners = {one.recorder.owner for one in made}
+        assert len(owners) == 2, "two lives"
+        assert all(owner.startswith(f"host:1/{os.getpid()}-") for owner in owners)
+        assert made[0].recorder.want(CALL, "AC0", 1.0)
+        made[0].recorder._pool.join(20)
+        row = store.recording(CALL)
+        assert row is not None
+        assert (row["state"], row["reason"], row["owner"]) == ("failed", "no_credentials", made[0].recorder.owner)
+        assert page.counter(declare.RECORDINGS, outcome="skipped").value == 1
+        assert made[1].reconciler.pass_over(2.0, 2.0).unsettled == 0
+    finally:
+        store.close()
+        spool.close()
+        page.close()

@@ -1,0 +1,321 @@
+"""The drainer: whatever happens to the store, the spool ends in it, and poison does not stop the rest."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent.event import Event
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import gw.config
+from gw import bus
+from gw.control.spool import Spool
+from gw.control.spool.forwarder import Drainer
+from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
+from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
+from tests.mariadb import PASSWORD, MariaDB
+from tests.timing import scaled
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    opened = Spool(tmp_path / "spool.db")
+    yield opened
+    opened.close()
+
+
+def fill(spool: Spool, events: Sequence[bus.Event], instance: str = "i1", worker: int = 0) -> None:
+    first = spool.last(instance) + 1
+    spool.append(instance, [(n, bus.encode_event(event)) for n, event in enumerate(events, first)], worker=worker)
+
+
+class Running:
+    """A drainer in its greenlet; `wait_for` polls, since that is what an operator sees."""
+
+    def __init__(
+        self, spool: Spool, store: Store, batch: int = 200, then: Callable[[bus.Event], None] = lambda _event: None
+    ) -> None:
+        self.backlogs: list[int] = []
+        self.spool = spool
+        self.drainer = Drainer(
+            spool, store, host="h1", on_backlog=self.backlogs.append, then=then, batch=batch, retry_min_s=0.02, retry_max_s=0.1
+        )
+        self.greenlet = gevent.spawn(self.drainer.run)
+
+    def wait_empty(self, seconds: float = 30) -> None:
+        with gevent.Timeout(scaled(seconds)):
+            while self.spool.backlog():
+                gevent.sleep(0.01)
+
+    def end(self) -> None:
+        self.drainer.stop()
+        self.greenlet.get(timeout=scaled(20))
+
+
+@pytest.fixture
+def running(spool: Spool, store: Store) -> Iterator[Running]:
+    made = Running(spool, store)
+    yield made
+    made.end()
+
+
+def test_what_was_spooled_is_stored(running: Running, spool: Spool, store: Store) -> None:
+    fill(spool, [started(k) for k in range(1, 500)], worker=3)
+    running.drainer.notify()
+    running.wait_empty()
+    assert len(store.calls(limit=1000)) == 499
+    assert {(c["host"], c["worker"], c["instance"]) for c in store.calls()} == {("h1", 3, "i1")}
+    running.end()
+    assert running.backlogs[-1] == 0
+    assert (running.drainer.applied, running.drainer.retries, running.drainer.last_problem) == (499, 0, "")
+
+
+def test_what_waits_when_it_stops_is_written_still(spool: Spool, store: Store) -> None:
+    fill(spool, [started(k) for k in range(1, 30)])
+    drainer = Drainer(spool, store, host="h1", on_backlog=lambda _: None, batch=10)
+    drainer.stop()
+    drainer.run()
+    assert (spool.backlog(), len(store.calls())) == (0, 29)
+
+
+def test_what_follows_from_an_event_is_done_before_it_leaves_the_spool(spool: Spool, store: Store) -> None:
+    """And once: what was done before the store went away is not repeated with the rest of its batch."""
+    told: list[tuple[bus.Event, bool, int]] = []
+
+    def then(event: bus.Event) -> None:
+        told.append((event, bool(store.calls()), spool.backlog()))
+        if len(told) == 2:
+            raise StoreUnavailable("away")
+
+    fill(spool, [started(1), started(2), started(3)])
+    running = Running(spool, store, then=then)
+    running.wait_empty()
+    running.end()
+    assert told == [(started(k), True, backlog) for k, backlog in ((1, 3), (2, 3), (2, 2), (3, 2))]
+    assert (running.drainer.retries, running.drainer.applied) == (1, 3)
+
+
+class Fussy(Store):
+    """A real store that refuses one event for good, and now and then everything for a while."""
+
+    refused = ""
+    unavailable = 0
+
+    def apply(self, events: Sequence[Stamped]) -> None:
+        if self.unavailable:
+            self.unavailable -= 1
+            raise StoreUnavailable("away")
+        if any(isinstance(s.event, bus.Turn) and s.event.text == self.refused for s in events):
+            raise StoreError("refused for good")
+        super().apply(events)
+
+
+@pytest.fixture
+def fussy(tmp_path: Path) -> Iterator[Fussy]:
+    made = Fussy(gw.config.Store(url=f"sqlite:///{tmp_path}/s.db"), "")
+    made.upgrade()
+    yield made
+    made.close()
+
+
+def test_poison_is_found_and_set_aside_with_its_reason(spool: Spool, fussy: Fussy) -> None:
+    fussy.refused = "poison"
+    fill(spool, [turn(n=n, text="poison" if n in (1, 77, 78) else "fine") for n in range(1, 101)])
+    spool.append("i1", [(101, b"no event"), (102, bus.encode_event(turn(n=101)))])
+    running = Running(spool, fussy)
+    running.wait_empty()
+    running.end()
+    assert [(p["n"], p["why"]) for p in spool.poison(100)] == [
+        (1, "StoreError: refused for good"),
+        (77, "StoreError: refused for good"),
+        (78, "StoreError: refused for good"),
+        (101, spool.poison(100)[3]["why"]),
+    ]
+    assert str(spool.poison(100)[3]["why"]).startswith("BusError: ")
+    assert len(fussy.turns(call_sid(1))) == 98
+    assert (running.drainer.set_aside, running.drainer.applied) == (4, 98)
+
+
+def test_a_store_that_is_away_poisons_nothing(spool: Spool, fussy: Fussy) -> None:
+    fussy.unavailable = 4
+    fill(spool, [started(1)])
+    running = Running(spool, fussy)
+    running.wait_empty()
+    running.end()
+    assert (spool.poison(100), running.drainer.retries, running.drainer.last_problem) == ([], 4, "")
+    assert running.backlogs[:5] == [1, 1, 1, 1, 0]
+
+
+def test_what_waits_for_a_store_that_hangs_is_told_meanwhile(spool: Spool, fussy: Fussy, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging, answers = Event(), Event()
+
+    def hang(events: Sequence[Stamped]) -> None:
+        hanging.set()
+        assert answers.wait(scaled(10))
+        Store.apply(fussy, events)
+
+    monkeypatch.setattr(fussy, "apply", hang)
+    fill(spool, [started(1)])
+    running = Running(spool, fussy)
+    assert hanging.wait(scaled(10))
+    assert running.backlogs == []
+    for k in (2, 3):
+        fill(spool, [started(k)])
+        running.drainer.notify()
+    assert running.backlogs == [2, 3]
+    answers.set()
+    running.wait_empty()
+    running.end()
+    assert running.backlogs[-1] == 0
+
+
+def test_without_tables_it_waits_for_them(spool: Spool, tmp_path: Path) -> None:
+    store = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/s.db"), "")
+    fill(spool, [started(1)])
+    running = Running(spool, store)
+    with gevent.Timeout(scaled(10)):
+        while not running.drainer.last_problem:
+            gevent.sleep(0.01)
+    assert "calls" in running.drainer.last_problem
+    store.upgrade()
+    running.wait_empty()
+    running.end()
+    assert spool.poison(100) == []
+    store.close()
+
+
+def test_stop_ends_a_pause_at_once(spool: Spool) -> None:
+    store = Store(gw.config.Store(url="mysql+pymysql://u@127.0.0.1:1/db"), "")
+    fill(spool, [started(1)])
+    drainer = Drainer(spool, store, host="h", on_backlog=lambda _: None, retry_min_s=3600, retry_max_s=3600)
+    greenlet = gevent.spawn(drainer.run)
+    with gevent.Timeout(scaled(10)):
+        while not drainer.retries:
+            gevent.sleep(0.01)
+    drainer.stop()
+    greenlet.get(timeout=scaled(10))
+    assert spool.backlog() == 1
+    store.close()
+
+
+def test_a_closed_spool_is_a_failure_it_survives(tmp_path: Path, fussy: Fussy) -> None:
+    spool = Spool(tmp_path / "other.db")
+    running = Running(spool, fussy)
+    gevent.sleep(0)
+    spool.close()
+    running.drainer.notify()
+    with gevent.Timeout(scaled(10)):
+        while not running.drainer.retries:
+            gevent.sleep(0.01)
+    running.end()
+
+
+def test_pauses_grow_and_are_bounded(spool: Spool, fussy: Fussy) -> None:
+    drainer = Drainer(spool, fussy, host="h", on_backlog=lambda _: None, retry_min_s=1, retry_max_s=8)
+    for failures, longest in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (5000, 8)]:
+        drainer._failures = failures
+        pauses = [drainer._pause_s() for _ in range(50)]
+        assert longest / 2 <= min(pauses) <= max(pauses) <= longest
+
+
+@pytest.mark.parametrize("harm", ["kill", "freeze"])
+def test_a_server_gone_and_back_costs_no_event(
+    harm: str, spool: Spool, mariadb: MariaDB, mariadb_config: gw.config.Store, tmp_path: Path
+) -> None:
+    config = gw.config.Store(url=mariadb_config.url, connect_timeout_s=scaled(0.5), statement_timeout_s=scaled(1.0))
+    store = Store(config, PASSWORD)
+    store.upgrade()
+    running = Running(spool, store, batch=50)
+    fill(spool, [started(k) for k in range(1, 100)])
+    running.drainer.notify()
+    running.wait_empty()
+    getattr(mariadb, harm)()
+    for k in range(100, 200):
+        fill(spool, [started(k), turn(k), bus.StartRecording(call_sid(k), ACCOUNT, T0), ended(k)])
+        running.drainer.notify()
+    with gevent.Timeout(scaled(20)):
+        while not running.drainer.retries:
+            gevent.sleep(0.02)
+    assert spool.backlog() >= 350
+    assert running.drainer.last_problem
+    mariadb.revive()
+    running.wait_empty()
+    assert len(store.calls(limit=1000)) == 199
+    assert len(store.recordings(limit=1000)) == 100
+    assert spool.poison(100) == []
+    assert store.call(call_sid(150))["reason"] == "caller_hangup"  # type: ignore[index]
+    running.end()
+    store.close()
+
+
+# -- any order, any number of times -----------------------------------------------------------------------------------
+
+TOLD = [
+    event
+    for k in (1, 2, 3)
+    for event in (
+        started(k),
+        bus.FirstAudio(call_sid(k), T0 + k),
+        bus.StartRecording(call_sid(k), ACCOUNT, T0 + k),
+        turn(k, 1),
+        turn(k, 2, interrupted=True),
+        bus.CallEvent(call_sid(k), "dtmf", T0 + k, {"digit": str(k)}),
+        bus.Webhook("recording", T0 + k, {"CallSid": call_sid(k), "RecordingStatus": "completed"}),
+        ended(k, reason="worker_lost", result="own_error", at=T0 + 90),
+        ended(k, reason="ai_hangup", at=T0 + 50),
+        ended(k, reason="phone_lost", result="peer_error", at=T0 + 40),
+    )
+]
+STAMPED = [Stamped(event, "h1", 0, "i1", n) for n, event in enumerate(TOLD, 1)]
+
+
+def everything(store: Store) -> list[object]:
+    return [store.call(call_sid(k)) for k in (1, 2, 3)] + [sorted(store.recordings(), key=lambda r: r["call_sid"])]
+
+
+def in_batches(store: Store, events: list[Stamped], sizes: random.Random) -> None:
+    while events:
+        size = sizes.randint(1, 8)
+        store.apply(events[:size])
+        events = events[size:]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables and nothing in them, to be copied."""
+    made = tmp_path_factory.mktemp("empty") / "store.db"
+    store = Store(gw.config.Store(url=f"sqlite:///{made}"), "")
+    store.upgrade()
+    store.close()
+    return made
+
+
+@pytest.fixture(scope="module")
+def in_order(empty: Path) -> list[object]:
+    """What is left where everything is told once and in order."""
+    copy = shutil.copy(empty, empty.with_name("in_order.db"))
+    store = Store(gw.config.Store(url=f"sqlite:///{copy}"), "")
+    store.apply(STAMPED)
+    rows = everything(store)
+    store.close()
+    return rows
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(again=st.lists(st.sampled_from(STAMPED), max_size=30), order=st.randoms(use_true_random=False))
+def test_any_order_with_duplicates_leaves_the_same_rows(
+    again: list[Stamped], order: random.Random, empty: Path, in_order: list[object]
+) -> None:
+    copy = shutil.copy(empty, empty.with_name("mixed.db"))
+    mixed = Store(gw.config.Store(url=f"sqlite:///{copy}"), "")
+    events = [*STAMPED, *again]
+    order.shuffle(events)
+    in_batches(mixed, events, order)
+    assert everything(mixed) == in_order
+    mixed.close()

@@ -1,0 +1,65 @@
+"""One native thread for blocking work: in order, bounded, and it brings errors home quietly."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import gevent
+import pytest
+from gevent.monkey import get_original
+
+from gw.control.store.one_thread import OneThread
+from gw.errors import GatewayError
+from tests.timing import scaled
+
+native_id = get_original("threading", "get_ident")
+
+
+@pytest.fixture
+def thread() -> OneThread:
+    return OneThread(scaled(20), GatewayError)
+
+
+def test_it_is_another_thread_and_always_the_same(thread: OneThread) -> None:
+    jobs = [gevent.spawn(thread.run, native_id) for _ in range(10)]
+    gevent.joinall(jobs, timeout=scaled(10), raise_error=True)
+    assert {job.value for job in jobs} != {native_id()}
+    assert len({job.value for job in jobs}) == 1
+    thread.close()
+
+
+def test_an_error_is_raised_where_it_was_asked_for_and_nowhere_else(thread: OneThread, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        thread.run(lambda: 1 // 0)
+    assert thread.run(lambda: 5) == 5
+    assert capfd.readouterr().err == ""
+    thread.close()
+
+
+def test_waiting_is_bounded_and_the_work_goes_on() -> None:
+    thread = OneThread(0.05, GatewayError)
+    let_go = get_original("threading", "Event")()
+    with pytest.raises(GatewayError, match=r"within 0\.05 s"):
+        thread.run(lambda: let_go.wait(scaled(10)))
+    with pytest.raises(GatewayError):
+        thread.run(lambda: None)  # the line is not moving
+    let_go.set()
+    deadline_s = time.monotonic() + scaled(10)
+    while time.monotonic() < deadline_s:
+        try:
+            assert thread.run(lambda: 7) == 7
+            break
+        except GatewayError:
+            gevent.sleep(0.01)
+    thread.close()
+
+
+def test_closed_is_closed(thread: OneThread) -> None:
+    thread.run(lambda: None)
+    before = threading.active_count()
+    thread.close()
+    thread.close()
+    with pytest.raises(GatewayError, match="closed"):
+        thread.run(lambda: None)
+    assert threading.active_count() <= before

@@ -1,0 +1,282 @@
+"""What a MariaDB may do to its users, done to a real one: the spool grows, and all is in the store afterwards.
+
+A server that is stopped or frozen stands in `test_drain`; here it locks its tables, is full, is cut off without a word, and is
+replaced by another one.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import gevent
+import gevent.server
+import pymysql
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import make_url
+
+import gw.config
+from gw import bus
+from gw.control.spool import Spool
+from gw.control.spool.forwarder import Drainer
+from gw.control.store import Store, StoreError, migrations
+from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
+from tests.mariadb import PASSWORD, USER, MariaDB
+from tests.timing import scaled
+
+
+class Line:
+    """A TCP connection's way to the server, which may be cut without either end hearing of it, or lead elsewhere."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.dead = False
+        self._sockets: list[socket.socket] = []
+        self._server = gevent.server.StreamServer(("127.0.0.1", 0), self._serve)
+        self._server.start()
+
+    @property
+    def listens(self) -> int:
+        return int(self._server.server_port)
+
+    def close(self) -> None:
+        self._server.stop(timeout=0)
+        self.drop()
+
+    def drop(self) -> None:
+        """End the connections there are."""
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+    def _serve(self, client: socket.socket, _address: object) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        except ConnectionRefusedError:
+            return  # nobody is there: the client hears it as an end
+        server.settimeout(None)
+        self._sockets += [client, server]
+        gevent.joinall([gevent.spawn(self._pump, client, server), gevent.spawn(self._pump, server, client)])
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                if not self.dead:
+                    sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the other pump sees it too
+
+
+class House:
+    """A spool, a drainer and a store that reaches MariaDB over a line."""
+
+    def __init__(self, folder: Path, mariadb: MariaDB) -> None:
+        self.mariadb = mariadb
+        url = make_url(mariadb.fresh())
+        self.database = str(url.database)
+        self.line = Line(mariadb.port)
+        config = gw.config.Store(
+            url=str(url.set(port=self.line.listens)), connect_timeout_s=scaled(0.5), statement_timeout_s=scaled(1.0)
+        )
+        self.store = Store(config, PASSWORD)
+        self.store.upgrade()
+        self.spool = Spool(folder / "spool.db")
+        self.backlogs: list[int] = []
+        self.drainer = Drainer(
+            self.spool, self.store, host="h1", on_backlog=self.backlogs.append, retry_min_s=0.02, retry_max_s=0.1
+        )
+        self.running = gevent.spawn(self.drainer.run)
+        self.calls = 0
+
+    def call(self) -> None:
+        """Everything a call says, into the spool."""
+        self.calls += 1
+        k = self.calls
+        events: list[bus.Event] = [
+            started(k),
+            turn(k),
+            bus.StartRecording(call_sid(k), ACCOUNT, T0 + k),
+            bus.CallEvent(call_sid(k), "dtmf", T0 + k, {"digit": "1" * 900}),
+            ended(k),
+        ]
+        first = self.spool.last("i1") + 1
+        self.spool.append("i1", [(n, bus.encode_event(event)) for n, event in enumerate(events, first)])
+        self.drainer.notify()
+
+    def goes_wrong(self) -> None:
+        """The drainer meets the outage while calls go on; the backlog grows and is told."""
+        before = self.drainer.retries
+        with gevent.Timeout(scaled(10)):
+            while self.drainer.retries == before:
+                self.call()
+                gevent.sleep(0.05)
+        self.call()
+        assert self.spool.backlog() > 0
+        assert self.drainer.last_problem.startswith("the store is not available")
+
+    def comes_back(self) -> None:
+        """All of it is stored, once."""
+        with gevent.Timeout(scaled(10)):
+            while self.spool.backlog():
+                gevent.sleep(0.02)
+        gevent.sleep(0)
+        assert (self.spool.poison(10), self.drainer.last_problem, self.backlogs[-1]) == ([], "", 0)
+        assert max(self.backlogs) > 0
+        counts = {table: self.count(table) for table in ("calls", "turns", "recordings", "call_quality", "events")}
+        assert counts == dict.fromkeys(counts, self.calls)
+        assert self.count("calls WHERE ended_at IS NULL") == 0
+
+    def count(self, of: str) -> object:
+        return self.mariadb.execute(f"SELECT COUNT(*) FROM {self.database}.{of}")[0][0]
+
+    def stop(self) -> None:
+        self.drainer.stop()
+        self.running.join(timeout=scaled(10))
+        self.store.close()
+        self.spool.close()
+        self.line.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path, mariadb: MariaDB) -> Iterator[House]:
+    made = House(tmp_path, mariadb)
+    made.call()
+    yield made
+    made.stop()
+
+
+def test_its_tables_are_locked(house: House) -> None:
+    with closing(pymysql.connect(host="127.0.0.1", port=house.mariadb.port, user=USER, password=PASSWORD)) as other:
+        with other.cursor() as cursor:
+            cursor.execute(f"LOCK TABLES {house.database}.turns WRITE")
+        house.goes_wrong()
+    house.comes_back()
+
+
+def test_its_table_is_full(house: House) -> None:
+    """The server's own refusal, error 1114: an engine whose file may have 64 KB stands for a disk without room."""
+    house.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 2")
+    house.mariadb.execute(f"ALTER TABLE {house.database}.events ENGINE=MyISAM")
+    try:
+        while house.spool.backlog() < 5 or not house.drainer.retries:
+            for _ in range(20):
+                house.call()
+            gevent.sleep(0.1)
+        house.goes_wrong()
+        assert "is full" in house.drainer.last_problem
+    finally:
+        house.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 6")
+    house.mariadb.execute(f"ALTER TABLE {house.database}.events ENGINE=InnoDB")
+    house.comes_back()
+
+
+def test_its_connections_are_half_open(house: House) -> None:
+    house.line.dead = True
+    house.goes_wrong()
+    house.line.dead = False
+    house.comes_back()
+
+
+def test_another_server_takes_over_at_another_port(house: House) -> None:
+    house.mariadb.kill()
+    house.line.drop()
+    house.goes_wrong()
+    house.mariadb.move()
+    house.mariadb.start()
+    house.line.port = house.mariadb.port
+    house.comes_back()
+
+
+def test_the_server_is_demoted_and_its_name_leads_to_the_new_one(house: House) -> None:
+    """As in a failover by name: the old server still answers, and only reads; its connections are not used again."""
+    house.mariadb.execute("SET GLOBAL read_only = 1")
+    try:
+        house.goes_wrong()
+        assert "read-only" in house.drainer.last_problem
+        before = connection_id(house.store)
+        house.goes_wrong()
+        assert connection_id(house.store) != before
+    finally:
+        house.mariadb.execute("SET GLOBAL read_only = 0")
+    house.comes_back()
+
+
+def connection_id(store: Store) -> object:
+    return store._backend.read(lambda connection: connection.execute(text("SELECT CONNECTION_ID()")).scalar())
+
+
+def test_ten_minutes_of_calls_are_caught_up_with(house: House) -> None:
+    """20 calls a minute with ten turns each, at once: far within the 30 s that are promised."""
+    house.line.port, port = 1, house.line.port
+    house.line.drop()
+    for k in range(200):
+        sids = f"i{k}"
+        events = [bus.Turn(call_sid(10_000 + k), n, "agent", "Of course. " * 10, f"item_{n}", n * 1000) for n in range(10)]
+        house.spool.append(sids, [(n, bus.encode_event(event)) for n, event in enumerate(events, 1)])
+        house.call()
+    waited = house.spool.backlog()
+    house.line.port = port
+    began_s = time.monotonic()
+    with gevent.Timeout(scaled(30)):
+        while house.spool.backlog():
+            gevent.sleep(0.02)
+    assert waited > 2900
+    print(f"{waited} events caught up with in {time.monotonic() - began_s:.2f} s")
+
+
+def test_a_migration_runs_while_others_write(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older gateway goes on through it; what is in its place afterwards refuses clearly, and breaks nothing."""
+    config = gw.config.Store(url=mariadb.fresh())
+    old, new = Store(config, PASSWORD), Store(config, PASSWORD)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "HEAD", "0001")
+        old.upgrade()
+    assert old.current()[0] == "0001"
+    old._backend.write(
+        said("INSERT INTO recordings (call_sid, state, attempts, error_text) VALUES ('CA0', 'failed', 1, 'timeout: no answer')")
+    )
+    written: list[int] = []
+    stop = False
+
+    def write() -> None:
+        while not stop:
+            k = len(written) + 1
+            old._backend.write(said(f"INSERT INTO recordings (call_sid, state, attempts) VALUES ('CA{k}', 'wanted', 0)"))
+            written.append(k)
+            gevent.sleep(0)
+
+    writer = gevent.spawn(write)
+    with gevent.Timeout(scaled(10)):
+        while len(written) < 20:
+            gevent.sleep(0.01)
+        new.upgrade()
+        after = len(written)
+        while len(written) < after + 20:
+            gevent.sleep(0.01)
+    stop = True
+    writer.get(timeout=scaled(10))
+    assert len(new.recordings(limit=10_000)) == len(written) + 1
+    moved = new.recording("CA0")
+    assert moved is not None
+    assert (moved["reason"], moved["error_text"]) == ("timeout", "no answer")
+    monkeypatch.setattr(migrations, "REVISIONS", ("0001",))
+    monkeypatch.setattr(migrations, "HEAD", "0001")
+    for act in (old.upgrade, old.check):
+        with pytest.raises(StoreError, match=r"0002.*does not know.*it knows up to 0001"):
+            act()
+    old.close()
+    new.close()
+
+
+def said(statement: str) -> Callable[[Connection], None]:
+    """A statement in the older version's words."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text(statement))
+
+    return work

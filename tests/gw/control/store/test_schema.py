@@ -1,0 +1,54 @@
+"""The schema comes when the store does, and says why not yet."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gevent
+import pytest
+
+from gw.control.store import StoreError, StoreUnavailable, schema
+from gw.control.store.schema import Schema
+from tests.timing import scaled
+
+
+class Upgrades:
+    """A store whose first tries fail."""
+
+    def __init__(self, *errors: StoreError) -> None:
+        self.errors = list(errors)
+        self.tries = 0
+
+    def upgrade(self) -> None:
+        self.tries += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def made(store: Any, told: list[bool]) -> Schema:
+    return Schema(store, on_ready=lambda: told.append(True))
+
+
+def test_it_is_tried_until_it_is_done(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(schema, "WAIT_FIRST_S", 0.001)
+    store, told = Upgrades(StoreUnavailable("away"), StoreUnavailable("away"), StoreError("ahead of this code")), list[bool]()
+    one = made(store, told)
+    assert (one.problem, one.ready.is_set()) == ("the schema was not looked at yet", False)
+    one.run()
+    assert (one.problem, one.ready.is_set(), told, store.tries) == ("", True, [True], 4)
+    assert [(entry.levelno, entry.getMessage()) for entry in caplog.records] == [
+        (logging.WARNING, "the store's schema is not ready: away"),
+        (logging.ERROR, "the store's schema is not ready: ahead of this code"),
+    ]
+
+
+def test_a_stop_ends_the_wait() -> None:
+    told: list[bool] = []
+    one = made(Upgrades(*[StoreUnavailable("away")] * 100), told)
+    running = gevent.spawn(one.run)
+    gevent.sleep(0)
+    assert one.problem == "away"
+    one.stop()
+    running.get(timeout=scaled(20))
+    assert (told, one.ready.is_set()) == ([], False)

@@ -1,7 +1,7 @@
 """AI-in: reads the AI's events, and puts each where it belongs: audio to playout, the caller's voice to barge-in,
 words to the turns, the end of a response to its mark. It never waits for the phone leg.
 
-Which leg is read, and what happens when it fails, is `gw.media.ai_life`'s. Audio flows only after the AI confirmed its formats.
+Which leg is read, and what happens when it fails, is `gw.media.ai_failover`'s. Audio flows only after the AI confirmed its formats.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from gw.call.playout import Truncation
 from gw.call.state import Reason, State
-from gw.media.ai_leg import AiLegError
-from gw.media.ai_life import AiLife, lifetime_of
+from gw.media.ai.leg import AiLegError
+from gw.media.ai_failover import AiLife, lifetime_of
 from gw.media.call import Call
 from gw.protocol import ai
 

@@ -14,7 +14,7 @@ import gevent
 
 from gw.call.guard import RecordingGuard
 from gw.call.playout import Mark, Playout
-from gw.media.clock import Alarm
+from gw.media.hub.clock import Alarm
 from gw.media.tx import Ready, Tx
 from gw.protocol.audio import PTIME_MS
 from gw.protocol.frames import text_message

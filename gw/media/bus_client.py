@@ -19,7 +19,7 @@ from gevent import socket
 from gevent.event import AsyncResult
 
 from gw import bus
-from gw.media.door import Door
+from gw.media.transport.plain import Door
 from metrics.declare import BUS_DROPPED, BUS_UNACKED
 from metrics.page import Page
 

@@ -29,15 +29,15 @@ from gw.call.resume import TURNS_PER_STREAM, resumed_of
 from gw.call.state import CallState, Event, Reason, Result, State, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
-from gw.media.ai_leg import AiLeg
+from gw.media.ai.leg import AiLeg
+from gw.media.ai.watchdog import LegWatch, Problem
 from gw.media.ai_out import AiOut
-from gw.media.door import Door
-from gw.media.greenlets import KindGreenlet
-from gw.media.leg_watch import LegWatch, Problem
-from gw.media.plane import MediaPlane
-from gw.media.rx import Uplink
-from gw.media.told import Told
+from gw.media.call_events import Told
+from gw.media.context import MediaPlane
+from gw.media.hub.greenlets import KindGreenlet
+from gw.media.transport.plain import Door
 from gw.media.tx import Tx
+from gw.media.uplink import Uplink
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS
 from gw.protocol.frames import text_message
 from gw.protocol.twilio import Start, build_clear

@@ -19,12 +19,12 @@ from gevent import pywsgi, socket
 from gevent.monkey import get_original
 from geventwebsocket.handler import WebSocketHandler
 
-from gw.media.door import Door
-from gw.media.greenlets import mark_current
-from gw.media.http import Webhooks
-from gw.media.plane import MediaPlane
-from gw.media.room import DOUBT_S
+from gw.media.admission.places import DOUBT_S
+from gw.media.context import MediaPlane
+from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
+from gw.media.transport.plain import Door
+from gw.media.webhooks import Webhooks
 from gw.protocol.signature import stream_valid
 
 log = logging.getLogger(__name__)

@@ -17,14 +17,14 @@ from websockets.protocol import Protocol, Side
 from gw import bus
 from gw.call.state import CallState, Event, Reason, State, phone_reason
 from gw.errors import ProtocolError
+from gw.media.ai_failover import AiLife
 from gw.media.ai_in import AiIn
-from gw.media.ai_life import AiLife
 from gw.media.call import Call
 from gw.media.call_report import report
-from gw.media.door import Door
-from gw.media.greenlets import KindGreenlet, mark_current, spawn
-from gw.media.plane import MediaPlane
-from gw.media.websocket import QUIET, LegClosedError, MessageReader, WebSocket
+from gw.media.context import MediaPlane
+from gw.media.hub.greenlets import KindGreenlet, mark_current, spawn
+from gw.media.transport.plain import Door
+from gw.media.transport.websocket import QUIET, LegClosedError, MessageReader, WebSocket
 from gw.protocol import twilio
 from gw.protocol.token import TokenError, check
 

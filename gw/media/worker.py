@@ -21,14 +21,14 @@ from gevent.event import Event
 from gw import bus
 from gw.call.state import Reason
 from gw.config import Config
-from gw.media.admission import TokenLedger
+from gw.media.admission.overload import SECONDS, Load
+from gw.media.admission.places import Room
+from gw.media.admission.token_ledger import TokenLedger
 from gw.media.bus_client import BusClient
-from gw.media.collector import collect_when_idle, tune
-from gw.media.greenlets import spawn
-from gw.media.hub import HoldMonitor
-from gw.media.load import SECONDS, Load
-from gw.media.plane import MediaPlane
-from gw.media.room import Room
+from gw.media.context import MediaPlane
+from gw.media.hub.gc_control import collect_when_idle, tune
+from gw.media.hub.greenlets import spawn
+from gw.media.hub.hold_monitor import HoldMonitor
 from gw.media.server import MediaServer
 from gw.scoreboard import Board, Row
 from metrics.declare import CALL_CAPACITY, PROCESS_STARTS

@@ -28,8 +28,8 @@ from greenlet import getcurrent  # noqa: E402
 
 from gw.call.pacer import Pacer  # noqa: E402
 from gw.call.playout import Playout  # noqa: E402
-from gw.media.clock import Clock  # noqa: E402
-from gw.media.door import Door  # noqa: E402
+from gw.media.hub.clock import Clock  # noqa: E402
+from gw.media.transport.plain import Door  # noqa: E402
 from gw.media.tx import Tx, TxCells  # noqa: E402
 from gw.verify.purity.allow_list import ALLOWED, LIMIT_NS  # noqa: E402
 from metrics.page import Page  # noqa: E402
@@ -43,7 +43,7 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "call gevent.event.Event.clear": ("event.clear()", ""),
     "call gevent.event.Event.wait": ("event.wait(0.0000001)", "event.clear()"),
     "call time.monotonic": ("monotonic()", ""),
-    "call gw.media.clock.Clock.wait_until": ("wait_until(monotonic() + 0.0000005)", ""),
+    "call gw.media.hub.clock.Clock.wait_until": ("wait_until(monotonic() + 0.0000005)", ""),
     "call gevent._types._Loop.timer": ("loop.timer(0.01, priority=2)", ""),
     "call greenlet.getcurrent": ("getcurrent()", ""),
     "load greenlet.getcurrent.result.switch": ("getcurrent().switch", ""),
@@ -55,19 +55,19 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "call gw.call.pacer.Pacer._begin": ("begin(1.0)", ""),
     "call gw.call.pacer.Pacer.on_starved": ("on_starved(1.0)", ""),
     "call gw.call.pacer.Pacer.on_mark": ("on_mark()", ""),
-    "call gw.media.door.Door.write": ("write(frame)", "drain()"),
+    "call gw.media.transport.plain.Door.write": ("write(frame)", "drain()"),
     "call _socket.socket.send": ("send(frame)", "drain()"),
     "call builtins.len": ("len(frame)", ""),
-    "slice builtins.bytes in gw.media.door.Door.write": ("frame[100:]", ""),
-    "call gw.media.door.Door._keep": ("keep(frame)", "door._buffer.clear(); door._write_watcher.stop()"),
+    "slice builtins.bytes in gw.media.transport.plain.Door.write": ("frame[100:]", ""),
+    "call gw.media.transport.plain.Door._keep": ("keep(frame)", "door._buffer.clear(); door._write_watcher.stop()"),
     "operator builtins.bytearray add in place": ("buffer.__iadd__(frame)", "buffer.clear()"),
     "call gevent._types._IoWatcher.start": ("watcher.start(flush)", "watcher.stop()"),
-    "hand gw.media.door.Door._flush to gevent._types._IoWatcher.start": ("door._flush", ""),
+    "hand gw.media.transport.plain.Door._flush to gevent._types._IoWatcher.start": ("door._flush", ""),
     "load builtins.OSError.strerror": ("error.strerror", ""),
-    "call gw.media.door.Door.fail": ("door.failure = ''; fail('broken', 'why')", "sleep(0)"),
+    "call gw.media.transport.plain.Door.fail": ("door.failure = ''; fail('broken', 'why')", "sleep(0)"),
     "call builtins.bytearray.clear": ("buffer.clear()", ""),
     "call gevent._types._IoWatcher.stop": ("watcher.stop()", ""),
-    "call gw.media.door.Door.wake": ("wake()", "sleep(0)"),
+    "call gw.media.transport.plain.Door.wake": ("wake()", "sleep(0)"),
     "load gevent.hub.Waiter.switch": ("waiter.switch", ""),
     "call gevent._types._Loop.run_callback": ("run_callback(nothing, None)", "sleep(0)"),
     "call gw.media.tx.Tx._count": ("count(1.0, 1.00001, True)", ""),

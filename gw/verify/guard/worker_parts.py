@@ -18,7 +18,7 @@ from gw.verify.guard.claim_row import RowStore
 from gw.verify.guard.memo import Questions, StandIn
 
 if TYPE_CHECKING:
-    from gw.media.clock import Alarm
+    from gw.media.hub.clock import Alarm
 
 
 class Turn(NamedTuple):

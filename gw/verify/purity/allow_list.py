@@ -53,7 +53,7 @@ _DEADLINE, _SENT, _BEGIN, _STARVED, _MARK = (
 )
 _ADD, _OBSERVE = "CounterCell.__init__.<locals>.add", "HistogramCell.__init__.<locals>.observe"
 _WAIT, _TIMER, _SELF = "Clock.wait_until", "gevent._types._TimerWatcher", "greenlet.getcurrent.result"
-_DOOR, _PACER = "gw.media.door.Door", "gw.call.pacer.Pacer"
+_DOOR, _PACER = "gw.media.transport.plain.Door", "gw.call.pacer.Pacer"
 _TIMEOUT: Final = tuple(
     f"gevent.timeout.Timeout.{name}"
     for name in (
@@ -87,13 +87,13 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     ),
     # -- the clock
     Allowed("call", "time.monotonic", (_RUN, "Clock.wait_until"), "clock", "reads the clock, in the vDSO", 38, "builtins.float"),
-    Allowed("call", "gw.media.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 1600),
+    Allowed("call", "gw.media.hub.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 1600),
     Allowed("call", "gevent._types._Loop.timer", (_WAIT,), "sleep", "a timer of the loop, in memory", 130, _TIMER),
     Allowed("call", "greenlet.getcurrent", (_WAIT,), "sleep", "TX itself", 22, _SELF),
     Allowed("load", f"{_SELF}.switch", (_WAIT,), "sleep", "how the hub resumes TX", 30),
     Allowed("call", f"{_TIMER}.start", (_WAIT,), "sleep", "the loop knows the deadline", 48, "builtins.None"),
     Allowed("hand", f"{_SELF}.switch to {_TIMER}.start", (_WAIT,), "sleep", "the hub resumes TX by it", 0),
-    Allowed("try", "gw.media.clock.Clock.wait_until", (_WAIT,), "sleep", "a TX that is killed leaves no timer behind", 0),
+    Allowed("try", "gw.media.hub.clock.Clock.wait_until", (_WAIT,), "sleep", "a TX that is killed leaves no timer behind", 0),
     Allowed(
         "call",
         "gevent.hub.Hub.switch",
@@ -225,7 +225,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
         "gevent.Greenlet",
         "gevent.pool.",
         "gevent.greenlet.",
-        "gw.media.greenlets.",
+        "gw.media.hub.greenlets.",
         "greenlet.greenlet",
     ),
     "recording calls": (
@@ -263,7 +263,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
         "gw.media.session.",
         "gw.media.call.",
         "gw.media.call_report.",
-        "gw.media.door.Door.shut",
+        "gw.media.transport.plain.Door.shut",
         "_socket.socket.close",
         "_socket.socket.shutdown",
     ),
@@ -298,7 +298,7 @@ class Excused(NamedTuple):
 RING_2_EXCUSED: Final = (
     Excused(
         "fcntl.lockf",
-        "gw.media.shared_lock._lockf",
+        "gw.media.admission.shared_lock._lockf",
         "two workers must not take one token or one place: the call never waits, it says at once that another holds the lock",
     ),
 )

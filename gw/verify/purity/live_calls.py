@@ -18,10 +18,10 @@ from gevent.server import StreamServer
 
 from gw import bus
 from gw.config import Agent, Config, Media, Ops, Secrets, Server
-from gw.media.admission import TokenLedger
+from gw.media.admission.token_ledger import TokenLedger
 from gw.media.bus_client import BusClient
-from gw.media.greenlets import spawn
-from gw.media.plane import MediaPlane
+from gw.media.context import MediaPlane
+from gw.media.hub.greenlets import spawn
 from gw.media.server import MediaServer
 from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting

@@ -16,9 +16,9 @@ from gevent import socket
 
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout
-from gw.media.clock import Clock
-from gw.media.door import Door
-from gw.media.greenlets import KindGreenlet
+from gw.media.hub.clock import Clock
+from gw.media.hub.greenlets import KindGreenlet
+from gw.media.transport.plain import Door
 from gw.media.tx import Ready, Tx, TxCells
 from metrics.page import Page
 

@@ -1,25 +1,25 @@
-"""How a leg may be read, at the seams of `gw.media.door`."""
+"""How a leg may be read, at the seams of `gw.media.transport.plain`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from gw.media import door, websocket
+from gw.media.transport import plain, websocket
 from tests.bench.variants.seam import swap
 
 
 def bounded(size: int) -> Callable[[], None]:
     """At most `size` bytes a read."""
-    return lambda: swap(door, "READ_BYTES", size)
+    return lambda: swap(plain, "READ_BYTES", size)
 
 
 def recv_first() -> None:
     """Try to read again at once: one system call more a message, nearly always for nothing, as gevent's own socket does."""
-    swap(door.Door, "_on_readable", _twice(getattr(door.Door, "_on_readable", None)))
+    swap(plain.Door, "_on_readable", _twice(getattr(plain.Door, "_on_readable", None)))
 
 
-def _twice(of_door: Callable[[door.Door], None] | None) -> Callable[[door.Door], None]:
-    def on_readable(self: door.Door) -> None:
+def _twice(of_door: Callable[[plain.Door], None] | None) -> Callable[[plain.Door], None]:
+    def on_readable(self: plain.Door) -> None:
         assert of_door is not None
         of_door(self)
         of_door(self)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import gevent
 
-from gw.media.clock import Clock
+from gw.media.hub.clock import Clock
 from tests.bench.variants.seam import NotHereError, swap
 
 TOGETHER_S: Final = 0.00025

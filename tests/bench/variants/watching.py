@@ -6,7 +6,7 @@ from typing import Any
 
 import gevent
 
-from gw.media.hub import HoldMonitor
+from gw.media.hub.hold_monitor import HoldMonitor
 from tests.bench.variants.seam import swap
 
 

@@ -62,7 +62,7 @@ class BusClient:
         self.socket.sendall(bus.pack(bus.WorkerStatus(**values)))  # type: ignore[arg-type]
 
     def hold(self, at: float, kind: str = "rx", wall_s: float = 0.002) -> None:
-        stack = [bus.StackFrame("gw/media/rx.py", 40, "Uplink.push")]
+        stack = [bus.StackFrame("gw/media/uplink.py", 40, "Uplink.push")]
         self.socket.sendall(bus.pack(bus.HubHold(at, kind, wall_s, wall_s / 2, stack)))
 
     def command(self) -> object:

@@ -20,11 +20,11 @@ from websockets.uri import parse_uri
 from gw import bus
 from gw.call.state import CallState, Event
 from gw.config import Agent, Config, Media, Ops, Overflow, Recording, Secrets, Server, Twilio
-from gw.media.admission import TokenLedger
+from gw.media.admission.token_ledger import TokenLedger
 from gw.media.call import Call
-from gw.media.door import Door
-from gw.media.plane import MediaPlane
+from gw.media.context import MediaPlane
 from gw.media.server import MediaServer
+from gw.media.transport.plain import Door
 from gw.media.tx import TxCells
 from gw.protocol import twilio
 from metrics.page import Page

@@ -14,7 +14,7 @@ from gw.call.guard import RecordingGuard
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout
 from gw.media.ai_out import BATCH_FRAMES, TURN_S, AiOut
-from gw.media.clock import Clock
+from gw.media.hub.clock import Clock
 from gw.media.tx import Tx, TxCells
 from gw.protocol.audio import FRAME_BYTES
 from metrics.page import Page

@@ -9,8 +9,8 @@ import pytest
 from gw.call.playout import Mark
 from gw.call.state import Reason
 from gw.config import Agent
+from gw.media.ai.parrot_leg import ParrotLeg
 from gw.media.ai_in import AiIn
-from gw.media.parrot_leg import ParrotLeg
 from gw.protocol.ai import AudioDelta, ResponseDone, ResponseStarted, SessionReady
 from tests.gw.media.support import PlaneMaker, call_of, door_and_peer
 

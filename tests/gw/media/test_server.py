@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from gw.media.room import DOUBT_S, PATIENCE_S, Room
+from gw.media.admission.places import DOUBT_S, PATIENCE_S, Room
 from gw.media.server import MediaServer
 from gw.protocol.signature import sign
 from gw.scoreboard import Board, SeatState

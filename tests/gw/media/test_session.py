@@ -15,9 +15,9 @@ from gw import bus
 from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import session as session_module
-from gw.media import websocket as websocket_module
 from gw.media.call import Call
-from gw.media.plane import MediaPlane
+from gw.media.context import MediaPlane
+from gw.media.transport import websocket as websocket_module
 from gw.protocol.signature import sign
 from gw.protocol.token import make
 from gw.twin.ai.script import AiScript

@@ -10,8 +10,8 @@ import pytest
 
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout
-from gw.media.clock import Clock
-from gw.media.door import Door
+from gw.media.hub.clock import Clock
+from gw.media.transport.plain import Door
 from gw.media.tx import Ready, Tx, TxCells
 from metrics.page import Page
 from tests.gw.media.support import WAIT_S, PlaneMaker, Stood, door_and_peer, pair, until

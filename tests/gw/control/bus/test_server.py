@@ -195,7 +195,7 @@ def test_the_last_holds_of_a_slot_are_kept_whoever_had_it(house: House) -> None:
     assert [hold.at for hold in kept] == [1000.0, *(float(at) for at in range(MAX_HOLDS - 1, 0, -1)), 0.5]
     assert (kept[-1].worker, kept[-1].kind, kept[-1].pid) == (1, "ai_in", os.getpid())
     assert (kept[0].wall_s, kept[0].cpu_s) == (0.002, 0.001)
-    assert kept[0].stack == [bus.StackFrame("gw/media/rx.py", 40, "Uplink.push")]
+    assert kept[0].stack == [bus.StackFrame("gw/media/uplink.py", 40, "Uplink.push")]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 TX, DOOR, CLOCK, PACER, PLAYOUT = (
     "gw/media/tx.py",
-    "gw/media/door.py",
-    "gw/media/clock.py",
+    "gw/media/transport/plain.py",
+    "gw/media/hub/clock.py",
     "gw/call/pacer.py",
     "gw/call/playout.py",
 )
@@ -90,7 +90,7 @@ MUTANTS: tuple[Mutant, ...] = (
     run("the queue flushed", "queue.clear()", "call collections.deque.clear"),
     run("the queue flushed by its owner", "self.discard()", "call gw.media.tx.Tx.discard"),
     run("a message put back", "queue.appendleft(queue[0])", "call collections.deque.appendleft"),
-    run("the session closed", "door.shut()", "call gw.media.door.Door.shut"),
+    run("the session closed", "door.shut()", "call gw.media.transport.plain.Door.shut"),
     run("a stack dump", "traceback.print_stack()", "call traceback.print_stack", "import traceback"),
     run("the database", "sqlite3.connect('calls.db')", "call sqlite3.connect", "import sqlite3"),
     run("a file", "open('/dev/null')", "call builtins.open"),
@@ -101,7 +101,7 @@ MUTANTS: tuple[Mutant, ...] = (
     run("gevent's sleep, in the loop", "gevent.sleep(0)", "call gevent.sleep", "import gevent"),
     run("the clock's switch, in the loop", "clock._hub.switch()", "call gevent.hub.Hub.switch is allowed elsewhere"),
     run("a second send", "door.write(data)\nself._count(0.0, 0.0, True)\nself.put(queue[0])", "call gw.media.tx.Tx.put"),
-    count("a send from the counters", "self._door.write(b'')", "call gw.media.door.Door.write is allowed elsewhere"),
+    count("a send from the counters", "self._door.write(b'')", "call gw.media.transport.plain.Door.write is allowed elsewhere"),
     run(
         "the recording started",
         "RecordingGuard(enabled=True)",
@@ -134,7 +134,9 @@ MUTANTS: tuple[Mutant, ...] = (
     count("text formatted", "'%s' % begun_s", "operator builtins.str mod is not on the allow-list"),
     count("a search", "if self.frames_sent in self.send.counts:\n    pass", "comparing in"),
     count("an attribute nobody listed", "self.stopped = True", "write gw.media.tx.Tx.stopped is not on the allow-list"),
-    count("an attribute of another", "self._door.failure = ''", "write gw.media.door.Door.failure is allowed elsewhere"),
+    count(
+        "an attribute of another", "self._door.failure = ''", "write gw.media.transport.plain.Door.failure is allowed elsewhere"
+    ),
     count("an attribute of a library's object", "self._ready.tag = 1", "write gevent.event.Event.tag is not on the allow-list"),
     edit("a coroutine", "async can never be allowed", (TX, _DEF, _DEF.replace("def", "async def"))),
     # -- calls that hide what they call
@@ -185,7 +187,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit(
         "a truth that runs code",
-        "runs code of gw.media.door.Door",
+        "runs code of gw.media.transport.plain.Door",
         (DOOR, "    def _keep(self", "    def __bool__(self) -> bool:\n        return True\n\n    def _keep(self"),
         (TX, "if not taken and door.failure:", "if not taken and door:"),
     ),
@@ -221,7 +223,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (TX, "from gevent.event import Event\n", "from threading import Event\n"),
     ),
     edit("a patched clock", "monotonic is bound more than once", (TX, _CLASS, "monotonic = slow(monotonic)\n\n\n" + _CLASS)),
-    edit("a patched builtin", "len = slow(len) of gw/media/door.py", (DOOR, "@final\n", "len = slow(len)\n\n\n@final\n")),
+    edit(
+        "a patched builtin", "len = slow(len) of gw/media/transport/plain.py", (DOOR, "@final\n", "len = slow(len)\n\n\n@final\n")
+    ),
     edit(
         "a global that changes",
         "IDLE_S is bound more than once",
@@ -241,7 +245,11 @@ MUTANTS: tuple[Mutant, ...] = (
             "class Call:\n",
             _EXACT + "class Call:\n",
         ),
-        (CALL, "from gw.media.door import Door\n", "from gw.media.clock import Clock\nfrom gw.media.door import Door\n"),
+        (
+            CALL,
+            "from gw.media.transport.plain import Door\n",
+            "from gw.media.hub.clock import Clock\nfrom gw.media.transport.plain import Door\n",
+        ),
     ),
     edit(
         "a method replaced from outside",

@@ -31,7 +31,7 @@ def test_tx_does_nothing_else(seen: Watched) -> None:
 
 def test_the_media_plane_stays_within_its_ring(seen: Watched) -> None:
     assert seen.ring_2 == []
-    assert {where for _, where in seen.excused} == {"gw.media.shared_lock._lockf"}
+    assert {where for _, where in seen.excused} == {"gw.media.admission.shared_lock._lockf"}
 
 
 def test_every_operation_of_the_source_was_seen(static: Static, seen: Watched) -> None:

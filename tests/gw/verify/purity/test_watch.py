@@ -16,9 +16,10 @@ import gevent
 import pytest
 from gevent import socket
 
-from gw.media import clock, tx
-from gw.media.door import Door
-from gw.media.greenlets import KindGreenlet
+from gw.media import tx
+from gw.media.hub import clock
+from gw.media.hub.greenlets import KindGreenlet
+from gw.media.transport.plain import Door
 from gw.verify.purity import rig
 from gw.verify.purity.check import Static, absent, read
 from gw.verify.purity.dynamic import watch

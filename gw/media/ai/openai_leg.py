@@ -1,0 +1,178 @@
+"""AI leg for OpenAI Realtime (GA) and APIs that speak it, over TCP or TLS."""
+
+from __future__ import annotations
+
+import ssl
+from time import monotonic
+from typing import Final
+
+from gevent import socket
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.protocol import State as WireState
+from websockets.uri import parse_uri
+
+from gw.call.state import Reason, ai_reason
+from gw.config import Agent
+from gw.errors import ProtocolError
+from gw.media.ai.leg import AiLegError
+from gw.media.transport.plain import Door
+from gw.media.transport.tls import TlsDoor
+from gw.media.transport.websocket import QUIET, LegClosedError, MessageReader, WebSocket, release
+from gw.protocol import openai_realtime
+from gw.protocol.ai import AiEvent
+
+#: From the AI: one event. A delta is some kilobytes; the largest documented events stay far below, and one slice decodes it.
+MAX_MESSAGE_BYTES: Final = 1 << 20
+
+#: Towards the AI: five seconds of caller audio in its JSON. Above this the AI does not read.
+MAX_WAITING_BYTES: Final = 128 << 10
+
+#: What the kernel may hold for an AI that does not read: left to itself it takes megabytes from a proxy on this machine.
+SEND_BUFFER_BYTES: Final = 64 << 10
+
+#: Above this the caller's audio waits with us, where its oldest can be dropped, and not in the door.
+CONGESTED_BYTES: Final = 16 << 10
+
+#: RFC 6585 4.
+TOO_MANY_REQUESTS: Final = 429
+
+#: Client errors that may pass by themselves: a request that took too long, one that came too early (RFC 9110, RFC 8470).
+_MAY_PASS: Final = (408, 425)
+
+
+class OpenAiLeg:
+    """OpenAI Realtime (GA), or whatever speaks it, over TCP or TLS."""
+
+    __slots__ = ("_agent", "_api_key", "_dialect", "_reader", "_socket", "_tls", "door", "heard_s")
+
+    def __init__(self, agent: Agent, api_key: str, tls: ssl.SSLContext) -> None:
+        """`tls`: built once per process; building one takes 24 ms."""
+        self._agent = agent
+        self._api_key = api_key
+        self._tls = tls
+        self._dialect = openai_realtime.Dialect()
+        self._socket: WebSocket | None = None
+        self._reader: MessageReader[AiEvent] | None = None
+        self.door: Door | TlsDoor | None = None
+        self.heard_s = monotonic()
+
+    def connect(self) -> None:
+        url = openai_realtime.url(self._agent.base_url, self._agent.model)
+        uri = parse_uri(url)
+        try:
+            sock = socket.create_connection((uri.host, uri.port))
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot carry
+            raise AiLegError(Reason.AI_UNREACHABLE, f"cannot reach {uri.host}:{uri.port}: {error}") from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        door = TlsDoor(sock, MAX_WAITING_BYTES) if uri.secure else Door(sock, MAX_WAITING_BYTES)
+        self.door = door
+        if isinstance(door, TlsDoor):
+            try:
+                door.start_tls(self._tls, uri.host)
+            except (ssl.SSLError, OSError) as error:
+                raise AiLegError(Reason.AI_UNREACHABLE, f"TLS with {uri.host}: {error}") from error
+        protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES, logger=QUIET)
+        request = protocol.connect()
+        for name, value in openai_realtime.headers(self._api_key):
+            request.headers[name] = value
+        protocol.send_request(request)
+        for data in protocol.data_to_send():
+            door.write(data)
+        try:
+            behind = self._shake_hands(door, protocol)
+        except BaseException:
+            release(protocol)
+            raise
+        self._socket = WebSocket(door, protocol, behind)
+        self._reader = MessageReader(self._socket, openai_realtime.parse)
+        self._send(self._dialect.session_update(self._agent))
+
+    def _shake_hands(self, door: Door | TlsDoor, protocol: ClientProtocol) -> bytes:
+        """Read the answer to the upgrade. Returns what was read behind it. Raises AiLegError when it is not a 101."""
+        tail = b""  # the last bytes read: the empty line that ends the answer may come in pieces
+        while True:
+            data = door.read()
+            if data:
+                end = (tail + data).find(b"\r\n\r\n") + 4 - len(tail)
+                is_whole = end >= 4 - len(tail)
+                protocol.receive_data(data[:end] if is_whole else data)
+                if protocol.state is WireState.OPEN:
+                    return data[end:]
+                if is_whole and protocol.handshake_exc is None:
+                    protocol.receive_data(data[end:])  # a refusal's body
+                tail = (tail + data)[-3:]
+            elif data is None or door.failure:
+                raise AiLegError(Reason.AI_LOST, door.why or "given up during the handshake")
+            else:
+                protocol.receive_eof()  # the end of a refusal without a length, or of everything
+            if protocol.handshake_exc is not None:
+                raise _refused(protocol.handshake_exc)
+
+    def read(self) -> list[AiEvent]:
+        assert self._reader is not None
+        try:
+            events = self._reader.read()
+        except ProtocolError as error:
+            raise AiLegError(ai_reason(error.code), error.detail, lasting=error.code == "wrong_format") from error
+        except LegClosedError as error:
+            if error.failure == "stalled":
+                raise AiLegError(Reason.AI_LEG_STALLED, "the AI does not read what we send") from error
+            raise AiLegError(Reason.AI_CLOSED if error.clean else Reason.AI_LOST, str(error)) from error
+        self.heard_s = monotonic()
+        return events
+
+    def ping(self) -> None:
+        if self._socket is not None:
+            self._socket.ping()
+
+    @property
+    def is_congested(self) -> bool:
+        return self.door is not None and self.door.waiting_bytes > CONGESTED_BYTES
+
+    def send_audio(self, payload: str) -> None:
+        self._send(openai_realtime.append(payload))
+
+    def say(self, role: str, text: str) -> None:
+        self._send(self._dialect.said(role, text))
+
+    def send_dtmf(self, digit: str) -> None:
+        """The API has no keys: the agent is told in words."""
+        self._send(self._dialect.user_text(f"(The caller pressed the key {digit} on the telephone.)"))
+
+    def create_response(self, instructions: str) -> None:
+        self._send(self._dialect.response_create(instructions or None))
+
+    def truncate(self, item_id: str, heard_ms: int) -> None:
+        self._send(self._dialect.truncate(item_id, heard_ms))
+
+    def tool_output(self, call_id: str, output: str) -> None:
+        self._send(self._dialect.tool_output(call_id, output))
+
+    def _send(self, message: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send_text(message)
+
+    def wake(self) -> None:
+        if self.door is not None:
+            self.door.wake()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close(1000, "")
+        if self.door is not None:
+            self.door.shut()
+
+
+def _refused(error: Exception) -> AiLegError:
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        detail = f"the AI answered HTTP {status} to the upgrade"
+        if status == TOO_MANY_REQUESTS:
+            return AiLegError(Reason.AI_RATE_LIMITED, detail)
+        return AiLegError(Reason.AI_REFUSED, detail, lasting=400 <= status < 500 and status not in _MAY_PASS)
+    if isinstance(error.__cause__, EOFError):
+        return AiLegError(Reason.AI_LOST, "the AI closed the connection during the handshake")
+    return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is no websocket: {error}")

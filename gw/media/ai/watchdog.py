@@ -1,0 +1,53 @@
+"""The watchdog's look at the AI leg in place: whether it is as good as gone, though nothing of it failed.
+
+Three signs: a response that stopped, audio it does not take, a ping it does not answer. One look is not enough: after a
+standstill of our own, what the AI sent is read between two looks. Says what it found; whoever looks acts on it.
+"""
+
+from __future__ import annotations
+
+from gw.call.state import Reason
+from gw.media.ai.leg import AiLeg
+
+#: Why a leg is given up, and the sentence for it.
+Problem = tuple[Reason, str]
+
+
+class LegWatch:
+    """What is remembered of one AI leg between two looks. `limit_s`: how long it may keep a call waiting."""
+
+    __slots__ = ("_congested_s", "_doubted", "_limit_s", "pinged_s")
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._congested_s = 0.0  # since when the AI takes nothing; 0.0: it does
+        self._doubted = False  # the last look found it gone
+        self.pinged_s = 0.0  # when it was asked whether it is there
+
+    def look(self, leg: AiLeg, now_s: float, waiting_since_s: float | None) -> Problem | None:
+        """Why this leg is given up, if it is. `waiting_since_s`: the last event of a response under way; None: none is."""
+        found = self._problem(leg, now_s, waiting_since_s)
+        was_doubted, self._doubted = self._doubted, found is not None
+        return found if was_doubted else None
+
+    def _problem(self, leg: AiLeg, now_s: float, waiting_since_s: float | None) -> Problem | None:
+        limit_s = self._limit_s
+        if waiting_since_s is not None and now_s - waiting_since_s > limit_s:
+            return Reason.AI_STALLED, f"a response began and nothing of it came for {limit_s:g} s"
+        if self._is_deaf(leg, now_s):
+            return Reason.AI_LEG_STALLED, f"the AI took nothing of the caller's audio for {limit_s:g} s"
+        if self.pinged_s > leg.heard_s and not leg.is_congested:
+            if now_s - self.pinged_s > limit_s / 2:
+                return Reason.AI_STALLED, f"the AI answered no ping for {limit_s / 2:g} s"
+        elif now_s - leg.heard_s > limit_s / 2:
+            self.pinged_s = now_s
+            leg.ping()
+        return None
+
+    def _is_deaf(self, leg: AiLeg, now_s: float) -> bool:
+        """Whether the AI leg has been congested for longer than the limit."""
+        if not leg.is_congested:
+            self._congested_s = 0.0
+            return False
+        self._congested_s = self._congested_s or now_s
+        return now_s - self._congested_s > self._limit_s

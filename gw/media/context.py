@@ -1,0 +1,106 @@
+"""What all calls of one worker share: its configuration, its places in the shared page, its pool, its one TLS context."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from gevent.pool import Pool
+
+from gw import bus
+from gw.call.holding import holding_sound
+from gw.call.state import Reason, State
+from gw.config import Agent, Config
+from gw.media.admission.places import Room
+from gw.media.admission.token_ledger import TokenLedger
+from gw.media.ai.leg import AiLeg
+from gw.media.ai.openai_leg import OpenAiLeg
+from gw.media.ai.parrot_leg import ParrotLeg, Prompts
+from gw.media.hub.clock import Clock
+from gw.media.hub.greenlets import PoolGreenlet
+from gw.media.tx import TxCells
+from gw.media.uplink import UplinkCells
+from metrics.declare import AI_ERRORS, AI_RECONNECTS, BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, STREAMS_REFUSED, TX_DROPPED
+from metrics.page import Page
+
+if TYPE_CHECKING:
+    from gw.media.call import Call
+
+
+#: Twilio asks within a second of a stream's end.
+MAX_ENDINGS: Final = 1000
+
+
+class CallCells:
+    """The calls' places in the worker's shared page."""
+
+    def __init__(self, page: Page) -> None:
+        self.alive = {State(value): page.gauge(CALLS, state=value) for value in CALLS.labels["state"]}
+        self.ended = {Reason(value): page.counter(CALLS_ENDED, reason=value) for value in CALLS_ENDED.labels["reason"]}
+        self.refused = {value: page.counter(STREAMS_REFUSED, reason=value) for value in STREAMS_REFUSED.labels["reason"]}
+        self.dropped = {value: page.counter(TX_DROPPED, reason=value) for value in TX_DROPPED.labels["reason"]}
+        self.reconnects = {value: page.counter(AI_RECONNECTS, reason=value) for value in AI_RECONNECTS.labels["reason"]}
+        self.ai_errors = {value: page.counter(AI_ERRORS, kind=value) for value in AI_ERRORS.labels["kind"]}
+        self.bargein = page.histogram(BARGEIN)
+        self.first_audio = page.histogram(FIRST_AUDIO)
+
+
+class MediaPlane:
+    """One worker's shared parts. `calls` holds every call from its `start` to its end, by call SID."""
+
+    def __init__(self, config: Config, page: Page, ledger: TokenLedger, room: Room | None = None) -> None:
+        """`room`: this worker's view of the machine's places; without one it is alone."""
+        self.config = config
+        self.page = page
+        self.ledger = ledger
+        self.room = room or Room.alone(config.server.max_calls_per_worker)
+        #: the supervisor makes one for its workers where neither the environment nor an auth token gives one
+        self.token_key = (config.secrets.token_key or config.secrets.twilio_auth_token).encode() or os.urandom(32)
+        self.clock = Clock()
+        self.tls = ssl.create_default_context()
+        self.prompts = Prompts()
+        self.holding = holding_sound() if config.media.holding_sound else b""
+        self.tx_cells = TxCells(page)
+        self.uplink_cells = UplinkCells(page)
+        self.cells = CallCells(page)
+        self.recording_pool = Pool(config.recording.pool_size, greenlet_class=PoolGreenlet)
+        self.calls: dict[str, Call] = {}
+        self.streams = 0  # media sockets open, those that have not started included
+        self.coming = 0  # connections that have not said yet what they want
+        self.silent = 0  # those of them that should have by now: they are not supposed to become media sockets any more
+        self.draining = False  # by an operator, or for the gateway's stop: no call is taken
+        self.leaving = False  # others take this worker's place: no connection is taken, a call that was let in is
+        self.late = False
+        self.hold_max_s: Callable[[float], float] = lambda since_s: -1.0  # since a monotonic time
+        self.emit: Callable[[bus.Event], None] = lambda event: None
+        self.ask: Callable[[str, str], bus.Answer | None] = lambda call_sid, about: None
+        #: how the last calls of this worker ended, for Twilio's question what comes next: reason and agent
+        self.endings: OrderedDict[str, tuple[Reason, str]] = OrderedDict()
+
+    def keep_ending(self, call_sid: str, reason: Reason, agent: str) -> None:
+        """Remember how a call ended."""
+        self.endings[call_sid] = (reason, agent)
+        if len(self.endings) > MAX_ENDINGS:
+            self.endings.popitem(last=False)
+
+    def ai_leg(self, agent: Agent) -> AiLeg:
+        """A new AI leg for one call."""
+        if agent.provider == "parrot":
+            return ParrotLeg(self.prompts)
+        return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls)
+
+    def may_open(self) -> bool:
+        """Whether one more media socket is taken: there is room, or a call is expected that was let in."""
+        return (not self.draining and self.streams < self.config.server.max_calls_per_worker) or self.room.reserved > 0
+
+    def tell(self) -> None:
+        """Let the other workers know how it stands here."""
+        coming = self.coming - self.silent
+        self.room.tell(streams=self.streams, coming=coming, draining=self.draining, leaving=self.leaving, late=self.late)
+
+    def reserve(self, call_sid: str) -> str:
+        """Let a call in that was announced. Returns "", or why not: full | late | drained."""
+        return "drained" if self.draining else self.room.reserve(call_sid)

@@ -1,0 +1,225 @@
+"""The public HTTP side of a worker: Twilio's webhooks. Pure parts decide, control hears what it must act on.
+
+`/twilio/voice` answers TwiML at once: it keeps a place for the call and opens a stream with a one-time token, or, where there is
+no place, says so or passes the caller on, as configured. The others go to control and are answered: nothing here waits for a
+database or for REST. Each request is checked against its signature first. One that came through a balancer which can ask another
+machine is refused with 503 where there is no place here; what the caller would be told stands in it for the balancer to use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from gw import bus
+from gw.call.resume import Resumed, Step, after_stream
+from gw.config import Overflow
+from gw.media.admission.token_ledger import NONCE_BYTES
+from gw.media.context import MediaPlane
+from gw.protocol import twiml
+from gw.protocol.signature import webhook_valid
+from gw.protocol.token import make
+from metrics.declare import OVERFLOW, WEBHOOKS
+
+log = logging.getLogger(__name__)
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+Environ = dict[str, Any]
+
+#: A webhook's form: Twilio's are below 4 KiB; a transcription callback may be longer.
+MAX_BODY_BYTES: Final = 64 << 10
+MAX_FIELDS: Final = 200
+#: What a display name or number may take of a <Parameter>.
+MAX_VALUE_CHARS: Final = 200
+
+#: CallStatus values of a call that is over. Source: Twilio, Voice status callbacks.
+CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+
+#: The header a balancer adds that takes a 503 to another machine (deploy/haproxy). It opens nothing: whoever sends it, and can
+#: sign, is refused with another number.
+_ELSEWHERE: Final = "HTTP_X_SUBMILLI_ELSEWHERE"
+_NO_PLACE: Final = "503 Service Unavailable"
+
+_XML: Final = "text/xml; charset=utf-8"
+_TEXT: Final = "text/plain; charset=utf-8"
+_WEBHOOK_PATHS: Final = {
+    "/twilio/voice": "voice",
+    "/twilio/status": "status",
+    "/twilio/recording": "recording",
+    "/twilio/stream": "stream",
+    "/twilio/action": "action",
+}
+
+#: A balancer asks here whether anybody answers webhooks, whatever else goes on on the machine.
+_HEALTH_PATH: Final = "/healthz"
+
+
+class _BadRequestError(Exception):
+    """The request is not what a webhook is; the text says why."""
+
+
+class Webhooks:
+    """The WSGI application of a worker."""
+
+    def __init__(self, plane: MediaPlane) -> None:
+        self._plane = plane
+        config = plane.config
+        self._public = config.server.public_base.rstrip("/")
+        self._signed = config.signed
+        self._overflow = plane.config.overflow
+        self._overflow_cells = {reason: plane.page.counter(OVERFLOW, reason=reason) for reason in OVERFLOW.labels["reason"]}
+        back = config.server.way_back
+        self._stream_url = "ws" + self._public.removeprefix("http") + "/media" + back
+        self._action_url = f"{self._public}/twilio/action{back}"
+        self._cells = {
+            (kind, outcome): plane.page.counter(WEBHOOKS, kind=kind, outcome=outcome)
+            for kind in WEBHOOKS.labels["kind"]
+            for outcome in WEBHOOKS.labels["outcome"]
+        }
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        kind = _WEBHOOK_PATHS.get(self._plane.config.server.base_path(environ["PATH_INFO"]))
+        if environ["PATH_INFO"] == _HEALTH_PATH:
+            return _answer(start_response, "200 OK", _TEXT, "a worker answers\n")
+        if kind is None:
+            return _answer(start_response, "404 Not Found", _TEXT, "not found\n")
+        if environ["REQUEST_METHOD"] != "POST":
+            return _answer(start_response, "405 Method Not Allowed", _TEXT, "use POST\n", ("Allow", "POST"))
+        try:
+            form = _form(environ)
+        except _BadRequestError as error:
+            self._cells[kind, "bad_request"].add()
+            return _answer(start_response, "400 Bad Request", _TEXT, f"{error}\n")
+        if self._signed and not self._is_twilios(environ, form):
+            self._cells[kind, "bad_signature"].add()
+            url = f"{self._public}{environ['PATH_INFO']}"  # a public_url that is not the one Twilio was given shows here
+            log.warning("webhook refused: the signature is not valid for %s", url, extra={"reason": "bad_signature"})
+            return _answer(start_response, "403 Forbidden", _TEXT, "the signature is not valid for this URL\n")
+        fields = dict(form)
+        elsewhere = _ELSEWHERE in environ
+        if kind == "voice":
+            return self._voice(fields, environ, start_response, elsewhere=elsewhere)
+        self._plane.emit(bus.Webhook(kind, time.time(), fields))
+        self._cells[kind, "accepted"].add()
+        if kind == "action":
+            status, document = self._after_stream(fields, elsewhere=elsewhere)
+            return _answer(start_response, status, _XML, document)
+        return _answer(start_response, "204 No Content", _TEXT, "")
+
+    def _is_twilios(self, environ: Environ, form: list[tuple[str, str]]) -> bool:
+        query = environ.get("QUERY_STRING", "")
+        path = environ["PATH_INFO"] + (f"?{query}" if query else "")
+        signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
+        return webhook_valid(self._plane.config.secrets.twilio_auth_token, signature, self._public, path, form)
+
+    def _voice(
+        self, fields: dict[str, str], environ: Environ, start_response: StartResponse, *, elsewhere: bool
+    ) -> Iterable[bytes]:
+        call_sid = fields.get("CallSid", "")
+        if not call_sid:
+            self._cells["voice", "bad_request"].add()
+            return _answer(start_response, "400 Bad Request", _TEXT, "CallSid is missing\n")
+        if refusal := self._plane.reserve(call_sid):
+            self._cells["voice", "busy"].add()
+            self._overflow_cells[refusal].add()
+            log.warning("a call is not taken: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
+            return _answer(start_response, _NO_PLACE if elsewhere else "200 OK", _XML, _overflow(self._overflow))
+        self._cells["voice", "accepted"].add()
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {"agent": _agent_asked_for(environ)}))
+
+    def _stream_for(self, fields: dict[str, str], more: dict[str, str]) -> str:
+        """TwiML that opens a stream for this call."""
+        token = make(self._plane.token_key, fields["CallSid"], int(time.time()), os.urandom(NONCE_BYTES))
+        parameters = {
+            "agent": "default",
+            "token": token,
+            "direction": fields.get("Direction", "inbound")[:MAX_VALUE_CHARS],
+            "caller": fields.get("From", "")[:MAX_VALUE_CHARS],
+            "called": fields.get("To", "")[:MAX_VALUE_CHARS],
+            **more,
+        }
+        return twiml.connect_stream(self._stream_url, self._action_url, f"{self._public}/twilio/stream", parameters)
+
+    def _after_stream(self, fields: dict[str, str], *, elsewhere: bool) -> tuple[str, str]:
+        """The HTTP status, and what Twilio does with a call whose stream is over. What this worker does not know itself it asks
+        control, bounded; a call nobody knows anything of is hung up."""
+        plane, call_sid = self._plane, fields.get("CallSid", "")
+        if not call_sid or fields.get("CallStatus") in CALL_OVER:
+            return "200 OK", twiml.hangup()
+        ending = plane.endings.get(call_sid)
+        step, agent_name, resumed = Step.HANG_UP, "", None
+        if ending is not None:
+            reason, agent_name = ending
+            step = after_stream(reason.value, resumes=0, on_lost="goodbye")
+        if ending is None or step is Step.TRANSFER:  # by REST it may be done already
+            answer = plane.ask(call_sid, "next")
+            if answer is not None and answer.step:
+                step, agent_name = Step(answer.step), answer.agent or agent_name
+                resumed = Resumed(answer.resumes, answer.began_at)
+        agent = plane.config.agents.get(agent_name) or plane.config.agents["default"]
+        status = "200 OK"
+        if step is Step.RESUME and resumed is not None:
+            if self._may_return(call_sid):
+                log.warning("a call comes back, its worker died", extra={"call_sid": call_sid})
+                return status, self._stream_for(fields, {"agent": agent_name or "default", **resumed.parameters()})
+            status = _NO_PLACE if elsewhere else status
+        if step is Step.TRANSFER:
+            return status, twiml.dial(agent.transfer_to)
+        if step is not Step.HANG_UP and agent.goodbye:
+            return status, twiml.say_goodbye(agent.goodbye)
+        return status, twiml.hangup()
+
+    def _may_return(self, call_sid: str) -> bool:
+        """Whether there is room for a call that comes back."""
+        return not self._plane.reserve(call_sid)
+
+
+def _agent_asked_for(environ: Environ) -> str:
+    """`/twilio/voice?agent=name`: the agent a number or a call of ours is for. The stream's start refuses one that is unknown."""
+    try:
+        asked = dict(parse_qsl(environ.get("QUERY_STRING", ""), max_num_fields=MAX_FIELDS))
+    except ValueError:
+        return "default"  # hundreds of fields: nobody's URL
+    return asked.get("agent", "")[:MAX_VALUE_CHARS] or "default"
+
+
+def _overflow(overflow: Overflow) -> str:
+    """What a caller gets for whom there is no place."""
+    if overflow.answer == "queue":
+        return twiml.enqueue(overflow.text, overflow.queue)
+    if overflow.answer == "dial":
+        return twiml.dial(overflow.dial)
+    return twiml.busy(overflow.text)
+
+
+def _form(environ: Environ) -> list[tuple[str, str]]:
+    """The request's form fields as they came, in order, blank ones kept."""
+    try:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        raise _BadRequestError("Content-Length is no number") from None
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        raise _BadRequestError("send the form with a Content-Length")
+    if not 0 <= length <= MAX_BODY_BYTES:
+        raise _BadRequestError(f"a form has at most {MAX_BODY_BYTES} bytes")
+    body: bytes = environ["wsgi.input"].read(length) if length else b""
+    if len(body) < length:
+        raise _BadRequestError("the form ended early")
+    try:
+        return parse_qsl(
+            body.decode("utf-8"), keep_blank_values=True, strict_parsing=False, errors="strict", max_num_fields=MAX_FIELDS
+        )
+    except ValueError as error:
+        raise _BadRequestError(f"the form cannot be read: {error}"[:200]) from None
+
+
+def _answer(
+    start_response: StartResponse, status: str, content_type: str, text: str, *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    body = text.encode("utf-8")
+    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
+    return [body] if body else []

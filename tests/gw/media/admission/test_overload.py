@@ -1,0 +1,49 @@
+"""gw.media.admission.overload: a worker is late when it stays so, not when the machine stalled once."""
+
+from gw.media.admission.overload import LATE_SECONDS, MIN_FRAMES, SECONDS, Load
+from metrics.declare import BOUNDS
+
+GOOD, BAD = BOUNDS.index(0.001), BOUNDS.index(0.1)
+
+
+class Sent:
+    """The histogram, and the load over it."""
+
+    def __init__(self) -> None:
+        self.counts = [0.0] * (len(BOUNDS) + 1)
+        self.load = Load(lambda: list(self.counts))
+
+    def second(self, good: int, bad: int = 0) -> Load:
+        self.counts[GOOD] += good
+        self.counts[BAD] += bad
+        self.load.end_second()
+        return self.load
+
+
+def test_nothing_was_sent():
+    load = Sent().second(0)
+    assert (load.late, load.lateness_p99_s) == (False, -1.0)
+
+
+def test_the_figure_is_of_the_last_seconds():
+    sent = Sent()
+    assert sent.second(1000).lateness_p99_s == 0.001
+    assert sent.second(1000, 100).lateness_p99_s == 0.1
+    for _ in range(SECONDS):
+        sent.second(1000)
+    assert sent.load.lateness_p99_s == 0.001
+
+
+def test_late_is_second_after_second():
+    sent = Sent()
+    told = [sent.second(1000, 11).late for _ in range(LATE_SECONDS)]
+    assert told == [False] * (LATE_SECONDS - 1) + [True]
+    told = [sent.second(1000).late for _ in range(SECONDS)]
+    assert told[-1] is False
+    assert told[0] is True, "not forgotten at once"
+
+
+def test_one_frame_in_a_hundred_and_few_frames_say_nothing():
+    sent = Sent()
+    assert not any(sent.second(1000, 10).late for _ in range(SECONDS))
+    assert not any(sent.second(0, MIN_FRAMES - 1).late for _ in range(2 * SECONDS))

@@ -1,0 +1,139 @@
+"""The embedded agent as a leg: the same events as any other, read one bounded batch at a time."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import gevent
+import pytest
+
+from gw.media.ai.parrot_leg import ParrotLeg, Prompts
+from gw.protocol import ai
+from gw.twin import speech
+from tests.gw.media.support import WAIT_S
+
+SILENCE = base64.b64encode(b"\xff" * 160).decode()
+
+
+@pytest.fixture
+def leg() -> ParrotLeg:
+    return ParrotLeg(Prompts())
+
+
+def drain(leg: ParrotLeg) -> list[ai.AiEvent]:
+    """All events there are now."""
+    events: list[ai.AiEvent] = []
+    with gevent.Timeout(WAIT_S):
+        while True:
+            leg.wake()
+            batch = leg.read()
+            if not batch:
+                return events
+            events += batch
+
+
+def audio_of(events: list[ai.AiEvent]) -> bytes:
+    return b"".join(event.audio for event in events if isinstance(event, ai.AudioDelta))
+
+
+def test_it_is_ready_at_once(leg: ParrotLeg):
+    leg.connect()
+    assert leg.read() == [ai.SessionCreated(0.0), ai.SessionReady()]
+    assert leg.is_congested is False
+
+
+def test_it_greets_with_the_bundled_prompt(leg: ParrotLeg):
+    leg.create_response("Greet the caller.")
+    events = drain(leg)
+    assert isinstance(events[0], ai.ResponseStarted)
+    assert audio_of(events) == Prompts().greeting
+    assert isinstance(events[-1], ai.ResponseDone)
+    leg.create_response("")
+    assert drain(leg) == []
+
+
+def test_it_says_the_callers_words_back(leg: ParrotLeg):
+    words = speech.load(speech.CALLER_PHRASES[0])
+    for start in range(0, len(words), 160):
+        leg.send_audio(base64.b64encode(words[start : start + 160].ljust(160, b"\xff")).decode())
+    for _ in range(50):
+        leg.send_audio(SILENCE)
+    events = drain(leg)
+    kinds = [type(event) for event in events]
+    assert kinds[0] is ai.SpeechStarted
+    assert ai.SpeechStopped in kinds
+    assert ai.CallerTranscript in kinds
+    echo = audio_of(events)
+    assert echo
+    assert echo[:1600] in words or words.startswith(echo[:1600]), "its own words, unchanged"
+
+
+def test_a_hash_says_goodbye_and_hangs_up(leg: ParrotLeg):
+    leg.send_dtmf("1")
+    leg.send_dtmf("#")
+    events = drain(leg)
+    assert audio_of(events) == Prompts().goodbye
+    assert [event.name for event in events if isinstance(event, ai.ToolCall)] == [ai.HANG_UP_TOOL]
+
+
+def test_the_reader_waits_and_is_given_what_comes(leg: ParrotLeg):
+    reader = gevent.spawn(leg.read)
+    gevent.sleep(0)
+    assert not reader.ready()
+    leg.create_response("")
+    assert isinstance(reader.get(timeout=WAIT_S)[0], ai.ResponseStarted)
+
+
+@pytest.mark.parametrize("act", ["wake", "close"])
+def test_a_waiting_reader_returns(leg: ParrotLeg, act: str):
+    reader = gevent.spawn(leg.read)
+    gevent.sleep(0)
+    getattr(leg, act)()
+    getattr(leg, act)()
+    assert reader.get(timeout=WAIT_S) == []
+    leg.create_response("")
+    assert leg.read(), "a wake is used up"
+
+
+def test_a_wake_before_the_reader_waits_is_not_lost(leg: ParrotLeg):
+    leg.wake()
+    with gevent.Timeout(WAIT_S):
+        assert leg.read() == []
+
+
+def test_a_long_answer_comes_in_batches_and_others_run_between(leg: ParrotLeg):
+    ran: list[int] = []
+    reading = True
+
+    def other() -> None:
+        while reading:
+            ran.append(0)
+            gevent.sleep(0)
+
+    beside = gevent.spawn(other)
+    loud = speech.load(speech.CALLER_PHRASES[0])[2000:6000]
+    leg.send_audio(base64.b64encode(loud * 40).decode())  # the longest the parrot listens
+    for _ in range(60):
+        leg.send_audio(SILENCE)
+    batches = []
+    with gevent.Timeout(WAIT_S):
+        while not batches or not isinstance(batches[-1][-1], ai.ResponseDone):
+            before = len(ran)
+            batches.append(leg.read())
+            assert len(ran) > before or len(batches) == 1, "a batch followed a batch without a switch"
+    reading = False
+    beside.join()
+    assert len(batches) > 1
+    assert max(map(len, batches)) <= 32
+
+
+def test_truncate_and_tool_output_are_nothing_to_it(leg: ParrotLeg):
+    leg.truncate("item", 10)
+    leg.tool_output("call", "{}")
+    assert drain(leg) == []
+
+
+def test_a_missing_prompt_is_an_error_at_start(tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        Prompts(tmp_path)

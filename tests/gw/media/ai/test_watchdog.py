@@ -1,0 +1,84 @@
+"""gw.media.ai.watchdog: a leg that is judged at times the test chooses."""
+
+from __future__ import annotations
+
+import pytest
+
+from gw.call.state import Reason
+from gw.media.ai.parrot_leg import ParrotLeg, Prompts
+from gw.media.ai.watchdog import LegWatch
+
+LIMIT_S = 4.0
+
+
+class Leg(ParrotLeg):
+    """A leg that says what the test wants."""
+
+    heard_s = 0.0
+    is_congested = False
+    pings = 0
+
+    def ping(self) -> None:
+        self.pings += 1
+
+
+@pytest.fixture
+def leg() -> Leg:
+    return Leg(Prompts())
+
+
+def test_a_leg_that_is_heard_is_left_in_peace(leg: Leg) -> None:
+    watch = LegWatch(LIMIT_S)
+    for n in range(100):
+        leg.heard_s = n * 0.25
+        assert watch.look(leg, n * 0.25, None) is None
+    assert leg.pings == 0
+
+
+def test_a_response_that_stops_is_doubted_first(leg: Leg) -> None:
+    watch = LegWatch(LIMIT_S)
+    leg.heard_s = 10.0
+    assert watch.look(leg, 4.0, 0.0) is None, "it may take its time"
+    assert watch.look(leg, 4.1, 0.0) is None, "what it sent may still be unread"
+    found = watch.look(leg, 4.35, 0.0)
+    assert found is not None
+    assert found[0] is Reason.AI_STALLED
+
+
+def test_a_doubt_is_forgotten_once_something_came(leg: Leg) -> None:
+    watch = LegWatch(LIMIT_S)
+    leg.heard_s = 10.0
+    assert watch.look(leg, 4.1, 0.0) is None
+    assert watch.look(leg, 4.35, 4.2) is None
+    assert watch.look(leg, 8.3, 4.2) is None
+
+
+def test_audio_that_is_not_taken(leg: Leg) -> None:
+    watch = LegWatch(LIMIT_S)
+    leg.heard_s = 10.0
+    leg.is_congested = True
+    assert watch.look(leg, 1.0, None) is None
+    leg.is_congested = False
+    assert watch.look(leg, 2.0, None) is None
+    leg.is_congested = True
+    looks = [watch.look(leg, now_s, None) for now_s in (3.0, 7.0, 7.1, 7.2)]
+    assert looks[:3] == [None] * 3
+    assert looks[3] is not None
+    assert looks[3][0] is Reason.AI_LEG_STALLED
+
+
+def test_a_ping_without_answer(leg: Leg) -> None:
+    watch = LegWatch(LIMIT_S)
+    looks = [watch.look(leg, now_s, None) for now_s in (2.0, 2.5, 4.5, 4.75, 5.0)]
+    assert leg.pings == 1
+    assert looks[:4] == [None] * 4
+    assert looks[4] is not None
+    assert looks[4][0] is Reason.AI_STALLED
+
+
+def test_an_answer_ends_the_wait(leg: Leg) -> None:
+    watch = LegWatch(LIMIT_S)
+    watch.look(leg, 2.5, None)
+    leg.heard_s = 2.6
+    assert [watch.look(leg, now_s, None) for now_s in (4.6, 4.7)] == [None, None]
+    assert (leg.pings, watch.pinged_s) == (2, 4.7)

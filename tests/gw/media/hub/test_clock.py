@@ -1,0 +1,112 @@
+"""TX's sleep: to its deadline, first in its turn of the loop, and nothing left of it when it is cut short."""
+
+from __future__ import annotations
+
+import time
+
+import gevent
+import pytest
+from gevent import monkey, socket
+
+from gw.media.hub.clock import Alarm, Clock
+from tests.timing import scaled
+
+
+def test_it_never_returns_early():
+    clock = Clock()
+    for n in range(20):
+        deadline_s = time.monotonic() + n * 0.0003
+        clock.wait_until(deadline_s)
+        assert time.monotonic() >= deadline_s - 1e-4  # libev's clock is read a moment before ours
+
+
+def test_a_deadline_that_passed_is_no_switch():
+    ran = []
+    gevent.spawn(ran.append, 1)
+    Clock().wait_until(time.monotonic() - 1.0)
+    assert ran == []
+    gevent.sleep(0)
+
+
+def test_many_wait_beside_each_other_and_wake_in_order():
+    clock, begun_s, woken = Clock(), time.monotonic() + 0.01, []
+
+    def wait(n: int) -> None:
+        clock.wait_until(begun_s + n * 0.002)
+        woken.append(n)
+
+    gevent.joinall([gevent.spawn(wait, n) for n in (3, 1, 4, 0, 2)], timeout=scaled(20))
+    assert woken == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("error", [gevent.GreenletExit, gevent.Timeout])
+def test_a_wait_cut_short_leaves_no_timer(error: type[BaseException]):
+    loop = gevent.get_hub().loop
+    before = loop.activecnt
+    greenlet = gevent.spawn(Clock().wait_until, time.monotonic() + 60.0)
+    gevent.sleep(0)
+    assert loop.activecnt == before + 1
+    greenlet.kill(error)
+    assert loop.activecnt == before
+
+
+def test_what_is_due_goes_before_what_has_come():
+    """Both are ready in one turn of the loop: a burst of reading must not stand before a frame."""
+    order: list[str] = []
+    ours, theirs = socket.socketpair()
+    watcher = gevent.get_hub().loop.io(ours.fileno(), 1)
+    clock = Clock()
+
+    def wait() -> None:
+        clock.wait_until(time.monotonic() + 0.005)
+        order.append("frame")
+
+    greenlet = gevent.spawn(wait)
+    gevent.sleep(0)
+    watcher.start(lambda: (order.append("read"), watcher.stop()))
+    theirs.sendall(b"x")
+    monkey.get_original("time", "sleep")(0.02)  # the whole process stands still: timer and socket are both ready when it goes on
+    greenlet.join(timeout=scaled(20))
+    gevent.sleep(0)
+    assert order == ["frame", "read"]
+    watcher.close()
+    ours.close()
+    theirs.close()
+
+
+# -- the alarm --------------------------------------------------------------------------------------------------------
+
+
+def test_an_alarm_ends_the_wait_under_way():
+    alarm, returned = Alarm(), []
+    greenlet = gevent.spawn(lambda: (alarm.wait(60.0), returned.append(1)))
+    gevent.sleep(0)
+    alarm.set()
+    assert returned == [], "who wakes goes on first"
+    greenlet.join(timeout=scaled(20))
+    assert returned == [1]
+
+
+def test_an_alarm_while_nobody_waits_ends_the_next_wait_and_only_that():
+    alarm = Alarm()
+    alarm.set()
+    alarm.set()
+    alarm.wait(60.0)
+    begun_s = time.monotonic()
+    alarm.wait(0.01)
+    assert time.monotonic() - begun_s >= 0.009
+
+
+@pytest.mark.parametrize("woken", [False, True])
+def test_an_alarm_leaves_nothing_behind(woken: bool):
+    """Also where the one that waited was killed after it had been woken, before it ran."""
+    loop = gevent.get_hub().loop
+    before, alarm = loop.activecnt, Alarm()
+    greenlet = gevent.spawn(alarm.wait, 60.0)
+    gevent.sleep(0)
+    if woken:
+        alarm.set()
+    greenlet.kill()
+    gevent.sleep(0)
+    assert loop.activecnt == before
+    assert greenlet.dead

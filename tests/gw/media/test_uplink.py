@@ -1,0 +1,163 @@
+"""The uplink: the caller's audio in order, whatever the AI leg is doing, and each frame that is lost counted."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from websockets.protocol import Protocol, Side
+
+from gw.config import Agent
+from gw.media.ai.openai_leg import CONGESTED_BYTES, OpenAiLeg
+from gw.media.transport.plain import Door
+from gw.media.transport.websocket import QUIET, WebSocket
+from gw.media.uplink import BATCH_FRAMES, Uplink, UplinkCells
+from gw.twin.ai.script import AiScript
+from gw.twin.ai.server import AiTwin
+from metrics.declare import RX_DROPPED
+from metrics.page import Page
+from tests.gw.media.support import WAIT_S, Peer, PlaneMaker, pair, until
+
+KEPT_FRAMES = 250
+
+
+def payload(n: int) -> str:
+    return base64.b64encode(n.to_bytes(2, "big") * 80).decode()
+
+
+class Rig:
+    """An uplink to a real AI leg, whose other end this test reads, or does not."""
+
+    def __init__(self, page: Page, *, small: bool = False) -> None:
+        ours, theirs = pair(small=small)
+        self.leg = OpenAiLeg(Agent(), "sk-test", None)  # type: ignore[arg-type]  # no TLS on a socket pair
+        self.leg.door = Door(ours, 1 << 20)
+        self.leg._socket = WebSocket(self.leg.door, Protocol(Side.CLIENT, logger=QUIET))
+        self.peer = Peer(theirs, Side.SERVER)
+        self.cells = UplinkCells(page)
+        self.uplink = Uplink(self.leg, KEPT_FRAMES * 0.02, self.cells)
+
+    def received(self, count: int) -> list[int]:
+        numbers = []
+        for _ in range(count):
+            message = self.peer.text()
+            assert message["type"] == "input_audio_buffer.append"
+            numbers.append(int.from_bytes(base64.b64decode(message["audio"])[:2], "big"))
+        return numbers
+
+    def dropped(self, reason: str) -> float:
+        return self.cells.by_reason[reason].value
+
+
+@pytest.fixture
+def rig(planes: PlaneMaker) -> Iterator[Rig]:
+    made = Rig(planes.page())
+    yield made
+    made.leg.door.shut()  # type: ignore[union-attr]
+    made.peer.close()
+
+
+def test_a_ready_leg_takes_each_frame_as_it_came(rig: Rig):
+    rig.uplink.on_ready()
+    text = payload(7)
+    rig.uplink.push(text)
+    assert rig.peer.text() == {"type": "input_audio_buffer.append", "audio": text}
+
+
+def test_what_came_while_connecting_goes_first_and_in_order(rig: Rig):
+    for n in range(200):
+        rig.uplink.push(payload(n))
+    reader = gevent.spawn(rig.received, 260)
+    rig.uplink.on_ready()
+    for n in range(200, 260):
+        rig.uplink.push(payload(n))
+        gevent.sleep(0)
+    assert reader.get(timeout=WAIT_S) == list(range(260))
+    assert rig.uplink.dropped == {}
+
+
+def test_kept_audio_goes_up_in_bounded_batches(rig: Rig):
+    for n in range(200):
+        rig.uplink.push(payload(n))
+    rig.uplink.on_ready()
+    assert len(rig.uplink._kept) == 200 - BATCH_FRAMES
+    rig.uplink.push(payload(200))
+    assert len(rig.uplink._kept) in range(201 - 2 * BATCH_FRAMES, 201 - BATCH_FRAMES)
+
+
+def test_beyond_the_bound_the_oldest_is_dropped_and_counted(rig: Rig):
+    for n in range(KEPT_FRAMES + 30):
+        rig.uplink.push(payload(n))
+    assert rig.uplink.dropped == {"ai_connecting": 30}
+    assert rig.dropped("ai_connecting") == 30
+    reader = gevent.spawn(rig.received, KEPT_FRAMES)
+    rig.uplink.on_ready()
+    n = KEPT_FRAMES + 30
+    while not reader.ready():
+        rig.uplink.push(payload(n))
+        n += 1
+        gevent.sleep(0.001)
+    assert reader.get() == list(range(30, KEPT_FRAMES + 30))
+
+
+def test_congestion_keeps_the_audio_here_and_loses_the_oldest(planes: PlaneMaker):
+    rig = Rig(planes.page(), small=True)
+    rig.uplink.on_ready()
+    n = 0
+    while not rig.leg.is_congested:
+        rig.uplink.push(payload(n))
+        n += 1
+    sent = n
+    for n in range(sent, sent + KEPT_FRAMES + 10):
+        rig.uplink.push(payload(n))
+    assert rig.leg.door is not None
+    assert rig.leg.door.waiting_bytes < CONGESTED_BYTES + 1000, "the door keeps no more than that"
+    assert rig.uplink.dropped == {"ai_leg_busy": 10}
+    assert rig.dropped("ai_leg_busy") == 10
+    reader = gevent.spawn(rig.received, sent + KEPT_FRAMES)
+    last = n + 1
+    while not reader.ready():
+        rig.uplink.push(payload(last))
+        last += 1
+        gevent.sleep(0.001)
+    numbers = reader.get()
+    assert numbers[:sent] == list(range(sent))
+    assert numbers == sorted(set(numbers)), "in order, whatever was lost between"
+    rig.leg.door.shut()
+    rig.peer.close()
+
+
+def test_what_is_left_at_the_end_is_counted(rig: Rig):
+    for n in range(5):
+        rig.uplink.push(payload(n))
+    rig.uplink.on_end()
+    rig.uplink.on_end()
+    assert rig.uplink.dropped == {"call_ended": 5}
+    assert rig.dropped("call_ended") == 5
+
+
+def test_every_reason_is_a_label(rig: Rig):
+    for reason in RX_DROPPED.labels["reason"]:
+        rig.uplink.count(reason)
+        rig.uplink.count(reason, 0)
+        assert rig.dropped(reason) == 1
+    assert json.dumps(rig.uplink.dropped)
+
+
+def test_a_whole_call_of_audio_reaches_a_realtime_api_unchanged(planes: PlaneMaker):
+    sound = bytes(n % 255 for n in range(160 * 100))
+    with AiTwin(AiScript()) as twin:
+        leg = OpenAiLeg(Agent(base_url=twin.url), "sk-test", None)  # type: ignore[arg-type]  # ws:// needs no TLS
+        uplink = Uplink(leg, 5.0, UplinkCells(planes.page()))
+        for start in range(0, len(sound) // 2, 160):
+            uplink.push(base64.b64encode(sound[start : start + 160]).decode())
+        leg.connect()
+        uplink.on_ready()
+        for start in range(len(sound) // 2, len(sound), 160):
+            uplink.push(base64.b64encode(sound[start : start + 160]).decode())
+        until(lambda: twin.sessions and len(twin.sessions[0].uplink) == len(sound))
+        assert bytes(twin.sessions[0].uplink) == sound
+        leg.close()

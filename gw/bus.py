@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
-from gw.call.past import Said
-from gw.call.report import Quality
+from gw.call.conversation import Said
+from gw.call.quality import Quality
 from gw.errors import GatewayError
 
 #: What this code speaks. A field with a default, or a further kind of event, needs no new one: who does not know it passes the

@@ -28,15 +28,15 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "drain": ("gw.cli.drain", True),
     "undrain": ("gw.cli.drain", True),
     "calls": ("gw.cli.calls", True),
-    "call": ("gw.cli.call", True),
+    "call": ("gw.cli.calls.call", True),
     "recordings": ("gw.cli.recordings", True),
     "loglevel": ("gw.cli.loglevel", True),
     "db": ("gw.cli.db", True),
     "config": ("gw.cli.config", True),
     "capacity": ("gw.cli.capacity", True),
     "completion": ("gw.cli.completion", True),
-    "control": ("gw.cli.children", False),
-    "worker": ("gw.cli.children", False),
+    "control": ("gw.cli.processes", False),
+    "worker": ("gw.cli.processes", False),
 }
 
 

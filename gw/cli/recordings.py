@@ -35,7 +35,7 @@ def recordings() -> None:
 @pass_settings
 def list_recordings(settings: Settings, limit: int, state: str | None, as_json: bool) -> None:
     """List recordings, newest first: state, how soon after the first audio, length, SIDs, and why one failed."""
-    from gw.cli.call_view import recording_error
+    from gw.cli.calls.view import recording_error
     from gw.terminal import Column, dash, duration, local_time, print_json, print_rows
 
     rows = settings.ask_or_read("recordings", lambda store: store.recordings(limit=limit, state=state), limit=limit, state=state)
@@ -80,7 +80,7 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
     elif not answer["done"]:
         click.echo(f"The recording is {row['state']}, and still tried: see gateway.py recordings list.", err=True)
     else:
-        from gw.cli.call_view import recording_error
+        from gw.cli.calls.view import recording_error
 
         click.echo(f"The recording is {row['state']}: {recording_error(row)}", err=True)
     if not good:

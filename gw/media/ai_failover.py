@@ -1,6 +1,6 @@
 """One call's AI legs, one after the other: opened, read, replaced when they fail and before they must end.
 
-A leg that fails is replaced within `media.ai_reconnect_s`: `gw.call.reconnect` says when, `gw.call.past` and `gw.call.exchange`
+A leg that fails is replaced within `media.ai_reconnect_s`: `gw.call.reconnect` says when, `gw.call.conversation` and `gw.call.pending_reply`
 what its successor is told. What was already in playout goes on meanwhile, the caller's audio is kept by the uplink, and when
 nothing is left to hear the holding sound is played, through playout like all audio. A session that nears its end gets a successor
 that stands before it is needed; they change places when nobody speaks, or, at the last, whoever speaks. When no leg can be had
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import gevent
 
 from gw.call.bargein import is_playing
-from gw.call.exchange import RETURN, Owed
+from gw.call.pending_reply import RETURN, Owed
 from gw.call.playout import Playout
 from gw.call.reconnect import Rollover, label, rollover
 from gw.call.state import Reason, State

@@ -18,10 +18,10 @@ from typing import Final
 from gevent.event import Event as Ended
 
 from gw.call.bargein import BargeIn, is_playing
-from gw.call.exchange import Exchange
+from gw.call.conversation import Past
 from gw.call.guard import RecordingGuard
 from gw.call.pacer import Pacer
-from gw.call.past import Past
+from gw.call.pending_reply import Exchange
 from gw.call.playout import Playout
 from gw.call.reconnect import Reconnect
 from gw.call.responses import Responses

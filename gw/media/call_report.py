@@ -9,7 +9,7 @@ import logging
 from typing import Final
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.call.state import Reason, result_of
 from gw.media.call import Call
 

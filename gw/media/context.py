@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gevent.pool import Pool
 
 from gw import bus
-from gw.call.holding import holding_sound
+from gw.call.hold_tone import holding_sound
 from gw.call.state import Reason, State
 from gw.config import Agent, Config
 from gw.media.admission.places import Room

@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout
-from gw.call.report import LatencyCounts
+from gw.call.quality import LatencyCounts
 from gw.media.hub.clock import Clock
 from gw.media.transport.plain import Door
 from metrics.declare import BOUNDS, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN

@@ -32,7 +32,7 @@ import gevent  # noqa: E402
 import gw.config  # noqa: E402
 from gw import bus  # noqa: E402
 from gw.bench.gateway_process import GatewayProcess  # noqa: E402
-from gw.call.report import Quality  # noqa: E402
+from gw.call.quality import Quality  # noqa: E402
 from gw.control.spool import Spool  # noqa: E402
 from gw.control.spool.forwarder import Drainer  # noqa: E402
 from gw.control.store import Store  # noqa: E402

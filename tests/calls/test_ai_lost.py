@@ -14,8 +14,8 @@ import gevent
 import pytest
 
 import gw.config
-from gw.call.exchange import CONTINUE, REPEAT
-from gw.call.holding import holding_sound
+from gw.call.hold_tone import holding_sound
+from gw.call.pending_reply import CONTINUE, REPEAT
 from gw.config import Agent
 from gw.twin import speech
 from gw.twin.ai.ledger import AiLedger

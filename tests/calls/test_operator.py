@@ -9,7 +9,7 @@ import click.testing
 import gevent
 
 from gw.cli import root
-from gw.cli.call_story import findings, timeline
+from gw.cli.calls.findings import findings, timeline
 from gw.control.admin.client import AdminClient
 from gw.twin.ai.script import AiScript, lasting
 from tests.calls.conftest import World, WorldMaker

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gw.call.exchange import RETURN
+from gw.call.pending_reply import RETURN
 from gw.call.resume import MAX_RESUMES, TURNS_PER_STREAM
 from gw.config import Agent
 from gw.twin import speech

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from tests.faults import bus_tap
 from tests.faults.bus_tap import BusTap
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw import bus
-from gw.call.past import Said
-from gw.call.report import Quality
+from gw.call.conversation import Said
+from gw.call.quality import Quality
 from gw.errors import GatewayError
 
 text = st.text(max_size=20)

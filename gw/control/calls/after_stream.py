@@ -16,7 +16,7 @@ from typing import Any, Final
 import gevent
 
 from gw import bus
-from gw.call.past import Past
+from gw.call.conversation import Past
 from gw.call.resume import OnLost, Step, after_stream
 from gw.call.state import Reason
 from gw.call.turns import Turn

@@ -17,7 +17,7 @@ import gevent
 import gevent.event
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.call.state import Reason, result_of
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Store, StoreError

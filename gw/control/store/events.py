@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Insert, Table, Update, and_, bindparam, func,
 from sqlalchemy.dialects import mysql, sqlite
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.call.state import Reason
 from gw.control.store import tables
 from gw.control.store.tables import DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, TEXT_CHARS, calls

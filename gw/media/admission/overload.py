@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gw.call.report import LatencyCounts
+from gw.call.quality import LatencyCounts
 from metrics.declare import BOUNDS
 
 #: What is looked at.

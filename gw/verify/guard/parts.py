@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.control.bus import server
 from gw.control.calls import status_callbacks
 from gw.control.recording import lifecycle as course_rules

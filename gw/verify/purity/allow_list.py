@@ -204,7 +204,7 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
         seen_as="_bisect.bisect_left",
     ),
     Allowed("item", "builtins.list", (_COUNT,), "counter", "the call's own buckets", 21),
-    Allowed("write", "gw.call.report.LatencyCounts.max_s", (_COUNT,), "counter", "the longest so far", 7),
+    Allowed("write", "gw.call.quality.LatencyCounts.max_s", (_COUNT,), "counter", "the longest so far", 7),
     # -- the flag
     Allowed("write", "gw.media.tx.Tx.first_audio_s", (_COUNT,), "flag", "when the first frame left, before the flag says so", 7),
     Allowed("write", "gw.media.tx.Tx.first_audio_sent", (_COUNT,), "flag", "AI-out shows it to the recording guard", 7),

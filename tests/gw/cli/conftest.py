@@ -12,7 +12,7 @@ import click.testing
 import pytest
 
 from gw.bus import CallEnded, CallEvent, CallStarted, StartRecording, Turn
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.cli import root
 from gw.config import Store as StoreConfig
 from gw.control.admin.server import AdminServer, Command, CommandError

@@ -14,7 +14,7 @@ import pytest
 
 from gw import cli as package
 from gw.bus import CallEnded
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.cli import root
 from gw.cli.calls import complete_sid
 from gw.cli.recordings import STATES
@@ -224,7 +224,7 @@ def test_all_calls_are_followed(cli: CommandLine, gateway: list[str], store: Sto
         if len(looks) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("gw.cli.watch.time.sleep", look)
+    monkeypatch.setattr("gw.cli.calls.watch.time.sleep", look)
     result = cli.run("calls", "watch", "--json")
     assert result.exit_code == 0
     said = [json.loads(line) for line in result.stdout.splitlines()]

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from tests.timing import scaled
 
 CALL = "CA" + "1" * 32

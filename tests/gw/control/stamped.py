@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.control.store import Stamped
 
 ACCOUNT = "AC" + "0" * 32

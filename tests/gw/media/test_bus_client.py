@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.media import bus_client as module
 from gw.media.bus_client import BusClient
 from metrics.declare import BUS_DROPPED, BUS_UNACKED

@@ -9,8 +9,8 @@ import pytest
 
 import gw.control.calls.after_stream as module
 from gw import bus
-from gw.call.past import Said
-from gw.call.report import Quality
+from gw.call.conversation import Said
+from gw.call.quality import Quality
 from gw.call.resume import MAX_RESUMES
 from gw.control.calls.after_stream import Afterwards
 from gw.control.store import Stamped, Store

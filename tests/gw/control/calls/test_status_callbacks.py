@@ -12,7 +12,7 @@ import pytest
 
 import gw.config
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.control.calls import status_callbacks
 from gw.control.calls.status_callbacks import Webhooks, recording_settle
 from gw.control.recording.rows import RecordingRows

@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.config import Config
 from gw.control.recording import recorder as recorder_module
 from gw.control.recording import rows

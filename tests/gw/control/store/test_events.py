@@ -11,7 +11,7 @@ from pymysql.cursors import RE_INSERT_VALUES
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 from gw import bus
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.control.store import Stamped, Store, events, tables
 from gw.control.store.events import Rows
 from gw.control.store.values import Fit

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 import gw.config
-from gw.call.report import Quality
+from gw.call.quality import Quality
 from gw.control.store import Store, StoreError, migrations, tables
 from tests.conftest import StoreMaker
 from tests.gw.control.stamped import stamp, started

@@ -14,7 +14,7 @@ TX, DOOR, CLOCK, PACER, PLAYOUT = (
     "gw/call/pacer.py",
     "gw/call/playout.py",
 )
-REPORT, PAGE, CALL = "gw/call/report.py", "metrics/page.py", "gw/media/call.py"
+REPORT, PAGE, CALL = "gw/call/quality.py", "metrics/page.py", "gw/media/call.py"
 
 _RUN = "            begun_s = monotonic()\n"
 _COUNT = "        self.frames_sent += 1\n"

@@ -116,7 +116,7 @@ def show(settings: Settings, call_sid: str, as_json: bool) -> None:
 
     The beginning of a SID is enough where only one recent call has it.
     """
-    from gw.cli.call_view import print_call
+    from gw.cli.calls.view import print_call
     from gw.terminal import print_json
 
     call = _one(settings, call_sid)
@@ -143,7 +143,7 @@ def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
     Monday about a call of Friday, and with a gateway that does not run. Findings are `bad` (the caller heard it, or a promise was
     broken), `odd` (may explain something) or `good`. The beginning of a SID is enough where only one recent call has it.
     """
-    from gw.cli.story_view import as_document, print_story
+    from gw.cli.calls.explain import as_document, print_story
     from gw.terminal import print_json
 
     call = _one(settings, call_sid)
@@ -167,7 +167,7 @@ def watch(settings: Settings, call_sid: str | None, as_json: bool) -> None:
     With a SID it ends with that call and says what stands out; without one it says which calls begin and end, until Ctrl-C. With
     --json every line is one JSON object. The gateway must run, but it may be reloaded meanwhile.
     """
-    from gw.cli.watch import watch_all, watch_one
+    from gw.cli.calls.watch import watch_all, watch_one
 
     settings.ask("calls", limit=1, open_only=True)  # exit code 3, before anything is followed
     try:

@@ -55,6 +55,6 @@ def call(settings: Settings, to: str, caller: str, agent: str, watch: bool, as_j
         return
     click.echo(f"{answer['call_sid']} rings {answer['to']}.", err=as_json)
     if watch:
-        from gw.cli.watch import watch_one
+        from gw.cli.calls.watch import watch_one
 
         watch_one(settings, answer["call_sid"], as_json=as_json, ring_s=60.0)

@@ -1,4 +1,4 @@
-"""gw.cli.call_story: each finding from the row that gives rise to it, and none without; gw.cli.reason_words is whole."""
+"""gw.cli.calls.findings: each finding from the row that gives rise to it, and none without; gw.cli.calls.reason_words is whole."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gw.call.state import Reason
-from gw.cli.call_story import Finding, event_sentence, findings, timeline, verdict
-from gw.cli.reason_words import ENDINGS, REPLACED
+from gw.cli.calls.findings import Finding, event_sentence, findings, timeline, verdict
+from gw.cli.calls.reason_words import ENDINGS, REPLACED
 from metrics import declare
 
 Row = dict[str, Any]

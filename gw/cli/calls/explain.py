@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from gw.cli.call_story import Moment, findings, timeline, verdict
+from gw.cli.calls.findings import Moment, findings, timeline, verdict
 from gw.cli.context import length_s
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, print_rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gw.call.exchange import CONTINUE, REPEAT, Exchange, Owed
+from gw.call.pending_reply import CONTINUE, REPEAT, Exchange, Owed
 
 
 def test_nobody_waits_for_anything() -> None:

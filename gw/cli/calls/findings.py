@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 from gw.call.state import Reason
-from gw.cli.reason_words import ENDINGS, RECORDING_TROUBLES, REPLACED
+from gw.cli.calls.reason_words import ENDINGS, RECORDING_TROUBLES, REPLACED
 
 Row = dict[str, Any]
 Weight = Literal["bad", "odd", "good"]

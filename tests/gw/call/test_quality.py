@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.report import LatencyCounts, Quality
+from gw.call.quality import LatencyCounts, Quality
 
 BOUNDS = (0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0)
 

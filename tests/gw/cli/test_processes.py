@@ -1,4 +1,4 @@
-"""gw.cli.children: on which cores a worker starts, and on which it serves.
+"""gw.cli.processes: on which cores a worker starts, and on which it serves.
 
 The worker's configuration is a pipe: it stands still where it reads that, before it loads anything of weight, until the test has
 looked where it runs.

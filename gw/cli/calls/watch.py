@@ -13,9 +13,9 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from gw.cli.call_story import Moment, findings, timeline, verdict
+from gw.cli.calls.explain import COLOURS, at
+from gw.cli.calls.findings import Moment, findings, timeline, verdict
 from gw.cli.context import Failure, Settings, Unreachable, length_s
-from gw.cli.story_view import COLOURS, at
 from gw.terminal import console, dash, duration, ending, local_time, verbatim
 
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.past import CUT, MAX_CHARS, MAX_SAID, Past, Said, bounded
+from gw.call.conversation import CUT, MAX_CHARS, MAX_SAID, Past, Said, bounded
 from gw.call.turns import Turn
 
 

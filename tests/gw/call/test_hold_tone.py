@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gw.call.holding import holding_sound
+from gw.call.hold_tone import holding_sound
 from gw.protocol.audio import FRAME_BYTES, ULAW_TO_LINEAR, energy
 
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 import gevent
 from gevent import os as gevent_os
 
+from gw import ROOT
 from gw.bench.subject import BenchError
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
 _READY_S: Final = 15.0
 ANSWER_S: Final = 30.0
 _STOP_S: Final = 3.0
@@ -34,7 +34,7 @@ class Twin:
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                cwd=_ROOT,
+                cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

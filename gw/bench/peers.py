@@ -23,12 +23,13 @@ from typing import Any, Final
 import gevent
 from gevent import subprocess
 
+from gw import ROOT
 from gw.bench.gateway_process import free_ports
 from gw.bench.result import Measured, holds
 from gw.bench.run import Load, Tell, measure_floor, measure_gateway, measure_subject
 from gw.bench.subject import BenchError, compiler
 
-SOURCES: Final = Path(__file__).resolve().parents[2] / "tests" / "bench" / "peers"
+SOURCES: Final = ROOT / "tests" / "bench" / "peers"
 ENVIRONMENTS: Final = Path("out/peers")
 #: Numbers of calls: close together where the designs that hold fewest end.
 STEPS: Final = (5, 10, 20, 30, 40, 50, 60, 80, 100, 150, 200, 250, 300, 400, 500)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from gw import ROOT
 from gw.bench.gateway_process import GatewayProcess, free_ports, wait_until_gone
 from gw.bench.machine import role_of
 from gw.errors import GatewayError
@@ -22,7 +23,7 @@ from gw.errors import GatewayError
 _NO_REST: Final = "http://127.0.0.1:9"
 _BUILD_S: Final = 60.0
 _START_S: Final = 5.0
-_SOURCE: Final = Path(__file__).resolve().parents[2] / "tests" / "bench" / "floor.c"
+_SOURCE: Final = ROOT / "tests" / "bench" / "floor.c"
 
 
 class BenchError(GatewayError):

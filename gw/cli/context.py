@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
+from gw import ROOT
+
 if TYPE_CHECKING:
     from gw.config import Config
     from gw.control.store import Store
@@ -62,7 +64,7 @@ class Settings:
         """How this command line is started, without options."""
         if binary := os.environ.get(PROGRAM_VARIABLE):
             return [binary]
-        return [sys.executable, str(Path(__file__).resolve().parents[2] / "gateway.py")]
+        return [sys.executable, str(ROOT / "gateway.py")]
 
     def ask(self, command: str, *, timeout_s: float | None = None, **arguments: Any) -> Any:
         """One request to the running gateway. Raises Unreachable when there is none."""

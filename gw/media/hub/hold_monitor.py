@@ -23,7 +23,6 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic, perf_counter, thread_time, time
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
@@ -31,7 +30,7 @@ from typing import Any, Final, NamedTuple
 import gevent
 import greenlet
 
-from gw import bus
+from gw import ROOT, bus
 from gw.media.hub.greenlets import spawn
 from metrics.declare import HUB_HOLD, HUB_HOLD_CPU, Histogram
 from metrics.page import Page
@@ -50,7 +49,7 @@ MAX_FRAMES: Final = 16
 MAX_NAME: Final = 200
 #: Seconds whose longest holds are remembered: a call of an hour is told the longest during its life.
 MAX_SECONDS: Final = 3600
-_ROOT: Final = f"{Path(__file__).resolve().parents[2]}/"
+_ROOT: Final = f"{ROOT}/"
 
 #: What a frame is until it has names: its code, and how far in it the frame was.
 _Frames = list[tuple[CodeType, int]]

@@ -10,11 +10,11 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
+from gw import ROOT
+
 PERIOD_S: Final = 0.002
-_ROOT: Final = Path(__file__).resolve().parents[2]
 _START_S: Final = 10.0
 
 
@@ -43,7 +43,7 @@ def measure(seconds: float, core: int) -> dict[str, float]:
     """Measure on a core, in a process of its own. Raises subprocess.SubprocessError."""
     done = subprocess.run(
         [sys.executable, "-m", "gw.verify.budget.timer_noise", str(seconds), str(core)],
-        cwd=_ROOT,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=seconds + _START_S,

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
+from gw import ROOT
 from gw.verify.purity.check import Static
-from gw.verify.purity.project_source import ROOT
 from gw.verify.purity.rig import Rig, RigError
 from gw.verify.purity.watch import Watch
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from gw import ROOT
 from gw.verify.purity.kinds import NONE, Callback, Class, Function, Of, Ours, Outside, Type, Unknown, Value, one
 from gw.verify.purity.module_source import ClassInfo, FunctionInfo, ModuleInfo, module_of, module_on_disk
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = ("gw", "metrics")
 
 

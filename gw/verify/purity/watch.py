@@ -19,8 +19,8 @@ from typing import Any, Final
 import gevent
 import greenlet
 
+from gw import ROOT
 from gw.verify.purity.allow_list import ALLOWED, RING_2_EXCUSED, Allowed
-from gw.verify.purity.project_source import ROOT
 
 #: Audit events nobody in the media plane may raise: each blocks, or is somebody else's work.
 RING_2_FORBIDDEN: Final = (

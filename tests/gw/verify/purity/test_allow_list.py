@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gw import ROOT
 from gw.verify.purity.allow_list import ALLOWED, FORBIDDEN, KINDS, LIMIT_NS
 from gw.verify.purity.check import read
-from gw.verify.purity.project_source import ROOT
 
 #: Kinds whose cost is that of the statement they are part of.
 FREE = {"while", "try", "except", "hand"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gw import ROOT
 from gw.verify.purity.check import read
-from gw.verify.purity.project_source import ROOT
 from tests.gw.verify.purity.mutants import MUTANTS, Mutant
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gw.verify.purity.allow_list import ALLOWED, ENTRY, FORBIDDEN, KINDS, LIMIT_NS, Allowed
-from gw.verify.purity.evaluator import Reach
-from gw.verify.purity.notes import Operation
+from gw.verify.purity.evaluator import Operation, Reach
 from gw.verify.purity.project_source import Project
 
 

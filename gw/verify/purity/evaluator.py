@@ -1,29 +1,80 @@
-"""What TX can possibly do, read from the source: every operation reachable from an entry point, each resolved or refused.
+"""Abstract evaluation of the TX loop: every operation it can reach, resolved or reported.
 
 Strategy: functions are evaluated with types in place of values. Parameters have the types of their annotations, attributes those
-of their assignments in the class, results those of the callee; every call of ours is followed, every call that leaves the
-project is a leaf. Whatever the evaluator does not know is a finding, not a guess: a construct, a decorator, a base class, a name
-bound twice, a method somebody else assigns. An operation is noted with its place; whether it is allowed, `gw.verify.purity.check` says.
+of their assignments in the class, results those of the callee. Calls of project functions are followed; a call that leaves the
+project is a leaf. The evaluator never guesses: a construct, decorator or base class it does not model, a name bound twice, or a
+method assigned from outside is a finding. Each operation is recorded with its place; `gw.verify.purity.check` compares it with
+the allow-list.
 
-Not noted, since no code of anyone runs in them: arithmetic and comparison of numbers and strings, truth of builtin values,
-loading a plain attribute of an object of ours, an index into a list, tuple or memoryview.
+Not recorded, because they run no Python code: arithmetic and comparison of numbers and strings, truth of builtin values, loading
+a plain attribute of a project object, indexing a list, tuple or memoryview.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
-from gw.verify.purity.attributes import HOOKS
-from gw.verify.purity.kinds import Callback, Function, Of, Ours, Outside, Type, Unknown, Value, one
-from gw.verify.purity.module_source import ClassInfo, FunctionInfo
-from gw.verify.purity.notes import Finding, Operation, Place
+from gw.verify.purity.kinds import (
+    NONE,
+    Callback,
+    Class,
+    Function,
+    Method,
+    Of,
+    Ours,
+    Outside,
+    Tuple,
+    Type,
+    Unknown,
+    Value,
+    builtin,
+    one,
+)
+from gw.verify.purity.module_source import ClassInfo, FunctionInfo, ModuleInfo
 from gw.verify.purity.project_source import Project
-from gw.verify.purity.values import Values
 
-#: Passes over a function until the types of its variables stand; more would be a mistake here.
+#: Passes over a function until the types of its variables are stable; more indicate an error in the evaluator.
 _PASSES: Final = 6
+#: What makes an attribute more than a place: a class that has one of these is not followed.
+HOOKS: Final = frozenset({"__getattr__", "__getattribute__", "__setattr__", "__delattr__", "__set_name__", "__get__"})
+_PLAIN_BASES: Final = frozenset({"builtins.object", "typing.NamedTuple", "typing.Protocol", "typing.Generic"})
+_PLAIN_DECORATORS: Final = frozenset({"typing.final"})
+_NUMBERS: Final = frozenset({"builtins.int", "builtins.float", "builtins.bool"})
+_PLAIN: Final = _NUMBERS | {"builtins.str", "builtins.bytes", "builtins.None"}
+#: Builtin values whose truth is their length or themselves.
+_TRUTHS: Final = _PLAIN | {"builtins.bytearray", "builtins.list", "builtins.tuple", "collections.deque"}
+_INDEXED: Final = frozenset({"builtins.list", "builtins.tuple", "builtins.memoryview"})
+
+Kind = str
+
+
+class Place(NamedTuple):
+    """A line in a function."""
+
+    path: str
+    line: int
+    function: str  # its qualified name within the module
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line} in {self.function}"
+
+
+class Operation(NamedTuple):
+    """Something TX can do. `kind`: call, write, item, try, while, slice, build, hand, operator, load or a forbidden construct."""
+
+    kind: Kind
+    name: str
+    place: Place
+
+
+class Finding(NamedTuple):
+    """Something the check cannot follow."""
+
+    what: str
+    place: Place
 
 
 class Reach:
@@ -47,7 +98,7 @@ class Reach:
         while self._pending:
             info, given = self._pending.pop()
             self.functions[info.name] = info
-            _Evaluator(self, info, given).run()
+            Evaluator(self, info, given).run()
         self._find_recursion(entry)
 
     def enqueue(self, info: FunctionInfo, given: dict[str, Value]) -> None:
@@ -113,7 +164,7 @@ class Reach:
             return None
         found: Value = frozenset()
         for method, expression, index in values:
-            evaluator = _Evaluator(self, method, {}, quiet=True)
+            evaluator = Evaluator(self, method, {}, quiet=True)
             evaluator.run()
             found |= evaluator.value(expression) if index is None else evaluator.part(evaluator.value(expression), index)
         return found or one(Unknown(f"{cls.node.name}.{attribute} is defined by nothing but itself"))
@@ -128,15 +179,55 @@ def _is_self(node: ast.expr, attribute: str) -> bool:
     )
 
 
-class _Evaluator(Values):
-    """One function with types for values. `quiet`: for its types only, nothing is noted."""
+class Evaluator:
+    """One function, evaluated with types for values. A quiet evaluation computes types and records nothing."""
 
-    def __init__(self, reach: Reach, info: FunctionInfo, given: Mapping[str, Value], *, quiet: bool = False) -> None:
-        super().__init__(reach, info, quiet=quiet)
+    def __init__(
+        self, reach: Reach, info: FunctionInfo, given: Mapping[str, Value] | None = None, *, quiet: bool = False
+    ) -> None:
+        """`given`: the callables passed for the parameters. None leaves the parameters unbound."""
+        self.reach = reach
+        self.project: Project = reach.project
+        self.info = info
+        self.module: ModuleInfo = info.module
+        self.quiet = quiet
+        self.names: dict[str, Value] = {}
+        self.parent: Evaluator | None = None
+        if given is None:
+            return
         if info.parent is not None:
-            self.parent = parent = _Evaluator(reach, info.parent, {}, quiet=True)
-            parent.run()
+            self.parent = Evaluator(reach, info.parent, {}, quiet=True)
+            self.parent.run()
         self._bind_parameters(given)
+
+    # -- results ------------------------------------------------------------------------------------------------------
+
+    def place(self, node: ast.AST) -> Place:
+        return Place(self.module.path, getattr(node, "lineno", self.info.node.lineno), self.info.qualname)
+
+    def note(self, node: ast.AST, kind: Kind, name: str) -> None:
+        if not self.quiet:
+            self.reach.operations[Operation(kind, name, self.place(node))] = None
+
+    def finding(self, node: ast.AST, what: str) -> Value:
+        if not self.quiet:
+            self.reach.findings[Finding(what, self.place(node))] = None
+        return self.lost(what)
+
+    def lost(self, why: str) -> Value:
+        """What follows from a finding: nothing is said of it again. Where nothing is noted, it was not said yet."""
+        return one(Unknown(why, told=not self.quiet))
+
+    def unknown(self, node: ast.AST, value: Value, doing: str) -> bool:
+        """Whether the value holds something nobody knows; says so once."""
+        for kind in value:
+            if isinstance(kind, Unknown):
+                if not kind.told:
+                    self.finding(node, f"{doing}: {kind.why}")
+                return True
+        return False
+
+    # -- the function -------------------------------------------------------------------------------------------------
 
     def _bind_parameters(self, given: Mapping[str, Value]) -> None:
         arguments = self.info.node.args
@@ -320,3 +411,342 @@ class _Evaluator(Values):
 
     def bind(self, name: str, value: Value) -> None:
         self.names[name] = self.names.get(name, frozenset()) | value
+
+    # -- expressions --------------------------------------------------------------------------------------------------
+
+    def value(self, node: ast.expr, *, unpacked: bool = False) -> Value:
+        """The types an expression can have."""
+        if isinstance(node, ast.Constant):
+            return builtin("None") if node.value is None else builtin(type(node.value).__name__)
+        if isinstance(node, ast.Name):
+            return self.name(node)
+        if isinstance(node, ast.Attribute):
+            return self.attribute(node)
+        if isinstance(node, ast.Call):
+            return self.call(node)
+        if isinstance(node, ast.Subscript):
+            return self.subscript(node)
+        if isinstance(node, ast.BinOp):
+            return self.operate(node, self.value(node.left), node.op, self.value(node.right))
+        if isinstance(node, ast.Compare):
+            return self.compare(node)
+        if isinstance(node, ast.BoolOp):
+            return frozenset[Type]().union(*(self.truth(part) for part in node.values))
+        if isinstance(node, ast.UnaryOp):
+            inner = self.truth(node.operand) if isinstance(node.op, ast.Not) else self.value(node.operand)
+            return builtin("bool") if isinstance(node.op, ast.Not) else self.operate(node, inner, ast.Add(), inner)
+        if isinstance(node, ast.IfExp):
+            self.truth(node.test)
+            return self.value(node.body) | self.value(node.orelse)
+        if isinstance(node, ast.Tuple):
+            if not unpacked:
+                self.note(node, "build", f"tuple in {self.info.name}")
+            return one(Tuple(tuple(self.value(part) for part in node.elts)))
+        return self.forbidden_expression(node)
+
+    def forbidden_expression(self, node: ast.expr) -> Value:
+        names = {
+            ast.JoinedStr: "f-string",
+            ast.Lambda: "lambda",
+            ast.ListComp: "comprehension",
+            ast.SetComp: "comprehension",
+            ast.DictComp: "comprehension",
+            ast.GeneratorExp: "generator",
+            ast.Yield: "yield",
+            ast.YieldFrom: "yield",
+            ast.Await: "await",
+            ast.Dict: "build",
+            ast.List: "build",
+            ast.Set: "build",
+            ast.Starred: "star-args",
+            ast.NamedExpr: "walrus",
+        }
+        text = ast.unparse(node)[:80]
+        self.note(node, names.get(type(node), type(node).__name__.lower()), text)
+        if isinstance(node, ast.List) and self.quiet:
+            return builtin("list", frozenset[Type]().union(*(self.value(part) for part in node.elts)))
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Call) and not isinstance(node, ast.Lambda):
+                self.note(inner, "call", ast.unparse(inner.func))
+        return one(Unknown(f"{text} is not followed"))
+
+    def name(self, node: ast.Name) -> Value:
+        scope: Evaluator | None = self
+        while scope is not None:
+            if node.id in scope.names:
+                return scope.names[node.id]
+            scope = scope.parent
+        self.not_replaced(node, node.id)
+        found = self.project.constant(self.module, node.id)
+        if found is not None:
+            return self.constant(*found)
+        return one(self.project.lookup(self.module, node.id))
+
+    def constant(self, module: ModuleInfo, node: ast.Assign | ast.AnnAssign) -> Value:
+        """A value of a module: by its annotation, or by the literal or the call that makes it."""
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) != "Final":
+            return self.project.annotation(module, node.annotation)
+        if isinstance(node.value, ast.Constant):
+            return builtin(type(node.value.value).__name__)
+        if isinstance(node.value, ast.BinOp | ast.UnaryOp) and not any(
+            isinstance(part, ast.Call) for part in ast.walk(node.value)
+        ):
+            holder = FunctionInfo(module, "<module>", ast.parse("def _(): pass").body[0])  # type: ignore[arg-type]
+            return Evaluator(self.reach, holder, quiet=True).value(node.value)
+        if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
+            maker = self.project.lookup(module, node.value.func.id)
+            if isinstance(maker, Function):
+                return self.project.annotation(module, maker.info.node.returns)
+            if isinstance(maker, Class):
+                return one(Ours(maker.cls))
+        return one(Unknown(f"{ast.unparse(node)[:60]} of {module.path} has no type that can be read"))
+
+    def truth(self, node: ast.expr) -> Value:
+        """The value of something asked whether it is true: asking must run nobody's code."""
+        value = self.value(node)
+        if not self.unknown(node, value, f"the truth of {ast.unparse(node)}"):
+            for kind in value:
+                if isinstance(kind, Ours):
+                    for cls in self.lineage(node, kind.cls):
+                        if not {"__bool__", "__len__"}.isdisjoint(cls.methods):
+                            self.finding(node, f"the truth of {ast.unparse(node)} runs code of {cls.name}")
+                elif isinstance(kind, Of) and kind.name not in _TRUTHS:
+                    self.finding(node, f"the truth of {ast.unparse(node)}, a {kind.name}, may run code")
+        return value
+
+    def compare(self, node: ast.Compare) -> Value:
+        values = [self.value(part) for part in (node.left, *node.comparators)]
+        if not all(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+            for value in values:
+                if not self.unknown(node, value, f"comparing in {ast.unparse(node)}"):
+                    for kind in value:
+                        if not isinstance(kind, Of) or kind.name not in _PLAIN:
+                            self.finding(node, f"comparing in {ast.unparse(node)} may run code")
+            if any(isinstance(op, ast.In | ast.NotIn) for op in node.ops):
+                self.note(node, "operator", f"in of {self.info.name}")
+        return builtin("bool")
+
+    def operate(self, node: ast.AST, left: Value, op: ast.operator, right: Value, *, in_place: bool = False) -> Value:
+        if self.unknown(node, left | right, "an operator"):
+            return self.lost("an operator of something unknown")
+        if not left or not right:
+            return left | right
+        names = {kind.name if isinstance(kind, Of) else str(kind) for kind in left | right}
+        if names <= _NUMBERS:
+            if "builtins.float" in names or isinstance(op, ast.Div):
+                return builtin("float")
+            return builtin("int")
+        sign = type(op).__name__.lower()
+        for kind in left:
+            self.note(node, "operator", f"{kind.name if isinstance(kind, Of) else kind} {sign}{' in place' if in_place else ''}")
+        return left
+
+    def subscript(self, node: ast.Subscript) -> Value:
+        owner = self.value(node.value)
+        if self.unknown(node, owner, "an item"):
+            return self.lost("an item of something unknown")
+        if isinstance(node.slice, ast.Slice):
+            for bound in (node.slice.lower, node.slice.upper, node.slice.step):
+                if bound is not None:
+                    self.index(bound)
+            for kind in owner:
+                self.note(node, "slice", f"{kind.name if isinstance(kind, Of) else kind} in {self.info.name}")
+            return owner
+        self.index(node.slice)
+        found: Value = frozenset()
+        for kind in owner:
+            if isinstance(kind, Of) and kind.name in _INDEXED and kind.args:
+                found |= kind.args[0]
+            else:
+                found |= self.finding(node, f"an item of {ast.unparse(node.value)} may run code")
+        return found
+
+    def index(self, node: ast.expr) -> None:
+        """What stands in brackets: a number, or it runs code."""
+        value = self.value(node)
+        if not self.unknown(node, value, "an index") and not value <= builtin("int") | NONE:
+            self.finding(node, f"the index {ast.unparse(node)} is no number")
+
+    def part(self, value: Value, n: int) -> Value:
+        """The n-th part of something unpacked."""
+        found: Value = frozenset()
+        for kind in value:
+            if isinstance(kind, Tuple) and n < len(kind.parts):
+                found |= kind.parts[n]
+            elif isinstance(kind, Ours) and "typing.NamedTuple" in self.project.lineage(kind.cls):
+                fields = [item for item in kind.cls.node.body if isinstance(item, ast.AnnAssign)]
+                if n < len(fields):
+                    found |= self.project.annotation(kind.cls.module, fields[n].annotation)
+            elif isinstance(kind, Unknown):
+                found |= one(kind)
+        return found or self.finding(self.info.node, "what is unpacked has no such part that can be read")
+
+    # -- attributes ---------------------------------------------------------------------------------------------------
+
+    def lineage(self, node: ast.AST, cls: ClassInfo) -> list[ClassInfo]:
+        """The classes of ours an attribute is looked up in; the rest must be plain."""
+        found = []
+        for base in self.project.lineage(cls):
+            if isinstance(base, ClassInfo):
+                found.append(base)
+                decorators = [self.project.resolve(base.module, decorator) for decorator in base.node.decorator_list]
+                if not all(isinstance(one_, Outside) and one_.name in _PLAIN_DECORATORS for one_ in decorators):
+                    self.finding(node, f"{base.name} is decorated: what stands there is not what runs")
+                if base.node.keywords:
+                    self.finding(node, f"{base.name} is made by a metaclass or with options")
+                if hooks := HOOKS.intersection(base.methods):
+                    self.finding(node, f"{base.name} has {', '.join(sorted(hooks))}")
+            elif base not in _PLAIN_BASES:
+                self.finding(node, f"{cls.name} inherits from {base}")
+        return found
+
+    def attribute(self, node: ast.Attribute, *, called: bool = False) -> Value:
+        owner = self.value(node.value)
+        if self.unknown(node, owner, f"{ast.unparse(node)}"):
+            return self.lost(f"{ast.unparse(node)} of something unknown")
+        found: Value = frozenset()
+        for kind in owner:
+            if isinstance(kind, Ours):
+                for cls in self.project.family(kind.cls):
+                    found |= self.own_attribute(node, cls)
+            elif isinstance(kind, Outside):
+                self.not_replaced(node, node.attr)
+                found |= one(self.project.dotted(f"{kind.name}.{node.attr}"))
+            elif isinstance(kind, Of) and kind.name != "builtins.None":
+                method = f"{kind.name}.{node.attr}"
+                self.not_replaced(node, node.attr)
+                if not called:
+                    self.note(node, "load", method)
+                known = self.reach.returns.get(method) if not called else None
+                found |= self.typed(known) if known is not None else one(Method(method, kind))
+            elif not isinstance(kind, Of):
+                found |= self.finding(node, f"{ast.unparse(node)}: an attribute of {kind}")
+        return found or self.finding(node, f"{ast.unparse(node)}: an attribute of None")
+
+    def own_attribute(self, node: ast.Attribute, cls: ClassInfo) -> Value:
+        for base in self.lineage(node, cls):
+            if base.bindings.get(node.attr, 0) > 1:
+                return self.finding(node, f"{base.name}.{node.attr} is defined {base.bindings[node.attr]} times")
+            if node.attr in base.methods:
+                return self.own_method(node, cls, base.methods[node.attr][0])
+            for item in base.node.body:
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id == node.attr:
+                    return self.project.annotation(base.module, item.annotation)
+                if isinstance(item, ast.Assign) and any(isinstance(t, ast.Name) and t.id == node.attr for t in item.targets):
+                    if isinstance(item.value, ast.Constant):
+                        return builtin(type(item.value.value).__name__)
+                    return self.finding(node, f"{base.name}.{node.attr} is a value of the class: it may be a descriptor")
+            if node.attr in base.bindings:
+                return self.finding(node, f"{base.name}.{node.attr} is bound by the class in a way that is not followed")
+            value = self.reach.instance_attribute(base, node.attr)
+            if value is not None:
+                if any(isinstance(kind, Function) for kind in value):
+                    self.not_replaced(node, node.attr)
+                return value
+        return self.finding(node, f"{cls.name} has no attribute {node.attr} that can be followed")
+
+    def own_method(self, node: ast.Attribute, cls: ClassInfo, info: FunctionInfo) -> Value:
+        for base in self.project.lineage(cls):
+            if isinstance(base, ClassInfo) and self.reach.instance_attribute(base, node.attr) is not None:
+                return self.finding(node, f"{base.name} assigns self.{node.attr}, which is a method")
+        self.not_replaced(node, node.attr)
+        if any(ast.unparse(decorator) == "property" for decorator in info.node.decorator_list):
+            return self.call_ours(node, info, {})
+        return one(Function(info, bound=True))
+
+    def not_replaced(self, node: ast.AST, attribute: str) -> None:
+        """Nobody may put something else in the place of what is called."""
+        place = self.project.foreign_stores.get(attribute)
+        if place is not None:
+            self.finding(node, f"something is assigned to .{attribute} from outside, at {place}")
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def call(self, node: ast.Call) -> Value:
+        callee = self.attribute(node.func, called=True) if isinstance(node.func, ast.Attribute) else self.value(node.func)
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                self.note(node, "star-args", ast.unparse(node)[:80])
+        if any(keyword.arg is None for keyword in node.keywords):
+            self.note(node, "star-args", ast.unparse(node)[:80])
+        given = [self.value(argument) for argument in node.args if not isinstance(argument, ast.Starred)]
+        named = {keyword.arg: self.value(keyword.value) for keyword in node.keywords if keyword.arg is not None}
+        for passed, value in zip((*node.args, *node.keywords), (*given, *named.values()), strict=False):
+            self.unknown(node, value, f"the argument {ast.unparse(passed)[:60]}")
+        if self.unknown(node, callee, f"the call {ast.unparse(node)[:80]}"):
+            return self.lost("what an unknown call returns")
+        found: Value = frozenset()
+        for kind in callee:
+            if isinstance(kind, Function):
+                found |= self.call_ours(node, kind.info, self.pass_callables(kind, given, named))
+            elif isinstance(kind, Class):
+                found |= self.make(node, kind.cls)
+            elif isinstance(kind, Outside | Method):
+                found |= self.call_leaf(node, kind, [*given, *named.values()])
+            else:
+                found |= self.finding(node, f"the call {ast.unparse(node)[:80]}: {kind} is no function")
+        return found
+
+    def pass_callables(self, function: Function, given: list[Value], named: Mapping[str, Value]) -> dict[str, Value]:
+        arguments = function.info.node.args
+        parameters = [parameter.arg for parameter in (*arguments.posonlyargs, *arguments.args)]
+        if function.bound:
+            parameters = parameters[1:]
+        passed = {**dict(zip(parameters, given, strict=False)), **named}
+        return {name: value for name, value in passed.items() if self.takes_callable(function.info, name)}
+
+    def takes_callable(self, info: FunctionInfo, name: str) -> bool:
+        arguments = info.node.args
+        for parameter in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            if parameter.arg == name:
+                return Callback() in self.project.annotation(info.module, parameter.annotation)
+        return False
+
+    def call_ours(self, node: ast.AST, info: FunctionInfo, given: dict[str, Value]) -> Value:
+        self.note(node, "call", info.name)
+        if not self.quiet:
+            self.reach.call(self.info, info)
+            self.reach.enqueue(info, given)
+        if info.node.returns is None:
+            return one(Unknown(f"{info.qualname} does not say what it returns"))
+        return self.project.annotation(info.module, info.node.returns)
+
+    def make(self, node: ast.Call, cls: ClassInfo) -> Value:
+        self.note(node, "call", cls.name)
+        for base in self.lineage(node, cls):
+            for name in ("__new__", "__init__"):
+                for method in base.methods.get(name, ()):
+                    self.call_ours(node, method, {})
+        return one(Ours(cls))
+
+    def call_leaf(self, node: ast.Call, leaf: Outside | Method, given: list[Value]) -> Value:
+        self.note(node, "call", leaf.name)
+        for value in given:
+            for kind in value:
+                if isinstance(kind, Function):
+                    self.note(node, "hand", f"{kind.info.name} to {leaf.name}")
+                elif isinstance(kind, Method | Outside):
+                    self.note(node, "hand", f"{kind.name} to {leaf.name}")
+                elif isinstance(kind, Ours | Class):
+                    self.finding(node, f"{leaf.name} is given {kind.cls.name}, whose code it may run")
+        if self.quiet and isinstance(leaf, Outside):
+            if leaf.name in ("builtins.max", "builtins.min"):
+                return frozenset[Type]().union(*given)
+            if _is_class(leaf.name):
+                return one(Of(leaf.name))
+        returns = self.reach.returns.get(leaf.name)
+        if returns is None:
+            return one(Unknown(f"nothing says what {leaf.name} returns"))
+        if returns == "item" and isinstance(leaf, Method) and leaf.owner.args:
+            return leaf.owner.args[0]
+        return self.typed(returns)
+
+    def typed(self, returns: str) -> Value:
+        """Types as the allow-list writes them."""
+        return frozenset(Of(part.strip()) for part in returns.split("|"))
+
+
+def _is_class(dotted: str) -> bool:
+    """Whether a library's name is a class's, by how it is written; a wrong guess is a type that may do nothing."""
+    owner, _, name = dotted.rpartition(".")
+    return name[:1].isupper() or (owner == "builtins" and isinstance(getattr(builtins, name, None), type))

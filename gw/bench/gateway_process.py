@@ -67,7 +67,7 @@ class GatewayProcess:
     def configuration(self, account_sid: str, api_base: str, ai_url: str) -> str:
         """The TOML file, as a user would write it."""
         tables = {
-            "server": f'listen = "127.0.0.1:{self._public_port}"\npublic_url = "{self.url}"\ndrain_s = 1.0\n',
+            "server": f'listen = "127.0.0.1:{self._public_port}"\npublic_url = "{self.url}"\nstop_timeout_s = 1.0\n',
             "ops": f'listen = "127.0.0.1:{self._ops_port}"\nadmin_socket = "{self.admin_socket}"\nvar_dir = "{self.var_dir}"\n',
             "twilio": f'account_sid = "{account_sid}"\napi_base = "{api_base}"\n',
             "store": f'url = "{self._store_url}"\n',

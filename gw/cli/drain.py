@@ -16,7 +16,13 @@ LOOK_S: Final = 0.5
 @click.command(short_help="Take this machine out: no new calls, live ones go on.", epilog=EXIT_CODES)
 @config_option
 @click.option("--wait", is_flag=True, help="Stay until the last call has ended, and show how many are left.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.0), help="With --wait: seconds; else server.drain_timeout_s.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.0),
+    show_default="server.reload_timeout_s",
+    help="With --wait: the bound, in seconds.",
+)
 @json_option
 @pass_settings
 def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool) -> None:
@@ -33,7 +39,7 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
     from gw.terminal import print_json
 
     answer = settings.ask("drain", on=True)
-    left = _wait(settings, timeout_s or settings.config.server.drain_timeout_s, quiet=as_json) if wait else None
+    left = _wait(settings, timeout_s or settings.config.server.reload_timeout_s, quiet=as_json) if wait else None
     if as_json:
         print_json({**answer, "calls_left": left})
     elif left:

@@ -23,7 +23,7 @@ def reload(settings: Settings, as_json: bool) -> None:
     """Replace every worker and control by ones with the code and the configuration file as they are now.
 
     New workers are started beside the old ones; once all are ready they take the calls, and the old ones end with their last
-    call, at the latest after server.drain_timeout_s. A file with an error, or code that does not start, changes nothing: what is
+    call, at the latest after server.reload_timeout_s. A file with an error, or code that does not start, changes nothing: what is
     wrong is said here, and what served before serves on. SIGHUP to the supervisor does the same. Environment variables,
     server.listen and ops.var_dir are those of the start.
 

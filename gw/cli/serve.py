@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def serve(settings: Settings) -> None:
     """Run the gateway: one control process and the media workers, until SIGTERM or Ctrl-C.
 
-    At the stop new calls are refused and live ones may go on for server.drain_s; a second Ctrl-C does not wait for them. SIGHUP
-    reloads: see `gateway.py reload --help`. Under systemd it takes the socket it is passed and tells how it is: see
-    deploy/systemd.
+    At a stop, new calls are refused and live ones may continue for server.stop_timeout_s; a second Ctrl-C ends them immediately.
+    SIGHUP reloads: see `gateway.py reload --help`. Under systemd the gateway takes the socket it is passed and reports its
+    state: see deploy/systemd.
 
     \b
     Everything at its default, embedded agent, no key:   gateway.py serve
@@ -64,7 +64,7 @@ def serve(settings: Settings) -> None:
         if supervisor.stopping:
             log.info("%s again: calls end now", number.name)
         else:
-            log.info("%s: live calls may go on for %.0f s; once more to stop at once", number.name, config.server.drain_s)
+            log.info("%s: live calls may go on for %.0f s; once more to stop at once", number.name, config.server.stop_timeout_s)
         supervisor.stop()
         manager.stopping(supervisor.stop_bound_s)
 

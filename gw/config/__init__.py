@@ -58,8 +58,8 @@ class Server(_Section, frozen=True):
             description="A caller whose worker died. resume: goes on with another worker. goodbye: is told the agent's goodbye."
         ),
     ] = "resume"
-    drain_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="At stop: how long live calls may go on.")] = 30.0
-    drain_timeout_s: Annotated[
+    stop_timeout_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="At stop: how long live calls may go on.")] = 30.0
+    reload_timeout_s: Annotated[
         float, Meta(ge=0.0, le=86400.0, description="At a reload: how long calls may go on with what was replaced.")
     ] = 3600.0
 

@@ -34,6 +34,11 @@ _SECRET_KEYS: Final = {
     "api_key": "OPENAI_API_KEY",
     "password": "SUBMILLI_DB_PASSWORD",
 }
+#: Keys of earlier versions, and their present names.
+_RENAMED_KEYS: Final = {
+    "server.drain_s": "server.stop_timeout_s",
+    "server.drain_timeout_s": "server.reload_timeout_s",
+}
 #: OpenAI's keys, wherever they were pasted.
 _API_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{20,}")
 
@@ -167,6 +172,8 @@ def _unknown(key: str, path: str, known: list[str]) -> str:
     """A key that does not exist: as a secret, as another one misspelt, or as one of another table."""
     if key.lower() in _SECRET_KEYS:
         return _belongs_outside(path + key, _SECRET_KEYS[key.lower()])
+    if path + key in _RENAMED_KEYS:
+        return f"{path}{key} was renamed; use {_RENAMED_KEYS[path + key]}"
     near = [path + name for name in difflib.get_close_matches(key, known, 1)]
     if not near:
         everywhere = {field.name: f"{name}.{field.name}" for name, kind in _SECTIONS.items() for field in _fields(kind)}

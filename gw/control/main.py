@@ -231,7 +231,7 @@ class Control:
     def _await_workers(self) -> None:
         """Where the supervisor was killed, nobody stopped the workers before us: their calls go on for the drain, and nobody
         else takes down how they end."""
-        until_s = time.monotonic() + self._config.server.drain_timeout_s + LEAVE_S
+        until_s = time.monotonic() + self._config.server.reload_timeout_s + LEAVE_S
         while self._is_orphan() and any(worker.connected for worker in self._bus.workers()) and time.monotonic() < until_s:
             if self._leaving.wait(0.1):
                 return

@@ -129,7 +129,7 @@ class Worker:
             self.leave()
         elif not self._stopping.is_set() or self.plane.leaving:
             self.plane.draining = True
-            self._until_s = min(self._until_s, monotonic() + self._config.server.drain_s)
+            self._until_s = min(self._until_s, monotonic() + self._config.server.stop_timeout_s)
             self._is_awaited = True
             self._stopping.set()
 
@@ -139,7 +139,7 @@ class Worker:
             self.plane.leaving = True
             self.server.close()
             self.plane.tell()
-            self._until_s = monotonic() + self._config.server.drain_timeout_s
+            self._until_s = monotonic() + self._config.server.reload_timeout_s
             self._stopping.set()
 
     def hurry(self) -> None:
@@ -152,7 +152,7 @@ class Worker:
         self._crashed = True
         if self._config.server.workers != 1:
             self.leave()  # the others take what comes
-            self._until_s = monotonic() + self._config.server.drain_s
+            self._until_s = monotonic() + self._config.server.stop_timeout_s
         self.stop()
 
     def _drain(self) -> None:

@@ -35,8 +35,8 @@ class Wanted(msgspec.Struct, frozen=True):
     listen: str
     workers: int | Literal["auto"]
     pin: bool
-    drain_s: float
-    drain_timeout_s: float
+    stop_timeout_s: float
+    reload_timeout_s: float
     var_dir: str = ""
 
 

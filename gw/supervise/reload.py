@@ -137,7 +137,7 @@ class Reloading:
         for seat in seats:
             seat.accept()
         former, self._crew.workers = self._crew.workers, seats
-        bound_s = self.wanted.drain_timeout_s
+        bound_s = self.wanted.reload_timeout_s
         self._crew.plan, self.wanted = plan, wanted
         self._on_plan()
         for seat in former:
@@ -163,7 +163,7 @@ class Reloading:
             ready = [seat for seat in seats if seat.ready.is_set()]
             for seat in ready:
                 seat.tell_to_go(LEAVE)
-            gevent.spawn(self._see_off, ready, self.wanted.drain_timeout_s)
+            gevent.spawn(self._see_off, ready, self.wanted.reload_timeout_s)
             self._crew.end([seat for seat in seats if seat not in ready], HURRY_S)
             raise
         return seats

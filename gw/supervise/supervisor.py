@@ -1,12 +1,12 @@
-"""Keeps the gateway's processes: one control process and N media workers, restarted when they die, rolled over, stopped in order.
+"""Supervisor: starts, watches, reloads and stops one control process and N media workers.
 
-Construct binds: the public listening socket (or systemd's) and the lock on `var_dir`. `run` starts control and the workers with
-the socket inherited, and keeps every seat filled until `stop`. At the very start a child that says no (a positive exit code)
-ends the start; later whatever dies is started again, after a wait that doubles while it dies again and again. A process whose
-loop stands still is killed, and so started again. `reload` brings new code and configuration in (`gw.supervise.reload`). `stop` tells
-the workers to drain, then control to finish, then kills what is left; every wait is bounded, and a second `stop` hurries.
+Constructing binds the public listening socket (or takes systemd's) and locks `var_dir`. `run` starts control and the workers, which
+inherit the socket, and keeps every process running until `stop`. During the start, a child that exits with a code >= 0 ends the
+start. Later, any process that ends is restarted after a wait that doubles while it keeps dying, and a process whose loop hangs is
+killed, hence restarted. `reload` loads new code and configuration (`gw.supervise.reload`). `stop` drains the workers, stops
+control, and kills what is left. Every wait is bounded; a second `stop` ends calls immediately.
 
-Never does more: no Twilio, no database, no metrics page. Its own code is the one thing a reload does not replace.
+The supervisor does nothing else: no Twilio, no database, no metrics page. A reload does not replace its own code.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class Supervisor:
                 listen=server.listen,
                 workers=server.workers,
                 pin=server.pin,
-                drain_s=server.drain_s,
-                drain_timeout_s=server.drain_timeout_s,
+                stop_timeout_s=server.stop_timeout_s,
+                reload_timeout_s=server.reload_timeout_s,
                 var_dir=config.ops.var_dir,
             ),
             snapshot,
@@ -122,7 +122,7 @@ class Supervisor:
     @property
     def stop_bound_s(self) -> float:
         """How long a stop may take: the drain, then every process's last words, and the wait for those that were killed."""
-        return self._reloading.wanted.drain_s + GRACE_S + CONTROL_STOP_S + 2 * (HURRY_S + GRACE_S) + 3 * HURRY_S
+        return self._reloading.wanted.stop_timeout_s + GRACE_S + CONTROL_STOP_S + 2 * (HURRY_S + GRACE_S) + 3 * HURRY_S
 
     @property
     def board(self) -> Board:
@@ -201,7 +201,7 @@ class Supervisor:
         if self._looker is not None:
             self._looker.kill(timeout=HURRY_S)
         self._reloading.stop(HURRY_S)
-        self._crew.end_all(self._reloading.wanted.drain_s + GRACE_S, CONTROL_STOP_S)
+        self._crew.end_all(self._reloading.wanted.stop_timeout_s + GRACE_S, CONTROL_STOP_S)
         self._reloading.close()
         self._board.close()
         self.listener.close()

@@ -54,7 +54,7 @@ class Gateway:
         self.listener.listen(1024)
         self.address: tuple[str, int] = self.listener.getsockname()
         self.url = "http://{}:{}".format(*self.address)
-        base = server or Server(drain_s=0.5)
+        base = server or Server(stop_timeout_s=0.5)
         self.config = Config(
             server=msgspec.structs.replace(base, listen="{}:{}".format(*self.address), public_url=PUBLIC_URL if signed else ""),
             ops=Ops(listen="127.0.0.1:0", admin_socket=str(var_dir / "admin.sock"), var_dir=str(var_dir)),

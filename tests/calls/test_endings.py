@@ -185,7 +185,9 @@ def it_lasts_too_long(w: World) -> None:
 
 def test_the_worker_stops(world: WorldMaker) -> None:
     """Calls may end by themselves for the drain time, then they are ended; nobody new is taken."""
-    with world(lambda index, path: SAYS_GOODBYE if index == 0 else TALKS, server=Server(drain_s=scaled(2.0)), agent={}) as w:
+    with world(
+        lambda index, path: SAYS_GOODBYE if index == 0 else TALKS, server=Server(stop_timeout_s=scaled(2.0)), agent={}
+    ) as w:
         polite = w.twilio.place_call(speech.script(10_000), hang_up=False, max_s=scaled(20.0))
         until(lambda: len(w.ai.sessions) == 1, "the call's AI session stands")
         others = [w.twilio.place_call(speech.script(10_000)) for _ in range(3)]

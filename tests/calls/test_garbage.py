@@ -135,7 +135,7 @@ def _apart(var_dir: Path, ai: AiTwin) -> Iterator[Apart]:
     listener.listen(1024)
     address, rest_port = "{}:{}".format(*listener.getsockname()), free_port()
     config = Config(
-        server=Server(listen=address, public_url=PUBLIC_URL, drain_s=0.5),
+        server=Server(listen=address, public_url=PUBLIC_URL, stop_timeout_s=0.5),
         ops=Ops(listen="127.0.0.1:0", admin_socket=str(var_dir / "admin.sock"), var_dir=str(var_dir)),
         twilio=Twilio(account_sid=ACCOUNT, api_base=f"http://127.0.0.1:{rest_port}", timeout_s=scaled(2.0)),
         media=Media(ai_connect_s=scaled(1.5), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(3.0)),

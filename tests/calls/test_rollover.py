@@ -89,7 +89,7 @@ def test_a_reload_under_calls_loses_none(tmp_path: Path) -> None:
 def test_a_call_that_outlasts_the_drain_hears_a_goodbye(tmp_path: Path) -> None:
     """The agent talks to the last moment, then Twilio says the goodbye; the reason is stored, and the former worker leaves.
     What comes next is asked of the new generation, so the drain is longer than control takes to be replaced."""
-    with running(tmp_path, NEVER_ENDS, workers=1, server="drain_timeout_s = 5\n") as r:
+    with running(tmp_path, NEVER_ENDS, workers=1, server="reload_timeout_s = 5\n") as r:
         live = r.place(2)
         until(lambda: all(call.received_audio for call in live), "the agents talk")
         before = r.pids()

@@ -43,7 +43,7 @@ SERVICE = "submilli.service"
 #: Shorter than the unit's 30 s, longer than what the supervisor takes to end a hung child: the soak waits for it.
 WATCHDOG_S = 15
 #: Longer than the watchdog: a drain must not be taken for a hang.
-DRAIN_S = 20
+STOP_TIMEOUT_S = 20
 CALL_S = 600.0
 
 
@@ -116,9 +116,9 @@ class Machine:
     def configure(self, more: str) -> None:
         """Write its configuration."""
         text = (UNITS / "submilli.toml").read_text()
-        text = text.replace("[server]", f'[server]\nlisten = "127.0.0.1:{self.port}"\ndrain_s = {DRAIN_S}\n{more}').replace(
-            "[ops]", f'[ops]\nlisten = "127.0.0.1:{self.ops}"'
-        )
+        text = text.replace(
+            "[server]", f'[server]\nlisten = "127.0.0.1:{self.port}"\nstop_timeout_s = {STOP_TIMEOUT_S}\n{more}'
+        ).replace("[ops]", f'[ops]\nlisten = "127.0.0.1:{self.ops}"')
         (self.folder / "etc" / "submilli.toml").write_text(text.replace('workers = "auto"', "workers = 2"))
 
     def run(self, *command: str, check: bool = False) -> subprocess.CompletedProcess[str]:
@@ -294,7 +294,7 @@ class Soak:
         until(lambda: "live calls end" in self.machine.show("StatusText"), 5, "the status tells of the stop")
         time.sleep(WATCHDOG_S)
         self.still_heard(call, "while the gateway drains")
-        if stopping.wait(DRAIN_S + 60) != 0:
+        if stopping.wait(STOP_TIMEOUT_S + 60) != 0:
             raise SoakError("the stop failed")
         self.measured["stop_s"] = round(time.monotonic() - began_s, 2)
         call.wait(10)

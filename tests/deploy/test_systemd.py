@@ -54,7 +54,7 @@ def test_the_service_is_shut_in() -> None:
 
 
 def test_its_bounds_fit_the_supervisors(tmp_path: Path) -> None:
-    supervisor = Supervisor(config_in(tmp_path, drain_s=Server().drain_s), ["x"], environ={})
+    supervisor = Supervisor(config_in(tmp_path, stop_timeout_s=Server().stop_timeout_s), ["x"], environ={})
     assert _seconds("TimeoutStopSec") >= supervisor.stop_bound_s
     assert _seconds("WatchdogSec") > 2 * HANG_S  # what hangs is first ended by the supervisor
 

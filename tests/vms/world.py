@@ -165,7 +165,7 @@ class World:
         self.mariadb = mariadb
         self.script = script
         self._tls = tls
-        self._settings = f"workers = {workers}\ndrain_s = 2.0\n{settings}"
+        self._settings = f"workers = {workers}\nstop_timeout_s = 2.0\n{settings}"
         self.vms: list[Vm] = []
 
     def __enter__(self) -> World:

@@ -43,7 +43,7 @@ def test_keys_of_the_file_and_secrets_of_the_environment(write):
         [server]
         workers = "auto"
         public_url = "https://voice.example.com"
-        drain_s = 5
+        stop_timeout_s = 5
         [twilio]
         account_sid = "{SID}"
         [agents.default]
@@ -54,8 +54,8 @@ def test_keys_of_the_file_and_secrets_of_the_environment(write):
     config = load(
         path, {"TWILIO_AUTH_TOKEN": TOKEN, "OPENAI_API_KEY": "key", "SUBMILLI_DB_PASSWORD": "p", "SUBMILLI_TOKEN_KEY": "k"}
     )
-    assert config.server == Server(workers="auto", public_url="https://voice.example.com", drain_s=5.0)
-    assert isinstance(config.server.drain_s, float)
+    assert config.server == Server(workers="auto", public_url="https://voice.example.com", stop_timeout_s=5.0)
+    assert isinstance(config.server.stop_timeout_s, float)
     assert config.agents == {"default": Agent(provider="openai"), "sales": Agent(voice="cedar")}
     assert config.secrets == Secrets(twilio_auth_token=TOKEN, openai_api_key="key", db_password="p", token_key="k")
     assert config.signed
@@ -108,6 +108,8 @@ def test_every_error_at_once(write):
         ("[agent]", "agent is unknown: did you mean agents?"),
         ("[agents.default]\nmodle = 'x'", "agents.default.modle is unknown: did you mean agents.default.model?"),
         ("[store]\nzzz = 1", "store.zzz is unknown; there are connect_timeout_s, statement_timeout_s, url"),
+        ("[server]\ndrain_s = 5", "server.drain_s was renamed; use server.stop_timeout_s"),
+        ("[server]\ndrain_timeout_s = 5", "server.drain_timeout_s was renamed; use server.reload_timeout_s"),
         ("server = 5", "server = 5: wanted a table, as in [server]"),
         ("agents = 'x'", 'agents = "x": wanted tables, as in [agents.default]'),
         ("[agents]\ndefault = 7", "agents.default = 7: wanted a table, as in [agents.default]"),
@@ -118,7 +120,7 @@ def test_every_error_at_once(write):
         ("[media]\nidle_limit_s = nan", "media.idle_limit_s = NaN: wanted a number, above 0 and up to 86400"),
         ("[media]\nidle_limit_s = inf", "media.idle_limit_s = Infinity: wanted a number, above 0 and up to 86400"),
         ("[media]\nidle_limit_s = 1979-05-27", 'media.idle_limit_s = "1979-05-27": wanted a number, above 0 and up to 86400'),
-        ("[server]\ndrain_s = {}", "server.drain_s = a table: wanted a number, 0 to 86400"),
+        ("[server]\nstop_timeout_s = {}", "server.stop_timeout_s = a table: wanted a number, 0 to 86400"),
         ("[recording]\nenabled = 1", "recording.enabled = 1: wanted true or false"),
         ("[ops]\nvar_dir = ''", 'ops.var_dir = "": wanted text in quotes, not empty'),
         ("[ops]\nvar_dir = 5", "ops.var_dir = 5: wanted text in quotes, not empty"),

@@ -32,12 +32,14 @@ ROOT = Path(__file__).parents[3]
 class Process:
     """One worker process, with this test as its control."""
 
-    def __init__(self, folder: Path, *, drain_s: float, control: bool = True) -> None:
+    def __init__(self, folder: Path, *, stop_timeout_s: float, control: bool = True) -> None:
         var = folder / "var"
         var.mkdir(parents=True)
         (var / "pages").mkdir()  # a folder of ours: nothing of a test goes to the machine's shared memory
         config = folder / "submilli.toml"
-        config.write_text(f'[server]\ndrain_s = {drain_s}\n[ops]\nvar_dir = "{var}"\nadmin_socket = "{var}/admin.sock"\n')
+        config.write_text(
+            f'[server]\nstop_timeout_s = {stop_timeout_s}\n[ops]\nvar_dir = "{var}"\nadmin_socket = "{var}/admin.sock"\n'
+        )
         self.control = Control(var / "bus.sock") if control else None
         self.listener = socket.socket()
         self.listener.bind(("127.0.0.1", 0))
@@ -113,7 +115,7 @@ class Process:
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[Process]:
     """A worker that lets its calls go on for long."""
-    process = Process(tmp_path, drain_s=60.0)
+    process = Process(tmp_path, stop_timeout_s=60.0)
     yield process
     process.close()
 
@@ -180,7 +182,7 @@ def test_a_stop_in_a_hurry_ends_calls_at_once_and_tells_of_them(patient: Process
 
 
 def test_a_drain_that_is_over_ends_its_calls_and_tells_of_them(tmp_path: Path):
-    process = Process(tmp_path, drain_s=0.2)
+    process = Process(tmp_path, stop_timeout_s=0.2)
     peer = process.call()
     waiting = Peer.connect(process.address)
     process.signal(signal.SIGTERM)
@@ -193,7 +195,7 @@ def test_a_drain_that_is_over_ends_its_calls_and_tells_of_them(tmp_path: Path):
 
 
 def test_a_stop_does_not_wait_for_a_control_that_is_gone(tmp_path: Path):
-    process = Process(tmp_path, drain_s=0.1)
+    process = Process(tmp_path, stop_timeout_s=0.1)
     assert process.control is not None
     peer = process.call()
     process.control.close()

@@ -27,8 +27,12 @@ from gw.supervise.child import HURRY, LEAVE, end_with_parent  # noqa: E402
 from gw.supervise.supervisor import Supervisor  # noqa: E402
 
 
-def config_in(folder: Path, listen: str = "127.0.0.1:0", workers: int | Literal["auto"] = 1, drain_s: float = 5.0) -> Config:
-    return Config(server=Server(listen=listen, workers=workers, drain_s=drain_s), ops=Ops(var_dir=str(folder / "var")))
+def config_in(
+    folder: Path, listen: str = "127.0.0.1:0", workers: int | Literal["auto"] = 1, stop_timeout_s: float = 5.0
+) -> Config:
+    return Config(
+        server=Server(listen=listen, workers=workers, stop_timeout_s=stop_timeout_s), ops=Ops(var_dir=str(folder / "var"))
+    )
 
 
 def ordered(journal: Path, order: str, name: str) -> bool:

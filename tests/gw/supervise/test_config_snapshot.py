@@ -1,4 +1,4 @@
-"""gw.supervise.config_snapshot: what was read once is what every process gets, and the new code's judgement is passed on in words."""
+"""gw.supervise.config_snapshot: every process gets the file as it was read; the new code's errors are passed on."""
 
 import os
 import subprocess
@@ -106,7 +106,7 @@ def test_the_file_is_called_by_its_name(taken):
     assert str(raised.value) == "submilli.toml is no TOML; x"
 
 
-SERVER = '{"listen": "a:1", "workers": "auto", "pin": true, "drain_s": 1, "drain_timeout_s": 2, "of_newer_code": []}'
+SERVER = '{"listen": "a:1", "workers": "auto", "pin": true, "stop_timeout_s": 1, "reload_timeout_s": 2, "of_newer_code": []}'
 
 
 def test_newer_code_may_say_more(taken):

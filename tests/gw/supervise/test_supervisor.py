@@ -30,11 +30,11 @@ SCRIPT = [sys.executable, supervised.__file__]
 class Running:
     """A supervisor in a greenlet, and what its children wrote."""
 
-    def __init__(self, folder: Path, workers: int | Literal["auto"] = 1, drain_s: float = 5.0) -> None:
+    def __init__(self, folder: Path, workers: int | Literal["auto"] = 1, stop_timeout_s: float = 5.0) -> None:
         self.journal = folder / "journal"
         self.ready = gevent.event.Event()
         self.supervisor = Supervisor(
-            config_in(folder, workers=workers, drain_s=drain_s),
+            config_in(folder, workers=workers, stop_timeout_s=stop_timeout_s),
             [*SCRIPT, str(self.journal)],
             on_ready=lambda _: self.ready.set(),
         )
@@ -134,7 +134,7 @@ def test_a_deaf_worker_is_hurried_then_killed_when_a_stop_is_asked_for_twice(
     start: Callable[..., Running], tmp_path: Path
 ) -> None:
     (tmp_path / "deaf").write_text("worker0")
-    running = start(drain_s=60.0)
+    running = start(stop_timeout_s=60.0)
     assert running.ready.wait(scaled(30))
     pid = running.supervisor.pids()["worker 0"]
     running.supervisor.stop()

@@ -20,10 +20,10 @@ from gw.config import VERSION, Config
 from gw.control.admin.machine import Fleet
 from gw.control.bus.server import BusServer
 from gw.control.ops_http import Readiness
-from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.claims import Claims
 from gw.control.spool import Spool
 from gw.control.store import Store, StoreError
-from gw.control.twilio_api.circuit_breaker import Breaker
+from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from metrics import declare
 from metrics.page import Page
 
@@ -44,10 +44,10 @@ class Health:
         store: Store,
         store_problem: Callable[[], str],
         spool: Spool,
-        claims: SpoolClaims,
+        claims: Claims,
         bus: BusServer,
         fleet: Fleet,
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         is_stopping: Callable[[], bool],
     ) -> None:
         """`store_problem`: why the store took no events, when it was last tried; empty where it did."""

@@ -28,13 +28,13 @@ from gw.control.admin.log_levels import LogLevels
 from gw.control.admin.machine import NOTICE_S, Fleet
 from gw.control.admin.server import AdminServer
 from gw.control.bus.server import BusServer
-from gw.control.calls.after_stream import Afterwards
+from gw.control.calls.after_stream import AfterStream
 from gw.control.calls.lost_calls import LostCalls
-from gw.control.calls.status_callbacks import Webhooks
+from gw.control.calls.status_callbacks import StatusCallbacks
 from gw.control.health import Health
 from gw.control.ops_http import OpsHttp
-from gw.control.recording.claims import SpoolClaims
-from gw.control.recording.service import Recording
+from gw.control.recording.claims import Claims
+from gw.control.recording.service import RecordingService
 from gw.control.spool import Spool, SpoolError
 from gw.control.spool.forwarder import Drainer
 from gw.control.store import Store
@@ -88,7 +88,7 @@ class Control:
         """Construct the parts, each after those it needs."""
         var_dir = Path(config.ops.var_dir)
         var_dir.mkdir(parents=True, exist_ok=True)
-        seat = f"{self._host}:{zlib.crc32(os.fsencode(var_dir.resolve())):08x}"  # two gateways may share a host and a store
+        claimant = f"{self._host}:{zlib.crc32(os.fsencode(var_dir.resolve())):08x}"  # two gateways may share a host and a store
         pages = var_dir / "pages"
         pages_dir.prepare(pages)
         self._page = Page.create(pages / "control.page")
@@ -102,21 +102,21 @@ class Control:
         self._rest = TwilioRest(config) if config.signed else None
 
         backlog = self._page.gauge(declare.STORE_BACKLOG)
-        self._claims = SpoolClaims(self._spool, seat=seat)
+        self._claims = Claims(self._spool, claimant=claimant)
         self._drainer = Drainer(
             self._spool,
             self._store,
             host=self._host,
             on_backlog=lambda n: backlog.set(float(n)),
             first=lambda: self._claims.deliver(self._store),
-            then=lambda event: self._webhooks.on_stored(event),
+            then=lambda event: self._status_callbacks.on_stored(event),
         )
         self._lost = LostCalls(self._spool, self._page, notify=self._drainer.notify)
-        self._afterwards = Afterwards(
+        self._after_stream = AfterStream(
             self._store, on_lost=config.server.on_lost, is_lost=lambda call_sid: self._bus.is_lost(call_sid)
         )
-        self._transfers = Transfers(self._rest, done=self._afterwards.on_transferred)
-        self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add, answer=self._afterwards.answer)
+        self._transfers = Transfers(self._rest, done=self._after_stream.on_transferred)
+        self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add, answer=self._after_stream.answer)
         opened.callback(self._bus.stop)
         self._fleet = Fleet(
             self._board,
@@ -126,17 +126,17 @@ class Control:
             is_orphan=self._is_orphan,
             notice_s=NOTICE_S if config.server.machine else 0.0,
         )
-        self._recording = Recording(
+        self._recording = RecordingService(
             config,
             self._store,
             self._rest,
             self._page,
-            seat=seat,
+            claimant=claimant,
             claims=self._claims,
             is_owned=self._bus.is_owned,
             store_away_s=lambda: self._drainer.failed_s,
         )
-        self._webhooks = Webhooks(
+        self._status_callbacks = StatusCallbacks(
             self._store,
             self._recording.rows,
             self._bus,
@@ -145,7 +145,7 @@ class Control:
             on_lost=self._lost.add,
             spooled=lambda: (self._spool.settled(), self._spool.backlog()),
         )
-        acting = (self._recording.recorder, self._webhooks, self._afterwards, self._transfers)
+        acting = (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers)
         for subscriber in (lambda _event: self._drainer.notify(), *(part.on_event for part in acting)):
             self._bus.subscribe(subscriber)
 
@@ -192,7 +192,7 @@ class Control:
         self._schema.ready.wait(FIRST_UPGRADE_S)
         drainer = self._spawn(self._drainer.run)
         self._recording.reconciler.start()
-        self._webhooks.start()
+        self._status_callbacks.start()
         self._lost.watch_orphans(
             self._store,
             self._host,
@@ -246,7 +246,7 @@ class Control:
             self._ops.stop(timeout_s=0.5)
             self._recording.reconciler.stop()
             self._commands.stop()
-            self._webhooks.stop(timeout_s=0.5)
+            self._status_callbacks.stop(timeout_s=0.5)
             self._recording.recorder.stop(timeout_s=0.5)
             self._transfers.stop(timeout_s=0.5)
             self._lost.stop()

@@ -171,7 +171,7 @@ class AdminCommands:
     def _take_up(self, row: dict[str, Any]) -> bool:
         if row["state"] == "wanted":
             return self._recorder.want(row["call_sid"], row["account_sid"] or "", row["first_audio_at"], lists=True)
-        if row["state"] == "claimed" and not row["owner"].startswith(self._recorder.seat):
+        if row["state"] == "claimed" and not row["owner"].startswith(self._recorder.claimant):
             raise CommandError("failed", f"{row['owner']} works on it: ask there, or wait until its claim has lapsed")
         return self._recorder.take_up(row, create=self._bus.is_owned(row["call_sid"]), state=row["state"])
 

@@ -48,7 +48,7 @@ class _Known:
         self.handed_on = False  # transferred by REST
 
 
-class Afterwards:
+class AfterStream:
     """A subscriber of the bus, and the answers to its questions."""
 
     def __init__(self, store: Store, *, on_lost: OnLost, is_lost: Callable[[str], bool]) -> None:

@@ -80,7 +80,7 @@ def recording_settle(fields: Mapping[str, str]) -> tuple[Settle, dict[str, Any]]
             return None
 
 
-class Webhooks:
+class StatusCallbacks:
     """A subscriber of the bus, and of the drainer."""
 
     def __init__(

@@ -24,13 +24,13 @@ MAX_CLAIMS: Final = 100_000
 AT_ONCE: Final = 100
 
 
-class SpoolClaims:
+class Claims:
     """The claims of one spool. `on_conflict` is told a claim whose row is another host's, once."""
 
-    def __init__(self, spool: Spool, *, seat: str) -> None:
-        """`seat` is what owners of this gateway begin with. Raises SpoolError."""
+    def __init__(self, spool: Spool, *, claimant: str) -> None:
+        """`claimant` is what owners of this gateway begin with. Raises SpoolError."""
         self._spool = spool
-        self._seat = seat
+        self._claimant = claimant
         self._held = {claim.call_sid: claim for claim in spool.claims()}
         self.on_conflict: Callable[[HeldClaim], None] = lambda claim: None
 
@@ -79,6 +79,6 @@ class SpoolClaims:
             for claim in some:
                 latest = self._held.pop(claim.call_sid, claim)  # its recording may have become known meanwhile
                 owner = owners.get(claim.call_sid, "")
-                if owner.rpartition("/")[0] != self._seat:
+                if owner.rpartition("/")[0] != self._claimant:
                     log.error("a recording claimed here is %s's", owner or "nobody", extra={"call_sid": claim.call_sid})
                     self.on_conflict(latest)

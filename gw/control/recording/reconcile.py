@@ -24,7 +24,7 @@ from gw.control.recording.rows import RecordingRows
 from gw.control.recording.rules import Settle, best_of, settled
 from gw.control.store import Store, StoreError
 from gw.control.twilio_api.answers import RestError
-from gw.control.twilio_api.circuit_breaker import Breaker
+from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Reconciler:
         recorder: Recorder,
         rows: RecordingRows,
         rest: TwilioRest | None,
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         *,
         host: str,
         is_owned: Callable[[str], bool],

@@ -25,14 +25,14 @@ from gevent.lock import BoundedSemaphore
 from gw import bus
 from gw.config import Config
 from gw.control.recording import lifecycle as course
-from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.claims import Claims
 from gw.control.recording.lifecycle import Claim, Claimed, ClaimHere, Course, Leave, Left, Reclaim
 from gw.control.recording.rows import NO_CREDENTIALS, RecordingRows
 from gw.control.recording.rules import Create, Later, List, Settle
 from gw.control.spool import SpoolError
 from gw.control.store import HeldClaim, Store, StoreError, StoreUnavailable
 from gw.control.twilio_api.answers import Listed, RestError, Started
-from gw.control.twilio_api.circuit_breaker import Breaker
+from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
@@ -81,8 +81,8 @@ class Recorder:
         page: Page,
         *,
         owner: str,
-        claims: SpoolClaims,
-        breaker: Breaker,
+        claims: Claims,
+        breaker: CircuitBreaker,
         is_owned: Callable[[str], bool],
         store_away_s: Callable[[], float] = lambda: -BACK_S,
     ) -> None:
@@ -94,7 +94,7 @@ class Recorder:
         self._rest = rest
         self._rows = rows
         self.owner = owner
-        self.seat = owner.rpartition("/")[0] + "/"
+        self.claimant = owner.rpartition("/")[0] + "/"
         self._claims = claims
         claims.on_conflict = self._on_conflict
         self._breaker = breaker

@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable
 
 from gw.config import Config
-from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.claims import Claims
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
 from gw.control.store import Store
-from gw.control.twilio_api.circuit_breaker import Breaker
+from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
 
 
-class Recording:
+class RecordingService:
     """The parts, each for whoever needs it; nothing runs before `reconciler.start()` and the recorder's first event."""
 
     def __init__(
@@ -32,21 +32,21 @@ class Recording:
         rest: TwilioRest | None,
         page: Page,
         *,
-        seat: str,
-        claims: SpoolClaims,
+        claimant: str,
+        claims: Claims,
         is_owned: Callable[[str], bool],
         store_away_s: Callable[[], float],
     ) -> None:
-        """`seat`: this gateway, whichever process of it claims. `is_owned`, `store_away_s`: as the recorder has them."""
+        """`claimant`: this gateway, whichever process of it claims. `is_owned`, `store_away_s`: as the recorder has them."""
         self.rows = RecordingRows(store, page)
-        self.breaker = Breaker(2 * rest.bound_s if rest else 0.0)
+        self.breaker = CircuitBreaker(2 * rest.bound_s if rest else 0.0)
         self.recorder = Recorder(
             config,
             store,
             rest,
             self.rows,
             page,
-            owner=f"{seat}/{os.getpid()}-{time.time_ns():x}",
+            owner=f"{claimant}/{os.getpid()}-{time.time_ns():x}",
             claims=claims,
             breaker=self.breaker,
             is_owned=is_owned,
@@ -59,7 +59,7 @@ class Recording:
             self.rows,
             rest,
             self.breaker,
-            host=seat,
+            host=claimant,
             is_owned=is_owned,
             on_overdue=lambda n: overdue.set(float(n)),
         )

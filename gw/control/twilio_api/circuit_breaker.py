@@ -25,7 +25,7 @@ DOWN: Final[frozenset[Kind]] = frozenset({"server", "timeout", "unreachable"})
 State = Literal["closed", "open", "half-open"]
 
 
-class Breaker:
+class CircuitBreaker:
     """One door's. `probe_s`: a probe nobody told the outcome of in this time is forgotten."""
 
     def __init__(self, probe_s: float) -> None:

@@ -183,8 +183,8 @@ class ControlSteps:
         """The reconcile pass, whenever it would do something."""
         who, row = self.name(state, host), (state.row, state.age_ms)
         owned = self._owns(state, host)
-        seat = "AB"[host]
-        done = self._parts.passed(row, seat, owned, control.looks, state.recordings)
+        claimant = "AB"[host]
+        done = self._parts.passed(row, claimant, owned, control.looks, state.recordings)
         if done.course is not None:
             steps.append(Step(f"{who}: the pass takes the row up", self._put(state, host, control, done.course), SURE))
         if not done.asked:
@@ -198,7 +198,7 @@ class ControlSteps:
         if state.budget:
             for name in ("20404", "20429", "503", "time-out"):
                 if name in self._faults and not (name == "20404" and state.recordings):
-                    failed = self._parts.passed(row, seat, owned, control.looks, name)
+                    failed = self._parts.passed(row, claimant, owned, control.looks, name)
                     after = spent(put_control(state, host, control._replace(looks=failed.looks)))
                     if failed.settle is not None:
                         after = self._apply(after, ops.Write(plain(failed.settle)))

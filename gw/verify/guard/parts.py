@@ -22,7 +22,7 @@ from gw.control.recording import reconcile, recorder
 from gw.control.recording.lifecycle import Claimed, Course
 from gw.control.recording.rules import OUR_SOURCE, Settle
 from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
-from gw.control.twilio_api.circuit_breaker import Breaker
+from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.verify.guard.claim_row import ACCOUNT, RowStore
 from gw.verify.guard.memo import StandIn
 from gw.verify.guard.worker_parts import WorkerParts
@@ -149,7 +149,7 @@ class Parts(WorkerParts):
             self.row_store.page,
             owner=owner or "host/0",
             claims=cast("Any", StandIn(holds=lambda call_sid: False)),
-            breaker=Breaker(0.0),
+            breaker=CircuitBreaker(0.0),
             is_owned=lambda call_sid: False,
         )
         made._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))
@@ -157,12 +157,12 @@ class Parts(WorkerParts):
             made._jobs[CALL] = recorder._Job(course, None)
         return made
 
-    def _webhooks(self, made: recorder.Recorder, settles: list[Settle]) -> status_callbacks.Webhooks:
+    def _webhooks(self, made: recorder.Recorder, settles: list[Settle]) -> status_callbacks.StatusCallbacks:
         def settle(call_sid: str, outcome: Settle, **extra: object) -> bool:
             settles.append(outcome)
             return True
 
-        hooks = status_callbacks.Webhooks(
+        hooks = status_callbacks.StatusCallbacks(
             self.row_store.store,
             cast("Any", StandIn(settle_once=settle)),
             cast("Any", StandIn(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
@@ -204,7 +204,7 @@ class Parts(WorkerParts):
             made,
             cast("Any", StandIn(settle=settle)),
             cast("Any", StandIn(list_recordings=list_recordings)),
-            Breaker(0.0),
+            CircuitBreaker(0.0),
             host=host,
             is_owned=lambda call_sid: owned,
         )

@@ -256,7 +256,7 @@ def test_a_recording_is_tried_again(cli: CommandLine, gateway: list[str], store:
     assert (result.exit_code, result.stderr) == (1, f"Error: no recording was wanted of {LIVE}\n")
     result = cli.run("recordings", "retry", ENDED)
     assert (result.exit_code, result.stderr.partition(",")[0]) == (1, "The recording is wanted")
-    store.claim_recording(ENDED, "AC1", "seat/1-a", 1.0)
+    store.claim_recording(ENDED, "AC1", "claimant/1-a", 1.0)
     store.update_recording(ENDED, state="failed", reason="unauthorized", error_code=20003, error_text="no")
     result = cli.run("recordings", "retry", ENDED)
     assert (result.exit_code, result.stderr) == (1, "The recording is failed: unauthorized: 20003: no\n")

@@ -15,10 +15,10 @@ from gw.control import health
 from gw.control.admin.machine import Fleet
 from gw.control.bus.server import BusServer
 from gw.control.health import Health
-from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.claims import Claims
 from gw.control.spool import Spool
 from gw.control.store import Store
-from gw.control.twilio_api.circuit_breaker import Breaker
+from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.scoreboard import Board
 from metrics import declare
 from metrics.page import Page
@@ -37,7 +37,7 @@ class House:
         self.board = Board.private()
         row = self.board.take_row(-1, index=Board.CONTROL_ROW)
         self.fleet = Fleet(self.board, row, self.page, tell_workers=self.bus.drain, is_orphan=lambda: False)
-        self.breaker = Breaker(1.0)
+        self.breaker = CircuitBreaker(1.0)
         self.store_problem = ""
         self.stopping = False
         self.health = Health(
@@ -46,7 +46,7 @@ class House:
             store=self.store,
             store_problem=lambda: self.store_problem,
             spool=self.spool,
-            claims=SpoolClaims(self.spool, seat="host:0"),
+            claims=Claims(self.spool, claimant="host:0"),
             bus=self.bus,
             fleet=self.fleet,
             breaker=self.breaker,

@@ -16,13 +16,13 @@ from gw.control.admin import commands
 from gw.control.admin.commands import AdminCommands
 from gw.control.admin.server import CommandError
 from gw.control.bus.server import BusServer
-from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.claims import Claims
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
 from gw.control.spool import Spool
 from gw.control.store import Stamped, Store
-from gw.control.twilio_api.circuit_breaker import Breaker
+from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
 from metrics.page import Page
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
@@ -42,15 +42,15 @@ class House:
         rest = TwilioRest(self.twilio.config()) if signed else None
         self.page = Page.create(folder / "control.page")
         rows = RecordingRows(self.store, self.page)
-        breaker = Breaker(5.0)
+        breaker = CircuitBreaker(5.0)
         self.recorder = Recorder(
             self.twilio.config(signed=signed),
             self.store,
             rest,
             rows,
             self.page,
-            owner="seat/2-b",
-            claims=SpoolClaims(self.spool, seat="seat"),
+            owner="claimant/2-b",
+            claims=Claims(self.spool, claimant="claimant"),
             breaker=breaker,
             is_owned=self.bus.is_owned,
         )
@@ -62,7 +62,7 @@ class House:
             rest,
             lambda: {"version": "1", "readiness": {"ready": self.ready, "reasons": ["drained by an operator"]}},
             recorder=self.recorder,
-            reconciler=Reconciler(self.store, self.recorder, rows, rest, breaker, host="seat", is_owned=self.bus.is_owned),
+            reconciler=Reconciler(self.store, self.recorder, rows, rest, breaker, host="claimant", is_owned=self.bus.is_owned),
             spool=self.spool,
             notify=lambda: self.notified.append(True),
         )
@@ -282,7 +282,7 @@ def test_completions_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) ->
     assert house.ask("hangup", call_sid=OTHER)["rest"] == "busy"
 
 
-def failed(house: House, owner: str = "seat/1-a") -> None:
+def failed(house: House, owner: str = "claimant/1-a") -> None:
     house.store.claim_recording(CALL, ACCOUNT, owner, time.time())
     house.store.update_recording(CALL, state="failed", reason="unauthorized", error_text="no")
 
@@ -332,7 +332,7 @@ def test_without_credentials_nobody_is_asked(make: Make, command: str) -> None:
 
 def test_a_pass_on_request_does_not_wait(make: Make) -> None:
     house = make()
-    house.store.claim_recording(CALL, ACCOUNT, "seat/1-a", time.time())
+    house.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
     house.store.update_recording(CALL, state="started", recording_sid=RECORDING, started_at=time.time())
     house.twilio.gets += [listing(recording()), listing(recording(status="completed", duration="3"))]
     assert house.ask("recordings_reconcile") == {"unsettled": 1, "taken_up": 0, "asked": 1, "settled": 0, "left": 0}

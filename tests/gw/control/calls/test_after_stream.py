@@ -12,7 +12,7 @@ from gw import bus
 from gw.call.conversation import Said
 from gw.call.quality import Quality
 from gw.call.resume import MAX_RESUMES
-from gw.control.calls.after_stream import Afterwards
+from gw.control.calls.after_stream import AfterStream
 from gw.control.store import Stamped, Store
 from gw.control.twilio_api.rest import TwilioRest
 from gw.control.twilio_api.transfers import Transfers
@@ -33,8 +33,8 @@ def write(store: Store, *events: bus.Event) -> None:
     store.apply([Stamped(event, "host", 0, "w0-1", n) for n, event in enumerate(events, 1)])
 
 
-def make(store: Store, *, lost: bool = True, on_lost: str = "resume") -> Afterwards:
-    return Afterwards(store, on_lost=on_lost, is_lost=lambda call_sid: lost)  # type: ignore[arg-type]
+def make(store: Store, *, lost: bool = True, on_lost: str = "resume") -> AfterStream:
+    return AfterStream(store, on_lost=on_lost, is_lost=lambda call_sid: lost)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import gw.config
 from gw import bus
 from gw.call.quality import Quality
 from gw.control.calls import status_callbacks
-from gw.control.calls.status_callbacks import Webhooks, recording_settle
+from gw.control.calls.status_callbacks import StatusCallbacks, recording_settle
 from gw.control.recording.rows import RecordingRows
 from gw.control.recording.rules import Settle
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
@@ -86,7 +86,7 @@ class House:
         self.over: list[str] = []
         self.lost: list[set[str]] = []
         self.spooled = (0, 0)
-        self.webhooks = Webhooks(
+        self.webhooks = StatusCallbacks(
             self.store,
             RecordingRows(self.store, self.page),
             self.calls,

@@ -9,14 +9,14 @@ import pytest
 
 from gw import bus
 from gw.control.recording import claims as spool_claims
-from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.claims import Claims
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import HeldClaim, Stamped, Store, StoreError, StoreUnavailable
 
 ACCOUNT = "AC" + "0" * 32
 
 
-def claim(n: int = 1, owner: str = "seat/1-a") -> HeldClaim:
+def claim(n: int = 1, owner: str = "claimant/1-a") -> HeldClaim:
     return HeldClaim(f"CA{n:032d}", ACCOUNT, owner, 1_800_000_000.0 + n)
 
 
@@ -33,13 +33,13 @@ def spool(path: Path) -> Iterator[Spool]:
 
 
 def test_a_claim_survives_its_process(spool: Spool, path: Path) -> None:
-    claims = SpoolClaims(spool, seat="seat")
+    claims = Claims(spool, claimant="claimant")
     claims.take(claim())
-    claims.take(claim(owner="seat/2-b"))
+    claims.take(claim(owner="claimant/2-b"))
     claims.note(claim().call_sid, "RE1")
     spool.close()
     again = Spool(path)
-    held = SpoolClaims(again, seat="seat")
+    held = Claims(again, claimant="claimant")
     assert (held.holds(claim().call_sid), len(held)) == (True, 1)
     assert again.claims() == [claim()._replace(recording_sid="RE1")], "the first stays"
     held.drop(claim().call_sid)
@@ -52,7 +52,7 @@ def test_a_claim_survives_its_process(spool: Spool, path: Path) -> None:
 
 def test_claims_are_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_claims, "MAX_CLAIMS", 1)
-    claims = SpoolClaims(spool, seat="seat")
+    claims = Claims(spool, claimant="claimant")
     claims.take(claim(1))
     with pytest.raises(SpoolError, match="wait for the store"):
         claims.take(claim(2))
@@ -60,7 +60,7 @@ def test_claims_are_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_all_are_brought_before_and_after_their_wishes(spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_claims, "AT_ONCE", 2)
-    claims = SpoolClaims(spool, seat="seat")
+    claims = Claims(spool, claimant="claimant")
     told: list[HeldClaim] = []
     claims.on_conflict = told.append
     for n in range(1, 6):
@@ -70,7 +70,7 @@ def test_all_are_brought_before_and_after_their_wishes(spool: Spool, store: Stor
     claims.deliver(store)
     assert (len(claims), spool.claims(), told) == (0, [], [])
     rows = [store.recording(claim(n).call_sid) for n in range(1, 6)]
-    assert [(row["state"], row["owner"]) for row in rows if row] == [("claimed", "seat/1-a")] * 5
+    assert [(row["state"], row["owner"]) for row in rows if row] == [("claimed", "claimant/1-a")] * 5
     assert rows[4] is not None
     assert rows[4]["first_audio_at"] == 1_800_000_000.0
     claims.take(claim(1))
@@ -79,7 +79,7 @@ def test_all_are_brought_before_and_after_their_wishes(spool: Spool, store: Stor
 
 
 def test_a_row_of_another_host_is_told_and_stays(spool: Spool, store: Store) -> None:
-    claims = SpoolClaims(spool, seat="seat")
+    claims = Claims(spool, claimant="claimant")
     told: list[HeldClaim] = []
     claims.on_conflict = told.append
     claims.take(claim())
@@ -97,7 +97,7 @@ def test_what_the_store_does_not_take_stays(spool: Spool, error: StoreError) -> 
         def bring_claims(self, some: object) -> dict[str, str]:
             raise error
 
-    claims = SpoolClaims(spool, seat="seat")
+    claims = Claims(spool, claimant="claimant")
     claims.take(claim())
     if isinstance(error, StoreUnavailable):
         with pytest.raises(StoreUnavailable):

@@ -12,7 +12,7 @@ import pytest
 
 import gw.config
 from gw import bus
-from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.claims import Claims
 from gw.control.recording.reconcile import (
     FOREIGN_AGE_S,
     LOOK_FIRST_S,
@@ -30,7 +30,7 @@ from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
 from gw.control.spool import Spool
 from gw.control.store import Stamped, Store
-from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, Breaker
+from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
@@ -40,7 +40,7 @@ from tests.timing import scaled
 NOW = 1_800_000_000.0
 
 
-def row(state: str, *, owner: str | None = "seat/1-a", age_s: float = 0.0) -> dict[str, Any]:
+def row(state: str, *, owner: str | None = "claimant/1-a", age_s: float = 0.0) -> dict[str, Any]:
     at = NOW - age_s
     return {"state": state, "owner": owner, "first_audio_at": at, "claimed_at": at, "started_at": at}
 
@@ -64,7 +64,7 @@ def row(state: str, *, owner: str | None = "seat/1-a", age_s: float = 0.0) -> di
     ],
 )
 def test_what_a_row_needs(what: dict[str, Any], owned: bool, step: str) -> None:
-    assert next_step(what, host="seat", owned=owned, now=NOW) == step
+    assert next_step(what, host="claimant", owned=owned, now=NOW) == step
 
 
 class House:
@@ -80,15 +80,15 @@ class House:
         rest = TwilioRest(config)
         self.owned: set[str] = set()
         self.spool = Spool(folder / "spool.db")
-        self.breaker = Breaker(5.0)
+        self.breaker = CircuitBreaker(5.0)
         self.recorder = Recorder(
             config,
             self.store,
             rest,
             rows,
             self.page,
-            owner="seat/2-b",
-            claims=SpoolClaims(self.spool, seat="seat"),
+            owner="claimant/2-b",
+            claims=Claims(self.spool, claimant="claimant"),
             breaker=self.breaker,
             is_owned=self.owned.__contains__,
         )
@@ -99,7 +99,7 @@ class House:
             rows,
             rest,
             self.breaker,
-            host="seat",
+            host="claimant",
             is_owned=self.owned.__contains__,
             on_overdue=self.overdue.append,
         )
@@ -122,7 +122,7 @@ class House:
         return found
 
     def started(self, call_sid: str = CALL) -> None:
-        assert self.store.claim_recording(call_sid, ACCOUNT, "seat/1-a", time.time())
+        assert self.store.claim_recording(call_sid, ACCOUNT, "claimant/1-a", time.time())
         assert self.store.update_recording(call_sid, state="started", recording_sid=RECORDING, started_at=time.time())
 
 
@@ -143,7 +143,7 @@ def test_a_wish_left_behind_is_recorded(house: House) -> None:
 
 
 def test_a_claim_somebody_works_on_is_renewed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert house.store.claim_recording(CALL, ACCOUNT, "seat/2-b", time.time() - 2 * RENEW_S)
+    assert house.store.claim_recording(CALL, ACCOUNT, "claimant/2-b", time.time() - 2 * RENEW_S)
     monkeypatch.setattr(house.recorder, "is_working_on", lambda call_sid: True)
     house.reconciler.pass_over(now := time.time(), 1000.0)
     found = house.store.recording(CALL)
@@ -172,10 +172,10 @@ def test_while_twilio_is_down_one_row_a_pass_tries(house: House) -> None:
 
 
 def test_a_claim_of_an_earlier_process_is_taken_up_at_once(house: House) -> None:
-    assert house.store.claim_recording(CALL, ACCOUNT, "seat/1-a", time.time())
+    assert house.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
     house.twilio.gets.append(listing(recording()))
     found = house.pass_over()
-    assert (found["state"], found["owner"]) == ("started", "seat/2-b")
+    assert (found["state"], found["owner"]) == ("started", "claimant/2-b")
     assert house.twilio.count("POST") == 0
 
 
@@ -188,7 +188,7 @@ def test_a_claim_of_a_lost_host_is_settled_without_creating(house: House) -> Non
 
 
 def test_what_the_recorder_works_on_is_left_to_it(house: House) -> None:
-    assert house.store.claim_recording(CALL, ACCOUNT, "seat/1-a", time.time())
+    assert house.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
     found = house.store.recording(CALL)
     assert found is not None
     house.twilio.gets.append(listing(recording()))
@@ -258,7 +258,7 @@ def test_a_call_still_alive_is_not_asked_about(house: House) -> None:
     ],
 )
 def test_what_waits_too_long_is_told(what: dict[str, Any], overdue: bool) -> None:
-    assert is_overdue(what, "seat", NOW) is overdue
+    assert is_overdue(what, "claimant", NOW) is overdue
 
 
 def test_a_living_call_is_not_overdue(house: House) -> None:

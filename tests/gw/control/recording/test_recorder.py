@@ -15,12 +15,12 @@ from gw.call.quality import Quality
 from gw.config import Config
 from gw.control.recording import recorder as recorder_module
 from gw.control.recording import rows
-from gw.control.recording.claims import SpoolClaims
+from gw.control.recording.claims import Claims
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Stamped, Store, StoreUnavailable
-from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, Breaker
+from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
@@ -51,8 +51,8 @@ class House:
         self.rows = RecordingRows(self.store, self.page)
         rest = TwilioRest(config) if config.signed else None
         self.spool = Spool(folder / "spool.db")
-        self.claims = SpoolClaims(self.spool, seat="host")
-        self.breaker = Breaker(5.0)
+        self.claims = Claims(self.spool, claimant="host")
+        self.breaker = CircuitBreaker(5.0)
         self.owned = {CALL}
         self.recorder = Recorder(
             config,

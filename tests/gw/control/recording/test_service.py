@@ -7,8 +7,8 @@ from pathlib import Path
 
 import gw.config
 from gw.config import Config
-from gw.control.recording.claims import SpoolClaims
-from gw.control.recording.service import Recording
+from gw.control.recording.claims import Claims
+from gw.control.recording.service import RecordingService
 from gw.control.spool import Spool
 from gw.control.store import Store
 from metrics import declare
@@ -22,13 +22,13 @@ def test_what_is_wanted_is_claimed_by_this_life_and_settled(tmp_path: Path) -> N
     store.upgrade()
     try:
         made = [
-            Recording(
+            RecordingService(
                 Config(),
                 store,
                 None,
                 page,
-                seat="host:1",
-                claims=SpoolClaims(spool, seat="host:1"),
+                claimant="host:1",
+                claims=Claims(spool, claimant="host:1"),
                 is_owned=lambda _: False,
                 store_away_s=lambda: -1e9,
             )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gw.control.twilio_api.answers import Kind
-from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, PAUSE_FIRST_S, PAUSE_LAST_S, Breaker
+from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, PAUSE_FIRST_S, PAUSE_LAST_S, CircuitBreaker
 
 PROBE_S = 10.0
 
 
-def opened(at_s: float = 100.0) -> Breaker:
-    breaker = Breaker(PROBE_S)
+def opened(at_s: float = 100.0) -> CircuitBreaker:
+    breaker = CircuitBreaker(PROBE_S)
     for _ in range(OPEN_AFTER):
         assert breaker.may_ask(at_s)
         breaker.on_error("server", "HTTP 503", at_s)
@@ -19,7 +19,7 @@ def opened(at_s: float = 100.0) -> Breaker:
 
 
 def test_a_few_failures_are_accidents() -> None:
-    breaker = Breaker(PROBE_S)
+    breaker = CircuitBreaker(PROBE_S)
     for _ in range(3):
         for _ in range(OPEN_AFTER - 1):
             breaker.on_error("timeout", "no answer", 100.0)
@@ -29,7 +29,7 @@ def test_a_few_failures_are_accidents() -> None:
 
 @pytest.mark.parametrize("kind", ["busy", "gone", "rejected", "unauthorized", "not_in_progress"])
 def test_a_refusal_is_an_answer(kind: Kind) -> None:
-    breaker = Breaker(PROBE_S)
+    breaker = CircuitBreaker(PROBE_S)
     for _ in range(OPEN_AFTER):
         breaker.on_error(kind, "no", 100.0)
     assert not breaker.is_open

@@ -16,7 +16,7 @@ RETURN: Final = (
 )
 
 
-class Owed(NamedTuple):
+class ReplyRequest(NamedTuple):
     """A response to ask for. `unless_caller_speaks`: only if the new session does not hear the caller by itself."""
 
     instructions: str
@@ -29,7 +29,7 @@ class _Caller(StrEnum):
     WAITING = "waiting"
 
 
-class Exchange:
+class PendingReply:
     """One call's side of who is to speak."""
 
     __slots__ = ("_asked", "_audio", "_caller", "_item", "_running", "_words")
@@ -64,7 +64,7 @@ class Exchange:
 
     # -- the agent ------------------------------------------------------------------------------------------------------
 
-    def on_asked(self, instructions: str) -> None:
+    def on_requested(self, instructions: str) -> None:
         """We asked for a response."""
         self._asked = instructions
 
@@ -84,18 +84,18 @@ class Exchange:
 
     # -- a new session --------------------------------------------------------------------------------------------------
 
-    def owed(self) -> Owed | None:
+    def request(self) -> ReplyRequest | None:
         """What the session that takes over is to be asked for; None: to listen."""
         if self._running and self._audio:
-            return Owed(CONTINUE)
+            return ReplyRequest(CONTINUE)
         if self._caller is _Caller.SPEAKING:
-            return Owed(REPEAT, unless_caller_speaks=True)
+            return ReplyRequest(REPEAT, unless_caller_speaks=True)
         if self._caller is _Caller.WAITING:
-            return Owed("") if self._words else Owed(REPEAT, unless_caller_speaks=True)
+            return ReplyRequest("") if self._words else ReplyRequest(REPEAT, unless_caller_speaks=True)
         if self._asked is not None or self._running:
-            return Owed(self._asked or "")
+            return ReplyRequest(self._asked or "")
         return None
 
-    def on_taken_over(self) -> None:
+    def on_takeover(self) -> None:
         """A new session stands and was asked for what is owed: what the old one was about is over."""
         self._caller, self._asked, self._running, self._audio = _Caller.ANSWERED, None, False, False

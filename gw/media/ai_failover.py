@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import gevent
 
 from gw.call.bargein import is_playing
-from gw.call.pending_reply import RETURN, Owed
+from gw.call.pending_reply import RETURN, ReplyRequest
 from gw.call.playout import Playout
 from gw.call.reconnect import Rollover, label, rollover
 from gw.call.state import Reason, State
@@ -139,7 +139,7 @@ class AiLife:
         self._created = lifetime_s
 
     def _begin(self) -> None:
-        """A leg stands: tell it what was said, let the audio flow, ask for what is owed."""
+        """A leg stands: tell it what was said, let the audio flow, ask for the pending reply."""
         call = self._call
         now_s = monotonic()
         call.reconnect.on_ready(now_s)
@@ -153,7 +153,7 @@ class AiLife:
         if lost:
             self._count(lost)
             log.info("another AI leg stands, %d attempts", call.reconnect.attempts, extra={"call_sid": call.sid})
-        self._go_on(call.exchange.owed())
+        self._go_on(call.pending_reply.request())
 
     def _tell_past(self) -> None:
         call = self._call
@@ -162,21 +162,21 @@ class AiLife:
                 gevent.sleep(0)
             call.leg.say(said.role, said.text)
 
-    def _go_on(self, owed: Owed | None) -> None:
+    def _go_on(self, request: ReplyRequest | None) -> None:
         """The caller's audio flows to the leg in place, and it is asked for what the caller waits for."""
         call = self._call
         call.on_uplink()
-        call.exchange.on_taken_over()
+        call.pending_reply.on_takeover()
         if not call.greeted:
             call.greeted = True
             if call.resumed is not None:
                 call.ask(RETURN)
             elif call.agent.greeting:
                 call.ask(call.agent.greeting)
-        elif owed is not None and owed.unless_caller_speaks:
-            self._later = (monotonic() + LISTEN_S, owed.instructions)
-        elif owed is not None:
-            call.ask(owed.instructions)
+        elif request is not None and request.unless_caller_speaks:
+            self._later = (monotonic() + LISTEN_S, request.instructions)
+        elif request is not None:
+            call.ask(request.instructions)
 
     # -- a leg that failed ----------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class AiLife:
         call = self._call
         if self._later is not None:
             at_s, instructions = self._later
-            if not call.responses.is_idle or call.exchange.caller_speaks:
+            if not call.responses.is_idle or call.pending_reply.caller_speaks:
                 self._later = None  # the caller is heard, or answered already
             elif now_s >= at_s:
                 self._later = None
@@ -255,7 +255,7 @@ class AiLife:
             return False
         if now_s >= self._plan.forced_s:
             return True
-        quiet = call.responses.is_idle and call.exchange.owed() is None and self._later is None
+        quiet = call.responses.is_idle and call.pending_reply.request() is None and self._later is None
         return quiet and now_s - call.leg.heard_s > QUIET_S and not is_playing(call.playout, call.pacer, now_s)
 
     def _open_next(self) -> None:
@@ -288,7 +288,7 @@ class AiLife:
     def _swap(self, leg: AiLeg) -> None:
         """Let the successor take the place of a session that nears its end."""
         call = self._call
-        owed = call.exchange.owed()
+        request = call.pending_reply.request()
         self._taken = leg
         self._drop_next()  # its keeper leaves it to us
         if self._roller is not None:
@@ -303,7 +303,7 @@ class AiLife:
             return
         self._count("expiring")
         log.info("a new AI session takes over before the old one's end", extra={"call_sid": call.sid})
-        self._go_on(owed)
+        self._go_on(request)
 
     def _count(self, why: str) -> None:
         self._call.plane.cells.reconnects[why].add()

@@ -76,7 +76,7 @@ class AiIn:
     def _on_response_started(self, event: ai.ResponseStarted) -> None:
         self._call.last_ai_s = monotonic()
         self._call.responses.on_started(event.response_id)
-        self._call.exchange.on_started()
+        self._call.pending_reply.on_started()
 
     def _on_audio(self, event: ai.AudioDelta) -> None:
         if not self.life.ready:
@@ -91,7 +91,7 @@ class AiIn:
                 call.leg.truncate(event.item_id, 0)
             return
         call.tell(call.turns.on_agent_audio(event.item_id, call.now_ms()))
-        call.exchange.on_audio()
+        call.pending_reply.on_audio()
         call.item_came(event.item_id)
         dropped = call.playout.push(event.response_id, event.item_id, event.audio)
         if call.responses.is_over(event.response_id):
@@ -111,10 +111,10 @@ class AiIn:
             call.note("response_" + event.status, response=event.response_id, detail=event.detail[:500])
         if event.rate_limited:
             raise AiLegError(Reason.AI_RATE_LIMITED, event.detail)
-        call.exchange.on_done(complete=event.status in ("completed", "incomplete"))
+        call.pending_reply.on_done(complete=event.status in ("completed", "incomplete"))
         if call.responses.on_done(event.response_id):
             call.last_ai_s = monotonic()
-            call.exchange.on_asked("")
+            call.pending_reply.on_requested("")
             call.leg.create_response("")
 
     # -- voices and words -----------------------------------------------------------------------------------------------
@@ -124,10 +124,10 @@ class AiIn:
 
     def _on_speech_stopped(self, event: ai.SpeechStopped) -> None:
         self._call.last_voice_s = monotonic()
-        self._call.exchange.on_caller_stopped()
+        self._call.pending_reply.on_caller_stopped()
 
     def _on_caller_transcript(self, event: ai.CallerTranscript) -> None:
-        self._call.exchange.on_caller_text(event.item_id)
+        self._call.pending_reply.on_caller_text(event.item_id)
         self._call.tell(self._call.turns.on_caller_text(event.item_id, event.text, self._call.now_ms()))
 
     def _on_agent_transcript(self, event: ai.AgentTranscript) -> None:

@@ -21,7 +21,7 @@ from gw.call.bargein import BargeIn, is_playing
 from gw.call.conversation import Past
 from gw.call.guard import RecordingGuard
 from gw.call.pacer import Pacer
-from gw.call.pending_reply import Exchange
+from gw.call.pending_reply import PendingReply
 from gw.call.playout import Playout
 from gw.call.reconnect import Reconnect
 from gw.call.responses import Responses
@@ -107,7 +107,7 @@ class Call:
         self.helpers: deque[KindGreenlet] = deque(maxlen=MAX_HELPERS)
         self.over = Ended()  # set when the call is
         self.reconnect = Reconnect(config.media.ai_reconnect_s, random.random)
-        self.exchange = Exchange()
+        self.pending_reply = PendingReply()
         self.past = Past()
         self.greeted = False
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # what it said: what it can be told to truncate
@@ -158,7 +158,7 @@ class Call:
     def on_speech_started(self, item_id: str, audio_start_ms: int) -> None:
         """The caller began to talk: cut what of the agent is still to be heard, in this one turn."""
         begun_s = self.last_voice_s = monotonic()
-        self.exchange.on_caller_started(item_id)
+        self.pending_reply.on_caller_started(item_id)
         self.turns.on_caller_speech(item_id, audio_start_ms)
         cut = self.bargein.on_speech_started(self.playout, self.pacer, begun_s, self.responses.active_id)
         if cut is None:
@@ -200,7 +200,7 @@ class Call:
         if self.responses.want(insist=insist):
             self.last_ai_s = monotonic()
             self.asked_s = self.asked_s or self.last_ai_s
-            self.exchange.on_asked(instructions)
+            self.pending_reply.on_requested(instructions)
             self.leg.create_response(instructions)
 
     def item_came(self, item_id: str) -> None:

@@ -2,7 +2,7 @@
 
 Asks each part, in plain words, and joins what they answer; decides alone whether calls can be taken: a worker is there that
 does not drain, and nobody took the machine out. What else is wrong is said beside it. Only `status` asks the store itself, within
-a bound: what the drainer met last is older. Never changes anything.
+a bound: what the forwarder met last is older. Never changes anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import gevent
 import msgspec
 
 from gw.config import VERSION, Config
-from gw.control.admin.machine import Fleet
+from gw.control.admin.machine import MachineState
 from gw.control.bus.server import BusServer
 from gw.control.ops_http import Readiness
 from gw.control.recording.claims import Claims
@@ -46,7 +46,7 @@ class Health:
         spool: Spool,
         claims: Claims,
         bus: BusServer,
-        fleet: Fleet,
+        machine: MachineState,
         breaker: CircuitBreaker,
         is_stopping: Callable[[], bool],
     ) -> None:
@@ -58,7 +58,7 @@ class Health:
         self._spool = spool
         self._claims = claims
         self._bus = bus
-        self._fleet = fleet
+        self._machine = machine
         self._breaker = breaker
         self._is_stopping = is_stopping
         self._refused = page.gauge(declare.STORE_REFUSED)
@@ -78,11 +78,11 @@ class Health:
             reasons.append("no worker is connected")
         elif all(worker.draining for worker in workers):
             reasons.append("every worker drains")
-        if self._fleet.drained:
+        if self._machine.drained:
             reasons.append("drained by an operator")
         stopping = self._is_stopping()
         ready = not reasons and not stopping
-        reasons += self._fleet.problems()
+        reasons += self._machine.problems()
         if stopping:
             reasons.append("the gateway stops")
         if spool_problem:
@@ -107,7 +107,7 @@ class Health:
             "signed": self._config.signed,
             "readiness": msgspec.to_builtins(self.readiness()),
             "workers": msgspec.to_builtins(self._bus.workers()),
-            "fleet": self._fleet.status(),
+            "fleet": self._machine.status(),
             "calls": len(self._bus.owned_calls()),
             "backlog": self._spool.backlog(),
             "poison": self._spool.refused(),

@@ -1,9 +1,8 @@
-"""The control process: puts its parts together, serves until the first failure or a signal, and ends in order.
+"""Builds the control process from its parts, runs it until a failure or a signal, and shuts it down.
 
-Construct binds every socket and opens the spool, so that what cannot work fails the start with one sentence. A store that cannot
-be reached does not: calls go on, events wait in the spool, and the schema is brought up to date once it is there. `stop` closes
-the listeners first, then ends what acts, then gives the drainer a moment; all of it is bounded, and whatever is cut off is found
-again at the next start, because the spool and the rows have it.
+Construction binds every socket and opens the spool, so a missing precondition fails the start with one sentence. An unreachable
+store is no failure: calls continue, events wait in the spool, and the schema is upgraded once the store is back. Shutdown is
+bounded by STOP_S. The next start resumes from the spool and the store's rows whatever was cut off.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from gevent.event import Event
 from gw.config import Config
 from gw.control.admin.commands import AdminCommands
 from gw.control.admin.log_levels import LogLevels
-from gw.control.admin.machine import NOTICE_S, Fleet
+from gw.control.admin.machine import NOTICE_S, MachineState
 from gw.control.admin.server import AdminServer
 from gw.control.bus.server import BusServer
 from gw.control.calls.after_stream import AfterStream
@@ -36,7 +35,7 @@ from gw.control.ops_http import OpsHttp
 from gw.control.recording.claims import Claims
 from gw.control.recording.service import RecordingService
 from gw.control.spool import Spool, SpoolError
-from gw.control.spool.forwarder import Drainer
+from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Store
 from gw.control.store.schema import Schema
 from gw.control.twilio_api.rest import TwilioRest
@@ -54,8 +53,8 @@ FIRST_UPGRADE_S: Final = 5.0
 LEAVE_S: Final = 10.0
 #: The whole of `stop`, below what the supervisor allows before it kills.
 STOP_S: Final = 9.0
-#: Of it, for the drainer to hand over what the spool has.
-DRAIN_S: Final = 6.0
+#: Part of STOP_S in which the forwarder may empty the spool.
+FORWARD_S: Final = 6.0
 
 
 class Control:
@@ -98,12 +97,12 @@ class Control:
         opened.callback(self._spool.close)
         self._store = Store(config.store, config.secrets.db_password)
         opened.callback(self._store.close)
-        self._schema = Schema(self._store, on_ready=lambda: self._drainer.notify())
+        self._schema = Schema(self._store, on_ready=lambda: self._forwarder.notify())
         self._rest = TwilioRest(config) if config.signed else None
 
         backlog = self._page.gauge(declare.STORE_BACKLOG)
         self._claims = Claims(self._spool, claimant=claimant)
-        self._drainer = Drainer(
+        self._forwarder = Forwarder(
             self._spool,
             self._store,
             host=self._host,
@@ -111,14 +110,14 @@ class Control:
             first=lambda: self._claims.deliver(self._store),
             then=lambda event: self._status_callbacks.on_stored(event),
         )
-        self._lost = LostCalls(self._spool, self._page, notify=self._drainer.notify)
+        self._lost = LostCalls(self._spool, self._page, notify=self._forwarder.notify)
         self._after_stream = AfterStream(
             self._store, on_lost=config.server.on_lost, is_lost=lambda call_sid: self._bus.is_lost(call_sid)
         )
         self._transfers = Transfers(self._rest, done=self._after_stream.on_transferred)
         self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add, answer=self._after_stream.answer)
         opened.callback(self._bus.stop)
-        self._fleet = Fleet(
+        self._machine = MachineState(
             self._board,
             self._row,
             self._page,
@@ -134,7 +133,7 @@ class Control:
             claimant=claimant,
             claims=self._claims,
             is_owned=self._bus.is_owned,
-            store_away_s=lambda: self._drainer.failed_s,
+            store_away_s=lambda: self._forwarder.failed_s,
         )
         self._status_callbacks = StatusCallbacks(
             self._store,
@@ -146,18 +145,18 @@ class Control:
             spooled=lambda: (self._spool.settled(), self._spool.backlog()),
         )
         acting = (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers)
-        for subscriber in (lambda _event: self._drainer.notify(), *(part.on_event for part in acting)):
+        for subscriber in (lambda _event: self._forwarder.notify(), *(part.on_event for part in acting)):
             self._bus.subscribe(subscriber)
 
         self._health = Health(
             config,
             self._page,
             store=self._store,
-            store_problem=lambda: self._schema.problem or self._drainer.last_problem,
+            store_problem=lambda: self._schema.problem or self._forwarder.last_problem,
             spool=self._spool,
             claims=self._claims,
             bus=self._bus,
-            fleet=self._fleet,
+            machine=self._machine,
             breaker=self._recording.breaker,
             is_stopping=self._stopping.is_set,
         )
@@ -171,11 +170,11 @@ class Control:
             recorder=self._recording.recorder,
             reconciler=self._recording.reconciler,
             spool=self._spool,
-            notify=self._drainer.notify,
+            notify=self._forwarder.notify,
             config=config,
         )
         levels = LogLevels(self._board, config.ops.log_level)
-        commands = {**self._commands.table(), **self._fleet.commands(), **levels.commands()}
+        commands = {**self._commands.table(), **self._machine.commands(), **levels.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)
 
     @property
@@ -190,7 +189,7 @@ class Control:
         self._admin.start()
         self._lost.start()
         self._schema.ready.wait(FIRST_UPGRADE_S)
-        drainer = self._spawn(self._drainer.run)
+        forwarder = self._spawn(self._forwarder.run)
         self._recording.reconciler.start()
         self._status_callbacks.start()
         self._lost.watch_orphans(
@@ -200,12 +199,12 @@ class Control:
             done=self._bus.stop_remembering,
         )
         self._spawn(self._health.keep_gauges)
-        self._spawn(self._fleet.run)
+        self._spawn(self._machine.run)
         on_ready()
         log.info("control is ready, ops port %d", self.ops_port)
         self._stopping.wait()
         self._await_workers()
-        self._end(drainer)
+        self._end(forwarder)
         return 1 if self._failed else 0
 
     def stop(self) -> None:
@@ -236,7 +235,7 @@ class Control:
             if self._leaving.wait(0.1):
                 return
 
-    def _end(self, drainer: gevent.Greenlet[..., None]) -> None:
+    def _end(self, forwarder: gevent.Greenlet[..., None]) -> None:
         """Stop everything, in the order of the module's promise, within STOP_S."""
         log.info("control stops")
         bound = gevent.Timeout.start_new(STOP_S)
@@ -250,8 +249,8 @@ class Control:
             self._recording.recorder.stop(timeout_s=0.5)
             self._transfers.stop(timeout_s=0.5)
             self._lost.stop()
-            self._drainer.stop()
-            drainer.join(DRAIN_S)
+            self._forwarder.stop()
+            forwarder.join(FORWARD_S)
             gevent.killall(self._greenlets, timeout=0.5)
             self._close()
         except gevent.Timeout as passed:

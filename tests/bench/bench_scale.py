@@ -4,7 +4,7 @@
 
 Costs are CPU times of the processes named, so that a busy machine changes them little; half a minute. Webhooks are signed forms
 over loopback, a connection each, as a balancer sends them. Rows are the events of whole calls, from the spool on disk into a
-MariaDB that syncs nothing, through the product's drainer.
+MariaDB that syncs nothing, through the product's forwarder.
 """
 
 from gevent import monkey
@@ -34,7 +34,7 @@ from gw import bus  # noqa: E402
 from gw.bench.gateway_process import GatewayProcess  # noqa: E402
 from gw.call.quality import Quality  # noqa: E402
 from gw.control.spool import Spool  # noqa: E402
-from gw.control.spool.forwarder import Drainer  # noqa: E402
+from gw.control.spool.forwarder import Forwarder  # noqa: E402
 from gw.control.store import Store  # noqa: E402
 from gw.twin.twilio.account import ACCOUNT_SID  # noqa: E402
 from gw.twin.twilio.fields import call_fields, status_fields, stream_fields  # noqa: E402
@@ -137,7 +137,7 @@ def events(n: int) -> Iterator[bus.Event]:
 
 
 def rows(folder: Path) -> dict[str, float]:
-    """How fast the drainer brings events into MariaDB, and what each costs both sides."""
+    """How fast the forwarder brings events into MariaDB, and what each costs both sides."""
     server = MariaDB()
     try:
         server.start()
@@ -150,17 +150,17 @@ def rows(folder: Path) -> dict[str, float]:
             spool.append("bench", [(count + k, bus.encode_event(event)) for k, event in enumerate(of_call, 1)], worker=0)
             count += len(of_call)
         database = next(int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit() and _serves(one, server.port))
-        drainer = Drainer(spool, store, host="bench", on_backlog=lambda _: None)
+        forwarder = Forwarder(spool, store, host="bench", on_backlog=lambda _: None)
         before = time.monotonic(), time.process_time(), cpu_s(database)
-        draining = gevent.spawn(drainer.run)
+        draining = gevent.spawn(forwarder.run)
         while spool.backlog():
             gevent.sleep(0.02)
         wall_s, own_s, database_s = time.monotonic() - before[0], time.process_time() - before[1], cpu_s(database) - before[2]
-        drainer.stop()
+        forwarder.stop()
         draining.join(10)
         kept = {name: int(server.execute(f"SELECT count(*) FROM test_1.{name}")[0][0]) for name in ("calls", "turns", "events")}  # type: ignore[call-overload]
-        if drainer.set_aside or kept != {"calls": CALLS, "turns": CALLS * TURNS, "events": CALLS * 4}:
-            raise SystemExit(f"not everything came into the store: {kept}, {drainer.set_aside} set aside")
+        if forwarder.set_aside or kept != {"calls": CALLS, "turns": CALLS * TURNS, "events": CALLS * 4}:
+            raise SystemExit(f"not everything came into the store: {kept}, {forwarder.set_aside} set aside")
         server.execute("ANALYZE TABLE test_1.calls, test_1.turns, test_1.events, test_1.call_quality, test_1.recordings")
         before = time.monotonic(), time.process_time(), cpu_s(database)
         for n in range(READS):

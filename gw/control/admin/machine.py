@@ -37,7 +37,7 @@ class _Drain(msgspec.Struct, forbid_unknown_fields=True):
     on: bool = True
 
 
-class Fleet:
+class MachineState:
     """`tell_workers` sends them a drain, or its end."""
 
     def __init__(

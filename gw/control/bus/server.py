@@ -233,7 +233,7 @@ class BusServer:
             if highest:
                 link.send(bus.Ack(highest))
             for entry in fresh:
-                if isinstance(entry, bus.Unreadable):  # the drainer sets it aside, with the reason
+                if isinstance(entry, bus.Unreadable):  # the forwarder sets it aside, with the reason
                     log.error("worker %d sent event %d, which nobody here can read", worker.slot, entry.n)
                     continue
                 self._workers.on_event(worker, entry.event)

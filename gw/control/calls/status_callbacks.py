@@ -31,7 +31,7 @@ GRACE_S: Final = 2.0
 #: Between two looks at a row whose end may still be in a spool, and how many; a row still open then is found at the next start.
 LOOK_S: Final = 1.0
 MAX_LOOKS: Final = 60
-#: The same after a look for which the store was away: many may look, and a store that is back is the drainer's first.
+#: The same after a look for which the store was away: many may look, and a store that is back is the forwarder's first.
 AWAY_S: Final = 5.0
 #: Ends of calls being seen to, most of them waiting for the grace. Beyond it they are found at the next start.
 MAX_WEBHOOKS: Final = 2000
@@ -81,7 +81,7 @@ def recording_settle(fields: Mapping[str, str]) -> tuple[Settle, dict[str, Any]]
 
 
 class StatusCallbacks:
-    """A subscriber of the bus, and of the drainer."""
+    """A subscriber of the bus, and of the forwarder."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 Acts what `recording_course` decides: claims the row under its unique key, asks Twilio, waits, asks again, settles. One greenlet
 per recording under way, in a bounded pool; requests to Twilio share fewer places, for Twilio limits concurrency. What the pool
 cannot take, what an earlier process left half done and what no webhook settled is found by the reconcile pass, which reads the
-unsettled rows: the spool has every wish, and the drainer makes a row `wanted` of it.
+unsettled rows: the spool has every wish, and the forwarder makes a row `wanted` of it.
 
 The claim is the store's; where that cannot be reached within a second it is kept in the spool (`spool_claims`), and Twilio's list
 decides whether there is a recording already. While Twilio is down (`breaker`) nobody is asked, and recordings wait as long as

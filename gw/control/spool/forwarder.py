@@ -37,7 +37,7 @@ _IDLE_S: Final = 5.0
 _LAST_S: Final = 5.0
 
 
-class Drainer:
+class Forwarder:
     """The greenlet's body. `run` ends after `stop`; everything it has not written then stays in the spool."""
 
     def __init__(

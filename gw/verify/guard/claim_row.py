@@ -51,7 +51,7 @@ class Bring(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """The drainer brings a StartRecording."""
+    """The forwarder brings a StartRecording."""
 
 
 class Write(NamedTuple):

@@ -92,7 +92,7 @@ class ControlSteps:
             self._bring(state, host, control, steps)
         elif control.wish and not state.store_ms:
             written = self._apply(put_control(state, host, control._replace(wish=False)), ops.Wish())
-            steps.append(Step(f"{who}: the drainer brings the wish to the store", written, SURE))
+            steps.append(Step(f"{who}: the forwarder brings the wish to the store", written, SURE))
         if control.course is None:
             if state.row and not state.store_ms:
                 self._pass(state, host, control, steps)
@@ -152,7 +152,7 @@ class ControlSteps:
             steps.append(Step(f"{who} claims the row, and does not hear that it did", lost, FREE))
 
     def _bring(self, state: State, host: int, control: Control, steps: _Steps) -> None:
-        """The drainer brings the spool's claim to the store; the recorder does, before it creates under it."""
+        """The forwarder brings the spool's claim to the store; the recorder does, before it creates under it."""
         owner = f"{'AB'[host]}/{control.here}"
         after = self._apply(state, ops.Bring(owner))
         fields = self._rows.fields(after.row)

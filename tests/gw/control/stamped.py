@@ -1,4 +1,4 @@
-"""Events as the store's and the drainer's tests make them."""
+"""Events as the store's and the forwarder's tests make them."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 import gw.config
 from gw.config import Config
 from gw.control import health
-from gw.control.admin.machine import Fleet
+from gw.control.admin.machine import MachineState
 from gw.control.bus.server import BusServer
 from gw.control.health import Health
 from gw.control.recording.claims import Claims
@@ -36,7 +36,7 @@ class House:
         self.path = folder / "bus.sock"
         self.board = Board.private()
         row = self.board.take_row(-1, index=Board.CONTROL_ROW)
-        self.fleet = Fleet(self.board, row, self.page, tell_workers=self.bus.drain, is_orphan=lambda: False)
+        self.machine = MachineState(self.board, row, self.page, tell_workers=self.bus.drain, is_orphan=lambda: False)
         self.breaker = CircuitBreaker(1.0)
         self.store_problem = ""
         self.stopping = False
@@ -48,7 +48,7 @@ class House:
             spool=self.spool,
             claims=Claims(self.spool, claimant="host:0"),
             bus=self.bus,
-            fleet=self.fleet,
+            machine=self.machine,
             breaker=self.breaker,
             is_stopping=lambda: self.stopping,
         )

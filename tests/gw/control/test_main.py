@@ -313,8 +313,8 @@ def test_a_part_that_fails_ends_the_process(make: Make, monkeypatch: pytest.Monk
     def broken(*_: object) -> None:
         raise RuntimeError("by design")
 
-    monkeypatch.setattr(house.control._drainer, "_step", broken)
-    house.control._drainer.notify()
+    monkeypatch.setattr(house.control._forwarder, "_step", broken)
+    house.control._forwarder.notify()
     house.greenlet.join(scaled(30))
     assert house.greenlet.get() == 1
 

@@ -145,7 +145,7 @@ def test_a_claim_of_another_host_stands(make: Make) -> None:
     assert house.counted() == {"duplicate": 1}
 
 
-def test_a_wish_the_drainer_wrote_first_is_claimed(make: Make) -> None:
+def test_a_wish_the_forwarder_wrote_first_is_claimed(make: Make) -> None:
     house = make()
     house.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, 1000.0), "host", 0, "w0", 1)])
     house.twilio.posts.append(created())

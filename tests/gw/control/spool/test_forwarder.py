@@ -1,4 +1,4 @@
-"""The drainer: whatever happens to the store, the spool ends in it, and poison does not stop the rest."""
+"""The forwarder: whatever happens to the store, the spool ends in it, and poison does not stop the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import gw.config
 from gw import bus
 from gw.control.spool import Spool
-from gw.control.spool.forwarder import Drainer
+from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
 from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
 from tests.mariadb import PASSWORD, MariaDB
@@ -36,17 +36,17 @@ def fill(spool: Spool, events: Sequence[bus.Event], instance: str = "i1", worker
 
 
 class Running:
-    """A drainer in its greenlet; `wait_for` polls, since that is what an operator sees."""
+    """A forwarder in its greenlet; `wait_for` polls, since that is what an operator sees."""
 
     def __init__(
         self, spool: Spool, store: Store, batch: int = 200, then: Callable[[bus.Event], None] = lambda _event: None
     ) -> None:
         self.backlogs: list[int] = []
         self.spool = spool
-        self.drainer = Drainer(
+        self.forwarder = Forwarder(
             spool, store, host="h1", on_backlog=self.backlogs.append, then=then, batch=batch, retry_min_s=0.02, retry_max_s=0.1
         )
-        self.greenlet = gevent.spawn(self.drainer.run)
+        self.greenlet = gevent.spawn(self.forwarder.run)
 
     def wait_empty(self, seconds: float = 30) -> None:
         with gevent.Timeout(scaled(seconds)):
@@ -54,7 +54,7 @@ class Running:
                 gevent.sleep(0.01)
 
     def end(self) -> None:
-        self.drainer.stop()
+        self.forwarder.stop()
         self.greenlet.get(timeout=scaled(20))
 
 
@@ -67,20 +67,20 @@ def running(spool: Spool, store: Store) -> Iterator[Running]:
 
 def test_what_was_spooled_is_stored(running: Running, spool: Spool, store: Store) -> None:
     fill(spool, [started(k) for k in range(1, 500)], worker=3)
-    running.drainer.notify()
+    running.forwarder.notify()
     running.wait_empty()
     assert len(store.calls(limit=1000)) == 499
     assert {(c["host"], c["worker"], c["instance"]) for c in store.calls()} == {("h1", 3, "i1")}
     running.end()
     assert running.backlogs[-1] == 0
-    assert (running.drainer.applied, running.drainer.retries, running.drainer.last_problem) == (499, 0, "")
+    assert (running.forwarder.applied, running.forwarder.retries, running.forwarder.last_problem) == (499, 0, "")
 
 
 def test_what_waits_when_it_stops_is_written_still(spool: Spool, store: Store) -> None:
     fill(spool, [started(k) for k in range(1, 30)])
-    drainer = Drainer(spool, store, host="h1", on_backlog=lambda _: None, batch=10)
-    drainer.stop()
-    drainer.run()
+    forwarder = Forwarder(spool, store, host="h1", on_backlog=lambda _: None, batch=10)
+    forwarder.stop()
+    forwarder.run()
     assert (spool.backlog(), len(store.calls())) == (0, 29)
 
 
@@ -98,7 +98,7 @@ def test_what_follows_from_an_event_is_done_before_it_leaves_the_spool(spool: Sp
     running.wait_empty()
     running.end()
     assert told == [(started(k), True, backlog) for k, backlog in ((1, 3), (2, 3), (2, 2), (3, 2))]
-    assert (running.drainer.retries, running.drainer.applied) == (1, 3)
+    assert (running.forwarder.retries, running.forwarder.applied) == (1, 3)
 
 
 class Fussy(Store):
@@ -139,7 +139,7 @@ def test_poison_is_found_and_set_aside_with_its_reason(spool: Spool, fussy: Fuss
     ]
     assert str(spool.poison(100)[3]["why"]).startswith("BusError: ")
     assert len(fussy.turns(call_sid(1))) == 98
-    assert (running.drainer.set_aside, running.drainer.applied) == (4, 98)
+    assert (running.forwarder.set_aside, running.forwarder.applied) == (4, 98)
 
 
 def test_a_store_that_is_away_poisons_nothing(spool: Spool, fussy: Fussy) -> None:
@@ -148,7 +148,7 @@ def test_a_store_that_is_away_poisons_nothing(spool: Spool, fussy: Fussy) -> Non
     running = Running(spool, fussy)
     running.wait_empty()
     running.end()
-    assert (spool.poison(100), running.drainer.retries, running.drainer.last_problem) == ([], 4, "")
+    assert (spool.poison(100), running.forwarder.retries, running.forwarder.last_problem) == ([], 4, "")
     assert running.backlogs[:5] == [1, 1, 1, 1, 0]
 
 
@@ -167,7 +167,7 @@ def test_what_waits_for_a_store_that_hangs_is_told_meanwhile(spool: Spool, fussy
     assert running.backlogs == []
     for k in (2, 3):
         fill(spool, [started(k)])
-        running.drainer.notify()
+        running.forwarder.notify()
     assert running.backlogs == [2, 3]
     answers.set()
     running.wait_empty()
@@ -180,9 +180,9 @@ def test_without_tables_it_waits_for_them(spool: Spool, tmp_path: Path) -> None:
     fill(spool, [started(1)])
     running = Running(spool, store)
     with gevent.Timeout(scaled(10)):
-        while not running.drainer.last_problem:
+        while not running.forwarder.last_problem:
             gevent.sleep(0.01)
-    assert "calls" in running.drainer.last_problem
+    assert "calls" in running.forwarder.last_problem
     store.upgrade()
     running.wait_empty()
     running.end()
@@ -193,12 +193,12 @@ def test_without_tables_it_waits_for_them(spool: Spool, tmp_path: Path) -> None:
 def test_stop_ends_a_pause_at_once(spool: Spool) -> None:
     store = Store(gw.config.Store(url="mysql+pymysql://u@127.0.0.1:1/db"), "")
     fill(spool, [started(1)])
-    drainer = Drainer(spool, store, host="h", on_backlog=lambda _: None, retry_min_s=3600, retry_max_s=3600)
-    greenlet = gevent.spawn(drainer.run)
+    forwarder = Forwarder(spool, store, host="h", on_backlog=lambda _: None, retry_min_s=3600, retry_max_s=3600)
+    greenlet = gevent.spawn(forwarder.run)
     with gevent.Timeout(scaled(10)):
-        while not drainer.retries:
+        while not forwarder.retries:
             gevent.sleep(0.01)
-    drainer.stop()
+    forwarder.stop()
     greenlet.get(timeout=scaled(10))
     assert spool.backlog() == 1
     store.close()
@@ -209,18 +209,18 @@ def test_a_closed_spool_is_a_failure_it_survives(tmp_path: Path, fussy: Fussy) -
     running = Running(spool, fussy)
     gevent.sleep(0)
     spool.close()
-    running.drainer.notify()
+    running.forwarder.notify()
     with gevent.Timeout(scaled(10)):
-        while not running.drainer.retries:
+        while not running.forwarder.retries:
             gevent.sleep(0.01)
     running.end()
 
 
 def test_pauses_grow_and_are_bounded(spool: Spool, fussy: Fussy) -> None:
-    drainer = Drainer(spool, fussy, host="h", on_backlog=lambda _: None, retry_min_s=1, retry_max_s=8)
+    forwarder = Forwarder(spool, fussy, host="h", on_backlog=lambda _: None, retry_min_s=1, retry_max_s=8)
     for failures, longest in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (5000, 8)]:
-        drainer._failures = failures
-        pauses = [drainer._pause_s() for _ in range(50)]
+        forwarder._failures = failures
+        pauses = [forwarder._pause_s() for _ in range(50)]
         assert longest / 2 <= min(pauses) <= max(pauses) <= longest
 
 
@@ -233,17 +233,17 @@ def test_a_server_gone_and_back_costs_no_event(
     store.upgrade()
     running = Running(spool, store, batch=50)
     fill(spool, [started(k) for k in range(1, 100)])
-    running.drainer.notify()
+    running.forwarder.notify()
     running.wait_empty()
     getattr(mariadb, harm)()
     for k in range(100, 200):
         fill(spool, [started(k), turn(k), bus.StartRecording(call_sid(k), ACCOUNT, T0), ended(k)])
-        running.drainer.notify()
+        running.forwarder.notify()
     with gevent.Timeout(scaled(20)):
-        while not running.drainer.retries:
+        while not running.forwarder.retries:
             gevent.sleep(0.02)
     assert spool.backlog() >= 350
-    assert running.drainer.last_problem
+    assert running.forwarder.last_problem
     mariadb.revive()
     running.wait_empty()
     assert len(store.calls(limit=1000)) == 199

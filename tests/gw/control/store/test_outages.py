@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 import gw.config
 from gw import bus
 from gw.control.spool import Spool
-from gw.control.spool.forwarder import Drainer
+from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Store, StoreError, migrations
 from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
 from tests.mariadb import PASSWORD, USER, MariaDB
@@ -73,7 +73,7 @@ class Line:
 
 
 class House:
-    """A spool, a drainer and a store that reaches MariaDB over a line."""
+    """A spool, a forwarder and a store that reaches MariaDB over a line."""
 
     def __init__(self, folder: Path, mariadb: MariaDB) -> None:
         self.mariadb = mariadb
@@ -87,10 +87,10 @@ class House:
         self.store.upgrade()
         self.spool = Spool(folder / "spool.db")
         self.backlogs: list[int] = []
-        self.drainer = Drainer(
+        self.forwarder = Forwarder(
             self.spool, self.store, host="h1", on_backlog=self.backlogs.append, retry_min_s=0.02, retry_max_s=0.1
         )
-        self.running = gevent.spawn(self.drainer.run)
+        self.running = gevent.spawn(self.forwarder.run)
         self.calls = 0
 
     def call(self) -> None:
@@ -106,18 +106,18 @@ class House:
         ]
         first = self.spool.last("i1") + 1
         self.spool.append("i1", [(n, bus.encode_event(event)) for n, event in enumerate(events, first)])
-        self.drainer.notify()
+        self.forwarder.notify()
 
     def goes_wrong(self) -> None:
-        """The drainer meets the outage while calls go on; the backlog grows and is told."""
-        before = self.drainer.retries
+        """The forwarder meets the outage while calls go on; the backlog grows and is told."""
+        before = self.forwarder.retries
         with gevent.Timeout(scaled(10)):
-            while self.drainer.retries == before:
+            while self.forwarder.retries == before:
                 self.call()
                 gevent.sleep(0.05)
         self.call()
         assert self.spool.backlog() > 0
-        assert self.drainer.last_problem.startswith("the store is not available")
+        assert self.forwarder.last_problem.startswith("the store is not available")
 
     def comes_back(self) -> None:
         """All of it is stored, once."""
@@ -125,7 +125,7 @@ class House:
             while self.spool.backlog():
                 gevent.sleep(0.02)
         gevent.sleep(0)
-        assert (self.spool.poison(10), self.drainer.last_problem, self.backlogs[-1]) == ([], "", 0)
+        assert (self.spool.poison(10), self.forwarder.last_problem, self.backlogs[-1]) == ([], "", 0)
         assert max(self.backlogs) > 0
         counts = {table: self.count(table) for table in ("calls", "turns", "recordings", "call_quality", "events")}
         assert counts == dict.fromkeys(counts, self.calls)
@@ -135,7 +135,7 @@ class House:
         return self.mariadb.execute(f"SELECT COUNT(*) FROM {self.database}.{of}")[0][0]
 
     def stop(self) -> None:
-        self.drainer.stop()
+        self.forwarder.stop()
         self.running.join(timeout=scaled(10))
         self.store.close()
         self.spool.close()
@@ -163,12 +163,12 @@ def test_its_table_is_full(house: House) -> None:
     house.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 2")
     house.mariadb.execute(f"ALTER TABLE {house.database}.events ENGINE=MyISAM")
     try:
-        while house.spool.backlog() < 5 or not house.drainer.retries:
+        while house.spool.backlog() < 5 or not house.forwarder.retries:
             for _ in range(20):
                 house.call()
             gevent.sleep(0.1)
         house.goes_wrong()
-        assert "is full" in house.drainer.last_problem
+        assert "is full" in house.forwarder.last_problem
     finally:
         house.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 6")
     house.mariadb.execute(f"ALTER TABLE {house.database}.events ENGINE=InnoDB")
@@ -197,7 +197,7 @@ def test_the_server_is_demoted_and_its_name_leads_to_the_new_one(house: House) -
     house.mariadb.execute("SET GLOBAL read_only = 1")
     try:
         house.goes_wrong()
-        assert "read-only" in house.drainer.last_problem
+        assert "read-only" in house.forwarder.last_problem
         before = connection_id(house.store)
         house.goes_wrong()
         assert connection_id(house.store) != before

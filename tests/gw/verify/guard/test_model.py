@@ -72,7 +72,7 @@ def test_every_order_of_webhook_and_answer_is_taken(rows: RowStore) -> None:
 def test_what_may_happen_is_in_the_words_of_the_house(rows: RowStore) -> None:
     taken = labels(rows, scenario("control killed,time-out"))
     for step in (
-        "control: the drainer brings the wish to the store",
+        "control: the forwarder brings the wish to the store",
         "control: the pass takes the row up",
         "control takes over the claim of A/1",
         "control asks Twilio to create: time-out, but it is made",

@@ -1,9 +1,9 @@
 """The recording of one call as a model: who may do what next, with every decision taken by the production code (`guard_parts`).
 
 The parties are TX, AI-out and its pool at one or two workers, the bus, the control process of one or two hosts with its spool's
-wish, the forwarder, the recorder, the reconcile pass, the claim row in its store, Twilio, and Twilio's webhooks. Any two steps that
-could come in either order are tried in either order, but for those whose order nobody can tell: what the pool sends and how a
-worker ends a stream is taken at once (a death may lose it), what the recorder does not heed is not sent (`Parts.heeded`). Time
+wish, the forwarder, the recorder, the reconcile pass, the claim row in its store, Twilio, and Twilio's webhooks. Any two steps
+that could come in either order are tried in either order, but for those whose order nobody can tell: what the pool sends and how
+a worker ends a stream is taken at once (a death may lose it), what the recorder does not heed is not sent (`Parts.heeded`). Time
 passes only when nobody has anything to do at once; faults are what makes one party late, lose, repeat or die, and each spends
 one of the state's budget.
 

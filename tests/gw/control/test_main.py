@@ -30,9 +30,8 @@ from gw.control.store import Stamped, StoreUnavailable, schema
 from gw.control.store import Store as Rows
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created
+from tests.program import ROOT
 from tests.timing import scaled
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def config_in(folder: Path, base: Config | None = None, store_url: str = "") -> Config:

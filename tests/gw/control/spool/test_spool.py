@@ -14,9 +14,8 @@ import gevent
 import pytest
 
 from gw.control.spool import Entry, Spool, SpoolError
+from tests.program import ROOT
 from tests.timing import scaled
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ itself builds one for every connection. The password joins here and nowhere else
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -14,6 +13,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import exc
 from sqlalchemy.engine import URL, make_url
 
+from gw.config.rules import is_loopback
 from gw.errors import ConfigError
 
 _MYSQL: Final = frozenset({"mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"})
@@ -118,9 +118,4 @@ def _flag(options: Mapping[str, str], name: str, default: bool) -> bool:
 
 
 def _is_local(host: str | None, unix_socket: str | None) -> bool:
-    if unix_socket or not host or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return bool(unix_socket) or not host or is_loopback(host)

@@ -9,7 +9,6 @@ Never retries, never decides what follows, never logs a parameter: that is the c
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import ssl
 from typing import Any, Final
@@ -29,6 +28,7 @@ from twilio.rest import Client  # type: ignore[import-untyped]
 from urllib3.exceptions import ConnectTimeoutError
 
 from gw.config import Config
+from gw.config.rules import is_loopback
 from gw.control.twilio_api.answers import Listed, RestError, Started, classify
 
 #: Kept connections per host; more wait for one inside their own time bound.
@@ -51,7 +51,7 @@ class _Http(TwilioHttpClient):  # type: ignore[misc]
         self._scheme, self._netloc, self._prefix = base.scheme, base.netloc, base.path.rstrip("/")
         for scheme in ("https://", "http://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_CONNECTIONS, max_retries=0))
-        if _is_loopback(base.hostname or ""):
+        if is_loopback(base.hostname or ""):
             self.session.trust_env = False  # a proxy of the environment does not reach a twin on this machine
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
@@ -63,16 +63,6 @@ class _Http(TwilioHttpClient):  # type: ignore[misc]
             # the SDK keeps the last request for its own tests, credentials included
             self._test_only_last_request = None
             self._test_only_last_response = None
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a host of a URL is this machine's loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class TwilioRest:

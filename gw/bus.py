@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from gw.call.conversation import Said
+from gw.call.conversation import Utterance
 from gw.call.quality import Quality
 from gw.errors import GatewayError
 
@@ -166,7 +166,7 @@ class Unreadable(msgspec.Struct, frozen=True):
 class Ask(_Message, frozen=True):
     """A question, `n` its number on this connection; who asks does not wait for long.
 
-    `about` next: what Twilio is to do with a call whose stream is over. past: what was said in a call that comes back.
+    `about` next: what Twilio is to do with a call whose stream is over. conversation: what was said in a call that comes back.
     """
 
     n: int
@@ -213,7 +213,7 @@ class Answer(_Message, frozen=True):
     agent: str = ""
     resumes: int = 0
     began_at: float = 0.0
-    said: list[Said] = []
+    utterances: list[Utterance] = []
 
 
 Command = Ack | HangUp | Drain | Answer | Refused

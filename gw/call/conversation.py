@@ -1,6 +1,6 @@
-"""The conversation so far, as another AI session is told it: who said what, in order.
+"""A call's conversation so far, as a replacement AI session receives it.
 
-What of it a session needs is bounded in turns and in characters; the latest stay. What the caller did not hear was not said.
+Bounded in utterances and characters; the latest stay. An agent's turn of which the caller heard nothing is left out.
 """
 
 from __future__ import annotations
@@ -11,66 +11,60 @@ from typing import Final, NamedTuple
 
 from gw.call.turns import Turn
 
-#: A conversation's last minutes: an hour has some six hundred turns, and a model is told of the rest by what follows from it.
-MAX_SAID: Final = 100
+#: An hour of conversation has some 600 turns; a model that takes over needs the last minutes.
+MAX_UTTERANCES: Final = 100
 MAX_CHARS: Final = 20_000
-#: Put behind what the caller did not let the agent finish.
+#: Appended to an agent's turn that the caller interrupted.
 CUT: Final = " (interrupted by the caller)"
 
 
-class Said(NamedTuple):
-    """One turn's words. `role`: caller or agent."""
+class Utterance(NamedTuple):
+    """The text of one turn. `role`: caller or agent."""
 
     role: str
     text: str
 
 
-class Past:
-    """One call's turns, the last ones."""
+class Conversation:
+    """One call's latest turns, and the utterances before this stream."""
 
     __slots__ = ("_before", "_turns")
 
     def __init__(self) -> None:
-        self._before: list[Said] = []
-        self._turns: deque[Turn] = deque(maxlen=MAX_SAID)
+        self._before: list[Utterance] = []
+        self._turns: deque[Turn] = deque(maxlen=MAX_UTTERANCES)
 
-    def begin_with(self, said: Iterable[Said]) -> None:
-        """What was said before this stream began."""
-        self._before = list(said)
+    def resume_from(self, utterances: Iterable[Utterance]) -> None:
+        """Set the utterances from before this stream."""
+        self._before = list(utterances)
 
     def add(self, turns: Iterable[Turn]) -> None:
-        """These turns are whole."""
+        """Append finished turns."""
         self._turns.extend(turns)
 
     @property
     def turns(self) -> list[Turn]:
-        """The turns of this stream that are kept."""
+        """The kept turns of this stream, in order of arrival."""
         return list(self._turns)
 
-    @property
-    def is_empty(self) -> bool:
-        """Nothing was said yet."""
-        return not self._before and not self._turns
-
-    def told(self, under_way: Iterable[Turn] = ()) -> list[Said]:
-        """All of it in the order it was spoken; `under_way`: the agent's turns that are still being heard."""
-        ordered = sorted([*self._turns, *under_way], key=lambda turn: (turn.start_ms, turn.n))
-        return bounded([*self._before, *(said for turn in ordered if (said := _said(turn)) is not None)])
+    def utterances(self, in_progress: Iterable[Turn] = ()) -> list[Utterance]:
+        """The latest utterances within the bounds, in the order spoken. `in_progress`: agent turns still being heard."""
+        ordered = sorted([*self._turns, *in_progress], key=lambda turn: (turn.start_ms, turn.n))
+        return _latest([*self._before, *(said for turn in ordered if (said := _utterance(turn)) is not None)])
 
 
-def bounded(said: list[Said]) -> list[Said]:
-    """The latest of it that is within the bounds, in the same order."""
-    kept: list[Said] = []
+def _latest(utterances: list[Utterance]) -> list[Utterance]:
+    kept: list[Utterance] = []
     chars = 0
-    for one in reversed(said[-MAX_SAID:]):
-        chars += len(one.text)
+    for utterance in reversed(utterances[-MAX_UTTERANCES:]):
+        chars += len(utterance.text)
         if chars > MAX_CHARS:
             break
-        kept.append(one)
+        kept.append(utterance)
     return kept[::-1]
 
 
-def _said(turn: Turn) -> Said | None:
+def _utterance(turn: Turn) -> Utterance | None:
     if not turn.text or (turn.interrupted and not turn.heard_ms):
         return None
-    return Said(turn.role, turn.text + CUT if turn.interrupted else turn.text)
+    return Utterance(turn.role, turn.text + CUT if turn.interrupted else turn.text)

@@ -157,10 +157,10 @@ class AiLife:
 
     def _tell_past(self) -> None:
         call = self._call
-        for n, said in enumerate(call.past.told(call.turns.under_way())):
+        for n, utterance in enumerate(call.conversation.utterances(call.turns.under_way())):
             if n % SAY_BATCH == SAY_BATCH - 1:
                 gevent.sleep(0)
-            call.leg.say(said.role, said.text)
+            call.leg.say(utterance.role, utterance.text)
 
     def _go_on(self, request: ReplyRequest | None) -> None:
         """The caller's audio flows to the leg in place, and it is asked for what the caller waits for."""

@@ -40,7 +40,7 @@ REFUSED_RETRY_S: Final = 5.0
 STATUS_S: Final = 1.0
 #: How long control's answer is waited for. By the webhook that asks what is next: Twilio waits for 15 s, and the callers of a
 #: machine that died ask all at once, each a few reads of the store. By a call that comes back: its caller waits for its voice.
-ASK_S: Final = {"next": 6.0, "past": 0.5}
+ASK_S: Final = {"next": 6.0, "conversation": 0.5}
 #: Questions open at once: beyond it control is not keeping up.
 MAX_ASKS: Final = 1000
 #: What is lost first when control is away for too long, the least first. A statistic before what was said, what was said before

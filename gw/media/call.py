@@ -18,7 +18,7 @@ from typing import Final
 from gevent.event import Event as Ended
 
 from gw.call.bargein import BargeIn, is_playing
-from gw.call.conversation import Past
+from gw.call.conversation import Conversation
 from gw.call.guard import RecordingGuard
 from gw.call.pacer import Pacer
 from gw.call.pending_reply import PendingReply
@@ -108,7 +108,7 @@ class Call:
         self.over = Ended()  # set when the call is
         self.reconnect = Reconnect(config.media.ai_reconnect_s, random.random)
         self.pending_reply = PendingReply()
-        self.past = Past()
+        self.conversation = Conversation()
         self.greeted = False
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # what it said: what it can be told to truncate
         self._keys: list[str] = []  # pressed while no AI leg stood
@@ -134,9 +134,9 @@ class Call:
             return
         self.note("resumed", n=self.resumed.n)
         log.warning("the call comes back after its worker died", extra={"call_sid": self.sid})
-        answer = self.plane.ask(self.sid, "past")
+        answer = self.plane.ask(self.sid, "conversation")
         if answer is not None:
-            self.past.begin_with(answer.said)
+            self.conversation.resume_from(answer.utterances)
 
     # -- what is told ---------------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Call:
 
     def tell(self, turns: list[Turn]) -> None:
         """Keep turns that are whole."""
-        self.past.add(turns)
+        self.conversation.add(turns)
         self.told.tell(turns)
 
     def now_ms(self) -> int:

@@ -322,7 +322,7 @@ class Dialect:
         content = [{"type": "input_text", "text": text}]
         return self._build("conversation.item.create", {"item": {"type": "message", "role": "user", "content": content}})
 
-    def said(self, role: str, text: str) -> bytes:
+    def restate_turn(self, role: str, text: str) -> bytes:
         """A turn of an earlier session, `role` caller or agent, as part of this conversation."""
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
         if role == "agent":

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw import bus
-from gw.call.conversation import Said
+from gw.call.conversation import Utterance
 from gw.call.quality import Quality
 from gw.errors import GatewayError
 
@@ -103,7 +103,7 @@ commands = st.one_of(
         agent=text,
         resumes=number,
         began_at=real,
-        said=st.lists(st.builds(Said, text, text), max_size=3),
+        utterances=st.lists(st.builds(Utterance, text, text), max_size=3),
     ),
 )
 

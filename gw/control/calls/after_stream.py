@@ -16,7 +16,7 @@ from typing import Any, Final
 import gevent
 
 from gw import bus
-from gw.call.conversation import Past
+from gw.call.conversation import Conversation
 from gw.call.resume import OnLost, Step, after_stream
 from gw.call.state import Reason
 from gw.call.turns import Turn
@@ -25,7 +25,7 @@ from gw.control.store import Store, StoreError
 log = logging.getLogger(__name__)
 
 #: Below what a worker waits, by what it asks about.
-ANSWER_S: Final = {"next": 5.5, "past": 0.4}
+ANSWER_S: Final = {"next": 5.5, "conversation": 0.4}
 #: How long an end that is on its way is waited for, and how often it is looked for.
 END_S: Final = 0.3
 LOOK_S: Final = 0.02
@@ -36,13 +36,13 @@ MAX_KNOWN: Final = 20_000
 class _Known:
     """What is known of one call. `whole`: from its beginning."""
 
-    __slots__ = ("agent", "began_at", "handed_on", "past", "reason", "resumes", "whole")
+    __slots__ = ("agent", "began_at", "handed_on", "conversation", "reason", "resumes", "whole")
 
     def __init__(self, *, whole: bool) -> None:
         self.whole = whole
         self.agent = ""
         self.began_at = 0.0
-        self.past = Past()
+        self.conversation = Conversation()
         self.reason = ""
         self.resumes = 0
         self.handed_on = False  # transferred by REST
@@ -68,7 +68,7 @@ class AfterStream:
                 known.reason = ""
             case bus.Turn():
                 known = self._known.get(event.call_sid) or self._add(event.call_sid, whole=False)
-                known.past.add([_turn(event)])
+                known.conversation.add([_turn(event)])
             case bus.CallEnded():
                 known = self._known.get(event.call_sid) or self._add(event.call_sid, whole=False)
                 known.reason = event.reason
@@ -87,13 +87,13 @@ class AfterStream:
     def answer(self, ask: bus.Ask) -> bus.Answer:
         """What the worker wants to know; an answer without a step when it cannot be known in time."""
         nothing = bus.Answer(ask.n)
-        bound = gevent.Timeout.start_new(ANSWER_S.get(ask.about, ANSWER_S["past"]))
+        bound = gevent.Timeout.start_new(ANSWER_S.get(ask.about, ANSWER_S["conversation"]))
         try:
             known = self._find(ask.call_sid)
             if known is None:
                 return bus.Answer(ask.n, step=Step.HANG_UP.value)
-            if ask.about == "past":
-                return bus.Answer(ask.n, step=Step.RESUME.value, said=known.past.told())
+            if ask.about == "conversation":
+                return bus.Answer(ask.n, step=Step.RESUME.value, utterances=known.conversation.utterances())
             return self._next(ask, known)
         except StoreError as error:
             log.warning("a worker's question is not answered: %s", error, extra={"call_sid": ask.call_sid})
@@ -143,7 +143,7 @@ class AfterStream:
         _fill(known, row)
         if later is not None:
             held = {turn["n"] for turn in row["turns"]}
-            known.past.add(turn for turn in later.past.turns if turn.n not in held)
+            known.conversation.add(turn for turn in later.conversation.turns if turn.n not in held)
             known.reason = later.reason or known.reason
             known.resumes = max(known.resumes, later.resumes)
             known.handed_on = later.handed_on
@@ -155,7 +155,7 @@ def _fill(known: _Known, row: dict[str, Any]) -> None:
     known.agent = row["agent"] or ""
     known.began_at = row["answered_at"] or 0.0
     known.reason = row["reason"] or ""
-    known.past.add(
+    known.conversation.add(
         Turn(one["n"], one["role"], one["text"], one["item_id"] or "", one["start_ms"], bool(one["interrupted"]), one["heard_ms"])
         for one in row["turns"]
     )

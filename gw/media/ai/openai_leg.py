@@ -136,7 +136,7 @@ class OpenAiLeg:
         self._send(openai_realtime.append(payload))
 
     def say(self, role: str, text: str) -> None:
-        self._send(self._dialect.said(role, text))
+        self._send(self._dialect.restate_turn(role, text))
 
     def send_dtmf(self, digit: str) -> None:
         """The API has no keys: the agent is told in words."""

@@ -1,11 +1,11 @@
-"""What another session is told of a conversation: in order, bounded, and nothing the caller did not hear."""
+"""The conversation a replacement session receives: in the order spoken, bounded, without what the caller did not hear."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.conversation import CUT, MAX_CHARS, MAX_SAID, Past, Said, bounded
+from gw.call.conversation import CUT, MAX_CHARS, MAX_UTTERANCES, Conversation, Utterance
 from gw.call.turns import Turn
 
 
@@ -15,39 +15,61 @@ def turn(
     return Turn(n, role, text, f"i{n}", start_ms, interrupted, heard_ms)
 
 
-def test_it_is_told_in_the_order_it_was_spoken() -> None:
-    past = Past()
-    assert past.is_empty
-    past.add([turn(2, "Fine.", start_ms=3000)])
-    past.add([turn(3, "How are you?", role="caller", start_ms=1000, heard_ms=None)])
-    assert past.told([turn(4, "And you?", start_ms=5000)]) == [
-        Said("caller", "How are you?"),
-        Said("agent", "Fine."),
-        Said("agent", "And you?"),
+def test_utterances_come_in_the_order_spoken() -> None:
+    conversation = Conversation()
+    assert conversation.utterances() == []
+    conversation.add([turn(2, "Fine.", start_ms=3000)])
+    conversation.add([turn(3, "How are you?", role="caller", start_ms=1000, heard_ms=None)])
+    assert conversation.utterances([turn(4, "And you?", start_ms=5000)]) == [
+        Utterance("caller", "How are you?"),
+        Utterance("agent", "Fine."),
+        Utterance("agent", "And you?"),
     ]
-    assert not past.is_empty
+    assert [one.n for one in conversation.turns] == [2, 3]
 
 
-def test_what_was_said_before_the_stream_comes_first() -> None:
-    past = Past()
-    past.begin_with([Said("caller", "Hello?")])
-    past.add([turn(1, "Again.", start_ms=-1)])
-    assert [said.text for said in past.told()] == ["Hello?", "Again."]
+def test_of_turns_that_began_together_the_lower_number_comes_first() -> None:
+    conversation = Conversation()
+    conversation.add([turn(2, "Second."), turn(1, "First.")])
+    assert [utterance.text for utterance in conversation.utterances()] == ["First.", "Second."]
 
 
-def test_what_the_caller_did_not_hear_was_not_said() -> None:
-    past = Past()
-    past.add([turn(1, "Never heard.", interrupted=True, heard_ms=0), turn(2, "Half heard.", interrupted=True), turn(3, "")])
-    assert past.told() == [Said("agent", "Half heard." + CUT)]
+def test_utterances_before_the_stream_come_first() -> None:
+    conversation = Conversation()
+    conversation.resume_from([Utterance("caller", "Hello?")])
+    conversation.add([turn(1, "Again.", start_ms=-1)])
+    assert [utterance.text for utterance in conversation.utterances()] == ["Hello?", "Again."]
+
+
+def test_a_turn_the_caller_did_not_hear_is_left_out() -> None:
+    conversation = Conversation()
+    conversation.add(
+        [turn(1, "Never heard.", interrupted=True, heard_ms=0), turn(2, "Half heard.", interrupted=True), turn(3, "")]
+    )
+    assert conversation.utterances() == [Utterance("agent", "Half heard." + CUT)]
+
+
+def test_only_the_latest_turns_of_a_stream_are_kept() -> None:
+    conversation = Conversation()
+    conversation.add(turn(n, f"{n}") for n in range(MAX_UTTERANCES + 1))
+    assert [one.n for one in conversation.turns] == list(range(1, MAX_UTTERANCES + 1))
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 6000), max_size=150))
 def test_the_latest_stay_within_the_bounds(lengths: list[int]) -> None:
-    said = [Said("caller", "x" * length) for length in lengths]
-    kept = bounded(said)
+    said = [Utterance("caller", f"{n} " + "x" * length) for n, length in enumerate(lengths)]
+    conversation = Conversation()
+    conversation.resume_from(said)
+    kept = conversation.utterances()
     assert kept == said[len(said) - len(kept) :]
-    assert len(kept) <= MAX_SAID
+    assert len(kept) <= MAX_UTTERANCES
     assert sum(len(one.text) for one in kept) <= MAX_CHARS
-    if len(kept) < min(len(said), MAX_SAID):
+    if len(kept) < min(len(said), MAX_UTTERANCES):
         assert sum(len(one.text) for one in said[-len(kept) - 1 :]) > MAX_CHARS
+
+
+def test_exactly_the_bound_of_characters_is_kept() -> None:
+    conversation = Conversation()
+    conversation.resume_from([Utterance("caller", "x" * (MAX_CHARS - 1)), Utterance("agent", "y")])
+    assert len(conversation.utterances()) == 2

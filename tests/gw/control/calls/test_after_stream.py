@@ -9,7 +9,7 @@ import pytest
 
 import gw.control.calls.after_stream as module
 from gw import bus
-from gw.call.conversation import Said
+from gw.call.conversation import Utterance
 from gw.call.quality import Quality
 from gw.call.resume import MAX_RESUMES
 from gw.control.calls.after_stream import AfterStream
@@ -77,7 +77,7 @@ def test_a_lost_call_comes_back_with_its_past_and_only_so_often(store: Store) ->
     for n in range(1, MAX_RESUMES + 1):
         answer = afterwards.answer(bus.Ask(n, CALL, "next"))
         assert (answer.step, answer.resumes, answer.began_at) == ("resume", n, started.answered_at)
-        assert afterwards.answer(bus.Ask(n, CALL, "past")).said == [Said("agent", "Hello."), Said("caller", "Hello?")]
+        assert afterwards.answer(bus.Ask(n, CALL, "conversation")).utterances == [Utterance("agent", "Hello."), Utterance("caller", "Hello?")]
         afterwards.on_event(call_started())
         afterwards.on_event(bus.CallEvent(CALL, "resumed", time.time(), {"n": n}))
     assert afterwards.answer(bus.Ask(9, CALL, "next")).step == "goodbye"
@@ -91,15 +91,15 @@ def test_what_control_has_not_heard_itself_the_store_knows(store: Store) -> None
     afterwards = make(store)
     afterwards.on_event(turn(2, "Hello?", "caller"))
     afterwards.on_event(turn(3, "And now?"))
-    answer = afterwards.answer(bus.Ask(1, CALL, "past"))
-    assert [said.text for said in answer.said] == ["Hello.", "Hello?", "And now?"]
+    answer = afterwards.answer(bus.Ask(1, CALL, "conversation"))
+    assert [utterance.text for utterance in answer.utterances] == ["Hello.", "Hello?", "And now?"]
     answer = afterwards.answer(bus.Ask(2, CALL, "next"))
     assert (answer.step, answer.resumes, answer.agent) == ("resume", 2, "default")
     assert abs(answer.began_at - started.answered_at) < 0.001
 
 
 def test_a_store_that_does_not_answer_costs_the_answer_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_S", {"next": 0.05, "past": 0.05})
+    monkeypatch.setattr(module, "ANSWER_S", {"next": 0.05, "conversation": 0.05})
     afterwards = make(store)
     monkeypatch.setattr(store, "call", lambda call_sid: gevent.sleep(5))
     assert afterwards.answer(bus.Ask(4, CALL, "next")) == bus.Answer(4)

@@ -1,4 +1,4 @@
-"""The budget's report as one HTML file that needs nothing else: verdicts, figures, and the histograms as inline SVG. Pure."""
+"""Self-contained HTML report of `verify budget`: verdicts, figures, and histograms as inline SVG. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Final
 from gw.verify.budget.judge import PROMISE_MS, Line, kept
 
 _WIDTH, _HEIGHT, _FOOT, _LEFT = 860, 220, 34, 56
-#: The axis of time: from 5 us to 1 s, logarithmic.
+#: Logarithmic time axis from 5 us to 1 s.
 _FIRST_MS, _LAST_MS = 0.005, 1000.0
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:3em auto;padding:0 1em;color:#1c2430;background:#fff}
 h1{font-size:1.5em;margin:0}h2{font-size:1.1em;margin:2em 0 .3em}p{margin:.3em 0 1em;color:#5a6472}
 table{border-collapse:collapse;width:100%}
 td,th{text-align:left;padding:.35em .8em .35em 0;border-bottom:1px solid #e3e7ec;vertical-align:top}
-.yes{color:#1d7a46}.no{color:#b3312c;font-weight:600}.told{color:#7b8794}
+.yes{color:#1d7a46}.no{color:#b3312c;font-weight:600}.shown{color:#7b8794}
 svg text{font:12px system-ui,sans-serif;fill:#5a6472}
 """
-_WORDS: Final = {True: ("yes", "holds"), False: ("no", "DOES NOT HOLD"), None: ("told", "not judged")}
+_WORDS: Final = {True: ("yes", "holds"), False: ("no", "DOES NOT HOLD"), None: ("shown", "not judged")}
 
 
 def page(title: str, about: Sequence[str], lines: Sequence[Line], run: Mapping[str, Any]) -> str:
-    """The whole document."""
+    """Build the document."""
     rows = "".join(
         f"<tr><td>{escape(line.promise)}</td><td>{escape(line.measured)}</td><td>{escape(line.limit)}</td>"
         f'<td class="{_WORDS[line.holds][0]}">{_WORDS[line.holds][1]}</td></tr>'
@@ -50,7 +50,7 @@ def _section(title: str, run: Mapping[str, Any], key: str) -> str:
 
 
 def histogram(buckets: Mapping[str, Sequence[float]]) -> str:
-    """Shares by bucket over logarithmic time; the bar of counts is of their square root, so that one frame in a million shows."""
+    """Draw a histogram. Bar heights are square roots, so that one frame in a million is visible."""
     edges_ms = [edge * 1000 for edge in buckets["edges_s"]]
     counts = [after - before for before, after in zip([0, *buckets["counts"]], buckets["counts"], strict=False)]
     total, top = sum(counts), max(counts)
@@ -81,6 +81,6 @@ def histogram(buckets: Mapping[str, Sequence[float]]) -> str:
 
 
 def _x(at_ms: float) -> float:
-    """A time's place on the axis."""
+    """Horizontal position of a time on the axis."""
     span = math.log10(_LAST_MS * 1.33 / _FIRST_MS)
     return _LEFT + (math.log10(max(at_ms, _FIRST_MS) / _FIRST_MS) / span) * (_WIDTH - _LEFT)

@@ -1,8 +1,8 @@
-"""Whether this machine's run kept the budget: one line a promise, each with what was measured, the limit, and the verdict.
+"""Verdicts of `verify budget`: measured value, limit and result for each promise.
 
-Pure: a bench's summary and the machine's own timer noise in, lines out. What the machine did is named and not blamed on the
-gateway: a hold of the hub counts by its CPU time, and not where the kernel took it within a send (on loopback it delivers other
-processes' packets there); lateness counts beyond the noise; where a promise fails in a disturbed run, that is said beside it.
+Pure: takes a bench summary and the machine's timer noise. The machine's share is reported separately: a hold of the hub counts by
+its CPU time, except time the kernel spent within a send (on loopback the sender delivers packets of other processes); lateness
+counts beyond the timer noise; a failed promise of a disturbed run is marked as such.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Final, NamedTuple
 
 #: The golden rule.
 PROMISE_MS: Final = 1.0
-#: Lateness beyond the machine's own: an eighth of a jitter buffer of 40 ms, a twentieth of the lead Twilio holds.
+#: Lateness beyond the timer noise: an eighth of a 40 ms jitter buffer, a twentieth of the default lead.
 LATE_MS: Final = 5.0
-#: A quick run judges the send by its median, which no other process can move so far: ten times what it should be.
+#: Limit on the median send of a quick run: ten times the normal value, beyond the influence of other processes.
 QUICK_SEND_MS: Final = 0.1
-#: And the holds by their share: a slice of ours that is too long comes with every turn, a kernel's interrupt once in a while.
+#: Limit on the share of holds of a quick run: a slice of the gateway that is too long recurs every turn, an interrupt does not.
 QUICK_HOLDS: Final = 1e-4
 
 
 class Line(NamedTuple):
-    """One promise. `holds`: None where it is told but not judged."""
+    """One promise. `holds` is None for a figure that is shown without a limit."""
 
     promise: str
     measured: str
@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 
 def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = False) -> list[Line]:
-    """The verdicts of a run. `quick`: only what a busy machine cannot move."""
+    """Judge a run. `quick` includes only figures that a busy machine does not change."""
     send, late = run["tx_send_ms"] or {}, run["tx_lateness_ms"] or {}
     working, passed = run["hub_cpu_holds_over_1ms"], run["hub_holds_over_1ms"]
     noise_ms = noise.get("p99.9")
@@ -53,17 +53,17 @@ def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = F
         Line(
             "hub holds over 1 ms by the clock",
             f"{sum(passed.values())} of {run['hub_holds']}{_kinds(passed)}",
-            "told: the machine's pauses are in it",
+            "no limit: includes pauses of the machine",
             None,
         ),
-        Line("this machine's own timer noise, p99.9", _ms(noise_ms), "told", None),
+        Line("this machine's own timer noise, p99.9", _ms(noise_ms), "no limit", None),
         Line("TX lateness, p99.9, beyond that noise", _ms(beyond_ms), f"under {LATE_MS:g} ms", _under(beyond_ms, LATE_MS)),
-        Line("what a caller would have noticed", "; ".join(run["broken"]) or "nothing", "nothing", not run["broken"]),
+        Line("audible gaps", "; ".join(run["broken"]) or "nothing", "nothing", not run["broken"]),
     ]
     if quick:
         judged = {"frames were sent", "calls that ended by themselves", "TX send, median", "hub holds over 1 ms by our code"}
         lines = [line if line.promise in judged else line._replace(holds=None) for line in lines]
-    # a busy machine makes all harder: what holds in spite of it holds; what does not may not be the gateway's doing
+    # a promise kept on a busy machine is kept; one broken there may be broken by the machine
     disturbed = None if quick or kept(lines) else False
     lines.append(
         Line("nothing else disturbed the run", "; ".join(run["void"]) or "nothing", "nothing", not run["void"] or disturbed)
@@ -72,7 +72,7 @@ def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = F
 
 
 def kept(lines: Sequence[Line]) -> bool:
-    """Whether everything that was judged holds."""
+    """True if every judged promise holds."""
     return all(line.holds is not False for line in lines)
 
 
@@ -81,7 +81,7 @@ def _under(value: float | None, limit: float) -> bool:
 
 
 def _sends_over(run: Mapping[str, Any], limit_ms: float) -> int:
-    """Sends above an edge of the buckets."""
+    """Count sends above a bucket edge."""
     buckets = run.get("send_buckets")
     if not buckets or not buckets["counts"]:
         return 0

@@ -1,6 +1,6 @@
-"""How punctual this machine is by itself: a bare process that sleeps to a deadline every two milliseconds, and how late it wakes.
+"""Timer noise of this machine: wake-up lateness of a bare process that sleeps to a deadline every 2 ms.
 
-Run as a process of its own, without gevent, on the core the gateway's worker will have: `python -m gw.verify.budget.timer_noise`.
+Runs as a separate process, without gevent, on the core of the gateway's worker: `python -m gw.verify.budget.timer_noise`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _START_S: Final = 10.0
 
 
 def wake_ups(seconds: float) -> list[float]:
-    """The lateness of each wake-up in seconds, in order of size."""
+    """Lateness of each wake-up in seconds, sorted."""
     late_s: list[float] = []
     origin_s = time.monotonic()
     n = 0
     while (due_s := origin_s + (n + 1) * PERIOD_S) < origin_s + seconds:
         time.sleep(max(0.0, due_s - time.monotonic()))
         late_s.append(max(0.0, time.monotonic() - due_s))
-        n = max(n + 1, int((time.monotonic() - origin_s) / PERIOD_S))  # a deadline slept through is one late wake-up, not many
+        n = max(n + 1, int((time.monotonic() - origin_s) / PERIOD_S))  # a missed deadline is one late wake-up
     return sorted(late_s)
 
 
 def summary(late_s: list[float]) -> dict[str, float]:
-    """Percentiles in milliseconds; empty where nothing was measured."""
+    """Percentiles in milliseconds; empty without measurements."""
     if not late_s:
         return {}
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
@@ -40,7 +40,7 @@ def summary(late_s: list[float]) -> dict[str, float]:
 
 
 def measure(seconds: float, core: int) -> dict[str, float]:
-    """Measure on a core, in a process of its own. Raises subprocess.SubprocessError."""
+    """Measure on a core, in a separate process. Raises subprocess.SubprocessError."""
     done = subprocess.run(
         [sys.executable, "-m", "gw.verify.budget.timer_noise", str(seconds), str(core)],
         cwd=ROOT,

@@ -1,7 +1,7 @@
-"""`verify purity`: holds what TX can do, and what it did, against the allow-list, and says what is forbidden and absent.
+"""Compares every operation of the TX loop with the allow-list.
 
-The static part reads the source and runs nothing; the dynamic part (`gw.verify.purity.dynamic`) watches. This module judges: every
-operation reached must have an entry that names its place, every entry must be reached, and nothing unresolved may remain.
+Static part: `gw.verify.purity.evaluator` reads the source, nothing runs. Every operation reached needs an entry that names
+its place, every entry must be reached, and nothing unresolved may remain. `gw.verify.purity.dynamic` compares running calls.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from gw.verify.purity.project_source import Project
 
 @dataclass(frozen=True)
 class Static:
-    """What was read. `problems`: one sentence each; none means pure."""
+    """Result of the static part. TX is pure if `problems`, one sentence each, is empty."""
 
     operations: Mapping[Operation, Allowed | None]
     functions: tuple[str, ...]
     problems: tuple[str, ...]
 
     def lines(self) -> dict[tuple[str, int], list[Operation]]:
-        """The operations by the line they stand in."""
+        """Operations by source line."""
         found: dict[tuple[str, int], list[Operation]] = {}
         for operation in self.operations:
             found.setdefault((operation.place.path, operation.place.line), []).append(operation)
@@ -31,14 +31,14 @@ class Static:
 
 
 def read(replaced: Mapping[str, str] | None = None, allowed: Iterable[Allowed] = ALLOWED) -> Static:
-    """Read the source and judge it. `replaced`: text in place of a file's, by path."""
+    """Evaluate the source and compare it with the allow-list. `replaced`: file contents by path, for mutants."""
     entries = {(entry.kind, entry.name): entry for entry in allowed}
     project = Project(replaced)
     reach = Reach(project, {name: entry.returns for (_, name), entry in entries.items() if entry.returns is not None})
     try:
         entry_point = project.function(ENTRY)
     except KeyError:
-        return Static({}, (), (f"{ENTRY} is not there",))
+        return Static({}, (), (f"{ENTRY} does not exist",))
     reach.follow(entry_point)
     judged: dict[Operation, Allowed | None] = {}
     problems: list[str] = []
@@ -57,20 +57,20 @@ def read(replaced: Mapping[str, str] | None = None, allowed: Iterable[Allowed] =
 
 
 def _stale(entries: Mapping[tuple[str, str], Allowed], reach: Reach) -> list[str]:
-    """Entries, or places of entries, that nothing uses, and entries that break the list's own rules."""
+    """Report unused entries, unused places of entries, and entries without a reason or within the cost limit."""
     used = {(operation.kind, operation.name, operation.place.function) for operation in reach.operations}
     found = []
     for (kind, name), entry in entries.items():
         unused = [place for place in entry.where if (kind, name, place) not in used]
         if unused:
-            found.append(f"the allow-list allows {kind} {name} in {', '.join(unused)}, where it is not done any more")
+            found.append(f"the allow-list allows {kind} {name} in {', '.join(unused)}, which no longer does it")
         if kind not in KINDS or not entry.why or entry.cost_ns > LIMIT_NS:
             found.append(f"the allow-list's entry for {kind} {name} breaks its own rules")
     return found
 
 
 def absent(static: Static, seen: Iterable[str] = ()) -> dict[str, list[str]]:
-    """What is forbidden, by kind, with the names found of it in the source and among the calls seen: none, where TX is pure."""
+    """Forbidden names found in the source or among observed calls, by kind; all empty if TX is pure."""
     names = {operation.name for operation in static.operations} | set(seen)
     names |= {operation.kind for operation in static.operations if operation.kind == "import"}
     return {what: sorted(name for name in names if name.startswith(marks)) for what, marks in FORBIDDEN.items()}

@@ -1,7 +1,7 @@
-"""The dynamic part of `verify purity`: the rig and the real calls under watch, and what of the allow-list they used.
+"""Dynamic part of `verify purity`: runs the rig and real calls under watch.
 
-Decides what a run shows: whether TX or the media plane did anything that is not allowed, whether what ran is what was read, and
-which operations of the source no run has come to.
+Reports any operation of TX or the media plane that is not allowed, any function whose running code differs from its source, and
+operations of the source that no run reached.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WORKER_S: Final = 30.0
 
 @dataclass
 class Watched:
-    """What was seen. `offences`: stacks included; `unseen`: operations of the source that no run came to."""
+    """Results of watched runs. `offences` include stacks; `unseen` lists operations that no run reached."""
 
     calls: Counter[str] = field(default_factory=Counter)
     lines: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -58,7 +58,7 @@ class Watched:
 
 
 def watch(static: Static, parts: Any = None) -> Watched:
-    """Lead TX through all its branches, alone; `parts` in place of the real ones."""
+    """Drive TX alone through all its branches, with `parts` in place of the real classes."""
     seen = Watched()
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
@@ -75,7 +75,7 @@ def watch(static: Static, parts: Any = None) -> Watched:
 
 
 def watch_calls(static: Static) -> Watched:
-    """The rig, then real calls."""
+    """Run the rig, then real calls."""
     from gw.verify.purity.live_calls import World
 
     seen = watch(static)
@@ -92,7 +92,7 @@ def watch_calls(static: Static) -> Watched:
         if call.error:
             seen.offences.append(f"a call failed: {call.error}")
     if not seen.barge_ins:
-        seen.offences.append("no caller interrupted the agent: the run shows less than it should")
+        seen.offences.append("no caller interrupted the agent, so the run covers too little")
     seen.ring_2 += _loaded_in_a_worker()
     seen.unseen = sorted(
         {f"{op.kind} {op.name}, {op.place}" for op in static.operations if not seen.lines[op.place.path, op.place.line]}
@@ -115,7 +115,7 @@ def _take(seen: Watched, watching: Watch) -> None:
 
 
 def _codes(static: Static) -> dict[str, CodeType]:
-    """Every function that was read, compiled from the file: what runs is held against it."""
+    """Code objects of all functions read, compiled from source, to compare with those that run."""
     found: dict[str, CodeType] = {}
     for module in {operation.place.path for operation in static.operations}:
         path = ROOT / module
@@ -133,7 +133,7 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def _loaded_in_a_worker() -> list[str]:
-    """Load what a worker loads, in a process of its own, and look for what it must not hold."""
+    """Import a worker in a separate process and look for modules that are forbidden in it."""
     script = (
         "from gevent import monkey; monkey.patch_all()\n"
         "import sys, gw.media.worker\n"
@@ -143,5 +143,5 @@ def _loaded_in_a_worker() -> list[str]:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=_WORKER_S, check=False
     )
     if done.returncode:
-        return [f"a worker's modules do not load: {done.stderr.strip().splitlines()[-1:]}"]
-    return [f"a worker holds {name}" for name in done.stdout.split()]
+        return [f"the worker's modules cannot be imported: {done.stderr.strip().splitlines()[-1:]}"]
+    return [f"a worker imports {name}" for name in done.stdout.split()]

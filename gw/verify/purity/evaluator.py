@@ -38,13 +38,13 @@ from gw.verify.purity.project_source import Project
 
 #: Passes over a function until the types of its variables are stable; more indicate an error in the evaluator.
 _PASSES: Final = 6
-#: What makes an attribute more than a place: a class that has one of these is not followed.
+#: Hooks on attribute access. The evaluator does not model a class that has one.
 HOOKS: Final = frozenset({"__getattr__", "__getattribute__", "__setattr__", "__delattr__", "__set_name__", "__get__"})
 _PLAIN_BASES: Final = frozenset({"builtins.object", "typing.NamedTuple", "typing.Protocol", "typing.Generic"})
 _PLAIN_DECORATORS: Final = frozenset({"typing.final"})
 _NUMBERS: Final = frozenset({"builtins.int", "builtins.float", "builtins.bool"})
 _PLAIN: Final = _NUMBERS | {"builtins.str", "builtins.bytes", "builtins.None"}
-#: Builtin values whose truth is their length or themselves.
+#: Builtin types whose truth test runs no Python code.
 _TRUTHS: Final = _PLAIN | {"builtins.bytearray", "builtins.list", "builtins.tuple", "collections.deque"}
 _INDEXED: Final = frozenset({"builtins.list", "builtins.tuple", "builtins.memoryview"})
 
@@ -52,7 +52,7 @@ Kind = str
 
 
 class Place(NamedTuple):
-    """A line in a function."""
+    """A source line in a function."""
 
     path: str
     line: int
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """Something TX can do. `kind`: call, write, item, try, while, slice, build, hand, operator, load or a forbidden construct."""
+    """An operation TX can execute. `kind` is one of the allow-list's KINDS or a forbidden construct."""
 
     kind: Kind
     name: str
@@ -71,7 +71,7 @@ class Operation(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something the check cannot follow."""
+    """A place that the evaluator cannot follow."""
 
     what: str
     place: Place
@@ -81,7 +81,7 @@ class Reach:
     """Everything reachable from the entry points, as `operations`, `functions` and `findings`."""
 
     def __init__(self, project: Project, returns: Mapping[str, str]) -> None:
-        """`returns`: what the allowed leaves give back, types joined by `|`; `item` is the element of a container."""
+        """`returns`: result types of allowed leaves, joined by `|`; `item` is the element type of a container."""
         self.project = project
         self.returns = returns
         self.operations: dict[Operation, None] = {}
@@ -93,7 +93,7 @@ class Reach:
         self._edges: dict[str, set[str]] = {}
 
     def follow(self, entry: FunctionInfo) -> None:
-        """Evaluate the entry point and all it reaches."""
+        """Evaluate the entry point and every function it reaches."""
         self.enqueue(entry, {})
         while self._pending:
             info, given = self._pending.pop()
@@ -102,7 +102,7 @@ class Reach:
         self._find_recursion(entry)
 
     def enqueue(self, info: FunctionInfo, given: dict[str, Value]) -> None:
-        """Let a function be evaluated; `given`: what the call passes for its parameters that are callables."""
+        """Queue a function for evaluation. `given`: arguments for its callable parameters."""
         key = (f"{info.name}:{info.node.lineno}", tuple(sorted(given.items())))
         if key not in self._seen:
             self._seen.add(key)
@@ -118,7 +118,7 @@ class Reach:
             if name in above:
                 info = self.functions[name]
                 place = Place(info.module.path, info.node.lineno, info.qualname)
-                self.findings[Finding(f"{name} can call itself: no bound on its time", place)] = None
+                self.findings[Finding(f"{name} can call itself, so its time has no bound", place)] = None
             elif name not in done:
                 for callee in sorted(self._edges.get(name, ())):
                     visit(callee, (*above, name))
@@ -129,10 +129,12 @@ class Reach:
     # -- attributes ---------------------------------------------------------------------------------------------------
 
     def instance_attribute(self, cls: ClassInfo, attribute: str) -> Value | None:
-        """What the methods of a class assign to `self.attribute`; None when none does."""
+        """Types that the methods of a class assign to `self.attribute`; None without an assignment."""
         key = (cls.name, attribute)
         if key not in self._attributes:
-            self._attributes[key] = frozenset()  # where its value is made of itself, the other assignments say its type
+            self._attributes[key] = (
+                frozenset()
+            )  # ends the recursion of an attribute computed from itself; its other assignments give the type
             self._attributes[key] = self._assigned(cls, attribute)
         return self._attributes[key]
 
@@ -167,7 +169,7 @@ class Reach:
             evaluator = Evaluator(self, method, {}, quiet=True)
             evaluator.run()
             found |= evaluator.value(expression) if index is None else evaluator.part(evaluator.value(expression), index)
-        return found or one(Unknown(f"{cls.node.name}.{attribute} is defined by nothing but itself"))
+        return found or one(Unknown(f"{cls.node.name}.{attribute} is only computed from itself"))
 
 
 def _is_self(node: ast.expr, attribute: str) -> bool:
@@ -215,14 +217,14 @@ class Evaluator:
         return self.lost(what)
 
     def lost(self, why: str) -> Value:
-        """What follows from a finding: nothing is said of it again. Where nothing is noted, it was not said yet."""
-        return one(Unknown(why, told=not self.quiet))
+        """The value after a finding. A loud evaluation has reported the reason, a quiet one has not."""
+        return one(Unknown(why, reported=not self.quiet))
 
     def unknown(self, node: ast.AST, value: Value, doing: str) -> bool:
-        """Whether the value holds something nobody knows; says so once."""
+        """True if the value has an unknown type; reports the reason once."""
         for kind in value:
             if isinstance(kind, Unknown):
-                if not kind.told:
+                if not kind.reported:
                     self.finding(node, f"{doing}: {kind.why}")
                 return True
         return False
@@ -247,25 +249,26 @@ class Evaluator:
                 value = given.get(parameter.arg) or (
                     self.module_value(defaults[parameter.arg])
                     if parameter.arg in defaults
-                    else one(Unknown(f"the parameter {parameter.arg} is a callable nobody names"))
+                    else one(Unknown(f"the parameter {parameter.arg} is a callable without a known value"))
                 )
             self.names[parameter.arg] = value
         for star in (arguments.vararg, arguments.kwarg):
             if star is not None:
-                self.names[star.arg] = one(Unknown(f"the parameter *{star.arg} can be anything"))
+                self.names[star.arg] = one(Unknown(f"the parameter *{star.arg} accepts any values"))
 
     def module_value(self, node: ast.expr) -> Value:
-        """A default: evaluated where the function is defined, so by the names of the module."""
+        """Evaluate a default in the scope of the module that defines the function."""
         if isinstance(node, ast.Name | ast.Attribute):
             return one(self.project.resolve(self.module, node))
-        return one(Unknown(f"the default {ast.unparse(node)} is no plain name"))
+        return one(Unknown(f"the default {ast.unparse(node)} is not a plain name"))
 
     def run(self) -> None:
-        """Evaluate the body until the types of its variables stand."""
+        """Evaluate the body until the types of its variables are stable."""
         decorators = [ast.unparse(decorator) for decorator in self.info.node.decorator_list]
         if decorators and decorators != ["property"]:
             self.finding(
-                self.info.node, f"{self.info.qualname} is decorated by {', '.join(decorators)}: what runs is not what stands"
+                self.info.node,
+                f"{self.info.qualname} is decorated by {', '.join(decorators)}: the running code differs from the source",
             )
         if isinstance(self.info.node, ast.AsyncFunctionDef):
             self.note(self.info.node, "async", self.info.qualname)
@@ -318,7 +321,7 @@ class Evaluator:
             self.forbidden_statement(node)
 
     def forbidden_statement(self, node: ast.stmt) -> None:
-        """A construct no entry can allow without the evaluator learning it first."""
+        """Record a construct that the evaluator does not model; no entry can allow it."""
         names = {
             ast.FunctionDef: "def",
             ast.AsyncFunctionDef: "async",
@@ -346,7 +349,7 @@ class Evaluator:
         if isinstance(node, ast.With | ast.For):
             for name in ast.walk(node):
                 if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
-                    self.bind(name.id, one(Unknown(f"{name.id} comes out of a {kind}")))
+                    self.bind(name.id, one(Unknown(f"{name.id} is bound by a {kind}")))
             self.block(node.body)
         for alias in getattr(node, "names", []) if isinstance(node, ast.Import | ast.ImportFrom) else []:
             dotted = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
@@ -415,7 +418,7 @@ class Evaluator:
     # -- expressions --------------------------------------------------------------------------------------------------
 
     def value(self, node: ast.expr, *, unpacked: bool = False) -> Value:
-        """The types an expression can have."""
+        """Types an expression can have."""
         if isinstance(node, ast.Constant):
             return builtin("None") if node.value is None else builtin(type(node.value).__name__)
         if isinstance(node, ast.Name):
@@ -483,7 +486,7 @@ class Evaluator:
         return one(self.project.lookup(self.module, node.id))
 
     def constant(self, module: ModuleInfo, node: ast.Assign | ast.AnnAssign) -> Value:
-        """A value of a module: by its annotation, or by the literal or the call that makes it."""
+        """Type of a module-level value: from its annotation, its literal, or the call that creates it."""
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) != "Final":
             return self.project.annotation(module, node.annotation)
         if isinstance(node.value, ast.Constant):
@@ -499,10 +502,10 @@ class Evaluator:
                 return self.project.annotation(module, maker.info.node.returns)
             if isinstance(maker, Class):
                 return one(Ours(maker.cls))
-        return one(Unknown(f"{ast.unparse(node)[:60]} of {module.path} has no type that can be read"))
+        return one(Unknown(f"{ast.unparse(node)[:60]} of {module.path} has no readable type"))
 
     def truth(self, node: ast.expr) -> Value:
-        """The value of something asked whether it is true: asking must run nobody's code."""
+        """Evaluate a truth test, which must not run Python code."""
         value = self.value(node)
         if not self.unknown(node, value, f"the truth of {ast.unparse(node)}"):
             for kind in value:
@@ -562,13 +565,13 @@ class Evaluator:
         return found
 
     def index(self, node: ast.expr) -> None:
-        """What stands in brackets: a number, or it runs code."""
+        """Check an index: any type but a number may run code."""
         value = self.value(node)
         if not self.unknown(node, value, "an index") and not value <= builtin("int") | NONE:
-            self.finding(node, f"the index {ast.unparse(node)} is no number")
+            self.finding(node, f"the index {ast.unparse(node)} is not a number")
 
     def part(self, value: Value, n: int) -> Value:
-        """The n-th part of something unpacked."""
+        """Types of the n-th element of an unpacked value."""
         found: Value = frozenset()
         for kind in value:
             if isinstance(kind, Tuple) and n < len(kind.parts):
@@ -579,21 +582,21 @@ class Evaluator:
                     found |= self.project.annotation(kind.cls.module, fields[n].annotation)
             elif isinstance(kind, Unknown):
                 found |= one(kind)
-        return found or self.finding(self.info.node, "what is unpacked has no such part that can be read")
+        return found or self.finding(self.info.node, "the unpacked value has no readable element at this position")
 
     # -- attributes ---------------------------------------------------------------------------------------------------
 
     def lineage(self, node: ast.AST, cls: ClassInfo) -> list[ClassInfo]:
-        """The classes of ours an attribute is looked up in; the rest must be plain."""
+        """Project classes searched for an attribute. Other bases must be plain."""
         found = []
         for base in self.project.lineage(cls):
             if isinstance(base, ClassInfo):
                 found.append(base)
                 decorators = [self.project.resolve(base.module, decorator) for decorator in base.node.decorator_list]
                 if not all(isinstance(one_, Outside) and one_.name in _PLAIN_DECORATORS for one_ in decorators):
-                    self.finding(node, f"{base.name} is decorated: what stands there is not what runs")
+                    self.finding(node, f"{base.name} is decorated: the running class differs from the source")
                 if base.node.keywords:
-                    self.finding(node, f"{base.name} is made by a metaclass or with options")
+                    self.finding(node, f"{base.name} has a metaclass or class options")
                 if hooks := HOOKS.intersection(base.methods):
                     self.finding(node, f"{base.name} has {', '.join(sorted(hooks))}")
             elif base not in _PLAIN_BASES:
@@ -637,13 +640,13 @@ class Evaluator:
                         return builtin(type(item.value.value).__name__)
                     return self.finding(node, f"{base.name}.{node.attr} is a value of the class: it may be a descriptor")
             if node.attr in base.bindings:
-                return self.finding(node, f"{base.name}.{node.attr} is bound by the class in a way that is not followed")
+                return self.finding(node, f"{base.name}.{node.attr} is bound by the class in a way the evaluator does not follow")
             value = self.reach.instance_attribute(base, node.attr)
             if value is not None:
                 if any(isinstance(kind, Function) for kind in value):
                     self.not_replaced(node, node.attr)
                 return value
-        return self.finding(node, f"{cls.name} has no attribute {node.attr} that can be followed")
+        return self.finding(node, f"{cls.name} has no attribute {node.attr} the evaluator can follow")
 
     def own_method(self, node: ast.Attribute, cls: ClassInfo, info: FunctionInfo) -> Value:
         for base in self.project.lineage(cls):
@@ -655,7 +658,7 @@ class Evaluator:
         return one(Function(info, bound=True))
 
     def not_replaced(self, node: ast.AST, attribute: str) -> None:
-        """Nobody may put something else in the place of what is called."""
+        """Report a called attribute that other code assigns."""
         place = self.project.foreign_stores.get(attribute)
         if place is not None:
             self.finding(node, f"something is assigned to .{attribute} from outside, at {place}")
@@ -674,7 +677,7 @@ class Evaluator:
         for passed, value in zip((*node.args, *node.keywords), (*given, *named.values()), strict=False):
             self.unknown(node, value, f"the argument {ast.unparse(passed)[:60]}")
         if self.unknown(node, callee, f"the call {ast.unparse(node)[:80]}"):
-            return self.lost("what an unknown call returns")
+            return self.lost("the result of an unknown call")
         found: Value = frozenset()
         for kind in callee:
             if isinstance(kind, Function):
@@ -684,7 +687,7 @@ class Evaluator:
             elif isinstance(kind, Outside | Method):
                 found |= self.call_leaf(node, kind, [*given, *named.values()])
             else:
-                found |= self.finding(node, f"the call {ast.unparse(node)[:80]}: {kind} is no function")
+                found |= self.finding(node, f"the call {ast.unparse(node)[:80]}: {kind} is not a function")
         return found
 
     def pass_callables(self, function: Function, given: list[Value], named: Mapping[str, Value]) -> dict[str, Value]:
@@ -708,7 +711,7 @@ class Evaluator:
             self.reach.call(self.info, info)
             self.reach.enqueue(info, given)
         if info.node.returns is None:
-            return one(Unknown(f"{info.qualname} does not say what it returns"))
+            return one(Unknown(f"{info.qualname} has no return annotation"))
         return self.project.annotation(info.module, info.node.returns)
 
     def make(self, node: ast.Call, cls: ClassInfo) -> Value:
@@ -728,7 +731,7 @@ class Evaluator:
                 elif isinstance(kind, Method | Outside):
                     self.note(node, "hand", f"{kind.name} to {leaf.name}")
                 elif isinstance(kind, Ours | Class):
-                    self.finding(node, f"{leaf.name} is given {kind.cls.name}, whose code it may run")
+                    self.finding(node, f"{leaf.name} receives {kind.cls.name} and may run its code")
         if self.quiet and isinstance(leaf, Outside):
             if leaf.name in ("builtins.max", "builtins.min"):
                 return frozenset[Type]().union(*given)
@@ -736,17 +739,17 @@ class Evaluator:
                 return one(Of(leaf.name))
         returns = self.reach.returns.get(leaf.name)
         if returns is None:
-            return one(Unknown(f"nothing says what {leaf.name} returns"))
+            return one(Unknown(f"the result type of {leaf.name} is not listed"))
         if returns == "item" and isinstance(leaf, Method) and leaf.owner.args:
             return leaf.owner.args[0]
         return self.typed(returns)
 
     def typed(self, returns: str) -> Value:
-        """Types as the allow-list writes them."""
+        """Parse result types in the notation of the allow-list."""
         return frozenset(Of(part.strip()) for part in returns.split("|"))
 
 
 def _is_class(dotted: str) -> bool:
-    """Whether a library's name is a class's, by how it is written; a wrong guess is a type that may do nothing."""
+    """Guess from its spelling whether a library name is a class; a wrong guess yields a type without operations."""
     owner, _, name = dotted.rpartition(".")
     return name[:1].isupper() or (owner == "builtins" and isinstance(getattr(builtins, name, None), type))

@@ -1,7 +1,7 @@
-"""What an expression of the gateway's source may be, as far as the purity check can tell: its kinds of value.
+"""Abstract values of the purity check.
 
-A value is a set of kinds, one for each way it may have come about. Decides nothing: `purity_source` says what a name means,
-`purity_values` what an expression is. What cannot be followed is an Unknown that says why, never a guess.
+A value is a set of types, one for each way an expression can be computed. `project_source` resolves names to these, `evaluator`
+computes them for expressions. An expression that cannot be followed is an Unknown with the reason.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from gw.verify.purity.module_source import ClassInfo, FunctionInfo
 
 @dataclass(frozen=True)
 class Unknown:
-    """Something the check cannot follow. `told`: the reason is a finding already."""
+    """A value the check cannot follow. `reported`: the reason is already a finding."""
 
     why: str
-    told: bool = False
+    reported: bool = False
 
 
 @dataclass(frozen=True)
 class Outside:
-    """A name of a library or a builtin, dotted: a function, a class or a module, whatever it is there."""
+    """A dotted name of a library or a builtin: function, class or module."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Of:
-    """An instance of a type of a library, or of a builtin one."""
+    """An instance of a library type or a builtin type."""
 
     name: str
     args: tuple[Value, ...] = ()
@@ -37,14 +37,14 @@ class Of:
 
 @dataclass(frozen=True)
 class Ours:
-    """An instance of a class of ours."""
+    """An instance of a project class."""
 
     cls: ClassInfo
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function of ours, plain or bound to an instance."""
+    """A project function, plain or bound to an instance."""
 
     info: FunctionInfo
     bound: bool
@@ -52,7 +52,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Method:
-    """A method of a library's or builtin type, bound."""
+    """A bound method of a library type or a builtin type."""
 
     name: str
     owner: Of
@@ -60,21 +60,21 @@ class Method:
 
 @dataclass(frozen=True)
 class Tuple:
-    """A tuple just built, by its parts."""
+    """A tuple display, by its elements."""
 
     parts: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
 class Class:
-    """A class of ours itself."""
+    """A project class itself."""
 
     cls: ClassInfo
 
 
 @dataclass(frozen=True)
 class Callback:
-    """A parameter annotated as Callable: what it is, each call says."""
+    """A parameter annotated as Callable; each call gives its value."""
 
 
 Type = Unknown | Outside | Of | Ours | Function | Method | Tuple | Class | Callback

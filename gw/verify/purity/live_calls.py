@@ -1,8 +1,8 @@
-"""Real calls through a media plane in this process, between the twins: what the purity watch looks at.
+"""Real calls through a media plane in this process, between the twins, for the purity watch.
 
-The plane is a worker's, part by part, but for the hold monitor, which needs the same switch tracer as the watch. Its bus ends at
-a sink that acknowledges everything and does nothing. Calls end as calls do: the agent hangs up, the caller hangs up, the caller
-interrupts, the line breaks.
+The plane has every part of a worker except the hold monitor, which needs the same switch tracer as the watch. Its bus ends at a
+sink that acknowledges every event and does nothing. The calls cover the usual ends: the agent hangs up, the caller hangs up, the
+caller interrupts, the line breaks.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from gw.twin.twilio.faults import with_fault
 from gw.twin.twilio.stream import CallPlan
 from metrics.page import Page
 
-#: Everything together, a slow machine included: each call lasts three or four seconds, all at once.
+#: Bound on all calls, for a slow machine: each lasts three or four seconds, all run concurrently.
 CALLS_S: Final = 30.0
 _ACKED_S: Final = 3.0
 
 
 class World:
-    """The plane and the twins, up; a context manager."""
+    """Context manager that runs the media plane and the twins."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: for the bus's socket and the pages, in memory."""
+        """`folder` holds the bus socket and the metric pages."""
         self._page = Page.create(folder / "pages" / "worker-0.page")
         self._ledger = TokenLedger(folder / "pages" / "tokens.ledger")
         self.bus_path = folder / "bus.sock"
@@ -93,11 +93,11 @@ class World:
         self._page.close()
 
     def connects(self, kind: str, address: object) -> bool:
-        """The two connections a worker opens: to the AI, and to control."""
+        """The two connections a worker may open: to the AI and to control."""
         return (kind == "ai_in" and address == self.ai.address) or (kind == "bus" and address == str(self.bus_path))
 
     def call(self) -> list[TwinCall]:
-        """All calls at once, to their ends. An AI session's script is the n-th for the n-th call."""
+        """Run all calls concurrently to their ends. The n-th AI session plays the n-th script."""
         calls = []
         for n, plan in enumerate(_PLANS, 1):
             calls.append(self.twilio.place(plan))
@@ -107,7 +107,7 @@ class World:
 
 
 def _acknowledge(sock: socket.socket, address: object) -> None:
-    """One worker's connection: every event is taken, and forgotten."""
+    """Acknowledge every event of one worker's connection and discard it."""
     reader = bus.Reader.of_events()
     while data := sock.recv(65536):
         for message in reader.feed(data):

@@ -1,7 +1,7 @@
-"""One file of the gateway's own source, read for the purity check: which names it binds, and by which statements.
+"""Names bound by one source file, for the purity check.
 
-Decides what counts as binding a name at module or class level: definitions, imports, assignments, those inside `if` and `try`
-too, and what a function declares global. Never executes a file, never follows an import.
+A name is bound at module or class level by a definition, import or assignment, also inside `if` and `try`, and by a `global`
+statement of a function. Nothing is executed and no import is followed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(eq=False)
 class FunctionInfo:
-    """A function or method. `parent`: the function it is defined in, if any."""
+    """A function or method. `parent` is the enclosing function, if any."""
 
     module: ModuleInfo
     qualname: str
@@ -27,18 +27,18 @@ class FunctionInfo:
 
     @property
     def name(self) -> str:
-        """With its module, as an allow-list entry names it."""
+        """Qualified name with its module, as in an allow-list entry."""
         return f"{self.module.name}.{self.qualname}"
 
 
 @dataclass(eq=False)
 class ClassInfo:
-    """A class: its bases as written, its methods, and what its body declares."""
+    """A class with its methods and the names its body binds."""
 
     module: ModuleInfo
     node: ast.ClassDef
     methods: dict[str, list[FunctionInfo]] = field(default_factory=dict)
-    bindings: dict[str, int] = field(default_factory=dict)  # how often its body binds a name
+    bindings: dict[str, int] = field(default_factory=dict)  # name: number of bindings in the body
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ class ClassInfo:
 
 @dataclass(eq=False)
 class ModuleInfo:
-    """One file. `bindings`: every statement that binds a name at module level, or that declares it global."""
+    """One file. `bindings` counts module-level bindings and `global` statements by name."""
 
     name: str
     path: str  # relative to the project
@@ -60,12 +60,12 @@ class ModuleInfo:
 
 @cache
 def module_on_disk(path: Path, relative: str, stamp: int) -> ModuleInfo:
-    """A file as it stood on disk at `stamp`, read once."""
+    """Read and cache a file in its version of `stamp`."""
     return module_of(path.read_text(), relative)
 
 
 def module_of(text: str, relative: str) -> ModuleInfo:
-    """Read one file. What is made of it is never changed, so that many projects can share it."""
+    """Parse one file. The result is never changed, so projects can share it."""
     name = relative.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
     module = ModuleInfo(name, relative, ast.parse(text, relative))
     _bind(module)
@@ -88,7 +88,7 @@ def _class(module: ModuleInfo, node: ast.ClassDef) -> ClassInfo:
 
 
 def _bind(module: ModuleInfo) -> None:
-    """Enter every binding of a name at module level, those inside `if` and `try` too, and every `global` of a function."""
+    """Record every module-level binding, also inside `if` and `try`, and every `global` of a function."""
     for node in _level(module.tree.body):
         for name, binding in _bound(node):
             module.bindings.setdefault(name, []).append(binding)
@@ -113,7 +113,7 @@ def _bind(module: ModuleInfo) -> None:
 
 
 def _level(body: list[ast.stmt]) -> Iterator[ast.stmt | ast.ExceptHandler | ast.match_case]:
-    """The statements of a module or class, those inside compound statements too, but not those of functions and classes."""
+    """Statements of a module or class, including nested compound statements but not functions and classes."""
     for node in body:
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -125,7 +125,7 @@ def _level(body: list[ast.stmt]) -> Iterator[ast.stmt | ast.ExceptHandler | ast.
 
 
 def _bound(node: ast.stmt | ast.ExceptHandler | ast.match_case) -> Iterator[tuple[str, ast.stmt | ast.alias]]:
-    """The names a statement binds itself, not by what stands inside it."""
+    """Names bound by a statement itself, not by statements nested in it."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name, node
     elif isinstance(node, ast.Import | ast.ImportFrom):

@@ -1,8 +1,8 @@
-"""The gateway's own source as the purity check reads it: what a name, a base class or an annotation means, never imported.
+"""Name resolution in the gateway's own source, for the purity check.
 
-Decides what a name means: an import, a class or a function of ours, a value with a type. A name that is bound twice, or from
-elsewhere, has no meaning here, and whoever asks for it gets an Unknown. Text can be replaced in memory, so that a mutant is read
-as if it stood on disk. Never executes anything, never looks at an installed package.
+Resolves names, base classes and annotations to imports, project classes, project functions or typed values. A name that is bound
+twice, or bound from another module, resolves to Unknown. File contents can be replaced in memory, so that a mutant is read like a
+file on disk. Nothing is executed and no installed package is read.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PACKAGES: Final = ("gw", "metrics")
 
 
 class Project:
-    """All sources. `replaced`: text by path, in place of what stands on disk."""
+    """All source files. `replaced`: file contents by path, instead of those on disk."""
 
     def __init__(self, replaced: Mapping[str, str] | None = None, root: Path = ROOT) -> None:
         self.modules: dict[str, ModuleInfo] = {}
         self.classes: dict[str, ClassInfo] = {}
-        #: Attributes that somebody assigns on an object other than his own `self`, with the place.
+        #: Attributes assigned on an object other than `self`, with the place.
         self.foreign_stores: dict[str, str] = {}
         replaced = replaced or {}
         for package in PACKAGES:
@@ -43,14 +43,14 @@ class Project:
         self._subclasses = self._find_subclasses()
 
     def function(self, dotted: str) -> FunctionInfo:
-        """`package.module.Class.method`. Raises KeyError."""
+        """Find a function by its dotted name, `package.module.Class.method`. Raises KeyError."""
         owner, name = dotted.rsplit(".", 1)
         return self.classes[owner].methods[name][0]
 
     # -- classes ------------------------------------------------------------------------------------------------------
 
     def lineage(self, cls: ClassInfo) -> list[ClassInfo | str]:
-        """The class and its bases, depth first; a base that is not ours by its dotted name."""
+        """The class and its bases, depth first; a base outside the project is given by its dotted name."""
         found: list[ClassInfo | str] = [cls]
         for base in cls.node.bases:
             target = self.resolve(cls.module, base.value if isinstance(base, ast.Subscript) else base)
@@ -61,7 +61,7 @@ class Project:
         return found
 
     def family(self, cls: ClassInfo) -> list[ClassInfo]:
-        """The class and all that inherit from it: what stands behind an annotation."""
+        """The class and its subclasses: all types that an annotation allows."""
         return [cls, *(heir for child in self._subclasses.get(cls.name, ()) for heir in self.family(child))]
 
     def _find_subclasses(self) -> dict[str, list[ClassInfo]]:
@@ -76,17 +76,17 @@ class Project:
     # -- names --------------------------------------------------------------------------------------------------------
 
     def resolve(self, module: ModuleInfo, node: ast.expr) -> Type:
-        """What an expression of names means at module level: `Name`, `module.Name`."""
+        """Resolve `Name` or `module.Name` at module level."""
         if isinstance(node, ast.Name):
             return self.lookup(module, node.id)
         if isinstance(node, ast.Attribute):
             owner = self.resolve(module, node.value)
             if isinstance(owner, Outside):
                 return self.dotted(f"{owner.name}.{node.attr}")
-        return Unknown(f"{ast.unparse(node)} is no name of a module")
+        return Unknown(f"{ast.unparse(node)} is not a name of a module")
 
     def lookup(self, module: ModuleInfo, name: str) -> Type:
-        """A name of a module, or a builtin one; a value's type is the evaluator's to say."""
+        """Resolve a name of a module or a builtin. The evaluator finds the type of a value."""
         bound = module.bindings.get(name, [])
         if "*" in module.bindings:
             return Unknown(f"{module.path} imports every name of another module")
@@ -106,7 +106,7 @@ class Project:
         return Unknown(f"{name} of {module.path} is a value")
 
     def dotted(self, dotted: str) -> Type:
-        """An imported name: ours if one of our modules holds it."""
+        """Resolve an imported name: a project definition, or a name outside."""
         if dotted in self.modules:
             return Outside(dotted)
         owner, _, name = dotted.rpartition(".")
@@ -115,7 +115,7 @@ class Project:
         return Outside(dotted)
 
     def constant(self, module: ModuleInfo, name: str) -> tuple[ModuleInfo, ast.Assign | ast.AnnAssign] | None:
-        """The one assignment behind a module's value, wherever it was imported from."""
+        """Find the single assignment of a module-level value, following imports."""
         if name in module.imports:
             owner, _, name = module.imports[name].rpartition(".")
             if owner not in self.modules:
@@ -129,9 +129,9 @@ class Project:
     # -- annotations --------------------------------------------------------------------------------------------------
 
     def annotation(self, module: ModuleInfo, node: ast.expr | None) -> Value:
-        """The values an annotation allows."""
+        """Values that an annotation allows."""
         if node is None:
-            return one(Unknown("there is no annotation"))
+            return one(Unknown("the annotation is missing"))
         if isinstance(node, ast.Constant):
             if node.value is None:
                 return NONE
@@ -157,9 +157,9 @@ class Project:
             return one(Ours(target.cls))
         if isinstance(target, Outside):
             if target.name.endswith((".Any", ".object")):
-                return one(Unknown(f"the annotation {ast.unparse(node)} says nothing"))
+                return one(Unknown(f"the annotation {ast.unparse(node)} allows any type"))
             return one(Callback()) if target.name.endswith(".Callable") else one(Of(target.name))
-        return one(target if isinstance(target, Unknown) else Unknown(f"the annotation {ast.unparse(node)} is no type"))
+        return one(target if isinstance(target, Unknown) else Unknown(f"the annotation {ast.unparse(node)} is not a type"))
 
 
 def _is_ellipsis(node: ast.expr) -> bool:

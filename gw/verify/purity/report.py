@@ -1,4 +1,4 @@
-"""What `verify purity` found: one document for programs, tables for people, and the verdict. Never looks for itself."""
+"""Report of `verify purity`: JSON document, tables and verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gw.verify.purity.dynamic import Watched
 
 
 class Report:
-    """Both parts together; `seen` is None where only the source was read."""
+    """Results of both parts. `seen` is None if only the source was read."""
 
     def __init__(self, static: Static, seen: Watched | None, seconds: float) -> None:
         self.static = static
@@ -23,19 +23,19 @@ class Report:
         self.absent = absent(static, () if seen is None else seen.calls)
 
     def tx_problems(self) -> list[str]:
-        """Why TX is not pure."""
+        """Reasons why TX is not pure."""
         present = [f"{what}: {', '.join(names)}" for what, names in self.absent.items() if names]
         return [*self.static.problems, *present, *([] if self.seen is None else self.seen.offences)]
 
     def ring_2_problems(self) -> list[str]:
-        """What the rest of the media plane did that it must not."""
+        """Forbidden operations of the media plane outside TX."""
         return [] if self.seen is None else list(self.seen.ring_2)
 
     def ok(self) -> bool:
         return not self.tx_problems() and not self.ring_2_problems()
 
     def document(self) -> dict[str, Any]:
-        """Everything, for scripts."""
+        """The report as a JSON document."""
         seen = self.seen
         return {
             "ok": self.ok(),
@@ -73,7 +73,7 @@ class Report:
         }
 
     def render(self) -> RenderableType:
-        """The tables, then the verdict."""
+        """Print the tables, then the verdict."""
         parts: list[RenderableType] = [self._operations(), Text(), self._forbidden()]
         if self.seen is not None:
             parts += [Text(), *self._watched()]
@@ -85,14 +85,14 @@ class Report:
         return Group(*parts)
 
     def sentence(self) -> str:
-        """The verdict in one line."""
+        """One-line verdict."""
         read = f"{len(self.static.operations)} operations in {len(self.static.functions)} functions"
         if not self.ok():
             return f"TX is not pure: {len(self.tx_problems())} problems; ring 2: {len(self.ring_2_problems())}; {read} read."
         if self.seen is None:
             return f"TX is pure: {read}, all on the allow-list; read in {self.seconds:.1f} s, not watched."
         made = sum(self.seen.calls.values())
-        return f"TX is pure: {read}, all on the allow-list; {made} calls it made were watched, none was another."
+        return f"TX is pure: {read}, all on the allow-list; {made} observed calls were all on it."
 
     def _operations(self) -> Table:
         table = _table("operation", ">line", "class", ">ns", "allowed why")
@@ -130,7 +130,7 @@ class Report:
 
 
 def _short(name: str) -> str:
-    """Without the packages of ours: the file stands above."""
+    """Strip the package names: the heading above names the file."""
     for prefix in ("gw.media.", "gw.call.", "metrics.", "builtins."):
         name = name.replace(prefix, "")
     return name.replace(".__init__.<locals>", "")

@@ -1,7 +1,7 @@
-"""One TX on a socket, led through every branch it has: idle, paced, starved, cleared, stalled, broken, stopped.
+"""Drives one TX loop through all its branches: idle, paced, starved, cleared, stalled, broken, stopped.
 
-A telephone line cannot be brought to do all this within seconds; a socket pair with small buffers can. The parts are real, and
-given as classes, so that a mutant of one of them runs through the same.
+TX runs on a socket pair with small buffers, which reaches every branch within seconds. All parts are real and passed as classes,
+so that a mutant can replace any of them.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from gw.media.transport.plain import Door
 from gw.media.tx import Ready, Tx, TxCells
 from metrics.page import Page
 
-#: The real parts; a mutant's bear the same names.
+#: The real classes. A mutant replaces one under the same name.
 PARTS: Final = SimpleNamespace(
     Pacer=Pacer, Playout=Playout, Clock=Clock, Door=Door, Tx=Tx, TxCells=TxCells, Ready=Ready, Page=Page
 )
 LEAD_MS: Final = 40
 FRAME: Final = b"F" * 400
-#: What the kernel keeps for a peer that does not read is less than this many marks of 4 KB.
+#: More marks of 4 KB than the kernel buffers for a peer that does not read.
 _FILL: Final = 400
 _LIMIT_BYTES: Final = 64 << 10
 _WAIT_S: Final = 10.0
 
 
 class RigError(Exception):
-    """TX did not come to the state the rig led it to."""
+    """TX did not reach the expected state."""
 
 
 class Rig:
-    """Leads one TX after the other; `run` takes half a second."""
+    """Runs one TX after another. `run` takes half a second."""
 
     def __init__(self, folder: Path, parts: Any = PARTS) -> None:
         self._parts = parts
@@ -48,7 +48,7 @@ class Rig:
         self._open: list[Any] = []
 
     def run(self) -> None:
-        """Every branch once. Raises RigError."""
+        """Run every branch once. Raises RigError."""
         try:
             self._pace()
             self._stall()
@@ -79,14 +79,14 @@ class Rig:
             tx.put(self._parts.Ready(generation, data, audio))
 
     def _pace(self) -> None:
-        """Idle, a talkspurt longer than the lead, a mark, a gap within a response, frames of an old generation, the stop."""
+        """Run idle, a talkspurt longer than the lead, a mark, a gap, frames of an old generation, and stop."""
         tx, _, playout, greenlet, _ = self._make()
         self._put(tx, 5)
         self._put(tx, audio=False)
         _until(lambda: tx.frames_sent == 5 or greenlet.dead, greenlet)
-        gevent.sleep(0.15)  # the caller has heard all: the next frame begins a talkspurt
+        gevent.sleep(0.15)  # all heard: the next frame starts a talkspurt
         self._put(tx)
-        gevent.sleep(0.15)  # the caller waits for the next one: a gap
+        gevent.sleep(0.15)  # the next frame is late: a gap
         self._put(tx, 2)
         self._put(tx, generation=playout.generation - 1)
         _until(lambda: tx.frames_sent == 8 or greenlet.dead, greenlet)
@@ -94,14 +94,14 @@ class Rig:
         _end(greenlet)
 
     def _stall(self) -> None:
-        """A peer that stops reading, reads again, then never more."""
+        """Run against a peer that stops reading, resumes, then stops permanently."""
         tx, door, _, greenlet, peer = self._make(small=True)
         reader = gevent.spawn(door.read)
         self._put(tx, 1)
         _until(lambda: tx.frames_sent == 1, greenlet)
         self._put(tx, 8, audio=False, data=b"m" * 30_001)
         _until(lambda: door.waiting_bytes > 0 or greenlet.dead, greenlet)
-        with gevent.Timeout(_WAIT_S, RigError("what waited was not flushed")):
+        with gevent.Timeout(_WAIT_S, RigError("the buffered bytes were not flushed")):
             while door.waiting_bytes and not door.failure:
                 peer.recv(1 << 16)
         self._put(tx, _FILL, audio=False, data=b"m" * 4096)
@@ -109,7 +109,7 @@ class Rig:
         reader.kill()
 
     def _break(self) -> None:
-        """A peer that is gone."""
+        """Run against a closed peer."""
         tx, _, _, greenlet, peer = self._make()
         peer.close()
         self._put(tx, 2)
@@ -117,7 +117,7 @@ class Rig:
 
 
 def _until(holds: Callable[[], bool], greenlet: KindGreenlet) -> None:
-    with gevent.Timeout(_WAIT_S, RigError("TX did not do what was put before it")):
+    with gevent.Timeout(_WAIT_S, RigError("TX did not send the queued messages")):
         while not holds():
             gevent.sleep(0.002)
     if greenlet.exception is not None:

@@ -1,10 +1,10 @@
-"""Watches what greenlets really do: every call TX makes, every line of ring 1 it runs, every audit event of the media plane.
+"""Observes running greenlets: each call and line of TX, and each audit event of the media plane.
 
-A tracer of greenlet switches puts the interpreter's profile and trace hooks on while TX runs, and only then; an audit hook sees
-what the interpreter itself reports (open, connect, import, thread start, subprocess, sqlite3). Whatever is not on the allow-list
-is kept with its stack. Compiled code that calls compiled code directly is not seen here: the source says what enters it.
+A tracer of greenlet switches installs the interpreter's profile and trace hooks only while TX runs. An audit hook receives open,
+connect, import, thread start, subprocess and sqlite3. An operation that is not on the allow-list is recorded with its stack.
+Direct calls from compiled code to compiled code are invisible here; the static part covers the entry to such code.
 
-One watch at a time in a process; the collector is off while it lasts, since it would run other objects' code inside TX.
+A process runs at most one watch at a time. The garbage collector is off meanwhile: it would run other objects' code in TX.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import greenlet
 from gw import ROOT
 from gw.verify.purity.allow_list import ALLOWED, RING_2_EXCUSED, Allowed
 
-#: Audit events nobody in the media plane may raise: each blocks, or is somebody else's work.
+#: Audit events forbidden in the media plane: each blocks, or belongs to another process.
 RING_2_FORBIDDEN: Final = (
     "open",
     "import",
@@ -42,13 +42,13 @@ RING_2_FORBIDDEN: Final = (
     "pty.",
     "ctypes.",
 )
-#: Frames of a stack that are kept, and offences of one kind.
+#: Bounds on the frames kept of a stack, and on the offences kept of one kind.
 STACK_FRAMES: Final = 12
 MAX_OFFENCES: Final = 200
 
 
 class Offence:
-    """Something done that is not allowed: who did what, and where."""
+    """A forbidden operation, with the greenlet and the stack."""
 
     def __init__(self, kind: str, what: str, stack: tuple[str, ...]) -> None:
         self.kind = kind  # the greenlet's
@@ -61,7 +61,7 @@ class Offence:
 
 
 class Watch:
-    """A context manager around whatever is to be watched. `calls` and `lines` are TX's, `offences` everybody's."""
+    """Context manager that observes greenlets. `calls` and `lines` are those of TX, `offences` those of all."""
 
     _active: Watch | None = None
     _hooked = False
@@ -73,8 +73,8 @@ class Watch:
         allowed: Iterable[Allowed] = ALLOWED,
         connects: Callable[[str, Any], bool] = lambda kind, address: False,
     ) -> None:
-        """`functions`: ring 1 by name, as read; `codes`: what their source compiles to; `connects`: which connections are of the
-        media plane's own (kind of greenlet, address)."""
+        """`functions`: names of ring 1; `codes`: their compiled source; `connects`: from a kind of greenlet and an address, True for
+        a connection that the media plane may open."""
         self.calls: Counter[str] = Counter()
         self.lines: Counter[tuple[str, int]] = Counter()
         self.offences: dict[tuple[str, str], Offence] = {}
@@ -94,7 +94,7 @@ class Watch:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Watch:
-        assert Watch._active is None, "one watch at a time"
+        assert Watch._active is None, "another watch is active in this process"
         if not Watch._hooked:
             Watch._hooked = True
             sys.addaudithook(_on_audit)
@@ -143,7 +143,7 @@ class Watch:
         self._busy = False
 
     def _check_code(self, name: str, frame: FrameType) -> None:
-        """What runs must be what was read: a function put in another's place is not."""
+        """Report a function whose running code differs from its source."""
         code = frame.f_code
         if code in self._checked:
             return
@@ -154,7 +154,7 @@ class Watch:
             code.co_names,
             code.co_varnames,
         ):
-            self.offend("tx", f"runs another {name} than the source says", frame)
+            self.offend("tx", f"runs a {name} that differs from its source", frame)
 
     def _on_trace(self, frame: FrameType, event: str, arg: Any) -> Any:
         self._busy = True
@@ -165,7 +165,7 @@ class Watch:
         return self._on_trace if path else None
 
     def _path(self, frame: FrameType) -> str:
-        """The file, as the source reader names it; nothing for what is not ours."""
+        """Path of a project file relative to the root, or an empty string."""
         name = frame.f_code.co_filename
         if name not in self._paths:
             relative = name.removeprefix(f"{ROOT}/")
@@ -173,7 +173,7 @@ class Watch:
         return self._paths[name]
 
     def on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """The interpreter tells of something; whether it may be depends on who runs."""
+        """Handle an audit event; the running greenlet decides whether it is allowed."""
         if self._busy:
             return
         kind = getattr(gevent.getcurrent(), "kind", None)
@@ -205,7 +205,7 @@ class Watch:
 
 
 def _on_audit(event: str, arguments: tuple[Any, ...], *, of: type[Watch] = Watch) -> None:
-    """The audit hook: nobody can take it out again, so it outlives this module's names at the interpreter's end."""
+    """The audit hook. It cannot be removed, so it must work during interpreter shutdown."""
     watch = of._active
     if watch is not None:
         watch.on_audit(event, arguments)
@@ -225,7 +225,7 @@ def _stack(frame: FrameType | None) -> tuple[str, ...]:
 
 
 def canonical(called: Any) -> str:
-    """The name of a compiled function: of its module, or of the class that defines it."""
+    """Name of a compiled function, with its module or its class."""
     owner = called.__self__ if hasattr(called, "__self__") else None
     name = called.__name__
     if owner is None or isinstance(owner, ModuleType):

@@ -1,4 +1,4 @@
-"""The report is one file: nothing is loaded, what is written in it is escaped, and each bucket has its bar."""
+"""gw.verify.budget.html: a self-contained report with escaped texts and a bar for each bucket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cumulative(**counts: int) -> dict[str, Any]:
 RUN = {**GOOD, "send_buckets": cumulative(us18=900, us1000=99, us10000=1), "lateness_buckets": cumulative(us560=100)}
 
 
-def test_the_file_needs_nothing_else() -> None:
+def test_the_file_is_self_contained() -> None:
     text = page("The budget", ["50 calls", "<a machine>"], judge(RUN, NOISE), RUN)
     assert "http" not in text
     assert "<script" not in text
@@ -34,14 +34,14 @@ def test_the_file_needs_nothing_else() -> None:
     assert "The budget is kept." in text
 
 
-def test_a_promise_that_is_not_kept_stands_out() -> None:
+def test_a_broken_promise_is_highlighted() -> None:
     broken = {**RUN, "broken": ["a gap of 40 ms"]}
     text = page("The budget", [], judge(broken, NOISE), broken)
     assert "The budget is not kept." in text
     assert text.count('class="no">DOES NOT HOLD') == 1
 
 
-def test_each_bucket_that_holds_something_has_a_bar_and_those_above_the_promise_another_colour() -> None:
+def test_each_filled_bucket_has_a_bar_coloured_by_the_promise() -> None:
     svg = histogram(RUN["send_buckets"])
     assert re.findall(r"<title>([^<]+)</title>", svg) == [
         "0.013 to 0.018 ms: 900 (90.0000%)",
@@ -51,11 +51,11 @@ def test_each_bucket_that_holds_something_has_a_bar_and_those_above_the_promise_
     assert svg.count("#c98a2b") == 1
 
 
-def test_what_lies_beyond_every_edge_is_drawn() -> None:
+def test_the_overflow_bucket_is_drawn() -> None:
     assert "1000 to 1330 ms: 3 (100.0000%)" in histogram(cumulative(beyond=3))
 
 
-def test_a_run_without_frames_says_so() -> None:
+def test_a_run_without_frames_is_reported_as_unmeasured() -> None:
     empty = {**RUN, "tx_send_ms": None, "send_buckets": None, "lateness_buckets": cumulative()}
     text = page("The budget", [], judge(empty, NOISE), empty)
     assert text.count("Nothing was measured.") == 2

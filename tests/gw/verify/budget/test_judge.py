@@ -1,4 +1,4 @@
-"""The budget's verdicts: each promise can fail alone, a busy machine is named and not blamed, and a quick run judges little."""
+"""gw.verify.budget.judge: each promise can fail alone, disturbance is reported, and a quick run judges fewer figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a hold of ours": ({"hub_cpu_holds_over_1ms": {"ai_in": 1}}, "hub holds over 1 ms by our code"),
     "a hub nobody watched": ({"hub_holds": 0}, "hub holds over 1 ms by our code"),
     "late frames": ({"tx_lateness_ms": {**GOOD["tx_lateness_ms"], "p99.9": 6.5}}, "TX lateness, p99.9, beyond that noise"),
-    "a gap": ({"broken": ["40 ms of underrun"]}, "what a caller would have noticed"),
+    "a gap": ({"broken": ["40 ms of underrun"]}, "audible gaps"),
 }
 
 
@@ -54,12 +54,12 @@ def test_each_promise_fails_alone(name: str) -> None:
     assert not kept(lines)
 
 
-def test_what_was_not_measured_is_not_kept() -> None:
+def test_a_missing_measurement_fails() -> None:
     lines = judge({**GOOD, "tx_send_ms": None, "tx_lateness_ms": None}, {})
     assert {"TX send, median", "TX send, p99.9", "TX lateness, p99.9, beyond that noise"} <= set(failed(lines))
 
 
-def test_a_noisy_machine_is_named_and_not_blamed() -> None:
+def test_timer_noise_is_subtracted_from_lateness() -> None:
     late = {**GOOD, "tx_lateness_ms": {**GOOD["tx_lateness_ms"], "p99.9": 13.0}}
     assert "TX lateness, p99.9, beyond that noise" in failed(judge(late, NOISE))
     noisy = judge(late, {**NOISE, "p99.9": 9.0})
@@ -67,21 +67,21 @@ def test_a_noisy_machine_is_named_and_not_blamed() -> None:
     assert "9.000 ms" in [line.measured for line in noisy]
 
 
-def test_what_holds_in_spite_of_others_holds_and_what_does_not_is_told_with_them() -> None:
+def test_disturbance_excuses_nothing_but_is_named() -> None:
     disturbed = {**GOOD, "void": ["other processes used 30% of the measured core"]}
     lines = judge(disturbed, NOISE)
     assert kept(lines)
     assert lines[-1] == Line("nothing else disturbed the run", disturbed["void"][0], "nothing", None)
     worse = judge({**disturbed, "broken": ["40 ms of underrun"]}, NOISE)
-    assert failed(worse) == ["what a caller would have noticed", "nothing else disturbed the run"]
+    assert failed(worse) == ["audible gaps", "nothing else disturbed the run"]
 
 
-def test_who_held_the_hub_is_told() -> None:
+def test_holds_are_reported_by_greenlet() -> None:
     lines = judge({**GOOD, "hub_cpu_holds_over_1ms": {"rx": 2, "ai_in": 1}}, NOISE)
     assert "3 of 120000 (ai_in 1, rx 2)" in [line.measured for line in lines]
 
 
-def test_what_the_kernel_takes_within_a_send_is_not_our_code() -> None:
+def test_kernel_time_within_a_send_is_not_counted() -> None:
     buckets = {"edges_s": [0.0001, 0.001, 0.01], "counts": [900, 998, 999, 1000]}
     run = {**GOOD, "hub_cpu_holds_over_1ms": {"tx": 2}, "send_buckets": buckets}
     assert kept(judge(run, NOISE))
@@ -89,7 +89,7 @@ def test_what_the_kernel_takes_within_a_send_is_not_our_code() -> None:
     assert failed(judge({**run, "hub_cpu_holds_over_1ms": {"rx": 1}}, NOISE)) == ["hub holds over 1 ms by our code"]
 
 
-def test_a_quick_run_judges_only_what_noise_cannot_move() -> None:
+def test_a_quick_run_judges_only_figures_immune_to_noise() -> None:
     noisy = {
         **GOOD,
         "tx_send_ms": {**GOOD["tx_send_ms"], "p99.9": 7.0},

@@ -69,7 +69,7 @@ MUTANTS: tuple[Mutant, ...] = (
     run(
         "a log line",
         "log.debug('sent')",
-        "of gw/media/tx.py has no type",
+        "of gw/media/tx.py has no readable type",
         "import logging",
         "log = logging.getLogger(__name__)",
     ),
@@ -78,7 +78,7 @@ MUTANTS: tuple[Mutant, ...] = (
     run(
         "a lock taken",
         "LOCK.acquire()",
-        "LOCK = Lock() of gw/media/tx.py has no type",
+        "LOCK = Lock() of gw/media/tx.py has no readable type",
         "from threading import Lock",
         "LOCK = Lock()",
     ),
@@ -144,7 +144,7 @@ MUTANTS: tuple[Mutant, ...] = (
     run("a call through a subscript", "(door.write,)[0](data)", "build can never be allowed"),
     edit(
         "a callback in an attribute",
-        "is a callable nobody names",
+        "is a callable without a known value",
         (TX, "        self._ready = Event()\n", "        self._ready = Event()\n        self._told = told\n"),
         (TX, "clock: Clock, cells: TxCells) -> None:", "clock: Clock, cells: TxCells, told: Callable[[], None]) -> None:"),
         (TX, "from collections import deque\n", "from collections import deque\nfrom collections.abc import Callable\n"),
@@ -164,11 +164,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit(
         "a decorated class",
-        "is decorated: what stands there",
+        "is decorated: the running class",
         (PACER, "class Pacer:\n", "@traced\nclass Pacer:\n"),
         (PACER, _IMPORT, _IMPORT + "from functools import cache as traced\n"),
     ),
-    edit("a metaclass", "is made by a metaclass", (TX, _CLASS, "class Tx(metaclass=type):\n")),
+    edit("a metaclass", "has a metaclass", (TX, _CLASS, "class Tx(metaclass=type):\n")),
     edit(
         "a base from outside",
         "inherits from threading.Thread",
@@ -281,7 +281,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit(
         "a cell with another default",
-        "is no plain name",
+        "is not a plain name",
         (PAGE, "int] = bisect_left) -> None:", "int] = partial(bisect_left)) -> None:"),
         (PAGE, _IMPORT, _IMPORT + "from functools import partial\n"),
     ),
@@ -314,11 +314,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit(
         "a door of any type",
-        "says nothing",
+        "allows any type",
         (TX, "self, door: Door, pacer", "self, door: Any, pacer"),
         (TX, _IMPORT, _IMPORT + "from typing import Any\n"),
     ),
-    edit("a door without a type", "there is no annotation", (TX, "self, door: Door, pacer", "self, door, pacer")),
+    edit("a door without a type", "the annotation is missing", (TX, "self, door: Door, pacer", "self, door, pacer")),
     edit(
         "an exception from elsewhere",
         "does not name a builtin exception",
@@ -338,7 +338,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit(
         "a method bound in a branch",
-        "is bound by the class in a way that is not followed",
+        "is bound by the class in a way the evaluator does not follow",
         (
             CLOCK,
             "    def wait_until",
@@ -388,13 +388,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "imports every name of another module",
         (TX, _CLASS, "from gw.media.slow import *\n\n\n" + _CLASS),
     ),
-    count("an index that runs code", "self.send.counts[self._door] = 1", "the index self._door is no number"),
-    count("an unpacking that runs code", "first, second = self.queue", "what is unpacked has no such part"),
+    count("an index that runs code", "self.send.counts[self._door] = 1", "the index self._door is not a number"),
+    count("an unpacking that runs code", "first, second = self.queue", "the unpacked value has no readable element"),
     # -- a list that has grown old
     edit(
         "an operation that is gone",
-        "where it is not done any more",
+        "which no longer does it",
         (TX, "                pacer.on_mark()\n", "                continue\n"),
     ),
-    edit("the entry point gone", "gw.media.tx.Tx.run is not there", (TX, "    def run(self)", "    def serve(self)")),
+    edit("the entry point gone", "gw.media.tx.Tx.run does not exist", (TX, "    def run(self)", "    def serve(self)")),
 )

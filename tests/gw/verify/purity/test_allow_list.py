@@ -1,4 +1,4 @@
-"""The allow-list keeps its own rules: every entry has a place, a reason and a cost that was measured, and nothing is twice."""
+"""gw.verify.purity.allow_list: every entry has a place, a reason and a measured cost, and is listed once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gw.verify.purity.check import read
 
 #: Kinds whose cost is that of the statement they are part of.
 FREE = {"while", "try", "except", "hand"}
-#: Names the evaluator gives what has no importable name: the import statement, the type of a lock, the result of a call.
+#: Names of the evaluator that cannot be imported: the import statement, the type of a lock, the result of a call.
 MADE_UP = {"import", "_thread.lock", "gevent.get_hub.threadpool"}
 
 
-def test_every_entry_is_whole():
+def test_every_entry_has_place_reason_and_cost():
     for entry in ALLOWED:
         assert entry.kind in KINDS
         assert entry.where, entry
@@ -27,7 +27,7 @@ def test_every_entry_is_whole():
         assert 0 < entry.cost_ns <= LIMIT_NS or entry.kind in FREE, entry
 
 
-def test_nothing_stands_there_twice():
+def test_every_entry_is_unique():
     keys = [(entry.kind, entry.name) for entry in ALLOWED]
     assert len(set(keys)) == len(keys)
 
@@ -59,7 +59,7 @@ def exists(prefix: str) -> bool:
 
 @pytest.mark.parametrize("prefix", sorted({mark for marks in FORBIDDEN.values() for mark in marks} - MADE_UP))
 def test_every_forbidden_prefix_names_something(prefix: str):
-    assert exists(prefix), f"{prefix} names nothing: a line of the report would always be empty"
+    assert exists(prefix), f"{prefix} names nothing, so its line of the report would always be empty"
 
 
 def test_the_bench_measures_every_entry_that_costs():
@@ -90,9 +90,7 @@ def test_in_another_place_an_operation_is_refused():
     moved = [entry._replace(where=("Tx._count",)) if entry.name == "collections.deque.popleft" else entry for entry in ALLOWED]
     problems = read(allowed=moved).problems
     assert any(problem.startswith("call collections.deque.popleft is allowed elsewhere") for problem in problems)
-    assert any(
-        "allows call collections.deque.popleft in Tx._count, where it is not done any more" in problem for problem in problems
-    )
+    assert any("allows call collections.deque.popleft in Tx._count, which no longer does it" in problem for problem in problems)
 
 
 def test_an_entry_that_breaks_the_rules_is_refused():

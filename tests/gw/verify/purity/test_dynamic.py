@@ -1,4 +1,4 @@
-"""Real calls under watch: pure, every branch seen, and the media plane within its ring."""
+"""gw.verify.purity.dynamic: real calls under watch are pure, cover every branch, and keep the media plane in its ring."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def seen(static: Static) -> Watched:
         return watch_calls(static)
 
 
-def test_tx_does_nothing_else(seen: Watched) -> None:
+def test_tx_makes_only_allowed_calls(seen: Watched) -> None:
     assert seen.offences == []
 
 
@@ -39,20 +39,20 @@ def test_every_operation_of_the_source_was_seen(static: Static, seen: Watched) -
     assert set(static.functions) <= set(seen.calls)
 
 
-def test_the_calls_were_calls(seen: Watched) -> None:
+def test_the_calls_carried_audio_and_interruptions(seen: Watched) -> None:
     assert seen.phone_calls == len(live_calls._PLANS)
     assert seen.barge_ins >= 1
     assert seen.frames > 100
     assert seen.calls["gw.media.tx.Tx._count"] > seen.frames, "some were sent and never heard, the rig's among them"
 
 
-def test_the_report_says_so(static: Static, seen: Watched) -> None:
+def test_the_report_lists_both_parts(static: Static, seen: Watched) -> None:
     report = Report(static, seen, 1.0)
     assert report.ok()
     document = report.document()
     assert document["watched"]["never_seen"] == []
     assert all(operation["seen"] for operation in document["operations"])
-    assert "none was another" in report.sentence()
+    assert "observed calls were all on it" in report.sentence()
     seen.ring_2.append("rx: opened something")
     try:
         assert not report.ok()
@@ -62,6 +62,6 @@ def test_the_report_says_so(static: Static, seen: Watched) -> None:
         seen.ring_2.pop()
 
 
-def test_a_worker_that_holds_a_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forbidden_module_in_a_worker_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dynamic, "NOT_IN_A_WORKER", ("gevent", "sqlite3"))
-    assert dynamic._loaded_in_a_worker() == ["a worker holds gevent"]
+    assert dynamic._loaded_in_a_worker() == ["a worker imports gevent"]

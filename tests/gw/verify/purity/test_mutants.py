@@ -1,4 +1,4 @@
-"""The prover is proven: every mutant of TX and of what it calls is caught, each by the way it says, for the reason it says."""
+"""Every mutant of TX and of the code it calls is caught, by the expected part and for the expected reason."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def mutated(mutant: Mutant) -> dict[str, str]:
     return texts
 
 
-def test_there_are_enough_and_each_has_its_name():
+def test_there_are_a_hundred_mutants_with_unique_names():
     assert len(MUTANTS) >= 40
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_the_source_gives_it_away(mutant: Mutant):
+def test_the_source_reveals_the_mutant(mutant: Mutant):
     problems = read(mutated(mutant)).problems
     assert any(mutant.says in problem for problem in problems), "\n".join(problems) or "nothing was found"

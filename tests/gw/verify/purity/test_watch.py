@@ -1,4 +1,4 @@
-"""What no reader of the source can know, the watch sees: things put in TX's way at run time, each caught, with its stack."""
+"""gw.verify.purity.watch: mutants made at run time, invisible in the source, are caught with their stacks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def after(cls: Any, change: Callable[[Any], None]) -> Callable[..., Any]:
     return make
 
 
-def test_the_real_parts_do_what_they_may_and_all_of_it(static: Static) -> None:
+def test_the_real_classes_use_exactly_the_allowed_operations(static: Static) -> None:
     seen = watch(static)
     assert seen.offences == []
     unseen = [operation for operation in static.operations if not seen.lines[operation.place.path, operation.place.line]]
@@ -174,7 +174,7 @@ RUNTIME = {
 
 
 @pytest.mark.parametrize("name", RUNTIME)
-def test_parts_put_in_place_of_others_give_themselves_away(static: Static, name: str) -> None:
+def test_a_replaced_class_is_caught(static: Static, name: str) -> None:
     given, says = RUNTIME[name]
     offences = watch(static, given).offences
     assert any(says in offence for offence in offences), offences
@@ -208,18 +208,18 @@ PATCHES: dict[str, tuple[Any, str, Any, str]] = {
 
 
 @pytest.mark.parametrize("name", PATCHES)
-def test_whatever_is_patched_gives_itself_away(static: Static, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patched_function_is_caught(static: Static, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, instead, says = PATCHES[name]
     monkeypatch.setattr(owner, attribute, instead)
     offences = watch(static).offences
     assert any(says in offence for offence in offences), offences
 
 
-def test_code_put_into_a_function_that_keeps_its_name_gives_itself_away(static: Static, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replaced_code_of_a_function_is_caught(static: Static, monkeypatch: pytest.MonkeyPatch) -> None:
     other = _counts_twice.__code__.replace(co_qualname="Tx._count", co_name="_count")
     monkeypatch.setattr(tx.Tx._count, "__code__", other)
     offences = watch(static).offences
-    assert any("runs another gw.media.tx.Tx._count than the source says" in offence for offence in offences), offences
+    assert any("runs a gw.media.tx.Tx._count that differs from its source" in offence for offence in offences), offences
 
 
 # -- the watch itself -------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_a_media_greenlet_may_not_open_import_or_start(tmp_path: Path) -> None:
 
     watching = run_as("ai_in", body)
     said = [str(offence) for offence in watching.offences.values()]
-    assert any("audit event open" in one and "test_purity_watch.py" in one for one in said), said
+    assert any("audit event open" in one and "test_watch.py" in one for one in said), said
     assert any("audit event import('this_module_is_not_there'" in one for one in said), said
 
 
@@ -272,13 +272,13 @@ def test_only_the_connections_of_a_worker_may_be_made() -> None:
     listener.close()
 
 
-def test_who_is_no_media_greenlet_may_do_as_he_likes(tmp_path: Path) -> None:
+def test_other_greenlets_are_not_restricted(tmp_path: Path) -> None:
     with Watch() as watching:
         gevent.spawn((tmp_path / "file").write_text, "x").join()
     assert watching.offences == {}
 
 
-def test_nothing_is_watched_when_the_watch_is_over(tmp_path: Path) -> None:
+def test_nothing_is_recorded_after_the_watch(tmp_path: Path) -> None:
     watching = run_as("rx", lambda: None)
     greenlet = KindGreenlet("rx", lambda: (tmp_path / "file").write_text("x"))
     greenlet.start()
@@ -286,7 +286,7 @@ def test_nothing_is_watched_when_the_watch_is_over(tmp_path: Path) -> None:
     assert watching.offences == {}
 
 
-def test_what_happens_a_thousand_times_is_kept_once(door: Door) -> None:
+def test_a_repeated_offence_is_stored_once(door: Door) -> None:
     def body() -> None:
         for _ in range(1000):
             sorted((2, 1))

@@ -179,7 +179,7 @@ FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask
 # -- control to worker ------------------------------------------------------------------------------------------------
 
 
-class Refused(_Message, frozen=True):
+class VersionRefused(_Message, frozen=True, tag="Refused"):
     """Control does not speak the worker's version of the bus: its events stay with it until one of both is replaced."""
 
     version: int  # control's
@@ -216,7 +216,7 @@ class Answer(_Message, frozen=True):
     utterances: list[Utterance] = []
 
 
-Command = Ack | HangUp | Drain | Answer | Refused
+Command = Ack | HangUp | Drain | Answer | VersionRefused
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_worker: Final = msgspec.msgpack.Decoder(FromWorker)

@@ -19,7 +19,7 @@ _ROUND_S: Final = 2.0
 _AMPLITUDE: Final = 1600
 
 
-def holding_sound() -> bytes:
+def hold_tone() -> bytes:
     """One round of it, mu-law, whole frames."""
     samples = bytearray()
     for note_hz in _NOTES_HZ:

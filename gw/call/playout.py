@@ -27,7 +27,7 @@ PIECE_BYTES: Final = 10 * FRAME_BYTES
 MAX_SPANS: Final = 256
 
 
-class Mark(NamedTuple):
+class ResponseMark(NamedTuple):
     """The mark that follows a response: echoed by Twilio once the response was played."""
 
     name: str
@@ -180,7 +180,7 @@ class Playout:
 
     # -- AI-out -------------------------------------------------------------------------------------------------------
 
-    def pop(self) -> bytes | Mark | None:
+    def pop(self) -> bytes | ResponseMark | None:
         """The next thing for the caller: a frame of 160 bytes, the mark after a response, or None while nothing is ready."""
         while self._segments:
             segment = self._segments[0]
@@ -194,7 +194,7 @@ class Playout:
             self._last_mark += 1
             name = f"g{self.generation}r{self._last_mark}"
             self.marks_pending.append((name, self.cut_frames))
-            return Mark(name)
+            return ResponseMark(name)
         return None
 
     def _take(self, segment: _Segment) -> tuple[bytes, list[tuple[str, int, int]]]:

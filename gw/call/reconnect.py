@@ -51,17 +51,17 @@ class Reconnect:
         """Attempts granted since a leg last stood for long."""
         return self._attempts
 
-    def on_failure(self, reason: Reason, now_s: float, *, lasting: bool = False) -> float | None:
+    def on_failure(self, reason: Reason, now_s: float, *, permanent: bool = False) -> float | None:
         """A leg failed, or an attempt at one did. Returns how long to wait before the next attempt; None: there is none.
 
-        `lasting`: no further try would do better.
+        `permanent`: no further try would do better.
         """
         if self._ready_s is not None and now_s - self._ready_s >= STABLE_S:
             self._attempts, self._left_s = 0, self._bound_s
         self._ready_s = None
         if self._opened_s is None:
             self._opened_s = now_s
-        if lasting or self._attempts >= MAX_ATTEMPTS:
+        if permanent or self._attempts >= MAX_ATTEMPTS:
             return None
         pause_s = self._pause_s(reason)
         if pause_s >= self.left_s(now_s):

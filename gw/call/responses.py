@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 #: Responses whose end is remembered: what comes after it is of the last one or two.
-MAX_OVER: Final = 8
+MAX_FINISHED: Final = 8
 
 
 class _State(StrEnum):
@@ -33,10 +33,10 @@ class Responses:
         #: more: one response may have stood when the request was sent, another may begin while it travels.
         self._insists = 0
         self._wanted_insists = False
-        self._over: deque[str] = deque(maxlen=MAX_OVER)
+        self._over: deque[str] = deque(maxlen=MAX_FINISHED)
         self.active_id: str | None = None
 
-    def want(self, *, insist: bool = False) -> bool:
+    def request(self, *, insist: bool = False) -> bool:
         """Something calls for a response. True: ask now. False: one is under way, and one more is asked for after it.
 
         `insist`: what calls for it is unknown to every response that has begun.
@@ -89,7 +89,7 @@ class Responses:
     def _forget(self) -> None:
         self._state, self._wanted, self._wanted_insists, self._insists = _State.IDLE, False, False, 0
 
-    def is_over(self, response_id: str) -> bool:
+    def is_finished(self, response_id: str) -> bool:
         """Whether the AI has said that no more of this response comes."""
         return response_id in self._over
 

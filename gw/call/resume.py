@@ -32,7 +32,7 @@ class Step(StrEnum):
     RESUME = "resume"
 
 
-def after_stream(reason: str, *, resumes: int, on_lost: OnLost) -> Step:
+def next_step(reason: str, *, resumes: int, on_lost: OnLost) -> Step:
     """`reason`: why the stream's call ended; `resumes`: how often it came back already."""
     if reason in (Reason.FALLBACK_GOODBYE, Reason.SHUTDOWN):
         return Step.GOODBYE
@@ -54,7 +54,7 @@ class Resumed(NamedTuple):
         return {"resume": str(self.n), "began": f"{self.began_at:.3f}"}
 
 
-def resumed_of(parameters: Mapping[str, str], now_at: float) -> Resumed | None:
+def parse_resumed(parameters: Mapping[str, str], now_at: float) -> Resumed | None:
     """What a stream's parameters say; None for a call's first stream, and for what no TwiML of ours says."""
     n = parameters.get("resume", "")
     if not (n.isascii() and n.isdecimal() and 1 <= int(n[:4]) <= MAX_RESUMES):

@@ -81,7 +81,7 @@ class Turns:
         self._agent[item_id].text = text
         return turns
 
-    def on_agent_words(self, item_id: str, words: str) -> None:
+    def on_agent_text_delta(self, item_id: str, words: str) -> None:
         """A piece of an item's transcript."""
         pending = self._agent.get(item_id)
         if pending is None and item_id in self._settled:
@@ -100,13 +100,13 @@ class Turns:
         self._settled.clear()
         return turns
 
-    def under_way(self) -> list[Turn]:
+    def in_progress(self) -> list[Turn]:
         """The agent's turns whose fate is open, as far as they are known."""
         return [
             Turn(one.n, "agent", one.text or one.words, one.item_id, one.start_ms, False, None) for one in self._agent.values()
         ]
 
-    def waiting(self) -> list[str]:
+    def unresolved_items(self) -> list[str]:
         """Items of the agent whose fate is open."""
         return list(self._agent)
 

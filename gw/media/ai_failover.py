@@ -157,7 +157,7 @@ class AiLife:
 
     def _tell_past(self) -> None:
         call = self._call
-        for n, utterance in enumerate(call.conversation.utterances(call.turns.under_way())):
+        for n, utterance in enumerate(call.conversation.utterances(call.turns.in_progress())):
             if n % SAY_BATCH == SAY_BATCH - 1:
                 gevent.sleep(0)
             call.leg.say(utterance.role, utterance.text)
@@ -186,7 +186,7 @@ class AiLife:
         if call.state.has_ended:
             return False
         if call.state.now is not State.CLOSING:
-            pause_s = call.reconnect.on_failure(error.reason, monotonic(), lasting=error.lasting)
+            pause_s = call.reconnect.on_failure(error.reason, monotonic(), permanent=error.permanent)
             if pause_s is not None:
                 log.warning(
                     "the AI leg failed, another is tried: %s", error, extra={"call_sid": call.sid, "reason": error.reason.value}

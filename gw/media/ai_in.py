@@ -67,8 +67,8 @@ class AiIn:
             raise AiLegError(
                 Reason.AI_REFUSED,
                 f"{event.code}: {event.message}"[:500],
-                lasting=event.lasting,
-                expired=event.fatal and not event.lasting,
+                permanent=event.permanent,
+                expired=event.fatal and not event.permanent,
             )
 
     # -- responses ------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class AiIn:
     def _on_audio(self, event: ai.AudioDelta) -> None:
         if not self.life.ready:
             detail = "audio came before the session confirmed mu-law: it may be noise"
-            raise AiLegError(Reason.AI_WRONG_FORMAT, detail, lasting=True)
+            raise AiLegError(Reason.AI_WRONG_FORMAT, detail, permanent=True)
         call = self._call
         call.last_ai_s = call.last_voice_s = monotonic()
         if call.ai_first_audio_ms < 0:
@@ -94,7 +94,7 @@ class AiIn:
         call.pending_reply.on_audio()
         call.item_came(event.item_id)
         dropped = call.playout.push(event.response_id, event.item_id, event.audio)
-        if call.responses.is_over(event.response_id):
+        if call.responses.is_finished(event.response_id):
             call.playout.end_response(event.response_id)  # nobody else will say that this is all
         if call.state.now is State.CLOSING:
             call.bound_closing()  # a goodbye that comes after the wish to hang up
@@ -136,8 +136,8 @@ class AiIn:
         if call.bargein.is_late(event.response_id):  # cut before any of it was played: settled here, unless it is already
             call.tell(call.turns.on_interrupted([Truncation(event.item_id, 0)]))
 
-    def _on_agent_words(self, event: ai.AgentWords) -> None:
-        self._call.turns.on_agent_words(event.item_id, event.words)
+    def _on_agent_text_delta(self, event: ai.AgentTranscriptDelta) -> None:
+        self._call.turns.on_agent_text_delta(event.item_id, event.words)
 
     def _on_tool_call(self, event: ai.ToolCall) -> None:
         call = self._call
@@ -160,7 +160,7 @@ _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.SpeechStopped: AiIn._on_speech_stopped,
     ai.CallerTranscript: AiIn._on_caller_transcript,
     ai.AgentTranscript: AiIn._on_agent_transcript,
-    ai.AgentWords: AiIn._on_agent_words,
+    ai.AgentTranscriptDelta: AiIn._on_agent_text_delta,
     ai.ToolCall: AiIn._on_tool_call,
     ai.AiError: AiIn._on_error,
 }

@@ -13,7 +13,7 @@ from typing import Final
 import gevent
 
 from gw.call.guard import RecordingGuard
-from gw.call.playout import Mark, Playout
+from gw.call.playout import ResponseMark, Playout
 from gw.media.hub.clock import Alarm
 from gw.media.tx import Ready, Tx
 from gw.protocol.audio import PTIME_MS
@@ -130,7 +130,7 @@ class AiOut:
             piece = playout.pop()
             if piece is None:
                 return False
-            if isinstance(piece, Mark):
+            if isinstance(piece, ResponseMark):
                 tx.put(Ready(generation, text_message(build_mark(self._stream_sid, piece.name)), False))
             else:
                 tx.put(Ready(generation, self._builder.build(piece), True))

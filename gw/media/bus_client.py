@@ -185,7 +185,7 @@ class BusClient:
                     if isinstance(command, bus.Ack):
                         self._retry_s = RETRY_S
                         self._on_ack(command.n)
-                    elif isinstance(command, bus.Refused):
+                    elif isinstance(command, bus.VersionRefused):
                         if self._retry_s != REFUSED_RETRY_S:
                             log.error("control refuses this worker, its events wait here: %s", command.why)
                         self._retry_s = REFUSED_RETRY_S

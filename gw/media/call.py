@@ -25,7 +25,7 @@ from gw.call.pending_reply import PendingReply
 from gw.call.playout import Playout
 from gw.call.reconnect import Reconnect
 from gw.call.responses import Responses
-from gw.call.resume import TURNS_PER_STREAM, resumed_of
+from gw.call.resume import TURNS_PER_STREAM, parse_resumed
 from gw.call.state import CallState, Event, Reason, Result, State, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
@@ -116,7 +116,7 @@ class Call:
         self.uplink = Uplink(self.leg, config.media.ai_connect_s, plane.uplink_cells)
         self.responses = Responses()
         self.bargein = BargeIn()
-        self.resumed = resumed_of(start.parameters, self.started_at)
+        self.resumed = parse_resumed(start.parameters, self.started_at)
         self._before_ms = round((self.started_at - self.resumed.began_at) * _MS) if self.resumed else 0
         self.session_began_ms = self._before_ms  # when the AI session in place began to hear the caller
         self.turns = Turns(self.resumed.n * TURNS_PER_STREAM if self.resumed else 0)
@@ -181,7 +181,7 @@ class Call:
         now_s = self.last_voice_s = monotonic()
         self.pacer.on_echo(frames, now_s)
         unheard = {item_id for item_id, _ in self.playout.unheard(frames)}
-        for item_id in self.turns.waiting():
+        for item_id in self.turns.unresolved_items():
             if item_id not in unheard:
                 self.tell(self.turns.on_heard(item_id, self.playout.heard_ms(item_id, frames)))
         if self.state.now is State.CLOSING and self._all_heard(now_s):
@@ -197,7 +197,7 @@ class Call:
 
     def ask(self, instructions: str, *, insist: bool = False) -> None:
         """Ask the AI for a response, now or after the one under way."""
-        if self.responses.want(insist=insist):
+        if self.responses.request(insist=insist):
             self.last_ai_s = monotonic()
             self.asked_s = self.asked_s or self.last_ai_s
             self.pending_reply.on_requested(instructions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from gw import bus
-from gw.call.resume import resumed_of
+from gw.call.resume import parse_resumed
 from gw.call.turns import Turn
 from gw.media.context import MediaPlane
 from gw.media.tx import Tx
@@ -26,7 +26,7 @@ class Told:
         self._plane = plane
         self._tx = tx
         self._account_sid = start.account_sid
-        self._is_resumed = resumed_of(start.parameters, started_at) is not None
+        self._is_resumed = parse_resumed(start.parameters, started_at) is not None
         self._started_s = started_s
         self._started_at = started_at
         self.sid = start.call_sid

@@ -23,7 +23,7 @@ def report(call: Call) -> None:
     reason = call.state.reason or Reason.INTERNAL_ERROR
     heard = call.pacer.heard_frames(call.ended_s)
     unheard = {item_id for item_id, _ in call.playout.unheard(heard)}
-    heard_ms = {item_id: call.playout.heard_ms(item_id, heard) for item_id in call.turns.waiting()}
+    heard_ms = {item_id: call.playout.heard_ms(item_id, heard) for item_id in call.turns.unresolved_items()}
     call.tell(call.turns.on_end(heard_ms, unheard))
     call.uplink.on_end()
     left = call.playout.clear(call.pacer.sent_frames)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gevent.pool import Pool
 
 from gw import bus
-from gw.call.hold_tone import holding_sound
+from gw.call.hold_tone import hold_tone
 from gw.call.state import Reason, State
 from gw.config import Agent, Config
 from gw.media.admission.places import Room
@@ -62,7 +62,7 @@ class MediaPlane:
         self.clock = Clock()
         self.tls = ssl.create_default_context()
         self.prompts = Prompts()
-        self.holding = holding_sound() if config.media.holding_sound else b""
+        self.holding = hold_tone() if config.media.holding_sound else b""
         self.tx_cells = TxCells(page)
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)

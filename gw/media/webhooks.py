@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gw import bus
-from gw.call.resume import Resumed, Step, after_stream
+from gw.call.resume import Resumed, Step, next_step
 from gw.config import Overflow
 from gw.media.admission.token_ledger import NONCE_BYTES
 from gw.media.context import MediaPlane
@@ -154,7 +154,7 @@ class Webhooks:
         step, agent_name, resumed = Step.HANG_UP, "", None
         if ending is not None:
             reason, agent_name = ending
-            step = after_stream(reason.value, resumes=0, on_lost="goodbye")
+            step = next_step(reason.value, resumes=0, on_lost="goodbye")
         if ending is None or step is Step.TRANSFER:  # by REST it may be done already
             answer = plane.ask(call_sid, "next")
             if answer is not None and answer.step:

@@ -65,7 +65,7 @@ class AgentTranscript(NamedTuple):
     text: str
 
 
-class AgentWords(NamedTuple):
+class AgentTranscriptDelta(NamedTuple):
     """A piece of the agent's transcript, while it is spoken."""
 
     item_id: str
@@ -83,7 +83,7 @@ class ToolCall(NamedTuple):
 
 
 class AiError(NamedTuple):
-    """The AI complained. `benign`: a race both sides expect; `fatal`: the session cannot go on; `lasting`: nor could another;
+    """The AI complained. `benign`: a race both sides expect; `fatal`: the session cannot go on; `permanent`: nor could another;
     `refuses_response`: the response we asked for will not come; `rate_limited`: because we ask too often."""
 
     code: str
@@ -92,7 +92,7 @@ class AiError(NamedTuple):
     benign: bool
     fatal: bool
     refuses_response: bool = False
-    lasting: bool = False
+    permanent: bool = False
     rate_limited: bool = False
 
 
@@ -112,7 +112,7 @@ AiEvent = (
     | SpeechStopped
     | CallerTranscript
     | AgentTranscript
-    | AgentWords
+    | AgentTranscriptDelta
     | ToolCall
     | AiError
     | Ignored

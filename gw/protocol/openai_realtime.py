@@ -60,7 +60,7 @@ def parse(data: str | bytes) -> ai.AiEvent:
 
     Raises: ProtocolError(bad_utf8, bad_json, bad_type, missing_field, bad_base64, wrong_format), never another error.
     """
-    text = wire.text_of(data)
+    text = wire.decode_text(data)
     try:
         event = wire.decode(shapes.EVENT, text)
     except msgspec.ValidationError as error:
@@ -150,8 +150,8 @@ def _agent_transcript(event: shapes.Event) -> ai.AgentTranscript:
     )
 
 
-def _agent_words(event: shapes.Event) -> ai.AgentWords:
-    return ai.AgentWords(_needed(event.item_id, "item_id"), _needed(event.delta, "delta"))
+def _agent_words(event: shapes.Event) -> ai.AgentTranscriptDelta:
+    return ai.AgentTranscriptDelta(_needed(event.item_id, "item_id"), _needed(event.delta, "delta"))
 
 
 def _caller_transcript(event: shapes.Event) -> ai.CallerTranscript:

@@ -176,7 +176,7 @@ def parse(data: str | bytes) -> TwilioEvent:
     Raises: ProtocolError(bad_utf8, bad_json, bad_type, missing_field, bad_base64, wrong_format), never another error.
     Source: Twilio Media Streams, "WebSocket messages from Twilio".
     """
-    text = wire.text_of(data)
+    text = wire.decode_text(data)
     try:
         message = wire.decode(_messages, text)
     except msgspec.ValidationError as error:

@@ -24,7 +24,7 @@ def short(text: str) -> str:
     return text if len(text) <= QUOTE_CHARS else text[: QUOTE_CHARS - 3] + "..."
 
 
-def text_of(data: str | bytes) -> str | bytes:
+def decode_text(data: str | bytes) -> str | bytes:
     """A text message as text, or as it came where it is ASCII. Raises ProtocolError(bad_utf8) (RFC 6455 §5.6)."""
     if isinstance(data, str) or data.isascii():
         return data

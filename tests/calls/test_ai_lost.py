@@ -14,7 +14,7 @@ import gevent
 import pytest
 
 import gw.config
-from gw.call.hold_tone import holding_sound
+from gw.call.hold_tone import hold_tone
 from gw.call.pending_reply import CONTINUE, REPEAT
 from gw.config import Agent
 from gw.twin import speech
@@ -209,7 +209,7 @@ def test_a_greeting_comes_once_from_whichever_session_stands(happened: Outcome, 
     last = sessions(happened, name)[-1]
     assert call.received_audio.endswith(padded(SECOND))
     held = call.received_audio[: -len(padded(SECOND))]
-    assert (holding_sound() * 3).startswith(held)
+    assert (hold_tone() * 3).startswith(held)
     assert asked(last) == [Agent().greeting]
     assert told(last) == []
 
@@ -231,7 +231,7 @@ def test_who_waits_long_hears_that_the_line_stands(happened: Outcome) -> None:
     assert call.received_audio.endswith(padded(SECOND))
     held = call.received_audio[len(begun) : -len(padded(SECOND))]
     assert len(held) >= FRAME_BYTES
-    assert (holding_sound() * 10).startswith(held)
+    assert (hold_tone() * 10).startswith(held)
     assert asked(last) == [CONTINUE]
 
 

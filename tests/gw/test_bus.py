@@ -95,7 +95,7 @@ commands = st.one_of(
     st.builds(bus.Ack, n=number),
     st.builds(bus.HangUp, call_sid=text, reason=text),
     st.builds(bus.Drain, on=st.booleans()),
-    st.builds(bus.Refused, version=number, why=text),
+    st.builds(bus.VersionRefused, version=number, why=text),
     st.builds(
         bus.Answer,
         n=number,
@@ -121,7 +121,7 @@ def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
 def test_the_strategies_speak_of_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
         *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook"),
-        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "Ack", "HangUp", "Drain", "Answer", "Refused"),
+        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "Ack", "HangUp", "Drain", "Answer", "VersionRefused"),
     }
 
 

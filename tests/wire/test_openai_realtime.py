@@ -21,7 +21,7 @@ HEARD: dict[str, ai.AiEvent] = {
     "response.created": ai.ResponseStarted(""),
     "response.done": ai.ResponseDone("", "completed", ""),
     "response.output_audio.delta": ai.AudioDelta("resp_001", "item_001", b"\xb5\xec\x6d"),
-    "response.output_audio_transcript.delta": ai.AgentWords("item_001", "text"),
+    "response.output_audio_transcript.delta": ai.AgentTranscriptDelta("item_001", "text"),
     "response.output_audio_transcript.done": ai.AgentTranscript("resp_001", "item_001", "hello"),
     "conversation.item.input_audio_transcription.completed": ai.CallerTranscript("item_001", "hello"),
     "input_audio_buffer.speech_started": ai.SpeechStarted("item_001", 0),

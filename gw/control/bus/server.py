@@ -200,7 +200,7 @@ class BusServer:
             log.error("%s: replace the older of both, its events wait", why, extra={"reason": "bus_version"})
         self.version_problem = why
         self._refused_s = time.monotonic()
-        link.send(bus.Refused(bus.VERSION, why))
+        link.send(bus.VersionRefused(bus.VERSION, why))
         gevent.sleep(REFUSED_S)
 
     def _attach(self, hello: bus.Hello, link: BusLink) -> Worker:

@@ -17,7 +17,7 @@ import gevent
 
 from gw import bus
 from gw.call.conversation import Conversation
-from gw.call.resume import OnLost, Step, after_stream
+from gw.call.resume import OnLost, Step, next_step
 from gw.call.state import Reason
 from gw.call.turns import Turn
 from gw.control.store import Store, StoreError
@@ -117,7 +117,7 @@ class AfterStream:
                 break
             else:
                 gevent.sleep(LOOK_S)
-        step = after_stream(known.reason, resumes=known.resumes, on_lost=self._on_lost)
+        step = next_step(known.reason, resumes=known.resumes, on_lost=self._on_lost)
         if known.handed_on:
             step = Step.HANG_UP
         if step is Step.RESUME:

@@ -18,12 +18,12 @@ class AiLegError(GatewayError):
 
     code = "ai_leg"
 
-    def __init__(self, reason: Reason, detail: str, *, lasting: bool = False, expired: bool = False) -> None:
-        """`lasting`: another leg would fail alike. `expired`: the session's time was over."""
+    def __init__(self, reason: Reason, detail: str, *, permanent: bool = False, expired: bool = False) -> None:
+        """`permanent`: another leg would fail alike. `expired`: the session's time was over."""
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
-        self.lasting = lasting
+        self.permanent = permanent
         self.expired = expired
 
 

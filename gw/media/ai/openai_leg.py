@@ -116,7 +116,7 @@ class OpenAiLeg:
         try:
             events = self._reader.read()
         except ProtocolError as error:
-            raise AiLegError(ai_reason(error.code), error.detail, lasting=error.code == "wrong_format") from error
+            raise AiLegError(ai_reason(error.code), error.detail, permanent=error.code == "wrong_format") from error
         except LegClosedError as error:
             if error.failure == "stalled":
                 raise AiLegError(Reason.AI_LEG_STALLED, "the AI does not read what we send") from error
@@ -172,7 +172,7 @@ def _refused(error: Exception) -> AiLegError:
         detail = f"the AI answered HTTP {status} to the upgrade"
         if status == TOO_MANY_REQUESTS:
             return AiLegError(Reason.AI_RATE_LIMITED, detail)
-        return AiLegError(Reason.AI_REFUSED, detail, lasting=400 <= status < 500 and status not in _MAY_PASS)
+        return AiLegError(Reason.AI_REFUSED, detail, permanent=400 <= status < 500 and status not in _MAY_PASS)
     if isinstance(error.__cause__, EOFError):
         return AiLegError(Reason.AI_LOST, "the AI closed the connection during the handshake")
     return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is no websocket: {error}")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gw.call.bargein import MAX_CUT_RESPONSES, BargeIn, Interruption, is_playing
 from gw.call.pacer import Pacer
-from gw.call.playout import Mark, Playout, Truncation
+from gw.call.playout import ResponseMark, Playout, Truncation
 from tests.gw.call.test_pacer import Line
 
 
@@ -22,7 +22,7 @@ class Talk:
         self.line = Line(100)
         self.pacer = self.line.pacer
         self.bargein = BargeIn()
-        self.queue: list[bytes | Mark] = []
+        self.queue: list[bytes | ResponseMark] = []
         self.sent: list[bytes] = []  # in this generation
         self.received: Counter[int] = Counter()  # in this generation
         self.active: str | None = None
@@ -49,7 +49,7 @@ class Talk:
     def send(self, pieces: int) -> None:
         for _ in range(min(pieces, len(self.queue))):
             piece = self.queue.pop(0)
-            if isinstance(piece, Mark):
+            if isinstance(piece, ResponseMark):
                 self.line.mark()
             else:
                 self.line.frame()

@@ -13,7 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from gw.call.pacer import Pacer
-from gw.call.playout import Mark, Playout
+from gw.call.playout import ResponseMark, Playout
 from tests.gw.call.test_pacer import PTIME_S, START_S, Ear, odd
 
 FRAME = 160
@@ -30,8 +30,8 @@ class Downlink:
         self.ear = Ear()
         self.now_s = START_S
         self._ahead_s = max(lead_ms / 1000, PTIME_S)
-        self._queue: deque[tuple[int, bytes | Mark]] = deque()
-        self._in_hand: tuple[int, bytes | Mark] | None = None
+        self._queue: deque[tuple[int, bytes | ResponseMark]] = deque()
+        self._in_hand: tuple[int, bytes | ResponseMark] | None = None
         self._due_s = self._asked_s = 0.0
         self._idle = False
         self._marked = False
@@ -75,7 +75,7 @@ class Downlink:
                 self._idle = False
                 self.pacer.on_starved(self.now_s)
             generation, piece = self._queue.popleft()
-            if isinstance(piece, Mark):
+            if isinstance(piece, ResponseMark):
                 self.pacer.on_mark()
                 self._marked = True
                 self.marks.append(piece.name)

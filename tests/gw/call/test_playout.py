@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.playout import MAX_SPANS, Mark, Playout, Truncation
+from gw.call.playout import MAX_SPANS, ResponseMark, Playout, Truncation
 
 FRAME = 160
 PAD = 0xFF
@@ -127,7 +127,7 @@ def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tu
                     break
                 frame = model.waiting.pop(0)
                 if frame is None:
-                    assert isinstance(piece, Mark)
+                    assert isinstance(piece, ResponseMark)
                     assert piece.name.startswith(f"g{generation}r")
                     assert piece.name not in names
                     assert playout.marks_pending[-1] == (piece.name, len(model.cut))
@@ -185,8 +185,8 @@ def test_what_is_popped_is_what_was_pushed_with_padded_tails(responses: list[lis
     assert playout.expected_frames == len(expected) // FRAME == playout.cut_frames
 
 
-def drain(playout: Playout) -> list[bytes | Mark]:
-    pieces: list[bytes | Mark] = []
+def drain(playout: Playout) -> list[bytes | ResponseMark]:
+    pieces: list[bytes | ResponseMark] = []
     while (piece := playout.pop()) is not None:
         pieces.append(piece)
     return pieces
@@ -201,7 +201,7 @@ def test_a_rest_waits_for_more_and_the_end_pads_it() -> None:
     assert playout.pop() is None
     playout.end_response("r")
     assert playout.depth_bytes == 160
-    assert drain(playout) == [b"b" * 40 + b"\xff" * 120, Mark("g0r1")]
+    assert drain(playout) == [b"b" * 40 + b"\xff" * 120, ResponseMark("g0r1")]
 
 
 def test_a_response_without_audio_has_no_mark() -> None:
@@ -216,12 +216,12 @@ def test_a_new_response_ends_the_one_before() -> None:
     playout = Playout(100)
     playout.push("r1", "i1", b"a" * 10)
     playout.push("r2", "i2", b"b" * 160)
-    assert drain(playout) == [b"a" * 10 + b"\xff" * 150, Mark("g0r1"), b"b" * 160]
+    assert drain(playout) == [b"a" * 10 + b"\xff" * 150, ResponseMark("g0r1"), b"b" * 160]
     playout.end_response("r1")
     assert playout.pop() is None, "the end of the older one ends nothing"
     playout.end_response("r2")
     playout.end_response("r2")
-    assert drain(playout) == [Mark("g0r2")]
+    assert drain(playout) == [ResponseMark("g0r2")]
 
 
 def test_an_open_response_is_not_empty_though_all_of_it_was_cut() -> None:
@@ -248,7 +248,7 @@ def test_a_response_dropped_to_its_end_loses_its_mark_and_the_next_keeps_its() -
     playout.end_response("r1")
     assert playout.push("r2", "i2", b"b" * 320) == 2
     playout.end_response("r2")
-    assert drain(playout) == [b"b" * 160, Mark("g0r1")]
+    assert drain(playout) == [b"b" * 160, ResponseMark("g0r1")]
 
 
 def test_heard_ms_of_a_stranger_is_nothing() -> None:
@@ -288,11 +288,11 @@ def test_the_item_a_response_is_at_is_cut_though_all_that_came_was_heard() -> No
 # -- marks ------------------------------------------------------------------------------------------------------------
 
 
-def spoken(playout: Playout, response: str, frames: int) -> Mark:
+def spoken(playout: Playout, response: str, frames: int) -> ResponseMark:
     playout.push(response, f"item of {response}", b"a" * 160 * frames)
     playout.end_response(response)
     mark = drain(playout)[-1]
-    assert isinstance(mark, Mark)
+    assert isinstance(mark, ResponseMark)
     return mark
 
 
@@ -360,4 +360,4 @@ def test_a_lost_ai_makes_what_it_said_whole() -> None:
     playout.push("r", "i", b"a" * 10)
     playout.end_open_response()
     playout.end_open_response()
-    assert drain(playout) == [b"a" * 10 + b"\xff" * 150, Mark("g0r1")]
+    assert drain(playout) == [b"a" * 10 + b"\xff" * 150, ResponseMark("g0r1")]

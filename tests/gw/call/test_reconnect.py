@@ -36,7 +36,7 @@ def test_who_is_asked_too_often_is_left_alone_first() -> None:
 
 
 def test_what_no_try_can_mend_is_not_tried() -> None:
-    assert Reconnect(8.0, random.random).on_failure(Reason.AI_REFUSED, 0.0, lasting=True) is None
+    assert Reconnect(8.0, random.random).on_failure(Reason.AI_REFUSED, 0.0, permanent=True) is None
 
 
 def test_no_window_no_attempt() -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gw.call.responses import MAX_OVER, Responses
+from gw.call.responses import MAX_FINISHED, Responses
 
 
 class Server:
@@ -31,7 +31,7 @@ class Server:
 
     def want(self) -> None:
         self.wanted += 1
-        self.ask(self.responses.want())
+        self.ask(self.responses.request())
 
     def ask(self, yes: bool) -> None:
         if yes:
@@ -91,10 +91,10 @@ def test_any_crossing_ends_idle_and_only_a_crossing_is_refused(script: list[str]
 def test_a_second_wish_waits_for_the_end_of_the_first() -> None:
     responses = Responses()
     assert responses.is_idle
-    assert responses.want()
+    assert responses.request()
     assert not responses.is_idle
-    assert not responses.want()
-    assert not responses.want()
+    assert not responses.request()
+    assert not responses.request()
     responses.on_started("r1")
     assert responses.active_id == "r1"
     assert responses.on_done("r1"), "one more is asked for, however often it was wanted"
@@ -115,9 +115,9 @@ def test_the_end_of_an_older_response_ends_nothing() -> None:
 
 def test_a_refused_request_is_answered_by_the_response_that_stood_in_its_way() -> None:
     responses = Responses()
-    assert responses.want()
+    assert responses.request()
     responses.on_refused()
-    assert not responses.want()
+    assert not responses.request()
     assert responses.on_done("its own")
 
 
@@ -133,7 +133,7 @@ def test_a_refusal_nobody_waits_for_changes_nothing() -> None:
 def test_a_lost_ai_leaves_nothing_open() -> None:
     responses = Responses()
     responses.on_started("r1")
-    responses.want()
+    responses.request()
     responses.on_lost()
     assert responses.is_idle
     assert responses.active_id is None
@@ -142,8 +142,8 @@ def test_a_lost_ai_leaves_nothing_open() -> None:
 
 def test_a_request_that_is_refused_for_good_leaves_nothing_to_wait_for() -> None:
     responses = Responses()
-    assert responses.want()
-    assert not responses.want()
+    assert responses.request()
+    assert not responses.request()
     responses.on_failed()
     assert responses.is_idle
     responses.on_started("r1")
@@ -171,7 +171,7 @@ class ToolServer(Server):
     def tool(self) -> None:
         self.sent += 1
         self.way.append("output")
-        self.ask(self.responses.want(insist=True))
+        self.ask(self.responses.request(insist=True))
 
     def arrive(self) -> None:
         if not self.way:
@@ -204,7 +204,7 @@ def test_every_output_of_a_tool_is_known_to_a_later_response(script: list[str]) 
 
 def test_a_refused_request_for_a_tools_output_is_asked_again() -> None:
     responses = Responses()
-    assert responses.want(insist=True)
+    assert responses.request(insist=True)
     responses.on_started("its own")
     responses.on_refused()
     assert responses.on_done("its own"), "that response did not know the output"
@@ -215,9 +215,9 @@ def test_a_refused_request_for_a_tools_output_is_asked_again() -> None:
 def test_a_response_is_over_once_its_end_was_told() -> None:
     responses = Responses()
     responses.on_started("r0")
-    assert not responses.is_over("r0")
-    for n in range(MAX_OVER + 1):
+    assert not responses.is_finished("r0")
+    for n in range(MAX_FINISHED + 1):
         responses.on_started(f"r{n}")
         responses.on_done(f"r{n}")
-    assert responses.is_over(f"r{MAX_OVER}")
-    assert not responses.is_over("r0"), "what is remembered is bounded"
+    assert responses.is_finished(f"r{MAX_FINISHED}")
+    assert not responses.is_finished("r0"), "what is remembered is bounded"

@@ -18,10 +18,10 @@ def test_a_turn_is_whole_once_heard() -> None:
     assert turns.on_agent_audio("i", 100) == []
     assert turns.on_agent_audio("i", 120) == []
     assert turns.on_agent_text("i", "Hello.", 150) == []
-    assert turns.waiting() == ["i"]
+    assert turns.unresolved_items() == ["i"]
     assert turns.on_heard("i", 900) == [agent(1, "Hello.", "i", 100, False, 900)]
     assert turns.on_heard("i", 900) == []
-    assert turns.waiting() == []
+    assert turns.unresolved_items() == []
 
 
 def test_a_turn_heard_before_its_text_came_waits_for_it_and_comes_once() -> None:
@@ -131,13 +131,13 @@ def test_the_words_that_came_are_the_text_of_a_turn_whose_ai_was_lost() -> None:
     turns = Turns()
     for item in ("heard", "under way", "whole"):
         turns.on_agent_audio(item, 1)
-        turns.on_agent_words(item, "Some ")
-        turns.on_agent_words(item, "words")
-    turns.on_agent_words("a stranger", "x")
+        turns.on_agent_text_delta(item, "Some ")
+        turns.on_agent_text_delta(item, "words")
+    turns.on_agent_text_delta("a stranger", "x")
     turns.on_agent_text("whole", "All of it.", 5)
-    assert [turn.text for turn in turns.under_way()] == ["Some words", "Some words", "All of it."]
+    assert [turn.text for turn in turns.in_progress()] == ["Some words", "Some words", "All of it."]
     assert turns.on_heard("heard", 300) == [], "its text is still to come"
-    turns.on_agent_words("heard", ", more")
+    turns.on_agent_text_delta("heard", ", more")
     assert turns.on_ai_lost() == [agent(1, "Some words, more", "heard", 1, False, 300)]
     assert turns.on_heard("under way", 400) == [agent(2, "Some words", "under way", 1, False, 400)]
     assert turns.on_heard("whole", 500) == [agent(3, "All of it.", "whole", 1, False, 500)]
@@ -148,6 +148,6 @@ def test_a_turns_words_are_bounded_and_numbers_go_on_from_where_they_are_told() 
     turns = Turns(200)
     turns.on_agent_audio("i", 1)
     for _ in range(3):
-        turns.on_agent_words("i", "x" * MAX_WORDS_CHARS)
-    (turn,) = turns.under_way()
+        turns.on_agent_text_delta("i", "x" * MAX_WORDS_CHARS)
+    (turn,) = turns.in_progress()
     assert (turn.n, len(turn.text)) == (201, MAX_WORDS_CHARS)

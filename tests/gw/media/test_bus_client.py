@@ -258,7 +258,7 @@ def test_a_control_of_another_version_is_tried_seldom_and_nothing_is_lost(rig: R
     control = rig.control()
     rig.running.start()
     assert control.accept().version == bus.VERSION
-    control.say(bus.Refused(9, "worker 3 speaks bus version 1, control speaks 9"))
+    control.say(bus.VersionRefused(9, "worker 3 speaks bus version 1, control speaks 9"))
     until(lambda: rig.client._retry_s == 0.3)
     control.accept()
     assert numbers(control.events(1)) == [1]

@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from gw.call.playout import Mark
+from gw.call.playout import ResponseMark
 from gw.call.state import Reason
 from gw.config import Agent
 from gw.media.ai.parrot_leg import ParrotLeg
@@ -51,7 +51,7 @@ def test_audio_behind_its_responses_end_is_heard_and_leaves_nothing_open(planes:
     ai_in._on_response_done(ResponseDone("r1", "completed", ""))
     ai_in._on_audio(AudioDelta("r1", "i1", bytes(100)))
     pieces = [call.playout.pop() for _ in range(6)]
-    assert [type(piece) for piece in pieces] == [bytes, bytes, bytes, Mark, bytes, Mark]
+    assert [type(piece) for piece in pieces] == [bytes, bytes, bytes, ResponseMark, bytes, ResponseMark]
     assert call.playout.is_empty, "a hang-up would otherwise wait for an end that nobody tells"
     door.shut()
     peer.close()

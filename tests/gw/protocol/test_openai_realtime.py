@@ -161,7 +161,7 @@ def test_benign_errors(code: str) -> None:
 @pytest.mark.parametrize("code", sorted(openai_realtime.FATAL_ERRORS))
 def test_fatal_errors(code: str) -> None:
     event = parsed("error", error={"type": "t", "code": code, "message": "m", "event_id": None, "param": None})
-    assert event == ai.AiError(code, "m", "", False, True, lasting=code != "session_expired")
+    assert event == ai.AiError(code, "m", "", False, True, permanent=code != "session_expired")
 
 
 @pytest.mark.parametrize("body", [{"code": "rate_limit_exceeded"}, {"type": "rate_limit_exceeded", "code": None}])
@@ -177,7 +177,7 @@ def test_who_asks_too_often_is_told(body: dict[str, Any]) -> None:
 def test_a_refused_session_is_fatal_whatever_the_code() -> None:
     number = json.loads(Dialect().session_update(Agent()))["event_id"]
     event = parsed("error", error={"type": "t", "code": "unknown_parameter", "message": "m", "event_id": number})
-    assert event == ai.AiError("unknown_parameter", "m", number, False, True, lasting=True)
+    assert event == ai.AiError("unknown_parameter", "m", number, False, True, permanent=True)
     other = json.loads(Dialect().response_create(None))["event_id"]
     event = parsed("error", error={"type": "t", "code": "unknown_parameter", "message": "m", "event_id": other})
     assert event == ai.AiError("unknown_parameter", "m", other, False, False, refuses_response=True)

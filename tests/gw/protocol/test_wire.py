@@ -34,9 +34,9 @@ def test_short_keeps_a_bounded_piece() -> None:
 
 
 def test_text_of() -> None:
-    assert wire.text_of("é") == wire.text_of("é".encode()) == "é"
+    assert wire.decode_text("é") == wire.decode_text("é".encode()) == "é"
     with pytest.raises(ProtocolError) as caught:
-        wire.text_of(b"ab\xff")
+        wire.decode_text(b"ab\xff")
     assert caught.value.code == "bad_utf8" and "byte 2" in caught.value.detail
 
 

@@ -388,7 +388,7 @@ def test_a_worker_of_another_version_is_told_so(house: House, monkeypatch: pytes
     client = BusClient(house.path, hello=False)
     client.socket.sendall(bus.pack(bus.Hello(4, "w4-1", os.getpid(), [CALL], version)))
     told = client.command()
-    assert isinstance(told, bus.Refused)
+    assert isinstance(told, bus.VersionRefused)
     assert (told.version, told.why) == (bus.VERSION, house.server.refused())
     assert f"speaks bus version {version}, control speaks {bus.VERSION}" in told.why
     assert (house.server.workers(), house.server.owned_calls()) == ([], set())

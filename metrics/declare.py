@@ -1,8 +1,8 @@
-"""What is measured: every metric family, its label values and its buckets.
+"""Declarations of all metric families: names, help texts, label values and histogram buckets.
 
-A family is a value, declared in one line of `FAMILIES`. Labels are closed sets: the values a label can take are listed here, so
-a page has a fixed place for each series and every series stands at 0 from the start. Nothing here counts anything
-(`metrics.page` does) and nothing here knows the gateway; what is copied from it is compared with it by a test.
+A family is one constant here and one line of `FAMILIES`. Labels are closed sets: all values of a label are listed, so each
+series has a fixed place in a page and is exported as 0 from the start. Counting is in `metrics.page`. This module imports
+nothing of the gateway; a test compares the lists copied from it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _VALUE: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def _bounds(first_decade: int, last_decade: int, mantissas: tuple[str, ...]) -> tuple[float, ...]:
-    """Bucket edges from 10^first to 10^last seconds. Written as decimals, so that 1 ms is the float 0.001 and no neighbour."""
+    """Bucket edges from 10^first to 10^last seconds. Parsed from decimals, so that the 1 ms edge is exactly the float 0.001."""
     edges = [float(f"{mantissa}e{decade}") for decade in range(first_decade, last_decade) for mantissa in mantissas]
     return (*edges, float(f"1e{last_decade}"))
 
 
-#: 10 us to 1 s, eight a decade (a factor of about 4/3 each), an edge at exactly 1 ms: the promise can be read off it.
+#: 10 us to 1 s, eight edges per decade (a factor of about 4/3 each). The edge at exactly 1 ms is the limit of the promise.
 BOUNDS: Final = _bounds(-5, 0, ("1", "1.3", "1.8", "2.4", "3.2", "4.2", "5.6", "7.5"))
-#: 1 ms to 10 s, five a decade, an edge at 0.25 s (the recording's trigger): what a caller waits for.
+#: 1 ms to 10 s, five edges per decade, for waiting times of callers. The edge at 0.25 s is the limit of the recording trigger.
 WAIT_BOUNDS: Final = _bounds(-3, 1, ("1", "1.6", "2.5", "4", "6.3"))
 
 
 @dataclass(frozen=True)
 class _Family:
-    """One metric family. `labels` maps each label to all the values it can take."""
+    """One metric family. `labels` maps each label to all its possible values."""
 
     name: str
     help: str
@@ -42,43 +42,43 @@ class _Family:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is no metric name of ours")
+            raise ValueError(f"{self.name!r} is not a metric name: expected gw_ and lower-case words joined by _")
         for label, values in self.labels.items():
             if not values or len(set(values)) != len(values) or not all(_VALUE.fullmatch(value) for value in values):
-                raise ValueError(f"{self.name}: the values of label {label!r} are not a closed set of plain words")
+                raise ValueError(f"{self.name}: label {label!r} needs distinct values of lower-case letters, digits and _")
 
     def series(self) -> Iterator[tuple[str, ...]]:
-        """The label values of every series, in the order a page keeps them; one empty tuple where there are no labels."""
+        """Yield the label values of every series, in the page's order: one empty tuple for a family without labels."""
         return itertools.product(*self.labels.values())
 
 
 @dataclass(frozen=True)
 class Counter(_Family):
-    """A sum that only grows."""
+    """A sum that only increases."""
 
     kind: Literal["counter"] = "counter"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.name.endswith("_total"):
-            raise ValueError(f"{self.name}: a counter ends in _total")
+            raise ValueError(f"{self.name}: a counter's name must end in _total")
 
 
 @dataclass(frozen=True)
 class Gauge(_Family):
-    """A level that goes up and down, and is 0 when its process is gone."""
+    """A level. The values of a process that has ended are not counted."""
 
     kind: Literal["gauge"] = "gauge"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name.endswith(("_total", "_count", "_sum", "_bucket")):
-            raise ValueError(f"{self.name}: a gauge's name has no counting suffix")
+            raise ValueError(f"{self.name}: a gauge's name must not end in _total, _count, _sum or _bucket")
 
 
 @dataclass(frozen=True)
 class Histogram(_Family):
-    """Durations in seconds, by bucket. `bounds` are the upper edges, included; +Inf is implied."""
+    """Durations in seconds, by bucket. `bounds` are the inclusive upper edges; +Inf is implied."""
 
     bounds: tuple[float, ...] = BOUNDS
     kind: Literal["histogram"] = "histogram"
@@ -86,9 +86,9 @@ class Histogram(_Family):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.name.endswith("_seconds"):
-            raise ValueError(f"{self.name}: a histogram of durations ends in _seconds")
+            raise ValueError(f"{self.name}: a histogram's name must end in _seconds")
         if not self.bounds or list(self.bounds) != sorted(set(self.bounds)) or "le" in self.labels:
-            raise ValueError(f"{self.name}: bounds must ascend, and no label may be called le")
+            raise ValueError(f"{self.name}: bounds must ascend, and no label may be named le")
 
 
 Family = Counter | Gauge | Histogram
@@ -96,14 +96,14 @@ Family = Counter | Gauge | Histogram
 # -- ring 1: the TX loop ----------------------------------------------------------------------------------------------
 
 TX_SEND: Final = Histogram("gw_tx_send_seconds", "Time to hand one frame to the kernel.")
-TX_LATENESS: Final = Histogram("gw_tx_lateness_seconds", "How long after its deadline a frame was sent, within a talkspurt.")
+TX_LATENESS: Final = Histogram("gw_tx_lateness_seconds", "Delay of a frame's send after its deadline, within a talkspurt.")
 TX_FRAMES: Final = Counter("gw_tx_frames_total", "Frames sent to callers.")
 TX_UNDERRUN: Final = Counter(
-    "gw_tx_underrun_seconds_total", "Silence a caller heard because a frame came after its lead was used up."
+    "gw_tx_underrun_seconds_total", "Silence heard by callers because a frame was sent after its lead was used up."
 )
 TX_DROPPED: Final = Counter(
     "gw_tx_dropped_frames_total",
-    "Frames towards callers that were dropped.",
+    "Frames to callers that were dropped, by reason.",
     {"reason": ("bargein", "overrun", "call_ended")},
 )
 
@@ -111,17 +111,17 @@ TX_DROPPED: Final = Counter(
 
 HUB_HOLD: Final = Histogram(
     "gw_hub_hold_seconds",
-    "How long a greenlet held the hub without a switch, or the hub itself (hub), while it was watched.",
+    "Time a greenlet, or the hub itself (hub), held the hub without a switch. Sampled while the hold monitor is on.",
     {"greenlet": ("tx", "rx", "ai_in", "ai_out", "server", "bus", "pool", "hub", "other")},
 )
 HUB_HOLD_CPU: Final = Histogram(
     "gw_hub_hold_cpu_seconds",
-    "CPU time of each hold of the hub, while it is watched all the time (ops.hold_monitor); else nothing.",
+    "CPU time of each hold of the hub. Recorded only with ops.hold_monitor = always.",
     HUB_HOLD.labels,
 )
 GC_PAUSE: Final = Histogram(
     "gw_gc_pause_seconds",
-    "Time the garbage collector stopped a media process, by the generation it looked at.",
+    "Time the garbage collector stopped a media process, by the generation collected.",
     {"generation": ("young", "middle", "full")},
 )
 BARGEIN: Final = Histogram("gw_bargein_seconds", "From the AI's speech_started to the clear written to the caller.")
@@ -130,20 +130,20 @@ FIRST_AUDIO: Final = Histogram(
 )
 AI_RECONNECTS: Final = Counter(
     "gw_ai_reconnects_total",
-    "AI legs replaced while their call went on.",
+    "AI legs replaced during a call, by reason.",
     {"reason": ("expiring", "closed", "lost", "stalled", "rate_limited", "failed")},
 )
 AI_ERRORS: Final = Counter(
     "gw_ai_errors_total",
-    "Error events of an AI: benign is a race both sides expect, fatal ends the session.",
+    "Error events from the AI: benign is an expected race of a barge-in, error costs a response, fatal ends the session.",
     {"kind": ("benign", "error", "fatal")},
 )
 RX_DROPPED: Final = Counter(
     "gw_rx_dropped_frames_total",
-    "Messages from callers that did not reach the AI.",
+    "Messages from callers that did not reach the AI, by reason.",
     {"reason": ("ai_connecting", "ai_leg_busy", "unknown_event", "other_track", "call_ended")},
 )
-CALLS: Final = Gauge("gw_calls", "Calls alive, by state.", {"state": ("waiting", "connecting", "active", "closing")})
+CALLS: Final = Gauge("gw_calls", "Calls in progress, by state.", {"state": ("waiting", "connecting", "active", "closing")})
 CALLS_ENDED: Final = Counter(
     "gw_calls_ended_total",
     "Calls ended, by reason.",
@@ -221,7 +221,7 @@ STREAMS_REFUSED: Final = Counter(
 )
 WEBHOOKS: Final = Counter(
     "gw_webhooks_total",
-    "Webhooks of Twilio's, by kind and what became of them.",
+    "Webhooks from Twilio, by kind and outcome.",
     {
         "kind": ("voice", "status", "recording", "stream", "action"),
         "outcome": ("accepted", "bad_signature", "bad_request", "busy", "failed"),
@@ -229,22 +229,22 @@ WEBHOOKS: Final = Counter(
 )
 OVERFLOW: Final = Counter(
     "gw_overflow_calls_total",
-    "Calls that were not taken, by why: the machine is full, its workers are late, or it was drained.",
+    "Calls turned away, by reason: the machine is full, its workers are late, or it is drained.",
     {"reason": ("full", "late", "drained")},
 )
-CALL_CAPACITY: Final = Gauge("gw_call_capacity", "Calls the workers that take any may have at once.")
-CALLS_RESERVED: Final = Gauge("gw_calls_reserved", "Places kept for calls that were let in and whose stream has not come.")
-BUS_UNACKED: Final = Gauge("gw_bus_unacked_events", "Events workers keep because control has not acknowledged them.")
+CALL_CAPACITY: Final = Gauge("gw_call_capacity", "Call slots of all workers that accept calls.")
+CALLS_RESERVED: Final = Gauge("gw_calls_reserved", "Call slots reserved for admitted calls whose media stream has not started.")
+BUS_UNACKED: Final = Gauge("gw_bus_unacked_events", "Events held by workers until control acknowledges them.")
 BUS_DROPPED: Final = Counter(
     "gw_bus_dropped_events_total",
-    "Events a worker dropped because its buffer towards control was full.",
+    "Events dropped by a worker because its buffer to control was full, by kind.",
     {"kind": ("call_started", "first_audio", "start_recording", "turn", "call_ended", "call_event", "webhook")},
 )
 
 # -- ring 3: the control plane ----------------------------------------------------------------------------------------
 
 RECORDING_TRIGGER: Final = Histogram(
-    "gw_recording_trigger_seconds", "From the first frame a caller was sent to the first request to record.", bounds=WAIT_BOUNDS
+    "gw_recording_trigger_seconds", "From the first frame sent to the caller to the first request to record.", bounds=WAIT_BOUNDS
 )
 RECORDINGS: Final = Counter(
     "gw_recordings_total",
@@ -252,25 +252,25 @@ RECORDINGS: Final = Counter(
     {"outcome": ("started", "completed", "failed", "absent", "skipped", "duplicate", "twice")},
 )
 RECORDING_CLAIMS_HELD: Final = Gauge(
-    "gw_recording_claims_held", "Recordings claimed in the spool because the store was away, and not brought to it yet."
+    "gw_recording_claims_held", "Recording claims kept in the spool while the store is unavailable, not yet copied to it."
 )
 TWILIO_CIRCUIT_OPEN: Final = Gauge(
-    "gw_twilio_circuit_open", "1 while Twilio's REST API is down: recordings wait, and one request now and then tries."
+    "gw_twilio_circuit_open", "1 while the circuit breaker for Twilio's REST API is open: only an occasional request is sent."
 )
 RECORDINGS_OVERDUE: Final = Gauge(
-    "gw_recordings_overdue", "Recordings without a last word an hour after they began, of calls that are not alive here."
+    "gw_recordings_overdue", "Recordings without a final status an hour after they started, of calls not in progress here."
 )
-STORE_BACKLOG: Final = Gauge("gw_store_backlog_events", "Events in the spool that the store has not taken.")
-STORE_REFUSED: Final = Gauge("gw_store_refused_events", "Events the store refused for good, set aside in the spool.")
+STORE_BACKLOG: Final = Gauge("gw_store_backlog_events", "Events in the spool not yet written to the store.")
+STORE_REFUSED: Final = Gauge("gw_store_refused_events", "Events permanently refused by the store, kept aside in the spool.")
 WORKERS: Final = Gauge("gw_workers", "Media workers, by state.", {"state": ("up", "draining", "lost")})
 
 # -- every process ----------------------------------------------------------------------------------------------------
 
 PROCESS_STARTS: Final = Counter(
-    "gw_process_starts_total", "Starts of a process, the first one included.", {"process": ("control", "worker")}
+    "gw_process_starts_total", "Process starts, including the first.", {"process": ("control", "worker")}
 )
 
-#: All of them, in the order a page keeps them. A new family is one more line.
+#: All families, in the order of a page's series.
 FAMILIES: Final[tuple[Family, ...]] = (
     TX_SEND,
     TX_LATENESS,

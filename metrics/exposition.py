@@ -1,9 +1,9 @@
-"""The page Prometheus reads: all processes' pages added up.
+"""Prometheus exposition: the sums over the pages of all processes.
 
-Counters and histograms of every page count, also of processes that are gone, so that a sum never drops; gauges count only
-where the writer lives. Every series stands there from the start, at 0, so that a rate sees its first event. A few sums are told
-of each worker too. A file that is no page of this version is left out and counted. Rendering costs milliseconds: the control
-process does it, never a worker.
+Counters and histograms are summed over every page, including those of ended processes, so that a sum never drops. Gauges are
+summed over live writers only. Every series is exported from the start, at 0, so that a rate includes its first event. A few
+sums are exported per worker as well. A file that is not a page of this version is skipped and counted. Rendering takes
+milliseconds, so only the control process does it.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from metrics.layout import width_of
 from metrics.page import Page, PageError
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
-#: Told by the renderer itself, so no page has a place for it.
+#: Computed by the renderer, so pages have no place for it.
 PAGES_NAME: Final = "gw_metric_pages"
-_PAGES_HELP: Final = "Pages of processes: written by a live one, left by a dead one, or of another version and left out."
-#: Of each worker's page by itself, so that the worst of them can be seen. A page is named after a seat, so there are few.
+_PAGES_HELP: Final = "Metric pages: of a live process, left by an ended process, or of another version and skipped."
+#: Exported per worker, to find the worst one. Pages are named after worker indexes, which replacements reuse, so labels are few.
 WORKER_FAMILIES: Final[tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str], ...]] = (
-    (GaugeMetricFamily, "gw_worker_calls", "Calls alive, by worker."),
+    (GaugeMetricFamily, "gw_worker_calls", "Calls in progress, by worker."),
     (CounterMetricFamily, "gw_worker_tx_frames_total", "Frames sent to callers, by worker."),
     (CounterMetricFamily, "gw_worker_tx_late_frames_total", "Frames sent more than 1 ms after their deadline, by worker."),
-    (CounterMetricFamily, "gw_worker_tx_underrun_seconds_total", "Silence callers heard, by worker."),
+    (CounterMetricFamily, "gw_worker_tx_underrun_seconds_total", "Silence heard by callers because a frame was late, by worker."),
 )
-_LATE: Final = TX_LATENESS.bounds.index(0.001) + 1  # the first bucket beyond
+_LATE: Final = TX_LATENESS.bounds.index(0.001) + 1  # first bucket over 1 ms
 
 Series = dict[tuple[str, ...], list[float]]
 
 
 class Totals:
-    """What all pages in a directory add up to, at one moment."""
+    """Sums over all pages in a directory, read once."""
 
     def __init__(self, pages_dir: Path) -> None:
-        """Read the pages. A missing directory is one without pages. Raises OSError."""
+        """Read the pages. A missing directory counts as empty. Raises OSError."""
         self.pages = {"live": 0, "left": 0, "other_version": 0}
         self.workers: dict[str, tuple[float, ...]] = {}  # by page, in the order of WORKER_FAMILIES
         self.series: dict[str, Series] = {
@@ -75,7 +75,7 @@ class Totals:
             page.close()
 
     def value(self, family: Family, **labels: str) -> float:
-        """A counter's or gauge's sum over the series that have these labels; a histogram's count."""
+        """Return the sum of the series with these labels: for a histogram, of its counts."""
         chosen = [
             values
             for key, values in self.series[family.name].items()
@@ -84,12 +84,12 @@ class Totals:
         return sum(sum(values[:-1]) if isinstance(family, Histogram) else values[0] for values in chosen)
 
     def buckets(self, family: Histogram, *labels: str) -> list[float]:
-        """One histogram series' observations by bucket, not cumulative."""
+        """Return the observations of one histogram series by bucket, not cumulative."""
         return self.series[family.name][labels][:-1]
 
 
 class _Adapter(Collector):
-    """Totals as prometheus_client's families."""
+    """Converts totals to prometheus_client's families."""
 
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
@@ -109,7 +109,7 @@ class _Adapter(Collector):
 
 
 def _of_one(page: Page, live: bool) -> tuple[float, ...]:
-    """What WORKER_FAMILIES tell of one page."""
+    """Return the values of WORKER_FAMILIES for one page."""
     calls = sum(page.values(CALLS, labels)[0] for labels in CALLS.series()) if live else 0.0
     late = sum(page.values(TX_LATENESS, ())[_LATE:-1])
     return calls, page.values(TX_FRAMES, ())[0], late, page.values(TX_UNDERRUN, ())[0]
@@ -130,7 +130,7 @@ def _convert(family: Family, series: Series) -> Metric:
 
 
 def render(pages_dir: Path) -> bytes:
-    """The exposition of all `*.page` files in `pages_dir`, as CONTENT_TYPE says. Raises OSError."""
+    """Render the exposition of all `*.page` files in `pages_dir`, of type CONTENT_TYPE. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Adapter(Totals(pages_dir)))
     return generate_latest(registry)

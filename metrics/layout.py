@@ -1,13 +1,13 @@
-"""Where each series stands in a page: derived from the declarations, the same in every process.
+"""Binary layout of a metrics page, derived from the declarations.
 
-A page is a header and an array of 8-byte floats, native byte order. Floats count exactly up to 2^53.
+A page is a header and an array of 8-byte floats in native byte order, which count exactly up to 2^53.
 
     0          8          16                     32
     | magic    | bytes    | hash of the layout   | values ...
     counter, gauge:   | value |
     histogram:        | bucket 0 | ... | bucket n (+Inf) | sum |      buckets are not cumulative
 
-The hash is made of what the places depend on: two processes of different versions do not misread each other's pages.
+The hash covers all inputs of the layout, so that processes of different versions cannot misread each other's pages.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ VALUE_BYTES: Final = 8
 
 
 class UnknownSeriesError(ValueError):
-    """A family that is not declared, or labels it does not have."""
+    """The family is not declared, or does not have these labels."""
 
 
 def width_of(family: Family) -> int:
-    """How many values one series of `family` takes."""
+    """Return the number of values in one series of `family`."""
     return len(family.bounds) + 2 if isinstance(family, Histogram) else 1
 
 
 class Layout:
-    """The places of all series of some families."""
+    """Places of all series of the given families."""
 
     def __init__(self, families: tuple[Family, ...]) -> None:
         self.families = families
@@ -62,7 +62,7 @@ class Layout:
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
     def place_of(self, family: Family, labels: Mapping[str, str]) -> int:
-        """Index of the series' first value. Raises UnknownSeriesError."""
+        """Return the index of the series' first value. Raises UnknownSeriesError."""
         if family not in self.families:
             raise UnknownSeriesError(f"{family.name} is not declared")
         if set(labels) != set(family.labels):

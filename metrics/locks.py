@@ -1,7 +1,7 @@
-"""Who lives: locks on open files that the kernel drops with their owner.
+"""File locks that mark a live process: the kernel releases them when it ends.
 
-Open file description locks (fcntl(2), Linux): closing another descriptor of the same file keeps them, which POSIX locks do not,
-and a reader can ask about one without taking it, which flock(2) cannot.
+Open file description locks (fcntl(2), Linux). Unlike POSIX locks, they survive the close of another descriptor of the same
+file. Unlike flock(2), a reader can query one without taking it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WHOLE_FILE: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock the open file for writing until its last descriptor closes. False when another open file holds it."""
+    """Lock the open file for writing until its last descriptor closes. Returns False when another holder has the lock."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _WHOLE_FILE)
     except BlockingIOError:
@@ -26,6 +26,6 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_locked(descriptor: int) -> bool:
-    """Whether another open file holds the lock. Asking through the holder's own descriptor gives False."""
+    """Return True if another open file holds the lock. The holder's own descriptor gives False."""
     answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE_FILE)
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)

@@ -1,14 +1,13 @@
-"""The hot path of measuring: one file of shared memory per process, written with two plain stores an observation.
+"""Shared-memory page of one process's metrics, written with two plain stores per observation.
 
-A process creates one page and is the only one to write it; the control process reads all of them. Cells are bound to their
-place when they are made: a wrong label raises there, and `add`, `set` and `observe` look nothing up, take no lock and make no
-system call. A page on an existing file goes on counting, so a restarted worker's counters never go backwards; gauges begin
-at 0. The writer holds a lock on its file for as long as it lives, by which readers tell a dead process's gauges from live ones
-and a second writer is refused.
+Each process creates one page and is its only writer; the control process reads all pages. A cell is bound to its place at
+creation: a wrong label raises there, and `add`, `set` and `observe` need no lookup, lock or system call. A page on an existing
+file continues its counters, so that they never go backwards after a restart; gauges start at 0. The writer holds a lock on its
+file while it lives. Readers use that lock to ignore the gauges of an ended process, and a second writer is refused.
 
-One thread writes: `view[i] += n` is two steps. A reader may see a histogram's sum some observations before or after its
-buckets; the count is the sum of the buckets, so it is never at odds with them. Never rendered here (`metrics.exposition`),
-never on a disk's file system (`metrics.pages_dir` says why). Measured by `tests/bench/bench_metrics.py`: 0.17 us an observation.
+Only one thread may write, because `view[i] += n` is two steps. A reader may see a histogram's sum some observations before or
+after its buckets; the count is always the sum of the buckets. Rendering is in `metrics.exposition`, the choice of the directory
+in `metrics.pages_dir`. Measured by `tests/bench/bench_metrics.py`: 0.17 us per observation.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from metrics.layout import HEADER, LAYOUT, Layout, width_of
 from metrics.locks import is_locked, try_lock
 from metrics.pages_dir import prepare
 
-#: Pages of one process name that may be written at once: a worker and those it replaces, still draining.
+#: Pages of one process name with a live writer: a worker and its predecessors that are still draining.
 MAX_CLAIMS: Final = 16
-#: Creating a page races with other creators; each lost race means another one made progress.
+#: Attempts to create a page in a race with other creators; each lost race means that another creator made progress.
 _CREATE_TRIES: Final = 10
 
 
 class PageError(Exception):
-    """The file is no page of this version."""
+    """The file is not a page of this version."""
 
 
 class PageBusyError(PageError):
@@ -41,7 +40,7 @@ class PageBusyError(PageError):
 
 
 class CounterCell:
-    """One counter series. `view[base] += n` is what `add(n)` does."""
+    """One counter series. `add(n)` is `view[base] += n`."""
 
     __slots__ = ("add", "base", "view")
 
@@ -80,8 +79,8 @@ class GaugeCell:
 class HistogramCell:
     """One histogram series.
 
-    `observe(seconds)` is `view[base + bisect_left(bounds, seconds)] += 1.0; view[sum_index] += seconds`; a loop may write these
-    two lines itself. Seconds are a difference of monotonic times: finite, not negative.
+    `observe(seconds)` is `view[base + bisect_left(bounds, seconds)] += 1.0; view[sum_index] += seconds`; a hot loop may inline
+    these two lines. Seconds are a difference of monotonic times: finite, not negative.
     """
 
     __slots__ = ("base", "bounds", "observe", "sum_index", "view")
@@ -98,7 +97,7 @@ class HistogramCell:
 
     @property
     def buckets(self) -> list[float]:
-        """Observations by bucket, not cumulative; the last is beyond every bound."""
+        """Observations by bucket, not cumulative. The last bucket is +Inf."""
         return list(self.view[self.base : self.sum_index])
 
     @property
@@ -107,23 +106,24 @@ class HistogramCell:
 
 
 class Page:
-    """One process's values. Made by `create`, `claim` or `open`."""
+    """One process's metric values. Constructed by `create`, `claim` or `open`."""
 
     def __init__(self, path: Path, descriptor: int, layout: Layout, *, writes: bool) -> None:
         self.path = path
         self._layout = layout
         self._descriptor = descriptor
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writes else 0)
-        # populated at once: the first store to a series must not meet a page fault
+        # MAP_POPULATE: the first store to a series must not cause a page fault
         self._map = mmap.mmap(descriptor, layout.page_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE, protection)
         self._bytes = memoryview(self._map)
         self.view: memoryview[float] = self._bytes[HEADER.size :].cast("d")
 
     @classmethod
     def create(cls, path: Path, *, layout: Layout = LAYOUT) -> Page:
-        """The page at `path` for writing: what it counted is kept, its gauges are zeroed; another layout's file is replaced.
+        """Open the page at `path` for writing, or create it.
 
-        A directory that is not there is made, in memory if it can be.
+        Counters of an existing page are kept and its gauges zeroed; a file of another layout is replaced. A missing directory
+        is created, in memory if possible.
         Raises: PageBusyError when another live process writes it; OSError.
         """
         prepare(path.parent)
@@ -134,11 +134,13 @@ class Page:
                 for place in layout.gauges:
                     page.view[place] = 0.0
                 return page
-        raise PageBusyError(f"{path} is being replaced by others all the time")
+        raise PageBusyError(f"{path} was replaced by other processes {_CREATE_TRIES} times in a row")
 
     @classmethod
     def claim(cls, pages_dir: Path, name: str, *, layout: Layout = LAYOUT) -> Page:
-        """`<name>.page`, or the first free of `<name>-2.page` ...: for a worker that replaces one which still drains.
+        """Create `<name>.page`, or the first free of `<name>-2.page`, `<name>-3.page`, ...
+
+        The numbered names are for a worker whose predecessor is still draining.
 
         Raises: PageBusyError when all MAX_CLAIMS are written by live processes; OSError.
         """
@@ -151,40 +153,40 @@ class Page:
 
     @classmethod
     def open(cls, path: Path, *, layout: Layout = LAYOUT) -> Page:
-        """The page at `path` for reading. Raises PageError on a file that is no page of this layout; OSError."""
+        """Open the page at `path` for reading. Raises PageError for a file of another layout; OSError."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if not _is_page(descriptor, layout):
-                raise PageError(f"{path} is no metrics page of this version")
+                raise PageError(f"{path} is not a metrics page of this version")
             return cls(path, descriptor, layout, writes=False)
         except BaseException:
             os.close(descriptor)
             raise
 
     def counter(self, declaration: Counter, /, **labels: str) -> CounterCell:
-        """The cell of one series. Raises UnknownSeriesError."""
+        """Return the cell of one series. Raises UnknownSeriesError."""
         return CounterCell(self.view, self._place(declaration, Counter, labels))
 
     def gauge(self, declaration: Gauge, /, **labels: str) -> GaugeCell:
-        """The cell of one series. Raises UnknownSeriesError."""
+        """Return the cell of one series. Raises UnknownSeriesError."""
         return GaugeCell(self.view, self._place(declaration, Gauge, labels))
 
     def histogram(self, declaration: Histogram, /, **labels: str) -> HistogramCell:
-        """The cell of one series. Raises UnknownSeriesError."""
+        """Return the cell of one series. Raises UnknownSeriesError."""
         return HistogramCell(self.view, self._place(declaration, Histogram, labels), declaration.bounds)
 
     def values(self, family: Family, labels: tuple[str, ...]) -> list[float]:
-        """A copy of one series' values, as `metrics.layout` draws them: one copy of memory, then taken apart."""
+        """Return the values of one series in the order of `metrics.layout`, copied once."""
         place = self._layout.places[family.name][labels]
         return list(memoryview(self.view[place : place + width_of(family)].tobytes()).cast("d"))
 
     @property
     def has_writer(self) -> bool:
-        """Whether a live process writes this page. The writer asking about its own page gets False."""
+        """True if another live process writes this page. The writer itself gets False."""
         return is_locked(self._descriptor)
 
     def close(self) -> None:
-        """Release the file and the lock. Its cells raise ValueError from here on."""
+        """Release the file and the lock. The page's cells raise ValueError afterwards."""
         self.view.release()
         self._bytes.release()
         self._map.close()
@@ -197,7 +199,7 @@ class Page:
 
 
 def _open_for_writing(path: Path, layout: Layout) -> int | None:
-    """A locked descriptor of a valid page at `path`; None where a race was lost and the caller should try again."""
+    """Return a locked descriptor of a valid page at `path`, or None after a lost race: the caller tries again."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -217,11 +219,11 @@ def _open_for_writing(path: Path, layout: Layout) -> int | None:
 
 
 def _place_new(path: Path, layout: Layout, *, replace: bool) -> int | None:
-    """An empty page, complete and locked before anybody can see it. None when `path` is taken meanwhile."""
+    """Create an empty page, complete and locked before it appears at `path`. Returns None when `path` exists by then."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
-        try_lock(descriptor)  # a new file is nobody else's
+        try_lock(descriptor)  # cannot fail: no other process has opened the new file
         os.pwrite(descriptor, layout.header + bytes(layout.page_bytes - len(layout.header)), 0)
         if replace:
             temporary.replace(path)

@@ -1,9 +1,9 @@
-"""Where pages lie: in memory, under a name beside the gateway's other files.
+"""Directory of the metrics pages: in memory, reached by a link in `var_dir`.
 
-A store into a mapped file on a disk's file system can stop the process for as long as the disk likes: the kernel write-protects
-a page it is writing back, and the next store waits for it and for the journal. So `<var_dir>/pages` becomes a link into
-/dev/shm unless it lies in memory anyhow; where there is no such place it is a plain directory, and `in_memory` says so.
-What belongs to directories that are gone is swept when a new one is made. Never called on the hot path.
+A store into a mapped file on a disk can block the process without bound: the kernel write-protects a page during writeback, and
+the next store waits for the disk and the journal. So `<var_dir>/pages` is a link into /dev/shm, unless `var_dir` is in memory
+already. Without a usable /dev/shm it is a plain directory, which `in_memory` detects. Creating a directory also removes those
+whose link is gone. Never called on the hot path.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from metrics.locks import is_locked
 SHARED_MEMORY: Final = Path("/dev/shm")
 _MEMORY_TYPES: Final = frozenset({"tmpfs", "ramfs"})
 _ORIGIN: Final = "origin"
-#: A directory without a link is swept only when this old: another process may be about to link it.
+#: Minimum age for the removal of a directory without a link: another process may be about to create the link.
 _SWEEP_AGE_S: Final = 60.0
 
 
 def prepare(pages_dir: Path, *, memory: Path = SHARED_MEMORY) -> None:
-    """Make `pages_dir` a directory, in memory if it can be. Does nothing where it is one already. Raises OSError."""
+    """Create the directory `pages_dir`, in memory if possible. Does nothing if it exists. Raises OSError."""
     if pages_dir.is_dir():
         return
     pages_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -37,16 +37,16 @@ def prepare(pages_dir: Path, *, memory: Path = SHARED_MEMORY) -> None:
         pages_dir.mkdir(exist_ok=True)
         return
     if pages_dir.is_symlink():
-        pages_dir.unlink(missing_ok=True)  # into memory that a reboot emptied
+        pages_dir.unlink(missing_ok=True)  # a dangling link: its target was in memory before a reboot
     else:
-        _forget(target)
-    with contextlib.suppress(FileExistsError):  # another process of ours was faster
+        _remove_old_pages(target)
+    with contextlib.suppress(FileExistsError):  # created by another process of the gateway
         pages_dir.symlink_to(target)
     _sweep(memory, keep=target)
 
 
 def discard(pages_dir: Path) -> None:
-    """Remove `pages_dir` with all its pages, and what it links to if `prepare` made that. Raises OSError."""
+    """Remove `pages_dir` with all its pages, and the directory in memory that `prepare` created. Raises OSError."""
     if pages_dir.is_symlink():
         target = pages_dir.resolve()
         pages_dir.unlink()
@@ -57,9 +57,9 @@ def discard(pages_dir: Path) -> None:
 
 
 def in_memory(directory: Path) -> bool:
-    """Whether files in `directory` never reach a disk by themselves. False where the kernel does not say."""
+    """Return True if `directory` is on a file system in memory. False when /proc/self/mountinfo cannot be read."""
     device = directory.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    number = f"{os.major(device)}:{os.minor(device)}"
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:
@@ -67,7 +67,7 @@ def in_memory(directory: Path) -> bool:
     # 36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/root rw
     for line in mounts:
         before, _, after = line.partition(" - ")
-        if before.split()[2] == wanted:
+        if before.split()[2] == number:
             return after.split()[0] in _MEMORY_TYPES
     return False
 
@@ -77,7 +77,7 @@ def _prefix() -> str:
 
 
 def _private_dir(memory: Path, origin: Path) -> Path | None:
-    """A directory of ours in `memory`; None where there is no such place or somebody else took the name."""
+    """Create this gateway's directory in `memory`. Returns None without such a place, or when another user has the name."""
     target = memory / (_prefix() + hashlib.blake2b(os.fsencode(origin), digest_size=8).hexdigest())
     try:
         if not in_memory(memory):
@@ -92,16 +92,16 @@ def _private_dir(memory: Path, origin: Path) -> Path | None:
     return target
 
 
-def _forget(target: Path) -> None:
-    """Remove the pages that stood under this name before it was deleted: its counters are not ours to go on from."""
+def _remove_old_pages(target: Path) -> None:
+    """Remove pages of an earlier `pages_dir` that was deleted: its counters must not continue."""
     for page in target.glob("*.page"):
-        with contextlib.suppress(FileNotFoundError):  # another process of ours was faster
+        with contextlib.suppress(FileNotFoundError):  # removed by another process of the gateway
             if not _is_written(page):
                 page.unlink()
 
 
 def _sweep(memory: Path, *, keep: Path) -> None:
-    """Remove directories of ours whose link is gone and that nobody writes."""
+    """Remove directories of this user's gateways that have no link and no live writer."""
     oldest = time.time() - _SWEEP_AGE_S
     for directory in memory.glob(_prefix() + "*"):
         try:
@@ -114,7 +114,7 @@ def _sweep(memory: Path, *, keep: Path) -> None:
                 continue
             shutil.rmtree(directory)
         except OSError:
-            continue  # swept by another process, or not ours to read: it costs a few pages of memory
+            continue  # removed by another process, or unreadable: a few pages of memory stay in use
 
 
 def _is_written(page: Path) -> bool:

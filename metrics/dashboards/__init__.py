@@ -1,5 +1,14 @@
-"""The dashboards, as code: one file each, generated into `deploy/grafana/dashboards` by `make dashboards`.
+"""Grafana dashboards as code, one module each; `make dashboards` writes them to `deploy/grafana/dashboards`.
 
-Decides what an operator sees of the metrics that `metrics.declare` declares and of the store's rows. Built with Grafana's own
-SDK, whose version names the schema (Grafana 11.6; later ones read it). A tool of developers: the gateway never imports it.
+    __main__     writes the files
+    assemble     a dashboard from rows of panels
+    panels       the kinds of panel, and PromQL for histograms
+    latency      the 1 ms promise, lateness, holds of the event loop
+    calls        calls in progress, their starts and ends
+    recording    recordings, events on their way to the store, processes
+    ai_legs      speed and failures of the AI
+    one_call     the store's rows of one call
+
+Built with Grafana's SDK. Its version determines the schema: Grafana 11.6, which later versions read. The gateway never imports
+this package.
 """

@@ -1,4 +1,4 @@
-"""Writes the dashboards: `python -m metrics.dashboards FOLDER`. A file there that is no dashboard of ours any more is removed."""
+"""Write all dashboards: `python -m metrics.dashboards FOLDER`. Other JSON files in the folder are removed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final
 from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.ai_legs import ai_legs
-from metrics.dashboards.board import as_text
+from metrics.dashboards.assemble import as_text
 from metrics.dashboards.calls import calls
 from metrics.dashboards.latency import latency
 from metrics.dashboards.one_call import one_call
 from metrics.dashboards.recording import recording_and_store
 
-#: Each dashboard by its file's name.
+#: Builder of each dashboard, by file name.
 DASHBOARDS: Final[dict[str, Callable[[], dashboard.Dashboard]]] = {
     "latency": latency,
     "calls": calls,
@@ -27,7 +27,7 @@ DASHBOARDS: Final[dict[str, Callable[[], dashboard.Dashboard]]] = {
 
 
 def write(folder: Path) -> None:
-    """All of them, as `<name>.json`."""
+    """Write each dashboard to `<name>.json`, and remove all other JSON files."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.json"):
         if old.stem not in DASHBOARDS:

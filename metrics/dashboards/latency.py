@@ -1,29 +1,29 @@
-"""*Latency*: whether the promise of 1 ms is kept, and who is in the way when it is not."""
+"""Dashboard *Latency*: the 1 ms promise, and the causes of delay."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from metrics.dashboards.board import AnyPanel, board
+from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, buckets, curves, number, quantile, within
 from metrics.declare import GC_PAUSE, HUB_HOLD, HUB_HOLD_CPU, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
 
-#: The promise.
+#: The promise: the share of frames handed to the kernel within the limit.
 _EDGE_S = 0.001
 _OBJECTIVE = 0.999
 _QUANTILES = ((0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"))
 
 
 def latency() -> dashboard.Dashboard:
-    """The dashboard."""
-    return board(
+    """Build the dashboard."""
+    return metrics_dashboard(
         "latency",
         "Latency",
-        "Whether every frame is handed to the kernel within 1 ms, how late frames leave, and what held the event loop.",
+        "Share of frames handed to the kernel within 1 ms, lateness of frames, and holds of the event loop.",
         [
             ("The promise", _promise()),
             ("Send and lateness", _frames()),
-            ("Who is in the way", _culprits()),
+            ("Causes of delay", _culprits()),
         ],
     )
 
@@ -34,7 +34,7 @@ def _promise() -> list[AnyPanel]:
     return [
         number(
             "Frames within 1 ms",
-            "Of all frames in the chosen time, the share that was handed over within 1 ms. The promise is 99.9 %.",
+            "Share of frames handed to the kernel within 1 ms, in the selected time range. The promise is 99.9 %.",
             within(TX_SEND, _EDGE_S, window="$__range"),
             unit="percentunit",
             steps=[(None, RED), (_OBJECTIVE, YELLOW), (0.9999, GREEN)],
@@ -42,35 +42,35 @@ def _promise() -> list[AnyPanel]:
         ),
         number(
             "Send p99.9",
-            "One frame in a thousand took longer than this to hand to the kernel.",
+            "0.1 % of frames took longer than this to hand to the kernel.",
             quantile(0.999, TX_SEND, window="$__range"),
             unit="s",
             steps=[(None, GREEN), (_EDGE_S, RED)],
         ),
         number(
             "Lateness p99",
-            "One frame in a hundred left later than this after its deadline. The lead hides what is far below it.",
+            "1 % of frames were sent later than this after their deadline. Callers hear it only near `media.lead_ms`.",
             quantile(0.99, TX_LATENESS, window="$__range"),
             unit="s",
             steps=[(None, GREEN), (0.005, YELLOW), (0.02, RED)],
         ),
         number(
-            "Silence callers heard",
-            "Gaps in speech, all callers together, because a frame came after its lead was used up.",
+            "Silence heard",
+            "Gaps in speech, summed over all callers, because a frame was sent after its lead was used up.",
             f"sum (increase({TX_UNDERRUN.name}{{{CHOSEN}}}[$__range]))",
             unit="s",
             steps=[(None, GREEN), (0.001, YELLOW), (1.0, RED)],
         ),
         number(
             "Hub p99.9",
-            "One hold of the event loop in a thousand was longer than this, whoever held it, while it was watched.",
+            "0.1 % of the sampled holds of the event loop, by any greenlet, were longer than this.",
             quantile(0.999, HUB_HOLD, window="$__range"),
             unit="s",
             steps=[(None, GREEN), (_EDGE_S, YELLOW), (0.005, RED)],
         ),
         number(
             "Frames sent",
-            "Frames of 20 ms in the chosen time.",
+            "Frames of 20 ms in the selected time range.",
             f"sum (increase({TX_FRAMES.name}{{{CHOSEN}}}[$__range]))",
             unit="short",
             steps=[(None, "text")],
@@ -86,8 +86,8 @@ def _promise() -> list[AnyPanel]:
             high=1.0,
         ),
         curves(
-            "Budget used, as a multiple of what lasts",
-            "One in a thousand frames may be slow. At 1 a month's budget lasts a month, at 14.4 two days: somebody is paged.",
+            "Error budget burn rate",
+            "0.1 % of frames may be slow. At 1 a month's budget lasts a month; at 14.4 it lasts two days, and an alert pages.",
             [(burn, "{{instance}}")],
             unit="short",
             line_at=14.4,
@@ -96,34 +96,34 @@ def _promise() -> list[AnyPanel]:
 
 
 def _frames() -> list[AnyPanel]:
-    border = "The border between this panel and the one {} is the 1 ms line."
-    pairs = ((TX_SEND, "Send", "took to hand to the kernel"), (TX_LATENESS, "Lateness", "left after their deadline"))
+    border = "The border to the panel {} is the 1 ms line."
+    pairs = ((TX_SEND, "Send", "Time to hand frames to the kernel"), (TX_LATENESS, "Lateness", "Time from deadline to send"))
     return [
         *(
             buckets(
                 f"{title}: over 1 ms",
-                f"How long frames {verb}, of those that broke the promise. {border.format('below')}",
+                f"{measured}, of frames that broke the promise. {border.format('below')}",
                 histogram,
                 edge=_EDGE_S,
                 beyond=True,
                 height=6,
             )
-            for histogram, title, verb in pairs
+            for histogram, title, measured in pairs
         ),
         *(
             buckets(
                 f"{title}: within 1 ms",
-                f"How long frames {verb}, of those that kept the promise. {border.format('above')}",
+                f"{measured}, of frames that kept the promise. {border.format('above')}",
                 histogram,
                 edge=_EDGE_S,
                 beyond=False,
             )
-            for histogram, title, verb in pairs
+            for histogram, title, measured in pairs
         ),
         *(
             curves(
                 f"{title}: quantiles",
-                "All chosen gateways together; the line is 1 ms. A quantile is read off buckets a third apart.",
+                "Over all selected gateways; the line is 1 ms. Bucket edges are a third apart, which limits the precision.",
                 [(quantile(q, histogram), name) for q, name in _QUANTILES],
                 unit="s",
                 line_at=_EDGE_S,
@@ -153,8 +153,8 @@ def _culprits() -> list[AnyPanel]:
     return [
         bars(
             "Worst workers",
-            "Share of a worker's frames that left more than 1 ms late, the ten worst. One alone has a hold or a hot core; all of "
-            "them are on a machine that is full.",
+            "Share of a worker's frames sent more than 1 ms late, the ten worst. A single high worker has a hold or a busy core; "
+            "if all are high, the machine is full.",
             [
                 (
                     f"sort_desc(topk(10, {by} (rate({late}{{{CHOSEN}}}[$__range])) / {by} (rate({sent}{{{CHOSEN}}}[$__range]))))",
@@ -165,14 +165,14 @@ def _culprits() -> list[AnyPanel]:
             steps=[(None, GREEN), (0.01, YELLOW), (0.05, RED)],
         ),
         curves(
-            "Silence callers heard",
-            "Seconds of gap a second, the ten worst workers: 0 is what everybody should hear.",
+            "Silence heard, by worker",
+            "Seconds of gaps in speech per second, the ten worst workers. It should be 0.",
             [(f"topk(10, {by} (rate({silent}{{{CHOSEN}}}[$__rate_interval])))", "{{instance}} {{worker}}")],
             unit="s",
         ),
         curves(
             "Hub holds: p99.9 by greenlet",
-            "How long each kind of greenlet held the event loop without a switch, one hold in a thousand; while it was watched.",
+            "Time without a switch that 0.1 % of the sampled holds exceed, by kind of greenlet.",
             [(quantile(0.999, HUB_HOLD, "greenlet"), "{{greenlet}}")],
             unit="s",
             line_at=_EDGE_S,
@@ -181,29 +181,29 @@ def _culprits() -> list[AnyPanel]:
         ),
         curves(
             "Hub holds over 1 ms, per minute",
-            "By the kind of greenlet that held it. `gateway.py status --holds` shows the stacks of the worst.",
+            "By kind of greenlet. `gateway.py status --holds` shows the stacks of the longest.",
             [(long_holds, "{{greenlet}}")],
             unit="short",
             stacked=True,
             span=8,
         ),
         curves(
-            "Hub holds: share on the core",
-            "How much of the time that a greenlet held the loop it ran. Far below 100 %: the machine took the core away, and no "
-            "code of ours is slow. Shown where `ops.hold_monitor` is `always`.",
+            "Hub holds: CPU share",
+            "CPU time as a share of the holds' duration. Far below 100 % means that the machine took the core away, and not that "
+            'the code is slow. Needs `ops.hold_monitor = "always"`.',
             [(on_the_core, "{{greenlet}}")],
             unit="percentunit",
             span=8,
         ),
         curves(
             "Garbage collection: share of time",
-            "How much of its time the collector stopped a media process. What lives since the start is frozen, so it is little.",
+            "Share of time a media process was stopped by the collector. Objects from the start are frozen, so it should be low.",
             [(f"sum by (instance) (rate({GC_PAUSE.name}_sum{{{CHOSEN}}}[$__rate_interval]))", "{{instance}}")],
             unit="percentunit",
         ),
         curves(
             "Garbage collection: pauses over 1 ms, per minute",
-            "Each of them delayed every frame of its worker that was due.",
+            "Each pause delays every frame of its worker that is due.",
             [(long_pauses, "over 1 ms")],
             unit="short",
         ),

@@ -1,14 +1,14 @@
-"""*One call*: everything the store has of a single call, and the calls one might want to look at.
+"""Dashboard *One call*: all rows the store has of one call, and a list of calls to choose from.
 
-Metrics carry no call SID, on purpose, so this is read from the store. It needs a store on MySQL or MariaDB; for SQLite there is
-`gateway.py calls show`.
+Metrics deliberately have no call SID, so this dashboard reads the store. It needs MySQL or MariaDB; with SQLite,
+`gateway.py calls show` prints the same.
 """
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from metrics.dashboards.board import AnyPanel, call_board
+from metrics.dashboards.assemble import AnyPanel, call_dashboard
 from metrics.dashboards.panels import rows
 
 _SECONDS = dict.fromkeys(("send p99.9", "send max", "lateness p99", "lateness max", "longest hold"), "s")
@@ -17,19 +17,19 @@ _HERE = "/d/submilli-call?var-call_sid=${__value.raw}&${__url_time_range}"
 
 
 def one_call() -> dashboard.Dashboard:
-    """The dashboard."""
-    return call_board(
+    """Build the dashboard."""
+    return call_dashboard(
         "call",
         "One call",
-        "Everything the store has of one call. Choose it below, or paste its SID above.",
-        [("Calls", [_worst()]), ("The chosen call", _chosen())],
+        "All the store has of one call. Choose a call below, or paste its SID above.",
+        [("Calls", [_worst()]), ("Selected call", _chosen())],
     )
 
 
 def _worst() -> AnyPanel:
     return rows(
         "Calls, worst first",
-        "Calls that began in the chosen time: those with gaps first, then by their latest frame. Click on one to see it below.",
+        "Calls started in the selected time range: those with gaps first, then by their latest frame. Click a call to select it.",
         """
         SELECT c.call_sid AS 'call', c.started_at AS 'started', TIMESTAMPDIFF(SECOND, c.started_at, c.ended_at) AS 'length',
                c.agent, c.reason, q.underrun_ms AS 'underrun', q.lateness_p99_s AS 'lateness p99',
@@ -49,8 +49,8 @@ def _worst() -> AnyPanel:
 def _chosen() -> list[AnyPanel]:
     return [
         rows(
-            "The call",
-            "When, where, and why it ended.",
+            "Call",
+            "Times, agent, host, and the reason of its end.",
             """
             SELECT started_at AS 'started', answered_at AS 'answered', first_audio_at AS 'first audio', ended_at AS 'ended',
                    agent, direction, result, reason, detail, host, worker
@@ -60,8 +60,8 @@ def _chosen() -> list[AnyPanel]:
             widths={"detail": 240, "host": 160, "worker": 80, "direction": 100},
         ),
         rows(
-            "Its audio",
-            "What the worker measured of this call's own frames. A hold is of its worker, while the call lived.",
+            "Audio",
+            "Measured on this call's own frames. The longest hold is the worker's during the call.",
             """
             SELECT frames_sent AS 'frames sent', frames_expected AS 'expected', underrun_ms AS 'underrun',
                    send_p999_s AS 'send p99.9', send_max_s AS 'send max', lateness_p99_s AS 'lateness p99',
@@ -73,8 +73,8 @@ def _chosen() -> list[AnyPanel]:
             units={**_SECONDS, **_MILLISECONDS},
         ),
         rows(
-            "Its recording",
-            "What became of it, in Twilio's words where it failed.",
+            "Recording",
+            "Its outcome, with Twilio's error code and text after a failure.",
             """
             SELECT state, recording_sid, started_at AS 'started', trigger_ms AS 'asked after', attempts, duration_s AS 'length',
                    error_code, error_text
@@ -85,8 +85,8 @@ def _chosen() -> list[AnyPanel]:
             widths={"recording_sid": 300, "error_text": 400},
         ),
         rows(
-            "What was said",
-            "Turns in their order. `heard` is how much of an interrupted answer the caller heard.",
+            "Transcript",
+            "Turns in order of time. `heard` is the part of an interrupted answer that the caller heard.",
             """
             SELECT start_ms AS 'at', role, text, interrupted, heard_ms AS 'heard'
             FROM turns WHERE call_sid = ${call_sid:sqlstring} ORDER BY start_ms, n LIMIT 500
@@ -97,8 +97,8 @@ def _chosen() -> list[AnyPanel]:
             widths={"at": 90, "role": 80, "text": 520, "interrupted": 100, "heard": 90},
         ),
         rows(
-            "What happened",
-            "Events in their order.",
+            "Events",
+            "Events of the call in order of time.",
             "SELECT at AS 'time', kind, data FROM events WHERE call_sid = ${call_sid:sqlstring} ORDER BY at, n LIMIT 500",
             span=10,
             height=10,

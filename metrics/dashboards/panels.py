@@ -1,7 +1,7 @@
-"""Our kinds of panel, each with the look they share: what a dashboard's file says is then only what is shown.
+"""Kinds of panel with a common look, and PromQL expressions for histograms.
 
-Every Prometheus query is asked of the data source `$prometheus` and of the gateways chosen in `$instance`; every SQL query of
-`$mysql`. A panel says in its description what a reader should make of it.
+Prometheus queries use the data source `$prometheus` and the gateways selected in `$instance`; SQL queries use `$mysql`. Each
+panel's description explains how to read it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from metrics.declare import Histogram
 
 PROMETHEUS: Final = models.DataSourceRef(type_val="prometheus", uid="${prometheus}")
 MYSQL: Final = models.DataSourceRef(type_val="mysql", uid="${mysql}")
-#: Which gateways a dashboard shows: a part of every selector.
+#: The gateways selected in the dashboard: part of every selector.
 CHOSEN: Final = 'instance=~"$instance"'
 GREEN: Final = "green"
 YELLOW: Final = "#EAB839"
 RED: Final = "red"
 
-#: A value and the colour from there on; the first has no value.
+#: Each value with the colour used from there; the first has no value.
 Steps = Sequence[tuple[float | None, str]]
-#: What is asked, and what to call the answer.
+#: An expression, and the legend of its result.
 Query = tuple[str, str]
 Panel = TypeVar("Panel", timeseries.Panel, stat.Panel, bargauge.Panel, heatmap.Panel, table.Panel)
 
 
 class SqlQuery(cog.Builder[variants.Dataquery], variants.Dataquery):
-    """A query to Grafana's MySQL data source, for which the SDK has no type. Source: grafana.com/docs, "MySQL query editor"."""
+    """Query to Grafana's MySQL data source, for which the SDK has no type. Source: grafana.com/docs, "MySQL query editor"."""
 
     def __init__(self, sql: str, ref_id: str) -> None:
         self._sql, self._ref_id = " ".join(sql.split()), ref_id
@@ -55,15 +55,15 @@ class SqlQuery(cog.Builder[variants.Dataquery], variants.Dataquery):
 
 
 def quantile(q: float, histogram: Histogram, by: str = "", window: str = "$__rate_interval") -> str:
-    """The PromQL of a histogram's quantile over all chosen gateways, by a label if one is named."""
+    """Return PromQL for a histogram's quantile over all selected gateways, optionally by a label."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram.name}_bucket{{{CHOSEN}}}[{window}])))"
 
 
 def within(histogram: Histogram, edge: float, by: str = "", window: str = "$__rate_interval") -> str:
-    """The PromQL of the share of observations up to a bucket's edge."""
+    """Return PromQL for the share of observations up to a bucket's edge."""
     if edge not in histogram.bounds:
-        raise ValueError(f"{histogram.name} has no bucket that ends at {edge}")
+        raise ValueError(f"{histogram.name} has no bucket edge at {edge}")
     level = f"sum by ({by})" if by else "sum"
     below = f'{level} (increase({histogram.name}_bucket{{{CHOSEN}, le="{edge}"}}[{window}]))'
     return f"{below} / {level} (increase({histogram.name}_count{{{CHOSEN}}}[{window}]))"
@@ -83,12 +83,12 @@ def curves(
     low: float | None = 0.0,
     high: float | None = None,
 ) -> timeseries.Panel:
-    """Curves over time. `line_at` draws a red line where a promise ends."""
+    """Build curves over time. `line_at` draws a red line at the limit of a promise."""
     panel = timeseries.Panel().legend(_legend()).tooltip(_all_values()).line_width(1)
     panel.fill_opacity(30 if stacked else 0 if log else 8).show_points(looks.VisibilityMode.NEVER).span_nulls(False)
     panel.color_scheme(_palette())
     if unit == "short":
-        panel.axis_soft_max(1)  # nothing but zeros is a line at the bottom, not a scale up to 100
+        panel.axis_soft_max(1)  # draws all-zero data at the bottom instead of on a scale up to 100
     if log:
         panel.scale_distribution(common.ScaleDistributionConfig().type(looks.ScaleDistribution.LOG).log(10))
         low = None
@@ -107,7 +107,7 @@ def curves(
 def number(
     title: str, description: str, query: str, *, unit: str, steps: Steps, span: int = 4, decimals: int | None = None
 ) -> stat.Panel:
-    """One number, coloured by what it means."""
+    """Build one number, coloured by thresholds."""
     panel = stat.Panel().color_mode(looks.BigValueColorMode.VALUE).graph_mode(looks.BigValueGraphMode.NONE)
     panel.reduce_options(_last()).thresholds(_thresholds(steps)).text_mode(looks.BigValueTextMode.VALUE)
     if decimals is not None:
@@ -127,7 +127,7 @@ def bars(
     high: float | None = None,
     decimals: int | None = None,
 ) -> bargauge.Panel:
-    """One bar for each of what the query finds."""
+    """Build one bar per series of the result."""
     panel = bargauge.Panel().orientation(looks.VizOrientation.HORIZONTAL).display_mode(looks.BarGaugeDisplayMode.BASIC)
     panel.reduce_options(_last()).thresholds(_thresholds(steps)).min(0).value_mode(looks.BarGaugeValueMode.TEXT)
     if high is not None:
@@ -140,10 +140,10 @@ def bars(
 def buckets(
     title: str, description: str, histogram: Histogram, *, edge: float, beyond: bool, span: int = 12, height: int = 9
 ) -> heatmap.Panel:
-    """A histogram over time, up to a promise's edge or beyond it. Grafana draws no line into a heatmap: where both stand one
-    above the other, their border is the line, and everything in the upper one, which is red, broke the promise.
+    """Build a heatmap of a histogram, below or beyond the limit of a promise.
 
-    Cumulative buckets are what the panel wants: beyond the edge they begin to count there.
+    Grafana cannot draw a line into a heatmap. So two panels are stacked: their border is the limit, and everything in the upper,
+    red one broke the promise. The panel expects cumulative buckets; beyond the edge, counting starts at the edge.
     """
     outside = [bound for bound in histogram.bounds if (bound > edge) is beyond]
     chosen = "|".join(str(bound).replace(".", "[.]") for bound in outside) + ("|[+]Inf" if beyond else "")
@@ -179,7 +179,7 @@ def rows(
     widths: dict[str, int] | None = None,
     link: tuple[str, str] | None = None,
 ) -> table.Panel:
-    """What an SQL query finds. `units` and `widths` are of columns; `link`: a column and where a click on it leads."""
+    """Build a table of an SQL result. `units` and `widths` are per column; `link` is a column and the URL of its cells."""
     panel = table.Panel().cell_height(looks.TableCellHeight.SM).show_header(True).min_width(80)
     for column, unit in (units or {}).items():
         panel.override_by_name(column, [models.DynamicConfigValue("unit", unit)])

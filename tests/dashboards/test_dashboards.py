@@ -10,7 +10,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from metrics.dashboards.__main__ import DASHBOARDS
-from metrics.dashboards.board import as_text
+from metrics.dashboards.assemble import as_text
 from tests.dashboards.panels import FOLDER, boards, panels
 from tests.deploy import names
 
@@ -90,7 +90,7 @@ def test_every_query_finds_data(name, shown):
         "latency-13-send-within-1-ms",
         "latency-14-lateness-within-1-ms",
         "calls-03-calls-ended",
-        "calls-15-why-calls-ended",
+        "calls-15-ends-by-reason",
         "calls-18-barge-in",
         "recording-02-started",
         "recording-03-completed",

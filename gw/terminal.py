@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -32,23 +33,23 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(document: Any) -> None:
     """One document, readable, then a newline."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(msgspec.to_builtins(document), indent=2, ensure_ascii=False))
 
 
 class Column(NamedTuple):
     """A column: title (a leading `>`: stands right, never wraps), value, and how wide a terminal must be to show it."""
 
     title: str
-    value: Callable[[dict[str, Any]], str | Text]
+    value: Callable[[Any], str | Text]
     needs: int = 0
 
 
-def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> None:
+def print_rows(columns: Sequence[Column], rows: Iterable[Any]) -> None:
     """Print a table of them."""
     console().print(table(columns, rows))
 
 
-def table(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> Table:
+def table(columns: Sequence[Column], rows: Iterable[Any]) -> Table:
     """A table without frame. On a narrow terminal whole columns are left out, so that a SID is never cut."""
     out = console()
     shown = [column for column in columns if column.needs <= out.width]

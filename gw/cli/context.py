@@ -8,15 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+import msgspec
 
 from gw import ROOT
 
 if TYPE_CHECKING:
     from gw.config import Config
     from gw.control.store import Store
+
+T = TypeVar("T")
 
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
 #: Set by the one-file binary for the Python it starts: its own path.
@@ -86,10 +89,11 @@ class Settings:
         except Refused as error:
             raise Failure(str(error)) from None
 
-    def ask_or_read(self, command: str, read: Callable[[Store], Any], *, quiet: bool = False, **arguments: Any) -> Any:
-        """Ask the running gateway; when there is none, read its store and say so on stderr."""
+    def ask_or_read(self, command: str, read: Callable[[Store], T], kind: Any, *, quiet: bool = False, **arguments: Any) -> T:
+        """Return the running gateway's answer, decoded as `kind`, the type `read` returns; without a gateway, read its store and
+        say so on stderr."""
         try:
-            return self.ask(command, **arguments)
+            answer: T = msgspec.convert(self.ask(command, **arguments), type=kind)
         except Unreachable as error:
             if self._nothing_kept():
                 raise Unreachable(f"{error.message}; and nothing is kept in {self.config.store.url} yet") from None
@@ -98,7 +102,7 @@ class Settings:
                 answer = read(store)
             if not quiet:
                 click.echo("The gateway does not run; this is what its store holds.", err=True)
-            return answer
+        return answer
 
     def _nothing_kept(self) -> bool:
         """Whether the store is a file that is not there: looking into it would make one."""
@@ -117,12 +121,6 @@ class Settings:
             yield store
         finally:
             store.close()
-
-
-def length_s(call: dict[str, Any]) -> float | None:
-    """How long a call lasted; None while it goes on."""
-    began, ended = call["answered_at"] or call["started_at"], call["ended_at"]
-    return ended - began if ended and began else None
 
 
 class Failure(click.ClickException):

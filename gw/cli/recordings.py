@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
 from gw.cli.calls import sid_argument
 from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, pass_settings
+from gw.control.rows import RecordingRow
 
 #: How long the gateway may take for a command that asks Twilio.
 ASK_S = 14.0
@@ -38,7 +40,9 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
     from gw.cli.calls.view import recording_error
     from gw.terminal import Column, dash, duration, local_time, print_json, print_rows
 
-    rows = settings.ask_or_read("recordings", lambda store: store.recordings(limit=limit, state=state), limit=limit, state=state)
+    rows = settings.ask_or_read(
+        "recordings", lambda store: store.recordings(limit=limit, state=state), list[RecordingRow], limit=limit, state=state
+    )
     if as_json:
         print_json(rows)
         return
@@ -46,12 +50,12 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
         click.echo("No recordings yet." if state is None else f"No recording is {state}.")
         return
     columns = (
-        Column("first audio", lambda row: local_time(row["first_audio_at"])),
-        Column("state", lambda row: row["state"]),
-        Column(">trigger ms", lambda row: dash(row["trigger_ms"]), needs=92),
-        Column(">length", lambda row: duration(row["duration_s"])),
-        Column(">call", lambda row: row["call_sid"]),
-        Column(">recording", lambda row: dash(row["recording_sid"]), needs=130),
+        Column("first audio", lambda row: local_time(row.first_audio_at)),
+        Column("state", lambda row: row.state),
+        Column(">trigger ms", lambda row: dash(row.trigger_ms), needs=92),
+        Column(">length", lambda row: duration(row.duration_s)),
+        Column(">call", lambda row: row.call_sid),
+        Column(">recording", lambda row: dash(row.recording_sid), needs=130),
         Column("error", recording_error, needs=104),
     )
     print_rows(columns, rows)
@@ -71,18 +75,18 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
     from gw.terminal import print_json
 
     answer = _ask(settings, "recordings_retry", call_sid=call_sid)
-    row = answer["recording"]
-    good = row["state"] in ("started", "completed")
+    row = msgspec.convert(answer["recording"], type=RecordingRow)
+    good = row.state in ("started", "completed")
     if as_json:
         print_json(answer)
     elif good:
-        click.echo(f"The call's recording is {row['state']}: {row['recording_sid']}.")
+        click.echo(f"The call's recording is {row.state}: {row.recording_sid}.")
     elif not answer["done"]:
-        click.echo(f"The recording is {row['state']}, and still tried: see gateway.py recordings list.", err=True)
+        click.echo(f"The recording is {row.state}, and still tried: see gateway.py recordings list.", err=True)
     else:
         from gw.cli.calls.view import recording_error
 
-        click.echo(f"The recording is {row['state']}: {recording_error(row)}", err=True)
+        click.echo(f"The recording is {row.state}: {recording_error(row)}", err=True)
     if not good:
         raise click.exceptions.Exit(1)
 

@@ -17,11 +17,12 @@ import msgspec
 from gevent import socket
 from gevent.event import Event
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import select
 
 from gw.config import Agent, Config, Media, Ops, Recording, Secrets, Server, Twilio
 from gw.config import Store as StoreConfig
 from gw.control.main import Control
-from gw.control.store import Store
+from gw.control.store import Store, tables
 from gw.media.worker import Worker
 from tests.mariadb import PASSWORD
 from tests.timing import scaled
@@ -104,16 +105,16 @@ class Gateway:
 
         def is_over() -> bool:
             row = self.store.call(call_sid)
-            return row is not None and row["ended_at"] is not None
+            return row is not None and row.ended_at is not None
 
         self.until(is_over, f"call {call_sid} ended in the store", timeout_s)
-        row = self.store.call(call_sid)
-        assert row is not None
+        row: dict[str, Any] = msgspec.to_builtins(self.store.call(call_sid))
         return row
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        """All stored events of a kind, whatever their call."""
-        return self.store.events(kind)
+        """Every stored event of a kind, of any call or of none."""
+        of_kind = select(tables.events).where(tables.events.c.kind == kind)
+        return self.store._backend.read(lambda c: [dict(row._mapping) for row in c.execute(of_kind)])
 
     def metrics(self) -> dict[str, float]:
         """Every sample of the ops port's page: `name{label="value"}` to value."""

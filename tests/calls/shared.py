@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gevent
+import msgspec
 
 from gw.call.state import Reason, result_of
 from gw.config import Agent, Store
@@ -88,7 +89,7 @@ class Outcome:
     def keep(self, world: World) -> None:
         """Read store and metrics while the gateway still stands."""
         for name, call in self.calls.items():
-            self.rows[name] = world.gateway.store.call(call.call_sid)
+            self.rows[name] = msgspec.to_builtins(world.gateway.store.call(call.call_sid))
             said = world.ai.session_of(call.number)
             if said is not None:
                 self.said[name] = said

@@ -71,7 +71,7 @@ def check_nothing_stays(w: World, calls: int, before: Counter[str], open_before:
     assert (plane.calls, plane.streams, len(w.gateway.worker.server.sessions)) == ({}, 0, 0)
     rows = w.gateway.store.calls(limit=1000)
     assert len(rows) == calls
-    assert all(row["ended_at"] for row in rows)
+    assert all(row.ended_at for row in rows)
     metrics = w.gateway.metrics()
     assert [name for name, value in metrics.items() if name.startswith("gw_calls{") and value] == []
     ended = {name: value for name, value in metrics.items() if name.startswith("gw_calls_ended_total{") and value}

@@ -191,7 +191,7 @@ def check_the_drain(r: Running) -> None:
             assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1000, "shutdown")
             row = store.call(call.call_sid)
             assert row is not None
-            assert (row["reason"], row["result"]) == ("shutdown", "success")
+            assert (row.reason, row.result) == ("shutdown", "success")
         assert store.calls(open_only=True) == []
     finally:
         store.close()

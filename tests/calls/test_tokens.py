@@ -131,7 +131,7 @@ def _happen(world: World, outcome: Outcome) -> None:
     refused = len(REFUSED) + 3
     world.gateway.until(lambda: len(world.gateway.events("stream_refused")) == refused, "all refusals are stored")
     outcome.keep(world)
-    outcome.seen["calls"] = {call["call_sid"] for call in world.gateway.store.calls(limit=100)}
+    outcome.seen["calls"] = {call.call_sid for call in world.gateway.store.calls(limit=100)}
     outcome.seen["posts"] = [post for post in world.twilio.webhooks.posts if not post.is_good]
 
 

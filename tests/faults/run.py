@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gevent
+import msgspec
 from gevent.pool import Group
 
 from gw.control.store import StoreError
@@ -193,7 +194,7 @@ def _write_down(world: World, ledger: Ledger) -> None:
                 line.sessions = sessions[call.number]
                 line.said_bytes, line.said_sha = session["padded_bytes"], session["padded_sha"]
                 line.said_all = bool(session["statuses"]) and set(session["statuses"]) == {"completed"}
-            row = store.call(call.call_sid)
+            row = msgspec.to_builtins(store.call(call.call_sid))
             if row is not None:
                 line.row = {k: v for k, v in row.items() if k not in ("turns", "events", "quality", "recording")}
                 line.quality, line.recording = row["quality"], row["recording"]

@@ -31,6 +31,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import gevent  # noqa: E402
+import msgspec  # noqa: E402
 
 from gw.config import Agent  # noqa: E402
 from gw.twin.ai.script import AiScript, lasting  # noqa: E402
@@ -228,7 +229,7 @@ class Run:
         with world.store() as store:
             until_s = time.monotonic() + scaled(_SETTLED_S)
             while time.monotonic() < until_s:
-                rows = {sid: store.call(sid) for sid in self._lines}
+                rows = {sid: msgspec.to_builtins(store.call(sid)) for sid in self._lines}
                 if all(row and row["ended_at"] and (row["recording"] or {}).get("state") == "completed" for row in rows.values()):
                     break
                 gevent.sleep(0.5)
@@ -281,8 +282,8 @@ class Run:
         if not line.host:
             with self._world.store() as store:
                 for row in store.calls(open_only=True, limit=1000):
-                    if row["call_sid"] in self._lines:
-                        self._lines[row["call_sid"]].host = row["host"] or ""
+                    if row.call_sid in self._lines:
+                        self._lines[row.call_sid].host = row.host or ""
         return line.host
 
     def _end_of(self, call: TwinCall, stream_sid: str | None) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from click.shell_completion import CompletionItem
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, elsewhere, json_option, length_s, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, elsewhere, json_option, pass_settings
+from gw.control.rows import CallDetails, ListedCall
 from gw.errors import GatewayError
+
+if TYPE_CHECKING:
+    from gw.control.store import Store
 
 #: How long the shell may wait for call SIDs while somebody types.
 COMPLETION_S: Final = 1.0
@@ -18,8 +22,6 @@ SID_CHARS: Final = 34
 ACT_S: Final = 16.0
 #: Where an abbreviated SID is looked for.
 RECENT: Final = 200
-
-Row = dict[str, Any]
 
 
 @click.group(epilog=EXIT_CODES)
@@ -54,9 +56,9 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
         except (GatewayError, click.ClickException):
             return []
     return [
-        CompletionItem(row["call_sid"], help=f"{local_time(row['started_at'])} {row['reason'] or 'live'}")
+        CompletionItem(row.call_sid, help=f"{local_time(row.started_at)} {row.reason or 'live'}")
         for row in rows
-        if row["call_sid"].startswith(incomplete)
+        if row.call_sid.startswith(incomplete)
     ]
 
 
@@ -93,13 +95,13 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> Non
         print_json(rows)
     elif rows:
         columns = (
-            Column("started", lambda row: local_time(row["started_at"])),
-            Column(">length", lambda row: duration(length_s(row))),
-            Column("from", lambda row: dash(row["from_number"]), needs=92),
-            Column("agent", lambda row: dash(row["agent"]), needs=120),
-            Column("ended", lambda row: ending(row["reason"], row["result"])),
-            Column("recording", lambda row: dash(row["recording_state"]), needs=104),
-            Column(">call", lambda row: row["call_sid"]),
+            Column("started", lambda row: local_time(row.started_at)),
+            Column(">length", lambda row: duration(row.length_s)),
+            Column("from", lambda row: dash(row.from_number), needs=92),
+            Column("agent", lambda row: dash(row.agent), needs=120),
+            Column("ended", lambda row: ending(row.reason, row.result)),
+            Column("recording", lambda row: dash(row.recording_state), needs=104),
+            Column(">call", lambda row: row.call_sid),
         )
         print_rows(columns, rows)
     else:
@@ -228,28 +230,28 @@ def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
         click.echo(f"{sid} is handed to {to}.")
 
 
-def _one(settings: Settings, call_sid: str) -> Row:
+def _one(settings: Settings, call_sid: str) -> CallDetails:
     """A call by its SID, or by the beginning of it. Raises Failure."""
     sid = _whole_sid(settings, call_sid)
-    call: Row | None = settings.ask_or_read("call", lambda store: store.call(sid), call_sid=sid)
+    call = settings.ask_or_read("call", lambda store: store.call(sid), CallDetails | None, call_sid=sid)
     if call is None:
         raise Failure(f"no call {sid} is known; gateway.py calls list shows those that are")
     return call
 
 
-def _recent(settings: Settings, limit: int = RECENT, *, live: bool = False, quiet: bool = False) -> list[Row]:
-    rows: list[Row] = settings.ask_or_read(
-        "calls", lambda store: store.calls(limit=limit, open_only=live), quiet=quiet, limit=limit, open_only=live
-    )
-    return rows
+def _recent(settings: Settings, limit: int = RECENT, *, live: bool = False, quiet: bool = False) -> list[ListedCall]:
+    def read(store: Store) -> list[ListedCall]:
+        return store.calls(limit=limit, open_only=live)
+
+    return settings.ask_or_read("calls", read, list[ListedCall], quiet=quiet, limit=limit, open_only=live)
 
 
 def _whole_sid(settings: Settings, call_sid: str) -> str:
     """A SID from its beginning. Raises Failure when no recent call or more than one begins so."""
     if len(call_sid) >= SID_CHARS:
         return call_sid
-    found = [row["call_sid"] for row in _recent(settings, quiet=True) if row["call_sid"].startswith(call_sid)]
+    found = [row.call_sid for row in _recent(settings, quiet=True) if row.call_sid.startswith(call_sid)]
     if len(found) != 1:
         what = "no recent call begins" if not found else f"{len(found)} recent calls begin"
         raise Failure(f"{what} with {call_sid}; gateway.py calls list shows them")
-    return str(found[0])
+    return found[0]

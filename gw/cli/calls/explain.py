@@ -7,31 +7,29 @@ from typing import Any, Final
 from rich.text import Text
 
 from gw.cli.calls.findings import Moment, findings, timeline, verdict
-from gw.cli.context import length_s
+from gw.control.rows import CallDetails
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, print_rows
-
-Row = dict[str, Any]
 
 COLOURS: Final = {"bad": "red", "odd": "yellow", "good": "green"}
 
 
-def as_document(call: Row) -> Row:
+def as_document(call: CallDetails) -> dict[str, Any]:
     """For a script: the verdict, findings and timeline of a call."""
     said = findings(call)
     return {
-        "call_sid": call["call_sid"],
+        "call_sid": call.call_sid,
         "verdict": verdict(call, said),
         "findings": [finding._asdict() for finding in said],
         "timeline": [moment._asdict() for moment in timeline(call)],
     }
 
 
-def print_story(call: Row) -> None:
+def print_story(call: CallDetails) -> None:
     """The verdict, then why, then what happened."""
     said = findings(call)
     out = console()
-    when = f"{local_time(call['started_at'] or call['answered_at'])}, {duration(length_s(call))}"
-    out.print(facts([("call", call["call_sid"]), ("when", when), ("ended", ending(call["reason"], call["result"]))]))
+    when = f"{local_time(call.started_at or call.answered_at)}, {duration(call.length_s)}"
+    out.print(facts([("call", call.call_sid), ("when", when), ("ended", ending(call.reason, call.result))]))
     out.print()
     out.print(Text(verdict(call, said), "bold"))
     out.print()

@@ -8,14 +8,14 @@ is not judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from gw.call.state import Reason
 from gw.cli.calls.reason_words import ENDINGS, RECORDING_TROUBLES, REPLACED
+from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar
 
-Row = dict[str, Any]
 Weight = Literal["bad", "odd", "good"]
 
 #: A caller notices a pause before the first word from about here on; Twilio's own ringing tone is over by then.
@@ -47,7 +47,7 @@ class Moment(NamedTuple):
     sentence: str
 
 
-def findings(call: Row) -> list[Finding]:
+def findings(call: CallDetails) -> list[Finding]:
     """What stands out, the worst first; among equals in the order of a call's life."""
     said = [
         *_start(call),
@@ -64,14 +64,14 @@ def findings(call: Row) -> list[Finding]:
     return sorted(said, key=lambda finding: ("bad", "odd", "good").index(finding.weight))
 
 
-def verdict(call: Row, said: list[Finding]) -> str:
+def verdict(call: CallDetails, said: list[Finding]) -> str:
     """The whole in one sentence."""
     bad = [finding.about for finding in said if finding.weight == "bad"]
     if bad:
         return f"The caller had reason to complain: {', '.join(dict.fromkeys(bad))}."
-    if call["quality"] is None and call["ended_at"] is not None:
+    if call.quality is None and call.ended_at is not None:
         return "Nobody measured this call to its end, so only its events speak."
-    if call["ended_at"] is None:
+    if call.ended_at is None:
         return "The call goes on; its quality report comes with its end. Nothing bad is known so far."
     odd = [finding.about for finding in said if finding.weight == "odd"]
     if odd:
@@ -79,22 +79,22 @@ def verdict(call: Row, said: list[Finding]) -> str:
     return "Nothing that was kept says that this call sounded bad on our side."
 
 
-def timeline(call: Row) -> list[Moment]:
+def timeline(call: CallDetails) -> list[Moment]:
     """Everything with a time, in order."""
-    began = call["answered_at"] or call["started_at"] or 0.0
+    began = call.began_at or 0.0
     return sorted(_moments(call, began), key=lambda moment: moment.at_s)
 
 
 # -- findings ----------------------------------------------------------------------------------------------------------
 
 
-def _start(call: Row) -> Iterator[Finding]:
-    quality = call["quality"] or {}
-    first_ms, ai_ms = quality.get("first_audio_ms"), quality.get("ai_first_audio_ms")
-    waited = call["answered_at"] - call["started_at"] if call["answered_at"] and call["started_at"] else 0.0
+def _start(call: CallDetails) -> Iterator[Finding]:
+    quality = call.quality or QualityRow()
+    first_ms, ai_ms = quality.first_audio_ms, quality.ai_first_audio_ms
+    waited = call.answered_at - call.started_at if call.answered_at and call.started_at else 0.0
     if waited > SLOW_GREETING_MS / 1000:
         yield Finding("bad", "slow start", f"Twilio opened the stream {waited:.1f} s after its webhook: that wait is not ours.")
-    if quality and quality["frames_sent"] == 0:
+    if quality.frames_sent == 0:
         yield Finding("bad", "silence", "The caller never heard the agent: not one frame was sent.")
     elif first_ms is not None and first_ms > SLOW_GREETING_MS:
         share = f" The AI took {ai_ms / 1000:.1f} s of them from the first request to its first audio." if ai_ms else ""
@@ -103,13 +103,13 @@ def _start(call: Row) -> Iterator[Finding]:
         yield Finding("good", "greeting", f"The first word came {first_ms} ms after the stream began.")
 
 
-def _gaps(call: Row) -> Iterator[Finding]:
-    quality = call["quality"]
-    if not quality or quality["underrun_ms"] is None:
+def _gaps(call: CallDetails) -> Iterator[Finding]:
+    quality = call.quality
+    if not quality or quality.underrun_ms is None:
         return
-    gap_ms, hold_s, late_s = quality["underrun_ms"], quality["hub_hold_max_s"] or 0.0, quality["lateness_max_s"] or 0.0
+    gap_ms, hold_s, late_s = quality.underrun_ms, quality.hub_hold_max_s or 0.0, quality.lateness_max_s or 0.0
     if not gap_ms:
-        if quality["frames_sent"]:
+        if quality.frames_sent:
             yield Finding(
                 "good", "audio", "No gap within the agent's sentences: no frame came after the cushion at Twilio ran out."
             )
@@ -123,13 +123,13 @@ def _gaps(call: Row) -> Iterator[Finding]:
     yield Finding("bad", "gaps", f"The caller heard {gap_ms} ms of silence within the agent's sentences; {why}.")
 
 
-def _punctuality(call: Row) -> Iterator[Finding]:
-    quality = call["quality"]
+def _punctuality(call: CallDetails) -> Iterator[Finding]:
+    quality = call.quality
     if not quality:
         return
-    p99_s, p999_s, send_s = quality["lateness_p99_s"], quality["lateness_p999_s"], quality["send_p999_s"]
+    p99_s, p999_s, send_s = quality.lateness_p99_s, quality.lateness_p999_s, quality.send_p999_s
     if p99_s is not None and p99_s >= FRAME_S:
-        weight: Weight = "bad" if quality["underrun_ms"] else "odd"  # without a gap the cushion at Twilio covered it
+        weight: Weight = "bad" if quality.underrun_ms else "odd"  # without a gap the cushion at Twilio covered it
         yield Finding(weight, "late frames", f"One frame of a hundred left {_ms(p99_s)} late or more (p99.9 {_ms(p999_s)}).")
     elif p999_s is not None and p999_s >= FRAME_S:
         yield Finding("odd", "late frames", f"One frame of a thousand left {_ms(p999_s)} late or more.")
@@ -137,16 +137,16 @@ def _punctuality(call: Row) -> Iterator[Finding]:
         yield Finding("odd", "slow sends", f"One send of a thousand took {_ms(send_s)} or more, over the 1 ms promised.")
     elif send_s is not None:
         yield Finding("good", "sends", f"Sends kept the 1 ms promised: p99.9 {_ms(send_s)}.")
-    hold_s = quality["hub_hold_max_s"]
-    if hold_s is not None and hold_s >= FRAME_S and not quality["underrun_ms"]:
+    hold_s = quality.hub_hold_max_s
+    if hold_s is not None and hold_s >= FRAME_S and not quality.underrun_ms:
         yield Finding("odd", "a held worker", f"The worker's event loop was held for {_ms(hold_s)}; the cushion covered it.")
 
 
-def _losses(call: Row) -> Iterator[Finding]:
-    quality = call["quality"]
+def _losses(call: CallDetails) -> Iterator[Finding]:
+    quality = call.quality
     if not quality:
         return
-    down, up = quality["dropped_frames"] or {}, quality["uplink_dropped_frames"] or {}
+    down, up = quality.dropped_frames or {}, quality.uplink_dropped_frames or {}
     if frames := down.get("overrun"):
         yield Finding(
             "bad",
@@ -157,17 +157,17 @@ def _losses(call: Row) -> Iterator[Finding]:
     if lost:
         why = ", ".join(f"{count} {reason}" for reason, count in up.items() if count)
         yield Finding("bad", "lost words", f"{_length(lost)} of the caller's words did not reach the AI ({why}).")
-    if (left := down.get("call_ended")) and call["reason"] not in (None, Reason.CALLER_HANGUP):
+    if (left := down.get("call_ended")) and call.reason not in (None, Reason.CALLER_HANGUP):
         yield Finding("odd", "unheard end", f"{_length(left)} of the agent's speech were still to be heard when the call ended.")
 
 
-def _answers(call: Row) -> Iterator[Finding]:
+def _answers(call: CallDetails) -> Iterator[Finding]:
     """The longest time from a caller's first word to the agent's answer, which has the caller's own words in it."""
-    spoken = sorted(call["turns"], key=lambda turn: (turn["start_ms"], turn["n"]))
+    spoken = sorted(call.turns, key=lambda turn: (turn.start_ms, turn.n))
     waits = [
-        (after["start_ms"] - turn["start_ms"], turn["text"])
+        (after.start_ms - turn.start_ms, turn.text)
         for turn, after in pairwise(spoken)
-        if turn["role"] == "caller" and after["role"] == "agent"
+        if turn.role == "caller" and after.role == "agent"
     ]
     wait_ms, text = max(waits, default=(0, ""))
     if wait_ms > SLOW_ANSWER_MS:
@@ -176,81 +176,81 @@ def _answers(call: Row) -> Iterator[Finding]:
             "slow answer",
             f"The longest way from a caller's first word to the answer took {wait_ms / 1000:.1f} s, after {_quoted(text)}.",
         )
-    roles = {turn["role"] for turn in spoken}
-    if call["ended_at"] and call["quality"] and "agent" in roles and "caller" not in roles:
+    roles = {turn.role for turn in spoken}
+    if call.ended_at and call.quality and "agent" in roles and "caller" not in roles:
         yield Finding("odd", "a silent caller", "No word of the caller was written down: silent, not heard, or not transcribed.")
 
 
-def _interruptions(call: Row) -> Iterator[Finding]:
-    count = (call["quality"] or {}).get("bargeins")
-    cut = [turn for turn in call["turns"] if turn["role"] == "agent" and turn["interrupted"]]
+def _interruptions(call: CallDetails) -> Iterator[Finding]:
+    count = call.quality.bargeins if call.quality else 0
+    cut = [turn for turn in call.turns if turn.role == "agent" and turn.interrupted]
     if not count and not cut:
         return
     times = count or len(cut)
-    heard = [f"{_quoted(turn['text'])} after {turn['heard_ms']} ms" for turn in cut if turn["heard_ms"] is not None][:3]
+    heard = [f"{_quoted(turn.text)} after {turn.heard_ms} ms" for turn in cut if turn.heard_ms is not None][:3]
     text = f"The caller interrupted the agent {_times(times)}" + (f": {', '.join(heard)}." if heard else ".")
     if times >= 5:
         text += " So many may be echo or noise that the AI takes for speech."
     yield Finding("odd", "interruptions", text)
 
 
-def _ai_leg(call: Row) -> Iterator[Finding]:
+def _ai_leg(call: CallDetails) -> Iterator[Finding]:
     for event in _events(call, "ai_leg_lost"):
-        why = ENDINGS.get(event["data"].get("reason", ""), "it failed")
-        later = [one for one in _events(call, "ai_leg_replaced") if one["at"] >= event["at"]]
-        pause = f" It was replaced {later[0]['at'] - event['at']:.1f} s later." if later else " None took its place."
-        yield Finding("bad", "AI leg lost", f"The AI leg was lost in the call: {why}.{_detail(event['data'])}{pause}")
-    rolled = [event for event in _events(call, "ai_leg_replaced") if event["data"].get("reason") == "expiring"]
+        why = ENDINGS.get(str(event.data.get("reason")), "it failed")
+        later = [one for one in _events(call, "ai_leg_replaced") if one.at >= event.at]
+        pause = f" It was replaced {later[0].at - event.at:.1f} s later." if later else " None took its place."
+        yield Finding("bad", "AI leg lost", f"The AI leg was lost in the call: {why}.{_detail(event.data)}{pause}")
+    rolled = [event for event in _events(call, "ai_leg_replaced") if event.data.get("reason") == "expiring"]
     if rolled:
         yield Finding("good", "AI session", f"The AI session was replaced before its end {_times(len(rolled))}, in a pause.")
     for event in _events(call, "ai_error"):
-        data = event["data"]
+        data = event.data
         yield Finding("odd", "AI error", f"The AI refused something: {data.get('code')}: {data.get('message')}")
     for kind in ("response_failed", "response_incomplete"):
         for event in _events(call, kind):
             how = "failed" if kind == "response_failed" else "stopped in the middle"
-            yield Finding("bad", "broken answer", f"A response of the AI {how}.{_detail(event['data'])}")
+            yield Finding("bad", "broken answer", f"A response of the AI {how}.{_detail(event.data)}")
 
 
-def _worker(call: Row) -> Iterator[Finding]:
+def _worker(call: CallDetails) -> Iterator[Finding]:
     back = len(_events(call, "resumed"))
     if back:
         yield Finding(
             "bad", "lost worker", f"The worker died with the call {_times(back)}; Twilio brought the caller to another."
         )
     for event in _events(call, "webhook_stream"):
-        if event["data"].get("StreamEvent") == "stream-error":
-            yield Finding("bad", "stream error", f"Twilio reports an error of the stream: {event['data'].get('StreamError', '')}")
+        if event.data.get("StreamEvent") == "stream-error":
+            yield Finding("bad", "stream error", f"Twilio reports an error of the stream: {event.data.get('StreamError', '')}")
 
 
-def _end(call: Row) -> Iterator[Finding]:
-    if call["reason"] is None:
+def _end(call: CallDetails) -> Iterator[Finding]:
+    if call.reason is None:
         return
-    said = f"The call ended as {call['reason']}: {ENDINGS.get(call['reason'], 'a reason this version does not know')}."
-    weight: Weight = "good" if call["result"] == "success" else "bad"
-    if call["reason"] in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.SHUTDOWN):
+    said = f"The call ended as {call.reason}: {ENDINGS.get(call.reason, 'a reason this version does not know')}."
+    weight: Weight = "good" if call.result == "success" else "bad"
+    if call.reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.SHUTDOWN):
         weight = "odd"
-    detail = f" ({call['detail']})" if call["detail"] else ""
+    detail = f" ({call.detail})" if call.detail else ""
     yield Finding(weight, "the end", f"{said[:-1]}{detail}.")
 
 
-def _recording(call: Row) -> Iterator[Finding]:
-    row = call["recording"]
+def _recording(call: CallDetails) -> Iterator[Finding]:
+    row = call.recording
     if row is None:
-        if call["first_audio_at"]:
+        if call.first_audio_at:
             yield Finding("odd", "recording", "No recording was asked for, although the caller heard the agent: is it enabled?")
         return
-    trouble = RECORDING_TROUBLES.get(row["reason"] or "", "")
-    more = ": ".join(str(part) for part in (trouble or row["reason"], row["error_code"], row["error_text"]) if part)
-    tried = f" after {row['attempts']} tries" if row["attempts"] and row["attempts"] > 1 else ""
-    soon = "" if row["trigger_ms"] is None else f", asked for {row['trigger_ms']} ms after the first audio"
-    match row["state"]:
+    trouble = RECORDING_TROUBLES.get(row.reason or "", "")
+    more = ": ".join(str(part) for part in (trouble or row.reason, row.error_code, row.error_text) if part)
+    tried = f" after {row.attempts} tries" if row.attempts and row.attempts > 1 else ""
+    soon = "" if row.trigger_ms is None else f", asked for {row.trigger_ms} ms after the first audio"
+    match row.state:
         case "failed" | "absent":
-            yield Finding("bad", "recording", f"The call was not recorded ({row['state']}{tried}). {more}".rstrip())
+            yield Finding("bad", "recording", f"The call was not recorded ({row.state}{tried}). {more}".rstrip())
         case "wanted" | "claimed":
-            yield Finding("odd", "recording", f"The recording is {row['state']} and has no last word{tried}. {more}".rstrip())
+            yield Finding("odd", "recording", f"The recording is {row.state} and has no last word{tried}. {more}".rstrip())
         case state:
-            late = row["trigger_ms"] is not None and row["trigger_ms"] > TRIGGER_MS
+            late = row.trigger_ms is not None and row.trigger_ms > TRIGGER_MS
             weight: Weight = "odd" if late or more else "good"
             yield Finding(weight, "recording", f"The recording {state}{tried}{soon}. {more}".rstrip())
 
@@ -258,42 +258,40 @@ def _recording(call: Row) -> Iterator[Finding]:
 # -- the timeline ------------------------------------------------------------------------------------------------------
 
 
-def _moments(call: Row, began: float) -> Iterator[Moment]:
+def _moments(call: CallDetails, began: float) -> Iterator[Moment]:
     def since(at: float) -> float:
         return round(at - began, 3)
 
-    if call["started_at"]:
-        where = f"{call['from_number'] or 'somebody'} to {call['to_number'] or 'us'}, agent {call['agent'] or 'unknown'}"
-        yield Moment(since(call["started_at"]), "call", where)
-    if call["answered_at"]:
-        yield Moment(since(call["answered_at"]), "stream", f"began on {call['host'] or 'a host'}, worker {call['worker']}")
-    if call["first_audio_at"]:
-        yield Moment(since(call["first_audio_at"]), "first audio", "the caller hears the agent")
-    for turn in call["turns"]:
-        heard = "" if turn["heard_ms"] is None else f" [{turn['heard_ms']} ms heard]"
-        cut = " [interrupted]" if turn["interrupted"] else ""
-        yield Moment(turn["start_ms"] / 1000, turn["role"], f"{turn['text']}{cut}{heard}")
-    for event in call["events"]:
-        yield Moment(since(event["at"]), "event", event_sentence(event))
-    if recording := call["recording"]:
-        if recording["claimed_at"]:
-            yield Moment(since(recording["claimed_at"]), "recording", "control takes it on")
-        if recording["started_at"]:
-            yield Moment(
-                since(recording["started_at"]), "recording", f"Twilio records, {recording['recording_sid'] or 'no SID yet'}"
-            )
-    if call["ended_at"]:
-        yield Moment(since(call["ended_at"]), "end", f"{call['reason']}: {ENDINGS.get(call['reason'], 'unknown')}")
+    if call.started_at:
+        where = f"{call.from_number or 'somebody'} to {call.to_number or 'us'}, agent {call.agent or 'unknown'}"
+        yield Moment(since(call.started_at), "call", where)
+    if call.answered_at:
+        yield Moment(since(call.answered_at), "stream", f"began on {call.host or 'a host'}, worker {call.worker}")
+    if call.first_audio_at:
+        yield Moment(since(call.first_audio_at), "first audio", "the caller hears the agent")
+    for turn in call.turns:
+        heard = "" if turn.heard_ms is None else f" [{turn.heard_ms} ms heard]"
+        cut = " [interrupted]" if turn.interrupted else ""
+        yield Moment(turn.start_ms / 1000, turn.role, f"{turn.text}{cut}{heard}")
+    for event in call.events:
+        yield Moment(since(event.at), "event", event_sentence(event))
+    if recording := call.recording:
+        if recording.claimed_at:
+            yield Moment(since(recording.claimed_at), "recording", "control takes it on")
+        if recording.started_at:
+            yield Moment(since(recording.started_at), "recording", f"Twilio records, {recording.recording_sid or 'no SID yet'}")
+    if call.ended_at:
+        yield Moment(since(call.ended_at), "end", f"{call.reason}: {ENDINGS.get(call.reason or '', 'unknown')}")
 
 
-def event_sentence(event: Row) -> str:
+def event_sentence(event: EventRow) -> str:
     """An event in words; one this code does not know as it is."""
-    data, kind = event["data"], event["kind"]
+    data, kind = event.data, event.kind
     match kind:
         case "ai_leg_lost":
-            return f"the AI leg is lost: {ENDINGS.get(data.get('reason', ''), data.get('reason', ''))}{_detail(data)}"
+            return f"the AI leg is lost: {_worded(ENDINGS, data)}{_detail(data)}"
         case "ai_leg_replaced":
-            return f"another AI leg is in place, {REPLACED.get(data.get('reason', ''), data.get('reason', ''))}"
+            return f"another AI leg is in place, {_worded(REPLACED, data)}"
         case "ai_error":
             return f"the AI says {data.get('code')}: {data.get('message')}"
         case "tool_call":
@@ -319,11 +317,16 @@ def event_sentence(event: Row) -> str:
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
-def _events(call: Row, kind: str) -> list[Row]:
-    return [event for event in call["events"] if event["kind"] == kind]
+def _events(call: CallDetails, kind: str) -> list[EventRow]:
+    return [event for event in call.events if event.kind == kind]
 
 
-def _detail(data: Row) -> str:
+def _worded(words: Mapping[str, str], data: Mapping[str, Scalar]) -> str:
+    reason = str(data.get("reason", ""))
+    return words.get(reason, reason)
+
+
+def _detail(data: Mapping[str, Scalar]) -> str:
     return f" ({data['detail']})" if data.get("detail") else ""
 
 

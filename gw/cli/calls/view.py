@@ -3,105 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from rich.text import Text
 
-from gw.cli.context import length_s
+from gw.control.rows import CallDetails, QualityRow, RecordingRow, TurnRow
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows
 
-Row = dict[str, Any]
 
-
-def print_call(call: Row) -> None:
+def print_call(call: CallDetails) -> None:
     """Its life, what was said, its recording, its quality, its events."""
     out = console()
     out.print(facts(_life(call)))
-    if call["turns"]:
+    if call.turns:
         out.print()
-        print_rows(_TURNS, call["turns"])
-    if call["quality"]:
+        print_rows(_TURNS, call.turns)
+    if call.quality:
         out.print()
-        out.print(facts(_quality(call["quality"])))
-    if call["events"]:
+        out.print(facts(_quality(call.quality)))
+    if call.events:
         out.print()
         _print_events(call)
 
 
-def _life(call: Row) -> Iterator[tuple[str, str | Text]]:
-    yield "call", call["call_sid"]
-    yield "stream", dash(call["stream_sid"])
-    yield "from, to", f"{dash(call['from_number'])}, {dash(call['to_number'])} ({dash(call['direction'])})"
-    yield "agent", dash(call["agent"])
-    yield "started", local_time(call["started_at"])
-    yield "length", duration(length_s(call))
-    yield "ended", ending(call["reason"], call["result"])
-    if call["detail"]:
-        yield "because", call["detail"]
-    yield "worker", f"{dash(call['worker'])} on {dash(call['host'])}"
-    recording = call["recording"]
+def _life(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
+    yield "call", call.call_sid
+    yield "stream", dash(call.stream_sid)
+    yield "from, to", f"{dash(call.from_number)}, {dash(call.to_number)} ({dash(call.direction)})"
+    yield "agent", dash(call.agent)
+    yield "started", local_time(call.started_at)
+    yield "length", duration(call.length_s)
+    yield "ended", ending(call.reason, call.result)
+    if call.detail:
+        yield "because", call.detail
+    yield "worker", f"{dash(call.worker)} on {dash(call.host)}"
+    recording = call.recording
     if recording is None:
         yield "recording", "none"
         return
-    after = "" if recording["trigger_ms"] is None else f", {recording['trigger_ms']} ms after the first audio"
-    yield "recording", f"{recording['state']} {dash(recording['recording_sid'])}{after}"
+    after = "" if recording.trigger_ms is None else f", {recording.trigger_ms} ms after the first audio"
+    yield "recording", f"{recording.state} {dash(recording.recording_sid)}{after}"
     if why := recording_error(recording):
         yield "", why
-    if recording["url"]:
-        yield "", recording["url"]
+    if recording.url:
+        yield "", recording.url
 
 
-def recording_error(row: Row) -> str:
+def recording_error(row: RecordingRow) -> str:
     """Why a recording failed, or what is wrong with it: our word, Twilio's number and sentence; empty where all is well."""
-    return ": ".join(str(part) for part in (row["reason"], row["error_code"], row["error_text"]) if part)
+    return ": ".join(str(part) for part in (row.reason, row.error_code, row.error_text) if part)
 
 
-def _said(turn: Row) -> Text:
-    text = Text(turn["text"])
-    if turn["interrupted"]:
+def _said(turn: TurnRow) -> Text:
+    text = Text(turn.text)
+    if turn.interrupted:
         text.append(" (interrupted)", "yellow")
     return text
 
 
 _TURNS: Final = (
-    Column(">at", lambda turn: duration(turn["start_ms"] / 1000)),
-    Column("who", lambda turn: turn["role"]),
+    Column(">at", lambda turn: duration(turn.start_ms / 1000)),
+    Column("who", lambda turn: turn.role),
     Column("said", _said),
-    Column(">heard", lambda turn: "" if turn["heard_ms"] is None else duration(turn["heard_ms"] / 1000)),
+    Column(">heard", lambda turn: "" if turn.heard_ms is None else duration(turn.heard_ms / 1000)),
 )
 
 
-def _quality(quality: Row) -> Iterator[tuple[str, str | Text]]:
-    expected, sent = quality["frames_expected"], quality["frames_sent"]
+def _quality(quality: QualityRow) -> Iterator[tuple[str, str | Text]]:
+    expected, sent = quality.frames_expected, quality.frames_sent
     yield "frames sent", f"{dash(sent)} of {dash(expected)} expected"
-    first_ms = dash(quality["first_audio_ms"])
+    first_ms = dash(quality.first_audio_ms)
     yield "first audio", first_ms if first_ms == "-" else f"{first_ms} ms after the stream's start"
     for name in ("send", "lateness"):
-        numbers = (milliseconds(quality[f"{name}_{part}_s"]) for part in ("p50", "p99", "p999", "max"))
+        numbers = (milliseconds(getattr(quality, f"{name}_{part}_s")) for part in ("p50", "p99", "p999", "max"))
         yield f"{name}, ms", "p50 {}  p99 {}  p99.9 {}  max {}".format(*numbers)
-    underrun = quality["underrun_ms"]
+    underrun = quality.underrun_ms
     yield "underrun", Text(f"{dash(underrun)} ms", "red" if underrun else "")
-    yield "barge-ins", dash(quality["bargeins"])
-    yield "dropped", _by_reason(quality["dropped_frames"])
-    yield "dropped, to AI", _by_reason(quality["uplink_dropped_frames"])
-    yield "hub held, max", f"{milliseconds(quality['hub_hold_max_s'])} ms"
+    yield "barge-ins", dash(quality.bargeins)
+    yield "dropped", _by_reason(quality.dropped_frames)
+    yield "dropped, to AI", _by_reason(quality.uplink_dropped_frames)
+    yield "hub held, max", f"{milliseconds(quality.hub_hold_max_s)} ms"
 
 
 def _by_reason(counts: dict[str, int] | None) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in (counts or {}).items() if count) or "none"
 
 
-def _print_events(call: Row) -> None:
+def _print_events(call: CallDetails) -> None:
     """Every event, less what is empty or stands at the top of the screen already; `--json` has it all."""
-    began = call["answered_at"] or call["started_at"]
-    known = {call[name] for name in ("call_sid", "stream_sid", "account_sid", "from_number", "to_number")}
+    began = call.began_at
+    known = {getattr(call, name) for name in ("call_sid", "stream_sid", "account_sid", "from_number", "to_number")}
 
     def fresh(value: object) -> bool:
         return value not in ("", None) and value not in known
 
     columns = (
-        Column(">at", lambda event: duration(max(0.0, event["at"] - began)) if began else local_time(event["at"])),
-        Column("event", lambda event: event["kind"]),
-        Column("what", lambda event: Text("  ".join(f"{name}={value}" for name, value in event["data"].items() if fresh(value)))),
+        Column(">at", lambda event: duration(max(0.0, event.at - began)) if began else local_time(event.at)),
+        Column("event", lambda event: event.kind),
+        Column("what", lambda event: Text("  ".join(f"{name}={value}" for name, value in event.data.items() if fresh(value)))),
     )
-    print_rows(columns, call["events"])
+    print_rows(columns, call.events)

@@ -11,14 +11,14 @@ import time
 from typing import Any, Final
 
 import click
+import msgspec
 from rich.text import Text
 
 from gw.cli.calls.explain import COLOURS, at
 from gw.cli.calls.findings import Moment, findings, timeline, verdict
-from gw.cli.context import Failure, Settings, Unreachable, length_s
+from gw.cli.context import Failure, Settings, Unreachable
+from gw.control.rows import CallDetails, CallRow, ListedCall
 from gw.terminal import console, dash, duration, ending, local_time, verbatim
-
-Row = dict[str, Any]
 
 #: Between two looks.
 LOOK_S: Final = 1.0
@@ -34,7 +34,7 @@ def watch_one(settings: Settings, call_sid: str, *, as_json: bool, ring_s: float
     ended_for = 0
     until_s = time.monotonic() + ring_s
     while True:
-        call: Row | None = _ask(settings, "call", call_sid=call_sid)
+        call = msgspec.convert(_ask(settings, "call", call_sid=call_sid), type=CallDetails | None)
         if call is None and time.monotonic() < until_s:
             time.sleep(LOOK_S)
             continue
@@ -46,9 +46,9 @@ def watch_one(settings: Settings, call_sid: str, *, as_json: bool, ring_s: float
             if moment not in said:
                 said.add(moment)
                 _say_moment(moment, as_json=as_json)
-        if call["ended_at"] is not None:
+        if call.ended_at is not None:
             ended_for += 1
-            if call["quality"] is not None or ended_for > 1:
+            if call.quality is not None or ended_for > 1:
                 _say_findings(call, as_json=as_json)
                 return
         time.sleep(LOOK_S)
@@ -56,14 +56,14 @@ def watch_one(settings: Settings, call_sid: str, *, as_json: bool, ring_s: float
 
 def watch_all(settings: Settings, *, as_json: bool) -> None:
     """For ever: which calls begin and end. Those that go on already are said first."""
-    live: dict[str, Row] = {}
+    live: dict[str, ListedCall] = {}
     while True:
-        rows: list[Row] = _ask(settings, "calls", limit=LIMIT, open_only=True)
-        now = {row["call_sid"]: row for row in rows}
+        rows = msgspec.convert(_ask(settings, "calls", limit=LIMIT, open_only=True), type=list[ListedCall])
+        now = {row.call_sid: row for row in rows}
         for call_sid in [sid for sid in reversed(now) if sid not in live]:
             _say_call("begins", now[call_sid], as_json=as_json)
         for call_sid in [sid for sid in live if sid not in now]:
-            call: Row | None = _ask(settings, "call", call_sid=call_sid)
+            call = msgspec.convert(_ask(settings, "call", call_sid=call_sid), type=CallDetails | None)
             if call is not None:
                 _say_call("ended", call, as_json=as_json)
         live = now
@@ -89,7 +89,7 @@ def _say_moment(moment: Moment, *, as_json: bool) -> None:
     _print(Text.assemble((f"{at(moment.at_s):>8}  ", "dim"), (f"{moment.what:12}", "bold"), dash(moment.sentence)))
 
 
-def _say_findings(call: Row, *, as_json: bool) -> None:
+def _say_findings(call: CallDetails, *, as_json: bool) -> None:
     said = findings(call)
     if as_json:
         _line({"verdict": verdict(call, said), "findings": [finding._asdict() for finding in said]})
@@ -100,20 +100,20 @@ def _say_findings(call: Row, *, as_json: bool) -> None:
             _print(Text.assemble((f"{finding.weight:>8}  ", COLOURS[finding.weight]), finding.sentence))
 
 
-def _say_call(what: str, call: Row, *, as_json: bool) -> None:
+def _say_call(what: str, call: CallRow, *, as_json: bool) -> None:
     if as_json:
         names = ("call_sid", "from_number", "to_number", "agent", "started_at", "ended_at", "reason", "worker", "host")
-        _line({"what": what, **{name: call[name] for name in names}})
+        _line({"what": what, **{name: getattr(call, name) for name in names}})
         return
-    when = call["ended_at"] if what == "ended" else call["started_at"]
-    line = Text.assemble((f"{local_time(when)}  ", "dim"), f"{call['call_sid']}  {what:7} from {dash(call['from_number'])}")
+    when = call.ended_at if what == "ended" else call.started_at
+    line = Text.assemble((f"{local_time(when)}  ", "dim"), f"{call.call_sid}  {what:7} from {dash(call.from_number)}")
     if what == "ended":
-        line.append(f" after {duration(length_s(call))}: ")
-        line.append_text(ending(call["reason"], call["result"]))
+        line.append(f" after {duration(call.length_s)}: ")
+        line.append_text(ending(call.reason, call.result))
     _print(line)
 
 
-def _line(document: Row) -> None:
+def _line(document: dict[str, Any]) -> None:
     click.echo(json.dumps(document, ensure_ascii=False))
 
 

@@ -193,7 +193,7 @@ class AdminCommands:
         if told:
             return {"call_sid": args.call_sid, "worker": True, "rest": self._complete_later(args.call_sid)}
         row = self._store.call(args.call_sid)
-        if row is None or row["ended_at"] is not None:
+        if row is None or row.ended_at is not None:
             what = "is not known" if row is None else "has ended already"
             raise CommandError("not_found", f"the call {args.call_sid} {what}")
         if self._rest is None:
@@ -212,7 +212,7 @@ class AdminCommands:
         """Give a live call to another number: Twilio leaves our stream and dials."""
         rest = self._twilio()
         row = self._store.call(args.call_sid)
-        if not self._bus.is_owned(args.call_sid) and (row is None or row["ended_at"] is not None):
+        if not self._bus.is_owned(args.call_sid) and (row is None or row.ended_at is not None):
             what = "is not known" if row is None else "has ended already"
             raise CommandError("not_found", f"the call {args.call_sid} {what}")
         try:

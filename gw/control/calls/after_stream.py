@@ -11,7 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import gevent
 
@@ -20,6 +20,7 @@ from gw.call.conversation import Conversation
 from gw.call.resume import OnLost, Step, next_step
 from gw.call.state import Reason
 from gw.call.turns import Turn
+from gw.control.rows import CallDetails
 from gw.control.store import Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ MAX_KNOWN: Final = 20_000
 class _Known:
     """What is known of one call. `whole`: from its beginning."""
 
-    __slots__ = ("agent", "began_at", "handed_on", "conversation", "reason", "resumes", "whole")
+    __slots__ = ("agent", "began_at", "conversation", "handed_on", "reason", "resumes", "whole")
 
     def __init__(self, *, whole: bool) -> None:
         self.whole = whole
@@ -142,7 +143,7 @@ class AfterStream:
         known = self._add(call_sid, whole=True)
         _fill(known, row)
         if later is not None:
-            held = {turn["n"] for turn in row["turns"]}
+            held = {turn.n for turn in row.turns}
             known.conversation.add(turn for turn in later.conversation.turns if turn.n not in held)
             known.reason = later.reason or known.reason
             known.resumes = max(known.resumes, later.resumes)
@@ -150,16 +151,16 @@ class AfterStream:
         return known
 
 
-def _fill(known: _Known, row: dict[str, Any]) -> None:
+def _fill(known: _Known, row: CallDetails) -> None:
     """What the store has of a call."""
-    known.agent = row["agent"] or ""
-    known.began_at = row["answered_at"] or 0.0
-    known.reason = row["reason"] or ""
+    known.agent = row.agent or ""
+    known.began_at = row.answered_at or 0.0
+    known.reason = row.reason or ""
     known.conversation.add(
-        Turn(one["n"], one["role"], one["text"], one["item_id"] or "", one["start_ms"], bool(one["interrupted"]), one["heard_ms"])
-        for one in row["turns"]
+        Turn(turn.n, turn.role, turn.text, turn.item_id or "", turn.start_ms, turn.interrupted, turn.heard_ms)
+        for turn in row.turns
     )
-    known.resumes = sum(1 for event in row["events"] if event["kind"] == "resumed")
+    known.resumes = sum(1 for event in row.events if event.kind == "resumed")
 
 
 def _turn(event: bus.Turn) -> Turn:

@@ -105,7 +105,7 @@ class LostCalls:
                 if told != (told := str(error)):  # not once a second for the hours a store may be away
                     log.info("open calls of earlier workers cannot be looked for yet: %s", error)
                 gevent.sleep(RETRY_S)
-        orphans = {row["call_sid"] for row in rows} - owned()
+        orphans = {row.call_sid for row in rows} - owned()
         if orphans:
             log.warning("%d calls were left open by workers that are gone", len(orphans))
             self.add(orphans)

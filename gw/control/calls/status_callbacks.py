@@ -155,7 +155,7 @@ class StatusCallbacks:
         gevent.sleep(TAKE_UP_S)
         while True:
             try:
-                told = self._store.open_calls_told_of()
+                told = self._store.statuses_of_open_calls()
                 break
             except StoreError as error:
                 log.debug("ends of calls cannot be looked for yet: %s", error)
@@ -204,9 +204,9 @@ class StatusCallbacks:
                 theirs = False  # its host could not end it either
                 gevent.sleep(AWAY_S)
                 continue
-            if row is not None and row["ended_at"] is not None:
+            if row is not None and row.ended_at is not None:
                 return
-            theirs = row is not None and row["host"] != self._host
+            theirs = row is not None and row.host != self._host
             if all_told and not theirs:
                 if row is not None:
                     self._on_lost({call_sid})

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Unpack
 
+import msgspec
 from sqlalchemy import Connection, exc
 
 import gw.config
+from gw.control.rows import CallDetails, CallRow, ListedCall, Scalar
 from gw.control.store import migrations, reads
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
@@ -102,42 +104,37 @@ class Store:
         return self._backend.write(lambda c: claims.update(c, call_sid, fields, self._fit))
 
     def recording(self, call_sid: str) -> dict[str, Any] | None:
-        """A call's recording; None where none was wanted."""
-        return self._backend.read(lambda c: reads.one_recording(c, call_sid))
+        """Return a call's recording; None where none was asked for."""
+        row = self._backend.read(lambda c: reads.one_recording(c, call_sid))
+        return None if row is None else msgspec.to_builtins(row)
 
     def recordings(self, *, limit: int = 50, state: str | None = None) -> list[dict[str, Any]]:
-        """Recordings, newest first."""
-        return self._backend.read(lambda c: reads.list_recordings(c, limit, state))
+        """Return recordings, newest first."""
+        rows: list[dict[str, Any]] = msgspec.to_builtins(self._backend.read(lambda c: reads.list_recordings(c, limit, state)))
+        return rows
 
     def unsettled_recordings(self) -> list[dict[str, Any]]:
-        """Recordings that are neither completed, failed nor absent, oldest first."""
-        return self._backend.read(reads.list_unsettled)
+        """Return recordings that are neither completed, failed nor absent, oldest first."""
+        rows: list[dict[str, Any]] = msgspec.to_builtins(self._backend.read(reads.list_unsettled))
+        return rows
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
-    def calls(self, *, limit: int = 50, open_only: bool = False) -> list[dict[str, Any]]:
-        """Calls, newest first, each with its `recording_state`."""
+    def calls(self, *, limit: int = 50, open_only: bool = False) -> list[ListedCall]:
+        """Return calls, newest first."""
         return self._backend.read(lambda c: reads.list_calls(c, limit, open_only))
 
-    def call(self, call_sid: str) -> dict[str, Any] | None:
-        """A call with `quality`, `recording`, `turns` and `events`; None where it is not known."""
+    def call(self, call_sid: str) -> CallDetails | None:
+        """Return a call with its quality, recording, turns and events; None for an unknown SID."""
         return self._backend.read(lambda c: reads.one_call(c, call_sid))
 
-    def turns(self, call_sid: str) -> list[dict[str, Any]]:
-        """What was said, in order."""
-        return self._backend.read(lambda c: reads.list_turns(c, call_sid))
-
-    def events(self, kind: str, *, limit: int = 50) -> list[dict[str, Any]]:
-        """Events of a kind, newest first, also those that belong to no call."""
-        return self._backend.read(lambda c: reads.list_events_of_kind(c, kind, limit))
-
-    def open_calls(self, *, host: str) -> list[dict[str, Any]]:
-        """A host's calls that have not ended, oldest first."""
+    def open_calls(self, *, host: str) -> list[CallRow]:
+        """Return a host's calls without an end, oldest first."""
         return self._backend.read(lambda c: reads.list_open_calls(c, host))
 
-    def open_calls_told_of(self) -> list[tuple[str, dict[str, Any]]]:
-        """What Twilio's status webhooks said of calls, of any host, that have not ended here: call SID and form."""
-        return self._backend.read(reads.list_open_calls_told_of)
+    def statuses_of_open_calls(self) -> list[tuple[str, dict[str, Scalar]]]:
+        """Return the status callbacks of calls of any host without an end here: call SID and form."""
+        return self._backend.read(reads.list_statuses_of_open_calls)
 
     def close(self) -> None:
         """Let go of every connection. Later calls fail."""

@@ -17,9 +17,10 @@ from sqlalchemy.dialects import mysql, sqlite
 from gw import bus
 from gw.call.quality import Quality
 from gw.call.state import Reason
+from gw.control.rows import Scalar
 from gw.control.store import tables
 from gw.control.store.tables import DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, TEXT_CHARS, calls
-from gw.control.store.values import Fit, Scalar
+from gw.control.store.values import Fit
 
 Row = dict[str, Any]
 

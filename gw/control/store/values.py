@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from gw.control.rows import Scalar
+
 _INT_MAX: Final = 2**31 - 1
 _BIG_MAX: Final = 2**63 - 1
 #: The year 9999, the end of DATETIME and of Python's calendar.
@@ -16,8 +18,6 @@ _MOMENT_MAX: Final = 253_402_300_799.0
 _JSON_KEYS: Final = 100
 _JSON_KEY_CHARS: Final = 100
 _JSON_TEXT_CHARS: Final = 4000
-
-Scalar = str | int | float | bool | None
 
 
 class Fit:

@@ -1,14 +1,16 @@
-"""gw.cli.calls.findings: each finding from the row that gives rise to it, and none without; gw.cli.calls.reason_words is whole."""
+"""gw.cli.calls.findings: each finding, and none without its cause; gw.cli.calls.reason_words covers every reason."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from gw.call.state import Reason
 from gw.cli.calls.findings import Finding, event_sentence, findings, timeline, verdict
 from gw.cli.calls.reason_words import ENDINGS, REPLACED
+from gw.control.rows import CallDetails, EventRow
 from metrics import declare
 
 Row = dict[str, Any]
@@ -35,6 +37,7 @@ QUALITY: Row = {
     "hub_hold_max_s": 0.0008,
 }
 RECORDING: Row = {
+    "call_sid": "CA1",
     "state": "completed",
     "recording_sid": "RE1",
     "trigger_ms": 60,
@@ -47,8 +50,8 @@ RECORDING: Row = {
 }
 
 
-def _call(*, quality: Row | None = None, recording: Row | None = None, **facts: Any) -> Row:
-    return {
+def _call(*, quality: Row | None = None, recording: Row | None = None, **facts: Any) -> CallDetails:
+    row = {
         "call_sid": "CA1",
         "agent": "default",
         "from_number": "+15550001",
@@ -68,18 +71,19 @@ def _call(*, quality: Row | None = None, recording: Row | None = None, **facts: 
         "recording": RECORDING | (recording or {}),
         **facts,
     }
+    return msgspec.convert(row, type=CallDetails)
 
 
 def _turn(n: int, role: str, start_ms: int, text: str = "Hello there.", heard_ms: int | None = None) -> Row:
     cut = heard_ms is not None
-    return {"n": n, "role": role, "text": text, "start_ms": start_ms, "interrupted": cut, "heard_ms": heard_ms}
+    return {"call_sid": "CA1", "n": n, "role": role, "text": text, "start_ms": start_ms, "interrupted": cut, "heard_ms": heard_ms}
 
 
 def _event(kind: str, at_s: float, **data: Any) -> Row:
-    return {"kind": kind, "at": BEGAN + 1.0 + at_s, "data": data}
+    return {"kind": kind, "at": BEGAN + 1.0 + at_s, "data": data, "instance": "w0", "n": 1}
 
 
-def _of(call: Row, about: str) -> Finding:
+def _of(call: CallDetails, about: str) -> Finding:
     (found,) = (finding for finding in findings(call) if finding.about == about)
     return found
 
@@ -169,21 +173,18 @@ def test_a_lost_ai_leg_says_how_long_it_was_away() -> None:
 
 
 def test_a_call_without_a_recording_row_is_asked_about_only_when_it_was_heard() -> None:
-    call = _call()
-    call["recording"] = None
+    call = msgspec.structs.replace(_call(), recording=None)
     assert _of(call, "recording").weight == "odd"
-    call["first_audio_at"] = None
+    call = msgspec.structs.replace(call, first_audio_at=None)
     assert not [finding for finding in findings(call) if finding.about == "recording"]
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
-    call = _call(reason="worker_lost", result="own_error")
-    call["quality"] = None
+    call = msgspec.structs.replace(_call(reason="worker_lost", result="own_error"), quality=None)
     assert {finding.about for finding in findings(call)} == {"the end", "recording"}
-    live = _call(reason=None, result=None, ended_at=None)
-    live["quality"] = None
+    live = msgspec.structs.replace(_call(reason=None, result=None, ended_at=None), quality=None)
     assert verdict(live, findings(live)).startswith("The call goes on")
-    call["reason"], call["result"] = "caller_hangup", "success"
+    call = msgspec.structs.replace(call, reason="caller_hangup", result="success")
     assert verdict(call, findings(call)).startswith("Nobody measured")
 
 
@@ -229,7 +230,7 @@ def test_the_timeline_is_in_order_and_begins_before_the_answer() -> None:
     ],
 )
 def test_events_in_words(kind: str, data: Row, sentence: str) -> None:
-    assert event_sentence({"kind": kind, "data": data}) == sentence
+    assert event_sentence(EventRow(kind=kind, at=BEGAN, data=data, instance="w0", n=1)) == sentence
 
 
 def test_a_stream_error_of_twilios_is_bad() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import msgspec
 import pytest
 
 import gw.config
@@ -68,7 +69,7 @@ class House:
         )
 
     def ask(self, command: str, **fields: Any) -> Any:
-        return self.commands.table()[command](fields)
+        return msgspec.to_builtins(self.commands.table()[command](fields))
 
     def known(self, call_sid: str = CALL, *, ended: bool = False) -> None:
         self.store.apply([Stamped(call_started(call_sid), "here", 0, "w0", 1)])

@@ -77,7 +77,10 @@ def test_a_lost_call_comes_back_with_its_past_and_only_so_often(store: Store) ->
     for n in range(1, MAX_RESUMES + 1):
         answer = afterwards.answer(bus.Ask(n, CALL, "next"))
         assert (answer.step, answer.resumes, answer.began_at) == ("resume", n, started.answered_at)
-        assert afterwards.answer(bus.Ask(n, CALL, "conversation")).utterances == [Utterance("agent", "Hello."), Utterance("caller", "Hello?")]
+        assert afterwards.answer(bus.Ask(n, CALL, "conversation")).utterances == [
+            Utterance("agent", "Hello."),
+            Utterance("caller", "Hello?"),
+        ]
         afterwards.on_event(call_started())
         afterwards.on_event(bus.CallEvent(CALL, "resumed", time.time(), {"n": n}))
     assert afterwards.answer(bus.Ask(9, CALL, "next")).step == "goodbye"

@@ -78,8 +78,8 @@ def test_a_lost_call_ends_as_worker_lost(house: House) -> None:
     house.drain()
     row = house.store.call(CALL)
     assert row is not None
-    assert (row["reason"], row["result"], row["ended_at"]) == ("worker_lost", "own_error", 5000.0)
-    assert row["quality"] is None, "nobody measured it"
+    assert (row.reason, row.result, row.ended_at) == ("worker_lost", "own_error", 5000.0)
+    assert row.quality is None, "nobody measured it"
     assert house.page.counter(declare.CALLS_ENDED, reason="worker_lost").value == 1
     assert house.notified == 1
 
@@ -141,4 +141,4 @@ def test_a_real_end_still_wins(house: House) -> None:
     house.drain()
     row = house.store.call(CALL)
     assert row is not None
-    assert row["reason"] == "caller_hangup"
+    assert row.reason == "caller_hangup"

@@ -174,7 +174,7 @@ def test_ends_that_an_earlier_process_heard_of_are_taken_up(house: House, monkey
             house.store.apply([Stamped(call_started(OTHER), "elsewhere", 0, "w0", 2)])
         told = bus.Webhook("status", time.time(), {"CallSid": call_sid, "CallStatus": status})
         house.store.apply([Stamped(told, "elsewhere", 0, "w1", n + 1)])
-    read = house.store.open_calls_told_of
+    read = house.store.statuses_of_open_calls
     answers = iter([StoreUnavailable("away")])
 
     def away_once() -> Any:
@@ -182,7 +182,7 @@ def test_ends_that_an_earlier_process_heard_of_are_taken_up(house: House, monkey
             raise error
         return read()
 
-    monkeypatch.setattr(house.store, "open_calls_told_of", away_once)
+    monkeypatch.setattr(house.store, "statuses_of_open_calls", away_once)
     house.webhooks.start()
     until_s = time.monotonic() + scaled(20)
     while not house.lost and time.monotonic() < until_s:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import gevent
@@ -18,6 +19,7 @@ from gw import bus
 from gw.control.spool import Spool
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
+from gw.control.store.reads import list_turns
 from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
 from tests.mariadb import PASSWORD, MariaDB
 from tests.timing import scaled
@@ -70,7 +72,7 @@ def test_what_was_spooled_is_stored(running: Running, spool: Spool, store: Store
     running.forwarder.notify()
     running.wait_empty()
     assert len(store.calls(limit=1000)) == 499
-    assert {(c["host"], c["worker"], c["instance"]) for c in store.calls()} == {("h1", 3, "i1")}
+    assert {(c.host, c.worker, c.instance) for c in store.calls()} == {("h1", 3, "i1")}
     running.end()
     assert running.backlogs[-1] == 0
     assert (running.forwarder.applied, running.forwarder.retries, running.forwarder.last_problem) == (499, 0, "")
@@ -138,7 +140,7 @@ def test_poison_is_found_and_set_aside_with_its_reason(spool: Spool, fussy: Fuss
         (101, spool.poison(100)[3]["why"]),
     ]
     assert str(spool.poison(100)[3]["why"]).startswith("BusError: ")
-    assert len(fussy.turns(call_sid(1))) == 98
+    assert len(fussy._backend.read(partial(list_turns, call_sid=call_sid(1)))) == 98
     assert (running.forwarder.set_aside, running.forwarder.applied) == (4, 98)
 
 
@@ -249,7 +251,7 @@ def test_a_server_gone_and_back_costs_no_event(
     assert len(store.calls(limit=1000)) == 199
     assert len(store.recordings(limit=1000)) == 100
     assert spool.poison(100) == []
-    assert store.call(call_sid(150))["reason"] == "caller_hangup"  # type: ignore[index]
+    assert store.call(call_sid(150)).reason == "caller_hangup"  # type: ignore[union-attr]
     running.end()
     store.close()
 

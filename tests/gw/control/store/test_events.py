@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from gw import bus
 from gw.call.quality import Quality
 from gw.control.store import Stamped, Store, events, tables
 from gw.control.store.events import Rows
+from gw.control.store.reads import list_turns
 from gw.control.store.values import Fit
 from tests.gw.control.stamped import call_sid, ended, stamp, started, turn
 
@@ -49,7 +51,7 @@ def test_no_event_is_refused(store: Store, batch: list[Stamped]) -> None:
     store.apply(carried[::-1])
     for stamped in carried:
         if isinstance(stamped.event, bus.Turn) and stamped.event.call_sid:
-            assert store.turns(stamped.event.call_sid[:64])
+            assert store._backend.read(partial(list_turns, call_sid=stamped.event.call_sid[:64]))
 
 
 def mysql_8() -> MySQLDialect_pymysql:

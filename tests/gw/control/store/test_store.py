@@ -11,6 +11,7 @@ import pytest
 
 import gw.config
 from gw import bus
+from gw.control.rows import CallRow
 from gw.control.store import Store, StoreError, StoreUnavailable
 from gw.errors import ConfigError
 from tests.conftest import StoreMaker
@@ -38,9 +39,11 @@ def test_a_call_as_it_was_told(store: Store) -> None:
     store.apply(stamp(*whole_call(), worker=2))
     call = store.call(SID)
     assert call is not None
-    quality, recording = call.pop("quality"), call.pop("recording")
-    turns, events = call.pop("turns"), call.pop("events")
-    assert call == {
+    quality, recording, turns, events = call.quality, call.recording, call.turns, call.events
+    assert quality is not None
+    assert recording is not None
+    facts = {name: getattr(call, name) for name in CallRow.__struct_fields__}
+    assert facts == {
         "call_sid": SID,
         "stream_sid": "MZ" + SID[2:],
         "account_sid": ACCOUNT,
@@ -59,16 +62,15 @@ def test_a_call_as_it_was_told(store: Store) -> None:
         "worker": 2,
         "instance": "i1",
     }
-    assert quality["send_p50_s"] == 0.000123
-    assert quality["send_max_s"] is None, "not measured is nothing, not -1"
-    assert (quality["dropped_frames"], quality["uplink_dropped_frames"]) == ({"bargein": 7}, {})
-    assert (recording["state"], recording["account_sid"], recording["first_audio_at"]) == ("wanted", ACCOUNT, T0 + 2.25)
-    assert [(t["n"], t["role"], t["text"], t["item_id"], t["heard_ms"], t["interrupted"]) for t in turns] == [
+    assert quality.send_p50_s == 0.000123
+    assert quality.send_max_s is None, "not measured is nothing, not -1"
+    assert (quality.dropped_frames, quality.uplink_dropped_frames) == ({"bargein": 7}, {})
+    assert (recording.state, recording.account_sid, recording.first_audio_at) == ("wanted", ACCOUNT, T0 + 2.25)
+    assert [(t.n, t.role, t.text, t.item_id, t.heard_ms, t.interrupted) for t in turns] == [
         (1, "agent", "Grüß Gott 👋", "item_1", 900, False),
         (2, "caller", "yes", None, None, False),
     ]
-    assert turns == store.turns(SID)
-    assert [(e["kind"], e["at"], e["data"]) for e in events] == [
+    assert [(e.kind, e.at, e.data) for e in events] == [
         ("dtmf", T0 + 5, {"digit": "5", "count": 1, "final": True, "nothing": None, "level": 0.5}),
         ("webhook_status", T0 + 61, {"CallSid": SID, "CallStatus": "completed"}),
     ]
@@ -83,7 +85,7 @@ def test_the_end_before_the_start_told_twice(store: Store) -> None:
     for stamped in [*batch, *other[::-1], *other[::-1]]:
         store.apply([stamped])
     assert store.call(SID) == expected
-    assert [(c["call_sid"], c["reason"], c["recording_state"]) for c in store.calls()] == [
+    assert [(c.call_sid, c.reason, c.recording_state) for c in store.calls()] == [
         (call_sid(2), "caller_hangup", None),
         (SID, "caller_hangup", "wanted"),
     ]
@@ -114,13 +116,13 @@ def test_what_does_not_fit_is_cut_and_counted(store: Store) -> None:
     )
     call = store.call(SID)
     assert call is not None
-    assert (call["agent"], len(call["from_number"]), call["started_at"]) == ("ä" * 64, 255, 0.0)
-    assert call["answered_at"] == 253_402_300_799.0
-    assert (call["turns"][0]["text"], call["turns"][0]["start_ms"]) == ("😀" * 16_000, 2**31 - 1)
-    (event,) = call["events"]
-    assert (event["kind"], event["at"], len(event["data"])) == ("k" * 64, 0.0, 100)
-    assert (len(event["data"]["t"]), event["data"]["big"], event["data"]["nan"]) == (4000, 2**63 - 1, "inf")
-    assert (call["quality"]["frames_sent"], call["quality"]["send_p99_s"]) == (2**63 - 1, None)
+    assert (call.agent, len(call.from_number), call.started_at) == ("ä" * 64, 255, 0.0)
+    assert call.answered_at == 253_402_300_799.0
+    assert (call.turns[0].text, call.turns[0].start_ms) == ("😀" * 16_000, 2**31 - 1)
+    (event,) = call.events
+    assert (event.kind, event.at, len(event.data)) == ("k" * 64, 0.0, 100)
+    assert (len(event.data["t"]), event.data["big"], event.data["nan"]) == (4000, 2**63 - 1, "inf")
+    assert (call.quality.frames_sent, call.quality.send_p99_s) == (2**63 - 1, None)
     assert store.cut_values == 13
 
 
@@ -134,40 +136,40 @@ def test_a_call_that_came_back_is_the_hosts_it_came_to(store: Store) -> None:
     """The host that died and starts again must not end it; the one that has it must find it, should it die in turn."""
     store.apply(stamp(started(1), started(2)))
     store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 5, {"n": 1}), host="h2", instance="i2"))
-    assert [[c["call_sid"] for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1)], [call_sid(2)]]
+    assert [[c.call_sid for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1)], [call_sid(2)]]
     store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 9, {"n": 2}), host="h1", instance="i3"))
-    assert [[c["call_sid"] for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1), call_sid(2)], []]
+    assert [[c.call_sid for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1), call_sid(2)], []]
 
 
 def test_a_lost_worker_closes_what_is_open_and_yields_to_the_truth(store: Store) -> None:
     store.apply(stamp(started(1), started(2), started(3), ended(1)))
     store.apply(stamp(started(4), host="h2", instance="i2"))
-    assert [c["call_sid"] for c in store.open_calls(host="h1")] == [call_sid(2), call_sid(3)]
-    assert [c["call_sid"] for c in store.calls(open_only=True)] == [call_sid(4), call_sid(3), call_sid(2)]
+    assert [c.call_sid for c in store.open_calls(host="h1")] == [call_sid(2), call_sid(3)]
+    assert [c.call_sid for c in store.calls(open_only=True)] == [call_sid(4), call_sid(3), call_sid(2)]
     store.apply(stamp(*(ended(n, "worker_lost", "own_error", T0 + 99) for n in (1, 2, 3))))
     store.apply(stamp(ended(2, "worker_lost", "own_error", T0 + 100)))
     lost = store.call(call_sid(2))
     assert lost is not None
-    assert (lost["ended_at"], lost["reason"], lost["result"], lost["quality"]) == (T0 + 99, "worker_lost", "own_error", None)
+    assert (lost.ended_at, lost.reason, lost.result, lost.quality) == (T0 + 99, "worker_lost", "own_error", None)
     store.apply(stamp(ended(2, reason="ai_hangup"), ended(3, reason="worker_lost", result="own_error")))
-    assert [c["reason"] for c in store.calls()] == [None, "worker_lost", "ai_hangup", "caller_hangup"]
+    assert [c.reason for c in store.calls()] == [None, "worker_lost", "ai_hangup", "caller_hangup"]
 
 
 def test_an_inferred_end_measures_nothing(store: Store) -> None:
     store.apply(stamp(started(), ended(reason="worker_lost", result="own_error")))
     call = store.call(SID)
     assert call is not None
-    assert (call["reason"], call["quality"]) == ("worker_lost", None)
+    assert (call.reason, call.quality) == ("worker_lost", None)
 
 
 def test_lists_have_limits(store: Store) -> None:
     store.apply(stamp(*(started(k) for k in range(1, 8))))
-    assert [c["call_sid"] for c in store.calls(limit=2)] == [call_sid(7), call_sid(6)]
+    assert [c.call_sid for c in store.calls(limit=2)] == [call_sid(7), call_sid(6)]
     assert store.calls(limit=-1) == []
 
 
 def test_unknown_is_none(store: Store) -> None:
-    assert (store.call("CAx"), store.recording("CAx"), store.turns("CAx")) == (None, None, [])
+    assert (store.call("CAx"), store.recording("CAx")) == (None, None)
 
 
 # -- recordings -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,129 @@
+"""Rows of the store as values: what `gw.control.store` reads, the admin socket sends and the commands show.
+
+The fields are the columns of `gw.control.store.tables` in the same order, without `id`; a test compares the two. Times are epoch
+seconds. A nullable column defaults to None, so that a command can decode the answer of a gateway that lacks a newer column.
+Imports no database library: a command that asks a running gateway starts without SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+#: A value of an event's `data`.
+Scalar = str | int | float | bool | None
+
+
+class CallRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One call."""
+
+    call_sid: str
+    stream_sid: str | None = None
+    account_sid: str | None = None
+    agent: str | None = None
+    direction: str | None = None
+    from_number: str | None = None
+    to_number: str | None = None
+    started_at: float | None = None
+    answered_at: float | None = None
+    first_audio_at: float | None = None
+    ended_at: float | None = None
+    reason: str | None = None
+    result: str | None = None
+    detail: str | None = None
+    host: str | None = None
+    worker: int | None = None
+    instance: str | None = None
+
+    @property
+    def began_at(self) -> float | None:
+        """When the caller was answered; when Twilio's webhook came if that is unknown."""
+        return self.answered_at or self.started_at
+
+    @property
+    def length_s(self) -> float | None:
+        """How long the call lasted; None while it is alive."""
+        return self.ended_at - self.began_at if self.ended_at and self.began_at else None
+
+
+class ListedCall(CallRow, frozen=True, kw_only=True):
+    """A call in a list, with the state of its recording."""
+
+    recording_state: str | None = None
+
+
+class CallDetails(CallRow, frozen=True, kw_only=True):
+    """A call with everything stored about it."""
+
+    quality: QualityRow | None = None
+    recording: RecordingRow | None = None
+    turns: list[TurnRow] = []
+    events: list[EventRow] = []
+
+
+class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One side's words in a call."""
+
+    call_sid: str
+    n: int
+    role: str  # caller | agent
+    text: str
+    item_id: str | None = None
+    start_ms: int  # since the stream started
+    interrupted: bool
+    heard_ms: int | None = None
+
+
+class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The recording of one call."""
+
+    call_sid: str
+    account_sid: str | None = None
+    state: str
+    owner: str | None = None  # the claimant
+    first_audio_at: float | None = None
+    claimed_at: float | None = None
+    started_at: float | None = None
+    recording_sid: str | None = None
+    trigger_ms: int | None = None  # from the first audio to the claim's REST request
+    attempts: int
+    channels: int | None = None
+    duration_s: int | None = None
+    url: str | None = None
+    error_code: int | None = None  # Twilio's number
+    error_text: str | None = None
+    reason: str | None = None  # a word of the gateway's: why it failed, or what is wrong with it
+
+
+class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of a call; None where nothing was. See `gw.call.quality.Quality`."""
+
+    frames_sent: int | None = None
+    frames_expected: int | None = None
+    send_p50_s: float | None = None
+    send_p99_s: float | None = None
+    send_p999_s: float | None = None
+    send_max_s: float | None = None
+    lateness_p50_s: float | None = None
+    lateness_p99_s: float | None = None
+    lateness_p999_s: float | None = None
+    lateness_max_s: float | None = None
+    underrun_ms: int | None = None
+    dropped_frames: dict[str, int] | None = None
+    uplink_dropped_frames: dict[str, int] | None = None
+    bargeins: int | None = None
+    first_audio_ms: int | None = None
+    ai_first_audio_ms: int | None = None
+    hub_hold_max_s: float | None = None
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of a call, or of none."""
+
+    call_sid: str | None = None
+    kind: str
+    at: float
+    data: dict[str, Scalar]
+    host: str | None = None
+    worker: int | None = None
+    instance: str
+    n: int

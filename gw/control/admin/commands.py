@@ -114,22 +114,16 @@ class AdminCommands:
         self._completions = gevent.pool.Pool(MAX_COMPLETIONS)
 
     def table(self) -> dict[str, Command]:
-        """Every command by name. The longer names say what they are about and mean the same."""
-        calls, call, hangup = typed(_Calls, self._calls), typed(_Call, self._call), typed(_Call, self._hangup)
-        recordings = typed(_Recordings, self._recordings)
+        """Return every command by name."""
         return {
             "status": typed(_Nothing, lambda _: self._status()),
             "holds": typed(_Nothing, lambda _: self._bus.holds()),
-            "calls": calls,
-            "calls_list": calls,
-            "call": call,
-            "calls_show": call,
-            "hangup": hangup,
-            "calls_hangup": hangup,
+            "calls": typed(_Calls, lambda args: self._store.calls(limit=args.limit, open_only=args.open_only)),
+            "call": typed(_Call, lambda args: self._store.call(args.call_sid)),
+            "hangup": typed(_Call, self._hangup),
             "transfer": typed(_Transfer, self._transfer),
             "dial": typed(_Dial, self._dial),
-            "recordings": recordings,
-            "recordings_list": recordings,
+            "recordings": typed(_Recordings, lambda args: self._store.recordings(limit=args.limit, state=args.state)),
             "recordings_retry": typed(_Call, self._retry_recording),
             "recordings_reconcile": typed(_Nothing, lambda _: self._reconcile()),
             "poison_list": typed(_Poison, lambda args: self._spool.poison(limit=args.limit)),
@@ -138,16 +132,6 @@ class AdminCommands:
 
     def stop(self) -> None:
         self._completions.kill(timeout=1.0)
-
-    def _calls(self, args: _Calls) -> Any:
-        return self._store.calls(limit=args.limit, open_only=args.open_only)
-
-    def _call(self, args: _Call) -> Any:
-        """The call, or null where none is known by this SID."""
-        return self._store.call(args.call_sid)
-
-    def _recordings(self, args: _Recordings) -> Any:
-        return self._store.recordings(limit=args.limit, state=args.state)
 
     def _retry_recording(self, args: _Call) -> Any:
         """Try once more what failed, or hurry what waits. Returns the row as it stands then, and whether that is its end."""

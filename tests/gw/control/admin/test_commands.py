@@ -127,9 +127,9 @@ def test_reads_come_from_the_store(make: Make) -> None:
     house.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
     assert {call["call_sid"] for call in house.ask("calls")} == {CALL, OTHER}
     assert [call["call_sid"] for call in house.ask("calls", open_only=True)] == [CALL]
-    assert len(house.ask("calls_list", limit=1)) == 1
+    assert len(house.ask("calls", limit=1)) == 1
     assert house.ask("call", call_sid=CALL)["recording"]["state"] == "claimed"
-    assert house.ask("calls_show", call_sid="CA0") is None
+    assert house.ask("call", call_sid="CA0") is None
     assert [row["call_sid"] for row in house.ask("recordings", state="claimed")] == [CALL]
     assert house.ask("recordings", limit=5, state="failed") == []
     assert house.ask("status")["version"] == "1"
@@ -178,7 +178,7 @@ def test_a_twilio_that_refuses_does_not_matter_to_the_worker(make: Make, caplog:
 def test_hangup_without_credentials_tells_the_worker_alone(make: Make) -> None:
     house = make(signed=False)
     house.worker(CALL)
-    assert house.ask("calls_hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "no_credentials"}
+    assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "no_credentials"}
 
 
 def test_a_call_without_a_worker_is_completed_by_twilio(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""Pages of tests stay in the tests' own folders: the shared memory of the machine is not theirs to fill."""
+"""Keep pages of tests in the tests' own folders, out of the machine's shared memory."""
 
 import pytest
 

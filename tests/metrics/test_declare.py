@@ -1,4 +1,4 @@
-"""metrics.declare: the families are well formed, and what they copy from the gateway is what the gateway says."""
+"""metrics.declare: valid families, and lists that match the gateway's own."""
 
 import itertools
 import re
@@ -12,7 +12,7 @@ from metrics import declare
 from metrics.declare import BOUNDS, FAMILIES, WAIT_BOUNDS, Counter, Gauge, Histogram
 
 
-def test_one_millisecond_is_an_edge():
+def test_one_millisecond_is_a_bucket_edge():
     assert 0.001 in BOUNDS
     assert BOUNDS[0] == 0.00001
     assert BOUNDS[-1] == 1.0
@@ -20,11 +20,11 @@ def test_one_millisecond_is_an_edge():
     assert all(1.2 < after / before < 1.5 for before, after in itertools.pairwise(BOUNDS))
 
 
-def test_the_promise_of_the_recording_is_an_edge():
+def test_the_recording_limit_is_a_bucket_edge():
     assert 0.25 in WAIT_BOUNDS
 
 
-def test_the_golden_rule_is_measured_to_the_same_edges():
+def test_send_lateness_and_holds_have_the_same_buckets():
     assert declare.TX_SEND.bounds == declare.TX_LATENESS.bounds == declare.HUB_HOLD.bounds == BOUNDS
 
 
@@ -34,24 +34,24 @@ def test_names_are_unique_and_every_declaration_is_registered():
     assert declared == list(FAMILIES)
 
 
-def test_every_family_says_what_it_is():
+def test_every_family_has_a_help_text():
     assert all(family.help.endswith(".") for family in FAMILIES)
 
 
-def test_calls_ended_knows_every_reason():
+def test_calls_ended_has_every_reason():
     assert list(declare.CALLS_ENDED.labels["reason"]) == [str(reason) for reason in Reason]
 
 
-def test_calls_knows_every_state_of_a_living_call():
+def test_calls_has_every_state_of_a_call_in_progress():
     assert list(declare.CALLS.labels["state"]) == [str(state) for state in State if state is not State.ENDED]
 
 
-def test_bus_dropped_knows_every_event():
+def test_bus_dropped_has_every_event():
     names = [re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in typing.get_args(gw.bus.Event)]
     assert sorted(declare.BUS_DROPPED.labels["kind"]) == sorted(names)
 
 
-def test_series_come_in_the_order_of_the_labels():
+def test_series_follow_the_order_of_the_labels():
     family = Counter("gw_x_total", "X.", {"a": ("p", "q"), "b": ("r", "s")})
     assert list(family.series()) == [("p", "r"), ("p", "s"), ("q", "r"), ("q", "s")]
     assert list(Counter("gw_x_total", "X.").series()) == [()]
@@ -75,6 +75,6 @@ def test_series_come_in_the_order_of_the_labels():
         (Histogram, {"name": "gw_x_seconds", "labels": {"le": ("p",)}}),
     ],
 )
-def test_what_is_no_family_is_refused(kind, arguments):
+def test_invalid_declarations_are_refused(kind, arguments):
     with pytest.raises(ValueError, match="x_"):
         kind(help="X.", **arguments)

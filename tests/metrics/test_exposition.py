@@ -1,4 +1,4 @@
-"""metrics.exposition: what Prometheus reads is the sum of all pages, complete from the start and never impossible."""
+"""metrics.exposition: the sum of all pages, complete from the start and consistent."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -37,7 +37,7 @@ def two(tmp_path):
         page.close()
 
 
-def test_every_series_stands_at_zero_before_anything_happens(tmp_path):
+def test_every_series_is_exported_as_zero_from_the_start(tmp_path):
     samples = _samples(tmp_path / "not-there-yet")
     expected = 0
     for family in FAMILIES:
@@ -53,7 +53,7 @@ def test_every_series_stands_at_zero_before_anything_happens(tmp_path):
     assert len(samples) == expected + 3  # the pages themselves, by state
 
 
-def test_pages_are_added_up(two, tmp_path):
+def test_pages_are_summed(two, tmp_path):
     for n, page in enumerate(two, 1):
         page.counter(TX_FRAMES).add(n)
         page.counter(CALLS_ENDED, reason="ai_lost").add(n)
@@ -74,7 +74,7 @@ def test_pages_are_added_up(two, tmp_path):
     assert samples[_key("gw_hub_hold_seconds_bucket", greenlet="rx", le="+Inf")] == 3.0
 
 
-def test_a_dead_process_keeps_its_counters_and_loses_its_gauges(tmp_path):
+def test_counters_of_an_ended_process_count_and_its_gauges_do_not(tmp_path):
     page = Page.create(tmp_path / "worker-0.page")
     page.counter(TX_FRAMES).add(5)
     page.gauge(CALLS, state="active").set(9)
@@ -87,7 +87,7 @@ def test_a_dead_process_keeps_its_counters_and_loses_its_gauges(tmp_path):
     assert samples[_key("gw_metric_pages", state="left")] == 1.0
 
 
-def test_files_that_are_no_page_are_left_out_and_counted(two, tmp_path):
+def test_other_files_are_skipped_and_counted(two, tmp_path):
     two[0].counter(TX_FRAMES).add(5)
     (tmp_path / "broken.page").write_bytes(b"")
     Page.create(tmp_path / "old.page", layout=Layout((TX_FRAMES,))).close()
@@ -98,12 +98,12 @@ def test_files_that_are_no_page_are_left_out_and_counted(two, tmp_path):
     assert samples[_key("gw_metric_pages", state="other_version")] == 2.0
 
 
-def test_a_page_that_vanishes_meanwhile_is_none(tmp_path):
+def test_a_page_removed_while_reading_is_skipped(tmp_path):
     (tmp_path / "gone.page").symlink_to(tmp_path / "nowhere")
     assert Totals(tmp_path).pages == {"live": 0, "left": 0, "other_version": 0}
 
 
-def test_totals_answer_without_text(two, tmp_path):
+def test_totals_are_readable_without_rendering(two, tmp_path):
     two[0].counter(CALLS_ENDED, reason="ai_lost").add(2)
     two[1].counter(CALLS_ENDED, reason="shutdown").add(3)
     two[1].histogram(TX_SEND).observe(0.001)
@@ -115,7 +115,7 @@ def test_totals_answer_without_text(two, tmp_path):
     assert sum(totals.buckets(HUB_HOLD, "tx")) == 0.0
 
 
-def test_the_text_is_what_its_type_says(two, tmp_path):
+def test_the_text_matches_its_content_type(two, tmp_path):
     text = render(tmp_path).decode()
     assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
     assert text.endswith("\n")
@@ -126,7 +126,7 @@ def test_the_text_is_what_its_type_says(two, tmp_path):
     assert "_created" not in text
 
 
-def test_each_worker_is_told_by_itself(two, tmp_path):
+def test_each_worker_has_its_own_series(two, tmp_path):
     for n, page in enumerate(two, 1):
         page.gauge(CALLS, state="active").set(n)
         page.gauge(CALLS, state="closing").set(n)

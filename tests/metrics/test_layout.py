@@ -1,4 +1,4 @@
-"""metrics.layout: every series has a place of its own, and a change of what places depend on changes the header."""
+"""metrics.layout: each series has its own place, and a change of any input changes the header."""
 
 import pytest
 
@@ -10,7 +10,7 @@ DEPTH = Gauge("gw_depth", "Depth.", {"side": ("left", "right")})
 WAIT = Histogram("gw_wait_seconds", "Wait.", bounds=(0.1, 1.0))
 
 
-def test_places_do_not_overlap_and_leave_no_hole():
+def test_places_are_contiguous_and_do_not_overlap():
     taken = []
     for family in FAMILIES:
         for labels in family.series():
@@ -30,12 +30,12 @@ def test_widths():
     assert width_of(Histogram("gw_y_seconds", "Y.")) == len(BOUNDS) + 2
 
 
-def test_gauges_are_known():
+def test_gauges_are_listed():
     layout = Layout((FRUIT, DEPTH, WAIT))
     assert layout.gauges == [4, 5]
 
 
-def test_labels_may_come_in_any_order():
+def test_labels_are_accepted_in_any_order():
     layout = Layout((FRUIT,))
     assert layout.place_of(FRUIT, {"colour": "green", "kind": "pear"}) == 3
 
@@ -55,7 +55,7 @@ def test_undeclared_families_are_refused():
         LAYOUT.place_of(TX_FRAMES, {"kind": "apple"})
 
 
-def test_a_name_twice_is_refused():
+def test_a_duplicate_name_is_refused():
     with pytest.raises(ValueError, match="twice"):
         Layout((DEPTH, DEPTH))
 
@@ -70,9 +70,9 @@ def test_a_name_twice_is_refused():
         (FRUIT, Gauge("gw_deep", "Depth.", {"side": ("left", "right")}), WAIT),
     ],
 )
-def test_the_header_tells_layouts_apart(other):
+def test_the_header_differs_between_layouts(other):
     assert Layout((FRUIT, DEPTH, WAIT)).header != Layout(other).header
 
 
-def test_a_better_help_text_is_no_other_layout():
+def test_a_changed_help_text_keeps_the_layout():
     assert Layout((WAIT,)).header == Layout((Histogram("gw_wait_seconds", "How long.", bounds=(0.1, 1.0)),)).header

@@ -1,4 +1,4 @@
-"""metrics.locks: a lock lives as long as its open file, in this process and in another."""
+"""metrics.locks: a lock lasts as long as its open file, in this process and in others."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def test_closing_another_descriptor_keeps_the_lock(tmp_path):
     os.close(second)
 
 
-def test_a_dead_process_holds_nothing(tmp_path):
+def test_the_lock_of_an_ended_process_is_free(tmp_path):
     path = tmp_path / "f"
     code = (
         "import os, sys; from metrics.locks import try_lock; fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT);"

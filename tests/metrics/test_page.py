@@ -1,4 +1,4 @@
-"""metrics.page: cells count where they should, pages outlive their process, and a reader never sees the impossible."""
+"""metrics.page: correct counting, pages that outlive their process, and consistent reads."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def test_gauges(page):
     assert page.gauge(CALLS, state="waiting").value == 0.0
 
 
-def test_series_do_not_touch_each_other(page):
+def test_series_are_independent(page):
     total = 0.0
     for family in FAMILIES:
         for labels in family.series():
@@ -111,7 +111,7 @@ def test_wrong_labels_raise_when_the_cell_is_made(page):
         page.counter(TX_SEND)
 
 
-def test_a_restart_goes_on_counting_and_empties_gauges(path):
+def test_a_restart_keeps_counters_and_zeroes_gauges(path):
     first = Page.create(path)
     first.counter(TX_FRAMES).add(7)
     first.histogram(TX_SEND).observe(0.5)
@@ -124,7 +124,7 @@ def test_a_restart_goes_on_counting_and_empties_gauges(path):
     second.close()
 
 
-def test_a_page_can_be_taken_again_at_once_beside_a_hub(path):
+def test_a_page_can_be_reopened_immediately_beside_a_hub(path):
     gevent.sleep(0)
     for _ in range(2):
         Page.create(path).close()
@@ -147,7 +147,7 @@ def test_claim_takes_the_first_free_page(tmp_path):
         page.close()
 
 
-def test_a_reader_sees_what_is_written_and_whether_the_writer_lives(page, path):
+def test_a_reader_sees_the_values_and_whether_the_writer_is_alive(page, path):
     reader = Page.open(path)
     page.counter(TX_FRAMES).add(2)
     assert reader.values(TX_FRAMES, ()) == [2.0]
@@ -157,7 +157,7 @@ def test_a_reader_sees_what_is_written_and_whether_the_writer_lives(page, path):
     reader.close()
 
 
-def test_a_closed_page_refuses(path):
+def test_a_closed_page_raises(path):
     page = Page.create(path)
     cell = page.counter(TX_FRAMES)
     page.close()
@@ -193,7 +193,7 @@ def test_a_page_of_another_layout_is_refused_and_replaced(path):
         Page.open(path, layout=other)
 
 
-def test_a_creator_that_was_overtaken_tries_again(path, monkeypatch):
+def test_a_creator_that_lost_the_race_tries_again(path, monkeypatch):
     path.parent.mkdir()
     real, rivals = os.link, [Page.create(path.with_name("rival"))]
 
@@ -223,7 +223,7 @@ def test_a_creator_whose_file_was_replaced_under_it_tries_again(path, monkeypatc
         Page.create(path)
 
 
-def test_still_at_a_path_that_is_gone(tmp_path):
+def test_still_at_is_false_for_a_removed_path(tmp_path):
     descriptor = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
     assert page_module._still_at(descriptor, tmp_path / "f")
     (tmp_path / "f").unlink()
@@ -231,7 +231,7 @@ def test_still_at_a_path_that_is_gone(tmp_path):
     os.close(descriptor)
 
 
-def test_a_page_is_private(page, path):
+def test_a_page_is_readable_by_its_owner_only(page, path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -251,7 +251,7 @@ print("done", flush=True)
 
 
 def test_a_reader_beside_a_busy_writer(path):
-    """Counts only grow, no value is torn, and at the end nothing is missing."""
+    """Counts only increase, no value is torn, and the final count is complete."""
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
     try:
         assert writer.stdout.readline() == b"ready\n"

@@ -1,4 +1,4 @@
-"""metrics.pages_dir: pages lie in memory where that can be, and what is left behind is swept."""
+"""metrics.pages_dir: pages are in memory where possible, and unused directories are removed."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from metrics.pages_dir import discard, in_memory, prepare
 
 @pytest.fixture
 def memory(tmp_path, monkeypatch):
-    """A stand-in for /dev/shm in a folder of the test's own; everything below it counts as memory."""
+    """Return a substitute for /dev/shm: a folder of the test that counts as memory."""
     memory = tmp_path / "memory"
     memory.mkdir()
     monkeypatch.setattr(subject, "in_memory", lambda directory: memory in (directory, *directory.parents))
@@ -35,7 +35,7 @@ def test_a_link_into_memory(memory, pages):
     assert len(list(memory.iterdir())) == 1
 
 
-def test_a_new_start_under_an_old_name_counts_from_zero(memory, pages):
+def test_a_recreated_directory_counts_from_zero(memory, pages):
     prepare(pages, memory=memory)
     dead = Page.create(pages / "dead.page")
     dead.counter(TX_FRAMES).add(5)
@@ -49,13 +49,13 @@ def test_a_new_start_under_an_old_name_counts_from_zero(memory, pages):
     alive.close()
 
 
-def test_two_gateways_have_two_places(memory, tmp_path):
+def test_two_gateways_have_separate_directories(memory, tmp_path):
     prepare(tmp_path / "a" / "pages", memory=memory)
     prepare(tmp_path / "b" / "pages", memory=memory)
     assert (tmp_path / "a" / "pages").resolve() != (tmp_path / "b" / "pages").resolve()
 
 
-def test_a_directory_that_is_there_stays(memory, pages):
+def test_an_existing_directory_is_kept(memory, pages):
     pages.mkdir(parents=True)
     prepare(pages, memory=memory)
     assert not pages.is_symlink()
@@ -67,14 +67,14 @@ def test_a_directory_in_memory_needs_no_link(memory):
     assert not (memory / "var" / "pages").is_symlink()
 
 
-def test_a_link_that_a_reboot_emptied_is_filled_again(memory, pages):
+def test_a_dangling_link_after_a_reboot_is_replaced(memory, pages):
     prepare(pages, memory=memory)
     shutil.rmtree(pages.resolve())
     prepare(pages, memory=memory)
     assert pages.is_dir()
 
 
-def test_a_link_to_an_old_place_is_replaced(memory, pages, tmp_path):
+def test_a_link_to_an_old_target_is_replaced(memory, pages, tmp_path):
     pages.parent.mkdir()
     pages.symlink_to(tmp_path / "gone")
     prepare(pages, memory=memory)
@@ -87,14 +87,14 @@ def test_no_memory_means_a_plain_directory(memory, pages, tmp_path):
     assert not pages.is_symlink()
 
 
-def test_a_disk_under_the_name_of_memory_is_not_used(memory, pages, tmp_path):
+def test_shared_memory_that_is_on_a_disk_is_not_used(memory, pages, tmp_path):
     (tmp_path / "disk").mkdir()
     prepare(pages, memory=tmp_path / "disk")
     assert not pages.is_symlink()
     assert not list((tmp_path / "disk").iterdir())
 
 
-def test_a_name_taken_by_somebody_else_is_not_used(memory, pages):
+def test_a_name_of_another_user_is_not_used(memory, pages):
     prepare(pages, memory=memory)
     target = pages.resolve()
     pages.unlink()
@@ -119,7 +119,7 @@ def _age(directory: Path) -> None:
     os.utime(directory, (0, 0))
 
 
-def test_what_nobody_links_to_is_swept(memory, tmp_path):
+def test_unlinked_directories_are_removed(memory, tmp_path):
     gone, linked, written = (tmp_path / name / "pages" for name in ("gone", "linked", "written"))
     targets = {}
     for pages in (gone, linked, written):
@@ -143,7 +143,7 @@ def test_what_nobody_links_to_is_swept(memory, tmp_path):
     page.close()
 
 
-def test_a_directory_without_an_origin_is_left_alone(memory, tmp_path):
+def test_a_directory_without_an_origin_is_kept(memory, tmp_path):
     stray = memory / f"submilli-{os.geteuid()}-0000"
     stray.mkdir()
     _age(stray)
@@ -151,7 +151,7 @@ def test_a_directory_without_an_origin_is_left_alone(memory, tmp_path):
     assert stray.is_dir()
 
 
-def test_discard_removes_both_ends(memory, pages):
+def test_discard_removes_the_link_and_its_target(memory, pages):
     prepare(pages, memory=memory)
     Page.create(pages / "a.page").close()
     discard(pages)
@@ -167,7 +167,7 @@ def test_discard_of_a_plain_directory(pages):
     assert not pages.exists()
 
 
-def test_discard_spares_what_somebody_else_made(pages, tmp_path):
+def test_discard_keeps_a_target_it_did_not_create(pages, tmp_path):
     pages.parent.mkdir()
     (tmp_path / "theirs").mkdir()
     pages.symlink_to(tmp_path / "theirs")
@@ -181,7 +181,7 @@ def test_in_memory_asks_the_kernel(tmp_path):
     assert not in_memory(Path("/proc"))
 
 
-def test_in_memory_is_false_where_the_kernel_does_not_say(tmp_path, monkeypatch):
+def test_in_memory_is_false_without_mountinfo(tmp_path, monkeypatch):
     def refuse(self):
         raise PermissionError
 

@@ -4,7 +4,7 @@ The supervisor makes it without a name and hands it down, so it ends with its la
 Each process has a row. Of a row the supervisor writes what it knows of the process (whose it is, whether it runs, how often it
 failed), the process itself how it is (its loop's tick, its calls, its lateness); every cell has one writer and is one aligned
 store of eight bytes, so readers need no lock. What more than one process writes, the places kept for calls to come, is locked by
-whoever writes it (`gw.media.admission.places`). Times are of CLOCK_MONOTONIC, which all processes of a machine share.
+whoever writes it (`gw.media.admission.slots`). Times are of CLOCK_MONOTONIC, which all processes of a machine share.
 
     header | row, _ROW_CELLS, ROWS of them | lapses, PLACES of them | keys, 16 bytes, PLACES of them | report     cells of 8 bytes
 

@@ -53,7 +53,7 @@ HOLDING: Final = "holding"
 Take = Callable[[list[ai.AiEvent]], None]
 
 
-class AiLife:
+class AiFailover:
     """One call's AI legs. It knows the call; the call does not know it, nor does it keep who takes the events: an ended call
     would otherwise be freed by the collector alone."""
 
@@ -124,7 +124,7 @@ class AiLife:
     def _open(self, take: Take) -> None:
         """Connect and wait for the confirmation. Raises AiLegError."""
         call = self._call
-        limit_s = call.plane.config.media.ai_connect_s
+        limit_s = call.context.config.media.ai_connect_s
         if self._lost:
             limit_s = max(0.05, min(limit_s, call.reconnect.left_s(monotonic())))
         with gevent.Timeout(limit_s, AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s")):
@@ -205,7 +205,7 @@ class AiLife:
     def _replace(self) -> None:
         """Put a leg that is still to be opened in place of the one that failed."""
         self._drop_next()
-        self._put(self._call.plane.ai_leg(self._call.agent), ready=False)
+        self._put(self._call.context.ai_leg(self._call.agent), ready=False)
 
     def _put(self, leg: AiLeg, *, ready: bool) -> None:
         call = self._call
@@ -217,7 +217,7 @@ class AiLife:
     def _hold(self) -> None:
         """While no leg stands and nothing else is left to hear: the holding sound, piece by piece."""
         call = self._call
-        sound = call.plane.holding
+        sound = call.context.holding
         call.over.wait(HOLD_AFTER_S)
         place, size = 0, HOLD_PIECE_MS // PTIME_MS * FRAME_BYTES
         while sound and not call.state.has_ended and call.state.now is State.CONNECTING:
@@ -261,9 +261,9 @@ class AiLife:
     def _open_next(self) -> None:
         """The body of a greenlet: open a successor, and keep it alive until it is in place."""
         call = self._call
-        leg = call.plane.ai_leg(call.agent)
+        leg = call.context.ai_leg(call.agent)
         try:
-            with gevent.Timeout(call.plane.config.media.ai_connect_s):
+            with gevent.Timeout(call.context.config.media.ai_connect_s):
                 leg.connect()
                 lifetime_s = _until_ready(leg)
             self._next, self._next_created = leg, lifetime_s
@@ -306,7 +306,7 @@ class AiLife:
         self._go_on(request)
 
     def _count(self, why: str) -> None:
-        self._call.plane.cells.reconnects[why].add()
+        self._call.context.cells.reconnects[why].add()
         self._call.note("ai_leg_replaced", reason=why)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from gw.call.playout import Truncation
 from gw.call.state import Reason, State
 from gw.media.ai.leg import AiLegError
-from gw.media.ai_failover import AiLife, lifetime_of
+from gw.media.ai_failover import AiFailover, lifetime_of
 from gw.media.call import Call
 from gw.protocol import ai
 
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 class AiIn:
     """One call's AI-in greenlet."""
 
-    __slots__ = ("_call", "life")
+    __slots__ = ("_call", "failover")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self.life = AiLife(call)
+        self.failover = AiFailover(call)
 
     def run(self) -> None:
         """The greenlet's body. Ends with the call, or when it falls back."""
-        self.life.run(self._take)
+        self.failover.run(self._take)
 
     def _take(self, events: list[ai.AiEvent]) -> None:
         for event in events:
@@ -45,15 +45,15 @@ class AiIn:
     # -- the session ----------------------------------------------------------------------------------------------------
 
     def _on_created(self, event: ai.SessionCreated) -> None:
-        self.life.on_created(lifetime_of(event))
+        self.failover.on_created(lifetime_of(event))
 
     def _on_ready(self, event: ai.SessionReady) -> None:
-        self.life.ready = True  # a later session.updated says nothing new
+        self.failover.ready = True  # a later session.updated says nothing new
 
     def _on_error(self, event: ai.AiError) -> None:
         call = self._call
         kind = "benign" if event.benign else "fatal" if event.fatal else "error"
-        call.plane.cells.ai_errors[kind].add()
+        call.context.cells.ai_errors[kind].add()
         if event.benign:
             call.responses.on_refused()
             return
@@ -63,7 +63,7 @@ class AiIn:
             call.responses.on_failed()
         if event.rate_limited:
             raise AiLegError(Reason.AI_RATE_LIMITED, f"{event.code}: {event.message}"[:500])
-        if event.fatal or not self.life.ready:
+        if event.fatal or not self.failover.ready:
             raise AiLegError(
                 Reason.AI_REFUSED,
                 f"{event.code}: {event.message}"[:500],
@@ -79,7 +79,7 @@ class AiIn:
         self._call.pending_reply.on_started()
 
     def _on_audio(self, event: ai.AudioDelta) -> None:
-        if not self.life.ready:
+        if not self.failover.ready:
             detail = "audio came before the session confirmed mu-law: it may be noise"
             raise AiLegError(Reason.AI_WRONG_FORMAT, detail, permanent=True)
         call = self._call
@@ -90,7 +90,7 @@ class AiIn:
             if call.bargein.on_late_audio(event.item_id):
                 call.leg.truncate(event.item_id, 0)
             return
-        call.tell(call.turns.on_agent_audio(event.item_id, call.now_ms()))
+        call.report_turns(call.turns.on_agent_audio(event.item_id, call.now_ms()))
         call.pending_reply.on_audio()
         call.item_came(event.item_id)
         dropped = call.playout.push(event.response_id, event.item_id, event.audio)
@@ -99,7 +99,7 @@ class AiIn:
         if call.state.now is State.CLOSING:
             call.bound_closing()  # a goodbye that comes after the wish to hang up
         if dropped:
-            call.plane.cells.dropped["overrun"].add(dropped)
+            call.context.cells.dropped["overrun"].add(dropped)
         call.ai_out.wake()
 
     def _on_response_done(self, event: ai.ResponseDone) -> None:
@@ -128,13 +128,13 @@ class AiIn:
 
     def _on_caller_transcript(self, event: ai.CallerTranscript) -> None:
         self._call.pending_reply.on_caller_text(event.item_id)
-        self._call.tell(self._call.turns.on_caller_text(event.item_id, event.text, self._call.now_ms()))
+        self._call.report_turns(self._call.turns.on_caller_text(event.item_id, event.text, self._call.now_ms()))
 
     def _on_agent_transcript(self, event: ai.AgentTranscript) -> None:
         call = self._call
-        call.tell(call.turns.on_agent_text(event.item_id, event.text, call.now_ms()))
+        call.report_turns(call.turns.on_agent_text(event.item_id, event.text, call.now_ms()))
         if call.bargein.is_late(event.response_id):  # cut before any of it was played: settled here, unless it is already
-            call.tell(call.turns.on_interrupted([Truncation(event.item_id, 0)]))
+            call.report_turns(call.turns.on_interrupted([Truncation(event.item_id, 0)]))
 
     def _on_agent_text_delta(self, event: ai.AgentTranscriptDelta) -> None:
         self._call.turns.on_agent_text_delta(event.item_id, event.words)

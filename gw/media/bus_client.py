@@ -19,7 +19,7 @@ from gevent import socket
 from gevent.event import AsyncResult
 
 from gw import bus
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from metrics.declare import BUS_DROPPED, BUS_UNACKED
 from metrics.page import Page
 
@@ -82,7 +82,7 @@ class BusClient:
         self._unacked_bytes = 0
         self._ranked: tuple[deque[int], ...] = tuple(deque() for _ in _RANKS)  # the numbers again, by rank
         self._retry_s = RETRY_S
-        self._door: Door | None = None
+        self._transport: Transport | None = None
         self._asked = 0
         self._open: dict[int, AsyncResult[bus.Answer]] = {}  # questions, until they are answered or given up
         self._stopped = False
@@ -106,25 +106,25 @@ class BusClient:
         while len(self._unacked) > MAX_UNACKED or self._unacked_bytes > MAX_UNACKED_BYTES:
             self._drop_one()
         self._unacked_cell.set(len(self._unacked))
-        if self._door is not None:
-            self._door.write(data)
+        if self._transport is not None:
+            self._transport.write(data)
 
     def tell(self, hold: bus.HubHold) -> None:
         """Send a statistic, where control is there and reads; nobody misses one that is lost. Never waits."""
-        if self._door is not None and not self._door.waiting_bytes:
-            self._door.write(bus.pack(hold))
+        if self._transport is not None and not self._transport.waiting_bytes:
+            self._transport.write(bus.pack(hold))
 
     def ask(self, call_sid: str, about: str) -> bus.Answer | None:
         """Ask control, and wait as long as ASK_S says. None: it does not say."""
-        door = self._door
-        if door is None or len(self._open) >= MAX_ASKS:
+        transport = self._transport
+        if transport is None or len(self._open) >= MAX_ASKS:
             return None
         self._asked += 1
         n = self._asked
         result: AsyncResult[bus.Answer] = AsyncResult()
         self._open[n] = result
         try:
-            door.write(bus.pack(bus.Ask(n, call_sid, about)))
+            transport.write(bus.pack(bus.Ask(n, call_sid, about)))
             return result.get(timeout=ASK_S[about])
         except gevent.Timeout:
             log.warning("control does not answer", extra={"call_sid": call_sid})
@@ -150,12 +150,12 @@ class BusClient:
         """The greenlet's body: connect, serve, again. Ends on `stop`."""
         while not self._stopped:
             try:
-                door = self._connect()
+                transport = self._connect()
                 try:
-                    self._serve(door)
+                    self._serve(transport)
                 finally:
-                    self._door = None
-                    door.shut()
+                    self._transport = None
+                    transport.shut()
             except OSError as error:
                 log.debug("control is not reachable: %s", error)
             except bus.BusError:
@@ -163,7 +163,7 @@ class BusClient:
             if not self._stopped:
                 gevent.sleep(self._retry_s)
 
-    def _connect(self) -> Door:
+    def _connect(self) -> Transport:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(RETRY_S * 5)
         try:
@@ -171,16 +171,16 @@ class BusClient:
         except BaseException:
             sock.close()
             raise
-        return Door(sock, MAX_WAITING_BYTES)
+        return Transport(sock, MAX_WAITING_BYTES)
 
-    def _serve(self, door: Door) -> None:
-        door.write(bus.pack(bus.Hello(self._slot, self.instance, os.getpid(), self._calls(), bus.VERSION)))
-        self._resend(door)
-        self._door = door
+    def _serve(self, transport: Transport) -> None:
+        transport.write(bus.pack(bus.Hello(self._slot, self.instance, os.getpid(), self._calls(), bus.VERSION)))
+        self._resend(transport)
+        self._transport = transport
         reader = bus.Reader.of_commands()
-        teller = gevent.spawn(self._tell_status, door)
+        teller = gevent.spawn(self._tell_status, transport)
         try:
-            while not self._stopped and (data := door.read()) != b"":
+            while not self._stopped and (data := transport.read()) != b"":
                 for command in reader.feed(data or b""):
                     if isinstance(command, bus.Ack):
                         self._retry_s = RETRY_S
@@ -198,23 +198,23 @@ class BusClient:
         finally:
             teller.kill(block=False)
 
-    def _resend(self, door: Door) -> None:
+    def _resend(self, transport: Transport) -> None:
         """Send what is not acknowledged, and what is emitted meanwhile, a batch at a time: no switch between the last one and
-        `_door`."""
+        `_transport`."""
         number = self._acked
-        while number < self._n and not door.failure and not self._stopped:
+        while number < self._n and not transport.failure and not self._stopped:
             number += 1
             kept = self._unacked.get(number)
             if kept is not None:
-                door.write(kept[1])
+                transport.write(kept[1])
             if number % RESEND_BATCH == 0:
                 gevent.sleep(0)
-            while door.waiting_bytes > MAX_WAITING_BYTES // 2 and not door.failure and not self._stopped:
+            while transport.waiting_bytes > MAX_WAITING_BYTES // 2 and not transport.failure and not self._stopped:
                 gevent.sleep(0.01)
 
-    def _tell_status(self, door: Door) -> None:
-        while not door.failure:
-            door.write(bus.pack(self._status(len(self._unacked))))
+    def _tell_status(self, transport: Transport) -> None:
+        while not transport.failure:
+            transport.write(bus.pack(self._status(len(self._unacked))))
             gevent.sleep(STATUS_S)
 
     def _on_ack(self, n: int) -> None:
@@ -236,8 +236,8 @@ class BusClient:
     def stop(self) -> None:
         """Let the greenlet end."""
         self._stopped = True
-        if self._door is not None:
-            self._door.wake()
+        if self._transport is not None:
+            self._transport.wake()
 
 
 def _kind(event: type) -> str:

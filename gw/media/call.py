@@ -30,12 +30,12 @@ from gw.call.state import CallState, Event, Reason, Result, State, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
 from gw.media.ai.leg import AiLeg
-from gw.media.ai.watchdog import LegWatch, Problem
+from gw.media.ai.watchdog import Problem, Watchdog
 from gw.media.ai_out import AiOut
-from gw.media.call_events import Told
-from gw.media.context import MediaPlane
+from gw.media.call_events import CallEvents
+from gw.media.context import MediaContext
 from gw.media.hub.greenlets import KindGreenlet
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.media.tx import Tx
 from gw.media.uplink import Uplink
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS
@@ -60,25 +60,25 @@ class Call:
 
     def __init__(
         self,
-        plane: MediaPlane,
+        context: MediaContext,
         state: CallState,
         start: Start,
         agent_name: str,
         agent: Agent,
-        door: Door,
+        transport: Transport,
         *,
         voice_at: float | None,
         wake: Callable[[], None],
     ) -> None:
         """`voice_at`: when the voice webhook was answered, epoch seconds; `wake` makes RX look at the state."""
-        config = plane.config
-        self.plane = plane
+        config = context.config
+        self.context = context
         self.state = state
         self.sid = start.call_sid
         self.stream_sid = start.stream_sid
         self.agent_name = agent_name
         self.agent = agent
-        self.door = door
+        self.transport = transport
         self._wake = wake
         self.started_s = self.last_voice_s = monotonic()
         self.started_at = time.time()
@@ -87,8 +87,8 @@ class Call:
         self.detail = ""
         self.pacer = Pacer(config.media.lead_ms)
         self.playout = Playout(int(config.media.playout_s * _MS) // PTIME_MS)
-        self.tx = Tx(door, self.pacer, self.playout, plane.clock, plane.tx_cells)
-        self.told = Told(plane, start, self.tx, started_s=self.started_s, started_at=self.started_at)
+        self.tx = Tx(transport, self.pacer, self.playout, context.clock, context.tx_cells)
+        self.events = CallEvents(context, start, self.tx, started_s=self.started_s, started_at=self.started_at)
         self.guard = RecordingGuard(enabled=config.recording.enabled)
         self.ai_out = AiOut(
             start.stream_sid,
@@ -96,13 +96,13 @@ class Call:
             self.playout,
             self.guard,
             lead_ms=config.media.lead_ms,
-            pool_has_room=self.told.pool_has_room,
-            on_record=self.told.on_record,
-            on_first_audio=self.told.on_first_audio,
+            pool_has_room=self.events.pool_has_room,
+            on_record=self.events.on_record,
+            on_first_audio=self.events.on_first_audio,
         )
         self.lead_s = config.media.lead_ms / _MS
-        self.leg = plane.ai_leg(agent)
-        self.watch = LegWatch(config.media.ai_stall_s)
+        self.leg = context.ai_leg(agent)
+        self.watch = Watchdog(config.media.ai_stall_s)
         self.leg_failure: Problem | None = None  # what the watchdog found: AI-in takes it from here
         self.helpers: deque[KindGreenlet] = deque(maxlen=MAX_HELPERS)
         self.over = Ended()  # set when the call is
@@ -113,7 +113,7 @@ class Call:
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # what it said: what it can be told to truncate
         self._keys: list[str] = []  # pressed while no AI leg stood
         self._handed_on = False
-        self.uplink = Uplink(self.leg, config.media.ai_connect_s, plane.uplink_cells)
+        self.uplink = Uplink(self.leg, config.media.ai_connect_s, context.uplink_cells)
         self.responses = Responses()
         self.bargein = BargeIn()
         self.resumed = parse_resumed(start.parameters, self.started_at)
@@ -126,7 +126,7 @@ class Call:
         self.bargein_dropped = 0
         self._closing_reason = Reason.AI_HANGUP
         self._closing_until_s = 0.0
-        self.told.on_start(start, agent_name, voice_at)
+        self.events.on_start(start, agent_name, voice_at)
 
     def recall(self) -> None:
         """Before the first AI leg of a call that came back: what was said until then. Waits for control, for a moment."""
@@ -134,7 +134,7 @@ class Call:
             return
         self.note("resumed", n=self.resumed.n)
         log.warning("the call comes back after its worker died", extra={"call_sid": self.sid})
-        answer = self.plane.ask(self.sid, "conversation")
+        answer = self.context.ask(self.sid, "conversation")
         if answer is not None:
             self.conversation.resume_from(answer.utterances)
 
@@ -142,12 +142,12 @@ class Call:
 
     def note(self, kind: str, **data: str | int | float | bool | None) -> None:
         """Keep something of this call in the events table."""
-        self.told.note(kind, **data)
+        self.events.note(kind, **data)
 
-    def tell(self, turns: list[Turn]) -> None:
+    def report_turns(self, turns: list[Turn]) -> None:
         """Keep turns that are whole."""
         self.conversation.add(turns)
-        self.told.tell(turns)
+        self.events.report_turns(turns)
 
     def now_ms(self) -> int:
         """Milliseconds since the call's first stream started."""
@@ -164,14 +164,14 @@ class Call:
         if cut is None:
             return
         self.tx.discard()
-        self.door.write(text_message(build_clear(self.stream_sid)))
+        self.transport.write(text_message(build_clear(self.stream_sid)))
         for item_id, heard_ms in cut.truncations:
             if item_id in self._items:
                 self.leg.truncate(item_id, heard_ms)
-        self.plane.cells.bargein.observe(monotonic() - begun_s)
-        self.plane.cells.dropped["bargein"].add(cut.dropped_frames)
+        self.context.cells.bargein.observe(monotonic() - begun_s)
+        self.context.cells.dropped["bargein"].add(cut.dropped_frames)
         self.bargein_dropped += cut.dropped_frames
-        self.tell(self.turns.on_interrupted(cut.truncations))
+        self.report_turns(self.turns.on_interrupted(cut.truncations))
 
     def on_mark_echo(self, name: str) -> None:
         """Twilio played everything before this mark, or gave it back after a clear."""
@@ -183,7 +183,7 @@ class Call:
         unheard = {item_id for item_id, _ in self.playout.unheard(frames)}
         for item_id in self.turns.unresolved_items():
             if item_id not in unheard:
-                self.tell(self.turns.on_heard(item_id, self.playout.heard_ms(item_id, frames)))
+                self.report_turns(self.turns.on_heard(item_id, self.playout.heard_ms(item_id, frames)))
         if self.state.now is State.CLOSING and self._all_heard(now_s):
             self._on_heard_out(now_s)
 
@@ -243,7 +243,7 @@ class Call:
         """Nothing more comes of the session that was in place."""
         self.playout.end_open_response()
         self.responses.on_lost()
-        self.tell(self.turns.on_ai_lost())
+        self.report_turns(self.turns.on_ai_lost())
         self.ai_out.wake()
 
     def take_leg(self, leg: AiLeg) -> None:
@@ -252,7 +252,7 @@ class Call:
         self.leg_failure = None
         self.uplink.on_lost(leg)
         self._items.clear()
-        self.watch = LegWatch(self.plane.config.media.ai_stall_s)
+        self.watch = Watchdog(self.context.config.media.ai_stall_s)
 
     def queued_s(self, now_s: float) -> float:
         """How long the caller still hears what there is."""
@@ -284,7 +284,7 @@ class Call:
 
     def _on_heard_out(self, now_s: float) -> None:
         """Nothing is left to hear, or it takes too long: end. A caller to be transferred is control's first, for a moment."""
-        if self._closing_reason is Reason.FALLBACK_TRANSFER and self.plane.config.signed:
+        if self._closing_reason is Reason.FALLBACK_TRANSFER and self.context.config.signed:
             if not self._handed_on:
                 self._handed_on = True
                 self._closing_until_s = now_s + TRANSFER_S
@@ -296,7 +296,7 @@ class Call:
     def bound_closing(self) -> None:
         """How long the goodbye may take: what there is of it now, and `media.goodbye_s`. Asked again when more of it comes."""
         now_s = monotonic()
-        self._closing_until_s = now_s + self.queued_s(now_s) + self.plane.config.media.goodbye_s
+        self._closing_until_s = now_s + self.queued_s(now_s) + self.context.config.media.goodbye_s
 
     def end(self, reason: Reason, detail: str = "") -> None:
         """End now. The first reason stands, also that of an AI that failed while it is still heard; RX wakes and closes. Never
@@ -312,22 +312,22 @@ class Call:
             reason = self._closing_reason
         if not self.state.end(reason):
             return
-        self.plane.cells.alive[before].add(-1)
+        self.context.cells.alive[before].add(-1)
         self.ended_s, self.ended_at = monotonic(), time.time()
         self.detail = detail
-        self.plane.keep_ending(self.sid, reason, self.agent_name)
+        self.context.keep_ending(self.sid, reason, self.agent_name)
         self.over.set()
         self._wake()
 
     def _move(self, event: Event) -> None:
         before = self.state.now
         after = self.state.on_event(event)
-        self.plane.cells.alive[before].add(-1)
-        self.plane.cells.alive[after].add(1)
+        self.context.cells.alive[before].add(-1)
+        self.context.cells.alive[after].add(1)
 
     def check(self, now_s: float) -> None:
         """The watchdog's look, several times a second: every wait of this call is bounded here or by a timeout of its own."""
-        media = self.plane.config.media
+        media = self.context.config.media
         if is_playing(self.playout, self.pacer, now_s):
             self.last_voice_s = now_s
         if now_s - self.started_s > media.max_call_s:

@@ -11,19 +11,19 @@ import time
 from gw import bus
 from gw.call.resume import parse_resumed
 from gw.call.turns import Turn
-from gw.media.context import MediaPlane
+from gw.media.context import MediaContext
 from gw.media.tx import Tx
 from gw.protocol.twilio import Start
 
 
-class Told:
+class CallEvents:
     """One call's words to control."""
 
-    __slots__ = ("_account_sid", "_is_resumed", "_plane", "_started_at", "_started_s", "_tx", "sid")
+    __slots__ = ("_account_sid", "_context", "_is_resumed", "_started_at", "_started_s", "_tx", "sid")
 
-    def __init__(self, plane: MediaPlane, start: Start, tx: Tx, *, started_s: float, started_at: float) -> None:
+    def __init__(self, context: MediaContext, start: Start, tx: Tx, *, started_s: float, started_at: float) -> None:
         """The call's start, monotonic and in epoch seconds."""
-        self._plane = plane
+        self._context = context
         self._tx = tx
         self._account_sid = start.account_sid
         self._is_resumed = parse_resumed(start.parameters, started_at) is not None
@@ -33,7 +33,7 @@ class Told:
 
     def emit(self, event: bus.Event) -> None:
         """Tell control."""
-        self._plane.emit(event)
+        self._context.emit(event)
 
     def on_start(self, start: Start, agent_name: str, voice_at: float | None) -> None:
         """The call was let in. `voice_at`: when the voice webhook was answered."""
@@ -56,7 +56,7 @@ class Told:
         """Keep something of this call in the events table."""
         self.emit(bus.CallEvent(self.sid, kind, time.time(), data))
 
-    def tell(self, turns: list[Turn]) -> None:
+    def report_turns(self, turns: list[Turn]) -> None:
         """Keep turns that are whole."""
         for turn in turns:
             self.emit(bus.Turn(self.sid, *turn))
@@ -65,17 +65,17 @@ class Told:
 
     def on_first_audio(self) -> None:
         """The caller hears the agent's first frame."""
-        self._plane.cells.first_audio.observe(self._tx.first_audio_s - self._started_s)
+        self._context.cells.first_audio.observe(self._tx.first_audio_s - self._started_s)
         self.emit(bus.FirstAudio(self.sid, self._first_audio_at))
 
     def pool_has_room(self) -> bool:
         """Whether a recording's start can be asked for now."""
-        return not self._plane.recording_pool.full()
+        return not self._context.recording_pool.full()
 
     def on_record(self) -> None:
         """The recording may start."""
         wish = bus.StartRecording(self.sid, self._account_sid, self._first_audio_at, self._is_resumed)
-        self._plane.recording_pool.spawn(self.emit, wish)
+        self._context.recording_pool.spawn(self.emit, wish)
 
     @property
     def _first_audio_at(self) -> float:

@@ -24,13 +24,13 @@ def report(call: Call) -> None:
     heard = call.pacer.heard_frames(call.ended_s)
     unheard = {item_id for item_id, _ in call.playout.unheard(heard)}
     heard_ms = {item_id: call.playout.heard_ms(item_id, heard) for item_id in call.turns.unresolved_items()}
-    call.tell(call.turns.on_end(heard_ms, unheard))
+    call.report_turns(call.turns.on_end(heard_ms, unheard))
     call.uplink.on_end()
     left = call.playout.clear(call.pacer.sent_frames)
-    call.plane.cells.dropped["call_ended"].add(left)
-    call.plane.cells.ended[reason].add()
+    call.context.cells.dropped["call_ended"].add(left)
+    call.context.cells.ended[reason].add()
     result = result_of(reason)
-    call.told.emit(bus.CallEnded(call.sid, call.ended_at, reason, result, call.detail[:500], _quality(call, left)))
+    call.events.emit(bus.CallEnded(call.sid, call.ended_at, reason, result, call.detail[:500], _quality(call, left)))
     level = logging.INFO if result == "success" else logging.WARNING
     log.log(level, "call ended: %s", call.detail or reason, extra={"call_sid": call.sid, "reason": reason.value})
 
@@ -55,5 +55,5 @@ def _quality(call: Call, left_frames: int) -> Quality:
         bargeins=call.bargein.count,
         first_audio_ms=round((tx.first_audio_s - call.started_s) * _MS) if tx.first_audio_sent else -1,
         ai_first_audio_ms=call.ai_first_audio_ms,
-        hub_hold_max_s=call.plane.hold_max_s(call.started_s),
+        hub_hold_max_s=call.context.hold_max_s(call.started_s),
     )

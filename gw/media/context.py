@@ -14,7 +14,7 @@ from gw import bus
 from gw.call.hold_tone import hold_tone
 from gw.call.state import Reason, State
 from gw.config import Agent, Config
-from gw.media.admission.places import Room
+from gw.media.admission.slots import AdmissionSlots
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.ai.leg import AiLeg
 from gw.media.ai.openai_leg import OpenAiLeg
@@ -48,15 +48,15 @@ class CallCells:
         self.first_audio = page.histogram(FIRST_AUDIO)
 
 
-class MediaPlane:
+class MediaContext:
     """One worker's shared parts. `calls` holds every call from its `start` to its end, by call SID."""
 
-    def __init__(self, config: Config, page: Page, ledger: TokenLedger, room: Room | None = None) -> None:
-        """`room`: this worker's view of the machine's places; without one it is alone."""
+    def __init__(self, config: Config, page: Page, ledger: TokenLedger, slots: AdmissionSlots | None = None) -> None:
+        """`slots`: this worker's view of the machine's places; without one it is alone."""
         self.config = config
         self.page = page
         self.ledger = ledger
-        self.room = room or Room.alone(config.server.max_calls_per_worker)
+        self.slots = slots or AdmissionSlots.alone(config.server.max_calls_per_worker)
         #: the supervisor makes one for its workers where neither the environment nor an auth token gives one
         self.token_key = (config.secrets.token_key or config.secrets.twilio_auth_token).encode() or os.urandom(32)
         self.clock = Clock()
@@ -94,13 +94,13 @@ class MediaPlane:
 
     def may_open(self) -> bool:
         """Whether one more media socket is taken: there is room, or a call is expected that was let in."""
-        return (not self.draining and self.streams < self.config.server.max_calls_per_worker) or self.room.reserved > 0
+        return (not self.draining and self.streams < self.config.server.max_calls_per_worker) or self.slots.reserved > 0
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         """Let the other workers know how it stands here."""
         coming = self.coming - self.silent
-        self.room.tell(streams=self.streams, coming=coming, draining=self.draining, leaving=self.leaving, late=self.late)
+        self.slots.publish(streams=self.streams, coming=coming, draining=self.draining, leaving=self.leaving, late=self.late)
 
     def reserve(self, call_sid: str) -> str:
         """Let a call in that was announced. Returns "", or why not: full | late | drained."""
-        return "drained" if self.draining else self.room.reserve(call_sid)
+        return "drained" if self.draining else self.slots.reserve(call_sid)

@@ -19,11 +19,11 @@ from gevent import pywsgi, socket
 from gevent.monkey import get_original
 from geventwebsocket.handler import WebSocketHandler
 
-from gw.media.admission.places import DOUBT_S
-from gw.media.context import MediaPlane
+from gw.media.admission.slots import SHORT_DELAY_S
+from gw.media.context import MediaContext
 from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.media.webhooks import Webhooks
 from gw.protocol.signature import stream_valid
 
@@ -38,7 +38,7 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SUBPROTOCOL: Final = "audio.twilio.com"
 _MEDIA_PATH: Final = "/media"
 #: What the kernel may hold for a Twilio that does not read: the least that a lead of 500 ms over a slow road needs. Left to
-#: itself the kernel takes megabytes from a proxy on this machine, minutes of speech before the door's bound is met.
+#: itself the kernel takes megabytes from a proxy on this machine, minutes of speech before the transport's bound is met.
 _SEND_BUFFER_BYTES: Final = 64 << 10
 
 
@@ -78,10 +78,10 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         """What this connection wants is known: from here on it counts as a media socket, or as none."""
         if self._is_coming:
             self._is_coming = False
-            plane = self.server.plane
-            plane.coming -= 1
-            plane.silent = min(plane.silent, plane.coming)
-            plane.tell()
+            context = self.server.context
+            context.coming -= 1
+            context.silent = min(context.silent, context.coming)
+            context.publish()
 
     def handle_one_request(self) -> Any:
         """One request, whole and answered in time, its unread body included; a session has bounds of its own."""
@@ -89,31 +89,31 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, _LateError)  # the class: an error made here would keep its traceback
         with self._bound:
             result = super().handle_one_request()
-            if self.server.plane.leaving:
+            if self.server.context.leaving:
                 self.close_connection = True
             return None if result is True and not self._bound.pending else result
 
     def run_application(self) -> None:
         """Every path but /media is the application's; /media never is, with a machine's name behind it or without."""
-        plane = self.server.plane
+        context = self.server.context
         gevent.sleep(0)  # reading the request was half of the work: between the halves others go
         self._settle()  # from here to where a media socket is counted nobody else has a turn
-        if plane.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
+        if context.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
             self._run_webhook()
             return
         try:
-            headers = self._check_upgrade(plane)
+            headers = self._check_upgrade(context)
         except _RefusedError as refused:
-            self._refuse(plane, refused)
+            self._refuse(context, refused)
             return
         self._bound.close()
-        plane.streams += 1
-        plane.tell()
+        context.streams += 1
+        context.publish()
         try:
-            self._upgrade(plane, headers)
+            self._upgrade(context, headers)
         finally:
-            plane.streams -= 1
-            plane.tell()
+            context.streams -= 1
+            context.publish()
 
     def _run_webhook(self) -> None:
         try:
@@ -123,14 +123,14 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
                 self.socket.shutdown(socket.SHUT_RD)
             raise
 
-    def _upgrade(self, plane: MediaPlane, headers: list[tuple[str, str]]) -> None:
+    def _upgrade(self, context: MediaContext, headers: list[tuple[str, str]]) -> None:
         self.environ["wsgi.websocket"] = self  # what gevent-websocket's start_response looks for
         self.start_response("101 Switching Protocols", headers)
         del self.environ["wsgi.websocket"]  # the handler holds its environ
         self.write(b"")
-        self._run_session(plane)
+        self._run_session(context)
 
-    def _check_upgrade(self, plane: MediaPlane) -> list[tuple[str, str]]:
+    def _check_upgrade(self, context: MediaContext) -> list[tuple[str, str]]:
         """The headers of the 101. Raises _RefusedError."""
         environ = self.environ
         upgrades = _tokens(environ.get("HTTP_UPGRADE", ""))
@@ -143,14 +143,14 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
         if not _is_key(key):
             raise _RefusedError("400 Bad Request", "bad_request", "Sec-WebSocket-Key is not 16 bytes of base64\n")
-        config = plane.config
+        config = context.config
         if config.signed:
             query = environ.get("QUERY_STRING", "")
             path = environ["PATH_INFO"] + (f"?{query}" if query else "")
             signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
             if not stream_valid(config.secrets.twilio_auth_token, signature, config.server.public_base, path):
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
-        if not plane.may_open():
+        if not context.may_open():
             raise _RefusedError("503 Service Unavailable", "busy", "no room for another call\n")
         accept = base64.b64encode(sha1(key.encode("ascii") + _GUID).digest()).decode("ascii")
         headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
@@ -158,8 +158,8 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             headers.append(("Sec-WebSocket-Protocol", _SUBPROTOCOL))
         return headers
 
-    def _refuse(self, plane: MediaPlane, refused: _RefusedError) -> None:
-        plane.cells.refused[refused.reason].add()
+    def _refuse(self, context: MediaContext, refused: _RefusedError) -> None:
+        context.cells.refused[refused.reason].add()
         log.warning("upgrade refused: %s", str(refused).strip(), extra={"reason": refused.reason})
         body = str(refused).encode("utf-8")
         self.close_connection = True
@@ -170,11 +170,11 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         self.result = [body]
         self.process_result()
 
-    def _run_session(self, plane: MediaPlane) -> None:
+    def _run_session(self, context: MediaContext) -> None:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        door = Door(self.socket, MAX_WAITING_BYTES, first=self._read_ahead())
-        session = Session(plane, door)
+        transport = Transport(self.socket, MAX_WAITING_BYTES, first=self._read_ahead())
+        session = Session(context, transport)
         self.server.sessions.add(session)
         try:
             session.run()
@@ -188,7 +188,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         try:
             ahead = bytes(self.rfile.peek())
         except OSError:
-            ahead = b""  # nothing yet, or broken already: the door will tell
+            ahead = b""  # nothing yet, or broken already: the transport will tell
         return ahead
 
     def _log_error(self, t: Any, v: Any, tb: Any) -> None:
@@ -215,11 +215,11 @@ class MediaServer(pywsgi.WSGIServer):
     #: Until a connection that was left to others is looked for again: they take it within a millisecond or two.
     LEFT_S: Final = 0.005
 
-    def __init__(self, listener: socket.socket, plane: MediaPlane) -> None:
-        connections = plane.config.server.max_calls_per_worker + EXTRA_CONNECTIONS
+    def __init__(self, listener: socket.socket, context: MediaContext) -> None:
+        connections = context.config.server.max_calls_per_worker + EXTRA_CONNECTIONS
         quiet = logging.getLogger("gw.media.wsgi")
-        super().__init__(listener, Webhooks(plane), handler_class=MediaHandler, spawn=connections, log=None, error_log=quiet)
-        self.plane = plane
+        super().__init__(listener, Webhooks(context), handler_class=MediaHandler, spawn=connections, log=None, error_log=quiet)
+        self.context = context
         self.sessions: set[Session] = set()
         self.max_accept = 1  # one a turn: what comes at once is shared with the other workers
         self._left_s = 0.0  # since when somebody has waited who was left to others; 0.0: nobody does
@@ -230,11 +230,11 @@ class MediaServer(pywsgi.WSGIServer):
     def do_read(self) -> tuple[Any, ...] | None:  # type: ignore[override]  # gevent's own returns None too
         """Somebody waits: accept, or leave them to the others for now."""
         now_s = monotonic()
-        plane = self.plane
-        if plane.coming > plane.silent and now_s - self._accepted_s > DOUBT_S:
-            plane.silent = plane.coming
-            plane.tell()
-        patience_s = plane.room.patience_s()
+        context = self.context
+        if context.coming > context.silent and now_s - self._accepted_s > SHORT_DELAY_S:
+            context.silent = context.coming
+            context.publish()
+        patience_s = context.slots.accept_delay_s()
         if patience_s:
             self._left_s = self._left_s or now_s
             if now_s - self._left_s < patience_s:
@@ -259,8 +259,8 @@ class MediaServer(pywsgi.WSGIServer):
 
     def do_handle(self, *connection: Any) -> None:
         """Count a connection from its accept on: one that is not counted before it is read is one of many that come at once."""
-        self.plane.coming += 1
-        self.plane.tell()
+        self.context.coming += 1
+        self.context.publish()
         super().do_handle(*connection)
 
     def watch(self) -> None:

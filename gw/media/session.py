@@ -17,13 +17,13 @@ from websockets.protocol import Protocol, Side
 from gw import bus
 from gw.call.state import CallState, Event, Reason, State, phone_reason
 from gw.errors import ProtocolError
-from gw.media.ai_failover import AiLife
+from gw.media.ai_failover import AiFailover
 from gw.media.ai_in import AiIn
 from gw.media.call import Call
 from gw.media.call_report import report
-from gw.media.context import MediaPlane
+from gw.media.context import MediaContext
 from gw.media.hub.greenlets import KindGreenlet, mark_current, spawn
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import QUIET, LegClosedError, MessageReader, WebSocket
 from gw.protocol import twilio
 from gw.protocol.token import TokenError, check
@@ -75,14 +75,14 @@ class _RefusedError(Exception):
 class Session:
     """One media socket, open. `run` returns when it is closed."""
 
-    def __init__(self, plane: MediaPlane, door: Door) -> None:
-        self._plane = plane
-        self._door = door
-        self._socket = WebSocket(door, Protocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES, logger=QUIET))
+    def __init__(self, context: MediaContext, transport: Transport) -> None:
+        self._context = context
+        self._transport = transport
+        self._socket = WebSocket(transport, Protocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES, logger=QUIET))
         self._reader = MessageReader(self._socket, twilio.parse)
         self._state = CallState()
         self._call: Call | None = None
-        self._life: AiLife | None = None
+        self._failover: AiFailover | None = None
         self._greenlets: list[KindGreenlet] = []
         self._unknown: set[str] = set()
         self.opened_s = self.last_message_s = monotonic()
@@ -93,7 +93,7 @@ class Session:
     def run(self) -> None:
         """RX's body: read until the call is over, then close. Never raises."""
         mark_current("rx")
-        self._plane.cells.alive[State.WAITING].add(1)
+        self._context.cells.alive[State.WAITING].add(1)
         try:
             while not self._state.has_ended:
                 for event in self._reader.read_beside(self._take):
@@ -122,9 +122,9 @@ class Session:
             return
         before = self._state.now
         if self._state.end(reason):
-            self._plane.cells.alive[before].add(-1)
+            self._context.cells.alive[before].add(-1)
             self._detail = detail
-            self._door.wake()
+            self._transport.wake()
 
     def check_or_end(self, now_s: float) -> None:
         """`check`, whose failure ends this call and no other: the watchdog looks at all of them. Never raises."""
@@ -136,7 +136,7 @@ class Session:
 
     def check(self, now_s: float) -> None:
         """The watchdog's look."""
-        media = self._plane.config.media
+        media = self._context.config.media
         if self._state.now is State.WAITING:
             if now_s - self.opened_s > media.start_timeout_s:
                 self.end(Reason.START_TIMEOUT, f"no start within {media.start_timeout_s:g} s of the upgrade")
@@ -145,8 +145,8 @@ class Session:
                 self.end(Reason.PHONE_SILENT, f"nothing came from Twilio for {media.phone_silence_s:g} s")
             else:
                 self._call.check(now_s)
-                if self._life is not None and self._state.now is State.ACTIVE:
-                    self._life.check(now_s)
+                if self._failover is not None and self._state.now is State.ACTIVE:
+                    self._failover.check(now_s)
 
     # -- Twilio's messages ----------------------------------------------------------------------------------------------
 
@@ -198,10 +198,10 @@ class Session:
 
     def _on_unknown(self, event: twilio.Unknown) -> None:
         """A newer Twilio may say more than we know: counted, kept once a stream, and nothing else."""
-        self._plane.uplink_cells.by_reason["unknown_event"].add(1)
+        self._context.uplink_cells.by_reason["unknown_event"].add(1)
         if event.event not in self._unknown and len(self._unknown) < 16:
             self._unknown.add(event.event)
-            self._plane.emit(bus.CallEvent(self._call_sid, "unknown_message", time.time(), {"event": event.event[:64]}))
+            self._context.emit(bus.CallEvent(self._call_sid, "unknown_message", time.time(), {"event": event.event[:64]}))
             log.info("unknown message %s", event.event[:64], extra={"call_sid": self._call_sid})
 
     def _check_stream(self, call: Call, stream_sid: str) -> None:
@@ -212,7 +212,7 @@ class Session:
 
     def _start(self, start: twilio.Start) -> None:
         self._call_sid = start.call_sid
-        config = self._plane.config
+        config = self._context.config
         if config.twilio.account_sid and start.account_sid != config.twilio.account_sid:
             raise _RefusedError(Reason.WRONG_ACCOUNT, "the stream is of another account")
         voice_at = self._use_token(start)
@@ -220,20 +220,20 @@ class Session:
         agent = config.agents.get(name)
         if agent is None:
             raise _RefusedError(Reason.UNKNOWN_AGENT, f"no agent is called {name[:40]!r}")
-        if start.call_sid in self._plane.calls:
+        if start.call_sid in self._context.calls:
             raise _RefusedError(Reason.TOKEN_USED, "this call has a stream already")
-        self._plane.room.enter(start.call_sid)
+        self._context.slots.occupy(start.call_sid)
         self._entered = True
         if self._state.has_ended:  # while other workers had the lock
             return
         self._state.on_event(Event.START)
-        self._plane.cells.alive[State.WAITING].add(-1)
-        self._plane.cells.alive[State.CONNECTING].add(1)
-        call = Call(self._plane, self._state, start, name, agent, self._door, voice_at=voice_at, wake=self._door.wake)
-        self._call = self._plane.calls[start.call_sid] = call
+        self._context.cells.alive[State.WAITING].add(-1)
+        self._context.cells.alive[State.CONNECTING].add(1)
+        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, wake=self._transport.wake)
+        self._call = self._context.calls[start.call_sid] = call
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
         ai_in = AiIn(call)
-        self._life = ai_in.life
+        self._failover = ai_in.failover
         for kind, body in (("ai_in", ai_in.run), ("ai_out", call.ai_out.run), ("tx", call.tx.run)):
             greenlet = KindGreenlet(kind, body)
             greenlet.link_exception(self._on_crash)
@@ -244,15 +244,15 @@ class Session:
         """Check the one-time token and use it up. Returns when it was issued; None where none is asked for and none came."""
         token = start.parameters.get("token", "")
         if not token:
-            if self._plane.config.signed:
+            if self._context.config.signed:
                 raise _RefusedError(Reason.TOKEN_MISSING, "the stream brings no token")
             return None
         now_s = int(time.time())
         try:
-            good = check(self._plane.token_key, token, start.call_sid, now_s, TOKEN_TTL_S)
+            good = check(self._context.token_key, token, start.call_sid, now_s, TOKEN_TTL_S)
         except TokenError as error:
             raise _RefusedError(Reason(error.code), str(error)) from error
-        if not self._plane.ledger.use(good.nonce, good.issued_at_s + TOKEN_TTL_S + 1, now_s):
+        if not self._context.ledger.use(good.nonce, good.issued_at_s + TOKEN_TTL_S + 1, now_s):
             raise _RefusedError(Reason.TOKEN_USED, "the token was used before")
         return float(good.issued_at_s)
 
@@ -290,10 +290,10 @@ class Session:
 
     def _close_legs(self, call: Call | None) -> None:
         if self._entered:
-            self._plane.room.leave()
+            self._context.slots.release()
         closer = None
         if call is not None:
-            self._plane.calls.pop(call.sid, None)  # after its end was told: until then a new Hello must name it
+            self._context.calls.pop(call.sid, None)  # after its end was told: until then a new Hello must name it
             closer = spawn("other", call.leg.close)  # beside ours: each may take its bound
         reason = self._state.reason or Reason.INTERNAL_ERROR
         self._socket.close(_CLOSE_CODES.get(reason, 1000), reason.value)
@@ -302,10 +302,10 @@ class Session:
 
     def _report_refused(self) -> None:
         reason = self._state.reason or Reason.INTERNAL_ERROR
-        cells = self._plane.cells
+        cells = self._context.cells
         cells.ended[reason].add()
         if reason.value in cells.refused:
             cells.refused[reason.value].add()
         data: dict[str, str | int | float | bool | None] = {"reason": reason.value, "detail": self._detail[:500]}
-        self._plane.emit(bus.CallEvent(self._call_sid, "stream_refused", time.time(), data))
+        self._context.emit(bus.CallEvent(self._call_sid, "stream_refused", time.time(), data))
         log.warning("stream refused: %s", self._detail, extra={"call_sid": self._call_sid, "reason": reason.value})

@@ -19,7 +19,7 @@ from gw.call.pacer import Pacer
 from gw.call.playout import Playout
 from gw.call.quality import LatencyCounts
 from gw.media.hub.clock import Clock
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from metrics.declare import BOUNDS, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
 from metrics.page import Page
 
@@ -53,10 +53,10 @@ class Tx:
     __slots__ = (
         "_cells",
         "_clock",
-        "_door",
         "_pacer",
         "_playout",
         "_ready",
+        "_transport",
         "first_audio_s",
         "first_audio_sent",
         "frames_sent",
@@ -66,8 +66,8 @@ class Tx:
         "stopped",
     )
 
-    def __init__(self, door: Door, pacer: Pacer, playout: Playout, clock: Clock, cells: TxCells) -> None:
-        self._door = door
+    def __init__(self, transport: Transport, pacer: Pacer, playout: Playout, clock: Clock, cells: TxCells) -> None:
+        self._transport = transport
         self._pacer = pacer
         self._playout = playout
         self._clock = clock
@@ -101,8 +101,8 @@ class Tx:
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """The greenlet's body. Ends on `stop`, or when the phone leg's door is broken (its reader ends the call)."""
-        queue, pacer, playout, clock, door = self.queue, self._pacer, self._playout, self._clock, self._door
+        """The greenlet's body. Ends on `stop`, or when the phone leg's transport is broken (its reader ends the call)."""
+        queue, pacer, playout, clock, transport = self.queue, self._pacer, self._playout, self._clock, self._transport
         while not self.stopped:
             if not queue:
                 self._ready.clear()
@@ -115,8 +115,8 @@ class Tx:
             if generation != playout.generation or self.stopped:
                 continue
             begun_s = monotonic()
-            taken = door.write(data)
-            if not taken and door.failure:
+            taken = transport.write(data)
+            if not taken and transport.failure:
                 return
             if is_audio:
                 self._count(begun_s, monotonic(), taken)

@@ -19,7 +19,7 @@ from gw import bus
 from gw.call.resume import Resumed, Step, next_step
 from gw.config import Overflow
 from gw.media.admission.token_ledger import NONCE_BYTES
-from gw.media.context import MediaPlane
+from gw.media.context import MediaContext
 from gw.protocol import twiml
 from gw.protocol.signature import webhook_valid
 from gw.protocol.token import make
@@ -65,24 +65,24 @@ class _BadRequestError(Exception):
 class Webhooks:
     """The WSGI application of a worker."""
 
-    def __init__(self, plane: MediaPlane) -> None:
-        self._plane = plane
-        config = plane.config
+    def __init__(self, context: MediaContext) -> None:
+        self._context = context
+        config = context.config
         self._public = config.server.public_base.rstrip("/")
         self._signed = config.signed
-        self._overflow = plane.config.overflow
-        self._overflow_cells = {reason: plane.page.counter(OVERFLOW, reason=reason) for reason in OVERFLOW.labels["reason"]}
+        self._overflow = context.config.overflow
+        self._overflow_cells = {reason: context.page.counter(OVERFLOW, reason=reason) for reason in OVERFLOW.labels["reason"]}
         back = config.server.way_back
         self._stream_url = "ws" + self._public.removeprefix("http") + "/media" + back
         self._action_url = f"{self._public}/twilio/action{back}"
         self._cells = {
-            (kind, outcome): plane.page.counter(WEBHOOKS, kind=kind, outcome=outcome)
+            (kind, outcome): context.page.counter(WEBHOOKS, kind=kind, outcome=outcome)
             for kind in WEBHOOKS.labels["kind"]
             for outcome in WEBHOOKS.labels["outcome"]
         }
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        kind = _WEBHOOK_PATHS.get(self._plane.config.server.base_path(environ["PATH_INFO"]))
+        kind = _WEBHOOK_PATHS.get(self._context.config.server.base_path(environ["PATH_INFO"]))
         if environ["PATH_INFO"] == _HEALTH_PATH:
             return _answer(start_response, "200 OK", _TEXT, "a worker answers\n")
         if kind is None:
@@ -103,7 +103,7 @@ class Webhooks:
         elsewhere = _ELSEWHERE in environ
         if kind == "voice":
             return self._voice(fields, environ, start_response, elsewhere=elsewhere)
-        self._plane.emit(bus.Webhook(kind, time.time(), fields))
+        self._context.emit(bus.Webhook(kind, time.time(), fields))
         self._cells[kind, "accepted"].add()
         if kind == "action":
             status, document = self._after_stream(fields, elsewhere=elsewhere)
@@ -114,7 +114,7 @@ class Webhooks:
         query = environ.get("QUERY_STRING", "")
         path = environ["PATH_INFO"] + (f"?{query}" if query else "")
         signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
-        return webhook_valid(self._plane.config.secrets.twilio_auth_token, signature, self._public, path, form)
+        return webhook_valid(self._context.config.secrets.twilio_auth_token, signature, self._public, path, form)
 
     def _voice(
         self, fields: dict[str, str], environ: Environ, start_response: StartResponse, *, elsewhere: bool
@@ -123,7 +123,7 @@ class Webhooks:
         if not call_sid:
             self._cells["voice", "bad_request"].add()
             return _answer(start_response, "400 Bad Request", _TEXT, "CallSid is missing\n")
-        if refusal := self._plane.reserve(call_sid):
+        if refusal := self._context.reserve(call_sid):
             self._cells["voice", "busy"].add()
             self._overflow_cells[refusal].add()
             log.warning("a call is not taken: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
@@ -133,7 +133,7 @@ class Webhooks:
 
     def _stream_for(self, fields: dict[str, str], more: dict[str, str]) -> str:
         """TwiML that opens a stream for this call."""
-        token = make(self._plane.token_key, fields["CallSid"], int(time.time()), os.urandom(NONCE_BYTES))
+        token = make(self._context.token_key, fields["CallSid"], int(time.time()), os.urandom(NONCE_BYTES))
         parameters = {
             "agent": "default",
             "token": token,
@@ -147,20 +147,20 @@ class Webhooks:
     def _after_stream(self, fields: dict[str, str], *, elsewhere: bool) -> tuple[str, str]:
         """The HTTP status, and what Twilio does with a call whose stream is over. What this worker does not know itself it asks
         control, bounded; a call nobody knows anything of is hung up."""
-        plane, call_sid = self._plane, fields.get("CallSid", "")
+        context, call_sid = self._context, fields.get("CallSid", "")
         if not call_sid or fields.get("CallStatus") in CALL_OVER:
             return "200 OK", twiml.hangup()
-        ending = plane.endings.get(call_sid)
+        ending = context.endings.get(call_sid)
         step, agent_name, resumed = Step.HANG_UP, "", None
         if ending is not None:
             reason, agent_name = ending
             step = next_step(reason.value, resumes=0, on_lost="goodbye")
         if ending is None or step is Step.TRANSFER:  # by REST it may be done already
-            answer = plane.ask(call_sid, "next")
+            answer = context.ask(call_sid, "next")
             if answer is not None and answer.step:
                 step, agent_name = Step(answer.step), answer.agent or agent_name
                 resumed = Resumed(answer.resumes, answer.began_at)
-        agent = plane.config.agents.get(agent_name) or plane.config.agents["default"]
+        agent = context.config.agents.get(agent_name) or context.config.agents["default"]
         status = "200 OK"
         if step is Step.RESUME and resumed is not None:
             if self._may_return(call_sid):
@@ -175,7 +175,7 @@ class Webhooks:
 
     def _may_return(self, call_sid: str) -> bool:
         """Whether there is room for a call that comes back."""
-        return not self._plane.reserve(call_sid)
+        return not self._context.reserve(call_sid)
 
 
 def _agent_asked_for(environ: Environ) -> str:

@@ -22,10 +22,10 @@ from gw import bus
 from gw.call.state import Reason
 from gw.config import Config
 from gw.media.admission.overload import SECONDS, Load
-from gw.media.admission.places import Room
+from gw.media.admission.slots import AdmissionSlots
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.bus_client import BusClient
-from gw.media.context import MediaPlane
+from gw.media.context import MediaContext
 from gw.media.hub.gc_control import collect_when_idle, tune
 from gw.media.hub.greenlets import spawn
 from gw.media.hub.hold_monitor import HoldMonitor
@@ -74,26 +74,26 @@ class Worker:
         self._page = Page.claim(pages, f"worker-{slot}")
         self._page.counter(PROCESS_STARTS, process="worker").add()
         self._ledger = TokenLedger(pages / "tokens.ledger")
-        room = None if board is None or row is None else Room(board, row, config.server.max_calls_per_worker)
-        self.plane = MediaPlane(config, self._page, self._ledger, room)
-        self.plane.draining = board is not None and board.drained
+        slots = None if board is None or row is None else AdmissionSlots(board, row, config.server.max_calls_per_worker)
+        self.context = MediaContext(config, self._page, self._ledger, slots)
+        self.context.draining = board is not None and board.drained
         self._is_orphan = is_orphan
-        self._load = Load(lambda: self.plane.tx_cells.lateness.buckets)
+        self._load = Load(lambda: self.context.tx_cells.lateness.buckets)
         self._capacity = self._page.gauge(CALL_CAPACITY)
         always = config.ops.hold_monitor == "always"
         self._monitor = HoldMonitor(self._page, always=always, report=lambda hold: self._bus.tell(hold))
-        self.plane.hold_max_s = self._monitor.max_hold_s
+        self.context.hold_max_s = self._monitor.max_hold_s
         self._bus = BusClient(
             Path(config.ops.var_dir) / "bus.sock",
             slot,
             self._page,
-            calls=lambda: list(self.plane.calls),
+            calls=lambda: list(self.context.calls),
             status=self._status,
             on_command=self._on_command,
         )
-        self.plane.emit = self._bus.emit
-        self.plane.ask = self._bus.ask
-        self.server = MediaServer(listener, self.plane)
+        self.context.emit = self._bus.emit
+        self.context.ask = self._bus.ask
+        self.server = MediaServer(listener, self.context)
         self._stopping = Event()
         self._hurry = Event()
         self._is_awaited = False  # the gateway stops, or this worker is to be started again
@@ -102,7 +102,7 @@ class Worker:
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Serve until `stop`, then drain. Returns the exit code."""
-        idle = spawn("other", lambda: collect_when_idle(lambda: not self.plane.streams))
+        idle = spawn("other", lambda: collect_when_idle(lambda: not self.context.streams))
         turn = spawn("other", self._turn)
         helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch), turn, idle]
         for helper in helpers:
@@ -127,8 +127,8 @@ class Worker:
         """Let `run` drain and end. Harmless when called twice. Where the supervisor was killed, the port is let go of."""
         if self._is_orphan():
             self.leave()
-        elif not self._stopping.is_set() or self.plane.leaving:
-            self.plane.draining = True
+        elif not self._stopping.is_set() or self.context.leaving:
+            self.context.draining = True
             self._until_s = min(self._until_s, monotonic() + self._config.server.stop_timeout_s)
             self._is_awaited = True
             self._stopping.set()
@@ -136,9 +136,9 @@ class Worker:
     def leave(self) -> None:
         """Others take this worker's place: let go of the listening socket, and end with the last call."""
         if not self._stopping.is_set():
-            self.plane.leaving = True
+            self.context.leaving = True
             self.server.close()
-            self.plane.tell()
+            self.context.publish()
             self._until_s = monotonic() + self._config.server.reload_timeout_s
             self._stopping.set()
 
@@ -160,7 +160,7 @@ class Worker:
         new caller is told that all lines are busy, instead of waiting for a connection that nobody takes. Where others take this
         worker's place, who is connected to it is answered as ever, once."""
         had_calls = bool(self.server.sessions)
-        linger_s = monotonic() + LINGER_S if self.plane.leaving else 0.0
+        linger_s = monotonic() + LINGER_S if self.context.leaving else 0.0
         while (self.server.sessions or monotonic() < linger_s) and not self._hurry.is_set() and monotonic() < self._until_s:
             had_calls = had_calls or bool(self.server.sessions)
             gevent.sleep(0.05)
@@ -177,7 +177,7 @@ class Worker:
         """Hand the last reports to control. Where others take this worker's place nobody waits for its end, and control may be
         away for a while: it is replaced as well."""
         until_s = monotonic() + LEAVE_FLUSH_S
-        while self.plane.leaving and self._bus.unacked and monotonic() < until_s:
+        while self.context.leaving and self._bus.unacked and monotonic() < until_s:
             if self._is_awaited or self._hurry.is_set():
                 break
             gevent.sleep(TURN_S)
@@ -187,43 +187,45 @@ class Worker:
     def _turn(self) -> None:
         """Tell the others how it stands here; what changes with a socket is told with it."""
         second_s = monotonic()
-        room, plane = self.plane.room, self.plane
+        slots, context = self.context.slots, self.context
         while True:
             if monotonic() - second_s >= 1.0:
                 second_s = monotonic()
                 self._load.end_second()
-                late = self._load.late and len(plane.calls) * LATE_FROM >= self._config.server.max_calls_per_worker
-                if plane.late != late:
-                    plane.late = late
-                    log.warning("frames are %s", "late: no new call is taken" if plane.late else "punctual again")
-                room.lapse()
-                self._capacity.set(0.0 if plane.draining or plane.leaving else float(self._config.server.max_calls_per_worker))
-            room.turn(self._load.lateness_p99_s, self._monitor.max_hold_s(monotonic() - SECONDS))
-            plane.tell()
+                late = self._load.late and len(context.calls) * LATE_FROM >= self._config.server.max_calls_per_worker
+                if context.late != late:
+                    context.late = late
+                    log.warning("frames are %s", "late: no new call is taken" if context.late else "punctual again")
+                slots.release_expired()
+                self._capacity.set(
+                    0.0 if context.draining or context.leaving else float(self._config.server.max_calls_per_worker)
+                )
+            slots.heartbeat(self._load.lateness_p99_s, self._monitor.max_hold_s(monotonic() - SECONDS))
+            context.publish()
             gevent.sleep(TURN_S)
 
     def _turn_on(self) -> None:
         """After a turn that failed: the loop turns while the calls drain, and whoever judges it by that must not kill it."""
         while True:
-            self.plane.room.turn(-1.0, -1.0)
+            self.context.slots.heartbeat(-1.0, -1.0)
             gevent.sleep(TURN_S)
 
     # -- the bus --------------------------------------------------------------------------------------------------------
 
     def _on_command(self, command: bus.Command) -> None:
         if isinstance(command, bus.Drain):
-            stops = self._stopping.is_set() and not self.plane.leaving
-            self.plane.draining = command.on or stops  # nothing calls a stop off
+            stops = self._stopping.is_set() and not self.context.leaving
+            self.context.draining = command.on or stops  # nothing calls a stop off
         elif isinstance(command, bus.HangUp):
-            call = self.plane.calls.get(command.call_sid)
+            call = self.context.calls.get(command.call_sid)
             if call is not None:
                 reason = command.reason if command.reason in Reason._value2member_map_ else Reason.ADMIN_HANGUP
                 call.end(Reason(reason), "hung up by command")
 
     def _status(self, unacked: int) -> bus.WorkerStatus:
         return bus.WorkerStatus(
-            self.plane.streams,
-            self.plane.draining or self.plane.leaving,
+            self.context.streams,
+            self.context.draining or self.context.leaving,
             unacked,
             self._load.lateness_p99_s,
             self._monitor.max_hold_s(monotonic() - RECENT_S),

@@ -24,12 +24,11 @@ import gevent  # noqa: E402
 from gevent import socket  # noqa: E402
 from gevent.event import Event  # noqa: E402
 from gevent.hub import Waiter  # noqa: E402
-from greenlet import getcurrent  # noqa: E402
 
 from gw.call.pacer import Pacer  # noqa: E402
 from gw.call.playout import Playout  # noqa: E402
 from gw.media.hub.clock import Clock  # noqa: E402
-from gw.media.transport.plain import Door  # noqa: E402
+from gw.media.transport.plain import Transport  # noqa: E402
 from gw.media.tx import Tx, TxCells  # noqa: E402
 from gw.verify.purity.allow_list import ALLOWED, LIMIT_NS  # noqa: E402
 from metrics.page import Page  # noqa: E402
@@ -44,30 +43,28 @@ STATEMENTS: dict[str, tuple[str, str]] = {
     "call gevent.event.Event.wait": ("event.wait(0.0000001)", "event.clear()"),
     "call time.monotonic": ("monotonic()", ""),
     "call gw.media.hub.clock.Clock.wait_until": ("wait_until(monotonic() + 0.0000005)", ""),
-    "call gevent._types._Loop.timer": ("loop.timer(0.01, priority=2)", ""),
-    "call greenlet.getcurrent": ("getcurrent()", ""),
-    "load greenlet.getcurrent.result.switch": ("getcurrent().switch", ""),
-    "call gevent._types._TimerWatcher.start": ("timer.start(nothing, update=True)", "timer.stop()"),
-    "call gevent.hub.Hub.switch": ("run_callback(getcurrent().switch, None); switch()", ""),
-    "call gevent._types._TimerWatcher.close": ("timer.close()", ""),
+    "call gevent.sleep": ("sleep(0.0000001)", ""),
     "call gw.call.pacer.Pacer.deadline": ("deadline(1.0)", ""),
     "call gw.call.pacer.Pacer.on_sent": ("on_sent(1.0)", ""),
     "call gw.call.pacer.Pacer._begin": ("begin(1.0)", ""),
     "call gw.call.pacer.Pacer.on_starved": ("on_starved(1.0)", ""),
     "call gw.call.pacer.Pacer.on_mark": ("on_mark()", ""),
-    "call gw.media.transport.plain.Door.write": ("write(frame)", "drain()"),
+    "call gw.media.transport.plain.Transport.write": ("write(frame)", "drain()"),
     "call _socket.socket.send": ("send(frame)", "drain()"),
     "call builtins.len": ("len(frame)", ""),
-    "slice builtins.bytes in gw.media.transport.plain.Door.write": ("frame[100:]", ""),
-    "call gw.media.transport.plain.Door._keep": ("keep(frame)", "door._buffer.clear(); door._write_watcher.stop()"),
+    "slice builtins.bytes in gw.media.transport.plain.Transport.write": ("frame[100:]", ""),
+    "call gw.media.transport.plain.Transport._keep": (
+        "keep(frame)",
+        "transport._buffer.clear(); transport._write_watcher.stop()",
+    ),
     "operator builtins.bytearray add in place": ("buffer.__iadd__(frame)", "buffer.clear()"),
     "call gevent._types._IoWatcher.start": ("watcher.start(flush)", "watcher.stop()"),
-    "hand gw.media.transport.plain.Door._flush to gevent._types._IoWatcher.start": ("door._flush", ""),
+    "hand gw.media.transport.plain.Transport._flush to gevent._types._IoWatcher.start": ("transport._flush", ""),
     "load builtins.OSError.strerror": ("error.strerror", ""),
-    "call gw.media.transport.plain.Door.fail": ("door.failure = ''; fail('broken', 'why')", "sleep(0)"),
+    "call gw.media.transport.plain.Transport.fail": ("transport.failure = ''; fail('broken', 'why')", "sleep(0)"),
     "call builtins.bytearray.clear": ("buffer.clear()", ""),
     "call gevent._types._IoWatcher.stop": ("watcher.stop()", ""),
-    "call gw.media.transport.plain.Door.wake": ("wake()", "sleep(0)"),
+    "call gw.media.transport.plain.Transport.wake": ("wake()", "sleep(0)"),
     "load gevent.hub.Waiter.switch": ("waiter.switch", ""),
     "call gevent._types._Loop.run_callback": ("run_callback(nothing, None)", "sleep(0)"),
     "call gw.media.tx.Tx._count": ("count(1.0, 1.00001, True)", ""),
@@ -81,7 +78,7 @@ STATEMENTS: dict[str, tuple[str, str]] = {
 
 
 def names(folder: Path) -> dict[str, object]:
-    """Everything the statements name, real: a door on loopback, a page in shared memory."""
+    """Everything the statements name, real: a transport on loopback, a page in shared memory."""
     import bisect
     import time
 
@@ -90,10 +87,10 @@ def names(folder: Path) -> dict[str, object]:
     ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     theirs, _ = listener.accept()
     page = Page.create(folder / "bench.page")
-    door, pacer = Door(ours, 1 << 30), Pacer(100)
-    other = Door(socket.socketpair()[0], 1 << 30)
+    transport, pacer = Transport(ours, 1 << 30), Pacer(100)
+    other = Transport(socket.socketpair()[0], 1 << 30)
     other._reader = Waiter()
-    tx = Tx(door, pacer, Playout(1000), Clock(), TxCells(page))
+    tx = Tx(transport, pacer, Playout(1000), Clock(), TxCells(page))
     queue: deque[int] = deque()
     theirs.setblocking(False)
 
@@ -117,11 +114,11 @@ def names(folder: Path) -> dict[str, object]:
         "begin": pacer._begin,
         "on_starved": pacer.on_starved,
         "on_mark": pacer.on_mark,
-        "write": door.write,
+        "write": transport.write,
         "send": ours._sock.send,
         "frame": b"x" * 400,
         "drain": drain,
-        "door": other,
+        "transport": other,
         "keep": other._keep,
         "fail": other.fail,
         "wake": other.wake,
@@ -131,10 +128,6 @@ def names(folder: Path) -> dict[str, object]:
         "error": OSError(104, "Connection reset by peer"),
         "waiter": Waiter(),
         "run_callback": gevent.get_hub().loop.run_callback,
-        "loop": gevent.get_hub().loop,
-        "timer": gevent.get_hub().loop.timer(10.0),
-        "switch": gevent.get_hub().switch,
-        "getcurrent": getcurrent,
         "nothing": lambda argument: None,
         "tx": tx,
         "count": tx._count,

@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/study.py --list
     .venv/bin/python tests/bench/study.py --calls 20,100,200,300 --seconds 8 --rounds 3
-    .venv/bin/python tests/bench/study.py --calls 200 --variants timerfd,same-priority --rounds 5
+    .venv/bin/python tests/bench/study.py --calls 200 --variants timerfd,private-timer --rounds 5
 
 For each number of calls and each round: the gateway as it is, two variants, the gateway as it is, two variants, and so on. So
 each variant stands beside a window of the gateway as it is and makes a pair with that; one between two variants is in the pairs

@@ -36,7 +36,7 @@ def look(worker: Worker) -> None:
     gc.collect()
     living = kinds(gc.get_objects())
     alive = {name: count for name, count in living.items() if name.startswith(_OURS)}
-    line = {"sessions": worker.plane.streams, "garbage": kinds(gc.garbage), "alive": alive}
+    line = {"sessions": worker.context.streams, "garbage": kinds(gc.garbage), "alive": alive}
     print(json.dumps(line), flush=True)
 
 

@@ -173,7 +173,7 @@ def _happen(world: World, outcome: Outcome) -> None:
     for name in plans.keys() - blind:
         assert outcome.calls[name].wait(scaled(30)), f"{name} did not end"
     good_sid = outcome.calls["good"].call_sid
-    world.gateway.until(lambda: set(world.gateway.worker.plane.calls) == {good_sid}, "only the good call is left", 30)
+    world.gateway.until(lambda: set(world.gateway.worker.context.calls) == {good_sid}, "only the good call is left", 30)
     for name in blind:
         outcome.calls[name].hang_up("twin")
     assert not outcome.calls["good"].is_over

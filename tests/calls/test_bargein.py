@@ -161,7 +161,7 @@ def all_is_sent_but_not_heard(w: World) -> None:
 
 def the_parrot_is_interrupted(w: World) -> None:
     """It stops greeting, and says back what it was interrupted with."""
-    greeting = w.gateway.worker.plane.prompts.greeting
+    greeting = w.gateway.worker.context.prompts.greeting
     call = w.twilio.place_call(speech.script(1500, WORD, 3000))
     assert call.wait(scaled(30.0))
     assert (call.error, call.warnings, len(call.clears)) == ("", [], 1)

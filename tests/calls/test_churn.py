@@ -67,8 +67,8 @@ def settle(w: World) -> None:
 def check_nothing_stays(w: World, calls: int, before: Counter[str], open_before: int) -> None:
     assert not alive() - before
     assert descriptors() <= open_before + KEPT
-    plane = w.gateway.worker.plane
-    assert (plane.calls, plane.streams, len(w.gateway.worker.server.sessions)) == ({}, 0, 0)
+    context = w.gateway.worker.context
+    assert (context.calls, context.streams, len(w.gateway.worker.server.sessions)) == ({}, 0, 0)
     rows = w.gateway.store.calls(limit=1000)
     assert len(rows) == calls
     assert all(row.ended_at for row in rows)

@@ -53,7 +53,7 @@ def check_counts(w: World, **reasons: int) -> None:
     assert ended == {f'gw_calls_ended_total{{reason="{reason}"}}': count for reason, count in reasons.items()}
     assert [name for name, value in metrics.items() if name.startswith("gw_calls{") and value] == []
     assert w.gateway.store.calls(open_only=True) == []
-    assert w.gateway.worker.plane.calls == {}
+    assert w.gateway.worker.context.calls == {}
 
 
 def test_every_end_has_one_reason(world: WorldMaker, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def check_end_deaf(w: World, call: TwinCall) -> dict[str, Any]:
 
 def the_parrot_hangs_up(w: World) -> None:
     """The key that says goodbye is pressed while it greets: both are heard, then it hangs up."""
-    prompts = w.gateway.worker.plane.prompts
+    prompts = w.gateway.worker.context.prompts
     call = w.twilio.place_call(speech.script(10_000), hang_up=False, max_s=scaled(20.0), hooks={50: lambda call: call.press("#")})
     check_end(w, call, "ai_hangup")
     check_ear(call)

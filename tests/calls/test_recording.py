@@ -187,7 +187,7 @@ def a_full_pool(w: World) -> None:
     """While the worker's pool has no room the guard stays armed; once it has, every call's recording starts: one a turn where
     all of them ask in the same turn of the hub."""
     w.twilio.rest.delay_s = 0.5
-    pool = w.gateway.worker.plane.recording_pool
+    pool = w.gateway.worker.context.recording_pool
     busy = pool.spawn(gevent.sleep, scaled(1.0))
     calls = [w.twilio.place_call(speech.script(2500 * round(scaled(1.0)))) for _ in range(4)]
     until(lambda: all(call.received_audio for call in calls), "every call heard the greeting")

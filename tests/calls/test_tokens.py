@@ -105,7 +105,7 @@ def _steal(victim: TwinCall, token: str) -> CallPlan:
 def _happen(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
     victim = outcome.calls["good"]
-    world.gateway.until(lambda: victim.call_sid in world.gateway.worker.plane.calls, "the good call stands")
+    world.gateway.until(lambda: victim.call_sid in world.gateway.worker.context.calls, "the good call stands")
     for name, (prelude, _) in REFUSED.items():
         outcome.calls[name] = world.twilio.place(CallPlan(prelude=prelude, hang_up=False))
     for name, signature in UNSIGNED.items():

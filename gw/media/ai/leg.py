@@ -1,6 +1,6 @@
 """The AI leg as the call sees it, and the one behind a websocket.
 
-A leg connects, gives events, takes audio and wishes. Everything it takes goes out by one non-blocking door; what that does not
+A leg connects, gives events, takes audio and wishes. Everything it takes goes out by one non-blocking transport; what that does not
 take is bounded there. One greenlet (AI-in) connects and reads. However a leg fails, it is one `AiLegError` with a reason.
 """
 

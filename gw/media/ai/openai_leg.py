@@ -16,8 +16,8 @@ from gw.call.state import Reason, ai_reason
 from gw.config import Agent
 from gw.errors import ProtocolError
 from gw.media.ai.leg import AiLegError
-from gw.media.transport.plain import Door
-from gw.media.transport.tls import TlsDoor
+from gw.media.transport.plain import Transport
+from gw.media.transport.tls import TlsTransport
 from gw.media.transport.websocket import QUIET, LegClosedError, MessageReader, WebSocket, release
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent
@@ -31,7 +31,7 @@ MAX_WAITING_BYTES: Final = 128 << 10
 #: What the kernel may hold for an AI that does not read: left to itself it takes megabytes from a proxy on this machine.
 SEND_BUFFER_BYTES: Final = 64 << 10
 
-#: Above this the caller's audio waits with us, where its oldest can be dropped, and not in the door.
+#: Above this the caller's audio waits with us, where its oldest can be dropped, and not in the transport.
 CONGESTED_BYTES: Final = 16 << 10
 
 #: RFC 6585 4.
@@ -44,7 +44,7 @@ _MAY_PASS: Final = (408, 425)
 class OpenAiLeg:
     """OpenAI Realtime (GA), or whatever speaks it, over TCP or TLS."""
 
-    __slots__ = ("_agent", "_api_key", "_dialect", "_reader", "_socket", "_tls", "door", "heard_s")
+    __slots__ = ("_agent", "_api_key", "_dialect", "_reader", "_socket", "_tls", "heard_s", "transport")
 
     def __init__(self, agent: Agent, api_key: str, tls: ssl.SSLContext) -> None:
         """`tls`: built once per process; building one takes 24 ms."""
@@ -54,7 +54,7 @@ class OpenAiLeg:
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
         self._reader: MessageReader[AiEvent] | None = None
-        self.door: Door | TlsDoor | None = None
+        self.transport: Transport | TlsTransport | None = None
         self.heard_s = monotonic()
 
     def connect(self) -> None:
@@ -67,11 +67,11 @@ class OpenAiLeg:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        door = TlsDoor(sock, MAX_WAITING_BYTES) if uri.secure else Door(sock, MAX_WAITING_BYTES)
-        self.door = door
-        if isinstance(door, TlsDoor):
+        transport = TlsTransport(sock, MAX_WAITING_BYTES) if uri.secure else Transport(sock, MAX_WAITING_BYTES)
+        self.transport = transport
+        if isinstance(transport, TlsTransport):
             try:
-                door.start_tls(self._tls, uri.host)
+                transport.start_tls(self._tls, uri.host)
             except (ssl.SSLError, OSError) as error:
                 raise AiLegError(Reason.AI_UNREACHABLE, f"TLS with {uri.host}: {error}") from error
         protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES, logger=QUIET)
@@ -80,21 +80,21 @@ class OpenAiLeg:
             request.headers[name] = value
         protocol.send_request(request)
         for data in protocol.data_to_send():
-            door.write(data)
+            transport.write(data)
         try:
-            behind = self._shake_hands(door, protocol)
+            behind = self._shake_hands(transport, protocol)
         except BaseException:
             release(protocol)
             raise
-        self._socket = WebSocket(door, protocol, behind)
+        self._socket = WebSocket(transport, protocol, behind)
         self._reader = MessageReader(self._socket, openai_realtime.parse)
         self._send(self._dialect.session_update(self._agent))
 
-    def _shake_hands(self, door: Door | TlsDoor, protocol: ClientProtocol) -> bytes:
+    def _shake_hands(self, transport: Transport | TlsTransport, protocol: ClientProtocol) -> bytes:
         """Read the answer to the upgrade. Returns what was read behind it. Raises AiLegError when it is not a 101."""
         tail = b""  # the last bytes read: the empty line that ends the answer may come in pieces
         while True:
-            data = door.read()
+            data = transport.read()
             if data:
                 end = (tail + data).find(b"\r\n\r\n") + 4 - len(tail)
                 is_whole = end >= 4 - len(tail)
@@ -104,8 +104,8 @@ class OpenAiLeg:
                 if is_whole and protocol.handshake_exc is None:
                     protocol.receive_data(data[end:])  # a refusal's body
                 tail = (tail + data)[-3:]
-            elif data is None or door.failure:
-                raise AiLegError(Reason.AI_LOST, door.why or "given up during the handshake")
+            elif data is None or transport.failure:
+                raise AiLegError(Reason.AI_LOST, transport.why or "given up during the handshake")
             else:
                 protocol.receive_eof()  # the end of a refusal without a length, or of everything
             if protocol.handshake_exc is not None:
@@ -130,7 +130,7 @@ class OpenAiLeg:
 
     @property
     def is_congested(self) -> bool:
-        return self.door is not None and self.door.waiting_bytes > CONGESTED_BYTES
+        return self.transport is not None and self.transport.waiting_bytes > CONGESTED_BYTES
 
     def send_audio(self, payload: str) -> None:
         self._send(openai_realtime.append(payload))
@@ -156,14 +156,14 @@ class OpenAiLeg:
             self._socket.send_text(message)
 
     def wake(self) -> None:
-        if self.door is not None:
-            self.door.wake()
+        if self.transport is not None:
+            self.transport.wake()
 
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close(1000, "")
-        if self.door is not None:
-            self.door.shut()
+        if self.transport is not None:
+            self.transport.shut()
 
 
 def _refused(error: Exception) -> AiLegError:

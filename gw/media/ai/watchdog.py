@@ -13,7 +13,7 @@ from gw.media.ai.leg import AiLeg
 Problem = tuple[Reason, str]
 
 
-class LegWatch:
+class Watchdog:
     """What is remembered of one AI leg between two looks. `limit_s`: how long it may keep a call waiting."""
 
     __slots__ = ("_congested_s", "_doubted", "_limit_s", "pinged_s")

@@ -1,11 +1,11 @@
-"""The one door to a socket: a write never waits, and everything that is written passes here.
+"""The one transport to a socket: a write never waits, and everything that is written passes here.
 
 TX, pongs, `clear` and close all call `write`. What the kernel does not take goes to a bounded buffer that the hub flushes when
-the socket is writable again; when that runs over, the door is `stalled` and takes nothing more. So no greenlet can be stuck in a
+the socket is writable again; when that runs over, the transport is `stalled` and takes nothing more. So no greenlet can be stuck in a
 write, no lock is needed, and messages never interleave. Reading waits for readiness first and is woken by `shut`, so no reader is
 left behind.
 
-Never raises from `write`: a broken door says so in `failure`, and its reader learns it. Knows no TLS (`gw.media.transport.tls` puts
+Never raises from `write`: a broken transport says so in `failure`, and its reader learns it. Knows no TLS (`gw.media.transport.tls` puts
 that in front): the phone leg has none, and TX writes here.
 """
 
@@ -29,8 +29,8 @@ READ_BYTES: Final = 8192
 
 
 @final
-class Door:
-    """A connected socket behind one non-blocking door. The hub of the creating greenlet's thread serves it."""
+class Transport:
+    """A connected socket behind one non-blocking transport. The hub of the creating greenlet's thread serves it."""
 
     __slots__ = (
         "_buffer",
@@ -62,7 +62,7 @@ class Door:
         self._first = first
         self._limit_bytes = limit_bytes
         self._woken = False  # the next read returns at once
-        self.failure = ""  # the door does not work any more: "stalled", "broken", "shut"; or nothing
+        self.failure = ""  # the transport does not work any more: "stalled", "broken", "shut"; or nothing
         self._detail: str | None = None
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -120,11 +120,11 @@ class Door:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def read(self, take: Callable[[bytes], bool] | None = None) -> bytes | None:
-        """Wait for bytes. Returns b"" when the peer ended its side or the door broke (see `failure`), None when it was woken.
+        """Wait for bytes. Returns b"" when the peer ended its side or the transport broke (see `failure`), None when it was woken.
         What the kernel holds when a write finds the connection broken is read first: it may say why the peer went.
 
         Every read of the socket lets the hub turn once, also when there is more: a peer that never stops talking holds neither
-        the other greenlets nor their timeouts. One greenlet reads. Not bounded in time: whoever owns the door wakes or shuts it.
+        the other greenlets nor their timeouts. One greenlet reads. Not bounded in time: whoever owns the transport wakes or shuts it.
 
         `take` is RX's: it is called in the hub with what comes while the reader waits, and may not wait itself. True: the reader
         sleeps on. False: it is woken, and gets None, for the bytes are `take`'s. What it raises, this raises.
@@ -166,7 +166,7 @@ class Door:
         finally:
             self._read_watcher.stop()
             self._reader = None
-            self._take = None  # a reader's own method: the door would hold the call that holds it
+            self._take = None  # a reader's own method: the transport would hold the call that holds it
 
     def _on_readable(self) -> None:
         """There is something to read: the hub calls this between greenlets."""
@@ -194,7 +194,7 @@ class Door:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def fail(self, failure: str, detail: str | None = None) -> None:
-        """The door works no more, and its reader learns it. The first failure stands."""
+        """The transport works no more, and its reader learns it. The first failure stands."""
         if not self.failure:
             self.failure = failure
             self._detail = detail

@@ -1,6 +1,6 @@
-"""A door that speaks TLS: memory buffers in front of a plain door, which does all the waiting and all the writing.
+"""A transport that speaks TLS: memory buffers in front of a plain transport, which does all the waiting and all the writing.
 
-For the AI leg alone. What is said of a door holds here too: a write never waits and never raises.
+For the AI leg alone. What is said of a transport holds here too: a write never waits and never raises.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from typing import final
 
 from gevent.socket import socket
 
-from gw.media.transport.plain import READ_BYTES, Door
+from gw.media.transport.plain import READ_BYTES, Transport
 
 
 @final
-class TlsDoor:
+class TlsTransport:
     """A connected socket; `start_tls` comes before all else."""
 
-    __slots__ = ("_door", "_incoming", "_outgoing", "_tls")
+    __slots__ = ("_incoming", "_outgoing", "_tls", "_transport")
 
     def __init__(self, sock: socket, limit_bytes: int) -> None:
         """`limit_bytes`: how much, encrypted, may wait for a peer that does not read."""
-        self._door = Door(sock, limit_bytes)
+        self._transport = Transport(sock, limit_bytes)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
@@ -48,13 +48,13 @@ class TlsDoor:
         try:
             self._tls.write(data)
         except ssl.SSLError as error:
-            self._door.fail("broken", error.reason or str(error))
+            self._transport.fail("broken", error.reason or str(error))
             return False
         return self._push()
 
     def read(self) -> bytes | None:
-        """Wait for bytes. Returns b"" when the peer ended its side or the door broke, None when it was woken."""
-        tls, door = self._tls, self._door
+        """Wait for bytes. Returns b"" when the peer ended its side or the transport broke, None when it was woken."""
+        tls, transport = self._tls, self._transport
         assert tls is not None
         while True:
             try:
@@ -65,40 +65,40 @@ class TlsDoor:
                     return pulled
                 continue
             except ssl.SSLError as error:
-                door.fail("broken", error.reason or str(error))
+                transport.fail("broken", error.reason or str(error))
                 return b""
             self._push()  # key updates and alerts
             return data
 
     def _push(self) -> bool:
         data = self._outgoing.read()
-        return self._door.write(data) if data else not self._door.waiting_bytes
+        return self._transport.write(data) if data else not self._transport.waiting_bytes
 
     def _pull(self) -> bytes | None:
-        data = self._door.read()
+        data = self._transport.read()
         if data:
             self._incoming.write(data)
         return data
 
     @property
     def failure(self) -> str:
-        """The door does not work any more: "stalled", "broken", "shut"; or nothing."""
-        return self._door.failure
+        """The transport does not work any more: "stalled", "broken", "shut"; or nothing."""
+        return self._transport.failure
 
     @property
     def why(self) -> str:
         """The failure in words."""
-        return self._door.why
+        return self._transport.why
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes the kernel has not taken."""
-        return self._door.waiting_bytes
+        return self._transport.waiting_bytes
 
     def wake(self) -> None:
         """Make one read return None: the waiting one or, if none waits, the next."""
-        self._door.wake()
+        self._transport.wake()
 
     def shut(self) -> None:
         """Close the socket for good, both ways. What the kernel has not taken is lost. Idempotent."""
-        self._door.shut()
+        self._transport.shut()

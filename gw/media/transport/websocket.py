@@ -1,4 +1,4 @@
-"""One websocket over one door: `gw.protocol.frames` cuts and builds the frames, the door moves the bytes.
+"""One websocket over one transport: `gw.protocol.frames` cuts and builds the frames, the transport moves the bytes.
 
 Gives whole messages, or says how the peer ended: by one `LegClosedError` or one ProtocolError. Pings are answered here. What
 comes while the reader waits may be handled in the hub's callback, beside the sleeping greenlet, which saves the switch to it and
@@ -17,8 +17,8 @@ from websockets.exceptions import InvalidStatus, PayloadTooBig
 from websockets.protocol import Protocol, Side, State
 
 from gw.errors import GatewayError, ProtocolCode, ProtocolError
-from gw.media.transport.plain import Door
-from gw.media.transport.tls import TlsDoor
+from gw.media.transport.plain import Transport
+from gw.media.transport.tls import TlsTransport
 from gw.protocol.frames import Message, MessageCutter, masked_text_message, text_message
 
 #: How long a peer may take to answer our close before the socket goes.
@@ -33,7 +33,7 @@ QUIET.setLevel(logging.ERROR)
 
 
 class LegClosedError(GatewayError):
-    """The peer ended the websocket, or its socket. `clean`: with a close frame. `failure`: what broke the door, if it did."""
+    """The peer ended the websocket, or its socket. `clean`: with a close frame. `failure`: what broke the transport, if it did."""
 
     code = "leg_closed"
 
@@ -68,10 +68,10 @@ _keys: Final = _Keys()
 class WebSocket:
     """A websocket that is open: `core` has done its handshake, and nothing else; `first` is what was read behind it."""
 
-    __slots__ = ("_cutter", "_declined", "_first", "_is_client", "_offer", "core", "door")
+    __slots__ = ("_cutter", "_declined", "_first", "_is_client", "_offer", "core", "transport")
 
-    def __init__(self, door: Door | TlsDoor, core: Protocol, first: bytes = b"") -> None:
-        self.door = door
+    def __init__(self, transport: Transport | TlsTransport, core: Protocol, first: bytes = b"") -> None:
+        self.transport = transport
         self.core = core
         self._cutter = MessageCutter(core)
         self._is_client = core.side is Side.CLIENT
@@ -80,7 +80,7 @@ class WebSocket:
         self._declined: list[Message] = []
 
     def read(self) -> list[Message]:
-        """Wait for messages. Returns [] when nothing whole has come, or the door was woken.
+        """Wait for messages. Returns [] when nothing whole has come, or the transport was woken.
 
         Raises: LegClosedError when the peer ended; ProtocolError when it broke RFC 6455 or a size limit (the close frame is
         sent). What came before the end is returned first.
@@ -88,9 +88,9 @@ class WebSocket:
         return self._read(None)
 
     def read_beside(self, offer: Callable[[list[Message]], bool]) -> list[Message]:
-        """The same, for a plain door, and what comes while the greenlet waits is offered in the hub's own callback: where `offer`
+        """The same, for a plain transport, and what comes while the greenlet waits is offered in the hub's own callback: where `offer`
         says True the greenlet sleeps on. What `offer` was shown is not returned. It never waits; what it raises, this raises."""
-        assert isinstance(self.door, Door)
+        assert isinstance(self.transport, Transport)
         self._offer = offer
         try:
             return self._read(self._on_bytes)
@@ -104,10 +104,10 @@ class WebSocket:
                 data: bytes | None = self._first
                 self._first = b""
             elif take is None:
-                data = self.door.read()
+                data = self.transport.read()
             else:
-                assert isinstance(self.door, Door)
-                data = self.door.read(take)
+                assert isinstance(self.transport, Transport)
+                data = self.transport.read(take)
             messages, self._declined = self._declined, []
             if data:
                 messages += self._receive(data)
@@ -143,15 +143,15 @@ class WebSocket:
             clean=close is not None,
             close_code=close.code if close else 1006,
             close_reason=close.reason if close else "",
-            failure=self.door.failure,
-            why=self.door.why,
+            failure=self.transport.failure,
+            why=self.transport.why,
         )
 
     def send_text(self, data: bytes) -> bool:
         """Build one text message and write it. True: the kernel has it. False as well when the websocket is closing."""
         if self.core.state is not State.OPEN:
             return False
-        return self.door.write(masked_text_message(data, _keys.next()) if self._is_client else text_message(data))
+        return self.transport.write(masked_text_message(data, _keys.next()) if self._is_client else text_message(data))
 
     def ping(self) -> None:
         """Make a peer that is there answer, at least with a pong."""
@@ -163,20 +163,20 @@ class WebSocket:
         """Write what the core has to say. True: the kernel has it all."""
         taken = True
         for data in self.core.data_to_send():
-            if data:  # b"" asks for a half-close: the door is shut as a whole
-                taken = self.door.write(data)
+            if data:  # b"" asks for a half-close: the transport is shut as a whole
+                taken = self.transport.write(data)
         return taken
 
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye with a close frame, give the peer CLOSE_TIMEOUT_S to answer, then shut the door. Idempotent. To be called
+        """Say goodbye with a close frame, give the peer CLOSE_TIMEOUT_S to answer, then shut the transport. Idempotent. To be called
         by the greenlet that reads."""
-        if not self.door.failure:
+        if not self.transport.failure:
             if self.core.state is State.OPEN:
                 self.core.send_close(code, reason[:MAX_REASON_CHARS])
                 self.flush()
             with gevent.Timeout(CLOSE_TIMEOUT_S, False):  # type: ignore[arg-type]  # False: leave the block silently
                 self._linger()
-        self.door.shut()
+        self.transport.shut()
         release(self.core)
 
     def _linger(self) -> None:
@@ -184,7 +184,7 @@ class WebSocket:
         self._cutter.receive(self._first)  # its last message may be half there: what is read goes on from it
         self._first = b""
         while self.core.state is State.CLOSING and self.core.close_rcvd is None:
-            data = self.door.read()
+            data = self.transport.read()
             if data is None:
                 continue
             if not data:
@@ -221,7 +221,7 @@ class MessageReader(Generic[T]):
         self._take: Callable[[T], bool] | None = None
 
     def read(self) -> list[T]:
-        """Wait for events. Returns [] when nothing whole has come, or the door was woken.
+        """Wait for events. Returns [] when nothing whole has come, or the transport was woken.
 
         Raises: LegClosedError, ProtocolError.
         """

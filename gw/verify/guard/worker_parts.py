@@ -1,6 +1,6 @@
 """The media plane's parts whose decisions the explorer follows: TX's loop sends one frame, AI-out's loop takes one turn.
 
-The frame goes through a door that says what the kernel did; the turn's wait is read off where it begins. What a part decides is
+The frame goes through a transport that says what the kernel did; the turn's wait is read off where it begins. What a part decides is
 not written here.
 """
 
@@ -49,15 +49,15 @@ class WorkerParts(Questions):
             tx.stopped = True  # one frame, then the loop ends
             return taken
 
-        tx._door = cast("Any", StandIn(write=write, failure=""))
+        tx._transport = cast("Any", StandIn(write=write, failure=""))
         tx.queue.append(tx_module.Ready(0, b"a frame", True))
         tx.run()
         return tx.first_audio_sent
 
     def _tx(self, flag: bool) -> tx_module.Tx:
-        door = cast("Any", StandIn(write=lambda data: True, failure=""))
+        transport = cast("Any", StandIn(write=lambda data: True, failure=""))
         clock = cast("Any", StandIn(wait_until=lambda deadline_s: None))
-        tx = tx_module.Tx(door, Pacer(100), Playout(1000), clock, self._cells)
+        tx = tx_module.Tx(transport, Pacer(100), Playout(1000), clock, self._cells)
         tx.first_audio_sent = flag
         return tx
 

@@ -52,8 +52,8 @@ _DEADLINE, _SENT, _BEGIN, _STARVED, _MARK = (
     f"Pacer.{name}" for name in ("deadline", "on_sent", "_begin", "on_starved", "on_mark")
 )
 _ADD, _OBSERVE = "CounterCell.__init__.<locals>.add", "HistogramCell.__init__.<locals>.observe"
-_WAIT, _TIMER, _SELF = "Clock.wait_until", "gevent._types._TimerWatcher", "greenlet.getcurrent.result"
-_DOOR, _PACER = "gw.media.transport.plain.Door", "gw.call.pacer.Pacer"
+_WAIT = "Clock.wait_until"
+_TRANSPORT, _PACER = "gw.media.transport.plain.Transport", "gw.call.pacer.Pacer"
 _TIMEOUT: Final = tuple(
     f"gevent.timeout.Timeout.{name}"
     for name in (
@@ -70,7 +70,7 @@ _TIMEOUT: Final = tuple(
 
 ALLOWED: Final[tuple[Allowed, ...]] = (
     # -- the loop and its queue
-    Allowed("while", "gw.media.tx.Tx.run", (_RUN,), "queue", "one turn a message; ends on `stopped` or a broken door", 0),
+    Allowed("while", "gw.media.tx.Tx.run", (_RUN,), "queue", "one turn a message; ends on `stopped` or a broken transport", 0),
     Allowed(
         "call", "collections.deque.popleft", (_RUN,), "queue", "takes the next ready message; the queue is not empty", 15, "item"
     ),
@@ -86,24 +86,18 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
         (*_TIMEOUT, "builtins.isinstance", "greenlet._greenlet.getcurrent"),
     ),
     # -- the clock
-    Allowed("call", "time.monotonic", (_RUN, "Clock.wait_until"), "clock", "reads the clock, in the vDSO", 38, "builtins.float"),
-    Allowed("call", "gw.media.hub.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 1600),
-    Allowed("call", "gevent._types._Loop.timer", (_WAIT,), "sleep", "a timer of the loop, in memory", 130, _TIMER),
-    Allowed("call", "greenlet.getcurrent", (_WAIT,), "sleep", "TX itself", 22, _SELF),
-    Allowed("load", f"{_SELF}.switch", (_WAIT,), "sleep", "how the hub resumes TX", 30),
-    Allowed("call", f"{_TIMER}.start", (_WAIT,), "sleep", "the loop knows the deadline", 48, "builtins.None"),
-    Allowed("hand", f"{_SELF}.switch to {_TIMER}.start", (_WAIT,), "sleep", "the hub resumes TX by it", 0),
-    Allowed("try", "gw.media.hub.clock.Clock.wait_until", (_WAIT,), "sleep", "a TX that is killed leaves no timer behind", 0),
+    Allowed("call", "time.monotonic", (_RUN, _WAIT), "clock", "reads the clock, in the vDSO", 38, "builtins.float"),
+    Allowed("call", "gw.media.hub.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 2600),
     Allowed(
         "call",
-        "gevent.hub.Hub.switch",
+        "gevent.sleep",
         (_WAIT,),
         "sleep",
-        "lets the hub run everybody else until the deadline",
-        610,
+        "lets the hub run every other greenlet until the deadline",
+        2400,
         "builtins.None",
+        seen_as="gevent.hub.sleep",
     ),
-    Allowed("call", f"{_TIMER}.close", (_WAIT,), "sleep", "the timer is used up", 31, "builtins.None"),
     Allowed("call", f"{_PACER}.deadline", (_RUN,), "clock", "when the next frame is due", 63),
     Allowed("call", f"{_PACER}.on_sent", (_COUNT,), "clock", "a frame left: its lateness, the run's count", 110),
     Allowed("call", f"{_PACER}._begin", (_DEADLINE, _SENT), "clock", "a talkspurt begins, or a gap was heard", 62),
@@ -120,14 +114,14 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed("write", f"{_PACER}.underrun_s", (_SENT,), "counter", "what the caller heard as a gap", 7),
     Allowed("write", f"{_PACER}.moves", (_SENT,), "counter", "how many gaps", 7),
     # -- the send
-    Allowed("call", f"{_DOOR}.write", (_RUN,), "send", "one non-blocking send; the rest is kept for the hub", 1200),
-    Allowed("try", f"{_DOOR}.write", ("Door.write",), "send", "the kernel's answer to a send is an exception", 0),
-    Allowed("except", f"{_DOOR}.write BlockingIOError", ("Door.write",), "send", "the kernel's buffer is full", 0),
-    Allowed("except", f"{_DOOR}.write OSError", ("Door.write",), "send", "the peer is gone", 0),
+    Allowed("call", f"{_TRANSPORT}.write", (_RUN,), "send", "one non-blocking send; the rest is kept for the hub", 1200),
+    Allowed("try", f"{_TRANSPORT}.write", ("Transport.write",), "send", "the kernel's answer to a send is an exception", 0),
+    Allowed("except", f"{_TRANSPORT}.write BlockingIOError", ("Transport.write",), "send", "the kernel's buffer is full", 0),
+    Allowed("except", f"{_TRANSPORT}.write OSError", ("Transport.write",), "send", "the peer is gone", 0),
     Allowed(
         "call",
         "_socket.socket.send",
-        ("Door.write",),
+        ("Transport.write",),
         "send",
         "the one system call; the socket never blocks",
         1100,
@@ -136,53 +130,76 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed(
         "call",
         "builtins.len",
-        ("Door.write", "Door._keep"),
+        ("Transport.write", "Transport._keep"),
         "send",
         "whether the kernel took it all; the bound",
         19,
         "builtins.int",
     ),
-    Allowed("slice", f"builtins.bytes in {_DOOR}.write", ("Door.write",), "send", "what the kernel did not take", 37),
-    Allowed("call", f"{_DOOR}._keep", ("Door.write",), "send", "a full kernel buffer: bytes wait for the hub, bounded", 110),
-    Allowed("write", f"{_DOOR}._buffer", ("Door._keep",), "send", "the bytes that wait", 7),
-    Allowed("operator", "builtins.bytearray add in place", ("Door._keep",), "send", "the bytes that wait", 75),
+    Allowed("slice", f"builtins.bytes in {_TRANSPORT}.write", ("Transport.write",), "send", "what the kernel did not take", 37),
     Allowed(
-        "call", "gevent._types._IoWatcher.start", ("Door._keep",), "send", "the hub is to flush when the socket is writable", 24
+        "call", f"{_TRANSPORT}._keep", ("Transport.write",), "send", "a full kernel buffer: bytes wait for the hub, bounded", 110
     ),
-    Allowed("hand", f"{_DOOR}._flush to gevent._types._IoWatcher.start", ("Door._keep",), "send", "the hub runs it, not TX", 27),
-    # -- a door that breaks
+    Allowed("write", f"{_TRANSPORT}._buffer", ("Transport._keep",), "send", "the bytes that wait", 7),
+    Allowed("operator", "builtins.bytearray add in place", ("Transport._keep",), "send", "the bytes that wait", 75),
+    Allowed(
+        "call",
+        "gevent._types._IoWatcher.start",
+        ("Transport._keep",),
+        "send",
+        "the hub is to flush when the socket is writable",
+        24,
+    ),
+    Allowed(
+        "hand",
+        f"{_TRANSPORT}._flush to gevent._types._IoWatcher.start",
+        ("Transport._keep",),
+        "send",
+        "the hub runs it, not TX",
+        27,
+    ),
+    # -- a transport that breaks
     Allowed(
         "load",
         "builtins.OSError.strerror",
-        ("Door.write",),
+        ("Transport.write",),
         "send",
         "why, as the kernel put it",
         19,
         "builtins.str|builtins.None",
     ),
-    Allowed("call", f"{_DOOR}.fail", ("Door.write", "Door._keep"), "flag", "the door is broken or stalled, once a call", 160),
-    Allowed("write", f"{_DOOR}.failure", ("Door.fail",), "flag", "the reader sees it and ends the call", 7),
-    Allowed("write", f"{_DOOR}._detail", ("Door.fail",), "flag", "the same in the kernel's words", 7),
+    Allowed(
+        "call",
+        f"{_TRANSPORT}.fail",
+        ("Transport.write", "Transport._keep"),
+        "flag",
+        "the transport is broken or stalled, once a call",
+        160,
+    ),
+    Allowed("write", f"{_TRANSPORT}.failure", ("Transport.fail",), "flag", "the reader sees it and ends the call", 7),
+    Allowed("write", f"{_TRANSPORT}._detail", ("Transport.fail",), "flag", "the same in the kernel's words", 7),
     Allowed(
         "call",
         "builtins.bytearray.clear",
-        ("Door.fail",),
+        ("Transport.fail",),
         "send",
-        "nothing more leaves through a broken door",
+        "nothing more leaves through a broken transport",
         11,
         "builtins.None",
     ),
-    Allowed("call", "gevent._types._IoWatcher.stop", ("Door.fail",), "send", "the hub flushes it no more", 21, "builtins.None"),
-    Allowed("call", f"{_DOOR}.wake", ("Door.fail",), "flag", "its reader is to look", 88),
-    Allowed("write", f"{_DOOR}._woken", ("Door.wake",), "flag", "the next read returns at once", 7),
-    Allowed("load", "gevent.hub.Waiter.switch", ("Door.wake",), "flag", "how the hub resumes the reader", 31),
     Allowed(
-        "call", "gevent._types._Loop.run_callback", ("Door.wake",), "flag", "the hub resumes the reader at its next turn", 44
+        "call", "gevent._types._IoWatcher.stop", ("Transport.fail",), "send", "the hub flushes it no more", 21, "builtins.None"
+    ),
+    Allowed("call", f"{_TRANSPORT}.wake", ("Transport.fail",), "flag", "its reader is to look", 88),
+    Allowed("write", f"{_TRANSPORT}._woken", ("Transport.wake",), "flag", "the next read returns at once", 7),
+    Allowed("load", "gevent.hub.Waiter.switch", ("Transport.wake",), "flag", "how the hub resumes the reader", 31),
+    Allowed(
+        "call", "gevent._types._Loop.run_callback", ("Transport.wake",), "flag", "the hub resumes the reader at its next turn", 44
     ),
     Allowed(
         "hand",
         "gevent.hub.Waiter.switch to gevent._types._Loop.run_callback",
-        ("Door.wake",),
+        ("Transport.wake",),
         "flag",
         "the hub runs it, not TX",
         0,
@@ -263,7 +280,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
         "gw.media.session.",
         "gw.media.call.",
         "gw.media.call_report.",
-        "gw.media.transport.plain.Door.shut",
+        "gw.media.transport.plain.Transport.shut",
         "_socket.socket.close",
         "_socket.socket.shutdown",
     ),

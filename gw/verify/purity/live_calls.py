@@ -20,7 +20,7 @@ from gw import bus
 from gw.config import Agent, Config, Media, Ops, Secrets, Server
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.bus_client import BusClient
-from gw.media.context import MediaPlane
+from gw.media.context import MediaContext
 from gw.media.hub.greenlets import spawn
 from gw.media.server import MediaServer
 from gw.twin import speech
@@ -60,17 +60,17 @@ class World:
             agents={"default": Agent(provider="openai", base_url=self.ai.url)},
             secrets=Secrets(openai_api_key="none-is-needed-for-the-twin", token_key="of this run"),
         )
-        self._plane = MediaPlane(self._config, self._page, self._ledger)
+        self._context = MediaContext(self._config, self._page, self._ledger)
         self._bus = BusClient(
             self.bus_path,
             0,
             self._page,
-            calls=lambda: list(self._plane.calls),
-            status=lambda unacked: bus.WorkerStatus(self._plane.streams, False, unacked, -1.0, -1.0),
+            calls=lambda: list(self._context.calls),
+            status=lambda unacked: bus.WorkerStatus(self._context.streams, False, unacked, -1.0, -1.0),
             on_command=lambda command: None,
         )
-        self._plane.emit = self._bus.emit
-        self._server = MediaServer(listener, self._plane)
+        self._context.emit = self._bus.emit
+        self._server = MediaServer(listener, self._context)
         self.twilio = TwilioTwin(f"http://{address}")
         self._helpers: list[gevent.Greenlet[..., object]] = []
 

@@ -18,13 +18,13 @@ from gw.call.pacer import Pacer
 from gw.call.playout import Playout
 from gw.media.hub.clock import Clock
 from gw.media.hub.greenlets import KindGreenlet
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.media.tx import Ready, Tx, TxCells
 from metrics.page import Page
 
 #: The real classes. A mutant replaces one under the same name.
 PARTS: Final = SimpleNamespace(
-    Pacer=Pacer, Playout=Playout, Clock=Clock, Door=Door, Tx=Tx, TxCells=TxCells, Ready=Ready, Page=Page
+    Pacer=Pacer, Playout=Playout, Clock=Clock, Transport=Transport, Tx=Tx, TxCells=TxCells, Ready=Ready, Page=Page
 )
 LEAD_MS: Final = 40
 FRAME: Final = b"F" * 400
@@ -65,14 +65,14 @@ class Rig:
         if small:
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        door = parts.Door(ours, _LIMIT_BYTES)
+        transport = parts.Transport(ours, _LIMIT_BYTES)
         playout = parts.Playout(1000)
-        tx = parts.Tx(door, parts.Pacer(LEAD_MS), playout, parts.Clock(), self._cells)
+        tx = parts.Tx(transport, parts.Pacer(LEAD_MS), playout, parts.Clock(), self._cells)
         greenlet = KindGreenlet("tx", tx.run)
-        self._open += [door, theirs]
+        self._open += [transport, theirs]
         greenlet.start()
         gevent.sleep(0)
-        return tx, door, playout, greenlet, theirs
+        return tx, transport, playout, greenlet, theirs
 
     def _put(self, tx: Any, count: int = 1, *, generation: int = 0, audio: bool = True, data: bytes = FRAME) -> None:
         for _ in range(count):
@@ -95,14 +95,14 @@ class Rig:
 
     def _stall(self) -> None:
         """Run against a peer that stops reading, resumes, then stops permanently."""
-        tx, door, _, greenlet, peer = self._make(small=True)
-        reader = gevent.spawn(door.read)
+        tx, transport, _, greenlet, peer = self._make(small=True)
+        reader = gevent.spawn(transport.read)
         self._put(tx, 1)
         _until(lambda: tx.frames_sent == 1, greenlet)
         self._put(tx, 8, audio=False, data=b"m" * 30_001)
-        _until(lambda: door.waiting_bytes > 0 or greenlet.dead, greenlet)
+        _until(lambda: transport.waiting_bytes > 0 or greenlet.dead, greenlet)
         with gevent.Timeout(_WAIT_S, RigError("the buffered bytes were not flushed")):
-            while door.waiting_bytes and not door.failure:
+            while transport.waiting_bytes and not transport.failure:
                 peer.recv(1 << 16)
         self._put(tx, _FILL, audio=False, data=b"m" * 4096)
         _end(greenlet)

@@ -32,8 +32,7 @@ APPLIED: Final = "variant: "
 
 VARIANTS: Final = {
     BASE: Variant("the gateway as it is: against itself, the noise of the comparison", _nothing),
-    "gevent-sleep": Variant("TX waits by gevent.sleep, not by a timer that switches to it", sleeping.gevent_sleep),
-    "same-priority": Variant("TX's timers do not go before I/O callbacks", sleeping.same_priority),
+    "private-timer": Variant("TX waits by a timer that switches to it, before I/O callbacks", sleeping.private_timer),
     "timerfd": Variant("one absolute timerfd over a heap of deadlines, before I/O", sleeping.timerfd),
     "timerfd-250us": Variant("the same; what is due within 250 us is woken at once", sleeping.timerfd_together),
     "rx-switch": Variant("a phone message is handled by RX's greenlet, not in the hub's callback", reading.switched),

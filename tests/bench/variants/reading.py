@@ -15,14 +15,14 @@ def bounded(size: int) -> Callable[[], None]:
 
 def recv_first() -> None:
     """Try to read again at once: one system call more a message, nearly always for nothing, as gevent's own socket does."""
-    swap(plain.Door, "_on_readable", _twice(getattr(plain.Door, "_on_readable", None)))
+    swap(plain.Transport, "_on_readable", _twice(getattr(plain.Transport, "_on_readable", None)))
 
 
-def _twice(of_door: Callable[[plain.Door], None] | None) -> Callable[[plain.Door], None]:
-    def on_readable(self: plain.Door) -> None:
-        assert of_door is not None
-        of_door(self)
-        of_door(self)
+def _twice(of_transport: Callable[[plain.Transport], None] | None) -> Callable[[plain.Transport], None]:
+    def on_readable(self: plain.Transport) -> None:
+        assert of_transport is not None
+        of_transport(self)
+        of_transport(self)
 
     return on_readable
 

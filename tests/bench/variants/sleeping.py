@@ -19,26 +19,15 @@ _TFD_TIMER_ABSTIME: Final = 1
 _NS: Final = 1_000_000_000
 
 
-def gevent_sleep() -> None:
-    """The general sleep: a waiter and a context manager more for each frame."""
-
-    def wait_until(_: Clock, deadline_s: float) -> None:
-        delay_s = deadline_s - monotonic()
-        if delay_s > 0.0:
-            gevent.sleep(delay_s)
-
-    swap(Clock, "wait_until", wait_until)
-
-
-def same_priority() -> None:
-    """libev calls what is ready in the order of its priority: TX's timers get that of everything else."""
+def private_timer() -> None:
+    """A timer that switches straight to TX, before I/O callbacks: libev calls what is ready in the order of its priority."""
     hub = gevent.get_hub()
     loop = hub.loop
 
     def wait_until(_: Clock, deadline_s: float) -> None:
         delay_s = deadline_s - monotonic()
         if delay_s > 0.0:
-            timer = loop.timer(delay_s)
+            timer = loop.timer(delay_s, priority=loop.MAXPRI)
             timer.start(gevent.getcurrent().switch, update=True)
             try:
                 hub.switch()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metrics import page
-from tests.gw.media.support import PlaneMaker
+from tests.gw.media.support import ContextMaker
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,8 @@ def _plain_directories(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def planes(tmp_path: Path) -> Iterator[PlaneMaker]:
-    """Makes planes; closes their files at the end."""
-    maker = PlaneMaker(tmp_path)
+def contexts(tmp_path: Path) -> Iterator[ContextMaker]:
+    """Makes contexts; closes their files at the end."""
+    maker = ContextMaker(tmp_path)
     yield maker
     maker.close()

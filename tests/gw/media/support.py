@@ -1,4 +1,4 @@
-"""What the media tests share: real planes, pairs of sockets, a peer that speaks RFC 6455, and looks at what is left behind."""
+"""What the media tests share: real contexts, pairs of sockets, a peer that speaks RFC 6455, and looks at what is left behind."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from gw.call.state import CallState, Event
 from gw.config import Agent, Config, Media, Ops, Overflow, Recording, Secrets, Server, Twilio
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.call import Call
-from gw.media.context import MediaPlane
+from gw.media.context import MediaContext
 from gw.media.server import MediaServer
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.media.tx import TxCells
 from gw.protocol import twilio
 from metrics.page import Page
@@ -37,8 +37,8 @@ STREAM = "MZ" + "0" * 32
 WAIT_S = scaled(20.0)
 
 
-class PlaneMaker:
-    """Makes media planes in one folder."""
+class ContextMaker:
+    """Makes media contexts in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -55,7 +55,7 @@ class PlaneMaker:
     def tx_cells(self) -> TxCells:
         return TxCells(self.page())
 
-    def plane(
+    def context(
         self,
         *,
         media: dict[str, Any] | None = None,
@@ -66,8 +66,8 @@ class PlaneMaker:
         recording: dict[str, Any] | None = None,
         overflow: Overflow | None = None,
         machine: str = "",
-    ) -> tuple[MediaPlane, list[bus.Event]]:
-        """A plane, and the list of what it tells control."""
+    ) -> tuple[MediaContext, list[bus.Event]]:
+        """A context, and the list of what it tells control."""
         config = Config(
             server=Server(public_url=public_url, max_calls_per_worker=max_calls, machine=machine),
             ops=Ops(var_dir=str(self._folder)),
@@ -80,18 +80,18 @@ class PlaneMaker:
         )
         ledger = TokenLedger(self._folder / "pages" / "tokens.ledger")
         self._opened.append(ledger)
-        plane = MediaPlane(config, self.page(), ledger)
-        told: list[bus.Event] = []
-        plane.emit = told.append
-        return plane, told
+        context = MediaContext(config, self.page(), ledger)
+        emitted: list[bus.Event] = []
+        context.emit = emitted.append
+        return context, emitted
 
-    def server(self, plane: MediaPlane, listener: socket.socket | None = None) -> tuple[MediaServer, tuple[str, int]]:
-        """A server of this plane on a free port, or on a socket it has inherited, with its watchdog."""
+    def server(self, context: MediaContext, listener: socket.socket | None = None) -> tuple[MediaServer, tuple[str, int]]:
+        """A server of this context on a free port, or on a socket it has inherited, with its watchdog."""
         if listener is None:
             listener = socket.socket()
             listener.bind(("127.0.0.1", 0))
             listener.listen(64)
-        server = MediaServer(listener, plane)
+        server = MediaServer(listener, context)
         server.start()
         server.watch_greenlet = gevent.spawn(server.watch)  # type: ignore[attr-defined]
         self._servers.append(server)
@@ -294,20 +294,20 @@ def stop(*, call: str = CALL, stream: str = STREAM) -> dict[str, Any]:
 # -- a phone leg without a server -------------------------------------------------------------------------------------
 
 
-def door_and_peer(limit_bytes: int = 1 << 20) -> tuple[Door, socket.socket]:
-    """A door, and the socket at its other end."""
+def door_and_peer(limit_bytes: int = 1 << 20) -> tuple[Transport, socket.socket]:
+    """A transport, and the socket at its other end."""
     ours, theirs = pair()
     theirs.settimeout(WAIT_S)
-    return Door(ours, limit_bytes), theirs
+    return Transport(ours, limit_bytes), theirs
 
 
-def call_of(plane: MediaPlane, agent: Agent, door: Door) -> Call:
+def call_of(context: MediaContext, agent: Agent, transport: Transport) -> Call:
     """A call that has just started, without its greenlets."""
     state = CallState()
     state.on_event(Event.START)
     event = twilio.parse(json.dumps(start()))
     assert isinstance(event, twilio.Start)
-    return Call(plane, state, event, "default", agent, door, voice_at=None, wake=door.wake)
+    return Call(context, state, event, "default", agent, transport, voice_at=None, wake=transport.wake)
 
 
 # -- control's end of the bus -----------------------------------------------------------------------------------------

@@ -18,18 +18,18 @@ from gw.media.hub.clock import Clock
 from gw.media.tx import Tx, TxCells
 from gw.protocol.audio import FRAME_BYTES
 from metrics.page import Page
-from tests.gw.media.support import STREAM, WAIT_S, Peer, PlaneMaker, Stood, door_and_peer, until
+from tests.gw.media.support import STREAM, WAIT_S, ContextMaker, Peer, Stood, door_and_peer, until
 
 
 class Rig:
     """AI-out, TX, and a client that reads what they say."""
 
     def __init__(self, page: Page, *, lead_ms: int = 100, enabled: bool = True) -> None:
-        self.door, sock = door_and_peer()
+        self.transport, sock = door_and_peer()
         self.peer = Peer(sock)
         self.pacer = Pacer(lead_ms)
         self.playout = Playout(3000)
-        self.tx = Tx(self.door, self.pacer, self.playout, Clock(), TxCells(page))
+        self.tx = Tx(self.transport, self.pacer, self.playout, Clock(), TxCells(page))
         self.guard = RecordingGuard(enabled=enabled)
         self.room = True
         self.asked = 0
@@ -76,13 +76,13 @@ class Rig:
         self.ai_out.stop()
         gevent.joinall(self.greenlets, timeout=WAIT_S)
         assert all(greenlet.successful() for greenlet in self.greenlets)
-        self.door.shut()
+        self.transport.shut()
         self.peer.close()
 
 
 @pytest.fixture
-def rig(planes: PlaneMaker) -> Iterator[Rig]:
-    made = Rig(planes.page())
+def rig(contexts: ContextMaker) -> Iterator[Rig]:
+    made = Rig(contexts.page())
     yield made
     made.close()
 
@@ -150,8 +150,8 @@ def test_a_full_pool_leaves_the_guard_armed(rig: Rig):
     assert rig.guard.recording_started
 
 
-def test_a_guard_that_is_off_never_records_but_first_audio_is_told(planes: PlaneMaker):
-    rig = Rig(planes.page(), enabled=False)
+def test_a_guard_that_is_off_never_records_but_first_audio_is_told(contexts: ContextMaker):
+    rig = Rig(contexts.page(), enabled=False)
     rig.say(1)
     rig.run()
     rig.messages(2)
@@ -173,8 +173,8 @@ def test_a_turn_cuts_a_bounded_batch_up_to_the_high_watermark(rig: Rig):
     assert len(rig.tx.queue) == rig.ai_out.high_frames == 25
 
 
-def test_a_large_lead_is_filled_over_several_turns(planes: PlaneMaker):
-    rig = Rig(planes.page(), lead_ms=500)
+def test_a_large_lead_is_filled_over_several_turns(contexts: ContextMaker):
+    rig = Rig(contexts.page(), lead_ms=500)
     rig.say(500)
     assert rig.ai_out.turn() is True, "more could be cut, others first"
     assert rig.ai_out.turn() is True

@@ -14,7 +14,7 @@ from gw.media import bus_client as module
 from gw.media.bus_client import BusClient
 from metrics.declare import BUS_DROPPED, BUS_UNACKED
 from metrics.page import Page
-from tests.gw.media.support import WAIT_S, Control, PlaneMaker, descriptors, until
+from tests.gw.media.support import WAIT_S, ContextMaker, Control, descriptors, until
 
 
 def event(n: int) -> bus.CallEvent:
@@ -60,8 +60,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(planes: PlaneMaker, tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path, planes.page())
+def rig(contexts: ContextMaker, tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path, contexts.page())
     yield made
     made.close()
 
@@ -169,7 +169,7 @@ def test_sending_again_lets_others_run(rig: Rig):
     rig.running.start()
     gevent.sleep(0)
     turns = 0
-    while rig.client._door is None:
+    while rig.client._transport is None:
         turns += 1
         gevent.sleep(0)
     assert turns >= 2000 // module.RESEND_BATCH
@@ -194,13 +194,13 @@ def test_a_control_that_does_not_read_is_left_and_tried_again(rig: Rig, monkeypa
     control = rig.control()
     rig.running.start()
     control.accept()
-    until(lambda: rig.client._door is not None)
+    until(lambda: rig.client._transport is not None)
     n = 0
-    while rig.client._door is not None and not rig.client._door.failure:
+    while rig.client._transport is not None and not rig.client._transport.failure:
         n += 1
         rig.client.emit(bus.CallEvent("CA1", "big", 1.0, {"text": "x" * 10_000}))
-    assert rig.client._door is not None
-    assert rig.client._door.failure == "stalled"
+    assert rig.client._transport is not None
+    assert rig.client._transport.failure == "stalled"
     control.accept()
     assert numbers(control.events(n)) == list(range(1, n + 1))
 

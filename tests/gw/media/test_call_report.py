@@ -11,7 +11,7 @@ from gw.call.state import Reason
 from gw.config import Agent
 from gw.media.call_report import report
 from gw.protocol.audio import FRAME_BYTES
-from tests.gw.media.support import PlaneMaker, call_of, door_and_peer
+from tests.gw.media.support import ContextMaker, call_of, door_and_peer
 
 
 @pytest.mark.parametrize(
@@ -19,35 +19,35 @@ from tests.gw.media.support import PlaneMaker, call_of, door_and_peer
     [(Reason.CALLER_HANGUP, "success", "INFO"), (Reason.AI_LOST, "peer_error", "WARNING")],
 )
 def test_a_report_counts_what_was_not_heard(
-    planes: PlaneMaker, caplog: pytest.LogCaptureFixture, reason: Reason, result: str, level: str
+    contexts: ContextMaker, caplog: pytest.LogCaptureFixture, reason: Reason, result: str, level: str
 ) -> None:
-    plane, told = planes.plane()
-    door, peer = door_and_peer()
-    call = call_of(plane, Agent(greeting=""), door)
+    context, emitted = contexts.context()
+    transport, peer = door_and_peer()
+    call = call_of(context, Agent(greeting=""), transport)
     call.playout.push("r1", "i1", bytes(3 * FRAME_BYTES))
     call.uplink.push("//8=")
     call.end(reason, "words " * 200)
     with caplog.at_level(logging.INFO):
         report(call)
-    ended = told[-1]
+    ended = emitted[-1]
     assert isinstance(ended, bus.CallEnded)
     assert (ended.reason, ended.result, len(ended.detail)) == (reason, result, 500)
     quality = ended.quality
     assert (quality.frames_sent, quality.dropped_frames) == (0, {"call_ended": 3})
     assert (quality.uplink_dropped_frames, quality.first_audio_ms) == ({"call_ended": 1}, -1)
     assert [record.levelname for record in caplog.records if record.message.startswith("call ended")] == [level]
-    door.shut()
+    transport.shut()
     peer.close()
 
 
-def test_first_audio_is_told_from_the_calls_start(planes: PlaneMaker) -> None:
-    plane, told = planes.plane()
-    door, peer = door_and_peer()
-    call = call_of(plane, Agent(greeting=""), door)
+def test_first_audio_is_told_from_the_calls_start(contexts: ContextMaker) -> None:
+    context, emitted = contexts.context()
+    transport, peer = door_and_peer()
+    call = call_of(context, Agent(greeting=""), transport)
     call.tx.first_audio_sent, call.tx.first_audio_s = True, call.started_s + 0.25
     report(call)
-    ended = told[-1]
+    ended = emitted[-1]
     assert isinstance(ended, bus.CallEnded)
     assert (ended.reason, ended.quality.first_audio_ms, ended.quality.dropped_frames) == (Reason.INTERNAL_ERROR, 250, {})
-    door.shut()
+    transport.shut()
     peer.close()

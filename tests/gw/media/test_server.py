@@ -11,12 +11,12 @@ import gevent
 import pytest
 from gevent import socket
 
-from gw.media.admission.places import DOUBT_S, PATIENCE_S, Room
+from gw.media.admission.slots import DELAY_S, SHORT_DELAY_S, AdmissionSlots
 from gw.media.server import MediaServer
 from gw.protocol.signature import sign
 from gw.scoreboard import Board, SeatState
 from metrics.declare import STREAMS_REFUSED
-from tests.gw.media.support import CALL, WAIT_S, Peer, PlaneMaker, connected, descriptors, greenlets, masked, start, stop, until
+from tests.gw.media.support import CALL, WAIT_S, ContextMaker, Peer, connected, descriptors, greenlets, masked, start, stop, until
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -56,7 +56,7 @@ class Answer:
 
 
 def refused(server: MediaServer, reason: str) -> float:
-    return server.plane.page.counter(STREAMS_REFUSED, reason=reason).value
+    return server.context.page.counter(STREAMS_REFUSED, reason=reason).value
 
 
 def without(name: str) -> dict[str, str]:
@@ -82,8 +82,8 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("sent", "status", "reason"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_refused_before_the_101(planes: PlaneMaker, sent: bytes, status: int, reason: str):
-    server, address = planes.server(planes.plane()[0])
+def test_refused_before_the_101(contexts: ContextMaker, sent: bytes, status: int, reason: str):
+    server, address = contexts.server(contexts.context()[0])
     if status == 404:
         sent = sent.replace(b"Connection: Upgrade", b"Connection: close")
     answer = Answer(address, sent)
@@ -96,12 +96,12 @@ def test_refused_before_the_101(planes: PlaneMaker, sent: bytes, status: int, re
         assert refused(server, reason) == 1
     if "version" in answer.body.decode():
         assert answer.headers["sec-websocket-version"] == "13"
-    assert server.plane.streams == 0
+    assert server.context.streams == 0
     assert not server.sessions
 
 
-def test_the_handshake_is_that_of_rfc_6455(planes: PlaneMaker):
-    server, address = planes.server(planes.plane()[0])
+def test_the_handshake_is_that_of_rfc_6455(contexts: ContextMaker):
+    server, address = contexts.server(contexts.context()[0])
     answer = Answer(address, request(GOOD))
     assert answer.status == 101
     assert answer.headers["sec-websocket-accept"] == ACCEPT
@@ -112,23 +112,23 @@ def test_the_handshake_is_that_of_rfc_6455(planes: PlaneMaker):
     assert "content-length" not in answer.headers
     assert "transfer-encoding" not in answer.headers
     assert answer.body == b""
-    until(lambda: server.plane.streams == 1)
+    until(lambda: server.context.streams == 1)
     answer.socket.close()
-    until(lambda: server.plane.streams == 0)
+    until(lambda: server.context.streams == 0)
 
 
 @pytest.mark.parametrize(
     ("offered", "chosen"), [("audio.twilio.com", "audio.twilio.com"), ("x, audio.twilio.com", "audio.twilio.com"), ("x", None)]
 )
-def test_a_subprotocol_only_when_offered(planes: PlaneMaker, offered: str, chosen: str | None):
-    _, address = planes.server(planes.plane()[0])
+def test_a_subprotocol_only_when_offered(contexts: ContextMaker, offered: str, chosen: str | None):
+    _, address = contexts.server(contexts.context()[0])
     answer = Answer(address, request({**GOOD, "Sec-WebSocket-Protocol": offered}))
     assert answer.headers.get("sec-websocket-protocol") == chosen
     answer.socket.close()
 
 
-def test_headers_in_another_case_and_with_company(planes: PlaneMaker):
-    _, address = planes.server(planes.plane()[0])
+def test_headers_in_another_case_and_with_company(contexts: ContextMaker):
+    _, address = contexts.server(contexts.context()[0])
     headers = {**GOOD, "Upgrade": "WebSocket", "Connection": "keep-alive, UPGRADE"}
     answer = Answer(address, request(headers))
     assert answer.status == 101
@@ -138,19 +138,19 @@ def test_headers_in_another_case_and_with_company(planes: PlaneMaker):
 @pytest.mark.parametrize(
     "spelling", ["wss://voice.example.com/media", "https://voice.example.com/media", "wss://voice.example.com:443/media/"]
 )
-def test_a_signature_of_twilios(planes: PlaneMaker, spelling: str):
-    plane, _ = planes.plane(signed=True, public_url="https://voice.example.com")
-    _, address = planes.server(plane)
+def test_a_signature_of_twilios(contexts: ContextMaker, spelling: str):
+    context, _ = contexts.context(signed=True, public_url="https://voice.example.com")
+    _, address = contexts.server(context)
     answer = Answer(address, request({**GOOD, "X-Twilio-Signature": sign("secret", spelling)}))
     assert answer.status == 101
     answer.socket.close()
 
 
 @pytest.mark.parametrize("name", ["here", "there"])
-def test_among_machines_the_path_ends_in_one(planes: PlaneMaker, name: str):
+def test_among_machines_the_path_ends_in_one(contexts: ContextMaker, name: str):
     """Another's too: its balancer sends it here when that one is gone. The signature is over the whole path."""
-    plane, _ = planes.plane(signed=True, public_url="https://voice.example.com", machine="here")
-    _, address = planes.server(plane)
+    context, _ = contexts.context(signed=True, public_url="https://voice.example.com", machine="here")
+    _, address = contexts.server(context)
     for spelling, status in ((f"wss://voice.example.com/media/{name}", 101), ("wss://voice.example.com/media", 403)):
         signed = {**GOOD, "Connection": "Upgrade", "X-Twilio-Signature": sign("secret", spelling)}
         answer = Answer(address, request(signed, line=f"GET /media/{name} HTTP/1.1"))
@@ -159,34 +159,34 @@ def test_among_machines_the_path_ends_in_one(planes: PlaneMaker, name: str):
 
 
 @pytest.mark.parametrize("signature", [None, "", "x" * 28, sign("other", "wss://voice.example.com/media"), "\xff"])
-def test_a_signature_that_is_none_is_403(planes: PlaneMaker, signature: str | None):
-    plane, _ = planes.plane(signed=True, public_url="https://voice.example.com")
-    server, address = planes.server(plane)
+def test_a_signature_that_is_none_is_403(contexts: ContextMaker, signature: str | None):
+    context, _ = contexts.context(signed=True, public_url="https://voice.example.com")
+    server, address = contexts.server(context)
     answer = Answer(address, request(GOOD if signature is None else {**GOOD, "X-Twilio-Signature": signature}))
     assert answer.status == 403
     assert refused(server, "bad_signature") == 1
 
 
 @pytest.mark.parametrize("why", ["full", "draining"])
-def test_no_room_is_503(planes: PlaneMaker, why: str):
-    plane, _ = planes.plane(max_calls=1)
-    server, address = planes.server(plane)
+def test_no_room_is_503(contexts: ContextMaker, why: str):
+    context, _ = contexts.context(max_calls=1)
+    server, address = contexts.server(context)
     first = Answer(address, request(GOOD)) if why == "full" else None
-    plane.draining = why == "draining"
+    context.draining = why == "draining"
     answer = Answer(address, request(GOOD))
     assert answer.status == 503
     assert refused(server, "busy") == 1
     if first is not None:
         first.socket.close()
-        until(lambda: plane.streams == 0)
+        until(lambda: context.streams == 0)
         second = Answer(address, request(GOOD))
         assert second.status == 101, "there is room again"
         second.socket.close()
 
 
-def test_many_at_once_get_no_more_than_there_is_room_for(planes: PlaneMaker):
-    plane, _ = planes.plane(max_calls=5)
-    _, address = planes.server(plane)
+def test_many_at_once_get_no_more_than_there_is_room_for(contexts: ContextMaker):
+    context, _ = contexts.context(max_calls=5)
+    _, address = contexts.server(context)
     answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(30)], timeout=WAIT_S)
     statuses = [greenlet.get().status for greenlet in answers]
     assert sorted(statuses) == [101] * 5 + [503] * 25
@@ -194,50 +194,50 @@ def test_many_at_once_get_no_more_than_there_is_room_for(planes: PlaneMaker):
         greenlet.get().socket.close()
 
 
-def test_a_first_message_behind_the_handshake_is_heard(planes: PlaneMaker):
-    plane, told = planes.plane()
-    _, address = planes.server(plane)
+def test_a_first_message_behind_the_handshake_is_heard(contexts: ContextMaker):
+    context, emitted = contexts.context()
+    _, address = contexts.server(context)
     sent = request(GOOD) + masked(1, json.dumps(connected()).encode()) + masked(1, json.dumps(start()).encode())
     answer = Answer(address, sent)
-    until(lambda: CALL in plane.calls)
+    until(lambda: CALL in context.calls)
     answer.socket.sendall(masked(1, json.dumps(stop()).encode()))
-    until(lambda: not plane.calls)
+    until(lambda: not context.calls)
     answer.socket.close()
-    assert told
+    assert emitted
 
 
-def test_a_message_split_between_handshake_and_later(planes: PlaneMaker):
-    plane, _ = planes.plane()
-    _, address = planes.server(plane)
+def test_a_message_split_between_handshake_and_later(contexts: ContextMaker):
+    context, _ = contexts.context()
+    _, address = contexts.server(context)
     message = masked(1, json.dumps(start()).encode())
     for cut in (1, 3, 9, len(message) - 1):
         answer = Answer(address, request(GOOD) + message[:cut])
         assert answer.status == 101
         answer.socket.sendall(message[cut:])
-        until(lambda: CALL in plane.calls)
+        until(lambda: CALL in context.calls)
         answer.socket.close()
-        until(lambda: not plane.calls)
+        until(lambda: not context.calls)
 
 
-def test_a_peer_that_resets_right_after_the_handshake(planes: PlaneMaker):
-    plane, _ = planes.plane()
-    server, address = planes.server(plane)
+def test_a_peer_that_resets_right_after_the_handshake(contexts: ContextMaker):
+    context, _ = contexts.context()
+    server, address = contexts.server(context)
     for _ in range(10):
         sock = socket.create_connection(address)
         sock.sendall(request(GOOD))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
     gevent.sleep(0.05)
-    until(lambda: plane.streams == 0)
+    until(lambda: context.streams == 0)
     assert not server.sessions
     answer = Answer(address, request(GOOD))
     assert answer.status == 101, "the server stands"
     answer.socket.close()
 
 
-def test_a_hundred_calls_leave_nothing_behind(planes: PlaneMaker):
-    plane, told = planes.plane()
-    server, address = planes.server(plane)
+def test_a_hundred_calls_leave_nothing_behind(contexts: ContextMaker):
+    context, emitted = contexts.context()
+    server, address = contexts.server(context)
 
     def call(n: int) -> None:
         name = f"CA{n:032d}"
@@ -249,20 +249,20 @@ def test_a_hundred_calls_leave_nothing_behind(planes: PlaneMaker):
         peer.close()
 
     call(0)
-    until(lambda: plane.streams == 0)
+    until(lambda: context.streams == 0)
     gevent.sleep(0.05)
     before = descriptors(), greenlets()
     for batch in range(10):
         gevent.joinall([gevent.spawn(call, batch * 10 + n) for n in range(1, 11)], timeout=WAIT_S, raise_error=True)
-    until(lambda: plane.streams == 0 and not server.sessions and not plane.calls)
+    until(lambda: context.streams == 0 and not server.sessions and not context.calls)
     until(lambda: descriptors() <= before[0], "descriptors are left")
     until(lambda: greenlets() <= before[1], "greenlets are left")
-    assert sum(type(event).__name__ == "CallEnded" for event in told) == 101
+    assert sum(type(event).__name__ == "CallEnded" for event in emitted) == 101
 
 
 @pytest.mark.parametrize("cut", [b"Call", b""])
-def test_a_form_that_breaks_off_is_one_line_in_the_log(planes: PlaneMaker, caplog: pytest.LogCaptureFixture, cut: bytes):
-    _, address = planes.server(planes.plane()[0])
+def test_a_form_that_breaks_off_is_one_line_in_the_log(contexts: ContextMaker, caplog: pytest.LogCaptureFixture, cut: bytes):
+    _, address = contexts.server(contexts.context()[0])
     sock = socket.create_connection(address)
     sock.sendall(b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + cut)
     sock.close()
@@ -271,18 +271,18 @@ def test_a_form_that_breaks_off_is_one_line_in_the_log(planes: PlaneMaker, caplo
     assert "broke off" in caplog.text
 
 
-def workers(planes: PlaneMaker, count: int, *, deaf: bool = False) -> tuple[list[MediaServer], tuple[str, int]]:
+def workers(contexts: ContextMaker, count: int, *, deaf: bool = False) -> tuple[list[MediaServer], tuple[str, int]]:
     """Servers on one listening socket, as the workers of a machine have it; the last may be deaf: it takes no connection."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)
     board, servers = Board.private(), []
     for slot in range(count):
-        plane, _ = planes.plane()
+        context, _ = contexts.context()
         row = board.take_row(slot)
         row.state = SeatState.UP
-        plane.room = Room(board, row, 100)
-        server, _ = planes.server(plane, socket.socket(fileno=os.dup(listener.fileno())))
+        context.slots = AdmissionSlots(board, row, 100)
+        server, _ = contexts.server(context, socket.socket(fileno=os.dup(listener.fileno())))
         servers.append(server)
     if deaf:
         servers[-1].stop_accepting()
@@ -292,32 +292,32 @@ def workers(planes: PlaneMaker, count: int, *, deaf: bool = False) -> tuple[list
 
 
 @pytest.mark.parametrize("callers", [10, 31])
-def test_callers_that_come_at_once_are_shared(planes: PlaneMaker, callers: int):
-    servers, address = workers(planes, 2)
+def test_callers_that_come_at_once_are_shared(contexts: ContextMaker, callers: int):
+    servers, address = workers(contexts, 2)
     answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(callers)], timeout=WAIT_S)
     assert [greenlet.get().status for greenlet in answers] == [101] * callers
-    one, other = (server.plane.streams for server in servers)
+    one, other = (server.context.streams for server in servers)
     assert one + other == callers
     assert abs(one - other) <= 2
     for greenlet in answers:
         greenlet.get().socket.close()
-    until(lambda: not any(server.plane.streams or server.plane.coming for server in servers))
+    until(lambda: not any(server.context.streams or server.context.coming for server in servers))
 
 
-def test_who_is_left_to_a_worker_that_takes_nobody_is_taken(planes: PlaneMaker):
+def test_who_is_left_to_a_worker_that_takes_nobody_is_taken(contexts: ContextMaker):
     """It seems to be better off, and its loop turns: nobody waits for it beyond the bound, and then not again."""
-    servers, address = workers(planes, 2, deaf=True)
+    servers, address = workers(contexts, 2, deaf=True)
     began_s = monotonic()
     answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(8)], timeout=WAIT_S)
     assert [greenlet.get().status for greenlet in answers] == [101] * 8
-    assert servers[0].plane.streams == 8
-    assert monotonic() - began_s >= PATIENCE_S
+    assert servers[0].context.streams == 8
+    assert monotonic() - began_s >= DELAY_S
     for greenlet in answers:
         greenlet.get().socket.close()
-    until(lambda: servers[0].plane.streams == 0)
+    until(lambda: servers[0].context.streams == 0)
 
 
-def test_a_busy_hub_does_not_make_patience_endless(planes: PlaneMaker):
+def test_a_busy_hub_does_not_make_patience_endless(contexts: ContextMaker):
     """Each of its turns is longer than the pause between two looks: who is left to others is taken in time all the same."""
 
     def hold() -> None:
@@ -326,12 +326,12 @@ def test_a_busy_hub_does_not_make_patience_endless(planes: PlaneMaker):
             while monotonic() < until_s:
                 pass
             for server in servers:
-                server.plane.room.turn(0.0, 0.0)  # both loops turn: nobody is taken for one that hangs
+                server.context.slots.heartbeat(0.0, 0.0)  # both loops turn: nobody is taken for one that hangs
             gevent.sleep(0)
 
-    servers, address = workers(planes, 2, deaf=True)
-    servers[0].plane.streams = 5
-    servers[0].plane.tell()
+    servers, address = workers(contexts, 2, deaf=True)
+    servers[0].context.streams = 5
+    servers[0].context.publish()
     holding = gevent.spawn(hold)
     try:
         answer = gevent.spawn(Answer, address, request(GOOD)).get(timeout=WAIT_S)
@@ -339,34 +339,34 @@ def test_a_busy_hub_does_not_make_patience_endless(planes: PlaneMaker):
         holding.kill()
     assert answer.status == 101
     answer.socket.close()
-    until(lambda: servers[0].plane.streams == 5)
+    until(lambda: servers[0].context.streams == 5)
 
 
-def test_who_says_nothing_keeps_nobody_waiting(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+def test_who_says_nothing_keeps_nobody_waiting(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     """Two silent connections at each worker: once they are not supposed to be callers any more, the next is nobody's to leave."""
-    servers, address = workers(planes, 2)
+    servers, address = workers(contexts, 2)
     silent = [socket.create_connection(address) for _ in range(4)]
-    until(lambda: [server.plane.coming for server in servers] == [2, 2])
-    gevent.sleep(DOUBT_S)
+    until(lambda: [server.context.coming for server in servers] == [2, 2])
+    gevent.sleep(SHORT_DELAY_S)
     looks: list[MediaServer] = []
     monkeypatch.setattr(MediaServer, "_look_again", lambda self: looks.append(self))
     answer = Answer(address, request(GOOD))
     assert answer.status == 101
     assert looks == []
-    assert sorted(server.plane.coming - server.plane.silent for server in servers) in ([0, 0], [0, 2])
+    assert sorted(server.context.coming - server.context.silent for server in servers) in ([0, 0], [0, 2])
     for sock in (*silent, answer.socket):
         sock.close()
-    until(lambda: not any(server.plane.streams or server.plane.coming or server.plane.silent for server in servers))
+    until(lambda: not any(server.context.streams or server.context.coming or server.context.silent for server in servers))
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /med", request(GOOD, line="GET /medium HTTP/1.1")])
-def test_who_wants_no_stream_is_counted_until_that_is_known(planes: PlaneMaker, sent: bytes):
-    server, address = planes.server(planes.plane()[0])
+def test_who_wants_no_stream_is_counted_until_that_is_known(contexts: ContextMaker, sent: bytes):
+    server, address = contexts.server(contexts.context()[0])
     sock = socket.create_connection(address)
-    until(lambda: server.plane.coming == 1)
+    until(lambda: server.context.coming == 1)
     sock.sendall(sent)
     if sent.endswith(b"\r\n\r\n"):
-        until(lambda: server.plane.coming == 0)
-        assert server.plane.streams == 0
+        until(lambda: server.context.coming == 0)
+        assert server.context.streams == 0
     sock.close()
-    until(lambda: server.plane.coming == 0)
+    until(lambda: server.context.coming == 0)

@@ -16,7 +16,7 @@ from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import session as session_module
 from gw.media.call import Call
-from gw.media.context import MediaPlane
+from gw.media.context import MediaContext
 from gw.media.transport import websocket as websocket_module
 from gw.protocol.signature import sign
 from gw.protocol.token import make
@@ -25,8 +25,8 @@ from gw.twin.ai.server import AiTwin
 from metrics.declare import STREAMS_REFUSED
 from tests.gw.media.support import (
     CALL,
+    ContextMaker,
     Peer,
-    PlaneMaker,
     Stood,
     connected,
     descriptors,
@@ -42,9 +42,9 @@ from tests.gw.media.support import (
 class Line:
     """A server, and one stream to it."""
 
-    def __init__(self, planes: PlaneMaker, **options: Any) -> None:
-        self.plane, self.told = planes.plane(**options)
-        self.server, self.address = planes.server(self.plane)
+    def __init__(self, contexts: ContextMaker, **options: Any) -> None:
+        self.context, self.emitted = contexts.context(**options)
+        self.server, self.address = contexts.server(self.context)
         self.server.WATCH_S = 0.01  # type: ignore[misc]
         self.peer = Peer.connect(self.address)
 
@@ -55,18 +55,18 @@ class Line:
     def begin(self, **parameters: str) -> Call:
         """Start the call and wait for it."""
         self.say(connected(), start(**parameters))
-        until(lambda: CALL in self.plane.calls)
-        return self.plane.calls[CALL]
+        until(lambda: CALL in self.context.calls)
+        return self.context.calls[CALL]
 
     def ended(self) -> tuple[int, str]:
         """The close code and reason, once everything of the stream is gone."""
         code = self.peer.read_to_end()
-        until(lambda: not self.server.sessions and not self.plane.calls and self.plane.streams == 0)
-        assert_gauges_are_zero(self.plane)
+        until(lambda: not self.server.sessions and not self.context.calls and self.context.streams == 0)
+        assert_gauges_are_zero(self.context)
         return code
 
     def events(self, kind: type) -> list[Any]:
-        return [event for event in self.told if isinstance(event, kind)]
+        return [event for event in self.emitted if isinstance(event, kind)]
 
     def end_event(self) -> bus.CallEnded:
         (event,) = self.events(bus.CallEnded)
@@ -74,20 +74,20 @@ class Line:
         return event
 
     def refused(self, reason: str) -> float:
-        return self.plane.page.counter(STREAMS_REFUSED, reason=reason).value
+        return self.context.page.counter(STREAMS_REFUSED, reason=reason).value
 
 
-def assert_gauges_are_zero(plane: MediaPlane) -> None:
-    assert {state: cell.value for state, cell in plane.cells.alive.items()} == dict.fromkeys(plane.cells.alive, 0)
+def assert_gauges_are_zero(context: MediaContext) -> None:
+    assert {state: cell.value for state, cell in context.cells.alive.items()} == dict.fromkeys(context.cells.alive, 0)
 
 
 @pytest.fixture
-def line(planes: PlaneMaker) -> Line:
-    return Line(planes)
+def line(contexts: ContextMaker) -> Line:
+    return Line(contexts)
 
 
-def token(plane: MediaPlane, *, call: str = CALL, age_s: int = 0) -> str:
-    return make(plane.token_key, call, int(time.time()) - age_s, os.urandom(16))
+def token(context: MediaContext, *, call: str = CALL, age_s: int = 0) -> str:
+    return make(context.token_key, call, int(time.time()) - age_s, os.urandom(16))
 
 
 # -- a call as it should be -------------------------------------------------------------------------------------------
@@ -99,13 +99,13 @@ def test_a_caller_who_hangs_up(line: Line):
     line.say(media(1), media(2), stop())
     assert line.ended() == (1000, "caller_hangup")
     assert (line.end_event().reason, line.end_event().result) == ("caller_hangup", "success")
-    assert line.plane.cells.ended[Reason.CALLER_HANGUP].value == 1
+    assert line.context.cells.ended[Reason.CALLER_HANGUP].value == 1
     assert call.state.now is State.ENDED
-    assert (type(line.told[0]), type(line.told[-1])) == (bus.CallStarted, bus.CallEnded)
+    assert (type(line.emitted[0]), type(line.emitted[-1])) == (bus.CallStarted, bus.CallEnded)
 
 
-def test_the_greeting_is_heard_and_its_report_adds_up(planes: PlaneMaker):
-    line = Line(planes, agents={"default": Agent(greeting="Greet.")})
+def test_the_greeting_is_heard_and_its_report_adds_up(contexts: ContextMaker):
+    line = Line(contexts, agents={"default": Agent(greeting="Greet.")})
     stood = Stood()
     line.begin()
     got: list[Any] = []
@@ -125,7 +125,7 @@ def test_the_greeting_is_heard_and_its_report_adds_up(planes: PlaneMaker):
 
 def test_connected_may_be_missing_or_come_twice(line: Line):
     line.say(connected(), connected(), start())
-    until(lambda: line.plane.calls)
+    until(lambda: line.context.calls)
     line.say(connected(), stop())
     assert line.ended() == (1000, "caller_hangup")
 
@@ -139,7 +139,7 @@ def test_another_track_is_counted_and_not_forwarded(line: Line):
 
 def test_a_key_is_told_and_a_hash_hangs_up(line: Line):
     line.begin()
-    until(lambda: line.plane.calls[CALL].state.now is State.ACTIVE)
+    until(lambda: line.context.calls[CALL].state.now is State.ACTIVE)
     line.say(
         {
             "event": "dtmf",
@@ -151,7 +151,7 @@ def test_a_key_is_told_and_a_hash_hangs_up(line: Line):
     got: list[Any] = []
     while not got or got[-1]["event"] != "mark":
         got.append(line.peer.text())
-    assert line.plane.calls[CALL].state.now is State.CLOSING, "not before the goodbye was heard"
+    assert line.context.calls[CALL].state.now is State.CLOSING, "not before the goodbye was heard"
     line.say({"event": "mark", "sequenceNumber": "6", "streamSid": got[-1]["streamSid"], "mark": got[-1]["mark"]})
     assert line.ended() == (1000, "ai_hangup")
     notes = {event.kind: event.data for event in line.events(bus.CallEvent)}
@@ -164,15 +164,15 @@ def test_unknown_messages_are_counted_and_told_once(line: Line):
     line.begin()
     line.say(*({"event": "new", "n": n} for n in range(5)), *({"event": f"new{n}"} for n in range(30)), stop())
     assert line.ended() == (1000, "caller_hangup")
-    assert line.plane.uplink_cells.by_reason["unknown_event"].value == 35
+    assert line.context.uplink_cells.by_reason["unknown_event"].value == 35
     assert len([event for event in line.events(bus.CallEvent) if event.kind == "unknown_message"]) == 16
 
 
 # -- who is let in ----------------------------------------------------------------------------------------------------
 
 
-def test_a_start_that_does_not_come(planes: PlaneMaker):
-    line = Line(planes, media={"start_timeout_s": 0.05})
+def test_a_start_that_does_not_come(contexts: ContextMaker):
+    line = Line(contexts, media={"start_timeout_s": 0.05})
     line.say(connected())
     assert line.ended() == (1008, "start_timeout")
     assert line.refused("start_timeout") == 1
@@ -184,53 +184,53 @@ def test_a_start_that_does_not_come(planes: PlaneMaker):
 @pytest.mark.parametrize(
     ("reason", "parameters"),
     [
-        ("wrong_account", lambda plane: {"account": "AC" + "9" * 32, "token": token(plane)}),
-        ("token_missing", lambda plane: {}),
-        ("token_forged", lambda plane: {"token": "x"}),
-        ("token_forged", lambda plane: {"token": token(plane)[:-1] + "_"}),
-        ("token_forged", lambda plane: {"token": token(plane, call="CA" + "9" * 32)}),
-        ("token_expired", lambda plane: {"token": token(plane, age_s=100)}),
-        ("token_expired", lambda plane: {"token": token(plane, age_s=-100)}),
-        ("unknown_agent", lambda plane: {"token": token(plane), "agent": "nobody"}),
+        ("wrong_account", lambda context: {"account": "AC" + "9" * 32, "token": token(context)}),
+        ("token_missing", lambda context: {}),
+        ("token_forged", lambda context: {"token": "x"}),
+        ("token_forged", lambda context: {"token": token(context)[:-1] + "_"}),
+        ("token_forged", lambda context: {"token": token(context, call="CA" + "9" * 32)}),
+        ("token_expired", lambda context: {"token": token(context, age_s=100)}),
+        ("token_expired", lambda context: {"token": token(context, age_s=-100)}),
+        ("unknown_agent", lambda context: {"token": token(context), "agent": "nobody"}),
     ],
 )
-def test_a_start_that_is_refused(planes: PlaneMaker, reason: str, parameters: Callable[[MediaPlane], dict[str, str]]):
-    plane, told = planes.plane(signed=True, public_url="http://localhost")
-    server, address = planes.server(plane)
+def test_a_start_that_is_refused(contexts: ContextMaker, reason: str, parameters: Callable[[MediaContext], dict[str, str]]):
+    context, emitted = contexts.context(signed=True, public_url="http://localhost")
+    server, address = contexts.server(context)
     peer = Peer.connect(address, X_Twilio_Signature=sign("secret", "ws://localhost/media"))
-    peer.send(start(**parameters(plane)))
+    peer.send(start(**parameters(context)))
     assert peer.read_to_end() == (1008, reason)
     until(lambda: not server.sessions)
-    assert not plane.calls
-    assert_gauges_are_zero(plane)
-    (event,) = told
+    assert not context.calls
+    assert_gauges_are_zero(context)
+    (event,) = emitted
     assert isinstance(event, bus.CallEvent)
     assert (event.call_sid, event.data["reason"]) == (CALL, reason)
-    assert plane.cells.ended[Reason(reason)].value == 1
+    assert context.cells.ended[Reason(reason)].value == 1
 
 
-def test_a_token_opens_one_stream(planes: PlaneMaker):
-    plane, told = planes.plane()
-    _, address = planes.server(plane)
-    once = token(plane)
+def test_a_token_opens_one_stream(contexts: ContextMaker):
+    context, emitted = contexts.context()
+    _, address = contexts.server(context)
+    once = token(context)
     first = Peer.connect(address)
     first.send(start(token=once))
-    until(lambda: CALL in plane.calls)
+    until(lambda: CALL in context.calls)
     first.send(stop())
     assert first.read_to_end() == (1000, "caller_hangup")
     second = Peer.connect(address)
     second.send(start(token=once))
     assert second.read_to_end() == (1008, "token_used")
-    assert len([event for event in told if isinstance(event, bus.CallStarted)]) == 1
+    assert len([event for event in emitted if isinstance(event, bus.CallStarted)]) == 1
 
 
-def test_a_call_has_one_stream(planes: PlaneMaker):
-    line = Line(planes)
+def test_a_call_has_one_stream(contexts: ContextMaker):
+    line = Line(contexts)
     line.begin()
     other = Peer.connect(line.address)
     other.send(start())
     assert other.read_to_end() == (1008, "token_used")
-    assert CALL in line.plane.calls, "the first goes on"
+    assert CALL in line.context.calls, "the first goes on"
     line.say(stop())
     assert line.ended() == (1000, "caller_hangup")
 
@@ -264,7 +264,7 @@ def test_what_twilio_would_never_say(line: Line, messages: list[Any], code: int,
     monkeypatch.setattr(websocket_module, "CLOSE_TIMEOUT_S", 0.2)
     line.say(*messages)
     assert line.ended() == (code, reason) or (reason == "phone_oversize_message" and line.peer.protocol.close_rcvd.code == code)
-    assert line.plane.cells.ended[Reason(reason)].value == 1
+    assert line.context.cells.ended[Reason(reason)].value == 1
     if line.events(bus.CallStarted):
         assert (line.end_event().reason, line.end_event().result) == (reason, "peer_error")
         assert line.end_event().detail
@@ -295,20 +295,20 @@ def test_a_socket_that_closes_without_stop(line: Line, politely: bool):
     until(lambda: line.events(bus.CallEnded))
     assert line.end_event().reason == "phone_lost"
     until(lambda: not line.server.sessions)
-    assert_gauges_are_zero(line.plane)
+    assert_gauges_are_zero(line.context)
 
 
-def test_a_twilio_that_falls_silent(planes: PlaneMaker):
-    line = Line(planes, media={"phone_silence_s": 0.1})
+def test_a_twilio_that_falls_silent(contexts: ContextMaker):
+    line = Line(contexts, media={"phone_silence_s": 0.1})
     line.begin()
     assert line.ended() == (1000, "phone_silent")
 
 
-def test_a_twilio_that_does_not_read(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
-    line = Line(planes)
+def test_a_twilio_that_does_not_read(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    line = Line(contexts)
     call = line.begin()
-    while not call.door.failure:
-        call.door.write(b"x" * 65536)
+    while not call.transport.failure:
+        call.transport.write(b"x" * 65536)
     until(lambda: line.events(bus.CallEnded))
     assert line.end_event().reason == "phone_leg_stalled"
     until(lambda: not line.server.sessions)
@@ -318,8 +318,8 @@ def test_a_twilio_that_does_not_read(planes: PlaneMaker, monkeypatch: pytest.Mon
     ("limits", "reason"),
     [({"max_call_s": 0.1}, "duration_limit"), ({"idle_limit_s": 0.1}, "idle_limit")],
 )
-def test_the_limits_of_a_call(planes: PlaneMaker, limits: dict[str, float], reason: str):
-    line = Line(planes, media=limits)
+def test_the_limits_of_a_call(contexts: ContextMaker, limits: dict[str, float], reason: str):
+    line = Line(contexts, media=limits)
     line.begin()
     assert line.ended() == (1000, reason)
 
@@ -349,8 +349,8 @@ def test_an_end_before_the_start(line: Line):
 
 
 @pytest.mark.parametrize("kind", ["ai_in", "ai_out", "tx"])
-def test_a_greenlet_that_dies_ends_its_call_alone(planes: PlaneMaker, kind: str):
-    line = Line(planes)
+def test_a_greenlet_that_dies_ends_its_call_alone(contexts: ContextMaker, kind: str):
+    line = Line(contexts)
     other = Peer.connect(line.address)
     other.send(start(call="CA" + "7" * 32))
     call = line.begin()
@@ -359,10 +359,10 @@ def test_a_greenlet_that_dies_ends_its_call_alone(planes: PlaneMaker, kind: str)
     (greenlet,) = [greenlet for greenlet in session._greenlets if greenlet.kind == kind]
     greenlet.kill(RuntimeError("on purpose"), block=False)
     assert line.peer.read_to_end() == (1011, "internal_error")
-    until(lambda: CALL not in line.plane.calls)
+    until(lambda: CALL not in line.context.calls)
     assert line.end_event().result == "own_error"
     assert line.end_event().detail == f"{kind}: RuntimeError: on purpose"
-    assert list(line.plane.calls) == ["CA" + "7" * 32]
+    assert list(line.context.calls) == ["CA" + "7" * 32]
     other.send(stop(call="CA" + "7" * 32))
     assert other.read_to_end() == (1000, "caller_hangup")
 
@@ -416,22 +416,22 @@ def test_rx_that_is_killed_says_so(line: Line):
 def test_the_call_is_named_until_its_end_was_told(line: Line):
     line.begin()
     named: list[bool] = []
-    told = line.plane.emit
+    emitted = line.context.emit
 
     def emit(event: bus.Event) -> None:
         if isinstance(event, bus.CallEnded):
-            named.append(CALL in line.plane.calls)
-        told(event)
+            named.append(CALL in line.context.calls)
+        emitted(event)
 
-    line.plane.emit = emit
+    line.context.emit = emit
     line.say(stop())
     line.ended()
     assert named == [True], "a Hello in between would otherwise call it lost"
 
 
-def test_greenlets_that_do_not_end_are_killed(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+def test_greenlets_that_do_not_end_are_killed(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(session_module, "JOIN_S", 0.05)
-    line = Line(planes)
+    line = Line(contexts)
     line.begin()
     (session,) = line.server.sessions
     stuck = session_module.KindGreenlet("ai_in", lambda: gevent.sleep(3600))
@@ -442,9 +442,9 @@ def test_greenlets_that_do_not_end_are_killed(planes: PlaneMaker, monkeypatch: p
     assert stuck.dead
 
 
-def test_a_peer_that_never_answers_the_close(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+def test_a_peer_that_never_answers_the_close(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(websocket_module, "CLOSE_TIMEOUT_S", 0.05)
-    line = Line(planes)
+    line = Line(contexts)
     line.begin()
     line.say(stop())
     until(lambda: not line.server.sessions)
@@ -452,10 +452,10 @@ def test_a_peer_that_never_answers_the_close(planes: PlaneMaker, monkeypatch: py
 
 
 @pytest.mark.parametrize("how", ["stop", "close", "violation"])
-def test_nothing_is_left_of_a_call_with_an_ai_socket(planes: PlaneMaker, how: str):
+def test_nothing_is_left_of_a_call_with_an_ai_socket(contexts: ContextMaker, how: str):
     with AiTwin(AiScript(answers=(b"\x01" * 80_000,))) as twin:
         agent = Agent(provider="openai", base_url=twin.url, greeting="Greet.")
-        line = Line(planes, agents={"default": agent})
+        line = Line(contexts, agents={"default": agent})
         line.begin()
         line.say(stop())
         line.ended()
@@ -466,7 +466,7 @@ def test_nothing_is_left_of_a_call_with_an_ai_socket(planes: PlaneMaker, how: st
         for _ in range(5):
             line.peer = Peer.connect(line.address)
             line.begin()
-            until(lambda: line.plane.calls[CALL].tx.frames_sent > 0)
+            until(lambda: line.context.calls[CALL].tx.frames_sent > 0)
             if how == "stop":
                 line.say(stop())
             elif how == "close":
@@ -480,22 +480,22 @@ def test_nothing_is_left_of_a_call_with_an_ai_socket(planes: PlaneMaker, how: st
         until(lambda: greenlets() <= before[1], "greenlets are left")
 
 
-def test_a_caller_who_hangs_up_while_the_ai_is_being_reached(planes: PlaneMaker):
+def test_a_caller_who_hangs_up_while_the_ai_is_being_reached(contexts: ContextMaker):
     with AiTwin(AiScript(fault="mute")) as twin:
-        line = Line(planes, agents={"default": Agent(provider="openai", base_url=twin.url)})
+        line = Line(contexts, agents={"default": Agent(provider="openai", base_url=twin.url)})
         call = line.begin()
         line.say(*(media(n) for n in range(20)))
-        until(lambda: getattr(call.leg, "door", None) is not None)
+        until(lambda: getattr(call.leg, "transport", None) is not None)
         line.say(stop())
         assert line.ended() == (1000, "caller_hangup")
         assert line.end_event().quality.uplink_dropped_frames == {"call_ended": 20}
 
 
-def test_what_the_agent_said_is_heard_when_the_ai_is_lost(planes: PlaneMaker):
+def test_what_the_agent_said_is_heard_when_the_ai_is_lost(contexts: ContextMaker):
     sound = bytes(n % 200 for n in range(16_000))
     with AiTwin(AiScript(answers=(sound,), speed=1000.0).with_fault("close", deltas=4)) as twin:
         line = Line(
-            planes,
+            contexts,
             agents={"default": Agent(provider="openai", base_url=twin.url, greeting="Greet.", goodbye="")},
             media={"goodbye_s": 0.5, "ai_reconnect_s": 0.0},
         )
@@ -506,9 +506,9 @@ def test_what_the_agent_said_is_heard_when_the_ai_is_lost(planes: PlaneMaker):
         assert 0 < quality.frames_sent == quality.frames_expected
 
 
-def test_the_report_speaks_of_the_call_and_not_of_its_taking_down(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+def test_the_report_speaks_of_the_call_and_not_of_its_taking_down(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(session_module, "JOIN_S", 0.3)
-    line = Line(planes)
+    line = Line(contexts)
     call = line.begin()
     (session,) = line.server.sessions
     stuck = session_module.KindGreenlet("ai_in", lambda: gevent.sleep(3600))

@@ -11,10 +11,10 @@ import pytest
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout
 from gw.media.hub.clock import Clock
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.media.tx import Ready, Tx, TxCells
 from metrics.page import Page
-from tests.gw.media.support import WAIT_S, PlaneMaker, Stood, door_and_peer, pair, until
+from tests.gw.media.support import WAIT_S, ContextMaker, Stood, door_and_peer, pair, until
 
 FRAME = b"F" * 400
 
@@ -39,12 +39,12 @@ class Rig:
     """A TX over a socket pair."""
 
     def __init__(self, page: Page, *, lead_ms: int = 100, limit_bytes: int = 1 << 20) -> None:
-        self.door, self.peer = door_and_peer(limit_bytes)
+        self.transport, self.peer = door_and_peer(limit_bytes)
         self.pacer = Pacer(lead_ms)
         self.playout = Playout(1000)
         self.cells = TxCells(page)
         self.clock = NotingClock()
-        self.tx = self.clock.tx = Tx(self.door, self.pacer, self.playout, self.clock, self.cells)
+        self.tx = self.clock.tx = Tx(self.transport, self.pacer, self.playout, self.clock, self.cells)
         self.greenlet: gevent.Greenlet = gevent.Greenlet(self.tx.run)
 
     def put(self, data: bytes, *, audio: bool = True) -> None:
@@ -63,13 +63,13 @@ class Rig:
     def close(self) -> None:
         self.tx.stop()
         self.greenlet.kill()
-        self.door.shut()
+        self.transport.shut()
         self.peer.close()
 
 
 @pytest.fixture
-def rig(planes: PlaneMaker) -> Iterator[Rig]:
-    made = Rig(planes.page())
+def rig(contexts: ContextMaker) -> Iterator[Rig]:
+    made = Rig(contexts.page())
     yield made
     made.close()
 
@@ -99,8 +99,8 @@ def test_the_lead_goes_out_at_once_and_no_more(rig: Rig):
     assert 6 <= rig.clock.waits[0] <= 8, "five frames of lead and the one that is due now; a slow machine may add some"
 
 
-def test_tx_set_free_sends_nothing_that_is_not_due(planes: PlaneMaker):
-    rig = Rig(planes.page(), lead_ms=0)
+def test_tx_set_free_sends_nothing_that_is_not_due(contexts: ContextMaker):
+    rig = Rig(contexts.page(), lead_ms=0)
     begun_s = time.monotonic()
     for _ in range(5):
         rig.put(FRAME)
@@ -124,7 +124,7 @@ def test_a_frame_of_an_old_generation_is_dropped_after_the_wait(rig: Rig):
     dropped = rig.playout.clear(rig.pacer.sent_frames)
     rig.pacer.on_clear()
     rig.tx.discard()
-    rig.door.write(b"clear;")
+    rig.transport.write(b"clear;")
     assert dropped == old - sent, "the one in hand is counted"
     rig.put(b"new 00;")
     expected = b"".join(b"old %3d;" % n for n in range(sent)) + b"clear;new 00;"
@@ -140,16 +140,16 @@ def test_a_mark_of_an_old_generation_is_dropped(rig: Rig):
     assert rig.received(4) == b"new;"
 
 
-def test_first_audio_is_told_only_when_the_kernel_took_it(planes: PlaneMaker):
-    rig = Rig(planes.page(), lead_ms=500)
-    while rig.door.write(b"x" * 1000):
+def test_first_audio_is_told_only_when_the_kernel_took_it(contexts: ContextMaker):
+    rig = Rig(contexts.page(), lead_ms=500)
+    while rig.transport.write(b"x" * 1000):
         pass
     rig.put(FRAME)
     rig.greenlet.start()
     until(lambda: rig.tx.frames_sent == 1)
     assert rig.tx.first_audio_sent is False
     assert rig.tx.first_audio_s == 0.0
-    while rig.door.waiting_bytes:
+    while rig.transport.waiting_bytes:
         rig.peer.recv(65536)
         gevent.sleep(0)
     before_s = time.monotonic()
@@ -192,10 +192,10 @@ def test_nothing_leaves_after_stop(rig: Rig):
     assert rig.tx.frames_sent == sent, "the frame in hand stays here"
 
 
-def test_a_broken_door_ends_tx(planes: PlaneMaker):
+def test_a_broken_door_ends_tx(contexts: ContextMaker):
     ours, theirs = pair()
-    rig = Rig(planes.page())
-    rig.tx = Tx(Door(ours, 1000), rig.pacer, rig.playout, Clock(), rig.cells)
+    rig = Rig(contexts.page())
+    rig.tx = Tx(Transport(ours, 1000), rig.pacer, rig.playout, Clock(), rig.cells)
     theirs.close()
     rig.put(FRAME)
     greenlet = gevent.spawn(rig.tx.run)
@@ -206,16 +206,16 @@ def test_a_broken_door_ends_tx(planes: PlaneMaker):
     rig.close()
 
 
-def test_a_phone_that_does_not_read_ends_tx_stalled(planes: PlaneMaker):
-    rig = Rig(planes.page(), lead_ms=500, limit_bytes=2000)
-    while rig.door.write(b"x" * 100):
+def test_a_phone_that_does_not_read_ends_tx_stalled(contexts: ContextMaker):
+    rig = Rig(contexts.page(), lead_ms=500, limit_bytes=2000)
+    while rig.transport.write(b"x" * 100):
         pass
     for _ in range(20):
         rig.put(FRAME)
     rig.greenlet.start()
     rig.greenlet.join(timeout=WAIT_S)
     assert rig.greenlet.successful()
-    assert rig.door.failure == "stalled"
+    assert rig.transport.failure == "stalled"
     rig.close()
 
 
@@ -237,8 +237,8 @@ def test_after_a_stall_the_lead_is_caught_up_and_the_rest_is_a_gap(rig: Rig):
     assert rig.received(100 * len(FRAME)) == FRAME * 100, "nothing is dropped to catch up"
 
 
-def test_a_stall_shorter_than_the_lead_is_no_gap(planes: PlaneMaker):
-    rig = Rig(planes.page(), lead_ms=500)
+def test_a_stall_shorter_than_the_lead_is_no_gap(contexts: ContextMaker):
+    rig = Rig(contexts.page(), lead_ms=500)
     for _ in range(60):
         rig.put(FRAME)
     rig.greenlet.start()

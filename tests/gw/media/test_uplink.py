@@ -12,14 +12,14 @@ from websockets.protocol import Protocol, Side
 
 from gw.config import Agent
 from gw.media.ai.openai_leg import CONGESTED_BYTES, OpenAiLeg
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import QUIET, WebSocket
 from gw.media.uplink import BATCH_FRAMES, Uplink, UplinkCells
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
 from metrics.declare import RX_DROPPED
 from metrics.page import Page
-from tests.gw.media.support import WAIT_S, Peer, PlaneMaker, pair, until
+from tests.gw.media.support import WAIT_S, ContextMaker, Peer, pair, until
 
 KEPT_FRAMES = 250
 
@@ -34,8 +34,8 @@ class Rig:
     def __init__(self, page: Page, *, small: bool = False) -> None:
         ours, theirs = pair(small=small)
         self.leg = OpenAiLeg(Agent(), "sk-test", None)  # type: ignore[arg-type]  # no TLS on a socket pair
-        self.leg.door = Door(ours, 1 << 20)
-        self.leg._socket = WebSocket(self.leg.door, Protocol(Side.CLIENT, logger=QUIET))
+        self.leg.transport = Transport(ours, 1 << 20)
+        self.leg._socket = WebSocket(self.leg.transport, Protocol(Side.CLIENT, logger=QUIET))
         self.peer = Peer(theirs, Side.SERVER)
         self.cells = UplinkCells(page)
         self.uplink = Uplink(self.leg, KEPT_FRAMES * 0.02, self.cells)
@@ -53,10 +53,10 @@ class Rig:
 
 
 @pytest.fixture
-def rig(planes: PlaneMaker) -> Iterator[Rig]:
-    made = Rig(planes.page())
+def rig(contexts: ContextMaker) -> Iterator[Rig]:
+    made = Rig(contexts.page())
     yield made
-    made.leg.door.shut()  # type: ignore[union-attr]
+    made.leg.transport.shut()  # type: ignore[union-attr]
     made.peer.close()
 
 
@@ -103,8 +103,8 @@ def test_beyond_the_bound_the_oldest_is_dropped_and_counted(rig: Rig):
     assert reader.get() == list(range(30, KEPT_FRAMES + 30))
 
 
-def test_congestion_keeps_the_audio_here_and_loses_the_oldest(planes: PlaneMaker):
-    rig = Rig(planes.page(), small=True)
+def test_congestion_keeps_the_audio_here_and_loses_the_oldest(contexts: ContextMaker):
+    rig = Rig(contexts.page(), small=True)
     rig.uplink.on_ready()
     n = 0
     while not rig.leg.is_congested:
@@ -113,8 +113,8 @@ def test_congestion_keeps_the_audio_here_and_loses_the_oldest(planes: PlaneMaker
     sent = n
     for n in range(sent, sent + KEPT_FRAMES + 10):
         rig.uplink.push(payload(n))
-    assert rig.leg.door is not None
-    assert rig.leg.door.waiting_bytes < CONGESTED_BYTES + 1000, "the door keeps no more than that"
+    assert rig.leg.transport is not None
+    assert rig.leg.transport.waiting_bytes < CONGESTED_BYTES + 1000, "the transport keeps no more than that"
     assert rig.uplink.dropped == {"ai_leg_busy": 10}
     assert rig.dropped("ai_leg_busy") == 10
     reader = gevent.spawn(rig.received, sent + KEPT_FRAMES)
@@ -126,7 +126,7 @@ def test_congestion_keeps_the_audio_here_and_loses_the_oldest(planes: PlaneMaker
     numbers = reader.get()
     assert numbers[:sent] == list(range(sent))
     assert numbers == sorted(set(numbers)), "in order, whatever was lost between"
-    rig.leg.door.shut()
+    rig.leg.transport.shut()
     rig.peer.close()
 
 
@@ -147,11 +147,11 @@ def test_every_reason_is_a_label(rig: Rig):
     assert json.dumps(rig.uplink.dropped)
 
 
-def test_a_whole_call_of_audio_reaches_a_realtime_api_unchanged(planes: PlaneMaker):
+def test_a_whole_call_of_audio_reaches_a_realtime_api_unchanged(contexts: ContextMaker):
     sound = bytes(n % 255 for n in range(160 * 100))
     with AiTwin(AiScript()) as twin:
         leg = OpenAiLeg(Agent(base_url=twin.url), "sk-test", None)  # type: ignore[arg-type]  # ws:// needs no TLS
-        uplink = Uplink(leg, 5.0, UplinkCells(planes.page()))
+        uplink = Uplink(leg, 5.0, UplinkCells(contexts.page()))
         for start in range(0, len(sound) // 2, 160):
             uplink.push(base64.b64encode(sound[start : start + 160]).decode())
         leg.connect()

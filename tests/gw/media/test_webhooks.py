@@ -18,7 +18,7 @@ from gw.media.webhooks import MAX_BODY_BYTES, MAX_FIELDS
 from gw.protocol.signature import sign
 from gw.protocol.token import check
 from metrics.declare import OVERFLOW, WEBHOOKS
-from tests.gw.media.support import CALL, WAIT_S, PlaneMaker
+from tests.gw.media.support import CALL, WAIT_S, ContextMaker
 from tests.timing import scaled
 
 PUBLIC = "https://voice.example.com"
@@ -28,9 +28,9 @@ FORM = [("CallSid", CALL), ("From", "+15550001"), ("To", "+15550002"), ("Directi
 class Client:
     """Posts forms to a server as Twilio does."""
 
-    def __init__(self, planes: PlaneMaker, **options: object) -> None:
-        self.plane, self.told = planes.plane(public_url=PUBLIC, **options)  # type: ignore[arg-type]
-        _, self.address = planes.server(self.plane)
+    def __init__(self, contexts: ContextMaker, **options: object) -> None:
+        self.context, self.emitted = contexts.context(public_url=PUBLIC, **options)  # type: ignore[arg-type]
+        _, self.address = contexts.server(self.context)
 
     def post(
         self,
@@ -53,17 +53,17 @@ class Client:
         return answer
 
     def counted(self, kind: str, outcome: str) -> float:
-        return self.plane.page.counter(WEBHOOKS, kind=kind, outcome=outcome).value
+        return self.context.page.counter(WEBHOOKS, kind=kind, outcome=outcome).value
 
 
 @pytest.fixture
-def client(planes: PlaneMaker) -> Client:
-    return Client(planes)
+def client(contexts: ContextMaker) -> Client:
+    return Client(contexts)
 
 
 @pytest.fixture
-def signed(planes: PlaneMaker) -> Client:
-    return Client(planes, signed=True)
+def signed(contexts: ContextMaker) -> Client:
+    return Client(contexts, signed=True)
 
 
 def parameters_of(twiml: str) -> dict[str, str]:
@@ -72,7 +72,7 @@ def parameters_of(twiml: str) -> dict[str, str]:
 
 
 def test_a_balancer_hears_that_somebody_answers(client: Client, signed: Client):
-    client.plane.draining = True
+    client.context.draining = True
     assert client.post("/healthz", b"", method="GET") == (200, "text/plain; charset=utf-8", "a worker answers\n")
     assert signed.post("/healthz", b"", method="GET")[0] == 200
 
@@ -90,17 +90,17 @@ def test_voice_opens_a_stream_with_a_token_for_this_call(client: Client):
     parameters = parameters_of(body)
     token = parameters.pop("token")
     assert parameters == {"agent": "default", "direction": "inbound", "caller": "+15550001", "called": "+15550002"}
-    assert len(check(client.plane.token_key, token, CALL, time.time()).nonce) == 16
+    assert len(check(client.context.token_key, token, CALL, time.time()).nonce) == 16
     assert parameters_of(client.post("/twilio/voice")[2])["token"] != token, "one token, one stream"
     assert client.counted("voice", "accepted") == 2
-    assert client.told == [], "a call that is only announced is no event yet"
+    assert client.emitted == [], "a call that is only announced is no event yet"
 
 
 def test_the_webhooks_url_names_an_agent(client: Client, signed: Client):
     path = "/twilio/voice?agent=sales&x=1"
     assert parameters_of(client.post(path)[2])["agent"] == "sales"
     assert parameters_of(client.post("/twilio/voice?" + "&a=1" * (MAX_FIELDS + 1))[2])["agent"] == "default"
-    token = signed.plane.config.secrets.twilio_auth_token
+    token = signed.context.config.secrets.twilio_auth_token
     assert signed.post(path, signature=sign(token, PUBLIC + path, FORM))[0] == 200
     assert signed.post(path, signature=sign(token, PUBLIC + "/twilio/voice", FORM))[0] == 403
 
@@ -119,27 +119,27 @@ def test_no_caller_spoils_the_document(client: Client):
 
 
 @pytest.mark.parametrize("draining", [True, False])
-def test_voice_is_answered_busy_without_room(planes: PlaneMaker, draining: bool):
-    client = Client(planes, max_calls=1)
-    client.plane.draining = draining
+def test_voice_is_answered_busy_without_room(contexts: ContextMaker, draining: bool):
+    client = Client(contexts, max_calls=1)
+    client.context.draining = draining
     if not draining:
-        client.plane.room.enter("CA of another call")
+        client.context.slots.occupy("CA of another call")
     status, _, body = client.post("/twilio/voice")
     assert status == 200
     assert [element.tag for element in ElementTree.fromstring(body)] == ["Say", "Hangup"]
     assert client.counted("voice", "busy") == 1
-    assert client.plane.page.counter(OVERFLOW, reason="drained" if draining else "full").value == 1
+    assert client.context.page.counter(OVERFLOW, reason="drained" if draining else "full").value == 1
 
 
-def test_a_place_is_one_calls_until_its_stream_has_come_and_gone(planes: PlaneMaker):
-    client = Client(planes, max_calls=1)
+def test_a_place_is_one_calls_until_its_stream_has_come_and_gone(contexts: ContextMaker):
+    client = Client(contexts, max_calls=1)
     assert "<Stream" in client.post("/twilio/voice")[2]
     assert "<Stream" in client.post("/twilio/voice")[2], "asked again for the same call"
     other = [("CallSid", "CA" + "9" * 32)]
     assert "<Stream" not in client.post("/twilio/voice", other)[2]
-    client.plane.room.enter(CALL)
+    client.context.slots.occupy(CALL)
     assert "<Stream" not in client.post("/twilio/voice", other)[2]
-    client.plane.room.leave()
+    client.context.slots.release()
     assert "<Stream" in client.post("/twilio/voice", other)[2]
 
 
@@ -152,9 +152,9 @@ def test_a_place_is_one_calls_until_its_stream_has_come_and_gone(planes: PlaneMa
         (Overflow(answer="dial", dial="sip:a@b.example"), "<Dial><Sip>sip:a@b.example</Sip></Dial><Hangup />"),
     ],
 )
-def test_overflow_is_answered_as_configured(planes: PlaneMaker, overflow: Overflow, document: str):
-    client = Client(planes, overflow=overflow)
-    client.plane.draining = True
+def test_overflow_is_answered_as_configured(contexts: ContextMaker, overflow: Overflow, document: str):
+    client = Client(contexts, overflow=overflow)
+    client.context.draining = True
     assert f"<Response>{document}</Response>" in client.post("/twilio/voice")[2]
 
 
@@ -162,7 +162,7 @@ def test_overflow_is_answered_as_configured(planes: PlaneMaker, overflow: Overfl
 def test_other_webhooks_go_to_control_as_they_came(client: Client, kind: str):
     form = [*FORM, ("Text", "grüß & co = 1+1")]
     assert client.post(f"/twilio/{kind}", form) == (204, "text/plain; charset=utf-8", "")
-    (event,) = client.told
+    (event,) = client.emitted
     assert isinstance(event, bus.Webhook)
     assert (event.kind, event.fields) == (kind, dict(form))
     assert client.counted(kind, "accepted") == 1
@@ -172,21 +172,21 @@ def test_the_action_hangs_up(client: Client):
     status, _, body = client.post("/twilio/action")
     assert status == 200
     assert [element.tag for element in ElementTree.fromstring(body)] == ["Hangup"]
-    assert [type(event) for event in client.told] == [bus.Webhook]
+    assert [type(event) for event in client.emitted] == [bus.Webhook]
 
 
 def action(client: Client, reason: Reason | None = None, answer: bus.Answer | None = None, **fields: str) -> str:
     """What the action webhook answers, given how the call ended here and what control says of it."""
     sid = dict(FORM)["CallSid"]
     if reason is not None:
-        client.plane.keep_ending(sid, reason, "default")
+        client.context.keep_ending(sid, reason, "default")
     asked: list[tuple[str, str]] = []
 
     def ask(call_sid: str, about: str) -> bus.Answer | None:
         asked.append((call_sid, about))
         return answer
 
-    client.plane.ask = ask
+    client.context.ask = ask
     body = client.post("/twilio/action", [*FORM, *fields.items()])[2]
     assert asked in ([], [(sid, "next")])
     return body + ("" if asked else "<!-- by itself -->")
@@ -200,8 +200,8 @@ def test_the_action_of_a_call_that_ended_here_asks_nobody(client: Client):
     assert f"<Response>{GOODBYE}</Response><!-- by itself -->" in action(client, Reason.FALLBACK_GOODBYE)
 
 
-def test_the_action_transfers_whom_rest_did_not(planes: PlaneMaker):
-    client = Client(planes, agents={"default": Agent(fallback="transfer", transfer_to="+15005550009")})
+def test_the_action_transfers_whom_rest_did_not(contexts: ContextMaker):
+    client = Client(contexts, agents={"default": Agent(fallback="transfer", transfer_to="+15005550009")})
     assert "<Dial><Number>+15005550009</Number></Dial>" in action(client, Reason.FALLBACK_TRANSFER)
     assert "<Response><Hangup /></Response>" in action(client, Reason.FALLBACK_TRANSFER, bus.Answer(1, step="hang_up"))
 
@@ -214,7 +214,7 @@ def test_the_action_brings_a_lost_call_back(client: Client):
 
 
 def test_a_lost_call_there_is_no_room_for_is_told(client: Client):
-    client.plane.draining = True
+    client.context.draining = True
     assert GOODBYE in action(client, None, bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0))
 
 
@@ -223,27 +223,27 @@ def test_the_action_of_a_call_nobody_knows_hangs_up(client: Client):
     assert "<Response><Hangup /></Response>" in action(client, None, bus.Answer(1))
 
 
-def test_among_machines_urls_lead_back_to_this_one(planes: PlaneMaker):
-    client = Client(planes, machine="vm-1")
+def test_among_machines_urls_lead_back_to_this_one(contexts: ContextMaker):
+    client = Client(contexts, machine="vm-1")
     root = ElementTree.fromstring(client.post("/twilio/voice")[2])
     assert root[0].get("action") == PUBLIC + "/twilio/action/vm-1"
     assert root[0][0].get("url") == "wss://voice.example.com/media/vm-1"
-    client.plane.keep_ending(CALL, Reason.FALLBACK_GOODBYE, "default")
+    client.context.keep_ending(CALL, Reason.FALLBACK_GOODBYE, "default")
     for name in ("vm-1", "one-that-is-gone"):
         assert GOODBYE in client.post(f"/twilio/action/{name}")[2]
     assert [client.post(path)[0] for path in ("/twilio/action/", "/twilio/action/a/b", "/twilio/voice/vm-1")] == [404] * 3
-    assert Client(planes).post("/twilio/action/vm-1")[0] == 404, "alone it knows no machines"
+    assert Client(contexts).post("/twilio/action/vm-1")[0] == 404, "alone it knows no machines"
 
 
 def test_a_balancer_is_told_to_ask_elsewhere(client: Client):
     """It gets the same words with 503, and takes them only when no other machine has a place."""
-    client.plane.draining = True
-    client.plane.ask = lambda call_sid, about: bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0)
+    client.context.draining = True
+    client.context.ask = lambda call_sid, about: bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0)
     for path in ("/twilio/voice", "/twilio/action"):
         here, elsewhere = client.post(path), client.post(path, X_Submilli_Elsewhere="1")
         assert (here[0], elsewhere[0]) == (200, 503)
         assert here[1:] == elsewhere[1:]
-    client.plane.keep_ending(CALL, Reason.AI_HANGUP, "default")
+    client.context.keep_ending(CALL, Reason.AI_HANGUP, "default")
     assert client.post("/twilio/action", X_Submilli_Elsewhere="1")[0] == 200
 
 
@@ -266,12 +266,12 @@ def test_a_signed_webhook_is_taken_and_any_other_is_not(signed: Client, kind: st
     path = f"/twilio/{kind}"
     good = sign("secret", PUBLIC + path, FORM)
     assert signed.post(path, signature=good)[0] in (200, 204)
-    told = len(signed.told)
+    emitted = len(signed.emitted)
     others = [None, "", sign("other", PUBLIC + path, FORM), sign("secret", PUBLIC + path, FORM[1:]), "ü" * 28, good + "x"]
     for signature in others:
         headers = {} if signature is None else {"signature": signature.encode("utf-8").decode("latin-1")}
         assert signed.post(path, **headers)[0] == 403  # type: ignore[arg-type]
-    assert len(signed.told) == told, "what nobody signed reaches nobody"
+    assert len(signed.emitted) == emitted, "what nobody signed reaches nobody"
     assert signed.counted(kind, "bad_signature") == len(others)
     assert signed.counted(kind, "accepted") == 1
 
@@ -301,7 +301,7 @@ def test_a_bad_form_is_refused(client: Client, kind: str, body: bytes):
     status, _, text = client.post(f"/twilio/{kind}", body)
     assert status == 400
     assert text.endswith("\n")
-    assert client.told == []
+    assert client.emitted == []
     assert client.counted(kind, "bad_request") == 1
 
 
@@ -333,14 +333,14 @@ HEAD = b"POST /twilio/status HTTP/1.1\r\nHost: x\r\n"
 def test_a_chunked_form_is_refused(client: Client):
     answer = raw(client, HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert client.told == []
+    assert client.emitted == []
 
 
 @pytest.mark.parametrize("length", [b"-1", b"x", b"1e3"])
 def test_a_length_that_is_none(client: Client, length: bytes):
     answer = raw(client, HEAD + b"Connection: close\r\nContent-Length: " + length + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert client.told == []
+    assert client.emitted == []
 
 
 HALF_REQUESTS: dict[str, bytes] = {
@@ -353,18 +353,18 @@ HALF_REQUESTS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("request_bytes", HALF_REQUESTS.values(), ids=HALF_REQUESTS.keys())
-def test_a_request_that_never_ends_is_ended(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes):
+def test_a_request_that_never_ends_is_ended(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes):
     monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", 0.1)
-    client = Client(planes)
+    client = Client(contexts)
     answer = raw(client, request_bytes)  # ends in WAIT_S, or fails
     assert b" 200 " not in answer
     assert b" 204 " not in answer
-    assert client.told == []
+    assert client.emitted == []
 
 
-def test_an_idle_connection_is_ended_and_a_busy_one_kept(planes: PlaneMaker, monkeypatch: pytest.MonkeyPatch):
+def test_an_idle_connection_is_ended_and_a_busy_one_kept(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", scaled(0.3))
-    client = Client(planes)
+    client = Client(contexts)
     connection = http.client.HTTPConnection(*client.address, timeout=WAIT_S)
     for _ in range(3):
         connection.request("POST", "/twilio/status", b"a=b")
@@ -372,4 +372,4 @@ def test_an_idle_connection_is_ended_and_a_busy_one_kept(planes: PlaneMaker, mon
         assert (response.status, response.read()) == (204, b"")
     assert connection.sock.recv(1) == b"", "closed once it was idle for too long"
     connection.close()
-    assert len(client.told) == 3
+    assert len(client.emitted) == 3

@@ -252,7 +252,7 @@ def replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replac
 def test_its_last_events_wait_for_a_control_that_is_replaced_as_well(replaced: Replaced, caplog: pytest.LogCaptureFixture):
     replaced.start()
     event = bus.CallEvent(CALL, "dtmf", 1.0)
-    replaced.worker.plane.emit(event)
+    replaced.worker.context.emit(event)
     replaced.worker.leave()
     gevent.sleep(0.3)  # longer than it would wait where the gateway stops
     control = Control(replaced.bus_path)
@@ -273,7 +273,7 @@ def test_it_tells_what_control_did_not_confirm(
         monkeypatch.setattr(module, "LEAVE_FLUSH_S", 0.1)
     replaced.start()
     for at in (1.0, 2.0):
-        replaced.worker.plane.emit(bus.CallEvent(CALL, "dtmf", at))
+        replaced.worker.context.emit(bus.CallEvent(CALL, "dtmf", at))
     replaced.worker.leave()
     gevent.sleep(0.1)
     if end != "pass":
@@ -303,6 +303,6 @@ def test_its_loop_is_seen_to_turn_while_it_drains_after_its_turn_failed(replaced
 
     fails.set()
     until(has_ticked, "its loop stands still")
-    assert replaced.worker.plane.leaving
+    assert replaced.worker.context.leaving
     replaced.worker.hurry()
     assert replaced.exit_code() == 1

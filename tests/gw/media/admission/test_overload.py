@@ -36,11 +36,11 @@ def test_the_figure_is_of_the_last_seconds():
 
 def test_late_is_second_after_second():
     sent = Sent()
-    told = [sent.second(1000, 11).late for _ in range(LATE_SECONDS)]
-    assert told == [False] * (LATE_SECONDS - 1) + [True]
-    told = [sent.second(1000).late for _ in range(SECONDS)]
-    assert told[-1] is False
-    assert told[0] is True, "not forgotten at once"
+    late = [sent.second(1000, 11).late for _ in range(LATE_SECONDS)]
+    assert late == [False] * (LATE_SECONDS - 1) + [True]
+    late = [sent.second(1000).late for _ in range(SECONDS)]
+    assert late[-1] is False
+    assert late[0] is True, "not forgotten at once"
 
 
 def test_one_frame_in_a_hundred_and_few_frames_say_nothing():

@@ -22,7 +22,7 @@ from gw.protocol import ai
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
 from tests.gw.media.certificates import contexts
-from tests.gw.media.support import WAIT_S, PlaneMaker, call_of, descriptors, door_and_peer, until
+from tests.gw.media.support import WAIT_S, ContextMaker, call_of, descriptors, door_and_peer, until
 
 SOUND = bytes(n % 255 for n in range(40_000))
 NO_TLS = ssl.create_default_context()
@@ -181,7 +181,7 @@ def test_a_connection_given_up_during_the_handshake():
     with AiTwin(AiScript(fault="mute")) as twin:
         leg = leg_to(twin.url)
         connecting = gevent.spawn(error_of, leg.connect)
-        until(lambda: leg.door is not None)
+        until(lambda: leg.transport is not None)
         gevent.sleep(0.01)
         leg.wake()
         assert connecting.get(timeout=WAIT_S).reason is Reason.AI_LOST
@@ -276,10 +276,10 @@ def test_an_ai_that_does_not_read_is_congested_then_stalled():
     frame = base64.b64encode(b"\xff" * 160).decode()
     while not leg.is_congested:
         leg.send_audio(frame)
-    assert leg.door is not None
-    assert leg.door.failure == ""
-    while not leg.door.failure:
-        assert leg.door.waiting_bytes <= MAX_WAITING_BYTES
+    assert leg.transport is not None
+    assert leg.transport.failure == ""
+    while not leg.transport.failure:
+        assert leg.transport.waiting_bytes <= MAX_WAITING_BYTES
         leg.send_audio(frame)
     assert error_of(leg.read).reason is Reason.AI_LEG_STALLED
     assert not leg.is_congested
@@ -336,29 +336,29 @@ CONNECT_REASONS: dict[Fault, Reason] = {
 
 
 @pytest.mark.parametrize(("fault", "reason"), CONNECT_REASONS.items())
-def test_an_ai_that_never_gets_ready_ends_the_call_with_its_reason(planes: PlaneMaker, fault: Fault, reason: Reason):
+def test_an_ai_that_never_gets_ready_ends_the_call_with_its_reason(contexts: ContextMaker, fault: Fault, reason: Reason):
     with AiTwin(AiScript(fault=fault)) as twin:
         agent = Agent(provider="openai", base_url=twin.url, greeting="", goodbye="")
-        plane, told = planes.plane(media={"ai_connect_s": 0.3, "ai_reconnect_s": 0.0}, agents={"default": agent})
-        door, peer = door_and_peer()
-        call = call_of(plane, agent, door)
+        context, emitted = contexts.context(media={"ai_connect_s": 0.3, "ai_reconnect_s": 0.0}, agents={"default": agent})
+        transport, peer = door_and_peer()
+        call = call_of(context, agent, transport)
         running = gevent.spawn(AiIn(call).run)
         running.join(timeout=WAIT_S)
         assert running.successful()
         assert (call.state.now, call.state.reason) == (State.ENDED, reason)
         assert call.detail
         call.leg.close()
-        door.shut()
+        transport.shut()
         peer.close()
-        assert told, "the start was told"
+        assert emitted, "the start was told"
 
 
-def test_ai_in_ends_with_its_call(planes: PlaneMaker):
+def test_ai_in_ends_with_its_call(contexts: ContextMaker):
     with AiTwin(AiScript()) as twin:
         agent = Agent(provider="openai", base_url=twin.url, greeting="")
-        plane, _ = planes.plane(agents={"default": agent})
-        door, peer = door_and_peer()
-        call = call_of(plane, agent, door)
+        context, _ = contexts.context(agents={"default": agent})
+        transport, peer = door_and_peer()
+        call = call_of(context, agent, transport)
         running = gevent.spawn(AiIn(call).run)
         until(lambda: call.state.now is State.ACTIVE)
         call.end(Reason.CALLER_HANGUP)
@@ -367,19 +367,19 @@ def test_ai_in_ends_with_its_call(planes: PlaneMaker):
         assert running.successful()
         assert call.state.reason is Reason.CALLER_HANGUP
         call.leg.close()
-        door.shut()
+        transport.shut()
         peer.close()
 
 
-def test_audio_before_the_format_is_confirmed_is_not_played(planes: PlaneMaker):
+def test_audio_before_the_format_is_confirmed_is_not_played(contexts: ContextMaker):
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(1)
     answered = gevent.spawn(_upgrade_and_say, listener, EARLY)
     agent = Agent(provider="openai", base_url=f"ws://127.0.0.1:{listener.getsockname()[1]}/", greeting="", goodbye="")
-    plane, _ = planes.plane(agents={"default": agent})
-    door, peer = door_and_peer()
-    call = call_of(plane, agent, door)
+    context, _ = contexts.context(agents={"default": agent})
+    transport, peer = door_and_peer()
+    call = call_of(context, agent, transport)
     running = gevent.spawn(AiIn(call).run)
     running.join(timeout=WAIT_S)
     assert running.successful()
@@ -387,6 +387,6 @@ def test_audio_before_the_format_is_confirmed_is_not_played(planes: PlaneMaker):
     assert call.playout.expected_frames == 0
     answered.kill()
     call.leg.close()
-    door.shut()
+    transport.shut()
     peer.close()
     listener.close()

@@ -6,7 +6,7 @@ import pytest
 
 from gw.call.state import Reason
 from gw.media.ai.parrot_leg import ParrotLeg, Prompts
-from gw.media.ai.watchdog import LegWatch
+from gw.media.ai.watchdog import Watchdog
 
 LIMIT_S = 4.0
 
@@ -28,7 +28,7 @@ def leg() -> Leg:
 
 
 def test_a_leg_that_is_heard_is_left_in_peace(leg: Leg) -> None:
-    watch = LegWatch(LIMIT_S)
+    watch = Watchdog(LIMIT_S)
     for n in range(100):
         leg.heard_s = n * 0.25
         assert watch.look(leg, n * 0.25, None) is None
@@ -36,7 +36,7 @@ def test_a_leg_that_is_heard_is_left_in_peace(leg: Leg) -> None:
 
 
 def test_a_response_that_stops_is_doubted_first(leg: Leg) -> None:
-    watch = LegWatch(LIMIT_S)
+    watch = Watchdog(LIMIT_S)
     leg.heard_s = 10.0
     assert watch.look(leg, 4.0, 0.0) is None, "it may take its time"
     assert watch.look(leg, 4.1, 0.0) is None, "what it sent may still be unread"
@@ -46,7 +46,7 @@ def test_a_response_that_stops_is_doubted_first(leg: Leg) -> None:
 
 
 def test_a_doubt_is_forgotten_once_something_came(leg: Leg) -> None:
-    watch = LegWatch(LIMIT_S)
+    watch = Watchdog(LIMIT_S)
     leg.heard_s = 10.0
     assert watch.look(leg, 4.1, 0.0) is None
     assert watch.look(leg, 4.35, 4.2) is None
@@ -54,7 +54,7 @@ def test_a_doubt_is_forgotten_once_something_came(leg: Leg) -> None:
 
 
 def test_audio_that_is_not_taken(leg: Leg) -> None:
-    watch = LegWatch(LIMIT_S)
+    watch = Watchdog(LIMIT_S)
     leg.heard_s = 10.0
     leg.is_congested = True
     assert watch.look(leg, 1.0, None) is None
@@ -68,7 +68,7 @@ def test_audio_that_is_not_taken(leg: Leg) -> None:
 
 
 def test_a_ping_without_answer(leg: Leg) -> None:
-    watch = LegWatch(LIMIT_S)
+    watch = Watchdog(LIMIT_S)
     looks = [watch.look(leg, now_s, None) for now_s in (2.0, 2.5, 4.5, 4.75, 5.0)]
     assert leg.pings == 1
     assert looks[:4] == [None] * 4
@@ -77,7 +77,7 @@ def test_a_ping_without_answer(leg: Leg) -> None:
 
 
 def test_an_answer_ends_the_wait(leg: Leg) -> None:
-    watch = LegWatch(LIMIT_S)
+    watch = Watchdog(LIMIT_S)
     watch.look(leg, 2.5, None)
     leg.heard_s = 2.6
     assert [watch.look(leg, now_s, None) for now_s in (4.6, 4.7)] == [None, None]

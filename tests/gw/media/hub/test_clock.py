@@ -6,7 +6,6 @@ import time
 
 import gevent
 import pytest
-from gevent import monkey, socket
 
 from gw.media.hub.clock import Alarm, Clock
 from tests.timing import scaled
@@ -48,30 +47,6 @@ def test_a_wait_cut_short_leaves_no_timer(error: type[BaseException]):
     assert loop.activecnt == before + 1
     greenlet.kill(error)
     assert loop.activecnt == before
-
-
-def test_what_is_due_goes_before_what_has_come():
-    """Both are ready in one turn of the loop: a burst of reading must not stand before a frame."""
-    order: list[str] = []
-    ours, theirs = socket.socketpair()
-    watcher = gevent.get_hub().loop.io(ours.fileno(), 1)
-    clock = Clock()
-
-    def wait() -> None:
-        clock.wait_until(time.monotonic() + 0.005)
-        order.append("frame")
-
-    greenlet = gevent.spawn(wait)
-    gevent.sleep(0)
-    watcher.start(lambda: (order.append("read"), watcher.stop()))
-    theirs.sendall(b"x")
-    monkey.get_original("time", "sleep")(0.02)  # the whole process stands still: timer and socket are both ready when it goes on
-    greenlet.join(timeout=scaled(20))
-    gevent.sleep(0)
-    assert order == ["frame", "read"]
-    watcher.close()
-    ours.close()
-    theirs.close()
 
 
 # -- the alarm --------------------------------------------------------------------------------------------------------

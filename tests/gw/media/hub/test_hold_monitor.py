@@ -81,7 +81,7 @@ def test_waiting_is_nobodys_hold(page, monitor):
     assert 0.0 < total < passed - 0.1, "the loop waited for longer than that, however seldom the machine ran it"
 
 
-class Told(list):
+class HoldLog(list):
     """The holds a monitor reported."""
 
     def of(self, kind):
@@ -89,14 +89,14 @@ class Told(list):
 
 
 @pytest.fixture
-def told(page, monkeypatch):
+def holds(page, monkeypatch):
     """A monitor that is always on and whose seconds are short; what it reports."""
     monkeypatch.setattr(subject, "DUTY_S", 0.02)
-    told = Told()
-    monitor = HoldMonitor(page, always=True, report=told.append)
+    holds = HoldLog()
+    monitor = HoldMonitor(page, always=True, report=holds.append)
     monitor.start()
     gevent.sleep(0.002)  # a whole turn of the loop is watched from here on
-    yield told
+    yield holds
     monitor.stop()
     assert greenlet.gettrace() is None
 
@@ -107,17 +107,17 @@ def _until(holds) -> None:
             gevent.sleep(0.005)
 
 
-def _seen(told, kind, function):
+def _seen(holds, kind, function):
     """A hold of this kind with this function on its stack."""
-    return [hold for hold in told.of(kind) if any(frame.function == function for frame in hold.stack)]
+    return [hold for hold in holds.of(kind) if any(frame.function == function for frame in hold.stack)]
 
 
-def test_a_long_hold_is_told_with_the_stack_of_the_culprit(told):
+def test_a_long_hold_is_told_with_the_stack_of_the_culprit(holds):
     with gevent.Timeout(scaled(30)):
-        while not _seen(told, "ai_in", "_burn"):
+        while not _seen(holds, "ai_in", "_burn"):
             spawn("ai_in", lambda: _burn(0.004)).join(5)
             gevent.sleep(0.03)
-    hold = _seen(told, "ai_in", "_burn")[-1]
+    hold = _seen(holds, "ai_in", "_burn")[-1]
     assert LONG_HOLD_S < 0.004 <= hold.wall_s
     assert 0.0 < hold.cpu_s <= hold.wall_s
     assert abs(hold.at - time.time()) < 60.0
@@ -128,14 +128,14 @@ def test_a_long_hold_is_told_with_the_stack_of_the_culprit(told):
     assert hold.stack.index(burning) < len(hold.stack) <= MAX_FRAMES
 
 
-def test_a_hold_inside_c_code_is_told_at_the_line_that_called_it(told):
+def test_a_hold_inside_c_code_is_told_at_the_line_that_called_it(holds):
     numbers = list(range(100_000))
 
     def encode():
         json.dumps(numbers)
 
     with gevent.Timeout(scaled(30)):
-        while not (seen := [hold for hold in told.of("rx") if hold.stack and hold.stack[0].function.endswith("encode")]):
+        while not (seen := [hold for hold in holds.of("rx") if hold.stack and hold.stack[0].function.endswith("encode")]):
             spawn("rx", encode).join(5)
             gevent.sleep(0.03)
     assert any(frame.line == encode.__code__.co_firstlineno + 1 for hold in seen for frame in hold.stack)
@@ -147,17 +147,17 @@ def test_a_librarys_frame_is_named_from_its_package_on():
     assert subject._named(code, 10_000).line == code.co_firstlineno, "no line is there"
 
 
-def test_a_hold_that_slept_took_no_cpu_time(told):
+def test_a_hold_that_slept_took_no_cpu_time(holds):
     block = gevent.monkey.get_original("time", "sleep")
     spawn("bus", lambda: block(0.05)).join(5)
-    _until(lambda: told.of("bus"))
-    hold = told.of("bus")[0]
+    _until(lambda: holds.of("bus"))
+    hold = holds.of("bus")[0]
     assert hold.wall_s >= 0.05
     assert hold.cpu_s < 0.03
     assert hold.stack[0].function.endswith("<lambda>")
 
 
-def test_what_the_hub_runs_itself_is_of_the_kind_its_owner_names(page, told):
+def test_what_the_hub_runs_itself_is_of_the_kind_its_owner_names(page, holds):
     loop, done = gevent.get_hub().loop, []
 
     def slow():
@@ -175,7 +175,7 @@ def test_what_the_hub_runs_itself_is_of_the_kind_its_owner_names(page, told):
         assert _held_s(page, kind) >= 0.006, kind
 
 
-def test_a_callback_that_switches_is_held_for_its_own_time_only(page, told):
+def test_a_callback_that_switches_is_held_for_its_own_time_only(page, holds):
     def callback():
         _burn(0.003)
         worker.switch()
@@ -188,7 +188,7 @@ def test_a_callback_that_switches_is_held_for_its_own_time_only(page, told):
     assert _held_s(page, "tx") >= 0.003
 
 
-def test_a_callback_that_fails_ends_its_hold(page, told):
+def test_a_callback_that_fails_ends_its_hold(page, holds):
     with pytest.raises(ZeroDivisionError):
         hold_as("rx", lambda: 1 / 0)
     before = _held_s(page, "rx")
@@ -204,16 +204,16 @@ def test_unwatched_a_callback_is_only_run(page):
 
 
 def test_a_second_tells_its_worst_hold_alone(page):
-    told = Told()
-    monitor = HoldMonitor(page, report=told.append)
+    holds = HoldLog()
+    monitor = HoldMonitor(page, report=holds.append)
     monitor._trace(True)
     for held_s in (0.002, 0.02, 0.003):
         spawn("rx", lambda held_s=held_s: _burn(held_s)).join(5)
     monitor._trace(False)
     monitor._end_second()
     monitor._end_second()
-    assert len(told) == 1
-    assert told[0].wall_s >= 0.02
+    assert len(holds) == 1
+    assert holds[0].wall_s >= 0.02
 
 
 def test_the_longest_hold_is_remembered_by_the_second(page, monkeypatch):

@@ -1,4 +1,4 @@
-"""The door: nothing waits in a write, nothing is lost or reordered, and whoever reads learns how it ended."""
+"""The transport: nothing waits in a write, nothing is lost or reordered, and whoever reads learns how it ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from gw.media.transport.plain import READ_BYTES, Door
+from gw.media.transport.plain import READ_BYTES, Transport
 from tests.gw.media.support import WAIT_S, descriptors, door_and_peer, pair, tcp_pair, until
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, no time: close() sends a reset
@@ -24,165 +24,165 @@ def read_all(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-def fill(door: Door, *, piece: bytes = b"x" * 1024) -> int:
+def fill(transport: Transport, *, piece: bytes = b"x" * 1024) -> int:
     """Write until the kernel takes no more. Returns the bytes written."""
     written = 0
-    while door.write(piece):
+    while transport.write(piece):
         written += len(piece)
     return written + len(piece)
 
 
 def test_what_the_kernel_takes_is_gone_at_once():
-    door, peer = door_and_peer()
-    assert door.write(b"hello") is True
-    assert door.waiting_bytes == 0
+    transport, peer = door_and_peer()
+    assert transport.write(b"hello") is True
+    assert transport.waiting_bytes == 0
     assert peer.recv(100) == b"hello"
-    door.shut()
+    transport.shut()
 
 
 def test_a_full_kernel_buffer_is_flushed_in_order_when_the_peer_reads():
-    door, peer = door_and_peer(limit_bytes=8 << 20)
+    transport, peer = door_and_peer(limit_bytes=8 << 20)
     blob = bytes(n % 251 for n in range(1 << 20))
-    assert door.write(blob) is False
-    assert door.write(b"then this") is False, "not before what is waiting"
-    assert 0 < door.waiting_bytes < len(blob) + 9
+    assert transport.write(blob) is False
+    assert transport.write(b"then this") is False, "not before what is waiting"
+    assert 0 < transport.waiting_bytes < len(blob) + 9
     assert read_all(peer, len(blob) + 9) == blob + b"then this"
-    until(lambda: door.waiting_bytes == 0)
-    assert door.failure == ""
-    assert door.write(b"again") is True
+    until(lambda: transport.waiting_bytes == 0)
+    assert transport.failure == ""
+    assert transport.write(b"again") is True
     assert peer.recv(100) == b"again"
-    door.shut()
+    transport.shut()
 
 
 def test_overflow_stalls_the_door_and_wakes_its_reader():
-    door, peer = door_and_peer(limit_bytes=4096)
-    reader = gevent.spawn(door.read)
+    transport, peer = door_and_peer(limit_bytes=4096)
+    reader = gevent.spawn(transport.read)
     gevent.sleep(0)
-    fill(door)
-    while not door.failure:
-        door.write(b"y" * 1024)
-    assert door.failure == "stalled"
-    assert door.waiting_bytes == 0, "nothing more is kept"
-    assert door.write(b"z") is False
+    fill(transport)
+    while not transport.failure:
+        transport.write(b"y" * 1024)
+    assert transport.failure == "stalled"
+    assert transport.waiting_bytes == 0, "nothing more is kept"
+    assert transport.write(b"z") is False
     assert reader.get(timeout=WAIT_S) == b""
-    assert door.read() == b""
+    assert transport.read() == b""
     peer.close()
-    door.shut()
-    assert door.failure == "stalled", "the first failure stands"
+    transport.shut()
+    assert transport.failure == "stalled", "the first failure stands"
 
 
 def test_up_to_the_limit_nothing_stalls():
-    door, peer = door_and_peer(limit_bytes=4096)
-    fill(door)
-    door.write(b"y" * (4096 - door.waiting_bytes))
-    assert door.waiting_bytes == 4096
-    assert door.failure == ""
-    door.write(b"y")
-    assert door.failure == "stalled"
+    transport, peer = door_and_peer(limit_bytes=4096)
+    fill(transport)
+    transport.write(b"y" * (4096 - transport.waiting_bytes))
+    assert transport.waiting_bytes == 4096
+    assert transport.failure == ""
+    transport.write(b"y")
+    assert transport.failure == "stalled"
     peer.close()
-    door.shut()
+    transport.shut()
 
 
 def test_a_reset_breaks_the_door_for_reader_and_writer():
     ours, theirs = tcp_pair()
-    door = Door(ours, 1 << 16)
+    transport = Transport(ours, 1 << 16)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     theirs.close()
-    assert door.read() == b""
-    assert door.failure.startswith("broken")
-    assert door.write(b"x") is False
-    door.shut()
+    assert transport.read() == b""
+    assert transport.failure.startswith("broken")
+    assert transport.write(b"x") is False
+    transport.shut()
 
 
 def test_what_came_before_the_connection_broke_is_still_read():
     """A write may learn of the end before the reader was told that there is something to read: it may say why."""
     ours, theirs = tcp_pair()
-    door = Door(ours, 1 << 16)
+    transport = Transport(ours, 1 << 16)
     said = b"why I go" * 2000
     theirs.sendall(said)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     theirs.close()
-    assert door.write(b"x") is False
-    assert door.failure == "broken"
+    assert transport.write(b"x") is False
+    assert transport.failure == "broken"
     got = b""
-    while piece := door.read():
+    while piece := transport.read():
         assert len(piece) <= READ_BYTES
         got += piece
     assert got == said
-    door.shut()
-    assert door.read() == b""
+    transport.shut()
+    assert transport.read() == b""
 
 
 def test_a_write_to_a_broken_peer_wakes_the_reader():
     ours, theirs = pair()
-    door = Door(ours, 1 << 16)
+    transport = Transport(ours, 1 << 16)
     theirs.shutdown(socket.SHUT_RD)  # the peer still stands, so only our write learns of it
-    reader = gevent.spawn(door.read)
+    reader = gevent.spawn(transport.read)
     gevent.sleep(0)
-    assert door.write(b"x") is False
-    assert door.failure.startswith("broken")
+    assert transport.write(b"x") is False
+    assert transport.failure.startswith("broken")
     assert reader.get(timeout=WAIT_S) == b""
-    door.shut()
+    transport.shut()
 
 
 def test_a_flush_that_fails_breaks_the_door():
-    door, peer = door_and_peer()
-    fill(door)
-    reader = gevent.spawn(door.read)
+    transport, peer = door_and_peer()
+    fill(transport)
+    reader = gevent.spawn(transport.read)
     peer.close()
     assert reader.get(timeout=WAIT_S) == b""
-    until(lambda: door.failure.startswith("broken"))
-    assert door.waiting_bytes == 0
-    door.shut()
+    until(lambda: transport.failure.startswith("broken"))
+    assert transport.waiting_bytes == 0
+    transport.shut()
 
 
 def test_the_peers_end_is_no_failure():
-    door, peer = door_and_peer()
+    transport, peer = door_and_peer()
     peer.sendall(b"last words")
     peer.close()
-    assert door.read() == b"last words"
-    assert door.read() == b""
-    assert door.failure == ""
-    door.shut()
+    assert transport.read() == b"last words"
+    assert transport.read() == b""
+    assert transport.failure == ""
+    transport.shut()
 
 
 def test_wake_while_waiting():
-    door, peer = door_and_peer()
-    reader = gevent.spawn(door.read)
+    transport, peer = door_and_peer()
+    reader = gevent.spawn(transport.read)
     gevent.sleep(0)
-    door.wake()
-    door.wake()
+    transport.wake()
+    transport.wake()
     assert reader.get(timeout=WAIT_S) is None
     peer.sendall(b"later")
-    assert door.read() == b"later", "two wakes make one read return"
-    door.shut()
+    assert transport.read() == b"later", "two wakes make one read return"
+    transport.shut()
 
 
 def test_wake_before_waiting():
-    door, peer = door_and_peer()
+    transport, peer = door_and_peer()
     peer.sendall(b"later")
-    door.wake()
-    assert door.read() is None
-    assert door.read() == b"later"
-    door.shut()
+    transport.wake()
+    assert transport.read() is None
+    assert transport.read() == b"later"
+    transport.shut()
 
 
 def test_wake_and_data_at_once_lose_nothing():
-    door, peer = door_and_peer()
+    transport, peer = door_and_peer()
     for n in range(50):
-        reader = gevent.spawn(door.read)
+        reader = gevent.spawn(transport.read)
         gevent.sleep(0)
         peer.sendall(b"%d" % n)
-        door.wake()
+        transport.wake()
         seen = [reader.get(timeout=WAIT_S)]
         while seen[-1] is None:
-            seen.append(door.read())
+            seen.append(transport.read())
         assert seen[-1] == b"%d" % n
-    door.shut()
+    transport.shut()
 
 
 def test_a_peer_that_never_stops_talking_does_not_hold_the_hub():
-    door, peer = door_and_peer()
+    transport, peer = door_and_peer()
     ticks: list[int] = []
     reading = True
 
@@ -200,11 +200,11 @@ def test_a_peer_that_never_stops_talking_does_not_hold_the_hub():
     got = 0
     for _ in range(200):
         before = len(ticks)
-        got += len(door.read() or b"")
+        got += len(transport.read() or b"")
         assert len(ticks) > before, "a read let nobody else run"
     reading = False
     assert got > 100 * READ_BYTES
-    door.shut()
+    transport.shut()
     peer.close()
     gevent.joinall(others, timeout=WAIT_S)
 
@@ -212,46 +212,46 @@ def test_a_peer_that_never_stops_talking_does_not_hold_the_hub():
 def test_the_first_bytes_come_first():
     ours, theirs = pair()
     theirs.sendall(b"second")
-    door = Door(ours, 1024, first=b"first")
-    assert [door.read(), door.read()] == [b"first", b"second"]
-    door.shut()
+    transport = Transport(ours, 1024, first=b"first")
+    assert [transport.read(), transport.read()] == [b"first", b"second"]
+    transport.shut()
 
 
 def test_a_timeout_leaves_the_door_whole():
-    door, peer = door_and_peer()
+    transport, peer = door_and_peer()
     with gevent.Timeout(0.01, False):
-        door.read()
+        transport.read()
         pytest.fail("there was nothing to read")
     peer.sendall(b"here")
-    assert door.read() == b"here"
-    door.shut()
+    assert transport.read() == b"here"
+    transport.shut()
 
 
 def test_shut_wakes_the_reader_is_idempotent_and_leaves_no_descriptor():
     gevent.get_hub()
     before = descriptors()
     for _ in range(20):
-        door, peer = door_and_peer()
-        fill(door)
-        reader = gevent.spawn(door.read)
+        transport, peer = door_and_peer()
+        fill(transport)
+        reader = gevent.spawn(transport.read)
         gevent.sleep(0)
-        door.shut()
-        door.shut()
+        transport.shut()
+        transport.shut()
         assert reader.get(timeout=WAIT_S) == b""
-        assert door.failure == "shut"
-        assert door.write(b"x") is False
-        assert door.read() == b""
-        door.wake()
+        assert transport.failure == "shut"
+        assert transport.write(b"x") is False
+        assert transport.read() == b""
+        transport.wake()
         peer.close()
     until(lambda: descriptors() <= before, "descriptors are left")
 
 
 def test_a_shut_door_is_freed():
-    door, peer = door_and_peer()
-    door.write(b"x")
-    door.shut()
-    kept = len([thing for thing in gc.get_objects() if isinstance(thing, Door)])
-    del door
+    transport, peer = door_and_peer()
+    transport.write(b"x")
+    transport.shut()
+    kept = len([thing for thing in gc.get_objects() if isinstance(thing, Transport)])
+    del transport
     gc.collect()
-    assert len([thing for thing in gc.get_objects() if isinstance(thing, Door)]) == kept - 1
+    assert len([thing for thing in gc.get_objects() if isinstance(thing, Transport)]) == kept - 1
     peer.close()

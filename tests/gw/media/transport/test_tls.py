@@ -1,4 +1,4 @@
-"""The door that speaks TLS: nothing is lost, a name that does not fit is refused, and whoever reads learns how it ended."""
+"""The transport that speaks TLS: nothing is lost, a name that does not fit is refused, and whoever reads learns how it ended."""
 
 from __future__ import annotations
 
@@ -10,78 +10,78 @@ import gevent
 import pytest
 from gevent import socket
 
-from gw.media.transport.tls import TlsDoor
+from gw.media.transport.tls import TlsTransport
 from tests.gw.media.certificates import contexts
 from tests.gw.media.support import WAIT_S, tcp_pair, until
 from tests.gw.media.transport.test_plain import RESET, read_all
 
 
-def tls_pair(folder: Path, limit_bytes: int = 16 << 20) -> tuple[TlsDoor, ssl.SSLSocket]:
-    """A door that speaks TLS, and the server's socket at its other end."""
+def tls_pair(folder: Path, limit_bytes: int = 16 << 20) -> tuple[TlsTransport, ssl.SSLSocket]:
+    """A transport that speaks TLS, and the server's socket at its other end."""
     server, client = contexts(folder)
     ours, theirs = tcp_pair()
     accepting = gevent.spawn(server.wrap_socket, theirs, server_side=True)
-    door = TlsDoor(ours, limit_bytes)
-    door.start_tls(client, "localhost")
+    transport = TlsTransport(ours, limit_bytes)
+    transport.start_tls(client, "localhost")
     peer: ssl.SSLSocket = accepting.get(timeout=WAIT_S)
     peer.settimeout(WAIT_S)
-    return door, peer
+    return transport, peer
 
 
 def test_tls_both_ways(tmp_path: Path):
-    door, peer = tls_pair(tmp_path)
-    assert door.write(b"to the server") is True
+    transport, peer = tls_pair(tmp_path)
+    assert transport.write(b"to the server") is True
     assert peer.recv(100) == b"to the server"
     peer.sendall(b"to the client")
-    assert door.read() == b"to the client"
+    assert transport.read() == b"to the client"
     peer.sendall(b"z" * 100_000)
     got = b""
     while len(got) < 100_000:
-        got += door.read() or b""
+        got += transport.read() or b""
     assert got == b"z" * 100_000
-    door.shut()
+    transport.shut()
     peer.close()
 
 
 def test_large_tls_writes_under_back_pressure_arrive_whole(tmp_path: Path):
-    door, peer = tls_pair(tmp_path)
+    transport, peer = tls_pair(tmp_path)
     blob = os.urandom(1 << 20)
     pieces = [blob[start : start + 100_000] for start in range(0, len(blob), 100_000)] * 8
-    taken = [door.write(piece) for piece in pieces]
+    taken = [transport.write(piece) for piece in pieces]
     assert not taken[-1], "the kernel took 8 MB: this test needs a peer that is slower"
-    assert door.waiting_bytes > 0
+    assert transport.waiting_bytes > 0
     assert read_all(peer, len(blob) * 8) == blob * 8
-    until(lambda: door.waiting_bytes == 0)
-    assert door.write(b"more") is True
+    until(lambda: transport.waiting_bytes == 0)
+    assert transport.write(b"more") is True
     assert peer.recv(100) == b"more"
-    door.shut()
+    transport.shut()
     peer.close()
 
 
 def test_what_came_before_the_connection_broke_is_still_read(tmp_path: Path):
-    door, peer = tls_pair(tmp_path)
+    transport, peer = tls_pair(tmp_path)
     said = b"why I go" * 2000
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not behind its session tickets, which nobody read yet
     peer.sendall(said)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     peer.close()
-    assert door.write(b"x") is False
-    assert door.failure == "broken"
+    assert transport.write(b"x") is False
+    assert transport.failure == "broken"
     got = b""
-    while piece := door.read():
+    while piece := transport.read():
         got += piece
     assert got == said
-    door.shut()
+    transport.shut()
 
 
 def test_tls_overflow_stalls(tmp_path: Path):
-    door, peer = tls_pair(tmp_path, limit_bytes=4096)
+    transport, peer = tls_pair(tmp_path, limit_bytes=4096)
     for _ in range(1000):
-        door.write(b"x" * 65536)
-    assert door.failure == "stalled"
-    assert door.write(b"x") is False
-    assert door.read() == b""
-    door.shut()
+        transport.write(b"x" * 65536)
+    assert transport.failure == "stalled"
+    assert transport.write(b"x") is False
+    assert transport.read() == b""
+    transport.shut()
     peer.close()
 
 
@@ -89,10 +89,10 @@ def test_tls_for_another_name_is_refused(tmp_path: Path):
     server, client = contexts(tmp_path)
     ours, theirs = tcp_pair()
     accepting = gevent.spawn(_accept_and_fail, server, theirs)
-    door = TlsDoor(ours, 1024)
+    transport = TlsTransport(ours, 1024)
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        door.start_tls(client, "other.example")
-    door.shut()
+        transport.start_tls(client, "other.example")
+    transport.shut()
     assert accepting.get(timeout=WAIT_S), "the server saw no alert or end"
 
 
@@ -100,10 +100,10 @@ def test_tls_with_an_unknown_certificate_is_refused(tmp_path: Path):
     server, _ = contexts(tmp_path)
     ours, theirs = tcp_pair()
     accepting = gevent.spawn(_accept_and_fail, server, theirs)
-    door = TlsDoor(ours, 1024)
+    transport = TlsTransport(ours, 1024)
     with pytest.raises(ssl.SSLCertVerificationError):
-        door.start_tls(ssl.create_default_context(), "localhost")
-    door.shut()
+        transport.start_tls(ssl.create_default_context(), "localhost")
+    transport.shut()
     assert accepting.get(timeout=WAIT_S)
 
 
@@ -120,43 +120,43 @@ def _accept_and_fail(context: ssl.SSLContext, sock: socket.socket) -> bool:
 def test_tls_with_a_peer_that_speaks_none(tmp_path: Path, answer: bytes):
     _, client = contexts(tmp_path)
     ours, theirs = tcp_pair()
-    door = TlsDoor(ours, 1024)
+    transport = TlsTransport(ours, 1024)
     theirs.sendall(answer)
     theirs.shutdown(socket.SHUT_WR)
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        door.start_tls(client, "localhost")
-    door.shut()
+        transport.start_tls(client, "localhost")
+    transport.shut()
     theirs.close()
 
 
 def test_the_end_of_tls_is_the_end(tmp_path: Path):
-    door, peer = tls_pair(tmp_path)
+    transport, peer = tls_pair(tmp_path)
     peer.sendall(b"bye")
     ending = gevent.spawn(peer.unwrap)
-    assert door.read() == b"bye"
-    assert door.read() == b""
-    assert door.failure == ""
-    door.shut()
+    assert transport.read() == b"bye"
+    assert transport.read() == b""
+    assert transport.failure == ""
+    transport.shut()
     ending.join(timeout=WAIT_S)
     peer.close()
 
 
 def test_broken_tls_records_break_the_door(tmp_path: Path):
-    door, peer = tls_pair(tmp_path)
+    transport, peer = tls_pair(tmp_path)
     os.write(peer.fileno(), b"\x17\x03\x03\x00\x05hello")
-    assert door.read() == b""
-    assert door.failure.startswith("broken")
-    door.shut()
+    assert transport.read() == b""
+    assert transport.failure.startswith("broken")
+    transport.shut()
     peer.close()
 
 
 def test_wake_reaches_a_tls_reader(tmp_path: Path):
-    door, peer = tls_pair(tmp_path)
-    reader = gevent.spawn(door.read)
+    transport, peer = tls_pair(tmp_path)
+    reader = gevent.spawn(transport.read)
     gevent.sleep(0.01)
-    door.wake()
+    transport.wake()
     assert reader.get(timeout=WAIT_S) is None
     peer.sendall(b"later")
-    assert door.read() == b"later"
-    door.shut()
+    assert transport.read() == b"later"
+    transport.shut()
     peer.close()

@@ -1,4 +1,4 @@
-"""The websocket over a door: whole messages, answers to control frames, and every way it ends."""
+"""The websocket over a transport: whole messages, answers to control frames, and every way it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from websockets.protocol import Protocol, Side, State
 
 from gw.errors import ProtocolError
 from gw.media.transport import websocket
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import LegClosedError, Message, MessageReader, WebSocket
 from gw.protocol import twilio
 from tests.gw.media.support import WAIT_S, Peer, connected, masked, media, pair, tcp_pair, until
@@ -30,10 +30,10 @@ Ends = tuple[WebSocket, Peer]
 def ends() -> Iterator[Ends]:
     """Our end, a server, and the client at the other."""
     ours, theirs = pair()
-    web_socket = WebSocket(Door(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET))
+    web_socket = WebSocket(Transport(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET))
     peer = Peer(theirs)
     yield web_socket, peer
-    web_socket.door.shut()
+    web_socket.transport.shut()
     peer.close()
 
 
@@ -88,7 +88,7 @@ def test_empty_fragments_without_end_take_no_memory(ends: Ends):
     with gevent.Timeout(WAIT_S):
         for _ in range(5):
             gevent.sleep(0)
-            web_socket.door.wake()
+            web_socket.transport.wake()
             assert web_socket.read() == []
     assert len(web_socket._cutter._assembled) == 0
     peer.raw(masked(CONT, b"end"))
@@ -107,7 +107,7 @@ def test_a_ping_is_answered(ends: Ends):
 
 def test_a_wake_returns_nothing(ends: Ends):
     web_socket, peer = ends
-    web_socket.door.wake()
+    web_socket.transport.wake()
     assert web_socket.read() == []
     peer.send({"still": "open"})
     assert len(messages(web_socket, 1)) == 1
@@ -115,7 +115,7 @@ def test_a_wake_returns_nothing(ends: Ends):
 
 def test_what_came_behind_the_handshake_waits_for_no_more(ends: Ends):
     open_one, _ = ends
-    web_socket = WebSocket(open_one.door, open_one.core, masked(TEXT, b"early"))
+    web_socket = WebSocket(open_one.transport, open_one.core, masked(TEXT, b"early"))
     with gevent.Timeout(WAIT_S):
         assert web_socket.read() == [Message(True, b"early")]
 
@@ -126,7 +126,7 @@ def test_send_text_says_whether_the_kernel_took_it(ends: Ends):
     assert peer.text() == {"a": 1}
     while web_socket.send_text(b"x" * 1000):
         pass
-    assert web_socket.door.waiting_bytes > 0
+    assert web_socket.transport.waiting_bytes > 0
     web_socket.close(1000, "")
     assert web_socket.send_text(b"late") is False
 
@@ -153,7 +153,7 @@ def test_a_violation_is_named_and_closes_with_1002(ends: Ends, data: bytes):
     error = end_of(web_socket.read)
     assert isinstance(error, ProtocolError)
     assert error.code == "bad_websocket"
-    web_socket.door.shut()
+    web_socket.transport.shut()
     assert peer.read_to_end()[0] == 1002
 
 
@@ -163,7 +163,7 @@ def test_a_close_reason_that_is_no_utf8(ends: Ends):
     error = end_of(web_socket.read)
     assert isinstance(error, ProtocolError)
     assert error.code == "bad_websocket"
-    web_socket.door.shut()
+    web_socket.transport.shut()
     assert peer.read_to_end()[0] == 1007
 
 
@@ -185,7 +185,7 @@ def test_an_oversize_message_closes_with_1009(ends: Ends, data: bytes):
     error = end_of(web_socket.read)
     assert isinstance(error, ProtocolError)
     assert error.code == "oversize_message"
-    web_socket.door.shut()
+    web_socket.transport.shut()
     assert peer.read_to_end()[0] == 1009
 
 
@@ -215,7 +215,7 @@ def test_a_clean_close_carries_code_and_reason_and_is_echoed(ends: Ends):
     error = end_of(web_socket.read)
     assert isinstance(error, LegClosedError)
     assert (error.clean, error.close_code, error.close_reason, error.failure) == (True, 1001, "moving on", "")
-    web_socket.door.shut()
+    web_socket.transport.shut()
     assert peer.read_to_end() == (1001, "moving on")
 
 
@@ -238,9 +238,9 @@ def test_an_end_of_the_socket_is_no_close(ends: Ends):
 
 def test_a_broken_door_is_named(ends: Ends):
     web_socket, _ = ends
-    web_socket.door._limit_bytes = 10
-    while not web_socket.door.failure:
-        web_socket.door.write(b"x" * 1000)
+    web_socket.transport._limit_bytes = 10
+    while not web_socket.transport.failure:
+        web_socket.transport.write(b"x" * 1000)
     error = end_of(web_socket.read)
     assert isinstance(error, LegClosedError)
     assert (error.clean, error.failure) == (False, "stalled")
@@ -249,14 +249,14 @@ def test_a_broken_door_is_named(ends: Ends):
 def test_a_close_is_heard_although_a_write_found_the_connection_broken_first():
     ours, theirs = tcp_pair()
     web_socket, peer = (
-        WebSocket(Door(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET)),
+        WebSocket(Transport(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET)),
         Peer(theirs),
     )
     peer.raw(masked(TEXT, b"stop") + masked(CLOSE, b"\x03\xe8over"))
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     peer.close()
     assert web_socket.send_text(b"a frame") is False
-    assert web_socket.door.failure == "broken"
+    assert web_socket.transport.failure == "broken"
     assert messages(web_socket, 1) == [Message(True, b"stop")]
     error = end_of(web_socket.read)
     assert isinstance(error, LegClosedError)
@@ -269,7 +269,7 @@ def test_close_says_why_and_waits_for_the_answer(ends: Ends):
     closing = gevent.spawn(web_socket.close, 1008, "start_timeout")
     assert peer.read_to_end() == (1008, "start_timeout")
     closing.get(timeout=WAIT_S)
-    assert web_socket.door.failure == "shut"
+    assert web_socket.transport.failure == "shut"
     assert web_socket.core.close_rcvd is not None
     web_socket.close(1000, "")
 
@@ -288,7 +288,7 @@ def test_close_hears_the_answer_behind_half_a_message(monkeypatch: pytest.Monkey
     ours, theirs = pair()
     said = masked(TEXT, b"half of this came with the handshake")
     core = Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET)
-    web_socket, peer = WebSocket(Door(ours, 1 << 20), core, said[:20]), Peer(theirs)
+    web_socket, peer = WebSocket(Transport(ours, 1 << 20), core, said[:20]), Peer(theirs)
     peer.raw(said[20:] + masked(CLOSE, b"\x03\xe8"))
     web_socket.close(1000, "")
     assert core.close_rcvd is not None
@@ -300,7 +300,7 @@ def test_close_of_a_peer_that_never_answers_is_bounded(ends: Ends, monkeypatch: 
     web_socket, peer = ends
     with gevent.Timeout(WAIT_S):
         web_socket.close(1000, "")
-    assert web_socket.door.failure == "shut"
+    assert web_socket.transport.failure == "shut"
     assert peer.socket.recv(100), "the close frame"
 
 
@@ -315,16 +315,16 @@ def test_close_of_a_peer_that_never_stops_talking_is_bounded(ends: Ends, monkeyp
     talking = gevent.spawn(talk)
     with gevent.Timeout(WAIT_S):
         web_socket.close(1000, "")
-    assert web_socket.door.failure == "shut"
+    assert web_socket.transport.failure == "shut"
     talking.kill()
 
 
 def test_close_is_not_stopped_by_wakes(ends: Ends):
     web_socket, peer = ends
-    web_socket.door.wake()
+    web_socket.transport.wake()
     closing = gevent.spawn(web_socket.close, 1000, "")
     gevent.sleep(0)
-    web_socket.door.wake()
+    web_socket.transport.wake()
     gevent.sleep(0)
     assert not closing.dead
     assert peer.read_to_end()[0] == 1000
@@ -504,7 +504,7 @@ def test_a_wake_and_a_door_that_breaks_lose_nothing_that_was_left(ends: Ends):
     web_socket, peer = ends
 
     def leave_and_break(event: twilio.TwilioEvent) -> bool:
-        web_socket.door.fail("broken", "just now")
+        web_socket.transport.fail("broken", "just now")
         return True
 
     beside = Beside(web_socket, leave_and_break)

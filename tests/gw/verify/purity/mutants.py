@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-TX, DOOR, CLOCK, PACER, PLAYOUT = (
+TX, PLAIN, CLOCK, PACER, PLAYOUT = (
     "gw/media/tx.py",
     "gw/media/transport/plain.py",
     "gw/media/hub/clock.py",
@@ -15,6 +15,7 @@ TX, DOOR, CLOCK, PACER, PLAYOUT = (
     "gw/call/playout.py",
 )
 REPORT, PAGE, CALL = "gw/call/quality.py", "metrics/page.py", "gw/media/call.py"
+_TRANSPORT = "gw.media.transport.plain.Transport"
 
 _RUN = "            begun_s = monotonic()\n"
 _COUNT = "        self.frames_sent += 1\n"
@@ -90,7 +91,7 @@ MUTANTS: tuple[Mutant, ...] = (
     run("the queue flushed", "queue.clear()", "call collections.deque.clear"),
     run("the queue flushed by its owner", "self.discard()", "call gw.media.tx.Tx.discard"),
     run("a message put back", "queue.appendleft(queue[0])", "call collections.deque.appendleft"),
-    run("the session closed", "door.shut()", "call gw.media.transport.plain.Door.shut"),
+    run("the session closed", "transport.shut()", "call gw.media.transport.plain.Transport.shut"),
     run("a stack dump", "traceback.print_stack()", "call traceback.print_stack", "import traceback"),
     run("the database", "sqlite3.connect('calls.db')", "call sqlite3.connect", "import sqlite3"),
     run("a file", "open('/dev/null')", "call builtins.open"),
@@ -98,10 +99,19 @@ MUTANTS: tuple[Mutant, ...] = (
     run("a system call", "os.write(2, data)", "call os.write", "import os"),
     run("a process", "subprocess.run(['true'])", "call subprocess.run", "import subprocess"),
     run("a sleep beside the clock", "time.sleep(0.001)", "call time.sleep", "import time"),
-    run("gevent's sleep, in the loop", "gevent.sleep(0)", "call gevent.sleep", "import gevent"),
-    run("the clock's switch, in the loop", "clock._hub.switch()", "call gevent.hub.Hub.switch is allowed elsewhere"),
-    run("a second send", "door.write(data)\nself._count(0.0, 0.0, True)\nself.put(queue[0])", "call gw.media.tx.Tx.put"),
-    count("a send from the counters", "self._door.write(b'')", "call gw.media.transport.plain.Door.write is allowed elsewhere"),
+    run("gevent's sleep, in the loop", "gevent.sleep(0)", "call gevent.sleep is allowed elsewhere", "import gevent"),
+    run(
+        "a switch to the hub, in the loop",
+        "gevent.get_hub().switch()",
+        "call gevent.get_hub is not on the allow-list",
+        "import gevent",
+    ),
+    run("a second send", "transport.write(data)\nself._count(0.0, 0.0, True)\nself.put(queue[0])", "call gw.media.tx.Tx.put"),
+    count(
+        "a send from the counters",
+        "self._transport.write(b'')",
+        f"call {_TRANSPORT}.write is allowed elsewhere",
+    ),
     run(
         "the recording started",
         "RecordingGuard(enabled=True)",
@@ -113,7 +123,7 @@ MUTANTS: tuple[Mutant, ...] = (
     run("code from text", "exec('pass')", "call builtins.exec"),
     # -- constructs
     count("a try", "try:\n    pass\nfinally:\n    pass", "try gw.media.tx.Tx._count is not on the allow-list"),
-    count("a with", "with self._door:\n    pass", "with can never be allowed"),
+    count("a with", "with self._transport:\n    pass", "with can never be allowed"),
     count("an f-string", "f'{begun_s}'", "f-string can never be allowed"),
     count("a dict", "{'begun': begun_s}", "build can never be allowed"),
     count("a list", "[begun_s]", "build can never be allowed"),
@@ -135,13 +145,15 @@ MUTANTS: tuple[Mutant, ...] = (
     count("a search", "if self.frames_sent in self.send.counts:\n    pass", "comparing in"),
     count("an attribute nobody listed", "self.stopped = True", "write gw.media.tx.Tx.stopped is not on the allow-list"),
     count(
-        "an attribute of another", "self._door.failure = ''", "write gw.media.transport.plain.Door.failure is allowed elsewhere"
+        "an attribute of another",
+        "self._transport.failure = ''",
+        f"write {_TRANSPORT}.failure is allowed elsewhere",
     ),
     count("an attribute of a library's object", "self._ready.tag = 1", "write gevent.event.Event.tag is not on the allow-list"),
     edit("a coroutine", "async can never be allowed", (TX, _DEF, _DEF.replace("def", "async def"))),
     # -- calls that hide what they call
-    run("a call through getattr", "getattr(door, 'write')(data)", "call builtins.getattr"),
-    run("a call through a subscript", "(door.write,)[0](data)", "build can never be allowed"),
+    run("a call through getattr", "getattr(transport, 'write')(data)", "call builtins.getattr"),
+    run("a call through a subscript", "(transport.write,)[0](data)", "build can never be allowed"),
     edit(
         "a callback in an attribute",
         "is a callable without a known value",
@@ -183,13 +195,13 @@ MUTANTS: tuple[Mutant, ...] = (
     edit(
         "loads that run code",
         "has __getattr__",
-        (DOOR, "    def _keep(self", "    def __getattr__(self, name: str) -> str:\n        return name\n\n    def _keep(self"),
+        (PLAIN, "    def _keep(self", "    def __getattr__(self, name: str) -> str:\n        return name\n\n    def _keep(self"),
     ),
     edit(
         "a truth that runs code",
-        "runs code of gw.media.transport.plain.Door",
-        (DOOR, "    def _keep(self", "    def __bool__(self) -> bool:\n        return True\n\n    def _keep(self"),
-        (TX, "if not taken and door.failure:", "if not taken and door:"),
+        "runs code of gw.media.transport.plain.Transport",
+        (PLAIN, "    def _keep(self", "    def __bool__(self) -> bool:\n        return True\n\n    def _keep(self"),
+        (TX, "if not taken and transport.failure:", "if not taken and transport:"),
     ),
     edit(
         "a generation that is computed",
@@ -215,7 +227,7 @@ MUTANTS: tuple[Mutant, ...] = (
     edit(
         "a recursion",
         "can call itself",
-        (DOOR, "            self._detail = detail\n", '            self._detail = detail\n            self._keep(b"")\n'),
+        (PLAIN, "            self._detail = detail\n", '            self._detail = detail\n            self._keep(b"")\n'),
     ),
     edit(
         "another kind of event",
@@ -224,7 +236,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit("a patched clock", "monotonic is bound more than once", (TX, _CLASS, "monotonic = slow(monotonic)\n\n\n" + _CLASS)),
     edit(
-        "a patched builtin", "len = slow(len) of gw/media/transport/plain.py", (DOOR, "@final\n", "len = slow(len)\n\n\n@final\n")
+        "a patched builtin",
+        "len = slow(len) of gw/media/transport/plain.py",
+        (PLAIN, "@final\n", "len = slow(len)\n\n\n@final\n"),
     ),
     edit(
         "a global that changes",
@@ -247,8 +261,8 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         (
             CALL,
-            "from gw.media.transport.plain import Door\n",
-            "from gw.media.hub.clock import Clock\nfrom gw.media.transport.plain import Door\n",
+            "from gw.media.transport.plain import Transport\n",
+            "from gw.media.hub.clock import Clock\nfrom gw.media.transport.plain import Transport\n",
         ),
     ),
     edit(
@@ -298,7 +312,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a send that waits",
         "gevent.socket.socket.send",
         (
-            DOOR,
+            PLAIN,
             "            sent: int = self._raw.send(data)\n        except BlockingIOError:\n            sent = 0",
             "            sent: int = self._socket.send(data)\n        except BlockingIOError:\n            sent = 0",
         ),
@@ -307,23 +321,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "a send that takes its time",
         "call _socket.socket.sendall",
         (
-            DOOR,
+            PLAIN,
             "            sent: int = self._raw.send(data)\n        except BlockingIOError:\n            sent = 0",
             "            sent: int = self._raw.sendall(data)\n        except BlockingIOError:\n            sent = 0",
         ),
     ),
     edit(
-        "a door of any type",
+        "a transport of any type",
         "allows any type",
-        (TX, "self, door: Door, pacer", "self, door: Any, pacer"),
+        (TX, "self, transport: Transport, pacer", "self, transport: Any, pacer"),
         (TX, _IMPORT, _IMPORT + "from typing import Any\n"),
     ),
-    edit("a door without a type", "the annotation is missing", (TX, "self, door: Door, pacer", "self, door, pacer")),
+    edit(
+        "a transport without a type",
+        "the annotation is missing",
+        (TX, "self, transport: Transport, pacer", "self, transport, pacer"),
+    ),
     edit(
         "an exception from elsewhere",
         "does not name a builtin exception",
-        (DOOR, "        except BlockingIOError:\n            sent = 0", "        except Refused:\n            sent = 0"),
-        (DOOR, _IMPORT, _IMPORT + "from ssl import SSLError as Refused\n"),
+        (PLAIN, "        except BlockingIOError:\n            sent = 0", "        except Refused:\n            sent = 0"),
+        (PLAIN, _IMPORT, _IMPORT + "from ssl import SSLError as Refused\n"),
     ),
     # -- other things in the place of what is read
     edit(
@@ -357,11 +375,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     edit(
         "a library's function replaced",
-        "something is assigned to .getcurrent from outside",
+        "something is assigned to .sleep from outside",
         (
             CALL,
             "        self.responses = Responses()\n",
-            "        greenlet.getcurrent = self.note\n        self.responses = Responses()\n",
+            "        gevent.sleep = self.note\n        self.responses = Responses()\n",
         ),
     ),
     edit(
@@ -388,7 +406,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "imports every name of another module",
         (TX, _CLASS, "from gw.media.slow import *\n\n\n" + _CLASS),
     ),
-    count("an index that runs code", "self.send.counts[self._door] = 1", "the index self._door is not a number"),
+    count("an index that runs code", "self.send.counts[self._transport] = 1", "the index self._transport is not a number"),
     count("an unpacking that runs code", "first, second = self.queue", "the unpacked value has no readable element"),
     # -- a list that has grown old
     edit(

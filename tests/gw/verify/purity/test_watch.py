@@ -19,7 +19,7 @@ from gevent import socket
 from gw.media import tx
 from gw.media.hub import clock
 from gw.media.hub.greenlets import KindGreenlet
-from gw.media.transport.plain import Door
+from gw.media.transport.plain import Transport
 from gw.verify.purity import rig
 from gw.verify.purity.check import Static, absent, read
 from gw.verify.purity.dynamic import watch
@@ -131,8 +131,8 @@ def _counts_twice(self: Any, begun_s: float, sent_s: float, taken: bool) -> None
     self.first_audio_sent = True
 
 
-def _use_raw(door: Any) -> None:
-    door._raw = Raw(door._raw)
+def _use_raw(transport: Any) -> None:
+    transport._raw = Raw(transport._raw)
 
 
 def _use_queue(made: Any) -> None:
@@ -169,7 +169,7 @@ RUNTIME = {
     "a cell replaced": (parts(TxCells=after(REAL.TxCells, _observe_loudly)), "calls builtins.sorted"),
     "a view that is no memory": (parts(TxCells=after(REAL.TxCells, _count_in_a_cell)), "Cell.__setitem__"),
     "data that opens a file": (parts(Ready=lambda n, data, audio: REAL.Ready(n, Heavy(data), audio)), "audit event open"),
-    "a socket that connects": (parts(Door=after(REAL.Door, _use_raw)), "audit event socket.connect"),
+    "a socket that connects": (parts(Transport=after(REAL.Transport, _use_raw)), "audit event socket.connect"),
 }
 
 
@@ -201,7 +201,7 @@ def _loud(function: Any) -> Any:
 PATCHES: dict[str, tuple[Any, str, Any, str]] = {
     "a builtin": (builtins, "len", _noisy_len, "_noisy_len"),
     "the clock's reading": (tx, "monotonic", _noisy_clock, "_noisy_clock"),
-    "what the clock wakes": (clock, "getcurrent", _loud(clock.getcurrent), "calls builtins.repr"),
+    "what the clock sleeps by": (clock, "sleep", _loud(clock.sleep), "calls builtins.repr"),
     "a method": (tx.Tx, "_count", _loud(tx.Tx._count), "calls builtins.repr"),
     "a bucket search": (tx, "bisect_left", _loud(tx.bisect_left), "calls builtins.repr"),
 }
@@ -226,9 +226,9 @@ def test_replaced_code_of_a_function_is_caught(static: Static, monkeypatch: pyte
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
+def transport() -> Iterator[Transport]:
     ours, theirs = socket.socketpair()
-    made = Door(ours, 1 << 16)
+    made = Transport(ours, 1 << 16)
     yield made
     made.shut()
     theirs.close()
@@ -286,7 +286,7 @@ def test_nothing_is_recorded_after_the_watch(tmp_path: Path) -> None:
     assert watching.offences == {}
 
 
-def test_a_repeated_offence_is_stored_once(door: Door) -> None:
+def test_a_repeated_offence_is_stored_once(transport: Transport) -> None:
     def body() -> None:
         for _ in range(1000):
             sorted((2, 1))

@@ -24,9 +24,9 @@ RESERVED_S: Final = 20.0
 #: Sockets a worker may be ahead of the emptiest before it takes one more, so they differ by one more than this.
 SPREAD: Final = 1
 #: How long a connection is left to a worker that is better off: one that does not take it in this time does not run.
-PATIENCE_S: Final = 0.5
+DELAY_S: Final = 0.5
 #: The same, where who is better off shows once connections have said what they want: mostly they have within a millisecond.
-DOUBT_S: Final = 0.2
+SHORT_DELAY_S: Final = 0.2
 #: A worker whose loop did not turn for so long is nobody to leave a connection to.
 STILL_S: Final = 1.0
 
@@ -35,7 +35,7 @@ PROBES: Final = 64
 _NS: Final = 1_000_000_000
 
 
-class Room:
+class AdmissionSlots:
     """One worker's view of the machine's places. `calls`, `streams` and `coming` of its row are written here alone."""
 
     def __init__(self, board: Board, row: Row, capacity: int, *, reserved_s: float = RESERVED_S) -> None:
@@ -47,7 +47,7 @@ class Room:
         row.turn()
 
     @classmethod
-    def alone(cls, capacity: int) -> Room:
+    def alone(cls, capacity: int) -> AdmissionSlots:
         """The room of a worker that shares its machine with no other."""
         board = Board.private()
         row = board.take_row(0)
@@ -78,7 +78,7 @@ class Room:
         except SharedBusyError:
             return "late"
 
-    def enter(self, call_sid: str) -> None:
+    def occupy(self, call_sid: str) -> None:
         """The call's stream has started: its place is this worker's now, never nobody's in between. Raises SharedBusyError."""
         with self._lock():
             index = self._find(_key(call_sid))
@@ -86,7 +86,7 @@ class Room:
                 self._lapses[index] = 0
             self._row.calls += 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """A call that entered has ended."""
         self._row.calls -= 1
 
@@ -95,7 +95,7 @@ class Room:
         """Places kept for streams that have not come yet."""
         return self._board.reserved
 
-    def lapse(self) -> int:
+    def release_expired(self) -> int:
         """Give back the places whose streams did not come. Returns how many. 0.1 ms; once a second is enough."""
         now_ns = time.monotonic_ns()
         if not any(0 < lapses <= now_ns for lapses in self._lapses.tolist()):
@@ -111,19 +111,19 @@ class Room:
 
     # -- this worker ------------------------------------------------------------------------------------------------------
 
-    def tell(self, *, streams: int, coming: int, draining: bool, leaving: bool, late: bool) -> None:
+    def publish(self, *, streams: int, coming: int, draining: bool, leaving: bool, late: bool) -> None:
         """Let the others know how it stands here."""
         self._row.streams = streams
         self._row.coming = coming
         self._row.flags = draining * Flag.DRAINING | leaving * Flag.LEAVING | late * Flag.LATE
 
-    def turn(self, lateness_p99_s: float, hold_max_s: float) -> None:
+    def heartbeat(self, lateness_p99_s: float, hold_max_s: float) -> None:
         """The loop turns; how punctual it is."""
         self._row.lateness_p99_us = _us(lateness_p99_s)
         self._row.hold_max_us = _us(hold_max_s)
         self._row.turn()
 
-    def patience_s(self) -> float:
+    def accept_delay_s(self) -> float:
         """How long a connection that waits is left to the others before this worker takes it: 0.0 where it is this one's turn.
 
         Compared are sockets, and before them whether one more can be served: of itself a worker supposes that all who come stay.
@@ -139,7 +139,7 @@ class Room:
         if (closed, sockets) <= (best_closed, best_sockets + SPREAD):
             return 0.0
         is_best = (closed, sockets) <= min(_standing(other, other.streams + other.coming) for other in others)
-        return DOUBT_S if is_best else PATIENCE_S
+        return SHORT_DELAY_S if is_best else DELAY_S
 
     # -- inside -----------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""gw.media.admission.places: no place is given twice, whichever worker is asked, and connections go where there is room."""
+"""gw.media.admission.slots: no place is given twice, whichever worker is asked, and connections go where there is slots."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from random import Random
 import pytest
 
 from gw.media.admission import shared_lock
-from gw.media.admission.places import DOUBT_S, PATIENCE_S, PROBES, SPREAD, Room, _key, _start
 from gw.media.admission.shared_lock import SharedBusyError
+from gw.media.admission.slots import DELAY_S, PROBES, SHORT_DELAY_S, SPREAD, AdmissionSlots, _key, _start
 from gw.scoreboard import PLACES, Board, Flag, SeatState
 
 ROOT = Path(__file__).parents[3]
@@ -22,63 +22,63 @@ def sids(count: int) -> list[str]:
     return [f"CA{n:032x}" for n in range(count)]
 
 
-def rooms(*capacities: int, board: Board | None = None, **options: float) -> list[Room]:
+def workers(*capacities: int, board: Board | None = None, **options: float) -> list[AdmissionSlots]:
     """Workers of one machine."""
     board = board or Board.private()
     made = []
     for slot, capacity in enumerate(capacities):
         row = board.take_row(slot)
         row.state = SeatState.UP
-        made.append(Room(board, row, capacity, **options))
+        made.append(AdmissionSlots(board, row, capacity, **options))
     return made
 
 
 def test_places_are_the_machines():
-    one, other = rooms(2, 1)
+    one, other = workers(2, 1)
     a, b, c, d = sids(4)
     assert [one.reserve(a), other.reserve(b), one.reserve(c), other.reserve(d)] == ["", "", "", "full"]
     assert one.reserve(a) == "", "it has its place already"
     assert (one.reserved, other.reserved) == (3, 3)
-    other.enter(a)
+    other.occupy(a)
     assert one.reserve(d) == "full", "the place is taken by a call now"
-    other.leave()
+    other.release()
     assert one.reserve(d) == ""
 
 
 def test_a_call_that_nobody_announced_enters_too():
-    (one,) = rooms(1)
-    one.enter("CAx")
+    (one,) = workers(1)
+    one.occupy("CAx")
     assert one.reserve("CAy") == "full"
 
 
 def test_a_place_lapses_when_no_stream_comes():
-    (one,) = rooms(1, reserved_s=0.0)
+    (one,) = workers(1, reserved_s=0.0)
     assert one.reserve("CAx") == ""
     assert one.reserved == 1
-    assert one.lapse() == 1
-    assert (one.reserved, one.lapse()) == (0, 0)
+    assert one.release_expired() == 1
+    assert (one.reserved, one.release_expired()) == (0, 0)
 
 
 def test_a_place_that_was_kept_does_not_lapse():
-    (one,) = rooms(1)
+    (one,) = workers(1)
     one.reserve("CAx")
-    assert one.lapse() == 0
+    assert one.release_expired() == 0
     assert one.reserved == 1
 
 
 def test_late_drained_and_leaving_workers_offer_nothing():
-    one, other = rooms(5, 5)
-    one.tell(streams=0, coming=0, draining=False, leaving=False, late=True)
-    other.tell(streams=0, coming=0, draining=True, leaving=False, late=False)
+    one, other = workers(5, 5)
+    one.publish(streams=0, coming=0, draining=False, leaving=False, late=True)
+    other.publish(streams=0, coming=0, draining=True, leaving=False, late=False)
     assert one.reserve("CAx") == "late"
-    one.tell(streams=0, coming=0, draining=False, leaving=True, late=False)
+    one.publish(streams=0, coming=0, draining=False, leaving=True, late=False)
     assert other.reserve("CAx") == "full"
-    other.tell(streams=0, coming=0, draining=False, leaving=False, late=False)
+    other.publish(streams=0, coming=0, draining=False, leaving=False, late=False)
     assert one.reserve("CAx") == "", "who leaves still answers for the others"
 
 
 def test_a_full_table_is_full():
-    (one,) = rooms(PLACES)
+    (one,) = workers(PLACES)
     start = _start(_key("CAx"))
     for index in range(start, start + PROBES):
         one._lapses[index] = 1 << 62
@@ -86,59 +86,59 @@ def test_a_full_table_is_full():
 
 
 def test_who_accepts():
-    one, other = rooms(10, 10)
+    one, other = workers(10, 10)
 
-    def tell(room: Room, streams: int, **more: int) -> None:
+    def tell(slots: AdmissionSlots, streams: int, **more: int) -> None:
         said = {"streams": streams, "coming": 0, "draining": False, "leaving": False, "late": False, **more}
-        room.tell(**said)  # type: ignore[arg-type]
+        slots.publish(**said)  # type: ignore[arg-type]
 
     def patience() -> tuple[float, float]:
-        return one.patience_s(), other.patience_s()
+        return one.accept_delay_s(), other.accept_delay_s()
 
     tell(one, 1)
     assert patience() == (0.0, 0.0)
     tell(one, 2)
-    assert patience() == (PATIENCE_S, 0.0), "it is further ahead than it may be"
+    assert patience() == (DELAY_S, 0.0), "it is further ahead than it may be"
     tell(one, 0, coming=2)
-    assert patience() == (PATIENCE_S, 0.0), "who comes may stay"
+    assert patience() == (DELAY_S, 0.0), "who comes may stay"
     tell(other, 0, coming=2)
-    assert patience() == (DOUBT_S, DOUBT_S), "a moment will tell who stays"
+    assert patience() == (SHORT_DELAY_S, SHORT_DELAY_S), "a moment will tell who stays"
     tell(other, 0, coming=1)
-    assert patience() == (PATIENCE_S, 0.0)
+    assert patience() == (DELAY_S, 0.0)
     tell(one, 2)
     tell(other, 10)
-    assert patience() == (0.0, PATIENCE_S), "the other is full"
+    assert patience() == (0.0, DELAY_S), "the other is full"
     tell(other, 9, coming=1)
-    assert patience() == (0.0, PATIENCE_S), "it may be"
+    assert patience() == (0.0, DELAY_S), "it may be"
     tell(one, 10)
-    assert patience() == (DOUBT_S, 0.0), "whether the other is full too is not sure: it has the connection"
+    assert patience() == (SHORT_DELAY_S, 0.0), "whether the other is full too is not sure: it has the connection"
     tell(other, 10)
     assert patience() == (0.0, 0.0), "somebody must tell callers that no line is free"
     tell(one, 12)
-    assert patience() == (PATIENCE_S, 0.0), "and that is shared too"
+    assert patience() == (DELAY_S, 0.0), "and that is shared too"
     tell(one, 4, late=True)
     tell(other, 5)
-    assert patience() == (PATIENCE_S, 0.0)
+    assert patience() == (DELAY_S, 0.0)
     tell(other, 5, leaving=True)
     assert patience() == (0.0, inf)
 
 
 def test_a_worker_that_hangs_is_nobody_to_wait_for():
     board = Board.private()
-    one, _ = rooms(10, 10, board=board)
-    one.tell(streams=5, coming=0, draining=False, leaving=False, late=False)
-    assert one.patience_s() == PATIENCE_S
+    one, _ = workers(10, 10, board=board)
+    one.publish(streams=5, coming=0, draining=False, leaving=False, late=False)
+    assert one.accept_delay_s() == DELAY_S
     board.row(2).tick_ns -= 2_000_000_000
-    assert one.patience_s() == 0.0
+    assert one.accept_delay_s() == 0.0
     assert one.reserve("CAx") == ""
 
 
 def test_a_worker_that_starts_is_left_nothing_and_takes_what_comes():
     board = Board.private()
-    one, other = rooms(10, 10, board=board)
+    one, other = workers(10, 10, board=board)
     board.row(2).state = SeatState.STARTING
-    one.tell(streams=5, coming=0, draining=False, leaving=False, late=False)
-    assert (one.patience_s(), other.patience_s()) == (0.0, 0.0)
+    one.publish(streams=5, coming=0, draining=False, leaving=False, late=False)
+    assert (one.accept_delay_s(), other.accept_delay_s()) == (0.0, 0.0)
     board.row(1).state = SeatState.WAITING
     assert other.reserve("CAx") == "", "its own places count before the supervisor knows that it is ready"
 
@@ -149,7 +149,7 @@ def test_what_comes_at_once_is_shared(seed: int, wishes: str):
     """Three workers in any order of turns: they end with the same number of sockets but for two, and nobody is left waiting.
     Where only a share of the connections are sockets, whoever must not accept yet waits until it is known."""
     chance = Random(seed)
-    ones = rooms(100, 100, 100)
+    ones = workers(100, 100, 100)
     streams, coming = [0, 0, 0], [[], [], []]  # type: tuple[list[int], list[list[bool]]]
     waiting = [wishes == "streams" or chance.random() < 0.5 for _ in range(chance.randrange(1, 60))]
     steps = 0
@@ -157,9 +157,9 @@ def test_what_comes_at_once_is_shared(seed: int, wishes: str):
         n = chance.choices(range(3), weights=(9, 1, 3))[0]
         if coming[n] and chance.random() < 0.5:
             streams[n] += coming[n].pop(0)
-        elif waiting and ones[n].patience_s() == 0.0:
+        elif waiting and ones[n].accept_delay_s() == 0.0:
             coming[n].append(waiting.pop(0))
-        ones[n].tell(streams=streams[n], coming=len(coming[n]), draining=False, leaving=False, late=False)
+        ones[n].publish(streams=streams[n], coming=len(coming[n]), draining=False, leaving=False, late=False)
         steps += 1
         assert steps < 10_000, "nobody accepts"
         assert max(streams) - min(streams) <= SPREAD + 1
@@ -167,9 +167,9 @@ def test_what_comes_at_once_is_shared(seed: int, wishes: str):
 
 def test_what_is_told_stands_in_the_row():
     board = Board.private()
-    (one,) = rooms(7, board=board)
-    one.turn(0.0025, -1.0)
-    one.tell(streams=1, coming=2, draining=True, leaving=True, late=True)
+    (one,) = workers(7, board=board)
+    one.heartbeat(0.0025, -1.0)
+    one.publish(streams=1, coming=2, draining=True, leaving=True, late=True)
     row = board.row(1)
     assert (row.capacity, row.streams, row.coming, row.lateness_p99_us, row.hold_max_us) == (7, 1, 2, 2500, -1)
     assert row.flags == Flag.DRAINING | Flag.LEAVING | Flag.LATE
@@ -178,10 +178,10 @@ def test_what_is_told_stands_in_the_row():
 _RIVAL = """
 import sys
 from gw.board import Board
-from gw.media.room import Room
+from gw.media.slots import AdmissionSlots
 board = Board.attach(int(sys.argv[1]))
-room = Room(board, board.row(int(sys.argv[2])), 150)
-print(sum(room.reserve(f"CA{sys.argv[2]}-{n}") == "" for n in range(400)))
+slots = AdmissionSlots(board, board.row(int(sys.argv[2])), 150)
+print(sum(slots.reserve(f"CA{sys.argv[2]}-{n}") == "" for n in range(400)))
 """
 
 
@@ -207,7 +207,7 @@ def test_processes_never_give_away_one_place_twice():
 
 def test_a_lock_that_is_held_turns_the_call_away(monkeypatch: pytest.MonkeyPatch):
     board = Board.create()
-    (one,) = rooms(3, board=board)
+    (one,) = workers(3, board=board)
     monkeypatch.setattr(shared_lock, "TRIES", 2)
     holder = subprocess.Popen(
         [
@@ -223,7 +223,7 @@ def test_a_lock_that_is_held_turns_the_call_away(monkeypatch: pytest.MonkeyPatch
     holder.stdout.readline()
     assert one.reserve("CAx") == "late"
     with pytest.raises(SharedBusyError):
-        one.enter("CAx")
+        one.occupy("CAx")
     holder.communicate()
     assert one.reserve("CAx") == ""
     board.close()

@@ -12,7 +12,7 @@ from gw.media.admission import shared_lock
 from gw.media.admission.shared_lock import TRIES, SharedBusyError, locked, take
 from tests.timing import scaled
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 #: Holds the range until it is told to let go, or is killed.
 HOLDER = """

@@ -15,7 +15,7 @@ from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.admission.slots import DELAY_S, PROBES, SHORT_DELAY_S, SPREAD, AdmissionSlots, _key, _start
 from gw.scoreboard import PLACES, Board, Flag, SeatState
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def sids(count: int) -> list[str]:

@@ -104,7 +104,7 @@ def test_two_ledgers_in_one_process_share_the_table(path: Path):
 def test_of_two_processes_exactly_one_wins_each_nonce(path: Path):
     command = [sys.executable, "-c", RACER, str(path), str(NOW_S), str(LATER_S)]
     racers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[4])
         for _ in range(2)
     ]
     for racer in racers:

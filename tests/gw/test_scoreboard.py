@@ -36,7 +36,7 @@ def row(board) -> Row:
 
 OTHER_PROCESS = """
 import os, sys
-from gw.board import Board, Flag
+from gw.scoreboard import Board, Flag
 board = Board.attach(int(sys.argv[1]))
 (row,) = board.workers()
 row.pid, row.calls, row.flags = os.getpid(), row.capacity - 1, Flag.LATE

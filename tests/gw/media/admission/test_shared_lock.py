@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[4]
 #: Holds the range until it is told to let go, or is killed.
 HOLDER = """
 import sys
-from gw.media.shared_lock import locked
+from gw.media.admission.shared_lock import locked
 fd, start, length = map(int, sys.argv[1:])
 with locked(fd, start, length):
     print("held", flush=True)
@@ -29,7 +29,7 @@ sys.stdin.read()
 #: Adds one to a number in the file, reading and writing it apart, so often.
 ADDER = """
 import os, sys
-from gw.media.shared_lock import SharedBusyError, locked
+from gw.media.admission.shared_lock import SharedBusyError, locked
 fd, times = map(int, sys.argv[1:])
 while times:
     try:

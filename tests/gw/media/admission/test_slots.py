@@ -1,4 +1,4 @@
-"""gw.media.admission.slots: no place is given twice, whichever worker is asked, and connections go where there is slots."""
+"""gw.media.admission.slots: no place is given twice, whichever worker is asked, and connections go where slots are free."""
 
 from __future__ import annotations
 
@@ -177,8 +177,8 @@ def test_what_is_told_stands_in_the_row():
 
 _RIVAL = """
 import sys
-from gw.board import Board
-from gw.media.slots import AdmissionSlots
+from gw.scoreboard import Board
+from gw.media.admission.slots import AdmissionSlots
 board = Board.attach(int(sys.argv[1]))
 slots = AdmissionSlots(board, board.row(int(sys.argv[2])), 150)
 print(sum(slots.reserve(f"CA{sys.argv[2]}-{n}") == "" for n in range(400)))

@@ -18,7 +18,7 @@ LATER_S = NOW_S + 65
 RACER = """
 import sys
 from pathlib import Path
-from gw.media.admission import TokenLedger
+from gw.media.admission.token_ledger import TokenLedger
 ledger = TokenLedger(Path(sys.argv[1]))
 nonces = [n.to_bytes(4, "big") * 4 for n in range(3000)]
 print("ready", flush=True)

@@ -108,12 +108,12 @@ class AiOut:
 
     def _ask(self) -> None:
         """Report the first frame, once, and ask the guard."""
-        if self.tx.first_audio_sent:
-            if not self._reported:
-                self._reported = True
-                self._on_first_audio()
-            if self._guard.may_start(first_audio_sent=True, pool_has_room=self._pool_has_room()):
-                self._on_record()
+        sent = self.tx.first_audio_sent
+        if sent and not self._reported:
+            self._reported = True
+            self._on_first_audio()
+        if self._guard.may_start(first_audio_sent=sent, pool_has_room=self._pool_has_room()):
+            self._on_record()
 
     @property
     def _is_owed(self) -> bool:

@@ -52,6 +52,7 @@ def in_store(name: str, change: Change, caught_by: str, faults: str = "", budget
 MUTANTS = (
     # -- the guard and who asks it
     Mutant("the guard forgets its yes", Change(GUARD, "self.recording_started = True", "pass"), ASKED_ONCE),
+    Mutant("the guard does not check the flag", Change(GUARD, " or not first_audio_sent", ""), NOT_BEFORE),
     Mutant("the guard passes over a full pool", Change(GUARD, " or not pool_has_room", ""), NOT_BLOCKED, "pool full"),
     Mutant(
         "a full pool uses the yes up",
@@ -66,10 +67,10 @@ MUTANTS = (
     Mutant("the guard is never asked", Change(TURN, "if self._guard.may_start", "if False and self._guard.may_start"), PROMPT),
     Mutant(
         "the guard is asked only while there is audio",
-        Change(TURN, "if self.tx.first_audio_sent:", "if self.tx.first_audio_sent and not self.playout.is_empty:"),
+        Change(TURN, "if self._guard.may_start", "if not self.playout.is_empty and self._guard.may_start"),
         PROMPT,
     ),
-    Mutant("the guard is asked before the flag", Change(TURN, "if self.tx.first_audio_sent:", "if True:"), NOT_BEFORE),
+    Mutant("the guard is asked before the flag", Change(TURN, "first_audio_sent=sent", "first_audio_sent=True"), NOT_BEFORE),
     Mutant("AI-out asks no more when it ends", Change(RUN, "for _ in range(LAST_ASKS):", "for _ in ():"), ASKED_ONCE),
     Mutant("AI-out waits for audio for ever", Change(RUN, "self._wake.wait(TURN_S)", "self._wake.wait()"), PROMPT),
     Mutant("AI-out's turns are too far apart", Value("gw.media.ai_out:TURN_S", 3.0), PROMPT),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gw.call.bargein import MAX_CUT_RESPONSES, BargeIn, Interruption, is_playing
 from gw.call.pacer import Pacer
-from gw.call.playout import ResponseMark, Playout, Truncation
+from gw.call.playout import Playout, ResponseMark, Truncation
 from tests.gw.call.test_pacer import Line
 
 

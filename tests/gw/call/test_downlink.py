@@ -13,7 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from gw.call.pacer import Pacer
-from gw.call.playout import ResponseMark, Playout
+from gw.call.playout import Playout, ResponseMark
 from tests.gw.call.test_pacer import PTIME_S, START_S, Ear, odd
 
 FRAME = 160

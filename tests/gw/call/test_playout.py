@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.playout import MAX_SPANS, ResponseMark, Playout, Truncation
+from gw.call.playout import MAX_SPANS, Playout, ResponseMark, Truncation
 
 FRAME = 160
 PAD = 0xFF

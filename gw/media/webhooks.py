@@ -170,7 +170,7 @@ class Webhooks:
         if step is Step.TRANSFER:
             return status, twiml.dial(agent.transfer_to)
         if step is not Step.HANG_UP and agent.goodbye:
-            return status, twiml.say_goodbye(agent.goodbye)
+            return status, twiml.say_and_hang_up(agent.goodbye)
         return status, twiml.hangup()
 
     def _may_return(self, call_sid: str) -> bool:
@@ -193,7 +193,7 @@ def _overflow(overflow: Overflow) -> str:
         return twiml.enqueue(overflow.text, overflow.queue)
     if overflow.answer == "dial":
         return twiml.dial(overflow.dial)
-    return twiml.busy(overflow.text)
+    return twiml.say_and_hang_up(overflow.text)
 
 
 def _form(environ: Environ) -> list[tuple[str, str]]:

@@ -1,0 +1,13 @@
+"""Wire formats as pure functions: bytes to events, events to bytes. No I/O, no clock, no gevent.
+
+ai               the events of an AI leg, whatever API is behind it
+audio            constants of telephone audio, mu-law, base64
+frames           websocket messages of RFC 6455
+openai_realtime  OpenAI Realtime, GA shape
+parrot           the embedded agent that repeats the caller's words
+signature        X-Twilio-Signature
+token            one-time stream tokens
+twilio           Twilio Media Streams
+twiml            answers to voice webhooks
+wire             JSON decoding shared by both legs
+"""

@@ -1,7 +1,6 @@
-"""What an AI leg says, whatever API is behind it.
+"""Events of an AI leg, the same for every API.
 
-One file per API (`openai_realtime`, `parrot`) turns its wire into these events; nothing downstream knows which one spoke.
-Audio is mu-law, 8 kHz, mono, 8 bytes a millisecond.
+`openai_realtime` and `parrot` produce them; no consumer depends on the API behind. Audio is mu-law, 8 kHz, mono, 8 bytes per ms.
 """
 
 from __future__ import annotations
@@ -12,16 +11,18 @@ ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
 
 
 class SessionCreated(NamedTuple):
-    """The AI accepted the connection. `expires_at` is epoch seconds, 0.0 when it names none."""
+    """The AI accepted the connection. `expires_at`: epoch seconds, 0.0 if unknown."""
 
     expires_at: float
 
 
 class SessionReady(NamedTuple):
-    """The AI confirmed mu-law both ways: audio may flow from here on."""
+    """The AI confirmed mu-law in both directions: audio may flow."""
 
 
 class ResponseStarted(NamedTuple):
+    """The AI began a response."""
+
     response_id: str
 
 
@@ -34,7 +35,7 @@ class AudioDelta(NamedTuple):
 
 
 class ResponseDone(NamedTuple):
-    """No more audio of this response will come. `detail` says why it did not complete. `rate_limited`: we ask too often."""
+    """End of a response's audio. `detail`: why it did not complete; `rate_limited`: the API's request quota was exceeded."""
 
     response_id: str
     status: ResponseStatus
@@ -43,39 +44,43 @@ class ResponseDone(NamedTuple):
 
 
 class SpeechStarted(NamedTuple):
-    """The caller began to talk, `audio_start_ms` into the audio the AI has received."""
+    """The caller began to talk, `audio_start_ms` into the audio sent to the AI."""
 
     item_id: str
     audio_start_ms: int
 
 
 class SpeechStopped(NamedTuple):
+    """The caller stopped talking."""
+
     item_id: str
-    audio_end_ms: int
 
 
 class CallerTranscript(NamedTuple):
+    """The text of one of the caller's turns."""
+
     item_id: str
     text: str
 
 
 class AgentTranscript(NamedTuple):
+    """The whole text of one of the agent's items."""
+
     response_id: str
     item_id: str
     text: str
 
 
 class AgentTranscriptDelta(NamedTuple):
-    """A piece of the agent's transcript, while it is spoken."""
+    """A piece of the agent's transcript, sent while the item is generated."""
 
     item_id: str
     words: str
 
 
 class ToolCall(NamedTuple):
-    """The agent wants something done. `arguments` is a JSON string as the AI wrote it."""
+    """The agent calls a tool. `arguments` is the AI's JSON string, unparsed."""
 
-    response_id: str
     item_id: str
     call_id: str
     name: str
@@ -83,12 +88,14 @@ class ToolCall(NamedTuple):
 
 
 class AiError(NamedTuple):
-    """The AI complained. `benign`: a race both sides expect; `fatal`: the session cannot go on; `permanent`: nor could another;
-    `refuses_response`: the response we asked for will not come; `rate_limited`: because we ask too often."""
+    """An error event of the AI.
+
+    `benign`: a race both sides expect. `fatal`: this session cannot continue; `permanent`: neither could another.
+    `refuses_response`: the requested response will not come. `rate_limited`: the API's request quota was exceeded.
+    """
 
     code: str
     message: str
-    event_id: str
     benign: bool
     fatal: bool
     refuses_response: bool = False
@@ -97,7 +104,7 @@ class AiError(NamedTuple):
 
 
 class Ignored(NamedTuple):
-    """An event we have no use for, known or not; `kind` is its type."""
+    """An event the gateway has no use for; `kind` is its type on the wire."""
 
     kind: str
 
@@ -118,5 +125,5 @@ AiEvent = (
     | Ignored
 )
 
-#: The tool every agent is given, so that an AI can end a call politely (gw.media.session acts on it).
+#: The tool every agent has, so that an AI can end a call politely (gw.media.session acts on it).
 HANG_UP_TOOL = "hang_up"

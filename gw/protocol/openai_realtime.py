@@ -1,9 +1,9 @@
-"""OpenAI Realtime in its GA shape, as a dialect: its server events as ours, ours as its client events.
+"""OpenAI Realtime, GA shape: its server events to `gw.protocol.ai`, our requests to its client events.
 
-One typed decode into a flat shape with optional fields reads a message; parts only some events need stay raw until one does.
-The table `_EVENTS` says which event types mean something to us, everything else is `Ignored`, because new types appear without
-notice. Mu-law must be confirmed both ways before audio may flow: a session that echoes another format would be noise. Speaks
-the GA shape only; the retired beta shape is named as such. Never counts time, never decides when a response is due.
+A message is decoded once, into a flat struct with optional fields; parts that only some events need stay raw until then. Event
+types missing from `_EVENTS` become `Ignored`, because new types appear without notice. Mu-law must be confirmed in both
+directions before audio may flow: a session in another format would be noise. The retired beta shape is refused by name. No
+timers; `gw.call.responses` decides when a response is due.
 
 Source: the types of the openai package 3.54.0 (`openai.types.realtime`); OpenAI docs, "Realtime API".
 """
@@ -11,7 +11,7 @@ Source: the types of the openai package 3.54.0 (`openai.types.realtime`); OpenAI
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import msgspec
@@ -19,12 +19,11 @@ import msgspec
 from gw.config import Agent
 from gw.errors import ProtocolError
 from gw.protocol import ai, audio, wire
-from gw.protocol import openai_shapes as shapes
 
-#: The type of audio both directions must be confirmed with: G.711 mu-law, 8 kHz, mono, no rate named.
+#: The audio type both directions must confirm: G.711 mu-law, 8 kHz, mono; the type has no rate field.
 PCMU: Final = "audio/pcmu"
 
-#: Two sides that act at once: our request crossed an event of the AI's. Nothing is wrong.
+#: Races: our request crossed an event of the AI.
 BENIGN_ERRORS: Final = frozenset(
     {
         "conversation_already_has_active_response",  # its voice detection began a response just before ours
@@ -32,11 +31,11 @@ BENIGN_ERRORS: Final = frozenset(
         "input_audio_buffer_commit_empty",  # its voice detection committed just before us
     }
 )
-#: This session is over; another is not concerned.
+#: This session is over; another can be opened.
 SESSION_EXPIRED: Final = "session_expired"
-#: Too many requests or tokens in a minute: an error event, or why a response failed.
+#: Too many requests or tokens in a minute: the code of an error event, or of a failed response.
 RATE_LIMITED: Final = "rate_limit_exceeded"
-#: Nothing we could send would let this session go on.
+#: No request can keep the session alive.
 FATAL_ERRORS: Final = frozenset(
     {
         SESSION_EXPIRED,  # the maximum duration, 60 minutes
@@ -45,39 +44,109 @@ FATAL_ERRORS: Final = frozenset(
         "beta_api_shape_disabled",  # the endpoint took us for a client of the retired shape
     }
 )
-#: A turn's words, kept: minutes of speech without a breath, and what a database column holds in any script.
+#: Kept length of a turn's text: minutes of speech without a breath, and within a database column in any script.
 MAX_TRANSCRIPT_CHARS: Final = 16_000
-#: The client event whose refusal is fatal as well: without our session there is no mu-law.
+#: A refusal of this client event is fatal: without our session there is no mu-law.
 _SESSION_UPDATE: Final = "session.update"
-#: And the one whose refusal leaves us without the response we would wait for.
+#: A refusal of this client event means that no response will come.
 _RESPONSE_CREATE: Final = "response.create"
 
 _T = TypeVar("_T")
 
+# -- the wire's own shapes: all fields but the type are optional, as in the openai package; handlers check for missing ones ---
+
+_NONE: Final = msgspec.Raw()
+#: Names of items, responses, calls and tools, stored and sent back, hence bounded. Real ones are below 40.
+_Id = Annotated[str, msgspec.Meta(max_length=128)]
+#: An offset in the audio. A session lasts an hour; the bound is a database column's.
+_Ms = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
+
+class _Event(msgspec.Struct):
+    type: str
+    response_id: _Id | None = None
+    item_id: _Id | None = None
+    delta: str | None = None
+    transcript: str | None = None
+    audio_start_ms: _Ms | None = None
+    session: msgspec.Raw = _NONE
+    response: msgspec.Raw = _NONE
+    item: msgspec.Raw = _NONE
+    error: msgspec.Raw = _NONE
+
+
+class _Head(msgspec.Struct):
+    kind: str = msgspec.field(name="type")
+
+
+class _Format(msgspec.Struct):
+    type: str | None = None
+
+
+class _Direction(msgspec.Struct):
+    format: _Format | str | None = None  # a plain string is the beta shape's
+
+
+class _Audio(msgspec.Struct):
+    input: _Direction | None = None
+    output: _Direction | None = None
+
+
+class _Session(msgspec.Struct):
+    audio: _Audio | None = None
+    expires_at: float | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    type: str | None = None
+    code: str | None = None
+    message: str | None = None
+    event_id: str | None = None
+
+
+class _StatusDetails(msgspec.Struct):
+    reason: str | None = None
+    error: _ErrorBody | None = None
+
+
+class _Response(msgspec.Struct):
+    id: _Id | None = None
+    status: str | None = None
+    status_details: _StatusDetails | None = None
+
+
+class _Item(msgspec.Struct):
+    type: str
+    id: _Id | None = None
+    status: str | None = None
+    call_id: _Id | None = None
+    name: _Id | None = None
+    arguments: str | None = None
+
+
+_event: Final = msgspec.json.Decoder(_Event)
+_head: Final = msgspec.json.Decoder(_Head)
+_session: Final = msgspec.json.Decoder(_Session)
+_response: Final = msgspec.json.Decoder(_Response)
+_item: Final = msgspec.json.Decoder(_Item)
+_error: Final = msgspec.json.Decoder(_ErrorBody)
+
+
+# -- from the AI ------------------------------------------------------------------------------------------------------
+
 
 def parse(data: str | bytes) -> ai.AiEvent:
-    """One text message from the AI.
+    """Parse one text message from the AI.
 
     Raises: ProtocolError(bad_utf8, bad_json, bad_type, missing_field, bad_base64, wrong_format), never another error.
     """
     text = wire.decode_text(data)
     try:
-        event = wire.decode(shapes.EVENT, text)
+        event = wire.decode(_event, text)
     except msgspec.ValidationError as error:
-        return _ignored(text, error)
+        return ai.Ignored(wire.unknown_kind(_head, text, _EVENTS, error))
     handler = _EVENTS.get(event.type)
     return ai.Ignored(wire.short(event.type)) if handler is None else handler(event)
-
-
-def _ignored(text: str | bytes, error: msgspec.ValidationError) -> ai.Ignored:
-    """What a message is that does not fit: an event we have no use for, or one of ours gone wrong."""
-    try:
-        head = wire.decode(shapes.HEAD, text)
-    except msgspec.ValidationError as head_error:
-        wire.refuse(head_error)
-    if head.type in _EVENTS:
-        wire.refuse(error)
-    return ai.Ignored(wire.short(head.type))
 
 
 def _needed(value: _T | None, name: str) -> _T:
@@ -87,7 +156,6 @@ def _needed(value: _T | None, name: str) -> _T:
 
 
 def _part(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw, name: str) -> _T:
-    """A part of the message that was kept raw, typed."""
     if not raw:
         raise ProtocolError("missing_field", f"no `{name}`")
     try:
@@ -96,30 +164,27 @@ def _part(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw, name: str) -> _T:
         wire.refuse(error, name)
 
 
-# -- one handler per event type ---------------------------------------------------------------------------------------
+def _session_created(event: _Event) -> ai.SessionCreated:
+    return ai.SessionCreated(_part(_session, event.session, "session").expires_at or 0.0)
 
 
-def _session_created(event: shapes.Event) -> ai.SessionCreated:
-    return ai.SessionCreated(_part(shapes.SESSION, event.session, "session").expires_at or 0.0)
-
-
-def _session_updated(event: shapes.Event) -> ai.SessionReady:
-    confirmed = _part(shapes.SESSION, event.session, "session").audio
+def _session_updated(event: _Event) -> ai.SessionReady:
+    confirmed = _part(_session, event.session, "session").audio
     for name, direction in (("input", confirmed and confirmed.input), ("output", confirmed and confirmed.output)):
         named = direction.format if direction else None
-        kind = named.type if isinstance(named, shapes.Format) else named
+        kind = named.type if isinstance(named, _Format) else named
         if kind != PCMU:
             raise ProtocolError("wrong_format", wire.short(f"the session's {name} is {kind or 'not confirmed'}, not {PCMU}"))
     return ai.SessionReady()
 
 
-def _response_created(event: shapes.Event) -> ai.ResponseStarted:
-    return ai.ResponseStarted(_part(shapes.RESPONSE, event.response, "response").id or "")
+def _response_created(event: _Event) -> ai.ResponseStarted:
+    return ai.ResponseStarted(_part(_response, event.response, "response").id or "")
 
 
-def _response_done(event: shapes.Event) -> ai.ResponseDone:
-    response = _part(shapes.RESPONSE, event.response, "response")
-    details = response.status_details or shapes.StatusDetails()
+def _response_done(event: _Event) -> ai.ResponseDone:
+    response = _part(_response, event.response, "response")
+    details = response.status_details or _StatusDetails()
     detail = details.reason or ""
     limited = details.error is not None and RATE_LIMITED in (details.error.code, details.error.type)
     if details.error is not None:
@@ -130,7 +195,7 @@ def _response_done(event: shapes.Event) -> ai.ResponseDone:
     return ai.ResponseDone(response.id or "", status, wire.short(detail), limited)
 
 
-def _audio_delta(event: shapes.Event) -> ai.AudioDelta:
+def _audio_delta(event: _Event) -> ai.AudioDelta:
     return ai.AudioDelta(
         _needed(event.response_id, "response_id"),
         _needed(event.item_id, "item_id"),
@@ -138,11 +203,11 @@ def _audio_delta(event: shapes.Event) -> ai.AudioDelta:
     )
 
 
-def _transcript(event: shapes.Event) -> str:
+def _transcript(event: _Event) -> str:
     return _needed(event.transcript, "transcript")[:MAX_TRANSCRIPT_CHARS]
 
 
-def _agent_transcript(event: shapes.Event) -> ai.AgentTranscript:
+def _agent_transcript(event: _Event) -> ai.AgentTranscript:
     return ai.AgentTranscript(
         _needed(event.response_id, "response_id"),
         _needed(event.item_id, "item_id"),
@@ -150,29 +215,28 @@ def _agent_transcript(event: shapes.Event) -> ai.AgentTranscript:
     )
 
 
-def _agent_words(event: shapes.Event) -> ai.AgentTranscriptDelta:
+def _agent_transcript_delta(event: _Event) -> ai.AgentTranscriptDelta:
     return ai.AgentTranscriptDelta(_needed(event.item_id, "item_id"), _needed(event.delta, "delta"))
 
 
-def _caller_transcript(event: shapes.Event) -> ai.CallerTranscript:
+def _caller_transcript(event: _Event) -> ai.CallerTranscript:
     return ai.CallerTranscript(_needed(event.item_id, "item_id"), _transcript(event))
 
 
-def _speech_started(event: shapes.Event) -> ai.SpeechStarted:
+def _speech_started(event: _Event) -> ai.SpeechStarted:
     return ai.SpeechStarted(_needed(event.item_id, "item_id"), _needed(event.audio_start_ms, "audio_start_ms"))
 
 
-def _speech_stopped(event: shapes.Event) -> ai.SpeechStopped:
-    return ai.SpeechStopped(_needed(event.item_id, "item_id"), _needed(event.audio_end_ms, "audio_end_ms"))
+def _speech_stopped(event: _Event) -> ai.SpeechStopped:
+    return ai.SpeechStopped(_needed(event.item_id, "item_id"))
 
 
-def _item_done(event: shapes.Event) -> ai.ToolCall | ai.Ignored:
-    """A function call counts once its item is completed: that is earliest, and leaves out the ones cut short."""
-    item = _part(shapes.ITEM, event.item, "item")
+def _item_done(event: _Event) -> ai.ToolCall | ai.Ignored:
+    """A function call counts once its item is completed: the earliest moment, and calls that were cut short are left out."""
+    item = _part(_item, event.item, "item")
     if item.type != "function_call" or item.status != "completed":
         return ai.Ignored(event.type)
     return ai.ToolCall(
-        _needed(event.response_id, "response_id"),
         item.id or "",
         _needed(item.call_id, "item.call_id"),
         _needed(item.name, "item.name"),
@@ -180,27 +244,25 @@ def _item_done(event: shapes.Event) -> ai.ToolCall | ai.Ignored:
     )
 
 
-def _ai_error(event: shapes.Event) -> ai.AiError:
-    body = _part(shapes.ERROR, event.error, "error")
+def _ai_error(event: _Event) -> ai.AiError:
+    body = _part(_error, event.error, "error")
     code = body.code or body.type or "unknown"
-    event_id = wire.short(body.event_id or "")
-    refused_session = event_id.startswith(_event_id(_SESSION_UPDATE, ""))
+    refused = body.event_id or ""  # of our client event at fault
     benign = code in BENIGN_ERRORS
-    fatal = not benign and (code in FATAL_ERRORS or refused_session)
+    fatal = not benign and (code in FATAL_ERRORS or refused.startswith(_event_id(_SESSION_UPDATE, "")))
     return ai.AiError(
         wire.short(code),
         wire.short(body.message or ""),
-        event_id,
         benign,
         fatal,
-        not benign and event_id.startswith(_event_id(_RESPONSE_CREATE, "")),
-        fatal and code not in (SESSION_EXPIRED, RATE_LIMITED),
-        RATE_LIMITED in (code, body.type),
+        refuses_response=not benign and refused.startswith(_event_id(_RESPONSE_CREATE, "")),
+        permanent=fatal and code not in (SESSION_EXPIRED, RATE_LIMITED),
+        rate_limited=RATE_LIMITED in (code, body.type),
     )
 
 
-def _beta_audio(event: shapes.Event) -> ai.AiEvent:
-    raise ProtocolError("wrong_format", f"{event.type}: the endpoint speaks the retired beta shape of Realtime, not GA")
+def _beta_audio(event: _Event) -> ai.AiEvent:
+    raise ProtocolError("wrong_format", f"{event.type}: the endpoint uses the retired beta shape of Realtime, not GA")
 
 
 _STATUSES: Final[dict[str, ai.ResponseStatus]] = {
@@ -210,14 +272,14 @@ _STATUSES: Final[dict[str, ai.ResponseStatus]] = {
     "failed": "failed",
 }
 
-_EVENTS: Final[dict[str, Callable[[shapes.Event], ai.AiEvent]]] = {
+_EVENTS: Final[dict[str, Callable[[_Event], ai.AiEvent]]] = {
     "session.created": _session_created,
     "session.updated": _session_updated,
     "response.created": _response_created,
     "response.done": _response_done,
     "response.output_audio.delta": _audio_delta,
     "response.output_audio_transcript.done": _agent_transcript,
-    "response.output_audio_transcript.delta": _agent_words,
+    "response.output_audio_transcript.delta": _agent_transcript_delta,
     "response.output_item.done": _item_done,
     "conversation.item.input_audio_transcription.completed": _caller_transcript,
     "input_audio_buffer.speech_started": _speech_started,
@@ -229,7 +291,7 @@ _EVENTS: Final[dict[str, Callable[[shapes.Event], ai.AiEvent]]] = {
 
 # -- to the AI --------------------------------------------------------------------------------------------------------
 
-#: Around a payload of base64: the caller's audio goes up as Twilio wrote it. Never acknowledged, so it carries no event_id.
+#: Around base64 as Twilio wrote it. The API does not acknowledge appends, so they carry no event_id.
 APPEND_PREFIX: Final = b'{"type":"input_audio_buffer.append","audio":"'
 APPEND_SUFFIX: Final = b'"}'
 
@@ -242,12 +304,12 @@ _HANG_UP: Final = {
 
 
 def append(payload: str) -> bytes:
-    """Caller audio, base64 that `audio.is_base64` took."""
+    """Build the event that carries caller audio. `payload`: base64 that `audio.is_base64` accepts."""
     return APPEND_PREFIX + payload.encode("ascii") + APPEND_SUFFIX
 
 
 def url(base_url: str, model: str) -> str:
-    """Where to connect. A query of the base URL stays, and a model it names already wins."""
+    """Return the URL to connect to. The base URL's query stays; a model it names takes precedence."""
     parts = urlsplit(base_url)
     if not model or any(name == "model" for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         return base_url
@@ -255,7 +317,7 @@ def url(base_url: str, model: str) -> str:
 
 
 def headers(api_key: str) -> list[tuple[str, str]]:
-    """What the handshake carries besides RFC 6455's own."""
+    """Return the handshake's headers besides those of RFC 6455."""
     return [("Authorization", f"Bearer {api_key}")]
 
 
@@ -264,7 +326,7 @@ def _event_id(kind: str, n: int | str) -> str:
 
 
 class Dialect:
-    """One session's client events, numbered: an error of the AI's names the one it means, and its kind."""
+    """Builds one session's client events. Each event_id has kind and number, so an error event names the request it refuses."""
 
     __slots__ = ("_count",)
 
@@ -272,7 +334,7 @@ class Dialect:
         self._count = 0
 
     def session_update(self, agent: Agent) -> bytes:
-        """The session: mu-law both ways, the caller's turns found by the AI, our one tool."""
+        """Build the session: mu-law in both directions, server-side turn detection, one tool."""
         transcription = {"model": agent.transcription_model} if agent.transcription_model else None
         turn_detection = {
             "type": "server_vad",
@@ -304,29 +366,29 @@ class Dialect:
         return self._build(_SESSION_UPDATE, {"session": session})
 
     def response_create(self, instructions: str | None = None) -> bytes:
-        """Ask for a response, told how, or as the conversation stands."""
+        """Request a response, with instructions or as the conversation calls for."""
         return self._build(_RESPONSE_CREATE, {} if instructions is None else {"response": {"instructions": instructions}})
 
     def truncate(self, item_id: str, audio_end_ms: int) -> bytes:
-        """Tell the AI how much of an item was heard. More than it sent is an error of its own."""
+        """Report how much of an item was heard. The API refuses more than it sent."""
         return self._build("conversation.item.truncate", {"item_id": item_id, "content_index": 0, "audio_end_ms": audio_end_ms})
 
     def tool_output(self, call_id: str, output: str) -> bytes:
-        """A tool's answer; a response has to be asked for separately."""
-        return self._build(
-            "conversation.item.create", {"item": {"type": "function_call_output", "call_id": call_id, "output": output}}
-        )
+        """Return a tool's output to the AI. The response to it is requested separately."""
+        return self._create_item({"type": "function_call_output", "call_id": call_id, "output": output})
 
     def user_text(self, text: str) -> bytes:
-        """Something the caller did that is no speech, as text; a response has to be asked for separately."""
-        content = [{"type": "input_text", "text": text}]
-        return self._build("conversation.item.create", {"item": {"type": "message", "role": "user", "content": content}})
+        """Add an act of the caller other than speech, as text. The response to it is requested separately."""
+        return self._message("user", "input_text", text)
 
     def restate_turn(self, role: str, text: str) -> bytes:
-        """A turn of an earlier session, `role` caller or agent, as part of this conversation."""
-        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
-        if role == "agent":
-            item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+        """Add a turn of an earlier session to this conversation. `role`: caller or agent."""
+        return self._message("assistant", "output_text", text) if role == "agent" else self._message("user", "input_text", text)
+
+    def _message(self, role: str, kind: str, text: str) -> bytes:
+        return self._create_item({"type": "message", "role": role, "content": [{"type": kind, "text": text}]})
+
+    def _create_item(self, item: dict[str, object]) -> bytes:
         return self._build("conversation.item.create", {"item": item})
 
     def _build(self, kind: str, fields: dict[str, object]) -> bytes:

@@ -1,9 +1,9 @@
-"""The embedded agent's brain: it greets, listens, and says the caller's own words back.
+"""The embedded agent: it greets, listens, and repeats the caller's words.
 
-Its only clock is the caller's audio: a frame heard is 20 ms gone, so the same audio always gives the same events, cut however it
-may be. Speech is found by level against the noise floor, the quietest frame of the last seconds; it takes three loud frames to
-begin and half a second of quiet to end. An answer is given at once and whole, as an AI faster than real time would; when the
-caller interrupts it, what is left is the playout's business. Never waits, never draws, never keeps more than 20 s of audio.
+Its only clock is the caller's audio, 20 ms per frame received, so the same audio always gives the same events, however it is cut.
+Speech is detected by level against the noise floor, the quietest frame of the last seconds: three loud frames begin a turn, half
+a second of quiet ends it. An answer is produced immediately and whole, like an AI faster than real time; playout cuts it when
+the caller interrupts. No waiting, no randomness, at most 20 s of audio kept.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from gw.protocol.ai import (
 
 _FRAMES_PER_S: Final = 1000 // audio.PTIME_MS
 
-#: A click is shorter than this, a syllable is not.
+#: Longer than a click, shorter than a syllable.
 START_FRAMES: Final = 3
-#: The pause that ends a turn; what people leave between words is shorter.
+#: The pause that ends a turn; pauses between words are shorter.
 QUIET_FRAMES: Final = 500 // audio.PTIME_MS
-#: Soft beginnings of words, before the level was over the threshold.
+#: Captured before the level crossed the threshold: words begin softly.
 PRE_ROLL_FRAMES: Final = 200 // audio.PTIME_MS
-#: Of the pause that ended a turn, so much is said back, so that the last sound may fade.
+#: Repeated of the pause that ended a turn, so that the last sound fades.
 TAIL_FRAMES: Final = 100 // audio.PTIME_MS
 CAPTURE_FRAMES: Final = 20 * _FRAMES_PER_S
 IDLE_FRAMES: Final = 20 * _FRAMES_PER_S
 
-#: Hysteresis: four times the floor (12 dB) begins speech, twice the floor (6 dB) keeps it going. The least levels keep a
-#: perfectly silent line, whose floor is 0, from taking its own hum (some 40 dB under full scale) for words.
+#: Hysteresis: four times the floor (12 dB) begins speech, twice the floor (6 dB) continues it. The minimum levels keep hum (some
+#: 40 dB under full scale) on a silent line, whose floor is 0, from counting as speech.
 START_FACTOR: Final = 4
 START_LEVEL: Final = 200
 STOP_FACTOR: Final = 2
 STOP_LEVEL: Final = 120
-#: The floor before anything was heard, and how far back it looks: longer than anybody speaks without a breath.
+#: The floor before the first audio, and the seconds it covers: longer than anyone speaks without a breath.
 FIRST_FLOOR: Final = 50
 FLOOR_SECONDS: Final = 5
 
-#: Deltas of real APIs have no even length, least of all whole frames; neither have ours.
+#: Uneven chunk lengths, like those of real APIs.
 _CHUNK_BYTES: Final = (403, 1601, 811, 2399, 3203)
 
 
 class _Floor:
-    """The quietest level of the last seconds, kept as one minimum per second."""
+    """The quietest level of the last seconds, as one minimum per second."""
 
     __slots__ = ("_count", "_minima", "level")
 
@@ -98,31 +98,30 @@ class Parrot:
         self._greeting = greeting
         self._goodbye = goodbye
         self._greeted = False
-        self._is_gone = False  # it said goodbye: nothing more is heard or said
+        self._is_gone = False  # said goodbye: further input is ignored
         self._floor = _Floor()
-        self._rest = b""  # of a frame
-        self._frames = 0  # heard so far: the clock
-        self._answered = 0  # when the last answer, or the caller's last word, is over on that clock
+        self._rest = b""  # the beginning of a frame
+        self._frames = 0  # received so far: the clock
+        self._answered = 0  # end of the last answer, or of the caller's last word, on that clock
         self._n = 0
         self._recent: deque[bytes] = deque(maxlen=PRE_ROLL_FRAMES + START_FRAMES)
         self._loud_frames = 0
         self._quiet_frames = 0
-        self._speech_item = ""  # the caller's turn under way
+        self._speech_item = ""  # the caller's current turn
         self._start_ms = 0
         self._captured: list[bytes] = []
 
     def create_response(self) -> list[AiEvent]:
-        """The greeting, the first time; it says nothing else unasked."""
+        """Return the greeting on the first call, nothing later."""
         if self._greeted or self._is_gone or not self._greeting:
             return []
         self._greeted = True
         return self._say(self._greeting, "(greeting)")
 
     def on_audio(self, sound: bytes) -> list[AiEvent]:
-        """Hear the caller.
+        """Process caller audio and return its events, in order.
 
-        Shape: any number of mu-law bytes; a rest shorter than a frame waits. 3 us a frame.
-        Returns: what happened in it, in order.
+        Shape: any number of mu-law bytes; a remainder shorter than a frame is kept for the next call. 3 us a frame.
         """
         events: list[AiEvent] = []
         data = self._rest + sound if self._rest else sound
@@ -135,12 +134,12 @@ class Parrot:
         return events
 
     def on_dtmf(self, digit: str) -> list[AiEvent]:
-        """A key: "#" ends the call, politely."""
+        """Process a key: "#" ends the call with the goodbye."""
         if digit != "#" or self._is_gone:
             return []
         events: list[AiEvent] = []
         if self._speech_item:
-            events.append(SpeechStopped(self._speech_item, self._end_ms()))
+            events.append(SpeechStopped(self._speech_item))
         return events + self._say_goodbye()
 
     def _on_frame(self, frame: bytes, events: list[AiEvent]) -> None:
@@ -163,7 +162,7 @@ class Parrot:
             events += self._say_goodbye()
 
     def _begin(self) -> SpeechStarted:
-        """The caller talks, since the first of the loud frames. Whatever was being said is over with that."""
+        """Begin a turn at the first of the loud frames. The agent's answer in progress ends with that."""
         self._captured = list(self._recent)
         self._recent.clear()
         self._loud_frames = self._quiet_frames = 0
@@ -172,19 +171,16 @@ class Parrot:
         self._answered = self._frames
         return SpeechStarted(self._speech_item, self._start_ms)
 
-    def _end_ms(self) -> int:
-        """When the caller's last loud frame was over."""
-        return (self._frames - self._quiet_frames) * audio.PTIME_MS
-
     def _answer(self) -> list[AiEvent]:
-        """The caller's turn is over: say it back."""
-        end_ms, item_id = self._end_ms(), self._speech_item
+        """End the caller's turn and repeat it."""
+        item_id = self._speech_item
+        end_ms = (self._frames - self._quiet_frames) * audio.PTIME_MS  # of the last loud frame
         fading = max(0, self._quiet_frames - TAIL_FRAMES)
         words = b"".join(self._captured[: len(self._captured) - fading])
         self._speech_item, self._captured = "", []
         spoken_s = (end_ms - self._start_ms) / 1000
         return [
-            SpeechStopped(item_id, end_ms),
+            SpeechStopped(item_id),
             CallerTranscript(item_id, f"(the caller spoke, {spoken_s:.1f} s)"),
             *self._say(words, f"(what you said, {spoken_s:.1f} s)"),
         ]
@@ -195,7 +191,7 @@ class Parrot:
         return self._say(self._goodbye, "(goodbye)", hang_up=True)
 
     def _say(self, sound: bytes, text: str, *, hang_up: bool = False) -> list[AiEvent]:
-        """One whole response, in chunks of uneven length."""
+        """Build one whole response, in chunks of uneven length."""
         response_id, item_id = self._next("resp"), self._next("item")
         self._answered = self._frames + audio.frames_of(len(sound))
         events: list[AiEvent] = [ResponseStarted(response_id)]
@@ -206,7 +202,7 @@ class Parrot:
             start = end
         events.append(AgentTranscript(response_id, item_id, text))
         if hang_up:
-            events.append(ToolCall(response_id, self._next("item"), self._next("call"), HANG_UP_TOOL, "{}"))
+            events.append(ToolCall(self._next("item"), self._next("call"), HANG_UP_TOOL, "{}"))
         events.append(ResponseDone(response_id, "completed", ""))
         return events
 

@@ -1,11 +1,12 @@
-"""X-Twilio-Signature: whether a request was made by someone who has the account's auth token.
+"""X-Twilio-Signature: proves that a request was made with the account's auth token.
 
-Twilio signs the URL it was given and the form it sends, HMAC-SHA1, and is not consistent about ports, slashes and schemes. So
-a few spellings of one URL are tried, all built from the configured public URL and the path asked for, never from a Host
-header. A signature proves Twilio, not the call: that is the stream token's part. Never logs or returns what was expected.
+Twilio signs the URL it requests and the form it sends, HMAC-SHA1, and is inconsistent about ports, slashes and schemes. So a few
+spellings of one URL are tried, all built from the configured public URL and the requested path, never from a Host header. A
+signature identifies Twilio, not the call; the stream token identifies the call. Expected signatures are never logged or
+returned.
 
 Source: Twilio docs, "Validating requests are coming from Twilio"; twilio 9.13.0, `twilio/request_validator.py`, whose `validate`
-agrees on webhooks; on sockets it would try port 80 for wss, so the candidates there are our own.
+agrees on webhooks. For sockets it would try port 80 with wss, so the candidates there differ.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _AUTHORITY: Final = re.compile(r"(?P<host>.*?)(?::(?P<port>\d+))?")
 
 
 def sign(auth_token: str, url: str, form: Sequence[tuple[str, str]] = ()) -> str:
-    """The signature Twilio sends with a request.
+    """Return the signature Twilio sends with a request.
 
-    Shape: form fields as they came, blank and unknown ones included. They are joined behind the URL in the order of their
-    names; of a name that came more than once every different value counts, in order.
+    Shape: form fields as received, blank and unknown ones included. They are joined behind the URL, sorted by name; of a
+    repeated name every distinct value counts, sorted.
     """
     values: dict[str, set[str]] = {}
     for name, value in form:
@@ -37,14 +38,14 @@ def sign(auth_token: str, url: str, form: Sequence[tuple[str, str]] = ()) -> str
 def webhook_valid(
     auth_token: str, signature: str | None, public_url: str, path_and_query: str, form: Sequence[tuple[str, str]]
 ) -> bool:
-    """Whether an HTTP request is Twilio's. The query counts byte for byte, as part of the URL; a missing signature is False."""
+    """Return True for a signed HTTP request from Twilio. The query counts byte for byte, as part of the URL."""
     scheme, authorities, prefix = _parts(public_url)
     urls = (f"{scheme}://{authority}{prefix}{path_and_query}" for authority in authorities)
     return _any_valid(auth_token, signature, urls, form)
 
 
 def stream_valid(auth_token: str, signature: str | None, public_url: str, path: str) -> bool:
-    """Whether a websocket handshake is Twilio's: a GET without form, at most eight spellings of one URL."""
+    """Return True for a signed websocket handshake from Twilio: a GET without form, eight spellings of one URL."""
     return _any_valid(auth_token, signature, _stream_urls(public_url, path), ())
 
 
@@ -60,14 +61,14 @@ def _stream_urls(public_url: str, path: str) -> Iterator[str]:
 
 
 def _any_valid(auth_token: str, signature: str | None, urls: Iterable[str], form: Sequence[tuple[str, str]]) -> bool:
-    if not auth_token or signature is None:  # a signature under an empty key is one anybody can make
+    if not auth_token or signature is None:  # anyone can sign with an empty key
         return False
     given = _bytes(signature)
     return any(hmac.compare_digest(given, sign(auth_token, url, form).encode("ascii")) for url in urls)
 
 
 def _parts(public_url: str) -> tuple[str, tuple[str, str], str]:
-    """A public URL's scheme, its authority without and with a port, and its path without a slash at the end."""
+    """Split a public URL: scheme, authority without and with port, path without a trailing slash."""
     scheme, _, rest = public_url.partition("://")
     authority, slash, path = rest.partition("/")
     found = _AUTHORITY.fullmatch(authority)
@@ -77,5 +78,5 @@ def _parts(public_url: str) -> tuple[str, tuple[str, str], str]:
 
 
 def _bytes(text: str) -> bytes:
-    """UTF-8, also of what is none: a header or path of any bytes gives a signature that does not match, not an error."""
+    """Encode to UTF-8, lone surrogates included: a header or path of any bytes fails the comparison without an error."""
     return text.encode("utf-8", "surrogatepass")

@@ -1,8 +1,7 @@
-"""One-time stream tokens: what ties a media socket to the voice webhook we answered.
+"""One-time stream tokens: tie a media socket to the voice webhook that announced the stream.
 
-The TwiML carries a token bound to its call, Twilio hands it back in `start`. A token says who it is for and when it was made,
-under a MAC; whether it was used before is the ledger's to know, by its nonce. Pure: the key, the time and the randomness come
-from the caller.
+The TwiML carries a token bound to its call; Twilio returns the token in `start`. A token holds its call and issue time under a
+MAC; the ledger of used nonces makes the token one-time. Pure: key, time and randomness are passed in.
 
     <nonce, base64url> . <issued at, epoch s> . <HMAC-SHA256 over "label NUL nonce . issued at . call SID", base64url>
 """
@@ -16,12 +15,12 @@ from typing import Final, Literal, NamedTuple
 
 from gw.errors import GatewayError
 
-#: Long enough that no two are alike, short enough for the ledger.
+#: Long enough to be unique, short enough for the ledger.
 MIN_NONCE_BYTES: Final = 8
 MAX_NONCE_BYTES: Final = 32
 #: Twilio allows 500 characters for a parameter's name and value (docs, "TwiML <Parameter>").
 MAX_TOKEN_CHARS: Final = 300
-#: Another host's clock may be ahead by this much.
+#: Tolerated lead of another host's clock.
 SKEW_S: Final = 5
 _LABEL: Final = b"submilli stream token 1\0"
 
@@ -29,22 +28,22 @@ TokenCode = Literal["token_forged", "token_expired"]
 
 
 class TokenError(GatewayError):
-    """A stream came with a token that does not open it."""
+    """A stream's token is invalid for its call."""
 
     def __init__(self, code: TokenCode, detail: str) -> None:
         super().__init__(detail)
         self.code: TokenCode = code
 
 
-class TokenOk(NamedTuple):
-    """A token of ours, for this call, in time. `nonce` is what may be used once."""
+class StreamToken(NamedTuple):
+    """A valid token. `nonce`: usable once."""
 
     nonce: bytes
     issued_at_s: int
 
 
 def make(key: bytes, call_sid: str, issued_at_s: int, nonce: bytes) -> str:
-    """A token for one call.
+    """Make a token for one call.
 
     Raises: ValueError for an empty key, a nonce outside 8 to 32 bytes, or a time before the epoch.
     """
@@ -58,28 +57,28 @@ def make(key: bytes, call_sid: str, issued_at_s: int, nonce: bytes) -> str:
     return f"{body}.{_mac(key, body, call_sid)}"
 
 
-def check(key: bytes, token: str, call_sid: str, now_s: float, ttl_s: float = 60) -> TokenOk:
-    """What a token says, once it is known to be ours and this call's.
+def check(key: bytes, token: str, call_sid: str, now_s: float, ttl_s: float = 60) -> StreamToken:
+    """Verify a token and return its content.
 
-    Raises: TokenError(token_forged) whatever the text; TokenError(token_expired) when it is older than `ttl_s`, or from a
-    time to come; ValueError for an empty key.
+    Raises: TokenError(token_forged) for any other text; TokenError(token_expired) for a token older than `ttl_s`, or more than
+    SKEW_S in the future; ValueError for an empty key.
     """
     if not key:
         raise ValueError("a token needs a key")
     body, _, mac = token.rpartition(".")
     if body.count(".") != 1 or len(token) > MAX_TOKEN_CHARS or not token.isascii():
-        raise TokenError("token_forged", "a stream token that is none")
+        raise TokenError("token_forged", "the stream token is malformed")
     if not hmac.compare_digest(mac.encode("ascii"), _mac(key, body, call_sid).encode("ascii")):
-        raise TokenError("token_forged", "a stream token that is not ours, or another call's")
-    nonce, _, issued = body.partition(".")  # under our own MAC: as `make` wrote it
+        raise TokenError("token_forged", "the stream token was made with another key, or for another call")
+    nonce, _, issued = body.partition(".")  # the MAC matched: the body is as `make` wrote it
     issued_at_s = int(issued)
     if not -SKEW_S <= now_s - issued_at_s <= ttl_s:
-        raise TokenError("token_expired", f"a stream token of {now_s - issued_at_s:.0f} s ago")
-    return TokenOk(base64.urlsafe_b64decode(nonce + "=" * (-len(nonce) % 4)), issued_at_s)
+        raise TokenError("token_expired", f"the stream token is {now_s - issued_at_s:.0f} s old, valid for {ttl_s:g} s")
+    return StreamToken(base64.urlsafe_b64decode(nonce + "=" * (-len(nonce) % 4)), issued_at_s)
 
 
 def _mac(key: bytes, body: str, call_sid: str) -> str:
-    text = f"{body}.{call_sid}".encode("utf-8", "surrogatepass")  # a body holds one dot: nothing can move between the two
+    text = f"{body}.{call_sid}".encode("utf-8", "surrogatepass")  # one dot in a body: no character can move between the two
     return _text(hmac.digest(key, _LABEL + text, sha256))
 
 

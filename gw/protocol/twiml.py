@@ -1,8 +1,8 @@
-"""TwiML: what a voice webhook is answered with.
+"""TwiML: the answers to voice webhooks.
 
-Written by the twilio package's builder, which knows the verbs and escapes; this module only says which documents we send.
-Every document that opens a stream ends in a hang-up: after our socket closed Twilio goes on with the next verb. Text that XML
-cannot carry, which a caller's number or name might hold, is replaced, so that no caller can spoil the document. 0.05 ms each.
+The twilio package's builder writes and escapes the verbs; this module defines the documents. A document that opens a stream ends
+in a hang-up, because Twilio continues with the next verb after our socket closed. Characters that XML cannot carry, possible in a
+caller's number or name, are replaced, so that no caller can spoil the document. 0.05 ms each.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Final
 
 from twilio.twiml.voice_response import Connect, Dial, VoiceResponse  # type: ignore[import-untyped]
 
-#: Twilio refuses a parameter whose name and value together are this long (docs, "TwiML <Parameter>").
+#: Twilio refuses a parameter whose name and value reach this length together (docs, "TwiML <Parameter>").
 PARAMETER_LIMIT_CHARS: Final = 500
 #: Everything outside the characters of XML 1.0 §2.2.
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def connect_stream(stream_url: str, action_url: str, status_url: str, parameters: dict[str, str]) -> str:
-    """Open a bidirectional stream, and hang up when it is over.
+    """Open a bidirectional stream; hang up after its end.
 
-    Shape: `stream_url` is wss and has no query; the parameters arrive in the stream's `start`.
+    Shape: `stream_url` is wss without a query; the parameters arrive in the stream's `start`.
     Raises: ValueError for a parameter too long for Twilio.
     """
     response = VoiceResponse()
@@ -30,7 +30,8 @@ def connect_stream(stream_url: str, action_url: str, status_url: str, parameters
     for name, value in parameters.items():
         if len(name) + len(value) >= PARAMETER_LIMIT_CHARS:
             raise ValueError(
-                f"the parameter {name[:40]} has {len(name) + len(value)} characters, {PARAMETER_LIMIT_CHARS} are too many"
+                f"the stream parameter {name[:40]} and its value have {len(name) + len(value)} characters;"
+                f" Twilio accepts at most {PARAMETER_LIMIT_CHARS - 1}"
             )
         stream.parameter(name=_xml(name), value=_xml(value))
     response.append(connect)
@@ -38,13 +39,8 @@ def connect_stream(stream_url: str, action_url: str, status_url: str, parameters
     return str(response)
 
 
-def busy(text: str) -> str:
-    """Say why the call cannot be taken, and hang up."""
-    return _say_and_hang_up(text)
-
-
 def enqueue(text: str, queue: str) -> str:
-    """Say something, or nothing, and let the caller wait in a queue of the account."""
+    """Say a text, unless empty, and put the caller in a queue of the account."""
     response = VoiceResponse()
     if text:
         response.say(_xml(text))
@@ -53,7 +49,7 @@ def enqueue(text: str, queue: str) -> str:
 
 
 def dial(target: str) -> str:
-    """Connect the caller to a number, or to a SIP address, and hang up when that is over."""
+    """Connect the caller to a number or SIP address; hang up after that call."""
     response = VoiceResponse()
     dialled = Dial()
     if target.startswith(("sip:", "sips:")):
@@ -65,21 +61,17 @@ def dial(target: str) -> str:
     return str(response)
 
 
-def say_goodbye(text: str) -> str:
-    """The last words to a call whose stream is over, and hang up."""
-    return _say_and_hang_up(text)
+def say_and_hang_up(text: str) -> str:
+    """Say a text and hang up."""
+    response = VoiceResponse()
+    response.say(_xml(text))
+    response.hangup()
+    return str(response)
 
 
 def hangup() -> str:
     """Hang up."""
     response = VoiceResponse()
-    response.hangup()
-    return str(response)
-
-
-def _say_and_hang_up(text: str) -> str:
-    response = VoiceResponse()
-    response.say(_xml(text))
     response.hangup()
     return str(response)
 

@@ -1,43 +1,55 @@
-"""What both legs' JSON has in common: text that must be UTF-8, JSON that must be an object, and whose fault it is when not.
+"""JSON decoding shared by both legs: UTF-8 text, one typed decode, one `ProtocolError`.
 
-msgspec decodes a message once, typed; only where that fails the message is looked at again, to tell which kind of failure it
-was. Every failure of a peer's text is one `ProtocolError`, never another error, whatever the bytes. Never quotes more than a
-short piece of what arrived.
+msgspec decodes a message once, typed. Only a failed message is examined again, to name the kind of failure. Any bytes give a
+value or one `ProtocolError`, which quotes at most QUOTE_CHARS of the peer's text.
 """
 
 from __future__ import annotations
 
-from typing import Final, NoReturn, TypeVar
+from collections.abc import Container
+from typing import Final, NoReturn, Protocol, TypeVar
 
 import msgspec
 
 from gw.errors import ProtocolError
 
-#: How much of a peer's words goes into our sentences and labels.
+#: Length of a peer's text in error messages and labels.
 QUOTE_CHARS: Final = 120
 
 _T = TypeVar("_T")
 
 
+class Head(Protocol):
+    """A message of which only the kind is decoded."""
+
+    kind: str
+
+
+_HeadT = TypeVar("_HeadT", bound=Head)
+
+
 def short(text: str) -> str:
-    """A piece of a peer's text that is safe to keep."""
+    """Cut a peer's text to QUOTE_CHARS."""
     return text if len(text) <= QUOTE_CHARS else text[: QUOTE_CHARS - 3] + "..."
 
 
 def decode_text(data: str | bytes) -> str | bytes:
-    """A text message as text, or as it came where it is ASCII. Raises ProtocolError(bad_utf8) (RFC 6455 §5.6)."""
+    """Decode a text message; ASCII bytes are returned unchanged.
+
+    Raises: ProtocolError(bad_utf8) (RFC 6455 §5.6).
+    """
     if isinstance(data, str) or data.isascii():
         return data
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError as error:
-        raise ProtocolError("bad_utf8", f"a text message that is not UTF-8, at byte {error.start}") from error
+        raise ProtocolError("bad_utf8", f"a text message is not UTF-8 at byte {error.start}") from error
 
 
 def decode(decoder: msgspec.json.Decoder[_T], text: str | bytes | msgspec.Raw) -> _T:
-    """One message, or a part of one that was kept raw, typed.
+    """Decode one message, or a raw part of one, to its type.
 
-    Raises: ProtocolError(bad_json, bad_utf8); msgspec.ValidationError where it is JSON of another shape, for `refuse`.
+    Raises: ProtocolError(bad_json, bad_utf8); msgspec.ValidationError for JSON of another shape, see `refuse`.
     """
     try:
         return decoder.decode(text)
@@ -45,20 +57,37 @@ def decode(decoder: msgspec.json.Decoder[_T], text: str | bytes | msgspec.Raw) -
         raise
     except msgspec.DecodeError as error:
         raise ProtocolError("bad_json", short(str(error))) from error
-    except RecursionError as error:  # msgspec bounds the nesting by Python's own limit
+    except RecursionError as error:  # msgspec bounds the nesting by Python's recursion limit
         raise ProtocolError("bad_json", "JSON nested too deeply") from error
     except UnicodeEncodeError as error:
-        raise ProtocolError("bad_utf8", "a text message with half a surrogate pair") from error
+        raise ProtocolError("bad_utf8", "a text message holds half a surrogate pair") from error
 
 
 def refuse(error: msgspec.ValidationError, part: str = "") -> NoReturn:
-    """Raise what a decoding of the wrong shape means: ProtocolError(missing_field, bad_type, bad_json).
+    """Raise the ProtocolError of a failed decode: missing_field, bad_type or bad_json.
 
-    `part` names the field that was decoded, when it was not the whole message.
+    `part` names the field that was decoded, if not the whole message.
     """
     reason = str(error)
     sentence = short(f"in `{part}`: {reason}" if part else reason)
     if reason.startswith("Object missing required field"):
         raise ProtocolError("missing_field", sentence) from error
-    # Without a path the text itself is at fault: no object at all. A whole message like that is not this protocol's JSON.
+    # msgspec names no path if the text itself is wrong, for example an array: a whole message like that is bad JSON.
     raise ProtocolError("bad_type" if part or " - at `" in reason else "bad_json", sentence) from error
+
+
+def unknown_kind(
+    head: msgspec.json.Decoder[_HeadT], text: str | bytes, known: Container[str], error: msgspec.ValidationError
+) -> str:
+    """Return the shortened kind of a message that failed to decode.
+
+    `error`: the failure of the typed decode, raised by `refuse` for a known kind.
+    Raises: ProtocolError(missing_field, bad_type, bad_json).
+    """
+    try:
+        kind = decode(head, text).kind
+    except msgspec.ValidationError as head_error:
+        refuse(head_error)
+    if kind in known:
+        refuse(error)
+    return short(kind)

@@ -173,13 +173,13 @@ def test_any_token(text: str, call_sid: str, now_s: float) -> None:
 @given(st.integers(0, 2**40), st.binary(min_size=8, max_size=32), texts)
 def test_any_token_of_ours(issued_at_s: int, nonce: bytes, call_sid: str) -> None:
     made = token.make(b"key", call_sid, issued_at_s, nonce)
-    assert token.check(b"key", made, call_sid, issued_at_s) == token.TokenOk(nonce, issued_at_s)
+    assert token.check(b"key", made, call_sid, issued_at_s) == token.StreamToken(nonce, issued_at_s)
 
 
 @fast
 @given(texts, texts, texts)
 def test_any_words_in_twiml_stay_xml(text: str, name: str, value: str) -> None:
-    ElementTree.fromstring(twiml.busy(text).encode())
+    ElementTree.fromstring(twiml.say_and_hang_up(text).encode())
     ElementTree.fromstring(twiml.connect_stream("wss://h/m", "https://h/a", "https://h/s", {name: value}).encode())
 
 
@@ -198,9 +198,9 @@ def test_any_audio_to_the_parrot(runs: list[tuple[int, int]]) -> None:
             case ai.SpeechStarted(item_id, audio_start_ms):
                 assert talking is None and audio_start_ms >= last_ms
                 talking, last_ms = item_id, audio_start_ms
-            case ai.SpeechStopped(item_id, audio_end_ms):
-                assert item_id == talking and audio_end_ms > last_ms
-                talking, last_ms = None, audio_end_ms
+            case ai.SpeechStopped(item_id):
+                assert item_id == talking
+                talking = None
             case ai.ResponseStarted(response_id):
                 assert response is None
                 response = response_id

@@ -25,8 +25,8 @@ HEARD: dict[str, ai.AiEvent] = {
     "response.output_audio_transcript.done": ai.AgentTranscript("resp_001", "item_001", "hello"),
     "conversation.item.input_audio_transcription.completed": ai.CallerTranscript("item_001", "hello"),
     "input_audio_buffer.speech_started": ai.SpeechStarted("item_001", 0),
-    "input_audio_buffer.speech_stopped": ai.SpeechStopped("item_001", 0),
-    "error": ai.AiError("str", "str", "", False, False),
+    "input_audio_buffer.speech_stopped": ai.SpeechStopped("item_001"),
+    "error": ai.AiError("str", "str", False, False),
 }
 UNCONFIRMED = "session.updated"
 

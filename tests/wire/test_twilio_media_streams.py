@@ -15,11 +15,11 @@ STREAM = "MZ" + "0" * 32
 CALL = "CA" + "0" * 32
 EXPECTED: dict[str, twilio.TwilioEvent] = {
     "connected": twilio.Connected(),
-    "start": twilio.Start(STREAM, "AC" + "0" * 32, CALL, ("inbound",), "audio/x-mulaw", 8000, 1, {"token": "abc"}),
+    "start": twilio.Start(STREAM, "AC" + "0" * 32, CALL, {"token": "abc"}),
     "media": twilio.Media(STREAM, "//////////8="),
     "dtmf": twilio.Dtmf(STREAM, "1"),
     "mark": twilio.Mark(STREAM, "my label"),
-    "stop": twilio.Stop(STREAM, CALL),
+    "stop": twilio.Stop(STREAM),
 }
 BUILT = {
     "media": twilio.media_prefix(STREAM) + b"//////////8=" + twilio.MEDIA_SUFFIX,

@@ -29,7 +29,7 @@ def _rig(contexts: ContextMaker, **parameters: str) -> Rig:
     context, said = contexts.context(recording={"pool_size": 1})
     transport, peer = door_and_peer()
     tx = Tx(transport, Pacer(100), Playout(100), context.clock, context.tx_cells)
-    start = Start(STREAM, ACCOUNT, CALL, ("inbound",), "audio/x-mulaw", 8000, 1, parameters)
+    start = Start(STREAM, ACCOUNT, CALL, parameters)
     transport.shut()
     peer.close()
     return Rig(context, said, tx, CallEvents(context, start, tx, started_s=STARTED_S, started_at=STARTED_AT), start)

@@ -69,7 +69,7 @@ def test_it_says_the_callers_words_back() -> None:
     assert agent.on_audio(quiet(24)) == []
     events = agent.on_audio(quiet(1))
     assert kinds(events)[:4] == ["SpeechStopped", "CallerTranscript", "ResponseStarted", "AudioDelta"]
-    assert events[0] == ai.SpeechStopped("item_1", 1000 + 59 * 20)
+    assert events[0] == ai.SpeechStopped("item_1")
     assert events[1] == ai.CallerTranscript("item_1", "(the caller spoke, 1.2 s)")
     assert only(events, ai.AgentTranscript).text == "(what you said, 1.2 s)"
     assert said(events) == quiet(parrot.PRE_ROLL_FRAMES) + words + quiet(parrot.TAIL_FRAMES)
@@ -139,8 +139,8 @@ def test_a_capture_is_bounded() -> None:
     agent = Parrot(GREETING, GOODBYE)
     events = agent.on_audio(quiet(20) + voice(1100))
     assert kinds(events)[:2] == ["SpeechStarted", "SpeechStopped"]
-    # Full after 990 frames of voice and the pre-roll; the last of them lies between two syllables.
-    assert events[1] == ai.SpeechStopped("item_1", (20 + parrot.CAPTURE_FRAMES - parrot.PRE_ROLL_FRAMES - 1) * audio.PTIME_MS)
+    # Full after the pre-roll and 990 frames of voice, of which the last lies between two syllables: 989 * 20 ms.
+    assert events[1:3] == [ai.SpeechStopped("item_1"), ai.CallerTranscript("item_1", "(the caller spoke, 19.8 s)")]
     assert len(said(events)) == parrot.CAPTURE_FRAMES * audio.FRAME_BYTES
     assert kinds(events)[-1] == "SpeechStarted"  # whoever talks on, talks on
 
@@ -161,7 +161,7 @@ def test_the_hash_key_ends_a_turn_under_way() -> None:
     agent = Parrot(GREETING, GOODBYE)
     agent.on_audio(tone(3000, 30) + quiet(5))
     events = agent.on_dtmf("#")
-    assert events[0] == ai.SpeechStopped("item_1", 600)
+    assert events[0] == ai.SpeechStopped("item_1")
     assert said(events) == GOODBYE
 
 

@@ -42,7 +42,7 @@ def test_a_parameter_at_twilios_limit() -> None:
 
 
 def test_words_and_a_hang_up() -> None:
-    for text in (twiml.busy("All <busy>\x00."), twiml.say_goodbye("All <busy>\x00.")):
+    for text in (twiml.say_and_hang_up("All <busy>\x00."), twiml.say_and_hang_up("All <busy>\x00.")):
         say, hangup = ElementTree.fromstring(text.encode())
         assert (say.tag, say.text, hangup.tag) == ("Say", "All <busy>\ufffd.", "Hangup")
 

@@ -49,8 +49,8 @@ class GatewayProcess:
     def __init__(
         self, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None, store_url: str = ""
     ) -> None:
-        """`command` is how gateway.py is run; `settings` are more lines of TOML, by table; `store_url` instead of an SQLite file
-        in `folder`. A `var` left there by an earlier run is removed."""
+        """`command` is how gateway.py is run; `settings` are more lines of TOML, by table; `store_url` instead of an SQLite
+        file in `folder`. A `var` left there by an earlier run is removed."""
         folder.mkdir(parents=True, exist_ok=True)
         self.var_dir = folder / "var"
         shutil.rmtree(self.var_dir, ignore_errors=True)

@@ -1,8 +1,8 @@
 """What one more call costs when there are many already: CPU and memory of a call against their number.
 
-Every number of calls is measured, whether the machine holds it or not, until the worker's core is full: from there on a call only
-looks cheaper, since what it would cost is not done in time. The statement is about the steps before that. Memory is judged by the
-slope between steps too: what a process allocates once, divided by few calls, says nothing of a call.
+Every number of calls is measured, whether the machine holds it or not, until the worker's core is full: from there on a call
+only looks cheaper, since what it would cost is not done in time. The statement is about the steps before that. Memory is judged
+by the slope between steps too: what a process allocates once, divided by few calls, says nothing of a call.
 """
 
 from __future__ import annotations

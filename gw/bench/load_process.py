@@ -24,12 +24,12 @@ ANSWER_S: Final = 30.0
 _STOP_S: Final = 3.0
 
 
-class Twin:
+class LoadProcess:
     """One load process. Construct starts it."""
 
     def __init__(self, module: str, *arguments: str, first_line: str = "", log: Path) -> None:
         """`first_line`: what it reads before any order. Raises BenchError when it does not get ready."""
-        self.name = module.rpartition("_")[2]
+        self.name = module.rpartition(".")[2]
         self._log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(

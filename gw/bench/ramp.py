@@ -1,8 +1,9 @@
 """How many calls a core of this machine holds: the load grows until the criterion fails twice.
 
-Each step measures the gateway and, where there is a compiler, the floor, since what the machine itself is late by is no fault of
-the gateway's. One disturbance must not decide: a step fails when it failed twice while nothing else used its core; one that was
-disturbed each time counts as void. Between the last step that held and the first that did not, one more is taken in the middle.
+Each step measures the gateway and, where there is a compiler, the floor, since what the machine itself is late by is no fault
+of the gateway's. One disturbance must not decide: a step fails when it failed twice while nothing else used its core; one that
+was disturbed each time counts as void. Between the last step that held and the first that did not, one more is taken in the
+middle.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gw.bench.result import Measured, holds
-from gw.bench.run import Load, Tell, measure_floor, measure_gateway
+from gw.bench.run import Load, OnStep, measure_floor, measure_gateway
 from gw.bench.subject import compiler
 
 STEPS: Final = (10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500)
@@ -26,13 +27,13 @@ _TRIES: Final = 4
 Measure = Callable[[Load], tuple[Measured, Measured | None]]
 
 
-def measuring(command: Sequence[str], out: Path, tell: Tell) -> Measure:
+def measuring(command: Sequence[str], out: Path, on_step: OnStep) -> Measure:
     """How one step is measured."""
     with_floor = compiler() is not None
 
     def measure(load: Load) -> tuple[Measured, Measured | None]:
-        floor = measure_floor(out, load, tell) if with_floor else None
-        return measure_gateway(command, out, load, tell), floor
+        floor = measure_floor(out, load, on_step) if with_floor else None
+        return measure_gateway(command, out, load, on_step), floor
 
     return measure
 

@@ -22,8 +22,8 @@ TWIN_LATE_MS: Final = 5.0
 TWIN_BUSY: Final = 0.97
 #: More than this share of the measured core used by others is said; more than the second voids the run, and so does the first on
 #: a core that has nothing left.
-FOREIGN_NOTED: Final = 0.02
-FOREIGN_VOID: Final = 0.10
+OTHERS_NOTED: Final = 0.02
+OTHERS_VOID: Final = 0.10
 FULL: Final = 0.97
 #: What runs on the measured cores; the others of a gateway run beside the load.
 MEDIA_ROLES: Final = ("worker", "floor", "pipecat", "threads")
@@ -34,7 +34,7 @@ _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 Labels = tuple[tuple[str, str], ...]
 
 
-class Page:
+class MetricsPage:
     """A metrics page, its samples by name and labels."""
 
     def __init__(self, text: str) -> None:
@@ -53,11 +53,11 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Window:
+class PageDelta:
     """Two pages and what happened between them."""
 
-    before: Page
-    after: Page
+    before: MetricsPage
+    after: MetricsPage
 
     def histogram(self, name: str, max_s: float) -> Histogram | None:
         """A histogram of the window; None where the page has none. `max_s`: a bound on its maximum known from elsewhere."""
@@ -134,7 +134,7 @@ class Measured:
 
     subject: str
     calls: int
-    standing: int  # calls that stood at the window's end
+    alive: int  # calls that stood at the window's end
     seconds: float
     pattern: str
     processes: Sequence[Process]
@@ -144,7 +144,7 @@ class Measured:
     uplink: Mapping[str, Any]  # the AI's end
     bargein: Mapping[str, Any]  # empty unless asked for
     twins: Mapping[str, Mapping[str, Any]]  # each one's own lateness and share of a core
-    foreign: float  # share of the measured cores that others used
+    other_cpu: float  # share of the measured cores that others used
     steal: float  # share of the measured cores the hypervisor gave to others
     shared_cores: bool
     holds_over_1ms: Mapping[str, int] = field(default_factory=dict)
@@ -179,8 +179,8 @@ class Measured:
         busy = sum(twin["cpu_share"] for twin in self.twins.values())
         if busy > TWIN_BUSY:
             found.append(f"the twins needed {busy:.0%} of a core: they are saturated")
-        if self.foreign > FOREIGN_VOID or (self.foreign > FOREIGN_NOTED and self.foreign + self.measured_share > FULL):
-            found.append(f"other processes used {self.foreign:.0%} of the measured core")
+        if self.other_cpu > OTHERS_VOID or (self.other_cpu > OTHERS_NOTED and self.other_cpu + self.measured_share > FULL):
+            found.append(f"other processes used {self.other_cpu:.0%} of the measured core")
         return found
 
     @property
@@ -192,8 +192,8 @@ class Measured:
     def noted(self) -> list[str]:
         """What a reader should know."""
         found = []
-        if self.foreign > FOREIGN_NOTED and not self.void():
-            found.append(f"other processes used {self.foreign:.1%} of the measured core")
+        if self.other_cpu > OTHERS_NOTED and not self.void():
+            found.append(f"other processes used {self.other_cpu:.1%} of the measured core")
         if self.steal > 0.005:
             found.append(f"the hypervisor took {self.steal:.1%} of the measured core")
         if self.shared_cores:
@@ -203,10 +203,8 @@ class Measured:
     def broken(self) -> list[str]:
         """What a caller would have noticed."""
         found = []
-        if self.standing < self.calls:
-            found.append(
-                f"{self.calls - self.standing} of {self.calls} calls ended: {', '.join(self.ended) or self.far['ended']}"
-            )
+        if self.alive < self.calls:
+            found.append(f"{self.calls - self.alive} of {self.calls} calls ended: {', '.join(self.ended) or self.far['ended']}")
         if self.far["underruns"]:
             found.append(f"{self.far['underruns']} underruns at a 60 ms buffer, {self.far['gap_ms']} ms of gaps")
         if self.underrun_ms:
@@ -214,7 +212,7 @@ class Measured:
         lost = self.far["lost"] + self.uplink["lost"] + sum(v for k, v in self.drops.items() if k != "bargein")
         if lost:
             found.append(f"{lost:.0f} frames lost or dropped")
-        if self.far["disorder"] or self.uplink["disorder"] or self.far["foreign"] or self.uplink["foreign"]:
+        if self.far["disorder"] or self.uplink["disorder"] or self.far["unexpected"] or self.uplink["unexpected"]:
             found.append("frames out of order, or not of this call")
         if missed := self.bargein.get("missed"):
             found.append(f"{missed} interruptions without a clear within a second")
@@ -261,7 +259,7 @@ class Measured:
                 name: {"own_lateness_ms": _quantiles(twin["own"]), "cpu_share": round(twin["cpu_share"], 3)}
                 for name, twin in self.twins.items()
             },
-            "foreign_share": round(self.foreign, 4),
+            "foreign_share": round(self.other_cpu, 4),
             "steal_share": round(self.steal, 4),
             "over_time": [list(row) for row in self.over_time],
             "far_over_time": self.far["lateness"]["over_time"],
@@ -278,8 +276,8 @@ def ratio(measured: Measured, floor: Measured) -> float:
 def holds(measured: Measured, floor_p999_ms: float, *, at_caller: bool = False) -> list[str]:
     """Why this many calls are more than the machine holds; empty where it holds them.
 
-    The criterion: lateness p99.9 under 5 ms beyond the floor's own, no underrun at a 60 ms buffer, nothing lost. Lateness is TX's
-    own, or what arrived `at_caller`, which is all there is of a subject without metrics.
+    The criterion: lateness p99.9 under 5 ms beyond the floor's own, no underrun at a 60 ms buffer, nothing lost. Lateness is
+    TX's own, or what arrived `at_caller`, which is all there is of a subject without metrics.
     """
     found = measured.broken()
     if at_caller:

@@ -1,8 +1,8 @@
 """One measurement: a subject between two load processes, calls placed, warmed up, a window measured, everything ended.
 
-Decides the order of things and who runs where: the measured processes on cores of their own, the load and the control process on
-the others. Reads figures only at the window's edges, and once a second one histogram from shared memory; nothing in the window is
-disturbed by looking. Everything that was started is ended, however the run ends.
+Decides the order of things and who runs where: the measured processes on cores of their own, the load and the control process
+on the others. Reads figures only at the window's edges, and once a second one histogram from shared memory; nothing in the
+window is disturbed by looking. Everything that was started is ended, however the run ends.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from gw.bench import machine
 from gw.bench.certificate import Certificate, make_certificate
 from gw.bench.histogram import Histogram
 from gw.bench.load.loop import summary
-from gw.bench.load_process import Twin
-from gw.bench.result import MEDIA_ROLES, Measured, Page, Process, Window, highest_edge_s, match_bargeins
+from gw.bench.load_process import LoadProcess
+from gw.bench.result import MEDIA_ROLES, Measured, MetricsPage, PageDelta, Process, highest_edge_s, match_bargeins
 from gw.bench.subject import BenchError, Floor, Gateway, Subject
 from gw.control.admin.client import AdminClient, NotReachable, Refused
 from metrics.declare import BOUNDS, TX_LATENESS
-from metrics.page import Page as MemoryPage
-from metrics.page import PageError
+from metrics.page import Page, PageError
 
 #: After the last call stands: talkspurt clocks settle, allocators and caches too.
 WARM_S: Final = 3.0
@@ -57,41 +56,41 @@ class Load:
     pinned: bool = True  # each measured process has a core of its own; else it runs wherever the kernel likes
 
 
-Tell = Callable[[str], None]
+OnStep = Callable[[str], None]
 
 
-class Beside(Protocol):
+class SideLoad(Protocol):
     """What else goes on while a gateway is measured."""
 
-    def on_standing(self) -> None:
+    def on_calls_placed(self) -> None:
         """All calls stand, the warm-up begins."""
 
-    def in_window(self) -> AbstractContextManager[None]:
+    def around_window(self) -> AbstractContextManager[None]:
         """Around the measured window."""
 
 
-def measure_gateway(command: Sequence[str], out: Path, load: Load, tell: Tell) -> Measured:
+def measure_gateway(command: Sequence[str], out: Path, load: Load, on_step: OnStep) -> Measured:
     """Raises GatewayError."""
     subject = Gateway(command, out / "gateway", workers=load.workers, calls=load.calls, watched=load.watched)
-    return measure_beside(subject, None, out, load, tell)
+    return measure_with(subject, None, out, load, on_step)
 
 
-def measure_beside(subject: Gateway, beside: Beside | None, out: Path, load: Load, tell: Tell) -> Measured:
+def measure_with(subject: Gateway, side_load: SideLoad | None, out: Path, load: Load, on_step: OnStep) -> Measured:
     """A gateway, and what else goes on. Raises GatewayError."""
     with TemporaryDirectory(prefix="submilli-bench-") as folder:
         certificate = make_certificate(Path(folder)) if load.tls else None
         subject.trusted = None if certificate is None else certificate.chain
-        return _Run(subject, out, load, tell, subject.pages, subject.admin_socket, beside, certificate).run()
+        return _Run(subject, out, load, on_step, subject.pages, subject.admin_socket, side_load, certificate).run()
 
 
-def measure_floor(out: Path, load: Load, tell: Tell) -> Measured:
+def measure_floor(out: Path, load: Load, on_step: OnStep) -> Measured:
     """Raises BenchError."""
-    return measure_subject(Floor(out / "floor", load.lead_ms), out, load, tell)
+    return measure_subject(Floor(out / "floor", load.lead_ms), out, load, on_step)
 
 
-def measure_subject(subject: Subject, out: Path, load: Load, tell: Tell) -> Measured:
+def measure_subject(subject: Subject, out: Path, load: Load, on_step: OnStep) -> Measured:
     """A subject without metrics of ours. Raises GatewayError."""
-    return _Run(subject, out, load, tell, None, None).run()
+    return _Run(subject, out, load, on_step, None, None).run()
 
 
 class _Run:
@@ -100,19 +99,19 @@ class _Run:
         subject: Subject,
         out: Path,
         load: Load,
-        tell: Tell,
+        on_step: OnStep,
         pages: Path | None,
         admin_socket: Path | None,
-        beside: Beside | None = None,
+        side_load: SideLoad | None = None,
         certificate: Certificate | None = None,
     ) -> None:
         self._subject = subject
         self._out = out
         self._load = load
-        self._say = tell
+        self._say = on_step
         self._pages = pages
         self._admin_socket = admin_socket
-        self._beside = beside
+        self._side_load = side_load
         self._certificate = certificate
         self._pinning = machine.plan(machine.cores(), load.workers)
 
@@ -125,28 +124,28 @@ class _Run:
             allowed = machine.cores()
             machine.pin(os.getpid(), self._pinning.others)
             ending.callback(machine.pin, os.getpid(), allowed)
-            self._tell("starting")
+            self._report_step("starting")
             shown = self._certificate
             tls = () if shown is None else ("--certificate", str(shown.chain), "--key", str(shown.key))
-            voices = Twin("gw.bench.load.ai", "--pattern", load.pattern, *tls, log=self._out / "twin-ai.log")
-            ending.callback(voices.stop)
+            ai = LoadProcess("gw.bench.load.ai", "--pattern", load.pattern, *tls, log=self._out / "twin-ai.log")
+            ending.callback(ai.stop)
             ending.callback(subject.stop)
-            ai_url = f"{'wss' if tls else 'ws'}://127.0.0.1:{voices.ready['port']}/v1/realtime"
+            ai_url = f"{'wss' if tls else 'ws'}://127.0.0.1:{ai.ready['port']}/v1/realtime"
             subject.start(account_sid=_ACCOUNT, auth_token=token, ai_url=ai_url)
             log = self._out / "twin-callers.log"
             arguments = ("--url", subject.url, "--account-sid", _ACCOUNT, *(() if subject.marked else ("--unmarked",)))
-            callers = Twin("gw.bench.load.callers", *arguments, first_line=token, log=log)
+            callers = LoadProcess("gw.bench.load.callers", *arguments, first_line=token, log=log)
             ending.callback(callers.stop)
             roles = subject.processes()
-            self._pin(roles, [voices.pid, callers.pid])
+            self._pin(roles, [ai.pid, callers.pid])
             empty = {pid: machine.memory(pid).pss_bytes for pid in roles}
-            self._tell(f"placing {load.calls} calls")
+            self._report_step(f"placing {load.calls} calls")
             sids = callers.order("dial", _DIAL_S, calls=load.calls, path="/twilio/voice")["sids"]
-            if self._beside is not None:
-                self._beside.on_standing()
-            self._tell("warming up")
+            if self._side_load is not None:
+                self._side_load.on_calls_placed()
+            self._report_step("warming up")
             gevent.sleep(WARM_S)
-            return self._measure(callers, voices, roles, empty, sids)
+            return self._measure(callers, ai, roles, empty, sids)
 
     def _wait_until_quiet(self) -> None:
         """Let others finish, for as long as patience lasts; whether they did is seen in the window."""
@@ -157,7 +156,7 @@ class _Run:
             after = machine.core_times()
             if all(after[core].busy_s - before[core].busy_s < _QUIET * _LOOK_S for core in after):
                 return
-            self._tell("waiting for a quiet machine")
+            self._report_step("waiting for a quiet machine")
 
     def _pin(self, roles: dict[int, str], twins: Sequence[int]) -> None:
         """Each measured process on a core of its own, everything else on the others."""
@@ -174,39 +173,39 @@ class _Run:
             machine.pin(pid, self._pinning.others)
 
     def _measure(
-        self, callers: Twin, voices: Twin, roles: dict[int, str], empty: dict[int, int], sids: Sequence[str]
+        self, callers: LoadProcess, ai: LoadProcess, roles: dict[int, str], empty: dict[int, int], sids: Sequence[str]
     ) -> Measured:
         load, subject = self._load, self._subject
-        watched = [*roles, callers.pid, voices.pid]
-        before = Page(subject.metrics())  # rendered now: it is kept for a second, and nobody else asks
+        watched = [*roles, callers.pid, ai.pid]
+        before = MetricsPage(subject.metrics())  # rendered now: it is kept for a second, and nobody else asks
         callers.order("begin")  # their window holds the AI's: each interruption's clear is in it
-        voices.order("begin")
+        ai.order("begin")
         cpu = {pid: machine.cpu_s(pid) for pid in watched}
         cores = machine.core_times()
         began_s = time.monotonic()
-        with nullcontext() if self._beside is None else self._beside.in_window():
+        with nullcontext() if self._side_load is None else self._side_load.around_window():
             over_time = self._watch(began_s)
         seconds = time.monotonic() - began_s
         cpu = {pid: machine.cpu_s(pid) - cpu[pid] for pid in watched}
         after_cores = machine.core_times()
         memory = {pid: machine.memory(pid) for pid in roles}
-        for twin in (voices, callers):
+        for twin in (ai, callers):
             twin.order("end")
-        after = Page(subject.metrics())
-        heard, said = callers.order("report"), voices.order("report")  # they stop to count: what follows is no load
-        self._tell("hanging up")
+        after = MetricsPage(subject.metrics())
+        heard, said = callers.order("report"), ai.order("report")  # they stop to count: what follows is no load
+        self._report_step("hanging up")
         callers.order("stop")
         worst = self._worst(sids) if load.maxima else {}
         if subject.name == "floor":
             worst = {name: after.value(f"floor_{name}_seconds") for name in ("send_max", "lateness_max")}
-        window = Window(before, after)
+        window = PageDelta(before, after)
         measured = self._pinning.measured
         busy_s = sum(after_cores[core].busy_s - cores[core].busy_s for core in measured)
         ours_s = sum(cpu[pid] for pid, role in roles.items() if role in MEDIA_ROLES)
         return Measured(
             subject=subject.name,
             calls=load.calls,
-            standing=min(heard["standing"], said["standing"]),
+            alive=min(heard["alive"], said["alive"]),
             seconds=seconds,
             pattern=load.pattern,
             tls=self._certificate is not None,
@@ -220,9 +219,9 @@ class _Run:
             bargein=_bargein(said, heard) if load.pattern == "bargein" else {},
             twins={
                 twin.name: {"own": answer["own"], "cpu_share": cpu[twin.pid] / seconds}
-                for twin, answer in ((callers, heard), (voices, said))
+                for twin, answer in ((callers, heard), (ai, said))
             },
-            foreign=0.0 if self._pinning.shared else max(0.0, busy_s - ours_s) / seconds / len(measured),
+            other_cpu=0.0 if self._pinning.shared else max(0.0, busy_s - ours_s) / seconds / len(measured),
             steal=sum(after_cores[core].steal_s - cores[core].steal_s for core in measured) / seconds / len(measured),
             shared_cores=self._pinning.shared,
             holds_over_1ms=window.over("gw_hub_hold_seconds", 0.001, "greenlet"),
@@ -247,7 +246,7 @@ class _Run:
         try:
             second = 0
             while (left_s := began_s + self._load.seconds - time.monotonic()) > 0:
-                self._tell(f"measuring, {left_s:.0f} s left")
+                self._report_step(f"measuring, {left_s:.0f} s left")
                 gevent.sleep(min(left_s, began_s + second + 1 - time.monotonic()))
                 counts = _lateness(pages)
                 grown = [int(now - then) for now, then in zip(counts, known, strict=True)]
@@ -261,11 +260,11 @@ class _Run:
                 page.close()
         return rows
 
-    def _open_pages(self) -> list[MemoryPage]:
+    def _open_pages(self) -> list[Page]:
         found = []
         for path in [] if self._pages is None else sorted(self._pages.glob("worker-*.page")):
             try:
-                found.append(MemoryPage.open(path))
+                found.append(Page.open(path))
             except PageError as error:
                 raise BenchError(f"the worker's page cannot be read: {error}") from error
         return found
@@ -274,7 +273,7 @@ class _Run:
         """The calls' own maxima, from the store, once they all ended; nothing where it does not come to that."""
         if self._admin_socket is None:
             return {}
-        self._tell("reading the calls' reports")
+        self._report_step("reading the calls' reports")
         client = AdminClient(self._admin_socket)
         deadline_s = time.monotonic() + _SETTLE_S
         worst = {"send_max": 0.0, "lateness_max": 0.0}
@@ -293,7 +292,7 @@ class _Run:
                 worst[name] = max(worst[name], quality[f"{name}_s"] or 0.0)
         return worst
 
-    def _tell(self, step: str) -> None:
+    def _report_step(self, step: str) -> None:
         self._say(f"{self._subject.name}, {self._load.calls} calls: {step}")
 
 
@@ -303,7 +302,7 @@ def _bargein(said: dict[str, Any], heard: dict[str, Any]) -> dict[str, Any]:
     return {**summary(good_s), "missed": len(took_s) - len(good_s)}
 
 
-def _lateness(pages: Sequence[MemoryPage]) -> list[float]:
+def _lateness(pages: Sequence[Page]) -> list[float]:
     counts = [0.0] * (len(BOUNDS) + 1)
     for page in pages:
         for i, value in enumerate(page.values(TX_LATENESS, ())[: len(counts)]):

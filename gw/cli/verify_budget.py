@@ -72,11 +72,11 @@ def _measure(calls: int, seconds: float, out: Path, quiet: bool) -> tuple[dict[s
     """The machine's noise, then the run."""
     from gw.bench import machine
     from gw.bench.run import Load, measure_gateway
-    from gw.cli.bench.options import running
+    from gw.cli.bench.options import show_steps
     from gw.verify.budget.timer_noise import measure
 
     out.mkdir(parents=True, exist_ok=True)
-    with running(quiet) as tell:
+    with show_steps(quiet) as tell:
         tell("listening to the machine's own timers")
         noise = measure(_NOISE_S, machine.plan(machine.cores(), 1).measured[0])
         load = Load(calls=calls, seconds=seconds, watched=True)

@@ -59,7 +59,7 @@ class TimedOutError(Exception):
     """Nothing moved for `timeout_s`."""
 
 
-class Wire:
+class WebSocket:
     """A websocket that stands. One greenlet may read; any number may write."""
 
     def __init__(self, sock: socket.socket, protocol: ClientProtocol | ServerProtocol, timeout_s: float) -> None:
@@ -235,7 +235,7 @@ def connect(
     max_bytes: int,
     tls: bool,
     receive_buffer_bytes: int | None = None,
-) -> Wire:
+) -> WebSocket:
     """Open a websocket as a client.
 
     The handshake speaks of `url`, the TCP connection goes to `address`, with TLS or without. A small receive buffer makes a
@@ -270,7 +270,7 @@ def connect(
         body = bytes(answer.body)[:200].decode(errors="replace") if isinstance(answer, Response) else "no HTTP answer"
         sock.close()
         raise RefusedError(status, body)
-    return Wire(sock, protocol, timeout_s)
+    return WebSocket(sock, protocol, timeout_s)
 
 
 def read_request(sock: socket.socket, timeout_s: float, max_bytes: int) -> tuple[ServerProtocol, Request] | None:
@@ -284,20 +284,20 @@ def read_request(sock: socket.socket, timeout_s: float, max_bytes: int) -> tuple
     return (protocol, request) if isinstance(request, Request) else None
 
 
-def answer_request(sock: socket.socket, protocol: ServerProtocol, response: Response, timeout_s: float) -> Wire | None:
+def answer_request(sock: socket.socket, protocol: ServerProtocol, response: Response, timeout_s: float) -> WebSocket | None:
     """The second half: send `response`. Returns the websocket when it was a 101."""
     protocol.send_response(response)
-    wire = Wire(sock, protocol, timeout_s)
+    websocket = WebSocket(sock, protocol, timeout_s)
     try:
-        with wire._writing:
-            wire._flush()
+        with websocket._writing:
+            websocket._flush()
     except (ClosedError, TimedOutError):
-        wire.release()
+        websocket.release()
         return None
     if protocol.state is not OPEN:
-        wire.close(wait_s=0.2)
+        websocket.close(wait_s=0.2)
         return None
-    return wire
+    return websocket
 
 
 def _first_event(sock: socket.socket, protocol: ClientProtocol | ServerProtocol) -> Request | Response | Frame | None:

@@ -3,36 +3,36 @@
     .venv/bin/python tests/bench/admission.py [--places 60] [--calls 90] [--seconds 20] [--workers 2] [--json]
 
 `places` are the machine's: below what its cores hold, since the twins run in this process, on the same cores. Best on a machine
-that does nothing else; the run takes some 15 s more than the last call lasts. Exit code 1 where more were admitted than there are
-places, an admitted call was not whole or had an underrun behind a buffer of 60 ms, somebody else did not hear that all lines are
-busy, or a place was not given again once it was free.
+that does nothing else; the run takes some 15 s more than the last call lasts. Exit code 1 where more were admitted than there
+are places, an admitted call was not whole or had an underrun behind a buffer of 60 ms, somebody else did not hear that all
+lines are busy, or a place was not given again once it was free.
 """
 
 from gevent import monkey
 
 monkey.patch_all()
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, Final  # noqa: E402
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import gevent  # noqa: E402
+import gevent
 
-from gw.bench.gateway_process import GatewayProcess  # noqa: E402
-from gw.config import Overflow  # noqa: E402
-from gw.control.admin.client import AdminClient  # noqa: E402
-from gw.twin import speech  # noqa: E402
-from gw.twin.ai.script import AiScript, lasting  # noqa: E402
-from gw.twin.ai.server import AiTwin  # noqa: E402
-from gw.twin.twilio.account import TwilioTwin  # noqa: E402
-from gw.twin.twilio.caller import TwinCall  # noqa: E402
-from tests.bench.rollover import SCRIPT  # noqa: E402
+from gw.bench.gateway_process import GatewayProcess
+from gw.config import Overflow
+from gw.control.admin.client import AdminClient
+from gw.twin import speech
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
+from tests.bench.script import COMMAND
 
 TOKEN: Final = "an auth token of the bench"
 BUFFER_MS: Final = 60
@@ -79,7 +79,7 @@ def measure(places: int, count: int, seconds: int, workers: int) -> dict[str, An
     each = max(1, places // workers)
     server = f"workers = {workers}\nmax_calls_per_worker = {each}\n"
     with tempfile.TemporaryDirectory(prefix="admission.", dir="/var/tmp") as folder:
-        gateway = GatewayProcess(SCRIPT, Path(folder), {"server": server, "recording": "enabled = false\n"})
+        gateway = GatewayProcess(COMMAND, Path(folder), {"server": server, "recording": "enabled = false\n"})
         with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=TOKEN) as twilio:
             try:
                 gateway.start(account_sid=twilio.account_sid, auth_token=TOKEN, api_base=twilio.rest.url, ai_url=ai.url)

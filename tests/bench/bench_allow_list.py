@@ -7,31 +7,31 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import argparse  # noqa: E402
-import gc  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-import timeit  # noqa: E402
-from collections import deque  # noqa: E402
-from pathlib import Path  # noqa: E402
-from time import perf_counter_ns  # noqa: E402
-from types import SimpleNamespace  # noqa: E402
+import argparse
+import gc
+import json
+import sys
+import tempfile
+import timeit
+from collections import deque
+from pathlib import Path
+from time import perf_counter_ns
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import gevent  # noqa: E402
-from gevent import socket  # noqa: E402
-from gevent.event import Event  # noqa: E402
-from gevent.hub import Waiter  # noqa: E402
+import gevent
+from gevent import socket
+from gevent.event import Event
+from gevent.hub import Waiter
 
-from gw.call.pacer import Pacer  # noqa: E402
-from gw.call.playout import Playout  # noqa: E402
-from gw.media.hub.clock import Clock  # noqa: E402
-from gw.media.transport.plain import Transport  # noqa: E402
-from gw.media.tx import Tx, TxCells  # noqa: E402
-from gw.verify.purity.allow_list import ALLOWED, LIMIT_NS  # noqa: E402
-from metrics.page import Page  # noqa: E402
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
+from gw.media.hub.clock import Clock
+from gw.media.transport.plain import Transport
+from gw.media.tx import Tx, TxCells
+from gw.verify.purity.allow_list import ALLOWED, LIMIT_NS
+from metrics.page import Page
 
 #: Runs of one operation within one measurement, measurements, and single runs for the percentile.
 INNER, OUTER, SINGLE = 200, 101, 20_000

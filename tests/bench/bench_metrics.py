@@ -7,22 +7,22 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-import timeit  # noqa: E402
-from bisect import bisect_left  # noqa: E402
-from pathlib import Path  # noqa: E402
+import argparse
+import json
+import sys
+import tempfile
+import time
+import timeit
+from bisect import bisect_left
+from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from prometheus_client import CollectorRegistry, Counter, Histogram  # noqa: E402
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from metrics.declare import BOUNDS, TX_FRAMES, TX_SEND  # noqa: E402
-from metrics.exposition import render  # noqa: E402
-from metrics.page import Page  # noqa: E402
+from metrics.declare import BOUNDS, TX_FRAMES, TX_SEND
+from metrics.exposition import render
+from metrics.page import Page
 
 NUMBER, REPEAT = 100_000, 7
 

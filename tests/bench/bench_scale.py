@@ -11,35 +11,35 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import argparse  # noqa: E402
-import http.client  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import re  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Final  # noqa: E402
-from urllib.parse import urlencode, urlsplit  # noqa: E402
+import argparse
+import http.client
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode, urlsplit
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import gevent  # noqa: E402
+import gevent
 
-import gw.config  # noqa: E402
-from gw import bus  # noqa: E402
-from gw.bench.gateway_process import GatewayProcess  # noqa: E402
-from gw.call.quality import Quality  # noqa: E402
-from gw.control.spool import Spool  # noqa: E402
-from gw.control.spool.forwarder import Forwarder  # noqa: E402
-from gw.control.store import Store  # noqa: E402
-from gw.twin.twilio.account import ACCOUNT_SID  # noqa: E402
-from gw.twin.twilio.fields import call_fields, status_fields, stream_fields  # noqa: E402
-from gw.twin.twilio.http import sign  # noqa: E402
-from tests.mariadb import PASSWORD, MariaDB  # noqa: E402
+import gw.config
+from gw import bus
+from gw.bench.gateway_process import GatewayProcess
+from gw.call.quality import Quality
+from gw.control.spool import Spool
+from gw.control.spool.forwarder import Forwarder
+from gw.control.store import Store
+from gw.twin.twilio.account import ACCOUNT_SID
+from gw.twin.twilio.fields import call_fields, status_fields, stream_fields
+from gw.twin.twilio.webhooks import sign
+from tests.bench.script import COMMAND
+from tests.mariadb import PASSWORD, MariaDB
 
 TOKEN: Final = "an auth token of the bench"
 WEBHOOKS: Final = 1500
@@ -62,7 +62,7 @@ def pss_mb(pid: int) -> float:
 
 
 def gateway(folder: Path, workers: int) -> GatewayProcess:
-    started = GatewayProcess([sys.executable, str(ROOT / "gateway.py")], folder, {"server": f"workers = {workers}\n"})
+    started = GatewayProcess(COMMAND, folder, {"server": f"workers = {workers}\n"})
     started.start(account_sid=ACCOUNT_SID, auth_token=TOKEN, api_base="http://127.0.0.1:9", ai_url="ws://127.0.0.1:9/v1/realtime")
     return started
 

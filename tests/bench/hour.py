@@ -1,12 +1,12 @@
-"""An hour of a busy worker in a few minutes: what the garbage collector stopped, and what held the hub.
+"""Measure an hour of a busy worker in a few minutes: the garbage collector's pauses and the holds of the hub.
 
     .venv/bin/python tests/bench/hour.py [--calls 200] [--came 4000] [--json]
 
-The collector is driven by calls that begin and end, not by time: 200 calls at a time, of three minutes each, are 4,000 an hour.
-Here as many come and go at ten a second, three seconds each, beside calls that stay, so that 200 live at a time; the hub is
-watched all the time. A hold is ours by its CPU time, since a wall clock counts the machine's pauses as well; a pause of the
-collector is by the wall clock. Exit code 1: a pause over 1 ms, more than one hold in 100,000 over 1 ms, an underrun, a lost
-frame, or a void run.
+Calls that begin and end drive the collector, not time: 200 concurrent calls of three minutes each are 4,000 an hour. Here 4,000
+calls of three seconds each come and go, ten a second, beside long calls, so that 200 are alive at any time; the hub is watched
+all the time. A hold counts by its CPU time, since a wall clock counts the machine's pauses too; a pause of the collector counts
+by the wall clock. Exit code 1: a pause over 1 ms, more than one hold in 100,000 over 1 ms, an underrun, a lost frame, or a void
+run.
 """
 
 from __future__ import annotations
@@ -15,119 +15,103 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import json  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, Final  # noqa: E402
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import click  # noqa: E402
+import click
 
-from gw.bench.pressure import CALLS_PER_S, PressedGateway, Window  # noqa: E402
-from gw.bench.result import Page  # noqa: E402
-from gw.bench.result import Window as Pages  # noqa: E402
-from gw.bench.run import Load, Tell, measure_beside  # noqa: E402
-from gw.bench.stalling_store import open_store  # noqa: E402
-from gw.control.admin.client import AdminClient  # noqa: E402
-from gw.errors import GatewayError  # noqa: E402
-from gw.terminal import console, figure_table, ms  # noqa: E402
+from gw import ROOT
+from gw.bench.result import MetricsPage, PageDelta
+from gw.bench.run import Load, OnStep
+from gw.control.admin.client import AdminClient
+from gw.terminal import figure_table, ms
+from tests.bench.pressure import CALLS_PER_S, PressedGateway
+from tests.bench.script import conclude, measure_one_window
 
-#: How many calls live at a time of those that come and go: each lasts three seconds.
-_COMING: Final = 3 * CALLS_PER_S
+#: Short calls alive at any time: each lasts three seconds.
+_SHORT_CALLS: Final = 3 * CALLS_PER_S
 _GENERATIONS: Final = ("young", "middle", "full")
 _LIMIT_S: Final = 0.001
-#: A slice of ours that is too long comes with every call; an interrupt or a pause of the host counts as CPU time, and is rare.
+#: A long slice of the gateway's own would recur with every call; interrupts and pauses of the host are rare.
 _HOLDS: Final = 1e-5
 
 
-class Watched(PressedGateway):
-    """The gateway with callers who come and go, and the collector's pauses in the window."""
+class WatchedGateway(PressedGateway):
+    """The gateway beside short calls, and the collector's pauses in the window."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self.pages: Pages | None = None
-        self.worst: list[dict[str, Any]] = []  # the long holds that were kept, with where they were
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.delta: PageDelta | None = None
+        self.worst: list[dict[str, Any]] = []  # the long holds that were kept, with their stacks
 
     @contextmanager
-    def in_window(self) -> Iterator[None]:
-        before = Page(self.metrics())
-        with super().in_window():
+    def around_window(self) -> Iterator[None]:
+        before = MetricsPage(self.metrics())
+        with super().around_window():
             yield
-        self.pages = Pages(before, Page(self.metrics()))
+        self.delta = PageDelta(before, MetricsPage(self.metrics()))
         self.worst = AdminClient(self.admin_socket).request("holds")
 
     def collections(self) -> dict[str, dict[str, float]]:
-        """How many there were, how long all took together, and how many were over the limit, by generation."""
-        assert self.pages is not None
+        """Count the collections, their time in all, and those over the limit, by generation."""
+        assert self.delta is not None
         name = "gw_gc_pause_seconds"
-        over = self.pages.over(name, _LIMIT_S, "generation")
+        over = self.delta.over(name, _LIMIT_S, "generation")
         return {
             kind: {
-                "count": self.pages.total(f"{name}_count", generation=kind),
-                "sum_ms": self.pages.total(f"{name}_sum", generation=kind) * 1000,
+                "count": self.delta.total(f"{name}_count", generation=kind),
+                "sum_ms": self.delta.total(f"{name}_sum", generation=kind) * 1000,
                 "over_1ms": over.get(kind, 0),
             }
             for kind in _GENERATIONS
         }
 
 
-def _told(quiet: bool) -> Tell:
+def _progress(quiet: bool) -> OnStep:
     if quiet or not sys.stderr.isatty():
         return lambda _: None
     return lambda step: click.echo(f"\r\x1b[K{step}", nl=False, err=True)
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--calls", type=click.IntRange(_COMING + 1), default=200, show_default=True, help="Calls that live at a time.")
-@click.option("--came", type=click.IntRange(100), default=4000, show_default=True, help="Calls that come and go in all.")
+@click.option("--calls", type=click.IntRange(_SHORT_CALLS + 1), default=200, show_default=True, help="Calls alive at any time.")
+@click.option("--came", type=click.IntRange(100), default=4000, show_default=True, help="Short calls in all.")
 @click.option("--json", "as_json", is_flag=True)
 def main(calls: int, came: int, as_json: bool) -> None:
     out = ROOT / "out" / "bench" / "hour"
-    load = Load(calls - _COMING, came / CALLS_PER_S, maxima=False, watched=True)
-    out.mkdir(parents=True, exist_ok=True)
-    store = open_store(out)
-    try:
-        gateway = Watched([sys.executable, str(ROOT / "gateway.py")], out, load, store, "coming")
-        measured = measure_beside(gateway, gateway, out, load, _told(as_json))
-    except GatewayError as error:
-        raise click.ClickException(str(error)) from error
-    finally:
-        store.close()
-    window = Window(measured, 0, gateway.came, gateway.refused, 0, 0)
+    load = Load(calls - _SHORT_CALLS, came / CALLS_PER_S, maxima=False, watched=True)
+    gateway, window = measure_one_window(WatchedGateway, out, load, _progress(as_json))
+    measured, collections = window.measured, gateway.collections()
+    over, by_cpu = sum(measured.holds_over_1ms.values()), sum(measured.cpu_holds_over_1ms.values())
+    failures = [*measured.void(), *window.failures()]
+    failures += [f"{c['over_1ms']:.0f} {kind} collections over 1 ms" for kind, c in collections.items() if c["over_1ms"]]
+    if by_cpu > measured.holds * _HOLDS:
+        failures += [f"{count} holds over 1 ms by {greenlet}" for greenlet, count in measured.cpu_holds_over_1ms.items()]
     document = {
         **window.document(),
-        "collections": gateway.collections(),
+        "collections": collections,
         "holds": measured.holds,
         "cpu_holds_over_1ms": dict(measured.cpu_holds_over_1ms),
         "holds_over_1ms": dict(measured.holds_over_1ms),
         "seconds": measured.seconds,
         "worst": gateway.worst,
     }
-    (out / "hour.json").write_text(json.dumps(document, indent=2) + "\n")
-    found = [*measured.void(), *window.failures()]
-    for kind, value in gateway.collections().items():
-        if value["over_1ms"]:
-            found.append(f"{value['over_1ms']:.0f} {kind} collections over 1 ms")
-    if sum(measured.cpu_holds_over_1ms.values()) > measured.holds * _HOLDS:
-        found += [f"{count} holds over 1 ms by {who}" for who, count in measured.cpu_holds_over_1ms.items()]
-    if as_json:
-        click.echo(json.dumps(document, indent=2))
-    else:
+
+    def parts() -> Iterator[Any]:
         table = figure_table("collections", ">how many", ">mean, ms", ">over 1 ms")
-        for kind, value in gateway.collections().items():
+        for kind, value in collections.items():
             mean = value["sum_ms"] / value["count"] if value["count"] else None
             table.add_row(kind, f"{value['count']:.0f}", ms(mean), f"{value['over_1ms']:.0f}")
-        console().print(table)
-        over, ours = sum(measured.holds_over_1ms.values()), sum(measured.cpu_holds_over_1ms.values())
-        console().print(f"{gateway.came} calls came and went in {measured.seconds:.0f} s, {calls} at a time.")
-        console().print(f"{measured.holds} holds of the hub, {over} over 1 ms by the clock, {ours} by CPU time.")
-        for what in found:
-            console().print(what, style="red")
-    sys.exit(1 if found else 0)
+        yield table
+        yield f"{gateway.came} calls came and went in {measured.seconds:.0f} s, {calls} at a time."
+        yield f"{measured.holds} holds of the hub, {over} over 1 ms by the clock, {by_cpu} by CPU time."
+
+    conclude(out / "hour.json", document, failures, as_json, parts)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 
 For each number of calls and each round: the gateway as it is, two variants, the gateway as it is, two variants, and so on. So
 each variant stands beside a window of the gateway as it is and makes a pair with that; one between two variants is in the pairs
-of both, which saves half of them. Each round the order is turned by one, so that a variant stands now before and now behind it. A
-ratio is the median of the pairs' own ratios. A void window is repeated; a pair that stays void is left out and counted.
+of both, which saves half of them. Each round the order is turned by one, so that a variant stands now before and now behind it.
+A ratio is the median of the pairs' own ratios. A void window is repeated; a pair that stays void is left out and counted.
 
 Writes out/bench/study.json and out/bench/study.png after each pair, so who interrupts keeps what was measured.
 """
@@ -18,29 +18,29 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import json  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Iterator, Sequence  # noqa: E402
-from dataclasses import dataclass, field, replace  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, Final, TypeVar  # noqa: E402
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import click  # noqa: E402
-from rich.table import Table  # noqa: E402
+import click
+from rich.table import Table
 
-from gw.bench.compare import figures, medians, ratios  # noqa: E402
-from gw.bench.run import Load, measure_gateway  # noqa: E402
-from gw.bench.subject import BenchError  # noqa: E402
-from gw.cli.bench.options import running  # noqa: E402
-from gw.errors import GatewayError  # noqa: E402
-from gw.terminal import console, figure_table  # noqa: E402
-from tests.bench.study_draw import draw_study  # noqa: E402
-from tests.bench.variants import APPLIED, BASE, VARIANTS, Variant  # noqa: E402
+from gw.bench.run import Load, measure_gateway
+from gw.bench.subject import BenchError
+from gw.cli.bench.options import show_steps
+from gw.errors import GatewayError
+from gw.terminal import console, figure_table
+from tests.bench.compare import figures, medians, ratios
+from tests.bench.study_draw import draw_study
+from tests.bench.variants import APPLIED, BASE, VARIANTS, Variant
 
 T = TypeVar("T")
 ENTRY: Final = ROOT / "tests" / "bench" / "variants" / "entry.py"
@@ -106,7 +106,7 @@ class Progress:
         each_s = (time.monotonic() - self._began_s) / self._done if self._done else self._guess_s
         return max(0, self._total - self._done) * each_s
 
-    def tell(self, step: str) -> None:
+    def on_step(self, step: str) -> None:
         """A step of the present window; a log is told of its start only."""
         if not sys.stderr.isatty() and not step.endswith("starting"):
             return
@@ -133,7 +133,7 @@ def measured(name: str, variant: Variant, out: Path, load: Load, progress: Progr
     command = [sys.executable, str(ENTRY), name]
     asked = replace(load, pinned=variant.pinned, tls=variant.tls)
     for _ in range(_TRIES):
-        window = measure_gateway(command, out, asked, lambda step: progress.tell(f"{name}: {step}"))
+        window = measure_gateway(command, out, asked, lambda step: progress.on_step(f"{name}: {step}"))
         progress.done()
         if f"{APPLIED}{name}\n" not in (out / "gateway" / "gateway.log").read_text(errors="replace"):
             raise BenchError("the variant did not reach a worker")
@@ -267,7 +267,7 @@ def main(
         return
     out.mkdir(parents=True, exist_ok=True)
     load = Load(calls=0, seconds=seconds, pattern=pattern, maxima=False, patience_s=patience)
-    with running(quiet=False) as show:
+    with show_steps(quiet=False) as show:
         found = study(applicable(variants), calls, rounds, load, out, show)
     screen = console()
     screen.print("without > with, and the ratio; lateness in ms")

@@ -94,7 +94,7 @@ def test_the_rest_is_estimated_by_what_was_done(monkeypatch: pytest.MonkeyPatch)
     progress.done()
     now_s[0] = 130.0
     assert progress.left_s() == 270.0
-    progress.tell(f"{BASE}: starting")
+    progress.on_step(f"{BASE}: starting")
     assert said == [f"2 of 10, about 4 min left: {BASE}: starting"]
 
 

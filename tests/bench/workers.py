@@ -15,21 +15,20 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import statistics  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, Final  # noqa: E402
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gw.bench.result import Measured  # noqa: E402
-from gw.bench.run import Load, measure_gateway  # noqa: E402
+from gw.bench.result import Measured
+from gw.bench.run import Load, measure_gateway
+from tests.bench.script import COMMAND
 
-COMMAND: Final = [sys.executable, str(ROOT / "gateway.py")]
 #: Two workers hold at least so many times the calls of one.
 WANTED: Final = 1.7
 
@@ -44,7 +43,7 @@ def figures(measured: Measured) -> dict[str, Any]:
     """What one measurement says."""
     return {
         "calls": measured.calls,
-        "standing": measured.standing,
+        "standing": measured.alive,
         "cost_ms_per_call_s": round(cost_ms(measured), 3),
         "worker_share": round(measured.measured_share, 3),
         "twins_share": round(sum(twin["cpu_share"] for twin in measured.twins.values()), 3),

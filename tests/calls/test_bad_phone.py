@@ -146,7 +146,7 @@ ENDED: Final[Mapping[str, Case]] = {
     "a frame without a mask": Case(_fault("bad_websocket"), "phone_bad_websocket", 1002),
     "bytes that are no frame": Case(_hook(lambda call: call.send_raw(b"\x00" * 4096)), "phone_bad_websocket", 1002),
     "a reset": Case(_fault("reset"), "phone_lost", None),
-    "a close without stop": Case(_hook(lambda call: call._standing().start_close(1000)), "phone_lost", 1000),
+    "a close without stop": Case(_hook(lambda call: call._connected().start_close(1000)), "phone_lost", 1000),
     "half open": Case(_fault("half_open"), "phone_silent", None),
     "a Twilio that does not read": Case(_fault("stalled"), "phone_leg_stalled", None),
 }

@@ -21,9 +21,9 @@ import gw.config
 from gw.protocol.token import make
 from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio.caller import TwinCall
-from gw.twin.twilio.http import Posted, sign
 from gw.twin.twilio.messages import CONNECTED
 from gw.twin.twilio.stream import CallPlan, Hook
+from gw.twin.twilio.webhooks import Posted, sign
 from tests.calls.conftest import World
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL
 from tests.calls.shared import Outcome, end_good, place_good, run_world, speaking, start_with

@@ -9,26 +9,137 @@ Speaks just enough of the GA shape for a client that behaves; whether one does i
 from __future__ import annotations
 
 import argparse
+import binascii
+import json
 import socket
 import ssl
 import sys
-from typing import Any
+from typing import Any, Final
 
-from gw.bench.load.loop import Desk, Loop, Samples
-from gw.bench.load.session import Session
-from gw.bench.load.voice import PATTERNS
+from websockets.speedups import apply_mask
+
+from gw.bench.load import audio
+from gw.bench.load.jitter_buffer import JitterBuffer
+from gw.bench.load.loop import Loop, OrderChannel, Samples
+from gw.bench.load.voice import PATTERNS, Voice
+from gw.bench.load.wire import CLOSE, MAGIC, MARK, MARK_CHARS, TEXT, Connection, WireError, audio_bytes, upgrade_answer
+
+_REQUEST_BYTES: Final = 16 << 10
+_AUDIO_KEY: Final = b'"audio":'
+_APPEND: Final = b"input_audio_buffer.append"
+_HEAD_CHARS: Final = 160
 
 
-class Studio:
+class AiSession(Connection):
+    """One websocket of the gateway's."""
+
+    def __init__(self, number: int, server: AiServer, sock: socket.socket) -> None:
+        super().__init__(server.loop, sock)
+        self._number = number
+        self._server = server
+        self.voice = Voice(number, server.loop, server.pattern, self.send)
+        self._open = False
+        self._pcm: JitterBuffer | None = None  # of a session that is not mu-law
+        self.call = -1  # whose frames come here
+        self._next = -1
+        self.lost = 0
+        self.disorder = 0
+
+    def begin(self) -> None:
+        """A window begins; so does the clock of audio that is told by its length."""
+        self.voice.interruptions.clear()
+        if self._pcm is not None:
+            self._pcm.on_clear()
+
+    def on_data(self, data: bytes) -> None:
+        if not self._open:
+            data = self._shake_hands(data)
+        if self._open:
+            super().on_data(data)
+        else:
+            self.buffer.put_back(data)
+
+    def on_message(self, data: bytes, opcode: int, mask_at: int, start: int, end: int, now_s: float) -> None:
+        if opcode == 0x80 | TEXT:
+            self._take_message(apply_mask(data[start:end], data[mask_at : mask_at + 4]), now_s)
+        elif opcode & 0x0F == CLOSE:
+            self.end("closed by the gateway")
+
+    def _shake_hands(self, data: bytes) -> bytes:
+        head, end, rest = data.partition(b"\r\n\r\n")
+        if not end:
+            if len(data) > _REQUEST_BYTES:
+                self.end("no request")
+            return data
+        try:
+            answer = upgrade_answer(head)
+        except WireError as error:
+            self.end(str(error))
+            return b""
+        self.send(answer)
+        self._open = True
+        self.voice.say({"type": "session.created", "session": audio.session({})})
+        return rest
+
+    def _take_message(self, body: bytes, now_s: float) -> None:
+        if body.find(_APPEND, 0, _HEAD_CHARS) >= 0:
+            self._hear(body, now_s)
+            return
+        message = json.loads(body)
+        kind = message.get("type")
+        if kind == "session.update":
+            session = audio.session(message["session"])
+            if not audio.is_pcmu(session):
+                self._pcm = JitterBuffer()
+                self.voice.in_pcm = True
+                self.call = self._number  # calls are placed one after the other, and so their sessions come
+            self.voice.say({"type": "session.updated", "session": session})
+        elif kind == "response.create":
+            self.voice.talk()
+
+    def _hear(self, body: bytes, now_s: float) -> None:
+        server = self._server
+        at = body.index(b'"', body.index(_AUDIO_KEY) + len(_AUDIO_KEY)) + 1
+        if self._pcm is not None:
+            frames = audio_bytes(body, at, body.index(b'"', at)) / audio.PCM_FRAME_BYTES
+            late_s = self._pcm.push_next(frames, now_s)
+            if late_s is not None:
+                self._note(late_s, now_s)
+            return
+        magic, call, number, stamp = MARK.unpack(binascii.a2b_base64(body[at : at + MARK_CHARS]))
+        if magic != MAGIC:
+            server.unexpected += 1
+            return
+        self.call = call
+        if number != self._next and self._next >= 0:
+            if number > self._next:
+                self.lost += number - self._next
+            else:
+                self.disorder += 1
+        self._next = number + 1
+        self._note((int(now_s * 1e6) - stamp & 0xFFFFFFFF) / 1e6, now_s)
+
+    def _note(self, took_s: float, now_s: float) -> None:
+        server = self._server
+        if server.loop.measuring:
+            server.uplink.values_s.append(took_s)
+            server.uplink.at_s.append(now_s - server.loop.since_s)
+
+    def end(self, why: str) -> None:
+        super().end(why)
+        self.voice.over = True
+
+
+class AiServer:
     """The listener and all sessions."""
 
     def __init__(self, loop: Loop, pattern: str, tls: ssl.SSLContext | None) -> None:
         self.loop = loop
         self._tls = tls
         self.pattern = pattern
-        self.sessions: list[Session] = []
+        self.sessions: list[AiSession] = []
         self.uplink = Samples()
-        self.foreign = 0
+        self.unexpected = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
@@ -45,29 +156,29 @@ class Studio:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is not None:
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        self.sessions.append(Session(len(self.sessions), self, sock))
+        self.sessions.append(AiSession(len(self.sessions), self, sock))
 
     def begin(self, _: dict[str, Any]) -> dict[str, Any]:
         """The window begins."""
         self.uplink.clear()
-        self.foreign = 0
+        self.unexpected = 0
         for session in self.sessions:
             session.begin()
         self._before = {id(session): (session.lost, session.disorder) for session in self.sessions}
         self.loop.begin()
-        return {"standing": self._standing()}
+        return {"alive": self._alive()}
 
     def end(self, _: dict[str, Any]) -> dict[str, Any]:
         """The window ends; the sessions go on."""
         self.loop.measuring = False
         before = self._before
         self._ended = {
-            "standing": self._standing(),
+            "alive": self._alive(),
             "ended": sorted({session.over for session in self.sessions if session.over}),
-            "foreign": self.foreign,
+            "unexpected": self.unexpected,
             "lost": sum(session.lost - before.get(id(session), (0, 0))[0] for session in self.sessions),
             "disorder": sum(session.disorder - before.get(id(session), (0, 0))[1] for session in self.sessions),
-            "stalls": sum(session.plug.stalls for session in self.sessions),
+            "stalls": sum(session.buffer.stalls for session in self.sessions),
         }
         return {}
 
@@ -87,7 +198,7 @@ class Studio:
             session.end("bench")
         return {"stopped": len(self.sessions)}
 
-    def _standing(self) -> int:
+    def _alive(self) -> int:
         return sum(not session.over for session in self.sessions)
 
 
@@ -105,9 +216,9 @@ def main() -> int:
     options.add_argument("--key", help="the certificate's")
     given = options.parse_args()
     loop = Loop()
-    studio = Studio(loop, given.pattern, _context(given.certificate, given.key) if given.certificate else None)
-    desk = Desk(loop, {"begin": studio.begin, "end": studio.end, "report": studio.report, "stop": studio.stop})
-    desk.say({"ready": True, "port": studio.port})
+    server = AiServer(loop, given.pattern, _context(given.certificate, given.key) if given.certificate else None)
+    orders = OrderChannel(loop, {"begin": server.begin, "end": server.end, "report": server.report, "stop": server.stop})
+    orders.send({"ready": True, "port": server.port})
     loop.run()
     return 0
 

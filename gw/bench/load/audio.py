@@ -1,8 +1,8 @@
 """In which form the bench's AI takes and gives audio, and what it says where no mark would survive. Pure.
 
 A session is mu-law where its client asks for that, both ways; one that does not ask has what the server has by itself: 16-bit
-samples at 24 kHz. Whoever bridges those to a telephone resamples, which no frame's number outlives, so that audio is plain noise
-and both ends tell by its length how much there was.
+samples at 24 kHz. Whoever bridges those to a telephone resamples, which no frame's number outlives, so that audio is plain
+noise and both ends tell by its length how much there was.
 
 Source: OpenAI Realtime, "audio formats".
 """

@@ -19,8 +19,8 @@ import sys
 from time import monotonic
 from typing import Any, Final
 
-from gw.bench.load.ear import Ear
-from gw.bench.load.loop import TICKS_PER_S, Desk, Loop, Samples
+from gw.bench.load.jitter_buffer import JitterBuffer
+from gw.bench.load.loop import TICKS_PER_S, Loop, OrderChannel, Samples
 from gw.bench.load.wire import (
     CLOSE,
     FRAME_BYTES,
@@ -31,16 +31,15 @@ from gw.bench.load.wire import (
     PING,
     PTIME_S,
     TEXT,
-    Line,
+    Connection,
     WireError,
     audio_bytes,
     masked_text,
     open_websocket,
-    spans,
 )
 from gw.twin.twilio import twiml
-from gw.twin.twilio.http import Webhooks
 from gw.twin.twilio.messages import CONNECTED, Writer
+from gw.twin.twilio.webhooks import Webhooks
 
 #: Twilio echoes a mark when it was heard: a lead and a frame after it came.
 _ECHO_S: Final = 0.12
@@ -52,15 +51,17 @@ _PAYLOADS: Final = (b'"payload":"', b'"payload": "')
 assert MARK.size % 3 == 0 and len(NOISE) + MARK.size == FRAME_BYTES
 
 
-class Caller(Line):
+class LoadCaller(Connection):
     """One call that stands."""
 
-    def __init__(self, number: int, hall: Hall, sock: socket.socket, writer: Writer, call_sid: str, stream_sid: str) -> None:
-        super().__init__(hall.loop, sock)
+    def __init__(
+        self, number: int, telephones: Telephones, sock: socket.socket, writer: Writer, call_sid: str, stream_sid: str
+    ) -> None:
+        super().__init__(telephones.loop, sock)
         self.number = number
         self.call_sid = call_sid
-        self.ear = Ear()
-        self._hall = hall
+        self.jitter_buffer = JitterBuffer()
+        self._telephones = telephones
         self._writer = writer
         self._tail = b'"},"streamSid":"' + stream_sid.encode() + b'"}'
         self._sent = 0
@@ -88,43 +89,38 @@ class Caller(Line):
     def write(self, body: bytes, opcode: int = TEXT) -> None:
         """One message; a call that cannot be written to is over."""
         if self.send(masked_text(body, opcode)):
-            self._hall.frames_sent += 1
+            self._telephones.frames_sent += 1
 
     # -- listening ------------------------------------------------------------------------------------------------------
 
-    def take(self, data: bytes) -> None:
-        """Bytes from the gateway."""
-        now_s = monotonic()
-        found, at = spans(data)
-        self.plug.put_back(data[at:])
-        for opcode, _, start, end in found:
-            if opcode == 0x80 | TEXT:
-                self._hear(data, start, end, now_s)
-            elif opcode == 0x80 | PING:
-                self.write(data[start:end], 10)
-            elif opcode == 0x80 | CLOSE:
-                code = int.from_bytes(data[start : start + 2])
-                self.end(f"closed with {code} {data[start + 2 : end].decode(errors='replace')}")
-            else:
-                self._hall.foreign += 1
+    def on_message(self, data: bytes, opcode: int, mask_at: int, start: int, end: int, now_s: float) -> None:
+        if opcode == 0x80 | TEXT:
+            self._hear(data, start, end, now_s)
+        elif opcode == 0x80 | PING:
+            self.write(data[start:end], 10)
+        elif opcode == 0x80 | CLOSE:
+            code = int.from_bytes(data[start : start + 2])
+            self.end(f"closed with {code} {data[start + 2 : end].decode(errors='replace')}")
+        else:
+            self._telephones.unexpected += 1
 
     def _hear(self, data: bytes, start: int, end: int, now_s: float) -> None:
         for before in _PAYLOADS:
             at = data.find(before, start, end)
             if at >= 0:
                 at += len(before)
-                if self._hall.unmarked:
+                if self._telephones.unmarked:
                     self._hear_unmarked(data, at, now_s)
                     return
                 magic, _, number, _ = MARK.unpack(binascii.a2b_base64(data[at : at + MARK_CHARS]))
                 if magic != MAGIC:
-                    self._hall.foreign += 1
+                    self._telephones.unexpected += 1
                     return
-                self._hall.note(self.ear.hear(number, now_s), now_s)
+                self._telephones.note(self.jitter_buffer.push(number, now_s), now_s)
                 return
         message = json.loads(data[start:end])
         if message.get("event") == "clear":
-            self.ear.on_clear()
+            self.jitter_buffer.on_clear()
             self.clears.append(now_s)  # after the window too: it may answer what was in it
         elif message.get("event") == "mark":
             name = message["mark"]["name"]
@@ -134,9 +130,9 @@ class Caller(Line):
         """Audio of any length; one that is all the same is silence, and nobody said that."""
         end = data.index(b'"', at)
         if data.count(data[at : at + 4], at, end) * 4 == (end - at) // 4 * 4:
-            self._hall.foreign += 1
+            self._telephones.unexpected += 1
             return
-        self._hall.note(self.ear.hear_next(audio_bytes(data, at, end) / FRAME_BYTES, now_s), now_s)
+        self._telephones.note(self.jitter_buffer.push_next(audio_bytes(data, at, end) / FRAME_BYTES, now_s), now_s)
 
     def hang_up(self) -> None:
         if not self.over:
@@ -144,7 +140,7 @@ class Caller(Line):
             self.end("caller")
 
 
-class Hall:
+class Telephones:
     """All telephones."""
 
     def __init__(self, loop: Loop, webhooks: Webhooks, account_sid: str, *, unmarked: bool = False) -> None:
@@ -153,10 +149,10 @@ class Hall:
         self.unmarked = unmarked
         self._webhooks = webhooks
         self._account_sid = account_sid
-        self.callers: list[Caller] = []
+        self.callers: list[LoadCaller] = []
         self.late = Samples()
         self.heard = 0
-        self.foreign = 0  # messages that are nobody's
+        self.unexpected = 0  # messages that are nobody's
         self.frames_sent = 0
         self._before: list[tuple[int, float, int, int]] = []
         self._after: list[tuple[int, float, int, int]] = []
@@ -188,7 +184,7 @@ class Hall:
                 self.loop.turn(0)
         return {"dialed": calls, "sids": [caller.call_sid for caller in self.callers]}
 
-    def place(self, number: int, path: str) -> Caller:
+    def place(self, number: int, path: str) -> LoadCaller:
         """One call, up to its stream's start. Raises OSError, WireError, KeyError."""
         call_sid, stream_sid = "CA" + secrets.token_hex(16), "MZ" + secrets.token_hex(16)
         fields = {
@@ -209,37 +205,37 @@ class Hall:
         authority, _, target = rest_of_url.partition("/")
         sock, rest = open_websocket((host, port), authority, "/" + target, self._webhooks.headers(url), _TIMEOUT_S)
         writer = Writer(self._account_sid, call_sid, stream_sid)
-        caller = Caller(number, self, sock, writer, call_sid, stream_sid)
+        caller = LoadCaller(number, self, sock, writer, call_sid, stream_sid)
         caller.write(CONNECTED)
         caller.write(writer.start(streams[0].parameters))
         if rest:
-            caller.take(rest)
+            caller.on_data(rest)
         return caller
 
     def begin(self, _: dict[str, Any]) -> dict[str, Any]:
         """The window begins."""
         self.late.clear()
-        self.heard = self.foreign = 0
+        self.heard = self.unexpected = 0
         for caller in self.callers:
             caller.clears.clear()
             if self.unmarked:  # who never catches up must not pay here for what placing the calls cost
-                caller.ear.on_clear()
-        self._before = [caller.ear.counts() for caller in self.callers]
+                caller.jitter_buffer.on_clear()
+        self._before = [caller.jitter_buffer.counts() for caller in self.callers]
         self._sent_before, self._stalls_before = self.frames_sent, self._stalls()
         self.loop.begin()
-        return {"at_s": self.loop.since_s, "standing": self._standing()}
+        return {"at_s": self.loop.since_s, "alive": self._alive()}
 
     def end(self, _: dict[str, Any]) -> dict[str, Any]:
         """The window ends; the calls go on."""
         self.loop.measuring = False
-        self._after = [caller.ear.counts() for caller in self.callers]
+        self._after = [caller.jitter_buffer.counts() for caller in self.callers]
         self._ended = {
             "window_s": monotonic() - self.loop.since_s,
-            "standing": self._standing(),
+            "alive": self._alive(),
             "ended": sorted({caller.over for caller in self.callers if caller.over}),
             "sent": self.frames_sent - self._sent_before,
             "heard": self.heard,
-            "foreign": self.foreign,
+            "unexpected": self.unexpected,
             "stalls": self._stalls() - self._stalls_before,
         }
         return {}
@@ -268,11 +264,11 @@ class Hall:
             caller.hang_up()
         return {"stopped": len(self.callers)}
 
-    def _standing(self) -> int:
+    def _alive(self) -> int:
         return sum(not caller.over for caller in self.callers)
 
     def _stalls(self) -> int:
-        return sum(caller.plug.stalls for caller in self.callers)
+        return sum(caller.buffer.stalls for caller in self.callers)
 
 
 def main() -> int:
@@ -284,9 +280,18 @@ def main() -> int:
     given = options.parse_args()
     loop = Loop()
     secret = sys.stdin.readline().strip()  # the first line: a secret is no argument
-    hall = Hall(loop, Webhooks(given.url, given.url, secret), given.account_sid, unmarked=given.unmarked)
-    desk = Desk(loop, {"dial": hall.dial, "begin": hall.begin, "end": hall.end, "report": hall.report, "stop": hall.stop})
-    desk.say({"ready": True})
+    telephones = Telephones(loop, Webhooks(given.url, given.url, secret), given.account_sid, unmarked=given.unmarked)
+    orders = OrderChannel(
+        loop,
+        {
+            "dial": telephones.dial,
+            "begin": telephones.begin,
+            "end": telephones.end,
+            "report": telephones.report,
+            "stop": telephones.stop,
+        },
+    )
+    orders.send({"ready": True})
     loop.run()
     return 0
 

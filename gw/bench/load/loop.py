@@ -1,8 +1,8 @@
-"""What both load generators of the bench run on: one epoll, one clock of ticks for all calls, one desk for orders.
+"""What both load generators of the bench run on: one epoll, one clock of ticks for all calls, one orders for orders.
 
 Decides when an action runs and how late it was. All timed actions sit in a wheel of 250 us ticks, advanced by one periodic
-timerfd; so hundreds of calls cost one wake-up a tick and not one timer each. A load generator that is late would make the gateway
-look worse than it is: the lateness of every action is kept and reported. Between a few events the clock comes first.
+timerfd; so hundreds of calls cost one wake-up a tick and not one timer each. A load generator that is late would make the
+gateway look worse than it is: the lateness of every action is kept and reported. Between a few events the clock comes first.
 
 Runs in a process of its own, without gevent: the figures of a bench must not depend on the library under test. Never
 interprets what comes over a socket.
@@ -179,7 +179,7 @@ class Loop:
                 action(due_s)
 
 
-class Desk:
+class OrderChannel:
     """Orders from stdin, one JSON object a line; answers on stdout alike. Whoever gave the orders is gone when stdin ends."""
 
     def __init__(self, loop: Loop, orders: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
@@ -188,7 +188,7 @@ class Desk:
         self._rest = b""
         loop.watch(sys.stdin.fileno(), self._on_readable)
 
-    def say(self, answer: dict[str, Any]) -> None:
+    def send(self, answer: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
@@ -200,4 +200,4 @@ class Desk:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             order = json.loads(line)
-            self.say(self._orders[order["do"]](order))
+            self.send(self._orders[order["do"]](order))

@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 from abc import ABC, abstractmethod
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def audio_bytes(data: bytes, start: int, end: int) -> int:
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Plug:
+class BufferedSocket:
     """A socket that is read and written without waiting; what the kernel does not take is kept, up to a bound.
 
     One of TLS does its handshake in its first reads. A read takes a whole record, so nothing stays where epoll cannot see it.
@@ -218,11 +219,11 @@ class Plug:
                 raise WireError("the peer does not read")
 
 
-class Line(ABC):
+class Connection(ABC):
     """The load's end of one websocket: reads when the loop says so, writes without waiting, and is over once."""
 
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
-        self.plug = Plug(sock)
+        self.buffer = BufferedSocket(sock)
         self.over = ""  # why, once it is
         self._loop = loop
         self._fd = sock.fileno()
@@ -231,23 +232,31 @@ class Line(ABC):
     def on_readable(self) -> None:
         """Something arrived, or the peer ended."""
         try:
-            data = self.plug.receive()
+            data = self.buffer.receive()
         except WireError as error:
             self.end(str(error))
             return
         if data:
-            self.take(data)
+            self.on_data(data)
+
+    def on_data(self, data: bytes) -> None:
+        """Cut what arrived into messages; the rest waits for more."""
+        now_s = monotonic()
+        found, at = spans(data)
+        self.buffer.put_back(data[at:])
+        for opcode, mask_at, start, end in found:
+            self.on_message(data, opcode, mask_at, start, end, now_s)
 
     @abstractmethod
-    def take(self, data: bytes) -> None:
-        """What arrived, what was put back first; never empty."""
+    def on_message(self, data: bytes, opcode: int, mask_at: int, start: int, end: int, now_s: float) -> None:
+        """Take one whole message: `data[start:end]`, see `Span`."""
 
     def send(self, data: bytes) -> bool:
         """Write bytes of the wire. A line that cannot be written to is over, and False."""
         if self.over:
             return False
         try:
-            self.plug.send(data)
+            self.buffer.send(data)
         except (OSError, WireError) as error:
             self.end(f"write: {error}")
             return False
@@ -258,4 +267,4 @@ class Line(ABC):
         if not self.over:
             self.over = why
             self._loop.forget(self._fd)
-            self.plug.sock.close()
+            self.buffer.sock.close()

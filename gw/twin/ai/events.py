@@ -63,7 +63,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True)
-class Settings:
+class SessionSettings:
     """What a session does, as asked. The defaults are the API's."""
 
     input_format: str = "audio/pcm"
@@ -100,7 +100,7 @@ def _format(value: Mapping[str, Any], where: str) -> str:
     return str(kind)
 
 
-def settings_of(session: object) -> Settings:
+def settings_of(session: object) -> SessionSettings:
     """Read the `session` of a session.update. Raises SettingsError."""
     if not isinstance(session, dict) or session.get("type") != "realtime":
         raise SettingsError("missing_required_parameter", "Missing required parameter: 'session.type'.", "session.type")
@@ -119,7 +119,7 @@ def settings_of(session: object) -> Settings:
             raise SettingsError(
                 "missing_required_parameter", "Missing required parameter: 'session.tools[].name'.", "session.tools"
             )
-    return Settings(
+    return SessionSettings(
         input_format=_format(heard, "session.audio.input"),
         output_format=_format(spoken, "session.audio.output"),
         vad=heard.get("turn_detection", {}) is not None,
@@ -225,7 +225,7 @@ def beta(event: Event) -> Event:
     return {**event, "type": kind.replace("response.output_audio", "response.audio")}
 
 
-class Names:
+class IdMaker:
     """Makes the ids of one session: the same ones each run."""
 
     def __init__(self, session: int) -> None:

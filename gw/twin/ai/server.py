@@ -8,7 +8,6 @@ it to misbehave.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -17,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import gevent
 from gevent import socket
-from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from websockets.datastructures import Headers
@@ -26,7 +24,7 @@ from websockets.http11 import Request, Response
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.ai.script import AiScript, conversation
 from gw.twin.ai.session import AiSession
-from gw.twin.waiting import comes_true
+from gw.twin.polling import wait_until
 from gw.twin.websocket import answer_request, read_request
 
 #: OpenAI's limit on one client event.
@@ -103,7 +101,7 @@ class AiTwin:
 
     def wait_for(self, judge: Callable[[AiTwin], bool], timeout_s: float = 5.0) -> bool:
         """Wait until `judge` holds. Returns whether it came to hold."""
-        return comes_true(lambda: judge(self), timeout_s)
+        return wait_until(lambda: judge(self), timeout_s)
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -132,14 +130,14 @@ class AiTwin:
         response = _refusal(status) if status else protocol.accept(request)
         if response.status_code != 101:
             self.refusals.append(response.status_code)
-        wire = answer_request(sock, protocol, response, self._timeout_s)
-        if wire is None:
+        websocket = answer_request(sock, protocol, response, self._timeout_s)
+        if websocket is None:
             return
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
         headers.pop("authorization", None)  # a ledger may be printed
         ledger = AiLedger(index, parts.path, model, headers, time.monotonic())
         self.sessions.append(ledger)
-        AiSession(wire, ledger, script).run()
+        AiSession(websocket, ledger, script).run()
 
     def _judge(self, request: Request, model: str, script: AiScript) -> int:
         """The HTTP status to refuse with, 0 to accept."""
@@ -156,17 +154,3 @@ def _refusal(status: int) -> Response:
     body = json.dumps({"error": {"type": kind, "code": code, "message": message, "param": None}}).encode()
     headers = Headers([("Connection", "close"), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return Response(status, "Refused", headers, body)
-
-
-def main(host: str = "127.0.0.1", port: int = 0, script: AiScript | None = None, stopped: Event | None = None) -> int:
-    """Serve until `stopped` is set, or interrupted. The first line on standard output is the base URL."""
-    done = stopped if stopped is not None else Event()
-    with AiTwin(script, host=host, port=port) as twin:
-        sys.stdout.write(f"{twin.url}\n")
-        sys.stdout.flush()
-        try:
-            while not done.wait(60):
-                pass
-        except KeyboardInterrupt:
-            pass
-    return 0

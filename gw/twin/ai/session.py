@@ -16,13 +16,13 @@ import gevent
 import msgspec
 
 from gw.twin.ai import events
-from gw.twin.ai.events import Event, Settings
+from gw.twin.ai.events import Event, SessionSettings
 from gw.twin.ai.ledger import KEPT_UPLINK_BYTES, AiLedger, Received, Truncate
-from gw.twin.ai.outlet import AiOutlet
 from gw.twin.ai.script import AiScript
+from gw.twin.ai.sender import EventSender
 from gw.twin.ai.vad import EnergyVad
 from gw.twin.ai.voice import AiVoice
-from gw.twin.websocket import ClosedError, TimedOutError, Wire
+from gw.twin.websocket import ClosedError, TimedOutError, WebSocket
 
 _DEAF_S: Final = 60.0
 _TRANSCRIPT_DELAY_S: Final = 0.05  # transcripts come late, after the answer has begun
@@ -31,13 +31,13 @@ _TRANSCRIPT_DELAY_S: Final = 0.05  # transcripts come late, after the answer has
 class AiSession:
     """Serves one websocket until it ends. `run` is the whole life."""
 
-    def __init__(self, wire: Wire, ledger: AiLedger, script: AiScript) -> None:
-        self._wire = wire
+    def __init__(self, websocket: WebSocket, ledger: AiLedger, script: AiScript) -> None:
+        self._websocket = websocket
         self._ledger = ledger
         self._script = script
-        self._outlet = AiOutlet(wire, ledger, script)
-        self._voice = AiVoice(self._outlet, ledger, script)
-        self._settings = Settings()
+        self._sender = EventSender(websocket, ledger, script)
+        self._voice = AiVoice(self._sender, ledger, script)
+        self._settings = SessionSettings()
         self._vad = EnergyVad()
         self._turn = ("", 0)  # the caller's item that is being spoken, and where it started
 
@@ -46,8 +46,8 @@ class AiSession:
         self._ledger.closed_by = "us"
         try:
             self._greet()
-            while not self._outlet.frozen and (self._script.fault != "deaf" or not self._ledger.responses):
-                message = self._wire.receive()
+            while not self._sender.frozen and (self._script.fault != "deaf" or not self._ledger.responses):
+                message = self._websocket.receive()
                 if not message.text:
                     self._ledger.violations.append("binary message")
                 self._on_message(message.data)
@@ -57,31 +57,31 @@ class AiSession:
         except TimedOutError:
             self._ledger.closed_by = "silence"
         finally:
-            self._outlet.stop()
-            self._wire.release()
+            self._sender.stop()
+            self._websocket.release()
             self._ledger.closed_s = time.monotonic()
-            if self._wire.violation:
-                self._ledger.violations.append(f"RFC 6455: {self._wire.violation}")
+            if self._websocket.violation:
+                self._ledger.violations.append(f"RFC 6455: {self._websocket.violation}")
 
     def _greet(self) -> None:
         if self._script.fault == "close_first":
-            self._wire.close(1011, "no capacity")
+            self._websocket.close(1011, "no capacity")
         if self._script.fault == "silent":
-            self._outlet.dead = True
+            self._sender.dead = True
         expires_at = int(time.time() + self._script.lifetime_s)
         session = {
             "type": "realtime",
             "object": "realtime.session",
-            "id": self._outlet.names.new("sess"),
+            "id": self._sender.ids.new("sess"),
             "model": self._ledger.model,
         }
-        self._outlet.send({"type": "session.created", "session": {**session, "expires_at": expires_at}})
+        self._sender.send({"type": "session.created", "session": {**session, "expires_at": expires_at}})
         if self._script.expires:
-            self._outlet.later(self._script.lifetime_s, self._expire)
+            self._sender.send_later(self._script.lifetime_s, self._expire)
 
     def _expire(self) -> None:
-        self._outlet.fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
-        self._wire.start_close(1001, "session expired")
+        self._sender.fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
+        self._websocket.start_close(1001, "session expired")
 
     # -- what the client says ---------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class AiSession:
         try:
             event = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self._outlet.fail("invalid_request_error", None, "The message is not valid JSON.")
+            self._sender.fail("invalid_request_error", None, "The message is not valid JSON.")
             return
         kind = event.get("type") if isinstance(event, dict) else None
         act = _CLIENT_EVENTS.get(kind) if isinstance(kind, str) else None
@@ -101,7 +101,7 @@ class AiSession:
         act(self, event)
 
     def _refuse(self, event: object, code: str | None, message: str, param: str | None = None) -> None:
-        self._outlet.fail("invalid_request_error", code, message, param, _id_of(event))
+        self._sender.fail("invalid_request_error", code, message, param, _id_of(event))
 
     def _on_update(self, event: Event) -> None:
         asked = event.get("session")
@@ -114,9 +114,9 @@ class AiSession:
         if self._script.fault == "update_refused":
             self._refuse(event, "invalid_value", "This session is refused.", "session")
         elif self._script.fault != "never_ready":
-            self._outlet.later(self._script.ready_delay_s, self._confirm, settings, asked)
+            self._sender.send_later(self._script.ready_delay_s, self._confirm, settings, asked)
 
-    def _confirm(self, settings: Settings, asked: dict[str, Any]) -> None:
+    def _confirm(self, settings: SessionSettings, asked: dict[str, Any]) -> None:
         self._settings = settings
         self._vad = EnergyVad(settings.silence_ms, settings.padding_ms)
         session = {"id": "sess", "object": "realtime.session", "model": self._ledger.model, **asked}
@@ -124,7 +124,7 @@ class AiSession:
             pcm = {"format": {"type": "audio/pcm", "rate": 24000}}
             session = {**session, "audio": {"input": pcm, "output": pcm}}
         self._ledger.ready_s = time.monotonic()
-        self._outlet.send({"type": "session.updated", "session": session})
+        self._sender.send({"type": "session.updated", "session": session})
 
     def _on_append(self, event: Event) -> None:
         text = event.get("audio")
@@ -142,7 +142,7 @@ class AiSession:
         ledger.last_append_s = now_s
         ledger.appends += 1
         if len(ledger.uplink) + len(audio) > KEPT_UPLINK_BYTES:
-            self._wire.close(1009, "more audio than a session takes")
+            self._websocket.close(1009, "more audio than a session takes")
             return
         ledger.uplink += audio
         if self._settings.vad and self._settings.is_pcmu:
@@ -151,8 +151,8 @@ class AiSession:
 
     def _on_speech(self, at_ms: int) -> None:
         """The caller begins to talk: it takes the floor where the client allowed that."""
-        self._turn = (self._outlet.names.new("item"), at_ms)
-        self._outlet.send({"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]})
+        self._turn = (self._sender.ids.new("item"), at_ms)
+        self._sender.send({"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]})
         if self._settings.interrupt_response and self._voice.active is not None:
             self._voice.cancel(self._voice.active, "turn_detected")
 
@@ -160,32 +160,32 @@ class AiSession:
         """The caller's turn is over."""
         item_id, start_ms = self._turn
         self._ledger.turns_ms.append((start_ms, at_ms))
-        self._outlet.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": at_ms, "item_id": item_id})
+        self._sender.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": at_ms, "item_id": item_id})
         self._commit(item_id)
         if self._settings.create_response and self._voice.active is None:
             self._voice.respond(asked=False)
 
     def _commit(self, item_id: str) -> None:
         item = events.message_item(item_id, "completed", "user")
-        self._outlet.send({"type": "input_audio_buffer.committed", "previous_item_id": None, "item_id": item_id})
-        self._outlet.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
-        self._outlet.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+        self._sender.send({"type": "input_audio_buffer.committed", "previous_item_id": None, "item_id": item_id})
+        self._sender.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+        self._sender.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
         if self._settings.transcribe and self._script.caller_words:
             words = self._script.caller_words[max(0, len(self._ledger.turns_ms) - 1) % len(self._script.caller_words)]
             kind = "conversation.item.input_audio_transcription.completed"
             usage = {"type": "duration", "seconds": 1.0}
             event = {"type": kind, "item_id": item_id, "content_index": 0, "transcript": words, "usage": usage}
-            self._outlet.later(_TRANSCRIPT_DELAY_S, self._outlet.send, event)
+            self._sender.send_later(_TRANSCRIPT_DELAY_S, self._sender.send, event)
 
     def _on_commit(self, event: Event) -> None:
         if not self._vad.speaking and not self._ledger.uplink:
             self._refuse(event, "input_audio_buffer_commit_empty", "The buffer is empty.")
         else:
-            self._commit(self._outlet.names.new("item"))
+            self._commit(self._sender.ids.new("item"))
 
     def _on_clear(self, event: Event) -> None:
         self._vad = EnergyVad(self._settings.silence_ms, self._settings.padding_ms)
-        self._outlet.send({"type": "input_audio_buffer.cleared"})
+        self._sender.send({"type": "input_audio_buffer.cleared"})
 
     def _on_create(self, event: Event) -> None:
         if self._voice.active is not None:
@@ -193,11 +193,11 @@ class AiSession:
             message = f"Conversation already has an active response in progress: {self._voice.active.response_id}."
             self._refuse(event, code, message)
         elif self._script.fault == "rate_limited":
-            self._outlet.fail(
+            self._sender.fail(
                 "requests", "rate_limit_exceeded", "Rate limit reached. Please try again later.", None, _id_of(event)
             )
         elif self._script.fault == "response_refused" and not self._ledger.errors:
-            self._outlet.fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
+            self._sender.fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
         else:
             self._voice.respond(asked=True)
 
@@ -226,7 +226,7 @@ class AiSession:
             return
         sent.truncated_ms = end
         place = {"item_id": item_id, "content_index": 0, "audio_end_ms": end}
-        self._outlet.send({"type": "conversation.item.truncated", **place})
+        self._sender.send({"type": "conversation.item.truncated", **place})
 
     def _on_item(self, event: Event) -> None:
         item = event.get("item")
@@ -235,9 +235,9 @@ class AiSession:
             return
         if item["type"] == "function_call_output":
             self._ledger.tool_outputs.append(item)
-        item = {"id": self._outlet.names.new("item"), "status": "completed", **item}
-        self._outlet.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
-        self._outlet.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+        item = {"id": self._sender.ids.new("item"), "status": "completed", **item}
+        self._sender.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+        self._sender.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
 
 
 def _id_of(event: object) -> str | None:

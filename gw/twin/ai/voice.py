@@ -14,15 +14,15 @@ import gevent
 
 from gw.twin.ai import events
 from gw.twin.ai.ledger import AiLedger, Delta, SentResponse
-from gw.twin.ai.outlet import AiOutlet
 from gw.twin.ai.script import RESPONSE_FAULTS, AiScript
+from gw.twin.ai.sender import EventSender
 
 
 class AiVoice:
     """One session's responses."""
 
-    def __init__(self, outlet: AiOutlet, ledger: AiLedger, script: AiScript) -> None:
-        self._outlet = outlet
+    def __init__(self, sender: EventSender, ledger: AiLedger, script: AiScript) -> None:
+        self._sender = sender
         self._ledger = ledger
         self._script = script
         self.active: SentResponse | None = None
@@ -35,8 +35,8 @@ class AiVoice:
         words = script.agent_words[(number - 1) % len(script.agent_words)] if script.agent_words else ""
         sent = SentResponse(
             number=number,
-            response_id=self._outlet.names.new("resp"),
-            item_id=self._outlet.names.new("item"),
+            response_id=self._sender.ids.new("resp"),
+            item_id=self._sender.ids.new("item"),
             asked=asked,
             intended=script.audio_of(number, asked),
             words=words,
@@ -45,8 +45,8 @@ class AiVoice:
         self._ledger.responses.append(sent)
         self.active = sent
         for event in events.opening(sent):
-            self._outlet.send(event)
-        self._outlet.later(script.thinking_s, self._speak, sent)
+            self._sender.send(event)
+        self._sender.send_later(script.thinking_s, self._speak, sent)
 
     def _speak(self, sent: SentResponse) -> None:
         script, index = self._script, self._ledger.index
@@ -56,23 +56,23 @@ class AiVoice:
             if not sent.is_active:
                 return
             if breaks and place == script.fault_deltas:
-                self._outlet.misbehave(sent)
+                self._sender.play_fault(sent)
             sent.audio += chunk
             sent.deltas.append(Delta(time.monotonic(), len(chunk)))
-            self._outlet.send(events.audio_delta(sent, base64.b64encode(chunk).decode()))
+            self._sender.send(events.audio_delta(sent, base64.b64encode(chunk).decode()))
             if place == 0:
-                self._outlet.send(events.words_delta(sent, sent.words))
+                self._sender.send(events.words_delta(sent, sent.words))
             gevent.sleep(pause_s)
         if not sent.is_active:
             return
         if breaks and script.fault_deltas >= len(chunks):
-            self._outlet.misbehave(sent)
+            self._sender.play_fault(sent)
         self._finish(sent, "completed", "")
 
     def cancel(self, sent: SentResponse, reason: str) -> None:
         """End a response before its time; what is on its way by then still comes."""
         if self._script.on_its_way_s:
-            self._outlet.later(self._script.on_its_way_s, self._finish_cancelled, sent, reason)
+            self._sender.send_later(self._script.on_its_way_s, self._finish_cancelled, sent, reason)
         else:
             self._finish_cancelled(sent, reason)
 
@@ -82,16 +82,16 @@ class AiVoice:
 
     def _finish(self, sent: SentResponse, status: str, reason: str) -> None:
         """Say that no more of this response will come."""
-        if self._outlet.dead:
+        if self._sender.dead:
             return
         sent.status, sent.reason, sent.done_s = status, reason, time.monotonic()
         self.active = None
         for event in events.ending(sent):
-            self._outlet.send(event)
+            self._sender.send(event)
         if status == "completed" and sent.number == self._script.hang_up_after:
             arguments = json.dumps({"reason": "the conversation is over"})
-            item_id, call_id = self._outlet.names.new("item"), self._outlet.names.new("call")
+            item_id, call_id = self._sender.ids.new("item"), self._sender.ids.new("call")
             for event in events.function_call(sent, self._script.hang_up_tool, arguments, item_id, call_id):
-                self._outlet.send(event)
+                self._sender.send(event)
         item = events.message_item(sent.item_id, "completed" if status == "completed" else "incomplete", words=sent.words)
-        self._outlet.send({"type": "response.done", "response": events.response(sent, [item])})
+        self._sender.send({"type": "response.done", "response": events.response(sent, [item])})

@@ -6,23 +6,19 @@ go to the gateway's real address under its public name. `stop` hangs up what sti
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
-import gevent
 from gevent.pool import Pool
 
-from gw.twin import speech as voices
 from gw.twin.sound import tag
 from gw.twin.twilio.caller import TwinCall
-from gw.twin.twilio.http import Webhooks
 from gw.twin.twilio.rest import TwilioRest
 from gw.twin.twilio.stream import CallPlan
+from gw.twin.twilio.webhooks import Webhooks
 
 ACCOUNT_SID: Final = "AC" + "0" * 31 + "1"
 _STOP_S: Final = 5.0
@@ -52,7 +48,7 @@ class TwilioTwin:
         self._pool = Pool(max_calls)
         self.calls: dict[str, TwinCall] = {}
         self.rest = TwilioRest(account_sid, auth_token, self.calls, self.webhooks, rest_host, rest_port)
-        self.rest.place = self._call_somebody
+        self.rest.place = self._place_outbound
         self.callee = CallPlan(hang_up=False)  # what somebody does whom the gateway calls
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -106,7 +102,7 @@ class TwilioTwin:
         self._pool.spawn(call.run)
         return call
 
-    def _call_somebody(self, fields: Mapping[str, str]) -> TwinCall:
+    def _place_outbound(self, fields: Mapping[str, str]) -> TwinCall:
         """A call the gateway asked for: whoever is called answers at once."""
         plan = replace(self.callee, from_number=fields["From"], to_number=fields["To"], direction="outbound-api")
         return self.place(plan, voice_url=fields["Url"], status_url=fields.get("StatusCallback"))
@@ -115,38 +111,3 @@ class TwilioTwin:
         """Wait for the end of every call placed so far. Returns whether all came."""
         deadline_s = time.monotonic() + timeout_s
         return all(call.wait(max(0.0, deadline_s - time.monotonic())) for call in list(self.calls.values()))
-
-
-def summary(twin: TwilioTwin, call: TwinCall) -> dict[str, Any]:
-    """A finished call in numbers."""
-    return {
-        "call_sid": call.call_sid,
-        "status": call.status,
-        "closed_by": call.closed_by,
-        "close_code": call.close_code,
-        "frames_said": call.frames_sent,
-        "bytes_received": len(call.received_audio),
-        "heard_ms": len(call.heard_audio) // 8,
-        "first_heard_ms": call.first_heard_ms,
-        "underrun_ms": round(call.player.underrun_ms, 3),
-        "underrun_behind_60_ms": round(call.player.underrun_behind_ms(60), 3),
-        "twin_late_max_ms": round(call.late_max_s * 1000, 3),
-        "warnings": [f"{warned.code} {warned.detail}" for warned in call.warnings],
-        "recordings_started": len(twin.rest.starts.get(call.call_sid, [])),
-        "error": call.error,
-    }
-
-
-def main(gateway_url: str, calls: int = 1, rest_port: int = 0, auth_token: str = "", public_url: str | None = None) -> int:
-    """Place `calls` calls at once, wait for them, write one line of JSON each. Returns 0 when all were completed."""
-    with TwilioTwin(gateway_url, auth_token=auth_token, public_url=public_url, rest_port=rest_port) as twin:
-        phrases = voices.CALLER_PHRASES
-        for n in range(calls):
-            said = voices.script(3500, phrases[n % len(phrases)], 6000)
-            twin.place_call(said, max_s=120)
-            gevent.sleep(0.005)  # telephones do not ring in the same microsecond
-        twin.wait(150)
-        twin.rest.wait_callbacks()
-        lines = [summary(twin, call) for call in twin.calls.values()]
-    sys.stdout.write("".join(json.dumps(line) + "\n" for line in lines))
-    return 0 if all(line["status"] == "completed" for line in lines) else 1

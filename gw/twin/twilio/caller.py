@@ -12,8 +12,8 @@ from typing import Final
 
 from gw.twin.twilio import fields as twilio_fields
 from gw.twin.twilio import twiml
-from gw.twin.twilio.http import Webhooks
 from gw.twin.twilio.stream import CallPlan, StreamedCall
+from gw.twin.twilio.webhooks import Webhooks
 
 _MAX_DOCUMENTS: Final = 10  # TwiML that leads to TwiML
 _CALLBACKS_S: Final = 5.0  # a stream's callbacks, before the call's own
@@ -58,7 +58,7 @@ class TwinCall(StreamedCall):
                 if self._on_end_of_call is not None:
                     self._on_end_of_call(self)
                 self._callbacks.join(timeout=_CALLBACKS_S)
-                self._tell_end()
+                self._post_call_status()
             finally:
                 self._callbacks.kill(timeout=1)
                 self._done.set()
@@ -70,7 +70,7 @@ class TwinCall(StreamedCall):
             answer = self._webhooks.post(url, self.fields())
             self.voice = self.voice or answer
             if not answer.is_good:
-                self._note(11200, f"{answer.url} answered {answer.status}: {answer.body[:200]}")
+                self._log_problem(11200, f"{answer.url} answered {answer.status}: {answer.body[:200]}")
                 self.status = "failed"
                 return
             following = self._perform(twiml.parse(answer.body, answer.content_type), url)
@@ -83,7 +83,7 @@ class TwinCall(StreamedCall):
     def _perform(self, document: twiml.Document, base: str) -> str | None:
         """Run a document. Returns the URL of the next one, None when the call is over."""
         for code, detail in document.problems:
-            self._ear.warn(code, detail)
+            self._receiver.warn(code, detail)
         for verb in document.verbs:
             if isinstance(verb, twiml.Stream):
                 self._answer()
@@ -119,7 +119,7 @@ class TwinCall(StreamedCall):
         self.status = "in-progress"
         self.answered_at = self.answered_at or time.time()
 
-    def _tell_end(self) -> None:
+    def _post_call_status(self) -> None:
         """The call's status callback."""
         if self._status_url is None:
             return

@@ -8,22 +8,119 @@ Source: Twilio API 2010-04-01, Call and Recording resources; error codes 20404, 
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
+from urllib.parse import parse_qsl
 
 import gevent
 from gevent.pool import Pool
 
-from gw.twin.twilio.answers import Answer, AnswerError, Call, call_resource, error_answer, json_answer, page
-from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.fields import rfc2822
 from gw.twin.twilio.recording import Recording, problem_of
+from gw.twin.twilio.webhooks import Webhooks
+
+ACCOUNTS: Final = "/2010-04-01/Accounts/"
+_ERRORS: Final = {
+    20003: (401, "Authenticate"),
+    20404: (404, "The requested resource was not found"),
+    20429: (429, "Too Many Requests"),
+    20004: (405, "Method not allowed"),
+    21220: (400, "Requested resource is not eligible for recording"),
+    20001: (400, "Invalid parameter"),
+}
+
 
 Operation = Literal["start", "list", "fetch", "update", "delete", "call_fetch", "call_update", "call_list", "call_create"]
 
 _CALLBACK_DELAY_S: Final = 0.05
+
+
+class RestCall(Protocol):
+    """What REST needs of a call."""
+
+    call_sid: str
+    account_sid: str
+    status: str
+    answered_at: float | None
+    ended_at: float | None
+
+    def hang_up(self, by: Literal["rest"]) -> None: ...
+
+    def redirect(self, document: str) -> None: ...
+
+
+class AnswerError(Exception):
+    """Ends a request with one of Twilio's errors."""
+
+    def __init__(self, code: int, detail: str = "") -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class Answer(NamedTuple):
+    """What a request is answered with; status 0: nothing, its connection is held."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+
+def form(text: str) -> dict[str, tuple[str, ...]]:
+    """A form with repeated names kept."""
+    fields: dict[str, tuple[str, ...]] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True):
+        fields[name] = (*fields.get(name, ()), value)
+    return fields
+
+
+def json_answer(status: int, body: object) -> Answer:
+    """An answer of JSON."""
+    return Answer(status, json.dumps(body).encode())
+
+
+def error_answer(code: int, detail: str = "") -> Answer:
+    """One of Twilio's errors."""
+    status, message = _ERRORS.get(code, (400, "Bad request"))
+    more_info = f"https://www.twilio.com/docs/errors/{code}"
+    return json_answer(status, {"code": code, "message": detail or message, "more_info": more_info, "status": status})
+
+
+def page(name: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
+    """All of a list as its only page."""
+    ends = {"first_page_uri": "", "next_page_uri": None, "previous_page_uri": None, "uri": ""}
+    return {
+        name: resources,
+        "page": 0,
+        "page_size": max(50, len(resources)),
+        "start": 0,
+        "end": max(0, len(resources) - 1),
+        **ends,
+    }
+
+
+def call_resource(call: RestCall) -> dict[str, Any]:
+    """A call as the API shows it."""
+    started = rfc2822(call.answered_at) if call.answered_at else None
+    ended = rfc2822(call.ended_at) if call.ended_at else None
+    seconds = round(call.ended_at - call.answered_at) if call.answered_at and call.ended_at else None
+    return {
+        "sid": call.call_sid,
+        "account_sid": call.account_sid,
+        "api_version": "2010-04-01",
+        "status": call.status,
+        "direction": "inbound",
+        "start_time": started,
+        "end_time": ended,
+        "duration": None if seconds is None else str(seconds),
+        "price": None,
+        "price_unit": "USD",
+        "uri": f"{ACCOUNTS}{call.account_sid}/Calls/{call.call_sid}.json",
+    }
 
 
 class Start(NamedTuple):
@@ -41,7 +138,7 @@ class Start(NamedTuple):
 class Resources(ABC):
     """One account's calls and recordings. `routes` says which request is which operation."""
 
-    def __init__(self, account_sid: str, calls: Mapping[str, Call], webhooks: Webhooks) -> None:
+    def __init__(self, account_sid: str, calls: Mapping[str, RestCall], webhooks: Webhooks) -> None:
         self._account_sid = account_sid
         self._calls = calls
         self._webhooks = webhooks
@@ -50,7 +147,7 @@ class Resources(ABC):
         self.recordings: dict[str, Recording] = {}
         self.absent_calls: set[str] = set()  # their recordings turn out absent
         #: Calls somebody, as the fields of the request say; a twin that has no caller to offer refuses.
-        self.place: Callable[[Mapping[str, str]], Call] | None = None
+        self.place: Callable[[Mapping[str, str]], RestCall] | None = None
 
     @property
     @abstractmethod
@@ -61,12 +158,12 @@ class Resources(ABC):
         """What was really recorded of a call."""
         return [recording for recording in self.recordings.values() if recording.call_sid == call_sid]
 
-    def on_call_ended(self, call: Call) -> None:
+    def on_call_ended(self, call: RestCall) -> None:
         """End the call's recordings and tell their callbacks."""
         for recording in self.recordings_of(call.call_sid):
             if recording.is_open:
                 recording.finish(call.ended_at or time.time(), absent=call.call_sid in self.absent_calls)
-                self._tell(recording)
+                self._post_callback(recording)
 
     def wait_callbacks(self, timeout_s: float = 5.0) -> None:
         """Wait until every callback so far was posted."""
@@ -77,7 +174,7 @@ class Resources(ABC):
         recording = self.recordings.get(recording_sid)
         return recording.call_sid if recording else ""
 
-    def _tell(self, recording: Recording) -> None:
+    def _post_callback(self, recording: Recording) -> None:
         if recording.wants_callback:
             url = self._webhooks.absolute(recording.callback_url)
             self._callbacks.add(
@@ -92,7 +189,7 @@ class Resources(ABC):
         """Remember a request to record, and what became of it."""
         self.starts.setdefault(call_sid, []).append(Start(time.time(), call_sid, fields, status, code, sid, recorded))
 
-    def _live_call(self, call_sid: str) -> Call:
+    def _live_call(self, call_sid: str) -> RestCall:
         call = self._calls.get(call_sid)
         if call is None:
             raise AnswerError(20404)
@@ -117,7 +214,7 @@ class Resources(ABC):
         recorded = not any(one.is_open for one in self.recordings_of(call_sid))
         if recorded:
             self.recordings[recording.sid] = recording
-            self._tell(recording)
+            self._post_callback(recording)
         self.note_start(call_sid, fields, 201, 0, recording.sid, recorded)
         return json_answer(201, recording.resource())
 
@@ -148,7 +245,7 @@ class Resources(ABC):
             raise AnswerError(21220)
         if status == "stopped":
             recording.finish(time.time(), absent=False)
-            self._tell(recording)
+            self._post_callback(recording)
         else:
             recording.status = status
         return json_answer(200, recording.resource())

@@ -22,10 +22,9 @@ from gevent.event import Event
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
-from gw.twin.twilio.answers import ACCOUNTS, Answer, AnswerError, Call, error_answer, form
-from gw.twin.twilio.http import Webhooks
-from gw.twin.twilio.resources import Act, Operation, Resources
-from gw.twin.waiting import comes_true
+from gw.twin.polling import wait_until
+from gw.twin.twilio.resources import ACCOUNTS, Act, Answer, AnswerError, Operation, Resources, RestCall, error_answer, form
+from gw.twin.twilio.webhooks import Webhooks
 
 RestFault = Literal[
     "21220",  # not eligible yet
@@ -57,7 +56,7 @@ class TwilioRest(Resources):
         self,
         account_sid: str,
         auth_token: str,
-        calls: Mapping[str, Call],
+        calls: Mapping[str, RestCall],
         webhooks: Webhooks,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -99,7 +98,7 @@ class TwilioRest(Resources):
 
     def wait_for(self, judge: Callable[[TwilioRest], bool], timeout_s: float = 5.0) -> bool:
         """Wait until `judge` holds. Returns whether it came to hold."""
-        return comes_true(lambda: judge(self), timeout_s)
+        return wait_until(lambda: judge(self), timeout_s)
 
     # -- one request ------------------------------------------------------------------------------------------------
 

@@ -20,11 +20,11 @@ from gevent.pool import Group
 from gw.twin.sound import PTIME_MS, PTIME_S, SILENT_FRAME, frames
 from gw.twin.twilio import fields as twilio_fields
 from gw.twin.twilio import twiml
-from gw.twin.twilio.ear import Warned
-from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.call_record import CallRecord, ClosedBy
 from gw.twin.twilio.messages import CONNECTED, Writer
-from gw.twin.twilio.record import CallRecord, ClosedBy
-from gw.twin.websocket import ClosedError, RefusedError, TimedOutError, Wire, connect
+from gw.twin.twilio.receiver import Warned
+from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.websocket import ClosedError, RefusedError, TimedOutError, WebSocket, connect
 
 _MAX_MESSAGE_BYTES: Final = 16 << 20
 _WIRE_TIMEOUT_S: Final = 15.0
@@ -63,7 +63,7 @@ class StreamedCall(CallRecord):
         self._webhooks = webhooks
         self._speech: deque[bytes] = deque(plan.speech)
         self._writer = Writer(account_sid, self.call_sid, self.stream_sid)
-        self._wire: Wire | None = None
+        self._websocket: WebSocket | None = None
         self._reader: gevent.Greenlet[..., object] | None = None
         self._callbacks = Group()
         self._leaving: ClosedBy = ""
@@ -89,15 +89,15 @@ class StreamedCall(CallRecord):
 
     def send_text(self, data: bytes) -> None:
         """Any text message, valid or not."""
-        self._standing().send_text(data)
+        self._connected().send_text(data)
 
     def send_binary(self, data: bytes) -> None:
         """A binary message: Twilio never sends one."""
-        self._standing().send_binary(data)
+        self._connected().send_binary(data)
 
     def send_raw(self, data: bytes) -> None:
         """Bytes outside of all framing."""
-        self._standing().send_raw(data)
+        self._connected().send_raw(data)
 
     def send_start(self, **changes: object) -> None:
         """`start`; the changes replace fields of its `start` object."""
@@ -110,7 +110,7 @@ class StreamedCall(CallRecord):
     def abort(self) -> None:
         """Break the connection with a reset."""
         self._leaving = "twin"
-        self._standing().abort()
+        self._connected().abort()
 
     def freeze(self) -> None:
         """Become half open: nothing is sent or read any more, the socket stays. Ends by `max_s` or `hang_up`."""
@@ -126,12 +126,12 @@ class StreamedCall(CallRecord):
         if self._reader is not None:
             self._reader.kill()
 
-    def _standing(self) -> Wire:
-        if self._wire is None:
+    def _connected(self) -> WebSocket:
+        if self._websocket is None:
             raise ClosedError("us", 1006, "the stream does not stand")
-        return self._wire
+        return self._websocket
 
-    def _note(self, code: int, detail: str) -> None:
+    def _log_problem(self, code: int, detail: str) -> None:
         self.notices.append(Warned(time.monotonic(), code, detail))
 
     # -- the stream -------------------------------------------------------------------------------------------------
@@ -144,35 +144,35 @@ class StreamedCall(CallRecord):
         callback = self._webhooks.absolute(stream.status_callback, base) if stream.status_callback else ""
         self.parameters = dict(stream.parameters if self.plan.parameters is None else self.plan.parameters)
         try:
-            self._wire = self._open(url)
+            self._websocket = self._open_stream(url)
         except (RefusedError, OSError, TimedOutError, ClosedError) as error:
             code = 31920 if isinstance(error, RefusedError) else 31902 if isinstance(error, ConnectionRefusedError) else 31901
             self.http_status = error.status if isinstance(error, RefusedError) else None
-            self._note(code, str(error))
+            self._log_problem(code, str(error))
             self.closed_by = "gateway"
-            self._tell_stream(callback, stream.name, "stream-error", str(error))
+            self._post_stream_status(callback, stream.name, "stream-error", str(error))
             return
-        self._tell_stream(callback, stream.name, "stream-started")
-        wire = self._wire
+        self._post_stream_status(callback, stream.name, "stream-started")
+        websocket = self._websocket
         try:
-            self._reader = gevent.spawn(self._read, wire)
+            self._reader = gevent.spawn(self._read, websocket)
             self._greenlets.add(self._reader)
-            self._talk(wire)
+            self._talk(websocket)
             self.closed_by = self._leaving
         except (ClosedError, TimedOutError) as error:
-            self._on_end(error, wire)
+            self._on_end(error, websocket)
         self.ended_s = time.monotonic()
-        self._let_go(wire)
-        self._tell_stream(callback, stream.name, "stream-stopped")
+        self._close_stream(websocket)
+        self._post_stream_status(callback, stream.name, "stream-stopped")
 
     def _begin_again(self) -> None:
         """A second stream in one call has a name and numbers of its own."""
         self.stream_sid = f"MZ{uuid.uuid4().hex}"
         self._writer = Writer(self.account_sid, self.call_sid, self.stream_sid)
-        self._ear.begin_again(self.stream_sid, time.monotonic())
+        self._receiver.begin_again(self.stream_sid, time.monotonic())
         self.closed_by, self.close_code, self.close_reason, self.ended_s = "", None, "", None
 
-    def _open(self, url: str) -> Wire:
+    def _open_stream(self, url: str) -> WebSocket:
         host, port, tls = self._webhooks.locate(url)
         headers = self._webhooks.headers(url)
         if self.plan.signature is not None:
@@ -182,20 +182,20 @@ class StreamedCall(CallRecord):
         small = self.plan.receive_buffer_bytes
         return connect(url, (host, port), headers, _WIRE_TIMEOUT_S, _MAX_MESSAGE_BYTES, tls, small)
 
-    def _tell_stream(self, callback: str, name: str, event: str, error: str = "") -> None:
+    def _post_stream_status(self, callback: str, name: str, event: str, error: str = "") -> None:
         """The stream's status callback, in a greenlet of its own: Twilio doesn't wait for it either."""
         if not callback:
             return
         fields = twilio_fields.stream_fields(self.account_sid, self.call_sid, self.stream_sid, name, event, error, time.time())
         self._callbacks.add(gevent.spawn(self._webhooks.post, callback, fields))
 
-    def _talk(self, wire: Wire) -> None:
+    def _talk(self, websocket: WebSocket) -> None:
         """Send frames until somebody hangs up. Raises ClosedError when the gateway closed."""
         if self.plan.prelude is not None:
             self.started_s = time.monotonic()
             self.plan.prelude(self)
         else:
-            wire.send_text(CONNECTED)
+            websocket.send_text(CONNECTED)
             self.started_s = time.monotonic()
             self.send_start()
         origin_s = time.monotonic() - self.frames_sent * PTIME_S  # a second stream goes on where the first one ended
@@ -207,15 +207,15 @@ class StreamedCall(CallRecord):
             if self._leaving:
                 return
             if self._frozen or self._mute:
-                if not self._frozen and not wire.is_open:
-                    raise wire.closing()
+                if not self._frozen and not websocket.is_open:
+                    raise websocket.closing()
                 gevent.sleep(PTIME_S)
                 continue
             if not self._speech and self.plan.hang_up:
                 self.hang_up()
                 return
             frame = self._speech.popleft() if self._speech else SILENT_FRAME
-            wire.send_text(self._writer.media(frame, self.frames_sent * PTIME_MS))
+            websocket.send_text(self._writer.media(frame, self.frames_sent * PTIME_MS))
             self.sent_speech += frame
             self.frames_sent += 1
             due_s = origin_s + self.frames_sent * PTIME_S
@@ -227,54 +227,54 @@ class StreamedCall(CallRecord):
         if time.monotonic() - origin_s > self.plan.max_s:
             self.hang_up("limit")
 
-    def _on_end(self, error: ClosedError | TimedOutError, wire: Wire) -> None:
+    def _on_end(self, error: ClosedError | TimedOutError, websocket: WebSocket) -> None:
         """The stream ended under the caller's feet."""
         if self._leaving:
             self.closed_by = self._leaving
             return
-        end = wire.closing()
+        end = websocket.closing()
         # A write may fail before the close frame that explains it was read.
         reader = self._reader
         if end.by == "lost" and reader is not None:
             reader.join(_CLOSE_S)
-            end = wire.closing()
-        if wire.violation:
-            self._ear.warn(31924, wire.violation)
+            end = websocket.closing()
+        if websocket.violation:
+            self._receiver.warn(31924, websocket.violation)
         self.closed_by = "gateway"
         if isinstance(error, TimedOutError):
-            self._note(31930, "the gateway does not read the caller's audio")
+            self._log_problem(31930, "the gateway does not read the caller's audio")
             return
         self.close_code = end.code
         self.close_reason = end.reason
-        self._note(31903 if end.by == "lost" else 31921, f"{end.code} {end.reason}")
+        self._log_problem(31903 if end.by == "lost" else 31921, f"{end.code} {end.reason}")
 
-    def _let_go(self, wire: Wire) -> None:
+    def _close_stream(self, websocket: WebSocket) -> None:
         """Say goodbye as Twilio does, and release the socket."""
         if self._frozen or self._leaving == "twin":
-            wire.abort()
+            websocket.abort()
             return
         try:
-            if wire.is_open:
-                wire.send_text(self._writer.stop())
-            wire.close(wait_s=_CLOSE_S)
+            if websocket.is_open:
+                websocket.send_text(self._writer.stop())
+            websocket.close(wait_s=_CLOSE_S)
         except (ClosedError, TimedOutError):
-            wire.release()
+            websocket.release()
 
     # -- what the gateway says --------------------------------------------------------------------------------------
 
-    def _read(self, wire: Wire) -> None:
+    def _read(self, websocket: WebSocket) -> None:
         """Take every message until the end. The talking greenlet sees the end too, at its next frame."""
         while True:
             try:
-                message = wire.receive()
+                message = websocket.receive()
             except ClosedError:
                 return
             except TimedOutError:
                 continue  # an agent may be silent for long: the limit of the call bounds this
             if self.ended_s is not None:
                 continue  # nobody is at the phone any more; what is left is read until the close frame
-            self._ear.on_message(message.data, message.text, time.monotonic())
-            if self._ear.is_full:
+            self._receiver.on_message(message.data, message.text, time.monotonic())
+            if self._receiver.is_full:
                 self.hang_up("limit")
 
     def _echo(self, name: str) -> bool:

@@ -1,9 +1,9 @@
 """A telephone bridge as pipecat's documentation builds one: FastAPI websocket, Twilio serializer, OpenAI Realtime service.
 
-Runs in an environment of its own. Decides only what the documentation leaves open, in pipecat's favour: 8 kHz in the pipeline, as
-recommended for Twilio, so that audio is resampled once each way and not twice (the service itself knows 24 kHz only, whatever the
-session is asked for); no voice detection, turn tracking, metrics, observers or idle timer; no log; uvicorn with uvloop and
-httptools; no hang-up over REST. The pipeline is the documented one, with its context aggregators.
+Runs in an environment of its own. Decides only what the documentation leaves open, in pipecat's favour: 8 kHz in the pipeline,
+as recommended for Twilio, so that audio is resampled once each way and not twice (the service itself knows 24 kHz only,
+whatever the session is asked for); no voice detection, turn tracking, metrics, observers or idle timer; no log; uvicorn with
+uvloop and httptools; no hang-up over REST. The pipeline is the documented one, with its context aggregators.
 
 Source: docs.pipecat.ai, "TwilioFrameSerializer", "FastAPI WebSocket"; pipecat's examples/realtime/realtime-openai.py, 1.14.0.
 """

@@ -1,9 +1,10 @@
 """A telephone bridge as most write it first: threads that wait, queues between them.
 
-Four threads a call. RX reads the telephone's messages and decodes them; AI-out sends the caller's audio on; AI-in reads the AI's
-events, cuts its audio into frames and queues them; TX takes a frame, encodes it with base64 and json.dumps, sleeps until it is
-due, and sends it. The websockets are the library's threaded ones, which need a reading thread each. Deadlines are absolute, so
-that lateness does not add up; queues are bounded; a call's end ends its threads. Runs in an environment of its own.
+Four threads a call. RX reads the telephone's messages and decodes them; AI-out sends the caller's audio on; AI-in reads the
+AI's events, cuts its audio into frames and queues them; TX takes a frame, encodes it with base64 and json.dumps, sleeps until
+it is due, and sends it. The websockets are the library's threaded ones, which need a reading thread each. Deadlines are
+absolute, so that lateness does not add up; queues are bounded; a call's end ends its threads. Runs in an environment of its
+own.
 
 Frames go through as they are: mu-law both ways.
 """

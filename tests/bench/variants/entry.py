@@ -6,15 +6,15 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
+import sys
+from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from gw.cli import main  # noqa: E402
-from gw.cli.context import Settings  # noqa: E402
-from tests.bench.variants import APPLIED, VARIANTS  # noqa: E402
-from tests.bench.variants.seam import NotHereError  # noqa: E402
+from gw.cli import main
+from gw.cli.context import Settings
+from tests.bench.variants import APPLIED, VARIANTS
+from tests.bench.variants.seam import NotHereError
 
 
 def run() -> None:

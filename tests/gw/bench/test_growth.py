@@ -29,8 +29,8 @@ class Machine:
         cpu_s = min(10.0, (self._cost_ms + self._more_ms * calls) * calls / 1000 * 10)
         grown = 2 * MB + calls * 80 * 1024
         worker = Process("worker", cpu_s, grown, 30 * MB + grown, 30 * MB)
-        foreign = 0.5 if len(self.asked) in self._disturbed else 0.0
-        gateway = measured(calls=calls, standing=calls, processes=[worker], foreign=foreign)
+        other_cpu = 0.5 if len(self.asked) in self._disturbed else 0.0
+        gateway = measured(calls=calls, alive=calls, processes=[worker], other_cpu=other_cpu)
         floor = Process("floor", calls * 0.0017 * 10, MB, 2 * MB + calls * 30 * 1024, 2 * MB)
         return gateway, measured(subject="floor", calls=calls, processes=[floor]) if self._floor else None
 

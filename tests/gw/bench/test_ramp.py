@@ -15,17 +15,17 @@ from tests.gw.bench.values import histogram, measured
 class Machine:
     """Holds `limit` calls; in the runs named in `disturbed` others use its core."""
 
-    def __init__(self, limit: int, disturbed: tuple[int, ...] = (), foreign: float = 0.5) -> None:
+    def __init__(self, limit: int, disturbed: tuple[int, ...] = (), other_cpu: float = 0.5) -> None:
         self.asked: list[int] = []
         self._limit = limit
         self._disturbed = disturbed
-        self._foreign = foreign
+        self._foreign = other_cpu
 
     def measure(self, load: Load) -> tuple[Measured, Measured | None]:
         self.asked.append(load.calls)
         late = histogram(0.5 if load.calls <= self._limit else 60.0)
-        foreign = self._foreign if len(self.asked) in self._disturbed else 0.0
-        gateway = measured(calls=load.calls, standing=load.calls, lateness=late, foreign=foreign)
+        other_cpu = self._foreign if len(self.asked) in self._disturbed else 0.0
+        gateway = measured(calls=load.calls, alive=load.calls, lateness=late, other_cpu=other_cpu)
         return gateway, measured(subject="floor", lateness=histogram(0.5))
 
 
@@ -75,14 +75,14 @@ def test_a_step_that_stays_void_neither_holds_nor_ends_the_climb() -> None:
 
 
 def test_a_failure_while_others_used_the_core_is_no_failure() -> None:
-    machine = Machine(limit=10, disturbed=(1, 2, 3, 4), foreign=0.05)
+    machine = Machine(limit=10, disturbed=(1, 2, 3, 4), other_cpu=0.05)
     made = step(Load(50, 1.0), machine.measure)
     assert machine.asked == [50] * 4
     assert made["void"] == ["other processes used 5.0% of the measured core"]
 
 
 def test_two_undisturbed_failures_among_disturbed_ones_are_enough() -> None:
-    machine = Machine(limit=10, disturbed=(1, 3), foreign=0.05)
+    machine = Machine(limit=10, disturbed=(1, 3), other_cpu=0.05)
     made = step(Load(50, 1.0), machine.measure)
     assert machine.asked == [50] * 4
     assert (made["void"], made["beyond"]) == ([], ["lateness p99.9 is 60 ms, over 5.5 ms"])

@@ -28,7 +28,7 @@ def test_the_middle_round_is_the_one_of_median_cost() -> None:
 
 
 def test_void_rounds_do_not_count_while_there_are_others() -> None:
-    void, good = measured(foreign=0.5), measured(seconds=1.0)
+    void, good = measured(other_cpu=0.5), measured(seconds=1.0)
     assert middle([void, void, good]) is good
     assert middle([void]) is void
 
@@ -46,7 +46,7 @@ def test_the_document_has_every_round_and_the_floor_beside_the_gateway(tmp_path:
 def test_the_tables_say_cost_timing_and_what_is_against_the_run() -> None:
     bargein = {**summary([0.002]), "missed": 0}
     text = shown(
-        tables([measured(bargein=bargein, holds_over_1ms={"rx": 2})], [measured(subject="floor", calls=20, foreign=0.3)])
+        tables([measured(bargein=bargein, holds_over_1ms={"rx": 2})], [measured(subject="floor", calls=20, other_cpu=0.3)])
     )
     for words in ("4.000", "2 (rx 2)", "barge-in", "2.00 times", "floor: VOID, other processes used 30%"):
         assert words in text
@@ -76,7 +76,7 @@ def test_pictures_are_drawn_with_and_without_a_floor(tmp_path: Path) -> None:
 def test_a_ramp_shows_each_step_and_why_it_was_the_last() -> None:
     held = once(Load(10, 1.0), lambda load: (measured(), measured(subject="floor")))
     beyond = once(Load(10, 1.0), lambda load: (measured(underrun_ms=7.0), None))
-    void = once(Load(10, 1.0), lambda load: (measured(foreign=0.4), None))
+    void = once(Load(10, 1.0), lambda load: (measured(other_cpu=0.4), None))
     text = shown(ramp_table([held, beyond, void]))
     for words in ("held", "7 ms of underrun", "void: other processes"):
         assert words in text

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gw.bench.load.loop import summary
-from gw.bench.result import Page, Process, Window, highest_edge_s, holds, match_bargeins, ratio
+from gw.bench.result import MetricsPage, PageDelta, Process, highest_edge_s, holds, match_bargeins, ratio
 from tests.gw.bench.values import histogram, measured
 
 BEFORE = """\
@@ -38,19 +38,19 @@ gw_hub_hold_seconds_bucket{greenlet="rx",le="+Inf"} 30.0
 
 
 @pytest.fixture
-def window() -> Window:
-    return Window(Page(BEFORE), Page(AFTER))
+def window() -> PageDelta:
+    return PageDelta(MetricsPage(BEFORE), MetricsPage(AFTER))
 
 
 def test_a_page_is_read_by_name_and_labels() -> None:
-    page = Page(BEFORE)
+    page = MetricsPage(BEFORE)
     assert page.value("gw_tx_underrun_seconds_total") == 0.5
     assert page.value("gw_rx_dropped_frames_total") == 8.0
     assert page.value("gw_rx_dropped_frames_total", reason="call_ended") == 1.0
     assert page.value("gw_nothing") == 0.0
 
 
-def test_a_windows_histogram_is_what_came_between_the_pages(window: Window) -> None:
+def test_a_windows_histogram_is_what_came_between_the_pages(window: PageDelta) -> None:
     found = window.histogram("gw_tx_send_seconds", float("inf"))
     assert found is not None
     assert found.counts == (998, 1000, 1000)
@@ -59,22 +59,22 @@ def test_a_windows_histogram_is_what_came_between_the_pages(window: Window) -> N
     assert found.max_s == 0.001  # the highest bucket that grew: what was slow before the window is no part of it
 
 
-def test_a_maximum_known_from_elsewhere_is_finer_than_a_bucket(window: Window) -> None:
+def test_a_maximum_known_from_elsewhere_is_finer_than_a_bucket(window: PageDelta) -> None:
     found = window.histogram("gw_tx_send_seconds", 0.0004)
     assert found is not None
     assert found.summary() == {"p50": 0.1, "p99": 0.1, "p99.9": 0.4, "max": 0.4}
 
 
-def test_a_page_without_the_histogram_has_none(window: Window) -> None:
+def test_a_page_without_the_histogram_has_none(window: PageDelta) -> None:
     assert window.histogram("gw_gc_pause_seconds", 1.0) is None
 
 
-def test_counters_grow_by_label(window: Window) -> None:
+def test_counters_grow_by_label(window: PageDelta) -> None:
     assert window.total("gw_tx_underrun_seconds_total") == 0.25
     assert window.by_label("gw_rx_dropped_frames_total", "reason") == {"call_ended": 3.0}
 
 
-def test_observations_over_an_edge_are_counted_by_label(window: Window) -> None:
+def test_observations_over_an_edge_are_counted_by_label(window: PageDelta) -> None:
     assert window.over("gw_hub_hold_seconds", 0.001, "greenlet") == {"tx": 3}
     assert window.over("gw_gc_pause_seconds", 0.001) == {}
 
@@ -124,8 +124,8 @@ BUSY = {"own": {**summary([0.0001]), "over_time": []}, "cpu_share": 0.6}
         ({"twins": {"callers": LATE}}, "callers twin was late"),
         ({"twins": {"ai": SILENT}}, "ai twin was late"),
         ({"twins": {"callers": BUSY, "ai": BUSY}}, "saturated"),
-        ({"foreign": 0.2}, "other processes"),
-        ({"foreign": 0.03, "processes": [Process("worker", 9.6, 1, 1, 1)]}, "other processes"),
+        ({"other_cpu": 0.2}, "other processes"),
+        ({"other_cpu": 0.03, "processes": [Process("worker", 9.6, 1, 1, 1)]}, "other processes"),
     ],
 )
 def test_a_run_that_measured_something_else_is_void(changes: dict[str, Any], why: str) -> None:
@@ -135,7 +135,7 @@ def test_a_run_that_measured_something_else_is_void(changes: dict[str, Any], why
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"foreign": 0.05}, "other processes"), ({"steal": 0.02}, "hypervisor"), ({"shared_cores": True}, "too few cores")],
+    [({"other_cpu": 0.05}, "other processes"), ({"steal": 0.02}, "hypervisor"), ({"shared_cores": True}, "too few cores")],
 )
 def test_a_doubtful_run_says_so(changes: dict[str, Any], why: str) -> None:
     found = measured(**changes)
@@ -147,7 +147,7 @@ def test_a_doubtful_run_says_so(changes: dict[str, Any], why: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"standing": 8, "ended": {"phone_lost": 2.0}}, "2 of 10 calls ended: phone_lost"),
+        ({"alive": 8, "ended": {"phone_lost": 2.0}}, "2 of 10 calls ended: phone_lost"),
         ({"far": {**measured().far, "underruns": 3, "gap_ms": 40.0}}, "3 underruns"),
         ({"underrun_ms": 20.0}, "20 ms of underrun"),
         ({"far": {**measured().far, "lost": 2}}, "2 frames lost"),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import gw.media
+from gw import ROOT
 from gw.twin import sound, speech
 
-PROMPTS = Path(gw.media.__file__).parent / "prompts"
+PROMPTS = ROOT / "gw" / "media" / "ai" / "prompts"
 
 
 def judged(audio: bytes, shortest_s: float, longest_s: float) -> None:

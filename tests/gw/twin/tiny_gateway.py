@@ -13,7 +13,7 @@ from gevent.server import StreamServer
 from websockets.http11 import Request
 
 from gw.twin import speech
-from gw.twin.websocket import ClosedError, TimedOutError, Wire, answer_request, read_request
+from gw.twin.websocket import ClosedError, TimedOutError, WebSocket, answer_request, read_request
 
 WORDS = tuple(speech.script(speech.load("weasels")[:1600]))  # ten frames
 PARAMETERS = '<Parameter name="token" value="t-123"/><Parameter name="agent" value="default"/>'
@@ -24,14 +24,14 @@ Talk = Callable[["Stream"], None]
 class Stream:
     """A stream as a server sees it."""
 
-    def __init__(self, wire: Wire, request: Request) -> None:
-        self.wire = wire
+    def __init__(self, websocket: WebSocket, request: Request) -> None:
+        self.websocket = websocket
         self.request = request
         self.messages: list[dict] = []  # type: ignore[type-arg]
         self.sid = ""
 
     def next(self) -> dict:  # type: ignore[type-arg]
-        message = json.loads(self.wire.receive().data)
+        message = json.loads(self.websocket.receive().data)
         self.messages.append(message)
         if message["event"] == "start":
             self.sid = message["streamSid"]
@@ -43,7 +43,7 @@ class Stream:
         return message
 
     def send(self, **message: object) -> None:
-        self.wire.send_text(json.dumps({"streamSid": self.sid, **message}).encode())
+        self.websocket.send_text(json.dumps({"streamSid": self.sid, **message}).encode())
 
     def media(self, audio: bytes) -> None:
         self.send(event="media", media={"payload": base64.b64encode(audio).decode()})
@@ -120,16 +120,16 @@ class TinyGateway:
         assert asked is not None
         protocol, request = asked
         response = protocol.reject(403, "no\n") if self.refuse_upgrade else protocol.accept(request)
-        wire = answer_request(sock, protocol, response, 5.0)
-        if wire is None:
+        websocket = answer_request(sock, protocol, response, 5.0)
+        if websocket is None:
             return
-        stream = Stream(wire, request)
+        stream = Stream(websocket, request)
         self.streams.append(stream)
         try:
             self.talk(stream)
-            wire.close(1000, "enough")
+            websocket.close(1000, "enough")
         except (ClosedError, TimedOutError):
-            wire.release()
+            websocket.release()
 
 
 def document(url: str, inside: str = "", connect: str = "", after: str = "<Hangup/>") -> str:

@@ -7,18 +7,18 @@ import base64
 import pytest
 
 from gw.bench.load.audio import PCM_FRAME_BYTES, is_pcmu, noise, session
-from gw.bench.load.ear import BUFFER_S, Ear
+from gw.bench.load.jitter_buffer import BUFFER_S, JitterBuffer
 from gw.bench.load.loop import EDGES_S, over_time, percentile_ms, summary
 from gw.bench.load.wire import PTIME_S, WireError, accept_key, audio_bytes, header, masked_text, spans, text, upgrade_answer
 from metrics.declare import BOUNDS
 
 
-def settled(lead_frames: int = 5) -> tuple[Ear, int]:
+def settled(lead_frames: int = 5) -> tuple[JitterBuffer, int]:
     """An ear that heard a talkspurt's burst and half a second of even frames, and the next frame's number."""
-    ear = Ear()
+    jitter_buffer = JitterBuffer()
     for n in range(40):
-        ear.hear(n, max(0, n - lead_frames) * PTIME_S)
-    return ear, 40
+        jitter_buffer.push(n, max(0, n - lead_frames) * PTIME_S)
+    return jitter_buffer, 40
 
 
 def at(number: int, late_s: float = 0.0, lead_frames: int = 5) -> float:
@@ -30,39 +30,39 @@ def test_edges_are_those_of_the_gateways_metrics() -> None:
 
 
 def test_a_talkspurts_first_half_second_sets_its_clock() -> None:
-    ear = Ear()
-    assert [ear.hear(n, max(0, n - 5) * PTIME_S) for n in range(25)] == [None] * 25
-    assert ear.hear(25, at(25)) == pytest.approx(0.0, abs=1e-9)
+    jitter_buffer = JitterBuffer()
+    assert [jitter_buffer.push(n, max(0, n - 5) * PTIME_S) for n in range(25)] == [None] * 25
+    assert jitter_buffer.push(25, at(25)) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_late_frame_is_late_by_what_it_was() -> None:
-    ear, n = settled()
-    assert ear.hear(n, at(n, 0.010)) == pytest.approx(0.010)
-    assert ear.hear(n + 1, at(n + 1)) == pytest.approx(0.0, abs=1e-9)
-    assert ear.counts() == (0, 0.0, 0, 0)
+    jitter_buffer, n = settled()
+    assert jitter_buffer.push(n, at(n, 0.010)) == pytest.approx(0.010)
+    assert jitter_buffer.push(n + 1, at(n + 1)) == pytest.approx(0.0, abs=1e-9)
+    assert jitter_buffer.counts() == (0, 0.0, 0, 0)
 
 
 def test_a_frame_later_than_the_buffer_is_a_gap_that_moves_the_clock() -> None:
-    ear, n = settled()
-    assert ear.hear(n, at(n, 0.100)) == pytest.approx(0.100)
-    assert ear.underruns == 1
-    assert ear.gap_s == pytest.approx(0.100 - BUFFER_S)
-    assert ear.hear(n + 1, at(n + 1, 0.100)) == pytest.approx(BUFFER_S)  # all later by the gap: heard without another
-    assert ear.underruns == 1
+    jitter_buffer, n = settled()
+    assert jitter_buffer.push(n, at(n, 0.100)) == pytest.approx(0.100)
+    assert jitter_buffer.underruns == 1
+    assert jitter_buffer.gap_s == pytest.approx(0.100 - BUFFER_S)
+    assert jitter_buffer.push(n + 1, at(n + 1, 0.100)) == pytest.approx(BUFFER_S)  # all later by the gap: heard without another
+    assert jitter_buffer.underruns == 1
 
 
 def test_lost_and_disordered_frames_are_counted() -> None:
-    ear, n = settled()
-    ear.hear(n + 3, at(n + 3))
-    ear.hear(n, at(n))
-    assert (ear.lost, ear.disorder) == (3, 1)
+    jitter_buffer, n = settled()
+    jitter_buffer.push(n + 3, at(n + 3))
+    jitter_buffer.push(n, at(n))
+    assert (jitter_buffer.lost, jitter_buffer.disorder) == (3, 1)
 
 
 def test_a_clear_begins_a_new_talkspurt_wherever_its_numbers_begin() -> None:
-    ear, n = settled()
-    ear.on_clear()
-    assert ear.hear(n + 30, at(n, 5.0)) is None
-    assert ear.counts() == (0, 0.0, 0, 0)
+    jitter_buffer, n = settled()
+    jitter_buffer.on_clear()
+    assert jitter_buffer.push(n + 30, at(n, 5.0)) is None
+    assert jitter_buffer.counts() == (0, 0.0, 0, 0)
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
@@ -107,13 +107,13 @@ def test_a_summary_counts_by_bucket_and_second() -> None:
 
 
 def test_audio_without_numbers_is_late_by_its_first_sample() -> None:
-    ear = Ear()
-    heard = [ear.hear_next(2, max(0, n - 1) * 0.04) for n in range(40)]  # 40 ms each, the first two at once
+    jitter_buffer = JitterBuffer()
+    heard = [jitter_buffer.push_next(2, max(0, n - 1) * 0.04) for n in range(40)]  # 40 ms each, the first two at once
     assert heard.count(None) == 13  # half a second, as of other frames
-    assert ear.hear_next(2, 39 * 0.04 + 0.010) == pytest.approx(0.010)
-    assert ear.hear_next(3, 40 * 0.04) == pytest.approx(0.0, abs=1e-9)
-    assert ear.hear_next(2, 41.5 * 0.04 + 0.1) == pytest.approx(0.100)  # the one before was longer
-    assert (ear.underruns, ear.lost, ear.disorder) == (1, 0, 0)
+    assert jitter_buffer.push_next(2, 39 * 0.04 + 0.010) == pytest.approx(0.010)
+    assert jitter_buffer.push_next(3, 40 * 0.04) == pytest.approx(0.0, abs=1e-9)
+    assert jitter_buffer.push_next(2, 41.5 * 0.04 + 0.1) == pytest.approx(0.100)  # the one before was longer
+    assert (jitter_buffer.underruns, jitter_buffer.lost, jitter_buffer.disorder) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 159, 160, 161])

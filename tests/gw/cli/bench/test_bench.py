@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gw import ROOT
 from gw.bench.subject import BenchError, build_floor, compiler
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,15 +50,10 @@ def test_three_calls_are_measured_at_both_ends(tmp_path: Path) -> None:
         assert found["bargein_ms"]["count"] >= 1
         assert found["cpu_ms_per_call_s"] > 0
     assert set(made["processes"]) == {"serve", "control", "worker"}
+    assert set(made["twins"]) == {"callers", "ai"}
     assert made["tls"]
     assert 'base_url = "wss://' in (tmp_path / "gateway" / "submilli.toml").read_text()
     assert not (floor and made["floor"]["tls"])
-
-
-def test_tls_compares_nothing_with_peers_that_speak_plainly(tmp_path: Path) -> None:
-    run = bench("--tls", "--peers", "--out", str(tmp_path))
-    assert run.returncode == 2
-    assert "the peers speak plainly" in run.stderr
 
 
 def test_a_machine_without_a_compiler_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from gw.twin import sound, speech
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
-from gw.twin.websocket import Wire, connect
+from gw.twin.websocket import WebSocket, connect
 
 QUICK = AiScript(answers=(speech.load("hold-on"), b"\x11" * 37), greeting=speech.load("hello-world"), speed=math.inf)
 SESSION = {
@@ -32,18 +32,18 @@ SESSION = {
 class Client:
     """What a test needs of the other side."""
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
+    def __init__(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
 
     def send(self, kind: str, **fields: Any) -> None:
-        self.wire.send_text(json.dumps({"type": kind, **fields}).encode())
+        self.websocket.send_text(json.dumps({"type": kind, **fields}).encode())
 
     def say(self, audio: bytes) -> None:
         for frame in sound.frames(audio):
             self.send("input_audio_buffer.append", audio=base64.b64encode(frame).decode())
 
     def next(self) -> dict[str, Any]:
-        message = self.wire.receive()
+        message = self.websocket.receive()
         assert message.text
         event: dict[str, Any] = json.loads(message.data.decode())
         return event
@@ -68,11 +68,11 @@ def audio_of(events: list[dict[str, Any]]) -> bytes:
 @contextmanager
 def talking(twin: AiTwin, key: str = "sk-test", path: str = "?model=m", timeout_s: float = 5.0) -> Iterator[Client]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    wire = connect(twin.url + path, twin.address, headers, timeout_s, 16 << 20, tls=False)
+    websocket = connect(twin.url + path, twin.address, headers, timeout_s, 16 << 20, tls=False)
     try:
-        yield Client(wire)
+        yield Client(websocket)
     finally:
-        wire.close()
+        websocket.close()
 
 
 def greeted(client: Client) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def test_cancel_and_create_in_the_wrong_moment_are_errors() -> None:
 def test_what_is_wrong_is_answered_by_an_error(sent: dict[str, Any], code: str) -> None:
     with AiTwin(QUICK) as twin, talking(twin) as client:
         client.next()
-        client.wire.send_text(json.dumps(sent).encode())
+        client.websocket.send_text(json.dumps(sent).encode())
         error = client.next()["error"]
         assert (error["type"], error["code"]) == ("invalid_request_error", code)
         assert twin.sessions[0].errors[-1].code == code
@@ -100,7 +100,7 @@ def test_what_is_wrong_is_answered_by_an_error(sent: dict[str, Any], code: str) 
 def test_not_json_is_answered_by_an_error() -> None:
     with AiTwin(QUICK) as twin, talking(twin) as client:
         client.next()
-        client.wire.send_text(b"{")
+        client.websocket.send_text(b"{")
         assert client.next()["type"] == "error"
 
 

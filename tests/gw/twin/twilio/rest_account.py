@@ -10,8 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from gw.twin.twilio.http import Webhooks
 from gw.twin.twilio.rest import TwilioRest
+from gw.twin.twilio.webhooks import Webhooks
 from tests.gw.twin.tiny_gateway import TinyGateway
 
 ACCOUNT = "AC" + "1" * 32

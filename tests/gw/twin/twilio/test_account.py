@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
-from gw.twin import sound, speech
-from gw.twin.twilio.account import TwilioTwin, main
+from gw.twin import sound
+from gw.twin.twilio.account import TwilioTwin
 from tests.gw.twin.tiny_gateway import WORDS, TinyGateway
 
 
@@ -26,11 +22,3 @@ def test_many_calls_at_once() -> None:
         assert twin.wait(10)
         assert {call.status for call in calls} == {"completed"}
         assert {sound.find_tag(stream.heard()) for stream in gateway.streams} == set(range(1, 41))
-
-
-def test_main_prints_a_line_each_call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech, "script", lambda *steps: list(WORDS))
-    with TinyGateway() as gateway:
-        assert main(gateway.url, calls=2) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["closed_by"] for line in lines] == ["caller", "caller"]

@@ -21,13 +21,13 @@ def first_of(name: str) -> list[str]:
     def talk(stream: Stream) -> None:
         try:
             while len(events) < 40:
-                message = stream.wire.receive()
+                message = stream.websocket.receive()
                 try:
                     events.append(json.loads(message.data).get("event", "?") if message.text else "binary")
                 except (ValueError, AttributeError):
                     events.append("broken")
         finally:
-            if stream.wire.violation:
+            if stream.websocket.violation:
                 events.append("violation")
 
     with TinyGateway(talk) as gateway, TwilioTwin(gateway.url) as twin:

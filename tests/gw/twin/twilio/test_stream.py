@@ -86,12 +86,12 @@ def test_what_twilio_would_drop_is_warned_of(message: dict[str, object], code: i
 def test_what_is_no_text_or_no_websocket_is_warned_of() -> None:
     def talk(stream: Stream) -> None:
         stream.until("start")
-        stream.wire.send_binary(b"{}")
-        stream.wire.send_text(b"\xff")
+        stream.websocket.send_binary(b"{}")
+        stream.websocket.send_text(b"\xff")
         stream.media(bytes(10 * 60 * 8000))
         stream.media(bytes(8000))
         stream.media(bytes(8000))
-        stream.wire.send_raw(b"\xf1\x02{}")
+        stream.websocket.send_raw(b"\xf1\x02{}")
         stream.until("stop")
 
     with TinyGateway(talk) as gateway, TwilioTwin(gateway.url) as twin:
@@ -104,7 +104,7 @@ def test_what_is_no_text_or_no_websocket_is_warned_of() -> None:
 def test_the_gateway_may_break_off() -> None:
     def talk(stream: Stream) -> None:
         stream.until("media")
-        stream.wire.abort()
+        stream.websocket.abort()
 
     with TinyGateway(talk) as gateway, TwilioTwin(gateway.url) as twin:
         call = twin.place_call(hang_up=False)

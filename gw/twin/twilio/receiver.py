@@ -49,7 +49,7 @@ class Cleared(NamedTuple):
     marks: tuple[str, ...]
 
 
-class Ear:
+class StreamReceiver:
     """One stream's far end. `echo` sends a mark back and may raise nothing."""
 
     def __init__(self, stream_sid: str, echo: Callable[[str], bool], echoing: Group) -> None:

@@ -1,4 +1,4 @@
-"""gw.bench.compare: percentiles fine enough to compare, medians of rounds, ratios of pairs."""
+"""tests.bench.compare: percentiles fine enough to compare, medians of rounds, ratios of pairs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from gw.bench.compare import estimate_ms, figures, medians, ratios
 from gw.bench.histogram import Histogram
+from tests.bench.compare import estimate_ms, figures, medians, ratios
 from tests.gw.bench.values import histogram, measured
 
 EDGES = (0.001, 0.002, 0.004, math.inf)

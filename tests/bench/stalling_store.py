@@ -1,7 +1,7 @@
 """A store that a bench can make stall: a MariaDB of its own where one is installed, else an SQLite file.
 
-MariaDB is set up in a new folder by the server's own bootstrap mode, listens on a free loopback port and is gone at the end.
-A stall is the server stopped by a signal: connections stay open and nothing answers, as when its disk hangs. With SQLite it is a
+MariaDB is set up in a new folder by the server's own bootstrap mode, listens on a free loopback port and is gone at the end. A
+stall is the server stopped by a signal: connections stay open and nothing answers, as when its disk hangs. With SQLite it is a
 lock that somebody else holds on the file.
 """
 

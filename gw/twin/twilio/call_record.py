@@ -15,10 +15,10 @@ from typing import Literal, Self
 from gevent.event import Event
 from gevent.pool import Group
 
-from gw.twin.twilio.ear import Cleared, Ear, Named, Warned
-from gw.twin.twilio.http import Posted
+from gw.twin.polling import wait_until
 from gw.twin.twilio.player import Player
-from gw.twin.waiting import comes_true
+from gw.twin.twilio.receiver import Cleared, Named, StreamReceiver, Warned
+from gw.twin.twilio.webhooks import Posted
 
 ClosedBy = Literal["", "caller", "gateway", "rest", "limit", "twin"]
 
@@ -51,7 +51,7 @@ class CallRecord:
         self.notices: list[Warned] = []  # what the debugger logs of streams that end or never stood
         self.sent_speech = bytearray()  # what the caller said, silence included, frame by frame
         self._greenlets = Group()
-        self._ear = Ear(self.stream_sid, self._echo, self._greenlets)
+        self._receiver = StreamReceiver(self.stream_sid, self._echo, self._greenlets)
         self._done = Event()
 
     def _echo(self, name: str) -> bool:
@@ -65,39 +65,39 @@ class CallRecord:
     @property
     def player(self) -> Player:
         """The playout buffer: arrivals, gaps, underrun."""
-        return self._ear.player
+        return self._receiver.player
 
     @property
     def warnings(self) -> list[Warned]:
         """The gateway's mistakes, with the debugger's codes. Empty is right."""
-        return self._ear.warnings
+        return self._receiver.warnings
 
     @property
     def marks(self) -> list[Named]:
-        return self._ear.marks
+        return self._receiver.marks
 
     @property
     def echoes(self) -> list[Named]:
-        return self._ear.echoes
+        return self._receiver.echoes
 
     @property
     def clears(self) -> list[Cleared]:
-        return self._ear.clears
+        return self._receiver.clears
 
     @property
     def received_audio(self) -> bytes:
         """Every byte of media, in the order it came."""
-        return bytes(self._ear.received)
+        return bytes(self._receiver.received)
 
     @property
     def heard_audio(self) -> bytes:
         """What reached the ear, gaps left out."""
-        return self._ear.player.heard(self._now_s)
+        return self._receiver.player.heard(self._now_s)
 
     @property
     def heard_with_gaps(self) -> bytes:
         """What reached the ear from the stream's start to its end, silence included."""
-        return self._ear.player.heard(self._now_s, self.started_s if self.started_s is not None else self._now_s)
+        return self._receiver.player.heard(self._now_s, self.started_s if self.started_s is not None else self._now_s)
 
     @property
     def _now_s(self) -> float:
@@ -106,7 +106,7 @@ class CallRecord:
     @property
     def first_heard_ms(self) -> float | None:
         """From the stream's start to the first sound at the ear."""
-        first_s = self._ear.player.first_heard_s
+        first_s = self._receiver.player.first_heard_s
         return None if first_s is None or self.started_s is None else (first_s - self.started_s) * 1000
 
     @property
@@ -120,4 +120,4 @@ class CallRecord:
 
     def wait_for(self, judge: Callable[[Self], bool], timeout_s: float = 5.0) -> bool:
         """Wait until `judge` holds. Returns whether it came to hold."""
-        return comes_true(lambda: judge(self), timeout_s)
+        return wait_until(lambda: judge(self), timeout_s)

@@ -1,7 +1,8 @@
-"""The bench's REST API: Twilio's, as far as recordings go, in a process of its own. Every call anybody names is one that stands.
+"""The bench's REST API: Twilio's, as far as recordings go, in a process of its own. Every call anybody names is one that
+stands.
 
-Decides nothing: `gw.twin.twilio.rest` answers. Run as `python -m gw.bench.load.rest`; the account's secret is the first line of
-stdin, orders follow: report (how many recordings were asked for so far, and how many began).
+Decides nothing: `gw.twin.twilio.rest` answers. Run as `python -m tests.bench.load.rest`; the account's secret is the first line
+of stdin, orders follow: report (how many recordings were asked for so far, and how many began).
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Iterator, Mapping  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
-from typing import Literal  # noqa: E402
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-from gevent import os as gevent_os  # noqa: E402
+from gevent import os as gevent_os
 
-from gw.twin.twilio.answers import Call  # noqa: E402
-from gw.twin.twilio.http import Webhooks  # noqa: E402
-from gw.twin.twilio.rest import TwilioRest  # noqa: E402
+from gw.twin.twilio.resources import RestCall
+from gw.twin.twilio.rest import TwilioRest
+from gw.twin.twilio.webhooks import Webhooks
 
 
 @dataclass
@@ -41,13 +42,13 @@ class _Standing:
         self.status = "completed"  # its stream is over
 
 
-class _Everybody(Mapping[str, Call]):
+class _Everybody(Mapping[str, RestCall]):
     """All calls there may be."""
 
     def __init__(self, account_sid: str) -> None:
         self._account_sid = account_sid
 
-    def __getitem__(self, call_sid: str) -> Call:
+    def __getitem__(self, call_sid: str) -> RestCall:
         return _Standing(call_sid, self._account_sid)
 
     def __iter__(self) -> Iterator[str]:

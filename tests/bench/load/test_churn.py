@@ -1,14 +1,14 @@
-"""gw.bench.load.churn: who comes when, and what becomes of those a busy machine was too slow for."""
+"""tests.bench.load.churn: who comes when, and what becomes of those a busy machine was too slow for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import cast
 
-from gw.bench.load.callers import Hall
-from gw.bench.load.churn import Churn
+from gw.bench.load.callers import Telephones
 from gw.bench.load.loop import TICK_S, TICKS_PER_S, Loop
 from gw.bench.load.wire import WireError
+from tests.bench.load.churn import Churn
 
 EVERY = TICKS_PER_S // 10
 
@@ -54,7 +54,7 @@ class Slow:
 
 def churn(*ticks: int) -> tuple[Wheel, Churn]:
     wheel = Wheel()
-    made = Churn(cast(Loop, wheel), cast(Hall, Slow(wheel, *ticks)))
+    made = Churn(cast(Loop, wheel), cast(Telephones, Slow(wheel, *ticks)))
     made.churn({"path": "/", "per_s": 10, "seconds": 3})
     return wheel, made
 

@@ -1,7 +1,7 @@
 """Callers who come and go: short calls placed evenly in time, beside the ones a bench measures.
 
 Placing a call waits for the gateway's answers, so a process that does this measures nothing. Run as `python -m
-gw.bench.load.churn`, with the arguments of `gw.bench.load.callers`; orders come on stdin: churn, placed, stop.
+tests.bench.load.churn`, with the arguments of `gw.bench.load.callers`; orders come on stdin: churn, placed, stop.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import argparse
 import sys
 from typing import Any, Final
 
-from gw.bench.load.callers import Hall
-from gw.bench.load.loop import TICKS_PER_S, Desk, Loop
+from gw.bench.load.callers import Telephones
+from gw.bench.load.loop import TICKS_PER_S, Loop, OrderChannel
 from gw.bench.load.wire import WireError
-from gw.twin.twilio.http import Webhooks
+from gw.twin.twilio.webhooks import Webhooks
 
 _WHY_CHARS: Final = 200
 
@@ -24,9 +24,9 @@ class Churn:
     What a busy machine was too slow for does not come later, all at once: fewer come, and orders are heard meanwhile.
     """
 
-    def __init__(self, loop: Loop, hall: Hall) -> None:
+    def __init__(self, loop: Loop, telephones: Telephones) -> None:
         self._loop = loop
-        self._hall = hall
+        self._telephones = telephones
         self._path = ""
         self._every_ticks = 0
         self._length_s = 0.0
@@ -52,25 +52,25 @@ class Churn:
         self._plan()
 
     def _place(self) -> None:
-        hall = self._hall
+        telephones = self._telephones
         try:
-            caller = hall.place(len(hall.callers), self._path)
+            caller = telephones.place(len(telephones.callers), self._path)
         except (OSError, WireError, KeyError) as error:
             self._refused += 1
             self._why = str(error)[:_WHY_CHARS]
             return
-        hall.callers.append(caller)
+        telephones.callers.append(caller)
         caller.start(self._loop.tick + 1)
         self._loop.after(self._length_s, lambda _: caller.hang_up())
 
     def placed(self, _: dict[str, Any]) -> dict[str, Any]:
         """How many calls were placed so far, and how often that failed."""
-        return {"placed": len(self._hall.callers), "refused": self._refused, "why": self._why}
+        return {"placed": len(self._telephones.callers), "refused": self._refused, "why": self._why}
 
     def stop(self, order: dict[str, Any]) -> dict[str, Any]:
         """Hang up all; nobody comes any more."""
         self._loop.stop()
-        return self._hall.stop(order)
+        return self._telephones.stop(order)
 
 
 def main() -> int:
@@ -81,9 +81,9 @@ def main() -> int:
     given = options.parse_args()
     loop = Loop()
     secret = sys.stdin.readline().strip()  # the first line: a secret is no argument
-    churn = Churn(loop, Hall(loop, Webhooks(given.url, given.url, secret), given.account_sid))
-    desk = Desk(loop, {"churn": churn.churn, "placed": churn.placed, "stop": churn.stop})
-    desk.say({"ready": True})
+    churn = Churn(loop, Telephones(loop, Webhooks(given.url, given.url, secret), given.account_sid))
+    orders = OrderChannel(loop, {"churn": churn.churn, "placed": churn.placed, "stop": churn.stop})
+    orders.send({"ready": True})
     loop.run()
     return 0
 

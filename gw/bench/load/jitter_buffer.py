@@ -13,11 +13,11 @@ BUFFER_S: Final = 0.060
 _SETTLE_FRAMES: Final = 25
 
 
-class Ear:
+class JitterBuffer:
     """What one caller hears: frame numbers against the clock.
 
-    The earliest frame of a talkspurt sets its clock; each later one has a lateness against it. One that is later than the jitter
-    buffer is an underrun, and moves the clock by what was heard as a gap.
+    The earliest frame of a talkspurt sets its clock; each later one has a lateness against it. One that is later than the
+    jitter buffer is an underrun, and moves the clock by what was heard as a gap.
     """
 
     __slots__ = ("_base_s", "_fresh", "_next", "_settle", "disorder", "gap_s", "lost", "underruns")
@@ -36,14 +36,14 @@ class Ear:
         """A new talkspurt follows; numbers may jump."""
         self._fresh = True
 
-    def hear_next(self, frames: float, now_s: float) -> float | None:
+    def push_next(self, frames: float, now_s: float) -> float | None:
         """Audio that does not say which frame it is: the next, so many frames long. Lateness is that of its first sample."""
-        late_s = self.hear(self._next, now_s)
+        late_s = self.push(self._next, now_s)
         self._next += frames - 1
         self._settle = max(0, self._settle - round(frames) + 1)
         return late_s
 
-    def hear(self, number: float, now_s: float) -> float | None:
+    def push(self, number: float, now_s: float) -> float | None:
         """One frame. Returns its lateness in seconds, None while a talkspurt's clock is not set."""
         if self._fresh:
             self._fresh, self._settle, self._base_s = False, _SETTLE_FRAMES, math.inf

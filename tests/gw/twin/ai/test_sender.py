@@ -19,7 +19,7 @@ def test_faults_that_leave_the_session_standing(fault: Fault) -> None:
         client.send("response.create")
         texts = [""]
         while '"type":"response.done"' not in texts[-1]:
-            texts.append(client.wire.receive().data.decode())
+            texts.append(client.websocket.receive().data.decode())
         marks = {
             "unknown_event": "telepathy",
             "error_benign": "response_cancel_not_active",
@@ -36,12 +36,12 @@ def test_other_messages_than_text() -> None:
     with AiTwin(QUICK.with_fault("binary_message")) as twin, talking(twin) as client:
         client.ready()
         client.send("response.create")
-        while client.wire.receive().text:
+        while client.websocket.receive().text:
             pass
     with AiTwin(QUICK.with_fault("oversize_message")) as twin, talking(twin) as client:
         client.ready()
         client.send("response.create")
-        while len(client.wire.receive().data) <= 8 << 20:
+        while len(client.websocket.receive().data) <= 8 << 20:
             pass
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_utf8_and_what_is_no_websocket() -> None:
         with pytest.raises(ClosedError) as end:
             greeted(client)
         assert (end.value.by, end.value.code) == ("us", 1002)
-        assert "reserved" in client.wire.violation
+        assert "reserved" in client.websocket.violation
 
 
 @pytest.mark.parametrize("fault", ["mute", "silent", "never_ready", "stall"])

@@ -1,4 +1,4 @@
-"""gw.bench.peers, and its report: what a growth of several designs amounts to, and environments that cannot be built."""
+"""tests.bench.peers.run, and its report: what a growth of several designs amounts to, and environments that cannot be built."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from gw.bench import peers
 from gw.bench.load.loop import summary
-from gw.bench.peers import PEERS, SOURCES, Design, Measure, beside, climb, document, environment, further_kb, held, ratios
-from gw.bench.peers_report import ORDER, draw, sentences, table
 from gw.bench.result import MEDIA_ROLES, Measured, Process
 from gw.bench.run import Load
 from gw.bench.subject import BenchError
 from gw.terminal import console
+from tests.bench.peers import run as peers
+from tests.bench.peers.report import ORDER, draw, sentences, table
+from tests.bench.peers.run import PEERS, SOURCES, Design, Measure, climb, document, environment, further_kb, held, ratios
 from tests.gw.bench.values import MB, measured
 
 THREADS = Design("threads", marked=True)
@@ -26,7 +26,7 @@ THREADS = Design("threads", marked=True)
 def window(subject: str, calls: int, *, cpu_ms: float = 4.0, late_ms: float = 0.2, **changes: Any) -> Measured:
     far = {**measured().far, "lateness": {**summary([late_ms / 1000]), "over_time": []}, **changes.pop("far", {})}
     used = Process(subject, cpu_ms * calls / 100, 50 * MB, 50 * MB, 40 * MB)
-    return measured(subject=subject, calls=calls, standing=calls, processes=[used], far=far, send=None, lateness=None, **changes)
+    return measured(subject=subject, calls=calls, alive=calls, processes=[used], far=far, send=None, lateness=None, **changes)
 
 
 def always(subject: str, *, largest: int, cpu_ms: float) -> Measure:
@@ -90,9 +90,9 @@ def test_lateness_is_the_callers_and_beyond_the_floors() -> None:
 
 
 def test_a_disturbed_step_is_measured_again_and_a_void_one_decides_nothing() -> None:
-    rows = grown((10,), threads=taking(window("threads", 10, foreign=0.5), window("threads", 10)))
+    rows = grown((10,), threads=taking(window("threads", 10, other_cpu=0.5), window("threads", 10)))
     assert [row["void"] for row in rows] == [[]]
-    void = window("threads", 10, foreign=0.5, far={"underruns": 3})
+    void = window("threads", 10, other_cpu=0.5, far={"underruns": 3})
     rows = grown((10, 20), threads=taking(void, void, window("threads", 20)))
     assert [bool(row["void"]) for row in rows] == [True, False]
     assert held(rows, "threads") == 20
@@ -133,20 +133,12 @@ def test_what_a_process_takes_once_is_no_part_of_one_more_call() -> None:
     assert further_kb(grown((10,), threads=with_memory), "threads") is None
 
 
-def test_peers_stand_beside_what_was_measured_already() -> None:
-    load = Load(calls=10, seconds=1)
-    gateway, floor = window("gateway", 10), window("floor", 10, late_ms=3.0)
-    rows = beside(gateway, floor, load, {"threads": always("threads", largest=10, cpu_ms=20)})
-    assert [row["subject"] for row in rows] == ["gateway", "floor", "threads"]
-    assert [row["subject"] for row in beside(gateway, None, load, {})] == ["gateway"]
-
-
 def test_the_table_has_a_line_each_and_the_picture_is_drawn(tmp_path: Path) -> None:
     rows = grown(
         (10, 20),
         floor=always("floor", largest=99, cpu_ms=1),
         gateway=always("gateway", largest=99, cpu_ms=4),
-        threads=taking(window("threads", 10), *[window("threads", 20, foreign=0.5)] * 2),
+        threads=taking(window("threads", 10), *[window("threads", 20, other_cpu=0.5)] * 2),
     )
     screen = console()
     with screen.capture() as captured:
@@ -194,8 +186,3 @@ def test_pip_without_an_index_says_what_to_do(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(BenchError, match="PIP_FIND_LINKS") as raised:
         environment(THREADS, lambda _: None, tmp_path / "out", sources(tmp_path / "pins", "surely-nothing==1\n"))
     assert "surely-nothing" in str(raised.value)
-
-
-def test_a_package_without_the_peers_sources_says_so(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="needs the repository"):
-        environment(THREADS, lambda _: None, tmp_path / "out", tmp_path)

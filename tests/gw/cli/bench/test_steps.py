@@ -1,4 +1,4 @@
-"""gw.cli.bench.options: a run that takes steps keeps and says what it measured, however it ends."""
+"""gw.cli.bench.steps: a run that takes steps keeps and says what it measured, however it ends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gw.cli.bench.options import between, take_steps
+from gw.cli.bench.steps import between, take_steps
 
-Tell = Callable[[str], None]
+OnStep = Callable[[str], None]
 
 
 def test_both_ends_are_measured_and_the_usual_steps_between_them() -> None:
@@ -25,11 +25,11 @@ def take(out: Path, *, as_json: bool = False, broken_after: int = 9) -> dict[str
     def draw(path: Path) -> None:
         path.write_text("drawn")
 
-    def measure(tell: Tell) -> None:
+    def measure(on_step: OnStep) -> None:
         for calls in (10, 20):
             if len(made) == broken_after:
                 raise OSError("gone")
-            tell(f"{calls} calls")
+            on_step(f"{calls} calls")
             made.append({"calls": calls})
 
     return take_steps(

@@ -1,4 +1,4 @@
-"""The comparison for people: one line a subject and number of calls, and a picture of CPU, lateness and memory."""
+"""Table, sentences and picture of the comparison with other designs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _STYLES: Final = {"p50": ":", "p99": "--", "p99.9": "-"}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Lateness is the caller's, for all alike; `times` is CPU in gateways at as many calls."""
+    """Return one line per subject and number of calls. Lateness is the caller's; `times` is CPU in gateways at as many calls."""
     made = figure_table(">calls", "", ">CPU ms/s", ">times", ">core", ">KB/call", ">late p50", ">p99", ">p99.9", ">underruns", "")
-    known = 0
+    shown = 0
     gateway = {row["calls"]: row["cpu_ms_per_call_s"] for row in rows if row["subject"] == "gateway"}
     for row in sorted(rows, key=lambda row: (row["calls"], ORDER.index(row["subject"]))):
         late = row["far_lateness_ms"]
-        said = row["void"] or row["broken"] or row["beyond"]
+        why = row["void"] or row["broken"] or row["beyond"]
         style = "yellow" if row["void"] else "red" if row["broken"] else "yellow" if row["beyond"] else "green"
         made.add_row(
-            "" if row["calls"] == known else str(row["calls"]),
+            "" if row["calls"] == shown else str(row["calls"]),
             row["subject"],
             f"{row['cpu_ms_per_call_s']:.3f}",
             f"{row['cpu_ms_per_call_s'] / gateway[row['calls']]:.2f}" if gateway.get(row["calls"]) else "",
@@ -35,14 +35,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['pss_per_call_kb']:.0f}",
             *(ms(late[name]) for name in _STYLES),
             str(row["far_underruns"]),
-            Text(("void: " if row["void"] else "") + said[0] if said else "held", style),
+            Text(("void: " if row["void"] else "") + why[0] if why else "held", style),
         )
-        known = row["calls"]
+        shown = row["calls"]
     return made
 
 
 def sentences(document: Mapping[str, Any]) -> list[str]:
-    """What a growth amounts to, one sentence each."""
+    """Return the verdict, one sentence per subject and per ratio."""
     found = []
     for name in ORDER:
         if name not in document["held"]:
@@ -62,7 +62,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """CPU per call-second, lateness at the caller and memory per call against the number of calls. Void rows are left out."""
+    """Draw CPU per call-second, lateness at the caller and memory per call against the number of calls, without void rows."""
     plt = _pyplot()
     figure, axes = plt.subplots(3, 1, figsize=(9, 11), sharex=True, layout="constrained")
     for subject in ORDER:

@@ -1,4 +1,4 @@
-"""gw.bench.pressure and gw.bench.stalling_store: what is done to a gateway while it is measured, and what is made of it."""
+"""tests.bench.pressure and tests.bench.stalling_store: what is done to a gateway while it is measured, and what is made of it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gw.bench import pressure, stalling_store
-from gw.bench.pressure import KINDS, Found, Window, press, tables
+from gw import ROOT
 from gw.bench.run import Load
-from gw.bench.stalling_store import SqliteFile, open_store
 from gw.bench.subject import BenchError
+from tests.bench import pressure, stalling_store
+from tests.bench.pressure import KINDS, Rounds, Window, press, tables
+from tests.bench.stalling_store import SqliteFile, open_store
 from tests.gw.bench.values import histogram, measured
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def window(late_ms: float = 0.5, **changes: Any) -> Window:
@@ -29,13 +28,13 @@ def window(late_ms: float = 0.5, **changes: Any) -> Window:
     return Window(measured(lateness=histogram(late_ms), **changes), **ours)
 
 
-def found(**rounds: Window) -> Found:
-    made = Found(10, 10.0, "SQLite")
-    made.take({kind: rounds.get(kind, window()) for kind in KINDS})
+def found(**rounds: Window) -> Rounds:
+    made = Rounds(10, 10.0, "SQLite")
+    made.add({kind: rounds.get(kind, window()) for kind in KINDS})
     return made
 
 
-def shown(made: Found) -> str:
+def shown(made: Rounds) -> str:
     console = Console(width=200)
     with console.capture() as capture:
         console.print(tables(made))
@@ -52,7 +51,7 @@ def test_a_recorded_round_beside_a_store_that_stalls(tmp_path: Path, monkeypatch
         got = pressure.window(command, tmp_path, Load(2, 3.0), store, "pressed", lambda step: None)
     finally:
         store.close()
-    assert got.measured.standing >= 2
+    assert got.measured.alive >= 2
     assert got.came >= 10
     assert got.recorded >= 5  # by the REST twin's count, in the window alone
     assert got.refused == 0
@@ -67,13 +66,13 @@ def test_a_window_in_which_no_stall_fits_is_refused(tmp_path: Path) -> None:
 
 
 def test_void_rounds_count_only_where_there_is_no_other() -> None:
-    made = found(coming=window(foreign=0.5))
+    made = found(coming=window(other_cpu=0.5))
     assert made.document()["void"]
-    assert len(made.rounds) == 1
-    made.take({kind: window() for kind in KINDS})
+    assert len(made.counted) == 1
+    made.add({kind: window() for kind in KINDS})
     assert not made.document()["void"]
     assert made.document()["void_rounds"] == 1
-    assert made.rounds == made.good
+    assert made.counted == made.good
 
 
 def test_the_claim_is_about_recordings_and_not_about_who_comes() -> None:
@@ -89,7 +88,7 @@ def test_the_claim_is_about_recordings_and_not_about_who_comes() -> None:
 
 def test_what_a_caller_would_notice_is_said() -> None:
     far = {**measured().far, "underruns": 2, "lost": 1}
-    made = found(pressed=window(standing=8, far=far, refused=3))
+    made = found(pressed=window(alive=8, far=far, refused=3))
     assert made.failures() == [
         "pressed: 2 steady calls ended",
         "pressed: 2 underruns at a 60 ms buffer, 1 frames lost",

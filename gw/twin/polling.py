@@ -14,7 +14,7 @@ import gevent
 _LOOK_S: Final = 0.005
 
 
-def comes_true(judge: Callable[[], bool], timeout_s: float) -> bool:
+def wait_until(judge: Callable[[], bool], timeout_s: float) -> bool:
     """Wait until `judge` holds. Returns whether it came to hold."""
     deadline_s = time.monotonic() + timeout_s
     while not judge():

@@ -1,0 +1,103 @@
+"""What a session of the AI twin sends: events with their ids, errors, what comes late, and nothing once it is dead.
+
+Decides the wire form of an event, and which faults of the script change or silence it. Greenlets bring what comes late; they end
+with the session. Never decides what is said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import gevent
+import msgspec
+from gevent.pool import Group
+
+from gw.twin.ai import events
+from gw.twin.ai.events import Event, IdMaker
+from gw.twin.ai.ledger import AiLedger, SentError, SentResponse
+from gw.twin.ai.script import AiScript
+from gw.twin.websocket import ClosedError, TimedOutError, WebSocket
+
+#: Above a client's bound of 8 MiB on one event.
+OVERSIZE_BYTES: Final = (8 << 20) + 4096
+
+
+class EventSender:
+    """One session's way to its client."""
+
+    def __init__(self, websocket: WebSocket, ledger: AiLedger, script: AiScript) -> None:
+        self._websocket = websocket
+        self._ledger = ledger
+        self._script = script
+        self._greenlets = Group()
+        self.ids = IdMaker(ledger.index)
+        self.dead = False  # a stall: nothing is sent any more
+        self.frozen = False  # nor read
+
+    def stop(self) -> None:
+        """End what would still come late."""
+        self._greenlets.kill(timeout=1)
+
+    def send(self, event: Event) -> None:
+        """One event, with its id in front of the rest."""
+        if self.dead:
+            return
+        if self._script.fault == "beta_names":
+            event = events.beta(event)
+        self._websocket.send_text(msgspec.json.encode({"event_id": self.ids.new("event"), **event}))
+
+    def fail(self, kind: str, code: str | None, message: str, param: str | None = None, event_id: str | None = None) -> None:
+        """An error event."""
+        self._ledger.errors.append(SentError(time.monotonic(), code or kind, message))
+        self.send(events.error(kind, code, message, param, event_id))
+
+    def send_later(self, delay_s: float, act: Callable[..., None], *arguments: object) -> None:
+        """Do something in a greenlet of this session's own."""
+
+        def body() -> None:
+            gevent.sleep(delay_s)
+            try:
+                act(*arguments)
+            except (ClosedError, TimedOutError):
+                pass  # the reader sees the same end and accounts for it
+
+        self._greenlets.spawn(body)
+
+    def play_fault(self, sent: SentResponse) -> None:
+        """Send what the script's fault puts in place of the next audio delta, or end the connection."""
+        fault, websocket = self._script.fault, self._websocket
+        delta = events.audio_delta(sent, "//8=")
+        if fault in ("stall", "freeze"):
+            self.dead = True
+            self.frozen = fault == "freeze"
+        elif fault == "close":
+            websocket.close(1011, "internal error")
+        elif fault == "reset":
+            websocket.abort()
+        elif fault == "bad_json":
+            websocket.send_text(b'{"type":"response.output_audio.delta","delta":')
+        elif fault == "bad_type":
+            self.send({**delta, "delta": 5})
+        elif fault == "missing_field":
+            self.send({name: value for name, value in delta.items() if name != "delta"})
+        elif fault == "bad_utf8":
+            websocket.send_text(b'{"type":"response.done","response":{"id":"\xff\xfe"}}')
+        elif fault == "bad_base64":
+            self.send({**delta, "delta": "!not base64!"})
+        elif fault == "binary_message":
+            websocket.send_binary(msgspec.json.encode(delta))
+        elif fault == "oversize_message":
+            self.send({**delta, "delta": "A" * OVERSIZE_BYTES})
+        elif fault == "bad_websocket":
+            websocket.send_raw(b"\xf1\x02{}")  # FIN and all three reserved bits
+        elif fault == "unknown_event":
+            self.send({"type": "response.telepathy.delta", "thought": [1, {"deep": None}]})
+        elif fault == "error_benign":
+            self.fail("invalid_request_error", "response_cancel_not_active", "Cancellation failed: no active response found.")
+        elif fault == "error_fatal":
+            self.fail("server_error", "insufficient_quota", "You exceeded your current quota.")
+        elif fault == "session_expired":
+            self.fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
+            websocket.close(1001, "session expired")

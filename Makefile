@@ -1,10 +1,16 @@
-# make setup | demo | bench | binary | test-binary | systemd | vms | faults | dashboards | pictures | test | lint ; each builds what it needs first.
+# A target's line ends in `##` and its help. Each target builds what it needs first.
 PY := .venv/bin/python
+# The tests that neither wait nor use a database.
+PURE := tests/gw/protocol tests/gw/call tests/gw/config tests/gw/test_bus.py tests/gw/test_errors.py tests/metrics tests/wire tests/fuzz
 
-.PHONY: setup test-setup demo bench binary test-binary systemd faults vms dashboards pictures test lint clean
+.PHONY: help setup test-setup demo bench unit test fuzz coverage fix lint binary test-binary systemd vms faults dashboards pictures clean
+.DEFAULT_GOAL := help
 
-setup: .venv/.runtime
-test-setup: .venv/.checks
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.runtime ## build .venv with what the gateway needs
+test-setup: .venv/.checks ## complete .venv with what the tests need
 
 .venv/.runtime: requirements.txt
 	@sh deploy/venv.sh requirements.txt
@@ -14,48 +20,59 @@ test-setup: .venv/.checks
 	@sh deploy/venv.sh tests/requirements.txt
 	@touch $@
 
-demo: setup
+demo: setup ## place calls on a gateway of this machine, and judge the audio
 	@exec $(PY) gateway.py demo
 
-bench: setup
+bench: setup ## measure the gateway under load; options: BENCH="--calls 200"
 	@exec $(PY) gateway.py bench $(if $(shell command -v cc),--floor) $(BENCH)
 
-binary: setup
-	@$(PY) deploy/binary.py dist/submilli
+unit: test-setup ## run the pure tests with a tenth of the examples, in seconds
+	@SUBMILLI_TEST_EXAMPLES=0.1 $(PY) tests/run.py $(PURE)
 
-# every call test on the gateway and the libraries in the binary
-test-binary: test-setup binary
-	@SUBMILLI_BINARY=dist/submilli $(PY) tests/run.py tests/calls tests/gw/cli/test_serve.py tests/gw/cli/test_demo.py
+test: test-setup ## run all tests and proofs, or some: TESTS="tests/gw/call -k pacer"
+	@$(PY) tests/run.py $(TESTS)
 
-# the units under a real systemd in a container; needs root
-systemd: test-setup binary
-	@$(PY) tests/deploy/systemd_soak.py
+fuzz: test-setup ## run the pure tests with fifty times the examples, others each time
+	@HYPOTHESIS_PROFILE=explore SUBMILLI_TEST_EXAMPLES=50 $(PY) tests/run.py $(PURE) -m hypothesis
 
-# FAULT_SECONDS=1800 FAULT_SEED=word: random faults, replayable, a ledger at the end in out/faults
-faults: test-setup
-	@exec $(PY) tests/faults/soak.py soak $(if $(FAULT_SECONDS),--seconds $(FAULT_SECONDS)) $(if $(FAULT_SEED),--seed $(FAULT_SEED))
+coverage: test-setup ## run the tests of modules, or TESTS=path, and list the lines without a test; html in out/coverage
+	@$(PY) -m coverage erase
+	@-$(PY) -m coverage run tests/run.py $(or $(TESTS),tests/gw tests/metrics tests/wire tests/fuzz)
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage html --quiet --skip-covered
+	@$(PY) -m coverage report --skip-covered
 
-# Two machines behind HAProxy, deployed and killed under calls; needs root. VMS="--calls 20 --on-lost goodbye"
-vms: test-setup
-	@exec $(PY) tests/vms/run.py $(VMS)
+fix: test-setup ## mend what ruff can mend, and format
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
 
-dashboards: test-setup
-	@$(PY) -m metrics.dashboards deploy/grafana/dashboards
-
-pictures: test-setup
-	@$(PY) -m tests.dashboards
-
-test: test-setup
-	@$(PY) tests/run.py
-	@$(PY) gateway.py verify guard
-	@$(PY) gateway.py verify budget --quick
-
-lint: test-setup
+lint: test-setup ## check style, types, imports and the media path's purity
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
 	$(PY) gateway.py verify purity --static
 
-clean:
+binary: setup ## pack the gateway and its libraries into dist/submilli
+	@$(PY) deploy/binary.py dist/submilli
+
+test-binary: test-setup binary ## run the call tests on dist/submilli
+	@SUBMILLI_BINARY=dist/submilli $(PY) tests/run.py tests/calls tests/gw/cli/test_serve.py tests/gw/cli/test_demo.py
+
+systemd: test-setup binary ## run the units under a real systemd in a container; needs root
+	@$(PY) tests/deploy/systemd_soak.py
+
+vms: test-setup ## two machines behind HAProxy, deployed and killed under calls; needs root; VMS="--calls 20 --on-lost goodbye"
+	@exec $(PY) tests/vms/run.py $(VMS)
+
+faults: test-setup ## random faults under calls, judged by laws: FAULT_SECONDS=1800 FAULT_SEED=word; ledger in out/faults
+	@exec $(PY) tests/faults/soak.py soak $(if $(FAULT_SECONDS),--seconds $(FAULT_SECONDS)) $(if $(FAULT_SEED),--seed $(FAULT_SEED))
+
+dashboards: test-setup ## write deploy/grafana/dashboards from metrics/dashboards.py
+	@$(PY) -m metrics.dashboards deploy/grafana/dashboards
+
+pictures: test-setup ## draw every dashboard panel into out/dashboards
+	@$(PY) -m tests.dashboards
+
+clean: ## remove .venv and everything that was built or measured
 	rm -rf .venv out var build dist

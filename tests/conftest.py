@@ -1,28 +1,43 @@
-"""Fixtures every test may ask for: a private MariaDB, fresh databases in it, and stores on both kinds of database.
+"""Fixtures for every test: a private MariaDB, new databases in it, and stores on both kinds of database.
 
-The store and its libraries are imported by the fixtures that need them: tests of pure parts run without.
+The suite runs patched for gevent. `tests/run.py` does that before it imports pytest; plain `pytest` comes here first, and this
+file does it, before any test or module of the gateway is imported. Fixtures import the store and its libraries when they
+are asked for, so that tests of pure parts run without either.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+try:
+    from gevent import monkey
+except ImportError:  # tests of pure parts run without it
+    pass
+else:
+    if not monkey.is_module_patched("socket"):
+        if "ssl" in sys.modules:  # gevent cannot replace what its users have already taken from this module
+            pytest.exit("a pytest plugin imports ssl before gevent patches it: run `make test TESTS=path` instead", returncode=4)
+        monkey.patch_all()
+
 from hypothesis import settings
 
 import gw.config
 from tests import timing
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from gw.control.store import Store
     from tests.mariadb import MariaDB
 
-# The same examples in every run: what fails today failed yesterday. HYPOTHESIS_PROFILE=explore tries others each time.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+# The same examples in every run, so that no failure comes by chance. HYPOTHESIS_PROFILE=explore, of `make fuzz`, tries others.
+settings.register_profile("same", derandomize=True, max_examples=examples(100))
+settings.register_profile("explore", derandomize=False, max_examples=examples(100))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 StoreMaker = Callable[[], "Store"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gw.call.bargein import MAX_CUT_RESPONSES, BargeIn, Interruption, is_playing
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout, ResponseMark, Truncation
+from tests.examples import examples
 from tests.gw.call.test_pacer import Line
 
 
@@ -81,7 +82,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(steps)
 def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
     """An interruption cuts every item not wholly heard, at what was heard; nothing of a cut response is heard afterwards,

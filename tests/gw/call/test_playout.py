@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.call.playout import MAX_SPANS, Playout, ResponseMark, Truncation
+from tests.examples import examples
 
 FRAME = 160
 PAD = 0xFF
@@ -104,7 +105,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.integers(min_value=0, max_value=12) | st.just(1000), steps)
 def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tuple[str, str, str, int, int]]) -> None:
     """Every frame is the next 160 bytes of its response, the tail padded, the mark right behind; the ledger knows each byte."""

@@ -20,6 +20,7 @@ from gw.call.reconnect import (
 )
 from gw.call.state import Reason
 from metrics.declare import AI_RECONNECTS
+from tests.examples import examples
 
 AI_REASONS = [reason for reason in Reason if reason.startswith("ai_") and reason is not Reason.AI_HANGUP]
 
@@ -56,7 +57,7 @@ def test_a_leg_that_stood_long_starts_afresh_and_a_short_one_does_not() -> None:
     assert reconnect.attempts == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.floats(0.1, 60.0),
     st.integers(0, 2**32),

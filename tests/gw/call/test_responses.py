@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gw.call.responses import MAX_FINISHED, Responses
+from tests.examples import examples
 
 
 class Server:
@@ -76,7 +77,7 @@ class Server:
             self.ask(self.responses.on_done(response_id))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.sampled_from(["want", "arrive", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
 def test_any_crossing_ends_idle_and_only_a_crossing_is_refused(script: list[str]) -> None:
     server = Server()
@@ -192,7 +193,7 @@ class ToolServer(Server):
 
 
 @example(["own", "tool", "finish", "deliver", "deliver", "want", "own"])  # a second wish must not make the first one patient
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.sampled_from(["tool", "want", "arrive", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
 def test_every_output_of_a_tool_is_known_to_a_later_response(script: list[str]) -> None:
     server = ToolServer()

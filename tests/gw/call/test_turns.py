@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gw.call.playout import Truncation
 from gw.call.turns import MAX_PENDING, MAX_WORDS_CHARS, Turn, Turns
+from tests.examples import examples
 
 
 def agent(n: int, text: str, item_id: str, start_ms: int, interrupted: bool, heard_ms: int | None) -> Turn:
@@ -93,7 +94,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(events)
 def test_whatever_the_order_each_item_comes_out_once_with_what_came_of_it(script: list[tuple[str, str, int]]) -> None:
     """Items as a leg brings them: audio first, one text, one fate."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gw.config import ENVIRONMENT, Agent, Config, Media, Secrets, Server
 from gw.config.load import CONFIG_VARIABLE, environment_example, example, load, problems, show
 from gw.errors import ConfigError
+from tests.examples import examples
 
 SID = "AC" + "0123456789abcdef" * 2
 TOKEN = "f" * 32
@@ -161,7 +162,7 @@ _keys = st.sampled_from(
 _names = st.sampled_from(["server", "ops", "twilio", "media", "store", "agents", "secrets"]) | st.text(max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.dictionaries(
         _names, _values | st.dictionaries(_keys, _values | st.dictionaries(_keys, _values, max_size=2), max_size=3), max_size=4

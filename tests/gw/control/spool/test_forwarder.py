@@ -20,6 +20,7 @@ from gw.control.spool import Spool
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
 from gw.control.store.reads import list_turns
+from tests.examples import examples
 from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
 from tests.mariadb import PASSWORD, MariaDB
 from tests.timing import scaled
@@ -309,7 +310,7 @@ def in_order(empty: Path) -> list[object]:
     return rows
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(again=st.lists(st.sampled_from(STAMPED), max_size=30), order=st.randoms(use_true_random=False))
 def test_any_order_with_duplicates_leaves_the_same_rows(
     again: list[Stamped], order: random.Random, empty: Path, in_order: list[object]

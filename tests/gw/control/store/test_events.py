@@ -17,6 +17,7 @@ from gw.control.store import Stamped, Store, events, tables
 from gw.control.store.events import Rows
 from gw.control.store.reads import list_turns
 from gw.control.store.values import Fit
+from tests.examples import examples
 from tests.gw.control.stamped import call_sid, ended, stamp, started, turn
 
 #: What msgpack can carry: 64 bits of either sign, any float, any text that UTF-8 has.
@@ -43,7 +44,7 @@ _EVENTS: st.SearchStrategy[bus.Event] = st.one_of(
 _STAMPED = st.builds(Stamped, _EVENTS, _TEXTS, st.integers(-1, 64), _TEXTS, _INTS)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.lists(_STAMPED, min_size=1, max_size=12))
 def test_no_event_is_refused(store: Store, batch: list[Stamped]) -> None:
     carried = [stamped._replace(event=bus.decode_event(bus.encode_event(stamped.event))) for stamped in batch]

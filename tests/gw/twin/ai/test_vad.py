@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gw.twin import sound, speech
 from gw.twin.ai.vad import EnergyVad, SpeechEdge
+from tests.examples import examples
 
 LOUD = b"\x80" * sound.FRAME_BYTES
 
@@ -38,7 +39,7 @@ def test_a_click_is_no_speech_and_a_start_is_never_negative() -> None:
     assert EnergyVad().feed(LOUD * 3) == [SpeechEdge(True, 0)]
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.lists(st.integers(1, 3000), max_size=40))
 def test_the_packing_of_the_audio_does_not_matter(sizes: list[int]) -> None:
     audio = b"".join(speech.script(300, "something-wrong", 800))

@@ -106,10 +106,10 @@ class Settings:
 
     def _nothing_kept(self) -> bool:
         """Whether the store is a file that is not there: looking into it would make one."""
-        from gw.control.store.address import parse_address
+        from gw.config.store_url import SqliteUrl, parse_store_url
 
-        url, is_mysql, _ = parse_address(self.config.store.url, self.config.secrets.db_password)
-        return not is_mysql and not Path(url.database or "").exists()
+        url = parse_store_url(self.config.store.url)
+        return isinstance(url, SqliteUrl) and not Path(url.path).exists()
 
     @contextmanager
     def store(self) -> Iterator[Store]:

@@ -15,6 +15,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gw.config import Agent, Config, host_and_port
+from gw.config.store_url import parse_store_url
+from gw.errors import ConfigError
 
 #: Keys a sentence is about, and the sentence.
 Broken = tuple[set[str], str]
@@ -125,17 +127,10 @@ def _overflow(config: Config) -> Iterator[Broken]:
 
 
 def _store(config: Config) -> Iterator[Broken]:
-    key, text = "store.url", config.store.url
-    scheme, _, rest = text.partition("://")
-    if scheme == "sqlite":
-        if not rest.startswith("/") or len(rest) < 2 or rest.startswith("/:memory:"):
-            yield {key}, f'{key} = "{text}": wanted sqlite:///path/of/a/file'
-        return
-    url = _url(text, host_needed="unix_socket=" not in text)
-    if scheme != "mysql+pymysql" or url is None or not url.username or len(url.path) < 2:
-        yield {key}, f'{key} = "{without_password(text)}": wanted sqlite:///path or mysql+pymysql://user@host/database'
-    elif url.password or _PASSWORD_OPTION.search(text):
-        yield {key}, f"{key} has a password in it: set SUBMILLI_DB_PASSWORD in the environment, and remove it from the file"
+    try:
+        parse_store_url(config.store.url)
+    except ConfigError as error:
+        yield {"store.url"}, str(error)
 
 
 def _sockets(config: Config) -> Iterator[Broken]:
@@ -173,10 +168,10 @@ def _agent(config: Config, path: str, agent: Agent, *, serving: bool) -> Iterato
         yield {f"{path}.transfer_to"}, f'{path}.transfer_to = "{shown}": wanted a number as in +15551234567, or sip:user@host'
 
 
-def _url(text: str, *, host_needed: bool = True) -> SplitResult | None:
+def _url(text: str) -> SplitResult | None:
     """The URL's parts; None where it has no host or a port that is none."""
     try:
         url = urlsplit(text)
-        return url if (url.hostname or not host_needed) and url.port != 0 else None
+        return url if url.hostname and url.port != 0 else None
     except ValueError:
         return None

@@ -17,14 +17,15 @@ from typing import Any, Final, TypeVar
 import gevent
 import msgspec
 import pymysql
-from sqlalchemy import Connection, Engine, NullPool, StaticPool, create_engine, event, exc
+from sqlalchemy import URL, Connection, Engine, NullPool, StaticPool, create_engine, event, exc
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 import gw.config
-from gw.control.store.address import Address, Tls, parse_address
+from gw.config.store_url import MysqlUrl, SqliteUrl, parse_store_url
 from gw.control.store.faults import DEADLOCK_CODES, DEMOTED_CODES, StoreUnavailable, code_of, fault
 from gw.control.store.one_thread import OneThread
 from gw.control.store.sqlite_file import open_sqlite
+from gw.control.store.tls import Tls, tls_of
 
 T = TypeVar("T")
 
@@ -66,8 +67,8 @@ class Backend(ABC):
 
 def open_backend(config: gw.config.Store, password: str) -> Backend:
     """The backend for `store.url`. Connects to nothing yet. Raises ConfigError."""
-    address = parse_address(config.url, password)
-    return MySql(address, config) if address.is_mysql else Sqlite(address, config)
+    url = parse_store_url(config.url)
+    return Sqlite(url, config) if isinstance(url, SqliteUrl) else MySql(url, password, config)
 
 
 class _SharedContext(pymysql.connections.Connection):
@@ -84,8 +85,17 @@ class _SharedContext(pymysql.connections.Connection):
 class MySql(Backend):
     """MySQL and MariaDB, through PyMySQL."""
 
-    def __init__(self, address: Address, config: gw.config.Store) -> None:
-        self._address = address
+    def __init__(self, url: MysqlUrl, password: str, config: gw.config.Store) -> None:
+        self._tls = tls_of(url)
+        self._url = URL.create(
+            "mysql+pymysql",
+            username=url.user,
+            password=password or None,
+            host=url.host or None,
+            port=url.port,
+            database=url.database,
+            query={name: value for name, value in url.options.items() if name == "unix_socket"},
+        )
         self._config = config
         self._engine = self._make(config.statement_timeout_s, pooled=True)
 
@@ -112,7 +122,7 @@ class MySql(Backend):
         wait_s = self._config.statement_timeout_s
         try:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                name = f"submilli {self._address.url.database}"[:64]  # the server's locks are not per database
+                name = f"submilli {self._url.database}"[:64]  # the server's locks are not per database
                 if connection.exec_driver_sql("SELECT GET_LOCK(%s, %s)", (name, wait_s)).scalar() != 1:
                     raise StoreUnavailable(f"another process has been migrating the store for {wait_s:g} s: try again later")
                 try:
@@ -140,7 +150,7 @@ class MySql(Backend):
                 "pool_pre_ping": True,
             }
         engine = create_engine(
-            self._address.url,
+            self._url,
             isolation_level="READ COMMITTED",
             hide_parameters=True,
             json_serializer=_json,
@@ -159,20 +169,18 @@ class MySql(Backend):
         return engine
 
     def _connect(self, dialect: MySQLDialect_pymysql, record: object, args: list[Any], options: dict[str, Any]) -> Any:
-        tls = self._address.tls
-        if tls is None:
+        if self._tls is None:
             return pymysql.connect(*args, **options, ssl_disabled=True)
-        if tls.required:
-            return pymysql.connect(*args, **options, ssl=tls.context())  # a context is taken as it is
-        return _SharedContext(tls, **options)
+        if self._tls.required:
+            return pymysql.connect(*args, **options, ssl=self._tls.context())  # a context is taken as it is
+        return _SharedContext(self._tls, **options)
 
 
 class Sqlite(Backend):
     """One SQLite file, its engine used by one thread."""
 
-    def __init__(self, address: Address, config: gw.config.Store) -> None:
-        assert address.url.database is not None
-        self._path = Path(address.url.database).absolute()
+    def __init__(self, url: SqliteUrl, config: gw.config.Store) -> None:
+        self._path = Path(url.path).absolute()
         self._busy_s = config.statement_timeout_s
         self._thread = OneThread(self._busy_s + _SQLITE_WORK_S, StoreUnavailable)
         self._engine = create_engine(

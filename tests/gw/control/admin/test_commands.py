@@ -117,7 +117,7 @@ def test_the_holds_of_every_worker_are_read(make: Make) -> None:
         while not house.ask("holds"):
             gevent.sleep(0.01)
     (hold,) = house.ask("holds")
-    assert (hold.kind, hold.stack[0].function) == ("ai_out", "Uplink.push")
+    assert (hold["kind"], hold["stack"][0]["function"]) == ("ai_out", "Uplink.push")
 
 
 def test_reads_come_from_the_store(make: Make) -> None:

@@ -1,12 +1,12 @@
-"""Builds `dist/submilli`: the gateway and all it runs on in one executable file, for any machine with the same Python.
+"""Build `dist/submilli`: the gateway and its libraries in one executable file.
 
-The file is a few lines of shell (`binary.sh`) with an archive behind them. Its first start on a machine unpacks the archive into
-a cache, under the archive's own hash; every start then replaces itself by Python, so it keeps the process a service manager
-started. `deploy/README.md` tells what PEX and PyInstaller did instead, in numbers.
+The file is a shell script (`binary.sh`) followed by an archive. Its first start on a machine unpacks the archive into a cache,
+under the archive's hash. Every start then replaces itself by Python, so its process is the one a service manager started.
+`deploy/README.md` compares this with PEX and PyInstaller. The machine needs the same Python version.
 
-Packed are the distributions that requirements.txt names, as they are installed beside this interpreter, without their tests, and
-this project's own packages; libraries as bytecode alone, which halves what a first start has to write. Bytecode is checked by
-nothing but the archive's hash, so later starts write nothing. Never downloads anything.
+The archive holds the installed distributions of requirements.txt, without their tests, and this project's own packages. Libraries
+are packed as bytecode only, which halves the data written by a first start. Bytecode is never checked against a source, so later
+starts write nothing. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 OWN: Final = ("gateway.py", "gw", "metrics")
-#: What no start reads: tests, types and sources for compilers, and what pip keeps of an installation.
+#: Files that no start reads: tests, type stubs, sources for compilers.
 _LEFT_OUT: Final = re.compile(
     r"(^|/)(tests?|testing/suite|__pycache__|sample_data|f2py|include)/|\.(pyi|pyx|pxd|h|c|cpp|hpp|so\.a|a)$"
 )
 #: PEP 552: bit 0, by hash; bit 1 not set, never checked.
 _UNCHECKED_HASH: Final = 1
 _NAME: Final = re.compile(r"^([A-Za-z0-9._-]+)==")
-#: Level 6 is gzip's own default: higher levels cost minutes and save a hundredth.
+#: The default level of gzip: higher levels take minutes and save 1 %.
 _LEVEL: Final = 6
 
 
 def packed_files() -> Iterator[tuple[str, Path]]:
-    """Every file to pack: its name in the archive, and where it is."""
+    """Yield every file to pack: its name in the archive and its path."""
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         found = _NAME.match(line)
         if found is None:
@@ -54,7 +54,7 @@ def packed_files() -> Iterator[tuple[str, Path]]:
 
 
 def archive() -> bytes:
-    """All of it, compiled and packed."""
+    """Return the compressed archive of all files, with their bytecode."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=_LEVEL, mtime=0) as zipped,
@@ -63,7 +63,7 @@ def archive() -> bytes:
         for name, path in sorted(packed_files()):
             content = path.read_bytes()
             code = _bytecode(content, name) if name.endswith(".py") else b""
-            if not code or name.split("/")[0] in OWN:  # our own source stays: `verify` reads it
+            if not code or name.split("/")[0] in OWN:  # `verify` reads the project's source
                 _add(tar, name, content)
             if code:
                 _add(tar, cache_from_source(name) if name.split("/")[0] in OWN else f"{name}c", code)
@@ -71,7 +71,7 @@ def archive() -> bytes:
 
 
 def _bytecode(source: bytes, name: str) -> bytes:
-    """A .pyc file that is never checked against its source; nothing for a template that is no Python. Source: PEP 552."""
+    """Return a .pyc file without a source check (PEP 552), or nothing for a template that does not compile."""
     try:
         code = compile(source, name, "exec", dont_inherit=True)
     except SyntaxError:
@@ -80,13 +80,13 @@ def _bytecode(source: bytes, name: str) -> bytes:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)  # nobody's, of no time, mode 0644
+    member = tarfile.TarInfo(name)  # the defaults: no owner, time 0, mode 0644, so builds are reproducible
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
 
 
 def build(target: Path) -> None:
-    """Write the file."""
+    """Write the executable file to `target`, atomically."""
     packed = archive()
     head = (ROOT / "deploy" / "binary.sh").read_text()
     head = head.replace("@PYTHON@", f"python{sys.version_info.major}.{sys.version_info.minor}")

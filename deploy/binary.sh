@@ -1,6 +1,6 @@
 #!/bin/sh
-# Submilli in one file: these lines, then an archive. Made by `make binary`.
-# Needs: @PYTHON@ and a folder to unpack into, once: SUBMILLI_CACHE, or ~/.cache/submilli.
+# Submilli in one file: this script, then an archive. Built by `make binary`.
+# Needs @PYTHON@, and a folder to unpack into once: SUBMILLI_CACHE, or ~/.cache/submilli.
 set -eu
 cache=${SUBMILLI_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/submilli}
 app=$cache/@HASH@
@@ -19,12 +19,12 @@ if [ ! -e "$app" ]; then
     mv -T "$new" "$app" 2>/dev/null || [ -e "$app" ] # another start was faster
     trap - EXIT
     rm -rf "$new"
-    # former versions go once an hour has passed and no process of this user has a library of theirs open
+    # remove versions older than an hour, unless a process of this user has one of their libraries open
     find "$cache" -mindepth 1 -maxdepth 1 -type d -mmin +60 ! -path "$app" | while read -r old; do
         grep -qs "$old/" /proc/[0-9]*/maps || rm -rf "$old"
     done
 fi
-# how its children are started: by this name, so that after a reload they are what the file is then
+# the supervisor starts its children by this name, so that a reload runs the current file
 case $0 in /*) SUBMILLI_PROGRAM=$0 ;; *) SUBMILLI_PROGRAM=$PWD/$0 ;; esac
 export SUBMILLI_PROGRAM
 exec @PYTHON@ -sE "$app/gateway.py" "$@"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds or completes .venv from the requirements file named; installs Debian's venv module where it is missing.
-# Asks for a password only where somebody can type it, and gives up on a network that does not answer.
+# Create or complete .venv from the given requirements file; install Debian's venv module if it is missing.
+# Ask for a password only on a terminal, and fail after a time-out if the network does not answer.
 set -eu
 if [ ! -x .venv/bin/pip ]; then
     if ! python3 -c 'import ensurepip' 2>/dev/null; then
@@ -12,7 +12,7 @@ if [ ! -x .venv/bin/pip ]; then
         fi
         apt="$sudo env DEBIAN_FRONTEND=noninteractive timeout 300 apt-get -q -o Acquire::Retries=1 -o DPkg::Lock::Timeout=60"
         if ! { $apt update && $apt install -y python3-venv; } >/dev/null; then
-            echo "that failed; do it by hand, as root: apt-get update && apt-get install python3-venv" >&2
+            echo "installing python3-venv failed; run as root: apt-get update && apt-get install python3-venv" >&2
             exit 1
         fi
     fi

@@ -68,13 +68,14 @@ def test_an_error_names_the_key_the_fault_and_what_to_do(text: str, fault: str) 
     with pytest.raises(ConfigError) as caught:
         parse_store_url(text)
     (sentence,) = caught.value.problems
-    assert sentence.startswith(f"store.url {fault}") or fault in sentence
+    assert sentence.startswith("store.url ")
+    assert fault in sentence
     assert "expected for example" in sentence or "SUBMILLI_DB_PASSWORD" in sentence
     assert "hunter2" not in sentence
 
 
-#: Before there was one grammar, `config check` accepted the first three and the store refused them; the others the other way round.
-ONCE_IN_DISPUTE = [
+#: Two separate grammars would easily disagree about these.
+BORDERLINE = [
     ("mysql+pymysql://me@db/calls?charset=utf8mb4", False),
     ("mysql+pymysql://me@db/calls?ssl=maybe", False),
     ("sqlite:///var/submilli.db?mode=ro", False),
@@ -88,10 +89,11 @@ ONCE_IN_DISPUTE = [
 ]
 
 
-@pytest.mark.parametrize(("text", "accepted"), ONCE_IN_DISPUTE)
+@pytest.mark.parametrize(("text", "accepted"), BORDERLINE)
 def test_the_configuration_and_the_store_accept_the_same_urls(text: str, accepted: bool) -> None:
     store = gw.config.Store(url=text)
-    assert not [keys for keys, _ in broken_rules(Config(store=store), serving=False) if "store.url" in keys] == accepted
+    is_broken = any("store.url" in keys for keys, _ in broken_rules(Config(store=store), serving=False))
+    assert is_broken is not accepted
     if accepted:
         open_backend(store, "").close()
     else:

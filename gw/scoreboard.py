@@ -6,7 +6,7 @@ failed), the process itself how it is (its loop's tick, its calls, its lateness)
 store of eight bytes, so readers need no lock. What more than one process writes, the places kept for calls to come, is locked by
 whoever writes it (`gw.media.admission.slots`). Times are of CLOCK_MONOTONIC, which all processes of a machine share.
 
-    header | row, _ROW_CELLS, ROWS of them | lapses, PLACES of them | keys, 16 bytes, PLACES of them | report     cells of 8 bytes
+    header | rows: ROWS x _ROW_CELLS | reservations' expiries, then keys of 16 bytes: MAX_RESERVATIONS each | report
 
 Never decides anything.
 """
@@ -29,7 +29,7 @@ VERSION: Final = 0x5342_0001
 #: Processes at once: control, and the workers of every generation that still drains.
 ROWS: Final = 2048
 #: Calls that were let in and whose streams have not come: a hundred a second, and none of them comes.
-PLACES: Final = 4096
+MAX_RESERVATIONS: Final = 4096
 KEY_BYTES: Final = 16
 REPORT_BYTES: Final = 4096
 
@@ -37,20 +37,20 @@ _CELL: Final = 8
 _HEADER_CELLS: Final = 16
 _ROW_CELLS: Final = 16
 _LAPSES_AT: Final = (_HEADER_CELLS + ROWS * _ROW_CELLS) * _CELL
-_KEYS_AT: Final = _LAPSES_AT + PLACES * _CELL
-_REPORT_AT: Final = _KEYS_AT + PLACES * KEY_BYTES
+_KEYS_AT: Final = _LAPSES_AT + MAX_RESERVATIONS * _CELL
+_REPORT_AT: Final = _KEYS_AT + MAX_RESERVATIONS * KEY_BYTES
 _BYTES: Final = _REPORT_AT + REPORT_BYTES
 
 _NS: Final = 1_000_000_000
 
 
-class BoardError(GatewayError):
-    """What was handed down is not this code's board."""
+class ScoreboardError(GatewayError):
+    """What was handed down is not this code's scoreboard."""
 
     code = "start_failed"
 
 
-class SeatState(IntEnum):
+class ProcessState(IntEnum):
     """What the supervisor knows of the process a row is for."""
 
     EMPTY = 0  # the row is nobody's
@@ -68,7 +68,7 @@ class Flag(IntEnum):
     LATE = 4  # its frames are late: it takes no call until they are not
 
 
-class Report(msgspec.Struct, frozen=True):
+class ReloadReport(msgspec.Struct, frozen=True):
     """What became of the last reload."""
 
     n: int = 0  # 1 for the first
@@ -79,16 +79,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def _cell(index: int, doc: str) -> property:
-    def read(row: Row) -> int:
+    def read(row: ScoreboardRow) -> int:
         return row.cells[row.base + index]
 
-    def write(row: Row, value: int) -> None:
+    def write(row: ScoreboardRow, value: int) -> None:
         row.cells[row.base + index] = value
 
     return property(read, write, doc=doc)
 
 
-class Row:
+class ScoreboardRow:
     """One process's cells."""
 
     __slots__ = ("base", "cells", "index")
@@ -99,9 +99,9 @@ class Row:
         self.base = _HEADER_CELLS + index * _ROW_CELLS
 
     # the supervisor's
-    state = _cell(0, "A SeatState.")
+    state = _cell(0, "A ProcessState.")
     pid = _cell(1, "The process; 0 where none runs.")
-    slot = _cell(2, "A worker's slot; -1 is control.")
+    worker = _cell(2, "A worker's worker; -1 is control.")
     failures = _cell(3, "How often in a row it ended soon after its start.")
     retry_ns = _cell(4, "When it is started again, where it waits for that.")
     # the process's
@@ -111,16 +111,16 @@ class Row:
     capacity = _cell(8, "The calls it takes.")
     flags = _cell(9, "Bits of Flag.")
     lateness_p99_us = _cell(10, "Of the frames of its last seconds; -1 where none were sent.")
-    log_level = _cell(12, "What it logs, by an operator's wish; 0: what the board or the configuration says.")  # control's
+    log_level = _cell(12, "What it logs, by an operator's wish; 0: what the scoreboard or the configuration says.")  # control's
     hold_max_us = _cell(11, "Who held its hub longest in its last seconds; -1 where nobody looked.")
     coming = _cell(13, "Its connections that may become media sockets: what they ask for is not known yet.")
 
-    def clear(self, state: SeatState = SeatState.EMPTY, slot: int = 0) -> None:
+    def clear(self, state: ProcessState = ProcessState.EMPTY, worker: int = 0) -> None:
         """Forget who sat here. The state is written last: what a reader takes for alive is whole."""
-        self.state = SeatState.EMPTY
+        self.state = ProcessState.EMPTY
         for index in range(1, _ROW_CELLS):
             self.cells[self.base + index] = 0
-        self.slot = slot
+        self.worker = worker
         self.state = state
 
     def forget_process(self) -> None:
@@ -139,15 +139,15 @@ class Row:
 
     def retry_in_s(self) -> float:
         """How long until it is started again; 0.0 where that is not what it waits for."""
-        return max(0.0, (self.retry_ns - time.monotonic_ns()) / _NS) if self.state == SeatState.WAITING else 0.0
+        return max(0.0, (self.retry_ns - time.monotonic_ns()) / _NS) if self.state == ProcessState.WAITING else 0.0
 
     def wait_until(self, seconds: float) -> None:
         """It is started again in so many seconds."""
         self.retry_ns = time.monotonic_ns() + int(seconds * _NS)
-        self.state = SeatState.WAITING
+        self.state = ProcessState.WAITING
 
 
-class Board:
+class Scoreboard:
     """The whole of it, mapped. Made by `create`, `attach` or `private`."""
 
     #: Control's row; the others are workers'.
@@ -158,45 +158,47 @@ class Board:
         self._memory = memory
         self._bytes = memoryview(memory)
         self._cells: memoryview[int] = self._bytes[:_LAPSES_AT].cast("q")
-        self.lapses: memoryview[int] = self._bytes[_LAPSES_AT:_KEYS_AT].cast("q")  # when a place is free again; 0: it is
-        self.keys = self._bytes[_KEYS_AT:_REPORT_AT]  # whose a place is
+        self.reservation_expiries: memoryview[int] = self._bytes[_LAPSES_AT:_KEYS_AT].cast(
+            "q"
+        )  # when a place is free again; 0: it is
+        self.reservation_keys = self._bytes[_KEYS_AT:_REPORT_AT]  # whose a place is
         self._report = self._bytes[_REPORT_AT:]
 
     @classmethod
-    def create(cls) -> Board:
+    def create(cls) -> Scoreboard:
         """A new one, to be handed down. Raises OSError."""
-        fd = os.memfd_create("submilli-board", os.MFD_CLOEXEC)
+        fd = os.memfd_create("submilli-scoreboard", os.MFD_CLOEXEC)
         try:
             os.posix_fallocate(fd, 0, _BYTES)  # memory that is full refuses here: a store into a hole would kill
-            board = cls(mmap.mmap(fd, _BYTES), fd)
+            scoreboard = cls(mmap.mmap(fd, _BYTES), fd)
         except OSError:
             os.close(fd)
             raise
-        board._cells[0] = VERSION
-        return board
+        scoreboard._cells[0] = VERSION
+        return scoreboard
 
     @classmethod
-    def attach(cls, fd: int) -> Board:
-        """The one this process was handed. Raises BoardError."""
+    def attach(cls, fd: int) -> Scoreboard:
+        """The one this process was handed. Raises ScoreboardError."""
         try:
             size = os.fstat(fd).st_size
-            board = cls(mmap.mmap(fd, _BYTES), fd) if size == _BYTES else None
+            scoreboard = cls(mmap.mmap(fd, _BYTES), fd) if size == _BYTES else None
         except OSError as error:
-            raise BoardError(f"no board was handed down: {error.strerror}") from None
-        if board is None or board._cells[0] != VERSION:
-            raise BoardError("the supervisor runs other code than this: stop the gateway and start it again")
-        return board
+            raise ScoreboardError(f"no scoreboard was handed down: {error.strerror}") from None
+        if scoreboard is None or scoreboard._cells[0] != VERSION:
+            raise ScoreboardError("the supervisor runs other code than this: stop the gateway and start it again")
+        return scoreboard
 
     @classmethod
-    def private(cls) -> Board:
+    def private(cls) -> Scoreboard:
         """One for a single process, which a hand started or a test. No descriptor stays open."""
-        board = cls(mmap.mmap(-1, _BYTES), -1)
-        board._cells[0] = VERSION
-        return board
+        scoreboard = cls(mmap.mmap(-1, _BYTES), -1)
+        scoreboard._cells[0] = VERSION
+        return scoreboard
 
     def close(self) -> None:
         """Let go of the memory. Its rows raise ValueError from here on."""
-        for view in (self._cells, self.lapses, self.keys, self._report, self._bytes):
+        for view in (self._cells, self.reservation_expiries, self.reservation_keys, self._report, self._bytes):
             view.release()
         self._memory.close()
         if self.fd >= 0:
@@ -229,53 +231,53 @@ class Board:
     @property
     def reserved(self) -> int:
         """Places kept for streams that have not come yet."""
-        return PLACES - self.lapses.tolist().count(0)
+        return MAX_RESERVATIONS - self.reservation_expiries.tolist().count(0)
 
     # -- rows -------------------------------------------------------------------------------------------------------------
 
-    def row(self, index: int) -> Row:
-        return Row(self._cells, index)
+    def row(self, index: int) -> ScoreboardRow:
+        return ScoreboardRow(self._cells, index)
 
-    def take_row(self, slot: int, *, index: int | None = None) -> Row:
+    def take_row(self, worker: int, *, index: int | None = None) -> ScoreboardRow:
         """A row for a process to come: the given one, or the first that is nobody's. The supervisor's alone.
 
-        Raises: BoardError when all are taken.
+        Raises: ScoreboardError when all are taken.
         """
         if index is None:
             for index in range(1, ROWS):
                 if not self._cells[_HEADER_CELLS + index * _ROW_CELLS]:
                     break
             else:
-                raise BoardError(f"{ROWS} processes are too many")
+                raise ScoreboardError(f"{ROWS} processes are too many")
         row = self.row(index)
-        row.clear(SeatState.STARTING, slot)
+        row.clear(ProcessState.STARTING, worker)
         self._cells[3] = max(self._cells[3], index + 1)
         return row
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ScoreboardRow]:
         """Every row that is somebody's, control's first."""
         for index in range(self._cells[3]):
             row = self.row(index)
             if row.state:
                 yield row
 
-    def workers(self) -> Iterator[Row]:
+    def workers(self) -> Iterator[ScoreboardRow]:
         """The rows of workers."""
-        return (row for row in self.rows() if row.slot >= 0)
+        return (row for row in self.rows() if row.worker >= 0)
 
     # -- the report -------------------------------------------------------------------------------------------------------
 
     @property
-    def report(self) -> Report:
+    def report(self) -> ReloadReport:
         """What the supervisor said last of a reload."""
         for _ in range(100):
             before = self._cells[4]
             text = bytes(self._report[: self._cells[5]])
             if before % 2 == 0 and self._cells[4] == before:
-                return msgspec.json.decode(text, type=Report) if text else Report()
-        return Report(state="running", step="the supervisor is writing")
+                return msgspec.json.decode(text, type=ReloadReport) if text else ReloadReport()
+        return ReloadReport(state="running", step="the supervisor is writing")
 
-    def tell(self, report: Report) -> None:
+    def publish_report(self, report: ReloadReport) -> None:
         """Replace the report: the supervisor's alone. The count is odd while it is being written."""
         text = msgspec.json.encode(report)
         if len(text) > REPORT_BYTES:

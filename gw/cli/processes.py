@@ -13,41 +13,41 @@ from gw.cli.context import Settings, pass_settings
 
 @click.command(hidden=True)
 @click.option("--ready-fd", type=int, required=True)
-@click.option("--board-fd", type=int, default=-1)
+@click.option("--scoreboard-fd", type=int, default=-1)
 @click.option("--row", type=int, default=0)
 @click.option("--nice", type=int, default=0)
 @pass_settings
-def control(settings: Settings, ready_fd: int, board_fd: int, row: int, nice: int) -> None:
+def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nice: int) -> None:
     """The control process."""
     from gw.supervise.child import end_with_parent, is_orphan, settle_parent
 
     end_with_parent(os.environ)
     from gw import logs
     from gw.control.main import run
-    from gw.scoreboard import Board
+    from gw.scoreboard import Scoreboard
 
     config = settings.serving_config()
     logs.setup("control", config.ops.log_level, numbers=config.ops.log_numbers)
     os.nice(nice)
-    board = Board.attach(board_fd) if board_fd >= 0 else Board.private()
-    logs.follow(partial(board.log_level_of, row), config.ops.log_level)
+    scoreboard = Scoreboard.attach(scoreboard_fd) if scoreboard_fd >= 0 else Scoreboard.private()
+    logs.follow(partial(scoreboard.log_level_of, row), config.ops.log_level)
     orphan, settled = lambda: is_orphan(os.environ), lambda: settle_parent(os.environ)
-    code = run(config, ready_fd, board=board, row=board.row(row), is_orphan=orphan, settle_parent=settled)
+    code = run(config, ready_fd, scoreboard=scoreboard, row=scoreboard.row(row), is_orphan=orphan, settle_parent=settled)
     logs.flush(1.0)
     sys.exit(code)
 
 
 @click.command(hidden=True)
-@click.option("--slot", type=int, required=True)
+@click.option("--index", type=int, required=True)
 @click.option("--listen-fd", type=int, required=True)
 @click.option("--ready-fd", type=int, required=True)
-@click.option("--board-fd", type=int, default=-1)
+@click.option("--scoreboard-fd", type=int, default=-1)
 @click.option("--row", type=int, default=0)
 @click.option("--core", "cores", default="-1", help="Where it runs, comma-separated; -1: wherever it may.")
 @click.option("--behind", is_flag=True, help="It starts where its supervisor runs: on its cores others may have calls meanwhile.")
 @pass_settings
 def worker(
-    settings: Settings, slot: int, listen_fd: int, ready_fd: int, board_fd: int, row: int, cores: str, behind: bool
+    settings: Settings, index: int, listen_fd: int, ready_fd: int, scoreboard_fd: int, row: int, cores: str, behind: bool
 ) -> None:
     """A media worker."""
     from gw.supervise.child import HURRY, LEAVE, end_with_parent, is_orphan, settle_parent
@@ -59,23 +59,23 @@ def worker(
         take_cores()  # before whatever takes long: all workers start at once
     from gw import logs
     from gw.media.worker import run
-    from gw.scoreboard import Board
+    from gw.scoreboard import Scoreboard
 
     config = settings.serving_config()
-    logs.setup(f"worker-{slot}", config.ops.log_level, numbers=config.ops.log_numbers)
-    board = Board.attach(board_fd) if board_fd >= 0 else None
-    if board is not None:
-        logs.follow(partial(board.log_level_of, row), config.ops.log_level)
+    logs.setup(f"worker-{index}", config.ops.log_level, numbers=config.ops.log_numbers)
+    scoreboard = Scoreboard.attach(scoreboard_fd) if scoreboard_fd >= 0 else None
+    if scoreboard is not None:
+        logs.follow(partial(scoreboard.log_level_of, row), config.ops.log_level)
     code = run(
         config,
-        slot,
+        index,
         listen_fd,
         ready_fd,
         before_ready=take_cores,
         hurry=HURRY,
         leave=LEAVE,
-        board=board,
-        row=board.row(row) if board is not None else None,
+        scoreboard=scoreboard,
+        row=scoreboard.row(row) if scoreboard is not None else None,
         is_orphan=lambda: is_orphan(os.environ),
         settle_parent=lambda: settle_parent(os.environ),
     )

@@ -46,18 +46,18 @@ def serve(settings: Settings) -> None:
 
     def on_ready(supervisor: Supervisor) -> None:
         announce(supervisor)
-        manager.ready(supervisor.board)
+        manager.ready(supervisor.scoreboard)
 
     supervisor = Supervisor(
         config,
         settings.program(),
         config_path=settings.path,
         on_ready=on_ready,
-        on_look=lambda still: manager.look(supervisor.board, still),
+        on_look=lambda still: manager.look(supervisor.scoreboard, still),
         on_report=manager.report,
     )
 
-    logs.follow(lambda: supervisor.board.log_level, config.ops.log_level)
+    logs.follow(lambda: supervisor.scoreboard.log_level, config.ops.log_level)
 
     def on_signal(number: signal.Signals) -> None:
         log = logging.getLogger("gw.supervise.supervisor")

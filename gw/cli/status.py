@@ -46,7 +46,7 @@ def status(settings: Settings, holds: bool, as_json: bool) -> None:
     if document["workers"]:
         out.print()
         columns = (
-            Column(">worker", lambda row: str(row["slot"])),
+            Column(">worker", lambda row: str(row["index"])),
             Column("state", _worker_state),
             Column(">calls", lambda row: str(row["calls"])),
             Column(">pid", lambda row: str(row["pid"])),

@@ -141,8 +141,8 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
         rows.append(("", Text(away or said, "red" if away else "yellow")))
     processes = {process["name"]: process for process in fleet["processes"]}
     workers = (
-        Column(">worker", lambda row: str(row["slot"])),
-        Column("state", lambda row: _state(row, processes.get(f"worker {row['slot']}"))),
+        Column(">worker", lambda row: str(row["index"])),
+        Column("state", lambda row: _state(row, processes.get(f"worker {row['index']}"))),
         Column(">calls", lambda row: str(row["calls"])),
         Column(">pid", lambda row: str(row["pid"]), needs=80),
         Column(">lateness p99, ms", lambda row: milliseconds(row["lateness_p99_s"])),

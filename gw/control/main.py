@@ -41,7 +41,7 @@ from gw.control.store.schema import Schema
 from gw.control.twilio_api.rest import TwilioRest
 from gw.control.twilio_api.transfers import Transfers
 from gw.errors import GatewayError
-from gw.scoreboard import Board, Row
+from gw.scoreboard import Scoreboard, ScoreboardRow
 from metrics import declare, exposition, pages_dir
 from metrics.page import Page, PageError
 
@@ -64,16 +64,16 @@ class Control:
         self,
         config: Config,
         *,
-        board: Board | None = None,
-        row: Row | None = None,
+        scoreboard: Scoreboard | None = None,
+        row: ScoreboardRow | None = None,
         is_orphan: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`board`, `row`: what the processes know of each other, and control's part in it. `is_orphan`: whether the supervisor is
+        """`scoreboard`, `row`: shared state of all processes, and control's row in it. `is_orphan`: whether the supervisor is
         gone. Raises OSError, GatewayError, PageError or ValueError; what was opened by then is closed again."""
         self._config = config
         self._is_orphan = is_orphan
-        self._board = board or Board.private()
-        self._row = row or self._board.take_row(-1, index=Board.CONTROL_ROW)
+        self._scoreboard = scoreboard or Scoreboard.private()
+        self._row = row or self._scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
         self._host = socket.gethostname()
         self._stopping = Event()
         self._leaving = Event()
@@ -118,7 +118,7 @@ class Control:
         self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add, answer=self._after_stream.answer)
         opened.callback(self._bus.stop)
         self._machine = MachineState(
-            self._board,
+            self._scoreboard,
             self._row,
             self._page,
             tell_workers=self._bus.drain,
@@ -173,7 +173,7 @@ class Control:
             notify=self._forwarder.notify,
             config=config,
         )
-        levels = LogLevels(self._board, config.ops.log_level)
+        levels = LogLevels(self._scoreboard, config.ops.log_level)
         commands = {**self._commands.table(), **self._machine.commands(), **levels.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)
 
@@ -275,15 +275,15 @@ def run(
     config: Config,
     ready_fd: int,
     *,
-    board: Board | None = None,
-    row: Row | None = None,
+    scoreboard: Scoreboard | None = None,
+    row: ScoreboardRow | None = None,
     is_orphan: Callable[[], bool] = lambda: False,
     settle_parent: Callable[[], None] = lambda: None,
 ) -> int:
     """The control process's whole life. When it is told to stop, `settle_parent` returns once `is_orphan` can be believed.
     Returns its exit code."""
     try:
-        control = Control(config, board=board, row=row, is_orphan=is_orphan)
+        control = Control(config, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
     except (OSError, GatewayError, PageError, ValueError) as error:
         log.critical("control cannot start: %s", error)
         return 1

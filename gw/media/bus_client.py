@@ -62,7 +62,7 @@ class BusClient:
     def __init__(
         self,
         path: Path,
-        slot: int,
+        index: int,
         page: Page,
         *,
         calls: Callable[[], list[str]],
@@ -71,7 +71,7 @@ class BusClient:
     ) -> None:
         """`calls`: the SIDs alive now; `status`: this worker's state, given the number of unacknowledged events."""
         self._path = path
-        self._slot = slot
+        self._index = index
         self.instance = uuid.uuid4().hex
         self._calls = calls
         self._status = status
@@ -174,7 +174,7 @@ class BusClient:
         return Transport(sock, MAX_WAITING_BYTES)
 
     def _serve(self, transport: Transport) -> None:
-        transport.write(bus.pack(bus.Hello(self._slot, self.instance, os.getpid(), self._calls(), bus.VERSION)))
+        transport.write(bus.pack(bus.Hello(self._index, self.instance, os.getpid(), self._calls(), bus.VERSION)))
         self._resend(transport)
         self._transport = transport
         reader = bus.Reader.of_commands()

@@ -30,7 +30,7 @@ from gw.media.hub.gc_control import collect_when_idle, tune
 from gw.media.hub.greenlets import spawn
 from gw.media.hub.hold_monitor import HoldMonitor
 from gw.media.server import MediaServer
-from gw.scoreboard import Board, Row
+from gw.scoreboard import Scoreboard, ScoreboardRow
 from metrics.declare import CALL_CAPACITY, PROCESS_STARTS
 from metrics.page import Page
 
@@ -60,23 +60,23 @@ class Worker:
     def __init__(
         self,
         config: Config,
-        slot: int,
+        index: int,
         listener: socket.socket,
         *,
-        board: Board | None = None,
-        row: Row | None = None,
+        scoreboard: Scoreboard | None = None,
+        row: ScoreboardRow | None = None,
         is_orphan: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`board`, `row`: where it tells how it is, and learns of the others; without them it is alone. `is_orphan`: whether the
+        """`scoreboard`, `row`: shared state of all processes, this worker's row. `is_orphan`: whether the
         supervisor is gone."""
         pages = Path(config.ops.var_dir) / "pages"
         self._config = config
-        self._page = Page.claim(pages, f"worker-{slot}")
+        self._page = Page.claim(pages, f"worker-{index}")
         self._page.counter(PROCESS_STARTS, process="worker").add()
         self._ledger = TokenLedger(pages / "tokens.ledger")
-        slots = None if board is None or row is None else AdmissionSlots(board, row, config.server.max_calls_per_worker)
+        slots = None if scoreboard is None or row is None else AdmissionSlots(scoreboard, row, config.server.max_calls_per_worker)
         self.context = MediaContext(config, self._page, self._ledger, slots)
-        self.context.draining = board is not None and board.drained
+        self.context.draining = scoreboard is not None and scoreboard.drained
         self._is_orphan = is_orphan
         self._load = Load(lambda: self.context.tx_cells.lateness.buckets)
         self._capacity = self._page.gauge(CALL_CAPACITY)
@@ -85,7 +85,7 @@ class Worker:
         self.context.hold_max_s = self._monitor.max_hold_s
         self._bus = BusClient(
             Path(config.ops.var_dir) / "bus.sock",
-            slot,
+            index,
             self._page,
             calls=lambda: list(self.context.calls),
             status=self._status,
@@ -234,15 +234,15 @@ class Worker:
 
 def run(
     config: Config,
-    slot: int,
+    index: int,
     listen_fd: int,
     ready_fd: int,
     *,
     before_ready: Callable[[], None],
     hurry: signal.Signals,
     leave: signal.Signals,
-    board: Board | None = None,
-    row: Row | None = None,
+    scoreboard: Scoreboard | None = None,
+    row: ScoreboardRow | None = None,
     is_orphan: Callable[[], bool] = lambda: False,
     settle_parent: Callable[[], None] = lambda: None,
 ) -> int:
@@ -250,7 +250,7 @@ def run(
     others take its place; `hurry` ends a drain; when told to stop, `settle_parent` returns once `is_orphan` can be believed.
     Returns the exit code."""
     listener = socket.socket(fileno=listen_fd)
-    worker = Worker(config, slot, listener, board=board, row=row, is_orphan=is_orphan)
+    worker = Worker(config, index, listener, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
 
     def on_stop() -> None:
         settle_parent()

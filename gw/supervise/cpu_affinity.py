@@ -30,9 +30,9 @@ class Plan(NamedTuple):
     rest: tuple[int, ...]  # of the supervisor and control; empty: everywhere
     control_nice: int = 0
 
-    def core_of(self, slot: int) -> int:
+    def core_of(self, index: int) -> int:
         """The core of a worker; -1: any."""
-        return self.cores[slot % len(self.cores)] if self.cores else -1
+        return self.cores[index % len(self.cores)] if self.cores else -1
 
 
 def plan(workers: int | Literal["auto"], pin: bool, allowed: Sequence[int]) -> Plan:

@@ -15,7 +15,7 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
-from gw.scoreboard import Board, BoardError
+from gw.scoreboard import Scoreboard, ScoreboardError
 from gw.supervise.child import HURRY
 from gw.supervise.config_snapshot import RolloverError, Snapshot
 from gw.supervise.cpu_affinity import Plan
@@ -42,7 +42,7 @@ class Crew:
         self,
         command: Sequence[str],
         environ: Mapping[str, str],
-        board: Board,
+        scoreboard: Scoreboard,
         listen_fd: int,
         plan: Plan,
         allowed: Sequence[int],
@@ -50,7 +50,7 @@ class Crew:
         """`allowed`: the cores there are. A child inherits those of this process, which may be fewer."""
         self.environ = environ
         self.command = list(command)
-        self.board = board
+        self.scoreboard = scoreboard
         self.plan = plan  # of those that take calls
         self.control: Seat | None = None
         self.workers: list[Seat] = []  # those that take calls
@@ -78,27 +78,27 @@ class Crew:
 
     def seat_for_control(self, snapshot: Snapshot) -> Seat:
         """Control's, on trial."""
-        row = self.board.take_row(-1, index=Board.CONTROL_ROW)
+        row = self.scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
         argv = [*self.command, *snapshot.options, "control", *self._handed(row.index), "--nice", str(self.plan.control_nice)]
-        return Seat("control", argv, self.environ, row, snapshot, (self.board.fd,))
+        return Seat("control", argv, self.environ, row, snapshot, (self.scoreboard.fd,))
 
-    def seat_for_worker(self, slot: int, snapshot: Snapshot, plan: Plan, *, behind: bool) -> Seat:
-        """A worker's, on trial. `behind`: whether others serve meanwhile. Raises RolloverError when the board is full."""
+    def seat_for_worker(self, index: int, snapshot: Snapshot, plan: Plan, *, behind: bool) -> Seat:
+        """A worker's, on trial. `behind`: whether others serve meanwhile. Raises RolloverError when the scoreboard is full."""
         try:
-            row = self.board.take_row(slot)
-        except BoardError as error:
+            row = self.scoreboard.take_row(index)
+        except ScoreboardError as error:
             raise RolloverError(str(error)) from None
-        argv = [*self.command, *snapshot.options, "worker", "--slot", str(slot), "--listen-fd", str(self._listen_fd)]
-        own = plan.core_of(slot)
+        argv = [*self.command, *snapshot.options, "worker", "--index", str(index), "--listen-fd", str(self._listen_fd)]
+        own = plan.core_of(index)
         cores = [own] if own >= 0 else self._allowed
         argv += [*self._handed(row.index), "--core", ",".join(map(str, cores))]
-        handed = (self._listen_fd, self.board.fd)
-        seat = Seat(f"worker {slot}", argv, self.environ, row, snapshot, handed, behind=behind)
+        handed = (self._listen_fd, self.scoreboard.fd)
+        seat = Seat(f"worker {index}", argv, self.environ, row, snapshot, handed, behind=behind)
         self._all_workers.append(seat)
         return seat
 
     def _handed(self, row: int) -> list[str]:
-        return ["--board-fd", str(self.board.fd), "--row", str(row)]
+        return ["--scoreboard-fd", str(self.scoreboard.fd), "--row", str(row)]
 
     # -- who stands still -------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 A new generation of workers is started beside the present one, worker by worker; only when all of it is ready does the former one
 let go of the listening socket, to end with its last call, and control is replaced. Whatever goes wrong before changes nothing,
-and each step and the end stand in the board's report. Every wait is bounded. One at a time: who asks during one gets no second.
+and each step and the end stand in the scoreboard's report. Every wait is bounded. One at a time: who asks during one gets no second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 import gevent
 
-from gw.scoreboard import Report
+from gw.scoreboard import ReloadReport
 from gw.supervise import cpu_affinity
 from gw.supervise.child import HURRY, LEAVE
 from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted, check
@@ -43,7 +43,7 @@ class Reloading:
         config_path: Path | None,
         allowed: list[int],
         on_plan: Callable[[], None],
-        on_report: Callable[[Report], None] | None,
+        on_report: Callable[[ReloadReport], None] | None,
     ) -> None:
         """`allowed`: the cores there are; `on_plan` is told when another plan holds."""
         self.wanted = wanted
@@ -63,7 +63,7 @@ class Reloading:
         return self._roller is not None and not self._roller.dead
 
     def start(self, *, is_up: bool) -> None:
-        """Begin one. What becomes of it stands in the board's report."""
+        """Begin one. What becomes of it stands in the scoreboard's report."""
         self._reports += 1
         if not is_up:
             self._tell("failed", "the start goes on", "the gateway is not up yet: try again in a moment")
@@ -88,8 +88,8 @@ class Reloading:
             snapshot.close()
 
     def _tell(self, state: str, step: str, problem: str = "") -> None:
-        report = Report(self._reports, state, step, problem, time.time())
-        self._crew.board.tell(report)
+        report = ReloadReport(self._reports, state, step, problem, time.time())
+        self._crew.scoreboard.publish_report(report)
         if self._on_report is not None:
             self._on_report(report)
         if problem:
@@ -152,9 +152,9 @@ class Reloading:
         """
         seats: list[Seat] = []
         try:
-            for slot in range(plan.workers):
-                self._tell("running", f"new worker {slot + 1} of {plan.workers} is started")
-                seats.append(self._crew.seat_for_worker(slot, snapshot, plan, behind=True))
+            for index in range(plan.workers):
+                self._tell("running", f"new worker {index + 1} of {plan.workers} is started")
+                seats.append(self._crew.seat_for_worker(index, snapshot, plan, behind=True))
                 seats[-1].start()
                 gevent.wait([seats[-1].ready, seats[-1].refused], timeout=READY_S + GRACE_S, count=1)
                 if not all(seat.ready.is_set() and not seat.has_ended for seat in seats):

@@ -2,7 +2,7 @@
 
 A seat is on trial until its supervisor accepts it: a child that says no then (an exit code of its own) makes the seat `refused`,
 and nothing is started again. An accepted seat is filled until it is told to stop: whatever ends is started again, after a wait
-that doubles while its ends follow one another quickly. What the seat knows of its process stands in its row of the board. Never
+that doubles while its ends follow one another quickly. What the seat knows of its process stands in its row of the scoreboard. Never
 decides which seats there are.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
-from gw.scoreboard import Row, SeatState
+from gw.scoreboard import ProcessState, ScoreboardRow
 from gw.supervise.child import BEHIND, Backoff, Child, describe_exit, may_come_back
 from gw.supervise.config_snapshot import Snapshot
 
@@ -36,7 +36,7 @@ class Seat:
         name: str,
         argv: Sequence[str],
         environ: Mapping[str, str],
-        row: Row,
+        row: ScoreboardRow,
         snapshot: Snapshot,
         pass_fds: tuple[int, ...] = (),
         *,
@@ -72,7 +72,7 @@ class Seat:
         """Send the child that signal; nobody follows it."""
         self._stopping.set()
         if self.child is not None:
-            self.row.state = SeatState.LEAVING
+            self.row.state = ProcessState.LEAVING
         self.send(number)
 
     def send(self, number: signal.Signals) -> None:
@@ -94,7 +94,7 @@ class Seat:
         backoff = Backoff()
         try:
             while not self._stopping.is_set():
-                self.row.state = SeatState.STARTING
+                self.row.state = ProcessState.STARTING
                 behind = self._behind and self._on_trial
                 argv = [*self._argv, "--behind"] if behind else self._argv
                 try:
@@ -147,7 +147,7 @@ class Seat:
                 child.set_nice()
             log.debug("%s is ready, pid %d", self.name, child.pid)
             if not self._stopping.is_set():
-                self.row.state = SeatState.UP
+                self.row.state = ProcessState.UP
             self.ready.set()
             code = child.wait(forgive_s)
             if code is None:

@@ -21,7 +21,7 @@ import gevent
 from gevent.event import Event
 
 from gw.config import Config
-from gw.scoreboard import Board, Report
+from gw.scoreboard import ReloadReport, Scoreboard
 from gw.supervise import cpu_affinity, sockets
 from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted
 from gw.supervise.process_group import GRACE_S, HURRY_S, Crew
@@ -45,7 +45,7 @@ class Supervisor:
         environ: Mapping[str, str] | None = None,
         on_ready: Callable[[Supervisor], None] | None = None,
         on_look: Callable[[list[str]], None] | None = None,
-        on_report: Callable[[Report], None] | None = None,
+        on_report: Callable[[ReloadReport], None] | None = None,
     ) -> None:
         """Bind. `on_look` is told each second, once all is ready, the processes whose loop stands still: a service manager's
         watchdog is fed there. `on_report` is told each step of a reload. Raises StartError when the port is taken or another
@@ -63,7 +63,7 @@ class Supervisor:
             self.listener = sockets.public_socket(
                 config.server.listen, environ, patience_s=patience_s, loopback_only=not config.signed
             )
-            self._board = Board.create()
+            self._scoreboard = Scoreboard.create()
             snapshot = Snapshot(config_path)
         except (RolloverError, OSError) as error:
             self._lock.release()
@@ -77,7 +77,7 @@ class Supervisor:
         self._crew = Crew(
             command,
             self.environ,
-            self._board,
+            self._scoreboard,
             self.listener.fileno(),
             cpu_affinity.plan(server.workers, server.pin, self._allowed),
             self._allowed,
@@ -125,9 +125,9 @@ class Supervisor:
         return self._reloading.wanted.stop_timeout_s + GRACE_S + CONTROL_STOP_S + 2 * (HURRY_S + GRACE_S) + 3 * HURRY_S
 
     @property
-    def board(self) -> Board:
+    def scoreboard(self) -> Scoreboard:
         """What all processes know of each other."""
-        return self._board
+        return self._scoreboard
 
     def run(self) -> None:
         """Serve until `stop`. Raises StartError when a child refuses to start."""
@@ -153,7 +153,7 @@ class Supervisor:
         self._stop.set()
 
     def reload(self) -> None:
-        """Ask for a new generation. What becomes of it stands in the board's report; asked during one, nothing more happens."""
+        """Ask for a new generation. What becomes of it stands in the scoreboard's report; asked during one, nothing more happens."""
         if self._stop.is_set() or self._reloading.is_running:
             log.warning("a reload was asked for while the gateway stops or reloads: it does not happen")
             return
@@ -172,8 +172,8 @@ class Supervisor:
         self._bind()
         crew = self._crew
         crew.control = crew.seat_for_control(self._snapshot)
-        slots = range(crew.plan.workers)
-        crew.workers = [crew.seat_for_worker(slot, self._snapshot, crew.plan, behind=False) for slot in slots]
+        indexes = range(crew.plan.workers)
+        crew.workers = [crew.seat_for_worker(index, self._snapshot, crew.plan, behind=False) for index in indexes]
         seats = [crew.control, *crew.workers]
         for seat in seats:
             seat.start()
@@ -203,7 +203,7 @@ class Supervisor:
         self._reloading.stop(HURRY_S)
         self._crew.end_all(self._reloading.wanted.stop_timeout_s + GRACE_S, CONTROL_STOP_S)
         self._reloading.close()
-        self._board.close()
+        self._scoreboard.close()
         self.listener.close()
         self._lock.release()
 

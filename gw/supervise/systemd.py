@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gw.scoreboard import Board, Flag, Report, SeatState
+from gw.scoreboard import Flag, ProcessState, ReloadReport, Scoreboard
 
 log = logging.getLogger("gw.supervise.supervisor")
 
@@ -32,22 +32,22 @@ class Notifier:
         self._status = ""
         self._reloading = False
 
-    def ready(self, board: Board) -> None:
+    def ready(self, scoreboard: Scoreboard) -> None:
         """Calls are taken."""
-        self._status = status_of(board)
+        self._status = status_of(scoreboard)
         self._tell("READY=1", f"STATUS={self._status}")
 
-    def look(self, board: Board, still: Sequence[str]) -> None:
+    def look(self, scoreboard: Scoreboard, still: Sequence[str]) -> None:
         """Each second. `still`: the processes whose loop does not turn."""
         lines = [] if still else ["WATCHDOG=1"]
-        status = f"stands still: {', '.join(still)}; {status_of(board)}" if still else status_of(board)
+        status = f"stands still: {', '.join(still)}; {status_of(scoreboard)}" if still else status_of(scoreboard)
         if status != self._status and not self._reloading:
             self._status = status
             lines.append(f"STATUS={status}")
         if lines:
             self._tell(*lines)
 
-    def report(self, report: Report) -> None:
+    def report(self, report: ReloadReport) -> None:
         """A reload came further, or to its end."""
         running = report.state == "running"
         lines = [f"STATUS=reload: {report.step}" + (f": {report.problem}" if report.problem else "")]
@@ -79,19 +79,19 @@ class Notifier:
             self._failed = False
 
 
-def status_of(board: Board) -> str:
+def status_of(scoreboard: Scoreboard) -> str:
     """One line: calls, and how many workers take them."""
-    rows = list(board.workers())
-    up = [row for row in rows if row.state == SeatState.UP]
+    rows = list(scoreboard.workers())
+    up = [row for row in rows if row.state == ProcessState.UP]
     calls = sum(row.calls for row in rows)
     said = [f"{calls} of {sum(row.capacity for row in up)} calls", f"{len(up)} worker{'' if len(up) == 1 else 's'}"]
     for what, count in (
         ("late", sum(bool(row.flags & Flag.LATE) for row in up)),
-        ("leaving", sum(row.state == SeatState.LEAVING for row in rows)),
-        ("started again", sum(row.state in (SeatState.STARTING, SeatState.WAITING) for row in rows)),
+        ("leaving", sum(row.state == ProcessState.LEAVING for row in rows)),
+        ("started again", sum(row.state in (ProcessState.STARTING, ProcessState.WAITING) for row in rows)),
     ):
         if count:
             said.append(f"{count} {what}")
-    if board.drained:
+    if scoreboard.drained:
         said.append("drained by an operator")
     return ", ".join(said)

@@ -59,7 +59,7 @@ class Running:
             return {}
         return {
             "control": status["pid"],
-            **{f"worker {one['slot']}": one["pid"] for one in status["workers"] if one["connected"]},
+            **{f"worker {one['index']}": one["pid"] for one in status["workers"] if one["connected"]},
         }
 
     def row(self, call: TwinCall) -> dict[str, Any]:

@@ -9,26 +9,38 @@ from pathlib import Path
 
 import pytest
 
-from gw.scoreboard import KEY_BYTES, PLACES, REPORT_BYTES, ROWS, VERSION, Board, BoardError, Flag, Report, Row, SeatState
+from gw.scoreboard import (
+    KEY_BYTES,
+    MAX_RESERVATIONS,
+    REPORT_BYTES,
+    ROWS,
+    VERSION,
+    Flag,
+    ProcessState,
+    ReloadReport,
+    Scoreboard,
+    ScoreboardError,
+    ScoreboardRow,
+)
 from tests.timing import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [
-    *("state", "pid", "slot", "failures", "retry_ns", "tick_ns", "calls", "streams", "capacity", "flags"),
+    *("state", "pid", "worker", "failures", "retry_ns", "tick_ns", "calls", "streams", "capacity", "flags"),
     *("lateness_p99_us", "hold_max_us", "log_level"),
 ]
 
 
 @pytest.fixture
-def board():
-    board = Board.create()
-    yield board
-    board.close()
+def scoreboard():
+    scoreboard = Scoreboard.create()
+    yield scoreboard
+    scoreboard.close()
 
 
 @pytest.fixture
-def row(board) -> Row:
-    return board.take_row(3)
+def row(scoreboard) -> ScoreboardRow:
+    return scoreboard.take_row(3)
 
 
 # -- what all processes map -------------------------------------------------------------------------------------------
@@ -36,34 +48,34 @@ def row(board) -> Row:
 
 OTHER_PROCESS = """
 import os, sys
-from gw.scoreboard import Board, Flag
-board = Board.attach(int(sys.argv[1]))
-(row,) = board.workers()
+from gw.scoreboard import Scoreboard, Flag
+scoreboard = Scoreboard.attach(int(sys.argv[1]))
+(row,) = scoreboard.workers()
 row.pid, row.calls, row.flags = os.getpid(), row.capacity - 1, Flag.LATE
-board.lapses[7] = board.keys[7 * 16] = 99
-print(board.report.step)
+scoreboard.reservation_expiries[7] = scoreboard.reservation_keys[7 * 16] = 99
+print(scoreboard.report.step)
 """
 
 
-def test_another_process_reads_and_writes_it(board, row):
+def test_another_process_reads_and_writes_it(scoreboard, row):
     row.capacity = 40
-    board.tell(Report(n=1, step="worker 3"))
-    command = [sys.executable, "-c", OTHER_PROCESS, str(board.fd)]
-    child = subprocess.Popen(command, pass_fds=[board.fd], stdout=subprocess.PIPE, cwd=ROOT)
+    scoreboard.publish_report(ReloadReport(n=1, step="worker 3"))
+    command = [sys.executable, "-c", OTHER_PROCESS, str(scoreboard.fd)]
+    child = subprocess.Popen(command, pass_fds=[scoreboard.fd], stdout=subprocess.PIPE, cwd=ROOT)
     assert child.communicate(timeout=scaled(30))[0] == b"worker 3\n"
     assert (row.pid, row.calls, row.flags) == (child.pid, 39, Flag.LATE)
-    assert (board.lapses[7], board.keys[7 * KEY_BYTES], board.reserved) == (99, 99, 1)
+    assert (scoreboard.reservation_expiries[7], scoreboard.reservation_keys[7 * KEY_BYTES], scoreboard.reserved) == (99, 99, 1)
 
 
-def test_it_is_handed_down_on_purpose_alone(board):
-    assert not os.get_inheritable(board.fd)
-    assert str(Path(f"/proc/self/fd/{board.fd}").readlink()).startswith("/memfd:"), (
+def test_it_is_handed_down_on_purpose_alone(scoreboard):
+    assert not os.get_inheritable(scoreboard.fd)
+    assert str(Path(f"/proc/self/fd/{scoreboard.fd}").readlink()).startswith("/memfd:"), (
         "it has no name that another gateway could find"
     )
 
 
-def test_two_maps_are_one_memory(board, row):
-    other = Board.attach(os.dup(board.fd))
+def test_two_maps_are_one_memory(scoreboard, row):
+    other = Scoreboard.attach(os.dup(scoreboard.fd))
     row.calls = 5
     assert other.row(row.index).calls == 5
     other.close()
@@ -72,35 +84,35 @@ def test_two_maps_are_one_memory(board, row):
 
 
 def test_what_is_no_board_is_refused(tmp_path):
-    with pytest.raises(BoardError, match="no board was handed down"):
-        Board.attach(1 << 20)
+    with pytest.raises(ScoreboardError, match="no scoreboard was handed down"):
+        Scoreboard.attach(1 << 20)
     with (tmp_path / "short").open("w+b") as file:
         file.write(bytes(100))
         file.flush()
-        with pytest.raises(BoardError, match="other code"):
-            Board.attach(file.fileno())
+        with pytest.raises(ScoreboardError, match="other code"):
+            Scoreboard.attach(file.fileno())
 
 
-def test_a_board_of_other_code_is_refused(board):
-    with mmap.mmap(board.fd, 8) as memory:
+def test_a_board_of_other_code_is_refused(scoreboard):
+    with mmap.mmap(scoreboard.fd, 8) as memory:
         assert int.from_bytes(memory[:8], "little") == VERSION
         memory[:8] = (VERSION + 1).to_bytes(8, "little")
-        with pytest.raises(BoardError, match="stop the gateway and start it again"):
-            Board.attach(board.fd)
+        with pytest.raises(ScoreboardError, match="stop the gateway and start it again"):
+            Scoreboard.attach(scoreboard.fd)
         memory[:8] = VERSION.to_bytes(8, "little")
-    Board.attach(os.dup(board.fd)).close()
+    Scoreboard.attach(os.dup(scoreboard.fd)).close()
 
 
 def test_a_private_one_leaves_no_descriptor():
     before = set(Path("/proc/self/fd").iterdir())
-    board = Board.private()
+    scoreboard = Scoreboard.private()
     assert set(Path("/proc/self/fd").iterdir()) <= before
-    assert (board.fd, board.reserved, list(board.rows()), board.report) == (-1, 0, [], Report())
-    board.close()
+    assert (scoreboard.fd, scoreboard.reserved, list(scoreboard.rows()), scoreboard.report) == (-1, 0, [], ReloadReport())
+    scoreboard.close()
 
 
-def test_after_close_nothing_is_read(board):
-    other = Board.attach(os.dup(board.fd))
+def test_after_close_nothing_is_read(scoreboard):
+    other = Scoreboard.attach(os.dup(scoreboard.fd))
     row, fd = other.take_row(0), other.fd
     other.close()
     with pytest.raises(ValueError):
@@ -112,66 +124,73 @@ def test_after_close_nothing_is_read(board):
 # -- the header -------------------------------------------------------------------------------------------------------
 
 
-def test_the_header_holds_each_wish_by_itself(board, row):
-    assert (board.drained, board.log_level) == (False, 0)
-    board.drained = True
-    board.log_level = 10
-    assert (board.drained, board.log_level) == (True, 10)
-    assert board.log_level_of(row.index) == 10
+def test_the_header_holds_each_wish_by_itself(scoreboard, row):
+    assert (scoreboard.drained, scoreboard.log_level) == (False, 0)
+    scoreboard.drained = True
+    scoreboard.log_level = 10
+    assert (scoreboard.drained, scoreboard.log_level) == (True, 10)
+    assert scoreboard.log_level_of(row.index) == 10
     row.log_level = 30
-    assert [board.log_level_of(index) for index in (row.index, Board.CONTROL_ROW)] == [30, 10]
-    board.drained = False
-    board.log_level = 0
-    assert (board.drained, board.log_level_of(row.index), board.log_level_of(Board.CONTROL_ROW)) == (False, 30, 0)
+    assert [scoreboard.log_level_of(index) for index in (row.index, Scoreboard.CONTROL_ROW)] == [30, 10]
+    scoreboard.drained = False
+    scoreboard.log_level = 0
+    assert (scoreboard.drained, scoreboard.log_level_of(row.index), scoreboard.log_level_of(Scoreboard.CONTROL_ROW)) == (
+        False,
+        30,
+        0,
+    )
 
 
-def test_places_are_counted_to_the_last(board):
-    assert (len(board.lapses), len(board.keys)) == (PLACES, PLACES * KEY_BYTES)
-    board.lapses[0] = board.lapses[PLACES - 1] = 1
-    assert board.reserved == 2
-    board.lapses[0] = 0
-    assert board.reserved == 1
+def test_places_are_counted_to_the_last(scoreboard):
+    assert (len(scoreboard.reservation_expiries), len(scoreboard.reservation_keys)) == (
+        MAX_RESERVATIONS,
+        MAX_RESERVATIONS * KEY_BYTES,
+    )
+    scoreboard.reservation_expiries[0] = scoreboard.reservation_expiries[MAX_RESERVATIONS - 1] = 1
+    assert scoreboard.reserved == 2
+    scoreboard.reservation_expiries[0] = 0
+    assert scoreboard.reserved == 1
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def test_every_cell_is_its_own(board, row):
-    neighbours = board.take_row(4), board.take_row(5)
+def test_every_cell_is_its_own(scoreboard, row):
+    neighbours = scoreboard.take_row(4), scoreboard.take_row(5)
     for n, name in enumerate(CELLS, 1):
         setattr(row, name, n)
     assert [getattr(row, name) for name in CELLS] == list(range(1, len(CELLS) + 1))
-    assert [getattr(one, name) for one in neighbours for name in CELLS if name not in ("state", "slot")] == [0] * 22
+    assert [getattr(one, name) for one in neighbours for name in CELLS if name not in ("state", "worker")] == [0] * 22
 
 
-def test_rows_are_taken_in_order_and_again_when_free(board):
-    control = board.take_row(-1, index=Board.CONTROL_ROW)
-    first, second = board.take_row(0), board.take_row(1)
+def test_rows_are_taken_in_order_and_again_when_free(scoreboard):
+    control = scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
+    first, second = scoreboard.take_row(0), scoreboard.take_row(1)
     assert [one.index for one in (control, first, second)] == [0, 1, 2]
-    assert [(one.index, one.slot, one.state) for one in board.rows()] == [(0, -1, 1), (1, 0, 1), (2, 1, 1)]
-    assert [one.index for one in board.workers()] == [1, 2]
+    assert [(one.index, one.worker, one.state) for one in scoreboard.rows()] == [(0, -1, 1), (1, 0, 1), (2, 1, 1)]
+    assert [one.index for one in scoreboard.workers()] == [1, 2]
     first.clear()
-    assert [one.index for one in board.workers()] == [2]
-    assert board.take_row(7).index == 1
+    assert [one.index for one in scoreboard.workers()] == [2]
+    assert scoreboard.take_row(7).index == 1
 
 
-def test_a_row_taken_again_tells_nothing_of_the_last(board, row):
+def test_a_row_taken_again_tells_nothing_of_the_last(scoreboard, row):
     for name in CELLS:
         setattr(row, name, 9)
     row.clear()
-    again = board.take_row(2)
+    again = scoreboard.take_row(2)
     assert again.index == row.index
     told = {name: getattr(again, name) for name in CELLS}
-    assert told == {**dict.fromkeys(CELLS, 0), "state": SeatState.STARTING, "slot": 2}
+    assert told == {**dict.fromkeys(CELLS, 0), "state": ProcessState.STARTING, "worker": 2}
 
 
-def test_a_full_board_takes_no_process(board):
-    for slot in range(ROWS - 1):
-        board.take_row(slot)
-    with pytest.raises(BoardError, match="too many"):
-        board.take_row(ROWS)
-    assert sum(1 for _ in board.workers()) == ROWS - 1
-    assert board.take_row(-1, index=Board.CONTROL_ROW).index == 0, "control's own row is kept for it"
+def test_a_full_board_takes_no_process(scoreboard):
+    for worker in range(ROWS - 1):
+        scoreboard.take_row(worker)
+    with pytest.raises(ScoreboardError, match="too many"):
+        scoreboard.take_row(ROWS)
+    assert sum(1 for _ in scoreboard.workers()) == ROWS - 1
+    assert scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW).index == 0, "control's own row is kept for it"
 
 
 def test_a_process_that_is_gone_says_nothing_and_its_seat_stays(row):
@@ -179,7 +198,7 @@ def test_a_process_that_is_gone_says_nothing_and_its_seat_stays(row):
         setattr(row, name, 9)
     row.forget_process()
     gone = dict.fromkeys(("pid", "tick_ns", "calls", "streams", "capacity", "flags"), 0)
-    stays = dict.fromkeys(("state", "slot", "failures", "retry_ns", "log_level"), 9)
+    stays = dict.fromkeys(("state", "worker", "failures", "retry_ns", "log_level"), 9)
     assert {name: getattr(row, name) for name in CELLS} == {**gone, **stays, "lateness_p99_us": -1, "hold_max_us": -1}
 
 
@@ -194,38 +213,38 @@ def test_a_loop_that_never_turned_is_told_from_one_that_stands_still(row):
 
 def test_a_start_that_is_waited_for(row):
     row.wait_until(60.0)
-    assert row.state == SeatState.WAITING
+    assert row.state == ProcessState.WAITING
     assert 0.0 < row.retry_in_s() <= 60.0
     row.retry_ns = time.monotonic_ns() - 1
     assert row.retry_in_s() == 0.0, "it is due"
     row.wait_until(60.0)
-    row.state = SeatState.UP
+    row.state = ProcessState.UP
     assert row.retry_in_s() == 0.0, "that is not what it waits for"
 
 
 # -- the report -------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_report_is_read_whole(board):
-    long = Report(n=1, state="failed", step="worker 3", problem="x" * 300, at=1.5)
-    for report in (long, Report(n=2, state="running", step="é")):
-        board.tell(report)
-        assert board.report == report
-    assert Board.attach(os.dup(board.fd)).report.n == 2
+def test_the_last_report_is_read_whole(scoreboard):
+    long = ReloadReport(n=1, state="failed", step="worker 3", problem="x" * 300, at=1.5)
+    for report in (long, ReloadReport(n=2, state="running", step="é")):
+        scoreboard.publish_report(report)
+        assert scoreboard.report == report
+    assert Scoreboard.attach(os.dup(scoreboard.fd)).report.n == 2
 
 
-def test_a_problem_too_long_for_it_is_cut(board):
-    board.tell(Report(n=1, state="failed", step="control", problem="ü" * REPORT_BYTES))
-    told = board.report
+def test_a_problem_too_long_for_it_is_cut(scoreboard):
+    scoreboard.publish_report(ReloadReport(n=1, state="failed", step="control", problem="ü" * REPORT_BYTES))
+    told = scoreboard.report
     assert (told.n, told.state, told.step) == (1, "failed", "control")
     assert told.problem == "ü" * (REPORT_BYTES // 8)
 
 
-def test_a_report_under_way_is_not_read(board):
-    board.tell(Report(n=4, state="done"))
-    with mmap.mmap(board.fd, 4096) as memory:
+def test_a_report_under_way_is_not_read(scoreboard):
+    scoreboard.publish_report(ReloadReport(n=4, state="done"))
+    with mmap.mmap(scoreboard.fd, 4096) as memory:
         count = int.from_bytes(memory[32:40], "little")
         memory[32:40] = (count + 1).to_bytes(8, "little")  # as in the middle of `tell`
-        assert (board.report.state, board.report.n) == ("running", 0)
+        assert (scoreboard.report.state, scoreboard.report.n) == ("running", 0)
         memory[32:40] = (count + 2).to_bytes(8, "little")
-    assert board.report == Report(n=4, state="done")
+    assert scoreboard.report == ReloadReport(n=4, state="done")

@@ -122,7 +122,7 @@ class Vm:
         """SIGKILL to the control process, and to nothing else."""
         for pid in self.machine.pids():
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"control" in words and b"--board-fd" in words:
+            if b"control" in words and b"--scoreboard-fd" in words:
                 os.kill(pid, signal.SIGKILL)
                 return
         raise RuntimeError(f"{self.name} has no control")

@@ -1,8 +1,8 @@
 """The machine's workers as a whole: how many calls they may have, what their supervisor says of them, drain and reload.
 
-Reads the board; of it control writes its own tick and whether the machine is drained, which so outlives control and reaches
+Reads the scoreboard; of it control writes its own tick and whether the machine is drained, which so outlives control and reaches
 workers that start later. A reload is the supervisor's doing: it is asked for by the signal an operator would send, and what
-becomes of it stands in the board. Waits for a drain's notice alone.
+becomes of it stands in the scoreboard. Waits for a drain's notice alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import gevent
 import msgspec
 
 from gw.control.admin.server import Command, CommandError, typed
-from gw.scoreboard import Board, Flag, Row, SeatState
+from gw.scoreboard import Flag, ProcessState, Scoreboard, ScoreboardRow
 from metrics import declare
 from metrics.page import Page
 
@@ -42,8 +42,8 @@ class MachineState:
 
     def __init__(
         self,
-        board: Board,
-        row: Row,
+        scoreboard: Scoreboard,
+        row: ScoreboardRow,
         page: Page,
         *,
         tell_workers: Callable[[bool], int],
@@ -51,13 +51,13 @@ class MachineState:
         notice_s: float = 0.0,
     ) -> None:
         """`notice_s`: how long a drain is only announced."""
-        self._board = board
+        self._scoreboard = scoreboard
         self._row = row
         self._tell_workers = tell_workers
         self._is_orphan = is_orphan
         self._notice_s = notice_s
         self._reserved = page.gauge(declare.CALLS_RESERVED)
-        if board.drained:
+        if scoreboard.drained:
             tell_workers(True)
 
     def commands(self) -> dict[str, Command]:
@@ -68,17 +68,17 @@ class MachineState:
         """The greenlet's body: say that the loop turns."""
         while True:
             self._row.turn()
-            self._reserved.set(float(self._board.reserved))
+            self._reserved.set(float(self._scoreboard.reserved))
             gevent.sleep(TURN_S)
 
     @property
     def drained(self) -> bool:
         """Whether an operator took this machine out."""
-        return self._board.drained
+        return self._scoreboard.drained
 
     def drain(self, on: bool) -> dict[str, Any]:
         """Take the machine out, or back in. Workers that start from now on know it too. Waits for the notice."""
-        self._board.drained = on
+        self._scoreboard.drained = on
         if on and self._notice_s:
             gevent.sleep(self._notice_s)
             on = self.drained  # taken back meanwhile
@@ -86,10 +86,10 @@ class MachineState:
 
     def reload(self) -> dict[str, Any]:
         """Ask the supervisor for a new generation. Returns the number of the report to wait for. Raises CommandError."""
-        report = self._board.report
+        report = self._scoreboard.report
         if report.state == "running":
             raise CommandError("busy", f"a reload is under way: {report.step}")
-        if self._board.fd < 0 or self._is_orphan():
+        if self._scoreboard.fd < 0 or self._is_orphan():
             raise CommandError("failed", "nobody supervises this gateway")
         os.kill(os.getppid(), signal.SIGHUP)
         return {"report": report.n + 1}
@@ -97,16 +97,18 @@ class MachineState:
     def problems(self) -> list[str]:
         """What an operator should know: a crash loop, and a machine that takes no call for what it has or is."""
         said = []
-        for row in self._board.rows():
+        for row in self._scoreboard.rows():
             if row.failures >= LOOP:
-                soon = f"is started again in {row.retry_in_s():.0f} s" if row.state == SeatState.WAITING else "was started again"
+                soon = (
+                    f"is started again in {row.retry_in_s():.0f} s" if row.state == ProcessState.WAITING else "was started again"
+                )
                 said.append(f"{_name(row)} ended {row.failures} times in a row and {soon}")
-        taking = [row for row in self._board.workers() if _takes(row)]
+        taking = [row for row in self._scoreboard.workers() if _takes(row)]
         late = sum(1 for row in taking if row.flags & Flag.LATE)
         if late:
             said.append(f"{late} of {len(taking)} workers are late and take no call")
         calls, capacity = self._calls(), self._capacity()
-        if capacity and calls + self._board.reserved >= capacity:
+        if capacity and calls + self._scoreboard.reserved >= capacity:
             said.append(f"every place is taken: {calls} calls of {capacity}")
         return said
 
@@ -115,35 +117,35 @@ class MachineState:
         return {
             "capacity": self._capacity(),
             "calls": self._calls(),
-            "reserved": self._board.reserved,
+            "reserved": self._scoreboard.reserved,
             "drained": self.drained,
-            "reload": msgspec.to_builtins(self._board.report),
+            "reload": msgspec.to_builtins(self._scoreboard.report),
             "processes": [
                 {
                     "name": _name(row),
                     "pid": row.pid,
-                    "state": SeatState(row.state).name.lower(),
+                    "state": ProcessState(row.state).name.lower(),
                     "failures": row.failures,
                     "retry_in_s": round(row.retry_in_s(), 1),
                     "still_s": round(row.still_for_s(), 1),
                     "calls": row.calls,
                     "late": bool(row.flags & Flag.LATE),
                 }
-                for row in self._board.rows()
+                for row in self._scoreboard.rows()
             ],
         }
 
     def _calls(self) -> int:
-        return sum(row.calls for row in self._board.workers())
+        return sum(row.calls for row in self._scoreboard.workers())
 
     def _capacity(self) -> int:
-        return sum(row.capacity for row in self._board.workers() if _takes(row))
+        return sum(row.capacity for row in self._scoreboard.workers() if _takes(row))
 
 
-def _takes(row: Row) -> bool:
+def _takes(row: ScoreboardRow) -> bool:
     """Whether a worker is one that new calls go to."""
-    return row.state in (SeatState.STARTING, SeatState.UP) and row.capacity > 0 and not row.flags & Flag.LEAVING
+    return row.state in (ProcessState.STARTING, ProcessState.UP) and row.capacity > 0 and not row.flags & Flag.LEAVING
 
 
-def _name(row: Row) -> str:
-    return "control" if row.slot < 0 else f"worker {row.slot}"
+def _name(row: ScoreboardRow) -> str:
+    return "control" if row.worker < 0 else f"worker {row.worker}"

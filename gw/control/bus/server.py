@@ -37,7 +37,7 @@ SILENCE_S: Final = 30.0
 RETURN_S: Final = 10.0
 #: How often a missing worker's process is looked at: well within the 2 s in which its calls must be closed.
 LOOK_S: Final = 0.2
-#: Connections at a time: workers, those they replace, and room for a slot that flaps.
+#: Connections at a time: workers, those they replace, and room for a worker that flaps.
 MAX_CONNECTIONS: Final = 256
 #: What one read takes, and so the upper size of one commit's events (a longer message is finished by the next reads).
 READ_BYTES: Final = 1 << 18
@@ -210,7 +210,7 @@ class BusServer:
         worker.link = link
         worker.connections += 1
         self._remember(worker.calls)
-        log.info("worker %d connected, pid %d, %d calls", worker.slot, worker.pid, len(worker.calls))
+        log.info("worker %d connected, pid %d, %d calls", worker.index, worker.pid, len(worker.calls))
         if self._draining:
             link.send(bus.Drain(True))
         return worker
@@ -227,14 +227,14 @@ class BusServer:
             if fresh:
                 items = [(one.n, one.body if isinstance(one, bus.Unreadable) else bus.encode_event(one.event)) for one in fresh]
                 worker.last = None  # not known while it is under way, nor after a failure
-                self._spool.append(worker.instance, items, worker=worker.slot)
+                self._spool.append(worker.instance, items, worker=worker.index)
                 worker.last = fresh[-1].n
                 self.spool_problem = ""
             if highest:
                 link.send(bus.Ack(highest))
             for entry in fresh:
                 if isinstance(entry, bus.Unreadable):  # the forwarder sets it aside, with the reason
-                    log.error("worker %d sent event %d, which nobody here can read", worker.slot, entry.n)
+                    log.error("worker %d sent event %d, which nobody here can read", worker.index, entry.n)
                     continue
                 self._workers.on_event(worker, entry.event)
                 if isinstance(entry.event, bus.CallStarted):
@@ -282,10 +282,10 @@ class BusServer:
     def _give_up(self, worker: Worker, why: str) -> None:
         orphaned = self._workers.forget(worker)
         if orphaned:
-            log.error("worker %d (pid %d) lost %d calls: %s", worker.slot, worker.pid, len(orphaned), why)
+            log.error("worker %d (pid %d) lost %d calls: %s", worker.index, worker.pid, len(orphaned), why)
             self._on_lost(orphaned)
         else:
-            log.info("worker %d (pid %d) left", worker.slot, worker.pid)
+            log.info("worker %d (pid %d) left", worker.index, worker.pid)
 
     def _remember(self, call_sids: set[str]) -> None:
         if self._seen is not None:
@@ -303,7 +303,7 @@ def sort_messages(worker: Worker, last: int, messages: Sequence[FromWorker]) -> 
                 if message.n <= last:
                     continue
                 if message.n != last + 1:
-                    log.warning("worker %d skips from event %d to %d", worker.slot, last, message.n)
+                    log.warning("worker %d skips from event %d to %d", worker.index, last, message.n)
                 last = message.n
                 fresh.append(message)
             case bus.WorkerStatus():

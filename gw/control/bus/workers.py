@@ -16,7 +16,7 @@ from gevent.lock import BoundedSemaphore
 from gw import bus
 from gw.procfs import birth_of
 
-#: Long holds of the hub kept of one slot: half a minute of a worker in trouble.
+#: Long holds of the hub kept of one worker: half a minute of a worker in trouble.
 MAX_HOLDS: Final = 32
 
 
@@ -31,7 +31,7 @@ class Link(Protocol):
 class WorkerView(msgspec.Struct, frozen=True):
     """What `status` shows of a worker."""
 
-    slot: int
+    index: int
     pid: int
     instance: str
     connected: bool
@@ -57,12 +57,12 @@ class HoldView(msgspec.Struct, frozen=True):
 class Worker:
     """One worker process, connected or expected back."""
 
-    __slots__ = ("_birth", "calls", "connections", "holds", "instance", "last", "link", "pid", "slot", "status", "taking")
+    __slots__ = ("_birth", "calls", "connections", "holds", "index", "instance", "last", "link", "pid", "status", "taking")
 
     def __init__(self, hello: bus.Hello, holds: deque[HoldView]) -> None:
-        """`holds`: its slot's, which outlive it."""
+        """`holds`: its worker's, which outlive the process."""
         self.holds = holds
-        self.slot = hello.worker
+        self.index = hello.worker
         self.instance = hello.instance
         self.pid = hello.pid
         self._birth = birth_of(hello.pid)
@@ -84,14 +84,14 @@ class Worker:
 
     def on_hold(self, hold: bus.HubHold) -> None:
         """Something held its hub."""
-        self.holds.append(HoldView(self.slot, self.pid, hold.at, hold.kind, hold.wall_s, hold.cpu_s, hold.stack))
+        self.holds.append(HoldView(self.index, self.pid, hold.at, hold.kind, hold.wall_s, hold.cpu_s, hold.stack))
 
     def view(self) -> WorkerView:
         status = self.status or bus.WorkerStatus(
             calls=len(self.calls), draining=False, unacked=0, lateness_p99_s=-1.0, hold_max_s=-1.0
         )
         return WorkerView(
-            slot=self.slot,
+            index=self.index,
             pid=self.pid,
             instance=self.instance,
             connected=self.link is not None,
@@ -109,7 +109,7 @@ class Workers:
     def __init__(self) -> None:
         self._by_instance: dict[str, Worker] = {}
         self._owners: dict[str, Worker] = {}
-        self._holds: dict[int, deque[HoldView]] = {}  # by slot
+        self._holds: dict[int, deque[HoldView]] = {}  # by worker index
 
     def on_hello(self, hello: bus.Hello) -> Worker:
         """A worker connected, for the first time or again. What it says is alive now replaces what was known."""
@@ -144,8 +144,8 @@ class Workers:
         worker.calls = set()
         return orphaned
 
-    def _holds_of(self, slot: int) -> deque[HoldView]:
-        return self._holds.setdefault(slot, deque(maxlen=MAX_HOLDS))
+    def _holds_of(self, index: int) -> deque[HoldView]:
+        return self._holds.setdefault(index, deque(maxlen=MAX_HOLDS))
 
     def holds(self) -> list[HoldView]:
         """The long holds kept, the newest first; those of workers that are gone too."""
@@ -158,8 +158,8 @@ class Workers:
         return set(self._owners)
 
     def all(self) -> list[Worker]:
-        """Sorted by slot, then pid: a slot has two while one replaces the other."""
-        return sorted(self._by_instance.values(), key=lambda worker: (worker.slot, worker.pid))
+        """Sorted by index, then pid: an index has two while one replaces the other."""
+        return sorted(self._by_instance.values(), key=lambda worker: (worker.index, worker.pid))
 
     def _disown(self, worker: Worker, call_sids: set[str]) -> None:
         for call_sid in call_sids:

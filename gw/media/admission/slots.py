@@ -17,7 +17,7 @@ from math import inf
 from typing import Final
 
 from gw.media.admission.shared_lock import SharedBusyError, locked
-from gw.scoreboard import KEY_BYTES, PLACES, Board, Flag, Row, SeatState
+from gw.scoreboard import KEY_BYTES, MAX_RESERVATIONS, Flag, ProcessState, Scoreboard, ScoreboardRow
 
 #: From the webhook's answer to the stream's start: Twilio connects at once, mostly within a second; its bound is not published.
 RESERVED_S: Final = 20.0
@@ -38,21 +38,21 @@ _NS: Final = 1_000_000_000
 class AdmissionSlots:
     """One worker's view of the machine's places. `calls`, `streams` and `coming` of its row are written here alone."""
 
-    def __init__(self, board: Board, row: Row, capacity: int, *, reserved_s: float = RESERVED_S) -> None:
-        self._board = board
+    def __init__(self, scoreboard: Scoreboard, row: ScoreboardRow, capacity: int, *, reserved_s: float = RESERVED_S) -> None:
+        self._scoreboard = scoreboard
         self._row = row
         self._reserved_ns = int(reserved_s * _NS)
-        self._keys, self._lapses = board.keys, board.lapses
+        self._keys, self._lapses = scoreboard.reservation_keys, scoreboard.reservation_expiries
         row.capacity = capacity
         row.turn()
 
     @classmethod
     def alone(cls, capacity: int) -> AdmissionSlots:
         """The room of a worker that shares its machine with no other."""
-        board = Board.private()
-        row = board.take_row(0)
-        row.state = SeatState.UP
-        return cls(board, row, capacity)
+        scoreboard = Scoreboard.private()
+        row = scoreboard.take_row(0)
+        row.state = ProcessState.UP
+        return cls(scoreboard, row, capacity)
 
     # -- a call's way -----------------------------------------------------------------------------------------------------
 
@@ -93,16 +93,16 @@ class AdmissionSlots:
     @property
     def reserved(self) -> int:
         """Places kept for streams that have not come yet."""
-        return self._board.reserved
+        return self._scoreboard.reserved
 
     def release_expired(self) -> int:
         """Give back the places whose streams did not come. Returns how many. 0.1 ms; once a second is enough."""
         now_ns = time.monotonic_ns()
-        if not any(0 < lapses <= now_ns for lapses in self._lapses.tolist()):
+        if not any(0 < expires_ns <= now_ns for expires_ns in self._lapses.tolist()):
             return 0
         try:
             with self._lock():
-                late = [index for index, lapses in enumerate(self._lapses.tolist()) if 0 < lapses <= now_ns]
+                late = [index for index, expires_ns in enumerate(self._lapses.tolist()) if 0 < expires_ns <= now_ns]
                 for index in late:
                     self._lapses[index] = 0
                 return len(late)
@@ -144,19 +144,19 @@ class AdmissionSlots:
     # -- inside -----------------------------------------------------------------------------------------------------------
 
     def _lock(self) -> AbstractContextManager[None]:
-        return locked(self._board.fd, 0, 1)
+        return locked(self._scoreboard.fd, 0, 1)
 
-    def _serving(self) -> list[Row]:
+    def _serving(self) -> list[ScoreboardRow]:
         """The workers that take connections and whose loops turn; this one also before it is known that it is ready."""
         own = self._row.index
         return [
             row
-            for row in self._board.workers()
+            for row in self._scoreboard.workers()
             if not row.flags & Flag.LEAVING
             and (
-                row.state in (SeatState.STARTING, SeatState.UP)
+                row.state in (ProcessState.STARTING, ProcessState.UP)
                 if row.index == own
-                else row.state == SeatState.UP and 0.0 <= row.still_for_s() < STILL_S
+                else row.state == ProcessState.UP and 0.0 <= row.still_for_s() < STILL_S
             )
         ]
 
@@ -186,7 +186,7 @@ class AdmissionSlots:
         return -1
 
 
-def _standing(row: Row, sockets: int) -> tuple[bool, int]:
+def _standing(row: ScoreboardRow, sockets: int) -> tuple[bool, int]:
     """How a worker with so many sockets stands beside others: the less, the rather a connection is its own."""
     return bool(row.flags & Flag.LATE) or sockets >= row.capacity, sockets
 
@@ -196,7 +196,7 @@ def _key(call_sid: str) -> bytes:
 
 
 def _start(key: bytes) -> int:
-    return int.from_bytes(key[:4], "big") % (PLACES - PROBES)
+    return int.from_bytes(key[:4], "big") % (MAX_RESERVATIONS - PROBES)
 
 
 def _us(seconds: float) -> int:

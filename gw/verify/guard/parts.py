@@ -84,7 +84,7 @@ class Parts(WorkerParts):
 
     def _fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
         numbered = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
-        _, fresh = server.sort_messages(cast("Any", StandIn(slot=0)), last, numbered)
+        _, fresh = server.sort_messages(cast("Any", StandIn(index=0)), last, numbered)
         return tuple(events[entry.n - first] for entry in fresh)
 
     # -- the recorder ---------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Begun:
         listener = socket.create_server(("127.0.0.1", 0))
         self._ready, ready_fd = os.pipe()
         descriptors = (listener.fileno(), ready_fd)
-        handed = ("--slot", "0", "--listen-fd", str(descriptors[0]), "--ready-fd", str(descriptors[1]))
+        handed = ("--index", "0", "--listen-fd", str(descriptors[0]), "--ready-fd", str(descriptors[1]))
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI", "TWILIO", "OPENAI"))}
         os.sched_setaffinity(0, HERE)
         try:

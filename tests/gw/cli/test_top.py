@@ -20,7 +20,7 @@ def test_a_block_for_each_look_on_a_scale_of_powers_of_ten() -> None:
 
 
 def _seen(**facts: Any) -> dict[str, Any]:
-    worker = {"slot": 0, "pid": 7, "connected": True, "draining": False, "calls": 3, "unacked": 0}
+    worker = {"index": 0, "pid": 7, "connected": True, "draining": False, "calls": 3, "unacked": 0}
     worker |= {"lateness_p99_s": 0.0004, "hold_max_s": 0.002}
     call = {"answered_at": BEGAN, "started_at": BEGAN, "from_number": "+1[b]", "agent": "a", "worker": 0}
     return {
@@ -39,7 +39,7 @@ def _seen(**facts: Any) -> dict[str, Any]:
                 "reserved": 1,
                 "processes": [{"name": "worker 0", "late": True}],
             },
-            "workers": [worker, worker | {"slot": 1, "draining": True}, worker | {"slot": 2, "connected": False}],
+            "workers": [worker, worker | {"index": 1, "draining": True}, worker | {"index": 2, "connected": False}],
             "backlog": 12,
             "claims": 0,
         },

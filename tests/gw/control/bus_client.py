@@ -25,14 +25,14 @@ def call_ended(call_sid: str = CALL) -> bus.CallEnded:
 
 
 class BusClient:
-    """Speaks as worker `slot`; every event gets the next number unless one is given."""
+    """Speaks as worker `index`; every event gets the next number unless one is given."""
 
     def __init__(
         self,
         path: Path,
         *,
         instance: str = "w0-1",
-        slot: int = 0,
+        index: int = 0,
         pid: int | None = None,
         calls: list[str] | None = None,
         hello: bool = True,
@@ -44,7 +44,7 @@ class BusClient:
         self._commands: list[object] = []
         self._n = 0
         if hello:
-            self.socket.sendall(bus.pack(bus.Hello(slot, instance, os.getpid() if pid is None else pid, calls or [])))
+            self.socket.sendall(bus.pack(bus.Hello(index, instance, os.getpid() if pid is None else pid, calls or [])))
 
     def send(self, *events: bus.Event, first: int | None = None) -> int:
         """Send events in one write. Returns the last number."""

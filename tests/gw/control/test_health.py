@@ -19,7 +19,7 @@ from gw.control.recording.claims import Claims
 from gw.control.spool import Spool
 from gw.control.store import Store
 from gw.control.twilio_api.circuit_breaker import CircuitBreaker
-from gw.scoreboard import Board
+from gw.scoreboard import Scoreboard
 from metrics import declare
 from metrics.page import Page
 from tests.gw.control.bus_client import BusClient
@@ -34,9 +34,9 @@ class House:
         self.bus = BusServer(folder / "bus.sock", self.spool, on_lost=lambda _: None)
         self.bus.start()
         self.path = folder / "bus.sock"
-        self.board = Board.private()
-        row = self.board.take_row(-1, index=Board.CONTROL_ROW)
-        self.machine = MachineState(self.board, row, self.page, tell_workers=self.bus.drain, is_orphan=lambda: False)
+        self.scoreboard = Scoreboard.private()
+        row = self.scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
+        self.machine = MachineState(self.scoreboard, row, self.page, tell_workers=self.bus.drain, is_orphan=lambda: False)
         self.breaker = CircuitBreaker(1.0)
         self.store_problem = ""
         self.stopping = False
@@ -93,9 +93,9 @@ def test_calls_need_a_worker(house: House) -> None:
 
 def test_what_takes_the_machine_out(house: House) -> None:
     worker = house.worker()
-    house.board.drained = True
+    house.scoreboard.drained = True
     assert said(house) == (False, ["drained by an operator"])
-    house.board.drained = False
+    house.scoreboard.drained = False
     house.stopping = True
     assert said(house) == (False, ["the gateway stops"])
     worker.close()

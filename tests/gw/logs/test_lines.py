@@ -204,7 +204,7 @@ def _traceback(error) -> list[str]:
 def test_a_traceback_shows_where_and_what():
     rows = _traceback(_caught(_deep, 1))
     assert rows[0] == "Traceback (most recent call last):"
-    assert re.fullmatch(r'  File ".*test_log_lines.py", line \d+, in _deep', rows[3])
+    assert re.fullmatch(r'  File ".*test_lines.py", line \d+, in _deep', rows[3])
     assert rows[4] == "    _deep(depth - 1)"
     assert rows[-2:] == ['    raise ValueError("at the bottom")', "ValueError: at the bottom"]
 

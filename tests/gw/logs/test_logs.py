@@ -19,7 +19,7 @@ from gw import logs
 from gw.call.state import Reason
 from tests.timing import scaled
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FLUSH_S = 10.0
 
 logger = logging.getLogger("test.logs")

@@ -14,7 +14,7 @@ from gevent import socket
 from gw.media.admission.slots import DELAY_S, SHORT_DELAY_S, AdmissionSlots
 from gw.media.server import MediaServer
 from gw.protocol.signature import sign
-from gw.scoreboard import Board, SeatState
+from gw.scoreboard import ProcessState, Scoreboard
 from metrics.declare import STREAMS_REFUSED
 from tests.gw.media.support import CALL, WAIT_S, ContextMaker, Peer, connected, descriptors, greenlets, masked, start, stop, until
 
@@ -276,12 +276,12 @@ def workers(contexts: ContextMaker, count: int, *, deaf: bool = False) -> tuple[
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)
-    board, servers = Board.private(), []
-    for slot in range(count):
+    scoreboard, servers = Scoreboard.private(), []
+    for index in range(count):
         context, _ = contexts.context()
-        row = board.take_row(slot)
-        row.state = SeatState.UP
-        context.slots = AdmissionSlots(board, row, 100)
+        row = scoreboard.take_row(index)
+        row.state = ProcessState.UP
+        context.slots = AdmissionSlots(scoreboard, row, 100)
         server, _ = contexts.server(context, socket.socket(fileno=os.dup(listener.fileno())))
         servers.append(server)
     if deaf:

@@ -21,7 +21,7 @@ from gw import bus
 from gw.config import Config, Ops, Secrets, Server
 from gw.media import worker as module
 from gw.media.worker import Worker
-from gw.scoreboard import Board
+from gw.scoreboard import Scoreboard
 from gw.supervise.child import HURRY
 from tests.gw.media.support import CALL, WAIT_S, Control, Peer, connected, start, stop, until
 from tests.timing import scaled
@@ -50,7 +50,7 @@ class Process:
         descriptors = (self.listener.fileno(), ready_fd)
         self.popen = subprocess.Popen(
             [
-                *(sys.executable, "gateway.py", "--config", str(config), "worker", "--slot", "0"),
+                *(sys.executable, "gateway.py", "--config", str(config), "worker", "--index", "0"),
                 *("--listen-fd", str(descriptors[0]), "--ready-fd", str(descriptors[1])),
             ],
             cwd=ROOT,
@@ -218,10 +218,10 @@ class Replaced:
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(8)
-        board = Board.private()
-        self.row = board.take_row(0)
+        scoreboard = Scoreboard.private()
+        self.row = scoreboard.take_row(0)
         config = Config(server=Server(workers=2), ops=Ops(var_dir=str(folder)), secrets=Secrets(token_key="a key of the tests"))
-        self.worker = Worker(config, 0, self._listener, board=board, row=self.row)
+        self.worker = Worker(config, 0, self._listener, scoreboard=scoreboard, row=self.row)
         self._greenlet: gevent.Greenlet[..., int] | None = None
 
     def start(self) -> None:

@@ -18,11 +18,11 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Literal  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from gw.config import Config, Ops, Server  # noqa: E402
 from gw.config.load import show  # noqa: E402
-from gw.scoreboard import Board  # noqa: E402
+from gw.scoreboard import Scoreboard  # noqa: E402
 from gw.supervise.child import HURRY, LEAVE, end_with_parent  # noqa: E402
 from gw.supervise.supervisor import Supervisor  # noqa: E402
 
@@ -50,7 +50,7 @@ def check(journal: Path) -> None:
         print(json.dumps({"problems": problems, "config": show(config)}))
 
 
-def child(journal: Path, name: str, ready_fd: int, board_fd: int, row: int) -> None:
+def child(journal: Path, name: str, ready_fd: int, scoreboard_fd: int, row: int) -> None:
     end_with_parent(os.environ)
 
     def note(what: str) -> None:
@@ -75,7 +75,7 @@ def child(journal: Path, name: str, ready_fd: int, board_fd: int, row: int) -> N
         note("ready")
         os.write(ready_fd, b"1")
         os.close(ready_fd)
-    own = Board.attach(board_fd).row(row)
+    own = Scoreboard.attach(scoreboard_fd).row(row)
     while True:
         if ordered(journal, "ticks", name):
             own.turn()
@@ -96,5 +96,5 @@ if __name__ == "__main__":
         check(where)
     else:
         valued = dict(zip(options[::2], options[1::2], strict=False))
-        handed = (int(valued[name]) for name in ("--ready-fd", "--board-fd", "--row"))
-        child(where, role + valued.get("--slot", ""), *handed)
+        handed = (int(valued[name]) for name in ("--ready-fd", "--scoreboard-fd", "--row"))
+        child(where, role + valued.get("--index", ""), *handed)

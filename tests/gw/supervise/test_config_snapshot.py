@@ -11,7 +11,7 @@ from gw.supervise import config_snapshot
 from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted, check
 from tests.program import program
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GOOD = """
 [server]
 listen = "127.0.0.1:0"

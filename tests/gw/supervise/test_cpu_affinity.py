@@ -24,7 +24,7 @@ def test_one_core_a_worker_and_one_for_the_rest(workers, pin: bool, allowed: lis
 
 
 def test_the_core_of_a_worker():
-    assert [plan("auto", True, [4, 6, 8]).core_of(slot) for slot in range(3)] == [6, 8, 6]
+    assert [plan("auto", True, [4, 6, 8]).core_of(index) for index in range(3)] == [6, 8, 6]
     assert plan(2, True, [0, 1]).core_of(1) == -1
 
 

@@ -40,7 +40,7 @@ def test_a_stop_while_control_is_replaced_brings_it_back_before_the_workers_are_
 
     monkeypatch.setattr(Crew, "seat_for_control", seat)
     former = running.supervisor.pids()["control"]
-    row = running.supervisor.board.row(0)
+    row = running.supervisor.scoreboard.row(0)
     for name in (order, "ticks"):
         (tmp_path / name).write_text("control")
     running.supervisor.reload()

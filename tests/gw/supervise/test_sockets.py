@@ -16,7 +16,7 @@ from gw.supervise import sockets
 from gw.supervise.sockets import Lock, StartError, lock, public_socket, take_over
 from tests.timing import scaled
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def child(code: str, *arguments: object) -> subprocess.Popen[bytes]:
@@ -40,7 +40,7 @@ def processes():
 LOCKS = """
 import sys
 from pathlib import Path
-from gw.listening import lock
+from gw.supervise.sockets import lock
 lock(Path(sys.argv[1]))
 print("there", flush=True)
 sys.stdin.read()

@@ -1,4 +1,4 @@
-"""gw.supervise.supervised, with real child processes: who sits there again after what, and what the board says of it."""
+"""gw.supervise.supervised, with real child processes: who sits there again after what, and what the scoreboard says of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from gw.scoreboard import Board, SeatState
+from gw.scoreboard import ProcessState, Scoreboard
 from gw.supervise import supervised as module
 from gw.supervise.child import Backoff
 from gw.supervise.config_snapshot import Snapshot
@@ -41,20 +41,20 @@ def until(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 def seat(tmp_path: Path) -> Iterator[Seat]:
-    board = Board.private()
+    scoreboard = Scoreboard.private()
     argv = [sys.executable, "-c", CHILD, str(tmp_path)]
-    seat = Seat("worker 0", argv, os.environ, board.take_row(0), Snapshot(None), behind=True)
+    seat = Seat("worker 0", argv, os.environ, scoreboard.take_row(0), Snapshot(None), behind=True)
     yield seat
     seat.tell_to_go(signal.SIGKILL)
     if seat.keeper is not None:
         seat.keeper.join(timeout=scaled(15.0))
-    board.close()
+    scoreboard.close()
 
 
 def test_the_ends_of_former_children_are_forgotten_once_one_has_served(
     seat: Seat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the board says is what an operator is told: that it ended so often in a row."""
+    """What the scoreboard says is what an operator is told: that it ended so often in a row."""
     served: list[float] = []
 
     class Short(Backoff):
@@ -71,7 +71,7 @@ def test_the_ends_of_former_children_are_forgotten_once_one_has_served(
     seat.start()
     until(lambda: seat.row.failures >= 2)
     (tmp_path / "fails").unlink()
-    until(lambda: seat.row.state == SeatState.UP and seat.row.failures == 0)
+    until(lambda: seat.row.state == ProcessState.UP and seat.row.failures == 0)
     assert seat.child is not None and seat.child.alive(), "nobody had to come after it"
     assert set(served) == {0.0}, "who was never ready has not served, however long that took"
     os.kill(seat.child.pid, signal.SIGKILL)

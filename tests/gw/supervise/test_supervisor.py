@@ -16,7 +16,7 @@ import gevent
 import pytest
 
 from gw.config import Config, Ops, Server
-from gw.scoreboard import SeatState
+from gw.scoreboard import ProcessState
 from gw.supervise import cpu_affinity
 from gw.supervise.child import BEHIND, may_come_back
 from gw.supervise.supervisor import StartError, Supervisor
@@ -243,8 +243,8 @@ def test_who_starts_beside_calls_is_behind_them_until_it_is_ready(start: Callabl
     assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in running.supervisor.pids().values()} == {own}
     (tmp_path / "silent").write_text("worker0")
     running.supervisor.reload()
-    until(lambda: [row.pid for row in running.supervisor.board.workers() if row.state == SeatState.STARTING and row.pid])
-    (pid,) = [row.pid for row in running.supervisor.board.workers() if row.state == SeatState.STARTING]
+    until(lambda: [row.pid for row in running.supervisor.scoreboard.workers() if row.state == ProcessState.STARTING and row.pid])
+    (pid,) = [row.pid for row in running.supervisor.scoreboard.workers() if row.state == ProcessState.STARTING]
     until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == own + (BEHIND if may_come_back() else 0))
 
 
@@ -272,10 +272,10 @@ def test_a_crash_loop_stands_in_the_board(start: Callable[..., Running], tmp_pat
     assert running.ready.wait(scaled(30))
     (tmp_path / "refuse").write_text("worker0")
     os.kill(running.supervisor.pids()["worker 0"], signal.SIGKILL)
-    row = next(running.supervisor.board.workers())
+    row = next(running.supervisor.scoreboard.workers())
     until(lambda: row.failures >= 2)
     (tmp_path / "refuse").unlink()
-    until(lambda: row.state == SeatState.UP)
+    until(lambda: row.state == ProcessState.UP)
     assert row.failures >= 2, "forgotten only once it has lived for a while"
 
 
@@ -286,7 +286,7 @@ def test_a_reload_replaces_every_process_and_the_former_workers_leave_by_themsel
     assert running.ready.wait(scaled(30))
     before = running.supervisor.pids()
     running.supervisor.reload()
-    until(lambda: running.supervisor.board.report.state == "done")
+    until(lambda: running.supervisor.scoreboard.report.state == "done")
     after = running.supervisor.pids()
     assert set(after) == set(before)
     assert set(after.values()).isdisjoint(before.values())
@@ -311,7 +311,7 @@ def test_a_reload_hands_its_workers_all_cores_where_none_has_its_own(
         steps: list[str] = []
         running.supervisor._reloading._on_report = lambda report: steps.append(report.step)
         running.supervisor.reload()  # to a configuration that says two workers
-        until(lambda: running.supervisor.board.report.state == "done")
+        until(lambda: running.supervisor.scoreboard.report.state == "done")
         every = ",".join(map(str, machine))
         assert _placed(running) == {"worker 0": (every, True), "worker 1": (every, True)}
         assert steps[1:3] == ["new worker 1 of 2 is started", "new worker 2 of 2 is started"], "each is a step that may take long"
@@ -347,9 +347,9 @@ def test_a_reload_that_cannot_be_changes_as_little_as_it_can(
     before = running.supervisor.pids()
     (tmp_path / order).write_text(name)
     running.supervisor.reload()
-    until(lambda: running.supervisor.board.report.state == "failed")
+    until(lambda: running.supervisor.scoreboard.report.state == "failed")
     (tmp_path / order).unlink()
-    assert why in running.supervisor.board.report.problem
+    assert why in running.supervisor.scoreboard.report.problem
     until(lambda: len(running.supervisor.pids()) == 3)
     after = running.supervisor.pids()
     assert {one for one in after if one.startswith("worker") and after[one] != before[one]} == replaced
@@ -365,11 +365,11 @@ def test_new_workers_start_one_after_the_other_and_keep_their_calls_where_the_re
     before = set(running.supervisor.pids().values())
     (tmp_path / "refuse").write_text("worker1")
     running.supervisor.reload()
-    until(lambda: running.supervisor.board.report.state == "failed")
+    until(lambda: running.supervisor.scoreboard.report.state == "failed")
     until(lambda: ("worker0", "leave") in [(name, what) for name, pid, what in running.lines() if pid not in before])
     said = [(name, what) for name, pid, what in running.lines() if pid not in before]
     assert said == [("worker0", "ready"), ("worker0", "leave")], "the second began when the first was ready, and refused"
-    until(lambda: [row.slot for row in running.supervisor.board.workers()] == [0, 1])
+    until(lambda: [row.worker for row in running.supervisor.scoreboard.workers()] == [0, 1])
 
 
 def test_a_reload_before_all_is_up_says_so(start: Callable[..., Running], tmp_path: Path) -> None:
@@ -377,4 +377,4 @@ def test_a_reload_before_all_is_up_says_so(start: Callable[..., Running], tmp_pa
     running = start()
     until(running.supervisor.pids)
     running.supervisor.reload()
-    assert running.supervisor.board.report.problem.startswith("the gateway is not up yet")
+    assert running.supervisor.scoreboard.report.problem.startswith("the gateway is not up yet")

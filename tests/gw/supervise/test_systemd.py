@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gw.scoreboard import Board, Flag, Report, SeatState
+from gw.scoreboard import Flag, ProcessState, ReloadReport, Scoreboard
 from gw.supervise import systemd
 from gw.supervise.systemd import Notifier, status_of
 
@@ -37,98 +37,100 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[No
 
 
 @pytest.fixture
-def board() -> Board:
+def scoreboard() -> Scoreboard:
     """Two workers that take calls, and a third that is started."""
-    board = Board.private()
-    for slot, state, calls in ((0, SeatState.UP, 3), (1, SeatState.UP, 4), (2, SeatState.STARTING, 0)):
-        row = board.take_row(slot)
+    scoreboard = Scoreboard.private()
+    for index, state, calls in ((0, ProcessState.UP, 3), (1, ProcessState.UP, 4), (2, ProcessState.STARTING, 0)):
+        row = scoreboard.take_row(index)
         row.state, row.calls, row.capacity = state, calls, 225
-    return board
+    return scoreboard
 
 
-def test_a_life_is_told(manager: tuple[Notifier, Say], board: Board) -> None:
+def test_a_life_is_told(manager: tuple[Notifier, Say], scoreboard: Scoreboard) -> None:
     notifier, said = manager
-    notifier.ready(board)
+    notifier.ready(scoreboard)
     status = "7 of 450 calls, 2 workers, 1 started again"
     assert said() == [["READY=1", f"STATUS={status}"]]
-    notifier.look(board, [])
+    notifier.look(scoreboard, [])
     assert said() == [["WATCHDOG=1"]]  # nothing has changed
-    next(iter(board.workers())).calls = 9
-    notifier.look(board, [])
+    next(iter(scoreboard.workers())).calls = 9
+    notifier.look(scoreboard, [])
     assert said() == [["WATCHDOG=1", "STATUS=13 of 450 calls, 2 workers, 1 started again"]]
     notifier.stopping(78.0)
     assert said() == [["STOPPING=1", "EXTEND_TIMEOUT_USEC=78000000", "STATUS=live calls end, within 78 s"]]
 
 
-def test_the_watchdog_is_not_fed_while_a_loop_stands_still(manager: tuple[Notifier, Say], board: Board) -> None:
+def test_the_watchdog_is_not_fed_while_a_loop_stands_still(manager: tuple[Notifier, Say], scoreboard: Scoreboard) -> None:
     notifier, said = manager
-    notifier.look(board, ["worker 1"])
-    assert said() == [[f"STATUS=stands still: worker 1; {status_of(board)}"]]
-    notifier.look(board, ["worker 1"])
+    notifier.look(scoreboard, ["worker 1"])
+    assert said() == [[f"STATUS=stands still: worker 1; {status_of(scoreboard)}"]]
+    notifier.look(scoreboard, ["worker 1"])
     assert said() == []
-    notifier.look(board, [])
-    assert said() == [["WATCHDOG=1", f"STATUS={status_of(board)}"]]
+    notifier.look(scoreboard, [])
+    assert said() == [["WATCHDOG=1", f"STATUS={status_of(scoreboard)}"]]
 
 
 def test_a_reload_is_told_from_its_beginning_to_its_end(
-    manager: tuple[Notifier, Say], board: Board, monkeypatch: pytest.MonkeyPatch
+    manager: tuple[Notifier, Say], scoreboard: Scoreboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notifier, said = manager
     monkeypatch.setattr("gw.supervise.systemd.time.monotonic_ns", lambda: 5_000_999)
-    notifier.report(Report(1, "running", "the file is checked"))
-    notifier.report(Report(1, "running", "new workers start"))
-    notifier.look(board, [])
-    notifier.report(Report(1, "failed", "what served before serves on", "one\ntwo"))
+    notifier.report(ReloadReport(1, "running", "the file is checked"))
+    notifier.report(ReloadReport(1, "running", "new workers start"))
+    notifier.look(scoreboard, [])
+    notifier.report(ReloadReport(1, "failed", "what served before serves on", "one\ntwo"))
     assert said() == [
         ["STATUS=reload: the file is checked", "RELOADING=1", "MONOTONIC_USEC=5000"],
         ["STATUS=reload: new workers start"],
         ["WATCHDOG=1"],  # the reload's words stay
         ["STATUS=reload: what served before serves on: one two", "READY=1"],
     ]
-    notifier.look(board, [])
-    assert said() == [["WATCHDOG=1", f"STATUS={status_of(board)}"]]
+    notifier.look(scoreboard, [])
+    assert said() == [["WATCHDOG=1", f"STATUS={status_of(scoreboard)}"]]
 
 
 def test_one_line_says_how_the_workers_are() -> None:
-    board = Board.private()
-    assert status_of(board) == "0 of 0 calls, 0 workers"
-    row = board.take_row(0)
-    row.state, row.capacity, row.flags = SeatState.UP, 10, Flag.LATE
-    assert status_of(board) == "0 of 10 calls, 1 worker, 1 late"
-    former = board.take_row(0)
-    former.state, former.calls = SeatState.LEAVING, 2
-    board.drained = True
-    assert status_of(board) == "2 of 10 calls, 1 worker, 1 late, 1 leaving, drained by an operator"
+    scoreboard = Scoreboard.private()
+    assert status_of(scoreboard) == "0 of 0 calls, 0 workers"
+    row = scoreboard.take_row(0)
+    row.state, row.capacity, row.flags = ProcessState.UP, 10, Flag.LATE
+    assert status_of(scoreboard) == "0 of 10 calls, 1 worker, 1 late"
+    former = scoreboard.take_row(0)
+    former.state, former.calls = ProcessState.LEAVING, 2
+    scoreboard.drained = True
+    assert status_of(scoreboard) == "2 of 10 calls, 1 worker, 1 late, 1 leaving, drained by an operator"
 
 
-def test_without_a_manager_nothing_is_said(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_manager_nothing_is_said(scoreboard: Scoreboard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gw.supervise.systemd.socket.socket", None)
-    Notifier({}).ready(board)
+    Notifier({}).ready(scoreboard)
 
 
-def test_a_manager_that_is_gone_is_told_of_once(tmp_path: Path, board: Board, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_manager_that_is_gone_is_told_of_once(tmp_path: Path, scoreboard: Scoreboard, caplog: pytest.LogCaptureFixture) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     with caplog.at_level(logging.WARNING):
-        notifier.look(board, [])
-        notifier.look(board, [])
+        notifier.look(scoreboard, [])
+        notifier.look(scoreboard, [])
     assert [record.getMessage() for record in caplog.records] == [
         "the service manager cannot be told how the gateway is: [Errno 2] No such file or directory"
     ]
 
 
-def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manager_that_does_not_read_holds_nobody_up(
+    tmp_path: Path, scoreboard: Scoreboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(systemd, "SEND_S", 0.01)
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind(address)
         notifier = Notifier({"NOTIFY_SOCKET": address})
         while not notifier._failed:
-            notifier.look(board, [])
+            notifier.look(scoreboard, [])
         while True:
             deaf.setblocking(False)
             try:
                 deaf.recv(4096)
             except BlockingIOError:
                 break
-        notifier.look(board, [])
+        notifier.look(scoreboard, [])
         assert not notifier._failed

@@ -1,4 +1,4 @@
-"""gw.control.admin.log_levels: wishes in the board, for all and for one."""
+"""gw.control.admin.log_levels: wishes in the scoreboard, for all and for one."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import pytest
 
 from gw.control.admin.log_levels import LogLevels
 from gw.control.admin.server import CommandError
-from gw.scoreboard import Board
+from gw.scoreboard import Scoreboard
 
 
 @pytest.fixture
-def board() -> Board:
-    made = Board.private()
-    made.take_row(-1, index=Board.CONTROL_ROW)
-    for slot in range(2):
-        made.take_row(slot)
+def scoreboard() -> Scoreboard:
+    made = Scoreboard.private()
+    made.take_row(-1, index=Scoreboard.CONTROL_ROW)
+    for index in range(2):
+        made.take_row(index)
     return made
 
 
-def _ask(board: Board, **fields: Any) -> dict[str, Any]:
-    answer = LogLevels(board, "info").commands()["loglevel"](fields)
+def _ask(scoreboard: Scoreboard, **fields: Any) -> dict[str, Any]:
+    answer = LogLevels(scoreboard, "info").commands()["loglevel"](fields)
     assert answer["configured"] == "info"
     processes: dict[str, Any] = answer["processes"]
     return processes
 
 
-def test_asked_for_nothing_it_tells(board: Board) -> None:
-    assert _ask(board) == dict.fromkeys(("supervisor", "control", "worker-0", "worker-1"), "info")
-    assert board.log_level_of(1) == 0
+def test_asked_for_nothing_it_tells(scoreboard: Scoreboard) -> None:
+    assert _ask(scoreboard) == dict.fromkeys(("supervisor", "control", "worker-0", "worker-1"), "info")
+    assert scoreboard.log_level_of(1) == 0
 
 
-def test_one_process_is_set_alone_and_all_at_once(board: Board) -> None:
-    assert _ask(board, level="debug", process="worker-1")["worker-1"] == "debug"
-    assert (board.log_level_of(1), board.log_level_of(2)) == (0, logging.DEBUG)
-    assert set(_ask(board, level="error").values()) == {"error"}
-    late = board.take_row(2)
-    assert board.log_level_of(late.index) == logging.ERROR, "a process that starts later follows too"
-    assert set(_ask(board, level="configured").values()) == {"info"}
+def test_one_process_is_set_alone_and_all_at_once(scoreboard: Scoreboard) -> None:
+    assert _ask(scoreboard, level="debug", process="worker-1")["worker-1"] == "debug"
+    assert (scoreboard.log_level_of(1), scoreboard.log_level_of(2)) == (0, logging.DEBUG)
+    assert set(_ask(scoreboard, level="error").values()) == {"error"}
+    late = scoreboard.take_row(2)
+    assert scoreboard.log_level_of(late.index) == logging.ERROR, "a process that starts later follows too"
+    assert set(_ask(scoreboard, level="configured").values()) == {"info"}
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_one_process_is_set_alone_and_all_at_once(board: Board) -> None:
         ({"levels": "debug"}, "bad_request"),
     ],
 )
-def test_what_cannot_be_is_refused(board: Board, fields: dict[str, Any], code: str) -> None:
+def test_what_cannot_be_is_refused(scoreboard: Scoreboard, fields: dict[str, Any], code: str) -> None:
     with pytest.raises(CommandError) as caught:
-        _ask(board, **fields)
+        _ask(scoreboard, **fields)
     assert caught.value.code == code
-    assert board.log_level == 0
+    assert scoreboard.log_level == 0

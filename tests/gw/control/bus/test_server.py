@@ -153,8 +153,8 @@ def test_ownership_follows_the_events(house: House) -> None:
 
 
 def test_a_call_goes_to_the_worker_that_has_it(house: House) -> None:
-    one = BusClient(house.path, instance="w0-1", slot=0)
-    two = BusClient(house.path, instance="w1-1", slot=1, calls=[CALL])
+    one = BusClient(house.path, instance="w0-1", index=0)
+    two = BusClient(house.path, instance="w1-1", index=1, calls=[CALL])
     one.settle(one.send(call_started(OTHER)))
     until(lambda: house.server.owned_calls() == {CALL, OTHER})
     house.server.hang_up(CALL, "admin_hangup")
@@ -168,27 +168,27 @@ def test_drain_reaches_all_and_those_still_to_come(house: House) -> None:
     until(lambda: len(house.server.workers()) == 1)
     assert house.server.drain(True) == 1
     assert one.command() == bus.Drain(True)
-    two = BusClient(house.path, instance="w1-1", slot=1)
+    two = BusClient(house.path, instance="w1-1", index=1)
     assert two.command() == bus.Drain(True)
     assert house.server.drain(False) == 2
     assert two.command() == bus.Drain(False)
 
 
 def test_status_is_shown(house: House) -> None:
-    client = BusClient(house.path, slot=3)
+    client = BusClient(house.path, index=3)
     client.status(calls=7, draining=True, unacked=2, lateness_p99_s=0.001)
     until(lambda: [view.calls for view in house.server.workers()] == [7])
     (view,) = house.server.workers()
-    assert (view.slot, view.pid, view.connected, view.draining, view.unacked) == (3, os.getpid(), True, True, 2)
+    assert (view.index, view.pid, view.connected, view.draining, view.unacked) == (3, os.getpid(), True, True, 2)
 
 
 def test_the_last_holds_of_a_slot_are_kept_whoever_had_it(house: House) -> None:
-    first = BusClient(house.path, slot=3)
+    first = BusClient(house.path, index=3)
     for at in range(MAX_HOLDS):
         first.hold(float(at))
-    BusClient(house.path, instance="w1-1", slot=1).hold(0.5, "ai_in")
+    BusClient(house.path, instance="w1-1", index=1).hold(0.5, "ai_in")
     until(lambda: len(house.server.holds()) == MAX_HOLDS + 1)
-    second = BusClient(house.path, instance="w3-2", slot=3)
+    second = BusClient(house.path, instance="w3-2", index=3)
     second.hold(1000.0)
     until(lambda: house.server.holds()[0].at == 1000.0)
     kept = house.server.holds()
@@ -209,7 +209,7 @@ def test_the_last_holds_of_a_slot_are_kept_whoever_had_it(house: House) -> None:
     ],
 )
 def test_garbage_costs_the_connection_alone(house: House, garbage: bytes) -> None:
-    good = BusClient(house.path, instance="w1-1", slot=1, calls=[OTHER])
+    good = BusClient(house.path, instance="w1-1", index=1, calls=[OTHER])
     bad = BusClient(house.path, calls=[CALL])
     until(lambda: len(house.server.workers()) == 2)
     bad.socket.sendall(garbage)

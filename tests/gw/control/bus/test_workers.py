@@ -16,8 +16,8 @@ from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
 from tests.timing import scaled
 
 
-def hello(instance: str, *calls: str, slot: int = 0, pid: int | None = None) -> bus.Hello:
-    return bus.Hello(slot, instance, os.getpid() if pid is None else pid, list(calls))
+def hello(instance: str, *calls: str, index: int = 0, pid: int | None = None) -> bus.Hello:
+    return bus.Hello(index, instance, os.getpid() if pid is None else pid, list(calls))
 
 
 def test_a_mark_lasts_as_long_as_the_process() -> None:
@@ -79,10 +79,10 @@ def test_other_events_move_nothing() -> None:
 
 def test_two_of_one_slot_stand_side_by_side() -> None:
     table = Workers()
-    table.on_hello(hello("a", CALL, slot=1, pid=7))
-    table.on_hello(hello("b", slot=1, pid=5))
-    table.on_hello(hello("c", slot=0, pid=9))
-    assert [(view.slot, view.pid, view.calls, view.connected) for view in (worker.view() for worker in table.all())] == [
+    table.on_hello(hello("a", CALL, index=1, pid=7))
+    table.on_hello(hello("b", index=1, pid=5))
+    table.on_hello(hello("c", index=0, pid=9))
+    assert [(view.index, view.pid, view.calls, view.connected) for view in (worker.view() for worker in table.all())] == [
         (0, 9, 0, False),
         (1, 5, 0, False),
         (1, 7, 1, False),

@@ -13,7 +13,7 @@ import pytest
 from gw.media.admission import shared_lock
 from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.admission.slots import DELAY_S, PROBES, SHORT_DELAY_S, SPREAD, AdmissionSlots, _key, _start
-from gw.scoreboard import PLACES, Board, Flag, SeatState
+from gw.scoreboard import MAX_RESERVATIONS, Flag, ProcessState, Scoreboard
 
 ROOT = Path(__file__).parents[4]
 
@@ -22,14 +22,14 @@ def sids(count: int) -> list[str]:
     return [f"CA{n:032x}" for n in range(count)]
 
 
-def workers(*capacities: int, board: Board | None = None, **options: float) -> list[AdmissionSlots]:
+def workers(*capacities: int, scoreboard: Scoreboard | None = None, **options: float) -> list[AdmissionSlots]:
     """Workers of one machine."""
-    board = board or Board.private()
+    scoreboard = scoreboard or Scoreboard.private()
     made = []
     for slot, capacity in enumerate(capacities):
-        row = board.take_row(slot)
-        row.state = SeatState.UP
-        made.append(AdmissionSlots(board, row, capacity, **options))
+        row = scoreboard.take_row(slot)
+        row.state = ProcessState.UP
+        made.append(AdmissionSlots(scoreboard, row, capacity, **options))
     return made
 
 
@@ -78,7 +78,7 @@ def test_late_drained_and_leaving_workers_offer_nothing():
 
 
 def test_a_full_table_is_full():
-    (one,) = workers(PLACES)
+    (one,) = workers(MAX_RESERVATIONS)
     start = _start(_key("CAx"))
     for index in range(start, start + PROBES):
         one._lapses[index] = 1 << 62
@@ -124,22 +124,22 @@ def test_who_accepts():
 
 
 def test_a_worker_that_hangs_is_nobody_to_wait_for():
-    board = Board.private()
-    one, _ = workers(10, 10, board=board)
+    scoreboard = Scoreboard.private()
+    one, _ = workers(10, 10, scoreboard=scoreboard)
     one.publish(streams=5, coming=0, draining=False, leaving=False, late=False)
     assert one.accept_delay_s() == DELAY_S
-    board.row(2).tick_ns -= 2_000_000_000
+    scoreboard.row(2).tick_ns -= 2_000_000_000
     assert one.accept_delay_s() == 0.0
     assert one.reserve("CAx") == ""
 
 
 def test_a_worker_that_starts_is_left_nothing_and_takes_what_comes():
-    board = Board.private()
-    one, other = workers(10, 10, board=board)
-    board.row(2).state = SeatState.STARTING
+    scoreboard = Scoreboard.private()
+    one, other = workers(10, 10, scoreboard=scoreboard)
+    scoreboard.row(2).state = ProcessState.STARTING
     one.publish(streams=5, coming=0, draining=False, leaving=False, late=False)
     assert (one.accept_delay_s(), other.accept_delay_s()) == (0.0, 0.0)
-    board.row(1).state = SeatState.WAITING
+    scoreboard.row(1).state = ProcessState.WAITING
     assert other.reserve("CAx") == "", "its own places count before the supervisor knows that it is ready"
 
 
@@ -166,33 +166,33 @@ def test_what_comes_at_once_is_shared(seed: int, wishes: str):
 
 
 def test_what_is_told_stands_in_the_row():
-    board = Board.private()
-    (one,) = workers(7, board=board)
+    scoreboard = Scoreboard.private()
+    (one,) = workers(7, scoreboard=scoreboard)
     one.heartbeat(0.0025, -1.0)
     one.publish(streams=1, coming=2, draining=True, leaving=True, late=True)
-    row = board.row(1)
+    row = scoreboard.row(1)
     assert (row.capacity, row.streams, row.coming, row.lateness_p99_us, row.hold_max_us) == (7, 1, 2, 2500, -1)
     assert row.flags == Flag.DRAINING | Flag.LEAVING | Flag.LATE
 
 
 _RIVAL = """
 import sys
-from gw.scoreboard import Board
+from gw.scoreboard import Scoreboard
 from gw.media.admission.slots import AdmissionSlots
-board = Board.attach(int(sys.argv[1]))
-slots = AdmissionSlots(board, board.row(int(sys.argv[2])), 150)
+scoreboard = Scoreboard.attach(int(sys.argv[1]))
+slots = AdmissionSlots(scoreboard, scoreboard.row(int(sys.argv[2])), 150)
 print(sum(slots.reserve(f"CA{sys.argv[2]}-{n}") == "" for n in range(400)))
 """
 
 
 def test_processes_never_give_away_one_place_twice():
-    board = Board.create()
+    scoreboard = Scoreboard.create()
     for slot in (0, 1):
-        board.take_row(slot).state = SeatState.UP
+        scoreboard.take_row(slot).state = ProcessState.UP
     rivals = [
         subprocess.Popen(
-            [sys.executable, "-c", _RIVAL, str(board.fd), str(row)],
-            pass_fds=[board.fd],
+            [sys.executable, "-c", _RIVAL, str(scoreboard.fd), str(row)],
+            pass_fds=[scoreboard.fd],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -201,21 +201,21 @@ def test_processes_never_give_away_one_place_twice():
     ]
     given = [int(rival.communicate(timeout=60)[0]) for rival in rivals]
     assert sum(given) <= 300
-    assert board.reserved == sum(given)
-    board.close()
+    assert scoreboard.reserved == sum(given)
+    scoreboard.close()
 
 
 def test_a_lock_that_is_held_turns_the_call_away(monkeypatch: pytest.MonkeyPatch):
-    board = Board.create()
-    (one,) = workers(3, board=board)
+    scoreboard = Scoreboard.create()
+    (one,) = workers(3, scoreboard=scoreboard)
     monkeypatch.setattr(shared_lock, "TRIES", 2)
     holder = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            f"import fcntl, sys; fcntl.lockf({board.fd}, fcntl.LOCK_EX, 1, 0); print(flush=True); sys.stdin.read()",
+            f"import fcntl, sys; fcntl.lockf({scoreboard.fd}, fcntl.LOCK_EX, 1, 0); print(flush=True); sys.stdin.read()",
         ],
-        pass_fds=[board.fd],
+        pass_fds=[scoreboard.fd],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -226,4 +226,4 @@ def test_a_lock_that_is_held_turns_the_call_away(monkeypatch: pytest.MonkeyPatch
         one.occupy("CAx")
     holder.communicate()
     assert one.reserve("CAx") == ""
-    board.close()
+    scoreboard.close()

@@ -50,7 +50,7 @@ def _section(title: str, run: Mapping[str, Any], key: str) -> str:
 
 
 def histogram(buckets: Mapping[str, Sequence[float]]) -> str:
-    """Draw a histogram. Bar heights are square roots, so that one frame in a million is visible."""
+    """Draw a histogram. Bar heights are square roots, to keep one frame in a million visible."""
     edges_ms = [edge * 1000 for edge in buckets["edges_s"]]
     counts = [after - before for before, after in zip([0, *buckets["counts"]], buckets["counts"], strict=False)]
     total, top = sum(counts), max(counts)

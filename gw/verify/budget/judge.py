@@ -21,7 +21,7 @@ QUICK_HOLDS: Final = 1e-4
 
 
 class Line(NamedTuple):
-    """One promise. `holds` is None for a figure that is shown without a limit."""
+    """One promise. `holds` is empty for a figure that is shown without a limit."""
 
     promise: str
     measured: str

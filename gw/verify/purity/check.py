@@ -70,7 +70,7 @@ def _stale(entries: Mapping[tuple[str, str], Allowed], reach: Reach) -> list[str
 
 
 def absent(static: Static, seen: Iterable[str] = ()) -> dict[str, list[str]]:
-    """Forbidden names found in the source or among observed calls, by kind; all empty if TX is pure."""
+    """Forbidden names found in source or observed calls, by kind. All are empty if TX is pure."""
     names = {operation.name for operation in static.operations} | set(seen)
     names |= {operation.kind for operation in static.operations if operation.kind == "import"}
     return {what: sorted(name for name in names if name.startswith(marks)) for what, marks in FORBIDDEN.items()}

@@ -1,4 +1,4 @@
-"""Real calls through a media plane in this process, between the twins, for the purity watch.
+"""Real calls between the twins, through a media plane in this process.
 
 The plane has every part of a worker except the hold monitor, which needs the same switch tracer as the watch. Its bus ends at a
 sink that acknowledges every event and does nothing. The calls cover the usual ends: the agent hangs up, the caller hangs up, the

@@ -50,7 +50,7 @@ class Project:
     # -- classes ------------------------------------------------------------------------------------------------------
 
     def lineage(self, cls: ClassInfo) -> list[ClassInfo | str]:
-        """The class and its bases, depth first; a base outside the project is given by its dotted name."""
+        """The class and its bases, depth first. A base outside the project is a dotted name."""
         found: list[ClassInfo | str] = [cls]
         for base in cls.node.bases:
             target = self.resolve(cls.module, base.value if isinstance(base, ast.Subscript) else base)

@@ -14,7 +14,7 @@ from gw.verify.purity.dynamic import Watched
 
 
 class Report:
-    """Results of both parts. `seen` is None if only the source was read."""
+    """Results of both parts. Without a watched run `seen` is empty."""
 
     def __init__(self, static: Static, seen: Watched | None, seconds: float) -> None:
         self.static = static

@@ -73,7 +73,7 @@ class Watch:
         allowed: Iterable[Allowed] = ALLOWED,
         connects: Callable[[str, Any], bool] = lambda kind, address: False,
     ) -> None:
-        """`functions`: names of ring 1; `codes`: their compiled source; `connects`: from a kind of greenlet and an address, True for
+        """`functions`: names of ring 1; `codes`: their compiled source; `connects`: kind of greenlet and address to True for
         a connection that the media plane may open."""
         self.calls: Counter[str] = Counter()
         self.lines: Counter[tuple[str, int]] = Counter()

@@ -1,6 +1,6 @@
-"""Mutants of the TX loop and of what it calls, as edits of the source's text: nothing of them is ever executed.
+"""Mutants of the TX loop and the code it calls, as edits of source text.
 
-Each says what it does to TX and by which words the check must find it.
+No mutant is executed. Each has a name and a text that a problem reported by the check must contain.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ _EXACT = "class Exact(Clock):\n    def wait_until(self, deadline_s: float) -> No
 
 
 class Mutant(NamedTuple):
-    """`edits`: path, text, text in its place. `says`: what one of the problems must contain."""
+    """`edits`: path, text, replacement. `expected`: text that a reported problem contains."""
 
     name: str
     edits: tuple[tuple[str, str, str], ...]
-    says: str
+    expected: str
 
 
-def _in(path: str, anchor: str, line: str, says: str, name: str, *imports: str) -> Mutant:
-    """A line before the anchor, indented as that is."""
+def _in(path: str, anchor: str, line: str, expected: str, name: str, *imports: str) -> Mutant:
+    """Insert a line before the anchor, with the same indentation."""
     indent = anchor[: len(anchor) - len(anchor.lstrip())]
     added = "".join(f"{indent}{part}\n" for part in line.split("\n"))
     edits = [(path, anchor, added + anchor)]
     if imports:
         edits.append((path, _IMPORT, _IMPORT + "".join(f"{one}\n" for one in imports)))
-    return Mutant(name, tuple(edits), says)
+    return Mutant(name, tuple(edits), expected)
 
 
-def run(name: str, line: str, says: str, *imports: str) -> Mutant:
-    """A line in the loop, before the send."""
-    return _in(TX, _RUN, line, says, name, *imports)
+def run(name: str, line: str, expected: str, *imports: str) -> Mutant:
+    """Insert a line in the loop, before the send."""
+    return _in(TX, _RUN, line, expected, name, *imports)
 
 
-def count(name: str, line: str, says: str, *imports: str) -> Mutant:
-    """A line where a frame is counted."""
-    return _in(TX, _COUNT, line, says, name, *imports)
+def count(name: str, line: str, expected: str, *imports: str) -> Mutant:
+    """Insert a line where a frame is counted."""
+    return _in(TX, _COUNT, line, expected, name, *imports)
 
 
-def edit(name: str, says: str, *edits: tuple[str, str, str]) -> Mutant:
-    return Mutant(name, edits, says)
+def edit(name: str, expected: str, *edits: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, edits, expected)
 
 
 MUTANTS: tuple[Mutant, ...] = (
-    # -- what somebody might really put there
+    # -- plausible mistakes
     run("a thread start", "threading.Thread(target=self.stop).start()", "call threading.Thread", "import threading"),
     run("a greenlet", "gevent.spawn(self.stop)", "call gevent.spawn", "import gevent"),
     run("an HTTP request", "urlopen('http://127.0.0.1:9')", "call urllib.request.urlopen", "from urllib.request import urlopen"),

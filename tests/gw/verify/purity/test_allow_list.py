@@ -39,7 +39,7 @@ def test_nothing_forbidden_is_allowed():
 
 
 def exists(prefix: str) -> bool:
-    """Whether a prefix of FORBIDDEN names a module, or an attribute of one."""
+    """True if a prefix of FORBIDDEN names a module or an attribute of a module."""
     name = prefix.removesuffix(".")
     if hasattr(builtins, name):
         return True

@@ -39,7 +39,7 @@ def parts(**changed: Any) -> SimpleNamespace:
 
 
 def after(cls: Any, change: Callable[[Any], None]) -> Callable[..., Any]:
-    """Makes instances of `cls`, changed at once."""
+    """Make instances of `cls` with a change applied."""
 
     def make(*arguments: Any) -> Any:
         made = cls(*arguments)
@@ -53,7 +53,7 @@ def test_the_real_classes_use_exactly_the_allowed_operations(static: Static) -> 
     seen = watch(static)
     assert seen.offences == []
     unseen = [operation for operation in static.operations if not seen.lines[operation.place.path, operation.place.line]]
-    assert unseen == [], "the rig leads TX through every branch"
+    assert unseen == [], "the rig drives TX through every branch"
     assert set(static.functions) <= set(seen.calls)
     assert not any(absent(static, seen.calls).values())
 
@@ -102,7 +102,7 @@ class Cell:
 
 
 class Heavy(bytes):
-    """Bytes that look at a file when they are measured."""
+    """Bytes whose length reads a file."""
 
     def __len__(self) -> int:
         with Path("/dev/null").open():
@@ -175,10 +175,10 @@ RUNTIME = {
 
 @pytest.mark.parametrize("name", RUNTIME)
 def test_a_replaced_class_is_caught(static: Static, name: str) -> None:
-    given, says = RUNTIME[name]
+    given, expected = RUNTIME[name]
     offences = watch(static, given).offences
-    assert any(says in offence for offence in offences), offences
-    found = next(offence for offence in offences if says in offence)
+    assert any(expected in offence for offence in offences), offences
+    found = next(offence for offence in offences if expected in offence)
     assert "gw/media/" in found, "the stack names TX"
 
 
@@ -209,10 +209,10 @@ PATCHES: dict[str, tuple[Any, str, Any, str]] = {
 
 @pytest.mark.parametrize("name", PATCHES)
 def test_a_patched_function_is_caught(static: Static, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute, instead, says = PATCHES[name]
+    owner, attribute, instead, expected = PATCHES[name]
     monkeypatch.setattr(owner, attribute, instead)
     offences = watch(static).offences
-    assert any(says in offence for offence in offences), offences
+    assert any(expected in offence for offence in offences), offences
 
 
 def test_replaced_code_of_a_function_is_caught(static: Static, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def transport() -> Iterator[Transport]:
 
 
 def run_as(kind: str, body: Callable[[], Any]) -> Watch:
-    """Run something as a greenlet of that kind, watched."""
+    """Run a body in a greenlet of a kind, under watch."""
     with Watch() as watching:
         greenlet = KindGreenlet(kind, body)
         greenlet.start()

@@ -1,11 +1,11 @@
-"""What passes between the media workers and the control process.
+"""The messages between the media workers and the control process, and their wire format.
 
-Typed messages, length-prefixed msgpack, one Unix socket per worker. Every `Event` is numbered per worker instance and kept by
-the worker until control acknowledges that its spool has it; `Hello`, `WorkerStatus` and `HubHold` are neither numbered nor kept.
-`Command` is what control says. Pure: bytes in, messages out.
+Typed messages, length-prefixed msgpack, one Unix socket per worker. Every `Event` is numbered per worker instance; the worker
+keeps it until control acknowledges that the event is in its spool. `Hello`, `WorkerStatus` and `HubHold` are neither numbered nor
+kept. A `Command` goes from control to a worker. Pure: bytes in, messages out.
 
     0        4                4 + length
-    | length | msgpack message |          length: unsigned, big-endian, of what follows
+    | length | msgpack message |          length: unsigned, big-endian, of the message
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from gw.call.conversation import Utterance
 from gw.call.quality import Quality
 from gw.errors import GatewayError
 
-#: What this code speaks. A field with a default, or a further kind of event, needs no new one: who does not know it passes the
-#: field over and keeps the event. Another kind of message does: who does not know it ends the connection.
+#: Version of this code. A new field with a default, or a new kind of event, needs no new version: older code skips the field and
+#: keeps the event. A new kind of message does: older code ends the connection.
 VERSION: Final = 1
-#: The oldest worker control still understands: while workers are rolled over, old ones live on beside a new control.
+#: The oldest version control accepts: during a reload, old workers run beside a new control process.
 OLDEST_VERSION: Final = 1
-#: A message is refused above this: a webhook form and a long transcript turn fit many times over.
+#: Size limit of a message: many times a webhook form or a long transcript.
 MAX_MESSAGE_BYTES: Final = 1 << 20
 _LENGTH: Final = struct.Struct("!I")
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """A message of the bus; its class name is its tag."""
+    """A message of the bus, tagged with its class name."""
 
 
 # -- worker to control ------------------------------------------------------------------------------------------------
@@ -46,8 +46,8 @@ class CallStarted(_Message, frozen=True):
     direction: str
     from_number: str
     to_number: str
-    started_at: float  # the voice webhook; the stream's start where it is not known
-    answered_at: float  # the stream's start
+    started_at: float  # of the voice webhook; of the stream if that is unknown
+    answered_at: float  # of the stream's start
 
 
 class FirstAudio(_Message, frozen=True):
@@ -58,8 +58,10 @@ class FirstAudio(_Message, frozen=True):
 
 
 class StartRecording(_Message, frozen=True):
-    """The guard fired: record this call, once. Sent by the pool, never by TX. `resumed`: not the call's first stream, so another
-    host may have asked Twilio already."""
+    """Record this call, once: its guard fired. Sent by the pool, never by TX.
+
+    `resumed`: not the call's first stream, so another host may already have asked Twilio.
+    """
 
     call_sid: str
     account_sid: str
@@ -68,7 +70,7 @@ class StartRecording(_Message, frozen=True):
 
 
 class Turn(_Message, frozen=True):
-    """One side spoke. `heard_ms` is what the caller heard of an agent's turn; None where it does not apply."""
+    """A finished turn. `heard_ms`: the part of an agent's turn the caller heard; None for the caller's turns."""
 
     call_sid: str
     n: int
@@ -81,7 +83,7 @@ class Turn(_Message, frozen=True):
 
 
 class CallEnded(_Message, frozen=True):
-    """The end of a call, with its reason and its quality report."""
+    """The end of a call, with its reason and quality report."""
 
     call_sid: str
     ended_at: float
@@ -92,7 +94,7 @@ class CallEnded(_Message, frozen=True):
 
 
 class CallEvent(_Message, frozen=True):
-    """Everything else worth keeping: a tool call, a dtmf digit, an AI error, a refused stream. `call_sid` may be empty."""
+    """Any other event of a call: a tool call, a DTMF digit, an AI error, a refused stream. `call_sid` may be empty."""
 
     call_sid: str
     kind: str
@@ -101,7 +103,7 @@ class CallEvent(_Message, frozen=True):
 
 
 class Webhook(_Message, frozen=True):
-    """A signed webhook of Twilio's, as it came. `kind`: status | recording | stream | action."""
+    """A signed webhook from Twilio, unchanged. `kind`: status | recording | stream | action."""
 
     kind: str
     at: float
@@ -112,27 +114,27 @@ Event = CallStarted | FirstAudio | StartRecording | Turn | CallEnded | CallEvent
 
 
 class Hello(_Message, frozen=True):
-    """First on every connection. `instance` is new each time a worker process starts; `calls` are those alive now."""
+    """The first message of every connection. `instance` is unique per worker process; `calls`: those alive now."""
 
     worker: int
     instance: str
     pid: int
     calls: list[str]
-    version: int = 1  # of the bus; not named by those that speak the first
+    version: int = 1  # of the bus; version 1 omits it
 
 
 class WorkerStatus(_Message, frozen=True):
-    """Once a second: what `status` and admission show of a worker."""
+    """A worker's figures for `status` and admission, sent once a second."""
 
     calls: int
     draining: bool
     unacked: int
     lateness_p99_s: float
-    hold_max_s: float  # within the last minute, while it was watched
+    hold_max_s: float  # within the last minute, while the hub was watched
 
 
 class StackFrame(msgspec.Struct, frozen=True):
-    """Where a frame of a stack was."""
+    """Position of one frame of a stack."""
 
     file: str
     line: int
@@ -140,13 +142,13 @@ class StackFrame(msgspec.Struct, frozen=True):
 
 
 class HubHold(_Message, frozen=True):
-    """Something held a worker's hub over the budget: once a second at most, and nobody misses one that is lost."""
+    """A hold of a worker's hub beyond the budget. At most one a second; not resent if lost."""
 
     at: float
     kind: str
     wall_s: float
-    cpu_s: float  # at most: less where the machine did not run the worker
-    stack: list[StackFrame]  # innermost first; empty where it was not seen
+    cpu_s: float  # an upper bound: the machine may not have run the worker all the time
+    stack: list[StackFrame]  # innermost first; empty if it was not sampled
 
 
 class Numbered(_Message, frozen=True):
@@ -157,16 +159,16 @@ class Numbered(_Message, frozen=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A numbered event that is none this code knows: `body` as it came, to be kept for a version that does. Never sent."""
+    """A numbered event unknown to this version, kept as `body` for a version that decodes it. Never sent."""
 
     n: int
     body: bytes
 
 
 class Ask(_Message, frozen=True):
-    """A question, `n` its number on this connection; who asks does not wait for long.
+    """A worker's question. `n`: its number on this connection; the worker waits for a short time.
 
-    `about` next: what Twilio is to do with a call whose stream is over. conversation: what was said in a call that comes back.
+    `about` next: the next step of a call whose stream ended. conversation: the conversation of a call that resumes.
     """
 
     n: int
@@ -180,14 +182,14 @@ FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask
 
 
 class VersionRefused(_Message, frozen=True, tag="Refused"):
-    """Control does not speak the worker's version of the bus: its events stay with it until one of both is replaced."""
+    """Control does not support the worker's version; the worker keeps its events until one of the two is replaced."""
 
     version: int  # control's
     why: str
 
 
 class Ack(_Message, frozen=True):
-    """Every event up to `n` is in the spool."""
+    """Acknowledges that every event up to `n` is in the spool."""
 
     n: int
 
@@ -200,13 +202,13 @@ class HangUp(_Message, frozen=True):
 
 
 class Drain(_Message, frozen=True):
-    """Refuse new calls, or take them again."""
+    """Refuse new calls, or accept them again."""
 
     on: bool
 
 
 class Answer(_Message, frozen=True):
-    """The answer to the question of this number. `step`: a value of gw.call.resume.Step, empty where it is not known."""
+    """The answer to question `n`. `step`: a value of gw.call.resume.Step, empty if unknown."""
 
     n: int
     step: str = ""
@@ -225,7 +227,7 @@ _event: Final[msgspec.msgpack.Decoder[Event]] = msgspec.msgpack.Decoder(Event)
 
 
 class _Envelope(msgspec.Struct, frozen=True, tag="Numbered"):
-    """A `Numbered` whose event is not looked at."""
+    """A `Numbered` with its event undecoded."""
 
     n: int
     event: msgspec.Raw
@@ -233,21 +235,23 @@ class _Envelope(msgspec.Struct, frozen=True, tag="Numbered"):
 
 _envelope: Final = msgspec.msgpack.Decoder(_Envelope)
 
-#: What msgspec raises on bytes that are no message of ours: bad UTF-8 and deep nesting do not come as its own error.
+#: Raised by msgspec on invalid bytes; bad UTF-8 and deep nesting raise Python's own errors.
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-#: And on a value that has no msgpack form: a lone surrogate, an integer beyond 64 bits.
+#: Raised on a value without a msgpack form: a lone surrogate, an integer beyond 64 bits.
 _UNWRITABLE: Final = (UnicodeEncodeError, OverflowError)
 
 
 class BusError(GatewayError):
-    """The other end does not speak this bus: the connection ends, nothing else does. From `pack` and `encode_event`: this one
-    message cannot be sent, the connection is whole."""
+    """Invalid data from the peer: ends the connection, nothing else.
+
+    Raised by `pack` and `encode_event`: the message cannot be sent, the connection is unaffected.
+    """
 
     code = "bus_error"
 
 
 def pack(message: FromWorker | Command) -> bytes:
-    """One message as it goes on the wire. Raises BusError when it is too long or has no wire form."""
+    """Encode one message for the wire. Raises BusError if it is too long or has no wire form."""
     body = _encode(message)
     if len(body) > MAX_MESSAGE_BYTES:
         raise BusError(f"a message of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
@@ -255,7 +259,7 @@ def pack(message: FromWorker | Command) -> bytes:
 
 
 def encode_event(event: Event) -> bytes:
-    """An event as the spool keeps it. Raises BusError when it has no such form."""
+    """Encode an event for the spool. Raises BusError if it has no such form."""
     return _encode(event)
 
 
@@ -267,7 +271,7 @@ def _encode(message: FromWorker | Command | Event) -> bytes:
 
 
 def decode_event(body: bytes) -> Event:
-    """An event from the spool. Raises BusError on bytes that are none."""
+    """Decode an event from the spool. Raises BusError on invalid bytes."""
     try:
         return _event.decode(body)
     except _UNREADABLE as error:
@@ -285,16 +289,16 @@ class Reader:
 
     @classmethod
     def of_events(cls) -> Reader:
-        """Control's end: reads what workers say."""
+        """Make a reader of a worker's messages, for control."""
         return cls(_from_worker)
 
     @classmethod
     def of_commands(cls) -> Reader:
-        """A worker's end: reads what control says."""
+        """Make a reader of control's messages, for a worker."""
         return cls(_command)
 
     def feed(self, data: bytes) -> list[FromWorker | Command | Unreadable]:
-        """Add what arrived; returns the messages now complete. Raises BusError."""
+        """Append received data. Returns the messages now complete. Raises BusError."""
         buffer = self._buffer
         buffer += data
         messages: list[FromWorker | Command | Unreadable] = []
@@ -316,12 +320,15 @@ class Reader:
         return messages
 
     def _kept(self, body: bytes, error: Exception) -> Unreadable:
-        """An event nobody here can read must not stand in the way of those behind it. Raises BusError for what is no event."""
+        """Keep an event that cannot be decoded, so that it does not block those behind it.
+
+        Raises: BusError for any other message.
+        """
         if self._decoder is _from_worker:
             try:
                 envelope = _envelope.decode(body)
             except _UNREADABLE:
-                pass  # the first error says more
+                pass  # the first error is more precise
             else:
                 return Unreadable(envelope.n, bytes(envelope.event))
         raise BusError(str(error)) from error

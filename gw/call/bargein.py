@@ -1,7 +1,7 @@
-"""Whether the caller's voice interrupts the agent, and what is cut.
+"""Interruptions: decides whether the caller's voice cuts the agent, and what is cut.
 
-The caller interrupts when something of the agent is still to be heard, however much of it was received or sent. Everything is
-decided in one value, which the edge carries out in one turn: discard, `clear`, truncate.
+The caller interrupts while any of the agent's audio is still to be heard, received or not, sent or not. One returned value holds
+the whole decision, which the edge carries out without switching: discard, `clear`, truncate.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Final, NamedTuple
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout, Truncation
 
-#: Responses whose late deltas are dropped: one can be under way, one just cancelled; the rest is margin.
+#: Responses whose late deltas are dropped: one in progress, one just cancelled; the rest is margin.
 MAX_CUT_RESPONSES: Final = 8
-#: Items whose truncation is remembered: a response has few.
+#: Items whose truncation is kept: a response has few.
 MAX_TRUNCATED_ITEMS: Final = 64
 
 
 class Interruption(NamedTuple):
-    """What an interruption cuts: the items to truncate, in order, and the frames the caller never got."""
+    """The cut of one interruption: items to truncate, in sequence, and frames the caller never got."""
 
     truncations: list[Truncation]
     dropped_frames: int
 
 
 class BargeIn:
-    """One call's interruptions."""
+    """Tracks one call's interruptions. `count`: their number."""
 
     __slots__ = ("_cut", "_truncated", "count")
 
@@ -36,10 +36,10 @@ class BargeIn:
         self.count = 0
 
     def on_speech_started(self, playout: Playout, pacer: Pacer, now_s: float, active_response: str | None) -> Interruption | None:
-        """The caller began to talk. Returns None when nothing of the agent is left to hear; else the buffers are cleared and a
-        new generation began.
+        """Handle the start of the caller's speech.
 
-        `active_response`: the one the AI is still generating; it cancels that itself, and what still comes of it is late.
+        `active_response`: the response the AI is generating; the AI cancels it, and its further audio is late.
+        Returns: the cut, with buffers cleared and a new generation begun; None if no audio of the agent is left to hear.
         """
         if active_response is not None and active_response not in self._cut:
             self._cut.append(active_response)
@@ -53,12 +53,14 @@ class BargeIn:
         return Interruption(truncations, dropped)
 
     def is_late(self, response_id: str) -> bool:
-        """Whether audio of this response comes after it was cut: it is dropped."""
+        """Return True for a response that was cut: its audio is dropped."""
         return response_id in self._cut
 
     def on_late_audio(self, item_id: str) -> bool:
-        """Audio of a response that was cut came. True once for each item no truncation has named: the AI believes it was heard,
-        and must be told that nothing of it was."""
+        """Handle audio of a cut response.
+
+        Returns: True once for each item no truncation has named. The AI assumes the item was heard; truncate it at 0 ms.
+        """
         if item_id in self._truncated:
             return False
         self._truncated.append(item_id)
@@ -66,5 +68,5 @@ class BargeIn:
 
 
 def is_playing(playout: Playout, pacer: Pacer, now_s: float) -> bool:
-    """Whether the caller hears the agent now, or will once what is queued is sent."""
+    """Return True while the caller hears the agent, or will hear queued audio."""
     return not playout.is_empty or playout.cut_frames > pacer.sent_frames or now_s < pacer.heard_out_s()

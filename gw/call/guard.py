@@ -1,14 +1,14 @@
-"""Whether the recording of a call may start now. It says yes exactly once.
+"""Recording guard: allows a call's recording to start, exactly once.
 
-TX sets `first_audio_sent`; AI-out asks here on every turn. The yes is taken before anything can switch greenlets. A full
-pool is no reason to wait and none to forget: the guard stays armed and is asked again.
+TX sets `first_audio_sent`; AI-out asks on every turn. The flag is set before any greenlet switch. With a full pool the guard
+stays armed and is asked again.
 """
 
 from __future__ import annotations
 
 
 class RecordingGuard:
-    """One call's guard. `recording_started` never goes back."""
+    """One call's guard. `recording_started` is never reset."""
 
     __slots__ = ("enabled", "recording_started")
 
@@ -17,7 +17,7 @@ class RecordingGuard:
         self.recording_started = False
 
     def may_start(self, *, first_audio_sent: bool, pool_has_room: bool) -> bool:
-        """True once: the caller then starts the recording, now, in the pool."""
+        """Return True once: start the recording now, in the pool."""
         if not self.enabled or self.recording_started or not first_audio_sent or not pool_has_room:
             return False
         self.recording_started = True

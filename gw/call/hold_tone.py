@@ -1,7 +1,7 @@
-"""What a caller hears while another AI is being reached: two soft notes, then a pause, again and again.
+"""The holding sound while another AI is being reached: two soft notes and a pause, repeated.
 
-Made by arithmetic, once per process, never while a call needs it: 25 ms. The notes begin and end at zero, so they can be cut and
-joined anywhere between them without a click.
+Computed once per process, outside of calls, in 25 ms. The notes begin and end at zero, so the sound can be cut and joined
+between them without a click.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from gw.protocol.audio import FRAME_BYTES, RATE_HZ, SILENCE_BYTE, linear_to_ulaw
 
-#: One round: a note, another a fourth above it, and quiet. Telephones carry 300 to 3400 Hz; these are an A and a D.
+#: One round: a note, a note a fourth above, a pause. Telephones carry 300 to 3400 Hz; these are an A and a D.
 _NOTES_HZ: Final = (440.0, 587.33)
 _NOTE_S: Final = 0.4
 _ROUND_S: Final = 2.0
@@ -20,7 +20,7 @@ _AMPLITUDE: Final = 1600
 
 
 def hold_tone() -> bytes:
-    """One round of it, mu-law, whole frames."""
+    """Return one round of the sound: mu-law, whole frames."""
     samples = bytearray()
     for note_hz in _NOTES_HZ:
         count = int(_NOTE_S * RATE_HZ)

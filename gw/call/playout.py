@@ -1,16 +1,16 @@
-"""The AI's audio on its way to the caller, and which of it was heard.
+"""Playout: the buffer of AI audio for the caller, and a ledger of the audio heard.
 
-What counts is what the caller hears, not what the AI sent. AI audio comes in chunks of any length, faster than real time; it
-leaves as frames of one ptime. The tail of a response is padded with mu-law silence, and a mark follows it.
+AI audio comes in chunks of any length, faster than real time; it leaves as frames of one ptime. The tail of a response is padded
+with mu-law silence and followed by a mark.
 
-Strategy: one segment per response holds its bytes, in pieces. Every frame cut is entered in a ledger of spans (item, offset in
-the item, place in the stream of frames of this generation), so a number of frames heard is a place in an item.
+Strategy: one segment per response holds its bytes, in pieces. Every frame cut is recorded in a ledger of spans (item, offset in
+the item, position in this generation's stream of frames), so a number of heard frames maps to a position in an item.
 
     stream of the generation, in bytes     0        |        160 * n
     spans                                  [ item a ........ ][pad][ item b ...
     heard (from the pacer)                 ----------->|
 
-Never waits, never reads a clock, never sends.
+No waiting, no clock, no sending.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from typing import Final, NamedTuple
 
 from gw.protocol.audio import BYTES_PER_MS, FRAME_BYTES, SILENCE_BYTE
 
-#: Audio is kept in pieces of this many bytes, 200 ms: pieces of one size leave no holes in the heap when they go, and each starts
-#: where a frame does, so no frame lies across two.
+#: Size of a piece, 200 ms. Pieces of one size do not fragment the heap, and each begins with a frame, so no frame spans two.
 PIECE_BYTES: Final = 10 * FRAME_BYTES
-#: Spans and items kept: an item is one span unless audio was dropped inside it, and only unheard ones matter.
+#: Spans and items kept. An item is one span unless audio was dropped inside it, and only unheard items matter.
 MAX_SPANS: Final = 256
 
 
@@ -41,17 +40,17 @@ class Truncation(NamedTuple):
 
 
 class _Segment:
-    """One response's audio that has not been cut yet."""
+    """The audio of one response that is not cut into frames yet."""
 
     __slots__ = ("_cut", "_pieces", "ended", "items", "last_item", "response_id", "size_bytes")
 
     def __init__(self, response_id: str, item_id: str) -> None:
         self.response_id = response_id
-        self.last_item = item_id  # the item its audio came of last
-        self._pieces: deque[bytes] = deque()  # all but the last are whole
-        self._cut = 0  # bytes of the first piece that are gone
+        self.last_item = item_id  # of its latest audio
+        self._pieces: deque[bytes] = deque()  # all but the last have PIECE_BYTES
+        self._cut = 0  # bytes of the first piece already cut
         self.size_bytes = 0
-        self.items: deque[tuple[str, int, int]] = deque()  # item, offset in the item, bytes of it that are still here
+        self.items: deque[tuple[str, int, int]] = deque()  # item, offset in the item, bytes not cut yet
         self.ended = False
 
     def add(self, audio: bytes) -> None:
@@ -63,7 +62,7 @@ class _Segment:
             pieces.append(audio[start : start + PIECE_BYTES])
 
     def cut_frame(self) -> bytes:
-        """The first frame. There has to be a whole one."""
+        """Cut the first frame. The caller checks that there is a whole one."""
         first, start = self._pieces[0], self._cut
         self._cut = end = start + FRAME_BYTES
         self.size_bytes -= FRAME_BYTES
@@ -74,7 +73,7 @@ class _Segment:
 
 
 class _Span:
-    """`length` bytes of an item, from `item_start`, at `start` in the stream of frames."""
+    """`length` bytes of an item from `item_start`, at `start` in the stream of frames."""
 
     __slots__ = ("item_id", "item_start", "length", "start")
 
@@ -86,7 +85,7 @@ class _Span:
 
 
 class Playout:
-    """The bounded buffer between AI-in and AI-out, with its ledger."""
+    """The bounded buffer between AI-in and AI-out, and its ledger."""
 
     __slots__ = (
         "_bound_bytes",
@@ -105,22 +104,22 @@ class Playout:
         self._bound_bytes = bound_frames * FRAME_BYTES
         self._segments: deque[_Segment] = deque()
         self._spans: deque[_Span] = deque(maxlen=MAX_SPANS)
-        self._item_bytes: dict[str, int] = {}  # bytes received of the items of buffered or unheard responses
-        self._cut_bytes = 0  # place in the stream of frames of this generation
+        self._item_bytes: dict[str, int] = {}  # bytes received, by item
+        self._cut_bytes = 0  # position in this generation's stream of frames
         self._last_mark = 0
         self.generation = 0
-        # marks of this generation not echoed yet: name, frames before it
+        # marks of this generation not echoed yet: name, frames before the mark
         self.marks_pending: deque[tuple[str, int]] = deque(maxlen=MAX_SPANS)
-        self.expected_frames = 0  # frames the audio received makes, tails padded, less what was dropped
+        self.expected_frames = 0  # frames of the audio received, tails padded, less those dropped
         self.overrun_frames = 0
 
     # -- AI-in --------------------------------------------------------------------------------------------------------
 
     def push(self, response_id: str, item_id: str, audio: bytes) -> int:
-        """Add AI audio to the end of the buffer.
+        """Append AI audio to the buffer.
 
-        Shape: any number of mu-law bytes; a rest shorter than a frame waits for more, or for the response's end.
-        Returns: frames dropped from the front to stay within the bound; a response dropped to its end loses its mark too.
+        Shape: any number of mu-law bytes; a remainder shorter than a frame waits for more, or for the response's end.
+        Returns: frames dropped from the front to stay within the bound. A response dropped to its end loses its mark too.
         """
         if not audio:
             return 0
@@ -146,13 +145,12 @@ class Playout:
         return self._drop_oldest()
 
     def end_response(self, response_id: str) -> None:
-        """No more audio of this response will come: its tail becomes a frame, its mark follows. A response without audio has
-        no mark."""
+        """End a response: its tail is padded to a frame, its mark follows. A response without audio has no mark."""
         if self._segments and self._segments[-1].response_id == response_id and not self._segments[-1].ended:
             self._end(self._segments[-1])
 
     def end_open_response(self) -> None:
-        """The AI is gone: what it has said so far is whole."""
+        """End the response in progress, if any: the AI is gone."""
         if self._segments and not self._segments[-1].ended:
             self._end(self._segments[-1])
 
@@ -181,12 +179,12 @@ class Playout:
     # -- AI-out -------------------------------------------------------------------------------------------------------
 
     def pop(self) -> bytes | ResponseMark | None:
-        """The next thing for the caller: a frame of 160 bytes, the mark after a response, or None while nothing is ready."""
+        """Return the next frame of 160 bytes, a response's mark, or None: nothing is ready."""
         while self._segments:
             segment = self._segments[0]
             if segment.size_bytes >= FRAME_BYTES:
                 frame, parts = self._take(segment)
-                self._enter(parts)
+                self._record(parts)
                 return frame
             if not segment.ended:
                 return None
@@ -198,20 +196,20 @@ class Playout:
         return None
 
     def _take(self, segment: _Segment) -> tuple[bytes, list[tuple[str, int, int]]]:
-        """Cut one frame off the front. Returns it with its parts: item, offset in the item, bytes (padding belongs to none)."""
+        """Cut the first frame. Returns it with its parts: item, offset in the item, bytes; padding belongs to no item."""
         frame = segment.cut_frame()
         parts: list[tuple[str, int, int]] = []
-        room = FRAME_BYTES
-        while room and segment.items:
+        missing = FRAME_BYTES
+        while missing and segment.items:
             item_id, start, length = segment.items.popleft()
-            used = min(room, length)
+            used = min(missing, length)
             parts.append((item_id, start, used))
             if used < length:
                 segment.items.appendleft((item_id, start + used, length - used))
-            room -= used
+            missing -= used
         return frame, parts
 
-    def _enter(self, parts: list[tuple[str, int, int]]) -> None:
+    def _record(self, parts: list[tuple[str, int, int]]) -> None:
         place = self._cut_bytes
         for item_id, start, length in parts:
             last = self._spans[-1] if self._spans else None
@@ -227,7 +225,7 @@ class Playout:
             place += length
         self._cut_bytes += FRAME_BYTES
 
-    # -- truth --------------------------------------------------------------------------------------------------------
+    # -- state --------------------------------------------------------------------------------------------------------
 
     @property
     def depth_bytes(self) -> int:
@@ -236,16 +234,19 @@ class Playout:
 
     @property
     def is_empty(self) -> bool:
-        """No response is under way here: each one ended, and was cut with its mark."""
+        """True if every response ended and was cut, with its mark."""
         return not self._segments
 
     @property
     def cut_frames(self) -> int:
-        """Frames cut in this generation; what of them TX has sent the pacer knows."""
+        """Number of frames cut in this generation; the pacer counts those sent."""
         return self._cut_bytes // FRAME_BYTES
 
     def heard_ms(self, item_id: str, heard_frames: int) -> int:
-        """How much of an item the caller heard, given the frames of this generation heard. Never more than was received."""
+        """Return how much of an item was heard, at most its received audio.
+
+        `heard_frames`: of this generation.
+        """
         heard_bytes = heard_frames * FRAME_BYTES
         end = 0
         for span in self._spans:
@@ -254,8 +255,10 @@ class Playout:
         return end // BYTES_PER_MS
 
     def unheard(self, heard_frames: int) -> list[Truncation]:
-        """The items, in order, of which the caller has not heard all that was received, and the one a response under way is at:
-        the AI said more of it than came."""
+        """Return the items not heard to their end, in sequence.
+
+        The latest item of a response in progress is among them: the AI generated more of it than arrived.
+        """
         names = dict.fromkeys(span.item_id for span in self._spans if span.start + span.length > heard_frames * FRAME_BYTES)
         for segment in self._segments:
             names.update(dict.fromkeys(item_id for item_id, _, _ in segment.items))
@@ -264,17 +267,19 @@ class Playout:
         return [Truncation(item_id, self.heard_ms(item_id, heard_frames)) for item_id in names]
 
     def on_mark_echo(self, name: str) -> int | None:
-        """Twilio echoed a mark. Returns how many frames of this generation stood before it: they were heard. None: the echo came
-        from a `clear`, or the mark is none of ours."""
+        """Record Twilio's echo of a mark. The echo covers earlier marks too.
+
+        Returns: the number of this generation's frames before the mark, all heard; None after a `clear`, or for an unknown mark.
+        """
         for index, (pending, frames) in enumerate(self.marks_pending):
             if pending == name:
-                for _ in range(index + 1):  # an echo says the earlier ones were played too
+                for _ in range(index + 1):
                     self.marks_pending.popleft()
                 return frames
         return None
 
     def clear(self, sent_frames: int) -> int:
-        """Drop everything not sent: a new generation. Returns the frames dropped, those already cut included."""
+        """Drop everything not sent and begin a new generation. Returns the frames dropped, cut ones included."""
         waiting = sum(-(-segment.size_bytes // FRAME_BYTES) for segment in self._segments)
         whole = sum(segment.size_bytes // FRAME_BYTES for segment in self._segments)
         cut = self.cut_frames - sent_frames

@@ -1,4 +1,4 @@
-"""A call's quality as one value: what the pure parts counted, summed up at its end."""
+"""A call's quality report: the counts of its pure parts, summed up at its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call's media did. Times in seconds unless the name says ms; -1.0 where nothing was measured."""
+    """Quality of one call's media. -1 or -1.0: not measured."""
 
     frames_sent: int = 0
     frames_expected: int = 0  # AI audio received, less what was dropped on purpose (barge-in), in frames
@@ -28,9 +28,9 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LatencyCounts:
-    """How often a duration fell into each bucket: one call's share of a histogram, as plain ints.
+    """One call's histogram of durations, as plain ints.
 
-    `counts[i]` counts durations up to `bounds_s[i]`, the last one those above all bounds. TX bumps the ints itself.
+    `counts[i]` counts durations up to `bounds_s[i]`, the last entry those above all bounds. TX increments the ints directly.
     """
 
     __slots__ = ("bounds_s", "counts", "max_s")
@@ -41,8 +41,10 @@ class LatencyCounts:
         self.max_s = -1.0
 
     def percentile_s(self, share: float) -> float:
-        """The duration not exceeded by `share` (0 to 1) of all, as the upper edge of its bucket, at most the maximum seen; -1.0
-        when nothing was counted."""
+        """Return the duration that `share` (0 to 1) of all counts do not exceed.
+
+        Shape: the upper bound of its bucket, at most the maximum seen; -1.0 without counts.
+        """
         total = sum(self.counts)
         if not total:
             return -1.0

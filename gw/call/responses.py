@@ -1,8 +1,8 @@
-"""When the AI may be asked for a response: never while one is under way.
+"""Decides when the AI may be asked for a response: never during one.
 
-The one place that decides `response.create`. Server-side turn detection creates responses too, so ours can cross one of its: that
-is an error both sides expect, and the response that exists is the answer; unless ours was to speak of something that response
-cannot know, the output of a tool: then it is asked for again.
+The only place that decides `response.create`. Server-side turn detection creates responses too, so our request can cross one of
+the AI's. Both sides expect that error, and the existing response is the answer; except for a request about something that
+response cannot contain, a tool's output: then the request is repeated.
 """
 
 from __future__ import annotations
@@ -11,89 +11,90 @@ from collections import deque
 from enum import StrEnum
 from typing import Final
 
-#: Responses whose end is remembered: what comes after it is of the last one or two.
+#: Ended responses kept: late audio belongs to the last one or two.
 MAX_FINISHED: Final = 8
 
 
 class _State(StrEnum):
     IDLE = "idle"
-    REQUESTED = "requested"  # we asked, the AI has not said response.created
+    REQUESTED = "requested"  # asked for, response.created has not come
     ACTIVE = "active"
 
 
 class Responses:
-    """One AI session's responses."""
+    """Tracks the responses of one AI session."""
 
-    __slots__ = ("_insists", "_over", "_state", "_wanted", "_wanted_insists", "active_id")
+    __slots__ = ("_finished", "_insists", "_queued", "_queued_insists", "_state", "active_id")
 
     def __init__(self) -> None:
         self._state = _State.IDLE
-        self._wanted = False
-        #: Above 0: a response older than the request under way is no answer to it. Counts the ends until no refusal can come any
-        #: more: one response may have stood when the request was sent, another may begin while it travels.
+        self._queued = False  # one more request follows the current response
+        self._queued_insists = False
+        # Above 0: a response older than the current request does not answer it. Counts down the ends of responses until no
+        # refusal can come: one response may be active when the request is sent, another may begin while the request travels.
         self._insists = 0
-        self._wanted_insists = False
-        self._over: deque[str] = deque(maxlen=MAX_FINISHED)
+        self._finished: deque[str] = deque(maxlen=MAX_FINISHED)
         self.active_id: str | None = None
 
     def request(self, *, insist: bool = False) -> bool:
-        """Something calls for a response. True: ask now. False: one is under way, and one more is asked for after it.
+        """Request a response.
 
-        `insist`: what calls for it is unknown to every response that has begun.
+        `insist`: no response that has already begun can be the answer.
+        Returns: True: ask now. False: a response is in progress, and another follows it.
         """
         if self._state is _State.IDLE:
             self._state = _State.REQUESTED
-            if insist:  # else one that is still on its way goes on insisting
+            if insist:  # without it, an earlier insisting request keeps its count
                 self._insists = 2
             return True
-        self._wanted, self._wanted_insists = True, self._wanted_insists or insist
+        self._queued, self._queued_insists = True, self._queued_insists or insist
         return False
 
     def on_started(self, response_id: str) -> None:
-        """The AI began a response, ours or its own."""
+        """Record that the AI began a response, requested or not."""
         self._state = _State.ACTIVE
         self.active_id = response_id
 
     def on_refused(self) -> None:
-        """Our request crossed a response of the AI's own: that one is the answer, where one was not insisted on."""
+        """Handle a refusal: the request crossed a response of the AI, which is the answer unless the request insists."""
         if self._insists:
-            self._wanted, self._insists = True, 0  # whatever begins from here on knows what this one was about
+            self._queued, self._insists = True, 0  # any response from here on includes the reason for this request
         if self._state is _State.REQUESTED:
             self._state = _State.ACTIVE
 
     def on_failed(self) -> None:
-        """Our request was refused for good: no response comes of it, the caller's next words call for one."""
+        """Handle a permanent refusal: no response comes; the caller's next words call for one."""
         if self._state is _State.REQUESTED:
-            self._forget()
+            self._reset()
 
     def on_done(self, response_id: str) -> bool:
-        """A response ended. True: one was wanted meanwhile, ask for it now."""
-        self._over.append(response_id)
+        """Record the end of a response. Returns True to ask for the queued one now."""
+        self._finished.append(response_id)
         if self.active_id is not None and response_id != self.active_id:
-            return False  # an older one's end: the newer goes on
+            return False  # an older response ended; the newer continues
         self.active_id = None
         self._state, self._insists = _State.IDLE, max(0, self._insists - 1)
-        if not self._wanted:
+        if not self._queued:
             return False
-        if self._wanted_insists:
+        if self._queued_insists:
             self._insists = 2
-        self._wanted = self._wanted_insists = False
+        self._queued = self._queued_insists = False
         self._state = _State.REQUESTED
         return True
 
     def on_lost(self) -> None:
-        """The AI is gone: no response will come."""
-        self._forget()
+        """Record that the AI is gone: no response will come."""
+        self._reset()
         self.active_id = None
 
-    def _forget(self) -> None:
-        self._state, self._wanted, self._wanted_insists, self._insists = _State.IDLE, False, False, 0
+    def _reset(self) -> None:
+        self._state, self._queued, self._queued_insists, self._insists = _State.IDLE, False, False, 0
 
     def is_finished(self, response_id: str) -> bool:
-        """Whether the AI has said that no more of this response comes."""
-        return response_id in self._over
+        """Return True for a response that the AI has ended."""
+        return response_id in self._finished
 
     @property
     def is_idle(self) -> bool:
-        """No response is under way or asked for."""
+        """True if no response is in progress or requested."""
         return self._state is _State.IDLE

@@ -1,8 +1,8 @@
-"""What becomes of a caller whose stream is over while the call still stands: the question Twilio's `action` webhook asks.
+"""The next step for a caller whose stream ended while the call continues: the answer to Twilio's `action` webhook.
 
-A call that ended as calls do is hung up. One whose AI could not be had is told or handed on, and one that outlasts a drain is
-told that it ends. One whose worker died comes back to a live worker, a bounded number of times, so that a call which kills
-workers does not kill one after the other. Pure.
+A call that ended normally is hung up. After a fallback the caller hears a goodbye or is transferred; a call that outlasts a drain
+gets the goodbye. A call whose worker died resumes on a live worker, at most MAX_RESUMES times, so that a call that kills workers
+does not kill them all. Pure.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Final, Literal, NamedTuple
 
 from gw.call.state import Reason
 
-#: How often one call may come back.
+#: Resumes of one call.
 MAX_RESUMES: Final = 3
-#: Turn numbers of one stream; those of the call's next stream begin behind them.
+#: Turn numbers per stream; those of the call's next stream start above them.
 TURNS_PER_STREAM: Final = 100_000
-#: A call does not last longer than a day (Twilio: 24 hours).
+#: Longest call (Twilio: 24 hours).
 _MAX_AGE_S: Final = 86_400.0
 
 OnLost = Literal["resume", "goodbye"]
 
 
 class Step(StrEnum):
-    """What Twilio is told to do next."""
+    """The next action of Twilio."""
 
     HANG_UP = "hang_up"
     GOODBYE = "goodbye"
@@ -33,7 +33,7 @@ class Step(StrEnum):
 
 
 def next_step(reason: str, *, resumes: int, on_lost: OnLost) -> Step:
-    """`reason`: why the stream's call ended; `resumes`: how often it came back already."""
+    """Choose the next step. `reason`: why the call ended; `resumes`: how often it has resumed."""
     if reason in (Reason.FALLBACK_GOODBYE, Reason.SHUTDOWN):
         return Step.GOODBYE
     if reason == Reason.FALLBACK_TRANSFER:
@@ -44,18 +44,18 @@ def next_step(reason: str, *, resumes: int, on_lost: OnLost) -> Step:
 
 
 class Resumed(NamedTuple):
-    """A stream that goes on with a call: the how manieth time, and when the call's first stream began, epoch seconds."""
+    """A stream that resumes a call. `n`: the number of resumes so far; `began_at`: start of the first stream, epoch seconds."""
 
     n: int
     began_at: float
 
     def parameters(self) -> dict[str, str]:
-        """As they travel through TwiML."""
+        """Return the stream parameters for TwiML."""
         return {"resume": str(self.n), "began": f"{self.began_at:.3f}"}
 
 
 def parse_resumed(parameters: Mapping[str, str], now_at: float) -> Resumed | None:
-    """What a stream's parameters say; None for a call's first stream, and for what no TwiML of ours says."""
+    """Parse a stream's parameters; None for a call's first stream, and for invalid values."""
     n = parameters.get("resume", "")
     if not (n.isascii() and n.isdecimal() and 1 <= int(n[:4]) <= MAX_RESUMES):
         return None

@@ -1,7 +1,7 @@
-"""A call's life as a table, and every way it can end.
+"""A call's states and transitions, and every reason to end.
 
-Whatever changes a call's state is in `TRANSITIONS`; an event the state does not allow raises. A call ends once: `END` is
-allowed in every state but `ENDED`, and carries one `Reason`, whose `Result` says whose fault it was.
+Every change of a call's state is in `TRANSITIONS`; an event the state does not allow raises. A call ends once: `END` is allowed
+in every state but `ENDED`, and carries one `Reason`, whose `Result` assigns the fault.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from gw.errors import ProtocolCode, StateError
 
 
 class State(StrEnum):
-    """Where a call stands."""
+    """State of a call."""
 
-    WAITING = "waiting"  # the phone socket is open, Twilio's `start` has not come
-    CONNECTING = "connecting"  # the stream started, or the AI leg was lost: one is on its way
-    ACTIVE = "active"  # both legs stand, audio flows
-    CLOSING = "closing"  # nothing more will be said; what is queued is still being heard
+    WAITING = "waiting"  # the phone socket is open; waiting for Twilio's `start`
+    CONNECTING = "connecting"  # the stream started, or the AI leg was lost; an AI leg is being opened
+    ACTIVE = "active"  # both legs are ready, audio flows
+    CLOSING = "closing"  # no new audio is accepted; queued audio is still being heard
     ENDED = "ended"
 
 
 class Event(StrEnum):
-    """What may happen to a call."""
+    """Event in a call's life."""
 
     START = "start"  # Twilio's `start` was accepted
     AI_READY = "ai_ready"  # the AI leg confirmed its formats
-    AI_LOST = "ai_lost"  # the AI leg failed, another is tried
-    HANG_UP = "hang_up"  # the agent asked to hang up, or no AI leg will stand any more
+    AI_LOST = "ai_lost"  # the AI leg failed; another is being opened
+    HANG_UP = "hang_up"  # the agent asked to hang up, or no AI leg can be had
     END = "end"  # anything that ends the call
 
 
@@ -47,7 +47,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
 
 
 class Result(StrEnum):
-    """Whose doing the end was."""
+    """Responsibility for the end of a call."""
 
     SUCCESS = "success"
     OWN_ERROR = "own_error"
@@ -55,15 +55,15 @@ class Result(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a call ended. Exactly one per call, the same word in log, store and metrics."""
+    """Reason of a call's end. One per call, the same word in log, store and metrics."""
 
-    # as calls should end
+    # normal ends
     CALLER_HANGUP = "caller_hangup"  # Twilio's `stop`
-    AI_HANGUP = "ai_hangup"  # the agent hung up, its goodbye was heard
+    AI_HANGUP = "ai_hangup"  # the agent hung up after its goodbye was heard
     ADMIN_HANGUP = "admin_hangup"  # an operator, or the call was completed by REST
-    IDLE_LIMIT = "idle_limit"  # nobody spoke for `media.idle_limit_s`
+    IDLE_LIMIT = "idle_limit"  # silence on both legs for `media.idle_limit_s`
     DURATION_LIMIT = "duration_limit"  # `media.max_call_s` passed
-    SHUTDOWN = "shutdown"  # the gateway stops and the drain time is over
+    SHUTDOWN = "shutdown"  # the gateway stopped, and `server.stop_timeout_s` passed
     # the start of the stream was refused
     START_TIMEOUT = "start_timeout"
     WRONG_ACCOUNT = "wrong_account"
@@ -73,8 +73,8 @@ class Reason(StrEnum):
     TOKEN_USED = "token_used"
     UNKNOWN_AGENT = "unknown_agent"
     # the phone leg failed
-    PHONE_LOST = "phone_lost"  # the socket closed or broke without `stop`
-    PHONE_SILENT = "phone_silent"  # no message at all for `media.phone_silence_s`
+    PHONE_LOST = "phone_lost"  # the socket closed without `stop`
+    PHONE_SILENT = "phone_silent"  # no message for `media.phone_silence_s`
     PHONE_LEG_STALLED = "phone_leg_stalled"  # Twilio does not read: our buffer ran over
     PHONE_BAD_JSON = "phone_bad_json"
     PHONE_BAD_TYPE = "phone_bad_type"
@@ -90,12 +90,12 @@ class Reason(StrEnum):
     PHONE_WRONG_FORMAT = "phone_wrong_format"
     # the AI leg failed
     AI_UNREACHABLE = "ai_unreachable"  # DNS, TCP or TLS
-    AI_REFUSED = "ai_refused"  # an HTTP answer other than 101, or a fatal error event
-    AI_RATE_LIMITED = "ai_rate_limited"  # HTTP 429, or an error that says so
+    AI_REFUSED = "ai_refused"  # an HTTP status other than 101, or a fatal error event
+    AI_RATE_LIMITED = "ai_rate_limited"  # HTTP 429, or an error event with that meaning
     AI_TIMEOUT = "ai_timeout"  # not ready within `media.ai_connect_s`
     AI_CLOSED = "ai_closed"  # the AI closed the session
     AI_LOST = "ai_lost"  # the socket broke
-    AI_STALLED = "ai_stalled"  # a response began and nothing came for `media.ai_stall_s`
+    AI_STALLED = "ai_stalled"  # a response began, then no event for `media.ai_stall_s`
     AI_LEG_STALLED = "ai_leg_stalled"  # the AI does not read: our buffer ran over
     AI_BAD_JSON = "ai_bad_json"
     AI_BAD_TYPE = "ai_bad_type"
@@ -106,12 +106,12 @@ class Reason(StrEnum):
     AI_OVERSIZE_MESSAGE = "ai_oversize_message"
     AI_BAD_WEBSOCKET = "ai_bad_websocket"
     AI_WRONG_FORMAT = "ai_wrong_format"
-    # it failed for good, and the caller was helped on as configured
+    # it failed permanently; the caller got the configured fallback
     FALLBACK_TRANSFER = "fallback_transfer"
     FALLBACK_GOODBYE = "fallback_goodbye"
-    # our own
+    # own errors
     INTERNAL_ERROR = "internal_error"
-    WORKER_LOST = "worker_lost"  # written by control: the worker died with the call
+    WORKER_LOST = "worker_lost"  # the worker died with the call; written by control
 
 
 _SUCCESS: Final = frozenset(
@@ -128,24 +128,24 @@ _OWN: Final = frozenset({Reason.INTERNAL_ERROR, Reason.WORKER_LOST})
 
 
 def result_of(reason: Reason) -> Result:
-    """Whose doing an end for this reason is."""
+    """Return the result of an end for this reason."""
     if reason in _SUCCESS:
         return Result.SUCCESS
     return Result.OWN_ERROR if reason in _OWN else Result.PEER_ERROR
 
 
 def phone_reason(code: ProtocolCode) -> Reason:
-    """The reason for a call whose phone leg broke its protocol."""
+    """Return the reason for a protocol error of the phone leg."""
     return Reason(f"phone_{code}")
 
 
 def ai_reason(code: ProtocolCode) -> Reason:
-    """The reason for a call whose AI leg broke its protocol."""
+    """Return the reason for a protocol error of the AI leg."""
     return Reason(f"ai_{code}")
 
 
 class CallState:
-    """One call's state. `on_event` is the only thing that changes it."""
+    """One call's state, changed only by `on_event`."""
 
     __slots__ = ("now", "reason")
 
@@ -155,11 +155,11 @@ class CallState:
 
     @property
     def has_ended(self) -> bool:
-        """Nothing more happens to this call."""
+        """True once the call has ended."""
         return self.now is State.ENDED
 
     def on_event(self, event: Event) -> State:
-        """Take one step. Returns the new state; raises StateError where the table has none."""
+        """Take one transition. Returns the new state. Raises StateError for an event the state does not allow."""
         following = TRANSITIONS.get((self.now, event))
         if following is None:
             raise StateError(f"{event} is not allowed in state {self.now}")
@@ -167,7 +167,7 @@ class CallState:
         return following
 
     def end(self, reason: Reason) -> bool:
-        """End the call for `reason`. Returns False, and changes nothing, when it has ended already."""
+        """End the call for `reason`. Returns False, without effect, for an ended call."""
         if self.now is State.ENDED:
             return False
         self.on_event(Event.END)

@@ -7,10 +7,14 @@ Imports no database library: a command that asks a running gateway starts withou
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 #: A value of an event's `data`.
 Scalar = str | int | float | bool | None
+#: States of a recording, in the order a row moves, forward only. `failed` is early: a failed recording may turn out to exist.
+RowState = Literal["wanted", "claimed", "failed", "started", "absent", "completed"]
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +82,7 @@ class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
 
     call_sid: str
     account_sid: str | None = None
-    state: str
+    state: RowState
     owner: str | None = None  # the claimant
     first_audio_at: float | None = None
     claimed_at: float | None = None

@@ -78,12 +78,12 @@ def _happen(world: World, outcome: Outcome) -> None:
 
     def settled() -> bool:
         rows = [world.gateway.store.recording(outcome.calls[name].call_sid) for name in CASES]
-        return all(row and row["state"] == case.state for row, case in zip(rows, CASES.values(), strict=True))
+        return all(row and row.state == case.state for row, case in zip(rows, CASES.values(), strict=True))
 
     world.gateway.until(settled, "every recording is given up, or waits", 30)
     rest.wait_callbacks()
     good_sid = outcome.calls["good"].call_sid
-    world.gateway.until(lambda: world.gateway.store.recording(good_sid)["state"] == "completed", "the good one is recorded")
+    world.gateway.until(lambda: world.gateway.store.recording(good_sid).state == "completed", "the good one is recorded")
     world.gateway.until(
         lambda: any(line.text.startswith("Twilio, asked to end a call") for line in outcome.log.lines),
         "REST did not end the call",

@@ -83,8 +83,8 @@ def check_nothing_stays(w: World, calls: int, before: Counter[str], open_before:
         asked = rest.starts.get(sid) is not None
         assert (row is not None) >= asked
         assert (row is not None) >= bool(call.received_audio)
-        assert asked or row is None or row["reason"] == "call_ended"  # a busy store answered after Twilio had said so
-        assert len(rest.recordings_of(sid)) == (row is not None and row["state"] == "completed")  # else the call was over before
+        assert asked or row is None or row.reason == "call_ended"  # a busy store answered after Twilio had said so
+        assert len(rest.recordings_of(sid)) == (row is not None and row.state == "completed")  # else the call was over before
 
 
 def test_two_hundred_calls_leave_nothing(world: WorldMaker, tmp_path: Path) -> None:

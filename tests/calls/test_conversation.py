@@ -23,7 +23,7 @@ def test_a_conversation_is_heard_recorded_and_kept(world: WorldMaker) -> None:
         assert said.truncates == []
 
         w.twilio.rest.wait_callbacks()
-        w.gateway.until(lambda: w.gateway.store.recording(call.call_sid)["state"] == "completed", "the recording is settled")
+        w.gateway.until(lambda: w.gateway.store.recording(call.call_sid).state == "completed", "the recording is settled")
         row = w.gateway.ended(call.call_sid)
         assert (row["reason"], row["result"], row["agent"]) == ("ai_hangup", "success", "default")
         assert row["quality"]["frames_sent"] == row["quality"]["frames_expected"] == len(padded) // 160

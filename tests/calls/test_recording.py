@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import gevent
 
 from gw.config import Recording, Store
+from gw.control.rows import RecordingRow
 from gw.media.ai_out import TURN_S
 from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting
@@ -62,16 +63,16 @@ def check_first_request(w: World, call: TwinCall) -> None:
     assert first_s - LOOK_S < asked_s < first_s + TRIGGER_S + stood_ms(call) / 1000, call.call_sid
     row = w.gateway.store.recording(call.call_sid)
     assert row is not None
-    assert row["first_audio_at"] <= w.twilio.rest.starts[call.call_sid][0].at
-    assert 0 <= row["trigger_ms"] < TRIGGER_S * 1000 + stood_ms(call)
+    assert row.first_audio_at <= w.twilio.rest.starts[call.call_sid][0].at
+    assert 0 <= row.trigger_ms < TRIGGER_S * 1000 + stood_ms(call)
 
 
-def settled(w: World, call: TwinCall) -> dict[str, Any]:
+def settled(w: World, call: TwinCall) -> RecordingRow:
     """The row of a call's recording, once it is settled."""
 
     def is_settled() -> bool:
         row = w.gateway.store.recording(call.call_sid)
-        return row is not None and row["state"] in ("completed", "failed", "absent")
+        return row is not None and row.state in ("completed", "failed", "absent")
 
     until(is_settled, f"the recording of {call.call_sid} is settled")
     row = w.gateway.store.recording(call.call_sid)
@@ -109,13 +110,13 @@ def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
             assert sum(start.recorded for start in starts) == (0 if case.state == "failed" else 1), name
             check_first_request(w, call)
             row = settled(w, call)
-            assert (row["state"], row["error_code"], row["attempts"]) == (case.state, case.error_code, case.requests), name
+            assert (row.state, row.error_code, row.attempts) == (case.state, case.error_code, case.requests), name
             made = rest.recordings_of(call.call_sid)
             assert len(made) == (0 if case.state == "failed" else 1), name
-            assert row["recording_sid"] == (made[0].sid if made else None), name
+            assert row.recording_sid == (made[0].sid if made else None), name
             if case.state == "completed":
-                assert (row["duration_s"], row["channels"]) == (made[0].seconds, 2), name
-                assert row["url"].endswith(made[0].sid), name
+                assert (row.duration_s, row.channels) == (made[0].seconds, 2), name
+                assert row.url.endswith(made[0].sid), name
             assert w.gateway.ended(call.call_sid)["recording"]["state"] == case.state
 
         assert (mute.received_audio, rest.starts.get(mute.call_sid)) == (b"", None)
@@ -139,14 +140,14 @@ def test_a_call_that_ends_at_once_was_heard_all_the_same(world: WorldMaker) -> N
             assert call.received_audio
             row = settled(w, call)
             asked = len(w.twilio.rest.starts.get(call.call_sid, ()))
-            assert row["attempts"] == asked
-            assert asked == 1 or (asked, row["reason"]) == (0, "call_ended")  # a busy store answered after the call's end
+            assert row.attempts == asked
+            assert asked == 1 or (asked, row.reason) == (0, "call_ended")  # a busy store answered after the call's end
             made = w.twilio.rest.recordings_of(call.call_sid)
-            assert row["state"] == ("completed" if made else "failed")
+            assert row.state == ("completed" if made else "failed")
             if not made:  # Twilio said no, and the call's end says that asking again is no use
-                assert row["error_code"] == 21220 or row["reason"] == "call_ended"
+                assert row.error_code == 21220 or row.reason == "call_ended"
             stored = w.gateway.ended(call.call_sid)
-            assert stored["first_audio_at"] == row["first_audio_at"]
+            assert stored["first_audio_at"] == row.first_audio_at
             assert stored["quality"]["first_audio_ms"] >= 0
 
 
@@ -178,7 +179,7 @@ def a_slow_twilio(w: World) -> None:
     assert w.twilio.wait(scaled(15.0))
     for call in calls:
         check_first_request(w, call)
-        assert settled(w, call)["state"] == "completed"
+        assert settled(w, call).state == "completed"
         assert len(w.twilio.rest.starts[call.call_sid]) == 1
     assert outcomes(w) == {"started": 12, "completed": 12}
 
@@ -201,7 +202,7 @@ def a_full_pool(w: World) -> None:
     assert max(first) < freed_at + len(calls) * TURN_S + TRIGGER_S + max(stood_ms(call) for call in calls) / 1000
     assert w.twilio.wait(scaled(15.0))
     for call in calls:
-        assert settled(w, call)["state"] == "completed"
+        assert settled(w, call).state == "completed"
         assert len(w.twilio.rest.starts[call.call_sid]) == 1
 
 
@@ -220,6 +221,6 @@ def without_credentials(w: World) -> None:
     assert call.wait(scaled(10.0))
     assert len(call.received_audio) == 480
     row = settled(w, call)
-    assert (row["state"], row["error_code"]) == ("failed", None)
-    assert row["reason"] == "no_credentials"
+    assert (row.state, row.error_code) == ("failed", None)
+    assert row.reason == "no_credentials"
     assert (w.twilio.rest.starts, outcomes(w)) == ({}, {"skipped": 1})

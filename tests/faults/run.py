@@ -18,6 +18,7 @@ import gevent
 import msgspec
 from gevent.pool import Group
 
+from gw.control.rows import RecordingRow
 from gw.control.store import StoreError
 from gw.twin import speech
 from gw.twin.sound import SILENT_FRAME
@@ -126,7 +127,7 @@ def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
     world.twilio.rest.wait_callbacks()
     until_s = time.monotonic() + scaled(SETTLE_S)
     store = world.open_store()
-    rows: list[dict[str, Any]] = []
+    rows: list[RecordingRow] = []
     try:
         while True:
             lost = lost_callbacks(world.twilio) | _overtaken(world, ledger)
@@ -140,14 +141,14 @@ def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
             if is_over or time.monotonic() > until_s + (LOOK_S if wait_for_looks else 0.0):
                 break
             gevent.sleep(0.3)
-        ledger.open_recordings = rows
+        ledger.open_recordings = [msgspec.structs.asdict(row) for row in rows]
     finally:
         store.close()
 
 
-def _counts(row: dict[str, Any], lost: set[str], wait_for_looks: bool) -> bool:
+def _counts(row: RecordingRow, lost: set[str], wait_for_looks: bool) -> bool:
     """Whether a row that is not settled is the gateway's to answer for by now."""
-    return wait_for_looks or row["state"] != "started" or row["recording_sid"] not in lost
+    return wait_for_looks or row.state != "started" or row.recording_sid not in lost
 
 
 def _overtaken(world: World, ledger: Ledger) -> set[str]:
@@ -199,7 +200,8 @@ def _write_down(world: World, ledger: Ledger) -> None:
                 line.row = {k: v for k, v in row.items() if k not in ("turns", "events", "quality", "recording")}
                 line.quality, line.recording = row["quality"], row["recording"]
             else:
-                line.recording = store.recording(call.call_sid)
+                recording = store.recording(call.call_sid)
+                line.recording = None if recording is None else msgspec.structs.asdict(recording)
             ledger.calls.append(line)
     finally:
         store.close()

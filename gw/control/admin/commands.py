@@ -23,8 +23,9 @@ from gw.control.admin.server import Command, CommandError, typed
 from gw.control.bus.server import BusServer
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
+from gw.control.rows import RecordingRow
 from gw.control.spool import Spool, SpoolError
-from gw.control.store import Store
+from gw.control.store import Store, claimant_of
 from gw.control.twilio_api.answers import RestError
 from gw.control.twilio_api.rest import TwilioRest
 from gw.protocol import twiml
@@ -139,10 +140,10 @@ class AdminCommands:
         if row is None:
             hint = ": a call's SID is wanted, not a recording's" if args.call_sid.startswith("RE") else ""
             raise CommandError("not_found", f"no recording was wanted of {args.call_sid}{hint}")
-        if row["state"] not in ("wanted", "claimed", "failed"):
-            raise CommandError("failed", f"the recording of {args.call_sid} is {row['state']}: there is nothing to try again")
-        if row["recording_sid"]:
-            raise CommandError("failed", f"Twilio had {row['recording_sid']} of this call: another is not begun")
+        if row.state not in ("wanted", "claimed", "failed"):
+            raise CommandError("failed", f"the recording of {args.call_sid} is {row.state}: there is nothing to try again")
+        if row.recording_sid:
+            raise CommandError("failed", f"Twilio had {row.recording_sid} of this call: another is not begun")
         if self._rest is None:
             raise CommandError("failed", "there are no Twilio credentials")
         if not self._recorder.is_working_on(args.call_sid) and not self._take_up(row):
@@ -152,12 +153,12 @@ class AdminCommands:
             gevent.sleep(0.05)
         return {"done": not self._recorder.is_working_on(args.call_sid), "recording": self._store.recording(args.call_sid)}
 
-    def _take_up(self, row: dict[str, Any]) -> bool:
-        if row["state"] == "wanted":
-            return self._recorder.want(row["call_sid"], row["account_sid"] or "", row["first_audio_at"], lists=True)
-        if row["state"] == "claimed" and not row["owner"].startswith(self._recorder.claimant):
-            raise CommandError("failed", f"{row['owner']} works on it: ask there, or wait until its claim has lapsed")
-        return self._recorder.take_up(row, create=self._bus.is_owned(row["call_sid"]), state=row["state"])
+    def _take_up(self, row: RecordingRow) -> bool:
+        if row.state == "wanted":
+            return self._recorder.want(row.call_sid, row.account_sid or "", row.first_audio_at, lists=True)
+        if row.state == "claimed" and claimant_of(row.owner) != self._recorder.claimant:
+            raise CommandError("failed", f"{row.owner} works on it: ask there, or wait until its claim has lapsed")
+        return self._recorder.take_up(row, create=self._bus.is_owned(row.call_sid))
 
     def _reconcile(self) -> Any:
         """A pass over every unsettled recording, now."""

@@ -1,43 +1,47 @@
-"""What control does when Twilio says something about a recording, a call or a stream.
+"""Acts on what Twilio's status callbacks report about a recording, a call or a stream.
 
-The webhook itself is in the spool by then; this is about its meaning. A recording's status settles its row before the webhook
-leaves the spool, so that no end of this process comes between. A call's end is left to the stream's own `stop` for a moment; if
-the call is still alive at a worker then, it was completed by REST, and the worker is told. If no worker has it and its row is
-open, although the store has taken all that the spool held by then, the row is ended; another host's row is that host's to end,
-and is ended here only when it does not for a minute. Ends that an earlier process heard of and did not see through are taken up
-at the start. A stream's error is logged. Fields may be missing, unknown or wrong: what cannot be used is passed over. Never
-answers Twilio, never waits in the subscriber.
+The callback itself is already in the spool.
+
+- A recording's status is written into its row before the callback leaves the spool, so that a process's death cannot lose it.
+- A call's end is left to the stream's own `stop` for a moment. If the call is then still alive at a worker, it was completed by
+  REST, and the worker is asked to hang up. If no worker has it, and its row is open although the store has taken everything that
+  the spool held, the row is ended here. Another host's row is ended here only if that host does not end it for a minute.
+- A stream's error is logged.
+
+Ends that an earlier process did not act on are taken up at the start. Fields may be missing, unknown or wrong; unusable ones are
+ignored. Never answers Twilio, never waits in the subscriber.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import gevent
 import gevent.pool
 
 from gw import bus
 from gw.call.state import Reason
+from gw.control.recording.lifecycle import OUR_SOURCE, Outcome
 from gw.control.recording.rows import RecordingRows
-from gw.control.recording.rules import OUR_SOURCE, Settle
-from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
+from gw.control.twilio_api.answers import parse_count
 
 log = logging.getLogger(__name__)
 
 #: Twilio's `stop` normally ends the call within this time of the status callback.
 GRACE_S: Final = 2.0
-#: Between two looks at a row whose end may still be in a spool, and how many; a row still open then is found at the next start.
+#: Between two looks at a row whose end may still be in a spool, and their number; a row still open then waits for the next start.
 LOOK_S: Final = 1.0
 MAX_LOOKS: Final = 60
-#: The same after a look for which the store was away: many may look, and a store that is back is the forwarder's first.
+#: Between looks while the store is away: many calls may look, and a store that is back serves the spool first.
 AWAY_S: Final = 5.0
-#: Ends of calls being seen to, most of them waiting for the grace. Beyond it they are found at the next start.
-MAX_WEBHOOKS: Final = 2000
-#: Ends of calls that are remembered: what the spool tells of once more is not new.
+#: Ends of calls under way, most of them waiting for the grace. The rest is found at the next start.
+MAX_ENDING: Final = 2000
+#: Remembered ends of calls, so that a callback the spool delivers again is not acted on again.
 MAX_HEARD: Final = 10_000
-#: From the start until ends that an earlier process heard of are looked for: the workers say within it what they own.
+#: From the start until ends are looked for that an earlier process did not act on; by then the workers have reported their calls.
 TAKE_UP_S: Final = 10.0
 #: Between tries while the store is away.
 RETRY_S: Final = 1.0
@@ -46,36 +50,36 @@ RETRY_S: Final = 1.0
 CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 
-class Calls(Protocol):
-    """What the bus offers here."""
+class LiveCalls(Protocol):
+    """The bus, as far as it is used here."""
 
     def is_owned(self, call_sid: str) -> bool: ...
 
     def hang_up(self, call_sid: str, reason: str) -> bool: ...
 
 
-def recording_settle(fields: Mapping[str, str]) -> tuple[Settle, dict[str, Any]] | None:
-    """What a recording status says of the row: its outcome and further fields. None where it says nothing of ours.
+def recording_outcome(fields: Mapping[str, str]) -> tuple[Outcome, RecordingFields] | None:
+    """A recording status callback as the row's outcome and further fields; None if it reports no outcome of ours.
 
     Source: Twilio, RecordingStatusCallback: in-progress | completed | absent.
     """
-    sid = fields.get("RecordingSid", "")
     if fields.get("RecordingSource", OUR_SOURCE) != OUR_SOURCE:
         return None
-    extra: dict[str, Any] = {}
+    sid = fields.get("RecordingSid", "")
+    extra = RecordingFields()
     if fields.get("RecordingUrl"):
         extra["url"] = fields["RecordingUrl"]
-    channels = _number(fields.get("RecordingChannels"))
+    channels = parse_count(fields.get("RecordingChannels"))
     if channels is not None:
         extra["channels"] = channels
     match fields.get("RecordingStatus"):
         case "in-progress":
-            return Settle("started", sid), extra
+            return Outcome("started", sid), extra
         case "completed":
-            duration_s = _number(fields.get("RecordingDuration"))
-            return Settle("completed", sid, -1 if duration_s is None else duration_s), extra
+            duration_s = parse_count(fields.get("RecordingDuration"))
+            return Outcome("completed", sid, -1 if duration_s is None else duration_s), extra
         case "absent":
-            return Settle("absent", sid, error_code=fields.get("ErrorCode") or "absent"), extra
+            return Outcome("absent", sid, error_code=fields.get("ErrorCode") or "absent"), extra
         case _:
             return None
 
@@ -87,14 +91,14 @@ class StatusCallbacks:
         self,
         store: Store,
         rows: RecordingRows,
-        calls: Calls,
+        calls: LiveCalls,
         *,
         host: str,
         on_call_over: Callable[[str], None],
         on_lost: Callable[[set[str]], None],
         spooled: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        """`spooled`: how many events of the spool the store has taken since the start, and how many wait in it."""
+        """`spooled`: events of the spool that the store has taken since the start, and events that wait in it."""
         self._store = store
         self._rows = rows
         self._calls = calls
@@ -102,12 +106,12 @@ class StatusCallbacks:
         self._on_call_over = on_call_over
         self._on_lost = on_lost
         self._spooled = spooled
-        self._pool = gevent.pool.Pool(MAX_WEBHOOKS)
-        self._heard: dict[str, None] = {}  # calls whose end was heard of, oldest first
+        self._pool = gevent.pool.Pool(MAX_ENDING)
+        self._heard: dict[str, None] = {}  # calls that ended, oldest first
         self._starter: gevent.Greenlet[[], None] | None = None
 
     def on_event(self, event: bus.Event) -> None:
-        """Returns at once."""
+        """Subscriber of the bus: returns immediately."""
         if not isinstance(event, bus.Webhook):
             return
         call_sid = event.fields.get("CallSid", "")
@@ -127,7 +131,7 @@ class StatusCallbacks:
                 pass
 
     def on_stored(self, event: bus.Event) -> None:
-        """The store has the event, the spool still. Told again, nothing more happens. Raises StoreUnavailable."""
+        """The store has the event, and the spool still has it. Idempotent. Raises StoreUnavailable."""
         if not isinstance(event, bus.Webhook) or not (call_sid := event.fields.get("CallSid", "")):
             return
         try:
@@ -139,14 +143,15 @@ class StatusCallbacks:
             raise
         except StoreError as error:
             log.error("a webhook could not be acted on: %s", error, extra={"call_sid": call_sid, "reason": error.code})
-        except Exception:  # a boundary: one webhook must not hold up all that waits behind it
+        except Exception:  # a boundary: one webhook must not block the spool behind it
             log.exception("a webhook could not be acted on", extra={"call_sid": call_sid})
 
     def start(self) -> None:
-        """See to the ends of which an earlier process heard, once."""
+        """Take up, once, the ends that an earlier process did not act on."""
         self._starter = gevent.spawn(self._take_up)
 
     def stop(self, timeout_s: float = 2.0) -> None:
+        """Stop every greenlet; ends under way are found at the next start."""
         if self._starter is not None:
             self._starter.kill(timeout=timeout_s)
         self._pool.kill(timeout=timeout_s)
@@ -155,36 +160,38 @@ class StatusCallbacks:
         gevent.sleep(TAKE_UP_S)
         while True:
             try:
-                told = self._store.statuses_of_open_calls()
+                reported = self._store.statuses_of_open_calls()
                 break
             except StoreError as error:
                 log.debug("ends of calls cannot be looked for yet: %s", error)
                 gevent.sleep(RETRY_S)
-        for call_sid in {call_sid for call_sid, fields in told if fields.get("CallStatus") in CALL_OVER}:
+        for call_sid in {call_sid for call_sid, fields in reported if fields.get("CallStatus") in CALL_OVER}:
             if call_sid not in self._heard:
                 self._spawn(call_sid)
 
     def _spawn(self, call_sid: str) -> None:
         if self._pool.full():
-            log.warning("too many calls end at once: this one's row is left to the next start", extra={"call_sid": call_sid})
+            log.warning(
+                "too many calls end at the same time: this call's row waits for the next start", extra={"call_sid": call_sid}
+            )
             return
-        self._pool.spawn(self._see_to_end, call_sid)
+        self._pool.spawn(self._end, call_sid)
 
-    def _see_to_end(self, call_sid: str) -> None:
+    def _end(self, call_sid: str) -> None:
         try:
             self._on_call_end(call_sid)
         except StoreError as error:
-            log.warning("a call's end could not be seen to: %s", error, extra={"call_sid": call_sid, "reason": error.code})
+            log.warning("a call's end could not be handled: %s", error, extra={"call_sid": call_sid, "reason": error.code})
         except Exception:  # this greenlet's top: the webhook itself is kept
-            log.exception("a call's end could not be seen to", extra={"call_sid": call_sid})
+            log.exception("a call's end could not be handled", extra={"call_sid": call_sid})
 
     def _on_recording(self, call_sid: str, fields: Mapping[str, str]) -> None:
-        said = recording_settle(fields)
-        if said is None:
-            log.debug("a recording status that says nothing of ours", extra={"call_sid": call_sid})
+        reported = recording_outcome(fields)
+        if reported is None:
+            log.debug("a recording status without an outcome of ours", extra={"call_sid": call_sid})
             return
-        settle, extra = said
-        if not self._rows.settle_once(call_sid, settle, **extra):
+        outcome, extra = reported
+        if not self._rows.write_once(call_sid, outcome, **extra):
             log.info("a recording status changed no row", extra={"call_sid": call_sid})
 
     def _on_call_end(self, call_sid: str) -> None:
@@ -193,32 +200,27 @@ class StatusCallbacks:
             log.info("the call was completed from outside", extra={"call_sid": call_sid})
             self._calls.hang_up(call_sid, str(Reason.ADMIN_HANGUP))
             return
-        wanted = sum(self._spooled())
+        due = sum(self._spooled())
         theirs = False
         for _ in range(MAX_LOOKS):
-            all_told = self._spooled()[0] >= wanted  # asked before the row is read
+            all_stored = self._spooled()[0] >= due  # read before the row
             try:
                 row = self._store.call(call_sid)
             except StoreUnavailable as error:
-                log.debug("a call's row cannot be looked at yet: %s", error, extra={"call_sid": call_sid})
+                log.debug("a call's row cannot be read yet: %s", error, extra={"call_sid": call_sid})
                 theirs = False  # its host could not end it either
                 gevent.sleep(AWAY_S)
                 continue
             if row is not None and row.ended_at is not None:
                 return
             theirs = row is not None and row.host != self._host
-            if all_told and not theirs:
+            if all_stored and not theirs:
                 if row is not None:
                     self._on_lost({call_sid})
                 return
             gevent.sleep(LOOK_S)
-        if theirs:  # it is gone for longer than it takes to come back; a real end it may still tell of supersedes this
+        if theirs:  # that host is gone for longer than a restart takes; a real end from it supersedes this one
             log.warning("a call of another host is ended in its name", extra={"call_sid": call_sid})
             self._on_lost({call_sid})
             return
         log.warning("a call's end is not known yet: the store lags behind", extra={"call_sid": call_sid})
-
-
-def _number(value: str | None) -> int | None:
-    """A count out of a form field; None where there is none that a column takes."""
-    return int(value) if value is not None and value.isascii() and value.isdecimal() and len(value) < 10 else None

@@ -1,142 +1,292 @@
-"""One recording's way through control, a step at a time: from a wish, or from a claim somebody left, to what its row will say.
+"""State machine of one call's recording: from a wish, or an abandoned claim, to the outcome written into its row.
 
-Pure. `recording_rules` decides what follows Twilio's answers; here are the steps around it: the claim, which needs the store, and
-what is heard of the call meanwhile. The recorder does `act` and says what came of it; the explorer of `gw.verify` does the same
-with every answer there may be. Never waits, never asks, never reads a clock.
+Pure. A `Lifecycle` names the next action; the recorder takes that action and reports the result by an `on_` method, which returns
+the following `Lifecycle`. The explorer of `gw.verify` does the same with every possible result. `TRANSITIONS` is the machine:
 
-    act        what is done                          what follows
-    Claim      the row is claimed                    ours: create | ours since before: list | another's: leave |
-                                                     store away: claim here
-    ClaimHere  the claim is kept in the spool        ours: list, for the store may have another's | spool away, or the call
-                                                     is not alive here: leave
-    Reclaim    an earlier process's claim is taken   ours: list | another's: leave
-    Create     Twilio is asked for a recording       `recording_rules.decide`
-    List       Twilio is asked which there are       `recording_rules.decide`
-    Settle     the row is written                    the end
-    Later      nothing                               the end: the row stays claimed, the reconcile pass goes on
-    Leave      nothing                               the end: the row is somebody else's, or the reconcile pass's
+    action      done by the recorder              result                             next
+    Claim       claims the row in the store       ours                               Create
+                                                  found: Twilio may have been asked  List
+                                                  theirs                             Leave
+                                                  away: the store is unavailable     ClaimHere
+    ClaimHere   keeps the claim in the spool      ours                               List: another host may have a claim too
+                                                  away, or the call lives elsewhere  Leave
+    Reclaim     takes over an abandoned claim     ours                               List
+                                                  theirs                             Leave
+    Create      asks Twilio for a recording       started                            Outcome: started
+                                                  not_in_progress                    Create at +0.3, +0.9, +1.8 s, then failed
+                                                  busy, unreachable                  Create after a backoff: nothing happened
+                                                  server, timeout                    List after a backoff: unclear
+                                                  gone, unauthorized, rejected       Outcome: failed
+    List        lists the call's recordings       listed: one of ours                Outcome: as listed
+                                                  none                               Create, unless the call is over
+                                                  busy, unreachable, server, timeout List after a backoff
+                                                  any other error                    Outcome: failed
+    Outcome     writes the row                    final
+    Later       nothing                           final: the row stays claimed, for the reconcile pass
+    Leave       nothing                           final: another process, or the reconcile pass, handles the row
+
+One rule is behind the table: a create is not idempotent. After an answer that leaves open whether Twilio made a recording
+(`timeout`, `server`, or a control process that died), the call's recordings are listed before another create. A backoff beyond
+`retry_s` ends in `Later`: without a clear answer from Twilio the row must not become `failed`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import msgspec
 
-from gw.control.recording import rules
-from gw.control.recording.rules import Create, Effort, Later, List, Settle
-from gw.control.twilio_api.answers import Listed, RestError, Started
+from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
 
-#: What came of a try to claim: the row is ours now; it was ours before this try, so Twilio may have been asked; it is another's;
-#: who keeps it is away, and may have written the claim.
-Claimed = Literal["ours", "found", "theirs", "away"]
-#: The states a row may be taken over from.
-Left = Literal["claimed", "failed"]
+#: Waits before each further create after 21220. Community evidence: the error passes within a second of the answer.
+BECOMING_WAITS_S: Final = (0.3, 0.6, 0.9)
+#: The first wait of the backoff; each further one doubles up to the last.
+BACKOFF_FIRST_S: Final = 0.5
+BACKOFF_LAST_S: Final = 8.0
+#: A wait is its nominal length times 1 -+ this, so that calls that failed together do not retry together.
+JITTER: Final = 0.5
+#: Twilio's `source` of a recording that our request made.
+OUR_SOURCE: Final = "StartCallRecordingAPI"
+
+#: States in which a row may be abandoned.
+Abandoned = Literal["claimed", "failed"]
+
+
+# -- actions ----------------------------------------------------------------------------------------------------------------
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Make the row ours. `lists`: somebody may have asked Twilio before, so its list decides."""
+    """Claim the row. `lists`: Twilio may have been asked before, so its list decides."""
 
     lists: bool = False
 
 
 class ClaimHere(msgspec.Struct, frozen=True):
-    """The store is away: keep the claim in this host's spool until the store has it."""
+    """Keep the claim in this host's spool until the store is back."""
 
 
 class Reclaim(msgspec.Struct, frozen=True):
     """Take over a row that `from_owner`, which is gone or gave up, left in `state`."""
 
     from_owner: str
-    state: Left = "claimed"
+    state: Abandoned = "claimed"
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Ask Twilio for a recording, after a wait."""
+
+    after_s: float = 0.0
+
+
+class List(msgspec.Struct, frozen=True):
+    """Ask Twilio for the call's recordings, after a wait."""
+
+    after_s: float = 0.0
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Write this into the row. `error_code` is Twilio's number, or a short code of ours."""
+
+    state: Literal["started", "completed", "absent", "failed"]
+    recording_sid: str = ""
+    duration_s: int = -1
+    error_code: str = ""
+    error_text: str = ""
+
+    def applies_to(self, recording_sid: str) -> bool:
+        """Whether the outcome may be written to a row with this recording, empty for none.
+
+        The outcome of another recording may not. Nor may a failure without a recording: a webhook reported one meanwhile.
+        """
+        return not recording_sid or self.recording_sid == recording_sid
+
+
+class Later(msgspec.Struct, frozen=True):
+    """Leave the row claimed for the reconcile pass: Twilio gave no clear answer within `retry_s`."""
+
+    error_code: str
+    error_text: str
 
 
 class Leave(msgspec.Struct, frozen=True):
     """Do no more. `store_away`: the wish stays in the spool."""
 
-    why: Literal["duplicate", "taken", "store_away"]
+    reason: Literal["duplicate", "taken", "store_away"]
 
 
-Act = Claim | ClaimHere | Reclaim | Create | List | Settle | Later | Leave
+Action = Claim | ClaimHere | Reclaim | Create | List | Outcome | Later | Leave
+
+# -- the table --------------------------------------------------------------------------------------------------------------
+
+#: Result of a claim. `found`: the row was ours before, or the store was away, so Twilio may have been asked. `away`: the claim
+#: may have been written.
+ClaimResult = Literal["ours", "found", "theirs", "away"]
+Result = ClaimResult | Literal["started", "listed", "none"] | Kind
+Transition = Literal[
+    "claim_here",
+    "create",
+    "create_soon",  # the call is being answered: after the next of BECOMING_WAITS_S
+    "create_later",  # after a backoff
+    "list",
+    "list_later",  # after a backoff
+    "record",  # the recording that Twilio named
+    "fail",  # with Twilio's error
+    "call_ended",
+    "duplicate",
+    "taken",
+    "store_away",
+]
+
+TRANSITIONS: Final[dict[type[Action], dict[Result, Transition]]] = {
+    Claim: {"ours": "create", "found": "list", "theirs": "duplicate", "away": "claim_here"},
+    ClaimHere: {"ours": "list", "away": "store_away"},
+    Reclaim: {"ours": "list", "theirs": "taken"},
+    Create: {
+        "started": "record",
+        "not_in_progress": "create_soon",
+        "busy": "create_later",
+        "unreachable": "create_later",
+        "server": "list_later",
+        "timeout": "list_later",
+        "gone": "fail",
+        "unauthorized": "fail",
+        "rejected": "fail",
+    },
+    List: {
+        "listed": "record",
+        "none": "create",
+        "busy": "list_later",
+        "unreachable": "list_later",
+        "server": "list_later",
+        "timeout": "list_later",
+        "not_in_progress": "fail",
+        "gone": "fail",
+        "unauthorized": "fail",
+        "rejected": "fail",
+    },
+}
+#: Steps after Twilio's answers that change once the call is over: nothing is created. An unclear create is still looked for.
+ONCE_OVER: Final[dict[Transition, Transition]] = {"create": "call_ended", "create_soon": "fail", "create_later": "fail"}
+
+_CALL_ENDED: Final = Outcome("failed", error_code="call_ended", error_text="the call ended before a recording was made")
+_FIXED: Final[dict[Transition, Action]] = {
+    "claim_here": ClaimHere(),
+    "create": Create(),
+    "list": List(),
+    "call_ended": _CALL_ENDED,
+    "duplicate": Leave("duplicate"),
+    "taken": Leave("taken"),
+    "store_away": Leave("store_away"),
+}
 
 
-class Course(msgspec.Struct, frozen=True):
-    """Where one recording stands. `effort` begins anew when the claim is made."""
+class Lifecycle(msgspec.Struct, frozen=True):
+    """One recording under way: the next action, and the history that decides what follows."""
 
-    act: Act
-    effort: Effort
+    action: Action
+    began_s: float  # monotonic; set anew by the claim
+    retry_s: float  # how long transient failures are retried
+    becoming_tries: int = 0  # creates answered 21220 and retried
+    backoffs: int = 0
+    call_over: bool = False
     here: bool = False  # claimed in the spool, which other hosts do not see
-    taken: bool = False  # the row turned out to be another's
+    taken: bool = False  # the row turned out to be another host's
+
+    def on_call_over(self) -> Lifecycle:
+        """The call ended: nothing new is tried for it."""
+        return msgspec.structs.replace(self, call_over=True)
+
+    def on_taken(self) -> Lifecycle:
+        """The store is back and has another host's claim: nothing is created here any more."""
+        return msgspec.structs.replace(self, taken=True)
+
+    def on_held(self, held_s: float) -> Lifecycle:
+        """Twilio was not asked for `held_s` because it is down; that time does not count against `retry_s`."""
+        return msgspec.structs.replace(self, began_s=self.began_s + held_s)
+
+    def when_due(self, *, owned: bool) -> Lifecycle:
+        """Revise the action when its wait is over. `owned`: the call is alive at a worker of this host.
+
+        A claim in the spool permits a create only for such a call: another host may have the call, and a claim in its own spool.
+        The first create is sent even after the call's end: a stream may end before its call does, and Twilio's answer decides.
+        """
+        if not isinstance(self.action, Create):
+            return self
+        if self.taken or (self.here and not owned):
+            return self._next(_FIXED["taken"])
+        if self.call_over and (self.becoming_tries or self.backoffs):
+            return self._next(_CALL_ENDED)
+        return self
+
+    def on_claim(self, result: ClaimResult, now_s: float) -> Lifecycle:
+        """Result of a claim, in the store or in the spool, or of taking one over. Raises KeyError for a result out of place."""
+        if isinstance(self.action, Claim) and self.action.lists and result == "ours":
+            result = "found"
+        step = TRANSITIONS[type(self.action)][result]
+        here = self.here or (step == "list" and isinstance(self.action, ClaimHere))
+        return msgspec.structs.replace(self, action=_FIXED[step], began_s=now_s, here=here)
+
+    def on_answer(self, answer: Started | Sequence[Listed] | RestError, now_s: float, chance: float) -> Lifecycle:
+        """Twilio's answer, or the lack of one. `chance` in [0, 1) spreads the waits. Raises KeyError before a claim."""
+        result, outcome = _read(answer)
+        step = TRANSITIONS[type(self.action)][result]
+        if self.call_over:
+            step = ONCE_OVER.get(step, step)
+        if step in ("record", "fail"):
+            return self._next(outcome)
+        if step == "create_soon":
+            if self.becoming_tries == len(BECOMING_WAITS_S):
+                return self._next(outcome)
+            soon = Create(BECOMING_WAITS_S[self.becoming_tries])
+            return msgspec.structs.replace(self, action=soon, becoming_tries=self.becoming_tries + 1)
+        if step in ("create_later", "list_later"):
+            return self._back_off(Create if step == "create_later" else List, outcome, now_s, chance)
+        return self._next(_FIXED[step])
+
+    def _next(self, action: Action) -> Lifecycle:
+        return msgspec.structs.replace(self, action=action)
+
+    def _back_off(self, then: type[Create | List], failed: Outcome, now_s: float, chance: float) -> Lifecycle:
+        nominal_s = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2.0**self.backoffs)
+        wait_s = nominal_s * (1.0 - JITTER + 2.0 * JITTER * chance)
+        if now_s + wait_s - self.began_s > self.retry_s:
+            return self._next(Later(failed.error_code, failed.error_text))
+        return msgspec.structs.replace(self, action=then(wait_s), backoffs=self.backoffs + 1)
 
 
-def wished(now_s: float, retry_s: float, *, lists: bool = False) -> Course:
-    """Somebody wishes a recording: the row is to be claimed. `lists`: the wish is not new."""
-    return Course(Claim(lists), Effort(began_s=now_s, retry_s=retry_s))
+def begin(now_s: float, retry_s: float, *, lists: bool = False) -> Lifecycle:
+    """A recording is wanted. `lists`: the wish is not new, so Twilio may have been asked."""
+    return Lifecycle(Claim(lists), now_s, retry_s)
 
 
-def left_behind(now_s: float, retry_s: float, from_owner: str, *, create: bool, state: Left = "claimed") -> Course:
-    """A row that `from_owner` left in `state`. Without `create`, only what Twilio has is settled."""
-    return Course(Reclaim(from_owner, state), Effort(began_s=now_s, retry_s=retry_s, asked="list", call_over=not create))
+def take_over(now_s: float, retry_s: float, from_owner: str, *, create: bool, state: Abandoned = "claimed") -> Lifecycle:
+    """A row was left in `state` by `from_owner`. Without `create`, only an existing recording is looked for."""
+    return Lifecycle(Reclaim(from_owner, state), now_s, retry_s, call_over=not create)
 
 
-def on_call_over(course: Course) -> Course:
-    """The call ended: nothing new is tried for it."""
-    return msgspec.structs.replace(course, effort=msgspec.structs.replace(course.effort, call_over=True))
+def best_of(listed: Sequence[Listed], sid: str = "") -> Listed | None:
+    """The row's recording: the one with `sid`, else one that our request made, absent ones last."""
+    if sid:
+        return next((entry for entry in listed if entry.sid == sid), None)
+    ours = [entry for entry in listed if entry.source == OUR_SOURCE]
+    return min(ours, key=lambda entry: entry.status == "absent", default=None)
 
 
-def on_taken(course: Course) -> Course:
-    """The store is back and says that the row is another host's: nothing is created here any more."""
-    return msgspec.structs.replace(course, taken=True)
+def outcome_of(entry: Listed) -> Outcome:
+    """The outcome for a recording as Twilio lists it. Any status between the start and the end counts as started."""
+    if entry.status == "completed":
+        return Outcome("completed", entry.sid, entry.duration_s)
+    if entry.status == "absent":
+        return Outcome("absent", entry.sid, error_code=str(entry.error_code or "absent"))
+    return Outcome("started", entry.sid)
 
 
-def on_held(course: Course, held_s: float) -> Course:
-    """Nobody was asked for `held_s`, since Twilio is down."""
-    return msgspec.structs.replace(course, effort=rules.held(course.effort, held_s))
-
-
-def when_due(course: Course, *, owned: bool) -> Course:
-    """The wait before `act` is over: is it still to be done? `owned`: the call is alive at a worker of this host.
-
-    A claim other hosts do not see is good for a call that is alive here alone: it may have gone to another host, whose claim this
-    one does not see either.
-    """
-    if isinstance(course.act, Create) and (course.taken or (course.here and not owned)):
-        return _left(course, "taken")
-    if isinstance(course.act, Create | List):
-        return msgspec.structs.replace(course, act=rules.revise(course.effort, course.act))
-    return course
-
-
-def on_claim(course: Course, answer: Claimed, now_s: float) -> Course:
-    """A try to claim, here or in the store, or to take over a claim, came back."""
-    retry_s = course.effort.retry_s
-    match course.act:
-        case Reclaim():
-            return _begun(course, *rules.resume(now_s, retry_s)) if answer == "ours" else _left(course, "taken")
-        case ClaimHere():
-            if answer != "ours":
-                return _left(course, "store_away")
-            return msgspec.structs.replace(_begun(course, *rules.resume(now_s, retry_s)), here=True)
-        case Claim(lists=lists):
-            if answer == "theirs":
-                return _left(course, "duplicate")
-            if answer == "away":
-                return msgspec.structs.replace(course, act=ClaimHere())
-            fresh = answer == "ours" and not lists
-            return _begun(course, *(rules.begin(now_s, retry_s) if fresh else rules.resume(now_s, retry_s)))
-    raise AssertionError(f"nobody claims at {course.act}")
-
-
-def on_answer(course: Course, answer: Started | list[Listed] | RestError, now_s: float, chance: float) -> Course:
-    """Twilio answered, or did not."""
-    effort, action = rules.decide(course.effort, answer, now_s, chance)
-    return msgspec.structs.replace(course, act=action, effort=effort)
-
-
-def _begun(course: Course, effort: Effort, action: rules.Action) -> Course:
-    """The claim is ours; what is known of the call stays known."""
-    return Course(action, msgspec.structs.replace(effort, call_over=course.effort.call_over), course.here, course.taken)
-
-
-def _left(course: Course, why: Literal["duplicate", "taken", "store_away"]) -> Course:
-    return msgspec.structs.replace(course, act=Leave(why))
+def _read(answer: Started | Sequence[Listed] | RestError) -> tuple[Result, Outcome]:
+    """The result that `answer` is in the table, and the outcome if the lifecycle ends here."""
+    if isinstance(answer, Started):
+        return "started", Outcome("started", answer.sid)
+    if isinstance(answer, RestError):
+        return answer.kind, Outcome("failed", error_code=answer.label, error_text=answer.text)
+    ours = best_of(answer)
+    return ("none", _CALL_ENDED) if ours is None else ("listed", outcome_of(ours))

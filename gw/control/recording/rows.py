@@ -1,9 +1,9 @@
-"""Writes what became of a recording into its row, and counts it once.
+"""Writes outcomes into recording rows, and counts each outcome once.
 
-Everybody who learns something about a recording (Twilio's answer, a webhook, a listing) settles it here. The store moves a state
-only forward; this adds the retry while the store is away and the counters, which follow what the row says and not how often it
-was told. What cannot be written within the bound is left to the reconcile pass, which asks Twilio again. Where Twilio speaks of a
-second recording of ours, the row keeps its first and says that there is another.
+Every source of an outcome (Twilio's answer, a status callback, a listing) writes through here. The store moves a state only
+forward; this adds retries while the store is away, and counters that follow the row, not the number of reports. An outcome that
+cannot be written within the bound is left to the reconcile pass, which asks Twilio again. If Twilio reports a second recording of
+ours, the row keeps the first and names the second in its error text.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import Any, Final
+from typing import Final, Unpack
 
 import gevent
 from gevent.lock import BoundedSemaphore
 
-from gw.control.recording.rules import Settle, speaks_of
+from gw.control.recording.lifecycle import Outcome
+from gw.control.rows import RecordingRow, RowState
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
@@ -26,20 +27,20 @@ log = logging.getLogger(__name__)
 #: Waits between tries while the store is away: the first doubles up to the last.
 STORE_WAIT_FIRST_S: Final = 0.1
 STORE_WAIT_LAST_S: Final = 2.0
-#: How long one outcome is tried to be written.
+#: Time in which one outcome must be written.
 WRITE_S: Final = 30.0
-#: Rows settled at once; two outcomes of one call always share a lock.
+#: Rows written at the same time; two outcomes of one call always share a lock.
 _LOCKS: Final = 64
 
 NO_CREDENTIALS: Final = "no_credentials"
-#: Two recordings of one call: two hosts, one of them without the store, asked Twilio in the same moment.
+#: One call has two recordings: two hosts, one of them without the store, asked Twilio in the same moment.
 TWICE: Final = "recorded_twice"
-#: A row with one of these states had a recording at Twilio.
-_HAD_ONE: Final = frozenset({"started", "completed", "absent"})
+#: A row in one of these states has, or had, a recording at Twilio.
+_HAD_RECORDING: Final = frozenset({"started", "completed", "absent"})
 
 
 class RecordingRows:
-    """The rows of the recordings, as the recorder, the webhooks and the reconcile pass settle them."""
+    """Recording rows, as written by the recorder, the status callbacks and the reconcile pass."""
 
     def __init__(self, store: Store, page: Page) -> None:
         self._store = store
@@ -48,21 +49,21 @@ class RecordingRows:
         self._counters = {outcome: page.counter(declare.RECORDINGS, outcome=outcome) for outcome in outcomes}
 
     def count(self, outcome: str) -> None:
-        """Count what has no row of its own: a duplicate."""
+        """Count an outcome that has no row of its own: a duplicate."""
         self._counters[outcome].add()
 
-    def settle(self, call_sid: str, settle: Settle, **extra: Any) -> bool:
-        """Write an outcome, and `extra` fields of the row. True when it stands in the row.
+    def write(self, call_sid: str, outcome: Outcome, **extra: Unpack[RecordingFields]) -> bool:
+        """Write an outcome and `extra` fields of the row, with retries while the store is away.
 
-        Returns False when there is no row, or the store would not take it within the bound: then it is logged.
+        Returns False when nothing was written: there is no row, the outcome does not apply to the row's recording, or the store
+        failed for WRITE_S, which is logged.
         """
-        fields = _fields(settle)
-        fields.update(extra)  # type: ignore[typeddict-item]
+        fields = _fields(outcome, extra)
         deadline_s = time.monotonic() + WRITE_S
         wait_s = STORE_WAIT_FIRST_S
         while True:
             try:
-                return self._write_alone(call_sid, settle, fields)
+                return self._write(call_sid, outcome, fields)
             except StoreUnavailable as error:
                 if time.monotonic() + wait_s > deadline_s:
                     log.error("a recording's outcome waits for the reconcile pass: %s", error, extra={"call_sid": call_sid})
@@ -73,63 +74,64 @@ class RecordingRows:
             gevent.sleep(wait_s * random.uniform(0.5, 1.5))
             wait_s = min(STORE_WAIT_LAST_S, wait_s * 2)
 
-    def settle_once(self, call_sid: str, settle: Settle, **extra: Any) -> bool:
-        """The same, tried once, for whoever tries again: raises StoreError."""
-        return self._write_alone(call_sid, settle, {**_fields(settle), **extra})  # type: ignore[typeddict-item]
+    def write_once(self, call_sid: str, outcome: Outcome, **extra: Unpack[RecordingFields]) -> bool:
+        """Write an outcome with one try, for callers with retries of their own. Raises StoreError."""
+        return self._write(call_sid, outcome, _fields(outcome, extra))
 
-    def _write_alone(self, call_sid: str, settle: Settle, fields: RecordingFields) -> bool:
+    def _write(self, call_sid: str, outcome: Outcome, fields: RecordingFields) -> bool:
         with self._locks[hash(call_sid) % _LOCKS]:
-            return self._write(call_sid, settle, fields)
+            return self._write_alone(call_sid, outcome, fields)
 
-    def _write(self, call_sid: str, settle: Settle, fields: RecordingFields) -> bool:
+    def _write_alone(self, call_sid: str, outcome: Outcome, fields: RecordingFields) -> bool:
         before = self._store.recording(call_sid)
         if before is None:
             return False
-        if not speaks_of(settle, before["recording_sid"] or ""):
-            self._say_twice(before, settle.recording_sid)
+        if not outcome.applies_to(before.recording_sid or ""):
+            self._note_second(before, outcome.recording_sid)
             return False
-        if before["started_at"] is not None:
+        if before.started_at is not None:
             fields = fields.copy()
             fields.pop("started_at", None)
         self._store.update_recording(call_sid, **fields)
         after = self._store.recording(call_sid)
         if after is not None:
-            self._follow(before["state"], after["state"], settle)
+            self._count_change(before.state, after.state, outcome)
         return True
 
-    def _say_twice(self, row: dict[str, Any], recording_sid: str) -> None:
-        """Twilio told of another recording of ours than the row's: say so in the row, once."""
-        call_sid, said = row["call_sid"], row["error_text"] or ""
-        if not recording_sid or recording_sid in said:
+    def _note_second(self, row: RecordingRow, recording_sid: str) -> None:
+        """Name the call's second recording in the row, once."""
+        noted = row.error_text or ""
+        if not recording_sid or recording_sid in noted:
             return
-        log.error("the call has a second recording, %s", recording_sid, extra={"call_sid": call_sid, "reason": TWICE})
+        log.error("the call has a second recording, %s", recording_sid, extra={"call_sid": row.call_sid, "reason": TWICE})
         self._counters["twice"].add()
-        text = f"also recorded as {recording_sid}" + (f"; {said}" if said else "")
-        self._store.update_recording(call_sid, reason=TWICE, error_text=text)
+        text = f"also recorded as {recording_sid}" + (f"; {noted}" if noted else "")
+        self._store.update_recording(row.call_sid, reason=TWICE, error_text=text)
 
-    def _follow(self, before: str, after: str, settle: Settle) -> None:
+    def _count_change(self, before: RowState, after: RowState, outcome: Outcome) -> None:
         if before == after:
             return
-        if before not in _HAD_ONE and after in _HAD_ONE:
+        if before not in _HAD_RECORDING and after in _HAD_RECORDING:
             self._counters["started"].add()
-        if after == "failed" and settle.error_code == NO_CREDENTIALS:
+        if after == "failed" and outcome.error_code == NO_CREDENTIALS:
             self._counters["skipped"].add()
         elif after in ("completed", "absent", "failed"):
             self._counters[after].add()
 
 
-def _fields(settle: Settle) -> RecordingFields:
-    """An outcome as fields of the row. Twilio's number has a column, a word of ours has another."""
-    fields = RecordingFields(state=settle.state)
-    if settle.recording_sid:
-        fields["recording_sid"] = settle.recording_sid
+def _fields(outcome: Outcome, extra: RecordingFields) -> RecordingFields:
+    """An outcome and `extra` as fields of the row. Twilio's error number and our short code have separate columns."""
+    fields = RecordingFields(state=outcome.state)
+    if outcome.recording_sid:
+        fields["recording_sid"] = outcome.recording_sid
         fields["started_at"] = time.time()
-    if settle.duration_s >= 0:
-        fields["duration_s"] = settle.duration_s
-    if settle.error_code.isdecimal() and len(settle.error_code) < 10:
-        fields["error_code"] = int(settle.error_code)
-        fields["error_text"] = settle.error_text
-    elif settle.error_code:
-        fields["reason"] = settle.error_code
-        fields["error_text"] = settle.error_text
+    if outcome.duration_s >= 0:
+        fields["duration_s"] = outcome.duration_s
+    if outcome.error_code:
+        fields["error_text"] = outcome.error_text
+        if outcome.error_code.isdecimal() and len(outcome.error_code) < 10:
+            fields["error_code"] = int(outcome.error_code)
+        else:
+            fields["reason"] = outcome.error_code
+    fields.update(extra)
     return fields

@@ -1,7 +1,6 @@
-"""The parts that see a recording from the wish to its end, put together: who starts it, who looks after it, who writes it down.
+"""Construction of the recording parts: recorder, reconcile pass, row writer and circuit breaker.
 
-They share the row's writer and the breaker that spares a Twilio which is down. Names this process's life, under which it claims.
-Decides nothing.
+Recorder and reconcile pass share the row writer and the circuit breaker. Claims carry an owner unique to this process's life.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from metrics.page import Page
 
 
 class RecordingService:
-    """The parts, each for whoever needs it; nothing runs before `reconciler.start()` and the recorder's first event."""
+    """The recording parts. Nothing runs before `reconciler.start()` and the recorder's first event."""
 
     def __init__(
         self,
@@ -37,7 +36,7 @@ class RecordingService:
         is_owned: Callable[[str], bool],
         store_away_s: Callable[[], float],
     ) -> None:
-        """`claimant`: this gateway, whichever process of it claims. `is_owned`, `store_away_s`: as the recorder has them."""
+        """`claimant`: this gateway, across its processes. `is_owned`, `store_away_s`: as in `Recorder`."""
         self.rows = RecordingRows(store, page)
         self.breaker = CircuitBreaker(2 * rest.bound_s if rest else 0.0)
         self.recorder = Recorder(
@@ -59,7 +58,7 @@ class RecordingService:
             self.rows,
             rest,
             self.breaker,
-            host=claimant,
+            claimant=claimant,
             is_owned=is_owned,
             on_overdue=lambda n: overdue.set(float(n)),
         )

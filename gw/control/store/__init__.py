@@ -8,23 +8,30 @@ for what waiting may mend and StoreError for what it will not. Only control uses
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
-import msgspec
 from sqlalchemy import Connection, exc
 
 import gw.config
-from gw.control.rows import CallDetails, CallRow, ListedCall, Scalar
+from gw.control.rows import CallDetails, CallRow, ListedCall, RecordingRow, Scalar
 from gw.control.store import migrations, reads
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
 from gw.control.store.events import Rows, Stamped, apply, merge
 from gw.control.store.faults import StoreError, StoreUnavailable
-from gw.control.store.recordings import HeldClaim, RecordingFields
+from gw.control.store.recordings import HeldClaim, RecordingFields, claimant_of
 from gw.control.store.tables import recordings as recordings_table
 from gw.control.store.values import Fit
 
-__all__ = ["HeldClaim", "RecordingFields", "Stamped", "Store", "StoreError", "StoreUnavailable"]
+__all__ = [
+    "HeldClaim",
+    "RecordingFields",
+    "Stamped",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
+    "claimant_of",
+]
 
 
 class Store:
@@ -75,7 +82,7 @@ class Store:
         given that `owner` names one process's life and one attempt at most claims a call in it.
         """
         try:
-            self._backend.write(lambda c: claims.insert_claim(c, call_sid, account_sid, owner, now, self._fit))
+            self._backend.write(lambda c: claims.insert_claim(c, HeldClaim(call_sid, account_sid, owner, now), self._fit))
         except StoreError as error:
             if not isinstance(error.__cause__, exc.IntegrityError):
                 raise
@@ -103,20 +110,17 @@ class Store:
         """Set fields of a recording's row; False where there is none. A state never moves backwards."""
         return self._backend.write(lambda c: claims.update(c, call_sid, fields, self._fit))
 
-    def recording(self, call_sid: str) -> dict[str, Any] | None:
-        """Return a call's recording; None where none was asked for."""
-        row = self._backend.read(lambda c: reads.one_recording(c, call_sid))
-        return None if row is None else msgspec.to_builtins(row)
+    def recording(self, call_sid: str) -> RecordingRow | None:
+        """Return a call's recording; None where none was wanted."""
+        return self._backend.read(lambda c: reads.one_recording(c, call_sid))
 
-    def recordings(self, *, limit: int = 50, state: str | None = None) -> list[dict[str, Any]]:
+    def recordings(self, *, limit: int = 50, state: str | None = None) -> list[RecordingRow]:
         """Return recordings, newest first."""
-        rows: list[dict[str, Any]] = msgspec.to_builtins(self._backend.read(lambda c: reads.list_recordings(c, limit, state)))
-        return rows
+        return self._backend.read(lambda c: reads.list_recordings(c, limit, state))
 
-    def unsettled_recordings(self) -> list[dict[str, Any]]:
+    def unsettled_recordings(self) -> list[RecordingRow]:
         """Return recordings that are neither completed, failed nor absent, oldest first."""
-        rows: list[dict[str, Any]] = msgspec.to_builtins(self._backend.read(reads.list_unsettled))
-        return rows
+        return self._backend.read(reads.list_unsettled)
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 

@@ -1,29 +1,35 @@
-"""Decides, by a unique key, who starts a call's recording, and keeps how far it got.
+"""Decides, by a unique key, which process starts a call's recording, and keeps the recording's state.
 
-One row per call SID. `claim` inserts it, or takes it over from the state `wanted` in one conditional update: the database lets
-exactly one succeed, across greenlets, processes and hosts. States only move forward, so a webhook that overtakes the REST
-answer is not undone by it. Nothing here speaks to Twilio.
+One row per call SID. A claim inserts the row, or takes it over from the state `wanted` in one conditional update: the database
+lets exactly one claimant succeed, across greenlets, processes and hosts. States only move forward, so a webhook that overtakes
+the REST answer is not undone by it. Sends nothing to Twilio.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict, get_args
 
 from sqlalchemy import Connection, case, literal, select
 
+from gw.control.rows import RowState
 from gw.control.store.tables import DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, URL_CHARS, recordings
 from gw.control.store.values import Fit
 
-#: In the order of knowing better: a row only moves forward. Who failed may learn that there is a recording after all.
-STATES: Final = ("wanted", "claimed", "failed", "started", "absent", "completed")
-SETTLED: Final = frozenset({"failed", "absent", "completed"})
+#: In the order a row moves, forward only. `failed` is early: a failed recording may turn out to exist.
+STATES: Final[tuple[RowState, ...]] = get_args(RowState)
+SETTLED: Final[frozenset[RowState]] = frozenset({"failed", "absent", "completed"})
+
+
+def claimant_of(owner: str | None) -> str:
+    """The gateway in an owner, which is `CLAIMANT/PROCESS`; empty for a row that is not claimed."""
+    return (owner or "").rpartition("/")[0]
 
 
 class RecordingFields(TypedDict, total=False):
-    """What `update_recording` may set. Times are epoch seconds; None clears a field."""
+    """The fields `update_recording` may set. Times are epoch seconds; None clears a field."""
 
-    state: str
+    state: RowState
     recording_sid: str | None
     started_at: float | None
     trigger_ms: int | None
@@ -37,7 +43,7 @@ class RecordingFields(TypedDict, total=False):
 
 
 class HeldClaim(NamedTuple):
-    """A claim that was taken while the store was away. `recording_sid`: what was made under it, where that is known."""
+    """A claim made while the store was away. `recording_sid`: the recording made under it, if known."""
 
     call_sid: str
     account_sid: str
@@ -47,7 +53,7 @@ class HeldClaim(NamedTuple):
 
 
 def claim_row(claim: HeldClaim, fit: Fit) -> dict[str, Any]:
-    """A claim as it is brought to the store: a row of its own, or what fills the gaps of the wish's."""
+    """A claim as the values of a new row, or of the gaps in a `wanted` row."""
     return {
         "call_sid": fit.text(claim.call_sid, SID_CHARS),
         "account_sid": fit.word(claim.account_sid, SID_CHARS),
@@ -58,8 +64,13 @@ def claim_row(claim: HeldClaim, fit: Fit) -> dict[str, Any]:
     }
 
 
+def insert_claim(connection: Connection, claim: HeldClaim, fit: Fit) -> None:
+    """Insert a claim as a new row. Violates the unique key when the call has a row."""
+    connection.execute(recordings.insert(), claim_row(claim, fit))
+
+
 def promote_wishes(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Wishes whose owner is known now are claimed. Returns the owner of each row, by call SID."""
+    """Move `wanted` rows that have an owner to `claimed`. Returns the owner of each row, by call SID."""
     named = recordings.c.call_sid.in_([row["call_sid"] for row in rows])
     wished = recordings.update().where(named, recordings.c.state == "wanted", recordings.c.owner.is_not(None))
     connection.execute(wished.values(state="claimed"))
@@ -67,25 +78,10 @@ def promote_wishes(connection: Connection, rows: Sequence[dict[str, Any]]) -> di
     return {call_sid: owner or "" for call_sid, owner in owners}
 
 
-def insert_claim(connection: Connection, call_sid: str, account_sid: str, owner: str, now: float, fit: Fit) -> None:
-    """The first half of a claim. Violates the unique key when the row is there."""
-    connection.execute(
-        recordings.insert(),
-        {
-            "call_sid": fit.text(call_sid, SID_CHARS),
-            "account_sid": fit.word(account_sid, SID_CHARS),
-            "state": "claimed",
-            "owner": fit.text(owner, NUMBER_CHARS),
-            "claimed_at": fit.moment(now),
-            "attempts": 0,
-        },
-    )
-
-
 def take(
     connection: Connection, call_sid: str, owner: str, now: float, states: Sequence[str], from_owner: str | None, fit: Fit
 ) -> bool:
-    """Make a row that stands in one of `states` (and is `from_owner`'s) ours. True for exactly one of many who try."""
+    """Claim a row in one of `states` (owned by `from_owner`, if given). True for exactly one of concurrent callers."""
     statement = recordings.update().where(
         recordings.c.call_sid == fit.text(call_sid, SID_CHARS), recordings.c.state.in_(list(states))
     )
@@ -97,7 +93,7 @@ def take(
 
 
 def update(connection: Connection, call_sid: str, fields: RecordingFields, fit: Fit) -> bool:
-    """Set fields of a row; False when there is none. A state behind the row's own is passed over, the rest is set."""
+    """Set fields of a row; False when there is no row. A state behind the row's own is ignored, the rest is set."""
     values = {name: _fitted(name, value, fit) for name, value in fields.items()}
     state = values.pop("state", None)
     if state is not None:

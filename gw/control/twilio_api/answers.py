@@ -79,3 +79,9 @@ def classify(status: int, code: int) -> Kind:
     if status >= 500:
         return "server"
     return "rejected"
+
+
+def parse_count(value: object) -> int | None:
+    """A count that Twilio sends as a number or as text; None unless it is a whole number of at most nine digits."""
+    text = "" if value is None else str(value)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None

@@ -14,7 +14,6 @@ import ssl
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-import gevent
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
@@ -27,9 +26,10 @@ from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-unty
 from twilio.rest import Client  # type: ignore[import-untyped]
 from urllib3.exceptions import ConnectTimeoutError
 
+from gw.bounded import OutOfTimeError, within
 from gw.config import Config
 from gw.config.rules import is_loopback
-from gw.control.twilio_api.answers import Listed, RestError, Started, classify
+from gw.control.twilio_api.answers import Listed, RestError, Started, classify, parse_count
 
 #: Kept connections per host; more wait for one inside their own time bound.
 POOL_CONNECTIONS: Final = 16
@@ -100,9 +100,9 @@ class TwilioRest:
                 sid=str(entry.sid or ""),
                 status=str(entry.status or ""),
                 source=str(entry.source or ""),
-                channels=_number(entry.channels, 0),
-                duration_s=_number(entry.duration, -1),
-                error_code=_number(entry.error_code, 0),
+                channels=parse_count(entry.channels) or 0,
+                duration_s=-1 if (duration_s := parse_count(entry.duration)) is None else duration_s,
+                error_code=parse_count(entry.error_code) or 0,
             )
             for entry in found
         ]
@@ -133,12 +133,10 @@ class TwilioRest:
     def _bounded(self, request: Any, bound_s: float | None = None) -> Any:
         """Run one request within the bound; every failure leaves as a RestError."""
         bound_s = self.bound_s if bound_s is None else min(bound_s, self.bound_s)
-        timeout = gevent.Timeout.start_new(bound_s)
         try:
-            return request()
-        except gevent.Timeout as error:  # a BaseException: the request may have reached Twilio
-            if error is not timeout:
-                raise
+            with within(bound_s):
+                return request()
+        except OutOfTimeError:  # the request may have reached Twilio
             raise RestError("timeout", 0, 0, f"no answer within {bound_s:g} s") from None
         except TwilioRestException as error:
             raise _refusal(error.status, error.code, error.msg) from error
@@ -151,13 +149,11 @@ class TwilioRest:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # a success status with a body that is no resource: the SDK fails in its own ways on those
             raise RestError("timeout", 0, 0, f"an answer that cannot be read: {error}") from error
-        finally:
-            timeout.close()
 
 
 def _refusal(status: object, code: object, text: object) -> RestError:
     """The error for an answer that says no. Without a JSON body the SDK repeats the status as the code."""
-    status_number, code_number = _number(status, 0), _number(code, 0)
+    status_number, code_number = parse_count(status) or 0, parse_count(code) or 0
     if code_number == status_number:
         code_number = 0
     return RestError(classify(status_number, code_number), code_number, status_number, str(text or ""))
@@ -166,7 +162,7 @@ def _refusal(status: object, code: object, text: object) -> RestError:
 def _page_refusal(error: TwilioException) -> RestError:
     """The error for a listing that was refused: the SDK hands over the bare answer beside its words."""
     answer = error.args[1] if len(error.args) > 1 else None
-    status = _number(getattr(answer, "status_code", None), 0)
+    status = parse_count(getattr(answer, "status_code", None)) or 0
     if not status or status == 200:
         return RestError("timeout", 0, status, f"an answer that cannot be read: {error.args[0] if error.args else error}")
     try:
@@ -198,13 +194,3 @@ def _transport(error: requests.RequestException) -> RestError:
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema):
         return RestError("rejected", 0, 0, str(error))
     return RestError("timeout", 0, 0, str(error))
-
-
-def _number(value: object, default: int) -> int:
-    """A number out of an answer that may carry it as text, or not at all."""
-    if isinstance(value, int):
-        return value
-    try:
-        return int(str(value))
-    except ValueError:
-        return default

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 import gw.config
 from gw import bus
+from gw.control.recording.lifecycle import Outcome
 from gw.control.recording.rows import RecordingRows
-from gw.control.recording.rules import Settle
+from gw.control.rows import RecordingRow
 from gw.control.store import HeldClaim, Stamped, Store
 from metrics.page import Page
 
@@ -55,9 +56,9 @@ class Wish(NamedTuple):
 
 
 class Write(NamedTuple):
-    """`RecordingRows.settle`."""
+    """`RecordingRows.write`."""
 
-    settle: Settle
+    outcome: Outcome
 
 
 Operation = Claim | Reclaim | Bring | Wish | Write
@@ -89,7 +90,7 @@ class RowStore:
         self.tried = 0  # operations the store was asked for
         self._n = 0
         self._forms: dict[tuple[object, ...], int] = {(): ABSENT}
-        self._fields: list[dict[str, Any] | None] = [None]
+        self._rows: list[RecordingRow | None] = [None]
         self._recipes: list[tuple[Operation, ...]] = [()]
         self._known: dict[tuple[int, Operation], Written] = {}
 
@@ -98,9 +99,9 @@ class RowStore:
         self.page.close()
         self._folder.cleanup()
 
-    def fields(self, form: int) -> dict[str, Any] | None:
+    def row(self, form: int) -> RecordingRow | None:
         """The row's columns; its times are marks, not moments."""
-        return self._fields[form]
+        return self._rows[form]
 
     def apply(self, form: int, operation: Operation) -> Written:
         """What the store makes of a row of this form. Raises StoreError where the store would."""
@@ -120,17 +121,17 @@ class RowStore:
         after = self.store.recording(call_sid)
         if after is None:
             return Written(ABSENT, done, moved=False)
-        key = (*(after[name] for name in _READ), *(after[name] is not None for name in _TIMES))
+        key = (*(getattr(after, name) for name in _READ), *(getattr(after, name) is not None for name in _TIMES))
         now = self._forms.get(key)
         if now is None:
-            now = self._forms[key] = len(self._fields)
-            self._fields.append(after)
+            now = self._forms[key] = len(self._rows)
+            self._rows.append(after)
             self._recipes.append((*recipe, operation))
-        age_of = AGE_OF.get(after["state"])
-        if before is None or before["state"] != after["state"]:
+        age_of = AGE_OF.get(after.state)
+        if before is None or before.state != after.state:
             moved = True
         else:
-            moved = age_of is not None and before[age_of] != after[age_of]
+            moved = age_of is not None and getattr(before, age_of) != getattr(after, age_of)
         return Written(now, done, moved)
 
     def _do(self, call_sid: str, operation: Operation, now: float) -> bool:
@@ -145,10 +146,10 @@ class RowStore:
             case Wish():
                 self.store.apply([Stamped(bus.StartRecording(call_sid, ACCOUNT, now), "host", 0, "verify", self._n)])
                 return True
-            case Write(settle):
-                return self.rows.settle(call_sid, settle)
+            case Write(outcome):
+                return self.rows.write(call_sid, outcome)
 
 
-def plain(settle: Settle) -> Settle:
+def plain(outcome: Outcome) -> Outcome:
     """An outcome without words: what it says of the row is the same, and fewer forms are told apart."""
-    return msgspec.structs.replace(settle, error_text="", duration_s=-1)
+    return msgspec.structs.replace(outcome, error_text="", duration_s=-1)

@@ -1,6 +1,6 @@
 """What control, the store, Twilio and its webhooks may do next in the recording model.
 
-Control's course, its claims, its answers and its passes are the production code's (`guard_parts`, `guard_store`); here is only
+Control's lifecycle, its claims, its answers and its passes are the production code's (`guard_parts`, `guard_store`); here is only
 who is asked when. Twilio does what it is asked: a create on a live call makes a recording, each time; on a call that is over
 it is refused with 21220; a list names every recording. It forgets nothing: 20404 is said of a call without recordings alone.
 """
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from gw.control.recording import lifecycle as course_rules
-from gw.control.recording.lifecycle import Claim, Claimed, ClaimHere, Course, Leave, Reclaim
+from gw.control.recording.lifecycle import Claim, ClaimHere, ClaimResult, Create, Later, Leave, Lifecycle, List, Outcome, Reclaim
 from gw.control.recording.rows import WRITE_S
-from gw.control.recording.rules import Create, Effort, Later, List, Settle
+from gw.control.store import claimant_of
 from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import RowStore, plain
 from gw.verify.guard.explorer import FREE, SURE, Step
-from gw.verify.guard.parts import NOW_S, Parts, act_wait_ms, later
+from gw.verify.guard.parts import NOW_S, Parts, later, wait_ms_of
 from gw.verify.guard.state import (
     LOST,
     NEVER,
@@ -42,7 +41,7 @@ class ControlSteps:
         self._parts = parts
         self._rows = rows
         self._faults = faults
-        self._done = Effort(began_s=NOW_S, retry_s=parts.retry_s)
+        self._retry_s = parts.retry_s
 
     def name(self, state: State, host: int) -> str:
         return "control" if len(state.controls) == 1 else f"control {'AB'[host]}"
@@ -57,34 +56,34 @@ class ControlSteps:
         if state.hooks:
             self._webhooks(state, steps)
 
-    # -- what happens to a course ---------------------------------------------------------------------------------------
+    # -- what happens to a lifecycle ---------------------------------------------------------------------------------------
 
     def on_event(self, control: Control, kind: str) -> Control:
         """Control's subscribers hear of an event."""
-        return self._with(control, self._parts.told(control.course, kind), keep=True)
+        return self._with(control, self._parts.told(control.lifecycle, kind), keep=True)
 
     def later(self, control: Control, ms: int) -> Control:
         looks = control.looks
         return control._replace(
             back_ms=less(control.back_ms, ms),
             wait_ms=max(0, control.wait_ms - ms),
-            course=None if control.course is None else self._aged(control.course, ms),
+            lifecycle=None if control.lifecycle is None else self._aged(control.lifecycle, ms),
             looks=None if looks is None else looks._replace(in_ms=max(0, looks.in_ms - ms)),
         )
 
-    def _aged(self, course: Course, ms: int) -> Course:
-        return course if isinstance(course.act, Settle) else later(course, ms)
+    def _aged(self, lifecycle: Lifecycle, ms: int) -> Lifecycle:
+        return lifecycle if isinstance(lifecycle.action, Outcome) else later(lifecycle, ms)
 
-    def _with(self, control: Control, course: Course | None, *, keep: bool = False) -> Control:
-        """Control works on `course` now. `keep`: what it does goes on, if it is the same."""
-        before = control.course
-        if course is None or isinstance(course.act, Leave | Later):
-            return control._replace(course=None, wait_ms=0, answer=None, holding=False)
-        if isinstance(course.act, Settle):
-            course = Course(plain(course.act), self._done)  # what led there matters no more
-        if keep and before is not None and before.act == course.act:
-            return control._replace(course=course)
-        return control._replace(course=course, wait_ms=act_wait_ms(course), answer=None, holding=False)
+    def _with(self, control: Control, lifecycle: Lifecycle | None, *, keep: bool = False) -> Control:
+        """Control works on `lifecycle` now. `keep`: what it does goes on, if it is the same."""
+        before = control.lifecycle
+        if lifecycle is None or isinstance(lifecycle.action, Leave | Later):
+            return control._replace(lifecycle=None, wait_ms=0, answer=None, holding=False)
+        if isinstance(lifecycle.action, Outcome):
+            lifecycle = Lifecycle(plain(lifecycle.action), NOW_S, self._retry_s)  # what led there matters no more
+        if keep and before is not None and before.action == lifecycle.action:
+            return control._replace(lifecycle=lifecycle)
+        return control._replace(lifecycle=lifecycle, wait_ms=wait_ms_of(lifecycle), answer=None, holding=False)
 
     def _serve(self, state: State, host: int, control: Control, steps: _Steps) -> None:
         who = self.name(state, host)
@@ -93,21 +92,21 @@ class ControlSteps:
         elif control.wish and not state.store_ms:
             written = self._apply(put_control(state, host, control._replace(wish=False)), ops.Wish())
             steps.append(Step(f"{who}: the forwarder brings the wish to the store", written, SURE))
-        if control.course is None:
+        if control.lifecycle is None:
             if state.row and not state.store_ms:
                 self._pass(state, host, control, steps)
-        elif isinstance(control.course.act, Settle):
-            self._write(state, host, control, control.course.act, steps)
+        elif isinstance(control.lifecycle.action, Outcome):
+            self._write(state, host, control, control.lifecycle.action, steps)
         elif control.wait_ms == 0:
             if control.answer is not None:
-                self._answer(state, host, control, control.course, steps)
-            elif isinstance(control.course.act, Claim | ClaimHere | Reclaim):
-                self._claim(state, host, control, control.course, steps)
+                self._answer(state, host, control, control.lifecycle, steps)
+            elif isinstance(control.lifecycle.action, Claim | ClaimHere | Reclaim):
+                self._claim(state, host, control, control.lifecycle, steps)
             else:
-                self._ask(state, host, control, control.course, steps)
+                self._ask(state, host, control, control.lifecycle, steps)
 
-    def _put(self, state: State, host: int, control: Control, course: Course | None) -> State:
-        return put_control(state, host, self._with(control, course))
+    def _put(self, state: State, host: int, control: Control, lifecycle: Lifecycle | None) -> State:
+        return put_control(state, host, self._with(control, lifecycle))
 
     # -- the store ------------------------------------------------------------------------------------------------------
 
@@ -118,61 +117,63 @@ class ControlSteps:
     def _owner(self, host: int, control: Control) -> str:
         return f"{'AB'[host]}/{control.life}"
 
-    def _claim(self, state: State, host: int, control: Control, course: Course, steps: _Steps) -> None:
-        act, who, parts = course.act, self.name(state, host), self._parts
+    def _claim(self, state: State, host: int, control: Control, lifecycle: Lifecycle, steps: _Steps) -> None:
+        action, who, parts = lifecycle.action, self.name(state, host), self._parts
         owner = self._owner(host, control)
-        if isinstance(act, ClaimHere):
+        if isinstance(action, ClaimHere):
             owned = self._owns(state, host)
             kept = control._replace(here=control.here or control.life) if owned else control
-            after = self._put(state, host, kept, parts.claimed(course, "ours" if owned else "away"))
+            after = self._put(state, host, kept, parts.claimed(lifecycle, "ours" if owned else "away"))
             steps.append(Step(f"{who} claims in its spool" if owned else f"{who} leaves the wish in its spool", after, SURE))
             return
         if state.store_ms:
-            gone = None if isinstance(act, Reclaim) else parts.claimed(course, "away")
+            gone = None if isinstance(action, Reclaim) else parts.claimed(lifecycle, "away")
             steps.append(Step(f"{who} cannot claim: the store is away", self._put(state, host, control, gone), SURE))
             return
-        if isinstance(act, Reclaim):
-            taken = self._rows.apply(state.row, ops.Reclaim(owner, act.from_owner)).done
-            after = self._apply(state, ops.Reclaim(owner, act.from_owner))
-            label = f"{who} takes over the claim of {act.from_owner}" if taken else f"{who} finds the claim taken"
-            steps.append(Step(label, self._put(after, host, control, parts.claimed(course, "ours" if taken else "theirs")), SURE))
+        if isinstance(action, Reclaim):
+            taken = self._rows.apply(state.row, ops.Reclaim(owner, action.from_owner)).done
+            after = self._apply(state, ops.Reclaim(owner, action.from_owner))
+            label = f"{who} takes over the claim of {action.from_owner}" if taken else f"{who} finds the claim taken"
+            steps.append(
+                Step(label, self._put(after, host, control, parts.claimed(lifecycle, "ours" if taken else "theirs")), SURE)
+            )
             return
-        assert isinstance(act, Claim)
+        assert isinstance(action, Claim)
         if any(other.here and other.back_ms != LOST for at, other in enumerate(state.controls) if at != host):
             return  # granted: what was claimed in a spool reaches the store first
         ours = self._rows.apply(state.row, ops.Claim(owner)).done
         after = self._apply(state, ops.Claim(owner))
         label = f"{who} claims the row" if ours else f"{who} finds the row claimed"
-        answer: Claimed = "theirs"
+        answer: ClaimResult = "theirs"
         if ours:
             answer, control = ("found" if control.here else "ours"), control._replace(here=0)
-        steps.append(Step(label, self._put(after, host, control, parts.claimed(course, answer)), SURE))
+        steps.append(Step(label, self._put(after, host, control, parts.claimed(lifecycle, answer)), SURE))
         if ours and state.budget and "commit unclear" in self._faults:
-            lost = self._put(excused(spent(after)), host, control, parts.claimed(course, "away"))
+            lost = self._put(excused(spent(after)), host, control, parts.claimed(lifecycle, "away"))
             steps.append(Step(f"{who} claims the row, and does not hear that it did", lost, FREE))
 
     def _bring(self, state: State, host: int, control: Control, steps: _Steps) -> None:
         """The forwarder brings the spool's claim to the store; the recorder does, before it creates under it."""
         owner = f"{'AB'[host]}/{control.here}"
         after = self._apply(state, ops.Bring(owner))
-        fields = self._rows.fields(after.row)
-        assert fields is not None
-        theirs = fields["owner"].rpartition("/")[0] != "AB"[host]
-        course = control.course
-        if theirs and course is not None and not isinstance(course.act, Settle):
-            course = course_rules.on_taken(course)
-        after = put_control(after, host, control._replace(here=0, course=course))
+        row = self._rows.row(after.row)
+        assert row is not None
+        theirs = claimant_of(row.owner) != "AB"[host]
+        lifecycle = control.lifecycle
+        if theirs and lifecycle is not None and not isinstance(lifecycle.action, Outcome):
+            lifecycle = lifecycle.on_taken()
+        after = put_control(after, host, control._replace(here=0, lifecycle=lifecycle))
         label = "finds the row another's" if theirs else "brings its claim to the store"
         steps.append(Step(f"{self.name(state, host)} {label}", after, SURE))
 
     def _owns(self, state: State, host: int) -> bool:
         return any(stream.host == host and stream.phase in ("open", "ending") for stream in state.streams)
 
-    def _write(self, state: State, host: int, control: Control, settle: Settle, steps: _Steps) -> None:
-        who, over = self.name(state, host), control._replace(course=None, wait_ms=0, holding=False)
+    def _write(self, state: State, host: int, control: Control, outcome: Outcome, steps: _Steps) -> None:
+        who, over = self.name(state, host), control._replace(lifecycle=None, wait_ms=0, holding=False)
         if not state.store_ms:
-            written = put_control(self._apply(state, ops.Write(settle)), host, over)
-            steps.append(Step(f"{who} writes the row: {settle.state}", written, SURE))
+            written = put_control(self._apply(state, ops.Write(outcome)), host, over)
+            steps.append(Step(f"{who} writes the row: {outcome.state}", written, SURE))
         elif not control.holding:
             held = put_control(state, host, control._replace(holding=True, wait_ms=WRITE_MS))
             steps.append(Step(f"{who} cannot write the row: the store is away", held, SURE))
@@ -185,14 +186,14 @@ class ControlSteps:
         owned = self._owns(state, host)
         claimant = "AB"[host]
         done = self._parts.passed(row, claimant, owned, control.looks, state.recordings)
-        if done.course is not None:
-            steps.append(Step(f"{who}: the pass takes the row up", self._put(state, host, control, done.course), SURE))
+        if done.lifecycle is not None:
+            steps.append(Step(f"{who}: the pass takes the row up", self._put(state, host, control, done.lifecycle), SURE))
         if not done.asked:
             return
         looked = put_control(state, host, control._replace(looks=done.looks))
-        if done.settle is not None:
-            settled = self._apply(looked, ops.Write(plain(done.settle)))
-            steps.append(Step(f"{who}: the pass asks Twilio and writes the row: {done.settle.state}", settled, SURE))
+        if done.outcome is not None:
+            written = self._apply(looked, ops.Write(plain(done.outcome)))
+            steps.append(Step(f"{who}: the pass asks Twilio and writes the row: {done.outcome.state}", written, SURE))
         else:
             steps.append(Step(f"{who}: the pass asks Twilio, the recording goes on", looked, SURE))
         if state.budget:
@@ -200,23 +201,23 @@ class ControlSteps:
                 if name in self._faults and not (name == "20404" and state.recordings):
                     failed = self._parts.passed(row, claimant, owned, control.looks, name)
                     after = spent(put_control(state, host, control._replace(looks=failed.looks)))
-                    if failed.settle is not None:
-                        after = self._apply(after, ops.Write(plain(failed.settle)))
+                    if failed.outcome is not None:
+                        after = self._apply(after, ops.Write(plain(failed.outcome)))
                     steps.append(Step(f"{who}: the pass asks Twilio: {name}", after, FREE))
 
     # -- Twilio ---------------------------------------------------------------------------------------------------------
 
-    def _ask(self, state: State, host: int, control: Control, course: Course, steps: _Steps) -> None:
+    def _ask(self, state: State, host: int, control: Control, lifecycle: Lifecycle, steps: _Steps) -> None:
         who = self.name(state, host)
-        if control.here and not state.store_ms and isinstance(course.act, Create):
+        if control.here and not state.store_ms and isinstance(lifecycle.action, Create):
             return  # the claim is brought to the store first
-        course = self._parts.due(course, self._owns(state, host))
-        if isinstance(course.act, Settle | Leave):
-            steps.append(Step(f"{who} tries no more", self._put(state, host, control, course), SURE))
+        lifecycle = self._parts.due(lifecycle, self._owns(state, host))
+        if isinstance(lifecycle.action, Outcome | Leave):
+            steps.append(Step(f"{who} tries no more", self._put(state, host, control, lifecycle), SURE))
             return
-        control = control._replace(course=course)
-        creates = isinstance(course.act, Create)
-        assert creates or isinstance(course.act, List)
+        control = control._replace(lifecycle=lifecycle)
+        creates = isinstance(lifecycle.action, Create)
+        assert creates or isinstance(lifecycle.action, List)
         what = "create" if creates else "list"
         done: State = state
         answer: object
@@ -255,8 +256,8 @@ class ControlSteps:
                     add(name, done, ", but it is made", wait_ms)
                 add(name, state, ", nothing is made" if what == "create" else "", wait_ms)
 
-    def _answer(self, state: State, host: int, control: Control, course: Course, steps: _Steps) -> None:
-        after = self._parts.answered(course, control.answer)
+    def _answer(self, state: State, host: int, control: Control, lifecycle: Lifecycle, steps: _Steps) -> None:
+        after = self._parts.answered(lifecycle, control.answer)
         who = self.name(state, host)
         steps.append(Step(f"{who} has Twilio's answer", self._put(state, host, control, after), SURE))
 
@@ -276,8 +277,8 @@ class ControlSteps:
                 if hook.status == "over":
                     arrivals.append((who, put_control(gone, host, self.on_event(control, "over"))))
                 elif not state.store_ms:  # else it waits in the spool
-                    settle = self._parts.webhook(hook.status, f"RE{hook.of}")
-                    arrivals.append((who, gone if settle is None else self._apply(gone, ops.Write(plain(settle)))))
+                    outcome = self._parts.webhook(hook.status, f"RE{hook.of}")
+                    arrivals.append((who, gone if outcome is None else self._apply(gone, ops.Write(plain(outcome)))))
             for who, after in arrivals:
                 steps.append(Step(f"webhook '{name}' reaches {who}", after, SURE))
                 if state.budget and "webhook twice" in self._faults:

@@ -125,8 +125,8 @@ class GuardModel:
             if stream.due_ms == 0 and stream.phase == "open" and not state.over:
                 broken.append(PROMPT)
         if state.over and state.recordings and self._is_done(state):
-            fields = self.rows.fields(state.row)
-            if fields is None or fields["state"] != state.recordings[0]:
+            row = self.rows.row(state.row)
+            if row is None or row.state != state.recordings[0]:
                 broken.append(TRUE)
         return broken
 
@@ -139,11 +139,11 @@ class GuardModel:
 
     def _is_done(self, state: State) -> bool:
         """The call is over and nothing is under way any more."""
-        fields = self.rows.fields(state.row)
-        if fields is not None and fields["state"] not in SETTLED:
+        row = self.rows.row(state.row)
+        if row is not None and row.state not in SETTLED:
             return False
         if state.hooks or any(
-            control.course or ((control.wish or control.here) and control.back_ms != LOST) for control in state.controls
+            control.lifecycle or ((control.wish or control.here) and control.back_ms != LOST) for control in state.controls
         ):
             return False
         return all(
@@ -283,9 +283,7 @@ class GuardModel:
                 waits.append(control.looks.in_ms)
         waits += [hook.late_ms for hook in state.hooks]
         if state.row:
-            fields = self.rows.fields(state.row)
-            assert fields is not None
-            waits += [limit_ms - state.age_ms for limit_ms in self._thresholds.get(fields["state"], ())]
+            waits += [limit_ms - state.age_ms for limit_ms in self._limits(state)]
         return min((wait_ms for wait_ms in waits if wait_ms > 0), default=0)
 
     def _later(self, state: State, ms: int) -> State:
@@ -300,10 +298,7 @@ class GuardModel:
         )
         age_ms = 0
         if state.row:
-            fields = self.rows.fields(state.row)
-            assert fields is not None
-            limits = self._thresholds.get(fields["state"], ())
-            age_ms = min(max(limits, default=0), state.age_ms + ms)
+            age_ms = min(max(self._limits(state), default=0), state.age_ms + ms)
         return state._replace(
             streams=streams,
             controls=tuple(self._control.later(control, ms) for control in state.controls),
@@ -311,6 +306,11 @@ class GuardModel:
             store_ms=less(state.store_ms, ms),
             age_ms=age_ms,
         )
+
+    def _limits(self, state: State) -> tuple[int, ...]:
+        """The ages of the row at which the reconcile pass may act."""
+        row = self.rows.row(state.row)
+        return () if row is None else self._thresholds.get(row.state, ())
 
 
 def _thresholds(hosts: int) -> dict[str, tuple[int, ...]]:

@@ -17,10 +17,9 @@ from gw import bus
 from gw.call.quality import Quality
 from gw.control.bus import server
 from gw.control.calls import status_callbacks
-from gw.control.recording import lifecycle as course_rules
+from gw.control.recording import lifecycle as machine
 from gw.control.recording import reconcile, recorder
-from gw.control.recording.lifecycle import Claimed, Course
-from gw.control.recording.rules import OUR_SOURCE, Settle
+from gw.control.recording.lifecycle import OUR_SOURCE, ClaimResult, Lifecycle, Outcome
 from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
 from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.verify.guard.claim_row import ACCOUNT, RowStore
@@ -61,8 +60,8 @@ class Looks(NamedTuple):
 class Pass(NamedTuple):
     """What a reconcile pass did with the row: a job set going, an outcome to write, what it remembers."""
 
-    course: Course | None
-    settle: Settle | None
+    lifecycle: Lifecycle | None
+    outcome: Outcome | None
     looks: Looks | None
     asked: bool
 
@@ -89,57 +88,57 @@ class Parts(WorkerParts):
 
     # -- the recorder ---------------------------------------------------------------------------------------------------
 
-    def told(self, course: Course | None, kind: str) -> Course | None:
+    def told(self, lifecycle: Lifecycle | None, kind: str) -> Lifecycle | None:
         """An event of the call reaches control's subscribers. Returns what the recorder works on then."""
-        return cast("Course | None", self._once(("told", course, kind), lambda: self._told(course, kind)))
+        return cast("Lifecycle | None", self._once(("told", lifecycle, kind), lambda: self._told(lifecycle, kind)))
 
-    def _told(self, course: Course | None, kind: str) -> Course | None:
-        made = self._recorder(course)
+    def _told(self, lifecycle: Lifecycle | None, kind: str) -> Lifecycle | None:
+        made = self._recorder(lifecycle)
         hooks = self._webhooks(made, [])
         event = _event(kind)
         made.on_event(event)
         hooks.on_event(event)
-        return _course_of(made)
+        return _lifecycle_of(made)
 
     def heeded(self) -> tuple[str, ...]:
         """Of a stream's beginning and end, what the recorder acts on, with or without a recording under way."""
-        idle, busy = None, course_rules.wished(NOW_S, self.retry_s)
-        over = course_rules.on_call_over(busy)
+        idle, busy = None, machine.begin(NOW_S, self.retry_s)
+        over = busy.on_call_over()
         return tuple(kind for kind in ("started", "ended") if any(self.told(at, kind) != at for at in (idle, busy, over)))
 
-    def webhook(self, status: str, sid: str) -> Settle | None:
+    def webhook(self, status: str, sid: str) -> Outcome | None:
         """What a recording status says of the row."""
-        return cast("Settle | None", self._once(("webhook", status, sid), lambda: self._webhook(status, sid)))
+        return cast("Outcome | None", self._once(("webhook", status, sid), lambda: self._webhook(status, sid)))
 
-    def _webhook(self, status: str, sid: str) -> Settle | None:
-        settles: list[Settle] = []
-        hooks = self._webhooks(self._recorder(None), settles)
+    def _webhook(self, status: str, sid: str) -> Outcome | None:
+        written: list[Outcome] = []
+        hooks = self._webhooks(self._recorder(None), written)
         fields = {"CallSid": CALL, "RecordingSid": sid, "RecordingStatus": status, "RecordingSource": OUR_SOURCE}
         hooks.on_stored(bus.Webhook("recording", NOW, fields))
-        return settles[0] if settles else None
+        return written[0] if written else None
 
-    def claimed(self, course: Course, answer: Claimed) -> Course:
-        return cast("Course", self._once(("claimed", course, answer), lambda: course_rules.on_claim(course, answer, NOW_S)))
+    def claimed(self, lifecycle: Lifecycle, answer: ClaimResult) -> Lifecycle:
+        return cast("Lifecycle", self._once(("claimed", lifecycle, answer), lambda: lifecycle.on_claim(answer, NOW_S)))
 
-    def due(self, course: Course, owned: bool) -> Course:
-        return cast("Course", self._once(("due", course, owned), lambda: course_rules.when_due(course, owned=owned)))
+    def due(self, lifecycle: Lifecycle, owned: bool) -> Lifecycle:
+        return cast("Lifecycle", self._once(("due", lifecycle, owned), lambda: lifecycle.when_due(owned=owned)))
 
-    def answered(self, course: Course, answer: object) -> Course:
+    def answered(self, lifecycle: Lifecycle, answer: object) -> Lifecycle:
         """`answer`: a refusal's name, `started`, or the recordings as Twilio lists them."""
 
-        def work() -> Course:
+        def work() -> Lifecycle:
             if isinstance(answer, tuple):
-                return course_rules.on_answer(course, listed(answer), NOW_S, CHANCE)
+                return lifecycle.on_answer(listed(answer), NOW_S, CHANCE)
             if answer == "started":
-                return course_rules.on_answer(course, Started("RE1", "in-progress"), NOW_S, CHANCE)
+                return lifecycle.on_answer(Started("RE1", "in-progress"), NOW_S, CHANCE)
             if str(answer).startswith("started "):
-                return course_rules.on_answer(course, Started(str(answer).partition(" ")[2], "in-progress"), NOW_S, CHANCE)
+                return lifecycle.on_answer(Started(str(answer).partition(" ")[2], "in-progress"), NOW_S, CHANCE)
             kind, code, status = REFUSALS[str(answer)]
-            return course_rules.on_answer(course, RestError(kind, code, status, ""), NOW_S, CHANCE)
+            return lifecycle.on_answer(RestError(kind, code, status, ""), NOW_S, CHANCE)
 
-        return cast("Course", self._once(("answered", course, answer), work))
+        return cast("Lifecycle", self._once(("answered", lifecycle, answer), work))
 
-    def _recorder(self, course: Course | None, owner: str = "") -> recorder.Recorder:
+    def _recorder(self, lifecycle: Lifecycle | None, owner: str = "") -> recorder.Recorder:
         rest = cast("TwilioRest", StandIn())
         made = recorder.Recorder(
             self._config,
@@ -153,18 +152,18 @@ class Parts(WorkerParts):
             is_owned=lambda call_sid: False,
         )
         made._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))
-        if course is not None:
-            made._jobs[CALL] = recorder._Job(course, None)
+        if lifecycle is not None:
+            made._jobs[CALL] = recorder._Job(lifecycle, None)
         return made
 
-    def _webhooks(self, made: recorder.Recorder, settles: list[Settle]) -> status_callbacks.StatusCallbacks:
-        def settle(call_sid: str, outcome: Settle, **extra: object) -> bool:
-            settles.append(outcome)
+    def _webhooks(self, made: recorder.Recorder, written: list[Outcome]) -> status_callbacks.StatusCallbacks:
+        def write(call_sid: str, outcome: Outcome, **extra: object) -> bool:
+            written.append(outcome)
             return True
 
         hooks = status_callbacks.StatusCallbacks(
             self.row_store.store,
-            cast("Any", StandIn(settle_once=settle)),
+            cast("Any", StandIn(write_once=write)),
             cast("Any", StandIn(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
             host="host",
             on_call_over=made.on_call_over,
@@ -183,14 +182,21 @@ class Parts(WorkerParts):
 
     def _passed(self, row: tuple[int, int], host: str, owned: bool, looks: Looks | None, listing: tuple[str, ...] | str) -> Pass:
         form, age_ms = row
-        fields = dict(self.row_store.fields(form) or {}, call_sid=CALL, account_sid=ACCOUNT, attempts=0)
-        for name in ("first_audio_at", "claimed_at", "started_at"):
-            if fields[name] is not None:
-                fields[name] = NOW - age_ms / 1000.0
-        made, settles, asked = self._recorder(None), list[Settle](), list[bool]()
+        row_now = self.row_store.row(form)
+        assert row_now is not None
+        at = NOW - age_ms / 1000.0
+        row_now = msgspec.structs.replace(
+            row_now,
+            call_sid=CALL,
+            attempts=0,
+            first_audio_at=None if row_now.first_audio_at is None else at,
+            claimed_at=None if row_now.claimed_at is None else at,
+            started_at=None if row_now.started_at is None else at,
+        )
+        made, written, asked = self._recorder(None), list[Outcome](), list[bool]()
 
-        def settle(call_sid: str, outcome: Settle) -> bool:
-            settles.append(outcome)
+        def write(call_sid: str, outcome: Outcome) -> bool:
+            written.append(outcome)
             return True
 
         def list_recordings(call_sid: str) -> list[Listed]:
@@ -200,31 +206,30 @@ class Parts(WorkerParts):
             raise RestError(*REFUSALS[listing], "")
 
         made_pass = reconcile.Reconciler(
-            cast("Any", StandIn(unsettled_recordings=lambda: [fields])),
+            cast("Any", StandIn(unsettled_recordings=lambda: [row_now])),
             made,
-            cast("Any", StandIn(settle=settle)),
+            cast("Any", StandIn(write=write)),
             cast("Any", StandIn(list_recordings=list_recordings)),
             CircuitBreaker(0.0),
-            host=host,
+            claimant=host,
             is_owned=lambda call_sid: owned,
         )
         if looks is not None:
             made_pass._looks[CALL] = (NOW_S + looks.in_ms / 1000.0, looks.wait_s)
         made_pass.pass_over(NOW, NOW_S)
-        at = made_pass._looks.get(CALL)
-        after = None if at is None else Looks(max(0, round(1000 * (at[0] - NOW_S))), at[1])
-        return Pass(_course_of(made), settles[0] if settles else None, after, bool(asked))
+        look = made_pass._looks.get(CALL)
+        after = None if look is None else Looks(max(0, round(1000 * (look[0] - NOW_S))), look[1])
+        return Pass(_lifecycle_of(made), written[0] if written else None, after, bool(asked))
 
 
-def _course_of(made: recorder.Recorder) -> Course | None:
-    """What the recorder works on. A course it began this moment has this machine's time: it is given the state's."""
+def _lifecycle_of(made: recorder.Recorder) -> Lifecycle | None:
+    """What the recorder works on. A lifecycle it began this moment has this machine's time: it is given the state's."""
     job = made._jobs.get(CALL)
     if job is None:
         return None
-    effort = job.course.effort
-    if NOW_S - effort.began_s <= MOST_S:
-        return job.course
-    return msgspec.structs.replace(job.course, effort=msgspec.structs.replace(effort, began_s=NOW_S))
+    if NOW_S - job.lifecycle.began_s <= MOST_S:
+        return job.lifecycle
+    return msgspec.structs.replace(job.lifecycle, began_s=NOW_S)
 
 
 def listed(recordings: tuple[str, ...]) -> list[Listed]:
@@ -235,17 +240,17 @@ def listed(recordings: tuple[str, ...]) -> list[Listed]:
     return entries[::-1]
 
 
-def act_wait_ms(course: Course) -> int:
-    """The wait before the course's next act."""
-    return round(1000 * getattr(course.act, "after_s", 0.0))
+def wait_ms_of(lifecycle: Lifecycle) -> int:
+    """The wait before the lifecycle's next act."""
+    return round(1000 * getattr(lifecycle.action, "after_s", 0.0))
 
 
-def later(course: Course, ms: int) -> Course:
-    """The same course `ms` later: it began earlier by that much, MOST_S at the most."""
-    began_s = max(NOW_S - MOST_S, course.effort.began_s - ms / 1000.0)
-    if began_s == course.effort.began_s:
-        return course
-    return msgspec.structs.replace(course, effort=msgspec.structs.replace(course.effort, began_s=round(began_s, 3)))
+def later(lifecycle: Lifecycle, ms: int) -> Lifecycle:
+    """The same lifecycle `ms` later: it began earlier by that much, MOST_S at the most."""
+    began_s = max(NOW_S - MOST_S, lifecycle.began_s - ms / 1000.0)
+    if began_s == lifecycle.began_s:
+        return lifecycle
+    return msgspec.structs.replace(lifecycle, began_s=round(began_s, 3))
 
 
 def _event(kind: str) -> bus.Event:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from gw.control.recording.lifecycle import Course
+from gw.control.recording.lifecycle import Lifecycle
 from gw.verify.guard.parts import Looks
 
 #: No time is running.
@@ -47,8 +47,8 @@ class Control(NamedTuple):
 
     life: int = 1
     back_ms: int = NEVER  # until it is restarted; NEVER: it runs; LOST: nobody restarts it
-    course: Course | None = None
-    wait_ms: int = 0  # to the course's next act, or to Twilio's answer, or until an outcome is given up
+    lifecycle: Lifecycle | None = None
+    wait_ms: int = 0  # to the lifecycle's next act, or to Twilio's answer, or until an outcome is given up
     answer: object = None  # what Twilio is about to answer
     holding: bool = False  # an outcome waits for the store
     wish: bool = False

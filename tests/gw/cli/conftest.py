@@ -111,7 +111,7 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
             raise CommandError("not_found", f"no recording was wanted of {fields['call_sid']}")
         row = store.recording(ENDED)
         assert row is not None
-        return {"done": row["state"] != "wanted", "recording": row}
+        return {"done": row.state != "wanted", "recording": row}
 
     def transfer(fields: Any) -> Any:
         told.append(fields["to"])

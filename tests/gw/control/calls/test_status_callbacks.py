@@ -14,9 +14,9 @@ import gw.config
 from gw import bus
 from gw.call.quality import Quality
 from gw.control.calls import status_callbacks
-from gw.control.calls.status_callbacks import StatusCallbacks, recording_settle
+from gw.control.calls.status_callbacks import StatusCallbacks, recording_outcome
+from gw.control.recording.lifecycle import Outcome
 from gw.control.recording.rows import RecordingRows
-from gw.control.recording.rules import Settle
 from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
 from metrics import declare
 from metrics.page import Page
@@ -39,27 +39,27 @@ FORM = {
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, (Settle("completed", "RE1", 12), {"url": FORM["RecordingUrl"], "channels": 2})),
-        ({"RecordingStatus": "in-progress"}, (Settle("started", "RE1"), {"url": FORM["RecordingUrl"], "channels": 2})),
+        ({}, (Outcome("completed", "RE1", 12), {"url": FORM["RecordingUrl"], "channels": 2})),
+        ({"RecordingStatus": "in-progress"}, (Outcome("started", "RE1"), {"url": FORM["RecordingUrl"], "channels": 2})),
         (
             {"RecordingStatus": "absent", "ErrorCode": "13421"},
-            (Settle("absent", "RE1", error_code="13421"), {"url": FORM["RecordingUrl"], "channels": 2}),
+            (Outcome("absent", "RE1", error_code="13421"), {"url": FORM["RecordingUrl"], "channels": 2}),
         ),
         ({"RecordingStatus": "paused"}, None),
         ({"RecordingStatus": ""}, None),
         ({"RecordingSource": "DialVerb"}, None),
-        ({"RecordingDuration": "-1", "RecordingChannels": "two", "RecordingUrl": ""}, (Settle("completed", "RE1"), {})),
-        ({"RecordingDuration": "9" * 30}, (Settle("completed", "RE1"), {"url": FORM["RecordingUrl"], "channels": 2})),
+        ({"RecordingDuration": "-1", "RecordingChannels": "two", "RecordingUrl": ""}, (Outcome("completed", "RE1"), {})),
+        ({"RecordingDuration": "9" * 30}, (Outcome("completed", "RE1"), {"url": FORM["RecordingUrl"], "channels": 2})),
     ],
 )
 def test_what_a_recording_status_says(changes: dict[str, str], said: object) -> None:
-    assert recording_settle({**FORM, **changes}) == said
+    assert recording_outcome({**FORM, **changes}) == said
 
 
 def test_fields_may_be_missing() -> None:
-    assert recording_settle({}) is None
-    assert recording_settle({"RecordingStatus": "completed"}) == (Settle("completed"), {})
-    assert recording_settle({"RecordingStatus": "absent"}) == (Settle("absent", error_code="absent"), {})
+    assert recording_outcome({}) is None
+    assert recording_outcome({"RecordingStatus": "completed"}) == (Outcome("completed"), {})
+    assert recording_outcome({"RecordingStatus": "absent"}) == (Outcome("absent", error_code="absent"), {})
 
 
 class FakeCalls:
@@ -122,7 +122,7 @@ def test_a_recording_status_settles_the_row(house: House) -> None:
     house.say("recording", **FORM)
     row = house.store.recording(CALL)
     assert row is not None
-    found = {name: row[name] for name in ("state", "recording_sid", "duration_s", "channels", "url")}
+    found = {name: getattr(row, name) for name in ("state", "recording_sid", "duration_s", "channels", "url")}
     assert found == {"state": "completed", "recording_sid": "RE1", "duration_s": 12, "channels": 2, "url": FORM["RecordingUrl"]}
 
 
@@ -317,7 +317,7 @@ def test_other_events_are_not_ours(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "says"), [(StoreUnavailable("away"), "is not known yet"), (StoreError("no"), "could not be seen to")]
+    ("error", "says"), [(StoreUnavailable("away"), "is not known yet"), (StoreError("no"), "could not be handled")]
 )
 def test_a_store_that_is_away_or_says_no_costs_no_more_than_the_row(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: StoreError, says: str
@@ -362,11 +362,11 @@ def test_only_so_many_ends_are_remembered(house: House, monkeypatch: pytest.Monk
 def test_too_many_at_once_are_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(status_callbacks, "MAX_WEBHOOKS", 1)
+    monkeypatch.setattr(status_callbacks, "MAX_ENDING", 1)
     house = House(tmp_path)
     house.webhooks.on_event(bus.Webhook("status", 0.0, {"CallSid": CALL, "CallStatus": "completed"}))
     house.webhooks.on_event(bus.Webhook("status", 0.0, {"CallSid": OTHER, "CallStatus": "completed"}))
-    assert "too many calls end at once" in caplog.text
+    assert "too many calls end at the same time" in caplog.text
     house.webhooks.stop()
     house.store.close()
     house.page.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gw import bus
-from gw.control.recording import claims as spool_claims
+from gw.control.recording import claims as claims_module
 from gw.control.recording.claims import Claims
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import HeldClaim, Stamped, Store, StoreError, StoreUnavailable
@@ -51,15 +51,15 @@ def test_a_claim_survives_its_process(spool: Spool, path: Path) -> None:
 
 
 def test_claims_are_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_claims, "MAX_CLAIMS", 1)
+    monkeypatch.setattr(claims_module, "MAX_CLAIMS", 1)
     claims = Claims(spool, claimant="claimant")
     claims.take(claim(1))
-    with pytest.raises(SpoolError, match="wait for the store"):
+    with pytest.raises(SpoolError, match="until the store is back"):
         claims.take(claim(2))
 
 
 def test_all_are_brought_before_and_after_their_wishes(spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_claims, "AT_ONCE", 2)
+    monkeypatch.setattr(claims_module, "BATCH", 2)
     claims = Claims(spool, claimant="claimant")
     told: list[HeldClaim] = []
     claims.on_conflict = told.append
@@ -70,9 +70,9 @@ def test_all_are_brought_before_and_after_their_wishes(spool: Spool, store: Stor
     claims.deliver(store)
     assert (len(claims), spool.claims(), told) == (0, [], [])
     rows = [store.recording(claim(n).call_sid) for n in range(1, 6)]
-    assert [(row["state"], row["owner"]) for row in rows if row] == [("claimed", "claimant/1-a")] * 5
+    assert [(row.state, row.owner) for row in rows if row] == [("claimed", "claimant/1-a")] * 5
     assert rows[4] is not None
-    assert rows[4]["first_audio_at"] == 1_800_000_000.0
+    assert rows[4].first_audio_at == 1_800_000_000.0
     claims.take(claim(1))
     claims.deliver(store)  # as after a crash before the claim was forgotten
     assert told == []
@@ -88,7 +88,7 @@ def test_a_row_of_another_host_is_told_and_stays(spool: Spool, store: Store) -> 
     claims.deliver(store)
     row = store.recording(claim().call_sid)
     assert row is not None
-    assert (row["owner"], told) == ("other/1-a", [claim()._replace(recording_sid="RE1")])
+    assert (row.owner, told) == ("other/1-a", [claim()._replace(recording_sid="RE1")])
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreError("refused")])

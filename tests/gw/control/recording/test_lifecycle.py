@@ -1,72 +1,271 @@
-"""Every way from a wish, or a claim left behind, to Twilio or out again."""
+"""Every transition of a recording's lifecycle, and one rule for any answers: no create after an unclear answer."""
 
 from __future__ import annotations
 
-import pytest
+from typing import get_args
 
-from gw.control.recording import lifecycle as course
-from gw.control.recording.lifecycle import Claim, Claimed, ClaimHere, Leave, Reclaim
-from gw.control.recording.rules import Create, List, Settle
-from gw.control.twilio_api.answers import RestError, Started
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gw.control.recording.lifecycle import (
+    BACKOFF_LAST_S,
+    BECOMING_WAITS_S,
+    TRANSITIONS,
+    Action,
+    Claim,
+    ClaimHere,
+    ClaimResult,
+    Create,
+    Later,
+    Leave,
+    Lifecycle,
+    List,
+    Outcome,
+    Reclaim,
+    begin,
+    best_of,
+    outcome_of,
+    take_over,
+)
+from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
 
 RETRY_S = 30.0
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def error(kind: Kind, code: int = 0) -> RestError:
+    return RestError(kind, code, 400, "no reason")
+
+
+def listed(sid: str = "RE1", status: str = "in-progress", source: str = "StartCallRecordingAPI", **fields: int) -> Listed:
+    values = {"channels": 2, "duration_s": -1, "error_code": 0, **fields}
+    return Listed(sid=sid, status=status, source=source, **values)
+
+
+def at(action: Action, **fields: object) -> Lifecycle:
+    return Lifecycle(action, 100.0, RETRY_S, **fields)  # type: ignore[arg-type]
+
+
+def after(lifecycle: Lifecycle, answer: Started | list[Listed] | RestError, now_s: float = 100.0, chance: float = 0.5) -> Action:
+    return lifecycle.on_answer(answer, now_s, chance).action
+
+
+# -- claims ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_wish_claims_and_creates() -> None:
-    at = course.wished(100.0, RETRY_S)
-    assert at.act == Claim()
-    at = course.on_claim(at, "ours", 101.0)
-    assert at.act == Create()
-    assert at.effort.began_s == 101.0
-    assert course.on_answer(at, Started("RE1", "in-progress"), 101.5, 0.5).act == Settle("started", "RE1")
+    wished = begin(100.0, RETRY_S)
+    assert wished.action == Claim()
+    claimed = wished.on_claim("ours", 101.0)
+    assert (claimed.action, claimed.began_s) == (Create(), 101.0)
+    assert after(claimed, Started("RE1", "in-progress")) == Outcome("started", "RE1")
 
 
-def test_a_row_of_somebody_else_is_left() -> None:
-    assert course.on_claim(course.wished(100.0, RETRY_S), "theirs", 100.0).act == Leave("duplicate")
+def test_another_claimants_row_is_left() -> None:
+    assert begin(100.0, RETRY_S).on_claim("theirs", 100.0).action == Leave("duplicate")
 
 
-@pytest.mark.parametrize(("lists", "answer"), [(False, "found"), (True, "ours"), (True, "found")])
-def test_what_may_have_been_asked_before_lists_first(lists: bool, answer: Claimed) -> None:
-    assert course.on_claim(course.wished(100.0, RETRY_S, lists=lists), answer, 101.0).act == List()
+@pytest.mark.parametrize(("lists", "result"), [(False, "found"), (True, "ours"), (True, "found")])
+def test_a_wish_that_may_have_been_asked_for_lists_first(lists: bool, result: ClaimResult) -> None:
+    assert begin(100.0, RETRY_S, lists=lists).on_claim(result, 101.0).action == List()
 
 
 def test_without_the_store_the_claim_is_kept_here_and_listed() -> None:
-    at = course.on_claim(course.wished(100.0, RETRY_S), "away", 100.0)
-    assert at.act == ClaimHere()
-    assert course.on_claim(at, "away", 101.0).act == Leave("store_away")
-    at = course.on_claim(at, "ours", 101.0)
-    assert (at.act, at.here) == (List(), True)
-    at = course.on_answer(at, [], 101.5, 0.5)
-    assert course.when_due(at, owned=True).act == Create()
-    assert course.when_due(at, owned=False).act == Leave("taken"), "it may be alive at another host"
-    assert course.when_due(course.on_taken(at), owned=True).act == Leave("taken")
+    unclaimed = begin(100.0, RETRY_S).on_claim("away", 100.0)
+    assert unclaimed.action == ClaimHere()
+    assert unclaimed.on_claim("away", 101.0).action == Leave("store_away")
+    claimed = unclaimed.on_claim("ours", 101.0)
+    assert (claimed.action, claimed.here) == (List(), True)
+    due = claimed.on_answer([], 101.5, 0.5)
+    assert due.when_due(owned=True).action == Create()
+    assert due.when_due(owned=False).action == Leave("taken"), "it may be alive at another host"
+    assert due.on_taken().when_due(owned=True).action == Leave("taken")
 
 
-def test_a_wait_in_which_nobody_was_asked_does_not_count() -> None:
-    at = course.on_claim(course.wished(100.0, RETRY_S), "ours", 100.0)
-    assert course.on_held(at, 50.0).effort.began_s == 150.0
-
-
-@pytest.mark.parametrize(("answer", "act"), [("ours", List()), ("theirs", Leave("taken"))])
-def test_a_claim_left_behind_is_taken_and_listed(answer: Claimed, act: course.Act) -> None:
-    at = course.left_behind(100.0, RETRY_S, "host/0", create=True)
-    assert at.act == Reclaim("host/0")
-    assert course.on_claim(at, answer, 101.0).act == act
+@pytest.mark.parametrize(("result", "action"), [("ours", List()), ("theirs", Leave("taken"))])
+def test_an_abandoned_claim_is_taken_over_and_listed(result: ClaimResult, action: Action) -> None:
+    abandoned = take_over(100.0, RETRY_S, "host/0", create=True)
+    assert abandoned.action == Reclaim("host/0")
+    assert abandoned.on_claim(result, 101.0).action == action
 
 
 @pytest.mark.parametrize("create", [True, False])
-def test_what_a_lost_host_left_is_not_created(create: bool) -> None:
-    at = course.on_claim(course.left_behind(100.0, RETRY_S, "host/0", create=create), "ours", 100.0)
-    assert isinstance(course.on_answer(at, [], 100.0, 0.5).act, Create if create else Settle)
+def test_a_lost_hosts_recording_is_not_created(create: bool) -> None:
+    claimed = take_over(100.0, RETRY_S, "host/0", create=create).on_claim("ours", 100.0)
+    assert isinstance(after(claimed, []), Create if create else Outcome)
 
 
-def test_a_call_that_ends_meanwhile_is_not_tried_again() -> None:
-    at = course.on_call_over(course.wished(100.0, RETRY_S))
-    at = course.on_claim(at, "ours", 100.0)
-    assert course.when_due(at, owned=True).act == Create(), "the first one is sent: Twilio knows"
-    busy = RestError("busy", 20429, 429, "")
-    again = course.on_answer(course.on_claim(course.wished(100.0, RETRY_S), "ours", 100.0), busy, 100.0, 0.5)
-    assert again.act == Create(0.5)
-    over = course.when_due(course.on_call_over(again), owned=True).act
-    assert isinstance(over, Settle)
+# -- answers of Twilio ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", [Create, List])
+def test_every_error_has_a_transition(action: type[Create | List]) -> None:
+    assert set(KINDS) <= set(TRANSITIONS[action])
+
+
+def test_an_answer_before_the_claim_is_a_mistake() -> None:
+    with pytest.raises(KeyError):
+        begin(100.0, RETRY_S).on_answer([], 100.0, 0.5)
+    with pytest.raises(KeyError):
+        at(Create()).on_claim("ours", 100.0)
+
+
+def test_a_call_being_answered_is_tried_within_two_seconds_and_then_fails() -> None:
+    lifecycle, waits = at(Create()), []
+    for _ in BECOMING_WAITS_S:
+        lifecycle = lifecycle.on_answer(error("not_in_progress", 21220), 100.0, 0.5)
+        assert isinstance(lifecycle.action, Create)
+        waits.append(lifecycle.action.after_s)
+    assert waits == [0.3, 0.6, 0.9]
+    assert sum(waits) < 2.0
+    failed = Outcome("failed", error_code="21220", error_text="no reason")
+    assert after(lifecycle, error("not_in_progress", 21220)) == failed
+
+
+def test_not_in_progress_after_the_call_is_final() -> None:
+    action = after(at(Create(), call_over=True), error("not_in_progress", 21220))
+    assert isinstance(action, Outcome)
+    assert action.state == "failed"
+
+
+@pytest.mark.parametrize("kind", ["busy", "unreachable"])
+def test_a_clear_failure_creates_again(kind: Kind) -> None:
+    again = at(Create()).on_answer(error(kind), 100.0, 0.5)
+    assert again.action == Create(0.5)
+    assert after(again, error(kind), 100.5) == Create(1.0)
+
+
+@pytest.mark.parametrize("kind", ["server", "timeout"])
+def test_an_unclear_failure_lists_before_it_creates(kind: Kind) -> None:
+    unclear = at(Create()).on_answer(error(kind), 100.0, 0.5)
+    assert unclear.action == List(0.5)
+    assert after(unclear, [], 101.0) == Create()
+    assert after(unclear, [listed()], 101.0) == Outcome("started", "RE1")
+
+
+@pytest.mark.parametrize("kind", ["gone", "unauthorized", "rejected"])
+@pytest.mark.parametrize("asked", [Create(), List()])
+def test_a_refusal_is_final(kind: Kind, asked: Action) -> None:
+    assert after(at(asked), error(kind, 20404)) == Outcome("failed", error_code="20404", error_text="no reason")
+
+
+@pytest.mark.parametrize("kind", ["busy", "server", "timeout", "unreachable"])
+def test_a_list_that_fails_is_listed_again(kind: Kind) -> None:
+    assert after(at(List()), error(kind)) == List(0.5)
+
+
+def test_the_backoff_is_spread_bounded_and_ends() -> None:
+    assert after(at(Create()), error("busy"), chance=0.0) == Create(0.25)
+    late = at(Create(), backoffs=20)
+    assert after(late, error("busy")) == Create(BACKOFF_LAST_S)
+    assert after(late, error("busy", 20429), 129.0) == Later("20429", "no reason")
+    assert after(late.on_held(20.0), error("busy"), 129.0) == Create(BACKOFF_LAST_S), "a wait without requests does not count"
+
+
+# -- the call's end ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_is_over_is_looked_for_but_not_recorded() -> None:
+    over = at(Create(), call_over=True)
+    assert isinstance(after(over, error("busy")), Outcome)
+    unclear = over.on_answer(error("timeout"), 100.0, 0.5)
+    assert unclear.action == List(0.5)
+    nothing = after(unclear, [], 101.0)
+    assert isinstance(nothing, Outcome)
+    assert nothing.error_code == "call_ended"
+
+
+def test_a_call_that_ends_before_the_claim_gets_its_first_create_and_no_other() -> None:
+    first = begin(100.0, RETRY_S).on_call_over().on_claim("ours", 100.0)
+    assert first.when_due(owned=True).action == Create(), "Twilio's answer decides whether the call is over"
+    again = at(Create()).on_answer(error("busy"), 100.0, 0.5)
+    assert again.when_due(owned=True).action == Create(0.5)
+    over = again.on_call_over().when_due(owned=True).action
+    assert isinstance(over, Outcome)
     assert over.error_code == "call_ended"
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "due"),
+    [
+        (at(Create(), call_over=True), True),
+        (at(Create(0.5), call_over=True, backoffs=1), False),
+        (at(Create(0.3), call_over=True, becoming_tries=1), False),
+        (at(List(), call_over=True, backoffs=1), True),
+        (at(Create(1.0), backoffs=1), True),
+    ],
+)
+def test_a_create_is_repeated_only_for_a_call_that_lives(lifecycle: Lifecycle, due: bool) -> None:
+    assert (lifecycle.when_due(owned=True) == lifecycle) is due
+
+
+# -- the row's recording ----------------------------------------------------------------------------------------------------
+
+
+def test_the_recording_that_is_ours() -> None:
+    other, absent, live = listed("RE2", source="DialVerb"), listed("RE3", "absent"), listed("RE4")
+    assert best_of([other, absent, live]) == live
+    assert best_of([other, absent]) == absent
+    assert best_of([other]) is None
+    assert best_of([other, live], sid="RE2") == other
+    assert best_of([live], sid="RE9") is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sid", "applies"),
+    [
+        (Outcome("started", "RE1"), "", True),
+        (Outcome("failed", error_code="timeout"), "", True),
+        (Outcome("completed", "RE1"), "RE1", True),
+        (Outcome("failed", "RE1", error_code="gone"), "RE1", True),
+        (Outcome("started", "RE2"), "RE1", False),
+        (Outcome("failed", error_code="timeout"), "RE1", False),
+    ],
+)
+def test_only_an_outcome_of_the_rows_recording_applies(outcome: Outcome, sid: str, applies: bool) -> None:
+    assert outcome.applies_to(sid) is applies
+
+
+@pytest.mark.parametrize(
+    ("entry", "outcome"),
+    [
+        (listed("RE1", "processing"), Outcome("started", "RE1")),
+        (listed("RE1", "completed", duration_s=7), Outcome("completed", "RE1", 7)),
+        (listed("RE1", "absent", error_code=13421), Outcome("absent", "RE1", error_code="13421")),
+        (listed("RE1", "absent"), Outcome("absent", "RE1", error_code="absent")),
+    ],
+)
+def test_the_outcome_of_a_listed_recording(entry: Listed, outcome: Outcome) -> None:
+    assert outcome_of(entry) == outcome
+
+
+# -- any sequence of answers ------------------------------------------------------------------------------------------------
+
+
+@given(
+    answers=st.lists(st.one_of(st.sampled_from(KINDS), st.just("nothing listed"), st.just("call over")), max_size=60),
+    chances=st.lists(st.floats(0, 1, exclude_max=True), min_size=60, max_size=60),
+)
+def test_no_create_ever_follows_an_unclear_answer_without_a_list(answers: list[str], chances: list[float]) -> None:
+    now_s, unclear = 100.0, False
+    lifecycle = begin(now_s, RETRY_S).on_claim("ours", now_s)
+    for answer, chance in zip(answers, chances, strict=False):
+        action = lifecycle.action
+        if not isinstance(action, Create | List):
+            break
+        if answer == "call over":
+            lifecycle = msgspec.structs.replace(lifecycle, call_over=True)
+            continue
+        now_s += action.after_s
+        assert now_s - 100.0 <= RETRY_S + sum(BECOMING_WAITS_S)
+        if isinstance(action, Create):
+            assert not unclear
+        if answer == "nothing listed":
+            if isinstance(action, List):
+                unclear = False
+                lifecycle = lifecycle.on_answer([], now_s, chance)
+            continue
+        unclear = unclear or (isinstance(action, Create) and answer in ("server", "timeout"))
+        lifecycle = lifecycle.on_answer(error(answer), now_s, chance)  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from gw.control.recording.reconcile import (
 )
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
+from gw.control.rows import RecordingRow, RowState
 from gw.control.spool import Spool
 from gw.control.store import Stamped, Store
 from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, CircuitBreaker
@@ -40,9 +41,10 @@ from tests.timing import scaled
 NOW = 1_800_000_000.0
 
 
-def row(state: str, *, owner: str | None = "claimant/1-a", age_s: float = 0.0) -> dict[str, Any]:
+def row(state: RowState, *, owner: str | None = "claimant/1-a", age_s: float = 0.0, **changes: Any) -> RecordingRow:
     at = NOW - age_s
-    return {"state": state, "owner": owner, "first_audio_at": at, "claimed_at": at, "started_at": at}
+    fields = dict.fromkeys(RecordingRow.__struct_fields__) | {"call_sid": CALL, "state": state, "owner": owner, "attempts": 0}
+    return RecordingRow(**{**fields, "first_audio_at": at, "claimed_at": at, "started_at": at, **changes})
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def row(state: str, *, owner: str | None = "claimant/1-a", age_s: float = 0.0) -
     [
         (row("wanted", owner=None), True, "leave"),
         (row("wanted", owner=None, age_s=WANTED_AGE_S + 1), True, "want"),
-        ({**row("wanted"), "first_audio_at": None}, True, "want"),
+        (row("wanted", first_audio_at=None), True, "want"),
         (row("claimed"), True, "take_up"),
         (row("claimed", owner="other/1-a"), False, "leave"),
         (row("claimed", owner="other/1-a", age_s=FOREIGN_AGE_S + 1), False, "close"),
@@ -63,8 +65,8 @@ def row(state: str, *, owner: str | None = "claimant/1-a", age_s: float = 0.0) -
         (row("completed", age_s=1e6), False, "leave"),
     ],
 )
-def test_what_a_row_needs(what: dict[str, Any], owned: bool, step: str) -> None:
-    assert next_step(what, host="claimant", owned=owned, now=NOW) == step
+def test_what_a_row_needs(what: RecordingRow, owned: bool, step: str) -> None:
+    assert next_step(what, claimant="claimant", owned=owned, now=NOW) == step
 
 
 class House:
@@ -99,7 +101,7 @@ class House:
             rows,
             rest,
             self.breaker,
-            host="claimant",
+            claimant="claimant",
             is_owned=self.owned.__contains__,
             on_overdue=self.overdue.append,
         )
@@ -112,7 +114,7 @@ class House:
         self.page.close()
         self.twilio.stop()
 
-    def pass_over(self, after_s: float = 0.0) -> dict[str, Any]:
+    def pass_over(self, after_s: float = 0.0) -> RecordingRow:
         self.reconciler.pass_over(time.time() + after_s, 1000.0 + after_s)
         with gevent.Timeout(scaled(20)):
             while self.recorder.is_working_on(CALL):
@@ -135,10 +137,10 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 def test_a_wish_left_behind_is_recorded(house: House) -> None:
     house.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, time.time()), "host", 0, "w0", 1)])
-    assert house.pass_over()["state"] == "wanted"
+    assert house.pass_over().state == "wanted"
     house.twilio.gets.append(listing())
     house.twilio.posts.append(created())
-    assert house.pass_over(WANTED_AGE_S + 1)["state"] == "started"
+    assert house.pass_over(WANTED_AGE_S + 1).state == "started"
     assert [request.method for request in house.twilio.seen] == ["GET", "POST"], "somebody may have asked before"
 
 
@@ -148,7 +150,7 @@ def test_a_claim_somebody_works_on_is_renewed(house: House, monkeypatch: pytest.
     house.reconciler.pass_over(now := time.time(), 1000.0)
     found = house.store.recording(CALL)
     assert found is not None
-    assert found["claimed_at"] == pytest.approx(now, abs=0.01)
+    assert found.claimed_at == pytest.approx(now, abs=0.01)
 
 
 def test_a_claim_of_a_lost_host_is_recorded_where_the_call_lives_on(house: House) -> None:
@@ -156,7 +158,7 @@ def test_a_claim_of_a_lost_host_is_recorded_where_the_call_lives_on(house: House
     house.owned.add(CALL)
     house.twilio.gets.append(listing())
     house.twilio.posts.append(created())
-    assert house.pass_over(FOREIGN_AGE_S + 1)["state"] == "started"
+    assert house.pass_over(FOREIGN_AGE_S + 1).state == "started"
 
 
 def test_while_twilio_is_down_one_row_a_pass_tries(house: House) -> None:
@@ -175,15 +177,15 @@ def test_a_claim_of_an_earlier_process_is_taken_up_at_once(house: House) -> None
     assert house.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
     house.twilio.gets.append(listing(recording()))
     found = house.pass_over()
-    assert (found["state"], found["owner"]) == ("started", "claimant/2-b")
+    assert (found.state, found.owner) == ("started", "claimant/2-b")
     assert house.twilio.count("POST") == 0
 
 
 def test_a_claim_of_a_lost_host_is_settled_without_creating(house: House) -> None:
     assert house.store.claim_recording(CALL, ACCOUNT, "lost/1-a", time.time())
-    assert house.pass_over()["state"] == "claimed"
+    assert house.pass_over().state == "claimed"
     house.twilio.gets.append(listing())
-    assert house.pass_over(FOREIGN_AGE_S + 1)["state"] == "failed"
+    assert house.pass_over(FOREIGN_AGE_S + 1).state == "failed"
     assert house.twilio.count("POST") == 0
 
 
@@ -193,7 +195,7 @@ def test_what_the_recorder_works_on_is_left_to_it(house: House) -> None:
     assert found is not None
     house.twilio.gets.append(listing(recording()))
     house.recorder.take_up(found, create=True)
-    assert house.pass_over()["state"] == "started"
+    assert house.pass_over().state == "started"
     assert house.twilio.count("GET") == 1
 
 
@@ -212,10 +214,10 @@ def test_a_recording_whose_webhook_never_came(house: House, answer: Any, state: 
     house.started()
     house.twilio.gets.append(answer)
     found = house.pass_over(STARTED_AGE_S + 1)
-    assert found["state"] == state
-    assert found["recording_sid"] == RECORDING
+    assert found.state == state
+    assert found.recording_sid == RECORDING
     if state == "completed":
-        assert found["duration_s"] == 31
+        assert found.duration_s == 31
         assert house.page.counter(declare.RECORDINGS, outcome="completed").value == 1
 
 
@@ -257,7 +259,7 @@ def test_a_call_still_alive_is_not_asked_about(house: House) -> None:
         (row("started", age_s=OVERDUE_S + 1), True),
     ],
 )
-def test_what_waits_too_long_is_told(what: dict[str, Any], overdue: bool) -> None:
+def test_what_waits_too_long_is_told(what: RecordingRow, overdue: bool) -> None:
     assert is_overdue(what, "claimant", NOW) is overdue
 
 

@@ -115,8 +115,8 @@ def test_a_recording_is_started_once(make: Make) -> None:
     house.twilio.posts.append(created())
     house.want(time.time() - 0.1)
     row = house.settle()
-    assert (row["state"], row["recording_sid"], row["attempts"], row["owner"]) == ("started", RECORDING, 1, OWNER)
-    assert 100 <= row["trigger_ms"] < 5000
+    assert (row.state, row.recording_sid, row.attempts, row.owner) == ("started", RECORDING, 1, OWNER)
+    assert 100 <= row.trigger_ms < 5000
     assert house.counted() == {"started": 1}
     assert sum(house.page.histogram(declare.RECORDING_TRIGGER).buckets) == 1
     (request,) = house.twilio.seen
@@ -131,7 +131,7 @@ def test_a_second_wish_asks_nobody(make: Make) -> None:
     house.want()
     house.settle()
     house.want()
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
     assert house.twilio.count("POST") == 1
     assert house.counted() == {"started": 1, "duplicate": 2}
 
@@ -140,7 +140,7 @@ def test_a_claim_of_another_host_stands(make: Make) -> None:
     house = make()
     house.left_claimed("elsewhere/1-b")
     house.want()
-    assert house.settle()["owner"] == "elsewhere/1-b"
+    assert house.settle().owner == "elsewhere/1-b"
     assert house.twilio.seen == []
     assert house.counted() == {"duplicate": 1}
 
@@ -151,7 +151,7 @@ def test_a_wish_the_forwarder_wrote_first_is_claimed(make: Make) -> None:
     house.twilio.posts.append(created())
     house.want()
     row = house.settle()
-    assert (row["state"], row["first_audio_at"]) == ("started", 1000.0)
+    assert (row.state, row.first_audio_at) == ("started", 1000.0)
 
 
 def test_becoming_in_progress_is_tried_again(make: Make) -> None:
@@ -159,7 +159,7 @@ def test_becoming_in_progress_is_tried_again(make: Make) -> None:
     house.twilio.posts += [refusal(400, 21220), refusal(400, 21220), created()]
     house.want()
     row = house.settle()
-    assert (row["state"], row["attempts"]) == ("started", 3)
+    assert (row.state, row.attempts) == ("started", 3)
     assert house.counted() == {"started": 1}
 
 
@@ -167,7 +167,7 @@ def test_busy_is_tried_again_with_the_same_request(make: Make) -> None:
     house = make()
     house.twilio.posts += [refusal(429, 20429), created()]
     house.want()
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
     assert house.twilio.count("GET") == 0
 
 
@@ -178,7 +178,7 @@ def test_after_an_unclear_answer_the_recordings_are_listed(make: Make, unclear: 
     house.twilio.gets.append(listing(recording()))
     house.want()
     row = house.settle()
-    assert (row["state"], row["recording_sid"]) == ("started", RECORDING)
+    assert (row.state, row.recording_sid) == ("started", RECORDING)
     assert [request.method for request in house.twilio.seen] == ["POST", "GET"]
 
 
@@ -187,7 +187,7 @@ def test_nothing_listed_means_create(make: Make) -> None:
     house.twilio.posts += [Answer(503, HTML), created()]
     house.twilio.gets.append(listing())
     house.want()
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
     assert [request.method for request in house.twilio.seen] == ["POST", "GET", "POST"]
 
 
@@ -205,8 +205,8 @@ def test_a_refusal_fails_the_row(make: Make, answer: Answer, code: int | None, t
     house.twilio.posts.append(answer)
     house.want()
     row = house.settle()
-    assert (row["state"], row["error_code"]) == ("failed", code)
-    assert text in (row["error_text"] if code else row["reason"])
+    assert (row.state, row.error_code) == ("failed", code)
+    assert text in (row.error_text if code else row.reason)
     assert house.counted() == {"failed": 1}
     assert house.twilio.count("POST") == 1
 
@@ -225,12 +225,12 @@ def test_what_twilio_does_not_say_is_not_called_failed(make: Make) -> None:
     house.twilio.gets += [Answer(503, HTML)] * 3
     house.want()
     row = house.settle()
-    assert (row["state"], row["owner"]) == ("claimed", OWNER)
+    assert (row.state, row.owner) == ("claimed", OWNER)
     house.twilio.posts.clear()
     house.twilio.gets.clear()
     house.twilio.gets.append(listing(recording()))
     assert house.recorder.take_up(row, create=True)
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
 
 
 def test_while_twilio_is_down_recordings_wait_as_long_as_their_calls(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_while_twilio_is_down_recordings_wait_as_long_as_their_calls(make: Make,
     assert house.twilio.seen == [], "nobody is asked"
     house.twilio.posts.append(created())
     row = house.settle()
-    assert (row["state"], house.breaker.state) == ("started", "closed")
+    assert (row.state, house.breaker.state) == ("started", "closed")
 
 
 def test_a_call_that_ends_while_twilio_is_down_is_left_to_the_pass(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_a_call_that_ends_while_twilio_is_down_is_left_to_the_pass(make: Make, m
     house.want()
     gevent.sleep(0.1)
     house.recorder.on_call_over(CALL)
-    assert house.settle()["state"] == "claimed"
+    assert house.settle().state == "claimed"
     assert house.twilio.seen == []
 
 
@@ -266,7 +266,7 @@ def test_a_wish_that_comes_after_the_end_of_its_call_is_asked_for_once(make: Mak
     house.recorder.on_call_over(CALL)
     house.want()
     row = house.settle()
-    assert (row["state"], row["error_code"], row["attempts"]) == ("failed", 21220, 1)
+    assert (row.state, row.error_code, row.attempts) == ("failed", 21220, 1)
 
 
 def test_an_end_heard_while_the_row_is_claimed_is_not_forgotten(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_an_end_heard_while_the_row_is_claimed_is_not_forgotten(make: Make, monk
     monkeypatch.setattr(house.store, "claim_recording", ends_meanwhile)
     house.twilio.posts.append(refusal(400, 21220))
     house.want()
-    assert house.settle()["attempts"] == 1
+    assert house.settle().attempts == 1
 
 
 def test_the_end_of_the_call_ends_the_tries(make: Make) -> None:
@@ -293,7 +293,7 @@ def test_the_end_of_the_call_ends_the_tries(make: Make) -> None:
     house.twilio.on_request = over
     house.want()
     row = house.settle()
-    assert row["state"] == "failed"
+    assert row.state == "failed"
     assert house.twilio.count("POST") == 1
 
 
@@ -306,15 +306,15 @@ def test_the_end_of_a_stream_is_not_the_end_of_the_call(make: Make) -> None:
 
     house.twilio.on_request = dropped
     house.want()
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
 
 
 def test_without_credentials_the_row_says_so(make: Make) -> None:
     house = make(signed=False)
     house.want()
     row = house.settle()
-    assert row["state"] == "failed"
-    assert row["reason"] == "no_credentials"
+    assert row.state == "failed"
+    assert row.reason == "no_credentials"
     assert house.counted() == {"skipped": 1}
     assert house.twilio.seen == []
 
@@ -327,7 +327,7 @@ def test_a_claim_left_by_an_earlier_process_lists_first(make: Make) -> None:
     assert row is not None
     assert house.recorder.take_up(row, create=True)
     row = house.settle()
-    assert (row["state"], row["duration_s"], row["owner"]) == ("completed", 9, OWNER)
+    assert (row.state, row.duration_s, row.owner) == ("completed", 9, OWNER)
     assert house.counted() == {"started": 1, "completed": 1}
     assert house.twilio.count("POST") == 0
 
@@ -341,7 +341,7 @@ def test_a_claim_left_without_a_recording_is_created(make: Make) -> None:
     assert row is not None
     assert house.recorder.take_up(row, create=True)
     assert not house.recorder.take_up(row, create=True), "one at a time"
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
 
 
 def test_what_a_lost_host_left_is_closed_without_creating(make: Make) -> None:
@@ -352,7 +352,7 @@ def test_what_a_lost_host_left_is_closed_without_creating(make: Make) -> None:
     assert row is not None
     house.recorder.take_up(row, create=False)
     row = house.settle()
-    assert (row["state"], row["reason"]) == ("failed", "call_ended")
+    assert (row.state, row.reason) == ("failed", "call_ended")
     assert house.twilio.count("POST") == 0
 
 
@@ -363,7 +363,7 @@ def test_a_claim_taken_by_somebody_else_meanwhile_is_left(make: Make) -> None:
     assert row is not None
     assert house.store.reclaim_recording(CALL, "other/1-b", time.time(), from_owner="host/0-z")
     house.recorder.take_up(row, create=True)
-    assert house.settle()["owner"] == "other/1-b"
+    assert house.settle().owner == "other/1-b"
     assert house.twilio.seen == []
 
 
@@ -417,10 +417,10 @@ def test_without_the_store_the_spool_claims_and_twilio_decides(
     house.claims.deliver(house.store)
     row = house.store.recording(CALL)
     assert row is not None
-    assert (row["state"], row["owner"], len(house.claims), house.spool.claims()) == ("claimed", OWNER, 0, [])
+    assert (row.state, row.owner, len(house.claims), house.spool.claims()) == ("claimed", OWNER, 0, [])
     house.twilio.gets.append(listing(recording()))
     assert house.recorder.take_up(row, create=True)
-    assert house.settle()["recording_sid"] == RECORDING
+    assert house.settle().recording_sid == RECORDING
     assert house.twilio.count("POST") == (0 if listed else 1)
 
 
@@ -447,7 +447,7 @@ def test_a_wish_of_a_call_that_is_claimed_here_lists_first(make: Make, monkeypat
     idle(house)
     back()
     house.want()
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
     assert house.twilio.count("POST") == 1
     assert not house.claims.holds(CALL), "the store has it"
 
@@ -457,7 +457,7 @@ def test_a_store_just_back_may_not_know_of_all_claims(make: Make, monkeypatch: p
     house.recorder._away_s = time.monotonic()
     house.twilio.gets.append(listing(recording()))
     house.want()
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
     assert house.twilio.count("POST") == 0
 
 
@@ -497,7 +497,7 @@ def test_another_hosts_claim_is_respected_when_the_store_is_back(make: Make, mon
     house.twilio.on_request = return_with_another
     house.want()
     row = house.settle()
-    assert (row["owner"], row["state"]) == ("other/1-b", "claimed")
+    assert (row.owner, row.state) == ("other/1-b", "claimed")
     assert house.twilio.count("POST") == 1, "no create once the row is known to be another's"
 
 
@@ -514,10 +514,10 @@ def test_two_recordings_are_said_in_the_row(make: Make, monkeypatch: pytest.Monk
     house.claims.deliver(house.store)
     house.claims.deliver(house.store)
     with gevent.Timeout(scaled(20)):
-        while (row := house.settle())["reason"] != "recorded_twice":
+        while (row := house.settle()).reason != "recorded_twice":
             gevent.sleep(0.01)
-    assert (row["owner"], row["recording_sid"], row["reason"]) == ("other/1-b", "RE9", "recorded_twice")
-    assert RECORDING in row["error_text"]
+    assert (row.owner, row.recording_sid, row.reason) == ("other/1-b", "RE9", "recorded_twice")
+    assert RECORDING in row.error_text
     assert house.counted()["twice"] == 1
 
 
@@ -526,7 +526,7 @@ def test_an_outcome_waits_for_the_store(make: Make, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(house.store, "update_recording", unavailable(2, house.store.update_recording))
     house.twilio.posts.append(created())
     house.want()
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
     assert house.counted() == {"started": 1}
 
 
@@ -538,10 +538,10 @@ def test_an_outcome_the_store_never_took_is_found_again(make: Make, monkeypatch:
         patch.setattr(house.store, "update_recording", unavailable(1000, house.store.update_recording))
         house.want()
         row = house.settle()
-    assert row["state"] == "claimed"
+    assert row.state == "claimed"
     house.twilio.gets.append(listing(recording()))
     assert house.recorder.take_up(row, create=True)
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
     assert house.twilio.count("POST") == 1
     assert house.counted() == {"started": 1}
 
@@ -552,7 +552,7 @@ def test_a_full_pool_leaves_the_wish(make: Make, monkeypatch: pytest.MonkeyPatch
     house.twilio.posts.append(Answer(201, recording(), hold_s=0.2))
     house.want()
     assert not house.recorder.want("CA" + "9" * 32, ACCOUNT, None)
-    assert house.settle()["state"] == "started"
+    assert house.settle().state == "started"
     assert house.store.recording("CA" + "9" * 32) is None
 
 
@@ -562,5 +562,5 @@ def test_a_call_that_came_back_is_listed_before_anything_is_made(make: Make) -> 
     house.twilio.gets.append(listing(recording(status="completed", duration="9")))
     house.recorder.on_event(bus.StartRecording(CALL, ACCOUNT, time.time(), resumed=True))
     row = house.settle()
-    assert (row["state"], row["duration_s"]) == ("completed", 9)
+    assert (row.state, row.duration_s) == ("completed", 9)
     assert house.twilio.count("POST") == 0

@@ -41,7 +41,7 @@ def test_what_is_wanted_is_claimed_by_this_life_and_settled(tmp_path: Path) -> N
         made[0].recorder._pool.join(20)
         row = store.recording(CALL)
         assert row is not None
-        assert (row["state"], row["reason"], row["owner"]) == ("failed", "no_credentials", made[0].recorder.owner)
+        assert (row.state, row.reason, row.owner) == ("failed", "no_credentials", made[0].recorder.owner)
         assert page.counter(declare.RECORDINGS, outcome="skipped").value == 1
         assert made[1].reconciler.pass_over(2.0, 2.0).unsettled == 0
     finally:

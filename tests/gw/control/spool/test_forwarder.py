@@ -279,7 +279,7 @@ STAMPED = [Stamped(event, "h1", 0, "i1", n) for n, event in enumerate(TOLD, 1)]
 
 
 def everything(store: Store) -> list[object]:
-    return [store.call(call_sid(k)) for k in (1, 2, 3)] + [sorted(store.recordings(), key=lambda r: r["call_sid"])]
+    return [store.call(call_sid(k)) for k in (1, 2, 3)] + [sorted(store.recordings(), key=lambda r: r.call_sid)]
 
 
 def in_batches(store: Store, events: list[Stamped], sizes: random.Random) -> None:

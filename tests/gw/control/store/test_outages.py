@@ -263,7 +263,7 @@ def test_a_migration_runs_while_others_write(mariadb: MariaDB, monkeypatch: pyte
     assert len(new.recordings(limit=10_000)) == len(written) + 1
     moved = new.recording("CA0")
     assert moved is not None
-    assert (moved["reason"], moved["error_text"]) == ("timeout", "no answer")
+    assert (moved.reason, moved.error_text) == ("timeout", "no answer")
     monkeypatch.setattr(migrations, "REVISIONS", ("0001",))
     monkeypatch.setattr(migrations, "HEAD", "0001")
     for act in (old.upgrade, old.check):

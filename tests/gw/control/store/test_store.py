@@ -181,17 +181,17 @@ def test_a_claim_succeeds_once(store: Store) -> None:
     assert not store.claim_recording(SID, ACCOUNT, "h2:b", T0 + 2)
     row = store.recording(SID)
     assert row is not None
-    assert (row["state"], row["owner"], row["claimed_at"], row["attempts"]) == ("claimed", "h1:a", T0, 0)
+    assert (row.state, row.owner, row.claimed_at, row.attempts) == ("claimed", "h1:a", T0, 0)
 
 
 def test_what_the_spool_brought_first_can_be_claimed_once(store: Store) -> None:
     wanted = stamp(bus.StartRecording(SID, ACCOUNT, T0))
     store.apply(wanted)
-    assert [r["state"] for r in store.unsettled_recordings()] == ["wanted"]
+    assert [r.state for r in store.unsettled_recordings()] == ["wanted"]
     assert store.claim_recording(SID, ACCOUNT, "o", T0 + 1)
     assert not store.claim_recording(SID, ACCOUNT, "p", T0 + 2)
     store.apply(wanted)
-    assert [(r["state"], r["owner"], r["first_audio_at"]) for r in store.recordings()] == [("claimed", "o", T0)]
+    assert [(r.state, r.owner, r.first_audio_at) for r in store.recordings()] == [("claimed", "o", T0)]
 
 
 def test_many_claim_at_once_and_one_gets_it(store: Store, open_store: StoreMaker) -> None:
@@ -204,7 +204,7 @@ def test_many_claim_at_once_and_one_gets_it(store: Store, open_store: StoreMaker
         assert [claim.value for claim in claims].count(False) == 19
         row = store.recording(call_sid(k))
         assert row is not None
-        assert [row["owner"]] == [f"o{g}" for g in winners]
+        assert [row.owner] == [f"o{g}" for g in winners]
 
 
 def test_claims_race_with_the_spool(store: Store, open_store: StoreMaker) -> None:
@@ -226,11 +226,11 @@ def test_a_recording_moves_forward_only(store: Store) -> None:
     assert store.update_recording(SID, state="started", error_code=21220, error_text="late")
     row = store.recording(SID)
     assert row is not None
-    assert (row["state"], row["duration_s"], row["error_code"], row["error_text"]) == ("completed", 42, 21220, "late")
-    assert (row["recording_sid"], row["started_at"], row["trigger_ms"], row["attempts"]) == ("RE1", T0 + 1, 120, 2)
-    assert len(row["url"]) == 1000
+    assert (row.state, row.duration_s, row.error_code, row.error_text) == ("completed", 42, 21220, "late")
+    assert (row.recording_sid, row.started_at, row.trigger_ms, row.attempts) == ("RE1", T0 + 1, 120, 2)
+    assert len(row.url) == 1000
     assert store.unsettled_recordings() == []
-    assert [r["call_sid"] for r in store.recordings(state="completed")] == [SID]
+    assert [r.call_sid for r in store.recordings(state="completed")] == [SID]
     assert store.recordings(state="failed") == []
     assert store.update_recording(SID, error_text=None)
     with pytest.raises(ValueError, match="no state"):
@@ -244,7 +244,7 @@ def test_failed_is_corrected_by_what_is_there_but_not_the_other_way(store: Store
         store.update_recording(SID, state=state)
         row = store.recording(SID)
         assert row is not None
-        assert row["state"] == then
+        assert row.state == then
 
 
 def test_what_a_dead_owner_left_is_taken_over_once(store: Store) -> None:
@@ -256,8 +256,8 @@ def test_what_a_dead_owner_left_is_taken_over_once(store: Store) -> None:
     store.update_recording(SID, state="failed")
     row = store.recording(SID)
     assert row is not None
-    assert not store.reclaim_recording(SID, "again", T0 + 2, from_owner=row["owner"])
-    assert store.reclaim_recording(SID, "again", T0 + 2, from_owner=row["owner"], states=("failed",))
+    assert not store.reclaim_recording(SID, "again", T0 + 2, from_owner=row.owner)
+    assert store.reclaim_recording(SID, "again", T0 + 2, from_owner=row.owner, states=("failed",))
 
 
 # -- reaching it ------------------------------------------------------------------------------------------------------

@@ -49,6 +49,16 @@ class Value(Change):
         return sys.modules[module_name], name, self._value
 
 
+class Cell(Value):
+    """One cell of a constant that is a table in a table."""
+
+    def __init__(self, place: str, row: object, column: object, value: object) -> None:
+        module_name, _, name = place.partition(":")
+        table = getattr(sys.modules[module_name], name)
+        assert column in table[row]
+        super().__init__(place, {**table, row: {**table[row], column: value}})
+
+
 @contextmanager
 def changed(change: Change) -> Iterator[None]:
     """Production code with this change, wherever it was imported by name too."""

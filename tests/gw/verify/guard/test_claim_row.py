@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gw.control.recording.rules import Settle
+from gw.control.recording.lifecycle import Outcome
 from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import ABSENT, RowStore
 
@@ -10,13 +10,13 @@ from gw.verify.guard.claim_row import ABSENT, RowStore
 def test_the_store_says_what_a_row_becomes(rows: RowStore) -> None:
     claimed = rows.apply(ABSENT, ops.Claim("A/1"))
     assert (claimed.done, claimed.moved) == (True, True)
-    fields = rows.fields(claimed.form)
-    assert fields is not None
-    assert (fields["state"], fields["owner"]) == ("claimed", "A/1")
+    row = rows.row(claimed.form)
+    assert row is not None
+    assert (row.state, row.owner) == ("claimed", "A/1")
     assert not rows.apply(claimed.form, ops.Claim("B/1")).done
     assert rows.apply(claimed.form, ops.Reclaim("B/1", "A/1")).done
     assert not rows.apply(claimed.form, ops.Reclaim("B/1", "A/2")).done
-    assert rows.apply(ABSENT, ops.Write(Settle("started", "RE1"))) == (ABSENT, False, False)
+    assert rows.apply(ABSENT, ops.Write(Outcome("started", "RE1"))) == (ABSENT, False, False)
 
 
 def test_two_ways_to_one_row_are_one_form(rows: RowStore) -> None:

@@ -9,26 +9,21 @@ import pytest
 
 from gw.control.bus import server
 from gw.control.calls import status_callbacks
-from gw.control.recording import lifecycle, reconcile, recorder, rules
+from gw.control.recording import lifecycle, reconcile, recorder
 from gw.control.recording import rows as recording_rows
+from gw.control.recording.lifecycle import Action, Claim, ClaimHere, Create, List, Reclaim, Result, Transition
 from gw.control.store import events, recordings
 from gw.media import ai_out, tx
 from gw.verify.guard import model
 from gw.verify.guard.claim_row import RowStore
 from gw.verify.guard.explorer import Explorer
 from gw.verify.guard.model import ASKED_ONCE, NOT_BEFORE, NOT_BLOCKED, ONE, PROMPT, SETTLES, STARTED, TRUE, GuardModel, Scenario
-from tests.gw.verify.guard.changes import Change, Value, changed
+from tests.gw.verify.guard.changes import Cell, Change, Value, changed
 
 GUARD = "gw.call.guard:RecordingGuard.may_start"
 TURN, RUN, COUNT = "gw.media.ai_out:AiOut._ask", "gw.media.ai_out:AiOut.run", "gw.media.tx:Tx._count"
 assert ai_out, tx
-RULES, COURSE, ROWS, STORE = (
-    rules.__name__,
-    lifecycle.__name__,
-    recording_rows.__name__,
-    recordings.__name__,
-)
-DECIDE, ERROR = f"{RULES}:decide", f"{RULES}:_after_error"
+LIFECYCLE, ROWS, STORE = lifecycle.__name__, recording_rows.__name__, recordings.__name__
 ON_EVENT, TAKE_UP = f"{recorder.__name__}:Recorder.on_event", f"{recorder.__name__}:Recorder.take_up"
 NEXT, PASS, LOOK = (f"{reconcile.__name__}:{name}" for name in ("next_step", "Reconciler.pass_over", "Reconciler._look"))
 
@@ -47,6 +42,11 @@ class Mutant(NamedTuple):
 
 def in_store(name: str, change: Change, caught_by: str, faults: str = "", budget: int = 1, hosts: int = 1) -> Mutant:
     return Mutant(name, change, caught_by, faults, budget, hosts, of_the_store=True)
+
+
+def transition(action: type[Action], result: Result, then: Transition) -> Cell:
+    """Another transition after `result` of `action`."""
+    return Cell(f"{LIFECYCLE}:TRANSITIONS", action, result, then)
 
 
 MUTANTS = (
@@ -97,97 +97,50 @@ MUTANTS = (
         "stream drops,20429",
         2,
     ),
+    Mutant("another claimant's row is recorded anyway", transition(Claim, "theirs", "create"), ONE, "stream drops"),
     Mutant(
-        "a row of somebody else is recorded all the same",
-        Change(f"{COURSE}:on_claim", 'return _left(course, "duplicate")', "return _begun(course, *rules.begin(now_s, 30.0))"),
-        ONE,
-        "stream drops",
-    ),
-    Mutant(
-        "a claim in the spool creates without asking",
-        Change(
-            f"{COURSE}:on_claim",
-            "_begun(course, *rules.resume(now_s, retry_s)), here=True)",
-            "_begun(course, *rules.begin(now_s, retry_s)), here=True)",
-        ),
+        "a claim in the spool creates without a list",
+        transition(ClaimHere, "ours", "create"),
         ONE,
         "stream drops,store down for long",
         2,
     ),
+    Mutant("an old wish creates without a list", transition(Claim, "found", "create"), TRUE, "stream drops,store down", 2),
     Mutant(
-        "an old wish creates without asking",
-        Change(f"{COURSE}:on_claim", 'answer == "ours" and not lists', 'answer in ("ours", "found")'),
-        TRUE,
-        "stream drops,store down",
-        2,
-    ),
-    Mutant(
-        "what Twilio never told is called failed",
-        Change(f"{RULES}:_back_off", "Later(error.label, error.text)", "_failed(error)"),
+        "a row becomes failed without Twilio's answer",
+        Change(f"{LIFECYCLE}:Lifecycle._back_off", "Later(failed.error_code, failed.error_text)", "failed"),
         STARTED,
         "time-out",
         3,
     ),
-    Mutant(
-        "a claim of a dead process creates",
-        Change(f"{RULES}:resume", 'asked="list"), List()', 'asked="create"), Create()'),
-        ONE,
-        "control killed",
-    ),
+    Mutant("a dead process's claim creates without a list", transition(Reclaim, "ours", "create"), ONE, "control killed"),
     Mutant(
         "a claim of a dead process is claimed anew",
-        Change(TAKE_UP, "course.left_behind(", "course.wished(time.monotonic(), self._retry_s) or course.left_behind("),
+        Change(TAKE_UP, "lifecycle.take_over(", "lifecycle.begin(time.monotonic(), self._retry_s) or lifecycle.take_over("),
         SETTLES,
         "control killed",
     ),
     # -- what follows Twilio's answers
-    Mutant("a time-out creates again", Value(f"{RULES}:_UNCLEAR", frozenset({"server"})), STARTED, "time-out"),
-    Mutant(
-        "a 5xx is taken for nothing done",
-        Change(ERROR, "if error.kind in _UNCLEAR or", 'if (error.kind in _UNCLEAR and error.kind != "server") or'),
-        STARTED,
-        "503",
-    ),
-    Mutant(
-        "an unclear create is created again",
-        Change(
-            ERROR,
-            'return _back_off(effort, error, now_s, chance, "list")',
-            'return _back_off(effort, error, now_s, chance, "create")',
-        ),
-        ONE,
-        "time-out",
-    ),
-    Mutant(
-        "an empty listing ends the effort",
-        Change(DECIDE, "if effort.call_over:", "if True:"),
-        STARTED,
-        "time-out",
-    ),
-    Mutant("a listing finds nothing of ours", Value(f"{RULES}:OUR_SOURCE", "Somebody"), ONE, "time-out"),
-    Mutant(
-        "a busy Twilio ends the effort",
-        Change(ERROR, "if error.kind in _CLEAR and not effort.call_over:", "if False:"),
-        STARTED,
-        "20429",
-    ),
-    Mutant(
-        "a call just being answered ends the effort",
-        Change(ERROR, "if effort.call_over or effort.becoming_tries >= len(BECOMING_WAITS_S):", "if True:"),
-        PROMPT,
-        "21220",
-    ),
-    Mutant("21220 is tried too slowly", Value(f"{RULES}:BECOMING_WAITS_S", (0.3, 0.6, 1.5)), PROMPT, "21220", 3),
+    Mutant("a time-out ends the attempt", transition(Create, "timeout", "fail"), STARTED, "time-out"),
+    Mutant("a listing's time-out ends the attempt", transition(List, "timeout", "fail"), STARTED, "time-out", 2),
+    Mutant("a 5xx ends the attempt", transition(Create, "server", "fail"), STARTED, "503"),
+    Mutant("a create with a 5xx is repeated without a list", transition(Create, "server", "create_later"), ONE, "503"),
+    Mutant("a create with a time-out is repeated without a list", transition(Create, "timeout", "create_later"), ONE, "time-out"),
+    Mutant("an empty listing ends the attempt", transition(List, "none", "call_ended"), STARTED, "time-out"),
+    Mutant("a listing finds no recording of ours", Value(f"{LIFECYCLE}:OUR_SOURCE", "Somebody"), ONE, "time-out"),
+    Mutant("a busy Twilio ends the attempt", transition(Create, "busy", "fail"), STARTED, "20429"),
+    Mutant("a call just being answered ends the attempt", transition(Create, "not_in_progress", "fail"), PROMPT, "21220"),
+    Mutant("21220 is tried too slowly", Value(f"{LIFECYCLE}:BECOMING_WAITS_S", (0.3, 0.6, 1.5)), PROMPT, "21220", 3),
     Mutant(
         "a recording that is complete goes on",
-        Change(f"{RULES}:settled", 'Settle(state="completed"', 'Settle(state="started"'),
+        Change(f"{LIFECYCLE}:outcome_of", 'Outcome("completed"', 'Outcome("started"'),
         SETTLES,
         "webhook never",
     ),
     # -- rows, webhooks and the reconcile pass
     Mutant(
         "a completed webhook says that there is none",
-        Change(f"{status_callbacks.__name__}:recording_settle", 'Settle("completed", sid,', 'Settle("absent", sid,'),
+        Change(f"{status_callbacks.__name__}:recording_outcome", 'Outcome("completed", sid,', 'Outcome("absent", sid,'),
         TRUE,
     ),
     Mutant(
@@ -204,7 +157,7 @@ MUTANTS = (
     ),
     Mutant(
         "a claim of another host is taken at once",
-        Change(NEXT, '.rpartition("/")[0] == host:', ":"),
+        Change(NEXT, 'case "claimed" if ours:', 'case "claimed" if True:'),
         ONE,
         "commit unclear",
         hosts=2,
@@ -236,7 +189,7 @@ MUTANTS = (
     ),
     in_store(
         "an outcome is not written",
-        Change(f"{ROWS}:RecordingRows._write", "self._store.update_recording(call_sid, **fields)", "pass"),
+        Change(f"{ROWS}:RecordingRows._write_alone", "self._store.update_recording(call_sid, **fields)", "pass"),
         SETTLES,
     ),
 )

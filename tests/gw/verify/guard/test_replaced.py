@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
-from gw.control.recording.lifecycle import Course, Leave
+from gw.control.recording.lifecycle import Leave, Lifecycle
 from gw.verify.guard.claim_row import ABSENT, Claim, Operation, RowStore, Written
 from gw.verify.guard.explorer import Explored, Explorer
 from gw.verify.guard.model import ASKED_ONCE, ONE, PROMPT, STARTED, TRUE, GuardModel, Scenario
@@ -32,9 +33,9 @@ class AsksOnChunks(Parts):
 class RetriesNothing(Parts):
     """The flag says started: whatever Twilio answers, nobody tries again."""
 
-    def answered(self, course: Course, answer: object) -> Course:
-        after = super().answered(course, answer)
-        return after if str(answer).startswith("started") else Course(Leave("taken"), after.effort)
+    def answered(self, lifecycle: Lifecycle, answer: object) -> Lifecycle:
+        after = super().answered(lifecycle, answer)
+        return after if str(answer).startswith("started") else msgspec.structs.replace(after, action=Leave("taken"))
 
 
 class AllOfIt(AsksOnChunks, RetriesNothing):

@@ -132,7 +132,7 @@ def test_reads_come_from_the_store(make: Make) -> None:
     assert len(house.ask("calls", limit=1)) == 1
     assert house.ask("call", call_sid=CALL)["recording"]["state"] == "claimed"
     assert house.ask("call", call_sid="CA0") is None
-    assert [row.call_sid for row in house.ask("recordings", state="claimed")] == [CALL]
+    assert [row["call_sid"] for row in house.ask("recordings", state="claimed")] == [CALL]
     assert house.ask("recordings", limit=5, state="failed") == []
     assert house.ask("status")["version"] == "1"
 
@@ -298,7 +298,7 @@ def test_a_failed_recording_of_a_living_call_is_begun_on_request(make: Make) -> 
     house.twilio.posts.append(created())
     answer = house.ask("recordings_retry", call_sid=CALL)
     row = answer["recording"]
-    assert (answer["done"], row.state, row.recording_sid, row.reason) == (True, "started", RECORDING, None)
+    assert (answer["done"], row["state"], row["recording_sid"], row["reason"]) == (True, "started", RECORDING, None)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -307,7 +307,7 @@ def test_a_failed_recording_of_a_call_that_is_over_is_looked_for(make: Make, the
     failed(house, owner="elsewhere/1-a")
     house.twilio.gets.append(listing(recording(status="completed", duration="3")) if there else listing())
     row = house.ask("recordings_retry", call_sid=CALL)["recording"]
-    assert (row.state, row.reason) == (("completed", None) if there else ("failed", "call_ended"))
+    assert (row["state"], row["reason"]) == (("completed", None) if there else ("failed", "call_ended"))
     assert house.twilio.count("POST") == 0
 
 

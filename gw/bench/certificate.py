@@ -1,6 +1,7 @@
-"""A certificate for the bench's AI: of its own making, good for a day, and trusted by the measured gateway alone.
+"""Self-signed certificate for the bench's AI.
 
-Its key is of the kind and size that public sites use (ECDSA, P-256), so that a handshake costs what it costs there.
+Valid for a day, trusted by the measured gateway only. The key has the type and size of public sites' keys (ECDSA, P-256), so a
+handshake costs the same CPU.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _ADDRESS: Final = "127.0.0.1"
-#: Clocks of one machine agree; a run may stand at the turn of a second.
+#: Before now, so that the certificate is valid from the first second.
 _BEFORE: Final = datetime.timedelta(hours=1)
 _AFTER: Final = datetime.timedelta(days=1)
 
 
 class Certificate(NamedTuple):
-    """Two PEM files: what is shown, and its secret."""
+    """Two PEM files: the certificate chain and its private key."""
 
     chain: Path
     key: Path
 
 
 def make_certificate(folder: Path) -> Certificate:
-    """Make one for 127.0.0.1 in a folder that nobody else may read."""
+    """Write a certificate for 127.0.0.1 and its key into `folder`.
+
+    The key file has mode 0600.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an AI for the bench")])
     now = datetime.datetime.now(datetime.UTC)

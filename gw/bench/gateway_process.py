@@ -1,6 +1,7 @@
-"""A gateway for the demo, started exactly as a user starts one: a TOML file, secrets in the environment, `gateway.py serve`.
+"""Gateway child process with its own folder and ports, started as a user starts one.
 
-It lives in a folder of its own on ports of its own and ends with the process that started it, however that ends.
+A TOML file, secrets in the environment, `gateway.py serve`. The gateway ends with the process that started it, however that
+ends.
 """
 
 from __future__ import annotations
@@ -24,33 +25,35 @@ from gevent import os as gevent_os
 from gw.errors import GatewayError
 from gw.supervise.child import PARENT_VARIABLE
 
-#: From exec to the three lines that say it is ready: imports and migrations of three processes on a slow machine.
+#: From exec to the three lines that report readiness: imports and migrations of three processes on a slow machine.
 READY_S: Final = 30.0
-#: After SIGTERM: its drain time is a second, control's own bound ten.
+#: After SIGTERM: its stop timeout is a second, the control process's own bound ten.
 STOP_S: Final = 12.0
 _LOG_LINES: Final = 15
-#: Where the one-file binary unpacks itself: no setting of a gateway, but how its command is started.
+#: Where the one-file binary unpacks itself: part of the command's environment, not of a gateway's settings.
 CACHE_VARIABLE: Final = "SUBMILLI_CACHE"
-#: Where OpenSSL looks for what it trusts.
+#: Where OpenSSL looks for trusted certificates.
 _TRUST_VARIABLE: Final = "SSL_CERT_FILE"
-#: Linux gives connections ports from 32768 on.
+#: Linux takes the ports of outgoing connections from 32768 upwards.
 LISTENER_PORTS: Final = range(20_000, 32_000)
 
 
 class GatewayProcessError(GatewayError):
-    """The gateway did not start or did not answer."""
+    """The gateway did not start, or did not answer."""
 
     code = "demo_gateway"
 
 
 class GatewayProcess:
-    """Construct chooses its ports, `start` configures and runs it, `stop` ends it and all its children."""
+    """One gateway: construct chooses ports, `start` configures and runs it, `stop` ends it and its children."""
 
     def __init__(
         self, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None, store_url: str = ""
     ) -> None:
-        """`command` is how gateway.py is run; `settings` are more lines of TOML, by table; `store_url` instead of an SQLite
-        file in `folder`. A `var` left there by an earlier run is removed."""
+        """Choose two free ports and remove the `var` folder of an earlier run.
+
+        `command` runs gateway.py; `settings` are more lines of TOML, by table; `store_url` replaces an SQLite file in `folder`.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.var_dir = folder / "var"
         shutil.rmtree(self.var_dir, ignore_errors=True)
@@ -65,7 +68,7 @@ class GatewayProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def configuration(self, account_sid: str, api_base: str, ai_url: str) -> str:
-        """The TOML file, as a user would write it."""
+        """Return the TOML file, as a user would write it."""
         tables = {
             "server": f'listen = "127.0.0.1:{self._public_port}"\npublic_url = "{self.url}"\nstop_timeout_s = 1.0\n',
             "ops": f'listen = "127.0.0.1:{self._ops_port}"\nadmin_socket = "{self.admin_socket}"\nvar_dir = "{self.var_dir}"\n',
@@ -76,11 +79,13 @@ class GatewayProcess:
         for table, lines in self._settings.items():
             tables[table] = tables.get(table, "") + lines
         whole = "\n".join(f"[{table}]\n{lines}" for table, lines in tables.items())
-        return f"# A gateway between the twins, for as long as a run lasts.\n{whole}"
+        return f"# A gateway between the twins, for one run.\n{whole}"
 
     def start(self, *, account_sid: str, auth_token: str, api_base: str, ai_url: str, trusted: Path | None = None) -> None:
-        """Run it and wait until it says that it is ready. `trusted`: the one certificate it trusts, instead of the machine's.
-        Raises GatewayProcessError with the end of its log."""
+        """Run the gateway and wait until it reports readiness.
+
+        `trusted`: the only certificate it trusts, instead of the system's. Raises: GatewayProcessError with its log's end.
+        """
         self.config_path.write_text(self.configuration(account_sid, api_base, ai_url))
         ours = ("SUBMILLI_", "LISTEN_", "TWILIO_", "OPENAI_")
         environ = {
@@ -106,19 +111,19 @@ class GatewayProcess:
             raise GatewayProcessError(f"the gateway did not start; {self.log_path} ends with:\n{self._log_end()}")
 
     def metrics(self) -> str:
-        """Its metrics page."""
+        """Return the gateway's metrics page."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._ops_port}/metrics", timeout=5) as answer:
             return str(answer.read().decode())
 
     def pids(self) -> list[int]:
-        """Itself and its children, as the kernel knows them."""
+        """Return the process ids of the gateway and its children, from /proc."""
         if self._process is None:
             return []
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         return [self._process.pid, *(map(int, children.read_text().split()) if children.exists() else ())]
 
     def stop(self) -> None:
-        """SIGTERM, then, after a bound, SIGKILL; its children follow it by themselves."""
+        """Send SIGTERM, then SIGKILL after STOP_S. The children end with it."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -136,9 +141,9 @@ class GatewayProcess:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody uses right now.
+    """Return unused ports of the loopback interface.
 
-    Below those that the kernel gives to connections: one of them could be taken before its listener starts.
+    They lie below the range the kernel uses for outgoing connections, which could take one before its listener starts.
     """
     ports: list[int] = []
     for port in random.sample(LISTENER_PORTS, len(LISTENER_PORTS)):
@@ -153,7 +158,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until_gone(pids: Sequence[int], timeout_s: float) -> list[int]:
-    """Those of the processes that still exist after `timeout_s`."""
+    """Wait until the processes have ended. Returns those that still exist after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline_s:
         time.sleep(0.02)

@@ -1,8 +1,8 @@
-"""What one more call costs when there are many already: CPU and memory of a call against their number.
+"""Cost of one more call when there are many already: CPU and memory of a call against the number of calls.
 
-Every number of calls is measured, whether the machine holds it or not, until the worker's core is full: from there on a call
-only looks cheaper, since what it would cost is not done in time. The statement is about the steps before that. Memory is judged
-by the slope between steps too: what a process allocates once, divided by few calls, says nothing of a call.
+Every number of calls is measured, whether the machine holds it or not, until the worker's core is full. Beyond that a call only
+looks cheaper, since its work is not done in time; the verdict uses the steps before. Memory is also judged by the slope between
+steps: what a process allocates once, divided by few calls, is not the cost of a call.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from gw.bench.ramp import Measure, once
 from gw.bench.run import Load
 
 STEPS: Final = (10, 25, 50, 100, 200, 300, 400, 500)
-#: A core that is this busy has no room left: what is measured there is an overload.
+#: A core this busy has no room left: the step measured an overload.
 FULL: Final = 0.97
-#: A cost that differs by less is the same.
+#: Costs that differ by less are the same.
 SAME: Final = 1.05
-#: Below this many calls what a process does once, and wakes up for alone, is most of it.
+#: Below this many calls, one-time work and wake-ups that no other call shares are most of the cost.
 MANY: Final = 50
 _TRIES: Final = 3
 
 
 def grow(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[str, Any]]) -> None:
-    """All steps until the machine is full; put into `made` as they come, so who interrupts keeps what was measured."""
+    """Measure steps until the machine is full.
+
+    Each is appended to `made` as it comes, so that an interrupt keeps it.
+    """
     for calls in steps:
         found = once(replace(load, calls=calls), measure)
         for _ in range(_TRIES - 1):
@@ -38,12 +41,15 @@ def grow(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[str
 
 
 def is_full(step: dict[str, Any]) -> bool:
-    """Whether there is no room left on the worker's core, or the load itself could not go on."""
+    """True if the worker's core has no room left, or the load itself was saturated."""
     return step["worker_share"] >= FULL or any("saturated" in why for why in step["void"])
 
 
 def verdict(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a call costs with few and with many others, and whether that grows, for both subjects."""
+    """Judge whether the cost of a call grows with the number of calls.
+
+    For gateway and floor, each with the cost at the fewest and at the most calls.
+    """
     good = [step for step in made if not step["void"] and not step["full"] and step["calls"] >= MANY]
     return {
         "cpu_ms_per_call_s": _course(good, "gateway", lambda step: step["cpu_ms_per_call_s"]),
@@ -58,7 +64,7 @@ def verdict(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _course(good: Sequence[dict[str, Any]], subject: str, of: Callable[[dict[str, Any]], float]) -> dict[str, Any] | None:
-    """From the fewest calls to the most; None with less than two steps."""
+    """Cost at the fewest and at the most calls; None with less than two steps."""
     costs = [(step["calls"], of(step[subject])) for step in good if step[subject] is not None]
     if len(costs) < 2:
         return None
@@ -68,7 +74,7 @@ def _course(good: Sequence[dict[str, Any]], subject: str, of: Callable[[dict[str
 
 
 def _slope(points: Sequence[tuple[int, float]]) -> float | None:
-    """The straight line's through the points that leaves the least squares; None where there is no line."""
+    """Slope of the least-squares line through the points; None with less than two."""
     if len(points) < 2:
         return None
     middle_x, middle_y = (sum(values) / len(points) for values in zip(*points, strict=True))
@@ -78,12 +84,12 @@ def _slope(points: Sequence[tuple[int, float]]) -> float | None:
 
 
 def sentences(found: dict[str, Any]) -> list[str]:
-    """The verdict for people."""
+    """Return the verdict as sentences for people."""
     said = []
     for key, what in (("cpu_ms_per_call_s", "CPU of a call, ms each second"), ("kb_per_call", "memory of a call, KB")):
         course = found[key]
         if course is None:
-            said.append(f"{what}: too few undisturbed steps of {MANY} calls and more to say whether it grows.")
+            said.append(f"{what}: too few undisturbed steps of {MANY} calls and more to judge whether it grows.")
             continue
         (first, first_cost), (last, last_cost) = course["from"], course["to"]
         ending = "it grows with their number" if course["grows"] else "it does not grow with their number"

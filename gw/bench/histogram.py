@@ -1,6 +1,6 @@
-"""Latency histograms as read from a `/metrics` page.
+"""Latency histograms read from a `/metrics` page.
 
-Percentiles never flatter: the upper edge of the bucket they fall into, or the true maximum where that is lower.
+Percentiles never flatter: the upper edge of their bucket, or the true maximum where that is lower.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Histogram:
         return self.counts[-1] if self.counts else 0
 
     def quantile_ms(self, share: float) -> float | None:
-        """The upper edge of the bucket that `share` of all lies in or below; None where there is nothing."""
+        """Return the upper edge of the bucket with quantile `share`; None if empty."""
         if not self.total:
             return None
         wanted = math.ceil(share * self.total)
@@ -38,13 +38,13 @@ class Histogram:
         return round(min(edge_s, self.max_s) * 1000, 4)
 
     def summary(self) -> dict[str, float | None]:
-        """p50, p99, p99.9 and max in milliseconds."""
+        """Return p50, p99, p99.9 and max in milliseconds."""
         numbers = {name: self.quantile_ms(share) for name, share in QUANTILES.items()}
         return {**numbers, "max": round(self.max_s * 1000, 4) if self.total else None}
 
 
 def read_histogram(exposition: str, name: str, max_s: float) -> Histogram:
-    """A histogram out of a `/metrics` page, its series summed up. Raises ValueError when it is not there."""
+    """Read a histogram from a `/metrics` page, summed over its series. Raises ValueError if missing."""
     sums: dict[float, int] = {}
     for match in _BUCKET.finditer(exposition):
         edge = _EDGE.search(match["labels"])

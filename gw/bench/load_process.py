@@ -1,7 +1,7 @@
-"""The two load processes of a bench: how they are started, told what to do, and ended.
+"""Load process of a bench: a plain Python child that takes orders on stdin and answers on stdout.
 
-Each is a plain Python without gevent that takes orders on stdin and answers on stdout, a JSON line each. It ends by itself when
-its stdin does, so none is left behind, however the bench ends.
+Orders and answers are JSON, one line each. The child runs without gevent and ends when its stdin closes, so none is left
+behind, however the bench ends.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import gevent
 from gevent import os as gevent_os
 
 from gw import ROOT
 from gw.bench.subject import BenchError
+from gw.bounded import OutOfTimeError, within
 
 _READY_S: Final = 15.0
 ANSWER_S: Final = 30.0
@@ -28,7 +28,7 @@ class LoadProcess:
     """One load process. Construct starts it."""
 
     def __init__(self, module: str, *arguments: str, first_line: str = "", log: Path) -> None:
-        """`first_line`: what it reads before any order. Raises BenchError when it does not get ready."""
+        """Start the process and wait for its first answer; `first_line` goes to its stdin first. Raises BenchError."""
         self.name = module.rpartition(".")[2]
         self._log = log
         with log.open("wb") as errors:
@@ -57,11 +57,11 @@ class LoadProcess:
         return self._process.pid
 
     def order(self, do: str, timeout_s: float = ANSWER_S, **more: Any) -> dict[str, Any]:
-        """Give an order and wait for its answer. Raises BenchError."""
+        """Send an order and wait for its answer. Raises BenchError."""
         self._write(json.dumps({"do": do, **more}).encode() + b"\n")
         answer = self._read(timeout_s)
         if "error" in answer:
-            raise BenchError(f"the {self.name} twin: {answer['error']}")
+            raise BenchError(f"load process {self.name}: {answer['error']}")
         return answer
 
     def _write(self, data: bytes) -> None:
@@ -69,33 +69,29 @@ class LoadProcess:
         try:
             os.write(self._process.stdin.fileno(), data)
         except BrokenPipeError as error:
-            raise BenchError(self._why("ended")) from error
+            raise BenchError(self._failed("ended")) from error
 
     def _read(self, timeout_s: float) -> dict[str, Any]:
-        bound = gevent.Timeout.start_new(timeout_s)
         try:
-            while b"\n" not in self._rest:
-                data = gevent_os.nb_read(self._out, 1 << 16)
-                if not data:
-                    raise BenchError(self._why("ended"))
-                self._rest += data
-        except gevent.Timeout as passed:
-            if passed is not bound:
-                raise
-            raise BenchError(self._why(f"did not answer within {timeout_s:g} s")) from None
-        finally:
-            bound.close()
+            with within(timeout_s):
+                while b"\n" not in self._rest:
+                    data = gevent_os.nb_read(self._out, 1 << 16)
+                    if not data:
+                        raise BenchError(self._failed("ended"))
+                    self._rest += data
+        except OutOfTimeError:
+            raise BenchError(self._failed(f"did not answer within {timeout_s:g} s")) from None
         line, _, self._rest = self._rest.partition(b"\n")
         answer = json.loads(line)
         assert isinstance(answer, dict)
         return answer
 
-    def _why(self, what: str) -> str:
-        said = self._log.read_text(errors="replace").strip().splitlines()
-        return f"the {self.name} twin {what}" + ("".join(f"\n  {line}" for line in said[-8:]))
+    def _failed(self, how: str) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return f"load process {self.name} {how}" + ("".join(f"\n  {line}" for line in lines[-8:]))
 
     def stop(self) -> None:
-        """End it: by the end of its stdin, else by a signal."""
+        """Close its pipes and wait for its end; after a bound, kill it."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

@@ -1,6 +1,6 @@
-"""What the kernel says about processes and cores: CPU time, memory, who else was busy, and where a process may run.
+"""CPU time, memory and affinity of processes and cores, from /proc.
 
-Reads /proc and sets affinities; decides nothing. CPU time has the kernel's tick of 10 ms, so a window is seconds long.
+CPU time has the kernel's tick of 10 ms, so a measured window is seconds long.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PSS: Final = re.compile(r"^(Rss|Pss):\s+(\d+) kB", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Memory:
-    """A process's memory in bytes; PSS shares out what several processes map."""
+    """A process's memory in bytes; PSS counts a page shared by n processes as 1/n."""
 
     rss_bytes: int
     pss_bytes: int
@@ -26,14 +26,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class CoreTime:
-    """A core's seconds since boot."""
+    """Busy and stolen seconds of a core since boot."""
 
     busy_s: float
     steal_s: float
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time of a process, all its threads. Raises ProcessLookupError when it is gone."""
+    """Return user and system time of a process, all its threads. Raises ProcessLookupError once it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -42,13 +42,16 @@ def cpu_s(pid: int) -> float:
 
 
 def cpu_of(stat: str) -> float:
-    """User and system time out of a /proc/<pid>/stat line; the name in it may hold anything (proc(5), fields 14 and 15)."""
+    """Parse user and system time of a /proc/<pid>/stat line; the process name may hold anything.
+
+    Source: proc(5), fields 14 and 15.
+    """
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def memory(pid: int) -> Memory:
-    """Raises ProcessLookupError when it is gone."""
+    """Return a process's memory. Raises ProcessLookupError once it has ended."""
     try:
         return memory_of(Path(f"/proc/{pid}/smaps_rollup").read_text())
     except FileNotFoundError:
@@ -61,12 +64,12 @@ def memory_of(rollup: str) -> Memory:
 
 
 def core_times() -> dict[int, CoreTime]:
-    """Every core's time, by number."""
+    """Return every core's time, by core number."""
     return core_times_of(Path("/proc/stat").read_text())
 
 
 def core_times_of(stat: str) -> dict[int, CoreTime]:
-    """Out of /proc/stat: user nice system idle iowait irq softirq steal (proc(5))."""
+    """Parse /proc/stat: user nice system idle iowait irq softirq steal (proc(5))."""
     found = {}
     for line in stat.splitlines():
         name, *values = line.split()
@@ -77,13 +80,13 @@ def core_times_of(stat: str) -> dict[int, CoreTime]:
 
 
 def cores() -> list[int]:
-    """The cores this process may use."""
+    """Return the cores this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
 class Pinning:
-    """Which cores the measured processes have and which the others. `shared`: there were not enough to keep them apart."""
+    """Cores of the measured processes and of all others. `shared`: too few to keep them apart."""
 
     measured: tuple[int, ...]
     others: tuple[int, ...]
@@ -91,14 +94,17 @@ class Pinning:
 
 
 def plan(available: Sequence[int], workers: int) -> Pinning:
-    """A core for each worker, counted from the last (the first often has the machine's interrupts), the rest for the others."""
+    """Assign a core to each worker, the remaining cores to all other processes.
+
+    Workers take the last cores: interrupts often use the first.
+    """
     if len(available) > workers:
         return Pinning(tuple(available[-workers:]), tuple(available[:-workers]), False)
     return Pinning(tuple(available), tuple(available), True)
 
 
 def pin(pid: int, allowed: Iterable[int]) -> None:
-    """Keep a process, all its threads, on some cores; threads it starts later inherit it."""
+    """Restrict all threads of a process to some cores; later threads inherit that."""
     wanted = set(allowed)
     try:
         threads = [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
@@ -108,11 +114,11 @@ def pin(pid: int, allowed: Iterable[int]) -> None:
         try:
             os.sched_setaffinity(thread, wanted)
         except ProcessLookupError:
-            continue  # a thread that ended meanwhile
+            continue  # the thread ended meanwhile
 
 
 def role_of(pid: int) -> str:
-    """`serve`, `control`, `worker` as the command line says; else the program's name."""
+    """Return `serve`, `control` or `worker` from the command line; else the program's name."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except FileNotFoundError:

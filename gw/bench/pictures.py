@@ -1,4 +1,4 @@
-"""A bench's pictures: histograms with the 1 ms line, lateness over time, and what a call costs against how many there are."""
+"""Pictures of a bench: histograms with the 1 ms line, lateness over time, cost against the number of calls."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ _COLOURS: Final = {"gateway": "#3b6ea5", "floor": "#9a9a9a"}
 _LINE: Final = "#b3312c"
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, set up for files."""
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    return pyplot
+    return plt
 
 
 def draw(document: Mapping[str, Any], path: Path) -> None:
-    """Send and lateness on logarithmic time, and the lateness of each second."""
-    plt = _pyplot()
+    """Draw send and lateness on logarithmic time, and the lateness of each second."""
+    plt = pyplot()
     subjects = [document] + ([document["floor"]] if document.get("floor") else [])
     figure, axes = plt.subplots(3, 1, figsize=(9, 9), layout="constrained")
     for axis, key, title in (
@@ -60,12 +61,12 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
     axes[2].set_ylabel("ms")
     axes[2].set_title("Lateness over time", loc="left", fontsize=11)
     axes[2].legend(frameon=False, fontsize=8)
-    _finish(plt, figure, axes, path)
+    finish(plt, figure, axes, path)
 
 
 def draw_ramp(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """CPU, lateness and memory against the number of calls."""
-    plt = _pyplot()
+    """Draw CPU, lateness and memory of a call against the number of calls."""
+    plt = pyplot()
     figure, axes = plt.subplots(3, 1, figsize=(9, 9), sharex=True, layout="constrained")
     good = [step for step in steps if not step["void"]]
     for subject in ("gateway", "floor"):
@@ -90,12 +91,12 @@ def draw_ramp(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes[2].set_xlabel("calls at once")
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
-    _finish(plt, figure, axes, path)
+    finish(plt, figure, axes, path)
 
 
 def draw_growth(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """CPU and memory of a call against the number of calls, both subjects in one chart; an overload is hollow."""
-    plt = _pyplot()
+    """Draw CPU and memory of a call in one chart; overloads are hollow."""
+    plt = pyplot()
     figure, cpu = plt.subplots(figsize=(9, 5), layout="constrained")
     memory = cpu.twinx()
     good = [step for step in steps if not step["void"]]
@@ -117,11 +118,11 @@ def draw_growth(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
     cpu.set_title("What a call costs against how many there are", loc="left", fontsize=11)
     lines = [axis.get_legend_handles_labels() for axis in (cpu, memory)]
     cpu.legend(lines[0][0] + lines[1][0], lines[0][1] + lines[1][1], frameon=False, fontsize=8, loc="lower right")
-    _finish(plt, figure, [cpu, memory], path)
+    finish(plt, figure, [cpu, memory], path)
 
 
 def _steps(buckets: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Edges in ms and the share of each bucket in percent; what lies outside the edges gets a bucket of its own."""
+    """Edges in ms and the share of each bucket in percent; the outer buckets get an edge each."""
     edges_ms = [edge * 1000 for edge in buckets["edges_s"]]
     counts = buckets["counts"]
     total = counts[-1] or 1
@@ -129,7 +130,8 @@ def _steps(buckets: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     return [edges_ms[0] / 1.8, *edges_ms, edges_ms[-1] * 1.8], shares
 
 
-def _finish(plt: Any, figure: Any, axes: Any, path: Path) -> None:
+def finish(plt: Any, figure: Any, axes: Any, path: Path) -> None:
+    """Write the figure to `path`, without the upper and right frame lines."""
     for axis in axes:
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)

@@ -1,9 +1,8 @@
-"""How many calls a core of this machine holds: the load grows until the criterion fails twice.
+"""Number of calls a core of this machine holds: the load grows until the criterion fails twice.
 
-Each step measures the gateway and, where there is a compiler, the floor, since what the machine itself is late by is no fault
-of the gateway's. One disturbance must not decide: a step fails when it failed twice while nothing else used its core; one that
-was disturbed each time counts as void. Between the last step that held and the first that did not, one more is taken in the
-middle.
+Each step measures the gateway and, where there is a compiler, the floor, since the machine's own lateness is not the gateway's.
+A step fails when it failed twice while no other program used its core; a step that was disturbed each time is void. Between the
+last step that held and the first that did not, one more is measured in the middle.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from gw.bench.run import Load, OnStep, measure_floor, measure_gateway
 from gw.bench.subject import compiler
 
 STEPS: Final = (10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500)
-#: Steps this far apart are near enough.
+#: A smaller gap between two steps is not refined.
 _FINE: Final = 25
-#: A step that fails so often, undisturbed, has failed; it is tried so often at most.
+#: Undisturbed failures after which a step has failed, and attempts in all.
 _FAILURES: Final = 2
 _TRIES: Final = 4
 
@@ -28,7 +27,7 @@ Measure = Callable[[Load], tuple[Measured, Measured | None]]
 
 
 def measuring(command: Sequence[str], out: Path, on_step: OnStep) -> Measure:
-    """How one step is measured."""
+    """Return the function that measures one step."""
     with_floor = compiler() is not None
 
     def measure(load: Load) -> tuple[Measured, Measured | None]:
@@ -39,7 +38,7 @@ def measuring(command: Sequence[str], out: Path, on_step: OnStep) -> Measure:
 
 
 def step(load: Load, measure: Measure) -> dict[str, Any]:
-    """One number of calls, tried until it held, failed twice undisturbed, or patience is over."""
+    """Measure one number of calls until it held, failed twice, or ran out of attempts."""
     failed: list[dict[str, Any]] = []
     disturbed: list[dict[str, Any]] = []
     for _ in range(_TRIES):
@@ -56,7 +55,7 @@ def step(load: Load, measure: Measure) -> dict[str, Any]:
 
 
 def once(load: Load, measure: Measure) -> dict[str, Any]:
-    """One measurement of a number of calls, and whether it held."""
+    """Measure a number of calls, and judge whether it held."""
     gateway, floor = measure(load)
     floor_ms = 0.0 if floor is None or floor.lateness is None else floor.lateness.quantile_ms(0.999) or 0.0
     return {
@@ -70,8 +69,10 @@ def once(load: Load, measure: Measure) -> dict[str, Any]:
 
 
 def climb(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[str, Any]]) -> None:
-    """All steps until one is beyond the machine, then the middle. They are put into `made` as they come, in order of calls: who
-    interrupts keeps what was measured."""
+    """Measure steps until one fails, then the middle between it and the one before.
+
+    Steps are put into `made` as they come, in order of calls, so that an interrupt keeps them.
+    """
     for calls in steps:
         made.append(step(replace(load, calls=calls), measure))
         if made[-1]["beyond"] and not made[-1]["void"]:
@@ -83,5 +84,5 @@ def climb(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[st
 
 
 def held(steps: Sequence[dict[str, Any]]) -> int:
-    """The largest number of calls that held and was not void; 0 where none did."""
+    """Return the largest number of calls that held and was not void; 0 if none."""
     return max((made["calls"] for made in steps if not made["beyond"] and not made["void"]), default=0)

@@ -1,4 +1,4 @@
-"""A bench for people: two tables, a verdict, and the document for programs."""
+"""Result of a bench as tables for people, and as a document for programs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _TIMED: Final = (
 
 
 def middle(rounds: Sequence[Measured]) -> Measured:
-    """The round of median CPU cost, of those that count; of all where none does."""
+    """Return the round with the median CPU cost: of those not void, or of all if every one is void."""
     good = [measured for measured in rounds if not measured.void()] or list(rounds)
     cost = median_low([measured.cpu_ms_per_call_s for measured in good])
     return next(measured for measured in good if measured.cpu_ms_per_call_s == cost)
 
 
 def document(gateways: Sequence[Measured], floors: Sequence[Measured]) -> dict[str, Any]:
-    """The median round's figures at the top, the floor's beside them, every round in short."""
+    """Build the document: the median round's figures at the top, the floor's beside, every round in short."""
     gateway = middle(gateways)
     made = {
         **gateway.summary(),
@@ -60,13 +60,13 @@ def write(path: Path, made: Mapping[str, Any]) -> None:
 
 
 def tables(gateways: Sequence[Measured], floors: Sequence[Measured]) -> Group:
-    """Cost and timing of the median rounds, side by side."""
+    """Return cost and timing of the median rounds, side by side."""
     gateway, floor = middle(gateways), middle(floors) if floors else None
     subjects = [gateway] + ([floor] if floor else [])
     parts: list[Any] = [Text(), _costs(gateway, floor), Text(), _times(subjects), Text()]
     if floor:
-        plain = ", which speaks plainly to the AI" if gateway.tls else ""
-        parts.append(Text(f"A call-second costs {ratio(gateway, floor):.2f} times what it costs a bridge in C{plain}.", "bold"))
+        plain = ", which uses no TLS to the AI" if gateway.tls else ""
+        parts.append(Text(f"A call-second costs {ratio(gateway, floor):.2f} times its cost in a C bridge{plain}.", "bold"))
     for measured in subjects:
         parts += [Text(f"{measured.subject}: {sentence}", "yellow") for sentence in measured.noted()]
         parts += [Text(f"{measured.subject}: {sentence}", "red") for sentence in measured.broken()]
@@ -104,14 +104,19 @@ def _times(subjects: Sequence[Measured]) -> Table:
             if summary[key] is not None:
                 made.add_row("" if i else name, measured.subject, *(ms(summary[key][q]) for q in _QUANTILES))
     for _, summary in summaries:
-        for twin, figures in summary["twins"].items():
+        for name, figures in summary["twins"].items():
             numbers = [ms(figures["own_lateness_ms"][q]) for q in _QUANTILES]
-            made.add_row(f"the {twin} twin's own", f"{figures['cpu_share']:.0%} of a core", *numbers, style="dim")
+            made.add_row(
+                f"load process {name}",
+                f"{figures['cpu_share']:.0%} of a core",
+                *numbers,
+                style="dim",
+            )
     return made
 
 
 def ramp_table(steps: Sequence[Mapping[str, Any]]) -> Table:
-    """One line per number of calls."""
+    """Return one line per number of calls."""
     titles = (">CPU ms/s, TLS", ">floor, plain") if any(step["gateway"]["tls"] for step in steps) else (">CPU ms/s", ">floor")
     made = figure_table(">calls", *titles, ">worker", ">KB/call", ">late p50", ">p99", ">p99.9", ">floor p99.9", "")
     for step in steps:

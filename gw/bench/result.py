@@ -1,7 +1,8 @@
-"""What one measured window amounts to: figures, and whether they may be believed. Pure.
+"""Figures of one measured window, and whether they are valid. Pure.
 
-The gateway's own figures are the difference of two of its `/metrics` pages; percentiles are read off buckets and never flatter.
-A run is void when what was measured is the load and not the gateway: a twin that was late itself, a core that others used.
+The gateway's own figures are the difference of two of its `/metrics` pages; percentiles never flatter, see `Histogram`. A
+window is void when a load process was late itself, or other programs used the measured core: it measured them and not the
+gateway.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from typing import Any, Final
 
 from gw.bench.histogram import Histogram, read_histogram
 
-#: The golden rule, and the far end's jitter buffer.
+#: Bound on one send in the TX loop.
 PROMISE_MS: Final = 1.0
-#: A load that is later than this at p99 is what was measured.
-TWIN_LATE_MS: Final = 5.0
-#: A load that needs more of its core has no room left to be punctual.
-TWIN_BUSY: Final = 0.97
-#: More than this share of the measured core used by others is said; more than the second voids the run, and so does the first on
-#: a core that has nothing left.
+#: A load process later than this at p99 voids the window.
+LOAD_LATE_MS: Final = 5.0
+#: Load processes that use more of their core in sum have no room left to be punctual.
+LOAD_BUSY: Final = 0.97
+#: Share of the measured core used by others that is noted, and that voids the window; on a core with nothing left the first one
+#: voids it too.
 OTHERS_NOTED: Final = 0.02
 OTHERS_VOID: Final = 0.10
 FULL: Final = 0.97
-#: What runs on the measured cores; the others of a gateway run beside the load.
+#: Roles that run on the measured cores; a gateway's other processes run beside the load.
 MEDIA_ROLES: Final = ("worker", "floor", "pipecat", "threads")
 
 _SAMPLE: Final = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$", re.MULTILINE)
@@ -35,7 +36,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class MetricsPage:
-    """A metrics page, its samples by name and labels."""
+    """Samples of a metrics page, by name and labels."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -48,19 +49,19 @@ class MetricsPage:
         return self._samples.get(name, {})
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of the series that have these labels; 0 where there are none."""
+        """Return the sum of the series that have these labels; 0 without any."""
         return sum(value for found, value in self.series(name).items() if labels.items() <= dict(found).items())
 
 
 @dataclass(frozen=True)
 class PageDelta:
-    """Two pages and what happened between them."""
+    """Two metrics pages, and the growth between them."""
 
     before: MetricsPage
     after: MetricsPage
 
     def histogram(self, name: str, max_s: float) -> Histogram | None:
-        """A histogram of the window; None where the page has none. `max_s`: a bound on its maximum known from elsewhere."""
+        """Return a histogram's growth; None if the page has none. `max_s`: a known bound on its maximum."""
         try:
             first, last = read_histogram(self.before.text, name, max_s), read_histogram(self.after.text, name, max_s)
         except ValueError:
@@ -69,11 +70,11 @@ class PageDelta:
         return Histogram(last.edges_s, counts, min(max_s, highest_edge_s(last.edges_s, counts)))
 
     def total(self, name: str, **labels: str) -> float:
-        """How much a counter grew."""
+        """Return a counter's growth."""
         return self.after.value(name, **labels) - self.before.value(name, **labels)
 
     def by_label(self, name: str, label: str) -> dict[str, float]:
-        """How much each series grew, by one label's value; those that did not are left out."""
+        """Return each series' growth, by one label's value, without those that did not grow."""
         found: dict[str, float] = {}
         for labels in self.after.series(name):
             key = dict(labels).get(label, "")
@@ -81,7 +82,7 @@ class PageDelta:
         return {key: value for key, value in found.items() if value}
 
     def over(self, name: str, limit_s: float, label: str = "") -> dict[str, int]:
-        """Observations above `limit_s`, which is a bucket's edge, by a label's value."""
+        """Return how many observations exceeded `limit_s`, which is a bucket's edge, by a label's value."""
         found: dict[str, int] = {}
         for labels, value in self.after.series(f"{name}_bucket").items():
             edge = float(dict(labels)["le"])
@@ -94,16 +95,17 @@ class PageDelta:
 
 
 def highest_edge_s(edges_s: Sequence[float], counts: Sequence[int]) -> float:
-    """The upper edge of the highest bucket that holds anything; counts are cumulative."""
+    """Return the upper edge of the highest bucket that is not empty; counts are cumulative."""
     return edges_s[bisect_left(counts, counts[-1])] if counts and counts[-1] else 0.0
 
 
 def match_bargeins(
     began: Mapping[str, Sequence[float]], cleared: Mapping[str, Sequence[float]], until_s: float, within_s: float = 1.0
 ) -> list[float]:
-    """From each interruption to the first clear of its call behind it; inf where none came in time.
+    """Return the seconds from each interruption to its call's next clear.
 
-    Clears are known up to `until_s`: one that had none by then and still had time is left out.
+    inf where none came within `within_s`. Clears are known up to `until_s`: an interruption without one that still had time
+    then is left out.
     """
     took: list[float] = []
     for call, starts in began.items():
@@ -119,78 +121,78 @@ def match_bargeins(
 
 @dataclass(frozen=True)
 class Process:
-    """One measured process in the window."""
+    """CPU and memory of one measured process in the window."""
 
     role: str
     cpu_s: float
     rss_bytes: int
     pss_bytes: int
-    pss_before_bytes: int  # when it had no calls
+    pss_before_bytes: int  # before the first call
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything known of one subject's window."""
+    """All figures of one subject's window."""
 
     subject: str
     calls: int
-    alive: int  # calls that stood at the window's end
+    alive: int  # calls up at the window's end
     seconds: float
     pattern: str
     processes: Sequence[Process]
     send: Histogram | None
     lateness: Histogram | None
-    far: Mapping[str, Any]  # the callers' end
-    uplink: Mapping[str, Any]  # the AI's end
-    bargein: Mapping[str, Any]  # empty unless asked for
-    twins: Mapping[str, Mapping[str, Any]]  # each one's own lateness and share of a core
-    other_cpu: float  # share of the measured cores that others used
+    far: Mapping[str, Any]  # measured at the callers
+    uplink: Mapping[str, Any]  # measured at the AI
+    bargein: Mapping[str, Any]  # empty for other patterns
+    load_processes: Mapping[str, Mapping[str, Any]]  # lateness and share of a core of each load process
+    other_cpu: float  # share of the measured cores that other processes used
     steal: float  # share of the measured cores the hypervisor gave to others
     shared_cores: bool
     holds_over_1ms: Mapping[str, int] = field(default_factory=dict)
-    cpu_holds_over_1ms: Mapping[str, int] = field(default_factory=dict)  # only where the hub is watched all the time
-    holds: int = 0  # that were watched
+    cpu_holds_over_1ms: Mapping[str, int] = field(default_factory=dict)  # filled only if the hub is watched all the time
+    holds: int = 0  # number of watched holds
     gc_over_1ms: int = 0
     underrun_ms: float = 0.0
     drops: Mapping[str, float] = field(default_factory=dict)
     ended: Mapping[str, float] = field(default_factory=dict)
     over_time: Sequence[Sequence[float]] = ()  # second, lateness p99 ms, highest bucket's edge ms
     lead_ms: int = 100
-    tls: bool = False  # to the AI
+    tls: bool = False  # between gateway and AI
 
     @property
     def cpu_ms_per_call_s(self) -> float:
-        """Milliseconds of CPU a call costs each second, all processes counted."""
+        """CPU of a call, milliseconds each second, summed over all processes."""
         return sum(process.cpu_s for process in self.processes) * 1000 / self.calls / self.seconds
 
     @property
     def pss_per_call_kb(self) -> float:
-        """Memory a call costs, beyond what the processes have without any."""
+        """Memory of a call: growth since before the first one, per call."""
         grown = sum(process.pss_bytes - process.pss_before_bytes for process in self.processes)
         return grown / 1024 / self.calls
 
     def void(self) -> list[str]:
-        """Why nothing was measured here."""
+        """Return the reasons why the window measured something else than the subject."""
         found = []
-        for name, twin in self.twins.items():
-            late_ms = twin["own"]["p99"]
-            if late_ms is None or late_ms > TWIN_LATE_MS:
-                found.append(f"the {name} twin was late itself: p99 {late_ms} ms, over {TWIN_LATE_MS:g} ms")
-        busy = sum(twin["cpu_share"] for twin in self.twins.values())
-        if busy > TWIN_BUSY:
-            found.append(f"the twins needed {busy:.0%} of a core: they are saturated")
+        for name, process in self.load_processes.items():
+            late_ms = process["own"]["p99"]
+            if late_ms is None or late_ms > LOAD_LATE_MS:
+                found.append(f"the load process {name} was late itself: p99 {late_ms} ms, over {LOAD_LATE_MS:g} ms")
+        busy = sum(process["cpu_share"] for process in self.load_processes.values())
+        if busy > LOAD_BUSY:
+            found.append(f"the load processes used {busy:.0%} of a core: they are saturated")
         if self.other_cpu > OTHERS_VOID or (self.other_cpu > OTHERS_NOTED and self.other_cpu + self.measured_share > FULL):
             found.append(f"other processes used {self.other_cpu:.0%} of the measured core")
         return found
 
     @property
     def measured_share(self) -> float:
-        """How much of its cores the media path used."""
+        """Share of its cores that the media path used."""
         used = [process.cpu_s for process in self.processes if process.role in MEDIA_ROLES]
         return sum(used) / self.seconds / len(used) if used else 0.0
 
     def noted(self) -> list[str]:
-        """What a reader should know."""
+        """Return disturbances that do not void the window."""
         found = []
         if self.other_cpu > OTHERS_NOTED and not self.void():
             found.append(f"other processes used {self.other_cpu:.1%} of the measured core")
@@ -201,7 +203,7 @@ class Measured:
         return found
 
     def broken(self) -> list[str]:
-        """What a caller would have noticed."""
+        """Return a sentence for each fault that a caller would have noticed."""
         found = []
         if self.alive < self.calls:
             found.append(f"{self.calls - self.alive} of {self.calls} calls ended: {', '.join(self.ended) or self.far['ended']}")
@@ -219,7 +221,7 @@ class Measured:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """The document scripts rely on; keys are added, never renamed."""
+        """Return the document that scripts read; keys are added, never renamed."""
         processes: dict[str, dict[str, float]] = {}
         for process in self.processes:
             sums = processes.setdefault(process.role, {"cpu_ms_per_call_s": 0.0, "rss_mb": 0.0, "pss_mb": 0.0})
@@ -256,8 +258,8 @@ class Measured:
             "lost_up": self.uplink["lost"],
             "ended": dict(self.ended),
             "twins": {
-                name: {"own_lateness_ms": _quantiles(twin["own"]), "cpu_share": round(twin["cpu_share"], 3)}
-                for name, twin in self.twins.items()
+                name: {"own_lateness_ms": _quantiles(process["own"]), "cpu_share": round(process["cpu_share"], 3)}
+                for name, process in self.load_processes.items()
             },
             "foreign_share": round(self.other_cpu, 4),
             "steal_share": round(self.steal, 4),
@@ -269,15 +271,15 @@ class Measured:
 
 
 def ratio(measured: Measured, floor: Measured) -> float:
-    """How many times the floor's CPU per call-second."""
+    """Return the CPU of a call-second as a multiple of the floor's."""
     return measured.cpu_ms_per_call_s / floor.cpu_ms_per_call_s if floor.cpu_ms_per_call_s else float("inf")
 
 
 def holds(measured: Measured, floor_p999_ms: float, *, at_caller: bool = False) -> list[str]:
-    """Why this many calls are more than the machine holds; empty where it holds them.
+    """Return why the machine does not hold this many calls; empty if it does.
 
     The criterion: lateness p99.9 under 5 ms beyond the floor's own, no underrun at a 60 ms buffer, nothing lost. Lateness is
-    TX's own, or what arrived `at_caller`, which is all there is of a subject without metrics.
+    TX's own or, for subjects without metrics, measured `at_caller`.
     """
     found = measured.broken()
     if at_caller:

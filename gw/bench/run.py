@@ -1,8 +1,7 @@
-"""One measurement: a subject between two load processes, calls placed, warmed up, a window measured, everything ended.
+"""One measurement: start the subject and two load processes, place calls, warm up, measure a window, end everything.
 
-Decides the order of things and who runs where: the measured processes on cores of their own, the load and the control process
-on the others. Reads figures only at the window's edges, and once a second one histogram from shared memory; nothing in the
-window is disturbed by looking. Everything that was started is ended, however the run ends.
+Each measured process has its own core; the load and the control process share the others. Figures are read at the
+window's edges only, apart from one histogram in shared memory each second, so that reading does not disturb the window.
 """
 
 from __future__ import annotations
@@ -30,53 +29,53 @@ from gw.control.admin.client import AdminClient, NotReachable, Refused
 from metrics.declare import BOUNDS, TX_LATENESS
 from metrics.page import Page, PageError
 
-#: After the last call stands: talkspurt clocks settle, allocators and caches too.
+#: After the last call was placed: talkspurt clocks, allocators and caches settle.
 WARM_S: Final = 3.0
 _ACCOUNT: Final = "AC" + "b" * 32
 _DIAL_S: Final = 120.0
 _SETTLE_S: Final = 20.0
-#: A machine is quiet when no core was busier than this for so long.
+#: The machine is quiet when no core was busier than this share during _LOOK_S.
 _QUIET: Final = 0.05
 _LOOK_S: Final = 1.0
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of a subject."""
+    """Load to put on a subject, and how to measure it."""
 
     calls: int
     seconds: float
     pattern: str = "steady"
     workers: int = 1
     lead_ms: int = 100
-    watched: bool = False  # the hub's holds, all the time
-    maxima: bool = True  # ask the store for each call's maxima: finer than a bucket's edge
-    patience_s: float = 0.0  # how long to wait for a machine on which nothing else is busy
-    tls: bool = False  # between a gateway and the AI, as it is with OpenAI; other subjects speak none
-    pinned: bool = True  # each measured process has a core of its own; else it runs wherever the kernel likes
+    watched: bool = False  # watch the hub's holds all the time
+    maxima: bool = True  # read each call's maxima from the store: finer than a bucket's edge
+    patience_s: float = 0.0  # longest wait for a quiet machine
+    tls: bool = False  # between gateway and AI, as with OpenAI; other subjects have no TLS
+    pinned: bool = True  # each measured process has its own core; else the kernel chooses
 
 
 OnStep = Callable[[str], None]
 
 
 class SideLoad(Protocol):
-    """What else goes on while a gateway is measured."""
+    """Activity beside the measured calls."""
 
     def on_calls_placed(self) -> None:
-        """All calls stand, the warm-up begins."""
+        """Called when all calls are placed, before the warm-up."""
 
     def around_window(self) -> AbstractContextManager[None]:
-        """Around the measured window."""
+        """Return a context manager that surrounds the measured window."""
 
 
 def measure_gateway(command: Sequence[str], out: Path, load: Load, on_step: OnStep) -> Measured:
-    """Raises GatewayError."""
+    """Measure a gateway. Raises GatewayError."""
     subject = Gateway(command, out / "gateway", workers=load.workers, calls=load.calls, watched=load.watched)
     return measure_with(subject, None, out, load, on_step)
 
 
 def measure_with(subject: Gateway, side_load: SideLoad | None, out: Path, load: Load, on_step: OnStep) -> Measured:
-    """A gateway, and what else goes on. Raises GatewayError."""
+    """Measure a gateway and a side load. Raises GatewayError."""
     with TemporaryDirectory(prefix="submilli-bench-") as folder:
         certificate = make_certificate(Path(folder)) if load.tls else None
         subject.trusted = None if certificate is None else certificate.chain
@@ -84,12 +83,12 @@ def measure_with(subject: Gateway, side_load: SideLoad | None, out: Path, load: 
 
 
 def measure_floor(out: Path, load: Load, on_step: OnStep) -> Measured:
-    """Raises BenchError."""
+    """Measure the floor. Raises BenchError."""
     return measure_subject(Floor(out / "floor", load.lead_ms), out, load, on_step)
 
 
 def measure_subject(subject: Subject, out: Path, load: Load, on_step: OnStep) -> Measured:
-    """A subject without metrics of ours. Raises GatewayError."""
+    """Measure a subject without gateway metrics. Raises GatewayError."""
     return _Run(subject, out, load, on_step, None, None).run()
 
 
@@ -148,7 +147,7 @@ class _Run:
             return self._measure(callers, ai, roles, empty, sids)
 
     def _wait_until_quiet(self) -> None:
-        """Let others finish, for as long as patience lasts; whether they did is seen in the window."""
+        """Wait for other programs to finish, at most `patience_s`; the window shows whether they did."""
         until_s = time.monotonic() + self._load.patience_s
         while time.monotonic() < until_s:
             before = machine.core_times()
@@ -158,8 +157,8 @@ class _Run:
                 return
             self._report_step("waiting for a quiet machine")
 
-    def _pin(self, roles: dict[int, str], twins: Sequence[int]) -> None:
-        """Each measured process on a core of its own, everything else on the others."""
+    def _pin(self, roles: dict[int, str], load_pids: Sequence[int]) -> None:
+        """Put each measured process on its own core, everything else on the others."""
         n = 0
         for pid, role in roles.items():
             if role not in MEDIA_ROLES:
@@ -169,7 +168,7 @@ class _Run:
             else:
                 machine.pin(pid, (self._pinning.measured[n % len(self._pinning.measured)],))
                 n += 1
-        for pid in twins:
+        for pid in load_pids:
             machine.pin(pid, self._pinning.others)
 
     def _measure(
@@ -177,8 +176,8 @@ class _Run:
     ) -> Measured:
         load, subject = self._load, self._subject
         watched = [*roles, callers.pid, ai.pid]
-        before = MetricsPage(subject.metrics())  # rendered now: it is kept for a second, and nobody else asks
-        callers.order("begin")  # their window holds the AI's: each interruption's clear is in it
+        before = MetricsPage(subject.metrics())  # rendered now: the page is cached for a second, and nothing else reads it
+        callers.order("begin")  # before the AI's: each interruption's clear falls into the callers' window
         ai.order("begin")
         cpu = {pid: machine.cpu_s(pid) for pid in watched}
         cores = machine.core_times()
@@ -189,10 +188,10 @@ class _Run:
         cpu = {pid: machine.cpu_s(pid) - cpu[pid] for pid in watched}
         after_cores = machine.core_times()
         memory = {pid: machine.memory(pid) for pid in roles}
-        for twin in (ai, callers):
-            twin.order("end")
+        for process in (ai, callers):
+            process.order("end")
         after = MetricsPage(subject.metrics())
-        heard, said = callers.order("report"), ai.order("report")  # they stop to count: what follows is no load
+        heard, said = callers.order("report"), ai.order("report")  # counting stops the load: nothing is measured any more
         self._report_step("hanging up")
         callers.order("stop")
         worst = self._worst(sids) if load.maxima else {}
@@ -217,9 +216,9 @@ class _Run:
             far=heard,
             uplink=said,
             bargein=_bargein(said, heard) if load.pattern == "bargein" else {},
-            twins={
-                twin.name: {"own": answer["own"], "cpu_share": cpu[twin.pid] / seconds}
-                for twin, answer in ((callers, heard), (ai, said))
+            load_processes={
+                process.name: {"own": answer["own"], "cpu_share": cpu[process.pid] / seconds}
+                for process, answer in ((callers, heard), (ai, said))
             },
             other_cpu=0.0 if self._pinning.shared else max(0.0, busy_s - ours_s) / seconds / len(measured),
             steal=sum(after_cores[core].steal_s - cores[core].steal_s for core in measured) / seconds / len(measured),
@@ -239,7 +238,7 @@ class _Run:
         )
 
     def _watch(self, began_s: float) -> list[list[float]]:
-        """Let the window pass; each second what the lateness of that second was."""
+        """Wait for the window's end. Returns each second's lateness: second, p99 ms, highest edge ms."""
         rows: list[list[float]] = []
         pages = self._open_pages()
         known = _lateness(pages)
@@ -270,7 +269,7 @@ class _Run:
         return found
 
     def _worst(self, sids: Sequence[str]) -> dict[str, float]:
-        """The calls' own maxima, from the store, once they all ended; nothing where it does not come to that."""
+        """Read the calls' own maxima from the store, once all have ended; empty if that takes too long."""
         if self._admin_socket is None:
             return {}
         self._report_step("reading the calls' reports")
@@ -311,7 +310,7 @@ def _lateness(pages: Sequence[Page]) -> list[float]:
 
 
 def _cumulative(counts: Sequence[int]) -> Histogram:
-    """A histogram out of counts by bucket."""
+    """Build a histogram from counts by bucket."""
     sums, total = [], 0
     for count in counts:
         total += count

@@ -1,7 +1,7 @@
-"""What a bench measures: a gateway started as a user starts it, or the floor, a bridge in C that does the same work.
+"""Subjects of a bench: a gateway started as a user starts it, or the floor, a bridge in C that does the same work.
 
-A subject listens, names its processes and shows its metrics; the load does not know which one it talks to. The floor is built
-with the machine's own compiler when it is asked for; it is the least that kernel and protocol cost.
+A subject listens, lists its processes and shows its metrics; the load treats all alike. The floor, compiled on demand with the
+machine's compiler, is the least that kernel and protocol cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gw.bench.gateway_process import GatewayProcess, free_ports, wait_until_gone
 from gw.bench.machine import role_of
 from gw.errors import GatewayError
 
-#: Nobody listens there: no call of a bench is recorded.
+#: No server listens there: calls of a bench are not recorded.
 _NO_REST: Final = "http://127.0.0.1:9"
 _BUILD_S: Final = 60.0
 _START_S: Final = 5.0
@@ -27,33 +27,33 @@ _SOURCE: Final = ROOT / "tests" / "bench" / "floor.c"
 
 
 class BenchError(GatewayError):
-    """The bench cannot go on; the text says why."""
+    """The bench cannot continue; the text names the reason."""
 
     code = "bench"
 
 
 class Subject(Protocol):
-    """A bridge between telephones and an AI."""
+    """A bridge between telephones and an AI, under measurement."""
 
     name: str
     url: str
-    marked: bool  # audio leaves it bit by bit as it came
+    marked: bool  # audio passes through unchanged, so frames keep their numbers
 
     def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
-        """Raises GatewayError."""
+        """Start the subject and wait until it listens. Raises GatewayError."""
 
     def processes(self) -> dict[int, str]:
-        """Its processes and what each is."""
+        """Return its processes' ids and roles."""
 
     def metrics(self) -> str:
-        """Its metrics page."""
+        """Return its metrics page."""
 
     def stop(self) -> None:
-        """End it, bounded."""
+        """End it, within a bound."""
 
 
 class Gateway:
-    """`gateway.py serve`, between the twins. Calls are not recorded unless that is asked for: it is no part of the media path."""
+    """`gateway.py serve` between the twins, without recording, which is not part of the media path."""
 
     name = "gateway"
     marked = True
@@ -69,8 +69,11 @@ class Gateway:
         recorded: bool = False,
         store_url: str = "",
     ) -> None:
-        """`watched`: its hub is, all the time, which costs it some percent of a core. `recorded`: calls are, by who answers at
-        `api_base`. `store_url`: instead of a file of its own."""
+        """Configure the gateway.
+
+        `watched`: watch the hub all the time, which costs some percent of a core. `recorded`: record calls, with the REST API
+        at `api_base`. `store_url`: a store other than an SQLite file in `folder`.
+        """
         settings = {
             "server": f"workers = {workers}\nmax_calls_per_worker = {max(2000, 5 * calls)}\n",
             "recording": f"enabled = {str(recorded).lower()}\n",
@@ -78,7 +81,7 @@ class Gateway:
         }
         self._process = GatewayProcess(command, folder, settings, store_url)
         self.api_base = _NO_REST
-        self.trusted: Path | None = None  # the certificate of an AI that speaks TLS
+        self.trusted: Path | None = None  # the certificate of an AI with TLS
         self.url = self._process.url
         self.config_path = self._process.config_path
         self.pages = self._process.var_dir / "pages"
@@ -103,7 +106,7 @@ class Gateway:
 
 
 class Floor:
-    """`tests/bench/floor.c`, one process."""
+    """`tests/bench/floor.c`, as one process."""
 
     name = "floor"
     marked = True
@@ -154,16 +157,19 @@ class Floor:
 
 
 def compiler() -> str | None:
-    """The machine's C compiler, if it has one: CC, else cc, gcc or clang."""
+    """Return the path of the machine's C compiler: CC, else cc, gcc or clang; None without one."""
     wanted = os.environ.get("CC")
     return next((found for name in ([wanted] if wanted else ["cc", "gcc", "clang"]) if (found := shutil.which(name))), None)
 
 
 def build_floor(folder: Path, source: Path = _SOURCE) -> Path:
-    """Compile the floor into `folder`, anew when its source is newer. Raises BenchError with what is missing or wrong."""
+    """Compile the floor into `folder`, unless its program is newer than its source.
+
+    Raises: BenchError, which names the missing tool or the compiler's error.
+    """
     program = folder / "floor"
     if not source.exists():
-        raise BenchError(f"the floor's source is not here ({source}); --floor needs the repository")
+        raise BenchError(f"the floor's source is missing ({source}); --floor needs the repository")
     if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return program
     cc = compiler()

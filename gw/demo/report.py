@@ -18,6 +18,7 @@ from rich.console import Group
 from rich.text import Text
 
 from gw.bench.histogram import QUANTILES, Histogram
+from gw.bench.pictures import finish, pyplot
 from gw.terminal import figure_table, ms
 
 #: The golden rule: no operation of the TX loop may take longer.
@@ -126,11 +127,7 @@ def tables(report: Report) -> Group:
 
 def draw(report: Report, path: Path) -> None:
     """The send and lateness histograms on a logarithmic axis of time, with the line nothing may cross at 1 ms."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = pyplot()
     figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
     shown = ((report.send, "TX send: handing one frame to the kernel"), (report.lateness, "TX lateness: sent after its deadline"))
     for axis, (histogram, title) in zip(axes, shown, strict=True):
@@ -141,8 +138,6 @@ def draw(report: Report, path: Path) -> None:
         axis.set_title(title, loc="left", fontsize=11)
         axis.set_ylabel("frames")
         axis.margins(y=0.18)
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
         numbers = histogram.summary()
         text = "   ".join(f"{key} {ms(numbers[key])}" for key in (*QUANTILES, "max"))
         axis.text(0.995, 0.95, f"{histogram.total} frames\n{text} ms", transform=axis.transAxes, ha="right", va="top", fontsize=9)
@@ -150,8 +145,7 @@ def draw(report: Report, path: Path) -> None:
     axes[1].set_xlabel("milliseconds")
     axes[1].set_xlim(0.005, 1000)
     axes[1].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    finish(plt, figure, axes, path)
 
 
 def _bars(histogram: Histogram) -> tuple[list[float], list[float], list[int]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gw.bench.pictures import _finish, _pyplot
+from gw.bench.pictures import finish, pyplot
 
 _SHOWN: Final = (
     ("CPU of a call", "cpu_ms_per_call_s"),
@@ -19,7 +19,7 @@ _COLOURS: Final = ("#9dbbd8", "#6a97c3", "#3b6ea5", "#1f4068", "#0d2036")
 
 def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """One panel a figure; a variant a line, the median ratio of each number of calls a dot, the rounds' ratios small."""
-    plt = _pyplot()
+    plt = pyplot()
     names = list(dict.fromkeys(row["variant"] for row in rows))
     calls = sorted({row["calls"] for row in rows})
     figure, axes = plt.subplots(1, len(_SHOWN), figsize=(14, 1.6 + 0.42 * len(names)), sharey=True, layout="constrained")
@@ -44,4 +44,4 @@ def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for place, count in enumerate(calls):
         axes[-1].plot([], [], "o", color=_COLOURS[place % len(_COLOURS)], label=f"{count} calls")
     axes[-1].legend(frameon=False, fontsize=8)
-    _finish(plt, figure, axes, path)
+    finish(plt, figure, axes, path)

@@ -46,7 +46,7 @@ def figures(measured: Measured) -> dict[str, Any]:
         "standing": measured.alive,
         "cost_ms_per_call_s": round(cost_ms(measured), 3),
         "worker_share": round(measured.measured_share, 3),
-        "twins_share": round(sum(twin["cpu_share"] for twin in measured.twins.values()), 3),
+        "twins_share": round(sum(process["cpu_share"] for process in measured.load_processes.values()), 3),
         "lateness_p99_ms": None if measured.lateness is None else measured.lateness.summary()["p99"],
         "underruns_at_60_ms": measured.far["underruns"],
         "gateway_underrun_ms": round(measured.underrun_ms, 1),

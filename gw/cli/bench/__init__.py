@@ -55,7 +55,7 @@ def bench(
 ) -> None:
     """Load a gateway with calls; measure what each costs and how punctual it stays.
 
-    Starts `gateway.py serve` as you would, its workers on cores of their own, and two load processes that play the telephones
+    Starts `gateway.py serve` as you would, each worker on its own core, and two load processes that play the telephones
     and the AI on the other cores. The load processes report their own lateness: a round that they or other programs disturbed
     is void and is repeated once. Writes bench.json and bench.png. Exit code 1 for a void run, or one in which a caller would
     have noticed.

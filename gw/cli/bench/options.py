@@ -1,4 +1,4 @@
-"""Options that several commands of `bench` share, the progress line of a run, and its result on the screen."""
+"""Shared parts of the `bench` commands: options, the progress line, the result on the screen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ tls_option = click.option("--tls", is_flag=True, help="Use TLS to the AI, as wit
 
 
 def gateway_command() -> list[str]:
-    """Return the command that starts the measured gateway; it reads a configuration of its own, not the user's."""
+    """Return the command that starts the measured gateway, without the user's configuration."""
     return Settings(None).command_line()
 
 
@@ -54,7 +54,7 @@ def print_result(document: dict[str, Any], as_json: bool, parts: Callable[[], It
 
 @contextmanager
 def show_steps(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Show each step of a run on standard error; the first Ctrl-C ends everything that was started."""
+    """Show each step of a run on standard error; the first Ctrl-C ends the run."""
     from gw.cli.interrupt import Interrupted, interruptible
 
     live = sys.stderr.isatty() and not quiet

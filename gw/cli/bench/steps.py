@@ -29,7 +29,7 @@ Command = Callable[..., Any]
 
 
 def step_options(first: int, last: int) -> Callable[[Command], Command]:
-    """Add the options of a run that takes steps, by default from `first` calls to `last`."""
+    """Add the options of a run in steps, by default from `first` calls to `last`."""
     options = (
         click.option("--seconds", type=click.FloatRange(2, 3600), default=10, show_default=True, help="The window of each step."),
         click.option("--from", "first", type=click.IntRange(1), default=first, show_default=True, help="The fewest calls."),
@@ -54,7 +54,7 @@ def between(first: int, last: int, steps: Iterable[int]) -> list[int]:
 
 
 def step_load(seconds: float, pattern: str, patience_s: float, *, tls: bool = False) -> Load:
-    """Return the load of a run that takes steps; each step sets its number of calls."""
+    """Return the load of a run in steps, without a number of calls."""
     from gw.bench.run import Load
 
     return Load(calls=0, seconds=seconds, pattern=pattern, maxima=False, patience_s=patience_s, tls=tls)
@@ -136,11 +136,10 @@ def ramp(tls: bool, seconds: float, first: int, last: int, pattern: str, patienc
 @tls_option
 @step_options(10, 500)
 def growth(tls: bool, seconds: float, first: int, last: int, pattern: str, patience: float, out: Path, as_json: bool) -> None:
-    """Measure CPU and memory of a call against the number of calls, on one worker, beside the floor where there is a C
-    compiler.
+    """Measure CPU and memory of a call against the number of calls, on one worker.
 
-    Continues until the worker's core is full, and reports whether a call costs more when there are many. Writes growth.json and
-    growth.png.
+    Measures the floor as well where there is a C compiler. Continues until the worker's core is full, and reports whether a call
+    costs more when there are many. Writes growth.json and growth.png.
     """
     from gw.bench.growth import STEPS, grow, sentences, verdict
     from gw.bench.pictures import draw_growth

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from gw.bench.pictures import _finish, _pyplot
+from gw.bench.pictures import finish, pyplot
 from gw.terminal import figure_table, ms
 
 ORDER: Final = ("gateway", "floor", "pipecat", "threads")
@@ -63,7 +63,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw CPU per call-second, lateness at the caller and memory per call against the number of calls, without void rows."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(3, 1, figsize=(9, 11), sharex=True, layout="constrained")
     for subject in ORDER:
         found = sorted((row for row in rows if row["subject"] == subject and not row["void"]), key=lambda row: row["calls"])
@@ -91,4 +91,4 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes[2].set_xscale("log")
     axes[2].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes[2].set_xlabel("calls at once")
-    _finish(plt, figure, axes, path)
+    finish(plt, figure, axes, path)

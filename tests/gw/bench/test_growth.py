@@ -82,7 +82,7 @@ def test_few_steps_say_nothing() -> None:
 
 
 def test_a_load_that_is_saturated_itself_is_an_end() -> None:
-    step = {"worker_share": 0.5, "void": ["the twins needed 99% of a core: they are saturated"]}
+    step = {"worker_share": 0.5, "void": ["the load processes used 99% of a core: they are saturated"]}
     assert is_full(step)
     assert not is_full({**step, "void": []})
 

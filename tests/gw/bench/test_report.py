@@ -22,7 +22,7 @@ def shown(*parts: object) -> str:
     return console.export_text()
 
 
-def test_the_middle_round_is_the_one_of_median_cost() -> None:
+def test_the_middle_round_has_the_median_cost() -> None:
     rounds = [measured(seconds=seconds) for seconds in (5.0, 20.0, 10.0)]
     assert middle(rounds) is rounds[2]
 
@@ -43,7 +43,7 @@ def test_the_document_has_every_round_and_the_floor_beside_the_gateway(tmp_path:
     assert "floor" not in document([measured()], [])
 
 
-def test_the_tables_say_cost_timing_and_what_is_against_the_run() -> None:
+def test_tables_show_cost_timing_and_disturbances() -> None:
     bargein = {**summary([0.002]), "missed": 0}
     text = shown(
         tables([measured(bargein=bargein, holds_over_1ms={"rx": 2})], [measured(subject="floor", calls=20, other_cpu=0.3)])
@@ -54,10 +54,10 @@ def test_the_tables_say_cost_timing_and_what_is_against_the_run() -> None:
     assert "gateway: 1 underruns" in shown(tables([measured(far={**measured().far, "underruns": 1})], []))
 
 
-def test_it_is_said_who_speaks_tls() -> None:
+def test_tables_name_the_subject_with_tls() -> None:
     gateway, floor = measured(tls=True), measured(subject="floor")
     text = shown(tables([gateway], [floor]), ramp_table([once(Load(10, 1.0), lambda load: (gateway, floor))]))
-    for words in ("gateway, TLS to the AI", "a bridge in C, which speaks plainly to the AI", "CPU ms/s, TLS", "floor, plain"):
+    for words in ("gateway, TLS to the AI", "a C bridge, which uses no TLS to the AI", "CPU ms/s, TLS", "floor, plain"):
         assert words in text
     plain = shown(tables([measured()], [floor]), ramp_table([once(Load(10, 1.0), lambda load: (measured(), floor))]))
     assert "TLS" not in plain
@@ -73,7 +73,7 @@ def test_pictures_are_drawn_with_and_without_a_floor(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("a.png", "b.png", "c.png"))
 
 
-def test_a_ramp_shows_each_step_and_why_it_was_the_last() -> None:
+def test_a_ramp_shows_each_step_and_its_verdict() -> None:
     held = once(Load(10, 1.0), lambda load: (measured(), measured(subject="floor")))
     beyond = once(Load(10, 1.0), lambda load: (measured(underrun_ms=7.0), None))
     void = once(Load(10, 1.0), lambda load: (measured(other_cpu=0.4), None))

@@ -121,9 +121,9 @@ BUSY = {"own": {**summary([0.0001]), "over_time": []}, "cpu_share": 0.6}
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"twins": {"callers": LATE}}, "callers twin was late"),
-        ({"twins": {"ai": SILENT}}, "ai twin was late"),
-        ({"twins": {"callers": BUSY, "ai": BUSY}}, "saturated"),
+        ({"load_processes": {"callers": LATE}}, "load process callers was late"),
+        ({"load_processes": {"ai": SILENT}}, "load process ai was late"),
+        ({"load_processes": {"callers": BUSY, "ai": BUSY}}, "saturated"),
         ({"other_cpu": 0.2}, "other processes"),
         ({"other_cpu": 0.03, "processes": [Process("worker", 9.6, 1, 1, 1)]}, "other processes"),
     ],
@@ -137,7 +137,7 @@ def test_a_run_that_measured_something_else_is_void(changes: dict[str, Any], why
     ("changes", "why"),
     [({"other_cpu": 0.05}, "other processes"), ({"steal": 0.02}, "hypervisor"), ({"shared_cores": True}, "too few cores")],
 )
-def test_a_doubtful_run_says_so(changes: dict[str, Any], why: str) -> None:
+def test_a_disturbed_run_is_noted(changes: dict[str, Any], why: str) -> None:
     found = measured(**changes)
     assert found.void() == []
     (sentence,) = found.noted()
@@ -157,7 +157,7 @@ def test_a_doubtful_run_says_so(changes: dict[str, Any], why: str) -> None:
         ({"bargein": {**summary([0.001]), "missed": 1}}, "without a clear"),
     ],
 )
-def test_what_a_caller_would_notice_is_broken_and_does_not_hold(changes: dict[str, Any], why: str) -> None:
+def test_a_fault_that_a_caller_would_notice_breaks_the_run(changes: dict[str, Any], why: str) -> None:
     found = measured(**changes)
     (sentence,) = found.broken()
     assert why in sentence

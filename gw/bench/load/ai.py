@@ -1,9 +1,8 @@
-"""The bench's AI: hundreds of Realtime sessions in one process that talk all the time and time what they hear.
+"""AI of the bench: one process with hundreds of Realtime sessions that talk all the time.
 
-Decides when the window is and what is told of it; what a session hears is `bench_session`'s part, what it says `bench_voice`'s.
-Run as `python -m gw.bench.load.ai`; orders come on stdin: begin, end, report, stop.
-
-Speaks just enough of the GA shape for a client that behaves; whether one does is the AI twin's part, in the tests.
+Run as `python -m gw.bench.load.ai`; orders come on stdin: begin, end, report, stop. Every caller frame carries its send time,
+so each append gives an uplink latency; in a session that is not mu-law no frame survives resampling, and the latency is the
+delay beyond the earliest append. Sessions speak just enough of the GA shape for a correct client: the AI twin checks clients.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _HEAD_CHARS: Final = 160
 
 
 class AiSession(Connection):
-    """One websocket of the gateway's."""
+    """One websocket from the gateway."""
 
     def __init__(self, number: int, server: AiServer, sock: socket.socket) -> None:
         super().__init__(server.loop, sock)
@@ -39,21 +38,21 @@ class AiSession(Connection):
         self._server = server
         self.voice = Voice(number, server.loop, server.pattern, self.send)
         self._open = False
-        self._pcm: JitterBuffer | None = None  # of a session that is not mu-law
-        self.call = -1  # whose frames come here
+        self._pcm: JitterBuffer | None = None  # set in a session that is not mu-law
+        self.call = -1  # the caller's number, from its frames
         self._next = -1
         self.lost = 0
         self.disorder = 0
 
     def begin(self) -> None:
-        """A window begins; so does the clock of audio that is told by its length."""
+        """Start a window, and a new clock for audio measured by its length."""
         self.voice.interruptions.clear()
         if self._pcm is not None:
             self._pcm.on_clear()
 
     def on_data(self, data: bytes) -> None:
         if not self._open:
-            data = self._shake_hands(data)
+            data = self._handshake(data)
         if self._open:
             super().on_data(data)
         else:
@@ -61,11 +60,11 @@ class AiSession(Connection):
 
     def on_message(self, data: bytes, opcode: int, mask_at: int, start: int, end: int, now_s: float) -> None:
         if opcode == 0x80 | TEXT:
-            self._take_message(apply_mask(data[start:end], data[mask_at : mask_at + 4]), now_s)
+            self._on_event(apply_mask(data[start:end], data[mask_at : mask_at + 4]), now_s)
         elif opcode & 0x0F == CLOSE:
             self.end("closed by the gateway")
 
-    def _shake_hands(self, data: bytes) -> bytes:
+    def _handshake(self, data: bytes) -> bytes:
         head, end, rest = data.partition(b"\r\n\r\n")
         if not end:
             if len(data) > _REQUEST_BYTES:
@@ -78,12 +77,12 @@ class AiSession(Connection):
             return b""
         self.send(answer)
         self._open = True
-        self.voice.say({"type": "session.created", "session": audio.session({})})
+        self.voice.send_event({"type": "session.created", "session": audio.session({})})
         return rest
 
-    def _take_message(self, body: bytes, now_s: float) -> None:
+    def _on_event(self, body: bytes, now_s: float) -> None:
         if body.find(_APPEND, 0, _HEAD_CHARS) >= 0:
-            self._hear(body, now_s)
+            self._on_audio(body, now_s)
             return
         message = json.loads(body)
         kind = message.get("type")
@@ -92,19 +91,19 @@ class AiSession(Connection):
             if not audio.is_pcmu(session):
                 self._pcm = JitterBuffer()
                 self.voice.in_pcm = True
-                self.call = self._number  # calls are placed one after the other, and so their sessions come
-            self.voice.say({"type": "session.updated", "session": session})
+                self.call = self._number  # calls are placed one by one, so sessions come in the same sequence
+            self.voice.send_event({"type": "session.updated", "session": session})
         elif kind == "response.create":
-            self.voice.talk()
+            self.voice.start()
 
-    def _hear(self, body: bytes, now_s: float) -> None:
+    def _on_audio(self, body: bytes, now_s: float) -> None:
         server = self._server
         at = body.index(b'"', body.index(_AUDIO_KEY) + len(_AUDIO_KEY)) + 1
         if self._pcm is not None:
             frames = audio_bytes(body, at, body.index(b'"', at)) / audio.PCM_FRAME_BYTES
             late_s = self._pcm.push_next(frames, now_s)
             if late_s is not None:
-                self._note(late_s, now_s)
+                self._record_uplink(late_s, now_s)
             return
         magic, call, number, stamp = MARK.unpack(binascii.a2b_base64(body[at : at + MARK_CHARS]))
         if magic != MAGIC:
@@ -117,9 +116,9 @@ class AiSession(Connection):
             else:
                 self.disorder += 1
         self._next = number + 1
-        self._note((int(now_s * 1e6) - stamp & 0xFFFFFFFF) / 1e6, now_s)
+        self._record_uplink((int(now_s * 1e6) - stamp & 0xFFFFFFFF) / 1e6, now_s)
 
-    def _note(self, took_s: float, now_s: float) -> None:
+    def _record_uplink(self, took_s: float, now_s: float) -> None:
         server = self._server
         if server.loop.measuring:
             server.uplink.values_s.append(took_s)
@@ -127,11 +126,11 @@ class AiSession(Connection):
 
     def end(self, why: str) -> None:
         super().end(why)
-        self.voice.over = True
+        self.voice.stopped = True
 
 
 class AiServer:
-    """The listener and all sessions."""
+    """Listener and all sessions."""
 
     def __init__(self, loop: Loop, pattern: str, tls: ssl.SSLContext | None) -> None:
         self.loop = loop
@@ -159,7 +158,7 @@ class AiServer:
         self.sessions.append(AiSession(len(self.sessions), self, sock))
 
     def begin(self, _: dict[str, Any]) -> dict[str, Any]:
-        """The window begins."""
+        """Start the measured window."""
         self.uplink.clear()
         self.unexpected = 0
         for session in self.sessions:
@@ -169,12 +168,12 @@ class AiServer:
         return {"alive": self._alive()}
 
     def end(self, _: dict[str, Any]) -> dict[str, Any]:
-        """The window ends; the sessions go on."""
+        """End the measured window; the sessions continue."""
         self.loop.measuring = False
         before = self._before
         self._ended = {
             "alive": self._alive(),
-            "ended": sorted({session.over for session in self.sessions if session.over}),
+            "ended": sorted({session.end_reason for session in self.sessions if session.end_reason}),
             "unexpected": self.unexpected,
             "lost": sum(session.lost - before.get(id(session), (0, 0))[0] for session in self.sessions),
             "disorder": sum(session.disorder - before.get(id(session), (0, 0))[1] for session in self.sessions),
@@ -183,7 +182,7 @@ class AiServer:
         return {}
 
     def report(self, _: dict[str, Any]) -> dict[str, Any]:
-        """What came in the window. Counting takes a second, in which nothing is sent or read."""
+        """Return the window's figures. Counting takes a second, in which nothing is sent or read."""
         return {
             **self._ended,
             "uplink": self.uplink.summary(),
@@ -199,7 +198,7 @@ class AiServer:
         return {"stopped": len(self.sessions)}
 
     def _alive(self) -> int:
-        return sum(not session.over for session in self.sessions)
+        return sum(not session.end_reason for session in self.sessions)
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:
@@ -209,7 +208,7 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
 
 
 def main() -> int:
-    """This process's body."""
+    """Run the process."""
     options = argparse.ArgumentParser(description="An AI for the bench; orders on stdin.")
     options.add_argument("--pattern", choices=PATTERNS, default="steady")
     options.add_argument("--certificate", help="speak TLS, and show this")

@@ -1,8 +1,8 @@
-"""In which form the bench's AI takes and gives audio, and what it says where no mark would survive. Pure.
+"""Audio formats of the bench's AI, and noise for sessions whose frames cannot be numbered. Pure.
 
-A session is mu-law where its client asks for that, both ways; one that does not ask has what the server has by itself: 16-bit
-samples at 24 kHz. Whoever bridges those to a telephone resamples, which no frame's number outlives, so that audio is plain
-noise and both ends tell by its length how much there was.
+A session is mu-law if its client asks for that in both directions, else the server's default: 16-bit samples at 24 kHz. A
+bridge between those and a telephone resamples, which destroys frame numbers, so that audio is plain noise, measured by its
+length.
 
 Source: OpenAI Realtime, "audio formats".
 """
@@ -24,7 +24,7 @@ _NOISE: Final = array("h", random.Random(_PCM_HZ).choices(range(-8000, 8000), k=
 
 
 def session(asked: dict[str, Any]) -> dict[str, Any]:
-    """A session as the server describes it to a client that asked for this."""
+    """Return the session that the server confirms for this request."""
     audio = asked.get("audio") or {}
     wanted = [(audio.get(way) or {}).get("format") for way in ("input", "output")]
     form = _PCMU if wanted == [_PCMU, _PCMU] else _PCM
@@ -37,10 +37,10 @@ def session(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_pcmu(described: dict[str, Any]) -> bool:
-    """Whether a session's audio is mu-law."""
+    """True if a session's audio is mu-law."""
     return bool(described["audio"]["output"]["format"] == _PCMU)
 
 
 def noise(seconds: float) -> bytes:
-    """At most a second of 16-bit noise, in base64."""
+    """Return up to a second of 16-bit noise, in base64."""
     return binascii.b2a_base64(_NOISE[: round(seconds * _PCM_HZ) * _WIDTH], newline=False)

@@ -1,11 +1,9 @@
-"""The bench's telephones: hundreds of callers in one process, each talking 50 frames a second and listening all the time.
+"""Telephones of the bench: one process with hundreds of callers, each sending 50 frames a second and listening.
 
-Decides when each caller's frame leaves (its own phase of the 20 ms, so that the load is even) and how what comes back sounds: a
-60 ms jitter buffer tells lateness from underrun. Every frame carries its number and the moment it left, so the AI twin can tell
-how long it took. A subject that resamples destroys both: `--unmarked` tells by its length how much was heard. Run as `python -m
-gw.bench.load.callers`; orders come on stdin: dial, begin, end, report, stop.
-
-Never plays, keeps or judges audio: that is the Twilio twin's part, in the tests.
+Run as `python -m gw.bench.load.callers`; orders come on stdin: dial, begin, end, report, stop. Each caller sends at its own
+phase of the 20 ms, so that the load is even. Every frame carries its number and its send time, from which the AI computes the
+latency; a 60 ms jitter buffer separates lateness from underrun. A subject that resamples destroys both: with `--unmarked`,
+audio is measured by its length. Nothing is played, kept or compared: the Twilio twin does that in the tests.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ from gw.twin.twilio import twiml
 from gw.twin.twilio.messages import CONNECTED, Writer
 from gw.twin.twilio.webhooks import Webhooks
 
-#: Twilio echoes a mark when it was heard: a lead and a frame after it came.
+#: Twilio echoes a mark once played: a lead and a frame after it arrived.
 _ECHO_S: Final = 0.12
 _FRAME_TICKS: Final = round(PTIME_S * TICKS_PER_S)
 _TIMEOUT_S: Final = 15.0
@@ -52,7 +50,7 @@ assert MARK.size % 3 == 0 and len(NOISE) + MARK.size == FRAME_BYTES
 
 
 class LoadCaller(Connection):
-    """One call that stands."""
+    """One established call."""
 
     def __init__(
         self, number: int, telephones: Telephones, sock: socket.socket, writer: Writer, call_sid: str, stream_sid: str
@@ -68,15 +66,15 @@ class LoadCaller(Connection):
         self._tick = 0
         self.clears: list[float] = []
 
-    # -- talking --------------------------------------------------------------------------------------------------------
+    # -- sending --------------------------------------------------------------------------------------------------------
 
     def start(self, tick: int) -> None:
-        """Talk from that tick on."""
+        """Send frames from that tick on."""
         self._tick = tick
-        self._loop.at(tick, self._talk)
+        self._loop.at(tick, self._send_frame)
 
-    def _talk(self, _: float) -> None:
-        if self.over:
+    def _send_frame(self, _: float) -> None:
+        if self.end_reason:
             return
         n = self._sent
         self._sent = n + 1
@@ -84,10 +82,10 @@ class LoadCaller(Connection):
         payload = binascii.b2a_base64(MARK.pack(MAGIC, self.number, n, stamp), newline=False) + _NOISE_TEXT
         self.write(_HEAD % (n + 2, n + 1, n * 20) + payload + self._tail)
         self._tick += _FRAME_TICKS
-        self._loop.at(self._tick, self._talk)
+        self._loop.at(self._tick, self._send_frame)
 
     def write(self, body: bytes, opcode: int = TEXT) -> None:
-        """One message; a call that cannot be written to is over."""
+        """Send one message. A call that cannot be written to has ended."""
         if self.send(masked_text(body, opcode)):
             self._telephones.frames_sent += 1
 
@@ -95,7 +93,7 @@ class LoadCaller(Connection):
 
     def on_message(self, data: bytes, opcode: int, mask_at: int, start: int, end: int, now_s: float) -> None:
         if opcode == 0x80 | TEXT:
-            self._hear(data, start, end, now_s)
+            self._on_audio(data, start, end, now_s)
         elif opcode == 0x80 | PING:
             self.write(data[start:end], 10)
         elif opcode == 0x80 | CLOSE:
@@ -104,47 +102,47 @@ class LoadCaller(Connection):
         else:
             self._telephones.unexpected += 1
 
-    def _hear(self, data: bytes, start: int, end: int, now_s: float) -> None:
+    def _on_audio(self, data: bytes, start: int, end: int, now_s: float) -> None:
         for before in _PAYLOADS:
             at = data.find(before, start, end)
             if at >= 0:
                 at += len(before)
                 if self._telephones.unmarked:
-                    self._hear_unmarked(data, at, now_s)
+                    self._on_unmarked_audio(data, at, now_s)
                     return
                 magic, _, number, _ = MARK.unpack(binascii.a2b_base64(data[at : at + MARK_CHARS]))
                 if magic != MAGIC:
                     self._telephones.unexpected += 1
                     return
-                self._telephones.note(self.jitter_buffer.push(number, now_s), now_s)
+                self._telephones.record_lateness(self.jitter_buffer.push(number, now_s), now_s)
                 return
         message = json.loads(data[start:end])
         if message.get("event") == "clear":
             self.jitter_buffer.on_clear()
-            self.clears.append(now_s)  # after the window too: it may answer what was in it
+            self.clears.append(now_s)  # after the window too: it may answer an interruption in the window
         elif message.get("event") == "mark":
             name = message["mark"]["name"]
-            self._loop.after(_ECHO_S, lambda _: None if self.over else self.write(self._writer.mark(name)))
+            self._loop.after(_ECHO_S, lambda _: None if self.end_reason else self.write(self._writer.mark(name)))
 
-    def _hear_unmarked(self, data: bytes, at: int, now_s: float) -> None:
-        """Audio of any length; one that is all the same is silence, and nobody said that."""
+    def _on_unmarked_audio(self, data: bytes, at: int, now_s: float) -> None:
+        """Take audio of any length; constant bytes are silence, which the AI never sent."""
         end = data.index(b'"', at)
         if data.count(data[at : at + 4], at, end) * 4 == (end - at) // 4 * 4:
             self._telephones.unexpected += 1
             return
-        self._telephones.note(self.jitter_buffer.push_next(audio_bytes(data, at, end) / FRAME_BYTES, now_s), now_s)
+        self._telephones.record_lateness(self.jitter_buffer.push_next(audio_bytes(data, at, end) / FRAME_BYTES, now_s), now_s)
 
     def hang_up(self) -> None:
-        if not self.over:
+        if not self.end_reason:
             self.write(self._writer.stop())
             self.end("caller")
 
 
 class Telephones:
-    """All telephones."""
+    """All callers, and the orders about them."""
 
     def __init__(self, loop: Loop, webhooks: Webhooks, account_sid: str, *, unmarked: bool = False) -> None:
-        """`unmarked`: what is heard does not carry its number."""
+        """`unmarked`: received audio carries no frame numbers."""
         self.loop = loop
         self.unmarked = unmarked
         self._webhooks = webhooks
@@ -152,7 +150,7 @@ class Telephones:
         self.callers: list[LoadCaller] = []
         self.late = Samples()
         self.heard = 0
-        self.unexpected = 0  # messages that are nobody's
+        self.unexpected = 0  # unknown messages, and audio without the bench's mark
         self.frames_sent = 0
         self._before: list[tuple[int, float, int, int]] = []
         self._after: list[tuple[int, float, int, int]] = []
@@ -160,8 +158,8 @@ class Telephones:
         self._sent_before = 0
         self._stalls_before = 0
 
-    def note(self, late_s: float | None, now_s: float) -> None:
-        """Something was heard; `late_s` is None while its talkspurt has no clock."""
+    def record_lateness(self, late_s: float | None, now_s: float) -> None:
+        """Record received audio; without `late_s` while its talkspurt has no clock."""
         if self.loop.measuring:
             self.heard += 1
             if late_s is not None:
@@ -169,7 +167,7 @@ class Telephones:
                 self.late.at_s.append(now_s - self.loop.since_s)
 
     def dial(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Place `calls` calls one after the other, `path` being the voice webhook. What stands talks already."""
+        """Place `calls` calls one by one through the voice webhook `path`. Established calls talk meanwhile."""
         calls = int(order["calls"])
         for n in range(calls):
             try:
@@ -177,7 +175,7 @@ class Telephones:
             except (OSError, WireError, KeyError) as error:
                 return {"dialed": n, "error": f"call {n + 1}: {error}"}
             self.callers.append(caller)
-            # phases by the golden ratio: even however many calls there are
+            # phases by the golden ratio: even for any number of calls
             phase = int(caller.number * 0.618034 % 1 * _FRAME_TICKS)
             caller.start((self.loop.tick // _FRAME_TICKS + 2) * _FRAME_TICKS + phase)
             for _ in range(4 + n // 4):
@@ -185,7 +183,7 @@ class Telephones:
         return {"dialed": calls, "sids": [caller.call_sid for caller in self.callers]}
 
     def place(self, number: int, path: str) -> LoadCaller:
-        """One call, up to its stream's start. Raises OSError, WireError, KeyError."""
+        """Place one call, up to its stream's start. Raises OSError, WireError, KeyError."""
         call_sid, stream_sid = "CA" + secrets.token_hex(16), "MZ" + secrets.token_hex(16)
         fields = {
             "AccountSid": self._account_sid,
@@ -213,12 +211,12 @@ class Telephones:
         return caller
 
     def begin(self, _: dict[str, Any]) -> dict[str, Any]:
-        """The window begins."""
+        """Start the measured window."""
         self.late.clear()
         self.heard = self.unexpected = 0
         for caller in self.callers:
             caller.clears.clear()
-            if self.unmarked:  # who never catches up must not pay here for what placing the calls cost
+            if self.unmarked:  # lateness from placing the calls is forgiven: such a subject never catches up
                 caller.jitter_buffer.on_clear()
         self._before = [caller.jitter_buffer.counts() for caller in self.callers]
         self._sent_before, self._stalls_before = self.frames_sent, self._stalls()
@@ -226,13 +224,13 @@ class Telephones:
         return {"at_s": self.loop.since_s, "alive": self._alive()}
 
     def end(self, _: dict[str, Any]) -> dict[str, Any]:
-        """The window ends; the calls go on."""
+        """End the measured window; the calls continue."""
         self.loop.measuring = False
         self._after = [caller.jitter_buffer.counts() for caller in self.callers]
         self._ended = {
             "window_s": monotonic() - self.loop.since_s,
             "alive": self._alive(),
-            "ended": sorted({caller.over for caller in self.callers if caller.over}),
+            "ended": sorted({caller.end_reason for caller in self.callers if caller.end_reason}),
             "sent": self.frames_sent - self._sent_before,
             "heard": self.heard,
             "unexpected": self.unexpected,
@@ -241,7 +239,7 @@ class Telephones:
         return {}
 
     def report(self, _: dict[str, Any]) -> dict[str, Any]:
-        """What was heard in the window. Counting takes a second, in which nothing is sent or read."""
+        """Return the window's figures. Counting takes a second, in which nothing is sent or read."""
         until_s = monotonic()
         underruns, gap_s, lost, disorder = (
             sum(after[i] - before[i] for after, before in zip(self._after, self._before, strict=True)) for i in range(4)
@@ -259,27 +257,27 @@ class Telephones:
         }
 
     def stop(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Hang up all."""
+        """Hang up all calls."""
         for caller in self.callers:
             caller.hang_up()
         return {"stopped": len(self.callers)}
 
     def _alive(self) -> int:
-        return sum(not caller.over for caller in self.callers)
+        return sum(not caller.end_reason for caller in self.callers)
 
     def _stalls(self) -> int:
         return sum(caller.buffer.stalls for caller in self.callers)
 
 
 def main() -> int:
-    """This process's body."""
+    """Run the process."""
     options = argparse.ArgumentParser(description="Callers for the bench; orders on stdin.")
     options.add_argument("--url", required=True, help="the gateway")
     options.add_argument("--account-sid", required=True)
     options.add_argument("--unmarked", action="store_true", help="what is heard does not carry its number")
     given = options.parse_args()
     loop = Loop()
-    secret = sys.stdin.readline().strip()  # the first line: a secret is no argument
+    secret = sys.stdin.readline().strip()  # the first line: arguments are public, a secret is not
     telephones = Telephones(loop, Webhooks(given.url, given.url, secret), given.account_sid, unmarked=given.unmarked)
     orders = OrderChannel(
         loop,

@@ -1,4 +1,4 @@
-"""What one caller of the bench hears: frame numbers against the clock, through a jitter buffer of 60 ms. Pure."""
+"""Jitter buffer of a bench's caller: lateness, underruns and losses from frame numbers and arrival times. Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final
 
 from gw.bench.load.wire import PTIME_S
 
-#: The jitter buffer at the far end: frames later than this are heard as a gap.
+#: Depth of the buffer: later frames are heard as a gap.
 BUFFER_S: Final = 0.060
-#: Frames of a talkspurt that set its clock; the lead's burst is among them.
+#: First frames of a talkspurt, the lead's burst among them; they set its clock.
 _SETTLE_FRAMES: Final = 25
 
 
 class JitterBuffer:
-    """What one caller hears: frame numbers against the clock.
+    """Arrival statistics of one caller.
 
-    The earliest frame of a talkspurt sets its clock; each later one has a lateness against it. One that is later than the
-    jitter buffer is an underrun, and moves the clock by what was heard as a gap.
+    The earliest frame of a talkspurt sets its clock; each later frame has a lateness against it. A frame later than the buffer
+    is an underrun, and moves the clock by the gap.
     """
 
     __slots__ = ("_base_s", "_fresh", "_next", "_settle", "disorder", "gap_s", "lost", "underruns")
@@ -33,18 +33,18 @@ class JitterBuffer:
         self.disorder = 0
 
     def on_clear(self) -> None:
-        """A new talkspurt follows; numbers may jump."""
+        """Start a new talkspurt; numbers may jump."""
         self._fresh = True
 
     def push_next(self, frames: float, now_s: float) -> float | None:
-        """Audio that does not say which frame it is: the next, so many frames long. Lateness is that of its first sample."""
+        """Take audio without a number: the next `frames` frames. Returns its first sample's lateness, as `push`."""
         late_s = self.push(self._next, now_s)
         self._next += frames - 1
         self._settle = max(0, self._settle - round(frames) + 1)
         return late_s
 
     def push(self, number: float, now_s: float) -> float | None:
-        """One frame. Returns its lateness in seconds, None while a talkspurt's clock is not set."""
+        """Take one frame. Returns its lateness in seconds, None while the talkspurt has no clock."""
         if self._fresh:
             self._fresh, self._settle, self._base_s = False, _SETTLE_FRAMES, math.inf
         elif number > self._next:

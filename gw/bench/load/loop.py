@@ -1,11 +1,10 @@
-"""What both load generators of the bench run on: one epoll, one clock of ticks for all calls, one orders for orders.
+"""Event loop of the load processes: epoll, a timer wheel for all calls, and orders from the bench.
 
-Decides when an action runs and how late it was. All timed actions sit in a wheel of 250 us ticks, advanced by one periodic
-timerfd; so hundreds of calls cost one wake-up a tick and not one timer each. A load generator that is late would make the
-gateway look worse than it is: the lateness of every action is kept and reported. Between a few events the clock comes first.
+All timed actions are in a wheel of 250 us ticks, advanced by one periodic timerfd: hundreds of calls cost one wake-up a tick.
+Late load would make the gateway look worse than it is, so the lateness of every action is recorded and reported; timers are
+served between every few socket events.
 
-Runs in a process of its own, without gevent: the figures of a bench must not depend on the library under test. Never
-interprets what comes over a socket.
+The process runs without gevent: a bench's figures must not depend on the library under test.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from typing import Any, Final
 
 TICK_S: Final = 0.00025
 TICKS_PER_S: Final = round(1 / TICK_S)
-#: Events taken before the clock is looked at again: about 0.2 ms of work.
+#: Socket events handled before the timer is checked again: about 0.2 ms of work.
 _EVENTS: Final = 16
 _CLOCK_MONOTONIC: Final = 1
 _TFD_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME: Final = 1
-#: The histogram edges of the gateway's own metrics (`metrics.declare.BOUNDS`), written anew: twins import nothing of it.
+#: Histogram edges, equal to the gateway's `metrics.declare.BOUNDS`; repeated here, since load processes import no gateway code.
 _MANTISSAS: Final = ("1", "1.3", "1.8", "2.4", "3.2", "4.2", "5.6", "7.5")
 EDGES_S: Final = (*(float(f"{mantissa}e{decade}") for decade in range(-5, 0) for mantissa in _MANTISSAS), 1.0)
 
@@ -41,7 +40,7 @@ class _Spec(ctypes.Structure):
 
 
 def _periodic_timer(first_s: float, interval_s: float) -> int:
-    """A timerfd that fires at `first_s` (monotonic) and every `interval_s` from then on. Raises OSError."""
+    """Create a timerfd that fires at `first_s` (monotonic) and every `interval_s` from then on. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     fd: int = libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_FLAGS)
     whole_s = int(first_s)
@@ -52,7 +51,7 @@ def _periodic_timer(first_s: float, interval_s: float) -> int:
 
 
 class Samples:
-    """Durations of the measured window, in seconds, and when each was taken."""
+    """Durations within the measured window, in seconds, and their times."""
 
     def __init__(self) -> None:
         self.values_s = array("d")
@@ -62,12 +61,15 @@ class Samples:
         self.values_s, self.at_s = array("d"), array("f")
 
     def summary(self) -> dict[str, Any]:
-        """Percentiles and maximum in ms, the count, the histogram on EDGES_S, and per second of the window p99 and maximum."""
+        """Return `summary`, and p99 and maximum of each second."""
         return {**summary(self.values_s), "over_time": over_time(self.values_s, self.at_s)}
 
 
 def summary(values_s: Sequence[float]) -> dict[str, Any]:
-    """Exact percentiles in ms, None where there is nothing; counts per bucket of EDGES_S, the last one beyond all."""
+    """Return exact percentiles, maximum and count, and counts per bucket of EDGES_S.
+
+    Shape: milliseconds, None without values; the last bucket is beyond all edges.
+    """
     ordered = sorted(values_s)
     counts = [0] * (len(EDGES_S) + 1)
     for value in ordered:
@@ -77,14 +79,14 @@ def summary(values_s: Sequence[float]) -> dict[str, Any]:
 
 
 def percentile_ms(ordered: Sequence[float], share: float) -> float | None:
-    """The smallest value that `share` of all do not exceed."""
+    """Return the smallest value that at least `share` of all do not exceed."""
     if not ordered:
         return None
     return round(ordered[min(len(ordered), max(1, -int(-share * len(ordered) // 1))) - 1] * 1000, 4)
 
 
 def over_time(values_s: Sequence[float], at_s: Sequence[float]) -> list[list[float]]:
-    """[second, p99 ms, max ms] for each second that has samples."""
+    """Return [second, p99 ms, max ms] for each second with samples."""
     seconds: dict[int, list[float]] = {}
     for value, at in zip(values_s, at_s, strict=True):
         seconds.setdefault(int(at), []).append(value)
@@ -96,7 +98,10 @@ def over_time(values_s: Sequence[float], at_s: Sequence[float]) -> list[list[flo
 
 
 class Loop:
-    """One thread's epoll and wheel. `at` plans an action, `watch` reads a socket, `run` goes on until `stop`."""
+    """Epoll and timer wheel of one thread.
+
+    `at` schedules an action, `watch` registers a socket, `run` serves both until `stop`.
+    """
 
     def __init__(self) -> None:
         self._poll = select.epoll()
@@ -106,33 +111,33 @@ class Loop:
         self._timer = _periodic_timer(self._origin_s, TICK_S)
         self._poll.register(self._timer, select.EPOLLIN)
         self._running = True
-        self.tick = 0  # the last one done
+        self.tick = 0  # the last one served
         self.measuring = False
         self.since_s = 0.0
         self.late = Samples()
 
     def at(self, tick: int, action: Action) -> None:
-        """Run `action(due_s)` at a tick; one that is past comes next."""
+        """Run `action(due_s)` at a tick; at the next one if that has passed."""
         self._wheel.setdefault(max(tick, self.tick + 1), []).append(action)
 
     def now_tick(self) -> int:
-        """The tick of this moment; those up to it may not all be done."""
+        """Return the current tick; actions up to it may still be waiting."""
         return int((monotonic() - self._origin_s) * TICKS_PER_S)
 
     def after(self, delay_s: float, action: Action) -> None:
-        """Run an action that much later."""
+        """Run an action after `delay_s`."""
         self.at(self.tick + max(1, round(delay_s * TICKS_PER_S)), action)
 
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
         self._readers[fd] = on_readable
         self._poll.register(fd, select.EPOLLIN)
 
-    def forget(self, fd: int) -> None:
+    def unwatch(self, fd: int) -> None:
         if self._readers.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
     def begin(self) -> None:
-        """The measured window begins."""
+        """Start the measured window."""
         self.late.clear()
         self.since_s = monotonic()
         self.measuring = True
@@ -140,7 +145,7 @@ class Loop:
     def run(self) -> None:
         gc.collect()
         gc.freeze()
-        gc.disable()  # nothing here makes cycles; a pause would be our lateness
+        gc.disable()  # nothing here makes cycles; a pause would count as lateness
         while self._running:
             self.turn(-1)
 
@@ -148,7 +153,7 @@ class Loop:
         self._running = False
 
     def turn(self, timeout_s: float) -> None:
-        """Wait for something, at most `timeout_s`, and do it."""
+        """Wait for events, at most `timeout_s`, and serve them."""
         timer, readers = self._timer, self._readers
         for fd, _ in self._poll.poll(timeout_s, _EVENTS):
             if fd == timer:
@@ -159,7 +164,7 @@ class Loop:
                 reader()
 
     def _advance(self) -> None:
-        """Do all ticks that are due, the ones that were missed first."""
+        """Serve all ticks that are due, the earliest first."""
         try:
             os.read(self._timer, 8)
         except BlockingIOError:
@@ -180,7 +185,10 @@ class Loop:
 
 
 class OrderChannel:
-    """Orders from stdin, one JSON object a line; answers on stdout alike. Whoever gave the orders is gone when stdin ends."""
+    """Orders from stdin and answers to stdout, one JSON object a line.
+
+    The end of stdin stops the loop.
+    """
 
     def __init__(self, loop: Loop, orders: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
         self._loop = loop

@@ -1,8 +1,8 @@
-"""The least a load generator must know of RFC 6455: cut what arrived into messages, build text messages, shake hands.
+"""Minimal RFC 6455 for load processes: cut messages, build text messages, shake hands, send without waiting.
 
-Fast where a bench is busy: messages are told apart by their headers alone and nothing is copied until somebody wants it. A
-client's messages carry the masking key 0, which is legal, costs the reader the same work, and spares us ours. Fragments are not
-put together: no peer of a bench sends them, and one that does is reported.
+Fast where a bench is busy: messages are classified by their headers, and nothing is copied before it is used. A client's
+messages carry the masking key 0, which is legal, costs the reader the same work, and saves the load its own. Fragments are not
+joined: no peer of a bench sends them, and one is reported as unexpected.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ TEXT: Final = 1
 CLOSE: Final = 8
 PING: Final = 9
 
-#: A whole message in what arrived: opcode (0x80 set: the last fragment), where its mask is (0: none), start, end.
+#: A whole message in the data: opcode (with 0x80, the FIN bit), position of its mask (0: unmasked), start, end.
 Span = tuple[int, int, int, int]
 
 
 class WireError(Exception):
-    """The peer broke the protocol, or refused the handshake."""
+    """The peer broke the protocol or refused the handshake."""
 
 
 def spans(data: bytes) -> tuple[list[Span], int]:
-    """The whole messages in `data`, and where the first one that is not whole begins."""
+    """Return the whole messages in `data`, and the position of the first incomplete one."""
     found: list[Span] = []
     at, size = 0, len(data)
     while size - at >= 2:
@@ -63,12 +63,12 @@ def spans(data: bytes) -> tuple[list[Span], int]:
 
 
 def masked_text(body: bytes, opcode: int = TEXT) -> bytes:
-    """A client's message, with the masking key 0."""
+    """Build a client's message, with the masking key 0."""
     return _head(len(body), opcode, 0x80) + b"\0\0\0\0" + body
 
 
 def text(body: bytes) -> bytes:
-    """A server's message."""
+    """Build a server's text message."""
     return _head(len(body), TEXT, 0) + body
 
 
@@ -81,12 +81,12 @@ def _head(length: int, opcode: int, mask: int) -> bytes:
 
 
 def accept_key(key: bytes) -> bytes:
-    """Sec-WebSocket-Accept for a Sec-WebSocket-Key."""
+    """Compute Sec-WebSocket-Accept from a Sec-WebSocket-Key."""
     return base64.b64encode(hashlib.sha1(key + _GUID).digest())
 
 
 def header(request: bytes, name: bytes) -> bytes:
-    """A header's value; empty where it is not there."""
+    """Return a header's value; empty if missing."""
     for line in request.split(b"\r\n")[1:]:
         given, _, value = line.partition(b":")
         if given.strip().lower() == name:
@@ -95,7 +95,7 @@ def header(request: bytes, name: bytes) -> bytes:
 
 
 def upgrade_answer(request: bytes) -> bytes:
-    """The 101 to a client's upgrade. Raises WireError when it is none."""
+    """Build the 101 response to a client's upgrade. Raises WireError for any other request."""
     key = header(request, b"sec-websocket-key")
     if not key or b"websocket" not in header(request, b"upgrade").lower():
         raise WireError(f"no upgrade: {request[:80]!r}")
@@ -109,8 +109,9 @@ def upgrade_answer(request: bytes) -> bytes:
 def open_websocket(
     address: tuple[str, int], host: str, path: str, headers: dict[str, str], timeout_s: float
 ) -> tuple[socket.socket, bytes]:
-    """Connect and shake hands, waiting. Returns the non-blocking socket and what came behind the answer.
+    """Connect and shake hands, blocking.
 
+    Returns: the socket, now non-blocking, and the bytes after the response.
     Raises: OSError, WireError.
     """
     sock = socket.create_connection(address, timeout_s)
@@ -145,10 +146,10 @@ def open_websocket(
     return sock, rest
 
 
-# -- telling frames apart -----------------------------------------------------------------------------------------------
+# -- numbered frames ------------------------------------------------------------------------------------------------------
 #
-# The first 12 bytes of each frame, 16 characters of base64, say whose it is, which one, and when it left; both twins read the
-# same monotonic clock.
+# The first 12 bytes of each frame, 16 characters of base64, carry its call, its number and its send time; both load processes
+# read the same monotonic clock.
 #
 #     | magic, 2 | call, 2 | number, 4 | monotonic us, 4 (mod 2^32) |
 
@@ -157,23 +158,23 @@ MAGIC: Final = 0x5342
 MARK_CHARS: Final = 16
 FRAME_BYTES: Final = 160
 PTIME_S: Final = 0.02
-#: The rest of a frame: neither silence nor anything that a server could make shorter.
+#: The rest of a frame: neither silence nor compressible.
 NOISE: Final = bytes((n * 167 + (n * n >> 3) + 29) & 0xFF for n in range(FRAME_BYTES - MARK.size))
 
 
 def audio_bytes(data: bytes, start: int, end: int) -> int:
-    """How many bytes of audio the base64 between `start` and `end` stands for."""
+    """Return the number of audio bytes in the base64 between `start` and `end`."""
     return (end - start) * 3 // 4 - data.count(b"=", max(start, end - 2), end)
 
 
-#: The kernel has nothing, or no room; or TLS wants more bytes before it can go on, those of its handshake among them.
+#: No data or no room in the kernel; or TLS needs more bytes first, those of its handshake among them.
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class BufferedSocket:
-    """A socket that is read and written without waiting; what the kernel does not take is kept, up to a bound.
+    """A non-blocking socket; bytes the kernel does not take are buffered, up to a bound.
 
-    One of TLS does its handshake in its first reads. A read takes a whole record, so nothing stays where epoll cannot see it.
+    A TLS socket does its handshake in its first reads. A read takes a whole record, so no data stays where epoll cannot see it.
     """
 
     __slots__ = ("_kept", "_unread", "sock", "stalls")
@@ -185,10 +186,10 @@ class BufferedSocket:
         self.sock = sock
         self._kept = b""
         self._unread = b""
-        self.stalls = 0  # writes the kernel did not take whole
+        self.stalls = 0  # writes the kernel took only in part
 
     def receive(self) -> bytes:
-        """What has arrived, behind what was put back; empty when nothing has. Raises WireError when the peer ended."""
+        """Return arrived bytes, after those put back; empty without any. Raises WireError once the peer has ended."""
         try:
             data = self.sock.recv(self.RECEIVE_BYTES)
         except _NOT_YET:
@@ -200,11 +201,11 @@ class BufferedSocket:
         return self._unread + data if self._unread else data
 
     def put_back(self, data: bytes) -> None:
-        """The next `receive` gives this first: a message that is not whole."""
+        """Store an incomplete message; the next `receive` returns it first."""
         self._unread = data
 
     def send(self, data: bytes) -> None:
-        """Raises OSError; WireError when the peer has not read for too long."""
+        """Write or buffer bytes. Raises OSError; WireError when the buffer overflows."""
         if self._kept:
             data = self._kept + data
             self._kept = b""
@@ -220,17 +221,17 @@ class BufferedSocket:
 
 
 class Connection(ABC):
-    """The load's end of one websocket: reads when the loop says so, writes without waiting, and is over once."""
+    """The load's end of one websocket, read by the loop and written without waiting."""
 
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self.buffer = BufferedSocket(sock)
-        self.over = ""  # why, once it is
+        self.end_reason = ""  # empty while the connection is up
         self._loop = loop
         self._fd = sock.fileno()
         loop.watch(self._fd, self.on_readable)
 
     def on_readable(self) -> None:
-        """Something arrived, or the peer ended."""
+        """Read; end the connection if the peer did."""
         try:
             data = self.buffer.receive()
         except WireError as error:
@@ -240,7 +241,7 @@ class Connection(ABC):
             self.on_data(data)
 
     def on_data(self, data: bytes) -> None:
-        """Cut what arrived into messages; the rest waits for more."""
+        """Cut data into messages; an incomplete one waits for more."""
         now_s = monotonic()
         found, at = spans(data)
         self.buffer.put_back(data[at:])
@@ -249,11 +250,11 @@ class Connection(ABC):
 
     @abstractmethod
     def on_message(self, data: bytes, opcode: int, mask_at: int, start: int, end: int, now_s: float) -> None:
-        """Take one whole message: `data[start:end]`, see `Span`."""
+        """Handle one whole message, `data[start:end]`; see `Span`."""
 
     def send(self, data: bytes) -> bool:
-        """Write bytes of the wire. A line that cannot be written to is over, and False."""
-        if self.over:
+        """Write bytes. Returns False on a connection that has ended, or ends now."""
+        if self.end_reason:
             return False
         try:
             self.buffer.send(data)
@@ -263,8 +264,8 @@ class Connection(ABC):
         return True
 
     def end(self, why: str) -> None:
-        """It is over; the socket goes. Idempotent."""
-        if not self.over:
-            self.over = why
-            self._loop.forget(self._fd)
+        """Close the socket and store the reason. Idempotent."""
+        if not self.end_reason:
+            self.end_reason = why
+            self._loop.unwatch(self._fd)
             self.buffer.sock.close()

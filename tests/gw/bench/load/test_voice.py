@@ -48,7 +48,7 @@ def talking(pattern: str) -> tuple[Wheel, Voice, list[tuple[float, dict[str, Any
         return True
 
     voice = Voice(7, cast(Loop, wheel), pattern, send)
-    voice.talk()
+    voice.start()
     return wheel, voice, said
 
 
@@ -62,7 +62,7 @@ def kinds(said: list[tuple[float, dict[str, Any]]]) -> list[str]:
 
 def test_steady_audio_is_600_ms_ahead_and_goes_on() -> None:
     wheel, voice, said = talking("steady")
-    voice.talk()  # it talks already
+    voice.start()  # it talks already
     assert kinds(said) == ["created"] + ["output_audio.delta"] * 3
     for seconds in range(1, 4):
         wheel.run(1.0)
@@ -93,7 +93,7 @@ def test_nothing_is_said_once_the_session_is_over() -> None:
     for pattern in ("steady", "bursty", "bargein"):
         wheel, voice, said = talking(pattern)
         wheel.run(0.1)
-        voice.over = True
+        voice.stopped = True
         before = len(said)
         wheel.run(10.0)
         assert len(said) == before

@@ -1,4 +1,4 @@
-# A target's line ends in `##` and its help. Each target builds what it needs first.
+# The text after `##` is a target's help. Each target first builds its requirements.
 PY := .venv/bin/python
 # The tests that neither wait nor use a database.
 PURE := tests/gw/protocol tests/gw/call tests/gw/config tests/gw/test_bus.py tests/gw/test_errors.py tests/metrics tests/wire tests/fuzz
@@ -42,7 +42,7 @@ coverage: test-setup ## run the tests of modules, or TESTS=path, and list the li
 	@$(PY) -m coverage html --quiet --skip-covered
 	@$(PY) -m coverage report --skip-covered
 
-fix: test-setup ## mend what ruff can mend, and format
+fix: test-setup ## apply ruff's fixes and format
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 

@@ -45,13 +45,13 @@ StoreMaker = Callable[[], "Store"]
 
 @pytest.fixture
 def timeout_scale() -> float:
-    """The factor every bound on a wait is stretched by."""
+    """The factor that scales every bound on a wait."""
     return timing.timeout_scale()
 
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[MariaDB]:
-    """The server of this run, started with the first test that needs it."""
+    """One server for this run, started for the first test that needs it."""
     from tests.mariadb import MariaDB
 
     server = MariaDB()
@@ -64,7 +64,7 @@ def mariadb_server() -> Iterator[MariaDB]:
 
 @pytest.fixture
 def mariadb(mariadb_server: MariaDB) -> Iterator[MariaDB]:
-    """The server, running. A test may freeze or kill it: it is brought back for the next."""
+    """The running server. A test may freeze or kill it; the next test finds it running again."""
     mariadb_server.start()
     yield mariadb_server
     mariadb_server.revive()
@@ -72,19 +72,19 @@ def mariadb(mariadb_server: MariaDB) -> Iterator[MariaDB]:
 
 @pytest.fixture
 def mariadb_url(mariadb: MariaDB) -> str:
-    """The URL of a new, empty database; its password is `tests.mariadb.PASSWORD`."""
+    """URL of a new, empty database. The password is `tests.mariadb.PASSWORD`."""
     return mariadb.fresh()
 
 
 @pytest.fixture
 def mariadb_config(mariadb_url: str) -> gw.config.Store:
-    """A store's configuration on a new MariaDB database, with bounds short enough for tests of failure."""
+    """Configuration of a store on a new MariaDB database, with short time limits."""
     return gw.config.Store(url=mariadb_url, connect_timeout_s=timing.scaled(2.0), statement_timeout_s=timing.scaled(4.0))
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
 def store_config(request: pytest.FixtureRequest, tmp_path: Path) -> gw.config.Store:
-    """A store's configuration on an empty database, of either kind."""
+    """Configuration of a store on an empty database, SQLite or MariaDB."""
     if request.param == "sqlite":
         return gw.config.Store(url=f"sqlite:///{tmp_path}/var/store.db")
     config: gw.config.Store = request.getfixturevalue("mariadb_config")
@@ -93,7 +93,7 @@ def store_config(request: pytest.FixtureRequest, tmp_path: Path) -> gw.config.St
 
 @pytest.fixture
 def open_store(store_config: gw.config.Store) -> Iterator[StoreMaker]:
-    """Makes stores on one and the same database, not migrated yet; closes them at the end."""
+    """Opens stores on one database without tables, and closes them after the test."""
     from gw.control.store import Store
     from tests.mariadb import PASSWORD
 
@@ -110,7 +110,7 @@ def open_store(store_config: gw.config.Store) -> Iterator[StoreMaker]:
 
 @pytest.fixture
 def store(open_store: StoreMaker) -> Store:
-    """A store with its tables; the test runs once on SQLite and once on MariaDB."""
+    """A store with its tables. The test runs once on SQLite and once on MariaDB."""
     made = open_store()
     made.upgrade()
     return made

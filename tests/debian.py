@@ -1,8 +1,8 @@
-"""Programs the tests run beside the gateway, taken from Debian's packages and had without asking anybody.
+"""Programs that the tests run beside the gateway, taken from Debian's packages.
 
-A fresh Debian with apt is enough for the whole suite. A package that is one program is unpacked under `out/debian` and used from
-there: no root is needed and no service of its is started. One that needs other packages is installed. Where neither works, the
-test fails with what to do by hand.
+A fresh Debian with apt is enough for the whole suite. `unpacked` extracts a package of a single program under `out/debian`, which
+needs no root and starts no service. `installed` installs a package that depends on others. Where neither is possible, the test
+fails and names the command to run by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNPACKED = Path(__file__).resolve().parents[1] / "out" / "debian"
 
 
 def unpacked(program: str, package: str) -> str:
-    """Where `program` is on this machine, or in Debian's `package`, unpacked for us alone."""
+    """Return the path of `program`: this machine's, or that of Debian's `package`, extracted under `out/debian`."""
     folder = _UNPACKED / package
     here = folder / "usr" / "bin" / program
     found = which(program)
@@ -31,7 +31,7 @@ def unpacked(program: str, package: str) -> str:
         return found or str(here)
     folder.mkdir(parents=True, exist_ok=True)
     problem = _run(["apt-get", "download", "-q", package], folder)
-    if problem:  # a machine that never asked what there is
+    if problem:  # apt has no package lists yet
         problem = _updated() or _run(["apt-get", "download", "-q", package], folder)
     for archive in sorted(folder.glob("*.deb"))[-1:]:
         problem = _run(["dpkg", "-x", str(archive), str(folder)], folder)
@@ -42,7 +42,7 @@ def unpacked(program: str, package: str) -> str:
 
 
 def installed(program: str, *packages: str) -> str:
-    """Where `program` is; installs Debian's packages if need be."""
+    """Return the path of `program`, after installing Debian's packages if it is missing."""
     problem = ""
     if which(program) is None:
         problem = _updated() or _as_root("install", "-y", "--no-install-recommends", *packages)
@@ -54,13 +54,13 @@ def installed(program: str, *packages: str) -> str:
 
 
 def which(program: str) -> str | None:
-    """Where a program is, servers included."""
+    """Return the path of a program, servers included, or None."""
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 @functools.cache
 def _updated() -> str:
-    """What there is, asked once in a run: where nobody answers, every program that is missing would wait again."""
+    """Update the package lists once per run: without a network, each missing program would wait for the timeout again."""
     return _as_root("update")
 
 
@@ -70,7 +70,7 @@ def _as_root(*arguments: str) -> str:
 
 
 def _run(command: Sequence[str], folder: Path | None) -> str:
-    """Runs a step of an installation; returns what went wrong, or nothing."""
+    """Run one step of an installation. Returns the error as text, empty on success."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Run the whole suite as several pytest processes side by side, because most tests wait more than they compute.
+"""Run the whole suite as several pytest processes side by side: most tests mainly wait.
 
 A lane is one process with its own MariaDB, its own temporary folders and its own part of the tests. `calls` holds the tests that
 judge when audio arrives, and runs at normal priority; the other lanes run at a lower one and fill the time in which `calls`
@@ -162,7 +162,7 @@ class Running:
                 self.outcomes[outcome] += 1
 
     def _fail(self, test: str, when: str, text: str) -> None:
-        """A file whose setup failed is one failure: its tests share the setup."""
+        """Record a failure. A setup that failed in a file counts once: the tests of the file share it."""
         file = test.partition("::")[0]
         if test in self.failures or (when == "setup" and file in self.setups):
             return
@@ -173,7 +173,7 @@ class Running:
 
     @property
     def broken(self) -> str:
-        """The reason why the lane's result is not merely tests that failed; empty where it has a result."""
+        """Why the lane has no result; empty if it has one."""
         if self.exit is None:
             tail = self.log.read_text(errors="replace")[-3000:]
             return f"lane {self.lane.name} ended with {self.process.returncode} before its last test:\n{tail}"
@@ -183,7 +183,7 @@ class Running:
 
 
 def _command(lane: Lane) -> list[str]:
-    """What Python runs for a lane."""
+    """Return the arguments of Python for a lane."""
     paths = lane.paths
     if not paths:
         paths = ("tests", *(f"--ignore={path}" for other in LANES for path in other.paths))
@@ -219,7 +219,7 @@ def _write_durations(lanes: Sequence[Running]) -> None:
 
 
 def passes_alone(test: str) -> bool:
-    """Return whether a test passes several times in a row, each time in its own process; print its output where it fails."""
+    """Run a test several times, each in a new process; print a failure's output."""
     for _ in range(_ALONE_TIMES):
         command = [sys.executable, str(ROOT / "tests" / "run.py"), test]
         try:

@@ -1,8 +1,8 @@
-"""A private MariaDB for the tests: installed if it is missing, started in a temporary folder, removed at the end.
+"""A private MariaDB server for the tests, in a temporary folder.
 
-Debian's `mariadb-server-core` is the server and nothing around it; its system tables are made here by the server's own bootstrap
-mode. It listens on a free loopback port and dies with the process that started it. Commits reach the kernel before they are
-answered, so a killed server loses nothing; nothing is synced to the disk.
+Debian's `mariadb-server-core` is installed if it is missing; it contains the server alone, and the server's bootstrap mode
+creates the system tables. The server listens on a free loopback port and dies with the process that started it. A commit reaches
+the kernel before it is acknowledged, so that a killed server loses nothing; nothing is synced to the disk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests import debian
 from tests.timing import scaled
 
 USER = "submilli"
-#: With signs that mean something in a URL, so that nobody glues strings together unnoticed.
+#: Contains characters with a meaning in a URL, so that a URL built without quoting fails a test.
 PASSWORD = "s3cret/@:%"
 _SHARE = Path("/usr/share/mysql")
 _START_S = 30.0
@@ -65,7 +65,7 @@ def _die_with_parent() -> None:
 def make_certificate(
     certificate: Path, key: Path, names: Sequence[str] = ("localhost",), addresses: Sequence[str] = ("127.0.0.1",)
 ) -> None:
-    """A certificate that vouches for itself, a day long."""
+    """Write a self-signed certificate, valid for a day, and its key."""
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.datetime.now(datetime.UTC)
@@ -91,7 +91,7 @@ def make_certificate(
 
 
 class MariaDB:
-    """One server with any number of databases. `start` and `stop` may alternate; the data stays until `remove`."""
+    """One server with any number of databases. `start` and `kill` may alternate; the data stays until `remove`."""
 
     def __init__(self) -> None:
         self._server = debian.installed("mariadbd", "mariadb-server-core")
@@ -100,11 +100,11 @@ class MariaDB:
         self._data.mkdir()
         self._log = self._folder / "log"
         self._socket = self._folder / "s"
-        self._user = ("--user=root",) if os.geteuid() == 0 else ()  # as root it runs only when told to
+        self._user = ("--user=root",) if os.geteuid() == 0 else ()  # as root, mariadbd refuses to run without this option
         self._process: subprocess.Popen[bytes] | None = None
         self._names = itertools.count(1)
         self.port = free_ports(1)[0]
-        self.ca = self._folder / "ca.pem"  # what a client verifies the server with; good for localhost and 127.0.0.1
+        self.ca = self._folder / "ca.pem"  # for clients that verify the server; valid for localhost and 127.0.0.1
         self._key = self._folder / "key.pem"
         make_certificate(self.ca, self._key)
         self._bootstrap()
@@ -144,37 +144,37 @@ class MariaDB:
                 time.sleep(0.05)
 
     def kill(self) -> None:
-        """End the server as a crash does."""
+        """Kill the server, as a crash does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(scaled(_STOP_S))
             self._process = None
 
     def move(self) -> None:
-        """Be found at another port from the next start on, as the server that takes over from this one would be."""
+        """Use another port from the next start on, as a replacement server would."""
         assert self._process is None
         self.port = free_ports(1)[0]
 
     def freeze(self) -> None:
-        """The server stops answering, its connections stay open."""
+        """Stop the server's process; its connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Go on after `freeze`."""
+        """Continue the server after `freeze`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def revive(self) -> None:
-        """Running and answering, whatever was done to it."""
+        """Bring the server back to a running state after `freeze` or `kill`."""
         if self._process is not None:
             self.thaw()
         self.start()
 
     def fresh(self) -> str:
-        """A new, empty database; returns its URL, without the password."""
+        """Create an empty database. Returns its URL, without the password."""
         name = f"test_{next(self._names)}"
-        self.execute(f"CREATE DATABASE {name} CHARACTER SET latin1")  # on purpose not what the store wants
+        self.execute(f"CREATE DATABASE {name} CHARACTER SET latin1")  # not the character set that the store requires
         self.execute(f"GRANT ALL ON {name}.* TO {USER}@'127.0.0.1'")
         return f"mysql+pymysql://{USER}@127.0.0.1:{self.port}/{name}"
 
@@ -195,7 +195,7 @@ class MariaDB:
         )
 
     def _bootstrap(self) -> None:
-        # One statement per line is how bootstrap mode reads.
+        # Bootstrap mode reads one statement per line.
         sql = "CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
         sql += "".join((_SHARE / name).read_text() for name in _BOOTSTRAP_FILES)
         quoted = PASSWORD.replace("'", "''")

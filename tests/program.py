@@ -1,4 +1,4 @@
-"""Which gateway the tests run: this source, or what `SUBMILLI_BINARY` names, the one-file binary.
+"""The gateway under test: this source, or the one-file binary that `SUBMILLI_BINARY` names.
 
 make test-binary
 """
@@ -16,13 +16,16 @@ _UNPACK_S = 60.0
 
 
 def program() -> list[str]:
-    """The command line of tests that run the gateway in processes of its own, without options."""
+    """Return the gateway's command line, for tests that start it as a process."""
     binary = os.environ.get("SUBMILLI_BINARY")
     return [str(ROOT / binary)] if binary else [sys.executable, str(ROOT / "gateway.py")]
 
 
 def unpacked() -> Path | None:
-    """The binary's packages and libraries, for tests that run the gateway in their own process; None where there is no binary."""
+    """Return the folder of the binary's libraries, None without a binary.
+
+    Tests that run the gateway in their own process import them from there.
+    """
     if not os.environ.get("SUBMILLI_BINARY"):
         return None
     cache = ROOT / "out" / "binary"

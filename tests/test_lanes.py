@@ -27,7 +27,7 @@ def main"""
 
 
 class Suite:
-    """A suite of its own in a folder."""
+    """A small suite in a folder, with the real runner."""
 
     def __init__(self, folder: Path, alone: int = 0) -> None:
         self.folder = folder
@@ -47,7 +47,10 @@ class Suite:
         (self.tests / name).write_text(code)
 
     def write_failing(self, more: str = "", **failing: int) -> None:
-        """Write one test for each name that fails this many times, and then passes; `more` is code in front."""
+        """Write one test per name that fails this many times, and then passes.
+
+        `more` is code before the tests.
+        """
         lines = [more, "from pathlib import Path"]
         for name, times in failing.items():
             lines += [

@@ -1,4 +1,4 @@
-"""One factor for every time-out of the suite: SUBMILLI_TEST_TIMEOUT_SCALE, for machines slower than the one it was written on."""
+"""One factor for every timeout of the suite, SUBMILLI_TEST_TIMEOUT_SCALE, for slow or busy machines."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def timeout_scale() -> float:
-    """The factor, 1.0 unless the environment says otherwise."""
+    """Return the factor; 1.0 by default."""
     return float(os.environ.get("SUBMILLI_TEST_TIMEOUT_SCALE", "1"))
 
 
 def scaled(seconds: float) -> float:
-    """A bound on a wait, stretched by the factor."""
+    """Return a bound on a wait, multiplied by the factor."""
     return seconds * timeout_scale()

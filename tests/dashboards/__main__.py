@@ -1,4 +1,4 @@
-"""`python -m tests.dashboards`: plays a scene of more than a minute and draws every panel into `out/dashboards`, to look at."""
+"""`python -m tests.dashboards`: draw every panel into `out/dashboards`, from a scene of more than a minute."""
 
 from gevent import monkey
 
@@ -11,7 +11,7 @@ from tests.dashboards import answers, draw  # noqa: E402
 from tests.dashboards.scene import playing  # noqa: E402
 from tests.mariadb import MariaDB  # noqa: E402
 
-#: How long calls are placed.
+#: Duration of placing calls.
 _SECONDS = 75.0
 
 

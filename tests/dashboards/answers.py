@@ -1,4 +1,4 @@
-"""What a scene answers to every panel: asked once, then judged by the tests and drawn."""
+"""Results of every panel's queries on a scene, for the tests and the pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RATE_S = 5
 
 
 def collect(scene: Scene) -> list[dict[str, Any]]:
-    """Each panel's JSON with `answers`, one for each of its queries, as the renderer reads them."""
+    """Return each panel's JSON with `answers`, one per query, as the renderer reads them."""
     columns, found = scene.sql("SELECT call_sid FROM call_quality ORDER BY bargeins DESC, frames_sent DESC LIMIT 1")
     assert found, f"no call has {columns}"
     call_sid = str(found[0][0])

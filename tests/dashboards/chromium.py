@@ -1,7 +1,6 @@
-"""One headless Chromium, told what to do over a pipe: open a page, and keep parts of it as pictures.
+"""Headless Chromium, controlled over a pipe: open a page and take pictures of its parts.
 
-The DevTools protocol over descriptors 3 and 4: JSON, each message ended by a zero byte. Nothing listens on a port. Every wait is
-bounded.
+DevTools protocol over descriptors 3 and 4: JSON messages, each ended by a zero byte. No port is opened. Every wait is bounded.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from tests.timing import scaled
 
 _ANSWER_S = 60.0
 _STOP_S = 5.0
-#: Where Chromium reads orders and writes answers, and from where on a descriptor is in nobody's way.
+#: Descriptors that Chromium reads and writes, and the lowest number for their temporary copies.
 _PIPE = (3, 4)
 _HIGH = 100
 
 
 class Chromium:
-    """A context manager: one page, `width` pixels wide."""
+    """Context manager: a browser with one page, `width` pixels wide."""
 
     def __init__(self, width: int, height: int) -> None:
         self._program = debian.installed("chromium", "chromium", "fonts-dejavu-core")
@@ -39,11 +38,11 @@ class Chromium:
         self._profile = Path(tempfile.mkdtemp(prefix="submilli-chromium-"))
         self._number = 0
         self._rest = b""
-        self.complaints: list[str] = []  # what the page's scripts failed with
+        self.complaints: list[str] = []  # errors of the page's scripts
 
     def __enter__(self) -> Chromium:
         ours, theirs = [], []
-        for end in (os.pipe(), os.pipe()[::-1]):  # what it reads, and what it writes
+        for end in (os.pipe(), os.pipe()[::-1]):  # Chromium's input and output
             theirs.append(fcntl.fcntl(end[0], fcntl.F_DUPFD, _HIGH))
             os.close(end[0])
             ours.append(end[1])
@@ -61,7 +60,7 @@ class Chromium:
                 f"--user-data-dir={self._profile}",
                 "--window-size={},{}".format(*self._size),
                 *("--no-first-run", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"),
-                *(["--no-sandbox"] if os.geteuid() == 0 else []),  # as root it runs only without
+                *(["--no-sandbox"] if os.geteuid() == 0 else []),  # as root, Chromium refuses to run with its sandbox
                 "about:blank",
             ],
             stdin=subprocess.DEVNULL,
@@ -73,17 +72,17 @@ class Chromium:
         )
         for descriptor in theirs:
             os.close(descriptor)
-        pages = [one for one in self._ask("Target.getTargets")["targetInfos"] if one["type"] == "page"]
-        attached = self._ask("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
+        pages = [one for one in self._call("Target.getTargets")["targetInfos"] if one["type"] == "page"]
+        attached = self._call("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
         self._session: str = attached["sessionId"]
         for domain in ("Page", "Runtime"):
-            self._tell(f"{domain}.enable")
+            self._call_page(f"{domain}.enable")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
-                self._ask("Browser.close")
+                self._call("Browser.close")
             self._process.wait(scaled(_STOP_S))
         except (subprocess.TimeoutExpired, AssertionError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -93,23 +92,25 @@ class Chromium:
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def open(self, page: Path) -> None:
-        """Load a page from a file; wait until all of it is there."""
-        self._tell("Page.navigate", url=page.resolve().as_uri())
+        """Load a page from a file and wait until it is complete."""
+        self._call_page("Page.navigate", url=page.resolve().as_uri())
         self.until("document.readyState === 'complete'")
 
     def until(self, expression: str, timeout_s: float = 30.0) -> None:
-        """Wait until an expression holds in the page."""
+        """Wait until an expression is true in the page."""
         until_s = time.monotonic() + scaled(timeout_s)
         while not self.value(expression):
-            assert time.monotonic() < until_s, f"{expression} did not come to hold; the page says {self.complaints}"
+            assert time.monotonic() < until_s, f"{expression} is still false; the page's errors: {self.complaints}"
             time.sleep(0.05)
 
     def value(self, expression: str) -> Any:
-        """What an expression is in the page."""
-        return self._tell("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get("value")
+        """Return the value of an expression in the page."""
+        return self._call_page("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get(
+            "value"
+        )
 
     def box(self, element_id: str) -> tuple[float, float, float, float]:
-        """Where an element is on the page: left, top, right, bottom."""
+        """Return the position of an element on the page: left, top, right, bottom."""
         left, top, width, height = json.loads(
             self.value(
                 f"(({{x, y, width, height}}) => JSON.stringify([x + scrollX, y + scrollY, width, height]))"
@@ -119,16 +120,16 @@ class Chromium:
         return left, top, left + width, top + height
 
     def picture(self, box: tuple[float, float, float, float]) -> bytes:
-        """A part of the page as PNG."""
+        """Return a part of the page as PNG."""
         left, top, right, bottom = box
         clip = {"x": left, "y": top, "width": right - left, "height": bottom - top, "scale": 1}
-        taken = self._tell("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
+        taken = self._call_page("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
         return base64.b64decode(taken["data"])
 
-    def _tell(self, method: str, **parameters: Any) -> dict[str, Any]:
-        return self._ask(method, self._session, **parameters)
+    def _call_page(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self._call(method, self._session, **parameters)
 
-    def _ask(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
+    def _call(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
         self._number += 1
         order = {"id": self._number, "method": method, "params": parameters, **({"sessionId": session} if session else {})}
         os.write(self._out, json.dumps(order).encode() + b"\0")
@@ -148,7 +149,7 @@ class Chromium:
             ready, _, _ = select.select([self._in], [], [], max(0.0, until_s - time.monotonic()))
             assert ready, "Chromium does not answer"
             more = os.read(self._in, 1 << 20)
-            assert more, "Chromium is gone"
+            assert more, "Chromium closed the pipe"
             self._rest += more
         message, _, self._rest = self._rest.partition(b"\0")
         found: dict[str, Any] = json.loads(message)

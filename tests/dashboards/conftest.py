@@ -1,4 +1,4 @@
-"""One scene for all tests here: a load of some seconds, asked everything once."""
+"""One scene for all tests of this folder: a load of seconds, queried once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.dashboards import answers
 from tests.dashboards.scene import playing
 from tests.mariadb import MariaDB
 
-#: How long calls are placed.
+#: Duration of placing calls.
 SECONDS = 9.0
 
 
 class Shown(NamedTuple):
-    """What there was to see."""
+    """Results of the scene."""
 
     panels: list[dict[str, Any]]
     rules: list[dict[str, Any]]
@@ -28,7 +28,7 @@ class Shown(NamedTuple):
 
 @pytest.fixture(scope="session")
 def shown(mariadb_server: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    """Every panel's answers, every rule's health, how many series each recorded name has, how often a process was started."""
+    """Every panel's answers, every rule's health, series per recorded name, starts per process."""
     mariadb_server.start()
     with playing(tmp_path_factory.mktemp("scene"), mariadb_server, SECONDS) as scene:
         rules = scene.prometheus.rules()

@@ -1,7 +1,7 @@
-"""Draws every panel with Grafana's own components, from what a real gateway, Prometheus and MariaDB answered.
+"""Draw every panel with Grafana's components, from answers of a real Prometheus and MariaDB.
 
-The tests draw what their own short scene answered, `python -m tests.dashboards` a longer one; both leave the pictures in
-`out/dashboards`. The page is built once for each version of its sources: npm's packages are large, and stay under `out`.
+The tests draw a short scene, `python -m tests.dashboards` a longer one; both write the pictures to `out/dashboards`. The page is
+built once for each version of its sources. npm's packages are large, and stay under `out` for each version of the lock file.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ OUT = _ROOT / "out" / "dashboards"
 _BUILD = OUT / ".build"
 _WIDTH = 1600
 _NPM_S = 300.0
-#: What installs. Debian 12's own npm (9.2) fails at overrides by another package: "Invalid comparator".
+#: The npm that installs the packages. Debian 12's npm (9.2) fails at overrides by another package: "Invalid comparator".
 _NPM = "npm@10.9.4"
 _QUIETLY = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
 
 
 def built() -> Path:
-    """The folder of the page's script and style, built if its sources are newer than it."""
+    """Return the folder of the page's script and style, built if the sources have changed."""
     files = [path for path in sorted(_SOURCES.rglob("*")) if path.is_file()]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     done, stamp = _BUILD / "dist", _BUILD / "stamp"
@@ -66,7 +66,7 @@ def _run(command: list[str]) -> None:
 
 
 def draw(panels: Iterable[dict[str, Any]], since: float, until: float, folder: Path = OUT) -> dict[str, Image.Image]:
-    """Each panel and each whole dashboard, by name; written to `folder` as PNG too."""
+    """Draw each panel and each whole dashboard; write them to `folder` as PNG. Returns them by name."""
     page = built()
     shown = {"boards": boards(), "panels": list(panels), "from": since, "to": until, "width": _WIDTH}
     (page / "shown.js").write_text(f"window.SHOWN = {json.dumps(shown, default=str)};")

@@ -1,4 +1,4 @@
-"""The generated dashboards' panels, each with its queries as Grafana would send them."""
+"""Panels of the generated dashboards, with their queries as Grafana would send them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "dashboards"
-#: Points of a drawn curve, about.
+#: Approximate number of points of a curve.
 POINTS = 120
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of a dashboard's file."""
+    """One panel of a dashboard file."""
 
     board: str
     json: dict[str, Any]
 
     @property
     def name(self) -> str:
-        """For a test's id and a picture's name."""
+        """Name for a test's id and a picture's file."""
         words = "".join(sign if sign.isalnum() else " " for sign in self.json["title"].lower()).split()
         return f"{self.board}-{self.json['id']:02}-{'-'.join(words)}"
 
@@ -37,12 +37,12 @@ class Panel:
 
 
 def boards() -> dict[str, dict[str, Any]]:
-    """Every dashboard's file, by name."""
+    """Return every dashboard file, by name."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
 
 def panels() -> Iterator[Panel]:
-    """Every panel that shows something."""
+    """Yield every panel with queries."""
     for name, board in boards().items():
         for panel in board["panels"]:
             if panel["type"] != "row":
@@ -50,7 +50,7 @@ def panels() -> Iterator[Panel]:
 
 
 def promql(expression: str, *, range_s: float, rate_s: float) -> str:
-    """An expression with Grafana's variables filled in, all gateways chosen."""
+    """Return an expression with Grafana's variables filled in, for all gateways."""
     filled = expression.replace("$__rate_interval", f"{rate_s:.0f}s").replace("$__range", f"{range_s:.0f}s")
     filled = filled.replace("$instance", ".*")
     assert "$" not in filled, filled
@@ -58,7 +58,7 @@ def promql(expression: str, *, range_s: float, rate_s: float) -> str:
 
 
 def sql(statement: str, *, since: float, until: float, call_sid: str) -> str:
-    """A statement with Grafana's macros filled in, as its MySQL data source does."""
+    """Return a statement with Grafana's macros filled in, as its MySQL data source does."""
     filled = statement.replace("${call_sid:sqlstring}", f"'{call_sid}'")
     before, macro, after = filled.partition("$__timeFilter(")
     if macro:

@@ -1,4 +1,4 @@
-"""A private Prometheus that scrapes one gateway once a second, with the rules an operator gets."""
+"""A private Prometheus with the shipped rules, which scrapes one gateway every second."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _STOP_S = 10.0
 
 
 class Prometheus:
-    """A context manager: running, on a free port of the loopback interface."""
+    """Context manager: Prometheus on a free port of the loopback interface."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        """`target` is the ops address of a gateway."""
+        """Write the configuration. `target` is the ops address of a gateway."""
         self._program = debian.unpacked("prometheus", "prometheus")
         self._folder = folder
         (self._port,) = free_ports(1)
@@ -78,17 +78,17 @@ class Prometheus:
             self._process.wait()
 
     def at(self, expression: str, when: float) -> list[dict[str, Any]]:
-        """An instant query's series."""
+        """Return the series of an instant query."""
         found: list[dict[str, Any]] = self._get("query", query=expression, time=when)["result"]
         return found
 
     def over(self, expression: str, since: float, until: float, step_s: float) -> list[dict[str, Any]]:
-        """A range query's series."""
+        """Return the series of a range query."""
         found: list[dict[str, Any]] = self._get("query_range", query=expression, start=since, end=until, step=step_s)["result"]
         return found
 
     def rules(self) -> list[dict[str, Any]]:
-        """Every rule, with its health."""
+        """Return every rule with its health."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
     def _get(self, what: str, **arguments: object) -> Any:

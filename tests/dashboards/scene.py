@@ -1,7 +1,7 @@
-"""A gateway under load, watched by a Prometheus and writing to a MariaDB: what the dashboards are shown.
+"""The data of the dashboards: a gateway under load, with Prometheus and MariaDB.
 
-Conversations of real speech, interruptions, and a few AIs that fail. Short, and with everything in it that a panel is about, so
-that an empty panel is a panel that is wrong. What was found is kept as a value: nothing runs any more when it is looked at.
+Conversations of real speech, interruptions, and a few AIs that fail. The load is short but touches every panel, so that an empty
+panel is a wrong panel.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 _GATEWAY = Path(__file__).resolve().parents[2] / "gateway.py"
-#: Between two calls that ring.
+#: Interval between two calls.
 _RING_S = 0.4
 _GREETING = lasting(5)
-#: Interrupts after a second and a half, then listens.
+#: A caller who interrupts after a second and a half, then listens.
 _INTERRUPTS = speech.script(1500, WORD, 6000)
 _SCRIPTS = (
     conversation(hang_up_after=2),
@@ -47,7 +47,7 @@ _SCRIPTS = (
 
 
 class _Gateway(GatewayProcess):
-    """`gateway.py serve` with a store on MariaDB, whose user has no password: secrets of the environment are not passed on."""
+    """`gateway.py serve` with a store on MariaDB. Its user has no password: the environment's secrets are not passed on."""
 
     store_url = ""
 
@@ -61,7 +61,7 @@ class _Gateway(GatewayProcess):
 
 
 class Scene:
-    """What Prometheus and the store answer about a load that is still there."""
+    """Access to Prometheus and the store while the gateway runs."""
 
     def __init__(self, prometheus: Prometheus, database: MariaDB, name: str) -> None:
         self.prometheus = prometheus
@@ -70,7 +70,7 @@ class Scene:
         self.until = self.since
 
     def sql(self, statement: str) -> tuple[list[str], list[list[Any]]]:
-        """Columns and rows, as the user that Grafana gets: one who may only read."""
+        """Return columns and rows, read as Grafana's user, who may only read."""
         connection = pymysql.connect(host="127.0.0.1", port=self._database.port, user="grafana", database=self._name)
         with closing(connection), connection.cursor() as cursor:
             cursor.execute("SET time_zone = '+00:00'")
@@ -80,7 +80,7 @@ class Scene:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; a time in milliseconds, as Grafana's frames have it."""
+    """Convert a value to JSON; a time to milliseconds, as in Grafana's frames."""
     if isinstance(value, datetime.datetime):
         return value.replace(tzinfo=datetime.UTC).timestamp() * 1000
     return float(value) if isinstance(value, decimal.Decimal) else value
@@ -88,7 +88,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def playing(folder: Path, database: MariaDB, seconds: float) -> Iterator[Scene]:
-    """Load for `seconds` and a little more, then everything still up for as long as the context lasts."""
+    """Put load on a gateway for about `seconds`; everything stays up during the context."""
     url = database.fresh()
     name = url.rpartition("/")[2]
     for statement in (
@@ -111,13 +111,13 @@ def playing(folder: Path, database: MariaDB, seconds: float) -> Iterator[Scene]:
         scene = Scene(prometheus, database, name)
         with gevent.Timeout(scaled(30), AssertionError("Prometheus does not scrape the gateway")):
             while not prometheus.at("count_over_time(gw_tx_frames_total[1m]) > 1", time.time()):
-                gevent.sleep(0.2)  # it was seen at rest: what happens now is an increase
+                gevent.sleep(0.2)  # one sample at rest, so that the load is an increase
         scene.since = time.time()
         while time.time() < scene.since + seconds:
             telephones.place(CallPlan(speech=_INTERRUPTS, max_s=scaled(30)))
             gevent.sleep(_RING_S)
         assert telephones.wait(scaled(60)), "a call did not end"
         telephones.rest.wait_callbacks(scaled(5))
-        gevent.sleep(2.5)  # and what the last calls left is scraped
+        gevent.sleep(2.5)  # until the last calls are scraped
         scene.until = time.time()
         yield scene

@@ -1,4 +1,4 @@
-"""deploy/grafana: the files are what the code says, keep every key through the SDK, and every panel finds something to show."""
+"""deploy/grafana: the files match the code, pass the SDK unchanged, and every panel has data."""
 
 import json
 import math
@@ -18,7 +18,7 @@ BOARDS = boards()
 PANELS = {panel.name: panel for panel in panels()}
 
 
-def test_the_files_are_what_the_code_says():
+def test_the_files_match_the_code():
     written = {path.stem: path.read_text() for path in FOLDER.glob("*.json")}
     assert written == {name: as_text(build()) for name, build in DASHBOARDS.items()}, "run `make dashboards`"
 
@@ -30,7 +30,7 @@ def test_a_file_goes_through_the_sdk_without_losing_a_key(name):
     assert json.loads(json.dumps(read, cls=JSONEncoder)) == BOARDS[name]
 
 
-def test_provisioning_offers_what_the_dashboards_ask_for():
+def test_provisioning_has_the_data_sources_of_the_dashboards():
     found = yaml.safe_load((FOLDER.parent / "provisioning" / "datasources" / "submilli.yml").read_text())["datasources"]
     wanted = {
         variable["query"]
@@ -43,7 +43,7 @@ def test_provisioning_offers_what_the_dashboards_ask_for():
     assert provider["options"]["path"] in (FOLDER.parent / "README.md").read_text()
 
 
-def test_addresses_ids_and_places_are_each_given_once():
+def test_addresses_ids_and_positions_are_unique():
     assert len({board["uid"] for board in BOARDS.values()}) == len({board["title"] for board in BOARDS.values()}) == len(BOARDS)
     for board in BOARDS.values():
         assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
@@ -59,7 +59,7 @@ def test_addresses_ids_and_places_are_each_given_once():
 
 
 @pytest.mark.parametrize("name", PANELS)
-def test_a_panel_says_what_it_shows_and_reads_what_there_is(name):
+def test_a_panel_is_described_and_reads_series_that_exist(name):
     panel = PANELS[name]
     assert panel.json["title"]
     assert panel.json["description"].endswith(".")
@@ -68,7 +68,7 @@ def test_a_panel_says_what_it_shows_and_reads_what_there_is(name):
         for query in panel.queries:
             assert names.read(query["expr"])
             assert names.read(query["expr"]) <= names.exposed()
-            assert query["expr"].count("{") == query["expr"].count('instance=~"$instance"'), "a selector leaves the choice out"
+            assert query["expr"].count("{") == query["expr"].count('instance=~"$instance"'), "a selector ignores $instance"
 
 
 @pytest.mark.parametrize("name", PANELS)
@@ -82,7 +82,7 @@ def test_every_query_finds_data(name, shown):
             assert any(math.isfinite(value) for value in values), "no value"
 
 
-#: What the scene is sure to bring about: these are not merely there, they are above zero.
+#: Values that the scene must raise above zero.
 @pytest.mark.parametrize(
     "name",
     [
@@ -97,7 +97,7 @@ def test_every_query_finds_data(name, shown):
         "ai-03-errors",
     ],
 )
-def test_what_happened_is_seen(name, shown):
+def test_the_scene_s_events_are_counted(name, shown):
     (found,) = (one for one in shown.panels if one["name"] == name)
     values = [float(value) for answer in found["answers"] for series in answer["series"] for _, value in series["values"]]
     assert max(value for value in values if math.isfinite(value)) > 0

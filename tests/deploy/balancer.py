@@ -1,4 +1,4 @@
-"""HAProxy with the shipped configuration, at addresses of a test's own."""
+"""HAProxy with the shipped configuration, at the addresses of a test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MACHINES: Final = (("vm-1", "10.0.0.11"), ("vm-2", "10.0.0.12"))
 
 
 def program() -> str:
-    """Where HAProxy is; installed where it is missing."""
+    """Return the path of HAProxy, installed if it is missing."""
     return debian.installed("haproxy", "haproxy")
 
 
@@ -26,10 +26,10 @@ def configure(
     machines: Sequence[str],
     changes: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """Write the shipped file with other addresses, and nothing else different but `changes`.
+    """Write the shipped file with other addresses and with `changes`.
 
-    Shape: `binds` are host:port, the first by TLS, the others plain; `metrics` host:port; `machines` the gateways' addresses.
-    Raises: ValueError for a line the shipped file does not have.
+    Shape: `binds` are host:port, the first for TLS, the others for plain text; `metrics` host:port; `machines` IP addresses.
+    Raises: ValueError for a line that the shipped file does not have.
     """
     tls, *plain = binds
     also = "".join(f"\n    bind {one}" for one in plain)

@@ -1,4 +1,4 @@
-"""Which series a gateway's page has, and which a PromQL expression speaks of."""
+"""Names of series: those of a gateway's metrics page, and those in a PromQL expression."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RECORDED = re.compile(r"\b\w+:gw_\w+:\w+")
 
 
 def exposed() -> set[str]:
-    """Every sample name of the page."""
+    """Return every sample name of the page."""
     names = {PAGES_NAME, *(name for _, name, _ in WORKER_FAMILIES)}
     for family in FAMILIES:
         suffixes = ("_bucket", "_count", "_sum") if isinstance(family, Histogram) else ("",)
@@ -21,10 +21,10 @@ def exposed() -> set[str]:
 
 
 def read(expression: str) -> set[str]:
-    """The gateway's series an expression reads."""
+    """Return the gateway's series that an expression reads."""
     return set(_NAME.findall(expression))
 
 
 def recorded(expression: str) -> set[str]:
-    """The recorded series an expression reads."""
+    """Return the recorded series that an expression reads."""
     return set(_RECORDED.findall(expression))

@@ -1,10 +1,11 @@
-"""The units under a real systemd: start, notify, reload, hung and killed processes, watchdog, stop, beside calls that go on.
+"""Run the systemd units under a real systemd: start, reload, hung and killed processes, watchdog, stop.
 
     make systemd
 
-Needs root. Boots Debian with its own systemd as process 1 of a container (systemd-nspawn; packages are had once, under
-`out/debian`) that shares this machine's network, installs the binary and the units there as an operator would, and calls it from
-outside. Writes what was measured to `out/systemd/soak.json`; exits with 1 when something was not as promised. About two minutes.
+Needs root. Boots Debian with systemd as process 1 of a container (systemd-nspawn) that shares this machine's network, installs
+the binary and the units as an operator would, and places calls from outside, which must continue through every step. Packages
+are downloaded once, to `out/debian`. Writes the measurements to `out/systemd/soak.json`. Exit code 1: a step failed. Takes about
+two minutes.
 """
 
 from gevent import monkey
@@ -40,19 +41,19 @@ SYSTEM = ROOT / "out" / "debian" / "systemd-root"
 OUT = ROOT / "out" / "systemd"
 PACKAGES = "systemd,systemd-sysv,dbus,procps,python3"
 SERVICE = "submilli.service"
-#: Shorter than the unit's 30 s, longer than what the supervisor takes to end a hung child: the soak waits for it.
+#: Shorter than the unit's 30 s, because the soak waits for it; longer than the supervisor needs to end a hung child.
 WATCHDOG_S = 15
-#: Longer than the watchdog: a drain must not be taken for a hang.
+#: Longer than the watchdog's limit: a drain must not be mistaken for a hang.
 STOP_TIMEOUT_S = 20
 CALL_S = 600.0
 
 
 class SoakError(Exception):
-    """Something was not as promised."""
+    """A step did not have the expected result."""
 
 
 def until(holds: Callable[[], Any], within_s: float, what: str) -> float:
-    """Wait for it. Returns the seconds that took."""
+    """Wait until `holds()`. Returns the seconds waited."""
     began_s = time.monotonic()
     while not holds():
         if time.monotonic() - began_s > within_s:
@@ -62,7 +63,7 @@ def until(holds: Callable[[], Any], within_s: float, what: str) -> float:
 
 
 class Machine:
-    """A Debian that booted, with the gateway installed."""
+    """A container with Debian and the installed gateway."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +72,7 @@ class Machine:
         self._nspawn: subprocess.Popen[bytes] | None = None
 
     def boot(self) -> None:
-        """Start it, and wait until its systemd says that it runs."""
+        """Start the container and wait until its systemd reports `running`."""
         debootstrap, nspawn = (
             debian.installed("debootstrap", "debootstrap"),
             debian.installed("systemd-nspawn", "systemd-container"),
@@ -111,10 +112,10 @@ class Machine:
                 start_new_session=True,
             )
         until(self._find_leader, 20, f"the container starts; see {self.folder}/console")
-        until(lambda: self.run("systemctl", "is-system-running").stdout.strip() == "running", 60, "its systemd runs")
+        until(lambda: self.run("systemctl", "is-system-running").stdout.strip() == "running", 60, "its systemd reports running")
 
     def configure(self, more: str) -> None:
-        """Write its configuration."""
+        """Write the gateway's configuration."""
         text = (UNITS / "submilli.toml").read_text()
         text = text.replace(
             "[server]", f'[server]\nlisten = "127.0.0.1:{self.port}"\nstop_timeout_s = {STOP_TIMEOUT_S}\n{more}'
@@ -122,7 +123,7 @@ class Machine:
         (self.folder / "etc" / "submilli.toml").write_text(text.replace('workers = "auto"', "workers = 2"))
 
     def run(self, *command: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-        """A command inside."""
+        """Run a command in the container."""
         inside = ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-p", "--", *command]
         done = subprocess.run(inside, capture_output=True, text=True, timeout=150, check=False)
         if check and done.returncode != 0:
@@ -139,12 +140,12 @@ class Machine:
         return self.show("ActiveState") == "active"
 
     def ready_after_s(self) -> float:
-        """From the exec of the last start to READY=1."""
+        """Return the seconds from the last start's exec to READY=1."""
         times = [int(self.show(name)) for name in ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")]
         return round((times[1] - times[0]) / 1e6, 2)
 
     def status(self) -> dict[str, Any]:
-        """What the gateway's own `status` says, asked as root."""
+        """Return the gateway's `status`, requested as root."""
         environ = ["env", "HOME=/root", "SUBMILLI_CONFIG=/etc/submilli/submilli.toml"]
         done = self.run(*environ, "/opt/submilli/submilli", "status", "--json")
         return json.loads(done.stdout) if done.returncode == 0 else {}
@@ -156,7 +157,7 @@ class Machine:
         return self.run("journalctl", "-u", SERVICE, "--no-pager", "-o", "cat").stdout
 
     def halt(self) -> None:
-        """Power off; kill what does not."""
+        """Power off, or kill the container after a minute."""
         if self._nspawn is None:
             return
         if self._leader:
@@ -177,7 +178,7 @@ class Machine:
 
 
 class Soak:
-    """The steps, in order. `measured` is what they took."""
+    """The steps in sequence; `measured` has their results."""
 
     def __init__(self, machine: Machine, twilio: TwilioTwin) -> None:
         self.machine = machine
@@ -185,26 +186,26 @@ class Soak:
         self.measured: dict[str, Any] = {}
 
     def call(self) -> TwinCall:
-        """A call that goes on until it is ended."""
+        """Place a call that lasts until the test ends it."""
         call = self.twilio.place_call(speech.script(200), hang_up=False, max_s=CALL_S)
         until(lambda: len(call.received_audio) > 8000, 15, "a call is answered")
         return call
 
-    def still_heard(self, call: TwinCall, what: str) -> None:
-        """The caller still says words and hears them."""
+    def check_continues(self, call: TwinCall, when: str) -> None:
+        """Let the caller speak, and check that the agent answers."""
         before = len(call.received_audio)
         call.say(speech.load("thanks"))
-        until(lambda: len(call.received_audio) > before + 4000, 15, f"the call goes on {what}")
+        until(lambda: len(call.received_audio) > before + 4000, 15, f"the call continues {when}")
         if call.is_over:
-            raise SoakError(f"the call ended {what}: {call.closed_by} {call.close_reason}")
+            raise SoakError(f"the call ended {when}: {call.closed_by} {call.close_reason}")
 
     def start(self) -> None:
-        """By the first caller: the socket alone is there."""
+        """Start the service by its socket, then measure restarts."""
         self.machine.systemctl("start", "submilli.socket")
-        with contextlib.suppress(urllib.error.HTTPError):  # whatever it answers, somebody answered
+        with contextlib.suppress(urllib.error.HTTPError):  # any answer will do
             urllib.request.urlopen(f"http://127.0.0.1:{self.machine.port}/", timeout=60).close()
         until(self.machine.is_active, 30, "the service is up by its socket")
-        until(lambda: self.machine.show("StatusText") == "0 of 450 calls, 2 workers", 5, "the status tells of the workers")
+        until(lambda: self.machine.show("StatusText") == "0 of 450 calls, 2 workers", 5, "the status has the workers")
         self.measured["ready_cold_s"] = self.machine.ready_after_s()
         warm = []
         for _ in range(5):
@@ -215,20 +216,20 @@ class Soak:
         self.measured["exposure"] = float(re.findall(r"Overall exposure level for \S+: ([\d.]+)", said)[0])
 
     def hung_worker(self) -> None:
-        """The supervisor ends it; the other's call goes on, and the manager has nothing to do."""
+        """Stop a worker: the supervisor replaces it, the other worker's call continues, and systemd does not act."""
         call = self.call()
-        until(lambda: "1 of 450 calls" in self.machine.show("StatusText"), 5, "the status tells of a call")
+        until(lambda: "1 of 450 calls" in self.machine.show("StatusText"), 5, "the status has the call")
         hung = next(pid for pid, one in self.machine.workers().items() if not one["calls"])
         self.machine.run("kill", "-STOP", str(hung), check=True)
-        until(lambda: "stands still: worker" in self.machine.show("StatusText"), 10, "the status tells of the hung worker")
+        until(lambda: "stands still: worker" in self.machine.show("StatusText"), 10, "the status has the hung worker")
         after_s = until(lambda: len(self.machine.workers().keys() - {hung}) == 2, 30, "a hung worker is replaced")
         self.measured["hung_worker_replaced_s"] = after_s
-        self.still_heard(call, "while another worker hung")
+        self.check_continues(call, "while another worker hung")
         self._restarts(0)
         call.hang_up()
 
     def reload(self) -> None:
-        """New processes, the call stays; a file that is wrong says so, and changes nothing."""
+        """Reload: new processes, the call continues. An invalid file is refused and changes nothing."""
         call, before = self.call(), set(self.machine.workers())
         began_s = time.monotonic()
         self.machine.systemctl("reload", SERVICE)
@@ -236,42 +237,42 @@ class Soak:
         after = set(self.machine.workers())
         if not self.machine.is_active() or len(after - before) != 2:
             raise SoakError(f"after the reload: {self.machine.show('ActiveState')}, workers {before} then {after}")
-        self.still_heard(call, "after a reload")
+        self.check_continues(call, "after a reload")
         self.machine.configure("no_such_key = 1\n")
         if self.machine.run("systemctl", "reload", SERVICE).returncode == 0:
-            raise SoakError("a wrong file was reloaded")
+            raise SoakError("an invalid file was accepted")
         until(self.machine.is_active, 5, "active after a reload that failed")
         if "no_such_key" not in self.machine.show("StatusText") + self.machine.journal():
-            raise SoakError("nobody says what was wrong with the file")
+            raise SoakError("neither status nor journal name the invalid key")
         self.machine.configure("")
-        self.still_heard(call, "after a reload that failed")
+        self.check_continues(call, "after a reload that failed")
         self._restarts(0)
         call.hang_up()
 
     def killed_supervisor(self) -> None:
-        """The call goes on with a worker nobody supervises, others are taken by the new gateway."""
+        """Kill the supervisor: its worker keeps the call, and the new gateway takes others."""
         call = self.call()
         self.machine.run("kill", "-KILL", self.machine.show("MainPID"), check=True)
         self.measured["killed_supervisor_back_s"] = self._back(1)
-        self.still_heard(call, "after the supervisor was killed")
+        self.check_continues(call, "after the supervisor was killed")
         second = self.call()
-        self.still_heard(second, "with the new gateway")
+        self.check_continues(second, "with the new gateway")
         call.hang_up()
         second.hang_up()
 
     def watchdog(self) -> None:
-        """A supervisor that stands still is ended by systemd."""
+        """Stop the supervisor: systemd's watchdog ends it."""
         call = self.call()
         self.machine.run("kill", "-STOP", self.machine.show("MainPID"), check=True)
-        until(lambda: self.machine.show("NRestarts") == "2", WATCHDOG_S + 20, "the watchdog bites")
+        until(lambda: self.machine.show("NRestarts") == "2", WATCHDOG_S + 20, "the watchdog restarts the service")
         self.measured["watchdog_back_s"] = self._back(2)
         if "Watchdog timeout" not in self.machine.journal():
-            raise SoakError("it was not the watchdog")
-        self.still_heard(call, "after the watchdog")
+            raise SoakError("the restart was not the watchdog's")
+        self.check_continues(call, "after the watchdog")
         call.hang_up()
 
     def stop(self) -> None:
-        """The drain is longer than the watchdog's patience; afterwards nothing is left."""
+        """Stop the service: a drain longer than the watchdog's limit, and no process left."""
         call = self.call()
         began_s = time.monotonic()
         stopping = subprocess.Popen(
@@ -290,10 +291,10 @@ class Soak:
                 SERVICE,
             ]
         )
-        until(lambda: self.machine.show("ActiveState") == "deactivating", 5, "it stops")
-        until(lambda: "live calls end" in self.machine.show("StatusText"), 5, "the status tells of the stop")
+        until(lambda: self.machine.show("ActiveState") == "deactivating", 5, "the service stops")
+        until(lambda: "live calls end" in self.machine.show("StatusText"), 5, "the status has the stop")
         time.sleep(WATCHDOG_S)
-        self.still_heard(call, "while the gateway drains")
+        self.check_continues(call, "while the gateway drains")
         if stopping.wait(STOP_TIMEOUT_S + 60) != 0:
             raise SoakError("the stop failed")
         self.measured["stop_s"] = round(time.monotonic() - began_s, 2)
@@ -314,7 +315,7 @@ class Soak:
 
 @contextlib.contextmanager
 def booted() -> Iterator[Machine]:
-    """A machine that is gone afterwards."""
+    """Boot a machine, and remove it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="submilli-systemd-", dir="/var/tmp"))
     machine = Machine(folder)
     try:

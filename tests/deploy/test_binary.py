@@ -1,4 +1,4 @@
-"""deploy/binary.py: the file is built, and what people type first works from it, in a home that is not there."""
+"""deploy/binary.py: the file is built, and its first commands work without a home folder."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def test_a_command_works(binary: Path, arguments: tuple[str, ...]) -> None:
         assert f"submilli() {{ {binary} " in done.stdout
 
 
-def test_a_call_goes_through_it(binary: Path) -> None:
-    """Its own children start from the file as well; how punctual this machine is right now is judged elsewhere."""
+def test_a_call_goes_through_the_binary(binary: Path) -> None:
+    """The gateway's child processes start from the file as well. Punctuality is judged elsewhere."""
     done = run(binary, "demo", "--calls", "1", "--seconds", "1", "--json")
     call = json.loads(done.stdout)["calls"][0]
     assert (call["audio_exact"], call["recordings_started"], call["ended"]) == (True, 1, "ai_hangup")
     assert (binary.parent / "out" / "demo" / "latency.png").exists()
 
 
-def test_a_call_test_holds_on_its_libraries(binary: Path) -> None:
+def test_a_call_test_passes_on_the_binary_s_libraries(binary: Path) -> None:
     """`make test-binary` runs all of them."""
     command = [sys.executable, str(ROOT / "tests" / "run.py"), "tests/calls/test_conversation.py", "-q"]
     environ = {**os.environ, "SUBMILLI_BINARY": str(binary)}
@@ -56,7 +56,7 @@ def test_a_call_test_holds_on_its_libraries(binary: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_is_unpacked_once_and_former_versions_go(binary: Path) -> None:
+def test_the_archive_is_unpacked_once_and_former_versions_are_removed(binary: Path) -> None:
     cache = binary.parent / "another"
     former, new = cache / "former", cache / "of an hour"
     for folder in (former, new):
@@ -70,7 +70,7 @@ def test_it_is_unpacked_once_and_former_versions_go(binary: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")} == before
 
 
-def test_a_cache_that_cannot_be_written_is_one_sentence(binary: Path) -> None:
+def test_a_cache_that_cannot_be_written_gives_one_sentence(binary: Path) -> None:
     done = run(binary, "--version", cache=Path("/proc/nowhere"))
     assert done.returncode == 1
     assert done.stderr.endswith(

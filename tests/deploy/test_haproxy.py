@@ -1,6 +1,6 @@
-"""deploy/haproxy: HAProxy takes the file, TLS stands in front, and what comes slowly or leads nowhere ends there.
+"""deploy/haproxy: HAProxy accepts the file, requires TLS, and ends slow or foreign requests.
 
-What it does with gateways behind it is tests/vms.
+tests/vms covers the balancer with gateways behind it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Balancer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
-    """One that serves, with no gateway behind it; slow requests are ended after half a second."""
+    """HAProxy without a gateway behind it; it ends slow requests after half a second."""
     folder = tmp_path_factory.mktemp("haproxy")
     make_certificate(folder / "crt.pem", folder / "key.pem")
     both = folder / "both.pem"
     both.write_bytes((folder / "crt.pem").read_bytes() + (folder / "key.pem").read_bytes())
-    port, metrics, nobody = free_ports(3)
+    port, metrics, unused = free_ports(3)
     written = configure(
         folder,
         [f"127.0.0.1:{port}"],
@@ -45,7 +45,7 @@ def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
         ["127.0.0.1"] * len(MACHINES),
         [("timeout http-request 5s", "timeout http-request 500ms"), ("wait-for-body time 5s", "wait-for-body time 500ms")],
     )
-    written.write_text(written.read_text().replace(":8080 check", f":{nobody} check").replace("port 9464", f"port {nobody}"))
+    written.write_text(written.read_text().replace(":8080 check", f":{unused} check").replace("port 9464", f"port {unused}"))
     checked = subprocess.run(
         [program(), "-c", "-f", str(written)], capture_output=True, text=True, timeout=scaled(30), check=False
     )
@@ -58,7 +58,7 @@ def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
         sought = [f'proxy="{proxy}",server="{name}",state="DOWN"}} 1' for proxy in ("gateways", "owners") for name, _ in MACHINES]
         while not all(one in page(metrics) for one in sought):
             assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < until_s, "it does not find out that nobody is there"
+            assert time.monotonic() < until_s, "HAProxy did not mark the gateways down"
             time.sleep(0.05)
         yield Balancer(port, metrics, ssl.create_default_context(cafile=str(folder / "crt.pem")))
     finally:
@@ -67,7 +67,7 @@ def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balancer]:
 
 
 def page(port: int) -> str:
-    """The exporter's."""
+    """Return the exporter's page; empty while it does not answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=scaled(5.0))
     try:
         connection.request("GET", "/metrics")
@@ -87,7 +87,7 @@ def ask(balancer: Balancer, method: str, path: str, body: bytes = b"") -> tuple[
     return said
 
 
-def test_a_caller_is_told_when_no_machine_is_there(balancer: Balancer):
+def test_a_caller_hears_a_sentence_when_every_machine_is_down(balancer: Balancer):
     status, body = ask(balancer, "POST", "/twilio/voice", b"CallSid=CA1")
     assert status == 200
     assert "<Say>All our lines are busy." in body
@@ -95,7 +95,7 @@ def test_a_caller_is_told_when_no_machine_is_there(balancer: Balancer):
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/readyz", "/twilio", "/mediate"])
-def test_what_is_not_twilios_leads_nowhere(balancer: Balancer, path: str):
+def test_other_paths_than_twilios_are_not_found(balancer: Balancer, path: str):
     assert ask(balancer, "GET", path)[0] == 404
 
 
@@ -106,7 +106,7 @@ def test_old_tls_and_plain_text_are_refused(balancer: Balancer):
         assert not plain.recv(100).startswith(b"HTTP/1.1 200")
     old = ssl.create_default_context()
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
-    old.set_ciphers("ALL:@SECLEVEL=0")  # so that it is not our own side that refuses
+    old.set_ciphers("ALL:@SECLEVEL=0")  # the client must not be the side that refuses
     old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
         socket.create_connection(("127.0.0.1", balancer.port), timeout=scaled(5.0)) as sock,
@@ -120,12 +120,12 @@ def test_old_tls_and_plain_text_are_refused(balancer: Balancer):
     [b"", b"POST /twi", b"POST /twilio/voice HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nCall"],
     ids=["nothing", "half a line", "half a form"],
 )
-def test_what_comes_slowly_is_ended(balancer: Balancer, sent: bytes):
+def test_a_slow_request_is_ended(balancer: Balancer, sent: bytes):
     raw = socket.create_connection(("127.0.0.1", balancer.port), timeout=scaled(5.0))
     with balancer.trust.wrap_socket(raw, server_hostname="127.0.0.1") as sock:
         sock.sendall(sent)
         answer = b""
-        while more := sock.recv(4096):  # ends, or the socket's time-out fails the test
+        while more := sock.recv(4096):  # ends, or the socket's timeout fails the test
             answer += more
     assert answer == b"" or answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.0 408 "))
 
@@ -139,5 +139,5 @@ def test_both_backends_have_the_same_machines():
     gateways, owners = (section for section in SHIPPED.read_text().split("\nbackend ")[1:])
     names = [re.findall(r"^    (server .*)$", section, re.MULTILINE) for section in (gateways, owners)]
     assert names[0] == names[1]
-    assert all(" tcp-ut " in line for line in names[0])  # in default-server it is read, and not done
+    assert all(" tcp-ut " in line for line in names[0])  # HAProxy accepts tcp-ut in default-server, but ignores it there
     assert [line.split()[1] for line in names[0]] == [name for name, _ in MACHINES]

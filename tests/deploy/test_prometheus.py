@@ -1,4 +1,4 @@
-"""deploy/prometheus: promtool takes it, every alert fires when it should and only then, and the runbook knows each."""
+"""deploy/prometheus: promtool accepts it, alerts fire only on their cause, and the runbook is complete."""
 
 import re
 import subprocess
@@ -28,13 +28,13 @@ ALERTS = _rules("alerts.yml")
 
 
 @pytest.mark.parametrize("arguments", [("check", "config", str(FOLDER / "prometheus.yml")), ("test", "rules", str(CASES))])
-def test_promtool_takes_it(arguments):
+def test_promtool_accepts_the_files(arguments):
     promtool = debian.unpacked("promtool", "prometheus")
     done = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=scaled(60), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_is_shown_to_fire_and_not_to():
+def test_every_alert_has_a_case_that_fires_and_one_that_does_not():
     fires, rests = set(), set()
     for case in yaml.safe_load(CASES.read_text())["tests"]:
         instances = set(re.findall(r'instance="(\w)"', str(case["input_series"])))
@@ -66,7 +66,7 @@ def test_the_runbook_names_only_commands_that_exist():
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_an_alert_says_how_urgent_it_is_and_where_to_read_on(alert):
+def test_an_alert_names_its_severity_and_its_runbook_entry(alert):
     assert alert["labels"] == {"severity": alert["labels"]["severity"]}
     assert alert["labels"]["severity"] in ("page", "ticket")
     assert alert["annotations"]["runbook"] == f"RUNBOOK.md#{alert['alert'].lower()}"
@@ -74,14 +74,14 @@ def test_an_alert_says_how_urgent_it_is_and_where_to_read_on(alert):
 
 
 @pytest.mark.parametrize("rule", RECORDED + ALERTS, ids=lambda rule: rule.get("alert") or rule["record"])
-def test_what_a_rule_reads_is_there(rule):
+def test_every_series_a_rule_reads_exists(rule):
     read, recorded = names.read(rule["expr"]), names.recorded(rule["expr"])
     assert read <= names.exposed()
     assert recorded <= {other["record"] for other in RECORDED}
     assert read or recorded or rule["expr"].startswith("up{")
 
 
-def test_the_values_of_labels_exist():
+def test_every_label_value_in_a_rule_exists():
     known = {value for family in FAMILIES for values in family.labels.values() for value in values}
     for rule in RECORDED + ALERTS:
         for _, operator, wanted in re.findall(r"(\w+)(=~|!=|=)\"([^\"]+)\"", rule["expr"]):
@@ -89,10 +89,10 @@ def test_the_values_of_labels_exist():
                 continue
             for word in wanted.split("|"):
                 matches = [value for value in known if re.fullmatch(word, value)]
-                assert matches, f"{word!r} in {rule['expr']!r} ({operator}) is no label value"
+                assert matches, f"{word!r} in {rule['expr']!r} ({operator}) is not a label value"
 
 
-def test_every_metric_is_looked_at_by_a_rule_or_a_panel():
+def test_a_rule_or_a_panel_reads_every_metric():
     asked = [rule["expr"] for rule in RECORDED + ALERTS]
     asked += [query["expr"] for panel in panels() if not panel.is_sql for query in panel.queries]
     looked_at = {

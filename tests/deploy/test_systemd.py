@@ -1,4 +1,7 @@
-"""deploy/systemd: systemd takes the units without a word, finds them shut in, and they fit the code. `make systemd` boots one."""
+"""deploy/systemd: systemd accepts the units without a warning, and they are sandboxed and fit the code.
+
+`make systemd` boots a machine with them.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ from tests.timing import scaled
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 SERVICE = (FOLDER / "submilli.service").read_text()
-#: Of 10, systemd's own scale: everything that is left, and which cannot go, makes 1.2.
+#: On systemd's scale of 10. The remaining permissions, which the gateway needs, add up to 1.2.
 EXPOSURE = 2.0
 
 
 def _analyze(*arguments: str) -> str:
-    """What `systemd-analyze` says, on both channels."""
+    """Return the output of `systemd-analyze`, standard error included."""
     program = debian.installed("systemd-analyze", "systemd")
     done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=scaled(60), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -37,7 +40,7 @@ def _seconds(key: str) -> float:
     return float(found[1])
 
 
-def test_systemd_takes_the_units_without_a_word(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units_without_a_warning(tmp_path: Path) -> None:
     binary = tmp_path / "submilli"
     shutil.copy("/bin/true", binary)
     units = []
@@ -47,20 +50,20 @@ def test_systemd_takes_the_units_without_a_word(tmp_path: Path) -> None:
     assert _analyze("verify", "--man=no", *map(str, units)) == ""
 
 
-def test_the_service_is_shut_in() -> None:
+def test_the_service_is_sandboxed() -> None:
     said = _analyze("security", "--offline=true", "--no-pager", str(FOLDER / "submilli.service"))
     found = re.search(r"Overall exposure level for submilli.service: ([\d.]+)", said)
     assert found is not None and float(found[1]) <= EXPOSURE, said
 
 
-def test_its_bounds_fit_the_supervisors(tmp_path: Path) -> None:
+def test_the_units_timeouts_fit_the_supervisors(tmp_path: Path) -> None:
     supervisor = Supervisor(config_in(tmp_path, stop_timeout_s=Server().stop_timeout_s), ["x"], environ={})
     assert _seconds("TimeoutStopSec") >= supervisor.stop_bound_s
-    assert _seconds("WatchdogSec") > 2 * HANG_S  # what hangs is first ended by the supervisor
+    assert _seconds("WatchdogSec") > 2 * HANG_S  # the supervisor ends a hung process first
 
 
 @pytest.mark.parametrize("key", ["var_dir", "admin_socket"])
-def test_the_configuration_beside_it_writes_where_it_may(key: str) -> None:
+def test_the_shipped_configuration_writes_only_to_permitted_folders(key: str) -> None:
     config = load(FOLDER / "submilli.toml", {})
     assert str(getattr(config.ops, key)).startswith(("/var/lib/submilli", "/run/submilli"))
     assert "StateDirectory=submilli\n" in SERVICE and "RuntimeDirectory=submilli\n" in SERVICE

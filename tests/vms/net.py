@@ -1,8 +1,8 @@
-"""Machines on one Linux: network namespaces on a bridge, each with its own hostname and its own processes.
+"""Machines on one Linux: network namespaces on a bridge, each with its own hostname and processes.
 
-A machine is a process that sleeps, as number 1 of a PID namespace: whatever runs on the machine is killed with it, at once, as
-when the power goes. Needs root and a kernel that permits it; `refusal` says why not, where it is not. What a killed run left
-behind is removed by the next.
+A machine is a sleeping process with number 1 in a PID namespace. Killing it kills every process of the machine immediately, as a
+power failure does. Needs root and a kernel that permits namespaces; `refusal` returns the reason where it does not. A run removes
+what a killed run left behind.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMES: Final = re.compile(r"\bsmv(\d+)[bh]\w*")
 
 
 class NetError(Exception):
-    """The kernel, or `ip`, did not do what was asked."""
+    """The kernel or `ip` refused a command."""
 
 
 def _ip(*words: str) -> str:
@@ -44,7 +44,7 @@ def _ip(*words: str) -> str:
 
 
 def refusal() -> str:
-    """Why there can be no machines here; empty where there can."""
+    """Return why this machine cannot host namespaces; empty if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     debian.installed("ip", "iproute2")
@@ -62,12 +62,12 @@ def refusal() -> str:
 
 
 def die_with_parent() -> None:
-    """For a child between fork and exec."""
+    """Make this process die with its parent; for a child between fork and exec."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Net:
-    """A bridge with an address of its own, and the machines on it. `remove` takes all of it away."""
+    """A bridge with its own address, and the machines on it. `remove` deletes all of them."""
 
     def __init__(self) -> None:
         """Raises NetError."""
@@ -83,7 +83,7 @@ class Net:
         _ip("link", "set", self._bridge, "up")
 
     def machine(self, hostname: str) -> Machine:
-        """One more machine, switched off."""
+        """Add a machine, switched off."""
         n = len(self.machines) + 1
         made = Machine(f"smv{os.getpid()}h{n}", hostname, self._bridge, f"{self._subnet}.{10 + n}")
         self.machines.append(made)
@@ -96,7 +96,7 @@ class Net:
 
 
 class Machine:
-    """A network namespace, and while it is on, its own processes. What is on disk stays when it goes off."""
+    """A network namespace and, while switched on, its processes. Files stay after it is switched off."""
 
     def __init__(self, name: str, hostname: str, bridge: str, address: str) -> None:
         self.hostname = hostname
@@ -113,7 +113,7 @@ class Machine:
         _ip("-n", name, "link", "set", "lo", "up")
 
     def switch_on(self) -> None:
-        """Raises NetError."""
+        """Start the machine's first process. Raises NetError."""
         setup = f"hostname {shlex.quote(self.hostname)} && exec sleep infinity"
         argv = ["ip", "netns", "exec", self._name, "unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         self._unshared = subprocess.Popen(
@@ -133,7 +133,7 @@ class Machine:
     def run(
         self, argv: Sequence[str], environ: Mapping[str, str] | None = None, log: Path | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start a program on the machine; its output is kept in `log`, or dropped."""
+        """Start a program on the machine; its output is appended to `log`, or dropped."""
         with (log or Path(os.devnull)).open("ab") as output:
             return subprocess.Popen(
                 ["nsenter", "--target", str(self._first), "--net", "--pid", "--uts", "--mount", "--", *argv],
@@ -145,7 +145,7 @@ class Machine:
             )
 
     def pids(self) -> list[int]:
-        """Every process of the machine, but its first."""
+        """Return every process of the machine except its first."""
         if not self._first:
             return []
         space = Path(f"/proc/{self._first}/ns/pid").readlink()
@@ -160,23 +160,23 @@ class Machine:
         return found
 
     def carried_bytes(self) -> int:
-        """What went in and out of the machine since it was made, with every header down to Ethernet's."""
+        """Return the bytes in and out of the machine since its creation, Ethernet headers included."""
         counted = Path(f"/sys/class/net/{self._name}o/statistics")
         return sum(int((counted / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
 
     def kill(self) -> None:
-        """SIGKILL to all of it at once."""
+        """Kill every process of the machine at the same moment."""
         if self._first and self._unshared is not None:
             os.kill(self._first, signal.SIGKILL)
             self._unshared.wait(scaled(_STEP_S))
         self._first = 0
 
     def cut(self) -> None:
-        """Nothing reaches the machine any more, and nothing it says gets out: nobody hears that it is gone."""
+        """Take the network link down: no packet enters or leaves, and no connection is closed."""
         _ip("link", "set", f"{self._name}o", "down")
 
-    def mend(self) -> None:
-        """After `cut`."""
+    def reconnect(self) -> None:
+        """Bring the network link up again after `cut`."""
         _ip("link", "set", f"{self._name}o", "up")
 
     def remove(self) -> None:
@@ -185,7 +185,7 @@ class Machine:
 
 
 def _remove_leftovers() -> None:
-    """What runs left that were killed: whose process is gone."""
+    """Remove the namespaces and links of runs whose process is gone."""
     for name in sorted(set(_NAMES.findall(_ip("netns", "list") + _ip("-o", "link")))):
         if Path(f"/proc/{name}").exists():
             continue
@@ -193,5 +193,5 @@ def _remove_leftovers() -> None:
             if line.startswith(f"smv{name}h"):
                 _ip("netns", "del", line.split()[0])
         for link in set(re.findall(rf"\b(smv{name}(?:b|h\d+o))\b", _ip("-o", "link"))):
-            with contextlib.suppress(NetError):  # it went with its namespace
+            with contextlib.suppress(NetError):  # removed with its namespace
                 _ip("link", "del", link)

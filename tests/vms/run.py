@@ -1,13 +1,13 @@
-"""A rolling deploy and a machine's death under calls, and the ledger of what each call had of it.
+"""Rolling deploy and death of a machine under calls, with a ledger of every call.
 
     .venv/bin/python tests/vms/run.py [--calls 100] [--workers 2] [--on-lost goodbye] [--cut] [--json]
 
-Callers keep coming while vm-1 is drained, stopped and started, vm-2 drained, reloaded and taken back, and control killed on both
-at once: workers go on, so no webhook may be refused. Then `--calls` calls that do not end stand, and every process of one machine
-is killed at once; HAProxy and the other machine see to its callers. The dead machine is switched on again, and when everybody has
-hung up, what Twilio, HAProxy and the store say is written into one ledger, out/vms/ledger.json. `broken` judges it. Exit code 1:
-something was lost that must not be. With --cut the machine's cable is cut instead, nobody is told: no connection ends, nothing
-is refused.
+1. Callers keep arriving while vm-1 is drained, stopped and started, then vm-2 is drained, reloaded and undrained, then control is
+   killed on both machines at the same time. The workers continue, so no webhook may be refused.
+2. `--calls` endless calls are placed, and every process of vm-1 is killed. HAProxy and vm-2 take over its callers. With --cut the
+   network link of vm-1 is taken down instead: no connection is closed or refused.
+3. vm-1 is switched on again, and all callers hang up. The data of Twilio, HAProxy and the store are written to one ledger,
+   out/vms/ledger.json, and judged by `broken`. Exit code 1: something was lost that must not be lost.
 """
 
 from __future__ import annotations
@@ -41,41 +41,41 @@ from tests.timing import scaled  # noqa: E402
 from tests.vms.net import refusal  # noqa: E402
 from tests.vms.world import Vm, World  # noqa: E402
 
-#: A deploy's caller: an agent who says this much and hangs up.
+#: Agent of the deploy's calls: speaks for this many seconds and hangs up.
 BRIEF_S: Final = 4.0
 BRIEF: Final = AiScript(greeting=lasting(BRIEF_S), hang_up_after=1, speed=2.0)
-#: A caller who outlives a control process that starts on a busy machine: a call that is over by then cannot be recorded.
+#: Agent of the calls during a restart of control: a call that ends before control is back cannot be recorded.
 PATIENT_S: Final = 10.0
 PATIENT: Final = AiScript(greeting=lasting(PATIENT_S), hang_up_after=1, speed=2.0)
-#: Who is there when a machine dies: longer than the run.
+#: Agent of the calls that meet the kill: speaks longer than the run lasts.
 LONG: Final = AiScript(greeting=lasting(300.0), speed=1.1)
-#: A caller whose machine died hears an agent again within this.
+#: Limit until a caller whose machine died hears an agent again.
 _BACK_S: Final = 15.0
-#: With fewer, what the machines say for themselves is most of what they say.
+#: With fewer calls, most of the traffic is not that of calls.
 _MEASURED_CALLS: Final = 40
 _MEASURED_S: Final = 10.0
-#: What Twilio says of a recording stands in the store as soon as somebody has accepted it: nothing is left to later passes.
-_SETTLED_S: Final = 30.0
-#: Places on a worker, for each call of the run. A worker below a quarter of its places takes calls even while it is late: what is
-#: judged here is loss, and a machine that carries callers, balancer, database and gateways at once is late by itself.
-_ROOM: Final = 8
+#: A recording's state reaches the store with the webhook that a machine accepts; nothing waits for a later reconciliation.
+_STORED_S: Final = 30.0
+#: Slots of a worker for each call of the run. A worker that uses less than a quarter of its slots accepts calls even while it is
+#: late. This run judges loss, and one machine that carries callers, balancer, database and gateways is late anyway.
+_SLOTS_PER_CALL: Final = 8
 _BUSY: Final = "All our lines are busy"
 
 
 @dataclasses.dataclass
 class Line:
-    """One call, as Twilio's side and the store have it."""
+    """One call, as seen by Twilio and the store."""
 
     number: int
     call_sid: str
     phase: str  # deploy | kill
-    host: str = ""  # where its first stream was, by the store
+    host: str = ""  # of its first stream, from the store
     met_kill: bool = False
-    back_s: float | None = None  # from the kill to an agent's next word
+    back_s: float | None = None  # from the kill to the agent's next audio
     streams: int = 0
     hosts: list[str] = dataclasses.field(default_factory=list)
     end: str = ""  # whole | undisturbed | resumed | goodbye | refused | lost
-    refused: list[str] = dataclasses.field(default_factory=list)  # webhooks answered with an error, or not
+    refused: list[str] = dataclasses.field(default_factory=list)  # webhooks without an answer, or answered with an error
     reason: str = ""
     closed_by: str = ""
     recordings: int = 0
@@ -86,7 +86,7 @@ class Line:
 
 @dataclasses.dataclass
 class Ledger:
-    """One run."""
+    """Result of one run."""
 
     calls: int
     workers: int
@@ -98,12 +98,12 @@ class Ledger:
     lines: list[Line] = dataclasses.field(default_factory=list)
     haproxy: dict[str, float] = dataclasses.field(default_factory=dict)
     open_rows: list[str] = dataclasses.field(default_factory=list)
-    not_taken: dict[str, int] = dataclasses.field(default_factory=dict)  # calls a machine refused, by its reason
+    not_taken: dict[str, int] = dataclasses.field(default_factory=dict)  # calls refused by a machine, by reason
     figures: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def broken(ledger: Ledger) -> list[str]:
-    """What does not hold; empty when the promise was kept."""
+    """Return the violated conditions; empty when all hold."""
     found = []
     lost_ends = {"resume": {"resumed"}, "goodbye": {"goodbye"}}[ledger.on_lost]
     for line in ledger.lines:
@@ -124,7 +124,7 @@ def broken(ledger: Ledger) -> list[str]:
 
 
 class Run:
-    """One world's scenario."""
+    """The scenario on one world."""
 
     def __init__(self, world: World, calls: int, workers: int, on_lost: str, cut: bool, say: Callable[[str], object]) -> None:
         self._world = world
@@ -136,14 +136,14 @@ class Run:
         _, self._resident = world.balancer_usage()  # before the first call
 
     def deploy(self) -> None:
-        """Both machines, one after the other, while callers come."""
+        """Deploy both machines, one after the other, while callers arrive."""
         world = self._world
         world.script = BRIEF
         every_s = max(0.05, BRIEF_S / self._calls)
         arriving = gevent.spawn(self._arrive, every_s)
         first, second = world.vms
         try:
-            world.wait(lambda: sum(1 for call in self._live() if call.received_audio) >= self._calls // 2, "calls stand", 30.0)
+            world.wait(lambda: sum(1 for call in self._live() if call.received_audio) >= self._calls // 2, "calls are up", 30.0)
             self._step("vm-1: drain --wait")
             first.operate("drain", "--wait", timeout_s=120.0)
             self._step("vm-1: stop and start")
@@ -160,7 +160,7 @@ class Run:
             arriving.kill()
             world.script = PATIENT
             arriving = gevent.spawn(self._arrive, every_s * PATIENT_S / BRIEF_S)
-            gevent.sleep(1.0)  # who came before is being recorded
+            gevent.sleep(1.0)  # the calls before this one are being recorded
             self._step("vm-1 and vm-2: control is killed")
             for vm in world.vms:
                 vm.kill_control()
@@ -173,7 +173,7 @@ class Run:
             raise RuntimeError("calls of the deploy did not end")
 
     def kill(self) -> None:
-        """Every process of one machine, under calls."""
+        """Kill one machine under calls."""
         world = self._world
         world.script = LONG
         calls = []
@@ -181,15 +181,15 @@ class Run:
             calls.append(self._place("kill"))
             gevent.sleep(0.05)
         world.wait(lambda: all(call.received_audio for call in calls), "every agent talks", 60.0)
-        world.wait(lambda: all(self._host(call) for call in calls), "the store knows every call", 30.0)
+        world.wait(lambda: all(self._host(call) for call in calls), "the store has every call", 30.0)
         if self._calls >= _MEASURED_CALLS:
             self._measure()
         victim = world.vms[0]
         owned = [call for call in calls if self._host(call) == victim.name]
         for call in owned:
             self._lines[call.call_sid].met_kill = True
-        how = "its cable is cut" if self.ledger.cut else "kill -9"
-        self._step(f"{victim.name}: {how}, {len(owned)} of {len(calls)} calls are there")
+        how = "network cut" if self.ledger.cut else "kill -9"
+        self._step(f"{victim.name}: {how}, {len(owned)} of {len(calls)} calls are on it")
         streams = {call.call_sid: call.stream_sid for call in owned}
         killed_s = time.monotonic()
         self.ledger.killed = victim.name
@@ -198,7 +198,7 @@ class Run:
         else:
             self.ledger.killed_processes = victim.kill()
         waiting = set(streams)
-        heard: dict[str, int] = {}  # what a call had heard when it was seen to have another stream
+        heard: dict[str, int] = {}  # bytes received when the call's new stream was first seen
         until_s = killed_s + scaled(_BACK_S)
         while waiting and time.monotonic() < until_s:
             for call in owned:
@@ -212,10 +212,10 @@ class Run:
                     self._lines[call.call_sid].back_s = round(time.monotonic() - killed_s, 3)
                     waiting.discard(call.call_sid)
             gevent.sleep(0.02)
-        gevent.sleep(1.0)  # whoever was undisturbed until here talks on
+        gevent.sleep(1.0)  # an undisturbed call continues
         for call in calls:
             self._lines[call.call_sid].end = self._end_of(call, streams.get(call.call_sid))
-        self._step(f"{len(owned) - len(waiting)} of {len(owned)} are told or talk again")
+        self._step(f"{len(owned) - len(waiting)} of {len(owned)} hear an agent again or have ended")
         self._switch_on_again(victim)
         for call in calls:
             call.hang_up()
@@ -223,27 +223,27 @@ class Run:
             raise RuntimeError("calls did not end")
         world.twilio.rest.wait_callbacks()
 
-    def settle(self) -> Ledger:
-        """Wait until the store says how every call and recording ended, and write the ledger."""
+    def collect(self) -> Ledger:
+        """Wait until the store has every call's end and recording; fill the ledger."""
         world = self._world
         with world.store() as store:
-            until_s = time.monotonic() + scaled(_SETTLED_S)
+            until_s = time.monotonic() + scaled(_STORED_S)
             while time.monotonic() < until_s:
                 rows = {sid: msgspec.to_builtins(store.call(sid)) for sid in self._lines}
                 if all(row and row["ended_at"] and (row["recording"] or {}).get("state") == "completed" for row in rows.values()):
                     break
                 gevent.sleep(0.5)
-        self._step("settled")
+        self._step("all ends are in the store")
         for call in world.twilio.calls.values():
             self._fill(self._lines[call.call_sid], call, rows.get(call.call_sid) or {})
         self.ledger.lines = list(self._lines.values())
         self.ledger.open_rows = [sid for sid, row in rows.items() if row is None or row["ended_at"] is None]
         self.ledger.not_taken = dict(sum((vm.not_taken() for vm in world.vms), Counter()))
-        self.ledger.haproxy = {name: value for name, value in world.metrics().items() if _is_told(name) and value}
+        self.ledger.haproxy = {name: value for name, value in world.metrics().items() if _is_reported(name) and value}
         return self.ledger
 
     def _measure(self) -> None:
-        """What standing calls cost beside the gateways' own CPU: HAProxy's, and bytes on the wire."""
+        """Measure HAProxy's CPU and memory and the bytes on the wire per call."""
         world = self._world
         began_s, (cpu_s, resident) = time.monotonic(), world.balancer_usage()
         carried = sum(vm.machine.carried_bytes() for vm in world.vms)
@@ -277,7 +277,7 @@ class Run:
         return (call for call in self._world.twilio.calls.values() if not call.is_over)
 
     def _host(self, call: TwinCall) -> str:
-        """Where a call's first stream is, as far as the store knows."""
+        """Return the host of a call's first stream; empty until it is in the store."""
         line = self._lines[call.call_sid]
         if not line.host:
             with self._world.store() as store:
@@ -287,7 +287,7 @@ class Run:
         return line.host
 
     def _end_of(self, call: TwinCall, stream_sid: str | None) -> str:
-        """What the kill did to a call."""
+        """Return how the kill affected a call."""
         if any(_BUSY in text for text in call.spoken):
             return "refused"
         if call.spoken == [Agent().goodbye]:
@@ -299,10 +299,10 @@ class Run:
         return "resumed" if call.stream_sid != stream_sid else "lost"
 
     def _switch_on_again(self, vm: Vm) -> None:
-        """The dead machine comes back, with what its disk has."""
+        """Start the dead machine with the files of its disk."""
         if self.ledger.cut:
             self.ledger.killed_processes = vm.kill()
-            vm.machine.mend()
+            vm.machine.reconnect()
         vm.boot()
         vm.serve()
         self._world.wait(vm.is_ready, f"{vm.name} is ready again", 40.0)
@@ -328,7 +328,7 @@ class Run:
         line.recording_state = str((row.get("recording") or {}).get("state") or "")
 
 
-def _is_told(name: str) -> bool:
+def _is_reported(name: str) -> bool:
     family = name.partition("{")[0]
     return 'proxy="gateways"' in name and family in (
         "haproxy_backend_http_responses_total",
@@ -350,18 +350,18 @@ def run(
     tls: bool = True,
     say: Callable[[str], object],
 ) -> Ledger:
-    """One run, from nothing to its ledger."""
-    settings = f'on_lost = "{on_lost}"\nmax_calls_per_worker = {_ROOM * calls}\n'
+    """Run the scenario in a new world. Returns its ledger."""
+    settings = f'on_lost = "{on_lost}"\nmax_calls_per_worker = {_SLOTS_PER_CALL * calls}\n'
     with World(mariadb, BRIEF, workers=workers, tls=tls, settings=settings) as world:
         scenario = Run(world, calls, workers, on_lost, cut, say)
         say(f"         up: HAProxy, {len(world.vms)} machines, {workers} workers each")
         scenario.deploy()
         scenario.kill()
-        return scenario.settle()
+        return scenario.collect()
 
 
 def table(ledger: Ledger) -> str:
-    """The ledger, added up."""
+    """Return the totals of a ledger as text."""
     said = []
     for phase in ("deploy", "kill"):
         lines = [line for line in ledger.lines if line.phase == phase]
@@ -382,14 +382,14 @@ def _counted(counter: Counter[str]) -> str:
 
 
 def main() -> int:
-    """The command."""
-    options = argparse.ArgumentParser(description="A rolling deploy and a machine's death under calls.")
+    """Run the command."""
+    options = argparse.ArgumentParser(description="Rolling deploy and death of a machine under calls.")
     options.add_argument("--calls", type=int, default=100)
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--on-lost", choices=("resume", "goodbye"), default="resume")
-    options.add_argument("--cut", action="store_true", help="the machine is cut off instead of killed")
-    options.add_argument("--tls", action="store_true", help="callers come by TLS, which costs their side more")
-    options.add_argument("--json", action="store_true", help="the ledger on standard output")
+    options.add_argument("--cut", action="store_true", help="cut the machine's network instead of killing it")
+    options.add_argument("--tls", action="store_true", help="callers connect with TLS, which costs CPU on their side")
+    options.add_argument("--json", action="store_true", help="print the ledger as JSON")
     given = options.parse_args()
     why_not = refusal()
     if why_not:

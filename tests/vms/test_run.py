@@ -1,4 +1,4 @@
-"""Two machines behind HAProxy, in short: a rolling deploy and a machine's death under calls. In full: tests/vms/run.py."""
+"""Short run of the scenario: two machines behind HAProxy, a rolling deploy and a machine's death."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ def ledger(mariadb_server: MariaDB) -> Iterator[Ledger]:
     if why_not:
         pytest.skip(why_not)
     ledger = run(mariadb_server, calls=CALLS, say=print)
-    print(table(ledger))  # pytest shows it where something does not hold
+    print(table(ledger))  # pytest shows it when a test fails
     yield ledger
 
 
-def test_nothing_is_lost_but_what_was_killed(ledger: Ledger) -> None:
+def test_only_the_killed_machine_s_streams_are_lost(ledger: Ledger) -> None:
     assert broken(ledger) == []
 
 
 def test_there_was_enough_to_judge(ledger: Ledger) -> None:
-    """Laws that hold over nothing say nothing."""
     deployed = [line for line in ledger.lines if line.phase == "deploy"]
     assert len(deployed) >= 2 * CALLS
     assert {line.host for line in deployed} == {"vm-1", "vm-2"}
@@ -40,7 +39,7 @@ def test_there_was_enough_to_judge(ledger: Ledger) -> None:
     assert {line.reason for line in ledger.lines} == {"ai_hangup", "caller_hangup"}
 
 
-def test_judging_finds_what_is_wrong() -> None:
+def test_every_violation_is_found() -> None:
     def call(number: int, phase: str, **more: object) -> Line:
         ends = {"deploy": "whole", "kill": "resumed" if more.get("met_kill") else "undisturbed"}
         fine = {"end": ends[phase], "host": "vm-1", "recordings": 1, "recording_state": "completed"}
@@ -65,8 +64,8 @@ def test_judging_finds_what_is_wrong() -> None:
         for name, value in changes.items():
             setattr(bad.lines[n], name, value)
         assert len(broken(bad)) == 1, changes
-    told = copy.deepcopy(good)
-    told.on_lost, told.lines[1].end = "goodbye", "goodbye"
-    assert broken(told) == []
-    told.open_rows = ["CA9"]
-    assert len(broken(told)) == 1
+    goodbye = copy.deepcopy(good)
+    goodbye.on_lost, goodbye.lines[1].end = "goodbye", "goodbye"
+    assert broken(goodbye) == []
+    goodbye.open_rows = ["CA9"]
+    assert len(broken(goodbye)) == 1

@@ -1,10 +1,10 @@
-"""Two machines with a gateway each, one HAProxy with the shipped configuration, one MariaDB, Twilio and the AI around them.
+"""Two machines with a gateway each, behind HAProxy with the shipped configuration.
 
     Twilio twin --TLS--> HAProxy --> vm-1, vm-2: gateway.py serve, several workers
                                      each --> MariaDB, Twilio's REST API, the AI
 
-HAProxy runs deploy/haproxy/haproxy.cfg with other addresses. A gateway believes plain text on loopback alone: each machine has a
-relay there to what is outside, which dies with it. Looks at gateways from outside: admin sockets, ops ports, the store.
+HAProxy runs deploy/haproxy/haproxy.cfg with other addresses. A gateway accepts plain-text upstreams on loopback only, so each
+machine has a relay on loopback, which dies with the machine. Gateways are observed from outside: admin sockets, ops ports, store.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _START_S: Final = 40.0
 _STOP_S: Final = 15.0
 
 
-#: A relay passes bytes on and judges nothing.
+#: A relay forwards bytes.
 RELAYS: Final = "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"
 
 
@@ -76,19 +76,19 @@ class Vm:
         )
 
     def boot(self) -> None:
-        """Switch the machine on; its relay is up, no gateway is."""
+        """Switch the machine on and start its relay, but no gateway."""
         self.machine.switch_on()
         self.machine.run([program(), "-db", "-f", str(self._relay)], log=self.folder / "relay.log")
 
     def serve(self) -> None:
-        """Start the gateway; `is_ready` says when."""
+        """Start the gateway, without waiting for `is_ready`."""
         self._gateway = self.machine.run([*self.command("serve")], self._environ(), self._log)
 
     def command(self, *words: str) -> list[str]:
         return [*_GATEWAY, "--config", str(self._config), *words]
 
     def operate(self, *words: str, timeout_s: float = 60.0) -> str:
-        """One of the gateway's commands, as an operator types it on the machine. Raises RuntimeError when it fails."""
+        """Run a gateway command on the machine, as an operator does. Raises RuntimeError when it fails."""
         log = self.folder / "command.log"
         log.unlink(missing_ok=True)
         process = self.machine.run(self.command(*words), self._environ(), log)
@@ -102,7 +102,7 @@ class Vm:
         return log.read_text()
 
     def stop(self) -> None:
-        """SIGTERM to the gateway, as systemd stops it."""
+        """Stop the gateway with SIGTERM, as systemd does."""
         assert self._gateway is not None
         (supervisor,) = Path(f"/proc/{self._gateway.pid}/task/{self._gateway.pid}/children").read_text().split()
         os.kill(int(supervisor), signal.SIGTERM)
@@ -113,13 +113,13 @@ class Vm:
             raise RuntimeError(f"{self.name}: the gateway did not stop")
 
     def kill(self) -> int:
-        """SIGKILL to every process of the machine. Returns how many of them were there."""
+        """Kill every process of the machine. Returns their number."""
         pids = self.machine.pids()
         self.machine.kill()
         return len(pids)
 
     def kill_control(self) -> None:
-        """SIGKILL to the control process, and to nothing else."""
+        """Kill the control process only."""
         for pid in self.machine.pids():
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if b"control" in words and b"--scoreboard-fd" in words:
@@ -135,7 +135,7 @@ class Vm:
         return answer
 
     def is_ready(self) -> bool:
-        """What HAProxy sees."""
+        """Return the readiness that HAProxy checks."""
         connection = http.client.HTTPConnection(self.machine.address, 9464, timeout=2.0)
         try:
             connection.request("GET", "/readyz")
@@ -149,7 +149,7 @@ class Vm:
         return self._log.read_text(errors="replace")[-3000:] if self._log.exists() else ""
 
     def not_taken(self) -> Counter[str]:
-        """Calls that its workers refused, by the reason: where the machine is busy with something else, they are late."""
+        """Return the number of calls that the workers refused, by reason. Workers on a busy machine are late."""
         return Counter(re.findall(r"a call is not taken: (\w+)", self._log.read_text(errors="replace")))
 
     def _environ(self) -> dict[str, str]:
@@ -158,10 +158,10 @@ class Vm:
 
 
 class World:
-    """A context manager: everything is up, and at the end nothing is."""
+    """Context manager that starts everything and stops everything."""
 
     def __init__(self, mariadb: MariaDB, script: AiScript, *, workers: int = 2, tls: bool = True, settings: str = "") -> None:
-        """`script`: what the AI says, to be changed at any time. `tls`: how callers come. `settings`: more of [server]."""
+        """`script` is the AI's, and may be changed at any time; `settings` are lines for [server]."""
         self.mariadb = mariadb
         self.script = script
         self._tls = tls
@@ -208,7 +208,7 @@ class World:
                 vm.serve()
             for vm in self.vms:
                 self.wait(vm.is_ready, f"{vm.name} is ready", _START_S)
-            self.wait(lambda: self.servers_up() == {"vm-1", "vm-2"}, "HAProxy sees both", 10.0)
+            self.wait(lambda: self.servers_up() == {"vm-1", "vm-2"}, "HAProxy reports both up", 10.0)
             self._up = up.pop_all()
         return self
 
@@ -216,18 +216,18 @@ class World:
         self._up.close()
 
     def wait(self, holds: Any, what: str, timeout_s: float) -> None:
-        """Wait until `holds()`. Raises RuntimeError with the ends of the logs when it does not come to hold."""
+        """Wait until `holds()`. Raises RuntimeError with the end of each log after the timeout."""
         until_s = time.monotonic() + scaled(timeout_s)
         while not holds():
             if time.monotonic() > until_s:
                 logs = "\n".join(f"{vm.name}: {vm.log_end()}" for vm in self.vms)
-                raise RuntimeError(f"did not come to hold within {timeout_s:g} s: {what}\n{logs}\n{self._haproxy_log()}")
+                raise RuntimeError(f"not reached within {timeout_s:g} s: {what}\n{logs}\n{self._haproxy_log()}")
             gevent.sleep(0.05)
 
     # -- HAProxy ------------------------------------------------------------------------------------------------------
 
     def metrics(self) -> dict[str, float]:
-        """HAProxy's own exporter: each sample's name and labels, and its value."""
+        """Return the samples of HAProxy's exporter: name with labels, and value."""
         connection = http.client.HTTPConnection(self.net.address, 8405, timeout=5.0)
         connection.request("GET", "/metrics")
         page = connection.getresponse().read().decode()
@@ -236,14 +236,14 @@ class World:
         return {name: float(value) for name, _, value in samples}
 
     def servers_up(self) -> set[str]:
-        """Which machines HAProxy sends new calls to."""
+        """Return the machines to which HAProxy sends new calls."""
         wanted = re.compile(r'haproxy_server_status\{proxy="gateways",server="([\w-]+)",state="UP"\}')
         with contextlib.suppress(OSError):
             return {found[1] for name, value in self.metrics().items() if (found := wanted.fullmatch(name)) and value}
         return set()
 
     def balancer_usage(self) -> tuple[float, int]:
-        """HAProxy's CPU seconds so far, and the bytes of memory it has now."""
+        """Return HAProxy's CPU seconds so far and its resident bytes."""
         stat = Path(f"/proc/{self.balancer.pid}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{self.balancer.pid}/status").read_text()
         resident = re.search(r"VmRSS:\s+(\d+) kB", status)
@@ -262,7 +262,7 @@ class World:
 
     @contextlib.contextmanager
     def store(self) -> Any:
-        """The store both gateways write to."""
+        """Open the store that both gateways write to."""
         store = Store(gw.config.Store(url=self._store_url, statement_timeout_s=20.0), PASSWORD)
         try:
             yield store

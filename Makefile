@@ -71,8 +71,9 @@ faults: test-setup ## random faults under calls, judged by laws: FAULT_SECONDS=1
 dashboards: test-setup ## write deploy/grafana/dashboards from metrics/dashboards.py
 	@$(PY) -m metrics.dashboards deploy/grafana/dashboards
 
-pictures: test-setup ## draw every dashboard panel into out/dashboards
+pictures: test-setup ## draw every dashboard panel into out/dashboards, and the picture of top in deploy/pictures
 	@$(PY) -m tests.dashboards
+	@$(PY) -m tests.dashboards.top_picture deploy/pictures/top.svg
 
 clean: ## remove .venv and everything that was built or measured
 	rm -rf .venv out var build dist

@@ -16,7 +16,7 @@ from gw.cli.interrupt import Interrupted, interruptible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from gw.demo.report import Report
+    from gw.demo.report import DemoReport
     from gw.demo.run import DemoRun
 
 #: Shown this often: often enough to follow, too seldom to disturb the twins in the same process.
@@ -58,7 +58,7 @@ def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: boo
         raise click.exceptions.Exit(1)
 
 
-def _print(report: Report, out: Path, as_json: bool) -> None:
+def _print(report: DemoReport, out: Path, as_json: bool) -> None:
     from gw.demo.report import tables
     from gw.terminal import console, print_json
 

@@ -1,8 +1,7 @@
-"""What a demo run amounts to: one summary, one table, one picture, one verdict.
+"""Result of a demo run: summary, table, picture and verdict.
 
-Pure but for the files it writes: the caller's side and the AI's side are given as values, the gateway's histograms as the text
-of its `/metrics`. Percentiles are read off histogram buckets and never flatter: the upper edge of the bucket they fall into, or
-the true maximum where that is lower.
+Pure but for the files it writes. Percentiles never flatter: the upper edge of their histogram bucket, or the true maximum where
+that is lower.
 """
 
 from __future__ import annotations
@@ -21,42 +20,42 @@ from gw.bench.histogram import QUANTILES, Histogram
 from gw.bench.pictures import finish, pyplot
 from gw.terminal import figure_table, ms
 
-#: The golden rule: no operation of the TX loop may take longer.
+#: Bound on one send in the TX loop.
 PROMISE_MS: Final = 1.0
 
 
 @dataclass(frozen=True)
 class CallResult:
-    """One call, as both far ends and the gateway's store saw it."""
+    """One call, as measured at both far ends and recorded in the gateway's store."""
 
     call_sid: str
     first_audio_ms: int | None  # from the stream's start to the caller's first frame
-    frames_expected: int  # what the AI twin sent, cut into frames
+    frames_expected: int  # the AI twin's audio, cut into frames
     frames_sent: int  # by the gateway's own count
-    audio_exact: bool  # what the caller received equals what the AI sent, byte for byte, padding aside
+    audio_exact: bool  # received equals sent, byte for byte, padding aside
     underrun_ms: int  # by the gateway's own count
-    recordings_started: int  # as the Twilio twin counts them
+    recordings_started: int  # by the Twilio twin's count
     ended: str
     ear_gap_ms: int = 0  # silence inside speech, as the caller heard it
     recording_state: str = "-"
     recording_trigger_ms: int | None = None
-    complaints: Sequence[str] = ()  # what Twilio's debugger would have logged
+    complaints: Sequence[str] = ()  # entries of Twilio's debugger
 
 
 @dataclass(frozen=True)
-class Report:
-    """A whole run."""
+class DemoReport:
+    """Result of a whole run."""
 
     calls: Sequence[CallResult]
     send: Histogram
     lateness: Histogram
     twin_lateness_ms: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-    left: int = 0  # processes still there after the gateway's stop
+    left: int = 0  # processes that still exist after the gateway's stop
     expected_end: str = "ai_hangup"
 
     def broken(self) -> list[str]:
-        """Every promise this run did not keep, one sentence each."""
+        """Return a sentence for each promise that this run did not keep."""
         found: list[str] = []
         for n, call in enumerate(self.calls, 1):
             if not call.audio_exact:
@@ -82,7 +81,7 @@ class Report:
         return found
 
     def summary(self) -> dict[str, Any]:
-        """The document scripts rely on; keys are added, never renamed."""
+        """Return the document that scripts read; keys are added, never renamed."""
         broken = self.broken()
         return {
             "calls": [asdict(call) for call in self.calls],
@@ -100,8 +99,8 @@ class Report:
         path.write_text(json.dumps(self.summary(), indent=2) + "\n")
 
 
-def tables(report: Report) -> Group:
-    """The summary for people."""
+def tables(report: DemoReport) -> Group:
+    """Return the tables and the verdict, for people."""
     calls = figure_table("call", ">first audio", ">frames", "audio", ">underrun", "recording", "ended")
     for n, call in enumerate(report.calls, 1):
         frames = f"{call.frames_sent}/{call.frames_expected}"
@@ -125,8 +124,8 @@ def tables(report: Report) -> Group:
     return Group(Text(), calls, Text(), timing, Text(), *(verdict or [Text("All as promised.", "green")]))
 
 
-def draw(report: Report, path: Path) -> None:
-    """The send and lateness histograms on a logarithmic axis of time, with the line nothing may cross at 1 ms."""
+def draw(report: DemoReport, path: Path) -> None:
+    """Draw send and lateness on logarithmic time, with the bound of 1 ms."""
     plt = pyplot()
     figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
     shown = ((report.send, "TX send: handing one frame to the kernel"), (report.lateness, "TX lateness: sent after its deadline"))
@@ -149,7 +148,7 @@ def draw(report: Report, path: Path) -> None:
 
 
 def _bars(histogram: Histogram) -> tuple[list[float], list[float], list[int]]:
-    """Left edges, widths and heights in ms and frames; what is above the last finite edge stands beyond it."""
+    """Left edges, widths and heights in ms and frames; values above the last finite edge get one more bar."""
     edges_ms = [edge * 1000 for edge in histogram.edges_s if math.isfinite(edge)]
     if not edges_ms:
         return [], [], []

@@ -1,7 +1,4 @@
-"""How tests, demo and bench wait for what a twin will see: looked at again and again, for a bounded time.
-
-Decides nothing about what is waited for, and never raises where it does not come.
-"""
+"""Waiting for a condition by polling."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ import gevent
 _LOOK_S: Final = 0.005
 
 
-def wait_until(judge: Callable[[], bool], timeout_s: float) -> bool:
-    """Wait until `judge` holds. Returns whether it came to hold."""
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until `condition` holds, at most `timeout_s`. Returns whether it held."""
     deadline_s = time.monotonic() + timeout_s
-    while not judge():
+    while not condition():
         if time.monotonic() >= deadline_s:
             return False
         gevent.sleep(_LOOK_S)

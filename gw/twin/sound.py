@@ -1,8 +1,6 @@
-"""Telephone audio as the twins see it: mu-law bytes, frames, PCM for people's ears.
+"""Telephone audio of the twins: mu-law bytes, frames, silence, tags, WAV files.
 
-Decides how mu-law is read and written, what counts as a frame and as silence, and how one call's audio can be told from
-another's. Written from ITU-T G.711 and on its own, so that a mistake in the gateway's audio is not repeated here. Pure: never
-touches a clock or a socket; files only where a WAV is read or written.
+Implements ITU-T G.711 separately from the gateway, so that a mistake there is not repeated here. Pure, but for the WAV files.
 """
 
 from __future__ import annotations
@@ -22,18 +20,18 @@ SILENCE: Final = b"\xff"  # mu-law zero, G.711 table 2a
 SILENT_FRAME: Final = SILENCE * FRAME_BYTES
 
 _BIAS: Final = 0x84  # G.711: added before the segment is looked up
-_CLIP: Final = 32635  # the largest magnitude the bias leaves room for
+_CLIP: Final = 32635  # the largest magnitude that does not overflow with the bias
 
 
 def _decode_byte(code: int) -> int:
-    """One mu-law byte as a 16-bit sample: sign, three bits of segment, four of step, all inverted on the wire."""
+    """Decode a byte: sign, three bits of segment, four of step, all inverted on the wire."""
     code = ~code & 0xFF
     magnitude = (((code & 0x0F) << 3) + _BIAS << (code >> 4 & 7)) - _BIAS
     return -magnitude if code & 0x80 else magnitude
 
 
 def _encode_sample(sample: int) -> int:
-    """One 16-bit sample as a mu-law byte."""
+    """Encode a 16-bit sample."""
     sign = 0x80 if sample < 0 else 0
     magnitude = min(abs(sample), _CLIP) + _BIAS
     segment = magnitude.bit_length() - 8
@@ -41,43 +39,43 @@ def _encode_sample(sample: int) -> int:
 
 
 _DECODED: Final = tuple(_decode_byte(code) for code in range(256))
-#: A byte's loudness, 0 to 251, in steps of 128: `translate` and `sum` in C are the whole energy measurement.
+#: A byte's loudness, 0 to 251, in steps of 128: `translate` and `sum`, both in C, measure the energy.
 _LOUDNESS: Final = bytes(abs(sample) >> 7 for sample in _DECODED)
 
 
 def level(ulaw: bytes) -> float:
-    """The mean magnitude of a piece of audio, 0.0 to 1.0 of full scale. Silence and nothing at all are 0.0."""
+    """Return the mean magnitude, 0.0 to 1.0 of full scale; 0.0 for empty audio."""
     return sum(ulaw.translate(_LOUDNESS)) / len(ulaw) / 256 if ulaw else 0.0
 
 
 def peak(ulaw: bytes) -> float:
-    """The largest magnitude, 0.0 to 1.0 of full scale."""
+    """Return the largest magnitude, 0.0 to 1.0 of full scale."""
     return max((abs(_DECODED[code]) for code in ulaw), default=0) / 32768
 
 
 def frames(ulaw: bytes) -> list[bytes]:
-    """Audio cut into frames; the last one is filled up with silence."""
+    """Cut audio into frames; the last one is padded with silence."""
     whole = ulaw + SILENCE * (-len(ulaw) % FRAME_BYTES)
     return [whole[at : at + FRAME_BYTES] for at in range(0, len(whole), FRAME_BYTES)]
 
 
 def silence(ms: int) -> bytes:
-    """That many milliseconds of nothing."""
+    """Return `ms` milliseconds of silence."""
     return SILENCE * (ms * BYTES_PER_MS)
 
 
 def to_pcm(ulaw: bytes) -> array[int]:
-    """16-bit samples."""
+    """Decode mu-law to 16-bit samples."""
     return array("h", [_DECODED[code] for code in ulaw])
 
 
 def to_ulaw(samples: array[int]) -> bytes:
-    """Mu-law bytes."""
+    """Encode 16-bit samples as mu-law."""
     return bytes(map(_encode_sample, samples))
 
 
 def write_wav(path: Path | str, ulaw: bytes) -> None:
-    """Write audio so that every player plays it: 16-bit PCM, 8 kHz, mono."""
+    """Write audio as 16-bit PCM, 8 kHz, mono, which every player supports."""
     samples = to_pcm(ulaw)
     if sys.byteorder == "big":
         samples.byteswap()
@@ -89,7 +87,7 @@ def write_wav(path: Path | str, ulaw: bytes) -> None:
 def read_wav(path: Path | str) -> bytes:
     """Read a WAV as mu-law.
 
-    Shape: 16-bit PCM, 8 kHz, mono; anything else raises ValueError, nothing is resampled here.
+    Shape: 16-bit PCM, 8 kHz, mono. Raises: ValueError for any other format; nothing is resampled.
     """
     with wave.open(str(path), "rb") as file:
         if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, RATE_HZ):
@@ -100,10 +98,10 @@ def read_wav(path: Path | str) -> bytes:
     return to_ulaw(samples)
 
 
-# -- telling calls apart ------------------------------------------------------------------------------------------------
+# -- tags ---------------------------------------------------------------------------------------------------------------
 #
-# A tag is one frame nobody hears: its samples are 0 or 8 out of 32767. It starts with a pattern speech does not contain and
-# then spells a number. Mu-law that is passed through unchanged keeps it; anything else loses it, which is worth knowing too.
+# A tag identifies a call by its audio: one inaudible frame, its samples 0 or 8 of 32767. It begins with a pattern that speech
+# does not contain, followed by a number. Only unchanged mu-law preserves it, so a missing tag shows that audio was altered.
 #
 #     | 32 bytes: FE FF FF FE ... | 32 bits, 4 bytes each: FE FE FE FE = 1, FF FF FF FF = 0 |
 
@@ -114,7 +112,7 @@ _TAG_START: Final = bytes(0xFE if bit == "1" else 0xFF for bit in "1001011100011
 
 
 def tag(number: int) -> bytes:
-    """One inaudible frame that carries `number`, 0 to 2**32 - 1."""
+    """Return an inaudible frame that carries `number`, 0 to 2**32 - 1."""
     if not 0 <= number < 1 << _TAG_BITS:
         raise ValueError(f"a tag holds {_TAG_BITS} bits")
     bits = (_ONE if number >> place & 1 else _ZERO for place in reversed(range(_TAG_BITS)))
@@ -122,7 +120,7 @@ def tag(number: int) -> bytes:
 
 
 def find_tag(ulaw: bytes | bytearray) -> int | None:
-    """The first tag in a piece of audio, at any offset."""
+    """Return the number of the first tag, at any offset; None without one."""
     at = ulaw.find(_TAG_START)
     body = bytes(ulaw[at + len(_TAG_START) : at + len(_TAG_START) + _TAG_BITS * len(_ONE)])
     if at < 0 or len(body) < _TAG_BITS * len(_ONE):

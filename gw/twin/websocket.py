@@ -1,8 +1,7 @@
-"""One websocket of a twin: RFC 6455 over a gevent socket, with back doors for breaking it.
+"""Websocket of a twin: RFC 6455 over a gevent socket, with ways to break it.
 
-Decides how bytes become messages and how a connection ends. The framing is websockets' sans-I/O core; this file adds the
-socket, one lock so that messages of several greenlets never mix, and ways to send what no honest peer sends: raw bytes, a
-reset, silence. Every read and write is bounded by `timeout_s`. Never interprets a message.
+The framing is websockets' sans-I/O core. This module adds the socket, one lock, so that messages of several greenlets never
+mix, and sends that no correct peer makes: raw bytes, a reset, silence. Every read and write is bounded by `timeout_s`.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from websockets.uri import parse_uri
 _RECEIVE_BYTES: Final = 1 << 16
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close() sends RST
 _LOG: Final = logging.getLogger("gw.twin.websocket")
-_LOG.setLevel(logging.WARNING)  # a twin's opens and closes are no news
+_LOG.setLevel(logging.WARNING)  # opens and closes are not worth a line
 
 
 class Message(NamedTuple):
-    """One whole websocket message."""
+    """A whole websocket message."""
 
     text: bool
     data: bytes
 
 
 class ClosedError(Exception):
-    """The connection is over. `by` says who ended it: `lost` is an end without a close frame."""
+    """The connection has ended. `by`: the side that ended it, `lost` without a close frame."""
 
     def __init__(self, by: Literal["peer", "us", "lost"], code: int, reason: str) -> None:
         super().__init__(f"closed by {by} with {code} {reason!r}")
@@ -48,7 +47,7 @@ class ClosedError(Exception):
 
 
 class RefusedError(Exception):
-    """The server answered the upgrade with something else than 101."""
+    """The server answered the upgrade with a status other than 101."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"HTTP {status}: {detail}")
@@ -56,11 +55,11 @@ class RefusedError(Exception):
 
 
 class TimedOutError(Exception):
-    """Nothing moved for `timeout_s`."""
+    """No data moved for `timeout_s`."""
 
 
 class WebSocket:
-    """A websocket that stands. One greenlet may read; any number may write."""
+    """An open websocket. One greenlet may read; any number may write."""
 
     def __init__(self, sock: socket.socket, protocol: ClientProtocol | ServerProtocol, timeout_s: float) -> None:
         sock.settimeout(timeout_s)
@@ -73,32 +72,32 @@ class WebSocket:
         self._arrived: deque[Message] = deque()
         self._reading = False
         self._over = Event()
-        self.violation = ""  # what the peer did against RFC 6455, if it did
-        self._take_events()  # what came together with the handshake
+        self.violation = ""  # the peer's first breach of RFC 6455
+        self._take_events()  # messages that came with the handshake
 
     # -- sending ----------------------------------------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:
-        """Whether messages may still be sent."""
+        """True while messages may be sent."""
         return self._protocol.state is OPEN and not self._over.is_set()
 
     def send_text(self, data: bytes) -> None:
-        """One text message. The bytes are not checked: they need not be UTF-8. Raises ClosedError, TimedOutError."""
+        """Send a text message, not checked for UTF-8. Raises ClosedError, TimedOutError."""
         with self._writing:
             self._check_open()
             self._protocol.send_text(data)
             self._flush()
 
     def send_binary(self, data: bytes) -> None:
-        """One binary message. Raises ClosedError, TimedOutError."""
+        """Send a binary message. Raises ClosedError, TimedOutError."""
         with self._writing:
             self._check_open()
             self._protocol.send_binary(data)
             self._flush()
 
     def send_raw(self, data: bytes) -> None:
-        """Bytes on the socket as they are, outside of all framing. Raises ClosedError, TimedOutError."""
+        """Send bytes on the socket, outside of all framing. Raises ClosedError, TimedOutError."""
         with self._writing:
             self._write(data)
 
@@ -128,7 +127,7 @@ class WebSocket:
     # -- receiving --------------------------------------------------------------------------------------------------
 
     def receive(self) -> Message:
-        """The next message. Raises ClosedError when there is none any more, TimedOutError when none came in time."""
+        """Return the next message. Raises ClosedError after the last one, TimedOutError when none comes."""
         self._reading = True
         try:
             while not self._arrived:
@@ -138,12 +137,12 @@ class WebSocket:
         return self._arrived.popleft()
 
     def _read(self) -> None:
-        """Take what the socket has."""
+        """Read from the socket once."""
         if self._protocol.state is CLOSED or self._over.is_set():
             self._over.set()
             raise self.closing()
         with self._writing:
-            self._flush()  # what the last read left to answer
+            self._flush()  # replies to the previous read
         try:
             data = self._socket.recv(_RECEIVE_BYTES)
         except socket.timeout as error:
@@ -165,10 +164,10 @@ class WebSocket:
     def _take_events(self) -> None:
         for event in self._protocol.events_received():
             if isinstance(event, Frame):
-                self._take(event)
+                self._join(event)
 
-    def _take(self, frame: Frame) -> None:
-        """Put fragments together."""
+    def _join(self, frame: Frame) -> None:
+        """Join fragments."""
         if frame.opcode not in (TEXT, BINARY, CONT):
             return
         if frame.opcode != CONT:
@@ -182,7 +181,7 @@ class WebSocket:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def closing(self) -> ClosedError:
-        """How the connection ended, as far as it has."""
+        """Return how the connection ended, as far as known."""
         received, sent = self._protocol.close_rcvd, self._protocol.close_sent
         if received is not None:
             by: Literal["peer", "us"] = "peer" if self._protocol.close_rcvd_then_sent is not False else "us"
@@ -192,14 +191,14 @@ class WebSocket:
         return ClosedError("lost", 1006, "")
 
     def start_close(self, code: int = 1000, reason: str = "") -> None:
-        """Send a close frame, if none was sent yet; whoever reads will see the end."""
+        """Send a close frame, unless one was sent; the reader sees the end."""
         with self._writing:
             if self.is_open:
                 self._protocol.send_close(code, reason)
                 self._flush()
 
     def close(self, code: int = 1000, reason: str = "", wait_s: float = 1.0) -> None:
-        """Close as RFC 6455 says, wait up to `wait_s` for the peer, then let go. Idempotent."""
+        """Close as RFC 6455 prescribes, waiting up to `wait_s` for the peer. Idempotent."""
         try:
             self.start_close(code, reason)
             if self._reading:
@@ -209,11 +208,11 @@ class WebSocket:
                 while True:
                     self.receive()
         except (ClosedError, TimedOutError):
-            pass  # both are the end this waits for
+            pass  # the connection has ended, which is the goal
         self.release()
 
     def release(self) -> None:
-        """Give the socket back. The peer sees an end of stream."""
+        """Close the socket. The peer sees an end of stream."""
         self._over.set()
         self._socket.close()
 
@@ -223,7 +222,7 @@ class WebSocket:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         except OSError:
-            pass  # closed already: there is nothing left to reset
+            pass  # closed already: nothing to reset
         self._socket.close()
 
 
@@ -238,8 +237,8 @@ def connect(
 ) -> WebSocket:
     """Open a websocket as a client.
 
-    The handshake speaks of `url`, the TCP connection goes to `address`, with TLS or without. A small receive buffer makes a
-    stall felt sooner; it is set before the connection stands, since TCP takes no window back that it has offered.
+    The handshake names `url`; the TCP connection goes to `address`, with TLS or without. A small receive buffer makes a stall
+    noticeable sooner; it is set before connecting, since TCP does not shrink an offered window.
     Raises: OSError (TCP, TLS), RefusedError (an answer other than 101), TimedOutError.
     """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -274,7 +273,7 @@ def connect(
 
 
 def read_request(sock: socket.socket, timeout_s: float, max_bytes: int) -> tuple[ServerProtocol, Request] | None:
-    """The server's first half of a handshake. Returns None when no valid request came."""
+    """Read a client's handshake, as a server. Returns None for an invalid request."""
     sock.settimeout(timeout_s)
     protocol = ServerProtocol(max_size=max_bytes, logger=_LOG)
     try:
@@ -285,7 +284,7 @@ def read_request(sock: socket.socket, timeout_s: float, max_bytes: int) -> tuple
 
 
 def answer_request(sock: socket.socket, protocol: ServerProtocol, response: Response, timeout_s: float) -> WebSocket | None:
-    """The second half: send `response`. Returns the websocket when it was a 101."""
+    """Send the `response` to a handshake. Returns the websocket after a 101, else None."""
     protocol.send_response(response)
     websocket = WebSocket(sock, protocol, timeout_s)
     try:
@@ -301,7 +300,7 @@ def answer_request(sock: socket.socket, protocol: ServerProtocol, response: Resp
 
 
 def _first_event(sock: socket.socket, protocol: ClientProtocol | ServerProtocol) -> Request | Response | Frame | None:
-    """Read until the handshake's message is whole. What follows it stays in the protocol."""
+    """Read until the handshake's message is whole. Bytes after it stay in the protocol."""
     while True:
         try:
             data = sock.recv(_RECEIVE_BYTES)

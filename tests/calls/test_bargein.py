@@ -121,10 +121,10 @@ WAYS = [
     Way(AiScript(greeting=LONG, answers=(ANSWER,), hang_up_after=2, speed=math.inf), ONCE, 1),
     Way(AiScript(greeting=LONG, answers=(ANSWER,), hang_up_after=2, whole=True), ONCE, 1),
     # deltas of the old answer are still on their way
-    Way(AiScript(greeting=LONG, answers=(ANSWER,), hang_up_after=2, speed=2.0, on_its_way_s=0.4), ONCE, 1),
+    Way(AiScript(greeting=LONG, answers=(ANSWER,), hang_up_after=2, speed=2.0, trailing_s=0.4), ONCE, 1),
     # and again
     Way(AiScript(greeting=LONG, answers=(LONG, ANSWER), hang_up_after=3, speed=math.inf), TWICE, 2),
-    Way(AiScript(greeting=LONG, answers=(LONG, ANSWER), hang_up_after=3, speed=1.5, on_its_way_s=0.3), TWICE, 2),
+    Way(AiScript(greeting=LONG, answers=(LONG, ANSWER), hang_up_after=3, speed=1.5, trailing_s=0.3), TWICE, 2),
 ]
 
 
@@ -186,7 +186,7 @@ def test_where_nothing_plays_nothing_is_interrupted(world: WorldMaker) -> None:
     scripts = [
         AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2),
         AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=1.5),  # interrupted before its first word
-        AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=0.5, on_its_way_s=0.6),  # all of it is late
+        AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=0.5, trailing_s=0.6),  # all of it is late
     ]
     words = [speech.script(1200, WORD, 8000), speech.script(200, WORD, 8000), speech.script(200, WORD, 8000)]
     with world(lambda index, path: scripts[index]) as w:

@@ -29,7 +29,7 @@ _APPEND: Final = b"input_audio_buffer.append"
 _HEAD_CHARS: Final = 160
 
 
-class AiSession(Connection):
+class LoadSession(Connection):
     """One websocket from the gateway."""
 
     def __init__(self, number: int, server: AiServer, sock: socket.socket) -> None:
@@ -136,7 +136,7 @@ class AiServer:
         self.loop = loop
         self._tls = tls
         self.pattern = pattern
-        self.sessions: list[AiSession] = []
+        self.sessions: list[LoadSession] = []
         self.uplink = Samples()
         self.unexpected = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -155,7 +155,7 @@ class AiServer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is not None:
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        self.sessions.append(AiSession(len(self.sessions), self, sock))
+        self.sessions.append(LoadSession(len(self.sessions), self, sock))
 
     def begin(self, _: dict[str, Any]) -> dict[str, Any]:
         """Start the measured window."""

@@ -1,7 +1,6 @@
-"""The AI twin's words on the wire: what a `session.update` may ask, and the events that answer.
+"""Event shapes of the AI twin, and validation of `session.update`. Pure.
 
-Decides what is valid and what an event looks like, in the GA shape; `beta` turns the events of a response into the retired
-shape. Pure: plain values in, plain values out.
+Events have the GA shape; `beta` turns a response's events into the retired beta shape.
 
 Source: the types of openai 3.54.0 (`openai.types.realtime`); OpenAI's Realtime guide.
 """
@@ -54,7 +53,7 @@ _VAD_KEYS: Final = frozenset(
 
 
 class SettingsError(Exception):
-    """A session.update that asks for what there is not."""
+    """Invalid session.update, with the API's error code and parameter."""
 
     def __init__(self, code: str, message: str, param: str) -> None:
         super().__init__(message)
@@ -64,7 +63,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """What a session does, as asked. The defaults are the API's."""
+    """Settings of a session. The defaults are the API's."""
 
     input_format: str = "audio/pcm"
     output_format: str = "audio/pcm"
@@ -77,7 +76,7 @@ class SessionSettings:
 
     @property
     def is_pcmu(self) -> bool:
-        """Mu-law both ways: the only audio this twin has."""
+        """True for mu-law in both directions, the only audio this twin has."""
         return self.input_format == self.output_format == PCMU
 
 
@@ -101,7 +100,7 @@ def _format(value: Mapping[str, Any], where: str) -> str:
 
 
 def settings_of(session: object) -> SessionSettings:
-    """Read the `session` of a session.update. Raises SettingsError."""
+    """Parse the `session` of a session.update. Raises SettingsError."""
     if not isinstance(session, dict) or session.get("type") != "realtime":
         raise SettingsError("missing_required_parameter", "Missing required parameter: 'session.type'.", "session.type")
     whole = _table(session, _SESSION_KEYS, "session")
@@ -132,20 +131,20 @@ def settings_of(session: object) -> SessionSettings:
 
 
 def error(kind: str, code: str | None, message: str, param: str | None = None, event_id: str | None = None) -> Event:
-    """An error event. `event_id` names the client's event at fault, where it gave one."""
+    """Build an error event. `event_id`: the client event at fault, if it had an id."""
     body = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
     return {"type": "error", "error": body}
 
 
 def message_item(item_id: str, status: str, role: str = "assistant", words: str | None = None) -> Event:
-    """A message of the conversation; `words` where it is known what was said."""
+    """Build a message of the conversation, with a transcript if `words` are known."""
     kind = "output_audio" if role == "assistant" else "input_audio"
     content = [] if words is None else [{"type": kind, "transcript": words}]
     return {"id": item_id, "object": "realtime.item", "type": "message", "status": status, "role": role, "content": content}
 
 
 def opening(sent: SentResponse) -> Iterator[Event]:
-    """Everything before a response's first delta."""
+    """Yield the events before a response's first delta."""
     item = message_item(sent.item_id, "in_progress")
     part = {"type": "audio", "transcript": ""}
     yield {"type": "response.created", "response": response(sent, [])}
@@ -164,7 +163,7 @@ def words_delta(sent: SentResponse, words: str) -> Event:
 
 
 def ending(sent: SentResponse) -> Iterator[Event]:
-    """Everything after an item's last delta, whether it was said to the end or not."""
+    """Yield the events after a response's last delta, completed or cut off."""
     item = message_item(sent.item_id, "completed" if sent.status == "completed" else "incomplete", words=sent.words)
     part = {"type": "audio", "transcript": sent.words}
     yield {"type": "response.output_audio.done", **_place(sent)}
@@ -175,7 +174,7 @@ def ending(sent: SentResponse) -> Iterator[Event]:
 
 
 def function_call(sent: SentResponse, name: str, arguments: str, item_id: str, call_id: str) -> Iterator[Event]:
-    """A tool call as the response's second item."""
+    """Yield the events of a tool call, the response's second item."""
     item = {"id": item_id, "object": "realtime.item", "type": "function_call", "name": name, "call_id": call_id}
     place = {"response_id": sent.response_id, "item_id": item_id, "output_index": 1, "call_id": call_id}
     added = {**item, "status": "in_progress", "arguments": ""}
@@ -189,7 +188,7 @@ def function_call(sent: SentResponse, name: str, arguments: str, item_id: str, c
 
 
 def response(sent: SentResponse, output: list[Event]) -> Event:
-    """A response's own description, with its bill once it is over."""
+    """Build a response's description, with its usage once it has ended."""
     tokens = len(sent.audio) // 400
     details = {"type": sent.status, "reason": sent.reason} if sent.reason else None
     usage = {
@@ -215,7 +214,7 @@ def _place(sent: SentResponse) -> Event:
 
 
 def beta(event: Event) -> Event:
-    """The same event under the name the retired shape gave it."""
+    """Return the event under its name in the retired beta."""
     kind = str(event["type"])
     if kind == "session.updated":
         flat = {"id": event["session"].get("id"), "input_audio_format": "g711_ulaw", "output_audio_format": "g711_ulaw"}
@@ -226,12 +225,12 @@ def beta(event: Event) -> Event:
 
 
 class IdMaker:
-    """Makes the ids of one session: the same ones each run."""
+    """Generates the ids of one session, the same in each run."""
 
     def __init__(self, session: int) -> None:
         self._session = session
         self._numbers = itertools.count(1)
 
     def new(self, kind: str) -> str:
-        """`item_0003_0012` and the like."""
+        """Return the next id, such as `item_0003_0012`."""
         return f"{kind}_{self._session:04}_{next(self._numbers):06}"

@@ -1,4 +1,4 @@
-"""What the AI twin remembers of a session: the far end's testimony, to be held against the gateway's own.
+"""Record of an AI session, for comparison with the gateway's own figures.
 
 Plain values, written by the session, read by tests, demo and bench. Times are `time.monotonic()`.
 """
@@ -14,7 +14,7 @@ from gw.twin.sound import BYTES_PER_MS, find_tag
 
 KEPT_EVENTS: Final = 10_000
 KEPT_UPLINK_BYTES: Final = 64 << 20  # over two hours of one caller
-_TAG_WITHIN_BYTES: Final = 1 << 16  # a tag leads the call
+_TAG_WITHIN_BYTES: Final = 1 << 16  # a tag is at the start of the call
 
 
 class Received(NamedTuple):
@@ -35,7 +35,7 @@ class Truncate(NamedTuple):
 
 
 class SentError(NamedTuple):
-    """An error event to the client."""
+    """An error event sent to the client."""
 
     at_s: float
     code: str
@@ -43,7 +43,7 @@ class SentError(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """One piece of audio that left."""
+    """One piece of sent audio."""
 
     at_s: float
     size: int
@@ -51,19 +51,19 @@ class Delta(NamedTuple):
 
 @dataclass(slots=True)
 class SentResponse:
-    """One response, and its audio item."""
+    """A response and its audio item."""
 
-    number: int  # 1 is the session's first
+    number: int  # 1 for the session's first
     response_id: str
     item_id: str
-    asked: bool  # by response.create; else by the voice detection
+    asked: bool  # by response.create; else started by voice detection
     intended: bytes
     words: str
     created_s: float
-    audio: bytearray = field(default_factory=bytearray)  # what left, byte for byte
+    audio: bytearray = field(default_factory=bytearray)  # sent so far
     deltas: list[Delta] = field(default_factory=list)
     status: str = "in_progress"
-    reason: str = ""  # why it was cancelled
+    reason: str = ""  # of a cancellation
     done_s: float | None = None
     truncated_ms: int | None = None
 
@@ -73,23 +73,23 @@ class SentResponse:
 
     @property
     def sent_ms(self) -> int:
-        """The item's length: what a truncate may not exceed."""
+        """Length of the item so far: the bound on a truncate."""
         return len(self.audio) // BYTES_PER_MS
 
 
 @dataclass(slots=True)
 class AiLedger:
-    """One session."""
+    """Record of one session."""
 
     index: int
     path: str
     model: str
     headers: Mapping[str, str]
     connected_s: float
-    ready_s: float | None = None  # session.updated left
+    ready_s: float | None = None  # session.updated was sent
     updates: list[Mapping[str, Any]] = field(default_factory=list)  # each session.update's `session`
     responses: list[SentResponse] = field(default_factory=list)
-    uplink: bytearray = field(default_factory=bytearray)  # the caller's audio as it came
+    uplink: bytearray = field(default_factory=bytearray)  # the caller's audio as received
     appends: int = 0
     first_append_s: float | None = None
     last_append_s: float | None = None
@@ -97,8 +97,8 @@ class AiLedger:
     truncates: list[Truncate] = field(default_factory=list)
     errors: list[SentError] = field(default_factory=list)
     tool_outputs: list[Mapping[str, Any]] = field(default_factory=list)
-    turns_ms: list[tuple[int, int]] = field(default_factory=list)  # the caller's turns as heard: start and end
-    violations: list[str] = field(default_factory=list)  # what no careful client does
+    turns_ms: list[tuple[int, int]] = field(default_factory=list)  # the caller's turns: start and end
+    violations: list[str] = field(default_factory=list)  # acts of the client that are allowed but careless
     closed_s: float | None = None
     closed_by: str = ""  # peer, us, lost, silence
     close_code: int | None = None
@@ -109,14 +109,14 @@ class AiLedger:
 
     @property
     def audio(self) -> bytes:
-        """Everything said, all responses in order."""
+        """Audio of all responses, in sequence."""
         return b"".join(bytes(response.audio) for response in self.responses)
 
     @property
     def tag(self) -> int | None:
-        """The number the caller's first audio carried: whose call this is."""
+        """The number that the caller's first audio carried; it identifies the call."""
         return find_tag(bytes(self.uplink[:_TAG_WITHIN_BYTES]))
 
     def kinds(self) -> list[str]:
-        """The client events other than audio, by type, in order."""
+        """Return the types of the client events other than audio, in sequence."""
         return [event.kind for event in self.events]

@@ -1,6 +1,6 @@
-"""What the AI twin will say and how it will misbehave, decided before anybody calls.
+"""Script of an AI session: its speech and its faults, decided before the call. Pure.
 
-A script is a value: the same script and seed give the same chunks in the same order, so a run can be repeated. Pure.
+The same script and seed give the same chunks in the same sequence, so a run can be repeated.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ ConnectFault = Literal[
     "refuse_403",
     "refuse_429",
     "refuse_500",
-    "mute",  # TCP stands, nothing is ever answered
-    "silent",  # the websocket stands, no event ever comes
-    "close_first",  # the websocket stands and is closed at once
+    "mute",  # TCP is up, but the handshake is not answered
+    "silent",  # the websocket is up, but no event comes
+    "close_first",  # the websocket is up and closed immediately
 ]
 SessionFault = Literal[
     "wrong_format",  # session.updated confirms PCM16
     "beta_names",  # event names and formats of the retired beta
     "update_refused",  # session.update is answered by an error
     "never_ready",  # session.update is not answered
-    "deaf",  # from the first response on nothing is read any more
+    "deaf",  # from the first response on, nothing is read
     "rate_limited",  # every response.create is answered by rate_limit_exceeded
     "response_refused",  # the first response.create is answered by an error that names it
 ]
 ResponseFault = Literal[
     "close",  # a close frame in the middle of a response
     "reset",  # the connection breaks
-    "stall",  # the response goes on no more, nor does anything else but pongs
-    "freeze",  # nothing is sent or read any more, the connection stays
+    "stall",  # the response stops, and so does everything but pongs
+    "freeze",  # nothing is sent or read, the connection stays up
     "bad_json",
     "bad_type",  # a delta that is a number
     "missing_field",  # a delta without its audio
@@ -44,7 +44,7 @@ ResponseFault = Literal[
     "binary_message",
     "oversize_message",  # over 8 MiB
     "bad_websocket",  # a frame with reserved bits
-    "unknown_event",  # harmless: new events appear without notice
+    "unknown_event",  # harmless: the API adds events without notice
     "error_benign",  # harmless: a race both sides expect
     "error_fatal",
     "session_expired",  # the error, then a close
@@ -54,40 +54,40 @@ CONNECT_FAULTS: Final[tuple[ConnectFault, ...]] = get_args(ConnectFault)
 SESSION_FAULTS: Final[tuple[SessionFault, ...]] = get_args(SessionFault)
 RESPONSE_FAULTS: Final[tuple[ResponseFault, ...]] = get_args(ResponseFault)
 
-#: The sizes audio comes in: one byte, less than a frame, a few frames and a bit, more than 4 KB. None is whole frames.
+#: Sizes of deltas: one byte, less than a frame, a few frames and a bit, more than 4 KB. None of them is whole frames.
 _SIZES: Final = ((1, 1), (2, 159), (161, 479), (481, 2399), (4097, 9601))
 _WEIGHTS: Final = (1, 2, 4, 6, 2)
 
 
 @dataclass(frozen=True)
 class AiScript:
-    """One session's part. Audio is mu-law."""
+    """A session's part. Audio is mu-law."""
 
-    answers: tuple[bytes, ...] = ()  # one response each, in turn, from the start again after the last
-    greeting: bytes = b""  # the first response, when the client asks for it; empty: answers[0]
-    goodbye: bytes = b""  # the response that hangs up, where given
-    hang_up_after: int | None = None  # the response (1 is the first) that ends in a call of the tool `hang_up`
+    answers: tuple[bytes, ...] = ()  # one response each, in turn; after the last from the start
+    greeting: bytes = b""  # the first response, if the client asks for it; empty: answers[0]
+    goodbye: bytes = b""  # the response that hangs up, if not empty
+    hang_up_after: int | None = None  # number of the response (1 is the first) that calls the tool `hang_up`
     hang_up_tool: str = "hang_up"
     agent_words: tuple[str, ...] = ("I hear you.",)
     caller_words: tuple[str, ...] = ("Something was said.",)
     seed: int = 0
-    speed: float = 10.0  # times real time; math.inf: no waiting at all
+    speed: float = 10.0  # times real time; math.inf: no pauses
     whole: bool = False  # each response in one delta
     ready_delay_s: float = 0.0  # before session.updated
     thinking_s: float = 0.0  # before a response's first audio
-    on_its_way_s: float = 0.0  # how long deltas of a cancelled response still come
-    lifetime_s: float = 3600.0  # session.created names its end
-    expires: bool = False  # the session does end then: an error, then a close
+    trailing_s: float = 0.0  # how long deltas of a cancelled response still arrive
+    lifetime_s: float = 3600.0  # until the end that session.created names
+    expires: bool = False  # end the session then: an error, then a close
     fault: Fault | None = None
-    fault_response: int = 1  # the response a ResponseFault strikes
-    fault_deltas: int = 2  # and after how many of its deltas
+    fault_response: int = 1  # number of the response with a ResponseFault
+    fault_deltas: int = 2  # deltas before the fault
 
     def with_fault(self, fault: Fault, response: int = 1, deltas: int = 2) -> AiScript:
-        """The same script, broken at one place."""
+        """Return the same script with one fault."""
         return replace(self, fault=fault, fault_response=response, fault_deltas=deltas)
 
     def audio_of(self, number: int, asked: bool) -> bytes:
-        """What response `number` (1 is the first) says; `asked`: the client requested it."""
+        """Return the audio of response `number` (1 is the first); `asked`: the client requested it."""
         if self.goodbye and number == self.hang_up_after:
             return self.goodbye
         if self.greeting:
@@ -97,9 +97,9 @@ class AiScript:
         return self.answers[(number - 1) % len(self.answers)] if self.answers else b""
 
     def chunks(self, audio: bytes, session: int, number: int) -> list[bytes]:
-        """`audio` cut into deltas of uneven size, the same ones each time.
+        """Cut `audio` into deltas of uneven size, the same each time.
 
-        Where it is long enough, one of a single byte and one of more than 4 KB are among them.
+        Long audio includes a delta of a single byte and one of more than 4 KB.
         """
         if self.whole:
             return [audio] if audio else []
@@ -116,7 +116,7 @@ class AiScript:
         return [piece for piece in pieces if piece]
 
     def pauses_s(self, chunks: list[bytes], session: int, number: int) -> list[float]:
-        """How long to wait after each delta: its duration over the speed, give or take a half."""
+        """Return the pause after each delta: its duration divided by the speed, varied by up to a half."""
         chance = random.Random(f"{self.seed}/{session}/{number}/pause")
         if math.isinf(self.speed):
             return [0.0] * len(chunks)
@@ -124,7 +124,7 @@ class AiScript:
 
 
 def conversation(**changes: object) -> AiScript:
-    """A whole conversation in a human voice: a greeting and three answers."""
+    """Return a whole conversation in a human voice: a greeting and three answers."""
     answers = ("connecting", "first-in-line", "nobody-available")
     script = AiScript(
         answers=tuple(speech.load(name) for name in answers),
@@ -137,7 +137,7 @@ def conversation(**changes: object) -> AiScript:
 
 
 def lasting(seconds: float) -> bytes:
-    """Speech that goes on for so long: the agent's recordings one after the other."""
+    """Return speech of that length: the agent's recordings, repeated."""
     size = int(seconds * RATE_HZ)
     audio = b"".join(speech.load(name) for name in speech.names() if name not in speech.CALLER_PHRASES)
     return (audio * (size // len(audio) + 1))[:size]

@@ -1,7 +1,6 @@
-"""What a session of the AI twin sends: events with their ids, errors, what comes late, and nothing once it is dead.
+"""Outgoing events of an AI session: ids, errors, delayed events, and the faults of its script.
 
-Decides the wire form of an event, and which faults of the script change or silence it. Greenlets bring what comes late; they end
-with the session. Never decides what is said.
+Delayed events are sent by greenlets that end with the session.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ OVERSIZE_BYTES: Final = (8 << 20) + 4096
 
 
 class EventSender:
-    """One session's way to its client."""
+    """The sending side of one session."""
 
     def __init__(self, websocket: WebSocket, ledger: AiLedger, script: AiScript) -> None:
         self._websocket = websocket
@@ -33,44 +32,44 @@ class EventSender:
         self._script = script
         self._greenlets = Group()
         self.ids = IdMaker(ledger.index)
-        self.dead = False  # a stall: nothing is sent any more
-        self.frozen = False  # nor read
+        self.silent = False  # stalled: sends nothing
+        self.frozen = False  # reads nothing either
 
     def stop(self) -> None:
-        """End what would still come late."""
+        """Cancel all delayed events."""
         self._greenlets.kill(timeout=1)
 
     def send(self, event: Event) -> None:
-        """One event, with its id in front of the rest."""
-        if self.dead:
+        """Send an event, with its id as the first field."""
+        if self.silent:
             return
         if self._script.fault == "beta_names":
             event = events.beta(event)
         self._websocket.send_text(msgspec.json.encode({"event_id": self.ids.new("event"), **event}))
 
     def fail(self, kind: str, code: str | None, message: str, param: str | None = None, event_id: str | None = None) -> None:
-        """An error event."""
+        """Send an error event."""
         self._ledger.errors.append(SentError(time.monotonic(), code or kind, message))
         self.send(events.error(kind, code, message, param, event_id))
 
     def send_later(self, delay_s: float, act: Callable[..., None], *arguments: object) -> None:
-        """Do something in a greenlet of this session's own."""
+        """Call `act` after a delay, in a greenlet of this session."""
 
         def body() -> None:
             gevent.sleep(delay_s)
             try:
                 act(*arguments)
             except (ClosedError, TimedOutError):
-                pass  # the reader sees the same end and accounts for it
+                pass  # the reader sees the same end and records it
 
         self._greenlets.spawn(body)
 
     def play_fault(self, sent: SentResponse) -> None:
-        """Send what the script's fault puts in place of the next audio delta, or end the connection."""
+        """Send the script's fault in place of the next audio delta, or end the connection."""
         fault, websocket = self._script.fault, self._websocket
         delta = events.audio_delta(sent, "//8=")
         if fault in ("stall", "freeze"):
-            self.dead = True
+            self.silent = True
             self.frozen = fault == "freeze"
         elif fault == "close":
             websocket.close(1011, "internal error")

@@ -1,8 +1,7 @@
-"""The AI twin: a realtime voice that needs no key, speaking OpenAI Realtime's GA shape over a real websocket.
+"""Server of the AI twin: accepts websockets and gives each a session with a script.
 
-Decides who may connect and hands each connection to a session with a script. Serves any path, so that agents can be told apart
-by their base URL; the ledgers of all sessions stay readable after their end. Never speaks another shape unless its script asks
-it to misbehave.
+Speaks OpenAI Realtime's GA shape. Any path is served, so that base URLs can separate agents; the ledgers of all sessions stay
+readable after their end.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from gw.twin.websocket import answer_request, read_request
 #: OpenAI's limit on one client event.
 MAX_EVENT_BYTES: Final = 15 << 20
 _HANDSHAKE_S: Final = 10.0
-_DEAF_BYTES: Final = 4096  # what the kernel keeps of what a deaf session does not read
+_DEAF_BYTES: Final = 4096  # receive buffer of a deaf session
 _REFUSALS: Final = {
     401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
     403: ("invalid_request_error", "unsupported_country_region_territory", "Country, region, or territory not supported."),
@@ -41,7 +40,7 @@ _REFUSALS: Final = {
 
 
 class AiTwin:
-    """A server of scripted voices. `start`, `stop`, or use it as a context manager."""
+    """A server of scripted voices. Call `start` and `stop`, or use it as a context manager."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class AiTwin:
         timeout_s: float = 60.0,
         max_sessions: int = 2000,
     ) -> None:
-        """`script`: one for all, or a function of the session's index and path. `api_key`: None takes any bearer."""
+        """`script`: one for all sessions, or a function of index and path. `api_key`: None accepts any bearer."""
         chosen = script if script is not None else conversation()
         self._script_of: Callable[[int, str], AiScript] = (lambda index, path: chosen) if isinstance(chosen, AiScript) else chosen
         self._api_key = api_key
@@ -67,7 +66,7 @@ class AiTwin:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> AiTwin:
-        """Listen. Raises OSError when the address is taken."""
+        """Listen. Raises OSError if the address is taken."""
         self._server.start()
         return self
 
@@ -84,24 +83,24 @@ class AiTwin:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, the real port in it."""
+        """Host and port of the listener."""
         return str(self._server.server_host), int(self._server.server_port or 0)
 
     @property
     def url(self) -> str:
-        """What an agent's `base_url` is set to."""
+        """Base URL for an agent's `base_url`."""
         host, port = self.address
         return f"ws://{host}:{port}/v1/realtime"
 
     # -- finding a session ------------------------------------------------------------------------------------------
 
     def session_of(self, tag: int) -> AiLedger | None:
-        """The session whose caller carried this tag (`sound.tag`) in the first audio."""
+        """Return the session whose first caller audio carried this tag (`sound.tag`)."""
         return next((ledger for ledger in self.sessions if ledger.tag == tag), None)
 
-    def wait_for(self, judge: Callable[[AiTwin], bool], timeout_s: float = 5.0) -> bool:
-        """Wait until `judge` holds. Returns whether it came to hold."""
-        return wait_until(lambda: judge(self), timeout_s)
+    def wait_for(self, condition: Callable[[AiTwin], bool], timeout_s: float = 5.0) -> bool:
+        """Wait until `condition` holds. Returns whether it held."""
+        return wait_until(lambda: condition(self), timeout_s)
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -126,7 +125,7 @@ class AiTwin:
             gevent.sleep(self._timeout_s)
             return
         model = parse_qs(parts.query).get("model", [""])[0]
-        status = self._judge(request, model, script)
+        status = self._refusal_status(request, model, script)
         response = _refusal(status) if status else protocol.accept(request)
         if response.status_code != 101:
             self.refusals.append(response.status_code)
@@ -134,12 +133,12 @@ class AiTwin:
         if websocket is None:
             return
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        headers.pop("authorization", None)  # a ledger may be printed
+        headers.pop("authorization", None)  # ledgers may be printed
         ledger = AiLedger(index, parts.path, model, headers, time.monotonic())
         self.sessions.append(ledger)
         AiSession(websocket, ledger, script).run()
 
-    def _judge(self, request: Request, model: str, script: AiScript) -> int:
+    def _refusal_status(self, request: Request, model: str, script: AiScript) -> int:
         """The HTTP status to refuse with, 0 to accept."""
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if script.fault in ("refuse_401", "refuse_403", "refuse_429", "refuse_500"):

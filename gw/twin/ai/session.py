@@ -1,8 +1,7 @@
-"""One session of the AI twin: hears the caller, answers in turn, can be interrupted, misbehaves where its script says so.
+"""One session of the AI twin: hears the caller, answers in turn, can be interrupted, plays its script's faults.
 
-Decides what each client event is answered with, as OpenAI Realtime answers it, and when the voice speaks or stops. One greenlet
-reads; those of the voice and the outlet end with it. Everything sent and received goes into the ledger. Never judges the client:
-what is odd but allowed is only noted.
+Each client event is answered as OpenAI Realtime answers it. One greenlet reads; those of voice and sender end with it.
+Everything sent and received is recorded in the ledger. Careless acts of the client that are allowed are recorded, not refused.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from gw.twin.ai.voice import AiVoice
 from gw.twin.websocket import ClosedError, TimedOutError, WebSocket
 
 _DEAF_S: Final = 60.0
-_TRANSCRIPT_DELAY_S: Final = 0.05  # transcripts come late, after the answer has begun
+_TRANSCRIPT_DELAY_S: Final = 0.05  # as the API, whose transcripts come after the answer has begun
 
 
 class AiSession:
-    """Serves one websocket until it ends. `run` is the whole life."""
+    """Serves one websocket until it ends."""
 
     def __init__(self, websocket: WebSocket, ledger: AiLedger, script: AiScript) -> None:
         self._websocket = websocket
@@ -39,10 +38,10 @@ class AiSession:
         self._voice = AiVoice(self._sender, ledger, script)
         self._settings = SessionSettings()
         self._vad = EnergyVad()
-        self._turn = ("", 0)  # the caller's item that is being spoken, and where it started
+        self._turn = ("", 0)  # item id and start of the caller's current turn
 
     def run(self) -> None:
-        """Greet, then answer events until either side ends it."""
+        """Greet, then answer events until either side closes."""
         self._ledger.closed_by = "us"
         try:
             self._greet()
@@ -67,7 +66,7 @@ class AiSession:
         if self._script.fault == "close_first":
             self._websocket.close(1011, "no capacity")
         if self._script.fault == "silent":
-            self._sender.dead = True
+            self._sender.silent = True
         expires_at = int(time.time() + self._script.lifetime_s)
         session = {
             "type": "realtime",
@@ -83,7 +82,7 @@ class AiSession:
         self._sender.fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
         self._websocket.start_close(1001, "session expired")
 
-    # -- what the client says ---------------------------------------------------------------------------------------
+    # -- client events ----------------------------------------------------------------------------------------------
 
     def _on_message(self, data: bytes) -> None:
         try:
@@ -150,14 +149,14 @@ class AiSession:
                 (self._on_speech if edge.started else self._on_pause)(edge.at_ms)
 
     def _on_speech(self, at_ms: int) -> None:
-        """The caller begins to talk: it takes the floor where the client allowed that."""
+        """Start the caller's turn; it interrupts a response where the client allowed that."""
         self._turn = (self._sender.ids.new("item"), at_ms)
         self._sender.send({"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]})
         if self._settings.interrupt_response and self._voice.active is not None:
             self._voice.cancel(self._voice.active, "turn_detected")
 
     def _on_pause(self, at_ms: int) -> None:
-        """The caller's turn is over."""
+        """End the caller's turn."""
         item_id, start_ms = self._turn
         self._ledger.turns_ms.append((start_ms, at_ms))
         self._sender.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": at_ms, "item_id": item_id})

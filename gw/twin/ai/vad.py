@@ -1,7 +1,7 @@
-"""When a caller talks, judged as a realtime API with server VAD judges it.
+"""Voice activity detection by the loudness of 20 ms windows. Pure.
 
-Decides where speech starts and stops in the audio received so far, by the loudness of 20 ms windows. Its clock is the audio
-itself, so late or bunched audio gives the same answer. Pure.
+Gives the edges of a realtime API with server VAD. Time is counted in received audio, so late or bunched audio gives the same
+edges.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from gw.twin.sound import FRAME_BYTES, PTIME_MS, level
 
-#: Mean magnitude over one window that counts as voice: -40 dBFS or so, under quiet speech, over line noise.
+#: Mean magnitude of a window with voice: about -40 dBFS, below quiet speech, above line noise.
 DEFAULT_LEVEL: Final = 0.01
 
 
@@ -22,7 +22,7 @@ class SpeechEdge(NamedTuple):
 
 
 class EnergyVad:
-    """Feeds on mu-law of any length, keeps less than one window."""
+    """Detects speech in mu-law of any length; keeps less than one window."""
 
     def __init__(
         self, silence_ms: int = 500, padding_ms: int = 300, onset_ms: int = 60, loud_level: float = DEFAULT_LEVEL
@@ -33,14 +33,14 @@ class EnergyVad:
         self._level = loud_level
         self._rest = b""
         self._windows = 0
-        self._run = 0  # windows in a row that argue for a change
+        self._run = 0  # consecutive windows in favour of a change
         self.speaking = False
 
     def feed(self, ulaw: bytes) -> list[SpeechEdge]:
-        """Add audio. Returns the edges in it, in order.
+        """Add audio. Returns the edges in it, in sequence.
 
-        A start lies before the first loud window by the padding, never before the audio began; a stop is where the silence
-        had lasted long enough.
+        A start lies before the first loud window by the padding, but not before the audio's begin; a stop is where the silence
+        has lasted long enough.
         """
         data = self._rest + ulaw
         whole = len(data) - len(data) % FRAME_BYTES

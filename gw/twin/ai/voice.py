@@ -1,7 +1,7 @@
-"""The AI twin speaks: one response at a time, its audio in deltas, until it is done or cancelled.
+"""Responses of an AI session: one at a time, audio in deltas, until completed or cancelled.
 
-Decides what a response carries and how it ends, as OpenAI Realtime does; its faults strike at the very delta the script names.
-One greenlet speaks while a response is on its way. Never hears the caller: the session says when to begin and when to stop.
+A response carries the events of OpenAI Realtime and ends as there; a fault strikes at the delta that the script names. One
+greenlet sends a response's audio.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class AiVoice:
         self.active: SentResponse | None = None
 
     def respond(self, asked: bool) -> None:
-        """Begin a response; its audio follows from a greenlet of its own."""
+        """Begin a response; a greenlet sends its audio."""
         if self._ledger.ready_s is None:
             self._ledger.violations.append("a response asked for before session.updated")
         number, script = len(self._ledger.responses) + 1, self._script
@@ -70,9 +70,9 @@ class AiVoice:
         self._finish(sent, "completed", "")
 
     def cancel(self, sent: SentResponse, reason: str) -> None:
-        """End a response before its time; what is on its way by then still comes."""
-        if self._script.on_its_way_s:
-            self._sender.send_later(self._script.on_its_way_s, self._finish_cancelled, sent, reason)
+        """Cancel a response; deltas still arrive for the script's `trailing_s`."""
+        if self._script.trailing_s:
+            self._sender.send_later(self._script.trailing_s, self._finish_cancelled, sent, reason)
         else:
             self._finish_cancelled(sent, reason)
 
@@ -81,8 +81,8 @@ class AiVoice:
             self._finish(sent, "cancelled", reason)
 
     def _finish(self, sent: SentResponse, status: str, reason: str) -> None:
-        """Say that no more of this response will come."""
-        if self._sender.dead:
+        """Send the events that end a response."""
+        if self._sender.silent:
             return
         sent.status, sent.reason, sent.done_s = status, reason, time.monotonic()
         self.active = None

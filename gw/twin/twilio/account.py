@@ -1,7 +1,6 @@
-"""The Twilio twin: an account with telephones and a REST API, for a gateway that cannot tell the difference.
+"""Account of the Twilio twin: places calls, and connects them with the REST API.
 
-Decides nothing itself: it places calls, each in a greenlet of its own, and lets REST and the calls know each other. All requests
-go to the gateway's real address under its public name. `stop` hangs up what still talks, bounded.
+All requests go to the gateway's real address under its public name. Each call has a greenlet.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _STOP_S: Final = 5.0
 
 
 class TwilioTwin:
-    """An account. `start`, `stop`, or use it as a context manager."""
+    """A Twilio account. Call `start` and `stop`, or use it as a context manager."""
 
     def __init__(
         self,
@@ -40,7 +39,7 @@ class TwilioTwin:
         rest_port: int = 0,
         max_calls: int = 2000,
     ) -> None:
-        """`gateway_url`: where the gateway really is. `public_url`: what it tells Twilio. No token: nothing is signed."""
+        """`gateway_url`: the gateway's real address; `public_url`: its public name. Without a token nothing is signed."""
         self.account_sid = account_sid
         self.webhooks = Webhooks(gateway_url, public_url or gateway_url, auth_token)
         self._voice_url = self.webhooks.absolute(voice_path)
@@ -49,12 +48,12 @@ class TwilioTwin:
         self.calls: dict[str, TwinCall] = {}
         self.rest = TwilioRest(account_sid, auth_token, self.calls, self.webhooks, rest_host, rest_port)
         self.rest.place = self._place_outbound
-        self.callee = CallPlan(hang_up=False)  # what somebody does whom the gateway calls
+        self.callee = CallPlan(hang_up=False)  # plan of a call that the gateway places
 
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> TwilioTwin:
-        """Open the REST API. Raises OSError when its address is taken."""
+        """Open the REST API. Raises OSError if its address is taken."""
         self.rest.start()
         return self
 
@@ -75,17 +74,17 @@ class TwilioTwin:
     # -- calls ------------------------------------------------------------------------------------------------------
 
     def place_call(self, speech: Sequence[bytes] = (), *, tagged: bool = True, **options: Any) -> TwinCall:
-        """Place a call and return at once.
+        """Place a call, without waiting for it.
 
-        Shape: `speech` is frames, one each 20 ms (`speech.script`); `options` are CallPlan's. `tagged`: one inaudible frame
-        goes first, which carries the call's number (`AiTwin.session_of(call.number)` finds the other end).
+        Shape: `speech` is frames, one each 20 ms (`speech.script`); `options` are CallPlan's. `tagged`: the first frame is an
+        inaudible tag with the call's number (`AiTwin.session_of(call.number)` finds the other end).
         """
         return self.place(CallPlan(speech=tuple(speech), **options), tagged=tagged)
 
     def place(
         self, plan: CallPlan, *, tagged: bool = True, voice_url: str | None = None, status_url: str | None = None
     ) -> TwinCall:
-        """Place a call by its plan and return at once."""
+        """Place a call by its plan, without waiting for it."""
         number = len(self.calls) + 1
         if tagged:
             plan = replace(plan, speech=(tag(number), *plan.speech))
@@ -103,11 +102,11 @@ class TwilioTwin:
         return call
 
     def _place_outbound(self, fields: Mapping[str, str]) -> TwinCall:
-        """A call the gateway asked for: whoever is called answers at once."""
+        """Place a call that the gateway asked for; the callee answers immediately."""
         plan = replace(self.callee, from_number=fields["From"], to_number=fields["To"], direction="outbound-api")
         return self.place(plan, voice_url=fields["Url"], status_url=fields.get("StatusCallback"))
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the end of every call placed so far. Returns whether all came."""
+        """Wait for the end of every call placed so far. Returns whether all ended."""
         deadline_s = time.monotonic() + timeout_s
         return all(call.wait(max(0.0, deadline_s - time.monotonic())) for call in list(self.calls.values()))

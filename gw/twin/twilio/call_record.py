@@ -1,7 +1,6 @@
-"""What is known of one call, while it lasts and after: the caller's testimony, to be held against the gateway's own.
+"""Record of a call, during it and after, for comparison with the gateway's own figures.
 
-Decides how the raw record is read: what the ear heard, how late the twin itself was, when a call is over. `TwinCall` writes it,
-tests, demo and bench read it. Times named `_s` are `time.monotonic()`, times named `_at` epoch seconds.
+Written by `TwinCall`, read by tests, demo and bench. Times named `_s` are `time.monotonic()`, times named `_at` epoch seconds.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from gevent.pool import Group
 
 from gw.twin.polling import wait_until
 from gw.twin.twilio.player import Player
-from gw.twin.twilio.receiver import Cleared, Named, StreamReceiver, Warned
+from gw.twin.twilio.receiver import Cleared, DebuggerEntry, MarkTime, StreamReceiver
 from gw.twin.twilio.webhooks import Posted
 
 ClosedBy = Literal["", "caller", "gateway", "rest", "limit", "twin"]
 
 
 class CallRecord:
-    """A call as Twilio and the caller saw it."""
+    """A call as seen by Twilio and by the caller."""
 
     def __init__(self, number: int, account_sid: str) -> None:
         self.number = number
@@ -33,29 +32,29 @@ class CallRecord:
         self.stream_sid = f"MZ{uuid.uuid4().hex}"
         self.status = "queued"  # Twilio's CallStatus
         self.closed_by: ClosedBy = ""
-        self.close_code: int | None = None  # the gateway's, where it closed with a close frame
+        self.close_code: int | None = None  # of the gateway's close frame
         self.close_reason = ""
-        self.error = ""  # the twin's own failure
+        self.error = ""  # a failure of the twin
         self.http_status: int | None = None  # of a refused upgrade
         self.parameters: dict[str, str] = {}
-        self.spoken: list[str] = []  # words of <Say>, reasons of <Reject>, in the order Twilio ran them
-        self.dialled: list[str] = []  # where <Dial> connected the caller
+        self.spoken: list[str] = []  # words of <Say>, reasons of <Reject>, in sequence
+        self.dialled: list[str] = []  # destinations of <Dial>
         self.voice: Posted | None = None
         self.placed_s = time.monotonic()
         self.answered_at: float | None = None  # epoch seconds, for REST
         self.ended_at: float | None = None
-        self.started_s: float | None = None  # `start` was sent
+        self.started_s: float | None = None  # time of `start`
         self.ended_s: float | None = None
         self.frames_sent = 0
-        self.lateness_s = array("d")  # the twin's own, one each frame
-        self.notices: list[Warned] = []  # what the debugger logs of streams that end or never stood
-        self.sent_speech = bytearray()  # what the caller said, silence included, frame by frame
+        self.lateness_s = array("d")  # of the twin itself, one for each frame
+        self.notices: list[DebuggerEntry] = []  # about streams that ended or failed to open
+        self.sent_speech = bytearray()  # the caller's audio, silence included, frame by frame
         self._greenlets = Group()
         self._receiver = StreamReceiver(self.stream_sid, self._echo, self._greenlets)
         self._done = Event()
 
     def _echo(self, name: str) -> bool:
-        """Send a mark back. Returns whether it left: a record alone has no stream."""
+        """Send a mark back. Returns whether it was sent: a record alone has no stream."""
         return False
 
     @property
@@ -64,20 +63,20 @@ class CallRecord:
 
     @property
     def player(self) -> Player:
-        """The playout buffer: arrivals, gaps, underrun."""
+        """Playout buffer: arrivals, gaps, underrun."""
         return self._receiver.player
 
     @property
-    def warnings(self) -> list[Warned]:
-        """The gateway's mistakes, with the debugger's codes. Empty is right."""
+    def warnings(self) -> list[DebuggerEntry]:
+        """The gateway's mistakes, with the debugger's codes; empty for a correct gateway."""
         return self._receiver.warnings
 
     @property
-    def marks(self) -> list[Named]:
+    def marks(self) -> list[MarkTime]:
         return self._receiver.marks
 
     @property
-    def echoes(self) -> list[Named]:
+    def echoes(self) -> list[MarkTime]:
         return self._receiver.echoes
 
     @property
@@ -86,17 +85,17 @@ class CallRecord:
 
     @property
     def received_audio(self) -> bytes:
-        """Every byte of media, in the order it came."""
+        """Audio of all media messages, in sequence."""
         return bytes(self._receiver.received)
 
     @property
     def heard_audio(self) -> bytes:
-        """What reached the ear, gaps left out."""
+        """Audio played to the caller, without gaps."""
         return self._receiver.player.heard(self._now_s)
 
     @property
     def heard_with_gaps(self) -> bytes:
-        """What reached the ear from the stream's start to its end, silence included."""
+        """Audio played from the stream's start to its end, silence included."""
         return self._receiver.player.heard(self._now_s, self.started_s if self.started_s is not None else self._now_s)
 
     @property
@@ -105,19 +104,19 @@ class CallRecord:
 
     @property
     def first_heard_ms(self) -> float | None:
-        """From the stream's start to the first sound at the ear."""
+        """From the stream's start to the first audio played."""
         first_s = self._receiver.player.first_heard_s
         return None if first_s is None or self.started_s is None else (first_s - self.started_s) * 1000
 
     @property
     def late_max_s(self) -> float:
-        """How late the twin itself was at worst."""
+        """The twin's own largest lateness."""
         return max(self.lateness_s, default=0.0)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the call's end. Returns whether it came."""
+        """Wait for the call's end. Returns whether it has ended."""
         return self._done.wait(timeout_s)
 
-    def wait_for(self, judge: Callable[[Self], bool], timeout_s: float = 5.0) -> bool:
-        """Wait until `judge` holds. Returns whether it came to hold."""
-        return wait_until(lambda: judge(self), timeout_s)
+    def wait_for(self, condition: Callable[[Self], bool], timeout_s: float = 5.0) -> bool:
+        """Wait until `condition` holds. Returns whether it held."""
+        return wait_until(lambda: condition(self), timeout_s)

@@ -1,7 +1,7 @@
-"""One phone call of the Twilio twin: the webhook, the TwiML it answers with, the end and what is told of it.
+"""One phone call of the Twilio twin: voice webhook, TwiML, callbacks.
 
-Decides what Twilio would do next: which document it asks for, what each verb leads to, which callbacks are posted. The stream
-within it is `StreamedCall`'s. One greenlet lives the call. Never reads the gateway's state: only what came over the wire.
+Follows Twilio's documentation from the voice webhook to the last callback, in one greenlet. Sees of the gateway only its
+answers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from gw.twin.twilio.stream import CallPlan, StreamedCall
 from gw.twin.twilio.webhooks import Webhooks
 
 _MAX_DOCUMENTS: Final = 10  # TwiML that leads to TwiML
-_CALLBACKS_S: Final = 5.0  # a stream's callbacks, before the call's own
+_CALLBACKS_S: Final = 5.0  # for a stream's callbacks, before the call's own
 
 
 class TwinCall(StreamedCall):
-    """A call as Twilio and the caller saw it. `run` is its whole life."""
+    """A call as seen by Twilio and by the caller."""
 
     def __init__(
         self,
@@ -36,18 +36,18 @@ class TwinCall(StreamedCall):
         self._voice_url = voice_url
         self._status_url = status_url
         self._on_end_of_call = on_end
-        self._following = ""  # TwiML that REST put in place of what is under way
+        self._following = ""  # TwiML from REST that replaces the present one
 
     def redirect(self, document: str) -> None:
-        """REST gave the call other TwiML: what is under way ends, this follows."""
+        """End the present document and follow another, from REST."""
         self._following = document
         self.hang_up("rest")
 
     def run(self) -> None:
-        """Live the call from the webhook to the last callback."""
+        """Serve the call from the voice webhook to the last callback."""
         try:
             self._live()
-        except Exception as error:  # noqa: BLE001 - a greenlet's top: the failure is the call's outcome, told by `error`
+        except Exception as error:  # noqa: BLE001 - a greenlet's top: the failure is the call's outcome, recorded in `error`
             self.error = f"{type(error).__name__}: {error}"
             self.status = "failed"
         finally:
@@ -81,7 +81,7 @@ class TwinCall(StreamedCall):
             self.status = "completed"
 
     def _perform(self, document: twiml.Document, base: str) -> str | None:
-        """Run a document. Returns the URL of the next one, None when the call is over."""
+        """Run a document. Returns the URL of the next one, None at the call's end."""
         for code, detail in document.problems:
             self._receiver.warn(code, detail)
         for verb in document.verbs:
@@ -128,7 +128,7 @@ class TwinCall(StreamedCall):
         self._webhooks.post(self._status_url, {**self.fields(), **extra})
 
     def fields(self) -> dict[str, str]:
-        """The fields of every webhook about this call, as it stands."""
+        """Return the fields of a webhook about this call in its present state."""
         plan = self.plan
         fields = twilio_fields.call_fields(self.account_sid, self.call_sid, plan.from_number, plan.to_number, self.status)
         fields["Direction"] = plan.direction

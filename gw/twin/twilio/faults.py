@@ -1,7 +1,6 @@
-"""What a phone leg can do wrong, by name.
+"""Faults of a phone leg, by name.
 
-Decides for each fault what is sent instead of, or beside, what Twilio sends. A fault is a change of a call's plan, so it works
-with any speech. Nothing here judges how the gateway takes it.
+A fault replaces, or adds to, the messages of a correct stream. It changes a call's plan, so it works with any speech.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio.messages import CONNECTED
 from gw.twin.twilio.stream import CallPlan, Hook, StreamedCall
 
-#: The gateway's bound on a message from Twilio is 64 KiB.
+#: Above the gateway's bound of 64 KiB on a message from Twilio.
 OVERSIZE_BYTES: Final = (64 << 10) + 1024
-#: The frame before which a fault in the middle of a call strikes.
+#: A fault in the middle of a call occurs before this frame.
 _FRAME: Final = 10
 
 
 def _says(*build: Callable[[StreamedCall], bytes]) -> Hook:
-    """Text messages, as they are."""
+    """Send text messages."""
 
     def hook(call: StreamedCall) -> None:
         for one in build:
@@ -36,7 +35,7 @@ def _text(data: bytes) -> Hook:
 
 
 def _first(**changes: object) -> Hook:
-    """An ordinary beginning, but for what `start` says."""
+    """Begin normally, except for these fields of `start`."""
 
     def prelude(call: StreamedCall) -> None:
         call.send_text(CONNECTED)
@@ -46,7 +45,7 @@ def _first(**changes: object) -> Hook:
 
 
 def _connected_only(call: StreamedCall) -> None:
-    """`start` never comes, nor does anything else."""
+    """Send neither `start` nor anything after it."""
     call.send_text(CONNECTED)
     call.mute()
 
@@ -64,7 +63,7 @@ def _with_token(call: StreamedCall, token: str | None) -> None:
 
 
 def _forged(call: StreamedCall) -> None:
-    """A token with its last character changed."""
+    """Change the token's last character."""
     token = call.parameters.get("token", "no-token-was-given")
     _with_token(call, token[:-1] + ("A" if token[-1] != "A" else "B"))
 
@@ -74,7 +73,7 @@ def _media(call: StreamedCall, payload: str, stream_sid: str = "") -> bytes:
     return f'{{"event":"media","sequenceNumber":"9","media":{body},"streamSid":"{stream_sid or call.stream_sid}"}}'.encode()
 
 
-#: Faults of the stream's beginning: they replace `connected` and `start`.
+#: Faults at the stream's beginning: they replace `connected` and `start`.
 PRELUDES: Final[Mapping[str, Hook]] = MappingProxyType(
     {
         "no_start": _connected_only,
@@ -89,7 +88,7 @@ PRELUDES: Final[Mapping[str, Hook]] = MappingProxyType(
         ),
     }
 )
-#: Faults in the middle of a call: they strike before its tenth frame.
+#: Faults in the middle of a call: they occur before its tenth frame.
 HOOKS: Final[Mapping[str, Hook]] = MappingProxyType(
     {
         "second_start": lambda call: call.send_start(),
@@ -104,7 +103,7 @@ HOOKS: Final[Mapping[str, Hook]] = MappingProxyType(
         "bad_base64": _says(lambda call: _media(call, "!not base64!")),
         "binary_message": lambda call: call.send_binary(SILENT_FRAME),
         "oversize_message": _says(lambda call: _media(call, "A" * OVERSIZE_BYTES)),
-        "bad_websocket": lambda call: call.send_raw(b"\x81\x02{}"),  # a client's frame that is not masked
+        "bad_websocket": lambda call: call.send_raw(b"\x81\x02{}"),  # a client's frame without a mask
         "unknown_event": _text(b'{"event":"telepathy","thought":{"deep":[null]}}'),
         "reset": lambda call: call.abort(),
         "silent": lambda call: call.mute(),
@@ -115,7 +114,7 @@ HOOKS: Final[Mapping[str, Hook]] = MappingProxyType(
 
 
 def with_fault(plan: CallPlan, name: str) -> CallPlan:
-    """The same call, broken in that way. It does not hang up by itself: how it ends is the gateway's to say."""
+    """Return the plan with that fault. The caller never hangs up: the gateway has to end the call."""
     if name in PRELUDES:
         return replace(plan, prelude=PRELUDES[name], hang_up=False)
     small = 4096 if name == "stalled" else None

@@ -1,6 +1,4 @@
-"""The form fields of Twilio's webhooks about a call.
-
-Decides names and values, empty ones included, as Twilio sends them. Pure: times are passed in as text or epoch seconds.
+"""Form fields of Twilio's webhooks about a call, empty ones included. Pure.
 
 Source: Twilio's documentation of voice webhooks, call status callbacks, `<Stream>` status callbacks.
 """
@@ -12,12 +10,12 @@ import time
 
 
 def rfc2822(at: float) -> str:
-    """A time as REST and callbacks write it."""
+    """Format a time as REST and callbacks do."""
     return time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(at))
 
 
 def call_fields(account_sid: str, call_sid: str, caller: str, called: str, status: str) -> dict[str, str]:
-    """What every webhook about a call carries. Some fields are empty, as they are in life."""
+    """Return the fields of every webhook about a call; some are empty, as in production."""
     where = {"City": "", "State": "CA", "Zip": "", "Country": "US"}
     places = {f"{side}{name}": value for side in ("From", "To", "Caller", "Called") for name, value in where.items()}
     return {
@@ -35,7 +33,7 @@ def call_fields(account_sid: str, call_sid: str, caller: str, called: str, statu
 
 
 def status_fields(status: str, seconds: int, at: float) -> dict[str, str]:
-    """What the status callback adds at a call's end. Twilio bills started minutes: `Duration`."""
+    """Return the fields a status callback adds at a call's end. `Duration`: Twilio bills started minutes."""
     return {
         "CallDuration": str(seconds),
         "Duration": str(math.ceil(seconds / 60)),
@@ -49,7 +47,7 @@ def status_fields(status: str, seconds: int, at: float) -> dict[str, str]:
 def stream_fields(
     account_sid: str, call_sid: str, stream_sid: str, name: str, event: str, error: str, at: float
 ) -> dict[str, str]:
-    """The whole of a stream's status callback."""
+    """Return all fields of a stream's status callback."""
     fields = {
         "AccountSid": account_sid,
         "CallSid": call_sid,

@@ -1,8 +1,7 @@
-"""The media stream's messages as Twilio writes and judges them.
+"""Media stream messages as Twilio writes and checks them. Pure.
 
-Decides the exact text of what goes to the gateway and whether what comes from it is allowed: only `media`, `mark` and `clear`,
-with exactly their fields. Written from Twilio's documentation, apart from the gateway's own. Pure, and cheap enough for hundreds
-of calls in one process: a media message is joined from parts built once.
+From the gateway only `media`, `mark` and `clear` are valid, with exactly their fields. Implements Twilio's documentation
+separately from the gateway. Cheap enough for hundreds of calls in one process: a media message is joined from parts built once.
 
 Source: Twilio Media Streams, "WebSocket messages"; debugger codes 31950, 31951.
 """
@@ -49,7 +48,7 @@ _DECODER: Final = msgspec.json.Decoder(Media | Mark | Clear)
 
 
 class InvalidMessageError(Exception):
-    """Twilio would drop this message and log a warning with `code`."""
+    """A message that Twilio would drop, with the debugger's code."""
 
     def __init__(self, code: int, detail: str) -> None:
         super().__init__(detail)
@@ -57,9 +56,9 @@ class InvalidMessageError(Exception):
 
 
 def parse(data: bytes, is_text: bool, stream_sid: str) -> tuple[Media | Mark | Clear, bytes]:
-    """One message from the gateway, and its audio.
+    """Parse a message from the gateway. Returns it, and its audio.
 
-    Raises: InvalidMessageError(31950) for a binary one; (31951) for anything else that is not exactly right.
+    Raises: InvalidMessageError(31950) for a binary message, (31951) for any other invalid one.
     """
     if not is_text:
         raise InvalidMessageError(31950, "binary message")
@@ -81,7 +80,10 @@ def parse(data: bytes, is_text: bool, stream_sid: str) -> tuple[Media | Mark | C
 
 
 class Writer:
-    """Writes one stream's messages and counts them: sequence numbers start at 1 with `start`, chunks with the first media."""
+    """Builds one stream's messages, numbered as Twilio numbers them.
+
+    Sequence numbers start at 1 with `start`, chunks with the first media message.
+    """
 
     def __init__(self, account_sid: str, call_sid: str, stream_sid: str) -> None:
         self._account_sid = account_sid
@@ -97,7 +99,7 @@ class Writer:
         return str(self._sequence)
 
     def start(self, parameters: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> bytes:
-        """The stream's description; `changes` replace fields of its `start` object, for lies."""
+        """Build `start`; `changes` replace fields of its `start` object, for invalid ones."""
         body = {
             "accountSid": self._account_sid,
             "streamSid": self._stream_sid,
@@ -110,11 +112,11 @@ class Writer:
         return _dump({"event": "start", "sequenceNumber": self._next(), "start": body, "streamSid": self._stream_sid})
 
     def media(self, frame: bytes, at_ms: int) -> bytes:
-        """One frame of the caller's audio, `at_ms` after the stream's start."""
+        """Build one frame of the caller's audio, `at_ms` after the stream's start."""
         payload = self._encoded.get(frame)
         if payload is None:
             payload = base64.b64encode(frame)
-            if len(self._encoded) < 8:  # silence above all
+            if len(self._encoded) < 8:  # mostly silence
                 self._encoded[frame] = payload
         self._sequence += 1
         self._chunk += 1
@@ -126,7 +128,7 @@ class Writer:
         return _dump({"event": "dtmf", "streamSid": self._stream_sid, "sequenceNumber": self._next(), "dtmf": body})
 
     def mark(self, name: str) -> bytes:
-        """The echo of a mark."""
+        """Build the echo of a mark."""
         return _dump({"event": "mark", "sequenceNumber": self._next(), "streamSid": self._stream_sid, "mark": {"name": name}})
 
     def stop(self) -> bytes:

@@ -1,12 +1,10 @@
-"""What Twilio does with the audio it is sent, and what the caller hears of it.
+"""Playout at Twilio: when the caller hears each byte, when marks are due, what `clear` drops. Pure.
 
-Decides when each byte is played, when a mark is echoed, what `clear` throws away and where the caller heard a gap. The model is
-time itself: audio plays at 8 bytes a millisecond from when it arrives or from when what is before it ends; nothing ticks.
-Pure: time is passed in, nothing is sent from here.
+Nothing ticks: audio plays at 8 bytes a millisecond from its arrival, or from the end of the audio before it. Time is passed in.
 
     push          push        push      clear
      |=============|====]      |=========|xxxx]      = heard, x never heard
-                        |<gap >|                     an underrun when no mark or clear parted the two
+                        |<gap >|                     an underrun, unless a mark or clear lies between
 
 Source: Twilio Media Streams, "media", "mark", "clear"; debugger code 31931 for more than ten minutes buffered.
 """
@@ -19,12 +17,12 @@ from typing import Final, NamedTuple
 from gw.twin.sound import BYTES_PER_MS, RATE_HZ, SILENCE
 
 LIMIT_BYTES: Final = 10 * 60 * RATE_HZ
-#: Rounding of a clock, not a gap anyone hears: under one sample.
+#: Clock rounding, under one sample: not an audible gap.
 _TOLERANCE_S: Final = 1 / RATE_HZ
 
 
 class Arrival(NamedTuple):
-    """Audio as it came from the network. `continues`: no mark or clear stood between it and the audio before."""
+    """Audio from the network. `continues`: no mark or clear since the audio before."""
 
     at_s: float
     size: int
@@ -32,7 +30,7 @@ class Arrival(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """The ear heard nothing for `ms` in the middle of a talkspurt."""
+    """Silence of `ms` in the middle of a talkspurt."""
 
     at_s: float
     ms: float
@@ -54,19 +52,19 @@ class Player:
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._pieces: list[_Piece] = []
-        self._end_s = float("-inf")  # when what is buffered will have been played
+        self._end_s = float("-inf")  # end of the buffered audio
         self._marks: list[tuple[float, int, str]] = []  # due, number, name
         self._mark_number = 0
         self._parted = True  # a mark or a clear came since the last audio
         self.arrivals: list[Arrival] = []
         self.gaps: list[Gap] = []
-        self.dropped_bytes = 0  # over the limit
-        self.cleared_bytes = 0  # never heard because of a clear
+        self.dropped_bytes = 0  # beyond the limit
+        self.cleared_bytes = 0  # never heard, due to a clear
 
-    # -- what arrives -----------------------------------------------------------------------------------------------
+    # -- arrival ----------------------------------------------------------------------------------------------------
 
     def push(self, now_s: float, audio: bytes) -> int:
-        """Audio arrives. Returns the bytes that did not fit: Twilio drops what is over ten minutes."""
+        """Buffer audio. Returns the bytes that did not fit: Twilio drops what exceeds ten minutes."""
         room = self._limit_bytes - round(self.buffered_s(now_s) * RATE_HZ)
         kept = audio[: max(0, room)]
         dropped = len(audio) - len(kept)
@@ -85,7 +83,7 @@ class Player:
         return dropped
 
     def mark(self, now_s: float, name: str) -> tuple[float, int]:
-        """A mark arrives. Returns when it is due and its number, for `take_mark`."""
+        """Buffer a mark. Returns when it is due and its number, for `take_mark`."""
         due_s = max(now_s, self._end_s)
         self._mark_number += 1
         self._marks.append((due_s, self._mark_number, name))
@@ -93,7 +91,7 @@ class Player:
         return due_s, self._mark_number
 
     def clear(self, now_s: float) -> list[str]:
-        """Empty the buffer. Returns all pending marks, oldest first: they are echoed at once."""
+        """Empty the buffer. Returns all pending marks, oldest first; they are echoed immediately."""
         self._parted = True
         while self._pieces and self._pieces[-1].end_s > now_s:
             piece = self._pieces.pop()
@@ -107,10 +105,10 @@ class Player:
         self._marks.clear()
         return names
 
-    # -- what is heard ----------------------------------------------------------------------------------------------
+    # -- playout ----------------------------------------------------------------------------------------------------
 
     def take_mark(self, number: int) -> str | None:
-        """The mark's name when it still has to be echoed, and forget it; None after a clear."""
+        """Remove a pending mark and return its name; None after a clear."""
         for place, (_, its_number, name) in enumerate(self._marks):
             if its_number == number:
                 del self._marks[place]
@@ -119,22 +117,22 @@ class Player:
 
     @property
     def pending_marks(self) -> list[str]:
-        """Marks not echoed yet."""
+        """Names of the marks not echoed yet."""
         return [name for _, _, name in self._marks]
 
     def buffered_s(self, now_s: float) -> float:
-        """How much is still to be played."""
+        """Return the duration of the audio still to be played."""
         return max(0.0, self._end_s - now_s)
 
     def is_playing(self, now_s: float) -> bool:
-        """Whether the caller hears something right now."""
+        """True while the caller hears audio."""
         return self.buffered_s(now_s) > 0
 
     def heard(self, now_s: float, since_s: float | None = None) -> bytes:
-        """What the ear got until `now_s`.
+        """Return the audio played until `now_s`.
 
-        Without `since_s` the audio alone, gaps left out. With it the whole time from `since_s` on, silence in the gaps: as
-        long as the call, so that it lies beside what the caller said.
+        Without `since_s` the audio only, gaps left out. With `since_s` everything from then on, silence in the gaps, as long as
+        the call, so that it can be aligned with the caller's audio.
         """
         ear: list[bytes] = []
         size = 0
@@ -152,24 +150,24 @@ class Player:
         return b"".join(ear)
 
     def heard_ms(self, now_s: float) -> int:
-        """Milliseconds of audio the ear got, gaps left out."""
+        """Return the milliseconds of audio played, gaps left out."""
         played = (min(len(piece.audio), max(0.0, (now_s - piece.start_s) * RATE_HZ)) for piece in self._pieces)
         return int(sum(played) / BYTES_PER_MS)
 
     @property
     def first_heard_s(self) -> float | None:
-        """When the ear got the first audio."""
+        """Time at which the first audio was played."""
         return self._pieces[0].start_s if self._pieces else None
 
     @property
     def underrun_ms(self) -> float:
-        """The gaps inside talkspurts, summed up, for an ear right behind the buffer."""
+        """Sum of the gaps inside talkspurts, for an ear directly behind the buffer."""
         return sum(gap.ms for gap in self.gaps)
 
     def underrun_behind_ms(self, jitter_ms: float) -> float:
-        """The same for an ear behind a jitter buffer that holds each talkspurt's start back by `jitter_ms`.
+        """Return the same sum behind a jitter buffer that delays each talkspurt by `jitter_ms`.
 
-        Clears are not replayed: meant for calls that were not interrupted.
+        Ignores clears: only valid for calls without interruptions.
         """
         end_s = float("-inf")
         missing_s = 0.0

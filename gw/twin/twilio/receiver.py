@@ -1,7 +1,7 @@
-"""The receiving half of a call: judges what the gateway sends, plays it, echoes its marks.
+"""Receiving half of a media stream: checks the gateway's messages, plays them, echoes marks.
 
-Decides which messages Twilio would drop, with the debugger's codes, and when a mark is echoed: by the player's clock, in a
-greenlet of its own. Keeps everything that arrived. Never closes the stream.
+Invalid messages are recorded with the debugger's codes. A mark is echoed by the player's clock, from a greenlet of the call.
+All arrivals are kept; the stream is never closed from here.
 
 Source: Twilio Media Streams; debugger codes 31931, 31950, 31951.
 """
@@ -20,29 +20,29 @@ from gw.twin.twilio import messages
 from gw.twin.twilio.messages import InvalidMessageError, Mark, Media
 from gw.twin.twilio.player import Player
 
-#: More than this from the gateway in one call is no speech: three times the ten minutes Twilio buffers, and then some hours.
+#: Bound on the audio of one call: over two hours, far beyond the ten minutes that Twilio buffers.
 MAX_RECEIVED_BYTES: Final = 64 << 20
 KEPT_WARNINGS: Final = 1000
 KEPT_MARKS: Final = 100_000
 
 
-class Warned(NamedTuple):
-    """An entry of Twilio's debugger."""
+class DebuggerEntry(NamedTuple):
+    """Entry of Twilio's debugger."""
 
     at_s: float
     code: int
     detail: str
 
 
-class Named(NamedTuple):
-    """A mark, or its echo."""
+class MarkTime(NamedTuple):
+    """A mark or its echo."""
 
     at_s: float
     name: str
 
 
 class Cleared(NamedTuple):
-    """A `clear`: what it threw away and which marks it gave back."""
+    """A `clear`, the audio it dropped, and the marks it returned."""
 
     at_s: float
     dropped_ms: float
@@ -50,7 +50,7 @@ class Cleared(NamedTuple):
 
 
 class StreamReceiver:
-    """One stream's far end. `echo` sends a mark back and may raise nothing."""
+    """Receiver of one stream. `echo` sends a mark back, returns whether it was sent, and must not raise."""
 
     def __init__(self, stream_sid: str, echo: Callable[[str], bool], echoing: Group) -> None:
         self._stream_sid = stream_sid
@@ -60,28 +60,28 @@ class StreamReceiver:
         self.player = Player()
         self.received = bytearray()
         self.messages = 0
-        self.marks: list[Named] = []
-        self.echoes: list[Named] = []
+        self.marks: list[MarkTime] = []
+        self.echoes: list[MarkTime] = []
         self.clears: list[Cleared] = []
-        self.warnings: list[Warned] = []
+        self.warnings: list[DebuggerEntry] = []
 
     @property
     def is_full(self) -> bool:
-        """Whether more came than any call holds."""
+        """True once more arrived than any call should hold."""
         return len(self.received) > MAX_RECEIVED_BYTES or len(self.marks) + len(self.clears) > KEPT_MARKS
 
-    def begin_again(self, stream_sid: str, now_s: float) -> None:
-        """The call has another stream; what the old one had buffered is gone with it, its marks too."""
+    def restart(self, stream_sid: str, now_s: float) -> None:
+        """Switch to the call's next stream; drop buffered audio and pending marks."""
         self._stream_sid = stream_sid
         self.player.clear(now_s)
 
     def warn(self, code: int, detail: str) -> None:
-        """Note a mistake of the gateway's."""
+        """Record a mistake in the gateway's messages."""
         if len(self.warnings) < KEPT_WARNINGS:
-            self.warnings.append(Warned(time.monotonic(), code, detail))
+            self.warnings.append(DebuggerEntry(time.monotonic(), code, detail))
 
     def on_message(self, data: bytes, is_text: bool, now_s: float) -> None:
-        """One message from the gateway."""
+        """Handle one message from the gateway."""
         self.messages += 1
         try:
             message, audio = messages.parse(data, is_text, self._stream_sid)
@@ -91,7 +91,7 @@ class StreamReceiver:
         if isinstance(message, Media):
             self.received += audio
             if self.player.push(now_s, audio) and not self._overflowed:
-                self._overflowed = True  # the debugger names it once a stream
+                self._overflowed = True  # one entry per stream, as in the debugger
                 self.warn(31931, "more than ten minutes of audio are buffered")
         elif isinstance(message, Mark):
             self._on_mark(message.mark.name, now_s)
@@ -99,7 +99,7 @@ class StreamReceiver:
             self._on_clear(now_s)
 
     def _on_mark(self, name: str, now_s: float) -> None:
-        self.marks.append(Named(now_s, name))
+        self.marks.append(MarkTime(now_s, name))
         due_s, number = self.player.mark(now_s, name)
         if due_s <= now_s:
             self._echo_due(number)
@@ -120,4 +120,4 @@ class StreamReceiver:
 
     def _echo(self, name: str) -> None:
         if self._send_echo(name):
-            self.echoes.append(Named(time.monotonic(), name))
+            self.echoes.append(MarkTime(time.monotonic(), name))

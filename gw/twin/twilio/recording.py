@@ -1,7 +1,6 @@
-"""A recording as Twilio's REST API knows it.
+"""A recording in Twilio's REST API: parameters, resource, status callback. Plain values.
 
-Decides which parameters of a start are valid, what a recording's resource and its callbacks look like, and which callbacks were
-asked for. Plain values; times are passed in as epoch seconds.
+Times are passed in as epoch seconds.
 
 Source: Twilio API 2010-04-01, Recording resource and its status callback; error codes 13256, 13621.
 """
@@ -29,7 +28,7 @@ Fields = Mapping[str, tuple[str, ...]]
 
 
 def problem_of(fields: Fields) -> tuple[int, str]:
-    """Twilio's error code for the parameters of a start, and a sentence; 0 where there is none."""
+    """Validate a start's parameters. Returns Twilio's error code, 0 if valid, and a sentence."""
     for name, values in fields.items():
         if name not in _FIELDS:
             return 20001, f"unknown parameter {name}"
@@ -44,7 +43,7 @@ def problem_of(fields: Fields) -> tuple[int, str]:
 
 
 def _events_of(fields: Fields) -> frozenset[str]:
-    """Repeated keys or one value with blanks; `completed` alone where none is named."""
+    """Repeated keys, or one value with blanks; `completed` by default."""
     named = " ".join(fields.get("RecordingStatusCallbackEvent", ())).split()
     return frozenset(named) or frozenset({"completed"})
 
@@ -66,7 +65,7 @@ class Recording:
 
     @classmethod
     def of(cls, account_sid: str, call_sid: str, fields: Fields, now: float) -> Recording:
-        """A recording that begins now."""
+        """Create a recording that begins now."""
         return cls(
             sid=f"RE{uuid.uuid4().hex}",
             account_sid=account_sid,
@@ -80,21 +79,21 @@ class Recording:
 
     @property
     def is_open(self) -> bool:
-        """Whether it still runs, or waits to go on."""
+        """True while it is recording or paused."""
         return self.status in ("in-progress", "paused")
 
     @property
     def wants_callback(self) -> bool:
-        """Whether its present status was asked to be told."""
+        """True if a callback was requested for its present status."""
         return bool(self.callback_url) and self.status in self.callback_events
 
     def finish(self, now: float, absent: bool) -> None:
-        """The call, or the recording, is over."""
+        """End the recording."""
         self.status = "absent" if absent else "completed"
         self.seconds = 0 if absent else round(now - self.started_at)
 
     def resource(self) -> dict[str, Any]:
-        """As REST answers it."""
+        """Return the resource as REST shows it."""
         started = rfc2822(self.started_at)
         return {
             "account_sid": self.account_sid,
@@ -118,7 +117,7 @@ class Recording:
         }
 
     def callback_fields(self, api_base: str) -> dict[str, str]:
-        """The form of its status callback."""
+        """Return the form fields of its status callback."""
         fields = {
             "AccountSid": self.account_sid,
             "CallSid": self.call_sid,

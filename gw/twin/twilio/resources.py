@@ -1,9 +1,10 @@
-"""The calls and recordings behind the Twilio twin's REST API: what each operation does to them, and what it answers.
+"""Calls and recordings of the Twilio twin's REST API: operations, answers and errors.
 
-Decides as Twilio documents it. A second start on a call that is being recorded answers success and records nothing. Everything
-asked is kept in `starts`. Callbacks are posted from greenlets of their own. Never reads a socket or a header, plays no failure.
+Follows Twilio's documentation: a second start on a call that is being recorded succeeds and records nothing. All requests to
+record are kept in `starts`. Callbacks are posted from greenlets. Authentication, routing and faults are
+`gw.twin.twilio.rest`'s.
 
-Source: Twilio API 2010-04-01, Call and Recording resources; error codes 20404, 21220.
+Source: Twilio API 2010-04-01, Call and Recording resources, paging; error codes 20003, 20404, 20429, 21220.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _CALLBACK_DELAY_S: Final = 0.05
 
 
 class RestCall(Protocol):
-    """What REST needs of a call."""
+    """The part of a call that REST uses."""
 
     call_sid: str
     account_sid: str
@@ -54,7 +55,7 @@ class RestCall(Protocol):
 
 
 class AnswerError(Exception):
-    """Ends a request with one of Twilio's errors."""
+    """Ends a request with one of Twilio's error codes."""
 
     def __init__(self, code: int, detail: str = "") -> None:
         super().__init__(detail)
@@ -63,7 +64,7 @@ class AnswerError(Exception):
 
 
 class Answer(NamedTuple):
-    """What a request is answered with; status 0: nothing, its connection is held."""
+    """An HTTP answer; status 0 holds the connection without one."""
 
     status: int
     body: bytes
@@ -71,7 +72,7 @@ class Answer(NamedTuple):
 
 
 def form(text: str) -> dict[str, tuple[str, ...]]:
-    """A form with repeated names kept."""
+    """Parse a form; repeated names are kept."""
     fields: dict[str, tuple[str, ...]] = {}
     for name, value in parse_qsl(text, keep_blank_values=True):
         fields[name] = (*fields.get(name, ()), value)
@@ -79,19 +80,19 @@ def form(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def json_answer(status: int, body: object) -> Answer:
-    """An answer of JSON."""
+    """Build a JSON answer."""
     return Answer(status, json.dumps(body).encode())
 
 
 def error_answer(code: int, detail: str = "") -> Answer:
-    """One of Twilio's errors."""
+    """Build the answer for one of Twilio's error codes."""
     status, message = _ERRORS.get(code, (400, "Bad request"))
     more_info = f"https://www.twilio.com/docs/errors/{code}"
     return json_answer(status, {"code": code, "message": detail or message, "more_info": more_info, "status": status})
 
 
 def page(name: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
-    """All of a list as its only page."""
+    """Build a list resource with everything on one page."""
     ends = {"first_page_uri": "", "next_page_uri": None, "previous_page_uri": None, "uri": ""}
     return {
         name: resources,
@@ -104,7 +105,7 @@ def page(name: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def call_resource(call: RestCall) -> dict[str, Any]:
-    """A call as the API shows it."""
+    """Return a call's resource."""
     started = rfc2822(call.answered_at) if call.answered_at else None
     ended = rfc2822(call.ended_at) if call.ended_at else None
     seconds = round(call.ended_at - call.answered_at) if call.answered_at and call.ended_at else None
@@ -124,19 +125,19 @@ def call_resource(call: RestCall) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """A request to record a call, and what became of it."""
+    """A request to record a call, and its outcome."""
 
     at: float  # epoch seconds
     call_sid: str
     fields: Mapping[str, tuple[str, ...]]
-    status: int  # the HTTP answer; 0: none was sent
-    code: int  # Twilio's error, 0: none
-    recording_sid: str  # empty: nothing was started
+    status: int  # of the HTTP answer; 0: held without one
+    code: int  # Twilio's error code; 0: none
+    recording_sid: str  # empty: refused
     recorded: bool
 
 
 class Resources(ABC):
-    """One account's calls and recordings. `routes` says which request is which operation."""
+    """Calls and recordings of one account. `routes` maps requests to operations."""
 
     def __init__(self, account_sid: str, calls: Mapping[str, RestCall], webhooks: Webhooks) -> None:
         self._account_sid = account_sid
@@ -145,32 +146,32 @@ class Resources(ABC):
         self._callbacks = Pool(1000)
         self.starts: dict[str, list[Start]] = {}
         self.recordings: dict[str, Recording] = {}
-        self.absent_calls: set[str] = set()  # their recordings turn out absent
-        #: Calls somebody, as the fields of the request say; a twin that has no caller to offer refuses.
+        self.absent_calls: set[str] = set()  # calls whose recordings end as absent
+        #: Places a call by the request's fields; None refuses.
         self.place: Callable[[Mapping[str, str]], RestCall] | None = None
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where the API is: what a callback says of a recording's media points there."""
+        """Base URL of the API; a callback's media URL points there."""
 
     def recordings_of(self, call_sid: str) -> list[Recording]:
-        """What was really recorded of a call."""
+        """Return the call's actual recordings."""
         return [recording for recording in self.recordings.values() if recording.call_sid == call_sid]
 
     def on_call_ended(self, call: RestCall) -> None:
-        """End the call's recordings and tell their callbacks."""
+        """End the call's recordings and post their callbacks."""
         for recording in self.recordings_of(call.call_sid):
             if recording.is_open:
                 recording.finish(call.ended_at or time.time(), absent=call.call_sid in self.absent_calls)
                 self._post_callback(recording)
 
     def wait_callbacks(self, timeout_s: float = 5.0) -> None:
-        """Wait until every callback so far was posted."""
+        """Wait until every callback so far has been posted."""
         self._callbacks.join(timeout=timeout_s)
 
     def call_of(self, recording_sid: str) -> str:
-        """Whose recording that is; empty: nobody knows."""
+        """Return the SID of a recording's call; empty if unknown."""
         recording = self.recordings.get(recording_sid)
         return recording.call_sid if recording else ""
 
@@ -183,10 +184,10 @@ class Resources(ABC):
 
     # -- recordings -------------------------------------------------------------------------------------------------
 
-    def note_start(
+    def record_start(
         self, call_sid: str, fields: Mapping[str, tuple[str, ...]], status: int, code: int, sid: str, recorded: bool
     ) -> None:
-        """Remember a request to record, and what became of it."""
+        """Record a request to record, and its outcome."""
         self.starts.setdefault(call_sid, []).append(Start(time.time(), call_sid, fields, status, code, sid, recorded))
 
     def _live_call(self, call_sid: str) -> RestCall:
@@ -208,14 +209,14 @@ class Resources(ABC):
             code, detail = problem_of(fields)
         if code:
             answer = error_answer(code, detail)
-            self.note_start(call_sid, fields, answer.status, code, "", False)
+            self.record_start(call_sid, fields, answer.status, code, "", False)
             return answer
         recording = Recording.of(self._account_sid, call_sid, fields, time.time())
         recorded = not any(one.is_open for one in self.recordings_of(call_sid))
         if recorded:
             self.recordings[recording.sid] = recording
             self._post_callback(recording)
-        self.note_start(call_sid, fields, 201, 0, recording.sid, recorded)
+        self.record_start(call_sid, fields, 201, 0, recording.sid, recorded)
         return json_answer(201, recording.resource())
 
     def _list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:

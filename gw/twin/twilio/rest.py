@@ -1,7 +1,6 @@
-"""Twilio's REST API as far as calls and their recordings go: the server.
+"""HTTP server of the Twilio twin's REST API: Basic auth, routing, faults on request.
 
-Decides who may ask, which operation a request is, and which failures are played on demand; what the operation does is
-`Resources`' to say. Checks Basic auth; what Twilio would silently ignore is noted in `complaints`. Never repeats a request.
+Covers calls and their recordings. Acts of the client that Twilio would silently ignore are recorded in `complaints`.
 
 Source: Twilio API 2010-04-01, requests and authentication; error codes 20003, 20404, 20429, 21220.
 """
@@ -31,14 +30,14 @@ RestFault = Literal[
     "20404",
     "20429",
     "503",  # with a body of HTML
-    "html_200",  # success that is none
+    "html_200",  # a success status without a result
     "not_json",  # 201 with half a body
-    "timeout_with_effect",  # done, but never answered
+    "timeout_with_effect",  # done, but not answered
     "timeout_without_effect",
 ]
 
 MAX_BODY_BYTES: Final = 64 << 10
-_HELD_S: Final = 60.0  # how long an answer that never comes is held at most
+_HELD_S: Final = 60.0  # longest hold of a connection without an answer
 
 
 @dataclass(slots=True)
@@ -50,7 +49,7 @@ class _Fault:
 
 
 class TwilioRest(Resources):
-    """The API server. `start`, `stop`."""
+    """REST API server. Call `start` and `stop`."""
 
     def __init__(
         self,
@@ -67,38 +66,38 @@ class TwilioRest(Resources):
         self._stopping = Event()
         self._server = WSGIServer((host, port), self._application, log=None, error_log=None, spawn=Pool(1000))
         self.requests: deque[tuple[float, str, str, int]] = deque(maxlen=10_000)  # at, method, path, status
-        self.complaints: list[str] = []  # what Twilio would ignore, but no careful client sends
-        self.delay_s = 0.0  # how long every answer takes, once the thing is done
+        self.complaints: list[str] = []  # acts that Twilio would ignore, but a careful client avoids
+        self.delay_s = 0.0  # added to every answer, after the operation
 
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> TwilioRest:
-        """Listen. Raises OSError when the address is taken."""
+        """Listen. Raises OSError if the address is taken."""
         self._server.start()
         return self
 
     def stop(self) -> None:
-        """Close the listener and let held answers go. Idempotent."""
+        """Close the listener and release held connections. Idempotent."""
         self._stopping.set()
-        self._server.stop(timeout=0.1)  # connections kept alive would be waited for
+        self._server.stop(timeout=0.1)  # does not wait for connections kept alive
         self._callbacks.kill(timeout=1)
 
     @property
     def url(self) -> str:
-        """What `twilio.api_base` is set to."""
+        """Base URL, for `twilio.api_base`."""
         return f"http://{self._server.server_host}:{self._server.server_port}"
 
     def fail(self, kind: RestFault, times: int = 1, call_sid: str = "", operation: Operation = "start") -> None:
-        """Play a failure on the next `times` requests of that operation, of one call or of any."""
+        """Make the next `times` requests of an operation fail, for one call or for any."""
         self._faults.append(_Fault(kind, operation, call_sid, times))
 
     def heal(self) -> None:
-        """Play no failure any more; answers that are held stay held."""
+        """Cancel all faults; held connections stay held."""
         self._faults.clear()
 
-    def wait_for(self, judge: Callable[[TwilioRest], bool], timeout_s: float = 5.0) -> bool:
-        """Wait until `judge` holds. Returns whether it came to hold."""
-        return wait_until(lambda: judge(self), timeout_s)
+    def wait_for(self, condition: Callable[[TwilioRest], bool], timeout_s: float = 5.0) -> bool:
+        """Wait until `condition` holds. Returns whether it held."""
+        return wait_until(lambda: condition(self), timeout_s)
 
     # -- one request ------------------------------------------------------------------------------------------------
 
@@ -177,5 +176,5 @@ class TwilioRest(Resources):
         code = 0 if answer else int(fault)
         answer = answer or error_answer(code)
         if act is Resources.record:
-            self.note_start(match["call"], fields, answer.status, code, "", False)
+            self.record_start(match["call"], fields, answer.status, code, "", False)
         return answer

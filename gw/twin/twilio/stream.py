@@ -1,8 +1,7 @@
-"""The media stream of one call of the Twilio twin: the caller's mouth and ear, and what can be done to the connection.
+"""Media stream of a call of the Twilio twin: sends the caller's audio, receives the gateway's, plays faults on request.
 
-Decides what the person at the phone says, and when. The caller's audio leaves on an absolute schedule, 50 frames a second, and
-the twin's own lateness is measured: a late twin voids what it measured. What comes back is judged strictly by the ear and kept.
-One greenlet talks, one reads, one more waits for each mark that is due. Never reads TwiML, never knows what comes after it.
+The caller's audio leaves on an absolute schedule, 50 frames a second, and the twin's own lateness is recorded: a late twin
+voids a measurement. One greenlet sends, one reads, and one more waits for each mark that is due.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gw.twin.twilio import fields as twilio_fields
 from gw.twin.twilio import twiml
 from gw.twin.twilio.call_record import CallRecord, ClosedBy
 from gw.twin.twilio.messages import CONNECTED, Writer
-from gw.twin.twilio.receiver import Warned
+from gw.twin.twilio.receiver import DebuggerEntry
 from gw.twin.twilio.webhooks import Webhooks
 from gw.twin.websocket import ClosedError, RefusedError, TimedOutError, WebSocket, connect
 
@@ -35,10 +34,10 @@ Hook = Callable[["StreamedCall"], None]
 
 @dataclass(frozen=True, kw_only=True)
 class CallPlan:
-    """What the caller does. `speech` is one frame each 20 ms, silence follows.
+    """The caller's part. `speech` is one frame each 20 ms, silence follows.
 
-    `hang_up`: the caller hangs up when the speech is over; else the gateway ends the call, or `max_s` does. `hooks` run before
-    the frame of that number. `prelude` replaces `connected` and `start`. `parameters` replace what the TwiML said.
+    `hang_up`: the caller hangs up after the speech; else the gateway ends the call, or `max_s` does. `hooks` run before the
+    frame of that number. `prelude` replaces `connected` and `start`. `parameters` replace those of the TwiML.
     """
 
     speech: tuple[bytes, ...] = ()
@@ -50,12 +49,12 @@ class CallPlan:
     hooks: Mapping[int, Hook] = field(default_factory=dict)
     prelude: Hook | None = None
     parameters: Mapping[str, str] | None = None
-    signature: str | None = None  # on the upgrade: another than the right one; empty: none
+    signature: str | None = None  # replaces the upgrade's signature; empty: none
     receive_buffer_bytes: int | None = None
 
 
 class StreamedCall(CallRecord):
-    """A call as far as its stream goes: it talks, listens, acts at the phone and misbehaves."""
+    """A call's media stream: speech, keys, hang-up, faults."""
 
     def __init__(self, number: int, account_sid: str, plan: CallPlan, webhooks: Webhooks) -> None:
         super().__init__(number, account_sid)
@@ -73,38 +72,38 @@ class StreamedCall(CallRecord):
     # -- the person at the phone ------------------------------------------------------------------------------------
 
     def say(self, *pieces: bytes) -> None:
-        """Say more, after what is still to be said."""
+        """Append speech to the queue."""
         for piece in pieces:
             self._speech.extend(frames(piece))
 
     def press(self, digit: str) -> None:
-        """A key of the telephone. Raises ClosedError when the stream is over."""
+        """Press a key. Raises ClosedError if the stream has ended."""
         self.send_text(self._writer.dtmf(digit))
 
     def hang_up(self, by: ClosedBy = "caller") -> None:
-        """Put the receiver down; the stream ends within a frame."""
+        """Hang up; the stream ends within a frame."""
         self._leaving = self._leaving or by
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
     def send_text(self, data: bytes) -> None:
-        """Any text message, valid or not."""
+        """Send any text message, valid or not."""
         self._connected().send_text(data)
 
     def send_binary(self, data: bytes) -> None:
-        """A binary message: Twilio never sends one."""
+        """Send a binary message, as Twilio never does."""
         self._connected().send_binary(data)
 
     def send_raw(self, data: bytes) -> None:
-        """Bytes outside of all framing."""
+        """Send bytes outside of all framing."""
         self._connected().send_raw(data)
 
     def send_start(self, **changes: object) -> None:
-        """`start`; the changes replace fields of its `start` object."""
+        """Send `start`; `changes` replace fields of its `start` object."""
         self.send_text(self._writer.start(self.parameters, changes))
 
     def send_media(self, frame: bytes = SILENT_FRAME) -> None:
-        """One frame out of turn."""
+        """Send one extra frame."""
         self.send_text(self._writer.media(frame, self.frames_sent * PTIME_MS))
 
     def abort(self) -> None:
@@ -113,16 +112,16 @@ class StreamedCall(CallRecord):
         self._connected().abort()
 
     def freeze(self) -> None:
-        """Become half open: nothing is sent or read any more, the socket stays. Ends by `max_s` or `hang_up`."""
+        """Become half open: send and read nothing, keep the socket. Ends by `max_s` or `hang_up`."""
         self.stop_reading()
         self._frozen = True
 
     def mute(self) -> None:
-        """Send nothing more, but listen: a peer that has stopped talking while its connection stands."""
+        """Send nothing, but keep reading: a peer that fell silent on an open connection."""
         self._mute = True
 
     def stop_reading(self) -> None:
-        """Let what the gateway sends pile up; the caller goes on talking."""
+        """Stop reading, so that the gateway's messages pile up; the caller keeps sending."""
         if self._reader is not None:
             self._reader.kill()
 
@@ -132,14 +131,14 @@ class StreamedCall(CallRecord):
         return self._websocket
 
     def _log_problem(self, code: int, detail: str) -> None:
-        self.notices.append(Warned(time.monotonic(), code, detail))
+        self.notices.append(DebuggerEntry(time.monotonic(), code, detail))
 
     # -- the stream -------------------------------------------------------------------------------------------------
 
     def _stream(self, stream: twiml.Stream, base: str) -> None:
-        """Open the stream, live in it, end it."""
+        """Open the stream, serve it to its end, close it."""
         if self.started_s is not None:
-            self._begin_again()
+            self._restart_stream()
         url = self._webhooks.absolute(stream.url, base).replace("https://", "wss://", 1).replace("http://", "ws://", 1)
         callback = self._webhooks.absolute(stream.status_callback, base) if stream.status_callback else ""
         self.parameters = dict(stream.parameters if self.plan.parameters is None else self.plan.parameters)
@@ -165,11 +164,11 @@ class StreamedCall(CallRecord):
         self._close_stream(websocket)
         self._post_stream_status(callback, stream.name, "stream-stopped")
 
-    def _begin_again(self) -> None:
-        """A second stream in one call has a name and numbers of its own."""
+    def _restart_stream(self) -> None:
+        """Start a call's second stream, with a new SID and new numbers."""
         self.stream_sid = f"MZ{uuid.uuid4().hex}"
         self._writer = Writer(self.account_sid, self.call_sid, self.stream_sid)
-        self._receiver.begin_again(self.stream_sid, time.monotonic())
+        self._receiver.restart(self.stream_sid, time.monotonic())
         self.closed_by, self.close_code, self.close_reason, self.ended_s = "", None, "", None
 
     def _open_stream(self, url: str) -> WebSocket:
@@ -183,14 +182,14 @@ class StreamedCall(CallRecord):
         return connect(url, (host, port), headers, _WIRE_TIMEOUT_S, _MAX_MESSAGE_BYTES, tls, small)
 
     def _post_stream_status(self, callback: str, name: str, event: str, error: str = "") -> None:
-        """The stream's status callback, in a greenlet of its own: Twilio doesn't wait for it either."""
+        """Post the stream's status callback from a greenlet: Twilio does not wait for it either."""
         if not callback:
             return
         fields = twilio_fields.stream_fields(self.account_sid, self.call_sid, self.stream_sid, name, event, error, time.time())
         self._callbacks.add(gevent.spawn(self._webhooks.post, callback, fields))
 
     def _talk(self, websocket: WebSocket) -> None:
-        """Send frames until somebody hangs up. Raises ClosedError when the gateway closed."""
+        """Send frames until one side hangs up. Raises ClosedError when the gateway closed."""
         if self.plan.prelude is not None:
             self.started_s = time.monotonic()
             self.plan.prelude(self)
@@ -198,7 +197,7 @@ class StreamedCall(CallRecord):
             websocket.send_text(CONNECTED)
             self.started_s = time.monotonic()
             self.send_start()
-        origin_s = time.monotonic() - self.frames_sent * PTIME_S  # a second stream goes on where the first one ended
+        origin_s = time.monotonic() - self.frames_sent * PTIME_S  # a second stream continues where the first one ended
         while True:
             hook = None if self._frozen or self._mute else self.plan.hooks.get(self.frames_sent)
             if hook is not None:
@@ -228,12 +227,12 @@ class StreamedCall(CallRecord):
             self.hang_up("limit")
 
     def _on_end(self, error: ClosedError | TimedOutError, websocket: WebSocket) -> None:
-        """The stream ended under the caller's feet."""
+        """Record how the gateway, or the network, ended the stream."""
         if self._leaving:
             self.closed_by = self._leaving
             return
         end = websocket.closing()
-        # A write may fail before the close frame that explains it was read.
+        # a write may fail before the close frame that explains it was read
         reader = self._reader
         if end.by == "lost" and reader is not None:
             reader.join(_CLOSE_S)
@@ -249,7 +248,7 @@ class StreamedCall(CallRecord):
         self._log_problem(31903 if end.by == "lost" else 31921, f"{end.code} {end.reason}")
 
     def _close_stream(self, websocket: WebSocket) -> None:
-        """Say goodbye as Twilio does, and release the socket."""
+        """Close as Twilio does, and release the socket."""
         if self._frozen or self._leaving == "twin":
             websocket.abort()
             return
@@ -260,25 +259,25 @@ class StreamedCall(CallRecord):
         except (ClosedError, TimedOutError):
             websocket.release()
 
-    # -- what the gateway says --------------------------------------------------------------------------------------
+    # -- receiving --------------------------------------------------------------------------------------------------
 
     def _read(self, websocket: WebSocket) -> None:
-        """Take every message until the end. The talking greenlet sees the end too, at its next frame."""
+        """Read all messages to the end. The sending greenlet sees the end too, at its next frame."""
         while True:
             try:
                 message = websocket.receive()
             except ClosedError:
                 return
             except TimedOutError:
-                continue  # an agent may be silent for long: the limit of the call bounds this
+                continue  # an agent may be silent for long; the call's limit bounds this
             if self.ended_s is not None:
-                continue  # nobody is at the phone any more; what is left is read until the close frame
+                continue  # the caller has hung up: read on to the close frame
             self._receiver.on_message(message.data, message.text, time.monotonic())
             if self._receiver.is_full:
                 self.hang_up("limit")
 
     def _echo(self, name: str) -> bool:
-        """Send a mark back. Returns whether it left; the talking greenlet accounts for a stream that is over."""
+        """Send a mark back. Returns whether it was sent; the sending greenlet handles an ended stream."""
         try:
             self.send_text(self._writer.mark(name))
         except (ClosedError, TimedOutError):

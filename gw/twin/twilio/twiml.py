@@ -1,7 +1,7 @@
-"""Reads TwiML as far as a call with a media stream needs it.
+"""Parser for TwiML, as far as a call with a media stream needs it. Pure.
 
-Decides which verbs a document holds and what is wrong with it, in Twilio's own error codes. Strict where Twilio is: an unknown
-verb or attribute is a problem even though the call would go on. Pure.
+Problems have Twilio's own error codes. As strict as Twilio: an unknown verb or attribute is a problem, even if the call
+continues.
 
 Source: Twilio's TwiML reference, `<Connect>`, `<Stream>`, `<Start>`, `<Hangup>`, `<Reject>`; debugger codes 12100, 12200.
 """
@@ -28,13 +28,13 @@ _ATTRIBUTES: Final = {
     "Dial": {"action", "method", "timeout", "callerId", "timeLimit", "hangupOnStar", "answerOnBridge"},
     "Start": {"action", "method"},
 }
-#: Name and value of a parameter together, Twilio's documentation of `<Parameter>`.
+#: Characters of a parameter's name and value in sum; Twilio's documentation of `<Parameter>`.
 _PARAMETER_LIMIT: Final = 500
 
 
 @dataclass(frozen=True)
 class Stream:
-    """`<Connect><Stream>`: where the call's audio goes."""
+    """`<Connect><Stream>`: destination of the call's audio."""
 
     url: str
     name: str
@@ -45,7 +45,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Verb:
-    """Anything else: its name, its attributes, its text."""
+    """Any other verb: name, attributes, text."""
 
     name: str
     attributes: dict[str, str]
@@ -54,14 +54,14 @@ class Verb:
 
 @dataclass(frozen=True)
 class Document:
-    """The verbs in order, and what Twilio's debugger would say: code and sentence."""
+    """Verbs in sequence, and the debugger's entries: code and sentence."""
 
     verbs: list[Stream | Verb] = field(default_factory=list)
     problems: list[tuple[int, str]] = field(default_factory=list)
 
 
 def parse(text: str, content_type: str = "text/xml") -> Document:
-    """Read a document. A broken one has no verbs and a problem."""
+    """Parse a document. A malformed one has no verbs and a problem."""
     document = Document()
     if content_type.split(";")[0].strip().lower() not in ("text/xml", "application/xml"):
         document.problems.append((12300, f"invalid content type {content_type!r}"))
@@ -108,7 +108,7 @@ def _stream(connect: ElementTree.Element, stream: ElementTree.Element, document:
         _check(element, document)
         name, value = element.get("name", ""), element.get("value", "")
         if element.tag != "Parameter" or not name:
-            document.problems.append((12200, f"{element.tag} inside Stream is no named Parameter"))
+            document.problems.append((12200, f"{element.tag} inside Stream is not a named Parameter"))
         elif len(name) + len(value) >= _PARAMETER_LIMIT:
             document.problems.append((12200, f"the parameter {name!r} is {len(name) + len(value)} characters long"))
         else:

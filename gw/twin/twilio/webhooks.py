@@ -1,8 +1,7 @@
-"""How the Twilio twin reaches the gateway over HTTP: signed forms, posted to where the public URL really is.
+"""HTTP requests of the Twilio twin to the gateway: signed forms, posted to its real address under its public name.
 
-Decides the signature, the mapping from the public host to the gateway's address, and what is kept of every request. Written
-from Twilio's documentation of request signing, apart from the gateway's own check of it. Every request is bounded in time and
-size; none is repeated.
+Implements Twilio's documentation of request signing separately from the gateway's check. Requests are bounded in time and size,
+recorded, and never repeated.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 #: Twilio's limit on a TwiML document.
 MAX_BODY_BYTES: Final = 64 << 10
-#: Twilio waits that long for a webhook (debugger code 11205).
+#: Twilio's timeout for a webhook (debugger code 11205).
 TIMEOUT_S: Final = 15.0
 KEPT_POSTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """One request to the gateway and its answer. `status` 0: no HTTP answer came, `body` says why."""
+    """A request to the gateway and its answer. `status` 0: no HTTP answer, `body` has the reason."""
 
     at_s: float
     url: str
@@ -43,13 +42,13 @@ class Posted:
 
 
 def sign(auth_token: str, url: str, fields: Mapping[str, str] | None = None) -> str:
-    """X-Twilio-Signature: HMAC-SHA1 over the URL and every field's name and value, sorted by name."""
+    """Compute X-Twilio-Signature: HMAC-SHA1 over the URL and all fields, sorted by name."""
     text = url + "".join(name + value for name, value in sorted((fields or {}).items()))
     return base64.b64encode(hmac.new(auth_token.encode(), text.encode(), hashlib.sha1).digest()).decode()
 
 
 class Webhooks:
-    """The account's way to its customer's server."""
+    """Webhook client of an account."""
 
     def __init__(self, gateway_url: str, public_url: str, auth_token: str, timeout_s: float = TIMEOUT_S) -> None:
         self.public_url = public_url.rstrip("/")
@@ -60,24 +59,24 @@ class Webhooks:
         self.posts: deque[Posted] = deque(maxlen=KEPT_POSTS)
 
     def absolute(self, url: str, base: str | None = None) -> str:
-        """A URL as Twilio resolves it, against the document it stands in."""
+        """Resolve a URL as Twilio does, against the document that contains it."""
         return urljoin(base or self.public_url + "/", url)
 
     def locate(self, url: str) -> tuple[str, int, bool]:
-        """Host, port and whether TLS: the gateway's own where the URL names its public host, else the URL's."""
+        """Return host, port and whether TLS: the gateway's own for its public host, else the URL's."""
         parts = urlsplit(url)
         mapped = self._gateway if (parts.hostname, _port(url)) == (self._public.hostname, _port(self.public_url)) else parts
         return mapped.hostname or "", _port(mapped.geturl()), mapped.scheme in ("https", "wss")
 
     def headers(self, url: str, fields: Mapping[str, str] | None = None) -> dict[str, str]:
-        """What Twilio adds to a request: its name, and the signature where there is a secret to sign with."""
+        """Return Twilio's request headers, with a signature if there is an auth token."""
         headers = {"User-Agent": "TwilioProxy/1.1", "I-Twilio-Idempotency-Token": "twin"}
         if self._auth_token:
             headers["X-Twilio-Signature"] = sign(self._auth_token, url, fields)
         return headers
 
     def post(self, url: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Posted:
-        """POST a form and keep what came back. Never raises on a failure of the other end; `headers` replace ours."""
+        """POST a form and record the answer; a failure is an answer too. `headers` replace Twilio's."""
         host, port, tls = self.locate(url)
         parts = urlsplit(url)
         kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
@@ -104,7 +103,7 @@ class Webhooks:
         return posted
 
     def posted_to(self, path: str) -> list[Posted]:
-        """Every request to that path, in order."""
+        """Return all requests to that path, in sequence."""
         return [posted for posted in self.posts if urlsplit(posted.url).path == path]
 
 

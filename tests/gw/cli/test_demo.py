@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gw.bench.gateway_process import GatewayProcess, GatewayProcessError, free_ports, wait_until_gone
-from gw.demo.run import Script
+from gw.demo.run import DemoScript
 from gw.twin import speech
 from tests.program import program
 
@@ -120,13 +120,13 @@ def test_a_process_that_stays_is_told() -> None:
 
 def test_conversations_last_as_long_as_asked() -> None:
     for seconds in (1, 10, 15, 60):
-        script = Script.lasting(seconds)
+        script = DemoScript.lasting(seconds)
         assert script.seconds >= seconds
-        assert script.exchanges == 0 or Script(script.exchanges - 1).seconds < seconds
+        assert script.exchanges == 0 or DemoScript(script.exchanges - 1).seconds < seconds
 
 
 def test_the_last_response_is_the_goodbye_and_hangs_up() -> None:
-    script = Script(2)
+    script = DemoScript(2)
     agent = script.agent(1)
     assert agent.hang_up_after == script.responses == 3
     assert agent.audio_of(1, asked=True) == speech.load("hello-world")
@@ -135,7 +135,7 @@ def test_the_last_response_is_the_goodbye_and_hangs_up() -> None:
 
 
 def test_sessions_say_different_things_in_different_pieces() -> None:
-    first, second = Script(2).agent(0), Script(2).agent(1)
+    first, second = DemoScript(2).agent(0), DemoScript(2).agent(1)
     assert first.audio_of(2, asked=False) != second.audio_of(2, asked=False)
     assert first.chunks(first.greeting, 0, 1) != second.chunks(second.greeting, 0, 1)
-    assert Script(2).phrase(0, 0) != Script(2).phrase(1, 0)
+    assert DemoScript(2).phrase(0, 0) != DemoScript(2).phrase(1, 0)

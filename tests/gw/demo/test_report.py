@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from gw.bench.histogram import Histogram, read_histogram
-from gw.demo.report import CallResult, Report, draw, tables
+from gw.demo.report import CallResult, DemoReport, draw, tables
 
 GOOD = CallResult(
     call_sid="CA1",
@@ -29,8 +29,8 @@ SEND = Histogram((1e-5, 1e-4, 1e-3, math.inf), (500, 998, 1000, 1000), 0.0004)
 LATENESS = Histogram((1e-4, 1e-2, math.inf), (10, 99, 100), 0.5)
 
 
-def report(*calls: CallResult, send: Histogram = SEND) -> Report:
-    return Report(calls or (GOOD,), send, LATENESS, {"p50": 0.1, "p99": 0.2, "p99.9": 0.3, "max": 12.0}, 21.37)
+def report(*calls: CallResult, send: Histogram = SEND) -> DemoReport:
+    return DemoReport(calls or (GOOD,), send, LATENESS, {"p50": 0.1, "p99": 0.2, "p99.9": 0.3, "max": 12.0}, 21.37)
 
 
 def test_a_percentile_is_its_buckets_upper_edge() -> None:

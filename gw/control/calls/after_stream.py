@@ -1,8 +1,8 @@
-"""What a worker asks when a stream is over or comes back: what Twilio is to do with the call, and what was said in it so far.
+"""Answers a worker whose stream ended or resumed: the next step for the call, and its conversation so far.
 
-Knows the calls of this life from the bus, with their last turns and their ends; what it does not know, because control itself was
-replaced, it reads from the store, within a bound. A call that has neither ended nor an owner is lost: its worker died with it. An
-answer that would come too late is not given; the worker goes without. Never waits in the subscriber, never talks to Twilio.
+Facts about the calls of this process's life come from the bus; older ones are read from the store, within a bound. A call with
+neither an end nor an owner is lost: its worker died. An answer that would come too late is sent without a step, and the worker
+continues without it. Never waits in the subscriber, never calls Twilio.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 import gevent
 
 from gw import bus
+from gw.bounded import OutOfTimeError, within
 from gw.call.conversation import Conversation
 from gw.call.resume import OnLost, Step, next_step
 from gw.call.state import Reason
@@ -25,19 +26,19 @@ from gw.control.store import Store, StoreError
 
 log = logging.getLogger(__name__)
 
-#: Below what a worker waits, by what it asks about.
+#: Bounds on an answer by the question's subject, below the worker's own.
 ANSWER_S: Final = {"next": 5.5, "conversation": 0.4}
-#: How long an end that is on its way is waited for, and how often it is looked for.
+#: Time for an end that is on its way from the worker, and the interval between looks.
 END_S: Final = 0.3
 LOOK_S: Final = 0.02
-#: Calls remembered, those that ended included: Twilio asks within a moment of a stream's end.
-MAX_KNOWN: Final = 20_000
+#: Calls in memory, ended ones included: Twilio asks soon after a stream's end.
+MAX_CALLS: Final = 20_000
 
 
-class _Known:
-    """What is known of one call. `whole`: from its beginning."""
+class _Facts:
+    """Facts about one call. `whole`: since its beginning."""
 
-    __slots__ = ("agent", "began_at", "conversation", "handed_on", "reason", "resumes", "whole")
+    __slots__ = ("agent", "began_at", "conversation", "reason", "resumes", "transferred", "whole")
 
     def __init__(self, *, whole: bool) -> None:
         self.whole = whole
@@ -46,121 +47,114 @@ class _Known:
         self.conversation = Conversation()
         self.reason = ""
         self.resumes = 0
-        self.handed_on = False  # transferred by REST
+        self.transferred = False  # by REST
 
 
 class AfterStream:
-    """A subscriber of the bus, and the answers to its questions."""
+    """Subscriber of the bus, and the answers to its questions."""
 
     def __init__(self, store: Store, *, on_lost: OnLost, is_lost: Callable[[str], bool]) -> None:
-        """`is_lost`: whether no worker has this call any more."""
+        """`on_lost`: the step for a lost call; `is_lost`: whether no worker owns the call."""
         self._store = store
         self._on_lost = on_lost
         self._is_lost = is_lost
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._calls: OrderedDict[str, _Facts] = OrderedDict()
 
     def on_event(self, event: bus.Event) -> None:
-        """A subscriber: returns at once."""
+        """Subscriber of the bus: returns immediately."""
         match event:
             case bus.CallStarted():
-                known = self._known.get(event.call_sid) or self._add(event.call_sid, whole=True)
-                known.agent = event.agent
-                known.began_at = known.began_at or event.answered_at
-                known.reason = ""
+                facts = self._facts(event.call_sid, whole=True)
+                facts.agent = event.agent
+                facts.began_at = facts.began_at or event.answered_at
+                facts.reason = ""
             case bus.Turn():
-                known = self._known.get(event.call_sid) or self._add(event.call_sid, whole=False)
-                known.conversation.add([_turn(event)])
+                facts = self._facts(event.call_sid)
+                facts.conversation.add([_turn(event)])
             case bus.CallEnded():
-                known = self._known.get(event.call_sid) or self._add(event.call_sid, whole=False)
-                known.reason = event.reason
+                facts = self._facts(event.call_sid)
+                facts.reason = event.reason
             case bus.CallEvent(kind="resumed"):
-                known = self._known.get(event.call_sid) or self._add(event.call_sid, whole=False)
-                known.resumes = max(known.resumes, int(event.data.get("n") or 0))
+                facts = self._facts(event.call_sid)
+                facts.resumes = max(facts.resumes, int(event.data.get("n") or 0))
             case _:
                 pass
 
     def on_transferred(self, call_sid: str) -> None:
-        """Twilio has the caller elsewhere: there is nothing left to do."""
-        known = self._known.get(call_sid)
-        if known is not None:
-            known.handed_on = True
+        """Twilio transferred the caller: the next step is to hang up."""
+        facts = self._calls.get(call_sid)
+        if facts is not None:
+            facts.transferred = True
 
     def answer(self, ask: bus.Ask) -> bus.Answer:
-        """What the worker wants to know; an answer without a step when it cannot be known in time."""
-        nothing = bus.Answer(ask.n)
-        bound = gevent.Timeout.start_new(ANSWER_S.get(ask.about, ANSWER_S["conversation"]))
+        """Answer a worker's question. The answer has no step if the store fails, or after ANSWER_S."""
         try:
-            known = self._find(ask.call_sid)
-            if known is None:
-                return bus.Answer(ask.n, step=Step.HANG_UP.value)
-            if ask.about == "conversation":
-                return bus.Answer(ask.n, step=Step.RESUME.value, utterances=known.conversation.utterances())
-            return self._next(ask, known)
-        except StoreError as error:
+            with within(ANSWER_S.get(ask.about, ANSWER_S["conversation"])):
+                facts = self._find(ask.call_sid)
+                if facts is None:
+                    return bus.Answer(ask.n, step=Step.HANG_UP.value)
+                if ask.about == "conversation":
+                    return bus.Answer(ask.n, step=Step.RESUME.value, utterances=facts.conversation.utterances())
+                return self._next(ask, facts)
+        except (StoreError, OutOfTimeError) as error:
             log.warning("a worker's question is not answered: %s", error, extra={"call_sid": ask.call_sid})
-            return nothing
-        except gevent.Timeout as passed:
-            if passed is not bound:
-                raise
-            log.warning("a worker's question is not answered in time", extra={"call_sid": ask.call_sid})
-            return nothing
-        finally:
-            bound.close()
+            return bus.Answer(ask.n)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _next(self, ask: bus.Ask, known: _Known) -> bus.Answer:
+    def _next(self, ask: bus.Ask, facts: _Facts) -> bus.Answer:
         until_s = time.monotonic() + END_S
-        while not known.reason:
+        while not facts.reason:
             if self._is_lost(ask.call_sid):
-                known.reason = Reason.WORKER_LOST.value
+                facts.reason = Reason.WORKER_LOST.value
             elif time.monotonic() >= until_s:
                 break
             else:
                 gevent.sleep(LOOK_S)
-        step = next_step(known.reason, resumes=known.resumes, on_lost=self._on_lost)
-        if known.handed_on:
+        step = next_step(facts.reason, resumes=facts.resumes, on_lost=self._on_lost)
+        if facts.transferred:
             step = Step.HANG_UP
         if step is Step.RESUME:
-            known.resumes += 1
-        return bus.Answer(ask.n, step=step.value, agent=known.agent, resumes=known.resumes, began_at=known.began_at)
+            facts.resumes += 1
+        return bus.Answer(ask.n, step=step.value, agent=facts.agent, resumes=facts.resumes, began_at=facts.began_at)
 
-    def _add(self, call_sid: str, *, whole: bool) -> _Known:
-        known = self._known[call_sid] = _Known(whole=whole)
-        while len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
-        return known
+    def _facts(self, call_sid: str, *, whole: bool = False) -> _Facts:
+        return self._calls.get(call_sid) or self._add(call_sid, whole=whole)
 
-    def _find(self, call_sid: str) -> _Known | None:
-        """From memory, and from the store where memory does not reach back to the call's beginning. None: no such call."""
-        known = self._known.get(call_sid)
-        if known is not None and known.whole:
-            return known
+    def _add(self, call_sid: str, *, whole: bool) -> _Facts:
+        facts = self._calls[call_sid] = _Facts(whole=whole)
+        while len(self._calls) > MAX_CALLS:
+            self._calls.popitem(last=False)
+        return facts
+
+    def _find(self, call_sid: str) -> _Facts | None:
+        """The call's facts, from the store if memory does not reach back to its beginning. None: no such call."""
+        later = self._calls.get(call_sid)
+        if later is not None and later.whole:
+            return later
         row = self._store.call(call_sid)
         if row is None:
-            return known
-        later = known
-        known = self._add(call_sid, whole=True)
-        _fill(known, row)
+            return later
+        facts = self._add(call_sid, whole=True)
+        _fill(facts, row)
         if later is not None:
-            held = {turn.n for turn in row.turns}
-            known.conversation.add(turn for turn in later.conversation.turns if turn.n not in held)
-            known.reason = later.reason or known.reason
-            known.resumes = max(known.resumes, later.resumes)
-            known.handed_on = later.handed_on
-        return known
+            stored = {turn.n for turn in row.turns}
+            facts.conversation.add(turn for turn in later.conversation.turns if turn.n not in stored)
+            facts.reason = later.reason or facts.reason
+            facts.resumes = max(facts.resumes, later.resumes)
+            facts.transferred = later.transferred
+        return facts
 
 
-def _fill(known: _Known, row: CallDetails) -> None:
-    """What the store has of a call."""
-    known.agent = row.agent or ""
-    known.began_at = row.answered_at or 0.0
-    known.reason = row.reason or ""
-    known.conversation.add(
+def _fill(facts: _Facts, row: CallDetails) -> None:
+    facts.agent = row.agent or ""
+    facts.began_at = row.answered_at or 0.0
+    facts.reason = row.reason or ""
+    facts.conversation.add(
         Turn(turn.n, turn.role, turn.text, turn.item_id or "", turn.start_ms, turn.interrupted, turn.heard_ms)
         for turn in row.turns
     )
-    known.resumes = sum(1 for event in row.events if event.kind == "resumed")
+    facts.resumes = sum(1 for event in row.events if event.kind == "resumed")
 
 
 def _turn(event: bus.Turn) -> Turn:

@@ -1,8 +1,8 @@
-"""Ends calls in the name of workers that cannot: `worker_lost`, through the spool like any other event.
+"""Ends calls for workers that are gone: `worker_lost`, through the spool like any other event.
 
-So the end of a lost call is ordered behind its beginning, survives a store that is away, and yields to a real end should one
-still arrive (the store sees to that). Calls that a former control process left open are found once, after the workers had time to
-connect. Never ends a call that some worker still claims.
+So the end of a lost call is ordered after its beginning, survives an outage of the store, and yields to a real end that still
+arrives. Calls that a former control process left open are looked for once, after the workers had time to connect. Never ends a
+call that a worker owns.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from metrics.page import Page
 
 log = logging.getLogger(__name__)
 
-#: From the start until calls without a worker count as lost: the workers connect within it.
+#: From the start until calls without a worker count as lost; by then the workers have connected.
 GRACE_S: Final = 10.0
 #: Between tries while the spool or the store fails.
 RETRY_S: Final = 1.0
 
 
 class LostCalls:
-    """Takes call SIDs by `add`, writes their ends from one greenlet. `notify` is called after each commit."""
+    """Ends of lost calls, written by one greenlet. `notify` is called after each commit."""
 
     def __init__(self, spool: Spool, page: Page, *, notify: Callable[[], None]) -> None:
         self._spool = spool
@@ -46,10 +46,11 @@ class LostCalls:
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     def start(self) -> None:
+        """Start the greenlet that writes."""
         self._greenlets.append(gevent.spawn(self._run))
 
     def stop(self) -> None:
-        """Write what is pending, then stop."""
+        """Write the pending ends, then stop."""
         gevent.killall(self._greenlets, timeout=2.0)
         if self._pending:
             try:
@@ -58,14 +59,14 @@ class LostCalls:
                 log.error("%d lost calls stay open until the next start: %s", len(self._pending), error)
 
     def add(self, call_sids: Iterable[str], at: float | None = None) -> None:
-        """These calls ended at `at` (now), and nobody else will say so."""
+        """End these calls, as of `at` (default: now)."""
         ended_at = time.time() if at is None else at
         for call_sid in call_sids:
             self._pending.setdefault(call_sid, ended_at)
         self._wake.set()
 
     def watch_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
-        """After the grace, end this host's open calls that no worker owns; `done` is called when that happened."""
+        """After the grace, end this host's open calls that no worker owns; then call `done`."""
         self._greenlets.append(gevent.spawn(self._end_orphans, store, host, owned, done))
 
     def _run(self) -> None:
@@ -87,7 +88,7 @@ class LostCalls:
             for call_sid, ended_at in batch.items()
         ]
         first = self._n + 1
-        self._n += len(ends)  # a number is never used twice, also when it is not known whether the commit came through
+        self._n += len(ends)  # a number is never used twice, even if the commit may have failed
         self._spool.append(self._instance, [(first + k, bus.encode_event(end)) for k, end in enumerate(ends)])
         for call_sid in batch:
             del self._pending[call_sid]
@@ -96,13 +97,13 @@ class LostCalls:
 
     def _end_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
         gevent.sleep(GRACE_S)
-        told = ""
+        logged = ""
         while True:
             try:
                 rows = store.open_calls(host=host)
                 break
             except StoreError as error:
-                if told != (told := str(error)):  # not once a second for the hours a store may be away
+                if logged != (logged := str(error)):  # not once a second for the hours a store may be away
                     log.info("open calls of earlier workers cannot be looked for yet: %s", error)
                 gevent.sleep(RETRY_S)
         orphans = {row.call_sid for row in rows} - owned()

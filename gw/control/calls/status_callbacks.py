@@ -51,7 +51,7 @@ CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "cance
 
 
 class LiveCalls(Protocol):
-    """The bus, as far as it is used here."""
+    """The part of the bus server that is used here."""
 
     def is_owned(self, call_sid: str) -> bool: ...
 
@@ -59,7 +59,7 @@ class LiveCalls(Protocol):
 
 
 def recording_outcome(fields: Mapping[str, str]) -> tuple[Outcome, RecordingFields] | None:
-    """A recording status callback as the row's outcome and further fields; None if it reports no outcome of ours.
+    """Read a recording status callback: the row's outcome and further fields; None without an outcome.
 
     Source: Twilio, RecordingStatusCallback: in-progress | completed | absent.
     """
@@ -188,7 +188,7 @@ class StatusCallbacks:
     def _on_recording(self, call_sid: str, fields: Mapping[str, str]) -> None:
         reported = recording_outcome(fields)
         if reported is None:
-            log.debug("a recording status without an outcome of ours", extra={"call_sid": call_sid})
+            log.debug("a recording status without an outcome for the row", extra={"call_sid": call_sid})
             return
         outcome, extra = reported
         if not self._rows.write_once(call_sid, outcome, **extra):

@@ -1,4 +1,4 @@
-"""Keeps the recording claims made while the store was away, and delivers them once it is back.
+"""Keeps recording claims made while the store is away, and delivers them later.
 
 A claim is kept in the spool's file, synced like an event, so that this host never starts a recording twice, whatever dies. Claims
 are delivered before any event of the spool: the row then is `claimed` before it can be `wanted`, and the reconcile pass of
@@ -37,7 +37,7 @@ class Claims:
         return len(self._held)
 
     def holds(self, call_sid: str) -> bool:
-        """Whether a claim of the call is held here, not yet in the store."""
+        """Return whether a claim of the call is held here, not yet in the store."""
         return call_sid in self._held
 
     def take(self, claim: HeldClaim) -> None:

@@ -17,7 +17,7 @@ the following `Lifecycle`. The explorer of `gw.verify` does the same with every 
                                                   busy, unreachable                  Create after a backoff: nothing happened
                                                   server, timeout                    List after a backoff: unclear
                                                   gone, unauthorized, rejected       Outcome: failed
-    List        lists the call's recordings       listed: one of ours                Outcome: as listed
+    List        lists the call's recordings       listed: one that we made           Outcome: as listed
                                                   none                               Create, unless the call is over
                                                   busy, unreachable, server, timeout List after a backoff
                                                   any other error                    Outcome: failed
@@ -86,7 +86,7 @@ class List(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Write this into the row. `error_code` is Twilio's number, or a short code of ours."""
+    """Write this into the row. `error_code` is Twilio's number, or our own short code."""
 
     state: Literal["started", "completed", "absent", "failed"]
     recording_sid: str = ""
@@ -95,7 +95,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error_text: str = ""
 
     def applies_to(self, recording_sid: str) -> bool:
-        """Whether the outcome may be written to a row with this recording, empty for none.
+        """Return whether a row with this recording, empty for none, may get the outcome.
 
         The outcome of another recording may not. Nor may a failure without a recording: a webhook reported one meanwhile.
         """
@@ -202,13 +202,15 @@ class Lifecycle(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, taken=True)
 
     def on_held(self, held_s: float) -> Lifecycle:
-        """Twilio was not asked for `held_s` because it is down; that time does not count against `retry_s`."""
+        """Twilio is down, and was not asked for `held_s`. That time does not count against `retry_s`."""
         return msgspec.structs.replace(self, began_s=self.began_s + held_s)
 
     def when_due(self, *, owned: bool) -> Lifecycle:
-        """Revise the action when its wait is over. `owned`: the call is alive at a worker of this host.
+        """Revise the action when its wait is over.
 
-        A claim in the spool permits a create only for such a call: another host may have the call, and a claim in its own spool.
+        `owned`: the call is alive at a worker of this host. A claim in the spool permits a create only for such a call: another
+        host may have the call, and a claim in its own spool.
+
         The first create is sent even after the call's end: a stream may end before its call does, and Twilio's answer decides.
         """
         if not isinstance(self.action, Create):
@@ -220,7 +222,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         return self
 
     def on_claim(self, result: ClaimResult, now_s: float) -> Lifecycle:
-        """Result of a claim, in the store or in the spool, or of taking one over. Raises KeyError for a result out of place."""
+        """Result of a claim in the store, a claim in the spool, or a takeover. Raises KeyError in another state."""
         if isinstance(self.action, Claim) and self.action.lists and result == "ours":
             result = "found"
         step = TRANSITIONS[type(self.action)][result]
@@ -228,7 +230,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, action=_FIXED[step], began_s=now_s, here=here)
 
     def on_answer(self, answer: Started | Sequence[Listed] | RestError, now_s: float, chance: float) -> Lifecycle:
-        """Twilio's answer, or the lack of one. `chance` in [0, 1) spreads the waits. Raises KeyError before a claim."""
+        """Twilio's answer, or the lack of one. `chance` in [0, 1) spreads the waits. Raises KeyError in another state."""
         result, outcome = _read(answer)
         step = TRANSITIONS[type(self.action)][result]
         if self.call_over:

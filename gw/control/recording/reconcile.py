@@ -40,7 +40,7 @@ WANTED_AGE_S: Final = 2.0
 RENEW_S: Final = 30.0
 #: Age at which another host's claim is abandoned: a live owner would have renewed it several times.
 FOREIGN_AGE_S: Final = 180.0
-#: Age at which a recording is looked at once its call is not alive here: the status callback usually comes within seconds.
+#: Age at which a recording is looked at if its call is not alive here: the status callback usually comes within seconds.
 STARTED_AGE_S: Final = 120.0
 #: Waits between looks at one row: the first doubles up to the last.
 LOOK_FIRST_S: Final = 60.0
@@ -82,7 +82,7 @@ def next_step(row: RecordingRow, *, claimant: str, owned: bool, now: float, aske
 
 
 def is_overdue(row: RecordingRow, claimant: str, now: float) -> bool:
-    """Whether a row of this gateway, or an unclaimed one, is unsettled for more than OVERDUE_S."""
+    """Return whether a row is unclaimed or this gateway's, and unsettled for more than OVERDUE_S."""
     since = row.started_at or row.claimed_at or row.first_audio_at or 0.0
     return (not row.owner or claimant_of(row.owner) == claimant) and now - since > OVERDUE_S
 

@@ -1,4 +1,4 @@
-"""Starts each call's recording exactly once, and works on its row until an outcome is written.
+"""Starts each call's recording exactly once, and continues until an outcome is written.
 
 Takes the actions that `lifecycle` decides: claims the row under its unique key, asks Twilio, waits, retries, writes the outcome.
 One greenlet per recording under way, in a bounded pool; requests to Twilio share fewer slots, because Twilio limits concurrency.
@@ -70,8 +70,8 @@ class _Job:
 class Recorder:
     """Starter of recordings, one per control process.
 
-    `rest` is None without credentials. `owner` names this process's life, as `CLAIMANT/PROCESS`. `is_owned`: whether a call is
-    alive at a worker of this host; `store_away_s`: when the store was last found away, monotonic.
+    Without credentials there is no `rest`. `owner` names this process's life, as `CLAIMANT/PROCESS`.
+    `is_owned`: whether a call is alive at a worker of this host; `store_away_s`: when the store was last found away, monotonic.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Recorder:
             job.lifecycle = job.lifecycle.on_call_over()
 
     def is_working_on(self, call_sid: str) -> bool:
-        """Whether the call's recording is under way in this process."""
+        """Return whether the call's recording is under way in this process."""
         return call_sid in self._jobs
 
     def want(self, call_sid: str, account_sid: str, first_audio_at: float | None, *, lists: bool = False) -> bool:
@@ -160,7 +160,7 @@ class Recorder:
         return self._spawn(row.call_sid, row.account_sid or "", _Job(at, row.first_audio_at, row.attempts))
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Stop every recording under way; the rows stay as they are, for the next start."""
+        """Stop every recording under way; the rows stay unsettled, for the next start."""
         self._pool.kill(timeout=timeout_s)
 
     # -- one recording ----------------------------------------------------------------------------------------------------

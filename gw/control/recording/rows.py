@@ -2,8 +2,8 @@
 
 Every source of an outcome (Twilio's answer, a status callback, a listing) writes through here. The store moves a state only
 forward; this adds retries while the store is away, and counters that follow the row, not the number of reports. An outcome that
-cannot be written within the bound is left to the reconcile pass, which asks Twilio again. If Twilio reports a second recording of
-ours, the row keeps the first and names the second in its error text.
+cannot be written within the bound is left to the reconcile pass, which asks Twilio again. If Twilio reports a second
+recording, the row keeps the first and names the second in its error text.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class RecordingRows:
         self._counters = {outcome: page.counter(declare.RECORDINGS, outcome=outcome) for outcome in outcomes}
 
     def count(self, outcome: str) -> None:
-        """Count an outcome that has no row of its own: a duplicate."""
+        """Count an outcome without a row: a duplicate."""
         self._counters[outcome].add()
 
     def write(self, call_sid: str, outcome: Outcome, **extra: Unpack[RecordingFields]) -> bool:
-        """Write an outcome and `extra` fields of the row, with retries while the store is away.
+        """Write an outcome and `extra` fields, with retries while the store is away.
 
         Returns False when nothing was written: there is no row, the outcome does not apply to the row's recording, or the store
         failed for WRITE_S, which is logged.
@@ -75,7 +75,7 @@ class RecordingRows:
             wait_s = min(STORE_WAIT_LAST_S, wait_s * 2)
 
     def write_once(self, call_sid: str, outcome: Outcome, **extra: Unpack[RecordingFields]) -> bool:
-        """Write an outcome with one try, for callers with retries of their own. Raises StoreError."""
+        """Write an outcome with one try, for callers that retry themselves. Raises StoreError."""
         return self._write(call_sid, outcome, _fields(outcome, extra))
 
     def _write(self, call_sid: str, outcome: Outcome, fields: RecordingFields) -> bool:

@@ -1,8 +1,8 @@
-"""Decides, by a unique key, which process starts a call's recording, and keeps the recording's state.
+"""Recording rows: one claimant per call, by a unique key, and states that only move forward.
 
 One row per call SID. A claim inserts the row, or takes it over from the state `wanted` in one conditional update: the database
-lets exactly one claimant succeed, across greenlets, processes and hosts. States only move forward, so a webhook that overtakes
-the REST answer is not undone by it. Sends nothing to Twilio.
+lets exactly one claimant succeed, across greenlets, processes and hosts. A webhook that overtakes the REST answer is not undone
+by it. Sends nothing to Twilio.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from gw.control.rows import RowState
 from gw.control.store.tables import DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, URL_CHARS, recordings
 from gw.control.store.values import Fit
 
-#: In the order a row moves, forward only. `failed` is early: a failed recording may turn out to exist.
 STATES: Final[tuple[RowState, ...]] = get_args(RowState)
 SETTLED: Final[frozenset[RowState]] = frozenset({"failed", "absent", "completed"})
 
 
 def claimant_of(owner: str | None) -> str:
-    """The gateway in an owner, which is `CLAIMANT/PROCESS`; empty for a row that is not claimed."""
+    """The gateway in an owner, `CLAIMANT/PROCESS`; empty for an unclaimed row."""
     return (owner or "").rpartition("/")[0]
 
 
@@ -53,7 +52,7 @@ class HeldClaim(NamedTuple):
 
 
 def claim_row(claim: HeldClaim, fit: Fit) -> dict[str, Any]:
-    """A claim as the values of a new row, or of the gaps in a `wanted` row."""
+    """A claim as a new row's values; they also fill a `wanted` row."""
     return {
         "call_sid": fit.text(claim.call_sid, SID_CHARS),
         "account_sid": fit.word(claim.account_sid, SID_CHARS),

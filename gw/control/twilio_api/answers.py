@@ -1,6 +1,6 @@
-"""What Twilio's REST API may answer, as values: what it did, what it lists, and one typed error for everything else.
+"""Answers of Twilio's REST API as values: a result, a listing, or one typed error for everything else.
 
-Pure. Decides what a status and an error number mean together: whether Twilio did the thing, did not, or may have.
+Pure. The error's kind, from HTTP status and error number, states whether Twilio did the thing, did not, or may have.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from gw.errors import GatewayError
 Kind = Literal[
     "not_in_progress",  # 21220: the call is not in progress (yet, or any more)
     "gone",  # 20404 or 404: no such call
-    "unauthorized",  # 20003, 401 or 403: the credentials do not open this door
+    "unauthorized",  # 20003, 401 or 403: the credentials are refused
     "busy",  # 20429, 429 or 16114: not processed, try again later
     "server",  # 5xx: Twilio failed, whatever the body looks like
-    "timeout",  # sent, and no answer we understand: the outcome is unclear
-    "unreachable",  # never sent: no name, no connection, no trusted certificate
-    "rejected",  # any other refusal: trying again would not help
+    "timeout",  # sent, but without a readable answer: the outcome is unclear
+    "unreachable",  # never sent: no address, no connection, no trusted certificate
+    "rejected",  # any other refusal: a retry would not help
 ]
 
-#: What of Twilio's (or a proxy's) sentence is kept: enough for a person, bounded for the store.
+#: Characters kept of the message of Twilio or a proxy: enough for a person, bounded for the store.
 MAX_TEXT: Final = 300
 _BUSY_CODES: Final = frozenset({20429, 16114})
 _UNAUTHORIZED_CODES: Final = frozenset({20003})
@@ -36,7 +36,7 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A recording of a call, as Twilio lists it. `duration_s` is -1 where Twilio gives none yet."""
+    """A recording in a call's listing. `duration_s` is -1 while Twilio has none."""
 
     sid: str
     status: str  # in-progress | paused | stopped | processing | completed | absent
@@ -47,7 +47,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class RestError(GatewayError):
-    """A request that did not succeed, or may not have. `code` is Twilio's number, 0 where there is none."""
+    """A request that did not succeed, or may not have. `code` is Twilio's number, 0 without one."""
 
     def __init__(self, kind: Kind, code: int, status: int, text: str) -> None:
         super().__init__(f"{kind} ({code or status}): {text}" if code or status else f"{kind}: {text}")
@@ -59,12 +59,12 @@ class RestError(GatewayError):
 
     @property
     def label(self) -> str:
-        """The short word a row keeps: Twilio's number where it gave one, else the kind."""
+        """The error code kept in a row: Twilio's number, else the kind."""
         return self.code or self.kind
 
 
 def classify(status: int, code: int) -> Kind:
-    """What an HTTP status and Twilio's error number mean together.
+    """Classify an error by its HTTP status and Twilio's error number, 0 without one.
 
     Source: Twilio REST errors 21220, 20404, 20003, 20429, 16114.
     """
@@ -82,6 +82,6 @@ def classify(status: int, code: int) -> Kind:
 
 
 def parse_count(value: object) -> int | None:
-    """A count that Twilio sends as a number or as text; None unless it is a whole number of at most nine digits."""
+    """Parse a count that Twilio sends as a number or as text. None unless it has one to nine digits."""
     text = "" if value is None else str(value)
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None

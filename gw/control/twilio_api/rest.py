@@ -1,10 +1,10 @@
-"""The one door to Twilio's REST API: a handful of requests, and one typed error for everything that can go wrong with them.
+"""Requests to Twilio's REST API, each bounded in time, with one type of error.
 
-Decides what an answer means: whether Twilio did the thing, did not, or may have (`timeout`). Strategy: the real SDK client over
-an HTTP client of ours that bounds every request and sends it to the configured base. A request's whole time, name lookup
-included, is bounded by a `gevent.Timeout` too. Imports and resource classes are paid for when the process starts.
+The error's kind states whether Twilio did the thing, did not, or may have (`timeout`). Strategy: the SDK's client over our own
+HTTP client, which bounds every request and sends it to the configured base. The whole request, name lookup included, is bounded
+by `within` too. Modules and resource classes are loaded when the process starts.
 
-Never retries, never decides what follows, never logs a parameter: that is the caller's part.
+Never retries, never decides what follows, never logs a parameter.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from gw.config import Config
 from gw.config.rules import is_loopback
 from gw.control.twilio_api.answers import Listed, RestError, Started, classify, parse_count
 
-#: Kept connections per host; more wait for one inside their own time bound.
+#: Kept connections per host; a request beyond them waits within its own bound.
 POOL_CONNECTIONS: Final = 16
-#: Recordings of one call that are looked at; a call of ours has one.
+#: Recordings listed of one call; the gateway makes one.
 MAX_LISTED: Final = 50
-#: Beyond connect and read time: the name lookup and TLS.
+#: Time for the name lookup and TLS, beyond connecting and reading.
 _MARGIN_S: Final = 1.0
 
-# The SDK logs every request's parameters at INFO: phone numbers and callback URLs have no place in a log.
+# The SDK logs every request's parameters at INFO, phone numbers and callback URLs among them.
 logging.getLogger("twilio.http_client").setLevel(logging.WARNING)
 
 
 class _Http(TwilioHttpClient):  # type: ignore[misc]
-    """The SDK's HTTP client, aimed at our base and bounded. Keeps nothing of a request once it is over."""
+    """The SDK's HTTP client, with our base and a bound. Keeps nothing of a finished request."""
 
     def __init__(self, api_base: str, timeout_s: float) -> None:
         super().__init__(timeout=timeout_s)  # requests applies it to connecting and to each read
@@ -52,7 +52,7 @@ class _Http(TwilioHttpClient):  # type: ignore[misc]
         for scheme in ("https://", "http://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_CONNECTIONS, max_retries=0))
         if is_loopback(base.hostname or ""):
-            self.session.trust_env = False  # a proxy of the environment does not reach a twin on this machine
+            self.session.trust_env = False  # a proxy from the environment does not reach this machine
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         parts = urlsplit(url)
@@ -66,7 +66,7 @@ class _Http(TwilioHttpClient):  # type: ignore[misc]
 
 
 class TwilioRest:
-    """Requests for one account. Methods return what Twilio did or raise RestError; none takes longer than `bound_s`."""
+    """Requests for one account. Each returns Twilio's result or raises RestError, within `bound_s`."""
 
     def __init__(self, config: Config) -> None:
         self._client = Client(
@@ -75,12 +75,12 @@ class TwilioRest:
             http_client=_Http(config.twilio.api_base, config.twilio.timeout_s),
         )
         self.bound_s = 2 * config.twilio.timeout_s + _MARGIN_S
-        self._recordings("CA" + "0" * 32)  # imports the resource classes now: 70 ms that no call should pay
+        self._recordings("CA" + "0" * 32)  # imports the resource classes now: 70 ms that would delay a call
 
     def start_recording(self, call_sid: str, *, channels: str, status_callback: str) -> Started:
         """Create a recording of a live call. Not idempotent: after `timeout` or `server`, list before creating again.
 
-        `status_callback` empty asks for none. Raises RestError.
+        An empty `status_callback` requests no callbacks. Raises RestError.
         """
         options: dict[str, Any] = {"recording_channels": channels}
         if status_callback:
@@ -93,7 +93,7 @@ class TwilioRest:
         return Started(sid=recording.sid, status=str(recording.status or ""))
 
     def list_recordings(self, call_sid: str) -> list[Listed]:
-        """The recordings of a call, newest first as Twilio gives them. Raises RestError."""
+        """List the recordings of a call, newest first. Raises RestError."""
         found = self._bounded(lambda: self._recordings(call_sid).list(limit=MAX_LISTED, page_size=MAX_LISTED))
         return [
             Listed(
@@ -108,9 +108,9 @@ class TwilioRest:
         ]
 
     def create_call(self, *, to: str, caller: str, url: str, status_callback: str) -> str:
-        """Let Twilio call a number and ask `url` what is to happen once it is answered. Returns the call's SID.
+        """Call a number; once it is answered, Twilio requests `url`. Returns the call's SID.
 
-        Not idempotent: after `timeout` or `server` the telephone may ring. Raises RestError.
+        Not idempotent: after `timeout` or `server` the phone may ring. Raises RestError.
         """
         options = {"status_callback": status_callback, "status_callback_method": "POST", "status_callback_event": ["completed"]}
         call = self._bounded(lambda: self._client.calls.create(to=to, from_=caller, url=url, method="POST", **options))
@@ -119,19 +119,19 @@ class TwilioRest:
         return call.sid
 
     def complete_call(self, call_sid: str) -> str:
-        """End a live call. Returns the call's status as Twilio answers it. Raises RestError."""
+        """End a live call. Returns the call's status in Twilio's answer. Raises RestError."""
         call = self._bounded(lambda: self._client.calls(call_sid).update(status="completed"))
         return str(call.status or "")
 
     def redirect_call(self, call_sid: str, document: str, *, bound_s: float) -> None:
-        """Let a live call go on with this TwiML. After `timeout` it may have. Raises RestError."""
+        """Continue a live call with this TwiML. After `timeout` Twilio may have done so. Raises RestError."""
         self._bounded(lambda: self._client.calls(call_sid).update(twiml=document), bound_s)
 
     def _recordings(self, call_sid: str) -> Any:
         return self._client.calls(call_sid).recordings
 
     def _bounded(self, request: Any, bound_s: float | None = None) -> Any:
-        """Run one request within the bound; every failure leaves as a RestError."""
+        """Run one request within the bound; raises every failure as a RestError."""
         bound_s = self.bound_s if bound_s is None else min(bound_s, self.bound_s)
         try:
             with within(bound_s):
@@ -147,12 +147,12 @@ class TwilioRest:
         except TwilioException as error:
             raise _page_refusal(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            # a success status with a body that is no resource: the SDK fails in its own ways on those
+            # a success status with an unexpected body: the SDK raises any of these
             raise RestError("timeout", 0, 0, f"an answer that cannot be read: {error}") from error
 
 
 def _refusal(status: object, code: object, text: object) -> RestError:
-    """The error for an answer that says no. Without a JSON body the SDK repeats the status as the code."""
+    """The error for a refusal. Without a JSON body the SDK repeats the status as the code."""
     status_number, code_number = parse_count(status) or 0, parse_count(code) or 0
     if code_number == status_number:
         code_number = 0
@@ -160,7 +160,7 @@ def _refusal(status: object, code: object, text: object) -> RestError:
 
 
 def _page_refusal(error: TwilioException) -> RestError:
-    """The error for a listing that was refused: the SDK hands over the bare answer beside its words."""
+    """The error for a refused listing: the SDK passes the raw answer beside its message."""
     answer = error.args[1] if len(error.args) > 1 else None
     status = parse_count(getattr(answer, "status_code", None)) or 0
     if not status or status == 200:
@@ -173,7 +173,7 @@ def _page_refusal(error: TwilioException) -> RestError:
 
 
 class _RefusalBody(msgspec.Struct, frozen=True):
-    """What is read of a refusal's JSON, in Twilio's older and newer shape."""
+    """A refusal's JSON, in Twilio's older and newer shape."""
 
     code: int = 0
     message: str = ""
@@ -181,7 +181,7 @@ class _RefusalBody(msgspec.Struct, frozen=True):
 
 
 def _transport(error: requests.RequestException) -> RestError:
-    """The error for a request that got no answer: unreachable only where surely nothing was sent."""
+    """The error for a request without an answer: `unreachable` only if nothing can have been sent."""
     seen: BaseException | None = error
     for _ in range(10):  # the chain of causes is short; the bound guards against a cycle
         if seen is None:

@@ -1,7 +1,7 @@
-"""Hands a caller on whose AI cannot be had: another number, by an update of the live call at Twilio.
+"""Transfers a caller to another number, by an update of the live call at Twilio.
 
-The worker waits a few seconds for Twilio to take the call away from it; what this cannot do by then is done by the answer to
-Twilio's `action` webhook, when the worker closes the stream. So a request is tried again only within that time.
+The worker waits a few seconds for Twilio to end its stream. If the update fails for that long, the worker closes the stream, and
+the answer to Twilio's `action` webhook transfers the call. So a request is retried only within that time.
 """
 
 from __future__ import annotations
@@ -21,34 +21,35 @@ from gw.protocol import twiml
 
 log = logging.getLogger(__name__)
 
-#: Below what the worker waits (`gw.media.call`).
+#: Below the time the worker waits (`gw.media.call`).
 TRANSFER_S: Final = 5.0
 RETRY_S: Final = 0.5
-#: Transfers under way; beyond it the webhook's answer does it.
+#: Transfers under way; the rest is left to the webhook's answer.
 MAX_TRANSFERS: Final = 64
-#: What a second try may mend, and certainly does not do twice: redirecting a call that is redirected already dials again.
+#: Errors that a second try may repair without dialling twice; a call that is already redirected would dial again.
 _AGAIN: Final = ("busy", "server", "unreachable")
 
 
 class Transfers:
-    """A subscriber of the bus. `rest` is None without credentials: then no worker asks."""
+    """Subscriber of the bus. Without credentials there is no `rest`, and every transfer is left to the webhook."""
 
     def __init__(self, rest: TwilioRest | None, *, done: Callable[[str], None]) -> None:
-        """`done` is told the call that Twilio took."""
+        """`done` receives each transferred call's SID."""
         self._rest = rest
         self._done = done
         self._pool = gevent.pool.Pool(MAX_TRANSFERS)
 
     def on_event(self, event: bus.Event) -> None:
-        """Returns at once."""
+        """Subscriber of the bus: returns immediately."""
         if not isinstance(event, bus.CallEvent) or event.kind != "transfer_wanted" or self._rest is None:
             return
         if self._pool.full():
-            log.warning("too many transfers at once: this one is left to the webhook", extra={"call_sid": event.call_sid})
+            log.warning("too many transfers under way: this call is left to the webhook", extra={"call_sid": event.call_sid})
             return
         self._pool.spawn(self._transfer, self._rest, event.call_sid, str(event.data.get("to") or ""))
 
     def stop(self, timeout_s: float = 1.0) -> None:
+        """Stop every transfer under way."""
         self._pool.kill(timeout=timeout_s)
 
     def _transfer(self, rest: TwilioRest, call_sid: str, to: str) -> None:
@@ -62,7 +63,7 @@ class Transfers:
                     continue
                 log.warning("a caller could not be transferred by REST: %s", error, extra={"call_sid": call_sid})
                 return
-            except Exception:  # this greenlet's top: the webhook's answer does it
+            except Exception:  # this greenlet's top: the call is left to the webhook
                 log.exception("a caller could not be transferred by REST", extra={"call_sid": call_sid})
                 return
             self._done(call_sid)

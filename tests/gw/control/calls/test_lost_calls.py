@@ -1,4 +1,4 @@
-"""A call whose worker is gone gets its end, after its beginning, once the disk takes it."""
+"""A call whose worker is gone is ended, with retries while the spool fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.timing import scaled
 THIRD = "CA" + "3" * 32
 
 
-class House:
+class Rig:
     def __init__(self, folder: Path) -> None:
         self.spool = Spool(folder / "spool.db")
         self.page = Page.create(folder / "control.page")
@@ -46,7 +46,7 @@ class House:
         assert all(isinstance(end, bus.CallEnded) for end in ends)
         return ends  # type: ignore[return-value]
 
-    def drain(self) -> None:
+    def forward(self) -> None:
         entries = self.spool.batch(100)
         self.store.apply(
             [Stamped(bus.decode_event(entry.body), "here", entry.worker, entry.instance, entry.n) for entry in entries]
@@ -61,31 +61,31 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(lost_calls, "GRACE_S", 0.01)
     monkeypatch.setattr(lost_calls, "RETRY_S", 0.01)
-    house = House(tmp_path)
-    yield house
-    house.stop()
+    rig = Rig(tmp_path)
+    yield rig
+    rig.stop()
 
 
-def test_a_lost_call_ends_as_worker_lost(house: House) -> None:
-    house.spool.append("w0", [(1, bus.encode_event(call_started()))])
-    house.lost.add({CALL}, at=5000.0)
+def test_a_lost_call_ends_as_worker_lost(rig: Rig) -> None:
+    rig.spool.append("w0", [(1, bus.encode_event(call_started()))])
+    rig.lost.add({CALL}, at=5000.0)
     with gevent.Timeout(scaled(20)):
-        while house.spool.backlog() < 2:
+        while rig.spool.backlog() < 2:
             gevent.sleep(0.01)
-    house.drain()
-    row = house.store.call(CALL)
+    rig.forward()
+    row = rig.store.call(CALL)
     assert row is not None
     assert (row.reason, row.result, row.ended_at) == ("worker_lost", "own_error", 5000.0)
-    assert row.quality is None, "nobody measured it"
-    assert house.page.counter(declare.CALLS_ENDED, reason="worker_lost").value == 1
-    assert house.notified == 1
+    assert row.quality is None, "no worker measured the call"
+    assert rig.page.counter(declare.CALLS_ENDED, reason="worker_lost").value == 1
+    assert rig.notified == 1
 
 
-def test_a_spool_that_fails_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    append, failures = house.spool.append, [3]
+def test_a_spool_that_fails_is_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, failures = rig.spool.append, [3]
 
     def sometimes(instance: str, items: list[tuple[int, bytes]], *, worker: int = -1) -> None:
         if failures[0]:
@@ -93,32 +93,32 @@ def test_a_spool_that_fails_is_tried_again(house: House, monkeypatch: pytest.Mon
             raise SpoolError("the disk is full")
         append(instance, items, worker=worker)
 
-    monkeypatch.setattr(house.spool, "append", sometimes)
-    house.lost.add({CALL})
-    house.lost.add({OTHER})
-    assert {end.call_sid for end in house.wait(2)} == {CALL, OTHER}
+    monkeypatch.setattr(rig.spool, "append", sometimes)
+    rig.lost.add({CALL})
+    rig.lost.add({OTHER})
+    assert {end.call_sid for end in rig.wait(2)} == {CALL, OTHER}
 
 
-def test_what_is_pending_at_the_end_is_still_written(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.lost.add({CALL})
-    house.lost.stop()
-    assert [end.call_sid for end in house.ends()] == [CALL]  # type: ignore[union-attr]
-    house.stop()
+def test_pending_ends_are_written_at_the_stop(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.lost.add({CALL})
+    rig.lost.stop()
+    assert [end.call_sid for end in rig.ends()] == [CALL]  # type: ignore[union-attr]
+    rig.stop()
 
 
-def test_orphans_of_earlier_workers_are_ended(house: House) -> None:
+def test_orphans_of_earlier_workers_are_ended(rig: Rig) -> None:
     for call_sid in (CALL, OTHER, THIRD):
-        house.store.apply([Stamped(call_started(call_sid), "here" if call_sid != THIRD else "elsewhere", 0, "w0", 1)])
+        rig.store.apply([Stamped(call_started(call_sid), "here" if call_sid != THIRD else "elsewhere", 0, "w0", 1)])
     done: list[bool] = []
-    house.lost.watch_orphans(house.store, "here", owned=lambda: {OTHER}, done=lambda: done.append(True))
-    assert [end.call_sid for end in house.wait(1)] == [CALL]
+    rig.lost.watch_orphans(rig.store, "here", owned=lambda: {OTHER}, done=lambda: done.append(True))
+    assert [end.call_sid for end in rig.wait(1)] == [CALL]
     assert done == [True]
 
 
-def test_orphans_wait_for_the_store(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.store.apply([Stamped(call_started(), "here", 0, "w0", 1)])
-    open_calls, failures = house.store.open_calls, [3]
+def test_orphans_wait_for_the_store(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.store.apply([Stamped(call_started(), "here", 0, "w0", 1)])
+    open_calls, failures = rig.store.open_calls, [3]
 
     def sometimes(*, host: str) -> list[dict[str, object]]:
         if failures[0]:
@@ -126,19 +126,19 @@ def test_orphans_wait_for_the_store(house: House, monkeypatch: pytest.MonkeyPatc
             raise StoreUnavailable("away")
         return open_calls(host=host)
 
-    monkeypatch.setattr(house.store, "open_calls", sometimes)
-    house.lost.watch_orphans(house.store, "here", owned=set, done=lambda: None)
-    assert [end.call_sid for end in house.wait(1)] == [CALL]
+    monkeypatch.setattr(rig.store, "open_calls", sometimes)
+    rig.lost.watch_orphans(rig.store, "here", owned=set, done=lambda: None)
+    assert [end.call_sid for end in rig.wait(1)] == [CALL]
 
 
-def test_a_real_end_still_wins(house: House) -> None:
-    house.spool.append("w0", [(1, bus.encode_event(call_started()))])
-    house.lost.add({CALL})
+def test_a_real_end_supersedes(rig: Rig) -> None:
+    rig.spool.append("w0", [(1, bus.encode_event(call_started()))])
+    rig.lost.add({CALL})
     with gevent.Timeout(scaled(20)):
-        while house.spool.backlog() < 2:
+        while rig.spool.backlog() < 2:
             gevent.sleep(0.01)
-    house.spool.append("w0", [(2, bus.encode_event(call_ended()))])
-    house.drain()
-    row = house.store.call(CALL)
+    rig.spool.append("w0", [(2, bus.encode_event(call_ended()))])
+    rig.forward()
+    row = rig.store.call(CALL)
     assert row is not None
     assert row.reason == "caller_hangup"

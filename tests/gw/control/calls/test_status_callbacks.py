@@ -1,4 +1,4 @@
-"""What a webhook means, and that no webhook can do harm."""
+"""Effects of Twilio's status callbacks; malformed ones have none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FORM = {
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "outcome"),
     [
         ({}, (Outcome("completed", "RE1", 12), {"url": FORM["RecordingUrl"], "channels": 2})),
         ({"RecordingStatus": "in-progress"}, (Outcome("started", "RE1"), {"url": FORM["RecordingUrl"], "channels": 2})),
@@ -52,8 +52,8 @@ FORM = {
         ({"RecordingDuration": "9" * 30}, (Outcome("completed", "RE1"), {"url": FORM["RecordingUrl"], "channels": 2})),
     ],
 )
-def test_what_a_recording_status_says(changes: dict[str, str], said: object) -> None:
-    assert recording_outcome({**FORM, **changes}) == said
+def test_the_outcome_of_a_recording_status(changes: dict[str, str], outcome: object) -> None:
+    assert recording_outcome({**FORM, **changes}) == outcome
 
 
 def test_fields_may_be_missing() -> None:
@@ -63,21 +63,21 @@ def test_fields_may_be_missing() -> None:
 
 
 class FakeCalls:
-    """The bus as webhooks see it: who is alive, who was told to hang up."""
+    """The bus: calls that are alive, and the hang-ups that were requested."""
 
     def __init__(self) -> None:
         self.alive: set[str] = set()
-        self.told: list[tuple[str, str]] = []
+        self.hang_ups: list[tuple[str, str]] = []
 
     def is_owned(self, call_sid: str) -> bool:
         return call_sid in self.alive
 
     def hang_up(self, call_sid: str, reason: str) -> bool:
-        self.told.append((call_sid, reason))
+        self.hang_ups.append((call_sid, reason))
         return True
 
 
-class House:
+class Rig:
     def __init__(self, folder: Path) -> None:
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         self.store.upgrade()
@@ -86,7 +86,7 @@ class House:
         self.over: list[str] = []
         self.lost: list[set[str]] = []
         self.spooled = (0, 0)
-        self.webhooks = StatusCallbacks(
+        self.callbacks = StatusCallbacks(
             self.store,
             RecordingRows(self.store, self.page),
             self.calls,
@@ -96,85 +96,85 @@ class House:
             spooled=lambda: self.spooled,
         )
 
-    def say(self, kind: str, **fields: str) -> None:
+    def report(self, kind: str, **fields: str) -> None:
         event = bus.Webhook(kind, time.time(), {"CallSid": CALL, **fields})
-        self.webhooks.on_event(event)
-        self.webhooks.on_stored(event)
-        self.webhooks._pool.join(scaled(20))
+        self.callbacks.on_event(event)
+        self.callbacks.on_stored(event)
+        self.callbacks._pool.join(scaled(20))
 
     def started(self, host: str = "here") -> None:
         self.store.apply([Stamped(call_started(), host, 0, "w0", 1)])
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(status_callbacks, "GRACE_S", 0.01)
-    house = House(tmp_path)
-    yield house
-    house.webhooks.stop()
-    house.store.close()
-    house.page.close()
+    rig = Rig(tmp_path)
+    yield rig
+    rig.callbacks.stop()
+    rig.store.close()
+    rig.page.close()
 
 
-def test_a_recording_status_settles_the_row(house: House) -> None:
-    assert house.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
-    house.say("recording", **{**FORM, "RecordingStatus": "in-progress"})
-    house.say("recording", **FORM)
-    row = house.store.recording(CALL)
+def test_a_recording_status_settles_the_row(rig: Rig) -> None:
+    assert rig.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
+    rig.report("recording", **{**FORM, "RecordingStatus": "in-progress"})
+    rig.report("recording", **FORM)
+    row = rig.store.recording(CALL)
     assert row is not None
     found = {name: getattr(row, name) for name in ("state", "recording_sid", "duration_s", "channels", "url")}
     assert found == {"state": "completed", "recording_sid": "RE1", "duration_s": 12, "channels": 2, "url": FORM["RecordingUrl"]}
 
 
-def test_a_status_told_twice_says_no_more_than_once(house: House) -> None:
+def test_a_repeated_status_changes_nothing(rig: Rig) -> None:
     """The process ended between the store's commit and the spool's."""
-    assert house.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
-    house.say("recording", **FORM)
-    before = house.store.recording(CALL)
-    house.say("recording", **FORM)
-    assert house.store.recording(CALL) == before
-    completed = house.page.counter(declare.RECORDINGS, outcome="completed")
+    assert rig.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
+    rig.report("recording", **FORM)
+    before = rig.store.recording(CALL)
+    rig.report("recording", **FORM)
+    assert rig.store.recording(CALL) == before
+    completed = rig.page.counter(declare.RECORDINGS, outcome="completed")
     assert completed.value == 1
 
 
 @pytest.mark.parametrize(("error", "kept"), [(StoreUnavailable("away"), True), (StoreError("no"), False), (KeyError("x"), False)])
 def test_a_recording_status_is_kept_while_the_store_is_away(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, kept: bool
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, kept: bool
 ) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(house.store, "recording", refuse)
+    monkeypatch.setattr(rig.store, "recording", refuse)
     if kept:
         with pytest.raises(StoreUnavailable):
-            house.say("recording", **FORM)
+            rig.report("recording", **FORM)
     else:
-        house.say("recording", **FORM)
+        rig.report("recording", **FORM)
     assert ("could not be acted on" in caplog.text) is not kept
 
 
-def test_an_end_that_an_earlier_process_spooled_is_seen_to(house: House) -> None:
-    house.calls.alive.add(CALL)
+def test_an_end_that_an_earlier_process_spooled_is_handled(rig: Rig) -> None:
+    rig.calls.alive.add(CALL)
     event = bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"})
-    house.webhooks.on_stored(event)
-    house.webhooks.on_stored(event)
-    assert len(house.webhooks._pool) == 1
-    house.webhooks._pool.join(scaled(20))
-    assert house.calls.told == [(CALL, "admin_hangup")]
+    rig.callbacks.on_stored(event)
+    rig.callbacks.on_stored(event)
+    assert len(rig.callbacks._pool) == 1
+    rig.callbacks._pool.join(scaled(20))
+    assert rig.calls.hang_ups == [(CALL, "admin_hangup")]
 
 
-def test_ends_that_an_earlier_process_heard_of_are_taken_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a machine that died and of its calls: whoever waited for it to end them was replaced meanwhile."""
+def test_ends_that_an_earlier_process_did_not_handle_are_taken_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls' machine died, and the process that waited for it to end them was replaced meanwhile."""
     monkeypatch.setattr(status_callbacks, "TAKE_UP_S", 0.0)
     monkeypatch.setattr(status_callbacks, "RETRY_S", 0.01)
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.001)
-    house.started("elsewhere")
+    rig.started("elsewhere")
     for n, (call_sid, status) in enumerate([(CALL, "completed"), (CALL, "in-progress"), (OTHER, "in-progress"), ("CA3", "busy")]):
         if call_sid == OTHER:
-            house.store.apply([Stamped(call_started(OTHER), "elsewhere", 0, "w0", 2)])
-        told = bus.Webhook("status", time.time(), {"CallSid": call_sid, "CallStatus": status})
-        house.store.apply([Stamped(told, "elsewhere", 0, "w1", n + 1)])
-    read = house.store.statuses_of_open_calls
+            rig.store.apply([Stamped(call_started(OTHER), "elsewhere", 0, "w0", 2)])
+        status_event = bus.Webhook("status", time.time(), {"CallSid": call_sid, "CallStatus": status})
+        rig.store.apply([Stamped(status_event, "elsewhere", 0, "w1", n + 1)])
+    read = rig.store.statuses_of_open_calls
     answers = iter([StoreUnavailable("away")])
 
     def away_once() -> Any:
@@ -182,122 +182,122 @@ def test_ends_that_an_earlier_process_heard_of_are_taken_up(house: House, monkey
             raise error
         return read()
 
-    monkeypatch.setattr(house.store, "statuses_of_open_calls", away_once)
-    house.webhooks.start()
+    monkeypatch.setattr(rig.store, "statuses_of_open_calls", away_once)
+    rig.callbacks.start()
     until_s = time.monotonic() + scaled(20)
-    while not house.lost and time.monotonic() < until_s:
+    while not rig.lost and time.monotonic() < until_s:
         gevent.sleep(0.01)
-    assert house.lost == [{CALL}]
+    assert rig.lost == [{CALL}]
 
 
-def test_a_recording_nobody_wanted_makes_no_row(house: House) -> None:
-    house.say("recording", **FORM)
-    assert house.store.recording(CALL) is None
+def test_a_recording_that_was_not_wanted_makes_no_row(rig: Rig) -> None:
+    rig.report("recording", **FORM)
+    assert rig.store.recording(CALL) is None
 
 
 @pytest.mark.parametrize("status", ["completed", "busy", "failed", "no-answer", "canceled"])
-def test_a_call_still_alive_after_the_grace_is_hung_up(house: House, status: str) -> None:
-    house.calls.alive.add(CALL)
-    house.say("status", CallStatus=status)
-    assert house.over == [CALL]
-    assert house.calls.told == [(CALL, "admin_hangup")]
-    assert house.lost == []
+def test_a_call_still_alive_after_the_grace_is_hung_up(rig: Rig, status: str) -> None:
+    rig.calls.alive.add(CALL)
+    rig.report("status", CallStatus=status)
+    assert rig.over == [CALL]
+    assert rig.calls.hang_ups == [(CALL, "admin_hangup")]
+    assert rig.lost == []
 
 
 @pytest.mark.parametrize("status", ["ringing", "in-progress", "queued", "", "unheard-of"])
-def test_a_call_that_goes_on_is_left_alone(house: House, status: str) -> None:
-    house.calls.alive.add(CALL)
-    house.say("status", CallStatus=status)
-    assert (house.over, house.calls.told, house.lost) == ([], [], [])
+def test_a_call_that_continues_is_left_alone(rig: Rig, status: str) -> None:
+    rig.calls.alive.add(CALL)
+    rig.report("status", CallStatus=status)
+    assert (rig.over, rig.calls.hang_ups, rig.lost) == ([], [], [])
 
 
-def test_the_streams_own_stop_wins(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_streams_own_stop_comes_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_callbacks, "GRACE_S", 0.1)
-    house.calls.alive.add(CALL)
-    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+    rig.calls.alive.add(CALL)
+    rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0)
-    house.calls.alive.clear()
-    house.webhooks._pool.join(scaled(20))
-    assert house.calls.told == []
+    rig.calls.alive.clear()
+    rig.callbacks._pool.join(scaled(20))
+    assert rig.calls.hang_ups == []
 
 
-def test_an_open_row_nobody_owns_is_ended(house: House) -> None:
-    house.started()
-    house.say("status", CallStatus="completed")
-    assert house.lost == [{CALL}]
+def test_an_open_row_without_an_owner_is_ended(rig: Rig) -> None:
+    rig.started()
+    rig.report("status", CallStatus="completed")
+    assert rig.lost == [{CALL}]
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_an_end_that_waits_in_the_spool_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+def test_an_end_that_waits_in_the_spool_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.01)
     if known:
-        house.started()
-    house.spooled = (7, 2)
-    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+        rig.started()
+    rig.spooled = (7, 2)
+    rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0.1)
-    house.started()
-    house.spooled = (8, 4)
+    rig.started()
+    rig.spooled = (8, 4)
     gevent.sleep(0.1)
-    assert (house.lost, len(house.webhooks._pool)) == ([], 1)
-    house.store.apply([Stamped(bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality()), "here", 0, "w0", 2)])
-    house.webhooks._pool.join(scaled(20))
-    assert house.lost == []
+    assert (rig.lost, len(rig.callbacks._pool)) == ([], 1)
+    rig.store.apply([Stamped(bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality()), "here", 0, "w0", 2)])
+    rig.callbacks._pool.join(scaled(20))
+    assert rig.lost == []
 
 
-def test_a_row_that_is_open_once_the_spool_is_told_is_ended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_still_open_once_the_spool_is_stored_is_ended(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.01)
-    house.started()
-    house.spooled = (7, 2)
-    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+    rig.started()
+    rig.spooled = (7, 2)
+    rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0.1)
-    assert house.lost == []
-    house.spooled = (9, 5)
-    house.webhooks._pool.join(scaled(20))
-    assert house.lost == [{CALL}]
+    assert rig.lost == []
+    rig.spooled = (9, 5)
+    rig.callbacks._pool.join(scaled(20))
+    assert rig.lost == [{CALL}]
 
 
-def test_a_store_that_lags_for_long_leaves_the_row(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_lags_for_long_leaves_the_row(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.001)
-    house.started()
-    house.spooled = (7, 2)
-    house.say("status", CallStatus="completed")
-    assert house.lost == []
+    rig.started()
+    rig.spooled = (7, 2)
+    rig.report("status", CallStatus="completed")
+    assert rig.lost == []
 
 
-def test_a_row_of_another_host_is_its_own_affair_for_a_while(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that died tells of no end; the one that hears from Twilio waits, and then does."""
+def test_a_row_of_another_host_is_left_to_that_host_for_a_while(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that died reports no end; the host that receives the callback waits, and then ends the row."""
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.005)
-    house.started("elsewhere")
-    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+    rig.started("elsewhere")
+    rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0.1)
-    assert (house.lost, len(house.webhooks._pool)) == ([], 1)
-    house.webhooks._pool.join(scaled(20))
-    assert house.lost == [{CALL}]
+    assert (rig.lost, len(rig.callbacks._pool)) == ([], 1)
+    rig.callbacks._pool.join(scaled(20))
+    assert rig.lost == [{CALL}]
 
 
-def test_another_host_ends_its_row(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_host_ends_its_row(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.01)
-    house.started("elsewhere")
-    house.webhooks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
+    rig.started("elsewhere")
+    rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0.1)
     ended = bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality())
-    house.store.apply([Stamped(ended, "elsewhere", 0, "w9", 2)])
-    house.webhooks._pool.join(scaled(20))
-    assert house.lost == []
+    rig.store.apply([Stamped(ended, "elsewhere", 0, "w9", 2)])
+    rig.callbacks._pool.join(scaled(20))
+    assert rig.lost == []
 
 
-def test_a_row_that_ended_stays(house: House) -> None:
-    house.started()
+def test_a_row_that_ended_stays(rig: Rig) -> None:
+    rig.started()
     ended = bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality())
-    house.store.apply([Stamped(ended, "here", 0, "w0", 2)])
-    house.say("status", CallStatus="completed")
-    assert house.lost == []
+    rig.store.apply([Stamped(ended, "here", 0, "w0", 2)])
+    rig.report("status", CallStatus="completed")
+    assert rig.lost == []
 
 
-def test_a_stream_error_is_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.say("stream", StreamEvent="stream-error", StreamError="31921 " + "x" * 1000)
-    house.say("stream", StreamEvent="stream-error")
-    house.say("stream", StreamEvent="stream-started")
+def test_a_stream_error_is_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.report("stream", StreamEvent="stream-error", StreamError="31921 " + "x" * 1000)
+    rig.report("stream", StreamEvent="stream-error")
+    rig.report("stream", StreamEvent="stream-started")
     assert [entry.getMessage()[:44] for entry in caplog.records] == [
         "Twilio reports a stream error: 31921 xxxxxxx",
         "Twilio reports a stream error: ",
@@ -305,41 +305,41 @@ def test_a_stream_error_is_logged(house: House, caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize("kind", ["recording", "status", "stream", "action", "unheard-of"])
-def test_nothing_in_a_webhook_is_needed(house: House, kind: str) -> None:
-    house.webhooks.on_event(bus.Webhook(kind, time.time(), {}))
-    house.say(kind)
-    assert (house.over, house.calls.told, house.lost) == ([], [], [])
+def test_every_field_of_a_webhook_may_be_missing(rig: Rig, kind: str) -> None:
+    rig.callbacks.on_event(bus.Webhook(kind, time.time(), {}))
+    rig.report(kind)
+    assert (rig.over, rig.calls.hang_ups, rig.lost) == ([], [], [])
 
 
-def test_other_events_are_not_ours(house: House) -> None:
-    house.webhooks.on_event(call_started())
-    assert len(house.webhooks._pool) == 0
+def test_other_events_are_ignored(rig: Rig) -> None:
+    rig.callbacks.on_event(call_started())
+    assert len(rig.callbacks._pool) == 0
 
 
 @pytest.mark.parametrize(
-    ("error", "says"), [(StoreUnavailable("away"), "is not known yet"), (StoreError("no"), "could not be handled")]
+    ("error", "message"), [(StoreUnavailable("away"), "is not known yet"), (StoreError("no"), "could not be handled")]
 )
-def test_a_store_that_is_away_or_says_no_costs_no_more_than_the_row(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: StoreError, says: str
+def test_a_store_that_fails_costs_only_the_row(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: StoreError, message: str
 ) -> None:
     monkeypatch.setattr(status_callbacks, "AWAY_S", 0.001)
 
     def away(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(house.store, "call", away)
-    house.say("status", CallStatus="completed")
-    assert says in caplog.text
-    assert house.lost == []
-    house.say("stream", StreamEvent="stream-error")
+    monkeypatch.setattr(rig.store, "call", away)
+    rig.report("status", CallStatus="completed")
+    assert message in caplog.text
+    assert rig.lost == []
+    rig.report("stream", StreamEvent="stream-error")
 
 
 @pytest.mark.parametrize("host", ["here", "elsewhere"])
-def test_a_row_is_looked_at_again_once_the_store_is_back(house: House, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_a_row_is_looked_at_again_once_the_store_is_back(rig: Rig, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setattr(status_callbacks, "AWAY_S", 0.001)
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.001)
-    house.started(host)
-    read = house.store.call
+    rig.started(host)
+    read = rig.store.call
     answers = iter([StoreUnavailable("away"), StoreUnavailable("away")])
 
     def away_twice(call_sid: str) -> Any:
@@ -347,26 +347,24 @@ def test_a_row_is_looked_at_again_once_the_store_is_back(house: House, monkeypat
             raise error
         return read(call_sid)
 
-    monkeypatch.setattr(house.store, "call", away_twice)
-    house.say("status", CallStatus="completed")
-    assert house.lost == [{CALL}]
+    monkeypatch.setattr(rig.store, "call", away_twice)
+    rig.report("status", CallStatus="completed")
+    assert rig.lost == [{CALL}]
 
 
-def test_only_so_many_ends_are_remembered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_ends_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_callbacks, "MAX_HEARD", 1)
     for call_sid in (CALL, OTHER):
-        house.webhooks.on_event(bus.Webhook("status", 0.0, {"CallSid": call_sid, "CallStatus": "busy"}))
-    assert list(house.webhooks._heard) == [OTHER]
+        rig.callbacks.on_event(bus.Webhook("status", 0.0, {"CallSid": call_sid, "CallStatus": "busy"}))
+    assert list(rig.callbacks._heard) == [OTHER]
 
 
-def test_too_many_at_once_are_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ends_under_way_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(status_callbacks, "MAX_ENDING", 1)
-    house = House(tmp_path)
-    house.webhooks.on_event(bus.Webhook("status", 0.0, {"CallSid": CALL, "CallStatus": "completed"}))
-    house.webhooks.on_event(bus.Webhook("status", 0.0, {"CallSid": OTHER, "CallStatus": "completed"}))
+    rig = Rig(tmp_path)
+    rig.callbacks.on_event(bus.Webhook("status", 0.0, {"CallSid": CALL, "CallStatus": "completed"}))
+    rig.callbacks.on_event(bus.Webhook("status", 0.0, {"CallSid": OTHER, "CallStatus": "completed"}))
     assert "too many calls end at the same time" in caplog.text
-    house.webhooks.stop()
-    house.store.close()
-    house.page.close()
+    rig.callbacks.stop()
+    rig.store.close()
+    rig.page.close()

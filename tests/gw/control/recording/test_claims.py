@@ -1,4 +1,4 @@
-"""Claims taken while the store was away: they survive, and reach the store once, whoever is in their way."""
+"""Claims made while the store is away survive a crash and reach the store once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_claim_survives_its_process(spool: Spool, path: Path) -> None:
     again = Spool(path)
     held = Claims(again, claimant="claimant")
     assert (held.holds(claim().call_sid), len(held)) == (True, 1)
-    assert again.claims() == [claim()._replace(recording_sid="RE1")], "the first stays"
+    assert again.claims() == [claim()._replace(recording_sid="RE1")], "the first claim stays"
     held.drop(claim().call_sid)
     assert (again.claims(), len(held)) == ([], 0)
     held.drop(claim().call_sid)
@@ -58,41 +58,41 @@ def test_claims_are_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> No
         claims.take(claim(2))
 
 
-def test_all_are_brought_before_and_after_their_wishes(spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_are_delivered_before_and_after_their_wishes(spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_module, "BATCH", 2)
     claims = Claims(spool, claimant="claimant")
-    told: list[HeldClaim] = []
-    claims.on_conflict = told.append
+    conflicts: list[HeldClaim] = []
+    claims.on_conflict = conflicts.append
     for n in range(1, 6):
         claims.take(claim(n))
     wish = bus.StartRecording(claim(5).call_sid, ACCOUNT, 1_800_000_000.0)
     store.apply([Stamped(wish, "host", 0, "w0", 1)])
     claims.deliver(store)
-    assert (len(claims), spool.claims(), told) == (0, [], [])
+    assert (len(claims), spool.claims(), conflicts) == (0, [], [])
     rows = [store.recording(claim(n).call_sid) for n in range(1, 6)]
     assert [(row.state, row.owner) for row in rows if row] == [("claimed", "claimant/1-a")] * 5
     assert rows[4] is not None
     assert rows[4].first_audio_at == 1_800_000_000.0
     claims.take(claim(1))
-    claims.deliver(store)  # as after a crash before the claim was forgotten
-    assert told == []
+    claims.deliver(store)  # as after a crash before the claim was dropped
+    assert conflicts == []
 
 
-def test_a_row_of_another_host_is_told_and_stays(spool: Spool, store: Store) -> None:
+def test_a_row_of_another_host_is_reported_and_stays(spool: Spool, store: Store) -> None:
     claims = Claims(spool, claimant="claimant")
-    told: list[HeldClaim] = []
-    claims.on_conflict = told.append
+    conflicts: list[HeldClaim] = []
+    claims.on_conflict = conflicts.append
     claims.take(claim())
     claims.note(claim().call_sid, "RE1")
     store.claim_recording(claim().call_sid, ACCOUNT, "other/1-a", 1_800_000_000.0)
     claims.deliver(store)
     row = store.recording(claim().call_sid)
     assert row is not None
-    assert (row.owner, told) == ("other/1-a", [claim()._replace(recording_sid="RE1")])
+    assert (row.owner, conflicts) == ("other/1-a", [claim()._replace(recording_sid="RE1")])
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreError("refused")])
-def test_what_the_store_does_not_take_stays(spool: Spool, error: StoreError) -> None:
+def test_a_claim_that_the_store_refuses_stays(spool: Spool, error: StoreError) -> None:
     class Away:
         def bring_claims(self, some: object) -> dict[str, str]:
             raise error

@@ -1,4 +1,4 @@
-"""Rows nobody works on are found, and each is looked at no more often than it should be."""
+"""Abandoned rows are found, and each is looked at less and less often."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def row(state: RowState, *, owner: str | None = "claimant/1-a", age_s: float = 0
         (row("completed", age_s=1e6), False, "leave"),
     ],
 )
-def test_what_a_row_needs(what: RecordingRow, owned: bool, step: str) -> None:
+def test_the_next_step_for_a_row(what: RecordingRow, owned: bool, step: str) -> None:
     assert next_step(what, claimant="claimant", owned=owned, now=NOW) == step
 
 
-class House:
+class Rig:
     """A reconciler on a real store and a scripted Twilio."""
 
     def __init__(self, folder: Path) -> None:
@@ -129,74 +129,74 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
-    yield house
-    house.stop()
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.stop()
 
 
-def test_a_wish_left_behind_is_recorded(house: House) -> None:
-    house.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, time.time()), "host", 0, "w0", 1)])
-    assert house.pass_over().state == "wanted"
-    house.twilio.gets.append(listing())
-    house.twilio.posts.append(created())
-    assert house.pass_over(WANTED_AGE_S + 1).state == "started"
-    assert [request.method for request in house.twilio.seen] == ["GET", "POST"], "somebody may have asked before"
+def test_an_abandoned_wish_is_recorded(rig: Rig) -> None:
+    rig.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, time.time()), "host", 0, "w0", 1)])
+    assert rig.pass_over().state == "wanted"
+    rig.twilio.gets.append(listing())
+    rig.twilio.posts.append(created())
+    assert rig.pass_over(WANTED_AGE_S + 1).state == "started"
+    assert [request.method for request in rig.twilio.seen] == ["GET", "POST"], "Twilio may have been asked before"
 
 
-def test_a_claim_somebody_works_on_is_renewed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert house.store.claim_recording(CALL, ACCOUNT, "claimant/2-b", time.time() - 2 * RENEW_S)
-    monkeypatch.setattr(house.recorder, "is_working_on", lambda call_sid: True)
-    house.reconciler.pass_over(now := time.time(), 1000.0)
-    found = house.store.recording(CALL)
+def test_a_claim_under_way_is_renewed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rig.store.claim_recording(CALL, ACCOUNT, "claimant/2-b", time.time() - 2 * RENEW_S)
+    monkeypatch.setattr(rig.recorder, "is_working_on", lambda call_sid: True)
+    rig.reconciler.pass_over(now := time.time(), 1000.0)
+    found = rig.store.recording(CALL)
     assert found is not None
     assert found.claimed_at == pytest.approx(now, abs=0.01)
 
 
-def test_a_claim_of_a_lost_host_is_recorded_where_the_call_lives_on(house: House) -> None:
-    assert house.store.claim_recording(CALL, ACCOUNT, "lost/1-a", time.time())
-    house.owned.add(CALL)
-    house.twilio.gets.append(listing())
-    house.twilio.posts.append(created())
-    assert house.pass_over(FOREIGN_AGE_S + 1).state == "started"
+def test_a_lost_hosts_claim_is_recorded_by_the_host_of_the_call(rig: Rig) -> None:
+    assert rig.store.claim_recording(CALL, ACCOUNT, "lost/1-a", time.time())
+    rig.owned.add(CALL)
+    rig.twilio.gets.append(listing())
+    rig.twilio.posts.append(created())
+    assert rig.pass_over(FOREIGN_AGE_S + 1).state == "started"
 
 
-def test_while_twilio_is_down_one_row_a_pass_tries(house: House) -> None:
+def test_while_twilio_is_down_one_row_a_pass_tries(rig: Rig) -> None:
     others = [f"CA{n:032d}" for n in range(3)]
     for call_sid in others:
-        house.started(call_sid)
+        rig.started(call_sid)
     for _ in range(OPEN_AFTER):
-        house.breaker.on_error("server", "HTTP 503", time.monotonic())
-    house.breaker._until_s = 0.0
-    house.twilio.gets.append(Answer(503, {}))
-    house.reconciler.pass_over(time.time() + STARTED_AGE_S + 1, 1000.0)
-    assert (house.twilio.count("GET"), house.breaker.state) == (1, "open")
+        rig.breaker.on_error("server", "HTTP 503", time.monotonic())
+    rig.breaker._until_s = 0.0
+    rig.twilio.gets.append(Answer(503, {}))
+    rig.reconciler.pass_over(time.time() + STARTED_AGE_S + 1, 1000.0)
+    assert (rig.twilio.count("GET"), rig.breaker.state) == (1, "open")
 
 
-def test_a_claim_of_an_earlier_process_is_taken_up_at_once(house: House) -> None:
-    assert house.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
-    house.twilio.gets.append(listing(recording()))
-    found = house.pass_over()
+def test_a_claim_of_an_earlier_process_is_taken_up_immediately(rig: Rig) -> None:
+    assert rig.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
+    rig.twilio.gets.append(listing(recording()))
+    found = rig.pass_over()
     assert (found.state, found.owner) == ("started", "claimant/2-b")
-    assert house.twilio.count("POST") == 0
+    assert rig.twilio.count("POST") == 0
 
 
-def test_a_claim_of_a_lost_host_is_settled_without_creating(house: House) -> None:
-    assert house.store.claim_recording(CALL, ACCOUNT, "lost/1-a", time.time())
-    assert house.pass_over().state == "claimed"
-    house.twilio.gets.append(listing())
-    assert house.pass_over(FOREIGN_AGE_S + 1).state == "failed"
-    assert house.twilio.count("POST") == 0
+def test_a_lost_hosts_claim_is_settled_without_a_create(rig: Rig) -> None:
+    assert rig.store.claim_recording(CALL, ACCOUNT, "lost/1-a", time.time())
+    assert rig.pass_over().state == "claimed"
+    rig.twilio.gets.append(listing())
+    assert rig.pass_over(FOREIGN_AGE_S + 1).state == "failed"
+    assert rig.twilio.count("POST") == 0
 
 
-def test_what_the_recorder_works_on_is_left_to_it(house: House) -> None:
-    assert house.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
-    found = house.store.recording(CALL)
+def test_a_recording_under_way_is_left_to_the_recorder(rig: Rig) -> None:
+    assert rig.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
+    found = rig.store.recording(CALL)
     assert found is not None
-    house.twilio.gets.append(listing(recording()))
-    house.recorder.take_up(found, create=True)
-    assert house.pass_over().state == "started"
-    assert house.twilio.count("GET") == 1
+    rig.twilio.gets.append(listing(recording()))
+    rig.recorder.take_up(found, create=True)
+    assert rig.pass_over().state == "started"
+    assert rig.twilio.count("GET") == 1
 
 
 @pytest.mark.parametrize(
@@ -210,43 +210,43 @@ def test_what_the_recorder_works_on_is_left_to_it(house: House) -> None:
         (refusal(429, 20429), "started"),
     ],
 )
-def test_a_recording_whose_webhook_never_came(house: House, answer: Any, state: str) -> None:
-    house.started()
-    house.twilio.gets.append(answer)
-    found = house.pass_over(STARTED_AGE_S + 1)
+def test_a_recording_without_a_status_callback(rig: Rig, answer: Any, state: str) -> None:
+    rig.started()
+    rig.twilio.gets.append(answer)
+    found = rig.pass_over(STARTED_AGE_S + 1)
     assert found.state == state
     assert found.recording_sid == RECORDING
     if state == "completed":
         assert found.duration_s == 31
-        assert house.page.counter(declare.RECORDINGS, outcome="completed").value == 1
+        assert rig.page.counter(declare.RECORDINGS, outcome="completed").value == 1
 
 
-def test_looks_become_rarer(house: House) -> None:
-    house.started()
-    house.twilio.gets += [listing(recording())] * 3
+def test_looks_become_rarer(rig: Rig) -> None:
+    rig.started()
+    rig.twilio.gets += [listing(recording())] * 3
     after_s = STARTED_AGE_S + 1
     for wait_s, looks in ((0.0, 1), (1.0, 1), (LOOK_FIRST_S, 2), (LOOK_FIRST_S, 2), (LOOK_FIRST_S, 3)):
         after_s += wait_s
-        house.pass_over(after_s)
-        assert house.twilio.count("GET") == looks
+        rig.pass_over(after_s)
+        assert rig.twilio.count("GET") == looks
 
 
-def test_a_pass_asks_only_so_often(house: House) -> None:
+def test_listings_in_a_pass_are_bounded(rig: Rig) -> None:
     for n in range(MAX_LOOKS + 5):
-        house.started(f"CA{n:032d}")
-    house.started()
-    house.twilio.gets += [listing(recording())] * (MAX_LOOKS + 6)
-    house.pass_over(STARTED_AGE_S + 1)
-    assert house.twilio.count("GET") == MAX_LOOKS
-    house.pass_over(STARTED_AGE_S + 2)
-    assert house.twilio.count("GET") == MAX_LOOKS + 6
+        rig.started(f"CA{n:032d}")
+    rig.started()
+    rig.twilio.gets += [listing(recording())] * (MAX_LOOKS + 6)
+    rig.pass_over(STARTED_AGE_S + 1)
+    assert rig.twilio.count("GET") == MAX_LOOKS
+    rig.pass_over(STARTED_AGE_S + 2)
+    assert rig.twilio.count("GET") == MAX_LOOKS + 6
 
 
-def test_a_call_still_alive_is_not_asked_about(house: House) -> None:
-    house.started()
-    house.owned.add(CALL)
-    house.pass_over(STARTED_AGE_S + 1)
-    assert house.twilio.seen == []
+def test_a_recording_of_a_living_call_is_not_looked_at(rig: Rig) -> None:
+    rig.started()
+    rig.owned.add(CALL)
+    rig.pass_over(STARTED_AGE_S + 1)
+    assert rig.twilio.seen == []
 
 
 @pytest.mark.parametrize(
@@ -259,15 +259,15 @@ def test_a_call_still_alive_is_not_asked_about(house: House) -> None:
         (row("started", age_s=OVERDUE_S + 1), True),
     ],
 )
-def test_what_waits_too_long_is_told(what: RecordingRow, overdue: bool) -> None:
+def test_a_row_unsettled_for_too_long_is_overdue(what: RecordingRow, overdue: bool) -> None:
     assert is_overdue(what, "claimant", NOW) is overdue
 
 
-def test_a_living_call_is_not_overdue(house: House) -> None:
-    house.started()
-    house.twilio.gets.append(listing(recording()))
-    house.pass_over()
-    house.pass_over(OVERDUE_S + 1)
-    house.owned.add(CALL)
-    house.pass_over(OVERDUE_S + 2)
-    assert house.overdue == [0, 1, 0]
+def test_a_living_call_is_not_overdue(rig: Rig) -> None:
+    rig.started()
+    rig.twilio.gets.append(listing(recording()))
+    rig.pass_over()
+    rig.pass_over(OVERDUE_S + 1)
+    rig.owned.add(CALL)
+    rig.pass_over(OVERDUE_S + 2)
+    assert rig.overdue == [0, 1, 0]

@@ -1,4 +1,4 @@
-"""A row follows what is known best, and the counters follow the row."""
+"""A row moves forward only, and the counters follow the row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metrics.page import Page
 CALL = "CA" + "1" * 32
 
 
-class House:
+class Rig:
     def __init__(self, folder: Path) -> None:
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         self.store.upgrade()
@@ -39,87 +39,87 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
-    yield house
-    house.store.close()
-    house.page.close()
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.store.close()
+    rig.page.close()
 
 
-def test_each_state_is_counted_once_however_often_it_is_told(house: House) -> None:
+def test_each_state_is_counted_once_for_any_number_of_reports(rig: Rig) -> None:
     for outcome in (
         Outcome("started", "RE1"),
         Outcome("started", "RE1"),
         Outcome("completed", "RE1", 5),
         Outcome("completed", "RE1", 5),
     ):
-        assert house.rows.write(CALL, outcome)
-    assert house.counted() == {"started": 1, "completed": 1}
-    assert (house.row().state, house.row().duration_s) == ("completed", 5)
+        assert rig.rows.write(CALL, outcome)
+    assert rig.counted() == {"started": 1, "completed": 1}
+    assert (rig.row().state, rig.row().duration_s) == ("completed", 5)
 
 
-def test_a_late_start_does_not_undo_the_end_but_fills_the_gaps(house: House) -> None:
-    house.rows.write(CALL, Outcome("completed", "RE1", 5))
-    house.rows.write(CALL, Outcome("started", "RE1"), trigger_ms=120, attempts=1)
-    row = house.row()
+def test_a_late_start_does_not_undo_the_end_but_fills_the_gaps(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("completed", "RE1", 5))
+    rig.rows.write(CALL, Outcome("started", "RE1"), trigger_ms=120, attempts=1)
+    row = rig.row()
     assert (row.state, row.trigger_ms, row.duration_s) == ("completed", 120, 5)
-    assert house.counted() == {"started": 1, "completed": 1}
+    assert rig.counted() == {"started": 1, "completed": 1}
 
 
-def test_the_first_start_time_stands(house: House) -> None:
-    house.rows.write(CALL, Outcome("started", "RE1"))
-    first = house.row().started_at
-    house.rows.write(CALL, Outcome("completed", "RE1"))
-    assert house.row().started_at == first
+def test_the_first_start_time_is_kept(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("started", "RE1"))
+    first = rig.row().started_at
+    rig.rows.write(CALL, Outcome("completed", "RE1"))
+    assert rig.row().started_at == first
 
 
-def test_a_recording_thought_failed_may_turn_out_to_exist(house: House) -> None:
-    house.rows.write(CALL, Outcome("failed", error_code="timeout", error_text="no answer"))
-    house.rows.write(CALL, Outcome("completed", "RE1", 5))
-    assert house.row().state == "completed"
-    assert house.counted() == {"failed": 1, "started": 1, "completed": 1}
+def test_a_failed_recording_may_turn_out_to_exist(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("failed", error_code="timeout", error_text="no answer"))
+    rig.rows.write(CALL, Outcome("completed", "RE1", 5))
+    assert rig.row().state == "completed"
+    assert rig.counted() == {"failed": 1, "started": 1, "completed": 1}
 
 
-def test_another_recording_of_the_call_changes_nothing(house: House) -> None:
-    house.rows.write(CALL, Outcome("started", "RE1"))
-    assert not house.rows.write(CALL, Outcome("completed", "RE2", 9))
-    assert (house.row().state, house.row().recording_sid) == ("started", "RE1")
+def test_another_recording_of_the_call_changes_nothing(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("started", "RE1"))
+    assert not rig.rows.write(CALL, Outcome("completed", "RE2", 9))
+    assert (rig.row().state, rig.row().recording_sid) == ("started", "RE1")
 
 
-def test_an_effort_that_learnt_of_no_recording_fails_none(house: House) -> None:
-    house.rows.write(CALL, Outcome("started", "RE1"))
-    assert not house.rows.write(CALL, Outcome("failed", error_code="timeout", error_text="no answer"))
-    assert house.row().state == "started"
-    assert house.rows.write(CALL, Outcome("absent", "RE1", error_code="gone"))
-    assert (house.row().state, house.row().reason) == ("absent", "gone")
+def test_a_failure_without_a_recording_does_not_change_one(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("started", "RE1"))
+    assert not rig.rows.write(CALL, Outcome("failed", error_code="timeout", error_text="no answer"))
+    assert rig.row().state == "started"
+    assert rig.rows.write(CALL, Outcome("absent", "RE1", error_code="gone"))
+    assert (rig.row().state, rig.row().reason) == ("absent", "gone")
 
 
-def test_twilios_number_and_our_word_have_their_places(house: House) -> None:
-    house.rows.write(CALL, Outcome("failed", error_code="21220", error_text="not eligible"))
-    assert (house.row().error_code, house.row().error_text) == (21220, "not eligible")
-    house.rows.write(CALL, Outcome("absent", "RE1", error_code="absent"))
-    assert house.row().reason == "absent"
+def test_twilios_number_and_our_code_have_separate_columns(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("failed", error_code="21220", error_text="not eligible"))
+    assert (rig.row().error_code, rig.row().error_text) == (21220, "not eligible")
+    rig.rows.write(CALL, Outcome("absent", "RE1", error_code="absent"))
+    assert rig.row().reason == "absent"
 
 
-def test_skipped_is_not_failed(house: House) -> None:
-    house.rows.write(CALL, Outcome("failed", error_code="no_credentials", error_text="none"))
-    assert house.counted() == {"skipped": 1}
+def test_skipped_is_not_failed(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("failed", error_code="no_credentials", error_text="none"))
+    assert rig.counted() == {"skipped": 1}
 
 
-def test_no_row_is_no_recording(house: House) -> None:
-    assert not house.rows.write("CA" + "9" * 32, Outcome("completed", "RE1"))
-    assert house.counted() == {}
+def test_without_a_row_nothing_is_written(rig: Rig) -> None:
+    assert not rig.rows.write("CA" + "9" * 32, Outcome("completed", "RE1"))
+    assert rig.counted() == {}
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreError("refused")])
-def test_what_cannot_be_written_is_said(
-    house: House, error: StoreError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_outcome_that_cannot_be_written_is_logged(
+    rig: Rig, error: StoreError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object, **__: object) -> bool:
         raise error
 
     monkeypatch.setattr(rows, "WRITE_S", 0.0)
-    monkeypatch.setattr(house.store, "update_recording", fail)
-    assert not house.rows.write(CALL, Outcome("started", "RE1"))
-    assert house.counted() == {}
+    monkeypatch.setattr(rig.store, "update_recording", fail)
+    assert not rig.rows.write(CALL, Outcome("started", "RE1"))
+    assert rig.counted() == {}
     assert [entry.levelname for entry in caplog.records] == ["ERROR"]

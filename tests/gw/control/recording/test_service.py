@@ -1,4 +1,4 @@
-"""The recording's parts, put together: they share what must be one, and claim under a name of this process's life."""
+"""Construction of the recording parts: shared objects, and an owner unique to the process's life."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metrics.page import Page
 from tests.gw.control.bus_client import CALL
 
 
-def test_what_is_wanted_is_claimed_by_this_life_and_settled(tmp_path: Path) -> None:
+def test_a_wish_is_claimed_by_this_process_and_settled(tmp_path: Path) -> None:
     page = Page.create(tmp_path / "control.page")
     store, spool = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/store.db"), ""), Spool(tmp_path / "spool.db")
     store.upgrade()
@@ -35,7 +35,7 @@ def test_what_is_wanted_is_claimed_by_this_life_and_settled(tmp_path: Path) -> N
             for _ in range(2)
         ]
         owners = {one.recorder.owner for one in made}
-        assert len(owners) == 2, "two lives"
+        assert len(owners) == 2, "two processes"
         assert all(owner.startswith(f"host:1/{os.getpid()}-") for owner in owners)
         assert made[0].recorder.want(CALL, "AC0", 1.0)
         made[0].recorder._pool.join(20)

@@ -1,4 +1,4 @@
-"""When Twilio is asked, and when it is spared."""
+"""Requests that are sent or held back, in each state of the circuit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def opened(at_s: float = 100.0) -> CircuitBreaker:
     return breaker
 
 
-def test_a_few_failures_are_accidents() -> None:
+def test_a_few_failures_do_not_open_it() -> None:
     breaker = CircuitBreaker(PROBE_S)
     for _ in range(3):
         for _ in range(OPEN_AFTER - 1):
@@ -35,7 +35,7 @@ def test_a_refusal_is_an_answer(kind: Kind) -> None:
     assert not breaker.is_open
 
 
-def test_it_opens_pauses_and_lets_one_try() -> None:
+def test_it_opens_pauses_and_permits_one_probe() -> None:
     breaker = opened()
     assert (breaker.state, breaker.opened, breaker.last_problem) == ("open", 1, "HTTP 503")
     assert not breaker.may_ask(100.0 + PAUSE_FIRST_S / 2)
@@ -71,7 +71,7 @@ def test_a_late_failure_of_an_older_request_lengthens_no_pause() -> None:
     assert breaker.may_ask(100.0 + PAUSE_FIRST_S)
 
 
-def test_a_probe_nobody_told_of_is_forgotten() -> None:
+def test_a_probe_without_a_result_is_given_up() -> None:
     breaker = opened()
     assert breaker.may_ask(102.0)
     assert not breaker.may_ask(102.0 + PROBE_S - 0.1)

@@ -1,4 +1,4 @@
-"""Every answer Twilio (or whatever stands before it) may give leaves as a value or as one typed error."""
+"""Every answer of Twilio or a proxy becomes a value or a typed error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gevent
 import gevent.server
 import pytest
 
-from gw.control.twilio_api.answers import MAX_TEXT, Listed, RestError, Started, classify
+from gw.control.twilio_api.answers import Listed, RestError, Started
 from gw.control.twilio_api.rest import TwilioRest
 from tests.gw.control.scripted_rest import (
     ACCOUNT,
@@ -91,7 +91,7 @@ def test_each_refusal_has_its_kind(server: ScriptedRest, answer: Answer, kind: s
     server.posts.append(answer)
     error = error_of(TwilioRest(server.config()))
     assert (error.kind, error.label) == (kind, label)
-    assert server.count("POST") == 1, "the door itself never tries again"
+    assert server.count("POST") == 1, "the client never retries"
 
 
 def test_a_hang_is_a_timeout(server: ScriptedRest) -> None:
@@ -99,7 +99,7 @@ def test_a_hang_is_a_timeout(server: ScriptedRest) -> None:
     assert error_of(TwilioRest(server.config(timeout_s=0.1))).kind == "timeout"
 
 
-def test_an_answer_that_drips_is_ended_by_the_outer_bound() -> None:
+def test_a_dripping_answer_is_ended_by_the_outer_bound() -> None:
     def drip(connection: socket.socket, _address: object) -> None:
         try:
             while True:
@@ -150,7 +150,7 @@ def test_listing_is_tolerant(server: ScriptedRest) -> None:
     ]
 
 
-def test_a_listing_that_is_none_is_an_error(server: ScriptedRest) -> None:
+def test_an_unreadable_listing_is_an_error(server: ScriptedRest) -> None:
     server.gets.append(Answer(200, b"<html>"))
     with pytest.raises(RestError) as caught:
         TwilioRest(server.config()).list_recordings(CALL)
@@ -188,13 +188,3 @@ def test_nothing_secret_is_kept_or_logged(server: ScriptedRest, caplog: pytest.L
         rest.start_recording(CALL, channels="dual", status_callback=CALLBACK)
     assert rest._client.http_client._test_only_last_request is None
     assert CALLBACK not in caplog.text
-
-
-def test_the_text_is_bounded() -> None:
-    assert len(RestError("rejected", 1, 400, "x" * 10_000).text) == MAX_TEXT
-
-
-def test_classify_prefers_the_code_over_the_status() -> None:
-    assert classify(404, 21220) == "not_in_progress"
-    assert classify(400, 20429) == "busy"
-    assert classify(599, 0) == "server"

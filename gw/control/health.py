@@ -1,8 +1,8 @@
-"""How the gateway is: what `/readyz`, `status` and control's own gauges say of its parts.
+"""Reports the gateway's health: `/readyz`, the `status` command, and the gauges of the control process.
 
-Asks each part, in plain words, and joins what they answer; decides alone whether calls can be taken: a worker is there that
-does not drain, and nobody took the machine out. What else is wrong is said beside it. Only `status` asks the store itself, within
-a bound: what the forwarder met last is older. Never changes anything.
+The gateway is ready while a worker is connected that does not drain, no operator drained the machine, and it is not stopping.
+Other problems are reported beside that and do not change it. Only `status` asks the store, within PROBE_S; the other reports use
+the forwarder's last outcome. Changes nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 import gevent
 import msgspec
 
+from gw.bounded import OutOfTimeError, within
 from gw.config import VERSION, Config
 from gw.control.admin.machine import MachineState
 from gw.control.bus.server import BusServer
@@ -27,14 +28,14 @@ from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from metrics import declare
 from metrics.page import Page
 
-#: How often the gauges are set.
+#: Period of the gauges.
 GAUGES_S: Final = 1.0
-#: How long `status` waits for the store; below what its asker waits.
+#: `status` waits this long for the store: less than the admin client waits for `status`.
 PROBE_S: Final = 2.0
 
 
 class Health:
-    """What the parts say, put together."""
+    """Joins the states of control's parts."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Health:
         breaker: CircuitBreaker,
         is_stopping: Callable[[], bool],
     ) -> None:
-        """`store_problem`: why the store took no events, when it was last tried; empty where it did."""
+        """`store_problem` returns why the store last accepted no events; empty after a success."""
         self._started_at, self._started_s = time.time(), time.monotonic()
         self._config = config
         self._store = store
@@ -69,8 +70,8 @@ class Health:
         self._recordings = {outcome: page.counter(declare.RECORDINGS, outcome=outcome) for outcome in outcomes}
 
     def readiness(self) -> Readiness:
-        """Whether calls can be taken; what else is wrong is said too."""
-        # while the spool fails workers come and go: they take calls all the same, and keep their events
+        """Return whether new calls are accepted, and every problem."""
+        # While the spool fails, workers reconnect repeatedly. They accept calls and keep their events.
         spool_problem = self._bus.spool_problem
         workers = [worker for worker in self._bus.workers() if worker.connected or spool_problem]
         reasons = []
@@ -88,15 +89,15 @@ class Health:
         if spool_problem:
             reasons.append(f"events stay with the workers, {spool_problem}")
         if refused := self._bus.refused():
-            reasons.append(f"{refused}: what that worker says waits there")
+            reasons.append(f"{refused}: that worker keeps its events")
         if self._breaker.is_open:
             reasons.append(f"recordings wait, Twilio's REST API is down: {self._breaker.last_problem}")
         if problem := self._store_problem():
-            reasons.append(f"the store takes no events, {self._spool.backlog()} wait in the spool: {problem}")
+            reasons.append(f"the store accepts no events, {self._spool.backlog()} wait in the spool: {problem}")
         return Readiness(ready=ready, reasons=reasons)
 
     def status(self) -> dict[str, Any]:
-        """What the `status` command shows."""
+        """Return the document of the `status` command."""
         return {
             "version": VERSION,
             "host": socket.gethostname(),
@@ -110,7 +111,7 @@ class Health:
             "fleet": self._machine.status(),
             "calls": len(self._bus.owned_calls()),
             "backlog": self._spool.backlog(),
-            "poison": self._spool.refused(),
+            "poison": self._spool.poisoned(),
             "claims": len(self._claims),
             "cut_values": self._store.cut_values,
             "twilio": self._twilio(),
@@ -119,14 +120,14 @@ class Health:
         }
 
     def keep_gauges(self) -> None:
-        """The greenlet's body."""
+        """Set the gauges, periodically: the body of a greenlet."""
         while True:
             counts = dict.fromkeys(self._workers, 0)
             for worker in self._bus.workers():
                 counts["lost" if not worker.connected else "draining" if worker.draining else "up"] += 1
             for state, gauge in self._workers.items():
                 gauge.set(float(counts[state]))
-            self._refused.set(float(self._spool.refused()))
+            self._refused.set(float(self._spool.poisoned()))
             self._circuit.set(float(self._breaker.is_open))
             self._claims_held.set(float(len(self._claims)))
             gevent.sleep(GAUGES_S)
@@ -134,24 +135,18 @@ class Health:
     # -- inside -----------------------------------------------------------------------------------------------------------
 
     def _twilio(self) -> dict[str, Any]:
-        """Whether Twilio's REST API is asked, or spared since it is down."""
         state = self._breaker.state if self._config.signed else "none"
         return {"circuit": state, "opened": self._breaker.opened, "problem": self._breaker.last_problem}
 
     def _probe_store(self) -> dict[str, Any]:
-        """The store as it answers now."""
         problem = ""
         revision: str | None = None
-        bound = gevent.Timeout.start_new(PROBE_S)
         try:
-            revision, _ = self._store.current()
+            with within(PROBE_S):
+                revision, _ = self._store.current()
         except StoreError as error:
             problem = str(error)
-        except gevent.Timeout as passed:
-            if passed is not bound:
-                raise
+        except OutOfTimeError:
             problem = f"no answer within {PROBE_S:g} s"
-        finally:
-            bound.close()
-        kind = self._config.store.url.partition(":")[0].partition("+")[0]
+        kind = "sqlite" if self._config.store.url.startswith("sqlite") else "mysql"
         return {"kind": kind, "reachable": not problem, "revision": revision, "problem": problem or self._store_problem()}

@@ -1,7 +1,7 @@
-"""Builds the control process from its parts, runs it until a failure or a signal, and shuts it down.
+"""Builds, runs and shuts down the control process.
 
-Construction binds every socket and opens the spool, so a missing precondition fails the start with one sentence. An unreachable
-store is no failure: calls continue, events wait in the spool, and the schema is upgraded once the store is back. Shutdown is
+Construction binds every socket and opens the spool, so a missing precondition fails the start with one sentence. A start without
+the store succeeds: calls continue, events wait in the spool, and the schema is upgraded once the store is back. Shutdown is
 bounded by STOP_S. The next start resumes from the spool and the store's rows whatever was cut off.
 """
 
@@ -15,12 +15,14 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import gevent
 from gevent.event import Event
 
+from gw.bounded import OutOfTimeError, within
 from gw.config import Config
 from gw.control.admin.commands import AdminCommands
 from gw.control.admin.log_levels import LogLevels
@@ -47,18 +49,18 @@ from metrics.page import Page, PageError
 
 log = logging.getLogger(__name__)
 
-#: How long the start waits for the store's schema before it goes on without.
+#: The start waits this long for the store's schema.
 FIRST_UPGRADE_S: Final = 5.0
-#: Where nobody stops the workers before control: how long they may take to hand over their last events, beyond their drain.
+#: Without a supervisor, workers may take this long after their drain to hand over their last events.
 LEAVE_S: Final = 10.0
-#: The whole of `stop`, below what the supervisor allows before it kills.
+#: Upper bound on the shutdown, below the time after which the supervisor kills.
 STOP_S: Final = 9.0
 #: Part of STOP_S in which the forwarder may empty the spool.
 FORWARD_S: Final = 6.0
 
 
 class Control:
-    """One control process. Construct binds, `run` serves, `stop` may be called from anywhere."""
+    """One control process. Construction binds, `run` serves, any greenlet may call `stop`."""
 
     def __init__(
         self,
@@ -68,8 +70,8 @@ class Control:
         row: ScoreboardRow | None = None,
         is_orphan: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`scoreboard`, `row`: shared state of all processes, and control's row in it. `is_orphan`: whether the supervisor is
-        gone. Raises OSError, GatewayError, PageError or ValueError; what was opened by then is closed again."""
+        """`scoreboard`, `row`: the state shared by all processes, and control's row in it. `is_orphan`: whether the supervisor
+        is gone. Raises OSError, GatewayError, PageError or ValueError, after closing everything opened so far."""
         self._config = config
         self._is_orphan = is_orphan
         self._scoreboard = scoreboard or Scoreboard.private()
@@ -80,102 +82,112 @@ class Control:
         self._failed = False
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         with ExitStack() as opened:
-            self._open(config, opened)
-            opened.pop_all()  # all of it stands: `run` closes it from here on
+            self._open(opened)
+            opened.pop_all()  # from here on `run` closes everything
 
-    def _open(self, config: Config, opened: ExitStack) -> None:
-        """Construct the parts, each after those it needs."""
-        var_dir = Path(config.ops.var_dir)
+    def _open(self, opened: ExitStack) -> None:
+        """Construct the parts, each after its dependencies, then connect the subscribers."""
+        config, var_dir = self._config, Path(self._config.ops.var_dir)
         var_dir.mkdir(parents=True, exist_ok=True)
         claimant = f"{self._host}:{zlib.crc32(os.fsencode(var_dir.resolve())):08x}"  # two gateways may share a host and a store
+
+        # State on disk and in shared memory.
         pages = var_dir / "pages"
         pages_dir.prepare(pages)
-        self._page = Page.create(pages / "control.page")
-        opened.callback(self._page.close)
-        self._page.counter(declare.PROCESS_STARTS, process="control").add()
-        self._spool = Spool(var_dir / "spool.db")
-        opened.callback(self._spool.close)
-        self._store = Store(config.store, config.secrets.db_password)
-        opened.callback(self._store.close)
-        self._schema = Schema(self._store, on_ready=lambda: self._forwarder.notify())
-        self._rest = TwilioRest(config) if config.signed else None
+        page = self._page = Page.create(pages / "control.page")
+        opened.callback(page.close)
+        page.counter(declare.PROCESS_STARTS, process="control").add()
+        spool = self._spool = Spool(var_dir / "spool.db")
+        opened.callback(spool.close)
+        store = self._store = Store(config.store, config.secrets.db_password)
+        opened.callback(store.close)
 
-        backlog = self._page.gauge(declare.STORE_BACKLOG)
-        self._claims = Claims(self._spool, claimant=claimant)
-        self._forwarder = Forwarder(
-            self._spool,
-            self._store,
+        # Events: from the workers into the spool, from the spool into the store.
+        claims = Claims(spool, claimant=claimant)
+        forwarder = self._forwarder = Forwarder(
+            spool,
+            store,
             host=self._host,
-            on_backlog=lambda n: backlog.set(float(n)),
-            first=lambda: self._claims.deliver(self._store),
-            then=lambda event: self._status_callbacks.on_stored(event),
+            on_backlog=page.gauge(declare.STORE_BACKLOG).set,
+            before_batch=partial(claims.deliver, store),
         )
-        self._lost = LostCalls(self._spool, self._page, notify=self._forwarder.notify)
-        self._after_stream = AfterStream(
-            self._store, on_lost=config.server.on_lost, is_lost=lambda call_sid: self._bus.is_lost(call_sid)
-        )
-        self._transfers = Transfers(self._rest, done=self._after_stream.on_transferred)
-        self._bus = BusServer(var_dir / "bus.sock", self._spool, on_lost=self._lost.add, answer=self._after_stream.answer)
-        opened.callback(self._bus.stop)
-        self._machine = MachineState(
-            self._scoreboard,
-            self._row,
-            self._page,
-            tell_workers=self._bus.drain,
-            is_orphan=self._is_orphan,
-            notice_s=NOTICE_S if config.server.machine else 0.0,
-        )
+        schema = self._schema = Schema(store, on_ready=forwarder.notify)
+        self._lost = LostCalls(spool, page, notify=forwarder.notify)
+        server = self._bus = BusServer(var_dir / "bus.sock", spool, on_lost=self._lost.add)
+        opened.callback(server.stop)
+
+        # Acts on events.
+        rest = TwilioRest(config) if config.signed else None
+        self._after_stream = AfterStream(store, on_lost=config.server.on_lost, is_lost=server.is_lost)
+        self._transfers = Transfers(rest, done=self._after_stream.on_transferred)
         self._recording = RecordingService(
             config,
-            self._store,
-            self._rest,
-            self._page,
+            store,
+            rest,
+            page,
             claimant=claimant,
-            claims=self._claims,
-            is_owned=self._bus.is_owned,
-            store_away_s=lambda: self._forwarder.failed_s,
+            claims=claims,
+            is_owned=server.is_owned,
+            store_away_s=forwarder.failed_at_s,
         )
         self._status_callbacks = StatusCallbacks(
-            self._store,
+            store,
             self._recording.rows,
-            self._bus,
+            server,
             host=self._host,
             on_call_over=self._recording.recorder.on_call_over,
             on_lost=self._lost.add,
-            spooled=lambda: (self._spool.settled(), self._spool.backlog()),
+            spooled=spool.progress,
         )
-        acting = (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers)
-        for subscriber in (lambda _event: self._forwarder.notify(), *(part.on_event for part in acting)):
-            self._bus.subscribe(subscriber)
+
+        # Operations: health, metrics, admin commands.
+        self._machine = MachineState(
+            self._scoreboard,
+            self._row,
+            page,
+            drain_workers=server.drain,
+            is_orphan=self._is_orphan,
+            notice_s=NOTICE_S if config.server.machine else 0.0,
+        )
+
+        def store_problem() -> str:
+            return schema.problem or forwarder.last_problem
 
         self._health = Health(
             config,
-            self._page,
-            store=self._store,
-            store_problem=lambda: self._schema.problem or self._forwarder.last_problem,
-            spool=self._spool,
-            claims=self._claims,
-            bus=self._bus,
+            page,
+            store=store,
+            store_problem=store_problem,
+            spool=spool,
+            claims=claims,
+            bus=server,
             machine=self._machine,
             breaker=self._recording.breaker,
             is_stopping=self._stopping.is_set,
         )
-        self._ops = OpsHttp(config.ops.listen, render=lambda: exposition.render(pages), readiness=self._health.readiness)
+        self._ops = OpsHttp(config.ops.listen, render=partial(exposition.render, pages), readiness=self._health.readiness)
         opened.callback(self._ops.stop)
         self._commands = AdminCommands(
-            self._store,
-            self._bus,
-            self._rest,
+            store,
+            server,
+            rest,
             self._health.status,
             recorder=self._recording.recorder,
             reconciler=self._recording.reconciler,
-            spool=self._spool,
-            notify=self._forwarder.notify,
+            spool=spool,
+            notify=forwarder.notify,
             config=config,
         )
         levels = LogLevels(self._scoreboard, config.ops.log_level)
         commands = {**self._commands.table(), **self._machine.commands(), **levels.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)
+
+        # Subscriptions: each of these parts precedes its subscriber.
+        forwarder.subscribe(self._status_callbacks.on_stored)
+        server.answer_with(self._after_stream.answer)
+        server.subscribe(lambda _event: forwarder.notify())
+        for part in (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers):
+            server.subscribe(part.on_event)
 
     @property
     def ops_port(self) -> int:
@@ -189,14 +201,14 @@ class Control:
         self._admin.start()
         self._lost.start()
         self._schema.ready.wait(FIRST_UPGRADE_S)
-        forwarder = self._spawn(self._forwarder.run)
+        forwarding = self._spawn(self._forwarder.run)
         self._recording.reconciler.start()
         self._status_callbacks.start()
         self._lost.watch_orphans(
             self._store,
             self._host,
             owned=lambda: self._bus.owned_calls() | self._bus.calls_seen(),
-            done=self._bus.stop_remembering,
+            done=self._bus.stop_tracking_seen,
         )
         self._spawn(self._health.keep_gauges)
         self._spawn(self._machine.run)
@@ -204,11 +216,11 @@ class Control:
         log.info("control is ready, ops port %d", self.ops_port)
         self._stopping.wait()
         self._await_workers()
-        self._end(forwarder)
+        self._shut_down(forwarding)
         return 1 if self._failed else 0
 
     def stop(self) -> None:
-        """Let `run` end. Asked again, it no longer waits for the workers of a supervisor that is gone: somebody takes over."""
+        """Let `run` end. A second call ends the wait for the workers of a lost supervisor: another control takes over."""
         if self._stopping.is_set():
             self._leaving.set()
         self._stopping.set()
@@ -228,37 +240,35 @@ class Control:
         self.stop()
 
     def _await_workers(self) -> None:
-        """Where the supervisor was killed, nobody stopped the workers before us: their calls go on for the drain, and nobody
-        else takes down how they end."""
+        """Wait, without a supervisor, for the workers to end: only this process can store their calls' ends.
+
+        A living supervisor stops the workers before control. Workers of a killed one drain their calls first.
+        """
         until_s = time.monotonic() + self._config.server.reload_timeout_s + LEAVE_S
         while self._is_orphan() and any(worker.connected for worker in self._bus.workers()) and time.monotonic() < until_s:
             if self._leaving.wait(0.1):
                 return
 
-    def _end(self, forwarder: gevent.Greenlet[..., None]) -> None:
-        """Stop everything, in the order of the module's promise, within STOP_S."""
+    def _shut_down(self, forwarding: gevent.Greenlet[..., None]) -> None:
+        """Close the listeners, stop the parts that act, let the forwarder empty the spool, close the files; within STOP_S."""
         log.info("control stops")
-        bound = gevent.Timeout.start_new(STOP_S)
         try:
-            self._bus.stop(timeout_s=1.0)
-            self._admin.stop(timeout_s=0.5)
-            self._ops.stop(timeout_s=0.5)
-            self._recording.reconciler.stop()
-            self._commands.stop()
-            self._status_callbacks.stop(timeout_s=0.5)
-            self._recording.recorder.stop(timeout_s=0.5)
-            self._transfers.stop(timeout_s=0.5)
-            self._lost.stop()
-            self._forwarder.stop()
-            forwarder.join(FORWARD_S)
-            gevent.killall(self._greenlets, timeout=0.5)
-            self._close()
-        except gevent.Timeout as passed:
-            if passed is not bound:
-                raise
-            log.warning("control did not end within %g s; what is left is found at the next start", STOP_S)
-        finally:
-            bound.close()
+            with within(STOP_S):
+                self._bus.stop(timeout_s=1.0)
+                self._admin.stop(timeout_s=0.5)
+                self._ops.stop(timeout_s=0.5)
+                self._recording.reconciler.stop()
+                self._commands.stop()
+                self._status_callbacks.stop(timeout_s=0.5)
+                self._recording.recorder.stop(timeout_s=0.5)
+                self._transfers.stop(timeout_s=0.5)
+                self._lost.stop()
+                self._forwarder.stop()
+                forwarding.join(FORWARD_S)
+                gevent.killall(self._greenlets, timeout=0.5)
+                self._close()
+        except OutOfTimeError:
+            log.warning("control did not end within %g s; the next start resumes from the spool", STOP_S)
 
     def _close(self) -> None:
         if left := self._spool.backlog():
@@ -280,8 +290,11 @@ def run(
     is_orphan: Callable[[], bool] = lambda: False,
     settle_parent: Callable[[], None] = lambda: None,
 ) -> int:
-    """The control process's whole life. When it is told to stop, `settle_parent` returns once `is_orphan` can be believed.
-    Returns its exit code."""
+    """Run the control process from start to end. Returns its exit code.
+
+    A byte is written to `ready_fd` once control serves. At a signal to stop, `settle_parent` is called first: `is_orphan` is
+    reliable after it.
+    """
     try:
         control = Control(config, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
     except (OSError, GatewayError, PageError, ValueError) as error:
@@ -294,18 +307,18 @@ def run(
 
     signals = [gevent.signal_handler(number, on_stop) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
-        return control.run(lambda: _say_ready(ready_fd))
+        return control.run(partial(_report_ready, ready_fd))
     finally:
         for watcher in signals:
             watcher.cancel()
 
 
-def _say_ready(ready_fd: int) -> None:
+def _report_ready(ready_fd: int) -> None:
     if ready_fd < 0:
         return
     try:
         os.write(ready_fd, b"1")
     except BrokenPipeError:
-        log.warning("nobody waits for control to be ready")
+        log.warning("the starter of control does not wait until it is ready")
     finally:
         os.close(ready_fd)

@@ -119,7 +119,7 @@ def test_more_callers_than_places(tmp_path: Path) -> None:
         status = r.status()
         assert status is not None
         assert (status["fleet"]["calls"], status["fleet"]["capacity"], status["fleet"]["reserved"]) == (6, 6, 0)
-        assert "every place is taken: 6 calls of 6" in status["readiness"]["reasons"]
+        assert "every slot is taken: 6 calls of 6" in status["readiness"]["reasons"]
         assert [one["calls"] for one in status["fleet"]["processes"][1:]] == [3, 3]
         for call in taken:
             r.check_whole(call)

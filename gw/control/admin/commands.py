@@ -127,7 +127,7 @@ class AdminCommands:
             "recordings": typed(_Recordings, lambda args: self._store.recordings(limit=args.limit, state=args.state)),
             "recordings_retry": typed(_Call, self._retry_recording),
             "recordings_reconcile": typed(_Nothing, lambda _: self._reconcile()),
-            "poison_list": typed(_Poison, lambda args: self._spool.poison(limit=args.limit)),
+            "poison_list": typed(_Poison, lambda args: self._spool.list_poison(limit=args.limit)),
             "poison_retry": typed(_Ids, self._retry_poison),
         }
 
@@ -168,9 +168,9 @@ class AdminCommands:
 
     def _retry_poison(self, args: _Ids) -> Any:
         """Queue what the store refused once more, say after an upgrade."""
-        moved = self._spool.bring_back(args.ids or None)
+        moved = self._spool.requeue(args.ids or None)
         self._notify()
-        return {"queued": moved, "set_aside": self._spool.refused()}
+        return {"queued": moved, "set_aside": self._spool.poisoned()}
 
     def _hangup(self, args: _Call) -> Any:
         """Tell the worker, and Twilio where there are credentials: Twilio ends a call even if its worker hangs."""

@@ -1,8 +1,8 @@
-"""`loglevel`: what each process logs, changed while it runs.
+"""The `loglevel` command: changes the log level of running processes.
 
-Control writes wishes into the scoreboard, one for all processes and one for each row, and every process follows within half a
-second. A wish for all also reaches processes that start later, and outlives control; one for a single process ends with it.
-Neither outlives the gateway: what is meant to last belongs into `ops.log_level`.
+Control writes levels into the scoreboard, one for all processes and one for each row; every process follows within half a second.
+The level for all also reaches processes that start later, and outlives control. The level of one process ends with it. Neither
+outlives the gateway: a permanent level belongs into `ops.log_level`.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from gw.scoreboard import Scoreboard, ScoreboardRow
 log = logging.getLogger(__name__)
 
 Level = Literal["debug", "info", "warning", "error", "configured"]
-#: The supervisor has no row: it follows the wish for all.
+#: The supervisor has no row: it follows the level for all.
 SUPERVISOR: Final = "supervisor"
 
 
-class _Wish(msgspec.Struct, forbid_unknown_fields=True):
-    level: Level | None = None  # none: only tell
-    process: str = ""  # none: all
+class _Arguments(msgspec.Struct, forbid_unknown_fields=True):
+    level: Level | None = None  # None: only show
+    process: str = ""  # empty: all
 
 
 class LogLevels:
-    """`configured` is `ops.log_level`."""
+    """Log levels in the scoreboard. `configured` is `ops.log_level`."""
 
     def __init__(self, scoreboard: Scoreboard, configured: str) -> None:
         self._scoreboard = scoreboard
         self._configured = configured
 
     def commands(self) -> dict[str, Command]:
-        return {"loglevel": typed(_Wish, self._carry_out)}
+        return {"loglevel": typed(_Arguments, self._set_and_show)}
 
-    def _carry_out(self, wish: _Wish) -> dict[str, Any]:
-        if wish.level is not None:
-            self._set(0 if wish.level == "configured" else getattr(logging, wish.level.upper()), wish.process)
-            log.warning("an operator sets what is logged: %s from %s up", wish.process or "every process", wish.level)
+    def _set_and_show(self, arguments: _Arguments) -> dict[str, Any]:
+        if arguments.level is not None:
+            self._set(0 if arguments.level == "configured" else getattr(logging, arguments.level.upper()), arguments.process)
+            log.warning("an operator set the log level of %s to %s", arguments.process or "every process", arguments.level)
         processes = {SUPERVISOR: self._name(self._scoreboard.log_level)}
         for row in self._scoreboard.rows():
             processes[_process(row)] = self._name(row.log_level or self._scoreboard.log_level)
         return {"configured": self._configured, "processes": processes}
 
     def _set(self, level: int, process: str) -> None:
-        """For all: single wishes end. Raises CommandError for a process there is not."""
+        """Set the level of one process; for all processes, clear the single levels too. Raises CommandError."""
         if not process:
             self._scoreboard.log_level = level
         rows = [row for row in self._scoreboard.rows() if process in ("", _process(row))]
         if not rows and process:
             known = ", ".join(sorted(_process(row) for row in self._scoreboard.rows()))
-            raise CommandError("not_found", f"there is no process {process!r} to set alone: there are {known}")
+            raise CommandError("not_found", f"there is no process {process!r}; use one of: {known}")
         for row in rows:
             row.log_level = level if process else 0
 
@@ -62,5 +62,5 @@ class LogLevels:
 
 
 def _process(row: ScoreboardRow) -> str:
-    """As the log's lines name it."""
+    """Return the name of a process in log lines."""
     return "control" if row.worker < 0 else f"worker-{row.worker}"

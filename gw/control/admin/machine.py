@@ -1,8 +1,8 @@
-"""The machine's workers as a whole: how many calls they may have, what their supervisor says of them, drain and reload.
+"""The workers of this machine as one unit: capacity and calls, problems, drain and reload.
 
-Reads the scoreboard; of it control writes its own tick and whether the machine is drained, which so outlives control and reaches
-workers that start later. A reload is the supervisor's doing: it is asked for by the signal an operator would send, and what
-becomes of it stands in the scoreboard. Waits for a drain's notice alone.
+Reads the scoreboard. Control writes two values there: its own tick, and whether the machine is drained, so that a drain outlives
+control and reaches workers that start later. The supervisor reloads: control sends it SIGHUP and reads its report from the
+scoreboard.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from gw.scoreboard import Flag, ProcessState, Scoreboard, ScoreboardRow
 from metrics import declare
 from metrics.page import Page
 
-#: Among several machines: from `/readyz` saying no until callers are turned away here. A balancer that looks each second and
-#: believes the second no (deploy/haproxy) has sent the last one by then. Below what an admin client waits.
+#: With several machines: from `/readyz` reporting a drain until workers refuse callers. A balancer that checks once a second and
+#: removes a machine after two failures (deploy/haproxy) sends no caller after that. Below the timeout of an admin client.
 NOTICE_S: Final = 3.0
-#: How often control says that its loop turns.
+#: Period of control's tick.
 TURN_S: Final = 0.25
-#: A process that ended so often in a row is a crash loop: it is told of, also where others serve.
+#: Consecutive ends of a process that are reported as a crash loop, even if other workers serve.
 LOOP: Final = 3
 
 
@@ -38,7 +38,7 @@ class _Drain(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MachineState:
-    """`tell_workers` sends them a drain, or its end."""
+    """The machine, over the scoreboard."""
 
     def __init__(
         self,
@@ -46,26 +46,26 @@ class MachineState:
         row: ScoreboardRow,
         page: Page,
         *,
-        tell_workers: Callable[[bool], int],
+        drain_workers: Callable[[bool], int],
         is_orphan: Callable[[], bool],
         notice_s: float = 0.0,
     ) -> None:
-        """`notice_s`: how long a drain is only announced."""
+        """`drain_workers` sends every worker a drain, or its end. `notice_s`: how long a drain is announced before that."""
         self._scoreboard = scoreboard
         self._row = row
-        self._tell_workers = tell_workers
+        self._drain_workers = drain_workers
         self._is_orphan = is_orphan
         self._notice_s = notice_s
         self._reserved = page.gauge(declare.CALLS_RESERVED)
         if scoreboard.drained:
-            tell_workers(True)
+            drain_workers(True)
 
     def commands(self) -> dict[str, Command]:
-        """The admin commands over it."""
+        """Return the admin commands by name."""
         return {"drain": typed(_Drain, lambda args: self.drain(args.on)), "reload": typed(_Nothing, lambda _: self.reload())}
 
     def run(self) -> None:
-        """The greenlet's body: say that the loop turns."""
+        """Write control's tick, periodically: the body of a greenlet."""
         while True:
             self._row.turn()
             self._reserved.set(float(self._scoreboard.reserved))
@@ -73,47 +73,47 @@ class MachineState:
 
     @property
     def drained(self) -> bool:
-        """Whether an operator took this machine out."""
+        """True while the machine is drained by an operator."""
         return self._scoreboard.drained
 
     def drain(self, on: bool) -> dict[str, Any]:
-        """Take the machine out, or back in. Workers that start from now on know it too. Waits for the notice."""
+        """Drain the machine, or end the drain, also for workers that start later. Waits for the notice."""
         self._scoreboard.drained = on
         if on and self._notice_s:
             gevent.sleep(self._notice_s)
-            on = self.drained  # taken back meanwhile
-        return {"draining": on, "workers": self._tell_workers(on)}
+            on = self.drained  # an undrain may have come meanwhile
+        return {"draining": on, "workers": self._drain_workers(on)}
 
     def reload(self) -> dict[str, Any]:
-        """Ask the supervisor for a new generation. Returns the number of the report to wait for. Raises CommandError."""
+        """Send the supervisor SIGHUP. Returns the number of the report to wait for. Raises CommandError."""
         report = self._scoreboard.report
         if report.state == "running":
             raise CommandError("busy", f"a reload is under way: {report.step}")
         if self._scoreboard.fd < 0 or self._is_orphan():
-            raise CommandError("failed", "nobody supervises this gateway")
+            raise CommandError("failed", "this gateway has no supervisor")
         os.kill(os.getppid(), signal.SIGHUP)
         return {"report": report.n + 1}
 
     def problems(self) -> list[str]:
-        """What an operator should know: a crash loop, and a machine that takes no call for what it has or is."""
-        said = []
+        """Return a sentence for each crash loop, for late workers, and for a full machine."""
+        problems = []
         for row in self._scoreboard.rows():
             if row.failures >= LOOP:
                 soon = (
                     f"is started again in {row.retry_in_s():.0f} s" if row.state == ProcessState.WAITING else "was started again"
                 )
-                said.append(f"{_name(row)} ended {row.failures} times in a row and {soon}")
-        taking = [row for row in self._scoreboard.workers() if _takes(row)]
-        late = sum(1 for row in taking if row.flags & Flag.LATE)
+                problems.append(f"{_name(row)} ended {row.failures} times in a row and {soon}")
+        accepting = [row for row in self._scoreboard.workers() if _accepts_calls(row)]
+        late = sum(1 for row in accepting if row.flags & Flag.LATE)
         if late:
-            said.append(f"{late} of {len(taking)} workers are late and take no call")
+            problems.append(f"{late} of {len(accepting)} workers are late and accept no call")
         calls, capacity = self._calls(), self._capacity()
         if capacity and calls + self._scoreboard.reserved >= capacity:
-            said.append(f"every place is taken: {calls} calls of {capacity}")
-        return said
+            problems.append(f"every slot is taken: {calls} calls of {capacity}")
+        return problems
 
     def status(self) -> dict[str, Any]:
-        """What the `status` command shows of it."""
+        """Return the machine's part of the `status` document."""
         return {
             "capacity": self._capacity(),
             "calls": self._calls(),
@@ -139,11 +139,10 @@ class MachineState:
         return sum(row.calls for row in self._scoreboard.workers())
 
     def _capacity(self) -> int:
-        return sum(row.capacity for row in self._scoreboard.workers() if _takes(row))
+        return sum(row.capacity for row in self._scoreboard.workers() if _accepts_calls(row))
 
 
-def _takes(row: ScoreboardRow) -> bool:
-    """Whether a worker is one that new calls go to."""
+def _accepts_calls(row: ScoreboardRow) -> bool:
     return row.state in (ProcessState.STARTING, ProcessState.UP) and row.capacity > 0 and not row.flags & Flag.LEAVING
 
 

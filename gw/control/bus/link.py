@@ -1,6 +1,6 @@
-"""What control sends to one worker: commands, queued within a bound and written by a greenlet of their own.
+"""Control's commands to one worker: queued within a bound, written by a greenlet.
 
-Whoever has a command waits for no socket. A worker that does not read them loses its connection, and connects again. Never reads.
+The sender of a command never waits for the socket. A worker that does not read its commands loses its connection and reconnects.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from gw import bus
 
 log = logging.getLogger(__name__)
 
-#: Commands waiting for a worker that does not read; a link that runs over is closed.
+#: Upper bound on waiting commands; a link that exceeds it is closed.
 MAX_COMMANDS: Final = 1024
-#: A command must leave within this time.
+#: Upper bound on the send of one command.
 SEND_S: Final = 10.0
 
 
 class BusLink:
-    """One worker's connection: a bounded queue of commands and the greenlet that writes them."""
+    """The writing half of one worker's connection."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -31,7 +31,7 @@ class BusLink:
         self._writer = gevent.spawn(self._write)
 
     def send(self, command: bus.Command) -> bool:
-        """Queue a command. False when the link is closed or full; a full one is closed: its worker does not read."""
+        """Queue a command. Returns False when the link is closed; a full queue closes it."""
         if self._writer.dead:
             return False
         try:
@@ -43,12 +43,12 @@ class BusLink:
         return True
 
     def close(self) -> None:
-        """End the connection; its reader sees the end of the stream."""
+        """Close the connection; its reader receives the end of the stream."""
         self._writer.kill(block=False)
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # the other end was faster
+            pass  # closed by the worker first
 
     def _write(self) -> None:
         try:

@@ -1,35 +1,27 @@
-"""Which media workers there are, and which of them owns which call.
+"""The connected media workers, and the owner of each call.
 
-A worker is one process: its `instance` stays the same over reconnections and is new when the process is. Ownership follows
-what the worker says: `Hello.calls`, `CallStarted`, `CallEnded`. Knows no socket: of a worker's link it
-uses `send` alone.
+A worker is one process: its `instance` is the same over reconnections and new for a new process. Ownership follows the worker's
+messages: `Hello.calls`, `CallStarted`, `CallEnded`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from gevent.lock import BoundedSemaphore
 
 from gw import bus
+from gw.control.bus.link import BusLink
 from gw.procfs import birth_of
 
-#: Long holds of the hub kept of one worker: half a minute of a worker in trouble.
+#: Long holds of the hub kept for one worker index: half a minute of a worker in trouble.
 MAX_HOLDS: Final = 32
 
 
-class Link(Protocol):
-    """The connection of a worker, as far as others may use it."""
-
-    def send(self, command: bus.Command) -> bool:
-        """Queue a command. False when the link is closed or its queue is full."""
-        ...
-
-
 class WorkerView(msgspec.Struct, frozen=True):
-    """What `status` shows of a worker."""
+    """A worker in the document of `status`."""
 
     index: int
     pid: int
@@ -43,7 +35,7 @@ class WorkerView(msgspec.Struct, frozen=True):
 
 
 class HoldView(msgspec.Struct, frozen=True):
-    """A long hold of a worker's hub, as `status --holds` shows it."""
+    """A long hold of a worker's hub in the document of `status --holds`."""
 
     worker: int
     pid: int
@@ -60,22 +52,22 @@ class Worker:
     __slots__ = ("_birth", "calls", "connections", "holds", "index", "instance", "last", "link", "pid", "status", "taking")
 
     def __init__(self, hello: bus.Hello, holds: deque[HoldView]) -> None:
-        """`holds`: its worker's, which outlive the process."""
+        """`holds`: the holds of its index, which outlive the process."""
         self.holds = holds
         self.index = hello.worker
         self.instance = hello.instance
         self.pid = hello.pid
         self._birth = birth_of(hello.pid)
         self.calls = set(hello.calls)
-        self.link: Link | None = None
-        self.connections = 0  # how often it connected
+        self.link: BusLink | None = None
+        self.connections = 0  # number of connections so far
         self.status: bus.WorkerStatus | None = None
-        self.last: int | None = None  # the highest number in the spool; None: ask the spool
-        self.taking = BoundedSemaphore(1)  # held while its events are committed and told
+        self.last: int | None = None  # the highest event number in the spool; None: read it from the spool
+        self.taking = BoundedSemaphore(1)  # held while its events are committed and published
 
     @property
     def gone(self) -> bool:
-        """Whether its process ended."""
+        """True once the process has ended."""
         return self._birth is None or birth_of(self.pid) != self._birth
 
     @property
@@ -83,7 +75,7 @@ class Worker:
         return self.status is not None and self.status.draining
 
     def on_hold(self, hold: bus.HubHold) -> None:
-        """Something held its hub."""
+        """Store a long hold of the hub."""
         self.holds.append(HoldView(self.index, self.pid, hold.at, hold.kind, hold.wall_s, hold.cpu_s, hold.stack))
 
     def view(self) -> WorkerView:
@@ -104,7 +96,7 @@ class Worker:
 
 
 class Workers:
-    """Every worker by instance, every owned call by SID."""
+    """All workers by instance, all owned calls by SID."""
 
     def __init__(self) -> None:
         self._by_instance: dict[str, Worker] = {}
@@ -112,7 +104,7 @@ class Workers:
         self._holds: dict[int, deque[HoldView]] = {}  # by worker index
 
     def on_hello(self, hello: bus.Hello) -> Worker:
-        """A worker connected, for the first time or again. What it says is alive now replaces what was known."""
+        """Add a worker that connected, or update it: the calls in its Hello replace its former calls."""
         worker = self._by_instance.get(hello.instance)
         if worker is None:
             worker = self._by_instance[hello.instance] = Worker(hello, self._holds_of(hello.worker))
@@ -124,7 +116,7 @@ class Workers:
         return worker
 
     def on_event(self, worker: Worker, event: bus.Event) -> None:
-        """Follow a call's beginning or end."""
+        """Update the ownership of a call that started or ended."""
         match event:
             case bus.CallStarted():
                 worker.calls.add(event.call_sid)
@@ -135,8 +127,8 @@ class Workers:
             case _:
                 pass
 
-    def forget(self, worker: Worker) -> set[str]:
-        """The process is gone or given up. Returns the calls that nobody owns any more."""
+    def remove(self, worker: Worker) -> set[str]:
+        """Remove a worker. Returns the calls left without an owner."""
         if self._by_instance.get(worker.instance) is worker:
             del self._by_instance[worker.instance]
         orphaned = {call_sid for call_sid in worker.calls if self._owners.get(call_sid) is worker}
@@ -148,7 +140,7 @@ class Workers:
         return self._holds.setdefault(index, deque(maxlen=MAX_HOLDS))
 
     def holds(self) -> list[HoldView]:
-        """The long holds kept, the newest first; those of workers that are gone too."""
+        """Return the stored long holds, newest first, including those of workers that ended."""
         return sorted((hold for holds in self._holds.values() for hold in holds), key=lambda hold: -hold.at)
 
     def owner(self, call_sid: str) -> Worker | None:
@@ -158,7 +150,7 @@ class Workers:
         return set(self._owners)
 
     def all(self) -> list[Worker]:
-        """Sorted by index, then pid: an index has two while one replaces the other."""
+        """Return the workers by index, then pid: an index has two while one replaces the other."""
         return sorted(self._by_instance.values(), key=lambda worker: (worker.index, worker.pid))
 
     def _disown(self, worker: Worker, call_sids: set[str]) -> None:

@@ -1,10 +1,12 @@
-"""Keeps every event of the media workers on disk until the store has it.
+"""Durable queue between the bus and the store: every event stays on disk until the store has it.
 
-One SQLite file in WAL mode, synced at every commit: when `append` returns, the events survive a crash of the process and of the
-machine, and the worker may forget them. Four tables: `entries` is the queue, `instances` remembers the highest number ever
-accepted of each worker process (a worker that did not hear its acknowledgement sends again), `poison` holds what the store
-refuses for good, `claims` the recordings that were claimed while the store was away. Events are opaque bytes here. Never drops an
-entry, never talks to the store.
+One SQLite file in WAL mode, synced at every commit. When `append` returns, the events survive a crash of the process and of the
+machine, and the worker may drop its copy. Tables: `entries` is the queue; `instances` holds the highest number accepted from
+each worker process, because a worker that missed an acknowledgement sends again; `poison` holds entries the store refuses
+permanently; `claims` holds recordings claimed while the store was away. Events are opaque bytes here.
+
+    __init__    the spool
+    forwarder   carries its entries into the store
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
+
 from gw.control.store import HeldClaim
 from gw.control.store.one_thread import OneThread
 from gw.control.store.sqlite_file import open_sqlite
@@ -22,13 +26,13 @@ from gw.errors import GatewayError
 
 T = TypeVar("T")
 
-#: Bound on one operation, the wait for the disk included.
+#: Upper bound on one operation, including the wait for the disk.
 _OPERATION_S: Final = 30.0
-#: How long SQLite waits for another process that has the file.
+#: SQLite waits this long for another process that holds the file.
 _BUSY_S: Final = 5.0
-#: A batch ends with the entry that reaches this: a few of the largest messages of the bus.
+#: A batch ends with the entry that reaches this size: a few of the largest messages of the bus.
 _BATCH_BYTES: Final = 4 << 20
-#: A worker process that was not heard of for this long will not send an old number again.
+#: A worker process silent for this long does not send an old number again.
 _INSTANCE_DAYS: Final = 7
 _WHY_CHARS: Final = 1000
 _DAY_S: Final = 86_400
@@ -51,13 +55,13 @@ CREATE TABLE IF NOT EXISTS claims (
 
 
 class SpoolError(GatewayError):
-    """The spool's disk or file failed: nothing was accepted, the worker keeps its events."""
+    """The spool's disk or file failed. Nothing was accepted; the worker keeps its events."""
 
     code = "spool_failed"
 
 
 class Entry(NamedTuple):
-    """One event as it waits. `worker` is the slot it came from, -1 where it was not told."""
+    """One waiting event. `worker` is the index of its worker, -1 if unknown."""
 
     id: int
     instance: str
@@ -66,16 +70,28 @@ class Entry(NamedTuple):
     worker: int = -1
 
 
+class Poisoned(msgspec.Struct, frozen=True):
+    """An entry that was set aside. `bytes` is the size of its body, `at` an epoch time."""
+
+    id: int
+    instance: str
+    n: int
+    worker: int
+    bytes: int
+    why: str
+    at: float
+
+
 class Spool:
-    """The queue between the bus and the store."""
+    """The queue. Methods wait for the disk, at most _OPERATION_S, and raise SpoolError."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or creates the file, readable by its owner alone. Raises SpoolError."""
+        """Open or create the file, readable by its owner only. Raises SpoolError."""
         self._path = path
         self._thread = OneThread(_OPERATION_S, SpoolError)
         self._backlog = 0
-        self._settled = 0
-        self._refused = 0
+        self._removed = 0
+        self._poisoned = 0
         try:
             self._db: sqlite3.Connection = self._run(self._open)
         except SpoolError:
@@ -85,17 +101,17 @@ class Spool:
     def append(self, instance: str, items: Sequence[tuple[int, bytes]], *, worker: int = -1) -> None:
         """Accept numbered events of one worker process, in one commit.
 
-        Shape: numbers above `last(instance)` are new; the others were accepted before and are passed over.
-        Raises: SpoolError: not known to be accepted, to be sent again.
+        Shape: numbers above `last(instance)` are new; the others were accepted before and are skipped.
+        Raises: SpoolError when the outcome is unknown; the worker has to send again.
         """
         self._run(lambda: self._append(instance, items, worker))
 
     def last(self, instance: str) -> int:
-        """The highest number ever accepted of this worker process, drained ones included; 0 if none."""
+        """Return the highest number ever accepted from this worker process; 0 for an unknown process."""
         return self._run(lambda: self._last(instance))
 
     def batch(self, limit: int) -> list[Entry]:
-        """The oldest entries, at most `limit` and some megabytes. They stay until `done` or `set_aside`."""
+        """Return the oldest entries, at most `limit` and _BATCH_BYTES. They stay until `remove` or `set_aside`."""
 
         def work() -> list[Entry]:
             entries: list[Entry] = []
@@ -111,21 +127,21 @@ class Spool:
 
         return self._run(work)
 
-    def done(self, ids: Sequence[int]) -> None:
-        """Forget entries that the store has."""
+    def remove(self, ids: Sequence[int]) -> None:
+        """Delete entries that the store has."""
 
         def work() -> None:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 removed = self._db.executemany("DELETE FROM entries WHERE id = ?", [(entry_id,) for entry_id in ids])
-            self._settled += removed.rowcount  # first this, so that the sum of both never misses an entry
+            self._removed += removed.rowcount  # before the backlog, so that their sum never misses an entry
             self._backlog -= removed.rowcount
 
         if ids:
             self._run(work)
 
     def set_aside(self, entry_id: int, why: str) -> None:
-        """Take an entry the store refuses for good out of the queue, and keep it with the reason."""
+        """Move an entry that the store refuses permanently to the poison, with the reason."""
 
         def work() -> None:
             with self._db:
@@ -136,74 +152,70 @@ class Spool:
                     (why[:_WHY_CHARS], time.time(), entry_id),
                 )
                 removed = self._db.execute("DELETE FROM entries WHERE id = ?", (entry_id,))
-            self._settled += removed.rowcount
+            self._removed += removed.rowcount
             self._backlog -= removed.rowcount
-            self._refused += removed.rowcount
+            self._poisoned += removed.rowcount
 
         self._run(work)
 
     def backlog(self) -> int:
-        """Entries waiting for the store, poison not counted. Costs nothing: no disk is asked."""
+        """Return the number of entries waiting for the store, poison excluded. Reads memory only."""
         return self._backlog
 
-    def settled(self) -> int:
-        """Entries the store has taken, or refused for good, since the start. What waits now is settled, oldest first, once this
-        has grown by `backlog()`."""
-        return self._settled
+    def progress(self) -> tuple[int, int]:
+        """Return the number of entries removed since the start, and the backlog.
 
-    def refused(self) -> int:
-        """Entries that were set aside and not brought back. Costs nothing: no disk is asked."""
-        return self._refused
+        Removed entries are stored or set aside. Reads memory only. The present backlog is done, oldest first, once the first
+        number has grown by the second.
+        """
+        return self._removed, self._backlog
 
-    def poison(self, limit: int) -> list[dict[str, object]]:
-        """What was set aside, oldest first: id, instance, n, worker, bytes (of its body), why, at."""
+    def poisoned(self) -> int:
+        """Return the number of entries set aside. Reads memory only."""
+        return self._poisoned
 
-        def work() -> list[dict[str, object]]:
-            cursor = self._db.execute(
-                "SELECT id, instance, n, worker, length(body) AS bytes, why, at FROM poison ORDER BY id LIMIT ?", (limit,)
-            )
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor]
+    def list_poison(self, limit: int) -> list[Poisoned]:
+        """Return the entries set aside, oldest first."""
+        statement = "SELECT id, instance, n, worker, length(body), why, at FROM poison ORDER BY id LIMIT ?"
+        return self._run(lambda: [Poisoned(*row) for row in self._db.execute(statement, (limit,))])
 
-        return self._run(work)
-
-    def bring_back(self, ids: Sequence[int] | None = None) -> int:
-        """Queue what was set aside once more, these or all of it, say after an upgrade. Returns how many entries that were."""
+    def requeue(self, ids: Sequence[int] | None = None) -> int:
+        """Queue entries set aside once more, all of them without `ids`. Returns their number."""
 
         def work() -> int:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
-                wanted = ids
-                if wanted is None:
-                    wanted = [entry_id for (entry_id,) in self._db.execute("SELECT id FROM poison ORDER BY id")]
+                chosen = ids
+                if chosen is None:
+                    chosen = [entry_id for (entry_id,) in self._db.execute("SELECT id FROM poison ORDER BY id")]
                 moved = self._db.executemany(
                     "INSERT INTO entries (instance, n, worker, body) SELECT instance, n, worker, body FROM poison WHERE id = ?",
-                    [(entry_id,) for entry_id in wanted],
+                    [(entry_id,) for entry_id in chosen],
                 ).rowcount
-                self._db.executemany("DELETE FROM poison WHERE id = ?", [(entry_id,) for entry_id in wanted])
+                self._db.executemany("DELETE FROM poison WHERE id = ?", [(entry_id,) for entry_id in chosen])
             self._backlog += moved
-            self._refused -= moved
+            self._poisoned -= moved
             return moved
 
         return self._run(work)
 
-    # -- claims taken while the store is away ---------------------------------------------------------------------------
+    # -- claims made while the store is away ---------------------------------------------------------------------------
 
     def claims(self) -> list[HeldClaim]:
-        """Every claim that is kept, oldest first."""
+        """Return every stored claim, oldest first."""
         columns = ", ".join(HeldClaim._fields)
         return self._run(lambda: [HeldClaim(*row) for row in self._db.execute(f"SELECT {columns} FROM claims ORDER BY at")])
 
     def keep_claim(self, claim: HeldClaim) -> None:
-        """Keep a claim: when this returns, it survives a crash of the machine."""
+        """Store a claim. It survives a crash of the machine once this returns."""
         self._run(lambda: self._db.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", claim))
 
     def note_claim(self, call_sid: str, recording_sid: str) -> None:
-        """Add to a claim, if it is still kept, what was made under it."""
+        """Add the recording made under a claim, if the claim is still stored."""
         self._run(lambda: self._db.execute("UPDATE claims SET recording_sid = ? WHERE call_sid = ?", (recording_sid, call_sid)))
 
     def drop_claims(self, call_sids: Sequence[str]) -> None:
-        """Forget claims that the store has."""
+        """Delete claims that the store has."""
 
         def work() -> None:
             with self._db:
@@ -213,7 +225,7 @@ class Spool:
         self._run(work)
 
     def close(self) -> None:
-        """Close the file. What is in it stays; later calls raise SpoolError, but for `close`."""
+        """Close the file. Later calls raise SpoolError, except `close`."""
         if self._thread.closed:
             return
         try:
@@ -231,7 +243,7 @@ class Spool:
             (time.time() - _INSTANCE_DAYS * _DAY_S,),
         )
         (self._backlog,) = db.execute("SELECT count(*) FROM entries").fetchone()
-        (self._refused,) = db.execute("SELECT count(*) FROM poison").fetchone()
+        (self._poisoned,) = db.execute("SELECT count(*) FROM poison").fetchone()
         return db
 
     def _last(self, instance: str) -> int:

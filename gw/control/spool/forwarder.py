@@ -1,12 +1,13 @@
-"""Carries the spool's entries into the store, and goes on doing so whatever happens to the store.
+"""Carries the spool's entries into the store, oldest first, until the store has them.
 
-Strategy: oldest first, a batch is one transaction; an entry leaves the spool only when the store has it, so a crash in between
-means writing it again, which changes nothing. A store that is not available is tried again after a pause that grows and is spread
-by chance, so that many gateways do not return to a recovering database at once. A batch the store refuses is halved until the
-entry at fault stands alone; that one is set aside with the reason and the rest goes in. What must be in the store before any
-entry (`first`) is brought there before each batch; what follows from an event for other rows (`then`) is done before its entry
-leaves the spool, and so survives whatever ends this process; where the store goes away in between, those before are not done
-again. Never drops an entry.
+A batch is one transaction. An entry leaves the spool after its commit, so a crash in between writes it again, which changes
+nothing. An unavailable store is tried again after a pause that doubles and is randomised: many gateways must not return to a
+recovering database at the same moment. A batch the store refuses is halved until the faulty entry is alone; that entry is set
+aside with the reason and the rest is written.
+
+`before_batch` brings to the store what must precede every entry. The subscriber acts on each stored event before its entry
+leaves the spool, so the act survives the end of this process. If the store becomes unavailable between two events of a batch,
+the subscriber does not receive the earlier ones again.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from gw import bus
 from gw.control.spool import Entry, Spool, SpoolError
 from gw.control.store import Stamped, Store, StoreUnavailable
 
-_log: Final = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 #: Entries per transaction: few round trips each, and a transaction of some milliseconds.
 BATCH: Final = 200
 #: The first pause after a failure, and the longest.
 _RETRY_MIN_S: Final = 0.2
 _RETRY_MAX_S: Final = 15.0
-#: Looks into the spool at least this often, also when nobody notified it.
+#: Upper bound between two looks into the spool without a notification.
 _IDLE_S: Final = 5.0
-#: After `stop`: how long it goes on while the store takes what it is given.
+#: After `stop`, forwarding continues for this long while the store accepts entries.
 _LAST_S: Final = 5.0
 
 
 class Forwarder:
-    """The greenlet's body. `run` ends after `stop`; everything it has not written then stays in the spool."""
+    """Body of one greenlet. `run` ends after `stop`; entries not yet written stay in the spool."""
 
     def __init__(
         self,
@@ -47,48 +48,55 @@ class Forwarder:
         *,
         host: str,
         on_backlog: Callable[[int], None],
-        first: Callable[[], None] = lambda: None,
-        then: Callable[[bus.Event], None] = lambda _event: None,
+        before_batch: Callable[[], None] = lambda: None,
         batch: int = BATCH,
         retry_min_s: float = _RETRY_MIN_S,
         retry_max_s: float = _RETRY_MAX_S,
     ) -> None:
-        """`host` is what the rows will say; `on_backlog` is told how many entries wait, after each step and at each notice: a
-        store that hangs ends no step for seconds.
-
-        `first` brings to the store what must be there before the entries; it may raise StoreUnavailable or SpoolError. `then` is
-        told each event that the store has, and again where that was not known; it may raise StoreUnavailable, nothing else.
+        """`host` goes into the rows. `on_backlog` receives the number of waiting entries after each batch and at each
+        notification, because a hanging store ends no batch for seconds. `before_batch` may raise StoreUnavailable or SpoolError.
         """
         self._spool = spool
         self._store = store
         self._host = host
         self._on_backlog = on_backlog
-        self._first = first
-        self._then = then
+        self._before_batch = before_batch
+        self._on_stored: Callable[[bus.Event], None] = lambda _event: None
         self._batch = batch
         self._retry_min_s = retry_min_s
         self._retry_max_s = retry_max_s
         self._wake = Event()
         self._stopping = Event()
         self._failures = 0
-        self.applied = 0  # entries written, since the start
-        self.set_aside = 0  # entries the store refused for good
-        self.retries = 0  # times the store or the spool was not available
-        self.failed_s = -math.inf  # when that was last the case, monotonic
-        self.last_problem = ""  # why the last step failed; empty when it did not
+        self._failed_at_s = -math.inf
+        self.written = 0  # entries, since the start
+        self.set_aside = 0  # entries the store refused permanently
+        self.retries = 0  # batches for which the store or the spool was unavailable
+        self.last_problem = ""  # why the last batch failed; empty after a success
+
+    def subscribe(self, on_stored: Callable[[bus.Event], None]) -> None:
+        """Set the subscriber of stored events.
+
+        It receives an event again if the outcome of its commit was unknown. It may raise StoreUnavailable, nothing else.
+        """
+        self._on_stored = on_stored
 
     def notify(self) -> None:
-        """The spool has something new."""
+        """Wake the greenlet: the spool has new entries."""
         self._on_backlog(self._spool.backlog())
         self._wake.set()
 
     def stop(self) -> None:
-        """Let `run` end: soon while the store takes entries, at once when it does not."""
+        """Let `run` end: within _LAST_S while the store accepts entries, immediately otherwise."""
         self._stopping.set()
         self._wake.set()
 
+    def failed_at_s(self) -> float:
+        """Return the time of the last outage of store or spool, monotonic; -inf without one."""
+        return self._failed_at_s
+
     def run(self) -> None:
-        """Drain until stopped."""
+        """Forward until stopped."""
         while not self._stopping.is_set():
             self._wake.clear()
             if self._step():
@@ -102,17 +110,16 @@ class Forwarder:
             pass
 
     def _step(self) -> bool:
-        """Take one batch. True when there was one and it is settled, so that the next may follow at once."""
+        """Forward one batch. Returns True when the next may follow immediately."""
         try:
-            self._first()
+            self._before_batch()
             entries = self._spool.batch(self._batch)
-            if entries:
-                self._settle(self._decoded(entries))
+            self._write(self._decoded(entries))
         except (StoreUnavailable, SpoolError) as error:
-            self._failed(error)
+            self._on_failure(error)
             return False
         else:
-            self._recovered()
+            self._on_success()
             return bool(entries)
         finally:
             self._on_backlog(self._spool.backlog())
@@ -128,61 +135,60 @@ class Forwarder:
                 decoded.append((entry, Stamped(event, self._host, entry.worker, entry.instance, entry.n)))
         return decoded
 
-    def _settle(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
-        """Write these, or find out which of them cannot be written."""
+    def _write(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
+        """Write entries in one transaction; halve a refused batch to find the faulty entry."""
         if not pairs:
             return
         try:
             self._store.apply([stamped for _, stamped in pairs])
         except StoreUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001  whatever one entry brings about must not stop all the others
+        except Exception as error:  # noqa: BLE001  any failure of one entry must not stop the others
             if len(pairs) == 1:
                 self._poison(pairs[0][0], error)
                 return
             middle = len(pairs) // 2
-            self._settle(pairs[:middle])
-            self._settle(pairs[middle:])
+            self._write(pairs[:middle])
+            self._write(pairs[middle:])
         else:
-            self._follow(pairs)
+            self._publish(pairs)
 
-    def _follow(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
-        """The store has these: do what follows from each, and let go of those of which all is done. Raises StoreUnavailable."""
+    def _publish(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
+        """Pass stored events to the subscriber and remove their entries. Raises StoreUnavailable."""
         for index, (_, stamped) in enumerate(pairs):
             try:
-                self._then(stamped.event)
+                self._on_stored(stamped.event)
             except StoreUnavailable:
-                self._let_go(pairs[:index])
+                self._remove(pairs[:index])
                 raise
-        self._let_go(pairs)
+        self._remove(pairs)
 
-    def _let_go(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
-        self._spool.done([entry.id for entry, _ in pairs])
-        self.applied += len(pairs)
+    def _remove(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
+        self._spool.remove([entry.id for entry, _ in pairs])
+        self.written += len(pairs)
 
     def _poison(self, entry: Entry, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"
         self._spool.set_aside(entry.id, why)
         self.set_aside += 1
-        _log.error(
+        log.error(
             "an event cannot be stored and was set aside: entry %d, %s number %d: %s", entry.id, entry.instance, entry.n, why
         )
 
-    def _failed(self, error: Exception) -> None:
+    def _on_failure(self, error: Exception) -> None:
         if not self._failures:
-            _log.warning("the store takes no events, they wait in the spool: %s", error)
+            log.warning("the store accepts no events, they wait in the spool: %s", error)
         self._failures += 1
         self.retries += 1
-        self.failed_s = time.monotonic()
+        self._failed_at_s = time.monotonic()
         self.last_problem = str(error)
 
-    def _recovered(self) -> None:
+    def _on_success(self) -> None:
         if self._failures:
-            _log.warning("the store takes events again, %d are waiting", self._spool.backlog())
+            log.warning("the store accepts events again, %d are waiting", self._spool.backlog())
         self._failures = 0
         self.last_problem = ""
 
     def _pause_s(self) -> float:
-        # Doubled each time; between half of it and all of it by chance.
         longest_s = min(self._retry_max_s, self._retry_min_s * 2.0 ** min(self._failures - 1, 30))
         return random.uniform(longest_s / 2, longest_s)

@@ -1,4 +1,4 @@
-"""A media worker's end of the bus, as a test drives it."""
+"""A media worker's end of the bus, driven by a test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def call_ended(call_sid: str = CALL) -> bus.CallEnded:
 
 
 class BusClient:
-    """Speaks as worker `index`; every event gets the next number unless one is given."""
+    """Connects as worker `index`. Every event gets the next number unless a test passes one."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class BusClient:
         self.socket.sendall(bus.pack(bus.HubHold(at, kind, wall_s, wall_s / 2, stack)))
 
     def command(self) -> object:
-        """The next command; raises TimeoutError, or EOFError when the connection ended."""
+        """Return the next command. Raises TimeoutError, or EOFError after the end of the connection."""
         while not self._commands:
             data = self.socket.recv(65536)
             if not data:
@@ -74,15 +74,15 @@ class BusClient:
             self._commands += self._reader.feed(data)
         return self._commands.pop(0)
 
-    def settle(self, n: int) -> None:
-        """Wait until control acknowledged everything up to `n`."""
+    def await_ack(self, n: int) -> None:
+        """Wait until control has acknowledged every event up to `n`."""
         while True:
             command = self.command()
             if isinstance(command, bus.Ack) and command.n >= n:
                 return
 
     def ended(self) -> bool:
-        """Whether control closes the connection (waits for it)."""
+        """Wait for the end of the connection. Returns True; raises TimeoutError if control keeps it open."""
         try:
             while True:
                 self.command()

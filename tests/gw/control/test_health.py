@@ -1,4 +1,4 @@
-"""What `/readyz`, `status` and the gauges say, with real parts that say it."""
+"""gw.control.health: readiness, status and gauges over real parts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class House:
         self.path = folder / "bus.sock"
         self.scoreboard = Scoreboard.private()
         row = self.scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
-        self.machine = MachineState(self.scoreboard, row, self.page, tell_workers=self.bus.drain, is_orphan=lambda: False)
+        self.machine = MachineState(self.scoreboard, row, self.page, drain_workers=self.bus.drain, is_orphan=lambda: False)
         self.breaker = CircuitBreaker(1.0)
         self.store_problem = ""
         self.stopping = False
@@ -75,50 +75,50 @@ def house(tmp_path: Path) -> Iterator[House]:
     made.close()
 
 
-def said(house: House) -> tuple[bool, list[str]]:
-    readiness = house.health.readiness()
-    return readiness.ready, readiness.reasons
+def readiness(house: House) -> tuple[bool, list[str]]:
+    found = house.health.readiness()
+    return found.ready, found.reasons
 
 
 def test_calls_need_a_worker(house: House) -> None:
-    assert said(house) == (False, ["no worker is connected"])
+    assert readiness(house) == (False, ["no worker is connected"])
     worker = house.worker()
-    assert said(house) == (True, [])
+    assert readiness(house) == (True, [])
     worker.status(draining=True)
     with gevent.Timeout(scaled(20)):
-        while said(house) != (False, ["every worker drains"]):
+        while readiness(house) != (False, ["every worker drains"]):
             gevent.sleep(0.01)
     worker.close()
 
 
-def test_what_takes_the_machine_out(house: House) -> None:
+def test_a_drained_or_stopping_machine_is_not_ready(house: House) -> None:
     worker = house.worker()
     house.scoreboard.drained = True
-    assert said(house) == (False, ["drained by an operator"])
+    assert readiness(house) == (False, ["drained by an operator"])
     house.scoreboard.drained = False
     house.stopping = True
-    assert said(house) == (False, ["the gateway stops"])
+    assert readiness(house) == (False, ["the gateway stops"])
     worker.close()
 
 
-def test_what_is_wrong_and_costs_no_call(house: House) -> None:
+def test_other_problems_are_reported_and_do_not_change_readiness(house: House) -> None:
     worker = house.worker()
     house.store_problem = "it is away"
     house.bus.spool_problem = "the disk is full"
-    house.bus.version_problem = "worker 1 speaks 9"
+    house.bus._version_problem = "worker 1 speaks 9"
     house.bus._refused_s = time.monotonic()
     for _ in range(20):
         house.breaker.on_error("unreachable", "no answer", time.monotonic())
-    ready, reasons = said(house)
+    ready, reasons = readiness(house)
     assert ready
     assert reasons == [
         "events stay with the workers, the disk is full",
-        "worker 1 speaks 9: what that worker says waits there",
+        "worker 1 speaks 9: that worker keeps its events",
         "recordings wait, Twilio's REST API is down: no answer",
-        "the store takes no events, 0 wait in the spool: it is away",
+        "the store accepts no events, 0 wait in the spool: it is away",
     ]
     worker.close()
-    assert said(house)[0], "while the spool fails workers come and go"
+    assert readiness(house)[0], "while the spool fails workers reconnect repeatedly"
 
 
 def test_status_asks_the_store_itself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

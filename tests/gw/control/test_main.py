@@ -109,7 +109,7 @@ def test_a_call_from_its_start_to_its_recording(make: Make, twilio: ScriptedRest
     house = make(config_in(tmp_path, twilio.config()))
     worker = house.worker()
     now = time.time()
-    worker.settle(worker.send(call_started(), bus.FirstAudio(CALL, now), bus.StartRecording(CALL, ACCOUNT, now)))
+    worker.await_ack(worker.send(call_started(), bus.FirstAudio(CALL, now), bus.StartRecording(CALL, ACCOUNT, now)))
     call = house.call(CALL, lambda call: (call["recording"] or {}).get("state") == "started")
     assert call["recording"]["recording_sid"] == RECORDING
     assert twilio.count("POST") == 1
@@ -120,7 +120,7 @@ def test_a_call_from_its_start_to_its_recording(make: Make, twilio: ScriptedRest
         "RecordingDuration": "3",
         "RecordingSource": "StartCallRecordingAPI",
     }
-    worker.settle(worker.send(call_ended(), bus.Webhook("recording", time.time(), form)))
+    worker.await_ack(worker.send(call_ended(), bus.Webhook("recording", time.time(), form)))
     call = house.call(CALL, lambda call: call["ended_at"] and call["recording"]["state"] == "completed")
     assert (call["reason"], call["recording"]["duration_s"]) == ("caller_hangup", 3)
     with gevent.Timeout(scaled(20)):
@@ -158,7 +158,7 @@ def test_a_worker_that_dies_leaves_no_call_open(make: Make) -> None:
     house = make()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     worker = house.worker(pid=process.pid)
-    worker.settle(worker.send(call_started()))
+    worker.await_ack(worker.send(call_started()))
     house.call(CALL, lambda call: call["ended_at"] is None)
     process.kill()
     worker.close()
@@ -182,7 +182,7 @@ def test_a_spool_that_fails_is_told_and_takes_no_call_away(make: Make, monkeypat
         assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":["events stay with the workers, the disk is full"]}\n')
         worker.close()
     again = house.worker()
-    again.settle(again.send(call_started()))
+    again.await_ack(again.send(call_started()))
     assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":[]}\n')
 
 
@@ -190,12 +190,12 @@ def test_without_a_supervisor_the_workers_are_heard_to_their_end(make: Make) -> 
     house = make()
     house.control._is_orphan = lambda: True
     worker = house.worker()
-    worker.settle(worker.send(call_started()))
+    worker.await_ack(worker.send(call_started()))
     house.control.stop()
     until(lambda: house.ask("/readyz")[0] == 503)
     gevent.sleep(0.3)
     assert house.ask("/readyz")[0] == 503, "it stays for what the workers have to say"
-    worker.settle(worker.send(call_ended()))
+    worker.await_ack(worker.send(call_ended()))
     worker.close()
     assert house.stop() == 0
     house = make()
@@ -205,7 +205,7 @@ def test_without_a_supervisor_the_workers_are_heard_to_their_end(make: Make) -> 
 def test_calls_left_open_by_an_earlier_gateway_are_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     house = make()
     worker = house.worker(calls=[])
-    worker.settle(worker.send(call_started(CALL), call_started(OTHER)))
+    worker.await_ack(worker.send(call_started(CALL), call_started(OTHER)))
     house.call(OTHER, lambda call: True)
     house.stop()
     monkeypatch.setattr(lost_calls, "GRACE_S", 1.0)  # until then the worker below is here again
@@ -220,7 +220,7 @@ def test_a_call_completed_by_rest_is_hung_up(make: Make, monkeypatch: pytest.Mon
     monkeypatch.setattr(status_callbacks, "GRACE_S", 0.05)
     house = make()
     worker = house.worker()
-    worker.settle(worker.send(call_started(), bus.Webhook("status", 1.0, {"CallSid": CALL, "CallStatus": "completed"})))
+    worker.await_ack(worker.send(call_started(), bus.Webhook("status", 1.0, {"CallSid": CALL, "CallStatus": "completed"})))
     assert worker.command() == bus.HangUp(CALL, "admin_hangup")
 
 
@@ -229,7 +229,7 @@ def test_what_was_not_told_before_a_crash_is_taken_up(make: Make, twilio: Script
     twilio.posts.append(Answer(201, {}, hold_s=10.0))
     house = make(config)
     worker = house.worker()
-    worker.settle(worker.send(call_started(), bus.StartRecording(CALL, ACCOUNT, time.time())))
+    worker.await_ack(worker.send(call_started(), bus.StartRecording(CALL, ACCOUNT, time.time())))
     until(lambda: twilio.count("POST") == 1)
     house.stop()
     twilio.gets.append(Answer(200, {"recordings": [], "next_page_uri": None}))
@@ -273,7 +273,7 @@ def test_a_recordings_status_that_met_a_stop_is_acted_on_by_the_next(make: Make,
 
     monkeypatch.setattr(store, "update_recording", away)
     worker = house.worker()
-    worker.settle(worker.send(call_started(), bus.Webhook("recording", time.time(), STATUS)))
+    worker.await_ack(worker.send(call_started(), bus.Webhook("recording", time.time(), STATUS)))
     worker.close()
     assert house.stop() == 0
     assert make().call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
@@ -285,7 +285,7 @@ def test_a_store_that_is_away_does_not_stop_the_start(make: Make, tmp_path: Path
         port = free.getsockname()[1]
     house = make(config_in(tmp_path, store_url=f"mysql+pymysql://nobody@127.0.0.1:{port}/none"))
     worker = house.worker()
-    worker.settle(worker.send(call_started()))
+    worker.await_ack(worker.send(call_started()))
     until(lambda: house.ask("/readyz")[0] == 200)
     assert any("1 wait in the spool" in reason for reason in json.loads(house.ask("/readyz")[1])["reasons"])
     status = house.admin.request("status")
@@ -300,7 +300,7 @@ def test_events_that_waited_go_in_when_the_store_is_there(make: Make, tmp_path: 
     obstacle.write_text("a file where the folder should be")
     house = make(config_in(tmp_path, store_url=f"sqlite:///{obstacle}/store.db"))
     worker = house.worker()
-    worker.settle(worker.send(call_started()))
+    worker.await_ack(worker.send(call_started()))
     obstacle.unlink()
     until(lambda: house.admin.request("status")["store"]["problem"] == "")
     assert house.call(CALL, lambda call: True)["agent"] == "default"

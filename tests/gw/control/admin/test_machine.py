@@ -1,4 +1,4 @@
-"""gw.control.admin.machine: what the scoreboard says of the workers, drain and reload, as an operator hears of them."""
+"""gw.control.admin.machine: capacity and problems from the scoreboard, drain and reload."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from metrics.page import Page
 
 
 class House:
-    """A MachineState over its own scoreboard; `told` lists the drain commands sent to workers."""
+    """A MachineState over its own scoreboard; `sent` lists the drain commands sent to workers."""
 
     def __init__(self, folder: Path, scoreboard: Scoreboard, *, orphan: bool = False, notice_s: float = 0.0) -> None:
         self.scoreboard = scoreboard
-        self.told: list[bool] = []
+        self.sent: list[bool] = []
         self.page = Page.create(folder / "control.page")
         row = scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
         self.machine = MachineState(
-            scoreboard, row, self.page, tell_workers=self.tell, is_orphan=lambda: orphan, notice_s=notice_s
+            scoreboard, row, self.page, drain_workers=self.drain, is_orphan=lambda: orphan, notice_s=notice_s
         )
 
-    def tell(self, on: bool) -> int:
-        self.told.append(on)
+    def drain(self, on: bool) -> int:
+        self.sent.append(on)
         return 2
 
     def worker(self, index: int, *, calls: int = 0, capacity: int = 10, flags: int = 0) -> None:
@@ -46,31 +46,33 @@ def house(tmp_path: Path) -> Iterator[House]:
     made.page.close()
 
 
-def test_a_drain_is_told_and_outlives_control(house: House, tmp_path: Path) -> None:
+def test_a_drain_is_sent_and_outlives_control(house: House, tmp_path: Path) -> None:
     assert house.machine.commands()["drain"]({}) == {"draining": True, "workers": 2}
     assert house.machine.drained
-    again = MachineState(house.scoreboard, house.scoreboard.row(0), house.page, tell_workers=house.tell, is_orphan=lambda: False)
+    again = MachineState(
+        house.scoreboard, house.scoreboard.row(0), house.page, drain_workers=house.drain, is_orphan=lambda: False
+    )
     assert again.drained
-    assert house.told == [True, True], "a new control tells the workers again"
+    assert house.sent == [True, True], "a new control sends the drain again"
     assert again.commands()["drain"]({"on": False}) == {"draining": False, "workers": 2}
     assert not house.machine.drained
 
 
 def test_among_machines_a_drain_is_announced_first(tmp_path: Path) -> None:
-    """Ready no longer, and calls are let in until the balancer knows; taken back meanwhile, nobody is told of it."""
+    """The machine is no longer ready and still admits calls until the balancer follows. Undrained meanwhile, nothing is sent."""
     (tmp_path / "pages").mkdir()
     house = House(tmp_path / "pages", Scoreboard.private(), notice_s=0.05)
     draining = gevent.spawn(house.machine.drain, True)
     gevent.sleep(0.01)
-    assert (house.machine.drained, house.told) == (True, [])
+    assert (house.machine.drained, house.sent) == (True, [])
     assert draining.get(timeout=5) == {"draining": True, "workers": 2}
-    assert house.told == [True]
+    assert house.sent == [True]
     house.machine.drain(False)
     again = gevent.spawn(house.machine.drain, True)
     gevent.sleep(0.01)
     house.machine.drain(False)
     assert again.get(timeout=5)["draining"] is False
-    assert True not in house.told[1:]
+    assert True not in house.sent[1:]
     house.page.close()
 
 
@@ -79,7 +81,7 @@ def test_wrong_arguments_are_refused(house: House, fields: dict[str, object]) ->
     with pytest.raises(CommandError) as caught:
         house.machine.commands()["drain"](fields)
     assert caught.value.code == "bad_request"
-    assert house.told == []
+    assert house.sent == []
 
 
 def test_a_reload_is_asked_of_the_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,12 +102,12 @@ def test_a_reload_is_asked_of_the_supervisor(tmp_path: Path, monkeypatch: pytest
         house.page.close()
 
 
-def test_nobody_to_ask_for_a_reload(house: House, tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="nobody supervises"):
+def test_a_reload_needs_a_supervisor(house: House, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="has no supervisor"):
         house.machine.reload()
 
 
-def test_the_capacity_is_that_of_those_who_take_calls(house: House) -> None:
+def test_the_capacity_counts_workers_that_accept_calls(house: House) -> None:
     house.worker(0, calls=3)
     house.worker(1, calls=4, flags=Flag.LEAVING)
     status = house.machine.status()
@@ -118,11 +120,11 @@ def test_the_capacity_is_that_of_those_who_take_calls(house: House) -> None:
     assert house.machine.problems() == []
 
 
-def test_what_an_operator_should_know(house: House) -> None:
+def test_problems_are_reported_as_sentences(house: House) -> None:
     house.worker(0, calls=10)
-    assert house.machine.problems() == ["every place is taken: 10 calls of 10"]
+    assert house.machine.problems() == ["every slot is taken: 10 calls of 10"]
     house.worker(1, flags=Flag.LATE)
-    assert house.machine.problems() == ["1 of 2 workers are late and take no call"]
+    assert house.machine.problems() == ["1 of 2 workers are late and accept no call"]
     row = house.scoreboard.row(2)
     row.failures = 3
     assert "worker 1 ended 3 times in a row and was started again" in house.machine.problems()
@@ -130,7 +132,7 @@ def test_what_an_operator_should_know(house: House) -> None:
     assert "worker 1 ended 3 times in a row and is started again in 9 s" in house.machine.problems()
 
 
-def test_the_loop_says_that_it_turns(house: House) -> None:
+def test_the_loop_writes_its_tick(house: House) -> None:
     house.scoreboard.reservation_expiries[5] = 1
     greenlet = gevent.spawn(house.machine.run)
     gevent.sleep(0)

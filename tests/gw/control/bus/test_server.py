@@ -1,4 +1,4 @@
-"""Events are kept once, acknowledged after they are kept, told once; connections and processes may go away at any point."""
+"""gw.control.bus.server: each event is spooled once, then acknowledged, then published once, whatever breaks in between."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from tests.timing import scaled
 
 
 class House:
-    """A bus server on a real spool, and what it told."""
+    """A bus server on a real spool, and the events its subscriber received."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "bus.sock"
         self.spool = Spool(folder / "spool.db")
-        self.told: list[bus.Event] = []
+        self.received: list[bus.Event] = []
         self.lost: list[set[str]] = []
-        self.server = BusServer(self.path, self.spool, on_lost=self.lost.append, answer=self.answer)
-        self.server.subscribe(self.told.append)
+        self.server = BusServer(self.path, self.spool, on_lost=self.lost.append)
+        self.server.answer_with(self.answer)
+        self.server.subscribe(self.received.append)
         self.server.start()
         self._stopped = False
 
@@ -46,7 +47,7 @@ class House:
     def answer(self, ask: bus.Ask) -> bus.Answer:
         if ask.about == "nonsense":
             raise RuntimeError("on purpose")
-        return bus.Answer(ask.n, step=f"{len(self.told)} told")
+        return bus.Answer(ask.n, step=f"{len(self.received)} received")
 
     def bodies(self) -> list[bus.Event]:
         return [bus.decode_event(entry.body) for entry in self.spool.batch(1000)]
@@ -73,12 +74,12 @@ def test_the_socket_is_private(house: House) -> None:
     assert stat.S_IMODE(house.path.stat().st_mode) == 0o600
 
 
-def test_events_are_kept_acknowledged_and_told_in_order(house: House) -> None:
+def test_events_are_spooled_acknowledged_and_published_in_sequence(house: House) -> None:
     client = BusClient(house.path)
     events = [call_started(), digit(1), digit(2)]
-    client.settle(client.send(*events))
+    client.await_ack(client.send(*events))
     assert house.bodies() == events
-    until(lambda: house.told == events)
+    until(lambda: house.received == events)
     assert house.spool.last("w0-1") == 3
     assert house.spool.batch(1)[0].worker == 0
 
@@ -93,69 +94,69 @@ def test_events_that_arrive_together_are_one_commit(house: House, monkeypatch: p
 
     monkeypatch.setattr(house.spool, "append", counted)
     client = BusClient(house.path)
-    client.settle(client.send(*[digit(n) for n in range(50)]))
+    client.await_ack(client.send(*[digit(n) for n in range(50)]))
     assert sum(commits) == 50
     assert len(commits) <= 2, "Hello and the events may arrive in two pieces, never one by one"
 
 
-def test_a_number_seen_before_is_acknowledged_but_not_told_again(house: House) -> None:
+def test_a_known_number_is_acknowledged_but_not_published_again(house: House) -> None:
     first = BusClient(house.path)
-    first.settle(first.send(digit(1), digit(2)))
+    first.await_ack(first.send(digit(1), digit(2)))
     second = BusClient(house.path)
-    second.settle(second.send(digit(1), digit(2), digit(3)))
+    second.await_ack(second.send(digit(1), digit(2), digit(3)))
     assert house.bodies() == [digit(1), digit(2), digit(3)]
-    until(lambda: len(house.told) == 3)
+    until(lambda: len(house.received) == 3)
     assert second.send(digit(3), first=3) == 3
     assert second.command() == bus.Ack(3)
-    assert len(house.told) == 3
+    assert len(house.received) == 3
 
 
-def test_another_process_counts_for_itself(house: House) -> None:
+def test_each_process_has_its_own_numbers(house: House) -> None:
     for instance in ("w0-1", "w0-2"):
         client = BusClient(house.path, instance=instance)
-        client.settle(client.send(digit(1)))
+        client.await_ack(client.send(digit(1)))
     assert house.bodies() == [digit(1), digit(1)]
 
 
-def test_numbers_are_remembered_over_a_restart_of_control(house: House, tmp_path: Path) -> None:
+def test_numbers_survive_a_restart_of_control(house: House, tmp_path: Path) -> None:
     client = BusClient(house.path)
-    client.settle(client.send(digit(1), digit(2)))
+    client.await_ack(client.send(digit(1), digit(2)))
     house.stop()
     again = House(tmp_path)
     try:
         client = BusClient(again.path)
-        client.settle(client.send(digit(1), digit(2), digit(3)))
+        client.await_ack(client.send(digit(1), digit(2), digit(3)))
         assert again.bodies() == [digit(1), digit(2), digit(3)]
-        until(lambda: again.told == [digit(3)])
+        until(lambda: again.received == [digit(3)])
     finally:
         again.stop()
 
 
-def test_a_skipped_number_is_taken(house: House) -> None:
+def test_a_number_after_a_gap_is_accepted(house: House) -> None:
     client = BusClient(house.path)
-    client.settle(client.send(digit(5), first=5))
+    client.await_ack(client.send(digit(5), first=5))
     assert house.spool.last("w0-1") == 5
 
 
 def test_ownership_follows_the_events(house: House) -> None:
     client = BusClient(house.path, calls=[OTHER])
     until(lambda: house.server.is_owned(OTHER))
-    client.settle(client.send(call_started()))
+    client.await_ack(client.send(call_started()))
     until(lambda: house.server.owned_calls() == {CALL, OTHER})
     assert house.server.hang_up(CALL, "admin_hangup")
     assert client.command() == bus.HangUp(CALL, "admin_hangup")
-    client.settle(client.send(call_ended()))
+    client.await_ack(client.send(call_ended()))
     until(lambda: house.server.owned_calls() == {OTHER})
     assert not house.server.hang_up(CALL, "admin_hangup")
     assert house.server.calls_seen() == {CALL, OTHER}
-    house.server.stop_remembering()
+    house.server.stop_tracking_seen()
     assert house.server.calls_seen() == set()
 
 
-def test_a_call_goes_to_the_worker_that_has_it(house: House) -> None:
+def test_a_command_goes_to_the_owner_of_the_call(house: House) -> None:
     one = BusClient(house.path, instance="w0-1", index=0)
     two = BusClient(house.path, instance="w1-1", index=1, calls=[CALL])
-    one.settle(one.send(call_started(OTHER)))
+    one.await_ack(one.send(call_started(OTHER)))
     until(lambda: house.server.owned_calls() == {CALL, OTHER})
     house.server.hang_up(CALL, "admin_hangup")
     house.server.hang_up(OTHER, "admin_hangup")
@@ -163,7 +164,7 @@ def test_a_call_goes_to_the_worker_that_has_it(house: House) -> None:
     assert one.command() == bus.HangUp(OTHER, "admin_hangup")
 
 
-def test_drain_reaches_all_and_those_still_to_come(house: House) -> None:
+def test_a_drain_reaches_connected_and_later_workers(house: House) -> None:
     one = BusClient(house.path)
     until(lambda: len(house.server.workers()) == 1)
     assert house.server.drain(True) == 1
@@ -174,7 +175,7 @@ def test_drain_reaches_all_and_those_still_to_come(house: House) -> None:
     assert two.command() == bus.Drain(False)
 
 
-def test_status_is_shown(house: House) -> None:
+def test_the_view_shows_the_last_status(house: House) -> None:
     client = BusClient(house.path, index=3)
     client.status(calls=7, draining=True, unacked=2, lateness_p99_s=0.001)
     until(lambda: [view.calls for view in house.server.workers()] == [7])
@@ -182,7 +183,7 @@ def test_status_is_shown(house: House) -> None:
     assert (view.index, view.pid, view.connected, view.draining, view.unacked) == (3, os.getpid(), True, True, 2)
 
 
-def test_the_last_holds_of_a_slot_are_kept_whoever_had_it(house: House) -> None:
+def test_the_last_holds_of_an_index_outlive_its_process(house: House) -> None:
     first = BusClient(house.path, index=3)
     for at in range(MAX_HOLDS):
         first.hold(float(at))
@@ -208,26 +209,26 @@ def test_the_last_holds_of_a_slot_are_kept_whoever_had_it(house: House) -> None:
         bus.pack(bus.Hello(0, "w0-1", 1, [])),
     ],
 )
-def test_garbage_costs_the_connection_alone(house: House, garbage: bytes) -> None:
+def test_garbage_costs_only_the_connection(house: House, garbage: bytes) -> None:
     good = BusClient(house.path, instance="w1-1", index=1, calls=[OTHER])
     bad = BusClient(house.path, calls=[CALL])
     until(lambda: len(house.server.workers()) == 2)
     bad.socket.sendall(garbage)
     assert bad.ended()
-    good.settle(good.send(digit(1)))
+    good.await_ack(good.send(digit(1)))
     back = BusClient(house.path, calls=[CALL])
-    back.settle(back.send(digit(1)))
+    back.await_ack(back.send(digit(1)))
     assert house.lost == []
 
 
-def test_an_event_before_hello_is_garbage(house: House) -> None:
+def test_an_event_before_hello_ends_the_connection(house: House) -> None:
     client = BusClient(house.path, hello=False)
     client.send(digit(1))
     assert client.ended()
     assert house.bodies() == []
 
 
-def test_hello_is_waited_for_only_so_long(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_hello_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HELLO_S", 0.05)
     assert BusClient(house.path, hello=False).ended()
     with BusClient(house.path, hello=False).socket as sock:
@@ -255,22 +256,22 @@ def test_a_newer_connection_of_a_process_replaces_the_older(house: House) -> Non
     new = BusClient(house.path, calls=[OTHER])
     assert old.ended()
     until(lambda: house.server.owned_calls() == {OTHER})
-    new.settle(new.send(digit(1)))
+    new.await_ack(new.send(digit(1)))
     assert [view.connected for view in house.server.workers()] == [True]
 
 
-def test_a_process_that_is_gone_loses_its_calls(house: House) -> None:
+def test_a_process_that_ended_loses_its_calls(house: House) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     client = BusClient(house.path, pid=process.pid, calls=[OTHER])
-    client.settle(client.send(call_started()))
-    process.kill()  # not waited for: a zombie counts as gone
+    client.await_ack(client.send(call_started()))
+    process.kill()  # not waited for: a zombie counts as ended
     client.close()
     until(lambda: house.lost == [{CALL, OTHER}])
     assert house.server.workers() == []
     process.wait(scaled(20))
 
 
-def test_a_call_is_lost_as_soon_as_somebody_asks(house: House) -> None:
+def test_is_lost_finds_a_dead_process_immediately(house: House) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     client = BusClient(house.path, pid=process.pid, calls=[CALL, OTHER])
     until(lambda: house.server.is_owned(CALL))
@@ -278,22 +279,22 @@ def test_a_call_is_lost_as_soon_as_somebody_asks(house: House) -> None:
     process.kill()
     process.wait(scaled(20))
     assert house.server.is_lost(CALL)
-    assert house.lost == [{CALL, OTHER}], "all of its calls, at once"
+    assert house.lost == [{CALL, OTHER}], "all of its calls together"
     assert house.server.is_lost(CALL)
     assert house.lost == [{CALL, OTHER}], "and once"
     client.close()
 
 
-def test_a_question_is_answered_after_what_came_with_it(house: House) -> None:
+def test_a_question_is_answered_after_the_events_before_it(house: House) -> None:
     client = BusClient(house.path)
     data = bus.pack(bus.Numbered(1, digit(1))) + bus.pack(bus.Ask(5, CALL, "nonsense")) + bus.pack(bus.Ask(6, CALL, "next"))
     client.socket.sendall(data)
     commands = [client.command(), client.command()]
-    assert commands == [bus.Ack(1), bus.Answer(6, step="1 told")]
+    assert commands == [bus.Ack(1), bus.Answer(6, step="1 received")]
     client.close()
 
 
-def test_a_pid_used_again_is_not_the_worker(house: House) -> None:
+def test_a_reused_pid_is_not_the_worker(house: House) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait(scaled(20))
     client = BusClient(house.path, pid=process.pid, calls=[CALL])
@@ -302,7 +303,7 @@ def test_a_pid_used_again_is_not_the_worker(house: House) -> None:
     until(lambda: house.lost == [{CALL}])
 
 
-def test_a_live_process_may_come_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_process_may_reconnect(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     client = BusClient(house.path, calls=[CALL])
     until(lambda: house.server.is_owned(CALL))
     client.close()
@@ -317,17 +318,17 @@ def test_a_live_process_may_come_back(house: House, monkeypatch: pytest.MonkeyPa
     until(lambda: house.lost == [{CALL}])
 
 
-def test_a_worker_that_leaves_without_calls_is_forgotten(house: House) -> None:
+def test_a_worker_that_ends_without_calls_is_removed(house: House) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait(scaled(20))
     client = BusClient(house.path, pid=process.pid, calls=[CALL])
-    client.settle(client.send(call_ended()))
+    client.await_ack(client.send(call_ended()))
     client.close()
     until(lambda: house.server.workers() == [])
     assert house.lost == []
 
 
-def test_what_cannot_be_kept_is_not_acknowledged(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_that_cannot_be_spooled_is_not_acknowledged(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "FAILED_COMMIT_S", 0.0)
 
     def full(*_: object, **__: object) -> None:
@@ -339,10 +340,10 @@ def test_what_cannot_be_kept_is_not_acknowledged(house: House, monkeypatch: pyte
         client.send(digit(1))
         with pytest.raises(EOFError):
             client.command()
-    assert house.told == []
+    assert house.received == []
     back = BusClient(house.path)
-    back.settle(back.send(digit(1)))
-    until(lambda: house.told == [digit(1)])
+    back.await_ack(back.send(digit(1)))
+    until(lambda: house.received == [digit(1)])
 
 
 def test_a_subscriber_that_fails_costs_the_others_nothing(house: House) -> None:
@@ -353,9 +354,9 @@ def test_a_subscriber_that_fails_costs_the_others_nothing(house: House) -> None:
     house.server.subscribe(broken)
     house.server.subscribe(heard.append)
     client = BusClient(house.path)
-    client.settle(client.send(digit(1)))
+    client.await_ack(client.send(digit(1)))
     until(lambda: heard == [digit(1)])
-    client.settle(client.send(digit(2)))
+    client.await_ack(client.send(digit(2)))
     until(lambda: heard == [digit(1), digit(2)])
 
 
@@ -369,28 +370,28 @@ def test_stop_ends_everything(tmp_path: Path) -> None:
     assert house.lost == []
 
 
-def test_an_event_nobody_here_can_read_is_kept_and_stands_in_nobodys_way(house: House) -> None:
+def test_an_unreadable_event_is_spooled_and_blocks_no_other(house: House) -> None:
     client = BusClient(house.path)
     unknown = {"type": "Numbered", "n": 1, "event": {"type": "Smell", "call_sid": CALL, "at": 1.0}}
     body = msgspec.msgpack.encode(unknown)
     client.socket.sendall(struct.pack("!I", len(body)) + body)
     client.send(digit(2), first=2)
-    until(lambda: house.told)
-    assert house.told == [digit(2)]
+    until(lambda: house.received)
+    assert house.received == [digit(2)]
     first, second = house.spool.batch(10)
     assert msgspec.msgpack.decode(first.body) == unknown["event"]
     assert bus.decode_event(second.body) == digit(2)
 
 
 @pytest.mark.parametrize("version", [0, bus.VERSION + 1])
-def test_a_worker_of_another_version_is_told_so(house: House, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+def test_a_worker_of_another_version_is_refused(house: House, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     monkeypatch.setattr(server, "REFUSED_S", 0.1)
     client = BusClient(house.path, hello=False)
     client.socket.sendall(bus.pack(bus.Hello(4, "w4-1", os.getpid(), [CALL], version)))
-    told = client.command()
-    assert isinstance(told, bus.VersionRefused)
-    assert (told.version, told.why) == (bus.VERSION, house.server.refused())
-    assert f"speaks bus version {version}, control speaks {bus.VERSION}" in told.why
+    refusal = client.command()
+    assert isinstance(refusal, bus.VersionRefused)
+    assert (refusal.version, refusal.why) == (bus.VERSION, house.server.refused())
+    assert f"speaks bus version {version}, control speaks {bus.VERSION}" in refusal.why
     assert (house.server.workers(), house.server.owned_calls()) == ([], set())
     monkeypatch.setattr(server, "REFUSED_FOR_S", 0.0)
     assert house.server.refused() == ""

@@ -1,4 +1,4 @@
-"""Who owns which call, over reconnections, replacements and processes that are gone."""
+"""gw.control.bus.workers: the owner of each call over reconnections, replacements and ends of processes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from gw import bus
-from gw.control.bus import workers
+from gw import bus, procfs
 from gw.control.bus.workers import Workers
 from gw.procfs import birth_of
 from tests.gw.control.bus_client import CALL, OTHER, call_ended, call_started
@@ -20,7 +19,7 @@ def hello(instance: str, *calls: str, index: int = 0, pid: int | None = None) ->
     return bus.Hello(index, instance, os.getpid() if pid is None else pid, list(calls))
 
 
-def test_a_mark_lasts_as_long_as_the_process() -> None:
+def test_the_birth_of_a_process_is_unknown_after_its_end() -> None:
     assert birth_of(os.getpid()) == birth_of(os.getpid()) is not None
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     mark = birth_of(process.pid)
@@ -32,15 +31,15 @@ def test_a_mark_lasts_as_long_as_the_process() -> None:
     assert birth_of(process.pid) is None
 
 
-def test_a_process_that_may_not_be_asked_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_another_user_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_pid: int, _signal: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(workers.os, "kill", refuse)
+    monkeypatch.setattr(procfs.os, "kill", refuse)
     assert birth_of(1) == "another user's"
 
 
-def test_a_reconnection_says_what_is_alive() -> None:
+def test_a_reconnection_replaces_the_calls() -> None:
     table = Workers()
     worker = table.on_hello(hello("a", CALL, OTHER))
     assert table.on_hello(hello("a", OTHER)) is worker
@@ -56,17 +55,17 @@ def test_a_call_that_moved_stays_with_its_new_worker() -> None:
     table.on_event(new, call_started(CALL))
     table.on_event(old, call_ended(CALL))
     assert table.owner(CALL) is new
-    assert table.forget(old) == set()
-    assert table.forget(new) == {CALL}
+    assert table.remove(old) == set()
+    assert table.remove(new) == {CALL}
     assert table.owned_calls() == set()
 
 
-def test_a_forgotten_worker_is_not_forgotten_twice() -> None:
+def test_a_worker_is_removed_once() -> None:
     table = Workers()
     first = table.on_hello(hello("a", CALL))
-    assert table.forget(first) == {CALL}
+    assert table.remove(first) == {CALL}
     again = table.on_hello(hello("a", CALL))
-    assert table.forget(first) == set()
+    assert table.remove(first) == set()
     assert table.all() == [again]
 
 
@@ -77,7 +76,7 @@ def test_other_events_move_nothing() -> None:
     assert table.owned_calls() == {CALL}
 
 
-def test_two_of_one_slot_stand_side_by_side() -> None:
+def test_two_workers_of_one_index_are_both_listed() -> None:
     table = Workers()
     table.on_hello(hello("a", CALL, index=1, pid=7))
     table.on_hello(hello("b", index=1, pid=5))

@@ -51,7 +51,7 @@ class Rig:
         self.store.apply(
             [Stamped(bus.decode_event(entry.body), "here", entry.worker, entry.instance, entry.n) for entry in entries]
         )
-        self.spool.done([entry.id for entry in entries])
+        self.spool.remove([entry.id for entry in entries])
 
     def stop(self) -> None:
         self.lost.stop()

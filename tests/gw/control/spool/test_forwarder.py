@@ -1,4 +1,4 @@
-"""The forwarder: whatever happens to the store, the spool ends in it, and poison does not stop the rest."""
+"""gw.control.spool.forwarder: every entry reaches the store despite outages, and poison stops no other entry."""
 
 from __future__ import annotations
 
@@ -39,16 +39,17 @@ def fill(spool: Spool, events: Sequence[bus.Event], instance: str = "i1", worker
 
 
 class Running:
-    """A forwarder in its greenlet; `wait_for` polls, since that is what an operator sees."""
+    """A forwarder in its greenlet."""
 
     def __init__(
-        self, spool: Spool, store: Store, batch: int = 200, then: Callable[[bus.Event], None] = lambda _event: None
+        self, spool: Spool, store: Store, batch: int = 200, on_stored: Callable[[bus.Event], None] = lambda _event: None
     ) -> None:
         self.backlogs: list[int] = []
         self.spool = spool
         self.forwarder = Forwarder(
-            spool, store, host="h1", on_backlog=self.backlogs.append, then=then, batch=batch, retry_min_s=0.02, retry_max_s=0.1
+            spool, store, host="h1", on_backlog=self.backlogs.append, batch=batch, retry_min_s=0.02, retry_max_s=0.1
         )
+        self.forwarder.subscribe(on_stored)
         self.greenlet = gevent.spawn(self.forwarder.run)
 
     def wait_empty(self, seconds: float = 30) -> None:
@@ -68,7 +69,7 @@ def running(spool: Spool, store: Store) -> Iterator[Running]:
     made.end()
 
 
-def test_what_was_spooled_is_stored(running: Running, spool: Spool, store: Store) -> None:
+def test_spooled_events_are_stored(running: Running, spool: Spool, store: Store) -> None:
     fill(spool, [started(k) for k in range(1, 500)], worker=3)
     running.forwarder.notify()
     running.wait_empty()
@@ -76,10 +77,10 @@ def test_what_was_spooled_is_stored(running: Running, spool: Spool, store: Store
     assert {(c.host, c.worker, c.instance) for c in store.calls()} == {("h1", 3, "i1")}
     running.end()
     assert running.backlogs[-1] == 0
-    assert (running.forwarder.applied, running.forwarder.retries, running.forwarder.last_problem) == (499, 0, "")
+    assert (running.forwarder.written, running.forwarder.retries, running.forwarder.last_problem) == (499, 0, "")
 
 
-def test_what_waits_when_it_stops_is_written_still(spool: Spool, store: Store) -> None:
+def test_waiting_entries_are_written_after_a_stop(spool: Spool, store: Store) -> None:
     fill(spool, [started(k) for k in range(1, 30)])
     forwarder = Forwarder(spool, store, host="h1", on_backlog=lambda _: None, batch=10)
     forwarder.stop()
@@ -87,25 +88,25 @@ def test_what_waits_when_it_stops_is_written_still(spool: Spool, store: Store) -
     assert (spool.backlog(), len(store.calls())) == (0, 29)
 
 
-def test_what_follows_from_an_event_is_done_before_it_leaves_the_spool(spool: Spool, store: Store) -> None:
-    """And once: what was done before the store went away is not repeated with the rest of its batch."""
-    told: list[tuple[bus.Event, bool, int]] = []
+def test_the_subscriber_acts_before_the_entry_leaves_the_spool(spool: Spool, store: Store) -> None:
+    """Acts before an outage are not repeated with the rest of the batch."""
+    received: list[tuple[bus.Event, bool, int]] = []
 
-    def then(event: bus.Event) -> None:
-        told.append((event, bool(store.calls()), spool.backlog()))
-        if len(told) == 2:
+    def on_stored(event: bus.Event) -> None:
+        received.append((event, bool(store.calls()), spool.backlog()))
+        if len(received) == 2:
             raise StoreUnavailable("away")
 
     fill(spool, [started(1), started(2), started(3)])
-    running = Running(spool, store, then=then)
+    running = Running(spool, store, on_stored=on_stored)
     running.wait_empty()
     running.end()
-    assert told == [(started(k), True, backlog) for k, backlog in ((1, 3), (2, 3), (2, 2), (3, 2))]
-    assert (running.forwarder.retries, running.forwarder.applied) == (1, 3)
+    assert received == [(started(k), True, backlog) for k, backlog in ((1, 3), (2, 3), (2, 2), (3, 2))]
+    assert (running.forwarder.retries, running.forwarder.written) == (1, 3)
 
 
 class Fussy(Store):
-    """A real store that refuses one event for good, and now and then everything for a while."""
+    """A real store that refuses one event permanently, and at times is unavailable."""
 
     refused = ""
     unavailable = 0
@@ -115,7 +116,7 @@ class Fussy(Store):
             self.unavailable -= 1
             raise StoreUnavailable("away")
         if any(isinstance(s.event, bus.Turn) and s.event.text == self.refused for s in events):
-            raise StoreError("refused for good")
+            raise StoreError("refused permanently")
         super().apply(events)
 
 
@@ -130,19 +131,19 @@ def fussy(tmp_path: Path) -> Iterator[Fussy]:
 def test_poison_is_found_and_set_aside_with_its_reason(spool: Spool, fussy: Fussy) -> None:
     fussy.refused = "poison"
     fill(spool, [turn(n=n, text="poison" if n in (1, 77, 78) else "fine") for n in range(1, 101)])
-    spool.append("i1", [(101, b"no event"), (102, bus.encode_event(turn(n=101)))])
+    spool.append("i1", [(101, b"not an event"), (102, bus.encode_event(turn(n=101)))])
     running = Running(spool, fussy)
     running.wait_empty()
     running.end()
-    assert [(p["n"], p["why"]) for p in spool.poison(100)] == [
-        (1, "StoreError: refused for good"),
-        (77, "StoreError: refused for good"),
-        (78, "StoreError: refused for good"),
-        (101, spool.poison(100)[3]["why"]),
+    assert [(poisoned.n, poisoned.why) for poisoned in spool.list_poison(100)] == [
+        (1, "StoreError: refused permanently"),
+        (77, "StoreError: refused permanently"),
+        (78, "StoreError: refused permanently"),
+        (101, spool.list_poison(100)[3].why),
     ]
-    assert str(spool.poison(100)[3]["why"]).startswith("BusError: ")
+    assert spool.list_poison(100)[3].why.startswith("BusError: ")
     assert len(fussy._backend.read(partial(list_turns, call_sid=call_sid(1)))) == 98
-    assert (running.forwarder.set_aside, running.forwarder.applied) == (4, 98)
+    assert (running.forwarder.set_aside, running.forwarder.written) == (4, 98)
 
 
 def test_a_store_that_is_away_poisons_nothing(spool: Spool, fussy: Fussy) -> None:
@@ -151,11 +152,11 @@ def test_a_store_that_is_away_poisons_nothing(spool: Spool, fussy: Fussy) -> Non
     running = Running(spool, fussy)
     running.wait_empty()
     running.end()
-    assert (spool.poison(100), running.forwarder.retries, running.forwarder.last_problem) == ([], 4, "")
+    assert (spool.list_poison(100), running.forwarder.retries, running.forwarder.last_problem) == ([], 4, "")
     assert running.backlogs[:5] == [1, 1, 1, 1, 0]
 
 
-def test_what_waits_for_a_store_that_hangs_is_told_meanwhile(spool: Spool, fussy: Fussy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backlog_is_reported_while_the_store_hangs(spool: Spool, fussy: Fussy, monkeypatch: pytest.MonkeyPatch) -> None:
     hanging, answers = Event(), Event()
 
     def hang(events: Sequence[Stamped]) -> None:
@@ -189,11 +190,11 @@ def test_without_tables_it_waits_for_them(spool: Spool, tmp_path: Path) -> None:
     store.upgrade()
     running.wait_empty()
     running.end()
-    assert spool.poison(100) == []
+    assert spool.list_poison(100) == []
     store.close()
 
 
-def test_stop_ends_a_pause_at_once(spool: Spool) -> None:
+def test_stop_ends_a_pause_immediately(spool: Spool) -> None:
     store = Store(gw.config.Store(url="mysql+pymysql://u@127.0.0.1:1/db"), "")
     fill(spool, [started(1)])
     forwarder = Forwarder(spool, store, host="h", on_backlog=lambda _: None, retry_min_s=3600, retry_max_s=3600)
@@ -207,7 +208,7 @@ def test_stop_ends_a_pause_at_once(spool: Spool) -> None:
     store.close()
 
 
-def test_a_closed_spool_is_a_failure_it_survives(tmp_path: Path, fussy: Fussy) -> None:
+def test_a_closed_spool_does_not_end_the_forwarder(tmp_path: Path, fussy: Fussy) -> None:
     spool = Spool(tmp_path / "other.db")
     running = Running(spool, fussy)
     gevent.sleep(0)
@@ -251,7 +252,7 @@ def test_a_server_gone_and_back_costs_no_event(
     running.wait_empty()
     assert len(store.calls(limit=1000)) == 199
     assert len(store.recordings(limit=1000)) == 100
-    assert spool.poison(100) == []
+    assert spool.list_poison(100) == []
     assert store.call(call_sid(150)).reason == "caller_hangup"  # type: ignore[union-attr]
     running.end()
     store.close()
@@ -259,7 +260,7 @@ def test_a_server_gone_and_back_costs_no_event(
 
 # -- any order, any number of times -----------------------------------------------------------------------------------
 
-TOLD = [
+EVENTS = [
     event
     for k in (1, 2, 3)
     for event in (
@@ -275,7 +276,7 @@ TOLD = [
         ended(k, reason="phone_lost", result="peer_error", at=T0 + 40),
     )
 ]
-STAMPED = [Stamped(event, "h1", 0, "i1", n) for n, event in enumerate(TOLD, 1)]
+STAMPED = [Stamped(event, "h1", 0, "i1", n) for n, event in enumerate(EVENTS, 1)]
 
 
 def everything(store: Store) -> list[object]:
@@ -291,7 +292,7 @@ def in_batches(store: Store, events: list[Stamped], sizes: random.Random) -> Non
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with its tables and nothing in them, to be copied."""
+    """A database with empty tables, to be copied."""
     made = tmp_path_factory.mktemp("empty") / "store.db"
     store = Store(gw.config.Store(url=f"sqlite:///{made}"), "")
     store.upgrade()
@@ -301,7 +302,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def in_order(empty: Path) -> list[object]:
-    """What is left where everything is told once and in order."""
+    """The rows after each event came once and in sequence."""
     copy = shutil.copy(empty, empty.with_name("in_order.db"))
     store = Store(gw.config.Store(url=f"sqlite:///{copy}"), "")
     store.apply(STAMPED)

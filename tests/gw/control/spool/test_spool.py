@@ -1,4 +1,4 @@
-"""The spool: what append returned survives, nothing comes twice, poison is kept."""
+"""gw.control.spool: accepted events survive a crash, none is accepted twice, and poison is kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def numbers(entries: list[Entry]) -> list[int]:
     return [entry.n for entry in entries]
 
 
-def test_oldest_first_and_no_more_than_asked(spool: Spool) -> None:
+def test_a_batch_is_the_oldest_entries_up_to_the_limit(spool: Spool) -> None:
     spool.append("a", [(1, b"one"), (2, b"two")], worker=3)
     spool.append("b", [(1, b"other")])
     assert [(e.instance, e.n, e.body, e.worker) for e in spool.batch(10)] == [
@@ -50,47 +50,47 @@ def test_a_batch_is_bounded_in_bytes_but_never_empty(spool: Spool) -> None:
     spool.append("a", [(n, bytes(3 << 20)) for n in (1, 2, 3)])
     assert numbers(spool.batch(10)) == [1, 2]
     spool.append("a", [(4, bytes(9 << 20))])
-    spool.done([1, 2, 3])
+    spool.remove([1, 2, 3])
     assert numbers(spool.batch(10)) == [4]
 
 
-def test_what_is_settled_is_counted_with_what_was_set_aside(spool: Spool) -> None:
+def test_progress_counts_stored_entries_and_those_set_aside(spool: Spool) -> None:
     spool.append("a", [(n, b"x") for n in range(1, 6)])
-    assert (spool.settled(), spool.backlog()) == (0, 5)
+    assert spool.progress() == (0, 5)
     entries = spool.batch(3)
-    spool.done([entry.id for entry in entries[:2]])
-    spool.done([entry.id for entry in entries[:2]])
+    spool.remove([entry.id for entry in entries[:2]])
+    spool.remove([entry.id for entry in entries[:2]])
     spool.set_aside(entries[2].id, "cannot be stored")
-    assert (spool.settled(), spool.backlog()) == (3, 2)
+    assert spool.progress() == (3, 2)
 
 
-def test_sent_again_is_accepted_once(spool: Spool) -> None:
+def test_an_event_sent_again_is_accepted_once(spool: Spool) -> None:
     spool.append("a", [(1, b"1"), (2, b"2")])
     spool.append("a", [(1, b"1"), (2, b"2"), (3, b"3"), (3, b"3")])
     assert numbers(spool.batch(10)) == [1, 2, 3]
     assert spool.backlog() == 3
 
 
-def test_sent_again_after_draining_is_not_accepted(spool: Spool) -> None:
+def test_an_event_sent_again_after_its_removal_is_not_accepted(spool: Spool) -> None:
     spool.append("a", [(1, b"1"), (2, b"2")])
-    spool.done([entry.id for entry in spool.batch(10)])
+    spool.remove([entry.id for entry in spool.batch(10)])
     assert spool.last("a") == 2
     spool.append("a", [(2, b"2")])
     assert (spool.batch(10), spool.backlog()) == ([], 0)
 
 
-def test_last_of_a_stranger_is_zero(spool: Spool) -> None:
-    assert spool.last("nobody") == 0
+def test_the_last_number_of_an_unknown_process_is_zero(spool: Spool) -> None:
+    assert spool.last("unknown") == 0
 
 
-def test_done_counts_what_was_there(spool: Spool) -> None:
+def test_removing_counts_each_entry_once(spool: Spool) -> None:
     spool.append("a", [(1, b"1")])
-    spool.done([1, 1, 99])
-    spool.done([])
+    spool.remove([1, 1, 99])
+    spool.remove([])
     assert spool.backlog() == 0
 
 
-def test_everything_is_there_after_reopening(path: Path) -> None:
+def test_reopening_finds_every_entry(path: Path) -> None:
     first = Spool(path)
     first.append("a", [(1, b"1"), (2, b"2")])
     first.close()
@@ -99,20 +99,20 @@ def test_everything_is_there_after_reopening(path: Path) -> None:
     second.close()
 
 
-def test_poison_is_kept_with_its_reason_and_comes_back_on_demand(spool: Spool) -> None:
+def test_poison_is_kept_with_its_reason_and_can_be_requeued(spool: Spool) -> None:
     spool.append("a", [(1, b"bad"), (2, b"good")], worker=1)
     spool.set_aside(spool.batch(1)[0].id, "not an event")
     assert numbers(spool.batch(10)) == [2]
     assert spool.backlog() == 1
-    (kept,) = spool.poison(100)
-    assert spool.refused() == 1
-    assert (kept["instance"], kept["n"], kept["worker"], kept["bytes"], kept["why"]) == ("a", 1, 1, 3, "not an event")
-    assert spool.bring_back([9]) == 0
-    assert spool.bring_back([1]) == 1
-    assert (numbers(spool.batch(10)), spool.poison(100), spool.refused(), spool.backlog()) == ([2, 1], [], 0, 2)
+    (kept,) = spool.list_poison(100)
+    assert spool.poisoned() == 1
+    assert (kept.instance, kept.n, kept.worker, kept.bytes, kept.why) == ("a", 1, 1, 3, "not an event")
+    assert spool.requeue([9]) == 0
+    assert spool.requeue([1]) == 1
+    assert (numbers(spool.batch(10)), spool.list_poison(100), spool.poisoned(), spool.backlog()) == ([2, 1], [], 0, 2)
 
 
-def test_file_is_the_owners_alone(spool: Spool, path: Path) -> None:
+def test_only_the_owner_can_read_the_file(spool: Spool, path: Path) -> None:
     spool.append("a", [(1, b"1")])
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
@@ -123,10 +123,10 @@ def test_commits_are_synced(spool: Spool) -> None:
     assert spool._run(lambda: spool._db.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
 
 
-def test_worker_processes_long_gone_are_forgotten(path: Path) -> None:
+def test_numbers_of_old_worker_processes_are_deleted(path: Path) -> None:
     first = Spool(path)
     first.append("old", [(1, b"1")])
-    first.done([entry.id for entry in first.batch(1)])
+    first.remove([entry.id for entry in first.batch(1)])
     first.append("old but waiting", [(1, b"1")])
     first._run(lambda: first._db.execute("UPDATE instances SET heard_at = 1"))
     first.append("new", [(1, b"1")])
@@ -136,14 +136,14 @@ def test_worker_processes_long_gone_are_forgotten(path: Path) -> None:
     second.close()
 
 
-def test_a_file_that_is_no_database_is_said_so(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "spool.db"
     file.write_bytes(b"no database at all " * 100)
     with pytest.raises(SpoolError, match=r"spool\.db failed"):
         Spool(file)
 
 
-def test_closed_is_closed(path: Path) -> None:
+def test_a_closed_spool_refuses_events(path: Path) -> None:
     spool = Spool(path)
     spool.close()
     spool.close()
@@ -151,7 +151,7 @@ def test_closed_is_closed(path: Path) -> None:
         spool.append("a", [(1, b"1")])
 
 
-def test_failed_append_accepts_nothing(spool: Spool) -> None:
+def test_a_failed_append_accepts_no_event(spool: Spool) -> None:
     spool.append("a", [(1, b"1")])
     with pytest.raises(SpoolError):
         spool.append("a", [(2, b"2"), (3, None)])  # type: ignore[list-item]
@@ -160,7 +160,7 @@ def test_failed_append_accepts_nothing(spool: Spool) -> None:
     assert spool.backlog() == 2
 
 
-def test_many_greenlets_share_it(spool: Spool) -> None:
+def test_many_greenlets_share_the_spool(spool: Spool) -> None:
     jobs = [gevent.spawn(spool.append, f"i{k}", [(n, b"x") for n in range(1, 6)]) for k in range(20)]
     gevent.joinall(jobs, timeout=scaled(20), raise_error=True)
     assert spool.backlog() == len(spool.batch(1000)) == 100

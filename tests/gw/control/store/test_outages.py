@@ -125,7 +125,7 @@ class House:
             while self.spool.backlog():
                 gevent.sleep(0.02)
         gevent.sleep(0)
-        assert (self.spool.poison(10), self.forwarder.last_problem, self.backlogs[-1]) == ([], "", 0)
+        assert (self.spool.list_poison(10), self.forwarder.last_problem, self.backlogs[-1]) == ([], "", 0)
         assert max(self.backlogs) > 0
         counts = {table: self.count(table) for table in ("calls", "turns", "recordings", "call_quality", "events")}
         assert counts == dict.fromkeys(counts, self.calls)

@@ -1,4 +1,4 @@
-"""The gateway's one command: patches the standard library for gevent before anything else is imported, then gw.cli."""
+"""The gateway's command: patches the standard library for gevent, then runs `gw.cli`."""
 
 from gevent import monkey
 

@@ -12,9 +12,9 @@ _START_TIME_FIELD: Final = 19
 
 
 def birth_of(pid: int) -> str | None:
-    """A mark that a process has for life and no later one with the same pid shares; None when it is gone.
+    """Return a mark unique among processes with this pid; None once it has ended.
 
-    A zombie is gone: it holds no call any more, only its parent has not looked yet.
+    A zombie has ended: only its parent has not collected the exit code.
     """
     try:
         os.kill(pid, 0)

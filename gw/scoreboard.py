@@ -1,14 +1,13 @@
-"""What the gateway's processes know of each other at any moment: a few pages of memory that all of them map.
+"""Scoreboard: the state of all processes of a gateway, in memory that all of them map.
 
-The supervisor makes it without a name and hands it down, so it ends with its last process and never tells of a former gateway.
-Each process has a row. Of a row the supervisor writes what it knows of the process (whose it is, whether it runs, how often it
-failed), the process itself how it is (its loop's tick, its calls, its lateness); every cell has one writer and is one aligned
-store of eight bytes, so readers need no lock. What more than one process writes, the places kept for calls to come, is locked by
-whoever writes it (`gw.media.admission.slots`). Times are of CLOCK_MONOTONIC, which all processes of a machine share.
+The supervisor creates the memory without a name and passes it to its children, so it ends with the last process. Each process
+has a row: the supervisor writes the process's state, pid and failures, the process its heartbeat, calls and lateness. Every cell
+has one writer and is one aligned store of eight bytes, so readers need no lock. Reservations have several writers, which lock
+them (`gw.media.admission.slots`). Times are of CLOCK_MONOTONIC, common to all processes of a machine. Decides nothing.
 
-    header | rows: ROWS x _ROW_CELLS | reservations' expiries, then keys of 16 bytes: MAX_RESERVATIONS each | report
+    header | rows: ROWS x _ROW_CELLS | expiries of reservations | keys of reservations, 16 bytes | reload report
 
-Never decides anything.
+Header, rows and expiries consist of cells of 8 bytes; there are MAX_RESERVATIONS expiries and keys.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ import msgspec
 
 from gw.errors import GatewayError
 
-#: Changes with the layout: a process of other code than the supervisor's refuses to start instead of misreading.
+#: Changes with the layout: a process whose code differs from the supervisor's refuses to start.
 VERSION: Final = 0x5342_0001
-#: Processes at once: control, and the workers of every generation that still drains.
+#: Processes at the same time: control, and the workers of every generation that still drains.
 ROWS: Final = 2048
-#: Calls that were let in and whose streams have not come: a hundred a second, and none of them comes.
+#: Admitted calls whose streams have not arrived. Enough for a hundred calls a second of which none arrives.
 MAX_RESERVATIONS: Final = 4096
 KEY_BYTES: Final = 16
 REPORT_BYTES: Final = 4096
@@ -36,8 +35,8 @@ REPORT_BYTES: Final = 4096
 _CELL: Final = 8
 _HEADER_CELLS: Final = 16
 _ROW_CELLS: Final = 16
-_LAPSES_AT: Final = (_HEADER_CELLS + ROWS * _ROW_CELLS) * _CELL
-_KEYS_AT: Final = _LAPSES_AT + MAX_RESERVATIONS * _CELL
+_EXPIRIES_AT: Final = (_HEADER_CELLS + ROWS * _ROW_CELLS) * _CELL
+_KEYS_AT: Final = _EXPIRIES_AT + MAX_RESERVATIONS * _CELL
 _REPORT_AT: Final = _KEYS_AT + MAX_RESERVATIONS * KEY_BYTES
 _BYTES: Final = _REPORT_AT + REPORT_BYTES
 
@@ -45,31 +44,31 @@ _NS: Final = 1_000_000_000
 
 
 class ScoreboardError(GatewayError):
-    """What was handed down is not this code's scoreboard."""
+    """The descriptor does not hold a scoreboard of this code, or the scoreboard is full."""
 
     code = "start_failed"
 
 
 class ProcessState(IntEnum):
-    """What the supervisor knows of the process a row is for."""
+    """State of a row's process, written by the supervisor."""
 
-    EMPTY = 0  # the row is nobody's
+    EMPTY = 0  # the row is free
     STARTING = 1
     UP = 2
-    LEAVING = 3  # it was told to go: calls it has go on
-    WAITING = 4  # it ended, and is started again at `retry_at_s`
+    LEAVING = 3  # asked to stop: its calls continue
+    WAITING = 4  # ended; restarts at `retry_ns`
 
 
 class Flag(IntEnum):
-    """Bits of what a worker says of itself."""
+    """Bits a worker sets in its row."""
 
-    DRAINING = 1  # answers that no call is taken
-    LEAVING = 2  # takes no connection any more
-    LATE = 4  # its frames are late: it takes no call until they are not
+    DRAINING = 1  # refuses new calls
+    LEAVING = 2  # accepts no connection
+    LATE = 4  # its frames are late: takes no call until they are on time
 
 
 class ReloadReport(msgspec.Struct, frozen=True):
-    """What became of the last reload."""
+    """Progress or outcome of the last reload."""
 
     n: int = 0  # 1 for the first
     state: str = "none"  # none | running | done | failed
@@ -89,7 +88,7 @@ def _cell(index: int, doc: str) -> property:
 
 
 class ScoreboardRow:
-    """One process's cells."""
+    """The cells of one process."""
 
     __slots__ = ("base", "cells", "index")
 
@@ -98,78 +97,76 @@ class ScoreboardRow:
         self.index = index
         self.base = _HEADER_CELLS + index * _ROW_CELLS
 
-    # the supervisor's
+    # written by the supervisor
     state = _cell(0, "A ProcessState.")
-    pid = _cell(1, "The process; 0 where none runs.")
-    worker = _cell(2, "A worker's worker; -1 is control.")
-    failures = _cell(3, "How often in a row it ended soon after its start.")
-    retry_ns = _cell(4, "When it is started again, where it waits for that.")
-    # the process's
-    tick_ns = _cell(5, "When its loop turned last; 0 before it ever did.")
-    calls = _cell(6, "A worker's calls, from their start to their end.")
-    streams = _cell(7, "Its media sockets, those that have not started included.")
-    capacity = _cell(8, "The calls it takes.")
+    pid = _cell(1, "0: no process runs.")
+    worker = _cell(2, "A worker's index; -1: control.")
+    failures = _cell(3, "Successive ends soon after a start.")
+    retry_ns = _cell(4, "Time of the restart, in state WAITING.")
+    # written by the process
+    heartbeat_ns = _cell(5, "Time of the last heartbeat; 0: none yet.")
+    calls = _cell(6, "A worker's live calls.")
+    streams = _cell(7, "A worker's media sockets, before the start message too.")
+    capacity = _cell(8, "The calls a worker takes.")
     flags = _cell(9, "Bits of Flag.")
-    lateness_p99_us = _cell(10, "Of the frames of its last seconds; -1 where none were sent.")
-    log_level = _cell(12, "What it logs, by an operator's wish; 0: what the scoreboard or the configuration says.")  # control's
-    hold_max_us = _cell(11, "Who held its hub longest in its last seconds; -1 where nobody looked.")
-    coming = _cell(13, "Its connections that may become media sockets: what they ask for is not known yet.")
+    lateness_p99_us = _cell(10, "Over the last seconds; -1: no frames.")
+    log_level = _cell(12, "Level set by an operator for this process; 0: the common one.")  # written by control
+    hold_max_us = _cell(11, "Longest hold of its hub over the last seconds; -1: not measured.")
+    pending = _cell(13, "Its connections without a request yet, which may become media sockets.")
 
     def clear(self, state: ProcessState = ProcessState.EMPTY, worker: int = 0) -> None:
-        """Forget who sat here. The state is written last: what a reader takes for alive is whole."""
+        """Reset the row. The state is written last, so that a reader never takes a half-written row for alive."""
         self.state = ProcessState.EMPTY
         for index in range(1, _ROW_CELLS):
             self.cells[self.base + index] = 0
         self.worker = worker
         self.state = state
 
-    def forget_process(self) -> None:
-        """The process is gone, and with it whatever it said."""
-        self.pid = self.tick_ns = self.calls = self.streams = self.coming = self.capacity = self.flags = 0
+    def clear_process(self) -> None:
+        """Reset the cells that the ended process wrote."""
+        self.pid = self.heartbeat_ns = self.calls = self.streams = self.pending = self.capacity = self.flags = 0
         self.lateness_p99_us = self.hold_max_us = -1
 
-    def turn(self) -> None:
-        """Say that the loop turns."""
-        self.tick_ns = time.monotonic_ns()
+    def heartbeat(self) -> None:
+        """Record that the process's loop runs."""
+        self.heartbeat_ns = time.monotonic_ns()
 
-    def still_for_s(self) -> float:
-        """How long its loop has not turned; -1.0 where it never did."""
-        tick_ns = self.tick_ns
-        return -1.0 if not tick_ns else (time.monotonic_ns() - tick_ns) / _NS
+    def heartbeat_age_s(self) -> float:
+        """Return the time since the last heartbeat; -1.0 before the first."""
+        heartbeat_ns = self.heartbeat_ns
+        return -1.0 if not heartbeat_ns else (time.monotonic_ns() - heartbeat_ns) / _NS
 
     def retry_in_s(self) -> float:
-        """How long until it is started again; 0.0 where that is not what it waits for."""
+        """Return the time until the restart; 0.0 in other states than WAITING."""
         return max(0.0, (self.retry_ns - time.monotonic_ns()) / _NS) if self.state == ProcessState.WAITING else 0.0
 
-    def wait_until(self, seconds: float) -> None:
-        """It is started again in so many seconds."""
+    def restart_in(self, seconds: float) -> None:
+        """Set state WAITING and the time of the restart."""
         self.retry_ns = time.monotonic_ns() + int(seconds * _NS)
         self.state = ProcessState.WAITING
 
 
 class Scoreboard:
-    """The whole of it, mapped. Made by `create`, `attach` or `private`."""
+    """The mapped memory. Made by `create`, `attach` or `private`."""
 
-    #: Control's row; the others are workers'.
+    #: Control's row; the others are for workers.
     CONTROL_ROW: Final = 0
 
     def __init__(self, memory: mmap.mmap, fd: int) -> None:
-        self.fd = fd  # what is locked and handed down; -1: no other process has it
+        self.fd = fd  # locked, and inherited by children; -1: private to this process
         self._memory = memory
         self._bytes = memoryview(memory)
-        self._cells: memoryview[int] = self._bytes[:_LAPSES_AT].cast("q")
-        self.reservation_expiries: memoryview[int] = self._bytes[_LAPSES_AT:_KEYS_AT].cast(
-            "q"
-        )  # when a place is free again; 0: it is
-        self.reservation_keys = self._bytes[_KEYS_AT:_REPORT_AT]  # whose a place is
+        self._cells: memoryview[int] = self._bytes[:_EXPIRIES_AT].cast("q")
+        self.reservation_expiries: memoryview[int] = self._bytes[_EXPIRIES_AT:_KEYS_AT].cast("q")  # 0: free
+        self.reservation_keys = self._bytes[_KEYS_AT:_REPORT_AT]  # of the call that holds the reservation
         self._report = self._bytes[_REPORT_AT:]
 
     @classmethod
     def create(cls) -> Scoreboard:
-        """A new one, to be handed down. Raises OSError."""
+        """Create a scoreboard for children to inherit. Raises OSError."""
         fd = os.memfd_create("submilli-scoreboard", os.MFD_CLOEXEC)
         try:
-            os.posix_fallocate(fd, 0, _BYTES)  # memory that is full refuses here: a store into a hole would kill
+            os.posix_fallocate(fd, 0, _BYTES)  # without memory this fails; a later store into a hole would kill the process
             scoreboard = cls(mmap.mmap(fd, _BYTES), fd)
         except OSError:
             os.close(fd)
@@ -179,25 +176,25 @@ class Scoreboard:
 
     @classmethod
     def attach(cls, fd: int) -> Scoreboard:
-        """The one this process was handed. Raises ScoreboardError."""
+        """Map the scoreboard that this process inherited. Raises ScoreboardError."""
         try:
             size = os.fstat(fd).st_size
             scoreboard = cls(mmap.mmap(fd, _BYTES), fd) if size == _BYTES else None
         except OSError as error:
-            raise ScoreboardError(f"no scoreboard was handed down: {error.strerror}") from None
+            raise ScoreboardError(f"descriptor {fd} is not the supervisor's scoreboard: {error.strerror}") from None
         if scoreboard is None or scoreboard._cells[0] != VERSION:
-            raise ScoreboardError("the supervisor runs other code than this: stop the gateway and start it again")
+            raise ScoreboardError("the supervisor runs other code than this process: stop the gateway and start it again")
         return scoreboard
 
     @classmethod
     def private(cls) -> Scoreboard:
-        """One for a single process, which a hand started or a test. No descriptor stays open."""
+        """Create one for a single process, started by hand or by a test. No descriptor stays open."""
         scoreboard = cls(mmap.mmap(-1, _BYTES), -1)
         scoreboard._cells[0] = VERSION
         return scoreboard
 
     def close(self) -> None:
-        """Let go of the memory. Its rows raise ValueError from here on."""
+        """Unmap the memory. Rows raise ValueError from here on."""
         for view in (self._cells, self.reservation_expiries, self.reservation_keys, self._report, self._bytes):
             view.release()
         self._memory.close()
@@ -208,7 +205,7 @@ class Scoreboard:
 
     @property
     def drained(self) -> bool:
-        """Whether an operator took this machine out; control writes it, a worker that starts anew reads it."""
+        """True while an operator has drained this machine. Written by control, read by every new worker."""
         return bool(self._cells[1])
 
     @drained.setter
@@ -217,7 +214,7 @@ class Scoreboard:
 
     @property
     def log_level(self) -> int:
-        """What every process logs, by an operator's wish; 0: what the configuration says. Control writes it."""
+        """Level set by an operator for all processes; 0: the configured one. Written by control."""
         return self._cells[6]
 
     @log_level.setter
@@ -225,60 +222,62 @@ class Scoreboard:
         self._cells[6] = level
 
     def log_level_of(self, index: int) -> int:
-        """What the process of that row is to log: its own wish before everybody's; 0 where there is none."""
+        """Return the operator's level for the process of that row, else for all processes; 0: none."""
         return self.row(index).log_level or self.log_level
 
     @property
     def reserved(self) -> int:
-        """Places kept for streams that have not come yet."""
+        """Slots reserved for streams that have not arrived."""
         return MAX_RESERVATIONS - self.reservation_expiries.tolist().count(0)
 
     # -- rows -------------------------------------------------------------------------------------------------------------
 
     def row(self, index: int) -> ScoreboardRow:
+        """Return the row at an index, free or not."""
         return ScoreboardRow(self._cells, index)
 
     def take_row(self, worker: int, *, index: int | None = None) -> ScoreboardRow:
-        """A row for a process to come: the given one, or the first that is nobody's. The supervisor's alone.
+        """Take row `index`, or the first free one, for a process to be started. Called by the supervisor only.
 
-        Raises: ScoreboardError when all are taken.
+        `worker`: the worker's index; -1: control.
+        Raises: ScoreboardError when all rows are taken.
         """
         if index is None:
             for index in range(1, ROWS):
                 if not self._cells[_HEADER_CELLS + index * _ROW_CELLS]:
                     break
             else:
-                raise ScoreboardError(f"{ROWS} processes are too many")
+                raise ScoreboardError(f"more than {ROWS} processes: wait for former workers to end")
         row = self.row(index)
         row.clear(ProcessState.STARTING, worker)
         self._cells[3] = max(self._cells[3], index + 1)
         return row
 
     def rows(self) -> Iterator[ScoreboardRow]:
-        """Every row that is somebody's, control's first."""
+        """Yield every row in use, control's first."""
         for index in range(self._cells[3]):
             row = self.row(index)
             if row.state:
                 yield row
 
     def workers(self) -> Iterator[ScoreboardRow]:
-        """The rows of workers."""
+        """Yield the rows of workers."""
         return (row for row in self.rows() if row.worker >= 0)
 
     # -- the report -------------------------------------------------------------------------------------------------------
 
     @property
     def report(self) -> ReloadReport:
-        """What the supervisor said last of a reload."""
+        """The last reload's report."""
         for _ in range(100):
             before = self._cells[4]
             text = bytes(self._report[: self._cells[5]])
             if before % 2 == 0 and self._cells[4] == before:
                 return msgspec.json.decode(text, type=ReloadReport) if text else ReloadReport()
-        return ReloadReport(state="running", step="the supervisor is writing")
+        return ReloadReport(state="running", step="the supervisor is writing the report")
 
     def publish_report(self, report: ReloadReport) -> None:
-        """Replace the report: the supervisor's alone. The count is odd while it is being written."""
+        """Replace the report. Called by the supervisor only; the count is odd during the write."""
         text = msgspec.json.encode(report)
         if len(text) > REPORT_BYTES:
             text = msgspec.json.encode(msgspec.structs.replace(report, problem=report.problem[: REPORT_BYTES // 8]))

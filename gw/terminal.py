@@ -1,7 +1,7 @@
-"""How answers look: one JSON document for programs, quiet tables for people.
+"""Output on the terminal: one JSON document for programs, plain tables for people.
 
-Colour only on a terminal; a pipe gets full width, so that nothing is cut where `grep` looks for it. Times are local, numbers
-stand right, absence is a dash. What a caller or an AI said is shown as it is: neither markup nor a command to the terminal.
+Colour only on a terminal; a pipe gets full width, so that `grep` finds whole values. Times are local, numbers are right-aligned,
+absence is a dash. Words of a caller or an AI are shown verbatim, never as markup or terminal commands.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: Wider than any row of ours: a pipe has no edge.
+#: Wider than any row: a pipe has no edge.
 _PIPE_COLUMNS: Final = 240
-#: What a terminal would act on; a line's end and a tab are harmless.
+#: Characters a terminal acts on, except line feed and tab.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on what stdout is right now."""
+    """Return a console on the present stdout or stderr."""
     out = sys.stderr if stderr else sys.stdout
     return Console(file=out, highlight=False, width=None if out.isatty() else _PIPE_COLUMNS)
 
 
 def print_json(document: Any) -> None:
-    """One document, readable, then a newline."""
+    """Print one indented document."""
     click.echo(json.dumps(msgspec.to_builtins(document), indent=2, ensure_ascii=False))
 
 
 class Column(NamedTuple):
-    """A column: title (a leading `>`: stands right, never wraps), value, and how wide a terminal must be to show it."""
+    """A column: title (leading `>`: right-aligned, never wraps), value, and the terminal width it needs."""
 
     title: str
     value: Callable[[Any], str | Text]
@@ -45,12 +45,12 @@ class Column(NamedTuple):
 
 
 def print_rows(columns: Sequence[Column], rows: Iterable[Any]) -> None:
-    """Print a table of them."""
+    """Print a table of rows."""
     console().print(table(columns, rows))
 
 
 def table(columns: Sequence[Column], rows: Iterable[Any]) -> Table:
-    """A table without frame. On a narrow terminal whole columns are left out, so that a SID is never cut."""
+    """Return a table without a frame. A narrow terminal omits whole columns, so that a SID is never cut."""
     out = console()
     shown = [column for column in columns if column.needs <= out.width]
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -63,7 +63,7 @@ def table(columns: Sequence[Column], rows: Iterable[Any]) -> Table:
 
 
 def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
-    """Name and value, one a line."""
+    """Return a table of name and value, one pair a line."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
@@ -73,15 +73,15 @@ def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
 
 
 def verbatim(value: str | Text) -> Text:
-    """A value as it is: square brackets are no markup here, and control characters do not reach the terminal."""
+    """Return a value without markup, its control characters replaced."""
     text = Text(value) if isinstance(value, str) else value
     if _CONTROL.search(text.plain):
-        text.plain = _CONTROL.sub("\ufffd", text.plain)  # one for one, so that its colours stay where they are
+        text.plain = _CONTROL.sub("\ufffd", text.plain)  # one for one, so that styled ranges keep their places
     return text
 
 
 def local_time(epoch_s: float | None, now_s: float | None = None) -> str:
-    """A time of day today, day and time this year, the whole date before that."""
+    """Format a time: time of day today, day and time this year, else the date."""
     if not epoch_s:
         return "-"
     then, today = time.localtime(epoch_s), time.localtime(now_s)
@@ -90,14 +90,14 @@ def local_time(epoch_s: float | None, now_s: float | None = None) -> str:
 
 
 def ending(reason: str | None, result: str | None) -> Text:
-    """How a call ended, in the colour of whose doing it was; `live` while it goes on."""
+    """Format the end of a call, coloured by whose fault; `live` before the end."""
     if reason is None:
         return Text("live", "green")
     return Text(reason, {"success": "", "peer_error": "yellow"}.get(result or "", "red"))
 
 
 def duration(seconds: float | None) -> str:
-    """`4.2 s`, `3:07`, `1:02:03`."""
+    """Format a duration: `4.2 s`, `3:07`, `1:02:03`."""
     if seconds is None or seconds < 0:
         return "-"
     if seconds < 60:
@@ -108,17 +108,17 @@ def duration(seconds: float | None) -> str:
 
 
 def milliseconds(value_s: float | None) -> str:
-    """A measured duration in ms; three digits that mean something, a dash where nothing was measured."""
+    """Format seconds as ms, three significant digits; None or negative: a dash."""
     return ms(None if value_s is None or value_s < 0 else value_s * 1000)
 
 
 def ms(value: float | None) -> str:
-    """A duration in ms, three digits that mean something."""
+    """Format ms, three significant digits; None: a dash."""
     return "-" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def figure_table(*columns: str) -> Table:
-    """An empty table of measured figures; a title with a leading `>` stands right. Nothing wraps."""
+    """Return an empty table of figures; leading `>` in a title: right-aligned. No column wraps."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
@@ -126,5 +126,5 @@ def figure_table(*columns: str) -> Table:
 
 
 def dash(value: object) -> str:
-    """The value, or a dash where there is none."""
+    """Return the value as text; absent: a dash."""
     return "-" if value in (None, "", -1) else str(value)

@@ -19,7 +19,7 @@ from gw.cli.context import Settings, pass_settings
 @pass_settings
 def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nice: int) -> None:
     """The control process."""
-    from gw.supervise.child import end_with_parent, is_orphan, settle_parent
+    from gw.supervise.child import await_parent_end, end_with_parent, is_orphan
 
     end_with_parent(os.environ)
     from gw import logs
@@ -31,8 +31,8 @@ def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nic
     os.nice(nice)
     scoreboard = Scoreboard.attach(scoreboard_fd) if scoreboard_fd >= 0 else Scoreboard.private()
     logs.follow(partial(scoreboard.log_level_of, row), config.ops.log_level)
-    orphan, settled = lambda: is_orphan(os.environ), lambda: settle_parent(os.environ)
-    code = run(config, ready_fd, scoreboard=scoreboard, row=scoreboard.row(row), is_orphan=orphan, settle_parent=settled)
+    orphan, settled = lambda: is_orphan(os.environ), lambda: await_parent_end(os.environ)
+    code = run(config, ready_fd, scoreboard=scoreboard, row=scoreboard.row(row), is_orphan=orphan, await_parent_end=settled)
     logs.flush(1.0)
     sys.exit(code)
 
@@ -44,18 +44,20 @@ def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nic
 @click.option("--scoreboard-fd", type=int, default=-1)
 @click.option("--row", type=int, default=0)
 @click.option("--core", "cores", default="-1", help="Where it runs, comma-separated; -1: wherever it may.")
-@click.option("--behind", is_flag=True, help="It starts where its supervisor runs: on its cores others may have calls meanwhile.")
+@click.option(
+    "--low-priority", is_flag=True, help="It starts where its supervisor runs: on its cores others may have calls meanwhile."
+)
 @pass_settings
 def worker(
-    settings: Settings, index: int, listen_fd: int, ready_fd: int, scoreboard_fd: int, row: int, cores: str, behind: bool
+    settings: Settings, index: int, listen_fd: int, ready_fd: int, scoreboard_fd: int, row: int, cores: str, low_priority: bool
 ) -> None:
     """A media worker."""
-    from gw.supervise.child import HURRY, LEAVE, end_with_parent, is_orphan, settle_parent
+    from gw.supervise.child import HURRY, LEAVE, await_parent_end, end_with_parent, is_orphan
     from gw.supervise.cpu_affinity import bind
 
     end_with_parent(os.environ)
     take_cores = partial(bind, [int(core) for core in cores.split(",") if int(core) >= 0])
-    if not behind:
+    if not low_priority:
         take_cores()  # before whatever takes long: all workers start at once
     from gw import logs
     from gw.media.worker import run
@@ -77,7 +79,7 @@ def worker(
         scoreboard=scoreboard,
         row=scoreboard.row(row) if scoreboard is not None else None,
         is_orphan=lambda: is_orphan(os.environ),
-        settle_parent=lambda: settle_parent(os.environ),
+        await_parent_end=lambda: await_parent_end(os.environ),
     )
     logs.flush(1.0)
     sys.exit(code)

@@ -53,7 +53,7 @@ def serve(settings: Settings) -> None:
         settings.program(),
         config_path=settings.path,
         on_ready=on_ready,
-        on_look=lambda still: manager.look(supervisor.scoreboard, still),
+        on_check=lambda stalled: manager.check(supervisor.scoreboard, stalled),
         on_report=manager.report,
     )
 

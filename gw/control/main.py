@@ -288,11 +288,11 @@ def run(
     scoreboard: Scoreboard | None = None,
     row: ScoreboardRow | None = None,
     is_orphan: Callable[[], bool] = lambda: False,
-    settle_parent: Callable[[], None] = lambda: None,
+    await_parent_end: Callable[[], None] = lambda: None,
 ) -> int:
     """Run the control process from start to end. Returns its exit code.
 
-    A byte is written to `ready_fd` once control serves. At a signal to stop, `settle_parent` is called first: `is_orphan` is
+    A byte is written to `ready_fd` once control serves. At a signal to stop, `await_parent_end` is called first: `is_orphan` is
     reliable after it.
     """
     try:
@@ -302,7 +302,7 @@ def run(
         return 1
 
     def on_stop() -> None:
-        settle_parent()
+        await_parent_end()
         control.stop()
 
     signals = [gevent.signal_handler(number, on_stop) for number in (signal.SIGTERM, signal.SIGINT)]

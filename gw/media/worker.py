@@ -244,16 +244,16 @@ def run(
     scoreboard: Scoreboard | None = None,
     row: ScoreboardRow | None = None,
     is_orphan: Callable[[], bool] = lambda: False,
-    settle_parent: Callable[[], None] = lambda: None,
+    await_parent_end: Callable[[], None] = lambda: None,
 ) -> int:
     """A worker process's body: serve on the inherited socket. `before_ready` is called when all is there but the word. `leave`:
-    others take its place; `hurry` ends a drain; when told to stop, `settle_parent` returns once `is_orphan` can be believed.
+    others take its place; `hurry` ends a drain; when told to stop, `await_parent_end` returns once `is_orphan` can be believed.
     Returns the exit code."""
     listener = socket.socket(fileno=listen_fd)
     worker = Worker(config, index, listener, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
 
     def on_stop() -> None:
-        settle_parent()
+        await_parent_end()
         worker.stop()
 
     for signum in (signal.SIGTERM, signal.SIGINT):

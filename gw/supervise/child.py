@@ -1,8 +1,8 @@
-"""One child process of the supervisor: how it is started, told apart from ready, ended, and how long to wait before the next.
+"""One child process: start, readiness, signals, priority, and the backoff between restarts.
 
-A child runs in a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone and a child is told to
-stop once. It ties its life to its parent's itself (`end_with_parent`), so no process stays behind when the supervisor is
-killed. Readiness is one byte on a pipe. Never decides whether a child should run: that is `gw.supervise.supervisor`.
+Each child runs in its own process group, so that Ctrl-C in a terminal reaches the supervisor alone and a child receives one
+stop. A child ties its life to its parent's (`end_with_parent`), so a killed supervisor leaves no process behind. Readiness is
+one byte on a pipe. `gw.supervise.process` decides whether a child runs.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from gevent.threadpool import ThreadPool
 #: prctl(2), PR_SET_PDEATHSIG: the signal a process gets when the thread that forked it ends.
 _PR_SET_PDEATHSIG: Final = 1
 
-#: How long a parent that was killed may take to be gone.
+#: Time for the last thread of a killed parent to end.
 _PARENT_GONE_S: Final = 0.3
-#: Tells a worker that its stop is in a hurry. A signal of its own: a service manager may send SIGTERM beside the supervisor's.
+#: Makes a worker end its calls immediately. A separate signal: a service manager may send SIGTERM beside the supervisor's.
 HURRY: Final = signal.SIGUSR1
-#: Tells a worker that others take its place: it lets go of the listening socket, and its calls go on.
+#: Makes a worker close the listening socket and drain: other workers have replaced it.
 LEAVE: Final = signal.SIGHUP
 
-#: How much nicer than those that serve a worker is that starts beside them: a third of their weight, so that a machine with no
-#: time left still lets it become ready. Source: sched(7).
-BEHIND: Final = 5
+#: Added niceness of a worker that starts beside serving ones: a third of their weight, so it becomes ready even on a machine
+#: without idle time. Source: sched(7).
+STARTING_NICE: Final = 5
 
-#: The environment variable by which a child knows the process it belongs to.
+#: The environment variable with the parent's pid.
 PARENT_VARIABLE: Final = "SUBMILLI_PARENT_PID"
 
 
 def end_with_parent(environ: Mapping[str, str]) -> None:
-    """Ask the kernel for SIGTERM when the parent ends, and leave at once if it has ended already.
+    """Make the kernel send SIGTERM when the parent ends; exit now if it has ended.
 
-    Called by a child as the first thing it does; without PARENT_VARIABLE (started by hand) it does nothing. `serve` calls it
-    too, so that whoever starts a gateway for a while can be sure of its end.
+    A child calls this first; without PARENT_VARIABLE (started by hand) nothing happens. `serve` calls it too, for programs that
+    start a gateway for a limited time.
     Source: prctl(2), PR_SET_PDEATHSIG; called in the child because a callback between fork and exec is not safe with threads.
     """
     parent = environ.get(PARENT_VARIABLE, "")
@@ -60,30 +60,36 @@ def end_with_parent(environ: Mapping[str, str]) -> None:
 
 
 def is_orphan(environ: Mapping[str, str]) -> bool:
-    """Whether this is a child whose parent has ended."""
+    """Return whether this is a child whose parent has ended."""
     parent = environ.get(PARENT_VARIABLE, "")
     return bool(parent) and str(os.getppid()) != parent
 
 
-def settle_parent(environ: Mapping[str, str]) -> None:
-    """Wait until it is clear whether SIGTERM came from a parent that lives or tells of its death: a process that is killed ends
-    thread by thread, and is its children's parent until the last of them."""
+def await_parent_end(environ: Mapping[str, str]) -> None:
+    """Wait until `is_orphan` is reliable after SIGTERM, at most _PARENT_GONE_S.
+
+    SIGTERM comes from a live parent or from its death, and a killed process remains the parent until its last thread has ended.
+    """
     deadline_s = time.monotonic() + _PARENT_GONE_S
     while environ.get(PARENT_VARIABLE) and not is_orphan(environ) and time.monotonic() < deadline_s:
         time.sleep(0.02)
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process and its children open as many files as the machine allows: a call has two sockets, and 1024 is what a
-    login gives by itself."""
+    """Raise the limit of open files to the hard limit, also for children.
+
+    A call has two sockets, and the usual soft limit is 1024.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @cache
-def may_come_back() -> bool:
-    """Whether a process of ours that was made nicer may be made as it was: with RLIMIT_NICE or CAP_SYS_NICE, which not every
-    account and container has. Tried by a thread that ends then: on Linux each has a niceness of its own (setpriority(2))."""
+def can_restore_nice() -> bool:
+    """Return whether a raised niceness may be lowered again: needs RLIMIT_NICE or CAP_SYS_NICE.
+
+    Tried once, in a temporary thread: on Linux each thread has its own niceness (setpriority(2)).
+    """
     pool = ThreadPool(1)
     try:
         return bool(pool.apply(_there_and_back))
@@ -102,22 +108,24 @@ def _there_and_back() -> bool:
 
 
 class Backoff:
-    """How long to wait before a child is started again: after quick successive deaths doubling from the first wait to the last.
-    One that had served for a while is started again after the first wait, and its end counts yet until one lives long enough."""
+    """Computes the wait before a restart: doubles over quick successive ends, up to `last_s`.
 
-    def __init__(self, first_s: float = 0.1, last_s: float = 10.0, served_s: float = 5.0, forgive_s: float = 30.0) -> None:
+    A child that served `served_s` is restarted after `first_s`; one that served `stable_s` also resets the failure count.
+    """
+
+    def __init__(self, first_s: float = 0.1, last_s: float = 10.0, served_s: float = 5.0, stable_s: float = 30.0) -> None:
         self._first_s = first_s
         self._last_s = last_s
         self._served_s = served_s
-        self.forgive_s = forgive_s  # from here on its former ends do not count
+        self.stable_s = stable_s  # from here on earlier ends do not count
         self._next_s = first_s
         self.failures = 0  # in a row
 
     def on_exit(self, served_s: float) -> float:
-        """The child ended `served_s` after it was ready. Returns the seconds to wait."""
+        """Count the end of a child `served_s` after it was ready. Returns the seconds to wait."""
         if served_s >= self._served_s:
             self._next_s = self._first_s
-        if served_s >= self.forgive_s:
+        if served_s >= self.stable_s:
             self.failures = 0
         self.failures += 1
         wait_s = self._next_s
@@ -125,11 +133,11 @@ class Backoff:
         return wait_s
 
 
-class Child:
-    """A running child process. Construct starts it."""
+class ChildProcess:
+    """A child process, started by the constructor."""
 
     def __init__(self, name: str, argv: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
-        """Start `argv` with `--ready-fd N` added, N being the pipe's end on which it says that it is ready."""
+        """Start `argv` with `--ready-fd N` added: the child writes its readiness to descriptor N. Raises OSError."""
         self.name = name
         self._ready_s = inf
         self._ready_fd, child_fd = os.pipe()
@@ -154,11 +162,11 @@ class Child:
 
     @property
     def served_s(self) -> float:
-        """How long ago it was ready; 0.0 where it never was."""
+        """Seconds since readiness; 0.0 before."""
         return max(0.0, time.monotonic() - self._ready_s)
 
     def wait_ready(self, timeout_s: float) -> bool:
-        """Wait for the child's byte. False: it ended, closed the pipe, or took longer than `timeout_s`."""
+        """Wait for readiness. False: the child ended, closed the pipe, or took longer than `timeout_s`."""
         bound = Timeout.start_new(timeout_s)
         try:
             if gevent_os.nb_read(self._ready_fd, 1) != b"1":
@@ -174,16 +182,18 @@ class Child:
             os.close(self._ready_fd)
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """Wait for its end. Returns the exit code, negative for a signal; None when `timeout_s` passed."""
+        """Wait for the end. Returns the exit code, negative for a signal; None when `timeout_s` passed."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def set_nice(self, more: int = 0) -> None:
-        """Make it, with all its threads, so much nicer than this process: its first thread first, since others it starts are as
-        that one is. Raises PermissionError where that is less than it is now and `may_come_back` says no; what has ended is left
-        alone."""
+        """Set the niceness of all its threads to this process's plus `more`.
+
+        The main thread first, since new threads inherit its niceness. Threads that have ended are skipped.
+        Raises: PermissionError when that lowers the niceness and `can_restore_nice` is False.
+        """
         nice = os.getpriority(os.PRIO_PROCESS, 0) + more
         with suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, self.pid, nice)
@@ -198,12 +208,12 @@ class Child:
         return self._process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it, if it still runs."""
+        """Signal the child, if it runs."""
         self._process.send_signal(number)
 
 
 def describe_exit(code: int) -> str:
-    """An exit code in words."""
+    """Return an exit code as text."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,8 +1,8 @@
-"""What a reload brings: the configuration file as it is now, checked by the code that is there now.
+"""Snapshot of the configuration file for one generation, checked by the code on disk.
 
-The file is read once, and what was read is what every process of that generation gets, also the one that replaces a dead worker
-an hour later: so an unfinished edit of the file reaches nobody. It is handed down as memory without a name. The check runs in a
-process of the new code, which also says what the supervisor must know of the answer: how many workers, and where they run.
+The file is read once, and every process of that generation gets these bytes, including one restarted an hour later: no process
+reads an unfinished edit. Children inherit the snapshot as anonymous memory. The check runs in a process of the new code, which
+also returns the settings the supervisor needs.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import msgspec
 
 from gw.errors import GatewayError
 
-#: How long the check may take: it imports little, and opens nothing but the file.
-CHECK_S: Final = 20.0
+#: Bound on the check, which imports little and opens only the file.
+CHECK_TIMEOUT_S: Final = 20.0
 #: A configuration file is some kilobytes.
 MAX_FILE_BYTES: Final = 1 << 20
 
 
-class RolloverError(GatewayError):
-    """The reload does not happen, or not whole; the sentence says why. What served before serves on."""
+class ReloadError(GatewayError):
+    """The reload failed, wholly or in part; the present processes continue to serve."""
 
     code = "reload_failed"
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """Of the `[server]` table and `ops.var_dir`: what concerns the supervisor. Other code may have more keys."""
+class SupervisorSettings(msgspec.Struct, frozen=True):
+    """The `[server]` keys and `ops.var_dir` that the supervisor uses. Other code may have more keys."""
 
     listen: str
     workers: int | Literal["auto"]
@@ -41,10 +41,10 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Snapshot:
-    """The configuration file as it was read. Without a file there is none, and children read no file either."""
+    """The bytes of the configuration file. Without a file it is empty, and children read no file."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises RolloverError when it cannot be read."""
+        """Read the file at `path`. Raises ReloadError."""
         self.fd = -1
         if path is None:
             return
@@ -52,21 +52,21 @@ class Snapshot:
             with path.open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            raise RolloverError(f"{path} cannot be read: {error.strerror}") from None
+            raise ReloadError(f"{path} cannot be read: {error.strerror}") from None
         if len(content) > MAX_FILE_BYTES:
-            raise RolloverError(f"{path} is longer than {MAX_FILE_BYTES} bytes")
+            raise ReloadError(f"{path} is longer than {MAX_FILE_BYTES} bytes")
         self.fd = os.memfd_create("submilli-config", os.MFD_CLOEXEC)
         with os.fdopen(os.dup(self.fd), "wb") as file:
             file.write(content)
 
     @property
     def path(self) -> str:
-        """How a child that inherited `fd` opens it. Source: proc_pid_fd(5): each opening starts at the beginning."""
+        """The path for a child that inherited `fd`; each open starts at the beginning. Source: proc_pid_fd(5)."""
         return f"/proc/self/fd/{self.fd}"
 
     @property
     def options(self) -> list[str]:
-        """The command line's, for a child."""
+        """Command line options for a child."""
         return [] if self.fd < 0 else ["--config", self.path]
 
     @property
@@ -74,32 +74,34 @@ class Snapshot:
         return () if self.fd < 0 else (self.fd,)
 
     def close(self) -> None:
-        """Let go of it. Harmless when called twice."""
+        """Close the memory. Idempotent."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
 
-def check(command: Sequence[str], snapshot: Snapshot, environ: Mapping[str, str], named: str) -> Wanted:
-    """Let the code that is there now judge the file. `named`: what the file is called in a sentence.
+def check(command: Sequence[str], snapshot: Snapshot, environ: Mapping[str, str], named: str) -> SupervisorSettings:
+    """Check the file with the code on disk. `named`: the file's name in messages.
 
-    Raises: RolloverError with everything that is wrong.
+    Raises: ReloadError with every problem of the file.
     """
     argv = [*command, *snapshot.options, "config", "check", "--json"]
     try:
         done = subprocess.run(
-            argv, env=environ, pass_fds=snapshot.pass_fds, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHECK_S
+            argv, env=environ, pass_fds=snapshot.pass_fds, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHECK_TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
-        raise RolloverError(f"the check of {named} did not end within {CHECK_S:g} s") from None
+        raise ReloadError(f"the check of {named} did not end within {CHECK_TIMEOUT_S:g} s") from None
     except OSError as error:
-        raise RolloverError(f"{command[0]} cannot be started: {error.strerror}") from None
+        raise ReloadError(f"{command[0]} cannot be started: {error.strerror}") from None
     try:
         answer: dict[str, Any] = msgspec.json.decode(done.stdout, type=dict)
         if answer["problems"]:
-            raise RolloverError("; ".join(str(problem).replace(snapshot.path, named) for problem in answer["problems"]))
+            raise ReloadError("; ".join(str(problem).replace(snapshot.path, named) for problem in answer["problems"]))
         config = answer["config"]
-        return msgspec.convert({**config["server"], "var_dir": config["ops"]["var_dir"]}, Wanted)
+        return msgspec.convert({**config["server"], "var_dir": config["ops"]["var_dir"]}, SupervisorSettings)
     except (msgspec.MsgspecError, KeyError, TypeError):
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise RolloverError(f"the new code cannot check {named}: {said[-1] if said else 'it says nothing'}"[:500]) from None
+        error_lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ReloadError(
+            f"the new code cannot check {named}: {error_lines[-1] if error_lines else 'no error text'}"[:500]
+        ) from None

@@ -1,8 +1,8 @@
-"""Which core is whose: one for each media worker, what is left for the supervisor, control and the kernel.
+"""CPU affinity: one core for each media worker, the rest for the supervisor, control and the kernel.
 
-A worker alone on a core is delayed by nobody but itself. From three cores on, one is kept free of workers: control renders pages
-there, the kernel takes interrupts. With two both have a worker, control runs where there is time, at a lower priority, and with
-one nothing is bound. Respects what the process was allowed (taskset, a container's cpuset). Linux only, as the gateway is.
+A worker alone on a core has no neighbour that delays it. From three cores on, one core is kept free of workers, for control's
+metrics pages and the kernel's interrupts. With two cores both have a worker and control runs at a lower priority; with one core
+nothing is bound. Respects the cores this process was allowed (taskset, a container's cpuset). Linux only, as the gateway is.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-log = logging.getLogger("gw.supervise.supervisor")
+log = logging.getLogger(__name__)
 
-#: From here on one core is kept free of workers.
+#: Number of cores from which one is kept free of workers.
 SPARE_FROM: Final = 3
-#: How much nicer control is where it shares its cores with workers: about a third of a worker's weight. Source: sched(7).
+#: Added niceness of a control process that shares its cores with workers: a third of a worker's weight. Source: sched(7).
 CONTROL_NICE: Final = 5
 
 
 class Plan(NamedTuple):
-    """How many workers, and where they run."""
+    """The number of workers and the cores of each process."""
 
     workers: int
-    cores: tuple[int, ...]  # of worker n: cores[n % len]; empty: wherever the kernel likes
-    rest: tuple[int, ...]  # of the supervisor and control; empty: everywhere
+    cores: tuple[int, ...]  # worker n: cores[n % len]; empty: unbound
+    rest: tuple[int, ...]  # for the supervisor and control; empty: unbound
     control_nice: int = 0
 
     def core_of(self, index: int) -> int:
-        """The core of a worker; -1: any."""
+        """Return the core of a worker; -1: any."""
         return self.cores[index % len(self.cores)] if self.cores else -1
 
 
 def plan(workers: int | Literal["auto"], pin: bool, allowed: Sequence[int]) -> Plan:
-    """`pin` counts with "auto" only: who says a number of workers has a reason the cores do not tell."""
+    """Return the plan for these cores. `pin` applies with "auto" only: an explicit number of workers is left unbound."""
     if workers != "auto":
         return Plan(workers, (), ())
     cores = tuple(sorted(allowed))
@@ -47,18 +47,20 @@ def plan(workers: int | Literal["auto"], pin: bool, allowed: Sequence[int]) -> P
 
 
 def allowed_cores() -> list[int]:
-    """The cores this process may use."""
+    """Return the cores this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 
 def bind(cores: Sequence[int]) -> None:
-    """Run this process with all its threads, and those it starts, on these cores; none: wherever it may already. Where that
-    cannot be it stays where it is, and the log says so."""
+    """Bind all threads of this process, and its future children, to `cores`; empty: change nothing.
+
+    Where the kernel refuses, the process stays unbound and a warning is logged.
+    """
     if not cores:
         return
     try:
         for thread in Path("/proc/self/task").iterdir():
-            with suppress(ProcessLookupError):  # it has ended meanwhile
+            with suppress(ProcessLookupError):  # the thread has ended
                 os.sched_setaffinity(int(thread.name), cores)
     except OSError as error:
-        log.warning("no core can be bound: %s", error)
+        log.warning("cannot bind to cores: %s", error)

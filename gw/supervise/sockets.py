@@ -1,8 +1,8 @@
-"""What a gateway must have to itself before it starts a process: `var_dir`, and the public socket.
+"""The gateway's exclusive resources: the lock of `var_dir` and the public listening socket.
 
-A supervisor that was killed leaves children whose calls go on. They let go of the port at once, and their control process keeps
-the bus until they have left or somebody takes over; whoever holds the lock of `var_dir` may, so a new start ends the old
-control, and waits a moment for the port. Every wait is bounded. Never starts a process.
+A killed supervisor leaves children whose calls continue. Its workers close the port immediately, and its control process serves
+the bus until they have ended or a new gateway takes over: the holder of the `var_dir` lock ends the old control and waits a
+moment for the port. Every wait is bounded. Starts no process.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from gw.config.rules import is_loopback
 from gw.errors import GatewayError
 from gw.procfs import birth_of
 
-log = logging.getLogger("gw.supervise.supervisor")
+log = logging.getLogger(__name__)
 
-#: Connections the kernel keeps while no worker accepts; calls arrive in bursts, never by the thousand at one instant.
+#: Connections the kernel queues until a worker accepts; bursts of calls are far smaller.
 BACKLOG: Final = 1024
 #: The first descriptor systemd passes. Source: sd_listen_fds(3).
 SYSTEMD_FIRST_FD: Final = 3
-#: After a supervisor was killed: how long its workers may take to let go of the port, and its control to go.
+#: After a supervisor was killed: bounds for its workers to close the port, and for its control to exit.
 PORT_FREE_S: Final = 3.0
 CONTROL_GONE_S: Final = 12.0
 _RETRY_S: Final = 0.05
@@ -39,25 +39,28 @@ _UCRED: Final = struct.Struct("iII")
 
 
 class StartError(GatewayError):
-    """The gateway cannot start; the text says why and what to do."""
+    """The gateway cannot start; the message gives the reason and the remedy."""
 
     code = "start_failed"
 
 
 class Lock(NamedTuple):
-    """`var_dir` is ours until `fd` is closed. `unclean`: the gateway before us did not end by itself."""
+    """The lock of `var_dir`, held until `fd` is closed. `unclean`: the previous gateway was killed."""
 
     fd: int
     unclean: bool
 
     def release(self) -> None:
-        """Give it back, and leave word that this was on purpose."""
+        """Release the lock, and mark the end as clean."""
         os.ftruncate(self.fd, 0)
         os.close(self.fd)
 
 
 def lock(var_dir: Path) -> Lock:
-    """Create `var_dir` (owner only) and take its lock: two gateways in one would share a bus and a spool. Raises StartError."""
+    """Create `var_dir` (owner only) and lock it. Raises StartError.
+
+    Two gateways in one `var_dir` would share a bus and a spool.
+    """
     try:
         var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(var_dir / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -79,15 +82,18 @@ def lock(var_dir: Path) -> Lock:
 
 
 def take_over(bus_socket: Path) -> None:
-    """End the control process that a killed supervisor left: its workers come to ours. The caller holds the lock of `var_dir`."""
+    """End the control process of a killed supervisor; its workers reconnect to the new one.
+
+    The caller holds the lock of `var_dir`.
+    """
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(bus_socket))
         except OSError:
-            return  # nobody listens
+            return  # no process listens
         pid = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
-    log.warning("the control process %d of a gateway that was killed is asked to go; its workers' calls go on", pid)
+    log.warning("stopping control process %d of a killed gateway; the calls of its workers continue", pid)
     for number, bound_s in ((signal.SIGTERM, CONTROL_GONE_S), (signal.SIGKILL, 2.0)):
         try:
             os.kill(pid, number)
@@ -103,8 +109,12 @@ def take_over(bus_socket: Path) -> None:
 def public_socket(
     listen: str, environ: Mapping[str, str], *, patience_s: float = 0.0, loopback_only: bool = False
 ) -> socket.socket:
-    """The public socket: systemd's when it passed one to this process, else bound here. A port in use is tried again for
-    `patience_s`. `loopback_only`: who calls is not checked, which systemd does not know. Raises StartError."""
+    """Return the public socket: the one systemd passed to this process, or a new one.
+
+    `patience_s`: how long a port in use is retried. `loopback_only`: callers are not authenticated, so a passed socket must be on
+    loopback.
+    Raises: StartError.
+    """
     if environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "0") != "0":
         return _passed(environ.get("LISTEN_FDS", ""), loopback_only)
     host, port = host_and_port(listen)
@@ -133,20 +143,20 @@ def public_socket(
 
 
 def _passed(count: str, loopback_only: bool) -> socket.socket:
-    """systemd's socket. Raises StartError where it is not one that can serve: a caller would wait at it for ever."""
+    """Return systemd's socket. Raises StartError for one that cannot serve: callers would wait there without end."""
     if count != "1":
         raise StartError(f"systemd passed {count} sockets, the gateway serves one: give its .socket unit one ListenStream")
     try:
         passed = socket.socket(fileno=SYSTEMD_FIRST_FD)
         listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
-        raise StartError(f"what systemd passed is no socket: {error.strerror}") from None
+        raise StartError(f"systemd passed a descriptor that is not a socket: {error.strerror}") from None
     if not listens or passed.family not in (socket.AF_INET, socket.AF_INET6):
-        raise StartError("the socket that systemd passed takes no TCP connections: wanted ListenStream=address:port, Accept=no")
+        raise StartError("the socket that systemd passed takes no TCP connections: settings ListenStream=address:port, Accept=no")
     host = str(passed.getsockname()[0])
     if loopback_only and not is_loopback(host):
         raise StartError(
-            f"systemd listens on {host}, and without Twilio credentials who calls is not checked: "
+            f"systemd listens on {host}, and without Twilio credentials callers are not authenticated: "
             "set twilio.account_sid and TWILIO_AUTH_TOKEN, or ListenStream=127.0.0.1:8080"
         )
     return passed

@@ -221,7 +221,7 @@ class Soak:
         until(lambda: "1 of 450 calls" in self.machine.show("StatusText"), 5, "the status has the call")
         hung = next(pid for pid, one in self.machine.workers().items() if not one["calls"])
         self.machine.run("kill", "-STOP", str(hung), check=True)
-        until(lambda: "stands still: worker" in self.machine.show("StatusText"), 10, "the status has the hung worker")
+        until(lambda: "stalled: worker" in self.machine.show("StatusText"), 10, "the status reports the hung worker")
         after_s = until(lambda: len(self.machine.workers().keys() - {hung}) == 2, 30, "a hung worker is replaced")
         self.measured["hung_worker_replaced_s"] = after_s
         self.check_continues(call, "while another worker hung")

@@ -1,4 +1,4 @@
-"""gw.scoreboard: what one process writes another reads, a row is whole or nobody's, and memory of other code is refused."""
+"""gw.scoreboard: cells between processes, rows, reservations, the report, and refusal of a foreign layout."""
 
 import mmap
 import os
@@ -26,7 +26,7 @@ from tests.timing import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [
-    *("state", "pid", "worker", "failures", "retry_ns", "tick_ns", "calls", "streams", "capacity", "flags"),
+    *("state", "pid", "worker", "failures", "retry_ns", "heartbeat_ns", "calls", "streams", "capacity", "flags"),
     *("lateness_p99_us", "hold_max_us", "log_level"),
 ]
 
@@ -43,7 +43,7 @@ def row(scoreboard) -> ScoreboardRow:
     return scoreboard.take_row(3)
 
 
-# -- what all processes map -------------------------------------------------------------------------------------------
+# -- the mapping ------------------------------------------------------------------------------------------------------
 
 
 OTHER_PROCESS = """
@@ -67,24 +67,24 @@ def test_another_process_reads_and_writes_it(scoreboard, row):
     assert (scoreboard.reservation_expiries[7], scoreboard.reservation_keys[7 * KEY_BYTES], scoreboard.reserved) == (99, 99, 1)
 
 
-def test_it_is_handed_down_on_purpose_alone(scoreboard):
+def test_the_memory_is_inherited_only_on_request(scoreboard):
     assert not os.get_inheritable(scoreboard.fd)
     assert str(Path(f"/proc/self/fd/{scoreboard.fd}").readlink()).startswith("/memfd:"), (
         "it has no name that another gateway could find"
     )
 
 
-def test_two_maps_are_one_memory(scoreboard, row):
+def test_two_maps_share_one_memory(scoreboard, row):
     other = Scoreboard.attach(os.dup(scoreboard.fd))
     row.calls = 5
     assert other.row(row.index).calls == 5
     other.close()
     row.calls += 1
-    assert row.calls == 6, "the first map stands"
+    assert row.calls == 6, "the first map is unchanged"
 
 
-def test_what_is_no_board_is_refused(tmp_path):
-    with pytest.raises(ScoreboardError, match="no scoreboard was handed down"):
+def test_another_descriptor_is_refused(tmp_path):
+    with pytest.raises(ScoreboardError, match="is not the supervisor's scoreboard"):
         Scoreboard.attach(1 << 20)
     with (tmp_path / "short").open("w+b") as file:
         file.write(bytes(100))
@@ -93,7 +93,7 @@ def test_what_is_no_board_is_refused(tmp_path):
             Scoreboard.attach(file.fileno())
 
 
-def test_a_board_of_other_code_is_refused(scoreboard):
+def test_a_scoreboard_of_other_code_is_refused(scoreboard):
     with mmap.mmap(scoreboard.fd, 8) as memory:
         assert int.from_bytes(memory[:8], "little") == VERSION
         memory[:8] = (VERSION + 1).to_bytes(8, "little")
@@ -103,7 +103,7 @@ def test_a_board_of_other_code_is_refused(scoreboard):
     Scoreboard.attach(os.dup(scoreboard.fd)).close()
 
 
-def test_a_private_one_leaves_no_descriptor():
+def test_a_private_scoreboard_leaves_no_descriptor():
     before = set(Path("/proc/self/fd").iterdir())
     scoreboard = Scoreboard.private()
     assert set(Path("/proc/self/fd").iterdir()) <= before
@@ -111,7 +111,7 @@ def test_a_private_one_leaves_no_descriptor():
     scoreboard.close()
 
 
-def test_after_close_nothing_is_read(scoreboard):
+def test_a_closed_scoreboard_cannot_be_read(scoreboard):
     other = Scoreboard.attach(os.dup(scoreboard.fd))
     row, fd = other.take_row(0), other.fd
     other.close()
@@ -124,7 +124,7 @@ def test_after_close_nothing_is_read(scoreboard):
 # -- the header -------------------------------------------------------------------------------------------------------
 
 
-def test_the_header_holds_each_wish_by_itself(scoreboard, row):
+def test_header_cells_are_independent(scoreboard, row):
     assert (scoreboard.drained, scoreboard.log_level) == (False, 0)
     scoreboard.drained = True
     scoreboard.log_level = 10
@@ -141,7 +141,7 @@ def test_the_header_holds_each_wish_by_itself(scoreboard, row):
     )
 
 
-def test_places_are_counted_to_the_last(scoreboard):
+def test_reservations_are_counted_to_the_last(scoreboard):
     assert (len(scoreboard.reservation_expiries), len(scoreboard.reservation_keys)) == (
         MAX_RESERVATIONS,
         MAX_RESERVATIONS * KEY_BYTES,
@@ -155,7 +155,7 @@ def test_places_are_counted_to_the_last(scoreboard):
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def test_every_cell_is_its_own(scoreboard, row):
+def test_cells_do_not_overlap(scoreboard, row):
     neighbours = scoreboard.take_row(4), scoreboard.take_row(5)
     for n, name in enumerate(CELLS, 1):
         setattr(row, name, n)
@@ -163,7 +163,7 @@ def test_every_cell_is_its_own(scoreboard, row):
     assert [getattr(one, name) for one in neighbours for name in CELLS if name not in ("state", "worker")] == [0] * 22
 
 
-def test_rows_are_taken_in_order_and_again_when_free(scoreboard):
+def test_the_first_free_row_is_taken(scoreboard):
     control = scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
     first, second = scoreboard.take_row(0), scoreboard.take_row(1)
     assert [one.index for one in (control, first, second)] == [0, 1, 2]
@@ -174,7 +174,7 @@ def test_rows_are_taken_in_order_and_again_when_free(scoreboard):
     assert scoreboard.take_row(7).index == 1
 
 
-def test_a_row_taken_again_tells_nothing_of_the_last(scoreboard, row):
+def test_a_row_taken_again_is_reset(scoreboard, row):
     for name in CELLS:
         setattr(row, name, 9)
     row.clear()
@@ -184,42 +184,42 @@ def test_a_row_taken_again_tells_nothing_of_the_last(scoreboard, row):
     assert told == {**dict.fromkeys(CELLS, 0), "state": ProcessState.STARTING, "worker": 2}
 
 
-def test_a_full_board_takes_no_process(scoreboard):
+def test_a_full_scoreboard_refuses_another_process(scoreboard):
     for worker in range(ROWS - 1):
         scoreboard.take_row(worker)
-    with pytest.raises(ScoreboardError, match="too many"):
+    with pytest.raises(ScoreboardError, match="more than 2048 processes"):
         scoreboard.take_row(ROWS)
     assert sum(1 for _ in scoreboard.workers()) == ROWS - 1
     assert scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW).index == 0, "control's own row is kept for it"
 
 
-def test_a_process_that_is_gone_says_nothing_and_its_seat_stays(row):
+def test_clearing_the_process_keeps_the_cells_of_the_supervisor(row):
     for name in CELLS:
         setattr(row, name, 9)
-    row.forget_process()
-    gone = dict.fromkeys(("pid", "tick_ns", "calls", "streams", "capacity", "flags"), 0)
+    row.clear_process()
+    gone = dict.fromkeys(("pid", "heartbeat_ns", "calls", "streams", "capacity", "flags"), 0)
     stays = dict.fromkeys(("state", "worker", "failures", "retry_ns", "log_level"), 9)
     assert {name: getattr(row, name) for name in CELLS} == {**gone, **stays, "lateness_p99_us": -1, "hold_max_us": -1}
 
 
-def test_a_loop_that_never_turned_is_told_from_one_that_stands_still(row):
-    assert row.still_for_s() == -1.0
+def test_the_age_of_a_heartbeat(row):
+    assert row.heartbeat_age_s() == -1.0
     before_ns = time.monotonic_ns()
-    row.turn()
-    assert before_ns <= row.tick_ns <= time.monotonic_ns()
-    row.tick_ns -= 5_000_000_000
-    assert row.still_for_s() >= 5.0
+    row.heartbeat()
+    assert before_ns <= row.heartbeat_ns <= time.monotonic_ns()
+    row.heartbeat_ns -= 5_000_000_000
+    assert row.heartbeat_age_s() >= 5.0
 
 
-def test_a_start_that_is_waited_for(row):
-    row.wait_until(60.0)
+def test_the_time_until_a_restart(row):
+    row.restart_in(60.0)
     assert row.state == ProcessState.WAITING
     assert 0.0 < row.retry_in_s() <= 60.0
     row.retry_ns = time.monotonic_ns() - 1
     assert row.retry_in_s() == 0.0, "it is due"
-    row.wait_until(60.0)
+    row.restart_in(60.0)
     row.state = ProcessState.UP
-    assert row.retry_in_s() == 0.0, "that is not what it waits for"
+    assert row.retry_in_s() == 0.0, "the process does not wait for a restart"
 
 
 # -- the report -------------------------------------------------------------------------------------------------------
@@ -233,18 +233,18 @@ def test_the_last_report_is_read_whole(scoreboard):
     assert Scoreboard.attach(os.dup(scoreboard.fd)).report.n == 2
 
 
-def test_a_problem_too_long_for_it_is_cut(scoreboard):
+def test_a_long_problem_is_cut(scoreboard):
     scoreboard.publish_report(ReloadReport(n=1, state="failed", step="control", problem="ü" * REPORT_BYTES))
     told = scoreboard.report
     assert (told.n, told.state, told.step) == (1, "failed", "control")
     assert told.problem == "ü" * (REPORT_BYTES // 8)
 
 
-def test_a_report_under_way_is_not_read(scoreboard):
+def test_a_report_being_written_is_not_read(scoreboard):
     scoreboard.publish_report(ReloadReport(n=4, state="done"))
     with mmap.mmap(scoreboard.fd, 4096) as memory:
         count = int.from_bytes(memory[32:40], "little")
-        memory[32:40] = (count + 1).to_bytes(8, "little")  # as in the middle of `tell`
+        memory[32:40] = (count + 1).to_bytes(8, "little")  # as in the middle of `publish_report`
         assert (scoreboard.report.state, scoreboard.report.n) == ("running", 0)
         memory[32:40] = (count + 2).to_bytes(8, "little")
     assert scoreboard.report == ReloadReport(n=4, state="done")

@@ -67,7 +67,7 @@ class MachineState:
     def run(self) -> None:
         """Write control's tick, periodically: the body of a greenlet."""
         while True:
-            self._row.turn()
+            self._row.heartbeat()
             self._reserved.set(float(self._scoreboard.reserved))
             gevent.sleep(TURN_S)
 
@@ -127,7 +127,7 @@ class MachineState:
                     "state": ProcessState(row.state).name.lower(),
                     "failures": row.failures,
                     "retry_in_s": round(row.retry_in_s(), 1),
-                    "still_s": round(row.still_for_s(), 1),
+                    "heartbeat_age_s": round(row.heartbeat_age_s(), 1),
                     "calls": row.calls,
                     "late": bool(row.flags & Flag.LATE),
                 }

@@ -28,7 +28,7 @@ DELAY_S: Final = 0.5
 #: The same, where who is better off shows once connections have said what they want: mostly they have within a millisecond.
 SHORT_DELAY_S: Final = 0.2
 #: A worker whose loop did not turn for so long is nobody to leave a connection to.
-STILL_S: Final = 1.0
+STALLED_S: Final = 1.0
 
 #: A key may lie in any of so many places from its hash.
 PROBES: Final = 64
@@ -44,7 +44,7 @@ class AdmissionSlots:
         self._reserved_ns = int(reserved_s * _NS)
         self._keys, self._lapses = scoreboard.reservation_keys, scoreboard.reservation_expiries
         row.capacity = capacity
-        row.turn()
+        row.heartbeat()
 
     @classmethod
     def alone(cls, capacity: int) -> AdmissionSlots:
@@ -114,14 +114,14 @@ class AdmissionSlots:
     def publish(self, *, streams: int, coming: int, draining: bool, leaving: bool, late: bool) -> None:
         """Let the others know how it stands here."""
         self._row.streams = streams
-        self._row.coming = coming
+        self._row.pending = coming
         self._row.flags = draining * Flag.DRAINING | leaving * Flag.LEAVING | late * Flag.LATE
 
     def heartbeat(self, lateness_p99_s: float, hold_max_s: float) -> None:
         """The loop turns; how punctual it is."""
         self._row.lateness_p99_us = _us(lateness_p99_s)
         self._row.hold_max_us = _us(hold_max_s)
-        self._row.turn()
+        self._row.heartbeat()
 
     def accept_delay_s(self) -> float:
         """How long a connection that waits is left to the others before this worker takes it: 0.0 where it is this one's turn.
@@ -134,11 +134,11 @@ class AdmissionSlots:
         others = [other for other in self._serving() if other.index != row.index]
         if not others:
             return 0.0
-        closed, sockets = _standing(row, row.streams + row.coming)
+        closed, sockets = _standing(row, row.streams + row.pending)
         best_closed, best_sockets = min(_standing(other, other.streams) for other in others)
         if (closed, sockets) <= (best_closed, best_sockets + SPREAD):
             return 0.0
-        is_best = (closed, sockets) <= min(_standing(other, other.streams + other.coming) for other in others)
+        is_best = (closed, sockets) <= min(_standing(other, other.streams + other.pending) for other in others)
         return SHORT_DELAY_S if is_best else DELAY_S
 
     # -- inside -----------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class AdmissionSlots:
             and (
                 row.state in (ProcessState.STARTING, ProcessState.UP)
                 if row.index == own
-                else row.state == ProcessState.UP and 0.0 <= row.still_for_s() < STILL_S
+                else row.state == ProcessState.UP and 0.0 <= row.heartbeat_age_s() < STALLED_S
             )
         ]
 

@@ -115,7 +115,7 @@ def test_a_worker_starts_where_it_serves(begin: Callable[..., Begun]) -> None:
 def test_a_worker_that_starts_behind_others_takes_its_cores_when_it_is_ready(
     begin: Callable[..., Begun], cores: set[int]
 ) -> None:
-    worker = begin("--core", ",".join(map(str, cores)), "--behind")
+    worker = begin("--core", ",".join(map(str, cores)), "--low-priority")
     assert worker.cores() == HERE
     worker.go_on()
     assert worker.cores() == cores

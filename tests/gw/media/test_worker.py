@@ -295,10 +295,10 @@ def test_its_loop_is_seen_to_turn_while_it_drains_after_its_turn_failed(replaced
 
     monkeypatch.setattr(replaced.worker, "_turn", turn)
     replaced.start()
-    ticks = {replaced.row.tick_ns}
+    ticks = {replaced.row.heartbeat_ns}
 
     def has_ticked() -> bool:
-        ticks.add(replaced.row.tick_ns)
+        ticks.add(replaced.row.heartbeat_ns)
         return len(ticks) > 3
 
     fails.set()

@@ -1,9 +1,9 @@
-"""A tiny gateway for the supervisor's tests: `supervised.py JOURNAL serve` supervises, `... control|worker` is a real child.
+"""A tiny gateway for the supervisor's tests.
 
-Children write what happens to them into the journal, one line each: `<name> <pid> ready|term|hurry|leave`. The journal's folder
-may hold orders: `refuse` (exit 1 before ready), `deaf` (do nothing it is told), `silent` (never say ready), `ticks` (say that the
-loop turns), each naming the child it is for; `... config check` answers as the gateway's does, or as the orders `bad`, `mute` and
-`moved` say.
+`running.py JOURNAL serve` supervises; `... control` and `... worker` are real children. A child appends its events to the
+journal, one a line: `<name> <pid> ready|term|hurry|leave`. Files beside the journal change the child they name: `refuse` (exit
+1 before ready), `deaf` (ignore signals), `silent` (never become ready), `ticks` (send heartbeats). `... config check` answers
+as the gateway does, or with an error for the files `bad`, `mute` and `moved`.
 """
 
 from gevent import monkey
@@ -41,7 +41,7 @@ def ordered(journal: Path, order: str, name: str) -> bool:
 
 
 def check(journal: Path) -> None:
-    """The configuration as the code that is there now reads it."""
+    """Print the configuration, as `config check --json` of the present code does."""
     config = config_in(journal.parent, workers=2)
     if ordered(journal, "moved", "config"):
         config = config_in(journal.parent, listen="127.0.0.1:1")
@@ -78,7 +78,7 @@ def child(journal: Path, name: str, ready_fd: int, scoreboard_fd: int, row: int)
     own = Scoreboard.attach(scoreboard_fd).row(row)
     while True:
         if ordered(journal, "ticks", name):
-            own.turn()
+            own.heartbeat()
         time.sleep(0.05)
 
 
@@ -89,7 +89,7 @@ def serve(journal: Path) -> None:
 
 
 if __name__ == "__main__":
-    where, role, options = Path(sys.argv[1]), sys.argv[2], [one for one in sys.argv[3:] if one != "--behind"]
+    where, role, options = Path(sys.argv[1]), sys.argv[2], [one for one in sys.argv[3:] if one != "--low-priority"]
     if role == "serve":
         serve(where)
     elif role == "config":

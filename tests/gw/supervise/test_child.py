@@ -1,4 +1,4 @@
-"""gw.supervise.child, with real child processes: readiness, niceness, the end, and the wait before the next."""
+"""gw.supervise.child, with real child processes: readiness, niceness, the end, and the backoff."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gw.supervise.child import Backoff, Child, describe_exit
+from gw.supervise.child import Backoff, ChildProcess, describe_exit
 from tests.timing import scaled
 
-#: Says that it is ready, with three threads, and stays.
+#: Becomes ready, with three threads, and waits.
 THREADS = """
 import os, sys, threading, time
 for _ in range(2):
@@ -25,8 +25,8 @@ time.sleep(60)
 
 
 @contextmanager
-def child_of(code: str) -> Iterator[Child]:
-    child = Child("test", [sys.executable, "-c", code], os.environ)
+def child_of(code: str) -> Iterator[ChildProcess]:
+    child = ChildProcess("test", [sys.executable, "-c", code], os.environ)
     try:
         yield child
     finally:
@@ -34,38 +34,38 @@ def child_of(code: str) -> Iterator[Child]:
         assert child.wait(scaled(30)) is not None
 
 
-def test_backoff_doubles_to_its_bound_and_forgives() -> None:
-    backoff = Backoff(first_s=0.1, last_s=1.0, forgive_s=30.0)
+def test_backoff_doubles_to_its_bound_and_resets() -> None:
+    backoff = Backoff(first_s=0.1, last_s=1.0, stable_s=30.0)
     assert [backoff.on_exit(1.0) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     assert [backoff.on_exit(30.0), backoff.on_exit(0.0)] == [0.1, 0.2]
     assert backoff.failures == 2
 
 
-def test_backoff_spares_who_had_served() -> None:
-    """Killed now and then, a process is away for a moment each time; that it is killed is told all the same."""
-    backoff = Backoff(first_s=0.1, last_s=1.0, served_s=5.0, forgive_s=30.0)
+def test_backoff_is_short_after_a_child_that_served() -> None:
+    """A process killed now and then restarts quickly each time, and its failures are still counted."""
+    backoff = Backoff(first_s=0.1, last_s=1.0, served_s=5.0, stable_s=30.0)
     assert [backoff.on_exit(lived_s) for lived_s in (1.0, 1.0, 9.0, 9.0, 9.0, 1.0, 1.0)] == [0.1, 0.2, 0.1, 0.1, 0.1, 0.2, 0.4]
     assert backoff.failures == 7
 
 
-def test_a_child_that_never_says_ready_is_told_apart() -> None:
-    child = Child("test", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+def test_a_child_without_readiness() -> None:
+    child = ChildProcess("test", [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
     try:
         assert child.wait_ready(0.05) is False
         assert child.wait(0.05) is None
     finally:
         child.send(signal.SIGKILL)
     assert child.wait(scaled(30)) == -signal.SIGKILL
-    child.send(signal.SIGTERM)  # nobody is there any more: nothing happens
+    child.send(signal.SIGTERM)  # the process has ended: no effect
 
 
-def test_a_program_that_is_not_there() -> None:
+def test_a_missing_program() -> None:
     with pytest.raises(OSError):
-        Child("test", ["no-such-program"], os.environ)
+        ChildProcess("test", ["no-such-program"], os.environ)
 
 
-def test_who_was_never_ready_has_not_served() -> None:
-    """However long it took to fail: else a start that is slow and fails would be tried again without a wait."""
+def test_a_child_that_was_never_ready_has_not_served() -> None:
+    """However long it took to fail: else a slow failing start would be retried without a wait."""
     with child_of("pass") as child:
         assert child.wait_ready(scaled(30)) is False
         assert child.wait(scaled(30)) == 0
@@ -76,8 +76,8 @@ def test_who_was_never_ready_has_not_served() -> None:
         assert child.served_s > 0.0
 
 
-def test_a_thread_that_ends_meanwhile_leaves_no_other_nice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first is the first: whatever thread it starts from then on is as it is."""
+def test_a_thread_that_ends_meanwhile_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread comes first, since later threads inherit its niceness."""
     real, order = os.setpriority, []
     nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 1)
     with child_of(THREADS) as child:
@@ -97,14 +97,14 @@ def test_a_thread_that_ends_meanwhile_leaves_no_other_nice(monkeypatch: pytest.M
         assert (order[0], set(order)) == (child.pid, threads)
 
 
-def test_a_process_that_has_ended_is_not_made_nice() -> None:
+def test_setting_the_niceness_of_an_ended_process_has_no_effect() -> None:
     with child_of("pass") as child:
         assert child.wait(scaled(30)) == 0
         child.set_nice(1)
         assert not child.wait_ready(scaled(30))
 
 
-def test_exits_in_words() -> None:
+def test_exit_codes_as_text() -> None:
     assert describe_exit(3) == "exit code 3"
     assert describe_exit(-9) == "SIGKILL"
     assert describe_exit(-99) == "signal 99"

@@ -1,4 +1,4 @@
-"""gw.supervise.config_snapshot: every process gets the file as it was read; the new code's errors are passed on."""
+"""gw.supervise.config_snapshot: all processes get the same bytes, and the new code's errors are passed on."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gw.supervise import config_snapshot
-from gw.supervise.config_snapshot import RolloverError, Snapshot, Wanted, check
+from gw.supervise.config_snapshot import ReloadError, Snapshot, SupervisorSettings, check
 from tests.program import program
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +23,7 @@ var_dir = "elsewhere"
 
 @pytest.fixture
 def taken(tmp_path):
-    """Snapshots, let go of at the end."""
+    """Makes snapshots, closed at the end."""
     made: list[Snapshot] = []
 
     def take(text: str | None = GOOD) -> Snapshot:
@@ -38,17 +38,17 @@ def taken(tmp_path):
         snapshot.close()
 
 
-# -- what was read ----------------------------------------------------------------------------------------------------
+# -- the snapshot -----------------------------------------------------------------------------------------------------
 
 
-def test_every_child_reads_all_of_what_was_read_then(taken, tmp_path):
+def test_every_child_reads_the_whole_snapshot(taken, tmp_path):
     snapshot = taken("as it was")
     (tmp_path / "submilli.toml").write_text("half an ed")
     assert snapshot.options == ["--config", snapshot.path]
-    for _ in range(2):  # each opening begins at the beginning
+    for _ in range(2):  # each open starts at the beginning
         read = subprocess.run(["cat", snapshot.path], pass_fds=snapshot.pass_fds, capture_output=True, check=True)
         assert read.stdout == b"as it was"
-    assert not os.get_inheritable(snapshot.fd), "it is handed down on purpose alone"
+    assert not os.get_inheritable(snapshot.fd), "inherited only on request"
 
 
 def test_without_a_file_children_read_none(taken):
@@ -57,7 +57,7 @@ def test_without_a_file_children_read_none(taken):
     snapshot.close()
 
 
-def test_closing_lets_go_of_it_once(taken):
+def test_closing_twice_is_harmless(taken):
     snapshot = taken()
     fd = snapshot.fd
     snapshot.close()
@@ -67,41 +67,41 @@ def test_closing_lets_go_of_it_once(taken):
     assert (snapshot.options, snapshot.pass_fds) == ([], ())
 
 
-def test_a_file_that_cannot_be_read_or_is_none_of_ours(tmp_path, monkeypatch):
-    with pytest.raises(RolloverError, match=r"none\.toml cannot be read: No such file"):
+def test_a_file_that_cannot_be_read_or_is_too_long(tmp_path, monkeypatch):
+    with pytest.raises(ReloadError, match=r"none\.toml cannot be read: No such file"):
         Snapshot(tmp_path / "none.toml")
-    with pytest.raises(RolloverError, match="Is a directory"):
+    with pytest.raises(ReloadError, match="Is a directory"):
         Snapshot(tmp_path)
     monkeypatch.setattr(config_snapshot, "MAX_FILE_BYTES", 10)
     (tmp_path / "long.toml").write_bytes(b"x" * 11)
-    with pytest.raises(RolloverError, match=r"long\.toml is longer than 10 bytes"):
+    with pytest.raises(ReloadError, match=r"long\.toml is longer than 10 bytes"):
         Snapshot(tmp_path / "long.toml")
     (tmp_path / "long.toml").write_bytes(b"x" * 10)
     Snapshot(tmp_path / "long.toml").close()
 
 
-# -- the new code's judgement -----------------------------------------------------------------------------------------
+# -- the check by the new code ----------------------------------------------------------------------------------------
 
 
-def judged(snapshot: Snapshot, code: str) -> Wanted:
-    """By code that prints what is given."""
+def judged(snapshot: Snapshot, code: str) -> SupervisorSettings:
+    """The check, by the given Python code."""
     return check([sys.executable, "-c", code], snapshot, os.environ, "submilli.toml")
 
 
-def test_the_gateway_itself_says_what_it_wants(taken):
-    wanted = check(program(), taken(), os.environ, "submilli.toml")
-    assert (wanted.listen, wanted.workers, wanted.var_dir) == ("127.0.0.1:0", 3, "elsewhere")
+def test_the_check_returns_the_settings_of_the_supervisor(taken):
+    settings = check(program(), taken(), os.environ, "submilli.toml")
+    assert (settings.listen, settings.workers, settings.var_dir) == ("127.0.0.1:0", 3, "elsewhere")
 
 
-def test_all_that_is_wrong_is_said(taken):
+def test_every_problem_is_reported(taken):
     snapshot = taken('[server]\nlisten = "nowhere"\n[media]\nlead = 5\n')
-    with pytest.raises(RolloverError, match=r"media\.lead.*; server\.listen"):
+    with pytest.raises(ReloadError, match=r"media\.lead.*; server\.listen"):
         check(program(), snapshot, os.environ, "submilli.toml")
 
 
-def test_the_file_is_called_by_its_name(taken):
+def test_problems_name_the_file_not_the_descriptor(taken):
     told = "import json, sys; print(json.dumps({'problems': [f'{sys.argv[2]} is no TOML', 'x']}))"
-    with pytest.raises(RolloverError) as raised:
+    with pytest.raises(ReloadError) as raised:
         judged(taken(), told)
     assert str(raised.value) == "submilli.toml is no TOML; x"
 
@@ -109,38 +109,38 @@ def test_the_file_is_called_by_its_name(taken):
 SERVER = '{"listen": "a:1", "workers": "auto", "pin": true, "stop_timeout_s": 1, "reload_timeout_s": 2, "of_newer_code": []}'
 
 
-def test_newer_code_may_say_more(taken):
+def test_unknown_fields_of_newer_code_are_ignored(taken):
     told = '{"problems": [], "config": {"server": ' + SERVER + ', "ops": {"var_dir": "v"}, "else": 1}, "else": 2}'
-    assert judged(taken(), f"print({told!r})") == Wanted("a:1", "auto", True, 1.0, 2.0, "v")
+    assert judged(taken(), f"print({told!r})") == SupervisorSettings("a:1", "auto", True, 1.0, 2.0, "v")
 
 
 @pytest.mark.parametrize(
-    ("code", "says"),
+    ("code", "error"),
     [
-        ("", "it says nothing"),
+        ("", "no error text"),
         ("raise SystemExit('ImportError: no module')", "ImportError: no module"),
         ("import sys; print('first', file=sys.stderr); sys.exit('last')", ": last"),
-        ("print('[]')", "it says nothing"),
-        ("print('{\"problems\": []}')", "it says nothing"),
-        ('print(\'{"problems": [], "config": {"server": {}, "ops": {"var_dir": "v"}}}\')', "it says nothing"),
+        ("print('[]')", "no error text"),
+        ("print('{\"problems\": []}')", "no error text"),
+        ('print(\'{"problems": [], "config": {"server": {}, "ops": {"var_dir": "v"}}}\')', "no error text"),
     ],
     ids=["silent", "failed", "last words", "no object", "no config", "no server"],
 )
-def test_code_that_cannot_check_is_told_by_its_last_words(taken, code: str, says: str):
-    with pytest.raises(RolloverError, match=r"the new code cannot check submilli\.toml") as raised:
+def test_a_failing_check_is_reported_by_its_last_error_line(taken, code: str, error: str):
+    with pytest.raises(ReloadError, match=r"the new code cannot check submilli\.toml") as raised:
         judged(taken(), code)
-    assert str(raised.value).endswith(says)
+    assert str(raised.value).endswith(error)
 
 
-def test_long_words_are_cut(taken):
-    with pytest.raises(RolloverError) as raised:
+def test_a_long_error_is_cut(taken):
+    with pytest.raises(ReloadError) as raised:
         judged(taken(), "raise SystemExit('x' * 10_000)")
     assert len(str(raised.value)) == 500
 
 
-def test_code_that_does_not_end_or_is_not_there(taken, monkeypatch):
-    with pytest.raises(RolloverError, match=r"no-such-program cannot be started: No such file"):
+def test_code_that_is_missing_or_does_not_end(taken, monkeypatch):
+    with pytest.raises(ReloadError, match=r"no-such-program cannot be started: No such file"):
         check(["no-such-program"], taken(), os.environ, "submilli.toml")
-    monkeypatch.setattr(config_snapshot, "CHECK_S", 0.1)
-    with pytest.raises(RolloverError, match=r"did not end within 0\.1 s"):
+    monkeypatch.setattr(config_snapshot, "CHECK_TIMEOUT_S", 0.1)
+    with pytest.raises(ReloadError, match=r"did not end within 0\.1 s"):
         judged(taken(), "import time; time.sleep(60)")

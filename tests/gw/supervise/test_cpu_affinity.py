@@ -1,4 +1,4 @@
-"""gw.supervise.cpu_affinity: which core is whose."""
+"""gw.supervise.cpu_affinity: the plan of cores, and binding."""
 
 import os
 
@@ -19,7 +19,7 @@ from gw.supervise.cpu_affinity import CONTROL_NICE, Plan, allowed_cores, bind, p
         (5, True, [0, 1], Plan(5, (), ())),
     ],
 )
-def test_one_core_a_worker_and_one_for_the_rest(workers, pin: bool, allowed: list[int], planned: Plan):
+def test_plans(workers, pin: bool, allowed: list[int], planned: Plan):
     assert plan(workers, pin, allowed) == planned
 
 
@@ -28,7 +28,7 @@ def test_the_core_of_a_worker():
     assert plan(2, True, [0, 1]).core_of(1) == -1
 
 
-def test_binding_to_what_is_allowed_changes_nothing():
+def test_binding_to_the_allowed_cores_changes_nothing():
     allowed = allowed_cores()
     bind(allowed)
     bind(())

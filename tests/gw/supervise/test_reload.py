@@ -1,4 +1,4 @@
-"""gw.supervise.reload, with real child processes: what a stop finds in the middle of it."""
+"""gw.supervise.reload, with real child processes: a stop in the middle of a reload."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gw.supervise.config_snapshot import Snapshot
-from gw.supervise.process_group import Crew
-from gw.supervise.supervised import Seat
+from gw.supervise.process import SupervisedProcess
+from gw.supervise.process_group import ProcessGroup
 from tests.gw.supervise.test_supervisor import Running, until
 from tests.timing import scaled
 
@@ -25,20 +25,20 @@ def running(tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("order", ["deaf", "silent"])
-def test_a_stop_while_control_is_replaced_brings_it_back_before_the_workers_are_told(
+def test_a_stop_during_the_replacement_of_control_restarts_it_before_the_workers_stop(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
-    """Their last events are for it. `deaf`: the former one has been told to go; `silent`: it has gone, the next is not ready."""
+    """Control takes the workers' last events. `deaf`: the former control ignores the stop; `silent`: the next is not ready."""
     monkeypatch.setattr("gw.supervise.supervisor.HURRY_S", scaled(20.0))
     closed: list[Snapshot] = []
     monkeypatch.setattr(Snapshot, "close", lambda snapshot: closed.append(snapshot))
-    seat_for_control = Crew.seat_for_control
+    new_control = ProcessGroup.new_control
 
-    def seat(crew: Crew, snapshot: Snapshot) -> Seat:
-        assert snapshot not in closed, "nobody can be started with it"
-        return seat_for_control(crew, snapshot)
+    def process(group: ProcessGroup, snapshot: Snapshot) -> SupervisedProcess:
+        assert snapshot not in closed, "the snapshot is closed"
+        return new_control(group, snapshot)
 
-    monkeypatch.setattr(Crew, "seat_for_control", seat)
+    monkeypatch.setattr(ProcessGroup, "new_control", process)
     former = running.supervisor.pids()["control"]
     row = running.supervisor.scoreboard.row(0)
     for name in (order, "ticks"):
@@ -47,10 +47,10 @@ def test_a_stop_while_control_is_replaced_brings_it_back_before_the_workers_are_
     if order == "deaf":
         until(lambda: ("control", former, "term") in running.lines())
     else:
-        until(lambda: row.pid not in (0, former) and row.tick_ns)
+        until(lambda: row.pid not in (0, former) and row.heartbeat_ns)
     (tmp_path / order).unlink()
     running.stop()
     said = [(name, what) for name, pid, what in running.lines() if pid != former and what != "leave"]
-    assert ("control", "ready") in said[:-3], "it is there before the workers are told"
+    assert ("control", "ready") in said[:-3], "control is ready before the workers stop"
     assert sorted(said[-3:-1]) == [("worker0", "term"), ("worker1", "term")]
-    assert said[-1] == ("control", "term"), "it is told after the workers"
+    assert said[-1] == ("control", "term"), "control stops after the workers"

@@ -1,4 +1,4 @@
-"""gw.supervise.sockets: one gateway to a folder and a port, what a killed one left is taken over, and a passed socket must serve."""
+"""gw.supervise.sockets: the lock of var_dir, takeover after a kill, the port, and systemd sockets."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def child(code: str, *arguments: object) -> subprocess.Popen[bytes]:
-    """Another process, once it said something."""
+    """Another process, after its first line of output."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -35,7 +35,7 @@ def processes():
         yield lambda process: (ending.callback(process.communicate, timeout=scaled(30)), ending.callback(process.kill))
 
 
-# -- the folder -------------------------------------------------------------------------------------------------------
+# -- var_dir ----------------------------------------------------------------------------------------------------------
 
 LOCKS = """
 import sys
@@ -47,7 +47,7 @@ sys.stdin.read()
 """
 
 
-def test_a_folder_is_one_gateways_and_its_owners_alone(tmp_path):
+def test_var_dir_is_locked_and_private_to_its_owner(tmp_path):
     ours = lock(tmp_path / "a" / "var")
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "a" / "var", tmp_path / "a" / "var" / "gateway.lock")] == [
         0o700,
@@ -59,11 +59,11 @@ def test_a_folder_is_one_gateways_and_its_owners_alone(tmp_path):
     lock(tmp_path / "b").release()
     ours.release()
     again = lock(tmp_path / "a" / "var")
-    assert not again.unclean, "the one before ended by itself"
+    assert not again.unclean, "the previous gateway ended cleanly"
     again.release()
 
 
-def test_a_killed_gateway_is_told_from_one_that_ended(tmp_path, processes):
+def test_a_killed_gateway_leaves_an_unclean_lock(tmp_path, processes):
     killed = child(LOCKS, tmp_path)
     processes(killed)
     with pytest.raises(StartError, match=rf"\(pid {killed.pid}\)"):
@@ -75,13 +75,13 @@ def test_a_killed_gateway_is_told_from_one_that_ended(tmp_path, processes):
     ours.release()
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_var_dir_that_cannot_be_made(tmp_path):
     (tmp_path / "var").write_text("a file")
     with pytest.raises(StartError, match=r"cannot be used: .*set ops\.var_dir"):
         lock(tmp_path / "var")
 
 
-# -- the control that a killed supervisor left ------------------------------------------------------------------------
+# -- takeover ---------------------------------------------------------------------------------------------------------
 
 CONTROL = """
 import signal, socket, sys
@@ -96,7 +96,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("manner", ["polite", "deaf"])
-def test_who_has_the_bus_is_gone_afterwards(tmp_path, processes, monkeypatch, manner: str):
+def test_the_former_control_is_ended(tmp_path, processes, monkeypatch, manner: str):
     if manner == "deaf":
         monkeypatch.setattr(sockets, "CONTROL_GONE_S", 0.2)
     control = child(CONTROL, tmp_path / "bus.sock", manner)
@@ -107,7 +107,7 @@ def test_who_has_the_bus_is_gone_afterwards(tmp_path, processes, monkeypatch, ma
     assert control.wait(scaled(30)) == (-9 if manner == "deaf" else -15)
 
 
-def test_where_nobody_has_the_bus_nothing_is_done(tmp_path):
+def test_without_a_former_control_takeover_does_nothing(tmp_path):
     take_over(tmp_path / "bus.sock")
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "bus.sock"))
@@ -124,7 +124,7 @@ def test_a_port_is_bound_and_takes_connections():
         taken.close()
 
 
-def test_a_port_in_use_is_refused_at_once_or_waited_for():
+def test_a_port_in_use_is_refused_or_retried():
     (port,) = free_ports(1)
     taken, listen = socket.create_server(("127.0.0.1", port)), f"127.0.0.1:{port}"
     for patience_s in (0.0, 0.1):
@@ -139,23 +139,23 @@ def test_a_port_in_use_is_refused_at_once_or_waited_for():
     listener.close()
 
 
-def test_an_address_that_is_none_of_ours():
+def test_an_address_of_another_machine():
     with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1:0"):
-        public_socket("192.0.2.1:0", {}, patience_s=scaled(60))  # only a port in use is waited for
+        public_socket("192.0.2.1:0", {}, patience_s=scaled(60))  # only a port in use is retried
     with pytest.raises(StartError, match="cannot be used"):
         public_socket("no-such-host.invalid:1", {})
 
 
-# -- a socket of systemd's --------------------------------------------------------------------------------------------
+# -- systemd ----------------------------------------------------------------------------------------------------------
 
 
 def passed(monkeypatch: pytest.MonkeyPatch, fd: int, count: str = "1") -> dict[str, str]:
-    """The environment in which `fd` is what systemd passed."""
+    """An environment in which systemd has passed `fd`."""
     monkeypatch.setattr(sockets, "SYSTEMD_FIRST_FD", fd)
     return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count}
 
 
-def test_a_passed_socket_is_taken_whatever_the_configuration_says(monkeypatch):
+def test_a_passed_socket_takes_precedence_over_the_configuration(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as made:
         for loopback_only in (False, True):
             environ = passed(monkeypatch, os.dup(made.fileno()))
@@ -164,7 +164,7 @@ def test_a_passed_socket_is_taken_whatever_the_configuration_says(monkeypatch):
 
 
 @pytest.mark.parametrize("environ", [{"LISTEN_PID": "1", "LISTEN_FDS": "1"}, {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"}])
-def test_what_was_passed_to_another_process_is_not_ours(environ: dict[str, str]):
+def test_a_socket_passed_to_another_process_is_ignored(environ: dict[str, str]):
     with public_socket("127.0.0.1:0", environ) as listener:
         assert listener.getsockname()[1] > 0
 
@@ -174,13 +174,13 @@ def test_more_than_one_socket_is_refused(monkeypatch):
         public_socket("127.0.0.1:0", passed(monkeypatch, -1, "2"))
 
 
-def test_what_cannot_serve_is_refused(monkeypatch, tmp_path):
+def test_a_descriptor_that_cannot_serve_is_refused(monkeypatch, tmp_path):
     with socket.socket() as silent, socket.socket(socket.AF_UNIX) as local, (tmp_path / "file").open("w") as file:
         local.bind(str(tmp_path / "local"))
         local.listen()
-        for fd, says in ((silent.fileno(), "takes no TCP"), (local.fileno(), "takes no TCP"), (file.fileno(), "is no socket")):
+        for fd, says in ((silent.fileno(), "takes no TCP"), (local.fileno(), "takes no TCP"), (file.fileno(), "not a socket")):
             with pytest.raises(StartError, match=says):
-                public_socket("127.0.0.1:0", passed(monkeypatch, fd if says == "is no socket" else os.dup(fd)))
+                public_socket("127.0.0.1:0", passed(monkeypatch, fd if says == "not a socket" else os.dup(fd)))
 
 
 def test_without_credentials_only_loopback_serves(monkeypatch):

@@ -1,4 +1,4 @@
-"""gw.supervise.supervisor, with real child processes: start, restart, stop in order, and nothing left behind."""
+"""gw.supervise.supervisor, with real child processes: start, restart, reload and stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from gw.config import Config, Ops, Server
 from gw.scoreboard import ProcessState
 from gw.supervise import cpu_affinity
-from gw.supervise.child import BEHIND, may_come_back
+from gw.supervise.child import STARTING_NICE, can_restore_nice
 from gw.supervise.supervisor import StartError, Supervisor
 from tests.gw.supervise import running as supervised
 from tests.gw.supervise.running import config_in
@@ -28,7 +28,7 @@ SCRIPT = [sys.executable, supervised.__file__]
 
 
 class Running:
-    """A supervisor in a greenlet, and what its children wrote."""
+    """A supervisor in a greenlet, and the journal of its children."""
 
     def __init__(self, folder: Path, workers: int | Literal["auto"] = 1, stop_timeout_s: float = 5.0) -> None:
         self.journal = folder / "journal"
@@ -41,7 +41,7 @@ class Running:
         self.greenlet = gevent.spawn(self.supervisor.run)
 
     def lines(self) -> list[tuple[str, int, str]]:
-        """(child, pid, what), oldest first."""
+        """Return (child, pid, event), oldest first."""
         if not self.journal.exists():
             return []
         return [(name, int(pid), what) for name, pid, what in map(str.split, self.journal.read_text().splitlines())]
@@ -69,38 +69,38 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "timed out"
         gevent.sleep(0.02)
 
 
 def exists(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-def test_every_seat_is_filled_and_stopped_in_order(start: Callable[..., Running]) -> None:
+def test_every_process_starts_and_workers_stop_before_control(start: Callable[..., Running]) -> None:
     running = start(workers=2)
     assert running.ready.wait(scaled(30))
     pids = running.supervisor.pids()
     assert set(pids) == {"control", "worker 0", "worker 1"}
     running.stop()
     terms = [name for name, _, what in running.lines() if what == "term"]
-    assert sorted(terms[:2]) == ["worker0", "worker1"], "workers are told first"
-    assert terms[2:] == ["control"], "each is told once"
+    assert sorted(terms[:2]) == ["worker0", "worker1"], "workers stop first"
+    assert terms[2:] == ["control"], "each is signalled once"
     assert not any(exists(pid) for pid in pids.values())
 
 
-def test_children_are_in_groups_of_their_own(start: Callable[..., Running]) -> None:
+def test_children_are_in_separate_process_groups(start: Callable[..., Running]) -> None:
     running = start()
     assert running.ready.wait(scaled(30))
     assert all(os.getpgid(pid) == pid for pid in running.supervisor.pids().values())
 
 
 @pytest.mark.parametrize("name", ["worker 0", "control"])
-def test_what_dies_is_started_again(start: Callable[..., Running], name: str) -> None:
+def test_a_process_that_dies_is_restarted(start: Callable[..., Running], name: str) -> None:
     running = start()
     assert running.ready.wait(scaled(30))
     first = running.supervisor.pids()
@@ -108,10 +108,10 @@ def test_what_dies_is_started_again(start: Callable[..., Running], name: str) ->
     until(lambda: running.supervisor.pids().get(name) not in (None, first[name]))
     second = running.supervisor.pids()
     until(lambda: any(pid == second[name] and what == "ready" for _, pid, what in running.lines()))
-    assert all(second[other] == first[other] for other in first if other != name), "nothing else was touched"
+    assert all(second[other] == first[other] for other in first if other != name), "the other processes are the same"
 
 
-def test_a_child_that_refuses_ends_the_start(start: Callable[..., Running], tmp_path: Path) -> None:
+def test_a_child_that_fails_ends_the_start(start: Callable[..., Running], tmp_path: Path) -> None:
     (tmp_path / "refuse").write_text("worker0")
     running = start()
     with pytest.raises(StartError, match=r"worker 0 process did not start \(exit code 1\)"):
@@ -130,9 +130,7 @@ def test_stop_during_the_start(start: Callable[..., Running], tmp_path: Path) ->
     assert not exists(pid)
 
 
-def test_a_deaf_worker_is_hurried_then_killed_when_a_stop_is_asked_for_twice(
-    start: Callable[..., Running], tmp_path: Path
-) -> None:
+def test_a_second_stop_hurries_and_then_kills_a_deaf_worker(start: Callable[..., Running], tmp_path: Path) -> None:
     (tmp_path / "deaf").write_text("worker0")
     running = start(stop_timeout_s=60.0)
     assert running.ready.wait(scaled(30))
@@ -157,7 +155,7 @@ def test_killing_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
     until(lambda: not any(exists(pid) for pid in pids))
 
 
-def test_an_orphan_leaves_at_once(tmp_path: Path) -> None:
+def test_an_orphan_exits_immediately(tmp_path: Path) -> None:
     """The supervisor may be killed between starting a child and the child's first instruction."""
     environ = {**os.environ, "SUBMILLI_PARENT_PID": "1"}
     orphan = subprocess.run([*SCRIPT, str(tmp_path / "journal"), "control", "--ready-fd", "1"], env=environ, timeout=scaled(30))
@@ -165,12 +163,12 @@ def test_an_orphan_leaves_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "journal").exists()
 
 
-def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(StartError, match=f"cannot listen on {listen}: Address already in use; stop what uses"):
             Supervisor(config_in(tmp_path, listen=listen), ["never run"])
-        Supervisor(config_in(tmp_path), ["never run"])  # the lock was given back
+        Supervisor(config_in(tmp_path), ["never run"])  # the lock was released
 
 
 def test_one_var_dir_serves_one_gateway(tmp_path: Path) -> None:
@@ -187,7 +185,7 @@ def test_a_var_dir_that_cannot_be_made(tmp_path: Path) -> None:
         Supervisor(config_in(tmp_path), ["never run"])
 
 
-def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
+def test_an_address_of_another_machine(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"192\.0\.2\.1"):
         Supervisor(config_in(tmp_path, listen="192.0.2.1:0"), ["never run"])
     with pytest.raises(StartError, match="cannot be used"):
@@ -213,16 +211,16 @@ def test_a_socket_from_systemd_is_taken(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("host", "listens", "count", "says"),
+    ("host", "listens", "count", "error"),
     [
         ("127.0.0.1", True, "2", "systemd passed 2 sockets"),
         ("127.0.0.1", False, "1", "takes no TCP connections"),
-        ("0.0.0.0", True, "1", "who calls is not checked"),
-        ("", True, "1", "is no socket"),
+        ("0.0.0.0", True, "1", "callers are not authenticated"),
+        ("", True, "1", "not a socket"),
     ],
 )
 def test_a_socket_from_systemd_that_cannot_serve_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, listens: bool, count: str, says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, listens: bool, count: str, error: str
 ) -> None:
     with socket.socket() as passed, (tmp_path / "file").open("w") as file:
         if host:
@@ -231,12 +229,12 @@ def test_a_socket_from_systemd_that_cannot_serve_is_refused(
             passed.listen()
         monkeypatch.setattr("gw.supervise.sockets.SYSTEMD_FIRST_FD", os.dup((passed if host else file).fileno()))
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count}
-    with pytest.raises(StartError, match=says):
+    with pytest.raises(StartError, match=error):
         Supervisor(config_in(tmp_path), ["x"], environ=environ)
 
 
-def test_who_starts_beside_calls_is_behind_them_until_it_is_ready(start: Callable[..., Running], tmp_path: Path) -> None:
-    """Where the kernel would not let it come back, it is as all others are."""
+def test_a_new_worker_has_low_priority_until_it_is_ready(start: Callable[..., Running], tmp_path: Path) -> None:
+    """Without the right to restore the niceness, the supervisor never raises it."""
     running = start()
     assert running.ready.wait(scaled(30))
     own = os.getpriority(os.PRIO_PROCESS, 0)
@@ -245,29 +243,29 @@ def test_who_starts_beside_calls_is_behind_them_until_it_is_ready(start: Callabl
     running.supervisor.reload()
     until(lambda: [row.pid for row in running.supervisor.scoreboard.workers() if row.state == ProcessState.STARTING and row.pid])
     (pid,) = [row.pid for row in running.supervisor.scoreboard.workers() if row.state == ProcessState.STARTING]
-    until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == own + (BEHIND if may_come_back() else 0))
+    until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == own + (STARTING_NICE if can_restore_nice() else 0))
 
 
-def test_a_worker_whose_loop_stands_still_is_told_of_and_killed(
+def test_a_worker_without_a_heartbeat_is_reported_and_killed(
     start: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("LOOK_S", 0.05), ("STILL_S", 1.0), ("HANG_S", 2.0)):
+    for name, seconds in (("HEARTBEAT_CHECK_S", 0.05), ("STALLED_S", 1.0), ("HANG_S", 2.0)):
         monkeypatch.setattr(f"gw.supervise.process_group.{name}", seconds)
     (tmp_path / "ticks").write_text("worker0")
     running = start()
     assert running.ready.wait(scaled(30))
     first = running.supervisor.pids()
     looks: list[list[str]] = []
-    running.supervisor._on_look = looks.append
+    running.supervisor._on_check = looks.append
     until(lambda: looks)
-    assert all(look == [] for look in looks), "its loop turns"
+    assert all(look == [] for look in looks), "its heartbeat is fresh"
     os.kill(first["worker 0"], signal.SIGSTOP)
     until(lambda: running.supervisor.pids().get("worker 0") not in (None, first["worker 0"]))
     assert ["worker 0"] in looks
-    assert running.supervisor.pids()["control"] == first["control"], "whose loop never said a word is not judged"
+    assert running.supervisor.pids()["control"] == first["control"], "a process that never sent a heartbeat is not judged"
 
 
-def test_a_crash_loop_stands_in_the_board(start: Callable[..., Running], tmp_path: Path) -> None:
+def test_the_scoreboard_counts_a_crash_loop(start: Callable[..., Running], tmp_path: Path) -> None:
     running = start()
     assert running.ready.wait(scaled(30))
     (tmp_path / "refuse").write_text("worker0")
@@ -276,12 +274,10 @@ def test_a_crash_loop_stands_in_the_board(start: Callable[..., Running], tmp_pat
     until(lambda: row.failures >= 2)
     (tmp_path / "refuse").unlink()
     until(lambda: row.state == ProcessState.UP)
-    assert row.failures >= 2, "forgotten only once it has lived for a while"
+    assert row.failures >= 2, "reset only after a while of service"
 
 
-def test_a_reload_replaces_every_process_and_the_former_workers_leave_by_themselves(
-    start: Callable[..., Running], tmp_path: Path
-) -> None:
+def test_a_reload_replaces_every_process(start: Callable[..., Running], tmp_path: Path) -> None:
     running = start(workers=2)
     assert running.ready.wait(scaled(30))
     before = running.supervisor.pids()
@@ -296,12 +292,10 @@ def test_a_reload_replaces_every_process_and_the_former_workers_leave_by_themsel
     assert sorted(said) == [("control", "term"), ("worker0", "leave"), ("worker1", "leave")]
 
 
-def test_a_reload_hands_its_workers_all_cores_where_none_has_its_own(
-    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They inherit the supervisor's, which may be the one that the former plan left to it."""
+def test_a_reload_to_unbound_workers_gives_them_all_cores(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children inherit the supervisor's cores, which the former plan may have reduced to one."""
     here = cpu_affinity.allowed_cores()
-    machine = [here[0], 1021, 1022]  # three at least
+    machine = [here[0], 1021, 1022]  # at least three
     monkeypatch.setattr(cpu_affinity, "allowed_cores", lambda: machine)
     try:
         running = start(workers="auto")
@@ -309,23 +303,23 @@ def test_a_reload_hands_its_workers_all_cores_where_none_has_its_own(
         assert os.sched_getaffinity(0) == {here[0]}
         assert _placed(running) == {"worker 0": ("1021", False), "worker 1": ("1022", False)}
         steps: list[str] = []
-        running.supervisor._reloading._on_report = lambda report: steps.append(report.step)
-        running.supervisor.reload()  # to a configuration that says two workers
+        running.supervisor._reloader._on_report = lambda report: steps.append(report.step)
+        running.supervisor.reload()  # to a configuration with two workers
         until(lambda: running.supervisor.scoreboard.report.state == "done")
         every = ",".join(map(str, machine))
         assert _placed(running) == {"worker 0": (every, True), "worker 1": (every, True)}
-        assert steps[1:3] == ["new worker 1 of 2 is started", "new worker 2 of 2 is started"], "each is a step that may take long"
+        assert steps[1:3] == ["starting new worker 1 of 2", "starting new worker 2 of 2"], "each start is a step"
     finally:
         cpu_affinity.bind(here)
 
 
 def _placed(running: Running) -> dict[str, tuple[str, bool]]:
-    """What each worker was told: its cores, and whether it starts behind others."""
+    """Return the --core and --low-priority options of each worker."""
     told = {}
     for name, pid in running.supervisor.pids().items():
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         if name != "control":
-            told[name] = words[words.index("--core") + 1], "--behind" in words
+            told[name] = words[words.index("--core") + 1], "--low-priority" in words
     return told
 
 
@@ -339,7 +333,7 @@ def _placed(running: Running) -> dict[str, tuple[str, bool]]:
         ("moved", "config", "server.listen has changed", set()),
     ],
 )
-def test_a_reload_that_cannot_be_changes_as_little_as_it_can(
+def test_a_failed_reload_changes_as_little_as_possible(
     start: Callable[..., Running], tmp_path: Path, order: str, name: str, why: str, replaced: set[str]
 ) -> None:
     running = start(workers=2)
@@ -356,10 +350,8 @@ def test_a_reload_that_cannot_be_changes_as_little_as_it_can(
     assert all(exists(pid) for pid in after.values())
 
 
-def test_new_workers_start_one_after_the_other_and_keep_their_calls_where_the_reload_fails(
-    start: Callable[..., Running], tmp_path: Path
-) -> None:
-    """Who was ready may have calls by then: it is told that others take its place, not that the gateway stops."""
+def test_after_a_failed_reload_new_workers_drain_their_calls(start: Callable[..., Running], tmp_path: Path) -> None:
+    """A new worker that was ready may have calls: it gets LEAVE, not SIGTERM."""
     running = start(workers=2)
     assert running.ready.wait(scaled(30))
     before = set(running.supervisor.pids().values())
@@ -368,11 +360,11 @@ def test_new_workers_start_one_after_the_other_and_keep_their_calls_where_the_re
     until(lambda: running.supervisor.scoreboard.report.state == "failed")
     until(lambda: ("worker0", "leave") in [(name, what) for name, pid, what in running.lines() if pid not in before])
     said = [(name, what) for name, pid, what in running.lines() if pid not in before]
-    assert said == [("worker0", "ready"), ("worker0", "leave")], "the second began when the first was ready, and refused"
+    assert said == [("worker0", "ready"), ("worker0", "leave")], "the second started after the first was ready, and failed"
     until(lambda: [row.worker for row in running.supervisor.scoreboard.workers()] == [0, 1])
 
 
-def test_a_reload_before_all_is_up_says_so(start: Callable[..., Running], tmp_path: Path) -> None:
+def test_a_reload_during_the_start_is_refused(start: Callable[..., Running], tmp_path: Path) -> None:
     (tmp_path / "silent").write_text("control")
     running = start()
     until(running.supervisor.pids)

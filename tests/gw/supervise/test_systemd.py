@@ -1,4 +1,4 @@
-"""gw.supervise.systemd: what is said to a service manager, word for word, over a real datagram socket."""
+"""gw.supervise.systemd: the notifications word for word, over a real datagram socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Say = Callable[[], list[list[str]]]
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Notifier, Say]]:
-    """A notifier, and what the manager has heard since it was last asked."""
+    """A notifier, and a function that returns the manager's messages since its last call."""
     address = str(tmp_path / "notify") if request.param == "path" else f"@submilli-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind("\0" + address[1:] if address.startswith("@") else address)
@@ -38,7 +38,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[No
 
 @pytest.fixture
 def scoreboard() -> Scoreboard:
-    """Two workers that take calls, and a third that is started."""
+    """Two workers that take calls, and a third that starts."""
     scoreboard = Scoreboard.private()
     for index, state, calls in ((0, ProcessState.UP, 3), (1, ProcessState.UP, 4), (2, ProcessState.STARTING, 0)):
         row = scoreboard.take_row(index)
@@ -46,50 +46,50 @@ def scoreboard() -> Scoreboard:
     return scoreboard
 
 
-def test_a_life_is_told(manager: tuple[Notifier, Say], scoreboard: Scoreboard) -> None:
+def test_notifications_from_ready_to_stop(manager: tuple[Notifier, Say], scoreboard: Scoreboard) -> None:
     notifier, said = manager
     notifier.ready(scoreboard)
-    status = "7 of 450 calls, 2 workers, 1 started again"
+    status = "7 of 450 calls, 2 workers, 1 restarting"
     assert said() == [["READY=1", f"STATUS={status}"]]
-    notifier.look(scoreboard, [])
+    notifier.check(scoreboard, [])
     assert said() == [["WATCHDOG=1"]]  # nothing has changed
     next(iter(scoreboard.workers())).calls = 9
-    notifier.look(scoreboard, [])
-    assert said() == [["WATCHDOG=1", "STATUS=13 of 450 calls, 2 workers, 1 started again"]]
+    notifier.check(scoreboard, [])
+    assert said() == [["WATCHDOG=1", "STATUS=13 of 450 calls, 2 workers, 1 restarting"]]
     notifier.stopping(78.0)
-    assert said() == [["STOPPING=1", "EXTEND_TIMEOUT_USEC=78000000", "STATUS=live calls end, within 78 s"]]
+    assert said() == [["STOPPING=1", "EXTEND_TIMEOUT_USEC=78000000", "STATUS=stopping: live calls end within 78 s"]]
 
 
-def test_the_watchdog_is_not_fed_while_a_loop_stands_still(manager: tuple[Notifier, Say], scoreboard: Scoreboard) -> None:
+def test_the_watchdog_is_not_fed_while_a_process_is_stalled(manager: tuple[Notifier, Say], scoreboard: Scoreboard) -> None:
     notifier, said = manager
-    notifier.look(scoreboard, ["worker 1"])
-    assert said() == [[f"STATUS=stands still: worker 1; {status_of(scoreboard)}"]]
-    notifier.look(scoreboard, ["worker 1"])
+    notifier.check(scoreboard, ["worker 1"])
+    assert said() == [[f"STATUS=stalled: worker 1; {status_of(scoreboard)}"]]
+    notifier.check(scoreboard, ["worker 1"])
     assert said() == []
-    notifier.look(scoreboard, [])
+    notifier.check(scoreboard, [])
     assert said() == [["WATCHDOG=1", f"STATUS={status_of(scoreboard)}"]]
 
 
-def test_a_reload_is_told_from_its_beginning_to_its_end(
+def test_notifications_of_a_reload(
     manager: tuple[Notifier, Say], scoreboard: Scoreboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notifier, said = manager
     monkeypatch.setattr("gw.supervise.systemd.time.monotonic_ns", lambda: 5_000_999)
     notifier.report(ReloadReport(1, "running", "the file is checked"))
     notifier.report(ReloadReport(1, "running", "new workers start"))
-    notifier.look(scoreboard, [])
-    notifier.report(ReloadReport(1, "failed", "what served before serves on", "one\ntwo"))
+    notifier.check(scoreboard, [])
+    notifier.report(ReloadReport(1, "failed", "the present processes continue to serve", "one\ntwo"))
     assert said() == [
         ["STATUS=reload: the file is checked", "RELOADING=1", "MONOTONIC_USEC=5000"],
         ["STATUS=reload: new workers start"],
-        ["WATCHDOG=1"],  # the reload's words stay
-        ["STATUS=reload: what served before serves on: one two", "READY=1"],
+        ["WATCHDOG=1"],  # the reload's status stays
+        ["STATUS=reload: the present processes continue to serve: one two", "READY=1"],
     ]
-    notifier.look(scoreboard, [])
+    notifier.check(scoreboard, [])
     assert said() == [["WATCHDOG=1", f"STATUS={status_of(scoreboard)}"]]
 
 
-def test_one_line_says_how_the_workers_are() -> None:
+def test_the_status_line() -> None:
     scoreboard = Scoreboard.private()
     assert status_of(scoreboard) == "0 of 0 calls, 0 workers"
     row = scoreboard.take_row(0)
@@ -101,22 +101,22 @@ def test_one_line_says_how_the_workers_are() -> None:
     assert status_of(scoreboard) == "2 of 10 calls, 1 worker, 1 late, 1 leaving, drained by an operator"
 
 
-def test_without_a_manager_nothing_is_said(scoreboard: Scoreboard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_manager_nothing_is_sent(scoreboard: Scoreboard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gw.supervise.systemd.socket.socket", None)
     Notifier({}).ready(scoreboard)
 
 
-def test_a_manager_that_is_gone_is_told_of_once(tmp_path: Path, scoreboard: Scoreboard, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_manager_is_logged_once(tmp_path: Path, scoreboard: Scoreboard, caplog: pytest.LogCaptureFixture) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     with caplog.at_level(logging.WARNING):
-        notifier.look(scoreboard, [])
-        notifier.look(scoreboard, [])
+        notifier.check(scoreboard, [])
+        notifier.check(scoreboard, [])
     assert [record.getMessage() for record in caplog.records] == [
-        "the service manager cannot be told how the gateway is: [Errno 2] No such file or directory"
+        "cannot notify the service manager: [Errno 2] No such file or directory"
     ]
 
 
-def test_a_manager_that_does_not_read_holds_nobody_up(
+def test_a_manager_that_does_not_read_delays_little(
     tmp_path: Path, scoreboard: Scoreboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "SEND_S", 0.01)
@@ -125,12 +125,12 @@ def test_a_manager_that_does_not_read_holds_nobody_up(
         deaf.bind(address)
         notifier = Notifier({"NOTIFY_SOCKET": address})
         while not notifier._failed:
-            notifier.look(scoreboard, [])
+            notifier.check(scoreboard, [])
         while True:
             deaf.setblocking(False)
             try:
                 deaf.recv(4096)
             except BlockingIOError:
                 break
-        notifier.look(scoreboard, [])
+        notifier.check(scoreboard, [])
         assert not notifier._failed

@@ -128,7 +128,7 @@ def test_problems_are_reported_as_sentences(house: House) -> None:
     row = house.scoreboard.row(2)
     row.failures = 3
     assert "worker 1 ended 3 times in a row and was started again" in house.machine.problems()
-    row.wait_until(9.0)
+    row.restart_in(9.0)
     assert "worker 1 ended 3 times in a row and is started again in 9 s" in house.machine.problems()
 
 
@@ -136,6 +136,6 @@ def test_the_loop_writes_its_tick(house: House) -> None:
     house.scoreboard.reservation_expiries[5] = 1
     greenlet = gevent.spawn(house.machine.run)
     gevent.sleep(0)
-    assert 0.0 <= house.scoreboard.row(Scoreboard.CONTROL_ROW).still_for_s() < 5.0
+    assert 0.0 <= house.scoreboard.row(Scoreboard.CONTROL_ROW).heartbeat_age_s() < 5.0
     assert house.page.gauge(declare.CALLS_RESERVED).value == 1
     greenlet.kill()

@@ -128,7 +128,7 @@ def test_a_worker_that_hangs_is_nobody_to_wait_for():
     one, _ = workers(10, 10, scoreboard=scoreboard)
     one.publish(streams=5, coming=0, draining=False, leaving=False, late=False)
     assert one.accept_delay_s() == DELAY_S
-    scoreboard.row(2).tick_ns -= 2_000_000_000
+    scoreboard.row(2).heartbeat_ns -= 2_000_000_000
     assert one.accept_delay_s() == 0.0
     assert one.reserve("CAx") == ""
 
@@ -171,7 +171,7 @@ def test_what_is_told_stands_in_the_row():
     one.heartbeat(0.0025, -1.0)
     one.publish(streams=1, coming=2, draining=True, leaving=True, late=True)
     row = scoreboard.row(1)
-    assert (row.capacity, row.streams, row.coming, row.lateness_p99_us, row.hold_max_us) == (7, 1, 2, 2500, -1)
+    assert (row.capacity, row.streams, row.pending, row.lateness_p99_us, row.hold_max_us) == (7, 1, 2, 2500, -1)
     assert row.flags == Flag.DRAINING | Flag.LEAVING | Flag.LATE
 
 

@@ -1,6 +1,6 @@
 """Measure a deploy at noon: long calls, short calls that come and go, and a reload in the middle.
 
-    .venv/bin/python tests/bench/rollover.py [--calls 100] [--seconds 20] [--json]
+    .venv/bin/python tests/bench/reload.py [--calls 100] [--seconds 20] [--json]
 
 The load is the bench's, on a core of its own, and its lateness is judged as there; the worker that has the calls is alone on
 another core; the new workers start beside the load. Ten short calls a second come and last three seconds. Exit code 1 where a
@@ -71,7 +71,7 @@ class ReloadedGateway(PressedGateway):
 @click.option("--seconds", type=click.FloatRange(10), default=20, show_default=True, help="The window; the reload is in it.")
 @click.option("--json", "as_json", is_flag=True)
 def main(calls: int, seconds: float, as_json: bool) -> None:
-    out = ROOT / "out" / "bench" / "rollover"
+    out = ROOT / "out" / "bench" / "reload"
     load = Load(calls, seconds, maxima=False)
     gateway, window = measure_one_window(ReloadedGateway, out, load, lambda step: click.echo(step, err=True))
     measured = window.measured
@@ -90,7 +90,7 @@ def main(calls: int, seconds: float, as_json: bool) -> None:
             f" refused; {measured.far['underruns']} gaps behind 60 ms; the reload took {gateway.took_s:.1f} s."
         )
 
-    conclude(out / "rollover.json", document, failures, as_json, parts)
+    conclude(out / "reload.json", document, failures, as_json, parts)
 
 
 if __name__ == "__main__":

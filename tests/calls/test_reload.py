@@ -21,7 +21,7 @@ from tests.timing import scaled
 @pytest.fixture(autouse=True)
 def no_ear_for_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight processes that start at once on a small machine leave the twins no time to hear when a frame came: that it came, all
-    of it and once, is judged here, and gaps by `tests/bench/rollover.py` on a machine that does nothing else."""
+    of it and once, is judged here, and gaps by `tests/bench/reload.py` on a machine that does nothing else."""
     monkeypatch.setattr("tests.calls.test_restart.JITTER_MS", 60_000)
 
 

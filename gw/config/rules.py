@@ -28,8 +28,8 @@ _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PASSWORD_OPTION: Final = re.compile(r"([?&][^=&]*pass(?:word|wd)?[^=&]*=)[^&]*", re.IGNORECASE)
 #: `sun_path` of unix(7), less the closing zero byte.
 _SOCKET_PATH_BYTES: Final = 107
-#: A number in E.164, or a SIP address.
-_DIALLED: Final = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
+#: A party that Twilio dials: a number in E.164, or a SIP address.
+DIALLED: Final = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
 #: The longest name the gateway makes in var_dir for a socket.
 _BUS_SOCKET: Final = "bus.sock"
 
@@ -122,7 +122,7 @@ def _overflow(config: Config) -> Iterator[Broken]:
         yield {"overflow.text"}, "overflow.text is empty: wanted what the caller is told"
     if overflow.answer == "queue" and not overflow.queue:
         yield {"overflow.queue"}, 'overflow.queue is empty, but overflow.answer = "queue"'
-    if overflow.answer == "dial" and not _DIALLED.fullmatch(overflow.dial):
+    if overflow.answer == "dial" and not DIALLED.fullmatch(overflow.dial):
         yield {"overflow.dial"}, f'overflow.dial = "{overflow.dial[:60]}": wanted a number as in +15551234567, or sip:user@host'
 
 
@@ -163,7 +163,7 @@ def _agent(config: Config, path: str, agent: Agent, *, serving: bool) -> Iterato
     elif serving and agent.provider == "openai" and not local and not config.secrets.openai_api_key:
         keys = {f"{path}.provider", f"{path}.base_url"}
         yield keys, f'{path}.provider = "openai", but OPENAI_API_KEY is not in the environment'
-    if agent.fallback == "transfer" and not _DIALLED.fullmatch(agent.transfer_to):
+    if agent.fallback == "transfer" and not DIALLED.fullmatch(agent.transfer_to):
         shown = agent.transfer_to[:60]
         yield {f"{path}.transfer_to"}, f'{path}.transfer_to = "{shown}": wanted a number as in +15551234567, or sip:user@host'
 

@@ -19,6 +19,7 @@ import msgspec
 from gw import bus
 from gw.call.state import Reason
 from gw.config import Config
+from gw.config.rules import DIALLED
 from gw.control.admin.server import Command, CommandError, typed
 from gw.control.bus.server import BusServer
 from gw.control.recording.reconcile import Reconciler
@@ -56,8 +57,7 @@ class _Call(msgspec.Struct, forbid_unknown_fields=True):
     call_sid: Sid
 
 
-#: What Twilio dials: a number in E.164, or a SIP address.
-Dialled = Annotated[str, msgspec.Meta(pattern=r"^(\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+)$", max_length=255)]
+Dialled = Annotated[str, msgspec.Meta(pattern=rf"\A(?:{DIALLED.pattern})\Z", max_length=255)]
 
 
 class _Transfer(msgspec.Struct, forbid_unknown_fields=True):

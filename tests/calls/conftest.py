@@ -1,4 +1,4 @@
-"""A whole world per test: the AI twin, the gateway on a MariaDB of its own, and the Twilio twin with its REST API."""
+"""One world per test: the AI twin, the gateway with a new MariaDB database, and the Twilio twin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL, Gateway
 
 
 class World:
-    """What a call test sees: `twilio` places calls, `ai` says what it sent, `gateway` what it stored and counted."""
+    """Parts of a world: `twilio` places calls, `ai` has the AI's ledgers, `gateway` store and metrics."""
 
     def __init__(self, ai: AiTwin, gateway: Gateway, twilio: TwilioTwin) -> None:
         self.ai = ai
@@ -41,8 +41,10 @@ def open_world(
     signed: bool = True,
     **options: Any,
 ) -> Iterator[World]:
-    """One world. The default agent lives at the AI's own path; `agents` names more, or
-    another default; `options` are the gateway's."""
+    """Open a world.
+
+    The default agent uses the AI twin. `agents` returns more agents, or another default; `options` are the gateway's.
+    """
     rest_port = free_port()
     with (
         AiTwin(script) as ai,
@@ -67,9 +69,9 @@ def open_world(
 
 @pytest.fixture
 def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
-    """Makes a world: `with world(script, signed=True, agent={...}, **gateway_options) as w`.
+    """Opens worlds: `with world(script, signed=True, agent={...}, **gateway_options) as w`.
 
-    Two at a time need a `var_dir` and a `store` of their own.
+    Two worlds at a time need different `var_dir` and `store` options.
     """
 
     def make(
@@ -89,5 +91,5 @@ def world(tmp_path: Path, mariadb_config: gw.config.Store) -> WorldMaker:
 
 
 def free_port() -> int:
-    """A loopback port nobody uses now."""
+    """Return a free loopback port."""
     return free_ports(1)[0]

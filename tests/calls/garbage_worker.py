@@ -1,7 +1,7 @@
-"""A worker in a process of its own that says what its calls left to the garbage collector. The body of a child of `test_garbage`.
+"""Worker process that reports the garbage of its calls; a child of `test_garbage`.
 
-The twins make garbage too: in a process of its own all that is found is the media plane's. Whatever a collection finds, when it
-comes by itself as well, is kept (`DEBUG_SAVEALL`) and so stays alive. At each SIGUSR1 one line of JSON goes to standard output.
+The twins produce garbage too; in a separate process all garbage is the media plane's. `DEBUG_SAVEALL` keeps everything that a
+collection finds, automatic collections included. At each SIGUSR1 the process prints one line of JSON.
 """
 
 from gevent import monkey
@@ -22,17 +22,17 @@ from gevent import socket  # noqa: E402
 from gw.config import Config  # noqa: E402
 from gw.media.worker import Worker  # noqa: E402
 
-#: What a call is made of, and the libraries that it uses. The bus, which is not among them, keeps its last message.
+#: Modules of a call's objects, and its libraries. The bus is not among them: it keeps its last message.
 _OURS = ("gw.media.", "gw.call.", "gw.protocol.", "websockets.", "gevent.greenlet", "gevent.timeout", "geventwebsocket.")
 
 
 def kinds(things: list[object]) -> Counter[str]:
-    """How many there are of each class."""
+    """Count objects by class."""
     return Counter(f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in things)
 
 
 def look(worker: Worker) -> None:
-    """Say how many objects no reference count had freed, and what is alive."""
+    """Print the objects that reference counting had not freed, and the live ones."""
     gc.collect()
     living = kinds(gc.get_objects())
     alive = {name: count for name, count in living.items() if name.startswith(_OURS)}

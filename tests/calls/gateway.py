@@ -1,7 +1,7 @@
-"""A whole gateway in the test's process: the real control and the real worker, on sockets of their own, with a MariaDB or SQLite.
+"""A gateway in the test's process: the real control and the real worker, connected by the bus's socket.
 
-Control and worker meet as they do in production, over the bus's socket; only the process boundary is missing, so that a test can
-count greenlets and descriptors and start a gateway in a tenth of a second.
+Only the process boundary is missing, so that a test can count greenlets and descriptors and start a gateway in a tenth of a
+second.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tests.timing import scaled
 
 ACCOUNT = "AC" + "0" * 31 + "1"
 AUTH_TOKEN = "an auth token of the tests"
-#: What Twilio was told; nothing listens there: the twin maps it to the gateway's real address.
+#: URL configured at Twilio. The twin maps it to the gateway's real address.
 PUBLIC_URL = "https://voice.example.com"
 
 
 class Gateway:
-    """One gateway; a context manager."""
+    """Context manager: one gateway."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Gateway:
         for part in (self.control, self.worker):
             ready = Event()
             self._greenlets.append(gevent.spawn(part.run, ready.set))
-            assert ready.wait(scaled(10.0)), f"{part} did not come up"
+            assert ready.wait(scaled(10.0)), f"{part} did not start"
         self.until(lambda: bool(self.control._health.readiness().ready), "the worker is on the bus")
         return self
 
@@ -92,16 +92,16 @@ class Gateway:
         codes = [greenlet.value for greenlet in self._greenlets]
         assert codes == [0, 0] or error is not None, f"control and worker ended with {codes}"
 
-    # -- looking ------------------------------------------------------------------------------------------------------
+    # -- observing ----------------------------------------------------------------------------------------------------
 
     def until(self, holds: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
-        """Wait until `holds`; fail with `what` otherwise."""
-        with gevent.Timeout(scaled(timeout_s), AssertionError(f"did not come to hold: {what}")):
+        """Wait until `holds`; fail with `what` after the timeout."""
+        with gevent.Timeout(scaled(timeout_s), AssertionError(f"not reached: {what}")):
             while not holds():
                 gevent.sleep(0.01)
 
     def ended(self, call_sid: str, timeout_s: float = 30.0) -> dict[str, Any]:
-        """The stored call once it has ended, with its quality, turns, recording and events."""
+        """Wait until a call has ended in the store; return it with all its rows."""
 
         def is_over() -> bool:
             row = self.store.call(call_sid)
@@ -117,7 +117,7 @@ class Gateway:
         return self.store._backend.read(lambda c: [dict(row._mapping) for row in c.execute(of_kind)])
 
     def metrics(self) -> dict[str, float]:
-        """Every sample of the ops port's page: `name{label="value"}` to value."""
+        """Return every sample of the metrics page: `name{label="value"}` to value."""
         with urlopen(f"http://127.0.0.1:{self.control.ops_port}/metrics", timeout=scaled(5.0)) as answer:
             page = answer.read().decode()
         samples = {}
@@ -129,5 +129,5 @@ class Gateway:
 
 
 def descriptors() -> int:
-    """Descriptors open in this process."""
+    """Return the number of open descriptors of this process."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())

@@ -1,7 +1,7 @@
-"""One world for many cases: a whole module's bad calls at once on one gateway, beside a good one that must not notice.
+"""One world for many cases: a module's bad calls on one gateway, beside an undisturbed good one.
 
-Decides how a good call is built and judged, and what of a bad one is looked at: the log, the store, the metrics, the wire. The
-world runs once per module; each case is then a test of its own. Never says what a case should end with.
+The world runs once per module and leaves an `Outcome`: log, store, metrics and both sides of each call. Each case is then one
+test on the outcome. The expected results are in the modules.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.timing import scaled
 
 
 class Line(NamedTuple):
-    """A log record's words. The record itself may hold a whole gateway, by an error's traceback."""
+    """Texts of a log record. The record itself may keep a gateway alive by an error's traceback."""
 
     logger: str
     level: int
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 class Kept(logging.Handler):
-    """Everything the gateway logs, INFO and worse."""
+    """Log handler that keeps the gateway's lines of level INFO and above."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -53,7 +53,7 @@ class Kept(logging.Handler):
         extra = vars(record)
         line = Line(record.name, record.levelno, record.getMessage(), extra.get("call_sid", ""), extra.get("reason", ""))
         self.lines.append(line)
-        record.msg, record.args, record.exc_info = line.text, None, None  # for those who keep it
+        record.msg, record.args, record.exc_info = line.text, None, None  # the record may be kept by other handlers
 
     def __enter__(self) -> Kept:
         self._level = logging.getLogger("gw").level
@@ -66,7 +66,7 @@ class Kept(logging.Handler):
         logging.getLogger("gw").setLevel(self._level)
 
     def reasons(self, call_sid: str) -> list[str]:
-        """The reasons the media plane logged of a call, in order."""
+        """Return the reasons that the media plane logged for a call, in sequence."""
         return [
             line.reason for line in self.lines if line.logger.startswith("gw.media") and line.call_sid == call_sid and line.reason
         ]
@@ -74,20 +74,20 @@ class Kept(logging.Handler):
 
 @dataclass
 class Outcome:
-    """What is left of a world once it is gone, for the tests to judge."""
+    """Results of a world that has ended, for the tests to judge."""
 
     log: Kept = field(default_factory=Kept)
-    left: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)  # what there is more of than before
+    left: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)  # kinds with more than before: before, after
     calls: dict[str, TwinCall] = field(default_factory=dict)
     rows: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    refused: dict[str, list[str]] = field(default_factory=dict)  # reasons of stream_refused, by call SID; "" where none is known
+    refused: dict[str, list[str]] = field(default_factory=dict)  # reasons of stream_refused by call SID, "" if unknown
     ended: Counter[str] = field(default_factory=Counter)  # gw_calls_ended_total
     metrics: dict[str, float] = field(default_factory=dict)
-    said: dict[str, AiLedger] = field(default_factory=dict)  # the AI's side of each call that had one
-    seen: dict[str, Any] = field(default_factory=dict)  # what else a module keeps
+    said: dict[str, AiLedger] = field(default_factory=dict)  # the AI's side of each call that reached it
+    seen: dict[str, Any] = field(default_factory=dict)  # further results of a module
 
     def keep(self, world: World) -> None:
-        """Read store and metrics while the gateway still stands."""
+        """Read store and metrics while the gateway runs."""
         for name, call in self.calls.items():
             self.rows[name] = msgspec.to_builtins(world.gateway.store.call(call.call_sid))
             said = world.ai.session_of(call.number)
@@ -101,28 +101,31 @@ class Outcome:
                 self.ended[name.split('"')[1]] = int(value)
 
     def check_ended(self, name: str, reason: str, refused: Sequence[str] = ()) -> None:
-        """The call ended for `reason`, alike in log and store. `refused`: why other streams that named this call were."""
+        """Check that the call ended for `reason`, in log and store.
+
+        `refused`: reasons for which other streams of this call were refused.
+        """
         call, row = self.calls[name], self.rows[name]
-        assert row is not None, f"{name} is in no table"
+        assert row is not None, f"{name} is not in the store"
         assert (row["reason"], row["result"]) == (reason, result_of(Reason(reason)).value), row["detail"]
         logged = self.log.reasons(call.call_sid)
         assert logged == [*refused, reason], logged
         assert self.refused.get(call.call_sid, []) == [*refused]
 
     def check_refused(self, name: str, reason: str) -> None:
-        """The stream never started, and that is told alike in log and store."""
+        """Check that the stream never started, in log and store."""
         call = self.calls[name]
         assert self.rows[name] is None
         assert self.refused.get(call.call_sid) == [reason]
         assert self.log.reasons(call.call_sid) == [reason]
 
     def check_nothing_left(self) -> None:
-        """No call is open in the metrics, no greenlet and no descriptor stayed."""
+        """Check that no call is open and that no greenlet or descriptor remained."""
         assert {name: value for name, value in self.metrics.items() if name.startswith("gw_calls{") and value} == {}
         assert self.left == {}, f"more than before: {self.left}"
 
     def check_good(self, name: str = "good", refused: Sequence[str] = ()) -> None:
-        """Every byte of it, both ways."""
+        """Check every byte of a good call, in both directions."""
         call, said = self.calls[name], self.said[name]
         self.check_ended(name, "caller_hangup", refused)
         assert call.received_audio == padded(said.responses[0].audio)
@@ -141,18 +144,18 @@ def run_world(
     signed: bool = True,
     **options: Any,
 ) -> Outcome:
-    """Let `body` happen in a world, and say what is known of it and what it left behind.
+    """Run `body` in a world. Returns its results and its leftovers.
 
-    The default agent lives at the AI's own path; `agents` names more.
+    The default agent uses the AI twin; `agents` returns more agents.
     """
     outcome = Outcome()
-    before = standing()
+    before = alive()
     with outcome.log:
         opened = open_world(folder / "var", store, script, agents=agents, signed=signed, **options)
-        _live(lambda world: body(world, outcome), opened)
+        _run_body(lambda world: body(world, outcome), opened)
         del opened
-    for _ in range(300):  # what ends by itself ends within moments
-        left = standing()
+    for _ in range(300):  # greenlets and sockets end within moments
+        left = alive()
         outcome.left = {kind: (before[kind], left[kind]) for kind in before if len(left[kind]) > len(before[kind])}
         if not outcome.left:
             break
@@ -160,56 +163,56 @@ def run_world(
     return outcome
 
 
-def _live(body: Callable[[World], None], opened: contextlib.AbstractContextManager[World]) -> None:
-    """A function of its own, so that nobody keeps a part of the world once it is over."""
+def _run_body(body: Callable[[World], None], opened: contextlib.AbstractContextManager[World]) -> None:
+    """Run the body in a separate frame, which keeps no part of the world afterwards."""
     with opened as world:
         body(world)
 
 
-def standing() -> dict[str, list[str]]:
-    """Greenlets alive and descriptors open in this process."""
+def alive() -> dict[str, list[str]]:
+    """Return the live greenlets and the open descriptors of this process."""
     gc.collect()
-    alive = [repr(one) for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead]
+    greenlets = [repr(one) for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead]
     opened = []
     for one in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the one that reads the list
+        with contextlib.suppress(OSError):  # the descriptor that reads the list
             opened.append(str(one.readlink()))
-    return {"greenlets": alive, "descriptors": opened}
+    return {"greenlets": greenlets, "descriptors": opened}
 
 
 # -- the good call ------------------------------------------------------------------------------------------------------
 
 
 def murmur(seconds: float, seed: int = 1) -> tuple[bytes, ...]:
-    """A caller's line noise: no frame like another, none loud enough to be speech."""
+    """Return a caller's line noise: every frame differs, and all are quieter than speech."""
     chance = random.Random(seed)
     return tuple(bytes(chance.choices((0xFF, 0xFE, 0xFD, 0x7F, 0x7E), k=FRAME_BYTES)) for _ in range(int(seconds * 50)))
 
 
 def speaking(seconds: float, **changes: Any) -> AiScript:
-    """An AI that speaks for so long once it is asked to, and then listens."""
+    """Return an AI that speaks for `seconds` when asked to, and then listens."""
     return AiScript(greeting=lasting(seconds), **changes)
 
 
 def padded(audio: bytes | bytearray) -> bytes:
-    """A response as frames."""
+    """Return a response padded to whole frames."""
     return bytes(audio) + SILENCE * (-len(audio) % FRAME_BYTES)
 
 
 def place_good(world: World, outcome: Outcome, name: str = "good") -> None:
-    """A call that stays until it is hung up."""
+    """Place a call that lasts until the test hangs up."""
     outcome.calls[name] = world.twilio.place(CallPlan(speech=murmur(60), hang_up=False, max_s=scaled(90)))
 
 
 def end_good(world: World, outcome: Outcome, name: str = "good") -> None:
-    """Let the good call hear the AI out, then hang up; wait until it is in the store."""
+    """Let the good call hear the whole response, hang up, and wait for its row."""
     call = outcome.calls[name]
     said = world.ai.session_of(call.number)
     assert said is not None
-    world.gateway.until(lambda: said.responses[0].status == "completed", "the AI said all", 60)
+    world.gateway.until(lambda: said.responses[0].status == "completed", "the AI sent everything", 60)
     expected = padded(said.responses[0].audio)
     world.gateway.until(lambda: len(call.received_audio) >= len(expected), "the good call received all", 60)
-    gevent.sleep(0.2)  # and nothing more
+    gevent.sleep(0.2)  # more audio would arrive in this time
     call.hang_up()
     assert call.wait(scaled(10))
     world.gateway.ended(call.call_sid)
@@ -219,7 +222,7 @@ def end_good(world: World, outcome: Outcome, name: str = "good") -> None:
 
 
 def start_with(**parameters: str) -> Hook:
-    """An ordinary beginning with other custom parameters; an empty one is left out."""
+    """Return an ordinary beginning with other custom parameters; an empty one is omitted."""
 
     def prelude(call: TwinCall) -> None:
         merged = {**call.parameters, **parameters}

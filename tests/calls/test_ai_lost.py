@@ -1,7 +1,7 @@
-"""An AI leg that fails is replaced, and the caller hardly notices: what its successor is told, what is heard, how it ends.
+"""A failed AI leg is replaced: the successor's conversation, the caller's audio, and the end.
 
-All cases are calls on one gateway at the same time, each with an agent of its own whose sessions fail one after the other, beside
-a good one.
+All cases are calls on one gateway at the same time, beside a good call. Each has its own agent, whose sessions fail one after the
+other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.timing import scaled
 MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(5.0))
 GOODBYE: Final = "Something broke. Goodbye."
 NUMBER: Final = "+15005550009"
-#: What a successor says: it cannot be taken for its predecessor.
+#: The successor's audio, which differs from its predecessor's.
 SECOND: Final = speech.load("thanks")
 WORDS: Final = "These words were on their way."
 OK: Final = AiScript(answers=(SECOND,), speed=20.0)
@@ -43,7 +43,10 @@ def breaking(fault: Any, deltas: int = 6, **changes: Any) -> AiScript:
 
 
 class Case(NamedTuple):
-    """An agent's sessions in order; the last one's script stays. `reason`: how the call ends; `label`: what the metric says."""
+    """Scripts of an agent's sessions, the last for all further ones, and the end.
+
+    `label` is the metric's reason for the first replacement.
+    """
 
     scripts: tuple[AiScript, ...]
     reason: str = "caller_hangup"
@@ -52,7 +55,7 @@ class Case(NamedTuple):
     agent: dict[str, Any] = {}
 
 
-#: The leg breaks in the middle of the greeting, the next one stands.
+#: The leg breaks in the middle of the greeting; the next one works.
 IN_A_SENTENCE: Final = {
     "reset": Case((breaking("reset"), OK), label="lost"),
     "close": Case((breaking("close"), OK), label="closed"),
@@ -62,7 +65,7 @@ IN_A_SENTENCE: Final = {
     "session_expired": Case((breaking("session_expired"), OK), label="expiring"),
 }
 REFUSED: Final = AiScript(fault="refuse_500")
-#: The leg did not stand when the greeting was due.
+#: The leg was not connected when the greeting was due.
 BEFORE_A_WORD: Final = {
     "refused_twice": Case((REFUSED, REFUSED, OK), label="failed"),
     "too_often": Case((AiScript(fault="refuse_429"), OK), label="rate_limited"),
@@ -70,7 +73,7 @@ BEFORE_A_WORD: Final = {
     "mute_once": Case((AiScript(fault="mute"), OK), label="stalled"),
     "closes_first": Case((AiScript(fault="close_first"), OK), label="closed"),
 }
-#: It breaks while the caller waits for an answer.
+#: The leg breaks while the caller waits for an answer.
 WAITING: Final = AiScript(answers=(SECOND,), thinking_s=0.4, speed=20.0, caller_words=("What time is it?",))
 IN_A_QUESTION: Final = {
     "words_known": Case((WAITING.with_fault("reset", deltas=0), OK), label="lost", says=ASKS, agent={"greeting": ""}),
@@ -78,7 +81,7 @@ IN_A_QUESTION: Final = {
         (WAITING.with_fault("reset", deltas=0), OK), label="lost", says=ASKS, agent={"greeting": "", "transcription_model": ""}
     ),
 }
-FOR_GOOD: Final = {
+PERMANENT: Final = {
     "wrong_key": Case((breaking("reset"), AiScript(fault="refuse_401")), "fallback_goodbye", says=murmur(20.0)),
     "always_refused": Case((REFUSED,), "fallback_goodbye", says=murmur(20.0)),
     "dies_each_time": Case((breaking("reset", deltas=1),), "fallback_goodbye", says=murmur(30.0)),
@@ -102,11 +105,11 @@ OTHERS: Final = {
         (AiScript(answers=(speech.load("weasels") * 3,), lifetime_s=2.0, expires=True, speed=1.0), OK), label="expiring"
     ),
 }
-CASES: Final = {**IN_A_SENTENCE, **BEFORE_A_WORD, **IN_A_QUESTION, **FOR_GOOD, **OTHERS}
+CASES: Final = {**IN_A_SENTENCE, **BEFORE_A_WORD, **IN_A_QUESTION, **PERMANENT, **OTHERS}
 
 
 def scripts() -> Callable[[int, str], AiScript]:
-    """Each agent's next session's script; the good one's has no name."""
+    """Return a function that gives each session its script. The good agent has no name."""
     opened: Counter[str] = Counter()
 
     def next_of(index: int, path: str) -> AiScript:
@@ -120,7 +123,7 @@ def scripts() -> Callable[[int, str], AiScript]:
     return next_of
 
 
-def _happen(world: World, outcome: Outcome) -> None:
+def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
     for name, case in CASES.items():
         plan = CallPlan(prelude=start_with(agent=name), speech=case.says, max_s=scaled(40))
@@ -140,8 +143,8 @@ def _happen(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def happened(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
-    """Everything above at once, and a good call."""
+def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+    """Place every call above at the same time, beside a good one."""
     mariadb_server.start()
     store = gw.config.Store(url=mariadb_server.fresh())
 
@@ -152,141 +155,141 @@ def happened(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) 
 
         return {name: agent(name, case) for name, case in CASES.items()}
 
-    return run_world(tmp_path_factory.mktemp("lost"), store, scripts(), _happen, agents=agents, media=MEDIA)
+    return run_world(tmp_path_factory.mktemp("lost"), store, scripts(), _place_calls, agents=agents, media=MEDIA)
 
 
-def sessions(happened: Outcome, name: str) -> list[AiLedger]:
-    """The agent's sessions that came to stand, in order."""
-    found: list[AiLedger] = happened.seen["sessions"][name]
+def sessions(outcome: Outcome, name: str) -> list[AiLedger]:
+    """Return the agent's sessions that were established, in sequence."""
+    found: list[AiLedger] = outcome.seen["sessions"][name]
     return found
 
 
-def told(said: AiLedger) -> list[tuple[str, str]]:
-    """What a session was told of the conversation before it: role and words."""
+def restated(said: AiLedger) -> list[tuple[str, str]]:
+    """Return the conversation that was sent to a new session: role and text of each item."""
     items = [event.body["item"] for event in said.events if event.kind == "conversation.item.create"]
     return [(item["role"], item["content"][0]["text"]) for item in items]
 
 
-def asked(said: AiLedger) -> list[str]:
-    """The instructions of each response asked for."""
+def requested(said: AiLedger) -> list[str]:
+    """Return the instructions of each requested response."""
     return [
         (event.body.get("response") or {}).get("instructions", "") for event in said.events if event.kind == "response.create"
     ]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_how_it_ends(happened: Outcome, name: str) -> None:
-    case, call, row = CASES[name], happened.calls[name], happened.rows[name]
+def test_the_end_has_its_reason(outcome: Outcome, name: str) -> None:
+    case, call, row = CASES[name], outcome.calls[name], outcome.rows[name]
     assert row is not None
     assert row["reason"] == case.reason, row["detail"]
     assert (call.error, call.warnings) == ("", [])
     labels = [event["data"]["reason"] for event in row["events"] if event["kind"] == "ai_leg_replaced"]
     if case.label:
         assert labels[:1] == [case.label]
-    for said in sessions(happened, name):
+    for said in sessions(outcome, name):
         assert said.violations == []
 
 
 @pytest.mark.parametrize("name", IN_A_SENTENCE)
-def test_a_sentence_that_broke_off_goes_on_in_the_next_session(happened: Outcome, name: str) -> None:
-    first, second = sessions(happened, name)
+def test_an_interrupted_sentence_continues_in_the_next_session(outcome: Outcome, name: str) -> None:
+    first, second = sessions(outcome, name)
     sent = first.responses[0].deltas[:6]
     begun = padded(first.responses[0].audio[: sum(delta.size for delta in sent)])
-    assert happened.calls[name].received_audio == begun + padded(SECOND)
-    assert told(second) == [("assistant", WORDS)]
-    assert asked(second) == [CONTINUE]
+    assert outcome.calls[name].received_audio == begun + padded(SECOND)
+    assert restated(second) == [("assistant", WORDS)]
+    assert requested(second) == [CONTINUE]
     assert second.ready_s is not None
     broke_s = sent[-1].at_s + (MEDIA.ai_stall_s if name in ("stall", "freeze") else 0.0)
     assert second.ready_s - broke_s < scaled(2.0)
-    row = happened.rows[name]
+    row = outcome.rows[name]
     assert row is not None
     assert (row["turns"][0]["text"], row["turns"][0]["interrupted"]) == (WORDS, False)
 
 
 @pytest.mark.parametrize("name", BEFORE_A_WORD)
-def test_a_greeting_comes_once_from_whichever_session_stands(happened: Outcome, name: str) -> None:
-    call = happened.calls[name]
-    last = sessions(happened, name)[-1]
+def test_the_greeting_is_heard_once_from_the_session_that_works(outcome: Outcome, name: str) -> None:
+    call = outcome.calls[name]
+    last = sessions(outcome, name)[-1]
     assert call.received_audio.endswith(padded(SECOND))
     held = call.received_audio[: -len(padded(SECOND))]
     assert (hold_tone() * 3).startswith(held)
-    assert asked(last) == [Agent().greeting]
-    assert told(last) == []
+    assert requested(last) == [Agent().greeting]
+    assert restated(last) == []
 
 
 @pytest.mark.parametrize("name", IN_A_QUESTION)
-def test_a_caller_who_waits_is_answered_by_the_next_session(happened: Outcome, name: str) -> None:
-    _, second = sessions(happened, name)
+def test_a_waiting_caller_is_answered_by_the_next_session(outcome: Outcome, name: str) -> None:
+    _, second = sessions(outcome, name)
     known = name == "words_known"
-    assert told(second) == ([("user", "What time is it?")] if known else [])
-    assert asked(second) == ["" if known else REPEAT]
-    assert happened.calls[name].received_audio.endswith(padded(SECOND))
+    assert restated(second) == ([("user", "What time is it?")] if known else [])
+    assert requested(second) == ["" if known else REPEAT]
+    assert outcome.calls[name].received_audio.endswith(padded(SECOND))
 
 
-def test_who_waits_long_hears_that_the_line_stands(happened: Outcome) -> None:
-    call = happened.calls["away_for_long"]
-    first, last = sessions(happened, "away_for_long")
+def test_a_long_wait_is_filled_with_the_hold_tone(outcome: Outcome) -> None:
+    call = outcome.calls["away_for_long"]
+    first, last = sessions(outcome, "away_for_long")
     begun = padded(first.responses[0].audio[: sum(delta.size for delta in first.responses[0].deltas[:6])])
     assert call.received_audio.startswith(begun)
     assert call.received_audio.endswith(padded(SECOND))
     held = call.received_audio[len(begun) : -len(padded(SECOND))]
     assert len(held) >= FRAME_BYTES
     assert (hold_tone() * 10).startswith(held)
-    assert asked(last) == [CONTINUE]
+    assert requested(last) == [CONTINUE]
 
 
 @pytest.mark.parametrize("name", ["nears_its_end"])
-def test_a_session_that_nears_its_end_is_replaced_without_a_gap(happened: Outcome, name: str) -> None:
-    """Nothing of the caller is lost or said twice, nothing is asked for again."""
-    call = happened.calls[name]
-    first, second = sessions(happened, name)
-    assert first.closed_by == "peer", "we closed it, before it expired"
+def test_a_session_that_nears_its_end_is_replaced_without_a_gap(outcome: Outcome, name: str) -> None:
+    """No audio of the caller is lost or sent twice, and no response is requested again."""
+    call = outcome.calls[name]
+    first, second = sessions(outcome, name)
+    assert first.closed_by == "peer", "the gateway closes the session before it expires"
     assert first.errors == []
     assert bytes(first.uplink) + bytes(second.uplink) == bytes(call.sent_speech)
     assert call.received_audio == padded(SECOND)
-    assert told(second) == [("assistant", "I hear you.")]
-    assert asked(second) == []
+    assert restated(second) == [("assistant", "I hear you.")]
+    assert requested(second) == []
 
 
-def test_a_session_that_ends_while_somebody_speaks_is_replaced_before(happened: Outcome) -> None:
-    first, second = sessions(happened, "a_short_session")
+def test_a_session_is_replaced_before_it_ends_in_the_middle_of_speech(outcome: Outcome) -> None:
+    first, second = sessions(outcome, "a_short_session")
     assert first.closed_by == "peer"
-    assert asked(second) == [CONTINUE]
-    call = happened.calls["a_short_session"]
+    assert requested(second) == [CONTINUE]
+    call = outcome.calls["a_short_session"]
     assert bytes(first.uplink) + bytes(second.uplink) == bytes(call.sent_speech)
 
 
-@pytest.mark.parametrize("name", [name for name, case in FOR_GOOD.items() if case.reason == "fallback_goodbye"])
-def test_who_cannot_be_helped_is_told(happened: Outcome, name: str) -> None:
-    call, row = happened.calls[name], happened.rows[name]
+@pytest.mark.parametrize("name", [name for name, case in PERMANENT.items() if case.reason == "fallback_goodbye"])
+def test_without_an_ai_the_caller_hears_the_goodbye(outcome: Outcome, name: str) -> None:
+    call, row = outcome.calls[name], outcome.rows[name]
     assert row is not None
     assert call.spoken == [GOODBYE]
     assert row["detail"].startswith("ai_")
     assert row["result"] == "peer_error"
 
 
-def test_no_words_no_goodbye(happened: Outcome) -> None:
-    assert happened.calls["no_words"].spoken == []
+def test_no_goodbye_is_spoken_without_a_text(outcome: Outcome) -> None:
+    assert outcome.calls["no_words"].spoken == []
 
 
-def test_who_cannot_be_helped_is_handed_on(happened: Outcome) -> None:
-    call = happened.calls["transferred"]
+def test_without_an_ai_the_caller_is_transferred(outcome: Outcome) -> None:
+    call = outcome.calls["transferred"]
     assert call.dialled == [NUMBER]
-    assert ("POST", f"/2010-04-01/Accounts/{call.account_sid}/Calls/{call.call_sid}.json", 200) in happened.seen["requests"]
+    assert ("POST", f"/2010-04-01/Accounts/{call.account_sid}/Calls/{call.call_sid}.json", 200) in outcome.seen["requests"]
 
 
-def test_each_replaced_leg_is_counted(happened: Outcome) -> None:
+def test_each_replaced_leg_is_counted(outcome: Outcome) -> None:
     replaced: Counter[str] = Counter()
-    for row in happened.rows.values():
+    for row in outcome.rows.values():
         assert row is not None
         replaced.update(event["data"]["reason"] for event in row["events"] if event["kind"] == "ai_leg_replaced")
-    labels = (name for name in happened.metrics if name.startswith("gw_ai_reconnects_total{"))
-    assert {name.split('"')[1]: int(happened.metrics[name]) for name in labels if happened.metrics[name]} == dict(replaced)
+    labels = (name for name in outcome.metrics if name.startswith("gw_ai_reconnects_total{"))
+    assert {name.split('"')[1]: int(outcome.metrics[name]) for name in labels if outcome.metrics[name]} == dict(replaced)
 
 
-def test_the_call_beside_them_did_not_notice(happened: Outcome) -> None:
-    happened.check_good()
+def test_the_good_call_beside_them_is_undisturbed(outcome: Outcome) -> None:
+    outcome.check_good()
 
 
-def test_nothing_is_left(happened: Outcome) -> None:
-    happened.check_nothing_left()
+def test_no_greenlet_descriptor_or_open_call_remains(outcome: Outcome) -> None:
+    outcome.check_nothing_left()

@@ -1,4 +1,4 @@
-"""What the caller hears is what the AI said, byte for byte, however the AI delivers it and however far ahead we send it."""
+"""The caller hears the AI's audio byte for byte, however the AI delivers it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gw.twin.ai.script import AiScript, lasting
 from gw.twin.sound import FRAME_BYTES, SILENCE, silence
 from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
-from tests.calls.hearing import WORD, at_once, check_ear, padded, session_of, stood_ms, until
+from tests.calls.hearing import WORD, check_ear, in_parallel, not_run_ms, padded, session_of, until
 from tests.timing import scaled
 
 VOICE = lasting(10)
@@ -27,30 +27,30 @@ QUIET = speech.script(10_000)
 
 @dataclass(frozen=True)
 class Crumbs(AiScript):
-    """Says the first second at once, as a cushion, and all the rest byte by byte."""
+    """Sends the first second in one chunk, and the rest byte by byte."""
 
     def chunks(self, audio: bytes, session: int, number: int) -> list[bytes]:
         return [audio[:8000], *(audio[at : at + 1] for at in range(8000, len(audio)))]
 
 
 def dialogue(seed: int, **changes: Any) -> AiScript:
-    """Three responses of odd lengths, the last one a goodbye; each seed has its own words and its own deltas."""
+    """Return an AI with three responses of odd lengths, which depend on the seed."""
     begin = 997 * seed % 40_000
     said = [VOICE[begin + at : begin + at + size] for at, size in ((0, 5603), (5603, 4801), (10_404, 5279))]
     return AiScript(greeting=said[0], answers=(said[1],), goodbye=said[2], hang_up_after=3, seed=seed, **changes)
 
 
 def place(w: World, speeches: Sequence[Sequence[bytes]]) -> list[TwinCall]:
-    """Place one call for each script: the n-th call meets the n-th session."""
+    """Place one call per script, so that the n-th call has the n-th session."""
     calls: list[TwinCall] = []
     for spoken in speeches:
         calls.append(w.twilio.place_call(spoken, hang_up=False, max_s=scaled(30.0)))
-        until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session stands")
+        until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session is up")
     return calls
 
 
 def check_exact(w: World, call: TwinCall, responses: int) -> None:
-    """Everything the AI sent was heard, once, in order, and nothing else."""
+    """Check that the caller heard exactly the AI's audio, once and in sequence."""
     said = session_of(w, call)
     expected = padded(response.audio for response in said.responses)
     assert [bytes(response.audio) for response in said.responses] == [response.intended for response in said.responses]
@@ -68,13 +68,13 @@ def check_exact(w: World, call: TwinCall, responses: int) -> None:
     assert (quality["dropped_frames"], quality["bargeins"]) == ({}, 0)
 
 
-def test_every_way_to_deliver_is_heard_exactly(world: WorldMaker, tmp_path: Path) -> None:
+def test_every_way_of_delivery_is_heard_exactly(world: WorldMaker, tmp_path: Path) -> None:
     scripts = [
         dialogue(1),
         dialogue(2, speed=math.inf),
         dialogue(3, whole=True),
         dialogue(4, speed=2.0),
-        Crumbs(greeting=VOICE[:9001], hang_up_after=1, speed=math.inf),  # any pause, and it were slower than speech
+        Crumbs(greeting=VOICE[:9001], hang_up_after=1, speed=math.inf),  # with any pause, this would be slower than speech
         AiScript(greeting=VOICE[:1], hang_up_after=1),
         AiScript(greeting=VOICE[7:168], hang_up_after=1),
         AiScript(greeting=VOICE[:160], hang_up_after=1, whole=True),
@@ -95,19 +95,19 @@ def test_every_way_to_deliver_is_heard_exactly(world: WorldMaker, tmp_path: Path
             sqlite = Store(url=f"sqlite:///{tmp_path}/{lead_ms}.db")
             made = world(lambda index, path: scripts[index], media=Media(lead_ms=lead_ms), store=sqlite, var_dir=f"lead{lead_ms}")
             worlds.append(opened.enter_context(made))
-        at_once(*(partial(listen, w) for w in worlds))
+        in_parallel(*(partial(listen, w) for w in worlds))
 
 
 def check_counters(w: World, frames: int) -> None:
-    """The metrics page counts the frames that were heard, and none dropped."""
+    """Check that the metrics count the heard frames, and no dropped ones."""
     metrics = w.gateway.metrics()
     assert metrics["gw_tx_frames_total"] == frames
     assert metrics["gw_tx_send_seconds_count"] == metrics["gw_tx_lateness_seconds_count"] == frames
     assert [metrics[f'gw_tx_dropped_frames_total{{reason="{why}"}}'] for why in ("bargein", "overrun", "call_ended")] == [0, 0, 0]
 
 
-def test_a_minute_at_once_leaves_at_the_pace_of_speech(world: WorldMaker) -> None:
-    """All of it comes in one delta; the caller hangs up after three seconds of it."""
+def test_a_minute_in_one_delta_is_sent_at_the_pace_of_speech(world: WorldMaker) -> None:
+    """The caller hangs up after three seconds of the minute."""
     minute = lasting(60)
     with world(AiScript(greeting=minute, whole=True)) as w:
         calls = [w.twilio.place_call(speech.script(3000)) for _ in range(6)]
@@ -119,7 +119,7 @@ def test_a_minute_at_once_leaves_at_the_pace_of_speech(world: WorldMaker) -> Non
             assert 2.0 < talked_s < lasted_s + 0.1 + 0.02, "never more than a lead ahead"
             arrivals = call.player.arrivals
             took_ms = (arrivals[-1].at_s - arrivals[0].at_s) * 1000
-            assert abs(took_ms - ((len(arrivals) - 1) * 20 - 100)) < 40 + stood_ms(call), "one lead at once, then real time"
+            assert abs(took_ms - ((len(arrivals) - 1) * 20 - 100)) < 40 + not_run_ms(call), "one lead immediately, then real time"
             assert minute.startswith(call.received_audio)
             assert call.received_audio.startswith(call.heard_audio)
             assert len(call.heard_audio) > 16_000
@@ -129,8 +129,8 @@ def test_a_minute_at_once_leaves_at_the_pace_of_speech(world: WorldMaker) -> Non
             assert quality["frames_sent"] + quality["dropped_frames"]["call_ended"] == len(minute) // FRAME_BYTES
 
 
-def test_the_parrot_says_back_exactly_what_was_said(world: WorldMaker, tmp_path: Path) -> None:
-    greeting = (Path(__file__).parents[2] / "gw/media/prompts/greeting.ulaw").read_bytes()
+def test_the_parrot_repeats_the_caller_exactly(world: WorldMaker, tmp_path: Path) -> None:
+    greeting = (Path(__file__).parents[2] / "gw/media/ai/prompts/greeting.ulaw").read_bytes()
     spoken = [speech.load("something-wrong"), WORD, silence(7) + WORD[:6321], VOICE[9000:15_001]]
     sqlite = Store(url=f"sqlite:///{tmp_path}/parrot.db")
     with world(agent={"provider": "parrot"}, store=sqlite) as w:
@@ -150,8 +150,8 @@ def test_the_parrot_says_back_exactly_what_was_said(world: WorldMaker, tmp_path:
             assert not any(turn["interrupted"] for turn in turns)
 
 
-def test_callers_of_one_moment_hear_their_own_ai(world: WorldMaker) -> None:
-    """Twenty-four calls begin at once: each hears what its own AI says, and nobody else's."""
+def test_callers_at_the_same_moment_hear_their_own_ai(world: WorldMaker) -> None:
+    """Twenty-four calls begin at the same time; each hears its own AI and no other."""
     with world(lambda index, path: AiScript(greeting=VOICE[641 * index :][:6401], hang_up_after=1, seed=index)) as w:
         calls = [w.twilio.place_call(QUIET, hang_up=False, max_s=scaled(20.0)) for _ in range(24)]
         assert w.twilio.wait(scaled(30.0))

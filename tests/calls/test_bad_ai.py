@@ -1,7 +1,8 @@
-"""What an AI may do wrong, each ending at most its own call, with its own reason in log, store, metrics and close frame.
+"""Each fault of an AI ends at most its own call, with its own reason.
 
-All cases are calls on one gateway at the same time, each with an agent of its own, beside a good one. What the AI said before it
-failed is heard to its last byte. What is no reason to end a call is among them.
+The reason is the same in log, store, metrics and close frame. All cases are calls on one gateway at the same time, each with its
+own agent, beside a good call. Audio that the AI sent before its fault is heard to the last byte. Some cases are faults that must
+not end a call.
 """
 
 from __future__ import annotations
@@ -30,20 +31,23 @@ from tests.calls.shared import Outcome, end_good, padded, place_good, run_world,
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
-#: No second try: how a call goes on with another leg is test_ai_lost's.
+#: No second attempt: test_ai_lost covers the replacement of a leg.
 MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=0.0)
 GOOD_S: Final = 9.0
 ANSWER: Final = speech.load("connecting")
 
 
 class Case(NamedTuple):
-    """An agent that fails and how its call must end. `deltas`: of the first response, how many are heard; None for all."""
+    """An agent that fails, and the expected end of its call.
+
+    `deltas`: number of deltas of the first response that are heard; None for all.
+    """
 
     script: AiScript
     reason: str
     deltas: int | None = 0
     hooks: Mapping[int, Hook] = {}
-    then: str = ""  # what ended the phone leg after the AI had failed
+    then: str = ""  # reason of the phone leg's end after the AI's fault
 
 
 def _fault(fault: Fault, deltas: int = 2) -> AiScript:
@@ -51,12 +55,12 @@ def _fault(fault: Fault, deltas: int = 2) -> AiScript:
 
 
 def _burst(call: TwinCall) -> None:
-    """Twelve seconds of a caller at once: more than the kernel keeps for somebody who does not read."""
+    """Send twelve seconds of audio in one burst: more than the kernel buffers for a peer that does not read."""
     for _ in range(600):
         call.send_media()
 
 
-#: It never spoke.
+#: The AI never spoke.
 NEVER_READY: Final[Mapping[str, Case]] = {
     "refuse_401": Case(_fault("refuse_401"), "ai_refused"),
     "refuse_403": Case(_fault("refuse_403"), "ai_refused"),
@@ -71,15 +75,15 @@ NEVER_READY: Final[Mapping[str, Case]] = {
     "wrong_format": Case(_fault("wrong_format"), "ai_wrong_format"),
     "beta_names": Case(_fault("beta_names"), "ai_wrong_format"),
 }
-#: Servers that are no AI at all: what stands behind each is made in `strangers`.
-STRANGERS: Final[Mapping[str, Case]] = {
-    "nobody_there": Case(AiScript(), "ai_unreachable"),
+#: Servers that are not an AI, made by `other_servers`.
+OTHER_SERVERS: Final[Mapping[str, Case]] = {
+    "no_server": Case(AiScript(), "ai_unreachable"),
     "no_tls": Case(AiScript(), "ai_unreachable"),
     "ssh": Case(AiScript(), "ai_refused"),
     "a_web_page": Case(AiScript(), "ai_refused"),
     "hangs_up": Case(AiScript(), "ai_lost"),
 }
-#: It failed while it spoke.
+#: The AI failed while it spoke.
 WHILE_SPEAKING: Final[Mapping[str, Case]] = {
     "close": Case(_fault("close"), "ai_closed", 2),
     "reset": Case(_fault("reset"), "ai_lost", 2),
@@ -97,7 +101,7 @@ WHILE_SPEAKING: Final[Mapping[str, Case]] = {
     "session_expired": Case(_fault("session_expired"), "ai_refused", 2),
     "deaf": Case(_fault("deaf"), "ai_leg_stalled", None, {25: _burst}),
 }
-#: Both legs end, the AI's first: the AI is the reason, whoever leaves while its last words are heard.
+#: Both legs end, the AI's first: the reason is the AI's, whatever ends the phone leg during the AI's last audio.
 BOTH: Final[Mapping[str, Case]] = {
     "then_a_hang_up": Case(_fault("close", 12), "ai_closed", -1, {50: lambda call: call.hang_up()}, "caller_hangup"),
     "then_a_reset": Case(_fault("reset", 12), "ai_lost", -1, {50: lambda call: call.abort()}, "phone_lost"),
@@ -105,24 +109,24 @@ BOTH: Final[Mapping[str, Case]] = {
         _fault("bad_json", 12), "ai_bad_json", -1, {50: lambda call: call.send_text(b"{")}, "phone_bad_json"
     ),
 }
-#: Nothing of this ends a call.
+#: Faults that do not end a call.
 HARMLESS: Final[Mapping[str, AiScript]] = {
     "unknown_event": _fault("unknown_event"),
     "error_benign": _fault("error_benign"),
     "response_refused": AiScript(answers=(ANSWER,), fault="response_refused"),
 }
-ENDED: Final = {**NEVER_READY, **STRANGERS, **WHILE_SPEAKING, **BOTH}
+ENDED: Final = {**NEVER_READY, **OTHER_SERVERS, **WHILE_SPEAKING, **BOTH}
 
 
 def _script(index: int, path: str) -> AiScript:
-    """Which agent is spoken to says its path; the good one's has no name."""
+    """Return the script for an agent's path; the good agent has no name."""
     name = path.removeprefix("/v1/realtime").strip("/")
     return ENDED[name].script if name in ENDED else HARMLESS.get(name, speaking(GOOD_S))
 
 
 @contextlib.contextmanager
-def strangers() -> Iterator[dict[str, str]]:
-    """The base URLs of servers that are no AI."""
+def other_servers() -> Iterator[dict[str, str]]:
+    """Start servers that are not an AI. Yields their base URLs."""
 
     def answering(answer: bytes) -> StreamServer:
         def serve(sock: socket.socket, address: tuple[str, int]) -> None:
@@ -139,10 +143,10 @@ def strangers() -> Iterator[dict[str, str]]:
 
     page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
     servers = {"ssh": answering(b"SSH-2.0-OpenSSH_9.2\r\n"), "a_web_page": answering(page), "hangs_up": answering(b"")}
-    with contextlib.closing(plain_socket.socket()) as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound and not listening: whoever connects is refused
+    with contextlib.closing(plain_socket.socket()) as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         urls = {name: f"ws://127.0.0.1:{server.server_port}/v1" for name, server in servers.items()}
-        urls["nobody_there"] = f"ws://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        urls["no_server"] = f"ws://127.0.0.1:{closed.getsockname()[1]}/v1"
         urls["no_tls"] = urls["ssh"].replace("ws:", "wss:")
         try:
             yield urls
@@ -151,7 +155,7 @@ def strangers() -> Iterator[dict[str, str]]:
                 server.stop(timeout=0.1)
 
 
-def _happen(world: World, outcome: Outcome) -> None:
+def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
     for name, case in ENDED.items():
         plan = CallPlan(prelude=start_with(agent=name), hooks=case.hooks, hang_up=False)
@@ -171,25 +175,25 @@ def _happen(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def happened(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
-    """Everything above at once, and a good call."""
+def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+    """Place every call above at the same time, beside a good one."""
     mariadb_server.start()
     store = gw.config.Store(url=mariadb_server.fresh())
-    with strangers() as urls:
+    with other_servers() as urls:
 
         def agents(ai: AiTwin) -> dict[str, Agent]:
             bases = {name: urls.get(name, f"{ai.url}/{name}") for name in [*ENDED, *HARMLESS]}
             return {name: Agent(provider="openai", base_url=base, goodbye="") for name, base in bases.items()}
 
         folder = tmp_path_factory.mktemp("ai")
-        return run_world(folder, store, _script, _happen, agents=agents, media=MEDIA)
+        return run_world(folder, store, _script, _place_calls, agents=agents, media=MEDIA)
 
 
 @pytest.mark.parametrize("name", ENDED)
-def test_a_call_that_ends(happened: Outcome, name: str) -> None:
-    case, call = ENDED[name], happened.calls[name]
-    happened.check_ended(name, case.reason)
-    row = happened.rows[name]
+def test_a_call_that_ends(outcome: Outcome, name: str) -> None:
+    case, call = ENDED[name], outcome.calls[name]
+    outcome.check_ended(name, case.reason)
+    row = outcome.rows[name]
     assert row is not None
     if case.then:
         assert row["detail"].endswith(f"; then {case.then}")
@@ -199,50 +203,50 @@ def test_a_call_that_ends(happened: Outcome, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WHILE_SPEAKING)
-def test_what_it_said_before_is_heard(happened: Outcome, name: str) -> None:
-    said = happened.said[name].responses[0]
+def test_audio_before_the_fault_is_heard(outcome: Outcome, name: str) -> None:
+    said = outcome.said[name].responses[0]
     deltas = said.deltas if WHILE_SPEAKING[name].deltas is None else said.deltas[: WHILE_SPEAKING[name].deltas]
     expected = padded(said.audio[: sum(delta.size for delta in deltas)])
     assert len(expected) > 0
-    assert happened.calls[name].received_audio == happened.calls[name].heard_audio == expected
+    assert outcome.calls[name].received_audio == outcome.calls[name].heard_audio == expected
 
 
-@pytest.mark.parametrize("name", [*NEVER_READY, *STRANGERS])
-def test_nothing_is_heard_of_an_ai_that_was_never_ready(happened: Outcome, name: str) -> None:
-    assert happened.calls[name].received_audio == b""
+@pytest.mark.parametrize("name", [*NEVER_READY, *OTHER_SERVERS])
+def test_an_ai_that_was_never_ready_is_not_heard(outcome: Outcome, name: str) -> None:
+    assert outcome.calls[name].received_audio == b""
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_a_call_that_goes_on(happened: Outcome, name: str) -> None:
-    call = happened.calls[name]
-    happened.check_ended(name, "caller_hangup")
+def test_a_call_that_continues(outcome: Outcome, name: str) -> None:
+    call = outcome.calls[name]
+    outcome.check_ended(name, "caller_hangup")
     assert (call.closed_by, call.error, call.warnings) == ("caller", "", [])
-    assert call.received_audio == padded(happened.said[name].responses[0].audio)
-    assert happened.said[name].responses[0].status == "completed"
+    assert call.received_audio == padded(outcome.said[name].responses[0].audio)
+    assert outcome.said[name].responses[0].status == "completed"
 
 
-def test_a_refused_response_is_kept_and_the_next_one_comes(happened: Outcome) -> None:
-    row = happened.rows["response_refused"]
+def test_a_refused_response_is_stored_and_the_next_one_is_heard(outcome: Outcome) -> None:
+    row = outcome.rows["response_refused"]
     assert row is not None
     assert [event["data"]["code"] for event in row["events"] if event["kind"] == "ai_error"] == ["server_error"]
-    assert [response.asked for response in happened.said["response_refused"].responses] == [False]
-    assert happened.calls["response_refused"].received_audio == padded(ANSWER)
+    assert [response.asked for response in outcome.said["response_refused"].responses] == [False]
+    assert outcome.calls["response_refused"].received_audio == padded(ANSWER)
 
 
-def test_the_metrics_count_each_once(happened: Outcome) -> None:
+def test_the_metrics_count_each_end_once(outcome: Outcome) -> None:
     expected = Counter(case.reason for case in ENDED.values())
     expected["caller_hangup"] += len(HARMLESS) + 1
-    assert happened.ended == expected
-    errors = {kind: happened.metrics[f'gw_ai_errors_total{{kind="{kind}"}}'] for kind in ("benign", "error", "fatal")}
+    assert outcome.ended == expected
+    errors = {kind: outcome.metrics[f'gw_ai_errors_total{{kind="{kind}"}}'] for kind in ("benign", "error", "fatal")}
     assert errors == {"benign": 1, "error": 2, "fatal": 3}
 
 
-def test_the_call_beside_them_did_not_notice(happened: Outcome) -> None:
-    happened.check_good()
+def test_the_good_call_beside_them_is_undisturbed(outcome: Outcome) -> None:
+    outcome.check_good()
 
 
-def test_nothing_is_left(happened: Outcome) -> None:
-    happened.check_nothing_left()
+def test_no_greenlet_descriptor_or_open_call_remains(outcome: Outcome) -> None:
+    outcome.check_nothing_left()
 
 
 def test_every_fault_of_the_twin_is_a_case() -> None:

@@ -1,7 +1,7 @@
-"""What a phone leg may do wrong, each ending at most its own call, with its own reason in log, store, metrics and close frame.
+"""Each fault of a phone leg ends at most its call, with its own reason.
 
-All cases are calls on one gateway at the same time, beside a good one: `happened` is that hour, each case below looks at one of
-its calls. What is no reason to end a call is among them.
+The reason is the same in log, store, metrics and close frame. All cases are calls on one gateway at the same time, beside a good
+call. `outcome` has their results; each test judges one of the calls. Some cases are faults that must not end a call.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.mariadb import MariaDB
 from tests.timing import scaled
 
 MEDIA: Final = gw.config.Media(start_timeout_s=scaled(1.0), phone_silence_s=scaled(1.5))
-#: How long the agent speaks: longer than any case takes, so that each is struck in the middle of a response.
+#: Length of the agent's response: longer than any case takes, so that each fault meets a response.
 AGENT_S: Final = 14.0
 
 
 class Case(NamedTuple):
-    """A caller's plan and how it must end. `code`: of the close frame, None where none can be seen."""
+    """A caller's plan and its expected end. `code` is the close frame's; None where none can be seen."""
 
     plan: CallPlan
     reason: str
@@ -39,12 +39,12 @@ class Case(NamedTuple):
 
 
 def _hook(hook: Hook) -> CallPlan:
-    """An ordinary call in which this happens before the fifteenth frame."""
+    """Return an ordinary call with this hook before the fifteenth frame."""
     return CallPlan(hooks={15: hook}, hang_up=False)
 
 
-def _says(text: str) -> CallPlan:
-    """A text message in the middle; MZ stands for the stream's SID."""
+def _sends(text: str) -> CallPlan:
+    """Return a call with a text message in the middle. MZ in the text is replaced by the stream's SID."""
     return _hook(lambda call: call.send_text(text.replace("MZ", call.stream_sid).encode()))
 
 
@@ -53,7 +53,7 @@ def _begins(prelude: Hook) -> CallPlan:
 
 
 def _start(**changes: object) -> CallPlan:
-    """A beginning whose `start` says something else."""
+    """Return a call with changed fields in its `start`."""
 
     def prelude(call: TwinCall) -> None:
         call.send_text(CONNECTED)
@@ -67,7 +67,7 @@ def _first_text(text: bytes) -> CallPlan:
 
 
 def _hesitate(call: TwinCall) -> None:
-    """Say that the socket stands, and nothing more."""
+    """Send `connected` and no `start`."""
     call.send_text(CONNECTED)
     gevent.sleep(MEDIA.start_timeout_s + scaled(2.0))
 
@@ -80,7 +80,7 @@ _MEDIA: Final = (
     '{"event":"media","sequenceNumber":"9","media":{"track":"inbound","chunk":"1","timestamp":%s,"payload":%s},"streamSid":%s}'
 )
 
-#: What a caller says who then hangs up.
+#: Audio of a caller who then hangs up.
 SOME: Final = (SILENT_FRAME,) * 60
 
 
@@ -89,15 +89,15 @@ def _media(call: TwinCall) -> bytes:
 
 
 def _passing(text: Callable[[TwinCall], bytes]) -> CallPlan:
-    """An ordinary call with an odd message in it."""
+    """Return an ordinary call with one unusual message."""
     return CallPlan(hooks={10: lambda call: call.send_text(text(call))}, speech=SOME)
 
 
-def _telepathy(n: int) -> Hook:
-    return lambda call: call.send_text(b'{"event":"telepathy%d","x":[null]}' % n)
+def _unknown_event(n: int) -> Hook:
+    return lambda call: call.send_text(b'{"event":"unknown%d","x":[null]}' % n)
 
 
-#: The stream never starts: nothing in `calls`, a `stream_refused` in `events`.
+#: The stream never starts: no row in `calls`, a `stream_refused` in `events`.
 REFUSED: Final[Mapping[str, Case]] = {
     "no start": Case(_begins(_hesitate), "start_timeout", 1008),
     "half open before start": Case(_begins(lambda call: call.freeze()), "start_timeout", None),
@@ -113,63 +113,63 @@ REFUSED: Final[Mapping[str, Case]] = {
     "a call SID that is a number": Case(_start(callSid=5), "phone_bad_type", 1007),
     "parameters that are numbers": Case(_start(customParameters={"token": 5}), "phone_bad_type", 1007),
     "binary at first": Case(_begins(lambda call: call.send_binary(CONNECTED)), "phone_binary_message", 1003),
-    "no JSON at first": Case(_first_text(b"hello"), "phone_bad_json", 1007),
-    "no UTF-8 at first": Case(_first_text(b"\xff\xfe"), "phone_bad_utf8", 1007),
+    "invalid JSON at first": Case(_first_text(b"hello"), "phone_bad_json", 1007),
+    "invalid UTF-8 at first": Case(_first_text(b"\xff\xfe"), "phone_bad_utf8", 1007),
     "HTTP at first": Case(_begins(lambda call: call.send_raw(b"GET / HTTP/1.1\r\n\r\n")), "phone_bad_websocket", 1002),
     "oversize at first": Case(_first_text(b'{"event":"x' + b"x" * (64 << 10) + b'"}'), "phone_oversize_message", 1009),
 }
 
-#: The call had begun: it ends, with its row.
+#: The call had begun: it ends with its row.
 ENDED: Final[Mapping[str, Case]] = {
     "second start": Case(_fault("second_start"), "phone_second_start", 1002),
     "another stream's media": Case(_fault("wrong_stream"), "phone_wrong_stream", 1002),
-    "another stream's mark": Case(_says('{"event":"mark","streamSid":"ZM1","mark":{"name":"a"}}'), "phone_wrong_stream", 1002),
+    "another stream's mark": Case(_sends('{"event":"mark","streamSid":"ZM1","mark":{"name":"a"}}'), "phone_wrong_stream", 1002),
     "another stream's stop": Case(
-        _says('{"event":"stop","streamSid":"ZM1","stop":{"callSid":"CA1"}}'), "phone_wrong_stream", 1002
+        _sends('{"event":"stop","streamSid":"ZM1","stop":{"callSid":"CA1"}}'), "phone_wrong_stream", 1002
     ),
     "half of a JSON text": Case(_fault("bad_json"), "phone_bad_json", 1007),
     "a list": Case(_fault("not_an_object"), "phone_bad_json", 1007),
-    "JSON as deep as it is long": Case(_says("[" * 60_000), "phone_bad_json", 1007),
-    "an empty message": Case(_says(""), "phone_bad_json", 1007),
-    "no event": Case(_says('{"streamSid":"MZ"}'), "phone_missing_field", 1007),
-    "an event that is a number": Case(_says('{"event":7}'), "phone_bad_type", 1007),
+    "JSON as deep as it is long": Case(_sends("[" * 60_000), "phone_bad_json", 1007),
+    "an empty message": Case(_sends(""), "phone_bad_json", 1007),
+    "no event": Case(_sends('{"streamSid":"MZ"}'), "phone_missing_field", 1007),
+    "an event that is a number": Case(_sends('{"event":7}'), "phone_bad_type", 1007),
     "media that is a number": Case(_fault("bad_type"), "phone_bad_type", 1007),
-    "a key there is none of": Case(_says('{"event":"dtmf","streamSid":"MZ","dtmf":{"digit":"Z"}}'), "phone_bad_type", 1007),
+    "an invalid DTMF digit": Case(_sends('{"event":"dtmf","streamSid":"MZ","dtmf":{"digit":"Z"}}'), "phone_bad_type", 1007),
     "media without payload": Case(_fault("missing_field"), "phone_missing_field", 1007),
-    "no UTF-8": Case(_fault("bad_utf8"), "phone_bad_utf8", 1007),
-    "half a surrogate pair": Case(_says(r'{"event":"mark","streamSid":"MZ","mark":{"name":"\ud800"}}'), "phone_bad_json", 1007),
-    "no base64": Case(_fault("bad_base64"), "phone_bad_base64", 1007),
-    "base64 with something behind it": Case(_says(_MEDIA % ('"1"', '"//8=AAAA"', '"MZ"')), "phone_bad_base64", 1007),
-    "base64 that would leave its JSON": Case(_says(_MEDIA % ('"1"', r'"\"},\"x\":{"', '"MZ"')), "phone_bad_base64", 1007),
+    "invalid UTF-8": Case(_fault("bad_utf8"), "phone_bad_utf8", 1007),
+    "half a surrogate pair": Case(_sends(r'{"event":"mark","streamSid":"MZ","mark":{"name":"\ud800"}}'), "phone_bad_json", 1007),
+    "invalid base64": Case(_fault("bad_base64"), "phone_bad_base64", 1007),
+    "base64 with trailing characters": Case(_sends(_MEDIA % ('"1"', '"//8=AAAA"', '"MZ"')), "phone_bad_base64", 1007),
+    "base64 that would leave its JSON": Case(_sends(_MEDIA % ('"1"', r'"\"},\"x\":{"', '"MZ"')), "phone_bad_base64", 1007),
     "a binary message": Case(_fault("binary_message"), "phone_binary_message", 1003),
     "over 64 KiB": Case(_fault("oversize_message"), "phone_oversize_message", 1009),
     "a frame without a mask": Case(_fault("bad_websocket"), "phone_bad_websocket", 1002),
-    "bytes that are no frame": Case(_hook(lambda call: call.send_raw(b"\x00" * 4096)), "phone_bad_websocket", 1002),
+    "bytes that are not a frame": Case(_hook(lambda call: call.send_raw(b"\x00" * 4096)), "phone_bad_websocket", 1002),
     "a reset": Case(_fault("reset"), "phone_lost", None),
     "a close without stop": Case(_hook(lambda call: call._connected().start_close(1000)), "phone_lost", 1000),
     "half open": Case(_fault("half_open"), "phone_silent", None),
     "a Twilio that does not read": Case(_fault("stalled"), "phone_leg_stalled", None),
 }
 
-#: Nothing of this ends a call.
+#: Faults that do not end a call.
 HARMLESS: Final[Mapping[str, CallPlan]] = {
-    "unknown events": CallPlan(hooks={n: _telepathy(n % 20) for n in range(10, 40)}, speech=SOME),
+    "unknown events": CallPlan(hooks={n: _unknown_event(n % 20) for n in range(10, 40)}, speech=SOME),
     "connected again": _passing(lambda call: CONNECTED),
     "the other track": _passing(lambda call: _media(call).replace(b"inbound", b"outbound")),
-    "the echo of no mark of ours": _passing(
+    "the echo of an unknown mark": _passing(
         lambda call: b'{"event":"mark","streamSid":"%b","mark":{"name":"g0r99"}}' % call.stream_sid.encode()
     ),
     "fields of a newer Twilio": _passing(lambda call: _media(call).replace(b'"event"', b'"mood":[null,{"deep":1e9}],"event"')),
 }
 
 
-def _happen(world: World, outcome: Outcome) -> None:
+def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
     plans = {name: case.plan for name, case in (REFUSED | ENDED).items()} | HARMLESS
     for name, plan in plans.items():
         outcome.calls[name] = world.twilio.place(plan)
         gevent.sleep(0.01)
-    blind = {name for name, case in (REFUSED | ENDED).items() if case.code is None}  # they do not see their end
+    blind = {name for name, case in (REFUSED | ENDED).items() if case.code is None}  # callers that cannot see their end
     for name in plans.keys() - blind:
         assert outcome.calls[name].wait(scaled(30)), f"{name} did not end"
     good_sid = outcome.calls["good"].call_sid
@@ -186,63 +186,63 @@ def _happen(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def happened(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
-    """Everything above at once, and a good call."""
+def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+    """Place every call above at the same time, beside a good one."""
     mariadb_server.start()
     store = gw.config.Store(url=mariadb_server.fresh())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "MAX_WAITING_BYTES", 32 << 10)  # the bound stays, a Twilio that does not read meets it sooner
-        return run_world(tmp_path_factory.mktemp("phone"), store, speaking(AGENT_S), _happen, media=MEDIA)
+        patch.setattr(server, "MAX_WAITING_BYTES", 32 << 10)  # the same bound, reached sooner by a Twilio that does not read
+        return run_world(tmp_path_factory.mktemp("phone"), store, speaking(AGENT_S), _place_calls, media=MEDIA)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_stream_that_never_starts(happened: Outcome, name: str) -> None:
-    case, call = REFUSED[name], happened.calls[name]
-    started = name in ("another account", "no such agent")  # the others end before a call SID was read
-    assert happened.rows[name] is None
+def test_a_stream_that_never_starts(outcome: Outcome, name: str) -> None:
+    case, call = REFUSED[name], outcome.calls[name]
+    started = name in ("another account", "no such agent")  # the others end before the gateway reads a call SID
+    assert outcome.rows[name] is None
     if started:
-        happened.check_refused(name, case.reason)
+        outcome.check_refused(name, case.reason)
     if case.code is not None:
         assert (call.close_code, call.error) == (case.code, "")
     if case.code is not None and case.code not in (1002, 1009):
         assert call.close_reason == case.reason
 
 
-def test_refused_streams_are_told_one_by_one(happened: Outcome) -> None:
-    told = Counter(reason for reasons in happened.refused.values() for reason in reasons)
-    assert told == Counter(case.reason for case in REFUSED.values())
-    logged = Counter(line.reason for line in happened.log.lines if line.text.startswith("stream refused"))
-    assert logged == told
+def test_each_refused_stream_is_logged_and_stored(outcome: Outcome) -> None:
+    stored = Counter(reason for reasons in outcome.refused.values() for reason in reasons)
+    assert stored == Counter(case.reason for case in REFUSED.values())
+    logged = Counter(line.reason for line in outcome.log.lines if line.text.startswith("stream refused"))
+    assert logged == stored
 
 
 @pytest.mark.parametrize("name", ENDED)
-def test_a_call_that_ends(happened: Outcome, name: str) -> None:
-    case, call = ENDED[name], happened.calls[name]
-    happened.check_ended(name, case.reason)
+def test_a_call_that_ends(outcome: Outcome, name: str) -> None:
+    case, call = ENDED[name], outcome.calls[name]
+    outcome.check_ended(name, case.reason)
     if case.code is not None:
         assert (call.close_code, call.error) == (case.code, "")
-    assert happened.said[name].is_over  # its AI was let go as well
+    assert outcome.said[name].is_over  # its AI session was closed as well
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_a_call_that_goes_on(happened: Outcome, name: str) -> None:
-    call = happened.calls[name]
-    happened.check_ended(name, "caller_hangup")
+def test_a_call_that_continues(outcome: Outcome, name: str) -> None:
+    call = outcome.calls[name]
+    outcome.check_ended(name, "caller_hangup")
     assert (call.closed_by, call.error, call.frames_sent) == ("caller", "", 61)
 
 
-def test_the_metrics_count_each_once(happened: Outcome) -> None:
+def test_the_metrics_count_each_end_once(outcome: Outcome) -> None:
     expected = Counter(case.reason for case in (REFUSED | ENDED).values())
     expected["caller_hangup"] += len(HARMLESS) + 1
-    assert happened.ended == expected
-    assert happened.metrics['gw_rx_dropped_frames_total{reason="unknown_event"}'] == 30
-    assert happened.metrics['gw_rx_dropped_frames_total{reason="other_track"}'] == 1
-    assert happened.seen["unknown"] == 16  # names are kept as events, up to a bound; each message is counted
+    assert outcome.ended == expected
+    assert outcome.metrics['gw_rx_dropped_frames_total{reason="unknown_event"}'] == 30
+    assert outcome.metrics['gw_rx_dropped_frames_total{reason="other_track"}'] == 1
+    assert outcome.seen["unknown"] == 16  # names are stored as events, up to a bound; each message is counted
 
 
-def test_the_call_beside_them_did_not_notice(happened: Outcome) -> None:
-    happened.check_good()
+def test_the_good_call_beside_them_is_undisturbed(outcome: Outcome) -> None:
+    outcome.check_good()
 
 
-def test_nothing_is_left(happened: Outcome) -> None:
-    happened.check_nothing_left()
+def test_no_greenlet_descriptor_or_open_call_remains(outcome: Outcome) -> None:
+    outcome.check_nothing_left()

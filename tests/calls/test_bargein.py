@@ -1,4 +1,4 @@
-"""The caller interrupts: what is cut, what the AI is told of it, and that the next answer is whole."""
+"""The caller interrupts: the response is cut, the AI is sent a truncate, and the next answer is whole."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from gw.twin.ai.script import AiScript, lasting
 from gw.twin.sound import BYTES_PER_MS, FRAME_BYTES
 from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
-from tests.calls.hearing import WORD, at_once, padded, session_of, stood_ms, until
+from tests.calls.hearing import WORD, in_parallel, not_run_ms, padded, session_of, until
 from tests.timing import scaled
 
 LONG = lasting(12)
-#: An answer of 0.7 s whose tail is no whole frame.
+#: An answer of 0.7 s that does not end at a frame's end.
 ANSWER = lasting(2)[8000:13_605]
-#: How far off the caller's ear a truncation may be.
+#: Most that a truncation may differ from the audio the caller heard.
 HEARD_MS = 100
-#: Interrupts after one and a half seconds, then listens.
+#: A caller who interrupts after one and a half seconds, then listens.
 ONCE = speech.script(1500, WORD, 8000)
 TWICE = speech.script(1500, WORD, 1500, WORD, 8000)
 
 
 class Generation(NamedTuple):
-    """What the gateway sent between two clears, and how much of it the ear got."""
+    """Audio sent between two clears, and how much of it was heard."""
 
     sent: bytes
     heard_ms: int
 
 
 def generations(call: TwinCall) -> list[Generation]:
-    """A call cut at its clears: one more than there were interruptions."""
+    """Split a call's audio at its clears: one part more than interruptions."""
     found: list[Generation] = []
     begin_s, place, heard_ms = -math.inf, 0, 0
     for end_s in [*(clear.at_s for clear in call.clears), math.inf]:
@@ -49,9 +49,9 @@ def generations(call: TwinCall) -> list[Generation]:
 
 
 def check(w: World, call: TwinCall, cut: int) -> None:
-    """The first `cut` responses were interrupted one by one, the one after them was heard whole.
+    """Check that the first `cut` responses were interrupted and the next one was heard whole.
 
-    Of the old answers nothing came after their clear, and what the AI and the store were told is what the ear got.
+    No audio of an old response followed its clear, and AI and store have the length that was heard.
     """
     said = session_of(w, call)
     assert (call.error, call.warnings, said.errors, said.violations) == ("", [], [], [])
@@ -66,9 +66,9 @@ def check(w: World, call: TwinCall, cut: int) -> None:
         assert 0 < len(part.sent) <= len(padded([response.intended]))
         assert (truncate.item_id, truncate.accepted) == (response.item_id, True)
         off_ms = truncate.audio_end_ms - part.heard_ms
-        assert abs(off_ms) <= HEARD_MS + stood_ms(call), f"told {truncate.audio_end_ms} ms, heard {part.heard_ms} ms"
+        assert abs(off_ms) <= HEARD_MS + not_run_ms(call), f"truncated at {truncate.audio_end_ms} ms, heard {part.heard_ms} ms"
         assert truncate.audio_end_ms * BYTES_PER_MS <= len(part.sent), "never more than was sent"
-        assert abs(truncate.at_s - clear.at_s) < 0.05 + stood_ms(call) / 1000
+        assert abs(truncate.at_s - clear.at_s) < 0.05 + not_run_ms(call) / 1000
     row = w.gateway.ended(call.call_sid)
     turns = [turn for turn in row["turns"] if turn["role"] == "agent"]
     assert [turn["item_id"] for turn in turns] == [response.item_id for response in said.responses]
@@ -80,7 +80,7 @@ def check(w: World, call: TwinCall, cut: int) -> None:
 
 
 def check_counters(w: World, calls: Sequence[TwinCall]) -> None:
-    """The metrics page and the calls' rows count the same."""
+    """Check that the metrics and the calls' rows have the same counts."""
     rows = [w.gateway.ended(call.call_sid) for call in calls]
     metrics = w.gateway.metrics()
     assert metrics["gw_bargein_seconds_count"] == sum(len(call.clears) for call in calls)
@@ -89,14 +89,14 @@ def check_counters(w: World, calls: Sequence[TwinCall]) -> None:
 
 
 def opening(opened: ExitStack, world: WorldMaker, folder: Path, name: str, *arguments: Any, **options: Any) -> World:
-    """One more world beside others."""
+    """Open one more world beside others."""
     return opened.enter_context(world(*arguments, var_dir=name, store=Store(url=f"sqlite:///{folder}/{name}.db"), **options))
 
 
 def test_the_caller_interrupts(world: WorldMaker, tmp_path: Path) -> None:
     with ExitStack() as opened:
         new = partial(opening, opened, world, tmp_path)
-        at_once(
+        in_parallel(
             partial(every_way_to_interrupt, new("ways", lambda index, path: WAYS[index].script)),
             partial(
                 all_is_sent_but_not_heard,
@@ -107,7 +107,7 @@ def test_the_caller_interrupts(world: WorldMaker, tmp_path: Path) -> None:
 
 
 class Way(NamedTuple):
-    """A caller who interrupts, and how the AI delivers what is interrupted."""
+    """A caller who interrupts, and the delivery of the interrupted response."""
 
     script: AiScript
     speech: Sequence[bytes]
@@ -115,14 +115,14 @@ class Way(NamedTuple):
 
 
 WAYS = [
-    # the AI is still talking
+    # the AI is still sending
     Way(AiScript(greeting=LONG, answers=(ANSWER,), hang_up_after=2, speed=1.5), ONCE, 1),
-    # all of it was received: ten seconds are queued
+    # everything was received: ten seconds are queued
     Way(AiScript(greeting=LONG, answers=(ANSWER,), hang_up_after=2, speed=math.inf), ONCE, 1),
     Way(AiScript(greeting=LONG, answers=(ANSWER,), hang_up_after=2, whole=True), ONCE, 1),
     # deltas of the old answer are still on their way
     Way(AiScript(greeting=LONG, answers=(ANSWER,), hang_up_after=2, speed=2.0, trailing_s=0.4), ONCE, 1),
-    # and again
+    # two interruptions
     Way(AiScript(greeting=LONG, answers=(LONG, ANSWER), hang_up_after=3, speed=math.inf), TWICE, 2),
     Way(AiScript(greeting=LONG, answers=(LONG, ANSWER), hang_up_after=3, speed=1.5, trailing_s=0.3), TWICE, 2),
 ]
@@ -132,7 +132,7 @@ def every_way_to_interrupt(w: World) -> None:
     calls: list[TwinCall] = []
     for way in WAYS:
         calls.append(w.twilio.place_call(way.speech, hang_up=False, max_s=scaled(30.0)))
-        until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session stands")
+        until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session is up")
     assert w.twilio.wait(scaled(30.0))
     for way, call in zip(WAYS, calls, strict=True):
         check(w, call, way.cut)
@@ -149,7 +149,7 @@ def every_way_to_interrupt(w: World) -> None:
 
 
 def all_is_sent_but_not_heard(w: World) -> None:
-    """The queue is empty and the response's mark is out, but Twilio still holds a lead of it."""
+    """Interrupt while the gateway's queue is empty but Twilio still plays the lead."""
     call = w.twilio.place_call(speech.script(1650, WORD, 8000), hang_up=False, max_s=scaled(30.0))
     assert call.wait(scaled(30.0))
     check(w, call, 1)
@@ -160,14 +160,14 @@ def all_is_sent_but_not_heard(w: World) -> None:
 
 
 def the_parrot_is_interrupted(w: World) -> None:
-    """It stops greeting, and says back what it was interrupted with."""
+    """Interrupt the parrot: it stops greeting and repeats the caller's words."""
     greeting = w.gateway.worker.context.prompts.greeting
     call = w.twilio.place_call(speech.script(1500, WORD, 3000))
     assert call.wait(scaled(30.0))
     assert (call.error, call.warnings, len(call.clears)) == ("", [], 1)
     cut, echo = generations(call)
     assert greeting.startswith(cut.sent)
-    assert 1300 < cut.heard_ms < 2000 + stood_ms(call)
+    assert 1300 < cut.heard_ms < 2000 + not_run_ms(call)
     assert len(echo.sent) > len(WORD)
     assert echo.sent in call.sent_speech
     assert echo.heard_ms * BYTES_PER_MS == len(echo.sent)
@@ -177,23 +177,23 @@ def the_parrot_is_interrupted(w: World) -> None:
         ("caller", False),
         ("agent", False),
     ]
-    assert abs(row["turns"][0]["heard_ms"] - cut.heard_ms) <= HEARD_MS + stood_ms(call)
+    assert abs(row["turns"][0]["heard_ms"] - cut.heard_ms) <= HEARD_MS + not_run_ms(call)
     assert row["turns"][2]["heard_ms"] == echo.heard_ms
     check_counters(w, [call])
 
 
-def test_where_nothing_plays_nothing_is_interrupted(world: WorldMaker) -> None:
+def test_nothing_is_interrupted_while_no_audio_plays(world: WorldMaker) -> None:
     scripts = [
         AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2),
         AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=1.5),  # interrupted before its first word
-        AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=0.5, trailing_s=0.6),  # all of it is late
+        AiScript(greeting=ANSWER, answers=(ANSWER,), hang_up_after=2, thinking_s=0.5, trailing_s=0.6),  # every delta is late
     ]
     words = [speech.script(1200, WORD, 8000), speech.script(200, WORD, 8000), speech.script(200, WORD, 8000)]
     with world(lambda index, path: scripts[index]) as w:
         calls: list[TwinCall] = []
         for spoken in words:
             calls.append(w.twilio.place_call(spoken, hang_up=False, max_s=scaled(30.0)))
-            until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session stands")
+            until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session is up")
         assert w.twilio.wait(scaled(30.0))
         heard, unsaid, late = calls
         for call in calls:

@@ -1,4 +1,4 @@
-"""Two hundred calls come and go, and nothing of them stays: no greenlet, no descriptor, no open row, no gauge above zero."""
+"""Two hundred ended calls leave no greenlet, descriptor, open row or gauge above zero."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting
 from tests.calls.conftest import World, WorldMaker
 from tests.calls.gateway import descriptors
-from tests.calls.hearing import at_once, until
+from tests.calls.hearing import in_parallel, until
 from tests.timing import scaled
 
 CALLS = 200
 AT_ONCE = 25
-#: Connections that both worlds keep for the next call may be a few more where calls fell closer together; a leak is one a call.
+#: Connections kept for reuse may be a few more where calls fell closer together. A leak would be one per call.
 KEPT = 8
-#: So much of a voice that a recording starts, and no more.
+#: Just enough audio for a recording to start.
 BRIEF = AiScript(greeting=lasting(1)[:801], answers=(lasting(1)[:333],), hang_up_after=1)
 
 
 def alive() -> Counter[str]:
-    """Greenlets that have begun and not ended, by what they are."""
+    """Count the greenlets that have begun and not ended, by function."""
     gc.collect()
     found = [one for one in gc.get_objects() if isinstance(one, greenlet.greenlet) and not one.dead]
     return Counter(_name(one) for one in found)
@@ -42,7 +42,7 @@ def _name(one: greenlet.greenlet) -> str:
 
 
 def call_once(w: World, n: int) -> None:
-    """One short call, ended by the caller, by the agent where it hangs up, or by a broken line."""
+    """Place one short call, ended by caller, agent or a broken connection."""
     caller_ends = n % 2 == 1 or w.gateway.config.agents["default"].provider == "parrot"
     hooks = {15: lambda call: call.abort()} if n % 10 == 9 else {}
     call = w.twilio.place_call(speech.script(400 if caller_ends else 8000), hang_up=caller_ends, max_s=scaled(8.0), hooks=hooks)
@@ -50,21 +50,21 @@ def call_once(w: World, n: int) -> None:
 
 
 def churn(w: World, begin: int, calls: int) -> None:
-    """So many calls, several at a time, one place after the other filled as it becomes free."""
+    """Place `calls` calls, at most AT_ONCE at a time."""
     pool = Pool(AT_ONCE)
     crowd = [pool.spawn(call_once, w, n) for n in range(begin, begin + calls)]
     gevent.joinall(crowd, raise_error=True)
 
 
-def settle(w: World) -> None:
-    """Wait for what is still on its way: last callbacks, Twilio's status webhooks, recordings."""
+def wait_until_idle(w: World) -> None:
+    """Wait for the last callbacks, status webhooks and recordings."""
     w.twilio.rest.wait_callbacks()
     until(lambda: not w.gateway.store.calls(open_only=True), "no call is open in the store")
-    until(lambda: not w.gateway.store.unsettled_recordings(), "every recording is settled")
-    gevent.sleep(scaled(2.3))  # a status webhook is looked at again two seconds later
+    until(lambda: not w.gateway.store.unsettled_recordings(), "every recording is final")
+    gevent.sleep(scaled(2.3))  # a status webhook is checked again two seconds later
 
 
-def check_nothing_stays(w: World, calls: int, before: Counter[str], open_before: int) -> None:
+def check_nothing_remains(w: World, calls: int, before: Counter[str], open_before: int) -> None:
     assert not alive() - before
     assert descriptors() <= open_before + KEPT
     context = w.gateway.worker.context
@@ -83,22 +83,22 @@ def check_nothing_stays(w: World, calls: int, before: Counter[str], open_before:
         asked = rest.starts.get(sid) is not None
         assert (row is not None) >= asked
         assert (row is not None) >= bool(call.received_audio)
-        assert asked or row is None or row.reason == "call_ended"  # a busy store answered after Twilio had said so
-        assert len(rest.recordings_of(sid)) == (row is not None and row.state == "completed")  # else the call was over before
+        assert asked or row is None or row.reason == "call_ended"  # a busy store answered after the call's end
+        assert len(rest.recordings_of(sid)) == (row is not None and row.state == "completed")  # otherwise the call ended first
 
 
-def test_two_hundred_calls_leave_nothing(world: WorldMaker, tmp_path: Path) -> None:
+def test_two_hundred_calls_leave_nothing_behind(world: WorldMaker, tmp_path: Path) -> None:
     with ExitStack() as opened:
         options: dict[str, Any] = {"store": Store(url=f"sqlite:///{tmp_path}/parrot.db"), "var_dir": "parrot"}
         worlds = [opened.enter_context(world(BRIEF)), opened.enter_context(world(agent={"provider": "parrot"}, **options))]
         for w in worlds:
-            w.twilio.rest.delay_s = 0.5  # the first calls open every connection that is kept for the next ones
-        at_once(*(partial(churn, w, 0, AT_ONCE) for w in worlds))
-        at_once(*(partial(settle, w) for w in worlds))
+            w.twilio.rest.delay_s = 0.5  # the first calls open every connection that is kept for later ones
+        in_parallel(*(partial(churn, w, 0, AT_ONCE) for w in worlds))
+        in_parallel(*(partial(wait_until_idle, w) for w in worlds))
         for w in worlds:
             w.twilio.rest.delay_s = 0.0
         before, open_before = alive(), descriptors()
-        at_once(*(partial(churn, w, AT_ONCE, CALLS // 2) for w in worlds))
-        at_once(*(partial(settle, w) for w in worlds))
+        in_parallel(*(partial(churn, w, AT_ONCE, CALLS // 2) for w in worlds))
+        in_parallel(*(partial(wait_until_idle, w) for w in worlds))
         for w in worlds:
-            check_nothing_stays(w, AT_ONCE + CALLS // 2, before, open_before)
+            check_nothing_remains(w, AT_ONCE + CALLS // 2, before, open_before)

@@ -1,4 +1,4 @@
-"""A conversation from the first ring to the AI's goodbye, as the caller, the AI and the store each saw it."""
+"""One conversation up to the AI's goodbye, as seen by caller, AI and store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.calls.conftest import WorldMaker
 from tests.timing import scaled
 
 
-def test_a_conversation_is_heard_recorded_and_kept(world: WorldMaker) -> None:
+def test_a_conversation_is_heard_recorded_and_stored(world: WorldMaker) -> None:
     with world(conversation(hang_up_after=2)) as w:
         call = w.twilio.place_call(speech.script(2000, "weasels", 10_000), hang_up=False, max_s=scaled(30.0))
         assert call.wait(scaled(40.0))
@@ -23,7 +23,7 @@ def test_a_conversation_is_heard_recorded_and_kept(world: WorldMaker) -> None:
         assert said.truncates == []
 
         w.twilio.rest.wait_callbacks()
-        w.gateway.until(lambda: w.gateway.store.recording(call.call_sid).state == "completed", "the recording is settled")
+        w.gateway.until(lambda: w.gateway.store.recording(call.call_sid).state == "completed", "the recording is final")
         row = w.gateway.ended(call.call_sid)
         assert (row["reason"], row["result"], row["agent"]) == ("ai_hangup", "success", "default")
         assert row["quality"]["frames_sent"] == row["quality"]["frames_expected"] == len(padded) // 160

@@ -1,4 +1,4 @@
-"""Every way a call should end: one reason, in the store, in the metrics and on the wire, and nothing left of it."""
+"""Every normal end of a call has one reason in store, metrics and close frame."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gw.twin.ai.script import AiScript, lasting
 from gw.twin.sound import BYTES_PER_MS
 from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
-from tests.calls.hearing import at_once, check_ear, padded, session_of, stood_ms, until
+from tests.calls.hearing import check_ear, in_parallel, not_run_ms, padded, session_of, until
 from tests.timing import scaled
 
 LONG = lasting(20)
 GOODBYE = lasting(2)[:8_005]
 TALKS = AiScript(greeting=LONG)
 SAYS_GOODBYE = AiScript(greeting=GOODBYE, hang_up_after=1)
-#: The watchdog's look, and what a busy machine adds to a bound.
+#: Interval of the watchdog, and the allowance for a busy machine.
 LOOK_S = 0.25
 MARGIN_S = 0.5
 
 
 def check_end(w: World, call: TwinCall, reason: str) -> dict[str, Any]:
-    """The call is stored with this reason; where the gateway closed, it said so. Returns its row."""
+    """Check the reason in the store and in the close frame, if the gateway closed. Returns the row."""
     assert call.wait(scaled(10.0))
     row = w.gateway.ended(call.call_sid)
     assert (row["reason"], row["result"]) == (reason, "success")
@@ -41,12 +41,12 @@ def check_end(w: World, call: TwinCall, reason: str) -> dict[str, Any]:
 
 
 def lasted_s(row: dict[str, Any]) -> float:
-    """From the stream's start to its end."""
+    """Return the seconds from the stream's start to its end."""
     return float(row["ended_at"] - row["answered_at"])
 
 
 def check_counts(w: World, **reasons: int) -> None:
-    """Each end is counted once, under its reason, and no call is alive."""
+    """Check that each end is counted once, and that no call is alive."""
     metrics = w.gateway.metrics()
     prefix = "gw_calls_ended_total{"
     ended = {name: int(value) for name, value in metrics.items() if name.startswith(prefix) and value}
@@ -63,36 +63,36 @@ def test_every_end_has_one_reason(world: WorldMaker, tmp_path: Path) -> None:
             sqlite = Store(url=f"sqlite:///{tmp_path}/{name}.db")
             return opened.enter_context(world(*arguments, var_dir=name, store=sqlite, **options))
 
-        at_once(
+        in_parallel(
             partial(the_caller_hangs_up, new("caller", lambda index, path: SAYS_GOODBYE if index == 2 else TALKS)),
             partial(the_ai_hangs_up, new("ai", SAYS_GOODBYE, media=Media(goodbye_s=scaled(0.6)))),
             partial(the_parrot_hangs_up, new("parrot", agent={"provider": "parrot"})),
             partial(an_operator_hangs_up, new("admin", TALKS)),
             partial(twilio_completes_the_call, new("rest", TALKS)),
-            partial(nobody_speaks, new("idle", AiScript(greeting=lasting(1)[:1600]), media=Media(idle_limit_s=1.0))),
-            partial(it_lasts_too_long, new("limit", TALKS, media=Media(max_call_s=1.5))),
+            partial(the_line_is_idle, new("idle", AiScript(greeting=lasting(1)[:1600]), media=Media(idle_limit_s=1.0))),
+            partial(the_call_is_too_long, new("limit", TALKS, media=Media(max_call_s=1.5))),
         )
 
 
 def the_caller_hangs_up(w: World) -> None:
-    """In the middle of an answer, before any, and during the agent's goodbye: the first reason stands."""
+    """Hang up during a response, before any, and during the goodbye: the first reason counts."""
     calls = []
     for ms in (1500, 20, 500):
         calls.append(w.twilio.place_call(speech.script(ms)))
-        until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session stands")
+        until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session is up")
     for call in calls:
         check_end(w, call, "caller_hangup")
         assert call.closed_by == "caller"
     until(lambda: all(session.is_over for session in w.ai.sessions), "every AI session is closed")
     ended_by = [session.closed_by for session in w.ai.sessions]
     assert (ended_by[0], ended_by[2]) == ("peer", "peer")
-    assert ended_by[1] in ("peer", "lost")  # it may not have known yet that its AI had answered the upgrade
+    assert ended_by[1] in ("peer", "lost")  # the AI may have answered the upgrade after the hang-up
     assert len(calls[2].heard_audio) < len(GOODBYE)
     check_counts(w, caller_hangup=3)
 
 
 def the_ai_hangs_up(w: World) -> None:
-    """The goodbye is heard to its end, by the echo of its mark; where no echo comes the wait is bounded."""
+    """The AI hangs up after the goodbye was heard. Without a mark's echo the wait is bounded."""
     polite = w.twilio.place_call(speech.script(10_000), hang_up=False, max_s=scaled(20.0))
     deaf = w.twilio.place_call(
         speech.script(10_000), hang_up=False, max_s=scaled(20.0), hooks={1: lambda call: call.stop_reading()}
@@ -104,14 +104,14 @@ def the_ai_hangs_up(w: World) -> None:
     assert polite.ended_s >= polite.echoes[-1].at_s
     assert session_of(w, polite).tool_outputs[0]["output"] == '{"ok": true}'
     goodbye_s = len(GOODBYE) / BYTES_PER_MS / 1000
-    assert lasted_s(row) < goodbye_s + LOOK_S + MARGIN_S + stood_ms(polite) / 1000
+    assert lasted_s(row) < goodbye_s + LOOK_S + MARGIN_S + not_run_ms(polite) / 1000
     row = check_end_deaf(w, deaf)
-    assert goodbye_s + scaled(0.6) < lasted_s(row) < goodbye_s + scaled(0.6) + LOOK_S + MARGIN_S + stood_ms(deaf) / 1000
+    assert goodbye_s + scaled(0.6) < lasted_s(row) < goodbye_s + scaled(0.6) + LOOK_S + MARGIN_S + not_run_ms(deaf) / 1000
     check_counts(w, ai_hangup=2)
 
 
 def check_end_deaf(w: World, call: TwinCall) -> dict[str, Any]:
-    """A caller who does not read sees no close frame."""
+    """Check the end of a call whose caller reads nothing, no close frame either."""
     assert call.wait(scaled(15.0))
     row = w.gateway.ended(call.call_sid)
     assert (row["reason"], row["result"], call.closed_by) == ("ai_hangup", "success", "gateway")
@@ -119,7 +119,7 @@ def check_end_deaf(w: World, call: TwinCall) -> dict[str, Any]:
 
 
 def the_parrot_hangs_up(w: World) -> None:
-    """The key that says goodbye is pressed while it greets: both are heard, then it hangs up."""
+    """Press the goodbye key during the greeting: both are heard, then the parrot hangs up."""
     prompts = w.gateway.worker.context.prompts
     call = w.twilio.place_call(speech.script(10_000), hang_up=False, max_s=scaled(20.0), hooks={50: lambda call: call.press("#")})
     check_end(w, call, "ai_hangup")
@@ -129,7 +129,7 @@ def the_parrot_hangs_up(w: World) -> None:
 
 
 def an_operator_hangs_up(w: World) -> None:
-    """By the admin socket; asked twice at once it is one end, and a call that is over is not found."""
+    """Hang up twice at the same time by the admin socket: one end. An ended call is not found."""
     admin = AdminClient(w.gateway.config.ops.admin_socket, timeout_s=scaled(5.0))
     call = w.twilio.place_call(speech.script(15_000))
     until(lambda: len(call.received_audio) > 4000, "the agent talks")
@@ -139,7 +139,10 @@ def an_operator_hangs_up(w: World) -> None:
     assert {"call_sid": call.call_sid, "worker": True, "rest": "requested"} in answers
     row = check_end(w, call, "admin_hangup")
     assert lasted_s(row) < 5.0
-    until(lambda: any(path.endswith(f"/{call.call_sid}.json") for _, _, path, _ in w.twilio.rest.requests), "Twilio is told")
+    until(
+        lambda: any(path.endswith(f"/{call.call_sid}.json") for _, _, path, _ in w.twilio.rest.requests),
+        "Twilio is asked to end it",
+    )
     for sid in (call.call_sid, "CA" + "f" * 32):
         with pytest.raises(Refused) as refused:
             admin.request("hangup", call_sid=sid)
@@ -148,48 +151,48 @@ def an_operator_hangs_up(w: World) -> None:
 
 
 def twilio_completes_the_call(w: World) -> None:
-    """By REST, from elsewhere: mostly Twilio's `stop` says so; where none comes, the call's status does."""
+    """End calls by REST: by Twilio's `stop` message or, without one, by the status webhook."""
     stopped = w.twilio.place_call(speech.script(15_000))
-    lasting_on = w.twilio.place_call(speech.script(15_000))
-    until(lambda: stopped.received_audio and lasting_on.received_audio, "the agents talk")
+    unstopped = w.twilio.place_call(speech.script(15_000))
+    until(lambda: stopped.received_audio and unstopped.received_audio, "the agents talk")
     stopped.hang_up("rest")
-    fields = {**lasting_on.fields(), "CallStatus": "completed"}
+    fields = {**unstopped.fields(), "CallStatus": "completed"}
     assert w.twilio.webhooks.post(w.twilio.webhooks.absolute("/twilio/status"), fields).status == 204
     check_end(w, stopped, "caller_hangup")
-    check_end(w, lasting_on, "admin_hangup")
-    assert (stopped.closed_by, lasting_on.closed_by) == ("rest", "gateway")
+    check_end(w, unstopped, "admin_hangup")
+    assert (stopped.closed_by, unstopped.closed_by) == ("rest", "gateway")
     check_counts(w, caller_hangup=1, admin_hangup=1)
 
 
-def nobody_speaks(w: World) -> None:
-    """The limit runs from the last word, not from the call's start."""
+def the_line_is_idle(w: World) -> None:
+    """The idle limit runs from the last speech, not from the call's start."""
     calls = [w.twilio.place_call(speech.script(10_000)) for _ in range(2)]
     later = w.twilio.place_call(speech.script(900, lasting(1)[:4000], 10_000))
     for call in calls:
         row = check_end(w, call, "idle_limit")
-        assert 1.2 <= lasted_s(row) < 1.2 + LOOK_S + MARGIN_S + stood_ms(call) / 1000
+        assert 1.2 <= lasted_s(row) < 1.2 + LOOK_S + MARGIN_S + not_run_ms(call) / 1000
         assert call.closed_by == "gateway"
     assert lasted_s(check_end(w, later, "idle_limit")) > 2.0
     check_counts(w, idle_limit=3)
 
 
-def it_lasts_too_long(w: World) -> None:
-    """In the middle of an answer."""
+def the_call_is_too_long(w: World) -> None:
+    """The duration limit ends a call during a response."""
     calls = [w.twilio.place_call(speech.script(10_000)) for _ in range(2)]
     for call in calls:
         row = check_end(w, call, "duration_limit")
-        assert 1.5 <= lasted_s(row) < 1.5 + LOOK_S + MARGIN_S + stood_ms(call) / 1000
+        assert 1.5 <= lasted_s(row) < 1.5 + LOOK_S + MARGIN_S + not_run_ms(call) / 1000
         assert call.closed_by == "gateway"
     check_counts(w, duration_limit=2)
 
 
 def test_the_worker_stops(world: WorldMaker) -> None:
-    """Calls may end by themselves for the drain time, then they are ended; nobody new is taken."""
+    """Stop a worker: calls may end within stop_timeout_s, then they are ended; new calls are refused."""
     with world(
         lambda index, path: SAYS_GOODBYE if index == 0 else TALKS, server=Server(stop_timeout_s=scaled(2.0)), agent={}
     ) as w:
         polite = w.twilio.place_call(speech.script(10_000), hang_up=False, max_s=scaled(20.0))
-        until(lambda: len(w.ai.sessions) == 1, "the call's AI session stands")
+        until(lambda: len(w.ai.sessions) == 1, "the call's AI session is up")
         others = [w.twilio.place_call(speech.script(10_000)) for _ in range(3)]
         until(lambda: all(call.received_audio for call in (polite, *others)), "the agents talk")
         w.gateway.worker.stop()

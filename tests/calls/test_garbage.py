@@ -1,6 +1,6 @@
-"""An ended call is free with the last reference to it: a worker that turns calls over has nothing to collect while calls live.
+"""Ended calls are freed by reference counting and leave nothing to the garbage collector.
 
-Every way a call, a stream and an AI leg can end, at once, on a worker in a process of its own. It says what was left.
+Every end of a call, a stream and an AI leg, at the same time on a worker in a separate process, which reports its garbage.
 """
 
 from __future__ import annotations
@@ -34,16 +34,19 @@ from tests.calls.hearing import until
 from tests.calls.shared import murmur, start_with
 from tests.timing import scaled
 
-#: Of each kind.
+#: Number of calls of each kind.
 CALLS: Final = 3
 OK: Final = AiScript(greeting=lasting(1)[:4000], speed=20.0)
 TALKS: Final = AiScript(greeting=lasting(3), speed=5.0)
-#: What no reference count freed, per call. An ended call was some 180 objects in circles; one circle that comes back is two.
+#: Limit of objects per call that reference counting does not free. A reference cycle has at least two objects.
 BOUND: Final = 1
 
 
 class Case(NamedTuple):
-    """How a call goes: its agent's sessions in order, the last one's script stays; what the caller does; how it ends."""
+    """Scripts of an agent's sessions, the caller's acts, and the expected end.
+
+    The last script is that of all further sessions.
+    """
 
     scripts: tuple[AiScript, ...] = (OK,)
     hooks: dict[int, Hook] = {}
@@ -53,7 +56,7 @@ class Case(NamedTuple):
 
 
 def _broken(fault: Any, **changes: Any) -> Case:
-    """The leg fails in the middle of the greeting, and another takes its place."""
+    """Return a case in which the leg fails during the greeting and is replaced."""
     return Case((TALKS.with_fault(fault), OK), says=murmur(2.5), **changes)
 
 
@@ -77,41 +80,41 @@ CASES: Final = {
 
 
 class Found(NamedTuple):
-    """What the worker says of itself."""
+    """Report of the worker."""
 
     garbage: Counter[str]
     alive: Counter[str]
 
 
-class Apart:
-    """A gateway whose worker is another process."""
+class Gateway:
+    """A gateway whose worker is a separate process."""
 
     def __init__(self, child: subprocess.Popen[bytes], twilio: TwilioTwin) -> None:
         self._child = child
         self.twilio = twilio
 
     def look(self) -> Found | None:
-        """What was left so far, and what is alive; None while a call is."""
+        """Return the garbage so far and the live objects; None while a call is alive."""
         self._child.send_signal(signal.SIGUSR1)
         assert self._child.stdout is not None
         with gevent.Timeout(scaled(5.0)):
-            said = json.loads(self._child.stdout.readline())
-        return None if said["sessions"] else Found(Counter(said["garbage"]), Counter(said["alive"]))
+            report = json.loads(self._child.stdout.readline())
+        return None if report["sessions"] else Found(Counter(report["garbage"]), Counter(report["alive"]))
 
-    def settled(self, before: Found) -> Found:
-        """The same, once the last call's doors are closed and nothing more is alive than before; or what stays alive."""
+    def look_at_rest(self, before: Found) -> Found:
+        """Return the report once no more objects are alive than before, or after 3 s."""
         found = None
         for _ in range(30):
             found = self.look()
             if found is not None and not found.alive - before.alive:
                 break
             gevent.sleep(scaled(0.1))
-        assert found is not None, "a call stays"
+        assert found is not None, "a call is still alive"
         return found
 
 
 def _scripts() -> Callable[[int, str], AiScript]:
-    """The next session's script of the call whose agent's path is asked: each call has an agent of its own."""
+    """Return a function that gives an agent's next session its script. Each call has its own agent."""
     opened: Counter[str] = Counter()
 
     def next_of(index: int, path: str) -> AiScript:
@@ -124,7 +127,7 @@ def _scripts() -> Callable[[int, str], AiScript]:
 
 
 @contextlib.contextmanager
-def _apart(var_dir: Path, ai: AiTwin) -> Iterator[Apart]:
+def _opened(var_dir: Path, ai: AiTwin) -> Iterator[Gateway]:
     agents = {"default": Agent()}
     for name, case in CASES.items():
         for n in range(CALLS if name != "no_agent" else 0):
@@ -161,7 +164,7 @@ def _apart(var_dir: Path, ai: AiTwin) -> Iterator[Apart]:
         until(lambda: control._health.readiness().ready, "the worker is on the bus")
         url = f"http://{address}"
         with TwilioTwin(url, account_sid=ACCOUNT, auth_token=AUTH_TOKEN, public_url=PUBLIC_URL, rest_port=rest_port) as twilio:
-            yield Apart(child, twilio)
+            yield Gateway(child, twilio)
     finally:
         child.terminate()
         try:
@@ -172,25 +175,25 @@ def _apart(var_dir: Path, ai: AiTwin) -> Iterator[Apart]:
             running.join(scaled(15.0))
 
 
-def _happen(apart: Apart) -> dict[str, TwinCall]:
-    """Every call of every kind, at once."""
+def _place_calls(gateway: Gateway) -> dict[str, TwinCall]:
+    """Place every call of every kind, and wait for their ends."""
     calls = {}
     for n in range(CALLS):
         for name, case in CASES.items():
             plan = CallPlan(prelude=start_with(agent=f"{name}-{n}"), speech=case.says, hooks=case.hooks, max_s=scaled(20.0))
-            calls[f"{name}-{n}"] = apart.twilio.place(plan)
+            calls[f"{name}-{n}"] = gateway.twilio.place(plan)
             gevent.sleep(0.01)
     for name, call in calls.items():
         assert call.wait(scaled(25.0)), f"{name} did not end"
     return calls
 
 
-def test_calls_leave_the_collector_nothing(tmp_path: Path) -> None:
-    with AiTwin(_scripts()) as ai, _apart(tmp_path, ai) as apart:
-        before = apart.look()
+def test_ended_calls_leave_no_garbage(tmp_path: Path) -> None:
+    with AiTwin(_scripts()) as ai, _opened(tmp_path, ai) as gateway:
+        before = gateway.look()
         assert before is not None
-        calls = _happen(apart)
-        found = apart.settled(before)
+        calls = _place_calls(gateway)
+        found = gateway.look_at_rest(before)
         assert len(calls) == len(CASES) * CALLS
         ended = {name: call.close_reason or call.closed_by for name, call in calls.items()}
         assert {name: CASES[name.partition("-")[0]].ends for name in ended} == ended

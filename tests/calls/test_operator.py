@@ -1,4 +1,4 @@
-"""What an operator does to calls, through the admin socket and the twin's REST API: place one, hand it on, explain it."""
+"""An operator places a call, transfers it and explains it, through the admin socket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.calls.conftest import World, WorldMaker
 from tests.timing import scaled
 
 
-def test_a_call_is_placed_talks_is_handed_on_and_explained(world: WorldMaker, tmp_path: Path) -> None:
+def test_a_call_is_placed_transferred_and_explained(world: WorldMaker, tmp_path: Path) -> None:
     with world(AiScript(greeting=lasting(20))) as w:
         operator = AdminClient(w.gateway.config.ops.admin_socket, scaled(10.0))
         placed = operator.request("dial", to="+15551234567", caller="+15557654321")
@@ -33,7 +33,7 @@ def test_a_call_is_placed_talks_is_handed_on_and_explained(world: WorldMaker, tm
         operator.request("transfer", call_sid=call.call_sid, to="+15550009999")
         assert call.wait(scaled(10.0))
         w.gateway.ended(call.call_sid)
-        w.gateway.until(lambda: "transferred" in _kinds(operator.request("call", call_sid=call.call_sid)), "the transfer is kept")
+        w.gateway.until(lambda: "transferred" in _kinds(operator.request("call", call_sid=call.call_sid)), "transferred")
         row = operator.request("call", call_sid=call.call_sid)
         assert (row["direction"], row["agent"], row["from_number"], row["to_number"]) == (
             "outbound-api",
@@ -50,7 +50,7 @@ def test_a_call_is_placed_talks_is_handed_on_and_explained(world: WorldMaker, tm
 
 
 def _run(w: World, folder: Path, *words: str) -> str:
-    """A command about this gateway, in this process."""
+    """Run a command on this gateway, in this process. Returns its output."""
     config = folder / "operator.toml"
     config.write_text(f'[ops]\nadmin_socket = "{w.gateway.config.ops.admin_socket}"\n')
     result = click.testing.CliRunner(env={"COLUMNS": "200"}).invoke(root, ["--config", str(config), *words])

@@ -1,4 +1,4 @@
-"""Twilio records each call that heard audio exactly once, from its first frame on, whatever its REST API does meanwhile."""
+"""Every call with audio is recorded once, from its first frame, whatever Twilio answers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting
 from gw.twin.twilio.caller import TwinCall
 from tests.calls.conftest import World, WorldMaker
-from tests.calls.hearing import at_once, stood_ms, until
+from tests.calls.hearing import in_parallel, not_run_ms, until
 from tests.timing import scaled
 
-#: Exactly three frames, then silence: nothing more of the AI ever comes.
+#: Exactly three frames, and no more audio from the AI.
 SHORT = AiScript(greeting=lasting(1)[:480])
 MUTE = AiScript()
 BRIEF = AiScript(greeting=lasting(1)[:160], hang_up_after=1)
 LONG = AiScript(greeting=lasting(5))
-#: How soon after the first frame Twilio must be asked.
+#: Limit from the first frame to the request to Twilio.
 TRIGGER_S = 0.25
-#: The twin looks at its socket when its turn comes: so much may lie between a frame's coming and its entry.
+#: Most that may pass between a frame's arrival and the twin's record of it.
 LOOK_S = 0.02
 
 
 class Case(NamedTuple):
-    """A call, what its REST requests meet, and what must become of its recording."""
+    """Faults of a call's REST requests, and the expected end of its recording."""
 
     faults: tuple[tuple[str, int], ...]
-    requests: int  # starts Twilio is asked for
+    requests: int  # number of requested starts
     state: str
     error_code: int | None = None
 
@@ -45,9 +45,9 @@ CASES = {
     "becoming in-progress": Case((("21220", 2),), 3, "completed"),
     "never in-progress": Case((("21220", 9),), 4, "failed", 21220),
     "no such call": Case((("20404", 1),), 1, "failed", 20404),
-    "too many at once": Case((("20429", 2),), 3, "completed"),
+    "too many requests": Case((("20429", 2),), 3, "completed"),
     "a proxy's page": Case((("503", 1),), 2, "completed"),
-    "a page that says 200": Case((("html_200", 1),), 2, "completed"),
+    "a page with status 200": Case((("html_200", 1),), 2, "completed"),
     "half an answer": Case((("not_json", 1),), 2, "completed"),
     "done, never answered": Case((("timeout_with_effect", 1),), 1, "completed"),
     "never answered": Case((("timeout_without_effect", 1),), 2, "completed"),
@@ -56,32 +56,32 @@ CASES = {
 
 
 def check_first_request(w: World, call: TwinCall) -> None:
-    """The first request came after the first frame and soon after it."""
+    """Check that the first request followed the first frame within TRIGGER_S."""
     first_s = call.player.first_heard_s
     assert first_s is not None
     asked_s = w.twilio.rest.starts[call.call_sid][0].at - time.time() + time.monotonic()
-    assert first_s - LOOK_S < asked_s < first_s + TRIGGER_S + stood_ms(call) / 1000, call.call_sid
+    assert first_s - LOOK_S < asked_s < first_s + TRIGGER_S + not_run_ms(call) / 1000, call.call_sid
     row = w.gateway.store.recording(call.call_sid)
     assert row is not None
     assert row.first_audio_at <= w.twilio.rest.starts[call.call_sid][0].at
-    assert 0 <= row.trigger_ms < TRIGGER_S * 1000 + stood_ms(call)
+    assert 0 <= row.trigger_ms < TRIGGER_S * 1000 + not_run_ms(call)
 
 
-def settled(w: World, call: TwinCall) -> RecordingRow:
-    """The row of a call's recording, once it is settled."""
+def final_row(w: World, call: TwinCall) -> RecordingRow:
+    """Wait until a call's recording is final; return its row."""
 
-    def is_settled() -> bool:
+    def is_final() -> bool:
         row = w.gateway.store.recording(call.call_sid)
         return row is not None and row.state in ("completed", "failed", "absent")
 
-    until(is_settled, f"the recording of {call.call_sid} is settled")
+    until(is_final, f"the recording of {call.call_sid} is final")
     row = w.gateway.store.recording(call.call_sid)
     assert row is not None
     return row
 
 
 def outcomes(w: World) -> dict[str, int]:
-    """gw_recordings_total, without what never happened."""
+    """Return gw_recordings_total by outcome, without zeros."""
     names = ("started", "completed", "failed", "absent", "skipped", "duplicate", "twice")
     metrics = w.gateway.metrics()
     counts = {name: int(metrics[f'gw_recordings_total{{outcome="{name}"}}']) for name in names}
@@ -109,7 +109,7 @@ def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
             assert len(starts) == case.requests, name
             assert sum(start.recorded for start in starts) == (0 if case.state == "failed" else 1), name
             check_first_request(w, call)
-            row = settled(w, call)
+            row = final_row(w, call)
             assert (row.state, row.error_code, row.attempts) == (case.state, case.error_code, case.requests), name
             made = rest.recordings_of(call.call_sid)
             assert len(made) == (0 if case.state == "failed" else 1), name
@@ -127,24 +127,24 @@ def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
         assert metrics["gw_recording_trigger_seconds_count"] == len(CASES)
 
 
-def test_a_call_that_ends_at_once_was_heard_all_the_same(world: WorldMaker) -> None:
-    """One frame and the agent hangs up, or the line breaks: the end comes before AI-out's next turn, the start is asked for."""
+def test_a_call_that_ends_after_a_frame_is_recorded_too(world: WorldMaker) -> None:
+    """The recording is requested even if the call ends before AI-out's next turn."""
     with world(lambda index, path: BRIEF if index < 6 else LONG, recording=Recording(pool_size=1)) as w:
         calls = []
         for n in range(8):
             breaks = {0: _abort_when_heard} if n >= 6 else {}
             calls.append(w.twilio.place_call(speech.script(4000), hang_up=False, max_s=scaled(10.0), hooks=breaks))
-            until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session stands")
+            until(lambda: len(w.ai.sessions) == len(calls), "the call's AI session is up")
         assert w.twilio.wait(scaled(15.0))
         for call in calls:
             assert call.received_audio
-            row = settled(w, call)
+            row = final_row(w, call)
             asked = len(w.twilio.rest.starts.get(call.call_sid, ()))
             assert row.attempts == asked
             assert asked == 1 or (asked, row.reason) == (0, "call_ended")  # a busy store answered after the call's end
             made = w.twilio.rest.recordings_of(call.call_sid)
             assert row.state == ("completed" if made else "failed")
-            if not made:  # Twilio said no, and the call's end says that asking again is no use
+            if not made:  # Twilio refused, and the call ended before a second attempt
                 assert row.error_code == 21220 or row.reason == "call_ended"
             stored = w.gateway.ended(call.call_sid)
             assert stored["first_audio_at"] == row.first_audio_at
@@ -157,14 +157,14 @@ def _abort_when_heard(call: TwinCall) -> None:
 
 
 def test_where_and_when_recordings_start(world: WorldMaker, tmp_path: Path) -> None:
-    """A small pool, a full one, a slow Twilio, recording switched off, no credentials: a world each, at the same time."""
+    """A slow Twilio, a full pool, recording switched off, no credentials: one world each, at the same time."""
     with ExitStack() as opened:
 
         def opens(name: str, **options: Any) -> World:
             sqlite = Store(url=f"sqlite:///{tmp_path}/{name}.db")
             return opened.enter_context(world(SHORT, var_dir=name, store=sqlite, **options))
 
-        at_once(
+        in_parallel(
             partial(a_slow_twilio, opens("slow")),
             partial(a_full_pool, opens("full", recording=Recording(pool_size=1))),
             partial(switched_off, opens("off", recording=Recording(enabled=False))),
@@ -173,20 +173,22 @@ def test_where_and_when_recordings_start(world: WorldMaker, tmp_path: Path) -> N
 
 
 def a_slow_twilio(w: World) -> None:
-    """Every answer takes a second: nobody waits for another's, and each is asked once."""
+    """With slow answers no call waits for another, and each start is requested once."""
     w.twilio.rest.delay_s = 1.0
     calls = [w.twilio.place_call(speech.script(2500)) for _ in range(12)]
     assert w.twilio.wait(scaled(15.0))
     for call in calls:
         check_first_request(w, call)
-        assert settled(w, call).state == "completed"
+        assert final_row(w, call).state == "completed"
         assert len(w.twilio.rest.starts[call.call_sid]) == 1
     assert outcomes(w) == {"started": 12, "completed": 12}
 
 
 def a_full_pool(w: World) -> None:
-    """While the worker's pool has no room the guard stays armed; once it has, every call's recording starts: one a turn where
-    all of them ask in the same turn of the hub."""
+    """While the worker's pool is full the guard stays armed; then every call's recording starts.
+
+    Calls that ask in the same turn of the hub start one per turn.
+    """
     w.twilio.rest.delay_s = 0.5
     pool = w.gateway.worker.context.recording_pool
     busy = pool.spawn(gevent.sleep, scaled(1.0))
@@ -199,15 +201,15 @@ def a_full_pool(w: World) -> None:
     until(lambda: len(w.twilio.rest.starts) == len(calls), "every recording starts")
     first = [w.twilio.rest.starts[call.call_sid][0].at for call in calls]
     assert freed_at - LOOK_S < min(first)
-    assert max(first) < freed_at + len(calls) * TURN_S + TRIGGER_S + max(stood_ms(call) for call in calls) / 1000
+    assert max(first) < freed_at + len(calls) * TURN_S + TRIGGER_S + max(not_run_ms(call) for call in calls) / 1000
     assert w.twilio.wait(scaled(15.0))
     for call in calls:
-        assert settled(w, call).state == "completed"
+        assert final_row(w, call).state == "completed"
         assert len(w.twilio.rest.starts[call.call_sid]) == 1
 
 
 def switched_off(w: World) -> None:
-    """The configuration says no: Twilio is not asked, and no row says otherwise."""
+    """With recording switched off, Twilio is not asked and no row is written."""
     call = w.twilio.place_call(speech.script(1000))
     assert call.wait(scaled(10.0))
     assert len(call.received_audio) == 480
@@ -216,11 +218,11 @@ def switched_off(w: World) -> None:
 
 
 def without_credentials(w: World) -> None:
-    """Nobody to ask: the row says why, and the metric that it was passed over."""
+    """Without credentials the row has the reason, and the metric counts a skipped recording."""
     call = w.twilio.place_call(speech.script(1000))
     assert call.wait(scaled(10.0))
     assert len(call.received_audio) == 480
-    row = settled(w, call)
+    row = final_row(w, call)
     assert (row.state, row.error_code) == ("failed", None)
     assert row.reason == "no_credentials"
     assert (w.twilio.rest.starts, outcomes(w)) == ({}, {"skipped": 1})

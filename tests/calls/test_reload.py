@@ -1,4 +1,4 @@
-"""A gateway of real processes at noon: new code and configuration, too many callers, and a supervisor that is killed."""
+"""A gateway of real processes under calls: reload, drain, too many callers, and a killed supervisor."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from tests.timing import scaled
 
 
 @pytest.fixture(autouse=True)
-def no_ear_for_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight processes that start at once on a small machine leave the twins no time to hear when a frame came: that it came, all
-    of it and once, is judged here, and gaps by `tests/bench/reload.py` on a machine that does nothing else."""
+def ignore_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge only that all audio is heard, not its gaps.
+
+    Eight starting processes on a small machine delay the twins too. `tests/bench/reload.py` measures gaps on an idle machine.
+    """
     monkeypatch.setattr("tests.calls.test_restart.JITTER_MS", 60_000)
 
 
 def command(r: Running, *words: str) -> subprocess.CompletedProcess[str]:
-    """One of the gateway's commands, as an operator types it."""
+    """Run a gateway command, as an operator does."""
     argv = [*SCRIPT, "--config", str(r.gateway.config_path), *words]
     environ = {**os.environ, "TWILIO_AUTH_TOKEN": AUTH_TOKEN, "OPENAI_API_KEY": "none"}
     return subprocess.run(argv, capture_output=True, text=True, timeout=scaled(60.0), env=environ)
 
 
 def arrive(r: Running, seconds: float) -> list[TwinCall]:
-    """Calls, one after the other, for a while."""
+    """Place a call every half second, for `seconds`."""
     calls = []
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
@@ -42,21 +44,23 @@ def arrive(r: Running, seconds: float) -> list[TwinCall]:
     return calls
 
 
-def check_taken(r: Running) -> None:
-    """One more call is let in; it is not heard to its end."""
+def check_accepts(r: Running) -> None:
+    """Place one more call, which must be accepted."""
     (call,) = r.place(1)
     until(lambda: call.received_audio, "the agent talks")
 
 
 def ended(r: Running) -> int:
-    """Calls ended for good reason, as the metrics page counts them over all processes there ever were."""
+    """Return the count of calls that the AI ended, over all processes past and present."""
     line = next(line for line in r.gateway.metrics().splitlines() if 'calls_ended_total{reason="ai_hangup"}' in line)
     return int(float(line.split()[-1]))
 
 
 def test_a_reload_under_calls_loses_none(tmp_path: Path) -> None:
-    """Twelve calls go on while every process is replaced, and callers keep coming: each is answered and whole. Counters go on.
-    A file with an error changes nothing, and the command says why."""
+    """Every process is replaced under twelve calls, while callers keep arriving: all calls are whole.
+
+    Counters continue. A configuration with an error changes nothing, and the command names the error.
+    """
     with running(tmp_path, TALKS, workers=2) as r:
         first = r.place(3)
         for call in first:
@@ -73,7 +77,7 @@ def test_a_reload_under_calls_loses_none(tmp_path: Path) -> None:
         for call in [*live, *arriving.get()]:
             r.check_whole(call)
             assert [one for one in call.spoken if one] == []
-        until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former generation has left")
+        until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former processes have ended")
         assert ended(r) == counted + len(live) + len(arriving.value)
 
         after = r.pids()
@@ -81,14 +85,16 @@ def test_a_reload_under_calls_loses_none(tmp_path: Path) -> None:
         failed = command(r, "reload")
         assert failed.returncode == 1
         assert "media.lead is unknown" in failed.stderr
-        os.kill(after["worker 0"], signal.SIGKILL)  # whoever follows it gets the file that was accepted
-        until(lambda: r.pids().get("worker 0") not in (None, after["worker 0"]), "its seat is filled again")
-        check_taken(r)
+        os.kill(after["worker 0"], signal.SIGKILL)  # its successor gets the file that was accepted
+        until(lambda: r.pids().get("worker 0") not in (None, after["worker 0"]), "the worker is replaced")
+        check_accepts(r)
 
 
-def test_a_call_that_outlasts_the_drain_hears_a_goodbye(tmp_path: Path) -> None:
-    """The agent talks to the last moment, then Twilio says the goodbye; the reason is stored, and the former worker leaves.
-    What comes next is asked of the new generation, so the drain is longer than control takes to be replaced."""
+def test_a_call_that_outlasts_the_reload_hears_a_goodbye(tmp_path: Path) -> None:
+    """The agent is heard until reload_timeout_s, then Twilio speaks the goodbye; the former worker ends.
+
+    The rest is asked of the new processes, so the timeout is longer than the replacement of control takes.
+    """
     with running(tmp_path, NEVER_ENDS, workers=1, server="reload_timeout_s = 5\n") as r:
         live = r.place(2)
         until(lambda: all(call.received_audio for call in live), "the agents talk")
@@ -100,17 +106,17 @@ def test_a_call_that_outlasts_the_drain_hears_a_goodbye(tmp_path: Path) -> None:
             assert call.heard_audio.startswith(NEVER_ENDS.greeting[:8000])
             assert call.spoken == [Agent().goodbye]
             assert not call.error
-            until(lambda call=call: r.row(call).get("ended_at"), "it ended in the store")  # type: ignore[misc]
+            until(lambda call=call: r.row(call).get("ended_at"), "its end is stored")  # type: ignore[misc]
             assert (r.row(call)["reason"], r.row(call)["result"]) == ("shutdown", "success")
-        until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former generation has left")
-        check_taken(r)
+        until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former processes have ended")
+        check_accepts(r)
 
 
-def test_more_callers_than_places(tmp_path: Path) -> None:
-    """Six places on two workers: six calls are whole, the others are told, and a place is given again."""
+def test_more_callers_than_slots(tmp_path: Path) -> None:
+    """Six slots on two workers: six calls are whole, the others hear a sentence, and slots are reused."""
     with running(tmp_path, TALKS, workers=2, server="max_calls_per_worker = 3\n") as r:
         calls = r.place(10)
-        until(lambda: all(call.received_audio or call.spoken for call in calls), "everybody is answered")
+        until(lambda: all(call.received_audio or call.spoken for call in calls), "every caller is answered")
         taken = [call for call in calls if call.received_audio]
         assert len(taken) == 6
         assert {text for call in calls if call not in taken for text in call.spoken} == {
@@ -123,15 +129,15 @@ def test_more_callers_than_places(tmp_path: Path) -> None:
         assert [one["calls"] for one in status["fleet"]["processes"][1:]] == [3, 3]
         for call in taken:
             r.check_whole(call)
-        check_taken(r)
+        check_accepts(r)
 
 
-def test_a_drained_machine_tells_callers_and_keeps_its_calls(tmp_path: Path) -> None:
+def test_a_drained_machine_refuses_callers_and_keeps_its_calls(tmp_path: Path) -> None:
     with running(tmp_path, TALKS, workers=1) as r:
         live = r.place(2)
         until(lambda: all(call.received_audio for call in live), "the agents talk")
         waiting = gevent.spawn(command, r, "drain", "--wait")
-        until(lambda: (r.status() or {})["fleet"]["drained"], "it is drained")
+        until(lambda: (r.status() or {})["fleet"]["drained"], "the machine is drained")
         turned_away = r.place(1)[0]
         assert turned_away.wait(scaled(10.0))
         assert turned_away.spoken
@@ -141,12 +147,12 @@ def test_a_drained_machine_tells_callers_and_keeps_its_calls(tmp_path: Path) -> 
         done = waiting.get()
         assert (done.returncode, done.stdout) == (0, "Drained: new calls are turned away, and no call is left.\n")
         assert command(r, "undrain").returncode == 0
-        until(lambda: (r.status() or {})["readiness"]["ready"], "it is ready again")
-        check_taken(r)
+        until(lambda: (r.status() or {})["readiness"]["ready"], "the machine is ready again")
+        check_accepts(r)
 
 
 def test_a_supervisor_is_killed_and_another_takes_over(tmp_path: Path) -> None:
-    """Its port is free at once and its calls go to their ends, on the bus of the gateway that follows it."""
+    """The port is free immediately, and the calls end normally on the bus of the next gateway."""
     with running(tmp_path, TALKS, workers=1) as r:
         live = r.place(3)
         until(lambda: all(call.received_audio for call in live), "the agents talk")
@@ -155,11 +161,11 @@ def test_a_supervisor_is_killed_and_another_takes_over(tmp_path: Path) -> None:
         os.kill(supervisor, signal.SIGKILL)
         began_s = time.monotonic()
         r.gateway.log_path.rename(tmp_path / "killed.log")
-        r.gateway.stop()  # there is nothing left to stop
+        r.gateway.stop()  # collects the dead process
         r.gateway.start(account_sid=r.twilio.account_sid, auth_token=AUTH_TOKEN, api_base=r.twilio.rest.url, ai_url=r.ai.url)
         assert time.monotonic() - began_s < scaled(15.0)
         until(lambda: len(r.pids()) >= 2, "the new ones are on the bus")
         assert before["control"] != r.pids()["control"]
         for call in [*live, *r.place(2)]:
             r.check_whole(call)
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before.values()), "the former processes have left")
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before.values()), "the former workers have ended")

@@ -1,4 +1,4 @@
-"""A gateway of real processes, as `serve` starts it, and what a call notices when one of them dies: as little as can be."""
+"""A gateway of real processes, as `serve` starts them: the death of a process affects as few calls as possible."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from gw.twin.ai.script import AiScript, lasting
 from gw.twin.ai.server import AiTwin
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
-from tests.calls.hearing import check_ear, padded, stood_ms, until
+from tests.calls.hearing import check_ear, not_run_ms, padded, until
 from tests.program import program
 from tests.timing import scaled
 
 SCRIPT = program()
 AUTH_TOKEN = "an auth token of the tests"
-#: Six seconds of an agent who then hangs up: longer than a process needs to come back.
+#: Six seconds of an agent who then hangs up: longer than a process needs to restart.
 SPEECH = lasting(6)[:48_003]
-#: The worker is a process of its own: when the machine does not run it, while others start, the twins cannot tell.
+#: Allowance for times in which the machine does not run the worker, which the twins in another process cannot measure.
 JITTER_MS = 300
 TALKS = AiScript(greeting=SPEECH, hang_up_after=1, speed=2.0)
 NEVER_ENDS = AiScript(greeting=lasting(60))
 
 
 class Running:
-    """A gateway in processes of its own, between the twins."""
+    """A gateway of real processes, between the twins."""
 
     def __init__(self, gateway: GatewayProcess, ai: AiTwin, twilio: TwilioTwin) -> None:
         self.gateway = gateway
@@ -45,7 +45,7 @@ class Running:
         self._admin = AdminClient(gateway.admin_socket, timeout_s=scaled(20.0))
 
     def status(self) -> dict[str, Any] | None:
-        """What `status` shows; None while control is away."""
+        """Return the gateway's status; None while control is down."""
         try:
             answer: dict[str, Any] = self._admin.request("status")
         except NotReachable:
@@ -53,7 +53,7 @@ class Running:
         return answer
 
     def pids(self) -> dict[str, int]:
-        """Control's and each worker's, as far as they are up."""
+        """Return the pids of control and of each connected worker."""
         status = self.status()
         if status is None:
             return {}
@@ -63,7 +63,7 @@ class Running:
         }
 
     def row(self, call: TwinCall) -> dict[str, Any]:
-        """What the store has of a call, as far as it can be asked; empty where it has none."""
+        """Return a call's row; empty if the store has none or control is down."""
         try:
             return self._admin.request("call", call_sid=call.call_sid) or {}
         except NotReachable:
@@ -73,13 +73,13 @@ class Running:
         return [self.twilio.place_call(speech.script(20_000), hang_up=False, max_s=scaled(30.0)) for _ in range(count)]
 
     def arrive(self, count: int) -> None:
-        """Calls one after the other, ten milliseconds apart: some stand at every step of their beginning."""
+        """Place calls ten milliseconds apart, so that some are at every step of their beginning."""
         for _ in range(count):
             self.place(1)
             gevent.sleep(0.01)
 
     def check_whole(self, call: TwinCall) -> None:
-        """Nothing happened to this call: it heard everything, and all of it is in the store, with one recording."""
+        """Check that a call was undisturbed: all audio heard, everything in the store, one recording."""
         assert call.wait(scaled(40.0))
         assert (call.closed_by, call.close_reason) == ("gateway", "ai_hangup")
         assert call.heard_audio == padded([SPEECH])
@@ -97,7 +97,10 @@ class Running:
 
 @contextlib.contextmanager
 def running(folder: Path, script: AiScript | Callable[[int, str], AiScript], workers: int, server: str = "") -> Iterator[Running]:
-    """A gateway that is up; afterwards none of its processes is, not even one that was replaced. `server`: more of its keys."""
+    """Start a gateway; afterwards check that none of its processes is left, replaced ones included.
+
+    `server`: further keys of [server].
+    """
     gateway = GatewayProcess(SCRIPT, folder, {"server": f"workers = {workers}\n{server}"})
     seen: set[int] = set()
     with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
@@ -113,9 +116,11 @@ def running(folder: Path, script: AiScript | Callable[[int, str], AiScript], wor
     assert wait_until_gone(sorted(seen), scaled(20.0)) == []
 
 
-def test_control_dies_and_no_call_notices(tmp_path: Path) -> None:
-    """Killed while recordings stand at every step, from the wish to Twilio's answer: calls go on, new ones are taken without it,
-    and once it is back nothing is missing and nothing is recorded twice."""
+def test_the_death_of_control_disturbs_no_call(tmp_path: Path) -> None:
+    """Kill control while recordings are at every step between the request and Twilio's answer.
+
+    Calls continue and new ones are accepted without control. Once it is back, nothing is missing and no call is recorded twice.
+    """
     with running(tmp_path, TALKS, workers=1) as r:
         before = r.pids()
         r.twilio.rest.delay_s = 0.7
@@ -126,7 +131,7 @@ def test_control_dies_and_no_call_notices(tmp_path: Path) -> None:
         os.kill(before["control"], signal.SIGKILL)
         arriving.join()
         assert r.status() is None
-        until(lambda: all(call.received_audio for call in r.twilio.calls.values()), "every call is taken")
+        until(lambda: all(call.received_audio for call in r.twilio.calls.values()), "every call is accepted")
         r.twilio.rest.delay_s = 0.0
         until(lambda: len(r.pids()) == 2, "control is back")
         after = r.pids()
@@ -142,13 +147,13 @@ def test_control_dies_and_no_call_notices(tmp_path: Path) -> None:
         assert 'gw_calls_ended_total{reason="worker_lost"} 0.0' in page
 
 
-def test_a_worker_dies_and_takes_its_own_calls_alone(tmp_path: Path) -> None:
-    """Its calls are ended in its name within two seconds; the other's go on, and its seat is filled again."""
+def test_the_death_of_a_worker_ends_only_its_own_calls(tmp_path: Path) -> None:
+    """Its calls are ended within two seconds, the other worker's continue, and the worker is replaced."""
     with running(tmp_path, lambda index, path: NEVER_ENDS if index >= 12 else TALKS, 2, 'on_lost = "goodbye"\n') as r:
         before = r.pids()
         calls = r.place(8)
         until(lambda: len(r.twilio.rest.starts) == 8, "Twilio is asked to record")
-        until(lambda: all(r.row(call).get("worker") is not None for call in calls), "the store knows the calls")
+        until(lambda: all(r.row(call).get("worker") is not None for call in calls), "the store has the calls")
         by_slot: dict[int, list[TwinCall]] = {0: [], 1: []}
         for call in calls:
             by_slot[r.row(call)["worker"]].append(call)
@@ -157,32 +162,32 @@ def test_a_worker_dies_and_takes_its_own_calls_alone(tmp_path: Path) -> None:
         killed_s = time.monotonic()
         for call in by_slot[victim]:
             until(lambda call=call: r.row(call)["ended_at"], "the lost call is ended")  # type: ignore[misc]
-        told_s = time.monotonic() - killed_s
-        assert told_s < scaled(2.0) + max(stood_ms(call) for call in calls) / 1000
+        ended_s = time.monotonic() - killed_s
+        assert ended_s < scaled(2.0) + max(not_run_ms(call) for call in calls) / 1000
         for call in by_slot[victim]:
             assert (r.row(call)["reason"], r.row(call)["result"]) == ("worker_lost", "own_error")
             assert call.wait(scaled(20.0))
             assert [notice.code for notice in call.notices] == [31903]
         for call in by_slot[1 - victim]:
             r.check_whole(call)
-        until(lambda: len(r.pids()) == 3, "the seat is filled again")
+        until(lambda: len(r.pids()) == 3, "the worker is replaced")
         after = r.pids()
         assert after[f"worker {victim}"] != before[f"worker {victim}"]
         others = {name: pid for name, pid in after.items() if name != f"worker {victim}"}
         assert others.items() <= before.items()
         for call in by_slot[victim]:
-            until(lambda call=call: r.row(call)["recording"]["state"] == "completed", "its recording is settled")  # type: ignore[misc]
+            until(lambda call=call: r.row(call)["recording"]["state"] == "completed", "its recording is final")  # type: ignore[misc]
         calls = r.place(4)
         for call in calls:
             r.check_whole(call)
-        check_the_drain(r)
+        check_the_stop(r)
 
 
-def check_the_drain(r: Running) -> None:
-    """SIGTERM: who ends within the drain time ends as always, the others are ended, and all of it is in the store."""
+def check_the_stop(r: Running) -> None:
+    """Stop the gateway: calls that outlast stop_timeout_s are ended, and all ends are in the store."""
     calls = r.place(3)
     until(lambda: all(call.received_audio for call in calls), "the agents talk")
-    until(lambda: all(r.row(call) for call in calls), "the store knows the calls")
+    until(lambda: all(r.row(call) for call in calls), "the store has the calls")
     r.gateway.stop()
     store = Store(gw.config.Store(url=f"sqlite:///{r.gateway.var_dir}/submilli.db"), "")
     try:

@@ -1,4 +1,4 @@
-"""A caller whose worker died by kill -9 goes on with another worker, in the conversation so far, recorded once."""
+"""A call whose worker is killed resumes on another, with its conversation and recording."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.calls.hearing import WORD, until
 from tests.calls.test_restart import Running, running
 from tests.timing import scaled
 
-#: A greeting, an answer, and then nobody says anything for a while.
+#: A greeting, an answer, then silence.
 TALKS = AiScript(
     answers=(speech.load("thanks")[:4000],),
     greeting=speech.load("hello-world")[:6000],
@@ -30,26 +30,26 @@ TALKS = AiScript(
 
 
 def talking(r: Running, turns: int = 1) -> TwinCall:
-    """A call in which so many turns were spoken, all of them in the store."""
+    """Place a call and wait until `turns` turns are in the store."""
     call = r.twilio.place_call(speech.script(1000, WORD, 30_000), hang_up=False, max_s=scaled(60.0))
     until(lambda: len(r.row(call).get("turns", [])) >= turns, f"{turns} turns are in the store", 20)
     return call
 
 
 def owner(r: Running) -> int:
-    """The process of the worker that has a call; 0 while none says so."""
+    """Return the pid of the worker that has a call; 0 if none reports one."""
     status = r.status() or {"workers": []}
     return next((view["pid"] for view in status["workers"] if view["connected"] and view["calls"]), 0)
 
 
 def kill_worker_of(r: Running) -> None:
-    """Kill -9 the worker that has the one call there is."""
-    until(lambda: owner(r), "a worker says that it has the call")
+    """Kill the worker that has the call."""
+    until(lambda: owner(r), "a worker reports the call")
     os.kill(owner(r), signal.SIGKILL)
 
 
 def kill_control(r: Running) -> None:
-    """Kill -9 control, and wait for another."""
+    """Kill control, and wait for the next one."""
     before = r.pids()["control"]
     os.kill(before, signal.SIGKILL)
     until(lambda: r.pids().get("control", before) != before, "control is back", 30)
@@ -65,7 +65,7 @@ def two_workers(folder: Path, on_lost: str) -> Iterator[Running]:
         yield r
 
 
-def test_a_call_comes_back_and_goes_on(tmp_path: Path) -> None:
+def test_a_call_resumes_its_conversation(tmp_path: Path) -> None:
     with two_workers(tmp_path, "resume") as r:
         call = talking(r, turns=3)
         before = [(turn["role"], turn["text"]) for turn in r.row(call)["turns"]]
@@ -77,49 +77,49 @@ def test_a_call_comes_back_and_goes_on(tmp_path: Path) -> None:
         assert [("agent" if item["role"] == "assistant" else "caller", item["content"][0]["text"]) for item in items] == before
         asked = [event.body for event in second.events if event.kind == "response.create"]
         assert [body["response"]["instructions"] for body in asked] == [RETURN]
-        until(lambda: r.row(call)["reason"] == "worker_lost", "its first end is known")
+        until(lambda: r.row(call)["reason"] == "worker_lost", "its first end is stored")
         greeting = TALKS.greeting
         until(lambda: len(r.row(call)["turns"]) == 4, "the new session's turn is stored")
         call.hang_up()
         assert call.wait(scaled(10.0))
-        until(lambda: r.row(call)["reason"] == "caller_hangup", "its real end supersedes")
+        until(lambda: r.row(call)["reason"] == "caller_hangup", "its real end replaces the first")
         row = r.row(call)
         assert row["stream_sid"] == first_stream
         assert [turn["text"] for turn in row["turns"]][:3] == [text for _, text in before]
         assert row["turns"][3]["n"] > TURNS_PER_STREAM
         assert [turn["start_ms"] for turn in row["turns"]] == sorted(turn["start_ms"] for turn in row["turns"])
         assert [event["data"]["n"] for event in row["events"] if event["kind"] == "resumed"] == [1]
-        assert call.received_audio.count(greeting[:4000]) == 2, "twice its first response, the twin's sessions being alike"
+        assert call.received_audio.count(greeting[:4000]) == 2, "the twin's sessions have the same first response"
         assert (call.error, call.warnings) == ("", [])
         until(lambda: r.row(call)["recording"]["state"] == "completed", "recorded")
         assert len(r.twilio.rest.starts[call.call_sid]) == 1
         assert sum(start.recorded for start in r.twilio.rest.starts[call.call_sid]) == 1
 
 
-def test_a_call_that_kills_workers_does_so_a_few_times(tmp_path: Path) -> None:
-    """Then it is told goodbye; control, killed in between, remembers how often it came back."""
+def test_a_call_resumes_a_bounded_number_of_times(tmp_path: Path) -> None:
+    """Then the caller hears the goodbye. The count survives a death of control."""
     with two_workers(tmp_path, "resume") as r:
         call = talking(r)
         for n in range(1, MAX_RESUMES + 1):
             kill_worker_of(r)
-            until(lambda n=n: len(sessions(r)) == n + 1 and sessions(r)[n].responses, f"it came back {n} times", 30)  # type: ignore[misc]
+            until(lambda n=n: len(sessions(r)) == n + 1 and sessions(r)[n].responses, f"resumed {n} times", 30)  # type: ignore[misc]
             until(lambda n=n: [e for e in r.row(call)["events"] if e["kind"] == "resumed" and e["data"]["n"] == n], "stored", 30)  # type: ignore[misc]
             if n == 1:
                 kill_control(r)
-            until(lambda: len(r.pids()) == 3, "every seat is filled", 30)
+            until(lambda: len(r.pids()) == 3, "every worker is up", 30)
         kill_worker_of(r)
         assert call.wait(scaled(10.0))
         assert call.spoken == [Agent().goodbye]
         assert len(sessions(r)) == MAX_RESUMES + 1
-        until(lambda: r.row(call)["reason"] == "worker_lost", "its end is known")
+        until(lambda: r.row(call)["reason"] == "worker_lost", "its end is stored")
         assert len(r.twilio.rest.starts[call.call_sid]) == 1
 
 
-def test_goodbye_where_that_is_configured(tmp_path: Path) -> None:
+def test_a_goodbye_where_the_configuration_has_no_resume(tmp_path: Path) -> None:
     with two_workers(tmp_path, "goodbye") as r:
         call = talking(r)
         kill_worker_of(r)
         assert call.wait(scaled(10.0))
         assert call.spoken == [Agent().goodbye]
-        until(lambda: r.row(call)["reason"] == "worker_lost", "its end is known")
+        until(lambda: r.row(call)["reason"] == "worker_lost", "its end is stored")
         assert len(sessions(r)) == 1

@@ -1,8 +1,8 @@
-"""A worker that stands still in the middle of a talkspurt: what the caller hears of it is what the pure pacer says.
+"""A worker stalls during a talkspurt: the caller hears what the pure pacer computes.
 
-Nothing is lost, order is kept, what is overdue comes at once but never more than a lead of it, and what is counted as underrun is
-the silence the ear had. The stalls are of 50, 100, 300 and 1000 ms, with a lead of 100. A busy machine adds its own: so the pacer
-is asked about the times that were, and what should have been is only the least that must be heard.
+No frame is lost or reordered, overdue frames are sent immediately but at most one lead of them, and the counted underrun equals
+the silence that was heard. The stalls take 50, 100, 300 and 1000 ms, with a lead of 100 ms. A busy machine adds delays, so the
+pacer is fed with the measured times; the planned times give only the least silence.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ AUTH_TOKEN = "an auth token of the tests"
 STALLS_S = (0.05, 0.1, 0.3, 1.0)
 LEAD_MS = 100
 LEAD_S = LEAD_MS / 1000
-#: One talkspurt, longer than all of it, that came from the AI long before it is spoken.
+#: One talkspurt, longer than all stalls together, that the AI sends long before it is played.
 SPEECH = lasting(4)[:26_403]
 SCRIPT = AiScript(greeting=SPEECH, hang_up_after=1)
 FRAMES = len(padded([SPEECH])) // 160
-#: After a stall, until the next: the cushion is full again.
+#: Rest between two stalls, in which the cushion fills again.
 REST_S = 0.3
-#: How long the machine may not run a process, over a whole call.
+#: Allowance for times in which the machine does not run a process, per call.
 NOT_RUN_S = 0.3
-#: The player's own tolerance is a sample, an eighth of a millisecond, at each gap; the report's is half a millisecond.
+#: The player is exact to a sample, 0.125 ms, per gap; the report to half a millisecond.
 ROUNDING_S = 0.001
 
 
@@ -58,7 +58,7 @@ class Stall(NamedTuple):
 
 
 def stalled(stop: Callable[[float], None]) -> list[Stall]:
-    """Let `stop` stop the worker for each of the times."""
+    """Stall the worker with `stop` for each of STALLS_S. Returns the measured stalls."""
     stalls = []
     for duration_s in STALLS_S:
         gevent.sleep(REST_S)
@@ -70,7 +70,7 @@ def stalled(stop: Callable[[float], None]) -> list[Stall]:
 
 
 def least_underrun_s(first_s: float, stalls: Sequence[Stall]) -> float:
-    """What the pacer counts of a TX that is on time but for the stalls."""
+    """Return the underrun of a TX that is late only by the stalls."""
     pacer, now_s = Pacer(LEAD_MS), first_s
     for _ in range(FRAMES):
         due_s = max(now_s, pacer.deadline(now_s))
@@ -80,7 +80,7 @@ def least_underrun_s(first_s: float, stalls: Sequence[Stall]) -> float:
 
 
 def check_as_modelled(times_s: Sequence[float], noise_s: float) -> float:
-    """The pacer and an ear agree about frames that came at these times, and none was more than a lead ahead of the ear.
+    """Check that pacer and ear agree on these times, with at most one lead buffered.
 
     Returns the silence within the talkspurt.
     """
@@ -96,7 +96,7 @@ def check_as_modelled(times_s: Sequence[float], noise_s: float) -> float:
 
 
 def check_cushion(times_s: Sequence[float], stalls: Sequence[Stall], noise_s: float) -> None:
-    """After each stall what was overdue came at once: the ear has its lead again."""
+    """Check that overdue frames came immediately after each stall: the ear has its lead again."""
     ear, full = Player(), 0
     for at_s in times_s:
         ear.push(at_s, bytes(160))
@@ -109,8 +109,8 @@ def check_cushion(times_s: Sequence[float], stalls: Sequence[Stall], noise_s: fl
 # -- a process that is stopped --------------------------------------------------------------------------------------------
 
 
-def test_a_worker_process_stands_still(tmp_path: Path) -> None:
-    """SIGSTOP and SIGCONT of the real worker, at the ears of two callers."""
+def test_a_worker_process_stalls(tmp_path: Path) -> None:
+    """Stop the real worker with SIGSTOP under two calls."""
     gateway = GatewayProcess(GATEWAY, tmp_path, {"media": f"lead_ms = {LEAD_MS}\n", "recording": "enabled = false\n"})
     with AiTwin(SCRIPT) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
         try:
@@ -143,12 +143,12 @@ def test_a_worker_process_stands_still(tmp_path: Path) -> None:
 
 
 def noise_of(call: TwinCall) -> float:
-    """How much later than it came a frame may have been read: by as much as the caller's own frames left late, or not quite."""
+    """Return a bound on a frame's late reading: the caller's own lateness and a ptime."""
     return call.late_max_s + PTIME_S
 
 
 def check_heard(call: TwinCall, stalls: Sequence[Stall]) -> None:
-    """All of it, in order; silence only where the worker stood still for longer than the cushion lasts."""
+    """Check that all audio was heard in sequence, with silence only in long stalls."""
     noise_s = noise_of(call)
     assert (call.closed_by, call.close_reason, call.error, call.warnings, call.clears) == ("gateway", "ai_hangup", "", [], [])
     assert call.received_audio == call.heard_audio == padded([SPEECH])
@@ -156,7 +156,7 @@ def check_heard(call: TwinCall, stalls: Sequence[Stall]) -> None:
     times_s = [arrival.at_s for arrival in call.player.arrivals]
     assert len(times_s) == FRAMES
     for stall in stalls:
-        assert not any(stall.begin_s + noise_s < at_s < stall.end_s for at_s in times_s), "it did not stand still"
+        assert not any(stall.begin_s + noise_s < at_s < stall.end_s for at_s in times_s), "a frame during a stall"
     silence_s = check_as_modelled(times_s, noise_s)
     check_cushion(times_s, stalls, noise_s)
     least_s = least_underrun_s(times_s[0], stalls)
@@ -168,7 +168,7 @@ def check_heard(call: TwinCall, stalls: Sequence[Stall]) -> None:
 
 
 class Noted(Pacer):
-    """The pacer, and when it was told that frames left."""
+    """Pacer that keeps the times of its frames."""
 
     __slots__ = ("sent_s",)
 
@@ -182,7 +182,7 @@ class Noted(Pacer):
 
 
 def test_a_hub_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something blocks the hub that TX lives in. Here it is known when each frame left, and the count must be exact."""
+    """A function blocks TX's hub. The times of all frames are known, so the count must be exact."""
     noted: list[Noted] = []
 
     def note(lead_ms: int) -> Noted:

@@ -1,7 +1,7 @@
-"""Who may open a stream: whoever Twilio signed for, with the token of this very call, once, in time.
+"""A stream opens only with Twilio's signature and its call's token, once and in time.
 
-What is refused before the upgrade gets no 101; what is refused at its start is closed with 1008 and a reason of its own. The call
-whose token was stolen goes on as if nothing had happened.
+A request refused before the upgrade gets no 101; a stream refused at its start is closed with 1008 and its own reason. A call
+whose token is stolen is undisturbed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.timing import scaled
 
 
 def _token(token_of: Callable[[TwinCall], str]) -> Hook:
-    """An ordinary beginning with another token."""
+    """Return an ordinary beginning with another token."""
     return lambda call: start_with(token=token_of(call))(call)
 
 
@@ -45,15 +45,15 @@ def _other_account(call: TwinCall) -> None:
     call.send_start(accountSid="AC" + "f" * 32)
 
 
-#: Beginnings that are refused, and for what.
+#: Refused beginnings, and their reasons.
 REFUSED: Final[Mapping[str, tuple[Hook, str]]] = {
     "none": (start_with(token=""), "token_missing"),
     "nonsense": (start_with(token="let me in"), "token_forged"),
     "dots": (start_with(token="..."), "token_forged"),
     "not ASCII": (start_with(token="é.1.é"), "token_forged"),
-    "longer than any": (start_with(token="A" * 5000), "token_forged"),
+    "longer than any token": (start_with(token="A" * 5000), "token_forged"),
     "the last character changed": (_token(lambda call: call.parameters["token"][:-2] + "AA"), "token_forged"),
-    "younger than it says": (
+    "a changed time": (
         _token(
             lambda call: ".".join((lambda nonce, at, mac: (nonce, str(int(at) + 1), mac))(*call.parameters["token"].split(".")))
         ),
@@ -63,20 +63,20 @@ REFUSED: Final[Mapping[str, tuple[Hook, str]]] = {
     "another call's": (_token(lambda call: _made("CA" + "0" * 32)), "token_forged"),
     "expired": (_token(lambda call: _made(call.call_sid, age_s=66)), "token_expired"),
     "of an hour ago": (_token(lambda call: _made(call.call_sid, age_s=3600)), "token_expired"),
-    "of a time to come": (_token(lambda call: _made(call.call_sid, age_s=-60)), "token_expired"),
+    "from the future": (_token(lambda call: _made(call.call_sid, age_s=-60)), "token_expired"),
     "another account": (_other_account, "wrong_account"),
 }
-#: On the upgrade: another signature than the right one.
+#: Wrong signatures of an upgrade.
 UNSIGNED: Final[Mapping[str, str]] = {
     "no signature": "",
-    "no base64": "!",
+    "invalid base64": "!",
     "of another URL": sign(AUTH_TOKEN, "wss://voice.example.com/other"),
     "under another key": sign("another token", "wss://voice.example.com/media"),
 }
 
 
 def _webhook(world: World, path: str, signature: str | None, **changes: str) -> int:
-    """POST a voice webhook as anybody could. Returns the status."""
+    """POST a voice webhook, as any client could. Returns the status."""
     fields = {"CallSid": "CA" + "a" * 32, "AccountSid": ACCOUNT, "From": "+15005550006", "To": "+15005550001"}
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     if signature is not None:
@@ -92,7 +92,7 @@ def _webhook(world: World, path: str, signature: str | None, **changes: str) -> 
 
 
 def _steal(victim: TwinCall, token: str) -> CallPlan:
-    """A stream that says it is the victim's."""
+    """Return a plan for a stream that names the victim's call."""
 
     def prelude(call: TwinCall) -> None:
         call.parameters = {**call.parameters, "token": token}
@@ -102,10 +102,10 @@ def _steal(victim: TwinCall, token: str) -> CallPlan:
     return CallPlan(prelude=prelude, hang_up=False)
 
 
-def _happen(world: World, outcome: Outcome) -> None:
+def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
     victim = outcome.calls["good"]
-    world.gateway.until(lambda: victim.call_sid in world.gateway.worker.context.calls, "the good call stands")
+    world.gateway.until(lambda: victim.call_sid in world.gateway.worker.context.calls, "the good call is up")
     for name, (prelude, _) in REFUSED.items():
         outcome.calls[name] = world.twilio.place(CallPlan(prelude=prelude, hang_up=False))
     for name, signature in UNSIGNED.items():
@@ -121,7 +121,7 @@ def _happen(world: World, outcome: Outcome) -> None:
     outcome.seen["webhooks"] = {
         "right": _webhook(world, "/twilio/voice", ""),
         "none": _webhook(world, "/twilio/voice", None),
-        "no base64": _webhook(world, "/twilio/voice", "\xff"),
+        "invalid base64": _webhook(world, "/twilio/voice", "\xff"),
         "a field changed": _webhook(world, "/twilio/voice", "", From="+15005550009"),
         "a field more": _webhook(world, "/twilio/voice", "", Extra="1"),
         "status": _webhook(world, "/twilio/status", None),
@@ -136,72 +136,72 @@ def _happen(world: World, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def happened(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
-    """Everything above at once, and the call whose token is stolen."""
+def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Outcome:
+    """Place every call above at the same time, beside the call whose token is stolen."""
     mariadb_server.start()
     store = gw.config.Store(url=mariadb_server.fresh())
-    return run_world(tmp_path_factory.mktemp("tokens"), store, speaking(3.0), _happen)
+    return run_world(tmp_path_factory.mktemp("tokens"), store, speaking(3.0), _place_calls)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_token_that_opens_nothing(happened: Outcome, name: str) -> None:
-    reason, call = REFUSED[name][1], happened.calls[name]
-    happened.check_refused(name, reason)
+def test_a_token_that_is_refused(outcome: Outcome, name: str) -> None:
+    reason, call = REFUSED[name][1], outcome.calls[name]
+    outcome.check_refused(name, reason)
     assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1008, reason)
     assert call.received_audio == b""
 
 
 @pytest.mark.parametrize("name", ["used", "a second stream", "used, after its call"])
-def test_a_token_opens_one_stream_once(happened: Outcome, name: str) -> None:
-    call = happened.calls[name]
+def test_a_token_opens_one_stream(outcome: Outcome, name: str) -> None:
+    call = outcome.calls[name]
     assert (call.closed_by, call.close_code, call.close_reason) == ("gateway", 1008, "token_used")
     assert call.received_audio == b""
-    assert happened.rows[name] is None
+    assert outcome.rows[name] is None
 
 
-def test_the_call_whose_token_was_stolen_did_not_notice(happened: Outcome) -> None:
-    happened.check_good(refused=["token_used", "token_used"])
+def test_the_call_whose_token_was_stolen_is_undisturbed(outcome: Outcome) -> None:
+    outcome.check_good(refused=["token_used", "token_used"])
 
 
 @pytest.mark.parametrize("name", UNSIGNED)
-def test_an_upgrade_that_twilio_did_not_sign(happened: Outcome, name: str) -> None:
-    call = happened.calls[f"upgrade: {name}"]
+def test_an_upgrade_without_twilio_s_signature(outcome: Outcome, name: str) -> None:
+    call = outcome.calls[f"upgrade: {name}"]
     assert (call.http_status, call.started_s, call.closed_by) == (403, None, "gateway")  # no 101
-    assert happened.rows[f"upgrade: {name}"] is None
+    assert outcome.rows[f"upgrade: {name}"] is None
 
 
-def test_webhooks_that_twilio_did_not_sign(happened: Outcome) -> None:
-    answers: dict[str, int] = happened.seen["webhooks"]
+def test_webhooks_without_twilio_s_signature(outcome: Outcome) -> None:
+    answers: dict[str, int] = outcome.seen["webhooks"]
     assert answers == {name: 200 if name == "right" else 403 for name in answers}
-    bad = {kind: happened.metrics[f'gw_webhooks_total{{kind="{kind}",outcome="bad_signature"}}'] for kind in ("voice", "status")}
+    bad = {kind: outcome.metrics[f'gw_webhooks_total{{kind="{kind}",outcome="bad_signature"}}'] for kind in ("voice", "status")}
     assert bad == {"voice": 4, "status": 1}
-    told = [line.text for line in happened.log.lines if line.text.startswith("webhook refused")]
-    assert len(told) == len(answers) - 1
-    assert f"{PUBLIC_URL}/twilio/voice" in told[0]
-    posts: list[Posted] = happened.seen["posts"]
-    assert posts == []  # and all of the twin's own were taken
+    logged = [line.text for line in outcome.log.lines if line.text.startswith("webhook refused")]
+    assert len(logged) == len(answers) - 1
+    assert f"{PUBLIC_URL}/twilio/voice" in logged[0]
+    posts: list[Posted] = outcome.seen["posts"]
+    assert posts == []  # the twin's own webhooks were accepted
 
 
-def test_what_was_refused_is_counted_and_kept_apart(happened: Outcome) -> None:
+def test_refusals_are_counted_and_write_no_row(outcome: Outcome) -> None:
     expected = Counter(reason for _, reason in REFUSED.values())
     expected["token_used"] += 3
     for reason, number in expected.items():
-        assert happened.metrics[f'gw_streams_refused_total{{reason="{reason}"}}'] == number
-    assert happened.metrics['gw_streams_refused_total{reason="bad_signature"}'] == len(UNSIGNED)
-    logged = [line for line in happened.log.lines if line.text.startswith("upgrade refused")]
+        assert outcome.metrics[f'gw_streams_refused_total{{reason="{reason}"}}'] == number
+    assert outcome.metrics['gw_streams_refused_total{reason="bad_signature"}'] == len(UNSIGNED)
+    logged = [line for line in outcome.log.lines if line.text.startswith("upgrade refused")]
     assert [line.reason for line in logged] == ["bad_signature"] * len(UNSIGNED)
-    assert happened.ended == expected + Counter(caller_hangup=2)
-    # what nobody signed for writes no row, however often it comes
-    assert happened.seen["calls"] == {happened.calls["good"].call_sid, happened.calls["first"].call_sid}
+    assert outcome.ended == expected + Counter(caller_hangup=2)
+    # an unsigned request writes no row
+    assert outcome.seen["calls"] == {outcome.calls["good"].call_sid, outcome.calls["first"].call_sid}
 
 
-def test_nothing_is_left(happened: Outcome) -> None:
-    happened.check_nothing_left()
+def test_no_greenlet_descriptor_or_open_call_remains(outcome: Outcome) -> None:
+    outcome.check_nothing_left()
 
 
-def test_no_token_is_ever_logged(happened: Outcome) -> None:
-    tokens = {call.parameters.get("token", "") for call in happened.calls.values()} - {""}
-    text = "\n".join(line.text for line in happened.log.lines)
+def test_no_token_is_ever_logged(outcome: Outcome) -> None:
+    tokens = {call.parameters.get("token", "") for call in outcome.calls.values()} - {""}
+    text = "\n".join(line.text for line in outcome.log.lines)
     assert len(tokens) > 5
     assert [token for token in tokens if len(token) > 20 and token in text] == []
 
@@ -210,9 +210,9 @@ def test_no_token_is_ever_logged(happened: Outcome) -> None:
 
 
 def test_without_credentials_a_token_may_be_missing_but_not_forged(tmp_path: Path) -> None:
-    def happen(world: World, outcome: Outcome) -> None:
+    def place_calls(world: World, outcome: Outcome) -> None:
         preludes = {
-            "as it was": lambda call: start_with()(call),
+            "unchanged": lambda call: start_with()(call),
             "none": start_with(token=""),
             "forged": _token(lambda call: call.parameters["token"][:-2] + "AA"),
             "expired": _token(lambda call: _made(call.call_sid, 66, "a key of the tests")),
@@ -223,15 +223,15 @@ def test_without_credentials_a_token_may_be_missing_but_not_forged(tmp_path: Pat
         for name, call in outcome.calls.items():
             assert call.wait(scaled(20)), f"{name} did not end"
         world.gateway.until(lambda: len(world.gateway.events("stream_refused")) == 3, "all refusals are stored")
-        for name in ("as it was", "none"):
+        for name in ("unchanged", "none"):
             world.gateway.ended(outcome.calls[name].call_sid)
         outcome.keep(world)
 
     store = gw.config.Store(url=f"sqlite:///{tmp_path}/store.db")
-    happened = run_world(tmp_path, store, speaking(0.2), happen, signed=False)
-    happened.check_ended("as it was", "caller_hangup")
-    happened.check_ended("none", "caller_hangup")
-    happened.check_refused("forged", "token_forged")
-    happened.check_refused("expired", "token_expired")
-    happened.check_refused("under the auth token", "token_forged")
-    happened.check_nothing_left()
+    outcome = run_world(tmp_path, store, speaking(0.2), place_calls, signed=False)
+    outcome.check_ended("unchanged", "caller_hangup")
+    outcome.check_ended("none", "caller_hangup")
+    outcome.check_refused("forged", "token_forged")
+    outcome.check_refused("expired", "token_expired")
+    outcome.check_refused("under the auth token", "token_forged")
+    outcome.check_nothing_left()

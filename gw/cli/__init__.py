@@ -33,7 +33,6 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "loglevel": ("gw.cli.loglevel", True),
     "db": ("gw.cli.db", True),
     "config": ("gw.cli.config", True),
-    "capacity": ("gw.cli.capacity", True),
     "completion": ("gw.cli.completion", True),
     "control": ("gw.cli.processes", False),
     "worker": ("gw.cli.processes", False),

@@ -1,4 +1,4 @@
-"""What a machine can do beside its calls, for the capacity model: webhooks, rows into the store, metrics series.
+"""What a machine can do beside its calls, for deploy/SCALING.md: webhooks, rows into the store, metrics series.
 
     .venv/bin/python tests/bench/bench_scale.py [--json]
 

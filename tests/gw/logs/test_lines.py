@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gw.call.state import Reason
 from gw.control.twilio_api.answers import Kind
 from gw.errors import ProtocolError
-from gw.logs.lines import FIELD_LIMIT, OTHER_REASON, REASONS, format_human, format_journal, format_json, mask_numbers
+from gw.logs.lines import EXTRAS, FIELD_LIMIT, OTHER_REASON, REASONS, format_human, format_journal, format_json, mask_numbers
 from metrics import declare
 
 
@@ -69,6 +69,19 @@ def _reasons_in_the_code():
                     for key, value in zip(node.value.keys, node.value.values, strict=True):
                         if isinstance(key, ast.Constant) and key.value == "reason" and isinstance(value, ast.Constant):
                             yield path, value.value
+
+
+def test_every_field_in_the_code_is_written():
+    found = {
+        (path.name, key.value)
+        for path in Path("gw").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.keyword) and node.arg == "extra" and isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+        if isinstance(key, ast.Constant)
+    }
+    assert len(found) >= 10
+    assert {(name, field) for name, field in found if field not in EXTRAS} == set()
 
 
 def test_every_reason_in_the_code_is_on_the_list_and_the_list_is_explained():

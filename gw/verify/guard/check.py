@@ -1,8 +1,7 @@
-"""`verify guard`: explores the recording of one call in every order and with every fault, and judges the invariants.
+"""`verify guard`: explores one call's recording in every order and with every fault.
 
-What is explored is a list of scenarios, each with its hosts, its faults and how many of them one run may meet; the list is chosen
-so that all of it ends in seconds, `DEEP` goes on from there. A scenario that meets its bound on states before its end proves
-nothing and says so.
+Each scenario has its hosts, its faults and a number of faults in one run. `SCENARIOS` end in seconds, `DEEP` adds longer ones. A
+scenario that reaches the bound on states proves nothing and is reported as incomplete.
 """
 
 from __future__ import annotations
@@ -35,29 +34,29 @@ DEEP: Final = (
     Scenario("two hosts, every fault, twice", ALL_FAULTS, 2, hosts=2),
 )
 
-#: What the model takes for granted: as much part of the proof as the states.
+#: Assumptions of the model, as much part of the proof as the states.
 GRANTED: Final = (
-    "a request takes effect at Twilio before its sender gives it up, or never",
+    "a request takes effect at Twilio before its sender gives up, or never",
     "a row is read and written in one step; a claim is the store's own SQL",
-    "killed processes come back, a lost host does not, and what it had claimed need not be recorded",
-    "what is late comes after the time stated in gw/verify/guard/fault_steps.py",
-    "nobody who could act stands still for more than a minute; waits spread by chance take their nominal length",
-    "a recording that is due within 2 s is excused by a fault that takes time: a death, an outage, a Twilio that fails",
-    "a call that Twilio refuses for good (20404) need not be recorded",
-    "the store is away for every host or for none; what was claimed in a spool reaches it before anything else is claimed",
-    "a host knows which calls live at its workers",
+    "killed processes restart; a lost host does not, and the calls it had claimed need not be recorded",
+    "a delay lasts as long as gw/verify/guard/fault_steps.py states",
+    "no party that could act waits for more than a minute; random waits take their nominal length",
+    "a fault that takes time (a death, an outage, a failure of Twilio) suspends the promise of 2 s",
+    "a call that Twilio refuses permanently (20404) need not be recorded",
+    "the store is away for every host or for none; claims in a spool reach it before any other claim",
+    "a host has the list of calls alive at its workers",
 )
 
 
 class Judged(NamedTuple):
-    """One scenario explored."""
+    """One explored scenario."""
 
     scenario: Scenario
     explored: Explored
 
 
 class Report(NamedTuple):
-    """All of it. `operations`: what the store was asked for, over all scenarios."""
+    """Results of all scenarios. `operations`: operations the store ran for them."""
 
     judged: tuple[Judged, ...]
     operations: int
@@ -67,7 +66,7 @@ class Report(NamedTuple):
         return all(one.explored.complete and not one.explored.violations for one in self.judged)
 
     def violations(self, invariant: str) -> list[tuple[Scenario, Violation]]:
-        """Where an invariant breaks; the shortest way first."""
+        """Violations of an invariant, the shortest way first."""
         found = [
             (one.scenario, violation)
             for one in self.judged
@@ -77,7 +76,7 @@ class Report(NamedTuple):
         return sorted(found, key=lambda pair: len(pair[1].steps))
 
     def document(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The report as `--json` prints it."""
         return {
             "holds": self.holds,
             "states": sum(one.explored.states for one in self.judged),
@@ -98,7 +97,7 @@ class Report(NamedTuple):
 
 
 def check(scenarios: Sequence[Scenario] = SCENARIOS, on_judged: Callable[[Judged], None] = lambda judged: None) -> Report:
-    """Explore these scenarios, one after the other."""
+    """Explore these scenarios, one after the other; `on_judged` receives each result."""
     rows = RowStore()
     try:
         judged = []

@@ -1,8 +1,8 @@
-"""The claim row as the explorer sees it: every operation is the store's own SQL on a real SQLite file, done once and remembered.
+"""The model's claim row; every operation is the store's own SQL on a SQLite file.
 
-A row's form is what decisions look at: state, owner, recording, and which times it has. An operation's outcome depends on the
-form alone, so each pair of form and operation is tried once, on a fresh row that is brought into the form by the operations that
-led there, and remembered as a number. Never states what a row becomes: the store does.
+A row's form is the part that decisions read: state, owner, recording, and which times are set. An operation's result depends on
+the form alone, so each pair of form and operation is run once and cached: on a new row, after the operations that lead to the
+form. The result is always the store's.
 """
 
 from __future__ import annotations
@@ -24,70 +24,70 @@ from metrics.page import Page
 ACCOUNT: Final = "AC" + "0" * 32
 #: No row.
 ABSENT: Final = 0
-#: What decisions read of a row.
+#: The fields of a row that decisions read.
 _READ: Final = ("state", "owner", "recording_sid")
 _TIMES: Final = ("first_audio_at", "claimed_at", "started_at")
-#: Where an operation's clock begins; each operation on a row has its own second.
+#: Epoch seconds of a row's first operation; each further one is a second later.
 _EPOCH: Final = 1_000_000.0
 
 
-class Claim(NamedTuple):
+class ClaimRow(NamedTuple):
     """`Store.claim_recording`."""
 
     owner: str
 
 
-class Reclaim(NamedTuple):
+class ReclaimRow(NamedTuple):
     """`Store.reclaim_recording`."""
 
     owner: str
     from_owner: str
 
 
-class Bring(NamedTuple):
-    """`Store.bring_claims`: a claim that was taken in a spool. Its outcome says whether the row is the owner's."""
+class DeliverClaim(NamedTuple):
+    """`Store.bring_claims`: a claim made in a spool. Its result: whether the row is the owner's."""
 
     owner: str
-    kept: str = "spool"  # tuples are told apart by their values, not by their names
+    kept: str = "spool"  # tuples of one value are equal, whatever their type
 
 
-class Wish(NamedTuple):
-    """The forwarder brings a StartRecording."""
+class WriteWish(NamedTuple):
+    """The forwarder writes a StartRecording to the store."""
 
 
-class Write(NamedTuple):
+class WriteOutcome(NamedTuple):
     """`RecordingRows.write`."""
 
     outcome: Outcome
 
 
-Operation = Claim | Reclaim | Bring | Wish | Write
+Operation = ClaimRow | ReclaimRow | DeliverClaim | WriteWish | WriteOutcome
 
 
 class Written(NamedTuple):
-    """What an operation did: the row's form now, what the operation returned, whether the time its state counts from moved."""
+    """Result of an operation: the row's form, the operation's return value, and whether the state's time moved."""
 
     form: int
     done: bool
     moved: bool
 
 
-#: The time a state's age counts from. Source: `reconcile.next_step`.
+#: The time from which a state's age counts. Source: `reconcile.next_step`.
 AGE_OF: Final = {"wanted": "first_audio_at", "claimed": "claimed_at", "started": "started_at"}
 
 
 class RowStore:
-    """One SQLite store in a folder of its own. `close` removes it."""
+    """One SQLite store in a temporary folder, which `close` removes."""
 
     def __init__(self) -> None:
-        memory = Path("/dev/shm")  # the rows are thrown away: where there is memory they need no disk
+        memory = Path("/dev/shm")  # faster than a disk; the rows are discarded
         self._folder = tempfile.TemporaryDirectory(prefix="verify-guard-", dir=memory if memory.is_dir() else None)
         folder = Path(self._folder.name)
         self.page = Page.create(folder / "verify.page")
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/rows.db"), "")
         self.store.upgrade()
         self.rows = RecordingRows(self.store, self.page)
-        self.tried = 0  # operations the store was asked for
+        self.tried = 0  # operations that the store ran
         self._n = 0
         self._forms: dict[tuple[object, ...], int] = {(): ABSENT}
         self._rows: list[RecordingRow | None] = [None]
@@ -95,16 +95,17 @@ class RowStore:
         self._known: dict[tuple[int, Operation], Written] = {}
 
     def close(self) -> None:
+        """Close the store and delete its folder."""
         self.store.close()
         self.page.close()
         self._folder.cleanup()
 
     def row(self, form: int) -> RecordingRow | None:
-        """The row's columns; its times are marks, not moments."""
+        """The row in this form; only whether a time is set counts."""
         return self._rows[form]
 
     def apply(self, form: int, operation: Operation) -> Written:
-        """What the store makes of a row of this form. Raises StoreError where the store would."""
+        """Apply an operation to a row of this form. Raises StoreError as the store does."""
         found = self._known.get((form, operation))
         if found is None:
             found = self._known[form, operation] = self._try(form, operation)
@@ -137,19 +138,19 @@ class RowStore:
     def _do(self, call_sid: str, operation: Operation, now: float) -> bool:
         self.tried += 1
         match operation:
-            case Claim(owner):
+            case ClaimRow(owner):
                 return self.store.claim_recording(call_sid, ACCOUNT, owner, now)
-            case Reclaim(owner, from_owner):
+            case ReclaimRow(owner, from_owner):
                 return self.store.reclaim_recording(call_sid, owner, now, from_owner=from_owner)
-            case Bring(owner, _):
+            case DeliverClaim(owner, _):
                 return self.store.bring_claims([HeldClaim(call_sid, ACCOUNT, owner, now)])[call_sid] == owner
-            case Wish():
+            case WriteWish():
                 self.store.apply([Stamped(bus.StartRecording(call_sid, ACCOUNT, now), "host", 0, "verify", self._n)])
                 return True
-            case Write(outcome):
+            case WriteOutcome(outcome):
                 return self.rows.write(call_sid, outcome)
 
 
 def plain(outcome: Outcome) -> Outcome:
-    """An outcome without words: what it says of the row is the same, and fewer forms are told apart."""
+    """The outcome without text and duration, so that fewer forms differ."""
     return msgspec.structs.replace(outcome, error_text="", duration_s=-1)

@@ -19,7 +19,7 @@ from gw.verify.guard.parts import NOW_S, Parts, later, wait_ms_of
 from gw.verify.guard.state import (
     LOST,
     NEVER,
-    Control,
+    ControlState,
     State,
     excused,
     less,
@@ -58,11 +58,11 @@ class ControlSteps:
 
     # -- what happens to a lifecycle ---------------------------------------------------------------------------------------
 
-    def on_event(self, control: Control, kind: str) -> Control:
+    def on_event(self, control: ControlState, kind: str) -> ControlState:
         """Control's subscribers hear of an event."""
         return self._with(control, self._parts.told(control.lifecycle, kind), keep=True)
 
-    def later(self, control: Control, ms: int) -> Control:
+    def later(self, control: ControlState, ms: int) -> ControlState:
         looks = control.looks
         return control._replace(
             back_ms=less(control.back_ms, ms),
@@ -74,7 +74,7 @@ class ControlSteps:
     def _aged(self, lifecycle: Lifecycle, ms: int) -> Lifecycle:
         return lifecycle if isinstance(lifecycle.action, Outcome) else later(lifecycle, ms)
 
-    def _with(self, control: Control, lifecycle: Lifecycle | None, *, keep: bool = False) -> Control:
+    def _with(self, control: ControlState, lifecycle: Lifecycle | None, *, keep: bool = False) -> ControlState:
         """Control works on `lifecycle` now. `keep`: what it does goes on, if it is the same."""
         before = control.lifecycle
         if lifecycle is None or isinstance(lifecycle.action, Leave | Later):
@@ -85,12 +85,12 @@ class ControlSteps:
             return control._replace(lifecycle=lifecycle)
         return control._replace(lifecycle=lifecycle, wait_ms=wait_ms_of(lifecycle), answer=None, holding=False)
 
-    def _serve(self, state: State, host: int, control: Control, steps: _Steps) -> None:
+    def _serve(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
         who = self.name(state, host)
         if control.here and not state.store_ms:
             self._bring(state, host, control, steps)
         elif control.wish and not state.store_ms:
-            written = self._apply(put_control(state, host, control._replace(wish=False)), ops.Wish())
+            written = self._apply(put_control(state, host, control._replace(wish=False)), ops.WriteWish())
             steps.append(Step(f"{who}: the forwarder brings the wish to the store", written, SURE))
         if control.lifecycle is None:
             if state.row and not state.store_ms:
@@ -105,7 +105,7 @@ class ControlSteps:
             else:
                 self._ask(state, host, control, control.lifecycle, steps)
 
-    def _put(self, state: State, host: int, control: Control, lifecycle: Lifecycle | None) -> State:
+    def _put(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle | None) -> State:
         return put_control(state, host, self._with(control, lifecycle))
 
     # -- the store ------------------------------------------------------------------------------------------------------
@@ -114,10 +114,10 @@ class ControlSteps:
         written = self._rows.apply(state.row, operation)
         return state._replace(row=written.form, age_ms=0 if written.moved else state.age_ms)
 
-    def _owner(self, host: int, control: Control) -> str:
+    def _owner(self, host: int, control: ControlState) -> str:
         return f"{'AB'[host]}/{control.life}"
 
-    def _claim(self, state: State, host: int, control: Control, lifecycle: Lifecycle, steps: _Steps) -> None:
+    def _claim(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
         action, who, parts = lifecycle.action, self.name(state, host), self._parts
         owner = self._owner(host, control)
         if isinstance(action, ClaimHere):
@@ -131,8 +131,8 @@ class ControlSteps:
             steps.append(Step(f"{who} cannot claim: the store is away", self._put(state, host, control, gone), SURE))
             return
         if isinstance(action, Reclaim):
-            taken = self._rows.apply(state.row, ops.Reclaim(owner, action.from_owner)).done
-            after = self._apply(state, ops.Reclaim(owner, action.from_owner))
+            taken = self._rows.apply(state.row, ops.ReclaimRow(owner, action.from_owner)).done
+            after = self._apply(state, ops.ReclaimRow(owner, action.from_owner))
             label = f"{who} takes over the claim of {action.from_owner}" if taken else f"{who} finds the claim taken"
             steps.append(
                 Step(label, self._put(after, host, control, parts.claimed(lifecycle, "ours" if taken else "theirs")), SURE)
@@ -141,8 +141,8 @@ class ControlSteps:
         assert isinstance(action, Claim)
         if any(other.here and other.back_ms != LOST for at, other in enumerate(state.controls) if at != host):
             return  # granted: what was claimed in a spool reaches the store first
-        ours = self._rows.apply(state.row, ops.Claim(owner)).done
-        after = self._apply(state, ops.Claim(owner))
+        ours = self._rows.apply(state.row, ops.ClaimRow(owner)).done
+        after = self._apply(state, ops.ClaimRow(owner))
         label = f"{who} claims the row" if ours else f"{who} finds the row claimed"
         answer: ClaimResult = "theirs"
         if ours:
@@ -152,10 +152,10 @@ class ControlSteps:
             lost = self._put(excused(spent(after)), host, control, parts.claimed(lifecycle, "away"))
             steps.append(Step(f"{who} claims the row, and does not hear that it did", lost, FREE))
 
-    def _bring(self, state: State, host: int, control: Control, steps: _Steps) -> None:
+    def _bring(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
         """The forwarder brings the spool's claim to the store; the recorder does, before it creates under it."""
         owner = f"{'AB'[host]}/{control.here}"
-        after = self._apply(state, ops.Bring(owner))
+        after = self._apply(state, ops.DeliverClaim(owner))
         row = self._rows.row(after.row)
         assert row is not None
         theirs = claimant_of(row.owner) != "AB"[host]
@@ -169,10 +169,10 @@ class ControlSteps:
     def _owns(self, state: State, host: int) -> bool:
         return any(stream.host == host and stream.phase in ("open", "ending") for stream in state.streams)
 
-    def _write(self, state: State, host: int, control: Control, outcome: Outcome, steps: _Steps) -> None:
+    def _write(self, state: State, host: int, control: ControlState, outcome: Outcome, steps: _Steps) -> None:
         who, over = self.name(state, host), control._replace(lifecycle=None, wait_ms=0, holding=False)
         if not state.store_ms:
-            written = put_control(self._apply(state, ops.Write(outcome)), host, over)
+            written = put_control(self._apply(state, ops.WriteOutcome(outcome)), host, over)
             steps.append(Step(f"{who} writes the row: {outcome.state}", written, SURE))
         elif not control.holding:
             held = put_control(state, host, control._replace(holding=True, wait_ms=WRITE_MS))
@@ -180,7 +180,7 @@ class ControlSteps:
         elif control.wait_ms == 0:
             steps.append(Step(f"{who} gives up writing the row", put_control(state, host, over), SURE))
 
-    def _pass(self, state: State, host: int, control: Control, steps: _Steps) -> None:
+    def _pass(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
         """The reconcile pass, whenever it would do something."""
         who, row = self.name(state, host), (state.row, state.age_ms)
         owned = self._owns(state, host)
@@ -192,7 +192,7 @@ class ControlSteps:
             return
         looked = put_control(state, host, control._replace(looks=done.looks))
         if done.outcome is not None:
-            written = self._apply(looked, ops.Write(plain(done.outcome)))
+            written = self._apply(looked, ops.WriteOutcome(plain(done.outcome)))
             steps.append(Step(f"{who}: the pass asks Twilio and writes the row: {done.outcome.state}", written, SURE))
         else:
             steps.append(Step(f"{who}: the pass asks Twilio, the recording goes on", looked, SURE))
@@ -202,12 +202,12 @@ class ControlSteps:
                     failed = self._parts.passed(row, claimant, owned, control.looks, name)
                     after = spent(put_control(state, host, control._replace(looks=failed.looks)))
                     if failed.outcome is not None:
-                        after = self._apply(after, ops.Write(plain(failed.outcome)))
+                        after = self._apply(after, ops.WriteOutcome(plain(failed.outcome)))
                     steps.append(Step(f"{who}: the pass asks Twilio: {name}", after, FREE))
 
     # -- Twilio ---------------------------------------------------------------------------------------------------------
 
-    def _ask(self, state: State, host: int, control: Control, lifecycle: Lifecycle, steps: _Steps) -> None:
+    def _ask(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
         who = self.name(state, host)
         if control.here and not state.store_ms and isinstance(lifecycle.action, Create):
             return  # the claim is brought to the store first
@@ -234,7 +234,7 @@ class ControlSteps:
         if state.budget:
             self._faulty(state, done, host, control, what, steps)
 
-    def _faulty(self, state: State, done: State, host: int, control: Control, what: str, steps: _Steps) -> None:
+    def _faulty(self, state: State, done: State, host: int, control: ControlState, what: str, steps: _Steps) -> None:
         """Every other way the request may end."""
         who = self.name(state, host)
 
@@ -256,7 +256,7 @@ class ControlSteps:
                     add(name, done, ", but it is made", wait_ms)
                 add(name, state, ", nothing is made" if what == "create" else "", wait_ms)
 
-    def _answer(self, state: State, host: int, control: Control, lifecycle: Lifecycle, steps: _Steps) -> None:
+    def _answer(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
         after = self._parts.answered(lifecycle, control.answer)
         who = self.name(state, host)
         steps.append(Step(f"{who} has Twilio's answer", self._put(state, host, control, after), SURE))
@@ -278,7 +278,7 @@ class ControlSteps:
                     arrivals.append((who, put_control(gone, host, self.on_event(control, "over"))))
                 elif not state.store_ms:  # else it waits in the spool
                     outcome = self._parts.webhook(hook.status, f"RE{hook.of}")
-                    arrivals.append((who, gone if outcome is None else self._apply(gone, ops.Write(plain(outcome)))))
+                    arrivals.append((who, gone if outcome is None else self._apply(gone, ops.WriteOutcome(plain(outcome)))))
             for who, after in arrivals:
                 steps.append(Step(f"webhook '{name}' reaches {who}", after, SURE))
                 if state.budget and "webhook twice" in self._faults:

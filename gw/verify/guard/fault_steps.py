@@ -13,9 +13,9 @@ from gw.verify.guard.explorer import FREE, Step
 from gw.verify.guard.state import (
     LOST,
     NEVER,
-    Control,
+    ControlState,
     State,
-    Stream,
+    StreamState,
     at_rest,
     excused,
     hung_up,
@@ -40,7 +40,7 @@ _Steps = list[Step[State]]
 class FaultSteps:
     """The faults of a scenario."""
 
-    def __init__(self, faults: frozenset[str], ended: Callable[[State, Stream], Stream], *, moves: bool) -> None:
+    def __init__(self, faults: frozenset[str], ended: Callable[[State, StreamState], StreamState], *, moves: bool) -> None:
         """`ended`: a stream once its worker saw its end. `moves`: the first stream may drop, and that is no fault."""
         self._faults = faults
         self._ended = ended
@@ -99,10 +99,10 @@ class FaultSteps:
             lost = dead._replace(outbox=dead.outbox[: dead.spooled], late_ms=0)
             steps.append(Step(f"worker {n + 1} is killed, what it sent is lost", spent(put_stream(state, n, lost)), FREE))
 
-    def _kill_control(self, state: State, host: int, control: Control, steps: _Steps) -> None:
+    def _kill_control(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
         """Control dies: its spool and the rows stay, everything it was at is forgotten, workers send again."""
         name = "control" if len(state.controls) == 1 else f"control {'AB'[host]}"
-        dead = Control(life=control.life + 1, back_ms=RESTART_MS, wish=control.wish, here=control.here)
+        dead = ControlState(life=control.life + 1, back_ms=RESTART_MS, wish=control.wish, here=control.here)
         after = put_control(excused(state), host, dead)
         streams = tuple(
             at_rest(stream._replace(batch=(), again=stream.phase != "dead" and stream.acked < len(stream.outbox)))
@@ -112,12 +112,12 @@ class FaultSteps:
         )
         steps.append(Step(f"{name} is killed", spent(after._replace(streams=streams)), FREE))
 
-    def _lose_host(self, state: State, host: int, control: Control, steps: _Steps) -> None:
+    def _lose_host(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
         """A host and all on it are gone for good; a claim it made is nobody's, so the call need not be recorded."""
-        dead = Control(life=control.life, back_ms=LOST)
+        dead = ControlState(life=control.life, back_ms=LOST)
         after = put_control(excused(state._replace(refused=not state.over)), host, dead)
         streams = tuple(
-            Stream(host, phase="dead", chunks=0, heard=stream.heard) if stream.host == host else stream
+            StreamState(host, phase="dead", chunks=0, heard=stream.heard) if stream.host == host else stream
             for stream in after.streams
         )
         steps.append(Step(f"host {'AB'[host]} is lost for good", spent(after._replace(streams=streams)), FREE))

@@ -26,9 +26,9 @@ from gw.verify.guard.parts import Parts
 from gw.verify.guard.state import (
     LOST,
     NEVER,
-    Control,
+    ControlState,
     State,
-    Stream,
+    StreamState,
     at_rest,
     excused,
     hung_up,
@@ -105,8 +105,8 @@ class GuardModel:
         self._thresholds = _thresholds(scenario.hosts)
 
     def first(self) -> State:
-        stream = Stream(host=0, chunks=self.scenario.chunks)
-        return State(self.scenario.budget, (stream,), (Control(),) * self.scenario.hosts, tells=self.parts.heeded())
+        stream = StreamState(host=0, chunks=self.scenario.chunks)
+        return State(self.scenario.budget, (stream,), (ControlState(),) * self.scenario.hosts, tells=self.parts.heeded())
 
     # -- what is wrong --------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class GuardModel:
                 steps.append(Step("worker 1: the stream drops, the call lives", dropped, FREE))
             if first.phase != "open" and len(state.streams) == 1:
                 host = len(state.controls) - 1
-                stream = Stream(host, chunks=0, outbox=tuple(kind for kind in state.tells if kind == "started"))
+                stream = StreamState(host, chunks=0, outbox=tuple(kind for kind in state.tells if kind == "started"))
                 steps.append(
                     Step("the call's stream comes back at another worker", state._replace(streams=(first, stream)), FREE)
                 )
@@ -187,7 +187,7 @@ class GuardModel:
                 steps.append(Step(f"everything is slow: {span(wait_ms)} pass first", late, FREE))
         return steps
 
-    def ended(self, state: State, stream: Stream) -> Stream:
+    def ended(self, state: State, stream: StreamState) -> StreamState:
         """The worker saw the stream's end: AI-out ends, and the end is reported. Nobody outside can tell these steps apart."""
         last = self.parts.last_turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms)
         reports = tuple(kind for kind in state.tells if kind == "ended")
@@ -197,7 +197,7 @@ class GuardModel:
             fired = NEVER
         return at_rest(stream._replace(phase="ended", pool=0, fired=fired, outbox=outbox))
 
-    def all_ended(self, state: State) -> tuple[Stream, ...]:
+    def all_ended(self, state: State) -> tuple[StreamState, ...]:
         return tuple(self.ended(state, stream) if stream.phase == "open" else stream for stream in state.streams)
 
     def _stream_steps(self, state: State, n: int, steps: list[Step[State]]) -> None:
@@ -263,7 +263,7 @@ class GuardModel:
                 after = put_control(after, stream.host, after.controls[stream.host]._replace(wish=True))
             steps.append(Step(f"{who} keeps {_list(coming)} of {at}" + ("" if fresh else ", which it had"), after, SURE))
 
-    def _told(self, state: State, stream: Stream) -> State:
+    def _told(self, state: State, stream: StreamState) -> State:
         """Control's subscribers hear of the batch of a stream."""
         control = state.controls[stream.host]
         for kind in stream.batch:

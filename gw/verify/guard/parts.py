@@ -23,8 +23,7 @@ from gw.control.recording.lifecycle import OUR_SOURCE, ClaimResult, Lifecycle, O
 from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
 from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.verify.guard.claim_row import ACCOUNT, RowStore
-from gw.verify.guard.memo import StandIn
-from gw.verify.guard.worker_parts import WorkerParts
+from gw.verify.guard.worker_parts import StandIn, WorkerParts
 
 if TYPE_CHECKING:
     from gw.control.twilio_api.rest import TwilioRest

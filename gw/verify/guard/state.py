@@ -16,7 +16,7 @@ NEVER: Final = -1
 LOST: Final = -2
 
 
-class Stream(NamedTuple):
+class StreamState(NamedTuple):
     """One stream of the call, at a worker of its own.
 
     `flag` is TX's, `guard_started` the guard's; `heard`: the kernel took a frame. `outbox` are the worker's events, of which
@@ -42,7 +42,7 @@ class Stream(NamedTuple):
     late_ms: int = 0  # how long the link delivers nothing
 
 
-class Control(NamedTuple):
+class ControlState(NamedTuple):
     """One host's control process. `wish`: its spool has a StartRecording the store does not."""
 
     life: int = 1
@@ -72,8 +72,8 @@ class State(NamedTuple):
     """Everything that counts, at one moment."""
 
     budget: int  # faults that may still happen
-    streams: tuple[Stream, ...]
-    controls: tuple[Control, ...]
+    streams: tuple[StreamState, ...]
+    controls: tuple[ControlState, ...]
     over: bool = False  # the call, at Twilio
     recordings: tuple[str, ...] = ()  # at Twilio, by their state
     hooks: tuple[Hook, ...] = ()
@@ -86,13 +86,13 @@ class State(NamedTuple):
     tells: tuple[str, ...] = ()  # of a stream's beginning and end, what control acts on: the rest is not sent here
 
 
-def put_stream(state: State, n: int, stream: Stream) -> State:
+def put_stream(state: State, n: int, stream: StreamState) -> State:
     """The state with another stream in place `n`."""
     streams, stream = state.streams, at_rest(stream)
     return state._replace(streams=(*streams[:n], stream, *streams[n + 1 :]))
 
 
-def put_control(state: State, host: int, control: Control) -> State:
+def put_control(state: State, host: int, control: ControlState) -> State:
     """The state with another control process at `host`."""
     controls = state.controls
     return state._replace(controls=(*controls[:host], control, *controls[host + 1 :]))
@@ -117,7 +117,7 @@ def excused(state: State) -> State:
     return without_promise(state._replace(excused=True))
 
 
-def at_rest(stream: Stream) -> Stream:
+def at_rest(stream: StreamState) -> StreamState:
     """A stream that is over: once control has heard all of it, only whether it was heard by the caller still counts.
 
     That it asked for its recording once means nothing any more; that it asked twice, or not at all, is kept.
@@ -127,7 +127,7 @@ def at_rest(stream: Stream) -> Stream:
     fired = 0 if stream.fired == 1 else stream.fired
     heard_all = len(stream.outbox) == stream.spooled and not stream.batch and not stream.again
     if heard_all and (stream.phase == "dead" or stream.acked == stream.spooled):
-        return Stream(stream.host, stream.phase, chunks=0, heard=stream.heard, fired=fired)
+        return StreamState(stream.host, stream.phase, chunks=0, heard=stream.heard, fired=fired)
     return stream._replace(chunks=0, flag=False, guard_started=False, fired=fired, turn_ms=NEVER, full_ms=0, due_ms=NEVER)
 
 
@@ -149,7 +149,7 @@ def recorded(state: State) -> State:
     return with_hook(began, Hook("in-progress", len(recordings)))
 
 
-def hung_up(state: State, streams: tuple[Stream, ...], outcome: str = "completed") -> State:
+def hung_up(state: State, streams: tuple[StreamState, ...], outcome: str = "completed") -> State:
     """The call is over at Twilio, its streams have ended: its recordings come to their end, and webhooks say so."""
     after = with_hook(state._replace(over=True, excused=False, refused=False, streams=streams), Hook("over", 0))
     for n, status in enumerate(state.recordings, 1):

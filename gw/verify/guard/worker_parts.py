@@ -1,42 +1,58 @@
-"""The media plane's parts whose decisions the explorer follows: TX's loop sends one frame, AI-out's loop takes one turn.
+"""Questions to the media plane's production code: TX's loop sends one frame, AI-out's loop takes one turn.
 
-The frame goes through a transport that says what the kernel did; the turn's wait is read off where it begins. What a part decides is
-not written here.
+The stand-in for the transport states whether the kernel took the frame; the turn's wait is read where it begins. Every decision is
+the production code's. Each question is asked once and its answer cached, so construct `WorkerParts` after replacing parts of the
+production code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from gw.call import guard
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout
+from gw.config import Config
 from gw.media import ai_out as ai_out_module
 from gw.media import tx as tx_module
 from gw.protocol.audio import FRAME_BYTES, SILENCE_BYTE
 from gw.verify.guard.claim_row import RowStore
-from gw.verify.guard.memo import Questions, StandIn
 
 if TYPE_CHECKING:
     from gw.media.hub.clock import Alarm
 
 
-class Turn(NamedTuple):
-    """One turn of AI-out: how often it set the recording going (2: or more), what the guard then is, how long AI-out waits at
-    the most (-1: for ever), whether it would have waited for the pool."""
+class StandIn:
+    """Replacement for a dependency: exactly the attributes given."""
 
-    fired: int
-    guard_started: bool
-    wait_ms: int
-    blocked: bool
+    def __init__(self, **attributes: object) -> None:
+        self.__dict__.update(attributes)
 
 
-class WorkerParts(Questions):
-    """TX and AI-out, asked about one call."""
+class AiOutTurn(NamedTuple):
+    """Result of one turn of AI-out."""
+
+    fired: int  # starts of the recording; 2 means two or more
+    guard_started: bool  # the guard's state afterwards
+    wait_ms: int  # the longest wait until the next turn; -1: without a bound
+    blocked: bool  # AI-out would have waited for the pool
+
+
+class WorkerParts:
+    """TX and AI-out of one call."""
 
     def __init__(self, rows: RowStore) -> None:
-        super().__init__(rows)
+        self.row_store = rows
+        self._config = Config()
+        self._answers: dict[tuple[object, ...], Any] = {}
         self._cells = tx_module.TxCells(rows.page)
+
+    def _once(self, key: tuple[object, ...], work: Callable[[], Any]) -> Any:
+        found = self._answers.get(key, self)
+        if found is self:
+            found = self._answers[key] = work()
+        return found
 
     def send_frame(self, *, flag: bool, taken: bool) -> bool:
         """TX's loop sends one frame. Returns `first_audio_sent` after it."""
@@ -61,15 +77,15 @@ class WorkerParts(Questions):
         tx.first_audio_sent = flag
         return tx
 
-    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> Turn:
+    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> AiOutTurn:
         """AI-out's loop takes one turn; `chunk`: because AI-in brought audio."""
-        return cast("Turn", self._once(("turn", flag, started, room, chunk), lambda: self._turn(flag, started, room, chunk)))
+        return cast("AiOutTurn", self._once(("turn", flag, started, room, chunk), lambda: self._turn(flag, started, room, chunk)))
 
-    def last_turn(self, *, flag: bool, started: bool, room: bool) -> Turn:
+    def last_turn(self, *, flag: bool, started: bool, room: bool) -> AiOutTurn:
         """AI-out's loop is stopped, and ends."""
-        return cast("Turn", self._once(("last", flag, started, room), lambda: self._turn(flag, started, room, None)))
+        return cast("AiOutTurn", self._once(("last", flag, started, room), lambda: self._turn(flag, started, room, None)))
 
-    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None) -> Turn:
+    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None) -> AiOutTurn:
         fired: list[bool] = []
         waits: list[float | None] = []
         call_guard = guard.RecordingGuard(enabled=True)
@@ -99,7 +115,7 @@ class WorkerParts(Questions):
         except _TurnOver:
             pass  # one turn was taken, and its wait begun
         wait_ms = -1 if not waits or waits[0] is None else round(1000 * waits[0])
-        return Turn(min(2, len(fired)), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
+        return AiOutTurn(min(2, len(fired)), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
 
 
 class _TurnOver(Exception):  # noqa: N818  not an error: how the loop is left where it waits

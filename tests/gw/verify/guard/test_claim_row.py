@@ -8,25 +8,25 @@ from gw.verify.guard.claim_row import ABSENT, RowStore
 
 
 def test_the_store_says_what_a_row_becomes(rows: RowStore) -> None:
-    claimed = rows.apply(ABSENT, ops.Claim("A/1"))
+    claimed = rows.apply(ABSENT, ops.ClaimRow("A/1"))
     assert (claimed.done, claimed.moved) == (True, True)
     row = rows.row(claimed.form)
     assert row is not None
     assert (row.state, row.owner) == ("claimed", "A/1")
-    assert not rows.apply(claimed.form, ops.Claim("B/1")).done
-    assert rows.apply(claimed.form, ops.Reclaim("B/1", "A/1")).done
-    assert not rows.apply(claimed.form, ops.Reclaim("B/1", "A/2")).done
-    assert rows.apply(ABSENT, ops.Write(Outcome("started", "RE1"))) == (ABSENT, False, False)
+    assert not rows.apply(claimed.form, ops.ClaimRow("B/1")).done
+    assert rows.apply(claimed.form, ops.ReclaimRow("B/1", "A/1")).done
+    assert not rows.apply(claimed.form, ops.ReclaimRow("B/1", "A/2")).done
+    assert rows.apply(ABSENT, ops.WriteOutcome(Outcome("started", "RE1"))) == (ABSENT, False, False)
 
 
 def test_two_ways_to_one_row_are_one_form(rows: RowStore) -> None:
-    first = rows.apply(rows.apply(ABSENT, ops.Wish()).form, ops.Claim("A/1")).form
-    second = rows.apply(rows.apply(ABSENT, ops.Claim("A/1")).form, ops.Wish()).form
+    first = rows.apply(rows.apply(ABSENT, ops.WriteWish()).form, ops.ClaimRow("A/1")).form
+    second = rows.apply(rows.apply(ABSENT, ops.ClaimRow("A/1")).form, ops.WriteWish()).form
     assert first == second
 
 
 def test_an_operation_is_tried_once(rows: RowStore) -> None:
-    rows.apply(ABSENT, ops.Claim("A/9"))
+    rows.apply(ABSENT, ops.ClaimRow("A/9"))
     tried = rows.tried
-    rows.apply(ABSENT, ops.Claim("A/9"))
+    rows.apply(ABSENT, ops.ClaimRow("A/9"))
     assert rows.tried == tried

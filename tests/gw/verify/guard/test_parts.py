@@ -44,16 +44,16 @@ def test_a_webhook_is_read_as_production_reads_it(parts: Parts) -> None:
 
 
 def test_a_pass_does_what_production_does(rows: RowStore, parts: Parts) -> None:
-    wanted = rows.apply(ABSENT, ops.Wish()).form
+    wanted = rows.apply(ABSENT, ops.WriteWish()).form
     assert parts.passed((wanted, 0), "A", False, None, ()).lifecycle is None
     taken = parts.passed((wanted, 60_000), "A", False, None, ()).lifecycle
     assert taken is not None
     assert taken.action == Claim(lists=True)
-    claimed = rows.apply(wanted, ops.Claim("A/1")).form
+    claimed = rows.apply(wanted, ops.ClaimRow("A/1")).form
     again = parts.passed((claimed, 0), "A", False, None, ()).lifecycle
     assert again is not None
     assert again.action == take_over(0.0, 30.0, "A/1", create=True).action
-    started = rows.apply(claimed, ops.Write(Outcome("started", "RE1"))).form
+    started = rows.apply(claimed, ops.WriteOutcome(Outcome("started", "RE1"))).form
     looked = parts.passed((started, 10_000_000), "A", False, None, ("completed",))
     assert looked.outcome is not None
     assert looked.outcome.state == "completed"

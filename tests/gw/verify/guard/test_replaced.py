@@ -12,22 +12,22 @@ import msgspec
 import pytest
 
 from gw.control.recording.lifecycle import Leave, Lifecycle
-from gw.verify.guard.claim_row import ABSENT, Claim, Operation, RowStore, Written
+from gw.verify.guard.claim_row import ABSENT, ClaimRow, Operation, RowStore, Written
 from gw.verify.guard.explorer import Explored, Explorer
 from gw.verify.guard.model import ASKED_ONCE, ONE, PROMPT, STARTED, TRUE, GuardModel, Scenario
 from gw.verify.guard.parts import Parts
-from gw.verify.guard.worker_parts import Turn
+from gw.verify.guard.worker_parts import AiOutTurn
 
 
 class AsksOnChunks(Parts):
     """AI-out looks at the flag when it has a chunk in its hands, and at no other time."""
 
-    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> Turn:
+    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> AiOutTurn:
         asked = super().turn(flag=flag, started=started, room=room, chunk=chunk)
-        return asked if chunk else Turn(0, started, asked.wait_ms, blocked=False)
+        return asked if chunk else AiOutTurn(0, started, asked.wait_ms, blocked=False)
 
-    def last_turn(self, *, flag: bool, started: bool, room: bool) -> Turn:
-        return Turn(0, started, -1, blocked=False)
+    def last_turn(self, *, flag: bool, started: bool, room: bool) -> AiOutTurn:
+        return AiOutTurn(0, started, -1, blocked=False)
 
 
 class RetriesNothing(Parts):
@@ -46,7 +46,7 @@ class NoRow(RowStore):
     """The flag lives in the stream: no row says that somebody started already, so everybody may."""
 
     def apply(self, form: int, operation: Operation) -> Written:
-        return Written(ABSENT, isinstance(operation, Claim), moved=False)
+        return Written(ABSENT, isinstance(operation, ClaimRow), moved=False)
 
 
 @pytest.fixture(scope="module")

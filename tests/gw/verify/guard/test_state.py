@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gw.verify.guard.state import NEVER, Hook, State, Stream, at_rest, excused, span
+from gw.verify.guard.state import NEVER, Hook, State, StreamState, at_rest, excused, span
 
 
 def test_a_stream_at_rest_keeps_what_counts() -> None:
-    told = Stream(0, phase="ended", heard=True, flag=True, fired=1, outbox=("record",), spooled=1, acked=1)
-    assert at_rest(told) == Stream(0, phase="ended", chunks=0, heard=True)
+    told = StreamState(0, phase="ended", heard=True, flag=True, fired=1, outbox=("record",), spooled=1, acked=1)
+    assert at_rest(told) == StreamState(0, phase="ended", chunks=0, heard=True)
     untold = told._replace(spooled=0, acked=0)
     assert at_rest(untold).outbox == ("record",)
     assert at_rest(told._replace(fired=2)).fired == 2
@@ -15,7 +15,7 @@ def test_a_stream_at_rest_keeps_what_counts() -> None:
 
 
 def test_an_excuse_ends_the_promise() -> None:
-    state = State(1, (Stream(0, due_ms=500),), ())
+    state = State(1, (StreamState(0, due_ms=500),), ())
     assert excused(state).streams[0].due_ms == NEVER
     assert not excused(state._replace(over=True)).excused
 

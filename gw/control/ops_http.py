@@ -1,9 +1,8 @@
 """The operator's HTTP port: `/metrics`, `/healthz`, `/readyz`.
 
-`/healthz` says that the control process turns, whatever else is wrong. `/readyz` says whether calls can be taken: a worker is
-connected and not draining. A store that is away does not make the gateway unready, for calls go on without it; the answer says
-so all the same. A metrics page costs tens of milliseconds, so one rendering, in a thread, serves everybody for a second. Never
-changes anything, never logs a request.
+`/healthz` answers while the control process runs. `/readyz` reports whether new calls are accepted, and every other problem; an
+unavailable store does not make the gateway unready, because calls continue without it. A metrics page costs tens of milliseconds,
+so one rendering, in a native thread, serves all requests for a second. Changes nothing and logs no request.
 """
 
 from __future__ import annotations
@@ -18,33 +17,34 @@ import gevent.pywsgi
 import msgspec
 from gevent.lock import BoundedSemaphore
 
+from gw.bounded import OutOfTimeError, within
 from gw.config import host_and_port
 from metrics.exposition import CONTENT_TYPE
 
-#: One rendering serves everybody for this long.
+#: One rendering serves all requests for this long.
 CACHE_S: Final = 1.0
-#: Bound on one rendering.
+#: Upper bound on one rendering, including the wait for another.
 RENDER_S: Final = 10.0
-#: Connections at once; Prometheus needs one, a person a few.
+#: Simultaneous connections; Prometheus needs one, an operator a few.
 MAX_CONNECTIONS: Final = 64
-#: A connection that sends nothing is closed.
+#: A connection silent for this long is closed.
 IDLE_S: Final = 30.0
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether calls can be taken, and what is wrong, if only a little."""
+    """The body of `/readyz`: readiness, and a sentence for each problem."""
 
     ready: bool
     reasons: list[str]
 
 
 class OpsHttp:
-    """Binds at construction. `render` makes the metrics page; it runs in a native thread."""
+    """The HTTP server. Construction binds. `render` builds the metrics page, in a native thread."""
 
     def __init__(self, listen: str, *, render: Callable[[], bytes], readiness: Callable[[], Readiness]) -> None:
-        """Raises OSError when the address is taken."""
+        """Bind. Raises OSError for an address in use."""
         self._render = render
         self._readiness = readiness
         self._page = b""
@@ -79,7 +79,7 @@ class OpsHttp:
             case "/metrics":
                 try:
                     page = self._metrics()
-                except gevent.Timeout:  # ours alone: nothing around this request starts another
+                except OutOfTimeError:
                     return _respond(
                         start_response, "503 Service Unavailable", b"the page took too long to render\n", method=method
                     )
@@ -95,7 +95,7 @@ class OpsHttp:
                 return _respond(start_response, "404 Not Found", b"try /metrics, /healthz or /readyz\n", method=method)
 
     def _metrics(self) -> bytes:
-        with gevent.Timeout(RENDER_S), self._rendering:
+        with within(RENDER_S), self._rendering:
             if time.monotonic() >= self._page_until_s:
                 self._page = self._threads.apply(self._render)
                 self._page_until_s = time.monotonic() + CACHE_S
@@ -103,7 +103,7 @@ class OpsHttp:
 
 
 class _Handler(gevent.pywsgi.WSGIHandler):
-    """A connection with a bound on its silence."""
+    """A connection that is closed after IDLE_S of silence."""
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
         sock.settimeout(IDLE_S)

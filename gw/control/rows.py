@@ -40,12 +40,12 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def began_at(self) -> float | None:
-        """When the caller was answered; when Twilio's webhook came if that is unknown."""
+        """Time of the answer, or of Twilio's webhook if there was no answer."""
         return self.answered_at or self.started_at
 
     @property
     def length_s(self) -> float | None:
-        """How long the call lasted; None while it is alive."""
+        """Length of the call; None while it is alive."""
         return self.ended_at - self.began_at if self.ended_at and self.began_at else None
 
 
@@ -95,11 +95,11 @@ class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     error_code: int | None = None  # Twilio's number
     error_text: str | None = None
-    reason: str | None = None  # a word of the gateway's: why it failed, or what is wrong with it
+    reason: str | None = None  # our code: why it failed, or its problem
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of a call; None where nothing was. See `gw.call.quality.Quality`."""
+    """The measurements of one call; None for those not made. See `gw.call.quality.Quality`."""
 
     frames_sent: int | None = None
     frames_expected: int | None = None

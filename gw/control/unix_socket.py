@@ -1,6 +1,6 @@
-"""A listening Unix socket that only its owner can open, for the bus and for the admin commands.
+"""A listening Unix socket, accessible to its owner only, for bus and admin commands.
 
-Replaces a file that nobody listens on, refuses one that somebody does, and removes at the end only the file it made.
+Replaces a socket file without a listener, refuses one with a listener, and at the end removes only the file it created.
 """
 
 from __future__ import annotations
@@ -10,53 +10,53 @@ import socket
 from pathlib import Path
 from typing import Final
 
-#: Connections the kernel keeps while none is accepted.
+#: Connections the kernel queues until they are accepted.
 BACKLOG: Final = 64
-#: The longest path: sun_path less its closing zero byte. Source: unix(7).
+#: Length of sun_path without its closing zero byte. Source: unix(7).
 MAX_PATH_BYTES: Final = 107
-#: How long a live listener may take to accept the probe.
+#: Upper bound on the probe of an existing socket.
 _PROBE_S: Final = 1.0
 
 
 class PrivateListener:
-    """Binds at construction, mode 0600. `socket` is non-blocking, for a gevent server."""
+    """Binds at construction, with mode 0600. `socket` is non-blocking, for a gevent server."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError when another process listens there, or the path cannot be used."""
+        """Bind and listen. Raises OSError when another process listens there, or for an unusable path."""
         if len(os.fsencode(path)) > MAX_PATH_BYTES:
-            raise OSError(f"{path} is longer than the {MAX_PATH_BYTES} bytes a Unix socket's path may have")
+            raise OSError(f"{path} is too long for a Unix socket: at most {MAX_PATH_BYTES} bytes")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path)
+        _remove_stale(path)
         self._path = path
         self.socket = socket.socket(socket.AF_UNIX)
-        mask = os.umask(0o177)  # private from its first moment on
+        mask = os.umask(0o177)  # so that the socket is never open to others, not even before a chmod
         try:
             self.socket.bind(str(path))
             self.socket.listen(BACKLOG)
             self.socket.setblocking(False)
-            self._made = path.stat()
+            self._created = path.stat()
         except OSError as error:
             self.socket.close()
-            raise OSError(f"cannot listen on {path}: {error.strerror or error}") from error  # bind names no path
+            raise OSError(f"cannot listen on {path}: {error.strerror or error}") from error  # the error of bind names no path
         finally:
             os.umask(mask)
 
     def close(self) -> None:
-        """Stop listening and remove the file, unless it is another's by now."""
+        """Stop listening, and remove the file unless another process has replaced it."""
         self.socket.close()
         try:
-            if os.path.samestat(self._path.stat(), self._made):
+            if os.path.samestat(self._path.stat(), self._created):
                 self._path.unlink()
         except FileNotFoundError:
-            pass  # somebody was faster
+            pass  # already removed
 
 
-def _clear(path: Path) -> None:
-    """Make room at `path`: a socket file without a listener is left over from a process that was killed."""
+def _remove_stale(path: Path) -> None:
+    """Remove the socket file of a process that was killed: one without a listener. Raises OSError for any other file."""
     if not path.exists():
         return
     if not path.is_socket():
-        raise OSError(f"{path} exists and is no socket")
+        raise OSError(f"{path} exists and is not a socket: remove it or choose another path")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_PROBE_S)
         try:

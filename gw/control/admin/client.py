@@ -1,4 +1,4 @@
-"""The asking half of the admin socket, for commands and tests. One connection, one request, one answer, one bound."""
+"""Client of the admin socket: one connection, one request, one answer, one time limit."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import os
 import socket
 from typing import Any, Final
 
-import gevent
 import msgspec
 
+from gw.bounded import OutOfTimeError, within
 from gw.errors import GatewayError
 
-#: A request's line.
+#: Upper bound on the line of a request.
 MAX_LINE_BYTES: Final = 64 * 1024
-#: An answer's line: ten thousand calls fit several times.
+#: Upper bound on the line of an answer: several times ten thousand calls.
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
 
-class NotReachable(GatewayError):  # noqa: N818  it says what is the case, and is caught by that name
-    """No gateway answers: no socket, nobody behind it, no answer within the time, or one that is none."""
+class NotReachable(GatewayError):  # noqa: N818  a state of the gateway, not a mistake
+    """No gateway answers: no socket, no listener, no answer in time, or an invalid one."""
 
     code = "not_reachable"
 
 
-class Refused(GatewayError):  # noqa: N818  the gateway's answer, not a fault here
-    """The gateway answered that it cannot. `code` is its word, the text its sentence."""
+class Refused(GatewayError):  # noqa: N818  an answer of the gateway, not a mistake
+    """The gateway refused the command. `code` is for machines, the text for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -43,29 +43,25 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class AdminClient:
-    """Asks the control process that listens at `path`."""
+    """Sends commands to the control process that listens at `path`."""
 
     def __init__(self, path: str | os.PathLike[str], timeout_s: float = 5.0) -> None:
         self._path = os.fspath(path)
         self._timeout_s = timeout_s
 
     def request(self, command: str, **arguments: Any) -> Any:
-        """The `data` of the answer. Raises NotReachable, Refused."""
+        """Send a command. Returns the `data` of its answer. Raises NotReachable, Refused."""
         line = msgspec.json.encode({"command": command, **arguments}) + b"\n"
-        bound = gevent.Timeout.start_new(self._timeout_s)
         try:
-            answer = msgspec.json.decode(self._exchange(line), type=_Answer)
-        except gevent.Timeout as passed:
-            if passed is not bound:
-                raise
+            with within(self._timeout_s):
+                answer = msgspec.json.decode(self._exchange(line), type=_Answer)
+        except OutOfTimeError:
             raise NotReachable(f"no answer within {self._timeout_s:g} s") from None
         except (OSError, msgspec.MsgspecError) as error:
             raise NotReachable(str(error)) from error
-        finally:
-            bound.close()
         if not answer.ok:
-            said = answer.error or _Error("failed", "it said no more than no")
-            raise Refused(said.code, said.message)
+            refusal = answer.error or _Error("failed", "the gateway gave no reason")
+            raise Refused(refusal.code, refusal.message)
         return answer.data
 
     def _exchange(self, line: bytes) -> bytes:
@@ -79,5 +75,5 @@ class AdminClient:
                     raise ConnectionError("the gateway closed the connection")
                 answer += data
                 if len(answer) > MAX_ANSWER_BYTES:
-                    raise ConnectionError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+                    raise ConnectionError(f"the answer exceeds {MAX_ANSWER_BYTES} bytes")
             return bytes(answer)

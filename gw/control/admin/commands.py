@@ -1,7 +1,7 @@
-"""What each admin command does. One function, one line in `table`.
+"""The admin commands over calls, recordings and poison: one function and one line in `table` each.
 
-Reads come from memory or from one query of the store; those that act (`hangup`, `transfer`, `dial`) tell the worker or Twilio and
-return what was done. Arguments are decoded into typed values; an unknown one is refused, so that a typing error is not ignored.
+Commands that read use memory or one query of the store. Commands that act (`hangup`, `transfer`, `dial`) send to the worker or to
+Twilio and return the acts done.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from gw.protocol import twiml
 
 log = logging.getLogger(__name__)
 
-#: Completions by REST under way; a worker that was told ends its call without them.
+#: Simultaneous completions by REST; beyond it only the worker ends the call.
 MAX_COMPLETIONS: Final = 32
-#: How long `recordings retry` waits for the outcome; below what its asker waits.
+#: `recordings retry` waits this long for the outcome: less than its client waits.
 RETRY_ANSWER_S: Final = 8.0
-#: The bound on a transfer at Twilio; below what its asker waits.
+#: Upper bound on a transfer at Twilio: less than its client waits.
 ACT_S: Final = 10.0
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
@@ -71,21 +71,20 @@ class _Dial(msgspec.Struct, forbid_unknown_fields=True):
     agent: str = "default"
 
 
-class _Recordings(msgspec.Struct, forbid_unknown_fields=True):
-    limit: Limit = 50
-    state: str | None = None
-
-
 class _Poison(msgspec.Struct, forbid_unknown_fields=True):
     limit: Limit = 50
 
 
+class _Recordings(_Poison, forbid_unknown_fields=True):
+    state: str | None = None
+
+
 class _Ids(msgspec.Struct, forbid_unknown_fields=True):
-    ids: Annotated[list[int], msgspec.Meta(max_length=1000)] = []  # none: all of them
+    ids: Annotated[list[int], msgspec.Meta(max_length=1000)] = []  # empty: all
 
 
 class AdminCommands:
-    """The commands over one control process's parts. `status` is made by whoever knows all of them."""
+    """The commands over the parts of control. `status` returns the document of that command."""
 
     def __init__(
         self,
@@ -100,7 +99,7 @@ class AdminCommands:
         notify: Callable[[], None],
         config: Config | None = None,
     ) -> None:
-        """`notify` is called when the spool has something for the store. `config`: whom Twilio is to ask about a call of ours."""
+        """`notify` is called when the spool has a new event. `config`: the agents, and the URLs for Twilio."""
         self._config = config or Config()
         self._instance = f"admin-{os.getpid()}-{time.time_ns():x}"
         self._n = 0
@@ -135,19 +134,18 @@ class AdminCommands:
         self._completions.kill(timeout=1.0)
 
     def _retry_recording(self, args: _Call) -> Any:
-        """Try once more what failed, or hurry what waits. Returns the row as it stands then, and whether that is its end."""
+        """Retry a failed recording, or a waiting one now. Returns its row, and whether the attempt has ended."""
         row = self._store.recording(args.call_sid)
         if row is None:
-            hint = ": a call's SID is wanted, not a recording's" if args.call_sid.startswith("RE") else ""
-            raise CommandError("not_found", f"no recording was wanted of {args.call_sid}{hint}")
+            hint = ": pass the SID of a call, not of a recording" if args.call_sid.startswith("RE") else ""
+            raise CommandError("not_found", f"no recording was requested for {args.call_sid}{hint}")
         if row.state not in ("wanted", "claimed", "failed"):
-            raise CommandError("failed", f"the recording of {args.call_sid} is {row.state}: there is nothing to try again")
+            raise CommandError("failed", f"the recording of {args.call_sid} is {row.state}: there is nothing to retry")
         if row.recording_sid:
-            raise CommandError("failed", f"Twilio had {row.recording_sid} of this call: another is not begun")
-        if self._rest is None:
-            raise CommandError("failed", "there are no Twilio credentials")
+            raise CommandError("failed", f"Twilio already had {row.recording_sid} of this call: a second one is not started")
+        self._twilio()
         if not self._recorder.is_working_on(args.call_sid) and not self._take_up(row):
-            raise CommandError("failed", "too many recordings are under way: try again later")
+            raise CommandError("failed", "too many recordings are being started: try again later")
         until_s = time.monotonic() + RETRY_ANSWER_S
         while self._recorder.is_working_on(args.call_sid) and time.monotonic() < until_s:
             gevent.sleep(0.05)
@@ -157,30 +155,23 @@ class AdminCommands:
         if row.state == "wanted":
             return self._recorder.want(row.call_sid, row.account_sid or "", row.first_audio_at, lists=True)
         if row.state == "claimed" and claimant_of(row.owner) != self._recorder.claimant:
-            raise CommandError("failed", f"{row.owner} works on it: ask there, or wait until its claim has lapsed")
+            raise CommandError("failed", f"{row.owner} has claimed it: retry there, or wait until the claim expires")
         return self._recorder.take_up(row, create=self._bus.is_owned(row.call_sid))
 
     def _reconcile(self) -> Any:
-        """A pass over every unsettled recording, now."""
-        if self._rest is None:
-            raise CommandError("failed", "there are no Twilio credentials")
-        return msgspec.to_builtins(self._reconciler.pass_over(time.time(), time.monotonic(), asked=True))
+        self._twilio()
+        return self._reconciler.pass_over(time.time(), time.monotonic(), asked=True)
 
     def _retry_poison(self, args: _Ids) -> Any:
-        """Queue what the store refused once more, say after an upgrade."""
         moved = self._spool.requeue(args.ids or None)
         self._notify()
         return {"queued": moved, "set_aside": self._spool.poisoned()}
 
     def _hangup(self, args: _Call) -> Any:
-        """Tell the worker, and Twilio where there are credentials: Twilio ends a call even if its worker hangs."""
-        told = self._bus.hang_up(args.call_sid, str(Reason.ADMIN_HANGUP))
-        if told:
+        """End a call through its worker, and also through Twilio, which ends it even if the worker hangs."""
+        if self._bus.hang_up(args.call_sid, str(Reason.ADMIN_HANGUP)):
             return {"call_sid": args.call_sid, "worker": True, "rest": self._complete_later(args.call_sid)}
-        row = self._store.call(args.call_sid)
-        if row is None or row.ended_at is not None:
-            what = "is not known" if row is None else "has ended already"
-            raise CommandError("not_found", f"the call {args.call_sid} {what}")
+        self._refuse_ended(args.call_sid)
         if self._rest is None:
             raise CommandError(
                 "not_found", f"no connected worker has the call {args.call_sid}, and there are no Twilio credentials"
@@ -188,45 +179,38 @@ class AdminCommands:
         try:
             self._rest.complete_call(args.call_sid)
         except RestError as error:
-            raise CommandError(
-                "not_found" if error.kind == "gone" else "failed", f"Twilio did not end the call: {error}"
-            ) from error
+            raise CommandError(_code_of(error), f"Twilio did not end the call: {error}") from error
         return {"call_sid": args.call_sid, "worker": False, "rest": "completed"}
 
     def _transfer(self, args: _Transfer) -> Any:
-        """Give a live call to another number: Twilio leaves our stream and dials."""
+        """Let Twilio leave the stream of a live call and dial another number."""
         rest = self._twilio()
-        row = self._store.call(args.call_sid)
-        if not self._bus.is_owned(args.call_sid) and (row is None or row.ended_at is not None):
-            what = "is not known" if row is None else "has ended already"
-            raise CommandError("not_found", f"the call {args.call_sid} {what}")
+        if not self._bus.is_owned(args.call_sid):
+            self._refuse_ended(args.call_sid)
         try:
             rest.redirect_call(args.call_sid, twiml.dial(args.to), bound_s=ACT_S)
         except RestError as error:
-            code = "not_found" if error.kind == "gone" else "failed"
-            raise CommandError(code, f"Twilio did not transfer the call: {error}") from error
-        log.info("an operator transfers the caller", extra={"call_sid": args.call_sid})
-        self._note(args.call_sid, "transferred", to=args.to)
+            raise CommandError(_code_of(error), f"Twilio did not transfer the call: {error}") from error
+        log.info("an operator transferred the caller", extra={"call_sid": args.call_sid})
+        self._store_event(args.call_sid, "transferred", to=args.to)
         return {"call_sid": args.call_sid, "to": args.to}
 
     def _dial(self, args: _Dial) -> Any:
-        """Let Twilio call somebody, and lead the call here once it is answered."""
+        """Let Twilio place a call and connect it to this gateway when it is answered."""
         rest = self._twilio()
         if args.agent not in self._config.agents:
-            raise CommandError(
-                "not_found", f"there is no agent {args.agent!r}: there are {', '.join(sorted(self._config.agents))}"
-            )
+            raise CommandError("not_found", f"no agent {args.agent!r}; use one of: {', '.join(sorted(self._config.agents))}")
         readiness = self._status()["readiness"]
         if not readiness["ready"]:
-            raise CommandError("unavailable", f"no call is taken now: {'; '.join(readiness['reasons'])}")
+            raise CommandError("unavailable", f"the gateway accepts no call now: {'; '.join(readiness['reasons'])}")
         public = self._config.server.public_base
         url = f"{public}/twilio/voice?agent={args.agent}"
         try:
             call_sid = rest.create_call(to=args.to, caller=args.caller, url=url, status_callback=f"{public}/twilio/status")
         except RestError as error:
-            unclear = "; it may ring all the same" if error.kind in ("timeout", "server") else ""
+            unclear = "; it may ring anyway" if error.kind in ("timeout", "server") else ""
             raise CommandError("failed", f"Twilio did not place the call: {error}{unclear}") from error
-        log.info("an operator places a call", extra={"call_sid": call_sid})
+        log.info("an operator placed a call", extra={"call_sid": call_sid})
         return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent}
 
     def _twilio(self) -> TwilioRest:
@@ -234,14 +218,19 @@ class AdminCommands:
             raise CommandError("failed", "there are no Twilio credentials")
         return self._rest
 
-    def _note(self, call_sid: str, kind: str, **data: str) -> None:
-        """Keep what an operator did as an event of the call. What was done is done: a spool that fails is only logged."""
+    def _refuse_ended(self, call_sid: str) -> None:
+        row = self._store.call(call_sid)
+        if row is None or row.ended_at is not None:
+            raise CommandError("not_found", f"the call {call_sid} {'is unknown' if row is None else 'has already ended'}")
+
+    def _store_event(self, call_sid: str, kind: str, **data: str) -> None:
+        """Store an operator's act as an event of the call. The act is done, so a failure of the spool is only logged."""
         self._n += 1
         event = bus.CallEvent(call_sid, kind, time.time(), dict(data))
         try:
             self._spool.append(self._instance, [(self._n, bus.encode_event(event))])
         except SpoolError as error:
-            log.error("what an operator did is not kept: %s", error, extra={"call_sid": call_sid, "reason": error.code})
+            log.error("an operator's act is not stored: %s", error, extra={"call_sid": call_sid, "reason": error.code})
         else:
             self._notify()
 
@@ -260,4 +249,8 @@ class AdminCommands:
         except RestError as error:
             took_s = time.monotonic() - began_s
             level = logging.INFO if error.kind in ("gone", "not_in_progress") else logging.WARNING
-            log.log(level, "Twilio, asked to end a call, after %.1f s: %s", took_s, error, extra={"call_sid": call_sid})
+            log.log(level, "Twilio did not end a call, after %.1f s: %s", took_s, error, extra={"call_sid": call_sid})
+
+
+def _code_of(error: RestError) -> str:
+    return "not_found" if error.kind == "gone" else "failed"

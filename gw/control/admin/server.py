@@ -1,11 +1,10 @@
-"""The admin socket: one JSON object a line in, one JSON object a line out.
+"""The admin socket: one JSON object per line in, one JSON object per line out.
 
     {"command": "calls", "limit": 20}        ->  {"ok": true, "data": [...]}
     {"command": "hangup", "call_sid": "CA0"} ->  {"ok": false, "error": {"code": "not_found", "message": "..."}}
 
-A private Unix socket is the whole of its security: whoever may open the file may command. Lines, requests and connections are
-bounded; a line that cannot be understood gets an error line, and the connection goes on. What a command does is in
-`admin_commands`; this is only how it is asked.
+Access control is the mode of the Unix socket: its owner may command. Lines, requests and connections are bounded. An invalid line
+gets an error line, and the connection stays open. `commands`, `machine` and `log_levels` define the commands.
 """
 
 from __future__ import annotations
@@ -21,22 +20,23 @@ import gevent.pool
 import gevent.server
 import msgspec
 
+from gw.bounded import OutOfTimeError, within
 from gw.control.admin.client import MAX_LINE_BYTES
 from gw.control.unix_socket import PrivateListener
 from gw.errors import GatewayError
 
 log = logging.getLogger(__name__)
 
-#: One command, from its line to its answer.
+#: Upper bound on one command, from its line to its answer.
 REQUEST_S: Final = 15.0
-#: A connection without a line.
+#: A connection without a line for this long is closed.
 IDLE_S: Final = 60.0
-#: An answer must leave within this time.
+#: Upper bound on the send of one answer.
 SEND_S: Final = 10.0
-#: Operators and scripts at once; more wait in the kernel's queue.
+#: Simultaneous connections; more wait in the kernel's queue.
 MAX_CONNECTIONS: Final = 32
 
-#: Takes the line's fields, less `command`; returns what JSON can carry. Raises CommandError.
+#: Takes the line's fields without `command`; returns a JSON document. Raises CommandError.
 Command = Callable[[Mapping[str, Any]], Any]
 
 
@@ -46,7 +46,7 @@ A = TypeVar("A", bound=msgspec.Struct)
 class CommandError(GatewayError):
     """A command that cannot be carried out.
 
-    `code`: bad_request | unknown_command | not_found | unavailable | failed | timeout.
+    `code`: bad_request | unknown_command | not_found | busy | unavailable | failed | timeout.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -55,23 +55,23 @@ class CommandError(GatewayError):
 
 
 def typed(kind: type[A], command: Callable[[A], Any]) -> Command:
-    """A command of typed arguments as one of a line's fields; an unknown one is refused, so that a slip is not ignored."""
+    """Return a command that decodes its fields into `kind` and refuses unknown ones."""
 
-    def carry_out(fields: Mapping[str, Any]) -> Any:
+    def run(fields: Mapping[str, Any]) -> Any:
         try:
             arguments = msgspec.convert(fields, type=kind)
         except msgspec.ValidationError as error:
             raise CommandError("bad_request", str(error)) from error
         return command(arguments)
 
-    return carry_out
+    return run
 
 
 class AdminServer:
-    """Binds at construction, mode 0600."""
+    """The server of the admin socket. Construction binds, with mode 0600."""
 
     def __init__(self, path: Path, commands: Mapping[str, Command]) -> None:
-        """Raises OSError when another process listens there."""
+        """Bind. Raises OSError when another process listens there."""
         self._commands = commands
         self._listener = PrivateListener(path)
         self._connections = gevent.pool.Pool(MAX_CONNECTIONS)
@@ -81,38 +81,36 @@ class AdminServer:
         self._server.start()
 
     def stop(self, timeout_s: float = 1.0) -> None:
-        """Close the listener, give requests under way a moment, then end them."""
+        """Close the listener, wait `timeout_s` for requests under way, then end them."""
         self._server.stop(timeout=timeout_s)
         self._listener.close()
 
     def answer(self, line: bytes) -> bytes:
-        """The answer to one line, newline included."""
-        bound = gevent.Timeout.start_new(REQUEST_S)
+        """Carry out one line. Returns the answer, newline included."""
         try:
-            return _line({"ok": True, "data": self._carry_out(line)})
-        except gevent.Timeout as passed:
-            if passed is not bound:
-                raise
-            return _error("timeout", f"it took longer than {REQUEST_S:g} s")
+            with within(REQUEST_S):
+                return _line({"ok": True, "data": self._carry_out(line)})
+        except OutOfTimeError:
+            return _error("timeout", f"the command took longer than {REQUEST_S:g} s")
         except CommandError as error:
             return _error(error.code, str(error))
         except GatewayError as error:
             return _error("unavailable", str(error))
-        except Exception as error:  # a boundary: an operator's command must not end the process
+        except Exception as error:  # an operator's command must not end the process
             log.exception("an admin command failed")
             return _error("failed", f"{type(error).__name__}: {error}")
-        finally:
-            bound.close()
 
     def _carry_out(self, line: bytes) -> Any:
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise CommandError("bad_request", f"a line is one JSON object: {error}") from error
+            raise CommandError("bad_request", f"a line must be one JSON object: {error}") from error
         name = request.pop("command", None)
         command = self._commands.get(name) if isinstance(name, str) else None
         if command is None:
-            raise CommandError("unknown_command", f"commands are: {', '.join(sorted(self._commands))}")
+            raise CommandError(
+                "unknown_command", f"unknown command {str(name)[:60]!r}; use one of: {', '.join(sorted(self._commands))}"
+            )
         return command(request)
 
     def _serve(self, sock: socket.socket, _address: object) -> None:
@@ -143,4 +141,4 @@ def _error(code: str, message: str) -> bytes:
 
 
 def _too_long() -> bytes:
-    return _error("bad_request", f"a line has at most {MAX_LINE_BYTES} bytes")
+    return _error("bad_request", f"a line may have at most {MAX_LINE_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""A small real HTTP server that answers as Twilio's REST API does, one scripted answer after the other."""
+"""A real HTTP server with scripted answers in place of Twilio's REST API."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def refusal(status: int, code: int, message: str = "no") -> Answer:
 
 @dataclass
 class ScriptedRest:
-    """Answers POST and GET from two scripts; a script that ran out answers 500 and so shows in the test."""
+    """Answers POST and GET from two scripts. An exhausted script answers 500, which fails the test."""
 
     posts: deque[Answer] = field(default_factory=deque)
     gets: deque[Answer] = field(default_factory=deque)

@@ -1,4 +1,4 @@
-"""The control process whole: events in at the bus, rows out at the store, and a start and an end in every weather."""
+"""gw.control.main: a whole control process, from events on the bus to rows in the store, its start and its end."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from tests.timing import scaled
 
 
 def config_in(folder: Path, base: Config | None = None, store_url: str = "") -> Config:
-    """A configuration whose every file lies in `folder`, and whose ports are free ones."""
+    """A configuration with every file in `folder`, and free ports."""
     ops = Ops(listen="127.0.0.1:0", admin_socket=str(folder / "admin.sock"), var_dir=str(folder))
     store = Store(url=store_url or f"sqlite:///{folder}/store.db", connect_timeout_s=0.5)
     return msgspec.structs.replace(base or Config(), ops=ops, store=store)
 
 
 class House:
-    """A running control process, in this one."""
+    """A running control, in this process."""
 
     def __init__(self, folder: Path, config: Config) -> None:
         self.folder = folder
@@ -65,7 +65,7 @@ class House:
             connection.close()
 
     def call(self, call_sid: str, condition: Callable[[dict[str, Any]], object], bound_s: float = 20.0) -> dict[str, Any]:
-        """The call as the store has it, once it is so."""
+        """Return the stored call once it meets a condition."""
         with gevent.Timeout(scaled(bound_s)):
             while True:
                 call = self.admin.request("call", call_sid=call_sid)
@@ -167,7 +167,7 @@ def test_a_worker_that_dies_leaves_no_call_open(make: Make) -> None:
     process.wait(scaled(20))
 
 
-def test_a_spool_that_fails_is_told_and_takes_no_call_away(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_spool_is_reported_and_leaves_the_gateway_ready(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     house = make()
 
     def full(*_: object, **__: object) -> None:
@@ -186,7 +186,7 @@ def test_a_spool_that_fails_is_told_and_takes_no_call_away(make: Make, monkeypat
     assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":[]}\n')
 
 
-def test_without_a_supervisor_the_workers_are_heard_to_their_end(make: Make) -> None:
+def test_without_a_supervisor_control_waits_for_the_workers(make: Make) -> None:
     house = make()
     house.control._is_orphan = lambda: True
     worker = house.worker()
@@ -194,7 +194,7 @@ def test_without_a_supervisor_the_workers_are_heard_to_their_end(make: Make) -> 
     house.control.stop()
     until(lambda: house.ask("/readyz")[0] == 503)
     gevent.sleep(0.3)
-    assert house.ask("/readyz")[0] == 503, "it stays for what the workers have to say"
+    assert house.ask("/readyz")[0] == 503, "it stays for the events of the workers"
     worker.await_ack(worker.send(call_ended()))
     worker.close()
     assert house.stop() == 0
@@ -212,7 +212,7 @@ def test_calls_left_open_by_an_earlier_gateway_are_ended(make: Make, monkeypatch
     house = make()
     worker = house.worker(calls=[OTHER])
     assert house.call(CALL, lambda call: call["ended_at"] is not None)["reason"] == "worker_lost"
-    assert house.call(OTHER, lambda call: True)["ended_at"] is None, "a worker still has it"
+    assert house.call(OTHER, lambda call: True)["ended_at"] is None, "a worker still owns it"
     assert worker.send() == 0
 
 
@@ -224,7 +224,7 @@ def test_a_call_completed_by_rest_is_hung_up(make: Make, monkeypatch: pytest.Mon
     assert worker.command() == bus.HangUp(CALL, "admin_hangup")
 
 
-def test_what_was_not_told_before_a_crash_is_taken_up(make: Make, twilio: ScriptedRest, tmp_path: Path) -> None:
+def test_a_recording_interrupted_by_a_crash_is_taken_up(make: Make, twilio: ScriptedRest, tmp_path: Path) -> None:
     config = config_in(tmp_path, twilio.config(timeout_s=5.0))
     twilio.posts.append(Answer(201, {}, hold_s=10.0))
     house = make(config)
@@ -244,8 +244,8 @@ STATUS = {"CallSid": CALL, "RecordingSid": RECORDING, "RecordingStatus": "comple
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_recordings_status_that_control_was_killed_on_is_acted_on_by_the_next(make: Make, tmp_path: Path, stored: bool) -> None:
-    """It was spooled, so Twilio and the worker were told; perhaps it was in the store too. Its meaning must not be lost."""
+def test_a_recording_status_spooled_before_a_kill_is_acted_on_by_the_next_control(make: Make, tmp_path: Path, stored: bool) -> None:
+    """A spooled webhook was acknowledged to Twilio and to the worker; it may be in the store too. It must still be acted on."""
     config = config_in(tmp_path)
     store, spool = Rows(config.store, ""), Spool(tmp_path / "spool.db")
     try:
@@ -263,7 +263,7 @@ def test_a_recordings_status_that_control_was_killed_on_is_acted_on_by_the_next(
     assert house.call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
 
 
-def test_a_recordings_status_that_met_a_stop_is_acted_on_by_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_status_interrupted_by_a_stop_is_acted_on_by_the_next_control(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     house = make()
     store = house.control._store
     assert store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
@@ -279,7 +279,7 @@ def test_a_recordings_status_that_met_a_stop_is_acted_on_by_the_next(make: Make,
     assert make().call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
 
 
-def test_a_store_that_is_away_does_not_stop_the_start(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_store_does_not_fail_the_start(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "FIRST_UPGRADE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -293,7 +293,7 @@ def test_a_store_that_is_away_does_not_stop_the_start(make: Make, tmp_path: Path
     assert house.stop() == 0
 
 
-def test_events_that_waited_go_in_when_the_store_is_there(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_events_are_stored_once_the_store_is_back(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "FIRST_UPGRADE_S", 0.1)
     monkeypatch.setattr(schema, "WAIT_FIRST_S", 0.05)
     obstacle = tmp_path / "data"
@@ -333,7 +333,7 @@ def test_a_taken_ops_port_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert main.run(config, -1) == 1
     assert "in use" in caplog.text
     assert not (tmp_path / "bus.sock").exists()
-    Control(config_in(tmp_path))._close()  # nothing of the refused start holds on to its files
+    Control(config_in(tmp_path))._close()  # the refused start released its files
 
 
 SCRIPT = """
@@ -349,7 +349,7 @@ sys.exit(run(Config(ops=ops, store=Store(url=f"sqlite:///{folder}/store.db")), r
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_says_ready_and_ends_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_process_reports_ready_and_ends_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path), str(writer)], cwd=ROOT, pass_fds=[writer])
     os.close(writer)

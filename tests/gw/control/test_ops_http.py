@@ -1,4 +1,4 @@
-"""Three pages, cheap however often they are asked for."""
+"""gw.control.ops_http: three pages, rendered once for many requests."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ def test_metrics_are_rendered_once_for_many(house: House) -> None:
     assert threading.current_thread() not in house.threads
 
 
-def test_metrics_are_rendered_again_when_they_are_old(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_metrics_are_rendered_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops_http, "CACHE_S", 0.0)
     house.ask("/metrics")
     house.ask("/metrics")
     assert house.rendered == 2
 
 
-def test_a_page_that_takes_too_long(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_rendering_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops_http, "RENDER_S", 0.0)
     assert house.ask("/metrics")[0] == 503
 
 
-def test_health_is_said_whatever_is_wrong(house: House) -> None:
+def test_health_ignores_problems(house: House) -> None:
     house.readiness = Readiness(False, ["no worker is connected"])
     assert house.ask("/healthz")[:2] == (200, b"ok\n")
 
 
-def test_readiness_says_why(house: House) -> None:
+def test_readiness_gives_its_reasons(house: House) -> None:
     status, body, headers = house.ask("/readyz")
     assert (status, json.loads(body)) == (200, {"ready": True, "reasons": []})
     assert headers["content-type"] == "application/json"
@@ -102,7 +102,7 @@ def test_a_silent_connection_is_closed(house: House, monkeypatch: pytest.MonkeyP
         assert sock.recv(1) == b""
 
 
-def test_a_taken_port_is_said_at_once(house: House) -> None:
+def test_a_port_in_use_is_refused(house: House) -> None:
     with pytest.raises(OSError, match="in use"):
         OpsHttp(f"127.0.0.1:{house.http.port}", render=house.render, readiness=lambda: house.readiness)
 

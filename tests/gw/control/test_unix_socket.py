@@ -1,4 +1,4 @@
-"""A Unix socket file is replaced when nobody listens on it, and only then."""
+"""gw.control.unix_socket: a socket file is replaced only if it has no listener."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from gw.control.unix_socket import MAX_PATH_BYTES, PrivateListener
 
 
-def test_it_is_private_and_gone_after_close(tmp_path: Path) -> None:
+def test_the_socket_is_private_and_removed_by_close(tmp_path: Path) -> None:
     path = tmp_path / "var" / "x.sock"
     listener = PrivateListener(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -30,7 +30,7 @@ def test_a_stale_file_is_replaced(tmp_path: Path) -> None:
     listener.close()
 
 
-def test_a_live_listener_is_not_pushed_aside(tmp_path: Path) -> None:
+def test_a_live_listener_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     first = PrivateListener(path)
     with pytest.raises(OSError, match="another process listens"):
@@ -39,15 +39,15 @@ def test_a_live_listener_is_not_pushed_aside(tmp_path: Path) -> None:
     first.close()
 
 
-def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+def test_another_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     path.write_text("precious")
-    with pytest.raises(OSError, match="no socket"):
+    with pytest.raises(OSError, match="not a socket"):
         PrivateListener(path)
     assert path.read_text() == "precious"
 
 
-def test_anothers_file_is_not_removed(tmp_path: Path) -> None:
+def test_the_socket_of_another_process_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     first = PrivateListener(path)
     path.rename(tmp_path / "moved.sock")
@@ -57,13 +57,13 @@ def test_anothers_file_is_not_removed(tmp_path: Path) -> None:
     second.close()
 
 
-def test_a_path_too_long_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="longer than"):
+def test_a_path_that_is_too_long_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long"):
         PrivateListener(tmp_path / ("x" * MAX_PATH_BYTES))
 
 
-def test_a_place_that_takes_no_socket_is_named(tmp_path: Path) -> None:
-    """bind(2) names no path by itself; whoever reads the log needs it."""
+def test_an_unusable_path_is_reported(tmp_path: Path) -> None:
+    """The error of bind(2) names no path."""
     path = Path("/proc/self/x.sock")
     with pytest.raises(OSError, match=str(path)):
         PrivateListener(path)

@@ -1,4 +1,4 @@
-"""Each command, over a real store, a real bus and a scripted Twilio."""
+"""gw.control.admin.commands: each command over a real store, a real bus and a scripted Twilio."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         house.stop()
 
 
-def test_the_holds_of_every_worker_are_read(make: Make) -> None:
+def test_holds_of_every_worker_are_listed(make: Make) -> None:
     house = make()
     client = house.worker()
     client.hold(1.0, "ai_out")
@@ -157,7 +157,7 @@ def test_wrong_arguments_are_refused(make: Make, command: str, fields: dict[str,
     assert caught.value.code == "bad_request"
 
 
-def test_hangup_tells_the_worker_and_twilio(make: Make) -> None:
+def test_hangup_reaches_the_worker_and_twilio(make: Make) -> None:
     house = make()
     worker = house.worker(CALL)
     house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "completed"}))
@@ -167,7 +167,7 @@ def test_hangup_tells_the_worker_and_twilio(make: Make) -> None:
     assert house.twilio.seen[0].form == {"Status": ["completed"]}
 
 
-def test_a_twilio_that_refuses_does_not_matter_to_the_worker(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_worker_ends_a_call_that_twilio_refuses_to_end(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     house = make()
     worker = house.worker(CALL)
     house.twilio.posts.append(refusal(429, 20429))
@@ -177,7 +177,7 @@ def test_a_twilio_that_refuses_does_not_matter_to_the_worker(make: Make, caplog:
     assert "20429" in caplog.text
 
 
-def test_hangup_without_credentials_tells_the_worker_alone(make: Make) -> None:
+def test_hangup_without_credentials_reaches_only_the_worker(make: Make) -> None:
     house = make(signed=False)
     house.worker(CALL)
     assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "no_credentials"}
@@ -195,7 +195,7 @@ def test_a_call_without_a_worker_is_completed_by_twilio(make: Make) -> None:
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_a_call_that_is_not_there_is_not_found(make: Make, signed: bool) -> None:
+def test_an_unknown_or_ended_call_is_not_found(make: Make, signed: bool) -> None:
     house = make(signed=signed)
     house.known(OTHER, ended=True)
     for call_sid in (CALL, OTHER):
@@ -205,14 +205,14 @@ def test_a_call_that_is_not_there_is_not_found(make: Make, signed: bool) -> None
     assert house.twilio.seen == []
 
 
-def test_an_open_call_that_nobody_can_end(make: Make) -> None:
+def test_an_open_call_without_worker_and_credentials_cannot_be_ended(make: Make) -> None:
     house = make(signed=False)
     house.known()
     with pytest.raises(CommandError, match="no Twilio credentials"):
         house.ask("hangup", call_sid=CALL)
 
 
-def test_a_transfer_is_done_by_twilio_and_kept(make: Make) -> None:
+def test_a_transfer_is_done_by_twilio_and_stored(make: Make) -> None:
     house = make()
     house.worker(CALL)
     house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "in-progress"}))
@@ -225,7 +225,7 @@ def test_a_transfer_is_done_by_twilio_and_kept(make: Make) -> None:
     assert (event.call_sid, event.kind, event.data) == (CALL, "transferred", {"to": "+15551234567"})
 
 
-def test_a_transfer_that_cannot_be_says_why(make: Make) -> None:
+def test_a_refused_transfer_has_a_code(make: Make) -> None:
     house = make()
     house.known(OTHER, ended=True)
     house.worker(CALL)
@@ -255,21 +255,21 @@ def test_a_call_is_placed_with_the_agents_webhook(make: Make) -> None:
     assert seen.form["StatusCallback"][0].endswith("/twilio/status")
 
 
-def test_a_call_that_cannot_be_placed_says_why(make: Make) -> None:
+def test_a_refused_dial_gives_the_reason(make: Make) -> None:
     house = make()
     dial = {"to": "+15551234567", "caller": "+15557654321"}
     house.twilio.posts.append(refusal(503, 0))
-    with pytest.raises(CommandError, match="it may ring all the same"):
+    with pytest.raises(CommandError, match="it may ring anyway"):
         house.ask("dial", **dial)
-    with pytest.raises(CommandError, match="there is no agent 'nobody'"):
-        house.ask("dial", **dial, agent="nobody")
+    with pytest.raises(CommandError, match="no agent 'unknown'"):
+        house.ask("dial", **dial, agent="unknown")
     house.ready = False
     with pytest.raises(CommandError, match="drained by an operator"):
         house.ask("dial", **dial)
     assert len(house.twilio.seen) == 1
 
 
-def test_without_credentials_nobody_is_called_or_transferred(make: Make) -> None:
+def test_dial_and_transfer_need_credentials(make: Make) -> None:
     house = make(signed=False)
     for command, fields in (("dial", {"caller": "+15557654321"}), ("transfer", {"call_sid": CALL})):
         with pytest.raises(CommandError, match="no Twilio credentials"):
@@ -290,7 +290,7 @@ def failed(house: House, owner: str = "claimant/1-a") -> None:
     house.store.update_recording(CALL, state="failed", reason="unauthorized", error_text="no")
 
 
-def test_a_failed_recording_of_a_living_call_is_begun_on_request(make: Make) -> None:
+def test_a_failed_recording_of_a_live_call_is_started_on_request(make: Make) -> None:
     house = make()
     failed(house)
     house.worker(CALL)
@@ -302,7 +302,7 @@ def test_a_failed_recording_of_a_living_call_is_begun_on_request(make: Make) -> 
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_failed_recording_of_a_call_that_is_over_is_looked_for(make: Make, there: bool) -> None:
+def test_a_failed_recording_of_an_ended_call_is_looked_up(make: Make, there: bool) -> None:
     house = make()
     failed(house, owner="elsewhere/1-a")
     house.twilio.gets.append(listing(recording(status="completed", duration="3")) if there else listing())
@@ -311,13 +311,13 @@ def test_a_failed_recording_of_a_call_that_is_over_is_looked_for(make: Make, the
     assert house.twilio.count("POST") == 0
 
 
-def test_what_cannot_be_tried_again_is_said(make: Make) -> None:
+def test_a_refused_retry_gives_the_reason(make: Make) -> None:
     house = make()
-    for call_sid, words in (("CA0", "no recording was wanted"), (RECORDING, "not a recording's")):
+    for call_sid, words in (("CA0", "no recording was requested"), (RECORDING, "not of a recording")):
         with pytest.raises(CommandError, match=words):
             house.ask("recordings_retry", call_sid=call_sid)
     house.store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
-    with pytest.raises(CommandError, match="elsewhere/1-a works on it"):
+    with pytest.raises(CommandError, match="elsewhere/1-a has claimed it"):
         house.ask("recordings_retry", call_sid=CALL)
     house.store.update_recording(CALL, state="completed", recording_sid=RECORDING)
     with pytest.raises(CommandError, match="is completed"):
@@ -326,14 +326,14 @@ def test_what_cannot_be_tried_again_is_said(make: Make) -> None:
 
 
 @pytest.mark.parametrize("command", ["recordings_retry", "recordings_reconcile"])
-def test_without_credentials_nobody_is_asked(make: Make, command: str) -> None:
+def test_recording_commands_need_credentials(make: Make, command: str) -> None:
     house = make(signed=False)
     failed(house)
     with pytest.raises(CommandError, match="no Twilio credentials"):
         house.ask(command, **({"call_sid": CALL} if command.endswith("retry") else {}))
 
 
-def test_a_pass_on_request_does_not_wait(make: Make) -> None:
+def test_a_requested_pass_runs_immediately(make: Make) -> None:
     house = make()
     house.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
     house.store.update_recording(CALL, state="started", recording_sid=RECORDING, started_at=time.time())
@@ -343,7 +343,7 @@ def test_a_pass_on_request_does_not_wait(make: Make) -> None:
     assert house.ask("recordings_reconcile") == {"unsettled": 0, "taken_up": 0, "asked": 0, "settled": 0, "left": 0}
 
 
-def test_what_the_store_refused_is_listed_and_given_once_more(make: Make) -> None:
+def test_poison_is_listed_and_requeued(make: Make) -> None:
     house = make()
     house.spool.append("w0", [(1, b"bad"), (2, b"worse")])
     for entry in house.spool.batch(2):

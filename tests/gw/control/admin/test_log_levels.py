@@ -1,4 +1,4 @@
-"""gw.control.admin.log_levels: wishes in the scoreboard, for all and for one."""
+"""gw.control.admin.log_levels: levels in the scoreboard, for all processes and for one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _ask(scoreboard: Scoreboard, **fields: Any) -> dict[str, Any]:
     return processes
 
 
-def test_asked_for_nothing_it_tells(scoreboard: Scoreboard) -> None:
+def test_without_a_level_the_command_only_shows(scoreboard: Scoreboard) -> None:
     assert _ask(scoreboard) == dict.fromkeys(("supervisor", "control", "worker-0", "worker-1"), "info")
     assert scoreboard.log_level_of(1) == 0
 
 
-def test_one_process_is_set_alone_and_all_at_once(scoreboard: Scoreboard) -> None:
+def test_the_level_is_set_for_one_process_or_for_all(scoreboard: Scoreboard) -> None:
     assert _ask(scoreboard, level="debug", process="worker-1")["worker-1"] == "debug"
     assert (scoreboard.log_level_of(1), scoreboard.log_level_of(2)) == (0, logging.DEBUG)
     assert set(_ask(scoreboard, level="error").values()) == {"error"}
@@ -50,7 +50,7 @@ def test_one_process_is_set_alone_and_all_at_once(scoreboard: Scoreboard) -> Non
         ({"levels": "debug"}, "bad_request"),
     ],
 )
-def test_what_cannot_be_is_refused(scoreboard: Scoreboard, fields: dict[str, Any], code: str) -> None:
+def test_invalid_arguments_are_refused(scoreboard: Scoreboard, fields: dict[str, Any], code: str) -> None:
     with pytest.raises(CommandError) as caught:
         _ask(scoreboard, **fields)
     assert caught.value.code == code

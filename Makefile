@@ -68,7 +68,7 @@ vms: test-setup ## two machines behind HAProxy, deployed and killed under calls;
 faults: test-setup ## random faults under calls, judged by laws: FAULT_SECONDS=1800 FAULT_SEED=word; ledger in out/faults
 	@exec $(PY) tests/faults/soak.py soak $(if $(FAULT_SECONDS),--seconds $(FAULT_SECONDS)) $(if $(FAULT_SEED),--seed $(FAULT_SEED))
 
-dashboards: test-setup ## write deploy/grafana/dashboards from metrics/dashboards.py
+dashboards: test-setup ## write deploy/grafana/dashboards from metrics/dashboards
 	@$(PY) -m metrics.dashboards deploy/grafana/dashboards
 
 pictures: test-setup ## draw every dashboard panel into out/dashboards, and the picture of top in deploy/pictures

@@ -64,7 +64,7 @@ class Totals:
             live = page.has_writer
             self.pages["live" if live else "left"] += 1
             if path.name.startswith("worker-"):
-                self.workers[path.stem] = _of_one(page, live)
+                self.workers[path.stem] = _worker_values(page, live)
             for family in FAMILIES:
                 if isinstance(family, Gauge) and not live:
                     continue
@@ -101,14 +101,14 @@ class _Adapter(Collector):
         for state, count in self._totals.pages.items():
             pages.add_metric([state], count)
         yield pages
-        for n, (kind, name, words) in enumerate(WORKER_FAMILIES):
-            of_workers = kind(name, words, labels=["worker"])
+        for n, (kind, name, text) in enumerate(WORKER_FAMILIES):
+            of_workers = kind(name, text, labels=["worker"])
             for worker, values in self._totals.workers.items():
                 of_workers.add_metric([worker], values[n])
             yield of_workers
 
 
-def _of_one(page: Page, live: bool) -> tuple[float, ...]:
+def _worker_values(page: Page, live: bool) -> tuple[float, ...]:
     """Return the values of WORKER_FAMILIES for one page."""
     calls = sum(page.values(CALLS, labels)[0] for labels in CALLS.series()) if live else 0.0
     late = sum(page.values(TX_LATENESS, ())[_LATE:-1])

@@ -1,15 +1,17 @@
-"""Documents: every link leads to a file and a heading that exist, and every path, command and module named exists."""
+"""Documents: links, paths, commands, make targets and configurations that they name are valid."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import click
 import pytest
 
 from gw.cli import root
+from gw.config.load import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -68,6 +70,15 @@ def test_named_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for words in _TARGET.findall((ROOT / page).read_text()):
         assert set(words.split()) <= targets, f"{page}: make {words}"
+
+
+def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
+    (sample,) = re.findall(r"```toml\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    path = tmp_path / "submilli.toml"
+    path.write_text(textwrap.dedent(sample).replace("AC...", "AC" + "0" * 32))
+    config = load(path, {"TWILIO_AUTH_TOKEN": "secret", "OPENAI_API_KEY": "secret"})
+    assert config.server.public_url.startswith("https://")
+    assert config.agents["default"].provider == "openai"
 
 
 def test_the_page_of_commands_has_every_command() -> None:

@@ -1,6 +1,6 @@
-"""How each fault is done to a world, and how it is taken back.
+"""Acts of the fault bench: each does one kind of fault to a world, and returns how to undo it.
 
-One function an act, by the name `scenarios.py` calls it. It returns what it met, in words, and what ends it. Never judges.
+One function per act, under the name that `scenarios.py` uses.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 
 def _nothing() -> None:
-    """Some faults are over at once."""
+    """Undo of a fault that is over immediately."""
 
 
 class Done(NamedTuple):
-    """A fault that was done. `met`: the connections it met, as the proxy knows them, or the process; None where it met all."""
+    """A fault that was done.
+
+    `met`: the connections it met, as listed by the proxy, or the process; None for all.
+    """
 
     about: str
     undo: Callable[[], None] = _nothing
@@ -35,7 +38,7 @@ def _pid(world: World, strike: Strike) -> int | None:
 
 
 def kill(world: World, strike: Strike) -> Done:
-    """Kill -9 of a process."""
+    """Kill a process with SIGKILL."""
     pid = _pid(world, strike)
     if pid is None:
         return Done("none was up", met=[])
@@ -44,60 +47,60 @@ def kill(world: World, strike: Strike) -> Done:
 
 
 def stop(world: World, strike: Strike) -> Done:
-    """A process that does not run for a while."""
+    """Stop a process with SIGSTOP until undone."""
     pid = _pid(world, strike)
     if pid is None:
         return Done("none was up", met=[])
     os.kill(pid, signal.SIGSTOP)
 
-    def go_on() -> None:
-        with contextlib.suppress(ProcessLookupError):  # it was ended while it stood
+    def resume() -> None:
+        with contextlib.suppress(ProcessLookupError):  # it died while stopped
             os.kill(pid, signal.SIGCONT)
 
-    return Done(f"pid {pid}", go_on, [{"pid": pid}])
+    return Done(f"pid {pid}", resume, [{"pid": pid}])
 
 
 def reload(world: World, strike: Strike) -> Done:
-    """The supervisor rolls its workers over."""
+    """Make the supervisor reload."""
     os.kill(world.gateway.pids()[0], signal.SIGHUP)
     return Done("the supervisor")
 
 
 def store_killed(world: World, strike: Strike) -> Done:
-    """The database's process is gone."""
+    """Kill the database."""
     world.mariadb.kill()
     return Done("mariadbd", world.bring_store_back)
 
 
 def store_frozen(world: World, strike: Strike) -> Done:
-    """The database answers nothing, its connections stand."""
+    """Stop the database's process; its connections stay open."""
     world.mariadb.freeze()
     return Done("mariadbd", world.bring_store_back)
 
 
 def store_locked(world: World, strike: Strike) -> Done:
-    """Somebody holds the tables."""
+    """Lock the tables by another connection."""
     connection = world.connect_to_store()
     with connection.cursor() as cursor:
         cursor.execute("LOCK TABLES calls WRITE, turns WRITE, events WRITE, recordings WRITE, call_quality WRITE")
 
-    def let_go() -> None:
+    def unlock() -> None:
         connection.close()
         world.bring_store_back()
 
-    return Done("all tables", let_go)
+    return Done("all tables", unlock)
 
 
 def refuse(world: World, strike: Strike) -> Done:
-    """Whoever connects is reset."""
+    """Reset new connections of a link, and with `reset` the open ones."""
     link = strike.fault.link
     world.proxy.ask("refuse", link=link, on=True)
     met = world.proxy.ask("reset", link=link) if strike.fault.options.get("reset") else []
-    return Done(f"and {len(met)} connections that stood", _clearing(world, strike))
+    return Done(f"and {len(met)} open connections", _clearing(world, strike))
 
 
 def reset(world: World, strike: Strike) -> Done:
-    """Connections break."""
+    """Reset open connections of a link."""
     options = dict(strike.fault.options)
     pick = strike.pick if options.pop("one", False) else None
     met = world.proxy.ask("reset", link=strike.fault.link, pick=pick, **options)
@@ -105,13 +108,13 @@ def reset(world: World, strike: Strike) -> Done:
 
 
 def weather(world: World, strike: Strike) -> Done:
-    """A link's weather."""
+    """Change the weather of a link."""
     met = world.proxy.ask("weather", link=strike.fault.link, **strike.fault.options)
-    return Done(f"{len(met)} connections that stood", _clearing(world, strike))
+    return Done(f"{len(met)} open connections", _clearing(world, strike))
 
 
 def weather_of_one(world: World, strike: Strike) -> Done:
-    """One connection's weather."""
+    """Change the weather of one connection."""
     met = world.proxy.ask("weather", link=strike.fault.link, pick=strike.pick, alone=True, **strike.fault.options)
     return Done(_numbers(met), _clearing(world, strike), met)
 
@@ -130,7 +133,7 @@ def _clearing(world: World, strike: Strike) -> Callable[[], None]:
 
 
 def rest_fails(world: World, strike: Strike) -> Done:
-    """Twilio answers, but not as it should. A start that is done and not answered is for starts alone."""
+    """Let Twilio's REST API fail. A timeout with effect, and 21220, apply to starts only."""
     kind = strike.fault.options["kind"]
     for operation in ("start",) if kind in ("timeout_with_effect", "21220") else ("start", "list", "fetch"):
         world.twilio.rest.fail(kind, 10_000, operation=operation)  # type: ignore[arg-type]
@@ -138,7 +141,7 @@ def rest_fails(world: World, strike: Strike) -> Done:
 
 
 def ai_fails(world: World, strike: Strike) -> Done:
-    """The AI's next sessions are broken ones."""
+    """Let the AI's next sessions fail."""
     world.ai.ask("fail", **strike.fault.options)
 
     def well() -> None:

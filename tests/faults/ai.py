@@ -1,9 +1,9 @@
-"""The fault bench's AI: the AI twin in a process of its own, its part drawn from a seed, its ledgers given on order.
+"""AI process of the fault bench: the AI twin with scripts drawn from a seed.
 
     python -m tests.faults.ai ORDERS_SOCKET SEED
 
-Each session's script depends on the seed and the session's index alone. An order makes the next sessions misbehave as an AI does
-that is up but broken; what the network does to it is the proxy's.
+A session's script depends only on the seed and the session's index. One order makes the next sessions misbehave, as a failing AI
+does; network faults are the proxy's. Another order returns the ledgers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from gw.twin.ai.ledger import AiLedger
 from gw.twin.ai.script import AiScript, Fault, lasting
 from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES, SILENCE
-from tests.faults.orders import Order, live_until_told
+from tests.faults.orders import Order, serve_until_stopped
 
 
 class _Numbered(AiTwin):
-    """A twin that knows which session came from which port: the proxy knows its connections by theirs."""
+    """AI twin that records the client port of each session, which identifies it for the proxy."""
 
     ports: dict[int, int]  # by session index
 
@@ -36,7 +36,7 @@ class _Numbered(AiTwin):
 
 
 class FaultyAi:
-    """The twin and what is ordered of its next sessions."""
+    """The twin, and the faults ordered for its next sessions."""
 
     def __init__(self, seed: str) -> None:
         self._seed = seed
@@ -61,17 +61,17 @@ class FaultyAi:
         return script
 
     def fail(self, kind: Fault, times: int) -> None:
-        """The next `times` sessions misbehave so."""
+        """Make the next `times` sessions misbehave."""
         self._next.extend([kind] * times)
 
     def well(self) -> int:
-        """No session to come misbehaves. Answers with how many would have."""
+        """Cancel the ordered faults. Returns their number."""
         left = len(self._next)
         self._next.clear()
         return left
 
     def sessions(self) -> list[dict[str, Any]]:
-        """What each session said."""
+        """Return a summary of each session."""
         return [
             {**_view(ledger), "fault": self._faults.get(ledger.index, ""), "port": self.twin.ports[ledger.index]}
             for ledger in self.twin.sessions
@@ -98,7 +98,7 @@ def main(orders: Path, seed: str) -> None:
     ai = FaultyAi(seed)
     with ai.twin as twin:
         table: dict[str, Order] = {"url": lambda: twin.url, "fail": ai.fail, "well": ai.well, "sessions": ai.sessions}
-        live_until_told(orders, table)
+        serve_until_stopped(orders, table)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the workers said on the bus, taken down where it passes: the count the store is held against.
+"""Records the workers' events on the bus, to compare them with the store.
 
-Reads the gateway's own messages off a copy of the bytes, one reader a connection, and keeps of each numbered event what finds it
-again in the store. An event sent again is the same event. A message cut off by a broken connection was not sent. Pure.
+Reads the gateway's messages from a copy of the bytes, with one reader per connection, and keeps the key of each numbered event in
+the store. An event sent twice counts once. A message cut off by a broken connection was not sent. Pure.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any, Final, NamedTuple
 
 from gw import bus
 
-#: A soak of hours stays below this; over it the tap says so instead of growing.
+#: A soak of hours stays below this; more events raise an error.
 MAX_EVENTS: Final = 2_000_000
 
 
 class Sent(NamedTuple):
-    """One event as it left a worker.
+    """One event as sent by a worker.
 
-    `part`: a turn's number and item, an end's reason, when a recording was wished, the stored kind of any other event.
+    `part`: a turn's number and item, an end's reason, a recording's time of request, or the stored kind of another event.
     """
 
     instance: str
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
 
 
 class BusTap:
-    """All connections of all workers."""
+    """Events of all connections of all workers."""
 
     def __init__(self) -> None:
         self.sent: dict[tuple[str, int], Sent] = {}
@@ -52,7 +52,7 @@ class BusTap:
 
 
 class TappedWorker:
-    """One worker's connection."""
+    """Reader of one worker's connection."""
 
     def __init__(self, tap: BusTap) -> None:
         self._tap = tap
@@ -61,7 +61,7 @@ class TappedWorker:
         self._lost = False
 
     def feed(self, data: bytes, now_s: float) -> None:
-        """Bytes on their way from the worker to control."""
+        """Read bytes from the worker to control."""
         if self._lost:
             return
         try:
@@ -79,7 +79,7 @@ class TappedWorker:
 
 
 def sent_of(hello: bus.Hello, message: bus.Numbered, now_s: float) -> Sent:
-    """What identifies the event in the store."""
+    """Return the key that identifies an event in the store."""
     event = message.event
     kind, call_sid, part = type(event).__name__, "", ""
     match event:
@@ -99,6 +99,6 @@ def sent_of(hello: bus.Hello, message: bus.Numbered, now_s: float) -> Sent:
 
 
 def as_rows(tap: BusTap) -> dict[str, Any]:
-    """For an order's answer."""
+    """Return the events for the answer of an order."""
     sent = [list(one) for one in tap.sent.values()]
     return {"sent": sent, "pids": tap.pids, "repeated": tap.repeated, "unreadable": tap.unreadable}

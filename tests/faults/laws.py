@@ -1,7 +1,7 @@
-"""What must hold after any faults, as judgements over a ledger.
+"""Laws that must hold after any faults, as judgements over a ledger.
 
-Each law looks at the ledger alone and says in one sentence each what breaks it; none is empty-handed by chance: the totals beside
-them say how much they had to judge. Pure, so that each is tested to be able to fail.
+Each law reads the ledger and returns one sentence per violation. `totals` shows how much there was to judge. Pure, so that the
+tests can violate each law.
 """
 
 from __future__ import annotations
@@ -14,29 +14,31 @@ from typing import Any, Final
 from gw.control.twilio_api.rest import POOL_CONNECTIONS
 from tests.faults.ledger import CallLine, Ledger, Struck
 
-#: A wish that met a healthy control and Twilio for so long is a recording.
+#: A request must lead to a recording if control and Twilio work for this long.
 HEALTHY_S: Final = 3.0
-#: The same where a fault had made it wait: the longest wait between two tries is 8 s, give or take a half.
+#: The same after a fault: the longest wait between two attempts is 8 s, plus or minus half.
 RECOVERED_S: Final = 13.0
-#: What a killed control may take until it asks Twilio again.
+#: Time in which a killed control must ask Twilio again.
 CONTROL_BACK_S: Final = 6.0
-#: The store's events are all in it so long after it came back.
+#: Time after the store's return in which all events must be stored.
 CATCH_UP_S: Final = 30.0
-#: A worker's death is noticed and its calls are ended within this.
+#: Time after a worker's death in which its calls must be ended.
 LOST_S: Final = 2.0
 #: Connections a process keeps for reuse: control's to Twilio's REST API, and five to the store.
 SLACK_DESCRIPTORS: Final = {"control": POOL_CONNECTIONS + 5, "worker": 3}
 SLACK_GREENLETS: Final = 4
-#: How long before a call a fault that was over may still have spoiled its audio: a leg that is just being opened again.
+#: Time before a call in which an ended fault may still spoil its audio, because a leg is being reopened.
 LINGERS_S: Final = 2.0
-#: After its end a call is still told of.
+#: Final states of a recording.
 FINAL: Final = frozenset({"completed", "failed", "absent"})
 
 
 @dataclass(frozen=True)
 class Law:
+    """A condition: its name, its statement, and the function that returns its violations."""
+
     name: str
-    says: str
+    statement: str
     broken: Callable[[Ledger], list[str]]
 
 
@@ -51,26 +53,28 @@ def _duplicates(ledger: Ledger) -> list[str]:
 def _missing(ledger: Ledger) -> list[str]:
     found = []
     for call in ledger.calls:
-        if call.wished_s is None or call.recordings:
+        if call.requested_s is None or call.recordings:
             continue
         open_s, disturbed = answered_s(ledger, call)
         if open_s >= (RECOVERED_S if disturbed else HEALTHY_S):
-            found.append(f"{call.call_sid}: wished at {call.wished_s:.1f} s, Twilio answered for {open_s:.1f} s, no recording")
+            found.append(f"{call.call_sid}: requested at {call.requested_s:.1f} s, {open_s:.1f} s undisturbed, no recording")
     return found
 
 
 def answered_s(ledger: Ledger, call: CallLine) -> tuple[float, bool]:
-    """The longest time in one piece, between the wish and the call's end, in which Twilio could be asked; whether a fault of any
-    part the wish depends on had met the call."""
-    assert call.wished_s is not None
+    """Return the longest undisturbed time up to the call's end, and whether a fault met it.
+
+    The time begins with the request for the recording. Undisturbed: no fault prevented a request to Twilio.
+    """
+    assert call.requested_s is not None
     blocks = sorted(
         (one.from_s, one.to_s + (CONTROL_BACK_S if one.link == "process" else 0.5))
         for one in ledger.struck
         if "rest" in one.spoils
     )
-    at_s, longest_s, disturbed = call.wished_s, 0.0, False
+    at_s, longest_s, disturbed = call.requested_s, 0.0, False
     for from_s, to_s in blocks:
-        if to_s <= call.wished_s or from_s >= call.ended_s:
+        if to_s <= call.requested_s or from_s >= call.ended_s:
             continue
         disturbed = True
         longest_s = max(longest_s, from_s - at_s)
@@ -79,7 +83,7 @@ def answered_s(ledger: Ledger, call: CallLine) -> tuple[float, bool]:
 
 
 def _events(ledger: Ledger) -> list[str]:
-    """Each event that left a worker, found again in the store by what it says."""
+    """Return the events that a worker sent and the store does not have."""
     lines = {call.call_sid: call for call in ledger.calls}
     turns = {tuple(key) for key in ledger.stored.get("turns", [])}
     events = {tuple(key) for key in ledger.stored.get("events", [])}
@@ -109,12 +113,12 @@ def _events(ledger: Ledger) -> list[str]:
 
 
 def _numbers(ledger: Ledger) -> list[str]:
-    """A worker's numbers are without a gap."""
+    """Return gaps in the numbers of a worker's events."""
     heard: dict[str, set[int]] = defaultdict(set)
     for instance, n, *_ in ledger.sent:
         heard[instance].add(n)
     return [
-        f"instance {instance[:8]}: {max(numbers) - len(numbers)} of {max(numbers)} events never left it"
+        f"instance {instance[:8]}: {max(numbers) - len(numbers)} of {max(numbers)} events were never sent"
         for instance, numbers in heard.items()
         if len(numbers) != max(numbers)
     ]
@@ -133,8 +137,8 @@ def _open(ledger: Ledger) -> list[str]:
     return found
 
 
-def _settled(ledger: Ledger) -> list[str]:
-    """The row says what Twilio has."""
+def _rows(ledger: Ledger) -> list[str]:
+    """Return recordings whose row differs from Twilio's recordings."""
     found = []
     for call in ledger.calls:
         row = call.recording or {}
@@ -148,12 +152,12 @@ def _settled(ledger: Ledger) -> list[str]:
 
 
 def unspoiled(ledger: Ledger, call: CallLine) -> bool:
-    """Whether nothing that may be heard met the call."""
+    """Return whether no fault that may spoil audio met the call."""
     return not any("audio" in one.spoils for one in ledger.met(call, LINGERS_S))
 
 
 def _audio(ledger: Ledger) -> list[str]:
-    """What the AI said is what was heard, byte for byte; and the gateway's own count of frames is the caller's."""
+    """Return calls whose audio differs from the AI's, or from the gateway's count of frames."""
     found = []
     for call in ledger.calls:
         if not unspoiled(ledger, call):
@@ -163,9 +167,9 @@ def _audio(ledger: Ledger) -> list[str]:
         elif not call.streamed:
             found.append(f"{call.call_sid}: never reached the gateway")
         elif call.close_reason and call.close_reason != "ai_hangup":
-            found.append(f"{call.call_sid}: ended with {call.close_reason} though nothing had met it")
+            found.append(f"{call.call_sid}: ended with {call.close_reason} without a fault")
         elif call.legs_lost:
-            found.append(f"{call.call_sid}: lost its AI leg though nothing had met it")
+            found.append(f"{call.call_sid}: lost its AI leg without a fault")
         elif call.received_bytes > call.said_bytes:
             found.append(f"{call.call_sid}: heard {call.received_bytes} bytes, the AI said {call.said_bytes}")
         elif call.closed_by == "gateway" and call.said_all and not call.cleared and call.received_sha != call.said_sha:
@@ -177,14 +181,14 @@ def _audio(ledger: Ledger) -> list[str]:
 
 def _underrun(ledger: Ledger) -> list[str]:
     return [
-        f"{call.call_sid}: {call.underrun_60_ms:.0f} ms of silence behind 60 ms, the machine stood {call.forgiven_ms:.0f}"
+        f"{call.call_sid}: {call.underrun_60_ms:.0f} ms of silence behind 60 ms, {call.allowed_ms:.0f} allowed for the machine"
         f" ({', '.join(sorted({one.name for one in ledger.met(call)})) or 'no fault'})"
         for call in ledger.calls
-        if unspoiled(ledger, call) and not call.cleared and call.underrun_60_ms > call.forgiven_ms
+        if unspoiled(ledger, call) and not call.cleared and call.underrun_60_ms > call.allowed_ms
     ]
 
 
-#: Which links' faults may end a call for a reason that begins so. A worker that stood still found its legs given up.
+#: Links whose faults may cause a reason with this prefix. After a stall, a worker finds its legs closed by their peers.
 _BLAMES: Final = {
     "phone_": {"phone", "process", "machine"},
     "start_timeout": {"phone", "process", "machine"},
@@ -195,7 +199,7 @@ _BLAMES: Final = {
 
 
 def _reasons(ledger: Ledger) -> list[str]:
-    """A call that failed names the link that failed it."""
+    """Return failed calls whose reason does not match a fault that met them."""
     found = []
     for call in ledger.calls:
         reason = str((call.row or {}).get("reason") or "")
@@ -209,7 +213,7 @@ def _reasons(ledger: Ledger) -> list[str]:
 
 
 def _lost_in_time(ledger: Ledger) -> list[str]:
-    """Control ends the calls of a worker that was killed, and says so."""
+    """Return calls of killed workers that control ended too late."""
     kills = [one.from_s for one in ledger.struck if one.name == "worker killed"]
     found = []
     for call in ledger.calls:
@@ -218,13 +222,13 @@ def _lost_in_time(ledger: Ledger) -> list[str]:
             continue
         ended_s = row["ended_at"] - ledger.began_at
         took_s = min((ended_s - kill_s for kill_s in kills if kill_s <= ended_s), default=0.0)
-        if took_s > LOST_S + call.forgiven_ms / 1000:
+        if took_s > LOST_S + call.allowed_ms / 1000:
             found.append(f"{call.call_sid}: ended {took_s:.1f} s after its worker")
     return found
 
 
 def _replaced(ledger: Ledger) -> list[str]:
-    """One failure of the AI's side, whatever it is, is over or got round before the caller's patience: the call goes on."""
+    """Return calls that a single fault of the AI's side ended: the leg should have been replaced in time."""
     found = []
     for call in ledger.calls:
         reason = str((call.row or {}).get("reason") or "")
@@ -262,38 +266,38 @@ def _leaks(ledger: Ledger) -> list[str]:
 
 LAWS: Final = (
     Law("no duplicate", "no call is recorded twice", _duplicates),
-    Law("none missing", "where Twilio could be asked, the call is recorded", _missing),
-    Law("no event lost", "what a worker sent is in the store", _events),
+    Law("none missing", "a call is recorded if Twilio could be asked", _missing),
+    Law("no event lost", "every event a worker sent is in the store", _events),
     Law("no gap", "a worker's events are numbered without a gap", _numbers),
-    Law("nothing open", "every call and every recording is settled, nothing waits", _open),
-    Law("rows are true", "a recording's row says what Twilio has", _settled),
-    Law("true reasons", "a call that failed names what failed it", _reasons),
+    Law("nothing open", "every call and recording has its end, and nothing waits", _open),
+    Law("rows are true", "a recording's row agrees with Twilio", _rows),
+    Law("true reasons", "a failed call has the reason of a fault that met it", _reasons),
     Law("lost in time", f"the calls of a killed worker are ended within {LOST_S:g} s", _lost_in_time),
     Law("leg replaced", "one fault of the AI's leg ends no call", _replaced),
-    Law("audio whole", "calls no fault may spoil are heard byte for byte", _audio),
-    Law("no underrun", "they are heard without a gap behind a 60 ms buffer", _underrun),
+    Law("audio whole", "calls without a fault that may spoil audio are heard byte for byte", _audio),
+    Law("no underrun", "the same calls have no gap behind a 60 ms buffer", _underrun),
     Law("caught up", f"events are stored within {CATCH_UP_S:g} s of the store's return", _catch_up),
     Law("no leak", "no process, descriptor or greenlet is left over", _leaks),
-    Law("bench sound", "the bench itself did what it meant to", lambda ledger: ledger.bench_errors),
+    Law("bench sound", "the bench itself worked", lambda ledger: ledger.bench_errors),
 )
 
 
 def judge(ledger: Ledger) -> dict[str, list[str]]:
-    """What breaks each law, by its name; empty where it holds."""
+    """Return the violations of each law, by its name."""
     return {law.name: law.broken(ledger) for law in LAWS}
 
 
 def totals(ledger: Ledger) -> dict[str, int]:
-    """How much there was to judge."""
+    """Return the amounts that the laws had to judge."""
     calls = ledger.calls
     kinds = Counter(kind for _, _, kind, *_ in ledger.sent)
     met = [call for call in calls if _struck(ledger, call)]
     return {
         "calls placed": len(calls),
         "calls a fault met": len(met),
-        "calls heard to be judged whole": sum(1 for call in calls if unspoiled(ledger, call) and call.heard_bytes),
+        "calls judged byte for byte": sum(1 for call in calls if unspoiled(ledger, call) and call.heard_bytes),
         "rows of calls": sum(1 for call in calls if call.row is not None),
-        "recordings wished": sum(1 for call in calls if call.wished_s is not None),
+        "recordings requested": sum(1 for call in calls if call.requested_s is not None),
         "recordings made, Twilio's count": sum(call.recordings for call in calls),
         "recordings in the store": sum(1 for call in calls if (call.recording or {}).get("recording_sid")),
         "events sent by workers": len(ledger.sent),
@@ -303,7 +307,7 @@ def totals(ledger: Ledger) -> dict[str, int]:
         "bytes callers received": sum(call.received_bytes for call in calls),
         "bytes callers heard": sum(call.heard_bytes for call in calls),
         "faults": sum(1 for one in ledger.struck if one.link != "machine"),
-        "times the machine itself stood": sum(1 for one in ledger.struck if one.link == "machine"),
+        "stalls of the machine": sum(1 for one in ledger.struck if one.link == "machine"),
     }
 
 

@@ -1,7 +1,6 @@
-"""The ledger of a run: what each side saw of each call, side by side.
+"""Ledger of a run: the records of caller, Twilio, AI, bus and store for each call.
 
-The callers', Twilio's, the AI's and the store's word, what the workers sent on the bus and what is left of the processes. Plain
-values that are written as JSON and judged by `laws.py`. Times are seconds since the run began.
+Plain values that are written as JSON and judged by `laws.py`. Times are seconds since the start of the run.
 """
 
 from __future__ import annotations
@@ -12,7 +11,10 @@ from typing import Any
 
 @dataclass
 class Struck:
-    """A fault that was done. `about`: what it met, in words; `calls`: whose it was, None for every call of its time."""
+    """A fault that was done.
+
+    `about`: its target, as text. `calls`: the calls it met, None for every call of its time.
+    """
 
     name: str
     link: str
@@ -32,31 +34,31 @@ class CallLine:
     placed_s: float
     ended_s: float
     over: bool = True
-    # the caller's word
+    # from the caller
     streamed: bool = False  # Twilio's `start` was sent
     closed_by: str = ""
     close_reason: str = ""
     error: str = ""
     received_bytes: int = 0
     received_sha: str = ""  # of everything received
-    cleared: bool = False  # something was taken back: the caller interrupted
+    cleared: bool = False  # by a clear: the caller interrupted
     heard_bytes: int = 0
     underrun_60_ms: float = 0.0  # behind a jitter buffer of 60 ms
-    forgiven_ms: float = 0.0  # of it, at most so much was the machine's: it did not run the bench or a worker
-    # Twilio's word
-    recordings: int = 0  # that really were made
+    allowed_ms: float = 0.0  # allowance: time in which the machine did not run the bench or a worker
+    # from Twilio
+    recordings: int = 0  # number of recordings made
     recording_sids: list[str] = field(default_factory=list)
-    starts: int = 0  # requests that Twilio granted
-    callback_lost: bool = False  # the gateway did not take Twilio's word on how the recording ended
-    # the AI's word: of the session that knew this caller
+    starts: int = 0  # granted requests
+    callback_lost: bool = False  # the gateway did not accept the webhook with the recording's end
+    # from the AI: the caller's first session
     said_bytes: int = 0
-    said_sha: str = ""  # filled up to whole frames
+    said_sha: str = ""  # padded to whole frames
     sessions: int = 0
-    said_all: bool = False  # each response came to its end
-    # the bus
-    legs_lost: int = 0  # AI legs a worker gave up
-    wished_s: float | None = None  # the first audio after which a worker asked for the recording
-    # the store's word
+    said_all: bool = False  # every response was completed
+    # from the bus
+    legs_lost: int = 0  # AI legs that a worker gave up
+    requested_s: float | None = None  # first audio, as in the worker's request for the recording
+    # from the store
     row: dict[str, Any] | None = None
     recording: dict[str, Any] | None = None
     quality: dict[str, Any] | None = None
@@ -64,7 +66,7 @@ class CallLine:
 
 @dataclass
 class Census:
-    """A process of the gateway that stood at the end, at rest, beside one of its role that was fresh."""
+    """Descriptors and greenlets of a process at the end, and of a fresh one."""
 
     role: str
     pid: int
@@ -77,7 +79,10 @@ class Census:
 
 @dataclass
 class StoreReturn:
-    """The store came back; `caught_up_s`: until the spool was empty, None if it never was."""
+    """A return of the store.
+
+    `caught_up_s`: seconds until the spool was empty, None if it never was.
+    """
 
     at_s: float
     backlog: int
@@ -86,12 +91,12 @@ class StoreReturn:
 
 @dataclass
 class Ledger:
-    """All of one run."""
+    """Records of one run."""
 
     scenario: str
     seed: str
     seconds: float
-    began_at: float = 0.0  # epoch seconds: the rows' times are such
+    began_at: float = 0.0  # epoch seconds, as in the rows
     struck: list[Struck] = field(default_factory=list)
     calls: list[CallLine] = field(default_factory=list)
     sent: list[list[Any]] = field(default_factory=list)  # bus_tap.Sent, one each
@@ -102,10 +107,10 @@ class Ledger:
     returns: list[StoreReturn] = field(default_factory=list)
     census: list[Census] = field(default_factory=list)
     left_processes: list[int] = field(default_factory=list)
-    bench_errors: list[str] = field(default_factory=list)  # the bench's own failures: then nothing was proven
+    bench_errors: list[str] = field(default_factory=list)  # failures of the bench itself: the run proves nothing
 
     def met(self, call: CallLine, before_s: float = 0.0, after_s: float = 0.0) -> list[Struck]:
-        """The faults that met a call, those of its time give or take."""
+        """Return the faults that met a call, with margins before and after."""
         return [
             one
             for one in self.struck

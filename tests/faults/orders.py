@@ -1,7 +1,7 @@
-"""Orders to a process of the fault bench: one JSON line asks, one JSON line answers, over a Unix socket.
+"""Orders to a process of the fault bench: a JSON line and its JSON answer over a Unix socket.
 
-The bench's processes are told at run time what to break, and asked afterwards what they saw. An order that fails answers with its
-error; a process that does not answer within the bound raises at the asker's. Never carries anything of the gateway's.
+Orders break links at run time and collect the records afterwards. A failed order is answered with its error. A process that does
+not answer within the bound raises an error in the caller.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gevent.server import StreamServer
 from gw.supervise.child import PARENT_VARIABLE, end_with_parent
 from tests.timing import scaled
 
-#: One order, and one answer that may hold every event of a soak.
+#: Bounds of an order and of an answer, which may have every event of a soak.
 MAX_ORDER_BYTES: Final = 1 << 20
 MAX_ANSWER_BYTES: Final = 1 << 28
 ANSWER_S: Final = 20.0
@@ -33,14 +33,14 @@ Order = Callable[..., Any]
 
 
 def serve_orders(path: Path, orders: Mapping[str, Order]) -> StreamServer:
-    """Answer orders on `path` from greenlets of this process, started."""
+    """Start a server on `path` that answers orders in greenlets of this process."""
 
     def on_connection(sock: socket.socket, _: object) -> None:
         with sock:
             asked = json.loads(_line(sock, MAX_ORDER_BYTES))
             try:
                 answer = {"answer": orders[asked.pop("order")](**asked)}
-            except Exception as error:  # noqa: BLE001 - a boundary: the asker gets the error and raises it
+            except Exception as error:  # noqa: BLE001 - a boundary: the caller gets the error and raises it
                 answer = {"error": f"{type(error).__name__}: {error}"}
             sock.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -53,7 +53,7 @@ def serve_orders(path: Path, orders: Mapping[str, Order]) -> StreamServer:
 
 
 def ask(path: Path, order: str, **arguments: Any) -> Any:
-    """Give an order and wait for its answer. Raises RuntimeError with the error it met, OSError when nobody answers."""
+    """Send an order and wait for its answer. Raises RuntimeError with its error, OSError without an answer."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(scaled(ANSWER_S))
         sock.connect(str(path))
@@ -77,7 +77,7 @@ def _line(sock: socket.socket, limit: int) -> bytes:
 
 
 class Helper:
-    """A process of the bench: `python -m MODULE ORDERS_SOCKET ARGUMENT...`, up once its socket answers, gone with us."""
+    """A process of the bench: `python -m MODULE ORDERS_SOCKET ARGUMENT...`; it ends with this process."""
 
     def __init__(self, module: str, orders: Path, *arguments: str) -> None:
         self.orders = orders
@@ -104,7 +104,7 @@ class Helper:
         return ask(self.orders, order, **arguments)
 
     def stop(self) -> None:
-        """End it. Idempotent."""
+        """End the process. Idempotent."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
@@ -116,8 +116,8 @@ class Helper:
         self.orders.unlink(missing_ok=True)
 
 
-def live_until_told(orders: Path, table: Mapping[str, Order]) -> None:
-    """A helper's main: answer orders until SIGTERM, or until the bench is gone."""
+def serve_until_stopped(orders: Path, table: Mapping[str, Order]) -> None:
+    """Answer orders until SIGTERM or the end of the bench; main function of a helper."""
     end_with_parent(os.environ)
     done = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,6 +125,6 @@ def live_until_told(orders: Path, table: Mapping[str, Order]) -> None:
     making = orders.with_name(f"{orders.name}.new")
     making.unlink(missing_ok=True)
     server = serve_orders(making, table)
-    making.rename(orders)  # it is there once it answers
+    making.rename(orders)  # the path appears once the server answers
     done.wait()
     server.stop(timeout=0)

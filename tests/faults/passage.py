@@ -1,7 +1,7 @@
-"""One connection through the fault bench's proxy, and the weather its bytes travel in.
+"""One connection through the fault bench's proxy, and the weather of its bytes.
 
-A greenlet reads a direction, another writes it, a bounded number of pieces lies between: each piece has the time it is due, and
-none overtakes another. Orders come from `proxy.py`; this module only carries them out. Never changes a byte.
+Each direction has a greenlet that reads and one that writes, with a bounded queue of pieces between them. Each piece has a due
+time, and none overtakes another. No byte is changed. Orders come from `proxy.py`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from tests.faults.bus_tap import TappedWorker
 UP: Final = "up"
 DOWN: Final = "down"
 READ_BYTES: Final = 1 << 16
-#: Pieces under way in one direction: 100 messages a second with two seconds of latency fit.
+#: Bound on queued pieces per direction: enough for 100 messages a second with two seconds of latency.
 MAX_PIECES: Final = 256
-#: How often a stalled direction looks whether it may go on.
+#: Interval in which a stalled direction checks for the end of the stall.
 LOOK_S: Final = 0.01
-#: A rate is kept in steps of this.
+#: Step in which a rate is applied.
 RATE_STEP_S: Final = 0.02
-#: SO_LINGER on with no time: close(2) sends RST. Source: socket(7).
+#: SO_LINGER with a time of zero: close(2) sends RST. Source: socket(7).
 RESET: Final = struct.pack("ii", 1, 0)
 _OPENING_BYTES: Final = 64
 
 
 @dataclass(slots=True)
 class Weather:
-    """What happens to bytes in one direction."""
+    """Treatment of bytes in one direction."""
 
     latency_ms: float = 0.0
-    jitter_ms: float = 0.0  # give or take, evenly
-    rate_bytes_s: float = 0.0  # 0: as fast as it goes
-    stalled: bool = False  # nothing moves, nothing is lost: the sender's buffer fills
-    silent: bool = False  # what is sent vanishes, and so does the end of the connection: half open
-    end_after_bytes: int = -1  # so many more bytes, then the connection is closed in the middle; -1: never
+    jitter_ms: float = 0.0  # plus or minus, uniformly distributed
+    rate_bytes_s: float = 0.0  # 0: unlimited
+    stalled: bool = False  # no byte moves or is lost: the sender's buffer fills
+    silent: bool = False  # bytes and the end of the connection are dropped: half open
+    end_after_bytes: int = -1  # bytes until the connection is closed; -1: never
 
 
 class Passage:
@@ -57,7 +57,7 @@ class Passage:
         chance: random.Random,
         tapped: TappedWorker | None,
     ) -> None:
-        """`weather`: the link's own, shared by all its passages, until an order is for this one alone."""
+        """`weather` is the link's, shared by its passages, until an order changes this passage's alone."""
         self.number = number
         self.opening = b""
         self.passed = {UP: 0, DOWN: 0}
@@ -69,7 +69,7 @@ class Passage:
         self._closed = False
 
     def run(self) -> None:
-        """Carry both directions until both ended."""
+        """Forward both directions until both have ended."""
         client, server = self._sockets
         for direction, source, target in ((UP, client, server), (DOWN, server, client)):
             pieces: Queue[tuple[float, bytes]] = Queue(MAX_PIECES)
@@ -112,7 +112,7 @@ class Passage:
                 return
 
     def _pass(self, direction: str, target: socket.socket, data: bytes) -> bool:
-        """One piece. False when this direction is over."""
+        """Forward one piece. Returns False at the end of this direction."""
         weather = self.weather[direction]
         left = weather.end_after_bytes
         if 0 <= left <= len(data):
@@ -139,21 +139,21 @@ class Passage:
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def own_weather(self, direction: str, changes: dict[str, Any]) -> None:
-        """From now on this passage has a weather of its own."""
+        """Give this passage its own weather from now on."""
         self.weather[direction] = replace(self.weather[direction], **changes)
 
     def reset(self) -> None:
-        """Both ends see the connection broken."""
+        """Reset the connection at both ends."""
         if not self._closed:
             for sock in self._sockets:
                 try:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 except OSError:
-                    pass  # it is closed: its end saw that
+                    pass  # already closed
         self.end()
 
     def end(self) -> None:
-        """Both ends see the connection closed, wherever a message stood."""
+        """Close the connection at both ends, even in the middle of a message."""
         self._close()
         gevent.killall([lane for lane in self._lanes if lane is not gevent.getcurrent()], block=False)
 
@@ -163,7 +163,7 @@ class Passage:
             sock.close()
 
     def view(self) -> dict[str, Any]:
-        """Who it is: `from_port` is the client's, `to_port` what the target sees as its peer's."""
+        """Return a summary: `from_port` is the client's port, `to_port` the target's view of the peer port."""
         client, server = self._sockets
         return {
             "number": self.number,
@@ -175,7 +175,7 @@ class Passage:
 
 
 def _port(ask: Callable[[], Any]) -> int:
-    """A port of a connection; 0 where there is none or the connection is broken."""
+    """Return a port of a connection; 0 for a Unix socket or a broken connection."""
     try:
         name = ask()
     except OSError:

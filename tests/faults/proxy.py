@@ -1,12 +1,12 @@
-"""The fault bench's proxy: stands between two parts of the gateway's world and does to their bytes what networks do.
+"""Proxy of the fault bench: forwards bytes between two parts of the world with the faults of a network.
 
     python -m tests.faults.proxy ORDERS_SOCKET
 
-A process of its own, so that it holds nobody's hub and nobody holds its. Each link is a listener and a target, TCP (`host:port`)
-or a Unix socket (`/path`). Each direction of a link has its weather, changed at run time by an order: latency, jitter, a rate, a
-stall, silence, an end after so many bytes; a passage that stands may be given a weather of its own, or be reset. Up is from who
-connects to the target, down the way back. Bytes are never changed nor reordered. A direction holds a bounded number of pieces;
-when it is full its sender feels it, as on a wire.
+A separate process, so that it neither delays other hubs nor is delayed by them. A link is a listener and a target, TCP
+(`host:port`) or a Unix socket (`/path`). Each direction of a link has a weather that orders change at run time: latency, jitter, a
+rate, a stall, silence, an end after a number of bytes. An open passage can get its own weather, or be reset. Up is from the client
+to the target, down the way back. Bytes are never changed or reordered. A direction queues a bounded number of pieces; when the
+queue is full, the sender has to wait, as on a wire.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from tests.faults.bus_tap import BusTap, as_rows
-from tests.faults.orders import live_until_told
+from tests.faults.orders import serve_until_stopped
 from tests.faults.passage import DOWN, RESET, UP, Passage, Weather
 
 MAX_PASSAGES: Final = 4096
 CONNECT_S: Final = 5.0
-#: A tick of the canary; what it is late the machine did not run this process.
+#: Tick of the canary. Its lateness is time in which the machine did not run this process.
 _CANARY_S: Final = 0.01
 _CANARY_LATE_S: Final = 0.02
 _CANARY_KEPT: Final = 100_000
 
 
 class Link:
-    """A listener, its target and everything that passes between."""
+    """A listener, its target, and the passages between them."""
 
     def __init__(self, name: str, listen: str, target: str, seed: str, tap: BusTap | None) -> None:
-        """Listens. Raises OSError when the address is taken."""
+        """Open the listener. Raises OSError when the address is in use."""
         self.name = name
         self.seed = seed
         self.tap = tap
@@ -47,14 +47,14 @@ class Link:
         self.weather = {UP: Weather(), DOWN: Weather()}
         self.refusing = False
         self.count = 0
-        self.passed = {UP: 0, DOWN: 0}  # of passages that are over
+        self.passed = {UP: 0, DOWN: 0}  # by ended passages
         self.passages: dict[int, Passage] = {}
         self._server = StreamServer(_listener(listen), self._on_connection, spawn=MAX_PASSAGES)
         self._server.start()
 
     @property
     def address(self) -> str:
-        """What a client connects to."""
+        """Address for clients."""
         name = self._server.socket.getsockname()
         return name if isinstance(name, str) else f"{name[0]}:{name[1]}"
 
@@ -86,7 +86,10 @@ class Link:
             del self.passages[number]
 
     def chosen(self, opening: str, pick: float | None) -> list[Passage]:
-        """The passages that began with these bytes, oldest first; all, or the one at `pick` (0.0 the oldest, below 1.0)."""
+        """Return the passages that began with these bytes, oldest first.
+
+        `pick` selects one of them: 0.0 the oldest, below 1.0; None selects all.
+        """
         found = [passage for passage in list(self.passages.values()) if passage.opening.startswith(opening.encode())]
         return found if pick is None else found[int(pick * len(found)) :][:1]
 
@@ -125,7 +128,7 @@ def _connect(target: str) -> socket.socket:
 
 
 class Proxy:
-    """Every link, and the orders about them."""
+    """All links, and their orders."""
 
     def __init__(self) -> None:
         self._links: dict[str, Link] = {}
@@ -133,7 +136,7 @@ class Proxy:
         self._late: list[tuple[float, float]] = []
 
     def orders(self) -> dict[str, Callable[..., Any]]:
-        """By name, for `serve_orders`."""
+        """Return the orders by name, for `serve_orders`."""
         return {
             "link": self.link,
             "weather": self.change,
@@ -142,18 +145,18 @@ class Proxy:
             "clear": self.clear,
             "view": self.view,
             "tapped": lambda: as_rows(self._tap),
-            "stood": lambda: self._late,
+            "stalls": lambda: self._late,
         }
 
     def link(self, name: str, listen: str, target: str, seed: str = "", tapped: bool = False) -> str:
-        """Open a link; answers with the address it listens on."""
+        """Open a link. Returns its address."""
         link = self._links[name] = Link(name, listen, target, seed, self._tap if tapped else None)
         return link.address
 
     def change(
         self, link: str, direction: str, opening: str = "", pick: float | None = None, alone: bool = False, **changes: Any
     ) -> list[dict[str, Any]]:
-        """Change the weather of a link, or with `alone` that of passages that stand now. Answers with those it is about."""
+        """Change the weather of a link, or with `alone` of its open passages. Returns these."""
         unknown = set(changes) - {field.name for field in fields(Weather)}
         if unknown or direction not in (UP, DOWN, "both"):
             raise ValueError(f"no such weather: {sorted(unknown) or direction}")
@@ -169,11 +172,11 @@ class Proxy:
         return met
 
     def refuse(self, link: str, on: bool) -> None:
-        """Reset every connection that comes, at once; those that stand stay."""
+        """Reset every new connection; open ones stay."""
         self._links[link].refusing = on
 
     def reset(self, link: str, opening: str = "", pick: float | None = None) -> list[dict[str, Any]]:
-        """Break connections that stand."""
+        """Reset open connections. Returns them."""
         chosen = self._links[link].chosen(opening, pick)
         met = [passage.view() for passage in chosen]
         for passage in chosen:
@@ -181,7 +184,7 @@ class Proxy:
         return met
 
     def clear(self, link: str) -> int:
-        """Fair weather again. What was half open is reset now: the network forgot it. Answers with how many those were."""
+        """Remove all faults of a link. Half-open passages are reset; returns their number."""
         chosen = self._links[link]
         lost = [p for p in list(chosen.passages.values()) if any(weather.silent for weather in p.weather.values())]
         for direction in (UP, DOWN):
@@ -195,7 +198,7 @@ class Proxy:
         return len(lost)
 
     def view(self) -> dict[str, Any]:
-        """What stands and what passed."""
+        """Return a summary of links, passages and bytes."""
         return {
             name: {
                 "address": link.address,
@@ -208,7 +211,7 @@ class Proxy:
         }
 
     def watch_machine(self) -> None:
-        """Note when this process, which has little to do, did not run in time: then nobody's figures count. A greenlet's body."""
+        """Record when the machine did not run this mostly idle process; body of a greenlet."""
         due_s = time.monotonic()
         while True:
             due_s = max(due_s + _CANARY_S, time.monotonic())
@@ -221,7 +224,7 @@ class Proxy:
 def main(orders: Path) -> None:
     proxy = Proxy()
     gevent.spawn(proxy.watch_machine)
-    live_until_told(orders, proxy.orders())
+    serve_until_stopped(orders, proxy.orders())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One run of the fault bench: a scenario done to a world, and the ledger that comes of it.
+"""One run of the fault bench: a scenario applied to a world, and the resulting ledger.
 
-Places the calls and strikes, both by the clock of the scenario; when the last is over it lets everything heal, waits until the
-gateway has settled what there was, and then writes down each side's word. Judges nothing: `laws.py` does.
+Places calls and does faults by the clock of the scenario. Then all faults are undone, the run waits until the gateway has
+finished its work, and writes the records of each side. `laws.py` judges them.
 """
 
 from __future__ import annotations
@@ -33,21 +33,23 @@ from tests.timing import scaled
 
 #: The telephone's jitter buffer.
 BUFFER_MS: Final = 60
-#: A caller's own longest call, a holding line included.
+#: Longest call of a caller, waiting included.
 MAX_CALL_S: Final = 30.0
-#: What there is to settle when all is well again: an effort's longest wait, a pass of the reconciler or two.
+#: Time for the remaining work without faults: the longest wait between two attempts, and one or two reconcile passes.
 SETTLE_S: Final = 45.0
-#: A recording whose callback was lost, or was not written for half a minute since the store was away, is asked for after two
-#: minutes, twenty in a pass.
+#: Time for recordings without a stored callback: Twilio is asked for them after two minutes, twenty per pass.
 LOOK_S: Final = 240.0
-#: A part of the world that does not run for so long, on a machine that is shared, is a fault like another.
+#: A part of the world that a shared machine does not run for this long counts as a fault.
 MACHINE_S: Final = 0.5
-#: A frame the twin itself was late by less than this is no stall of the machine.
+#: Lateness of the twin below this does not count as a stall of the machine.
 _TWIN_LATE_S: Final = 0.02
 
 
 def run(scenario: Scenario, mariadb: MariaDB, *, wait_for_looks: bool = False) -> Ledger:
-    """Do it. `wait_for_looks`: also wait for the recordings that are settled only when Twilio is asked for them."""
+    """Run a scenario. Returns its ledger.
+
+    `wait_for_looks`: also wait for recordings whose end is known only after a question to Twilio.
+    """
     ledger = Ledger(scenario.name, scenario.seed, scenario.seconds)
     with tempfile.TemporaryDirectory(prefix="gw-faults-") as folder, World(Path(folder), scenario.seed, mariadb) as world:
         _warm_up(world)
@@ -57,7 +59,7 @@ def run(scenario: Scenario, mariadb: MariaDB, *, wait_for_looks: bool = False) -
         doing.spawn(_strike_all, world, scenario, ledger)
         doing.spawn(_place_all, world, scenario)
         doing.join(scenario.seconds + scaled(60.0), raise_error=True)
-        _settle(world, ledger, wait_for_looks)
+        _wait_until_done(world, ledger, wait_for_looks)
         ledger.census = world.census()
         _write_down(world, ledger)
         ledger.left_processes = world.end()
@@ -67,7 +69,7 @@ def run(scenario: Scenario, mariadb: MariaDB, *, wait_for_looks: bool = False) -
 
 
 def _warm_up(world: World) -> None:
-    """One call on each worker's first connections, so that what is kept for reuse is there when it is counted."""
+    """Place first calls, so that connections kept for reuse are open before they are counted."""
     for _ in range(4):
         world.twilio.place_call([SILENT_FRAME] * 100, max_s=MAX_CALL_S)
         gevent.sleep(0.3)
@@ -106,7 +108,7 @@ def _place_all(world: World, scenario: Scenario) -> None:
 
 
 def script_of(placed: PlacedCall) -> list[bytes]:
-    """The caller's frames."""
+    """Return the caller's frames."""
     if not placed.phrase:
         return [SILENT_FRAME] * (placed.stays_ms // 20)
     said = speech.script(placed.phrase_ms, placed.phrase)
@@ -116,8 +118,8 @@ def script_of(placed: PlacedCall) -> list[bytes]:
 # -- afterwards -------------------------------------------------------------------------------------------------------
 
 
-def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
-    """Heal what is still broken, wait for the last call and for the gateway's books to be closed."""
+def _wait_until_done(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
+    """Undo all faults, then wait for the last call and for the gateway's remaining work."""
     world.mariadb.revive()
     world.twilio.rest.heal()
     for link in ("phone", "ai", "rest", "store", "bus"):
@@ -135,7 +137,7 @@ def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
                 rows = [row for row in store.unsettled_recordings() if _counts(row, lost, wait_for_looks)]
                 is_over = not rows and not store.calls(open_only=True) and world.is_calm()
             except StoreError as error:
-                world.errors.append(f"the healed store does not answer the bench: {error}")
+                world.errors.append(f"the store does not answer the bench after the faults: {error}")
                 world.mariadb.revive()
                 is_over = False
             if is_over or time.monotonic() > until_s + (LOOK_S if wait_for_looks else 0.0):
@@ -147,49 +149,51 @@ def _settle(world: World, ledger: Ledger, wait_for_looks: bool) -> None:
 
 
 def _counts(row: RecordingRow, lost: set[str], wait_for_looks: bool) -> bool:
-    """Whether a row that is not settled is the gateway's to answer for by now."""
+    """Return whether the gateway should have finished an open recording by now."""
     return wait_for_looks or row.state != "started" or row.recording_sid not in lost
 
 
 def _overtaken(world: World, ledger: Ledger) -> set[str]:
-    """The recordings that ended while the store was away: where Twilio's last word comes before their row is written, the row is
-    settled only when Twilio is asked again, after two minutes."""
+    """Return the recordings that ended while the store was down.
+
+    If Twilio's last webhook precedes their row, the row gets its end only when Twilio is asked, after two minutes.
+    """
     away = [(one.from_s + world.began_at, one.to_s + world.began_at + 3.0) for one in ledger.struck if one.link == "store"]
     ended = [call for call in world.twilio.calls.values() if any(a <= (call.ended_at or 0.0) <= b for a, b in away)]
     return {one.sid for call in ended for one in world.twilio.rest.recordings_of(call.call_sid)}
 
 
 def lost_callbacks(twilio: TwilioTwin) -> set[str]:
-    """The recordings whose end Twilio could not tell the gateway."""
-    told = {
+    """Return the recordings whose end Twilio could not report to the gateway."""
+    reported = {
         post.fields["RecordingSid"]
         for post in twilio.webhooks.posted_to("/twilio/recording")
         if post.is_good and post.fields["RecordingStatus"] in ("completed", "absent")
     }
-    return {one.sid for one in twilio.rest.recordings.values()} - told
+    return {one.sid for one in twilio.rest.recordings.values()} - reported
 
 
 def _write_down(world: World, ledger: Ledger) -> None:
-    """Each side's word on each call."""
+    """Write the records of each side to the ledger."""
     tapped = world.proxy.ask("tapped")
     ledger.sent = [[*one[:6], one[6] - world.began_s] for one in tapped["sent"]]
     if tapped["unreadable"]:
         ledger.bench_errors.append(f"{tapped['unreadable']} bus connections could not be read")
-    stood = sorted([*world.stood, *((at_s, late_s) for at_s, late_s in world.proxy.ask("stood"))])
-    ledger.struck += machine_faults(stood, world.began_s)
+    stalls = sorted([*world.stalls, *((at_s, late_s) for at_s, late_s in world.proxy.ask("stalls"))])
+    ledger.struck += machine_faults(stalls, world.began_s)
     legs_lost = Counter(one[3] for one in ledger.sent if one[4] == "ai_leg_lost")
     spoken = world.ai.ask("sessions")
     sessions = Counter(one["tag"] for one in spoken)
     said = {one["tag"]: one for one in reversed(spoken)}
-    wished = {one[3]: float(one[4]) - world.began_at for one in reversed(ledger.sent) if one[2] == "StartRecording"}
+    requested = {one[3]: float(one[4]) - world.began_at for one in reversed(ledger.sent) if one[2] == "StartRecording"}
     lost = lost_callbacks(world.twilio)
     store = world.open_store()
     try:
         for call in world.twilio.calls.values():
             line = _line(world, call, lost)
-            line.forgiven_ms = forgiven_ms(call, stood)
+            line.allowed_ms = allowed_ms(call, stalls)
             line.legs_lost = legs_lost[call.call_sid]
-            line.wished_s = wished.get(call.call_sid)
+            line.requested_s = requested.get(call.call_sid)
             session = said.get(call.number)
             if session is not None:
                 line.sessions = sessions[call.number]
@@ -216,8 +220,8 @@ def _write_down(world: World, ledger: Ledger) -> None:
 
 
 def _whose(world: World, ledger: Ledger, pids: dict[str, int], sessions: list[dict[str, Any]]) -> None:
-    """Which calls each fault of single connections or of one process met."""
-    homes: dict[str, set[int]] = defaultdict(set)  # the workers a call was at, one after the other
+    """Find the calls that each fault of a connection or a process met."""
+    homes: dict[str, set[int]] = defaultdict(set)  # pids of a call's workers
     for one in ledger.sent:
         if one[2] == "CallStarted":
             homes[one[3]].add(pids[one[0]])
@@ -226,7 +230,7 @@ def _whose(world: World, ledger: Ledger, pids: dict[str, int], sessions: list[di
             struck.calls = [ports[one["from_port"]] for one in met if one["from_port"] in ports]
         elif struck.link == "ai":
             tags = [_caller_at(sessions, one["to_port"], world.began_s + struck.from_s) for one in met]
-            if None not in tags:  # a successor has no tag, nor has a session that heard nothing yet: it may be anybody's
+            if None not in tags:  # a session without a tag, not yet or never, may be of any call
                 struck.calls = [tag for tag in tags if tag is not None]
         elif struck.link == "process" and "audio" in struck.spoils:
             gone = {one["pid"] for one in met}
@@ -234,14 +238,14 @@ def _whose(world: World, ledger: Ledger, pids: dict[str, int], sessions: list[di
 
 
 def _caller_at(sessions: list[dict[str, Any]], port: int, at_s: float) -> int | None:
-    """Whose session came from this port then: a port is used again."""
+    """Return the call whose session came from this port at that time; ports are reused."""
     found = [one for one in sessions if one["port"] == port and one["connected_s"] <= at_s + 0.1]
     caller: int | None = max(found, key=lambda one: one["connected_s"])["tag"] if found else None
     return caller
 
 
 def _was_at(call: CallLine, homes: set[int], gone: set[int], struck: Struck) -> bool:
-    """Whether a call was one of these workers', or was just being taken by some worker when they went."""
+    """Return whether a call was at one of these workers, or was being accepted when they died."""
     near = call.placed_s - 3.0 <= struck.to_s and call.ended_s >= struck.from_s
     return near and (bool(homes & gone) or not homes or abs(call.placed_s - struck.from_s) < 3.0)
 
@@ -271,29 +275,29 @@ def _line(world: World, call: TwinCall, lost: set[str]) -> CallLine:
     )
 
 
-def forgiven_ms(call: TwinCall, stood: list[tuple[float, float]]) -> float:
-    """How long the machine did not run the bench or a worker during a call: what no gateway can help."""
+def allowed_ms(call: TwinCall, stalls: list[tuple[float, float]]) -> float:
+    """Return the time in which the machine did not run the bench or a worker."""
     ended_s = call.ended_s if call.ended_s is not None else time.monotonic()
-    others_s = sum(late_s for at_s, late_s in stood if call.placed_s <= at_s <= ended_s + 1.0)
-    own_s = call.late_max_s if call.late_max_s > _TWIN_LATE_S else 0.0  # what is overdue goes out late, frame for frame
+    others_s = sum(late_s for at_s, late_s in stalls if call.placed_s <= at_s <= ended_s + 1.0)
+    own_s = call.late_max_s if call.late_max_s > _TWIN_LATE_S else 0.0  # overdue frames leave late
     return (others_s + own_s) * 1000
 
 
-def machine_faults(stood: list[tuple[float, float]], began_s: float) -> list[Struck]:
-    """Where the machine did not run a part for so long that a call may end of it: a fault nobody ordered."""
+def machine_faults(stalls: list[tuple[float, float]], began_s: float) -> list[Struck]:
+    """Return the machine's stalls that are long enough to end a call, as faults."""
     found: list[Struck] = []
-    for at_s, late_s in stood:
+    for at_s, late_s in stalls:
         if late_s < MACHINE_S:
             continue
         from_s, to_s = at_s - began_s - late_s, at_s - began_s + late_s
         if found and from_s <= found[-1].to_s + 1.0:
             found[-1].to_s = max(found[-1].to_s, to_s)
         else:
-            found.append(Struck("machine stood", "machine", ["audio", "rest"], from_s, to_s))
+            found.append(Struck("machine stalled", "machine", ["audio", "rest"], from_s, to_s))
     return found
 
 
 def say(text: str) -> None:
-    """A line to whoever watches."""
+    """Print a line immediately."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

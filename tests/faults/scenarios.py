@@ -1,7 +1,7 @@
-"""What breaks, when and for how long: faults and scenarios as values, drawn from a seed.
+"""Faults and scenarios as values, drawn from a seed.
 
-A fault names the link it strikes and the act that does it (`acts.py`), and what it may spoil: whatever it does not name must hold
-while it lasts. A scenario is a list of strikes and a rate of calls. The same seed and length give the same scenario. Pure.
+A fault names its link, its act (`acts.py`) and its permitted effects; everything else must hold while it lasts. A scenario is a
+list of strikes and calls. The same seed and length give the same scenario. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 Link = Literal["phone", "ai", "rest", "store", "bus", "process"]
-#: What a fault may spoil. audio: what is heard of the calls it meets, and how they end. rest: whether Twilio is asked to record.
+#: Permitted effects. audio: on audio and end of the calls it meets. rest: on requests to Twilio to record.
 Spoils = Literal["audio", "rest"]
 AUDIO: Final[frozenset[Spoils]] = frozenset({"audio"})
 REST: Final[frozenset[Spoils]] = frozenset({"rest"})
@@ -21,7 +21,7 @@ NOTHING: Final[frozenset[Spoils]] = frozenset()
 
 @dataclass(frozen=True)
 class Fault:
-    """One way in which the world breaks."""
+    """One kind of fault."""
 
     name: str
     link: Link
@@ -29,7 +29,7 @@ class Fault:
     lasts_s: tuple[float, float] = (0.0, 0.0)
     options: Mapping[str, Any] = field(default_factory=dict)
     spoils: frozenset[Spoils] = NOTHING
-    after_s: float = 1.0  # how long what it broke may take to stand again: no other fault of its lane before
+    after_s: float = 1.0  # time for recovery, before the next fault of its lane
     weight: int = 2
 
 
@@ -94,16 +94,16 @@ FAULTS: Final[Mapping[str, Fault]] = {
         Fault("phone jitters", "phone", "weather", (2.0, 5.0), {**_BOTH, "latency_ms": 80, "jitter_ms": 60}, AUDIO),
     )
 }
-#: The first lane's faults come one after the other, the second's beside them.
+#: The first lane's faults follow one another; the second lane's run beside them.
 _CONTROL_LANE: Final = ("process", "store", "rest", "bus")
 _LEG_LANE: Final = ("ai", "phone")
-#: In every other window of this length no leg is struck, so that calls under the first lane's faults alone are heard whole.
+#: In every other window of this length no leg has a fault, so that calls under the first lane's faults must be heard whole.
 WINDOW_S: Final = 20.0
 
 
 @dataclass(frozen=True)
 class Strike:
-    """A fault at its time. `pick`: which of several it meets, 0.0 the oldest, below 1.0."""
+    """A fault at its time. `pick` selects one of several targets: 0.0 the oldest, below 1.0."""
 
     at_s: float
     fault: Fault
@@ -117,7 +117,7 @@ class Strike:
 
 @dataclass(frozen=True)
 class PlacedCall:
-    """A call to be placed: the caller is silent but for one phrase, and hangs up after `stays_ms`."""
+    """A call to be placed. The caller says at most one phrase, and hangs up after `stays_ms`."""
 
     at_s: float
     stays_ms: int
@@ -127,7 +127,7 @@ class PlacedCall:
 
 @dataclass(frozen=True)
 class Scenario:
-    """All of one run."""
+    """Faults and calls of one run."""
 
     name: str
     seed: str
@@ -137,7 +137,7 @@ class Scenario:
 
 
 def soak(seed: str, seconds: float, *, calls_a_minute: float = 30.0) -> Scenario:
-    """Random faults in both lanes, for so long."""
+    """Return random faults in both lanes for `seconds`."""
     strikes = [*_lane(seed, seconds, _CONTROL_LANE), *_lane(seed, seconds, _LEG_LANE)]
     ordered = tuple(sorted(strikes, key=lambda strike: strike.at_s))
     return Scenario("soak", seed, seconds, ordered, placed(seed, seconds, calls_a_minute))
@@ -161,7 +161,7 @@ def _lane(seed: str, seconds: float, links: Sequence[str]) -> list[Strike]:
 
 
 def placed(seed: str, seconds: float, calls_a_minute: float) -> tuple[PlacedCall, ...]:
-    """Calls at this rate, as telephones ring: independent of each other."""
+    """Return independent calls at this rate."""
     chance = random.Random(f"{seed}/calls")
     calls: list[PlacedCall] = []
     at_s = 0.5
@@ -180,7 +180,7 @@ def _struck(*strikes: tuple[float, str, float]) -> tuple[Strike, ...]:
 
 
 def short(seed: str) -> Scenario:
-    """One of each kind in forty seconds."""
+    """Return ten faults of all links in forty seconds."""
     strikes = _struck(
         (2.0, "REST answer lost", 2.0),
         (3.5, "AI reset", 0.0),
@@ -197,17 +197,17 @@ def short(seed: str) -> Scenario:
 
 
 def store_away(seed: str, seconds: float) -> Scenario:
-    """The store is down for so long, at twenty calls a minute."""
+    """Return one outage of the store of `seconds`, at twenty calls a minute."""
     strike = Strike(10.0, FAULTS["store killed"], seconds)
     return Scenario("store", seed, seconds + 20.0, (strike,), placed(seed, seconds + 15.0, 20.0))
 
 
-#: Between two kills or reloads: the supervisor waits longer after each, and calls must meet what is back.
+#: Interval of kills or reloads. The supervisor waits longer after each, and calls must meet the restarted process.
 EVERY_S: Final = 20.0
 
 
 def again_and_again(fault: str, seed: str, seconds: float) -> Scenario:
-    """One fault each twenty seconds, under load."""
+    """Return one fault every twenty seconds, under load."""
     count = max(1, int((seconds - 5.0) / EVERY_S) + 1)
     strikes = tuple(Strike(5.0 + EVERY_S * n, FAULTS[fault], 0.0, n / count) for n in range(count))
     return Scenario(fault, seed, seconds, strikes, placed(seed, seconds - 2.0, 45.0))

@@ -1,7 +1,7 @@
-"""The gateway as the fault bench starts it: gateway.py, with its bus led through the proxy and its greenlets countable.
+"""Gateway of the fault bench: gateway.py with its bus through the proxy.
 
-Two things differ from `gateway.py`: a worker connects to the proxy's end of the bus, and SIGUSR2 makes control or worker write
-how many greenlets it has, by kind, to `<FAULTS_FOLDER>/greenlets.<pid>`. Everything else is the gateway's own.
+Two differences from `gateway.py`: workers connect to the proxy instead of the bus, and at SIGUSR2 control or a worker writes its
+greenlets, counted by kind, to `<FAULTS_FOLDER>/greenlets.<pid>`.
 """
 
 from gevent import monkey
@@ -31,12 +31,12 @@ _bus_client = BusClient.__init__
 
 
 def program(self: Settings) -> list[str]:
-    """Children come through here as well."""
+    """Return this file: children start from it too."""
     return [sys.executable, __file__]
 
 
 def bus_client(self: BusClient, path: Path, *arguments: object, **named: object) -> None:
-    """The worker's end of the bus is the proxy's."""
+    """Connect a worker to the proxy."""
     _bus_client(self, FOLDER / "bus", *arguments, **named)  # type: ignore[arg-type]
 
 

@@ -1,8 +1,8 @@
-"""`make faults`: random faults for a while, replayable by their seed, and a ledger at the end.
+"""`make faults`: random faults under calls, replayable by their seed, and a ledger.
 
     python tests/faults/soak.py [soak|short|store|control|worker|reload] [--seconds N] [--seed S]
 
-Exits with 0 when every law held, with 1 when one was broken; says how to do the same again.
+Exit code 0: every law held; 1: one was broken. The last line of output is the command that replays the run.
 """
 
 from gevent import monkey
@@ -24,14 +24,14 @@ from tests.faults.run import run, say  # noqa: E402
 from tests.faults.scenarios import Scenario, again_and_again, short, soak, store_away  # noqa: E402
 from tests.mariadb import MariaDB  # noqa: E402
 
-#: The store is away for ten minutes, control is killed for two: what the promise names.
+#: Durations by scenario.
 SECONDS = {"soak": 1800.0, "store": 600.0, "control": 120.0, "worker": 120.0, "reload": 120.0}
-#: One fault again and again.
+#: Scenarios that repeat one fault.
 AGAIN = {"control": "control killed", "worker": "worker killed", "reload": "reload"}
 
 
 def scenario_of(name: str, seed: str, seconds: float) -> Scenario:
-    """By the name on the command line."""
+    """Return the scenario of a name on the command line."""
     if name == "short":
         return short(seed)
     if name == "soak":
@@ -44,7 +44,7 @@ def scenario_of(name: str, seed: str, seconds: float) -> Scenario:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenario", nargs="?", default="soak", choices=("soak", "short", "store", *AGAIN))
-    parser.add_argument("--seconds", type=float, help="how long faults are done")
+    parser.add_argument("--seconds", type=float, help="duration of the faults")
     parser.add_argument("--seed", default="", help="any word; empty: a new one")
     parser.add_argument("--out", type=Path, default=Path("out/faults"))
     given = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> int:
     write_ledger(ledger, given.out / "ledger.json")
     draw(ledger, given.out / "timeline.png")
     print_tables(ledger, Console())
-    say(f"{given.out / 'ledger.json'} and {given.out / 'timeline.png'} have all of it. The same again:")
+    say(f"{given.out / 'ledger.json'} and {given.out / 'timeline.png'} have all records. To replay the run:")
     how = f" --seconds {seconds:g}" if seconds else ""
     say(f"  .venv/bin/python tests/faults/soak.py {given.scenario}{how} --seed {seed}")
     return 1 if any(judge(ledger).values()) else 0

@@ -1,4 +1,4 @@
-"""What the tap takes down of each kind of event, and what it does not take for one."""
+"""tests.faults.bus_tap: the record of each kind of event, and bytes that are not an event."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_each_kind(event: bus.Event, call_sid: str, part: str) -> None:
     assert list(tap.sent.values()) == [("one", 9, type(event).__name__, call_sid, part, 2, 5.0)]
 
 
-def test_what_was_cut_off_was_not_sent() -> None:
+def test_a_message_that_was_cut_off_was_not_sent() -> None:
     tap = BusTap()
     wire = bus.pack(HELLO) + bus.pack(bus.Numbered(1, bus.FirstAudio("CA1", 0.0)))
     tap.connection().feed(wire[:-1], 1.0)
@@ -42,7 +42,7 @@ def test_what_was_cut_off_was_not_sent() -> None:
     assert tap.repeated == 1
 
 
-def test_garbage_is_told_once_and_nothing_before_hello_counts() -> None:
+def test_garbage_is_counted_once_and_events_before_hello_are_ignored() -> None:
     tap = BusTap()
     worker = tap.connection()
     worker.feed(bus.pack(bus.Numbered(1, bus.FirstAudio("CA1", 0.0))), 1.0)
@@ -51,7 +51,7 @@ def test_garbage_is_told_once_and_nothing_before_hello_counts() -> None:
     assert bus_tap.as_rows(tap) == {"sent": [], "pids": {}, "repeated": 0, "unreadable": 1}
 
 
-def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_events_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus_tap, "MAX_EVENTS", 1)
     tap = BusTap()
     worker = tap.connection()

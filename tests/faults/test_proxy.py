@@ -1,4 +1,4 @@
-"""The proxy, in a process of its own between real sockets: what each weather does to bytes, and that a fair one does nothing."""
+"""tests.faults.proxy: the effect of each weather on bytes between real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _echo(sock: socket.socket, _: object) -> None:
 
 
 class Rig:
-    """An echo behind the proxy."""
+    """An echo server behind the proxy."""
 
     def __init__(self, proxy: Helper, folder: Path) -> None:
         self.proxy = proxy
@@ -71,7 +71,7 @@ def said(sock: socket.socket, data: bytes) -> bytes:
 
 
 def read(sock: socket.socket, size: int) -> bytes:
-    """Up to so many bytes, less at the end of the stream."""
+    """Read up to `count` bytes, fewer at the end of the stream."""
     got = b""
     while len(got) < size and (more := sock.recv(size - len(got))):
         got += more
@@ -104,7 +104,7 @@ def test_fair_weather_passes_bytes_and_ends(rig: Rig) -> None:
     assert rig.proxy.ask("view")["l"]["passed"] == {"up": len(blob), "down": len(blob)}
 
 
-def test_latency_and_jitter_are_late_and_in_order(rig: Rig) -> None:
+def test_latency_and_jitter_delay_bytes_and_keep_their_sequence(rig: Rig) -> None:
     rig.weather("down", latency_ms=150, jitter_ms=50)
     with rig.connect() as sock:
         began_s = time.monotonic()
@@ -128,7 +128,7 @@ def test_a_stall_keeps_everything(rig: Rig) -> None:
         assert read(sock, 4) == b"late"
 
 
-def test_a_stall_is_felt_by_who_sends(rig: Rig) -> None:
+def test_a_stall_blocks_the_sender(rig: Rig) -> None:
     rig.weather("up", stalled=True)
     with rig.connect() as sock:
         sock.settimeout(0.5)
@@ -167,7 +167,7 @@ def test_refused_and_a_target_that_is_gone(rig: Rig) -> None:
     with rig.connect() as before:
         assert said(before, b"a") == b"a"
         rig.proxy.ask("refuse", link="l", on=True)
-        with pytest.raises(ConnectionResetError), rig.connect() as sock:  # at the connect or after it
+        with pytest.raises(ConnectionResetError), rig.connect() as sock:  # at the connect or later
             said(sock, b"b")
         assert said(before, b"c") == b"c"
     rig.proxy.ask("clear", link="l")
@@ -192,7 +192,7 @@ def test_a_rate(rig: Rig) -> None:
         assert time.monotonic() - began_s >= 0.25
 
 
-def test_orders_that_are_none(rig: Rig) -> None:
+def test_invalid_orders(rig: Rig) -> None:
     with pytest.raises(RuntimeError, match="no such weather"):
         rig.weather("both", rain=True)
     with pytest.raises(RuntimeError, match="no such weather"):
@@ -204,7 +204,7 @@ def test_orders_that_are_none(rig: Rig) -> None:
 
 
 def test_unix_sockets_and_the_tap(rig: Rig) -> None:
-    """The bus, as the proxy sees it: numbered events are taken down once, whatever the pieces they come in."""
+    """Numbered events of the bus are recorded once, in whatever pieces they arrive."""
     behind = socket.socket(socket.AF_UNIX)
     behind.bind(str(rig.folder / "real"))
     behind.listen(8)

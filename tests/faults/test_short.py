@@ -1,6 +1,6 @@
-"""The bench in its short form: one of each kind of fault in forty seconds, and every law afterwards.
+"""Short run of the fault bench: ten faults in forty seconds, judged by every law.
 
-The long form is `make faults`.
+`make faults` is the long run.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ SEED = "short"
 
 @pytest.fixture(scope="module")
 def ledger(mariadb_server: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """One run for all laws; what broke one is kept beside the tests' other files."""
+    """One run for all laws. Its ledger is written to the temporary folder."""
     try:
         ledger = run(short(SEED), mariadb_server)
     finally:
         mariadb_server.revive()
     kept: Path = tmp_path_factory.mktemp("faults") / "ledger.json"
     write_ledger(ledger, kept)
-    print_tables(ledger, Console())  # pytest shows it where a law is broken
+    print_tables(ledger, Console())  # pytest shows it when a law is broken
     yield ledger
 
 
 def test_there_was_enough_to_judge(ledger: Ledger) -> None:
-    """Laws that hold over nothing say nothing."""
     counted = totals(ledger)
     assert counted["faults"] == len(short(SEED).strikes)
     assert counted["calls placed"] >= 15
     assert counted["calls a fault met"] >= 8
-    assert counted["calls heard to be judged whole"] >= 4
+    assert counted["calls judged byte for byte"] >= 4
     assert counted["recordings made, Twilio's count"] >= 10
     assert counted["events sent by workers"] >= 100
     assert counted["of them turns"] and counted["of them webhooks"]

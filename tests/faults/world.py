@@ -4,8 +4,8 @@
     (callers, REST) <-rest-- control --store--> MariaDB
                        workers --bus--> control
 
-The proxy, the AI and MariaDB are processes of their own; the Twilio twin lives in the bench's. Looks at the gateway from outside
-alone: its sockets, its admin socket, /proc. Every wait is bounded.
+Proxy, AI and MariaDB are separate processes; the Twilio twin runs in the bench's. The gateway is observed only from outside: its
+sockets, its admin socket, /proc. Every wait is bounded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.timing import scaled
 
 AUTH_TOKEN: Final = "an auth token of the tests"
 WORKERS: Final = 2
-#: Bounds short enough that a fault of seconds reaches them, long enough for two cores that others use too.
+#: Timeouts that a fault of seconds exceeds, and two busy cores do not.
 SETTINGS: Final = {
     "server": f"workers = {WORKERS}\n",
     "media": "ai_connect_s = 4.0\nai_stall_s = 3.0\nphone_silence_s = 3.0\nmax_call_s = 40.0\n",
@@ -45,16 +45,16 @@ SETTINGS: Final = {
 TWILIO_TIMEOUT_S: Final = 2.0
 _SERVE: Final = [sys.executable, str(Path(__file__).with_name("serve.py"))]
 _SAMPLE_S: Final = 0.1
-#: Less than this in one sample is a core shared as cores are, and far from 60 ms.
-_STOOD_S: Final = 0.03
-#: What a second of calls brings: while calls go on a spool is seldom empty.
+#: Waits below this, in one sample, are normal on a shared core, and far from 60 ms.
+_STALL_S: Final = 0.03
+#: Events of a second of calls: under calls, a spool is seldom empty.
 CAUGHT_UP_EVENTS: Final = 10
-#: The spool is looked at for so long after the store came back.
+#: Duration of watching the spool after the store's return.
 _WATCH_S: Final = 60.0
 
 
 class _Gateway(GatewayProcess):
-    """The demo's gateway with a store and a Twilio of the bench's."""
+    """The demo's gateway with the bench's store and timeouts."""
 
     store_url = ""
 
@@ -70,31 +70,31 @@ class _Gateway(GatewayProcess):
 
 
 class World:
-    """A context manager: everything is up, and at the end nothing is."""
+    """Context manager that starts everything and stops everything."""
 
     def __init__(self, folder: Path, seed: str, mariadb: MariaDB) -> None:
-        """`folder` must be short: Unix sockets live in it. `mariadb` is running."""
+        """`folder` must have a short path, for Unix sockets. `mariadb` is running."""
         self.folder = folder
         self.seed = seed
         self.mariadb = mariadb
         self.began_s, self.began_at = time.monotonic(), time.time()
-        self.seen: dict[int, str] = {}  # every process of the gateway there ever was, and its role
-        self.stood: list[tuple[float, float]] = []  # when the machine did not run a worker, for how long
+        self.seen: dict[int, str] = {}  # role of every process of the gateway, past ones included
+        self.stalls: list[tuple[float, float]] = []  # stalls of the machine: time, seconds
         self.returns: list[StoreReturn] = []
         self.errors: list[str] = []
         self.met: list[
             tuple[Struck, list[dict[str, Any]], dict[int, int]]
-        ] = []  # faults of single connections, and callers() then
+        ] = []  # faults of single connections, with callers() at that time
         self.fresh: dict[str, tuple[int, int]] = {}  # descriptors and greenlets of a process at rest, by role
         self._sampling: gevent.Greenlet[..., None] | None = None
         self._watching: gevent.Greenlet[..., None] | None = None
 
     def begin(self) -> None:
-        """The run's time begins now."""
+        """Start the run's clock."""
         self.began_s, self.began_at = time.monotonic(), time.time()
 
     def now_s(self) -> float:
-        """Since the run began."""
+        """Return the seconds since the start of the run."""
         return time.monotonic() - self.began_s
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -140,20 +140,20 @@ class World:
     def _link(self, name: str, target: str, listen: str = "127.0.0.1:0", tapped: bool = False) -> str:
         return str(self.proxy.ask("link", name=name, listen=listen, target=target, seed=self.seed, tapped=tapped))
 
-    # -- looking ------------------------------------------------------------------------------------------------------
+    # -- observing ----------------------------------------------------------------------------------------------------
 
     def wait(self, holds: Any, what: str, timeout_s: float) -> bool:
-        """Wait until `holds()`; when it does not come to hold, that is an error of the bench."""
+        """Wait until `holds()`. A timeout is an error of the bench."""
         until_s = time.monotonic() + scaled(timeout_s)
         while time.monotonic() < until_s:
             if holds():
                 return True
             gevent.sleep(0.1)
-        self.errors.append(f"did not come to hold within {timeout_s:g} s: {what}")
+        self.errors.append(f"not reached within {timeout_s:g} s: {what}")
         return False
 
     def status(self) -> dict[str, Any] | None:
-        """What `status` shows; None while control does not answer."""
+        """Return the gateway's status; None while control does not answer."""
         try:
             answer: dict[str, Any] = self.admin.request("status")
         except (NotReachable, OSError):
@@ -161,7 +161,7 @@ class World:
         return answer
 
     def is_calm(self) -> bool:
-        """Every worker is on the bus, no call is alive, the store has everything."""
+        """Return whether all workers are connected, no call is alive and all events are stored."""
         status = self.status()
         if status is None or status["calls"] or status["backlog"] or not status["store"]["reachable"]:
             return False
@@ -169,7 +169,7 @@ class World:
         return len(connected) == len(status["workers"]) == WORKERS and not any(one["unacked"] for one in connected)
 
     def pids(self, role: str) -> list[int]:
-        """The gateway's processes of this role that run now."""
+        """Return the pids of the gateway's running processes of this role."""
         found = []
         for pid in self.gateway.pids()[1:]:
             if _role(pid) == role:
@@ -177,17 +177,17 @@ class World:
         return sorted(found)
 
     def callers(self) -> dict[int, int]:
-        """The number of each call whose stream stands, by the port it comes from."""
+        """Return the number of each call with an open stream, by its client port."""
         found = {}
         for call in self.twilio.calls.values():
             wire = call._wire
             if wire is not None and not call.is_over and wire.is_open:
-                with contextlib.suppress(OSError):  # it is ending
+                with contextlib.suppress(OSError):  # the process is ending
                     found[wire._socket.getsockname()[1]] = call.number
         return found
 
     def _sample(self) -> None:
-        """A greenlet's body: who runs, and who is kept from running."""
+        """Record the gateway's processes, and times in which the machine did not run a worker; body of a greenlet."""
         waited: dict[int, float] = {}
         while True:
             pids = self.gateway.pids()
@@ -196,16 +196,16 @@ class World:
                     self.seen[pid] = "supervisor" if pid == pids[0] else _role(pid)
                 if self.seen[pid] != "worker":
                     continue
-                with contextlib.suppress(OSError, ValueError, IndexError):  # it is ending
+                with contextlib.suppress(OSError, ValueError, IndexError):  # the process is ending
                     now_s = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
                     since_s = now_s - waited.get(pid, now_s)
                     waited[pid] = now_s
-                    if since_s > _STOOD_S:
-                        self.stood.append((time.monotonic(), since_s))
+                    if since_s > _STALL_S:
+                        self.stalls.append((time.monotonic(), since_s))
             gevent.sleep(_SAMPLE_S)
 
     def census(self) -> list[Census]:
-        """Descriptors and greenlets of each process that is up."""
+        """Return descriptors and greenlets of each running process."""
         found = []
         for role in ("control", "worker"):
             for pid in self.pids(role):
@@ -216,7 +216,7 @@ class World:
         return found
 
     def note_fresh(self) -> None:
-        """What the processes have now, at rest after a call, is what they may have at the end."""
+        """Record descriptors and greenlets at rest, as the allowance for the end."""
         most: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
         for one in self.census():
             most[one.role] = (max(most[one.role][0], one.descriptors), max(most[one.role][1], one.greenlets))
@@ -234,7 +234,7 @@ class World:
     # -- the store ----------------------------------------------------------------------------------------------------
 
     def connect_to_store(self) -> pymysql.connections.Connection[pymysql.cursors.Cursor]:
-        """A connection of the bench's own, past the proxy."""
+        """Open a connection to the store that bypasses the proxy."""
         return pymysql.connect(
             host="127.0.0.1",
             port=self.mariadb.port,
@@ -250,7 +250,7 @@ class World:
         return Store(gw.config.Store(url=url, statement_timeout_s=20.0), PASSWORD)
 
     def bring_store_back(self) -> None:
-        """The database is up again; from here on it is watched how fast the spool empties."""
+        """Bring the database back, and watch how long the spool takes to empty."""
         self.mariadb.revive()
         back_s = self.now_s()
 
@@ -271,7 +271,7 @@ class World:
             self._watching = gevent.spawn(watch)
 
     def end(self) -> list[int]:
-        """Stop the gateway. Returns the processes that stayed."""
+        """Stop the gateway. Returns the processes that remained."""
         if self._watching is not None:
             self._watching.join(scaled(_WATCH_S))
         self.gateway.stop()

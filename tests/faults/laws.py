@@ -62,9 +62,9 @@ def _missing(ledger: Ledger) -> list[str]:
 
 
 def answered_s(ledger: Ledger, call: CallLine) -> tuple[float, bool]:
-    """Return the longest undisturbed time up to the call's end, and whether a fault met it.
+    """Return the longest undisturbed time, and whether a fault met it.
 
-    The time begins with the request for the recording. Undisturbed: no fault prevented a request to Twilio.
+    From the request for the recording to the call's end. Undisturbed: no fault prevented a request to Twilio.
     """
     assert call.requested_s is not None
     blocks = sorted(

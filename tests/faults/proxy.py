@@ -3,10 +3,10 @@
     python -m tests.faults.proxy ORDERS_SOCKET
 
 A separate process, so that it neither delays other hubs nor is delayed by them. A link is a listener and a target, TCP
-(`host:port`) or a Unix socket (`/path`). Each direction of a link has a weather that orders change at run time: latency, jitter, a
-rate, a stall, silence, an end after a number of bytes. An open passage can get its own weather, or be reset. Up is from the client
-to the target, down the way back. Bytes are never changed or reordered. A direction queues a bounded number of pieces; when the
-queue is full, the sender has to wait, as on a wire.
+(`host:port`) or a Unix socket (`/path`). Each direction of a link has a weather that orders change at run time: latency, jitter,
+a rate, a stall, silence, an end after a number of bytes. An open passage can get its own weather, or be reset. Up is from the
+client to the target, down the way back. Bytes are never changed or reordered. A direction queues a bounded number of pieces; when
+the queue is full, the sender has to wait, as on a wire.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Two ways of doing the same, measured in turns: figures fine enough to compare, their medians, their ratios. Pure.
+"""Comparison of two variants measured in turns: fine percentiles, medians of rounds, ratios of pairs. Pure.
 
-A histogram's bucket is a third wider than the one before it, so percentiles that never flatter cannot show a change of ten
-percent. Here a percentile is estimated within its bucket; the estimate is for comparisons and is not published by itself.
+A histogram's bucket is a third wider than the one before, so percentiles that never flatter cannot show a change of ten
+percent. Here a percentile is estimated within its bucket; estimates are for comparisons only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Figures = Mapping[str, float]
 
 
 def estimate_ms(histogram: Histogram, share: float) -> float | None:
-    """The value that `share` of all lie below, by a straight line within its bucket; None where there is nothing."""
+    """Estimate a percentile by linear interpolation within its bucket; None without values."""
     if not histogram.total:
         return None
     wanted = share * histogram.total
@@ -35,7 +35,7 @@ def estimate_ms(histogram: Histogram, share: float) -> float | None:
 
 
 def figures(measured: Measured) -> dict[str, float]:
-    """What is compared of one window; what it does not have is left out."""
+    """Return the compared figures of a window, without those it lacks."""
     found = {"cpu_ms_per_call_s": measured.cpu_ms_per_call_s}
     if measured.lateness is not None:
         for name, share in SHARES.items():
@@ -49,13 +49,13 @@ def figures(measured: Measured) -> dict[str, float]:
 
 
 def medians(rounds: Sequence[Figures]) -> dict[str, float]:
-    """Figure by figure, over the rounds that have it."""
+    """Return the median of each figure, over the rounds that have it."""
     names = dict.fromkeys(name for one in rounds for name in one)
     return {name: round(median(one[name] for one in rounds if name in one), 5) for name in names}
 
 
 def ratios(pairs: Sequence[tuple[Figures, Figures]]) -> dict[str, float]:
-    """The median of each pair's own ratio, second to first: what disturbs a machine for minutes falls out."""
+    """Return the median of the pairs' ratios, second to first: slow disturbances cancel."""
     found: dict[str, list[float]] = {}
     for before, after in pairs:
         for name in before.keys() & after.keys():

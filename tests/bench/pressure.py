@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/pressure.py [--calls 100] [--seconds 15] [--rounds 5] [--json]
 
-Three kinds, in turns in one run, each a gateway of its own with the same store:
+Three kinds, in turns in one run, each a new gateway with the same kind of store:
 
     alone      the long calls only
     coming     beside them ten short calls a second come and go, not recorded
@@ -60,7 +60,7 @@ _TRIES: Final = 2
 
 
 class PressedGateway(Gateway):
-    """A gateway beside short calls; of kind `pressed`, with recordings, scrapes and a store that stalls as well."""
+    """A gateway beside short calls; if `pressed`, with recordings, scrapes and a stalling store."""
 
     def __init__(self, command: Sequence[str], out: Path, load: Load, store: StallingStore, kind: str) -> None:
         self._pressed = kind == "pressed"

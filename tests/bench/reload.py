@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/reload.py [--calls 100] [--seconds 20] [--json]
 
-The load is the bench's, on a core of its own, and its lateness is judged as there; the worker that has the calls is alone on
+The load is the bench's, on a separate core, and its lateness is judged as there; the worker that has the calls is alone on
 another core; the new workers start beside the load. Ten short calls a second come and last three seconds. Exit code 1 where a
 call was lost, a webhook refused, a caller heard a gap behind a buffer of 60 ms, the reload failed, or the run was void.
 """

@@ -27,7 +27,7 @@ G = TypeVar("G", bound=PressedGateway)
 
 
 def measure_one_window(gateway_type: Callable[..., G], out: Path, load: Load, on_step: OnStep) -> tuple[G, Window]:
-    """Measure a gateway beside short calls, on a store of its own. Raises click.ClickException."""
+    """Measure a gateway beside short calls, on a new store. Raises click.ClickException."""
     out.mkdir(parents=True, exist_ok=True)
     store = open_store(out)
     try:

@@ -1,8 +1,8 @@
-"""A store that a bench can make stall: a MariaDB of its own where one is installed, else an SQLite file.
+"""Store that a script can stall: a private MariaDB where one is installed, else an SQLite file.
 
-MariaDB is set up in a new folder by the server's own bootstrap mode, listens on a free loopback port and is gone at the end. A
-stall is the server stopped by a signal: connections stay open and nothing answers, as when its disk hangs. With SQLite it is a
-lock that somebody else holds on the file.
+MariaDB is set up in a new folder by the server's bootstrap mode, listens on a free loopback port and is removed at the end. It
+is stalled by a signal: connections stay open and nothing answers, as when a disk hangs. SQLite is stalled by a lock on its
+file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gw.bench.gateway_process import free_ports
 from gw.bench.subject import BenchError
 
 _SHARE: Final = Path("/usr/share/mysql")
-#: What a server makes its system tables of, in this order.
+#: Scripts that create the system tables, in sequence.
 _TABLES: Final = (
     "mysql_system_tables.sql",
     "mysql_performance_tables.sql",
@@ -38,20 +38,20 @@ _STOP_S: Final = 10.0
 
 
 class StallingStore(Protocol):
-    """Where the gateway keeps its calls, and how that stops answering."""
+    """The gateway's store, with a way to stall it."""
 
     name: str
     url: str
 
     def stall(self, seconds: float) -> None:
-        """Answer nothing for so long; returns when it answers again."""
+        """Answer nothing for that long; returns when the store answers again."""
 
     def close(self) -> None:
-        """Gone, with all it wrote."""
+        """Remove the store and its data."""
 
 
 def open_store(folder: Path) -> StallingStore:
-    """MariaDB where it is installed. `folder`: the gateway's, for SQLite. Raises BenchError."""
+    """Open a store: MariaDB where installed, else SQLite in `folder`. Raises BenchError."""
     server = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if server is not None and (_SHARE / _TABLES[0]).exists():
         return MariaDb(server)
@@ -59,7 +59,7 @@ def open_store(folder: Path) -> StallingStore:
 
 
 class SqliteFile:
-    """The embedded store; others that write to its file are what stalls it."""
+    """The embedded store, stalled by another writer."""
 
     name = "SQLite"
 
@@ -70,7 +70,7 @@ class SqliteFile:
         self.url = f"sqlite:///{path}"
 
     def stall(self, seconds: float) -> None:
-        """Hold the lock of a writer."""
+        """Hold a writer's lock."""
         with contextlib.closing(sqlite3.connect(self._path, timeout=5.0, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             gevent.sleep(seconds)
@@ -85,7 +85,7 @@ class SqliteFile:
 
 
 class MariaDb:
-    """A server of our own. Construct starts it."""
+    """A private server; construct starts it."""
 
     name = "MariaDB"
 
@@ -102,7 +102,7 @@ class MariaDb:
             raise
 
     def _set_up(self, server: str) -> None:
-        """Bootstrap mode reads one statement a line."""
+        """Create the system tables; bootstrap mode reads one statement a line."""
         sql = "CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
         sql += "".join((_SHARE / name).read_text() for name in _TABLES)
         sql += f"\nFLUSH PRIVILEGES;\nCREATE DATABASE bench;\nCREATE USER {_USER}@'127.0.0.1';\n"
@@ -136,12 +136,12 @@ class MariaDb:
 
     @staticmethod
     def _tied() -> tuple[str, ...]:
-        """It ends when the bench does, however that ends; util-linux has the program for it."""
+        """Prefix that ends the server with this process, however that ends (util-linux)."""
         return ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
     @staticmethod
     def _as_root() -> tuple[str, ...]:
-        return ("--user=root",) if os.geteuid() == 0 else ()  # as root it runs only when told to
+        return ("--user=root",) if os.geteuid() == 0 else ()  # as root the server requires this
 
     def stall(self, seconds: float) -> None:
         assert self._process is not None

@@ -1,15 +1,15 @@
-"""One thing of the gateway done otherwise, and what that does to lateness and cost: measured in turns, in one run.
+"""Measure the effect of one change on the gateway's lateness and cost, in turns.
 
     .venv/bin/python tests/bench/study.py --list
     .venv/bin/python tests/bench/study.py --calls 20,100,200,300 --seconds 8 --rounds 3
     .venv/bin/python tests/bench/study.py --calls 200 --variants timerfd,private-timer --rounds 5
 
-For each number of calls and each round: the gateway as it is, two variants, the gateway as it is, two variants, and so on. So
-each variant stands beside a window of the gateway as it is and makes a pair with that; one between two variants is in the pairs
-of both, which saves half of them. Each round the order is turned by one, so that a variant stands now before and now behind it.
-A ratio is the median of the pairs' own ratios. A void window is repeated; a pair that stays void is left out and counted.
+For each number of calls and each round: the unchanged gateway, two variants, the unchanged gateway, two variants, and so on.
+Each variant forms a pair with the window of the unchanged gateway next to it; a window between two variants serves both pairs.
+Each round rotates the sequence by one, so that a variant comes now before and now after its reference. A ratio is the median of
+the pairs' own ratios. A void window is repeated; a pair that stays void is left out and counted.
 
-Writes out/bench/study.json and out/bench/study.png after each pair, so who interrupts keeps what was measured.
+Writes out/bench/study.json and out/bench/study.png after each pair, so that an interrupt keeps what was measured.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from tests.bench.variants import APPLIED, BASE, VARIANTS, Variant
 
 T = TypeVar("T")
 ENTRY: Final = ROOT / "tests" / "bench" / "variants" / "entry.py"
-#: A window that is void is measured again, so often in all.
+#: Attempts at a window, while it is void.
 _TRIES: Final = 2
-#: Start, dialling, warm-up, hanging up, in seconds; a first guess, until some were measured.
+#: First estimate of the time beside a window: start, dialling, warm-up, hanging up.
 _AROUND_S: Final = 8.0
 _DIAL_S: Final = 0.02
 _SHOWN: Final = (
@@ -60,18 +60,18 @@ _SHOWN: Final = (
 
 
 @dataclass
-class Found:
-    """What is known of one variant at one number of calls."""
+class VariantResult:
+    """Pairs of one variant at one number of calls."""
 
     variant: str
     calls: int
     pairs: list[tuple[dict[str, float], dict[str, float]]] = field(default_factory=list)
     void: int = 0
-    broken: list[str] = field(default_factory=list)  # what a caller would have noticed with the variant
-    failed: str = ""  # why it could not be measured at all
+    broken: list[str] = field(default_factory=list)  # faults with the variant that a caller would have noticed
+    failed: str = ""  # the reason why it could not be measured
 
-    def take(self, without: dict[str, float] | None, changed: dict[str, float] | None) -> None:
-        """A pair, or what there is of it."""
+    def add(self, without: dict[str, float] | None, changed: dict[str, float] | None) -> None:
+        """Add a pair, or count it as void."""
         if self.failed:
             return
         if without is None or changed is None:
@@ -82,7 +82,7 @@ class Found:
     def document(self) -> dict[str, Any]:
         return {
             "variant": self.variant,
-            "says": VARIANTS[self.variant].says,
+            "description": VARIANTS[self.variant].description,
             "calls": self.calls,
             "without": medians([before for before, _ in self.pairs]),
             "with": medians([after for _, after in self.pairs]),
@@ -95,7 +95,7 @@ class Found:
 
 
 class Progress:
-    """How many windows there are, how many are done, and how long the rest takes."""
+    """Number of windows, in all and done, and the estimated rest."""
 
     def __init__(self, total: int, guess_s: float, show: Callable[[str], None]) -> None:
         self._total, self._guess_s, self._show = total, guess_s, show
@@ -107,7 +107,7 @@ class Progress:
         return max(0, self._total - self._done) * each_s
 
     def on_step(self, step: str) -> None:
-        """A step of the present window; a log is told of its start only."""
+        """Show a step of the present window; a log gets its start only."""
         if not sys.stderr.isatty() and not step.endswith("starting"):
             return
         self._show(f"{min(self._done + 1, self._total)} of {self._total}, about {self.left_s() / 60:.0f} min left: {step}")
@@ -117,7 +117,7 @@ class Progress:
 
 
 def applicable(names: list[str]) -> list[str]:
-    """Those that fit this gateway and this machine; of the others it is said why not."""
+    """Return the variants that work here; report the reason for each other one."""
     good = []
     for name in names:
         tried = subprocess.run([sys.executable, str(ENTRY), name, "worker", "--help"], capture_output=True, text=True, timeout=30)
@@ -129,7 +129,7 @@ def applicable(names: list[str]) -> list[str]:
 
 
 def measured(name: str, variant: Variant, out: Path, load: Load, progress: Progress) -> tuple[dict[str, float] | None, list[str]]:
-    """One window. Returns its figures, None where it stayed void, and what a caller would have noticed."""
+    """Measure one window. Returns its figures, None if void, and the faults that a caller would have noticed."""
     command = [sys.executable, str(ENTRY), name]
     asked = replace(load, pinned=variant.pinned, tls=variant.tls)
     for _ in range(_TRIES):
@@ -137,15 +137,17 @@ def measured(name: str, variant: Variant, out: Path, load: Load, progress: Progr
         progress.done()
         if f"{APPLIED}{name}\n" not in (out / "gateway" / "gateway.log").read_text(errors="replace"):
             raise BenchError("the variant did not reach a worker")
-        # a worker that may go everywhere has no core that others could disturb
-        if not (window.void() if variant.pinned else [why for why in window.void() if "twin" in why]):
+        # a worker that may run on every core has no core that others could disturb
+        if not (window.void() if variant.pinned else [why for why in window.void() if "load process" in why]):
             return figures(window), window.broken()
     return None, []
 
 
-def study(names: list[str], calls: list[int], rounds: int, load: Load, out: Path, show: Callable[[str], None]) -> list[Found]:
-    """Everything, in turns; written down after each pair."""
-    found = {(count, name): Found(name, count) for count in calls for name in names}
+def study(
+    names: list[str], calls: list[int], rounds: int, load: Load, out: Path, show: Callable[[str], None]
+) -> list[VariantResult]:
+    """Measure everything in turns, and write the results after each pair."""
+    found = {(count, name): VariantResult(name, count) for count in calls for name in names}
     guess_s = _AROUND_S + load.seconds + _DIAL_S * sum(calls) / len(calls)
     windows = len(calls) * rounds * len(turns(names))
     progress = Progress(windows, guess_s, show)
@@ -163,38 +165,38 @@ def study(names: list[str], calls: list[int], rounds: int, load: Load, out: Path
 
 
 def turns(variants: Sequence[T]) -> list[T | None]:
-    """The windows of a round, None for one of the gateway as it is: each variant has one of those beside it."""
+    """Return the windows of a round, None for the unchanged gateway: each variant is next to one."""
     made: list[T | None] = [None]
     for at, variant in enumerate(variants):
         made += [variant] if at % 2 == 0 else [variant, None]
     return made
 
 
-def _pairs(order: Sequence[Found], load: Load, out: Path, progress: Progress) -> Iterator[Found]:
-    """A round's windows, one after the other; a variant comes out when its pair is known."""
+def _pairs(order: Sequence[VariantResult], load: Load, out: Path, progress: Progress) -> Iterator[VariantResult]:
+    """Run a round's windows; yields a variant when its pair is complete."""
     base: dict[str, float] | None = None
-    waiting: tuple[Found, dict[str, float] | None] | None = None  # for the gateway as it is
-    ahead = False  # the window before was of the gateway as it is
+    waiting: tuple[VariantResult, dict[str, float] | None] | None = None  # for its reference
+    ahead = False  # the previous window was of the unchanged gateway
     for one in turns(order):
         if one is None:
-            base = _window(Found(BASE, load.calls), load, out, progress)
+            base = _window(VariantResult(BASE, load.calls), load, out, progress)
             if waiting is not None:
-                waiting[0].take(base, waiting[1])
+                waiting[0].add(base, waiting[1])
                 yield waiting[0]
                 waiting = None
             ahead = True
             continue
         changed = _window(one, load, out, progress)
         if ahead:
-            one.take(base, changed)
+            one.add(base, changed)
             yield one
         else:
             waiting = one, changed
         ahead = False
 
 
-def _window(one: Found, load: Load, out: Path, progress: Progress) -> dict[str, float] | None:
-    """One window's figures; None where there are none, and then it is said why."""
+def _window(one: VariantResult, load: Load, out: Path, progress: Progress) -> dict[str, float] | None:
+    """Measure one window. Returns None if void or failed, after reporting the reason."""
     try:
         made, broken = measured(one.variant, VARIANTS[one.variant], out, load, progress)
     except GatewayError as error:
@@ -205,15 +207,15 @@ def _window(one: Found, load: Load, out: Path, progress: Progress) -> dict[str, 
     return made
 
 
-def write(found: list[Found], load: Load, out: Path) -> None:
+def write(found: list[VariantResult], load: Load, out: Path) -> None:
     document = [one.document() for one in found if one.pairs or one.failed or one.void]
     head = {"seconds": load.seconds, "pattern": load.pattern}
     (out / "study.json").write_text(json.dumps({**head, "variants": document}, indent=2) + "\n")
     draw_study(document, out / "study.png")
 
 
-def table(found: list[Found]) -> Table:
-    """Without and with, and the ratio of what matters."""
+def table(found: list[VariantResult]) -> Table:
+    """Return each variant's figures without and with it, and the ratios."""
     made = figure_table(">calls", "variant", *(f">{title}" for title, _ in _SHOWN), "")
     for one in found:
         document = one.document()
@@ -231,25 +233,29 @@ def _numbers(_: Any, __: Any, text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise click.BadParameter("numbers, with commas between them") from None
+        raise click.BadParameter("expected numbers separated by commas, for example 20,100") from None
 
 
 def _names(_: Any, __: Any, text: str) -> list[str]:
     names = text.split(",") if text else [name for name in VARIANTS if name != BASE]
     if unknown := [name for name in names if name not in VARIANTS]:
-        raise click.BadParameter(f"{unknown[0]} is none; --list shows them")
+        raise click.BadParameter(f"unknown variant {unknown[0]}; --list shows all")
     return names
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--calls", default="20,100,200,300", show_default=True, callback=_numbers, help="Full-duplex calls at once.")
-@click.option("--variants", default="", callback=_names, help="Which, with commas between them; all where none is named.")
+@click.option("--variants", default="", callback=_names, help="Variants to measure, separated by commas; all by default.")
 @click.option("--seconds", type=click.FloatRange(2, 600), default=8, show_default=True, help="Each window.")
 @click.option("--rounds", type=click.IntRange(1, 99), default=3, show_default=True, help="Pairs of each variant and number.")
 @click.option("--pattern", type=click.Choice(("steady", "bursty", "bargein")), default="steady", show_default=True)
-@click.option("--patience", type=click.FloatRange(0, 600), default=10, show_default=True, help="Seconds to wait for a quiet one.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "out" / "bench", help="Where files go.")
-@click.option("--list", "list_them", is_flag=True, help="Say what there is, and measure nothing.")
+@click.option(
+    "--patience", type=click.FloatRange(0, 600), default=10, show_default=True, help="Seconds to wait for a quiet machine."
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "out" / "bench", help="Folder for all files."
+)
+@click.option("--list", "list_them", is_flag=True, help="List all variants, and measure nothing.")
 def main(
     calls: list[int],
     variants: list[str],
@@ -260,10 +266,10 @@ def main(
     out: Path,
     list_them: bool,
 ) -> None:
-    """Measure what one thing done otherwise does to the gateway's lateness and cost."""
+    """Measure the effect of one change on the gateway's lateness and cost."""
     if list_them:
         for name, variant in VARIANTS.items():
-            click.echo(f"{name:14}  {variant.says}")
+            click.echo(f"{name:14}  {variant.description}")
         return
     out.mkdir(parents=True, exist_ok=True)
     load = Load(calls=0, seconds=seconds, pattern=pattern, maxima=False, patience_s=patience)

@@ -1,4 +1,4 @@
-"""The study's picture: how many times what it was, for each variant and number of calls."""
+"""Picture of the study: ratios of each variant at each number of calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _COLOURS: Final = ("#9dbbd8", "#6a97c3", "#3b6ea5", "#1f4068", "#0d2036")
 
 
 def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """One panel a figure; a variant a line, the median ratio of each number of calls a dot, the rounds' ratios small."""
+    """Draw a panel per figure, a line per variant.
+
+    Large dots are median ratios, small ones the rounds'.
+    """
     plt = pyplot()
     names = list(dict.fromkeys(row["variant"] for row in rows))
     calls = sorted({row["calls"] for row in rows})

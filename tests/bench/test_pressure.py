@@ -1,4 +1,4 @@
-"""tests.bench.pressure and tests.bench.stalling_store: what is done to a gateway while it is measured, and what is made of it."""
+"""tests.bench.pressure and tests.bench.stalling_store: the side load while a gateway is measured, and the result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shown(made: Rounds) -> str:
 
 
 def test_a_recorded_round_beside_a_store_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a page shows what was so up to a second ago and is asked for each second: in two there is one of the stall's own
+    # the page may be a second old and is read each second: two seconds of stall contain one page rendered during it
     monkeypatch.setattr(pressure, "STALL_S", 2.0)
     monkeypatch.setattr(pressure, "BEFORE_S", 0.5)
     store = open_store(tmp_path)
@@ -53,7 +53,7 @@ def test_a_recorded_round_beside_a_store_that_stalls(tmp_path: Path, monkeypatch
         store.close()
     assert got.measured.alive >= 2
     assert got.came >= 10
-    assert got.recorded >= 5  # by the REST twin's count, in the window alone
+    assert got.recorded >= 5  # in the window only, by the REST twin's count
     assert got.refused == 0
     assert got.scrapes >= 2
     assert got.backlog > 0

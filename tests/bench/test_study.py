@@ -1,4 +1,4 @@
-"""The study's own parts: every variant finds its seam in this gateway, and figures of pairs are put together as they say."""
+"""tests.bench.study: every variant finds its seam in this gateway; pairs, ratios and estimates are correct."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from gw.bench.run import Load
 from gw.bench.subject import BenchError
 from tests.bench import study
-from tests.bench.study import Found, Progress, table
+from tests.bench.study import Progress, VariantResult, table
 from tests.bench.variants import BASE
 
 ROOT = Path(__file__).resolve().parents[2]
-#: In a process that ends: what it swaps stays swapped. A kernel's refusal is the machine's, a missing seam is ours.
+#: In a separate process, since swaps are permanent. The kernel may refuse; a missing seam is a mistake here.
 APPLY_ALL = """
 from gevent import monkey
 monkey.patch_all()
@@ -36,8 +36,10 @@ def test_every_variant_finds_its_seam() -> None:
     assert (run.returncode, run.stdout) == (0, ""), run.stderr
 
 
-def test_a_ratio_is_of_pairs_and_a_void_pair_is_none() -> None:
-    found = Found("timerfd", 200, [({"tx_p99_ms": 1.0}, {"tx_p99_ms": 0.5}), ({"tx_p99_ms": 9.0}, {"tx_p99_ms": 4.5})], void=1)
+def test_a_ratio_is_of_pairs_without_void_ones() -> None:
+    found = VariantResult(
+        "timerfd", 200, [({"tx_p99_ms": 1.0}, {"tx_p99_ms": 0.5}), ({"tx_p99_ms": 9.0}, {"tx_p99_ms": 4.5})], void=1
+    )
     document = found.document()
     assert document["ratio"] == {"tx_p99_ms": 0.5}
     assert document["without"] == {"tx_p99_ms": 5.0}
@@ -45,7 +47,7 @@ def test_a_ratio_is_of_pairs_and_a_void_pair_is_none() -> None:
     assert table([found]).row_count == 1
 
 
-def test_each_variant_stands_beside_a_window_of_the_gateway_as_it_is() -> None:
+def test_each_variant_is_next_to_a_window_of_the_unchanged_gateway() -> None:
     assert study.turns(["a"]) == [None, "a"]
     assert study.turns(["a", "b"]) == [None, "a", "b", None]
     assert study.turns(["a", "b", "c"]) == [None, "a", "b", None, "c"]
@@ -56,7 +58,7 @@ def test_each_variant_stands_beside_a_window_of_the_gateway_as_it_is() -> None:
 
 
 def test_pairs_are_of_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a window shows here is its number; a variant whose start fails and a window that stays void cost their own pairs."""
+    """Figures are window numbers here; a failed start and a void window cost only their own pairs."""
     number = 0
 
     def measured(name: str, *_: object) -> tuple[dict[str, float] | None, list[str]]:
@@ -75,8 +77,8 @@ def test_pairs_are_of_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def pairs(*numbers: tuple[int, int]) -> list[tuple[dict[str, int], dict[str, int]]]:
         return [({"tx_p99_ms": without}, {"tx_p99_ms": with_}) for without, with_ in numbers]
 
-    # as it is, timerfd, tls, as it is, locked, gc-often, as it is, tree-off
-    # as it is, tls, gc-often, as it is, tree-off, timerfd, as it is
+    # base, timerfd, tls, base, locked, gc-often, base, tree-off
+    # base, tls, gc-often, base, tree-off, timerfd, base
     assert by_name["timerfd"].pairs == pairs((1, 2), (15, 14))
     assert by_name["tls"].pairs == pairs((4, 3), (9, 10))
     assert by_name["tree-off"].pairs == pairs((7, 8), (12, 13))
@@ -85,17 +87,17 @@ def test_pairs_are_of_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert by_name["tls"].broken == ["tls was heard"] * 2
 
 
-def test_the_rest_is_estimated_by_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_is_estimated_from_the_windows_done(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
     monkeypatch.setattr(study.time, "monotonic", lambda: now_s[0])
-    said: list[str] = []
-    progress = Progress(10, 60.0, said.append)
+    shown: list[str] = []
+    progress = Progress(10, 60.0, shown.append)
     assert progress.left_s() == 600.0
     progress.done()
     now_s[0] = 130.0
     assert progress.left_s() == 270.0
     progress.on_step(f"{BASE}: starting")
-    assert said == [f"2 of 10, about 4 min left: {BASE}: starting"]
+    assert shown == [f"2 of 10, about 4 min left: {BASE}: starting"]
 
 
 def test_numbers_and_names_are_checked() -> None:
@@ -107,4 +109,4 @@ def test_numbers_and_names_are_checked() -> None:
         check=False,
     )
     assert run.returncode == 2
-    assert "--list shows them" in run.stderr
+    assert "--list shows all" in run.stderr

@@ -1,14 +1,13 @@
-"""Whether a second worker on a second core holds nearly as many calls again, twins counted out.
+"""Measure whether a second worker on a second core holds nearly as many calls again.
 
     .venv/bin/python tests/bench/workers.py [--calls 60] [--seconds 12] [--rounds 3] [--json]
 
-Measured is one worker with `calls`, and two with as many each, in turns, 25 s each. A worker holds calls until its core is
-used up: as many as a core has room for, by what a call costs it. So two hold `2 * cost alone / cost of two` times the calls
-of one. The costs are the workers' own CPU times: twins and control, which run on the same cores where there is no third, are
-counted out; what they take from the workers' caches is not, nor what workers take from each other. An overloaded worker does
-not do what it is late with, and looks cheap, so a round counts only where every call stood to its end and nobody had an
-underrun. Exit code 1 where the median ratio is below 1.7, or a round does not count: the machine was not quiet, or `calls`
-are too many for it with the twins.
+Measures one worker with `calls`, and two with as many each, in turns, 25 s each. A worker holds calls until its core is full,
+so two hold `2 * cost alone / cost of two` times the calls of one. Costs are the workers' own CPU times, without load processes
+and control process, which run on the same cores where there is no third; their effect on the workers' caches is included. An
+overloaded worker skips work and looks cheap, so a round counts only if every call stayed up and none had an underrun. Exit code
+1 if the median ratio is below 1.7, or a round does not count: other programs were busy, or `calls` are too many for the
+machine.
 """
 
 from gevent import monkey
@@ -29,18 +28,18 @@ from gw.bench.result import Measured
 from gw.bench.run import Load, measure_gateway
 from tests.bench.script import COMMAND
 
-#: Two workers hold at least so many times the calls of one.
+#: Least ratio of calls held by two workers to calls held by one.
 WANTED: Final = 1.7
 
 
 def cost_ms(measured: Measured) -> float:
-    """What a call costs its worker, milliseconds of CPU each second."""
+    """Return a call's cost in its worker, milliseconds of CPU each second."""
     used_s = sum(process.cpu_s for process in measured.processes if process.role == "worker")
     return used_s * 1000 / measured.calls / measured.seconds
 
 
 def figures(measured: Measured) -> dict[str, Any]:
-    """What one measurement says."""
+    """Return the figures of one measurement."""
     return {
         "calls": measured.calls,
         "standing": measured.alive,
@@ -54,7 +53,7 @@ def figures(measured: Measured) -> dict[str, Any]:
 
 
 def is_held(found: dict[str, Any]) -> bool:
-    """Whether the calls were served, all of them and in time."""
+    """True if all calls were served to the end, without underrun."""
     return found["standing"] == found["calls"] and not found["underruns_at_60_ms"] and not found["gateway_underrun_ms"]
 
 

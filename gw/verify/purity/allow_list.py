@@ -5,7 +5,7 @@ calls and holds what TX really did against it. An entry nothing uses is refused 
 
 To add an operation
   1. Make sure that TX is the place. AI-out runs ahead of TX and may do all that is prepared; control may do all that waits.
-  2. Measure it: give it a line in `tests/bench/bench_allow_list.py` and run that. It earns its place when it never waits, makes
+  2. Measure it: give it a line in `tests/bench/allow_list.py` and run that. It earns its place when it never waits, makes
      no system call but the one send, takes no lock, cannot raise, and costs below LIMIT_NS at the median and below a
      tenth of the millisecond TX has at the 99.9th percentile, on a 2-core VM.
   3. Enter it here with its kind, the functions that do it, its class, the reason, and the median as measured. A function is
@@ -16,7 +16,7 @@ Kinds: `call`, `write` (an attribute), `item` (an element), `load` (an attribute
 `hand` (a callable given away, to be called by the hub), `try`, `except`, `while`. No entry can allow any other construct: no
 `with`, `import`, `raise`, `for`, comprehension, lambda, f-string, display, star-arguments, generator or `await`.
 
-Costs are the medians `bench_allow_list.py` showed on the machine of tests/bench/README.md; 0: part of the statement it is in.
+Costs are the medians `allow_list.py` showed on the machine of tests/bench/README.md; 0: part of the statement it is in.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Load processes of the pressure script: short calls, and Twilio's REST API."""

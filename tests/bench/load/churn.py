@@ -1,7 +1,7 @@
-"""Callers who come and go: short calls placed evenly in time, beside the ones a bench measures.
+"""Short calls that come and go, evenly in time, beside the measured ones.
 
-Placing a call waits for the gateway's answers, so a process that does this measures nothing. Run as `python -m
-tests.bench.load.churn`, with the arguments of `gw.bench.load.callers`; orders come on stdin: churn, placed, stop.
+Run as `python -m tests.bench.load.churn`, with the arguments of `gw.bench.load.callers`; orders come on stdin: churn, placed,
+stop. Placing a call blocks on the gateway's answers, so this process cannot measure anything.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _WHY_CHARS: Final = 200
 
 
 class Churn:
-    """Short calls, on an absolute schedule from the order on.
+    """Short calls on an absolute schedule.
 
-    What a busy machine was too slow for does not come later, all at once: fewer come, and orders are heard meanwhile.
+    Calls that a busy machine missed are skipped, not placed in a burst later; orders are served meanwhile.
     """
 
     def __init__(self, loop: Loop, telephones: Telephones) -> None:
@@ -35,7 +35,7 @@ class Churn:
         self._why = ""
 
     def churn(self, order: dict[str, Any]) -> dict[str, Any]:
-        """From now on place `per_s` calls a second at `path`, each hung up after `seconds`."""
+        """Place `per_s` calls a second at `path` from now on, each hung up after `seconds`."""
         self._path = str(order["path"])
         self._every_ticks = round(TICKS_PER_S / float(order["per_s"]))
         self._length_s = float(order["seconds"])
@@ -64,23 +64,23 @@ class Churn:
         self._loop.after(self._length_s, lambda _: caller.hang_up())
 
     def placed(self, _: dict[str, Any]) -> dict[str, Any]:
-        """How many calls were placed so far, and how often that failed."""
+        """Return the number of calls placed, and of failures."""
         return {"placed": len(self._telephones.callers), "refused": self._refused, "why": self._why}
 
     def stop(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Hang up all; nobody comes any more."""
+        """Hang up all calls and place no more."""
         self._loop.stop()
         return self._telephones.stop(order)
 
 
 def main() -> int:
-    """This process's body."""
+    """Run the process."""
     options = argparse.ArgumentParser(description="Callers who come and go; orders on stdin.")
     options.add_argument("--url", required=True, help="the gateway")
     options.add_argument("--account-sid", required=True)
     given = options.parse_args()
     loop = Loop()
-    secret = sys.stdin.readline().strip()  # the first line: a secret is no argument
+    secret = sys.stdin.readline().strip()  # the first line: arguments are public, a secret is not
     churn = Churn(loop, Telephones(loop, Webhooks(given.url, given.url, secret), given.account_sid))
     orders = OrderChannel(loop, {"churn": churn.churn, "placed": churn.placed, "stop": churn.stop})
     orders.send({"ready": True})

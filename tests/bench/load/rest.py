@@ -1,8 +1,8 @@
-"""The bench's REST API: Twilio's, as far as recordings go, in a process of its own. Every call anybody names is one that
-stands.
+"""Twilio's REST API for recordings, in a separate process.
 
-Decides nothing: `gw.twin.twilio.rest` answers. Run as `python -m tests.bench.load.rest`; the account's secret is the first line
-of stdin, orders follow: report (how many recordings were asked for so far, and how many began).
+Every call named in a request is treated as in progress.
+Run as `python -m tests.bench.load.rest`. The account's secret is the first line of stdin, orders follow: report (recordings
+requested and begun so far). `gw.twin.twilio.rest` answers the requests.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from gw.twin.twilio.webhooks import Webhooks
 
 
 @dataclass
-class _Standing:
-    """A call that is under way, whoever's it is."""
+class _ActiveCall:
+    """A call in progress."""
 
     call_sid: str
     account_sid: str
@@ -39,17 +39,17 @@ class _Standing:
         self.status = "completed"
 
     def redirect(self, document: str) -> None:
-        self.status = "completed"  # its stream is over
+        self.status = "completed"  # its stream has ended
 
 
-class _Everybody(Mapping[str, RestCall]):
-    """All calls there may be."""
+class _EveryCall(Mapping[str, RestCall]):
+    """Mapping of every possible SID to a call in progress."""
 
     def __init__(self, account_sid: str) -> None:
         self._account_sid = account_sid
 
     def __getitem__(self, call_sid: str) -> RestCall:
-        return _Standing(call_sid, self._account_sid)
+        return _ActiveCall(call_sid, self._account_sid)
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -59,7 +59,7 @@ class _Everybody(Mapping[str, RestCall]):
 
 
 def _lines(fd: int) -> Iterator[bytes]:
-    """Lines of a pipe until its end; waits without holding anybody."""
+    """Read lines of a pipe until its end, without blocking other greenlets."""
     gevent_os.make_nonblocking(fd)
     rest = b""
     while data := gevent_os.nb_read(fd, 4096):
@@ -67,26 +67,26 @@ def _lines(fd: int) -> Iterator[bytes]:
         yield from lines
 
 
-def _say(answer: dict[str, object]) -> None:
+def _send(answer: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """This process's body: serve until stdin ends."""
+    """Run the process until stdin ends."""
     options = argparse.ArgumentParser(description="Twilio's REST API for the bench; orders on stdin.")
     options.add_argument("--account-sid", required=True)
     given = options.parse_args()
     orders = _lines(sys.stdin.fileno())
-    secret = next(orders).decode().strip()  # the first line: a secret is no argument
-    nobody = "http://127.0.0.1:9"  # callbacks are asked for with whole URLs
-    rest = TwilioRest(given.account_sid, secret, _Everybody(given.account_sid), Webhooks(nobody, nobody, secret)).start()
+    secret = next(orders).decode().strip()  # the first line: arguments are public, a secret is not
+    unused = "http://127.0.0.1:9"  # callback URLs in requests are absolute
+    rest = TwilioRest(given.account_sid, secret, _EveryCall(given.account_sid), Webhooks(unused, unused, secret)).start()
     try:
-        _say({"ready": True, "url": rest.url})
+        _send({"ready": True, "url": rest.url})
         for order in orders:
             if json.loads(order)["do"] != "report":
                 raise ValueError(f"no such order: {order!r}")
-            _say({"asked": sum(map(len, rest.starts.values())), "began": len(rest.recordings)})
+            _send({"asked": sum(map(len, rest.starts.values())), "began": len(rest.recordings)})
     finally:
         rest.stop()
     return 0

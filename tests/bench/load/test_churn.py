@@ -1,4 +1,4 @@
-"""tests.bench.load.churn: who comes when, and what becomes of those a busy machine was too slow for."""
+"""tests.bench.load.churn: short calls come evenly; calls missed on a busy machine are skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERY = TICKS_PER_S // 10
 
 
 class Wheel:
-    """A loop's clock alone, which stands still unless somebody takes time."""
+    """A loop's clock, advanced by the test."""
 
     def __init__(self) -> None:
         self.now = self.tick = 100
@@ -27,7 +27,7 @@ class Wheel:
         self.planned.append((tick, action))
 
     def run(self, count: int) -> list[int]:
-        """That many planned actions; when each came."""
+        """Run that many planned actions; return the tick of each."""
         came = []
         for _ in range(count):
             ((tick, action),) = self.planned
@@ -40,7 +40,7 @@ class Wheel:
 
 
 class Slow:
-    """A hall where nobody is ever answered: a try takes `ticks` of the next time."""
+    """Telephones whose calls are never answered: an attempt takes `ticks` of the next time."""
 
     def __init__(self, wheel: Wheel, *ticks: int) -> None:
         self.callers: list[object] = []

@@ -1,4 +1,4 @@
-"""A peer's life hangs on its standard input: when whoever started it is gone, however that came, so is the peer."""
+"""End of a peer's process together with its parent, noticed by its closed stdin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 
 def hold() -> None:
-    """End this process when its standard input does."""
+    """Start a thread that ends this process when standard input closes."""
     threading.Thread(target=_wait, daemon=True, name="lifeline").start()
 
 

@@ -1,9 +1,10 @@
-"""A telephone bridge as pipecat's documentation builds one: FastAPI websocket, Twilio serializer, OpenAI Realtime service.
+"""Telephone bridge made of pipecat, as its documentation builds one.
 
-Runs in an environment of its own. Decides only what the documentation leaves open, in pipecat's favour: 8 kHz in the pipeline,
-as recommended for Twilio, so that audio is resampled once each way and not twice (the service itself knows 24 kHz only,
-whatever the session is asked for); no voice detection, turn tracking, metrics, observers or idle timer; no log; uvicorn with
-uvloop and httptools; no hang-up over REST. The pipeline is the documented one, with its context aggregators.
+FastAPI websocket, Twilio serializer, OpenAI Realtime service, in a separate environment. Where the documentation leaves a
+choice, it is made in pipecat's favour: 8 kHz in the pipeline, as recommended for Twilio, so that audio is resampled once each
+way and not twice (the service uses 24 kHz only, whatever format the session asks for); no voice detection, turn tracking,
+metrics, observers or idle timer; no log; uvicorn with uvloop and httptools; no hang-up over REST. The pipeline is the
+documented one, with its context aggregators.
 
 Source: docs.pipecat.ai, "TwilioFrameSerializer", "FastAPI WebSocket"; pipecat's examples/realtime/realtime-openai.py, 1.14.0.
 """
@@ -37,7 +38,7 @@ _TWIML = (
 
 
 async def converse(websocket: WebSocket, ai_url: str) -> None:
-    """One call, from its websocket's upgrade to its end."""
+    """Serve one call, from its websocket's upgrade to its end."""
     await websocket.accept()
     _, call = await parse_telephony_websocket(websocket)
     serializer = TwilioFrameSerializer(

@@ -18,7 +18,10 @@ _STYLES: Final = {"p50": ":", "p99": "--", "p99.9": "-"}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return one line per subject and number of calls. Lateness is the caller's; `times` is CPU in gateways at as many calls."""
+    """Return one line per subject and number of calls.
+
+    Lateness is the caller's; `times` is CPU in gateways at as many calls.
+    """
     made = figure_table(">calls", "", ">CPU ms/s", ">times", ">core", ">KB/call", ">late p50", ">p99", ">p99.9", ">underruns", "")
     shown = 0
     gateway = {row["calls"]: row["cpu_ms_per_call_s"] for row in rows if row["subject"] == "gateway"}
@@ -62,7 +65,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw CPU per call-second, lateness at the caller and memory per call against the number of calls, without void rows."""
+    """Draw CPU, lateness and memory of a call against the number of calls."""
     plt = pyplot()
     figure, axes = plt.subplots(3, 1, figsize=(9, 11), sharex=True, layout="constrained")
     for subject in ORDER:

@@ -1,11 +1,11 @@
-"""Measure other designs with the bench's load: the servers in this folder, each in an environment of its own.
+"""Measure other designs with the bench's load: the servers in this folder, each in a separate environment.
 
     .venv/bin/python tests/bench/peers/run.py [--from 5] [--to 200] [--seconds 10] [--json]
     .venv/bin/python tests/bench/peers/run.py --from 40 --to 40 --seconds 8     # one number of calls
 
 Floor, gateway and peers (pipecat, and a bridge of threads and queues) take each number of calls one after the other, so ratios
 are of neighbours in time; a design that a caller would have noticed twice leaves. A design is measured like the gateway: the
-same telephones and AI, a core of its own, CPU and memory as the kernel counts them. Only the gateway has metrics, so lateness
+same telephones and AI, its own core, CPU and memory as the kernel counts them. Only the gateway has metrics, so lateness
 is the caller's in every comparison. Writes peers.json and peers.png: CPU, lateness and memory of a call against the number of
 calls.
 
@@ -67,7 +67,7 @@ PEERS: Final = (Design("pipecat", marked=False), Design("threads", marked=True))
 
 
 def environment(design: Design, on_step: OnStep, folder: Path = ENVIRONMENTS, sources: Path = SOURCES) -> Path:
-    """Return the design's interpreter; build its environment if missing or if its requirements changed. Raises BenchError."""
+    """Return the design's interpreter, building its environment if missing or outdated. Raises BenchError."""
     wanted = sources / f"requirements-{design.name}.txt"
     home = folder.resolve() / design.name
     python, built_from = home / "env" / "bin" / "python", home / "built-from.txt"
@@ -87,7 +87,7 @@ def environment(design: Design, on_step: OnStep, folder: Path = ENVIRONMENTS, so
 
 
 def _run(command: Sequence[str], on_line: Callable[[str], None]) -> list[str]:
-    """Run a command, each output line passed on as it comes. Returns the output of a failure, nothing of a success."""
+    """Run a command, passing on each output line. Returns the output of a failure, nothing of a success."""
     output: list[str] = []
     with gevent.Timeout(_BUILD_S, BenchError(f"{command[0]} took longer than {_BUILD_S:g} s")):
         process = subprocess.Popen(
@@ -141,7 +141,10 @@ class Peer:
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
-        """Run the server and wait until it listens. Neither design checks signatures. Raises BenchError with its log's end."""
+        """Run the server and wait until it listens. Neither design checks signatures.
+
+        Raises: BenchError with the end of its log.
+        """
         command = [str(self._python), str(SOURCES / f"{self.name}_server.py"), "--port", str(self._port), "--ai-url", ai_url]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TWILIO_", "OPENAI_"))}
         with self._log.open("wb") as log:
@@ -184,7 +187,7 @@ Measure = Callable[[Load], Measured]
 
 
 def measures(command: Sequence[str], out: Path, on_step: OnStep) -> dict[str, Measure]:
-    """Return how each subject is measured: the floor where there is a compiler, the gateway, the peers.
+    """Return how each subject is measured: floor, gateway and peers, without the floor if there is no compiler.
 
     Builds the floor's program and the peers' environments.
     """
@@ -200,7 +203,10 @@ def measures(command: Sequence[str], out: Path, on_step: OnStep) -> dict[str, Me
 
 
 def climb(load: Load, steps: Sequence[int], found: Mapping[str, Measure], made: list[dict[str, Any]]) -> None:
-    """Measure every subject at every number of calls until it breaks; rows are appended to `made` as they come."""
+    """Measure every subject at every number of calls until it breaks.
+
+    Rows are added to `made` as they come.
+    """
     left = dict(found)
     for calls in steps:
         floor_ms = 0.0
@@ -231,7 +237,7 @@ def _row(measured: Measured, floor_ms: float) -> dict[str, Any]:
 
 
 def further_kb(rows: Sequence[Mapping[str, Any]], subject: str) -> float | None:
-    """Return the memory of one more call, the slope between the fewest and the most calls; None with fewer than two."""
+    """Return the memory of one more call, between the fewest and the most calls."""
     used_mb = {
         int(row["calls"]): sum(float(role["pss_mb"]) for role in row["processes"].values())
         for row in rows
@@ -244,7 +250,7 @@ def further_kb(rows: Sequence[Mapping[str, Any]], subject: str) -> float | None:
 
 
 def document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the verdict: the calls each holds by the rule of `ramp` and without an underrun, the ratios, the rows."""
+    """Return the verdict: calls held by either rule, memory of one more call, ratios, rows."""
     subjects = sorted({row["subject"] for row in rows})
     return {
         "held": {name: held(rows, name) for name in subjects},
@@ -256,12 +262,15 @@ def document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def held(rows: Sequence[Mapping[str, Any]], subject: str, why_not: str = "beyond") -> int:
-    """Return the largest number of calls this subject held; `broken`: by the weaker rule, that no caller would have noticed."""
+    """Return the largest number of calls this subject held. `broken`: by the weaker rule, no fault at a caller."""
     return max((row["calls"] for row in rows if row["subject"] == subject and not row[why_not] and not row["void"]), default=0)
 
 
 def ratios(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return each peer's CPU in gateways: at its own largest number of calls, and against the gateway at its own largest."""
+    """Return each peer's CPU in gateways.
+
+    At the peer's largest number of calls, and each at its own largest.
+    """
     cost = {(row["subject"], row["calls"]): row["cpu_ms_per_call_s"] for row in rows if not row["void"]}
     best = held(rows, "gateway", "broken")
     found = []

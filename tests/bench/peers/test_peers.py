@@ -1,4 +1,4 @@
-"""tests.bench.peers.run, and its report: what a growth of several designs amounts to, and environments that cannot be built."""
+"""tests.bench.peers: verdicts on a growing number of calls, and environments that cannot be built."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def window(subject: str, calls: int, *, cpu_ms: float = 4.0, late_ms: float = 0.
 
 
 def always(subject: str, *, largest: int, cpu_ms: float) -> Measure:
-    """A design whose callers notice beyond `largest`."""
+    """A design that breaks beyond `largest` calls."""
 
     def measure(load: Load) -> Measured:
         return window(subject, load.calls, cpu_ms=cpu_ms, far={"underruns": int(load.calls > largest)})
@@ -59,7 +59,7 @@ def test_every_design_has_its_server_its_pins_and_a_colour() -> None:
         assert design.name in ORDER
 
 
-def test_each_design_leaves_after_the_step_that_it_breaks_and_the_others_go_on() -> None:
+def test_a_design_leaves_after_the_step_it_breaks_at_and_the_others_continue() -> None:
     rows = grown((10, 20, 40), gateway=always("gateway", largest=40, cpu_ms=4), threads=always("threads", largest=10, cpu_ms=20))
     assert [(row["subject"], row["calls"]) for row in rows] == [
         ("gateway", 10),
@@ -71,7 +71,7 @@ def test_each_design_leaves_after_the_step_that_it_breaks_and_the_others_go_on()
     assert (held(rows, "gateway"), held(rows, "threads"), held(rows, "nobody")) == (40, 10, 0)
 
 
-def test_nothing_is_measured_when_only_the_floor_stands() -> None:
+def test_measuring_ends_when_only_the_floor_is_left() -> None:
     rows = grown((10, 20), floor=always("floor", largest=99, cpu_ms=1), threads=always("threads", largest=5, cpu_ms=20))
     assert [(row["subject"], row["calls"]) for row in rows] == [("floor", 10), ("threads", 10)]
 
@@ -124,7 +124,7 @@ def test_ratios_are_taken_where_the_other_is_at_its_largest() -> None:
     assert ratios([row for row in rows if row["subject"] == "threads"]) == []
 
 
-def test_what_a_process_takes_once_is_no_part_of_one_more_call() -> None:
+def test_one_time_memory_is_not_part_of_one_more_call() -> None:
     def with_memory(load: Load) -> Measured:
         once_and_each = Process("threads", 1.0, 50 * MB, 50 * MB + load.calls * MB // 4, 0)
         return replace(window("threads", load.calls), processes=[once_and_each])
@@ -149,7 +149,7 @@ def test_the_table_has_a_line_each_and_the_picture_is_drawn(tmp_path: Path) -> N
     assert [line[0] for line in lines if "void:" in line] == ["threads"]
     draw(rows, tmp_path / "peers.png")
     assert (tmp_path / "peers.png").stat().st_size > 5000
-    draw([row for row in rows if row["void"]], tmp_path / "nothing.png")  # who interrupts early has no good step
+    draw([row for row in rows if row["void"]], tmp_path / "nothing.png")  # an early interrupt leaves no good step
 
 
 def sources(folder: Path, requirements: str) -> Path:
@@ -170,18 +170,18 @@ def test_an_environment_that_is_built_is_used_until_its_pins_change(tmp_path: Pa
         return []
 
     monkeypatch.setattr(peers, "_run", build)
-    told: list[str] = []
-    python = environment(THREADS, told.append, tmp_path / "out", pins)
+    steps: list[str] = []
+    python = environment(THREADS, steps.append, tmp_path / "out", pins)
     assert python.is_absolute() and python.exists()
-    assert (len(ran), told[-1]) == (2, "threads: collecting nothing==1")
-    assert environment(THREADS, told.append, tmp_path / "out", pins) == python
+    assert (len(ran), steps[-1]) == (2, "threads: collecting nothing==1")
+    assert environment(THREADS, steps.append, tmp_path / "out", pins) == python
     assert len(ran) == 2
     (pins / "requirements-threads.txt").write_text("nothing==2\n")
-    environment(THREADS, told.append, tmp_path / "out", pins)
+    environment(THREADS, steps.append, tmp_path / "out", pins)
     assert len(ran) == 4
 
 
-def test_pip_without_an_index_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_without_an_index_names_the_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(BenchError, match="PIP_FIND_LINKS") as raised:
         environment(THREADS, lambda _: None, tmp_path / "out", sources(tmp_path / "pins", "surely-nothing==1\n"))

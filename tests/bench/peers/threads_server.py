@@ -1,12 +1,10 @@
-"""A telephone bridge as most write it first: threads that wait, queues between them.
+"""Telephone bridge made of threads and queues, the design of most first attempts.
 
-Four threads a call. RX reads the telephone's messages and decodes them; AI-out sends the caller's audio on; AI-in reads the
+Four threads a call. RX reads the telephone's messages and decodes them; AI-out forwards the caller's audio; AI-in reads the
 AI's events, cuts its audio into frames and queues them; TX takes a frame, encodes it with base64 and json.dumps, sleeps until
-it is due, and sends it. The websockets are the library's threaded ones, which need a reading thread each. Deadlines are
-absolute, so that lateness does not add up; queues are bounded; a call's end ends its threads. Runs in an environment of its
-own.
-
-Frames go through as they are: mu-law both ways.
+it is due, and sends it. The websockets are the library's threaded ones, which add a reading thread each. Deadlines are
+absolute, so lateness does not add up; queues are bounded; a call's end ends its threads. Runs in a separate environment. Frames
+pass unchanged, mu-law both ways.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ _TWIML: Final = (
 
 
 class Call:
-    """One call. `run` is its RX thread's body and returns when the call is over."""
+    """One call; `run` is the body of its RX thread."""
 
     def __init__(self, phone: ServerConnection, ai_url: str) -> None:
         self._phone = phone
@@ -48,7 +46,7 @@ class Call:
         self._uplink: queue.Queue[bytes | None] = queue.Queue(_UPLINK_FRAMES)
         self._playout: queue.Queue[tuple[int, bytes] | None] = queue.Queue(_PLAYOUT_FRAMES)  # talkspurt, frame
         self._rest = b""
-        self._sending = threading.Lock()  # nothing of an interrupted talkspurt may follow its clear
+        self._sending = threading.Lock()  # no frame of an interrupted talkspurt may follow its clear
         self._talkspurt = 0
 
     def run(self) -> None:
@@ -75,7 +73,7 @@ class Call:
                 voice.close()
                 for waiting in (self._uplink, self._playout):
                     _discard(waiting)
-                    waiting.put(None)  # its thread ends
+                    waiting.put(None)  # ends its thread
                 for thread in threads:
                     thread.join(5.0)
 
@@ -135,7 +133,7 @@ class Call:
                 message = json.dumps({"event": "media", "streamSid": self._stream_sid, "media": {"payload": payload}})
                 now_s = time.monotonic()
                 if due_s < now_s - 1.0:
-                    due_s = now_s  # a new talkspurt, or a stall that nobody would want to catch up with
+                    due_s = now_s  # a new talkspurt, or a stall too long to catch up with
                 if due_s > now_s:
                     time.sleep(due_s - now_s)
                 with self._sending:
@@ -166,7 +164,7 @@ def _webhook(media_port: int) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing: logging is off for everybody."""
+            """No access log, as in the other designs."""
 
     return Webhook
 

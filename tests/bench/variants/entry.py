@@ -1,4 +1,4 @@
-"""`gateway.py` with one variant: `entry.py VARIANT serve ...`. Its workers have one thing swapped."""
+"""Entry point of the gateway with one variant: `entry.py VARIANT serve ...`. Only its workers differ."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.bench.variants.seam import NotHereError
 
 def run() -> None:
     name = sys.argv.pop(1)
-    # children are started through this file too
+    # child processes are started through this file too
     Settings.program = lambda _: [sys.executable, __file__, name]  # type: ignore[method-assign]
     if "worker" in sys.argv:
         try:
             VARIANTS[name].apply()
         except NotHereError as error:
             sys.exit(f"{name}: {error}")
-        print(f"{APPLIED}{name}", file=sys.stderr, flush=True)  # read in the gateway's log
+        print(f"{APPLIED}{name}", file=sys.stderr, flush=True)  # the study looks for it in the gateway's log
     main()
 
 

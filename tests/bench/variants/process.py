@@ -1,4 +1,4 @@
-"""What the kernel and the interpreter may do otherwise for a worker's process."""
+"""Variants of a worker's process: kernel and interpreter settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.bench.variants.seam import NotHereError, swap
 
 _PR_SET_TIMERSLACK: Final = 29
 _SLACK_NS: Final = 1000
-#: MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT: what is touched stays; thread stacks are not filled in advance.
+#: MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT: touched pages stay; thread stacks are not filled in advance.
 _MCL: Final = 1 | 2 | 4
 
 
@@ -37,12 +37,12 @@ def round_robin() -> None:
 
 
 def often_gc() -> None:
-    """A young collection for each 4000 new objects, a middle one for each three of them, as nobody would notice at few calls."""
+    """Collect the young generation every 4000 new objects, the middle one every third time."""
     of_python = gc.set_threshold
     swap(gc, "set_threshold", lambda *_: of_python(4000, 2, 1 << 30))
 
 
 def default_gc() -> None:
-    """Nothing frozen, Python's thresholds."""
+    """Freeze nothing and keep Python's thresholds."""
     swap(gc, "freeze", lambda: None)
     swap(gc, "set_threshold", lambda *_: None)

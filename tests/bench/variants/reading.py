@@ -1,4 +1,4 @@
-"""How a leg may be read, at the seams of `gw.media.transport.plain`."""
+"""Variants of reading a leg, at the seams of `gw.media.transport.plain`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.bench.variants.seam import swap
 
 
 def bounded(size: int) -> Callable[[], None]:
-    """At most `size` bytes a read."""
+    """Limit a read to `size` bytes."""
     return lambda: swap(plain, "READ_BYTES", size)
 
 
 def recv_first() -> None:
-    """Try to read again at once: one system call more a message, nearly always for nothing, as gevent's own socket does."""
+    """Try a second read immediately, as gevent's own socket does: one more system call a message, nearly always empty."""
     swap(plain.Transport, "_on_readable", _twice(getattr(plain.Transport, "_on_readable", None)))
 
 
@@ -28,5 +28,5 @@ def _twice(of_transport: Callable[[plain.Transport], None] | None) -> Callable[[
 
 
 def switched() -> None:
-    """RX's greenlet is switched to for each read, instead of messages being handled in the hub's callback beside it."""
+    """Switch to RX's greenlet for each read, instead of handling messages in the hub's callback."""
     swap(websocket.MessageReader, "read_beside", lambda self, _take: self.read())

@@ -1,4 +1,4 @@
-"""What variants have in common: how one says that it cannot be applied."""
+"""Shared parts of the variants: the swap, and the error when it is impossible."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class NotHereError(Exception):
-    """The variant does not fit this gateway, or this machine does not allow it; the text says which."""
+    """The variant does not fit this gateway, or the machine does not permit it."""
 
 
 def swap(owner: Any, name: str, new: Any) -> None:
-    """Put `new` where `owner` has something of that name. Raises NotHereError where it has not."""
+    """Replace the attribute `name` of `owner`. Raises NotHereError if it does not exist."""
     if not hasattr(owner, name):
         raise NotHereError(f"{getattr(owner, '__name__', owner)} has no {name} any more")
     setattr(owner, name, new)

@@ -1,4 +1,7 @@
-"""How TX may wait, behind `Clock.wait_until`. gevent's compiled timers cannot be given another delay, so none is used twice."""
+"""Variants of waiting in TX, behind `Clock.wait_until`.
+
+gevent's compiled timers cannot be given another delay, so none is used twice.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _NS: Final = 1_000_000_000
 
 
 def private_timer() -> None:
-    """A timer that switches straight to TX, before I/O callbacks: libev calls what is ready in the order of its priority."""
+    """Wait by a timer that switches straight to TX, before I/O callbacks.
+
+    libev calls ready watchers by priority.
+    """
     hub = gevent.get_hub()
     loop = hub.loop
 
@@ -50,7 +56,7 @@ class _Spec(ctypes.Structure):
 
 
 class _Deadlines:
-    """All calls' deadlines in one heap, the first of them in one absolute timerfd."""
+    """Heap of all calls' deadlines, the first of them in one absolute timerfd."""
 
     def __init__(self, together_s: float) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -61,7 +67,7 @@ class _Deadlines:
         self._spec = _Spec(0, 0, 0, 0)
         self._at = ctypes.byref(self._spec)
         self._together_s = together_s
-        self._heap: list[list[Any]] = []  # deadline, number, who waits (None: no longer)
+        self._heap: list[list[Any]] = []  # deadline, number, switch of the waiting greenlet (None: gave up)
         self._number = 0
         self._armed_s = 0.0
         self._hub = gevent.get_hub()
@@ -71,7 +77,7 @@ class _Deadlines:
 
     @property
     def wait_until(self) -> Any:
-        """A function for Clock: the object it is called on does not matter."""
+        """A function for `Clock`, which ignores the object it is called on."""
 
         def wait_until(_: Clock, deadline_s: float) -> None:
             if deadline_s > monotonic():
@@ -97,13 +103,13 @@ class _Deadlines:
         self._settime(self._fd, _TFD_TIMER_ABSTIME, self._at, None)
 
     def _fire(self) -> None:
-        """The first deadline is here: the hub calls this, and each that is due runs until it waits again."""
+        """Switch to each greenlet that is due; called by the hub at the first deadline."""
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
-            return  # armed anew since
+            return  # rearmed since
         heap, together_s = self._heap, self._together_s
-        self._armed_s = monotonic() + 1.0  # nobody who is woken now arms it
+        self._armed_s = monotonic() + 1.0  # a greenlet woken here does not arm the timer
         while heap and heap[0][0] <= monotonic() + together_s:
             switch = heappop(heap)[2]
             if switch is not None:

@@ -1,4 +1,4 @@
-"""What the gateway keeps of itself while it works: holds of the hub, and gevent's tree of who spawned whom."""
+"""Variants of self-observation: hold monitor, and gevent's tree of greenlets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.bench.variants.seam import swap
 
 
 def off() -> None:
-    """The monitor never begins; nobody watches, so there are no holds to tell of."""
+    """Do not start the hold monitor: no holds are recorded."""
     swap(HoldMonitor, "start", lambda _: None)
 
 
 def always() -> None:
-    """As `hold_monitor = "always"` does it: each second whole, with CPU times."""
+    """Watch every second whole, with CPU times, as `hold_monitor = "always"` does."""
     plain = HoldMonitor.__init__
 
     def init(self: HoldMonitor, *given: Any, **named: Any) -> None:
@@ -26,5 +26,5 @@ def always() -> None:
 
 
 def no_tree() -> None:
-    """A greenlet does not keep who spawned it, nor the stack from which."""
+    """Do not record a greenlet's parent and the stack that spawned it."""
     swap(gevent.config, "track_greenlet_tree", False)

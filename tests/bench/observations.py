@@ -1,6 +1,8 @@
-"""What one observation costs: the shared page beside prometheus_client, in a process patched for gevent as the gateway is.
+"""Measure the cost of one observation: the shared page beside prometheus_client.
 
-.venv/bin/python tests/bench/bench_metrics.py [--json]
+    .venv/bin/python tests/bench/observations.py [--json]
+
+The process is patched for gevent, as the gateway is.
 """
 
 from gevent import monkey
@@ -28,7 +30,7 @@ NUMBER, REPEAT = 100_000, 7
 
 
 def nanoseconds(statement: str, **names: object) -> float:
-    """The best of some runs: what the code costs, not what else the machine did."""
+    """Return the best of several runs, which other programs disturbed least."""
     names.update(seconds=0.00012, bisect_left=bisect_left)
     return min(timeit.repeat(statement, globals=names, number=NUMBER, repeat=REPEAT)) / NUMBER * 1e9
 

@@ -1,10 +1,10 @@
-"""What a machine can do beside its calls, for deploy/SCALING.md: webhooks, rows into the store, metrics series.
+"""Measure a machine's capacity beside calls: webhooks, rows into the store, metrics series, memory.
 
-    .venv/bin/python tests/bench/bench_scale.py [--json]
+    .venv/bin/python tests/bench/scale.py [--json]
 
-Costs are CPU times of the processes named, so that a busy machine changes them little; half a minute. Webhooks are signed forms
-over loopback, a connection each, as a balancer sends them. Rows are the events of whole calls, from the spool on disk into a
-MariaDB that syncs nothing, through the product's forwarder.
+Costs are CPU times of the named processes, so a busy machine changes them little. Webhooks are signed forms over loopback, one
+connection each, as a balancer sends them. Rows are the events of whole calls, from the spool on disk into a MariaDB without
+fsync, through the product's forwarder. Takes half a minute.
 """
 
 from gevent import monkey
@@ -14,7 +14,6 @@ monkey.patch_all()
 import argparse
 import http.client
 import json
-import os
 import re
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import gevent
 
 import gw.config
 from gw import bus
+from gw.bench import machine
 from gw.bench.gateway_process import GatewayProcess
 from gw.call.quality import Quality
 from gw.control.spool import Spool
@@ -46,19 +46,6 @@ WEBHOOKS: Final = 1500
 CALLS: Final = 1500
 TURNS: Final = 12
 READS: Final = 300
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_s(pid: int) -> float:
-    """What a process has used so far."""
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(stat[11]) + int(stat[12])) / _TICKS
-
-
-def pss_mb(pid: int) -> float:
-    """A process's memory, what it shares with others counted in parts."""
-    (line,) = (one for one in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if one.startswith("Pss:"))
-    return int(line.split()[1]) / 1024
 
 
 def gateway(folder: Path, workers: int) -> GatewayProcess:
@@ -72,7 +59,7 @@ def series(page: str) -> int:
 
 
 def webhooks(folder: Path) -> dict[str, float]:
-    """CPU of the worker and of control for each kind of webhook, and series per gateway and per worker."""
+    """Return CPU per webhook, by kind and process, and the number of metrics series."""
     found: dict[str, float] = {}
     alone = gateway(folder / "one", 1)
     try:
@@ -89,7 +76,7 @@ def webhooks(folder: Path) -> dict[str, float]:
                 if kind == "status":
                     fields = {**fields, "CallStatus": "in-progress"}
                 requests.append((urlencode(fields), sign(TOKEN, url, fields)))
-            before = cpu_s(worker), cpu_s(control), time.monotonic()
+            before = machine.cpu_s(worker), machine.cpu_s(control), time.monotonic()
             for body, signature in requests:
                 connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
                 headers = {
@@ -103,11 +90,14 @@ def webhooks(folder: Path) -> dict[str, float]:
                     raise SystemExit(f"a webhook was answered {answer.status}")
                 answer.read()
                 connection.close()
-            gevent.sleep(1.5)  # what control has to do with it
-            found[f"{kind}_worker_cpu_ms"] = (cpu_s(worker) - before[0]) / WEBHOOKS * 1000
-            found[f"{kind}_control_cpu_ms"] = (cpu_s(control) - before[1]) / WEBHOOKS * 1000
+            gevent.sleep(1.5)  # for the control process's share of the work
+            found[f"{kind}_worker_cpu_ms"] = (machine.cpu_s(worker) - before[0]) / WEBHOOKS * 1000
+            found[f"{kind}_control_cpu_ms"] = (machine.cpu_s(control) - before[1]) / WEBHOOKS * 1000
         one = series(alone.metrics())
-        found["worker_mb"], found["control_mb"] = pss_mb(worker), pss_mb(control)
+        found["worker_mb"], found["control_mb"] = (
+            machine.memory(worker).pss_bytes / 2**20,
+            machine.memory(control).pss_bytes / 2**20,
+        )
     finally:
         alone.stop()
     three = gateway(folder / "three", 3)
@@ -120,7 +110,7 @@ def webhooks(folder: Path) -> dict[str, float]:
 
 
 def events(n: int) -> Iterator[bus.Event]:
-    """One call's, as a recorded call of three minutes has them."""
+    """Yield the events of a recorded call of three minutes."""
     sid, at = f"CA{n:032x}", time.time()
     about = call_fields(ACCOUNT_SID, sid, "+15005550006", "+15005550001", "in-progress")
     yield bus.CallStarted(sid, f"MZ{n:032x}", ACCOUNT_SID, "default", "inbound", "+15005550006", "+15005550001", at, at)
@@ -137,7 +127,7 @@ def events(n: int) -> Iterator[bus.Event]:
 
 
 def rows(folder: Path) -> dict[str, float]:
-    """How fast the forwarder brings events into MariaDB, and what each costs both sides."""
+    """Return the forwarder's throughput into MariaDB, and the CPU of an event on both sides."""
     server = MariaDB()
     try:
         server.start()
@@ -151,18 +141,22 @@ def rows(folder: Path) -> dict[str, float]:
             count += len(of_call)
         database = next(int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit() and _serves(one, server.port))
         forwarder = Forwarder(spool, store, host="bench", on_backlog=lambda _: None)
-        before = time.monotonic(), time.process_time(), cpu_s(database)
+        before = time.monotonic(), time.process_time(), machine.cpu_s(database)
         draining = gevent.spawn(forwarder.run)
         while spool.backlog():
             gevent.sleep(0.02)
-        wall_s, own_s, database_s = time.monotonic() - before[0], time.process_time() - before[1], cpu_s(database) - before[2]
+        wall_s, own_s, database_s = (
+            time.monotonic() - before[0],
+            time.process_time() - before[1],
+            machine.cpu_s(database) - before[2],
+        )
         forwarder.stop()
         draining.join(10)
         kept = {name: int(server.execute(f"SELECT count(*) FROM test_1.{name}")[0][0]) for name in ("calls", "turns", "events")}  # type: ignore[call-overload]
         if forwarder.set_aside or kept != {"calls": CALLS, "turns": CALLS * TURNS, "events": CALLS * 4}:
-            raise SystemExit(f"not everything came into the store: {kept}, {forwarder.set_aside} set aside")
+            raise SystemExit(f"events are missing in the store: {kept}, {forwarder.set_aside} set aside")
         server.execute("ANALYZE TABLE test_1.calls, test_1.turns, test_1.events, test_1.call_quality, test_1.recordings")
-        before = time.monotonic(), time.process_time(), cpu_s(database)
+        before = time.monotonic(), time.process_time(), machine.cpu_s(database)
         for n in range(READS):
             store.call(f"CA{n:032x}")
         read_ms = (time.process_time() - before[1]) / READS * 1000

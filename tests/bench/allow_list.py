@@ -1,6 +1,8 @@
-"""What each operation of the allow-list costs: the median and the 99.9th percentile of single runs, patched as the gateway is.
+"""Measure the cost of each operation on the allow-list: the median, and the 99.9th percentile of single runs.
 
-.venv/bin/python tests/bench/bench_allow_list.py [--json]
+    .venv/bin/python tests/bench/allow_list.py [--json]
+
+The process is patched for gevent, as the gateway is.
 """
 
 from gevent import monkey
@@ -36,7 +38,7 @@ from metrics.page import Page
 #: Runs of one operation within one measurement, measurements, and single runs for the percentile.
 INNER, OUTER, SINGLE = 200, 101, 20_000
 
-#: By `kind name`: the statement, and what puts things back before each measurement (not measured).
+#: By `kind name`: the statement, and an unmeasured one that restores the state before each measurement.
 STATEMENTS: dict[str, tuple[str, str]] = {
     "call collections.deque.popleft": ("popleft()", "queue.extend(range(INNER + 1))"),
     "call gevent.event.Event.clear": ("event.clear()", ""),
@@ -78,7 +80,7 @@ STATEMENTS: dict[str, tuple[str, str]] = {
 
 
 def names(folder: Path) -> dict[str, object]:
-    """Everything the statements name, real: a transport on loopback, a page in shared memory."""
+    """Return all names in the statements, as real objects: a transport on loopback, a page in shared memory."""
     import bisect
     import time
 
@@ -141,7 +143,10 @@ def names(folder: Path) -> dict[str, object]:
 
 
 def measure(statement: str, restore: str, given: dict[str, object]) -> SimpleNamespace:
-    """The median over batches, and the 99.9th percentile of single runs, the clock's own time taken off."""
+    """Return the median over batches, and the 99.9th percentile of single runs.
+
+    The percentile includes the clock's own time.
+    """
     timer = timeit.Timer(statement, restore or "pass", globals=given)
     inner = 20 if "wait" in statement or "sleep" in statement else 50 if "(frame)" in statement else INNER
     medians = sorted(timer.timeit(inner) / inner * 1e9 for _ in range(OUTER))

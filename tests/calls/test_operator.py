@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click.testing
 import gevent
+import msgspec
 
 from gw.cli import root
 from gw.cli.calls.findings import findings, timeline
 from gw.control.admin.client import AdminClient
+from gw.control.rows import CallDetails
 from gw.twin.ai.script import AiScript, lasting
 from tests.calls.conftest import World, WorldMaker
 from tests.timing import scaled
@@ -42,8 +44,9 @@ def test_a_call_is_placed_transferred_and_explained(world: WorldMaker, tmp_path:
             "+15551234567",
         )
         assert row["reason"] == "caller_hangup"
-        assert "the caller is handed to +15550009999" in [moment.sentence for moment in timeline(row)]
-        about = {finding.about: finding for finding in findings(row)}
+        details = msgspec.convert(row, type=CallDetails)
+        assert "the caller is handed to +15550009999" in [moment.sentence for moment in timeline(details)]
+        about = {finding.about: finding for finding in findings(details)}
         assert about["greeting"].weight == "good"
         assert "caller_hangup" in about["the end"].sentence
         assert (call.error, call.warnings) == ("", [])

@@ -244,7 +244,7 @@ STATUS = {"CallSid": CALL, "RecordingSid": RECORDING, "RecordingStatus": "comple
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_recording_status_spooled_before_a_kill_is_acted_on_by_the_next_control(make: Make, tmp_path: Path, stored: bool) -> None:
+def test_a_recording_status_spooled_before_a_kill_is_acted_on_after_it(make: Make, tmp_path: Path, stored: bool) -> None:
     """A spooled webhook was acknowledged to Twilio and to the worker; it may be in the store too. It must still be acted on."""
     config = config_in(tmp_path)
     store, spool = Rows(config.store, ""), Spool(tmp_path / "spool.db")
@@ -263,7 +263,7 @@ def test_a_recording_status_spooled_before_a_kill_is_acted_on_by_the_next_contro
     assert house.call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
 
 
-def test_a_recording_status_interrupted_by_a_stop_is_acted_on_by_the_next_control(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_status_interrupted_by_a_stop_is_acted_on_after_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     house = make()
     store = house.control._store
     assert store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())

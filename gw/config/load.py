@@ -1,8 +1,7 @@
-"""Reads the configuration, and tells everything that is wrong with it at once.
+"""Reads the configuration, and reports all of its errors together.
 
-Each key is decoded for itself, so one error hides no other; keys that failed stand at their defaults while `gw.config.rules`
-looks at what keys mean together. Meanings, ranges and defaults come from `gw.config`, which the printed example is made of too. A
-secret in the file is an error, and no error ever quotes one. Nothing is opened but the file, and nothing is started.
+Each key is decoded separately, so one error hides no other. Keys that failed have their defaults while `gw.config.rules` checks
+combinations of keys. A secret in the file is an error, and no error quotes a secret. Opens nothing but the file.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from gw.config.rules import broken_rules, without_password
 from gw.errors import ConfigError
 
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
-#: How much of a wrong value an error repeats.
+#: Longest part of a wrong value that an error quotes.
 _SHOWN_CHARACTERS: Final = 60
 
-#: Keys people would put a secret under, and the variable it belongs in.
+#: Likely keys of a secret in the file, and the environment variable to use instead.
 _SECRET_KEYS: Final = {
     **ENVIRONMENT,
     **{variable.lower(): variable for variable in ENVIRONMENT.values()},
@@ -39,7 +38,7 @@ _RENAMED_KEYS: Final = {
     "server.drain_s": "server.stop_timeout_s",
     "server.drain_timeout_s": "server.reload_timeout_s",
 }
-#: OpenAI's keys, wherever they were pasted.
+#: An OpenAI key, in any value.
 _API_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{20,}")
 
 
@@ -57,11 +56,11 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> Config:
-    """The configuration in force: the file's keys, the environment's secrets, defaults for the rest.
+    """Return the configuration: the file's keys, the environment's secrets, and defaults.
 
-    `path` None: the file SUBMILLI_CONFIG names, or none. `serving` False: for commands that only read what a gateway left, so
-    secrets that only a running one needs may be missing.
-    Raises: ConfigError with every problem there is.
+    `path` None: the file in SUBMILLI_CONFIG, or none. `serving` False: for commands that only read the gateway's data; secrets
+    of a running gateway may be missing.
+    Raises: ConfigError with every problem.
     """
     config, found = _read(path, environ, serving=serving)
     if found:
@@ -70,12 +69,12 @@ def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True)
 
 
 def problems(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> list[str]:
-    """What `load` would raise with, one sentence each: the key, what was found, what is wanted."""
+    """Return every problem, one sentence each: the key, the value found, the value expected."""
     return _read(path, environ, serving=serving)[1]
 
 
 def show(config: Config) -> dict[str, Any]:
-    """The configuration as plain values: secrets as "set" or "not set", no password in any URL."""
+    """Return the configuration as plain values, secrets as "set" or "not set", URLs without passwords."""
     shown: dict[str, Any] = msgspec.to_builtins(config)
     shown["store"]["url"] = without_password(config.store.url)
     shown["secrets"] = {field: "set" if getattr(config.secrets, field) else "not set" for field in ENVIRONMENT}
@@ -102,9 +101,9 @@ def _parse(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")), []
     except tomllib.TOMLDecodeError as error:
-        return {}, [f"{path} is not TOML: {error}"]
+        return {}, [f"{path} is not valid TOML: {error}"]
     except UnicodeDecodeError as error:
-        return {}, [f"{path} is not UTF-8: byte {error.start}"]
+        return {}, [f"{path} is not UTF-8, at byte {error.start}"]
     except OSError as error:
         return {}, [f"{path} cannot be read: {error.strerror}"]
 
@@ -114,12 +113,12 @@ def _secrets(environ: Mapping[str, str]) -> tuple[Secrets, list[str]]:
     for field, variable in ENVIRONMENT.items():
         values[field] = environ.get(variable, "")
         if values[field] != values[field].strip() or not values[field].isprintable():
-            found.append(f"{variable} in the environment begins or ends with a space, or has a line break in it")
+            found.append(f"{variable} in the environment begins or ends with a space, or contains a line break: remove it")
     return Secrets(**values), found
 
 
 def _decode(document: dict[str, Any], found: list[str]) -> tuple[dict[str, Any], set[str]]:
-    """The fields of Config, and the keys that stand at a default because what was found is wrong."""
+    """Return the fields of Config, and the keys whose wrong values were replaced by defaults."""
     values: dict[str, Any] = {}
     failed: set[str] = set()
     for name, table in document.items():
@@ -137,7 +136,7 @@ def _decode(document: dict[str, Any], found: list[str]) -> tuple[dict[str, Any],
 def _agents(table: Any, found: list[str], failed: set[str]) -> dict[str, Agent]:
     if not isinstance(table, dict):
         failed.add("agents")
-        found.append(f"agents = {_quoted(table)}: wanted tables, as in [agents.default]")
+        found.append(f"agents = {_quoted(table)}: expected tables, for example [agents.default]")
         return {"default": Agent()}
     return {name: _section(Agent, f"agents.{name}", section, found, failed) for name, section in table.items()}
 
@@ -145,7 +144,7 @@ def _agents(table: Any, found: list[str], failed: set[str]) -> dict[str, Agent]:
 def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str], failed: set[str]) -> Any:
     if not isinstance(table, dict):
         failed.add(path)
-        found.append(f"{path} = {_quoted(table)}: wanted a table, as in [{path}]")
+        found.append(f"{path} = {_quoted(table)}: expected a table, for example [{path}]")
         return kind()
     fields = {field.name: field for field in _fields(kind)}
     values = {}
@@ -161,7 +160,7 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
                 values[key] = getattr(msgspec.convert({key: value}, kind), key)
             except msgspec.ValidationError:
                 failed.add(dotted)
-                found.append(f"{dotted} = {_quoted(value)}: wanted {_wanted(fields[key].type)}")
+                found.append(f"{dotted} = {_quoted(value)}: expected {_expected(fields[key].type)}")
     return kind(**values)
 
 
@@ -169,7 +168,7 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
 
 
 def _unknown(key: str, path: str, known: list[str]) -> str:
-    """A key that does not exist: as a secret, as another one misspelt, or as one of another table."""
+    """Return the error for an unknown key: a secret, a former name, a misspelling, or a key of another table."""
     if key.lower() in _SECRET_KEYS:
         return _belongs_outside(path + key, _SECRET_KEYS[key.lower()])
     if path + key in _RENAMED_KEYS:
@@ -178,7 +177,7 @@ def _unknown(key: str, path: str, known: list[str]) -> str:
     if not near:
         everywhere = {field.name: f"{name}.{field.name}" for name, kind in _SECTIONS.items() for field in _fields(kind)}
         near = [everywhere[name] for name in difflib.get_close_matches(key, everywhere, 1)]
-    return f"{path}{key} is unknown" + (f": did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}")
+    return f"{path}{key} is unknown" + (f": did you mean {near[0]}?" if near else f"; the keys are {', '.join(sorted(known))}")
 
 
 def _belongs_outside(dotted: str, variable: str | None) -> str:
@@ -186,19 +185,19 @@ def _belongs_outside(dotted: str, variable: str | None) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """What was found, as TOML writes it, in a short piece."""
+    """Return a value in TOML notation, cut to _SHOWN_CHARACTERS."""
     if isinstance(value, dict):
         return "a table"
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def _wanted(kind: inspect.Type) -> str:
-    """A type in words."""
+def _expected(kind: inspect.Type) -> str:
+    """Return a type as text."""
     if isinstance(kind, inspect.Metadata):
-        return _wanted(kind.type)
+        return _expected(kind.type)
     if isinstance(kind, inspect.UnionType):
-        return ", or ".join(_wanted(part) for part in kind.types)
+        return ", or ".join(_expected(part) for part in kind.types)
     if isinstance(kind, inspect.LiteralType):
         return " or ".join(json.dumps(value) for value in kind.values)
     if isinstance(kind, inspect.BoolType):
@@ -214,12 +213,12 @@ def _wanted(kind: inspect.Type) -> str:
 
 
 def example() -> str:
-    """A TOML file with every key: its meaning, what it may be, its default."""
+    """Return a TOML file with every key: its meaning, its range, its default."""
     lines = [
-        "# The configuration of a Submilli gateway. Every key is here with its default: keep what you change.",
-        f"# Name this file with --config or in {CONFIG_VARIABLE}. Relative paths start where the gateway starts.",
+        "# The configuration of a Submilli gateway: every key with its default. Keep only the keys you change.",
+        f"# Pass this file with --config or in {CONFIG_VARIABLE}. Paths are relative to the gateway's working directory.",
         "#",
-        "# Secrets are never in this file. They come from the environment:",
+        "# Secrets are not allowed in this file. They come from the environment:",
         *(f"#   {line[2:]}" for line in environment_example().splitlines() if line.startswith("# ")),
     ]
     sections: dict[str, type[msgspec.Struct]] = {**_SECTIONS, "agents.default": Agent}
@@ -230,19 +229,16 @@ def example() -> str:
 
 
 def environment_example() -> str:
-    """An environment file with every variable the gateway reads, all of them unset."""
+    """Return an environment file with every variable the gateway reads, commented out."""
     meanings = {field.name: _meaning(field) for field in _fields(Secrets)}
     lines = []
     for field, variable in ENVIRONMENT.items():
         lines += [f"# {variable}: {meanings[field]}", f"#{variable}="]
-    return (
-        "\n".join([*lines, f"# {CONFIG_VARIABLE}: The TOML file, where --config does not name it.", f"#{CONFIG_VARIABLE}="])
-        + "\n"
-    )
+    return "\n".join([*lines, f"# {CONFIG_VARIABLE}: The TOML file, unless --config is given.", f"#{CONFIG_VARIABLE}="]) + "\n"
 
 
 def _example_key(field: inspect.Field) -> Iterator[str]:
-    limits = "" if isinstance(_bare(field.type), inspect.StrType | inspect.BoolType) else f" {_capital(_wanted(field.type))}."
+    limits = "" if isinstance(_bare(field.type), inspect.StrType | inspect.BoolType) else f" {_capital(_expected(field.type))}."
     yield f"# {_meaning(field)}{limits}"
     yield f"{field.name} = {json.dumps(field.default, ensure_ascii=False)}"
 

@@ -1,7 +1,7 @@
-"""What keys of the configuration mean together: addresses, URLs, credentials, agents.
+"""Checks that involve several keys: addresses, URLs, credentials, agents.
 
-Each rule yields the keys it looked at and a sentence; `gw.config.load` leaves out a sentence about a key that failed before. No
-rule opens, resolves or connects anything.
+Each rule yields the keys involved and a sentence; `gw.config.load` drops sentences about keys that already failed. No rule opens,
+resolves or connects anything.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gw.config import Agent, Config, host_and_port
 from gw.config.store_url import parse_store_url
 from gw.errors import ConfigError
 
-#: Keys a sentence is about, and the sentence.
+#: The keys involved, and the sentence.
 Broken = tuple[set[str], str]
 
 _ACCOUNT_SID: Final = re.compile(r"AC[0-9a-fA-F]{32}")
-#: An agent's name travels in a URL and in a stream's parameters.
+#: An agent's name is part of a URL and of a stream's parameters.
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: An option of a database URL that is a password; PyMySQL has two names for it.
 _PASSWORD_OPTION: Final = re.compile(r"([?&][^=&]*pass(?:word|wd)?[^=&]*=)[^&]*", re.IGNORECASE)
@@ -30,12 +30,12 @@ _PASSWORD_OPTION: Final = re.compile(r"([?&][^=&]*pass(?:word|wd)?[^=&]*=)[^&]*"
 _SOCKET_PATH_BYTES: Final = 107
 #: A party that Twilio dials: a number in E.164, or a SIP address.
 DIALLED: Final = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
-#: The longest name the gateway makes in var_dir for a socket.
+#: The longest name of a socket in var_dir.
 _BUS_SOCKET: Final = "bus.sock"
 
 
 def broken_rules(config: Config, *, serving: bool) -> Iterator[Broken]:
-    """Every rule that does not hold. `serving` False leaves out what only a running gateway needs."""
+    """Yield every broken rule. `serving` False omits rules that only a running gateway must satisfy."""
     yield from _addresses(config)
     yield from _public_url(config)
     yield from _twilio(config, serving=serving)
@@ -46,7 +46,7 @@ def broken_rules(config: Config, *, serving: bool) -> Iterator[Broken]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine to itself alone. An empty host is every interface."""
+    """Return whether `host` is a loopback address or `localhost`. An empty host means every interface."""
     if host.lower() == "localhost":
         return True
     try:
@@ -56,7 +56,7 @@ def is_loopback(host: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """A URL whose password, if it has one, is ***: behind the user, or as an option of some drivers."""
+    """Replace the password in a URL, after the user or in an option, by ***."""
     shown = re.sub(r"^([a-z0-9+.-]+://[^:/@]*):.*@", r"\1:***@", url, flags=re.IGNORECASE)
     return _PASSWORD_OPTION.sub(r"\1***", shown)
 
@@ -70,11 +70,11 @@ def _addresses(config: Config) -> Iterator[Broken]:
             yield {key}, f"{key}: {error}"
     if len(places) == 2 and places["server.listen"] == places["ops.listen"] and places["ops.listen"][1]:
         keys = set(places)
-        yield keys, f'ops.listen = "{config.ops.listen}" is the address of server.listen: wanted another port'
+        yield keys, f'ops.listen = "{config.ops.listen}" is also the address of server.listen; use another port'
 
 
 def _serves_loopback(config: Config) -> bool:
-    """Also True where `server.listen` is no address: that is told by itself."""
+    """True also for an invalid `server.listen`, which has its own error."""
     try:
         return is_loopback(host_and_port(config.server.listen)[0])
     except ValueError:
@@ -86,44 +86,46 @@ def _public_url(config: Config) -> Iterator[Broken]:
     outside = not _serves_loopback(config)
     if text:
         url = _url(text)
-        plain = text.startswith(("http://", "https://")) and not re.search(r"\s", text)  # paths are added to it as it stands
+        plain = text.startswith(("http://", "https://")) and not re.search(r"\s", text)  # paths are appended to it unchanged
         if url is None or not plain or url.query or url.fragment or url.username is not None:
-            yield {key}, f'{key} = "{without_password(text)}": wanted https://host, and a path if there is one'
+            yield {key}, f'{key} = "{without_password(text)}": expected https://host, with or without a path'
         elif outside and url.scheme != "https":
-            yield {key, "server.listen"}, f'{key} = "{text}": wanted https://, since server.listen is open to the outside'
+            yield {key, "server.listen"}, f'{key} = "{text}": expected https://, because server.listen is not a loopback address'
     elif outside:
-        yield {key, "server.listen"}, f"{key} is not set: wanted the https:// URL Twilio reaches this gateway by"
+        yield {key, "server.listen"}, f"{key} is not set; set the https:// URL by which Twilio reaches this gateway"
 
 
 def _twilio(config: Config, *, serving: bool) -> Iterator[Broken]:
     account = config.twilio.account_sid
     if account and not _ACCOUNT_SID.fullmatch(account):
-        yield {"twilio.account_sid"}, f"twilio.account_sid: found {len(account)} characters, wanted AC and 32 hex digits"
+        yield {"twilio.account_sid"}, f"twilio.account_sid has {len(account)} characters; expected AC and 32 hex digits"
     url = _url(config.twilio.api_base)
     if url is None or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))):
         shown = without_password(config.twilio.api_base)
-        yield {"twilio.api_base"}, f'twilio.api_base = "{shown}": wanted https://host, or http:// on loopback'
+        yield {"twilio.api_base"}, f'twilio.api_base = "{shown}": expected https://host, or http:// on loopback'
     if not serving:
         return
     if account and _ACCOUNT_SID.fullmatch(account) and not config.secrets.twilio_auth_token:
-        yield {"twilio.account_sid"}, "twilio.account_sid is set, but TWILIO_AUTH_TOKEN is not in the environment"
+        yield {"twilio.account_sid"}, "twilio.account_sid is set without a token; set TWILIO_AUTH_TOKEN in the environment"
     elif not config.signed and not _serves_loopback(config):
         yield (
             {"server.listen", "twilio.account_sid"},
-            f'server.listen = "{config.server.listen}" is open to the outside: that needs Twilio credentials '
-            "(twilio.account_sid, and TWILIO_AUTH_TOKEN in the environment), since without them anybody may place calls; "
-            "wanted a loopback address such as 127.0.0.1:8080",
+            f'server.listen = "{config.server.listen}" is not a loopback address, and without Twilio credentials anyone could '
+            "place calls; set twilio.account_sid, and TWILIO_AUTH_TOKEN in the environment, or listen on 127.0.0.1:8080",
         )
 
 
 def _overflow(config: Config) -> Iterator[Broken]:
     overflow = config.overflow
     if overflow.answer != "dial" and not overflow.text and not (overflow.answer == "queue" and overflow.queue):
-        yield {"overflow.text"}, "overflow.text is empty: wanted what the caller is told"
+        yield {"overflow.text"}, "overflow.text is empty; set the text spoken to the caller"
     if overflow.answer == "queue" and not overflow.queue:
-        yield {"overflow.queue"}, 'overflow.queue is empty, but overflow.answer = "queue"'
+        yield {"overflow.queue"}, 'overflow.queue is empty; overflow.answer = "queue" needs the name of a queue'
     if overflow.answer == "dial" and not DIALLED.fullmatch(overflow.dial):
-        yield {"overflow.dial"}, f'overflow.dial = "{overflow.dial[:60]}": wanted a number as in +15551234567, or sip:user@host'
+        yield (
+            {"overflow.dial"},
+            f'overflow.dial = "{overflow.dial[:60]}": expected a number such as +15551234567, or sip:user@host',
+        )
 
 
 def _store(config: Config) -> Iterator[Broken]:
@@ -140,17 +142,17 @@ def _sockets(config: Config) -> Iterator[Broken]:
         if length > _SOCKET_PATH_BYTES:
             yield (
                 {key},
-                f"{key}: the socket {path} has a name of {length} bytes, and {_SOCKET_PATH_BYTES} is the longest there is",
+                f"{key}: the socket path {path} has {length} bytes; at most {_SOCKET_PATH_BYTES} are allowed",
             )
 
 
 def _agents(config: Config, *, serving: bool) -> Iterator[Broken]:
     if "default" not in config.agents:
-        yield {"agents"}, "agents.default is missing: it answers where no agent is asked for"
+        yield {"agents"}, "agents.default is missing; it answers calls that name no agent"
     for name, agent in config.agents.items():
         path = f"agents.{name}"
         if not _AGENT_NAME.fullmatch(name):
-            yield {path}, f"agents.{name[:64]!r} is no name for an agent: wanted letters, digits, - and _, 64 at most"
+            yield {path}, f"agents.{name[:64]!r} is not an agent's name; expected at most 64 letters, digits, - and _"
         yield from _agent(config, path, agent, serving=serving)
 
 
@@ -159,17 +161,17 @@ def _agent(config: Config, path: str, agent: Agent, *, serving: bool) -> Iterato
     local = url is not None and url.scheme == "ws" and is_loopback(url.hostname or "")
     if url is None or not (url.scheme == "wss" or local) or url.username is not None:
         shown = without_password(agent.base_url)
-        yield {f"{path}.base_url"}, f'{path}.base_url = "{shown}": wanted wss://host/path, or ws:// on loopback'
+        yield {f"{path}.base_url"}, f'{path}.base_url = "{shown}": expected wss://host/path, or ws:// on loopback'
     elif serving and agent.provider == "openai" and not local and not config.secrets.openai_api_key:
         keys = {f"{path}.provider", f"{path}.base_url"}
-        yield keys, f'{path}.provider = "openai", but OPENAI_API_KEY is not in the environment'
+        yield keys, f'{path}.provider = "openai" needs a key; set OPENAI_API_KEY in the environment'
     if agent.fallback == "transfer" and not DIALLED.fullmatch(agent.transfer_to):
         shown = agent.transfer_to[:60]
-        yield {f"{path}.transfer_to"}, f'{path}.transfer_to = "{shown}": wanted a number as in +15551234567, or sip:user@host'
+        yield {f"{path}.transfer_to"}, f'{path}.transfer_to = "{shown}": expected a number such as +15551234567, or sip:user@host'
 
 
 def _url(text: str) -> SplitResult | None:
-    """The URL's parts; None where it has no host or a port that is none."""
+    """Return the URL's parts; None without a host or with an invalid port."""
     try:
         url = urlsplit(text)
         return url if url.hostname and url.port != 0 else None

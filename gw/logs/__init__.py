@@ -1,14 +1,12 @@
-"""Logging that never makes a call wait: records go to a bounded queue, a native thread formats and writes them.
+"""Logging that delays no call: a bounded queue, and a native thread that formats and writes.
 
-One JSON object a line (`ts`, `level`, `process`, `logger`, `message`, the extras of `EXTRAS` that a record carries, and `error`
-with `traceback`), or a coloured line for a person where the stream is a terminal; where it leads to journald the line begins
-with its level, as journald takes it. Telephone numbers are masked in everything that is written, unless the configuration shows
-them. A reader that does not read fills the queue: further records are dropped and counted, and the count is written when it
-reads again. Libraries' and our code use `logging` as always: `logger.info("...", extra={"call_sid": sid})`.
+One JSON object a line (`ts`, `level`, `process`, `logger`, `message`, the fields of `EXTRAS`, and `error` with `traceback`), or a
+coloured line if the stream is a terminal. For journald each line starts with its level. Telephone numbers are masked unless the
+configuration shows them. A slow reader fills the queue; further records are dropped and counted, and the count is logged once the
+reader continues. Code uses `logging` as usual: `logger.info("...", extra={"call_sid": sid})`.
 
-The caller's share is a few microseconds; only arguments that are not plain values are turned into text at once, because they
-could change. The thread takes no lock and none of gevent's: it works one record at a time and gives the interpreter back at
-every write. Never used by the TX loop, which logs nothing.
+A log call takes a few microseconds; arguments that are not plain values are formatted immediately, because they could change. The
+thread takes no lock of gevent's and releases the interpreter at every write. The TX loop logs nothing.
 """
 
 from __future__ import annotations
@@ -32,13 +30,13 @@ from gw.logs.lines import EXTRAS, format_human, format_journal, format_json
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
-#: Records that wait for the writer. A worker that logs a hundred lines a second gets 40 s of a reader that does not read.
+#: Records in the queue. At a hundred lines a second a worker bridges 40 s without a reader.
 QUEUE_LIMIT: Final = 4096
-#: One wait for a full non-blocking stream; it is repeated for as long as the stream is full.
+#: One wait for a full non-blocking stream, repeated while the stream is full.
 _WRITABLE_WAIT_MS: Final = 1000
 _FLUSH_POLL_S: Final = 0.002
 _EXIT_FLUSH_S: Final = 1.0
-#: How soon a wish for another level is followed.
+#: Interval for checking the wanted level.
 _FOLLOW_S: Final = 0.5
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
@@ -55,23 +53,23 @@ class Writer(logging.Handler):
         kind = format_human if human else format_journal if is_journal(stream, os.environ) else format_json
         self._format: Callable[[logging.LogRecord, str], bytes] = partial(kind, numbers=numbers)
         self._write = _writer_to(stream)
-        self.dropped = 0  # counted by callers; only grows
-        self._reported = 0  # how many of them the thread has told
+        self.dropped = 0  # incremented by log calls
+        self._reported = 0  # of these, the number the thread has logged
         self._begin()
 
     def _begin(self) -> None:
-        """An empty queue without a thread: at start, and in a forked child, where the parent's thread does not exist."""
+        """Reset to an empty queue without a thread: at start, and in a forked child, which has no copy of the thread."""
         self._queue: SimpleQueue[logging.LogRecord | _Marker | None] = monkey.get_original("queue", "SimpleQueue")()
         self._running = False
         self._reported = self.dropped
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Take a record, or drop and count it when the queue is full. Never waits, takes no lock."""
+        """Queue a record; drop and count it when the queue is full. Never waits, takes no lock."""
         queue = self._queue
         if queue.qsize() >= QUEUE_LIMIT:
             self.dropped += 1
             return False
-        _settle(record)
+        _freeze(record)
         queue.put(record)
         if not self._running:
             self._running = True
@@ -79,7 +77,7 @@ class Writer(logging.Handler):
         return True
 
     def flush_within(self, timeout_s: float) -> bool:
-        """Wait, switching to others meanwhile, until what was logged so far is written. False when time ran out."""
+        """Wait cooperatively until all earlier records are written. False after `timeout_s`."""
         if not self._running:
             return True
         marker = _Marker()
@@ -92,13 +90,13 @@ class Writer(logging.Handler):
         return True
 
     def stop(self) -> None:
-        """Let the thread end after what is queued."""
+        """End the thread after the queued records."""
         if self._running:
             self._queue.put(None)
             self._running = False
 
     def _run(self, queue: SimpleQueue[logging.LogRecord | _Marker | None]) -> None:
-        """The thread: one record, one write."""
+        """Body of the thread: one write per record."""
         while (item := queue.get()) is not None:
             if isinstance(item, _Marker):
                 self._report_dropped()
@@ -118,15 +116,17 @@ class Writer(logging.Handler):
     def _emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._format(record, self._process)
-        except Exception as error:  # noqa: BLE001  a boundary: a record that cannot be formatted is told, and harms no other
-            told = logging.LogRecord(record.name, record.levelno, "", 0, "%r cannot be formatted: %r", (record.msg, error), None)
-            line = self._format(told, self._process)
+        except Exception as error:  # noqa: BLE001  a boundary: report the record
+            failed = logging.LogRecord(
+                record.name, record.levelno, "", 0, "%r cannot be formatted: %r", (record.msg, error), None
+            )
+            line = self._format(failed, self._process)
         if not self._write(line):
             self.dropped += 1
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether the stream leads to journald and not to where somebody redirected it. Source: systemd.exec(5), JOURNAL_STREAM."""
+    """Return whether the stream leads to journald. Source: systemd.exec(5), JOURNAL_STREAM."""
     try:
         status = os.fstat(stream.fileno())
     except (AttributeError, OSError):  # no descriptor: io.UnsupportedOperation is an OSError
@@ -135,18 +135,18 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class _Marker:
-    """Passes through the queue to tell that what was before it is written."""
+    """Passes through the queue: `passed` once all earlier records are written."""
 
     passed = False
 
 
-def _settle(record: logging.LogRecord) -> None:
-    """Turn into text now what could change before the thread reads it."""
+def _freeze(record: logging.LogRecord) -> None:
+    """Format now everything that could change before the thread reads the record."""
     args = record.args
     if type(record.msg) is not str or (args and not (type(args) is tuple and all(type(arg) in _PLAIN for arg in args))):
         try:
             record.msg = record.getMessage()
-        except Exception as error:  # noqa: BLE001  a boundary: other people's __str__ and wrong format strings
+        except Exception as error:  # noqa: BLE001  a boundary: foreign __str__ and wrong format strings
             record.msg = f"a message of type {type(record.msg).__name__} cannot be formatted: {type(error).__name__}"
         record.args = None
     for name in EXTRAS:
@@ -156,7 +156,7 @@ def _settle(record: logging.LogRecord) -> None:
 
 
 def _writer_to(stream: TextIO) -> Callable[[bytes], bool]:
-    """How the thread writes: to the descriptor where there is one. Returns False when the reader is gone."""
+    """Return the write function: to the descriptor, if the stream has one. It returns False without a reader."""
     try:
         descriptor = stream.fileno()
     except (AttributeError, io.UnsupportedOperation):
@@ -186,7 +186,7 @@ def _write_all(descriptor: int, line: bytes) -> bool:
 
 
 def _wait_writable(descriptor: int) -> None:
-    """In the thread, so with the operating system's own poll: gevent's belongs to the hub."""
+    """Wait with the operating system's poll: gevent's belongs to the hub's thread."""
     poll = monkey.get_original("select", "poll")()
     poll.register(descriptor, 4)  # POLLOUT
     poll.poll(_WRITABLE_WAIT_MS)
@@ -196,11 +196,10 @@ _current: Writer | None = None
 
 
 def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool | None = None, numbers: bool = False) -> Writer:
-    """Send every logger's records from `level` up to `stream` (default: standard error), named as coming from `process`.
+    """Log all records of `level` and above to `stream`, by default standard error, as `process`.
 
-    Also what nobody caught: an exception of the program, of a greenlet or of the hub, and Python's warnings. `human`: lines
-    for a person or JSON; None decides by whether the stream is a terminal. `numbers`: telephone numbers are shown whole.
-    May be called again; the last call counts.
+    Includes uncaught exceptions of the program, of greenlets and of the hub, and Python's warnings. `human`: coloured lines or
+    JSON; None: by whether the stream is a terminal. `numbers`: show whole telephone numbers. The last call counts.
     """
     global _current
     stream = sys.stderr if stream is None else stream
@@ -216,7 +215,7 @@ def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool
         root.removeHandler(previous)
         previous.stop()
     root.setLevel(level.upper())
-    # who called, from which thread: none of it is written, all of it costs the caller
+    # caller and thread are not written, and finding them costs time
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
@@ -226,7 +225,7 @@ def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool
 
 
 def follow(wanted: Callable[[], int], configured: str) -> gevent.Greenlet[..., None]:
-    """Log from the level up that `wanted` says, whenever it changes; 0: the configured one. Returns the greenlet that looks."""
+    """Spawn a greenlet that applies the level returned by `wanted`; 0: the configured level."""
 
     def keep() -> None:
         while True:
@@ -238,7 +237,7 @@ def follow(wanted: Callable[[], int], configured: str) -> gevent.Greenlet[..., N
 
 
 def flush(timeout_s: float) -> bool:
-    """Wait until everything logged so far is written, `timeout_s` at most. False when it is not."""
+    """Wait until all earlier records are written. False after `timeout_s`."""
     return True if _current is None else _current.flush_within(timeout_s)
 
 
@@ -257,6 +256,6 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 def _log_unhandled(
     context: object, t: type[BaseException] | None, v: BaseException | str | None, tb: TracebackType | None
 ) -> None:
-    """In place of gevent's print to standard error, which would make the hub wait for the reader."""
+    """Replace gevent's print to standard error, which would block the hub on the reader."""
     error = v if isinstance(v, BaseException) else RuntimeError(str(v))
-    logger.error("nobody caught %s in %s", type(error).__name__, type(context).__name__, exc_info=(type(error), error, tb))
+    logger.error("uncaught %s in %s", type(error).__name__, type(context).__name__, exc_info=(type(error), error, tb))

@@ -1,8 +1,8 @@
-"""A log record as a line: JSON for machines, colour for people; masked, bounded, and cheap.
+"""Formats a log record as a line: JSON for machines, colour for people.
 
-The lines are made in a thread that holds the interpreter while it works, so a traceback is written without the standard library's
-search for the failing expression in each source line: 15 us instead of 400 us for thirty frames. `reason` is a word of a closed
-list, whatever the record says. Pure but for the source lines a traceback shows; never writes.
+Masked and bounded. The thread that formats holds the interpreter, so a traceback omits the standard library's search for the
+failing expression in each source line: 15 us instead of 400 us for thirty frames. `reason` is from a closed list. Pure, except
+that a traceback reads source lines.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import msgspec
 
 from gw.call.state import Reason
 
-#: What `extra=` may add to a line. Anything else a record carries is not written.
+#: Names that `extra=` may add to a line. Other attributes of a record are not written.
 EXTRAS: Final = ("call_sid", "stream_sid", "worker", "reason", "code", "detail")
-#: Words of `reason` besides those a call ends for: the whole of the rest. A test reads them off the code;
-#: `deploy/reasons.md` says what they mean. What is on neither list is written as `other`.
+#: All reasons besides those of a call's end, explained in `deploy/reasons.md`. A test compares them with the code. A reason on
+#: neither list is written as `other`.
 GATEWAY_REASONS: Final = frozenset(
     {
-        # webhooks and upgrades that are turned away
+        # refused webhooks and upgrades
         "bad_signature",
         "bad_request",
         "not_found",
@@ -42,7 +42,7 @@ GATEWAY_REASONS: Final = frozenset(
         "store_refused",
         "store_unavailable",
         "store_away",
-        # a recording, and what Twilio's REST API answers
+        # recordings and answers of Twilio's REST API
         "call_ended",
         "recorded_twice",
         "no_credentials",
@@ -53,26 +53,26 @@ GATEWAY_REASONS: Final = frozenset(
         "timeout",
         "unreachable",
         "rejected",
-        "twilio_error",  # `code` has Twilio's number
+        "twilio_error",  # `code` has Twilio's error number
     }
 )
 REASONS: Final = GATEWAY_REASONS | {str(reason) for reason in Reason}
 OTHER_REASON: Final = "other"
-#: Characters of one field. A longer one is cut and says so: no line is without bound.
+#: Characters of one field; a longer one is cut with a note, so that every line is bounded.
 FIELD_LIMIT: Final = 8192
-#: Frames of one traceback, the outermost and the innermost, and exceptions of one chain.
+#: Limits of a traceback: outermost frames, innermost frames, exceptions in a chain.
 _OUTER_FRAMES, _INNER_FRAMES, _CHAIN_LIMIT = 5, 25, 5
 
-#: E.164, 7 to 15 digits, as people and URLs write it.
+#: A number in E.164, 7 to 15 digits, with usual separators or URL-encoded.
 _NUMBER: Final = re.compile(r"(\+|%2[Bb])(\d(?:[ ().-]{0,2}\d){6,14})(?!\d)")
-#: A worker's process name.
+#: The process name of a worker.
 _WORKER: Final = re.compile(r"worker-(\d+)")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COLOURS: Final = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 
 def mask_numbers(text: str) -> str:
-    """`text` with every telephone number cut to its first four and last four digits: +15551234567 is +1555***4567."""
+    """Mask telephone numbers except the first and last four digits: +15551234567 becomes +1555***4567."""
     return _NUMBER.sub(_masked, text)
 
 
@@ -82,11 +82,11 @@ def _masked(match: re.Match[str]) -> str:
 
 
 def _field(value: object, numbers: bool) -> str | int | float | bool | None:
-    """A value as it may be written: masked unless `numbers`, of bounded length, valid UTF-8."""
+    """Return a value masked unless `numbers`, bounded, and valid UTF-8."""
     if not isinstance(value, str):
         return value if value is None or isinstance(value, bool | int | float) else _field(str(value), numbers)
     beyond = len(value) - FIELD_LIMIT
-    # a number that lies across the cut is masked whole
+    # mask a number that spans the cut
     text = value[: FIELD_LIMIT + 32]
     text = text if numbers else mask_numbers(text)
     if beyond > 0:
@@ -95,7 +95,7 @@ def _field(value: object, numbers: bool) -> str | int | float | bool | None:
 
 
 def _fields(record: logging.LogRecord, process: str, numbers: bool) -> dict[str, Any]:
-    """The parts of a record besides its time, level and process. A worker's lines say which worker's they are."""
+    """Return the fields besides time, level and process. Lines of a worker have its index as `worker`."""
     fields: dict[str, Any] = {"logger": record.name, "message": _field(record.getMessage(), numbers)}
     own = _WORKER.fullmatch(process)
     for name in EXTRAS:
@@ -115,7 +115,7 @@ def _fields(record: logging.LogRecord, process: str, numbers: bool) -> dict[str,
 
 
 def format_json(record: logging.LogRecord, process: str, *, numbers: bool = False) -> bytes:
-    """A record as one line for machines."""
+    """Format a record as one line of JSON."""
     seconds, milliseconds = divmod(int(record.created * 1000), 1000)
     line = {
         "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03}Z",
@@ -127,12 +127,12 @@ def format_json(record: logging.LogRecord, process: str, *, numbers: bool = Fals
 
 
 def format_journal(record: logging.LogRecord, process: str, *, numbers: bool = False) -> bytes:
-    """The same for journald, which takes the level off the line's front. Source: sd-daemon(3), syslog(3)."""
+    """Format as JSON with journald's level prefix. Source: sd-daemon(3), syslog(3)."""
     return b"<%d>" % _priority(record.levelno) + format_json(record, process, numbers=numbers)
 
 
 def _priority(level: int) -> int:
-    """Of syslog: 2 critical, 3 error, 4 warning, 6 informational, 7 debug."""
+    """Return the syslog priority: 2 critical, 3 error, 4 warning, 6 informational, 7 debug."""
     for above, priority in ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
         if level >= above:
             return priority
@@ -140,9 +140,9 @@ def _priority(level: int) -> int:
 
 
 def format_human(record: logging.LogRecord, process: str, *, numbers: bool = False) -> bytes:
-    """A record as one coloured line for a person, in local time; a traceback follows, indented."""
+    """Format a record as one coloured line in local time; a traceback follows, indented."""
     fields = _fields(record, process, numbers)
-    own = _WORKER.fullmatch(process) is not None  # then the process's name says which worker it is
+    own = _WORKER.fullmatch(process) is not None  # the process name has the worker's index
     shown = [f"{name}={_visible(str(fields[name]))}" for name in EXTRAS if name in fields and not (own and name == "worker")]
     clock = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.created * 1000) % 1000:03}"
     colour = _COLOURS.get(record.levelname, "0")
@@ -155,19 +155,19 @@ def format_human(record: logging.LogRecord, process: str, *, numbers: bool = Fal
 
 
 def _visible(text: str) -> str:
-    """No control characters: a peer's words do not write to the terminal."""
+    """Escape control characters, so that a peer's text cannot control the terminal."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def _named(error: BaseException) -> str:
-    """An exception's type and text. Its text may be other people's code: what that raises, the writer tells."""
+    """Return an exception's type and text. `str` may run foreign code; the writer reports its exceptions."""
     kind, text = type(error), str(error)
     name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     return f"{name}: {text}" if text else name
 
 
 def _traceback(error: BaseException) -> list[str]:
-    """The exceptions that led to `error`, oldest first, each with its frames."""
+    """Return the lines of the chain of exceptions that ends with `error`, oldest first."""
     parts: list[list[str]] = []
     following, link = error, ""
     for _ in range(_CHAIN_LIMIT):

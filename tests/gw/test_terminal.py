@@ -1,4 +1,4 @@
-"""gw.terminal: times, durations and tables as people read them."""
+"""gw.terminal: times, durations, tables and JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_absence_is_a_dash() -> None:
     assert [output.dash(value) for value in (None, "", -1, 0, "x")] == ["-", "-", "-", "0", "x"]
 
 
-def test_an_ending_says_whose_doing_it_was() -> None:
+def test_an_ending_is_coloured_by_fault() -> None:
     assert output.ending(None, None).style == "green"
     assert output.ending("ai_hangup", "success").style == ""
     assert output.ending("phone_lost", "peer_error").style == "yellow"
@@ -75,7 +75,7 @@ def test_a_pipe_gets_everything_without_colour(monkeypatch: pytest.MonkeyPatch, 
     assert "\x1b" not in printed
 
 
-def test_json_is_one_document_in_plain_letters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_unescaped_document(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json([{"text": "süß"}])
     assert capsys.readouterr().out == '[\n  {\n    "text": "süß"\n  }\n]\n'
 
@@ -88,7 +88,7 @@ def test_json_is_one_document_in_plain_letters(capsys: pytest.CaptureFixture[str
         ("\x1b]0;owned\x1b\\\x1b[2J\x9b31m", "\ufffd]0;owned\ufffd\\\ufffd[2J\ufffd31m"),
     ],
 )
-def test_what_a_caller_said_is_neither_markup_nor_a_command_to_the_terminal(
+def test_words_of_a_caller_are_neither_markup_nor_terminal_commands(
     said: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output.print_rows((Column("said", lambda row: str(row["said"])),), [{"said": said}])
@@ -99,7 +99,7 @@ def test_what_a_caller_said_is_neither_markup_nor_a_command_to_the_terminal(
     assert [rows[1], rows[3], rows[4].removeprefix("said").strip()] == [shown] * 3
 
 
-def test_colours_stay_where_they_are_beside_a_control_character() -> None:
+def test_a_control_character_does_not_shift_the_colours() -> None:
     text = Text("a\x1bb").append(" (interrupted)", "yellow")
     shown = output.verbatim(text)
     assert shown.plain == "a\ufffdb (interrupted)"

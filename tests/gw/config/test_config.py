@@ -1,4 +1,4 @@
-"""What a configuration's values mean: addresses."""
+"""gw.config: addresses."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def test_host_and_port():
     assert host_and_port("[::1]:0") == ("::1", 0)
     assert host_and_port(":80") == ("", 80)
     for text in ("8080", "host:", "host:http", "host:65536", "::1:80", "host:-1"):
-        with pytest.raises(ValueError, match="is no address"):
+        with pytest.raises(ValueError, match="is not an address"):
             host_and_port(text)

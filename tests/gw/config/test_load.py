@@ -1,4 +1,4 @@
-"""gw.config.load: every error at once, each naming its key; the example is the defaults; secrets stay secret."""
+"""gw.config.load: all errors together, each with its key; the example equals the defaults; secrets stay secret."""
 
 import re
 import tomllib
@@ -35,7 +35,7 @@ def _one(found):
 # -- what is in force -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_given_is_all_defaults():
+def test_without_a_file_all_keys_have_defaults():
     assert load(None, {}) == Config()
 
 
@@ -62,7 +62,7 @@ def test_keys_of_the_file_and_secrets_of_the_environment(write):
     assert config.signed
 
 
-def test_the_environment_names_the_file_where_nothing_else_does(write):
+def test_the_environment_names_the_file_unless_a_path_is_given(write):
     named = write("[media]\nlead_ms = 40\n", "named.toml")
     given = write("[media]\nlead_ms = 60\n", "given.toml")
     assert load(None, {CONFIG_VARIABLE: str(named)}).media == Media(lead_ms=40)
@@ -70,10 +70,10 @@ def test_the_environment_names_the_file_where_nothing_else_does(write):
     assert load(None, {CONFIG_VARIABLE: ""}) == Config()
 
 
-# -- everything wrong at once -----------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_error_at_once(write):
+def test_all_errors_together(write):
     path = write("""
         [server]
         lissten = "127.0.0.1:8080"
@@ -92,11 +92,11 @@ def test_every_error_at_once(write):
         == problems(path, {})
         == [
             "server.lissten is unknown: did you mean server.listen?",
-            'server.workers = 0: wanted a whole number, 1 to 1024, or "auto"',
-            "media.lead_ms = 501: wanted a whole number, 0 to 500",
-            "nonsense is unknown; there are agents, media, ops, overflow, recording, server, store, twilio",
-            'agents.default.provider = "hal": wanted "openai" or "parrot"',
-            'agents.default.silence_ms = "long": wanted a whole number, 100 to 10000',
+            'server.workers = 0: expected a whole number, 1 to 1024, or "auto"',
+            "media.lead_ms = 501: expected a whole number, 0 to 500",
+            "nonsense is unknown; the keys are agents, media, ops, overflow, recording, server, store, twilio",
+            'agents.default.provider = "hal": expected "openai" or "parrot"',
+            'agents.default.silence_ms = "long": expected a whole number, 100 to 10000',
         ]
     )
 
@@ -108,47 +108,47 @@ def test_every_error_at_once(write):
         ("lead_ms = 5", "lead_ms is unknown: did you mean media.lead_ms?"),
         ("[agent]", "agent is unknown: did you mean agents?"),
         ("[agents.default]\nmodle = 'x'", "agents.default.modle is unknown: did you mean agents.default.model?"),
-        ("[store]\nzzz = 1", "store.zzz is unknown; there are connect_timeout_s, statement_timeout_s, url"),
+        ("[store]\nzzz = 1", "store.zzz is unknown; the keys are connect_timeout_s, statement_timeout_s, url"),
         ("[server]\ndrain_s = 5", "server.drain_s was renamed; use server.stop_timeout_s"),
         ("[server]\ndrain_timeout_s = 5", "server.drain_timeout_s was renamed; use server.reload_timeout_s"),
-        ("server = 5", "server = 5: wanted a table, as in [server]"),
-        ("agents = 'x'", 'agents = "x": wanted tables, as in [agents.default]'),
-        ("[agents]\ndefault = 7", "agents.default = 7: wanted a table, as in [agents.default]"),
-        ("[media]\nlead_ms = -1", "media.lead_ms = -1: wanted a whole number, 0 to 500"),
-        ("[media]\nlead_ms = true", "media.lead_ms = true: wanted a whole number, 0 to 500"),
-        ("[media]\nlead_ms = 1.5", "media.lead_ms = 1.5: wanted a whole number, 0 to 500"),
-        ("[media]\nidle_limit_s = 0", "media.idle_limit_s = 0: wanted a number, above 0 and up to 86400"),
-        ("[media]\nidle_limit_s = nan", "media.idle_limit_s = NaN: wanted a number, above 0 and up to 86400"),
-        ("[media]\nidle_limit_s = inf", "media.idle_limit_s = Infinity: wanted a number, above 0 and up to 86400"),
-        ("[media]\nidle_limit_s = 1979-05-27", 'media.idle_limit_s = "1979-05-27": wanted a number, above 0 and up to 86400'),
-        ("[server]\nstop_timeout_s = {}", "server.stop_timeout_s = a table: wanted a number, 0 to 86400"),
-        ("[recording]\nenabled = 1", "recording.enabled = 1: wanted true or false"),
-        ("[ops]\nvar_dir = ''", 'ops.var_dir = "": wanted text in quotes, not empty'),
-        ("[ops]\nvar_dir = 5", "ops.var_dir = 5: wanted text in quotes, not empty"),
-        ("[twilio]\napi_base = 5", "twilio.api_base = 5: wanted text in quotes"),
+        ("server = 5", "server = 5: expected a table, for example [server]"),
+        ("agents = 'x'", 'agents = "x": expected tables, for example [agents.default]'),
+        ("[agents]\ndefault = 7", "agents.default = 7: expected a table, for example [agents.default]"),
+        ("[media]\nlead_ms = -1", "media.lead_ms = -1: expected a whole number, 0 to 500"),
+        ("[media]\nlead_ms = true", "media.lead_ms = true: expected a whole number, 0 to 500"),
+        ("[media]\nlead_ms = 1.5", "media.lead_ms = 1.5: expected a whole number, 0 to 500"),
+        ("[media]\nidle_limit_s = 0", "media.idle_limit_s = 0: expected a number, above 0 and up to 86400"),
+        ("[media]\nidle_limit_s = nan", "media.idle_limit_s = NaN: expected a number, above 0 and up to 86400"),
+        ("[media]\nidle_limit_s = inf", "media.idle_limit_s = Infinity: expected a number, above 0 and up to 86400"),
+        ("[media]\nidle_limit_s = 1979-05-27", 'media.idle_limit_s = "1979-05-27": expected a number, above 0 and up to 86400'),
+        ("[server]\nstop_timeout_s = {}", "server.stop_timeout_s = a table: expected a number, 0 to 86400"),
+        ("[recording]\nenabled = 1", "recording.enabled = 1: expected true or false"),
+        ("[ops]\nvar_dir = ''", 'ops.var_dir = "": expected text in quotes, not empty'),
+        ("[ops]\nvar_dir = 5", "ops.var_dir = 5: expected text in quotes, not empty"),
+        ("[twilio]\napi_base = 5", "twilio.api_base = 5: expected text in quotes"),
     ],
 )
-def test_one_error_names_its_key_what_was_found_and_what_is_wanted(write, text, expected):
+def test_an_error_names_the_key_the_value_and_the_expectation(write, text, expected):
     assert _one(problems(write(text), {})) == expected
 
 
-def test_a_long_value_is_not_repeated_whole(write):
+def test_a_long_value_is_cut(write):
     assert len(_one(problems(write(f"[media]\nlead_ms = '{'x' * 5000}'"), {}))) < 200
 
 
 def test_a_failed_key_causes_no_second_sentence(write):
-    """`server.listen` stands at its default while `public_url` is judged."""
+    """`server.listen` has its default while `public_url` is checked."""
     found = problems(write("[server]\nlisten = 5\n[agents.default]\nprovider = 'openai'\nbase_url = 7"), {})
     assert [sentence.split()[0] for sentence in found] == ["server.listen", "agents.default.base_url"]
 
 
 def test_files_that_cannot_be_read(write, tmp_path):
-    assert re.fullmatch(r".*/submilli\.toml is not TOML: .*line 2.*", _one(problems(write("[server]\nlisten 5"), {})))
+    assert re.fullmatch(r".*/submilli\.toml is not valid TOML: .*line 2.*", _one(problems(write("[server]\nlisten 5"), {})))
     assert _one(problems(tmp_path / "none.toml", {})).endswith("none.toml cannot be read: No such file or directory")
     assert _one(problems(tmp_path, {})).endswith("cannot be read: Is a directory")
     path = tmp_path / "latin.toml"
     path.write_bytes(b"# caf\xe9\n")
-    assert _one(problems(path, {})).endswith("latin.toml is not UTF-8: byte 5")
+    assert _one(problems(path, {})).endswith("latin.toml is not UTF-8, at byte 5")
 
 
 _values = st.recursive(
@@ -168,7 +168,7 @@ _names = st.sampled_from(["server", "ops", "twilio", "media", "store", "agents",
         _names, _values | st.dictionaries(_keys, _values | st.dictionaries(_keys, _values, max_size=2), max_size=3), max_size=4
     )
 )
-def test_any_document_is_a_configuration_or_a_list_of_sentences(document):
+def test_any_document_gives_a_configuration_or_problems(document):
     from gw.config import load as config_load
 
     found: list[str] = []
@@ -204,7 +204,7 @@ def test_a_secret_in_the_file_is_an_error_that_names_its_variable(write, text, k
 
 
 @pytest.mark.parametrize("value", ["hush ", "\thush", "hu\nsh", "hush\n"])
-def test_a_secret_with_stray_space_is_told_without_being_shown(value):
+def test_a_secret_with_stray_space_is_reported_but_not_quoted(value):
     sentence = _one(problems(None, {"TWILIO_AUTH_TOKEN": value}))
     assert sentence.startswith("TWILIO_AUTH_TOKEN ")
     assert "hush" not in sentence
@@ -239,7 +239,7 @@ def test_show_hides_a_password_in_a_url():
 # -- the example ------------------------------------------------------------------------------------------------------
 
 
-def test_the_example_is_exactly_the_defaults(write):
+def test_the_example_equals_the_defaults(write):
     assert load(write(example()), {}) == Config()
 
 
@@ -250,7 +250,7 @@ def test_the_example_names_every_key():
     assert document == defaults
 
 
-def test_the_example_says_what_every_key_means():
+def test_the_example_explains_every_key():
     lines = example().splitlines()
     for number, line in enumerate(lines):
         if " = " in line and not line.startswith("#"):
@@ -258,7 +258,7 @@ def test_the_example_says_what_every_key_means():
             assert len(lines[number - 1]) <= 130
 
 
-def test_the_documented_environment_is_what_is_read():
+def test_the_environment_example_lists_every_variable():
     documented = set(re.findall(r"^#([A-Z_]+)=$", environment_example(), re.MULTILINE))
     assert documented == {*ENVIRONMENT.values(), CONFIG_VARIABLE}
     assert list(ENVIRONMENT) == [field.name for field in msgspec.structs.fields(Secrets)]

@@ -1,4 +1,4 @@
-"""gw.config.rules: what keys mean together."""
+"""gw.config.rules: checks that involve several keys."""
 
 import msgspec
 import pytest
@@ -44,7 +44,7 @@ def test_the_defaults_break_nothing():
         msgspec.structs.replace(_agent(provider="openai"), secrets=Secrets(openai_api_key="k")),
     ],
 )
-def test_in_order(config):
+def test_valid_configurations(config):
     assert _keys(config) == []
 
 
@@ -92,7 +92,7 @@ def test_in_order(config):
         (_agent(fallback="transfer", transfer_to="5551234"), ["agents.default.transfer_to"]),
     ],
 )
-def test_not_in_order(config, keys):
+def test_broken_rules_name_their_keys(config, keys):
     assert _keys(config) == keys
     assert "secret" not in str(list(broken_rules(config, serving=True)))
 
@@ -106,7 +106,7 @@ def test_without_credentials_loopback_only(listen):
     assert "127.0.0.1" in sentence
 
 
-def test_who_only_reads_needs_no_secret():
+def test_a_reading_command_needs_no_secret():
     config = Config(
         server=Server(listen=":8080", public_url="https://voice.example.com"),
         twilio=Twilio(account_sid=SID),
@@ -140,5 +140,5 @@ def test_without_password():
         (Overflow(answer="dial", dial="sip:desk"), "overflow.dial"),
     ],
 )
-def test_an_overflow_says_where_callers_go(overflow: Overflow, key: str):
+def test_an_overflow_without_its_destination(overflow: Overflow, key: str):
     assert _keys(Config(overflow=overflow)) == [key]

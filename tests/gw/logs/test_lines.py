@@ -1,4 +1,4 @@
-"""gw.logs.lines: a line holds what it should, no whole telephone number, and is bounded."""
+"""gw.logs.lines: fields, masking of telephone numbers, and bounds."""
 
 import ast
 import json
@@ -41,7 +41,7 @@ def test_time_is_utc_to_the_millisecond():
     assert json.loads(format_json(record, "p"))["ts"] == "2025-11-22T00:00:00.062Z"
 
 
-def test_extras_that_are_listed_and_no_others():
+def test_only_listed_extras_are_written():
     line = _json("m", call_sid="CA1", worker=3, reason=Reason.AI_LOST, detail=["a"], code=None, secret="never")
     assert {key: line[key] for key in line if key != "ts"} == {
         "level": "info",
@@ -56,12 +56,12 @@ def test_extras_that_are_listed_and_no_others():
 
 
 @pytest.mark.parametrize("reason", ["a word nobody listed", 7, ["x"]])
-def test_a_reason_is_of_the_closed_list_whatever_the_record_says(reason):
+def test_an_unknown_reason_is_written_as_other(reason):
     assert _json("m", reason=reason)["reason"] == "other"
 
 
 def _reasons_in_the_code():
-    """Every `"reason": value` and `reason=value` that stands in a log call, constants only, with where."""
+    """Yield every constant `"reason": value` and `reason=value` in a log call, with its place."""
     for path in sorted(Path("gw").rglob("*.py")):
         if not {"cli", "twin", "verify"} & set(path.parts):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -103,7 +103,7 @@ def test_a_line_for_the_journal_begins_with_its_level(name):
     assert json.loads(rest)["level"] == name.lower()
 
 
-def test_numbers_are_shown_where_the_configuration_says_so():
+def test_numbers_are_shown_if_configured():
     record = _record("from %s", "+15551234567", detail="+15551234567")
     line = json.loads(format_json(record, "p", numbers=True))
     assert (line["message"], line["detail"]) == ("from +15551234567", "+15551234567")
@@ -111,7 +111,7 @@ def test_numbers_are_shown_where_the_configuration_says_so():
     assert b"1234567" not in format_json(record, "p")
 
 
-def test_a_workers_lines_say_which_worker():
+def test_lines_of_a_worker_have_its_index():
     assert _json("m")["worker"] == 0
     assert _json("m", worker=3)["worker"] == 3
     assert "worker" not in json.loads(format_json(_record(), "control"))
@@ -125,7 +125,7 @@ def test_any_text_is_one_line(message, detail):
     format_human(_record("%s", message, detail=detail), "p").decode()
 
 
-def test_a_surrogate_is_shown_as_it_is():
+def test_a_surrogate_is_escaped():
     assert _json("\ud800 caf\xe9")["message"] == "\\ud800 caf\xe9"
 
 
@@ -214,7 +214,7 @@ def _traceback(error) -> list[str]:
     return _json("m", error=error)["traceback"].split("\n")
 
 
-def test_a_traceback_shows_where_and_what():
+def test_a_traceback_has_places_and_source():
     rows = _traceback(_caught(_deep, 1))
     assert rows[0] == "Traceback (most recent call last):"
     assert re.fullmatch(r'  File ".*test_lines.py", line \d+, in _deep', rows[3])
@@ -229,7 +229,7 @@ def test_a_long_traceback_is_cut_in_the_middle():
     assert rows[-1] == "ValueError: at the bottom"
 
 
-def test_a_chain_of_exceptions_is_told_oldest_first():
+def test_a_chain_of_exceptions_starts_with_the_oldest():
     assert [row for row in _traceback(_caught(_handled)) if not row.startswith(("  ", "Trace"))] == [
         "ValueError: at the bottom",
         "and while it was handled:",
@@ -255,7 +255,7 @@ def test_an_exception_that_was_never_raised():
     assert line["traceback"] == "ValueError"
 
 
-def test_source_that_is_not_there():
+def test_missing_source():
     error = _caught(eval, compile("1 / 0", "<nowhere>", "eval"))
     assert _traceback(error)[-2:] == ['  File "<nowhere>", line 1, in <module>', "ZeroDivisionError: division by zero"]
 
@@ -271,6 +271,6 @@ def test_a_person_reads_a_coloured_line():
     assert rest[-1] == "    ValueError: at the bottom"
 
 
-def test_a_plain_line_has_nothing_behind():
+def test_a_line_without_extras():
     line = re.sub(r"\x1b\[[0-9;]*m", "", format_human(_record("m"), "p").decode())
     assert line.endswith(" info    p m\n")

@@ -1,4 +1,4 @@
-"""gw.logs: what is written is right and private, and writing never makes a caller wait."""
+"""gw.logs: complete and masked lines, written without delaying the caller."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ logger = logging.getLogger("test.logs")
 
 @pytest.fixture(autouse=True)
 def _as_it_was():
-    """What setup changes in the process, put back."""
+    """Restore everything that setup changes in the process."""
     root = logging.getLogger()
     level, hook, print_exception = root.level, sys.excepthook, gevent.get_hub().__dict__.get("print_exception")
     yield
@@ -42,7 +42,7 @@ def _as_it_was():
 
 
 def _setup(*arguments, **options):
-    """logs.setup as in a program of its own: without the handlers of the test runner."""
+    """Run logs.setup without the handlers of the test runner."""
     writer = logs.setup(*arguments, **options)
     logging.getLogger().handlers = [writer]
     return writer
@@ -84,7 +84,7 @@ def test_levels(stream):
     assert [line["message"] for line in _lines(stream)] == ["yes"]
 
 
-def test_an_exception_brings_its_traceback(stream):
+def test_an_exception_has_its_traceback(stream):
     _setup("control", "info", stream)
     try:
         raise ValueError("call +15551234567 failed")
@@ -92,11 +92,11 @@ def test_an_exception_brings_its_traceback(stream):
         logger.exception("it failed")
     (line,) = _lines(stream)
     assert line["error"] == "ValueError: call +1555***4567 failed"
-    assert "test_an_exception_brings_its_traceback" in line["traceback"]
+    assert "test_an_exception_has_its_traceback" in line["traceback"]
     assert "+1555***4567" in line["traceback"]
 
 
-def test_no_exception_brings_none(stream):
+def test_without_an_exception_there_is_no_traceback(stream):
     _setup("control", "info", stream)
     logger.info("no error", exc_info=True)
     assert "error" not in _lines(stream)[0]
@@ -122,7 +122,7 @@ def test_any_text_is_written(stream):
 # -- records that are not plain ---------------------------------------------------------------------------------------
 
 
-def test_arguments_are_read_when_they_are_logged(stream):
+def test_arguments_are_formatted_when_they_are_logged(stream):
     _setup("control", "info", stream)
     items = [1]
     logger.info("items %s", items)
@@ -138,7 +138,7 @@ class _Unprintable:
     __repr__ = __str__
 
 
-def test_what_cannot_be_formatted_is_told(stream):
+def test_a_record_that_cannot_be_formatted_is_reported(stream):
     _setup("control", "info", stream)
     logger.info("%d frames", "seven")
     logger.info(_Unprintable())
@@ -170,7 +170,7 @@ def test_a_person_reads_a_coloured_line(stream):
     assert rest[-1].endswith("info    worker-0 plain")
 
 
-def test_a_terminal_is_for_a_person():
+def test_a_terminal_gets_coloured_lines():
     leader, follower = os.openpty()
     with os.fdopen(follower, "w") as terminal:
         _setup("worker-0", "info", terminal)
@@ -191,8 +191,8 @@ def _drain(descriptor: int, until: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_reader_that_does_not_read_stops_nobody(blocking):
-    """The pipe is full from the start: the callers' only way out is the queue's bound."""
+def test_a_reader_that_does_not_read_blocks_no_caller(blocking):
+    """The pipe is full from the start, so callers depend on the bound of the queue."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):
@@ -223,7 +223,7 @@ def test_a_reader_that_does_not_read_stops_nobody(blocking):
     assert len(numbers) + dropped == logs.QUEUE_LIMIT + 3000
 
 
-def test_a_reader_that_is_gone_stops_nobody():
+def test_a_missing_reader_blocks_no_caller():
     reading, writing = os.pipe()
     monkey.get_original("os", "close")(reading)  # gevent's own closes at the hub's next turn
     with os.fdopen(writing, "w") as stream:
@@ -233,7 +233,7 @@ def test_a_reader_that_is_gone_stops_nobody():
         assert writer.dropped >= 1
 
 
-def test_a_closed_stream_stops_nobody(stream):
+def test_a_closed_stream_blocks_no_caller(stream):
     writer = _setup("worker-0", "info", stream)
     stream.close()
     logger.info("nobody hears")
@@ -252,7 +252,7 @@ def test_many_threads(stream):
 # -- the process ------------------------------------------------------------------------------------------------------
 
 
-def test_setup_again_counts(stream):
+def test_the_last_setup_counts(stream):
     _setup("first", "info", stream)
     logger.info("one")
     assert logs.flush(FLUSH_S)
@@ -283,7 +283,7 @@ def test_warnings_are_records(stream):
     assert "old thing" in _lines(stream)[0]["message"]
 
 
-def test_what_no_greenlet_caught_is_a_record(stream):
+def test_an_uncaught_exception_of_a_greenlet_is_logged(stream):
     _setup("control", "info", stream)
 
     def fail():
@@ -292,10 +292,10 @@ def test_what_no_greenlet_caught_is_a_record(stream):
     gevent.spawn(fail).join()
     (line,) = _lines(stream)
     assert line["error"] == "ValueError: in a greenlet"
-    assert line["message"] == "nobody caught ValueError in Greenlet"
+    assert line["message"] == "uncaught ValueError in Greenlet"
 
 
-def test_what_the_program_did_not_catch_is_a_record(stream):
+def test_an_uncaught_exception_of_the_program_is_logged(stream):
     _setup("control", "info", stream)
     sys.excepthook(ValueError, ValueError("at the top"), None)
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
@@ -357,13 +357,13 @@ def test_a_journals_line_begins_with_its_level(tmp_path, monkeypatch):
         assert file.read().startswith('<3>{"ts":')
 
 
-def test_numbers_stand_whole_where_asked_for(stream):
+def test_whole_numbers_if_configured(stream):
     _setup("control", "info", stream, numbers=True)
     logger.info("from %s", "+15551234567")
     assert _lines(stream)[0]["message"] == "from +15551234567"
 
 
-def test_the_level_follows_a_wish(stream):
+def test_follow_applies_the_wanted_level(stream):
     _setup("control", "info", stream)
     wish = [0]
     keeper = logs.follow(lambda: wish[0], "warning")

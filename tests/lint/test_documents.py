@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import textwrap
+import tomllib
 from pathlib import Path
 
 import click
@@ -87,3 +89,61 @@ def test_the_page_of_commands_has_every_command() -> None:
     commands = set(root.list_commands(click.Context(root)))
     assert len(commands) > 10
     assert commands <= listed
+
+
+# -- the architecture page --------------------------------------------------------------------------------------------
+
+ARCHITECTURE = ROOT / "gw" / "README.md"
+
+
+def _definitions(path: Path) -> set[str]:
+    """Return `name` and `Class.name` of all functions, classes and constants of a module."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        match node:
+            case ast.ClassDef(name=name):
+                found |= {name} | {f"{name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+            case ast.FunctionDef(name=name):
+                found.add(name)
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(name)
+    return found
+
+
+def _steps() -> list[tuple[str, list[str]]]:
+    """Return file and functions of each row of the page's tables of steps."""
+    rows = re.findall(r"^\| \d+ \| \[[^]]+\]\(([^)]+)\) \| ([^|]+) \|", ARCHITECTURE.read_text(), re.MULTILINE)
+    return [(path, re.findall(r"`([\w.]+)`", functions)) for path, functions in rows]
+
+
+@pytest.mark.parametrize(("path", "functions"), _steps())
+def test_the_functions_of_each_step_exist(path: str, functions: list[str]) -> None:
+    assert functions
+    assert set(functions) <= _definitions(ROOT / "gw" / path)
+
+
+def test_the_page_describes_each_way() -> None:
+    assert len(_steps()) > 30
+
+
+def test_the_constants_of_each_change_exist() -> None:
+    text = ARCHITECTURE.read_text().partition("## To change X")[2]
+    for name in set(re.findall(r"`(_?[A-Z][A-Z_]+)`", text)):
+        assert any(re.search(rf"^{name}\b", path.read_text(), re.MULTILINE) for path in ROOT.glob("[gm][we]*/**/*.py")), name
+
+
+def test_the_page_lists_every_folder() -> None:
+    listed = set(re.findall(r"`(\w+(?:/\w+)*)/`", ARCHITECTURE.read_text().partition("## Layers")[0]))
+    for folder in (ROOT / "gw").iterdir():
+        assert not (folder / "__init__.py").exists() or folder.name in listed, folder.name
+    for parent in ("media", "control"):
+        folders = {f"{parent}/{file.parent.name}" for file in (ROOT / "gw" / parent).glob("*/__init__.py")}
+        assert folders <= listed
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    written = re.search(r"^    (cli > .+)$", ARCHITECTURE.read_text(), re.MULTILINE)
+    assert written is not None
+    assert written[1] == " > ".join(layers).replace("gw.", "")

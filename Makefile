@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # The tests that neither wait nor use a database.
 PURE := tests/gw/protocol tests/gw/call tests/gw/config tests/gw/test_bus.py tests/gw/test_errors.py tests/metrics tests/wire tests/fuzz
 
-.PHONY: help setup test-setup demo bench unit test fuzz coverage fix lint binary test-binary systemd vms faults dashboards pictures clean
+.PHONY: help setup test-setup demo bench unit test fuzz mutants coverage fix lint binary test-binary systemd vms faults dashboards pictures clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -34,6 +34,9 @@ test: test-setup ## run all tests and proofs, or some: TESTS="tests/gw/call -k p
 
 fuzz: test-setup ## run the pure tests with fifty times the examples, others each time
 	@HYPOTHESIS_PROFILE=explore SUBMILLI_TEST_EXAMPLES=50 $(PY) tests/run.py $(PURE) -m hypothesis
+
+mutants: test-setup ## measure what share of random one-token mutants the tests catch; MUTANTS="--seed 2 --count 300 --paths gw/call"
+	@$(PY) tests/mutants.py $(MUTANTS)
 
 coverage: test-setup ## run the tests of modules, or TESTS=path, and list the lines without a test; html in out/coverage
 	@$(PY) -m coverage erase

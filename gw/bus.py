@@ -159,7 +159,7 @@ class Numbered(_Message, frozen=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A numbered event unknown to this version, kept as `body` for a version that decodes it. Never sent."""
+    """A numbered event unknown to this version. `body` is kept for a version that decodes it. Never sent."""
 
     n: int
     body: bytes
@@ -182,7 +182,10 @@ FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask
 
 
 class VersionRefused(_Message, frozen=True, tag="Refused"):
-    """Control does not support the worker's version; the worker keeps its events until one of the two is replaced."""
+    """Control does not support the worker's version of the bus.
+
+    The worker keeps its events until one of the two is replaced.
+    """
 
     version: int  # control's
     why: str

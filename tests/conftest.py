@@ -25,7 +25,7 @@ else:
             pytest.exit("a pytest plugin imports ssl before gevent patches it: run `make test TESTS=path` instead", returncode=4)
         monkey.patch_all()
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 import gw.config
 from tests import timing
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 # The same examples in every run, so that no failure comes by chance. HYPOTHESIS_PROFILE=explore, of `make fuzz`, tries others.
 settings.register_profile("same", derandomize=True, max_examples=examples(100))
 settings.register_profile("explore", derandomize=False, max_examples=examples(100))
+# `make mutants` needs no smallest example.
+settings.register_profile("first_failure", derandomize=True, max_examples=examples(100), phases=(Phase.explicit, Phase.generate))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 StoreMaker = Callable[[], "Store"]

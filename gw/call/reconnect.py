@@ -101,8 +101,8 @@ def rollover(ready_s: float, lifetime_s: float) -> Rollover:
     lifetime_s = min(lifetime_s, LIFETIME_S) if lifetime_s > 0 else LIFETIME_S
     end_s = ready_s + lifetime_s
     return Rollover(
-        end_s - min(ROLLOVER_QUIET_S, lifetime_s * ROLLOVER_QUIET_SHARE),
-        end_s - min(ROLLOVER_FORCED_S, lifetime_s * ROLLOVER_FORCED_SHARE),
+        quiet_s=end_s - min(ROLLOVER_QUIET_S, lifetime_s * ROLLOVER_QUIET_SHARE),
+        forced_s=end_s - min(ROLLOVER_FORCED_S, lifetime_s * ROLLOVER_FORCED_SHARE),
     )
 
 

@@ -156,6 +156,10 @@ class _Finder(ast.NodeVisitor):
 
     # -- changed --------------------------------------------------------------------------------------------------------
 
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if not (isinstance(node.value, ast.Name) and node.value.id == "Literal"):
+            self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> None:
         match node.func:
             case ast.Name(id="TypeVar") | ast.Attribute(value=ast.Name(id="log")):

@@ -17,6 +17,7 @@ from gw.call.state import Reason
 MAX_RESUMES: Final = 3
 #: Turn numbers per stream; those of the call's next stream start above them.
 TURNS_PER_STREAM: Final = 100_000
+_NUMBERS: Final = tuple(str(n + 1) for n in range(MAX_RESUMES))
 #: Longest call (Twilio: 24 hours).
 _MAX_AGE_S: Final = 86_400.0
 
@@ -56,11 +57,11 @@ class Resumed(NamedTuple):
 
 def parse_resumed(parameters: Mapping[str, str], now_at: float) -> Resumed | None:
     """Parse a stream's parameters; None for a call's first stream, and for invalid values."""
-    n = parameters.get("resume", "")
-    if not (n.isascii() and n.isdecimal() and 1 <= int(n[:4]) <= MAX_RESUMES):
+    n = parameters.get("resume")
+    if n not in _NUMBERS:
         return None
     try:
         began_at = float(parameters.get("began", ""))
     except ValueError:
         began_at = now_at
-    return Resumed(int(n[:4]), began_at if now_at - _MAX_AGE_S <= began_at <= now_at else now_at)
+    return Resumed(int(n), began_at if now_at - _MAX_AGE_S <= began_at <= now_at else now_at)

@@ -25,10 +25,10 @@ from websockets.speedups import apply_mask
 _FIN_TEXT: Final = 0x81
 _MASKED: Final = 0x80
 _FIN: Final = 0x80
-_RESERVED: Final = 0x70
 _CONTROL: Final = 0x08
 _OPCODE: Final = 0x0F
 _OPCODES: Final = frozenset(Opcode)
+_LENGTH: Final = 0x7F
 #: The longest length in the second byte; 126 and 127 there announce a length of 16 or 64 bits.
 _SHORT_BYTES: Final = 125
 _HEAD_16: Final = struct.Struct("!BBH").pack
@@ -100,7 +100,10 @@ class MessageCutter:
                 self._keep_rest(data, at, 2)
                 break
             first, second = data[at], data[at + 1]
-            length = second & 0x7F
+            if second & _MASKED != mask_bit or (first != _FIN_TEXT and first & _OPCODE not in _OPCODES):
+                self._to_core = True  # the core names the violation
+                continue
+            length = second & _LENGTH
             start = at + 2
             if length > _SHORT_BYTES:
                 start = at + (4 if length == 126 else 10)
@@ -108,8 +111,8 @@ class MessageCutter:
                     self._keep_rest(data, at, start - at)
                     break
                 length = int.from_bytes(data[at + 2 : start])
-            if length > self._limit or second & _MASKED != mask_bit or (first != _FIN_TEXT and not _is_valid_head(first, length)):
-                self._to_core = True  # the core names the violation
+            if length > self._limit:
+                self._to_core = True
                 continue
             end = start + length + (4 if mask_bit else 0)
             if end > size:
@@ -160,10 +163,3 @@ class MessageCutter:
         self._opcode = frame.opcode
         self._assembled += frame.data
         return None
-
-
-def _is_valid_head(first: int, length: int) -> bool:
-    """Return True for a valid frame head: no reserved bit, a known opcode; a control frame is whole and short."""
-    if first & _RESERVED or first & _OPCODE not in _OPCODES:
-        return False
-    return not first & _CONTROL or (first & _FIN != 0 and length <= _SHORT_BYTES)

@@ -1,4 +1,4 @@
-"""Barge-in over real playout and pacer, against an ear and a count of what each item's bytes became."""
+"""gw.call.bargein over a real playout and pacer, checked against an ear and each item's bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.bargein import MAX_CUT_RESPONSES, BargeIn, Interruption, is_playing
+from gw.call.bargein import BargeIn, Interruption, is_playing
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout, ResponseMark, Truncation
 from tests.examples import examples
@@ -15,8 +15,10 @@ from tests.gw.call.test_pacer import Line
 
 
 class Talk:
-    """An agent's way to the caller: playout, the queue before TX, TX on its pacer, the ear. Every byte of an item has the item's
-    number as its value."""
+    """An agent's way to the caller: playout, the queue before TX, TX on its pacer, the ear.
+
+    Every byte of an item has the item's number as its value.
+    """
 
     def __init__(self) -> None:
         self.playout = Playout(10_000)
@@ -29,7 +31,7 @@ class Talk:
         self.active: str | None = None
 
     def delta(self, item: int, size: int) -> bool:
-        """Audio of the active response comes. Returns whether it was taken."""
+        """Push audio of the active response. Returns False if it was dropped."""
         assert self.active
         if self.bargein.is_late(self.active):
             return False
@@ -43,7 +45,7 @@ class Talk:
         self.active = None
 
     def cut(self) -> None:
-        """AI-out empties the playout into TX's queue."""
+        """Move everything from playout to the queue of TX, as AI-out does."""
         while (piece := self.playout.pop()) is not None:
             self.queue.append(piece)
 
@@ -66,7 +68,7 @@ class Talk:
         return cut
 
     def heard(self) -> Counter[int]:
-        """Bytes of each item the ear has had."""
+        """Return the bytes of each item that the ear has heard."""
         return Counter(b"".join(self.sent[: self.line.ear.heard(self.line.now_s + 1e-7)]).replace(b"\xff", b""))
 
 
@@ -85,10 +87,13 @@ steps = st.lists(
 @settings(max_examples=examples(400), deadline=None)
 @given(steps)
 def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
-    """An interruption cuts every item not wholly heard, at what was heard; nothing of a cut response is heard afterwards,
-    everything of the others is."""
+    """Check every interruption of a random conversation.
+
+    It cuts each item not heard to its end, at its heard part. Later no byte of a cut response is heard, and every byte of the
+    others.
+    """
     talk, item, responses = Talk(), 0, 0
-    taken: Counter[int] = Counter()  # bytes of each item that must be heard in the end, as far as no clear drops them
+    taken: Counter[int] = Counter()  # bytes of each item that must be heard in the end, unless a clear drops them
     interruptions = 0
     for what, size, times in script:
         if what in ("delta", "item"):
@@ -126,7 +131,7 @@ def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
             assert talk.pacer.sent_frames == 0
             unheard = {number for number in received if heard[number] < received[number]}
             cut_items = [int(truncation.item_id) for truncation in cut.truncations]
-            assert cut_items == sorted(set(cut_items)), "in the order they were said"
+            assert cut_items == sorted(set(cut_items)), "in the sequence of speech"
             assert unheard <= set(cut_items) <= unheard | ({item} if active else set())
             for item_id, heard_ms in cut.truncations:
                 assert heard_ms * 8 <= received[int(item_id)]
@@ -145,7 +150,7 @@ def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
 
 
 def speaking(frames: int = 50) -> Talk:
-    """A response wholly received, all of it cut into the queue, the lead sent."""
+    """Return a talk with one response received, all of it in the queue, the lead sent."""
     talk = Talk()
     talk.active = "r1"
     talk.delta(1, 160 * frames)
@@ -155,13 +160,13 @@ def speaking(frames: int = 50) -> Talk:
     return talk
 
 
-def test_nobody_is_interrupted_when_nothing_is_to_be_heard() -> None:
+def test_silence_cannot_be_interrupted() -> None:
     talk = Talk()
     assert talk.speech() is None
     assert (talk.bargein.count, talk.playout.generation) == (0, 0)
 
 
-def test_what_is_queued_is_playing_though_all_was_received_long_ago() -> None:
+def test_queued_audio_is_playing() -> None:
     talk = speaking()
     talk.line.starve(0.060 + 1e-9)
     assert talk.speech() == Interruption([Truncation("1", 60)], 44)
@@ -169,7 +174,7 @@ def test_what_is_queued_is_playing_though_all_was_received_long_ago() -> None:
     assert talk.playout.expected_frames == 6
 
 
-def test_what_twilio_holds_is_playing_though_all_was_sent() -> None:
+def test_audio_held_by_twilio_is_playing() -> None:
     talk = speaking(5)
     talk.send(10)
     assert not talk.queue
@@ -178,7 +183,7 @@ def test_what_twilio_holds_is_playing_though_all_was_sent() -> None:
     assert talk.speech() == Interruption([Truncation("1", 80)], 0)
 
 
-def test_it_is_over_when_the_last_frame_was_heard() -> None:
+def test_playing_ends_with_the_last_frame_heard() -> None:
     talk = speaking(5)
     talk.send(10)
     talk.line.starve(0.101)
@@ -195,8 +200,8 @@ def test_frames_cut_but_not_sent_are_playing() -> None:
     assert talk.speech() == Interruption([Truncation("1", 0)], 1)
 
 
-def test_a_response_of_which_nothing_came_yet_is_cut_without_an_interruption() -> None:
-    """The AI cancels it itself; what is on its way would talk into the caller's words."""
+def test_a_response_without_audio_yet_is_cut_without_an_interruption() -> None:
+    """The AI cancels the response; audio still on its way would talk over the caller."""
     talk = Talk()
     talk.active = "r1"
     assert talk.speech() is None
@@ -218,20 +223,36 @@ def test_the_response_after_the_cut_one_is_heard() -> None:
 
 def test_a_second_interruption_of_the_same_response_keeps_one_entry() -> None:
     bargein, talk = BargeIn(), Talk()
-    for n in range(MAX_CUT_RESPONSES):
+    for n in range(8):
         for _ in range(3):
             bargein.on_speech_started(talk.playout, talk.pacer, 1.0, f"r{n}")
-    assert all(bargein.is_late(f"r{n}") for n in range(MAX_CUT_RESPONSES))
+    assert all(bargein.is_late(f"r{n}") for n in range(8))
     bargein.on_speech_started(talk.playout, talk.pacer, 1.0, "one more")
-    assert not bargein.is_late("r0")
+    assert not bargein.is_late("r0") and bargein.is_late("r1")
     assert bargein.is_late("one more")
 
 
-def test_the_ai_is_told_once_of_an_item_that_was_cut_before_any_of_it_came() -> None:
+def test_an_item_cut_before_its_first_audio_is_truncated_once() -> None:
     playout, pacer, bargein = Playout(1000), Pacer(100), BargeIn()
     playout.push("r1", "heard", bytes(1600))
     assert bargein.on_speech_started(playout, pacer, 0.0, "r1") is not None
     assert bargein.is_late("r1")
-    assert not bargein.on_late_audio("heard"), "its truncation went out with the interruption"
+    assert not bargein.on_late_audio("heard"), "the interruption has truncated it"
     assert bargein.on_late_audio("never heard")
     assert not bargein.on_late_audio("never heard")
+
+
+def test_the_latest_64_truncated_items_are_kept() -> None:
+    bargein = BargeIn()
+    assert all(bargein.on_late_audio(f"i{n}") for n in range(64))
+    assert not bargein.on_late_audio("i0")
+    assert bargein.on_late_audio("one more")
+    assert not bargein.on_late_audio("i1") and bargein.on_late_audio("i0")
+
+
+def test_the_instant_the_last_frame_ends_is_no_longer_playing() -> None:
+    playout, pacer = Playout(1000), Pacer(100)
+    pacer.deadline(0.0)
+    pacer.on_sent(0.0)
+    assert is_playing(playout, pacer, pacer.heard_out_s() - 0.001)
+    assert not is_playing(playout, pacer, pacer.heard_out_s())

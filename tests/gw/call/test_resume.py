@@ -1,4 +1,4 @@
-"""What Twilio is told when a stream is over, and how a call that comes back is recognised."""
+"""gw.call.resume: the next step after a stream's end, and the parameters of a stream that resumes a call."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.resume import MAX_RESUMES, Resumed, Step, next_step, parse_resumed
+from gw.call.resume import TURNS_PER_STREAM, Resumed, Step, next_step, parse_resumed
 from gw.call.state import Reason
 
 OTHERS = {
@@ -14,34 +14,60 @@ OTHERS = {
     Reason.SHUTDOWN: Step.GOODBYE,
     Reason.FALLBACK_TRANSFER: Step.TRANSFER,
 }
+NOW = 1_700_080_000.0
+DAY_S = 24 * 60 * 60
+
+
+def test_the_steps_travel_as_these_words() -> None:
+    assert [step.value for step in Step] == ["hang_up", "goodbye", "transfer", "resume"]
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.WORKER_LOST])
-def test_a_call_that_ended_is_hung_up_told_or_handed_on(reason: Reason) -> None:
+def test_a_call_that_ended_is_hung_up_with_a_goodbye_or_transferred(reason: Reason) -> None:
     assert next_step(reason.value, resumes=0, on_lost="resume") is OTHERS.get(reason, Step.HANG_UP)
 
 
-def test_a_call_whose_worker_died_comes_back_a_few_times() -> None:
-    steps = [next_step("worker_lost", resumes=n, on_lost="resume") for n in range(MAX_RESUMES + 2)]
-    assert steps == [Step.RESUME] * MAX_RESUMES + [Step.GOODBYE] * 2
+def test_a_call_whose_worker_died_resumes_three_times() -> None:
+    steps = [next_step("worker_lost", resumes=n, on_lost="resume") for n in range(5)]
+    assert steps == [Step.RESUME] * 3 + [Step.GOODBYE] * 2
     assert next_step("worker_lost", resumes=0, on_lost="goodbye") is Step.GOODBYE
 
 
-def test_a_first_stream_is_none_that_came_back() -> None:
-    assert parse_resumed({"agent": "default"}, 1000.0) is None
+def test_a_first_stream_does_not_resume_a_call() -> None:
+    assert parse_resumed({"agent": "default"}, NOW) is None
 
 
-@given(st.integers(1, MAX_RESUMES), st.floats(1_700_000_000.0, 1_700_080_000.0))
-def test_it_travels_through_parameters(n: int, began_at: float) -> None:
-    resumed = parse_resumed(Resumed(n, began_at).parameters(), 1_700_080_001.0)
+@given(st.integers(1, 3), st.floats(NOW - DAY_S + 1, NOW - 1))
+def test_parameters_round_trip(n: int, began_at: float) -> None:
+    resumed = parse_resumed(Resumed(n, began_at).parameters(), NOW)
     assert resumed is not None
     assert resumed.n == n
     assert abs(resumed.began_at - began_at) < 0.001
 
 
+@pytest.mark.parametrize("n", ["", "0", "4", "-1", "1.0", "11", "\u0661", "one"])
+def test_another_number_does_not_resume_a_call(n: str) -> None:
+    assert parse_resumed({"resume": n, "began": str(NOW)}, NOW) is None
+
+
+@pytest.mark.parametrize("began_at", [NOW, NOW - DAY_S])
+def test_a_call_is_at_most_a_day_old(began_at: float) -> None:
+    assert parse_resumed({"resume": "1", "began": str(began_at)}, NOW) == Resumed(1, began_at)
+
+
+@pytest.mark.parametrize("began", ["", "soon", "nan", "inf", str(NOW + 1), str(NOW - DAY_S - 1), "0", None])
+def test_an_impossible_start_becomes_now(began: str | None) -> None:
+    parameters = {"resume": "2"} if began is None else {"resume": "2", "began": began}
+    assert parse_resumed(parameters, NOW) == Resumed(2, NOW)
+
+
 @given(st.text(max_size=8), st.text(max_size=20))
-def test_whatever_comes_is_within_bounds(n: str, began: str) -> None:
-    resumed = parse_resumed({"resume": n, "began": began}, 2_000_000.0)
+def test_any_text_gives_values_within_bounds(n: str, began: str) -> None:
+    resumed = parse_resumed({"resume": n, "began": began}, NOW)
     if resumed is not None:
-        assert 1 <= resumed.n <= MAX_RESUMES
-        assert 2_000_000.0 - 86_400 <= resumed.began_at <= 2_000_000.0
+        assert 1 <= resumed.n <= 3
+        assert NOW - DAY_S <= resumed.began_at <= NOW
+
+
+def test_the_turns_of_two_streams_have_different_numbers() -> None:
+    assert TURNS_PER_STREAM == 100_000  # rows in the store keep the numbers

@@ -1,4 +1,4 @@
-"""Frames by hand against websockets' own core: whatever the bytes and however they arrive, the same messages and the same end."""
+"""gw.protocol.frames against websockets' core: the same messages and the same end for any bytes, in any pieces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def core_of(side: Side) -> Protocol:
 
 
 def raw(first: int, payload: bytes, *, mask: bool, wide: bool = False, claimed: int | None = None) -> bytes:
-    """Any frame, lawful or not."""
+    """Build a frame, valid or not."""
     length = len(payload) if claimed is None else claimed
     mask_bit = 0x80 if mask else 0
     if wide:
@@ -38,7 +38,7 @@ def raw(first: int, payload: bytes, *, mask: bool, wide: bool = False, claimed: 
 
 
 class Alone:
-    """The core by itself: what the hand-made cutter must agree with."""
+    """The core without the cutter: the reference."""
 
     def __init__(self, side: Side) -> None:
         self.core = core_of(side)
@@ -61,43 +61,47 @@ class Alone:
 
 
 def ends_of(core: Protocol) -> tuple[object, ...]:
-    """What can be known of how a core ended."""
+    """Return everything known about the end of a core."""
     return (core.state, type(core.parser_exc), str(core.parser_exc), core.close_rcvd, core.close_sent)
 
 
-def both(side: Side, pieces: Sequence[bytes], *, end: bool = False) -> list[Message]:
-    """Feed the cutter and the lone core the same pieces. Returns the messages they agree on."""
+def both(side: Side, pieces: Sequence[bytes], *, end: bool = False, each: bool = False) -> list[Message]:
+    """Feed the cutter and the reference the same pieces, and compare them at the end, or after each. Returns the messages."""
     alone, core = Alone(side), core_of(side)
     cutter = MessageCutter(core)
-    got: list[Message] = []
-    wanted: list[Message] = []
+    messages: list[Message] = []
+    expected: list[Message] = []
     for piece in pieces:
-        got += cutter.receive(piece)
-        wanted += alone.receive(piece)
+        messages += cutter.receive(piece)
+        expected += alone.receive(piece)
+        if each:
+            compare(side, core, alone.core)
     if end:
         cutter.receive_end()
         alone.core.receive_eof()
-    assert got == wanted
-    assert ends_of(core) == ends_of(alone.core)
-    sent, meant = core.data_to_send(), alone.core.data_to_send()
-    assert len(b"".join(sent)) == len(b"".join(meant))  # the same answers; a client's differ by their keys
+    assert messages == expected
+    compare(side, core, alone.core)
+    return messages
+
+
+def compare(side: Side, core: Protocol, alone: Protocol) -> None:
+    assert ends_of(core) == ends_of(alone)
+    sent, expected = core.data_to_send(), alone.data_to_send()
+    assert len(b"".join(sent)) == len(b"".join(expected))  # the same answers; a client's differ by their keys
     if side is Side.SERVER:
-        assert sent == meant
-    return got
+        assert sent == expected
 
 
 FRAMES = st.tuples(
     st.sampled_from([0x81, 0x81, 0x81, 0x01, 0x82, 0x02, 0x80, 0x00, 0x88, 0x89, 0x8A, 0x09, 0xC1, 0x83, 0x8B]),
     st.binary(max_size=140) | st.binary(min_size=LIMIT - 2, max_size=LIMIT + 2),
-    st.sampled_from([True, True, True, True, False]),  # masked as it should be
+    st.sampled_from([True, True, True, True, False]),  # masked correctly
     st.booleans(),
 )
 
 
 @given(st.sampled_from(list(Side)), st.lists(FRAMES, max_size=8), st.lists(st.integers(1, 400), max_size=20), st.booleans())
-def test_any_frames_in_any_pieces_are_what_the_core_makes_of_them(
-    side: Side, frames: list[tuple[int, bytes, bool, bool]], cuts: list[int], end: bool
-) -> None:
+def test_any_frames_in_any_pieces(side: Side, frames: list[tuple[int, bytes, bool, bool]], cuts: list[int], end: bool) -> None:
     stream = b"".join(raw(first, data, mask=(side is Side.SERVER) is right, wide=wide) for first, data, right, wide in frames)
     pieces = []
     for cut in cuts:
@@ -107,9 +111,22 @@ def test_any_frames_in_any_pieces_are_what_the_core_makes_of_them(
 
 
 @given(st.sampled_from(list(Side)), st.lists(st.binary(min_size=1, max_size=40), max_size=10))
-def test_any_bytes_at_all(side: Side, pieces: list[bytes]) -> None:
-    """Garbage may be a frame that is not whole yet: then the end tells."""
+def test_any_bytes(side: Side, pieces: list[bytes]) -> None:
     both(side, pieces, end=True)
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("first", range(256))
+def test_every_first_byte_and_length_byte_by_byte(side: Side, first: int) -> None:
+    """Reserved bits, unknown opcodes, fragmented and oversized control frames fail where the core alone would fail them."""
+    mask = side is Side.SERVER
+    for length in (0, 125, 126, LIMIT, LIMIT + 1):
+        for masked in (mask, not mask):
+            head = raw(first, b"", mask=masked, claimed=length)
+            both(side, [head[at : at + 1] for at in range(len(head))], each=True)
+        whole = [raw(first, b"a" * length, mask=mask), raw(0x81, b"next", mask=mask), raw(0x80, b"last", mask=mask)]
+        both(side, whole, each=True)
+        both(side, [b"".join(whole)])
 
 
 @pytest.mark.parametrize("side", list(Side))
@@ -125,12 +142,12 @@ def test_a_text_between_fragments_breaks_the_stream() -> None:
     assert both(Side.SERVER, [stream]) == []
 
 
-def test_what_follows_a_close_is_not_read() -> None:
+def test_data_behind_a_close_is_not_read() -> None:
     stream = raw(0x88, b"\x03\xe8", mask=True) + raw(0x81, b"late", mask=True)
     assert both(Side.SERVER, [stream, raw(0x81, b"later", mask=True)]) == []
 
 
-def test_too_long_is_said_at_the_header() -> None:
+def test_too_long_a_message_is_refused_at_its_header() -> None:
     core = core_of(Side.SERVER)
     MessageCutter(core).receive(raw(0x81, b"", mask=True, claimed=LIMIT + 1)[:4])
     assert core.state is State.CLOSING
@@ -153,7 +170,7 @@ def test_a_core_without_a_limit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536, 70000])
-def test_messages_are_what_websockets_would_send(length: int) -> None:
+def test_messages_equal_those_websockets_would_send(length: int) -> None:
     payload = os.urandom(length)
     assert text_message(payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
     reader = Protocol(Side.SERVER, max_size=1 << 20)

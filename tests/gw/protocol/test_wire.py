@@ -1,4 +1,4 @@
-"""Text, JSON and the blame for either."""
+"""gw.protocol.wire: text, JSON, and the error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -15,32 +15,48 @@ class Shape(msgspec.Struct):
     inner: Shape | None = None
 
 
+class Head(msgspec.Struct):
+    kind: str
+
+
 DECODER = msgspec.json.Decoder(Shape)
+HEAD = msgspec.json.Decoder(Head)
 
 
-def code_of(text: str) -> str:
+def refused(text: str, part: str = "") -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
         try:
             wire.decode(DECODER, text)
         except msgspec.ValidationError as error:
-            wire.refuse(error)
-    assert len(caught.value.detail) <= wire.QUOTE_CHARS
-    return caught.value.code
+            wire.refuse(error, part)
+    assert len(caught.value.detail) <= 120
+    return caught.value
 
 
-def test_short_keeps_a_bounded_piece() -> None:
-    assert wire.short("x" * wire.QUOTE_CHARS) == "x" * wire.QUOTE_CHARS
-    assert wire.short("x" * 5000) == "x" * (wire.QUOTE_CHARS - 3) + "..."
+def code_of(text: str) -> str:
+    return refused(text).code
 
 
-def test_text_of() -> None:
+def kind_of(text: str) -> str:
+    """Return the kind of a message that does not decode."""
+    with pytest.raises(msgspec.ValidationError) as caught:
+        wire.decode(DECODER, text)
+    return wire.unknown_kind(HEAD, text, {"known"}, caught.value)
+
+
+def test_short_keeps_120_characters() -> None:
+    assert wire.short("x" * 120) == "x" * 120
+    assert wire.short("x" * 121) == "x" * 117 + "..."
+
+
+def test_decode_text() -> None:
     assert wire.decode_text("é") == wire.decode_text("é".encode()) == "é"
     with pytest.raises(ProtocolError) as caught:
         wire.decode_text(b"ab\xff")
     assert caught.value.code == "bad_utf8" and "byte 2" in caught.value.detail
 
 
-def test_decode_gives_the_message() -> None:
+def test_decode() -> None:
     assert wire.decode(DECODER, '{"n":3,"kind":"a"}') == Shape("a", 3)
 
 
@@ -76,3 +92,32 @@ def test_bad_type(text: str) -> None:
 def test_a_long_path_is_still_a_type_error() -> None:
     depth = 40
     assert code_of('{"kind":"a","inner":' * depth + "[]" + "}" * depth) == "bad_type"
+
+
+def test_a_failed_part_is_named() -> None:
+    error = refused('{"kind":"a","n":"1"}', "session")
+    assert error.code == "bad_type" and error.detail.startswith("in `session`: Expected `int`")
+    error = refused('{"n":1}', "session")
+    assert error.code == "missing_field" and error.detail.startswith("in `session`: Object missing required field `kind`")
+    assert refused('{"n":1}').detail.startswith("Object missing required field `kind`")
+    assert refused("[]", "session").code == "bad_type"
+
+
+def test_the_kind_of_an_unknown_message() -> None:
+    assert kind_of('{"kind":"new","n":"1"}') == "new"
+    assert kind_of('{"kind":"%s","n":"1"}' % ("k" * 121)) == "k" * 117 + "..."
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "detail"),
+    [
+        ('{"kind":"known","n":"1"}', "bad_type", "$.n"),
+        ('{"kind":7,"n":"1"}', "bad_type", "$.kind"),
+        ('{"n":"1"}', "missing_field", "`kind`"),
+        ("[]", "bad_json", "Expected `object`"),
+    ],
+)
+def test_a_known_message_or_none_at_all_is_refused(text: str, code: str, detail: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        kind_of(text)
+    assert caught.value.code == code and detail in caught.value.detail

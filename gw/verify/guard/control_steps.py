@@ -1,8 +1,8 @@
-"""What control, the store, Twilio and its webhooks may do next in the recording model.
+"""Steps of control, the store, Twilio and its webhooks in the recording model.
 
-Control's lifecycle, its claims, its answers and its passes are the production code's (`guard_parts`, `guard_store`); here is only
-who is asked when. Twilio does what it is asked: a create on a live call makes a recording, each time; on a call that is over
-it is refused with 21220; a list names every recording. It forgets nothing: 20404 is said of a call without recordings alone.
+Lifecycles, claims, answers and reconcile passes are the production code's (`parts`, `claim_row`); this file decides only which
+question is asked when. Twilio obeys: each create on a live call makes a recording; on a call that is over the create is refused
+with 21220; a list names every recording. Twilio keeps every recording: 20404 occurs only for a call without one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _Steps = list[Step[State]]
 
 
 class ControlSteps:
-    """The steps of control and what is behind it."""
+    """Steps of control, the store, Twilio and the webhooks."""
 
     def __init__(self, parts: Parts, rows: RowStore, faults: frozenset[str]) -> None:
         self._parts = parts
@@ -44,9 +44,11 @@ class ControlSteps:
         self._retry_s = parts.retry_s
 
     def name(self, state: State, host: int) -> str:
+        """The control process on `host`, in a step's label."""
         return "control" if len(state.controls) == 1 else f"control {'AB'[host]}"
 
     def add(self, state: State, steps: _Steps) -> None:
+        """Add the steps out of this state."""
         for host, control in enumerate(state.controls):
             if control.up:
                 self._serve(state, host, control, steps)
@@ -56,11 +58,11 @@ class ControlSteps:
         if state.hooks:
             self._webhooks(state, steps)
 
-    # -- what happens to a lifecycle ---------------------------------------------------------------------------------------
+    # -- the lifecycle ---------------------------------------------------------------------------------------
 
     def on_event(self, control: ControlState, kind: str) -> ControlState:
-        """Control's subscribers hear of an event."""
-        return self._with(control, self._parts.told(control.lifecycle, kind), keep=True)
+        """Control's subscribers receive an event."""
+        return self._with(control, self._parts.after_event(control.lifecycle, kind), keep=True)
 
     def later(self, control: ControlState, ms: int) -> ControlState:
         looks = control.looks
@@ -75,12 +77,12 @@ class ControlSteps:
         return lifecycle if isinstance(lifecycle.action, Outcome) else later(lifecycle, ms)
 
     def _with(self, control: ControlState, lifecycle: Lifecycle | None, *, keep: bool = False) -> ControlState:
-        """Control works on `lifecycle` now. `keep`: what it does goes on, if it is the same."""
+        """Control with this lifecycle. `keep`: an unchanged action under way continues."""
         before = control.lifecycle
         if lifecycle is None or isinstance(lifecycle.action, Leave | Later):
             return control._replace(lifecycle=None, wait_ms=0, answer=None, holding=False)
         if isinstance(lifecycle.action, Outcome):
-            lifecycle = Lifecycle(plain(lifecycle.action), NOW_S, self._retry_s)  # what led there matters no more
+            lifecycle = Lifecycle(plain(lifecycle.action), NOW_S, self._retry_s)  # the history no longer matters
         if keep and before is not None and before.action == lifecycle.action:
             return control._replace(lifecycle=lifecycle)
         return control._replace(lifecycle=lifecycle, wait_ms=wait_ms_of(lifecycle), answer=None, holding=False)
@@ -88,10 +90,10 @@ class ControlSteps:
     def _serve(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
         who = self.name(state, host)
         if control.here and not state.store_ms:
-            self._bring(state, host, control, steps)
+            self._deliver(state, host, control, steps)
         elif control.wish and not state.store_ms:
             written = self._apply(put_control(state, host, control._replace(wish=False)), ops.WriteWish())
-            steps.append(Step(f"{who}: the forwarder brings the wish to the store", written, SURE))
+            steps.append(Step(f"{who}: the forwarder writes the wish to the store", written, SURE))
         if control.lifecycle is None:
             if state.row and not state.store_ms:
                 self._pass(state, host, control, steps)
@@ -140,7 +142,7 @@ class ControlSteps:
             return
         assert isinstance(action, Claim)
         if any(other.here and other.back_ms != LOST for at, other in enumerate(state.controls) if at != host):
-            return  # granted: what was claimed in a spool reaches the store first
+            return  # granted: a claim in a spool reaches the store first
         ours = self._rows.apply(state.row, ops.ClaimRow(owner)).done
         after = self._apply(state, ops.ClaimRow(owner))
         label = f"{who} claims the row" if ours else f"{who} finds the row claimed"
@@ -150,10 +152,10 @@ class ControlSteps:
         steps.append(Step(label, self._put(after, host, control, parts.claimed(lifecycle, answer)), SURE))
         if ours and state.budget and "commit unclear" in self._faults:
             lost = self._put(excused(spent(after)), host, control, parts.claimed(lifecycle, "away"))
-            steps.append(Step(f"{who} claims the row, and does not hear that it did", lost, FREE))
+            steps.append(Step(f"{who} claims the row, and the answer is lost", lost, FREE))
 
-    def _bring(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
-        """The forwarder brings the spool's claim to the store; the recorder does, before it creates under it."""
+    def _deliver(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
+        """Deliver the spool's claim to the store, as the forwarder does, and the recorder before a create."""
         owner = f"{'AB'[host]}/{control.here}"
         after = self._apply(state, ops.DeliverClaim(owner))
         row = self._rows.row(after.row)
@@ -163,7 +165,7 @@ class ControlSteps:
         if theirs and lifecycle is not None and not isinstance(lifecycle.action, Outcome):
             lifecycle = lifecycle.on_taken()
         after = put_control(after, host, control._replace(here=0, lifecycle=lifecycle))
-        label = "finds the row another's" if theirs else "brings its claim to the store"
+        label = "finds the row claimed by another host" if theirs else "delivers its claim to the store"
         steps.append(Step(f"{self.name(state, host)} {label}", after, SURE))
 
     def _owns(self, state: State, host: int) -> bool:
@@ -181,7 +183,7 @@ class ControlSteps:
             steps.append(Step(f"{who} gives up writing the row", put_control(state, host, over), SURE))
 
     def _pass(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
-        """The reconcile pass, whenever it would do something."""
+        """The reconcile pass, if it would act."""
         who, row = self.name(state, host), (state.row, state.age_ms)
         owned = self._owns(state, host)
         claimant = "AB"[host]
@@ -195,7 +197,7 @@ class ControlSteps:
             written = self._apply(looked, ops.WriteOutcome(plain(done.outcome)))
             steps.append(Step(f"{who}: the pass asks Twilio and writes the row: {done.outcome.state}", written, SURE))
         else:
-            steps.append(Step(f"{who}: the pass asks Twilio, the recording goes on", looked, SURE))
+            steps.append(Step(f"{who}: the pass asks Twilio, the recording continues", looked, SURE))
         if state.budget:
             for name in ("20404", "20429", "503", "time-out"):
                 if name in self._faults and not (name == "20404" and state.recordings):
@@ -210,10 +212,10 @@ class ControlSteps:
     def _ask(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
         who = self.name(state, host)
         if control.here and not state.store_ms and isinstance(lifecycle.action, Create):
-            return  # the claim is brought to the store first
+            return  # the claim is delivered to the store first
         lifecycle = self._parts.due(lifecycle, self._owns(state, host))
         if isinstance(lifecycle.action, Outcome | Leave):
-            steps.append(Step(f"{who} tries no more", self._put(state, host, control, lifecycle), SURE))
+            steps.append(Step(f"{who} stops trying", self._put(state, host, control, lifecycle), SURE))
             return
         control = control._replace(lifecycle=lifecycle)
         creates = isinstance(lifecycle.action, Create)
@@ -228,14 +230,14 @@ class ControlSteps:
         else:
             done = recorded(state)
             answer = f"started RE{len(done.recordings)}"
-        said = "it is made" if creates and not state.over else answer if creates else f"{len(state.recordings)} listed"
+        result = "it is made" if creates and not state.over else answer if creates else f"{len(state.recordings)} listed"
         asked = put_control(done, host, control._replace(answer=answer))
-        steps.append(Step(f"{who} asks Twilio to {what}: {said}", asked, SURE))
+        steps.append(Step(f"{who} asks Twilio to {what}: {result}", asked, SURE))
         if state.budget:
             self._faulty(state, done, host, control, what, steps)
 
     def _faulty(self, state: State, done: State, host: int, control: ControlState, what: str, steps: _Steps) -> None:
-        """Every other way the request may end."""
+        """Add every other end of the request."""
         who = self.name(state, host)
 
         def add(name: str, base: State, note: str, wait_ms: int = 0) -> None:
@@ -276,7 +278,7 @@ class ControlSteps:
                 who = self.name(state, host)
                 if hook.status == "over":
                     arrivals.append((who, put_control(gone, host, self.on_event(control, "over"))))
-                elif not state.store_ms:  # else it waits in the spool
+                elif not state.store_ms:  # otherwise the webhook waits in the spool
                     outcome = self._parts.webhook(hook.status, f"RE{hook.of}")
                     arrivals.append((who, gone if outcome is None else self._apply(gone, ops.WriteOutcome(plain(outcome)))))
             for who, after in arrivals:

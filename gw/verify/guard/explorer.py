@@ -1,10 +1,10 @@
-"""Explores every state a model can reach, breadth first, and says which invariants hold.
+"""Explores every reachable state of a model, breadth first, and finds violations of its invariants.
 
-A model gives its first states, the steps out of a state, and what is wrong with one. States are hashed: each is looked at once,
-by the shortest way there. Two kinds of invariants are judged: a state that must not be (`wrong`), and a region that must be left
-again (`owing`): there, steps that nobody can prevent must lead out, so a state without such a step, or a circle of them, is a
-violation. Stops at the first violation of each invariant, and at a bound on the states, which it says. Knows nothing of what the
-states mean.
+A model gives its first state, the steps out of a state, and the invariants that a state violates. States are hashed: each is
+visited once, by the shortest way. There are two kinds of invariants: a state that must not occur (`wrong`), and a region that
+must be left again (`owing`) by steps that no party can prevent. In a region, a state without such a step, or a cycle of them,
+is a violation. Reports the first violation of each invariant, and whether the bound on states cut the search short. Independent
+of the states' meaning.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 
-#: A step that will be taken, by somebody, if nothing else happens first.
+#: A step that is taken if no other happens first.
 SURE: Final = "sure"
-#: A step that may be taken and may never be.
+#: A step that may never be taken.
 FREE: Final = "free"
 
 
@@ -31,31 +31,35 @@ class Step(NamedTuple, Generic[S]):
 
 
 class Model(Protocol[S]):
-    """What is explored."""
+    """A model that can be explored."""
 
-    def first(self) -> S: ...
+    def first(self) -> S:
+        """The state in which every run begins."""
+        ...
 
-    def steps(self, state: S) -> Sequence[Step[S]]: ...
+    def steps(self, state: S) -> Sequence[Step[S]]:
+        """All steps out of a state."""
+        ...
 
     def wrong(self, state: S) -> Iterable[str]:
-        """The invariants this state violates, by name."""
+        """The invariants that this state violates, by name."""
         ...
 
     def owing(self, state: S) -> Iterable[str]:
-        """The invariants that want this state left."""
+        """The invariants that require this state to be left, by name."""
         ...
 
 
 class Violation(NamedTuple):
-    """An invariant that does not hold, and the shortest way to where it breaks."""
+    """An invariant that does not hold, and the shortest way to its violation."""
 
     invariant: str
     steps: tuple[str, ...]
-    end: str  # in words, what is wrong there
+    end: str  # how a region is never left; empty for a wrong state
 
 
 class Explored(NamedTuple):
-    """What an exploration saw. `complete`: no bound cut it short."""
+    """Result of an exploration. `complete`: no bound cut the search short."""
 
     states: int
     transitions: int
@@ -66,9 +70,9 @@ class Explored(NamedTuple):
 
 
 class Explorer(Generic[S]):
-    """One exploration of a model. `max_states` bounds memory; beyond it nothing new is entered.
+    """One exploration of a model. `max_states` bounds memory: beyond it no new state is visited.
 
-    `stop_at_first`: a wrong state ends it with its level; what is owed is then not judged.
+    `stop_at_first`: the search ends with the level of the first wrong state; regions are then not judged.
     """
 
     def __init__(self, model: Model[S], *, max_states: int, stop_at_first: bool = False) -> None:
@@ -79,13 +83,13 @@ class Explorer(Generic[S]):
         self._parents: list[int] = []
         self._labels: list[str] = []
         self._owing: dict[str, set[int]] = {}
-        self._sure: dict[int, list[tuple[int, str]]] = {}  # the sure steps out of states that owe something
+        self._sure: dict[int, list[tuple[int, str]]] = {}  # the sure steps out of the states of regions
         self._violations: dict[str, Violation] = {}
 
     def run(self) -> Explored:
-        """Explore until everything was seen."""
+        """Explore until every state was visited."""
         collects = gc.isenabled()
-        gc.disable()  # states are tuples of values, without circles: looking for some costs a third of the time
+        gc.disable()  # states are tuples of values, without cycles: a search for some costs a third of the time
         try:
             return self._run()
         finally:
@@ -147,23 +151,23 @@ class Explorer(Generic[S]):
         return tuple(reversed(way))
 
     def _judge(self, name: str, region: set[int]) -> None:
-        """Every walk of sure steps must leave the region: look for one that stops in it or goes round in it."""
+        """Every walk of sure steps must leave the region: look for one that stops in the region, or circles in it."""
         ends = [number for number in region if not self._sure[number]]
         found: list[tuple[int, int, tuple[str, ...]]] = [(len(self._way_to(number)), number, ()) for number in ends]
         done: set[int] = set()
-        for start in sorted(region):  # as they were reached: the first circle is one of the nearest
-            if start not in done and (circle := self._circle_from(start, region, done)) is not None:
-                found.append((len(self._way_to(circle[0])), *circle))
+        for start in sorted(region):  # in the order of their visits: the first cycle is one of the nearest
+            if start not in done and (cycle := self._cycle_from(start, region, done)) is not None:
+                found.append((len(self._way_to(cycle[0])), *cycle))
                 break
         if not found:
             return
-        _, number, circle_steps = min(found, key=lambda entry: entry[:2])
-        end = f"and then for ever: {'; '.join(circle_steps)}" if circle_steps else "and nothing more happens"
+        _, number, cycle_steps = min(found, key=lambda entry: entry[:2])
+        end = f"and then forever: {'; '.join(cycle_steps)}" if cycle_steps else "and nothing more happens"
         self._violations[name] = Violation(name, self._way_to(number), end)
 
-    def _circle_from(self, start: int, region: set[int], done: set[int]) -> tuple[int, tuple[str, ...]] | None:
-        """A circle of sure steps within the region, met from `start`; None when there is none not seen before."""
-        path: dict[int, str] = {}  # the walk under way: each state with the step taken out of it
+    def _cycle_from(self, start: int, region: set[int], done: set[int]) -> tuple[int, tuple[str, ...]] | None:
+        """A new cycle of sure steps within the region, reachable from `start`, or None."""
+        path: dict[int, str] = {}  # the current walk: each state with the step taken out of it
         stack = [(start, iter(self._sure[start]))]
         path[start] = ""
         while stack:

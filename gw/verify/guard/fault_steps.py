@@ -1,7 +1,7 @@
-"""The faults of the recording model that are nobody's answer: what dies, is lost, comes late or comes twice.
+"""Faults of the recording model that are not an answer: deaths, losses, delays.
 
-Each spends one of the state's budget. A fault that takes time excuses the promise of two seconds; the others do not. Faults that
-are an answer (of Twilio, of the store) stand where the question is asked, in `guard_control`.
+Each spends one of the state's budget. A fault that takes time suspends the promise of two seconds; the others do not. Faults in
+an answer of Twilio or the store are in `control_steps`, and duplicates of the bus in `model`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from gw.verify.guard.state import (
     without_hook,
 )
 
-#: How long each lasts: the pool for two turns; the bus and a restart near the promise; the store once shorter
-#: and once longer than what is tried for (`recording.retry_s`, `recording_rows.WRITE_S`); a webhook past most waits.
+#: Duration of each fault: a full pool two turns; the bus and a restart close to the promise; the store once shorter and once
+#: longer than the retries (`recording.retry_s`, `recording.rows.WRITE_S`); a webhook longer than most waits.
 POOL_FULL_MS: Final = 250
 BUS_LATE_MS: Final = 1500
 RESTART_MS: Final = 1000
@@ -41,13 +41,13 @@ class FaultSteps:
     """The faults of a scenario."""
 
     def __init__(self, faults: frozenset[str], ended: Callable[[State, StreamState], StreamState], *, moves: bool) -> None:
-        """`ended`: a stream once its worker saw its end. `moves`: the first stream may drop, and that is no fault."""
+        """`ended`: a stream after its worker saw its end. `moves`: the first stream may drop without counting as a fault."""
         self._faults = faults
         self._ended = ended
         self._moves = moves
 
     def add(self, state: State, steps: _Steps) -> None:
-        """Add what may go wrong now. The state has budget left."""
+        """Add the faults that may happen now. The state has budget left."""
         faults = self._faults
         for n, stream in enumerate(state.streams):
             at = f"worker {n + 1}"
@@ -58,8 +58,8 @@ class FaultSteps:
                 if "stream drops" in faults and not (self._moves and n == 0):
                     dropped = put_stream(state, n, self._ended(state, stream))
                     steps.append(Step(f"{at}: the stream drops, the call lives", spent(dropped), FREE))
-            telling = stream.phase == "ended" and (stream.again or len(stream.outbox) > stream.acked)
-            if "worker killed" in faults and (stream.phase == "open" or telling):
+            unacked = stream.phase == "ended" and (stream.again or len(stream.outbox) > stream.acked)
+            if "worker killed" in faults and (stream.phase == "open" or unacked):
                 self._kill_worker(state, n, steps)
             up = state.controls[stream.host].up
             if "bus delayed" in faults and up and len(stream.outbox) > stream.spooled and not stream.late_ms:
@@ -91,16 +91,16 @@ class FaultSteps:
             steps.append(Step("the call ends, its recording is absent", spent(hung_up(state, streams, "absent")), FREE))
 
     def _kill_worker(self, state: State, n: int, steps: _Steps) -> None:
-        """The worker dies: what it sent may still arrive, or not."""
+        """The worker dies: its sent events arrive or are lost."""
         stream = state.streams[n]
         dead = stream._replace(phase="dead", pool=0, turn_ms=NEVER, due_ms=NEVER, full_ms=0, again=False)
-        steps.append(Step(f"worker {n + 1} is killed, what it sent arrives", spent(put_stream(state, n, dead)), FREE))
+        steps.append(Step(f"worker {n + 1} is killed, its sent events arrive", spent(put_stream(state, n, dead)), FREE))
         if len(stream.outbox) > stream.spooled:
             lost = dead._replace(outbox=dead.outbox[: dead.spooled], late_ms=0)
-            steps.append(Step(f"worker {n + 1} is killed, what it sent is lost", spent(put_stream(state, n, lost)), FREE))
+            steps.append(Step(f"worker {n + 1} is killed, its sent events are lost", spent(put_stream(state, n, lost)), FREE))
 
     def _kill_control(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
-        """Control dies: its spool and the rows stay, everything it was at is forgotten, workers send again."""
+        """Control dies: its spool and the rows stay, its work is lost, and the workers send again."""
         name = "control" if len(state.controls) == 1 else f"control {'AB'[host]}"
         dead = ControlState(life=control.life + 1, back_ms=RESTART_MS, wish=control.wish, here=control.here)
         after = put_control(excused(state), host, dead)
@@ -113,11 +113,11 @@ class FaultSteps:
         steps.append(Step(f"{name} is killed", spent(after._replace(streams=streams)), FREE))
 
     def _lose_host(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
-        """A host and all on it are gone for good; a claim it made is nobody's, so the call need not be recorded."""
+        """A host is lost with its processes and its claim, so the call need not be recorded."""
         dead = ControlState(life=control.life, back_ms=LOST)
         after = put_control(excused(state._replace(refused=not state.over)), host, dead)
         streams = tuple(
             StreamState(host, phase="dead", chunks=0, heard=stream.heard) if stream.host == host else stream
             for stream in after.streams
         )
-        steps.append(Step(f"host {'AB'[host]} is lost for good", spent(after._replace(streams=streams)), FREE))
+        steps.append(Step(f"host {'AB'[host]} is lost permanently", spent(after._replace(streams=streams)), FREE))

@@ -1,14 +1,11 @@
-"""The recording of one call as a model: who may do what next, with every decision taken by the production code (`guard_parts`).
+"""Model of one call's recording; every decision is the production code's.
 
-The parties are TX, AI-out and its pool at one or two workers, the bus, the control process of one or two hosts with its spool's
-wish, the forwarder, the recorder, the reconcile pass, the claim row in its store, Twilio, and Twilio's webhooks. Any two steps
-that could come in either order are tried in either order, but for those whose order nobody can tell: what the pool sends and how
-a worker ends a stream is taken at once (a death may lose it), what the recorder does not heed is not sent (`Parts.heeded`). Time
-passes only when nobody has anything to do at once; faults are what makes one party late, lose, repeat or die, and each spends
-one of the state's budget.
-
-Taken for granted, and said in the report: a request takes effect at Twilio before its sender gives it up or never; a row is read
-and written in one step; killed processes come back; waits that are spread by chance take their nominal length.
+The parties are TX, AI-out and its pool at one or two workers, the bus, the control process of one or two hosts with the wish in
+its spool, the forwarder, the recorder, the reconcile pass, the claim row in its store, Twilio, and Twilio's webhooks. Any two
+steps that could come in either order are tried in both, with two exceptions: steps whose order no party can observe are taken
+immediately (the pool's sends, and a worker's end of a stream; a death may lose them), and events that the recorder ignores are
+not sent (`Parts.heeded`). Time passes only when no party can act. Faults delay, lose, repeat or kill; each spends one of the
+state's budget. `check.GRANTED` lists the assumptions.
 """
 
 from __future__ import annotations
@@ -41,15 +38,15 @@ from gw.verify.guard.state import (
 
 #: From the first frame until the recording must have been started.
 PROMISE_MS: Final = 2000
-#: The longest time in which somebody who could act does not: beyond it he counts as dead (`reconcile.FOREIGN_AGE_S`).
+#: The longest time in which a party that could act does not; beyond it the party counts as dead (`reconcile.FOREIGN_AGE_S`).
 STALL_MS: Final = 60_000
 
 ONE: Final = "never two recordings of one call"
 NOT_BEFORE: Final = "no recording before the first frame was sent"
 PROMPT: Final = "a call that lives 2 s after its first frame is recorded by then"
-STARTED: Final = "a call that lives on is recorded, once what failed is back"
+STARTED: Final = "a call that stays alive is recorded, once the failed parts are back"
 SETTLES: Final = "every row settles"
-TRUE: Final = "a settled row says what Twilio has"
+TRUE: Final = "a settled row agrees with Twilio"
 ASKED_ONCE: Final = "a stream that was heard asks for its recording exactly once"
 NOT_BLOCKED: Final = "AI-out is never blocked"
 INVARIANTS: Final = (ONE, NOT_BEFORE, PROMPT, STARTED, SETTLES, TRUE, ASKED_ONCE, NOT_BLOCKED)
@@ -83,7 +80,7 @@ ALL_FAULTS: Final = frozenset(
 
 
 class Scenario(NamedTuple):
-    """What is explored: how many hosts, which faults, how many of them in one run."""
+    """One exploration: number of hosts, possible faults, and faults in one run."""
 
     name: str
     faults: frozenset[str]
@@ -94,7 +91,7 @@ class Scenario(NamedTuple):
 
 
 class GuardModel:
-    """One scenario as `gw.verify.guard.explorer` takes it."""
+    """One scenario, as a model for `gw.verify.guard.explorer`."""
 
     def __init__(self, scenario: Scenario, rows: RowStore, parts: Parts | None = None) -> None:
         self.scenario = scenario
@@ -105,12 +102,14 @@ class GuardModel:
         self._thresholds = _thresholds(scenario.hosts)
 
     def first(self) -> State:
+        """The stream is open, and no frame was sent."""
         stream = StreamState(host=0, chunks=self.scenario.chunks)
-        return State(self.scenario.budget, (stream,), (ControlState(),) * self.scenario.hosts, tells=self.parts.heeded())
+        return State(self.scenario.budget, (stream,), (ControlState(),) * self.scenario.hosts, reported=self.parts.heeded())
 
-    # -- what is wrong --------------------------------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------------------------------
 
     def wrong(self, state: State) -> Iterable[str]:
+        """The invariants that this state violates."""
         streams = state.streams
         broken = []
         if len(state.recordings) > 1:
@@ -131,6 +130,7 @@ class GuardModel:
         return broken
 
     def owing(self, state: State) -> Iterable[str]:
+        """The invariants that require this state to be left."""
         if state.over:
             return () if self._is_done(state) else (SETTLES,)
         if not state.recordings and not state.refused and any(s.heard and s.phase == "open" for s in state.streams):
@@ -138,7 +138,7 @@ class GuardModel:
         return ()
 
     def _is_done(self, state: State) -> bool:
-        """The call is over and nothing is under way any more."""
+        """The call is over, and nothing is under way."""
         row = self.rows.row(state.row)
         if row is not None and row.state not in SETTLED:
             return False
@@ -152,14 +152,15 @@ class GuardModel:
             if state.controls[stream.host].back_ms != LOST
         )
 
-    # -- what may happen ------------------------------------------------------------------------------------------------
+    # -- steps ------------------------------------------------------------------------------------------------
 
     def steps(self, state: State) -> Sequence[Step[State]]:
+        """All steps out of a state."""
         steps: list[Step[State]] = []
         for n, stream in enumerate(state.streams):
             if stream.fired > 1:
-                return steps  # such a guard may say yes without end: nothing is learnt beyond
-            if stream.pool:  # commutes with everything but the worker's death, and that may lose what was sent
+                return steps  # such a guard may start recordings without end: no further step is of interest
+            if stream.pool:  # commutes with every step but the worker's death, which may lose the event
                 sent = stream._replace(pool=stream.pool - 1, outbox=(*stream.outbox, "record"))
                 return [Step(f"worker {n + 1}: the pool sends StartRecording", put_stream(state, n, sent), SURE)]
         for n in range(len(state.streams)):
@@ -173,7 +174,7 @@ class GuardModel:
                 steps.append(Step("worker 1: the stream drops, the call lives", dropped, FREE))
             if first.phase != "open" and len(state.streams) == 1:
                 host = len(state.controls) - 1
-                stream = StreamState(host, chunks=0, outbox=tuple(kind for kind in state.tells if kind == "started"))
+                stream = StreamState(host, chunks=0, outbox=tuple(kind for kind in state.reported if kind == "started"))
                 steps.append(
                     Step("the call's stream comes back at another worker", state._replace(streams=(first, stream)), FREE)
                 )
@@ -188,9 +189,9 @@ class GuardModel:
         return steps
 
     def ended(self, state: State, stream: StreamState) -> StreamState:
-        """The worker saw the stream's end: AI-out ends, and the end is reported. Nobody outside can tell these steps apart."""
+        """The stream after its worker saw its end: AI-out ended and the end is reported, in one step."""
         last = self.parts.last_turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms)
-        reports = tuple(kind for kind in state.tells if kind == "ended")
+        reports = tuple(kind for kind in state.reported if kind == "ended")
         outbox = (*stream.outbox, *("record",) * (stream.pool + last.fired), *reports)
         fired = stream.fired + last.fired
         if not fired and stream.heard and not stream.full_ms:
@@ -198,6 +199,7 @@ class GuardModel:
         return at_rest(stream._replace(phase="ended", pool=0, fired=fired, outbox=outbox))
 
     def all_ended(self, state: State) -> tuple[StreamState, ...]:
+        """The streams after every open one ended."""
         return tuple(self.ended(state, stream) if stream.phase == "open" else stream for stream in state.streams)
 
     def _stream_steps(self, state: State, n: int, steps: list[Step[State]]) -> None:
@@ -213,7 +215,7 @@ class GuardModel:
                 steps.append(Step(f"{at}: AI-out takes its turn", self._turn(state, n, chunk=False), SURE))
             if stream.chunks:
                 after = self._turn(state, n, chunk=True)
-                if after != state:  # a chunk that changes nothing may come at any time, and any number of times
+                if after != state:  # a chunk without an effect may come at any time, any number of times
                     fed = put_stream(after, n, after.streams[n]._replace(chunks=0))
                     steps.append(Step(f"{at}: AI-in brings a further chunk, AI-out takes a turn", fed, FREE))
         if state.controls[stream.host].up:
@@ -223,7 +225,7 @@ class GuardModel:
         stream = state.streams[n]
         flag = self.parts.send_frame(flag=stream.flag, taken=taken)
         turn_ms = stream.turn_ms
-        if flag and not stream.flag:  # AI-out has just begun its wait: the longest there is
+        if flag and not stream.flag:  # AI-out just began its wait: the longest case
             turn_ms = self.parts.turn(flag=False, started=stream.guard_started, room=True, chunk=False).wait_ms
         due_ms = PROMISE_MS if taken and not state.excused and not state.recordings else NEVER
         return put_stream(state, n, stream._replace(flag=flag, heard=stream.heard or taken, turn_ms=turn_ms, due_ms=due_ms))
@@ -246,11 +248,11 @@ class GuardModel:
         stream, at = state.streams[n], f"worker {n + 1}"
         who = self._control.name(state, stream.host)
         if stream.batch:
-            told = self._told(put_stream(state, n, stream._replace(batch=(), acked=stream.spooled)), stream)
-            steps.append(Step(f"{who} acknowledges and tells {_list(stream.batch)}", told, SURE))
+            passed = self._passed(put_stream(state, n, stream._replace(batch=(), acked=stream.spooled)), stream)
+            steps.append(Step(f"{who} acknowledges and passes on {_list(stream.batch)}", passed, SURE))
             if state.budget and "bus duplicates" in self.scenario.faults and stream.phase != "dead":
-                again = self._told(put_stream(state, n, stream._replace(batch=(), again=True)), stream)
-                steps.append(Step(f"{who} tells {_list(stream.batch)}, its acknowledgement is lost", spent(again), FREE))
+                again = self._passed(put_stream(state, n, stream._replace(batch=(), again=True)), stream)
+                steps.append(Step(f"{who} passes on {_list(stream.batch)}, its acknowledgement is lost", spent(again), FREE))
         elif not stream.late_ms and (stream.again or len(stream.outbox) > stream.spooled):
             first = stream.acked if stream.again else stream.spooled
             coming = stream.outbox[first:]
@@ -261,10 +263,10 @@ class GuardModel:
             after = put_stream(state, n, taken)
             if "record" in fresh:
                 after = put_control(after, stream.host, after.controls[stream.host]._replace(wish=True))
-            steps.append(Step(f"{who} keeps {_list(coming)} of {at}" + ("" if fresh else ", which it had"), after, SURE))
+            steps.append(Step(f"{who} keeps {_list(coming)} of {at}" + ("" if fresh else ", already kept"), after, SURE))
 
-    def _told(self, state: State, stream: StreamState) -> State:
-        """Control's subscribers hear of the batch of a stream."""
+    def _passed(self, state: State, stream: StreamState) -> State:
+        """Control's subscribers receive the batch of a stream."""
         control = state.controls[stream.host]
         for kind in stream.batch:
             control = self._control.on_event(control, kind)
@@ -273,7 +275,7 @@ class GuardModel:
     # -- time -----------------------------------------------------------------------------------------------------------
 
     def _next_ms(self, state: State) -> int:
-        """How long until something is due; 0 when nothing is."""
+        """Milliseconds until something is due; 0 when nothing is."""
         waits = [state.store_ms]
         for stream in state.streams:
             waits += (stream.turn_ms, stream.full_ms, stream.due_ms, stream.late_ms)
@@ -314,7 +316,7 @@ class GuardModel:
 
 
 def _thresholds(hosts: int) -> dict[str, tuple[int, ...]]:
-    """The ages, in ms, at which the reconcile pass may come to think otherwise of a row."""
+    """Ages in ms, by row state, at which the reconcile pass may decide otherwise."""
 
     def just_over(*ages_s: float) -> tuple[int, ...]:
         return tuple(round(1000 * age_s) + 1 for age_s in ages_s)

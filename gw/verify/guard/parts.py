@@ -1,10 +1,8 @@
-"""The production parts whose decisions the explorer follows, each with its doors replaced and nothing else.
+"""Questions to control's production code: the bus, the recorder, the status callbacks and the reconcile pass.
 
-TX and AI-out are asked in `guard_worker`; here the bus, the recorder, the webhooks and the reconcile pass see the events, rows
-and listings of one state, and what they set going is read off. Every question is asked once and its answer remembered. What a
-part decides is not written here.
-
-A model of another guard, or a mutant, replaces methods of `Parts`.
+Each part gets the events, rows and listings of one state, with stand-ins for its dependencies; the work that it starts is the
+answer. Each question is asked once and its answer cached. Every decision is the production code's. TX and AI-out are asked in
+`worker_parts`. A model of another guard replaces methods of `Parts`.
 """
 
 from __future__ import annotations
@@ -29,16 +27,16 @@ if TYPE_CHECKING:
     from gw.control.twilio_api.rest import TwilioRest
 
 CALL: Final = "CA" + "0" * 32
-#: The moment every state is: ages count back from it.
+#: The time of every state, in epoch seconds; ages count back from it.
 NOW: Final = 2_000_000_000.0
-#: Monotonic seconds of every state.
+#: The monotonic time of every state.
 NOW_S: Final = 1_000_000_000.0
-#: An effort older than this is as old as this: well beyond `recording.retry_s`.
+#: The highest age of a lifecycle, well beyond `recording.retry_s`; an older one is the same state.
 MOST_S: Final = 100.0
-#: Waits are spread by chance; the explorer takes their nominal length.
+#: The chance that gives random waits their nominal length.
 CHANCE: Final = 0.5
 
-#: What Twilio may answer besides doing it: the error's kind, number and status.
+#: Twilio's errors by name: kind, number and status.
 REFUSALS: Final[dict[str, tuple[Kind, int, int]]] = {
     "21220": ("not_in_progress", 21220, 400),
     "20404": ("gone", 20404, 404),
@@ -50,23 +48,23 @@ REFUSALS: Final[dict[str, tuple[Kind, int, int]]] = {
 
 
 class Looks(NamedTuple):
-    """What the reconcile pass remembers of a row it asked Twilio about: when to ask again, and the wait after that."""
+    """The reconcile pass's memory of a row it looked at: time to the next look, and the wait after that."""
 
     in_ms: int
     wait_s: float
 
 
 class Pass(NamedTuple):
-    """What a reconcile pass did with the row: a job set going, an outcome to write, what it remembers."""
+    """Effects of a reconcile pass on a row."""
 
-    lifecycle: Lifecycle | None
-    outcome: Outcome | None
+    lifecycle: Lifecycle | None  # that it started
+    outcome: Outcome | None  # that it wrote
     looks: Looks | None
-    asked: bool
+    asked: bool  # whether it asked Twilio
 
 
 class Parts(WorkerParts):
-    """The production code, asked about one call."""
+    """Control's and the media plane's production code, for one call."""
 
     def __init__(self, rows: RowStore) -> None:
         super().__init__(rows)
@@ -77,7 +75,7 @@ class Parts(WorkerParts):
     # -- the bus --------------------------------------------------------------------------------------------------------
 
     def fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
-        """Control reads events numbered from `first` on and has those up to `last`: which are new to it."""
+        """Return the new events among those numbered from `first`. `last`: the newest that control has."""
         return cast("tuple[str, ...]", self._once(("fresh", events, first, last), lambda: self._fresh(events, first, last)))
 
     def _fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
@@ -87,11 +85,11 @@ class Parts(WorkerParts):
 
     # -- the recorder ---------------------------------------------------------------------------------------------------
 
-    def told(self, lifecycle: Lifecycle | None, kind: str) -> Lifecycle | None:
-        """An event of the call reaches control's subscribers. Returns what the recorder works on then."""
-        return cast("Lifecycle | None", self._once(("told", lifecycle, kind), lambda: self._told(lifecycle, kind)))
+    def after_event(self, lifecycle: Lifecycle | None, kind: str) -> Lifecycle | None:
+        """Pass an event of the call to control's subscribers. Returns the recorder's lifecycle afterwards."""
+        return cast("Lifecycle | None", self._once(("event", lifecycle, kind), lambda: self._after_event(lifecycle, kind)))
 
-    def _told(self, lifecycle: Lifecycle | None, kind: str) -> Lifecycle | None:
+    def _after_event(self, lifecycle: Lifecycle | None, kind: str) -> Lifecycle | None:
         made = self._recorder(lifecycle)
         hooks = self._webhooks(made, [])
         event = _event(kind)
@@ -100,13 +98,13 @@ class Parts(WorkerParts):
         return _lifecycle_of(made)
 
     def heeded(self) -> tuple[str, ...]:
-        """Of a stream's beginning and end, what the recorder acts on, with or without a recording under way."""
+        """The events of a stream's start and end that the recorder acts on."""
         idle, busy = None, machine.begin(NOW_S, self.retry_s)
         over = busy.on_call_over()
-        return tuple(kind for kind in ("started", "ended") if any(self.told(at, kind) != at for at in (idle, busy, over)))
+        return tuple(kind for kind in ("started", "ended") if any(self.after_event(at, kind) != at for at in (idle, busy, over)))
 
     def webhook(self, status: str, sid: str) -> Outcome | None:
-        """What a recording status says of the row."""
+        """Return the outcome in a recording's status callback."""
         return cast("Outcome | None", self._once(("webhook", status, sid), lambda: self._webhook(status, sid)))
 
     def _webhook(self, status: str, sid: str) -> Outcome | None:
@@ -117,13 +115,15 @@ class Parts(WorkerParts):
         return written[0] if written else None
 
     def claimed(self, lifecycle: Lifecycle, answer: ClaimResult) -> Lifecycle:
+        """The lifecycle after a claim's result."""
         return cast("Lifecycle", self._once(("claimed", lifecycle, answer), lambda: lifecycle.on_claim(answer, NOW_S)))
 
     def due(self, lifecycle: Lifecycle, owned: bool) -> Lifecycle:
+        """The lifecycle once its wait is over."""
         return cast("Lifecycle", self._once(("due", lifecycle, owned), lambda: lifecycle.when_due(owned=owned)))
 
     def answered(self, lifecycle: Lifecycle, answer: object) -> Lifecycle:
-        """`answer`: a refusal's name, `started`, or the recordings as Twilio lists them."""
+        """The lifecycle after Twilio's answer: a name of REFUSALS, `started` with a SID, or the listed states."""
 
         def work() -> Lifecycle:
             if isinstance(answer, tuple):
@@ -169,13 +169,13 @@ class Parts(WorkerParts):
             on_lost=lambda call_sids: None,
         )
 
-        hooks._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))  # the end of a call is the bus's
+        hooks._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))  # a call's end is not modelled here
         return hooks
 
     # -- the reconcile pass ---------------------------------------------------------------------------------------------
 
     def passed(self, row: tuple[int, int], host: str, owned: bool, looks: Looks | None, listing: tuple[str, ...] | str) -> Pass:
-        """A reconcile pass on `host` over one row (its form and its age in ms) that nobody here works on."""
+        """Run a reconcile pass on `host` over one row: its form and age in ms."""
         key = ("pass", row, host, owned, looks, listing)
         return cast("Pass", self._once(key, lambda: self._passed(row, host, owned, looks, listing)))
 
@@ -222,7 +222,7 @@ class Parts(WorkerParts):
 
 
 def _lifecycle_of(made: recorder.Recorder) -> Lifecycle | None:
-    """What the recorder works on. A lifecycle it began this moment has this machine's time: it is given the state's."""
+    """The recorder's lifecycle. One that it just began has this machine's time, and gets the state's."""
     job = made._jobs.get(CALL)
     if job is None:
         return None
@@ -232,7 +232,7 @@ def _lifecycle_of(made: recorder.Recorder) -> Lifecycle | None:
 
 
 def listed(recordings: tuple[str, ...]) -> list[Listed]:
-    """Twilio's listing of recordings with these states, the newest first."""
+    """Twilio's listing of recordings in these states, newest first."""
     entries = [
         Listed(f"RE{n}", state, OUR_SOURCE, 2, 1 if state == "completed" else -1, 0) for n, state in enumerate(recordings, 1)
     ]
@@ -240,12 +240,12 @@ def listed(recordings: tuple[str, ...]) -> list[Listed]:
 
 
 def wait_ms_of(lifecycle: Lifecycle) -> int:
-    """The wait before the lifecycle's next act."""
+    """Milliseconds before the lifecycle's next action."""
     return round(1000 * getattr(lifecycle.action, "after_s", 0.0))
 
 
 def later(lifecycle: Lifecycle, ms: int) -> Lifecycle:
-    """The same lifecycle `ms` later: it began earlier by that much, MOST_S at the most."""
+    """The lifecycle `ms` later: its begin is that much earlier, at most MOST_S ago."""
     began_s = max(NOW_S - MOST_S, lifecycle.began_s - ms / 1000.0)
     if began_s == lifecycle.began_s:
         return lifecycle

@@ -1,7 +1,7 @@
 """Questions to the media plane's production code: TX's loop sends one frame, AI-out's loop takes one turn.
 
-The stand-in for the transport states whether the kernel took the frame; the turn's wait is read where it begins. Every decision is
-the production code's. Each question is asked once and its answer cached, so construct `WorkerParts` after replacing parts of the
+The transport's stand-in states whether the kernel took the frame; the turn's wait is read where it begins. Every decision is the
+production code's. Each question is asked once and its answer cached, so construct `WorkerParts` after replacing parts of the
 production code.
 """
 
@@ -55,7 +55,7 @@ class WorkerParts:
         return found
 
     def send_frame(self, *, flag: bool, taken: bool) -> bool:
-        """TX's loop sends one frame. Returns `first_audio_sent` after it."""
+        """Let TX's loop send one frame. Returns `first_audio_sent` afterwards. `taken`: the kernel took the frame."""
         return cast("bool", self._once(("frame", flag, taken), lambda: self._send_frame(flag, taken)))
 
     def _send_frame(self, flag: bool, taken: bool) -> bool:
@@ -78,11 +78,11 @@ class WorkerParts:
         return tx
 
     def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> AiOutTurn:
-        """AI-out's loop takes one turn; `chunk`: because AI-in brought audio."""
+        """Let AI-out's loop take one turn; `chunk`: because AI-in brought audio."""
         return cast("AiOutTurn", self._once(("turn", flag, started, room, chunk), lambda: self._turn(flag, started, room, chunk)))
 
     def last_turn(self, *, flag: bool, started: bool, room: bool) -> AiOutTurn:
-        """AI-out's loop is stopped, and ends."""
+        """Let AI-out's loop end, after it was stopped."""
         return cast("AiOutTurn", self._once(("last", flag, started, room), lambda: self._turn(flag, started, room, None)))
 
     def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None) -> AiOutTurn:
@@ -113,10 +113,10 @@ class WorkerParts:
         try:
             ai_out.run()
         except _TurnOver:
-            pass  # one turn was taken, and its wait begun
+            pass  # one turn was taken, and its wait began
         wait_ms = -1 if not waits or waits[0] is None else round(1000 * waits[0])
         return AiOutTurn(min(2, len(fired)), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
 
 
-class _TurnOver(Exception):  # noqa: N818  not an error: how the loop is left where it waits
+class _TurnOver(Exception):  # noqa: N818  not an error: leaves the loop where it waits
     """AI-out waits."""

@@ -1,4 +1,4 @@
-"""What the tests of the recording's model share."""
+"""Fixtures of the guard's tests."""
 
 from __future__ import annotations
 

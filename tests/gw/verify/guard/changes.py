@@ -1,4 +1,4 @@
-"""Changes of production code for as long as a test lasts: functions with other source, constants with other values."""
+"""Changes of production code during a test: functions with other source, constants with other values."""
 
 from __future__ import annotations
 import __future__

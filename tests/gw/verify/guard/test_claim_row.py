@@ -1,4 +1,4 @@
-"""The rows of the model: the store says what becomes of them, and is asked once."""
+"""Rows of the model: each operation is the store's, and runs once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import ABSENT, RowStore
 
 
-def test_the_store_says_what_a_row_becomes(rows: RowStore) -> None:
+def test_an_operation_has_the_stores_result(rows: RowStore) -> None:
     claimed = rows.apply(ABSENT, ops.ClaimRow("A/1"))
     assert (claimed.done, claimed.moved) == (True, True)
     row = rows.row(claimed.form)
@@ -25,7 +25,7 @@ def test_two_ways_to_one_row_are_one_form(rows: RowStore) -> None:
     assert first == second
 
 
-def test_an_operation_is_tried_once(rows: RowStore) -> None:
+def test_an_operation_runs_once(rows: RowStore) -> None:
     rows.apply(ABSENT, ops.ClaimRow("A/9"))
     tried = rows.tried
     rows.apply(ABSENT, ops.ClaimRow("A/9"))

@@ -1,4 +1,4 @@
-"""The explorer finds what is wrong by the shortest way, and what is owed for ever."""
+"""The explorer finds wrong states by the shortest way, and regions that are never left."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_state_is_seen_once() -> None:
     assert seen.violations == ()
 
 
-def test_the_shortest_way_to_a_wrong_state_is_told() -> None:
+def test_the_shortest_way_to_a_wrong_state_is_reported() -> None:
     seen = explore(Graph({"a": [("x", "b", SURE)], "b": [("x", "c", SURE), ("oops", "E", FREE)], "c": [("x", "D", SURE)]}))
     (violation,) = seen.violations
     assert violation.steps == ("x", "oops")
@@ -48,12 +48,12 @@ def test_a_debt_that_sure_steps_pay_is_fine() -> None:
     assert explore(Graph({"a": [("x", "b", SURE), ("y", "c", SURE)], "b": [("pay", "c", SURE)]}, debts="ab")).violations == ()
 
 
-def test_a_debt_that_nobody_must_pay_is_owed_for_ever() -> None:
+def test_a_debt_without_a_sure_step_is_never_paid() -> None:
     (violation,) = explore(Graph({"a": [("x", "b", SURE)], "b": [("pay", "c", FREE)]}, debts="ab")).violations
     assert (violation.invariant, violation.steps, violation.end) == ("paid", ("x",), "and nothing more happens")
 
 
-def test_a_debt_carried_round_in_a_circle_is_never_paid() -> None:
+def test_a_debt_in_a_cycle_is_never_paid() -> None:
     edges = {
         "a": [("x", "b", SURE)],
         "b": [("y", "c", SURE), ("pay", "d", SURE)],
@@ -61,14 +61,14 @@ def test_a_debt_carried_round_in_a_circle_is_never_paid() -> None:
     }
     (violation,) = explore(Graph(edges, debts="abc")).violations
     assert violation.invariant == "paid"
-    assert violation.end in ("and then for ever: y; z", "and then for ever: z; y")
+    assert violation.end in ("and then forever: y; z", "and then forever: z; y")
     assert violation.steps[0] == "x"
 
 
-def test_a_circle_outside_of_the_debt_is_no_matter() -> None:
+def test_a_cycle_outside_of_the_debt_is_allowed() -> None:
     assert explore(Graph({"a": [("x", "b", SURE)], "b": [("y", "c", SURE)], "c": [("z", "b", SURE)]}, debts="a")).violations == ()
 
 
-def test_what_the_bound_cuts_off_is_said() -> None:
+def test_a_search_cut_short_is_reported() -> None:
     seen = explore(Graph({"a": [("x", "b", SURE)], "b": [("x", "c", SURE)], "c": [("x", "D", SURE)]}), max_states=2)
     assert (seen.states, seen.complete) == (2, False)

@@ -1,4 +1,4 @@
-"""The checker is checked: each mutant of the guard, of who asks it and of the recorder breaks an invariant, and it says which."""
+"""Mutants of the guard, its callers and the recorder, each caught by the expected invariant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEXT, PASS, LOOK = (f"{reconcile.__name__}:{name}" for name in ("next_step", "Re
 
 
 class Mutant(NamedTuple):
-    """What is changed, which faults bring it out, how many, and by which invariant it must be caught."""
+    """A change of production code, the faults that expose it, and the invariant that catches it."""
 
     name: str
     change: Change
@@ -37,7 +37,7 @@ class Mutant(NamedTuple):
     faults: str = ""
     budget: int = 1
     hosts: int = 1
-    of_the_store: bool = False  # rows must be tried anew
+    of_the_store: bool = False  # the store's answers must not come from the cache
 
 
 def in_store(name: str, change: Change, caught_by: str, faults: str = "", budget: int = 1, hosts: int = 1) -> Mutant:
@@ -50,12 +50,12 @@ def transition(action: type[Action], result: Result, then: Transition) -> Cell:
 
 
 MUTANTS = (
-    # -- the guard and who asks it
-    Mutant("the guard forgets its yes", Change(GUARD, "self.recording_started = True", "pass"), ASKED_ONCE),
+    # -- the guard and its callers
+    Mutant("the guard does not store its start", Change(GUARD, "self.recording_started = True", "pass"), ASKED_ONCE),
     Mutant("the guard does not check the flag", Change(GUARD, " or not first_audio_sent", ""), NOT_BEFORE),
     Mutant("the guard passes over a full pool", Change(GUARD, " or not pool_has_room", ""), NOT_BLOCKED, "pool full"),
     Mutant(
-        "a full pool uses the yes up",
+        "a full pool uses up the start",
         Change(
             GUARD,
             "if not self.enabled or self.recording_started or not first_audio_sent or not pool_has_room:",
@@ -72,7 +72,7 @@ MUTANTS = (
     ),
     Mutant("the guard is asked before the flag", Change(TURN, "first_audio_sent=sent", "first_audio_sent=True"), NOT_BEFORE),
     Mutant("AI-out asks no more when it ends", Change(RUN, "for _ in range(LAST_ASKS):", "for _ in ():"), ASKED_ONCE),
-    Mutant("AI-out waits for audio for ever", Change(RUN, "self._wake.wait(TURN_S)", "self._wake.wait()"), PROMPT),
+    Mutant("AI-out waits for audio without a bound", Change(RUN, "self._wake.wait(TURN_S)", "self._wake.wait()"), PROMPT),
     Mutant("AI-out's turns are too far apart", Value("gw.media.ai_out:TURN_S", 3.0), PROMPT),
     Mutant("TX never sets the flag", Change(COUNT, "self.first_audio_sent = True", "pass"), PROMPT),
     Mutant(
@@ -87,9 +87,7 @@ MUTANTS = (
         Change(f"{server.__name__}:sort_messages", "message.n <= last", "message.n <= last + 1"),
         STARTED,
     ),
-    Mutant(
-        "the recorder does not hear the wish", Change(ON_EVENT, "case bus.StartRecording():", "case bus.FirstAudio():"), PROMPT
-    ),
+    Mutant("the recorder ignores the wish", Change(ON_EVENT, "case bus.StartRecording():", "case bus.FirstAudio():"), PROMPT),
     Mutant(
         "a stream's end is taken for the call's",
         Change(ON_EVENT, "case _:", "case bus.CallEnded():\n            self.on_call_over(event.call_sid)\n        case _:"),
@@ -132,22 +130,24 @@ MUTANTS = (
     Mutant("a call just being answered ends the attempt", transition(Create, "not_in_progress", "fail"), PROMPT, "21220"),
     Mutant("21220 is tried too slowly", Value(f"{LIFECYCLE}:BECOMING_WAITS_S", (0.3, 0.6, 1.5)), PROMPT, "21220", 3),
     Mutant(
-        "a recording that is complete goes on",
+        "a complete recording is read as started",
         Change(f"{LIFECYCLE}:outcome_of", 'Outcome("completed"', 'Outcome("started"'),
         SETTLES,
         "webhook never",
     ),
     # -- rows, webhooks and the reconcile pass
     Mutant(
-        "a completed webhook says that there is none",
+        "a completed webhook is read as absent",
         Change(f"{status_callbacks.__name__}:recording_outcome", 'Outcome("completed", sid,', 'Outcome("absent", sid,'),
         TRUE,
     ),
     Mutant(
-        "nobody takes up a dead process's claim", Change(NEXT, 'return "take_up"', 'return "leave"'), SETTLES, "control killed"
+        "a dead process's claim is not taken up", Change(NEXT, 'return "take_up"', 'return "leave"'), SETTLES, "control killed"
     ),
-    Mutant("nobody takes up a wish", Change(NEXT, 'return "want" if', 'return "leave" if'), STARTED, "control killed"),
-    Mutant("nobody looks after a recording", Change(NEXT, 'return "look" if', 'return "leave" if'), SETTLES, "webhook never"),
+    Mutant("an old wish is not taken up", Change(NEXT, 'return "want" if', 'return "leave" if'), STARTED, "control killed"),
+    Mutant(
+        "a started recording is not looked at", Change(NEXT, 'return "look" if', 'return "leave" if'), SETTLES, "webhook never"
+    ),
     Mutant(
         "a lost host's claim is left",
         Change(NEXT, 'return "close" if', 'return "leave" if'),
@@ -156,7 +156,7 @@ MUTANTS = (
         hosts=2,
     ),
     Mutant(
-        "a claim of another host is taken at once",
+        "a claim of another host is taken immediately",
         Change(NEXT, 'case "claimed" if ours:', 'case "claimed" if True:'),
         ONE,
         "commit unclear",

@@ -8,25 +8,25 @@ from gw.verify.guard.claim_row import ABSENT, RowStore
 from gw.verify.guard.parts import NOW_S, Parts, later
 
 
-def test_the_bus_tells_an_event_once(parts: Parts) -> None:
+def test_the_bus_passes_an_event_on_once(parts: Parts) -> None:
     assert parts.fresh(("started", "record"), 1, 0) == ("started", "record")
     assert parts.fresh(("started", "record"), 1, 1) == ("record",)
     assert parts.fresh(("started", "record"), 1, 2) == ()
 
 
-def test_the_recorder_heeds_a_wish_and_nothing_else_of_a_stream(parts: Parts) -> None:
-    lifecycle = parts.told(None, "record")
+def test_of_a_streams_events_the_recorder_acts_on_a_wish_only(parts: Parts) -> None:
+    lifecycle = parts.after_event(None, "record")
     assert lifecycle is not None
     assert (lifecycle.action, lifecycle.began_s) == (Claim(), NOW_S)
-    assert parts.told(lifecycle, "record") == lifecycle
+    assert parts.after_event(lifecycle, "record") == lifecycle
     assert parts.heeded() == ()
-    over = parts.told(lifecycle, "over")
+    over = parts.after_event(lifecycle, "over")
     assert over is not None
     assert over.call_over
 
 
-def test_a_course_goes_by_the_production_rules(parts: Parts) -> None:
-    lifecycle = parts.told(None, "record")
+def test_a_lifecycle_follows_the_production_code(parts: Parts) -> None:
+    lifecycle = parts.after_event(None, "record")
     assert lifecycle is not None
     assert parts.claimed(lifecycle, "theirs").action == Leave("duplicate")
     lifecycle = parts.claimed(lifecycle, "ours")
@@ -38,12 +38,12 @@ def test_a_course_goes_by_the_production_rules(parts: Parts) -> None:
     assert found.state == "completed"
 
 
-def test_a_webhook_is_read_as_production_reads_it(parts: Parts) -> None:
+def test_a_webhook_is_read_by_production_code(parts: Parts) -> None:
     assert parts.webhook("in-progress", "RE1") == Outcome("started", "RE1")
     assert parts.webhook("paused", "RE1") is None
 
 
-def test_a_pass_does_what_production_does(rows: RowStore, parts: Parts) -> None:
+def test_a_pass_runs_production_code(rows: RowStore, parts: Parts) -> None:
     wanted = rows.apply(ABSENT, ops.WriteWish()).form
     assert parts.passed((wanted, 0), "A", False, None, ()).lifecycle is None
     taken = parts.passed((wanted, 60_000), "A", False, None, ()).lifecycle
@@ -57,13 +57,13 @@ def test_a_pass_does_what_production_does(rows: RowStore, parts: Parts) -> None:
     looked = parts.passed((started, 10_000_000), "A", False, None, ("completed",))
     assert looked.outcome is not None
     assert looked.outcome.state == "completed"
-    going_on = parts.passed((started, 10_000_000), "A", False, None, ("in-progress",))
-    assert (going_on.asked, going_on.outcome) == (True, None)
-    assert not parts.passed((started, 10_000_000), "A", False, going_on.looks, ("completed",)).asked
+    running = parts.passed((started, 10_000_000), "A", False, None, ("in-progress",))
+    assert (running.asked, running.outcome) == (True, None)
+    assert not parts.passed((started, 10_000_000), "A", False, running.looks, ("completed",)).asked
 
 
-def test_a_course_grows_old(parts: Parts) -> None:
-    lifecycle = parts.told(None, "record")
+def test_a_lifecycle_ages_up_to_a_bound(parts: Parts) -> None:
+    lifecycle = parts.after_event(None, "record")
     assert lifecycle is not None
     assert later(lifecycle, 1500).began_s == NOW_S - 1.5
-    assert later(later(lifecycle, 10_000_000), 1) == later(lifecycle, 10_000_000), "old is old"
+    assert later(later(lifecycle, 10_000_000), 1) == later(lifecycle, 10_000_000), "the bound"

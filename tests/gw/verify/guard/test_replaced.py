@@ -1,7 +1,7 @@
-"""The guard this design replaces, as a model: the checker finds each of its three bugs, alone and together.
+"""A naive guard as a model: the checker finds each of its three bugs, alone and together.
 
-It asked only when a further chunk of AI audio arrived, kept its flag in the stream so that a stream that came back knew nothing
-of it, and took the start for done before Twilio had answered, so that the retry never ran.
+The naive guard asks only when a further chunk of AI audio arrives, keeps its flag in the stream, so that a resumed stream lacks
+it, and sets the flag before Twilio answered, so that no retry runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gw.verify.guard.worker_parts import AiOutTurn
 
 
 class AsksOnChunks(Parts):
-    """AI-out looks at the flag when it has a chunk in its hands, and at no other time."""
+    """AI-out reads the flag only when it has a chunk."""
 
     def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> AiOutTurn:
         asked = super().turn(flag=flag, started=started, room=room, chunk=chunk)
@@ -31,7 +31,7 @@ class AsksOnChunks(Parts):
 
 
 class RetriesNothing(Parts):
-    """The flag says started: whatever Twilio answers, nobody tries again."""
+    """The flag is set before Twilio answers: there is no retry."""
 
     def answered(self, lifecycle: Lifecycle, answer: object) -> Lifecycle:
         after = super().answered(lifecycle, answer)
@@ -43,7 +43,7 @@ class AllOfIt(AsksOnChunks, RetriesNothing):
 
 
 class NoRow(RowStore):
-    """The flag lives in the stream: no row says that somebody started already, so everybody may."""
+    """The flag is in the stream: without a row, every worker may start a recording."""
 
     def apply(self, form: int, operation: Operation) -> Written:
         return Written(ABSENT, isinstance(operation, ClaimRow), moved=False)
@@ -63,21 +63,21 @@ def explore(parts: Parts, faults: str = "", *, budget: int = 1, chunks: int = 1)
     return seen
 
 
-def ways(seen: Explored) -> dict[str, tuple[str, ...]]:
+def violations(seen: Explored) -> dict[str, tuple[str, ...]]:
     return {violation.invariant: violation.steps for violation in seen.violations}
 
 
 def test_a_short_greeting_is_never_recorded(rows: RowStore) -> None:
-    found = ways(explore(AsksOnChunks(rows)))
+    found = violations(explore(AsksOnChunks(rows)))
     assert set(found) == {PROMPT, STARTED, ASKED_ONCE}
     assert found[STARTED][0] == "worker 1: TX's first frame reaches the kernel"
     assert not any("AI-out takes a turn" in step for step in found[PROMPT])
     assert sum(step.endswith(" pass") for step in found[PROMPT]) == len([step for step in found[PROMPT] if "pass" in step])
 
 
-def test_a_stream_that_comes_back_is_recorded_twice(no_row: RowStore) -> None:
-    found = ways(explore(Parts(no_row), "stream drops"))
-    assert set(found) == {ONE, TRUE}, "and without a row nothing says what there is"
+def test_a_resumed_stream_is_recorded_twice(no_row: RowStore) -> None:
+    found = violations(explore(Parts(no_row), "stream drops"))
+    assert set(found) == {ONE, TRUE}, "without a row, no state agrees with Twilio"
     way = found[ONE]
     assert way.count("control asks Twilio to create: it is made") == 2
     assert "the call's stream comes back at another worker" in way
@@ -85,16 +85,16 @@ def test_a_stream_that_comes_back_is_recorded_twice(no_row: RowStore) -> None:
 
 @pytest.mark.parametrize("refusal", ["20429", "503"])
 def test_a_refused_start_is_never_tried_again(rows: RowStore, refusal: str) -> None:
-    found = ways(explore(RetriesNothing(rows), refusal))
+    found = violations(explore(RetriesNothing(rows), refusal))
     assert STARTED in found
     assert any(refusal in step for step in found[STARTED])
 
 
 def test_the_three_are_found_in_one_model(no_row: RowStore) -> None:
-    found = ways(explore(AllOfIt(no_row), "stream drops,20429", budget=2))
+    found = violations(explore(AllOfIt(no_row), "stream drops,20429", budget=2))
     assert {PROMPT, STARTED} <= set(found)
-    assert ONE in ways(explore(RetriesNothing(no_row), "stream drops,20429", budget=2))
+    assert ONE in violations(explore(RetriesNothing(no_row), "stream drops,20429", budget=2))
 
 
-def test_the_design_that_replaced_it_has_none_of_them(rows: RowStore) -> None:
-    assert ways(explore(Parts(rows), "stream drops,20429,503,21220", budget=2)) == {}
+def test_the_production_guard_has_none_of_them(rows: RowStore) -> None:
+    assert violations(explore(Parts(rows), "stream drops,20429,503,21220", budget=2)) == {}

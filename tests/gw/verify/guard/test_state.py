@@ -1,17 +1,17 @@
-"""The states of the model: what is forgotten, and what is not."""
+"""States of the model, reduced to the facts that still matter."""
 
 from __future__ import annotations
 
 from gw.verify.guard.state import NEVER, Hook, State, StreamState, at_rest, excused, span
 
 
-def test_a_stream_at_rest_keeps_what_counts() -> None:
-    told = StreamState(0, phase="ended", heard=True, flag=True, fired=1, outbox=("record",), spooled=1, acked=1)
-    assert at_rest(told) == StreamState(0, phase="ended", chunks=0, heard=True)
-    untold = told._replace(spooled=0, acked=0)
-    assert at_rest(untold).outbox == ("record",)
-    assert at_rest(told._replace(fired=2)).fired == 2
-    assert at_rest(told._replace(phase="open")).flag
+def test_a_stream_at_rest_keeps_the_facts_that_matter() -> None:
+    read = StreamState(0, phase="ended", heard=True, flag=True, fired=1, outbox=("record",), spooled=1, acked=1)
+    assert at_rest(read) == StreamState(0, phase="ended", chunks=0, heard=True)
+    unread = read._replace(spooled=0, acked=0)
+    assert at_rest(unread).outbox == ("record",)
+    assert at_rest(read._replace(fired=2)).fired == 2
+    assert at_rest(read._replace(phase="open")).flag
 
 
 def test_an_excuse_ends_the_promise() -> None:
@@ -20,7 +20,7 @@ def test_an_excuse_ends_the_promise() -> None:
     assert not excused(state._replace(over=True)).excused
 
 
-def test_times_in_words() -> None:
+def test_durations_as_text() -> None:
     assert (span(100), span(1500), span(40_000)) == ("100 ms", "1.5 s", "40 s")
 
 

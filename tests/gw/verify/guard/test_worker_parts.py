@@ -1,4 +1,4 @@
-"""TX and AI-out, asked one question at a time, answer as they do in a call."""
+"""TX and AI-out answer single questions as they do in a call."""
 
 from __future__ import annotations
 

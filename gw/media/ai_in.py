@@ -1,7 +1,8 @@
-"""AI-in: reads the AI's events, and puts each where it belongs: audio to playout, the caller's voice to barge-in,
-words to the turns, the end of a response to its mark. It never waits for the phone leg.
+"""AI-in: opens AI legs, reads their events, and passes each to the part of the call it concerns.
 
-Which leg is read, and what happens when it fails, is `gw.media.ai_failover`'s. Audio flows only after the AI confirmed its formats.
+Audio goes to the downlink, the caller's voice to barge-in, text to the turns, a response's end to its mark. A leg that fails is
+replaced, or the call falls back: `gw.media.ai_failover` decides. Audio flows only after the AI confirmed its formats. Never waits
+for the phone leg.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
+
+import gevent
 
 from gw.call.playout import Truncation
 from gw.call.state import Reason, State
@@ -31,10 +34,34 @@ class AiIn:
         self.failover = AiFailover(call)
 
     def run(self) -> None:
-        """The greenlet's body. Ends with the call, or when it falls back."""
-        self.failover.run(self._take)
+        """Serve one AI leg after another until the call ends or falls back. The greenlet's body."""
+        call, failover = self._call, self.failover
+        call.restore_conversation()
+        try:
+            while not call.state.has_ended:
+                try:
+                    self._open()
+                    while not call.state.has_ended:
+                        self._dispatch(call.ai.leg.read())
+                        failover.check_leg()
+                except AiLegError as error:
+                    if not failover.replace(error):
+                        return
+        finally:
+            failover.close()
 
-    def _take(self, events: list[ai.AiEvent]) -> None:
+    def _open(self) -> None:
+        """Connect the leg in place and wait for its confirmation. Raises AiLegError."""
+        call = self._call
+        limit_s = self.failover.connect_limit_s()
+        with gevent.Timeout(limit_s, AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s")):
+            call.ai.leg.connect()
+            while not call.ai.ready and not call.state.has_ended:
+                self._dispatch(call.ai.leg.read())
+        if not call.state.has_ended:
+            self.failover.on_open()
+
+    def _dispatch(self, events: list[ai.AiEvent]) -> None:
         for event in events:
             if self._call.state.has_ended:
                 return
@@ -42,112 +69,105 @@ class AiIn:
             if handler is not None:
                 handler(self, event)
 
-    # -- the session ----------------------------------------------------------------------------------------------------
+    # -- the session ------------------------------------------------------------------------------------------------------
 
     def _on_created(self, event: ai.SessionCreated) -> None:
-        self.failover.on_created(lifetime_of(event))
+        self.failover.lifetime_s = lifetime_of(event)
 
     def _on_ready(self, event: ai.SessionReady) -> None:
-        self.failover.ready = True  # a later session.updated says nothing new
+        self._call.ai.ready = True
 
     def _on_error(self, event: ai.AiError) -> None:
         call = self._call
         kind = "benign" if event.benign else "fatal" if event.fatal else "error"
         call.context.cells.ai_errors[kind].add()
         if event.benign:
-            call.responses.on_refused()
+            call.ai.responses.on_refused()
             return
-        call.note("ai_error", code=event.code, message=event.message[:500], fatal=event.fatal)
+        call.events.note("ai_error", code=event.code, message=event.message[:500], fatal=event.fatal)
         log.warning("the AI reports %s: %s", event.code, event.message[:200], extra={"call_sid": call.sid, "code": event.code})
         if event.refuses_response:
-            call.responses.on_failed()
+            call.ai.responses.on_failed()
+        detail = f"{event.code}: {event.message}"[:500]
         if event.rate_limited:
-            raise AiLegError(Reason.AI_RATE_LIMITED, f"{event.code}: {event.message}"[:500])
-        if event.fatal or not self.failover.ready:
-            raise AiLegError(
-                Reason.AI_REFUSED,
-                f"{event.code}: {event.message}"[:500],
-                permanent=event.permanent,
-                expired=event.fatal and not event.permanent,
-            )
+            raise AiLegError(Reason.AI_RATE_LIMITED, detail)
+        if event.fatal or not call.ai.ready:
+            expired = event.fatal and not event.permanent
+            raise AiLegError(Reason.AI_REFUSED, detail, permanent=event.permanent, expired=expired)
 
-    # -- responses ------------------------------------------------------------------------------------------------------
+    # -- responses --------------------------------------------------------------------------------------------------------
 
     def _on_response_started(self, event: ai.ResponseStarted) -> None:
-        self._call.last_ai_s = monotonic()
-        self._call.responses.on_started(event.response_id)
-        self._call.pending_reply.on_started()
+        side = self._call.ai
+        side.last_event_s = monotonic()
+        side.responses.on_started(event.response_id)
+        side.pending_reply.on_started()
 
     def _on_audio(self, event: ai.AudioDelta) -> None:
-        if not self.failover.ready:
+        call, side, downlink = self._call, self._call.ai, self._call.downlink
+        if not side.ready:
             detail = "audio came before the session confirmed mu-law: it may be noise"
             raise AiLegError(Reason.AI_WRONG_FORMAT, detail, permanent=True)
-        call = self._call
-        call.last_ai_s = call.last_voice_s = monotonic()
-        if call.ai_first_audio_ms < 0:
-            call.ai_first_audio_ms = round((call.last_ai_s - (call.asked_s or call.started_s)) * 1000)
-        if call.bargein.is_late(event.response_id):
-            if call.bargein.on_late_audio(event.item_id):
-                call.leg.truncate(event.item_id, 0)
+        side.last_event_s = monotonic()
+        call.ending.on_voice()
+        if side.first_audio_ms < 0:
+            side.first_audio_ms = round((side.last_event_s - (side.asked_s or call.events.started_s)) * 1000)
+        if downlink.bargein.is_late(event.response_id):
+            if downlink.bargein.on_late_audio(event.item_id):
+                side.leg.truncate(event.item_id, 0)
             return
         call.report_turns(call.turns.on_agent_audio(event.item_id, call.now_ms()))
-        call.pending_reply.on_audio()
-        call.item_came(event.item_id)
-        dropped = call.playout.push(event.response_id, event.item_id, event.audio)
-        if call.responses.is_finished(event.response_id):
-            call.playout.end_response(event.response_id)  # nobody else will say that this is all
+        side.on_audio(event.item_id)
+        downlink.play(event.response_id, event.item_id, event.audio)
+        if side.responses.is_finished(event.response_id):
+            downlink.end_response(event.response_id)  # no later event reports this end
         if call.state.now is State.CLOSING:
-            call.bound_closing()  # a goodbye that comes after the wish to hang up
-        if dropped:
-            call.context.cells.dropped["overrun"].add(dropped)
-        call.ai_out.wake()
+            call.ending.extend_goodbye()  # a goodbye spoken after the agent hung up
 
     def _on_response_done(self, event: ai.ResponseDone) -> None:
-        call = self._call
-        call.last_ai_s = monotonic()
-        call.playout.end_response(event.response_id)
-        call.ai_out.wake()
+        call, side = self._call, self._call.ai
+        side.last_event_s = monotonic()
+        call.downlink.end_response(event.response_id)
         if event.status in ("failed", "incomplete"):
-            call.note("response_" + event.status, response=event.response_id, detail=event.detail[:500])
+            call.events.note("response_" + event.status, response=event.response_id, detail=event.detail[:500])
         if event.rate_limited:
             raise AiLegError(Reason.AI_RATE_LIMITED, event.detail)
-        call.pending_reply.on_done(complete=event.status in ("completed", "incomplete"))
-        if call.responses.on_done(event.response_id):
-            call.last_ai_s = monotonic()
-            call.pending_reply.on_requested("")
-            call.leg.create_response("")
+        side.pending_reply.on_done(complete=event.status in ("completed", "incomplete"))
+        if side.responses.on_done(event.response_id):
+            side.create_response("")
 
-    # -- voices and words -----------------------------------------------------------------------------------------------
+    # -- voices and text --------------------------------------------------------------------------------------------------
 
     def _on_speech_started(self, event: ai.SpeechStarted) -> None:
-        self._call.on_speech_started(event.item_id, event.audio_start_ms + self._call.session_began_ms)
+        self._call.on_speech_started(event.item_id, event.audio_start_ms + self._call.ai.session_began_ms)
 
     def _on_speech_stopped(self, event: ai.SpeechStopped) -> None:
-        self._call.last_voice_s = monotonic()
-        self._call.pending_reply.on_caller_stopped()
+        self._call.ending.on_voice()
+        self._call.ai.pending_reply.on_caller_stopped()
 
     def _on_caller_transcript(self, event: ai.CallerTranscript) -> None:
-        self._call.pending_reply.on_caller_text(event.item_id)
-        self._call.report_turns(self._call.turns.on_caller_text(event.item_id, event.text, self._call.now_ms()))
+        call = self._call
+        call.ai.pending_reply.on_caller_text(event.item_id)
+        call.report_turns(call.turns.on_caller_text(event.item_id, event.text, call.now_ms()))
 
     def _on_agent_transcript(self, event: ai.AgentTranscript) -> None:
         call = self._call
         call.report_turns(call.turns.on_agent_text(event.item_id, event.text, call.now_ms()))
-        if call.bargein.is_late(event.response_id):  # cut before any of it was played: settled here, unless it is already
+        if call.downlink.bargein.is_late(event.response_id):  # cut before the caller heard any of it
             call.report_turns(call.turns.on_interrupted([Truncation(event.item_id, 0)]))
 
-    def _on_agent_text_delta(self, event: ai.AgentTranscriptDelta) -> None:
+    def _on_agent_transcript_delta(self, event: ai.AgentTranscriptDelta) -> None:
         self._call.turns.on_agent_text_delta(event.item_id, event.words)
 
     def _on_tool_call(self, event: ai.ToolCall) -> None:
         call = self._call
-        call.note("tool_call", name=event.name, arguments=event.arguments[:2000], item=event.item_id)
+        call.events.note("tool_call", name=event.name, arguments=event.arguments[:2000], item=event.item_id)
         if event.name == ai.HANG_UP_TOOL:
-            call.leg.tool_output(event.call_id, '{"ok": true}')
-            call.finish(Reason.AI_HANGUP, "the agent hung up")
+            call.ai.leg.tool_output(event.call_id, '{"ok": true}')
+            call.ending.finish(Reason.AI_HANGUP, "the agent hung up")
             return
-        call.leg.tool_output(event.call_id, '{"error": "this tool is not available"}')
-        call.ask("", insist=True)
+        call.ai.leg.tool_output(event.call_id, '{"error": "this tool is not available"}')
+        call.ai.request("", insist=True)
 
 
 _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
@@ -160,7 +180,7 @@ _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.SpeechStopped: AiIn._on_speech_stopped,
     ai.CallerTranscript: AiIn._on_caller_transcript,
     ai.AgentTranscript: AiIn._on_agent_transcript,
-    ai.AgentTranscriptDelta: AiIn._on_agent_text_delta,
+    ai.AgentTranscriptDelta: AiIn._on_agent_transcript_delta,
     ai.ToolCall: AiIn._on_tool_call,
     ai.AiError: AiIn._on_error,
 }

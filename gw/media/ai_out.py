@@ -13,7 +13,7 @@ from typing import Final
 import gevent
 
 from gw.call.guard import RecordingGuard
-from gw.call.playout import ResponseMark, Playout
+from gw.call.playout import Playout, ResponseMark
 from gw.media.hub.clock import Alarm
 from gw.media.tx import Ready, Tx
 from gw.protocol.audio import PTIME_MS
@@ -61,7 +61,7 @@ class AiOut:
         lead_ms: int,
         pool_has_room: Callable[[], bool],
         on_record: Callable[[], None],
-        on_first_audio: Callable[[], None],
+        on_first_audio: Callable[[float], None],
     ) -> None:
         """`on_record` spawns the recording's start into the pool, `on_first_audio` reports the first frame: neither may wait."""
         self._stream_sid = stream_sid
@@ -111,7 +111,7 @@ class AiOut:
         sent = self.tx.first_audio_sent
         if sent and not self._reported:
             self._reported = True
-            self._on_first_audio()
+            self._on_first_audio(self.tx.first_audio_s)
         if self._guard.may_start(first_audio_sent=sent, pool_has_room=self._pool_has_room()):
             self._on_record()
 

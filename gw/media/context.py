@@ -6,13 +6,13 @@ import os
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from gevent.pool import Pool
 
 from gw import bus
 from gw.call.hold_tone import hold_tone
-from gw.call.state import Reason, State
+from gw.call.state import CallState, Event, Reason, State
 from gw.config import Agent, Config
 from gw.media.admission.slots import AdmissionSlots
 from gw.media.admission.token_ledger import TokenLedger
@@ -25,10 +25,6 @@ from gw.media.tx import TxCells
 from gw.media.uplink import UplinkCells
 from metrics.declare import AI_ERRORS, AI_RECONNECTS, BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, STREAMS_REFUSED, TX_DROPPED
 from metrics.page import Page
-
-if TYPE_CHECKING:
-    from gw.media.call import Call
-
 
 #: Twilio asks within a second of a stream's end.
 MAX_ENDINGS: Final = 1000
@@ -46,6 +42,33 @@ class CallCells:
         self.ai_errors = {value: page.counter(AI_ERRORS, kind=value) for value in AI_ERRORS.labels["kind"]}
         self.bargein = page.histogram(BARGEIN)
         self.first_audio = page.histogram(FIRST_AUDIO)
+
+
+class CountedState(CallState):
+    """A call's state, counted in `gw_calls`."""
+
+    __slots__ = ("_alive",)
+
+    def __init__(self, cells: CallCells) -> None:
+        super().__init__()
+        self._alive = cells.alive
+        self._alive[self.now].add(1)
+
+    def on_event(self, event: Event) -> State:
+        """Take one step and count it. Raises StateError."""
+        before = self.now
+        after = super().on_event(event)
+        self._alive[before].add(-1)
+        if after is not State.ENDED:
+            self._alive[after].add(1)
+        return after
+
+
+class OpenCall(Protocol):
+    """A call that can be ended from outside."""
+
+    def end(self, reason: Reason, detail: str = "") -> None:
+        """End now. Idempotent; never waits."""
 
 
 class MediaContext:
@@ -67,7 +90,7 @@ class MediaContext:
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)
         self.recording_pool = Pool(config.recording.pool_size, greenlet_class=PoolGreenlet)
-        self.calls: dict[str, Call] = {}
+        self.calls: dict[str, OpenCall] = {}
         self.streams = 0  # media sockets open, those that have not started included
         self.coming = 0  # connections that have not said yet what they want
         self.silent = 0  # those of them that should have by now: they are not supposed to become media sockets any more

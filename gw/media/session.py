@@ -15,13 +15,11 @@ import gevent
 from websockets.protocol import Protocol, Side
 
 from gw import bus
-from gw.call.state import CallState, Event, Reason, State, phone_reason
+from gw.call.state import Event, Reason, State, phone_reason
 from gw.errors import ProtocolError
-from gw.media.ai_failover import AiFailover
 from gw.media.ai_in import AiIn
 from gw.media.call import Call
-from gw.media.call_report import report
-from gw.media.context import MediaContext
+from gw.media.context import CountedState, MediaContext
 from gw.media.hub.greenlets import KindGreenlet, mark_current, spawn
 from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import QUIET, LegClosedError, MessageReader, WebSocket
@@ -80,9 +78,9 @@ class Session:
         self._transport = transport
         self._socket = WebSocket(transport, Protocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES, logger=QUIET))
         self._reader = MessageReader(self._socket, twilio.parse)
-        self._state = CallState()
+        self._state = CountedState(context.cells)
         self._call: Call | None = None
-        self._failover: AiFailover | None = None
+        self._ai_in: AiIn | None = None
         self._greenlets: list[KindGreenlet] = []
         self._unknown: set[str] = set()
         self.opened_s = self.last_message_s = monotonic()
@@ -93,7 +91,6 @@ class Session:
     def run(self) -> None:
         """RX's body: read until the call is over, then close. Never raises."""
         mark_current("rx")
-        self._context.cells.alive[State.WAITING].add(1)
         try:
             while not self._state.has_ended:
                 for event in self._reader.read_beside(self._take):
@@ -120,9 +117,7 @@ class Session:
         if self._call is not None:
             self._call.end(reason, detail)
             return
-        before = self._state.now
         if self._state.end(reason):
-            self._context.cells.alive[before].add(-1)
             self._detail = detail
             self._transport.wake()
 
@@ -145,8 +140,8 @@ class Session:
                 self.end(Reason.PHONE_SILENT, f"nothing came from Twilio for {media.phone_silence_s:g} s")
             else:
                 self._call.check(now_s)
-                if self._failover is not None and self._state.now is State.ACTIVE:
-                    self._failover.check(now_s)
+                if self._ai_in is not None and self._state.now is State.ACTIVE:
+                    self._ai_in.failover.check(now_s)
 
     # -- Twilio's messages ----------------------------------------------------------------------------------------------
 
@@ -192,8 +187,6 @@ class Session:
             call.end(Reason.CALLER_HANGUP)
         elif isinstance(event, twilio.Dtmf):
             self._check_stream(call, event.stream_sid)
-            call.note("dtmf", digit=event.digit, at_ms=call.now_ms())
-            call.last_voice_s = monotonic()
             call.on_key(event.digit)
 
     def _on_unknown(self, event: twilio.Unknown) -> None:
@@ -227,14 +220,11 @@ class Session:
         if self._state.has_ended:  # while other workers had the lock
             return
         self._state.on_event(Event.START)
-        self._context.cells.alive[State.WAITING].add(-1)
-        self._context.cells.alive[State.CONNECTING].add(1)
         call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, wake=self._transport.wake)
         self._call = self._context.calls[start.call_sid] = call
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
-        ai_in = AiIn(call)
-        self._failover = ai_in.failover
-        for kind, body in (("ai_in", ai_in.run), ("ai_out", call.ai_out.run), ("tx", call.tx.run)):
+        self._ai_in = AiIn(call)
+        for kind, body in (("ai_in", self._ai_in.run), ("ai_out", call.downlink.ai_out.run), ("tx", call.downlink.tx.run)):
             greenlet = KindGreenlet(kind, body)
             greenlet.link_exception(self._on_crash)
             greenlet.start()
@@ -270,7 +260,7 @@ class Session:
         try:
             if call is not None:
                 self._stop_greenlets(call)
-                report(call)
+                call.report_end()
             else:
                 self._report_refused()
         except Exception:
@@ -279,14 +269,13 @@ class Session:
             self._close_legs(call)
 
     def _stop_greenlets(self, call: Call) -> None:
-        call.tx.stop()
-        call.ai_out.stop()
-        call.leg.wake()
+        call.downlink.stop()
+        call.ai.leg.wake()
         gevent.joinall(self._greenlets, timeout=JOIN_S)
-        running = [*self._greenlets, *call.helpers]
+        running = [*self._greenlets, *call.ai.greenlets]
         gevent.killall([greenlet for greenlet in running if not greenlet.dead], timeout=JOIN_S)
         self._greenlets.clear()
-        call.helpers.clear()  # one that was killed keeps the traceback, and by it the call
+        call.ai.greenlets.clear()  # one that was killed keeps the traceback, and by it the call
 
     def _close_legs(self, call: Call | None) -> None:
         if self._entered:
@@ -294,7 +283,7 @@ class Session:
         closer = None
         if call is not None:
             self._context.calls.pop(call.sid, None)  # after its end was told: until then a new Hello must name it
-            closer = spawn("other", call.leg.close)  # beside ours: each may take its bound
+            closer = spawn("other", call.ai.leg.close)  # beside ours: each may take its bound
         reason = self._state.reason or Reason.INTERNAL_ERROR
         self._socket.close(_CLOSE_CODES.get(reason, 1000), reason.value)
         if closer is not None:

@@ -18,7 +18,7 @@ import gevent
 import gevent.monkey
 import pytest
 
-import gw.media.call
+import gw.media.downlink
 from gw.bench.gateway_process import GatewayProcess
 from gw.call.pacer import Pacer
 from gw.config import Media, Store
@@ -189,7 +189,7 @@ def test_a_hub_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         noted.append(Noted(lead_ms))
         return noted[-1]
 
-    monkeypatch.setattr(gw.media.call, "Pacer", note)
+    monkeypatch.setattr(gw.media.downlink, "Pacer", note)
     store = Store(url=f"sqlite:///{tmp_path}/stalls.db")
     with open_world(tmp_path / "var", store, SCRIPT, media=Media(lead_ms=LEAD_MS)) as w:
         call = w.twilio.place_call(speech.script(20_000), hang_up=False, max_s=scaled(30.0))

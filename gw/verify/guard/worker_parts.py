@@ -99,7 +99,7 @@ class WorkerParts:
             lead_ms=100,
             pool_has_room=lambda: room,
             on_record=lambda: fired.append(True),
-            on_first_audio=lambda: None,
+            on_first_audio=lambda sent_s: None,
         )
         if chunk:
             ai_out.playout.push("response", "item", bytes([SILENCE_BYTE]) * (3 * FRAME_BYTES))

@@ -279,7 +279,7 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
     "session close": (
         "gw.media.session.",
         "gw.media.call.",
-        "gw.media.call_report.",
+        "gw.media.call_ending.",
         "gw.media.transport.plain.Transport.shut",
         "_socket.socket.close",
         "_socket.socket.shutdown",

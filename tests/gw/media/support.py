@@ -11,22 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.event
 from gevent import socket
 from websockets.client import ClientProtocol
 from websockets.frames import Frame
 from websockets.protocol import Protocol, Side, State
+from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from gw import bus
-from gw.call.state import CallState, Event
+from gw.call.state import Event
 from gw.config import Agent, Config, Media, Ops, Overflow, Recording, Secrets, Server, Twilio
 from gw.media.admission.token_ledger import TokenLedger
+from gw.media.ai.leg import AiLegError
 from gw.media.call import Call
-from gw.media.context import MediaContext
+from gw.media.context import CountedState, MediaContext
 from gw.media.server import MediaServer
 from gw.media.transport.plain import Transport
 from gw.media.tx import TxCells
-from gw.protocol import twilio
+from gw.protocol import ai, twilio
 from metrics.page import Page
 from tests.timing import scaled
 
@@ -303,11 +306,77 @@ def door_and_peer(limit_bytes: int = 1 << 20) -> tuple[Transport, socket.socket]
 
 def call_of(context: MediaContext, agent: Agent, transport: Transport) -> Call:
     """A call that has just started, without its greenlets."""
-    state = CallState()
+    state = CountedState(context.cells)
     state.on_event(Event.START)
     event = twilio.parse(json.dumps(start()))
     assert isinstance(event, twilio.Start)
     return Call(context, state, event, "default", agent, transport, voice_at=None, wake=transport.wake)
+
+
+# -- an AI's end ------------------------------------------------------------------------------------------------------
+
+#: A message that carries audio before the session was confirmed.
+EARLY_AUDIO = b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","content_index":0,"delta":"AAAA"}'
+
+
+def upgrade_and_send(listener: socket.socket, message: bytes) -> None:
+    """Accept one connection, answer its upgrade, and send `message` in the same write; then nothing more."""
+    sock, _ = listener.accept()
+    protocol = ServerProtocol()
+    while not (events := protocol.events_received()):
+        protocol.receive_data(sock.recv(65536))
+    protocol.send_response(protocol.accept(events[0]))  # type: ignore[arg-type]
+    if message:
+        protocol.send_text(message)
+    sock.sendall(b"".join(protocol.data_to_send()))
+    gevent.sleep(WAIT_S)
+    sock.close()
+
+
+class FakeLeg:
+    """An AI leg in memory: gives the events that the test puts, keeps what it is sent as (verb, arguments)."""
+
+    def __init__(self, *events: ai.AiEvent, error: AiLegError | None = None) -> None:
+        self._events = list(events)
+        self.error = error  # raised by the first read without events
+        self.connect_error: AiLegError | None = None
+        self.sent: list[tuple[Any, ...]] = []
+        self.heard_s = time.monotonic()
+        self.is_congested = False
+        self._woken = gevent.event.Event()
+
+    def put(self, *events: ai.AiEvent) -> None:
+        self._events += events
+        self.wake()
+
+    def fail(self, error: AiLegError) -> None:
+        self.error = error
+        self.wake()
+
+    def connect(self) -> None:
+        if self.connect_error is not None:
+            raise self.connect_error
+
+    def read(self) -> list[ai.AiEvent]:
+        if not self._events and self.error is None:
+            self._woken.wait(WAIT_S)
+        self._woken.clear()
+        events, self._events = self._events, []
+        if not events and self.error is not None:
+            raise self.error
+        return events
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def of(self, verb: str) -> list[Any]:
+        """The arguments of what was sent by this verb: one argument bare, several as a tuple."""
+        return [sent[1] if len(sent) == 2 else sent[1:] for sent in self.sent if sent[0] == verb]
+
+    def __getattr__(self, verb: str) -> Callable[..., None]:
+        if verb.startswith("_"):
+            raise AttributeError(verb)
+        return lambda *arguments: self.sent.append((verb, *arguments))
 
 
 # -- control's end of the bus -----------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Rig:
     def _on_record(self) -> None:
         self.recorded += 1
 
-    def _on_first_audio(self) -> None:
+    def _on_first_audio(self, sent_s: float) -> None:
         self.first_audio += 1
 
     def say(self, frames: int, response: str = "r1", *, tail: bytes = b"", end: bool = True) -> bytes:

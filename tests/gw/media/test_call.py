@@ -1,108 +1,195 @@
-"""gw.media.call: what a call decides at its end, judged at times the test chooses."""
+"""gw.media.call: what concerns more than one part of a call, and the report of its end."""
 
 from __future__ import annotations
 
-from time import monotonic
+import gc
+import logging
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from gw.call.playout import ResponseMark
-from gw.call.state import Reason
+from gw import bus
+from gw.call.conversation import Utterance
+from gw.call.resume import Resumed
+from gw.call.state import Event, Reason
 from gw.config import Agent
-from gw.media.ai.parrot_leg import ParrotLeg
-from gw.media.ai_in import AiIn
-from gw.protocol.ai import AudioDelta, ResponseDone, ResponseStarted, SessionReady
-from tests.gw.media.support import ContextMaker, call_of, door_and_peer
+from gw.media.ai_side import AiSide
+from gw.media.call import Call
+from gw.media.call_ending import CallEnding
+from gw.media.call_events import CallEvents
+from gw.media.downlink import Downlink
+from gw.protocol.audio import FRAME_BYTES
+from tests.gw.media.support import ACCOUNT, ContextMaker, FakeLeg, call_of, door_and_peer
 
-GOODBYE_S = 2.0
+
+@pytest.fixture
+def emitted() -> list[bus.Event]:
+    return []
 
 
-@pytest.mark.parametrize("seconds_after_the_wish", [0, 5])
-def test_a_goodbye_that_comes_after_the_wish_to_hang_up_is_waited_for(
-    contexts: ContextMaker, seconds_after_the_wish: int
-) -> None:
-    context, _ = contexts.context(media={"goodbye_s": GOODBYE_S})
+@pytest.fixture
+def call(contexts: ContextMaker, emitted: list[bus.Event]) -> Iterator[Call]:
+    """An active call with an AI leg in memory."""
+    context, _ = contexts.context()
+    context.emit = emitted.append
     transport, peer = door_and_peer()
     call = call_of(context, Agent(greeting=""), transport)
-    ai_in = AiIn(call)
-    ai_in._on_ready(SessionReady())
-    call.on_ai_ready()
-    call.responses.on_started("r1")
-    call.finish(Reason.AI_HANGUP, "the agent hung up")
-    if seconds_after_the_wish:
-        ai_in._on_audio(AudioDelta("r1", "i1", bytes(8000 * seconds_after_the_wish)))
-    now_s = monotonic()
-    call.check(now_s + seconds_after_the_wish + GOODBYE_S - 0.5)
-    assert not call.state.has_ended
-    call.check(now_s + seconds_after_the_wish + GOODBYE_S + 0.5)
-    assert call.state.has_ended
-    assert call.state.reason is Reason.AI_HANGUP
+    call.ai.replace(FakeLeg(), ready=True)
+    call.state.on_event(Event.AI_READY)
+    yield call
     transport.shut()
     peer.close()
 
 
-def test_audio_behind_its_responses_end_is_heard_and_leaves_nothing_open(contexts: ContextMaker) -> None:
+def of(emitted: list[bus.Event], kind: type) -> list[Any]:
+    return [event for event in emitted if isinstance(event, kind)]
+
+
+def test_the_start_is_reported_first(call: Call, emitted: list[bus.Event]) -> None:
+    (started,) = of(emitted, bus.CallStarted)
+    assert emitted[0] is started
+    assert (started.call_sid, started.account_sid, started.agent) == (call.sid, ACCOUNT, "default")
+
+
+def test_speech_over_the_agent_cuts_and_truncates(call: Call, emitted: list[bus.Event]) -> None:
+    leg: Any = call.ai.leg
+    call.report_turns(call.turns.on_agent_audio("i1", 0))
+    call.ai.on_audio("i1")
+    call.downlink.play("r1", "i1", bytes(10 * FRAME_BYTES))
+    call.turns.on_agent_text("i1", "a long answer", 0)
+    call.on_speech_started("c1", 40)
+    assert leg.of("truncate") == [("i1", 0)]
+    assert call.downlink.playout.is_empty
+    assert call.ai.pending_reply.caller_speaks
+    (turn,) = of(emitted, bus.Turn)
+    assert (turn.text, turn.interrupted, turn.heard_ms) == ("a long answer", True, 0)
+
+
+def test_speech_into_silence_cuts_nothing(call: Call) -> None:
+    call.on_speech_started("c1", 40)
+    assert call.downlink.bargein.count == 0
+    assert call.ai.pending_reply.caller_speaks
+
+
+def test_a_mark_that_comes_back_resolves_the_turns_before_it(call: Call, emitted: list[bus.Event]) -> None:
+    call.report_turns(call.turns.on_agent_audio("i1", 0))
+    call.turns.on_agent_text("i1", "hello", 0)
+    call.downlink.play("r1", "i1", bytes(2 * FRAME_BYTES))
+    call.downlink.end_response("r1")
+    pieces = [call.downlink.playout.pop() for _ in range(3)]
+    assert of(emitted, bus.Turn) == []
+    call.on_mark_echo("no such mark")
+    assert of(emitted, bus.Turn) == []
+    call.on_mark_echo(pieces[2].name)  # type: ignore[union-attr]
+    (turn,) = of(emitted, bus.Turn)
+    assert (turn.text, turn.interrupted, turn.heard_ms) == ("hello", False, 40)
+
+
+def test_a_key_is_noted_and_sent(call: Call, emitted: list[bus.Event]) -> None:
+    leg: Any = call.ai.leg
+    call.ending.last_voice_s = 0.0
+    call.on_key("5")
+    assert leg.of("send_dtmf") == ["5"]
+    (note,) = of(emitted, bus.CallEvent)
+    assert (note.kind, note.data["digit"]) == ("dtmf", "5")
+    assert call.ending.last_voice_s > 0.0
+
+
+def test_a_session_that_is_over_leaves_nothing_open(call: Call) -> None:
+    call.ai.request("")
+    call.downlink.play("r1", "i1", bytes(FRAME_BYTES + 1))
+    call.report_turns(call.turns.on_agent_audio("i1", 0))
+    call.on_session_over()
+    assert call.ai.responses.is_idle
+    assert [type(call.downlink.playout.pop()).__name__ for _ in range(3)] == ["bytes", "bytes", "ResponseMark"]
+
+
+def test_the_watchdog_looks_at_the_ai_of_an_active_call_only(call: Call) -> None:
+    call.ai.request("")
+    late_s = call.ai.last_event_s + 100.0
+    call.ending.last_voice_s = late_s
+    call.state.on_event(Event.AI_LOST)
+    call.check(late_s)
+    call.check(late_s)
+    assert call.ai.failure is None
+    call.state.on_event(Event.AI_READY)
+    call.check(late_s)
+    call.check(late_s)
+    assert call.ai.failure is not None
+    assert call.ai.failure[0] is Reason.AI_STALLED
+
+
+def test_a_conversation_is_restored_for_a_stream_that_resumes_a_call(call: Call, emitted: list[bus.Event]) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def ask(call_sid: str, about: str) -> bus.Answer:
+        asked.append((call_sid, about))
+        return bus.Answer(1, utterances=[Utterance("caller", "before the line broke")])
+
+    call.context.ask = ask
+    call.restore_conversation()
+    assert asked == []
+    call.events.resumed = Resumed(2, call.events.started_at - 60.0)
+    call.restore_conversation()
+    assert asked == [(call.sid, "conversation")]
+    assert call.ai.conversation.utterances() == [Utterance("caller", "before the line broke")]
+    assert [note.data for note in of(emitted, bus.CallEvent)] == [{"n": 2}]
+
+
+def _alive() -> int:
+    kinds = (Call, AiSide, CallEnding, CallEvents, Downlink)
+    return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+
+
+def test_an_ended_call_is_freed_without_the_collector(contexts: ContextMaker) -> None:
     context, _ = contexts.context()
     transport, peer = door_and_peer()
-    call = call_of(context, Agent(greeting=""), transport)
-    ai_in = AiIn(call)
-    ai_in._on_ready(SessionReady())
-    call.on_ai_ready()
-    ai_in._on_response_started(ResponseStarted("r1"))
-    ai_in._on_audio(AudioDelta("r1", "i1", bytes(400)))
-    ai_in._on_response_done(ResponseDone("r1", "completed", ""))
-    ai_in._on_audio(AudioDelta("r1", "i1", bytes(100)))
-    pieces = [call.playout.pop() for _ in range(6)]
-    assert [type(piece) for piece in pieces] == [bytes, bytes, bytes, ResponseMark, bytes, ResponseMark]
-    assert call.playout.is_empty, "a hang-up would otherwise wait for an end that nobody tells"
+    gc.collect()
+    gc.disable()
+    try:
+        before = _alive()
+        call = call_of(context, Agent(greeting=""), transport)
+        assert _alive() == before + 5
+        call.end(Reason.CALLER_HANGUP)
+        call.report_end()
+        del call
+        assert _alive() == before
+    finally:
+        gc.enable()
     transport.shut()
     peer.close()
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("silent_s", "pinged", "failed"),
-    [(0.5, False, False), (2.5, True, False), (2.75, True, True)],
-    ids=["heard", "asked", "gone"],
+    ("reason", "result", "level"),
+    [(Reason.CALLER_HANGUP, "success", "INFO"), (Reason.AI_LOST, "peer_error", "WARNING")],
 )
-def test_an_ai_that_says_nothing_is_pinged_and_then_given_up(
-    contexts: ContextMaker, silent_s: float, pinged: bool, failed: bool
+def test_a_report_counts_what_was_not_heard(
+    call: Call, emitted: list[bus.Event], caplog: pytest.LogCaptureFixture, reason: Reason, result: str, level: str
 ) -> None:
-    """Two seconds of `ai_stall_s`: after one the AI is asked whether it is there, has one to answer, and is looked
-    at twice."""
-    context, _ = contexts.context(media={"ai_stall_s": 2.0})
-    transport, peer = door_and_peer()
-    call = call_of(context, Agent(provider="openai", base_url="ws://127.0.0.1:1/", greeting=""), transport)
-    call.on_ai_ready()
-    heard_s = call.leg.heard_s
-    for n in range(int(silent_s / 0.25) + 1):
-        call.check(heard_s + n * 0.25)
-    assert (call.watch.pinged_s > 0) == pinged
-    assert (call.leg_failure is not None) == failed
-    transport.shut()
-    peer.close()
+    call.ai.uplink.on_lost(call.ai.leg)
+    call.downlink.playout.push("r1", "i1", bytes(3 * FRAME_BYTES))
+    call.uplink.push("//8=")
+    call.end(reason, "words " * 200)
+    with caplog.at_level(logging.INFO):
+        call.report_end()
+    ended = emitted[-1]
+    assert isinstance(ended, bus.CallEnded)
+    assert (ended.reason, ended.result, len(ended.detail)) == (reason, result, 500)
+    quality = ended.quality
+    assert (quality.frames_sent, quality.dropped_frames) == (0, {"call_ended": 3})
+    assert (quality.uplink_dropped_frames, quality.first_audio_ms) == ({"call_ended": 1}, -1)
+    assert [record.levelname for record in caplog.records if record.message.startswith("call ended")] == [level]
 
 
-def test_only_what_the_session_in_place_said_is_cut_there(contexts: ContextMaker) -> None:
-    """An item of the session before it, still being heard, is cut all the same; the new session never had it."""
-    context, _ = contexts.context()
-    transport, peer = door_and_peer()
-    call = call_of(context, Agent(greeting=""), transport)
-    cut: list[str] = []
-
-    class Leg(ParrotLeg):
-        def truncate(self, item_id: str, heard_ms: int) -> None:
-            cut.append(item_id)
-
-    ai_in = AiIn(call)
-    ai_in._on_ready(SessionReady())
-    call.on_ai_ready()
-    ai_in._on_audio(AudioDelta("r1", "old", bytes(1600)))
-    call.on_ai_lost()
-    call.take_leg(Leg(context.prompts))
-    call.on_ai_ready()
-    ai_in._on_audio(AudioDelta("r2", "new", bytes(1600)))
-    call.on_speech_started("c1", 0)
-    assert cut == ["new"]
-    assert call.playout.is_empty
-    transport.shut()
-    peer.close()
+def test_first_audio_is_reported_from_the_calls_start(call: Call, emitted: list[bus.Event]) -> None:
+    tx = call.downlink.tx
+    tx.first_audio_sent, tx.first_audio_s = True, call.events.started_s + 0.25
+    call.report_end()
+    ended = emitted[-1]
+    assert isinstance(ended, bus.CallEnded)
+    assert (ended.reason, ended.quality.first_audio_ms, ended.quality.dropped_frames) == (Reason.INTERNAL_ERROR, 250, {})

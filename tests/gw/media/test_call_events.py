@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gw import bus
-from gw.call.pacer import Pacer
-from gw.call.playout import Playout
 from gw.call.turns import Turn
 from gw.media.call_events import CallEvents
 from gw.media.context import MediaContext
-from gw.media.tx import Tx
 from gw.protocol.twilio import Start
-from tests.gw.media.support import ACCOUNT, CALL, STREAM, WAIT_S, ContextMaker, door_and_peer
+from tests.gw.media.support import ACCOUNT, CALL, STREAM, WAIT_S, ContextMaker
 
 STARTED_S, STARTED_AT = 1000.0, 1.7e9
 
@@ -20,19 +17,14 @@ STARTED_S, STARTED_AT = 1000.0, 1.7e9
 class Rig(NamedTuple):
     context: MediaContext
     said: list[bus.Event]
-    tx: Tx
     events: CallEvents
     start: Start
 
 
 def _rig(contexts: ContextMaker, **parameters: str) -> Rig:
     context, said = contexts.context(recording={"pool_size": 1})
-    transport, peer = door_and_peer()
-    tx = Tx(transport, Pacer(100), Playout(100), context.clock, context.tx_cells)
     start = Start(STREAM, ACCOUNT, CALL, parameters)
-    transport.shut()
-    peer.close()
-    return Rig(context, said, tx, CallEvents(context, start, tx, started_s=STARTED_S, started_at=STARTED_AT), start)
+    return Rig(context, said, CallEvents(context, start, started_s=STARTED_S, started_at=STARTED_AT), start)
 
 
 def test_a_start_names_who_called_whom_and_when_the_webhook_was_answered(contexts: ContextMaker) -> None:
@@ -60,8 +52,7 @@ def test_turns_and_notes_carry_the_calls_name(contexts: ContextMaker) -> None:
 
 def test_first_audio_and_recording_are_dated_by_the_first_frame_sent(contexts: ContextMaker) -> None:
     rig = _rig(contexts)
-    rig.tx.first_audio_s = STARTED_S + 0.75
-    rig.events.on_first_audio()
+    rig.events.on_first_audio(STARTED_S + 0.75)
     assert rig.events.pool_has_room()
     rig.events.on_record()
     assert not rig.events.pool_has_room()

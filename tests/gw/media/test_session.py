@@ -307,8 +307,8 @@ def test_a_twilio_that_falls_silent(contexts: ContextMaker):
 def test_a_twilio_that_does_not_read(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     line = Line(contexts)
     call = line.begin()
-    while not call.transport.failure:
-        call.transport.write(b"x" * 65536)
+    while not call.downlink.tx._transport.failure:
+        call.downlink.tx._transport.write(b"x" * 65536)
     until(lambda: line.events(bus.CallEnded))
     assert line.end_event().reason == "phone_leg_stalled"
     until(lambda: not line.server.sessions)
@@ -333,8 +333,8 @@ def test_the_first_end_stands(line: Line):
     session.end(Reason.ADMIN_HANGUP, "first")
     session.end(Reason.SHUTDOWN, "second")
     call.end(Reason.IDLE_LIMIT, "third")
-    call.finish(Reason.AI_HANGUP, "fourth")
-    call.on_ai_gone(Reason.AI_LOST, "fifth")
+    call.ending.finish(Reason.AI_HANGUP, "fourth")
+    call.ending.fall_back(Reason.AI_LOST, "fifth")
     assert line.ended() == (1000, "admin_hangup")
     assert (line.end_event().reason, line.end_event().detail) == ("admin_hangup", "first")
 
@@ -398,7 +398,7 @@ def test_a_report_that_fails_still_closes_everything(line: Line, monkeypatch: py
     def fail(call: Call) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr("gw.media.session.report", fail)
+    monkeypatch.setattr("gw.media.call.Call.report_end", fail)
     line.say(stop())
     assert line.ended() == (1000, "caller_hangup")
 
@@ -466,7 +466,7 @@ def test_nothing_is_left_of_a_call_with_an_ai_socket(contexts: ContextMaker, how
         for _ in range(5):
             line.peer = Peer.connect(line.address)
             line.begin()
-            until(lambda: line.context.calls[CALL].tx.frames_sent > 0)
+            until(lambda: line.context.calls[CALL].downlink.tx.frames_sent > 0)
             if how == "stop":
                 line.say(stop())
             elif how == "close":
@@ -485,7 +485,7 @@ def test_a_caller_who_hangs_up_while_the_ai_is_being_reached(contexts: ContextMa
         line = Line(contexts, agents={"default": Agent(provider="openai", base_url=twin.url)})
         call = line.begin()
         line.say(*(media(n) for n in range(20)))
-        until(lambda: getattr(call.leg, "transport", None) is not None)
+        until(lambda: getattr(call.ai.leg, "transport", None) is not None)
         line.say(stop())
         assert line.ended() == (1000, "caller_hangup")
         assert line.end_event().quality.uplink_dropped_frames == {"call_ended": 20}
@@ -515,14 +515,14 @@ def test_the_report_speaks_of_the_call_and_not_of_its_taking_down(contexts: Cont
     stuck.start()
     session._greenlets.append(stuck)
     asked_s: list[float] = []
-    heard_frames = type(call.pacer).heard_frames
+    heard_frames = type(call.downlink.pacer).heard_frames
 
-    class Noting(type(call.pacer)):  # type: ignore[misc]
+    class Noting(type(call.downlink.pacer)):  # type: ignore[misc]
         def heard_frames(self, now_s: float) -> int:
             asked_s.append(now_s)
             return heard_frames(self, now_s)
 
-    call.pacer = Noting(100)
+    call.downlink.pacer = Noting(100)
     line.say(stop())
     line.ended()
     assert time.time() - line.end_event().ended_at >= 0.3, "the end is when it ended"

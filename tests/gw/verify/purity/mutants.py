@@ -14,7 +14,7 @@ TX, PLAIN, CLOCK, PACER, PLAYOUT = (
     "gw/call/pacer.py",
     "gw/call/playout.py",
 )
-REPORT, PAGE, CALL = "gw/call/quality.py", "metrics/page.py", "gw/media/call.py"
+REPORT, PAGE, DOWNLINK = "gw/call/quality.py", "metrics/page.py", "gw/media/downlink.py"
 _TRANSPORT = "gw.media.transport.plain.Transport"
 
 _RUN = "            begun_s = monotonic()\n"
@@ -255,32 +255,32 @@ MUTANTS: tuple[Mutant, ...] = (
         "call time.sleep",
         (CLOCK, "class Clock:", "class Precise:\n    pass\n\n\nclass Clock:"),
         (
-            CALL,
-            "class Call:\n",
-            _EXACT + "class Call:\n",
+            DOWNLINK,
+            "class Downlink:\n",
+            _EXACT + "class Downlink:\n",
         ),
         (
-            CALL,
+            DOWNLINK,
             "from gw.media.transport.plain import Transport\n",
-            "from gw.media.hub.clock import Clock\nfrom gw.media.transport.plain import Transport\n",
+            "import time\nfrom gw.media.hub.clock import Clock\nfrom gw.media.transport.plain import Transport\n",
         ),
     ),
     edit(
         "a method replaced from outside",
         "something is assigned to ._count from outside",
         (
-            CALL,
-            "        self.responses = Responses()\n",
-            "        self.responses = Responses()\n        self.tx._count = self.note\n",
+            DOWNLINK,
+            "        self.bargein = BargeIn()\n",
+            "        self.bargein = BargeIn()\n        self.tx._count = self.note\n",
         ),
     ),
     edit(
         "a method replaced by name",
         "something is assigned to .deadline from outside",
         (
-            CALL,
-            "        self.responses = Responses()\n",
-            "        self.responses = Responses()\n        setattr(self.pacer, 'deadline', self.note)\n",
+            DOWNLINK,
+            "        self.bargein = BargeIn()\n",
+            "        self.bargein = BargeIn()\n        setattr(self.pacer, 'deadline', self.note)\n",
         ),
     ),
     edit(
@@ -368,27 +368,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "a method replaced past its own hooks",
         "something is assigned to .on_sent from outside",
         (
-            CALL,
-            "        self.responses = Responses()\n",
-            "        object.__setattr__(self.pacer, 'on_sent', self.note)\n        self.responses = Responses()\n",
+            DOWNLINK,
+            "        self.bargein = BargeIn()\n",
+            "        object.__setattr__(self.pacer, 'on_sent', self.note)\n        self.bargein = BargeIn()\n",
         ),
     ),
     edit(
         "a library's function replaced",
         "something is assigned to .sleep from outside",
         (
-            CALL,
-            "        self.responses = Responses()\n",
-            "        gevent.sleep = self.note\n        self.responses = Responses()\n",
+            DOWNLINK,
+            "        self.bargein = BargeIn()\n",
+            "        gevent.sleep = self.note\n        self.bargein = BargeIn()\n",
         ),
     ),
     edit(
         "a builtin replaced for all",
         "something is assigned to .len from outside",
         (
-            CALL,
-            "        self.responses = Responses()\n",
-            "        builtins.len = self.note\n        self.responses = Responses()\n",
+            DOWNLINK,
+            "        self.bargein = BargeIn()\n",
+            "        builtins.len = self.note\n        self.bargein = BargeIn()\n",
         ),
     ),
     edit(

@@ -1,0 +1,140 @@
+"""One call's AI side: the leg in place, what was asked of it, and what its successor must receive.
+
+Reads nothing: AI-in reads the leg, and `gw.media.ai_failover` decides which leg is in place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from time import monotonic
+from typing import Final
+
+from gw.call.conversation import Conversation
+from gw.call.pending_reply import PendingReply
+from gw.call.playout import Truncation
+from gw.call.responses import Responses
+from gw.call.state import State
+from gw.config import Agent
+from gw.media.ai.leg import AiLeg
+from gw.media.ai.watchdog import Problem, Watchdog
+from gw.media.context import MediaContext
+from gw.media.hub.greenlets import KindGreenlet, spawn
+from gw.media.uplink import Uplink
+
+#: Items of one AI session that may be truncated: those of its last responses.
+MAX_ITEMS: Final = 64
+#: Keys kept while no AI leg is ready.
+MAX_KEYS: Final = 32
+#: Greenlets that open and close AI legs. They end without help; the end of the call kills the last ones that did not.
+MAX_GREENLETS: Final = 16
+
+
+class AiSide:
+    """One call's AI leg in place, with everything that outlives a leg."""
+
+    __slots__ = (
+        "_items",
+        "_keys",
+        "_stall_s",
+        "asked_s",
+        "conversation",
+        "failure",
+        "first_audio_ms",
+        "greenlets",
+        "last_event_s",
+        "leg",
+        "new_leg",
+        "pending_reply",
+        "ready",
+        "responses",
+        "session_began_ms",
+        "uplink",
+        "watchdog",
+    )
+
+    def __init__(self, context: MediaContext, agent: Agent, began_ms: int) -> None:
+        """`began_ms`: the call's time at this stream's start."""
+        media = context.config.media
+        self.new_leg = partial(context.ai_leg, agent)
+        self.leg: AiLeg = self.new_leg()
+        self.ready = False  # the leg in place confirmed its formats
+        self._stall_s = media.ai_stall_s
+        self.watchdog = Watchdog(self._stall_s)
+        self.failure: Problem | None = None  # the watchdog's finding, until AI-in takes it
+        self.uplink = Uplink(self.leg, media.ai_connect_s, context.uplink_cells)
+        self.responses = Responses()
+        self.pending_reply = PendingReply()
+        self.conversation = Conversation()
+        self.greenlets: deque[KindGreenlet] = deque(maxlen=MAX_GREENLETS)
+        self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # of the session in place
+        self._keys: list[str] = []
+        self.session_began_ms = began_ms  # the call's time at the first audio that the session in place heard
+        self.last_event_s = 0.0  # the last event of a response under way
+        self.asked_s = 0.0  # when the first response was requested
+        self.first_audio_ms = -1
+
+    # -- to the AI --------------------------------------------------------------------------------------------------------
+
+    def request(self, instructions: str, *, insist: bool = False) -> None:
+        """Request a response, now or after the one under way."""
+        if self.responses.request(insist=insist):
+            self.create_response(instructions)
+            self.asked_s = self.asked_s or self.last_event_s
+
+    def create_response(self, instructions: str) -> None:
+        """Send a request for a response that `Responses` allowed."""
+        self.last_event_s = monotonic()
+        self.pending_reply.on_requested(instructions)
+        self.leg.create_response(instructions)
+
+    def truncate(self, truncations: Iterable[Truncation]) -> None:
+        """Send how much the caller heard of the items that the session in place made."""
+        for item_id, heard_ms in truncations:
+            if item_id in self._items:
+                self.leg.truncate(item_id, heard_ms)
+
+    def on_key(self, digit: str, state: State) -> None:
+        """Send a key the caller pressed, or keep it for an AI that is being reached."""
+        if state is State.ACTIVE:
+            self.leg.send_dtmf(digit)
+        elif state is State.CONNECTING and len(self._keys) < MAX_KEYS:
+            self._keys.append(digit)
+
+    def start_uplink(self) -> None:
+        """Let the caller's audio flow to the session in place; kept audio and keys go first."""
+        self.uplink.on_ready()
+        for digit in self._keys:
+            self.leg.send_dtmf(digit)
+        self._keys.clear()
+
+    # -- from the AI ------------------------------------------------------------------------------------------------------
+
+    def on_audio(self, item_id: str) -> None:
+        """Record that audio of this item came from the session in place."""
+        self.pending_reply.on_audio()
+        if not self._items or self._items[-1] != item_id:
+            self._items.append(item_id)
+
+    # -- the leg ----------------------------------------------------------------------------------------------------------
+
+    def check(self, now_s: float) -> None:
+        """Let the watchdog look at the leg in place."""
+        found = self.watchdog.look(self.leg, now_s, None if self.responses.is_idle else self.last_event_s)
+        if found is not None:
+            self.fail(found)
+
+    def fail(self, problem: Problem) -> None:
+        """Give the leg in place up: AI-in wakes and replaces it."""
+        self.failure = problem
+        self.leg.wake()
+
+    def replace(self, leg: AiLeg, *, ready: bool) -> None:
+        """Put `leg` in place and close the one before. The uplink keeps the caller's audio until `start_uplink`."""
+        old, self.leg, self.ready = self.leg, leg, ready
+        self.failure = None
+        self.uplink.on_lost(leg)
+        self._items.clear()
+        self.watchdog = Watchdog(self._stall_s)
+        spawn("other", old.close)  # bounded; it sends a close frame to an AI that still reads

@@ -1,0 +1,120 @@
+"""One call's outgoing side: all that the caller hears passes here.
+
+AI-in pushes audio into the playout, AI-out cuts frames from it into TX's queue, TX sends them as the pacer times them. The pacer
+and Twilio's mark echoes give how far the caller has heard. An interruption empties all of it in one turn, without a switch.
+
+    AI leg -> AI-in -> playout -> AI-out -> TX's queue -> TX -> transport -> Twilio
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gw.call.bargein import BargeIn, Interruption, is_playing
+from gw.call.guard import RecordingGuard
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
+from gw.media.ai_out import AiOut
+from gw.media.call_events import CallEvents
+from gw.media.context import MediaContext
+from gw.media.transport.plain import Transport
+from gw.media.tx import Tx
+from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S
+from gw.protocol.frames import text_message
+from gw.protocol.twilio import build_clear
+
+_MS: Final = 1000.0
+
+
+class Downlink:
+    """One call's playout, AI-out and TX, and the account of what was heard."""
+
+    __slots__ = (
+        "_cells",
+        "_stream_sid",
+        "_transport",
+        "ai_out",
+        "bargein",
+        "bargein_dropped",
+        "lead_s",
+        "pacer",
+        "playout",
+        "tx",
+    )
+
+    def __init__(self, context: MediaContext, stream_sid: str, transport: Transport, events: CallEvents) -> None:
+        media = context.config.media
+        self._cells = context.cells
+        self._stream_sid = stream_sid
+        self._transport = transport
+        self.lead_s = media.lead_ms / _MS
+        self.pacer = Pacer(media.lead_ms)
+        self.playout = Playout(int(media.playout_s * _MS) // PTIME_MS)
+        self.tx = Tx(transport, self.pacer, self.playout, context.clock, context.tx_cells)
+        self.ai_out = AiOut(
+            stream_sid,
+            self.tx,
+            self.playout,
+            RecordingGuard(enabled=context.config.recording.enabled),
+            lead_ms=media.lead_ms,
+            pool_has_room=events.pool_has_room,
+            on_record=events.on_record,
+            on_first_audio=events.on_first_audio,
+        )
+        self.bargein = BargeIn()
+        self.bargein_dropped = 0  # frames
+
+    def play(self, response_id: str, item_id: str, audio: bytes) -> None:
+        """Queue audio for the caller. Over the playout's bound the oldest frames are dropped and counted."""
+        dropped = self.playout.push(response_id, item_id, audio)
+        if dropped:
+            self._cells.dropped["overrun"].add(dropped)
+        self.ai_out.wake()
+
+    def end_response(self, response_id: str) -> None:
+        """Mark the end of a response: no more audio of it comes."""
+        self.playout.end_response(response_id)
+        self.ai_out.wake()
+
+    def end_open_response(self) -> None:
+        """The same for a response whose AI session is gone."""
+        self.playout.end_open_response()
+        self.ai_out.wake()
+
+    def interrupt(self, now_s: float, active_response: str | None) -> Interruption | None:
+        """Cut what the caller has not heard: playout, TX's queue, and by `clear` what Twilio holds.
+
+        Returns: what was cut; None when nothing of the agent was left to hear.
+        """
+        cut = self.bargein.on_speech_started(self.playout, self.pacer, now_s, active_response)
+        if cut is not None:
+            self.tx.discard()
+            self._transport.write(text_message(build_clear(self._stream_sid)))
+            self._cells.dropped["bargein"].add(cut.dropped_frames)
+            self.bargein_dropped += cut.dropped_frames
+        return cut
+
+    def on_mark_echo(self, name: str, now_s: float) -> int | None:
+        """Note that Twilio played everything before a mark. Returns the frames heard; None for a mark that a clear returned."""
+        frames = self.playout.on_mark_echo(name)
+        if frames is not None:
+            self.pacer.on_echo(frames, now_s)
+        return frames
+
+    def is_playing(self, now_s: float) -> bool:
+        """Whether the caller hears the agent now, or will once what is queued is sent."""
+        return is_playing(self.playout, self.pacer, now_s)
+
+    def is_heard_out(self, now_s: float) -> bool:
+        """Whether the caller has heard everything: nothing is queued here or at Twilio."""
+        return not self.playout.marks_pending and self.playout.is_empty and not self.is_playing(now_s)
+
+    def queued_s(self, now_s: float) -> float:
+        """Seconds until the caller has heard all that is queued."""
+        queued_s = (self.playout.depth_bytes // FRAME_BYTES + len(self.tx.queue)) * PTIME_S
+        return max(0.0, self.pacer.heard_out_s() - now_s) + queued_s
+
+    def stop(self) -> None:
+        """Let AI-out and TX end at their next turn."""
+        self.tx.stop()
+        self.ai_out.stop()

@@ -1,0 +1,300 @@
+"""The AI leg against the AI twin, and against peers that are no AI at all: each failure is one error with its own reason."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.server import StreamServer
+
+from gw.call.state import Reason
+from gw.config import Agent
+from gw.media.ai.leg import AiLegError
+from gw.media.ai.openai_leg import MAX_WAITING_BYTES, OpenAiLeg
+from gw.protocol import ai
+from gw.twin.ai.script import AiScript, Fault
+from gw.twin.ai.server import AiTwin
+from tests.gw.media.certificates import contexts
+from tests.gw.media.support import EARLY_AUDIO, WAIT_S, descriptors, until, upgrade_and_send
+
+SOUND = bytes(n % 255 for n in range(40_000))
+NO_TLS = ssl.create_default_context()
+
+
+def leg_to(url: str, **changes: str) -> OpenAiLeg:
+    return OpenAiLeg(Agent(base_url=url, **changes), "sk-test", NO_TLS)  # type: ignore[arg-type]
+
+
+def read_until(leg: OpenAiLeg, kind: type) -> list[ai.AiEvent]:
+    """Events up to the first of a kind."""
+    got: list[ai.AiEvent] = []
+    with gevent.Timeout(WAIT_S):
+        while not any(isinstance(event, kind) for event in got):
+            got += leg.read()
+    return got
+
+
+def test_a_session_a_response_and_what_the_far_end_saw():
+    with AiTwin(AiScript(answers=(SOUND,), speed=1000.0)) as twin:
+        leg = leg_to(twin.url, model="some-model")
+        leg.connect()
+        assert isinstance(read_until(leg, ai.SessionReady)[0], ai.SessionCreated)
+        leg.send_audio(base64.b64encode(b"\x00" * 160).decode())
+        leg.create_response("Greet.")
+        events = read_until(leg, ai.ResponseDone)
+        assert b"".join(event.audio for event in events if isinstance(event, ai.AudioDelta)) == SOUND
+        item = next(event.item_id for event in events if isinstance(event, ai.AudioDelta))
+        leg.truncate(item, 20)
+        leg.send_dtmf("5")
+        leg.tool_output("call_1", "{}")
+        leg.close()
+        until(lambda: twin.sessions[0].closed_s)
+        ledger = twin.sessions[0]
+        assert ledger.model == "some-model"
+        assert bytes(ledger.uplink) == b"\x00" * 160
+        assert ledger.truncates[0].accepted
+        assert ledger.closed_by == "peer"
+        assert ledger.close_code == 1000
+
+
+def test_close_is_idempotent_and_leaves_no_descriptor():
+    with AiTwin(AiScript()) as twin:
+        before = descriptors()
+        for _ in range(5):
+            leg = leg_to(twin.url)
+            leg.connect()
+            leg.close()
+            leg.close()
+        until(lambda: all(ledger.closed_s for ledger in twin.sessions))
+        until(lambda: descriptors() <= before, "descriptors are left")
+
+
+def test_close_before_connect():
+    leg = leg_to("ws://127.0.0.1:1/")
+    leg.wake()
+    leg.send_audio("AAAA")
+    assert not leg.is_congested
+    leg.close()
+
+
+def test_wake_makes_the_reader_return():
+    with AiTwin(AiScript()) as twin:
+        leg = leg_to(twin.url)
+        leg.connect()
+        read_until(leg, ai.SessionReady)
+        reader = gevent.spawn(leg.read)
+        gevent.sleep(0.01)
+        leg.wake()
+        assert reader.get(timeout=WAIT_S) == []
+        leg.close()
+
+
+# -- it is not reached, or refuses ------------------------------------------------------------------------------------
+
+
+def error_of(act: Callable[[], object]) -> AiLegError:
+    with gevent.Timeout(WAIT_S), pytest.raises(AiLegError) as raised:
+        while True:
+            act()
+    return raised.value
+
+
+def test_nobody_listens():
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    leg = leg_to(f"ws://127.0.0.1:{sock.getsockname()[1]}/")
+    error = error_of(leg.connect)
+    assert error.reason is Reason.AI_UNREACHABLE
+    assert "127.0.0.1" in error.detail
+    leg.close()
+    sock.close()
+
+
+def test_a_name_that_dns_cannot_carry():
+    leg = leg_to(f"ws://{'a' * 70}.example/")
+    assert error_of(leg.connect).reason is Reason.AI_UNREACHABLE
+
+
+@pytest.mark.parametrize(("fault", "status"), [("refuse_401", 401), ("refuse_403", 403), ("refuse_500", 500)])
+def test_an_http_refusal(fault: Fault, status: int):
+    with AiTwin(AiScript(fault=fault)) as twin:
+        leg = leg_to(twin.url)
+        error = error_of(leg.connect)
+        assert error.reason is Reason.AI_REFUSED
+        assert str(status) in error.detail
+        leg.close()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[bytes], str]]:
+    """Starts servers that answer any request with fixed bytes and close; gives their URLs."""
+    servers = []
+
+    def serve(answer: bytes) -> str:
+        def handle(sock: socket.socket, address: tuple[str, int]) -> None:
+            sock.recv(65536)
+            sock.sendall(answer)
+            sock.shutdown(socket.SHUT_WR)
+            with gevent.Timeout(WAIT_S, False):
+                while sock.recv(65536):
+                    pass
+            sock.close()
+
+        server = StreamServer(("127.0.0.1", 0), handle)
+        server.start()
+        servers.append(server)
+        return f"ws://127.0.0.1:{server.server_port}/"
+
+    yield serve
+    for server in servers:
+        server.stop(timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", Reason.AI_REFUSED),
+        (b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n<html>away</html>", Reason.AI_REFUSED),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Reason.AI_REFUSED),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", Reason.AI_REFUSED),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Reason.AI_REFUSED),
+        (b"\x00" * 100 + b"\r\n", Reason.AI_REFUSED),
+        (b"HTTP/1.1 101 Swi", Reason.AI_LOST),
+        (b"", Reason.AI_LOST),
+    ],
+    ids=["with a length", "up to the end", "200", "no accept key", "ssh", "zeros", "cut off", "nothing"],
+)
+def test_an_answer_that_is_no_upgrade(answering: Callable[[bytes], str], answer: bytes, reason: Reason):
+    leg = leg_to(answering(answer))
+    assert error_of(leg.connect).reason is reason
+    leg.close()
+
+
+def test_a_connection_given_up_during_the_handshake():
+    with AiTwin(AiScript(fault="mute")) as twin:
+        leg = leg_to(twin.url)
+        connecting = gevent.spawn(error_of, leg.connect)
+        until(lambda: leg.transport is not None)
+        gevent.sleep(0.01)
+        leg.wake()
+        assert connecting.get(timeout=WAIT_S).reason is Reason.AI_LOST
+        leg.close()
+
+
+def test_over_tls_with_a_certificate_that_is_trusted_or_not(tmp_path: Path):
+    server_context, client_context = contexts(tmp_path)
+    with AiTwin(AiScript()) as twin:
+        host, port = twin.address
+
+        def relay(sock: ssl.SSLSocket, address: tuple[str, int]) -> None:
+            """TLS here, the twin behind it."""
+            behind = socket.create_connection((host, port))
+
+            def pump(source: socket.socket, target: socket.socket) -> None:
+                try:
+                    while data := source.recv(65536):
+                        target.sendall(data)
+                    target.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # the other side was faster
+
+            gevent.joinall([gevent.spawn(pump, sock, behind), gevent.spawn(pump, behind, sock)])
+            behind.close()
+
+        tls = StreamServer(("127.0.0.1", 0), relay, ssl_context=server_context)
+        tls.start()
+        agent = Agent(base_url=f"wss://localhost:{tls.server_port}/v1")
+        leg = OpenAiLeg(agent, "sk-test", client_context)
+        leg.connect()
+        read_until(leg, ai.SessionReady)
+        leg.close()
+        stranger = OpenAiLeg(agent, "sk-test", ssl.create_default_context())
+        error = error_of(stranger.connect)
+        assert error.reason is Reason.AI_UNREACHABLE
+        assert "TLS" in error.detail
+        stranger.close()
+        tls.stop(timeout=0.1)
+
+
+# -- it stands, and misbehaves ----------------------------------------------------------------------------------------
+
+RESPONSE_FAULTS: dict[Fault, Reason] = {
+    "close": Reason.AI_CLOSED,
+    "reset": Reason.AI_LOST,
+    "bad_json": Reason.AI_BAD_JSON,
+    "bad_type": Reason.AI_BAD_TYPE,
+    "missing_field": Reason.AI_MISSING_FIELD,
+    "bad_utf8": Reason.AI_BAD_UTF8,
+    "bad_base64": Reason.AI_BAD_BASE64,
+    "binary_message": Reason.AI_BINARY_MESSAGE,
+    "oversize_message": Reason.AI_OVERSIZE_MESSAGE,
+    "bad_websocket": Reason.AI_BAD_WEBSOCKET,
+}
+
+
+@pytest.mark.parametrize(("fault", "reason"), RESPONSE_FAULTS.items())
+def test_a_fault_in_a_response(fault: Fault, reason: Reason):
+    with AiTwin(AiScript(answers=(SOUND,), speed=1000.0).with_fault(fault)) as twin:
+        leg = leg_to(twin.url)
+        leg.connect()
+        read_until(leg, ai.SessionReady)
+        leg.create_response("")
+        heard: list[ai.AiEvent] = []
+        assert error_of(lambda: heard.extend(leg.read())).reason is reason
+        audio = b"".join(event.audio for event in heard if isinstance(event, ai.AudioDelta))
+        assert audio, "what came before the fault was given"
+        assert SOUND.startswith(audio)
+        leg.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("close_first", Reason.AI_CLOSED), ("wrong_format", Reason.AI_WRONG_FORMAT)], ids=str
+)
+def test_a_session_that_is_none(fault: Fault, reason: Reason):
+    with AiTwin(AiScript(fault=fault)) as twin:
+        leg = leg_to(twin.url)
+        leg.connect()
+        assert error_of(leg.read).reason is reason
+        leg.close()
+
+
+def test_an_ai_that_does_not_read_is_congested_then_stalled():
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.listen(1)
+    answered = gevent.spawn(upgrade_and_send, listener, b"")
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    leg.connect()
+    frame = base64.b64encode(b"\xff" * 160).decode()
+    while not leg.is_congested:
+        leg.send_audio(frame)
+    assert leg.transport is not None
+    assert leg.transport.failure == ""
+    while not leg.transport.failure:
+        assert leg.transport.waiting_bytes <= MAX_WAITING_BYTES
+        leg.send_audio(frame)
+    assert error_of(leg.read).reason is Reason.AI_LEG_STALLED
+    assert not leg.is_congested
+    leg.send_audio(frame)
+    leg.close()
+    answered.kill()
+    listener.close()
+
+
+def test_an_event_right_behind_the_upgrade_is_read_at_once():
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    answered = gevent.spawn(upgrade_and_send, listener, EARLY_AUDIO)
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    leg.connect()
+    assert read_until(leg, ai.AudioDelta) == [ai.AudioDelta("r", "i", bytes(3))]
+    answered.kill()
+    leg.close()
+    listener.close()

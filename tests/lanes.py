@@ -57,8 +57,8 @@ class Lane(NamedTuple):
 #: In the order they start, the longest first.
 LANES: Final = (
     Lane("calls", ("tests/calls",), nice=0),
-    Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/deploy", "tests/gw/cli", "tests/gw/demo")),
-    Lane("control", ("tests/gw/control", "tests/gw/supervise")),
+    Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/deploy")),
+    Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo")),
     Lane("others"),
 )
 #: Commands that run beside the lanes, and those that need the machine for themselves.

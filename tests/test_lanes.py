@@ -1,4 +1,4 @@
-"""tests.lanes: lanes share out the tests, failures are shown, and a few failures run again; tried on a small suite."""
+"""tests.lanes on a small suite: lanes run beside each other, and a few failures run again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ class Suite:
 
     def start(self) -> subprocess.Popen[str]:
         command = [sys.executable, str(self.tests / "run.py")]
-        return subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def run(self) -> tuple[int, str]:
         """Run the suite; return its exit code and what it printed."""
@@ -79,59 +82,14 @@ def test_every_test_is_in_one_lane():
     assert [lane.name for lane in lanes.LANES if not lane.paths] == ["others"]
 
 
-def test_lanes_and_commands_run_and_one_line_sums_them_up(tmp_path):
-    suite = Suite(tmp_path)
-    suite.write_failing("import pytest\n@pytest.mark.skip\ndef test_skipped():\n    pass\n", steady=0)
-    code, printed = suite.run()
-    assert code == 0, printed
-    assert "I ran beside" in printed
-    assert printed.index("I ran last") > printed.index("slow 1/1")
-    assert "others 2/2" in printed
-    assert printed.splitlines()[-1].startswith("2 passed, 1 skipped in ")
-    durations = (tmp_path / "out" / "test" / "durations.tsv").read_text()
-    assert "tests/slow/test_slow.py\tslow\n" in durations
-
-
-def test_a_command_that_fails_fails_the_run(tmp_path):
-    suite = Suite(tmp_path, alone=3)
-    suite.write_failing(steady=0)
-    code, printed = suite.run()
-    assert code == 1, printed
-    assert printed.splitlines()[-1].endswith("; failed: alone")
-
-
-def test_a_test_that_failed_once_is_reported_as_unsteady_and_does_not_fail_the_run(tmp_path):
+def test_the_lanes_run_and_a_few_failures_run_again_alone(tmp_path):
+    """One test that fails once, and one setup that fails once for several tests."""
+    (tmp_path / "shared").write_text("")
     suite = Suite(tmp_path)
     suite.write_failing(steady=0, once=1)
-    code, printed = suite.run()
-    assert code == 0, printed
-    assert "1 failed, 2 passed" in printed
-    assert "assert len(runs.read_text()) > 1" in printed
-    assert "UNSTEADY: tests/test_it.py::test_once failed among the others and passed 3 times alone." in printed
-    assert len((tmp_path / "once").read_text()) == 4
-
-
-def test_a_test_that_fails_again_alone_fails_the_run(tmp_path):
-    suite = Suite(tmp_path)
-    suite.write_failing(once=1, twice=2)
-    code, printed = suite.run()
-    assert code == 1, printed
-    assert "UNSTEADY: tests/test_it.py::test_once" in printed
-    assert "UNSTEADY: tests/test_it.py::test_twice" not in printed
-
-
-def test_many_failures_are_not_tried_again(tmp_path):
-    suite = Suite(tmp_path)
-    suite.write_failing(a=1, b=1, c=1, d=1)
-    code, printed = suite.run()
-    assert code == 1
-    assert "Again" not in printed
-    assert len((tmp_path / "a").read_text()) == 1
-
-
-def test_a_setup_that_failed_is_one_failure(tmp_path):
-    (tmp_path / "shared").write_text("")
-    fixture = f"""
+    suite.write(
+        "test_shared.py",
+        f"""
 import pytest
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,22 +97,61 @@ def shared():
     runs = __import__("pathlib").Path({str(tmp_path / "shared")!r})
     runs.write_text(runs.read_text() + "x")
     assert len(runs.read_text()) > 1
-"""
-    suite = Suite(tmp_path)
-    suite.write_failing(fixture, a=0, b=0, c=0, d=0, e=0)
+
+def test_a():
+    pass
+
+def test_b():
+    pass
+
+@pytest.mark.skip
+def test_skipped():
+    pass
+""",
+    )
     code, printed = suite.run()
     assert code == 0, printed
-    assert "5 errors" in printed
-    assert printed.count("UNSTEADY") == 1
+    assert "I ran beside" in printed
+    assert printed.index("I ran last") > printed.index("slow 1/1")
+    assert "others 5/5" in printed
+    assert printed.splitlines()[-1].startswith("1 failed, 2 passed, 1 skipped, 2 errors in ")
+    assert "assert len(runs.read_text()) > 1" in printed
+    assert "UNSTEADY: tests/test_it.py::test_once failed among the others and passed 3 times alone." in printed
+    assert "UNSTEADY: tests/test_shared.py::test_a" in printed
+    assert printed.count("UNSTEADY") == 2
+    assert (tmp_path / "once").read_text() == (tmp_path / "shared").read_text() == "xxxx"
+    assert "tests/slow/test_slow.py\tslow\n" in (tmp_path / "out" / "test" / "durations.tsv").read_text()
 
 
-@pytest.mark.parametrize("body", ["import os; os._exit(7)", "import nothing_of_this_name"])
-def test_a_lane_that_breaks_fails_the_run(tmp_path, body):
+def test_a_test_that_fails_again_alone_fails_the_run_and_so_does_a_command(tmp_path):
+    suite = Suite(tmp_path, alone=3)
+    suite.write_failing(once=1, twice=2)
+    code, printed = suite.run()
+    assert code == 1, printed
+    assert "UNSTEADY: tests/test_it.py::test_once" in printed
+    assert "UNSTEADY: tests/test_it.py::test_twice" not in printed
+    assert printed.splitlines()[-1].endswith("; failed: tests, alone")
+
+
+def test_many_failures_do_not_run_again(tmp_path):
     suite = Suite(tmp_path)
-    suite.write("test_it.py", f"{body}\n")
+    suite.write_failing(a=1, b=1, c=1, d=1)
     code, printed = suite.run()
     assert code == 1
-    assert "lane others" in printed
+    assert "Again" not in printed
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_a_lane_that_breaks_fails_the_run(tmp_path):
+    """One lane's process ends early, the other cannot import a test."""
+    suite = Suite(tmp_path)
+    suite.write("test_it.py", "import os\ndef test_it():\n    os._exit(7)\n")
+    suite.write("slow/test_slow.py", "import nothing_of_this_name\n")
+    code, printed = suite.run()
+    assert code == 1
+    assert "lane others ended with 7 before its last test" in printed
+    assert "lane slow: pytest's exit code 2" in printed
+    assert "No module named 'nothing_of_this_name'" in printed
     assert "Again" not in printed
 
 

@@ -180,10 +180,10 @@ class World:
         """Return the number of each call with an open stream, by its client port."""
         found = {}
         for call in self.twilio.calls.values():
-            wire = call._wire
-            if wire is not None and not call.is_over and wire.is_open:
-                with contextlib.suppress(OSError):  # the process is ending
-                    found[wire._socket.getsockname()[1]] = call.number
+            websocket = call._websocket
+            if websocket is not None and not call.is_over and websocket.is_open:
+                with contextlib.suppress(OSError):  # the call is ending
+                    found[websocket._socket.getsockname()[1]] = call.number
         return found
 
     def _sample(self) -> None:

@@ -102,11 +102,11 @@ class GatewayProcess:
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         gevent_os.make_nonblocking(fd)
-        said = b""
+        output = b""
         with suppress(Timeout), Timeout(READY_S):
-            while said.count(b"\n") < 3 and (more := gevent_os.nb_read(fd, 4096)):
-                said += more
-        if said.count(b"\n") < 3:
+            while output.count(b"\n") < 3 and (more := gevent_os.nb_read(fd, 4096)):
+                output += more
+        if output.count(b"\n") < 3:
             self.stop()
             raise GatewayProcessError(f"the gateway did not start; {self.log_path} ends with:\n{self._log_end()}")
 

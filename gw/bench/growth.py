@@ -85,17 +85,17 @@ def _slope(points: Sequence[tuple[int, float]]) -> float | None:
 
 def sentences(found: dict[str, Any]) -> list[str]:
     """Return the verdict as sentences for people."""
-    said = []
+    lines = []
     for key, what in (("cpu_ms_per_call_s", "CPU of a call, ms each second"), ("kb_per_call", "memory of a call, KB")):
         course = found[key]
         if course is None:
-            said.append(f"{what}: too few undisturbed steps of {MANY} calls and more to judge whether it grows.")
+            lines.append(f"{what}: too few undisturbed steps of {MANY} calls and more to judge whether it grows.")
             continue
         (first, first_cost), (last, last_cost) = course["from"], course["to"]
         ending = "it grows with their number" if course["grows"] else "it does not grow with their number"
-        said.append(f"{what}: {first_cost:.3g} at {first} calls, {last_cost:.3g} at {last}: {ending}.")
+        lines.append(f"{what}: {first_cost:.3g} at {first} calls, {last_cost:.3g} at {last}: {ending}.")
     if found["kb_of_one_more_call"] is not None:
-        said.append(f"One more call takes {found['kb_of_one_more_call']:.0f} KB.")
+        lines.append(f"One more call takes {found['kb_of_one_more_call']:.0f} KB.")
     if found["full_at"] is not None:
-        said.append(f"The machine is full at {found['full_at']} calls.")
-    return said
+        lines.append(f"The machine is full at {found['full_at']} calls.")
+    return lines

@@ -191,7 +191,10 @@ class _Run:
         for process in (ai, callers):
             process.order("end")
         after = MetricsPage(subject.metrics())
-        heard, said = callers.order("report"), ai.order("report")  # counting stops the load: nothing is measured any more
+        caller_report, ai_report = (
+            callers.order("report"),
+            ai.order("report"),
+        )  # counting stops the load: nothing is measured any more
         self._report_step("hanging up")
         callers.order("stop")
         worst = self._worst(sids) if load.maxima else {}
@@ -204,7 +207,7 @@ class _Run:
         return Measured(
             subject=subject.name,
             calls=load.calls,
-            alive=min(heard["alive"], said["alive"]),
+            alive=min(caller_report["alive"], ai_report["alive"]),
             seconds=seconds,
             pattern=load.pattern,
             tls=self._certificate is not None,
@@ -213,12 +216,12 @@ class _Run:
             ],
             send=window.histogram("gw_tx_send_seconds", worst.get("send_max", float("inf"))),
             lateness=window.histogram("gw_tx_lateness_seconds", worst.get("lateness_max", float("inf"))),
-            far=heard,
-            uplink=said,
-            bargein=_bargein(said, heard) if load.pattern == "bargein" else {},
+            far=caller_report,
+            uplink=ai_report,
+            bargein=_bargein(ai_report, caller_report) if load.pattern == "bargein" else {},
             load_processes={
                 process.name: {"own": answer["own"], "cpu_share": cpu[process.pid] / seconds}
-                for process, answer in ((callers, heard), (ai, said))
+                for process, answer in ((callers, caller_report), (ai, ai_report))
             },
             other_cpu=0.0 if self._pinning.shared else max(0.0, busy_s - ours_s) / seconds / len(measured),
             steal=sum(after_cores[core].steal_s - cores[core].steal_s for core in measured) / seconds / len(measured),
@@ -295,8 +298,8 @@ class _Run:
         self._say(f"{self._subject.name}, {self._load.calls} calls: {step}")
 
 
-def _bargein(said: dict[str, Any], heard: dict[str, Any]) -> dict[str, Any]:
-    took_s = match_bargeins(said["interruptions"], heard["clears"], heard["until_s"])
+def _bargein(ai_report: dict[str, Any], caller_report: dict[str, Any]) -> dict[str, Any]:
+    took_s = match_bargeins(ai_report["interruptions"], caller_report["clears"], caller_report["until_s"])
     good_s = [took for took in took_s if took != float("inf")]
     return {**summary(good_s), "missed": len(took_s) - len(good_s)}
 

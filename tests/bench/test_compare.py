@@ -25,11 +25,11 @@ def test_beyond_the_last_edge_the_maximum_is_the_bound() -> None:
     assert estimate_ms(Histogram(EDGES, (0, 0, 0, 4), math.inf), 0.5) == pytest.approx(4.0)
 
 
-def test_nothing_has_no_percentile() -> None:
+def test_an_empty_histogram_has_no_estimate() -> None:
     assert estimate_ms(Histogram(EDGES, (0, 0, 0, 0), 0.0), 0.5) is None
 
 
-def test_what_a_window_does_not_have_is_left_out() -> None:
+def test_figures_that_a_window_lacks_are_left_out() -> None:
     whole = figures(measured())
     assert whole["cpu_ms_per_call_s"] == pytest.approx(4.0)
     assert whole["caller_p50_ms"] == pytest.approx(0.1)

@@ -60,12 +60,12 @@ def test_a_recorded_round_beside_a_store_that_stalls(tmp_path: Path, monkeypatch
     assert got.document()["caller_p99_ms"] > 0
 
 
-def test_a_window_in_which_no_stall_fits_is_refused(tmp_path: Path) -> None:
+def test_a_window_too_short_for_a_stall_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="needs a window of 9 s"):
         press([], tmp_path, Load(2, 5.0), 1, lambda step: None)
 
 
-def test_void_rounds_count_only_where_there_is_no_other() -> None:
+def test_void_rounds_count_only_if_all_are_void() -> None:
     made = found(coming=window(other_cpu=0.5))
     assert made.document()["void"]
     assert len(made.counted) == 1
@@ -75,7 +75,7 @@ def test_void_rounds_count_only_where_there_is_no_other() -> None:
     assert made.counted == made.good
 
 
-def test_the_claim_is_about_recordings_and_not_about_who_comes() -> None:
+def test_the_claim_is_about_recordings_not_about_short_calls() -> None:
     made = found(alone=window(0.05), coming=window(3.0, came=5), pressed=window(3.0, came=5, recorded=5, backlog=7))
     change = made.document()["change"]
     assert change["pressed_to_coming"]["tx_p99.9_ms"] == pytest.approx(1.0)
@@ -86,7 +86,7 @@ def test_the_claim_is_about_recordings_and_not_about_who_comes() -> None:
     assert "7 events waited" in text
 
 
-def test_what_a_caller_would_notice_is_said() -> None:
+def test_faults_that_a_caller_would_notice_are_reported() -> None:
     far = {**measured().far, "underruns": 2, "lost": 1}
     made = found(pressed=window(alive=8, far=far, refused=3))
     assert made.failures() == [

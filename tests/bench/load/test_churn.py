@@ -59,13 +59,13 @@ def churn(*ticks: int) -> tuple[Wheel, Churn]:
     return wheel, made
 
 
-def test_they_come_evenly_whatever_a_place_takes() -> None:
+def test_calls_come_evenly_however_long_placing_takes() -> None:
     wheel, made = churn(0, 100, 0, 399, 0)
     assert wheel.run(5) == [100 + n * EVERY for n in (1, 2, 3, 4, 5)]
     assert made.placed({}) == {"placed": 0, "refused": 5, "why": "nobody answers"}
 
 
-def test_who_is_late_comes_once_and_the_others_between_do_not() -> None:
+def test_missed_calls_are_skipped_except_the_late_one() -> None:
     wheel, _ = churn(7 * EVERY, 0, 0)
     first = 100 + EVERY
     assert wheel.run(3) == [first, first + 7 * EVERY + 1, first + 8 * EVERY + 1]

@@ -1,4 +1,4 @@
-"""gw.bench.certificate: whoever is given the certificate trusts the bench's AI at its address; nobody else does."""
+"""gw.bench.certificate: trusted at its address by clients that were given it, and by no others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shake_hands(shown: Certificate, client: ssl.SSLContext, host: str) -> None:
     assert ends[0].version() == ends[1].version() == "TLSv1.3"
 
 
-def test_it_is_good_for_its_address_alone(tmp_path: Path) -> None:
+def test_the_certificate_is_valid_for_its_address_only(tmp_path: Path) -> None:
     made = make_certificate(tmp_path)
     trusting = ssl.create_default_context(cafile=str(made.chain))
     shake_hands(made, trusting, "127.0.0.1")
@@ -32,10 +32,10 @@ def test_it_is_good_for_its_address_alone(tmp_path: Path) -> None:
         shake_hands(made, trusting, "127.0.0.2")
 
 
-def test_who_was_not_given_it_trusts_nothing(tmp_path: Path) -> None:
+def test_a_client_without_the_certificate_refuses_it(tmp_path: Path) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="self-signed"):
         shake_hands(make_certificate(tmp_path), ssl.create_default_context(), "127.0.0.1")
 
 
-def test_its_key_is_its_owners(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_key(tmp_path: Path) -> None:
     assert stat.S_IMODE(make_certificate(tmp_path).key.stat().st_mode) == 0o600

@@ -1,4 +1,4 @@
-"""gw.bench.growth: which steps are taken, which count, and whether a call's cost grows."""
+"""gw.bench.growth: steps taken, steps counted, and whether a call's cost grows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from tests.gw.bench.values import MB, measured
 
 
 class Machine:
-    """A call costs `cost_ms`, and `more_ms` for each other one; 80 KB, beside the 2 MB that any number takes."""
+    """A machine on which a call costs `cost_ms`, plus `more_ms` for each other call.
+
+    Memory: 80 KB a call, and 2 MB once.
+    """
 
     def __init__(
         self, cost_ms: float = 4.0, more_ms: float = 0.0, *, floor: bool = True, disturbed: tuple[int, ...] = ()
@@ -49,7 +52,7 @@ def test_all_steps_are_taken_until_the_core_is_full() -> None:
     assert verdict(made)["full_at"] == 250
 
 
-def test_a_disturbed_step_is_taken_again_and_at_last_left_out() -> None:
+def test_a_disturbed_step_is_repeated_then_left_out() -> None:
     machine = Machine(cost_ms=1.0, disturbed=(2, 3, 4))
     made = grown(machine, 50, 100, 200)
     assert machine.asked == [50, 100, 100, 100, 200]
@@ -73,7 +76,7 @@ def test_a_cost_that_rises_again_after_it_fell_grows() -> None:
     assert "it grows" in sentences(found)[0]
 
 
-def test_few_steps_say_nothing() -> None:
+def test_too_few_steps_give_no_verdict() -> None:
     found = verdict(grown(Machine(floor=False), 10, 50))
     assert found["cpu_ms_per_call_s"] is found["floor_cpu_ms_per_call_s"] is None
     assert sentences(found)[0].startswith("CPU of a call, ms each second: too few")
@@ -81,11 +84,11 @@ def test_few_steps_say_nothing() -> None:
     assert len(sentences(verdict([]))) == 2
 
 
-def test_a_load_that_is_saturated_itself_is_an_end() -> None:
+def test_a_saturated_load_ends_the_run() -> None:
     step = {"worker_share": 0.5, "void": ["the load processes used 99% of a core: they are saturated"]}
     assert is_full(step)
     assert not is_full({**step, "void": []})
 
 
-def test_a_full_machine_is_said() -> None:
+def test_a_full_machine_is_reported() -> None:
     assert sentences(verdict(grown(Machine(), 50, 100, 250)))[-1] == "The machine is full at 250 calls."

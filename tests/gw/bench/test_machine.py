@@ -1,4 +1,4 @@
-"""gw.bench.machine: /proc as the kernel writes it, and who gets which core."""
+"""gw.bench.machine: /proc as the kernel writes it, and the assignment of cores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gw.bench import machine
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def test_cpu_time_is_read_behind_a_name_that_holds_anything() -> None:
+def test_cpu_time_is_parsed_after_any_process_name() -> None:
     stat = f"42 (a) b (c) S 1 42 42 0 -1 4194560 900 0 0 0 {TICKS} {2 * TICKS} 0 0 20 0 3 0 100 1 1 1"
     assert machine.cpu_of(stat) == 3.0
 
@@ -21,7 +21,7 @@ def test_memory_is_read_from_a_rollup() -> None:
     assert machine.memory_of(rollup) == machine.Memory(50000 * 1024, 30000 * 1024)
 
 
-def test_a_cores_time_is_what_it_did_and_what_was_taken_from_it() -> None:
+def test_a_cores_time_is_busy_and_stolen() -> None:
     one = " ".join(str(n * TICKS) for n in (1, 2, 3, 100, 50, 4, 5, 6, 0, 0))
     found = machine.core_times_of(f"cpu  9 9 9 9 9 9 9 9 0 0\ncpu3 {one}\nintr 1 2 3\n")
     assert found == {3: machine.CoreTime(busy_s=15.0, steal_s=6.0)}
@@ -36,7 +36,7 @@ def test_a_cores_time_is_what_it_did_and_what_was_taken_from_it() -> None:
         ([5], 1, (5,), (5,), True),
     ],
 )
-def test_workers_have_the_last_cores_for_themselves_where_there_are_enough(
+def test_workers_get_the_last_cores_alone_if_there_are_enough(
     available: list[int], workers: int, measured: tuple[int, ...], others: tuple[int, ...], shared: bool
 ) -> None:
     assert machine.plan(available, workers) == machine.Pinning(measured, others, shared)
@@ -55,7 +55,7 @@ def test_this_process_is_read_and_pinned() -> None:
         machine.pin(os.getpid(), before)
 
 
-def test_a_process_that_is_gone_says_so() -> None:
+def test_an_ended_process_raises() -> None:
     gone = 2**22 + 1
     for read in (machine.cpu_s, machine.memory, machine.role_of, lambda pid: machine.pin(pid, [0])):
         with pytest.raises(ProcessLookupError):

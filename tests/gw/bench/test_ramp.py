@@ -1,4 +1,4 @@
-"""gw.bench.ramp: when the load grows, when it stops, and what counts."""
+"""gw.bench.ramp: growth of the load, its end, and the steps that count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.gw.bench.values import histogram, measured
 
 
 class Machine:
-    """Holds `limit` calls; in the runs named in `disturbed` others use its core."""
+    """Holds `limit` calls; in the runs listed in `disturbed` other programs use its core."""
 
     def __init__(self, limit: int, disturbed: tuple[int, ...] = (), other_cpu: float = 0.5) -> None:
         self.asked: list[int] = []
@@ -35,7 +35,7 @@ def climbed(machine: Machine, steps: list[int]) -> list[dict[str, Any]]:
     return made
 
 
-def test_it_climbs_until_a_step_fails_twice_then_looks_between() -> None:
+def test_the_climb_ends_at_a_step_that_fails_twice_then_tries_the_middle() -> None:
     machine = Machine(limit=170)
     made = climbed(machine, [50, 100, 200, 300])
     assert machine.asked == [50, 100, 200, 200, 150]
@@ -43,23 +43,23 @@ def test_it_climbs_until_a_step_fails_twice_then_looks_between() -> None:
     assert held(made) == 150
 
 
-def test_it_stops_at_the_last_step_where_all_hold() -> None:
+def test_the_climb_ends_at_the_last_step_if_all_hold() -> None:
     machine = Machine(limit=1000)
     assert held(climbed(machine, [10, 20])) == 20
     assert machine.asked == [10, 20]
 
 
-def test_steps_near_enough_are_not_split() -> None:
+def test_close_steps_are_not_refined() -> None:
     machine = Machine(limit=100)
     climbed(machine, [100, 110])
     assert machine.asked == [100, 110, 110]
 
 
-def test_nothing_held_is_zero() -> None:
+def test_no_step_held_gives_zero() -> None:
     assert held(climbed(Machine(limit=5), [10, 20])) == 0
 
 
-def test_one_disturbance_decides_nothing() -> None:
+def test_one_disturbance_does_not_decide() -> None:
     machine = Machine(limit=100, disturbed=(1,))
     made = step(Load(50, 1.0), machine.measure)
     assert machine.asked == [50, 50]
@@ -74,7 +74,7 @@ def test_a_step_that_stays_void_neither_holds_nor_ends_the_climb() -> None:
     assert held(made) == 60
 
 
-def test_a_failure_while_others_used_the_core_is_no_failure() -> None:
+def test_a_failure_while_others_used_the_core_does_not_count() -> None:
     machine = Machine(limit=10, disturbed=(1, 2, 3, 4), other_cpu=0.05)
     made = step(Load(50, 1.0), machine.measure)
     assert machine.asked == [50] * 4
@@ -88,7 +88,7 @@ def test_two_undisturbed_failures_among_disturbed_ones_are_enough() -> None:
     assert (made["void"], made["beyond"]) == ([], ["lateness p99.9 is 60 ms, over 5.5 ms"])
 
 
-def test_what_was_measured_is_kept_when_a_step_does_not_end() -> None:
+def test_measured_steps_are_kept_when_a_later_one_raises() -> None:
     machine = Machine(limit=100)
     made: list[dict[str, Any]] = []
 

@@ -1,4 +1,4 @@
-"""gw.bench.report and bench_draw: what people, programs and pictures get to see."""
+"""gw.bench.report and gw.bench.pictures: tables, documents and pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_middle_round_has_the_median_cost() -> None:
     assert middle(rounds) is rounds[2]
 
 
-def test_void_rounds_do_not_count_while_there_are_others() -> None:
+def test_void_rounds_count_only_if_all_are_void() -> None:
     void, good = measured(other_cpu=0.5), measured(seconds=1.0)
     assert middle([void, void, good]) is good
     assert middle([void]) is void

@@ -1,4 +1,4 @@
-"""gw.bench.result: two pages become a window's figures, and figures a verdict."""
+"""gw.bench.result: figures of a window from two pages, and their verdict."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def test_a_page_is_read_by_name_and_labels() -> None:
     assert page.value("gw_nothing") == 0.0
 
 
-def test_a_windows_histogram_is_what_came_between_the_pages(window: PageDelta) -> None:
+def test_a_windows_histogram_is_the_growth_between_the_pages(window: PageDelta) -> None:
     found = window.histogram("gw_tx_send_seconds", float("inf"))
     assert found is not None
     assert found.counts == (998, 1000, 1000)
     assert found.quantile_ms(0.5) == 0.1
     assert found.quantile_ms(0.999) == 1.0
-    assert found.max_s == 0.001  # the highest bucket that grew: what was slow before the window is no part of it
+    assert found.max_s == 0.001  # the highest bucket that grew, without slow sends before the window
 
 
-def test_a_maximum_known_from_elsewhere_is_finer_than_a_bucket(window: PageDelta) -> None:
+def test_a_known_maximum_is_finer_than_a_bucket(window: PageDelta) -> None:
     found = window.histogram("gw_tx_send_seconds", 0.0004)
     assert found is not None
     assert found.summary() == {"p50": 0.1, "p99": 0.1, "p99.9": 0.4, "max": 0.4}
@@ -79,12 +79,12 @@ def test_observations_over_an_edge_are_counted_by_label(window: PageDelta) -> No
     assert window.over("gw_gc_pause_seconds", 0.001) == {}
 
 
-def test_the_highest_edge_is_the_last_bucket_with_anything_in_it() -> None:
+def test_the_highest_edge_is_the_last_bucket_that_is_not_empty() -> None:
     assert highest_edge_s((1.0, 2.0, 3.0), (0, 4, 4)) == 2.0
     assert highest_edge_s((1.0, 2.0, 3.0), (0, 0, 0)) == 0.0
 
 
-def test_an_interruption_is_matched_with_the_first_clear_behind_it() -> None:
+def test_an_interruption_is_matched_with_the_next_clear() -> None:
     began = {"1": [10.0, 12.0], "2": [5.0], "3": [1.0]}
     cleared = {"1": [12.004, 10.002], "2": [7.5]}
     took = match_bargeins(began, cleared, until_s=20.0)
@@ -92,7 +92,7 @@ def test_an_interruption_is_matched_with_the_first_clear_behind_it() -> None:
     assert took[2:] == [float("inf")] * 2
 
 
-def test_an_interruption_whose_second_is_not_over_is_no_miss() -> None:
+def test_an_interruption_with_time_left_is_not_a_miss() -> None:
     began, cleared = {"1": [8.0, 9.0, 9.5]}, {"1": [8.001, 9.6]}
     assert match_bargeins(began, cleared, until_s=9.7) == pytest.approx([0.001, 0.6, 0.1])
     assert match_bargeins({"1": [8.6, 9.5]}, {}, until_s=9.7) == [float("inf")]
@@ -107,7 +107,7 @@ def test_the_cost_of_a_call_counts_all_processes() -> None:
     assert ratio(found, measured(calls=20)) == pytest.approx(2.0)
 
 
-def test_a_quiet_whole_run_has_nothing_against_it() -> None:
+def test_a_quiet_run_is_valid_and_holds() -> None:
     found = measured()
     assert (found.void(), found.noted(), found.broken()) == ([], [], [])
     assert holds(found, 0.0) == []
@@ -164,7 +164,7 @@ def test_a_fault_that_a_caller_would_notice_breaks_the_run(changes: dict[str, An
     assert holds(found, 0.0) == [sentence]
 
 
-def test_what_an_interruption_dropped_is_no_loss() -> None:
+def test_frames_dropped_by_an_interruption_are_not_lost() -> None:
     assert measured(drops={"bargein": 500.0}).broken() == []
 
 
@@ -179,7 +179,7 @@ def test_a_run_without_a_frame_does_not_hold() -> None:
     assert holds(measured(lateness=histogram()), 0.0) == ["no frame was sent"]
 
 
-def test_the_summary_has_what_scripts_rely_on() -> None:
+def test_the_summary_has_the_keys_that_scripts_read() -> None:
     found = measured().summary()
     assert list(found["tx_send_ms"]) == list(found["tx_lateness_ms"]) == ["p50", "p99", "p99.9", "max"]
     assert found["cpu_ms_per_call_s"] == 4.0

@@ -1,4 +1,4 @@
-"""A measured window as the bench's tests need one: quiet and whole, unless changed."""
+"""Values for the bench's tests: a measured window, quiet and whole unless changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def histogram(*late_ms: float) -> Histogram:
 
 
 def measured(**changes: Any) -> Measured:
-    """Ten calls of ten seconds that cost 4 ms a call-second, in a worker of 40 MB that had 30 without them."""
+    """Return ten calls of ten seconds at 4 ms a call-second.
+
+    The worker has 40 MB, 30 of them before the first call.
+    """
     lateness = {**summary([0.0001, 0.0002]), "over_time": [[0, 0.2, 0.2]]}
     values: dict[str, Any] = {
         "subject": "gateway",

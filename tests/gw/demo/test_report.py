@@ -1,4 +1,4 @@
-"""gw.demo.report: percentiles that do not flatter, promises that can be broken, and the files."""
+"""gw.demo.report: percentiles that do not flatter, broken promises, and the files."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_a_percentile_is_its_buckets_upper_edge() -> None:
     assert LATENESS.quantile_ms(0.99) == 10.0
 
 
-def test_a_percentile_is_never_over_the_true_maximum() -> None:
+def test_a_percentile_never_exceeds_the_true_maximum() -> None:
     assert SEND.quantile_ms(0.999) == 0.4
     assert LATENESS.quantile_ms(1.0) == 500.0
 
 
-def test_of_nothing_there_are_no_percentiles() -> None:
+def test_an_empty_histogram_has_no_percentiles() -> None:
     nothing = Histogram((0.001, math.inf), (0, 0), 0.0)
     assert nothing.summary() == {"p50": None, "p99": None, "p99.9": None, "max": None}
 
@@ -111,7 +111,7 @@ def test_the_summary_keeps_its_names(tmp_path: Path) -> None:
     assert document["ok"] is True
 
 
-def test_people_see_what_went_wrong() -> None:
+def test_the_tables_show_broken_promises() -> None:
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(tables(report(GOOD, replace(GOOD, audio_exact=False, underrun_ms=40))))
     shown = console.export_text()
@@ -120,7 +120,7 @@ def test_people_see_what_went_wrong() -> None:
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 
-def test_the_picture_is_one(tmp_path: Path) -> None:
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
     draw(report(), tmp_path / "latency.png")
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
     draw(report(send=Histogram((), (), 0.0)), tmp_path / "empty.png")

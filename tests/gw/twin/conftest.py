@@ -1,4 +1,4 @@
-"""What the twins' tests share."""
+"""Fixtures of the twins' tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.gw.twin.twilio.rest_account import Account, open_account
 
 @pytest.fixture
 def account() -> Iterator[Account]:
-    """An account of the REST twin that has one call in progress."""
+    """Return an account of the REST twin with one call in progress."""
     with open_account() as opened:
         yield opened

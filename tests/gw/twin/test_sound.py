@@ -1,4 +1,4 @@
-"""Mu-law, frames, WAV files and the inaudible tag."""
+"""gw.twin.sound: mu-law, frames, WAV files and the inaudible tag."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from gw.twin import sound
 
 
-def test_every_byte_survives_the_way_to_pcm_and_back() -> None:
+def test_every_byte_survives_pcm_and_back() -> None:
     every = bytes(range(256))
     back = sound.to_ulaw(sound.to_pcm(every))
-    # 0x7F is negative zero (G.711): it means the same sample as 0xFF and comes back as that.
+    # 0x7F is negative zero (G.711): the same sample as 0xFF, which encoding returns
     assert back == every.replace(b"\x7f", b"\xff")
 
 
 def test_known_samples() -> None:
-    # G.711 table 2a: the largest positive, the largest negative, zero.
+    # G.711 table 2a: the largest positive, the largest negative, zero
     assert list(sound.to_pcm(b"\x80\x00\xff")) == [32124, -32124, 0]
     assert sound.to_ulaw(array("h", [32767, -32768, 0, 8])) == b"\x80\x00\xff\xfe"
 
@@ -64,7 +64,7 @@ def test_a_tag_is_found_at_any_offset(number: int, before: bytes, after: bytes) 
     assert sound.find_tag(before + sound.tag(number) + after) == number
 
 
-def test_what_is_no_tag() -> None:
+def test_other_audio_is_not_a_tag() -> None:
     assert sound.find_tag(b"") is None
     assert sound.find_tag(sound.SILENT_FRAME * 3) is None
     assert sound.find_tag(sound.tag(7)[:100]) is None
@@ -75,6 +75,6 @@ def test_what_is_no_tag() -> None:
         sound.tag(1 << 32)
 
 
-def test_nobody_hears_a_tag() -> None:
+def test_a_tag_is_inaudible() -> None:
     assert sound.level(sound.tag(2**32 - 1)) == 0.0
     assert sound.peak(sound.tag(2**32 - 1)) < 0.001

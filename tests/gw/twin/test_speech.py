@@ -1,4 +1,4 @@
-"""The recordings are there, loud enough, short enough, and trimmed."""
+"""gw.twin.speech, and the gateway's prompts: present, loud enough, short enough, trimmed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_prompt(name: str) -> None:
     judged((PROMPTS / f"{name}.ulaw").read_bytes(), 1.0, 3.0)
 
 
-def test_no_recording_is_left_without_words() -> None:
+def test_every_recording_has_words() -> None:
     there = {path.stem for path in Path(speech.__file__).parent.glob("*.ulaw")}
     assert there == set(speech.names()) >= set(speech.CALLER_PHRASES)
     with pytest.raises(KeyError):

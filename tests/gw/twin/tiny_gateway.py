@@ -1,4 +1,4 @@
-"""The smallest thing a Twilio twin can call: TwiML and webhooks over HTTP, a scripted websocket, one port. A probe only."""
+"""A minimal server for the Twilio twin: TwiML and webhooks over HTTP, a scripted websocket, one port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Talk = Callable[["Stream"], None]
 
 
 class Stream:
-    """A stream as a server sees it."""
+    """A stream as the server sees it."""
 
     def __init__(self, websocket: WebSocket, request: Request) -> None:
         self.websocket = websocket
@@ -55,7 +55,7 @@ class Stream:
         self.send(event="clear")
 
     def heard(self) -> bytes:
-        """The caller's audio so far."""
+        """Return the caller's audio so far."""
         return b"".join(base64.b64decode(one["media"]["payload"]) for one in self.messages if one["event"] == "media")
 
 
@@ -67,7 +67,7 @@ def echo(stream: Stream) -> None:
 
 
 class TinyGateway:
-    """Answers `POST` with the TwiML of its path, else with nothing; upgrades `/media`."""
+    """Answers `POST` with the TwiML of its path, or with nothing; upgrades `/media`."""
 
     def __init__(self, talk: Talk = echo, twiml: dict[str, str] | None = None, status: int = 200) -> None:
         self.talk = talk
@@ -133,6 +133,6 @@ class TinyGateway:
 
 
 def document(url: str, inside: str = "", connect: str = "", after: str = "<Hangup/>") -> str:
-    """TwiML that opens a stream."""
+    """Return TwiML that opens a stream."""
     stream = f'<Stream url="{url}" statusCallback="/twilio/stream">{inside}</Stream>'
     return f"<Response><Connect{connect}>{stream}</Connect>{after}</Response>"

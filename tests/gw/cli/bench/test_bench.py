@@ -1,4 +1,4 @@
-"""`bench` as a user starts it: three calls of three seconds with TLS to the AI, beside the floor where it can be built."""
+"""`bench` as a user starts it: three calls of three seconds with TLS to the AI, and the floor where it compiles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_three_calls_are_measured_at_both_ends(tmp_path: Path) -> None:
         str(tmp_path),
         *floor,
     )
-    assert run.returncode in (0, 1), run.stderr  # 1: on a busy machine a run is void, or late
+    assert run.returncode in (0, 1), run.stderr  # 1 on a busy machine: the run is void, or late
     made = json.loads(run.stdout)
     assert made == json.loads((tmp_path / "bench.json").read_text())
     assert (tmp_path / "bench.png").stat().st_size > 5000
@@ -56,14 +56,14 @@ def test_three_calls_are_measured_at_both_ends(tmp_path: Path) -> None:
     assert not (floor and made["floor"]["tls"])
 
 
-def test_a_machine_without_a_compiler_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(BenchError, match="apt-get install gcc"):
         build_floor(tmp_path)
 
 
-def test_a_package_without_the_floors_source_says_so(tmp_path: Path) -> None:
+def test_without_the_floors_source_the_error_names_the_repository(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="needs the repository"):
         build_floor(tmp_path, tmp_path / "floor.c")
 

@@ -1,4 +1,4 @@
-"""gw.cli.bench.steps: a run that takes steps keeps and says what it measured, however it ends."""
+"""gw.cli.bench.steps: a run keeps and prints its measured steps, however it ends."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def take(out: Path, *, as_json: bool = False, broken_after: int = 9) -> dict[str
     )
 
 
-def test_what_was_measured_is_written_drawn_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_result_is_written_drawn_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = take(tmp_path)
     assert found == json.loads((tmp_path / "steps.json").read_text()) == {"steps": [{"calls": 10}, {"calls": 20}]}
     assert (tmp_path / "steps.png").read_text() == "drawn"
-    said = capsys.readouterr()
-    assert said.out == f"2 steps\n\nSee: {tmp_path}/steps.png  Read: {tmp_path}/steps.json\n"
-    assert "20 calls" in said.err
+    output = capsys.readouterr()
+    assert output.out == f"2 steps\n\nSee: {tmp_path}/steps.png  Read: {tmp_path}/steps.json\n"
+    assert "20 calls" in output.err
 
 
-def test_a_program_gets_the_document_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_the_document_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = take(tmp_path, as_json=True)
-    said = capsys.readouterr()
-    assert json.loads(said.out) == found
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert json.loads(output.out) == found
+    assert output.err == ""
 
 
-def test_a_run_that_breaks_off_keeps_its_steps(tmp_path: Path) -> None:
+def test_a_run_that_raises_keeps_its_steps(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="gone"):
         take(tmp_path, broken_after=1)
     assert json.loads((tmp_path / "steps.json").read_text()) == {"steps": [{"calls": 10}]}

@@ -1,4 +1,4 @@
-"""A plain websocket client over a real socket, as the AI twin's tests talk to it."""
+"""Plain websocket client over a real socket, for the AI twin's tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SESSION = {
 
 
 class Client:
-    """What a test needs of the other side."""
+    """The client's side of a session."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self.websocket = websocket

@@ -1,4 +1,4 @@
-"""Scripts are values: what is said, and in which pieces, is decided before anybody calls."""
+"""gw.twin.ai.script: speech and its pieces are decided before the call."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_pace() -> None:
     assert sum(AiScript(speed=math.inf).pauses_s(chunks, 0, 1)) == 0
 
 
-def test_whose_turn_it_is() -> None:
+def test_audio_of_each_response() -> None:
     script = AiScript(answers=(b"a", b"b"), greeting=b"g", goodbye=b"bye", hang_up_after=4)
     assert [script.audio_of(n, asked=n == 1) for n in range(1, 6)] == [b"g", b"a", b"b", b"bye", b"b"]
     assert AiScript(answers=(b"a", b"b"), greeting=b"g").audio_of(1, asked=False) == b"b"

@@ -1,4 +1,4 @@
-"""The AI twin misbehaves: what goes out in place of what is right, or does not."""
+"""gw.twin.ai.sender: faults in place of the right event, or instead of any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.gw.twin.ai.client import QUICK, SESSION, greeted, talking
 @pytest.mark.parametrize(
     "fault", ["unknown_event", "error_benign", "error_fatal", "bad_type", "missing_field", "bad_base64", "bad_json"]
 )
-def test_faults_that_leave_the_session_standing(fault: Fault) -> None:
+def test_faults_that_leave_the_session_open(fault: Fault) -> None:
     with AiTwin(QUICK.with_fault(fault)) as twin, talking(twin) as client:
         client.ready()
         client.send("response.create")
@@ -54,7 +54,7 @@ def test_faults_that_end_the_session(fault: Fault, code: int) -> None:
         assert twin.wait_for(lambda twin: twin.sessions[0].is_over)
 
 
-def test_what_is_no_utf8_and_what_is_no_websocket() -> None:
+def test_invalid_utf8_and_invalid_websocket_frames() -> None:
     with AiTwin(QUICK.with_fault("bad_utf8")) as twin, talking(twin) as client, pytest.raises(UnicodeDecodeError):
         greeted(client)
     with AiTwin(QUICK.with_fault("bad_websocket")) as twin, talking(twin) as client:

@@ -1,4 +1,4 @@
-"""The AI twin's door: who may connect, which script he meets, what is kept of him."""
+"""gw.twin.ai.server: accepted and refused clients, their scripts and ledgers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.gw.twin.ai.client import QUICK, audio_of, talking
 
 
 @pytest.mark.parametrize(("key", "path", "status"), [("", "?model=m", 401), ("wrong", "?model=m", 401), ("sk-test", "", 400)])
-def test_who_may_not_connect(key: str, path: str, status: int) -> None:
+def test_clients_without_a_key_or_model_are_refused(key: str, path: str, status: int) -> None:
     with AiTwin(QUICK, api_key="sk-test") as twin:
         with pytest.raises(RefusedError) as refusal, talking(twin, key, path):
             pass

@@ -1,4 +1,4 @@
-"""A session of the AI twin: what each client event is answered with."""
+"""gw.twin.ai.session: the answer to each client event."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_a_turn_of_the_caller_is_answered() -> None:
         assert 0 <= started["audio_start_ms"] < 200
         assert events[places[1]]["item_id"] == started["item_id"] == events[places[2]]["item_id"]
         assert audio_of(events) == QUICK.answers[1]
-        said = [event for event in events if event["type"].endswith("transcription.completed")]
-        said = said or client.until("conversation.item.input_audio_transcription.completed")
-        assert said[-1]["item_id"] == started["item_id"]
+        transcripts = [event for event in events if event["type"].endswith("transcription.completed")]
+        transcripts = transcripts or client.until("conversation.item.input_audio_transcription.completed")
+        assert transcripts[-1]["item_id"] == started["item_id"]
         assert bytes(twin.sessions[0].uplink) == spoken
         assert twin.session_of(77) is twin.sessions[0]
         assert twin.session_of(78) is None
@@ -88,7 +88,7 @@ def test_cancel_and_create_in_the_wrong_moment_are_errors() -> None:
         ({"type": "conversation.item.create", "item": 5}, "invalid_value"),
     ],
 )
-def test_what_is_wrong_is_answered_by_an_error(sent: dict[str, Any], code: str) -> None:
+def test_an_invalid_event_is_answered_by_an_error(sent: dict[str, Any], code: str) -> None:
     with AiTwin(QUICK) as twin, talking(twin) as client:
         client.next()
         client.websocket.send_text(json.dumps(sent).encode())

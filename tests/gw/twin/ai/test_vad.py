@@ -1,4 +1,4 @@
-"""The twin's ear for speech: real recordings, any packing, no clock."""
+"""gw.twin.ai.vad: real recordings, cut in any way, without a clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.examples import examples
 LOUD = b"\x80" * sound.FRAME_BYTES
 
 
-def test_silence_and_tags_are_no_speech() -> None:
+def test_silence_and_tags_are_not_speech() -> None:
     vad = EnergyVad()
     assert vad.feed(sound.silence(3000) + sound.tag(5)) == []
 
@@ -25,7 +25,7 @@ def test_two_phrases_are_two_turns() -> None:
     assert 500 + 2820 <= edges[1].at_ms <= 500 + 2820 + 600
 
 
-def test_edges_by_the_number() -> None:
+def test_edges_at_exact_times() -> None:
     vad = EnergyVad(silence_ms=100, padding_ms=20, onset_ms=60)
     assert vad.feed(sound.silence(200) + LOUD * 3) == [SpeechEdge(True, 180)]
     assert vad.speaking
@@ -33,7 +33,7 @@ def test_edges_by_the_number() -> None:
     assert vad.feed(sound.silence(20)) == [SpeechEdge(False, 360)]
 
 
-def test_a_click_is_no_speech_and_a_start_is_never_negative() -> None:
+def test_a_click_is_not_speech_and_a_start_is_never_negative() -> None:
     vad = EnergyVad(onset_ms=60)
     assert vad.feed(LOUD * 2 + sound.silence(100)) == []
     assert EnergyVad().feed(LOUD * 3) == [SpeechEdge(True, 0)]

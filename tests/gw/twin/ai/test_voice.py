@@ -1,4 +1,4 @@
-"""The AI twin speaks: its responses, whole and interrupted."""
+"""gw.twin.ai.voice: responses, whole and interrupted."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_last_response_hangs_up() -> None:
         assert twin.sessions[0].tool_outputs[0]["call_id"] == call["call_id"]
 
 
-def test_a_minute_at_once() -> None:
+def test_a_minute_without_pauses() -> None:
     minute = script.lasting(60)
     with AiTwin(AiScript(greeting=minute, whole=True, speed=math.inf)) as twin, talking(twin) as client:
         events = greeted(client)

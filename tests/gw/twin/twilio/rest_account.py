@@ -1,4 +1,4 @@
-"""An account of the REST twin, and the real twilio package as its customer, with the base URL rewritten."""
+"""An account of the REST twin, with the real twilio package as its client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CALL = "CA" + "2" * 32
 
 @dataclass
 class Phone:
-    """A call, as far as REST is concerned."""
+    """The part of a call that REST uses."""
 
     call_sid: str = CALL
     account_sid: str = ACCOUNT
@@ -34,7 +34,7 @@ class Phone:
 
 
 class Rewriting(TwilioHttpClient):
-    """The package's own client, pointed elsewhere."""
+    """The package's own client, with another base URL."""
 
     def __init__(self, base: str, timeout_s: float = 5.0) -> None:
         super().__init__(timeout=timeout_s)

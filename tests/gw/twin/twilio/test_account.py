@@ -1,4 +1,4 @@
-"""The twin as a whole: many calls, its end, its own command."""
+"""gw.twin.twilio.account: many calls, and the end of all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole call of the twin against a tiny server: its webhooks, the TwiML it follows, how it ends."""
+"""gw.twin.twilio.caller: a whole call against a minimal server: webhooks, TwiML, end."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_a_call_from_ring_to_hang_up() -> None:
         assert gateway.paths()[0] == "/twilio/voice"
         assert sorted(gateway.paths()[1:-1]) == ["/twilio/action", "/twilio/stream", "/twilio/stream"]
         assert gateway.paths()[-1] == "/twilio/status"
-        told = {fields["StreamEvent"] for fields in gateway.fields_of("/twilio/stream")}
-        assert told == {"stream-started", "stream-stopped"}
+        posted = {fields["StreamEvent"] for fields in gateway.fields_of("/twilio/stream")}
+        assert posted == {"stream-started", "stream-stopped"}
         assert [fields["CallStatus"] for _, _, fields in gateway.posts if "CallStatus" in fields] == [
             "ringing",
             "completed",
@@ -67,8 +67,8 @@ def test_a_signature_of_choice() -> None:
         assert seen == {None, "forged"}
 
 
-def test_a_second_stream_hears_the_caller_at_once() -> None:
-    """The caller's clock goes on: silence as long as the first stream would end the second."""
+def test_a_second_stream_hears_the_caller_immediately() -> None:
+    """The caller's clock continues: as much silence as in the first stream would end the second."""
     took_s: list[float] = []
 
     def talk(stream: Stream) -> None:
@@ -83,10 +83,10 @@ def test_a_second_stream_hears_the_caller_at_once() -> None:
         call = twin.place_call(hang_up=False)
         assert call.wait(10)
         assert call.frames_sent >= 80
-        assert took_s[1] - took_s[0] < 0.4  # half of what the first stream lasted
+        assert took_s[1] - took_s[0] < 0.4  # half the first stream's duration
 
 
-def test_after_the_stream_the_action_says_what_follows() -> None:
+def test_the_action_decides_after_the_stream() -> None:
     def talk(stream: Stream) -> None:
         stream.until("media")
 
@@ -100,7 +100,7 @@ def test_after_the_stream_the_action_says_what_follows() -> None:
         assert call.status == "completed"
 
 
-def test_a_refused_upgrade_goes_on_with_the_next_verb() -> None:
+def test_a_refused_upgrade_continues_with_the_next_verb() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
         gateway.refuse_upgrade = True
         gateway.twiml["/twilio/voice"] = document("/media", after="<Say>Sorry.</Say>")
@@ -111,7 +111,7 @@ def test_a_refused_upgrade_goes_on_with_the_next_verb() -> None:
         assert gateway.fields_of("/twilio/stream")[0]["StreamEvent"] == "stream-error"
 
 
-def test_calls_that_never_stand() -> None:
+def test_calls_that_never_open_a_stream() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
         gateway.twiml["/twilio/voice"] = '<Response><Reject reason="busy"/></Response>'
         busy = twin.place_call(WORDS)

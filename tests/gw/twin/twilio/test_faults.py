@@ -1,4 +1,4 @@
-"""What a phone leg can do wrong, as a tiny server sees it on the wire."""
+"""gw.twin.twilio.faults, as a minimal server sees them on the wire."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.gw.twin.tiny_gateway import PARAMETERS, WORDS, Stream, TinyGateway, d
 
 
 def first_of(name: str) -> list[str]:
-    """The events a fault's stream begins with, as far as they are JSON."""
+    """Return the first events of a fault's stream, without those that are not JSON."""
     events: list[str] = []
 
     def talk(stream: Stream) -> None:
@@ -52,7 +52,7 @@ BEGINNINGS = {
 
 @pytest.fixture(scope="module")
 def seen() -> Iterator[dict[str, gevent.Greenlet[..., list[str]]]]:
-    """Every fault's call, all at once: each lasts as long as it takes to speak."""
+    """Place every fault's call at the same time: each takes as long as its speech."""
     calls = {name: gevent.spawn(first_of, name) for name in (*BEGINNINGS, *faults.HOOKS)}
     yield calls
     gevent.killall(calls.values(), timeout=1)
@@ -62,7 +62,7 @@ def seen() -> Iterator[dict[str, gevent.Greenlet[..., list[str]]]]:
 def test_broken_beginnings(seen: dict[str, gevent.Greenlet[..., list[str]]], name: str) -> None:
     events, expected = seen[name].get(timeout=10), BEGINNINGS[name]
     assert events[: len(expected)] == expected
-    # Who never started says nothing but goodbye.
+    # without a start there is no audio, only the end
     assert (name != "no_start") == ("media" in events)
 
 
@@ -85,7 +85,7 @@ def test_broken_middles(seen: dict[str, gevent.Greenlet[..., list[str]]], name: 
         assert "media" not in events[12:]
 
 
-def test_lies_about_the_start() -> None:
+def test_false_fields_of_the_start() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
         gateway.twiml["/twilio/voice"] = document("/media", PARAMETERS)
         for name in ("wrong_account", "token_missing", "token_forged"):

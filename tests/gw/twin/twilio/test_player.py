@@ -1,4 +1,4 @@
-"""The playout buffer, by numbers and by properties. No clock: time is passed in."""
+"""gw.twin.twilio.player: examples and properties of the playout buffer; time is passed in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_frames_play_one_after_the_other() -> None:
     assert player.gaps == []
 
 
-def test_nothing_was_heard_of_nothing() -> None:
+def test_an_empty_buffer_played_nothing() -> None:
     player = Player()
     assert player.heard(5.0) == b""
     assert player.heard(5.0, since_s=4.99) == b"\xff" * 80
@@ -47,7 +47,7 @@ def test_a_dry_buffer_inside_a_talkspurt_is_an_underrun() -> None:
 
 
 @pytest.mark.parametrize("between", ["mark", "clear"])
-def test_a_pause_between_talkspurts_is_none(between: str) -> None:
+def test_a_pause_between_talkspurts_is_not_an_underrun(between: str) -> None:
     player = Player()
     player.push(1.0, FRAME)
     if between == "mark":
@@ -59,7 +59,7 @@ def test_a_pause_between_talkspurts_is_none(between: str) -> None:
     assert player.underrun_behind_ms(0) == 0
 
 
-def test_a_mark_is_due_when_what_is_before_it_was_played() -> None:
+def test_a_mark_is_due_once_the_audio_before_it_was_played() -> None:
     player = Player()
     player.push(1.0, FRAME * 10)
     due_s, number = player.mark(1.01, "one")
@@ -96,7 +96,7 @@ def test_more_than_ten_minutes_is_dropped() -> None:
 
 steps = st.lists(
     st.tuples(
-        st.integers(min_value=0, max_value=400),  # milliseconds since the step before
+        st.integers(min_value=0, max_value=400),  # milliseconds since the previous step
         st.one_of(st.binary(min_size=1, max_size=2000), st.just("mark"), st.just("clear")),
     ),
     max_size=40,
@@ -139,7 +139,7 @@ def test_a_jitter_buffer_never_makes_it_worse(run: list[tuple[int, int]], jitter
 
 
 @given(st.lists(st.integers(0, 80), min_size=1, max_size=40))
-def test_the_ears_time_has_no_holes(waits_ms: list[int]) -> None:
+def test_audio_with_gaps_covers_all_the_time(waits_ms: list[int]) -> None:
     player, now_ms = Player(), 0
     for wait_ms in waits_ms:
         now_ms += wait_ms

@@ -1,4 +1,4 @@
-"""What the REST twin does to calls and recordings, asked by the real twilio package."""
+"""gw.twin.twilio.resources: operations on calls and recordings, requested by the real twilio package."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def test_a_recording_from_start_to_end(account: Account) -> None:
     account.rest.on_call_ended(account.phone)
     account.rest.wait_callbacks()
     path = "/twilio/recording"
-    told = account.gateway.fields_of(path)
-    assert [fields["RecordingStatus"] for fields in told] == ["in-progress", "completed"]
-    assert told[1]["RecordingDuration"] == "12"
-    assert told[1]["RecordingChannels"] == "2"
+    posted = account.gateway.fields_of(path)
+    assert [fields["RecordingStatus"] for fields in posted] == ["in-progress", "completed"]
+    assert posted[1]["RecordingDuration"] == "12"
+    assert posted[1]["RecordingChannels"] == "2"
     _, headers, fields = account.gateway.posts[-1]
     assert headers["x-twilio-signature"] == sign("secret", account.callback, fields)
     assert account.client().calls(CALL).recordings(recording.sid).fetch().duration == "12"
@@ -47,7 +47,7 @@ def test_a_recording_from_start_to_end(account: Account) -> None:
     assert account.rest.complaints == []
 
 
-def test_only_what_was_asked_is_told(account: Account) -> None:
+def test_only_requested_callbacks_are_posted(account: Account) -> None:
     account.client().calls(CALL).recordings.create(recording_status_callback=account.callback)
     account.rest.absent_calls.add(CALL)
     account.rest.on_call_ended(account.phone)
@@ -56,7 +56,7 @@ def test_only_what_was_asked_is_told(account: Account) -> None:
     assert account.client().recordings.list()[0].status == "absent"
 
 
-def test_absent_is_told(account: Account) -> None:
+def test_an_absent_recording_is_reported(account: Account) -> None:
     account.client().calls(CALL).recordings.create(
         recording_status_callback=account.callback, recording_status_callback_event=["absent"]
     )
@@ -75,7 +75,7 @@ def test_a_second_start_answers_success_and_records_nothing(account: Account) ->
     assert [one.sid for one in account.client().recordings.list(call_sid=CALL)] == [first.sid]
 
 
-def test_pause_go_on_stop_delete(account: Account) -> None:
+def test_pause_resume_stop_delete(account: Account) -> None:
     calls = account.client().calls(CALL)
     made = calls.recordings.create()
     assert calls.recordings("Twilio.CURRENT").update(status="paused").status == "paused"
@@ -149,7 +149,7 @@ def test_a_form_keeps_repeated_names_and_blank_values() -> None:
     assert form("a=1&b=&a=2") == {"a": ("1", "2"), "b": ("",)}
 
 
-def test_an_error_says_its_own_words_or_twilios() -> None:
+def test_an_error_has_its_own_message_or_twilios() -> None:
     own, twilios, unknown = error_answer(21220, "not now"), error_answer(20404), error_answer(1)
     assert [answer.status for answer in (own, twilios, unknown)] == [400, 404, 400]
     assert [json.loads(answer.body)["message"] for answer in (own, twilios)] == [

@@ -1,4 +1,4 @@
-"""Who may ask the REST twin, and how it fails on demand, seen by the real twilio package."""
+"""gw.twin.twilio.rest: authentication and faults, as the real twilio package sees them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gw.twin.twilio.rest import RestFault
 from tests.gw.twin.twilio.rest_account import ACCOUNT, CALL, Account, Rewriting
 
 
-def test_who_and_what_is_unknown(account: Account) -> None:
+def test_unknown_accounts_and_resources(account: Account) -> None:
     with pytest.raises(TwilioRestException) as error:
         account.client().calls("CA" + "9" * 32).recordings.create()
     assert (error.value.status, error.value.code) == (404, 20404)
@@ -28,7 +28,7 @@ def test_who_and_what_is_unknown(account: Account) -> None:
     assert requests.put(f"{base}/{ACCOUNT}/Calls.json", auth=login, timeout=5).status_code == 405
 
 
-def test_another_content_type_is_complained_of(account: Account) -> None:
+def test_another_content_type_is_a_complaint(account: Account) -> None:
     url = f"{account.rest.url}/2010-04-01/Accounts/{ACCOUNT}/Calls/{CALL}/Recordings.json"
     requests.post(url, json={}, auth=(ACCOUNT, "secret"), timeout=5)
     assert "application/json" in account.rest.complaints[0]
@@ -52,7 +52,7 @@ def test_failures_on_demand(account: Account, fault: RestFault, status: int, cod
 
 
 @pytest.mark.parametrize("fault", ["html_200", "not_json"])
-def test_answers_that_are_none(account: Account, fault: RestFault) -> None:
+def test_answers_that_are_not_valid(account: Account, fault: RestFault) -> None:
     account.rest.fail(fault)
     with pytest.raises(ValueError):
         account.client().calls(CALL).recordings.create()
@@ -68,7 +68,7 @@ def test_answers_that_never_come(account: Account, fault: RestFault, recorded: i
     assert len(account.client().calls(CALL).recordings.list()) == recorded
 
 
-def test_it_heals(account: Account) -> None:
+def test_faults_can_be_cancelled(account: Account) -> None:
     account.rest.fail("503", times=1000)
     with pytest.raises(TwilioRestException):
         account.client().calls(CALL).recordings.create()

@@ -1,4 +1,4 @@
-"""A stream of the twin against a tiny server: what it says, what it hears, what it holds against the other side."""
+"""gw.twin.twilio.stream and its receiver against a minimal server: audio, marks, clears, mistakes, ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gw.twin.twilio.account import TwilioTwin
 from tests.gw.twin.tiny_gateway import Stream, TinyGateway
 
 
-def test_what_is_played_is_heard_and_marks_come_back_when_it_was() -> None:
+def test_played_audio_is_heard_and_marks_return_afterwards() -> None:
     audio = speech.load("hello-world")[: 160 * 10 + 37]
     got: list[dict] = []  # type: ignore[type-arg]
 
@@ -37,7 +37,7 @@ def test_what_is_played_is_heard_and_marks_come_back_when_it_was() -> None:
         assert call.first_heard_ms is not None
 
 
-def test_clear_gives_every_mark_back() -> None:
+def test_clear_returns_every_mark() -> None:
     def talk(stream: Stream) -> None:
         stream.until("start")
         stream.media(bytes(range(1, 101)) * 800)
@@ -69,7 +69,7 @@ def test_clear_gives_every_mark_back() -> None:
         ({"event": "clear", "streamSid": "MZother"}, 31951),
     ],
 )
-def test_what_twilio_would_drop_is_warned_of(message: dict[str, object], code: int) -> None:
+def test_a_message_that_twilio_would_drop_is_recorded(message: dict[str, object], code: int) -> None:
     def talk(stream: Stream) -> None:
         stream.until("start")
         stream.send(**message)
@@ -83,7 +83,7 @@ def test_what_twilio_would_drop_is_warned_of(message: dict[str, object], code: i
         assert call.received_audio == b""
 
 
-def test_what_is_no_text_or_no_websocket_is_warned_of() -> None:
+def test_binary_messages_and_invalid_frames_are_recorded() -> None:
     def talk(stream: Stream) -> None:
         stream.until("start")
         stream.websocket.send_binary(b"{}")
@@ -101,7 +101,7 @@ def test_what_is_no_text_or_no_websocket_is_warned_of() -> None:
         assert call.player.dropped_bytes > 10_000
 
 
-def test_the_gateway_may_break_off() -> None:
+def test_the_gateway_may_break_the_connection() -> None:
     def talk(stream: Stream) -> None:
         stream.until("media")
         stream.websocket.abort()
@@ -128,7 +128,7 @@ def test_the_caller_can_act_while_talking() -> None:
         assert not call.wait_for(lambda call: False, timeout_s=0.01)
 
 
-def test_a_call_nobody_ends_has_a_limit() -> None:
+def test_a_call_that_neither_side_ends_has_a_limit() -> None:
     with TinyGateway() as gateway, TwilioTwin(gateway.url) as twin:
         call = twin.place_call(hang_up=False, max_s=0.1)
         assert call.wait(5)

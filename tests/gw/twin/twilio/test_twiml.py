@@ -1,4 +1,4 @@
-"""TwiML as the twin reads it: what Twilio would run, and what its debugger would say."""
+"""gw.twin.twilio.twiml: verbs that Twilio would run, and entries its debugger would log."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def test_problems(text: str, code: int) -> None:
     assert [found for found, _ in parse(text).problems] == [code]
 
 
-def test_a_content_type_that_is_no_xml() -> None:
+def test_a_content_type_other_than_xml() -> None:
     assert parse("<Response/>", "application/json").problems[0][0] == 12300
     assert parse("<Response/>", "application/xml; charset=utf-8").problems == []
 
 
-def test_loopback_needs_no_tls() -> None:
+def test_loopback_works_without_tls() -> None:
     assert parse(document("ws://127.0.0.1:8080/media")).problems == []

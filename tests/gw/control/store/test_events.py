@@ -1,4 +1,4 @@
-"""Events of any content become rows both databases take; the statements are what MySQL's own servers understand too."""
+"""gw.control.store.events: events of any content become rows, by statements that every server accepts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 from pymysql.cursors import RE_INSERT_VALUES
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
@@ -58,12 +59,12 @@ def test_no_event_is_refused(store: Store, batch: list[Stamped]) -> None:
 def mysql_8() -> MySQLDialect_pymysql:
     dialect = MySQLDialect_pymysql()
     dialect._set_mariadb(False, (8, 0, 36))
-    dialect._requires_alias_for_on_duplicate_key = True  # what it finds out when it connects to such a server
+    dialect._requires_alias_for_on_duplicate_key = True  # the dialect sets this when it connects to such a server
     return dialect
 
 
 @pytest.mark.parametrize("table", ["calls", "turns", "recordings", "call_quality", "events"])
-def test_upserts_travel_as_one_statement_on_every_server(table: str) -> None:
+def test_an_upsert_is_one_statement_on_every_server(table: str) -> None:
     for dialect, word in [(mysql_8(), "AS new"), (MySQLDialect_pymysql(is_mariadb=True), "VALUES(")]:
         key = ("instance", "n") if table == "events" else ("call_sid",)
         statement = events.merge_statement(
@@ -71,11 +72,11 @@ def test_upserts_travel_as_one_statement_on_every_server(table: str) -> None:
         )
         sql = str(statement.compile(dialect=dialect))
         assert word in sql
-        assert RE_INSERT_VALUES.match(sql), f"PyMySQL would send each row by itself: {sql}"
+        assert RE_INSERT_VALUES.match(sql), f"PyMySQL would send a statement for each row: {sql}"
 
 
-class Told:
-    """What is handed to a connection."""
+class Collected:
+    """Collects the rows of events."""
 
     def __init__(self) -> None:
         self.rows = Rows(Fit())
@@ -87,16 +88,18 @@ class Told:
 
 
 def test_each_event_is_a_row_of_its_table() -> None:
-    rows = Told()(started(), turn(), ended(), bus.StartRecording(call_sid(1), "", 1.0), bus.Webhook("action", 1.0, {"a": "b"}))
+    rows = Collected()(
+        started(), turn(), ended(), bus.StartRecording(call_sid(1), "", 1.0), bus.Webhook("action", 1.0, {"a": "b"})
+    )
     counts = [len(part) for part in (rows.calls, rows.ends, rows.turns, rows.recordings, rows.quality, rows.events)]
     assert counts == [2, 1, 1, 1, 1, 1]
     assert rows.fit.cut == 0
 
 
-def test_not_known_is_nothing_so_that_a_later_event_may_say_it() -> None:
-    rows = Told()(started(agent="", from_number=""), worker=-1, host="")
-    assert {name for name, value in rows.calls[0].items() if value is None} == {
-        "agent", "from_number", "first_audio_at", "worker", "host"
+def test_an_unknown_value_is_null_so_that_a_later_event_can_fill_it() -> None:
+    rows = Collected()(started(agent="", from_number=""), worker=-1, host="")
+    assert {name for name, value in asdict(rows.calls[0]).items() if value is None} == {
+        "agent", "from_number", "first_audio_at", "worker", "host", "ended_at", "reason", "result", "detail"
     }  # fmt: skip
 
 
@@ -110,9 +113,9 @@ def test_not_known_is_nothing_so_that_a_later_event_may_say_it() -> None:
         (bus.CallEnded("", 7.0, "token_forged", "peer_error", "x", Quality()), "call_ended", 7.0),
     ],
 )
-def test_what_belongs_to_no_call_is_kept_as_an_event(event: bus.Event, kind: str, at: float) -> None:
-    rows = Told()(event)
+def test_an_event_without_a_call_is_stored_as_an_event_only(event: bus.Event, kind: str, at: float) -> None:
+    rows = Collected()(event)
     (row,) = rows.events
-    assert (row["call_sid"], row["kind"], row["at"]) == (None, kind, at)
-    assert "call_sid" in row["data"]
+    assert (row.call_sid, row.kind, row.at) == (None, kind, at)
+    assert "call_sid" in row.data
     assert not (rows.calls or rows.ends or rows.turns or rows.recordings or rows.quality)

@@ -5,8 +5,7 @@ model            the steps of workers and the bus, time, and the invariants
 control_steps    the steps of control, its store, Twilio and the webhooks
 fault_steps      the faults that are not an answer: deaths, losses, delays
 state            the model's states
-parts            questions to control's production code
-worker_parts     questions to the production code of TX and AI-out
+parts            questions to the production code
 claim_row        the claim row, with the store's own SQL
 explorer         the search through all states
 """

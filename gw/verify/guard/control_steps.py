@@ -120,16 +120,16 @@ class ControlSteps:
         return f"{'AB'[host]}/{control.life}"
 
     def _claim(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
-        action, who, parts = lifecycle.action, self.name(state, host), self._parts
+        action, who = lifecycle.action, self.name(state, host)
         owner = self._owner(host, control)
         if isinstance(action, ClaimHere):
             owned = self._owns(state, host)
             kept = control._replace(here=control.here or control.life) if owned else control
-            after = self._put(state, host, kept, parts.claimed(lifecycle, "ours" if owned else "away"))
+            after = self._put(state, host, kept, lifecycle.on_claim("ours" if owned else "away", NOW_S))
             steps.append(Step(f"{who} claims in its spool" if owned else f"{who} leaves the wish in its spool", after, SURE))
             return
         if state.store_ms:
-            gone = None if isinstance(action, Reclaim) else parts.claimed(lifecycle, "away")
+            gone = None if isinstance(action, Reclaim) else lifecycle.on_claim("away", NOW_S)
             steps.append(Step(f"{who} cannot claim: the store is away", self._put(state, host, control, gone), SURE))
             return
         if isinstance(action, Reclaim):
@@ -137,7 +137,7 @@ class ControlSteps:
             after = self._apply(state, ops.ReclaimRow(owner, action.from_owner))
             label = f"{who} takes over the claim of {action.from_owner}" if taken else f"{who} finds the claim taken"
             steps.append(
-                Step(label, self._put(after, host, control, parts.claimed(lifecycle, "ours" if taken else "theirs")), SURE)
+                Step(label, self._put(after, host, control, lifecycle.on_claim("ours" if taken else "theirs", NOW_S)), SURE)
             )
             return
         assert isinstance(action, Claim)
@@ -149,9 +149,9 @@ class ControlSteps:
         answer: ClaimResult = "theirs"
         if ours:
             answer, control = ("found" if control.here else "ours"), control._replace(here=0)
-        steps.append(Step(label, self._put(after, host, control, parts.claimed(lifecycle, answer)), SURE))
+        steps.append(Step(label, self._put(after, host, control, lifecycle.on_claim(answer, NOW_S)), SURE))
         if ours and state.budget and "commit unclear" in self._faults:
-            lost = self._put(excused(spent(after)), host, control, parts.claimed(lifecycle, "away"))
+            lost = self._put(excused(spent(after)), host, control, lifecycle.on_claim("away", NOW_S))
             steps.append(Step(f"{who} claims the row, and the answer is lost", lost, FREE))
 
     def _deliver(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
@@ -213,7 +213,7 @@ class ControlSteps:
         who = self.name(state, host)
         if control.here and not state.store_ms and isinstance(lifecycle.action, Create):
             return  # the claim is delivered to the store first
-        lifecycle = self._parts.due(lifecycle, self._owns(state, host))
+        lifecycle = lifecycle.when_due(owned=self._owns(state, host))
         if isinstance(lifecycle.action, Outcome | Leave):
             steps.append(Step(f"{who} stops trying", self._put(state, host, control, lifecycle), SURE))
             return

@@ -1,30 +1,43 @@
-"""Questions to control's production code: the bus, the recorder, the status callbacks and the reconcile pass.
+"""Questions to the production code: TX, AI-out, the bus, the recorder, the status callbacks and the reconcile pass.
 
-Each part gets the events, rows and listings of one state, with stand-ins for its dependencies; the work that it starts is the
-answer. Each question is asked once and its answer cached. Every decision is the production code's. TX and AI-out are asked in
-`worker_parts`. A model of another guard replaces methods of `Parts`.
+Each part gets the events, frames, rows and listings of one state, with stand-ins for its dependencies; the work that it starts,
+or the wait that it begins, is the answer. Each question is asked once per `Parts` and its answer cached, so construct `Parts`
+after replacing parts of the production code. Every decision is the production code's. A model of another guard replaces methods
+of `Parts`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 import msgspec
 
 from gw import bus
+from gw.call import guard
+from gw.call.pacer import Pacer
+from gw.call.playout import Playout
 from gw.call.quality import Quality
+from gw.config import Config
 from gw.control.bus import server
 from gw.control.calls import status_callbacks
 from gw.control.recording import lifecycle as machine
 from gw.control.recording import reconcile, recorder
-from gw.control.recording.lifecycle import OUR_SOURCE, ClaimResult, Lifecycle, Outcome
+from gw.control.recording.lifecycle import OUR_SOURCE, Lifecycle, Outcome
 from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
 from gw.control.twilio_api.circuit_breaker import CircuitBreaker
+from gw.media import ai_out as ai_out_module
+from gw.media import tx as tx_module
+from gw.protocol.audio import FRAME_BYTES, SILENCE_BYTE
 from gw.verify.guard.claim_row import ACCOUNT, RowStore
-from gw.verify.guard.worker_parts import StandIn, WorkerParts
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from gw.control.twilio_api.rest import TwilioRest
+    from gw.media.hub.clock import Alarm
 
 CALL: Final = "CA" + "0" * 32
 #: The time of every state, in epoch seconds; ages count back from it.
@@ -63,33 +76,130 @@ class Pass(NamedTuple):
     asked: bool  # whether it asked Twilio
 
 
-class Parts(WorkerParts):
-    """Control's and the media plane's production code, for one call."""
+class AiOutTurn(NamedTuple):
+    """Result of one turn of AI-out."""
+
+    fired: int  # starts of the recording; 2 means two or more
+    guard_started: bool  # the guard's state afterwards
+    wait_ms: int  # the longest wait until the next turn; -1: without a bound
+    blocked: bool  # AI-out would have waited for the pool
+
+
+class StandIn:
+    """Replacement for a dependency: exactly the attributes given."""
+
+    def __init__(self, **attributes: object) -> None:
+        self.__dict__.update(attributes)
+
+
+class _TurnOver(Exception):  # noqa: N818  not an error: leaves the loop where it waits
+    """AI-out waits."""
+
+
+def asked_once(question: Callable[Concatenate[Parts, P], T]) -> Callable[Concatenate[Parts, P], T]:
+    """Cache the answers to a question, by its arguments."""
+
+    @functools.wraps(question)
+    def ask(parts: Parts, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = (question, args, tuple(kwargs.items()))
+        if key not in parts.answers:
+            parts.answers[key] = question(parts, *args, **kwargs)
+        return cast("T", parts.answers[key])
+
+    return ask
+
+
+class Parts:
+    """The production code of one call, in control and in the media plane."""
 
     def __init__(self, rows: RowStore) -> None:
-        super().__init__(rows)
+        self.row_store = rows
+        self.answers: dict[tuple[object, ...], object] = {}
+        self._config = Config()
+        self._cells = tx_module.TxCells(rows.page)
         self.retry_s = self._config.recording.retry_s
         #: The bound of one REST request. Source: `TwilioRest.bound_s`; a read that is never answered takes that long.
         self.rest_bound_ms = round(1000 * (2 * self._config.twilio.timeout_s + 1.0))
 
+    # -- TX and AI-out --------------------------------------------------------------------------------------------------
+
+    @asked_once
+    def send_frame(self, *, flag: bool, taken: bool) -> bool:
+        """Let TX's loop send one frame. Returns `first_audio_sent` afterwards. `taken`: the kernel took the frame."""
+        tx = self._tx(flag)
+
+        def write(data: bytes) -> bool:
+            tx.stopped = True  # one frame, then the loop ends
+            return taken
+
+        tx._transport = cast("Any", StandIn(write=write, failure=""))
+        tx.queue.append(tx_module.Ready(0, b"a frame", True))
+        tx.run()
+        return tx.first_audio_sent
+
+    def _tx(self, flag: bool) -> tx_module.Tx:
+        transport = cast("Any", StandIn(write=lambda data: True, failure=""))
+        clock = cast("Any", StandIn(wait_until=lambda deadline_s: None))
+        tx = tx_module.Tx(transport, Pacer(100), Playout(1000), clock, self._cells)
+        tx.first_audio_sent = flag
+        return tx
+
+    @asked_once
+    def turn(self, *, flag: bool, started: bool, room: bool, chunk: bool) -> AiOutTurn:
+        """Let AI-out's loop take one turn; `chunk`: because AI-in brought audio."""
+        return self._turn(flag, started, room, chunk)
+
+    @asked_once
+    def last_turn(self, *, flag: bool, started: bool, room: bool) -> AiOutTurn:
+        """Let AI-out's loop end, after it was stopped."""
+        return self._turn(flag, started, room, None)
+
+    def _turn(self, flag: bool, started: bool, room: bool, chunk: bool | None) -> AiOutTurn:
+        fired: list[bool] = []
+        waits: list[float | None] = []
+        call_guard = guard.RecordingGuard(enabled=True)
+        call_guard.recording_started = started
+        tx = self._tx(flag)
+        ai_out = ai_out_module.AiOut(
+            "MZ" + "0" * 32,
+            tx,
+            tx._playout,
+            call_guard,
+            lead_ms=100,
+            pool_has_room=lambda: room,
+            on_record=lambda: fired.append(True),
+            on_first_audio=lambda sent_s: None,
+        )
+        if chunk:
+            ai_out.playout.push("response", "item", bytes([SILENCE_BYTE]) * (3 * FRAME_BYTES))
+
+        def wait(timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            raise _TurnOver
+
+        ai_out._wake = cast("Alarm", StandIn(wait=wait, set=lambda: None))
+        ai_out.stopped = chunk is None
+        try:
+            ai_out.run()
+        except _TurnOver:
+            pass  # one turn was taken, and its wait began
+        wait_ms = -1 if not waits or waits[0] is None else round(1000 * waits[0])
+        return AiOutTurn(min(2, len(fired)), call_guard.recording_started, wait_ms, blocked=bool(fired) and not room)
+
     # -- the bus --------------------------------------------------------------------------------------------------------
 
+    @asked_once
     def fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
         """Return the new events among those numbered from `first`. `last`: the newest that control has."""
-        return cast("tuple[str, ...]", self._once(("fresh", events, first, last), lambda: self._fresh(events, first, last)))
-
-    def _fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
         numbered = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
         _, fresh = server.sort_messages(cast("Any", StandIn(index=0)), last, numbered)
         return tuple(events[entry.n - first] for entry in fresh)
 
     # -- the recorder ---------------------------------------------------------------------------------------------------
 
+    @asked_once
     def after_event(self, lifecycle: Lifecycle | None, kind: str) -> Lifecycle | None:
         """Pass an event of the call to control's subscribers. Returns the recorder's lifecycle afterwards."""
-        return cast("Lifecycle | None", self._once(("event", lifecycle, kind), lambda: self._after_event(lifecycle, kind)))
-
-    def _after_event(self, lifecycle: Lifecycle | None, kind: str) -> Lifecycle | None:
         made = self._recorder(lifecycle)
         hooks = self._webhooks(made, [])
         event = _event(kind)
@@ -103,41 +213,26 @@ class Parts(WorkerParts):
         over = busy.on_call_over()
         return tuple(kind for kind in ("started", "ended") if any(self.after_event(at, kind) != at for at in (idle, busy, over)))
 
+    @asked_once
     def webhook(self, status: str, sid: str) -> Outcome | None:
         """Return the outcome in a recording's status callback."""
-        return cast("Outcome | None", self._once(("webhook", status, sid), lambda: self._webhook(status, sid)))
-
-    def _webhook(self, status: str, sid: str) -> Outcome | None:
         written: list[Outcome] = []
         hooks = self._webhooks(self._recorder(None), written)
         fields = {"CallSid": CALL, "RecordingSid": sid, "RecordingStatus": status, "RecordingSource": OUR_SOURCE}
         hooks.on_stored(bus.Webhook("recording", NOW, fields))
         return written[0] if written else None
 
-    def claimed(self, lifecycle: Lifecycle, answer: ClaimResult) -> Lifecycle:
-        """The lifecycle after a claim's result."""
-        return cast("Lifecycle", self._once(("claimed", lifecycle, answer), lambda: lifecycle.on_claim(answer, NOW_S)))
-
-    def due(self, lifecycle: Lifecycle, owned: bool) -> Lifecycle:
-        """The lifecycle once its wait is over."""
-        return cast("Lifecycle", self._once(("due", lifecycle, owned), lambda: lifecycle.when_due(owned=owned)))
-
+    @asked_once
     def answered(self, lifecycle: Lifecycle, answer: object) -> Lifecycle:
         """The lifecycle after Twilio's answer: a name of REFUSALS, `started` with a SID, or the listed states."""
+        if isinstance(answer, tuple):
+            return lifecycle.on_answer(listed(answer), NOW_S, CHANCE)
+        if str(answer).startswith("started "):
+            return lifecycle.on_answer(Started(str(answer).partition(" ")[2], "in-progress"), NOW_S, CHANCE)
+        kind, code, status = REFUSALS[str(answer)]
+        return lifecycle.on_answer(RestError(kind, code, status, ""), NOW_S, CHANCE)
 
-        def work() -> Lifecycle:
-            if isinstance(answer, tuple):
-                return lifecycle.on_answer(listed(answer), NOW_S, CHANCE)
-            if answer == "started":
-                return lifecycle.on_answer(Started("RE1", "in-progress"), NOW_S, CHANCE)
-            if str(answer).startswith("started "):
-                return lifecycle.on_answer(Started(str(answer).partition(" ")[2], "in-progress"), NOW_S, CHANCE)
-            kind, code, status = REFUSALS[str(answer)]
-            return lifecycle.on_answer(RestError(kind, code, status, ""), NOW_S, CHANCE)
-
-        return cast("Lifecycle", self._once(("answered", lifecycle, answer), work))
-
-    def _recorder(self, lifecycle: Lifecycle | None, owner: str = "") -> recorder.Recorder:
+    def _recorder(self, lifecycle: Lifecycle | None) -> recorder.Recorder:
         rest = cast("TwilioRest", StandIn())
         made = recorder.Recorder(
             self._config,
@@ -145,7 +240,7 @@ class Parts(WorkerParts):
             rest,
             self.row_store.rows,
             self.row_store.page,
-            owner=owner or "host/0",
+            owner="host/0",
             claims=cast("Any", StandIn(holds=lambda call_sid: False)),
             breaker=CircuitBreaker(0.0),
             is_owned=lambda call_sid: False,
@@ -174,12 +269,9 @@ class Parts(WorkerParts):
 
     # -- the reconcile pass ---------------------------------------------------------------------------------------------
 
+    @asked_once
     def passed(self, row: tuple[int, int], host: str, owned: bool, looks: Looks | None, listing: tuple[str, ...] | str) -> Pass:
         """Run a reconcile pass on `host` over one row: its form and age in ms."""
-        key = ("pass", row, host, owned, looks, listing)
-        return cast("Pass", self._once(key, lambda: self._passed(row, host, owned, looks, listing)))
-
-    def _passed(self, row: tuple[int, int], host: str, owned: bool, looks: Looks | None, listing: tuple[str, ...] | str) -> Pass:
         form, age_ms = row
         row_now = self.row_store.row(form)
         assert row_now is not None

@@ -29,7 +29,7 @@ NEXT, PASS, LOOK = (f"{reconcile.__name__}:{name}" for name in ("next_step", "Re
 
 
 class Mutant(NamedTuple):
-    """A change of production code, the faults that expose it, and the invariant that catches it."""
+    """A change of production code, faults that expose it, and the invariant that catches it."""
 
     name: str
     change: Change

@@ -1,4 +1,4 @@
-"""Control's parts, asked one question at a time, answer as they do in production."""
+"""The production code answers single questions as it does in a call."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_of_a_streams_events_the_recorder_acts_on_a_wish_only(parts: Parts) -> N
 def test_a_lifecycle_follows_the_production_code(parts: Parts) -> None:
     lifecycle = parts.after_event(None, "record")
     assert lifecycle is not None
-    assert parts.claimed(lifecycle, "theirs").action == Leave("duplicate")
-    lifecycle = parts.claimed(lifecycle, "ours")
-    assert parts.due(lifecycle, True).action == Create()
+    assert lifecycle.on_claim("theirs", NOW_S).action == Leave("duplicate")
+    lifecycle = lifecycle.on_claim("ours", NOW_S)
+    assert lifecycle.when_due(owned=True).action == Create()
     assert parts.answered(lifecycle, "started RE1").action == Outcome("started", "RE1")
     assert parts.answered(lifecycle, "time-out").action == List(0.5)
     found = parts.answered(parts.answered(lifecycle, "time-out"), ("completed",)).action
@@ -67,3 +67,19 @@ def test_a_lifecycle_ages_up_to_a_bound(parts: Parts) -> None:
     assert lifecycle is not None
     assert later(lifecycle, 1500).began_s == NOW_S - 1.5
     assert later(later(lifecycle, 10_000_000), 1) == later(lifecycle, 10_000_000), "the bound"
+
+
+def test_tx_raises_the_flag_for_a_frame_the_kernel_took(parts: Parts) -> None:
+    assert parts.send_frame(flag=False, taken=True)
+    assert not parts.send_frame(flag=False, taken=False)
+    assert parts.send_frame(flag=True, taken=False)
+
+
+def test_ai_out_asks_on_each_turn_and_at_its_end(parts: Parts) -> None:
+    for chunk in (False, True):
+        assert parts.turn(flag=True, started=False, room=True, chunk=chunk) == (1, True, 100, False)
+        assert parts.turn(flag=False, started=False, room=True, chunk=chunk) == (0, False, 100, False)
+        assert parts.turn(flag=True, started=False, room=False, chunk=chunk) == (0, False, 100, False)
+        assert parts.turn(flag=True, started=True, room=True, chunk=chunk) == (0, True, 100, False)
+    assert parts.last_turn(flag=True, started=False, room=True)[:2] == (1, True)
+    assert parts.last_turn(flag=True, started=False, room=False)[:2] == (0, False)

@@ -1,8 +1,8 @@
 """Check that comments, docstrings, messages and documents read as plain English.
 
-Three rules: no docstring opens with a question word, a first sentence has at most MOST_WORDS words, and no text contains a
-phrase of `phrases.txt`. Text between backticks or quotation marks is skipped, and so is code in documents. A comment
-`prose: quotation` on a line of a literal or a comment exempts it.
+Three rules: no docstring, `#:` comment or help text opens with a question word; the first sentence of a public docstring
+has at most MOST_WORDS words; no text contains a phrase of `phrases.txt`. Text between backticks or quotation marks is
+skipped, and so is code in documents. A comment `prose: quotation` on a line of a literal or a comment exempts it.
 
     python tests/lint/plain_english.py [--count] [PATH ...]
 """
@@ -25,6 +25,7 @@ MOST_WORDS: Final = 15
 EXEMPT: Final = "prose: quotation"
 
 _OPENING: Final = re.compile(r"(What|Who|How|Whether|Where|When|Which)\b")
+_HELP: Final = ("help", "short_help", "description")  # arguments of click and msgspec
 _SENTENCE: Final = re.compile(r"(.+?[.!?:])(?= |$)")
 _QUOTED: Final = re.compile(r"`[^`]*`|\"[^\"]*\"|“[^”]*”|«[^»]*»")
 _SQL: Final = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|CREATE|ALTER|DROP|BEGIN|COMMIT|SET|LOCK|GRANT|SHOW|FLUSH)\b")
@@ -42,7 +43,7 @@ class Text(NamedTuple):
 
     line: int
     lines: tuple[str, ...]
-    is_docstring: bool = False
+    is_description: bool = False  # a docstring, a `#:` comment or a help text, whose opening word is checked
     is_public: bool = False  # a docstring whose first sentence has a length limit
 
 
@@ -106,6 +107,7 @@ def _python(source: str, *, with_messages: bool) -> Iterator[Text]:
             match node.body:
                 case [ast.Expr(value=ast.Constant(value=str()) as constant), *_]:
                     docstrings[constant] = node
+    helps = {node.value for node in nodes if isinstance(node, ast.keyword) and node.arg in _HELP}
     inside = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in nodes:
         match node:
@@ -115,7 +117,7 @@ def _python(source: str, *, with_messages: bool) -> Iterator[Text]:
             case ast.Constant(value=str(text)) if node in docstrings:
                 owner = docstrings[node]
                 public = isinstance(owner, ast.Module) or not owner.name.startswith(("_", "test_"))
-                yield Text(node.lineno, tuple(text.splitlines()), is_docstring=True, is_public=public)
+                yield Text(node.lineno, tuple(text.splitlines()), is_description=True, is_public=public)
             case ast.Constant(value=str(text)) if node not in inside:
                 pass
             case ast.JoinedStr(values=parts):
@@ -125,7 +127,7 @@ def _python(source: str, *, with_messages: bool) -> Iterator[Text]:
         if not with_messages or node in docstrings or " " not in text.strip() or _SQL.match(text):
             continue
         if not any(EXEMPT in line for line in lines[node.lineno - 1 : node.end_lineno]):
-            yield Text(node.lineno, tuple(text.splitlines()))
+            yield Text(node.lineno, tuple(text.splitlines()), is_description=node in helps)
     yield from _comments(source)
 
 
@@ -133,6 +135,7 @@ def _comments(source: str) -> Iterator[Text]:
     """Yield each block of whole-line comments, and each comment behind code."""
     block: list[str] = []
     first = last = line = at = 0
+    describes = False
     for token in _COMMENT_OR_STRING.finditer(source):
         if token[0][0] != "#" or EXEMPT in token[0]:
             continue
@@ -140,13 +143,14 @@ def _comments(source: str) -> Iterator[Text]:
         at = token.start()
         whole_line = not source[source.rfind("\n", 0, at) + 1 : at].strip()
         if block and not (whole_line and line == last + 1):
-            yield Text(first + 1, tuple(block))
+            yield Text(first + 1, tuple(block), is_description=describes)
             block = []
-        first = first if block else line
+        if not block:
+            first, describes = line, token[0].startswith("#:")
         block.append(token[0].lstrip("#: "))
         last = line if whole_line else -1
     if block:
-        yield Text(first + 1, tuple(block))
+        yield Text(first + 1, tuple(block), is_description=describes)
 
 
 def _markdown(source: str) -> Iterator[Text]:
@@ -182,7 +186,7 @@ def check(path: str, text: Text, phrases: Phrases) -> Iterator[Finding]:
         at += len(line) + 1
     whole = " ".join(lines)
     blanked = _QUOTED.sub(lambda quoted: "`" + "x" * (len(quoted[0]) - 2) + "`", whole)
-    if text.is_docstring:
+    if text.is_description:
         opening = " ".join(lines[: lines.index("")] if "" in lines else lines)
         if found := _OPENING.match(opening):
             yield Finding(path, text.line, "opening", found[0], "open with a verb or a noun phrase")

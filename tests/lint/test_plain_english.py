@@ -23,6 +23,13 @@ def test_a_docstring_opens_with_no_question_word() -> None:
     assert places('"""Metric families."""\n\ndef _part() -> None:\n    """Whether a call lives."""\n') == [(4, "opening")]
 
 
+def test_a_comment_on_a_constant_and_a_help_text_open_with_no_question_word() -> None:
+    assert places("#: How often a call has resumed.\nRESUMES = 3\n") == [(1, "opening")]
+    assert places("# How often a call has resumed.\n") == []
+    assert places('option("--limit", help="How many calls.")') == [(1, "opening")]
+    assert places('option("--limit", "How many calls.")') == []
+
+
 @pytest.mark.parametrize("words, expected", [(MOST_WORDS, []), (MOST_WORDS + 1, [(2, "length")])])
 def test_a_first_sentence_is_short(words: int, expected: list[tuple[int, str]]) -> None:
     sentence = " ".join(["word"] * words)

@@ -28,7 +28,7 @@ from rich.console import Console  # noqa: E402
 from rich.text import Text  # noqa: E402
 
 from gw.bench.gateway_process import GatewayProcess  # noqa: E402
-from gw.demo.run import Caller, Script  # noqa: E402
+from gw.demo.run import DemoCaller, DemoScript  # noqa: E402
 from gw.twin.ai.server import AiTwin  # noqa: E402
 from gw.twin.twilio.account import TwilioTwin  # noqa: E402
 
@@ -46,7 +46,7 @@ def main(target: Path) -> None:
     """Run the scene and write the picture."""
     with tempfile.TemporaryDirectory(prefix="submilli-top-") as folder:
         gateway = GatewayProcess(_GATEWAY, Path(folder), {"server": "workers = 2\n"})
-        script = Script.lasting(_WATCHED_S)
+        script = DemoScript.lasting(_WATCHED_S)
         token = secrets.token_hex(16)
         with (
             AiTwin(lambda index, path: script.agent(index)) as voices,
@@ -58,7 +58,7 @@ def main(target: Path) -> None:
                 )
                 watched = gevent.spawn(_screen, gateway.config_path)
                 for number in range(1, _CALLS + 1):
-                    gevent.spawn(Caller(number, script, telephones, voices).run)
+                    gevent.spawn(DemoCaller(number, script, telephones, voices).run)
                     gevent.sleep(_RING_S)
                 screen = watched.get()
             finally:

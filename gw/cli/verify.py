@@ -15,7 +15,7 @@ import click
 from gw.cli.context import EXIT_CODES_HERE, Settings, json_option
 
 if TYPE_CHECKING:
-    from gw.verify.guard.check import Report as GuardReport
+    from gw.verify.guard.check import GuardReport
     from gw.verify.purity.report import Report as PurityReport
 
 #: The guarantees that each proof covers; purity reports on ring 1 and ring 2 separately.

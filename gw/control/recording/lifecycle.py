@@ -262,7 +262,7 @@ def begin(now_s: float, retry_s: float, *, lists: bool = False) -> Lifecycle:
     return Lifecycle(Claim(lists), now_s, retry_s)
 
 
-def take_over(now_s: float, retry_s: float, from_owner: str, *, create: bool, state: Abandoned = "claimed") -> Lifecycle:
+def resume_claim(now_s: float, retry_s: float, from_owner: str, *, create: bool, state: Abandoned = "claimed") -> Lifecycle:
     """A row was left in `state` by `from_owner`. Without `create`, only an existing recording is looked for."""
     return Lifecycle(Reclaim(from_owner, state), now_s, retry_s, call_over=not create)
 

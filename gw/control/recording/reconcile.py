@@ -57,7 +57,7 @@ MAX_REMEMBERED: Final = 10_000
 ReconcileStep = Literal["leave", "want", "take_up", "look", "close"]
 
 
-def next_step(row: RecordingRow, *, claimant: str, owned: bool, now: float, asked: bool = False) -> ReconcileStep:
+def reconcile_step(row: RecordingRow, *, claimant: str, owned: bool, now: float, asked: bool = False) -> ReconcileStep:
     """Decide what a row needs that this process is not working on.
 
     `claimant`: this gateway; `owned`: the call is alive at a worker of this host; `asked`: an operator waits for the answer.
@@ -98,7 +98,7 @@ class Passed(msgspec.Struct):
 
 
 class Reconciler:
-    """Greenlet that passes over the unsettled rows now and then."""
+    """Periodic passes over the unsettled rows, in one greenlet."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Reconciler:
                 self._renew(row, now)
                 continue
             owned = self._is_owned(row.call_sid)
-            step = next_step(row, claimant=self._claimant, owned=owned, now=now, asked=asked)
+            step = reconcile_step(row, claimant=self._claimant, owned=owned, now=now, asked=asked)
             if self._breaker.is_open and not owned and step not in ("leave", "want"):
                 tries += 1
                 if tries > 1:

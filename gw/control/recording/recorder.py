@@ -150,7 +150,7 @@ class Recorder:
         """
         if row.call_sid in self._jobs:
             return False
-        at = lifecycle.take_over(
+        at = lifecycle.resume_claim(
             time.monotonic(),
             self._retry_s,
             row.owner or "",

@@ -88,13 +88,13 @@ class Store:
                 raise
         else:
             return True
-        return self._backend.write(lambda c: claims.take(c, call_sid, owner, now, ("wanted",), None, self._fit))
+        return self._backend.write(lambda c: claims.claim_existing(c, call_sid, owner, now, ("wanted",), None, self._fit))
 
     def reclaim_recording(
         self, call_sid: str, owner: str, now: float, *, from_owner: str, states: Sequence[str] = ("claimed",)
     ) -> bool:
         """Take over what a process that is gone (or an attempt that failed) left. True for one of many who try."""
-        return self._backend.write(lambda c: claims.take(c, call_sid, owner, now, states, from_owner, self._fit))
+        return self._backend.write(lambda c: claims.claim_existing(c, call_sid, owner, now, states, from_owner, self._fit))
 
     def bring_claims(self, some: Sequence[HeldClaim]) -> dict[str, str]:
         """Write claims that were taken while the store was away; a row that is another's stays so. Returns each row's owner."""

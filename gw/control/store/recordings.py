@@ -77,7 +77,7 @@ def promote_wishes(connection: Connection, rows: Sequence[dict[str, Any]]) -> di
     return {call_sid: owner or "" for call_sid, owner in owners}
 
 
-def take(
+def claim_existing(
     connection: Connection, call_sid: str, owner: str, now: float, states: Sequence[str], from_owner: str | None, fit: Fit
 ) -> bool:
     """Claim a row in one of `states` (owned by `from_owner`, if given). True for exactly one of concurrent callers."""

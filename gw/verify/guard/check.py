@@ -55,7 +55,7 @@ class Judged(NamedTuple):
     explored: Explored
 
 
-class Report(NamedTuple):
+class GuardReport(NamedTuple):
     """Results of all scenarios. `operations`: operations the store ran for them."""
 
     judged: tuple[Judged, ...]
@@ -96,7 +96,7 @@ class Report(NamedTuple):
         return {"holds": False, "scenario": scenario.name, "trace": list(violation.steps), "end": violation.end}
 
 
-def check(scenarios: Sequence[Scenario] = SCENARIOS, on_judged: Callable[[Judged], None] = lambda judged: None) -> Report:
+def check(scenarios: Sequence[Scenario] = SCENARIOS, on_judged: Callable[[Judged], None] = lambda judged: None) -> GuardReport:
     """Explore these scenarios, one after the other; `on_judged` receives each result."""
     rows = RowStore()
     try:
@@ -104,7 +104,7 @@ def check(scenarios: Sequence[Scenario] = SCENARIOS, on_judged: Callable[[Judged
         for scenario in scenarios:
             judged.append(Judged(scenario, Explorer(GuardModel(scenario, rows), max_states=MAX_STATES).run()))
             on_judged(judged[-1])
-        return Report(tuple(judged), rows.tried)
+        return GuardReport(tuple(judged), rows.tried)
     finally:
         rows.close()
 

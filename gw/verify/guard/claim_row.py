@@ -72,7 +72,7 @@ class Written(NamedTuple):
     moved: bool
 
 
-#: The time from which a state's age counts. Source: `reconcile.next_step`.
+#: The time from which a state's age counts. Source: `reconcile.reconcile_step`.
 AGE_OF: Final = {"wanted": "first_audio_at", "claimed": "claimed_at", "started": "started_at"}
 
 

@@ -20,7 +20,7 @@ from gw.verify.guard.state import (
     LOST,
     NEVER,
     ControlState,
-    State,
+    ModelState,
     excused,
     less,
     put_control,
@@ -31,7 +31,7 @@ from gw.verify.guard.state import (
 )
 
 WRITE_MS: Final = round(1000 * WRITE_S)
-_Steps = list[Step[State]]
+_Steps = list[Step[ModelState]]
 
 
 class ControlSteps:
@@ -43,11 +43,11 @@ class ControlSteps:
         self._faults = faults
         self._retry_s = parts.retry_s
 
-    def name(self, state: State, host: int) -> str:
+    def name(self, state: ModelState, host: int) -> str:
         """The control process on `host`, in a step's label."""
         return "control" if len(state.controls) == 1 else f"control {'AB'[host]}"
 
-    def add(self, state: State, steps: _Steps) -> None:
+    def add(self, state: ModelState, steps: _Steps) -> None:
         """Add the steps out of this state."""
         for host, control in enumerate(state.controls):
             if control.up:
@@ -87,7 +87,7 @@ class ControlSteps:
             return control._replace(lifecycle=lifecycle)
         return control._replace(lifecycle=lifecycle, wait_ms=wait_ms_of(lifecycle), answer=None, holding=False)
 
-    def _serve(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
+    def _serve(self, state: ModelState, host: int, control: ControlState, steps: _Steps) -> None:
         who = self.name(state, host)
         if control.here and not state.store_ms:
             self._deliver(state, host, control, steps)
@@ -107,19 +107,19 @@ class ControlSteps:
             else:
                 self._ask(state, host, control, control.lifecycle, steps)
 
-    def _put(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle | None) -> State:
+    def _put(self, state: ModelState, host: int, control: ControlState, lifecycle: Lifecycle | None) -> ModelState:
         return put_control(state, host, self._with(control, lifecycle))
 
     # -- the store ------------------------------------------------------------------------------------------------------
 
-    def _apply(self, state: State, operation: ops.Operation) -> State:
+    def _apply(self, state: ModelState, operation: ops.Operation) -> ModelState:
         written = self._rows.apply(state.row, operation)
         return state._replace(row=written.form, age_ms=0 if written.moved else state.age_ms)
 
     def _owner(self, host: int, control: ControlState) -> str:
         return f"{'AB'[host]}/{control.life}"
 
-    def _claim(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
+    def _claim(self, state: ModelState, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
         action, who = lifecycle.action, self.name(state, host)
         owner = self._owner(host, control)
         if isinstance(action, ClaimHere):
@@ -154,7 +154,7 @@ class ControlSteps:
             lost = self._put(excused(spent(after)), host, control, lifecycle.on_claim("away", NOW_S))
             steps.append(Step(f"{who} claims the row, and the answer is lost", lost, FREE))
 
-    def _deliver(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
+    def _deliver(self, state: ModelState, host: int, control: ControlState, steps: _Steps) -> None:
         """Deliver the spool's claim to the store, as the forwarder does, and the recorder before a create."""
         owner = f"{'AB'[host]}/{control.here}"
         after = self._apply(state, ops.DeliverClaim(owner))
@@ -168,10 +168,10 @@ class ControlSteps:
         label = "finds the row claimed by another host" if theirs else "delivers its claim to the store"
         steps.append(Step(f"{self.name(state, host)} {label}", after, SURE))
 
-    def _owns(self, state: State, host: int) -> bool:
+    def _owns(self, state: ModelState, host: int) -> bool:
         return any(stream.host == host and stream.phase in ("open", "ending") for stream in state.streams)
 
-    def _write(self, state: State, host: int, control: ControlState, outcome: Outcome, steps: _Steps) -> None:
+    def _write(self, state: ModelState, host: int, control: ControlState, outcome: Outcome, steps: _Steps) -> None:
         who, over = self.name(state, host), control._replace(lifecycle=None, wait_ms=0, holding=False)
         if not state.store_ms:
             written = put_control(self._apply(state, ops.WriteOutcome(outcome)), host, over)
@@ -182,7 +182,7 @@ class ControlSteps:
         elif control.wait_ms == 0:
             steps.append(Step(f"{who} gives up writing the row", put_control(state, host, over), SURE))
 
-    def _pass(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
+    def _pass(self, state: ModelState, host: int, control: ControlState, steps: _Steps) -> None:
         """The reconcile pass, if it would act."""
         who, row = self.name(state, host), (state.row, state.age_ms)
         owned = self._owns(state, host)
@@ -209,7 +209,7 @@ class ControlSteps:
 
     # -- Twilio ---------------------------------------------------------------------------------------------------------
 
-    def _ask(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
+    def _ask(self, state: ModelState, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
         who = self.name(state, host)
         if control.here and not state.store_ms and isinstance(lifecycle.action, Create):
             return  # the claim is delivered to the store first
@@ -221,7 +221,7 @@ class ControlSteps:
         creates = isinstance(lifecycle.action, Create)
         assert creates or isinstance(lifecycle.action, List)
         what = "create" if creates else "list"
-        done: State = state
+        done: ModelState = state
         answer: object
         if not creates:
             answer = state.recordings
@@ -236,11 +236,11 @@ class ControlSteps:
         if state.budget:
             self._faulty(state, done, host, control, what, steps)
 
-    def _faulty(self, state: State, done: State, host: int, control: ControlState, what: str, steps: _Steps) -> None:
+    def _faulty(self, state: ModelState, done: ModelState, host: int, control: ControlState, what: str, steps: _Steps) -> None:
         """Add every other end of the request."""
         who = self.name(state, host)
 
-        def add(name: str, base: State, note: str, wait_ms: int = 0) -> None:
+        def add(name: str, base: ModelState, note: str, wait_ms: int = 0) -> None:
             base = spent(base if name == "21220" else excused(base))
             if name == "20404" and not state.over:
                 base = base._replace(refused=True)
@@ -258,20 +258,20 @@ class ControlSteps:
                     add(name, done, ", but it is made", wait_ms)
                 add(name, state, ", nothing is made" if what == "create" else "", wait_ms)
 
-    def _answer(self, state: State, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
+    def _answer(self, state: ModelState, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
         after = self._parts.answered(lifecycle, control.answer)
         who = self.name(state, host)
         steps.append(Step(f"{who} has Twilio's answer", self._put(state, host, control, after), SURE))
 
     # -- webhooks -------------------------------------------------------------------------------------------------------
 
-    def _webhooks(self, state: State, steps: _Steps) -> None:
+    def _webhooks(self, state: ModelState, steps: _Steps) -> None:
         for hook in dict.fromkeys(state.hooks):
             if hook.late_ms:
                 continue
             gone = without_hook(state, hook)
             name = "the call's end" if hook.status == "over" else f"recording {hook.of} {hook.status}"
-            arrivals: list[tuple[str, State]] = []
+            arrivals: list[tuple[str, ModelState]] = []
             for host, control in enumerate(state.controls):
                 if not control.up:
                     continue

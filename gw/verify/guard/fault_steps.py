@@ -14,7 +14,7 @@ from gw.verify.guard.state import (
     LOST,
     NEVER,
     ControlState,
-    State,
+    ModelState,
     StreamState,
     at_rest,
     excused,
@@ -34,19 +34,19 @@ STORE_SHORT_MS: Final = 1000
 STORE_LONG_MS: Final = 40_000
 HOOK_LATE_MS: Final = 5000
 
-_Steps = list[Step[State]]
+_Steps = list[Step[ModelState]]
 
 
 class FaultSteps:
     """The faults of a scenario."""
 
-    def __init__(self, faults: frozenset[str], ended: Callable[[State, StreamState], StreamState], *, moves: bool) -> None:
+    def __init__(self, faults: frozenset[str], ended: Callable[[ModelState, StreamState], StreamState], *, moves: bool) -> None:
         """`ended`: a stream after its worker saw its end. `moves`: the first stream may drop without counting as a fault."""
         self._faults = faults
         self._ended = ended
         self._moves = moves
 
-    def add(self, state: State, steps: _Steps) -> None:
+    def add(self, state: ModelState, steps: _Steps) -> None:
         """Add the faults that may happen now. The state has budget left."""
         faults = self._faults
         for n, stream in enumerate(state.streams):
@@ -90,7 +90,7 @@ class FaultSteps:
             streams = tuple(self._ended(state, one) if one.phase == "open" else one for one in state.streams)
             steps.append(Step("the call ends, its recording is absent", spent(hung_up(state, streams, "absent")), FREE))
 
-    def _kill_worker(self, state: State, n: int, steps: _Steps) -> None:
+    def _kill_worker(self, state: ModelState, n: int, steps: _Steps) -> None:
         """The worker dies: its sent events arrive or are lost."""
         stream = state.streams[n]
         dead = stream._replace(phase="dead", pool=0, turn_ms=NEVER, due_ms=NEVER, full_ms=0, again=False)
@@ -99,7 +99,7 @@ class FaultSteps:
             lost = dead._replace(outbox=dead.outbox[: dead.spooled], late_ms=0)
             steps.append(Step(f"worker {n + 1} is killed, its sent events are lost", spent(put_stream(state, n, lost)), FREE))
 
-    def _kill_control(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
+    def _kill_control(self, state: ModelState, host: int, control: ControlState, steps: _Steps) -> None:
         """Control dies: its spool and the rows stay, its work is lost, and the workers send again."""
         name = "control" if len(state.controls) == 1 else f"control {'AB'[host]}"
         dead = ControlState(life=control.life + 1, back_ms=RESTART_MS, wish=control.wish, here=control.here)
@@ -112,7 +112,7 @@ class FaultSteps:
         )
         steps.append(Step(f"{name} is killed", spent(after._replace(streams=streams)), FREE))
 
-    def _lose_host(self, state: State, host: int, control: ControlState, steps: _Steps) -> None:
+    def _lose_host(self, state: ModelState, host: int, control: ControlState, steps: _Steps) -> None:
         """A host is lost with its processes and its claim, so the call need not be recorded."""
         dead = ControlState(life=control.life, back_ms=LOST)
         after = put_control(excused(state._replace(refused=not state.over)), host, dead)

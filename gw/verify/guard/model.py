@@ -24,7 +24,7 @@ from gw.verify.guard.state import (
     LOST,
     NEVER,
     ControlState,
-    State,
+    ModelState,
     StreamState,
     at_rest,
     excused,
@@ -101,14 +101,14 @@ class GuardModel:
         self._faults = FaultSteps(scenario.faults, self.ended, moves=scenario.moves)
         self._thresholds = _thresholds(scenario.hosts)
 
-    def first(self) -> State:
+    def first(self) -> ModelState:
         """The stream is open, and no frame was sent."""
         stream = StreamState(host=0, chunks=self.scenario.chunks)
-        return State(self.scenario.budget, (stream,), (ControlState(),) * self.scenario.hosts, reported=self.parts.heeded())
+        return ModelState(self.scenario.budget, (stream,), (ControlState(),) * self.scenario.hosts, reported=self.parts.heeded())
 
     # -- invariants --------------------------------------------------------------------------------------------------
 
-    def wrong(self, state: State) -> Iterable[str]:
+    def wrong(self, state: ModelState) -> Iterable[str]:
         """The invariants that this state violates."""
         streams = state.streams
         broken = []
@@ -129,7 +129,7 @@ class GuardModel:
                 broken.append(TRUE)
         return broken
 
-    def owing(self, state: State) -> Iterable[str]:
+    def owing(self, state: ModelState) -> Iterable[str]:
         """The invariants that require this state to be left."""
         if state.over:
             return () if self._is_done(state) else (SETTLES,)
@@ -137,7 +137,7 @@ class GuardModel:
             return (STARTED,)
         return ()
 
-    def _is_done(self, state: State) -> bool:
+    def _is_done(self, state: ModelState) -> bool:
         """The call is over, and nothing is under way."""
         row = self.rows.row(state.row)
         if row is not None and row.state not in SETTLED:
@@ -154,9 +154,9 @@ class GuardModel:
 
     # -- steps ------------------------------------------------------------------------------------------------
 
-    def steps(self, state: State) -> Sequence[Step[State]]:
+    def steps(self, state: ModelState) -> Sequence[Step[ModelState]]:
         """All steps out of a state."""
-        steps: list[Step[State]] = []
+        steps: list[Step[ModelState]] = []
         for n, stream in enumerate(state.streams):
             if stream.fired > 1:
                 return steps  # such a guard may start recordings without end: no further step is of interest
@@ -188,7 +188,7 @@ class GuardModel:
                 steps.append(Step(f"everything is slow: {span(wait_ms)} pass first", late, FREE))
         return steps
 
-    def ended(self, state: State, stream: StreamState) -> StreamState:
+    def ended(self, state: ModelState, stream: StreamState) -> StreamState:
         """The stream after its worker saw its end: AI-out ended and the end is reported, in one step."""
         last = self.parts.last_turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms)
         reports = tuple(kind for kind in state.reported if kind == "ended")
@@ -198,11 +198,11 @@ class GuardModel:
             fired = NEVER
         return at_rest(stream._replace(phase="ended", pool=0, fired=fired, outbox=outbox))
 
-    def all_ended(self, state: State) -> tuple[StreamState, ...]:
+    def all_ended(self, state: ModelState) -> tuple[StreamState, ...]:
         """The streams after every open one ended."""
         return tuple(self.ended(state, stream) if stream.phase == "open" else stream for stream in state.streams)
 
-    def _stream_steps(self, state: State, n: int, steps: list[Step[State]]) -> None:
+    def _stream_steps(self, state: ModelState, n: int, steps: list[Step[ModelState]]) -> None:
         stream, at = state.streams[n], f"worker {n + 1}"
         if stream.phase == "open":
             if not stream.heard:
@@ -221,7 +221,7 @@ class GuardModel:
         if state.controls[stream.host].up:
             self._bus_steps(state, n, steps)
 
-    def _frame(self, state: State, n: int, *, taken: bool) -> State:
+    def _frame(self, state: ModelState, n: int, *, taken: bool) -> ModelState:
         stream = state.streams[n]
         flag = self.parts.send_frame(flag=stream.flag, taken=taken)
         turn_ms = stream.turn_ms
@@ -230,7 +230,7 @@ class GuardModel:
         due_ms = PROMISE_MS if taken and not state.excused and not state.recordings else NEVER
         return put_stream(state, n, stream._replace(flag=flag, heard=stream.heard or taken, turn_ms=turn_ms, due_ms=due_ms))
 
-    def _turn(self, state: State, n: int, *, chunk: bool) -> State:
+    def _turn(self, state: ModelState, n: int, *, chunk: bool) -> ModelState:
         stream = state.streams[n]
         turn = self.parts.turn(flag=stream.flag, started=stream.guard_started, room=not stream.full_ms, chunk=chunk)
         waits = stream.flag and not turn.guard_started
@@ -244,7 +244,7 @@ class GuardModel:
         )
         return put_stream(state, n, after)._replace(blocked=state.blocked or turn.blocked)
 
-    def _bus_steps(self, state: State, n: int, steps: list[Step[State]]) -> None:
+    def _bus_steps(self, state: ModelState, n: int, steps: list[Step[ModelState]]) -> None:
         stream, at = state.streams[n], f"worker {n + 1}"
         who = self._control.name(state, stream.host)
         if stream.batch:
@@ -265,7 +265,7 @@ class GuardModel:
                 after = put_control(after, stream.host, after.controls[stream.host]._replace(wish=True))
             steps.append(Step(f"{who} keeps {_list(coming)} of {at}" + ("" if fresh else ", already kept"), after, SURE))
 
-    def _passed(self, state: State, stream: StreamState) -> State:
+    def _passed(self, state: ModelState, stream: StreamState) -> ModelState:
         """Control's subscribers receive the batch of a stream."""
         control = state.controls[stream.host]
         for kind in stream.batch:
@@ -274,7 +274,7 @@ class GuardModel:
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
-    def _next_ms(self, state: State) -> int:
+    def _next_ms(self, state: ModelState) -> int:
         """Milliseconds until something is due; 0 when nothing is."""
         waits = [state.store_ms]
         for stream in state.streams:
@@ -288,7 +288,7 @@ class GuardModel:
             waits += [limit_ms - state.age_ms for limit_ms in self._limits(state)]
         return min((wait_ms for wait_ms in waits if wait_ms > 0), default=0)
 
-    def _later(self, state: State, ms: int) -> State:
+    def _later(self, state: ModelState, ms: int) -> ModelState:
         streams = tuple(
             stream._replace(
                 turn_ms=less(stream.turn_ms, ms),
@@ -309,7 +309,7 @@ class GuardModel:
             age_ms=age_ms,
         )
 
-    def _limits(self, state: State) -> tuple[int, ...]:
+    def _limits(self, state: ModelState) -> tuple[int, ...]:
         """The ages of the row at which the reconcile pass may act."""
         row = self.rows.row(state.row)
         return () if row is None else self._thresholds.get(row.state, ())

@@ -65,7 +65,7 @@ class Hook(NamedTuple):
     late_ms: int = 0
 
 
-class State(NamedTuple):
+class ModelState(NamedTuple):
     """The whole model at one moment."""
 
     budget: int  # faults that may still happen
@@ -83,31 +83,31 @@ class State(NamedTuple):
     reported: tuple[str, ...] = ()  # of a stream's start and end, the events that control acts on; others are not sent
 
 
-def put_stream(state: State, n: int, stream: StreamState) -> State:
+def put_stream(state: ModelState, n: int, stream: StreamState) -> ModelState:
     """The state with another stream at index `n`."""
     streams, stream = state.streams, at_rest(stream)
     return state._replace(streams=(*streams[:n], stream, *streams[n + 1 :]))
 
 
-def put_control(state: State, host: int, control: ControlState) -> State:
+def put_control(state: ModelState, host: int, control: ControlState) -> ModelState:
     """The state with another control process at `host`."""
     controls = state.controls
     return state._replace(controls=(*controls[:host], control, *controls[host + 1 :]))
 
 
-def spent(state: State) -> State:
+def spent(state: ModelState) -> ModelState:
     """The state after one more fault."""
     return state._replace(budget=state.budget - 1)
 
 
-def without_promise(state: State) -> State:
+def without_promise(state: ModelState) -> ModelState:
     """The state without a due recording: there is one, the call is over, or a fault took the time."""
     if all(stream.due_ms == NEVER for stream in state.streams):
         return state
     return state._replace(streams=tuple(stream._replace(due_ms=NEVER) for stream in state.streams))
 
 
-def excused(state: State) -> State:
+def excused(state: ModelState) -> ModelState:
     """The state after a fault that took time: the recording may be late. No effect once it exists, or the call is over."""
     if state.recordings or state.over:
         return state
@@ -128,26 +128,26 @@ def at_rest(stream: StreamState) -> StreamState:
     return stream._replace(chunks=0, flag=False, guard_started=False, fired=fired, turn_ms=NEVER, full_ms=0, due_ms=NEVER)
 
 
-def with_hook(state: State, hook: Hook) -> State:
+def with_hook(state: ModelState, hook: Hook) -> ModelState:
     """The state with a further webhook on its way; their order has no meaning."""
     return state._replace(hooks=tuple(sorted((*state.hooks, hook))))
 
 
-def without_hook(state: State, hook: Hook) -> State:
+def without_hook(state: ModelState, hook: Hook) -> ModelState:
     """The state with this webhook gone."""
     hooks = list(state.hooks)
     hooks.remove(hook)
     return state._replace(hooks=tuple(hooks))
 
 
-def recorded(state: State) -> State:
+def recorded(state: ModelState) -> ModelState:
     """The state after Twilio began a recording."""
     recordings = (*state.recordings, "in-progress")
     began = without_promise(state._replace(recordings=recordings, excused=False, refused=False))
     return with_hook(began, Hook("in-progress", len(recordings)))
 
 
-def hung_up(state: State, streams: tuple[StreamState, ...], outcome: str = "completed") -> State:
+def hung_up(state: ModelState, streams: tuple[StreamState, ...], outcome: str = "completed") -> ModelState:
     """The state after the call's end at Twilio: streams and recordings have ended, and webhooks report them."""
     after = with_hook(state._replace(over=True, excused=False, refused=False, streams=streams), Hook("over", 0))
     for n, status in enumerate(state.recordings, 1):

@@ -27,7 +27,7 @@ from gw.control.recording.lifecycle import (
     begin,
     best_of,
     outcome_of,
-    take_over,
+    resume_claim,
 )
 from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
 
@@ -86,14 +86,14 @@ def test_without_the_store_the_claim_is_kept_here_and_listed() -> None:
 
 @pytest.mark.parametrize(("result", "action"), [("ours", List()), ("theirs", Leave("taken"))])
 def test_an_abandoned_claim_is_taken_over_and_listed(result: ClaimResult, action: Action) -> None:
-    abandoned = take_over(100.0, RETRY_S, "host/0", create=True)
+    abandoned = resume_claim(100.0, RETRY_S, "host/0", create=True)
     assert abandoned.action == Reclaim("host/0")
     assert abandoned.on_claim(result, 101.0).action == action
 
 
 @pytest.mark.parametrize("create", [True, False])
 def test_a_lost_hosts_recording_is_not_created(create: bool) -> None:
-    claimed = take_over(100.0, RETRY_S, "host/0", create=create).on_claim("ours", 100.0)
+    claimed = resume_claim(100.0, RETRY_S, "host/0", create=create).on_claim("ours", 100.0)
     assert isinstance(after(claimed, []), Create if create else Outcome)
 
 

@@ -24,7 +24,7 @@ from gw.control.recording.reconcile import (
     WANTED_AGE_S,
     Reconciler,
     is_overdue,
-    next_step,
+    reconcile_step,
 )
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
@@ -66,7 +66,7 @@ def row(state: RowState, *, owner: str | None = "claimant/1-a", age_s: float = 0
     ],
 )
 def test_the_next_step_for_a_row(what: RecordingRow, owned: bool, step: str) -> None:
-    assert next_step(what, claimant="claimant", owned=owned, now=NOW) == step
+    assert reconcile_step(what, claimant="claimant", owned=owned, now=NOW) == step
 
 
 class Rig:

@@ -10,21 +10,21 @@ from gw.verify.guard.claim_row import ABSENT, RowStore
 from gw.verify.guard.control_steps import ControlSteps
 from gw.verify.guard.explorer import FREE, SURE, Step
 from gw.verify.guard.parts import NOW_S, Parts
-from gw.verify.guard.state import NEVER, ControlState, Hook, State, StreamState
+from gw.verify.guard.state import NEVER, ControlState, Hook, ModelState, StreamState
 
 STREAM = StreamState(0, heard=True)
 CLAIM = Lifecycle(Claim(), NOW_S, 30.0)
 CREATE = Lifecycle(Create(), NOW_S, 30.0)
 
 
-def steps(parts: Parts, rows: RowStore, state: State, *faults: str) -> dict[str, Step[State]]:
-    made: list[Step[State]] = []
+def steps(parts: Parts, rows: RowStore, state: ModelState, *faults: str) -> dict[str, Step[ModelState]]:
+    made: list[Step[ModelState]] = []
     ControlSteps(parts, rows, frozenset(faults)).add(state, made)
     return {step.label: step for step in made}
 
 
-def one(control: ControlState, **fields: object) -> State:
-    return State(1, (STREAM,), (control,), **fields)  # type: ignore[arg-type]
+def one(control: ControlState, **fields: object) -> ModelState:
+    return ModelState(1, (STREAM,), (control,), **fields)  # type: ignore[arg-type]
 
 
 def test_a_control_that_is_due_comes_back(parts: Parts, rows: RowStore) -> None:
@@ -92,7 +92,9 @@ def test_the_pass_takes_up_an_old_wish(parts: Parts, rows: RowStore) -> None:
 def test_a_webhook_reaches_any_control_that_runs(parts: Parts, rows: RowStore) -> None:
     row = rows.apply(ABSENT, ops.ClaimRow("A/1")).form
     hook = Hook("in-progress", 1)
-    two = State(1, (STREAM,), (ControlState(), ControlState(back_ms=NEVER)), hooks=(hook,), row=row, recordings=("in-progress",))
+    two = ModelState(
+        1, (STREAM,), (ControlState(), ControlState(back_ms=NEVER)), hooks=(hook,), row=row, recordings=("in-progress",)
+    )
     arrivals = steps(parts, rows, two)
     for who in ("control A", "control B"):
         after = rows.row(arrivals[f"webhook 'recording 1 in-progress' reaches {who}"].state.row)

@@ -6,24 +6,24 @@ import pytest
 
 from gw.verify.guard.explorer import FREE, Step
 from gw.verify.guard.fault_steps import BUS_LATE_MS, HOOK_LATE_MS, POOL_FULL_MS, STORE_LONG_MS, STORE_SHORT_MS, FaultSteps
-from gw.verify.guard.state import LOST, NEVER, ControlState, Hook, State, StreamState, recorded
+from gw.verify.guard.state import LOST, NEVER, ControlState, Hook, ModelState, StreamState, recorded
 
 OPEN = StreamState(0, flag=True, heard=True, due_ms=2000)
 
 
-def end(state: State, stream: StreamState) -> StreamState:
+def end(state: ModelState, stream: StreamState) -> StreamState:
     return stream._replace(phase="ended")
 
 
-def steps(state: State, *faults: str, moves: bool = False) -> dict[str, Step[State]]:
-    made: list[Step[State]] = []
+def steps(state: ModelState, *faults: str, moves: bool = False) -> dict[str, Step[ModelState]]:
+    made: list[Step[ModelState]] = []
     FaultSteps(frozenset(faults), end, moves=moves).add(state, made)
     assert all(step.kind == FREE and step.state.budget == state.budget - 1 for step in made)
     return {step.label: step for step in made}
 
 
-def state(stream: StreamState = OPEN, *, hosts: int = 1, **fields: object) -> State:
-    return State(2, (stream,), (ControlState(),) * hosts, **fields)  # type: ignore[arg-type]
+def state(stream: StreamState = OPEN, *, hosts: int = 1, **fields: object) -> ModelState:
+    return ModelState(2, (stream,), (ControlState(),) * hosts, **fields)  # type: ignore[arg-type]
 
 
 def test_the_pool_is_full_only_while_the_guard_waits() -> None:

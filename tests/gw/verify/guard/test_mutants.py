@@ -25,7 +25,7 @@ TURN, RUN, COUNT = "gw.media.ai_out:AiOut._ask", "gw.media.ai_out:AiOut.run", "g
 assert ai_out, tx
 LIFECYCLE, ROWS, STORE = lifecycle.__name__, recording_rows.__name__, recordings.__name__
 ON_EVENT, TAKE_UP = f"{recorder.__name__}:Recorder.on_event", f"{recorder.__name__}:Recorder.take_up"
-NEXT, PASS, LOOK = (f"{reconcile.__name__}:{name}" for name in ("next_step", "Reconciler.pass_over", "Reconciler._look"))
+NEXT, PASS, LOOK = (f"{reconcile.__name__}:{name}" for name in ("reconcile_step", "Reconciler.pass_over", "Reconciler._look"))
 
 
 class Mutant(NamedTuple):
@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant("a dead process's claim creates without a list", transition(Reclaim, "ours", "create"), ONE, "control killed"),
     Mutant(
         "a claim of a dead process is claimed anew",
-        Change(TAKE_UP, "lifecycle.take_over(", "lifecycle.begin(time.monotonic(), self._retry_s) or lifecycle.take_over("),
+        Change(TAKE_UP, "lifecycle.resume_claim(", "lifecycle.begin(time.monotonic(), self._retry_s) or lifecycle.resume_claim("),
         SETTLES,
         "control killed",
     ),
@@ -165,7 +165,7 @@ MUTANTS = (
     in_store(
         "a claim takes any row",
         Change(
-            f"{STORE}:take",
+            f"{STORE}:claim_existing",
             "recordings.c.call_sid == fit.text(call_sid, SID_CHARS), recordings.c.state.in_(list(states))",
             "recordings.c.call_sid == fit.text(call_sid, SID_CHARS)",
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gw.control.recording.lifecycle import Claim, Create, Leave, List, Outcome, take_over
+from gw.control.recording.lifecycle import Claim, Create, Leave, List, Outcome, resume_claim
 from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import ABSENT, RowStore
 from gw.verify.guard.parts import NOW_S, Parts, later
@@ -52,7 +52,7 @@ def test_a_pass_runs_production_code(rows: RowStore, parts: Parts) -> None:
     claimed = rows.apply(wanted, ops.ClaimRow("A/1")).form
     again = parts.passed((claimed, 0), "A", False, None, ()).lifecycle
     assert again is not None
-    assert again.action == take_over(0.0, 30.0, "A/1", create=True).action
+    assert again.action == resume_claim(0.0, 30.0, "A/1", create=True).action
     started = rows.apply(claimed, ops.WriteOutcome(Outcome("started", "RE1"))).form
     looked = parts.passed((started, 10_000_000), "A", False, None, ("completed",))
     assert looked.outcome is not None

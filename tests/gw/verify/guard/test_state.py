@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gw.verify.guard.state import NEVER, Hook, State, StreamState, at_rest, excused, span
+from gw.verify.guard.state import NEVER, Hook, ModelState, StreamState, at_rest, excused, span
 
 
 def test_a_stream_at_rest_keeps_the_facts_that_matter() -> None:
@@ -15,7 +15,7 @@ def test_a_stream_at_rest_keeps_the_facts_that_matter() -> None:
 
 
 def test_an_excuse_ends_the_promise() -> None:
-    state = State(1, (StreamState(0, due_ms=500),), ())
+    state = ModelState(1, (StreamState(0, due_ms=500),), ())
     assert excused(state).streams[0].due_ms == NEVER
     assert not excused(state._replace(over=True)).excused
 

@@ -2,9 +2,9 @@
 
 A leg that fails is replaced within `media.ai_reconnect_s`: `gw.call.reconnect` decides when, `gw.call.conversation` and
 `gw.call.pending_reply` give what its successor receives. The caller still hears what the playout holds, the uplink keeps the
-caller's audio, and when nothing is left to hear the holding sound is played. A session near its end gets a successor that is ready
-before it is needed; the two change places when neither side speaks, or at the last moment regardless. When no leg can be had the
-call falls back (`CallEnding.fall_back`).
+caller's audio, and when nothing is left to hear the holding sound is played. A session near its end gets a successor that is
+ready before it is needed; the two change places when neither side speaks, or at the last moment regardless. When no leg can be
+had the call falls back (`CallEnding.fall_back`).
 
 AI-in's greenlet calls every method but `check`, which the watchdog calls. Two greenlets help it: one plays the holding sound, one
 opens a successor. Never waits for the phone leg.

@@ -1,8 +1,9 @@
-"""AI-out: cuts playout audio into ready-made frames, keeps TX's queue between two watermarks, and asks the guard on every turn.
+"""AI-out: cuts playout audio into frames for TX, and asks the recording guard on every turn.
 
-A turn comes when AI-in has new audio for a low queue, and every TURN_S at the latest, also when no more AI audio ever comes: so
-the recording starts for a greeting of three frames followed by silence, and once more at the end, for a call that ended before
-the next turn. A turn cuts a bounded batch and never waits: a full recording pool leaves the guard armed.
+AI-out keeps TX's queue between two watermarks. A turn comes when AI-in has new audio for a low queue, and every TURN_S at the
+latest, also when no more AI audio comes: so the recording starts for a greeting of three frames followed by silence. The guard is
+asked once more at the end, for a call that ended before the next turn. A turn cuts a bounded batch and never waits; a full
+recording pool leaves the guard armed.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from gw.protocol.audio import PTIME_MS
 from gw.protocol.frames import text_message
 from gw.protocol.twilio import FrameBuilder, build_mark
 
-#: The longest the guard goes unasked, and the longest TX's queue goes unfilled.
+#: The longest time between two questions to the guard, and between two fillings of TX's queue.
 TURN_S: Final = 0.1
-#: TX's queue holds this much beyond the lead when it is filled: several turns, and a hub that stalls for a moment.
+#: TX's queue is filled up to this much beyond the lead: several turns, and a short stall of the hub.
 HIGH_MS: Final = 400
-#: Below this much beyond the lead it is filled again: two turns before it would run dry.
+#: TX's queue is filled again below this much beyond the lead: two turns before it would run dry.
 LOW_MS: Final = 200
-#: Frames cut in one turn, so that no turn holds the hub: about 40 us.
+#: Frames cut in one turn, about 40 us, so that no turn holds the hub.
 BATCH_FRAMES: Final = 16
-#: A call that ends before the next turn asks once more, and again while the pool is full: all calls of a worker may end at once.
+#: Questions to the guard after the last turn while the pool is full: all calls of a worker may end at the same time.
 LAST_ASKS: Final = 100
 
 
@@ -63,23 +64,14 @@ class AiOut:
         on_record: Callable[[], None],
         on_first_audio: Callable[[float], None],
     ) -> None:
-        """`on_record` spawns the recording's start into the pool, `on_first_audio` reports the first frame: neither may wait."""
-        self._stream_sid = stream_sid
-        self._builder = FrameBuilder(stream_sid)
-        self.tx = tx
-        self.playout = playout
-        self._guard = guard
-        self._pool_has_room = pool_has_room
-        self._on_record = on_record
-        self._on_first_audio = on_first_audio
-        self._reported = False
-        self._wake = Alarm()
-        self.stopped = False
-        self.high_frames = (lead_ms + HIGH_MS) // PTIME_MS
-        self.low_frames = (lead_ms + LOW_MS) // PTIME_MS
+        """`on_record` spawns the recording's start into the pool, `on_first_audio` reports when the first frame was sent
+        (monotonic). Neither may wait.""" self._stream_sid = stream_sid self._builder = FrameBuilder(stream_sid) self.tx = tx
+        self.playout = playout self._guard = guard self._pool_has_room = pool_has_room self._on_record = on_record
+        self._on_first_audio = on_first_audio self._reported = False self._wake = Alarm() self.stopped = False self.high_frames =
+        (lead_ms + HIGH_MS) // PTIME_MS self.low_frames = (lead_ms + LOW_MS) // PTIME_MS
 
     def wake(self) -> None:
-        """There is something new in the playout: take a turn if TX's queue is low."""
+        """Take a turn for new audio in the playout, if TX's queue is low."""
         if len(self.tx.queue) < self.low_frames:
             self._wake.set()
 
@@ -89,20 +81,20 @@ class AiOut:
         self._wake.set()
 
     def run(self) -> None:
-        """The greenlet's body. Ends on `stop`."""
+        """Take turns until `stop`. The greenlet's body."""
         while not self.stopped:
             if self.turn():
-                gevent.sleep(0)  # others first, then the next batch
+                gevent.sleep(0)  # let other greenlets run before the next batch
             else:
                 self._wake.wait(TURN_S)
         for _ in range(LAST_ASKS):
             self._ask()
             if not self._is_owed:
                 break
-            gevent.sleep(0)  # the pool's greenlets never wait: it has room again soon
+            gevent.sleep(0)  # the pool's greenlets never wait, so a slot is free soon
 
     def turn(self) -> bool:
-        """Ask the guard, then fill TX's queue when it is low. True: the batch was used up and more could be cut."""
+        """Ask the guard, then fill TX's queue if it is low. True: the batch was used up and more could be cut."""
         self._ask()
         return self._fill()
 
@@ -117,7 +109,7 @@ class AiOut:
 
     @property
     def _is_owed(self) -> bool:
-        """Whether the caller heard something, and the guard has not had its yes."""
+        """Whether audio was sent and its recording has not been requested."""
         return self.tx.first_audio_sent and self._guard.enabled and not self._guard.recording_started
 
     def _fill(self) -> bool:

@@ -1,7 +1,8 @@
 """One call's end: the limits, the goodbye that is still heard, and the one `end`.
 
 `finish` ends a call once the caller has heard what is queued, within a bound; `end` ends it now. The first reason is kept, also
-that of an AI that failed while its last words are still heard. Never waits and closes nothing: the session does (`gw.media.session`).
+that of an AI that failed while its last words are still heard. Never waits and closes nothing: the session does
+(`gw.media.session`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all calls of one worker share: its configuration, its places in the shared page, its pool, its one TLS context."""
+"""The parts that all calls of one worker share: configuration, cells of the shared page, pool, TLS context."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from gw.media.uplink import UplinkCells
 from metrics.declare import AI_ERRORS, AI_RECONNECTS, BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, STREAMS_REFUSED, TX_DROPPED
 from metrics.page import Page
 
-#: Twilio asks within a second of a stream's end.
+#: Endings kept for Twilio's action webhook, which comes within a second of a stream's end.
 MAX_ENDINGS: Final = 1000
 
 
 class CallCells:
-    """The calls' places in the worker's shared page."""
+    """The calls' cells in the worker's shared page."""
 
     def __init__(self, page: Page) -> None:
         self.alive = {State(value): page.gauge(CALLS, state=value) for value in CALLS.labels["state"]}
@@ -72,15 +72,15 @@ class OpenCall(Protocol):
 
 
 class MediaContext:
-    """One worker's shared parts. `calls` holds every call from its `start` to its end, by call SID."""
+    """One worker's shared parts."""
 
     def __init__(self, config: Config, page: Page, ledger: TokenLedger, slots: AdmissionSlots | None = None) -> None:
-        """`slots`: this worker's view of the machine's places; without one it is alone."""
+        """`slots`: this worker's view of the machine's admission slots; without it the worker is alone."""
         self.config = config
         self.page = page
         self.ledger = ledger
         self.slots = slots or AdmissionSlots.alone(config.server.max_calls_per_worker)
-        #: the supervisor makes one for its workers where neither the environment nor an auth token gives one
+        # the supervisor gives its workers a common key where the environment has neither
         self.token_key = (config.secrets.token_key or config.secrets.twilio_auth_token).encode() or os.urandom(32)
         self.clock = Clock()
         self.tls = ssl.create_default_context()
@@ -90,40 +90,39 @@ class MediaContext:
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)
         self.recording_pool = Pool(config.recording.pool_size, greenlet_class=PoolGreenlet)
-        self.calls: dict[str, OpenCall] = {}
-        self.streams = 0  # media sockets open, those that have not started included
-        self.coming = 0  # connections that have not said yet what they want
-        self.silent = 0  # those of them that should have by now: they are not supposed to become media sockets any more
-        self.draining = False  # by an operator, or for the gateway's stop: no call is taken
-        self.leaving = False  # others take this worker's place: no connection is taken, a call that was let in is
+        self.calls: dict[str, OpenCall] = {}  # by call SID, from `start` to the reported end
+        self.streams = 0  # open media sockets, also before their `start`
+        self.coming = 0  # connections without a complete request
+        self.silent = 0  # of these, the ones too late to be counted as future media sockets
+        self.draining = False  # new calls are refused: by an operator, or because the gateway stops
+        self.leaving = False  # other workers replace this one: no connection is accepted, an admitted call is
         self.late = False
         self.hold_max_s: Callable[[float], float] = lambda since_s: -1.0  # since a monotonic time
         self.emit: Callable[[bus.Event], None] = lambda event: None
         self.ask: Callable[[str, str], bus.Answer | None] = lambda call_sid, about: None
-        #: how the last calls of this worker ended, for Twilio's question what comes next: reason and agent
-        self.endings: OrderedDict[str, tuple[Reason, str]] = OrderedDict()
+        self.endings: OrderedDict[str, tuple[Reason, str]] = OrderedDict()  # reason and agent, by call SID
 
     def keep_ending(self, call_sid: str, reason: Reason, agent: str) -> None:
-        """Remember how a call ended."""
+        """Keep a call's reason and agent for the action webhook."""
         self.endings[call_sid] = (reason, agent)
         if len(self.endings) > MAX_ENDINGS:
             self.endings.popitem(last=False)
 
     def ai_leg(self, agent: Agent) -> AiLeg:
-        """A new AI leg for one call."""
+        """Make an AI leg for one call."""
         if agent.provider == "parrot":
             return ParrotLeg(self.prompts)
         return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls)
 
     def may_open(self) -> bool:
-        """Whether one more media socket is taken: there is room, or a call is expected that was let in."""
+        """Whether one more media socket is accepted: a slot is free, or an admitted call is expected."""
         return (not self.draining and self.streams < self.config.server.max_calls_per_worker) or self.slots.reserved > 0
 
     def publish(self) -> None:
-        """Let the other workers know how it stands here."""
+        """Publish this worker's load and flags to the other workers."""
         coming = self.coming - self.silent
         self.slots.publish(streams=self.streams, coming=coming, draining=self.draining, leaving=self.leaving, late=self.late)
 
     def reserve(self, call_sid: str) -> str:
-        """Let a call in that was announced. Returns "", or why not: full | late | drained."""
+        """Reserve a slot for an announced call. Returns "", or the refusal: full | late | drained."""
         return "drained" if self.draining else self.slots.reserve(call_sid)

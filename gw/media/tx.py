@@ -1,9 +1,9 @@
 """The TX loop: real-time code. If an operation can take more than 1 ms, it doesn't go in here.
 
-It takes a ready frame, waits until the frame is due, hands it to the kernel without blocking, bumps counters, and sets one flag
-when the first frame is out. Nothing else: no logging, no JSON, no lock, no other wait. Frames come ready-made from AI-out, with
-their generation; one of an old generation is dropped after the wait (the clear that made it old has counted it), and nothing
-leaves after `stop`: a close frame may be out.
+TX takes a ready frame, waits until the frame is due, hands it to the kernel without blocking, bumps counters, and sets one flag
+when the first frame is out. Nothing else: no logging, no JSON, no lock, no other wait. AI-out makes the frames and stamps each
+with its generation. A frame of an old generation is dropped after the wait (the clear that ended the generation has counted it),
+and nothing is sent after `stop`, because a close frame may be out.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from gw.media.transport.plain import Transport
 from metrics.declare import BOUNDS, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
 from metrics.page import Page
 
-#: An idle TX looks at its stop flag this often; AI-out wakes it for frames.
+#: An idle TX checks its stop flag this often; AI-out wakes it for frames.
 IDLE_S: Final = 1.0
 
 
 class Ready(NamedTuple):
-    """One websocket message as TX sends it: a frame of audio, or a mark."""
+    """One websocket message ready to send: a frame of audio, or a mark."""
 
     generation: int
     data: bytes
@@ -36,7 +36,7 @@ class Ready(NamedTuple):
 
 
 class TxCells:
-    """TX's places in the worker's shared page, bound once per worker."""
+    """TX's cells in the worker's shared page, bound once per worker."""
 
     __slots__ = ("frames", "lateness", "send", "underrun")
 
@@ -48,7 +48,7 @@ class TxCells:
 
 
 class Tx:
-    """One call's sender. AI-out puts, TX takes; both run in one hub, so no lock is between them."""
+    """One call's sender. AI-out puts, TX takes; both run in one hub, so no lock is needed."""
 
     __slots__ = (
         "_cells",
@@ -75,7 +75,7 @@ class Tx:
         self._ready = Event()
         self.queue: deque[Ready] = deque()  # bounded by AI-out's high watermark
         self.stopped = False
-        self.first_audio_sent = False  # the flag AI-out shows the recording guard
+        self.first_audio_sent = False  # AI-out passes this flag to the recording guard
         self.first_audio_s = 0.0
         self.frames_sent = 0
         self.lateness = LatencyCounts(BOUNDS)
@@ -84,13 +84,13 @@ class Tx:
     # -- AI-out and barge-in ------------------------------------------------------------------------------------------
 
     def put(self, ready: Ready) -> None:
-        """Queue a message; wakes TX where it is idle."""
+        """Queue a message; wakes an idle TX."""
         self.queue.append(ready)
         if len(self.queue) == 1:
             self._ready.set()
 
     def discard(self) -> None:
-        """Drop what is queued."""
+        """Drop all queued messages."""
         self.queue.clear()
 
     def stop(self) -> None:
@@ -101,7 +101,7 @@ class Tx:
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """The greenlet's body. Ends on `stop`, or when the phone leg's transport is broken (its reader ends the call)."""
+        """Send queued messages until `stop`, or until the transport fails (its reader ends the call). The greenlet's body."""
         queue, pacer, playout, clock, transport = self.queue, self._pacer, self._playout, self._clock, self._transport
         while not self.stopped:
             if not queue:
@@ -124,7 +124,7 @@ class Tx:
                 pacer.on_mark()
 
     def _count(self, begun_s: float, sent_s: float, taken: bool) -> None:
-        """Enter one frame sent: the send's duration and the frame's lateness, in the call's and in the worker's counters."""
+        """Record one frame sent: the send's duration and the frame's lateness, in the call's and in the worker's counters."""
         cells, send, lateness = self._cells, self.send, self.lateness
         underrun_s = self._pacer.underrun_s
         late_s = self._pacer.on_sent(sent_s)

@@ -1,7 +1,7 @@
-"""RX: reads the phone leg, and hands the caller's audio up.
+"""The caller's audio from RX to the AI leg.
 
-It never waits for the AI leg: what that does not take, while it is connecting or congested, goes to a bounded buffer whose oldest
-is dropped and counted. The payload goes up as it came: base64 in, base64 out.
+RX never waits for the AI leg: while that is connecting or congested, audio goes to a bounded buffer whose oldest frame is dropped
+and counted. The payload stays base64, as Twilio sent it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from gw.protocol.audio import PTIME_MS, PTIME_S
 from metrics.declare import RX_DROPPED
 from metrics.page import Page
 
-#: Kept frames that go up at once: a second of audio in a third of a millisecond. The rest follows with the next frames.
+#: Kept frames sent in one turn: a second of audio in a third of a millisecond. The rest follows with the next frames.
 BATCH_FRAMES: Final = 50
 
 
 class UplinkCells:
-    """The uplink's places in the worker's shared page."""
+    """The uplink's cells in the worker's shared page."""
 
     __slots__ = ("by_reason",)
 
@@ -28,12 +28,12 @@ class UplinkCells:
 
 
 class Uplink:
-    """The caller's audio on its way to the AI."""
+    """One call's audio on its way to the AI."""
 
     __slots__ = ("_bound", "_cells", "_kept", "_leg", "_ready", "dropped")
 
     def __init__(self, leg: AiLeg, bound_s: float, cells: UplinkCells) -> None:
-        """`bound_s`: how much audio is kept for an AI that does not take it."""
+        """`bound_s`: seconds of audio kept while the AI leg takes none."""
         self._leg = leg
         self._bound = max(1, round(bound_s / PTIME_S))
         self._kept: deque[str] = deque()
@@ -42,7 +42,7 @@ class Uplink:
         self.dropped: dict[str, int] = {}
 
     def push(self, payload: str) -> None:
-        """One frame of the caller. Kept, in order, while the AI leg is not ready or congested."""
+        """Send one frame of the caller, or keep it while the AI leg is not ready or congested."""
         if self._ready and not self._kept and not self._leg.is_congested:
             self._leg.send_audio(payload)
             return
@@ -54,18 +54,18 @@ class Uplink:
             self._send_kept()
 
     def on_ready(self) -> None:
-        """The AI leg confirmed its formats: what was kept goes first, a batch now and one with each frame that follows."""
+        """Start sending: kept frames go first, a batch now and one with each frame that follows."""
         self._ready = True
         self._send_kept()
 
     def on_lost(self, leg: AiLeg) -> None:
-        """The AI leg is gone, `leg` is to take its place: until it is ready the caller's audio is kept."""
+        """Keep the caller's audio for `leg`, which replaces the one before, until `on_ready`."""
         self._leg = leg
         self._ready = False
 
     @property
     def kept_ms(self) -> int:
-        """How much of the caller's audio waits here."""
+        """Milliseconds of audio kept."""
         return len(self._kept) * PTIME_MS
 
     def _send_kept(self) -> None:
@@ -75,12 +75,12 @@ class Uplink:
             self._leg.send_audio(self._kept.popleft())
 
     def on_end(self) -> None:
-        """The call is over: what is still kept never reaches the AI."""
+        """Drop and count the audio that is still kept when the call ends."""
         self.count("call_ended", len(self._kept))
         self._kept.clear()
 
     def count(self, reason: str, frames: int = 1) -> None:
-        """Enter messages that do not reach the AI."""
+        """Count frames that do not reach the AI."""
         if frames:
             self.dropped[reason] = self.dropped.get(reason, 0) + frames
             self._cells.by_reason[reason].add(frames)

@@ -1,8 +1,7 @@
-"""How a worker is doing: how late its frames were in the last seconds, and whether that is more than a moment.
+"""Detects a worker that sends frames late for seconds, from TX's histogram of lateness.
 
-Kept from the histogram that TX writes anyhow, second by second. One stall of the machine makes one or two seconds late, and no
-caller is turned away for it; a worker that has more than its core can do is late second after second. Pure but for the clock's
-absence: `end_second` is called once a second.
+One stall of the machine makes one or two seconds late, and no caller is refused for it. A worker with more calls than its core
+can serve is late second after second. Pure: the owner calls `end_second` once a second.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from typing import Final
 from gw.call.quality import LatencyCounts
 from metrics.declare import BOUNDS
 
-#: What is looked at.
+#: Length of the window.
 SECONDS: Final = 5
-#: A second is late when more than one frame in a hundred was sent so long after its deadline: half a frame's duration, well
+#: A second is late when over 1 % of its frames were sent this long after their deadline: half a frame's duration, well
 #: before a caller behind a buffer of 60 ms hears it.
 LATE_S: Final = 0.010
-#: So many of the seconds must be late.
+#: Seconds of the window that must be late.
 LATE_SECONDS: Final = 3
-#: A second with fewer frames says nothing: two callers' speech.
+#: A second with fewer frames, two callers' speech, counts as punctual.
 MIN_FRAMES: Final = 100
 
 
 class Load:
-    """`buckets` are the counts of the histogram of lateness, which only grow."""
+    """One worker's lateness. `buckets` returns the counts of the histogram, which only grow."""
 
     def __init__(self, buckets: Callable[[], list[float]]) -> None:
         self._buckets = buckets
@@ -36,7 +35,7 @@ class Load:
         self.lateness_p99_s = -1.0
 
     def end_second(self) -> None:
-        """Count what was sent since the last call."""
+        """Judge the frames sent since the last call."""
         now = self._buckets()
         self._seconds.append([int(after - before) for after, before in zip(now, self._before, strict=True)])
         self._before = now

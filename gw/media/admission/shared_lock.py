@@ -1,8 +1,9 @@
-"""A lock between the workers of a machine that never stops a hub: tried, and tried again after a pause that lets others run.
+"""Lock between the workers of a machine that never blocks a hub.
 
-What it protects takes some microseconds of memory access; it is held longer only where the machine did not run its holder in
-them. The kernel drops it with its holder, however that ends. Locks of fcntl(2), by range of a file: they belong to the process,
-which has one greenlet in them at a time, since nothing in them switches.
+A worker that finds the lock taken retries after a pause in which its other greenlets run. The lock protects some microseconds of
+memory access; it is held longer only when the machine does not run its holder. The kernel releases it when the holder dies. It is
+a fcntl(2) lock on a range of a file: such a lock belongs to a process, and one greenlet of it holds the lock at a time, since
+nothing inside switches.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import gevent
 from gw.errors import GatewayError
 
 PAUSE_S: Final = 0.001
-#: Some 50 ms: a holder that stands still for longer is in trouble, and so is who waits for it.
+#: Some 50 ms: a holder that needs longer is stuck.
 TRIES: Final = 50
 
 
 class SharedBusyError(GatewayError):
-    """Another worker stands still inside its microseconds."""
+    """Another worker holds the lock for far longer than its work takes."""
 
 
 @contextmanager
 def locked(fd: int, start: int, length: int) -> Iterator[None]:
-    """Hold a range of the file; nothing inside may switch. Without a file (-1) there is nobody else, and no lock.
+    """Hold a range of the file; nothing inside may switch. Without a file (-1) the worker is alone and takes no lock.
 
     Raises: SharedBusyError after TRIES.
     """
@@ -42,7 +43,7 @@ def locked(fd: int, start: int, length: int) -> Iterator[None]:
 
 
 def take(fd: int, start: int, length: int) -> None:
-    """Lock the range, waiting in pauses of the hub's. Raises SharedBusyError after TRIES."""
+    """Lock the range, retrying in the hub. Raises SharedBusyError after TRIES."""
     for _ in range(TRIES):
         try:
             _lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, start, length)
@@ -53,5 +54,5 @@ def take(fd: int, start: int, length: int) -> None:
 
 
 def _lockf(fd: int, operation: int, start: int, length: int) -> None:
-    """The only place a worker asks the kernel for a lock: never one that waits."""
+    """Only place where a worker requests a lock from the kernel, and never a waiting one."""
     fcntl.lockf(fd, operation, length, start)

@@ -1,11 +1,10 @@
-"""Who may open a stream: the one-time token, used once on this host.
+"""Ledger of used tokens: each one-time token opens one stream on this host.
 
-The voice webhook puts a signed token into the TwiML, the stream must bring it back. Its signature and age are pure
-(`gw.protocol.token`); that it is used once, whichever worker it reaches, is decided in a small file of memory that all workers
-map: a table of nonces, each claimed under a lock on its own byte range, held for the few stores it takes. Whoever finds it held
-lets the hub run and asks again.
+The voice webhook puts a signed token into the TwiML, and the stream must return it. `gw.protocol.token` checks signature and age.
+That a token is used once, whichever worker it reaches, is decided here: in a table of nonces in shared memory, mapped by all
+workers, claimed under a lock on the byte range of the entry.
 
-    slot   | nonce, 16 bytes | expires, 8 bytes, epoch s |     SLOTS of them; a nonce may lie in any of PROBES slots from its hash
+    entry  | nonce, 16 bytes | expires, 8 bytes, epoch s |     SLOTS of them; a nonce is in one of PROBES entries from its hash
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from gw.media.admission.shared_lock import locked
 
 NONCE_BYTES: Final = 16
 _SLOT: Final = struct.Struct("!16sQ")
-#: 64 s of life at 500 calls a second are 32,000 tokens: the table is never half full.
+#: 64 s of validity at 500 calls a second are 32,000 tokens: the table is never half full.
 SLOTS: Final = 1 << 16
 PROBES: Final = 64
 
@@ -29,19 +28,19 @@ class TokenLedger:
     """The table of used tokens, shared by the workers of a host."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError where the file cannot be made."""
+        """Raises OSError when the file cannot be made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         size = SLOTS * _SLOT.size
         try:
-            os.posix_fallocate(self._descriptor, 0, size)  # memory that is full refuses here: a store into a hole would kill
-            self._map = mmap.mmap(self._descriptor, size)
+            os.posix_fallocate(self._descriptor, 0, size)  # full memory is an error here; a store into a hole would kill the
+            process self._map = mmap.mmap(self._descriptor, size)
         except OSError:
             os.close(self._descriptor)
             raise
 
     def use(self, nonce: bytes, expires_s: int, now_s: int) -> bool:
-        """Use a token up. False: it was used before, or the table is full of live ones where it belongs.
+        """Use a token. False: it was used before, or all its entries hold tokens that are still valid.
 
         Shape: NONCE_BYTES of random nonce; epoch seconds.
         Raises: SharedBusyError.
@@ -55,7 +54,7 @@ class TokenLedger:
         free = -1
         for index in range(start, start + PROBES):
             known, until_s = _SLOT.unpack_from(self._map, index * _SLOT.size)
-            if known == nonce and until_s:  # an empty slot is all zeros, and no nonce's
+            if known == nonce and until_s:  # an empty entry is all zeros
                 return False
             if free < 0 and until_s <= now_s:
                 free = index

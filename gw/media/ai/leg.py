@@ -1,7 +1,7 @@
-"""The AI leg as the call sees it, and the one behind a websocket.
+"""Interface of an AI leg, and the one error of every leg.
 
-A leg connects, gives events, takes audio and wishes. Everything it takes goes out by one non-blocking transport; what that does not
-take is bounded there. One greenlet (AI-in) connects and reads. However a leg fails, it is one `AiLegError` with a reason.
+A leg connects, returns events, and takes audio and requests. It sends through one non-blocking transport, whose buffer is
+bounded. One greenlet (AI-in) connects and reads. Every failure is one `AiLegError` with a reason.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from gw.protocol.ai import AiEvent
 
 
 class AiLegError(GatewayError):
-    """The AI leg is over. `reason`: what the call ends for."""
+    """The AI leg is over. `reason`: why, and the call's reason if no other leg replaces it."""
 
     code = "ai_leg"
 
     def __init__(self, reason: Reason, detail: str, *, permanent: bool = False, expired: bool = False) -> None:
-        """`permanent`: another leg would fail alike. `expired`: the session's time was over."""
+        """`permanent`: another leg would fail the same way. `expired`: the session reached its time limit."""
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
@@ -28,45 +28,45 @@ class AiLegError(GatewayError):
 
 
 class AiLeg(Protocol):
-    """What a call needs of an AI, whatever API it speaks."""
+    """An AI as a call uses it, the same for every API."""
 
     def connect(self) -> None:
-        """Reach the AI and open a session. The caller bounds the time. Raises AiLegError."""
+        """Connect and open a session. The caller bounds the time. Raises AiLegError."""
 
     def read(self) -> list[AiEvent]:
-        """Wait for events; [] when woken or nothing is whole yet. Raises AiLegError when the leg is over."""
+        """Wait for events. Returns [] when woken or no whole event came. Raises AiLegError when the leg is over."""
 
     @property
     def heard_s(self) -> float:
-        """When the AI last sent anything, a pong included; monotonic."""
+        """Monotonic time of the last bytes from the AI, a pong included."""
 
     def ping(self) -> None:
-        """Make an AI that is there say so."""
+        """Request a pong, which updates `heard_s`."""
 
     @property
     def is_congested(self) -> bool:
-        """The AI does not take what we send: keep the caller's audio."""
+        """Whether the AI takes too little of what is sent: the uplink then keeps the caller's audio."""
 
     def send_audio(self, payload: str) -> None:
-        """One frame of the caller, base64 as Twilio sent it."""
+        """Send one frame of the caller, base64 as Twilio sent it."""
 
     def say(self, role: str, text: str) -> None:
-        """Tell the session of a turn before it, `role` caller or agent. Before any audio."""
+        """Send a turn from before this session, `role` caller or agent. Comes before any audio."""
 
     def send_dtmf(self, digit: str) -> None:
-        """The caller pressed a key."""
+        """Send a key the caller pressed."""
 
     def create_response(self, instructions: str) -> None:
-        """Ask for a response; empty instructions: the session's own."""
+        """Request a response; empty instructions: the session's own."""
 
     def truncate(self, item_id: str, heard_ms: int) -> None:
-        """Tell the AI how much of an item was heard."""
+        """Send how much of an item the caller heard."""
 
     def tool_output(self, call_id: str, output: str) -> None:
-        """Answer a tool call."""
+        """Send the output of a tool call."""
 
     def wake(self) -> None:
-        """Make the reader return."""
+        """Make the waiting `read` return, or the next one."""
 
     def close(self) -> None:
         """End the session and the socket, bounded. Idempotent."""

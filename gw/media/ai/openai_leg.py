@@ -22,27 +22,28 @@ from gw.media.transport.websocket import QUIET, LegClosedError, MessageReader, W
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent
 
-#: From the AI: one event. A delta is some kilobytes; the largest documented events stay far below, and one slice decodes it.
+#: One event from the AI. A delta is some kilobytes, the largest documented events stay far below, and one slice decodes this
+#: much.
 MAX_MESSAGE_BYTES: Final = 1 << 20
 
-#: Towards the AI: five seconds of caller audio in its JSON. Above this the AI does not read.
+#: Bytes that may wait for the AI: five seconds of caller audio in its JSON. More means that the AI does not read.
 MAX_WAITING_BYTES: Final = 128 << 10
 
-#: What the kernel may hold for an AI that does not read: left to itself it takes megabytes from a proxy on this machine.
+#: The kernel's send buffer. By default the kernel takes megabytes for a proxy on this machine.
 SEND_BUFFER_BYTES: Final = 64 << 10
 
-#: Above this the caller's audio waits with us, where its oldest can be dropped, and not in the transport.
+#: Above this the caller's audio waits in the uplink, which can drop its oldest, and not in the transport.
 CONGESTED_BYTES: Final = 16 << 10
 
 #: RFC 6585 4.
 TOO_MANY_REQUESTS: Final = 429
 
-#: Client errors that may pass by themselves: a request that took too long, one that came too early (RFC 9110, RFC 8470).
+#: Client errors that a retry may pass: a request that took too long or came too early (RFC 9110, RFC 8470).
 _MAY_PASS: Final = (408, 425)
 
 
 class OpenAiLeg:
-    """OpenAI Realtime (GA), or whatever speaks it, over TCP or TLS."""
+    """One call's session with OpenAI Realtime."""
 
     __slots__ = ("_agent", "_api_key", "_dialect", "_reader", "_socket", "_tls", "heard_s", "transport")
 
@@ -119,7 +120,7 @@ class OpenAiLeg:
             raise AiLegError(ai_reason(error.code), error.detail, permanent=error.code == "wrong_format") from error
         except LegClosedError as error:
             if error.failure == "stalled":
-                raise AiLegError(Reason.AI_LEG_STALLED, "the AI does not read what we send") from error
+                raise AiLegError(Reason.AI_LEG_STALLED, "the AI does not read what the gateway sends") from error
             raise AiLegError(Reason.AI_CLOSED if error.clean else Reason.AI_LOST, str(error)) from error
         self.heard_s = monotonic()
         return events
@@ -139,7 +140,7 @@ class OpenAiLeg:
         self._send(self._dialect.restate_turn(role, text))
 
     def send_dtmf(self, digit: str) -> None:
-        """The API has no keys: the agent is told in words."""
+        """Send the key as text: the API has no keys."""
         self._send(self._dialect.user_text(f"(The caller pressed the key {digit} on the telephone.)"))
 
     def create_response(self, instructions: str) -> None:
@@ -175,4 +176,4 @@ def _refused(error: Exception) -> AiLegError:
         return AiLegError(Reason.AI_REFUSED, detail, permanent=400 <= status < 500 and status not in _MAY_PASS)
     if isinstance(error.__cause__, EOFError):
         return AiLegError(Reason.AI_LOST, "the AI closed the connection during the handshake")
-    return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is no websocket: {error}")
+    return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is not a websocket: {error}")

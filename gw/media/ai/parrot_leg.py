@@ -1,4 +1,4 @@
-"""The embedded agent as an AI leg: no network, no key, the same events as any other."""
+"""AI leg for the embedded parrot agent: no network, no API key, the same events."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gw.protocol.audio import decode_base64
 from gw.protocol.parrot import Parrot
 
 _PROMPTS: Final = Path(__file__).parent / "prompts"
-#: Events given at once: the longest answer is a hundred deltas, half a millisecond of somebody else's time.
+#: Events returned by one read: the longest answer is a hundred deltas, half a millisecond of the hub's time.
 BATCH_EVENTS: Final = 32
 
 
 class Prompts:
-    """What the parrot says by itself, read once per worker. Mu-law, 8 kHz."""
+    """The parrot's recorded prompts, read once per worker. Mu-law, 8 kHz."""
 
     __slots__ = ("goodbye", "greeting")
 
@@ -30,13 +30,13 @@ class Prompts:
 
 
 class ParrotLeg:
-    """One call's parrot. Its brain is pure and answers at once; AI-in reads the answers from a queue."""
+    """One call's parrot. `gw.protocol.parrot` answers immediately; AI-in reads the answers from a queue."""
 
     __slots__ = ("_events", "_is_in_answer", "_parrot", "_ready", "_woken")
 
     def __init__(self, prompts: Prompts) -> None:
         self._parrot = Parrot(prompts.greeting, prompts.goodbye)
-        self._events: deque[AiEvent] = deque()  # bounded by the brain: it says back at most what it captured
+        self._events: deque[AiEvent] = deque()  # bounded: the parrot repeats at most what it captured
         self._ready = Event()
         self._woken = False
         self._is_in_answer = False  # the last read left events
@@ -49,7 +49,7 @@ class ParrotLeg:
             self._ready.clear()
             self._ready.wait()
         elif self._is_in_answer:
-            gevent.sleep(0)  # others first, then the next batch
+            gevent.sleep(0)  # let other greenlets run before the next batch
         self._woken = False
         events = [self._events.popleft() for _ in range(min(len(self._events), BATCH_EVENTS))]
         self._is_in_answer = bool(self._events)
@@ -64,13 +64,13 @@ class ParrotLeg:
 
     @property
     def heard_s(self) -> float:
-        return monotonic()  # it never leaves
+        return monotonic()  # always there
 
     def ping(self) -> None:
-        """It always answers."""
+        """Do nothing: the parrot is always there."""
 
     def say(self, role: str, text: str) -> None:
-        """It keeps no memory of what was said."""
+        """Do nothing: the parrot keeps no history."""
 
     def send_dtmf(self, digit: str) -> None:
         self._say(self._parrot.on_dtmf(digit))
@@ -79,10 +79,10 @@ class ParrotLeg:
         self._say(self._parrot.create_response())
 
     def truncate(self, item_id: str, heard_ms: int) -> None:
-        """The parrot keeps no memory of what it said."""
+        """Do nothing: the parrot keeps no history."""
 
     def tool_output(self, call_id: str, output: str) -> None:
-        """The parrot's only tool is hanging up."""
+        """Do nothing: the parrot's only tool is hanging up."""
 
     def wake(self) -> None:
         self._woken = True

@@ -1,7 +1,7 @@
-"""The watchdog's look at the AI leg in place: whether it is as good as gone, though nothing of it failed.
+"""Watchdog of an AI leg: detects a leg that is dead although no call on it failed.
 
-Three signs: a response that stopped, audio it does not take, a ping it does not answer. One look is not enough: after a
-standstill of our own, what the AI sent is read between two looks. Says what it found; whoever looks acts on it.
+Three signs: a response that stopped, audio the AI does not take, a ping without a pong. Each must be found in two consecutive
+checks: after a stall of this process, events the AI sent meanwhile are read between the two. Acts on nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ Problem = tuple[Reason, str]
 
 
 class Watchdog:
-    """What is remembered of one AI leg between two looks. `limit_s`: how long it may keep a call waiting."""
+    """Checks one AI leg. `limit_s`: how long a leg may keep a call waiting."""
 
     __slots__ = ("_congested_s", "_doubted", "_limit_s", "pinged_s")
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._congested_s = 0.0  # since when the AI takes nothing; 0.0: it does
-        self._doubted = False  # the last look found it gone
-        self.pinged_s = 0.0  # when it was asked whether it is there
+        self._congested_s = 0.0  # since when; 0.0: not congested
+        self._doubted = False  # the last check found a problem
+        self.pinged_s = 0.0  # when the last ping was sent
 
     def look(self, leg: AiLeg, now_s: float, waiting_since_s: float | None) -> Problem | None:
-        """Why this leg is given up, if it is. `waiting_since_s`: the last event of a response under way; None: none is."""
+        """Return the problem for which the leg is given up, or None.
+
+        `waiting_since_s`: the last event of the response under way; None when no response is.
+        """
         found = self._problem(leg, now_s, waiting_since_s)
         was_doubted, self._doubted = self._doubted, found is not None
         return found if was_doubted else None
@@ -45,7 +48,7 @@ class Watchdog:
         return None
 
     def _is_deaf(self, leg: AiLeg, now_s: float) -> bool:
-        """Whether the AI leg has been congested for longer than the limit."""
+        """Whether the leg has been congested for longer than the limit."""
         if not leg.is_congested:
             self._congested_s = 0.0
             return False

@@ -28,7 +28,7 @@ class Clock:
 
 
 class Alarm:
-    """A bounded wait that another greenlet can end: an Event with a Timeout, at half the price.
+    """Bounded wait that another greenlet can end: an Event with a Timeout, at half the price.
 
     One greenlet waits, in the hub of the thread that made the alarm; others of that hub call `set`. A `set` while no greenlet
     waits ends the next wait.

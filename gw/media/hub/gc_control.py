@@ -1,10 +1,10 @@
-"""The garbage collector of a worker: kept away from what start made, never at length while calls live, and measured.
+"""Control of the garbage collector: no automatic collection, a full one while no call lives, pauses measured.
 
-A collection costs what it looks at, some 25 to 150 ns an object, and none comes by itself: a young one, after 2000 calls, found
-all that 200 live calls had made since, and took 4 ms. A call in progress makes nothing for it, and one that ended is freed by
-reference counts alone: no part of it refers back to what holds it. So everything is looked at when no call is there to be
-delayed, once after each busy time. What a library or an error leaves all the same is collected while calls live whenever the
-worker's peak has grown by a bound, and that bound keeps it shorter than the cushion a caller has.
+A collection costs 25 to 150 ns for each object it visits. An automatic young collection, after 2000 calls, visited everything
+that 200 live calls had made since and took 4 ms. A call needs no collection: while it lives it makes no garbage, and an ended
+call is freed by reference counts, since no part of it refers back to its owner. So the collector runs once after each busy time,
+when no call can be delayed. Garbage that a library or an error leaves is collected while calls live only when the worker's peak
+memory has grown by a bound; the bound keeps that pause shorter than a caller's lead.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import gevent
 from metrics.declare import GC_PAUSE
 from metrics.page import Page
 
-#: By so much the process's peak may grow between two full collections while calls live.
+#: Growth of the process's peak memory between two full collections while calls live.
 GROWTH_BYTES: Final = 64 << 20
 _GENERATIONS: Final = ("young", "middle", "full")
 LOOK_S: Final = 1.0
 
 
 def tune(page: Page) -> Callable[[], None]:
-    """Put everything made so far out of the collector's sight, let none come by itself, measure each pause. Once, after start.
+    """Freeze everything made so far, turn automatic collection off, and measure each pause. Call once, after start.
 
-    Returns what takes all of it back, and lets go of the page.
+    Returns: a function that undoes all of it and releases the page.
     """
     thresholds = gc.get_threshold()
     observe = [page.histogram(GC_PAUSE, generation=name).observe for name in _GENERATIONS]
@@ -56,7 +56,7 @@ def tune(page: Page) -> Callable[[], None]:
 
 
 def collect_when_idle(is_idle: Callable[[], bool]) -> None:
-    """A greenlet's body: collect everything once after each busy time, and whenever the peak has grown by GROWTH_BYTES."""
+    """Collect once after each busy time, and when the peak has grown by GROWTH_BYTES. A greenlet's body."""
     owed, peak_bytes = False, _peak_bytes()
     while True:
         gevent.sleep(LOOK_S)
@@ -67,5 +67,5 @@ def collect_when_idle(is_idle: Callable[[], bool]) -> None:
 
 
 def _peak_bytes() -> int:
-    """The most memory the process ever had. Source: getrusage(2), ru_maxrss in KiB."""
+    """Peak memory of the process. Source: getrusage(2), ru_maxrss in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

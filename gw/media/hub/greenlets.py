@@ -1,4 +1,4 @@
-"""Greenlets that say what they are: the hub's watch tells their holds apart by it."""
+"""Greenlets with a kind, by which the hold monitor files how long each held the hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ else:
 
 
 class KindGreenlet(_Greenlet):
-    """A greenlet of one kind (a label value of gw_hub_hold_seconds)."""
+    """Greenlet of one kind, a label value of gw_hub_hold_seconds."""
 
     def __init__(self, kind: str, body: Callable[[], Any]) -> None:
         super().__init__(body)
@@ -22,7 +22,7 @@ class KindGreenlet(_Greenlet):
 
 
 class PoolGreenlet(_Greenlet):
-    """A greenlet of a pool."""
+    """Greenlet of a pool."""
 
     kind = "pool"
 
@@ -35,5 +35,5 @@ def spawn(kind: str, body: Callable[[], Any]) -> KindGreenlet:
 
 
 def mark_current(kind: str) -> None:
-    """Say what the running greenlet is from here on."""
+    """Set the kind of the running greenlet from here on."""
     getcurrent().kind = kind  # type: ignore[attr-defined]

@@ -1,12 +1,11 @@
-"""The one transport to a socket: a write never waits, and everything that is written passes here.
+"""Non-blocking transport over one socket: a write never waits, and every byte passes here.
 
-TX, pongs, `clear` and close all call `write`. What the kernel does not take goes to a bounded buffer that the hub flushes when
-the socket is writable again; when that runs over, the transport is `stalled` and takes nothing more. So no greenlet can be stuck in a
-write, no lock is needed, and messages never interleave. Reading waits for readiness first and is woken by `shut`, so no reader is
-left behind.
+TX, pongs, `clear` and close all call `write`. What the kernel does not take goes to a bounded buffer, which the hub flushes when
+the socket is writable again; on overflow the transport is "stalled" and takes nothing more. So no greenlet blocks in a write, no
+lock is needed, and messages never interleave. A reader waits for readiness, and `shut` wakes it, so no reader is left behind.
 
-Never raises from `write`: a broken transport says so in `failure`, and its reader learns it. Knows no TLS (`gw.media.transport.tls` puts
-that in front): the phone leg has none, and TX writes here.
+`write` never raises: a failed transport sets `failure`, which its reader sees. TLS is in front of this
+(`gw.media.transport.tls`); the phone leg has none, and TX writes here.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ READ_BYTES: Final = 8192
 
 @final
 class Transport:
-    """A connected socket behind one non-blocking transport. The hub of the creating greenlet's thread serves it."""
+    """Non-blocking transport over a connected socket, served by the hub of the thread that made it."""
 
     __slots__ = (
         "_buffer",
@@ -49,9 +48,9 @@ class Transport:
     )
 
     def __init__(self, sock: socket, limit_bytes: int, first: bytes = b"") -> None:
-        """`limit_bytes`: how much may wait for a peer that does not read. `first`: bytes already read from the socket."""
+        """`limit_bytes`: bytes that may wait for a peer that does not read. `first`: bytes already read from the socket."""
         self._socket: socket | None = sock
-        # gevent keeps the non-blocking socket there; its own send would wait
+        # gevent's non-blocking socket; the send of gevent's own socket would wait
         self._raw: KernelSocket = sock._sock  # type: ignore[attr-defined]
         self._loop: _Loop = gevent.get_hub().loop
         self._read_watcher: _IoWatcher = self._loop.io(sock.fileno(), 1)
@@ -62,13 +61,13 @@ class Transport:
         self._first = first
         self._limit_bytes = limit_bytes
         self._woken = False  # the next read returns at once
-        self.failure = ""  # the transport does not work any more: "stalled", "broken", "shut"; or nothing
+        self.failure = ""  # "stalled", "broken" or "shut"; empty while the transport works
         self._detail: str | None = None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
-        """Hand bytes to the kernel, never wait, never raise. True: the kernel has them all, and all before them."""
+        """Send without waiting; never raises. True: the kernel has these bytes and all before them."""
         if self.failure:
             return False
         if self._buffer:
@@ -95,7 +94,7 @@ class Transport:
         self._buffer += data
 
     def _flush(self) -> None:
-        """The socket is writable: the hub calls this between greenlets."""
+        """Send waiting bytes; the hub calls this when the socket is writable."""
         try:
             sent: int = self._raw.send(self._buffer)
         except BlockingIOError:
@@ -109,7 +108,7 @@ class Transport:
 
     @property
     def why(self) -> str:
-        """The failure in words."""
+        """The failure with its detail, as text."""
         return f"{self.failure}: {self._detail}" if self._detail else self.failure
 
     @property
@@ -120,14 +119,16 @@ class Transport:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def read(self, take: Callable[[bytes], bool] | None = None) -> bytes | None:
-        """Wait for bytes. Returns b"" when the peer ended its side or the transport broke (see `failure`), None when it was woken.
-        What the kernel holds when a write finds the connection broken is read first: it may say why the peer went.
+        """Wait for bytes. Not bounded in time: the owner wakes or shuts the transport. One greenlet reads.
 
-        Every read of the socket lets the hub turn once, also when there is more: a peer that never stops talking holds neither
-        the other greenlets nor their timeouts. One greenlet reads. Not bounded in time: whoever owns the transport wakes or shuts it.
+        Every read lets the hub turn once, also when more bytes are there: a peer that sends without pause delays neither the
+        other greenlets nor their timeouts. When a write finds the connection broken, bytes the kernel holds are still read
+        first: they may contain the reason.
 
-        `take` is RX's: it is called in the hub with what comes while the reader waits, and may not wait itself. True: the reader
-        sleeps on. False: it is woken, and gets None, for the bytes are `take`'s. What it raises, this raises.
+        `take`: called in the hub with the bytes that come while the reader waits; must not wait. True: the reader keeps waiting.
+        False: the reader wakes and returns None.
+        Returns: bytes; b"" when the peer ended its side or the transport failed (see `failure`); None when woken.
+        Raises: what `take` raises.
         """
         if self._first:
             first, self._first = self._first, b""
@@ -136,17 +137,17 @@ class Transport:
         if not self.failure and not self._woken:
             data = self._wait(take)
         if self.failure:
-            return self._left()
+            return self._read_rest()
         if self._woken:
             self._woken = False
             return None
         return data
 
-    def _left(self) -> bytes:
-        """What came before the connection broke, b"" when that was all."""
+    def _read_rest(self) -> bytes:
+        """Read bytes that came before the connection broke; b"" when none are left."""
         if self.failure != "broken":
             return b""
-        gevent.sleep(0)  # nothing is waited for, so others go first
+        gevent.sleep(0)  # this read does not wait, so let the hub turn here
         try:
             data: bytes = self._raw.recv(READ_BYTES)
         except OSError:
@@ -166,13 +167,13 @@ class Transport:
         finally:
             self._read_watcher.stop()
             self._reader = None
-            self._take = None  # a reader's own method: the transport would hold the call that holds it
+            self._take = None  # a method of the reader: the transport would refer to the call that refers to it
 
     def _on_readable(self) -> None:
-        """There is something to read: the hub calls this between greenlets."""
+        """Read; the hub calls this when the socket is readable."""
         reader = self._reader
         if reader is None or self._woken:
-            return  # on its way already
+            return  # the reader wakes already
         try:
             data: bytes = self._raw.recv(READ_BYTES)
         except BlockingIOError:
@@ -185,7 +186,7 @@ class Transport:
             return
         try:
             is_taken = self._take(data)
-        except Exception as error:  # noqa: BLE001  nobody hears it in the hub: the reader raises it
+        except Exception as error:  # noqa: BLE001  the hub would only print it: the reader raises it
             reader.throw(error)
             return
         if not is_taken and not self._woken:
@@ -194,7 +195,7 @@ class Transport:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def fail(self, failure: str, detail: str | None = None) -> None:
-        """The transport works no more, and its reader learns it. The first failure stands."""
+        """Set the failure, unless one is set, and wake the reader."""
         if not self.failure:
             self.failure = failure
             self._detail = detail
@@ -203,14 +204,14 @@ class Transport:
             self.wake()
 
     def wake(self) -> None:
-        """Make one read return None: the waiting one or, if none waits, the next."""
+        """Make the waiting read, or else the next one, return None."""
         self._woken = True
         reader = self._reader
         if reader is not None:
             self._loop.run_callback(reader.switch, None)
 
     def shut(self) -> None:
-        """Close the socket for good, both ways. What the kernel has not taken is lost. Idempotent."""
+        """Close the socket permanently. Bytes the kernel has not taken are lost. Idempotent."""
         self.fail("shut")
         if self._socket is None:
             return
@@ -220,6 +221,6 @@ class Transport:
         try:
             self._raw.shutdown(SHUT_RDWR)
         except OSError:
-            pass  # the peer was faster
+            pass  # the peer closed first
         self._socket.close()
         self._socket = None

@@ -1,6 +1,6 @@
-"""A transport that speaks TLS: memory buffers in front of a plain transport, which does all the waiting and all the writing.
+"""TLS transport: memory buffers in front of a plain transport, which does all waiting and writing.
 
-For the AI leg alone. What is said of a transport holds here too: a write never waits and never raises.
+Used by the AI leg only. Like a plain transport, `write` never waits and never raises.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from gw.media.transport.plain import READ_BYTES, Transport
 
 @final
 class TlsTransport:
-    """A connected socket; `start_tls` comes before all else."""
+    """TLS over a connected socket. `start_tls` comes before any other call."""
 
     __slots__ = ("_incoming", "_outgoing", "_tls", "_transport")
 
     def __init__(self, sock: socket, limit_bytes: int) -> None:
-        """`limit_bytes`: how much, encrypted, may wait for a peer that does not read."""
+        """`limit_bytes`: encrypted bytes that may wait for a peer that does not read."""
         self._transport = Transport(sock, limit_bytes)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
 
     def start_tls(self, context: ssl.SSLContext, server_hostname: str) -> None:
-        """Do the handshake, with certificate and name checked. Raises ssl.SSLError, or ConnectionError when the peer ends it. The
-        caller bounds the time."""
+        """Do the handshake, with certificate and name checked. The caller bounds the time.
+
+        Raises: ssl.SSLError; ConnectionError when the peer closes the connection.
+        """
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         while True:
             try:
@@ -43,7 +45,7 @@ class TlsTransport:
         self._tls = tls
 
     def write(self, data: bytes) -> bool:
-        """Hand bytes to the kernel, never wait, never raise. True: the kernel has them all, and all before them."""
+        """Send without waiting; never raises. True: the kernel has these bytes and all before them."""
         assert self._tls is not None
         try:
             self._tls.write(data)
@@ -53,7 +55,7 @@ class TlsTransport:
         return self._push()
 
     def read(self) -> bytes | None:
-        """Wait for bytes. Returns b"" when the peer ended its side or the transport broke, None when it was woken."""
+        """Wait for bytes. Returns b"" when the peer ended its side or the transport failed, None when woken."""
         tls, transport = self._tls, self._transport
         assert tls is not None
         while True:
@@ -82,12 +84,12 @@ class TlsTransport:
 
     @property
     def failure(self) -> str:
-        """The transport does not work any more: "stalled", "broken", "shut"; or nothing."""
+        """One of "stalled", "broken", "shut"; empty while the transport works."""
         return self._transport.failure
 
     @property
     def why(self) -> str:
-        """The failure in words."""
+        """The failure with its detail, as text."""
         return self._transport.why
 
     @property
@@ -96,9 +98,9 @@ class TlsTransport:
         return self._transport.waiting_bytes
 
     def wake(self) -> None:
-        """Make one read return None: the waiting one or, if none waits, the next."""
+        """Make the waiting read, or else the next one, return None."""
         self._transport.wake()
 
     def shut(self) -> None:
-        """Close the socket for good, both ways. What the kernel has not taken is lost. Idempotent."""
+        """Close the socket permanently. Bytes the kernel has not taken are lost. Idempotent."""
         self._transport.shut()

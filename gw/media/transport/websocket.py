@@ -1,8 +1,8 @@
-"""One websocket over one transport: `gw.protocol.frames` cuts and builds the frames, the transport moves the bytes.
+"""Websocket over one transport: whole messages in, messages and close out.
 
-Gives whole messages, or says how the peer ended: by one `LegClosedError` or one ProtocolError. Pings are answered here. What
-comes while the reader waits may be handled in the hub's callback, beside the sleeping greenlet, which saves the switch to it and
-back. Never waits for a writer, never decides what a message means.
+`gw.protocol.frames` cuts and builds the frames, the transport moves the bytes. The end of a connection is one `LegClosedError`
+or one `ProtocolError`. Pings are answered here. Messages that come while the reader waits can be handled in the hub's callback,
+which saves a switch to the reader and back. Never waits for a write, never interprets a message.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
 from gw.protocol.frames import Message, MessageCutter, masked_text_message, text_message
 
-#: How long a peer may take to answer our close before the socket goes.
+#: Time a peer has to answer a close frame before the socket is closed.
 CLOSE_TIMEOUT_S: Final = 1.0
 
-#: RFC 6455 5.5: a control frame carries 125 bytes, two of them the code; our reasons are ASCII.
+#: RFC 6455 5.5: a control frame carries 125 bytes, two of them the code; the reasons are ASCII.
 MAX_REASON_CHARS: Final = 123
 
-#: The core logs each frame at debug level when asked: it is never asked, and never pays for a formatter.
+#: The library's core logs each frame at debug level. That level is never on here, so no record is formatted.
 QUIET: Final = logging.getLogger("gw.websocket.core")
 QUIET.setLevel(logging.ERROR)
 
 
 class LegClosedError(GatewayError):
-    """The peer ended the websocket, or its socket. `clean`: with a close frame. `failure`: what broke the transport, if it did."""
+    """The peer ended the websocket or its socket. `clean`: by a close frame. `failure`: the transport's, if it failed."""
 
     code = "leg_closed"
 
@@ -46,7 +46,7 @@ class LegClosedError(GatewayError):
 
 
 class _Keys:
-    """Masking keys nobody can foretell (RFC 6455 §10.3), a thousand from one system call."""
+    """Unpredictable masking keys (RFC 6455 §10.3), a thousand from one system call."""
 
     __slots__ = ("_at", "_drawn")
 
@@ -66,7 +66,7 @@ _keys: Final = _Keys()
 
 
 class WebSocket:
-    """A websocket that is open: `core` has done its handshake, and nothing else; `first` is what was read behind it."""
+    """Open websocket. `core` has done the handshake and nothing else; `first`: bytes read behind the handshake."""
 
     __slots__ = ("_cutter", "_declined", "_first", "_is_client", "_offer", "core", "transport")
 
@@ -80,16 +80,19 @@ class WebSocket:
         self._declined: list[Message] = []
 
     def read(self) -> list[Message]:
-        """Wait for messages. Returns [] when nothing whole has come, or the transport was woken.
+        """Wait for messages. Returns [] when no whole message came, or the transport was woken.
 
-        Raises: LegClosedError when the peer ended; ProtocolError when it broke RFC 6455 or a size limit (the close frame is
-        sent). What came before the end is returned first.
+        Raises: LegClosedError when the peer ended; ProtocolError when the peer violated RFC 6455 or a size limit (the close frame
+        is sent). Messages that came before the end are returned first.
         """
         return self._read(None)
 
     def read_beside(self, offer: Callable[[list[Message]], bool]) -> list[Message]:
-        """The same, for a plain transport, and what comes while the greenlet waits is offered in the hub's own callback: where `offer`
-        says True the greenlet sleeps on. What `offer` was shown is not returned. It never waits; what it raises, this raises."""
+        """Read from a plain transport, and offer messages that come meanwhile in the hub's callback.
+
+        `offer`: must not wait. True: the greenlet keeps waiting. Messages offered are not returned.
+        Raises: as `read`, and what `offer` raises.
+        """
         assert isinstance(self.transport, Transport)
         self._offer = offer
         try:
@@ -119,7 +122,7 @@ class WebSocket:
         return messages
 
     def _on_bytes(self, data: bytes) -> bool:
-        """The hub calls this while the reader waits."""
+        """Offer messages; the hub calls this while the reader waits."""
         messages = self._receive(data)
         if self.core.state is State.OPEN and self._offer is not None:
             return self._offer(messages)
@@ -127,7 +130,7 @@ class WebSocket:
         return False
 
     def _receive(self, data: bytes) -> list[Message]:
-        """The whole messages; the core's answers (pong, close) go out."""
+        """Cut whole messages, and send the core's answers (pong, close)."""
         messages = self._cutter.receive(data)
         self.flush()
         return messages
@@ -148,28 +151,30 @@ class WebSocket:
         )
 
     def send_text(self, data: bytes) -> bool:
-        """Build one text message and write it. True: the kernel has it. False as well when the websocket is closing."""
+        """Send one text message. True: the kernel has it. False: it waits, or the websocket is closing."""
         if self.core.state is not State.OPEN:
             return False
         return self.transport.write(masked_text_message(data, _keys.next()) if self._is_client else text_message(data))
 
     def ping(self) -> None:
-        """Make a peer that is there answer, at least with a pong."""
+        """Send a ping, which the peer must answer."""
         if self.core.state is State.OPEN:
             self.core.send_ping(b"")
             self.flush()
 
     def flush(self) -> bool:
-        """Write what the core has to say. True: the kernel has it all."""
+        """Send what the core has queued. True: the kernel has all of it."""
         taken = True
         for data in self.core.data_to_send():
-            if data:  # b"" asks for a half-close: the transport is shut as a whole
+            if data:  # b"" requests a half-close: the transport closes both ways
                 taken = self.transport.write(data)
         return taken
 
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye with a close frame, give the peer CLOSE_TIMEOUT_S to answer, then shut the transport. Idempotent. To be called
-        by the greenlet that reads."""
+        """Send a close frame, wait at most CLOSE_TIMEOUT_S for the answer, then shut the transport.
+
+        Idempotent. Called by the greenlet that reads.
+        """
         if not self.transport.failure:
             if self.core.state is State.OPEN:
                 self.core.send_close(code, reason[:MAX_REASON_CHARS])
@@ -180,8 +185,8 @@ class WebSocket:
         release(self.core)
 
     def _linger(self) -> None:
-        """Read, and drop, until the peer answered the close or ended."""
-        self._cutter.receive(self._first)  # its last message may be half there: what is read goes on from it
+        """Read and drop until the peer answered the close or ended."""
+        self._cutter.receive(self._first)  # the start of a message that the next read continues
         self._first = b""
         while self.core.state is State.CLOSING and self.core.close_rcvd is None:
             data = self.transport.read()
@@ -193,13 +198,15 @@ class WebSocket:
 
 
 def release(core: Protocol) -> None:
-    """Undo the circles a core that is used no more makes of itself, or only the collector would free it: its parser is a
-    generator that holds it, and so does the traceback of the error it keeps."""
+    """Break the object cycles of a core that is no longer used, which only the collector would free.
+
+    Its parser is a generator that refers to it, and so does the traceback of the error it keeps.
+    """
     core.parser.close()
     refusal = core.handshake_exc
     if refusal is not None:
         refusal.__traceback__ = None
-        if isinstance(refusal, InvalidStatus):  # it has the response twice, and the response has it
+        if isinstance(refusal, InvalidStatus):  # error and response refer to each other
             refusal.args = ()
             del refusal.response
     core.parser_exc = core.handshake_exc = None
@@ -209,19 +216,19 @@ T = TypeVar("T")
 
 
 class MessageReader(Generic[T]):
-    """Reads a websocket whose every message is JSON text, as typed events. What came before a broken message is given first."""
+    """Reader of a websocket of JSON text, as typed events. Events before a broken message are returned first."""
 
     __slots__ = ("_broken", "_left", "_parse", "_socket", "_take")
 
     def __init__(self, web_socket: WebSocket, parse: Callable[[bytes], T]) -> None:
         self._socket = web_socket
         self._parse = parse
-        self._broken: tuple[ProtocolCode, str] | None = None  # what came is no event; an error would keep its traceback
-        self._left: list[T] = []  # what `take` did not take
+        self._broken: tuple[ProtocolCode, str] | None = None  # a broken message; an error object would keep its traceback
+        self._left: list[T] = []  # events that `take` left
         self._take: Callable[[T], bool] | None = None
 
     def read(self) -> list[T]:
-        """Wait for events. Returns [] when nothing whole has come, or the transport was woken.
+        """Wait for events. Returns [] when no whole message came, or the transport was woken.
 
         Raises: LegClosedError, ProtocolError.
         """
@@ -238,10 +245,10 @@ class MessageReader(Generic[T]):
         return events
 
     def read_beside(self, take: Callable[[T], bool]) -> list[T]:
-        """The same, and each event that comes while the greenlet waits is shown to `take` in the hub's callback, without a switch
-        of greenlets. It says True where it is done with it; the first it leaves, and all behind, are returned, in order.
+        """Read events, and pass each that comes while the greenlet waits to `take`, in the hub's callback.
 
-        `take` never waits. What it raises, this raises.
+        `take`: must not wait. True: the event is done. The first event left, and all behind it, are returned in order.
+        Raises: as `read`, and what `take` raises.
         """
         self._take = take
         events: list[T] = []
@@ -251,7 +258,7 @@ class MessageReader(Generic[T]):
                     events.append(self._event(message))
         except LegClosedError:
             if not self._left:
-                raise  # else the socket says it again
+                raise  # else the next read raises it again
         except ProtocolError as error:
             self._broken = error.code, error.detail
         finally:
@@ -275,5 +282,5 @@ class MessageReader(Generic[T]):
 
     def _event(self, message: Message) -> T:
         if not message.is_text:
-            raise ProtocolError("binary_message", "a binary message where JSON text is spoken")
+            raise ProtocolError("binary_message", "a binary message instead of JSON text")
         return self._parse(message.data)

@@ -143,7 +143,7 @@ class AiFailover:
             self._swap(self._successor)
 
     def check(self, now_s: float) -> None:
-        """Send a delayed request, start a rollover, or wake AI-in for it. The watchdog calls this for a call with a leg in place."""
+        """Send a delayed request, start a rollover, or wake AI-in for one. For the watchdog, while a leg is in place."""
         call, side = self._call, self._call.ai
         if self._later is not None:
             at_s, instructions = self._later

@@ -64,11 +64,21 @@ class AiOut:
         on_record: Callable[[], None],
         on_first_audio: Callable[[float], None],
     ) -> None:
-        """`on_record` spawns the recording's start into the pool, `on_first_audio` reports when the first frame was sent
-        (monotonic). Neither may wait.""" self._stream_sid = stream_sid self._builder = FrameBuilder(stream_sid) self.tx = tx
-        self.playout = playout self._guard = guard self._pool_has_room = pool_has_room self._on_record = on_record
-        self._on_first_audio = on_first_audio self._reported = False self._wake = Alarm() self.stopped = False self.high_frames =
-        (lead_ms + HIGH_MS) // PTIME_MS self.low_frames = (lead_ms + LOW_MS) // PTIME_MS
+        """`on_record` spawns the recording's start into the pool. `on_first_audio` receives the monotonic time of the first
+        frame. Neither may wait."""
+        self._stream_sid = stream_sid
+        self._builder = FrameBuilder(stream_sid)
+        self.tx = tx
+        self.playout = playout
+        self._guard = guard
+        self._pool_has_room = pool_has_room
+        self._on_record = on_record
+        self._on_first_audio = on_first_audio
+        self._reported = False
+        self._wake = Alarm()
+        self.stopped = False
+        self.high_frames = (lead_ms + HIGH_MS) // PTIME_MS
+        self.low_frames = (lead_ms + LOW_MS) // PTIME_MS
 
     def wake(self) -> None:
         """Take a turn for new audio in the playout, if TX's queue is low."""

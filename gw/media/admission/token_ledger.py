@@ -33,8 +33,8 @@ class TokenLedger:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         size = SLOTS * _SLOT.size
         try:
-            os.posix_fallocate(self._descriptor, 0, size)  # full memory is an error here; a store into a hole would kill the
-            process self._map = mmap.mmap(self._descriptor, size)
+            os.posix_fallocate(self._descriptor, 0, size)  # full memory is an error here, not at a later store
+            self._map = mmap.mmap(self._descriptor, size)
         except OSError:
             os.close(self._descriptor)
             raise

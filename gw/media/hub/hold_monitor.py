@@ -4,13 +4,13 @@ A greenlet does not isolate CPU: code that runs for 5 ms delays every call of th
 measures the time from one switch to the next and files it under the kind of the greenlet that ran. Callbacks that the hub itself
 runs between two polls are a hold too: of the kind their owner names (`hold_as`), else of the kind "hub". Waiting in the poll is
 not a hold. In production the monitor is on for 10 % of each second, so a tenth of the overhead. With `always` it stays on and
-also measures the thread's CPU time, which tells a slow slice from a machine that did not run the thread.
+also measures the thread's CPU time, which distinguishes a slow slice from a machine that did not run the thread.
 
 The stack is taken during the hold, by a timer signal each millisecond while the monitor is on: Python runs the handler in the
 hub's own thread and passes the frame it interrupted. So a hold over the budget is seen while it lasts, and one inside C code at
 the line that called it. The first stack after the budget is kept, else the last one before. A sample costs the thread some 10
 us, most of it the kernel's, a hundred times a second on duty, and formats no text. Two other ways were tried. The suspended
-stack of the greenlet at the switch shows where it waits next, not what it did, and nothing where it ended. A thread that samples
+stack of the greenlet at the switch shows where it waits next, not where it spent the time, and nothing where it ended. A thread that samples
 the hub's frames needs the interpreter's lock: of 200 holds of 2.5 ms it saw none, nor any in C; the signal saw all of them, and
 193 of 200 in C of 1.1 ms.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import textwrap
@@ -89,6 +90,16 @@ def test_the_page_of_commands_has_every_command() -> None:
     commands = set(root.list_commands(click.Context(root)))
     assert len(commands) > 10
     assert commands <= listed
+
+
+def test_the_panels_and_dashboards_in_the_runbook_exist() -> None:
+    text = " ".join((ROOT / "deploy" / "prometheus" / "RUNBOOK.md").read_text().split())
+    named = set(re.findall(r"\*([^*]+)\*", text))
+    dashboards = [json.loads(path.read_text()) for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")]
+    titles = {panel["title"] for dashboard in dashboards for panel in dashboard["panels"]}
+    titles |= {dashboard["title"].removeprefix("Submilli: ") for dashboard in dashboards}
+    assert len(named) > 5
+    assert named <= titles
 
 
 # -- the architecture page --------------------------------------------------------------------------------------------

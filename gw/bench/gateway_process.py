@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -124,20 +123,30 @@ class GatewayProcess:
 
     def stop(self) -> None:
         """Send SIGTERM, then SIGKILL after STOP_S. The children end with it."""
-        if self._process is None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        if self._process is not None:
+            end_process(self._process, STOP_S)
 
     def _log_end(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
+
+
+def end_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """End a child process, and close its pipes.
+
+    One with a stdin pipe ends when that closes, any other by SIGTERM; SIGKILL follows after `timeout_s`.
+    """
+    if process.stdin is not None:
+        process.stdin.close()
+    else:
+        process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from gevent import os as gevent_os
 
 from gw import ROOT
+from gw.bench.gateway_process import end_process
 from gw.bench.subject import BenchError
 from gw.bounded import OutOfTimeError, within
 
@@ -91,12 +92,5 @@ class LoadProcess:
         return f"load process {self.name} {how}" + ("".join(f"\n  {line}" for line in lines[-8:]))
 
     def stop(self) -> None:
-        """Close its pipes and wait for its end; after a bound, kill it."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Close its stdin and wait for its end; after a bound, kill it."""
+        end_process(self._process, _STOP_S)

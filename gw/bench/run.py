@@ -89,34 +89,26 @@ def measure_floor(out: Path, load: Load, on_step: OnStep) -> Measured:
 
 def measure_subject(subject: Subject, out: Path, load: Load, on_step: OnStep) -> Measured:
     """Measure a subject without gateway metrics. Raises GatewayError."""
-    return _Run(subject, out, load, on_step, None, None).run()
+    return _Run(subject, out, load, on_step).run()
 
 
+@dataclass
 class _Run:
-    def __init__(
-        self,
-        subject: Subject,
-        out: Path,
-        load: Load,
-        on_step: OnStep,
-        pages: Path | None,
-        admin_socket: Path | None,
-        side_load: SideLoad | None = None,
-        certificate: Certificate | None = None,
-    ) -> None:
-        self._subject = subject
-        self._out = out
-        self._load = load
-        self._say = on_step
-        self._pages = pages
-        self._admin_socket = admin_socket
-        self._side_load = side_load
-        self._certificate = certificate
-        self._pinning = machine.plan(machine.cores(), load.workers)
+    subject: Subject
+    out: Path
+    load: Load
+    on_step: OnStep
+    pages: Path | None = None
+    admin_socket: Path | None = None
+    side_load: SideLoad | None = None
+    certificate: Certificate | None = None
+
+    def __post_init__(self) -> None:
+        self._pinning = machine.plan(machine.cores(), self.load.workers)
 
     def run(self) -> Measured:
-        load, subject = self._load, self._subject
-        self._out.mkdir(parents=True, exist_ok=True)
+        load, subject = self.load, self.subject
+        self.out.mkdir(parents=True, exist_ok=True)
         self._wait_until_quiet()
         token = secrets.token_hex(16)
         with ExitStack() as ending:
@@ -124,14 +116,14 @@ class _Run:
             machine.pin(os.getpid(), self._pinning.others)
             ending.callback(machine.pin, os.getpid(), allowed)
             self._report_step("starting")
-            shown = self._certificate
+            shown = self.certificate
             tls = () if shown is None else ("--certificate", str(shown.chain), "--key", str(shown.key))
-            ai = LoadProcess("gw.bench.load.ai", "--pattern", load.pattern, *tls, log=self._out / "twin-ai.log")
+            ai = LoadProcess("gw.bench.load.ai", "--pattern", load.pattern, *tls, log=self.out / "twin-ai.log")
             ending.callback(ai.stop)
             ending.callback(subject.stop)
             ai_url = f"{'wss' if tls else 'ws'}://127.0.0.1:{ai.ready['port']}/v1/realtime"
             subject.start(account_sid=_ACCOUNT, auth_token=token, ai_url=ai_url)
-            log = self._out / "twin-callers.log"
+            log = self.out / "twin-callers.log"
             arguments = ("--url", subject.url, "--account-sid", _ACCOUNT, *(() if subject.marked else ("--unmarked",)))
             callers = LoadProcess("gw.bench.load.callers", *arguments, first_line=token, log=log)
             ending.callback(callers.stop)
@@ -140,15 +132,15 @@ class _Run:
             empty = {pid: machine.memory(pid).pss_bytes for pid in roles}
             self._report_step(f"placing {load.calls} calls")
             sids = callers.order("dial", _DIAL_S, calls=load.calls, path="/twilio/voice")["sids"]
-            if self._side_load is not None:
-                self._side_load.on_calls_placed()
+            if self.side_load is not None:
+                self.side_load.on_calls_placed()
             self._report_step("warming up")
             gevent.sleep(WARM_S)
             return self._measure(callers, ai, roles, empty, sids)
 
     def _wait_until_quiet(self) -> None:
         """Wait for other programs to finish, at most `patience_s`; the window shows whether they did."""
-        until_s = time.monotonic() + self._load.patience_s
+        until_s = time.monotonic() + self.load.patience_s
         while time.monotonic() < until_s:
             before = machine.core_times()
             gevent.sleep(_LOOK_S)
@@ -163,7 +155,7 @@ class _Run:
         for pid, role in roles.items():
             if role not in MEDIA_ROLES:
                 machine.pin(pid, self._pinning.others)
-            elif not self._load.pinned:
+            elif not self.load.pinned:
                 machine.pin(pid, (*self._pinning.others, *self._pinning.measured))
             else:
                 machine.pin(pid, (self._pinning.measured[n % len(self._pinning.measured)],))
@@ -174,7 +166,7 @@ class _Run:
     def _measure(
         self, callers: LoadProcess, ai: LoadProcess, roles: dict[int, str], empty: dict[int, int], sids: Sequence[str]
     ) -> Measured:
-        load, subject = self._load, self._subject
+        load, subject = self.load, self.subject
         watched = [*roles, callers.pid, ai.pid]
         before = MetricsPage(subject.metrics())  # rendered now: the page is cached for a second, and nothing else reads it
         callers.order("begin")  # before the AI's: each interruption's clear falls into the callers' window
@@ -182,7 +174,7 @@ class _Run:
         cpu = {pid: machine.cpu_s(pid) for pid in watched}
         cores = machine.core_times()
         began_s = time.monotonic()
-        with nullcontext() if self._side_load is None else self._side_load.around_window():
+        with nullcontext() if self.side_load is None else self.side_load.around_window():
             over_time = self._watch(began_s)
         seconds = time.monotonic() - began_s
         cpu = {pid: machine.cpu_s(pid) - cpu[pid] for pid in watched}
@@ -210,7 +202,7 @@ class _Run:
             alive=min(caller_report["alive"], ai_report["alive"]),
             seconds=seconds,
             pattern=load.pattern,
-            tls=self._certificate is not None,
+            tls=self.certificate is not None,
             processes=[
                 Process(role, cpu[pid], memory[pid].rss_bytes, memory[pid].pss_bytes, empty[pid]) for pid, role in roles.items()
             ],
@@ -247,7 +239,7 @@ class _Run:
         known = _lateness(pages)
         try:
             second = 0
-            while (left_s := began_s + self._load.seconds - time.monotonic()) > 0:
+            while (left_s := began_s + self.load.seconds - time.monotonic()) > 0:
                 self._report_step(f"measuring, {left_s:.0f} s left")
                 gevent.sleep(min(left_s, began_s + second + 1 - time.monotonic()))
                 counts = _lateness(pages)
@@ -264,7 +256,7 @@ class _Run:
 
     def _open_pages(self) -> list[Page]:
         found = []
-        for path in [] if self._pages is None else sorted(self._pages.glob("worker-*.page")):
+        for path in [] if self.pages is None else sorted(self.pages.glob("worker-*.page")):
             try:
                 found.append(Page.open(path))
             except PageError as error:
@@ -273,10 +265,10 @@ class _Run:
 
     def _worst(self, sids: Sequence[str]) -> dict[str, float]:
         """Read the calls' own maxima from the store, once all have ended; empty if that takes too long."""
-        if self._admin_socket is None:
+        if self.admin_socket is None:
             return {}
         self._report_step("reading the calls' reports")
-        client = AdminClient(self._admin_socket)
+        client = AdminClient(self.admin_socket)
         deadline_s = time.monotonic() + _SETTLE_S
         worst = {"send_max": 0.0, "lateness_max": 0.0}
         for sid in sids:
@@ -295,7 +287,7 @@ class _Run:
         return worst
 
     def _report_step(self, step: str) -> None:
-        self._say(f"{self._subject.name}, {self._load.calls} calls: {step}")
+        self.on_step(f"{self.subject.name}, {self.load.calls} calls: {step}")
 
 
 def _bargein(ai_report: dict[str, Any], caller_report: dict[str, Any]) -> dict[str, Any]:

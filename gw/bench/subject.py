@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from gw import ROOT
-from gw.bench.gateway_process import GatewayProcess, free_ports, wait_until_gone
+from gw.bench.gateway_process import GatewayProcess, end_process, free_ports, wait_until_gone
 from gw.bench.machine import role_of
 from gw.errors import GatewayError
 
@@ -146,14 +146,7 @@ class Floor:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(2.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            if self._process.stdout is not None:
-                self._process.stdout.close()
+            end_process(self._process, 2.0)
 
 
 def compiler() -> str | None:

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from gw.twin import speech
 from gw.twin.ai.ledger import AiLedger
 from gw.twin.ai.script import AiScript, conversation
 from gw.twin.ai.server import AiTwin
+from gw.twin.polling import wait_until
 from gw.twin.sound import RATE_HZ, frames, write_wav
 from gw.twin.twilio.account import TwilioTwin
 from gw.twin.twilio.caller import TwinCall
@@ -38,6 +40,7 @@ DIAL_S: Final = 0.05
 #: For far ends and store to finish after the last call.
 SETTLE_S: Final = 8.0
 _POLL_S: Final = 0.02
+_LOOK_S: Final = 0.1
 #: The debugger's entry for every stream closed by the gateway, intended or not; the call's reason judges its end.
 _CLOSED_BY_SERVER: Final = 31921
 #: Bound on the end of processes whose parent waited for them.
@@ -238,25 +241,28 @@ class DemoRun:
 def _rows(admin: AdminClient, sids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Read the calls' rows, once each has its quality report and its recording's final state."""
     rows: dict[str, dict[str, Any]] = {}
+
+    def is_final(sid: str) -> bool:
+        row = rows[sid] = admin.request("call", call_sid=sid) or {}
+        return bool(row.get("quality")) and (row.get("recording") or {}).get("state") in ("completed", "absent", "failed")
+
     deadline_s = time.monotonic() + SETTLE_S
     for sid in sids:
-        while True:
-            rows[sid] = admin.request("call", call_sid=sid) or {}
-            recorded = (rows[sid].get("recording") or {}).get("state") in ("completed", "absent", "failed")
-            if (rows[sid].get("quality") and recorded) or time.monotonic() >= deadline_s:
-                break
-            gevent.sleep(_POLL_S * 5)
+        wait_until(partial(is_final, sid), deadline_s - time.monotonic(), _LOOK_S)
     return rows
 
 
 def _settled_metrics(gateway: GatewayProcess, frames_sent: int) -> str:
     """Read the metrics page once it counts every frame; it is rendered once a second."""
-    deadline_s = time.monotonic() + SETTLE_S
-    while True:
+    page = ""
+
+    def is_settled() -> bool:
+        nonlocal page
         page = gateway.metrics()
-        if read_histogram(page, "gw_tx_send_seconds", 0.0).total >= frames_sent or time.monotonic() >= deadline_s:
-            return page
-        gevent.sleep(0.2)
+        return read_histogram(page, "gw_tx_send_seconds", 0.0).total >= frames_sent
+
+    wait_until(is_settled, SETTLE_S, _LOOK_S)
+    return page
 
 
 def _worst(rows: Iterable[dict[str, Any]], name: str) -> float:

@@ -35,7 +35,7 @@ import click
 import gevent
 from gevent import subprocess
 
-from gw.bench.gateway_process import free_ports
+from gw.bench.gateway_process import end_process, free_ports
 from gw.bench.result import Measured, holds
 from gw.bench.run import Load, OnStep, measure_floor, measure_gateway, measure_subject
 from gw.bench.subject import BenchError, compiler
@@ -172,15 +172,8 @@ class Peer:
         return ""
 
     def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdin.close()
+        if self._process is not None:
+            end_process(self._process, _STOP_S)
 
 
 Measure = Callable[[Load], Measured]

@@ -1,8 +1,14 @@
-"""The one door to the database: what is written about calls, and what is read back.
+"""The calls' database: writes events and recordings, reads calls.
 
-`Store` puts the parts together: `address` and `engine` reach a MySQL or SQLite database, `migrations` gives it its tables,
-`events` and `recordings` write, `reads` reads. Every method is one transaction, waits a bounded time, and raises StoreUnavailable
-for what waiting may mend and StoreError for what it will not. Only control uses it; workers never do.
+Every method of `Store` is one transaction and waits a bounded time. It raises StoreUnavailable for a failure that may pass, and
+StoreError for a permanent one. Only control uses the store.
+
+    engine, one_thread, sqlite_file, tls   transactions on MySQL or SQLite
+    faults                                 temporary and permanent errors
+    schema, migrations, tables             the schema, and its upgrade
+    events, values                         events to rows that fit
+    recordings                             claims and states of recordings
+    reads                                  rows for control and the commands
 """
 
 from __future__ import annotations
@@ -35,38 +41,41 @@ __all__ = [
 
 
 class Store:
-    """The calls' database. May be used by many greenlets of one thread at a time."""
+    """The database. Greenlets of one thread may share it."""
 
     def __init__(self, config: gw.config.Store, password: str) -> None:
-        """Connects to nothing yet. Raises ConfigError for a `store.url` that cannot be meant."""
+        """Open no connection yet. Raises ConfigError for an invalid `store.url`."""
         self._backend = open_backend(config, password)
         self._fit = Fit()
 
     @property
     def cut_values(self) -> int:
-        """Values shortened to fit their column, since the start."""
+        """Number of values changed to fit their column, since the start."""
         return self._fit.cut
 
     # -- the schema ----------------------------------------------------------------------------------------------------
 
     def upgrade(self) -> None:
-        """Bring the schema to this code's revision; two processes may try at once. Refuses a database that is ahead."""
+        """Upgrade the schema to this code's revision. Two processes may try at the same time.
+
+        Raises: StoreUnavailable; StoreError for a database that is ahead of this code.
+        """
         self._backend.migrate(migrations.upgrade)
 
     def current(self) -> tuple[str | None, str]:
-        """The database's revision, None if it has none, and the one this code needs."""
+        """Return the revision of the database (None without a schema) and the needed one."""
         return self._backend.read(migrations.revision_of), migrations.HEAD
 
     def check(self) -> None:
-        """Raises StoreError, saying what to do, unless the schema is exactly what this code needs."""
+        """Check the revision of the schema. Raises StoreError, with a remedy, unless this code needs exactly that revision."""
         migrations.refuse_unusable(self._backend.read(migrations.revision_of))
 
     # -- events --------------------------------------------------------------------------------------------------------
 
     def apply(self, events: Sequence[Stamped]) -> None:
-        """Write events, all or none. The same events in any order, any number of times, leave the same rows.
+        """Write events, all or none. Any order and any repetition of the same events leave the same rows.
 
-        Raises: StoreUnavailable; StoreError when one of them can never be written.
+        Raises: StoreUnavailable; StoreError when an event can never be written.
         """
         rows = Rows(self._fit)
         for stamped in events:
@@ -76,10 +85,10 @@ class Store:
     # -- recordings ----------------------------------------------------------------------------------------------------
 
     def claim_recording(self, call_sid: str, account_sid: str, owner: str, now: float) -> bool:
-        """Whether the caller, and nobody else, is to start this call's recording: True once per call SID, ever.
+        """Claim the start of a call's recording. Returns True once per call SID, ever.
 
-        Raises: StoreUnavailable, and then it is open whether the claim was written: `recording(call_sid)["owner"]` tells,
-        given that `owner` names one process's life and one attempt at most claims a call in it.
+        Raises: StoreUnavailable, with an unknown outcome: then `recording(call_sid).owner` shows it, provided that `owner` names
+        one process and at most one of its attempts claims the call.
         """
         try:
             self._backend.write(lambda c: claims.insert_claim(c, HeldClaim(call_sid, account_sid, owner, now), self._fit))
@@ -93,11 +102,11 @@ class Store:
     def reclaim_recording(
         self, call_sid: str, owner: str, now: float, *, from_owner: str, states: Sequence[str] = ("claimed",)
     ) -> bool:
-        """Take over what a process that is gone (or an attempt that failed) left. True for one of many who try."""
+        """Take over the claim of an ended process or a failed attempt. Returns True for one of concurrent callers."""
         return self._backend.write(lambda c: claims.claim_existing(c, call_sid, owner, now, states, from_owner, self._fit))
 
     def bring_claims(self, some: Sequence[HeldClaim]) -> dict[str, str]:
-        """Write claims that were taken while the store was away; a row that is another's stays so. Returns each row's owner."""
+        """Write claims made while the store was away. A row owned by another stays so. Returns the owner of each row."""
         rows = [claims.claim_row(claim, self._fit) for claim in some]
 
         def work(connection: Connection) -> dict[str, str]:
@@ -107,11 +116,11 @@ class Store:
         return self._backend.write(work) if rows else {}
 
     def update_recording(self, call_sid: str, **fields: Unpack[RecordingFields]) -> bool:
-        """Set fields of a recording's row; False where there is none. A state never moves backwards."""
+        """Set fields of a recording's row. Returns False without a row. A state never moves backwards."""
         return self._backend.write(lambda c: claims.update(c, call_sid, fields, self._fit))
 
     def recording(self, call_sid: str) -> RecordingRow | None:
-        """Return a call's recording; None where none was wanted."""
+        """Return a call's recording; None where none was asked for."""
         return self._backend.read(lambda c: reads.one_recording(c, call_sid))
 
     def recordings(self, *, limit: int = 50, state: str | None = None) -> list[RecordingRow]:
@@ -137,9 +146,9 @@ class Store:
         return self._backend.read(lambda c: reads.list_open_calls(c, host))
 
     def statuses_of_open_calls(self) -> list[tuple[str, dict[str, Scalar]]]:
-        """Return the status callbacks of calls of any host without an end here: call SID and form."""
+        """Return the status callbacks of all calls without an end: call SID and form."""
         return self._backend.read(reads.list_statuses_of_open_calls)
 
     def close(self) -> None:
-        """Let go of every connection. Later calls fail."""
+        """Close every connection. Later calls fail."""
         self._backend.close()

@@ -1,8 +1,8 @@
-"""Runs transactions: MySQL in the asking greenlet, SQLite in one thread of its own.
+"""Runs transactions: MySQL in the calling greenlet, SQLite in a native thread.
 
-PyMySQL's sockets wait cooperatively, so a MySQL transaction runs where it is asked for, on one of a few pooled connections with
-every wait bounded. SQLite blocks, so its engine is used inside one thread alone. Whoever asks gives a function of a connection;
-it may be run again after a deadlock and must have no other effect. Never logs, never shows values or the password.
+PyMySQL's sockets wait cooperatively, so a MySQL transaction runs in the greenlet that asks for it, on one of a few pooled
+connections, with every wait bounded. SQLite blocks, so one thread owns its engine. A caller passes a function of a connection; it
+may run again after a deadlock and must have no other effect. Logs nothing, and no error shows values or the password.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from gw.control.store.tls import Tls, tls_of
 T = TypeVar("T")
 
 _POOL_SIZE: Final = 5
-#: Below MySQL's default `wait_timeout` and below what most proxies allow an idle connection.
+#: Below MySQL's default `wait_timeout` and the idle timeout of most proxies.
 _RECYCLE_S: Final = 1800
-#: A deadlock's victim runs again this often, with a pause of up to this long.
+#: Attempts of a transaction that deadlocks, and the longest pause between two.
 _DEADLOCK_TRIES: Final = 5
 _DEADLOCK_PAUSE_S: Final = 0.05
-#: Bound on one step of a migration: a large table may be rebuilt.
+#: Upper bound on one statement of a migration: it may rebuild a large table.
 _MIGRATION_S: Final = 1800.0
-#: SQLite holds a transaction this much longer than it waits for the file, at the most.
+#: Upper bound on a SQLite transaction, beyond the wait for the file.
 _SQLITE_WORK_S: Final = 30.0
 
 
@@ -46,33 +46,33 @@ def _json(value: object) -> str:
 
 
 class Backend(ABC):
-    """One database. Every method raises StoreUnavailable or StoreError, and nothing else for the database's faults."""
+    """One database. Its failures are raised as StoreUnavailable or StoreError."""
 
     @abstractmethod
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction that only reads."""
+        """Run `work` in a read-only transaction."""
 
     @abstractmethod
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction that is committed when it returns and undone when it raises."""
+        """Run `work` in a transaction: commit when it returns, roll back when it raises."""
 
     @abstractmethod
     def migrate(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` alone: no other process migrates meanwhile. Long-running statements are allowed."""
+        """Run `work` under a lock against other migrating processes, with time for long statements."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
 
 
 def open_backend(config: gw.config.Store, password: str) -> Backend:
-    """The backend for `store.url`. Connects to nothing yet. Raises ConfigError."""
+    """Return the backend of `store.url`, without a connection yet. Raises ConfigError."""
     url = parse_store_url(config.url)
     return Sqlite(url, config) if isinstance(url, SqliteUrl) else MySql(url, password, config)
 
 
 class _SharedContext(pymysql.connections.Connection):
-    """A connection that prefers TLS with the one context there is, where PyMySQL would build a context of its own."""
+    """A connection that uses TLS if the server offers it, with the shared context instead of a new one."""
 
     def __init__(self, tls: Tls, **options: Any) -> None:
         self._shared = tls.context()
@@ -83,7 +83,7 @@ class _SharedContext(pymysql.connections.Connection):
 
 
 class MySql(Backend):
-    """MySQL and MariaDB, through PyMySQL."""
+    """MySQL or MariaDB, through PyMySQL."""
 
     def __init__(self, url: MysqlUrl, password: str, config: gw.config.Store) -> None:
         self._tls = tls_of(url)
@@ -109,7 +109,7 @@ class MySql(Backend):
                     return work(connection)
             except exc.SQLAlchemyError as error:
                 if code_of(error) in DEMOTED_CODES:
-                    self._engine.dispose()  # its name may lead to another server by now; who connects anew finds out
+                    self._engine.dispose()  # its name may resolve to another server by now
                 if not tries_left or code_of(error) not in DEADLOCK_CODES:
                     raise fault(error) from error
             except OSError as error:
@@ -122,7 +122,7 @@ class MySql(Backend):
         wait_s = self._config.statement_timeout_s
         try:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                name = f"submilli {self._url.database}"[:64]  # the server's locks are not per database
+                name = f"submilli {self._url.database}"[:64]  # locks are per server, not per database
                 if connection.exec_driver_sql("SELECT GET_LOCK(%s, %s)", (name, wait_s)).scalar() != 1:
                     raise StoreUnavailable(f"another process has been migrating the store for {wait_s:g} s: try again later")
                 try:
@@ -138,7 +138,7 @@ class MySql(Backend):
         self._engine.dispose()
 
     def _make(self, statement_s: float, *, pooled: bool) -> Engine:
-        # A lock is given up by the server before the client gives up the answer, so that the connection stays of use.
+        # The server gives up on a lock before the client gives up on the answer, so that the connection stays usable.
         lock_wait_s = max(1, int(self._config.statement_timeout_s / 2))
         options: dict[str, Any] = {"poolclass": NullPool}
         if pooled:
@@ -172,12 +172,12 @@ class MySql(Backend):
         if self._tls is None:
             return pymysql.connect(*args, **options, ssl_disabled=True)
         if self._tls.required:
-            return pymysql.connect(*args, **options, ssl=self._tls.context())  # a context is taken as it is
+            return pymysql.connect(*args, **options, ssl=self._tls.context())  # PyMySQL uses a context unchanged
         return _SharedContext(self._tls, **options)
 
 
 class Sqlite(Backend):
-    """One SQLite file, its engine used by one thread."""
+    """One SQLite file. One thread uses its engine."""
 
     def __init__(self, url: SqliteUrl, config: gw.config.Store) -> None:
         self._path = Path(url.path).absolute()
@@ -200,7 +200,7 @@ class Sqlite(Backend):
         return self._transaction(work, writes=True)
 
     def migrate(self, work: Callable[[Connection], T]) -> T:
-        return self._transaction(work, writes=True)  # SQLite undoes its DDL too, and lets one writer in at a time
+        return self._transaction(work, writes=True)  # SQLite rolls back DDL too, and admits one writer at a time
 
     def close(self) -> None:
         if self._thread.closed:
@@ -222,6 +222,6 @@ class Sqlite(Backend):
 
     @staticmethod
     def _begin(connection: Connection) -> None:
-        # A transaction that will write says so at once: asking for the lock halfway fails instead of waiting.
+        # A writing transaction takes the lock at its start: an upgrade of the lock fails instead of waiting.
         writes = connection.get_execution_options().get("submilli_writes", True)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,9 +1,9 @@
-"""Tells an error of the database that goes away by waiting from one that never will.
+"""Maps errors of the database libraries to temporary and permanent ones.
 
-What hangs together with the data sent (too long, not unique, not a value of the column's type) stays wrong however often it is
-tried: `StoreError`. Everything that depends on the server, the network, the disk, the permissions or the schema's revision can be
-mended while we wait: `StoreUnavailable`. When in doubt it is worth waiting, for an event tried again is late and an event
-given up is lost. Neither error ever quotes a statement, its values or the password.
+An error caused by the data (too long, not unique, not a value of the column's type) stays: `StoreError`. An error caused by the
+server, the network, the disk, the permissions or the revision of the schema may be repaired meanwhile: `StoreUnavailable`. A
+doubtful error counts as temporary, because a retried event is late and a dropped one is lost. Errors never quote a statement, its
+values or the password.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from gw.errors import GatewayError
 
 
 class StoreError(GatewayError):
-    """The store refused, and will refuse the same again."""
+    """The store refused, and would refuse again."""
 
     code = "store_refused"
 
 
 class StoreUnavailable(StoreError):  # noqa: N818  a state of the store, not a mistake
-    """The store cannot be reached or cannot work now: try again later."""
+    """The store is unreachable or not usable now; a later attempt may succeed."""
 
     code = "store_unavailable"
 
 
-#: Two transactions in each other's way; the server undid ours whole. To be run again at once.
+#: A deadlock: the server rolled back the whole transaction, which can run again immediately.
 DEADLOCK_CODES: Final = frozenset({1213, 1020})
-#: The server answers and does not write: it was demoted, or is about to be. Source: MariaDB and MySQL error codes.
+#: The server is read-only: it was demoted, or is about to be. Source: MariaDB and MySQL error codes.
 DEMOTED_CODES: Final = frozenset({1290, 1792, 1836})
-#: Codes PyMySQL files under "operational" although the value is to blame. Source: MariaDB error codes.
+#: Codes that PyMySQL raises as OperationalError although the value is at fault. Source: MariaDB error codes.
 _VALUE_CODES: Final = frozenset(
     {
-        1153,  # packet larger than the server takes
+        1153,  # packet larger than the limit of the server
         1292,  # not a value of the column's type
         1366,  # a string the column's character set cannot hold
         3140,  # not JSON (MySQL)
-        4025,  # a CHECK failed; MariaDB checks JSON so
+        4025,  # a CHECK failed; MariaDB checks JSON by one
     }
 )
-#: Codes filed under "programming" that an upgrade or a grant mends.
+#: Codes raised as ProgrammingError that an upgrade or a grant repairs.
 _SCHEMA_CODES: Final = frozenset({1146, 1054, 1049, 1142})
 
 
 def code_of(error: exc.SQLAlchemyError) -> int | None:
-    """The server's error number, where there is one."""
+    """Return the server's error number, if any."""
     if isinstance(error, exc.DBAPIError) and error.orig is not None and error.orig.args:
         first = error.orig.args[0]
         return first if isinstance(first, int) else None
@@ -54,14 +54,14 @@ def code_of(error: exc.SQLAlchemyError) -> int | None:
 
 
 def fault(error: exc.SQLAlchemyError | OSError) -> StoreError:
-    """Our error for one of the library's."""
+    """Return the store's error for one of the libraries."""
     if isinstance(error, OSError):
         return StoreUnavailable(f"the store's file or network failed: {error}")
     if isinstance(error, exc.TimeoutError):
-        return StoreUnavailable("no connection to the store came free in time")
+        return StoreUnavailable("no connection to the store became free in time")
     if not isinstance(error, exc.DBAPIError):
         cause = error.orig if isinstance(error, exc.StatementError) else None
-        return StoreError(f"the store cannot be asked this: {cause or type(error).__name__}")
+        return StoreError(f"the store cannot run this statement: {cause or type(error).__name__}")
     code = code_of(error)
     text = str(error.orig)
     by_value = isinstance(error, exc.DataError | exc.IntegrityError) or code in _VALUE_CODES

@@ -1,8 +1,8 @@
-"""Runs blocking work in one native thread while the hub goes on.
+"""Runs blocking work in one native thread, so that the hub continues.
 
-SQLite knows no cooperative waiting: a commit that syncs the disk would hold the control hub for its whole time. All work on one
-database file goes to one thread, one piece at a time, in the order it was asked for; the asking greenlet waits, everybody else
-runs. The work itself must use nothing of gevent's: no events, no sleeps, no logging.
+SQLite has no cooperative waiting: a commit that syncs the disk would block the hub of control. All work on one database file runs
+in one thread, one piece at a time, first come first served; the calling greenlet waits. The work must not use gevent: no events,
+no sleeps, no logging.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from gevent.threadpool import ThreadPool
 
 T = TypeVar("T")
 
-#: How long `close` waits for work under way: a commit on a slow disk fits many times over.
+#: `close` waits this long for work under way: many commits on a slow disk.
 _CLOSE_S: Final = 10.0
 
 
 class OneThread:
-    """One thread, started with the first piece of work. Belongs to the greenlets of the thread that made it."""
+    """One native thread, started with the first work. Only greenlets of the creating thread may use it."""
 
     __slots__ = ("_closed", "_limit_s", "_pool", "_too_slow")
 
     def __init__(self, limit_s: float, too_slow: Callable[[str], Exception]) -> None:
-        """`limit_s` bounds every `run`, waiting in line included; `too_slow` makes the error raised then."""
+        """`limit_s` bounds every `run`, including the wait for its turn; `too_slow` builds the error raised after it."""
         self._pool = ThreadPool(1)
         self._limit_s = limit_s
         self._too_slow = too_slow
@@ -33,19 +33,19 @@ class OneThread:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """True after `close`."""
         return self._closed
 
     def run(self, work: Callable[[], T]) -> T:
-        """What `work()` returns or raises. After the limit the caller is let go with an error; the work itself runs on."""
+        """Return or raise the outcome of `work()`. After the limit this raises, while the work itself continues."""
         if self._closed:
-            raise self._too_slow("it is closed")
+            raise self._too_slow("the store's file is closed")
 
         def outcome() -> tuple[T, None] | tuple[None, Exception]:
-            # Errors come back as values: the pool would print a traceback of each that reaches it.
+            # Errors return as values: the pool prints a traceback of every error that reaches it.
             try:
                 return work(), None
-            except Exception as error:  # noqa: BLE001  the top of a thread; raised again where it was asked for
+            except Exception as error:  # noqa: BLE001  top of the thread; raised again in the caller
                 return None, error
 
         with Timeout(self._limit_s, self._too_slow(f"no answer from the disk within {self._limit_s:g} s")):
@@ -56,8 +56,8 @@ class OneThread:
         return cast(T, result)
 
     def close(self) -> None:
-        """End the thread after the work under way. Harmless when called twice."""
+        """End the thread after the work under way. A second call does nothing."""
         if not self._closed:
             self._closed = True
-            with Timeout(_CLOSE_S, self._too_slow(f"its work did not end within {_CLOSE_S:g} s")):
+            with Timeout(_CLOSE_S, self._too_slow(f"the work under way did not end within {_CLOSE_S:g} s")):
                 self._pool.kill()

@@ -1,7 +1,7 @@
-"""Brings the store's schema to this code's revision, however long the store is away, and says what stands in the way meanwhile.
+"""Upgrades the store's schema at the start of control, retrying until it succeeds.
 
-A store that is away is tried again after a wait that doubles; so is one that refuses, for it may be mended under us. Two
-processes may try at once: the store sees to that. Never stops the start of the gateway.
+Both an unavailable store and one that refuses are retried after a wait that doubles, because an operator may repair either. Two
+processes may upgrade at the same time. A failure never stops the start of the gateway.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from gw.control.store import Store, StoreError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Between tries: the first doubles up to the last.
+#: The first wait between attempts, doubled up to the last.
 WAIT_FIRST_S: Final = 0.5
 WAIT_LAST_S: Final = 30.0
 
 
 class Schema:
-    """`run` is a greenlet's body; it ends once the schema is as it must be, or after `stop`."""
+    """The upgrade. `run` is the body of a greenlet; it ends with success or after `stop`."""
 
     def __init__(self, store: Store, *, on_ready: Callable[[], None]) -> None:
         self._store = store
         self._on_ready = on_ready
         self._stopping = Event()
-        self.problem = "the schema was not looked at yet"
+        self.problem = "the schema has not been checked yet"
         self.ready = Event()
 
     def run(self) -> None:
-        """Try until it is done."""
+        """Upgrade until success or `stop`."""
         wait_s = WAIT_FIRST_S
         while not self._stopping.is_set():
             try:

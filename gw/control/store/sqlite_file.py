@@ -1,6 +1,6 @@
-"""Opens a SQLite file the way everything here wants it: its owner's alone, WAL, every commit synced, no wait without bound.
+"""Opens SQLite files: accessible to their owner only, in WAL mode, synced at every commit, with bounded waits.
 
-Blocks; to be called in the one thread that uses the connection.
+Blocks. Call it in the thread that uses the connection.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 
 from gevent.monkey import get_original
 
-#: Between tries to enter WAL mode: SQLite does not wait for that lock by itself.
+#: Pause between attempts to enter WAL mode: SQLite does not wait for that lock.
 _PAUSE_S: Final = 0.01
-_sleep: Final = get_original("time", "sleep")  # this thread has no hub and wants none
+_sleep: Final = get_original("time", "sleep")  # the calling thread has no hub
 
 
 def open_sqlite(path: Path, busy_s: float) -> sqlite3.Connection:
-    """Open or create `path`, its directory too. Transactions begin when they are told to.
+    """Open or create `path` and its directory. Transactions begin explicitly.
 
-    Shape: waits at most `busy_s` for another process, here and in every later statement.
+    Waits at most `busy_s` for another process, here and in every later statement.
     Raises: sqlite3.Error, OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def open_sqlite(path: Path, busy_s: float) -> sqlite3.Connection:
 
 
 def _enter_wal(db: sqlite3.Connection) -> bool:
-    """Whether the file is in WAL mode now. It stays so: only the first process that opens it has to change anything."""
+    """Switch the file to WAL mode, which is permanent. Returns False while another process holds the file."""
     try:
         (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     except sqlite3.OperationalError as error:
@@ -49,5 +49,5 @@ def _enter_wal(db: sqlite3.Connection) -> bool:
             raise
         return False
     if mode != "wal":
-        raise sqlite3.OperationalError(f"the file system allows no WAL mode, only {mode}")
+        raise sqlite3.OperationalError(f"the file system does not support WAL mode, only {mode}")
     return True

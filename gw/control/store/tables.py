@@ -1,8 +1,8 @@
-"""The store's tables, as the code of today sees them. `migrations` is how a database gets there; a test compares the two.
+"""The store's tables as this version needs them. `migrations` upgrades a database to them; a test compares the two.
 
-Times are DATETIME(6) in UTC: a query by hand reads them, sorts them and cuts them into days, which a number of seconds does not
-offer; here they are epoch seconds, converted by `Moment`. Text is utf8mb4, compared byte by byte, so that MySQL and SQLite agree
-on what is equal. One row per call SID wherever the house promises one, by a unique key.
+Times are DATETIME(6) in UTC: a manual query can read, sort and group them by day. In Python they are epoch seconds, converted by
+`Moment`. Text is utf8mb4 and compared by bytes, so that MySQL and SQLite agree on equality. Unique keys allow one row per call
+SID.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
 
-#: Twilio's SIDs have 34 characters. Also for names of ours: agent, reason, host, instance.
+#: Twilio's SIDs have 34 characters. Also for our own names: agent, reason, instance.
 SID_CHARS: Final = 64
-#: An E.164 number has 16; a SIP address may stand in its place.
+#: An E.164 number has 16 characters; a SIP address may replace it.
 NUMBER_CHARS: Final = 255
 DETAIL_CHARS: Final = 1000
-#: TEXT holds 65535 bytes, a character has up to four.
+#: TEXT holds 65,535 bytes; a character has up to four.
 TEXT_CHARS: Final = 16_000
 URL_CHARS: Final = 1000
 
 
 class Moment(TypeDecorator[float]):
-    """Epoch seconds on our side, DATETIME(6) in UTC on the other."""
+    """Epoch seconds in Python, DATETIME(6) in UTC in the database."""
 
     impl = DateTime
     cache_ok = True
@@ -90,7 +90,7 @@ calls = Table(
     Column("instance", String(SID_CHARS)),
     UniqueConstraint("call_sid", name="uq_calls_call_sid"),
     Index("ix_calls_started_at", "started_at"),
-    Index("ix_calls_ended_at", "ended_at"),  # the open ones are those without
+    Index("ix_calls_ended_at", "ended_at"),  # open calls have none
     **_MYSQL,
 )
 
@@ -117,7 +117,7 @@ recordings = Table(
     _call_sid(),
     Column("account_sid", String(SID_CHARS)),
     Column("state", String(16), nullable=False),
-    Column("owner", String(NUMBER_CHARS)),  # who claimed it
+    Column("owner", String(NUMBER_CHARS)),  # the claimant
     Column("first_audio_at", Moment()),
     Column("claimed_at", Moment()),
     Column("started_at", Moment()),
@@ -127,10 +127,10 @@ recordings = Table(
     Column("channels", Integer),
     Column("duration_s", Integer),
     Column("url", String(URL_CHARS)),
-    Column("error_code", Integer),  # Twilio's number, where it gave one
+    Column("error_code", Integer),  # Twilio's number
     Column("error_text", String(DETAIL_CHARS)),
     UniqueConstraint("call_sid", name="uq_recordings_call_sid"),
-    Column("reason", String(SID_CHARS)),  # a word of ours: why it failed, or what is wrong with it
+    Column("reason", String(SID_CHARS)),  # our code: why it failed, or its problem
     Index("ix_recordings_state", "state"),
     **_MYSQL,
 )
@@ -165,7 +165,7 @@ events = Table(
     "events",
     metadata,
     _id(),
-    Column("call_sid", String(SID_CHARS)),  # none for what belongs to no call
+    Column("call_sid", String(SID_CHARS)),  # NULL for an event of no call
     Column("kind", String(SID_CHARS), nullable=False),
     Column("at", Moment(), nullable=False),
     Column("data", JSON(none_as_null=True), nullable=False),

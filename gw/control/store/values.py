@@ -1,6 +1,7 @@
-"""Makes any value of an event fit its column: what is too long is cut, what is out of range is moved to its edge, and counted.
+"""Makes the values of events fit their columns, and counts the changed ones.
 
-An event that a column refuses would be lost over a detail; an event with a shortened text is not. Pure but for the counter.
+A value that is too long is cut, one out of range is moved to the limit: a column would otherwise refuse the whole event. Pure
+except for the counter.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _JSON_TEXT_CHARS: Final = 4000
 
 
 class Fit:
-    """Fits values; `cut` counts those that had to change."""
+    """Fits values. `cut` counts the changed ones."""
 
     __slots__ = ("cut",)
 
@@ -29,41 +30,41 @@ class Fit:
         self.cut = 0
 
     def text(self, value: str, chars: int) -> str:
-        """At most `chars` characters, from the front."""
+        """Return the first `chars` characters."""
         if len(value) <= chars:
             return value
         self.cut += 1
         return value[:chars]
 
     def word(self, value: str, chars: int) -> str | None:
-        """Like `text`, with nothing for an empty string: not known, so that a later event may say it."""
+        """Return the first `chars` characters; None if empty, for a later event to fill."""
         return self.text(value, chars) or None
 
     def integer(self, value: int) -> int:
-        """Within 32 bits, signed."""
+        """Return the nearest signed 32-bit integer."""
         return self._within(value, _INT_MAX)
 
     def big(self, value: int) -> int:
-        """Within 64 bits, signed."""
+        """Return the nearest signed 64-bit integer."""
         return self._within(value, _BIG_MAX)
 
     def moment(self, value: float) -> float:
-        """An epoch time that a calendar has; what is no number is the epoch."""
+        """Return the nearest epoch time from 1970 to 9999; 0.0 for NaN."""
         if 0.0 <= value <= _MOMENT_MAX:
             return value
         self.cut += 1
         return _MOMENT_MAX if value > _MOMENT_MAX else 0.0
 
     def measured(self, value: float) -> float | None:
-        """A measurement; nothing where none was made (below zero), so that SQL's averages are true."""
+        """Return a measurement; None if negative (unmeasured), which averages in SQL skip."""
         return value if math.isfinite(value) and value >= 0 else None
 
     def measured_int(self, value: int) -> int | None:
-        """The same for whole numbers."""
+        """Return a measured integer; None for a negative value."""
         return self.big(value) if value >= 0 else None
 
     def data(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """What becomes a JSON object: so many keys, texts so long, numbers that JSON knows."""
+        """Return a bounded JSON object: _JSON_KEYS keys, _JSON_TEXT_CHARS characters a text, finite numbers."""
         fitted: dict[str, Scalar] = {}
         for key in list(values)[:_JSON_KEYS]:
             fitted[self.text(key, _JSON_KEY_CHARS)] = self._scalar(values[key])

@@ -1,4 +1,4 @@
-"""Events as the store's and the forwarder's tests make them."""
+"""Sample events for the tests of the store and the forwarder."""
 
 from __future__ import annotations
 

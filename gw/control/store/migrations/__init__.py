@@ -1,9 +1,8 @@
-"""Brings a database to the schema this code needs, and says when it cannot work with the one it finds.
+"""Upgrades a database to the schema of this code, and refuses unusable revisions.
 
-Alembic runs in-process, without an `env.py`: the connection is handed to it. `REVISIONS` names every revision, oldest first; a
-new one is a file in `versions/` and a line here. Revisions never import `tables`: they must go on meaning what they meant. Each
-can be run again after it was broken off halfway, since MySQL cannot undo DDL. Alembic is imported on use: it takes a third of a
-second.
+Alembic runs in-process, without an `env.py`: it receives the connection. `REVISIONS` lists every revision, oldest first; a new
+one is a file in `versions/` and an entry here. Revisions never import `tables`, because their meaning must not change. Each can
+run again after an interruption, because MySQL cannot roll back DDL. Alembic is imported on use: the import takes 0.3 s.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _VERSION_TABLE: Final = "alembic_version"
 
 
 def revision_of(connection: Connection) -> str | None:
-    """The revision the database is at; None for one that was never migrated."""
+    """Return the revision of the database; None before its first migration."""
     if not inspect(connection).has_table(_VERSION_TABLE):
         return None
     found = connection.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()
@@ -30,16 +29,16 @@ def revision_of(connection: Connection) -> str | None:
 
 
 def refuse_unknown(revision: str | None) -> None:
-    """Raises StoreError for a database that is ahead of this code."""
+    """Refuse a database that is ahead of this code. Raises StoreError."""
     if revision is not None and revision not in REVISIONS:
         raise StoreError(
-            f"the store is at schema revision {revision}, which this version of the gateway does not know "
-            f"(it knows up to {HEAD}): run the version that wrote it, or a newer one"
+            f"the store is at schema revision {revision}, newer than {HEAD}, the last one of this version of the gateway: "
+            "run the version that wrote it, or a newer one"
         )
 
 
 def refuse_unusable(revision: str | None) -> None:
-    """Raises StoreError for a database that is not at exactly the revision this code needs."""
+    """Refuse a database at any revision but the one this code needs. Raises StoreError."""
     refuse_unknown(revision)
     if revision != HEAD:
         raise StoreError(
@@ -49,12 +48,12 @@ def refuse_unusable(revision: str | None) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Migrate to the head. The caller sees to it that nobody else does so meanwhile. Raises StoreError."""
+    """Migrate to HEAD. The caller holds the lock against other migrations. Raises StoreError."""
     revision = revision_of(connection)
     refuse_unknown(revision)
     if revision == HEAD:
         return
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # before the import, which names each of its parts
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # before the import, which logs each of its parts
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory

@@ -1,4 +1,4 @@
-"""Reaching MySQL: what the URL says, encryption, sessions, deadlocks, which errors are worth waiting for."""
+"""gw.control.store.engine on MySQL: URLs, encryption, sessions, locks, deadlocks and lost connections."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
-import pymysql
 import pytest
-from sqlalchemy import Connection, exc, text
+from sqlalchemy import Connection, text
 
 import gw.config
-from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.control.store import Store, StoreUnavailable
 from gw.control.store.engine import MySql, open_backend
-from gw.control.store.faults import fault
 from gw.control.store.migrations import revision_of
 from gw.errors import ConfigError
 from tests.mariadb import PASSWORD, MariaDB, make_certificate
@@ -67,7 +65,7 @@ def test_loopback_is_plain(mysql: MySql) -> None:
     assert mysql.read(cipher) == ""
 
 
-def test_with_a_certificate_it_is_encrypted_with_one_context(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_means_encryption_with_one_context(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"{mariadb.fresh()}?ssl_ca={mariadb.ca}"
     built: list[ssl.SSLContext] = []
     build = ssl.create_default_context
@@ -80,7 +78,7 @@ def test_with_a_certificate_it_is_encrypted_with_one_context(mariadb: MariaDB, m
     made.close()
 
 
-def test_tls_is_used_where_it_is_only_preferred_with_one_context(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preferred_tls_uses_one_context(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
     url = mariadb.fresh()
     monkeypatch.setattr("gw.control.store.tls._is_local", lambda *_: False)
     made = backend(url)
@@ -101,7 +99,7 @@ def test_an_impostor_is_refused(mariadb: MariaDB, tmp_path: Path) -> None:
     made.close()
 
 
-def test_a_certificate_that_is_not_there_is_said_so(mariadb: MariaDB) -> None:
+def test_a_missing_certificate_is_reported(mariadb: MariaDB) -> None:
     made = backend(f"{mariadb.fresh()}?ssl_ca=/nowhere/ca.pem")
     with pytest.raises(StoreUnavailable, match="No such file"):
         made.read(cipher)
@@ -111,7 +109,7 @@ def test_a_certificate_that_is_not_there_is_said_so(mariadb: MariaDB) -> None:
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_session_is_as_the_store_needs_it(mysql: MySql) -> None:
+def test_a_session_has_the_settings_of_the_store(mysql: MySql) -> None:
     def look(connection: Connection) -> tuple[object, ...]:
         names = ("tx_isolation", "time_zone", "character_set_client", "collation_connection", "innodb_lock_wait_timeout")
         return tuple(one(connection, f"SELECT @@{name}") for name in names)
@@ -122,7 +120,7 @@ def test_the_session_is_as_the_store_needs_it(mysql: MySql) -> None:
     assert "STRICT_ALL_TABLES" in str(mysql.read(lambda c: one(c, "SELECT @@sql_mode")))
 
 
-def test_a_lock_is_waited_for_a_bounded_time(mysql: MySql, mariadb_url: str) -> None:
+def test_the_wait_for_a_lock_is_bounded(mysql: MySql, mariadb_url: str) -> None:
     mysql.migrate(lambda c: c.execute(text("CREATE TABLE t (id INT PRIMARY KEY, v INT)")))
     mysql.write(lambda c: c.execute(text("INSERT INTO t VALUES (1, 0)")))
     other = backend(mariadb_url)
@@ -137,7 +135,7 @@ def test_a_lock_is_waited_for_a_bounded_time(mysql: MySql, mariadb_url: str) -> 
     other.close()
 
 
-def test_a_statement_takes_a_bounded_time(mariadb_url: str) -> None:
+def test_the_time_of_a_statement_is_bounded(mariadb_url: str) -> None:
     made = backend(mariadb_url, statement_s=0.5)
     with pytest.raises(StoreUnavailable, match=r"Lost connection|timed out"):
         made.read(lambda c: one(c, "SELECT SLEEP(30)"))
@@ -145,7 +143,7 @@ def test_a_statement_takes_a_bounded_time(mariadb_url: str) -> None:
     made.close()
 
 
-def test_the_victim_of_a_deadlock_runs_again(mysql: MySql) -> None:
+def test_a_deadlocked_transaction_runs_again(mysql: MySql) -> None:
     mysql.migrate(lambda c: c.execute(text("CREATE TABLE t (id INT PRIMARY KEY, v INT)")))
     mysql.write(lambda c: c.execute(text("INSERT INTO t VALUES (1, 0), (2, 0)")))
     runs = 0
@@ -193,7 +191,7 @@ def test_a_killed_greenlet_leaves_no_half_transaction(mysql: MySql) -> None:
     assert mysql.read(lambda c: one(c, "SELECT COUNT(*) FROM t")) == 0
 
 
-def test_no_connection_free_in_time_is_unavailable(mariadb_url: str) -> None:
+def test_an_exhausted_pool_is_unavailable(mariadb_url: str) -> None:
     made = backend(mariadb_url, statement_s=1.0)
     let_go, inside = gevent.event.Event(), []
 
@@ -212,34 +210,5 @@ def test_no_connection_free_in_time_is_unavailable(mariadb_url: str) -> None:
     made.close()
 
 
-# -- whose fault ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("error", "waits"),
-    [
-        (exc.OperationalError("s", None, pymysql.err.OperationalError(2013, "Lost connection")), True),
-        (exc.OperationalError("s", None, pymysql.err.OperationalError(1205, "Lock wait timeout")), True),
-        (exc.OperationalError("s", None, pymysql.err.OperationalError(1114, "The table is full")), True),
-        (exc.OperationalError("s", None, pymysql.err.OperationalError(1366, "Incorrect string value")), False),
-        (exc.OperationalError("s", None, pymysql.err.OperationalError(4025, "CONSTRAINT failed")), False),
-        (exc.ProgrammingError("s", None, pymysql.err.ProgrammingError(1146, "no such table")), True),
-        (exc.ProgrammingError("s", None, pymysql.err.ProgrammingError(1064, "syntax")), False),
-        (exc.DataError("s", None, pymysql.err.DataError(1406, "Data too long")), False),
-        (exc.IntegrityError("s", None, pymysql.err.IntegrityError(1062, "Duplicate")), False),
-        (exc.InterfaceError("s", None, pymysql.err.InterfaceError(0, "")), True),
-        (exc.InternalError("s", None, pymysql.err.InternalError("Packet sequence number wrong")), True),
-        (exc.TimeoutError(), True),
-        (exc.ArgumentError("secret value"), False),
-        (ConnectionResetError("reset"), True),
-    ],
-)
-def test_which_errors_are_worth_waiting_for(error: exc.SQLAlchemyError | OSError, waits: bool) -> None:
-    found = fault(error)
-    assert isinstance(found, StoreUnavailable) is waits
-    assert isinstance(found, StoreError)
-    assert "secret value" not in str(found)
-
-
-def test_a_store_may_be_closed_before_it_was_used(mariadb_config: gw.config.Store) -> None:
+def test_an_unused_store_can_be_closed(mariadb_config: gw.config.Store) -> None:
     Store(mariadb_config, PASSWORD).close()

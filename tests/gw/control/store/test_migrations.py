@@ -1,4 +1,4 @@
-"""Migrations on both databases: from nothing, from half, twice at once, never onto a schema from the future."""
+"""gw.control.store.migrations on both databases: from nothing, after an interruption, by several processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def execute(store: Store, *statements: str) -> None:
     store._backend.write(work)
 
 
-def test_up_from_nothing(open_store: StoreMaker) -> None:
+def test_an_empty_database_is_upgraded(open_store: StoreMaker) -> None:
     store = open_store()
     assert store.current() == (None, migrations.HEAD)
     with pytest.raises(StoreError, match=r"schema revision none.*run `gateway\.py db upgrade`"):
@@ -42,7 +42,7 @@ def test_up_from_nothing(open_store: StoreMaker) -> None:
     assert len(store.calls()) == 1
 
 
-def test_the_migrated_schema_is_the_one_the_code_means(store: Store) -> None:
+def test_the_migrated_schema_equals_the_tables(store: Store) -> None:
     def differences(connection: Connection) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), tables.metadata))
 
@@ -67,17 +67,17 @@ def test_mariadb_tables_hold_every_character(mariadb_config: gw.config.Store) ->
 @pytest.mark.parametrize("act", ["upgrade", "check"])
 def test_a_schema_from_the_future_is_refused(store: Store, act: str) -> None:
     execute(store, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match=r"9999.*does not know.*newer"):
+    with pytest.raises(StoreError, match=r"9999, newer than"):
         getattr(store, act)()
     assert store.current() == ("9999", migrations.HEAD)
 
 
-def test_an_emptied_version_table_is_no_revision(store: Store) -> None:
+def test_an_empty_version_table_means_no_revision(store: Store) -> None:
     execute(store, "DELETE FROM alembic_version")
     assert store.current() == (None, migrations.HEAD)
 
 
-def test_half_a_migration_can_be_run_again(store: Store) -> None:
+def test_an_interrupted_migration_can_run_again(store: Store) -> None:
     store.apply(stamp(started()))
     execute(
         store,
@@ -87,11 +87,11 @@ def test_half_a_migration_can_be_run_again(store: Store) -> None:
     )
     store.upgrade()
     store.check()
-    assert len(store.calls()) == 1, "what was there stays"
+    assert len(store.calls()) == 1, "existing rows stay"
     assert {"events", "turns"} <= set(store._backend.read(lambda c: inspect(c).get_table_names()))
 
 
-def test_several_may_upgrade_at_once(open_store: StoreMaker) -> None:
+def test_several_processes_may_upgrade_at_the_same_time(open_store: StoreMaker) -> None:
     stores = [open_store() for _ in range(3)]
     jobs = [gevent.spawn(store.upgrade) for store in stores]
     gevent.joinall(jobs, timeout=scaled(30), raise_error=True)
@@ -99,12 +99,12 @@ def test_several_may_upgrade_at_once(open_store: StoreMaker) -> None:
         store.check()
 
 
-def test_every_revision_is_named_in_order() -> None:
+def test_the_revisions_are_listed_in_sequence() -> None:
     script = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert tuple(r.revision for r in reversed(list(script.walk_revisions()))) == migrations.REVISIONS
     assert script.get_heads() == [migrations.HEAD]
 
 
-def test_the_quality_report_has_a_column_for_everything() -> None:
+def test_every_field_of_the_quality_report_has_a_column() -> None:
     fields = {field.name for field in msgspec.structs.fields(Quality)}
     assert fields == {column.name for column in tables.call_quality.c} - {"id", "call_sid"}

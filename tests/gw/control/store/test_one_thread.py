@@ -1,4 +1,4 @@
-"""One native thread for blocking work: in order, bounded, and it brings errors home quietly."""
+"""gw.control.store.one_thread: work runs in one thread, in sequence and bounded; its errors reach the caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def thread() -> OneThread:
     return OneThread(scaled(20), GatewayError)
 
 
-def test_it_is_another_thread_and_always_the_same(thread: OneThread) -> None:
+def test_all_work_runs_in_one_other_thread(thread: OneThread) -> None:
     jobs = [gevent.spawn(thread.run, native_id) for _ in range(10)]
     gevent.joinall(jobs, timeout=scaled(10), raise_error=True)
     assert {job.value for job in jobs} != {native_id()}
@@ -29,7 +29,7 @@ def test_it_is_another_thread_and_always_the_same(thread: OneThread) -> None:
     thread.close()
 
 
-def test_an_error_is_raised_where_it_was_asked_for_and_nowhere_else(thread: OneThread, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_raised_in_the_caller_and_printed_nowhere(thread: OneThread, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError):
         thread.run(lambda: 1 // 0)
     assert thread.run(lambda: 5) == 5
@@ -37,7 +37,7 @@ def test_an_error_is_raised_where_it_was_asked_for_and_nowhere_else(thread: OneT
     thread.close()
 
 
-def test_waiting_is_bounded_and_the_work_goes_on() -> None:
+def test_the_wait_is_bounded_and_the_work_continues() -> None:
     thread = OneThread(0.05, GatewayError)
     let_go = get_original("threading", "Event")()
     with pytest.raises(GatewayError, match=r"within 0\.05 s"):
@@ -55,7 +55,7 @@ def test_waiting_is_bounded_and_the_work_goes_on() -> None:
     thread.close()
 
 
-def test_closed_is_closed(thread: OneThread) -> None:
+def test_a_closed_thread_refuses_work(thread: OneThread) -> None:
     thread.run(lambda: None)
     before = threading.active_count()
     thread.close()

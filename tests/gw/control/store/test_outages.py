@@ -1,7 +1,7 @@
-"""What a MariaDB may do to its users, done to a real one: the spool grows, and all is in the store afterwards.
+"""The forwarder and a real MariaDB through its outages: the spool grows, and the store has every event afterwards.
 
-A server that is stopped or frozen stands in `test_drain`; here it locks its tables, is full, is cut off without a word, and is
-replaced by another one.
+Here the server locks its tables, is full, is cut off silently, and is replaced by another. The test of the forwarder kills and
+freezes it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.timing import scaled
 
 
 class Line:
-    """A TCP connection's way to the server, which may be cut without either end hearing of it, or lead elsewhere."""
+    """A TCP proxy before the server. It can drop bytes silently, or lead to another port."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -48,7 +48,7 @@ class Line:
         self.drop()
 
     def drop(self) -> None:
-        """End the connections there are."""
+        """Close every connection."""
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
@@ -57,7 +57,7 @@ class Line:
         try:
             server = socket.create_connection(("127.0.0.1", self.port), timeout=5)
         except ConnectionRefusedError:
-            return  # nobody is there: the client hears it as an end
+            return  # no server: the client receives the end of its connection
         server.settimeout(None)
         self._sockets += [client, server]
         gevent.joinall([gevent.spawn(self._pump, client, server), gevent.spawn(self._pump, server, client)])
@@ -69,7 +69,7 @@ class Line:
                     sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # the other pump sees it too
+            pass  # the other pump fails too
 
 
 class House:
@@ -94,7 +94,7 @@ class House:
         self.calls = 0
 
     def call(self) -> None:
-        """Everything a call says, into the spool."""
+        """Spool every event of one call."""
         self.calls += 1
         k = self.calls
         events: list[bus.Event] = [
@@ -108,8 +108,8 @@ class House:
         self.spool.append("i1", [(n, bus.encode_event(event)) for n, event in enumerate(events, first)])
         self.forwarder.notify()
 
-    def goes_wrong(self) -> None:
-        """The forwarder meets the outage while calls go on; the backlog grows and is told."""
+    def assert_outage(self) -> None:
+        """Wait until the forwarder meets the outage while calls continue; the backlog grows."""
         before = self.forwarder.retries
         with gevent.Timeout(scaled(10)):
             while self.forwarder.retries == before:
@@ -119,8 +119,8 @@ class House:
         assert self.spool.backlog() > 0
         assert self.forwarder.last_problem.startswith("the store is not available")
 
-    def comes_back(self) -> None:
-        """All of it is stored, once."""
+    def assert_recovery(self) -> None:
+        """Wait until every event is stored, once."""
         with gevent.Timeout(scaled(10)):
             while self.spool.backlog():
                 gevent.sleep(0.02)
@@ -150,16 +150,16 @@ def house(tmp_path: Path, mariadb: MariaDB) -> Iterator[House]:
     made.stop()
 
 
-def test_its_tables_are_locked(house: House) -> None:
+def test_locked_tables(house: House) -> None:
     with closing(pymysql.connect(host="127.0.0.1", port=house.mariadb.port, user=USER, password=PASSWORD)) as other:
         with other.cursor() as cursor:
             cursor.execute(f"LOCK TABLES {house.database}.turns WRITE")
-        house.goes_wrong()
-    house.comes_back()
+        house.assert_outage()
+    house.assert_recovery()
 
 
-def test_its_table_is_full(house: House) -> None:
-    """The server's own refusal, error 1114: an engine whose file may have 64 KB stands for a disk without room."""
+def test_a_full_table(house: House) -> None:
+    """The server's own refusal, error 1114: an engine with a limit of 64 KB in place of a full disk."""
     house.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 2")
     house.mariadb.execute(f"ALTER TABLE {house.database}.events ENGINE=MyISAM")
     try:
@@ -167,43 +167,43 @@ def test_its_table_is_full(house: House) -> None:
             for _ in range(20):
                 house.call()
             gevent.sleep(0.1)
-        house.goes_wrong()
+        house.assert_outage()
         assert "is full" in house.forwarder.last_problem
     finally:
         house.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 6")
     house.mariadb.execute(f"ALTER TABLE {house.database}.events ENGINE=InnoDB")
-    house.comes_back()
+    house.assert_recovery()
 
 
-def test_its_connections_are_half_open(house: House) -> None:
+def test_half_open_connections(house: House) -> None:
     house.line.dead = True
-    house.goes_wrong()
+    house.assert_outage()
     house.line.dead = False
-    house.comes_back()
+    house.assert_recovery()
 
 
 def test_another_server_takes_over_at_another_port(house: House) -> None:
     house.mariadb.kill()
     house.line.drop()
-    house.goes_wrong()
+    house.assert_outage()
     house.mariadb.move()
     house.mariadb.start()
     house.line.port = house.mariadb.port
-    house.comes_back()
+    house.assert_recovery()
 
 
-def test_the_server_is_demoted_and_its_name_leads_to_the_new_one(house: House) -> None:
-    """As in a failover by name: the old server still answers, and only reads; its connections are not used again."""
+def test_connections_to_a_demoted_server_are_dropped(house: House) -> None:
+    """In a failover by name the old server still answers but is read-only; its connections must not be reused."""
     house.mariadb.execute("SET GLOBAL read_only = 1")
     try:
-        house.goes_wrong()
+        house.assert_outage()
         assert "read-only" in house.forwarder.last_problem
         before = connection_id(house.store)
-        house.goes_wrong()
+        house.assert_outage()
         assert connection_id(house.store) != before
     finally:
         house.mariadb.execute("SET GLOBAL read_only = 0")
-    house.comes_back()
+    house.assert_recovery()
 
 
 def connection_id(store: Store) -> object:
@@ -211,7 +211,7 @@ def connection_id(store: Store) -> object:
 
 
 def test_ten_minutes_of_calls_are_caught_up_with(house: House) -> None:
-    """20 calls a minute with ten turns each, at once: far within the 30 s that are promised."""
+    """20 calls a minute with ten turns each: the backlog is stored well within 30 s."""
     house.line.port, port = 1, house.line.port
     house.line.drop()
     for k in range(200):
@@ -226,11 +226,11 @@ def test_ten_minutes_of_calls_are_caught_up_with(house: House) -> None:
         while house.spool.backlog():
             gevent.sleep(0.02)
     assert waited > 2900
-    print(f"{waited} events caught up with in {time.monotonic() - began_s:.2f} s")
+    print(f"{waited} events forwarded in {time.monotonic() - began_s:.2f} s")
 
 
 def test_a_migration_runs_while_others_write(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The older gateway goes on through it; what is in its place afterwards refuses clearly, and breaks nothing."""
+    """The older gateway writes through it. Its restart refuses the newer schema and changes nothing."""
     config = gw.config.Store(url=mariadb.fresh())
     old, new = Store(config, PASSWORD), Store(config, PASSWORD)
     with monkeypatch.context() as patch:
@@ -238,7 +238,9 @@ def test_a_migration_runs_while_others_write(mariadb: MariaDB, monkeypatch: pyte
         old.upgrade()
     assert old.current()[0] == "0001"
     old._backend.write(
-        said("INSERT INTO recordings (call_sid, state, attempts, error_text) VALUES ('CA0', 'failed', 1, 'timeout: no answer')")
+        statement(
+            "INSERT INTO recordings (call_sid, state, attempts, error_text) VALUES ('CA0', 'failed', 1, 'timeout: no answer')"
+        )
     )
     written: list[int] = []
     stop = False
@@ -246,7 +248,7 @@ def test_a_migration_runs_while_others_write(mariadb: MariaDB, monkeypatch: pyte
     def write() -> None:
         while not stop:
             k = len(written) + 1
-            old._backend.write(said(f"INSERT INTO recordings (call_sid, state, attempts) VALUES ('CA{k}', 'wanted', 0)"))
+            old._backend.write(statement(f"INSERT INTO recordings (call_sid, state, attempts) VALUES ('CA{k}', 'wanted', 0)"))
             written.append(k)
             gevent.sleep(0)
 
@@ -267,16 +269,16 @@ def test_a_migration_runs_while_others_write(mariadb: MariaDB, monkeypatch: pyte
     monkeypatch.setattr(migrations, "REVISIONS", ("0001",))
     monkeypatch.setattr(migrations, "HEAD", "0001")
     for act in (old.upgrade, old.check):
-        with pytest.raises(StoreError, match=r"0002.*does not know.*it knows up to 0001"):
+        with pytest.raises(StoreError, match=r"0002, newer than 0001, the last one of this version"):
             act()
     old.close()
     new.close()
 
 
-def said(statement: str) -> Callable[[Connection], None]:
-    """A statement in the older version's words."""
+def statement(sql: str) -> Callable[[Connection], None]:
+    """Return work that runs one statement of the older version."""
 
     def work(connection: Connection) -> None:
-        connection.execute(text(statement))
+        connection.execute(text(sql))
 
     return work

@@ -1,4 +1,4 @@
-"""The schema comes when the store does, and says why not yet."""
+"""gw.control.store.schema: the upgrade is retried until the store allows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.timing import scaled
 
 
 class Upgrades:
-    """A store whose first tries fail."""
+    """A store whose first upgrades fail."""
 
     def __init__(self, *errors: StoreError) -> None:
         self.errors = list(errors)
@@ -26,17 +26,17 @@ class Upgrades:
             raise self.errors.pop(0)
 
 
-def made(store: Any, told: list[bool]) -> Schema:
-    return Schema(store, on_ready=lambda: told.append(True))
+def made(store: Any, ready: list[bool]) -> Schema:
+    return Schema(store, on_ready=lambda: ready.append(True))
 
 
-def test_it_is_tried_until_it_is_done(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_upgrade_is_retried_until_it_succeeds(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(schema, "WAIT_FIRST_S", 0.001)
-    store, told = Upgrades(StoreUnavailable("away"), StoreUnavailable("away"), StoreError("ahead of this code")), list[bool]()
-    one = made(store, told)
-    assert (one.problem, one.ready.is_set()) == ("the schema was not looked at yet", False)
+    store, ready = Upgrades(StoreUnavailable("away"), StoreUnavailable("away"), StoreError("ahead of this code")), list[bool]()
+    one = made(store, ready)
+    assert (one.problem, one.ready.is_set()) == ("the schema has not been checked yet", False)
     one.run()
-    assert (one.problem, one.ready.is_set(), told, store.tries) == ("", True, [True], 4)
+    assert (one.problem, one.ready.is_set(), ready, store.tries) == ("", True, [True], 4)
     assert [(entry.levelno, entry.getMessage()) for entry in caplog.records] == [
         (logging.WARNING, "the store's schema is not ready: away"),
         (logging.ERROR, "the store's schema is not ready: ahead of this code"),
@@ -44,11 +44,11 @@ def test_it_is_tried_until_it_is_done(monkeypatch: pytest.MonkeyPatch, caplog: p
 
 
 def test_a_stop_ends_the_wait() -> None:
-    told: list[bool] = []
-    one = made(Upgrades(*[StoreUnavailable("away")] * 100), told)
+    ready: list[bool] = []
+    one = made(Upgrades(*[StoreUnavailable("away")] * 100), ready)
     running = gevent.spawn(one.run)
     gevent.sleep(0)
     assert one.problem == "away"
     one.stop()
     running.get(timeout=scaled(20))
-    assert (told, one.ready.is_set()) == ([], False)
+    assert (ready, one.ready.is_set()) == ([], False)

@@ -1,4 +1,4 @@
-"""Opening SQLite files: private, WAL, synced, and patient with another process for a bounded time."""
+"""gw.control.store.sqlite_file: private, in WAL mode, synced, with a bounded wait for other processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.timing import scaled
 
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
-    """A file another connection is writing to, not in WAL mode yet."""
+    """A file in which another connection writes, not yet in WAL mode."""
     path = tmp_path / "x.db"
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE t (id)")
@@ -27,7 +27,7 @@ def held(tmp_path: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
     other.close()
 
 
-def test_it_is_made_as_everything_wants_it(tmp_path: Path) -> None:
+def test_a_new_file_is_private_synced_and_in_wal_mode(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b.db"
     db = open_sqlite(path, 1.0)
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -51,12 +51,12 @@ def test_another_process_is_waited_for(held: tuple[Path, sqlite3.Connection]) ->
     thread.close()
 
 
-def test_but_not_for_ever(held: tuple[Path, sqlite3.Connection]) -> None:
+def test_the_wait_for_another_process_is_bounded(held: tuple[Path, sqlite3.Connection]) -> None:
     with pytest.raises(sqlite3.OperationalError, match="another process held the file"):
         open_sqlite(held[0], 0.05)
 
 
-def test_what_is_no_database_is_an_error(tmp_path: Path) -> None:
+def test_another_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"not SQLite at all " * 200)
     with pytest.raises(sqlite3.DatabaseError):
         open_sqlite(tmp_path / "x.db", 1.0)

@@ -1,4 +1,4 @@
-"""Calls, turns, recordings, quality and events."""
+"""Creates the tables for calls, turns, recordings, quality and events."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def _call_sid() -> sa.Column[str]:
 
 
 def _index(table: str, *columns: str) -> None:
-    """MySQL has no CREATE INDEX IF NOT EXISTS."""
+    """Create an index unless it exists: MySQL has no CREATE INDEX IF NOT EXISTS."""
     name = f"ix_{table}_{'_'.join(columns)}"
     if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(name, table, list(columns))
 
 
 def upgrade() -> None:
-    """Every table the first version has. IF NOT EXISTS, so that it can be run again after half of it."""
+    """Create the tables. IF NOT EXISTS lets an interrupted run start again."""
     op.create_table(
         "calls",
         _id(),

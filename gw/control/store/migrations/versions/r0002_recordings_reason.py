@@ -1,4 +1,4 @@
-"""A word of ours, why a recording failed, in a column of its own: it stood at the front of the text."""
+"""Adds `recordings.reason`, and moves the code at the front of `error_text` into it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-#: What stood before the colon. A text that begins otherwise is Twilio's.
+#: Codes at the front of `error_text`, before a colon. Any other text is Twilio's.
 _WORDS = (
     "absent",
     "busy",
@@ -25,7 +25,7 @@ _WORDS = (
 
 
 def upgrade() -> None:
-    """Add the column unless it is there, then move the words."""
+    """Add the column unless it exists, then move the codes."""
     bind = op.get_bind()
     if "reason" not in {column["name"] for column in sa.inspect(bind).get_columns("recordings")}:
         op.add_column("recordings", sa.Column("reason", sa.String(64)))

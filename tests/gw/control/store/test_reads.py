@@ -1,0 +1,45 @@
+"""gw.control.store.reads on both databases: selection, order and limits of the lists."""
+
+from __future__ import annotations
+
+from gw import bus
+from gw.control.store import Store
+from tests.gw.control.stamped import T0, call_sid, ended, stamp, started
+
+SID = call_sid(1)
+
+
+def test_the_host_that_resumed_a_call_owns_it(store: Store) -> None:
+    """The host that lost the call must not end it after a restart; its new host must find it."""
+    store.apply(stamp(started(1), started(2)))
+    store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 5, {"n": 1}), host="h2", instance="i2"))
+    assert [[c.call_sid for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1)], [call_sid(2)]]
+    store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 9, {"n": 2}), host="h1", instance="i3"))
+    assert [[c.call_sid for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1), call_sid(2)], []]
+
+
+def test_lists_have_limits(store: Store) -> None:
+    store.apply(stamp(*(started(k) for k in range(1, 8))))
+    assert [c.call_sid for c in store.calls(limit=2)] == [call_sid(7), call_sid(6)]
+    assert store.calls(limit=-1) == []
+
+
+def test_an_unknown_call_has_no_row(store: Store) -> None:
+    assert (store.call("CAx"), store.recording("CAx")) == (None, None)
+
+
+def test_statuses_are_those_of_open_calls(store: Store) -> None:
+    store.apply(stamp(started(1), started(2), ended(2)))
+    forms = [{"CallSid": call_sid(k), "CallStatus": "completed"} for k in (1, 2, 3)]
+    store.apply(stamp(*(bus.Webhook("status", T0, form) for form in forms), instance="i2"))
+    assert store.statuses_of_open_calls() == [(call_sid(1), forms[0])]
+
+
+def test_a_call_lists_its_turns_as_spoken_and_its_events_by_time(store: Store) -> None:
+    events = [bus.Turn(SID, n, "agent", f"turn {n}", "", start_ms) for n, start_ms in ((1, 900), (2, 100), (3, 100))]
+    digits = [bus.CallEvent(SID, "dtmf", T0 + at, {"digit": str(at)}) for at in (9, 5)]
+    store.apply(stamp(started(), *events, *digits))
+    call = store.call(SID)
+    assert call is not None
+    assert [turn.n for turn in call.turns] == [2, 3, 1]
+    assert [event.data["digit"] for event in call.events] == ["5", "9"]

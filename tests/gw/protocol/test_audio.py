@@ -1,8 +1,9 @@
-"""The audio numbers, G.711 both ways, levels and base64."""
+"""gw.protocol.audio: constants, G.711 in both directions, levels, base64."""
 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 
 import pytest
@@ -49,11 +50,11 @@ def test_expand(code: int, sample: int) -> None:
 
 def test_every_code_survives_both_ways() -> None:
     for code, sample in enumerate(audio.ULAW_TO_LINEAR):
-        expected = 0xFF if code == 0x7F else code  # negative zero has no sample of its own
+        expected = 0xFF if code == 0x7F else code  # negative zero has the sample of positive zero
         assert audio.linear_to_ulaw(sample) == expected
 
 
-def test_compress_takes_the_nearest_within_half_a_step_and_clips() -> None:
+def test_compression_is_within_half_a_step_and_clips() -> None:
     for sample in range(-32635, 32636, 7):
         code = audio.linear_to_ulaw(sample)
         step = 8 << (~code >> 4 & 0x07)
@@ -86,15 +87,28 @@ def test_base64_round_trip(length: int) -> None:
 
 
 @pytest.mark.parametrize("text", NOT_BASE64)
-def test_what_is_not_base64(text: str) -> None:
+def test_invalid_base64(text: str) -> None:
     assert not audio.is_base64(text)
     with pytest.raises(ProtocolError) as caught:
         audio.decode_base64(text)
-    assert caught.value.code == "bad_base64"
+    assert caught.value.code == "bad_base64" and "not base64" in caught.value.detail
 
 
-def test_whatever_passes_can_be_pasted_into_json() -> None:
+def test_valid_base64_can_be_pasted_into_json() -> None:
     for code in range(0x250):
         text = "AAA" + chr(code)
         if audio.is_base64(text):
             assert json.loads(f'"{text}"') == text
+
+
+def test_the_nearest_code_is_taken_on_each_side_of_a_border() -> None:
+    magnitudes = [abs(audio.ULAW_TO_LINEAR[code]) for code in range(0xFF, 0x7F, -1)]  # 0 to 32124
+    for n, (low, high) in enumerate(itertools.pairwise(magnitudes)):
+        for sample in (low, high):
+            assert audio.linear_to_ulaw(sample) == 0xFF - n - (sample == high)
+    assert [audio.linear_to_ulaw(sample) for sample in (3, 4, -3, -4, -1)] == [0xFF, 0xFE, 0x7F, 0x7E, 0x7F]
+
+
+def test_a_level_uses_both_bytes_of_a_magnitude() -> None:
+    for code in range(256):
+        assert audio.energy(bytes([code])) == abs(audio.ULAW_TO_LINEAR[code])

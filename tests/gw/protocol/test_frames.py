@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -116,11 +117,10 @@ def test_any_bytes(side: Side, pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("side", list(Side))
-@pytest.mark.parametrize("first", range(256))
-def test_every_first_byte_and_length_byte_by_byte(side: Side, first: int) -> None:
-    """Reserved bits, unknown opcodes, fragmented and oversized control frames fail where the core alone would fail them."""
+def test_every_first_byte_and_length_byte_by_byte(side: Side) -> None:
+    """Compare reserved bits, unknown opcodes, and fragmented or oversized control frames after each byte."""
     mask = side is Side.SERVER
-    for length in (0, 125, 126, LIMIT, LIMIT + 1):
+    for first, length in product(range(256), (0, 125, 126, LIMIT, LIMIT + 1)):
         for masked in (mask, not mask):
             head = raw(first, b"", mask=masked, claimed=length)
             both(side, [head[at : at + 1] for at in range(len(head))], each=True)
@@ -159,6 +159,19 @@ def test_no_more_is_kept_than_one_message() -> None:
     message = raw(0x81, b"a" * LIMIT, mask=True)
     assert cutter.receive(message[:-1]) == []
     assert cutter.receive(message[-1:] + message) == [Message(True, b"a" * LIMIT)] * 2
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_whole_texts_never_reach_the_core(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = core_of(side)
+    cutter = MessageCutter(core)
+    monkeypatch.setattr(core, "receive_data", lambda data: pytest.fail("the core was fed"))
+    texts = [b"a" * length for length in (0, 1, 125, 126, LIMIT)]
+    stream = b"".join(raw(0x81, text, mask=side is Side.SERVER) for text in texts)
+    assert cutter.receive(stream) == [Message(True, text) for text in texts]
+    for at in range(len(stream)):
+        texts = texts[len(cutter.receive(stream[at : at + 1])) :]
+    assert texts == []
 
 
 def test_a_core_without_a_limit_is_refused() -> None:

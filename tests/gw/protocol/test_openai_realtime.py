@@ -1,4 +1,4 @@
-"""The GA dialect of OpenAI Realtime, both ways."""
+"""gw.protocol.openai_realtime: the GA shape in both directions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_session_with_an_end() -> None:
     assert parsed("session.created", session={"expires_at": 1800000000}) == ai.SessionCreated(1_800_000_000.0)
 
 
-def test_mu_law_confirmed_both_ways() -> None:
+def test_mu_law_confirmed_in_both_directions() -> None:
     event = parsed("session.updated", session={"type": "realtime", "audio": {"input": PCMU, "output": PCMU}})
     assert isinstance(event, ai.SessionReady)
 
@@ -76,6 +76,21 @@ def test_mu_law_not_confirmed(session: dict[str, Any]) -> None:
     assert code_of({"type": "session.updated", "session": session}) == "wrong_format"
 
 
+@pytest.mark.parametrize(
+    ("audio", "sentence"),
+    [
+        ({"input": {"format": {"type": "audio/pcm"}}, "output": PCMU}, "the session's input is audio/pcm, not audio/pcmu"),
+        ({"input": PCMU, "output": {"format": "g711_ulaw"}}, "the session's output is g711_ulaw, not audio/pcmu"),
+        ({"input": PCMU}, "the session's output is not confirmed, not audio/pcmu"),
+        (None, "the session's input is not confirmed, not audio/pcmu"),
+    ],
+)
+def test_the_direction_at_fault_is_named(audio: dict[str, Any] | None, sentence: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parsed("session.updated", session={"audio": audio})
+    assert caught.value.detail == sentence
+
+
 def test_the_beta_shape_is_named() -> None:
     with pytest.raises(ProtocolError, match="retired beta shape") as caught:
         parsed("response.audio.delta", delta="AAAA", response_id="r", item_id="i")
@@ -97,6 +112,7 @@ def test_a_response_begins() -> None:
         ({"status": "failed", "status_details": {"error": {"code": "c", "message": "m", "type": "t"}}}, "failed", "c: m"),
         ({"status": "failed", "status_details": {"error": {"type": "server_error"}}}, "failed", "server_error"),
         ({"status": "failed", "status_details": {"error": {}}}, "failed", ""),
+        ({"status": "failed", "status_details": {"reason": "r", "error": {"message": "m"}}}, "failed", "m"),
         ({"status": "paused", "status_details": {"reason": "tea"}}, "failed", "status paused: tea"),
     ],
 )
@@ -104,9 +120,20 @@ def test_a_response_ends(response: dict[str, Any], status: str, detail: str) -> 
     assert parsed("response.done", response={"id": "r", **response}) == ai.ResponseDone("r", status, detail)
 
 
+def test_a_response_without_an_id() -> None:
+    assert parsed("response.done", response={}) == ai.ResponseDone("", "completed", "")
+    assert parsed("response.done", response={"status": "paused"}) == ai.ResponseDone("", "failed", "status paused: ")
+
+
+def test_an_ordinary_failure_is_not_a_rate_limit() -> None:
+    for error in ({"code": "server_error", "type": "t"}, {}, None):
+        event = parsed("response.done", response={"status": "failed", "status_details": {"error": error}})
+        assert isinstance(event, ai.ResponseDone) and not event.rate_limited
+
+
 def test_a_long_detail_is_shortened() -> None:
     event = parsed("response.done", response={"status": "failed", "status_details": {"error": {"message": "x" * 9000}}})
-    assert isinstance(event, ai.ResponseDone) and len(event.detail) <= 120
+    assert isinstance(event, ai.ResponseDone) and event.detail == "x" * 117 + "..."
 
 
 def test_audio() -> None:
@@ -130,7 +157,7 @@ def test_transcripts() -> None:
 
 def test_a_long_transcript_is_cut() -> None:
     event = parsed("conversation.item.input_audio_transcription.completed", item_id="i", transcript="x" * 100_000)
-    assert isinstance(event, ai.CallerTranscript) and event.text == "x" * openai_realtime.MAX_TRANSCRIPT_CHARS
+    assert isinstance(event, ai.CallerTranscript) and event.text == "x" * 16_000
 
 
 def test_speech() -> None:
@@ -145,10 +172,28 @@ def test_a_tool_call() -> None:
     assert isinstance(event, ai.ToolCall) and event == ai.ToolCall("i", "c", "hang_up", '{"a": 1}')
 
 
+def test_agent_transcript_pieces() -> None:
+    event = parsed("response.output_audio_transcript.delta", item_id="i", delta="Good ")
+    assert isinstance(event, ai.AgentTranscriptDelta) and event == ai.AgentTranscriptDelta("i", "Good ")
+
+
+def test_names_and_offsets_at_their_bounds() -> None:
+    name = "n" * 128
+    assert parsed("input_audio_buffer.speech_started", item_id=name, audio_start_ms=2**31 - 1) == ai.SpeechStarted(
+        name, 2**31 - 1
+    )
+    assert parsed("input_audio_buffer.speech_started", item_id=name, audio_start_ms=0) == ai.SpeechStarted(name, 0)
+
+
+def test_a_tool_call_without_an_item_id() -> None:
+    event = parse(json.dumps({**TOOL, "item": {**TOOL["item"], "id": None}}))
+    assert isinstance(event, ai.ToolCall) and event.item_id == ""
+
+
 @pytest.mark.parametrize(
     "item", [{"type": "message", "status": "completed"}, {**TOOL["item"], "status": "incomplete"}, {"type": "function_call"}]
 )
-def test_an_item_that_is_no_finished_tool_call(item: dict[str, Any]) -> None:
+def test_other_items_are_ignored(item: dict[str, Any]) -> None:
     assert parse(json.dumps({**TOOL, "item": item})) == ai.Ignored("response.output_item.done")
 
 
@@ -165,7 +210,7 @@ def test_fatal_errors(code: str) -> None:
 
 
 @pytest.mark.parametrize("body", [{"code": "rate_limit_exceeded"}, {"type": "rate_limit_exceeded", "code": None}])
-def test_who_asks_too_often_is_told(body: dict[str, Any]) -> None:
+def test_a_rate_limit(body: dict[str, Any]) -> None:
     event = parsed("error", error=body)
     assert isinstance(event, ai.AiError)
     assert (event.rate_limited, event.fatal) == (True, False)
@@ -206,7 +251,7 @@ def test_an_error_is_bounded() -> None:
         {"type": "conversation.item.deleted", "item_id": "i" * 129},
     ],
 )
-def test_what_we_have_no_use_for(message: dict[str, Any]) -> None:
+def test_unused_events_are_ignored(message: dict[str, Any]) -> None:
     assert parse(json.dumps(message)) == ai.Ignored(message["type"])
 
 
@@ -224,6 +269,54 @@ def test_bad_json(data: str | bytes) -> None:
 @pytest.mark.parametrize("data", [b'{"type":"\xff"}', '{"type":"\udc00"}'])
 def test_bad_utf8(data: str | bytes) -> None:
     assert code_of(data) == "bad_utf8"
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"type": "session.created"}, "session"),
+        ({"type": "session.updated"}, "session"),
+        ({"type": "response.created"}, "response"),
+        ({"type": "response.done"}, "response"),
+        ({"type": "response.output_item.done"}, "item"),
+        ({"type": "error"}, "error"),
+        ({"type": "response.output_audio.delta", "item_id": "i", "delta": "AAAA"}, "response_id"),
+        ({"type": "response.output_audio.delta", "response_id": "r", "delta": "AAAA"}, "item_id"),
+        ({"type": "response.output_audio.delta", "response_id": "r", "item_id": "i"}, "delta"),
+        ({"type": "response.output_audio_transcript.done", "item_id": "i", "transcript": ""}, "response_id"),
+        ({"type": "response.output_audio_transcript.done", "response_id": "r", "transcript": ""}, "item_id"),
+        ({"type": "response.output_audio_transcript.done", "response_id": "r", "item_id": "i"}, "transcript"),
+        ({"type": "response.output_audio_transcript.delta", "delta": "w"}, "item_id"),
+        ({"type": "response.output_audio_transcript.delta", "item_id": "i"}, "delta"),
+        ({"type": "conversation.item.input_audio_transcription.completed", "transcript": ""}, "item_id"),
+        ({"type": "input_audio_buffer.speech_started", "audio_start_ms": 1}, "item_id"),
+        ({"type": "input_audio_buffer.speech_started", "item_id": "i"}, "audio_start_ms"),
+        ({"type": "input_audio_buffer.speech_stopped"}, "item_id"),
+        ({**TOOL, "item": {**TOOL["item"], "call_id": None}}, "item.call_id"),
+        ({**TOOL, "item": {**TOOL["item"], "name": None}}, "item.name"),
+        ({**TOOL, "item": {**TOOL["item"], "arguments": None}}, "item.arguments"),
+    ],
+)
+def test_a_missing_field_is_named(message: dict[str, Any], field: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse(json.dumps(message))
+    assert (caught.value.code, caught.value.detail) == ("missing_field", f"no `{field}`")
+
+
+@pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        ({"type": "session.created", "session": 1}, "session"),
+        ({"type": "session.updated", "session": 1}, "session"),
+        ({"type": "response.created", "response": 1}, "response"),
+        ({"type": "response.done", "response": 1}, "response"),
+        ({"type": "response.output_item.done", "item": 1}, "item"),
+        ({"type": "error", "error": 1}, "error"),
+    ],
+)
+def test_a_part_of_the_wrong_type_is_named(message: dict[str, Any], part: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^in `{part}`: Expected `object`"):
+        parse(json.dumps(message))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +407,9 @@ def test_session_update() -> None:
             "max_output_tokens": "inf",
         },
     }
-    assert [(tool["type"], tool["name"], tool["parameters"]["type"]) for tool in tools] == [("function", "hang_up", "object")]
+    (tool,) = tools
+    assert "goodbye" in tool.pop("description")
+    assert tool == {"type": "function", "name": "hang_up", "parameters": {"type": "object", "properties": {}}}
 
 
 def test_no_transcription_without_a_model() -> None:
@@ -332,6 +427,8 @@ def test_events_are_numbered() -> None:
             dialect.truncate("i", 1500),
             dialect.tool_output("c", '{"ok": true}'),
             dialect.user_text('the key "1"'),
+            dialect.restate_turn("caller", "Hello?"),
+            dialect.restate_turn("agent", "Good day."),
         )
     ]
     assert built == [
@@ -354,6 +451,16 @@ def test_events_are_numbered() -> None:
             "event_id": "conversation_item_create-5",
             "item": {"type": "message", "role": "user", "content": [{"type": "input_text", "text": 'the key "1"'}]},
         },
+        {
+            "type": "conversation.item.create",
+            "event_id": "conversation_item_create-6",
+            "item": {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello?"}]},
+        },
+        {
+            "type": "conversation.item.create",
+            "event_id": "conversation_item_create-7",
+            "item": {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Good day."}]},
+        },
     ]
 
 
@@ -369,6 +476,8 @@ def test_append_pastes_the_payload() -> None:
         ("ws://h:1/p?a=b%20c", "m n&", "ws://h:1/p?a=b%20c&model=m%20n%26"),
         ("wss://h/p?model=deployed", "m", "wss://h/p?model=deployed"),
         ("wss://h/p?x=", "", "wss://h/p?x="),
+        ("wss://h/p?model=", "m", "wss://h/p?model="),
+        ("wss://h/p?models=2", "m", "wss://h/p?models=2&model=m"),
     ],
 )
 def test_url(base_url: str, model: str, url: str) -> None:

@@ -1,4 +1,4 @@
-"""Twilio's signature, beside the twilio package's own validator."""
+"""gw.protocol.signature, compared with the twilio package's validator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMS: list[list[tuple[str, str]]] = [
 
 
 class Form(dict[str, list[str]]):
-    """A form as a web framework hands it to the SDK: every value of a name."""
+    """A form as web frameworks pass it to the SDK: every value of a name."""
 
     def getlist(self, name: str) -> list[str]:
         return self[name]
@@ -37,11 +37,11 @@ def sdk_form(form: list[tuple[str, str]]) -> Form:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("url", [PUBLIC + "/p", "http://h:8080/p/?a=b%20c&d=", "wss://h/m"])
-def test_sign_is_the_sdks(url: str, form: list[tuple[str, str]]) -> None:
+def test_sign_equals_the_sdk(url: str, form: list[tuple[str, str]]) -> None:
     assert signature.sign(TOKEN, url, form) == RequestValidator(TOKEN).compute_signature(url, sdk_form(form))
 
 
-def test_sign_knows_the_documented_example() -> None:
+def test_the_documented_example() -> None:
     # Twilio docs, "Validating requests are coming from Twilio": the worked example.
     form = [
         ("CallSid", "CA1234567890ABCDE"),
@@ -72,7 +72,7 @@ def test_webhooks_agree_with_the_sdk(public: str, path: str, form: list[tuple[st
     assert accepted == 2
 
 
-def test_what_a_webhook_must_not_pass_with() -> None:
+def test_a_webhook_with_any_difference_is_refused() -> None:
     form = FORMS[1]
     signed = signature.sign(TOKEN, PUBLIC + "/p?x=1", form)
     assert signature.webhook_valid(TOKEN, signed, PUBLIC, "/p?x=1", form)
@@ -88,7 +88,7 @@ def test_what_a_webhook_must_not_pass_with() -> None:
     assert not signature.webhook_valid(TOKEN, signed, PUBLIC, "/p\udcff", form)
 
 
-def test_an_empty_key_opens_nothing() -> None:
+def test_an_empty_key_is_never_valid() -> None:
     assert not signature.webhook_valid("", signature.sign("", PUBLIC + "/p"), PUBLIC, "/p", [])
     assert not signature.stream_valid("", signature.sign("", "wss://voice.example.com/m"), PUBLIC, "/m")
 
@@ -133,13 +133,21 @@ def test_a_stream_without_a_signature() -> None:
         ("http://[::1]", "ws://[::1]:80/media"),
         ("https://h/pre/", "wss://h/pre/media"),
         ("https://user:pass@h:8443", "wss://user:pass@h:8443/media"),
+        ("http://h", "http://h/media"),
+        ("http://h", "ws://h:80/media/"),
+        ("https://h:8443", "wss://h/media"),
     ],
 )
 def test_other_public_urls(public: str, url: str) -> None:
     assert signature.stream_valid(TOKEN, signature.sign(TOKEN, url), public, "/media")
 
 
-def test_an_authority_that_is_none_matches_nothing_and_raises_nothing() -> None:
+@pytest.mark.parametrize("url", ["wss://h/media", "https://h/media", "ws://h:443/media", "ws://h:8080/media"])
+def test_a_plain_public_url_allows_no_other_scheme_or_port(url: str) -> None:
+    assert not signature.stream_valid(TOKEN, signature.sign(TOKEN, url), "http://h", "/media")
+
+
+def test_an_invalid_authority_is_refused_without_an_error() -> None:
     assert not signature.stream_valid(TOKEN, "x", "https://a\nb", "/media")
 
 

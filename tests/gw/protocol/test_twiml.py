@@ -1,4 +1,4 @@
-"""The documents a voice webhook is answered with."""
+"""gw.protocol.twiml: the answers to voice webhooks."""
 
 from __future__ import annotations
 
@@ -28,23 +28,40 @@ def test_a_stream_and_then_a_hang_up() -> None:
     ]
 
 
-def test_values_are_escaped_and_what_xml_cannot_carry_is_replaced() -> None:
+def test_values_are_escaped_and_characters_outside_xml_are_replaced() -> None:
     (parameter,) = stream({"caller": '<&">é😀\x00\x1b\ud800\ufffe'}).iter("Parameter")
     assert parameter.attrib["value"] == '<&">é😀' + "\ufffd" * 4
+    (parameter,) = stream({"caller\x00": "\t\n\r \ud7ff\ue000\ufffd\U00010000\U0010ffff\x1f\uffff"}).iter("Parameter")
+    assert parameter.attrib == {"name": "caller\ufffd", "value": "\t\n\r \ud7ff\ue000\ufffd\U00010000\U0010ffff\ufffd\ufffd"}
 
 
 def test_a_parameter_at_twilios_limit() -> None:
     assert next(stream({"n": "v" * 498}).iter("Parameter")).attrib["value"] == "v" * 498
-    with pytest.raises(ValueError, match="500"):
+    with pytest.raises(ValueError, match=r"parameter n .* 500 characters; Twilio accepts at most 499"):
         stream({"n": "v" * 499})
-    with pytest.raises(ValueError, match="500"):
-        stream({"n" * 500: ""})
+    with pytest.raises(ValueError, match=rf"parameter {'n' * 40} .* 600 characters"):
+        stream({"n" * 600: ""})
 
 
-def test_words_and_a_hang_up() -> None:
-    for text in (twiml.say_and_hang_up("All <busy>\x00."), twiml.say_and_hang_up("All <busy>\x00.")):
-        say, hangup = ElementTree.fromstring(text.encode())
-        assert (say.tag, say.text, hangup.tag) == ("Say", "All <busy>\ufffd.", "Hangup")
+def test_a_text_and_a_hang_up() -> None:
+    say, hangup = ElementTree.fromstring(twiml.say_and_hang_up("All <busy>\x00.").encode())
+    assert (say.tag, say.text, hangup.tag) == ("Say", "All <busy>\ufffd.", "Hangup")
+
+
+def test_a_text_and_a_queue() -> None:
+    say, queue = ElementTree.fromstring(twiml.enqueue("Wait\x00.", "desk\x01").encode())
+    assert (say.tag, say.text, queue.tag, queue.text) == ("Say", "Wait\ufffd.", "Enqueue", "desk\ufffd")
+    (queue,) = ElementTree.fromstring(twiml.enqueue("", "desk").encode())
+    assert (queue.tag, queue.text) == ("Enqueue", "desk")
+
+
+@pytest.mark.parametrize(
+    ("target", "verb"), [("+15551234567", "Number"), ("sip:desk@h", "Sip"), ("sips:desk@h", "Sip"), ("zip\x02", "Number")]
+)
+def test_a_transfer_and_a_hang_up(target: str, verb: str) -> None:
+    dial, hangup = ElementTree.fromstring(twiml.dial(target).encode())
+    (dialled,) = dial
+    assert (dial.tag, dialled.tag, dialled.text, hangup.tag) == ("Dial", verb, target.replace("\x02", "\ufffd"), "Hangup")
 
 
 def test_only_a_hang_up() -> None:

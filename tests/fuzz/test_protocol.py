@@ -1,4 +1,4 @@
-"""Whatever comes off a wire is an event or one ProtocolError, never another error."""
+"""gw.protocol: any bytes give an event or one ProtocolError, never another error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TWILIO_EVENTS = (
     twilio.Unknown,
 )
 
-# Lone surrogates included: json.dumps escapes them, a str may hold them as they are.
+# Lone surrogates included: json.dumps escapes them, a str may hold them.
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
 values = st.recursive(
@@ -45,7 +45,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def spoilt(draw: st.DrawFn, samples: list[dict[str, Any]]) -> str:
-    """A documented message with one to three fields taken out, replaced or added, perhaps cut short."""
+    """Change one to three fields of a documented message, and sometimes cut it short."""
     message = copy.deepcopy(draw(st.sampled_from(samples)))
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(_paths(message) or [("event",)]))
@@ -70,10 +70,10 @@ def _twilio(data: str | bytes) -> None:
         assert error.detail and len(error.detail) <= 200
         return
     assert isinstance(event, TWILIO_EVENTS)
-    if isinstance(event, twilio.Media):  # what is pasted into the AI's JSON must leave it JSON
+    if isinstance(event, twilio.Media):  # pasted into the AI's JSON, the payload must leave it valid
         assert json.loads(openai_realtime.append(event.payload))["audio"] == event.payload
         audio.decode_base64(event.payload)
-    if not isinstance(event, twilio.Connected | twilio.Unknown | twilio.Media):  # a frame's SID is compared, and goes nowhere
+    if not isinstance(event, twilio.Connected | twilio.Unknown | twilio.Media):  # a frame's SID is only compared
         assert json.loads(twilio.build_clear(event.stream_sid))["streamSid"] == event.stream_sid
 
 
@@ -104,7 +104,7 @@ def test_any_json(value: Any, as_bytes: bool) -> None:
 
 @fast
 @given(st.dictionaries(st.sampled_from(["event", "type", "media", "start", "streamSid", "session", "response", "delta"]), values))
-def test_any_object_with_names_we_know(value: dict[str, Any]) -> None:
+def test_any_object_with_known_names(value: dict[str, Any]) -> None:
     _twilio(json.dumps(value))
     _realtime(json.dumps(value))
 
@@ -132,7 +132,7 @@ def test_a_message_with_a_flipped_byte(sample: dict[str, Any], data: st.DataObje
 
 @fast
 @given(texts | st.binary(max_size=60))
-def test_base64_is_taken_or_refused(text: str | bytes) -> None:
+def test_base64_is_accepted_or_refused(text: str | bytes) -> None:
     try:
         sound: bytes | None = audio.decode_base64(text)
     except ProtocolError as error:
@@ -167,19 +167,19 @@ def test_any_token(text: str, call_sid: str, now_s: float) -> None:
     except token.TokenError as error:
         assert isinstance(error, GatewayError) and error.code == "token_forged"
     else:
-        raise AssertionError("a token nobody made")
+        raise AssertionError("a forged token was accepted")
 
 
 @fast
 @given(st.integers(0, 2**40), st.binary(min_size=8, max_size=32), texts)
-def test_any_token_of_ours(issued_at_s: int, nonce: bytes, call_sid: str) -> None:
+def test_any_token_made_here(issued_at_s: int, nonce: bytes, call_sid: str) -> None:
     made = token.make(b"key", call_sid, issued_at_s, nonce)
     assert token.check(b"key", made, call_sid, issued_at_s) == token.StreamToken(nonce, issued_at_s)
 
 
 @fast
 @given(texts, texts, texts)
-def test_any_words_in_twiml_stay_xml(text: str, name: str, value: str) -> None:
+def test_any_text_in_twiml_stays_xml(text: str, name: str, value: str) -> None:
     ElementTree.fromstring(twiml.say_and_hang_up(text).encode())
     ElementTree.fromstring(twiml.connect_stream("wss://h/m", "https://h/a", "https://h/s", {name: value}).encode())
 

@@ -1,4 +1,4 @@
-"""The bus: every message comes back as it was, however the stream is cut; what is none ends in BusError alone."""
+"""gw.bus: every message survives any cut of the stream; other data raises BusError alone."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def framed(body: bytes) -> bytes:
 
 
 def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
-    """The stream in pieces, cut at these places (some may be empty)."""
+    """Cut a stream at these places; pieces may be empty."""
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
     return (stream[a:b] for a, b in pairwise(edges))
 
 
-def test_the_strategies_speak_of_every_message() -> None:
+def test_the_strategies_cover_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
         *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook"),
         *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "Ack", "HangUp", "Drain", "Answer", "VersionRefused"),
@@ -143,14 +143,14 @@ def test_commands_survive_a_stream_of_single_bytes(messages: list[bus.Command]) 
 
 @settings(deadline=None)
 @given(events)
-def test_an_event_comes_back_from_the_spool_as_it_was(event: bus.Event) -> None:
+def test_an_event_survives_the_spool(event: bus.Event) -> None:
     assert bus.decode_event(bus.encode_event(event)) == event
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_garbage_gives_messages_or_a_bus_error(data: bytes, as_body: bool) -> None:
-    """As a stream and as one body: never another error."""
+    """Feed garbage as a stream and as one body: no other error."""
     for reader in (bus.Reader.of_events(), bus.Reader.of_commands()):
         try:
             reader.feed(framed(data) if as_body else data)
@@ -173,7 +173,7 @@ def test_one_flipped_byte_gives_messages_or_a_bus_error(message: bus.FromWorker,
         pass
 
 
-DEEP = b"\x91" * 5_000 + b"\xc0"  # arrays in arrays, in a field nobody knows
+DEEP = b"\x91" * 5_000 + b"\xc0"  # arrays in arrays, in an unknown field
 NOT_MESSAGES = {
     "nothing": b"",
     "no msgpack": b"\xc1",
@@ -188,26 +188,26 @@ NOT_MESSAGES = {
 
 
 @pytest.mark.parametrize("body", NOT_MESSAGES.values(), ids=NOT_MESSAGES.keys())
-def test_a_body_that_is_no_message_is_a_bus_error(body: bytes) -> None:
+def test_an_invalid_body_is_a_bus_error(body: bytes) -> None:
     with pytest.raises(bus.BusError):
         bus.Reader.of_commands().feed(framed(body))
 
 
 @pytest.mark.parametrize("body", [b"", b"\xa2\xff\xfe", b"\x83\xa4type\xaaFirstAudio\xa8call_sid\xa1a\xa1x" + DEEP])
-def test_spool_bytes_that_are_no_event_are_a_bus_error(body: bytes) -> None:
+def test_invalid_spool_bytes_are_a_bus_error(body: bytes) -> None:
     with pytest.raises(bus.BusError):
         bus.decode_event(body)
 
 
-def test_control_takes_no_commands_and_a_worker_no_events() -> None:
+def test_control_accepts_no_commands_and_a_worker_no_events() -> None:
     with pytest.raises(bus.BusError):
         bus.Reader.of_events().feed(bus.pack(bus.Ack(1)))
     with pytest.raises(bus.BusError):
         bus.Reader.of_commands().feed(bus.pack(bus.Numbered(1, bus.FirstAudio("CA1", 1.0))))
 
 
-def test_a_field_of_a_newer_version_is_passed_over() -> None:
-    """While workers are rolled over, two versions speak."""
+def test_a_field_of_a_newer_version_is_skipped() -> None:
+    """During a reload two versions run side by side."""
     body = msgspec.msgpack.encode({"type": "Ack", "n": 7, "since": [1, 2]})
     assert bus.Reader.of_commands().feed(framed(body)) == [bus.Ack(7)]
 
@@ -228,13 +228,19 @@ def test_a_message_at_the_limit_passes_and_one_byte_more_does_not() -> None:
         bus.pack(bus.HangUp(longest.call_sid + "x", "r"))
 
 
-def test_what_has_no_wire_form_is_a_bus_error_that_names_the_message() -> None:
+def test_a_value_without_a_wire_form_is_a_bus_error_that_names_the_message() -> None:
     with pytest.raises(bus.BusError, match="HangUp"):
         bus.pack(bus.HangUp("\ud800", "r"))
     with pytest.raises(bus.BusError, match="CallEvent"):
         bus.encode_event(bus.CallEvent("CA1", "tool", 1.0, {"n": 2**70}))
 
 
-def test_a_bus_error_is_one_of_ours() -> None:
+def test_a_bus_error_is_a_gateway_error() -> None:
     assert issubclass(bus.BusError, GatewayError)
     assert bus.BusError("x").code == "bus_error"
+
+
+def test_a_refused_version_keeps_its_tag_on_the_wire() -> None:
+    """A worker of any version reads it."""
+    body = msgspec.msgpack.encode({"type": "Refused", "version": 2, "why": "newer"})
+    assert bus.Reader.of_commands().feed(framed(body)) == [bus.VersionRefused(2, "newer")]

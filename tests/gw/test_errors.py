@@ -1,4 +1,4 @@
-"""Errors: each has a code from a closed set and a sentence for people."""
+"""gw.errors: each error has a code from a closed set and a sentence for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gw.errors import ConfigError, GatewayError, ProtocolCode, ProtocolError, St
 
 
 @pytest.mark.parametrize("code", get_args(ProtocolCode))
-def test_a_protocol_error_says_its_code_and_its_sentence(code: ProtocolCode) -> None:
+def test_a_protocol_error_has_code_and_sentence(code: ProtocolCode) -> None:
     error = ProtocolError(code, "a sentence")
     assert (error.code, error.detail, str(error)) == (code, "a sentence", "a sentence")
 
@@ -20,7 +20,7 @@ def test_a_config_error_names_every_problem() -> None:
     assert (error.code, error.problems, str(error)) == ("bad_config", ["one", "two"], "one; two")
 
 
-def test_every_error_of_ours_is_one_and_without_a_code_of_its_own_it_is_our_fault() -> None:
+def test_every_error_is_a_gateway_error_with_internal_error_as_default_code() -> None:
     assert issubclass(ProtocolError, GatewayError)
     assert issubclass(ConfigError, GatewayError)
     assert StateError("x").code == GatewayError("x").code == "internal_error"

@@ -1,6 +1,6 @@
-"""Every server event of the GA types reads as its event, and each of ours is one the types know.
+"""Every server event of the GA types parses, and each client event matches the types.
 
-The samples carry only what the types require, so a session that confirms nothing is among them.
+The samples hold only required fields, so one of them is a session that confirms nothing.
 """
 
 from __future__ import annotations

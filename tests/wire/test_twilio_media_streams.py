@@ -1,4 +1,4 @@
-"""Every sample of Twilio's documentation reads as its event, and ours are the samples to the field."""
+"""Every sample of Twilio's documentation parses, and built messages equal the samples."""
 
 from __future__ import annotations
 

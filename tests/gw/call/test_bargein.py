@@ -150,7 +150,7 @@ def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
 
 
 def speaking(frames: int = 50) -> Talk:
-    """Return a talk with one response received, all of it in the queue, the lead sent."""
+    """Return a talk with one whole response in the queue and its lead sent."""
     talk = Talk()
     talk.active = "r1"
     talk.delta(1, 160 * frames)

@@ -1,11 +1,11 @@
-"""The conversation a replacement session receives: in the order spoken, bounded, without what the caller did not hear."""
+"""gw.call.conversation: utterances in the sequence spoken, bounded, without unheard turns."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.conversation import CUT, MAX_CHARS, MAX_UTTERANCES, Conversation, Utterance
+from gw.call.conversation import CUT, Conversation, Utterance
 from gw.call.turns import Turn
 
 
@@ -51,8 +51,8 @@ def test_a_turn_the_caller_did_not_hear_is_left_out() -> None:
 
 def test_only_the_latest_turns_of_a_stream_are_kept() -> None:
     conversation = Conversation()
-    conversation.add(turn(n, f"{n}") for n in range(MAX_UTTERANCES + 1))
-    assert [one.n for one in conversation.turns] == list(range(1, MAX_UTTERANCES + 1))
+    conversation.add(turn(n, f"{n}") for n in range(101))
+    assert [one.n for one in conversation.turns] == list(range(1, 101))
 
 
 @settings(deadline=None)
@@ -63,13 +63,13 @@ def test_the_latest_stay_within_the_bounds(lengths: list[int]) -> None:
     conversation.resume_from(said)
     kept = conversation.utterances()
     assert kept == said[len(said) - len(kept) :]
-    assert len(kept) <= MAX_UTTERANCES
-    assert sum(len(one.text) for one in kept) <= MAX_CHARS
-    if len(kept) < min(len(said), MAX_UTTERANCES):
-        assert sum(len(one.text) for one in said[-len(kept) - 1 :]) > MAX_CHARS
+    assert len(kept) <= 100
+    assert sum(len(one.text) for one in kept) <= 20_000
+    if len(kept) < min(len(said), 100):
+        assert sum(len(one.text) for one in said[-len(kept) - 1 :]) > 20_000
 
 
 def test_exactly_the_bound_of_characters_is_kept() -> None:
     conversation = Conversation()
-    conversation.resume_from([Utterance("caller", "x" * (MAX_CHARS - 1)), Utterance("agent", "y")])
+    conversation.resume_from([Utterance("caller", "x" * (19_999)), Utterance("agent", "y")])
     assert len(conversation.utterances()) == 2

@@ -1,7 +1,7 @@
-"""Playout and pacer together, driven as AI-out and TX drive them, on a clock of the test's: what an ear gets at the end.
+"""gw.call.playout and gw.call.pacer together, driven like AI-out and TX, on the test's clock.
 
-Whatever comes from the AI in whatever pieces, however long the hub stands still and whenever the caller interrupts: order is
-kept, nothing is lost but what was cleared, nothing leaves more than a lead ahead, and the silence counted is the silence heard.
+For any chunks from the AI, any stall of the hub and any interruption: the sequence is kept, only cleared audio is lost, no frame
+leaves more than a lead ahead, and the silence counted equals the silence heard.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gw.call.playout import Playout, ResponseMark
 from tests.gw.call.test_pacer import PTIME_S, START_S, Ear, odd
 
 FRAME = 160
-#: What AI-out cuts ahead of TX.
+#: Frames AI-out cuts ahead of TX.
 QUEUE_FRAMES = 25
 
 
@@ -39,7 +39,7 @@ class Downlink:
         self.marks: list[str] = []
 
     def pass_(self, duration_s: float) -> None:
-        """Time goes by, and TX sends what falls due."""
+        """Advance the clock; TX sends frames when due."""
         until_s = self.now_s + duration_s
         while self._take():
             if self._due_s > until_s:
@@ -49,12 +49,12 @@ class Downlink:
         self.now_s = until_s
 
     def stall(self, duration_s: float) -> None:
-        """The hub stands still; what fell due meanwhile leaves behind it."""
+        """Stall the hub; frames due in the meantime leave after it."""
         self.now_s += duration_s
         self.pass_(0.0)
 
     def clear(self) -> int:
-        """The caller interrupts. Returns the frames dropped."""
+        """Interrupt. Returns the frames dropped."""
         dropped = self.playout.clear(self.pacer.sent_frames)
         self._queue.clear()
         self.pacer.on_clear()
@@ -64,7 +64,7 @@ class Downlink:
         return dropped
 
     def _take(self) -> bool:
-        """A frame in TX's hand that is due at `_due_s`, if there is one."""
+        """Take the next frame, due at `_due_s`. Returns False without one."""
         while self._in_hand is None:
             while len(self._queue) < QUEUE_FRAMES and (piece := self.playout.pop()) is not None:
                 self._queue.append((self.playout.generation, piece))
@@ -115,7 +115,7 @@ scripts = st.lists(
 
 
 class Said:
-    """What the AI said since the last clear, as it must be heard."""
+    """The AI's audio since the last clear, as the caller must hear it."""
 
     def __init__(self) -> None:
         self.whole = b""
@@ -155,8 +155,8 @@ def test_any_arrivals_stalls_and_clears(lead_ms: int, script: list[tuple[str, in
         else:
             sent = b"".join(line.sent)
             assert said.audio.startswith(sent)
-            event("cleared in the middle" if len(sent) < len(said.audio) else "cleared when all was said")
-            assert line.clear() == -(-len(said.audio) // FRAME) - len(sent) // FRAME, "what was not sent is what was dropped"
+            event("cleared in the middle" if len(sent) < len(said.audio) else "cleared after the last frame")
+            assert line.clear() == -(-len(said.audio) // FRAME) - len(sent) // FRAME, "exactly the unsent frames are dropped"
             said = Said()
             response += 1
         assert said.audio.startswith(b"".join(line.sent))
@@ -165,7 +165,7 @@ def test_any_arrivals_stalls_and_clears(lead_ms: int, script: list[tuple[str, in
     line.playout.end_response(f"r{response}")
     said.end()
     line.pass_(len(said.audio) / 8000 + 1.0)
-    assert b"".join(line.sent) == said.audio, "all that was not cleared is heard, in order"
+    assert b"".join(line.sent) == said.audio, "all audio not cleared is heard, in sequence"
     assert line.playout.is_empty
     assert len(line.marks) == len(set(line.marks))
     event(f"silence: {line.pacer.moves > 0}")
@@ -173,8 +173,8 @@ def test_any_arrivals_stalls_and_clears(lead_ms: int, script: list[tuple[str, in
 
 @settings(deadline=None)
 @given(st.integers(min_value=0, max_value=19), st.lists(st.integers(min_value=0, max_value=90_000), min_size=1, max_size=60))
-def test_without_a_frame_of_cushion_all_silence_is_counted_but_the_allowed_noise(lead_ms: int, stalls_us: list[int]) -> None:
-    """Within one talkspurt: what the ear behind the pacer's clock has not made up is less than the slack."""
+def test_without_a_cushion_all_silence_beyond_the_allowed_noise_is_counted(lead_ms: int, stalls_us: list[int]) -> None:
+    """Within one talkspurt the gaps heard exceed the gaps counted by less than the slack."""
     line = Downlink(lead_ms)
     line.playout.push("r", "i", bytes(FRAME * 400))
     for stall_us in stalls_us:

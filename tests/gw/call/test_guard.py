@@ -1,4 +1,4 @@
-"""The recording guard says yes exactly once, whenever all that it waits for has come."""
+"""gw.call.guard: one yes, at the first turn with audio sent and room in the pool."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_exactly_one_yes_at_the_first_turn_that_has_audio_and_room(asked: list[t
 
 @settings(deadline=None)
 @given(turns)
-def test_a_guard_that_is_off_never_says_yes(asked: list[tuple[bool, bool]]) -> None:
+def test_a_disabled_guard_never_allows_a_recording(asked: list[tuple[bool, bool]]) -> None:
     guard = RecordingGuard(enabled=False)
     assert not any(guard.may_start(first_audio_sent=audio, pool_has_room=room) for audio, room in asked)
     assert not guard.recording_started
@@ -37,20 +37,20 @@ def test_a_full_pool_leaves_it_armed() -> None:
     assert guard.may_start(first_audio_sent=True, pool_has_room=True)
 
 
-def test_it_says_yes_in_a_turn_that_brings_no_audio() -> None:
-    """A short greeting: every frame was sent before the guard was asked, and nothing more comes."""
+def test_a_turn_without_new_audio_can_start_the_recording() -> None:
+    """A short greeting: every frame was sent before the guard was asked, and no audio follows."""
     guard = RecordingGuard(enabled=True)
     assert not guard.may_start(first_audio_sent=False, pool_has_room=True)
     assert guard.may_start(first_audio_sent=True, pool_has_room=True)
 
 
-def test_the_yes_is_taken_before_the_caller_can_act_on_it() -> None:
+def test_the_flag_is_set_before_the_caller_acts() -> None:
     guard = RecordingGuard(enabled=True)
     assert guard.may_start(first_audio_sent=True, pool_has_room=True)
     assert guard.recording_started
     assert not guard.may_start(first_audio_sent=True, pool_has_room=True)
 
 
-def test_nothing_else_can_be_hung_on_it() -> None:
+def test_a_guard_has_no_other_attributes() -> None:
     with pytest.raises(AttributeError):
         RecordingGuard(enabled=True).retries = 1  # type: ignore[attr-defined]

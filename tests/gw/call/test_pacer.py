@@ -1,4 +1,4 @@
-"""The pacer against an ear: a player that knows nothing of pacing and plays what comes, one frame after the other."""
+"""gw.call.pacer against an ear: a player without pacing that plays received frames one after the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.pacer import MAX_ECHO_DELAY_S, Pacer
+from gw.call.pacer import Pacer
 
 PTIME_S = 0.02
 START_S = 1000.0
@@ -18,14 +18,14 @@ ODD_S = 1e-9
 
 @dataclass
 class Ear:
-    """What a caller hears: frames play contiguously from when they came; a pause before one that is late is a gap."""
+    """A caller's ear: frames play contiguously from their arrival; a pause before a late frame is a gap."""
 
-    free_s: float | None = None  # when the last frame ends; None: nothing came since the start or the last clear
+    free_s: float | None = None  # end of the last frame; None: no frame since the start or the last clear
     ends_s: list[float] = field(default_factory=list)
     gaps_s: float = 0.0
 
     def play(self, now_s: float, *, new_talkspurt: bool) -> float:
-        """A frame comes. Returns when it begins to be heard."""
+        """Receive a frame. Returns the start of its playing."""
         begin_s = now_s if self.free_s is None or now_s > self.free_s else self.free_s
         if self.free_s is not None and not new_talkspurt:
             self.gaps_s += begin_s - self.free_s
@@ -42,7 +42,7 @@ class Ear:
 
 
 class Line:
-    """TX as it drives the pacer, and the ear at the other end. The clock stands in `now_s`."""
+    """TX driving the pacer, and the ear at the other end. `now_s` is the clock."""
 
     def __init__(self, lead_ms: int) -> None:
         self.lead_ms = lead_ms
@@ -54,7 +54,7 @@ class Line:
         self.lateness_s: list[float] = []
 
     def starve(self, duration_s: float) -> None:
-        """The queue is empty for so long."""
+        """Let the queue be empty for a while."""
         self.now_s += duration_s
         self.pacer.on_starved(self.now_s)
 
@@ -77,7 +77,7 @@ class Line:
         self.marked = True
 
     def clear(self, *, in_hand: bool = False) -> None:
-        """`in_hand`: while TX waits with a frame, which it then drops."""
+        """Clear. `in_hand`: while TX waits with a frame, which it then drops."""
         if in_hand:
             self.now_s = max(self.now_s, self.pacer.deadline(self.now_s))
         self.pacer.on_clear()
@@ -99,7 +99,7 @@ steps = st.lists(
 @settings(deadline=None)
 @given(leads, steps, st.integers(min_value=0, max_value=2_000_000))
 def test_any_arrivals_stalls_marks_and_clears(lead_ms: int, script: list[tuple[str, int, int]], probe_us: int) -> None:
-    """The lead is never exceeded, and with a cushion of a frame or more the pacer knows exactly what the ear hears."""
+    """The lead is never exceeded, and with a cushion of a frame or more the pacer counts exactly the frames heard."""
     line = Line(lead_ms)
     last_due_s = 0.0
     for what, starved_us, stall_us in script:
@@ -124,8 +124,8 @@ def test_any_arrivals_stalls_marks_and_clears(lead_ms: int, script: list[tuple[s
 
 @settings(deadline=None)
 @given(leads, steps)
-def test_a_tx_that_is_on_time_is_never_late(lead_ms: int, script: list[tuple[str, int, int]]) -> None:
-    """Whatever the AI does: starving, new talkspurts and clears are not TX's lateness."""
+def test_a_punctual_tx_is_never_late(lead_ms: int, script: list[tuple[str, int, int]]) -> None:
+    """Starving, new talkspurts and clears are not lateness of TX."""
     line = Line(lead_ms)
     for what, starved_us, _ in script:
         if starved_us:
@@ -141,8 +141,8 @@ def test_a_tx_that_is_on_time_is_never_late(lead_ms: int, script: list[tuple[str
 
 @settings(deadline=None)
 @given(leads, st.lists(waits_us, min_size=1, max_size=60))
-def test_lateness_is_how_long_tx_overslept(lead_ms: int, stalls_us: list[int]) -> None:
-    """With audio always there: a frame TX had time to wait for is late by the stall, one overdue at most by the stalls before."""
+def test_lateness_equals_the_oversleeping_of_tx(lead_ms: int, stalls_us: list[int]) -> None:
+    """With audio always queued: a frame TX waited for is late by its stall, an overdue frame at most by the previous stalls."""
     line = Line(lead_ms)
     stalls_s = 0.0
     for stall_us in stalls_us:
@@ -160,16 +160,16 @@ def test_lateness_is_how_long_tx_overslept(lead_ms: int, stalls_us: list[int]) -
     st.integers(min_value=20, max_value=500), st.integers(min_value=30, max_value=60), st.integers(min_value=0, max_value=900_000)
 )
 def test_a_stall_gives_at_most_one_lead_of_catch_up(lead_ms: int, before: int, stall_us: int) -> None:
-    """With the cushion full: what the stall took beyond the lead is a gap, the rest is caught up at once."""
+    """With the cushion full: a stall beyond the lead is a gap, the rest is caught up immediately."""
     line = Line(lead_ms)
     for _ in range(before):
         line.frame()
     stall_s = odd(stall_us)
     line.frame(stall_s)
-    at_once = 0
+    immediate = 0
     while line.frame() <= line.now_s - 1e-12 and line.sent_s[-1] == line.sent_s[-2]:
-        at_once += 1
-    assert at_once <= lead_ms // 20
+        immediate += 1
+    assert immediate <= lead_ms // 20
     assert line.pacer.underrun_s == pytest.approx(max(0.0, stall_s - lead_ms / 1000), abs=1e-6)
 
 
@@ -185,7 +185,7 @@ def test_without_a_cushion_timer_noise_does_not_slow_the_pace(lead_ms: int, nois
     assert line.pacer.moves == 0
 
 
-def test_the_lead_is_sent_at_once_and_then_one_frame_a_ptime() -> None:
+def test_the_lead_is_sent_immediately_and_then_one_frame_a_ptime() -> None:
     line = Line(100)
     for _ in range(9):
         line.frame()
@@ -230,7 +230,7 @@ def test_without_a_cushion_a_stall_of_more_than_a_frame_is_a_gap() -> None:
     assert line.pacer.moves == 1
 
 
-def test_audio_that_comes_late_is_a_gap_but_not_txs_lateness() -> None:
+def test_late_audio_is_a_gap_but_not_lateness_of_tx() -> None:
     line = Line(100)
     line.frame()
     line.starve(0.120)
@@ -239,7 +239,7 @@ def test_audio_that_comes_late_is_a_gap_but_not_txs_lateness() -> None:
     assert line.pacer.underrun_s == pytest.approx(0.100)
 
 
-def test_a_pause_between_talkspurts_is_neither() -> None:
+def test_a_pause_between_talkspurts_is_neither_gap_nor_lateness() -> None:
     line = Line(100)
     line.frame()
     line.mark()
@@ -248,10 +248,10 @@ def test_a_pause_between_talkspurts_is_neither() -> None:
     line.frame()
     assert line.lateness_s == [0.0, 0.0, 0.0]
     assert line.pacer.underrun_s == 0.0
-    assert line.sent_s[1] == line.sent_s[2], "the new talkspurt's lead is sent at once"
+    assert line.sent_s[1] == line.sent_s[2], "the lead of the new talkspurt is sent immediately"
 
 
-def test_a_response_that_follows_at_once_goes_on_in_the_same_clock() -> None:
+def test_a_response_that_follows_immediately_keeps_the_clock() -> None:
     line = Line(100)
     for _ in range(10):
         line.frame()
@@ -261,7 +261,7 @@ def test_a_response_that_follows_at_once_goes_on_in_the_same_clock() -> None:
 
 
 def test_a_mark_covers_the_next_frame_only() -> None:
-    """A frame that starves later in the new response was a gap."""
+    """Starving later in the new response is a gap."""
     line = Line(20)
     line.frame()
     line.mark()
@@ -282,7 +282,7 @@ def test_a_mark_before_any_frame_excuses_no_later_gap() -> None:
     assert pacer.underrun_s == pytest.approx(0.480)
 
 
-def test_a_clear_counts_anew_and_keeps_the_calls_totals() -> None:
+def test_a_clear_restarts_the_counts_and_keeps_the_totals() -> None:
     line = Line(20)
     line.frame()
     line.starve(0.100)
@@ -294,7 +294,7 @@ def test_a_clear_counts_anew_and_keeps_the_calls_totals() -> None:
     line.frame()
     assert line.pacer.underrun_s == pytest.approx(0.080)
     assert line.pacer.sent_frames == 1
-    assert line.pacer.heard_frames(line.now_s) == 0, "what was heard before the clear is not of this generation"
+    assert line.pacer.heard_frames(line.now_s) == 0, "frames heard before the clear belong to the previous generation"
 
 
 # -- echoes -----------------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_an_echo_shows_the_way_to_the_ear() -> None:
     assert line.pacer.heard_out_s() == pytest.approx(START_S + 0.350)
 
 
-def test_the_quickest_echo_counts() -> None:
+def test_the_quickest_echo_is_kept() -> None:
     pacer = Line(100).pacer
     pacer.deadline(1.0)
     for _ in range(4):
@@ -325,14 +325,14 @@ def test_the_quickest_echo_counts() -> None:
         assert pacer.echo_delay_s == pytest.approx(delay_s)
 
 
-def test_an_echo_that_took_too_long_says_no_more_than_the_limit() -> None:
+def test_a_slow_echo_is_limited_to_one_second() -> None:
     line = Line(100)
     line.frame()
     line.pacer.on_echo(1, START_S + 60.0)
-    assert line.pacer.echo_delay_s == MAX_ECHO_DELAY_S
+    assert line.pacer.echo_delay_s == 1.0
 
 
-def test_what_was_echoed_was_heard_whatever_our_clock_says() -> None:
+def test_echoed_frames_were_heard_despite_the_clock() -> None:
     line = Line(100)
     for _ in range(5):
         line.frame()
@@ -341,7 +341,7 @@ def test_what_was_echoed_was_heard_whatever_our_clock_says() -> None:
     assert line.pacer.heard_frames(START_S + 0.090) == 5
 
 
-def test_an_echo_proves_no_frame_that_was_not_sent() -> None:
+def test_an_echo_never_exceeds_the_frames_sent() -> None:
     line = Line(100)
     line.frame()
     line.pacer.on_echo(50, START_S + 0.1)
@@ -350,7 +350,7 @@ def test_an_echo_proves_no_frame_that_was_not_sent() -> None:
 
 
 def test_an_echo_of_audio_before_a_gap_does_not_measure_the_gap() -> None:
-    """The clock moved on by the gap; the echo is of the clock before."""
+    """The clock moved by the gap; the echo belongs to the previous run."""
     line = Line(20)
     for _ in range(5):
         line.frame()
@@ -370,10 +370,10 @@ def test_an_echo_of_audio_before_a_gap_does_not_measure_the_gap() -> None:
     st.integers(min_value=0, max_value=1_000_000),
     st.booleans(),
 )
-def test_the_end_of_a_talkspurt_is_still_on_its_way_when_the_next_begins(
+def test_the_end_of_a_talkspurt_still_travels_when_the_next_begins(
     first: int, second: int, third: int, delay_us: int, pause_us: int, marked: bool
 ) -> None:
-    """An ear `delay` away, as the first talkspurt's echo showed; then two with a pause between them, a gap where no mark was."""
+    """The first talkspurt's echo shows the ear's distance; two more have a pause between them, a gap without a mark."""
     line, delay_s = Line(100), delay_us / 1e6 + ODD_S
     for _ in range(first):
         line.frame()
@@ -398,7 +398,7 @@ def test_the_end_of_a_talkspurt_is_still_on_its_way_when_the_next_begins(
 
 
 def far_line() -> Line:
-    """An ear half a second away, with ten frames sent; the last eight are on their way."""
+    """Return a line with an ear half a second away and ten frames sent."""
     line = Line(100)
     for _ in range(2):
         line.frame()
@@ -408,7 +408,7 @@ def far_line() -> Line:
     return line
 
 
-def test_after_a_clear_nothing_of_before_is_on_its_way() -> None:
+def test_a_clear_drops_travelling_frames() -> None:
     line = far_line()
     line.starve(0.300)
     line.frame()
@@ -419,7 +419,7 @@ def test_after_a_clear_nothing_of_before_is_on_its_way() -> None:
     assert line.pacer.heard_frames(line.now_s + 0.521) == 1
 
 
-def test_two_gaps_within_one_echo_delay_count_what_is_before_the_first_as_heard() -> None:
+def test_two_gaps_within_one_echo_delay_count_the_first_run_as_heard() -> None:
     line = far_line()
     for _ in range(2):
         line.starve(0.300)
@@ -429,7 +429,7 @@ def test_two_gaps_within_one_echo_delay_count_what_is_before_the_first_as_heard(
 
 
 def test_a_frame_that_ends_now_is_heard_after_months_of_uptime() -> None:
-    """A monotonic clock of a hundred days has a last bit of nanoseconds."""
+    """After a hundred days the last bit of a monotonic clock is worth nanoseconds."""
     start_s = 9_876_543.21
     pacer = Pacer(500)
     for n in range(1, 500):
@@ -454,7 +454,22 @@ def test_no_echo_makes_more_heard_than_sent(script: list[tuple[str, int, int]], 
         if index < len(echoes):
             frames, later_us = echoes[index]
             line.pacer.on_echo(frames, line.now_s + later_us / 1e6)
-        assert 0.0 <= line.pacer.echo_delay_s <= MAX_ECHO_DELAY_S
+        assert 0.0 <= line.pacer.echo_delay_s <= 1.0
         for later_s in (0.0, 0.5, 100.0):
             assert 0 <= line.pacer.heard_frames(line.now_s + later_s) <= line.pacer.sent_frames
         assert line.pacer.heard_frames(line.now_s + 100.0) == line.pacer.sent_frames
+
+
+def test_before_the_first_frame_all_figures_are_zero() -> None:
+    pacer = Pacer(100)
+    assert (pacer.echo_delay_s, pacer.underrun_s, pacer.moves, pacer.sent_frames) == (0.0, 0.0, 0, 0)
+    pacer.on_echo(1, 5.0)
+    assert (pacer.echo_delay_s, pacer.heard_frames(5.0)) == (0.0, 0)
+
+
+def test_a_stall_of_exactly_the_slack_is_not_a_gap() -> None:
+    pacer = Pacer(0)
+    for late_s in (0.0, 0.0, PTIME_S):
+        pacer.deadline(0.0)
+        pacer.on_sent(pacer.sent_frames * PTIME_S + late_s)
+    assert (pacer.underrun_s, pacer.moves) == (0.0, 0)

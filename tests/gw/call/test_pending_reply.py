@@ -1,11 +1,11 @@
-"""What a session that takes over is asked for, at each point of a conversation."""
+"""gw.call.pending_reply: the request to a replacement session at each point of a conversation."""
 
 from __future__ import annotations
 
-from gw.call.pending_reply import CONTINUE, REPEAT, PendingReply, ReplyRequest
+from gw.call.pending_reply import CONTINUE, REPEAT, RETURN, PendingReply, ReplyRequest
 
 
-def test_nobody_waits_for_anything() -> None:
+def test_without_an_open_turn_a_new_session_listens() -> None:
     reply = PendingReply()
     assert reply.request() is None
     reply.on_requested("Greet.")
@@ -15,7 +15,7 @@ def test_nobody_waits_for_anything() -> None:
     assert reply.request() is None
 
 
-def test_a_greeting_that_never_began_is_asked_for_again() -> None:
+def test_a_greeting_without_audio_is_requested_again() -> None:
     reply = PendingReply()
     reply.on_requested("Greet.")
     assert reply.request() == ReplyRequest("Greet.")
@@ -23,7 +23,7 @@ def test_a_greeting_that_never_began_is_asked_for_again() -> None:
     assert reply.request() == ReplyRequest("Greet.")
 
 
-def test_a_sentence_that_broke_off_goes_on() -> None:
+def test_a_broken_off_sentence_is_continued() -> None:
     reply = PendingReply()
     reply.on_requested("Greet.")
     reply.on_started()
@@ -31,7 +31,7 @@ def test_a_sentence_that_broke_off_goes_on() -> None:
     assert reply.request() == ReplyRequest(CONTINUE)
 
 
-def test_a_caller_whose_words_are_known_is_answered() -> None:
+def test_a_caller_whose_text_came_is_answered() -> None:
     reply = PendingReply()
     reply.on_caller_started("c1")
     reply.on_caller_stopped()
@@ -44,7 +44,7 @@ def test_a_caller_whose_words_are_known_is_answered() -> None:
     assert reply.request() is None
 
 
-def test_a_caller_whose_words_are_lost_is_asked_to_repeat_unless_heard_again() -> None:
+def test_a_caller_whose_text_is_lost_is_asked_to_repeat_unless_heard_again() -> None:
     reply = PendingReply()
     reply.on_caller_started("c1")
     assert reply.caller_speaks
@@ -65,13 +65,13 @@ def test_an_answer_that_was_cut_leaves_the_caller_waiting() -> None:
     assert reply.request() == ReplyRequest("")
 
 
-def test_a_response_of_the_ais_own_is_asked_for_as_the_conversation_stands() -> None:
+def test_an_unrequested_response_is_requested_without_instructions() -> None:
     reply = PendingReply()
     reply.on_started()
     assert reply.request() == ReplyRequest("")
 
 
-def test_a_caller_who_interrupts_is_owed_nothing_of_the_old_answer() -> None:
+def test_an_interruption_drops_the_old_answer() -> None:
     reply = PendingReply()
     reply.on_started()
     reply.on_audio()
@@ -79,9 +79,59 @@ def test_a_caller_who_interrupts_is_owed_nothing_of_the_old_answer() -> None:
     assert reply.request() == ReplyRequest(REPEAT, unless_caller_speaks=True)
 
 
-def test_what_was_asked_of_a_new_session_is_owed_no_more() -> None:
+def test_a_takeover_drops_the_request() -> None:
     reply = PendingReply()
     reply.on_caller_started("c1")
     reply.on_caller_stopped()
     reply.on_takeover()
     assert reply.request() is None
+
+
+def test_a_new_turn_of_the_caller_needs_its_own_text() -> None:
+    reply = PendingReply()
+    for item_id in ("c1", "c2"):
+        reply.on_caller_started(item_id)
+        reply.on_caller_stopped()
+        assert reply.request() == ReplyRequest(REPEAT, unless_caller_speaks=True)
+        reply.on_caller_text(item_id)
+        reply.on_caller_text("an older turn")
+        assert reply.request() == ReplyRequest("")
+
+
+def test_audio_of_an_earlier_response_does_not_count_for_the_next() -> None:
+    reply = PendingReply()
+    reply.on_started()
+    reply.on_audio()
+    reply.on_done(complete=True)
+    reply.on_requested("Greet.")
+    reply.on_started()
+    assert reply.request() == ReplyRequest("Greet.")
+    reply.on_audio()
+    assert reply.request() == ReplyRequest(CONTINUE)
+    reply.on_takeover()
+    reply.on_audio()
+    assert reply.request() == ReplyRequest(CONTINUE), "audio without a started event counts as a response"
+    reply.on_done(complete=False)
+    assert reply.request() is None
+
+
+def test_a_response_during_the_callers_speech_answers_nothing() -> None:
+    reply = PendingReply()
+    reply.on_caller_started("c1")
+    reply.on_done(complete=True)
+    assert reply.request() == ReplyRequest(REPEAT, unless_caller_speaks=True)
+
+
+def test_an_interruption_drops_a_request_without_audio() -> None:
+    reply = PendingReply()
+    reply.on_requested("Greet.")
+    reply.on_started()
+    reply.on_caller_started("c1")
+    reply.on_caller_stopped()
+    reply.on_caller_text("c1")
+    reply.on_done(complete=True)
+    assert reply.request() is None
+
+
+def test_the_instructions_are_distinct() -> None:
+    assert "Continue" in CONTINUE and "repeat" in REPEAT and "back" in RETURN

@@ -1,4 +1,4 @@
-"""Playout against a model that keeps every byte with its name: item and place."""
+"""gw.call.playout against a model that keeps every byte with its item and offset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.playout import MAX_SPANS, Playout, ResponseMark, Truncation
+from gw.call.playout import Playout, ResponseMark, Truncation
 from tests.examples import examples
 
 FRAME = 160
@@ -18,7 +18,7 @@ Byte = tuple[str, int, int]  # item, place in the item, value
 
 
 class Model:
-    """What is buffered, as whole frames of named bytes and marks (None), and the open response's tail."""
+    """The buffer: whole frames of named bytes, marks (None), and the open response's tail."""
 
     def __init__(self, bound_frames: int) -> None:
         self.bound = bound_frames
@@ -82,7 +82,7 @@ class Model:
 
 
 def voice() -> Iterator[int]:
-    """Bytes no two of which, close to each other, are alike; never the padding's."""
+    """Return bytes of which no two neighbours are alike, and none equals the padding."""
     return (n % 251 for n in count())
 
 
@@ -91,7 +91,7 @@ def padded(frame: list[Byte]) -> bytes:
 
 
 sizes = st.sampled_from([1, 80, 159, 160, 161, 320]) | st.integers(min_value=0, max_value=900)
-#: One step: what, whose response, which item, how many bytes, how many frames (pop) or per cent (clear).
+#: One step: action, response, item, number of bytes, number of frames (pop) or per cent (clear).
 steps = st.lists(
     st.tuples(
         st.sampled_from(["push"] * 8 + ["end"] * 2 + ["pop"] * 6 + ["clear"]),
@@ -108,7 +108,7 @@ steps = st.lists(
 @settings(max_examples=examples(400), deadline=None)
 @given(st.integers(min_value=0, max_value=12) | st.just(1000), steps)
 def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tuple[str, str, str, int, int]]) -> None:
-    """Every frame is the next 160 bytes of its response, the tail padded, the mark right behind; the ledger knows each byte."""
+    """Every frame is the next 160 bytes of its response, the tail is padded, the mark follows; the ledger has every byte."""
     playout, model, source = Playout(bound), Model(bound), voice()
     generation = 0
     names: set[str] = set()
@@ -158,8 +158,7 @@ def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tu
     st.lists(st.lists(st.tuples(st.sampled_from("xyz"), sizes), max_size=6), max_size=6),
     st.integers(min_value=0, max_value=2**32),
 )
-def test_what_is_popped_is_what_was_pushed_with_padded_tails(responses: list[list[tuple[str, int]]], pops: int) -> None:
-    """However the pops fall between the chunks."""
+def test_popped_audio_equals_pushed_audio_with_padded_tails(responses: list[list[tuple[str, int]]], pops: int) -> None:
     playout, source = Playout(10_000), voice()
     expected, popped = bytearray(), bytearray()
 
@@ -193,7 +192,7 @@ def drain(playout: Playout) -> list[bytes | ResponseMark]:
     return pieces
 
 
-def test_a_rest_waits_for_more_and_the_end_pads_it() -> None:
+def test_a_remainder_waits_for_more_and_the_end_pads_it() -> None:
     playout = Playout(100)
     playout.push("r", "i", b"a" * 100)
     assert playout.pop() is None
@@ -219,7 +218,7 @@ def test_a_new_response_ends_the_one_before() -> None:
     playout.push("r2", "i2", b"b" * 160)
     assert drain(playout) == [b"a" * 10 + b"\xff" * 150, ResponseMark("g0r1"), b"b" * 160]
     playout.end_response("r1")
-    assert playout.pop() is None, "the end of the older one ends nothing"
+    assert playout.pop() is None, "the end of the older response has no effect"
     playout.end_response("r2")
     playout.end_response("r2")
     assert drain(playout) == [ResponseMark("g0r2")]
@@ -252,8 +251,8 @@ def test_a_response_dropped_to_its_end_loses_its_mark_and_the_next_keeps_its() -
     assert drain(playout) == [b"b" * 160, ResponseMark("g0r1")]
 
 
-def test_heard_ms_of_a_stranger_is_nothing() -> None:
-    assert Playout(1).heard_ms("nobody", 5) == 0
+def test_an_unknown_item_was_not_heard() -> None:
+    assert Playout(1).heard_ms("unknown", 5) == 0
 
 
 def test_padding_is_not_heard_as_speech() -> None:
@@ -265,7 +264,7 @@ def test_padding_is_not_heard_as_speech() -> None:
     assert playout.unheard(1) == []
 
 
-def test_two_items_in_one_frame_are_heard_each_for_itself() -> None:
+def test_two_items_in_one_frame_are_heard_separately() -> None:
     playout = Playout(100)
     playout.push("r", "i1", b"a" * 80)
     playout.push("r", "i2", b"b" * 240)
@@ -275,8 +274,8 @@ def test_two_items_in_one_frame_are_heard_each_for_itself() -> None:
     assert playout.unheard(1) == [Truncation("i2", 10)]
 
 
-def test_the_item_a_response_is_at_is_cut_though_all_that_came_was_heard() -> None:
-    """More of it was said than came: what is still on its way is dropped, so the AI must not believe it was heard."""
+def test_the_current_item_of_an_open_response_is_cut_though_all_its_audio_was_heard() -> None:
+    """The AI generated more of the item than arrived; the rest is dropped, and the AI must not assume it was heard."""
     playout = Playout(100)
     playout.push("r", "i1", b"a" * 160)
     playout.push("r", "i2", b"b" * 160)
@@ -297,7 +296,7 @@ def spoken(playout: Playout, response: str, frames: int) -> ResponseMark:
     return mark
 
 
-def test_an_echo_tells_the_frames_before_its_mark_once() -> None:
+def test_an_echo_returns_the_frames_before_its_mark_once() -> None:
     playout = Playout(100)
     first, second = spoken(playout, "r1", 3), spoken(playout, "r2", 2)
     assert playout.on_mark_echo(first.name) == 3
@@ -305,7 +304,7 @@ def test_an_echo_tells_the_frames_before_its_mark_once() -> None:
     assert playout.on_mark_echo(second.name) == 5
 
 
-def test_an_echo_stands_for_the_marks_before_it() -> None:
+def test_an_echo_covers_the_marks_before_it() -> None:
     playout = Playout(100)
     first, second = spoken(playout, "r1", 3), spoken(playout, "r2", 2)
     assert playout.on_mark_echo(second.name) == 5
@@ -313,13 +312,13 @@ def test_an_echo_stands_for_the_marks_before_it() -> None:
     assert not playout.marks_pending
 
 
-def test_an_echo_caused_by_a_clear_is_no_hearing() -> None:
+def test_an_echo_caused_by_a_clear_does_not_count_as_heard() -> None:
     playout = Playout(100)
     mark = spoken(playout, "r1", 3)
     playout.clear(3)
     after = spoken(playout, "r2", 1)
     assert playout.on_mark_echo(mark.name) is None
-    assert playout.on_mark_echo("not ours") is None
+    assert playout.on_mark_echo("unknown") is None
     assert after.name.startswith("g1")
     assert playout.on_mark_echo(after.name) == 1
 
@@ -327,25 +326,25 @@ def test_an_echo_caused_by_a_clear_is_no_hearing() -> None:
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
-def test_marks_that_are_never_echoed_do_not_pile_up() -> None:
+def test_marks_without_an_echo_are_bounded() -> None:
     playout = Playout(100)
-    marks = [spoken(playout, f"r{n}", 1) for n in range(MAX_SPANS + 10)]
-    assert len(playout.marks_pending) == MAX_SPANS
+    marks = [spoken(playout, f"r{n}", 1) for n in range(266)]
+    assert len(playout.marks_pending) == 256
     assert playout.on_mark_echo(marks[0].name) is None
-    assert playout.on_mark_echo(marks[-1].name) == MAX_SPANS + 10
+    assert playout.on_mark_echo(marks[-1].name) == 266
 
 
-def test_the_ledger_forgets_the_oldest_items_and_knows_the_newest() -> None:
+def test_the_ledger_keeps_the_newest_items() -> None:
     playout = Playout(100)
-    for n in range(MAX_SPANS + 10):
+    for n in range(266):
         spoken(playout, f"r{n}", 1)
     assert playout.heard_ms("item of r0", 10_000) == 0
-    assert playout.heard_ms(f"item of r{MAX_SPANS + 9}", 10_000) == 20
-    assert len(playout._spans) == len(playout._item_bytes) == MAX_SPANS
+    assert playout.heard_ms(f"item of r{265}", 10_000) == 20
+    assert len(playout._spans) == len(playout._item_bytes) == 256
 
 
 @pytest.mark.parametrize("sent", [0, 1, 2, 3])
-def test_a_clear_drops_what_was_cut_but_not_sent(sent: int) -> None:
+def test_a_clear_drops_cut_frames_that_were_not_sent(sent: int) -> None:
     playout = Playout(100)
     playout.push("r", "i", b"a" * 160 * 5 + b"b")
     for _ in range(3):
@@ -354,7 +353,7 @@ def test_a_clear_drops_what_was_cut_but_not_sent(sent: int) -> None:
     assert playout.expected_frames == sent
 
 
-def test_a_lost_ai_makes_what_it_said_whole() -> None:
+def test_a_lost_ai_ends_its_open_response() -> None:
     playout = Playout(100)
     playout.end_open_response()
     assert playout.is_empty
@@ -362,3 +361,33 @@ def test_a_lost_ai_makes_what_it_said_whole() -> None:
     playout.end_open_response()
     playout.end_open_response()
     assert drain(playout) == [b"a" * 10 + b"\xff" * 150, ResponseMark("g0r1")]
+
+
+@pytest.mark.parametrize("sizes", [[1600], [1599, 1], [1601, 1599], [1, 3999], [4000]])
+def test_audio_is_kept_in_pieces_of_200_ms(sizes: list[int]) -> None:
+    playout, source = Playout(100), voice()
+    audio = bytes(next(source) for _ in range(sum(sizes)))
+    at = 0
+    for size in sizes:
+        playout.push("r", "i", audio[at : at + size])
+        at += size
+    pieces = playout._segments[0]._pieces
+    assert [len(piece) for piece in pieces] == [1600] * (len(audio) // 1600) + [len(audio) % 1600] * bool(len(audio) % 1600)
+    assert b"".join(piece for piece in drain(playout) if isinstance(piece, bytes)) == audio[: len(audio) // FRAME * FRAME]
+
+
+def test_an_item_without_a_gap_is_one_span() -> None:
+    playout = Playout(100)
+    for _ in range(5):
+        playout.push("r", "i", b"a" * 200)
+    drain(playout)
+    assert len(playout._spans) == 1
+
+
+def test_an_item_with_dropped_audio_inside_has_two_spans() -> None:
+    playout = Playout(2)
+    playout.push("r", "i", b"a" * 160)
+    playout.pop()
+    playout.push("r", "i", b"b" * 480)
+    drain(playout)
+    assert [(span.item_start, span.start, span.length) for span in playout._spans] == [(0, 0, 160), (320, 160, 320)]

@@ -1,4 +1,4 @@
-"""A call's counts: percentiles against a sorted list of what was counted."""
+"""gw.call.quality: percentiles against a sorted list of the durations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOUNDS = (0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0)
 
 
 def counted(durations: list[float]) -> LatencyCounts:
-    """As TX counts them."""
+    """Count durations like TX."""
     counts = LatencyCounts(BOUNDS)
     for duration in durations:
         counts.counts[bisect_left(BOUNDS, duration)] += 1
@@ -38,18 +38,18 @@ def test_a_percentile_is_the_edge_of_the_bucket_it_falls_into(durations: list[fl
     assert counts.percentile_s(float(share)) >= exact
 
 
-def test_nothing_counted_is_no_duration() -> None:
+def test_no_counts_give_minus_one() -> None:
     counts = LatencyCounts(BOUNDS)
     assert (counts.percentile_s(0.99), counts.max_s, counts.counts) == (-1.0, -1.0, [0] * 7)
 
 
-def test_what_is_above_all_bounds_is_the_maximum() -> None:
+def test_above_all_bounds_the_maximum_counts() -> None:
     assert counted([0.5, 3.0, 7.0]).percentile_s(0.5) == 7.0
 
 
 @pytest.mark.parametrize("share", ["0.5", "0.99", "0.999"])
-def test_no_share_of_a_round_number_is_off_by_one(share: str) -> None:
-    """0.99 and 0.999 are no binary fractions: the frame that decides must still be the right one, up to an hour of frames."""
+def test_a_share_of_a_round_number_is_exact(share: str) -> None:
+    """0.99 and 0.999 have no exact binary form; the deciding frame must be right up to an hour of frames."""
     for frames in (1000, 3000, 50_000, 180_000):
         rank = Fraction(share) * frames
         assert rank.denominator == 1
@@ -69,3 +69,11 @@ def test_a_report_survives_the_wire_and_cannot_be_changed() -> None:
 
 def test_two_reports_share_no_counts() -> None:
     assert Quality().dropped_frames is not Quality().dropped_frames
+
+
+def test_a_report_without_measurements() -> None:
+    quality = msgspec.to_builtins(Quality())
+    counted = {"frames_sent", "frames_expected", "underrun_ms", "bargeins"}
+    assert {name for name, value in quality.items() if value == 0} == counted
+    assert all(value == -1 for name, value in quality.items() if name not in counted and not name.endswith("dropped_frames"))
+    assert quality["dropped_frames"] == quality["uplink_dropped_frames"] == {}

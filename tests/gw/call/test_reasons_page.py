@@ -1,4 +1,4 @@
-"""The page about reasons names each one once, under its own result."""
+"""deploy/reasons.md lists each reason once, under its result."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PAGE = Path(__file__).parents[3] / "deploy" / "reasons.md"
 
 
 def test_the_page_names_each_reason_once_under_its_result() -> None:
-    told: list[tuple[str, str]] = []
+    listed: list[tuple[str, str]] = []
     result = ""
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
-            result = next(iter(re.findall(r"`(\w+)`", line)), "")  # a part about something else names none
+            result = next(iter(re.findall(r"`(\w+)`", line)), "")  # other parts have no result
             assert not result or result in set(Result)
         elif result and (named := re.match(r"\| `(\w+)` \|", line)):
-            told.append((named[1], result))
-    assert sorted(told) == sorted((reason.value, result_of(reason).value) for reason in Reason)
+            listed.append((named[1], result))
+    assert sorted(listed) == sorted((reason.value, result_of(reason).value) for reason in Reason)

@@ -1,4 +1,4 @@
-"""Who asks for responses, against a server that allows one at a time and starts some of its own."""
+"""gw.call.responses against a server that allows one response at a time and starts some unasked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import deque
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gw.call.responses import MAX_FINISHED, Responses
+from gw.call.responses import Responses
 from tests.examples import examples
 
 
 class Server:
-    """One session of an AI: a request while a response is under way is refused; messages take time, in order, both ways."""
+    """One session of an AI. Requests during a response are refused; messages take time, in sequence, in both directions."""
 
     def __init__(self) -> None:
         self.responses = Responses()
@@ -22,7 +22,7 @@ class Server:
         self.made = self.wanted = self.owned = self.refused = 0
 
     def drive(self, script: list[str]) -> None:
-        """Do what the script says, one method after the other, then let everything under way come to its end."""
+        """Call the methods of the script, then let everything in progress end."""
         for what in script:
             getattr(self, what)()
         for _ in range(len(script) * 6):
@@ -36,7 +36,7 @@ class Server:
 
     def ask(self, yes: bool) -> None:
         if yes:
-            assert self.responses.active_id is None, "asked while a response is known to be under way"
+            assert self.responses.active_id is None, "asked during a known response"
             self.up += 1
 
     def start(self) -> None:
@@ -45,7 +45,7 @@ class Server:
         self.down.append(("started", self.active))
 
     def arrive(self) -> None:
-        """A request reaches the server."""
+        """Let a request reach the server."""
         if self.up:
             self.up -= 1
             if self.active is None:
@@ -55,7 +55,7 @@ class Server:
                 self.down.append(("refused", ""))
 
     def own(self) -> None:
-        """The server starts a response of its own."""
+        """Start a response unasked."""
         if self.active is None:
             self.owned += 1
             self.start()
@@ -89,7 +89,7 @@ def test_any_crossing_ends_idle_and_only_a_crossing_is_refused(script: list[str]
     assert bool(server.made) or not server.wanted
 
 
-def test_a_second_wish_waits_for_the_end_of_the_first() -> None:
+def test_a_second_request_waits_for_the_end_of_the_first() -> None:
     responses = Responses()
     assert responses.is_idle
     assert responses.request()
@@ -98,14 +98,14 @@ def test_a_second_wish_waits_for_the_end_of_the_first() -> None:
     assert not responses.request()
     responses.on_started("r1")
     assert responses.active_id == "r1"
-    assert responses.on_done("r1"), "one more is asked for, however often it was wanted"
+    assert responses.on_done("r1"), "one more is asked for, whatever the number of requests"
     assert not responses.is_idle
     responses.on_started("r2")
     assert not responses.on_done("r2")
     assert responses.is_idle
 
 
-def test_the_end_of_an_older_response_ends_nothing() -> None:
+def test_the_end_of_an_older_response_has_no_effect() -> None:
     responses = Responses()
     responses.on_started("r1")
     responses.on_started("r2")
@@ -114,7 +114,7 @@ def test_the_end_of_an_older_response_ends_nothing() -> None:
     assert not responses.is_idle
 
 
-def test_a_refused_request_is_answered_by_the_response_that_stood_in_its_way() -> None:
+def test_a_refused_request_is_answered_by_the_response_it_crossed() -> None:
     responses = Responses()
     assert responses.request()
     responses.on_refused()
@@ -122,7 +122,7 @@ def test_a_refused_request_is_answered_by_the_response_that_stood_in_its_way() -
     assert responses.on_done("its own")
 
 
-def test_a_refusal_nobody_waits_for_changes_nothing() -> None:
+def test_an_unexpected_refusal_changes_nothing() -> None:
     responses = Responses()
     responses.on_refused()
     assert responses.is_idle
@@ -141,22 +141,22 @@ def test_a_lost_ai_leaves_nothing_open() -> None:
     assert not responses.on_done("r1")
 
 
-def test_a_request_that_is_refused_for_good_leaves_nothing_to_wait_for() -> None:
+def test_a_permanent_refusal_ends_the_request() -> None:
     responses = Responses()
     assert responses.request()
     assert not responses.request()
     responses.on_failed()
     assert responses.is_idle
     responses.on_started("r1")
-    responses.on_failed()  # an error that came late says nothing of a response under way
+    responses.on_failed()  # a late error does not concern the current response
     assert not responses.is_idle
     assert not responses.on_done("r1")
 
 
 class ToolServer(Server):
-    """And tools: an output arrives before the request that follows it, and only a response begun after it knows it.
+    """A server with tools: an output arrives before its request, and only a later response contains the output.
 
-    A response lasts longer than a message is on its way: what was said before it began, by either side, has arrived by its end.
+    A response lasts longer than a message travels: messages sent before it began have arrived by its end.
     """
 
     def __init__(self) -> None:
@@ -192,10 +192,12 @@ class ToolServer(Server):
             super().finish()
 
 
-@example(["own", "tool", "finish", "deliver", "deliver", "want", "own"])  # a second wish must not make the first one patient
+@example(
+    ["own", "tool", "finish", "deliver", "deliver", "want", "own"]
+)  # a second request must not stop the first from insisting
 @settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.sampled_from(["tool", "want", "arrive", "own", "finish", "deliver", "deliver"]), min_size=5, max_size=60))
-def test_every_output_of_a_tool_is_known_to_a_later_response(script: list[str]) -> None:
+def test_every_output_of_a_tool_is_in_a_later_response(script: list[str]) -> None:
     server = ToolServer()
     server.drive(script)
     assert (list(server.way), server.active, list(server.down)) == ([], None, [])
@@ -208,17 +210,62 @@ def test_a_refused_request_for_a_tools_output_is_asked_again() -> None:
     assert responses.request(insist=True)
     responses.on_started("its own")
     responses.on_refused()
-    assert responses.on_done("its own"), "that response did not know the output"
+    assert responses.on_done("its own"), "that response did not contain the output"
     responses.on_refused()
-    assert not responses.on_done("another of its own"), "this one did"
+    assert not responses.on_done("another of its own"), "this response did"
 
 
-def test_a_response_is_over_once_its_end_was_told() -> None:
+def test_the_last_eight_ended_responses_are_finished() -> None:
     responses = Responses()
     responses.on_started("r0")
     assert not responses.is_finished("r0")
-    for n in range(MAX_FINISHED + 1):
+    for n in range(9):
         responses.on_started(f"r{n}")
         responses.on_done(f"r{n}")
-    assert responses.is_finished(f"r{MAX_FINISHED}")
-    assert not responses.is_finished("r0"), "what is remembered is bounded"
+    assert [responses.is_finished(f"r{n}") for n in range(9)] == [False] + [True] * 8
+
+
+def test_an_insisting_request_survives_one_response_begun_before_it() -> None:
+    responses = Responses()
+    assert responses.request(insist=True)
+    responses.on_started("older")
+    assert not responses.on_done("older")
+    responses.on_refused()
+    assert responses.is_idle and responses.request(), "asked again with the next request"
+    responses.on_started("r1")
+    assert responses.on_done("r1")
+
+
+def test_a_queued_request_insists_once_sent() -> None:
+    responses = Responses()
+    assert responses.request()
+    assert not responses.request(insist=True)
+    assert not responses.request()
+    responses.on_started("r1")
+    assert responses.on_done("r1")
+    responses.on_started("older")
+    responses.on_refused()
+    assert responses.on_done("older")
+    responses.on_started("r2")
+    assert not responses.on_done("r2")
+
+
+def test_a_request_without_insisting_is_not_repeated() -> None:
+    responses = Responses()
+    responses.on_started("r1")
+    assert not responses.request()
+    assert responses.on_done("r1")
+    responses.on_started("crossed")
+    responses.on_refused()
+    assert not responses.on_done("crossed")
+
+
+def test_two_ended_responses_later_a_refusal_repeats_nothing() -> None:
+    responses = Responses()
+    assert responses.request(insist=True)
+    for response_id in ("older", "newer"):
+        responses.on_started(response_id)
+        assert not responses.on_done(response_id)
+    responses.on_refused()
+    responses.on_started("r1")
+    assert not responses.on_done("r1")

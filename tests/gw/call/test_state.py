@@ -1,4 +1,4 @@
-"""The table of a call's life: what is in it, that nothing else is, and that every reason has a result."""
+"""gw.call.state: the table of transitions, one end per call, a result for every reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gw.call.state import TRANSITIONS, CallState, Event, Reason, Result, State, ai_reason, phone_reason, result_of
 from gw.errors import ProtocolCode, StateError
 
-#: The way a call goes, written a second time. Whatever else happens ends in an error, but END, which ends the call.
+#: The transitions, written a second time. Any other event raises, except END, which ends the call.
 ALLOWED = {
     ("waiting", "start"): "connecting",
     ("connecting", "ai_ready"): "active",
@@ -29,7 +29,7 @@ PATHS = {
     State.CLOSING: [Event.START, Event.AI_READY, Event.HANG_UP],
     State.ENDED: [Event.END],
 }
-#: Only a phone leg has a `start`, so only there can it be missing, come twice, or be of another stream.
+#: Only a phone leg has a `start` that can be missing, repeated, or of another stream.
 PHONE_ONLY = {"media_before_start", "second_start", "wrong_stream"}
 CODES = get_args(ProtocolCode)
 
@@ -57,7 +57,7 @@ def test_every_pair_is_in_the_table_or_raises(state: State, event: Event) -> Non
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.ENDED])
-def test_a_call_ends_once_from_every_state_and_the_first_reason_stands(state: State) -> None:
+def test_a_call_ends_once_from_every_state_with_the_first_reason(state: State) -> None:
     call = call_in(state)
     assert not call.has_ended
     assert call.reason is None
@@ -69,7 +69,7 @@ def test_a_call_ends_once_from_every_state_and_the_first_reason_stands(state: St
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([*Event, *Reason]), max_size=20))
-def test_whatever_happens_an_ended_call_stays_ended(script: list[Event | Reason]) -> None:
+def test_an_ended_call_stays_ended_after_any_event(script: list[Event | Reason]) -> None:
     call = CallState()
     ends: list[Reason] = []
     for what in script:
@@ -88,7 +88,7 @@ def test_whatever_happens_an_ended_call_stays_ended(script: list[Event | Reason]
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_a_result(reason: Reason) -> None:
-    """A failed leg is the peer's, however it failed; what is ours is named."""
+    """A failed leg is the peer's fault; own errors are listed."""
     expected = Result.PEER_ERROR
     if reason.endswith(("_hangup", "_limit")) or reason == "shutdown":
         expected = Result.SUCCESS
@@ -109,3 +109,10 @@ def test_every_protocol_code_an_ai_leg_can_raise_is_a_reason_of_it(code: Protoco
             ai_reason(code)
     else:
         assert ai_reason(code) == f"ai_{code}"
+
+
+def test_the_words_in_logs_store_and_metrics() -> None:
+    assert [state.value for state in State] == ["waiting", "connecting", "active", "closing", "ended"]
+    assert [result.value for result in Result] == ["success", "own_error", "peer_error"]
+    assert all(reason.value == reason.name.lower() for reason in Reason)
+    assert all(event.value == event.name.lower() for event in Event)

@@ -106,6 +106,7 @@ def test_the_nearest_code_is_taken_on_each_side_of_a_border() -> None:
     for n, (low, high) in enumerate(itertools.pairwise(magnitudes)):
         for sample in (low, high):
             assert audio.linear_to_ulaw(sample) == 0xFF - n - (sample == high)
+    assert [audio.linear_to_ulaw(sample) for sample in (32634, 32635, 32636)] == [0x80] * 3
     assert [audio.linear_to_ulaw(sample) for sample in (3, 4, -3, -4, -1)] == [0xFF, 0xFE, 0x7F, 0x7E, 0x7F]
 
 

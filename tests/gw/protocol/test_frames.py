@@ -67,7 +67,7 @@ def ends_of(core: Protocol) -> tuple[object, ...]:
 
 
 def both(side: Side, pieces: Sequence[bytes], *, end: bool = False, each: bool = False) -> list[Message]:
-    """Feed the cutter and the reference the same pieces, and compare them at the end, or after each. Returns the messages."""
+    """Feed cutter and reference the same pieces; compare at the end, or after each. Returns the messages."""
     alone, core = Alone(side), core_of(side)
     cutter = MessageCutter(core)
     messages: list[Message] = []
@@ -165,6 +165,8 @@ def test_no_more_is_kept_than_one_message() -> None:
 def test_whole_texts_never_reach_the_core(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     core = core_of(side)
     cutter = MessageCutter(core)
+    for first in (0x89, 0x01, 0x80):
+        cutter.receive(raw(first, b"the core", mask=side is Side.SERVER))
     monkeypatch.setattr(core, "receive_data", lambda data: pytest.fail("the core was fed"))
     texts = [b"a" * length for length in (0, 1, 125, 126, LIMIT)]
     stream = b"".join(raw(0x81, text, mask=side is Side.SERVER) for text in texts)

@@ -1,4 +1,4 @@
-"""The wire's logic stands without gevent: bytes in, events out, nothing to wait for."""
+"""gw.protocol and gw.call work where gevent is not installed: they neither wait nor read a clock."""
 
 from __future__ import annotations
 

@@ -42,7 +42,6 @@ _SWAPS: Final = (
 )
 _SWAPPED: Final = dict(_SWAPS)
 _OPERATOR: Final = re.compile(r"not\s+in\b|is\s+not\b|(?:in|is|and|or)\b|<<|>>|//|\*\*|[<>=!]=|[-+*/%&|^<>]")
-_DELETED: Final = (ast.Raise, ast.Continue, ast.Break, ast.Delete, ast.AugAssign)
 
 
 class Mutant(NamedTuple):
@@ -100,13 +99,13 @@ class _Finder(ast.NodeVisitor):
 
     def _body(self, body: list[ast.stmt]) -> None:
         for statement in body:
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                continue
-            removable = (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)) or (
-                isinstance(statement, ast.Assign) and not isinstance(statement.targets[0], ast.Name | ast.Tuple)
-            )
-            if removable or isinstance(statement, _DELETED):
-                self._replace(statement, "pass")
+            match statement:
+                case ast.Expr(value=ast.Constant()) | ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="log")))):
+                    continue  # a docstring, a log line
+                case ast.Expr(value=ast.Call()) | ast.Assign(targets=[ast.Attribute() | ast.Subscript(), *_]):
+                    self._replace(statement, "pass")
+                case ast.Raise() | ast.Continue() | ast.Break() | ast.Delete() | ast.AugAssign():
+                    self._replace(statement, "pass")
             self.visit(statement)
 
     def generic_visit(self, node: ast.AST) -> None:
@@ -161,10 +160,8 @@ class _Finder(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        match node.func:
-            case ast.Name(id="TypeVar") | ast.Attribute(value=ast.Name(id="log")):
-                return
-        self.generic_visit(node)
+        if not (isinstance(node.func, ast.Name) and node.func.id == "TypeVar"):
+            self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> None:
         operands = [node.left, *node.comparators]
@@ -245,7 +242,7 @@ def find(paths: list[str], count: int, seed: int) -> list[Mutant]:
 
 
 def passes(tree: Path, test: Path) -> bool:
-    """Run one test file in a copy of the tree. Returns False when it fails or exceeds BOUND_S."""
+    """Run one test file in a copy of the tree. Returns False if it fails or exceeds BOUND_S."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_PROFILE": "first_failure"}
     run = subprocess.Popen(
         [sys.executable, "tests/run.py", str(test), "-x", "-q", "--no-header"],
@@ -266,7 +263,7 @@ def passes(tree: Path, test: Path) -> bool:
 
 
 class Trial:
-    """Tries mutants in copies of the tree, as many at the same time as there are copies."""
+    """Tries mutants in AT_ONCE copies of the tree."""
 
     def __init__(self, folder: Path, mutants: list[Mutant]) -> None:
         self._trees: SimpleQueue[Path] = SimpleQueue()
@@ -304,7 +301,10 @@ class Trial:
 
 
 def try_all(mutants: list[Mutant]) -> list[bool]:
-    """Return for each mutant whether its module's test catches it. Raises ValueError for a test that fails without a mutant."""
+    """Return for each mutant whether its module's test catches it.
+
+    Raises: ValueError for a test file that is missing, or fails without a mutant.
+    """
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
         trial = Trial(Path(folder), mutants)
         if bad := trial.check_tests():
@@ -319,9 +319,7 @@ def try_all(mutants: list[Mutant]) -> list[bool]:
 def main() -> int:
     """Try the mutants, print the survivors and a table. Returns the exit status."""
     parser = argparse.ArgumentParser(description="Measure what share of random one-token mutants each module's own test catches.")
-    parser.add_argument(
-        "--paths", nargs="+", default=["gw/call", "gw/protocol"], help="modules or folders"
-    )
+    parser.add_argument("--paths", nargs="+", default=["gw/call", "gw/protocol"], help="modules or folders")
     parser.add_argument("--count", type=int, default=110, help="number of mutants, by default %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="chooses the mutants, by default %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")

@@ -1,0 +1,15 @@
+"""The control process (ring 3): everything with a side effect outside the audio path.
+
+main           builds the parts, serves, shuts down
+bus/           events from the workers, commands to them
+spool/         events on disk until the store has them
+store/         the database
+rows           rows of the store as values
+calls/         reactions to the end of a stream or a call
+recording/     one recording for each call
+twilio_api/    Twilio's REST API
+admin/         the admin socket and its commands
+health         readiness, status and gauges
+ops_http       `/metrics`, `/healthz`, `/readyz`
+unix_socket    private Unix sockets for the bus and the admin commands
+"""

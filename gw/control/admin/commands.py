@@ -20,7 +20,7 @@ from gw import bus
 from gw.call.state import Reason
 from gw.config import Config
 from gw.config.rules import DIALLED
-from gw.control.admin.server import Command, CommandError, typed
+from gw.control.admin.server import Command, CommandError, NoArguments, typed
 from gw.control.bus.server import BusServer
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
@@ -42,10 +42,6 @@ ACT_S: Final = 10.0
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Sid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-
-
-class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    pass
 
 
 class _Calls(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,8 +112,8 @@ class AdminCommands:
     def table(self) -> dict[str, Command]:
         """Return every command by name."""
         return {
-            "status": typed(_Nothing, lambda _: self._status()),
-            "holds": typed(_Nothing, lambda _: self._bus.holds()),
+            "status": typed(NoArguments, lambda _: self._status()),
+            "holds": typed(NoArguments, lambda _: self._bus.holds()),
             "calls": typed(_Calls, lambda args: self._store.calls(limit=args.limit, open_only=args.open_only)),
             "call": typed(_Call, lambda args: self._store.call(args.call_sid)),
             "hangup": typed(_Call, self._hangup),
@@ -125,7 +121,7 @@ class AdminCommands:
             "dial": typed(_Dial, self._dial),
             "recordings": typed(_Recordings, lambda args: self._store.recordings(limit=args.limit, state=args.state)),
             "recordings_retry": typed(_Call, self._retry_recording),
-            "recordings_reconcile": typed(_Nothing, lambda _: self._reconcile()),
+            "recordings_reconcile": typed(NoArguments, lambda _: self._reconcile()),
             "poison_list": typed(_Poison, lambda args: self._spool.list_poison(limit=args.limit)),
             "poison_retry": typed(_Ids, self._retry_poison),
         }

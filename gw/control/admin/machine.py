@@ -15,7 +15,7 @@ from typing import Any, Final
 import gevent
 import msgspec
 
-from gw.control.admin.server import Command, CommandError, typed
+from gw.control.admin.server import Command, CommandError, NoArguments, typed
 from gw.scoreboard import Flag, ProcessState, Scoreboard, ScoreboardRow
 from metrics import declare
 from metrics.page import Page
@@ -27,10 +27,6 @@ NOTICE_S: Final = 3.0
 TURN_S: Final = 0.25
 #: Consecutive ends of a process that are reported as a crash loop, even if other workers serve.
 LOOP: Final = 3
-
-
-class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    pass
 
 
 class _Drain(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,7 +58,7 @@ class MachineState:
 
     def commands(self) -> dict[str, Command]:
         """Return the admin commands by name."""
-        return {"drain": typed(_Drain, lambda args: self.drain(args.on)), "reload": typed(_Nothing, lambda _: self.reload())}
+        return {"drain": typed(_Drain, lambda args: self.drain(args.on)), "reload": typed(NoArguments, lambda _: self.reload())}
 
     def run(self) -> None:
         """Write control's tick, periodically: the body of a greenlet."""

@@ -67,6 +67,10 @@ def typed(kind: type[A], command: Callable[[A], Any]) -> Command:
     return run
 
 
+class NoArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of a command without any."""
+
+
 class AdminServer:
     """The server of the admin socket. Construction binds, with mode 0600."""
 

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import gevent
 import gevent.pool
@@ -168,7 +168,7 @@ class BusServer:
             log.info("a worker's connection broke: %s", error)
         except SpoolError as error:
             self.spool_problem = str(error)
-            log.error("events of a worker could not be kept: %s", error, extra={"reason": error.code})
+            log.error("events of a worker could not be spooled: %s", error, extra={"reason": error.code})
             gevent.sleep(FAILED_COMMIT_S)
         except Exception:  # top of the greenlet; the worker sends again whatever was not acknowledged
             log.exception("a worker's connection failed")
@@ -218,10 +218,7 @@ class BusServer:
                 raise bus.BusError("the worker has a newer connection")
             if worker.last is None:
                 worker.last = self._spool.last(worker.instance)
-            asks = [message for message in messages if isinstance(message, bus.Ask)]
-            highest, fresh = sort_messages(
-                worker, worker.last, [message for message in messages if not isinstance(message, bus.Ask)]
-            )
+            highest, fresh, asks = sort_messages(worker, worker.last, messages)
             if fresh:
                 items = [
                     (entry.n, entry.body if isinstance(entry, bus.Unreadable) else bus.encode_event(entry.event))
@@ -293,14 +290,22 @@ class BusServer:
             self._seen |= call_sids
 
 
-def sort_messages(worker: Worker, last: int, messages: Sequence[FromWorker]) -> tuple[int, list[bus.Numbered | bus.Unreadable]]:
-    """Return the highest event number (0 without any) and the new events.
+class Sorted(NamedTuple):
+    """Messages of a worker by kind. `highest` is the highest event number, 0 without events."""
 
-    Statuses and holds go into `worker`.
+    highest: int
+    fresh: list[bus.Numbered | bus.Unreadable]
+    asks: list[bus.Ask]
+
+
+def sort_messages(worker: Worker, last: int, messages: Sequence[FromWorker]) -> Sorted:
+    """Separate new events, those above `last`, and questions; store statuses and holds in `worker`.
+
     Raises: BusError for a message that is not allowed after Hello.
     """
     highest = 0
     fresh: list[bus.Numbered | bus.Unreadable] = []
+    asks: list[bus.Ask] = []
     for message in messages:
         match message:
             case bus.Numbered() | bus.Unreadable():
@@ -311,10 +316,12 @@ def sort_messages(worker: Worker, last: int, messages: Sequence[FromWorker]) -> 
                     log.warning("worker %d skips from event %d to %d", worker.index, last, message.n)
                 last = message.n
                 fresh.append(message)
+            case bus.Ask():
+                asks.append(message)
             case bus.WorkerStatus():
                 worker.status = message
             case bus.HubHold():
                 worker.on_hold(message)
             case _:
                 raise bus.BusError(f"{type(message).__name__} is not allowed after Hello")
-    return highest, fresh
+    return Sorted(highest, fresh, asks)

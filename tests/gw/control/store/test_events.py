@@ -21,7 +21,7 @@ from gw.control.store.values import Fit
 from tests.examples import examples
 from tests.gw.control.stamped import call_sid, ended, stamp, started, turn
 
-#: What msgpack can carry: 64 bits of either sign, any float, any text that UTF-8 has.
+#: The values msgpack can encode: 64 bits of either sign, any float, any text valid in UTF-8.
 _INTS = st.integers(-(2**63), 2**64 - 1)
 _FLOATS = st.floats()
 _TEXTS = st.text(max_size=40) | st.text(alphabet="\x00'\"\\%s:😀 ä", max_size=200)

@@ -192,7 +192,7 @@ class Parts:
     def fresh(self, events: tuple[str, ...], first: int, last: int) -> tuple[str, ...]:
         """Return the new events among those numbered from `first`. `last`: the newest that control has."""
         numbered = [bus.Numbered(first + k, _event(kind)) for k, kind in enumerate(events)]
-        _, fresh = server.sort_messages(cast("Any", StandIn(index=0)), last, numbered)
+        fresh = server.sort_messages(cast("Any", StandIn(index=0)), last, numbered).fresh
         return tuple(events[entry.n - first] for entry in fresh)
 
     # -- the recorder ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gw import ROOT
-from gw.bench.subject import BenchError, build_floor, compiler
+from gw.bench.subject import compiler
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,29 +53,3 @@ def test_three_calls_are_measured_at_both_ends(tmp_path: Path) -> None:
     assert made["tls"]
     assert 'base_url = "wss://' in (tmp_path / "gateway" / "submilli.toml").read_text()
     assert not (floor and made["floor"]["tls"])
-
-
-def test_without_a_compiler_the_error_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(BenchError, match="apt-get install gcc"):
-        build_floor(tmp_path)
-
-
-def test_without_the_floors_source_the_error_names_the_repository(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="needs the repository"):
-        build_floor(tmp_path, tmp_path / "floor.c")
-
-
-@pytest.mark.skipif(compiler() is None, reason="no C compiler")
-def test_the_floor_is_built_once_and_a_broken_one_is_shown(tmp_path: Path) -> None:
-    source = tmp_path / "floor.c"
-    source.write_text("int main(void) { return 0; }\n")
-    os.utime(source, (1, 1))
-    program = build_floor(tmp_path, source)
-    built = program.stat().st_mtime_ns
-    assert build_floor(tmp_path, source).stat().st_mtime_ns == built
-    source.write_text("int main(void) { return nothing; }\n")
-    os.utime(source, (2**33, 2**33))
-    with pytest.raises(BenchError, match="nothing"):
-        build_floor(tmp_path, source)

@@ -1,0 +1,77 @@
+"""gw.twin.ai.events: validation of session.update, shapes of events, ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gw.twin.ai import events
+from gw.twin.ai.events import IdMaker, SessionSettings, SettingsError, settings_of
+from gw.twin.ai.ledger import SentResponse
+
+PCMU = {"format": {"type": "audio/pcmu"}}
+
+
+def sent(status: str = "in_progress") -> SentResponse:
+    return SentResponse(1, "resp_1", "item_1", True, b"", "Hello.", 0.0, status=status)
+
+
+def test_defaults_are_the_apis() -> None:
+    assert settings_of({"type": "realtime"}) == SessionSettings()
+    assert not SessionSettings().is_pcmu
+
+
+def test_settings_are_read_as_requested() -> None:
+    vad = {"type": "server_vad", "silence_duration_ms": 200, "prefix_padding_ms": 100, "create_response": False}
+    asked = {
+        "type": "realtime",
+        "audio": {"input": {**PCMU, "turn_detection": vad, "transcription": {"model": "any"}}, "output": PCMU},
+    }
+    found = settings_of(asked)
+    assert found.is_pcmu and found.vad and found.transcribe and found.interrupt_response
+    assert (found.silence_ms, found.padding_ms, found.create_response) == (200, 100, False)
+    assert not settings_of({"type": "realtime", "audio": {"input": {"turn_detection": None}}}).vad
+
+
+@pytest.mark.parametrize(
+    ("session", "code", "param"),
+    [
+        (None, "missing_required_parameter", "session.type"),
+        ({"type": "realtime", "colour": 1}, "unknown_parameter", "session.colour"),
+        ({"type": "realtime", "audio": 5}, "invalid_type", "session.audio"),
+        ({"type": "realtime", "output_modalities": ["smell"]}, "invalid_value", "session.output_modalities"),
+        ({"type": "realtime", "audio": {"input": {"format": {"type": "mp3"}}}}, "invalid_value", "session.audio.input.format"),
+        (
+            {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "guess"}}}},
+            "invalid_value",
+            "session.audio.input.turn_detection.type",
+        ),
+        ({"type": "realtime", "tools": [{"type": "function"}]}, "missing_required_parameter", "session.tools"),
+    ],
+)
+def test_invalid_settings_name_code_and_parameter(session: Any, code: str, param: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        settings_of(session)
+    assert (raised.value.code, raised.value.param) == (code, param)
+
+
+def test_a_response_has_its_usage_once_it_has_ended() -> None:
+    assert events.response(sent(), [])["usage"] is None
+    ended = sent("completed")
+    ended.audio += b"\xff" * 8000
+    assert events.response(ended, [])["usage"]["total_tokens"] > 0
+    assert [event["type"] for event in events.ending(sent("cancelled"))][-1] == "conversation.item.done"
+
+
+def test_the_retired_beta_has_other_names() -> None:
+    assert events.beta(events.audio_delta(sent(), "//8="))["type"] == "response.audio.delta"
+    assert events.beta({"type": "conversation.item.added", "item": {}})["type"] == "conversation.item.created"
+    assert events.beta({"type": "session.updated", "session": {"id": "s"}})["session"]["input_audio_format"] == "g711_ulaw"
+    assert events.beta({"type": "response.done"}) == {"type": "response.done"}
+
+
+def test_ids_are_the_same_in_each_run() -> None:
+    assert [IdMaker(3).new("item") for _ in range(2)] == ["item_0003_000001"] * 2
+    ids = IdMaker(1)
+    assert [ids.new("item"), ids.new("call")] == ["item_0001_000001", "call_0001_000002"]

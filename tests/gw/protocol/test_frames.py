@@ -137,6 +137,23 @@ def test_a_burst_in_single_bytes(side: Side) -> None:
     assert [len(message.data) for message in both(side, pieces)] == [n * 20 for n in range(10)]
 
 
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_fragments_make_one_message_with_control_frames_in_between(side: Side, opcode: int) -> None:
+    frames = [
+        (opcode, b"one "),
+        (0x80 | PING, b"?"),
+        (CONT, b"two "),
+        (0x80 | PONG, b"!"),
+        (0x80 | CONT, b"three"),
+        (0x81, b"next"),
+    ]
+    whole = [Message(opcode == TEXT, b"one two three"), Message(True, b"next")]
+    pieces = [raw(first, data, mask=side is Side.SERVER) for first, data in frames]
+    assert both(side, pieces * 2) == whole * 2
+    assert both(side, [b"".join(pieces * 2)]) == whole * 2
+
+
 def test_a_text_between_fragments_breaks_the_stream() -> None:
     stream = raw(0x01, b"one", mask=True) + raw(0x81, b"two", mask=True)
     assert both(Side.SERVER, [stream]) == []

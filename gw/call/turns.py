@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import msgspec
+
 from gw.call.playout import Truncation
 
 #: Agent turns without an outcome, or without a text: a few items of one response. More means that marks or transcripts are lost;
@@ -30,23 +32,19 @@ class Turn(NamedTuple):
     heard_ms: int | None
 
 
-class _Outcome(NamedTuple):
-    """Outcome of a turn whose text has not come."""
+class _Pending(msgspec.Struct):
+    """An agent's turn without an outcome, or without a text."""
 
-    pending: _Pending
-    interrupted: bool
-    heard_ms: int
+    n: int
+    item_id: str
+    start_ms: int
+    text: str = ""
+    words: str = ""  # partial transcript
+    interrupted: bool = False
+    heard_ms: int | None = None
 
-
-class _Pending:
-    __slots__ = ("item_id", "n", "start_ms", "text", "words")
-
-    def __init__(self, n: int, item_id: str, start_ms: int) -> None:
-        self.n = n
-        self.item_id = item_id
-        self.start_ms = start_ms
-        self.text = ""
-        self.words = ""  # partial transcript
+    def turn(self) -> Turn:
+        return Turn(self.n, "agent", self.text, self.item_id, self.start_ms, self.interrupted, self.heard_ms)
 
 
 class Turns:
@@ -57,8 +55,8 @@ class Turns:
     def __init__(self, first_n: int = 0) -> None:
         """Turns are numbered from `first_n` + 1."""
         self._n = first_n
-        self._agent: dict[str, _Pending] = {}
-        self._awaiting_text: dict[str, _Outcome] = {}
+        self._agent: dict[str, _Pending] = {}  # without an outcome
+        self._awaiting_text: dict[str, _Pending] = {}
         self._caller_start_ms: dict[str, int] = {}
 
     def on_agent_audio(self, item_id: str, at_ms: int) -> list[Turn]:
@@ -67,44 +65,35 @@ class Turns:
             return []
         self._n += 1
         self._agent[item_id] = _Pending(self._n, item_id, at_ms)
-        if len(self._agent) > MAX_PENDING:
-            return [_finished(self._agent.pop(next(iter(self._agent))), interrupted=False, heard_ms=None)]
-        return []
+        return _oldest_beyond_bound(self._agent)
 
     def on_agent_text(self, item_id: str, text: str, at_ms: int) -> list[Turn]:
         """Record the whole transcript of an item."""
-        if item_id in self._awaiting_text:
-            pending, interrupted, heard_ms = self._awaiting_text.pop(item_id)
-            pending.text = text
-            return [_finished(pending, interrupted=interrupted, heard_ms=heard_ms)]
+        heard = self._awaiting_text.pop(item_id, None)
+        if heard is not None:
+            heard.text = text
+            return [heard.turn()]
         turns = self.on_agent_audio(item_id, at_ms)
         self._agent[item_id].text = text
         return turns
 
     def on_agent_text_delta(self, item_id: str, words: str) -> None:
         """Record a piece of an item's transcript."""
-        pending = self._agent.get(item_id)
-        if pending is None and item_id in self._awaiting_text:
-            pending = self._awaiting_text[item_id].pending
+        pending = self._agent.get(item_id) or self._awaiting_text.get(item_id)
         if pending is not None and len(pending.words) < MAX_WORDS_CHARS:
             pending.words += words
 
     def on_ai_lost(self) -> list[Turn]:
         """End all transcripts: the received pieces become the texts."""
-        for pending in self._agent.values():
+        for pending in (*self._agent.values(), *self._awaiting_text.values()):
             pending.text = pending.text or pending.words
-        turns = []
-        for pending, interrupted, heard_ms in self._awaiting_text.values():
-            pending.text = pending.words
-            turns.append(_finished(pending, interrupted=interrupted, heard_ms=heard_ms))
+        turns = [pending.turn() for pending in self._awaiting_text.values()]
         self._awaiting_text.clear()
         return turns
 
     def in_progress(self) -> list[Turn]:
         """Return the agent's turns without an outcome, with their text so far."""
-        return [
-            Turn(one.n, "agent", one.text or one.words, one.item_id, one.start_ms, False, None) for one in self._agent.values()
-        ]
+        return [pending.turn()._replace(text=pending.text or pending.words) for pending in self._agent.values()]
 
     def unresolved_items(self) -> list[str]:
         """Return the agent's items without an outcome."""
@@ -125,13 +114,11 @@ class Turns:
         pending = self._agent.pop(item_id, None)
         if pending is None:
             return []
+        pending.interrupted, pending.heard_ms = interrupted, heard_ms
         if pending.text:
-            return [_finished(pending, interrupted=interrupted, heard_ms=heard_ms)]
-        self._awaiting_text[item_id] = _Outcome(pending, interrupted, heard_ms)
-        if len(self._awaiting_text) <= MAX_PENDING:
-            return []
-        older, interrupted, heard_ms = self._awaiting_text.pop(next(iter(self._awaiting_text)))
-        return [_finished(older, interrupted=interrupted, heard_ms=heard_ms)]
+            return [pending.turn()]
+        self._awaiting_text[item_id] = pending
+        return _oldest_beyond_bound(self._awaiting_text)
 
     def on_caller_speech(self, item_id: str, start_ms: int) -> None:
         """Record the start of a caller's turn; its text follows under this item."""
@@ -147,13 +134,13 @@ class Turns:
 
     def on_end(self, heard_ms: dict[str, int], unheard: set[str]) -> list[Turn]:
         """Finish every open turn at the call's end. `heard_ms`: by item; `unheard`: items not heard to their end."""
-        turns = [_finished(pending, interrupted=cut, heard_ms=heard) for pending, cut, heard in self._awaiting_text.values()]
         for item_id, pending in self._agent.items():
-            turns.append(_finished(pending, interrupted=item_id in unheard, heard_ms=heard_ms.get(item_id, 0)))
+            pending.interrupted, pending.heard_ms = item_id in unheard, heard_ms.get(item_id, 0)
+        turns = [pending.turn() for pending in (*self._awaiting_text.values(), *self._agent.values())]
         self._agent.clear()
         self._awaiting_text.clear()
         return sorted(turns)
 
 
-def _finished(pending: _Pending, *, interrupted: bool, heard_ms: int | None) -> Turn:
-    return Turn(pending.n, "agent", pending.text, pending.item_id, pending.start_ms, interrupted, heard_ms)
+def _oldest_beyond_bound(pending: dict[str, _Pending]) -> list[Turn]:
+    return [pending.pop(next(iter(pending))).turn()] if len(pending) > MAX_PENDING else []

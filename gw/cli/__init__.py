@@ -1,7 +1,14 @@
-"""The command line: one group, one file per command, loaded when it is asked for.
+"""The command line: one click group, one file per command, imported on use.
 
-Only what a command needs is imported, so that `status` and shell completion stay quick. Errors of ours become one sentence on
-stderr and an exit code: 0 done, 1 the thing failed, 2 usage, 3 gateway not reachable. Never shows a traceback for them.
+A command imports its dependencies on use, so that `status` and shell completion start quickly. The gateway's own errors become
+one sentence on stderr and an exit code (0 done, 1 failed, 2 wrong usage, 3 gateway not reachable), without a traceback.
+
+bench/ calls/           groups with several files
+completion config db    for the shell, the configuration, the store
+demo verify             run a gateway between stand-ins
+drain loglevel recordings reload status top   ask a running gateway
+serve processes         run a gateway: the supervisor, and its children
+context remote          options and settings of all commands; `--host`
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ from gw.cli.context import CONFIG_VARIABLE, EXIT_CODES, WORDS, Failure, Settings
 from gw.config import VERSION
 from gw.errors import ConfigError, GatewayError
 
-#: Name: module, whether help lists it. `control` and `worker` are how `serve` starts its own children.
+#: Name: module, and whether help lists it. `serve` starts its children by `control` and `worker`.
 _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "serve": ("gw.cli.serve", True),
     "demo": ("gw.cli.demo", True),
@@ -28,7 +35,7 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "drain": ("gw.cli.drain", True),
     "undrain": ("gw.cli.drain", True),
     "calls": ("gw.cli.calls", True),
-    "call": ("gw.cli.calls.call", True),
+    "call": ("gw.cli.calls.dial", True),
     "recordings": ("gw.cli.recordings", True),
     "loglevel": ("gw.cli.loglevel", True),
     "db": ("gw.cli.db", True),
@@ -40,7 +47,7 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
 
 
 class _Commands(click.Group):
-    """Imports a command's module when the command is looked up; a module holds its command under the command's name."""
+    """Imports a command's module on lookup; the module's attribute has the command's name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, (_, listed) in _COMMANDS.items() if listed]
@@ -66,12 +73,12 @@ class _Commands(click.Group):
 
 
 def _sentence(error: GatewayError) -> str:
-    """What is wrong; every problem of a configuration on a line of its own."""
+    """Return the error as text; several problems of a configuration on separate lines."""
     if not isinstance(error, ConfigError):
         return str(error)
     if len(error.problems) == 1:
-        return f"the configuration has an error: {error.problems[0]}"
-    return "\n  ".join([f"the configuration has {len(error.problems)} errors:", *error.problems])
+        return f"config: {error.problems[0]}"
+    return "\n  ".join([f"config: {len(error.problems)} errors:", *error.problems])
 
 
 @click.group(
@@ -84,7 +91,7 @@ def _sentence(error: GatewayError) -> str:
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar=CONFIG_VARIABLE,
-    help=f"The TOML file; also taken from {CONFIG_VARIABLE}. Without one, everything has its default.",
+    help=f"The TOML file; default: {CONFIG_VARIABLE} in the environment. Without a file all keys have their defaults.",
 )
 @host_option
 @click.version_option(VERSION, prog_name="submilli")
@@ -93,11 +100,11 @@ def root(ctx: click.Context, path: Path | None) -> None:
     """A gateway between telephone calls and realtime AI voices.
 
     \b
-    See it work, without a key or a phone:   gateway.py demo
-    Run it:                                  gateway.py serve
-    Ask the one that runs:                   gateway.py status
-    Ask one on another machine:              gateway.py --host admin@vm1 status
-    Write a configuration:                   gateway.py config example > submilli.toml
+    Try the gateway, without a key or a phone:   gateway.py demo
+    Write a configuration:                       gateway.py config example > submilli.toml
+    Run the gateway:                             gateway.py serve
+    Show the state of the running gateway:       gateway.py status
+    The same, on another machine:                gateway.py --host admin@vm1 status
     """
     ctx.obj = Settings(path)
 

@@ -1,7 +1,7 @@
-"""`completion`: a shell script that makes `submilli` a command of the shell and completes it, call SIDs included.
+"""`completion`: a shell script that defines `submilli` with completion, call SIDs included.
 
-The script names this interpreter and this gateway.py by their full paths, so it works from any folder. click answers the
-shell's questions (see its `shell_completion`: words in COMP_WORDS, place in COMP_CWORD, one candidate per answer).
+The script contains the full paths of this interpreter and this gateway.py, so it works from any folder. click answers the shell's
+requests (see its `shell_completion`: words in COMP_WORDS, position in COMP_CWORD, one candidate per answer).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 
 from gw.cli.context import EXIT_CODES_HERE, Settings, pass_settings
 
-#: By this variable the shell asks us to complete instead of running.
+#: With this variable the program prints completions instead of running.
 COMPLETE_VARIABLE: Final = "_SUBMILLI_COMPLETE"
 
 _BASH: Final = """\
@@ -92,7 +92,7 @@ def completion(settings: Settings, shell: str) -> None:
     zsh:   source <(.venv/bin/python gateway.py completion zsh)
     fish:  .venv/bin/python gateway.py completion fish | source
 
-    Put the line into your shell's start file, with full paths, to keep it.
+    To keep it, add the line to your shell's start file, with full paths.
     """
     run = shlex.join(Settings(None).command_line())
     click.echo(_SCRIPTS[shell].replace("@RUN@", run).replace("@VARIABLE@", COMPLETE_VARIABLE), nl=False)

@@ -1,4 +1,4 @@
-"""`config`: check a configuration, show what is in force, print a commented example."""
+"""`config`: checks, shows and explains the configuration."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def config() -> None:
     """Check, show and write the configuration.
 
     \b
-    Begin with a file that explains every key:   gateway.py config example > submilli.toml
-    Find every error at once:                    gateway.py config check --config submilli.toml
-    See what is in force, secrets hidden:        gateway.py config show
+    Start with a file that explains every key:   gateway.py config example > submilli.toml
+    Find all errors:                             gateway.py config check --config submilli.toml
+    Show all values, without secrets:            gateway.py config show
     """
 
 
@@ -27,7 +27,7 @@ def config() -> None:
 @json_option
 @pass_settings
 def check(settings: Settings, as_json: bool) -> None:
-    """Name every error of the configuration at once. Exit code 1 if there is one."""
+    """Report all errors of the configuration. Exit code 1 if there is one."""
     from gw.config.load import load, problems
     from gw.config.load import show as shown
     from gw.terminal import print_json
@@ -41,7 +41,7 @@ def check(settings: Settings, as_json: bool) -> None:
     else:
         for problem in found:
             click.echo(problem)
-        click.echo(f"{source}: {f'{len(found)} problem(s)' if found else 'in order'}", err=bool(found))
+        click.echo(f"{source}: {f'{len(found)} problem(s)' if found else 'valid'}", err=bool(found))
     if found:
         raise click.exceptions.Exit(1)
 
@@ -51,7 +51,7 @@ def check(settings: Settings, as_json: bool) -> None:
 @json_option
 @pass_settings
 def show(settings: Settings, as_json: bool) -> None:
-    """Print the configuration in force: the file, the defaults, and which secrets are set, never their values."""
+    """Print all values: from the file, the defaults, and which secrets are set (never their values)."""
     from gw.config.load import show as shown
     from gw.terminal import console, facts, print_json
 
@@ -76,7 +76,7 @@ def example(as_json: bool) -> None:
 
 
 def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """`a.b.c`, value; as the keys are named in an error."""
+    """Yield `a.b.c` and the value of each key, named as in errors."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{path}{name}.")

@@ -1,9 +1,10 @@
-"""What commands share: the configuration named on the command line, the running gateway or else the store, and how to fail."""
+"""Shared by all commands: settings, options, requests to the gateway, failures, and interruption."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
-#: Set by the one-file binary for the Python it starts: its own path.
+#: The path of the one-file binary, which sets the variable for the Python that it starts.
 PROGRAM_VARIABLE: Final = "SUBMILLI_PROGRAM"
-#: One admin request; control answers from memory or with one bounded query of the store.
+#: Bound on one admin request; control answers from memory or with one bounded query.
 ADMIN_TIMEOUT_S: Final = 5.0
-#: At the end of every help.
-EXIT_CODES: Final = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 3 the gateway cannot be reached."
-#: The same of a command that asks no gateway.
-EXIT_CODES_HERE: Final = "Exit codes: 0 done, 1 it failed, 2 wrong usage."
+#: The end of each help text.
+EXIT_CODES: Final = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 gateway not reachable."
+#: The same for commands that send no request to a gateway.
+EXIT_CODES_HERE: Final = "Exit codes: 0 done, 1 failed, 2 wrong usage."
 
 
 class Settings:
-    """The root's options. The configuration is read when first asked for."""
+    """The options of the root command. The configuration is read on first use."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -42,9 +43,9 @@ class Settings:
 
     @property
     def config(self) -> Config:
-        """For a command that looks at what a gateway does or left; a secret only `serve` needs may be missing.
+        """The configuration for a command that reads a gateway's data.
 
-        Raises ConfigError.
+        Secrets that only `serve` needs may be missing. Raises ConfigError.
         """
         if self._config is None:
             from gw.config.load import load
@@ -53,35 +54,35 @@ class Settings:
         return self._config
 
     def serving_config(self) -> Config:
-        """For a process that serves. Raises ConfigError."""
+        """Return the configuration for a process that serves. Raises ConfigError."""
         from gw.config.load import load
 
         return load(self.path, os.environ)
 
     def command_line(self) -> list[str]:
-        """How a child of ours is started with the same options; a subcommand is added."""
+        """Return the command line of a child with the same options, without a subcommand."""
         options = [] if self.path is None else ["--config", str(self.path)]
         return [*self.program(), *options]
 
     def program(self) -> list[str]:
-        """How this command line is started, without options."""
+        """Return the command line of this program, without options."""
         if binary := os.environ.get(PROGRAM_VARIABLE):
             return [binary]
         return [sys.executable, str(ROOT / "gateway.py")]
 
     def ask(self, command: str, *, timeout_s: float | None = None, **arguments: Any) -> Any:
-        """One request to the running gateway. Raises Unreachable when there is none."""
+        """Send one request to the running gateway. Raises Unreachable without one."""
         from gw.control.admin.client import AdminClient, NotReachable
 
         try:
             return AdminClient(self.config.ops.admin_socket, timeout_s or ADMIN_TIMEOUT_S).request(command, **arguments)
         except NotReachable as error:
-            nobody = getattr(error.__cause__, "errno", None) in (errno.ENOENT, errno.ECONNREFUSED)
-            what = "; start one with: gateway.py serve" if nobody else f": {error}"
-            raise Unreachable(f"no gateway answers on {self.config.ops.admin_socket}{what}") from None
+            absent = getattr(error.__cause__, "errno", None) in (errno.ENOENT, errno.ECONNREFUSED)
+            more = "; start one with: gateway.py serve" if absent else f": {error}"
+            raise Unreachable(f"no gateway answers on {self.config.ops.admin_socket}{more}") from None
 
     def act(self, command: str, *, timeout_s: float, **arguments: Any) -> Any:
-        """One request that does something. Raises Unreachable, and Failure with the gateway's sentence where it says no."""
+        """Send a request that changes something. Raises Unreachable, and Failure when the gateway refuses."""
         from gw.control.admin.client import Refused
 
         try:
@@ -90,22 +91,24 @@ class Settings:
             raise Failure(str(error)) from None
 
     def ask_or_read(self, command: str, read: Callable[[Store], T], kind: Any, *, quiet: bool = False, **arguments: Any) -> T:
-        """Return the running gateway's answer, decoded as `kind`, the type `read` returns; without a gateway, read its store and
-        say so on stderr."""
+        """Return the running gateway's answer, decoded as `kind`, the type that `read` returns.
+
+        Without a gateway, read its store, and print a note on stderr unless `quiet`.
+        """
         try:
             answer: T = msgspec.convert(self.ask(command, **arguments), type=kind)
         except Unreachable as error:
-            if self._nothing_kept():
-                raise Unreachable(f"{error.message}; and nothing is kept in {self.config.store.url} yet") from None
+            if self._store_is_missing():
+                raise Unreachable(f"{error.message}; and the store {self.config.store.url} does not exist yet") from None
             with self.store() as store:
                 store.check()
                 answer = read(store)
             if not quiet:
-                click.echo("The gateway does not run; this is what its store holds.", err=True)
+                click.echo("The gateway does not run; showing the contents of its store.", err=True)
         return answer
 
-    def _nothing_kept(self) -> bool:
-        """Whether the store is a file that is not there: looking into it would make one."""
+    def _store_is_missing(self) -> bool:
+        """Return whether the store is a missing file, which opening would create."""
         from gw.config.store_url import SqliteUrl, parse_store_url
 
         url = parse_store_url(self.config.store.url)
@@ -113,7 +116,7 @@ class Settings:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """The store itself. Raises StoreError."""
+        """Open the store. Raises StoreError."""
         from gw.control.store import Store
 
         store = Store(self.config.store, self.config.secrets.db_password)
@@ -124,10 +127,10 @@ class Settings:
 
 
 class Failure(click.ClickException):
-    """It did not work: the sentence says why and what to do. With --json the document says so too."""
+    """A command failed; the sentence has cause and remedy. With --json it is also a document."""
 
     exit_code = 1
-    as_json = False  # set where the command is known
+    as_json = False  # set by the root command
 
     def show(self, file: IO[Any] | None = None) -> None:
         if self.as_json:
@@ -143,6 +146,29 @@ class Unreachable(Failure):
     exit_code = 3
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a command; everything it started ends."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise Interrupted at the first Ctrl-C or SIGTERM; the cleanup is not interrupted."""
+    import gevent
+
+    running = [gevent.getcurrent()]
+
+    def interrupt() -> None:
+        if running:
+            gevent.kill(running.pop(), Interrupted)
+
+    watchers = [gevent.signal_handler(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+
+
 def _config_given(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is not None:
         ctx.find_object(Settings).path = path  # type: ignore[union-attr]
@@ -154,52 +180,55 @@ def _json_given(ctx: click.Context, _: click.Parameter, wanted: bool) -> bool:
     return wanted
 
 
-#: Where the root keeps the words of the command line, for a command that runs elsewhere.
+#: Key of the words of the command line in click's `meta`, for `--host`.
 WORDS: Final = "gw.cli.words"
 
 
-def elsewhere(ctx: click.Context) -> bool:
-    """Whether a line that is being completed, where options are not called back, is about another machine."""
+def names_host(ctx: click.Context) -> bool:
+    """Return whether the line being completed has `--host`.
+
+    click runs no callbacks of options during completion.
+    """
     return any(word == "--host" or word.startswith("--host=") for word in ctx.meta.get(WORDS, []))
 
 
 def _host_given(ctx: click.Context, _: click.Parameter, host: str | None) -> None:
     if host is None or ctx.resilient_parsing:
         return
-    from gw.cli.remote import PROGRAM, PROGRAM_VARIABLE, run_there, words_there
+    from gw.cli.remote import PROGRAM, PROGRAM_VARIABLE, run_remotely, without_host
 
-    words = words_there(ctx.meta.get(WORDS, []))
-    ctx.exit(run_there(host, os.environ.get(PROGRAM_VARIABLE) or PROGRAM, words))
+    words = without_host(ctx.meta.get(WORDS, []))
+    ctx.exit(run_remotely(host, os.environ.get(PROGRAM_VARIABLE) or PROGRAM, words))
 
 
-#: Before every other: what is asked elsewhere is also understood elsewhere, its configuration and its help included.
+#: Processed first: the other machine interprets the command line, with its own configuration and help.
 host_option = click.option(
     "--host",
     metavar="USER@MACHINE",
     callback=_host_given,
     expose_value=False,
     is_eager=True,
-    help="Run the command on another machine, through ssh; SUBMILLI_REMOTE names the program there (submilli).",
+    help="Run the command on another machine, by ssh. SUBMILLI_REMOTE: the program there (submilli).",
 )
 
-#: `--config` behind the command as well, where one types it first.
+#: `--config` is accepted after the command too.
 _config_option = click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=_config_given,
     expose_value=False,
     is_eager=True,
-    help=f"The TOML file; also taken from {CONFIG_VARIABLE}.",
+    help=f"The TOML file; default: {CONFIG_VARIABLE} in the environment.",
 )
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--config` and `--host`."""
+    """Add the options `--config` and `--host`."""
     return host_option(_config_option(command))
 
 
 json_option = click.option(
-    "--json", "as_json", is_flag=True, callback=_json_given, is_eager=True, help="One JSON document instead of a table."
+    "--json", "as_json", is_flag=True, callback=_json_given, is_eager=True, help="Print one JSON document instead of a table."
 )
 
 pass_settings = click.make_pass_decorator(Settings)

@@ -1,4 +1,4 @@
-"""`db`: the store's schema. Works on the store itself, whether the gateway runs or not."""
+"""`db`: the store's schema and refused events. Works directly on the store, with or without a gateway."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Settings, config_option,
 
 @click.group(epilog=EXIT_CODES)
 def db() -> None:
-    """Upgrade the store's schema, say where it stands, see what the store refused.
+    """Show and upgrade the store's schema; list and retry events that the store refused.
 
-    The gateway upgrades its store when it starts; here it can be done before, or by a user who may change tables.
+    The gateway upgrades its store when it starts. Upgrade it here beforehand, or as a user with the right to change tables.
 
     \b
-    Where does it stand?     gateway.py db current
-    Bring it up to date:     gateway.py db upgrade
-    What did it refuse?      gateway.py db poison list
-    Once the cause is gone:  gateway.py db poison retry
+    Show the revision:            gateway.py db current
+    Upgrade the schema:           gateway.py db upgrade
+    List refused events:          gateway.py db poison list
+    Retry them after a fix:       gateway.py db poison retry
     """
 
 
@@ -26,7 +26,7 @@ def db() -> None:
 @json_option
 @pass_settings
 def upgrade(settings: Settings, as_json: bool) -> None:
-    """Bring the schema to what this version needs. Doing it twice changes nothing."""
+    """Upgrade the schema to this version's revision. Idempotent."""
     with settings.store() as store:
         before, _ = store.current()
         store.upgrade()
@@ -36,9 +36,9 @@ def upgrade(settings: Settings, as_json: bool) -> None:
 
         print_json({"before": before, "after": after, "needed": needed})
     elif before == after:
-        click.echo(f"The schema is at {after} already.")
+        click.echo(f"The schema is already at {after}.")
     else:
-        click.echo(f"The schema went from {before or 'nothing'} to {after}.")
+        click.echo(f"The schema was upgraded from {before or 'nothing'} to {after}.")
 
 
 @db.command(epilog=f"\b\nExample:  gateway.py db current && gateway.py serve\n\n{EXIT_CODES_HERE}")
@@ -46,7 +46,7 @@ def upgrade(settings: Settings, as_json: bool) -> None:
 @json_option
 @pass_settings
 def current(settings: Settings, as_json: bool) -> None:
-    """Say which revision the schema has and which one this version needs. Exit code 1 if they differ."""
+    """Show the schema's revision and the one this version needs. Exit code 1 if they differ."""
     with settings.store() as store:
         has, needed = store.current()
     if as_json:
@@ -55,7 +55,8 @@ def current(settings: Settings, as_json: bool) -> None:
         print_json({"current": has, "needed": needed, "ok": has == needed})
     else:
         click.echo(
-            f"{has or 'no schema'}" + (", in order" if has == needed else f", but {needed} is needed: gateway.py db upgrade")
+            f"{has or 'no schema'}"
+            + (", up to date" if has == needed else f", but {needed} is needed: run gateway.py db upgrade")
         )
     if has != needed:
         raise click.exceptions.Exit(1)
@@ -65,23 +66,23 @@ def current(settings: Settings, as_json: bool) -> None:
     epilog="\b\nExamples:\n  gateway.py db poison list\n  gateway.py db poison retry\n\n" + EXIT_CODES,
 )
 def poison() -> None:
-    """Events the store refused for good: they are set aside in the spool, with the reason. Needs the running gateway."""
+    """Manage events that the store refused, kept in the spool with the reason. Needs the running gateway."""
 
 
 @poison.command("list", epilog=f"\b\nExample:  gateway.py db poison list --json | jq '.[].why'\n\n{EXIT_CODES}")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, oldest first.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of events, oldest first.")
 @config_option
 @json_option
 @pass_settings
 def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
-    """List the events that were set aside, and why."""
+    """List refused events with the reasons."""
     from gw.terminal import Column, local_time, print_json, print_rows
 
     rows = settings.ask("poison_list", limit=limit)
     if as_json:
         print_json(rows)
     elif not rows:
-        click.echo("The store took everything.")
+        click.echo("The store has refused no event.")
     else:
         columns = (
             Column(">id", lambda row: str(row["id"])),
@@ -99,11 +100,11 @@ def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
 @json_option
 @pass_settings
 def retry_poison(settings: Settings, ids: tuple[int, ...], as_json: bool) -> None:
-    """Give events to the store once more: those named, or all. What it refuses again is set aside again."""
+    """Send refused events to the store again: the given IDS, or all. Events refused again stay in the list."""
     from gw.terminal import print_json
 
     done = settings.ask("poison_retry", ids=list(ids))
     if as_json:
         print_json(done)
     else:
-        click.echo(f"{done['queued']} events are given to the store once more, {done['set_aside']} stay set aside.")
+        click.echo(f"{done['queued']} events are sent to the store again, {done['set_aside']} stay in the list.")

@@ -1,4 +1,4 @@
-"""`demo`: hear the gateway work, without a key or a phone, and see in numbers whether it kept its promises."""
+"""`demo`: calls through a real gateway without a key or a phone, with a report of what each caller heard."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gw.cli.context import EXIT_CODES_HERE, Failure, Settings, json_option, pass_settings
-from gw.cli.interrupt import Interrupted, interruptible
+from gw.cli.context import EXIT_CODES_HERE, Failure, Interrupted, Settings, interruptible, json_option, pass_settings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,26 +18,30 @@ if TYPE_CHECKING:
     from gw.demo.report import DemoReport
     from gw.demo.run import DemoRun
 
-#: Shown this often: often enough to follow, too seldom to disturb the twins in the same process.
+#: Interval of the display, long enough not to disturb the stand-ins in the same process.
 REFRESH_S = 0.25
 
 
-@click.command(short_help="Hear the gateway work, without a key or a phone.", epilog=EXIT_CODES_HERE)
-@click.option("--calls", type=click.IntRange(1, 100), default=3, show_default=True, help="How many callers at once.")
+@click.command(short_help="Try the gateway, without a key or a phone.", epilog=EXIT_CODES_HERE)
+@click.option("--calls", type=click.IntRange(1, 100), default=3, show_default=True, help="Concurrent callers.")
 @click.option(
-    "--seconds", type=click.FloatRange(1, 600), default=15, show_default=True, help="How long each conversation lasts, at least."
+    "--seconds", type=click.FloatRange(1, 600), default=15, show_default=True, help="Shortest duration of each conversation."
 )
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("out/demo"), show_default=True, help="Where files go."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out/demo"),
+    show_default=True,
+    help="Folder for the results.",
 )
 @json_option
 @pass_settings
 def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: bool) -> None:
-    """Let callers of real speech talk to an agent through a real gateway, and sum up what each heard.
+    """Place calls with recorded speech through a real gateway, and report on each.
 
-    Starts `gateway.py serve` as you would, between a stand-in for Twilio and one for the AI, both on this machine. Leaves behind
-    summary.json, what each caller heard as call-<n>.wav, the latency histograms as latency.png, and the gateway's log. Exit
-    code 1 if anything was not as promised.
+    Starts `gateway.py serve` between a stand-in for Twilio and one for the AI, all on this machine. Writes summary.json, the
+    audio that each caller heard as call-<n>.wav, the latency histograms as latency.png, and the gateway's log. Exit code 1 if a
+    result breaks a guarantee.
 
     \b
     Three callers, half a minute:       gateway.py demo
@@ -52,7 +55,7 @@ def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: boo
         with interruptible(), _shown(run, quiet=as_json):
             report = run.run()
     except Interrupted:
-        raise Failure("interrupted; everything that was started has ended") from None
+        raise Failure("interrupted; all processes it started have ended") from None
     _print(report, out, as_json)
     if report.broken():
         raise click.exceptions.Exit(1)
@@ -67,15 +70,15 @@ def _print(report: DemoReport, out: Path, as_json: bool) -> None:
         return
     screen = console()
     screen.print(tables(report))
-    screen.print(f"{report.seconds:.0f} s. Hear: {out}/call-1.wav  See: {out}/latency.png  Read: {out}/summary.json")
+    screen.print(f"{report.seconds:.0f} s. Listen: {out}/call-1.wav  See: {out}/latency.png  Read: {out}/summary.json")
 
 
 @contextmanager
 def _shown(run: DemoRun, *, quiet: bool) -> Iterator[None]:
-    """Show how it goes: live on a terminal, one line elsewhere, nothing beside a JSON document."""
+    """Show progress: live on a terminal, one line elsewhere, nothing with --json."""
     if quiet or not sys.stdout.isatty():
         if not quiet:
-            click.echo(f"{run.calls} calls of about {run.script.seconds:.0f} s at once, through a gateway of their own ...")
+            click.echo(f"{run.calls} concurrent calls of about {run.script.seconds:.0f} s, through a new gateway ...")
         yield
         return
     import gevent
@@ -98,7 +101,7 @@ def _shown(run: DemoRun, *, quiet: bool) -> Iterator[None]:
 
 
 def _progress(run: DemoRun) -> RenderableType:
-    """One line per call: what happens on it, and how much of the agent was heard."""
+    """Return one line per call: the seconds of agent heard, and the state."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)

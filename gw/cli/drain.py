@@ -1,4 +1,4 @@
-"""`drain` and `undrain`: take a machine out of service, and back in."""
+"""`drain` and `undrain`: take this machine out of service and back."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ import click
 
 from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, config_option, json_option, pass_settings
 
-#: Between two looks at the calls that are left.
-LOOK_S: Final = 0.5
+#: Interval for counting the remaining calls.
+POLL_S: Final = 0.5
 
 
-@click.command(short_help="Take this machine out: no new calls, live ones go on.", epilog=EXIT_CODES)
+@click.command(short_help="Take this machine out of service: no new calls, live ones continue.", epilog=EXIT_CODES)
 @config_option
-@click.option("--wait", is_flag=True, help="Stay until the last call has ended, and show how many are left.")
+@click.option("--wait", is_flag=True, help="Wait for the last call to end, and show how many are left.")
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0.0),
     show_default="server.reload_timeout_s",
-    help="With --wait: the bound, in seconds.",
+    help="With --wait: the longest wait, in seconds.",
 )
 @json_option
 @pass_settings
 def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool) -> None:
-    """Take this machine out of service: /readyz answers 503, new callers get what [overflow] says, live calls go on.
+    """Take this machine out of service: /readyz answers 503, new callers get the [overflow] answer, live calls continue.
 
-    Where several machines share one URL (server.machine) the callers of the next three seconds are still taken: a balancer needs
-    them to notice. It stays drained, whatever restarts or reloads, until `undrain` or the gateway's stop. With --wait the exit
-    code is 1 when calls are left after the time.
+    With server.machine set, new callers are accepted for three more seconds, until a balancer has noticed. The machine stays
+    drained through restarts and reloads, until `undrain` or the gateway's stop. With --wait, exit code 1 if calls are left.
 
     \b
     Before an update of the machine:   gateway.py drain --wait
-    Take calls again:                  gateway.py undrain
+    Accept calls again:                gateway.py undrain
     """
     from gw.terminal import print_json
 
@@ -43,30 +42,30 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
     if as_json:
         print_json({**answer, "calls_left": left})
     elif left:
-        raise Failure(f"{left} call(s) are left; they go on, and new ones are still turned away")
+        raise Failure(f"{left} call(s) are left; they continue, and new ones are still refused")
     else:
-        click.echo("Drained: new calls are turned away, " + ("live ones go on." if left is None else "and no call is left."))
+        click.echo("Drained: new calls are refused, " + ("live ones continue." if left is None else "and no call is left."))
     if left:
         raise click.exceptions.Exit(1)
 
 
-@click.command(short_help="Take calls on this machine again.", epilog=f"\b\nExample:  gateway.py undrain\n\n{EXIT_CODES}")
+@click.command(short_help="Accept calls on this machine again.", epilog=f"\b\nExample:  gateway.py undrain\n\n{EXIT_CODES}")
 @config_option
 @json_option
 @pass_settings
 def undrain(settings: Settings, as_json: bool) -> None:
-    """Take calls on this machine again, after `drain`."""
+    """Accept calls on this machine again, after `drain`."""
     from gw.terminal import print_json
 
     answer = settings.ask("drain", on=False)
     if as_json:
         print_json(answer)
     else:
-        click.echo("Calls are taken again.")
+        click.echo("Calls are accepted again.")
 
 
 def _wait(settings: Settings, timeout_s: float, *, quiet: bool) -> int:
-    """Wait for the last call. Returns how many are left."""
+    """Wait for the last call. Returns the number of remaining calls."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from gw.terminal import console
@@ -77,7 +76,7 @@ def _wait(settings: Settings, timeout_s: float, *, quiet: bool) -> int:
         first = left = _calls(settings)
         bar = progress.add_task("", total=first)
         while left and time.monotonic() < deadline_s:
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
             left = _calls(settings)
             first = max(first, left)
             progress.update(bar, total=first, completed=first - left)
@@ -85,7 +84,7 @@ def _wait(settings: Settings, timeout_s: float, *, quiet: bool) -> int:
 
 
 def _calls(settings: Settings) -> int:
-    """Calls alive, and those let in whose stream is about to come. One while control is replaced: nobody can say."""
+    """Return live calls and reserved slots; 1 while control is being replaced and cannot answer."""
     try:
         fleet = settings.ask("status")["fleet"]
     except Unreachable:

@@ -1,4 +1,4 @@
-"""`loglevel`: what the running gateway logs, shown and changed."""
+"""`loglevel`: shows and changes the log level of the running gateway."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ LEVELS = ("debug", "info", "warning", "error", "configured")
 
 
 @click.command(
-    short_help="Show or change what the running gateway logs.",
+    short_help="Show or change the log level of the running gateway.",
     epilog="\b\nExamples:\n"
     "  gateway.py loglevel\n"
     "  gateway.py loglevel debug --process worker-0\n"
     "  gateway.py loglevel configured\n\n" + EXIT_CODES,
 )
 @click.argument("level", required=False, type=click.Choice(LEVELS))
-@click.option("--process", default="", help="Only this one: control, worker-0, ... as the log names it. Else every process.")
+@click.option("--process", default="", help="One process, by its name in the log: control, worker-0, ... Default: all.")
 @config_option
 @json_option
 @pass_settings
 def loglevel(settings: Settings, level: str | None, process: str, as_json: bool) -> None:
-    """Show what each process logs, or have it log from LEVEL up, within half a second and without a restart.
+    """Show the log level of each process, or set it to LEVEL.
 
-    `configured` goes back to ops.log_level. A level for every process also holds for those that start later, until the gateway
-    stops; one for a single process ends with it. At debug a worker writes more, though never from the loop that sends audio.
+    A new level applies within half a second, without a restart. `configured` restores ops.log_level. A level for all processes
+    also applies to processes that start later, until the gateway stops. A level for one process ends with that process. The loop
+    that sends audio logs nothing at any level.
     """
     from gw.terminal import Column, print_json, print_rows
 
@@ -35,6 +36,6 @@ def loglevel(settings: Settings, level: str | None, process: str, as_json: bool)
         return
     columns = (
         Column("process", lambda row: row["process"]),
-        Column("logs from", lambda row: row["level"]),
+        Column("level", lambda row: row["level"]),
     )
     print_rows(columns, [{"process": name, "level": what} for name, what in answer["processes"].items()])

@@ -1,4 +1,4 @@
-"""`control` and `worker`: how `serve` starts its own processes. Hidden, since nobody types them."""
+"""`control` and `worker`: the processes of a gateway. Hidden: `serve` starts them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gw.cli.context import Settings, pass_settings
 @click.option("--nice", type=int, default=0)
 @pass_settings
 def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nice: int) -> None:
-    """The control process."""
+    """Run the control process."""
     from gw.supervise.child import await_parent_end, end_with_parent, is_orphan
 
     end_with_parent(os.environ)
@@ -43,22 +43,20 @@ def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nic
 @click.option("--ready-fd", type=int, required=True)
 @click.option("--scoreboard-fd", type=int, default=-1)
 @click.option("--row", type=int, default=0)
-@click.option("--core", "cores", default="-1", help="Where it runs, comma-separated; -1: wherever it may.")
-@click.option(
-    "--low-priority", is_flag=True, help="It starts where its supervisor runs: on its cores others may have calls meanwhile."
-)
+@click.option("--core", "cores", default="-1", help="Its cores, comma-separated; -1: all.")
+@click.option("--low-priority", is_flag=True, help="Start on the supervisor's cores: other workers may have calls on these.")
 @pass_settings
 def worker(
     settings: Settings, index: int, listen_fd: int, ready_fd: int, scoreboard_fd: int, row: int, cores: str, low_priority: bool
 ) -> None:
-    """A media worker."""
+    """Run a media worker."""
     from gw.supervise.child import HURRY, LEAVE, await_parent_end, end_with_parent, is_orphan
     from gw.supervise.cpu_affinity import bind
 
     end_with_parent(os.environ)
     take_cores = partial(bind, [int(core) for core in cores.split(",") if int(core) >= 0])
     if not low_priority:
-        take_cores()  # before whatever takes long: all workers start at once
+        take_cores()  # first of all, because all workers start at the same time
     from gw import logs
     from gw.media.worker import run
     from gw.scoreboard import Scoreboard

@@ -1,4 +1,4 @@
-"""`recordings`: what became of each recording."""
+"""`recordings`: lists, retries and reconciles recordings."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ from gw.cli.calls import sid_argument
 from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, pass_settings
 from gw.control.rows import RecordingRow
 
-#: How long the gateway may take for a command that asks Twilio.
+#: Bound on a command that sends requests to Twilio.
 ASK_S = 14.0
-#: As a row goes through them; a test compares them with the store's.
+#: The states of a row, in sequence; a test compares them with the store.
 STATES = ("wanted", "claimed", "started", "completed", "absent", "failed")
 
 
 @click.group(epilog=EXIT_CODES)
 def recordings() -> None:
-    """List recordings and their states, try one again, settle what waits.
+    """List recordings and their states, retry one, reconcile them with Twilio.
 
     \b
-    The newest twenty:    gateway.py recordings list
-    Those that failed:    gateway.py recordings list --state failed
-    Try one once more:    gateway.py recordings retry CA0123...
-    Ask Twilio now:       gateway.py recordings reconcile
+    The newest twenty:         gateway.py recordings list
+    Failed recordings:         gateway.py recordings list --state failed
+    Retry one:                 gateway.py recordings retry CA0123...
+    Reconcile with Twilio:     gateway.py recordings reconcile
     """
 
 
 @recordings.command("list", epilog=f"\b\nExample:  gateway.py recordings list --state failed --json\n\n{EXIT_CODES}")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first.")
-@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of recordings, newest first."
+)
+@click.option("--state", type=click.Choice(STATES), help="Only recordings in this state.")
 @config_option
 @json_option
 @pass_settings
 def list_recordings(settings: Settings, limit: int, state: str | None, as_json: bool) -> None:
-    """List recordings, newest first: state, how soon after the first audio, length, SIDs, and why one failed."""
+    """List recordings, newest first: state, delay after the first audio, length, SIDs, and the error."""
     from gw.cli.calls.view import recording_error
     from gw.terminal import Column, dash, duration, local_time, print_json, print_rows
 
@@ -67,10 +69,10 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
 @json_option
 @pass_settings
 def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
-    """Try a call's recording once more: one that failed, or one that waits. Needs the running gateway.
+    """Retry a call's recording that failed or waits. Needs the running gateway.
 
-    Twilio is asked first which recordings the call has; another is begun only for a call that is alive here. Exit code 1 when the
-    call is not recorded afterwards.
+    The gateway first lists the call's recordings at Twilio; it starts another only for a call that is live here. Exit code 1 if
+    the call is not recorded afterwards.
     """
     from gw.terminal import print_json
 
@@ -82,7 +84,7 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
     elif good:
         click.echo(f"The call's recording is {row.state}: {row.recording_sid}.")
     elif not answer["done"]:
-        click.echo(f"The recording is {row.state}, and still tried: see gateway.py recordings list.", err=True)
+        click.echo(f"The recording is {row.state}, and retries continue; see gateway.py recordings list.", err=True)
     else:
         from gw.cli.calls.view import recording_error
 
@@ -96,7 +98,7 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
 @json_option
 @pass_settings
 def reconcile(settings: Settings, as_json: bool) -> None:
-    """Settle what waits against Twilio's list, now. The gateway does so by itself every ten seconds, row by row less often."""
+    """Compare unfinished recordings with Twilio now. The gateway does so every ten seconds, each recording less often."""
     from gw.terminal import print_json
 
     done = _ask(settings, "recordings_reconcile")
@@ -104,8 +106,8 @@ def reconcile(settings: Settings, as_json: bool) -> None:
         print_json(done)
     else:
         click.echo(
-            f"{done['unsettled']} recordings have no last word. Twilio was asked about {done['asked']}, {done['settled']} of them"
-            f" are settled; {done['taken_up']} are tried again, {done['left']} wait for their calls or their turn."
+            f"{done['unsettled']} recordings were unfinished; {done['asked']} were looked up at Twilio, {done['settled']} of"
+            f" these are finished; {done['taken_up']} are retried, {done['left']} wait for their calls or their next attempt."
         )
 
 

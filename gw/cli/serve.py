@@ -1,4 +1,4 @@
-"""`serve`: run the gateway in the foreground."""
+"""`serve`: runs the gateway in the foreground."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def serve(settings: Settings) -> None:
     state: see deploy/systemd.
 
     \b
-    Everything at its default, embedded agent, no key:   gateway.py serve
-    With a file and secrets from the environment:        gateway.py serve --config submilli.toml
+    With the defaults and an embedded agent, no key:   gateway.py serve
+    With a file, and secrets from the environment:     gateway.py serve --config submilli.toml
     """
     import gevent
 
@@ -60,11 +60,11 @@ def serve(settings: Settings) -> None:
     logs.follow(lambda: supervisor.scoreboard.log_level, config.ops.log_level)
 
     def on_signal(number: signal.Signals) -> None:
-        log = logging.getLogger("gw.supervise.supervisor")
+        log = logging.getLogger(__name__)
         if supervisor.stopping:
-            log.info("%s again: calls end now", number.name)
+            log.info("%s again: live calls end now", number.name)
         else:
-            log.info("%s: live calls may go on for %.0f s; once more to stop at once", number.name, config.server.stop_timeout_s)
+            log.info("%s: live calls may continue for %.0f s; repeat to end them now", number.name, config.server.stop_timeout_s)
         supervisor.stop()
         manager.stopping(supervisor.stop_bound_s)
 
@@ -76,14 +76,14 @@ def serve(settings: Settings) -> None:
 
 
 def announce(supervisor: Supervisor) -> None:
-    """Say in three lines what runs, how a number reaches it, and whether it checks who calls."""
+    """Print three lines: addresses, the webhooks to configure at Twilio, and the authentication."""
     host, port = supervisor.address
     for line in greeting(supervisor.config, f"{f'[{host}]' if ':' in host else host}:{port}", supervisor.worker_count):
         click.echo(line)
 
 
 def greeting(config: Config, address: str, workers: int) -> list[str]:
-    """The three lines."""
+    """Return the three lines of `announce`."""
     from gw.config.rules import is_loopback, without_password
 
     agent = config.agents.get("default")
@@ -91,22 +91,22 @@ def greeting(config: Config, address: str, workers: int) -> list[str]:
         "no default agent" if agent is None else "parrot" if agent.provider == "parrot" else f"{agent.provider} {agent.model}"
     )
     plural = "worker" if workers == 1 else "workers"
-    public = config.server.public_url or "https://<a public name that leads here>"
+    public = config.server.public_url or "https://<your public name>"
     first = (
         f"Submilli answers calls on http://{address} ({workers} {plural}), agent {speaks}, "
         f"store {without_password(config.store.url)}, metrics on http://{config.ops.listen}/metrics."
     )
     second = (
-        f"Point a Twilio number at it: a call comes in = POST {public}/twilio/voice, "
-        f"call status changes = POST {public}/twilio/status."
+        f"Configure a Twilio number: A call comes in = POST {public}/twilio/voice, "
+        f"Call status changes = POST {public}/twilio/status."
     )
     if config.signed:
-        third = f"Account {config.twilio.account_sid}: signatures are checked against {public}, streams need their token."
+        third = f"Account {config.twilio.account_sid}: signatures are checked against {public}, and streams need a token."
     else:
         exposed = config.server.public_url and not is_loopback(urlsplit(config.server.public_url).hostname or "")
         third = (
-            "No Twilio credentials: serving loopback only, unsigned webhooks and streams without a token are accepted"
-            + (f", so whoever reaches {public} can place calls. " if exposed else ". ")
+            "No Twilio credentials: loopback only; unsigned webhooks and streams without a token are accepted"
+            + (f", so anyone who reaches {public} can place calls. " if exposed else ". ")
             + "Set twilio.account_sid and TWILIO_AUTH_TOKEN to take real calls."
         )
     return [first, second, third]

@@ -1,4 +1,4 @@
-"""`status`: what the running gateway says of itself."""
+"""`status`: the state of the running gateway."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-#: Of a stack, for people; a script gets all of it.
+#: Frames of a stack that are shown; --json has all.
 SHOWN_FRAMES: Final = 4
 
 
-@click.command(short_help="Ask the running gateway how it is.", epilog=EXIT_CODES)
-@click.option("--holds", is_flag=True, help="What held a worker's hub for over 1 ms, and where, instead.")
+@click.command(short_help="Show the state of the running gateway.", epilog=EXIT_CODES)
+@click.option("--holds", is_flag=True, help="Show holds of a worker's hub over 1 ms, with their stacks, instead.")
 @config_option
 @json_option
 @pass_settings
 def status(settings: Settings, holds: bool, as_json: bool) -> None:
-    """Ask the running gateway how it is: readiness, workers, calls, store, recordings.
+    """Show the state of the running gateway: readiness, workers, calls, store, recordings.
 
-    Exit code 3 when no gateway answers on the admin socket.
+    Exit code 3 if no gateway answers on the admin socket.
 
     \b
-    For people:      gateway.py status
-    For a script:    gateway.py status --json
-    What was slow:   gateway.py status --holds
+    For people:            gateway.py status
+    For a script:          gateway.py status --json
+    Long holds of a hub:   gateway.py status --holds
     """
     from gw.terminal import Column, console, facts, milliseconds, print_json, print_rows
 
@@ -58,13 +58,13 @@ def status(settings: Settings, holds: bool, as_json: bool) -> None:
 
 
 def _show_holds(found: list[dict[str, Any]], as_json: bool) -> None:
-    """The long holds kept, the newest first: a tenth of each second is watched, and of each second the worst is kept."""
+    """Print the long holds, newest first: sampled 10 % of the time, the worst of each second."""
     from gw.terminal import Column, console, local_time, milliseconds, print_json, print_rows
 
     if as_json:
         print_json(found)
     elif not found:
-        console().print("No worker's hub was seen held for over 1 ms.")
+        console().print("No hold of a worker's hub over 1 ms was sampled.")
     else:
         columns = (
             Column("when", lambda hold: local_time(hold["at"])),
@@ -80,7 +80,7 @@ def _show_holds(found: list[dict[str, Any]], as_json: bool) -> None:
 
 def _where(hold: dict[str, Any]) -> str:
     frames = [f"{frame['file']}:{frame['line']} {frame['function']}" for frame in hold["stack"][:SHOWN_FRAMES]]
-    return "\n".join(frames) or "it was not seen"
+    return "\n".join(frames) or "not sampled"
 
 
 def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
@@ -90,7 +90,7 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
 
     readiness, store = document["readiness"], document["store"]
     yield "gateway", f"{document['version']} on {document['host']}, pid {document['pid']}"
-    yield "runs", f"{duration(document['uptime_s'])} since its start or last reload, {local_time(document['started_at'])}"
+    yield "uptime", f"{duration(document['uptime_s'])} since the start or last reload, {local_time(document['started_at'])}"
     yield "ready", Text("yes", "green") if readiness["ready"] else Text("no", "red")
     for reason in readiness["reasons"]:
         yield "", Text(reason, "yellow")
@@ -100,11 +100,11 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     waiting, set_aside = document["backlog"], document["poison"]
     yield "spool", f"{waiting} events wait for the store" if waiting else "empty"
     if set_aside:
-        yield "", Text(f"{set_aside} events the store refused are set aside", "red")
+        yield "", Text(f"{set_aside} events were refused by the store; see gateway.py db poison list", "red")
     if document["cut_values"]:
         yield "", Text(f"{document['cut_values']} values were shortened to fit the store", "yellow")
     if document["claims"]:
-        yield "", Text(f"{document['claims']} recordings are claimed in the spool until the store is back", "yellow")
+        yield "", Text(f"{document['claims']} recordings are claimed in the spool while the store is down", "yellow")
     if document["twilio"]["circuit"] not in ("closed", "none"):
         yield "twilio", Text(f"down, recordings wait: {document['twilio']['problem']}", "red")
     done = ", ".join(f"{count} {outcome}" for outcome, count in document["recordings"].items() if count)

@@ -1,8 +1,7 @@
-"""`top`: the running gateway at a glance, once a second.
+"""`top`: the state of the running gateway, updated every second.
 
-Everything comes over the admin socket: `status`, the live calls and the worst holds. The lateness of the last minutes is drawn as
-a line of blocks, on a scale whose middle is the promised millisecond. Asks only; a gateway that is away is said to be, and asked
-again.
+Reads `status`, the live calls and the worst holds over the admin socket. The lateness of the last minutes is a line of blocks,
+with the promised millisecond in the middle of the scale. A gateway that does not answer is shown as such and queried again.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-#: Looks drawn in the line of lateness.
+#: Samples in the line of lateness.
 HISTORY: Final = 60
-#: Calls asked for: a screen holds fewer.
+#: Calls requested, more than a screen shows.
 LIMIT: Final = 200
-#: Calls and holds shown once, where no screen says how many fit.
+#: Calls and holds shown without a screen.
 SHOWN_CALLS, SHOWN_HOLDS = 15, 3
-#: Lines a screen needs for what is not calls: facts, workers' title, holds, blanks.
+#: Lines of a screen besides calls, workers and holds: facts, titles, blanks.
 _OTHER_LINES: Final = 14
-#: On a screen with fewer, calls are shown rather than holds.
+#: Below this height, holds are omitted in favour of calls.
 _LINES_FOR_HOLDS: Final = 18
-#: Columns of the line of lateness that are not blocks.
+#: Columns of the line of lateness besides the blocks.
 _BESIDE_LINE: Final = 25
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
-#: The ends of the scale, by powers of ten: 0.01 ms is the lowest block, 100 ms the highest; 1 ms is in the middle.
+#: The ends of the scale as powers of ten, in seconds: 0.01 ms is the lowest block, 100 ms the highest.
 _LOWEST, _HIGHEST = -5.0, -1.0
 
 
@@ -47,24 +46,24 @@ _LOWEST, _HIGHEST = -5.0, -1.0
     "  gateway.py top --once\n"
     "  gateway.py top --once --json | jq .lateness_p99_s\n\n" + EXIT_CODES,
 )
-@click.option("--once", is_flag=True, help="Show it once and leave; so does an output that is no terminal.")
-@click.option("--interval", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option("--once", is_flag=True, help="Print once and exit; the default unless the output is a terminal.")
+@click.option("--interval", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, help="Seconds between updates.")
 @config_option
 @json_option
 @pass_settings
 def top(settings: Settings, once: bool, interval: float, as_json: bool) -> None:
-    """Watch the running gateway live: calls, how late frames are, what held the workers, until Ctrl-C.
+    """Watch the running gateway until Ctrl-C: calls, lateness of frames, holds of the workers.
 
-    The line of blocks is the worst worker's lateness p99, one block a look: the lowest is 0.01 ms, the highest 100 ms, and from
-    1 ms on it is yellow, from 20 ms (a whole frame) red. With --json it is one document with --once, else one a line. Exit code 3
-    when no gateway answers at the start.
+    The line of blocks is the lateness p99 of the worst worker, one block per update: the lowest is 0.01 ms, the highest 100 ms;
+    yellow from 1 ms, red from 20 ms (one frame). With --json, one document per line, or one document with --once. Exit code 3 if
+    no gateway answers at the start.
     """
     import json
 
     from gw.terminal import console, print_json
 
     history: deque[float | None] = deque(maxlen=HISTORY)
-    seen = look(settings)
+    seen = sample(settings)
     out = console()
     if once or (not as_json and not out.is_terminal):
         history.append(seen["lateness_p99_s"])
@@ -78,14 +77,14 @@ def top(settings: Settings, once: bool, interval: float, as_json: bool) -> None:
             while True:
                 click.echo(json.dumps(seen, ensure_ascii=False))
                 time.sleep(interval)
-                seen = look(settings)
+                seen = sample(settings)
         _live(settings, seen, history, interval)
     except KeyboardInterrupt:
         return
 
 
-def look(settings: Settings) -> Row:
-    """One look: the gateway's status, its live calls, the worst holds it remembers. Raises Unreachable."""
+def sample(settings: Settings) -> Row:
+    """Return the gateway's status, live calls and worst recent holds. Raises Unreachable."""
     status = settings.ask("status")
     holds: list[Row] = settings.ask("holds")
     lateness = [worker["lateness_p99_s"] for worker in status["workers"] if worker["lateness_p99_s"] >= 0.0]
@@ -99,7 +98,7 @@ def look(settings: Settings) -> Row:
 
 
 def sparkline(history: Iterable[float | None]) -> Text:
-    """A block for each look; a look without frames is a dot."""
+    """Return a block per sample; a sample without frames is a dot."""
     from rich.text import Text
 
     line = Text()
@@ -114,7 +113,7 @@ def sparkline(history: Iterable[float | None]) -> Text:
 
 
 def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "") -> RenderableType:
-    """All of it, with so many calls."""
+    """Return the whole screen, with at most `calls` calls."""
     from rich.console import Group
     from rich.text import Text
 
@@ -122,7 +121,7 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
 
     status, now_s = seen["status"], seen["at"]
     fleet, readiness = status["fleet"], status["readiness"]
-    said = "; ".join(readiness["reasons"])
+    reasons = "; ".join(readiness["reasons"])
     ready = Text("away", "red") if away else Text("ready", "green") if readiness["ready"] else Text("not ready", "red")
     lateness = Text(f"p99 {milliseconds(seen['lateness_p99_s'])} ms  ")
     lateness.append_text(sparkline(list(history)[-max(1, console().width - _BESIDE_LINE) :]))
@@ -133,12 +132,12 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
                 f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])} since start or reload, ", ready
             ),
         ),
-        ("calls", f"{status['calls']} of {fleet['capacity']}, {fleet['reserved']} about to come"),
+        ("calls", f"{status['calls']} of {fleet['capacity']}, {fleet['reserved']} reserved"),
         ("lateness", lateness),
         ("waiting", f"{status['backlog']} events in the spool, {status['claims']} recordings claimed there"),
     ]
-    if away or said:
-        rows.append(("", Text(away or said, "red" if away else "yellow")))
+    if away or reasons:
+        rows.append(("", Text(away or reasons, "red" if away else "yellow")))
     processes = {process["name"]: process for process in fleet["processes"]}
     workers = (
         Column(">worker", lambda row: str(row["index"])),
@@ -191,7 +190,7 @@ def _live(settings: Settings, seen: Row, history: deque[float | None], interval_
             live.update(screen(seen, history, calls=max(1, out.height - others), away=away), refresh=True)
             time.sleep(interval_s)
             try:
-                seen, away = look(settings), ""
+                seen, away = sample(settings), ""
             except Unreachable as error:
                 away = error.message
 
@@ -207,4 +206,4 @@ def _state(row: Row, process: Row | None) -> Text:
 
 
 def _where(hold: Row) -> str:
-    return "{file}:{line} {function}".format(**hold["stack"][0]) if hold["stack"] else "it was not seen"
+    return "{file}:{line} {function}".format(**hold["stack"][0]) if hold["stack"] else "not sampled"

@@ -55,7 +55,7 @@ def print_result(document: dict[str, Any], as_json: bool, parts: Callable[[], It
 @contextmanager
 def show_steps(quiet: bool) -> Iterator[Callable[[str], None]]:
     """Show each step of a run on standard error; the first Ctrl-C ends the run."""
-    from gw.cli.interrupt import Interrupted, interruptible
+    from gw.cli.context import Interrupted, interruptible
 
     live = sys.stderr.isatty() and not quiet
     shown = ""

@@ -1,4 +1,11 @@
-"""`calls`: which calls there are and were, one of them in full or explained, followed, ended or handed on."""
+"""`calls`: lists, shows, explains, follows, ends and transfers calls.
+
+dial            `call`: places a call
+explain         `calls explain`: prints findings and the timeline
+findings        findings and the timeline of one call, from the store's rows
+reason_words    the meaning of each reason
+view watch      `calls show`, `calls watch`
+"""
 
 from __future__ import annotations
 
@@ -7,46 +14,49 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.shell_completion import CompletionItem
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, elsewhere, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, names_host, pass_settings
 from gw.control.rows import CallDetails, ListedCall
 from gw.errors import GatewayError
 
 if TYPE_CHECKING:
     from gw.control.store import Store
 
-#: How long the shell may wait for call SIDs while somebody types.
+#: Bound on completing call SIDs.
 COMPLETION_S: Final = 1.0
-#: A SID as Twilio writes it: two letters and 32 hexadecimal digits.
+#: Length of a SID: two letters and 32 hexadecimal digits.
 SID_CHARS: Final = 34
-#: What a command that asks Twilio may take; the gateway's own bound is below it.
+#: Bound on a command that sends requests to Twilio, above the gateway's own bound.
 ACT_S: Final = 16.0
-#: Where an abbreviated SID is looked for.
+#: Calls searched for an abbreviated SID.
 RECENT: Final = 200
 
 
 @click.group(epilog=EXIT_CODES)
 def calls() -> None:
-    """List calls, show one, say why it sounded bad, follow, end or transfer it.
+    """List, show, explain, follow, end and transfer calls.
 
     \b
-    The newest twenty:             gateway.py calls list
-    Those that go on right now:    gateway.py calls list --live
-    Everything about one:          gateway.py calls show CA0123456789abcdef0123456789abcdef
-    The same, by its beginning:    gateway.py calls show CA0123
-    Why it sounded bad:            gateway.py calls explain CA0123
-    All that happens, as it does:  gateway.py calls watch
-    End one:                       gateway.py calls hangup CA0123
-    Hand it to a person:           gateway.py calls transfer CA0123 --to +15551234567
+    The newest twenty:              gateway.py calls list
+    Live calls:                     gateway.py calls list --live
+    Everything about one call:      gateway.py calls show CA0123456789abcdef0123456789abcdef
+    The same, by its first digits:  gateway.py calls show CA0123
+    Causes of bad audio:            gateway.py calls explain CA0123
+    Follow all calls:               gateway.py calls watch
+    End a call:                     gateway.py calls hangup CA0123
+    Transfer a call to a person:    gateway.py calls transfer CA0123 --to +15551234567
     """
 
 
 def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """SIDs of recent calls, asked of the gateway or read from the store, for a second at most. None of another host."""
+    """Return SIDs of recent calls, from the gateway or the store, within COMPLETION_S.
+
+    Empty for another host, and for any error.
+    """
     import gevent
 
     from gw.terminal import local_time
 
-    if elsewhere(ctx):
+    if names_host(ctx):
         return []
     settings = Settings(ctx.find_root().params.get("path"))
     live = ctx.info_name in ("hangup", "transfer", "watch")
@@ -63,25 +73,25 @@ def complete_sid(ctx: click.Context, _: click.Parameter, incomplete: str) -> lis
 
 
 def dialled(_: click.Context, parameter: click.Parameter, value: str) -> str:
-    """What Twilio can dial, as the gateway checks it again. Raises click.BadParameter."""
+    """Check a party that Twilio can dial. Raises click.BadParameter."""
     from gw.config.rules import DIALLED
 
     if DIALLED.fullmatch(value):
         return value
-    raise click.BadParameter(f"{value!r} is neither a number in E.164, as +15551234567, nor sip:user@host")
+    raise click.BadParameter(f"{value!r} is neither a number in E.164, such as +15551234567, nor sip:user@host")
 
 
 sid_argument = click.argument("call_sid", shell_complete=complete_sid)
 
 
 @calls.command("list", epilog=f"\b\nExample:  gateway.py calls list --limit 100 --json\n\n{EXIT_CODES}")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of calls, newest first.")
 @click.option("--live", is_flag=True, help="Only calls that have not ended.")
 @config_option
 @json_option
 @pass_settings
 def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> None:
-    """List calls, newest first: when, how long, from whom, how each ended, its recording, its SID.
+    """List calls, newest first: time, length, caller, end, recording, SID.
 
     A narrow terminal shows fewer columns; --json has every field of the store.
     """
@@ -102,7 +112,7 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> Non
         )
         print_rows(columns, rows)
     else:
-        click.echo("No call goes on." if live else "No calls yet.")
+        click.echo("No live calls." if live else "No calls yet.")
 
 
 @calls.command(short_help="Show everything about one call.", epilog=f"\b\nExample:  gateway.py calls show CA0123\n\n{EXIT_CODES}")
@@ -111,9 +121,9 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> Non
 @json_option
 @pass_settings
 def show(settings: Settings, call_sid: str, as_json: bool) -> None:
-    """Show one call: its life, what was said, its recording, its audio's quality, its events.
+    """Show one call: its facts, turns, recording, audio quality and events.
 
-    The beginning of a SID is enough where only one recent call has it.
+    The first digits of a SID suffice if only one recent call has them.
     """
     from gw.cli.calls.view import print_call
     from gw.terminal import print_json
@@ -126,7 +136,7 @@ def show(settings: Settings, call_sid: str, as_json: bool) -> None:
 
 
 @calls.command(
-    short_help="Say why a call sounded as it did.",
+    short_help="Explain the audio quality of a call.",
     epilog="\b\nExamples:\n"
     "  gateway.py calls explain CA0123\n"
     f"  gateway.py calls explain CA0123 --json | jq '.findings[] | select(.weight == \"bad\")'\n\n{EXIT_CODES}",
@@ -136,11 +146,11 @@ def show(settings: Settings, call_sid: str, as_json: bool) -> None:
 @json_option
 @pass_settings
 def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
-    """Say why a call sounded as it did, in sentences with figures, then all that happened in order.
+    """Explain the audio quality of a call, in sentences with figures, followed by the timeline.
 
-    Made of what the store keeps: the quality report of the call's end, its turns, events and recording. So it also tells on
-    Monday about a call of Friday, and with a gateway that does not run. Findings are `bad` (the caller heard it, or a promise was
-    broken), `odd` (may explain something) or `good`. The beginning of a SID is enough where only one recent call has it.
+    The sources are in the store: the quality report from the call's end, its turns, events and recording. The gateway need not
+    run. Findings are `bad` (audible, or a broken guarantee), `odd` (a possible explanation) or `good`. The first digits of a SID
+    suffice if only one recent call has them.
     """
     from gw.cli.calls.explain import as_document, print_story
     from gw.terminal import print_json
@@ -161,14 +171,14 @@ def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
 @json_option
 @pass_settings
 def watch(settings: Settings, call_sid: str | None, as_json: bool) -> None:
-    """Follow one call, or all of them: what is said and what happens, about a second after it does.
+    """Follow one call or all calls, about a second behind.
 
-    With a SID it ends with that call and says what stands out; without one it says which calls begin and end, until Ctrl-C. With
-    --json every line is one JSON object. The gateway must run, but it may be reloaded meanwhile.
+    With a SID: prints turns and events until the call ends, then the findings. Without: prints each call that begins or ends,
+    until Ctrl-C. With --json every line is one JSON object. Needs the running gateway, and continues through a reload.
     """
     from gw.cli.calls.watch import watch_all, watch_one
 
-    settings.ask("calls", limit=1, open_only=True)  # exit code 3, before anything is followed
+    settings.ask("calls", limit=1, open_only=True)  # fail with exit code 3 before the first line
     try:
         if call_sid is None:
             watch_all(settings, as_json=as_json)
@@ -184,23 +194,24 @@ def watch(settings: Settings, call_sid: str | None, as_json: bool) -> None:
 @json_option
 @pass_settings
 def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
-    """End a call that goes on, for the reason admin_hangup. Its worker is told, and Twilio where there are credentials.
+    """End a live call, with the reason admin_hangup.
 
-    The gateway must run. Exit code 1 when no such call goes on.
+    The worker ends its call, and with credentials Twilio is asked to end it too. Needs the running gateway. Exit code 1 if the
+    call is not live.
     """
     from gw.terminal import print_json
 
-    settings.ask("status")  # exit code 3, before a SID is looked up in a store that cannot know who is on the line
+    settings.ask("status")  # fail with exit code 3 before the store is searched, which does not have the live calls
     sid = _whole_sid(settings, call_sid)
     answer = settings.ask("hangup", call_sid=sid)
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"{sid} is being ended.")
+        click.echo(f"Ending {sid}.")
 
 
 @calls.command(
-    short_help="Hand a live call to another number.",
+    short_help="Transfer a live call to another number.",
     epilog="\b\nExamples:\n"
     "  gateway.py calls transfer CA0123 --to +15551234567\n"
     f"  gateway.py calls transfer CA0123 --to sip:desk@example.com\n\n{EXIT_CODES}",
@@ -211,10 +222,10 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
 @json_option
 @pass_settings
 def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
-    """Hand a live call to another number: Twilio takes the caller from the agent and dials it.
+    """Transfer a live call: Twilio disconnects the agent and dials the other number.
 
-    The agent's part ends as caller_hangup, with an event `transferred`; a recording of the call goes on. Needs the running
-    gateway and Twilio credentials. Exit code 1 when Twilio did not do it.
+    The agent's part ends with the reason caller_hangup and an event `transferred`; a recording of the call continues. Needs the
+    running gateway and Twilio credentials. Exit code 1 if Twilio fails or refuses.
     """
     from gw.terminal import print_json
 
@@ -224,15 +235,15 @@ def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"{sid} is handed to {to}.")
+        click.echo(f"{sid} is transferred to {to}.")
 
 
 def _one(settings: Settings, call_sid: str) -> CallDetails:
-    """A call by its SID, or by the beginning of it. Raises Failure."""
+    """Return a call by its SID or the first digits. Raises Failure."""
     sid = _whole_sid(settings, call_sid)
     call = settings.ask_or_read("call", lambda store: store.call(sid), CallDetails | None, call_sid=sid)
     if call is None:
-        raise Failure(f"no call {sid} is known; gateway.py calls list shows those that are")
+        raise Failure(f"no call {sid} is known; gateway.py calls list shows the known calls")
     return call
 
 
@@ -244,11 +255,11 @@ def _recent(settings: Settings, limit: int = RECENT, *, live: bool = False, quie
 
 
 def _whole_sid(settings: Settings, call_sid: str) -> str:
-    """A SID from its beginning. Raises Failure when no recent call or more than one begins so."""
+    """Complete the first digits of a SID. Raises Failure unless exactly one recent call has them."""
     if len(call_sid) >= SID_CHARS:
         return call_sid
     found = [row.call_sid for row in _recent(settings, quiet=True) if row.call_sid.startswith(call_sid)]
     if len(found) != 1:
-        what = "no recent call begins" if not found else f"{len(found)} recent calls begin"
-        raise Failure(f"{what} with {call_sid}; gateway.py calls list shows them")
+        number = "no recent call begins" if not found else f"{len(found)} recent calls begin"
+        raise Failure(f"{number} with {call_sid}; gateway.py calls list shows the recent calls")
     return found[0]

@@ -1,4 +1,4 @@
-"""`calls explain` on a screen, and as a document."""
+"""`calls explain`, printed and as a document."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ COLOURS: Final = {"bad": "red", "odd": "yellow", "good": "green"}
 
 
 def as_document(call: CallDetails) -> dict[str, Any]:
-    """For a script: the verdict, findings and timeline of a call."""
-    said = findings(call)
+    """Return the verdict, findings and timeline of a call."""
+    found = findings(call)
     return {
         "call_sid": call.call_sid,
-        "verdict": verdict(call, said),
-        "findings": [finding._asdict() for finding in said],
+        "verdict": verdict(call, found),
+        "findings": [finding._asdict() for finding in found],
         "timeline": [moment._asdict() for moment in timeline(call)],
     }
 
 
 def print_story(call: CallDetails) -> None:
-    """The verdict, then why, then what happened."""
-    said = findings(call)
+    """Print the verdict, the findings and the timeline."""
+    found = findings(call)
     out = console()
     when = f"{local_time(call.started_at or call.answered_at)}, {duration(call.length_s)}"
     out.print(facts([("call", call.call_sid), ("when", when), ("ended", ending(call.reason, call.result))]))
     out.print()
-    out.print(Text(verdict(call, said), "bold"))
+    out.print(Text(verdict(call, found), "bold"))
     out.print()
-    if said:
+    if found:
         columns = (
             Column("", lambda row: Text(row["weight"], COLOURS[row["weight"]])),
             Column("about", lambda row: row["about"]),
             Column("what", lambda row: row["sentence"]),
         )
-        print_rows(columns, (finding._asdict() for finding in said))
+        print_rows(columns, (finding._asdict() for finding in found))
         out.print()
     print_moments(timeline(call))
 
 
 def print_moments(moments: list[Moment]) -> None:
-    """A timeline, one line each."""
+    """Print a timeline, one line per moment."""
     columns = (
         Column(">at", lambda row: at(row["at_s"])),
         Column("", lambda row: row["what"]),
@@ -55,5 +55,5 @@ def print_moments(moments: list[Moment]) -> None:
 
 
 def at(at_s: float) -> str:
-    """A time since the caller was answered; the webhook comes before it."""
+    """Format a time since the answer; negative before, for the webhook."""
     return f"-{duration(-at_s)}" if at_s < 0 else duration(at_s)

@@ -1,9 +1,8 @@
-"""Why a call sounded as it did: findings and a timeline, out of what the store keeps of it.
+"""Findings and timeline of one call, derived from the rows of the store.
 
-Decides nothing new: every sentence follows from rows that `calls show --json` has as well (the quality report, events, turns,
-the recording), and says the figure it rests on. A finding is `bad` where a caller heard it or a promise was broken, `odd` where
-it may explain something, `good` where the figure speaks for the gateway. Pure: rows in, sentences out; what was never measured
-is not judged.
+Every sentence follows from data that `calls show --json` has too (quality report, events, turns, recording), and quotes the
+figure. A finding is `bad` if the caller heard it or a guarantee was broken, `odd` if it may explain something, `good` if the
+figure is within its limits. Pure: rows in, sentences out. Figures that were not measured give no finding.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from gw.control.rows import CallDetails, EventRow, QualityRow, Scalar
 
 Weight = Literal["bad", "odd", "good"]
 
-#: A caller notices a pause before the first word from about here on; Twilio's own ringing tone is over by then.
+#: A caller notices a pause of this length before the first word; Twilio's ringing tone has ended by then.
 SLOW_GREETING_MS: Final = 2000
-#: One telephone frame: what holds a worker for longer delays the audio of all its calls.
+#: One telephone frame; a longer hold of a worker delays the audio of all its calls.
 FRAME_S: Final = 0.020
-#: The promise: handing a frame to the kernel takes no longer.
+#: The guaranteed bound on sending a frame to the kernel.
 SEND_BUDGET_S: Final = 0.001
-#: A caller who speaks and hears nothing for so long asks whether anybody is there.
+#: Silence after a caller's words from which the caller asks whether the line is dead.
 SLOW_ANSWER_MS: Final = 5000
-#: The recording is promised so soon after the first audio.
+#: The guaranteed bound from the first audio to the start of the recording.
 TRIGGER_MS: Final = 250
 _SHOWN_CHARS: Final = 60
 
 
 class Finding(NamedTuple):
-    """One sentence, and what it is about."""
+    """A sentence, its subject and its weight."""
 
     weight: Weight
     about: str
@@ -40,7 +39,7 @@ class Finding(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One thing that happened. `at_s`: since the caller was answered."""
+    """One event of the timeline. `at_s`: seconds since the answer."""
 
     at_s: float
     what: str
@@ -48,8 +47,8 @@ class Moment(NamedTuple):
 
 
 def findings(call: CallDetails) -> list[Finding]:
-    """What stands out, the worst first; among equals in the order of a call's life."""
-    said = [
+    """Return the findings of a call, the worst first, then in chronological sequence."""
+    found = [
         *_start(call),
         *_gaps(call),
         *_punctuality(call),
@@ -61,26 +60,26 @@ def findings(call: CallDetails) -> list[Finding]:
         *_end(call),
         *_recording(call),
     ]
-    return sorted(said, key=lambda finding: ("bad", "odd", "good").index(finding.weight))
+    return sorted(found, key=lambda finding: ("bad", "odd", "good").index(finding.weight))
 
 
-def verdict(call: CallDetails, said: list[Finding]) -> str:
-    """The whole in one sentence."""
-    bad = [finding.about for finding in said if finding.weight == "bad"]
+def verdict(call: CallDetails, found: list[Finding]) -> str:
+    """Return one sentence on the whole call."""
+    bad = [finding.about for finding in found if finding.weight == "bad"]
     if bad:
-        return f"The caller had reason to complain: {', '.join(dict.fromkeys(bad))}."
+        return f"The caller had cause for complaint: {', '.join(dict.fromkeys(bad))}."
     if call.quality is None and call.ended_at is not None:
-        return "Nobody measured this call to its end, so only its events speak."
+        return "The call has no quality report, so the findings rest on its events alone."
     if call.ended_at is None:
-        return "The call goes on; its quality report comes with its end. Nothing bad is known so far."
-    odd = [finding.about for finding in said if finding.weight == "odd"]
+        return "The call is live; its quality report follows at its end. No problem so far."
+    odd = [finding.about for finding in found if finding.weight == "odd"]
     if odd:
-        return f"Nothing here was bad for the caller; worth a look: {', '.join(dict.fromkeys(odd))}."
-    return "Nothing that was kept says that this call sounded bad on our side."
+        return f"No problem for the caller; worth a look: {', '.join(dict.fromkeys(odd))}."
+    return "No sign of bad audio on the gateway's side."
 
 
 def timeline(call: CallDetails) -> list[Moment]:
-    """Everything with a time, in order."""
+    """Return everything with a time, in chronological sequence."""
     began = call.began_at or 0.0
     return sorted(_moments(call, began), key=lambda moment: moment.at_s)
 
@@ -93,14 +92,14 @@ def _start(call: CallDetails) -> Iterator[Finding]:
     first_ms, ai_ms = quality.first_audio_ms, quality.ai_first_audio_ms
     waited = call.answered_at - call.started_at if call.answered_at and call.started_at else 0.0
     if waited > SLOW_GREETING_MS / 1000:
-        yield Finding("bad", "slow start", f"Twilio opened the stream {waited:.1f} s after its webhook: that wait is not ours.")
+        yield Finding("bad", "slow start", f"Twilio opened the stream {waited:.1f} s after its webhook; that wait is Twilio's.")
     if quality.frames_sent == 0:
-        yield Finding("bad", "silence", "The caller never heard the agent: not one frame was sent.")
+        yield Finding("bad", "silence", "The caller never heard the agent: no frame was sent.")
     elif first_ms is not None and first_ms > SLOW_GREETING_MS:
-        share = f" The AI took {ai_ms / 1000:.1f} s of them from the first request to its first audio." if ai_ms else ""
+        share = f" The AI took {ai_ms / 1000:.1f} s of that, from the first request to its first audio." if ai_ms else ""
         yield Finding("bad", "slow greeting", f"The caller waited {first_ms / 1000:.1f} s for the first word.{share}")
     elif first_ms is not None:
-        yield Finding("good", "greeting", f"The first word came {first_ms} ms after the stream began.")
+        yield Finding("good", "greeting", f"The first word was played {first_ms} ms after the stream began.")
 
 
 def _gaps(call: CallDetails) -> Iterator[Finding]:
@@ -111,15 +110,15 @@ def _gaps(call: CallDetails) -> Iterator[Finding]:
     if not gap_ms:
         if quality.frames_sent:
             yield Finding(
-                "good", "audio", "No gap within the agent's sentences: no frame came after the cushion at Twilio ran out."
+                "good", "audio", "No gap within the agent's sentences: every frame arrived before Twilio's buffer was empty."
             )
         return
     if hold_s >= FRAME_S:
-        why = f"the worker's event loop was held for {_ms(hold_s)} at once: gateway.py status --holds shows what does that"
+        why = f"the worker's event loop was held for {_ms(hold_s)}: gateway.py status --holds shows the cause"
     elif late_s >= FRAME_S:
-        why = f"frames left up to {_ms(late_s)} late although nothing seen held the worker: the machine may have stood still"
+        why = f"frames left up to {_ms(late_s)} late without a sampled hold of the worker: the machine may have paused"
     else:
-        why = "the gateway's own frames were on time, so the AI's audio came too slowly in the middle of its sentences"
+        why = "the gateway sent every frame on time, so the AI's audio arrived too slowly within its sentences"
     yield Finding("bad", "gaps", f"The caller heard {gap_ms} ms of silence within the agent's sentences; {why}.")
 
 
@@ -129,17 +128,17 @@ def _punctuality(call: CallDetails) -> Iterator[Finding]:
         return
     p99_s, p999_s, send_s = quality.lateness_p99_s, quality.lateness_p999_s, quality.send_p999_s
     if p99_s is not None and p99_s >= FRAME_S:
-        weight: Weight = "bad" if quality.underrun_ms else "odd"  # without a gap the cushion at Twilio covered it
-        yield Finding(weight, "late frames", f"One frame of a hundred left {_ms(p99_s)} late or more (p99.9 {_ms(p999_s)}).")
+        weight: Weight = "bad" if quality.underrun_ms else "odd"  # without a gap, Twilio's buffer covered it
+        yield Finding(weight, "late frames", f"1 % of the frames left at least {_ms(p99_s)} late (p99.9 {_ms(p999_s)}).")
     elif p999_s is not None and p999_s >= FRAME_S:
-        yield Finding("odd", "late frames", f"One frame of a thousand left {_ms(p999_s)} late or more.")
+        yield Finding("odd", "late frames", f"0.1 % of the frames left at least {_ms(p999_s)} late.")
     if send_s is not None and send_s > SEND_BUDGET_S:
-        yield Finding("odd", "slow sends", f"One send of a thousand took {_ms(send_s)} or more, over the 1 ms promised.")
+        yield Finding("odd", "slow sends", f"0.1 % of the sends took at least {_ms(send_s)}, over the guaranteed 1 ms.")
     elif send_s is not None:
-        yield Finding("good", "sends", f"Sends kept the 1 ms promised: p99.9 {_ms(send_s)}.")
+        yield Finding("good", "sends", f"Sends were within the guaranteed 1 ms: p99.9 {_ms(send_s)}.")
     hold_s = quality.hub_hold_max_s
     if hold_s is not None and hold_s >= FRAME_S and not quality.underrun_ms:
-        yield Finding("odd", "a held worker", f"The worker's event loop was held for {_ms(hold_s)}; the cushion covered it.")
+        yield Finding("odd", "a held worker", f"The worker's event loop was held for {_ms(hold_s)}; Twilio's buffer covered it.")
 
 
 def _losses(call: CallDetails) -> Iterator[Finding]:
@@ -151,18 +150,18 @@ def _losses(call: CallDetails) -> Iterator[Finding]:
         yield Finding(
             "bad",
             "cut speech",
-            f"{_length(frames)} of the agent's speech were dropped: the AI ran too far ahead (media.playout_s).",
+            f"{_length(frames)} of the agent's speech were dropped: the AI was too far ahead (media.playout_s).",
         )
     lost = sum(up.values())
     if lost:
         why = ", ".join(f"{count} {reason}" for reason, count in up.items() if count)
         yield Finding("bad", "lost words", f"{_length(lost)} of the caller's words did not reach the AI ({why}).")
     if (left := down.get("call_ended")) and call.reason not in (None, Reason.CALLER_HANGUP):
-        yield Finding("odd", "unheard end", f"{_length(left)} of the agent's speech were still to be heard when the call ended.")
+        yield Finding("odd", "unheard end", f"{_length(left)} of the agent's speech had not been played when the call ended.")
 
 
 def _answers(call: CallDetails) -> Iterator[Finding]:
-    """The longest time from a caller's first word to the agent's answer, which has the caller's own words in it."""
+    """Yield a finding for the longest time from a caller's first word to the agent's answer."""
     spoken = sorted(call.turns, key=lambda turn: (turn.start_ms, turn.n))
     waits = [
         (after.start_ms - turn.start_ms, turn.text)
@@ -174,11 +173,13 @@ def _answers(call: CallDetails) -> Iterator[Finding]:
         yield Finding(
             "odd",
             "slow answer",
-            f"The longest way from a caller's first word to the answer took {wait_ms / 1000:.1f} s, after {_quoted(text)}.",
+            f"The longest time from a caller's first word to the answer was {wait_ms / 1000:.1f} s, after {_quoted(text)}.",
         )
     roles = {turn.role for turn in spoken}
     if call.ended_at and call.quality and "agent" in roles and "caller" not in roles:
-        yield Finding("odd", "a silent caller", "No word of the caller was written down: silent, not heard, or not transcribed.")
+        yield Finding(
+            "odd", "a silent caller", "No word of the caller was transcribed: silent, not heard, or transcription is off."
+        )
 
 
 def _interruptions(call: CallDetails) -> Iterator[Finding]:
@@ -190,7 +191,7 @@ def _interruptions(call: CallDetails) -> Iterator[Finding]:
     heard = [f"{_quoted(turn.text)} after {turn.heard_ms} ms" for turn in cut if turn.heard_ms is not None][:3]
     text = f"The caller interrupted the agent {_times(times)}" + (f": {', '.join(heard)}." if heard else ".")
     if times >= 5:
-        text += " So many may be echo or noise that the AI takes for speech."
+        text += " Many interruptions may be echo or noise that the AI takes for speech."
     yield Finding("odd", "interruptions", text)
 
 
@@ -198,57 +199,57 @@ def _ai_leg(call: CallDetails) -> Iterator[Finding]:
     for event in _events(call, "ai_leg_lost"):
         why = ENDINGS.get(str(event.data.get("reason")), "it failed")
         later = [one for one in _events(call, "ai_leg_replaced") if one.at >= event.at]
-        pause = f" It was replaced {later[0].at - event.at:.1f} s later." if later else " None took its place."
-        yield Finding("bad", "AI leg lost", f"The AI leg was lost in the call: {why}.{_detail(event.data)}{pause}")
+        pause = f" It was replaced {later[0].at - event.at:.1f} s later." if later else " It was not replaced."
+        yield Finding("bad", "AI leg lost", f"The AI leg was lost: {why}.{_detail(event.data)}{pause}")
     rolled = [event for event in _events(call, "ai_leg_replaced") if event.data.get("reason") == "expiring"]
     if rolled:
-        yield Finding("good", "AI session", f"The AI session was replaced before its end {_times(len(rolled))}, in a pause.")
+        yield Finding("good", "AI session", f"The AI session was replaced before its end {_times(len(rolled))}, during a pause.")
     for event in _events(call, "ai_error"):
         data = event.data
-        yield Finding("odd", "AI error", f"The AI refused something: {data.get('code')}: {data.get('message')}")
+        yield Finding("odd", "AI error", f"The AI reported an error: {data.get('code')}: {data.get('message')}")
     for kind in ("response_failed", "response_incomplete"):
         for event in _events(call, kind):
-            how = "failed" if kind == "response_failed" else "stopped in the middle"
+            how = "failed" if kind == "response_failed" else "stopped early"
             yield Finding("bad", "broken answer", f"A response of the AI {how}.{_detail(event.data)}")
 
 
 def _worker(call: CallDetails) -> Iterator[Finding]:
     back = len(_events(call, "resumed"))
     if back:
-        yield Finding(
-            "bad", "lost worker", f"The worker died with the call {_times(back)}; Twilio brought the caller to another."
-        )
+        yield Finding("bad", "lost worker", f"The worker died during the call {_times(back)}; the call resumed on another.")
     for event in _events(call, "webhook_stream"):
         if event.data.get("StreamEvent") == "stream-error":
-            yield Finding("bad", "stream error", f"Twilio reports an error of the stream: {event.data.get('StreamError', '')}")
+            yield Finding("bad", "stream error", f"Twilio reported a stream error: {event.data.get('StreamError', '')}")
 
 
 def _end(call: CallDetails) -> Iterator[Finding]:
     if call.reason is None:
         return
-    said = f"The call ended as {call.reason}: {ENDINGS.get(call.reason, 'a reason this version does not know')}."
+    sentence = f"The call ended as {call.reason}: {ENDINGS.get(call.reason, 'a reason unknown to this version')}"
     weight: Weight = "good" if call.result == "success" else "bad"
     if call.reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.SHUTDOWN):
         weight = "odd"
     detail = f" ({call.detail})" if call.detail else ""
-    yield Finding(weight, "the end", f"{said[:-1]}{detail}.")
+    yield Finding(weight, "the end", f"{sentence}{detail}.")
 
 
 def _recording(call: CallDetails) -> Iterator[Finding]:
     row = call.recording
     if row is None:
         if call.first_audio_at:
-            yield Finding("odd", "recording", "No recording was asked for, although the caller heard the agent: is it enabled?")
+            yield Finding(
+                "odd", "recording", "No recording was requested, although the caller heard the agent: is recording enabled?"
+            )
         return
     trouble = RECORDING_TROUBLES.get(row.reason or "", "")
     more = ": ".join(str(part) for part in (trouble or row.reason, row.error_code, row.error_text) if part)
     tried = f" after {row.attempts} tries" if row.attempts and row.attempts > 1 else ""
-    soon = "" if row.trigger_ms is None else f", asked for {row.trigger_ms} ms after the first audio"
+    soon = "" if row.trigger_ms is None else f", requested {row.trigger_ms} ms after the first audio"
     match row.state:
         case "failed" | "absent":
             yield Finding("bad", "recording", f"The call was not recorded ({row.state}{tried}). {more}".rstrip())
         case "wanted" | "claimed":
-            yield Finding("odd", "recording", f"The recording is {row.state} and has no last word{tried}. {more}".rstrip())
+            yield Finding("odd", "recording", f"The recording is {row.state} and unfinished{tried}. {more}".rstrip())
         case state:
             late = row.trigger_ms is not None and row.trigger_ms > TRIGGER_MS
             weight: Weight = "odd" if late or more else "good"
@@ -263,7 +264,7 @@ def _moments(call: CallDetails, began: float) -> Iterator[Moment]:
         return round(at - began, 3)
 
     if call.started_at:
-        where = f"{call.from_number or 'somebody'} to {call.to_number or 'us'}, agent {call.agent or 'unknown'}"
+        where = f"{call.from_number or 'unknown'} to {call.to_number or 'unknown'}, agent {call.agent or 'unknown'}"
         yield Moment(since(call.started_at), "call", where)
     if call.answered_at:
         yield Moment(since(call.answered_at), "stream", f"began on {call.host or 'a host'}, worker {call.worker}")
@@ -277,31 +278,33 @@ def _moments(call: CallDetails, began: float) -> Iterator[Moment]:
         yield Moment(since(event.at), "event", event_sentence(event))
     if recording := call.recording:
         if recording.claimed_at:
-            yield Moment(since(recording.claimed_at), "recording", "control takes it on")
+            yield Moment(since(recording.claimed_at), "recording", "claimed by the control process")
         if recording.started_at:
-            yield Moment(since(recording.started_at), "recording", f"Twilio records, {recording.recording_sid or 'no SID yet'}")
+            yield Moment(
+                since(recording.started_at), "recording", f"started at Twilio, {recording.recording_sid or 'no SID yet'}"
+            )
     if call.ended_at:
         yield Moment(since(call.ended_at), "end", f"{call.reason}: {ENDINGS.get(call.reason or '', 'unknown')}")
 
 
 def event_sentence(event: EventRow) -> str:
-    """An event in words; one this code does not know as it is."""
+    """Return a sentence for an event; for an unknown kind, its data."""
     data, kind = event.data, event.kind
     match kind:
         case "ai_leg_lost":
-            return f"the AI leg is lost: {_worded(ENDINGS, data)}{_detail(data)}"
+            return f"the AI leg was lost: {_worded(ENDINGS, data)}{_detail(data)}"
         case "ai_leg_replaced":
-            return f"another AI leg is in place, {_worded(REPLACED, data)}"
+            return f"the AI leg was replaced, {_worded(REPLACED, data)}"
         case "ai_error":
-            return f"the AI says {data.get('code')}: {data.get('message')}"
+            return f"AI error {data.get('code')}: {data.get('message')}"
         case "tool_call":
             return f"the AI calls {data.get('name')}({data.get('arguments')})"
         case "dtmf":
-            return f"the caller presses {data.get('digit')}"
+            return f"the caller pressed {data.get('digit')}"
         case "resumed":
-            return f"the call is back after its worker died, time {data.get('n')}"
+            return f"the call resumed after its worker died, number {data.get('n')}"
         case "transfer_wanted" | "transferred":
-            return f"the caller is {'to be ' if kind == 'transfer_wanted' else ''}handed to {data.get('to')}"
+            return f"transfer to {data.get('to')} {'requested' if kind == 'transfer_wanted' else 'done'}"
         case "webhook_recording":
             return f"Twilio: recording {data.get('RecordingStatus', 'unknown')} {data.get('RecordingSid', '')}".rstrip()
         case "webhook_status":
@@ -309,12 +312,12 @@ def event_sentence(event: EventRow) -> str:
         case "webhook_stream":
             return f"Twilio: {data.get('StreamEvent', 'stream')} {data.get('StreamError', '')}".rstrip()
         case "webhook_action":
-            return "Twilio asks what is next"
+            return "Twilio requested the next instructions"
         case _:
             return "  ".join([kind, *(f"{name}={value}" for name, value in data.items() if value not in ("", None))])
 
 
-# -- words -------------------------------------------------------------------------------------------------------------
+# -- phrases -----------------------------------------------------------------------------------------------------------
 
 
 def _events(call: CallDetails, kind: str) -> list[EventRow]:

@@ -1,4 +1,4 @@
-"""One call on one screen, for whoever must explain on Monday why it sounded bad on Friday."""
+"""`calls show`: everything about one call on one screen."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gw.terminal import Column, console, dash, duration, ending, facts, local_ti
 
 
 def print_call(call: CallDetails) -> None:
-    """Its life, what was said, its recording, its quality, its events."""
+    """Print a call's facts, turns, quality and events."""
     out = console()
-    out.print(facts(_life(call)))
+    out.print(facts(_facts(call)))
     if call.turns:
         out.print()
         print_rows(_TURNS, call.turns)
@@ -26,7 +26,7 @@ def print_call(call: CallDetails) -> None:
         _print_events(call)
 
 
-def _life(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
+def _facts(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
     yield "call", call.call_sid
     yield "stream", dash(call.stream_sid)
     yield "from, to", f"{dash(call.from_number)}, {dash(call.to_number)} ({dash(call.direction)})"
@@ -35,7 +35,7 @@ def _life(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
     yield "length", duration(call.length_s)
     yield "ended", ending(call.reason, call.result)
     if call.detail:
-        yield "because", call.detail
+        yield "detail", call.detail
     yield "worker", f"{dash(call.worker)} on {dash(call.host)}"
     recording = call.recording
     if recording is None:
@@ -50,7 +50,7 @@ def _life(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
 
 
 def recording_error(row: RecordingRow) -> str:
-    """Why a recording failed, or what is wrong with it: our word, Twilio's number and sentence; empty where all is well."""
+    """Return the error of a recording: reason, Twilio's error code and text; empty without one."""
     return ": ".join(str(part) for part in (row.reason, row.error_code, row.error_text) if part)
 
 
@@ -63,7 +63,7 @@ def _said(turn: TurnRow) -> Text:
 
 _TURNS: Final = (
     Column(">at", lambda turn: duration(turn.start_ms / 1000)),
-    Column("who", lambda turn: turn.role),
+    Column("speaker", lambda turn: turn.role),
     Column("said", _said),
     Column(">heard", lambda turn: "" if turn.heard_ms is None else duration(turn.heard_ms / 1000)),
 )
@@ -90,7 +90,7 @@ def _by_reason(counts: dict[str, int] | None) -> str:
 
 
 def _print_events(call: CallDetails) -> None:
-    """Every event, less what is empty or stands at the top of the screen already; `--json` has it all."""
+    """Print all events, without values that are empty or shown above."""
     began = call.began_at
     known = {getattr(call, name) for name in ("call_sid", "stream_sid", "account_sid", "from_number", "to_number")}
 
@@ -100,6 +100,6 @@ def _print_events(call: CallDetails) -> None:
     columns = (
         Column(">at", lambda event: duration(max(0.0, event.at - began)) if began else local_time(event.at)),
         Column("event", lambda event: event.kind),
-        Column("what", lambda event: Text("  ".join(f"{name}={value}" for name, value in event.data.items() if fresh(value)))),
+        Column("data", lambda event: Text("  ".join(f"{name}={value}" for name, value in event.data.items() if fresh(value)))),
     )
     print_rows(columns, call.events)

@@ -1,4 +1,4 @@
-"""A command line in this process, with a folder, a configuration and a store of its own."""
+"""A command line in this process, with its own folder, configuration and store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEGAN = 1_795_300_000.0
 ENDED = "CA" + "a" * 32
 LIVE = "CA" + "b" * 32
 
-#: A hold with a deep stack, and one nobody saw.
+#: A hold with a deep stack, and one that was not sampled.
 HOLDS = [
     {
         "worker": 1,
@@ -40,7 +40,7 @@ HOLDS = [
 
 @dataclass
 class CommandLine:
-    """Runs commands against `folder`'s configuration."""
+    """Runs commands with the configuration in `folder`."""
 
     folder: Path
     config: Path
@@ -51,7 +51,7 @@ class CommandLine:
         return click.testing.CliRunner().invoke(root, ["--config", str(self.config), *words], prog_name="gateway.py")
 
     def document(self, *words: str) -> Any:
-        """The one JSON document of a command that succeeds."""
+        """Return the JSON document of a command, which must succeed."""
         result = self.run(*words, "--json")
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
@@ -71,7 +71,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
 
 @pytest.fixture
 def store(cli: CommandLine) -> Iterator[Store]:
-    """The store the command line names, with one ended and one live call in it."""
+    """The configured store, with one ended and one live call."""
     made = Store(StoreConfig(url=cli.store_url), "")
     made.upgrade()
     events = [
@@ -97,13 +97,13 @@ def store(cli: CommandLine) -> Iterator[Store]:
 
 @pytest.fixture
 def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
-    """The admin socket of a gateway that runs: the real server, over the real store. Holds the SIDs it was told to end."""
-    told: list[str] = []
+    """A running gateway: the real admin server over the real store. Lists the SIDs and numbers it received."""
+    received: list[str] = []
 
     def hangup(fields: Any) -> Any:
         if fields["call_sid"] != LIVE:
             raise CommandError("not_found", f"the call {fields['call_sid']} has ended already")
-        told.append(fields["call_sid"])
+        received.append(fields["call_sid"])
         return {"call_sid": fields["call_sid"], "worker": True, "rest": "no_credentials"}
 
     def retry(fields: Any) -> Any:
@@ -114,8 +114,13 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         return {"done": row.state != "wanted", "recording": row}
 
     def transfer(fields: Any) -> Any:
-        told.append(fields["to"])
+        received.append(fields["to"])
         return {"call_sid": fields["call_sid"], "to": fields["to"]}
+
+    def loglevel(fields: Any) -> Any:
+        if fields["process"] not in ("", "control"):
+            raise CommandError("not_found", f"no process {fields['process']}")
+        return {"processes": {"control": fields["level"] or "info"}}
 
     def dial(fields: Any) -> Any:
         if fields["agent"] != "default":
@@ -123,7 +128,9 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         return {"call_sid": ENDED, "to": fields["to"], "from": fields["caller"], "agent": fields["agent"]}
 
     commands: dict[str, Command] = {
-        "status": lambda _: {"pid": 1, "workers": []},
+        "status": lambda _: {"pid": 1, "workers": [], "fleet": {"calls": 0, "reserved": 0}},
+        "drain": lambda fields: {"draining": fields["on"], "workers": 1},
+        "loglevel": loglevel,
         "holds": lambda _: HOLDS,
         "calls": lambda fields: store.calls(limit=fields["limit"], open_only=fields["open_only"]),
         "call": lambda fields: store.call(fields["call_sid"]),
@@ -138,5 +145,5 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
     }
     server = AdminServer(cli.admin_socket, commands)
     server.start()
-    yield told
+    yield received
     server.stop()

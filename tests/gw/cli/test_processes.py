@@ -1,7 +1,6 @@
-"""gw.cli.processes: on which cores a worker starts, and on which it serves.
+"""gw.cli.processes: the cores of a worker during its start and afterwards.
 
-The worker's configuration is a pipe: it stands still where it reads that, before it loads anything of weight, until the test has
-looked where it runs.
+The worker's configuration is a pipe: the worker waits there, before it imports anything large, until the test has read its cores.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ pytestmark = pytest.mark.skipif(len(CORES) < 2, reason="there is one core")
 
 
 class Begun:
-    """A worker that was started by a process on the core HERE, up to its configuration."""
+    """A worker started by a process on the core HERE, waiting for its configuration."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._var = folder / "var"
@@ -61,7 +60,7 @@ class Begun:
             raise
 
     def go_on(self) -> None:
-        """Let it have its configuration, and wait until it is ready."""
+        """Send the configuration, and wait until the worker is ready."""
         with self._config:
             self._config.write(f'[ops]\nvar_dir = "{self._var}"\nadmin_socket = "{self._var}/admin.sock"\n')
         with gevent.Timeout(scaled(20.0)):
@@ -69,7 +68,7 @@ class Begun:
         assert os.read(self._ready, 2) == b"1"
 
     def cores(self) -> set[int]:
-        """Where its threads may run."""
+        """Return the cores of its threads."""
         threads = [int(thread.name) for thread in Path(f"/proc/{self.popen.pid}/task").iterdir()]
         return set().union(*(os.sched_getaffinity(thread) for thread in threads))
 
@@ -80,7 +79,7 @@ class Begun:
 
 
 def _writer_of(fifo: Path) -> TextIO:
-    """The writing end, once somebody reads."""
+    """Return the writing end, once a reader has opened the pipe."""
     deadline_s = time.monotonic() + scaled(20.0)
     while True:
         try:
@@ -103,8 +102,8 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Begun]]:
         one.end()
 
 
-def test_a_worker_starts_where_it_serves(begin: Callable[..., Begun]) -> None:
-    """All of them start at once: the supervisor's own core would be too little."""
+def test_a_worker_starts_on_its_own_cores(begin: Callable[..., Begun]) -> None:
+    """All workers start at the same time, too many for the supervisor's core."""
     worker = begin("--core", str(CORES[-1]))
     assert worker.cores() == THERE
     worker.go_on()
@@ -112,9 +111,7 @@ def test_a_worker_starts_where_it_serves(begin: Callable[..., Begun]) -> None:
 
 
 @pytest.mark.parametrize("cores", [THERE, HERE | THERE])
-def test_a_worker_that_starts_behind_others_takes_its_cores_when_it_is_ready(
-    begin: Callable[..., Begun], cores: set[int]
-) -> None:
+def test_a_worker_with_low_priority_takes_its_cores_when_it_is_ready(begin: Callable[..., Begun], cores: set[int]) -> None:
     worker = begin("--core", ",".join(map(str, cores)), "--low-priority")
     assert worker.cores() == HERE
     worker.go_on()

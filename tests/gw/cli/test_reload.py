@@ -1,4 +1,4 @@
-"""gw.cli.reload: how long the command waits for a reload that comes further, and for one that does not."""
+"""gw.cli.reload: the command waits while a reload makes progress, and no longer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gw.cli.context import Failure, Settings, Unreachable
 
 
 class Clock:
-    """Time that passes where somebody sleeps."""
+    """A clock that advances by sleeping alone."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -24,7 +24,7 @@ class Clock:
 
 
 class Asked(Settings):
-    """A gateway whose reload takes a step each `step_s` until it has done `steps`."""
+    """A gateway whose reload has `steps` steps of `step_s` each."""
 
     def __init__(self, clock: Clock, step_s: float, steps: int) -> None:
         super().__init__(None)
@@ -42,20 +42,20 @@ class Asked(Settings):
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(reload, "time", clock)
-    monkeypatch.setattr(reload, "LOOK_S", 5.0)
+    monkeypatch.setattr(reload, "POLL_S", 5.0)
     return clock
 
 
-def test_a_reload_may_take_as_long_as_it_comes_further(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    """Many workers start one after the other, each within a bound of its own."""
+def test_a_reload_that_makes_progress_is_awaited(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Many workers start one after another, each within a bound."""
     report = reload._follow(Asked(clock, 50.0, 20), 7, quiet=False)
     assert (report["state"], report["step"]) == ("done", "step 20")
     said = capsys.readouterr().err.splitlines()
     assert said == [f"step {step} ..." for step in range(20) if step != 1]
 
 
-def test_a_reload_that_stands_still_is_not_waited_for(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Failure, match="did not come further for 120 s"):
+def test_a_reload_without_progress_fails(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Failure, match="made no progress for 120 s"):
         reload._follow(Asked(clock, 1e9, 2), 7, quiet=True)
     assert 1120.0 <= clock.now_s < 1130.0
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""gw.cli.remote: commands over a real sshd of our own, with a store there and no gateway, and what comes of every failure."""
+"""gw.cli.remote: commands through a real sshd, with and without a gateway, and every failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gw.bench.gateway_process import free_ports
-from gw.cli.remote import command_of, words_there
+from gw.cli.remote import command_of, without_host
 from gw.control.store import Store
 from tests.debian import installed
 from tests.gw.cli.conftest import ENDED, LIVE, CommandLine
@@ -33,11 +33,11 @@ ROOT = Path(__file__).resolve().parents[3]
         (["call", "--host", "a@b", "--", "--host"], ["call", "--", "--host"]),
     ],
 )
-def test_the_words_there_are_those_here_without_the_host(words: list[str], there: list[str]) -> None:
-    assert words_there(words) == there
+def test_the_without_host_are_those_here_without_the_host(words: list[str], there: list[str]) -> None:
+    assert without_host(words) == there
 
 
-def test_words_reach_the_other_shell_as_they_are() -> None:
+def test_words_are_quoted_for_the_other_shell() -> None:
     line = command_of("a@b", "sudo submilli", ["calls", "show", "CA'; rm x"], terminal=False)
     assert line[:2] == ["ssh", "-T"]
     assert line[-3:-1] == ["--", "a@b"]
@@ -46,7 +46,7 @@ def test_words_reach_the_other_shell_as_they_are() -> None:
 
 
 class Machine:
-    """A machine that is reached by ssh: this one, through an sshd of our own on a port of its own."""
+    """A machine reached by ssh: this one, through a private sshd on its own port."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -85,7 +85,7 @@ class Machine:
                 return
 
     def run(self, *words: str, config: Path | str = "", program: str | None = None) -> subprocess.CompletedProcess[str]:
-        """A command line here, about a gateway there; `config` is what that machine has in its environment."""
+        """Run a command with `--host`. `config`: SUBMILLI_CONFIG on that machine."""
         there = f"env SUBMILLI_CONFIG={config} {sys.executable} {ROOT}/gateway.py"
         environ = {**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}", "SUBMILLI_REMOTE": program or there}
         environ.pop("SUBMILLI_CONFIG", None)
@@ -106,29 +106,32 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     made.stop()
 
 
-def test_a_store_there_is_read_where_no_gateway_runs(machine: Machine, cli: CommandLine, store: Store) -> None:
+def test_without_a_gateway_the_store_there_is_read(machine: Machine, cli: CommandLine, store: Store) -> None:
     answer = machine.run("calls", "list", "--json", "--host", "vm", config=cli.config)
     assert answer.returncode == 0, answer.stderr
     assert [row["call_sid"] for row in json.loads(answer.stdout)] == [LIVE, ENDED]
-    assert "this is what its store holds" in answer.stderr
+    assert "showing the contents of its store" in answer.stderr
 
 
-def test_a_gateway_there_answers_and_exit_codes_come_back(machine: Machine, cli: CommandLine, gateway: list[str]) -> None:
+def test_a_gateway_there_answers_and_exit_codes_return(machine: Machine, cli: CommandLine, gateway: list[str]) -> None:
     answer = machine.run("--host", "vm", "calls", "hangup", "CAb", config=cli.config)
-    assert (answer.returncode, answer.stdout) == (0, f"{LIVE} is being ended.\n")
+    assert (answer.returncode, answer.stdout) == (0, f"Ending {LIVE}.\n")
     assert gateway == [LIVE]
     assert machine.run("--host=vm", "calls", "hangup", ENDED, config=cli.config).returncode == 1
 
 
-def test_what_is_not_reached_is_three(machine: Machine, cli: CommandLine) -> None:
-    nobody = machine.run("--host", "vm", "status", config=cli.config)
-    assert (nobody.returncode, "no gateway answers" in nobody.stderr) == (3, True)
+def test_a_machine_that_is_not_reachable_exits_with_3(machine: Machine, cli: CommandLine) -> None:
+    stopped = machine.run("--host", "vm", "status", config=cli.config)
+    assert (stopped.returncode, "no gateway answers" in stopped.stderr) == (3, True)
     missing = machine.run("--host", "vm", "status", program="/nowhere/submilli")
-    assert (missing.returncode, "name it in SUBMILLI_REMOTE" in missing.stderr) == (3, True)
+    assert (missing.returncode, "set SUBMILLI_REMOTE to its path there" in missing.stderr) == (3, True)
     away = machine.run("--host", "nowhere.invalid", "status")
-    assert (away.returncode, away.stderr.splitlines()[-1]) == (3, "Error: nowhere.invalid cannot be reached by ssh")
+    assert (away.returncode, away.stderr.splitlines()[-1]) == (
+        3,
+        "Error: cannot reach nowhere.invalid by ssh; the reason is above",
+    )
 
 
 @pytest.mark.parametrize("words", [["--host", "vm", "serve"], ["--host", "-oProxyCommand=x", "status"]])
-def test_what_cannot_be_meant_is_two(cli: CommandLine, words: list[str]) -> None:
+def test_local_commands_are_wrong_usage(cli: CommandLine, words: list[str]) -> None:
     assert cli.run(*words).exit_code == 2

@@ -1,4 +1,4 @@
-"""`serve` as a process: what it says, how it fails, how it ends. The children are the real ones."""
+"""gw.cli.serve as a process: its announcement, its failures and its end, with real children."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def configured(folder: Path, public: int, ops: int) -> list[str]:
     return [*COMMAND, "serve", "--config", str(path)]
 
 
-def test_serve_says_three_lines_answers_commands_and_stops(tmp_path: Path) -> None:
+def test_serve_announces_itself_answers_commands_and_stops(tmp_path: Path) -> None:
     public, ops = free_ports(2)
     command = configured(tmp_path, public, ops)
     serving = subprocess.Popen(command, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -33,7 +33,7 @@ def test_serve_says_three_lines_answers_commands_and_stops(tmp_path: Path) -> No
         assert serving.stdout is not None
         lines = [serving.stdout.readline() for _ in range(3)]
         assert lines[0].startswith(f"Submilli answers calls on http://127.0.0.1:{public} (1 worker), agent parrot, store sqlite")
-        assert "serving loopback only" in lines[2]
+        assert "loopback only" in lines[2]
         assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
         asked = [*COMMAND, "--config", "submilli.toml", "status"]
         status = subprocess.run(asked, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, timeout=20)
@@ -55,7 +55,7 @@ def test_serve_says_three_lines_answers_commands_and_stops(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("which", ["public", "ops"])
-def test_a_port_in_use_ends_the_start_with_one(tmp_path: Path, which: str) -> None:
+def test_a_port_in_use_exits_with_1(tmp_path: Path, which: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         used, free = taken.getsockname()[1], free_ports(1)[0]
         command = configured(tmp_path, used, free) if which == "public" else configured(tmp_path, free, used)
@@ -71,11 +71,11 @@ def test_a_wrong_configuration_starts_nothing(tmp_path: Path) -> None:
     command = [*COMMAND, "--config", "wrong.toml", "serve"]
     ended = subprocess.run(command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, timeout=20)
     assert ended.returncode == 1
-    assert "the configuration has 2 errors:" in ended.stderr
+    assert "config: 2 errors:" in ended.stderr
     assert not (tmp_path / "var").exists()
 
 
-def test_the_greeting_tells_a_signed_gateway_apart() -> None:
+def test_the_announcement_of_a_signed_gateway() -> None:
     signed = Config(
         server=Server(public_url="https://voice.example.com"),
         twilio=Twilio(account_sid="AC0123"),
@@ -89,6 +89,6 @@ def test_the_greeting_tells_a_signed_gateway_apart() -> None:
     assert "secret" not in first + second + third
 
 
-def test_the_greeting_hides_the_password_of_a_store() -> None:
+def test_the_announcement_hides_the_password_of_a_store() -> None:
     config = Config(store=type(Config().store)(url="mysql+pymysql://user:hunter2@db/calls"))
     assert "hunter2" not in "".join(greeting(config, "127.0.0.1:8080", 1))

@@ -13,7 +13,7 @@ from gw.cli.top import HISTORY, screen, sparkline
 from tests.gw.cli.conftest import BEGAN, HOLDS, LIVE, CommandLine
 
 
-def test_a_block_for_each_look_on_a_scale_of_powers_of_ten() -> None:
+def test_a_block_per_sample_on_a_logarithmic_scale() -> None:
     line = sparkline(deque([None, 0.0, 0.00001, 0.0009, 0.001, 0.02, 0.1, 9.0]))
     assert line.plain == "·▁▁▄▅▇██"
     assert [str(span.style) for span in line.spans] == ["dim", "green", "green", "green", "yellow", "red", "red", "red"]
@@ -53,9 +53,9 @@ def _shown(seen: dict[str, Any], **options: Any) -> str:
     return out.export_text()
 
 
-def test_a_screen_says_what_is_wrong(cli: CommandLine) -> None:
+def test_a_screen_shows_the_problems(cli: CommandLine) -> None:
     text = _shown(_seen(), calls=2)
-    for piece in ("not ready", "drained by an operator", "4 of 225, 1 about to come", "p99 0.400 ms  ▄", "12 events", "+1[b]"):
+    for piece in ("not ready", "drained by an operator", "4 of 225, 1 reserved", "p99 0.400 ms  ▄", "12 events", "+1[b]"):
         assert piece in text
     for state in ("late", "draining", "lost"):
         assert f"  {state} " in text
@@ -65,7 +65,7 @@ def test_a_screen_says_what_is_wrong(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_nothing_is_cut_or_folded_on_a_narrow_screen(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_a_narrow_screen_cuts_and_folds_nothing(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     seen = _seen(holds=[])
     for call in seen["calls"]:
         call |= {"call_sid": LIVE, "from_number": "+15551234567"}
@@ -82,7 +82,7 @@ def test_nothing_is_cut_or_folded_on_a_narrow_screen(cli: CommandLine, monkeypat
     assert len(lines) == 14
 
 
-def test_a_gateway_that_is_away_is_said_to_be(cli: CommandLine) -> None:
+def test_a_gateway_that_does_not_answer_is_shown_as_away(cli: CommandLine) -> None:
     text = _shown(_seen(calls=[], holds=[]), calls=2, away="no gateway answers on x")
     assert "no gateway answers on x" in text
     assert "ready" not in text.splitlines()[0]
@@ -90,5 +90,5 @@ def test_a_gateway_that_is_away_is_said_to_be(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("words", [["top"], ["top", "--once"], ["top", "--once", "--json"], ["loglevel"], ["loglevel", "debug"]])
-def test_without_a_gateway_it_is_three(cli: CommandLine, words: list[str]) -> None:
+def test_without_a_gateway_the_exit_code_is_3(cli: CommandLine, words: list[str]) -> None:
     assert cli.run(*words).exit_code == 3

@@ -1,0 +1,60 @@
+"""`call`: places an outbound call through Twilio and connects it to an agent."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from gw.cli.calls import ACT_S, dialled
+from gw.cli.context import EXIT_CODES, Settings, config_option, json_option, names_host, pass_settings
+from gw.errors import GatewayError
+
+
+def complete_agent(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the configured agents. Empty for another host, and for an invalid configuration."""
+    try:
+        agents = {} if names_host(ctx) else Settings(ctx.find_root().params.get("path")).config.agents
+    except GatewayError:
+        return []
+    return [CompletionItem(name) for name in agents if name.startswith(incomplete)]
+
+
+@click.command(
+    short_help="Place a call from an agent to a number.",
+    epilog="\b\nExamples:\n"
+    "  gateway.py call +15551234567 --from +15557654321\n"
+    "  gateway.py call +15551234567 --from +15557654321 --agent support --watch\n\n" + EXIT_CODES,
+)
+@click.argument("to", callback=dialled)
+@click.option(
+    "--from",
+    "caller",
+    required=True,
+    callback=dialled,
+    help="Caller ID: a number of your Twilio account, in E.164.",
+)
+@click.option(
+    "--agent", default="default", show_default=True, shell_complete=complete_agent, help="The agent: a table under [agents]."
+)
+@click.option("--watch", is_flag=True, help="Follow the call until it ends, as in `calls watch`.")
+@config_option
+@json_option
+@pass_settings
+def call(settings: Settings, to: str, caller: str, agent: str, watch: bool, as_json: bool) -> None:
+    """Place a call to TO; once it is answered, the agent talks.
+
+    TO is a number in E.164, or sip:user@host. The running gateway places the call with its Twilio credentials, and Twilio must
+    reach server.public_url. The call is listed, recorded and measured like any other, with direction outbound-api. An unanswered
+    call leaves only its status webhook. Exit code 1 if Twilio refuses, the agent is unknown, or the gateway takes no calls.
+    """
+    from gw.terminal import print_json
+
+    answer = settings.act("dial", timeout_s=ACT_S, to=to, caller=caller, agent=agent)
+    if as_json and not watch:
+        print_json(answer)
+        return
+    click.echo(f"{answer['call_sid']}: calling {answer['to']}.", err=as_json)
+    if watch:
+        from gw.cli.calls.watch import watch_one
+
+        watch_one(settings, answer["call_sid"], as_json=as_json, ring_s=60.0)

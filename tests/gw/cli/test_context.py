@@ -1,0 +1,82 @@
+"""gw.cli.context: options, the gateway or its store, and failures."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import click
+import pytest
+
+from gw.cli import root
+from gw.control.store import Store
+from tests.gw.cli.conftest import ENDED, LIVE, CommandLine
+
+ASIDE = "The gateway does not run; showing the contents of its store."
+
+
+def test_the_config_option_after_the_command(cli: CommandLine, store: Store) -> None:
+    result = click.testing.CliRunner().invoke(root, ["calls", "list", "--json", "--config", str(cli.config)])
+    assert [row["call_sid"] for row in json.loads(result.stdout)] == [LIVE, ENDED]
+
+
+def test_without_a_gateway_reads_come_from_the_store(cli: CommandLine, store: Store) -> None:
+    result = cli.run("calls", "list")
+    assert result.exit_code == 0
+    assert result.stderr == f"{ASIDE}\n"
+    assert result.stdout.splitlines()[0].split() == ["started", "length", "from", "agent", "ended", "recording", "call"]
+    assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] == [LIVE, ENDED]
+    assert "3:07" in result.stdout
+
+
+def test_stdout_is_one_document(cli: CommandLine, store: Store) -> None:
+    assert [row["call_sid"] for row in cli.document("calls", "list", "--live")] == [LIVE]
+    assert cli.document("calls", "show", ENDED)["quality"]["frames_sent"] == 9000
+    assert [row["state"] for row in cli.document("recordings", "list")] == ["wanted"]
+    assert cli.document("recordings", "list", "--state", "failed") == []
+
+
+def test_commands_that_need_the_gateway_exit_with_3(cli: CommandLine, store: Store) -> None:
+    for words in (["status"], ["calls", "hangup", LIVE], ["calls", "watch"], ["calls", "transfer", LIVE, "--to", "+15551234567"]):
+        result = cli.run(*words)
+        assert result.exit_code == 3
+        assert result.stderr == f"Error: no gateway answers on {cli.admin_socket}; start one with: gateway.py serve\n"
+
+
+def test_a_failure_is_a_document(cli: CommandLine) -> None:
+    result = cli.run("status", "--json")
+    assert result.exit_code == 3
+    assert "no gateway answers" in json.loads(result.stdout)["error"]
+
+
+def test_a_socket_that_does_not_answer_is_not_reachable(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gw.cli.context.ADMIN_TIMEOUT_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(cli.admin_socket))
+        deaf.listen()
+        result = cli.run("status")
+    assert result.exit_code == 3
+    assert "no answer within 0.05 s" in result.stderr
+    assert "start one" not in result.stderr, "a gateway runs, and is busy"
+
+
+def test_reading_creates_no_store(cli: CommandLine) -> None:
+    result = cli.run("calls", "list")
+    assert result.exit_code == 3
+    assert result.stderr.endswith(f"and the store {cli.store_url} does not exist yet\n")
+    assert list(cli.folder.iterdir()) == [cli.config]
+
+
+def test_a_store_without_a_schema_names_the_remedy(cli: CommandLine) -> None:
+    Path(cli.store_url.removeprefix("sqlite:///")).touch()
+    result = cli.run("calls", "list")
+    assert result.exit_code == 1
+    assert "gateway.py db upgrade" in result.stderr
+
+
+def test_a_running_gateway_answers(cli: CommandLine, gateway: list[str]) -> None:
+    result = cli.run("calls", "list")
+    assert ASIDE not in result.output
+    assert LIVE in result.stdout
+    assert cli.document("status")["pid"] == 1

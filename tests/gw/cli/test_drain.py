@@ -1,0 +1,25 @@
+"""gw.cli.drain: drain, undrain, and the wait for the last call."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gw.cli.conftest import CommandLine
+
+
+def test_a_machine_is_drained_and_undrained(cli: CommandLine, gateway: list[str]) -> None:
+    assert cli.run("drain").stdout == "Drained: new calls are refused, live ones continue.\n"
+    assert cli.document("drain", "--wait") == {"draining": True, "workers": 1, "calls_left": 0}
+    assert cli.run("drain", "--wait").stdout == "Drained: new calls are refused, and no call is left.\n"
+    assert cli.run("undrain").stdout == "Calls are accepted again.\n"
+    assert cli.document("undrain") == {"draining": False, "workers": 1}
+
+
+def test_calls_that_are_left_are_a_failure(cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gw.cli.drain._calls", lambda settings: 2)
+    monkeypatch.setattr("gw.cli.drain.POLL_S", 0.01)
+    result = cli.run("drain", "--wait", "--timeout", "0.05")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        1,
+        "Error: 2 call(s) are left; they continue, and new ones are still refused",
+    )

@@ -26,7 +26,7 @@ from tests.gw.control.bus_client import BusClient
 from tests.timing import scaled
 
 
-class House:
+class Rig:
     def __init__(self, folder: Path) -> None:
         self.page = Page.create(folder / "control.page")
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
@@ -69,47 +69,47 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path)
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
     yield made
     made.close()
 
 
-def readiness(house: House) -> tuple[bool, list[str]]:
-    found = house.health.readiness()
+def readiness(rig: Rig) -> tuple[bool, list[str]]:
+    found = rig.health.readiness()
     return found.ready, found.reasons
 
 
-def test_calls_need_a_worker(house: House) -> None:
-    assert readiness(house) == (False, ["no worker is connected"])
-    worker = house.worker()
-    assert readiness(house) == (True, [])
+def test_calls_need_a_worker(rig: Rig) -> None:
+    assert readiness(rig) == (False, ["no worker is connected"])
+    worker = rig.worker()
+    assert readiness(rig) == (True, [])
     worker.status(draining=True)
     with gevent.Timeout(scaled(20)):
-        while readiness(house) != (False, ["every worker drains"]):
+        while readiness(rig) != (False, ["every worker drains"]):
             gevent.sleep(0.01)
     worker.close()
 
 
-def test_a_drained_or_stopping_machine_is_not_ready(house: House) -> None:
-    worker = house.worker()
-    house.scoreboard.drained = True
-    assert readiness(house) == (False, ["drained by an operator"])
-    house.scoreboard.drained = False
-    house.stopping = True
-    assert readiness(house) == (False, ["the gateway stops"])
+def test_a_drained_or_stopping_machine_is_not_ready(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.scoreboard.drained = True
+    assert readiness(rig) == (False, ["drained by an operator"])
+    rig.scoreboard.drained = False
+    rig.stopping = True
+    assert readiness(rig) == (False, ["the gateway stops"])
     worker.close()
 
 
-def test_other_problems_are_reported_and_do_not_change_readiness(house: House) -> None:
-    worker = house.worker()
-    house.store_problem = "it is away"
-    house.bus.spool_problem = "the disk is full"
-    house.bus._version_problem = "worker 1 speaks 9"
-    house.bus._refused_s = time.monotonic()
+def test_other_problems_are_reported_and_do_not_change_readiness(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.store_problem = "it is away"
+    rig.bus.spool_problem = "the disk is full"
+    rig.bus._version_problem = "worker 1 speaks 9"
+    rig.bus._refused_s = time.monotonic()
     for _ in range(20):
-        house.breaker.on_error("unreachable", "no answer", time.monotonic())
-    ready, reasons = readiness(house)
+        rig.breaker.on_error("unreachable", "no answer", time.monotonic())
+    ready, reasons = readiness(rig)
     assert ready
     assert reasons == [
         "events stay with the workers, the disk is full",
@@ -118,27 +118,27 @@ def test_other_problems_are_reported_and_do_not_change_readiness(house: House) -
         "the store accepts no events, 0 wait in the spool: it is away",
     ]
     worker.close()
-    assert readiness(house)[0], "while the spool fails workers reconnect repeatedly"
+    assert readiness(rig)[0], "while the spool fails workers reconnect repeatedly"
 
 
-def test_status_asks_the_store_itself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = house.health.status()
+def test_status_asks_the_store_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = rig.health.status()
     assert (shown["store"]["kind"], shown["twilio"]["circuit"], shown["backlog"], shown["calls"]) == ("sqlite", "none", 0, 0)
-    house.store.upgrade()
-    store = house.health.status()["store"]
+    rig.store.upgrade()
+    store = rig.health.status()["store"]
     assert (store["reachable"], store["problem"]) == (True, "")
-    assert store["revision"] == house.store.current()[1]
+    assert store["revision"] == rig.store.current()[1]
     monkeypatch.setattr(health, "PROBE_S", 0.01)
-    monkeypatch.setattr(house.store, "current", lambda: gevent.sleep(scaled(60)))
-    store = house.health.status()["store"]
+    monkeypatch.setattr(rig.store, "current", lambda: gevent.sleep(scaled(60)))
+    store = rig.health.status()["store"]
     assert (store["reachable"], store["problem"]) == (False, "no answer within 0.01 s")
 
 
-def test_gauges_follow_the_workers(house: House) -> None:
-    worker = house.worker()
-    keeping = gevent.spawn(house.health.keep_gauges)
+def test_gauges_follow_the_workers(rig: Rig) -> None:
+    worker = rig.worker()
+    keeping = gevent.spawn(rig.health.keep_gauges)
     gevent.sleep(0)
-    values = {state: house.page.gauge(declare.WORKERS, state=state).value for state in declare.WORKERS.labels["state"]}
+    values = {state: rig.page.gauge(declare.WORKERS, state=state).value for state in declare.WORKERS.labels["state"]}
     assert {state: value for state, value in values.items() if value} == {"up": 1.0}
     keeping.kill()
     worker.close()

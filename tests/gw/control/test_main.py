@@ -41,7 +41,7 @@ def config_in(folder: Path, base: Config | None = None, store_url: str = "") -> 
     return msgspec.structs.replace(base or Config(), ops=ops, store=store)
 
 
-class House:
+class Rig:
     """A running control, in this process."""
 
     def __init__(self, folder: Path, config: Config) -> None:
@@ -80,21 +80,21 @@ class House:
         return int(self.greenlet.get())
 
 
-Make = Callable[..., House]
+Make = Callable[..., Rig]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    houses: list[House] = []
+    made: list[Rig] = []
 
-    def make(config: Config | None = None) -> House:
-        houses.append(House(tmp_path, config or config_in(tmp_path)))
-        return houses[-1]
+    def make(config: Config | None = None) -> Rig:
+        made.append(Rig(tmp_path, config or config_in(tmp_path)))
+        return made[-1]
 
     yield make
-    for house in houses:
-        if not house.greenlet.ready():
-            house.stop()
+    for rig in made:
+        if not rig.greenlet.ready():
+            rig.stop()
 
 
 @pytest.fixture
@@ -106,11 +106,11 @@ def twilio() -> Iterator[ScriptedRest]:
 
 def test_a_call_from_its_start_to_its_recording(make: Make, twilio: ScriptedRest, tmp_path: Path) -> None:
     twilio.posts.append(created())
-    house = make(config_in(tmp_path, twilio.config()))
-    worker = house.worker()
+    rig = make(config_in(tmp_path, twilio.config()))
+    worker = rig.worker()
     now = time.time()
     worker.await_ack(worker.send(call_started(), bus.FirstAudio(CALL, now), bus.StartRecording(CALL, ACCOUNT, now)))
-    call = house.call(CALL, lambda call: (call["recording"] or {}).get("state") == "started")
+    call = rig.call(CALL, lambda call: (call["recording"] or {}).get("state") == "started")
     assert call["recording"]["recording_sid"] == RECORDING
     assert twilio.count("POST") == 1
     form = {
@@ -121,31 +121,31 @@ def test_a_call_from_its_start_to_its_recording(make: Make, twilio: ScriptedRest
         "RecordingSource": "StartCallRecordingAPI",
     }
     worker.await_ack(worker.send(call_ended(), bus.Webhook("recording", time.time(), form)))
-    call = house.call(CALL, lambda call: call["ended_at"] and call["recording"]["state"] == "completed")
+    call = rig.call(CALL, lambda call: call["ended_at"] and call["recording"]["state"] == "completed")
     assert (call["reason"], call["recording"]["duration_s"]) == ("caller_hangup", 3)
     with gevent.Timeout(scaled(20)):
-        while house.admin.request("status")["backlog"]:
+        while rig.admin.request("status")["backlog"]:
             gevent.sleep(0.02)
-    status = house.admin.request("status")
+    status = rig.admin.request("status")
     assert {outcome: n for outcome, n in status["recordings"].items() if n} == {"started": 1, "completed": 1}
     assert [view["connected"] for view in status["workers"]] == [True]
     assert status["store"]["reachable"] is True
-    page = house.ask("/metrics")[1].decode()
+    page = rig.ask("/metrics")[1].decode()
     assert 'gw_recordings_total{outcome="completed"} 1.0' in page
     assert "gw_recording_trigger_seconds_count 1.0" in page
 
 
 def test_readiness_follows_the_workers(make: Make) -> None:
-    house = make()
-    assert house.ask("/healthz")[0] == 200
-    status, body = house.ask("/readyz")
+    rig = make()
+    assert rig.ask("/healthz")[0] == 200
+    status, body = rig.ask("/readyz")
     assert (status, json.loads(body)["reasons"]) == (503, ["no worker is connected"])
-    worker = house.worker()
-    until(lambda: house.ask("/readyz")[0] == 200)
+    worker = rig.worker()
+    until(lambda: rig.ask("/readyz")[0] == 200)
     worker.status(draining=True)
-    until(lambda: house.ask("/readyz")[0] == 503)
-    assert json.loads(house.ask("/readyz")[1])["reasons"] == ["every worker drains"]
-    until(lambda: b'gw_workers{state="draining"} 1.0' in house.ask("/metrics")[1])
+    until(lambda: rig.ask("/readyz")[0] == 503)
+    assert json.loads(rig.ask("/readyz")[1])["reasons"] == ["every worker drains"]
+    until(lambda: b'gw_workers{state="draining"} 1.0' in rig.ask("/metrics")[1])
 
 
 def until(condition: Callable[[], object], bound_s: float = 20.0) -> None:
@@ -155,71 +155,71 @@ def until(condition: Callable[[], object], bound_s: float = 20.0) -> None:
 
 
 def test_a_worker_that_dies_leaves_no_call_open(make: Make) -> None:
-    house = make()
+    rig = make()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    worker = house.worker(pid=process.pid)
+    worker = rig.worker(pid=process.pid)
     worker.await_ack(worker.send(call_started()))
-    house.call(CALL, lambda call: call["ended_at"] is None)
+    rig.call(CALL, lambda call: call["ended_at"] is None)
     process.kill()
     worker.close()
-    call = house.call(CALL, lambda call: call["ended_at"] is not None)
+    call = rig.call(CALL, lambda call: call["ended_at"] is not None)
     assert (call["reason"], call["result"]) == ("worker_lost", "own_error")
     process.wait(scaled(20))
 
 
 def test_a_failing_spool_is_reported_and_leaves_the_gateway_ready(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = make()
+    rig = make()
 
     def full(*_: object, **__: object) -> None:
         raise SpoolError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.control._spool, "append", full)
-        worker = house.worker()
+        patch.setattr(rig.control._spool, "append", full)
+        worker = rig.worker()
         worker.send(call_started())
-        until(lambda: house.control._bus.spool_problem)
-        until(lambda: not any(view.connected for view in house.control._bus.workers()))  # it is to come again
-        assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":["events stay with the workers, the disk is full"]}\n')
+        until(lambda: rig.control._bus.spool_problem)
+        until(lambda: not any(view.connected for view in rig.control._bus.workers()))  # it is to come again
+        assert rig.ask("/readyz") == (200, b'{"ready":true,"reasons":["events stay with the workers, the disk is full"]}\n')
         worker.close()
-    again = house.worker()
+    again = rig.worker()
     again.await_ack(again.send(call_started()))
-    assert house.ask("/readyz") == (200, b'{"ready":true,"reasons":[]}\n')
+    assert rig.ask("/readyz") == (200, b'{"ready":true,"reasons":[]}\n')
 
 
 def test_without_a_supervisor_control_waits_for_the_workers(make: Make) -> None:
-    house = make()
-    house.control._is_orphan = lambda: True
-    worker = house.worker()
+    rig = make()
+    rig.control._is_orphan = lambda: True
+    worker = rig.worker()
     worker.await_ack(worker.send(call_started()))
-    house.control.stop()
-    until(lambda: house.ask("/readyz")[0] == 503)
+    rig.control.stop()
+    until(lambda: rig.ask("/readyz")[0] == 503)
     gevent.sleep(0.3)
-    assert house.ask("/readyz")[0] == 503, "it stays for the events of the workers"
+    assert rig.ask("/readyz")[0] == 503, "it stays for the events of the workers"
     worker.await_ack(worker.send(call_ended()))
     worker.close()
-    assert house.stop() == 0
-    house = make()
-    assert house.call(CALL, lambda call: call["ended_at"] is not None)["reason"] != "worker_lost"
+    assert rig.stop() == 0
+    rig = make()
+    assert rig.call(CALL, lambda call: call["ended_at"] is not None)["reason"] != "worker_lost"
 
 
 def test_calls_left_open_by_an_earlier_gateway_are_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = make()
-    worker = house.worker(calls=[])
+    rig = make()
+    worker = rig.worker(calls=[])
     worker.await_ack(worker.send(call_started(CALL), call_started(OTHER)))
-    house.call(OTHER, lambda call: True)
-    house.stop()
+    rig.call(OTHER, lambda call: True)
+    rig.stop()
     monkeypatch.setattr(lost_calls, "GRACE_S", 1.0)  # until then the worker below is here again
-    house = make()
-    worker = house.worker(calls=[OTHER])
-    assert house.call(CALL, lambda call: call["ended_at"] is not None)["reason"] == "worker_lost"
-    assert house.call(OTHER, lambda call: True)["ended_at"] is None, "a worker still owns it"
+    rig = make()
+    worker = rig.worker(calls=[OTHER])
+    assert rig.call(CALL, lambda call: call["ended_at"] is not None)["reason"] == "worker_lost"
+    assert rig.call(OTHER, lambda call: True)["ended_at"] is None, "a worker still owns it"
     assert worker.send() == 0
 
 
 def test_a_call_completed_by_rest_is_hung_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_callbacks, "GRACE_S", 0.05)
-    house = make()
-    worker = house.worker()
+    rig = make()
+    worker = rig.worker()
     worker.await_ack(worker.send(call_started(), bus.Webhook("status", 1.0, {"CallSid": CALL, "CallStatus": "completed"})))
     assert worker.command() == bus.HangUp(CALL, "admin_hangup")
 
@@ -227,15 +227,15 @@ def test_a_call_completed_by_rest_is_hung_up(make: Make, monkeypatch: pytest.Mon
 def test_a_recording_interrupted_by_a_crash_is_taken_up(make: Make, twilio: ScriptedRest, tmp_path: Path) -> None:
     config = config_in(tmp_path, twilio.config(timeout_s=5.0))
     twilio.posts.append(Answer(201, {}, hold_s=10.0))
-    house = make(config)
-    worker = house.worker()
+    rig = make(config)
+    worker = rig.worker()
     worker.await_ack(worker.send(call_started(), bus.StartRecording(CALL, ACCOUNT, time.time())))
     until(lambda: twilio.count("POST") == 1)
-    house.stop()
+    rig.stop()
     twilio.gets.append(Answer(200, {"recordings": [], "next_page_uri": None}))
     twilio.posts.append(created())
-    house = make(config)
-    call = house.call(CALL, lambda call: call["recording"]["state"] == "started")
+    rig = make(config)
+    call = rig.call(CALL, lambda call: call["recording"]["state"] == "started")
     assert call["recording"]["recording_sid"] == RECORDING
     assert [request.method for request in twilio.seen] == ["POST", "GET", "POST"]
 
@@ -259,23 +259,23 @@ def test_a_recording_status_spooled_before_a_kill_is_acted_on_after_it(make: Mak
     finally:
         store.close()
         spool.close()
-    house = make(config)
-    assert house.call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
+    rig = make(config)
+    assert rig.call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
 
 
 def test_a_recording_status_interrupted_by_a_stop_is_acted_on_after_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = make()
-    store = house.control._store
+    rig = make()
+    store = rig.control._store
     assert store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
 
     def away(*_: object, **__: object) -> bool:
         raise StoreUnavailable("away")
 
     monkeypatch.setattr(store, "update_recording", away)
-    worker = house.worker()
+    worker = rig.worker()
     worker.await_ack(worker.send(call_started(), bus.Webhook("recording", time.time(), STATUS)))
     worker.close()
-    assert house.stop() == 0
+    assert rig.stop() == 0
     assert make().call(CALL, lambda call: call["recording"]["state"] == "completed")["recording"]["duration_s"] == 3
 
 
@@ -283,14 +283,14 @@ def test_an_unavailable_store_does_not_fail_the_start(make: Make, tmp_path: Path
     monkeypatch.setattr(main, "FIRST_UPGRADE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    house = make(config_in(tmp_path, store_url=f"mysql+pymysql://nobody@127.0.0.1:{port}/none"))
-    worker = house.worker()
+    rig = make(config_in(tmp_path, store_url=f"mysql+pymysql://nobody@127.0.0.1:{port}/none"))
+    worker = rig.worker()
     worker.await_ack(worker.send(call_started()))
-    until(lambda: house.ask("/readyz")[0] == 200)
-    assert any("1 wait in the spool" in reason for reason in json.loads(house.ask("/readyz")[1])["reasons"])
-    status = house.admin.request("status")
+    until(lambda: rig.ask("/readyz")[0] == 200)
+    assert any("1 wait in the spool" in reason for reason in json.loads(rig.ask("/readyz")[1])["reasons"])
+    status = rig.admin.request("status")
     assert (status["backlog"], status["store"]["reachable"], status["store"]["kind"]) == (1, False, "mysql")
-    assert house.stop() == 0
+    assert rig.stop() == 0
 
 
 def test_waiting_events_are_stored_once_the_store_is_back(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,24 +298,24 @@ def test_waiting_events_are_stored_once_the_store_is_back(make: Make, tmp_path: 
     monkeypatch.setattr(schema, "WAIT_FIRST_S", 0.05)
     obstacle = tmp_path / "data"
     obstacle.write_text("a file where the folder should be")
-    house = make(config_in(tmp_path, store_url=f"sqlite:///{obstacle}/store.db"))
-    worker = house.worker()
+    rig = make(config_in(tmp_path, store_url=f"sqlite:///{obstacle}/store.db"))
+    worker = rig.worker()
     worker.await_ack(worker.send(call_started()))
     obstacle.unlink()
-    until(lambda: house.admin.request("status")["store"]["problem"] == "")
-    assert house.call(CALL, lambda call: True)["agent"] == "default"
+    until(lambda: rig.admin.request("status")["store"]["problem"] == "")
+    assert rig.call(CALL, lambda call: True)["agent"] == "default"
 
 
 def test_a_part_that_fails_ends_the_process(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = make()
+    rig = make()
 
     def broken(*_: object) -> None:
         raise RuntimeError("by design")
 
-    monkeypatch.setattr(house.control._forwarder, "_step", broken)
-    house.control._forwarder.notify()
-    house.greenlet.join(scaled(30))
-    assert house.greenlet.get() == 1
+    monkeypatch.setattr(rig.control._forwarder, "_step", broken)
+    rig.control._forwarder.notify()
+    rig.greenlet.join(scaled(30))
+    assert rig.greenlet.get() == 1
 
 
 def test_a_second_control_is_refused(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from gw.control.ops_http import OpsHttp, Readiness
 from tests.timing import scaled
 
 
-class House:
+class Rig:
     def __init__(self) -> None:
         self.rendered = 0
         self.threads: set[object] = set()
@@ -40,76 +40,76 @@ class House:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    house = House()
-    yield house
-    house.http.stop(timeout_s=0)
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.http.stop(timeout_s=0)
 
 
-def test_metrics_are_rendered_once_for_many(house: House) -> None:
-    answers = [gevent.spawn(house.ask, "/metrics") for _ in range(10)]
+def test_metrics_are_rendered_once_for_many(rig: Rig) -> None:
+    answers = [gevent.spawn(rig.ask, "/metrics") for _ in range(10)]
     gevent.joinall(answers, timeout=scaled(20))
     assert {answer.value[:2] for answer in answers} == {(200, b"gw_up 1\n")}
     assert answers[0].value[2]["content-type"].startswith("text/plain; version=")
-    assert house.rendered == 1
-    assert threading.current_thread() not in house.threads
+    assert rig.rendered == 1
+    assert threading.current_thread() not in rig.threads
 
 
-def test_old_metrics_are_rendered_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_metrics_are_rendered_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops_http, "CACHE_S", 0.0)
-    house.ask("/metrics")
-    house.ask("/metrics")
-    assert house.rendered == 2
+    rig.ask("/metrics")
+    rig.ask("/metrics")
+    assert rig.rendered == 2
 
 
-def test_a_slow_rendering_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_rendering_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops_http, "RENDER_S", 0.0)
-    assert house.ask("/metrics")[0] == 503
+    assert rig.ask("/metrics")[0] == 503
 
 
-def test_health_ignores_problems(house: House) -> None:
-    house.readiness = Readiness(False, ["no worker is connected"])
-    assert house.ask("/healthz")[:2] == (200, b"ok\n")
+def test_health_ignores_problems(rig: Rig) -> None:
+    rig.readiness = Readiness(False, ["no worker is connected"])
+    assert rig.ask("/healthz")[:2] == (200, b"ok\n")
 
 
-def test_readiness_gives_its_reasons(house: House) -> None:
-    status, body, headers = house.ask("/readyz")
+def test_readiness_gives_its_reasons(rig: Rig) -> None:
+    status, body, headers = rig.ask("/readyz")
     assert (status, json.loads(body)) == (200, {"ready": True, "reasons": []})
     assert headers["content-type"] == "application/json"
-    house.readiness = Readiness(False, ["no worker is connected"])
-    status, body, _ = house.ask("/readyz")
+    rig.readiness = Readiness(False, ["no worker is connected"])
+    status, body, _ = rig.ask("/readyz")
     assert (status, json.loads(body)) == (503, {"ready": False, "reasons": ["no worker is connected"]})
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/nothing"])
-def test_head_has_the_same_head_and_no_body(house: House, path: str) -> None:
-    got, head = house.ask(path), house.ask(path, "HEAD")
+def test_head_has_the_same_head_and_no_body(rig: Rig, path: str) -> None:
+    got, head = rig.ask(path), rig.ask(path, "HEAD")
     assert head[0] == got[0]
     assert head[1] == b""
     assert head[2]["content-length"] == str(len(got[1]))
 
 
-def test_other_paths_and_methods(house: House) -> None:
-    assert house.ask("/")[0] == 404
-    assert house.ask("/metrics/")[0] == 404
-    status, _, headers = house.ask("/metrics", "POST")
+def test_other_paths_and_methods(rig: Rig) -> None:
+    assert rig.ask("/")[0] == 404
+    assert rig.ask("/metrics/")[0] == 404
+    status, _, headers = rig.ask("/metrics", "POST")
     assert (status, headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_a_silent_connection_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_connection_is_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops_http, "IDLE_S", 0.05)
-    with socket.create_connection(("127.0.0.1", house.http.port), timeout=scaled(20)) as sock:
+    with socket.create_connection(("127.0.0.1", rig.http.port), timeout=scaled(20)) as sock:
         assert sock.recv(1) == b""
 
 
-def test_a_port_in_use_is_refused(house: House) -> None:
+def test_a_port_in_use_is_refused(rig: Rig) -> None:
     with pytest.raises(OSError, match="in use"):
-        OpsHttp(f"127.0.0.1:{house.http.port}", render=house.render, readiness=lambda: house.readiness)
+        OpsHttp(f"127.0.0.1:{rig.http.port}", render=rig.render, readiness=lambda: rig.readiness)
 
 
-def test_nothing_is_logged(house: House, capfd: pytest.CaptureFixture[str]) -> None:
-    house.ask("/healthz")
-    with socket.create_connection(("127.0.0.1", house.http.port), timeout=scaled(20)) as sock:
+def test_nothing_is_logged(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+    rig.ask("/healthz")
+    with socket.create_connection(("127.0.0.1", rig.http.port), timeout=scaled(20)) as sock:
         sock.sendall(b"garbage\r\n\r\n")
         while sock.recv(1000):
             pass

@@ -31,7 +31,7 @@ from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedR
 from tests.timing import scaled
 
 
-class House:
+class Rig:
     def __init__(self, folder: Path, *, signed: bool) -> None:
         self.twilio = ScriptedRest()
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
@@ -95,46 +95,46 @@ class House:
         self.twilio.stop()
 
 
-Make = Callable[..., House]
+Make = Callable[..., Rig]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    houses: list[House] = []
+    made: list[Rig] = []
 
-    def make(*, signed: bool = True) -> House:
-        houses.append(House(tmp_path, signed=signed))
-        return houses[-1]
+    def make(*, signed: bool = True) -> Rig:
+        made.append(Rig(tmp_path, signed=signed))
+        return made[-1]
 
     yield make
-    for house in houses:
-        house.stop()
+    for rig in made:
+        rig.stop()
 
 
 def test_holds_of_every_worker_are_listed(make: Make) -> None:
-    house = make()
-    client = house.worker()
+    rig = make()
+    client = rig.worker()
     client.hold(1.0, "ai_out")
     with gevent.Timeout(scaled(20)):
-        while not house.ask("holds"):
+        while not rig.ask("holds"):
             gevent.sleep(0.01)
-    (hold,) = house.ask("holds")
+    (hold,) = rig.ask("holds")
     assert (hold["kind"], hold["stack"][0]["function"]) == ("ai_out", "Uplink.push")
 
 
 def test_reads_come_from_the_store(make: Make) -> None:
-    house = make()
-    house.known(CALL)
-    house.known(OTHER, ended=True)
-    house.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
-    assert {call["call_sid"] for call in house.ask("calls")} == {CALL, OTHER}
-    assert [call["call_sid"] for call in house.ask("calls", open_only=True)] == [CALL]
-    assert len(house.ask("calls", limit=1)) == 1
-    assert house.ask("call", call_sid=CALL)["recording"]["state"] == "claimed"
-    assert house.ask("call", call_sid="CA0") is None
-    assert [row["call_sid"] for row in house.ask("recordings", state="claimed")] == [CALL]
-    assert house.ask("recordings", limit=5, state="failed") == []
-    assert house.ask("status")["version"] == "1"
+    rig = make()
+    rig.known(CALL)
+    rig.known(OTHER, ended=True)
+    rig.store.claim_recording(CALL, "AC0", "here/1-a", time.time())
+    assert {call["call_sid"] for call in rig.ask("calls")} == {CALL, OTHER}
+    assert [call["call_sid"] for call in rig.ask("calls", open_only=True)] == [CALL]
+    assert len(rig.ask("calls", limit=1)) == 1
+    assert rig.ask("call", call_sid=CALL)["recording"]["state"] == "claimed"
+    assert rig.ask("call", call_sid="CA0") is None
+    assert [row["call_sid"] for row in rig.ask("recordings", state="claimed")] == [CALL]
+    assert rig.ask("recordings", limit=5, state="failed") == []
+    assert rig.ask("status")["version"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -158,78 +158,78 @@ def test_wrong_arguments_are_refused(make: Make, command: str, fields: dict[str,
 
 
 def test_hangup_reaches_the_worker_and_twilio(make: Make) -> None:
-    house = make()
-    worker = house.worker(CALL)
-    house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "completed"}))
-    assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "requested"}
+    rig = make()
+    worker = rig.worker(CALL)
+    rig.twilio.posts.append(Answer(200, {"sid": CALL, "status": "completed"}))
+    assert rig.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "requested"}
     assert worker.command() == bus.HangUp(CALL, "admin_hangup")
-    house.commands._completions.join(scaled(20))
-    assert house.twilio.seen[0].form == {"Status": ["completed"]}
+    rig.commands._completions.join(scaled(20))
+    assert rig.twilio.seen[0].form == {"Status": ["completed"]}
 
 
 def test_the_worker_ends_a_call_that_twilio_refuses_to_end(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    house = make()
-    worker = house.worker(CALL)
-    house.twilio.posts.append(refusal(429, 20429))
-    assert house.ask("hangup", call_sid=CALL)["worker"] is True
+    rig = make()
+    worker = rig.worker(CALL)
+    rig.twilio.posts.append(refusal(429, 20429))
+    assert rig.ask("hangup", call_sid=CALL)["worker"] is True
     assert worker.command() == bus.HangUp(CALL, "admin_hangup")
-    house.commands._completions.join(scaled(20))
+    rig.commands._completions.join(scaled(20))
     assert "20429" in caplog.text
 
 
 def test_hangup_without_credentials_reaches_only_the_worker(make: Make) -> None:
-    house = make(signed=False)
-    house.worker(CALL)
-    assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "no_credentials"}
+    rig = make(signed=False)
+    rig.worker(CALL)
+    assert rig.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": True, "rest": "no_credentials"}
 
 
 def test_a_call_without_a_worker_is_completed_by_twilio(make: Make) -> None:
-    house = make()
-    house.known()
-    house.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}), refusal(404, 20404), refusal(401, 20003)]
-    assert house.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": False, "rest": "completed"}
+    rig = make()
+    rig.known()
+    rig.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}), refusal(404, 20404), refusal(401, 20003)]
+    assert rig.ask("hangup", call_sid=CALL) == {"call_sid": CALL, "worker": False, "rest": "completed"}
     for code in ("not_found", "failed"):
         with pytest.raises(CommandError) as caught:
-            house.ask("hangup", call_sid=CALL)
+            rig.ask("hangup", call_sid=CALL)
         assert caught.value.code == code
 
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_an_unknown_or_ended_call_is_not_found(make: Make, signed: bool) -> None:
-    house = make(signed=signed)
-    house.known(OTHER, ended=True)
+    rig = make(signed=signed)
+    rig.known(OTHER, ended=True)
     for call_sid in (CALL, OTHER):
         with pytest.raises(CommandError) as caught:
-            house.ask("hangup", call_sid=call_sid)
+            rig.ask("hangup", call_sid=call_sid)
         assert caught.value.code == "not_found"
-    assert house.twilio.seen == []
+    assert rig.twilio.seen == []
 
 
 def test_an_open_call_without_worker_and_credentials_cannot_be_ended(make: Make) -> None:
-    house = make(signed=False)
-    house.known()
+    rig = make(signed=False)
+    rig.known()
     with pytest.raises(CommandError, match="no Twilio credentials"):
-        house.ask("hangup", call_sid=CALL)
+        rig.ask("hangup", call_sid=CALL)
 
 
 def test_a_transfer_is_done_by_twilio_and_stored(make: Make) -> None:
-    house = make()
-    house.worker(CALL)
-    house.twilio.posts.append(Answer(200, {"sid": CALL, "status": "in-progress"}))
-    assert house.ask("transfer", call_sid=CALL, to="+15551234567") == {"call_sid": CALL, "to": "+15551234567"}
-    assert "<Number>+15551234567</Number>" in house.twilio.seen[0].form["Twiml"][0]
-    assert house.notified == [True]
-    (kept,) = house.spool.batch(10)
+    rig = make()
+    rig.worker(CALL)
+    rig.twilio.posts.append(Answer(200, {"sid": CALL, "status": "in-progress"}))
+    assert rig.ask("transfer", call_sid=CALL, to="+15551234567") == {"call_sid": CALL, "to": "+15551234567"}
+    assert "<Number>+15551234567</Number>" in rig.twilio.seen[0].form["Twiml"][0]
+    assert rig.notified == [True]
+    (kept,) = rig.spool.batch(10)
     event = bus.decode_event(kept.body)
     assert isinstance(event, bus.CallEvent)
     assert (event.call_sid, event.kind, event.data) == (CALL, "transferred", {"to": "+15551234567"})
 
 
 def test_a_refused_transfer_has_a_code(make: Make) -> None:
-    house = make()
-    house.known(OTHER, ended=True)
-    house.worker(CALL)
-    house.twilio.posts += [refusal(404, 20404), refusal(401, 20003)]
+    rig = make()
+    rig.known(OTHER, ended=True)
+    rig.worker(CALL)
+    rig.twilio.posts += [refusal(404, 20404), refusal(401, 20003)]
     for call_sid, to, code in (
         (OTHER, "+15551234567", "not_found"),
         ("CA9", "+15551234567", "not_found"),
@@ -238,17 +238,17 @@ def test_a_refused_transfer_has_a_code(make: Make) -> None:
         (CALL, "0049 123", "bad_request"),
     ):
         with pytest.raises(CommandError) as caught:
-            house.ask("transfer", call_sid=call_sid, to=to)
+            rig.ask("transfer", call_sid=call_sid, to=to)
         assert caught.value.code == code
-    assert house.spool.backlog() == 0
+    assert rig.spool.backlog() == 0
 
 
 def test_a_call_is_placed_with_the_agents_webhook(make: Make) -> None:
-    house = make()
-    house.twilio.posts.append(Answer(201, {"sid": CALL, "status": "queued"}))
-    placed = house.ask("dial", to="+15551234567", caller="+15557654321")
+    rig = make()
+    rig.twilio.posts.append(Answer(201, {"sid": CALL, "status": "queued"}))
+    placed = rig.ask("dial", to="+15551234567", caller="+15557654321")
     assert placed == {"call_sid": CALL, "to": "+15551234567", "from": "+15557654321", "agent": "default"}
-    (seen,) = house.twilio.seen
+    (seen,) = rig.twilio.seen
     assert seen.path.endswith("/Calls.json")
     assert (seen.form["To"], seen.form["From"]) == (["+15551234567"], ["+15557654321"])
     assert seen.form["Url"][0].endswith("/twilio/voice?agent=default")
@@ -256,99 +256,99 @@ def test_a_call_is_placed_with_the_agents_webhook(make: Make) -> None:
 
 
 def test_a_refused_dial_gives_the_reason(make: Make) -> None:
-    house = make()
+    rig = make()
     dial = {"to": "+15551234567", "caller": "+15557654321"}
-    house.twilio.posts.append(refusal(503, 0))
+    rig.twilio.posts.append(refusal(503, 0))
     with pytest.raises(CommandError, match="it may ring anyway"):
-        house.ask("dial", **dial)
+        rig.ask("dial", **dial)
     with pytest.raises(CommandError, match="no agent 'unknown'"):
-        house.ask("dial", **dial, agent="unknown")
-    house.ready = False
+        rig.ask("dial", **dial, agent="unknown")
+    rig.ready = False
     with pytest.raises(CommandError, match="drained by an operator"):
-        house.ask("dial", **dial)
-    assert len(house.twilio.seen) == 1
+        rig.ask("dial", **dial)
+    assert len(rig.twilio.seen) == 1
 
 
 def test_dial_and_transfer_need_credentials(make: Make) -> None:
-    house = make(signed=False)
+    rig = make(signed=False)
     for command, fields in (("dial", {"caller": "+15557654321"}), ("transfer", {"call_sid": CALL})):
         with pytest.raises(CommandError, match="no Twilio credentials"):
-            house.ask(command, to="+15551234567", **fields)
+            rig.ask(command, to="+15551234567", **fields)
 
 
 def test_completions_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "MAX_COMPLETIONS", 1)
-    house = make()
-    house.worker(CALL, OTHER)
-    house.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}, hold_s=0.2)] * 2
-    assert house.ask("hangup", call_sid=CALL)["rest"] == "requested"
-    assert house.ask("hangup", call_sid=OTHER)["rest"] == "busy"
+    rig = make()
+    rig.worker(CALL, OTHER)
+    rig.twilio.posts += [Answer(200, {"sid": CALL, "status": "completed"}, hold_s=0.2)] * 2
+    assert rig.ask("hangup", call_sid=CALL)["rest"] == "requested"
+    assert rig.ask("hangup", call_sid=OTHER)["rest"] == "busy"
 
 
-def failed(house: House, owner: str = "claimant/1-a") -> None:
-    house.store.claim_recording(CALL, ACCOUNT, owner, time.time())
-    house.store.update_recording(CALL, state="failed", reason="unauthorized", error_text="no")
+def failed(rig: Rig, owner: str = "claimant/1-a") -> None:
+    rig.store.claim_recording(CALL, ACCOUNT, owner, time.time())
+    rig.store.update_recording(CALL, state="failed", reason="unauthorized", error_text="no")
 
 
 def test_a_failed_recording_of_a_live_call_is_started_on_request(make: Make) -> None:
-    house = make()
-    failed(house)
-    house.worker(CALL)
-    house.twilio.gets.append(listing())
-    house.twilio.posts.append(created())
-    answer = house.ask("recordings_retry", call_sid=CALL)
+    rig = make()
+    failed(rig)
+    rig.worker(CALL)
+    rig.twilio.gets.append(listing())
+    rig.twilio.posts.append(created())
+    answer = rig.ask("recordings_retry", call_sid=CALL)
     row = answer["recording"]
     assert (answer["done"], row["state"], row["recording_sid"], row["reason"]) == (True, "started", RECORDING, None)
 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_failed_recording_of_an_ended_call_is_looked_up(make: Make, there: bool) -> None:
-    house = make()
-    failed(house, owner="elsewhere/1-a")
-    house.twilio.gets.append(listing(recording(status="completed", duration="3")) if there else listing())
-    row = house.ask("recordings_retry", call_sid=CALL)["recording"]
+    rig = make()
+    failed(rig, owner="elsewhere/1-a")
+    rig.twilio.gets.append(listing(recording(status="completed", duration="3")) if there else listing())
+    row = rig.ask("recordings_retry", call_sid=CALL)["recording"]
     assert (row["state"], row["reason"]) == (("completed", None) if there else ("failed", "call_ended"))
-    assert house.twilio.count("POST") == 0
+    assert rig.twilio.count("POST") == 0
 
 
 def test_a_refused_retry_gives_the_reason(make: Make) -> None:
-    house = make()
+    rig = make()
     for call_sid, words in (("CA0", "no recording was requested"), (RECORDING, "not of a recording")):
         with pytest.raises(CommandError, match=words):
-            house.ask("recordings_retry", call_sid=call_sid)
-    house.store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
+            rig.ask("recordings_retry", call_sid=call_sid)
+    rig.store.claim_recording(CALL, ACCOUNT, "elsewhere/1-a", time.time())
     with pytest.raises(CommandError, match="elsewhere/1-a has claimed it"):
-        house.ask("recordings_retry", call_sid=CALL)
-    house.store.update_recording(CALL, state="completed", recording_sid=RECORDING)
+        rig.ask("recordings_retry", call_sid=CALL)
+    rig.store.update_recording(CALL, state="completed", recording_sid=RECORDING)
     with pytest.raises(CommandError, match="is completed"):
-        house.ask("recordings_retry", call_sid=CALL)
-    assert house.twilio.seen == []
+        rig.ask("recordings_retry", call_sid=CALL)
+    assert rig.twilio.seen == []
 
 
 @pytest.mark.parametrize("command", ["recordings_retry", "recordings_reconcile"])
 def test_recording_commands_need_credentials(make: Make, command: str) -> None:
-    house = make(signed=False)
-    failed(house)
+    rig = make(signed=False)
+    failed(rig)
     with pytest.raises(CommandError, match="no Twilio credentials"):
-        house.ask(command, **({"call_sid": CALL} if command.endswith("retry") else {}))
+        rig.ask(command, **({"call_sid": CALL} if command.endswith("retry") else {}))
 
 
 def test_a_requested_pass_runs_immediately(make: Make) -> None:
-    house = make()
-    house.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
-    house.store.update_recording(CALL, state="started", recording_sid=RECORDING, started_at=time.time())
-    house.twilio.gets += [listing(recording()), listing(recording(status="completed", duration="3"))]
-    assert house.ask("recordings_reconcile") == {"unsettled": 1, "taken_up": 0, "asked": 1, "settled": 0, "left": 0}
-    assert house.ask("recordings_reconcile")["settled"] == 1
-    assert house.ask("recordings_reconcile") == {"unsettled": 0, "taken_up": 0, "asked": 0, "settled": 0, "left": 0}
+    rig = make()
+    rig.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
+    rig.store.update_recording(CALL, state="started", recording_sid=RECORDING, started_at=time.time())
+    rig.twilio.gets += [listing(recording()), listing(recording(status="completed", duration="3"))]
+    assert rig.ask("recordings_reconcile") == {"unsettled": 1, "taken_up": 0, "asked": 1, "settled": 0, "left": 0}
+    assert rig.ask("recordings_reconcile")["settled"] == 1
+    assert rig.ask("recordings_reconcile") == {"unsettled": 0, "taken_up": 0, "asked": 0, "settled": 0, "left": 0}
 
 
 def test_poison_is_listed_and_requeued(make: Make) -> None:
-    house = make()
-    house.spool.append("w0", [(1, b"bad"), (2, b"worse")])
-    for entry in house.spool.batch(2):
-        house.spool.set_aside(entry.id, "not an event")
-    assert [(row["id"], row["why"]) for row in house.ask("poison_list")] == [(1, "not an event"), (2, "not an event")]
-    assert house.ask("poison_retry", ids=[2]) == {"queued": 1, "set_aside": 1}
-    assert house.ask("poison_retry") == {"queued": 1, "set_aside": 0}
-    assert (house.spool.backlog(), house.notified) == (2, [True, True])
+    rig = make()
+    rig.spool.append("w0", [(1, b"bad"), (2, b"worse")])
+    for entry in rig.spool.batch(2):
+        rig.spool.set_aside(entry.id, "not an event")
+    assert [(row["id"], row["why"]) for row in rig.ask("poison_list")] == [(1, "not an event"), (2, "not an event")]
+    assert rig.ask("poison_retry", ids=[2]) == {"queued": 1, "set_aside": 1}
+    assert rig.ask("poison_retry") == {"queued": 1, "set_aside": 0}
+    assert (rig.spool.backlog(), rig.notified) == (2, [True, True])

@@ -17,7 +17,7 @@ from metrics import declare
 from metrics.page import Page
 
 
-class House:
+class Rig:
     """A MachineState over its own scoreboard; `sent` lists the drain commands sent to workers."""
 
     def __init__(self, folder: Path, scoreboard: Scoreboard, *, orphan: bool = False, notice_s: float = 0.0) -> None:
@@ -39,103 +39,101 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def rig(tmp_path: Path) -> Iterator[Rig]:
     (tmp_path / "pages").mkdir()
-    made = House(tmp_path / "pages", Scoreboard.private())
+    made = Rig(tmp_path / "pages", Scoreboard.private())
     yield made
     made.page.close()
 
 
-def test_a_drain_is_sent_and_outlives_control(house: House, tmp_path: Path) -> None:
-    assert house.machine.commands()["drain"]({}) == {"draining": True, "workers": 2}
-    assert house.machine.drained
-    again = MachineState(
-        house.scoreboard, house.scoreboard.row(0), house.page, drain_workers=house.drain, is_orphan=lambda: False
-    )
+def test_a_drain_is_sent_and_outlives_control(rig: Rig, tmp_path: Path) -> None:
+    assert rig.machine.commands()["drain"]({}) == {"draining": True, "workers": 2}
+    assert rig.machine.drained
+    again = MachineState(rig.scoreboard, rig.scoreboard.row(0), rig.page, drain_workers=rig.drain, is_orphan=lambda: False)
     assert again.drained
-    assert house.sent == [True, True], "a new control sends the drain again"
+    assert rig.sent == [True, True], "a new control sends the drain again"
     assert again.commands()["drain"]({"on": False}) == {"draining": False, "workers": 2}
-    assert not house.machine.drained
+    assert not rig.machine.drained
 
 
 def test_among_machines_a_drain_is_announced_first(tmp_path: Path) -> None:
     """The machine is no longer ready and still admits calls until the balancer follows. Undrained meanwhile, nothing is sent."""
     (tmp_path / "pages").mkdir()
-    house = House(tmp_path / "pages", Scoreboard.private(), notice_s=0.05)
-    draining = gevent.spawn(house.machine.drain, True)
+    rig = Rig(tmp_path / "pages", Scoreboard.private(), notice_s=0.05)
+    draining = gevent.spawn(rig.machine.drain, True)
     gevent.sleep(0.01)
-    assert (house.machine.drained, house.sent) == (True, [])
+    assert (rig.machine.drained, rig.sent) == (True, [])
     assert draining.get(timeout=5) == {"draining": True, "workers": 2}
-    assert house.sent == [True]
-    house.machine.drain(False)
-    again = gevent.spawn(house.machine.drain, True)
+    assert rig.sent == [True]
+    rig.machine.drain(False)
+    again = gevent.spawn(rig.machine.drain, True)
     gevent.sleep(0.01)
-    house.machine.drain(False)
+    rig.machine.drain(False)
     assert again.get(timeout=5)["draining"] is False
-    assert True not in house.sent[1:]
-    house.page.close()
+    assert True not in rig.sent[1:]
+    rig.page.close()
 
 
 @pytest.mark.parametrize("fields", [{"on": "yes"}, {"of": True}])
-def test_wrong_arguments_are_refused(house: House, fields: dict[str, object]) -> None:
+def test_wrong_arguments_are_refused(rig: Rig, fields: dict[str, object]) -> None:
     with pytest.raises(CommandError) as caught:
-        house.machine.commands()["drain"](fields)
+        rig.machine.commands()["drain"](fields)
     assert caught.value.code == "bad_request"
-    assert house.sent == []
+    assert rig.sent == []
 
 
 def test_a_reload_is_asked_of_the_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pages").mkdir()
-    house = House(tmp_path / "pages", Scoreboard.create())
+    rig = Rig(tmp_path / "pages", Scoreboard.create())
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     try:
-        assert house.machine.reload() == {"report": 1}
+        assert rig.machine.reload() == {"report": 1}
         assert sent == [(os.getppid(), signal.SIGHUP)]
-        house.scoreboard.publish_report(ReloadReport(1, "running", "control is replaced"))
+        rig.scoreboard.publish_report(ReloadReport(1, "running", "control is replaced"))
         with pytest.raises(CommandError, match="a reload is under way: control is replaced"):
-            house.machine.reload()
-        house.scoreboard.publish_report(ReloadReport(1, "failed", "as before", "why"))
-        assert house.machine.reload() == {"report": 2}
-        assert house.machine.status()["reload"]["problem"] == "why"
+            rig.machine.reload()
+        rig.scoreboard.publish_report(ReloadReport(1, "failed", "as before", "why"))
+        assert rig.machine.reload() == {"report": 2}
+        assert rig.machine.status()["reload"]["problem"] == "why"
     finally:
-        house.page.close()
+        rig.page.close()
 
 
-def test_a_reload_needs_a_supervisor(house: House, tmp_path: Path) -> None:
+def test_a_reload_needs_a_supervisor(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="has no supervisor"):
-        house.machine.reload()
+        rig.machine.reload()
 
 
-def test_the_capacity_counts_workers_that_accept_calls(house: House) -> None:
-    house.worker(0, calls=3)
-    house.worker(1, calls=4, flags=Flag.LEAVING)
-    status = house.machine.status()
+def test_the_capacity_counts_workers_that_accept_calls(rig: Rig) -> None:
+    rig.worker(0, calls=3)
+    rig.worker(1, calls=4, flags=Flag.LEAVING)
+    status = rig.machine.status()
     assert (status["capacity"], status["calls"], status["reserved"], status["drained"]) == (10, 7, 0, False)
     assert [(one["name"], one["state"]) for one in status["processes"]] == [
         ("control", "starting"),
         ("worker 0", "up"),
         ("worker 1", "up"),
     ]
-    assert house.machine.problems() == []
+    assert rig.machine.problems() == []
 
 
-def test_problems_are_reported_as_sentences(house: House) -> None:
-    house.worker(0, calls=10)
-    assert house.machine.problems() == ["every slot is taken: 10 calls of 10"]
-    house.worker(1, flags=Flag.LATE)
-    assert house.machine.problems() == ["1 of 2 workers are late and accept no call"]
-    row = house.scoreboard.row(2)
+def test_problems_are_reported_as_sentences(rig: Rig) -> None:
+    rig.worker(0, calls=10)
+    assert rig.machine.problems() == ["every slot is taken: 10 calls of 10"]
+    rig.worker(1, flags=Flag.LATE)
+    assert rig.machine.problems() == ["1 of 2 workers are late and accept no call"]
+    row = rig.scoreboard.row(2)
     row.failures = 3
-    assert "worker 1 ended 3 times in a row and was started again" in house.machine.problems()
+    assert "worker 1 ended 3 times in a row and was started again" in rig.machine.problems()
     row.restart_in(9.0)
-    assert "worker 1 ended 3 times in a row and is started again in 9 s" in house.machine.problems()
+    assert "worker 1 ended 3 times in a row and is started again in 9 s" in rig.machine.problems()
 
 
-def test_the_loop_writes_its_tick(house: House) -> None:
-    house.scoreboard.reservation_expiries[5] = 1
-    greenlet = gevent.spawn(house.machine.run)
+def test_the_loop_writes_its_tick(rig: Rig) -> None:
+    rig.scoreboard.reservation_expiries[5] = 1
+    greenlet = gevent.spawn(rig.machine.run)
     gevent.sleep(0)
-    assert 0.0 <= house.scoreboard.row(Scoreboard.CONTROL_ROW).heartbeat_age_s() < 5.0
-    assert house.page.gauge(declare.CALLS_RESERVED).value == 1
+    assert 0.0 <= rig.scoreboard.row(Scoreboard.CONTROL_ROW).heartbeat_age_s() < 5.0
+    assert rig.page.gauge(declare.CALLS_RESERVED).value == 1
     greenlet.kill()

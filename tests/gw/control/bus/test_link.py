@@ -1,4 +1,4 @@
-"""Commands to one worker: in order, within a bound, and never at the cost of who sends them."""
+"""gw.control.bus.link: commands to one worker, in sequence and within a bound; the sender never waits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def until_closed(link: BusLink) -> None:
             gevent.sleep(0.01)
 
 
-def test_commands_arrive_in_order(pair: Pair) -> None:
+def test_commands_arrive_in_sequence(pair: Pair) -> None:
     link, worker = pair
     commands: list[bus.Command] = [bus.Drain(True), bus.HangUp("CA1", "admin_hangup"), bus.Drain(False)]
     assert all(link.send(command) for command in commands)
@@ -43,7 +43,7 @@ def test_commands_arrive_in_order(pair: Pair) -> None:
     assert arrived == commands
 
 
-def test_a_closed_link_takes_nothing(pair: Pair) -> None:
+def test_a_closed_link_refuses_commands(pair: Pair) -> None:
     link, worker = pair
     link.close()
     link.close()
@@ -51,14 +51,14 @@ def test_a_closed_link_takes_nothing(pair: Pair) -> None:
     until_closed(link)
 
 
-def test_a_worker_that_left_is_found_out(pair: Pair) -> None:
+def test_the_end_of_a_worker_closes_the_link(pair: Pair) -> None:
     link, worker = pair
     worker.close()
     until_closed(link)
     link.close()
 
 
-def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus_link, "MAX_COMMANDS", 2)
     ours, theirs = socket.socketpair()
     link = BusLink(ours)
@@ -74,7 +74,7 @@ def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         one.close()
 
 
-def test_a_command_that_does_not_leave_in_time_ends_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_send_closes_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus_link, "SEND_S", 0.05)
     ours, theirs = socket.socketpair()
     link = BusLink(ours)

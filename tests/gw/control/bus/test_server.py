@@ -24,7 +24,7 @@ from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call
 from tests.timing import scaled
 
 
-class House:
+class Rig:
     """A bus server on a real spool, and the events its subscriber received."""
 
     def __init__(self, folder: Path) -> None:
@@ -54,10 +54,10 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
-    yield house
-    house.stop()
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.stop()
 
 
 def until(condition: object, bound_s: float = 20.0) -> None:
@@ -70,59 +70,59 @@ def digit(n: int) -> bus.CallEvent:
     return bus.CallEvent(CALL, "dtmf", float(n), {"digit": str(n)})
 
 
-def test_the_socket_is_private(house: House) -> None:
-    assert stat.S_IMODE(house.path.stat().st_mode) == 0o600
+def test_the_socket_is_private(rig: Rig) -> None:
+    assert stat.S_IMODE(rig.path.stat().st_mode) == 0o600
 
 
-def test_events_are_spooled_acknowledged_and_published_in_sequence(house: House) -> None:
-    client = BusClient(house.path)
+def test_events_are_spooled_acknowledged_and_published_in_sequence(rig: Rig) -> None:
+    client = BusClient(rig.path)
     events = [call_started(), digit(1), digit(2)]
     client.await_ack(client.send(*events))
-    assert house.bodies() == events
-    until(lambda: house.received == events)
-    assert house.spool.last("w0-1") == 3
-    assert house.spool.batch(1)[0].worker == 0
+    assert rig.bodies() == events
+    until(lambda: rig.received == events)
+    assert rig.spool.last("w0-1") == 3
+    assert rig.spool.batch(1)[0].worker == 0
 
 
-def test_events_that_arrive_together_are_one_commit(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_that_arrive_together_are_one_commit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     commits: list[int] = []
-    append = house.spool.append
+    append = rig.spool.append
 
     def counted(instance: str, items: list[tuple[int, bytes]], *, worker: int = -1) -> None:
         commits.append(len(items))
         append(instance, items, worker=worker)
 
-    monkeypatch.setattr(house.spool, "append", counted)
-    client = BusClient(house.path)
+    monkeypatch.setattr(rig.spool, "append", counted)
+    client = BusClient(rig.path)
     client.await_ack(client.send(*[digit(n) for n in range(50)]))
     assert sum(commits) == 50
     assert len(commits) <= 2, "Hello and the events may arrive in two pieces, never one by one"
 
 
-def test_a_known_number_is_acknowledged_but_not_published_again(house: House) -> None:
-    first = BusClient(house.path)
+def test_a_known_number_is_acknowledged_but_not_published_again(rig: Rig) -> None:
+    first = BusClient(rig.path)
     first.await_ack(first.send(digit(1), digit(2)))
-    second = BusClient(house.path)
+    second = BusClient(rig.path)
     second.await_ack(second.send(digit(1), digit(2), digit(3)))
-    assert house.bodies() == [digit(1), digit(2), digit(3)]
-    until(lambda: len(house.received) == 3)
+    assert rig.bodies() == [digit(1), digit(2), digit(3)]
+    until(lambda: len(rig.received) == 3)
     assert second.send(digit(3), first=3) == 3
     assert second.command() == bus.Ack(3)
-    assert len(house.received) == 3
+    assert len(rig.received) == 3
 
 
-def test_each_process_has_its_own_numbers(house: House) -> None:
+def test_each_process_has_its_own_numbers(rig: Rig) -> None:
     for instance in ("w0-1", "w0-2"):
-        client = BusClient(house.path, instance=instance)
+        client = BusClient(rig.path, instance=instance)
         client.await_ack(client.send(digit(1)))
-    assert house.bodies() == [digit(1), digit(1)]
+    assert rig.bodies() == [digit(1), digit(1)]
 
 
-def test_numbers_survive_a_restart_of_control(house: House, tmp_path: Path) -> None:
-    client = BusClient(house.path)
+def test_numbers_survive_a_restart_of_control(rig: Rig, tmp_path: Path) -> None:
+    client = BusClient(rig.path)
     client.await_ack(client.send(digit(1), digit(2)))
-    house.stop()
-    again = House(tmp_path)
+    rig.stop()
+    again = Rig(tmp_path)
     try:
         client = BusClient(again.path)
         client.await_ack(client.send(digit(1), digit(2), digit(3)))
@@ -132,67 +132,67 @@ def test_numbers_survive_a_restart_of_control(house: House, tmp_path: Path) -> N
         again.stop()
 
 
-def test_a_number_after_a_gap_is_accepted(house: House) -> None:
-    client = BusClient(house.path)
+def test_a_number_after_a_gap_is_accepted(rig: Rig) -> None:
+    client = BusClient(rig.path)
     client.await_ack(client.send(digit(5), first=5))
-    assert house.spool.last("w0-1") == 5
+    assert rig.spool.last("w0-1") == 5
 
 
-def test_ownership_follows_the_events(house: House) -> None:
-    client = BusClient(house.path, calls=[OTHER])
-    until(lambda: house.server.is_owned(OTHER))
+def test_ownership_follows_the_events(rig: Rig) -> None:
+    client = BusClient(rig.path, calls=[OTHER])
+    until(lambda: rig.server.is_owned(OTHER))
     client.await_ack(client.send(call_started()))
-    until(lambda: house.server.owned_calls() == {CALL, OTHER})
-    assert house.server.hang_up(CALL, "admin_hangup")
+    until(lambda: rig.server.owned_calls() == {CALL, OTHER})
+    assert rig.server.hang_up(CALL, "admin_hangup")
     assert client.command() == bus.HangUp(CALL, "admin_hangup")
     client.await_ack(client.send(call_ended()))
-    until(lambda: house.server.owned_calls() == {OTHER})
-    assert not house.server.hang_up(CALL, "admin_hangup")
-    assert house.server.calls_seen() == {CALL, OTHER}
-    house.server.stop_tracking_seen()
-    assert house.server.calls_seen() == set()
+    until(lambda: rig.server.owned_calls() == {OTHER})
+    assert not rig.server.hang_up(CALL, "admin_hangup")
+    assert rig.server.calls_seen() == {CALL, OTHER}
+    rig.server.stop_tracking_seen()
+    assert rig.server.calls_seen() == set()
 
 
-def test_a_command_goes_to_the_owner_of_the_call(house: House) -> None:
-    one = BusClient(house.path, instance="w0-1", index=0)
-    two = BusClient(house.path, instance="w1-1", index=1, calls=[CALL])
+def test_a_command_goes_to_the_owner_of_the_call(rig: Rig) -> None:
+    one = BusClient(rig.path, instance="w0-1", index=0)
+    two = BusClient(rig.path, instance="w1-1", index=1, calls=[CALL])
     one.await_ack(one.send(call_started(OTHER)))
-    until(lambda: house.server.owned_calls() == {CALL, OTHER})
-    house.server.hang_up(CALL, "admin_hangup")
-    house.server.hang_up(OTHER, "admin_hangup")
+    until(lambda: rig.server.owned_calls() == {CALL, OTHER})
+    rig.server.hang_up(CALL, "admin_hangup")
+    rig.server.hang_up(OTHER, "admin_hangup")
     assert two.command() == bus.HangUp(CALL, "admin_hangup")
     assert one.command() == bus.HangUp(OTHER, "admin_hangup")
 
 
-def test_a_drain_reaches_connected_and_later_workers(house: House) -> None:
-    one = BusClient(house.path)
-    until(lambda: len(house.server.workers()) == 1)
-    assert house.server.drain(True) == 1
+def test_a_drain_reaches_connected_and_later_workers(rig: Rig) -> None:
+    one = BusClient(rig.path)
+    until(lambda: len(rig.server.workers()) == 1)
+    assert rig.server.drain(True) == 1
     assert one.command() == bus.Drain(True)
-    two = BusClient(house.path, instance="w1-1", index=1)
+    two = BusClient(rig.path, instance="w1-1", index=1)
     assert two.command() == bus.Drain(True)
-    assert house.server.drain(False) == 2
+    assert rig.server.drain(False) == 2
     assert two.command() == bus.Drain(False)
 
 
-def test_the_view_shows_the_last_status(house: House) -> None:
-    client = BusClient(house.path, index=3)
+def test_the_view_shows_the_last_status(rig: Rig) -> None:
+    client = BusClient(rig.path, index=3)
     client.status(calls=7, draining=True, unacked=2, lateness_p99_s=0.001)
-    until(lambda: [view.calls for view in house.server.workers()] == [7])
-    (view,) = house.server.workers()
+    until(lambda: [view.calls for view in rig.server.workers()] == [7])
+    (view,) = rig.server.workers()
     assert (view.index, view.pid, view.connected, view.draining, view.unacked) == (3, os.getpid(), True, True, 2)
 
 
-def test_the_last_holds_of_an_index_outlive_its_process(house: House) -> None:
-    first = BusClient(house.path, index=3)
+def test_the_last_holds_of_an_index_outlive_its_process(rig: Rig) -> None:
+    first = BusClient(rig.path, index=3)
     for at in range(MAX_HOLDS):
         first.hold(float(at))
-    BusClient(house.path, instance="w1-1", index=1).hold(0.5, "ai_in")
-    until(lambda: len(house.server.holds()) == MAX_HOLDS + 1)
-    second = BusClient(house.path, instance="w3-2", index=3)
+    BusClient(rig.path, instance="w1-1", index=1).hold(0.5, "ai_in")
+    until(lambda: len(rig.server.holds()) == MAX_HOLDS + 1)
+    second = BusClient(rig.path, instance="w3-2", index=3)
     second.hold(1000.0)
-    until(lambda: house.server.holds()[0].at == 1000.0)
-    kept = house.server.holds()
+    until(lambda: rig.server.holds()[0].at == 1000.0)
+    kept = rig.server.holds()
     assert [hold.at for hold in kept] == [1000.0, *(float(at) for at in range(MAX_HOLDS - 1, 0, -1)), 0.5]
     assert (kept[-1].worker, kept[-1].kind, kept[-1].pid) == (1, "ai_in", os.getpid())
     assert (kept[0].wall_s, kept[0].cpu_s) == (0.002, 0.001)
@@ -209,84 +209,84 @@ def test_the_last_holds_of_an_index_outlive_its_process(house: House) -> None:
         bus.pack(bus.Hello(0, "w0-1", 1, [])),
     ],
 )
-def test_garbage_costs_only_the_connection(house: House, garbage: bytes) -> None:
-    good = BusClient(house.path, instance="w1-1", index=1, calls=[OTHER])
-    bad = BusClient(house.path, calls=[CALL])
-    until(lambda: len(house.server.workers()) == 2)
+def test_garbage_costs_only_the_connection(rig: Rig, garbage: bytes) -> None:
+    good = BusClient(rig.path, instance="w1-1", index=1, calls=[OTHER])
+    bad = BusClient(rig.path, calls=[CALL])
+    until(lambda: len(rig.server.workers()) == 2)
     bad.socket.sendall(garbage)
     assert bad.ended()
     good.await_ack(good.send(digit(1)))
-    back = BusClient(house.path, calls=[CALL])
+    back = BusClient(rig.path, calls=[CALL])
     back.await_ack(back.send(digit(1)))
-    assert house.lost == []
+    assert rig.lost == []
 
 
-def test_an_event_before_hello_ends_the_connection(house: House) -> None:
-    client = BusClient(house.path, hello=False)
+def test_an_event_before_hello_ends_the_connection(rig: Rig) -> None:
+    client = BusClient(rig.path, hello=False)
     client.send(digit(1))
     assert client.ended()
-    assert house.bodies() == []
+    assert rig.bodies() == []
 
 
-def test_the_wait_for_hello_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_hello_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HELLO_S", 0.05)
-    assert BusClient(house.path, hello=False).ended()
-    with BusClient(house.path, hello=False).socket as sock:
+    assert BusClient(rig.path, hello=False).ended()
+    with BusClient(rig.path, hello=False).socket as sock:
         sock.shutdown(socket.SHUT_WR)
         assert sock.recv(1) == b""
 
 
-def test_silence_ends_the_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_ends_the_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "SILENCE_S", 0.05)
-    assert BusClient(house.path).ended()
+    assert BusClient(rig.path).ended()
 
 
-def test_a_worker_that_does_not_read_loses_its_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_read_loses_its_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "MAX_COMMANDS", 10)
-    client = BusClient(house.path, calls=[CALL])
-    until(lambda: house.server.is_owned(CALL))
-    until(lambda: not house.server.hang_up(CALL, "x" * 100_000))
+    client = BusClient(rig.path, calls=[CALL])
+    until(lambda: rig.server.is_owned(CALL))
+    until(lambda: not rig.server.hang_up(CALL, "x" * 100_000))
     client.socket.settimeout(scaled(20))
     assert client.ended()
 
 
-def test_a_newer_connection_of_a_process_replaces_the_older(house: House) -> None:
-    old = BusClient(house.path, calls=[CALL, OTHER])
-    until(lambda: house.server.owned_calls() == {CALL, OTHER})
-    new = BusClient(house.path, calls=[OTHER])
+def test_a_newer_connection_of_a_process_replaces_the_older(rig: Rig) -> None:
+    old = BusClient(rig.path, calls=[CALL, OTHER])
+    until(lambda: rig.server.owned_calls() == {CALL, OTHER})
+    new = BusClient(rig.path, calls=[OTHER])
     assert old.ended()
-    until(lambda: house.server.owned_calls() == {OTHER})
+    until(lambda: rig.server.owned_calls() == {OTHER})
     new.await_ack(new.send(digit(1)))
-    assert [view.connected for view in house.server.workers()] == [True]
+    assert [view.connected for view in rig.server.workers()] == [True]
 
 
-def test_a_process_that_ended_loses_its_calls(house: House) -> None:
+def test_a_process_that_ended_loses_its_calls(rig: Rig) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    client = BusClient(house.path, pid=process.pid, calls=[OTHER])
+    client = BusClient(rig.path, pid=process.pid, calls=[OTHER])
     client.await_ack(client.send(call_started()))
     process.kill()  # not waited for: a zombie counts as ended
     client.close()
-    until(lambda: house.lost == [{CALL, OTHER}])
-    assert house.server.workers() == []
+    until(lambda: rig.lost == [{CALL, OTHER}])
+    assert rig.server.workers() == []
     process.wait(scaled(20))
 
 
-def test_is_lost_finds_a_dead_process_immediately(house: House) -> None:
+def test_is_lost_finds_a_dead_process_immediately(rig: Rig) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    client = BusClient(house.path, pid=process.pid, calls=[CALL, OTHER])
-    until(lambda: house.server.is_owned(CALL))
-    assert not house.server.is_lost(CALL)
+    client = BusClient(rig.path, pid=process.pid, calls=[CALL, OTHER])
+    until(lambda: rig.server.is_owned(CALL))
+    assert not rig.server.is_lost(CALL)
     process.kill()
     process.wait(scaled(20))
-    assert house.server.is_lost(CALL)
-    assert house.lost == [{CALL, OTHER}], "all of its calls together"
-    assert house.server.is_lost(CALL)
-    assert house.lost == [{CALL, OTHER}], "and once"
+    assert rig.server.is_lost(CALL)
+    assert rig.lost == [{CALL, OTHER}], "all of its calls together"
+    assert rig.server.is_lost(CALL)
+    assert rig.lost == [{CALL, OTHER}], "and once"
     client.close()
 
 
-def test_a_question_is_answered_after_the_events_before_it(house: House) -> None:
-    client = BusClient(house.path)
+def test_a_question_is_answered_after_the_events_before_it(rig: Rig) -> None:
+    client = BusClient(rig.path)
     data = bus.pack(bus.Numbered(1, digit(1))) + bus.pack(bus.Ask(5, CALL, "nonsense")) + bus.pack(bus.Ask(6, CALL, "next"))
     client.socket.sendall(data)
     commands = [client.command(), client.command()]
@@ -294,104 +294,104 @@ def test_a_question_is_answered_after_the_events_before_it(house: House) -> None
     client.close()
 
 
-def test_a_reused_pid_is_not_the_worker(house: House) -> None:
+def test_a_reused_pid_is_not_the_worker(rig: Rig) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait(scaled(20))
-    client = BusClient(house.path, pid=process.pid, calls=[CALL])
-    until(lambda: house.server.is_owned(CALL))
+    client = BusClient(rig.path, pid=process.pid, calls=[CALL])
+    until(lambda: rig.server.is_owned(CALL))
     client.close()
-    until(lambda: house.lost == [{CALL}])
+    until(lambda: rig.lost == [{CALL}])
 
 
-def test_a_live_process_may_reconnect(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = BusClient(house.path, calls=[CALL])
-    until(lambda: house.server.is_owned(CALL))
+def test_a_live_process_may_reconnect(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = BusClient(rig.path, calls=[CALL])
+    until(lambda: rig.server.is_owned(CALL))
     client.close()
-    until(lambda: [view.connected for view in house.server.workers()] == [False])
-    assert house.server.is_owned(CALL), "it may still be talking to the caller"
-    assert not house.server.hang_up(CALL, "admin_hangup")
-    back = BusClient(house.path, calls=[CALL])
-    until(lambda: [view.connected for view in house.server.workers()] == [True])
+    until(lambda: [view.connected for view in rig.server.workers()] == [False])
+    assert rig.server.is_owned(CALL), "it may still be talking to the caller"
+    assert not rig.server.hang_up(CALL, "admin_hangup")
+    back = BusClient(rig.path, calls=[CALL])
+    until(lambda: [view.connected for view in rig.server.workers()] == [True])
     monkeypatch.setattr(server, "RETURN_S", 0.0)
-    assert house.lost == []
+    assert rig.lost == []
     back.close()
-    until(lambda: house.lost == [{CALL}])
+    until(lambda: rig.lost == [{CALL}])
 
 
-def test_a_worker_that_ends_without_calls_is_removed(house: House) -> None:
+def test_a_worker_that_ends_without_calls_is_removed(rig: Rig) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait(scaled(20))
-    client = BusClient(house.path, pid=process.pid, calls=[CALL])
+    client = BusClient(rig.path, pid=process.pid, calls=[CALL])
     client.await_ack(client.send(call_ended()))
     client.close()
-    until(lambda: house.server.workers() == [])
-    assert house.lost == []
+    until(lambda: rig.server.workers() == [])
+    assert rig.lost == []
 
 
-def test_an_event_that_cannot_be_spooled_is_not_acknowledged(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_that_cannot_be_spooled_is_not_acknowledged(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "FAILED_COMMIT_S", 0.0)
 
     def full(*_: object, **__: object) -> None:
         raise SpoolError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.spool, "append", full)
-        client = BusClient(house.path)
+        patch.setattr(rig.spool, "append", full)
+        client = BusClient(rig.path)
         client.send(digit(1))
         with pytest.raises(EOFError):
             client.command()
-    assert house.received == []
-    back = BusClient(house.path)
+    assert rig.received == []
+    back = BusClient(rig.path)
     back.await_ack(back.send(digit(1)))
-    until(lambda: house.received == [digit(1)])
+    until(lambda: rig.received == [digit(1)])
 
 
-def test_a_subscriber_that_fails_costs_the_others_nothing(house: House) -> None:
+def test_a_subscriber_that_fails_costs_the_others_nothing(rig: Rig) -> None:
     def broken(_event: bus.Event) -> None:
         raise RuntimeError("broken")
 
-    heard: list[bus.Event] = []
-    house.server.subscribe(broken)
-    house.server.subscribe(heard.append)
-    client = BusClient(house.path)
+    received: list[bus.Event] = []
+    rig.server.subscribe(broken)
+    rig.server.subscribe(received.append)
+    client = BusClient(rig.path)
     client.await_ack(client.send(digit(1)))
-    until(lambda: heard == [digit(1)])
+    until(lambda: received == [digit(1)])
     client.await_ack(client.send(digit(2)))
-    until(lambda: heard == [digit(1), digit(2)])
+    until(lambda: received == [digit(1), digit(2)])
 
 
 def test_stop_ends_everything(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    client = BusClient(house.path, calls=[CALL])
-    until(lambda: house.server.is_owned(CALL))
-    house.stop()
+    rig = Rig(tmp_path)
+    client = BusClient(rig.path, calls=[CALL])
+    until(lambda: rig.server.is_owned(CALL))
+    rig.stop()
     assert client.ended()
-    assert not house.path.exists()
-    assert house.lost == []
+    assert not rig.path.exists()
+    assert rig.lost == []
 
 
-def test_an_unreadable_event_is_spooled_and_blocks_no_other(house: House) -> None:
-    client = BusClient(house.path)
+def test_an_unreadable_event_is_spooled_and_blocks_no_other(rig: Rig) -> None:
+    client = BusClient(rig.path)
     unknown = {"type": "Numbered", "n": 1, "event": {"type": "Smell", "call_sid": CALL, "at": 1.0}}
     body = msgspec.msgpack.encode(unknown)
     client.socket.sendall(struct.pack("!I", len(body)) + body)
     client.send(digit(2), first=2)
-    until(lambda: house.received)
-    assert house.received == [digit(2)]
-    first, second = house.spool.batch(10)
+    until(lambda: rig.received)
+    assert rig.received == [digit(2)]
+    first, second = rig.spool.batch(10)
     assert msgspec.msgpack.decode(first.body) == unknown["event"]
     assert bus.decode_event(second.body) == digit(2)
 
 
 @pytest.mark.parametrize("version", [0, bus.VERSION + 1])
-def test_a_worker_of_another_version_is_refused(house: House, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+def test_a_worker_of_another_version_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     monkeypatch.setattr(server, "REFUSED_S", 0.1)
-    client = BusClient(house.path, hello=False)
+    client = BusClient(rig.path, hello=False)
     client.socket.sendall(bus.pack(bus.Hello(4, "w4-1", os.getpid(), [CALL], version)))
     refusal = client.command()
     assert isinstance(refusal, bus.VersionRefused)
-    assert (refusal.version, refusal.why) == (bus.VERSION, house.server.refused())
+    assert (refusal.version, refusal.why) == (bus.VERSION, rig.server.refused())
     assert f"speaks bus version {version}, control speaks {bus.VERSION}" in refusal.why
-    assert (house.server.workers(), house.server.owned_calls()) == ([], set())
+    assert (rig.server.workers(), rig.server.owned_calls()) == ([], set())
     monkeypatch.setattr(server, "REFUSED_FOR_S", 0.0)
-    assert house.server.refused() == ""
+    assert rig.server.refused() == ""

@@ -183,17 +183,17 @@ while True:
 def test_survives_the_kill_of_its_writer(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
-        told = 0
+        reported = 0
         with gevent.Timeout(scaled(30)):
-            while told < 40:
-                told = int(writer.stdout.readline())
+            while reported < 40:
+                reported = int(writer.stdout.readline())
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait(scaled(10))
         rest = writer.stdout.read().split("\n")
-        told = max([told, *(int(line) for line in rest[:-1])])
+        reported = max([reported, *(int(line) for line in rest[:-1])])
     spool = Spool(path)
     kept = numbers(spool.batch(100_000))
     assert kept == list(range(1, len(kept) + 1))
-    assert len(kept) >= told
+    assert len(kept) >= reported
     assert spool.last("w") == len(kept)
     spool.close()

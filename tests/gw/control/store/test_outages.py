@@ -72,7 +72,7 @@ class Line:
             pass  # the other pump fails too
 
 
-class House:
+class Rig:
     """A spool, a forwarder and a store that reaches MariaDB over a line."""
 
     def __init__(self, folder: Path, mariadb: MariaDB) -> None:
@@ -143,87 +143,87 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, mariadb: MariaDB) -> Iterator[House]:
-    made = House(tmp_path, mariadb)
+def rig(tmp_path: Path, mariadb: MariaDB) -> Iterator[Rig]:
+    made = Rig(tmp_path, mariadb)
     made.call()
     yield made
     made.stop()
 
 
-def test_locked_tables(house: House) -> None:
-    with closing(pymysql.connect(host="127.0.0.1", port=house.mariadb.port, user=USER, password=PASSWORD)) as other:
+def test_locked_tables(rig: Rig) -> None:
+    with closing(pymysql.connect(host="127.0.0.1", port=rig.mariadb.port, user=USER, password=PASSWORD)) as other:
         with other.cursor() as cursor:
-            cursor.execute(f"LOCK TABLES {house.database}.turns WRITE")
-        house.assert_outage()
-    house.assert_recovery()
+            cursor.execute(f"LOCK TABLES {rig.database}.turns WRITE")
+        rig.assert_outage()
+    rig.assert_recovery()
 
 
-def test_a_full_table(house: House) -> None:
+def test_a_full_table(rig: Rig) -> None:
     """The server's own refusal, error 1114: an engine with a limit of 64 KB in place of a full disk."""
-    house.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 2")
-    house.mariadb.execute(f"ALTER TABLE {house.database}.events ENGINE=MyISAM")
+    rig.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 2")
+    rig.mariadb.execute(f"ALTER TABLE {rig.database}.events ENGINE=MyISAM")
     try:
-        while house.spool.backlog() < 5 or not house.forwarder.retries:
+        while rig.spool.backlog() < 5 or not rig.forwarder.retries:
             for _ in range(20):
-                house.call()
+                rig.call()
             gevent.sleep(0.1)
-        house.assert_outage()
-        assert "is full" in house.forwarder.last_problem
+        rig.assert_outage()
+        assert "is full" in rig.forwarder.last_problem
     finally:
-        house.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 6")
-    house.mariadb.execute(f"ALTER TABLE {house.database}.events ENGINE=InnoDB")
-    house.assert_recovery()
+        rig.mariadb.execute("SET GLOBAL myisam_data_pointer_size = 6")
+    rig.mariadb.execute(f"ALTER TABLE {rig.database}.events ENGINE=InnoDB")
+    rig.assert_recovery()
 
 
-def test_half_open_connections(house: House) -> None:
-    house.line.dead = True
-    house.assert_outage()
-    house.line.dead = False
-    house.assert_recovery()
+def test_half_open_connections(rig: Rig) -> None:
+    rig.line.dead = True
+    rig.assert_outage()
+    rig.line.dead = False
+    rig.assert_recovery()
 
 
-def test_another_server_takes_over_at_another_port(house: House) -> None:
-    house.mariadb.kill()
-    house.line.drop()
-    house.assert_outage()
-    house.mariadb.move()
-    house.mariadb.start()
-    house.line.port = house.mariadb.port
-    house.assert_recovery()
+def test_another_server_takes_over_at_another_port(rig: Rig) -> None:
+    rig.mariadb.kill()
+    rig.line.drop()
+    rig.assert_outage()
+    rig.mariadb.move()
+    rig.mariadb.start()
+    rig.line.port = rig.mariadb.port
+    rig.assert_recovery()
 
 
-def test_connections_to_a_demoted_server_are_dropped(house: House) -> None:
+def test_connections_to_a_demoted_server_are_dropped(rig: Rig) -> None:
     """In a failover by name the old server still answers but is read-only; its connections must not be reused."""
-    house.mariadb.execute("SET GLOBAL read_only = 1")
+    rig.mariadb.execute("SET GLOBAL read_only = 1")
     try:
-        house.assert_outage()
-        assert "read-only" in house.forwarder.last_problem
-        before = connection_id(house.store)
-        house.assert_outage()
-        assert connection_id(house.store) != before
+        rig.assert_outage()
+        assert "read-only" in rig.forwarder.last_problem
+        before = connection_id(rig.store)
+        rig.assert_outage()
+        assert connection_id(rig.store) != before
     finally:
-        house.mariadb.execute("SET GLOBAL read_only = 0")
-    house.assert_recovery()
+        rig.mariadb.execute("SET GLOBAL read_only = 0")
+    rig.assert_recovery()
 
 
 def connection_id(store: Store) -> object:
     return store._backend.read(lambda connection: connection.execute(text("SELECT CONNECTION_ID()")).scalar())
 
 
-def test_ten_minutes_of_calls_are_caught_up_with(house: House) -> None:
+def test_ten_minutes_of_calls_are_caught_up_with(rig: Rig) -> None:
     """20 calls a minute with ten turns each: the backlog is stored well within 30 s."""
-    house.line.port, port = 1, house.line.port
-    house.line.drop()
+    rig.line.port, port = 1, rig.line.port
+    rig.line.drop()
     for k in range(200):
         sids = f"i{k}"
         events = [bus.Turn(call_sid(10_000 + k), n, "agent", "Of course. " * 10, f"item_{n}", n * 1000) for n in range(10)]
-        house.spool.append(sids, [(n, bus.encode_event(event)) for n, event in enumerate(events, 1)])
-        house.call()
-    waited = house.spool.backlog()
-    house.line.port = port
+        rig.spool.append(sids, [(n, bus.encode_event(event)) for n, event in enumerate(events, 1)])
+        rig.call()
+    waited = rig.spool.backlog()
+    rig.line.port = port
     began_s = time.monotonic()
     with gevent.Timeout(scaled(30)):
-        while house.spool.backlog():
+        while rig.spool.backlog():
             gevent.sleep(0.02)
     assert waited > 2900
     print(f"{waited} events forwarded in {time.monotonic() - began_s:.2f} s")

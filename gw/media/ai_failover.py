@@ -164,7 +164,7 @@ class AiFailover:
     # -- a leg that failed ------------------------------------------------------------------------------------------------
 
     def replace(self, error: AiLegError) -> bool:
-        """Put a new leg, still to be opened, in place of the one that failed. Waits for the pause before the attempt.
+        """Replace a failed leg by a new one, still to be opened. Waits for the pause before the attempt.
 
         Returns: False when the call has ended, or falls back because no attempt is left.
         """

@@ -119,7 +119,7 @@ class AiOut:
 
     @property
     def _is_owed(self) -> bool:
-        """Whether audio was sent and its recording has not been requested."""
+        """True when audio was sent and its recording has not been requested."""
         return self.tx.first_audio_sent and self._guard.enabled and not self._guard.recording_started
 
     def _fill(self) -> bool:

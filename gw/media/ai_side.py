@@ -1,4 +1,4 @@
-"""One call's AI side: the leg in place, what was asked of it, and what its successor must receive.
+"""One call's AI side: the leg in place, its requests, and the state that a successor needs.
 
 Reads nothing: AI-in reads the leg, and `gw.media.ai_failover` decides which leg is in place.
 """
@@ -90,20 +90,20 @@ class AiSide:
         self.leg.create_response(instructions)
 
     def truncate(self, truncations: Iterable[Truncation]) -> None:
-        """Send how much the caller heard of the items that the session in place made."""
+        """Send how much the caller heard of the current session's items."""
         for item_id, heard_ms in truncations:
             if item_id in self._items:
                 self.leg.truncate(item_id, heard_ms)
 
     def on_key(self, digit: str, state: State) -> None:
-        """Send a key the caller pressed, or keep it for an AI that is being reached."""
+        """Send a key, or keep it while no AI leg is ready."""
         if state is State.ACTIVE:
             self.leg.send_dtmf(digit)
         elif state is State.CONNECTING and len(self._keys) < MAX_KEYS:
             self._keys.append(digit)
 
     def start_uplink(self) -> None:
-        """Let the caller's audio flow to the session in place; kept audio and keys go first."""
+        """Send the caller's audio to the session in place; kept audio and keys first."""
         self.uplink.on_ready()
         for digit in self._keys:
             self.leg.send_dtmf(digit)

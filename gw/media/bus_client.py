@@ -1,7 +1,8 @@
-"""A worker's end of the bus: events go out numbered, and are kept until control says its spool has them.
+"""Worker's end of the bus: sends numbered events, and keeps each until control acknowledges it.
 
-`emit` never waits. One greenlet connects, says Hello, sends again what is not acknowledged, and reads commands; while control is
-away events pile up here, bounded in number and bytes: over a bound the oldest of the least kind goes first, counted by kind.
+`emit` never waits. One greenlet connects, sends Hello and every unacknowledged event, and reads commands. While control is away,
+events are kept here, bounded in number and bytes: over a bound the oldest event of the least important kind is dropped and
+counted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,7 @@ from gevent import socket
 from gevent.event import AsyncResult
 
 from gw import bus
+from gw.bounded import OutOfTimeError, within
 from gw.media.transport.plain import Transport
 from metrics.declare import BUS_DROPPED, BUS_UNACKED
 from metrics.page import Page
@@ -27,24 +30,25 @@ log = logging.getLogger(__name__)
 
 #: Events kept while control is away: an hour of 200 calls with a turn every 5 s is 144,000; a minute is 2,400.
 MAX_UNACKED: Final = 50_000
-#: And their bytes: a turn has some hundred, a webhook one or two thousand.
+#: Bytes of the kept events: a turn has some hundred, a webhook one or two thousand.
 MAX_UNACKED_BYTES: Final = 64 << 20
-#: Bytes the kernel has not taken: several times the largest message.
+#: Bytes that may wait for the kernel: several times the largest message.
 MAX_WAITING_BYTES: Final = 8 << 20
-#: Events sent again in one slice of the hub: about 0.1 ms.
+#: Events resent in one slice of the hub: about 0.1 ms.
 RESEND_BATCH: Final = 64
-#: Between two tries to reach control.
+#: Pause between two attempts to reach control.
 RETRY_S: Final = 0.2
-#: The same after control refused this worker's version: one of both must be replaced first.
+#: The same after control refused this worker's version: one of the two must be replaced first.
 REFUSED_RETRY_S: Final = 5.0
 STATUS_S: Final = 1.0
-#: How long control's answer is waited for. By the webhook that asks what is next: Twilio waits for 15 s, and the callers of a
-#: machine that died ask all at once, each a few reads of the store. By a call that comes back: its caller waits for its voice.
+#: Time control has to answer. "next" is asked by the action webhook: Twilio waits for 15 s, and the callers of a machine that
+#: died ask at the same time, each for a few reads of the store. "conversation" is asked by a resumed call, whose caller hears
+#: silence.
 ASK_S: Final = {"next": 6.0, "conversation": 0.5}
-#: Questions open at once: beyond it control is not keeping up.
+#: Open questions. With more, control does not keep up.
 MAX_ASKS: Final = 1000
-#: What is lost first when control is away for too long, the least first. A statistic before what was said, what was said before
-#: what a call's row needs; last the wish for a recording, which nobody can make up for.
+#: Event kinds in the sequence in which they are dropped when control is away for too long: statistics before turns, turns before
+#: the start and end that a call's row needs, and last the request for a recording, which cannot be made up for.
 _RANKS: Final[tuple[tuple[type, ...], ...]] = (
     (bus.CallEvent,),
     (bus.Webhook,),
@@ -69,7 +73,7 @@ class BusClient:
         status: Callable[[int], bus.WorkerStatus],
         on_command: Callable[[bus.Command], None],
     ) -> None:
-        """`calls`: the SIDs alive now; `status`: this worker's state, given the number of unacknowledged events."""
+        """`calls` returns the SIDs of the open calls; `status` this worker's state, given the number of unacknowledged events."""
         self._path = path
         self._index = index
         self.instance = uuid.uuid4().hex
@@ -77,14 +81,14 @@ class BusClient:
         self._status = status
         self._on_command = on_command
         self._n = 0
-        self._acked = 0  # nothing up to this number is kept
-        self._unacked: dict[int, tuple[type, bytes]] = {}  # by number, in order: kind, the message as it goes out
+        self._acked = 0  # every event up to this number is acknowledged
+        self._unacked: dict[int, tuple[type, bytes]] = {}  # by number: kind and packed message
         self._unacked_bytes = 0
-        self._ranked: tuple[deque[int], ...] = tuple(deque() for _ in _RANKS)  # the numbers again, by rank
+        self._ranked: tuple[deque[int], ...] = tuple(deque() for _ in _RANKS)  # the same numbers by rank, for dropping
         self._retry_s = RETRY_S
         self._transport: Transport | None = None
         self._asked = 0
-        self._open: dict[int, AsyncResult[bus.Answer]] = {}  # questions, until they are answered or given up
+        self._open: dict[int, AsyncResult[bus.Answer]] = {}  # open questions
         self._stopped = False
         self._unacked_cell = page.gauge(BUS_UNACKED)
         self._dropped_cells = {kind: page.counter(BUS_DROPPED, kind=kind) for kind in BUS_DROPPED.labels["kind"]}
@@ -95,7 +99,7 @@ class BusClient:
         """Send an event, now or when control is back. Never waits."""
         try:
             data = bus.pack(bus.Numbered(self._n + 1, event))
-        except bus.BusError as error:  # every text of ours is bounded where it comes in; this one was not
+        except bus.BusError as error:  # a text that was not bounded at its source
             self._dropped_cells[_kind(type(event))].add()
             log.error("an event is dropped, it cannot be packed: %s", error, extra={"code": error.code})
             return
@@ -109,13 +113,13 @@ class BusClient:
         if self._transport is not None:
             self._transport.write(data)
 
-    def tell(self, hold: bus.HubHold) -> None:
-        """Send a statistic, where control is there and reads; nobody misses one that is lost. Never waits."""
+    def send_hold(self, hold: bus.HubHold) -> None:
+        """Send a statistic if control is connected and reads; otherwise drop it. Never waits."""
         if self._transport is not None and not self._transport.waiting_bytes:
             self._transport.write(bus.pack(hold))
 
     def ask(self, call_sid: str, about: str) -> bus.Answer | None:
-        """Ask control, and wait as long as ASK_S says. None: it does not say."""
+        """Ask control, and wait at most ASK_S. None: no answer."""
         transport = self._transport
         if transport is None or len(self._open) >= MAX_ASKS:
             return None
@@ -127,13 +131,13 @@ class BusClient:
             transport.write(bus.pack(bus.Ask(n, call_sid, about)))
             return result.get(timeout=ASK_S[about])
         except gevent.Timeout:
-            log.warning("control does not answer", extra={"call_sid": call_sid})
+            log.warning("control did not answer a question in time", extra={"call_sid": call_sid})
             return None
         finally:
             del self._open[n]
 
     def _drop_one(self) -> None:
-        """Let go of the oldest of the least kind."""
+        """Drop the oldest event of the least important kind."""
         number = next(numbers for numbers in self._ranked if numbers).popleft()
         kind, data = self._unacked.pop(number)
         self._unacked_bytes -= len(data)
@@ -141,13 +145,13 @@ class BusClient:
 
     @property
     def unacked(self) -> int:
-        """Events control has not acknowledged."""
+        """Number of events that control has not acknowledged."""
         return len(self._unacked)
 
     # -- the connection -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """The greenlet's body: connect, serve, again. Ends on `stop`."""
+        """Connect and serve, again and again, until `stop`. The greenlet's body."""
         while not self._stopped:
             try:
                 transport = self._connect()
@@ -159,7 +163,7 @@ class BusClient:
             except OSError as error:
                 log.debug("control is not reachable: %s", error)
             except bus.BusError:
-                log.exception("control does not speak this bus", extra={"code": "bus_error"})
+                log.exception("control sent a message that is not of this bus version", extra={"code": "bus_error"})
             if not self._stopped:
                 gevent.sleep(self._retry_s)
 
@@ -178,7 +182,7 @@ class BusClient:
         self._resend(transport)
         self._transport = transport
         reader = bus.Reader.of_commands()
-        teller = gevent.spawn(self._tell_status, transport)
+        status_sender = gevent.spawn(self._send_status, transport)
         try:
             while not self._stopped and (data := transport.read()) != b"":
                 for command in reader.feed(data or b""):
@@ -187,7 +191,7 @@ class BusClient:
                         self._on_ack(command.n)
                     elif isinstance(command, bus.VersionRefused):
                         if self._retry_s != REFUSED_RETRY_S:
-                            log.error("control refuses this worker, its events wait here: %s", command.why)
+                            log.error("control refused this worker, which keeps its events: %s", command.why)
                         self._retry_s = REFUSED_RETRY_S
                         return
                     elif isinstance(command, bus.Answer):
@@ -196,11 +200,11 @@ class BusClient:
                     elif isinstance(command, bus.HangUp | bus.Drain):
                         self._on_command(command)
         finally:
-            teller.kill(block=False)
+            status_sender.kill(block=False)
 
     def _resend(self, transport: Transport) -> None:
-        """Send what is not acknowledged, and what is emitted meanwhile, a batch at a time: no switch between the last one and
-        `_transport`."""
+        """Send all unacknowledged events in batches, also those emitted meanwhile. No switch follows the last one, so none is
+        missed before `_transport` is set."""
         number = self._acked
         while number < self._n and not transport.failure and not self._stopped:
             number += 1
@@ -212,7 +216,7 @@ class BusClient:
             while transport.waiting_bytes > MAX_WAITING_BYTES // 2 and not transport.failure and not self._stopped:
                 gevent.sleep(0.01)
 
-    def _tell_status(self, transport: Transport) -> None:
+    def _send_status(self, transport: Transport) -> None:
         while not transport.failure:
             transport.write(bus.pack(self._status(len(self._unacked))))
             gevent.sleep(STATUS_S)
@@ -227,14 +231,14 @@ class BusClient:
         self._unacked_cell.set(len(self._unacked))
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything is acknowledged. False when `timeout_s` passed first."""
-        with gevent.Timeout(timeout_s, False):  # type: ignore[arg-type]  # False: leave the block silently
+        """Wait until every event is acknowledged. False when `timeout_s` passed first."""
+        with suppress(OutOfTimeError), within(timeout_s):
             while self._unacked:
                 gevent.sleep(0.01)
         return not self._unacked
 
     def stop(self) -> None:
-        """Let the greenlet end."""
+        """Let `run` end."""
         self._stopped = True
         if self._transport is not None:
             self._transport.wake()

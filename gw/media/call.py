@@ -86,7 +86,7 @@ class Call:
         self.events.on_start(start, agent_name, voice_at)
 
     def restore_conversation(self) -> None:
-        """Load what was said before this stream, for a call that resumed. Waits for control, for a moment."""
+        """Load the conversation before this stream, for a resumed call. Waits for control, for a moment."""
         resumed = self.events.resumed
         if resumed is None:
             return

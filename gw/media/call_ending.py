@@ -72,16 +72,16 @@ class CallEnding:
         self._transfer_requested = False
         self.last_voice_s = events.started_s  # either side's
         self.over = Flag()  # set by `end`
-        self.ended_s = 0.0  # monotonic; what the greenlets do later is no part of the call
+        self.ended_s = 0.0  # monotonic; the report leaves out everything later
         self.ended_at = 0.0
         self.detail = ""
 
     def on_voice(self) -> None:
-        """Restart the idle limit: the caller or the agent spoke, or the caller pressed a key."""
+        """Restart the idle limit after speech of either side, or a key."""
         self.last_voice_s = monotonic()
 
     def finish(self, reason: Reason, detail: str = "") -> None:
-        """End for `reason` once the caller has heard what is queued; bounded by that and `media.goodbye_s`."""
+        """End once the caller has heard all queued audio, bounded by `media.goodbye_s` after that."""
         if self._state.now not in (State.ACTIVE, State.CONNECTING):
             if self._state.now is not State.CLOSING:
                 self.end(reason, detail)

@@ -69,7 +69,7 @@ class CallEvents:
         self.emit(bus.FirstAudio(self.sid, self._first_audio_at))
 
     def pool_has_room(self) -> bool:
-        """Whether a recording's start can be spawned now."""
+        """Return whether a recording's start can be spawned now."""
         return not self._context.recording_pool.full()
 
     def on_record(self) -> None:

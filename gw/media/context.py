@@ -92,8 +92,8 @@ class MediaContext:
         self.recording_pool = Pool(config.recording.pool_size, greenlet_class=PoolGreenlet)
         self.calls: dict[str, OpenCall] = {}  # by call SID, from `start` to the reported end
         self.streams = 0  # open media sockets, also before their `start`
-        self.coming = 0  # connections without a complete request
-        self.silent = 0  # of these, the ones too late to be counted as future media sockets
+        self.pending = 0  # connections without a complete request
+        self.overdue = 0  # of these, the ones too late to be counted as future media sockets
         self.draining = False  # new calls are refused: by an operator, or because the gateway stops
         self.leaving = False  # other workers replace this one: no connection is accepted, an admitted call is
         self.late = False
@@ -115,13 +115,13 @@ class MediaContext:
         return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls)
 
     def may_open(self) -> bool:
-        """Whether one more media socket is accepted: a slot is free, or an admitted call is expected."""
+        """Return whether one more media socket is accepted: a slot is free, or an admitted call expected."""
         return (not self.draining and self.streams < self.config.server.max_calls_per_worker) or self.slots.reserved > 0
 
     def publish(self) -> None:
         """Publish this worker's load and flags to the other workers."""
-        coming = self.coming - self.silent
-        self.slots.publish(streams=self.streams, coming=coming, draining=self.draining, leaving=self.leaving, late=self.late)
+        pending = self.pending - self.overdue
+        self.slots.publish(streams=self.streams, pending=pending, draining=self.draining, leaving=self.leaving, late=self.late)
 
     def reserve(self, call_sid: str) -> str:
         """Reserve a slot for an announced call. Returns "", or the refusal: full | late | drained."""

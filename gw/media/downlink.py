@@ -102,11 +102,11 @@ class Downlink:
         return frames
 
     def is_playing(self, now_s: float) -> bool:
-        """Whether the caller hears the agent now, or will once what is queued is sent."""
+        """Return whether the caller hears the agent now, or will hear queued audio."""
         return is_playing(self.playout, self.pacer, now_s)
 
     def is_heard_out(self, now_s: float) -> bool:
-        """Whether the caller has heard everything: nothing is queued here or at Twilio."""
+        """Return whether the caller has heard everything: nothing is queued here or at Twilio."""
         return not self.playout.marks_pending and self.playout.is_empty and not self.is_playing(now_s)
 
     def queued_s(self, now_s: float) -> float:

@@ -1,7 +1,7 @@
-"""The worker's server: pywsgi with gevent-websocket's handler, made strict.
+"""HTTP server of a worker: pywsgi with gevent-websocket's handler, made strict.
 
-gevent-websocket answers 101 before the application runs, so everything that may refuse a stream is checked here, before it:
-route, room, signature, version and key. After the 101 the socket is the session's: its frames never pass gevent-websocket.
+gevent-websocket answers 101 before the application runs, so every check that can refuse a stream comes here, before it: route,
+version, key, signature, free slots. After the 101 the socket belongs to the session; its frames never pass gevent-websocket.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from gw.protocol.signature import stream_valid
 
 log = logging.getLogger(__name__)
 
-#: A request must be whole, and answered, in this time; an idle keep-alive connection is closed after it.
+#: Time for a request to be complete and answered. An idle keep-alive connection is closed after it.
 REQUEST_TIMEOUT_S: Final = 15.0
-#: Connections at once: every call has one, webhooks come and go.
+#: Connections beside those of calls: for webhooks.
 EXTRA_CONNECTIONS: Final = 200
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-#: Offered by Twilio on some accounts; echoed only when offered (RFC 6455 4.2.2).
+#: Twilio offers this subprotocol on some accounts; it is echoed only when offered (RFC 6455 4.2.2).
 _SUBPROTOCOL: Final = "audio.twilio.com"
 _MEDIA_PATH: Final = "/media"
-#: What the kernel may hold for a Twilio that does not read: the least that a lead of 500 ms over a slow road needs. Left to
-#: itself the kernel takes megabytes from a proxy on this machine, minutes of speech before the transport's bound is met.
+#: The kernel's send buffer: the least that a lead of 500 ms over a slow network needs. By default
+#: the kernel takes megabytes from a proxy on this machine: minutes of speech before the transport's bound is met.
 _SEND_BUFFER_BYTES: Final = 64 << 10
 
 
 class _RefusedError(Exception):
-    """The upgrade is not done. `reason`: a label of gw_streams_refused_total."""
+    """The upgrade is refused. `reason`: a label of gw_streams_refused_total."""
 
     def __init__(self, status: str, reason: str, text: str, *headers: tuple[str, str]) -> None:
         super().__init__(text)
@@ -53,40 +53,40 @@ class _RefusedError(Exception):
 
 
 class _LateError(OSError):
-    """What a request is ended by that is not whole, and answered, in time: pywsgi closes on an OSError."""
+    """A request was not complete and answered in time. An OSError, on which pywsgi closes."""
 
     def __str__(self) -> str:
-        return "the request did not end in time"
+        return "the request was not complete and answered in time"
 
 
 class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
-    """One connection: webhooks through the application, `GET /media` to a session."""
+    """One connection: `GET /media` starts a session, every other request goes to the application."""
 
     server: MediaServer
     environ: dict[str, Any]
     _bound: gevent.Timeout
-    _is_coming = True
+    _is_pending = True
 
     def handle(self) -> None:
-        """A connection, from its accept to its end."""
+        """Serve a connection from its accept to its end."""
         try:
             super().handle()
         finally:
-            self._settle()
+            self._count_as_known()
 
-    def _settle(self) -> None:
-        """What this connection wants is known: from here on it counts as a media socket, or as none."""
-        if self._is_coming:
-            self._is_coming = False
+    def _count_as_known(self) -> None:
+        """Stop counting this connection as a possible media socket."""
+        if self._is_pending:
+            self._is_pending = False
             context = self.server.context
-            context.coming -= 1
-            context.silent = min(context.silent, context.coming)
+            context.pending -= 1
+            context.overdue = min(context.overdue, context.pending)
             context.publish()
 
     def handle_one_request(self) -> Any:
-        """One request, whole and answered in time, its unread body included; a session has bounds of its own."""
+        """Serve one request within its time, unread body included. A session has its own bounds."""
         mark_current("server")
-        self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, _LateError)  # the class: an error made here would keep its traceback
+        self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, _LateError)  # the class: an instance would keep its traceback
         with self._bound:
             result = super().handle_one_request()
             if self.server.context.leaving:
@@ -94,10 +94,10 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             return None if result is True and not self._bound.pending else result
 
     def run_application(self) -> None:
-        """Every path but /media is the application's; /media never is, with a machine's name behind it or without."""
+        """Run a session for /media, also with a machine's name behind it; else the application."""
         context = self.server.context
-        gevent.sleep(0)  # reading the request was half of the work: between the halves others go
-        self._settle()  # from here to where a media socket is counted nobody else has a turn
+        gevent.sleep(0)  # reading the request was half of the work: let other greenlets run in between
+        self._count_as_known()  # no switch from here to where a media socket is counted
         if context.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
             self._run_webhook()
             return
@@ -119,19 +119,19 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         try:
             pywsgi.WSGIHandler.run_application(self)
         except OSError:
-            if not self._bound.pending:  # out of time: pywsgi would go on to read, and drop, a body that never ends
+            if not self._bound.pending:  # out of time: pywsgi would continue to read, and drop, a body that never ends
                 self.socket.shutdown(socket.SHUT_RD)
             raise
 
     def _upgrade(self, context: MediaContext, headers: list[tuple[str, str]]) -> None:
-        self.environ["wsgi.websocket"] = self  # what gevent-websocket's start_response looks for
+        self.environ["wsgi.websocket"] = self  # gevent-websocket's start_response requires it
         self.start_response("101 Switching Protocols", headers)
-        del self.environ["wsgi.websocket"]  # the handler holds its environ
+        del self.environ["wsgi.websocket"]  # else an object cycle: the handler refers to its environ
         self.write(b"")
         self._run_session(context)
 
     def _check_upgrade(self, context: MediaContext) -> list[tuple[str, str]]:
-        """The headers of the 101. Raises _RefusedError."""
+        """Return the headers of the 101. Raises _RefusedError."""
         environ = self.environ
         upgrades = _tokens(environ.get("HTTP_UPGRADE", ""))
         if environ["REQUEST_METHOD"] != "GET" or "websocket" not in upgrades or self.request_version != "HTTP/1.1":
@@ -151,7 +151,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             if not stream_valid(config.secrets.twilio_auth_token, signature, config.server.public_base, path):
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
         if not context.may_open():
-            raise _RefusedError("503 Service Unavailable", "busy", "no room for another call\n")
+            raise _RefusedError("503 Service Unavailable", "busy", "no slot is free for another call\n")
         accept = base64.b64encode(sha1(key.encode("ascii") + _GUID).digest()).decode("ascii")
         headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
         if _SUBPROTOCOL in _tokens(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")):
@@ -183,36 +183,36 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             mark_current("server")
 
     def _read_ahead(self) -> bytes:
-        """What the peer sent behind its handshake and the request reader already holds."""
+        """Bytes behind the handshake that the request reader has already read."""
         self.socket.settimeout(0.0)
         try:
             ahead = bytes(self.rfile.peek())
         except OSError:
-            ahead = b""  # nothing yet, or broken already: the transport will tell
+            ahead = b""  # nothing yet, or broken: the transport's first read shows which
         return ahead
 
     def _log_error(self, t: Any, v: Any, tb: Any) -> None:
-        """A peer that ended early or ran out of time is one line, and no traceback: there may be thousands of them."""
+        """Log one line, without traceback, for a peer that ended early or ran out of time: there may be thousands."""
         if isinstance(v, OSError):
             log.warning("a request broke off: %s", v)
         else:
             super()._log_error(t, v, tb)
 
     def log_request(self) -> None:
-        """Requests are counted, not logged one by one."""
+        """Log nothing: requests are counted."""
 
 
 class MediaServer(pywsgi.WSGIServer):
-    """The worker's listener, its sessions, and the watchdog that bounds their waits.
+    """Listener of a worker, its sessions, and the watchdog that bounds their waits.
 
-    All workers of a machine are woken by a connection that waits. Whose it is, is decided there and then, one at a time, so what
-    comes at once is shared as well as what comes one by one; who leaves it to others looks again after LEFT_S. Where nobody
-    waits nothing is done.
+    A waiting connection wakes all workers of the machine. Each decides for one connection at a time whether to accept it, so that
+    connections are shared evenly also when many come at the same time. A worker that leaves one to the others checks again after
+    LEFT_S.
     """
 
-    #: The watchdog's look at every call.
+    #: Interval of the watchdog's checks.
     WATCH_S: Final = 0.25
-    #: Until a connection that was left to others is looked for again: they take it within a millisecond or two.
+    #: Pause before a connection that was left to other workers is checked again: they accept within a millisecond or two.
     LEFT_S: Final = 0.005
 
     def __init__(self, listener: socket.socket, context: MediaContext) -> None:
@@ -221,56 +221,56 @@ class MediaServer(pywsgi.WSGIServer):
         super().__init__(listener, Webhooks(context), handler_class=MediaHandler, spawn=connections, log=None, error_log=quiet)
         self.context = context
         self.sessions: set[Session] = set()
-        self.max_accept = 1  # one a turn: what comes at once is shared with the other workers
-        self._left_s = 0.0  # since when somebody has waited who was left to others; 0.0: nobody does
-        self._accepted_s = 0.0  # the last one
-        self._waiting = get_original("select", "poll")()  # gevent's would wait for the hub, in the hub
+        self.max_accept = 1  # per turn of the loop, so that other workers get their share
+        self._left_s = 0.0  # since when a connection has been left to other workers; 0.0: none is
+        self._accepted_s = 0.0  # when the last connection was accepted
+        self._waiting = get_original("select", "poll")()  # gevent's own poll would wait for the hub, in the hub
         self._waiting.register(listener.fileno(), select.POLLIN)
 
     def do_read(self) -> tuple[Any, ...] | None:  # type: ignore[override]  # gevent's own returns None too
-        """Somebody waits: accept, or leave them to the others for now."""
+        """Accept a waiting connection, or leave it to the other workers for now."""
         now_s = monotonic()
         context = self.context
-        if context.coming > context.silent and now_s - self._accepted_s > SHORT_DELAY_S:
-            context.silent = context.coming
+        if context.pending > context.overdue and now_s - self._accepted_s > SHORT_DELAY_S:
+            context.overdue = context.pending
             context.publish()
-        patience_s = context.slots.accept_delay_s()
-        if patience_s:
+        delay_s = context.slots.accept_delay_s()
+        if delay_s:
             self._left_s = self._left_s or now_s
-            if now_s - self._left_s < patience_s:
+            if now_s - self._left_s < delay_s:
                 self.stop_accepting()
-                self._timer = self.loop.timer(self.LEFT_S)  # what gevent's own pause after an error uses, and stop ends
-                self._timer.start(self._look_again)
+                self._timer = self.loop.timer(self.LEFT_S)  # gevent's own timer for a pause after an error, which `stop` ends
+                self._timer.start(self._check_again)
                 return None
         self._accepted_s = now_s
         accepted: tuple[Any, ...] | None = super().do_read()
-        self._forget_who_was_left()
+        self._reset_delay()
         return accepted
 
-    def _look_again(self) -> None:
+    def _check_again(self) -> None:
         if self.started:
-            self._forget_who_was_left()
+            self._reset_delay()
             self.start_accepting()
 
-    def _forget_who_was_left(self) -> None:
-        """Where nobody waits any more, patience begins anew with the next."""
+    def _reset_delay(self) -> None:
+        """Restart the delay when no connection waits any more."""
         if self._left_s and not self._waiting.poll(0):
             self._left_s = 0.0
 
     def do_handle(self, *connection: Any) -> None:
-        """Count a connection from its accept on: one that is not counted before it is read is one of many that come at once."""
-        self.context.coming += 1
+        """Count a connection from its accept on, before its request is read."""
+        self.context.pending += 1
         self.context.publish()
         super().do_handle(*connection)
 
     def watch(self) -> None:
-        """The watchdog greenlet's body: one look at every session, in slices of a few microseconds each."""
+        """Check every session at an interval, a few microseconds each. The watchdog greenlet's body."""
         while True:
             gevent.sleep(self.WATCH_S)
-            self._look()
+            self._check_sessions()
 
-    def _look(self) -> None:
-        """A function of its own: between two looks nobody keeps the last session."""
+    def _check_sessions(self) -> None:
+        """Check each session. A separate function, so that no local keeps the last session between two checks."""
         for n, session in enumerate(list(self.sessions)):
             session.check_or_end(monotonic())
             if n % 50 == 49:

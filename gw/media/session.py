@@ -1,7 +1,7 @@
-"""One media socket from the upgrade to its last byte: waits for `start`, lets the call in, runs RX, and closes everything once.
+"""One media socket from the upgrade to its last byte: admits the call, runs RX, and closes everything once.
 
-RX is the greenlet the server gave the socket. It starts the other three, reads the phone leg until the state says the call has
-ended, and then tears down, each step bounded: greenlets, AI leg, report, phone leg. Nobody else closes anything.
+RX is the greenlet the server gave the socket. It waits for `start`, starts the other three greenlets, reads the phone leg until
+the call has ended, and then closes, each step bounded: greenlets, report, AI leg, phone leg. No other code closes any of them.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from gw.protocol.token import TokenError, check
 
 log = logging.getLogger(__name__)
 
-#: From Twilio: a media message is 394 bytes; a `start` with all its parameters a few thousand.
+#: Largest message from Twilio. A media message has 394 bytes, a `start` with all its parameters a few thousand.
 MAX_MESSAGE_BYTES: Final = 64 << 10
-#: Towards Twilio: what waits for a Twilio that does not read, about 12 s of frames.
+#: Bytes that may wait for a Twilio that does not read: about 12 s of frames.
 MAX_WAITING_BYTES: Final = 256 << 10
-#: How long a call's greenlets may take to end before they are killed.
+#: Time a call's greenlets have to end before they are killed.
 JOIN_S: Final = 1.0
 TOKEN_TTL_S: Final = 64
 
-#: RFC 6455 7.4.1: what the peer reads. Everything that is not here closes with 1000.
+#: Close codes of RFC 6455 7.4.1. Every other reason closes with 1000.
 _CLOSE_CODES: Final = {
     Reason.PHONE_BAD_JSON: 1007,
     Reason.PHONE_BAD_TYPE: 1007,
@@ -62,7 +62,7 @@ _CLOSE_CODES: Final = {
 
 
 class _RefusedError(Exception):
-    """The stream's start is not accepted."""
+    """The stream's `start` is refused."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -71,7 +71,7 @@ class _RefusedError(Exception):
 
 
 class Session:
-    """One media socket, open. `run` returns when it is closed."""
+    """One open media socket. `run` returns when it is closed."""
 
     def __init__(self, context: MediaContext, transport: Transport) -> None:
         self._context = context
@@ -86,10 +86,10 @@ class Session:
         self.opened_s = self.last_message_s = monotonic()
         self._detail = ""
         self._call_sid = ""
-        self._entered = False  # it has a place of the machine's
+        self._has_slot = False
 
     def run(self) -> None:
-        """RX's body: read until the call is over, then close. Never raises."""
+        """Read until the call is over, then close. Never raises. RX's body."""
         mark_current("rx")
         try:
             while not self._state.has_ended:
@@ -109,11 +109,11 @@ class Session:
             log.exception("RX failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
             self.end(Reason.INTERNAL_ERROR, f"RX: {type(error).__name__}: {error}")
         finally:
-            self.end(Reason.INTERNAL_ERROR, "RX was killed")  # GreenletExit and Timeout: an end with a reason all the same
+            self.end(Reason.INTERNAL_ERROR, "RX was killed")  # after GreenletExit or Timeout; else without effect
             self._close()
 
     def end(self, reason: Reason, detail: str = "") -> None:
-        """End this socket's call, or the socket that has none yet. Idempotent; never waits."""
+        """End this socket's call, or the socket before its call. Idempotent; never waits."""
         if self._call is not None:
             self._call.end(reason, detail)
             return
@@ -122,7 +122,7 @@ class Session:
             self._transport.wake()
 
     def check_or_end(self, now_s: float) -> None:
-        """`check`, whose failure ends this call and no other: the watchdog looks at all of them. Never raises."""
+        """Check this call, and end it if the check itself fails. Never raises, so the watchdog reaches the next call."""
         try:
             self.check(now_s)
         except Exception as error:
@@ -130,14 +130,14 @@ class Session:
             self.end(Reason.INTERNAL_ERROR, f"watchdog: {type(error).__name__}: {error}"[:500])
 
     def check(self, now_s: float) -> None:
-        """The watchdog's look."""
+        """Apply the time limits of the socket and of its call. The watchdog calls this."""
         media = self._context.config.media
         if self._state.now is State.WAITING:
             if now_s - self.opened_s > media.start_timeout_s:
                 self.end(Reason.START_TIMEOUT, f"no start within {media.start_timeout_s:g} s of the upgrade")
         elif self._call is not None and not self._state.has_ended:
             if now_s - self.last_message_s > media.phone_silence_s:
-                self.end(Reason.PHONE_SILENT, f"nothing came from Twilio for {media.phone_silence_s:g} s")
+                self.end(Reason.PHONE_SILENT, f"Twilio sent nothing for {media.phone_silence_s:g} s")
             else:
                 self._call.check(now_s)
                 if self._ai_in is not None and self._state.now is State.ACTIVE:
@@ -146,8 +146,8 @@ class Session:
     # -- Twilio's messages ----------------------------------------------------------------------------------------------
 
     def _take(self, event: twilio.TwilioEvent) -> bool:
-        """The caller's audio in a running call, forty-nine of fifty messages a second: sent on in the hub's callback, while RX
-        sleeps. Everything else, and whatever is wrong with a frame, is RX's to look at."""
+        """Forward a frame of a running call in the hub's callback, while RX waits: 49 of 50 messages. RX handles every other
+        message, and every frame that is not as expected."""
         call = self._call
         if type(event) is not twilio.Media or call is None or call.state.has_ended:
             return False
@@ -190,7 +190,7 @@ class Session:
             call.on_key(event.digit)
 
     def _on_unknown(self, event: twilio.Unknown) -> None:
-        """A newer Twilio may say more than we know: counted, kept once a stream, and nothing else."""
+        """Count a message of an unknown kind, and note each kind once a stream: a newer Twilio may send more."""
         self._context.uplink_cells.by_reason["unknown_event"].add(1)
         if event.event not in self._unknown and len(self._unknown) < 16:
             self._unknown.add(event.event)
@@ -207,17 +207,17 @@ class Session:
         self._call_sid = start.call_sid
         config = self._context.config
         if config.twilio.account_sid and start.account_sid != config.twilio.account_sid:
-            raise _RefusedError(Reason.WRONG_ACCOUNT, "the stream is of another account")
+            raise _RefusedError(Reason.WRONG_ACCOUNT, "the stream belongs to another account")
         voice_at = self._use_token(start)
         name = start.parameters.get("agent", "default")
         agent = config.agents.get(name)
         if agent is None:
-            raise _RefusedError(Reason.UNKNOWN_AGENT, f"no agent is called {name[:40]!r}")
+            raise _RefusedError(Reason.UNKNOWN_AGENT, f"no agent has the name {name[:40]!r}")
         if start.call_sid in self._context.calls:
-            raise _RefusedError(Reason.TOKEN_USED, "this call has a stream already")
+            raise _RefusedError(Reason.TOKEN_USED, "the call already has a stream")
         self._context.slots.occupy(start.call_sid)
-        self._entered = True
-        if self._state.has_ended:  # while other workers had the lock
+        self._has_slot = True
+        if self._state.has_ended:  # while this worker waited for the lock
             return
         self._state.on_event(Event.START)
         call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, wake=self._transport.wake)
@@ -231,11 +231,11 @@ class Session:
             self._greenlets.append(greenlet)
 
     def _use_token(self, start: twilio.Start) -> float | None:
-        """Check the one-time token and use it up. Returns when it was issued; None where none is asked for and none came."""
+        """Check the one-time token and use it. Returns when it was issued; None for a stream that needs and has none."""
         token = start.parameters.get("token", "")
         if not token:
             if self._context.config.signed:
-                raise _RefusedError(Reason.TOKEN_MISSING, "the stream brings no token")
+                raise _RefusedError(Reason.TOKEN_MISSING, "the stream has no token")
             return None
         now_s = int(time.time())
         try:
@@ -247,7 +247,7 @@ class Session:
         return float(good.issued_at_s)
 
     def _on_crash(self, greenlet: KindGreenlet) -> None:
-        """A greenlet of this call died of an error: the call ends, nothing else does."""
+        """End this call, and no other, when one of its greenlets failed."""
         error, kind = greenlet.exception, greenlet.kind
         log.error("%s failed", kind, exc_info=error, extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
         self.end(Reason.INTERNAL_ERROR, f"{kind}: {type(error).__name__}: {error}"[:500])
@@ -255,7 +255,7 @@ class Session:
     # -- the end --------------------------------------------------------------------------------------------------------
 
     def _close(self) -> None:
-        """Take everything down, in order and bounded: nobody writes after the close frame, nothing is left running."""
+        """Close everything, in sequence and bounded: nothing is sent after the close frame, no greenlet is left."""
         call = self._call
         try:
             if call is not None:
@@ -264,7 +264,9 @@ class Session:
             else:
                 self._report_refused()
         except Exception:
-            log.exception("the end cannot be reported", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
+            log.exception(
+                "the end of a call cannot be reported", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value}
+            )
         finally:
             self._close_legs(call)
 
@@ -275,15 +277,16 @@ class Session:
         running = [*self._greenlets, *call.ai.greenlets]
         gevent.killall([greenlet for greenlet in running if not greenlet.dead], timeout=JOIN_S)
         self._greenlets.clear()
-        call.ai.greenlets.clear()  # one that was killed keeps the traceback, and by it the call
+        call.ai.greenlets.clear()  # a killed greenlet keeps the traceback, which refers to the call
 
     def _close_legs(self, call: Call | None) -> None:
-        if self._entered:
+        if self._has_slot:
             self._context.slots.release()
         closer = None
         if call is not None:
-            self._context.calls.pop(call.sid, None)  # after its end was told: until then a new Hello must name it
-            closer = spawn("other", call.ai.leg.close)  # beside ours: each may take its bound
+            # only after the report: a Hello before it must name the call
+            self._context.calls.pop(call.sid, None)
+            closer = spawn("other", call.ai.leg.close)  # at the same time: each may take its bound
         reason = self._state.reason or Reason.INTERNAL_ERROR
         self._socket.close(_CLOSE_CODES.get(reason, 1000), reason.value)
         if closer is not None:

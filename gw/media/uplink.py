@@ -42,7 +42,7 @@ class Uplink:
         self.dropped: dict[str, int] = {}
 
     def push(self, payload: str) -> None:
-        """Send one frame of the caller, or keep it while the AI leg is not ready or congested."""
+        """Send one frame, or keep it while the AI leg is not ready or congested."""
         if self._ready and not self._kept and not self._leg.is_congested:
             self._leg.send_audio(payload)
             return
@@ -54,12 +54,12 @@ class Uplink:
             self._send_kept()
 
     def on_ready(self) -> None:
-        """Start sending: kept frames go first, a batch now and one with each frame that follows."""
+        """Start sending: kept frames first, a batch now and one with each later frame."""
         self._ready = True
         self._send_kept()
 
     def on_lost(self, leg: AiLeg) -> None:
-        """Keep the caller's audio for `leg`, which replaces the one before, until `on_ready`."""
+        """Keep the caller's audio for `leg`, the replacement, until `on_ready`."""
         self._leg = leg
         self._ready = False
 

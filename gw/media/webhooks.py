@@ -1,9 +1,9 @@
-"""The public HTTP side of a worker: Twilio's webhooks. Pure parts decide, control hears what it must act on.
+"""Twilio's webhooks: the public HTTP side of a worker.
 
-`/twilio/voice` answers TwiML at once: it keeps a place for the call and opens a stream with a one-time token, or, where there is
-no place, says so or passes the caller on, as configured. The others go to control and are answered: nothing here waits for a
-database or for REST. Each request is checked against its signature first. One that came through a balancer which can ask another
-machine is refused with 503 where there is no place here; what the caller would be told stands in it for the balancer to use.
+`/twilio/voice` reserves a slot and answers with TwiML that opens a stream with a one-time token. Without a free slot the caller
+hears so, or is passed on, as configured. Every other webhook is sent to control as an event and answered. Nothing here waits for
+a database or for REST. The signature is checked first. A request through a balancer that can ask another machine is refused with
+503 when no slot is free; its body has the TwiML for the caller, for the balancer to use.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ log = logging.getLogger(__name__)
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 Environ = dict[str, Any]
 
-#: A webhook's form: Twilio's are below 4 KiB; a transcription callback may be longer.
+#: Largest form. Twilio's are below 4 KiB; a transcription callback may be longer.
 MAX_BODY_BYTES: Final = 64 << 10
 MAX_FIELDS: Final = 200
-#: What a display name or number may take of a <Parameter>.
+#: Longest display name or number in a <Parameter>.
 MAX_VALUE_CHARS: Final = 200
 
 #: CallStatus values of a call that is over. Source: Twilio, Voice status callbacks.
 CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
-#: The header a balancer adds that takes a 503 to another machine (deploy/haproxy). It opens nothing: whoever sends it, and can
-#: sign, is refused with another number.
+#: Header of a balancer that sends a request to another machine after a 503 (deploy/haproxy). It grants nothing: a signed request
+#: with it is refused with another status.
 _ELSEWHERE: Final = "HTTP_X_SUBMILLI_ELSEWHERE"
-_NO_PLACE: Final = "503 Service Unavailable"
+_NO_SLOT: Final = "503 Service Unavailable"
 
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -54,16 +54,16 @@ _WEBHOOK_PATHS: Final = {
     "/twilio/action": "action",
 }
 
-#: A balancer asks here whether anybody answers webhooks, whatever else goes on on the machine.
+#: Path of a balancer's health check: some worker of the machine answers webhooks.
 _HEALTH_PATH: Final = "/healthz"
 
 
 class _BadRequestError(Exception):
-    """The request is not what a webhook is; the text says why."""
+    """The request is not a valid webhook; the text is the reason."""
 
 
 class Webhooks:
-    """The WSGI application of a worker."""
+    """WSGI application of a worker."""
 
     def __init__(self, context: MediaContext) -> None:
         self._context = context
@@ -96,7 +96,7 @@ class Webhooks:
             return _answer(start_response, "400 Bad Request", _TEXT, f"{error}\n")
         if self._signed and not self._is_twilios(environ, form):
             self._cells[kind, "bad_signature"].add()
-            url = f"{self._public}{environ['PATH_INFO']}"  # a public_url that is not the one Twilio was given shows here
+            url = f"{self._public}{environ['PATH_INFO']}"  # shows a public_url that differs from the URL Twilio has
             log.warning("webhook refused: the signature is not valid for %s", url, extra={"reason": "bad_signature"})
             return _answer(start_response, "403 Forbidden", _TEXT, "the signature is not valid for this URL\n")
         fields = dict(form)
@@ -126,13 +126,13 @@ class Webhooks:
         if refusal := self._context.reserve(call_sid):
             self._cells["voice", "busy"].add()
             self._overflow_cells[refusal].add()
-            log.warning("a call is not taken: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
-            return _answer(start_response, _NO_PLACE if elsewhere else "200 OK", _XML, _overflow(self._overflow))
+            log.warning("a call is refused: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
+            return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, _overflow(self._overflow))
         self._cells["voice", "accepted"].add()
         return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {"agent": _agent_asked_for(environ)}))
 
     def _stream_for(self, fields: dict[str, str], more: dict[str, str]) -> str:
-        """TwiML that opens a stream for this call."""
+        """Build TwiML that opens a stream for this call."""
         token = make(self._context.token_key, fields["CallSid"], int(time.time()), os.urandom(NONCE_BYTES))
         parameters = {
             "agent": "default",
@@ -145,8 +145,10 @@ class Webhooks:
         return twiml.connect_stream(self._stream_url, self._action_url, f"{self._public}/twilio/stream", parameters)
 
     def _after_stream(self, fields: dict[str, str], *, elsewhere: bool) -> tuple[str, str]:
-        """The HTTP status, and what Twilio does with a call whose stream is over. What this worker does not know itself it asks
-        control, bounded; a call nobody knows anything of is hung up."""
+        """Return the HTTP status and the TwiML for a call whose stream is over.
+
+        Asks control, bounded, about a call that did not end in this worker. An unknown call is hung up.
+        """
         context, call_sid = self._context, fields.get("CallSid", "")
         if not call_sid or fields.get("CallStatus") in CALL_OVER:
             return "200 OK", twiml.hangup()
@@ -155,7 +157,7 @@ class Webhooks:
         if ending is not None:
             reason, agent_name = ending
             step = next_step(reason.value, resumes=0, on_lost="goodbye")
-        if ending is None or step is Step.TRANSFER:  # by REST it may be done already
+        if ending is None or step is Step.TRANSFER:  # the transfer by REST may be done already
             answer = context.ask(call_sid, "next")
             if answer is not None and answer.step:
                 step, agent_name = Step(answer.step), answer.agent or agent_name
@@ -163,32 +165,28 @@ class Webhooks:
         agent = context.config.agents.get(agent_name) or context.config.agents["default"]
         status = "200 OK"
         if step is Step.RESUME and resumed is not None:
-            if self._may_return(call_sid):
-                log.warning("a call comes back, its worker died", extra={"call_sid": call_sid})
+            if not context.reserve(call_sid):
+                log.warning("a call resumes after its worker died", extra={"call_sid": call_sid})
                 return status, self._stream_for(fields, {"agent": agent_name or "default", **resumed.parameters()})
-            status = _NO_PLACE if elsewhere else status
+            status = _NO_SLOT if elsewhere else status
         if step is Step.TRANSFER:
             return status, twiml.dial(agent.transfer_to)
         if step is not Step.HANG_UP and agent.goodbye:
             return status, twiml.say_and_hang_up(agent.goodbye)
         return status, twiml.hangup()
 
-    def _may_return(self, call_sid: str) -> bool:
-        """Whether there is room for a call that comes back."""
-        return not self._context.reserve(call_sid)
-
 
 def _agent_asked_for(environ: Environ) -> str:
-    """`/twilio/voice?agent=name`: the agent a number or a call of ours is for. The stream's start refuses one that is unknown."""
+    """Read the agent from `/twilio/voice?agent=name`. The stream's start refuses an unknown one."""
     try:
         asked = dict(parse_qsl(environ.get("QUERY_STRING", ""), max_num_fields=MAX_FIELDS))
     except ValueError:
-        return "default"  # hundreds of fields: nobody's URL
+        return "default"  # hundreds of fields
     return asked.get("agent", "")[:MAX_VALUE_CHARS] or "default"
 
 
 def _overflow(overflow: Overflow) -> str:
-    """What a caller gets for whom there is no place."""
+    """Build the TwiML for a caller for whom no slot is free."""
     if overflow.answer == "queue":
         return twiml.enqueue(overflow.text, overflow.queue)
     if overflow.answer == "dial":
@@ -197,15 +195,15 @@ def _overflow(overflow: Overflow) -> str:
 
 
 def _form(environ: Environ) -> list[tuple[str, str]]:
-    """The request's form fields as they came, in order, blank ones kept."""
+    """Parse the request's form fields, in sequence, blank ones kept. Raises _BadRequestError."""
     try:
         length = int(environ.get("CONTENT_LENGTH") or 0)
     except ValueError:
-        raise _BadRequestError("Content-Length is no number") from None
+        raise _BadRequestError("Content-Length is not a number") from None
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise _BadRequestError("send the form with a Content-Length")
     if not 0 <= length <= MAX_BODY_BYTES:
-        raise _BadRequestError(f"a form has at most {MAX_BODY_BYTES} bytes")
+        raise _BadRequestError(f"a form may have at most {MAX_BODY_BYTES} bytes")
     body: bytes = environ["wsgi.input"].read(length) if length else b""
     if len(body) < length:
         raise _BadRequestError("the form ended early")

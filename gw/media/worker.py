@@ -1,6 +1,7 @@
-"""A media worker: one process, one core, as many calls as fit. Construct binds, `run` serves until told to stop, `stop` drains.
+"""Media worker: one process on one core, with as many calls as fit.
 
-It holds no store, no REST client and no metrics page: what it has to tell goes over the bus, what it counts into shared memory.
+The constructor binds, `run` serves, `stop` drains. A worker has no store, no REST client and no metrics page: events go over the
+bus, counters into shared memory.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ from metrics.page import Page
 
 log = logging.getLogger(__name__)
 
-#: How long the last reports may take to reach control at the end, where the gateway waits for it.
+#: Time the last events have to reach control when the gateway waits for the worker's end.
 FLUSH_S: Final = 3.0
-#: On top of that where others take its place: a control that is replaced may take ten seconds to go, and some to start.
+#: Additional time when other workers replace this one: a control that is replaced may take ten seconds to end, and some to start.
 LEAVE_FLUSH_S: Final = 60.0
-#: The status shows the longest hold of the hub within this time.
+#: Window of the longest hub hold in the status.
 RECENT_S: Final = 60.0
-#: How long calls that are told to end may take to close.
+#: Time that calls have to close after the drain has ended them.
 END_S: Final = 3.0
-#: After the last stream: Twilio asks at once what comes next (the action), and a caller must not hear that nobody answers.
+#: Time after the last stream for Twilio's action webhook, which must find the worker listening.
 ACTION_S: Final = 1.0
-#: With fewer calls than this part of its capacity it is not the calls that make a worker late, and one less would not help.
+#: Divisor of the capacity. With fewer calls than that, other causes make a worker late, and one call less would not help.
 LATE_FROM: Final = 4
-#: Where others take its place: how long it stays for who is connected already, a webhook on its way or a stream to come.
+#: Time a replaced worker stays for connections it accepted: a webhook on its way, or a stream to come.
 LINGER_S: Final = 1.0
-#: How often the worker tells how it is.
-TURN_S: Final = 0.05
+#: Interval of the heartbeats.
+HEARTBEAT_S: Final = 0.05
 
 
 class Worker:
@@ -81,7 +82,7 @@ class Worker:
         self._load = Load(lambda: self.context.tx_cells.lateness.buckets)
         self._capacity = self._page.gauge(CALL_CAPACITY)
         always = config.ops.hold_monitor == "always"
-        self._monitor = HoldMonitor(self._page, always=always, report=lambda hold: self._bus.tell(hold))
+        self._monitor = HoldMonitor(self._page, always=always, report=lambda hold: self._bus.send_hold(hold))
         self.context.hold_max_s = self._monitor.max_hold_s
         self._bus = BusClient(
             Path(config.ops.var_dir) / "bus.sock",
@@ -96,18 +97,18 @@ class Worker:
         self.server = MediaServer(listener, self.context)
         self._stopping = Event()
         self._hurry = Event()
-        self._is_awaited = False  # the gateway stops, or this worker is to be started again
+        self._is_awaited = False  # the supervisor waits for the end: the gateway stops, or restarts this worker
         self._crashed = False
-        self._until_s = inf  # when calls are ended, once the worker drains
+        self._until_s = inf  # when a drain ends the remaining calls
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Serve until `stop`, then drain. Returns the exit code."""
         idle = spawn("other", lambda: collect_when_idle(lambda: not self.context.streams))
-        turn = spawn("other", self._turn)
-        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch), turn, idle]
+        publisher = spawn("other", self._publish)
+        helpers = [spawn("bus", self._bus.run), spawn("other", self.server.watch), publisher, idle]
         for helper in helpers:
             helper.link_exception(lambda greenlet: self._on_helper_crash(greenlet.exception))
-        turn.link_exception(lambda _: helpers.append(spawn("other", self._turn_on)))
+        publisher.link_exception(lambda _: helpers.append(spawn("other", self._keep_heartbeat)))
         self._monitor.start()
         thaw_gc = tune(self._page)
         self.server.start()
@@ -124,7 +125,7 @@ class Worker:
         return 1 if self._crashed else 0
 
     def stop(self) -> None:
-        """Let `run` drain and end. Harmless when called twice. Where the supervisor was killed, the port is let go of."""
+        """Let `run` drain and end. Idempotent. If the supervisor was killed, release the port as in `leave`."""
         if self._is_orphan():
             self.leave()
         elif not self._stopping.is_set() or self.context.leaving:
@@ -134,7 +135,7 @@ class Worker:
             self._stopping.set()
 
     def leave(self) -> None:
-        """Others take this worker's place: let go of the listening socket, and end with the last call."""
+        """Close the listening socket, and end with the last call: other workers replace this one."""
         if not self._stopping.is_set():
             self.context.leaving = True
             self.server.close()
@@ -143,22 +144,24 @@ class Worker:
             self._stopping.set()
 
     def hurry(self) -> None:
-        """End: calls do not go on for the rest of the drain."""
+        """End the drain now, with its calls."""
         self._hurry.set()
         self.stop()
 
     def _on_helper_crash(self, error: BaseException | None) -> None:
-        log.error("a helper of the worker failed, the worker stops", exc_info=error)
+        log.error("a background greenlet of the worker failed, the worker stops", exc_info=error)
         self._crashed = True
         if self._config.server.workers != 1:
-            self.leave()  # the others take what comes
+            self.leave()  # the other workers take new connections
             self._until_s = monotonic() + self._config.server.stop_timeout_s
         self.stop()
 
     def _drain(self) -> None:
-        """Let the present calls end until the bound, then end them. Where the gateway stops, webhooks are answered to the last: a
-        new caller is told that all lines are busy, instead of waiting for a connection that nobody takes. Where others take this
-        worker's place, who is connected to it is answered as ever, once."""
+        """Let the current calls end until the bound, then end them.
+
+        When the gateway stops, webhooks are answered to the last: a new caller hears that all lines are busy, instead of waiting
+        for a connection that no worker accepts. A replaced worker answers one request of each connection it has.
+        """
         had_calls = bool(self.server.sessions)
         linger_s = monotonic() + LINGER_S if self.context.leaving else 0.0
         while (self.server.sessions or monotonic() < linger_s) and not self._hurry.is_set() and monotonic() < self._until_s:
@@ -174,18 +177,18 @@ class Worker:
         self.server.stop(timeout=1.0)
 
     def _flush(self) -> None:
-        """Hand the last reports to control. Where others take this worker's place nobody waits for its end, and control may be
-        away for a while: it is replaced as well."""
+        """Deliver the last events to control. A replaced worker, for whose end no process waits, gives control more time, because
+        control is replaced too."""
         until_s = monotonic() + LEAVE_FLUSH_S
         while self.context.leaving and self._bus.unacked and monotonic() < until_s:
             if self._is_awaited or self._hurry.is_set():
                 break
-            gevent.sleep(TURN_S)
+            gevent.sleep(HEARTBEAT_S)
         if not self._bus.flush(FLUSH_S):
-            log.error("control did not confirm the last %d events: they may be lost", self._bus.unacked)
+            log.error("control did not acknowledge the last %d events: they may be lost", self._bus.unacked)
 
-    def _turn(self) -> None:
-        """Tell the others how it stands here; what changes with a socket is told with it."""
+    def _publish(self) -> None:
+        """Publish load and heartbeat to the other workers. A greenlet's body."""
         second_s = monotonic()
         slots, context = self.context.slots, self.context
         while True:
@@ -195,27 +198,27 @@ class Worker:
                 late = self._load.late and len(context.calls) * LATE_FROM >= self._config.server.max_calls_per_worker
                 if context.late != late:
                     context.late = late
-                    log.warning("frames are %s", "late: no new call is taken" if context.late else "punctual again")
+                    log.warning("frames are %s", "late: no new call is accepted" if context.late else "punctual again")
                 slots.release_expired()
                 self._capacity.set(
                     0.0 if context.draining or context.leaving else float(self._config.server.max_calls_per_worker)
                 )
             slots.heartbeat(self._load.lateness_p99_s, self._monitor.max_hold_s(monotonic() - SECONDS))
             context.publish()
-            gevent.sleep(TURN_S)
+            gevent.sleep(HEARTBEAT_S)
 
-    def _turn_on(self) -> None:
-        """After a turn that failed: the loop turns while the calls drain, and whoever judges it by that must not kill it."""
+    def _keep_heartbeat(self) -> None:
+        """Publish heartbeats after `_publish` failed, so that the supervisor lets the calls drain. A greenlet's body."""
         while True:
             self.context.slots.heartbeat(-1.0, -1.0)
-            gevent.sleep(TURN_S)
+            gevent.sleep(HEARTBEAT_S)
 
     # -- the bus --------------------------------------------------------------------------------------------------------
 
     def _on_command(self, command: bus.Command) -> None:
         if isinstance(command, bus.Drain):
             stops = self._stopping.is_set() and not self.context.leaving
-            self.context.draining = command.on or stops  # nothing calls a stop off
+            self.context.draining = command.on or stops  # `undrain` does not cancel a stop
         elif isinstance(command, bus.HangUp):
             call = self.context.calls.get(command.call_sid)
             if call is not None:
@@ -246,9 +249,12 @@ def run(
     is_orphan: Callable[[], bool] = lambda: False,
     await_parent_end: Callable[[], None] = lambda: None,
 ) -> int:
-    """A worker process's body: serve on the inherited socket. `before_ready` is called when all is there but the word. `leave`:
-    others take its place; `hurry` ends a drain; when told to stop, `await_parent_end` returns once `is_orphan` can be believed.
-    Returns the exit code."""
+    """Serve on the inherited socket. A worker process's body.
+
+    `before_ready`: called before the ready byte is written. `leave`: the signal of a replacement. `hurry`: the signal that ends a
+    drain. `await_parent_end`: called on a stop signal, returns once `is_orphan` is reliable.
+    Returns: the exit code.
+    """
     listener = socket.socket(fileno=listen_fd)
     worker = Worker(config, index, listener, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
 
@@ -261,9 +267,9 @@ def run(
     gevent.signal_handler(hurry, worker.hurry)
     gevent.signal_handler(leave, worker.leave)
 
-    def tell_ready() -> None:
+    def write_ready() -> None:
         before_ready()
         os.write(ready_fd, b"1")
         os.close(ready_fd)
 
-    return worker.run(tell_ready)
+    return worker.run(write_ready)

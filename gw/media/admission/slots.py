@@ -1,11 +1,13 @@
-"""Whether one more call is taken: by this machine, and by this worker.
+"""Admission slots: decides whether this machine and this worker take one more call.
 
-The voice webhook reserves: one place on the machine for one call SID, whichever worker its stream will reach. The stream's
-start turns the reservation into a call of the worker it reached; one whose stream does not come lapses after RESERVED_S. What is
-free is what the workers that are punctual have left, less what is reserved, looked up and written under one lock, so two workers
-never give away one place. A worker that is full, late, or further ahead than SPREAD, leaves a connection that waits to the
-others, whatever comes at once: it counts as a socket from its accept on, until it has said what it wants. Left for too long, it
-is taken by whoever sees it, since a caller must hear at least that no line is free.
+The voice webhook reserves a slot of the machine for one call SID, whichever worker its stream will reach. The stream's `start`
+turns the reservation into a call of the worker it reached; a reservation whose stream does not come expires after RESERVED_S.
+Free are the slots of all punctual workers, less the reserved ones. They are counted and written under one lock, so two workers
+never give one slot away twice.
+
+A worker that is full, late, or more than SPREAD sockets ahead leaves a waiting connection to the other workers. A connection
+counts as a socket from its accept until its request is complete, so that this also holds for many at the same time. A connection
+left for too long is taken by any worker, since a caller must at least hear that no line is free.
 """
 
 from __future__ import annotations
@@ -19,24 +21,24 @@ from typing import Final
 from gw.media.admission.shared_lock import SharedBusyError, locked
 from gw.scoreboard import KEY_BYTES, MAX_RESERVATIONS, Flag, ProcessState, Scoreboard, ScoreboardRow
 
-#: From the webhook's answer to the stream's start: Twilio connects at once, mostly within a second; its bound is not published.
+#: From the webhook's answer to the stream's start. Twilio mostly connects within a second; its bound is not published.
 RESERVED_S: Final = 20.0
-#: Sockets a worker may be ahead of the emptiest before it takes one more, so they differ by one more than this.
+#: Sockets a worker may be ahead of the emptiest one and still accept, so they differ by one more than this.
 SPREAD: Final = 1
-#: How long a connection is left to a worker that is better off: one that does not take it in this time does not run.
+#: Time a connection is left to a less loaded worker. A worker that does not take it by then does not run.
 DELAY_S: Final = 0.5
-#: The same, where who is better off shows once connections have said what they want: mostly they have within a millisecond.
+#: The same while incomplete requests hide which worker is less loaded: most are complete within a millisecond.
 SHORT_DELAY_S: Final = 0.2
-#: A worker whose loop did not turn for so long is nobody to leave a connection to.
+#: A worker whose loop has not turned for this long gets no connection left.
 STALLED_S: Final = 1.0
 
-#: A key may lie in any of so many places from its hash.
+#: Entries of the table that a key may be in, from its hash on.
 PROBES: Final = 64
 _NS: Final = 1_000_000_000
 
 
 class AdmissionSlots:
-    """One worker's view of the machine's places. `calls`, `streams` and `coming` of its row are written here alone."""
+    """One worker's view of the machine's slots. Only this object writes `calls`, `streams` and `pending` of its row."""
 
     def __init__(self, scoreboard: Scoreboard, row: ScoreboardRow, capacity: int, *, reserved_s: float = RESERVED_S) -> None:
         self._scoreboard = scoreboard
@@ -48,7 +50,7 @@ class AdmissionSlots:
 
     @classmethod
     def alone(cls, capacity: int) -> AdmissionSlots:
-        """The room of a worker that shares its machine with no other."""
+        """Make the slots of a worker that is alone on its machine."""
         scoreboard = Scoreboard.private()
         row = scoreboard.take_row(0)
         row.state = ProcessState.UP
@@ -57,9 +59,9 @@ class AdmissionSlots:
     # -- a call's way -----------------------------------------------------------------------------------------------------
 
     def reserve(self, call_sid: str) -> str:
-        """Keep a place for the call that was announced. Returns "", or why there is none: full | late.
+        """Reserve a slot for an announced call. A repeated request for a call renews its reservation.
 
-        Asked again for a call it has a place for, the same place is kept on.
+        Returns: "", or the refusal: full | late.
         """
         try:
             with self._lock():
@@ -79,7 +81,7 @@ class AdmissionSlots:
             return "late"
 
     def occupy(self, call_sid: str) -> None:
-        """The call's stream has started: its place is this worker's now, never nobody's in between. Raises SharedBusyError."""
+        """Turn the reservation of a started stream into a call, in one step. Raises SharedBusyError."""
         with self._lock():
             index = self._find(_key(call_sid))
             if index >= 0:
@@ -87,16 +89,16 @@ class AdmissionSlots:
             self._row.calls += 1
 
     def release(self) -> None:
-        """A call that entered has ended."""
+        """Release the slot of a call that has ended."""
         self._row.calls -= 1
 
     @property
     def reserved(self) -> int:
-        """Places kept for streams that have not come yet."""
+        """Slots reserved for streams that have not come."""
         return self._scoreboard.reserved
 
     def release_expired(self) -> int:
-        """Give back the places whose streams did not come. Returns how many. 0.1 ms; once a second is enough."""
+        """Release expired reservations. Returns their number. Takes 0.1 ms; once a second is enough."""
         now_ns = time.monotonic_ns()
         if not any(0 < expires_ns <= now_ns for expires_ns in self._lapses.tolist()):
             return 0
@@ -107,26 +109,27 @@ class AdmissionSlots:
                     self._lapses[index] = 0
                 return len(late)
         except SharedBusyError:
-            return 0  # the next second does it
+            return 0  # done in the next second
 
     # -- this worker ------------------------------------------------------------------------------------------------------
 
-    def publish(self, *, streams: int, coming: int, draining: bool, leaving: bool, late: bool) -> None:
-        """Let the others know how it stands here."""
+    def publish(self, *, streams: int, pending: int, draining: bool, leaving: bool, late: bool) -> None:
+        """Publish this worker's load and flags to the other workers."""
         self._row.streams = streams
-        self._row.pending = coming
+        self._row.pending = pending
         self._row.flags = draining * Flag.DRAINING | leaving * Flag.LEAVING | late * Flag.LATE
 
     def heartbeat(self, lateness_p99_s: float, hold_max_s: float) -> None:
-        """The loop turns; how punctual it is."""
+        """Publish that the loop turns, and how punctual it is."""
         self._row.lateness_p99_us = _us(lateness_p99_s)
         self._row.hold_max_us = _us(hold_max_s)
         self._row.heartbeat()
 
     def accept_delay_s(self) -> float:
-        """How long a connection that waits is left to the others before this worker takes it: 0.0 where it is this one's turn.
+        """Seconds a waiting connection is left to the other workers; 0.0: accept now.
 
-        Compared are sockets, and before them whether one more can be served: of itself a worker supposes that all who come stay.
+        Compares first whether a worker can serve one more, then sockets. This worker counts all its incomplete requests as
+        sockets.
         """
         row = self._row
         if row.flags & Flag.LEAVING:
@@ -134,11 +137,11 @@ class AdmissionSlots:
         others = [other for other in self._serving() if other.index != row.index]
         if not others:
             return 0.0
-        closed, sockets = _standing(row, row.streams + row.pending)
-        best_closed, best_sockets = min(_standing(other, other.streams) for other in others)
+        closed, sockets = _rank(row, row.streams + row.pending)
+        best_closed, best_sockets = min(_rank(other, other.streams) for other in others)
         if (closed, sockets) <= (best_closed, best_sockets + SPREAD):
             return 0.0
-        is_best = (closed, sockets) <= min(_standing(other, other.streams + other.pending) for other in others)
+        is_best = (closed, sockets) <= min(_rank(other, other.streams + other.pending) for other in others)
         return SHORT_DELAY_S if is_best else DELAY_S
 
     # -- inside -----------------------------------------------------------------------------------------------------------
@@ -147,7 +150,7 @@ class AdmissionSlots:
         return locked(self._scoreboard.fd, 0, 1)
 
     def _serving(self) -> list[ScoreboardRow]:
-        """The workers that take connections and whose loops turn; this one also before it is known that it is ready."""
+        """Workers that accept connections and whose loops turn; this one also before it is ready."""
         own = self._row.index
         return [
             row
@@ -161,7 +164,7 @@ class AdmissionSlots:
         ]
 
     def _free(self) -> tuple[int, bool]:
-        """Places nobody has, and whether some are not given because their worker is late."""
+        """Free slots, and whether a late worker has slots that are not given."""
         free, late = -self.reserved, False
         for row in self._serving():
             if row.flags & Flag.LATE:
@@ -171,7 +174,7 @@ class AdmissionSlots:
         return free, late
 
     def _find(self, key: bytes) -> int:
-        """Where the key's place is; -1 where it has none."""
+        """Index of the key's reservation, or -1."""
         start = _start(key)
         for index in range(start, start + PROBES):
             if self._lapses[index] and self._keys[index * KEY_BYTES : (index + 1) * KEY_BYTES] == key:
@@ -186,8 +189,8 @@ class AdmissionSlots:
         return -1
 
 
-def _standing(row: ScoreboardRow, sockets: int) -> tuple[bool, int]:
-    """How a worker with so many sockets stands beside others: the less, the rather a connection is its own."""
+def _rank(row: ScoreboardRow, sockets: int) -> tuple[bool, int]:
+    """Rank of a worker with so many sockets: the worker with the lowest rank accepts."""
     return bool(row.flags & Flag.LATE) or sockets >= row.capacity, sockets
 
 

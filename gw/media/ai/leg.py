@@ -45,7 +45,7 @@ class AiLeg(Protocol):
 
     @property
     def is_congested(self) -> bool:
-        """Whether the AI takes too little of what is sent: the uplink then keeps the caller's audio."""
+        """True while the AI takes too little of what is sent: the uplink then keeps the caller's audio."""
 
     def send_audio(self, payload: str) -> None:
         """Send one frame of the caller, base64 as Twilio sent it."""

@@ -48,7 +48,7 @@ class Watchdog:
         return None
 
     def _is_deaf(self, leg: AiLeg, now_s: float) -> bool:
-        """Whether the leg has been congested for longer than the limit."""
+        """True when the leg has been congested for longer than the limit."""
         if not leg.is_congested:
             self._congested_s = 0.0
             return False

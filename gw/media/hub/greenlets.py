@@ -1,4 +1,4 @@
-"""Greenlets with a kind, by which the hold monitor files how long each held the hub."""
+"""Greenlets with a kind, under which the hold monitor files their holds."""
 
 from __future__ import annotations
 

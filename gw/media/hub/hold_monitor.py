@@ -10,9 +10,9 @@ The stack is taken during the hold, by a timer signal each millisecond while the
 hub's own thread and passes the frame it interrupted. So a hold over the budget is seen while it lasts, and one inside C code at
 the line that called it. The first stack after the budget is kept, else the last one before. A sample costs the thread some 10
 us, most of it the kernel's, a hundred times a second on duty, and formats no text. Two other ways were tried. The suspended
-stack of the greenlet at the switch shows where it waits next, not where it spent the time, and nothing where it ended. A thread that samples
-the hub's frames needs the interpreter's lock: of 200 holds of 2.5 ms it saw none, nor any in C; the signal saw all of them, and
-193 of 200 in C of 1.1 ms.
+stack of the greenlet at the switch shows where it waits next, not where it spent the time, and nothing where it ended. A thread
+that samples the hub's frames needs the interpreter's lock: of 200 holds of 2.5 ms it saw none, nor any in C; the signal saw all
+of them, and 193 of 200 in C of 1.1 ms.
 
 At most one hold a second, the worst, is sent to control, as a droppable message of the bus. Only then names and lines are looked
 up, in a separate slice. Never prints, logs, or reads a source file.
@@ -203,7 +203,7 @@ class HoldMonitor:
         self._trace(False)
 
     def max_hold_s(self, since_s: float) -> float:
-        """Longest hold since a monotonic time, give or take a second; -1.0 if none was seen."""
+        """Longest hold since a monotonic time, within a second; -1.0 if none."""
         longest = next((held_s for at_s, held_s in self._longest if at_s >= since_s), 0.0)
         return max(longest, self.second_max_s) or -1.0
 
@@ -257,7 +257,7 @@ def _cells(page: Page, family: Histogram) -> _Cells:
 
 
 def _named(code: CodeType, at: int) -> bus.StackFrame:
-    """File, as short as it is unambiguous, line and function of a frame."""
+    """Look up the shortest unambiguous path, the line and the function of a frame."""
     path = code.co_filename.rpartition("/site-packages/")[2].removeprefix(_ROOT)
     line = next((line for start, end, line in code.co_lines() if start <= at < end and line), code.co_firstlineno)
     return bus.StackFrame(path[-MAX_NAME:], line, code.co_qualname[:MAX_NAME])

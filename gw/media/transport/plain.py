@@ -29,7 +29,7 @@ READ_BYTES: Final = 8192
 
 @final
 class Transport:
-    """Non-blocking transport over a connected socket, served by the hub of the thread that made it."""
+    """Non-blocking transport over a connected socket, served by its thread's hub."""
 
     __slots__ = (
         "_buffer",
@@ -60,7 +60,7 @@ class Transport:
         self._buffer = bytearray()
         self._first = first
         self._limit_bytes = limit_bytes
-        self._woken = False  # the next read returns at once
+        self._woken = False  # the next read returns immediately
         self.failure = ""  # "stalled", "broken" or "shut"; empty while the transport works
         self._detail: str | None = None
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
-import gevent
 from websockets.exceptions import InvalidStatus, PayloadTooBig
 from websockets.protocol import Protocol, Side, State
 
+from gw.bounded import OutOfTimeError, within
 from gw.errors import GatewayError, ProtocolCode, ProtocolError
 from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
@@ -171,7 +172,7 @@ class WebSocket:
         return taken
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame, wait at most CLOSE_TIMEOUT_S for the answer, then shut the transport.
+        """Send a close frame, wait for the answer, bounded, then shut the transport.
 
         Idempotent. Called by the greenlet that reads.
         """
@@ -179,7 +180,7 @@ class WebSocket:
             if self.core.state is State.OPEN:
                 self.core.send_close(code, reason[:MAX_REASON_CHARS])
                 self.flush()
-            with gevent.Timeout(CLOSE_TIMEOUT_S, False):  # type: ignore[arg-type]  # False: leave the block silently
+            with suppress(OutOfTimeError), within(CLOSE_TIMEOUT_S):
                 self._linger()
         self.transport.shut()
         release(self.core)
@@ -198,9 +199,10 @@ class WebSocket:
 
 
 def release(core: Protocol) -> None:
-    """Break the object cycles of a core that is no longer used, which only the collector would free.
+    """Break the object cycles of a core that is no longer used.
 
-    Its parser is a generator that refers to it, and so does the traceback of the error it keeps.
+    Its parser is a generator that refers to it, and so does the traceback of the error it keeps. Only the collector would free
+    them.
     """
     core.parser.close()
     refusal = core.handshake_exc
@@ -216,7 +218,10 @@ T = TypeVar("T")
 
 
 class MessageReader(Generic[T]):
-    """Reader of a websocket of JSON text, as typed events. Events before a broken message are returned first."""
+    """Reader of a websocket of JSON text, as typed events.
+
+    Events before a broken message are returned first.
+    """
 
     __slots__ = ("_broken", "_left", "_parse", "_socket", "_take")
 
@@ -245,7 +250,7 @@ class MessageReader(Generic[T]):
         return events
 
     def read_beside(self, take: Callable[[T], bool]) -> list[T]:
-        """Read events, and pass each that comes while the greenlet waits to `take`, in the hub's callback.
+        """Read events, passing each that comes meanwhile to `take`, in the hub's callback.
 
         `take`: must not wait. True: the event is done. The first event left, and all behind it, are returned in order.
         Raises: as `read`, and what `take` raises.

@@ -86,12 +86,12 @@ def test_hello_then_events_in_order_then_status(rig: Rig):
 
 def test_a_hold_is_told_while_control_is_there_and_not_kept(rig: Rig):
     lost, told = (bus.HubHold(at, "rx", 0.002, 0.001, [bus.StackFrame("a.py", 1, "f")]) for at in (1.0, 2.0))
-    rig.client.tell(lost)
+    rig.client.send_hold(lost)
     control = rig.control()
     rig.running.start()
     control.accept()
     assert isinstance(control.next(), bus.WorkerStatus)
-    rig.client.tell(told)
+    rig.client.send_hold(told)
     while not isinstance(message := control.next(), bus.HubHold):
         pass
     assert (message, rig.client.unacked) == (told, 0)

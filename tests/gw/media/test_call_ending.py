@@ -139,12 +139,12 @@ def test_the_duration_and_the_idle_time_are_limited(active: Maker) -> None:
     media = active().context.config.media
     call = active()
     call.ending.last_voice_s = call.events.started_s + media.max_call_s
-    call.check(call.events.started_s + media.max_call_s)
+    call.check(call.events.started_s + media.max_call_s - 0.1)
     assert not call.state.has_ended
     call.check(call.events.started_s + media.max_call_s + 0.1)
     assert call.state.reason is Reason.DURATION_LIMIT
     call = active()
-    call.check(call.events.started_s + media.idle_limit_s)
+    call.check(call.events.started_s + media.idle_limit_s - 0.1)
     assert not call.state.has_ended
     call.check(call.events.started_s + media.idle_limit_s + 0.1)
     assert call.state.reason is Reason.IDLE_LIMIT

@@ -57,10 +57,10 @@ def test_a_media_socket_is_taken_while_slots_are_free_or_a_call_is_expected(cont
 
 def test_the_worker_publishes_its_load(contexts: ContextMaker) -> None:
     context, _ = contexts.context()
-    context.streams, context.coming, context.silent = 3, 5, 2
+    context.streams, context.pending, context.overdue = 3, 5, 2
     context.publish()
     row = context.slots._row
-    assert (row.streams, row.coming) == (3, 3)
+    assert (row.streams, row.pending) == (3, 3)
 
 
 def test_a_token_key_is_made_where_neither_key_nor_token_is_configured(contexts: ContextMaker) -> None:

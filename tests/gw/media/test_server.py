@@ -301,7 +301,7 @@ def test_callers_that_come_at_once_are_shared(contexts: ContextMaker, callers: i
     assert abs(one - other) <= 2
     for greenlet in answers:
         greenlet.get().socket.close()
-    until(lambda: not any(server.context.streams or server.context.coming for server in servers))
+    until(lambda: not any(server.context.streams or server.context.pending for server in servers))
 
 
 def test_who_is_left_to_a_worker_that_takes_nobody_is_taken(contexts: ContextMaker):
@@ -346,27 +346,27 @@ def test_who_says_nothing_keeps_nobody_waiting(contexts: ContextMaker, monkeypat
     """Two silent connections at each worker: once they are not supposed to be callers any more, the next is nobody's to leave."""
     servers, address = workers(contexts, 2)
     silent = [socket.create_connection(address) for _ in range(4)]
-    until(lambda: [server.context.coming for server in servers] == [2, 2])
+    until(lambda: [server.context.pending for server in servers] == [2, 2])
     gevent.sleep(SHORT_DELAY_S)
     looks: list[MediaServer] = []
-    monkeypatch.setattr(MediaServer, "_look_again", lambda self: looks.append(self))
+    monkeypatch.setattr(MediaServer, "_check_again", lambda self: looks.append(self))
     answer = Answer(address, request(GOOD))
     assert answer.status == 101
     assert looks == []
-    assert sorted(server.context.coming - server.context.silent for server in servers) in ([0, 0], [0, 2])
+    assert sorted(server.context.pending - server.context.overdue for server in servers) in ([0, 0], [0, 2])
     for sock in (*silent, answer.socket):
         sock.close()
-    until(lambda: not any(server.context.streams or server.context.coming or server.context.silent for server in servers))
+    until(lambda: not any(server.context.streams or server.context.pending or server.context.overdue for server in servers))
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /med", request(GOOD, line="GET /medium HTTP/1.1")])
 def test_who_wants_no_stream_is_counted_until_that_is_known(contexts: ContextMaker, sent: bytes):
     server, address = contexts.server(contexts.context()[0])
     sock = socket.create_connection(address)
-    until(lambda: server.context.coming == 1)
+    until(lambda: server.context.pending == 1)
     sock.sendall(sent)
     if sent.endswith(b"\r\n\r\n"):
-        until(lambda: server.context.coming == 0)
+        until(lambda: server.context.pending == 0)
         assert server.context.streams == 0
     sock.close()
-    until(lambda: server.context.coming == 0)
+    until(lambda: server.context.pending == 0)

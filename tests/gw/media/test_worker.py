@@ -260,7 +260,7 @@ def test_its_last_events_wait_for_a_control_that_is_replaced_as_well(replaced: R
     assert control.events(1) == [bus.Numbered(1, event)]
     control.say(bus.Ack(1))
     assert replaced.exit_code() == 0
-    assert "control did not confirm" not in caplog.text
+    assert "control did not acknowledge" not in caplog.text
     control.close()
 
 
@@ -280,7 +280,7 @@ def test_it_tells_what_control_did_not_confirm(
         getattr(replaced.worker, end)()
     assert replaced.exit_code() == 0
     assert [entry.getMessage() for entry in caplog.records if entry.levelname == "ERROR"] == [
-        "control did not confirm the last 2 events: they may be lost"
+        "control did not acknowledge the last 2 events: they may be lost"
     ]
 
 
@@ -293,7 +293,7 @@ def test_its_loop_is_seen_to_turn_while_it_drains_after_its_turn_failed(replaced
         fails.wait()
         raise ValueError("the turn failed")
 
-    monkeypatch.setattr(replaced.worker, "_turn", turn)
+    monkeypatch.setattr(replaced.worker, "_publish", turn)
     replaced.start()
     ticks = {replaced.row.heartbeat_ns}
 

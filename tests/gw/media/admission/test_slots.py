@@ -68,12 +68,12 @@ def test_a_place_that_was_kept_does_not_lapse():
 
 def test_late_drained_and_leaving_workers_offer_nothing():
     one, other = workers(5, 5)
-    one.publish(streams=0, coming=0, draining=False, leaving=False, late=True)
-    other.publish(streams=0, coming=0, draining=True, leaving=False, late=False)
+    one.publish(streams=0, pending=0, draining=False, leaving=False, late=True)
+    other.publish(streams=0, pending=0, draining=True, leaving=False, late=False)
     assert one.reserve("CAx") == "late"
-    one.publish(streams=0, coming=0, draining=False, leaving=True, late=False)
+    one.publish(streams=0, pending=0, draining=False, leaving=True, late=False)
     assert other.reserve("CAx") == "full"
-    other.publish(streams=0, coming=0, draining=False, leaving=False, late=False)
+    other.publish(streams=0, pending=0, draining=False, leaving=False, late=False)
     assert one.reserve("CAx") == "", "who leaves still answers for the others"
 
 
@@ -89,7 +89,7 @@ def test_who_accepts():
     one, other = workers(10, 10)
 
     def tell(slots: AdmissionSlots, streams: int, **more: int) -> None:
-        said = {"streams": streams, "coming": 0, "draining": False, "leaving": False, "late": False, **more}
+        said = {"streams": streams, "pending": 0, "draining": False, "leaving": False, "late": False, **more}
         slots.publish(**said)  # type: ignore[arg-type]
 
     def patience() -> tuple[float, float]:
@@ -99,16 +99,16 @@ def test_who_accepts():
     assert patience() == (0.0, 0.0)
     tell(one, 2)
     assert patience() == (DELAY_S, 0.0), "it is further ahead than it may be"
-    tell(one, 0, coming=2)
+    tell(one, 0, pending=2)
     assert patience() == (DELAY_S, 0.0), "who comes may stay"
-    tell(other, 0, coming=2)
+    tell(other, 0, pending=2)
     assert patience() == (SHORT_DELAY_S, SHORT_DELAY_S), "a moment will tell who stays"
-    tell(other, 0, coming=1)
+    tell(other, 0, pending=1)
     assert patience() == (DELAY_S, 0.0)
     tell(one, 2)
     tell(other, 10)
     assert patience() == (0.0, DELAY_S), "the other is full"
-    tell(other, 9, coming=1)
+    tell(other, 9, pending=1)
     assert patience() == (0.0, DELAY_S), "it may be"
     tell(one, 10)
     assert patience() == (SHORT_DELAY_S, 0.0), "whether the other is full too is not sure: it has the connection"
@@ -126,7 +126,7 @@ def test_who_accepts():
 def test_a_worker_that_hangs_is_nobody_to_wait_for():
     scoreboard = Scoreboard.private()
     one, _ = workers(10, 10, scoreboard=scoreboard)
-    one.publish(streams=5, coming=0, draining=False, leaving=False, late=False)
+    one.publish(streams=5, pending=0, draining=False, leaving=False, late=False)
     assert one.accept_delay_s() == DELAY_S
     scoreboard.row(2).heartbeat_ns -= 2_000_000_000
     assert one.accept_delay_s() == 0.0
@@ -137,7 +137,7 @@ def test_a_worker_that_starts_is_left_nothing_and_takes_what_comes():
     scoreboard = Scoreboard.private()
     one, other = workers(10, 10, scoreboard=scoreboard)
     scoreboard.row(2).state = ProcessState.STARTING
-    one.publish(streams=5, coming=0, draining=False, leaving=False, late=False)
+    one.publish(streams=5, pending=0, draining=False, leaving=False, late=False)
     assert (one.accept_delay_s(), other.accept_delay_s()) == (0.0, 0.0)
     scoreboard.row(1).state = ProcessState.WAITING
     assert other.reserve("CAx") == "", "its own places count before the supervisor knows that it is ready"
@@ -159,7 +159,7 @@ def test_what_comes_at_once_is_shared(seed: int, wishes: str):
             streams[n] += coming[n].pop(0)
         elif waiting and ones[n].accept_delay_s() == 0.0:
             coming[n].append(waiting.pop(0))
-        ones[n].publish(streams=streams[n], coming=len(coming[n]), draining=False, leaving=False, late=False)
+        ones[n].publish(streams=streams[n], pending=len(coming[n]), draining=False, leaving=False, late=False)
         steps += 1
         assert steps < 10_000, "nobody accepts"
         assert max(streams) - min(streams) <= SPREAD + 1
@@ -169,7 +169,7 @@ def test_what_is_told_stands_in_the_row():
     scoreboard = Scoreboard.private()
     (one,) = workers(7, scoreboard=scoreboard)
     one.heartbeat(0.0025, -1.0)
-    one.publish(streams=1, coming=2, draining=True, leaving=True, late=True)
+    one.publish(streams=1, pending=2, draining=True, leaving=True, late=True)
     row = scoreboard.row(1)
     assert (row.capacity, row.streams, row.pending, row.lateness_p99_us, row.hold_max_us) == (7, 1, 2, 2500, -1)
     assert row.flags == Flag.DRAINING | Flag.LEAVING | Flag.LATE

@@ -42,7 +42,7 @@ def test_backoff_doubles_to_its_bound_and_resets() -> None:
 
 
 def test_backoff_is_short_after_a_child_that_served() -> None:
-    """A process killed now and then restarts quickly each time, and its failures are still counted."""
+    """A process that is killed occasionally restarts quickly each time, and its failures are still counted."""
     backoff = Backoff(first_s=0.1, last_s=1.0, served_s=5.0, stable_s=30.0)
     assert [backoff.on_exit(lived_s) for lived_s in (1.0, 1.0, 9.0, 9.0, 9.0, 1.0, 1.0)] == [0.1, 0.2, 0.1, 0.1, 0.1, 0.2, 0.4]
     assert backoff.failures == 7

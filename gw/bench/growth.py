@@ -24,19 +24,19 @@ MANY: Final = 50
 _TRIES: Final = 3
 
 
-def grow(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[str, Any]]) -> None:
+def grow(load: Load, steps: Sequence[int], measure: Measure, results: list[dict[str, Any]]) -> None:
     """Measure steps until the machine is full.
 
-    Each is appended to `made` as it comes, so that an interrupt keeps it.
+    Each is appended to `results` as it comes, so that an interrupt keeps it.
     """
     for calls in steps:
-        found = once(replace(load, calls=calls), measure)
+        result = once(replace(load, calls=calls), measure)
         for _ in range(_TRIES - 1):
-            if not found["void"]:
+            if not result["void"]:
                 break
-            found = once(replace(load, calls=calls), measure)
-        made.append({**found, "full": is_full(found)})
-        if made[-1]["full"]:
+            result = once(replace(load, calls=calls), measure)
+        results.append({**result, "full": is_full(result)})
+        if results[-1]["full"]:
             break
 
 
@@ -45,21 +45,21 @@ def is_full(step: dict[str, Any]) -> bool:
     return step["worker_share"] >= FULL or any("saturated" in why for why in step["void"])
 
 
-def verdict(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def verdict(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Judge whether the cost of a call grows with the number of calls.
 
     For gateway and floor, each with the cost at the fewest and at the most calls.
     """
-    good = [step for step in made if not step["void"] and not step["full"] and step["calls"] >= MANY]
+    good = [step for step in results if not step["void"] and not step["full"] and step["calls"] >= MANY]
     return {
         "cpu_ms_per_call_s": _course(good, "gateway", lambda step: step["cpu_ms_per_call_s"]),
         "floor_cpu_ms_per_call_s": _course(good, "floor", lambda step: step["cpu_ms_per_call_s"]),
         "kb_per_call": _course(good, "gateway", lambda step: step["pss_per_call_kb"]),
         "floor_kb_per_call": _course(good, "floor", lambda step: step["pss_per_call_kb"]),
         "kb_of_one_more_call": _slope(
-            [(step["calls"], step["gateway"]["pss_per_call_kb"] * step["calls"]) for step in made if not step["void"]]
+            [(step["calls"], step["gateway"]["pss_per_call_kb"] * step["calls"]) for step in results if not step["void"]]
         ),
-        "full_at": next((step["calls"] for step in made if step["full"]), None),
+        "full_at": next((step["calls"] for step in results if step["full"]), None),
     }
 
 

@@ -42,16 +42,16 @@ def step(load: Load, measure: Measure) -> dict[str, Any]:
     failed: list[dict[str, Any]] = []
     disturbed: list[dict[str, Any]] = []
     for _ in range(_TRIES):
-        made = once(load, measure)
-        if not made["void"] and not made["beyond"]:
-            return made
-        (disturbed if made["void"] or made["gateway"]["noted"] else failed).append(made)
+        result = once(load, measure)
+        if not result["void"] and not result["beyond"]:
+            return result
+        (disturbed if result["void"] or result["gateway"]["noted"] else failed).append(result)
         if len(failed) == _FAILURES:
             break
-    made = (failed or disturbed)[-1]
-    if not failed and not made["void"]:
-        made["void"] = made["gateway"]["noted"]
-    return made
+    result = (failed or disturbed)[-1]
+    if not failed and not result["void"]:
+        result["void"] = result["gateway"]["noted"]
+    return result
 
 
 def once(load: Load, measure: Measure) -> dict[str, Any]:
@@ -68,21 +68,21 @@ def once(load: Load, measure: Measure) -> dict[str, Any]:
     }
 
 
-def climb(load: Load, steps: Sequence[int], measure: Measure, made: list[dict[str, Any]]) -> None:
+def climb(load: Load, steps: Sequence[int], measure: Measure, results: list[dict[str, Any]]) -> None:
     """Measure steps until one fails, then the middle between it and the one before.
 
-    Steps are put into `made` as they come, in order of calls, so that an interrupt keeps them.
+    Steps are put into `results` as they come, in order of calls, so that an interrupt keeps them.
     """
     for calls in steps:
-        made.append(step(replace(load, calls=calls), measure))
-        if made[-1]["beyond"] and not made[-1]["void"]:
-            below = held(made[:-1])
+        results.append(step(replace(load, calls=calls), measure))
+        if results[-1]["beyond"] and not results[-1]["void"]:
+            below = held(results[:-1])
             middle = (below + calls) // 2
             if below and middle - below >= _FINE:
-                made.insert(-1, step(replace(load, calls=middle), measure))
+                results.insert(-1, step(replace(load, calls=middle), measure))
             break
 
 
 def held(steps: Sequence[dict[str, Any]]) -> int:
     """Return the largest number of calls that held and was not void; 0 if none."""
-    return max((made["calls"] for made in steps if not made["beyond"] and not made["void"]), default=0)
+    return max((result["calls"] for result in steps if not result["beyond"] and not result["void"]), default=0)

@@ -35,7 +35,7 @@ def middle(rounds: Sequence[Measured]) -> Measured:
 def document(gateways: Sequence[Measured], floors: Sequence[Measured]) -> dict[str, Any]:
     """Build the document: the median round's figures at the top, the floor's beside, every round in short."""
     gateway = middle(gateways)
-    made = {
+    summary = {
         **gateway.summary(),
         "rounds": [
             {
@@ -50,13 +50,13 @@ def document(gateways: Sequence[Measured], floors: Sequence[Measured]) -> dict[s
     }
     if floors:
         floor = middle(floors)
-        made["floor"] = floor.summary()
-        made["cpu_ratio"] = round(ratio(gateway, floor), 3)
-    return made
+        summary["floor"] = floor.summary()
+        summary["cpu_ratio"] = round(ratio(gateway, floor), 3)
+    return summary
 
 
-def write(path: Path, made: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(made, indent=2) + "\n")
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def tables(gateways: Sequence[Measured], floors: Sequence[Measured]) -> Group:
@@ -76,11 +76,11 @@ def tables(gateways: Sequence[Measured], floors: Sequence[Measured]) -> Group:
 
 def _costs(gateway: Measured, floor: Measured | None) -> Table:
     titles = (">gateway, TLS to the AI", ">floor, plain") if gateway.tls else (">gateway", ">floor")
-    made = figure_table("per call", *(titles if floor else titles[:1]))
+    table = figure_table("per call", *(titles if floor else titles[:1]))
     subjects = [gateway] + ([floor] if floor else [])
 
     def row(name: str, values: Sequence[str], style: str = "") -> None:
-        made.add_row(name, *values, style=style)
+        table.add_row(name, *values, style=style)
 
     row("CPU, ms each second", [f"{measured.cpu_ms_per_call_s:.3f}" for measured in subjects])
     for role in sorted(gateway.summary()["processes"]):
@@ -93,38 +93,38 @@ def _costs(gateway: Measured, floor: Measured | None) -> Table:
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(gateway.holds_over_1ms.items()))
     row("hub holds over 1 ms", [f"{holds}" + (f" ({kinds})" if kinds else ""), *(["-"] if floor else [])])
     row("gc pauses over 1 ms", [str(gateway.gc_over_1ms), *(["-"] if floor else [])])
-    return made
+    return table
 
 
 def _times(subjects: Sequence[Measured]) -> Table:
-    made = figure_table("ms", "", *(f">{name}" for name in _QUANTILES))
+    table = figure_table("ms", "", *(f">{name}" for name in _QUANTILES))
     summaries = [(measured, measured.summary()) for measured in subjects]
     for name, key in _TIMED:
         for i, (measured, summary) in enumerate(summaries):
             if summary[key] is not None:
-                made.add_row("" if i else name, measured.subject, *(ms(summary[key][q]) for q in _QUANTILES))
+                table.add_row("" if i else name, measured.subject, *(ms(summary[key][q]) for q in _QUANTILES))
     for _, summary in summaries:
         for name, figures in summary["twins"].items():
             numbers = [ms(figures["own_lateness_ms"][q]) for q in _QUANTILES]
-            made.add_row(
+            table.add_row(
                 f"load process {name}",
                 f"{figures['cpu_share']:.0%} of a core",
                 *numbers,
                 style="dim",
             )
-    return made
+    return table
 
 
 def ramp_table(steps: Sequence[Mapping[str, Any]]) -> Table:
     """Return one line per number of calls."""
     titles = (">CPU ms/s, TLS", ">floor, plain") if any(step["gateway"]["tls"] for step in steps) else (">CPU ms/s", ">floor")
-    made = figure_table(">calls", *titles, ">worker", ">KB/call", ">late p50", ">p99", ">p99.9", ">floor p99.9", "")
+    table = figure_table(">calls", *titles, ">worker", ">KB/call", ">late p50", ">p99", ">p99.9", ">floor p99.9", "")
     for step in steps:
         gateway, floor = step["gateway"], step["floor"]
         late = gateway["tx_lateness_ms"] or dict.fromkeys(_QUANTILES)
         floor_late = (floor or {}).get("tx_lateness_ms") or {}
         why = step["void"] or step["beyond"]
-        made.add_row(
+        table.add_row(
             str(step["calls"]),
             f"{gateway['cpu_ms_per_call_s']:.3f}",
             f"{floor['cpu_ms_per_call_s']:.3f}" if floor else "-",
@@ -134,4 +134,4 @@ def ramp_table(steps: Sequence[Mapping[str, Any]]) -> Table:
             ms(floor_late.get("p99.9")),
             Text("void: " + why[0] if step["void"] else why[0] if why else "held", "yellow" if why else "green"),
         )
-    return made
+    return table

@@ -66,14 +66,14 @@ def take_steps(
     as_json: bool,
     *,
     measure: Callable[[Callable[[str], None]], None],
-    made: list[dict[str, Any]],
+    results: list[dict[str, Any]],
     document: Callable[[], dict[str, Any]],
     draw: Callable[[Path], None],
     parts: Callable[[dict[str, Any]], Iterable[Any]],
 ) -> dict[str, Any]:
     """Measure, then write, draw and print the result as `name`.
 
-    `measure` appends steps to `made` as they come; `document` is called after the last one. Returns the document.
+    `measure` appends steps to `results` as they come; `document` is called after the last one. Returns the document.
     """
     from gw.bench import report
 
@@ -82,7 +82,7 @@ def take_steps(
             measure(on_step)
     finally:
         found = document()
-        if made:
+        if results:
             report.write(out / f"{name}.json", found)
             draw(out / f"{name}.png")
     print_result(found, as_json, lambda: (*parts(found), f"See: {out}/{name}.png  Read: {out}/{name}.json"))
@@ -107,22 +107,22 @@ def ramp(tls: bool, seconds: float, first: int, last: int, pattern: str, patienc
 
     steps = between(first, last, STEPS)
     load = step_load(seconds, pattern, patience, tls=tls)
-    made: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
 
     def parts(document: dict[str, Any]) -> Iterator[Any]:
         best = document["calls_per_core"]
         more = "at least " if best == steps[-1] else ""
-        yield ramp_table(made)
+        yield ramp_table(results)
         yield f"\nThis machine holds {more}{best} calls per core." if best else "\nNo step held, or all were void."
 
     document = take_steps(
         "ramp",
         out,
         as_json,
-        measure=lambda on_step: climb(load, steps, measuring(gateway_command(), out, on_step), made),
-        made=made,
-        document=lambda: {"calls_per_core": held(made), "pattern": pattern, "tls": tls, "steps": made},
-        draw=lambda path: draw_ramp(made, path),
+        measure=lambda on_step: climb(load, steps, measuring(gateway_command(), out, on_step), results),
+        results=results,
+        document=lambda: {"calls_per_core": held(results), "pattern": pattern, "tls": tls, "steps": results},
+        draw=lambda path: draw_ramp(results, path),
         parts=parts,
     )
     if not document["calls_per_core"]:
@@ -148,16 +148,16 @@ def growth(tls: bool, seconds: float, first: int, last: int, pattern: str, patie
 
     steps = between(first, last, STEPS)
     load = step_load(seconds, pattern, patience, tls=tls)
-    made: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     document = take_steps(
         "growth",
         out,
         as_json,
-        measure=lambda on_step: grow(load, steps, measuring(gateway_command(), out, on_step), made),
-        made=made,
-        document=lambda: {"verdict": verdict(made), "pattern": pattern, "tls": tls, "steps": made},
-        draw=lambda path: draw_growth(made, path),
-        parts=lambda found: (ramp_table(made), "", *sentences(found["verdict"])),
+        measure=lambda on_step: grow(load, steps, measuring(gateway_command(), out, on_step), results),
+        results=results,
+        document=lambda: {"verdict": verdict(results), "pattern": pattern, "tls": tls, "steps": results},
+        draw=lambda path: draw_growth(results, path),
+        parts=lambda found: (ramp_table(results), "", *sentences(found["verdict"])),
     )
     if document["verdict"]["cpu_ms_per_call_s"] is None:
         raise click.exceptions.Exit(1)

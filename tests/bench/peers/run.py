@@ -296,7 +296,7 @@ def main(seconds: float, first: int, last: int, pattern: str, patience: float, o
         out,
         as_json,
         measure=lambda on_step: climb(load, steps, measures(gateway_command(), out, on_step), rows),
-        made=rows,
+        results=rows,
         document=lambda: document(rows),
         draw=lambda path: report.draw(rows, path),
         parts=lambda found: (report.table(rows), "", *report.sentences(found)),

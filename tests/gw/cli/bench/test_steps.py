@@ -20,25 +20,25 @@ def test_both_ends_are_measured_and_the_usual_steps_between_them() -> None:
 
 
 def take(out: Path, *, as_json: bool = False, broken_after: int = 9) -> dict[str, Any]:
-    made: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
 
     def draw(path: Path) -> None:
         path.write_text("drawn")
 
     def measure(on_step: OnStep) -> None:
         for calls in (10, 20):
-            if len(made) == broken_after:
+            if len(results) == broken_after:
                 raise OSError("gone")
             on_step(f"{calls} calls")
-            made.append({"calls": calls})
+            results.append({"calls": calls})
 
     return take_steps(
         "steps",
         out,
         as_json,
         measure=measure,
-        made=made,
-        document=lambda: {"steps": list(made)},
+        results=results,
+        document=lambda: {"steps": list(results)},
         draw=draw,
         parts=lambda found: (f"{len(found['steps'])} steps", ""),
     )

@@ -51,7 +51,7 @@ _GREETING, _GOODBYE = "hello-world", "thanks"
 
 @dataclass(frozen=True)
 class DemoScript:
-    """Number of exchanges: greeting, `exchanges` times caller and agent, goodbye after the caller's last phrase."""
+    """A conversation: greeting, `exchanges` times caller and agent, then the goodbye."""
 
     exchanges: int
 
@@ -82,11 +82,11 @@ class DemoScript:
 
     def agent(self, session: int) -> AiScript:
         """Return the AI's script in this session, with its own sequence and chunks."""
-        turned = [_ANSWERS[(session + n) % len(_ANSWERS)] for n in range(len(_ANSWERS))]
-        spoken = [speech.WORDS[name] for name in (_GREETING, *(turned[n % len(turned)] for n in range(self.exchanges - 1)))]
+        rotated = [_ANSWERS[(session + n) % len(_ANSWERS)] for n in range(len(_ANSWERS))]
+        spoken = [speech.WORDS[name] for name in (_GREETING, *(rotated[n % len(rotated)] for n in range(self.exchanges - 1)))]
         return replace(
             conversation(seed=session, hang_up_after=self.responses),
-            answers=tuple(speech.load(name) for name in turned),
+            answers=tuple(speech.load(name) for name in rotated),
             agent_words=(*spoken, speech.WORDS[_GOODBYE]),
         )
 

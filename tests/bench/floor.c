@@ -1,12 +1,12 @@
-/* The floor: a bridge between telephones and an AI in C, doing what a media worker does and nothing else.
+/* The floor: a bridge between telephones and an AI in C, which does a media worker's work and nothing else.
  *
- * It answers the voice webhook with TwiML, takes the stream's websocket, opens one to the AI, confirms mu-law, passes the caller's
- * base64 up, decodes the AI's deltas, cuts frames, and paces them to the caller with the same lead and the same clock: frame n is due
- * at origin + n * 20 ms - lead. One thread, one epoll, one timerfd over a heap of deadlines. It checks no signature, keeps nothing,
- * tells nobody, and reads JSON by searching for the fields it needs: what it costs is what kernel and protocol cost, so it is the
- * floor a gateway is compared with. Never to be exposed to a network.
+ * It answers the voice webhook with TwiML, accepts the stream's websocket, opens one to the AI, confirms mu-law, forwards the caller's
+ * base64, decodes the AI's deltas, cuts frames, and paces them to the caller with the same lead and the same clock: frame n is due at
+ * origin + n * 20 ms - lead. One thread, one epoll, one timerfd over a heap of deadlines. It checks no signature, stores nothing, reports
+ * nothing, and finds JSON fields by searching: its cost is that of kernel and protocol, the floor for any gateway. Never expose it to a
+ * network.
  *
- *     floor PORT AI_PORT LEAD_MS        says "ready" on stdout; GET /metrics has the gateway's own histogram names
+ *     floor PORT AI_PORT LEAD_MS        prints "ready" on stdout; GET /metrics has the gateway's own histogram names
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,9 +28,9 @@
 enum {
     FRAME_BYTES = 160,
     FRAME_BASE64 = 216,
-    READ_BYTES = 16384,     /* as a worker's door */
+    READ_BYTES = 16384,     /* as in a worker */
     IN_LIMIT = 8 << 20,     /* the longest message */
-    OUT_LIMIT = 256 << 10,  /* what may wait for a peer that does not read */
+    OUT_LIMIT = 256 << 10,  /* buffered for a peer that does not read */
     EVENTS = 64,
     MAX_CALLS = 4096,
 };
@@ -49,7 +49,7 @@ struct conn {
     int fd;
     enum kind kind;
     int open; /* the handshake is done */
-    int waiting; /* EPOLLOUT is asked for */
+    int waiting; /* EPOLLOUT is registered */
     struct buffer in, out;
     struct call *call;
 };
@@ -60,7 +60,7 @@ struct call {
     struct buffer audio;
     uint8_t message[512]; /* header and prefix, then base64 and suffix */
     size_t prefix_bytes;
-    int64_t origin_ns, n, floor_ns; /* the talkspurt's clock; no frame was due before floor_ns */
+    int64_t origin_ns, n, floor_ns; /* the talkspurt's clock; no frame is due before floor_ns */
     int64_t due_ns;
     int heap_at; /* -1: not in the heap */
 };
@@ -71,7 +71,7 @@ static struct call *heap[MAX_CALLS];
 static int heap_size;
 static int64_t armed_ns;
 
-/* -- what is measured ----------------------------------------------------------------------------------------------- */
+/* -- measurement ---------------------------------------------------------------------------------------------------- */
 
 enum { EDGES = 41 };
 struct histogram {
@@ -167,7 +167,7 @@ static size_t base64_encode(uint8_t *to, const uint8_t *from, size_t n)
     return to - begin;
 }
 
-/* Returns the bytes decoded, -1 for what is no base64. */
+/* Returns the number of bytes decoded, -1 for invalid base64. */
 static long base64_decode(uint8_t *to, const uint8_t *from, size_t n)
 {
     uint8_t *begin = to;
@@ -237,7 +237,7 @@ static void watch(struct conn *c, uint32_t events, int operation)
         die("epoll_ctl");
 }
 
-/* One send that never waits; what the kernel does not take is kept, up to OUT_LIMIT. */
+/* One non-blocking send; bytes the kernel does not take are buffered, up to OUT_LIMIT. */
 static void put(struct conn *c, const uint8_t *data, size_t n)
 {
     if (c->fd < 0)
@@ -356,7 +356,7 @@ static void heap_remove(struct call *call)
     }
 }
 
-/* There is a whole frame and the call is not in the heap: plan it. */
+/* Schedule a call that has a whole frame and is not in the heap. */
 static void plan(struct call *call, int64_t now)
 {
     if (call->heap_at >= 0 || call->audio.end - call->audio.start < FRAME_BYTES || heap_size == MAX_CALLS)
@@ -383,7 +383,7 @@ static void send_frame(struct call *call)
     int64_t sent = now_ns(), due = call->due_ns > call->floor_ns ? call->due_ns : call->floor_ns;
     observe(&send_seconds, sent - begun);
     observe(&lateness_seconds, sent - due);
-    if (sent > call->origin_ns + call->n * PTIME_NS && call->n > 0) { /* its lead is used up: the caller heard a gap */
+    if (sent > call->origin_ns + call->n * PTIME_NS && call->n > 0) { /* the lead is used up: the caller heard a gap */
         underrun_seconds += (sent - call->origin_ns - call->n * PTIME_NS) / 1e9;
         call->origin_ns = call->floor_ns = sent;
         call->n = 0;
@@ -391,7 +391,7 @@ static void send_frame(struct call *call)
     call->n++;
 }
 
-/* Send all that is due, then arm the timer for the next. */
+/* Send all due frames, then arm the timer for the next deadline. */
 static void tick(void)
 {
     int64_t now = now_ns();
@@ -441,10 +441,10 @@ static void call_ai(struct call *call)
         die("connect to the AI");
     call->ai = new_conn(fd, AI);
     call->ai->call = call;
-    put(call->ai, (const uint8_t *)request, sizeof request - 1); /* not open yet: kept until it is writable */
+    put(call->ai, (const uint8_t *)request, sizeof request - 1); /* not open yet: buffered until writable */
 }
 
-/* The value of a string field: its start, its length in *n; NULL where there is none. */
+/* Returns the start of a string field's value, its length in *n; NULL without one. */
 static const uint8_t *field(const uint8_t *text, size_t size, const char *name, size_t *n)
 {
     const uint8_t *at = memmem(text, size, name, strlen(name)), *end = text + size;
@@ -592,7 +592,7 @@ static void upgrade(struct conn *c, const char *key, size_t n)
     c->call = call;
 }
 
-/* A request whose head is whole. Returns 0 where its body is not there yet. */
+/* Handle a request whose head is complete. Returns 0 while its body is incomplete. */
 static int on_request(struct conn *c)
 {
     uint8_t *begin = c->in.data + c->in.start, *end;
@@ -629,7 +629,7 @@ static int on_request(struct conn *c)
 
 /* -- websocket messages --------------------------------------------------------------------------------------------- */
 
-/* One whole message out of what arrived. Returns 0 where there is none, -1 where the peer ended. */
+/* Handle one whole message. Returns 0 without one, -1 when the peer has ended. */
 static int on_message(struct conn *c)
 {
     uint8_t *data = c->in.data + c->in.start;
@@ -681,7 +681,7 @@ static void shut(struct conn *c)
     }
 }
 
-/* Both sockets go; the memory stays: an event of the same turn may still name it, and a bench's calls are few. */
+/* Close both sockets; keep the memory: an event of the same turn may still refer to it, and a bench's calls are few. */
 static void end_call(struct call *call)
 {
     heap_remove(call);

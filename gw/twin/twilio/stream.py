@@ -127,7 +127,7 @@ class StreamedCall(CallRecord):
 
     def _connected(self) -> WebSocket:
         if self._websocket is None:
-            raise ClosedError("us", 1006, "the stream does not stand")
+            raise ClosedError("us", 1006, "the stream is not open")
         return self._websocket
 
     def _log_problem(self, code: int, detail: str) -> None:

@@ -29,9 +29,9 @@ READY_S: Final = 30.0
 #: After SIGTERM: its stop timeout is a second, the control process's own bound ten.
 STOP_S: Final = 12.0
 _LOG_LINES: Final = 15
-#: Where the one-file binary unpacks itself: part of the command's environment, not of a gateway's settings.
+#: Folder for the unpacked one-file binary: part of the command's environment, not of a gateway's settings.
 CACHE_VARIABLE: Final = "SUBMILLI_CACHE"
-#: Where OpenSSL looks for trusted certificates.
+#: File of certificates that OpenSSL trusts.
 _TRUST_VARIABLE: Final = "SSL_CERT_FILE"
 #: Linux takes the ports of outgoing connections from 32768 upwards.
 LISTENER_PORTS: Final = range(20_000, 32_000)

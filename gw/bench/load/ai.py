@@ -56,7 +56,7 @@ class LoadSession(Connection):
         if self._open:
             super().on_data(data)
         else:
-            self.buffer.put_back(data)
+            self._unread = data
 
     def on_message(self, data: bytes, opcode: int, mask_at: int, start: int, end: int, now_s: float) -> None:
         if opcode == 0x80 | TEXT:
@@ -177,7 +177,7 @@ class AiServer:
             "unexpected": self.unexpected,
             "lost": sum(session.lost - before.get(id(session), (0, 0))[0] for session in self.sessions),
             "disorder": sum(session.disorder - before.get(id(session), (0, 0))[1] for session in self.sessions),
-            "stalls": sum(session.buffer.stalls for session in self.sessions),
+            "stalls": sum(session.stalls for session in self.sessions),
         }
         return {}
 

@@ -266,7 +266,7 @@ class Telephones:
         return sum(not caller.end_reason for caller in self.callers)
 
     def _stalls(self) -> int:
-        return sum(caller.buffer.stalls for caller in self.callers)
+        return sum(caller.stalls for caller in self.callers)
 
 
 def main() -> int:

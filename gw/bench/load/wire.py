@@ -171,80 +171,45 @@ def audio_bytes(data: bytes, start: int, end: int) -> int:
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class BufferedSocket:
-    """A non-blocking socket; bytes the kernel does not take are buffered, up to a bound.
+class Connection(ABC):
+    """The load's end of one websocket, read by the loop and written without waiting.
 
-    A TLS socket does its handshake in its first reads. A read takes a whole record, so no data stays where epoll cannot see it.
+    Bytes the kernel does not take are buffered, up to a bound. A TLS socket does its handshake in its first reads; a read takes a
+    whole record, so no data stays where epoll cannot see it.
     """
-
-    __slots__ = ("_kept", "_unread", "sock", "stalls")
 
     LIMIT_BYTES: Final = 1 << 20
     RECEIVE_BYTES: Final = 1 << 16
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self._kept = b""
-        self._unread = b""
-        self.stalls = 0  # writes the kernel took only in part
-
-    def receive(self) -> bytes:
-        """Return arrived bytes, after those put back; empty without any. Raises WireError once the peer has ended."""
-        try:
-            data = self.sock.recv(self.RECEIVE_BYTES)
-        except _NOT_YET:
-            return b""
-        except OSError as error:
-            raise WireError(f"read: {error}") from error
-        if not data:
-            raise WireError("closed")
-        return self._unread + data if self._unread else data
-
-    def put_back(self, data: bytes) -> None:
-        """Store an incomplete message; the next `receive` returns it first."""
-        self._unread = data
-
-    def send(self, data: bytes) -> None:
-        """Write or buffer bytes. Raises OSError; WireError when the buffer overflows."""
-        if self._kept:
-            data = self._kept + data
-            self._kept = b""
-        try:
-            sent = self.sock.send(data)
-        except _NOT_YET:
-            sent = 0
-        if sent != len(data):
-            self.stalls += 1
-            self._kept = data[sent:]
-            if len(self._kept) > self.LIMIT_BYTES:
-                raise WireError("the peer does not read")
-
-
-class Connection(ABC):
-    """The load's end of one websocket, read by the loop and written without waiting."""
-
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
-        self.buffer = BufferedSocket(sock)
+        self.stalls = 0  # writes the kernel took only in part
         self.end_reason = ""  # empty while the connection is up
         self._loop = loop
+        self._sock = sock
         self._fd = sock.fileno()
+        self._unread = b""  # an incomplete message
+        self._unsent = b""
         loop.watch(self._fd, self.on_readable)
 
     def on_readable(self) -> None:
         """Read; end the connection if the peer did."""
         try:
-            data = self.buffer.receive()
-        except WireError as error:
-            self.end(str(error))
+            data = self._sock.recv(self.RECEIVE_BYTES)
+        except _NOT_YET:
+            return
+        except OSError as error:
+            self.end(f"read: {error}")
             return
         if data:
-            self.on_data(data)
+            self.on_data(self._unread + data)
+        else:
+            self.end("closed")
 
     def on_data(self, data: bytes) -> None:
         """Cut data into messages; an incomplete one waits for more."""
         now_s = monotonic()
         found, at = spans(data)
-        self.buffer.put_back(data[at:])
+        self._unread = data[at:]
         for opcode, mask_at, start, end in found:
             self.on_message(data, opcode, mask_at, start, end, now_s)
 
@@ -253,14 +218,23 @@ class Connection(ABC):
         """Handle one whole message, `data[start:end]`; see `Span`."""
 
     def send(self, data: bytes) -> bool:
-        """Write bytes. Returns False on a connection that has ended, or ends now."""
+        """Write or buffer bytes. Returns False on a connection that has ended, or ends now."""
         if self.end_reason:
             return False
+        data, self._unsent = self._unsent + data, b""
         try:
-            self.buffer.send(data)
-        except (OSError, WireError) as error:
+            sent = self._sock.send(data)
+        except _NOT_YET:
+            sent = 0
+        except OSError as error:
             self.end(f"write: {error}")
             return False
+        if sent != len(data):
+            self.stalls += 1
+            self._unsent = data[sent:]
+            if len(self._unsent) > self.LIMIT_BYTES:
+                self.end("write: the peer does not read")
+                return False
         return True
 
     def end(self, why: str) -> None:
@@ -268,4 +242,4 @@ class Connection(ABC):
         if not self.end_reason:
             self.end_reason = why
             self._loop.unwatch(self._fd)
-            self.buffer.sock.close()
+            self._sock.close()

@@ -29,25 +29,30 @@ class _Caller(StrEnum):
     WAITING = "waiting"
 
 
+class _Agent(StrEnum):
+    SILENT = "silent"
+    BEGUN = "begun"  # a response began, no audio came
+    SPEAKING = "speaking"
+
+
 class PendingReply:
     """Tracks whether one call's caller or agent has the next word."""
 
-    __slots__ = ("_caller", "_has_audio", "_has_text", "_item", "_requested", "_running")
+    __slots__ = ("_agent", "_caller", "_has_text", "_item", "_requested")
 
     def __init__(self) -> None:
         self._caller = _Caller.ANSWERED
         self._item = ""  # the caller's last turn
         self._has_text = False  # its transcript came
         self._requested: str | None = None  # instructions of the request in progress
-        self._running = False  # a response is in progress
-        self._has_audio = False  # some of its audio came
+        self._agent = _Agent.SILENT
 
     # -- the caller -----------------------------------------------------------------------------------------------------
 
     def on_caller_started(self, item_id: str) -> None:
         """Record that the caller began to talk, which stops the agent."""
         self._caller, self._item, self._has_text = _Caller.SPEAKING, item_id, False
-        self._requested, self._running, self._has_audio = None, False, False
+        self._requested, self._agent = None, _Agent.SILENT
 
     def on_caller_stopped(self) -> None:
         """Record the end of the caller's turn, which calls for an answer."""
@@ -70,15 +75,15 @@ class PendingReply:
 
     def on_started(self) -> None:
         """Record the start of a response."""
-        self._running, self._has_audio = True, False
+        self._agent = _Agent.BEGUN
 
     def on_audio(self) -> None:
         """Record audio of the response."""
-        self._running = self._has_audio = True
+        self._agent = _Agent.SPEAKING
 
     def on_done(self, *, complete: bool) -> None:
         """Record the end of a response. `complete`: not cut short by the caller or a fault."""
-        self._running, self._requested = False, None
+        self._agent, self._requested = _Agent.SILENT, None
         if complete and self._caller is _Caller.WAITING:
             self._caller = _Caller.ANSWERED
 
@@ -86,16 +91,16 @@ class PendingReply:
 
     def request(self) -> ReplyRequest | None:
         """Return the response a new session is asked for; None: listen."""
-        if self._running and self._has_audio:
+        if self._agent is _Agent.SPEAKING:
             return ReplyRequest(CONTINUE)
         if self._caller is _Caller.SPEAKING:
             return ReplyRequest(REPEAT, unless_caller_speaks=True)
         if self._caller is _Caller.WAITING:
             return ReplyRequest("") if self._has_text else ReplyRequest(REPEAT, unless_caller_speaks=True)
-        if self._requested is not None or self._running:
+        if self._requested is not None or self._agent is _Agent.BEGUN:
             return ReplyRequest(self._requested or "")
         return None
 
     def on_takeover(self) -> None:
         """Record that a new session took over with its request: state of the old session is dropped."""
-        self._caller, self._requested, self._running, self._has_audio = _Caller.ANSWERED, None, False, False
+        self._caller, self._requested, self._agent = _Caller.ANSWERED, None, _Agent.SILENT

@@ -380,6 +380,7 @@ def test_an_item_without_a_gap_is_one_span() -> None:
     playout = Playout(100)
     for _ in range(5):
         playout.push("r", "i", b"a" * 200)
+    assert len(playout._segments[0].items) == 1
     drain(playout)
     assert len(playout._spans) == 1
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 from gevent.lock import BoundedSemaphore
+from msgspec.structs import asdict
 
 from gw import bus
 from gw.control.bus.link import BusLink
@@ -82,17 +83,7 @@ class Worker:
         status = self.status or bus.WorkerStatus(
             calls=len(self.calls), draining=False, unacked=0, lateness_p99_s=-1.0, hold_max_s=-1.0
         )
-        return WorkerView(
-            index=self.index,
-            pid=self.pid,
-            instance=self.instance,
-            connected=self.link is not None,
-            calls=status.calls,
-            draining=status.draining,
-            unacked=status.unacked,
-            lateness_p99_s=status.lateness_p99_s,
-            hold_max_s=status.hold_max_s,
-        )
+        return WorkerView(self.index, self.pid, self.instance, self.link is not None, **asdict(status))
 
 
 class Workers:

@@ -29,15 +29,7 @@ from gw.control.store.recordings import HeldClaim, RecordingFields, claimant_of
 from gw.control.store.tables import recordings as recordings_table
 from gw.control.store.values import Fit
 
-__all__ = [
-    "HeldClaim",
-    "RecordingFields",
-    "Stamped",
-    "Store",
-    "StoreError",
-    "StoreUnavailable",
-    "claimant_of",
-]
+__all__ = ["HeldClaim", "RecordingFields", "Stamped", "Store", "StoreError", "StoreUnavailable", "claimant_of"]
 
 
 class Store:

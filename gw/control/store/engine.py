@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import ssl
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -45,32 +44,6 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-class Backend(ABC):
-    """One database. Its failures are raised as StoreUnavailable or StoreError."""
-
-    @abstractmethod
-    def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a read-only transaction."""
-
-    @abstractmethod
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction: commit when it returns, roll back when it raises."""
-
-    @abstractmethod
-    def migrate(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` under a lock against other migrating processes, with time for long statements."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close every connection."""
-
-
-def open_backend(config: gw.config.Store, password: str) -> Backend:
-    """Return the backend of `store.url`, without a connection yet. Raises ConfigError."""
-    url = parse_store_url(config.url)
-    return Sqlite(url, config) if isinstance(url, SqliteUrl) else MySql(url, password, config)
-
-
 class _SharedContext(pymysql.connections.Connection):
     """A connection that uses TLS if the server offers it, with the shared context instead of a new one."""
 
@@ -82,8 +55,8 @@ class _SharedContext(pymysql.connections.Connection):
         return self._shared
 
 
-class MySql(Backend):
-    """MySQL or MariaDB, through PyMySQL."""
+class MySql:
+    """MySQL or MariaDB, through PyMySQL. Its failures are raised as StoreUnavailable or StoreError."""
 
     def __init__(self, url: MysqlUrl, password: str, config: gw.config.Store) -> None:
         self._tls = tls_of(url)
@@ -100,9 +73,11 @@ class MySql(Backend):
         self._engine = self._make(config.statement_timeout_s, pooled=True)
 
     def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a read-only transaction."""
         return self.write(work)
 
     def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction: commit when it returns, roll back when it raises."""
         for tries_left in reversed(range(_DEADLOCK_TRIES)):
             try:
                 with self._engine.begin() as connection:
@@ -118,6 +93,7 @@ class MySql(Backend):
         raise AssertionError("the last try returns or raises")
 
     def migrate(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` under a lock against other migrating processes, with time for long statements."""
         engine = self._make(_MIGRATION_S, pooled=False)
         wait_s = self._config.statement_timeout_s
         try:
@@ -135,6 +111,7 @@ class MySql(Backend):
             engine.dispose()
 
     def close(self) -> None:
+        """Close every connection."""
         self._engine.dispose()
 
     def _make(self, statement_s: float, *, pooled: bool) -> Engine:
@@ -176,8 +153,8 @@ class MySql(Backend):
         return _SharedContext(self._tls, **options)
 
 
-class Sqlite(Backend):
-    """One SQLite file. One thread uses its engine."""
+class Sqlite:
+    """One SQLite file; one thread uses its engine. Its failures are raised as StoreUnavailable or StoreError."""
 
     def __init__(self, url: SqliteUrl, config: gw.config.Store) -> None:
         self._path = Path(url.path).absolute()
@@ -194,15 +171,19 @@ class Sqlite(Backend):
         event.listen(self._engine, "begin", self._begin)
 
     def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a read-only transaction."""
         return self._transaction(work, writes=False)
 
     def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction: commit when it returns, roll back when it raises."""
         return self._transaction(work, writes=True)
 
     def migrate(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` under a lock against other migrating processes, with time for long statements."""
         return self._transaction(work, writes=True)  # SQLite rolls back DDL too, and admits one writer at a time
 
     def close(self) -> None:
+        """Close every connection."""
         if self._thread.closed:
             return
         try:
@@ -225,3 +206,13 @@ class Sqlite(Backend):
         # A writing transaction takes the lock at its start: an upgrade of the lock fails instead of waiting.
         writes = connection.get_execution_options().get("submilli_writes", True)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+#: Either database: `read`, `write` and `migrate` run a function of a connection in a transaction.
+Backend = MySql | Sqlite
+
+
+def open_backend(config: gw.config.Store, password: str) -> Backend:
+    """Return the backend of `store.url`, without a connection yet. Raises ConfigError."""
+    url = parse_store_url(config.url)
+    return Sqlite(url, config) if isinstance(url, SqliteUrl) else MySql(url, password, config)

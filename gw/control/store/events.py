@@ -210,16 +210,8 @@ def _end() -> Update:
     supersedes = or_(calls.c.reason == literal(str(Reason.WORKER_LOST)), calls.c.ended_at < bindparam("at"))
     return (
         calls.update()
-        .where(
-            calls.c.call_sid == bindparam("sid"),
-            or_(calls.c.ended_at.is_(None), and_(bindparam("real"), supersedes)),
-        )
-        .values(
-            ended_at=bindparam("at"),
-            reason=bindparam("why"),
-            result=bindparam("whose"),
-            detail=bindparam("text"),
-        )
+        .where(calls.c.call_sid == bindparam("sid"), or_(calls.c.ended_at.is_(None), and_(bindparam("real"), supersedes)))
+        .values(ended_at=bindparam("at"), reason=bindparam("why"), result=bindparam("whose"), detail=bindparam("text"))
     )
 
 

@@ -108,7 +108,7 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
 
     def retry(fields: Any) -> Any:
         if fields["call_sid"] != ENDED:
-            raise CommandError("not_found", f"no recording was wanted of {fields['call_sid']}")
+            raise CommandError("not_found", f"no recording was requested for {fields['call_sid']}")
         row = store.recording(ENDED)
         assert row is not None
         return {"done": row.state != "wanted", "recording": row}
@@ -124,7 +124,7 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
 
     def dial(fields: Any) -> Any:
         if fields["agent"] != "default":
-            raise CommandError("not_found", f"there is no agent {fields['agent']!r}: there are default")
+            raise CommandError("not_found", f"no agent {fields['agent']!r}; use one of: default")
         return {"call_sid": ENDED, "to": fields["to"], "from": fields["caller"], "agent": fields["agent"]}
 
     commands: dict[str, Command] = {

@@ -18,7 +18,7 @@ def test_recordings_are_listed(cli: CommandLine, gateway: list[str]) -> None:
 
 def test_a_recording_is_retried(cli: CommandLine, gateway: list[str], store: Store) -> None:
     result = cli.run("recordings", "retry", LIVE)
-    assert (result.exit_code, result.stderr) == (1, f"Error: no recording was wanted of {LIVE}\n")
+    assert (result.exit_code, result.stderr) == (1, f"Error: no recording was requested for {LIVE}\n")
     result = cli.run("recordings", "retry", ENDED)
     assert (result.exit_code, result.stderr.partition(",")[0]) == (1, "The recording is wanted")
     store.claim_recording(ENDED, "AC1", "claimant/1-a", 1.0)

@@ -13,7 +13,7 @@ def test_a_call_is_placed(cli: CommandLine, gateway: list[str]) -> None:
     assert cli.document(*placed)["agent"] == "default"
     assert "No problem for the caller" in cli.run(*placed, "--watch").stdout
     refused = cli.run(*placed, "--agent", "nobody")
-    assert (refused.exit_code, refused.stderr) == (1, "Error: there is no agent 'nobody': there are default\n")
+    assert (refused.exit_code, refused.stderr) == (1, "Error: no agent 'nobody'; use one of: default\n")
 
 
 @pytest.mark.parametrize(

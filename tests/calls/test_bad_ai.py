@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import socket as plain_socket
+import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
@@ -27,6 +29,7 @@ from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio.caller import TwinCall
 from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World
+from tests.calls.hearing import until
 from tests.calls.shared import Outcome, end_good, padded, place_good, run_world, speaking, start_with
 from tests.mariadb import MariaDB
 from tests.timing import scaled
@@ -101,12 +104,16 @@ WHILE_SPEAKING: Final[Mapping[str, Case]] = {
     "session_expired": Case(_fault("session_expired"), "ai_refused", 2),
     "deaf": Case(_fault("deaf"), "ai_leg_stalled", None, {25: _burst}),
 }
+#: Deltas before a fault that precedes the phone leg's end: at least one and a half seconds of audio, sent at ten times its speed.
+LAST_DELTA: Final = 13
+#: Longer than the AI pauses between two deltas.
+PAUSE_S: Final = 0.2
 #: Both legs end, the AI's first: the reason is the AI's, whatever ends the phone leg during the AI's last audio.
 BOTH: Final[Mapping[str, Case]] = {
-    "then_a_hang_up": Case(_fault("close", 12), "ai_closed", -1, {50: lambda call: call.hang_up()}, "caller_hangup"),
-    "then_a_reset": Case(_fault("reset", 12), "ai_lost", -1, {50: lambda call: call.abort()}, "phone_lost"),
+    "then_a_hang_up": Case(_fault("close", LAST_DELTA), "ai_closed", -1, {50: lambda call: call.hang_up()}, "caller_hangup"),
+    "then_a_reset": Case(_fault("reset", LAST_DELTA), "ai_lost", -1, {50: lambda call: call.abort()}, "phone_lost"),
     "then_a_bad_message": Case(
-        _fault("bad_json", 12), "ai_bad_json", -1, {50: lambda call: call.send_text(b"{")}, "phone_bad_json"
+        _fault("bad_json", LAST_DELTA), "ai_bad_json", -1, {50: lambda call: call.send_text(b"{")}, "phone_bad_json"
     ),
 }
 #: Faults that do not end a call.
@@ -155,10 +162,28 @@ def other_servers() -> Iterator[dict[str, str]]:
                 server.stop(timeout=0.1)
 
 
+def _after_the_ai(world: World, hook: Hook) -> Hook:
+    """Return the hook, delayed until the AI has sent its last delta and then its fault."""
+    ai = weakref.ref(world.ai)  # the call, which outlives the world, keeps the hook
+
+    def act(call: TwinCall) -> None:
+        def is_struck() -> bool:
+            twin = ai()
+            session = twin.session_of(call.number) if twin is not None else None
+            deltas = session.responses[0].deltas if session is not None and session.responses else ()
+            return bool(deltas) and time.monotonic() - deltas[-1].at_s > PAUSE_S
+
+        until(is_struck, "the AI's fault")
+        hook(call)
+
+    return act
+
+
 def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
     for name, case in ENDED.items():
-        plan = CallPlan(prelude=start_with(agent=name), hooks=case.hooks, hang_up=False)
+        hooks = {frame: _after_the_ai(world, hook) for frame, hook in case.hooks.items()} if case.then else case.hooks
+        plan = CallPlan(prelude=start_with(agent=name), hooks=hooks, hang_up=False)
         outcome.calls[name] = world.twilio.place(plan)
         gevent.sleep(0.01)
     some = (SILENT_FRAME,) * 150

@@ -6,6 +6,7 @@ call. `outcome` has their results; each test judges one of the calls. Some cases
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -163,9 +164,23 @@ HARMLESS: Final[Mapping[str, CallPlan]] = {
 }
 
 
+def _during_audio(plan: CallPlan) -> CallPlan:
+    """Return the plan with its hooks delayed until the caller hears the agent, so that the AI's side is there to judge."""
+
+    def delayed(hook: Hook) -> Hook:
+        def act(call: TwinCall) -> None:
+            call.wait_for(lambda call: bool(call.received_audio), scaled(5.0))
+            hook(call)
+
+        return act
+
+    return dataclasses.replace(plan, hooks={frame: delayed(hook) for frame, hook in plan.hooks.items()})
+
+
 def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
-    plans = {name: case.plan for name, case in (REFUSED | ENDED).items()} | HARMLESS
+    plans = {name: case.plan for name, case in REFUSED.items()} | HARMLESS
+    plans |= {name: _during_audio(case.plan) for name, case in ENDED.items()}
     for name, plan in plans.items():
         outcome.calls[name] = world.twilio.place(plan)
         gevent.sleep(0.01)

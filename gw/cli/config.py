@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gw.cli.context import EXIT_CODES_HERE, Settings, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES_HERE, Settings, common_options, json_option
 
 
 @click.group(epilog=EXIT_CODES_HERE)
@@ -23,9 +23,7 @@ def config() -> None:
 
 
 @config.command(epilog=f"\b\nExample:  gateway.py config check --config submilli.toml\n\n{EXIT_CODES_HERE}")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def check(settings: Settings, as_json: bool) -> None:
     """Report all errors of the configuration. Exit code 1 if there is one."""
     from gw.config.load import load, problems
@@ -47,9 +45,7 @@ def check(settings: Settings, as_json: bool) -> None:
 
 
 @config.command(epilog=f"\b\nExample:  gateway.py config show --json | jq .server\n\n{EXIT_CODES_HERE}")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def show(settings: Settings, as_json: bool) -> None:
     """Print all values: from the file, the defaults, and which secrets are set (never their values)."""
     from gw.config.load import show as shown

@@ -232,3 +232,18 @@ json_option = click.option(
 )
 
 pass_settings = click.make_pass_decorator(Settings)
+
+
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--config`, `--host` and `--json`, and pass the settings as the first argument."""
+    return config_option(json_option(pass_settings(command)))
+
+
+def print_answer(answer: Any, sentence: str, *, as_json: bool) -> None:
+    """Print a gateway's answer as a document, or as a sentence for people."""
+    from gw.terminal import print_json
+
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(sentence)

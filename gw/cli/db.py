@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Settings, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Settings, common_options, print_answer
 
 
 @click.group(epilog=EXIT_CODES)
@@ -22,42 +22,27 @@ def db() -> None:
 
 
 @db.command(epilog=f"\b\nExample:  gateway.py db upgrade --config submilli.toml\n\n{EXIT_CODES_HERE}")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def upgrade(settings: Settings, as_json: bool) -> None:
     """Upgrade the schema to this version's revision. Idempotent."""
     with settings.store() as store:
         before, _ = store.current()
         store.upgrade()
         after, needed = store.current()
-    if as_json:
-        from gw.terminal import print_json
-
-        print_json({"before": before, "after": after, "needed": needed})
-    elif before == after:
-        click.echo(f"The schema is already at {after}.")
-    else:
-        click.echo(f"The schema was upgraded from {before or 'nothing'} to {after}.")
+    upgraded = f"The schema was upgraded from {before or 'nothing'} to {after}."
+    sentence = f"The schema is already at {after}." if before == after else upgraded
+    print_answer({"before": before, "after": after, "needed": needed}, sentence, as_json=as_json)
 
 
 @db.command(epilog=f"\b\nExample:  gateway.py db current && gateway.py serve\n\n{EXIT_CODES_HERE}")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def current(settings: Settings, as_json: bool) -> None:
     """Show the schema's revision and the one this version needs. Exit code 1 if they differ."""
     with settings.store() as store:
         has, needed = store.current()
-    if as_json:
-        from gw.terminal import print_json
-
-        print_json({"current": has, "needed": needed, "ok": has == needed})
-    else:
-        click.echo(
-            f"{has or 'no schema'}"
-            + (", up to date" if has == needed else f", but {needed} is needed: run gateway.py db upgrade")
-        )
+    state = "up to date" if has == needed else f"but {needed} is needed: run gateway.py db upgrade"
+    document = {"current": has, "needed": needed, "ok": has == needed}
+    print_answer(document, f"{has or 'no schema'}, {state}", as_json=as_json)
     if has != needed:
         raise click.exceptions.Exit(1)
 
@@ -71,9 +56,7 @@ def poison() -> None:
 
 @poison.command("list", epilog=f"\b\nExample:  gateway.py db poison list --json | jq '.[].why'\n\n{EXIT_CODES}")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of events, oldest first.")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
     """List refused events with the reasons."""
     from gw.terminal import Column, local_time, print_json, print_rows
@@ -96,15 +79,9 @@ def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
 
 @poison.command("retry", epilog=f"\b\nExamples:\n  gateway.py db poison retry\n  gateway.py db poison retry 7 9\n\n{EXIT_CODES}")
 @click.argument("ids", nargs=-1, type=int)
-@config_option
-@json_option
-@pass_settings
+@common_options
 def retry_poison(settings: Settings, ids: tuple[int, ...], as_json: bool) -> None:
     """Send refused events to the store again: the given IDS, or all. Events refused again stay in the list."""
-    from gw.terminal import print_json
-
     done = settings.ask("poison_retry", ids=list(ids))
-    if as_json:
-        print_json(done)
-    else:
-        click.echo(f"{done['queued']} events are sent to the store again, {done['set_aside']} stay in the list.")
+    sentence = f"{done['queued']} events are sent to the store again, {done['set_aside']} stay in the list."
+    print_answer(done, sentence, as_json=as_json)

@@ -7,14 +7,13 @@ from typing import Final
 
 import click
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, common_options, print_answer
 
 #: Interval for counting the remaining calls.
 POLL_S: Final = 0.5
 
 
 @click.command(short_help="Take this machine out of service: no new calls, live ones continue.", epilog=EXIT_CODES)
-@config_option
 @click.option("--wait", is_flag=True, help="Wait for the last call to end, and show how many are left.")
 @click.option(
     "--timeout",
@@ -23,8 +22,7 @@ POLL_S: Final = 0.5
     show_default="server.reload_timeout_s",
     help="With --wait: the longest wait, in seconds.",
 )
-@json_option
-@pass_settings
+@common_options
 def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool) -> None:
     """Take this machine out of service: /readyz answers 503, new callers get the [overflow] answer, live calls continue.
 
@@ -50,18 +48,10 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
 
 
 @click.command(short_help="Accept calls on this machine again.", epilog=f"\b\nExample:  gateway.py undrain\n\n{EXIT_CODES}")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def undrain(settings: Settings, as_json: bool) -> None:
     """Accept calls on this machine again, after `drain`."""
-    from gw.terminal import print_json
-
-    answer = settings.ask("drain", on=False)
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo("Calls are accepted again.")
+    print_answer(settings.ask("drain", on=False), "Calls are accepted again.", as_json=as_json)
 
 
 def _wait(settings: Settings, timeout_s: float, *, quiet: bool) -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 import msgspec
 
 from gw.cli.calls import sid_argument
-from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Settings, common_options, print_answer
 from gw.control.rows import RecordingRow
 
 #: Bound on a command that sends requests to Twilio.
@@ -34,9 +32,7 @@ def recordings() -> None:
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of recordings, newest first."
 )
 @click.option("--state", type=click.Choice(STATES), help="Only recordings in this state.")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def list_recordings(settings: Settings, limit: int, state: str | None, as_json: bool) -> None:
     """List recordings, newest first: state, delay after the first audio, length, SIDs, and the error."""
     from gw.cli.calls.view import recording_error
@@ -65,9 +61,7 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
 
 @recordings.command(epilog=f"\b\nExample:  gateway.py recordings retry CA0123456789abcdef0123456789abcdef\n\n{EXIT_CODES}")
 @sid_argument
-@config_option
-@json_option
-@pass_settings
+@common_options
 def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
     """Retry a call's recording that failed or waits. Needs the running gateway.
 
@@ -76,7 +70,7 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
     """
     from gw.terminal import print_json
 
-    answer = _ask(settings, "recordings_retry", call_sid=call_sid)
+    answer = settings.act("recordings_retry", timeout_s=ASK_S, call_sid=call_sid)
     row = msgspec.convert(answer["recording"], type=RecordingRow)
     good = row.state in ("started", "completed")
     if as_json:
@@ -94,27 +88,12 @@ def retry(settings: Settings, call_sid: str, as_json: bool) -> None:
 
 
 @recordings.command(epilog=f"\b\nExample:  gateway.py recordings reconcile\n\n{EXIT_CODES}")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def reconcile(settings: Settings, as_json: bool) -> None:
     """Compare unfinished recordings with Twilio now. The gateway does so every ten seconds, each recording less often."""
-    from gw.terminal import print_json
-
-    done = _ask(settings, "recordings_reconcile")
-    if as_json:
-        print_json(done)
-    else:
-        click.echo(
-            f"{done['unsettled']} recordings were unfinished; {done['asked']} were looked up at Twilio, {done['settled']} of"
-            f" these are finished; {done['taken_up']} are retried, {done['left']} wait for their calls or their next attempt."
-        )
-
-
-def _ask(settings: Settings, command: str, **arguments: Any) -> Any:
-    from gw.control.admin.client import Refused
-
-    try:
-        return settings.ask(command, timeout_s=ASK_S, **arguments)
-    except Refused as error:
-        raise Failure(str(error)) from None
+    done = settings.act("recordings_reconcile", timeout_s=ASK_S)
+    sentence = (
+        f"{done['unsettled']} recordings were unfinished; {done['asked']} were looked up at Twilio, {done['settled']} of these"
+        f" are finished; {done['taken_up']} are retried, {done['left']} wait for their calls or their next attempt."
+    )
+    print_answer(done, sentence, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gw.cli.context import EXIT_CODES, Settings, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Settings, common_options
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,9 +19,7 @@ SHOWN_FRAMES: Final = 4
 
 @click.command(short_help="Show the state of the running gateway.", epilog=EXIT_CODES)
 @click.option("--holds", is_flag=True, help="Show holds of a worker's hub over 1 ms, with their stacks, instead.")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def status(settings: Settings, holds: bool, as_json: bool) -> None:
     """Show the state of the running gateway: readiness, workers, calls, store, recordings.
 

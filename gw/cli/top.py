@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gw.cli.context import EXIT_CODES, Settings, Unreachable, config_option, json_option, pass_settings
+from gw.cli.context import EXIT_CODES, Settings, Unreachable, common_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,9 +48,7 @@ _LOWEST, _HIGHEST = -5.0, -1.0
 )
 @click.option("--once", is_flag=True, help="Print once and exit; the default unless the output is a terminal.")
 @click.option("--interval", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, help="Seconds between updates.")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def top(settings: Settings, once: bool, interval: float, as_json: bool) -> None:
     """Watch the running gateway until Ctrl-C: calls, lateness of frames, holds of the workers.
 

@@ -10,7 +10,7 @@ store_url   the grammar of store.url
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,12 +18,16 @@ from msgspec import Meta
 #: Equal to the version in pyproject.toml.
 VERSION: Final = "0.1.0"
 
+#: Paths of requests that must reach the machine that has the call.
+MACHINE_PATHS: Final = frozenset({"/media", "/twilio/action"})
+
 #: At most a day, longer than any wait here should be.
 _Seconds = Annotated[float, Meta(gt=0.0, le=86400.0)]
 
 
-#: Paths of requests that must reach the machine that has the call.
-MACHINE_PATHS: Final = frozenset({"/media", "/twilio/action"})
+def _doc(text: str, **limits: Any) -> Meta:
+    """Return the meaning and the limits of a key."""
+    return Meta(description=text, **limits)
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,36 +37,33 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Server(_Section, frozen=True):
     """The public server: Twilio's webhooks and media sockets."""
 
-    listen: Annotated[str, Meta(description="Address for Twilio's requests. Without Twilio credentials: loopback only.")] = (
-        "127.0.0.1:8080"
-    )
+    listen: Annotated[str, _doc("Address for Twilio's requests. Without Twilio credentials: loopback only.")] = "127.0.0.1:8080"
     public_url: Annotated[
-        str,
-        Meta(description="The URL configured at Twilio; signatures are checked against it. Empty: derived from listen."),
+        str, _doc("The URL configured at Twilio; signatures are checked against it. Empty: derived from listen.")
     ] = ""
     machine: Annotated[
         str,
-        Meta(
+        _doc(
+            "This machine's name, if several share public_url. Paths that must lead back here end in it.",
             pattern=r"^[A-Za-z0-9_-]{0,32}$",
-            description="This machine's name, if several share public_url. Paths that must lead back here end in it.",
         ),
     ] = ""
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description='Media processes. "auto": one per core, and one less from three cores on.'),
+        _doc('Media processes. "auto": one per core, and one less from three cores on.'),
     ] = 1
-    pin: Annotated[bool, Meta(description='With workers = "auto": bind each worker to its own core.')] = True
+    pin: Annotated[bool, _doc('With workers = "auto": bind each worker to its own core.')] = True
     max_calls_per_worker: Annotated[
-        int, Meta(ge=1, le=100_000, description="Calls per worker, about the capacity of a core. Further calls: see [overflow].")
+        int, _doc("Calls per worker, about the capacity of a core. Further calls: see [overflow].", ge=1, le=100_000)
     ] = 225
     on_lost: Annotated[
         Literal["resume", "goodbye"],
-        Meta(description="For callers of a dead worker. resume: continue on another worker. goodbye: say the goodbye."),
+        _doc("For callers of a dead worker. resume: continue on another worker. goodbye: say the goodbye."),
     ] = "resume"
-    stop_timeout_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="Bound on live calls after a stop.")] = 30.0
-    reload_timeout_s: Annotated[
-        float, Meta(ge=0.0, le=86400.0, description="Bound on live calls of replaced workers after a reload.")
-    ] = 3600.0
+    stop_timeout_s: Annotated[float, _doc("Bound on live calls after a stop.", ge=0.0, le=86400.0)] = 30.0
+    reload_timeout_s: Annotated[float, _doc("Bound on live calls of replaced workers after a reload.", ge=0.0, le=86400.0)] = (
+        3600.0
+    )
 
     @property
     def public_base(self) -> str:
@@ -85,141 +86,116 @@ class Overflow(_Section, frozen=True):
 
     answer: Annotated[
         Literal["say", "queue", "dial"],
-        Meta(description="say: the text, then hang up. queue: the text, then a Twilio queue. dial: another number."),
+        _doc("say: the text, then hang up. queue: the text, then a Twilio queue. dial: another number."),
     ] = "say"
-    text: Annotated[str, Meta(description="The text spoken to the caller. May be empty with queue.")] = (
+    text: Annotated[str, _doc("The text spoken to the caller. May be empty with queue.")] = (
         "All our lines are busy. Please call again in a few minutes."
     )
-    queue: Annotated[str, Meta(description="With queue: its name.")] = ""
-    dial: Annotated[str, Meta(description="With dial: a number in E.164, or sip:user@host.")] = ""
+    queue: Annotated[str, _doc("With queue: its name.")] = ""
+    dial: Annotated[str, _doc("With dial: a number in E.164, or sip:user@host.")] = ""
 
 
 class Ops(_Section, frozen=True):
     """For operators: metrics, health, admin commands, logs."""
 
-    listen: Annotated[str, Meta(description="Address of /metrics, /healthz and /readyz.")] = "127.0.0.1:9464"
-    admin_socket: Annotated[str, Meta(min_length=1, description="The Unix socket for commands, mode 0600.")] = "var/admin.sock"
-    var_dir: Annotated[str, Meta(min_length=1, description="Folder of the spool, the bus socket and the metric pages.")] = "var"
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The lowest level that is logged.")] = (
-        "info"
-    )
-    log_numbers: Annotated[
-        bool, Meta(description="Log whole telephone numbers. false: +15551234567 is logged as +1555***4567.")
-    ] = False
+    listen: Annotated[str, _doc("Address of /metrics, /healthz and /readyz.")] = "127.0.0.1:9464"
+    admin_socket: Annotated[str, _doc("The Unix socket for commands, mode 0600.", min_length=1)] = "var/admin.sock"
+    var_dir: Annotated[str, _doc("Folder of the spool, the bus socket and the metric pages.", min_length=1)] = "var"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _doc("The lowest level that is logged.")] = "info"
+    log_numbers: Annotated[bool, _doc("Log whole telephone numbers. false: +15551234567 is logged as +1555***4567.")] = False
     hold_monitor: Annotated[
         Literal["duty", "always"],
-        Meta(description="Measure what holds a worker's hub. duty: 10 % of the time. always: with CPU times, at a cost in CPU."),
+        _doc("Measure what holds a worker's hub. duty: 10 % of the time. always: with CPU times, at a cost in CPU."),
     ] = "duty"
 
 
 class Twilio(_Section, frozen=True):
     """The Twilio account of the calls. TWILIO_AUTH_TOKEN is in the environment."""
 
-    account_sid: Annotated[
-        str, Meta(description="AC and 32 hex digits. Empty: no credentials, loopback only, no signatures.")
-    ] = ""
-    api_base: Annotated[str, Meta(description="The URL of Twilio's REST API.")] = "https://api.twilio.com"
-    timeout_s: Annotated[_Seconds, Meta(description="Bound on one REST request, for connect and read each.")] = 10.0
+    account_sid: Annotated[str, _doc("AC and 32 hex digits. Empty: no credentials, loopback only, no signatures.")] = ""
+    api_base: Annotated[str, _doc("The URL of Twilio's REST API.")] = "https://api.twilio.com"
+    timeout_s: Annotated[_Seconds, _doc("Bound on one REST request, for connect and read each.")] = 10.0
 
 
 class Media(_Section, frozen=True):
     """Audio, timeouts and limits of a call."""
 
-    lead_ms: Annotated[int, Meta(ge=0, le=500, description="Audio sent ahead of time, which Twilio buffers.")] = 100
-    start_timeout_s: Annotated[_Seconds, Meta(description="Bound from the websocket upgrade to Twilio's start message.")] = 5.0
+    lead_ms: Annotated[int, _doc("Audio sent ahead of time, which Twilio buffers.", ge=0, le=500)] = 100
+    start_timeout_s: Annotated[_Seconds, _doc("Bound from the websocket upgrade to Twilio's start message.")] = 5.0
     ai_connect_s: Annotated[
-        _Seconds, Meta(description="Bound from the start to the AI's confirmation. The caller's audio is kept meanwhile.")
+        _Seconds, _doc("Bound from the start to the AI's confirmation. The caller's audio is kept meanwhile.")
     ] = 5.0
     ai_stall_s: Annotated[
-        _Seconds,
-        Meta(description="An AI leg is lost after such a pause in a response, in taking audio or in answering a ping."),
+        _Seconds, _doc("An AI leg is lost after such a pause in a response, in taking audio or in answering a ping.")
     ] = 5.0
     ai_reconnect_s: Annotated[
-        float,
-        Meta(
-            ge=0.0, le=600.0, description="Time for reconnecting a lost AI leg, before the agent's fallback. 0: do not reconnect."
-        ),
+        float, _doc("Time for reconnecting a lost AI leg, before the agent's fallback. 0: do not reconnect.", ge=0.0, le=600.0)
     ] = 8.0
-    holding_sound: Annotated[
-        bool, Meta(description="Play two soft notes to the caller at intervals while the AI leg is reconnected.")
-    ] = True
-    phone_silence_s: Annotated[_Seconds, Meta(description="A call without a message from Twilio for this time ends.")] = 10.0
-    idle_limit_s: Annotated[_Seconds, Meta(description="A call without speech for this time ends.")] = 120.0
-    max_call_s: Annotated[_Seconds, Meta(description="The longest call.")] = 3600.0
-    goodbye_s: Annotated[_Seconds, Meta(description="Bound on the AI's hang-up, beyond the remaining audio of its goodbye.")] = (
-        10.0
-    )
-    playout_s: Annotated[
-        _Seconds, Meta(description="Bound on buffered AI audio per call. Twilio buffers ten minutes itself.")
-    ] = 600.0
+    holding_sound: Annotated[bool, _doc("Play two soft notes to the caller at intervals while the AI leg is reconnected.")] = True
+    phone_silence_s: Annotated[_Seconds, _doc("A call without a message from Twilio for this time ends.")] = 10.0
+    idle_limit_s: Annotated[_Seconds, _doc("A call without speech for this time ends.")] = 120.0
+    max_call_s: Annotated[_Seconds, _doc("The longest call.")] = 3600.0
+    goodbye_s: Annotated[_Seconds, _doc("Bound on the AI's hang-up, beyond the remaining audio of its goodbye.")] = 10.0
+    playout_s: Annotated[_Seconds, _doc("Bound on buffered AI audio per call. Twilio buffers ten minutes itself.")] = 600.0
 
 
 class Recording(_Section, frozen=True):
     """Call recordings, made by Twilio and started once per call by the gateway."""
 
-    enabled: Annotated[bool, Meta(description="Record calls.")] = True
-    channels: Annotated[
-        Literal["mono", "dual"], Meta(description="dual: a channel each for caller and agent. mono: one channel.")
-    ] = "dual"
-    pool_size: Annotated[
-        int, Meta(ge=1, le=10_000, description="Greenlets per worker that send starts to the control process.")
-    ] = 32
-    retry_s: Annotated[
-        _Seconds, Meta(description="Time for retrying a start while Twilio fails. The next reconcile pass continues.")
-    ] = 30.0
+    enabled: Annotated[bool, _doc("Record calls.")] = True
+    channels: Annotated[Literal["mono", "dual"], _doc("dual: a channel each for caller and agent. mono: one channel.")] = "dual"
+    pool_size: Annotated[int, _doc("Greenlets per worker that send starts to the control process.", ge=1, le=10_000)] = 32
+    retry_s: Annotated[_Seconds, _doc("Time for retrying a start while Twilio fails. The next reconcile pass continues.")] = 30.0
 
 
 class Store(_Section, frozen=True):
     """The database of calls. SUBMILLI_DB_PASSWORD is in the environment."""
 
-    url: Annotated[str, Meta(description="sqlite:///path, or mysql+pymysql://user@host/database, without a password.")] = (
+    url: Annotated[str, _doc("sqlite:///path, or mysql+pymysql://user@host/database, without a password.")] = (
         "sqlite:///var/submilli.db"
     )
-    connect_timeout_s: Annotated[_Seconds, Meta(description="Bound on connecting to the database.")] = 5.0
-    statement_timeout_s: Annotated[_Seconds, Meta(description="Bound on one statement.")] = 10.0
+    connect_timeout_s: Annotated[_Seconds, _doc("Bound on connecting to the database.")] = 5.0
+    statement_timeout_s: Annotated[_Seconds, _doc("Bound on one statement.")] = 10.0
 
 
 class Agent(_Section, frozen=True):
     """An AI agent. The agent named `default` answers unless another is requested."""
 
     provider: Annotated[
-        Literal["parrot", "openai"],
-        Meta(description="parrot: embedded, repeats the caller. openai: Realtime API, needs OPENAI_API_KEY."),
+        Literal["parrot", "openai"], _doc("parrot: embedded, repeats the caller. openai: Realtime API, needs OPENAI_API_KEY.")
     ] = "parrot"
-    model: Annotated[str, Meta(min_length=1, description="The model, by the provider's name.")] = "gpt-realtime-2.1"
-    base_url: Annotated[str, Meta(description="The provider's websocket URL: wss://, or ws:// on loopback.")] = (
+    model: Annotated[str, _doc("The model, by the provider's name.", min_length=1)] = "gpt-realtime-2.1"
+    base_url: Annotated[str, _doc("The provider's websocket URL: wss://, or ws:// on loopback.")] = (
         "wss://api.openai.com/v1/realtime"
     )
-    voice: Annotated[str, Meta(min_length=1, description="The voice, by the provider's name.")] = "marin"
-    instructions: Annotated[str, Meta(description="The agent's role and manner of speaking.")] = (
+    voice: Annotated[str, _doc("The voice, by the provider's name.", min_length=1)] = "marin"
+    instructions: Annotated[str, _doc("The agent's role and manner of speaking.")] = (
         "You are on the telephone. Be brief, warm and clear."
     )
-    greeting: Annotated[str, Meta(description="Instructions for the first response. Empty: wait for the caller to speak.")] = (
+    greeting: Annotated[str, _doc("Instructions for the first response. Empty: wait for the caller to speak.")] = (
         "Greet the caller."
     )
-    transcription_model: Annotated[
-        str, Meta(description="The model that transcribes the caller. Empty: no transcript of the caller.")
-    ] = "gpt-transcribe"
+    transcription_model: Annotated[str, _doc("The model that transcribes the caller. Empty: no transcript of the caller.")] = (
+        "gpt-transcribe"
+    )
     fallback: Annotated[
         Literal["goodbye", "transfer"],
-        Meta(description="Action when the AI stays unreachable. goodbye: the text, then hang up. transfer: another number."),
+        _doc("Action when the AI stays unreachable. goodbye: the text, then hang up. transfer: another number."),
     ] = "goodbye"
-    goodbye: Annotated[str, Meta(max_length=1000, description="With goodbye: the text spoken to the caller. May be empty.")] = (
+    goodbye: Annotated[str, _doc("With goodbye: the text spoken to the caller. May be empty.", max_length=1000)] = (
         "We are sorry, something went wrong on our side. Please call again in a few minutes."
     )
-    transfer_to: Annotated[str, Meta(description="With transfer: a number in E.164, or sip:user@host.")] = ""
-    silence_ms: Annotated[int, Meta(ge=100, le=10_000, description="Length of a caller's pause that ends a turn.")] = 500
+    transfer_to: Annotated[str, _doc("With transfer: a number in E.164, or sip:user@host.")] = ""
+    silence_ms: Annotated[int, _doc("Length of a caller's pause that ends a turn.", ge=100, le=10_000)] = 500
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Secrets from the environment, under the names in `ENVIRONMENT`. Never printed or logged."""
 
-    twilio_auth_token: Annotated[str, Meta(description="The Twilio auth token, for signatures and the REST API.")] = ""
-    openai_api_key: Annotated[str, Meta(description="The API key for agents of provider openai.")] = ""
-    db_password: Annotated[str, Meta(description="The password for store.url.")] = ""
-    token_key: Annotated[
-        str, Meta(description="The key that signs stream tokens. Empty: the auth token, else a random key per start.")
-    ] = ""
+    twilio_auth_token: Annotated[str, _doc("The Twilio auth token, for signatures and the REST API.")] = ""
+    openai_api_key: Annotated[str, _doc("The API key for agents of provider openai.")] = ""
+    db_password: Annotated[str, _doc("The password for store.url.")] = ""
+    token_key: Annotated[str, _doc("The key that signs stream tokens. Empty: the auth token, else a random key per start.")] = ""
 
     def __repr__(self) -> str:
         return "Secrets(...)"

@@ -56,7 +56,7 @@ class Supervisor:
         environ = os.environ if environ is None else environ
         self.config = config
         self._on_ready = on_ready
-        self._on_check = on_check
+        self._on_check = on_check or (lambda stalled: None)
         var_dir = Path(config.ops.var_dir)
         self._lock = sockets.lock(var_dir)
         try:
@@ -138,7 +138,7 @@ class Supervisor:
             self._start()
             if not self._stop.is_set():
                 self._up = True
-                self._watcher = gevent.spawn(self._group.watch, self._check)
+                self._watcher = gevent.spawn(self._group.watch, self._on_check)
                 self._watcher.link_exception(lambda died: self._fail(f"the supervisor itself failed: {died.exception!r}"))
                 log.info("ready: control and %d worker(s)", self.worker_count)
                 if self._on_ready is not None:
@@ -192,10 +192,6 @@ class Supervisor:
     def _fail(self, sentence: str) -> None:
         self._failure = self._failure or sentence
         self._stop.set()
-
-    def _check(self, stalled: list[str]) -> None:
-        if self._on_check is not None:
-            self._on_check(stalled)
 
     # -- stopping ---------------------------------------------------------------------------------------------------------
 

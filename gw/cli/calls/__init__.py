@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.shell_completion import CompletionItem
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, config_option, json_option, names_host, pass_settings
+from gw.cli.context import EXIT_CODES, Failure, Settings, common_options, names_host, print_answer
 from gw.control.rows import CallDetails, ListedCall
 from gw.errors import GatewayError
 
@@ -87,9 +87,7 @@ sid_argument = click.argument("call_sid", shell_complete=complete_sid)
 @calls.command("list", epilog=f"\b\nExample:  gateway.py calls list --limit 100 --json\n\n{EXIT_CODES}")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of calls, newest first.")
 @click.option("--live", is_flag=True, help="Only calls that have not ended.")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> None:
     """List calls, newest first: time, length, caller, end, recording, SID.
 
@@ -117,9 +115,7 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> Non
 
 @calls.command(short_help="Show everything about one call.", epilog=f"\b\nExample:  gateway.py calls show CA0123\n\n{EXIT_CODES}")
 @sid_argument
-@config_option
-@json_option
-@pass_settings
+@common_options
 def show(settings: Settings, call_sid: str, as_json: bool) -> None:
     """Show one call: its facts, turns, recording, audio quality and events.
 
@@ -142,9 +138,7 @@ def show(settings: Settings, call_sid: str, as_json: bool) -> None:
     f"  gateway.py calls explain CA0123 --json | jq '.findings[] | select(.weight == \"bad\")'\n\n{EXIT_CODES}",
 )
 @sid_argument
-@config_option
-@json_option
-@pass_settings
+@common_options
 def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
     """Explain the audio quality of a call, in sentences with figures, followed by the timeline.
 
@@ -167,9 +161,7 @@ def explain(settings: Settings, call_sid: str, as_json: bool) -> None:
     epilog=f"\b\nExamples:\n  gateway.py calls watch\n  gateway.py calls watch CA0123 --json\n\n{EXIT_CODES}",
 )
 @click.argument("call_sid", required=False, shell_complete=complete_sid)
-@config_option
-@json_option
-@pass_settings
+@common_options
 def watch(settings: Settings, call_sid: str | None, as_json: bool) -> None:
     """Follow one call or all calls, about a second behind.
 
@@ -190,24 +182,17 @@ def watch(settings: Settings, call_sid: str | None, as_json: bool) -> None:
 
 @calls.command(epilog=f"\b\nExample:  gateway.py calls hangup CA0123\n\n{EXIT_CODES}")
 @sid_argument
-@config_option
-@json_option
-@pass_settings
+@common_options
 def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
     """End a live call, with the reason admin_hangup.
 
     The worker ends its call, and with credentials Twilio is asked to end it too. Needs the running gateway. Exit code 1 if the
     call is not live.
     """
-    from gw.terminal import print_json
-
     settings.ask("status")  # fail with exit code 3 before the store is searched, which does not have the live calls
     sid = _whole_sid(settings, call_sid)
     answer = settings.ask("hangup", call_sid=sid)
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"Ending {sid}.")
+    print_answer(answer, f"Ending {sid}.", as_json=as_json)
 
 
 @calls.command(
@@ -218,24 +203,17 @@ def hangup(settings: Settings, call_sid: str, as_json: bool) -> None:
 )
 @sid_argument
 @click.option("--to", required=True, callback=dialled, help="A number in E.164, or sip:user@host.")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
     """Transfer a live call: Twilio disconnects the agent and dials the other number.
 
     The agent's part ends with the reason caller_hangup and an event `transferred`; a recording of the call continues. Needs the
     running gateway and Twilio credentials. Exit code 1 if Twilio fails or refuses.
     """
-    from gw.terminal import print_json
-
     settings.ask("status")
     sid = _whole_sid(settings, call_sid)
     answer = settings.act("transfer", timeout_s=ACT_S, call_sid=sid, to=to)
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"{sid} is transferred to {to}.")
+    print_answer(answer, f"{sid} is transferred to {to}.", as_json=as_json)
 
 
 def _one(settings: Settings, call_sid: str) -> CallDetails:

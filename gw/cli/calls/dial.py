@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gw.cli.calls import ACT_S, dialled
-from gw.cli.context import EXIT_CODES, Settings, config_option, json_option, names_host, pass_settings
+from gw.cli.context import EXIT_CODES, Settings, common_options, names_host
 from gw.errors import GatewayError
 
 
@@ -37,9 +37,7 @@ def complete_agent(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     "--agent", default="default", show_default=True, shell_complete=complete_agent, help="The agent: a table under [agents]."
 )
 @click.option("--watch", is_flag=True, help="Follow the call until it ends, as in `calls watch`.")
-@config_option
-@json_option
-@pass_settings
+@common_options
 def call(settings: Settings, to: str, caller: str, agent: str, watch: bool, as_json: bool) -> None:
     """Place a call to TO; once it is answered, the agent talks.
 

@@ -33,10 +33,12 @@ class Running:
     def __init__(self, folder: Path, workers: int | Literal["auto"] = 1, stop_timeout_s: float = 5.0) -> None:
         self.journal = folder / "journal"
         self.ready = gevent.event.Event()
+        self.checks: list[list[str]] = []  # the stalled processes, by each check of the heartbeats
         self.supervisor = Supervisor(
             config_in(folder, workers=workers, stop_timeout_s=stop_timeout_s),
             [*SCRIPT, str(self.journal)],
             on_ready=lambda _: self.ready.set(),
+            on_check=self.checks.append,
         )
         self.greenlet = gevent.spawn(self.supervisor.run)
 
@@ -255,13 +257,11 @@ def test_a_worker_without_a_heartbeat_is_reported_and_killed(
     running = start()
     assert running.ready.wait(scaled(30))
     first = running.supervisor.pids()
-    looks: list[list[str]] = []
-    running.supervisor._on_check = looks.append
-    until(lambda: looks)
-    assert all(look == [] for look in looks), "its heartbeat is fresh"
+    until(lambda: running.checks)
+    assert all(stalled == [] for stalled in running.checks), "its heartbeat is fresh"
     os.kill(first["worker 0"], signal.SIGSTOP)
     until(lambda: running.supervisor.pids().get("worker 0") not in (None, first["worker 0"]))
-    assert ["worker 0"] in looks
+    assert ["worker 0"] in running.checks
     assert running.supervisor.pids()["control"] == first["control"], "a process that never sent a heartbeat is not judged"
 
 

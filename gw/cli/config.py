@@ -44,7 +44,10 @@ def check(settings: Settings, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@config.command(epilog=f"\b\nExample:  gateway.py config show --json | jq .server\n\n{EXIT_CODES_HERE}")
+@config.command(
+    short_help="Print all values, without secrets.",
+    epilog=f"\b\nExample:  gateway.py config show --json | jq .server\n\n{EXIT_CODES_HERE}",
+)
 @common_options
 def show(settings: Settings, as_json: bool) -> None:
     """Print all values: from the file, the defaults, and which secrets are set (never their values)."""

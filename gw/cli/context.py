@@ -133,6 +133,7 @@ class Failure(click.ClickException):
     as_json = False  # set by the root command
 
     def show(self, file: IO[Any] | None = None) -> None:
+        """Print the sentence on stderr, and the document on stdout."""
         if self.as_json:
             from gw.terminal import print_json
 

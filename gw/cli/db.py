@@ -7,7 +7,7 @@ import click
 from gw.cli.context import EXIT_CODES, EXIT_CODES_HERE, Settings, common_options, print_answer
 
 
-@click.group(epilog=EXIT_CODES)
+@click.group(short_help="Manage the store: its schema, and events it refused.", epilog=EXIT_CODES)
 def db() -> None:
     """Show and upgrade the store's schema; list and retry events that the store refused.
 
@@ -48,6 +48,7 @@ def current(settings: Settings, as_json: bool) -> None:
 
 
 @db.group(
+    short_help="List and retry events that the store refused.",
     epilog="\b\nExamples:\n  gateway.py db poison list\n  gateway.py db poison retry\n\n" + EXIT_CODES,
 )
 def poison() -> None:

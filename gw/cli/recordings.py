@@ -15,7 +15,7 @@ ASK_S = 14.0
 STATES = ("wanted", "claimed", "started", "completed", "absent", "failed")
 
 
-@click.group(epilog=EXIT_CODES)
+@click.group(short_help="List, retry and reconcile recordings.", epilog=EXIT_CODES)
 def recordings() -> None:
     """List recordings and their states, retry one, reconcile them with Twilio.
 
@@ -27,7 +27,11 @@ def recordings() -> None:
     """
 
 
-@recordings.command("list", epilog=f"\b\nExample:  gateway.py recordings list --state failed --json\n\n{EXIT_CODES}")
+@recordings.command(
+    "list",
+    short_help="List recordings, newest first.",
+    epilog=f"\b\nExample:  gateway.py recordings list --state failed --json\n\n{EXIT_CODES}",
+)
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of recordings, newest first."
 )

@@ -158,6 +158,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
+        """The process ID, also after the end."""
         return self._process.pid
 
     @property
@@ -205,6 +206,7 @@ class ChildProcess:
                 os.setpriority(os.PRIO_PROCESS, thread, nice)
 
     def alive(self) -> bool:
+        """Return whether the child runs."""
         return self._process.poll() is None
 
     def send(self, number: signal.Signals) -> None:

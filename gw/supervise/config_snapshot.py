@@ -71,6 +71,7 @@ class Snapshot:
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
+        """The descriptors that a child must inherit."""
         return () if self.fd < 0 else (self.fd,)
 
     def close(self) -> None:

@@ -60,6 +60,7 @@ class Reloader:
 
     @property
     def is_running(self) -> bool:
+        """True during a reload."""
         return self._greenlet is not None and not self._greenlet.dead
 
     def start(self, *, is_up: bool) -> None:

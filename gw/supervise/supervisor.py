@@ -109,6 +109,7 @@ class Supervisor:
 
     @property
     def worker_count(self) -> int:
+        """The number of workers of the current generation."""
         return self._group.plan.workers
 
     @property

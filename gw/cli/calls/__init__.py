@@ -84,7 +84,11 @@ def dialled(_: click.Context, parameter: click.Parameter, value: str) -> str:
 sid_argument = click.argument("call_sid", shell_complete=complete_sid)
 
 
-@calls.command("list", epilog=f"\b\nExample:  gateway.py calls list --limit 100 --json\n\n{EXIT_CODES}")
+@calls.command(
+    "list",
+    short_help="List calls, newest first.",
+    epilog=f"\b\nExample:  gateway.py calls list --limit 100 --json\n\n{EXIT_CODES}",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of calls, newest first.")
 @click.option("--live", is_flag=True, help="Only calls that have not ended.")
 @common_options

@@ -106,12 +106,7 @@ def _times(subjects: Sequence[Measured]) -> Table:
     for _, summary in summaries:
         for name, figures in summary["twins"].items():
             numbers = [ms(figures["own_lateness_ms"][q]) for q in _QUANTILES]
-            table.add_row(
-                f"load process {name}",
-                f"{figures['cpu_share']:.0%} of a core",
-                *numbers,
-                style="dim",
-            )
+            table.add_row(f"load process {name}", f"{figures['cpu_share']:.0%} of a core", *numbers, style="dim")
     return table
 
 

@@ -169,10 +169,7 @@ class DemoRun:
             old.unlink(missing_ok=True)
         gateway = GatewayProcess(self._command, self._out)
         auth_token = secrets.token_hex(16)
-        with (
-            AiTwin(lambda index, path: self.script.agent(index)) as ai,
-            TwilioTwin(gateway.url, auth_token=auth_token) as twilio,
-        ):
+        with AiTwin(lambda index, path: self.script.agent(index)) as ai, TwilioTwin(gateway.url, auth_token=auth_token) as twilio:
             pids: list[int] = []
             try:
                 gateway.start(account_sid=twilio.account_sid, auth_token=auth_token, api_base=twilio.rest.url, ai_url=ai.url)

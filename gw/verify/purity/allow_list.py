@@ -1,31 +1,32 @@
-"""The allow-list: everything the TX loop may do, each operation with where, why and what it costs. What is not here is forbidden.
+"""Allow-list of the TX loop: every permitted operation with its place, reason and cost.
 
-`verify purity` reads the source from `ENTRY` on and holds every operation it reaches against this list; then it watches real
-calls and holds what TX really did against it. An entry nothing uses is refused as well: the list never grows old.
+`verify purity` reads the source from `ENTRY` on and compares every operation it reaches with this list; then it watches real
+calls and compares every operation TX executed. Any other operation is forbidden. An entry without a use is refused too, so the
+list stays current.
 
 To add an operation
-  1. Make sure that TX is the place. AI-out runs ahead of TX and may do all that is prepared; control may do all that waits.
-  2. Measure it: give it a line in `tests/bench/allow_list.py` and run that. It earns its place when it never waits, makes
-     no system call but the one send, takes no lock, cannot raise, and costs below LIMIT_NS at the median and below a
-     tenth of the millisecond TX has at the 99.9th percentile, on a 2-core VM.
-  3. Enter it here with its kind, the functions that do it, its class, the reason, and the median as measured. A function is
-     entered like a leaf: with its own cost, all it calls included.
-  4. `gateway.py verify purity`, and a mutant in `tests/gw/verify/purity/test_mutants.py` that does the same in another place.
+  1. Check that TX is the place. AI-out runs ahead of TX and may prepare anything; control may do anything that waits.
+  2. Measure it: add a line to `tests/bench/allow_list.py` and run that. An operation may be added if it never waits, makes no
+     system call but the one send, takes no lock, cannot raise, and costs below LIMIT_NS at the median and below a tenth of a
+     millisecond at the 99.9th percentile, on a 2-core VM.
+  3. Add an entry with its kind, the functions that do it, its class, the reason, and the measured median. A function is entered
+     like a leaf, with the cost of all it calls included.
+  4. Run `gateway.py verify purity`, and add a mutant to `tests/gw/verify/purity/mutants.py` that does the same elsewhere.
 
 Kinds: `call`, `write` (an attribute), `item` (an element), `load` (an attribute of a library's object), `operator`, `slice`,
-`hand` (a callable given away, to be called by the hub), `try`, `except`, `while`. No entry can allow any other construct: no
-`with`, `import`, `raise`, `for`, comprehension, lambda, f-string, display, star-arguments, generator or `await`.
+`hand` (a callable passed on for the hub to call), `try`, `except`, `while`. No entry can allow any other construct: no `with`,
+`import`, `raise`, `for`, comprehension, lambda, f-string, display, star-arguments, generator or `await`.
 
-Costs are the medians `allow_list.py` showed on the machine of tests/bench/README.md; 0: part of the statement it is in.
+Costs are the medians of `tests/bench/allow_list.py` on the machine of tests/bench/README.md; 0: part of its statement.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-#: What is proven: all that is reachable from here.
+#: Everything reachable from here is checked.
 ENTRY: Final = "gw.media.tx.Tx.run"
-#: No operation may cost more at the median: fifty of the dearest would still be within the millisecond.
+#: Largest median cost of an operation: fifty such operations stay within a millisecond.
 LIMIT_NS: Final = 20_000
 KINDS: Final = frozenset({"call", "write", "item", "load", "operator", "slice", "hand", "try", "except", "while"})
 
@@ -33,8 +34,11 @@ Class = Literal["queue", "send", "sleep", "clock", "counter", "flag"]
 
 
 class Allowed(NamedTuple):
-    """One operation. `where`: the only functions that may do it, by qualified name. `returns`: for a leaf, what comes back.
-    `inside`: what a library runs to do it, as a watcher of the interpreter sees it."""
+    """One permitted operation.
+
+    `where`: qualified names of the only functions that may do it. `returns`: the type a leaf returns. `inside`: calls that a
+    library makes for it, as a watcher of the interpreter sees them.
+    """
 
     kind: str
     name: str
@@ -74,7 +78,7 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed(
         "call", "collections.deque.popleft", (_RUN,), "queue", "takes the next ready message; the queue is not empty", 15, "item"
     ),
-    Allowed("call", "gevent.event.Event.clear", (_RUN,), "queue", "an empty queue: forget the last wake", 15, "builtins.None"),
+    Allowed("call", "gevent.event.Event.clear", (_RUN,), "queue", "an empty queue: clear the last wake", 15, "builtins.None"),
     Allowed(
         "call",
         "gevent.event.Event.wait",
@@ -103,7 +107,7 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed("call", f"{_PACER}._begin", (_DEADLINE, _SENT), "clock", "a talkspurt begins, or a gap was heard", 62),
     Allowed("call", f"{_PACER}.on_starved", (_RUN,), "clock", "nothing before now was lateness", 26),
     Allowed("call", f"{_PACER}.on_mark", (_RUN,), "clock", "a response ended", 23),
-    Allowed("write", f"{_PACER}._mark_sent", (_DEADLINE, _MARK), "flag", "a pause from here on is no underrun", 7),
+    Allowed("write", f"{_PACER}._mark_sent", (_DEADLINE, _MARK), "flag", "a pause from here on is not an underrun", 7),
     Allowed("write", f"{_PACER}._open", (_BEGIN,), "flag", "this generation has a run", 7),
     Allowed("write", f"{_PACER}._origin_s", (_BEGIN, _SENT), "clock", "when the run's first frame left", 7),
     Allowed("write", f"{_PACER}._floor_s", (_BEGIN, _STARVED), "clock", "no frame was due before", 7),
@@ -191,7 +195,7 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
         "call", "gevent._types._IoWatcher.stop", ("Transport.fail",), "send", "the hub flushes it no more", 21, "builtins.None"
     ),
     Allowed("call", f"{_TRANSPORT}.wake", ("Transport.fail",), "flag", "its reader is to look", 88),
-    Allowed("write", f"{_TRANSPORT}._woken", ("Transport.wake",), "flag", "the next read returns at once", 7),
+    Allowed("write", f"{_TRANSPORT}._woken", ("Transport.wake",), "flag", "the next read returns immediately", 7),
     Allowed("load", "gevent.hub.Waiter.switch", ("Transport.wake",), "flag", "how the hub resumes the reader", 31),
     Allowed(
         "call", "gevent._types._Loop.run_callback", ("Transport.wake",), "flag", "the hub resumes the reader at its next turn", 44
@@ -223,11 +227,11 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed("item", "builtins.list", (_COUNT,), "counter", "the call's own buckets", 21),
     Allowed("write", "gw.call.quality.LatencyCounts.max_s", (_COUNT,), "counter", "the longest so far", 7),
     # -- the flag
-    Allowed("write", "gw.media.tx.Tx.first_audio_s", (_COUNT,), "flag", "when the first frame left, before the flag says so", 7),
+    Allowed("write", "gw.media.tx.Tx.first_audio_s", (_COUNT,), "flag", "when the first frame left, before the flag is set", 7),
     Allowed("write", "gw.media.tx.Tx.first_audio_sent", (_COUNT,), "flag", "AI-out shows it to the recording guard", 7),
 )
 
-#: What TX must be unable to do, by the names such a thing has wherever it is called, written, caught or raised as an event.
+#: Operations that TX must be unable to do, by the prefixes of their names in calls, writes, except clauses and audit events.
 FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
     "thread starts": (
         "threading.",
@@ -304,18 +308,18 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
 
 
 class Excused(NamedTuple):
-    """Something the media plane does, outside TX, that its ring forbids: which event, where, and why it may."""
+    """Exception for the media plane outside TX: an event its ring forbids, the place, and the reason."""
 
     event: str
     where: str
     why: str
 
 
-#: Ring 2 has no allow-list, only exceptions: each is a place where a worker could wait, and says for how long.
+#: Ring 2 has no allow-list, only exceptions: places where a worker could wait, with the bound.
 RING_2_EXCUSED: Final = (
     Excused(
         "fcntl.lockf",
         "gw.media.admission.shared_lock._lockf",
-        "two workers must not take one token or one place: the call never waits, it says at once that another holds the lock",
+        "two workers must not take one token or slot; the call never waits, but fails while the lock is held",
     ),
 )

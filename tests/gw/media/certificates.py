@@ -1,4 +1,4 @@
-"""A certificate of the tests' own, trusted by nobody else."""
+"""Self-signed certificate of the tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from cryptography.x509.oid import NameOID
 
 
 def contexts(folder: Path, host: str = "localhost") -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a self-signed certificate for `host` and 127.0.0.1, and a client's that trusts it."""
+    """Make TLS contexts for a server at `host` and 127.0.0.1 and for a client.
+
+    The client trusts the server's self-signed certificate.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)

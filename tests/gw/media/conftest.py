@@ -1,4 +1,4 @@
-"""A media plane of its own for each test, in the test's folder."""
+"""Separate media contexts for each test, in the test's folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.gw.media.support import ContextMaker
 
 @pytest.fixture(autouse=True)
 def _plain_directories(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of tests stay in the tests' own folders."""
+    """Keep the pages of tests in the tests' folders."""
     monkeypatch.setattr(page, "prepare", lambda directory: directory.mkdir(parents=True, exist_ok=True))
 
 

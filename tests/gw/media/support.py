@@ -1,4 +1,4 @@
-"""What the media tests share: real contexts, pairs of sockets, a peer that speaks RFC 6455, and looks at what is left behind."""
+"""Helpers of the media tests: contexts, socket pairs, a websocket peer, leak checks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.timing import scaled
 ACCOUNT = "AC" + "0" * 32
 CALL = "CA" + "0" * 32
 STREAM = "MZ" + "0" * 32
-#: The longest a test waits for something that should happen at once; a machine with other work makes seconds of it.
+#: Longest wait of a test for an event that should come immediately; a busy machine may need seconds.
 WAIT_S = scaled(20.0)
 
 
@@ -70,7 +70,7 @@ class ContextMaker:
         overflow: Overflow | None = None,
         machine: str = "",
     ) -> tuple[MediaContext, list[bus.Event]]:
-        """A context, and the list of what it tells control."""
+        """Make a context, and the list of the events it emits."""
         config = Config(
             server=Server(public_url=public_url, max_calls_per_worker=max_calls, machine=machine),
             ops=Ops(var_dir=str(self._folder)),
@@ -89,7 +89,7 @@ class ContextMaker:
         return context, emitted
 
     def server(self, context: MediaContext, listener: socket.socket | None = None) -> tuple[MediaServer, tuple[str, int]]:
-        """A server of this context on a free port, or on a socket it has inherited, with its watchdog."""
+        """Start a server with its watchdog on a free port, or on an inherited socket."""
         if listener is None:
             listener = socket.socket()
             listener.bind(("127.0.0.1", 0))
@@ -109,7 +109,7 @@ class ContextMaker:
 
 
 def pair(*, small: bool = False) -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets; `small`: with the least buffers the kernel gives, so that they fill soon."""
+    """Make two connected sockets. `small`: with the smallest buffers of the kernel, so that they fill soon."""
     ours, theirs = socket.socketpair()
     if small:
         for sock in (ours, theirs):
@@ -119,7 +119,7 @@ def pair(*, small: bool = False) -> tuple[socket.socket, socket.socket]:
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Two sockets connected over loopback."""
+    """Make two sockets connected over loopback."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(1)
@@ -130,7 +130,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def until(judge: Callable[[], Any], what: str = "") -> Any:
-    """Wait until `judge` holds; fails the test when it never does."""
+    """Wait until `judge` returns a true value; fail the test when it never does."""
     end_s = time.monotonic() + WAIT_S
     while not (value := judge()):
         assert time.monotonic() < end_s, what or "it never happened"
@@ -139,7 +139,7 @@ def until(judge: Callable[[], Any], what: str = "") -> Any:
 
 
 class Stood:
-    """How long this process was not run, at most, since it was begun: what a test of frames' times forgives the machine."""
+    """Measures how long the machine did not run this process, for tests of frame times."""
 
     def __init__(self) -> None:
         self.longest_s = 0.0
@@ -157,7 +157,7 @@ class Stood:
 
 
 def descriptors() -> int:
-    """Descriptors this process has open, once what nobody refers to is gone."""
+    """Count this process's open descriptors, after a collection."""
     gevent.sleep(0)
     gc.collect()
     gevent.sleep(0)
@@ -165,7 +165,7 @@ def descriptors() -> int:
 
 
 def greenlets() -> int:
-    """Greenlets of ours alive."""
+    """Count living greenlets, after a collection."""
     gc.collect()
     return sum(isinstance(thing, gevent.Greenlet) and not thing.dead for thing in gc.get_objects())
 
@@ -174,7 +174,7 @@ def greenlets() -> int:
 
 
 class Peer:
-    """The other end of a websocket, honest unless told otherwise. Reads and writes are bounded."""
+    """Other end of a websocket. Correct unless a test makes it send bad bytes. Reads and writes are bounded."""
 
     def __init__(self, sock: socket.socket, side: Side = Side.CLIENT, protocol: Protocol | None = None) -> None:
         sock.settimeout(WAIT_S)
@@ -221,22 +221,22 @@ class Peer:
                 try:
                     self.socket.sendall(data)
                 except (BrokenPipeError, ConnectionResetError):
-                    return  # what came before that is still to be read
+                    return  # frames before that are still to be read
 
     def frame(self) -> Frame | None:
-        """The next frame, control frames too. None: the connection ended."""
+        """Return the next frame, control frames too. None: the connection ended."""
         while not self.frames and not self.ended:
             self._receive()
         return self.frames.pop(0) if self.frames else None
 
     def text(self) -> Any:
-        """The next text message, decoded."""
+        """Return the next text message, decoded."""
         frame = self.frame()
         assert frame is not None, "the connection ended"
         return json.loads(bytes(frame.data))
 
     def send(self, message: Any) -> None:
-        """One text message: an object as JSON, or bytes as they are."""
+        """Send one text message: an object as JSON, or raw bytes."""
         self.protocol.send_text(message if isinstance(message, bytes) else json.dumps(message).encode())
         self._flush()
 
@@ -255,13 +255,13 @@ class Peer:
 
 
 def masked(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    """One client frame with a mask of zeros, its payload up to 65535 bytes."""
+    """Build one client frame with a mask of zeros and at most 65535 bytes of payload."""
     head = bytes([(0x80 if fin else 0) | opcode])
     length = bytes([0x80 | len(payload)]) if len(payload) < 126 else bytes([0x80 | 126]) + len(payload).to_bytes(2, "big")
     return head + length + bytes(4) + payload
 
 
-# -- Twilio's words ---------------------------------------------------------------------------------------------------
+# -- Twilio's messages ---------------------------------------------------------------------------------------------------
 
 
 def connected() -> dict[str, Any]:
@@ -297,15 +297,15 @@ def stop(*, call: str = CALL, stream: str = STREAM) -> dict[str, Any]:
 # -- a phone leg without a server -------------------------------------------------------------------------------------
 
 
-def door_and_peer(limit_bytes: int = 1 << 20) -> tuple[Transport, socket.socket]:
-    """A transport, and the socket at its other end."""
+def transport_and_peer(limit_bytes: int = 1 << 20) -> tuple[Transport, socket.socket]:
+    """Make a transport, and the socket at its other end."""
     ours, theirs = pair()
     theirs.settimeout(WAIT_S)
     return Transport(ours, limit_bytes), theirs
 
 
 def call_of(context: MediaContext, agent: Agent, transport: Transport) -> Call:
-    """A call that has just started, without its greenlets."""
+    """Make a call that has just started, without its greenlets."""
     state = CountedState(context.cells)
     state.on_event(Event.START)
     event = twilio.parse(json.dumps(start()))
@@ -320,7 +320,7 @@ EARLY_AUDIO = b'{"type":"response.output_audio.delta","response_id":"r","item_id
 
 
 def upgrade_and_send(listener: socket.socket, message: bytes) -> None:
-    """Accept one connection, answer its upgrade, and send `message` in the same write; then nothing more."""
+    """Accept one connection, answer its upgrade, and send `message` in the same write."""
     sock, _ = listener.accept()
     protocol = ServerProtocol()
     while not (events := protocol.events_received()):
@@ -334,7 +334,7 @@ def upgrade_and_send(listener: socket.socket, message: bytes) -> None:
 
 
 class FakeLeg:
-    """An AI leg in memory: gives the events that the test puts, keeps what it is sent as (verb, arguments)."""
+    """AI leg in memory: returns the events that the test puts, keeps each method call as (verb, arguments)."""
 
     def __init__(self, *events: ai.AiEvent, error: AiLegError | None = None) -> None:
         self._events = list(events)
@@ -370,7 +370,7 @@ class FakeLeg:
         self._woken.set()
 
     def of(self, verb: str) -> list[Any]:
-        """The arguments of what was sent by this verb: one argument bare, several as a tuple."""
+        """Return the arguments of each call of this verb: one argument bare, several as a tuple."""
         return [sent[1] if len(sent) == 2 else sent[1:] for sent in self.sent if sent[0] == verb]
 
     def __getattr__(self, verb: str) -> Callable[..., None]:
@@ -383,7 +383,7 @@ class FakeLeg:
 
 
 class Control:
-    """Control's end: takes one connection at a time and says what came."""
+    """Control's end: accepts one connection at a time and returns its messages."""
 
     def __init__(self, path: Path) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
@@ -394,7 +394,7 @@ class Control:
         self._messages: list[object] = []
 
     def accept(self) -> bus.Hello:
-        """Take the next connection. Returns what it says first."""
+        """Accept the next connection. Returns its Hello."""
         self.link, _ = self._listener.accept()
         self.link.settimeout(WAIT_S)
         self._reader = bus.Reader.of_events()
@@ -412,7 +412,7 @@ class Control:
         return self._messages.pop(0)
 
     def events(self, count: int) -> list[bus.Numbered]:
-        """The next numbered events; the status in between is left out."""
+        """Return the next numbered events, without the status in between."""
         got: list[bus.Numbered] = []
         while len(got) < count:
             message = self.next()

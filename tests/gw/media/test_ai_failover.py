@@ -24,7 +24,7 @@ from gw.media.ai_in import AiIn
 from gw.media.call import Call
 from gw.protocol import ai
 from gw.protocol.audio import FRAME_BYTES
-from tests.gw.media.support import WAIT_S, ContextMaker, FakeLeg, call_of, door_and_peer, until
+from tests.gw.media.support import WAIT_S, ContextMaker, FakeLeg, call_of, transport_and_peer, until
 
 READY = (ai.SessionCreated(0.0), ai.SessionReady())
 LOST = AiLegError(Reason.AI_LOST, "the socket broke")
@@ -39,7 +39,7 @@ class Rig:
         self.legs: list[FakeLeg] = []
         self.opened: list[FakeLeg] = []
         self.context.ai_leg = self._leg
-        self._sockets = door_and_peer()
+        self._sockets = transport_and_peer()
         self.call: Call = call_of(self.context, Agent(**{"greeting": "Greet.", "goodbye": "", **agent}), self._sockets[0])
         self.ai_in = AiIn(self.call)
         self.failover = self.ai_in.failover
@@ -101,7 +101,7 @@ def test_a_call_without_a_greeting_waits_for_the_caller(rigs: Callable[..., Rig]
     assert rigs(greeting="").start().sent == []
 
 
-def test_a_resumed_call_says_so_and_is_given_its_history(rigs: Callable[..., Rig]) -> None:
+def test_a_resumed_call_gets_its_history_and_a_request_to_mention_the_break(rigs: Callable[..., Rig]) -> None:
     rig = rigs()
     rig.call.events.resumed = Resumed(1, time() - 60.0)
     answer = bus.Answer(1, utterances=[Utterance("caller", "Hello?")])

@@ -24,7 +24,7 @@ from tests.gw.media.support import (
     ContextMaker,
     FakeLeg,
     call_of,
-    door_and_peer,
+    transport_and_peer,
     until,
     upgrade_and_send,
 )
@@ -35,7 +35,7 @@ class Rig:
 
     def __init__(self, contexts: ContextMaker, **agent: Any) -> None:
         self.context, self.emitted = contexts.context()
-        self.transport, self.peer = door_and_peer()
+        self.transport, self.peer = transport_and_peer()
         self.call: Call = call_of(self.context, Agent(**{"greeting": "", **agent}), self.transport)
         self.leg = FakeLeg()
         self.call.ai.replace(self.leg, ready=True)
@@ -181,7 +181,7 @@ def test_an_ai_that_never_gets_ready_ends_the_call_with_its_reason(contexts: Con
     with AiTwin(AiScript(fault=fault)) as twin:
         agent = Agent(provider="openai", base_url=twin.url, greeting="", goodbye="")
         context, emitted = contexts.context(media={"ai_connect_s": 0.3, "ai_reconnect_s": 0.0}, agents={"default": agent})
-        transport, peer = door_and_peer()
+        transport, peer = transport_and_peer()
         call = call_of(context, agent, transport)
         running = gevent.spawn(AiIn(call).run)
         running.join(timeout=WAIT_S)
@@ -198,7 +198,7 @@ def test_ai_in_ends_with_its_call(contexts: ContextMaker):
     with AiTwin(AiScript()) as twin:
         agent = Agent(provider="openai", base_url=twin.url, greeting="")
         context, _ = contexts.context(agents={"default": agent})
-        transport, peer = door_and_peer()
+        transport, peer = transport_and_peer()
         call = call_of(context, agent, transport)
         running = gevent.spawn(AiIn(call).run)
         until(lambda: call.state.now is State.ACTIVE)
@@ -219,7 +219,7 @@ def test_audio_before_the_format_is_confirmed_is_not_played(contexts: ContextMak
     answered = gevent.spawn(upgrade_and_send, listener, EARLY_AUDIO)
     agent = Agent(provider="openai", base_url=f"ws://127.0.0.1:{listener.getsockname()[1]}/", greeting="", goodbye="")
     context, _ = contexts.context(agents={"default": agent})
-    transport, peer = door_and_peer()
+    transport, peer = transport_and_peer()
     call = call_of(context, agent, transport)
     running = gevent.spawn(AiIn(call).run)
     running.join(timeout=WAIT_S)

@@ -1,4 +1,4 @@
-"""AI-out with a real TX: order, watermarks, bounded turns, and a guard that is asked whether or not audio comes."""
+"""gw.media.ai_out with a real TX: sequence, watermarks, bounded turns, a guard asked every turn."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gw.media.hub.clock import Clock
 from gw.media.tx import Tx, TxCells
 from gw.protocol.audio import FRAME_BYTES
 from metrics.page import Page
-from tests.gw.media.support import STREAM, WAIT_S, ContextMaker, Peer, Stood, door_and_peer, until
+from tests.gw.media.support import STREAM, WAIT_S, ContextMaker, Peer, Stood, transport_and_peer, until
 
 
 class Rig:
-    """AI-out, TX, and a client that reads what they say."""
+    """AI-out, TX, and a client that reads their messages."""
 
     def __init__(self, page: Page, *, lead_ms: int = 100, enabled: bool = True) -> None:
-        self.transport, sock = door_and_peer()
+        self.transport, sock = transport_and_peer()
         self.peer = Peer(sock)
         self.pacer = Pacer(lead_ms)
         self.playout = Playout(3000)
@@ -58,7 +58,7 @@ class Rig:
         self.first_audio += 1
 
     def say(self, frames: int, response: str = "r1", *, tail: bytes = b"", end: bool = True) -> bytes:
-        """Put a response into the playout, each frame another byte. Returns its audio."""
+        """Put a response into the playout, each frame of a different byte. Returns its audio."""
         audio = b"".join(bytes([n % 200]) * FRAME_BYTES for n in range(frames)) + tail
         self.playout.push(response, f"item-{response}", audio)
         if end:
@@ -91,18 +91,18 @@ def audio_of(messages: list[Any]) -> bytes:
     return b"".join(base64.b64decode(message["media"]["payload"]) for message in messages if message["event"] == "media")
 
 
-def test_a_response_leaves_whole_in_order_and_marked(rig: Rig):
+def test_a_response_leaves_whole_in_sequence_and_with_a_mark(rig: Rig):
     audio = rig.say(30, tail=b"\x01" * 60)
     rig.run()
     messages = rig.messages(32)
-    assert audio_of(messages) == audio + b"\xff" * 100, "the tail is padded with silence, and not lost"
+    assert audio_of(messages) == audio + b"\xff" * 100, "the tail is padded with silence"
     assert [message["event"] for message in messages] == ["media"] * 31 + ["mark"]
     assert {message["streamSid"] for message in messages} == {STREAM}
     assert messages[-1] == {"event": "mark", "streamSid": STREAM, "mark": {"name": rig.playout.marks_pending[0][0]}}
     assert rig.playout.marks_pending[0][1] == 31
 
 
-def test_messages_carry_nothing_that_twilio_would_refuse(rig: Rig):
+def test_messages_have_only_the_fields_that_twilio_accepts(rig: Rig):
     rig.say(1)
     rig.run()
     media, mark = rig.messages(2)
@@ -111,7 +111,7 @@ def test_messages_carry_nothing_that_twilio_would_refuse(rig: Rig):
     assert list(mark) == ["event", "streamSid", "mark"]
 
 
-def test_two_responses_keep_their_marks_apart(rig: Rig):
+def test_each_of_two_responses_has_its_mark(rig: Rig):
     rig.say(2, "r1")
     rig.say(3, "r2")
     rig.run()
@@ -126,7 +126,7 @@ def test_the_guard_is_asked_without_further_audio(rig: Rig):
     until(lambda: rig.recorded == 1, "a greeting of three frames is recorded")
     assert rig.first_audio == 1
     asked = rig.asked
-    until(lambda: rig.asked >= asked + 2, "it goes on asking")
+    until(lambda: rig.asked >= asked + 2, "the guard is still asked")
     assert rig.recorded == 1
     assert rig.first_audio == 1
 
@@ -151,7 +151,7 @@ def test_a_full_pool_leaves_the_guard_armed(rig: Rig):
     assert rig.guard.recording_started
 
 
-def test_a_guard_that_is_off_never_records_but_first_audio_is_told(contexts: ContextMaker):
+def test_a_guard_that_is_off_never_records_but_first_audio_is_reported(contexts: ContextMaker):
     rig = Rig(contexts.page(), enabled=False)
     rig.say(1)
     rig.run()
@@ -177,38 +177,38 @@ def test_a_turn_cuts_a_bounded_batch_up_to_the_high_watermark(rig: Rig):
 def test_a_large_lead_is_filled_over_several_turns(contexts: ContextMaker):
     rig = Rig(contexts.page(), lead_ms=500)
     rig.say(500)
-    assert rig.ai_out.turn() is True, "more could be cut, others first"
+    assert rig.ai_out.turn() is True, "more can be cut, after other greenlets ran"
     assert rig.ai_out.turn() is True
     assert rig.ai_out.turn() is False
     assert rig.ai_out.low_frames <= len(rig.tx.queue) <= rig.ai_out.high_frames
     rig.close()
 
 
-def test_marks_count_into_the_batch(rig: Rig):
+def test_marks_count_towards_the_batch(rig: Rig):
     for n in range(40):
         rig.say(1, f"r{n}")
     rig.ai_out.turn()
     assert len(rig.tx.queue) == BATCH_FRAMES
 
 
-def test_wake_starts_a_turn_at_once_when_the_queue_is_low(rig: Rig):
+def test_wake_starts_a_turn_when_the_queue_is_low(rig: Rig):
     rig.run()
     gevent.sleep(0.01)
     rig.say(2)
     rig.ai_out.wake()
     gevent.sleep(0)
     gevent.sleep(0)
-    assert rig.tx.frames_sent + len(rig.tx.queue) > 0, "not only a turn later"
+    assert rig.tx.frames_sent + len(rig.tx.queue) > 0, "before TURN_S has passed"
 
 
-def test_wake_of_a_full_queue_is_no_turn(rig: Rig):
+def test_wake_of_a_full_queue_starts_no_turn(rig: Rig):
     rig.say(100)
     rig.ai_out.turn()
     rig.ai_out.wake()
     assert not rig.ai_out._wake._is_set
 
 
-def test_audio_after_a_clear_is_of_the_new_generation(rig: Rig):
+def test_audio_after_a_clear_has_the_new_generation(rig: Rig):
     rig.say(100, "old")
     rig.run()
     until(lambda: rig.tx.frames_sent >= 6)

@@ -1,4 +1,4 @@
-"""A worker's end of the bus against a real socket: everything arrives once it can, in order, and what is lost is counted."""
+"""gw.media.bus_client on a real socket: events arrive in sequence, and dropped ones are counted."""
 
 from __future__ import annotations
 
@@ -84,20 +84,20 @@ def test_hello_then_events_in_order_then_status(rig: Rig):
     assert (status.calls, status.unacked) == (7, 2)
 
 
-def test_a_hold_is_told_while_control_is_there_and_not_kept(rig: Rig):
-    lost, told = (bus.HubHold(at, "rx", 0.002, 0.001, [bus.StackFrame("a.py", 1, "f")]) for at in (1.0, 2.0))
+def test_a_hold_is_sent_while_control_is_connected_and_never_kept(rig: Rig):
+    lost, sent = (bus.HubHold(at, "rx", 0.002, 0.001, [bus.StackFrame("a.py", 1, "f")]) for at in (1.0, 2.0))
     rig.client.send_hold(lost)
     control = rig.control()
     rig.running.start()
     control.accept()
     assert isinstance(control.next(), bus.WorkerStatus)
-    rig.client.send_hold(told)
+    rig.client.send_hold(sent)
     while not isinstance(message := control.next(), bus.HubHold):
         pass
-    assert (message, rig.client.unacked) == (told, 0)
+    assert (message, rig.client.unacked) == (sent, 0)
 
 
-def test_an_acknowledged_event_is_forgotten_and_no_other(rig: Rig):
+def test_only_acknowledged_events_are_dropped(rig: Rig):
     control = rig.control()
     rig.running.start()
     control.accept()
@@ -116,7 +116,7 @@ def test_an_acknowledged_event_is_forgotten_and_no_other(rig: Rig):
     assert rig.page.gauge(BUS_UNACKED).value == 0
 
 
-def test_an_acknowledgement_beyond_what_was_sent_swallows_nothing(rig: Rig):
+def test_an_acknowledgement_beyond_the_last_event_loses_nothing(rig: Rig):
     control = rig.control()
     rig.running.start()
     control.accept()
@@ -129,7 +129,7 @@ def test_an_acknowledgement_beyond_what_was_sent_swallows_nothing(rig: Rig):
     assert numbers(control.events(1)) == [2]
 
 
-def test_what_is_emitted_while_control_is_away_comes_later_in_order(rig: Rig):
+def test_events_emitted_while_control_is_away_come_later_in_sequence(rig: Rig):
     rig.running.start()
     for n in range(1, 500):
         rig.client.emit(event(n))
@@ -141,7 +141,7 @@ def test_what_is_emitted_while_control_is_away_comes_later_in_order(rig: Rig):
     assert numbers(control.events(500)) == list(range(1, 501))
 
 
-def test_what_is_emitted_while_the_rest_is_sent_again_keeps_its_place(rig: Rig):
+def test_an_event_emitted_during_a_resend_keeps_its_place(rig: Rig):
     for n in range(1, 2001):
         rig.client.emit(event(n))
     control = rig.control()
@@ -162,7 +162,7 @@ def test_what_is_emitted_while_the_rest_is_sent_again_keeps_its_place(rig: Rig):
     others.join()
 
 
-def test_sending_again_lets_others_run(rig: Rig):
+def test_a_resend_lets_other_greenlets_run(rig: Rig):
     for n in range(1, 2001):
         rig.client.emit(event(n))
     control = rig.control()
@@ -189,7 +189,7 @@ def test_a_slow_control_gets_everything(rig: Rig, monkeypatch: pytest.MonkeyPatc
     assert numbers(control.events(200)) == list(range(1, 201))
 
 
-def test_a_control_that_does_not_read_is_left_and_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+def test_a_control_that_does_not_read_is_disconnected_and_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_WAITING_BYTES", 1 << 17)
     control = rig.control()
     rig.running.start()
@@ -205,7 +205,7 @@ def test_a_control_that_does_not_read_is_left_and_tried_again(rig: Rig, monkeypa
     assert numbers(control.events(n)) == list(range(1, n + 1))
 
 
-def test_over_the_bound_the_expendable_go_first_and_are_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+def test_over_the_bound_the_least_important_kind_is_dropped_first(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_UNACKED", 10)
     for n in range(1, 6):
         rig.client.emit(ended(n))
@@ -220,7 +220,7 @@ def test_over_the_bound_the_expendable_go_first_and_are_counted(rig: Rig, monkey
     assert numbers(control.events(10)) == [1, 3, 5, 6, 7, 8, 9, 10, 11, 12]
 
 
-def test_each_kind_goes_before_what_matters_more(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+def test_each_kind_is_dropped_before_the_more_important_ones(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_UNACKED", 6)
     kinds = {
         "start_recording": bus.StartRecording("CA1", "AC1", 1.0),
@@ -252,7 +252,7 @@ def test_the_bytes_are_bounded_too(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     assert (rig.client.unacked, rig.client._unacked_bytes) == (0, 0)
 
 
-def test_a_control_of_another_version_is_tried_seldom_and_nothing_is_lost(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+def test_a_control_of_another_version_is_tried_seldom_and_no_event_is_lost(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "REFUSED_RETRY_S", 0.3)
     rig.client.emit(event(1))
     control = rig.control()
@@ -267,7 +267,7 @@ def test_a_control_of_another_version_is_tried_seldom_and_nothing_is_lost(rig: R
     assert rig.client._retry_s == module.RETRY_S
 
 
-def test_over_the_bound_of_what_matters_the_oldest_goes(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+def test_over_the_bound_of_one_kind_the_oldest_is_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_UNACKED", 10)
     for n in range(1, 14):
         rig.client.emit(ended(n))
@@ -283,7 +283,7 @@ def test_over_the_bound_of_what_matters_the_oldest_goes(rig: Rig, monkeypatch: p
     assert numbers(control.events(10)) == list(range(10, 20))
 
 
-def test_at_the_bound_an_event_costs_no_look_at_all_others(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+def test_at_the_bound_a_drop_does_not_scan_all_events(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     for n in range(module.MAX_UNACKED):
         rig.client.emit(ended(n))
     seen: list[int] = []
@@ -300,7 +300,7 @@ def test_at_the_bound_an_event_costs_no_look_at_all_others(rig: Rig, monkeypatch
     assert not seen
 
 
-def test_an_event_that_has_no_wire_form_is_dropped_counted_and_poisons_nothing(rig: Rig):
+def test_an_event_that_cannot_be_packed_is_dropped_and_counted(rig: Rig):
     rig.client.emit(bus.CallEvent("CA1", "half \ud800", 1.0))
     rig.client.emit(bus.CallEvent("CA1", "long", 1.0, {"text": "x" * (bus.MAX_MESSAGE_BYTES + 1)}))
     rig.client.emit(event(1))
@@ -326,7 +326,7 @@ def test_a_question_is_answered_by_its_number(rig: Rig):
     assert rig.client._open == {}
 
 
-def test_a_question_nobody_answers_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+def test_a_question_without_an_answer_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     assert rig.client.ask("CA1", "next") is None, "control is away"
     monkeypatch.setattr(module, "ASK_S", {"next": 0.02})
     control = rig.control()
@@ -337,7 +337,7 @@ def test_a_question_nobody_answers_is_given_up(rig: Rig, monkeypatch: pytest.Mon
     assert rig.client._open == {}
 
 
-def test_commands_are_handed_on(rig: Rig):
+def test_commands_reach_the_worker(rig: Rig):
     control = rig.control()
     rig.running.start()
     control.accept()
@@ -348,7 +348,7 @@ def test_commands_are_handed_on(rig: Rig):
 
 
 @pytest.mark.parametrize("nonsense", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x01\xc1"])
-def test_a_control_that_speaks_nonsense_is_left_and_nothing_leaks(rig: Rig, nonsense: bytes):
+def test_a_control_that_sends_nonsense_is_disconnected_without_a_leak(rig: Rig, nonsense: bytes):
     control = rig.control()
     rig.client.emit(event(1))
     rig.running.start()
@@ -365,7 +365,7 @@ def test_a_control_that_speaks_nonsense_is_left_and_nothing_leaks(rig: Rig, nons
     assert descriptors() <= before
 
 
-def test_a_control_that_comes_and_goes_leaks_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+def test_a_control_that_connects_repeatedly_leaks_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     control = rig.control()
     rig.running.start()
@@ -377,7 +377,7 @@ def test_a_control_that_comes_and_goes_leaks_nothing(rig: Rig, monkeypatch: pyte
     assert descriptors() <= before
 
 
-def test_hello_names_the_calls_of_now(rig: Rig):
+def test_hello_names_the_open_calls(rig: Rig):
     control = rig.control()
     rig.running.start()
     control.accept()
@@ -393,7 +393,7 @@ def test_flush_is_bounded(rig: Rig):
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-def test_stop_ends_it(rig: Rig, reachable: bool):
+def test_stop_ends_the_greenlet(rig: Rig, reachable: bool):
     control = rig.control() if reachable else None
     rig.running.start()
     if control is not None:

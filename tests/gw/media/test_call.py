@@ -20,7 +20,7 @@ from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
 from gw.media.downlink import Downlink
 from gw.protocol.audio import FRAME_BYTES
-from tests.gw.media.support import ACCOUNT, ContextMaker, FakeLeg, call_of, door_and_peer
+from tests.gw.media.support import ACCOUNT, ContextMaker, FakeLeg, call_of, transport_and_peer
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def call(contexts: ContextMaker, emitted: list[bus.Event]) -> Iterator[Call]:
     """An active call with an AI leg in memory."""
     context, _ = contexts.context()
     context.emit = emitted.append
-    transport, peer = door_and_peer()
+    transport, peer = transport_and_peer()
     call = call_of(context, Agent(greeting=""), transport)
     call.ai.replace(FakeLeg(), ready=True)
     call.state.on_event(Event.AI_READY)
@@ -144,7 +144,7 @@ def _alive() -> int:
 
 def test_an_ended_call_is_freed_without_the_collector(contexts: ContextMaker) -> None:
     context, _ = contexts.context()
-    transport, peer = door_and_peer()
+    transport, peer = transport_and_peer()
     gc.collect()
     gc.disable()
     try:

@@ -15,7 +15,7 @@ from gw.media.call import Call
 from gw.media.call_ending import TRANSFER_S
 from gw.protocol.audio import FRAME_BYTES
 from metrics.declare import CALLS
-from tests.gw.media.support import ContextMaker, call_of, door_and_peer
+from tests.gw.media.support import ContextMaker, call_of, transport_and_peer
 
 GOODBYE_S = 2.0
 Maker = Callable[..., Call]
@@ -34,7 +34,7 @@ def active(contexts: ContextMaker, emitted: list[bus.Event]) -> Iterator[Maker]:
     def make(*, signed: bool = False, **agent: Any) -> Call:
         context, _ = contexts.context(media={"goodbye_s": GOODBYE_S}, signed=signed, public_url="http://localhost")
         context.emit = emitted.append
-        transport, peer = door_and_peer()
+        transport, peer = transport_and_peer()
         opened.append((transport, peer))
         call = call_of(context, Agent(**{"greeting": "", **agent}), transport)
         call.state.on_event(Event.AI_READY)
@@ -81,7 +81,7 @@ def test_a_closing_call_ends_when_all_was_heard(active: Maker) -> None:
     assert call.state.reason is Reason.AI_HANGUP
 
 
-def test_the_first_end_is_the_one_that_counts(active: Maker) -> None:
+def test_the_first_end_counts(active: Maker) -> None:
     call = active()
     woken: list[bool] = []
     call.ending._wake = lambda: woken.append(True)
@@ -111,7 +111,7 @@ def test_an_ai_that_failed_is_the_reason_of_what_ends_its_last_words(
     assert (call.state.reason, call.ending.detail) == (kept, detail)
 
 
-def test_a_fallback_by_goodbye_is_a_reason_of_its_own(active: Maker) -> None:
+def test_a_fallback_by_goodbye_has_its_own_reason(active: Maker) -> None:
     call = active(goodbye="Good-bye.")
     call.ending.fall_back(Reason.AI_LOST, "the socket broke")
     assert (call.state.reason, call.ending.detail) == (Reason.FALLBACK_GOODBYE, "ai_lost: the socket broke")
@@ -150,7 +150,7 @@ def test_the_duration_and_the_idle_time_are_limited(active: Maker) -> None:
     assert call.state.reason is Reason.IDLE_LIMIT
 
 
-def test_audio_that_plays_is_no_idle_time(active: Maker) -> None:
+def test_time_with_audio_is_not_idle(active: Maker) -> None:
     call = active()
     late_s = call.events.started_s + call.context.config.media.idle_limit_s + 0.1
     call.downlink.play("r1", "i1", bytes(FRAME_BYTES))

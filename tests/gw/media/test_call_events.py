@@ -1,4 +1,4 @@
-"""gw.media.call_events: the words a call has for control, on a real context and a real TX."""
+"""gw.media.call_events: the events of a call, on a real context."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ STARTED_S, STARTED_AT = 1000.0, 1.7e9
 
 class Rig(NamedTuple):
     context: MediaContext
-    said: list[bus.Event]
+    emitted: list[bus.Event]
     events: CallEvents
     start: Start
 
 
 def _rig(contexts: ContextMaker, **parameters: str) -> Rig:
-    context, said = contexts.context(recording={"pool_size": 1})
+    context, emitted = contexts.context(recording={"pool_size": 1})
     start = Start(STREAM, ACCOUNT, CALL, parameters)
-    return Rig(context, said, CallEvents(context, start, started_s=STARTED_S, started_at=STARTED_AT), start)
+    return Rig(context, emitted, CallEvents(context, start, started_s=STARTED_S, started_at=STARTED_AT), start)
 
 
-def test_a_start_names_who_called_whom_and_when_the_webhook_was_answered(contexts: ContextMaker) -> None:
+def test_a_start_has_both_numbers_and_the_time_of_the_webhook(contexts: ContextMaker) -> None:
     rig = _rig(contexts, direction="outbound-api", caller="+1", called="+2")
     rig.events.on_start(rig.start, "clerk", STARTED_AT - 0.5)
-    assert rig.said == [bus.CallStarted(CALL, STREAM, ACCOUNT, "clerk", "outbound-api", "+1", "+2", STARTED_AT - 0.5, STARTED_AT)]
+    assert rig.emitted == [
+        bus.CallStarted(CALL, STREAM, ACCOUNT, "clerk", "outbound-api", "+1", "+2", STARTED_AT - 0.5, STARTED_AT)
+    ]
 
 
-def test_a_start_of_which_little_is_known(contexts: ContextMaker) -> None:
+def test_a_start_without_parameters(contexts: ContextMaker) -> None:
     rig = _rig(contexts)
     rig.events.on_start(rig.start, "default", None)
-    assert rig.said == [bus.CallStarted(CALL, STREAM, ACCOUNT, "default", "inbound", "", "", STARTED_AT, STARTED_AT)]
+    assert rig.emitted == [bus.CallStarted(CALL, STREAM, ACCOUNT, "default", "inbound", "", "", STARTED_AT, STARTED_AT)]
 
 
-def test_turns_and_notes_carry_the_calls_name(contexts: ContextMaker) -> None:
+def test_turns_and_notes_have_the_call_sid(contexts: ContextMaker) -> None:
     rig = _rig(contexts)
     turns = [Turn(n, "agent", f"words {n}", f"item-{n}", 10, False, 10) for n in range(2)]
     rig.events.report_turns(turns)
     rig.events.note("dtmf", digit="5")
-    assert rig.said[:2] == [bus.Turn(CALL, *turn) for turn in turns]
-    noted = rig.said[2]
+    assert rig.emitted[:2] == [bus.Turn(CALL, *turn) for turn in turns]
+    noted = rig.emitted[2]
     assert isinstance(noted, bus.CallEvent)
     assert (noted.call_sid, noted.kind, noted.data) == (CALL, "dtmf", {"digit": "5"})
 
@@ -58,12 +60,12 @@ def test_first_audio_and_recording_are_dated_by_the_first_frame_sent(contexts: C
     assert not rig.events.pool_has_room()
     rig.context.recording_pool.join(WAIT_S)
     assert rig.events.pool_has_room()
-    assert rig.said == [bus.FirstAudio(CALL, STARTED_AT + 0.75), bus.StartRecording(CALL, ACCOUNT, STARTED_AT + 0.75)]
+    assert rig.emitted == [bus.FirstAudio(CALL, STARTED_AT + 0.75), bus.StartRecording(CALL, ACCOUNT, STARTED_AT + 0.75)]
 
 
-def test_a_call_that_came_back_says_so_with_its_wish(contexts: ContextMaker) -> None:
+def test_the_recording_request_of_a_resumed_call_is_marked(contexts: ContextMaker) -> None:
     rig = _rig(contexts, resume="1", began=f"{STARTED_AT - 60:.3f}")
     rig.events.on_record()
     rig.context.recording_pool.join(WAIT_S)
-    [wish] = rig.said
-    assert isinstance(wish, bus.StartRecording) and wish.resumed
+    [request] = rig.emitted
+    assert isinstance(request, bus.StartRecording) and request.resumed

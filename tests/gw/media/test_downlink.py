@@ -12,13 +12,13 @@ from gw.config import Agent
 from gw.media.downlink import Downlink
 from gw.media.tx import Ready
 from gw.protocol.audio import FRAME_BYTES
-from tests.gw.media.support import STREAM, ContextMaker, Peer, call_of, door_and_peer
+from tests.gw.media.support import STREAM, ContextMaker, Peer, call_of, transport_and_peer
 
 
 class Rig:
     def __init__(self, contexts: ContextMaker) -> None:
         self.context, _ = contexts.context(media={"playout_s": 1.0, "lead_ms": 100})
-        self.transport, sock = door_and_peer()
+        self.transport, sock = transport_and_peer()
         self.peer = Peer(sock)
         self.downlink: Downlink = call_of(self.context, Agent(greeting=""), self.transport).downlink
 

@@ -1,4 +1,4 @@
-"""The upgrade: everything that may refuse a stream does so before the 101, in bytes, and counted."""
+"""gw.media.server: refusals come before the 101 and are counted, connections are shared."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def request(headers: dict[str, str], *, line: str = "GET /media HTTP/1.1") -> by
 
 
 class Answer:
-    """What a server says to one request, up to the end of the headers and, without an upgrade, of the connection."""
+    """A server's answer to one request: the headers, and without an upgrade the rest of the connection."""
 
     def __init__(self, address: tuple[str, int], sent: bytes) -> None:
         self.socket = socket.create_connection(address)
@@ -82,7 +82,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("sent", "status", "reason"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_refused_before_the_101(contexts: ContextMaker, sent: bytes, status: int, reason: str):
+def test_an_upgrade_is_refused_before_the_101(contexts: ContextMaker, sent: bytes, status: int, reason: str):
     server, address = contexts.server(contexts.context()[0])
     if status == 404:
         sent = sent.replace(b"Connection: Upgrade", b"Connection: close")
@@ -127,7 +127,7 @@ def test_a_subprotocol_only_when_offered(contexts: ContextMaker, offered: str, c
     answer.socket.close()
 
 
-def test_headers_in_another_case_and_with_company(contexts: ContextMaker):
+def test_headers_in_another_case_and_with_more_tokens(contexts: ContextMaker):
     _, address = contexts.server(contexts.context()[0])
     headers = {**GOOD, "Upgrade": "WebSocket", "Connection": "keep-alive, UPGRADE"}
     answer = Answer(address, request(headers))
@@ -138,7 +138,7 @@ def test_headers_in_another_case_and_with_company(contexts: ContextMaker):
 @pytest.mark.parametrize(
     "spelling", ["wss://voice.example.com/media", "https://voice.example.com/media", "wss://voice.example.com:443/media/"]
 )
-def test_a_signature_of_twilios(contexts: ContextMaker, spelling: str):
+def test_a_valid_signature_of_twilio(contexts: ContextMaker, spelling: str):
     context, _ = contexts.context(signed=True, public_url="https://voice.example.com")
     _, address = contexts.server(context)
     answer = Answer(address, request({**GOOD, "X-Twilio-Signature": sign("secret", spelling)}))
@@ -147,8 +147,8 @@ def test_a_signature_of_twilios(contexts: ContextMaker, spelling: str):
 
 
 @pytest.mark.parametrize("name", ["here", "there"])
-def test_among_machines_the_path_ends_in_one(contexts: ContextMaker, name: str):
-    """Another's too: its balancer sends it here when that one is gone. The signature is over the whole path."""
+def test_among_machines_the_path_ends_in_a_machines_name(contexts: ContextMaker, name: str):
+    """Also in another machine's: a balancer sends its requests here when it is gone. The signature covers the whole path."""
     context, _ = contexts.context(signed=True, public_url="https://voice.example.com", machine="here")
     _, address = contexts.server(context)
     for spelling, status in ((f"wss://voice.example.com/media/{name}", 101), ("wss://voice.example.com/media", 403)):
@@ -159,7 +159,7 @@ def test_among_machines_the_path_ends_in_one(contexts: ContextMaker, name: str):
 
 
 @pytest.mark.parametrize("signature", [None, "", "x" * 28, sign("other", "wss://voice.example.com/media"), "\xff"])
-def test_a_signature_that_is_none_is_403(contexts: ContextMaker, signature: str | None):
+def test_an_invalid_signature_is_403(contexts: ContextMaker, signature: str | None):
     context, _ = contexts.context(signed=True, public_url="https://voice.example.com")
     server, address = contexts.server(context)
     answer = Answer(address, request(GOOD if signature is None else {**GOOD, "X-Twilio-Signature": signature}))
@@ -168,7 +168,7 @@ def test_a_signature_that_is_none_is_403(contexts: ContextMaker, signature: str 
 
 
 @pytest.mark.parametrize("why", ["full", "draining"])
-def test_no_room_is_503(contexts: ContextMaker, why: str):
+def test_without_a_free_slot_the_answer_is_503(contexts: ContextMaker, why: str):
     context, _ = contexts.context(max_calls=1)
     server, address = contexts.server(context)
     first = Answer(address, request(GOOD)) if why == "full" else None
@@ -180,11 +180,11 @@ def test_no_room_is_503(contexts: ContextMaker, why: str):
         first.socket.close()
         until(lambda: context.streams == 0)
         second = Answer(address, request(GOOD))
-        assert second.status == 101, "there is room again"
+        assert second.status == 101, "a slot is free again"
         second.socket.close()
 
 
-def test_many_at_once_get_no_more_than_there_is_room_for(contexts: ContextMaker):
+def test_many_upgrades_at_the_same_time_get_no_more_than_the_free_slots(contexts: ContextMaker):
     context, _ = contexts.context(max_calls=5)
     _, address = contexts.server(context)
     answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(30)], timeout=WAIT_S)
@@ -194,7 +194,7 @@ def test_many_at_once_get_no_more_than_there_is_room_for(contexts: ContextMaker)
         greenlet.get().socket.close()
 
 
-def test_a_first_message_behind_the_handshake_is_heard(contexts: ContextMaker):
+def test_a_message_right_behind_the_handshake_is_read(contexts: ContextMaker):
     context, emitted = contexts.context()
     _, address = contexts.server(context)
     sent = request(GOOD) + masked(1, json.dumps(connected()).encode()) + masked(1, json.dumps(start()).encode())
@@ -231,7 +231,7 @@ def test_a_peer_that_resets_right_after_the_handshake(contexts: ContextMaker):
     until(lambda: context.streams == 0)
     assert not server.sessions
     answer = Answer(address, request(GOOD))
-    assert answer.status == 101, "the server stands"
+    assert answer.status == 101, "the server still serves"
     answer.socket.close()
 
 
@@ -261,7 +261,7 @@ def test_a_hundred_calls_leave_nothing_behind(contexts: ContextMaker):
 
 
 @pytest.mark.parametrize("cut", [b"Call", b""])
-def test_a_form_that_breaks_off_is_one_line_in_the_log(contexts: ContextMaker, caplog: pytest.LogCaptureFixture, cut: bytes):
+def test_a_form_that_breaks_off_is_one_log_line(contexts: ContextMaker, caplog: pytest.LogCaptureFixture, cut: bytes):
     _, address = contexts.server(contexts.context()[0])
     sock = socket.create_connection(address)
     sock.sendall(b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + cut)
@@ -272,7 +272,10 @@ def test_a_form_that_breaks_off_is_one_line_in_the_log(contexts: ContextMaker, c
 
 
 def workers(contexts: ContextMaker, count: int, *, deaf: bool = False) -> tuple[list[MediaServer], tuple[str, int]]:
-    """Servers on one listening socket, as the workers of a machine have it; the last may be deaf: it takes no connection."""
+    """Start servers on one listening socket, as workers of a machine do.
+
+    The last may be deaf: it accepts no connection.
+    """
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)
@@ -292,7 +295,7 @@ def workers(contexts: ContextMaker, count: int, *, deaf: bool = False) -> tuple[
 
 
 @pytest.mark.parametrize("callers", [10, 31])
-def test_callers_that_come_at_once_are_shared(contexts: ContextMaker, callers: int):
+def test_callers_at_the_same_time_are_shared(contexts: ContextMaker, callers: int):
     servers, address = workers(contexts, 2)
     answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(callers)], timeout=WAIT_S)
     assert [greenlet.get().status for greenlet in answers] == [101] * callers
@@ -304,8 +307,8 @@ def test_callers_that_come_at_once_are_shared(contexts: ContextMaker, callers: i
     until(lambda: not any(server.context.streams or server.context.pending for server in servers))
 
 
-def test_who_is_left_to_a_worker_that_takes_nobody_is_taken(contexts: ContextMaker):
-    """It seems to be better off, and its loop turns: nobody waits for it beyond the bound, and then not again."""
+def test_a_connection_left_to_a_deaf_worker_is_accepted_in_time(contexts: ContextMaker):
+    """The deaf worker seems less loaded and its loop turns: a connection is left to it within the bound, and only once."""
     servers, address = workers(contexts, 2, deaf=True)
     began_s = monotonic()
     answers = gevent.joinall([gevent.spawn(Answer, address, request(GOOD)) for _ in range(8)], timeout=WAIT_S)
@@ -317,8 +320,8 @@ def test_who_is_left_to_a_worker_that_takes_nobody_is_taken(contexts: ContextMak
     until(lambda: servers[0].context.streams == 0)
 
 
-def test_a_busy_hub_does_not_make_patience_endless(contexts: ContextMaker):
-    """Each of its turns is longer than the pause between two looks: who is left to others is taken in time all the same."""
+def test_a_busy_hub_does_not_make_the_delay_endless(contexts: ContextMaker):
+    """Each turn of the loop is longer than the pause between two checks: the delay still ends in time."""
 
     def hold() -> None:
         while True:
@@ -326,7 +329,7 @@ def test_a_busy_hub_does_not_make_patience_endless(contexts: ContextMaker):
             while monotonic() < until_s:
                 pass
             for server in servers:
-                server.context.slots.heartbeat(0.0, 0.0)  # both loops turn: nobody is taken for one that hangs
+                server.context.slots.heartbeat(0.0, 0.0)  # both loops turn, so no worker counts as stalled
             gevent.sleep(0)
 
     servers, address = workers(contexts, 2, deaf=True)
@@ -342,17 +345,17 @@ def test_a_busy_hub_does_not_make_patience_endless(contexts: ContextMaker):
     until(lambda: servers[0].context.streams == 5)
 
 
-def test_who_says_nothing_keeps_nobody_waiting(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
-    """Two silent connections at each worker: once they are not supposed to be callers any more, the next is nobody's to leave."""
+def test_connections_without_a_request_delay_no_caller(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    """Two silent connections at each worker: once they are overdue, the next connection is accepted without delay."""
     servers, address = workers(contexts, 2)
     silent = [socket.create_connection(address) for _ in range(4)]
     until(lambda: [server.context.pending for server in servers] == [2, 2])
     gevent.sleep(SHORT_DELAY_S)
-    looks: list[MediaServer] = []
-    monkeypatch.setattr(MediaServer, "_check_again", lambda self: looks.append(self))
+    checks: list[MediaServer] = []
+    monkeypatch.setattr(MediaServer, "_check_again", lambda self: checks.append(self))
     answer = Answer(address, request(GOOD))
     assert answer.status == 101
-    assert looks == []
+    assert checks == []
     assert sorted(server.context.pending - server.context.overdue for server in servers) in ([0, 0], [0, 2])
     for sock in (*silent, answer.socket):
         sock.close()
@@ -360,7 +363,7 @@ def test_who_says_nothing_keeps_nobody_waiting(contexts: ContextMaker, monkeypat
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /med", request(GOOD, line="GET /medium HTTP/1.1")])
-def test_who_wants_no_stream_is_counted_until_that_is_known(contexts: ContextMaker, sent: bytes):
+def test_a_connection_is_pending_until_its_request_is_complete(contexts: ContextMaker, sent: bytes):
     server, address = contexts.server(contexts.context()[0])
     sock = socket.create_connection(address)
     until(lambda: server.context.pending == 1)

@@ -1,4 +1,4 @@
-"""A media socket from the upgrade to its last byte: who is let in, what ends it, and that nothing is left of it."""
+"""gw.media.session: which streams are admitted, how each ends, and that nothing is left of it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.gw.media.support import (
 
 
 class Line:
-    """A server, and one stream to it."""
+    """A server and one stream to it."""
 
     def __init__(self, contexts: ContextMaker, **options: Any) -> None:
         self.context, self.emitted = contexts.context(**options)
@@ -59,7 +59,7 @@ class Line:
         return self.context.calls[CALL]
 
     def ended(self) -> tuple[int, str]:
-        """The close code and reason, once everything of the stream is gone."""
+        """Return the close code and reason, once nothing of the stream is left."""
         code = self.peer.read_to_end()
         until(lambda: not self.server.sessions and not self.context.calls and self.context.streams == 0)
         assert_gauges_are_zero(self.context)
@@ -90,7 +90,7 @@ def token(context: MediaContext, *, call: str = CALL, age_s: int = 0) -> str:
     return make(context.token_key, call, int(time.time()) - age_s, os.urandom(16))
 
 
-# -- a call as it should be -------------------------------------------------------------------------------------------
+# -- normal calls -------------------------------------------------------------------------------------------
 
 
 def test_a_caller_who_hangs_up(line: Line):
@@ -137,7 +137,7 @@ def test_another_track_is_counted_and_not_forwarded(line: Line):
     assert line.end_event().quality.uplink_dropped_frames["other_track"] == 1
 
 
-def test_a_key_is_told_and_a_hash_hangs_up(line: Line):
+def test_a_key_is_noted_and_the_hash_hangs_up(line: Line):
     line.begin()
     until(lambda: line.context.calls[CALL].state.now is State.ACTIVE)
     line.say(
@@ -160,7 +160,7 @@ def test_a_key_is_told_and_a_hash_hangs_up(line: Line):
     assert line.end_event().quality.frames_sent == line.end_event().quality.frames_expected
 
 
-def test_unknown_messages_are_counted_and_told_once(line: Line):
+def test_unknown_messages_are_counted_and_noted_once(line: Line):
     line.begin()
     line.say(*({"event": "new", "n": n} for n in range(5)), *({"event": f"new{n}"} for n in range(30)), stop())
     assert line.ended() == (1000, "caller_hangup")
@@ -168,7 +168,7 @@ def test_unknown_messages_are_counted_and_told_once(line: Line):
     assert len([event for event in line.events(bus.CallEvent) if event.kind == "unknown_message"]) == 16
 
 
-# -- who is let in ----------------------------------------------------------------------------------------------------
+# -- admission ----------------------------------------------------------------------------------------------------
 
 
 def test_a_start_that_does_not_come(contexts: ContextMaker):
@@ -230,12 +230,12 @@ def test_a_call_has_one_stream(contexts: ContextMaker):
     other = Peer.connect(line.address)
     other.send(start())
     assert other.read_to_end() == (1008, "token_used")
-    assert CALL in line.context.calls, "the first goes on"
+    assert CALL in line.context.calls, "the first continues"
     line.say(stop())
     assert line.ended() == (1000, "caller_hangup")
 
 
-# -- what breaks it ---------------------------------------------------------------------------------------------------
+# -- streams that fail ---------------------------------------------------------------------------------------------------
 
 OTHER_STREAM = "MZ" + "9" * 32
 BROKEN: dict[str, tuple[list[Any], int, str]] = {
@@ -260,7 +260,9 @@ BROKEN: dict[str, tuple[list[Any], int, str]] = {
 
 
 @pytest.mark.parametrize(("messages", "code", "reason"), BROKEN.values(), ids=BROKEN.keys())
-def test_what_twilio_would_never_say(line: Line, messages: list[Any], code: int, reason: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_message_that_violates_the_protocol(
+    line: Line, messages: list[Any], code: int, reason: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(websocket_module, "CLOSE_TIMEOUT_S", 0.2)
     line.say(*messages)
     assert line.ended() == (code, reason) or (reason == "phone_oversize_message" and line.peer.protocol.close_rcvd.code == code)
@@ -298,7 +300,7 @@ def test_a_socket_that_closes_without_stop(line: Line, politely: bool):
     assert_gauges_are_zero(line.context)
 
 
-def test_a_twilio_that_falls_silent(contexts: ContextMaker):
+def test_a_twilio_that_sends_nothing_more(contexts: ContextMaker):
     line = Line(contexts, media={"phone_silence_s": 0.1})
     line.begin()
     assert line.ended() == (1000, "phone_silent")
@@ -327,7 +329,7 @@ def test_the_limits_of_a_call(contexts: ContextMaker, limits: dict[str, float], 
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_end_stands(line: Line):
+def test_the_first_end_counts(line: Line):
     call = line.begin()
     (session,) = line.server.sessions
     session.end(Reason.ADMIN_HANGUP, "first")
@@ -349,7 +351,7 @@ def test_an_end_before_the_start(line: Line):
 
 
 @pytest.mark.parametrize("kind", ["ai_in", "ai_out", "tx"])
-def test_a_greenlet_that_dies_ends_its_call_alone(contexts: ContextMaker, kind: str):
+def test_a_greenlet_that_fails_ends_only_its_call(contexts: ContextMaker, kind: str):
     line = Line(contexts)
     other = Peer.connect(line.address)
     other.send(start(call="CA" + "7" * 32))
@@ -379,7 +381,7 @@ def test_an_error_in_rx_ends_its_call(line: Line, monkeypatch: pytest.MonkeyPatc
     assert line.end_event().detail == "RX: RuntimeError: on purpose"
 
 
-def test_an_error_of_the_watchdog_ends_the_call_it_looked_at(line: Line, monkeypatch: pytest.MonkeyPatch):
+def test_an_error_of_the_watchdog_ends_the_checked_call(line: Line, monkeypatch: pytest.MonkeyPatch):
     call = line.begin()
 
     def fail(self: Call, now_s: float) -> None:
@@ -403,7 +405,7 @@ def test_a_report_that_fails_still_closes_everything(line: Line, monkeypatch: py
     assert line.ended() == (1000, "caller_hangup")
 
 
-def test_rx_that_is_killed_says_so(line: Line):
+def test_an_rx_that_is_killed_ends_its_call(line: Line):
     line.begin()
     (session,) = line.server.sessions
     (rx,) = [thing for thing in line.server.pool if getattr(thing, "kind", "") == "rx"]
@@ -413,7 +415,7 @@ def test_rx_that_is_killed_says_so(line: Line):
     assert session._state.has_ended
 
 
-def test_the_call_is_named_until_its_end_was_told(line: Line):
+def test_the_call_is_open_until_its_end_was_reported(line: Line):
     line.begin()
     named: list[bool] = []
     emitted = line.context.emit
@@ -426,7 +428,7 @@ def test_the_call_is_named_until_its_end_was_told(line: Line):
     line.context.emit = emit
     line.say(stop())
     line.ended()
-    assert named == [True], "a Hello in between would otherwise call it lost"
+    assert named == [True], "otherwise a Hello in between would make it a lost call"
 
 
 def test_greenlets_that_do_not_end_are_killed(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
@@ -491,7 +493,7 @@ def test_a_caller_who_hangs_up_while_the_ai_is_being_reached(contexts: ContextMa
         assert line.end_event().quality.uplink_dropped_frames == {"call_ended": 20}
 
 
-def test_what_the_agent_said_is_heard_when_the_ai_is_lost(contexts: ContextMaker):
+def test_queued_audio_is_heard_when_the_ai_is_lost(contexts: ContextMaker):
     sound = bytes(n % 200 for n in range(16_000))
     with AiTwin(AiScript(answers=(sound,), speed=1000.0).with_fault("close", deltas=4)) as twin:
         line = Line(
@@ -506,7 +508,7 @@ def test_what_the_agent_said_is_heard_when_the_ai_is_lost(contexts: ContextMaker
         assert 0 < quality.frames_sent == quality.frames_expected
 
 
-def test_the_report_speaks_of_the_call_and_not_of_its_taking_down(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+def test_the_report_leaves_out_the_time_of_closing(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(session_module, "JOIN_S", 0.3)
     line = Line(contexts)
     call = line.begin()
@@ -525,5 +527,5 @@ def test_the_report_speaks_of_the_call_and_not_of_its_taking_down(contexts: Cont
     call.downlink.pacer = Noting(100)
     line.say(stop())
     line.ended()
-    assert time.time() - line.end_event().ended_at >= 0.3, "the end is when it ended"
-    assert time.monotonic() - asked_s[-1] >= 0.3, "and so is what was heard"
+    assert time.time() - line.end_event().ended_at >= 0.3, "the end is not the time of the report"
+    assert time.monotonic() - asked_s[-1] >= 0.3, "audio heard is counted up to the end"

@@ -1,4 +1,4 @@
-"""TX on a real socket: order, generations, the flag of the first frame, marks, and what a stall leaves behind."""
+"""gw.media.tx on a real socket: sequence, generations, first-audio flag, marks, stalls."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gw.media.hub.clock import Clock
 from gw.media.transport.plain import Transport
 from gw.media.tx import Ready, Tx, TxCells
 from metrics.page import Page
-from tests.gw.media.support import WAIT_S, ContextMaker, Stood, door_and_peer, pair, until
+from tests.gw.media.support import WAIT_S, ContextMaker, Stood, pair, transport_and_peer, until
 
 FRAME = b"F" * 400
 
 
 class NotingClock(Clock):
-    """A clock that notes how many frames had left each time TX had to wait."""
+    """Clock that notes how many frames had left at each wait of TX."""
 
     __slots__ = ("tx", "waits")
 
@@ -36,10 +36,10 @@ class NotingClock(Clock):
 
 
 class Rig:
-    """A TX over a socket pair."""
+    """TX over a socket pair."""
 
     def __init__(self, page: Page, *, lead_ms: int = 100, limit_bytes: int = 1 << 20) -> None:
-        self.transport, self.peer = door_and_peer(limit_bytes)
+        self.transport, self.peer = transport_and_peer(limit_bytes)
         self.pacer = Pacer(lead_ms)
         self.playout = Playout(1000)
         self.cells = TxCells(page)
@@ -48,7 +48,7 @@ class Rig:
         self.greenlet: gevent.Greenlet = gevent.Greenlet(self.tx.run)
 
     def put(self, data: bytes, *, audio: bool = True) -> None:
-        """What AI-out does: cut a frame, queue a message."""
+        """Cut a frame and queue a message, as AI-out does."""
         if audio:
             self.playout.push("r", "i", b"\xff" * 160)
             assert self.playout.pop() is not None
@@ -74,7 +74,7 @@ def rig(contexts: ContextMaker) -> Iterator[Rig]:
     made.close()
 
 
-def test_messages_leave_in_order_marks_behind_their_frames(rig: Rig):
+def test_messages_leave_in_sequence_with_marks_behind_their_frames(rig: Rig):
     sent = []
     for n in range(12):
         rig.put(b"frame %2d;" % n)
@@ -91,15 +91,15 @@ def test_messages_leave_in_order_marks_behind_their_frames(rig: Rig):
     assert rig.pacer.sent_frames == 12
 
 
-def test_the_lead_goes_out_at_once_and_no_more(rig: Rig):
+def test_only_the_lead_leaves_without_a_wait(rig: Rig):
     for _ in range(30):
         rig.put(FRAME)
     rig.greenlet.start()
     until(lambda: rig.clock.waits)
-    assert 6 <= rig.clock.waits[0] <= 8, "five frames of lead and the one that is due now; a slow machine may add some"
+    assert 6 <= rig.clock.waits[0] <= 8, "five frames of lead and one due now; a slow machine may add some"
 
 
-def test_tx_set_free_sends_nothing_that_is_not_due(contexts: ContextMaker):
+def test_without_a_lead_each_frame_waits_for_its_deadline(contexts: ContextMaker):
     rig = Rig(contexts.page(), lead_ms=0)
     begun_s = time.monotonic()
     for _ in range(5):
@@ -111,7 +111,7 @@ def test_tx_set_free_sends_nothing_that_is_not_due(contexts: ContextMaker):
 
 
 def test_a_frame_of_an_old_generation_is_dropped_after_the_wait(rig: Rig):
-    old = 200  # more than leave however long the machine does not run this
+    old = 200  # more than can leave while the machine does not run this test
     for n in range(old):
         rig.put(b"old %3d;" % n)
     rig.greenlet.start()
@@ -120,12 +120,12 @@ def test_a_frame_of_an_old_generation_is_dropped_after_the_wait(rig: Rig):
     sent = rig.tx.frames_sent
     in_hand = old - sent - len(rig.tx.queue)
     assert in_hand == 1
-    # what barge-in does, in one turn
+    # as barge-in does, in one turn
     dropped = rig.playout.clear(rig.pacer.sent_frames)
     rig.pacer.on_clear()
     rig.tx.discard()
     rig.transport.write(b"clear;")
-    assert dropped == old - sent, "the one in hand is counted"
+    assert dropped == old - sent, "the frame that waits is counted"
     rig.put(b"new 00;")
     expected = b"".join(b"old %3d;" % n for n in range(sent)) + b"clear;new 00;"
     assert rig.received(len(expected)) == expected
@@ -140,7 +140,7 @@ def test_a_mark_of_an_old_generation_is_dropped(rig: Rig):
     assert rig.received(4) == b"new;"
 
 
-def test_first_audio_is_told_only_when_the_kernel_took_it(contexts: ContextMaker):
+def test_first_audio_is_set_only_when_the_kernel_took_the_frame(contexts: ContextMaker):
     rig = Rig(contexts.page(), lead_ms=500)
     while rig.transport.write(b"x" * 1000):
         pass
@@ -160,7 +160,7 @@ def test_first_audio_is_told_only_when_the_kernel_took_it(contexts: ContextMaker
     rig.close()
 
 
-def test_a_mark_is_no_first_audio(rig: Rig):
+def test_a_mark_does_not_set_first_audio(rig: Rig):
     rig.put(b"mark;", audio=False)
     rig.greenlet.start()
     rig.received(5)
@@ -189,10 +189,10 @@ def test_nothing_leaves_after_stop(rig: Rig):
     rig.tx.stop()
     rig.greenlet.join(timeout=WAIT_S)
     assert rig.greenlet.successful()
-    assert rig.tx.frames_sent == sent, "the frame in hand stays here"
+    assert rig.tx.frames_sent == sent, "the frame that waited is not sent"
 
 
-def test_a_broken_door_ends_tx(contexts: ContextMaker):
+def test_a_broken_transport_ends_tx(contexts: ContextMaker):
     ours, theirs = pair()
     rig = Rig(contexts.page())
     rig.tx = Tx(Transport(ours, 1000), rig.pacer, rig.playout, Clock(), rig.cells)
@@ -229,7 +229,7 @@ def test_after_a_stall_the_lead_is_caught_up_and_the_rest_is_a_gap(rig: Rig):
     before, waits = rig.tx.frames_sent, len(rig.clock.waits)
     _hold_the_hub(0.4)  # four leads
     until(lambda: len(rig.clock.waits) > waits)
-    assert 6 <= rig.clock.waits[waits] - before <= 8, "the one in hand and one lead at once, not all that is overdue"
+    assert 6 <= rig.clock.waits[waits] - before <= 8, "the frame that waited and one lead without a wait, not all overdue frames"
     assert rig.pacer.moves == 1 or stood_s > 0.05
     assert 0.25 < rig.pacer.underrun_s < 2.0
     assert rig.cells.underrun.value == pytest.approx(rig.pacer.underrun_s)
@@ -237,7 +237,7 @@ def test_after_a_stall_the_lead_is_caught_up_and_the_rest_is_a_gap(rig: Rig):
     assert rig.received(100 * len(FRAME)) == FRAME * 100, "nothing is dropped to catch up"
 
 
-def test_a_stall_shorter_than_the_lead_is_no_gap(contexts: ContextMaker):
+def test_a_stall_shorter_than_the_lead_causes_no_gap(contexts: ContextMaker):
     rig = Rig(contexts.page(), lead_ms=500)
     for _ in range(60):
         rig.put(FRAME)
@@ -247,12 +247,12 @@ def test_a_stall_shorter_than_the_lead_is_no_gap(contexts: ContextMaker):
     until(lambda: rig.tx.frames_sent == 60)
     assert rig.pacer.moves == 0
     assert rig.cells.underrun.value == 0
-    assert rig.tx.lateness.max_s > 0.05, "late against its deadline, but in time for the ear"
+    assert rig.tx.lateness.max_s > 0.05, "late against its deadline, but in time for the caller"
     rig.close()
 
 
 def _hold_the_hub(seconds: float) -> None:
-    """Keep every greenlet from running, as a greenlet that computes would."""
+    """Keep every greenlet from running, as a computing greenlet does."""
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
         pass

@@ -1,4 +1,4 @@
-"""The uplink: the caller's audio in order, whatever the AI leg is doing, and each frame that is lost counted."""
+"""gw.media.uplink: the caller's audio in sequence, every dropped frame counted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def payload(n: int) -> str:
 
 
 class Rig:
-    """An uplink to a real AI leg, whose other end this test reads, or does not."""
+    """Uplink to a real AI leg, whose other end the test may read."""
 
     def __init__(self, page: Page, *, small: bool = False) -> None:
         ours, theirs = pair(small=small)
@@ -60,14 +60,14 @@ def rig(contexts: ContextMaker) -> Iterator[Rig]:
     made.peer.close()
 
 
-def test_a_ready_leg_takes_each_frame_as_it_came(rig: Rig):
+def test_a_ready_leg_gets_each_frame_unchanged(rig: Rig):
     rig.uplink.on_ready()
     text = payload(7)
     rig.uplink.push(text)
     assert rig.peer.text() == {"type": "input_audio_buffer.append", "audio": text}
 
 
-def test_what_came_while_connecting_goes_first_and_in_order(rig: Rig):
+def test_frames_kept_while_connecting_are_sent_first_in_sequence(rig: Rig):
     for n in range(200):
         rig.uplink.push(payload(n))
     reader = gevent.spawn(rig.received, 260)
@@ -79,7 +79,7 @@ def test_what_came_while_connecting_goes_first_and_in_order(rig: Rig):
     assert rig.uplink.dropped == {}
 
 
-def test_kept_audio_goes_up_in_bounded_batches(rig: Rig):
+def test_kept_audio_is_sent_in_bounded_batches(rig: Rig):
     for n in range(200):
         rig.uplink.push(payload(n))
     rig.uplink.on_ready()
@@ -103,7 +103,7 @@ def test_beyond_the_bound_the_oldest_is_dropped_and_counted(rig: Rig):
     assert reader.get() == list(range(30, KEPT_FRAMES + 30))
 
 
-def test_congestion_keeps_the_audio_here_and_loses_the_oldest(contexts: ContextMaker):
+def test_under_congestion_audio_is_kept_and_the_oldest_dropped(contexts: ContextMaker):
     rig = Rig(contexts.page(), small=True)
     rig.uplink.on_ready()
     n = 0
@@ -114,7 +114,7 @@ def test_congestion_keeps_the_audio_here_and_loses_the_oldest(contexts: ContextM
     for n in range(sent, sent + KEPT_FRAMES + 10):
         rig.uplink.push(payload(n))
     assert rig.leg.transport is not None
-    assert rig.leg.transport.waiting_bytes < CONGESTED_BYTES + 1000, "the transport keeps no more than that"
+    assert rig.leg.transport.waiting_bytes < CONGESTED_BYTES + 1000, "the transport is not filled further"
     assert rig.uplink.dropped == {"ai_leg_busy": 10}
     assert rig.dropped("ai_leg_busy") == 10
     reader = gevent.spawn(rig.received, sent + KEPT_FRAMES)
@@ -125,12 +125,12 @@ def test_congestion_keeps_the_audio_here_and_loses_the_oldest(contexts: ContextM
         gevent.sleep(0.001)
     numbers = reader.get()
     assert numbers[:sent] == list(range(sent))
-    assert numbers == sorted(set(numbers)), "in order, whatever was lost between"
+    assert numbers == sorted(set(numbers)), "in sequence, with gaps"
     rig.leg.transport.shut()
     rig.peer.close()
 
 
-def test_what_is_left_at_the_end_is_counted(rig: Rig):
+def test_frames_left_at_the_end_are_counted(rig: Rig):
     for n in range(5):
         rig.uplink.push(payload(n))
     rig.uplink.on_end()

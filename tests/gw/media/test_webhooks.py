@@ -1,4 +1,4 @@
-"""The webhooks over a real server: signatures, TwiML, and forms that are none."""
+"""gw.media.webhooks over a real server: signatures, TwiML, invalid forms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORM = [("CallSid", CALL), ("From", "+15550001"), ("To", "+15550002"), ("Directi
 
 
 class Client:
-    """Posts forms to a server as Twilio does."""
+    """Client that posts forms as Twilio does."""
 
     def __init__(self, contexts: ContextMaker, **options: object) -> None:
         self.context, self.emitted = contexts.context(public_url=PUBLIC, **options)  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ class Client:
         signature: str | None = None,
         **headers: str,
     ) -> tuple[int, str, str]:
-        """Returns the status, the content type and the body."""
+        """Post a form. Returns the status, the content type and the body."""
         body = form if isinstance(form, bytes) else urlencode(form).encode()
         if signature is not None:
             headers["X-Twilio-Signature"] = signature
@@ -71,7 +71,7 @@ def parameters_of(twiml: str) -> dict[str, str]:
     return {element.get("name", ""): element.get("value", "") for element in root.iter("Parameter")}
 
 
-def test_a_balancer_hears_that_somebody_answers(client: Client, signed: Client):
+def test_a_balancers_health_check_is_answered(client: Client, signed: Client):
     client.context.draining = True
     assert client.post("/healthz", b"", method="GET") == (200, "text/plain; charset=utf-8", "a worker answers\n")
     assert signed.post("/healthz", b"", method="GET")[0] == 200
@@ -93,7 +93,7 @@ def test_voice_opens_a_stream_with_a_token_for_this_call(client: Client):
     assert len(check(client.context.token_key, token, CALL, time.time()).nonce) == 16
     assert parameters_of(client.post("/twilio/voice")[2])["token"] != token, "one token, one stream"
     assert client.counted("voice", "accepted") == 2
-    assert client.emitted == [], "a call that is only announced is no event yet"
+    assert client.emitted == [], "an announced call causes no event"
 
 
 def test_the_webhooks_url_names_an_agent(client: Client, signed: Client):
@@ -110,7 +110,7 @@ def test_voice_without_a_call(client: Client):
     assert client.counted("voice", "bad_request") == 1
 
 
-def test_no_caller_spoils_the_document(client: Client):
+def test_no_callers_name_breaks_the_document(client: Client):
     form = [("CallSid", CALL), ("From", '"/><Dial>+1900</Dial>\x00' + "x" * 1000), ("To", "\U0001f600")]
     status, _, body = client.post("/twilio/voice", form)
     assert status == 200
@@ -119,7 +119,7 @@ def test_no_caller_spoils_the_document(client: Client):
 
 
 @pytest.mark.parametrize("draining", [True, False])
-def test_voice_is_answered_busy_without_room(contexts: ContextMaker, draining: bool):
+def test_voice_is_answered_busy_without_a_free_slot(contexts: ContextMaker, draining: bool):
     client = Client(contexts, max_calls=1)
     client.context.draining = draining
     if not draining:
@@ -131,10 +131,10 @@ def test_voice_is_answered_busy_without_room(contexts: ContextMaker, draining: b
     assert client.context.page.counter(OVERFLOW, reason="drained" if draining else "full").value == 1
 
 
-def test_a_place_is_one_calls_until_its_stream_has_come_and_gone(contexts: ContextMaker):
+def test_a_slot_is_one_calls_until_its_stream_has_ended(contexts: ContextMaker):
     client = Client(contexts, max_calls=1)
     assert "<Stream" in client.post("/twilio/voice")[2]
-    assert "<Stream" in client.post("/twilio/voice")[2], "asked again for the same call"
+    assert "<Stream" in client.post("/twilio/voice")[2], "a repeated webhook of the same call"
     other = [("CallSid", "CA" + "9" * 32)]
     assert "<Stream" not in client.post("/twilio/voice", other)[2]
     client.context.slots.occupy(CALL)
@@ -159,7 +159,7 @@ def test_overflow_is_answered_as_configured(contexts: ContextMaker, overflow: Ov
 
 
 @pytest.mark.parametrize("kind", ["status", "recording", "stream"])
-def test_other_webhooks_go_to_control_as_they_came(client: Client, kind: str):
+def test_other_webhooks_reach_control_unchanged(client: Client, kind: str):
     form = [*FORM, ("Text", "grüß & co = 1+1")]
     assert client.post(f"/twilio/{kind}", form) == (204, "text/plain; charset=utf-8", "")
     (event,) = client.emitted
@@ -176,7 +176,7 @@ def test_the_action_hangs_up(client: Client):
 
 
 def action(client: Client, reason: Reason | None = None, answer: bus.Answer | None = None, **fields: str) -> str:
-    """What the action webhook answers, given how the call ended here and what control says of it."""
+    """Post the action webhook, given how the call ended here and control's answer."""
     sid = dict(FORM)["CallSid"]
     if reason is not None:
         client.context.keep_ending(sid, reason, "default")
@@ -195,35 +195,35 @@ def action(client: Client, reason: Reason | None = None, answer: bus.Answer | No
 GOODBYE = f"<Say>{Agent().goodbye}</Say><Hangup />"
 
 
-def test_the_action_of_a_call_that_ended_here_asks_nobody(client: Client):
+def test_the_action_of_a_call_that_ended_here_asks_no_control(client: Client):
     assert "<Response><Hangup /></Response><!-- by itself -->" in action(client, Reason.AI_HANGUP)
     assert f"<Response>{GOODBYE}</Response><!-- by itself -->" in action(client, Reason.FALLBACK_GOODBYE)
 
 
-def test_the_action_transfers_whom_rest_did_not(contexts: ContextMaker):
+def test_the_action_transfers_a_caller_whom_rest_did_not(contexts: ContextMaker):
     client = Client(contexts, agents={"default": Agent(fallback="transfer", transfer_to="+15005550009")})
     assert "<Dial><Number>+15005550009</Number></Dial>" in action(client, Reason.FALLBACK_TRANSFER)
     assert "<Response><Hangup /></Response>" in action(client, Reason.FALLBACK_TRANSFER, bus.Answer(1, step="hang_up"))
 
 
-def test_the_action_brings_a_lost_call_back(client: Client):
+def test_the_action_resumes_a_lost_call(client: Client):
     body = action(client, None, bus.Answer(1, step="resume", agent="default", resumes=2, began_at=1234.5))
     parameters = parameters_of(body.removesuffix("<!-- by itself -->"))
     assert (parameters["resume"], parameters["began"], parameters["agent"]) == ("2", "1234.500", "default")
     assert parameters["token"]
 
 
-def test_a_lost_call_there_is_no_room_for_is_told(client: Client):
+def test_a_lost_call_without_a_free_slot_gets_the_goodbye(client: Client):
     client.context.draining = True
     assert GOODBYE in action(client, None, bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0))
 
 
-def test_the_action_of_a_call_nobody_knows_hangs_up(client: Client):
+def test_the_action_of_an_unknown_call_hangs_up(client: Client):
     assert "<Response><Hangup /></Response>" in action(client, None, None)
     assert "<Response><Hangup /></Response>" in action(client, None, bus.Answer(1))
 
 
-def test_among_machines_urls_lead_back_to_this_one(contexts: ContextMaker):
+def test_among_machines_urls_name_this_machine(contexts: ContextMaker):
     client = Client(contexts, machine="vm-1")
     root = ElementTree.fromstring(client.post("/twilio/voice")[2])
     assert root[0].get("action") == PUBLIC + "/twilio/action/vm-1"
@@ -232,11 +232,11 @@ def test_among_machines_urls_lead_back_to_this_one(contexts: ContextMaker):
     for name in ("vm-1", "one-that-is-gone"):
         assert GOODBYE in client.post(f"/twilio/action/{name}")[2]
     assert [client.post(path)[0] for path in ("/twilio/action/", "/twilio/action/a/b", "/twilio/voice/vm-1")] == [404] * 3
-    assert Client(contexts).post("/twilio/action/vm-1")[0] == 404, "alone it knows no machines"
+    assert Client(contexts).post("/twilio/action/vm-1")[0] == 404, "a single machine has no name in its paths"
 
 
-def test_a_balancer_is_told_to_ask_elsewhere(client: Client):
-    """It gets the same words with 503, and takes them only when no other machine has a place."""
+def test_a_balancer_gets_503_to_ask_another_machine(client: Client):
+    """The body is the same, and is used only when no other machine has a free slot."""
     client.context.draining = True
     client.context.ask = lambda call_sid, about: bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0)
     for path in ("/twilio/voice", "/twilio/action"):
@@ -247,7 +247,7 @@ def test_a_balancer_is_told_to_ask_elsewhere(client: Client):
     assert client.post("/twilio/action", X_Submilli_Elsewhere="1")[0] == 200
 
 
-def test_a_caller_who_is_gone_is_asked_for_nowhere(client: Client):
+def test_for_a_caller_who_is_gone_no_control_is_asked(client: Client):
     assert "<!-- by itself -->" in action(client, None, None, CallStatus="completed")
 
 
@@ -262,7 +262,7 @@ def test_paths_and_methods(client: Client):
 
 
 @pytest.mark.parametrize("kind", ["voice", "status", "recording", "stream", "action"])
-def test_a_signed_webhook_is_taken_and_any_other_is_not(signed: Client, kind: str):
+def test_only_a_signed_webhook_is_accepted(signed: Client, kind: str):
     path = f"/twilio/{kind}"
     good = sign("secret", PUBLIC + path, FORM)
     assert signed.post(path, signature=good)[0] in (200, 204)
@@ -271,18 +271,18 @@ def test_a_signed_webhook_is_taken_and_any_other_is_not(signed: Client, kind: st
     for signature in others:
         headers = {} if signature is None else {"signature": signature.encode("utf-8").decode("latin-1")}
         assert signed.post(path, **headers)[0] == 403  # type: ignore[arg-type]
-    assert len(signed.emitted) == emitted, "what nobody signed reaches nobody"
+    assert len(signed.emitted) == emitted, "an unsigned webhook causes no event"
     assert signed.counted(kind, "bad_signature") == len(others)
     assert signed.counted(kind, "accepted") == 1
 
 
-def test_the_query_counts_byte_for_byte(signed: Client):
+def test_the_signature_covers_the_query_byte_for_byte(signed: Client):
     path = "/twilio/status?a=%20b&c"
     assert signed.post(path, signature=sign("secret", PUBLIC + path, FORM))[0] == 204
     assert signed.post(path, signature=sign("secret", PUBLIC + "/twilio/status", FORM))[0] == 403
 
 
-# -- forms that are none ----------------------------------------------------------------------------------------------
+# -- invalid forms ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_a_bad_form_is_refused(client: Client, kind: str, body: bytes):
     assert client.counted(kind, "bad_request") == 1
 
 
-def test_the_longest_form_is_taken(client: Client):
+def test_the_longest_form_is_accepted(client: Client):
     body = b"CallSid=" + b"x" * (MAX_BODY_BYTES - 8)
     assert client.post("/twilio/status", body)[0] == 204
 
@@ -316,7 +316,7 @@ def test_an_empty_form(client: Client):
 
 
 def raw(client: Client, request: bytes) -> bytes:
-    """What a server says to these bytes, up to the end it puts to it."""
+    """Send bytes, and read until the server closes."""
     sock = socket.create_connection(client.address)
     sock.settimeout(WAIT_S)
     sock.sendall(request)
@@ -337,7 +337,7 @@ def test_a_chunked_form_is_refused(client: Client):
 
 
 @pytest.mark.parametrize("length", [b"-1", b"x", b"1e3"])
-def test_a_length_that_is_none(client: Client, length: bytes):
+def test_an_invalid_length_is_refused(client: Client, length: bytes):
     answer = raw(client, HEAD + b"Connection: close\r\nContent-Length: " + length + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert client.emitted == []
@@ -353,16 +353,16 @@ HALF_REQUESTS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("request_bytes", HALF_REQUESTS.values(), ids=HALF_REQUESTS.keys())
-def test_a_request_that_never_ends_is_ended(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes):
+def test_a_request_that_never_ends_is_closed(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes):
     monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", 0.1)
     client = Client(contexts)
-    answer = raw(client, request_bytes)  # ends in WAIT_S, or fails
+    answer = raw(client, request_bytes)  # within WAIT_S, or the test fails
     assert b" 200 " not in answer
     assert b" 204 " not in answer
     assert client.emitted == []
 
 
-def test_an_idle_connection_is_ended_and_a_busy_one_kept(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+def test_an_idle_connection_is_closed_and_a_busy_one_kept(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", scaled(0.3))
     client = Client(contexts)
     connection = http.client.HTTPConnection(*client.address, timeout=WAIT_S)
@@ -370,6 +370,6 @@ def test_an_idle_connection_is_ended_and_a_busy_one_kept(contexts: ContextMaker,
         connection.request("POST", "/twilio/status", b"a=b")
         response = connection.getresponse()
         assert (response.status, response.read()) == (204, b"")
-    assert connection.sock.recv(1) == b"", "closed once it was idle for too long"
+    assert connection.sock.recv(1) == b"", "closed after its idle time"
     connection.close()
     assert len(client.emitted) == 3

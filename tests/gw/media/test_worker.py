@@ -1,4 +1,4 @@
-"""A worker as a process: ready, serving, told what to do, and stopped without dropping what it can still finish."""
+"""gw.media.worker as a process: ready, serving, commanded, drained and replaced."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ROOT = Path(__file__).parents[3]
 
 
 class Process:
-    """One worker process, with this test as its control."""
+    """A worker process, with the test as its control."""
 
     def __init__(self, folder: Path, *, stop_timeout_s: float, control: bool = True) -> None:
         var = folder / "var"
         var.mkdir(parents=True)
-        (var / "pages").mkdir()  # a folder of ours: nothing of a test goes to the machine's shared memory
+        (var / "pages").mkdir()  # in the test's folder, not in the machine's shared memory
         config = folder / "submilli.toml"
         config.write_text(
             f'[server]\nstop_timeout_s = {stop_timeout_s}\n[ops]\nvar_dir = "{var}"\nadmin_socket = "{var}/admin.sock"\n'
@@ -71,7 +71,7 @@ class Process:
             self.hello = self.control.accept()
 
     def event(self, kind: type) -> Any:
-        """The next event of a kind; every one on the way is acknowledged."""
+        """Return the next event of a kind; acknowledge all events up to it."""
         assert self.control is not None
         while True:
             message = self.control.next()
@@ -114,13 +114,13 @@ class Process:
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[Process]:
-    """A worker that lets its calls go on for long."""
+    """A worker with a long stop timeout."""
     process = Process(tmp_path, stop_timeout_s=60.0)
     yield process
     process.close()
 
 
-def test_it_says_ready_and_hello_serves_and_stops(patient: Process):
+def test_a_worker_gets_ready_sends_hello_serves_and_stops(patient: Process):
     assert patient.ready == b"1"
     assert (patient.hello.worker, patient.hello.pid, patient.hello.calls) == (0, patient.popen.pid, [])
     assert "<Stream" in patient.voice()
@@ -132,9 +132,9 @@ def test_commands_of_control(patient: Process):
     assert patient.control is not None
     peer = patient.call()
     patient.control.say(bus.Drain(True))
-    until(lambda: "<Say>" in patient.voice(), "it goes on taking calls")
+    until(lambda: "<Say>" in patient.voice(), "it still accepts calls")
     patient.control.say(bus.Drain(False))
-    until(lambda: "<Stream" in patient.voice(), "it takes no calls again")
+    until(lambda: "<Stream" in patient.voice(), "it accepts calls again")
     patient.control.say(bus.HangUp("CA" + "9" * 32, "admin_hangup"), bus.HangUp(CALL, "no such reason"))
     assert peer.read_to_end() == (1000, "admin_hangup")
     assert patient.event(bus.CallEnded).reason == "admin_hangup"
@@ -142,7 +142,7 @@ def test_commands_of_control(patient: Process):
     assert patient.exit_code() == 0
 
 
-def test_a_drain_lets_a_call_go_on_to_its_end(patient: Process):
+def test_a_drain_lets_a_call_end(patient: Process):
     assert patient.control is not None
     peer = patient.call()
     patient.signal(signal.SIGTERM)
@@ -150,7 +150,7 @@ def test_a_drain_lets_a_call_go_on_to_its_end(patient: Process):
     status = patient.control.next()
     while not (isinstance(status, bus.WorkerStatus) and status.draining):
         status = patient.control.next()
-    patient.control.say(bus.Drain(False))  # a stop is not called off
+    patient.control.say(bus.Drain(False))  # does not cancel the stop
     gevent.sleep(0.2)
     assert patient.popen.poll() is None
     peer.send(stop())
@@ -159,12 +159,12 @@ def test_a_drain_lets_a_call_go_on_to_its_end(patient: Process):
     assert patient.exit_code() == 0
 
 
-def test_webhooks_are_answered_to_the_last(patient: Process):
-    """A new caller hears that the lines are busy, and Twilio what comes after a stream."""
+def test_webhooks_are_answered_until_the_end(patient: Process):
+    """A new caller hears that the lines are busy, and the action webhook is answered."""
     assert patient.control is not None
     peer = patient.call()
     patient.signal(signal.SIGTERM)
-    until(lambda: "<Say>" in patient.voice(), "it goes on taking calls")
+    until(lambda: "<Say>" in patient.voice(), "it still accepts calls")
     peer.send(stop())
     assert peer.read_to_end() == (1000, "caller_hangup")
     assert patient.post("/twilio/action").endswith("<Response><Hangup /></Response>")
@@ -172,7 +172,7 @@ def test_webhooks_are_answered_to_the_last(patient: Process):
     assert patient.exit_code() == 0
 
 
-def test_a_stop_in_a_hurry_ends_calls_at_once_and_tells_of_them(patient: Process):
+def test_a_hurried_stop_ends_calls_and_reports_them(patient: Process):
     peer = patient.call()
     patient.signal(signal.SIGTERM)
     patient.signal(HURRY)
@@ -181,7 +181,7 @@ def test_a_stop_in_a_hurry_ends_calls_at_once_and_tells_of_them(patient: Process
     assert patient.exit_code() == 0
 
 
-def test_a_drain_that_is_over_ends_its_calls_and_tells_of_them(tmp_path: Path):
+def test_a_drain_that_is_over_ends_its_calls_and_reports_them(tmp_path: Path):
     process = Process(tmp_path, stop_timeout_s=0.2)
     peer = process.call()
     waiting = Peer.connect(process.address)
@@ -194,7 +194,7 @@ def test_a_drain_that_is_over_ends_its_calls_and_tells_of_them(tmp_path: Path):
     process.close()
 
 
-def test_a_stop_does_not_wait_for_a_control_that_is_gone(tmp_path: Path):
+def test_a_stop_does_not_wait_for_a_missing_control(tmp_path: Path):
     process = Process(tmp_path, stop_timeout_s=0.1)
     assert process.control is not None
     peer = process.call()
@@ -207,11 +207,11 @@ def test_a_stop_does_not_wait_for_a_control_that_is_gone(tmp_path: Path):
     process.close()
 
 
-# -- where others go on ------------------------------------------------------------------------------------------------
+# -- a worker that is replaced ------------------------------------------------------------------------------------------------
 
 
 class Replaced:
-    """A worker of this process, of two: others take its place."""
+    """One of two workers, in this process, that is replaced."""
 
     def __init__(self, folder: Path) -> None:
         self.bus_path = folder / "bus.sock"
@@ -249,12 +249,12 @@ def replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replac
     made.close()
 
 
-def test_its_last_events_wait_for_a_control_that_is_replaced_as_well(replaced: Replaced, caplog: pytest.LogCaptureFixture):
+def test_the_last_events_wait_for_a_control_that_is_replaced_too(replaced: Replaced, caplog: pytest.LogCaptureFixture):
     replaced.start()
     event = bus.CallEvent(CALL, "dtmf", 1.0)
     replaced.worker.context.emit(event)
     replaced.worker.leave()
-    gevent.sleep(0.3)  # longer than it would wait where the gateway stops
+    gevent.sleep(0.3)  # longer than a stopping gateway would wait
     control = Control(replaced.bus_path)
     control.accept()
     assert control.events(1) == [bus.Numbered(1, event)]
@@ -265,10 +265,10 @@ def test_its_last_events_wait_for_a_control_that_is_replaced_as_well(replaced: R
 
 
 @pytest.mark.parametrize("end", ["hurry", "stop", "pass"])
-def test_it_tells_what_control_did_not_confirm(
+def test_unacknowledged_events_are_logged(
     replaced: Replaced, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, end: str
 ):
-    """It was hurried, the gateway stops after all, or control never came."""
+    """The worker was hurried, the gateway stops, or control never came."""
     if end == "pass":
         monkeypatch.setattr(module, "LEAVE_FLUSH_S", 0.1)
     replaced.start()
@@ -284,14 +284,14 @@ def test_it_tells_what_control_did_not_confirm(
     ]
 
 
-def test_its_loop_is_seen_to_turn_while_it_drains_after_its_turn_failed(replaced: Replaced, monkeypatch: pytest.MonkeyPatch):
-    """Or it would be killed with its calls for standing still."""
+def test_heartbeats_continue_during_the_drain_after_publish_failed(replaced: Replaced, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise the supervisor would kill the worker and its calls."""
     monkeypatch.setattr(module, "LINGER_S", 3600.0)
     fails = Event()
 
     def turn() -> None:
         fails.wait()
-        raise ValueError("the turn failed")
+        raise ValueError("publishing failed")
 
     monkeypatch.setattr(replaced.worker, "_publish", turn)
     replaced.start()
@@ -302,7 +302,7 @@ def test_its_loop_is_seen_to_turn_while_it_drains_after_its_turn_failed(replaced
         return len(ticks) > 3
 
     fails.set()
-    until(has_ticked, "its loop stands still")
+    until(has_ticked, "no heartbeat came")
     assert replaced.worker.context.leaving
     replaced.worker.hurry()
     assert replaced.exit_code() == 1

@@ -1,4 +1,4 @@
-"""gw.media.admission.overload: a worker is late when it stays so, not when the machine stalled once."""
+"""gw.media.admission.overload: a worker is late when late for seconds, not after one stall."""
 
 from gw.media.admission.overload import LATE_SECONDS, MIN_FRAMES, SECONDS, Load
 from metrics.declare import BOUNDS
@@ -7,7 +7,7 @@ GOOD, BAD = BOUNDS.index(0.001), BOUNDS.index(0.1)
 
 
 class Sent:
-    """The histogram, and the load over it."""
+    """A histogram and the load that reads it."""
 
     def __init__(self) -> None:
         self.counts = [0.0] * (len(BOUNDS) + 1)
@@ -20,12 +20,12 @@ class Sent:
         return self.load
 
 
-def test_nothing_was_sent():
+def test_without_frames_no_worker_is_late():
     load = Sent().second(0)
     assert (load.late, load.lateness_p99_s) == (False, -1.0)
 
 
-def test_the_figure_is_of_the_last_seconds():
+def test_the_percentile_covers_the_last_seconds():
     sent = Sent()
     assert sent.second(1000).lateness_p99_s == 0.001
     assert sent.second(1000, 100).lateness_p99_s == 0.1
@@ -34,16 +34,16 @@ def test_the_figure_is_of_the_last_seconds():
     assert sent.load.lateness_p99_s == 0.001
 
 
-def test_late_is_second_after_second():
+def test_a_worker_is_late_after_several_late_seconds():
     sent = Sent()
     late = [sent.second(1000, 11).late for _ in range(LATE_SECONDS)]
     assert late == [False] * (LATE_SECONDS - 1) + [True]
     late = [sent.second(1000).late for _ in range(SECONDS)]
     assert late[-1] is False
-    assert late[0] is True, "not forgotten at once"
+    assert late[0] is True, "still late within the window"
 
 
-def test_one_frame_in_a_hundred_and_few_frames_say_nothing():
+def test_one_frame_in_a_hundred_or_few_frames_make_no_second_late():
     sent = Sent()
     assert not any(sent.second(1000, 10).late for _ in range(SECONDS))
     assert not any(sent.second(0, MIN_FRAMES - 1).late for _ in range(2 * SECONDS))

@@ -1,4 +1,4 @@
-"""gw.media.admission.shared_lock: one process at a time in a range, the hub goes on while another is in it, and a death frees it."""
+"""gw.media.admission.shared_lock: one process at a time in a range, never at the hub's cost."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from tests.timing import scaled
 
 ROOT = Path(__file__).resolve().parents[4]
 
-#: Holds the range until it is told to let go, or is killed.
+#: Holds the range until a line comes on its input, or it is killed.
 HOLDER = """
 import sys
 from gw.media.admission.shared_lock import locked
@@ -26,7 +26,7 @@ print("free", flush=True)
 sys.stdin.read()
 """
 
-#: Adds one to a number in the file, reading and writing it apart, so often.
+#: Adds one to a number in the file, in separate read and write, as often as asked.
 ADDER = """
 import os, sys
 from gw.media.admission.shared_lock import SharedBusyError, locked
@@ -38,7 +38,7 @@ while times:
             os.sched_yield()
             os.pwrite(fd, (n + 1).to_bytes(8, "little"), 0)
     except SharedBusyError:
-        continue  # whoever is in it was not run by the machine
+        continue  # the machine did not run the holder
     times -= 1
 """
 
@@ -94,12 +94,12 @@ def is_free(fd: int, start: int = 0, length: int = 8) -> bool:
         return False
 
 
-def test_without_a_file_nobody_else_is_there():
+def test_without_a_file_no_lock_is_taken():
     with locked(-1, 0, 8):
         assert is_free(-1)
 
 
-def test_who_finds_it_held_lets_others_run_and_gives_up(fd, hold):
+def test_a_worker_that_finds_the_lock_held_lets_its_hub_run_and_gives_up(fd, hold):
     hold(0, 8)
     turns = 0
 
@@ -115,10 +115,10 @@ def test_who_finds_it_held_lets_others_run_and_gives_up(fd, hold):
         inside = True
     running.kill()
     assert not inside
-    assert turns >= TRIES, "the hub went on at every try"
+    assert turns >= TRIES, "the hub turned between the tries"
 
 
-def test_it_is_tried_again_until_it_is_free(fd, hold, monkeypatch):
+def test_a_held_lock_is_tried_again_until_free(fd, hold, monkeypatch):
     monkeypatch.setattr(shared_lock, "TRIES", 20_000)
     holder = hold(0, 8)
     entered = gevent.spawn(is_free, fd)
@@ -131,31 +131,31 @@ def test_it_is_tried_again_until_it_is_free(fd, hold, monkeypatch):
 def test_other_ranges_are_other_locks(fd, hold):
     hold(8, 8)
     assert [is_free(fd, start) for start in (0, 8, 16)] == [True, False, True]
-    assert not is_free(fd, 0, 9), "a range that reaches into it"
+    assert not is_free(fd, 0, 9), "an overlapping range"
 
 
-def test_a_dead_holder_holds_nothing(fd, hold):
+def test_the_lock_of_a_dead_process_is_free(fd, hold):
     holder = hold(0, 8)
     assert not is_free(fd)
     holder.kill()
     assert is_free(fd)
 
 
-def test_what_is_raised_inside_frees_it(fd, hold):
+def test_an_error_inside_releases_the_lock(fd, hold):
     with pytest.raises(ZeroDivisionError), locked(fd, 0, 8):
         _ = 1 // 0
-    take(fd, 8, 8)  # stays with this process: who takes without `locked` lets go by its end
+    take(fd, 8, 8)  # held until this process ends, without `locked`
     hold(0, 8)
 
 
-def test_what_one_process_takes_another_cannot(fd):
+def test_two_processes_cannot_take_the_same_range(fd):
     take(fd, 0, 8)
     code = "import sys; from gw.media.admission.shared_lock import take; take(int(sys.argv[1]), 0, 8)"
     other = subprocess.Popen([sys.executable, "-c", code, str(fd)], pass_fds=[fd], stderr=subprocess.PIPE, cwd=ROOT)
     assert b"SharedBusyError" in other.communicate(timeout=scaled(30))[1]
 
 
-def test_nothing_is_lost_between_processes_that_count_at_once(fd):
+def test_no_increment_is_lost_between_processes(fd):
     os.pwrite(fd, bytes(8), 0)
     command = [sys.executable, "-c", ADDER, str(fd), "400"]
     adders = [subprocess.Popen(command, pass_fds=[fd], cwd=ROOT) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""gw.media.admission.slots: no place is given twice, whichever worker is asked, and connections go where slots are free."""
+"""gw.media.admission.slots: no slot is given twice, and connections go where slots are free."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def workers(*capacities: int, scoreboard: Scoreboard | None = None, **options: f
     return made
 
 
-def test_places_are_the_machines():
+def test_slots_belong_to_the_machine():
     one, other = workers(2, 1)
     a, b, c, d = sids(4)
     assert [one.reserve(a), other.reserve(b), one.reserve(c), other.reserve(d)] == ["", "", "", "full"]
-    assert one.reserve(a) == "", "it has its place already"
+    assert one.reserve(a) == "", "the call already has its slot"
     assert (one.reserved, other.reserved) == (3, 3)
     other.occupy(a)
-    assert one.reserve(d) == "full", "the place is taken by a call now"
+    assert one.reserve(d) == "full", "a call has the slot now"
     other.release()
     assert one.reserve(d) == ""
 
 
-def test_a_call_that_nobody_announced_enters_too():
+def test_a_call_without_a_reservation_occupies_a_slot_too():
     (one,) = workers(1)
     one.occupy("CAx")
     assert one.reserve("CAy") == "full"
 
 
-def test_a_place_lapses_when_no_stream_comes():
+def test_a_reservation_expires_when_no_stream_comes():
     (one,) = workers(1, reserved_s=0.0)
     assert one.reserve("CAx") == ""
     assert one.reserved == 1
@@ -59,7 +59,7 @@ def test_a_place_lapses_when_no_stream_comes():
     assert (one.reserved, one.release_expired()) == (0, 0)
 
 
-def test_a_place_that_was_kept_does_not_lapse():
+def test_a_fresh_reservation_does_not_expire():
     (one,) = workers(1)
     one.reserve("CAx")
     assert one.release_expired() == 0
@@ -74,7 +74,7 @@ def test_late_drained_and_leaving_workers_offer_nothing():
     one.publish(streams=0, pending=0, draining=False, leaving=True, late=False)
     assert other.reserve("CAx") == "full"
     other.publish(streams=0, pending=0, draining=False, leaving=False, late=False)
-    assert one.reserve("CAx") == "", "who leaves still answers for the others"
+    assert one.reserve("CAx") == "", "a leaving worker still reserves for the others"
 
 
 def test_a_full_table_is_full():
@@ -85,45 +85,45 @@ def test_a_full_table_is_full():
     assert one.reserve("CAx") == "full"
 
 
-def test_who_accepts():
+def test_the_less_loaded_worker_accepts():
     one, other = workers(10, 10)
 
     def tell(slots: AdmissionSlots, streams: int, **more: int) -> None:
-        said = {"streams": streams, "pending": 0, "draining": False, "leaving": False, "late": False, **more}
-        slots.publish(**said)  # type: ignore[arg-type]
+        load = {"streams": streams, "pending": 0, "draining": False, "leaving": False, "late": False, **more}
+        slots.publish(**load)  # type: ignore[arg-type]
 
-    def patience() -> tuple[float, float]:
+    def delays() -> tuple[float, float]:
         return one.accept_delay_s(), other.accept_delay_s()
 
     tell(one, 1)
-    assert patience() == (0.0, 0.0)
+    assert delays() == (0.0, 0.0)
     tell(one, 2)
-    assert patience() == (DELAY_S, 0.0), "it is further ahead than it may be"
+    assert delays() == (DELAY_S, 0.0), "it is too far ahead"
     tell(one, 0, pending=2)
-    assert patience() == (DELAY_S, 0.0), "who comes may stay"
+    assert delays() == (DELAY_S, 0.0), "an incomplete request counts as a socket here"
     tell(other, 0, pending=2)
-    assert patience() == (SHORT_DELAY_S, SHORT_DELAY_S), "a moment will tell who stays"
+    assert delays() == (SHORT_DELAY_S, SHORT_DELAY_S), "undecided until the requests are complete"
     tell(other, 0, pending=1)
-    assert patience() == (DELAY_S, 0.0)
+    assert delays() == (DELAY_S, 0.0)
     tell(one, 2)
     tell(other, 10)
-    assert patience() == (0.0, DELAY_S), "the other is full"
+    assert delays() == (0.0, DELAY_S), "the other is full"
     tell(other, 9, pending=1)
-    assert patience() == (0.0, DELAY_S), "it may be"
+    assert delays() == (0.0, DELAY_S), "the other may be full"
     tell(one, 10)
-    assert patience() == (SHORT_DELAY_S, 0.0), "whether the other is full too is not sure: it has the connection"
+    assert delays() == (SHORT_DELAY_S, 0.0), "it is unclear whether the other is full too, so it gets the connection"
     tell(other, 10)
-    assert patience() == (0.0, 0.0), "somebody must tell callers that no line is free"
+    assert delays() == (0.0, 0.0), "some worker must answer that no line is free"
     tell(one, 12)
-    assert patience() == (DELAY_S, 0.0), "and that is shared too"
+    assert delays() == (DELAY_S, 0.0), "those answers are shared too"
     tell(one, 4, late=True)
     tell(other, 5)
-    assert patience() == (DELAY_S, 0.0)
+    assert delays() == (DELAY_S, 0.0)
     tell(other, 5, leaving=True)
-    assert patience() == (0.0, inf)
+    assert delays() == (0.0, inf)
 
 
-def test_a_worker_that_hangs_is_nobody_to_wait_for():
+def test_no_connection_is_left_to_a_worker_that_hangs():
     scoreboard = Scoreboard.private()
     one, _ = workers(10, 10, scoreboard=scoreboard)
     one.publish(streams=5, pending=0, draining=False, leaving=False, late=False)
@@ -133,25 +133,25 @@ def test_a_worker_that_hangs_is_nobody_to_wait_for():
     assert one.reserve("CAx") == ""
 
 
-def test_a_worker_that_starts_is_left_nothing_and_takes_what_comes():
+def test_a_starting_worker_accepts_but_is_left_no_connection():
     scoreboard = Scoreboard.private()
     one, other = workers(10, 10, scoreboard=scoreboard)
     scoreboard.row(2).state = ProcessState.STARTING
     one.publish(streams=5, pending=0, draining=False, leaving=False, late=False)
     assert (one.accept_delay_s(), other.accept_delay_s()) == (0.0, 0.0)
     scoreboard.row(1).state = ProcessState.WAITING
-    assert other.reserve("CAx") == "", "its own places count before the supervisor knows that it is ready"
+    assert other.reserve("CAx") == "", "its own slots count before it is ready"
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("wishes", ["streams", "both"])
-def test_what_comes_at_once_is_shared(seed: int, wishes: str):
-    """Three workers in any order of turns: they end with the same number of sockets but for two, and nobody is left waiting.
-    Where only a share of the connections are sockets, whoever must not accept yet waits until it is known."""
+@pytest.mark.parametrize("requests", ["streams", "both"])
+def test_many_connections_at_the_same_time_are_shared(seed: int, requests: str):
+    """Three workers take turns in any sequence: their sockets differ by at most two, and no connection is left waiting. When
+    only a share of the connections become sockets, a worker that may not accept yet waits until the requests are complete."""
     chance = Random(seed)
     ones = workers(100, 100, 100)
     streams, coming = [0, 0, 0], [[], [], []]  # type: tuple[list[int], list[list[bool]]]
-    waiting = [wishes == "streams" or chance.random() < 0.5 for _ in range(chance.randrange(1, 60))]
+    waiting = [requests == "streams" or chance.random() < 0.5 for _ in range(chance.randrange(1, 60))]
     steps = 0
     while waiting or any(coming):
         n = chance.choices(range(3), weights=(9, 1, 3))[0]
@@ -161,11 +161,11 @@ def test_what_comes_at_once_is_shared(seed: int, wishes: str):
             coming[n].append(waiting.pop(0))
         ones[n].publish(streams=streams[n], pending=len(coming[n]), draining=False, leaving=False, late=False)
         steps += 1
-        assert steps < 10_000, "nobody accepts"
+        assert steps < 10_000, "no worker accepts"
         assert max(streams) - min(streams) <= SPREAD + 1
 
 
-def test_what_is_told_stands_in_the_row():
+def test_load_and_flags_are_in_the_row():
     scoreboard = Scoreboard.private()
     (one,) = workers(7, scoreboard=scoreboard)
     one.heartbeat(0.0025, -1.0)
@@ -175,7 +175,7 @@ def test_what_is_told_stands_in_the_row():
     assert row.flags == Flag.DRAINING | Flag.LEAVING | Flag.LATE
 
 
-_RIVAL = """
+_RACER = """
 import sys
 from gw.scoreboard import Scoreboard
 from gw.media.admission.slots import AdmissionSlots
@@ -185,13 +185,13 @@ print(sum(slots.reserve(f"CA{sys.argv[2]}-{n}") == "" for n in range(400)))
 """
 
 
-def test_processes_never_give_away_one_place_twice():
+def test_processes_never_give_one_slot_away_twice():
     scoreboard = Scoreboard.create()
     for slot in (0, 1):
         scoreboard.take_row(slot).state = ProcessState.UP
-    rivals = [
+    racers = [
         subprocess.Popen(
-            [sys.executable, "-c", _RIVAL, str(scoreboard.fd), str(row)],
+            [sys.executable, "-c", _RACER, str(scoreboard.fd), str(row)],
             pass_fds=[scoreboard.fd],
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -199,13 +199,13 @@ def test_processes_never_give_away_one_place_twice():
         )
         for row in (1, 2)
     ]
-    given = [int(rival.communicate(timeout=60)[0]) for rival in rivals]
+    given = [int(racer.communicate(timeout=60)[0]) for racer in racers]
     assert sum(given) <= 300
     assert scoreboard.reserved == sum(given)
     scoreboard.close()
 
 
-def test_a_lock_that_is_held_turns_the_call_away(monkeypatch: pytest.MonkeyPatch):
+def test_a_call_is_refused_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch):
     scoreboard = Scoreboard.create()
     (one,) = workers(3, scoreboard=scoreboard)
     monkeypatch.setattr(shared_lock, "TRIES", 2)

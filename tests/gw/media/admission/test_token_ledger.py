@@ -1,4 +1,4 @@
-"""The ledger of used tokens: one use, whichever process asks, for as long as the token lives."""
+"""gw.media.admission.token_ledger: each token is used once, by whichever process, while it is valid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print("".join("1" if ledger.use(nonce, int(sys.argv[3]), int(sys.argv[2])) else 
 
 
 def nonce_at(slot: int, n: int = 0) -> bytes:
-    """A nonce whose window begins at `slot`."""
+    """A nonce whose entries begin at `slot`."""
     return struct.pack("!I", slot) + n.to_bytes(NONCE_BYTES - 4, "big")
 
 
@@ -46,7 +46,7 @@ def test_a_nonce_is_used_once(path: Path):
     ledger.close()
 
 
-def test_it_is_still_used_after_a_restart(path: Path):
+def test_a_used_nonce_stays_used_after_a_restart(path: Path):
     ledger = TokenLedger(path)
     nonce = os.urandom(NONCE_BYTES)
     ledger.use(nonce, LATER_S, NOW_S)
@@ -56,35 +56,35 @@ def test_it_is_still_used_after_a_restart(path: Path):
     again.close()
 
 
-def test_the_file_is_ours_alone(path: Path):
+def test_no_other_user_reads_the_file(path: Path):
     ledger = TokenLedger(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_size == SLOTS * (NONCE_BYTES + 8)
     ledger.close()
 
 
-def test_a_full_window_refuses_and_an_expired_slot_is_taken_again(path: Path):
+def test_full_entries_refuse_and_an_expired_one_is_reused(path: Path):
     ledger = TokenLedger(path)
     for n in range(PROBES):
         assert ledger.use(nonce_at(7, n), NOW_S + 10 + n, NOW_S) is True
-    assert ledger.use(nonce_at(7, PROBES), LATER_S, NOW_S) is False, "every slot it may have holds a live one"
+    assert ledger.use(nonce_at(7, PROBES), LATER_S, NOW_S) is False, "every entry it may have holds a valid token"
     assert ledger.use(nonce_at(7, PROBES), LATER_S, NOW_S + 9) is False
     assert ledger.use(nonce_at(7, PROBES), NOW_S + 200, NOW_S + 10) is True, "the first has expired"
     assert ledger.use(nonce_at(7, PROBES), NOW_S + 200, NOW_S + 10) is False
-    assert ledger.use(nonce_at(7, 1), NOW_S + 11, NOW_S + 10) is False, "a live one is still known"
+    assert ledger.use(nonce_at(7, 1), NOW_S + 11, NOW_S + 10) is False, "a valid one is still used"
     ledger.close()
 
 
-def test_a_nonce_behind_an_expired_slot_is_found(path: Path):
+def test_a_nonce_behind_an_expired_entry_is_found(path: Path):
     ledger = TokenLedger(path)
     ledger.use(nonce_at(3, 1), NOW_S + 1, NOW_S)
     ledger.use(nonce_at(3, 2), LATER_S, NOW_S)
-    assert ledger.use(nonce_at(3, 2), LATER_S, NOW_S + 5) is False, "the free slot before it does not hide it"
+    assert ledger.use(nonce_at(3, 2), LATER_S, NOW_S + 5) is False, "the free entry before it does not hide it"
     ledger.close()
 
 
 @pytest.mark.parametrize("slot", [0, SLOTS - PROBES - 1, SLOTS - PROBES, 0xFFFFFFFF])
-def test_windows_at_the_edges(path: Path, slot: int):
+def test_entries_at_the_edges_of_the_table(path: Path, slot: int):
     ledger = TokenLedger(path)
     for n in range(PROBES):
         assert ledger.use(nonce_at(slot, n), LATER_S, NOW_S) is True
@@ -120,7 +120,7 @@ def test_of_two_processes_exactly_one_wins_each_nonce(path: Path):
 
 
 def test_the_whole_table_has_its_memory_from_the_start(tmp_path: Path):
-    """A store into a hole of a file, where memory is full, would end the process by a signal."""
+    """With full memory, a store into a hole of a file would kill the process by a signal."""
     path = tmp_path / "ledger"
     ledger = TokenLedger(path)
     assert path.stat().st_blocks * 512 >= path.stat().st_size

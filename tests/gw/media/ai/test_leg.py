@@ -12,7 +12,7 @@ from gw.media.ai.openai_leg import OpenAiLeg
 from gw.media.ai.parrot_leg import ParrotLeg
 
 
-def test_an_error_has_a_reason_and_is_neither_permanent_nor_an_expiry_unless_it_says_so() -> None:
+def test_an_error_has_a_reason_and_is_neither_permanent_nor_an_expiry_by_default() -> None:
     error = AiLegError(Reason.AI_LOST, "the socket broke")
     assert (error.reason, error.detail, str(error)) == (Reason.AI_LOST, "the socket broke", "the socket broke")
     assert (error.permanent, error.expired) == (False, False)

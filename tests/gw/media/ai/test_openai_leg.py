@@ -1,4 +1,4 @@
-"""The AI leg against the AI twin, and against peers that are no AI at all: each failure is one error with its own reason."""
+"""gw.media.ai.openai_leg against the AI twin and broken peers: each failure has its own reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def leg_to(url: str, **changes: str) -> OpenAiLeg:
 
 
 def read_until(leg: OpenAiLeg, kind: type) -> list[ai.AiEvent]:
-    """Events up to the first of a kind."""
+    """Read events up to the first of a kind."""
     got: list[ai.AiEvent] = []
     with gevent.Timeout(WAIT_S):
         while not any(isinstance(event, kind) for event in got):
@@ -39,7 +39,7 @@ def read_until(leg: OpenAiLeg, kind: type) -> list[ai.AiEvent]:
     return got
 
 
-def test_a_session_a_response_and_what_the_far_end_saw():
+def test_a_session_with_a_response_as_both_ends_see_it():
     with AiTwin(AiScript(answers=(SOUND,), speed=1000.0)) as twin:
         leg = leg_to(twin.url, model="some-model")
         leg.connect()
@@ -94,7 +94,7 @@ def test_wake_makes_the_reader_return():
         leg.close()
 
 
-# -- it is not reached, or refuses ------------------------------------------------------------------------------------
+# -- connections that fail ------------------------------------------------------------------------------------
 
 
 def error_of(act: Callable[[], object]) -> AiLegError:
@@ -104,7 +104,7 @@ def error_of(act: Callable[[], object]) -> AiLegError:
     return raised.value
 
 
-def test_nobody_listens():
+def test_a_port_without_a_listener():
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     leg = leg_to(f"ws://127.0.0.1:{sock.getsockname()[1]}/")
@@ -132,7 +132,7 @@ def test_an_http_refusal(fault: Fault, status: int):
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[bytes], str]]:
-    """Starts servers that answer any request with fixed bytes and close; gives their URLs."""
+    """Starts servers that answer any request with fixed bytes and close; returns their URLs."""
     servers = []
 
     def serve(answer: bytes) -> str:
@@ -169,7 +169,7 @@ def answering() -> Iterator[Callable[[bytes], str]]:
     ],
     ids=["with a length", "up to the end", "200", "no accept key", "ssh", "zeros", "cut off", "nothing"],
 )
-def test_an_answer_that_is_no_upgrade(answering: Callable[[bytes], str], answer: bytes, reason: Reason):
+def test_an_answer_that_does_not_upgrade(answering: Callable[[bytes], str], answer: bytes, reason: Reason):
     leg = leg_to(answering(answer))
     assert error_of(leg.connect).reason is reason
     leg.close()
@@ -192,7 +192,7 @@ def test_over_tls_with_a_certificate_that_is_trusted_or_not(tmp_path: Path):
         host, port = twin.address
 
         def relay(sock: ssl.SSLSocket, address: tuple[str, int]) -> None:
-            """TLS here, the twin behind it."""
+            """Relay TLS connections to the twin."""
             behind = socket.create_connection((host, port))
 
             def pump(source: socket.socket, target: socket.socket) -> None:
@@ -201,7 +201,7 @@ def test_over_tls_with_a_certificate_that_is_trusted_or_not(tmp_path: Path):
                         target.sendall(data)
                     target.shutdown(socket.SHUT_WR)
                 except OSError:
-                    pass  # the other side was faster
+                    pass  # the other side closed first
 
             gevent.joinall([gevent.spawn(pump, sock, behind), gevent.spawn(pump, behind, sock)])
             behind.close()
@@ -221,7 +221,7 @@ def test_over_tls_with_a_certificate_that_is_trusted_or_not(tmp_path: Path):
         tls.stop(timeout=0.1)
 
 
-# -- it stands, and misbehaves ----------------------------------------------------------------------------------------
+# -- sessions that fail ----------------------------------------------------------------------------------------
 
 RESPONSE_FAULTS: dict[Fault, Reason] = {
     "close": Reason.AI_CLOSED,
@@ -247,7 +247,7 @@ def test_a_fault_in_a_response(fault: Fault, reason: Reason):
         heard: list[ai.AiEvent] = []
         assert error_of(lambda: heard.extend(leg.read())).reason is reason
         audio = b"".join(event.audio for event in heard if isinstance(event, ai.AudioDelta))
-        assert audio, "what came before the fault was given"
+        assert audio, "audio before the fault was returned"
         assert SOUND.startswith(audio)
         leg.close()
 
@@ -255,7 +255,7 @@ def test_a_fault_in_a_response(fault: Fault, reason: Reason):
 @pytest.mark.parametrize(
     ("fault", "reason"), [("close_first", Reason.AI_CLOSED), ("wrong_format", Reason.AI_WRONG_FORMAT)], ids=str
 )
-def test_a_session_that_is_none(fault: Fault, reason: Reason):
+def test_a_session_that_never_opens(fault: Fault, reason: Reason):
     with AiTwin(AiScript(fault=fault)) as twin:
         leg = leg_to(twin.url)
         leg.connect()
@@ -287,7 +287,7 @@ def test_an_ai_that_does_not_read_is_congested_then_stalled():
     listener.close()
 
 
-def test_an_event_right_behind_the_upgrade_is_read_at_once():
+def test_an_event_right_behind_the_upgrade_is_read():
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(1)

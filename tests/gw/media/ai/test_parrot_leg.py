@@ -1,4 +1,4 @@
-"""The embedded agent as a leg: the same events as any other, read one bounded batch at a time."""
+"""gw.media.ai.parrot_leg: the same events as any leg, read in bounded batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def leg() -> ParrotLeg:
 
 
 def drain(leg: ParrotLeg) -> list[ai.AiEvent]:
-    """All events there are now."""
+    """Read all events queued now."""
     events: list[ai.AiEvent] = []
     with gevent.Timeout(WAIT_S):
         while True:
@@ -37,13 +37,13 @@ def audio_of(events: list[ai.AiEvent]) -> bytes:
     return b"".join(event.audio for event in events if isinstance(event, ai.AudioDelta))
 
 
-def test_it_is_ready_at_once(leg: ParrotLeg):
+def test_a_parrot_is_ready_immediately(leg: ParrotLeg):
     leg.connect()
     assert leg.read() == [ai.SessionCreated(0.0), ai.SessionReady()]
     assert leg.is_congested is False
 
 
-def test_it_greets_with_the_bundled_prompt(leg: ParrotLeg):
+def test_the_greeting_is_the_bundled_prompt(leg: ParrotLeg):
     leg.create_response("Greet the caller.")
     events = drain(leg)
     assert isinstance(events[0], ai.ResponseStarted)
@@ -53,7 +53,7 @@ def test_it_greets_with_the_bundled_prompt(leg: ParrotLeg):
     assert drain(leg) == []
 
 
-def test_it_says_the_callers_words_back(leg: ParrotLeg):
+def test_a_parrot_repeats_the_caller(leg: ParrotLeg):
     words = speech.load(speech.CALLER_PHRASES[0])
     for start in range(0, len(words), 160):
         leg.send_audio(base64.b64encode(words[start : start + 160].ljust(160, b"\xff")).decode())
@@ -66,10 +66,10 @@ def test_it_says_the_callers_words_back(leg: ParrotLeg):
     assert ai.CallerTranscript in kinds
     echo = audio_of(events)
     assert echo
-    assert echo[:1600] in words or words.startswith(echo[:1600]), "its own words, unchanged"
+    assert echo[:1600] in words or words.startswith(echo[:1600]), "the caller's audio, unchanged"
 
 
-def test_a_hash_says_goodbye_and_hangs_up(leg: ParrotLeg):
+def test_the_hash_key_brings_a_goodbye_and_hangs_up(leg: ParrotLeg):
     leg.send_dtmf("1")
     leg.send_dtmf("#")
     events = drain(leg)
@@ -77,7 +77,7 @@ def test_a_hash_says_goodbye_and_hangs_up(leg: ParrotLeg):
     assert [event.name for event in events if isinstance(event, ai.ToolCall)] == [ai.HANG_UP_TOOL]
 
 
-def test_the_reader_waits_and_is_given_what_comes(leg: ParrotLeg):
+def test_a_waiting_reader_gets_new_events(leg: ParrotLeg):
     reader = gevent.spawn(leg.read)
     gevent.sleep(0)
     assert not reader.ready()
@@ -93,7 +93,7 @@ def test_a_waiting_reader_returns(leg: ParrotLeg, act: str):
     getattr(leg, act)()
     assert reader.get(timeout=WAIT_S) == []
     leg.create_response("")
-    assert leg.read(), "a wake is used up"
+    assert leg.read(), "a wake ends one read"
 
 
 def test_a_wake_before_the_reader_waits_is_not_lost(leg: ParrotLeg):
@@ -102,7 +102,7 @@ def test_a_wake_before_the_reader_waits_is_not_lost(leg: ParrotLeg):
         assert leg.read() == []
 
 
-def test_a_long_answer_comes_in_batches_and_others_run_between(leg: ParrotLeg):
+def test_a_long_answer_comes_in_batches_with_switches_between(leg: ParrotLeg):
     ran: list[int] = []
     reading = True
 
@@ -113,7 +113,7 @@ def test_a_long_answer_comes_in_batches_and_others_run_between(leg: ParrotLeg):
 
     beside = gevent.spawn(other)
     loud = speech.load(speech.CALLER_PHRASES[0])[2000:6000]
-    leg.send_audio(base64.b64encode(loud * 40).decode())  # the longest the parrot listens
+    leg.send_audio(base64.b64encode(loud * 40).decode())  # the longest audio the parrot records
     for _ in range(60):
         leg.send_audio(SILENCE)
     batches = []
@@ -128,7 +128,7 @@ def test_a_long_answer_comes_in_batches_and_others_run_between(leg: ParrotLeg):
     assert max(map(len, batches)) <= 32
 
 
-def test_truncate_and_tool_output_are_nothing_to_it(leg: ParrotLeg):
+def test_truncate_and_tool_output_have_no_effect(leg: ParrotLeg):
     leg.truncate("item", 10)
     leg.tool_output("call", "{}")
     assert drain(leg) == []

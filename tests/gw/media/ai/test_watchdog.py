@@ -1,4 +1,4 @@
-"""gw.media.ai.watchdog: a leg that is judged at times the test chooses."""
+"""gw.media.ai.watchdog: a leg checked at times that the test chooses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIMIT_S = 4.0
 
 
 class Leg(ParrotLeg):
-    """A leg that says what the test wants."""
+    """A leg with the state that the test sets."""
 
     heard_s = 0.0
     is_congested = False
@@ -27,7 +27,7 @@ def leg() -> Leg:
     return Leg(Prompts())
 
 
-def test_a_leg_that_is_heard_is_left_in_peace(leg: Leg) -> None:
+def test_a_leg_that_sends_is_kept(leg: Leg) -> None:
     watch = Watchdog(LIMIT_S)
     for n in range(100):
         leg.heard_s = n * 0.25
@@ -35,17 +35,17 @@ def test_a_leg_that_is_heard_is_left_in_peace(leg: Leg) -> None:
     assert leg.pings == 0
 
 
-def test_a_response_that_stops_is_doubted_first(leg: Leg) -> None:
+def test_a_response_that_stops_is_a_problem_at_the_second_check(leg: Leg) -> None:
     watch = Watchdog(LIMIT_S)
     leg.heard_s = 10.0
-    assert watch.look(leg, 4.0, 0.0) is None, "it may take its time"
-    assert watch.look(leg, 4.1, 0.0) is None, "what it sent may still be unread"
+    assert watch.look(leg, 4.0, 0.0) is None, "within the limit"
+    assert watch.look(leg, 4.1, 0.0) is None, "its events may still be unread"
     found = watch.look(leg, 4.35, 0.0)
     assert found is not None
     assert found[0] is Reason.AI_STALLED
 
 
-def test_a_doubt_is_forgotten_once_something_came(leg: Leg) -> None:
+def test_a_problem_that_passes_has_no_effect(leg: Leg) -> None:
     watch = Watchdog(LIMIT_S)
     leg.heard_s = 10.0
     assert watch.look(leg, 4.1, 0.0) is None
@@ -53,7 +53,7 @@ def test_a_doubt_is_forgotten_once_something_came(leg: Leg) -> None:
     assert watch.look(leg, 8.3, 4.2) is None
 
 
-def test_audio_that_is_not_taken(leg: Leg) -> None:
+def test_audio_that_the_ai_does_not_take(leg: Leg) -> None:
     watch = Watchdog(LIMIT_S)
     leg.heard_s = 10.0
     leg.is_congested = True
@@ -67,7 +67,7 @@ def test_audio_that_is_not_taken(leg: Leg) -> None:
     assert looks[3][0] is Reason.AI_LEG_STALLED
 
 
-def test_a_ping_without_answer(leg: Leg) -> None:
+def test_a_ping_without_a_pong(leg: Leg) -> None:
     watch = Watchdog(LIMIT_S)
     looks = [watch.look(leg, now_s, None) for now_s in (2.0, 2.5, 4.5, 4.75, 5.0)]
     assert leg.pings == 1
@@ -76,7 +76,7 @@ def test_a_ping_without_answer(leg: Leg) -> None:
     assert looks[4][0] is Reason.AI_STALLED
 
 
-def test_an_answer_ends_the_wait(leg: Leg) -> None:
+def test_a_pong_ends_the_wait(leg: Leg) -> None:
     watch = Watchdog(LIMIT_S)
     watch.look(leg, 2.5, None)
     leg.heard_s = 2.6

@@ -1,4 +1,4 @@
-"""TX's sleep: to its deadline, first in its turn of the loop, and nothing left of it when it is cut short."""
+"""gw.media.hub.clock: TX's wait and AI-out's alarm end in time and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gw.media.hub.clock import Alarm, Clock
 from tests.timing import scaled
 
 
-def test_it_never_returns_early():
+def test_a_wait_never_returns_early():
     clock = Clock()
     for n in range(20):
         deadline_s = time.monotonic() + n * 0.0003
         clock.wait_until(deadline_s)
-        assert time.monotonic() >= deadline_s - 1e-4  # libev's clock is read a moment before ours
+        assert time.monotonic() >= deadline_s - 1e-4  # libev reads its clock a moment earlier
 
 
-def test_a_deadline_that_passed_is_no_switch():
+def test_a_deadline_that_passed_causes_no_switch():
     ran = []
     gevent.spawn(ran.append, 1)
     Clock().wait_until(time.monotonic() - 1.0)
@@ -27,7 +27,7 @@ def test_a_deadline_that_passed_is_no_switch():
     gevent.sleep(0)
 
 
-def test_many_wait_beside_each_other_and_wake_in_order():
+def test_many_waits_end_in_sequence():
     clock, begun_s, woken = Clock(), time.monotonic() + 0.01, []
 
     def wait(n: int) -> None:
@@ -57,12 +57,12 @@ def test_an_alarm_ends_the_wait_under_way():
     greenlet = gevent.spawn(lambda: (alarm.wait(60.0), returned.append(1)))
     gevent.sleep(0)
     alarm.set()
-    assert returned == [], "who wakes goes on first"
+    assert returned == [], "the caller of `set` continues first"
     greenlet.join(timeout=scaled(20))
     assert returned == [1]
 
 
-def test_an_alarm_while_nobody_waits_ends_the_next_wait_and_only_that():
+def test_a_set_before_a_wait_ends_one_wait():
     alarm = Alarm()
     alarm.set()
     alarm.set()
@@ -74,7 +74,7 @@ def test_an_alarm_while_nobody_waits_ends_the_next_wait_and_only_that():
 
 @pytest.mark.parametrize("woken", [False, True])
 def test_an_alarm_leaves_nothing_behind(woken: bool):
-    """Also where the one that waited was killed after it had been woken, before it ran."""
+    """Also when the waiting greenlet was woken, and killed before it ran."""
     loop = gevent.get_hub().loop
     before, alarm = loop.activecnt, Alarm()
     greenlet = gevent.spawn(alarm.wait, 60.0)

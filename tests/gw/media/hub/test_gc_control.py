@@ -1,4 +1,4 @@
-"""gw.media.hub.gc_control: the collector is tuned, its pauses are counted by generation, and the full one waits for an idle moment."""
+"""gw.media.hub.gc_control: no automatic collection, a full one when idle, pauses counted."""
 
 import gc
 
@@ -21,7 +21,7 @@ def page(tmp_path):
 
 @pytest.fixture
 def tuned(page):
-    """Tuned for the test; pauses by generation."""
+    """Tune the collector for one test. Yields a function that returns the pauses by generation."""
     thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
     thaw = tune(page)
     try:
@@ -37,7 +37,7 @@ def tuned(page):
 def test_the_collector_is_tuned_and_measured(page, tuned):
     assert gc.get_freeze_count() > 0
     kept = [[] for _ in range(100_000)]
-    assert sum(tuned().values()) == 0.0, "none comes by itself, whatever is made"
+    assert sum(tuned().values()) == 0.0, "no automatic collection, however many objects are made"
     del kept
     for generation in (0, 0, 1, 2):
         gc.collect(generation)
@@ -46,7 +46,7 @@ def test_the_collector_is_tuned_and_measured(page, tuned):
 
 
 class Looks:
-    """The greenlet that collects, with calls and a peak the test decides."""
+    """The collecting greenlet, with calls and a peak that the test sets."""
 
     def __init__(self) -> None:
         self.count = self.calls = self.peak = 0
@@ -74,7 +74,7 @@ def looks(tuned, monkeypatch):
 
 def test_a_full_collection_comes_once_after_each_busy_time(tuned, looks):
     looks.pass_()
-    assert tuned()["full"] == 0, "nothing happened yet"
+    assert tuned()["full"] == 0, "no call has come yet"
     for times in (1, 2):
         looks.calls = 1
         looks.pass_()
@@ -96,5 +96,5 @@ def test_a_process_that_grows_is_collected_while_calls_live(tuned, looks):
         assert tuned()["full"] == times
 
 
-def test_the_peak_is_the_processs(tuned):
+def test_the_peak_is_of_the_whole_process(tuned):
     assert 10 << 20 < subject._peak_bytes() < 1 << 40

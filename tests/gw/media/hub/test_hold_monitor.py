@@ -1,4 +1,4 @@
-"""gw.media.hub.hold_monitor: who held the hub is told apart, the loop's own waiting is nobody's hold, and a culprit is caught in the act."""
+"""gw.media.hub.hold_monitor: holds are filed by kind, waiting is not a hold, long holds have a stack."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def _burn(seconds) -> None:
 
 
 def _work(cpu_s) -> None:
-    """However seldom the machine runs this thread."""
+    """Burn CPU time, however seldom the machine runs this thread."""
     until = time.thread_time() + cpu_s
     while time.thread_time() < until:
         pass
@@ -71,14 +71,14 @@ def test_greenlets_without_a_kind_or_of_an_unknown_one_are_other(page, monitor):
     assert _held_s(page, "other") >= 0.004
 
 
-def test_waiting_is_nobodys_hold(page, monitor):
+def test_waiting_in_the_poll_is_not_a_hold(page, monitor):
     begun = time.perf_counter()
     monitor.start()
     spawn("tx", lambda: gevent.sleep(0.2)).join(scaled(20))
     monitor.stop()
     passed = time.perf_counter() - begun
     total = sum(_held_s(page, kind) for kind in HUB_HOLD.labels["greenlet"])
-    assert 0.0 < total < passed - 0.1, "the loop waited for longer than that, however seldom the machine ran it"
+    assert 0.0 < total < passed - 0.1, "the loop waited for the rest of the time"
 
 
 class HoldLog(list):
@@ -90,7 +90,7 @@ class HoldLog(list):
 
 @pytest.fixture
 def holds(page, monkeypatch):
-    """A monitor that is always on and whose seconds are short; what it reports."""
+    """Reports of a monitor that is always on and has short seconds."""
     monkeypatch.setattr(subject, "DUTY_S", 0.02)
     holds = HoldLog()
     monitor = HoldMonitor(page, always=True, report=holds.append)
@@ -112,7 +112,7 @@ def _seen(holds, kind, function):
     return [hold for hold in holds.of(kind) if any(frame.function == function for frame in hold.stack)]
 
 
-def test_a_long_hold_is_told_with_the_stack_of_the_culprit(holds):
+def test_a_long_hold_is_reported_with_its_stack(holds):
     with gevent.Timeout(scaled(30)):
         while not _seen(holds, "ai_in", "_burn"):
             spawn("ai_in", lambda: _burn(0.004)).join(5)
@@ -128,7 +128,7 @@ def test_a_long_hold_is_told_with_the_stack_of_the_culprit(holds):
     assert hold.stack.index(burning) < len(hold.stack) <= MAX_FRAMES
 
 
-def test_a_hold_inside_c_code_is_told_at_the_line_that_called_it(holds):
+def test_a_hold_inside_c_code_is_reported_at_the_calling_line(holds):
     numbers = list(range(100_000))
 
     def encode():
@@ -144,7 +144,7 @@ def test_a_hold_inside_c_code_is_told_at_the_line_that_called_it(holds):
 def test_a_librarys_frame_is_named_from_its_package_on():
     code = gevent.sleep.__code__
     assert subject._named(code, 0).file == "gevent/hub.py"
-    assert subject._named(code, 10_000).line == code.co_firstlineno, "no line is there"
+    assert subject._named(code, 10_000).line == code.co_firstlineno, "no line has this offset"
 
 
 def test_a_hold_that_slept_took_no_cpu_time(holds):
@@ -157,7 +157,7 @@ def test_a_hold_that_slept_took_no_cpu_time(holds):
     assert hold.stack[0].function.endswith("<lambda>")
 
 
-def test_what_the_hub_runs_itself_is_of_the_kind_its_owner_names(page, holds):
+def test_a_hub_callback_has_the_kind_its_owner_names(page, holds):
     loop, done = gevent.get_hub().loop, []
 
     def slow():
@@ -175,7 +175,7 @@ def test_what_the_hub_runs_itself_is_of_the_kind_its_owner_names(page, holds):
         assert _held_s(page, kind) >= 0.006, kind
 
 
-def test_a_callback_that_switches_is_held_for_its_own_time_only(page, holds):
+def test_a_callback_that_switches_counts_its_own_time_only(page, holds):
     def callback():
         _burn(0.003)
         worker.switch()
@@ -197,13 +197,13 @@ def test_a_callback_that_fails_ends_its_hold(page, holds):
     assert _held_s(page, "rx") == before
 
 
-def test_unwatched_a_callback_is_only_run(page):
+def test_without_a_monitor_a_callback_is_only_run(page):
     ran = []
     hold_as("rx", ran.append, 1)
     assert (ran, _holds(page, "rx")) == ([1], 0)
 
 
-def test_a_second_tells_its_worst_hold_alone(page):
+def test_a_second_reports_only_its_worst_hold(page):
     holds = HoldLog()
     monitor = HoldMonitor(page, report=holds.append)
     monitor._trace(True)
@@ -216,7 +216,7 @@ def test_a_second_tells_its_worst_hold_alone(page):
     assert holds[0].wall_s >= 0.02
 
 
-def test_the_longest_hold_is_remembered_by_the_second(page, monkeypatch):
+def test_the_longest_hold_is_kept_by_the_second(page, monkeypatch):
     now_s = 100.0
     monkeypatch.setattr(subject, "monotonic", lambda: now_s)
     monitor = HoldMonitor(page)
@@ -228,10 +228,10 @@ def test_the_longest_hold_is_remembered_by_the_second(page, monkeypatch):
     assert [monitor.max_hold_s(since_s) for since_s in (0.0, 100.0, 100.5, 102.0, 102.5, 104.0)] == [0.5, 0.5, 0.3, 0.3, 0.2, 0.2]
     assert monitor.max_hold_s(105.0) == -1.0
     monitor.second_max_s = 0.4
-    assert monitor.max_hold_s(105.0) == 0.4, "the second under way counts"
+    assert monitor.max_hold_s(105.0) == 0.4, "the current second counts"
 
 
-def test_a_signal_that_comes_late_does_nothing(page):
+def test_a_late_signal_does_nothing(page):
     monitor = HoldMonitor(page)
     monitor._trace(True)
     monitor._trace(False)
@@ -240,7 +240,7 @@ def test_a_signal_that_comes_late_does_nothing(page):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_what_was_held_before_the_start_does_not_count(page, monitor):
+def test_time_before_the_start_does_not_count(page, monitor):
     _burn(0.1)
     begun = time.perf_counter()
     monitor.start()
@@ -249,7 +249,7 @@ def test_what_was_held_before_the_start_does_not_count(page, monitor):
     assert _held_s(page, "other") <= time.perf_counter() - begun
 
 
-def test_nothing_is_seen_after_the_stop(page, monitor):
+def test_no_hold_is_counted_after_the_stop(page, monitor):
     monitor.start()
     monitor.stop()
     before = _holds(page, "tx")
@@ -258,7 +258,7 @@ def test_nothing_is_seen_after_the_stop(page, monitor):
     monitor.stop()
 
 
-def test_start_again(page, monitor):
+def test_a_monitor_can_be_started_again(page, monitor):
     for _ in range(2):
         monitor.start()
         monitor.start()
@@ -268,7 +268,7 @@ def test_start_again(page, monitor):
 
 
 def test_duty_cycle(page, monkeypatch):
-    """On for a part of each period only: a greenlet that is always busy is seen some of the time."""
+    """The monitor is on for a part of each period: it sees some of the slices of a busy greenlet."""
     monkeypatch.setattr(subject, "DUTY_S", 0.03)
     monkeypatch.setattr(subject, "DUTY_ON_S", 0.01)
     monitor = HoldMonitor(page)
@@ -286,7 +286,7 @@ def test_duty_cycle(page, monkeypatch):
     assert greenlet.gettrace() is None
 
 
-def test_watched_always_a_holds_cpu_time_is_told_from_the_time_that_passed(page, monitor):
+def test_always_on_the_cpu_time_of_a_hold_is_measured_too(page, monitor):
     block = gevent.monkey.get_original("time", "sleep")
     monitor.start()
     gevent.joinall([spawn("rx", lambda: _work(0.004)), spawn("bus", lambda: block(0.02))], timeout=5)
@@ -294,10 +294,10 @@ def test_watched_always_a_holds_cpu_time_is_told_from_the_time_that_passed(page,
     cpu = {kind: page.histogram(HUB_HOLD_CPU, greenlet=kind) for kind in ("rx", "bus")}
     assert cpu["rx"].sum >= 0.004
     assert _held_s(page, "bus") >= 0.02
-    assert cpu["bus"].sum < 0.01, "it held the hub and did nothing"
+    assert cpu["bus"].sum < 0.01, "it held the hub without CPU time"
 
 
-def test_on_duty_no_cpu_time_is_taken(page):
+def test_on_duty_no_cpu_time_is_measured(page):
     monitor = HoldMonitor(page)
     monitor._trace(True)
     spawn("rx", lambda: _burn(0.002)).join(5)

@@ -1,4 +1,4 @@
-"""The transport: nothing waits in a write, nothing is lost or reordered, and whoever reads learns how it ended."""
+"""gw.media.transport.plain: writes never wait, bytes keep their sequence, readers see the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from gevent import socket
 
 from gw.media.transport.plain import READ_BYTES, Transport
-from tests.gw.media.support import WAIT_S, descriptors, door_and_peer, pair, tcp_pair, until
+from tests.gw.media.support import WAIT_S, descriptors, pair, tcp_pair, transport_and_peer, until
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, no time: close() sends a reset
 
@@ -32,19 +32,19 @@ def fill(transport: Transport, *, piece: bytes = b"x" * 1024) -> int:
     return written + len(piece)
 
 
-def test_what_the_kernel_takes_is_gone_at_once():
-    transport, peer = door_and_peer()
+def test_bytes_that_the_kernel_takes_are_not_kept():
+    transport, peer = transport_and_peer()
     assert transport.write(b"hello") is True
     assert transport.waiting_bytes == 0
     assert peer.recv(100) == b"hello"
     transport.shut()
 
 
-def test_a_full_kernel_buffer_is_flushed_in_order_when_the_peer_reads():
-    transport, peer = door_and_peer(limit_bytes=8 << 20)
+def test_kept_bytes_are_flushed_in_sequence_when_the_peer_reads():
+    transport, peer = transport_and_peer(limit_bytes=8 << 20)
     blob = bytes(n % 251 for n in range(1 << 20))
     assert transport.write(blob) is False
-    assert transport.write(b"then this") is False, "not before what is waiting"
+    assert transport.write(b"then this") is False, "behind the waiting bytes"
     assert 0 < transport.waiting_bytes < len(blob) + 9
     assert read_all(peer, len(blob) + 9) == blob + b"then this"
     until(lambda: transport.waiting_bytes == 0)
@@ -54,25 +54,25 @@ def test_a_full_kernel_buffer_is_flushed_in_order_when_the_peer_reads():
     transport.shut()
 
 
-def test_overflow_stalls_the_door_and_wakes_its_reader():
-    transport, peer = door_and_peer(limit_bytes=4096)
+def test_overflow_stalls_the_transport_and_wakes_its_reader():
+    transport, peer = transport_and_peer(limit_bytes=4096)
     reader = gevent.spawn(transport.read)
     gevent.sleep(0)
     fill(transport)
     while not transport.failure:
         transport.write(b"y" * 1024)
     assert transport.failure == "stalled"
-    assert transport.waiting_bytes == 0, "nothing more is kept"
+    assert transport.waiting_bytes == 0, "the kept bytes are dropped"
     assert transport.write(b"z") is False
     assert reader.get(timeout=WAIT_S) == b""
     assert transport.read() == b""
     peer.close()
     transport.shut()
-    assert transport.failure == "stalled", "the first failure stands"
+    assert transport.failure == "stalled", "the first failure is kept"
 
 
 def test_up_to_the_limit_nothing_stalls():
-    transport, peer = door_and_peer(limit_bytes=4096)
+    transport, peer = transport_and_peer(limit_bytes=4096)
     fill(transport)
     transport.write(b"y" * (4096 - transport.waiting_bytes))
     assert transport.waiting_bytes == 4096
@@ -83,7 +83,7 @@ def test_up_to_the_limit_nothing_stalls():
     transport.shut()
 
 
-def test_a_reset_breaks_the_door_for_reader_and_writer():
+def test_a_reset_breaks_the_transport_for_reader_and_writer():
     ours, theirs = tcp_pair()
     transport = Transport(ours, 1 << 16)
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -94,8 +94,8 @@ def test_a_reset_breaks_the_door_for_reader_and_writer():
     transport.shut()
 
 
-def test_what_came_before_the_connection_broke_is_still_read():
-    """A write may learn of the end before the reader was told that there is something to read: it may say why."""
+def test_bytes_before_the_connection_broke_are_still_read():
+    """A write may find the end before the reader reads the peer's reason."""
     ours, theirs = tcp_pair()
     transport = Transport(ours, 1 << 16)
     said = b"why I go" * 2000
@@ -116,7 +116,7 @@ def test_what_came_before_the_connection_broke_is_still_read():
 def test_a_write_to_a_broken_peer_wakes_the_reader():
     ours, theirs = pair()
     transport = Transport(ours, 1 << 16)
-    theirs.shutdown(socket.SHUT_RD)  # the peer still stands, so only our write learns of it
+    theirs.shutdown(socket.SHUT_RD)  # the peer is still connected, so only a write finds it
     reader = gevent.spawn(transport.read)
     gevent.sleep(0)
     assert transport.write(b"x") is False
@@ -126,7 +126,7 @@ def test_a_write_to_a_broken_peer_wakes_the_reader():
 
 
 def test_a_flush_that_fails_breaks_the_door():
-    transport, peer = door_and_peer()
+    transport, peer = transport_and_peer()
     fill(transport)
     reader = gevent.spawn(transport.read)
     peer.close()
@@ -136,8 +136,8 @@ def test_a_flush_that_fails_breaks_the_door():
     transport.shut()
 
 
-def test_the_peers_end_is_no_failure():
-    transport, peer = door_and_peer()
+def test_the_peers_end_is_not_a_failure():
+    transport, peer = transport_and_peer()
     peer.sendall(b"last words")
     peer.close()
     assert transport.read() == b"last words"
@@ -147,19 +147,19 @@ def test_the_peers_end_is_no_failure():
 
 
 def test_wake_while_waiting():
-    transport, peer = door_and_peer()
+    transport, peer = transport_and_peer()
     reader = gevent.spawn(transport.read)
     gevent.sleep(0)
     transport.wake()
     transport.wake()
     assert reader.get(timeout=WAIT_S) is None
     peer.sendall(b"later")
-    assert transport.read() == b"later", "two wakes make one read return"
+    assert transport.read() == b"later", "two wakes end one read"
     transport.shut()
 
 
 def test_wake_before_waiting():
-    transport, peer = door_and_peer()
+    transport, peer = transport_and_peer()
     peer.sendall(b"later")
     transport.wake()
     assert transport.read() is None
@@ -167,8 +167,8 @@ def test_wake_before_waiting():
     transport.shut()
 
 
-def test_wake_and_data_at_once_lose_nothing():
-    transport, peer = door_and_peer()
+def test_wake_and_data_at_the_same_time_lose_nothing():
+    transport, peer = transport_and_peer()
     for n in range(50):
         reader = gevent.spawn(transport.read)
         gevent.sleep(0)
@@ -181,8 +181,8 @@ def test_wake_and_data_at_once_lose_nothing():
     transport.shut()
 
 
-def test_a_peer_that_never_stops_talking_does_not_hold_the_hub():
-    transport, peer = door_and_peer()
+def test_a_peer_that_sends_without_pause_does_not_hold_the_hub():
+    transport, peer = transport_and_peer()
     ticks: list[int] = []
     reading = True
 
@@ -201,7 +201,7 @@ def test_a_peer_that_never_stops_talking_does_not_hold_the_hub():
     for _ in range(200):
         before = len(ticks)
         got += len(transport.read() or b"")
-        assert len(ticks) > before, "a read let nobody else run"
+        assert len(ticks) > before, "no other greenlet ran between two reads"
     reading = False
     assert got > 100 * READ_BYTES
     transport.shut()
@@ -217,8 +217,8 @@ def test_the_first_bytes_come_first():
     transport.shut()
 
 
-def test_a_timeout_leaves_the_door_whole():
-    transport, peer = door_and_peer()
+def test_a_timeout_leaves_the_transport_whole():
+    transport, peer = transport_and_peer()
     with gevent.Timeout(0.01, False):
         transport.read()
         pytest.fail("there was nothing to read")
@@ -231,7 +231,7 @@ def test_shut_wakes_the_reader_is_idempotent_and_leaves_no_descriptor():
     gevent.get_hub()
     before = descriptors()
     for _ in range(20):
-        transport, peer = door_and_peer()
+        transport, peer = transport_and_peer()
         fill(transport)
         reader = gevent.spawn(transport.read)
         gevent.sleep(0)
@@ -246,8 +246,8 @@ def test_shut_wakes_the_reader_is_idempotent_and_leaves_no_descriptor():
     until(lambda: descriptors() <= before, "descriptors are left")
 
 
-def test_a_shut_door_is_freed():
-    transport, peer = door_and_peer()
+def test_a_shut_transport_is_freed():
+    transport, peer = transport_and_peer()
     transport.write(b"x")
     transport.shut()
     kept = len([thing for thing in gc.get_objects() if isinstance(thing, Transport)])

@@ -1,4 +1,4 @@
-"""The transport that speaks TLS: nothing is lost, a name that does not fit is refused, and whoever reads learns how it ended."""
+"""gw.media.transport.tls: no byte is lost, wrong names are refused, readers see the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.gw.media.transport.test_plain import RESET, read_all
 
 
 def tls_pair(folder: Path, limit_bytes: int = 16 << 20) -> tuple[TlsTransport, ssl.SSLSocket]:
-    """A transport that speaks TLS, and the server's socket at its other end."""
+    """Make a TLS transport, and the server's socket at its other end."""
     server, client = contexts(folder)
     ours, theirs = tcp_pair()
     accepting = gevent.spawn(server.wrap_socket, theirs, server_side=True)
@@ -48,7 +48,7 @@ def test_large_tls_writes_under_back_pressure_arrive_whole(tmp_path: Path):
     blob = os.urandom(1 << 20)
     pieces = [blob[start : start + 100_000] for start in range(0, len(blob), 100_000)] * 8
     taken = [transport.write(piece) for piece in pieces]
-    assert not taken[-1], "the kernel took 8 MB: this test needs a peer that is slower"
+    assert not taken[-1], "the kernel took 8 MB: this test needs a slower peer"
     assert transport.waiting_bytes > 0
     assert read_all(peer, len(blob) * 8) == blob * 8
     until(lambda: transport.waiting_bytes == 0)
@@ -58,10 +58,10 @@ def test_large_tls_writes_under_back_pressure_arrive_whole(tmp_path: Path):
     peer.close()
 
 
-def test_what_came_before_the_connection_broke_is_still_read(tmp_path: Path):
+def test_bytes_before_the_connection_broke_are_still_read(tmp_path: Path):
     transport, peer = tls_pair(tmp_path)
     said = b"why I go" * 2000
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not behind its session tickets, which nobody read yet
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not delayed behind its unread session tickets
     peer.sendall(said)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     peer.close()
@@ -117,7 +117,7 @@ def _accept_and_fail(context: ssl.SSLContext, sock: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_tls_with_a_peer_that_speaks_none(tmp_path: Path, answer: bytes):
+def test_tls_with_a_peer_without_tls(tmp_path: Path, answer: bytes):
     _, client = contexts(tmp_path)
     ours, theirs = tcp_pair()
     transport = TlsTransport(ours, 1024)

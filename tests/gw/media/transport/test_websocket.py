@@ -1,4 +1,4 @@
-"""The websocket over a transport: whole messages, answers to control frames, and every way it ends."""
+"""gw.media.transport.websocket: whole messages, answers to control frames, and every end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Ends = tuple[WebSocket, Peer]
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    """Our end, a server, and the client at the other."""
+    """The gateway's end, a server, and a client at the other."""
     ours, theirs = pair()
     web_socket = WebSocket(Transport(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET))
     peer = Peer(theirs)
@@ -38,7 +38,7 @@ def ends() -> Iterator[Ends]:
 
 
 def messages(web_socket: WebSocket, count: int) -> list[Message]:
-    """The next `count` messages."""
+    """Read the next `count` messages."""
     got: list[Message] = []
     with gevent.Timeout(WAIT_S):
         while len(got) < count:
@@ -48,11 +48,11 @@ def messages(web_socket: WebSocket, count: int) -> list[Message]:
 
 
 def end_of(read: Callable[[], object]) -> Exception:
-    """The error the reading ends with."""
+    """Read until the end. Returns the error."""
     with gevent.Timeout(WAIT_S):
         while True:
             try:
-                assert not read(), "a message where the end was due"
+                assert not read(), "a message instead of the end"
             except (LegClosedError, ProtocolError) as error:
                 return error
 
@@ -82,7 +82,7 @@ def test_fragments_are_put_together_around_a_ping(ends: Ends, opcode: int, is_te
     assert messages(web_socket, 1) == [Message(True, b"next")]
 
 
-def test_empty_fragments_without_end_take_no_memory(ends: Ends):
+def test_endless_empty_fragments_take_no_memory(ends: Ends):
     web_socket, peer = ends
     peer.raw(masked(TEXT, b"", fin=False) + masked(CONT, b"", fin=False) * 1000)
     with gevent.Timeout(WAIT_S):
@@ -113,14 +113,14 @@ def test_a_wake_returns_nothing(ends: Ends):
     assert len(messages(web_socket, 1)) == 1
 
 
-def test_what_came_behind_the_handshake_waits_for_no_more(ends: Ends):
+def test_bytes_behind_the_handshake_are_read_without_a_wait(ends: Ends):
     open_one, _ = ends
     web_socket = WebSocket(open_one.transport, open_one.core, masked(TEXT, b"early"))
     with gevent.Timeout(WAIT_S):
         assert web_socket.read() == [Message(True, b"early")]
 
 
-def test_send_text_says_whether_the_kernel_took_it(ends: Ends):
+def test_send_text_returns_whether_the_kernel_took_it(ends: Ends):
     web_socket, peer = ends
     assert web_socket.send_text(b'{"a":1}') is True
     assert peer.text() == {"a": 1}
@@ -157,7 +157,7 @@ def test_a_violation_is_named_and_closes_with_1002(ends: Ends, data: bytes):
     assert peer.read_to_end()[0] == 1002
 
 
-def test_a_close_reason_that_is_no_utf8(ends: Ends):
+def test_a_close_reason_that_is_not_utf8(ends: Ends):
     web_socket, peer = ends
     peer.raw(masked(CLOSE, (1000).to_bytes(2, "big") + b"\xff"))
     error = end_of(web_socket.read)
@@ -227,16 +227,16 @@ def test_a_close_without_a_code(ends: Ends):
     assert (error.clean, error.close_code) == (True, 1005)
 
 
-def test_an_end_of_the_socket_is_no_close(ends: Ends):
+def test_an_end_of_the_socket_is_not_a_clean_close(ends: Ends):
     web_socket, peer = ends
     peer.close()
     error = end_of(web_socket.read)
     assert isinstance(error, LegClosedError)
     assert (error.clean, error.close_code, error.failure) == (False, 1006, "")
-    assert end_of(web_socket.read).args == error.args, "the end stays the end"
+    assert end_of(web_socket.read).args == error.args, "every later read raises the same"
 
 
-def test_a_broken_door_is_named(ends: Ends):
+def test_a_broken_transport_is_named(ends: Ends):
     web_socket, _ = ends
     web_socket.transport._limit_bytes = 10
     while not web_socket.transport.failure:
@@ -246,7 +246,7 @@ def test_a_broken_door_is_named(ends: Ends):
     assert (error.clean, error.failure) == (False, "stalled")
 
 
-def test_a_close_is_heard_although_a_write_found_the_connection_broken_first():
+def test_a_close_is_read_although_a_write_found_the_connection_broken_first():
     ours, theirs = tcp_pair()
     web_socket, peer = (
         WebSocket(Transport(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET)),
@@ -264,7 +264,7 @@ def test_a_close_is_heard_although_a_write_found_the_connection_broken_first():
     web_socket.close(1000, "")
 
 
-def test_close_says_why_and_waits_for_the_answer(ends: Ends):
+def test_close_sends_the_reason_and_waits_for_the_answer(ends: Ends):
     web_socket, peer = ends
     closing = gevent.spawn(web_socket.close, 1008, "start_timeout")
     assert peer.read_to_end() == (1008, "start_timeout")
@@ -274,7 +274,7 @@ def test_close_says_why_and_waits_for_the_answer(ends: Ends):
     web_socket.close(1000, "")
 
 
-def test_close_drops_what_comes_before_the_answer(ends: Ends):
+def test_close_drops_messages_before_the_answer(ends: Ends):
     web_socket, peer = ends
     for n in range(10):
         peer.send(media(n))
@@ -283,7 +283,7 @@ def test_close_drops_what_comes_before_the_answer(ends: Ends):
     closing.get(timeout=WAIT_S)
 
 
-def test_close_hears_the_answer_behind_half_a_message(monkeypatch: pytest.MonkeyPatch):
+def test_close_reads_the_answer_behind_half_a_message(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", WAIT_S)
     ours, theirs = pair()
     said = masked(TEXT, b"half of this came with the handshake")
@@ -304,7 +304,7 @@ def test_close_of_a_peer_that_never_answers_is_bounded(ends: Ends, monkeypatch: 
     assert peer.socket.recv(100), "the close frame"
 
 
-def test_close_of_a_peer_that_never_stops_talking_is_bounded(ends: Ends, monkeypatch: pytest.MonkeyPatch):
+def test_close_of_a_peer_that_sends_without_pause_is_bounded(ends: Ends, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.05)
     web_socket, peer = ends
 
@@ -338,7 +338,7 @@ def test_a_long_reason_is_cut_to_what_a_close_frame_holds(ends: Ends):
     closing.get(timeout=WAIT_S)
 
 
-def test_our_close_after_a_violation_is_not_sent_twice(ends: Ends, monkeypatch: pytest.MonkeyPatch):
+def test_the_close_after_a_violation_is_sent_once(ends: Ends, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.05)
     web_socket, peer = ends
     peer.raw(VIOLATIONS["unmasked"])
@@ -353,7 +353,7 @@ def test_our_close_after_a_violation_is_not_sent_twice(ends: Ends, monkeypatch: 
 # -- typed messages ---------------------------------------------------------------------------------------------------
 
 
-def test_the_reader_gives_typed_events(ends: Ends):
+def test_the_reader_returns_typed_events(ends: Ends):
     web_socket, peer = ends
     reader = MessageReader(web_socket, twilio.parse)
     peer.send(connected())
@@ -379,10 +379,10 @@ def test_events_before_a_broken_message_come_first(ends: Ends, broken: bytes, co
         for _ in range(2):
             with pytest.raises(ProtocolError) as raised:
                 reader.read()
-            assert raised.value.code == code, "and nothing after it is read"
+            assert raised.value.code == code, "and no later message is read"
 
 
-def test_a_broken_message_alone_is_raised_at_once(ends: Ends):
+def test_a_broken_message_alone_is_raised_immediately(ends: Ends):
     web_socket, peer = ends
     peer.raw(masked(TEXT, b"[]"))
     with gevent.Timeout(WAIT_S), pytest.raises(ProtocolError) as raised:
@@ -390,11 +390,11 @@ def test_a_broken_message_alone_is_raised_at_once(ends: Ends):
     assert raised.value.code == "bad_json"
 
 
-# -- beside the sleeping reader ---------------------------------------------------------------------------------------
+# -- in the hub, while the reader waits ---------------------------------------------------------------------------------------
 
 
 class Beside:
-    """A reader whose events are looked at in the hub's callback first."""
+    """Reader whose events are offered in the hub's callback first."""
 
     def __init__(self, web_socket: WebSocket, leaves: Callable[[twilio.TwilioEvent], bool]) -> None:
         self.reader = MessageReader(web_socket, twilio.parse)
@@ -430,7 +430,7 @@ def is_connected(event: twilio.TwilioEvent) -> bool:
     return isinstance(event, twilio.Connected)
 
 
-def test_what_is_taken_in_the_hub_never_reaches_the_greenlet(ends: Ends):
+def test_events_taken_in_the_hub_do_not_reach_the_greenlet(ends: Ends):
     web_socket, peer = ends
     beside = Beside(web_socket, is_connected)
     for n in range(30):
@@ -441,7 +441,7 @@ def test_what_is_taken_in_the_hub_never_reaches_the_greenlet(ends: Ends):
     beside.greenlet.kill()
 
 
-def test_order_is_kept_from_the_first_that_is_left(ends: Ends):
+def test_events_keep_their_sequence_from_the_first_that_is_left(ends: Ends):
     web_socket, peer = ends
     beside = Beside(web_socket, is_connected)
     peer.raw(b"".join(masked(TEXT, json.dumps(message).encode()) for message in (media(1), connected(), media(2))))
@@ -451,7 +451,7 @@ def test_order_is_kept_from_the_first_that_is_left(ends: Ends):
     beside.greenlet.kill()
 
 
-def test_a_broken_message_ends_the_reader_after_what_came_before(ends: Ends):
+def test_a_broken_message_ends_the_reader_after_earlier_events(ends: Ends):
     web_socket, peer = ends
     beside = Beside(web_socket, is_connected)
     peer.raw(masked(TEXT, json.dumps(connected()).encode()) + masked(TEXT, b"{"))
@@ -460,7 +460,7 @@ def test_a_broken_message_ends_the_reader_after_what_came_before(ends: Ends):
     assert len(beside.returned) == 1
 
 
-def test_what_take_raises_is_raised_by_the_reader(ends: Ends):
+def test_an_error_of_take_is_raised_by_the_reader(ends: Ends):
     web_socket, peer = ends
     beside = Beside(web_socket, lambda event: 1 // 0 == 0)
     peer.send(media(1))
@@ -468,7 +468,7 @@ def test_what_take_raises_is_raised_by_the_reader(ends: Ends):
 
 
 def test_a_take_that_would_wait_is_stopped(ends: Ends):
-    """gevent refuses to switch away from the hub: such a mistake is an error of this one reader."""
+    """gevent refuses to switch away from the hub: the mistake is an error of this reader alone."""
     web_socket, peer = ends
 
     def wait(event: twilio.TwilioEvent) -> bool:
@@ -483,13 +483,13 @@ def test_a_take_that_would_wait_is_stopped(ends: Ends):
     assert isinstance(beside.end(), ZeroDivisionError)
 
 
-def test_a_close_and_messages_before_it_at_once(ends: Ends):
+def test_a_close_and_messages_in_one_read(ends: Ends):
     web_socket, peer = ends
     beside = Beside(web_socket, is_connected)
     peer.raw(masked(TEXT, json.dumps(media(1)).encode()) + masked(CLOSE, b"\x03\xe8"))
     error = beside.end()
     assert isinstance(error, LegClosedError) and error.clean
-    assert len(beside.returned) == 1, "what came before the close is given, whoever handles it"
+    assert len(beside.returned) == 1, "messages before the close are returned"
 
 
 def test_a_ping_is_answered_without_the_greenlet(ends: Ends):
@@ -500,7 +500,7 @@ def test_a_ping_is_answered_without_the_greenlet(ends: Ends):
     beside.greenlet.kill()
 
 
-def test_a_wake_and_a_door_that_breaks_lose_nothing_that_was_left(ends: Ends):
+def test_a_wake_and_a_transport_that_breaks_lose_no_event(ends: Ends):
     web_socket, peer = ends
 
     def leave_and_break(event: twilio.TwilioEvent) -> bool:

@@ -255,7 +255,7 @@ class Peer:
 
 
 def masked(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    """Build one client frame with a mask of zeros and at most 65535 bytes of payload."""
+    """Build one client frame, mask of zeros, payload of at most 65535 bytes."""
     head = bytes([(0x80 if fin else 0) | opcode])
     length = bytes([0x80 | len(payload)]) if len(payload) < 126 else bytes([0x80 | 126]) + len(payload).to_bytes(2, "big")
     return head + length + bytes(4) + payload

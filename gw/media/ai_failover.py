@@ -20,6 +20,7 @@ from typing import Final
 
 import gevent
 
+from gw.bounded import OutOfTimeError, within
 from gw.call.pending_reply import RETURN, ReplyRequest
 from gw.call.reconnect import Reconnect, Rollover, label, rollover
 from gw.call.state import Event, Reason, State
@@ -50,22 +51,6 @@ HOLDING: Final = "holding"
 class AiFailover:
     """Decides which AI leg one call has. Refers to the call; the call does not refer to it, so no object cycle arises."""
 
-    __slots__ = (
-        "_call",
-        "_greeted",
-        "_holder",
-        "_later",
-        "_lost",
-        "_opener",
-        "_reconnect",
-        "_retry_s",
-        "_rollover",
-        "_successor",
-        "_successor_lifetime_s",
-        "_taken",
-        "lifetime_s",
-    )
-
     def __init__(self, call: Call) -> None:
         self._call = call
         self._reconnect = Reconnect(call.context.config.media.ai_reconnect_s, random.random)
@@ -73,18 +58,18 @@ class AiFailover:
         self._lost = ""  # why the last leg failed, a label of gw_ai_reconnects_total, until another is ready
         self._holder: KindGreenlet | None = None  # plays the holding sound
         self._later: tuple[float, str] | None = None  # request this then, if the caller stays silent
-        self.lifetime_s = 0.0  # of the session in place, as it announced; 0.0: unknown
+        self.lifetime_s = 0.0  # of the current session, as it announced; 0.0: unknown
         self._rollover: Rollover | None = None
         self._opener: KindGreenlet | None = None  # opens and keeps the successor
-        self._successor: AiLeg | None = None  # ready, not yet in place
+        self._successor: AiLeg | None = None  # ready, not yet current
         self._successor_lifetime_s = 0.0
-        self._taken: AiLeg | None = None  # the successor that was put in place
+        self._taken: AiLeg | None = None  # the successor that became the current leg
         self._retry_s = 0.0  # when a successor may be tried again after a failure
 
     # -- a leg that opens -------------------------------------------------------------------------------------------------
 
     def connect_limit_s(self) -> float:
-        """Seconds the leg in place may take to connect and confirm its session."""
+        """Seconds the current leg may take to connect and confirm its session."""
         limit_s = self._call.context.config.media.ai_connect_s
         if self._lost:
             limit_s = max(0.05, min(limit_s, self._reconnect.left_s(monotonic())))
@@ -116,7 +101,7 @@ class AiFailover:
             call.ai.leg.say(utterance.role, utterance.text)
 
     def _resume_dialogue(self, request: ReplyRequest | None) -> None:
-        """Let the caller's audio flow to the leg in place, and request what the caller waits for."""
+        """Let the caller's audio flow to the current leg, and request what the caller waits for."""
         call, side = self._call, self._call.ai
         if self._greeted:
             side.session_began_ms = max(0, call.now_ms() - side.uplink.kept_ms)
@@ -133,7 +118,7 @@ class AiFailover:
         elif request is not None:
             side.request(request.instructions)
 
-    # -- a leg in place ---------------------------------------------------------------------------------------------------
+    # -- a ready leg ---------------------------------------------------------------------------------------------------
 
     def check_leg(self) -> None:
         """Act on what the watchdog found, between two reads. Raises AiLegError for a leg that is given up."""
@@ -226,17 +211,17 @@ class AiFailover:
         return is_quiet and now_s - side.leg.heard_s > QUIET_S and not call.downlink.is_playing(now_s)
 
     def _open_successor(self) -> None:
-        """Open a successor, and read it until it is put in place. A greenlet's body."""
+        """Open a successor, and read it until it becomes the current leg. A greenlet's body."""
         call = self._call
         leg = call.ai.new_leg()
         try:
-            with gevent.Timeout(call.context.config.media.ai_connect_s):
+            with within(call.context.config.media.ai_connect_s):
                 leg.connect()
                 lifetime_s = _until_ready(leg)
             self._successor, self._successor_lifetime_s = leg, lifetime_s
             while self._successor is leg and not call.state.has_ended:
                 leg.read()
-        except (AiLegError, gevent.Timeout) as error:
+        except (AiLegError, OutOfTimeError) as error:
             log.warning("no AI leg could be opened as a successor: %s", error, extra={"call_sid": call.sid})
             if self._successor is leg:
                 self._successor = None
@@ -247,7 +232,7 @@ class AiFailover:
                 leg.close()
 
     def _drop_successor(self) -> None:
-        """Let the successor's greenlet end. It closes the leg unless the leg was put in place."""
+        """Let the successor's greenlet end. It closes the leg unless the leg became the current one."""
         if self._successor is not None:
             leg, self._successor = self._successor, None
             leg.wake()

@@ -51,7 +51,7 @@ class AiIn:
             failover.close()
 
     def _open(self) -> None:
-        """Connect the leg in place and wait for its confirmation. Raises AiLegError."""
+        """Connect the current leg and wait for its confirmation. Raises AiLegError."""
         call = self._call
         limit_s = self.failover.connect_limit_s()
         with gevent.Timeout(limit_s, AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s")):

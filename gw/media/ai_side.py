@@ -1,4 +1,4 @@
-"""One call's AI side: the leg in place, its requests, and the state that a successor needs.
+"""One call's AI side: the current leg, its requests, and the state that a successor needs.
 
 Reads nothing: AI-in reads the leg, and `gw.media.ai_failover` decides which leg is in place.
 """
@@ -34,32 +34,12 @@ MAX_GREENLETS: Final = 16
 class AiSide:
     """One call's AI leg in place, with everything that outlives a leg."""
 
-    __slots__ = (
-        "_items",
-        "_keys",
-        "_stall_s",
-        "asked_s",
-        "conversation",
-        "failure",
-        "first_audio_ms",
-        "greenlets",
-        "last_event_s",
-        "leg",
-        "new_leg",
-        "pending_reply",
-        "ready",
-        "responses",
-        "session_began_ms",
-        "uplink",
-        "watchdog",
-    )
-
     def __init__(self, context: MediaContext, agent: Agent, began_ms: int) -> None:
         """`began_ms`: the call's time at this stream's start."""
         media = context.config.media
         self.new_leg = partial(context.ai_leg, agent)
         self.leg: AiLeg = self.new_leg()
-        self.ready = False  # the leg in place confirmed its formats
+        self.ready = False  # the current leg confirmed its formats
         self._stall_s = media.ai_stall_s
         self.watchdog = Watchdog(self._stall_s)
         self.failure: Problem | None = None  # the watchdog's finding, until AI-in takes it
@@ -68,9 +48,9 @@ class AiSide:
         self.pending_reply = PendingReply()
         self.conversation = Conversation()
         self.greenlets: deque[KindGreenlet] = deque(maxlen=MAX_GREENLETS)
-        self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # of the session in place
+        self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # of the current session
         self._keys: list[str] = []
-        self.session_began_ms = began_ms  # the call's time at the first audio that the session in place heard
+        self.session_began_ms = began_ms  # the call's time at the first audio that the current session heard
         self.last_event_s = 0.0  # the last event of a response under way
         self.asked_s = 0.0  # when the first response was requested
         self.first_audio_ms = -1
@@ -103,7 +83,7 @@ class AiSide:
             self._keys.append(digit)
 
     def start_uplink(self) -> None:
-        """Send the caller's audio to the session in place; kept audio and keys first."""
+        """Send the caller's audio to the current session; kept audio and keys first."""
         self.uplink.on_ready()
         for digit in self._keys:
             self.leg.send_dtmf(digit)
@@ -112,7 +92,7 @@ class AiSide:
     # -- from the AI ------------------------------------------------------------------------------------------------------
 
     def on_audio(self, item_id: str) -> None:
-        """Record that audio of this item came from the session in place."""
+        """Record that audio of this item came from the current session."""
         self.pending_reply.on_audio()
         if not self._items or self._items[-1] != item_id:
             self._items.append(item_id)
@@ -120,18 +100,18 @@ class AiSide:
     # -- the leg ----------------------------------------------------------------------------------------------------------
 
     def check(self, now_s: float) -> None:
-        """Let the watchdog look at the leg in place."""
+        """Let the watchdog look at the current leg."""
         found = self.watchdog.look(self.leg, now_s, None if self.responses.is_idle else self.last_event_s)
         if found is not None:
             self.fail(found)
 
     def fail(self, problem: Problem) -> None:
-        """Give the leg in place up: AI-in wakes and replaces it."""
+        """Give up the current leg: AI-in wakes and replaces it."""
         self.failure = problem
         self.leg.wake()
 
     def replace(self, leg: AiLeg, *, ready: bool) -> None:
-        """Put `leg` in place and close the one before. The uplink keeps the caller's audio until `start_uplink`."""
+        """Make `leg` the current leg, and close the one before. The uplink keeps the caller's audio until `start_uplink`."""
         old, self.leg, self.ready = self.leg, leg, ready
         self.failure = None
         self.uplink.on_lost(leg)

@@ -4,7 +4,7 @@
 |---|---|
 | `downlink` | what the caller hears: playout, AI-out, TX, interruptions |
 | `uplink` | the caller's audio on its way to the AI |
-| `ai` | the AI leg in place, responses, conversation |
+| `ai` | the current AI leg, responses, conversation |
 | `ending` | limits, goodbye, the one end |
 | `events` | what control receives |
 
@@ -41,21 +41,6 @@ _MS: Final = 1000.0
 
 class Call:
     """A call from Twilio's `start` to its end."""
-
-    __slots__ = (
-        "_began_ms",
-        "agent",
-        "ai",
-        "context",
-        "downlink",
-        "ending",
-        "events",
-        "sid",
-        "state",
-        "stream_sid",
-        "turns",
-        "uplink",
-    )
 
     def __init__(
         self,
@@ -143,7 +128,7 @@ class Call:
     # -- the AI -----------------------------------------------------------------------------------------------------------
 
     def on_session_over(self) -> None:
-        """Close what the AI session in place left open: its response, its requests, its turns."""
+        """Close what the current AI session left open: its response, its requests, its turns."""
         self.downlink.end_open_response()
         self.ai.responses.on_lost()
         self.report_turns(self.turns.on_ai_lost())

@@ -28,25 +28,6 @@ TRANSFER_S: Final = 6.0
 class CallEnding:
     """One call's limits and its end."""
 
-    __slots__ = (
-        "_agent",
-        "_agent_name",
-        "_context",
-        "_downlink",
-        "_events",
-        "_reason",
-        "_responses",
-        "_state",
-        "_transfer_requested",
-        "_until_s",
-        "_wake",
-        "detail",
-        "ended_at",
-        "ended_s",
-        "last_voice_s",
-        "over",
-    )
-
     def __init__(
         self,
         context: MediaContext,

@@ -29,19 +29,6 @@ _MS: Final = 1000.0
 class Downlink:
     """One call's playout, AI-out and TX, and the account of what was heard."""
 
-    __slots__ = (
-        "_cells",
-        "_stream_sid",
-        "_transport",
-        "ai_out",
-        "bargein",
-        "bargein_dropped",
-        "lead_s",
-        "pacer",
-        "playout",
-        "tx",
-    )
-
     def __init__(self, context: MediaContext, stream_sid: str, transport: Transport, events: CallEvents) -> None:
         media = context.config.media
         self._cells = context.cells

@@ -51,7 +51,7 @@ class Rig:
         return leg
 
     def start(self, *legs: FakeLeg) -> FakeLeg:
-        """Run AI-in until its first leg is in place; `legs` come after it."""
+        """Run AI-in until its first leg is ready; `legs` come after it."""
         self.legs += legs
         self.opened[0].put(*READY)
         self.greenlet.start()
@@ -231,7 +231,7 @@ def test_the_holding_sound_is_played_while_no_leg_is_ready(rigs: Callable[..., R
 
 
 def rolled(rig: Rig, *, forced: bool) -> None:
-    """Let the session in place come near its end."""
+    """Let the current session come near its end."""
     now_s = monotonic()
     rig.failover._rollover = Rollover(now_s - 1.0, now_s - 0.5 if forced else now_s + 100.0)
     rig.leg.heard_s = now_s - 10.0

@@ -31,7 +31,7 @@ class Rig:
         self.playout = Playout(3000)
         self.tx = Tx(self.transport, self.pacer, self.playout, Clock(), TxCells(page))
         self.guard = RecordingGuard(enabled=enabled)
-        self.room = True
+        self.has_room = True
         self.asked = 0
         self.recorded = 0
         self.first_audio = 0
@@ -41,15 +41,15 @@ class Rig:
             self.playout,
             self.guard,
             lead_ms=lead_ms,
-            pool_has_room=self._has_room,
+            pool_has_room=self._ask_room,
             on_record=self._on_record,
             on_first_audio=self._on_first_audio,
         )
         self.greenlets: list[gevent.Greenlet] = []
 
-    def _has_room(self) -> bool:
+    def _ask_room(self) -> bool:
         self.asked += 1
-        return self.room
+        return self.has_room
 
     def _on_record(self) -> None:
         self.recorded += 1
@@ -139,14 +139,14 @@ def test_nothing_is_recorded_before_the_first_frame(rig: Rig):
 
 
 def test_a_full_pool_leaves_the_guard_armed(rig: Rig):
-    rig.room = False
+    rig.has_room = False
     rig.say(1)
     rig.run()
     rig.messages(2)
     until(lambda: rig.asked >= 3)
     assert rig.recorded == 0
     assert not rig.guard.recording_started
-    rig.room = True
+    rig.has_room = True
     until(lambda: rig.recorded == 1)
     assert rig.guard.recording_started
 

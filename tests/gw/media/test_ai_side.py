@@ -1,4 +1,4 @@
-"""gw.media.ai_side: what is sent to the AI leg in place, and what outlives it."""
+"""gw.media.ai_side: what is sent to the current AI leg, and what outlives it."""
 
 from __future__ import annotations
 

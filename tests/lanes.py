@@ -29,17 +29,18 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 OUT: Final = ROOT / "out" / "test"
-#: The file a lane's pytest process appends its records to.
+#: Names the file to which a lane's pytest process appends its records.
 RECORDS_VARIABLE: Final = "SUBMILLI_TEST_RECORDS"
 #: A core is shared about nine to one between normal priority and this. Source: sched(7).
 _LOW: Final = 10
-#: A lane that takes longer hangs.
+#: A lane that takes longer is killed.
 _LANE_S: Final = 1500.0
 #: Bound on the end of a lane after SIGINT: its tests stop their gateways and databases.
 _STOP_S: Final = 30.0
 _LOOK_S: Final = 0.2
 _PROGRESS_S: Final = 15.0
 _PR_SET_PDEATHSIG: Final = 1
+#: With more failures than this, none runs again: they are no coincidence.
 _UNSTEADY_AT_MOST: Final = 3
 _ALONE_TIMES: Final = 3
 _ALONE_S: Final = 300.0
@@ -103,7 +104,7 @@ class Recorder:
 
 
 def _cpu_s() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """Return the CPU seconds of this process and of its ended children."""
     return sum(os.times()[:4])
 
 
@@ -113,7 +114,7 @@ class Running:
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.collected = 0
-        self.exit: int | None = None  # pytest's own code; None: it did not come to its end
+        self.exit: int | None = None  # pytest's exit code; None until it reports one
         self.outcomes: Counter[str] = Counter()
         self.failures: dict[str, str] = {}  # node id -> text, the first of each test
         self.setups: set[str] = set()  # files whose setup failed
@@ -129,7 +130,7 @@ class Running:
 
     @property
     def done(self) -> int:
-        """Tests that have ended."""
+        """Number of tests that have ended."""
         return self.outcomes.total()
 
     def look(self) -> bool:
@@ -234,7 +235,7 @@ def passes_alone(test: str) -> bool:
 
 
 def _summary(lanes: Sequence[Running], took_s: float) -> str:
-    """The closing line, as pytest writes it."""
+    """Return the closing line, in pytest's form."""
     outcomes = sum((one.outcomes for one in lanes), Counter[str]())
     names = {"failed": "failed", "passed": "passed", "skipped": "skipped", "xfailed": "xfailed", "error": "errors"}
     counted = ", ".join(f"{outcomes[name]} {shown}" for name, shown in names.items() if outcomes[name])

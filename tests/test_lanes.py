@@ -16,7 +16,7 @@ from tests import lanes
 from tests.timing import scaled
 
 HERE = Path(__file__).resolve().parent
-#: What replaces the real lanes: one has a folder, the other the remaining tests; a command runs beside, one after them.
+#: Lanes of the small suite: one has a folder, the other the remaining tests; a command runs beside them, another after them.
 LANES = """
 LANES = (Lane("slow", ("tests/slow",), nice=0), Lane("others"))
 BESIDE = {"beside": ("-c", "print('I ran beside')")}

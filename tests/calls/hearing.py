@@ -43,7 +43,7 @@ def check_ear(call: TwinCall, jitter_ms: float = JITTER_MS) -> None:
 
 
 def not_run_ms(call: TwinCall) -> float:
-    """Return how long the machine did not run this process during a call, at most ALLOWED_MS.
+    """Return how long the machine stalled this process during a call, up to ALLOWED_MS.
 
     Twins and gateway share the process, so the caller's own frames left late by as much.
     """

@@ -45,7 +45,7 @@ def test_a_call_is_placed_transferred_and_explained(world: WorldMaker, tmp_path:
         )
         assert row["reason"] == "caller_hangup"
         details = msgspec.convert(row, type=CallDetails)
-        assert "the caller is handed to +15550009999" in [moment.sentence for moment in timeline(details)]
+        assert "transfer to +15550009999 done" in [moment.sentence for moment in timeline(details)]
         about = {finding.about: finding for finding in findings(details)}
         assert about["greeting"].weight == "good"
         assert "caller_hangup" in about["the end"].sentence

@@ -325,12 +325,13 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
     mutants = find(options.paths, options.count, options.seed)
+    lines = [mutant.diff((ROOT / mutant.path).read_bytes()) for mutant in mutants]
     try:
         caught = list(zip(mutants, try_all(mutants), strict=True))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    survivors = [mutant.diff((ROOT / mutant.path).read_bytes()) for mutant, is_caught in caught if not is_caught]
+    survivors = [line for line, (_, is_caught) in zip(lines, caught, strict=True) if not is_caught]
     n_caught = len(mutants) - len(survivors)
     if options.json:
         print(json.dumps({"seed": options.seed, "mutants": len(mutants), "caught": n_caught, "survivors": survivors}, indent=2))

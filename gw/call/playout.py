@@ -168,7 +168,7 @@ class Playout:
             if segment.size_bytes >= FRAME_BYTES:
                 self._take(segment)
                 dropped += 1
-            elif segment.ended and len(self._segments) > 1:
+            elif segment.ended:
                 self._segments.popleft()
             else:
                 break

@@ -73,3 +73,5 @@ def test_exactly_the_bound_of_characters_is_kept() -> None:
     conversation = Conversation()
     conversation.resume_from([Utterance("caller", "x" * (19_999)), Utterance("agent", "y")])
     assert len(conversation.utterances()) == 2
+    conversation.resume_from([Utterance("caller", "x" * 20_000), Utterance("agent", "y")])
+    assert len(conversation.utterances()) == 1

@@ -1,0 +1,23 @@
+"""gw.protocol.ai: the events of an AI leg are complete, distinct, and harmless by default."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from gw.protocol import ai
+
+
+def test_the_union_has_every_event() -> None:
+    events = {value for value in vars(ai).values() if isinstance(value, type) and issubclass(value, tuple)}
+    assert set(get_args(ai.AiEvent)) == events
+    assert len(events) == 13
+
+
+def test_an_error_is_harmless_by_default() -> None:
+    error = ai.AiError("code", "message", benign=False, fatal=False)
+    assert (error.refuses_response, error.permanent, error.rate_limited) == (False, False, False)
+    assert ai.ResponseDone("r", "completed", "").rate_limited is False
+
+
+def test_the_tool_that_every_agent_has() -> None:
+    assert ai.HANG_UP_TOOL == "hang_up"

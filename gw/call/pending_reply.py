@@ -6,7 +6,7 @@ a broken-off sentence, or the caller's words once more if they were lost with th
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
 CONTINUE: Final = "A technical fault cut off your last sentence. Continue where it broke off, without repeating your words."
@@ -23,16 +23,16 @@ class ReplyRequest(NamedTuple):
     unless_caller_speaks: bool = False
 
 
-class _Caller(StrEnum):
-    ANSWERED = "answered"
-    SPEAKING = "speaking"
-    WAITING = "waiting"
+class _Caller(Enum):
+    ANSWERED = auto()
+    SPEAKING = auto()
+    WAITING = auto()
 
 
-class _Agent(StrEnum):
-    SILENT = "silent"
-    BEGUN = "begun"  # a response began, no audio came
-    SPEAKING = "speaking"
+class _Agent(Enum):
+    SILENT = auto()
+    BEGUN = auto()  # a response began, no audio came
+    SPEAKING = auto()
 
 
 class PendingReply:

@@ -8,17 +8,17 @@ response cannot contain, a tool's output: then the request is repeated.
 from __future__ import annotations
 
 from collections import deque
-from enum import StrEnum
+from enum import Enum, auto
 from typing import Final
 
 #: Ended responses kept: late audio belongs to the last one or two.
 MAX_FINISHED: Final = 8
 
 
-class _State(StrEnum):
-    IDLE = "idle"
-    REQUESTED = "requested"  # asked for, response.created has not come
-    ACTIVE = "active"
+class _State(Enum):
+    IDLE = auto()
+    REQUESTED = auto()  # asked for, response.created has not come
+    ACTIVE = auto()
 
 
 class Responses:

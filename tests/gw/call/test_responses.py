@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -254,6 +255,7 @@ def test_a_request_without_insisting_is_not_repeated() -> None:
     responses = Responses()
     responses.on_started("r1")
     assert not responses.request()
+    assert not responses.request()
     assert responses.on_done("r1")
     responses.on_started("crossed")
     responses.on_refused()
@@ -269,3 +271,19 @@ def test_two_ended_responses_later_a_refusal_repeats_nothing() -> None:
     responses.on_refused()
     responses.on_started("r1")
     assert not responses.on_done("r1")
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_an_insisting_request_outlives_a_response_that_came_and_went_while_it_travelled(queued: bool) -> None:
+    responses = Responses()
+    if queued:
+        responses.on_started("r1")
+        assert not responses.request(insist=True)
+        assert responses.on_done("r1")
+    else:
+        assert responses.request(insist=True)
+    responses.on_started("came and went")
+    assert not responses.on_done("came and went")
+    responses.on_started("crossed")
+    responses.on_refused()
+    assert responses.on_done("crossed")

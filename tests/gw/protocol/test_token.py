@@ -20,10 +20,11 @@ def code_of(text: str, *, key: bytes = KEY, call_sid: str = CALL, now_s: float =
     return caught.value.code
 
 
-@pytest.mark.parametrize("nonce", [bytes(8), NONCE, bytes(17), b"\xff" * 32])
-def test_round_trip(nonce: bytes) -> None:
-    made = token.make(KEY, CALL, 1_800_000_000, nonce)
-    assert token.check(KEY, made, CALL, 1_800_000_030) == token.StreamToken(nonce, 1_800_000_000)
+@pytest.mark.parametrize("nonce", [bytes(8), NONCE, bytes(17), bytes(18), b"\xff" * 32])
+@pytest.mark.parametrize("call_sid", [CALL, "CA12", ""])
+def test_round_trip(nonce: bytes, call_sid: str) -> None:
+    made = token.make(KEY, call_sid, 1_800_000_000, nonce)
+    assert token.check(KEY, made, call_sid, 1_800_000_030) == token.StreamToken(nonce, 1_800_000_000)
 
 
 def test_a_token_fits_a_parameter_and_needs_no_escape() -> None:

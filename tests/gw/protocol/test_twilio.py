@@ -201,6 +201,23 @@ def test_a_sid_unsafe_to_paste_is_refused(message: dict[str, Any], path: str, va
     assert code_of(changed(message, path, value)) == "bad_type"
 
 
+@pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        (START, "start.streamSid"),
+        (START, "start.accountSid"),
+        (START, "start.callSid"),
+        (DTMF, "streamSid"),
+        (MARK, "streamSid"),
+        (STOP, "streamSid"),
+        (STOP, "stop.callSid"),
+    ],
+)
+def test_a_refused_sid_is_named(message: dict[str, Any], path: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^{path} is not a SID$"):
+        twilio.parse(json.dumps(changed(message, path, "a b")))
+
+
 def test_a_start_of_two_streams() -> None:
     assert code_of(changed(START, "streamSid", "MZother")) == "wrong_stream"
 

@@ -145,7 +145,7 @@ def test_a_drained_machine_refuses_callers_and_keeps_its_calls(tmp_path: Path) -
         for call in live:
             r.check_whole(call)
         done = waiting.get()
-        assert (done.returncode, done.stdout) == (0, "Drained: new calls are turned away, and no call is left.\n")
+        assert (done.returncode, done.stdout) == (0, "Drained: new calls are refused, and no call is left.\n")
         assert command(r, "undrain").returncode == 0
         until(lambda: (r.status() or {})["readiness"]["ready"], "the machine is ready again")
         check_accepts(r)

@@ -1,0 +1,27 @@
+"""The media worker: rings 1 and 2, from the phone socket to the AI socket and back. Never imports `gw.control`.
+
+A frame to the caller:    ai/ -> ai_in -> downlink -> ai_out -> tx -> transport/
+A frame from the caller:  transport/ -> session -> uplink -> ai/
+
+worker        one process: parts, heartbeats, drain
+server        HTTP server: upgrades, shared connections, watchdog
+webhooks      Twilio's webhooks
+session       one media socket: admission, RX, close
+call          one call: its parts, and what concerns more than one
+downlink      what the caller hears: playout, AI-out, TX, interruptions
+tx            ring 1: paces ready frames to the transport
+ai_out        cuts frames for TX, asks the recording guard
+uplink        the caller's audio on its way to the AI
+ai_in         opens AI legs, reads and dispatches their events
+ai_side       the current AI leg, its requests, the state a successor needs
+ai_failover   replaces AI legs: after failures, before a session's end
+call_ending   limits, goodbye, the one end
+call_events   a call's events for control
+context       what all calls of a worker share
+bus_client    the worker's end of the bus
+
+admission/    slots, one-time tokens, overload
+ai/           kinds of AI legs, and their watchdog
+hub/          waits, greenlet kinds, hold monitor, garbage collector
+transport/    non-blocking sockets, TLS, websockets
+"""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -52,9 +51,8 @@ class Call:
         transport: Transport,
         *,
         voice_at: float | None,
-        wake: Callable[[], None],
     ) -> None:
-        """`voice_at`: when the voice webhook was answered, epoch seconds; `wake` makes RX look at the state."""
+        """`voice_at`: when the voice webhook was answered, epoch seconds."""
         self.context = context
         self.state = state
         self.sid = start.call_sid
@@ -67,7 +65,7 @@ class Call:
         self.downlink = Downlink(context, start.stream_sid, transport, self.events)
         self.ai = AiSide(context, agent, self._began_ms)
         self.uplink = self.ai.uplink
-        self.ending = CallEnding(context, state, agent_name, agent, self.events, self.downlink, self.ai.responses, wake)
+        self.ending = CallEnding(context, state, agent_name, agent, self.events, self.downlink, self.ai.responses, transport.wake)
         self.events.on_start(start, agent_name, voice_at)
 
     def restore_conversation(self) -> None:

@@ -220,7 +220,7 @@ class Session:
         if self._state.has_ended:  # while this worker waited for the lock
             return
         self._state.on_event(Event.START)
-        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at, wake=self._transport.wake)
+        call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at)
         self._call = self._context.calls[start.call_sid] = call
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
         self._ai_in = AiIn(call)

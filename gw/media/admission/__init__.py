@@ -1,0 +1,7 @@
+"""Admission of calls, shared by the workers of a machine.
+
+overload      detects a worker that sends frames late
+shared_lock   lock between workers that never blocks a hub
+slots         slots of the machine, and which worker accepts a connection
+token_ledger  one-time tokens that were used
+"""

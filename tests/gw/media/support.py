@@ -310,7 +310,7 @@ def call_of(context: MediaContext, agent: Agent, transport: Transport) -> Call:
     state.on_event(Event.START)
     event = twilio.parse(json.dumps(start()))
     assert isinstance(event, twilio.Start)
-    return Call(context, state, event, "default", agent, transport, voice_at=None, wake=transport.wake)
+    return Call(context, state, event, "default", agent, transport, voice_at=None)
 
 
 # -- an AI's end ------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ class LoadSession(Connection):
             frames = audio_bytes(body, at, body.index(b'"', at)) / audio.PCM_FRAME_BYTES
             late_s = self._pcm.push_next(frames, now_s)
             if late_s is not None:
-                self._record_uplink(late_s, now_s)
+                server.loop.record(server.uplink, late_s, now_s)
             return
         magic, call, number, stamp = MARK.unpack(binascii.a2b_base64(body[at : at + MARK_CHARS]))
         if magic != MAGIC:
@@ -116,13 +116,7 @@ class LoadSession(Connection):
             else:
                 self.disorder += 1
         self._next = number + 1
-        self._record_uplink((int(now_s * 1e6) - stamp & 0xFFFFFFFF) / 1e6, now_s)
-
-    def _record_uplink(self, took_s: float, now_s: float) -> None:
-        server = self._server
-        if server.loop.measuring:
-            server.uplink.values_s.append(took_s)
-            server.uplink.at_s.append(now_s - server.loop.since_s)
+        server.loop.record(server.uplink, (int(now_s * 1e6) - stamp & 0xFFFFFFFF) / 1e6, now_s)
 
     def end(self, why: str) -> None:
         super().end(why)

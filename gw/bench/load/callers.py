@@ -93,7 +93,7 @@ class LoadCaller(Connection):
 
     def on_message(self, data: bytes, opcode: int, mask_at: int, start: int, end: int, now_s: float) -> None:
         if opcode == 0x80 | TEXT:
-            self._on_audio(data, start, end, now_s)
+            self._on_text(data, start, end, now_s)
         elif opcode == 0x80 | PING:
             self.write(data[start:end], 10)
         elif opcode == 0x80 | CLOSE:
@@ -102,7 +102,7 @@ class LoadCaller(Connection):
         else:
             self._telephones.unexpected += 1
 
-    def _on_audio(self, data: bytes, start: int, end: int, now_s: float) -> None:
+    def _on_text(self, data: bytes, start: int, end: int, now_s: float) -> None:
         for before in _PAYLOADS:
             at = data.find(before, start, end)
             if at >= 0:
@@ -163,8 +163,7 @@ class Telephones:
         if self.loop.measuring:
             self.heard += 1
             if late_s is not None:
-                self.late.values_s.append(late_s)
-                self.late.at_s.append(now_s - self.loop.since_s)
+                self.loop.record(self.late, late_s, now_s)
 
     def dial(self, order: dict[str, Any]) -> dict[str, Any]:
         """Place `calls` calls one by one through the voice webhook `path`. Established calls talk meanwhile."""

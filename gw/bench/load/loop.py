@@ -142,6 +142,12 @@ class Loop:
         self.since_s = monotonic()
         self.measuring = True
 
+    def record(self, samples: Samples, value_s: float, now_s: float) -> None:
+        """Add a duration to `samples`, within the measured window."""
+        if self.measuring:
+            samples.values_s.append(value_s)
+            samples.at_s.append(now_s - self.since_s)
+
     def run(self) -> None:
         gc.collect()
         gc.freeze()
@@ -179,8 +185,7 @@ class Loop:
             for action in actions:
                 if self.measuring:
                     now_s = monotonic()
-                    self.late.values_s.append(now_s - due_s)
-                    self.late.at_s.append(now_s - self.since_s)
+                    self.record(self.late, now_s - due_s, now_s)
                 action(due_s)
 
 

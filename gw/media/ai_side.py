@@ -100,8 +100,8 @@ class AiSide:
     # -- the leg ----------------------------------------------------------------------------------------------------------
 
     def check(self, now_s: float) -> None:
-        """Let the watchdog look at the current leg."""
-        found = self.watchdog.look(self.leg, now_s, None if self.responses.is_idle else self.last_event_s)
+        """Let the watchdog check the current leg."""
+        found = self.watchdog.check(self.leg, now_s, None if self.responses.is_idle else self.last_event_s)
         if found is not None:
             self.fail(found)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from gevent.event import Event as Flag
+from gevent.event import Event as EndEvent
 
 from gw.call.responses import Responses
 from gw.call.state import CallState, Event, Reason, Result, State, result_of
@@ -52,7 +52,7 @@ class CallEnding:
         self._until_s = 0.0  # the bound of its goodbye
         self._transfer_requested = False
         self.last_voice_s = events.started_s  # either side's
-        self.over = Flag()  # set by `end`
+        self.over = EndEvent()  # set by `end`
         self.ended_s = 0.0  # monotonic; the report leaves out everything later
         self.ended_at = 0.0
         self.detail = ""

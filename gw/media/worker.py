@@ -22,7 +22,7 @@ from gevent.event import Event
 from gw import bus
 from gw.call.state import Reason
 from gw.config import Config
-from gw.media.admission.overload import SECONDS, Load
+from gw.media.admission.overload import SECONDS, LatenessMonitor
 from gw.media.admission.slots import AdmissionSlots
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.bus_client import BusClient
@@ -79,7 +79,7 @@ class Worker:
         self.context = MediaContext(config, self._page, self._ledger, slots)
         self.context.draining = scoreboard is not None and scoreboard.drained
         self._is_orphan = is_orphan
-        self._load = Load(lambda: self.context.tx_cells.lateness.buckets)
+        self._lateness = LatenessMonitor(lambda: self.context.tx_cells.lateness.buckets)
         self._capacity = self._page.gauge(CALL_CAPACITY)
         always = config.ops.hold_monitor == "always"
         self._monitor = HoldMonitor(self._page, always=always, report=lambda hold: self._bus.send_hold(hold))
@@ -194,8 +194,8 @@ class Worker:
         while True:
             if monotonic() - second_s >= 1.0:
                 second_s = monotonic()
-                self._load.end_second()
-                late = self._load.late and len(context.calls) * LATE_FROM >= self._config.server.max_calls_per_worker
+                self._lateness.end_second()
+                late = self._lateness.late and len(context.calls) * LATE_FROM >= self._config.server.max_calls_per_worker
                 if context.late != late:
                     context.late = late
                     log.warning("frames are %s", "late: no new call is accepted" if context.late else "punctual again")
@@ -203,7 +203,7 @@ class Worker:
                 self._capacity.set(
                     0.0 if context.draining or context.leaving else float(self._config.server.max_calls_per_worker)
                 )
-            slots.heartbeat(self._load.lateness_p99_s, self._monitor.max_hold_s(monotonic() - SECONDS))
+            slots.heartbeat(self._lateness.p99_s, self._monitor.max_hold_s(monotonic() - SECONDS))
             context.publish()
             gevent.sleep(HEARTBEAT_S)
 
@@ -230,7 +230,7 @@ class Worker:
             self.context.streams,
             self.context.draining or self.context.leaving,
             unacked,
-            self._load.lateness_p99_s,
+            self._lateness.p99_s,
             self._monitor.max_hold_s(monotonic() - RECENT_S),
         )
 

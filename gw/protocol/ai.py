@@ -125,5 +125,5 @@ AiEvent = (
     | Ignored
 )
 
-#: The tool every agent has, so that an AI can end a call politely (gw.media.session acts on it).
+#: The tool every agent has, so that an AI can end a call politely (gw.media.ai_in acts on it).
 HANG_UP_TOOL = "hang_up"

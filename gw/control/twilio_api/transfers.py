@@ -21,7 +21,7 @@ from gw.protocol import twiml
 
 log = logging.getLogger(__name__)
 
-#: Below the time the worker waits (`gw.media.call`).
+#: Below the time the worker waits (`gw.media.call_ending`).
 TRANSFER_S: Final = 5.0
 RETRY_S: Final = 0.5
 #: Transfers under way; the rest is left to the webhook's answer.

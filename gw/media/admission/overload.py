@@ -24,7 +24,7 @@ LATE_SECONDS: Final = 3
 MIN_FRAMES: Final = 100
 
 
-class Load:
+class LatenessMonitor:
     """One worker's lateness. `buckets` returns the counts of the histogram, which only grow."""
 
     def __init__(self, buckets: Callable[[], list[float]]) -> None:
@@ -32,14 +32,14 @@ class Load:
         self._before = buckets()
         self._seconds: deque[list[int]] = deque(maxlen=SECONDS)
         self.late = False
-        self.lateness_p99_s = -1.0
+        self.p99_s = -1.0
 
     def end_second(self) -> None:
         """Judge the frames sent since the last call."""
         now = self._buckets()
         self._seconds.append([int(after - before) for after, before in zip(now, self._before, strict=True)])
         self._before = now
-        self.lateness_p99_s = _p99_s([sum(counts) for counts in zip(*self._seconds, strict=True)])
+        self.p99_s = _p99_s([sum(counts) for counts in zip(*self._seconds, strict=True)])
         late = sum(1 for counts in self._seconds if sum(counts) >= MIN_FRAMES and _p99_s(counts) > LATE_S)
         self.late = late >= LATE_SECONDS
 

@@ -24,7 +24,7 @@ class Watchdog:
         self._doubted = False  # the last check found a problem
         self.pinged_s = 0.0  # when the last ping was sent
 
-    def look(self, leg: AiLeg, now_s: float, waiting_since_s: float | None) -> Problem | None:
+    def check(self, leg: AiLeg, now_s: float, waiting_since_s: float | None) -> Problem | None:
         """Return the problem for which the leg is given up, or None.
 
         `waiting_since_s`: the last event of the response under way; None when no response is.

@@ -138,7 +138,7 @@ def until(judge: Callable[[], Any], what: str = "") -> Any:
     return value
 
 
-class Stood:
+class StallMeter:
     """Measures how long the machine did not run this process, for tests of frame times."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from gw.media.hub.clock import Clock
 from gw.media.tx import Tx, TxCells
 from gw.protocol.audio import FRAME_BYTES
 from metrics.page import Page
-from tests.gw.media.support import STREAM, WAIT_S, ContextMaker, Peer, Stood, transport_and_peer, until
+from tests.gw.media.support import STREAM, WAIT_S, ContextMaker, Peer, StallMeter, transport_and_peer, until
 
 
 class Rig:
@@ -225,7 +225,7 @@ def test_audio_after_a_clear_has_the_new_generation(rig: Rig):
 
 def test_a_response_longer_than_the_queue_never_starves_tx(rig: Rig):
     audio = rig.say(60)
-    stood = Stood()
+    stood = StallMeter()
     rig.run()
     messages = rig.messages(61)
     assert audio_of(messages) == audio

@@ -27,7 +27,7 @@ from tests.gw.media.support import (
     CALL,
     ContextMaker,
     Peer,
-    Stood,
+    StallMeter,
     connected,
     descriptors,
     greenlets,
@@ -106,7 +106,7 @@ def test_a_caller_who_hangs_up(line: Line):
 
 def test_the_greeting_is_heard_and_its_report_adds_up(contexts: ContextMaker):
     line = Line(contexts, agents={"default": Agent(greeting="Greet.")})
-    stood = Stood()
+    stood = StallMeter()
     line.begin()
     got: list[Any] = []
     while not got or got[-1]["event"] != "mark":

@@ -14,7 +14,7 @@ from gw.media.hub.clock import Clock
 from gw.media.transport.plain import Transport
 from gw.media.tx import Ready, Tx, TxCells
 from metrics.page import Page
-from tests.gw.media.support import WAIT_S, ContextMaker, Stood, pair, transport_and_peer, until
+from tests.gw.media.support import WAIT_S, ContextMaker, StallMeter, pair, transport_and_peer, until
 
 FRAME = b"F" * 400
 
@@ -222,7 +222,7 @@ def test_a_phone_that_does_not_read_ends_tx_stalled(contexts: ContextMaker):
 def test_after_a_stall_the_lead_is_caught_up_and_the_rest_is_a_gap(rig: Rig):
     for _ in range(100):
         rig.put(FRAME)
-    stood = Stood()
+    stood = StallMeter()
     rig.greenlet.start()
     until(lambda: rig.tx.frames_sent >= 10)
     stood_s = stood.end()

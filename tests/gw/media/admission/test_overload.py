@@ -1,6 +1,6 @@
 """gw.media.admission.overload: a worker is late when late for seconds, not after one stall."""
 
-from gw.media.admission.overload import LATE_SECONDS, MIN_FRAMES, SECONDS, Load
+from gw.media.admission.overload import LATE_SECONDS, MIN_FRAMES, SECONDS, LatenessMonitor
 from metrics.declare import BOUNDS
 
 GOOD, BAD = BOUNDS.index(0.001), BOUNDS.index(0.1)
@@ -11,9 +11,9 @@ class Sent:
 
     def __init__(self) -> None:
         self.counts = [0.0] * (len(BOUNDS) + 1)
-        self.load = Load(lambda: list(self.counts))
+        self.load = LatenessMonitor(lambda: list(self.counts))
 
-    def second(self, good: int, bad: int = 0) -> Load:
+    def second(self, good: int, bad: int = 0) -> LatenessMonitor:
         self.counts[GOOD] += good
         self.counts[BAD] += bad
         self.load.end_second()
@@ -22,16 +22,16 @@ class Sent:
 
 def test_without_frames_no_worker_is_late():
     load = Sent().second(0)
-    assert (load.late, load.lateness_p99_s) == (False, -1.0)
+    assert (load.late, load.p99_s) == (False, -1.0)
 
 
 def test_the_percentile_covers_the_last_seconds():
     sent = Sent()
-    assert sent.second(1000).lateness_p99_s == 0.001
-    assert sent.second(1000, 100).lateness_p99_s == 0.1
+    assert sent.second(1000).p99_s == 0.001
+    assert sent.second(1000, 100).p99_s == 0.1
     for _ in range(SECONDS):
         sent.second(1000)
-    assert sent.load.lateness_p99_s == 0.001
+    assert sent.load.p99_s == 0.001
 
 
 def test_a_worker_is_late_after_several_late_seconds():

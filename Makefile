@@ -49,9 +49,11 @@ fix: test-setup ## apply ruff's fixes and format
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-lint: test-setup ## check style, types, imports and the media path's purity
+lint: test-setup ## check style, types, imports, wording, spelling and the media path's purity
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) tests/lint/plain_english.py
+	$(PY) -m codespell_lib
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
 	$(PY) gateway.py verify purity --static

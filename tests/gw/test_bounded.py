@@ -47,7 +47,7 @@ def test_a_passed_limit_is_freed_without_the_collector() -> None:
     try:
         with pytest.raises(OutOfTimeError), within(0.0123):
             gevent.sleep(5.0)
-        gevent.sleep(0.001)  # the hub lets go of the timer
+        gevent.sleep(0.001)  # the hub releases the timer
         left = [found for found in gc.get_objects() if isinstance(found, gevent.Timeout) and found.seconds == 0.0123]
     finally:
         gc.enable()

@@ -22,8 +22,8 @@ from gw.verify.purity.check import Static
 from gw.verify.purity.rig import Rig, RigError
 from gw.verify.purity.watch import Watch
 
-#: What must not even be loaded in a media worker: the import contract's list, looked at in a real process. Of the twilio package
-#: it holds the part that builds TwiML.
+#: Modules that a media worker must not load: the import contract's list, checked in a real process. A worker loads only the part
+#: of the twilio package that builds TwiML.
 NOT_IN_A_WORKER: Final = (
     "twilio.rest",
     "twilio.http",

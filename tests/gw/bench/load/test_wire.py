@@ -54,7 +54,7 @@ class Echo(Connection):
 
 
 class Watches:
-    """The part of a loop that a connection uses; under gevent's patches there is no epoll."""
+    """The part of a loop that a connection uses. Under gevent's patches there is no epoll."""
 
     def __init__(self) -> None:
         self.watched: set[int] = set()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -276,6 +278,8 @@ EVENTS = [
         ended(k, reason="phone_lost", result="peer_error", at=T0 + 40),
     )
 ]
+#: Numbers of the databases that the examples use.
+NUMBERS = itertools.count()
 STAMPED = [Stamped(event, "h1", 0, "i1", n) for n, event in enumerate(EVENTS, 1)]
 
 
@@ -316,10 +320,9 @@ def in_order(empty: Path) -> list[object]:
 def test_any_order_with_duplicates_leaves_the_same_rows(
     again: list[Stamped], order: random.Random, empty: Path, in_order: list[object]
 ) -> None:
-    copy = shutil.copy(empty, empty.with_name("mixed.db"))
-    mixed = Store(gw.config.Store(url=f"sqlite:///{copy}"), "")
+    copy = shutil.copy(empty, empty.with_name(f"mixed{next(NUMBERS)}.db"))  # a failed example must not reach the next one
     events = [*STAMPED, *again]
     order.shuffle(events)
-    in_batches(mixed, events, order)
-    assert everything(mixed) == in_order
-    mixed.close()
+    with closing(Store(gw.config.Store(url=f"sqlite:///{copy}"), "")) as mixed:
+        in_batches(mixed, events, order)
+        assert everything(mixed) == in_order

@@ -57,6 +57,12 @@ def test_it_greets_once_in_uneven_chunks() -> None:
     assert agent.create_response() == []
 
 
+def test_chunk_lengths_repeat() -> None:
+    events = Parrot(bytes(9000), b"").create_response()
+    lengths = [len(event.audio) for event in events if isinstance(event, ai.AudioDelta)]
+    assert lengths == [403, 1601, 811, 2399, 3203, 403, 180]
+
+
 def test_it_need_not_greet() -> None:
     assert Parrot(b"", GOODBYE).create_response() == []
 

@@ -24,7 +24,7 @@ from gw.media.context import MediaContext
 from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
-from gw.media.webhooks import Webhooks
+from gw.media.webhooks import Webhooks, signed_path
 from gw.protocol.signature import stream_valid
 
 log = logging.getLogger(__name__)
@@ -145,10 +145,8 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             raise _RefusedError("400 Bad Request", "bad_request", "Sec-WebSocket-Key is not 16 bytes of base64\n")
         config = context.config
         if config.signed:
-            query = environ.get("QUERY_STRING", "")
-            path = environ["PATH_INFO"] + (f"?{query}" if query else "")
             signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
-            if not stream_valid(config.secrets.twilio_auth_token, signature, config.server.public_base, path):
+            if not stream_valid(config.secrets.twilio_auth_token, signature, config.server.public_base, signed_path(environ)):
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
         if not context.may_open():
             raise _RefusedError("503 Service Unavailable", "busy", "no slot is free for another call\n")

@@ -111,10 +111,8 @@ class Webhooks:
         return _answer(start_response, "204 No Content", _TEXT, "")
 
     def _is_twilios(self, environ: Environ, form: list[tuple[str, str]]) -> bool:
-        query = environ.get("QUERY_STRING", "")
-        path = environ["PATH_INFO"] + (f"?{query}" if query else "")
         signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
-        return webhook_valid(self._context.config.secrets.twilio_auth_token, signature, self._public, path, form)
+        return webhook_valid(self._context.config.secrets.twilio_auth_token, signature, self._public, signed_path(environ), form)
 
     def _voice(
         self, fields: dict[str, str], environ: Environ, start_response: StartResponse, *, elsewhere: bool
@@ -129,7 +127,7 @@ class Webhooks:
             log.warning("a call is refused: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
             return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, _overflow(self._overflow))
         self._cells["voice", "accepted"].add()
-        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {"agent": _agent_asked_for(environ)}))
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {"agent": _requested_agent(environ)}))
 
     def _stream_for(self, fields: dict[str, str], more: dict[str, str]) -> str:
         """Build TwiML that opens a stream for this call."""
@@ -176,7 +174,13 @@ class Webhooks:
         return status, twiml.hangup()
 
 
-def _agent_asked_for(environ: Environ) -> str:
+def signed_path(environ: Environ) -> str:
+    """Return the path and query that Twilio's signature covers."""
+    query = environ.get("QUERY_STRING", "")
+    return f"{environ['PATH_INFO']}?{query}" if query else str(environ["PATH_INFO"])
+
+
+def _requested_agent(environ: Environ) -> str:
     """Read the agent from `/twilio/voice?agent=name`. The stream's start refuses an unknown one."""
     try:
         asked = dict(parse_qsl(environ.get("QUERY_STRING", ""), max_num_fields=MAX_FIELDS))

@@ -123,8 +123,7 @@ class Pacer:
         self._echoed = max(self._echoed, min(frames, self.sent_frames))
         if self._first < frames <= self._first + self._n:
             delay_s = max(0.0, now_s - self._origin_s - (frames - self._first) * PTIME_S)
-            if not self.echo_delay_s or delay_s < self.echo_delay_s:
-                self.echo_delay_s = min(delay_s, MAX_ECHO_DELAY_S)
+            self.echo_delay_s = min(delay_s, self.echo_delay_s or MAX_ECHO_DELAY_S)
 
     def heard_frames(self, now_s: float) -> int:
         """Return the number of this generation's frames heard to their end.

@@ -67,8 +67,8 @@ class _Floor:
         if self._count == _FRAMES_PER_S:
             self._minima.append(level)
             self._count = 0
-        elif level < self._minima[-1]:
-            self._minima[-1] = level
+        else:
+            self._minima[-1] = min(self._minima[-1], level)
         self._count += 1
         self.level = min(self._minima)
 
@@ -187,7 +187,6 @@ class Parrot:
 
     def _say_goodbye(self) -> list[AiEvent]:
         self._is_gone = True
-        self._speech_item, self._captured = "", []
         return self._say(self._goodbye, "(goodbye)", hang_up=True)
 
     def _say(self, sound: bytes, text: str, *, hang_up: bool = False) -> list[AiEvent]:

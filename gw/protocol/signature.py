@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from typing import Final
 
-_DEFAULT_PORTS: Final = {"https": "443", "wss": "443", "http": "80", "ws": "80"}
+_SECURE: Final = ("https", "wss")
 _AUTHORITY: Final = re.compile(r"(?P<host>.*?)(?::(?P<port>\d+))?")
 
 
@@ -51,7 +51,7 @@ def stream_valid(auth_token: str, signature: str | None, public_url: str, path: 
 
 def _stream_urls(public_url: str, path: str) -> Iterator[str]:
     scheme, authorities, prefix = _parts(public_url)
-    schemes = ("wss", "https") if _DEFAULT_PORTS.get(scheme) == "443" else ("ws", "http")
+    schemes = ("wss", "https") if scheme in _SECURE else ("ws", "http")
     whole = prefix + path
     other = whole.removesuffix("/") if whole.endswith("/") else whole + "/"
     for spelling in schemes:
@@ -73,7 +73,7 @@ def _parts(public_url: str) -> tuple[str, tuple[str, str], str]:
     authority, slash, path = rest.partition("/")
     found = _AUTHORITY.fullmatch(authority)
     host, port = (found["host"], found["port"]) if found else (authority, None)
-    named = port or _DEFAULT_PORTS.get(scheme, "80")
+    named = port or ("443" if scheme in _SECURE else "80")
     return scheme, (host, f"{host}:{named}"), (slash + path).rstrip("/")
 
 

@@ -262,9 +262,15 @@ def test_a_request_without_insisting_is_not_repeated() -> None:
     assert not responses.on_done("crossed")
 
 
-def test_two_ended_responses_later_a_refusal_repeats_nothing() -> None:
+@pytest.mark.parametrize("queued", [False, True])
+def test_two_ended_responses_later_a_refusal_repeats_nothing(queued: bool) -> None:
     responses = Responses()
-    assert responses.request(insist=True)
+    if queued:
+        responses.on_started("r0")
+        assert not responses.request(insist=True)
+        assert responses.on_done("r0")
+    else:
+        assert responses.request(insist=True)
     for response_id in ("older", "newer"):
         responses.on_started(response_id)
         assert not responses.on_done(response_id)

@@ -135,6 +135,8 @@ def test_a_burst_in_single_bytes(side: Side) -> None:
     stream = b"".join(raw(0x81, bytes([65 + n]) * n * 20, mask=mask) for n in range(10))
     pieces = [stream[at : at + 1] for at in range(len(stream))]
     assert [len(message.data) for message in both(side, pieces)] == [n * 20 for n in range(10)]
+    for cut in range(1, len(stream)):
+        assert len(both(side, [stream[:cut], stream[cut:]])) == 10
 
 
 @pytest.mark.parametrize("side", list(Side))

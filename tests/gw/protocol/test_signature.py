@@ -136,6 +136,8 @@ def test_a_stream_without_a_signature() -> None:
         ("http://h", "http://h/media"),
         ("http://h", "ws://h:80/media/"),
         ("https://h:8443", "wss://h/media"),
+        ("wss://h", "https://h:443/media"),
+        ("ws://h", "http://h:80/media"),
     ],
 )
 def test_other_public_urls(public: str, url: str) -> None:

@@ -40,7 +40,7 @@ _STOP_S: Final = 30.0
 _LOOK_S: Final = 0.2
 _PROGRESS_S: Final = 15.0
 _PR_SET_PDEATHSIG: Final = 1
-#: With more failures than this, no test runs again: so many are not chance.
+#: With more failures than this, none runs again: chance does not explain them.
 _UNSTEADY_AT_MOST: Final = 3
 _ALONE_TIMES: Final = 3
 _ALONE_S: Final = 300.0

@@ -83,16 +83,16 @@ class Outcome:
     refused: dict[str, list[str]] = field(default_factory=dict)  # reasons of stream_refused by call SID, "" if unknown
     ended: Counter[str] = field(default_factory=Counter)  # gw_calls_ended_total
     metrics: dict[str, float] = field(default_factory=dict)
-    said: dict[str, AiLedger] = field(default_factory=dict)  # the AI's side of each call that reached it
+    sessions: dict[str, AiLedger] = field(default_factory=dict)  # the AI's side of each call that reached it
     seen: dict[str, Any] = field(default_factory=dict)  # further results of a module
 
     def keep(self, world: World) -> None:
         """Read store and metrics while the gateway runs."""
         for name, call in self.calls.items():
             self.rows[name] = msgspec.to_builtins(world.gateway.store.call(call.call_sid))
-            said = world.ai.session_of(call.number)
-            if said is not None:
-                self.said[name] = said
+            session = world.ai.session_of(call.number)
+            if session is not None:
+                self.sessions[name] = session
         for event in world.gateway.events("stream_refused"):
             self.refused.setdefault(event["call_sid"] or "", []).append(event["data"]["reason"])
         self.metrics = world.gateway.metrics()
@@ -126,12 +126,12 @@ class Outcome:
 
     def check_good(self, name: str = "good", refused: Sequence[str] = ()) -> None:
         """Check every byte of a good call, in both directions."""
-        call, said = self.calls[name], self.said[name]
+        call, session = self.calls[name], self.sessions[name]
         self.check_ended(name, "caller_hangup", refused)
-        assert call.received_audio == padded(said.responses[0].audio)
-        assert bytes(said.uplink) == bytes(call.sent_speech)
+        assert call.received_audio == padded(session.responses[0].audio)
+        assert bytes(session.uplink) == bytes(call.sent_speech)
         assert (call.error, call.warnings, call.notices, call.closed_by) == ("", [], [], "caller")
-        assert said.violations == []
+        assert session.violations == []
 
 
 def run_world(
@@ -207,10 +207,10 @@ def place_good(world: World, outcome: Outcome, name: str = "good") -> None:
 def end_good(world: World, outcome: Outcome, name: str = "good") -> None:
     """Let the good call hear the whole response, hang up, and wait for its row."""
     call = outcome.calls[name]
-    said = world.ai.session_of(call.number)
-    assert said is not None
-    world.gateway.until(lambda: said.responses[0].status == "completed", "the AI sent everything", 60)
-    expected = padded(said.responses[0].audio)
+    session = world.ai.session_of(call.number)
+    assert session is not None
+    world.gateway.until(lambda: session.responses[0].status == "completed", "the AI sent everything", 60)
+    expected = padded(session.responses[0].audio)
     world.gateway.until(lambda: len(call.received_audio) >= len(expected), "the good call received all", 60)
     gevent.sleep(0.2)  # more audio would arrive in this time
     call.hang_up()

@@ -136,8 +136,8 @@ def _place_calls(world: World, outcome: Outcome) -> None:
         world.gateway.ended(call.call_sid)
     outcome.keep(world)
     sessions: dict[str, list[AiLedger]] = defaultdict(list)
-    for said in world.ai.sessions:
-        sessions[said.path.removeprefix("/v1/realtime").strip("/")].append(said)
+    for session in world.ai.sessions:
+        sessions[session.path.removeprefix("/v1/realtime").strip("/")].append(session)
     outcome.seen["sessions"] = sessions
     outcome.seen["requests"] = [(method, path, status) for _, method, path, status in world.twilio.rest.requests]
 
@@ -164,16 +164,16 @@ def sessions(outcome: Outcome, name: str) -> list[AiLedger]:
     return found
 
 
-def restated(said: AiLedger) -> list[tuple[str, str]]:
+def restated(session: AiLedger) -> list[tuple[str, str]]:
     """Return the conversation that was sent to a new session: role and text of each item."""
-    items = [event.body["item"] for event in said.events if event.kind == "conversation.item.create"]
+    items = [event.body["item"] for event in session.events if event.kind == "conversation.item.create"]
     return [(item["role"], item["content"][0]["text"]) for item in items]
 
 
-def requested(said: AiLedger) -> list[str]:
+def requested(session: AiLedger) -> list[str]:
     """Return the instructions of each requested response."""
     return [
-        (event.body.get("response") or {}).get("instructions", "") for event in said.events if event.kind == "response.create"
+        (event.body.get("response") or {}).get("instructions", "") for event in session.events if event.kind == "response.create"
     ]
 
 
@@ -186,8 +186,8 @@ def test_the_end_has_its_reason(outcome: Outcome, name: str) -> None:
     labels = [event["data"]["reason"] for event in row["events"] if event["kind"] == "ai_leg_replaced"]
     if case.label:
         assert labels[:1] == [case.label]
-    for said in sessions(outcome, name):
-        assert said.violations == []
+    for session in sessions(outcome, name):
+        assert session.violations == []
 
 
 @pytest.mark.parametrize("name", IN_A_SENTENCE)

@@ -36,8 +36,8 @@ class Crumbs(AiScript):
 def dialogue(seed: int, **changes: Any) -> AiScript:
     """Return an AI with three responses of odd lengths, which depend on the seed."""
     begin = 997 * seed % 40_000
-    said = [VOICE[begin + at : begin + at + size] for at, size in ((0, 5603), (5603, 4801), (10_404, 5279))]
-    return AiScript(greeting=said[0], answers=(said[1],), goodbye=said[2], hang_up_after=3, seed=seed, **changes)
+    responses = [VOICE[begin + at : begin + at + size] for at, size in ((0, 5603), (5603, 4801), (10_404, 5279))]
+    return AiScript(greeting=responses[0], answers=(responses[1],), goodbye=responses[2], hang_up_after=3, seed=seed, **changes)
 
 
 def place(w: World, speeches: Sequence[Sequence[bytes]]) -> list[TwinCall]:
@@ -51,15 +51,15 @@ def place(w: World, speeches: Sequence[Sequence[bytes]]) -> list[TwinCall]:
 
 def check_exact(w: World, call: TwinCall, responses: int) -> None:
     """Check that the caller heard exactly the AI's audio, once and in sequence."""
-    said = session_of(w, call)
-    expected = padded(response.audio for response in said.responses)
-    assert [bytes(response.audio) for response in said.responses] == [response.intended for response in said.responses]
-    assert len(said.responses) == responses
+    session = session_of(w, call)
+    expected = padded(response.audio for response in session.responses)
+    assert [bytes(response.audio) for response in session.responses] == [response.intended for response in session.responses]
+    assert len(session.responses) == responses
     assert call.received_audio == expected
     assert call.heard_audio == expected
     assert all(arrival.size == FRAME_BYTES for arrival in call.player.arrivals)
-    assert len(call.marks) == sum(1 for response in said.responses if response.audio)
-    assert (said.truncates, said.errors, said.violations, call.clears) == ([], [], [], [])
+    assert len(call.marks) == sum(1 for response in session.responses if response.audio)
+    assert (session.truncates, session.errors, session.violations, call.clears) == ([], [], [], [])
     check_ear(call)
     row = w.gateway.ended(call.call_sid)
     assert (row["reason"], call.closed_by, call.close_reason) == ("ai_hangup", "gateway", "ai_hangup")

@@ -189,8 +189,8 @@ def _place_calls(world: World, outcome: Outcome) -> None:
     some = (SILENT_FRAME,) * 150
     asks = tuple(speech.script(600, "weasels", 6500))
     for name in HARMLESS:
-        said = asks if name == "response_refused" else some
-        outcome.calls[name] = world.twilio.place(CallPlan(prelude=start_with(agent=name), speech=said))
+        audio = asks if name == "response_refused" else some
+        outcome.calls[name] = world.twilio.place(CallPlan(prelude=start_with(agent=name), speech=audio))
     for name, call in outcome.calls.items():
         assert name == "good" or call.wait(scaled(30)), f"{name} did not end"
     end_good(world, outcome)
@@ -229,9 +229,9 @@ def test_a_call_that_ends(outcome: Outcome, name: str) -> None:
 
 @pytest.mark.parametrize("name", WHILE_SPEAKING)
 def test_audio_before_the_fault_is_heard(outcome: Outcome, name: str) -> None:
-    said = outcome.said[name].responses[0]
-    deltas = said.deltas if WHILE_SPEAKING[name].deltas is None else said.deltas[: WHILE_SPEAKING[name].deltas]
-    expected = padded(said.audio[: sum(delta.size for delta in deltas)])
+    response = outcome.sessions[name].responses[0]
+    deltas = response.deltas if WHILE_SPEAKING[name].deltas is None else response.deltas[: WHILE_SPEAKING[name].deltas]
+    expected = padded(response.audio[: sum(delta.size for delta in deltas)])
     assert len(expected) > 0
     assert outcome.calls[name].received_audio == outcome.calls[name].heard_audio == expected
 
@@ -246,15 +246,15 @@ def test_a_call_that_continues(outcome: Outcome, name: str) -> None:
     call = outcome.calls[name]
     outcome.check_ended(name, "caller_hangup")
     assert (call.closed_by, call.error, call.warnings) == ("caller", "", [])
-    assert call.received_audio == padded(outcome.said[name].responses[0].audio)
-    assert outcome.said[name].responses[0].status == "completed"
+    assert call.received_audio == padded(outcome.sessions[name].responses[0].audio)
+    assert outcome.sessions[name].responses[0].status == "completed"
 
 
 def test_a_refused_response_is_stored_and_the_next_one_is_heard(outcome: Outcome) -> None:
     row = outcome.rows["response_refused"]
     assert row is not None
     assert [event["data"]["code"] for event in row["events"] if event["kind"] == "ai_error"] == ["server_error"]
-    assert [response.asked for response in outcome.said["response_refused"].responses] == [False]
+    assert [response.asked for response in outcome.sessions["response_refused"].responses] == [False]
     assert outcome.calls["response_refused"].received_audio == padded(ANSWER)
 
 

@@ -236,7 +236,7 @@ def test_a_call_that_ends(outcome: Outcome, name: str) -> None:
     outcome.check_ended(name, case.reason)
     if case.code is not None:
         assert (call.close_code, call.error) == (case.code, "")
-    assert outcome.said[name].is_over  # its AI session was closed as well
+    assert outcome.sessions[name].is_over  # its AI session was closed as well
 
 
 @pytest.mark.parametrize("name", HARMLESS)

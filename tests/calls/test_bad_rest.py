@@ -85,7 +85,7 @@ def _place_calls(world: World, outcome: Outcome) -> None:
     good_sid = outcome.calls["good"].call_sid
     world.gateway.until(lambda: world.gateway.store.recording(good_sid).state == "completed", "the good one is recorded")
     world.gateway.until(
-        lambda: any(line.text.startswith("Twilio, asked to end a call") for line in outcome.log.lines),
+        lambda: any(line.text.startswith("Twilio did not end a call") for line in outcome.log.lines),
         "REST did not end the call",
     )
     for call in outcome.calls.values():
@@ -106,7 +106,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
 def test_a_call_that_cannot_be_recorded(outcome: Outcome, name: str) -> None:
     case, call, row = CASES[name], outcome.calls[name], outcome.rows[name]
     outcome.check_ended(name, "caller_hangup")
-    assert call.received_audio == padded(outcome.said[name].responses[0].audio)
+    assert call.received_audio == padded(outcome.sessions[name].responses[0].audio)
     assert (call.error, call.warnings, call.closed_by) == ("", [], "caller")
     assert row is not None
     recording = row["recording"]
@@ -186,7 +186,7 @@ def test_an_address_without_an_api(tmp_path: Path, server: str, word: str) -> No
     finally:
         ssh.stop(timeout=0.1)
     outcome.check_ended("one", "caller_hangup")
-    assert outcome.calls["one"].received_audio == padded(outcome.said["one"].responses[0].audio)
+    assert outcome.calls["one"].received_audio == padded(outcome.sessions["one"].responses[0].audio)
     row = outcome.rows["one"]
     assert row is not None
     assert (row["recording"]["state"], row["recording"]["reason"]) == ("claimed", None), "Twilio never answered"

@@ -53,15 +53,15 @@ def check(w: World, call: TwinCall, cut: int) -> None:
 
     No audio of an old response followed its clear, and AI and store have the length that was heard.
     """
-    said = session_of(w, call)
-    assert (call.error, call.warnings, said.errors, said.violations) == ("", [], [], [])
-    assert len(said.responses) == cut + 1
-    assert len(call.clears) == len(said.truncates) == cut
+    session = session_of(w, call)
+    assert (call.error, call.warnings, session.errors, session.violations) == ("", [], [], [])
+    assert len(session.responses) == cut + 1
+    assert len(call.clears) == len(session.truncates) == cut
     parts = generations(call)
-    *old, last = said.responses
+    *old, last = session.responses
     assert parts[-1].sent == padded([last.audio])
     assert parts[-1].heard_ms * BYTES_PER_MS == len(parts[-1].sent)
-    for part, response, truncate, clear in zip(parts, old, said.truncates, call.clears, strict=False):
+    for part, response, truncate, clear in zip(parts, old, session.truncates, call.clears, strict=False):
         assert response.intended.startswith(part.sent.removesuffix(b"\xff" * (-len(response.intended) % FRAME_BYTES)))
         assert 0 < len(part.sent) <= len(padded([response.intended]))
         assert (truncate.item_id, truncate.accepted) == (response.item_id, True)
@@ -71,9 +71,9 @@ def check(w: World, call: TwinCall, cut: int) -> None:
         assert abs(truncate.at_s - clear.at_s) < 0.05 + not_run_ms(call) / 1000
     row = w.gateway.ended(call.call_sid)
     turns = [turn for turn in row["turns"] if turn["role"] == "agent"]
-    assert [turn["item_id"] for turn in turns] == [response.item_id for response in said.responses]
+    assert [turn["item_id"] for turn in turns] == [response.item_id for response in session.responses]
     assert [turn["interrupted"] for turn in turns] == [True] * cut + [False]
-    assert [turn["heard_ms"] for turn in turns] == [one.audio_end_ms for one in said.truncates] + [last.sent_ms]
+    assert [turn["heard_ms"] for turn in turns] == [one.audio_end_ms for one in session.truncates] + [last.sent_ms]
     assert all(turn["text"] for turn in turns)
     assert (row["reason"], row["quality"]["bargeins"]) == ("ai_hangup", cut)
     assert row["quality"]["frames_sent"] == row["quality"]["frames_expected"] == len(call.received_audio) // FRAME_BYTES
@@ -197,8 +197,8 @@ def test_nothing_is_interrupted_while_no_audio_plays(world: WorldMaker) -> None:
         assert w.twilio.wait(scaled(30.0))
         heard, unsaid, late = calls
         for call in calls:
-            said = session_of(w, call)
-            assert (call.error, call.warnings, call.clears, said.errors) == ("", [], [], [])
+            session = session_of(w, call)
+            assert (call.error, call.warnings, call.clears, session.errors) == ("", [], [], [])
             assert w.gateway.ended(call.call_sid)["quality"]["bargeins"] == 0
         assert heard.received_audio == heard.heard_audio == padded([ANSWER, ANSWER])
         assert session_of(w, heard).truncates == []

@@ -14,13 +14,13 @@ def test_a_conversation_is_heard_recorded_and_stored(world: WorldMaker) -> None:
         assert call.wait(scaled(40.0))
         assert (call.error, call.warnings, call.closed_by, call.close_reason) == ("", [], "gateway", "ai_hangup")
 
-        said = w.ai.session_of(call.number)
-        assert said is not None
-        sent = [response.audio for response in said.responses]
+        session = w.ai.session_of(call.number)
+        assert session is not None
+        sent = [response.audio for response in session.responses]
         padded = b"".join(bytes(audio) + b"\xff" * (-len(audio) % 160) for audio in sent)
         assert call.received_audio == padded
         assert call.heard_audio == padded
-        assert said.truncates == []
+        assert session.truncates == []
 
         w.twilio.rest.wait_callbacks()
         w.gateway.until(lambda: w.gateway.store.recording(call.call_sid).state == "completed", "the recording is final")

@@ -115,14 +115,7 @@ class Reason(StrEnum):
 
 
 _SUCCESS: Final = frozenset(
-    {
-        Reason.CALLER_HANGUP,
-        Reason.AI_HANGUP,
-        Reason.ADMIN_HANGUP,
-        Reason.IDLE_LIMIT,
-        Reason.DURATION_LIMIT,
-        Reason.SHUTDOWN,
-    }
+    {Reason.CALLER_HANGUP, Reason.AI_HANGUP, Reason.ADMIN_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.SHUTDOWN}
 )
 _OWN: Final = frozenset({Reason.INTERNAL_ERROR, Reason.WORKER_LOST})
 

@@ -81,11 +81,7 @@ def _sentence(error: GatewayError) -> str:
     return "\n  ".join([f"config: {len(error.problems)} errors:", *error.problems])
 
 
-@click.group(
-    cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog=EXIT_CODES,
-)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EXIT_CODES)
 @click.option(
     "--config",
     "path",

@@ -32,8 +32,5 @@ def loglevel(settings: Settings, level: str | None, process: str, as_json: bool)
     if as_json:
         print_json(answer)
         return
-    columns = (
-        Column("process", lambda row: row["process"]),
-        Column("level", lambda row: row["level"]),
-    )
+    columns = (Column("process", lambda row: row["process"]), Column("level", lambda row: row["level"]))
     print_rows(columns, [{"process": name, "level": what} for name, what in answer["processes"].items()])

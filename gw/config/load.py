@@ -34,10 +34,7 @@ _SECRET_KEYS: Final = {
     "password": "SUBMILLI_DB_PASSWORD",
 }
 #: Keys of earlier versions, and their present names.
-_RENAMED_KEYS: Final = {
-    "server.drain_s": "server.stop_timeout_s",
-    "server.drain_timeout_s": "server.reload_timeout_s",
-}
+_RENAMED_KEYS: Final = {"server.drain_s": "server.stop_timeout_s", "server.drain_timeout_s": "server.reload_timeout_s"}
 #: An OpenAI key, in any value.
 _API_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{20,}")
 

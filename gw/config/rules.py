@@ -140,10 +140,7 @@ def _sockets(config: Config) -> Iterator[Broken]:
     for key, path in (("ops.admin_socket", Path(config.ops.admin_socket)), ("ops.var_dir", bus)):
         length = len(os.fsencode(path))
         if length > _SOCKET_PATH_BYTES:
-            yield (
-                {key},
-                f"{key}: the socket path {path} has {length} bytes; at most {_SOCKET_PATH_BYTES} are allowed",
-            )
+            yield ({key}, f"{key}: the socket path {path} has {length} bytes; at most {_SOCKET_PATH_BYTES} are allowed")
 
 
 def _agents(config: Config, *, serving: bool) -> Iterator[Broken]:

@@ -162,11 +162,7 @@ class Call:
 
     def _quality(self, left_frames: int) -> Quality:
         downlink, tx, started_s = self.downlink, self.downlink.tx, self.events.started_s
-        dropped = {
-            "bargein": downlink.bargein_dropped,
-            "overrun": downlink.playout.overrun_frames,
-            "call_ended": left_frames,
-        }
+        dropped = {"bargein": downlink.bargein_dropped, "overrun": downlink.playout.overrun_frames, "call_ended": left_frames}
         return Quality(
             frames_sent=tx.frames_sent,
             frames_expected=downlink.playout.expected_frames,

@@ -208,11 +208,7 @@ def _transcript(event: _Event) -> str:
 
 
 def _agent_transcript(event: _Event) -> ai.AgentTranscript:
-    return ai.AgentTranscript(
-        _needed(event.response_id, "response_id"),
-        _needed(event.item_id, "item_id"),
-        _transcript(event),
-    )
+    return ai.AgentTranscript(_needed(event.response_id, "response_id"), _needed(event.item_id, "item_id"), _transcript(event))
 
 
 def _agent_transcript_delta(event: _Event) -> ai.AgentTranscriptDelta:

@@ -157,7 +157,7 @@ class _Head(msgspec.Struct):
 
 # A tagged union takes 0.36 us for a media message, one flat struct with optional fields 0.40 us.
 _messages: Final = msgspec.json.Decoder(
-    _MediaMessage | _MarkMessage | _DtmfMessage | _StartMessage | _StopMessage | _ConnectedMessage,
+    _MediaMessage | _MarkMessage | _DtmfMessage | _StartMessage | _StopMessage | _ConnectedMessage
 )
 _head: Final = msgspec.json.Decoder(_Head)
 _KNOWN: Final = frozenset({"connected", "start", "media", "dtmf", "mark", "stop"})
@@ -203,10 +203,7 @@ def _start(message: _StartMessage) -> Start:
         named = wire.short(f"{form.encoding}, {form.sample_rate} Hz, {form.channels} channels")
         raise ProtocolError("wrong_format", f"the stream is {named}, not mu-law, 8 kHz, mono")
     return Start(
-        body.stream_sid,
-        _sid(body.account_sid, "start.accountSid"),
-        _sid(body.call_sid, "start.callSid"),
-        body.custom_parameters,
+        body.stream_sid, _sid(body.account_sid, "start.accountSid"), _sid(body.call_sid, "start.callSid"), body.custom_parameters
     )
 
 

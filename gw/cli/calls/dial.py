@@ -26,13 +26,7 @@ def complete_agent(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     "  gateway.py call +15551234567 --from +15557654321 --agent support --watch\n\n" + EXIT_CODES,
 )
 @click.argument("to", callback=dialled)
-@click.option(
-    "--from",
-    "caller",
-    required=True,
-    callback=dialled,
-    help="Caller ID: a number of your Twilio account, in E.164.",
-)
+@click.option("--from", "caller", required=True, callback=dialled, help="Caller ID: a number of your Twilio account, in E.164.")
 @click.option(
     "--agent", default="default", show_default=True, shell_complete=complete_agent, help="The agent: a table under [agents]."
 )

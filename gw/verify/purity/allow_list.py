@@ -60,16 +60,7 @@ _WAIT = "Clock.wait_until"
 _TRANSPORT, _PACER = "gw.media.transport.plain.Transport", "gw.call.pacer.Pacer"
 _TIMEOUT: Final = tuple(
     f"gevent.timeout.Timeout.{name}"
-    for name in (
-        "_start_new_or_dummy",
-        "start_new",
-        "__init__",
-        "start",
-        "pending",
-        "__enter__",
-        "__exit__",
-        "close",
-    )
+    for name in ("_start_new_or_dummy", "start_new", "__init__", "start", "pending", "__enter__", "__exit__", "close")
 )
 
 ALLOWED: Final[tuple[Allowed, ...]] = (

@@ -57,6 +57,7 @@ _DEADLINE, _SENT, _BEGIN, _STARVED, _MARK = (
 )
 _ADD, _OBSERVE = "CounterCell.__init__.<locals>.add", "HistogramCell.__init__.<locals>.observe"
 _WAIT = "Clock.wait_until"
+_WRITE, _KEEP, _FAIL, _WAKE = (f"Transport.{name}" for name in ("write", "_keep", "fail", "wake"))
 _TRANSPORT, _PACER = "gw.media.transport.plain.Transport", "gw.call.pacer.Pacer"
 _TIMEOUT: Final = tuple(
     f"gevent.timeout.Timeout.{name}"
@@ -110,94 +111,42 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed("write", f"{_PACER}.moves", (_SENT,), "counter", "how many gaps", 7),
     # -- the send
     Allowed("call", f"{_TRANSPORT}.write", (_RUN,), "send", "one non-blocking send; the rest is kept for the hub", 1200),
-    Allowed("try", f"{_TRANSPORT}.write", ("Transport.write",), "send", "the kernel's answer to a send is an exception", 0),
-    Allowed("except", f"{_TRANSPORT}.write BlockingIOError", ("Transport.write",), "send", "the kernel's buffer is full", 0),
-    Allowed("except", f"{_TRANSPORT}.write OSError", ("Transport.write",), "send", "the peer is gone", 0),
+    Allowed("try", f"{_TRANSPORT}.write", (_WRITE,), "send", "the kernel's answer to a send is an exception", 0),
+    Allowed("except", f"{_TRANSPORT}.write BlockingIOError", (_WRITE,), "send", "the kernel's buffer is full", 0),
+    Allowed("except", f"{_TRANSPORT}.write OSError", (_WRITE,), "send", "the peer is gone", 0),
     Allowed(
-        "call",
-        "_socket.socket.send",
-        ("Transport.write",),
-        "send",
-        "the one system call; the socket never blocks",
-        1100,
-        "builtins.int",
+        "call", "_socket.socket.send", (_WRITE,), "send", "the one system call; the socket never blocks", 1100, "builtins.int"
     ),
-    Allowed(
-        "call",
-        "builtins.len",
-        ("Transport.write", "Transport._keep"),
-        "send",
-        "whether the kernel took it all; the bound",
-        19,
-        "builtins.int",
-    ),
-    Allowed("slice", f"builtins.bytes in {_TRANSPORT}.write", ("Transport.write",), "send", "what the kernel did not take", 37),
-    Allowed(
-        "call", f"{_TRANSPORT}._keep", ("Transport.write",), "send", "a full kernel buffer: bytes wait for the hub, bounded", 110
-    ),
-    Allowed("write", f"{_TRANSPORT}._buffer", ("Transport._keep",), "send", "the bytes that wait", 7),
-    Allowed("operator", "builtins.bytearray add in place", ("Transport._keep",), "send", "the bytes that wait", 75),
-    Allowed(
-        "call",
-        "gevent._types._IoWatcher.start",
-        ("Transport._keep",),
-        "send",
-        "the hub is to flush when the socket is writable",
-        24,
-    ),
-    Allowed(
-        "hand",
-        f"{_TRANSPORT}._flush to gevent._types._IoWatcher.start",
-        ("Transport._keep",),
-        "send",
-        "the hub runs it, not TX",
-        27,
-    ),
+    Allowed("call", "builtins.len", (_WRITE, _KEEP), "send", "whether the kernel took it all; the bound", 19, "builtins.int"),
+    Allowed("slice", f"builtins.bytes in {_TRANSPORT}.write", (_WRITE,), "send", "what the kernel did not take", 37),
+    Allowed("call", f"{_TRANSPORT}._keep", (_WRITE,), "send", "a full kernel buffer: bytes wait for the hub, bounded", 110),
+    Allowed("write", f"{_TRANSPORT}._buffer", (_KEEP,), "send", "the bytes that wait", 7),
+    Allowed("operator", "builtins.bytearray add in place", (_KEEP,), "send", "the bytes that wait", 75),
+    Allowed("call", "gevent._types._IoWatcher.start", (_KEEP,), "send", "the hub is to flush when the socket is writable", 24),
+    Allowed("hand", f"{_TRANSPORT}._flush to gevent._types._IoWatcher.start", (_KEEP,), "send", "the hub runs it, not TX", 27),
     # -- a transport that breaks
     Allowed(
-        "load",
-        "builtins.OSError.strerror",
-        ("Transport.write",),
-        "send",
-        "why, as the kernel put it",
-        19,
-        "builtins.str|builtins.None",
+        "load", "builtins.OSError.strerror", (_WRITE,), "send", "why, as the kernel put it", 19, "builtins.str|builtins.None"
     ),
-    Allowed(
-        "call",
-        f"{_TRANSPORT}.fail",
-        ("Transport.write", "Transport._keep"),
-        "flag",
-        "the transport is broken or stalled, once a call",
-        160,
-    ),
-    Allowed("write", f"{_TRANSPORT}.failure", ("Transport.fail",), "flag", "the reader sees it and ends the call", 7),
-    Allowed("write", f"{_TRANSPORT}._detail", ("Transport.fail",), "flag", "the same in the kernel's words", 7),
+    Allowed("call", f"{_TRANSPORT}.fail", (_WRITE, _KEEP), "flag", "the transport is broken or stalled, once a call", 160),
+    Allowed("write", f"{_TRANSPORT}.failure", (_FAIL,), "flag", "the reader sees it and ends the call", 7),
+    Allowed("write", f"{_TRANSPORT}._detail", (_FAIL,), "flag", "the same in the kernel's words", 7),
     Allowed(
         "call",
         "builtins.bytearray.clear",
-        ("Transport.fail",),
+        (_FAIL,),
         "send",
         "nothing more leaves through a broken transport",
         11,
         "builtins.None",
     ),
+    Allowed("call", "gevent._types._IoWatcher.stop", (_FAIL,), "send", "the hub flushes it no more", 21, "builtins.None"),
+    Allowed("call", f"{_TRANSPORT}.wake", (_FAIL,), "flag", "its reader is to look", 88),
+    Allowed("write", f"{_TRANSPORT}._woken", (_WAKE,), "flag", "the next read returns immediately", 7),
+    Allowed("load", "gevent.hub.Waiter.switch", (_WAKE,), "flag", "how the hub resumes the reader", 31),
+    Allowed("call", "gevent._types._Loop.run_callback", (_WAKE,), "flag", "the hub resumes the reader at its next turn", 44),
     Allowed(
-        "call", "gevent._types._IoWatcher.stop", ("Transport.fail",), "send", "the hub flushes it no more", 21, "builtins.None"
-    ),
-    Allowed("call", f"{_TRANSPORT}.wake", ("Transport.fail",), "flag", "its reader is to look", 88),
-    Allowed("write", f"{_TRANSPORT}._woken", ("Transport.wake",), "flag", "the next read returns immediately", 7),
-    Allowed("load", "gevent.hub.Waiter.switch", ("Transport.wake",), "flag", "how the hub resumes the reader", 31),
-    Allowed(
-        "call", "gevent._types._Loop.run_callback", ("Transport.wake",), "flag", "the hub resumes the reader at its next turn", 44
-    ),
-    Allowed(
-        "hand",
-        "gevent.hub.Waiter.switch to gevent._types._Loop.run_callback",
-        ("Transport.wake",),
-        "flag",
-        "the hub runs it, not TX",
-        0,
+        "hand", "gevent.hub.Waiter.switch to gevent._types._Loop.run_callback", (_WAKE,), "flag", "the hub runs it, not TX", 0
     ),
     # -- what is counted
     Allowed("call", "gw.media.tx.Tx._count", (_RUN,), "counter", "one frame sent: duration and lateness", 910),
@@ -224,77 +173,31 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
 
 #: Operations that TX must be unable to do, by the prefixes of their names in calls, writes, except clauses and audit events.
 FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {
-    "thread starts": (
-        "threading.",
-        "_thread.",
-        "concurrent.",
-        "multiprocessing.",
-        "gevent.threadpool.",
-        "gevent.get_hub.threadpool",
-    ),
-    "greenlet starts": (
-        "gevent.spawn",
-        "gevent.Greenlet",
-        "gevent.pool.",
-        "gevent.greenlet.",
-        "gw.media.hub.greenlets.",
-        "greenlet.greenlet",
-    ),
-    "recording calls": (
-        "gw.control.recording.recorder",
-        "gw.control.recording.service",
-        "gw.bus.StartRecording",
-        "gw.call.guard.",
-        "twilio.",
-    ),
-    "database": ("sqlite3.", "_sqlite3.", "pymysql.", "sqlalchemy.", "alembic.", "gw.control.store", "gw.control.spool"),
-    "REST and HTTP clients": ("http.", "urllib.", "requests.", "twilio.", "gw.control.twilio_api.rest", "websockets."),
-    "network beyond the one send": (
-        "socket.",
-        "_socket.getaddrinfo",
-        "_socket.socket.connect",
-        "_socket.socket.recv",
-        "ssl.",
-        "_ssl.",
-    ),
-    "stack dumps": (
-        "traceback.",
-        "faulthandler.",
-        "inspect.",
-        "sys._getframe",
-        "sys._current_frames",
-        "gevent.util.print_run_info",
-    ),
-    "queue flush": (
-        "collections.deque.clear",
-        "gw.media.tx.Tx.discard",
-        "gw.call.playout.Playout.clear",
-        "gw.call.playout.Playout.pop",
-    ),
-    "session close": (
-        "gw.media.session.",
-        "gw.media.call.",
-        "gw.media.call_ending.",
-        "gw.media.transport.plain.Transport.shut",
-        "_socket.socket.close",
-        "_socket.socket.shutdown",
-    ),
-    "logging": ("logging.", "gw.logs", "gw.logs.lines", "builtins.print", "warnings.", "sys.stdout", "sys.stderr"),
-    "JSON": ("json.", "_json.", "msgspec."),
-    "base64": ("base64.", "binascii."),
-    "locks": (
-        "_thread.lock",
-        "_thread.RLock",
-        "threading.Lock",
-        "gevent.lock.",
-        "gevent._gevent_c_semaphore.",
-        "queue.",
-        "gevent.queue.",
-    ),
-    "file access": ("builtins.open", "open", "io.", "_io.", "os.", "posix.", "pathlib.", "shutil.", "tempfile.", "mmap."),
-    "processes": ("subprocess.", "_posixsubprocess.", "signal."),
-    "imports": ("import", "importlib.", "builtins.__import__"),
-    "sleeping beside the clock": ("time.sleep", "select.", "gevent.select.", "gevent.idle", "gevent.joinall", "gevent.wait"),
+    what: tuple(prefixes.split())
+    for what, prefixes in {
+        "thread starts": "threading. _thread. concurrent. multiprocessing. gevent.threadpool. gevent.get_hub.threadpool",
+        "greenlet starts": "gevent.spawn gevent.Greenlet gevent.pool. gevent.greenlet. gw.media.hub.greenlets. greenlet.greenlet",
+        "recording calls": (
+            "gw.control.recording.recorder gw.control.recording.service gw.bus.StartRecording gw.call.guard. twilio."
+        ),
+        "database": "sqlite3. _sqlite3. pymysql. sqlalchemy. alembic. gw.control.store gw.control.spool",
+        "REST and HTTP clients": "http. urllib. requests. twilio. gw.control.twilio_api.rest websockets.",
+        "network beyond the one send": "socket. _socket.getaddrinfo _socket.socket.connect _socket.socket.recv ssl. _ssl.",
+        "stack dumps": "traceback. faulthandler. inspect. sys._getframe sys._current_frames gevent.util.print_run_info",
+        "queue flush": "collections.deque.clear gw.media.tx.Tx.discard gw.call.playout.Playout.clear gw.call.playout.Playout.pop",
+        "session close": (
+            "gw.media.session. gw.media.call. gw.media.call_ending. gw.media.transport.plain.Transport.shut "
+            "_socket.socket.close _socket.socket.shutdown"
+        ),
+        "logging": "logging. gw.logs gw.logs.lines builtins.print warnings. sys.stdout sys.stderr",
+        "JSON": "json. _json. msgspec.",
+        "base64": "base64. binascii.",
+        "locks": "_thread.lock _thread.RLock threading.Lock gevent.lock. gevent._gevent_c_semaphore. queue. gevent.queue.",
+        "file access": "builtins.open open io. _io. os. posix. pathlib. shutil. tempfile. mmap.",
+        "processes": "subprocess. _posixsubprocess. signal.",
+        "imports": "import importlib. builtins.__import__",
+        "sleeping beside the clock": "time.sleep select. gevent.select. gevent.idle gevent.joinall gevent.wait",
+    }.items()
 }
 
 

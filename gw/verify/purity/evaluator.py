@@ -14,25 +14,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from gw.verify.purity.kinds import (
-    NONE,
-    Callback,
-    Class,
-    Function,
-    Method,
-    Of,
-    Ours,
-    Outside,
-    Tuple,
-    Type,
-    Unknown,
-    Value,
-    builtin,
-    one,
-)
+from gw.verify.purity.kinds import Callback, Class, Function, Method, Of, Ours, Outside, Tuple, Type, Unknown, Value, builtin, one
 from gw.verify.purity.module_source import ClassInfo, FunctionInfo, ModuleInfo
 from gw.verify.purity.project_source import Project
 
@@ -47,6 +33,21 @@ _PLAIN: Final = _NUMBERS | {"builtins.str", "builtins.bytes", "builtins.None"}
 #: Builtin types whose truth test runs no Python code.
 _TRUTHS: Final = _PLAIN | {"builtins.bytearray", "builtins.list", "builtins.tuple", "collections.deque"}
 _INDEXED: Final = frozenset({"builtins.list", "builtins.tuple", "builtins.memoryview"})
+#: Kinds of forbidden constructs whose name differs from that of their `ast` node in lower case.
+_KINDS: Final[dict[type[ast.AST], str]] = {
+    ast.FunctionDef: "def",
+    ast.AsyncFunctionDef: "async",
+    ast.ClassDef: "class",
+    ast.ImportFrom: "import",
+    ast.Delete: "del",
+    ast.JoinedStr: "f-string",
+    **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp), "comprehension"),
+    ast.GeneratorExp: "generator",
+    ast.YieldFrom: "yield",
+    **dict.fromkeys((ast.Dict, ast.List, ast.Set), "build"),
+    ast.Starred: "star-args",
+    ast.NamedExpr: "walrus",
+}
 
 Kind = str
 
@@ -222,12 +223,10 @@ class Evaluator:
 
     def unknown(self, node: ast.AST, value: Value, doing: str) -> bool:
         """True if the value has an unknown type; reports the reason once."""
-        for kind in value:
-            if isinstance(kind, Unknown):
-                if not kind.reported:
-                    self.finding(node, f"{doing}: {kind.why}")
-                return True
-        return False
+        kind = next((kind for kind in value if isinstance(kind, Unknown)), None)
+        if kind is not None and not kind.reported:
+            self.finding(node, f"{doing}: {kind.why}")
+        return kind is not None
 
     # -- the function -------------------------------------------------------------------------------------------------
 
@@ -303,12 +302,9 @@ class Evaluator:
                 self.store(node.target, value if Callback() in declared else declared)
         elif isinstance(node, ast.AugAssign):
             self.augment(node)
-        elif isinstance(node, ast.If):
-            self.truth(node.test)
-            self.block(node.body)
-            self.block(node.orelse)
-        elif isinstance(node, ast.While):
-            self.note(node, "while", self.info.name)
+        elif isinstance(node, ast.If | ast.While):
+            if isinstance(node, ast.While):
+                self.note(node, "while", self.info.name)
             self.truth(node.test)
             self.block(node.body)
             self.block(node.orelse)
@@ -322,21 +318,7 @@ class Evaluator:
 
     def forbidden_statement(self, node: ast.stmt) -> None:
         """Record a construct that the evaluator does not model; no entry can allow it."""
-        names = {
-            ast.FunctionDef: "def",
-            ast.AsyncFunctionDef: "async",
-            ast.ClassDef: "class",
-            ast.Import: "import",
-            ast.ImportFrom: "import",
-            ast.With: "with",
-            ast.For: "for",
-            ast.Global: "global",
-            ast.Nonlocal: "nonlocal",
-            ast.Raise: "raise",
-            ast.Assert: "assert",
-            ast.Delete: "del",
-        }
-        kind = names.get(type(node), type(node).__name__.lower())
+        kind = _kind_of(node)
         text = ast.unparse(node).splitlines()[0]
         if isinstance(node, ast.FunctionDef):
             info = FunctionInfo(self.module, f"{self.info.qualname}.<locals>.{node.name}", node, self.info.cls, self.info)
@@ -371,17 +353,10 @@ class Evaluator:
         self.block(node.finalbody)
 
     def augment(self, node: ast.AugAssign) -> None:
-        target = node.target
-        load = ast.copy_location(
-            ast.Attribute(target.value, target.attr, ast.Load())
-            if isinstance(target, ast.Attribute)
-            else ast.Subscript(target.value, target.slice, ast.Load())
-            if isinstance(target, ast.Subscript)
-            else ast.Name(target.id, ast.Load()),
-            target,
-        )
+        load = copy.copy(node.target)
+        load.ctx = ast.Load()
         before = self.value(load)
-        self.store(target, self.operate(node, before, node.op, self.value(node.value), in_place=True), stored=before)
+        self.store(node.target, self.operate(node, before, node.op, self.value(node.value), in_place=True), stored=before)
 
     def store(self, target: ast.expr, value: Value, stored: Value | None = None) -> None:
         if isinstance(target, ast.Name):
@@ -448,24 +423,8 @@ class Evaluator:
         return self.forbidden_expression(node)
 
     def forbidden_expression(self, node: ast.expr) -> Value:
-        names = {
-            ast.JoinedStr: "f-string",
-            ast.Lambda: "lambda",
-            ast.ListComp: "comprehension",
-            ast.SetComp: "comprehension",
-            ast.DictComp: "comprehension",
-            ast.GeneratorExp: "generator",
-            ast.Yield: "yield",
-            ast.YieldFrom: "yield",
-            ast.Await: "await",
-            ast.Dict: "build",
-            ast.List: "build",
-            ast.Set: "build",
-            ast.Starred: "star-args",
-            ast.NamedExpr: "walrus",
-        }
         text = ast.unparse(node)[:80]
-        self.note(node, names.get(type(node), type(node).__name__.lower()), text)
+        self.note(node, _kind_of(node), text)
         if isinstance(node, ast.List) and self.quiet:
             return builtin("list", frozenset[Type]().union(*(self.value(part) for part in node.elts)))
         for inner in ast.walk(node):
@@ -567,7 +526,7 @@ class Evaluator:
     def index(self, node: ast.expr) -> None:
         """Check an index: any type but a number may run code."""
         value = self.value(node)
-        if not self.unknown(node, value, "an index") and not value <= builtin("int") | NONE:
+        if not self.unknown(node, value, "an index") and not value <= builtin("int") | builtin("None"):
             self.finding(node, f"the index {ast.unparse(node)} is not a number")
 
     def part(self, value: Value, n: int) -> Value:
@@ -667,10 +626,8 @@ class Evaluator:
 
     def call(self, node: ast.Call) -> Value:
         callee = self.attribute(node.func, called=True) if isinstance(node.func, ast.Attribute) else self.value(node.func)
-        for argument in node.args:
-            if isinstance(argument, ast.Starred):
-                self.note(node, "star-args", ast.unparse(node)[:80])
-        if any(keyword.arg is None for keyword in node.keywords):
+        stars = (isinstance(argument, ast.Starred) for argument in node.args)
+        if any(stars) or any(keyword.arg is None for keyword in node.keywords):
             self.note(node, "star-args", ast.unparse(node)[:80])
         given = [self.value(argument) for argument in node.args if not isinstance(argument, ast.Starred)]
         named = {keyword.arg: self.value(keyword.value) for keyword in node.keywords if keyword.arg is not None}
@@ -726,10 +683,9 @@ class Evaluator:
         self.note(node, "call", leaf.name)
         for value in given:
             for kind in value:
-                if isinstance(kind, Function):
-                    self.note(node, "hand", f"{kind.info.name} to {leaf.name}")
-                elif isinstance(kind, Method | Outside):
-                    self.note(node, "hand", f"{kind.name} to {leaf.name}")
+                if isinstance(kind, Function | Method | Outside):
+                    passed = kind.info.name if isinstance(kind, Function) else kind.name
+                    self.note(node, "hand", f"{passed} to {leaf.name}")
                 elif isinstance(kind, Ours | Class):
                     self.finding(node, f"{leaf.name} receives {kind.cls.name} and may run its code")
         if self.quiet and isinstance(leaf, Outside):
@@ -747,6 +703,10 @@ class Evaluator:
     def typed(self, returns: str) -> Value:
         """Parse result types in the notation of the allow-list."""
         return frozenset(Of(part.strip()) for part in returns.split("|"))
+
+
+def _kind_of(node: ast.AST) -> Kind:
+    return _KINDS.get(type(node), type(node).__name__.lower())
 
 
 def _is_class(dotted: str) -> bool:

@@ -49,6 +49,16 @@ def print_rows(columns: Sequence[Column], rows: Iterable[Any]) -> None:
     console().print(table(columns, rows))
 
 
+def print_listing(columns: Sequence[Column], rows: Sequence[Any], *, empty: str, as_json: bool) -> None:
+    """Print rows as a document or as a table; in place of an empty table the sentence `empty`."""
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_rows(columns, rows)
+    else:
+        click.echo(empty)
+
+
 def table(columns: Sequence[Column], rows: Iterable[Any]) -> Table:
     """Return a table without a frame. A narrow terminal omits whole columns, so that a SID is never cut."""
     out = console()

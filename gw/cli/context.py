@@ -232,6 +232,13 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, callback=_json_given, is_eager=True, help="Print one JSON document instead of a table."
 )
 
+
+def out_folder_option(folder: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option `--out` of a command that writes files, by default to `folder`."""
+    kind = click.Path(file_okay=False, path_type=Path)
+    return click.option("--out", type=kind, default=Path(folder), show_default=True, help="Folder for the results.")
+
+
 pass_settings = click.make_pass_decorator(Settings)
 
 

@@ -60,22 +60,17 @@ def poison() -> None:
 @common_options
 def list_poison(settings: Settings, limit: int, as_json: bool) -> None:
     """List refused events with the reasons."""
-    from gw.terminal import Column, local_time, print_json, print_rows
+    from gw.terminal import Column, local_time, print_listing
 
     rows = settings.ask("poison_list", limit=limit)
-    if as_json:
-        print_json(rows)
-    elif not rows:
-        click.echo("The store has refused no event.")
-    else:
-        columns = (
-            Column(">id", lambda row: str(row["id"])),
-            Column("since", lambda row: local_time(row["at"])),
-            Column("from", lambda row: f"{row['instance']} number {row['n']}", needs=120),
-            Column(">bytes", lambda row: str(row["bytes"])),
-            Column("why", lambda row: row["why"]),
-        )
-        print_rows(columns, rows)
+    columns = (
+        Column(">id", lambda row: str(row["id"])),
+        Column("since", lambda row: local_time(row["at"])),
+        Column("from", lambda row: f"{row['instance']} number {row['n']}", needs=120),
+        Column(">bytes", lambda row: str(row["bytes"])),
+        Column("why", lambda row: row["why"]),
+    )
+    print_listing(columns, rows, empty="The store has refused no event.", as_json=as_json)
 
 
 @poison.command("retry", epilog=f"\b\nExamples:\n  gateway.py db poison retry\n  gateway.py db poison retry 7 9\n\n{EXIT_CODES}")

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gw.cli.context import EXIT_CODES_HERE, Failure, Interrupted, Settings, interruptible, json_option, pass_settings
+from gw.cli.context import (
+    EXIT_CODES_HERE,
+    Failure,
+    Interrupted,
+    Settings,
+    interruptible,
+    json_option,
+    out_folder_option,
+    pass_settings,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,13 +36,7 @@ REFRESH_S = 0.25
 @click.option(
     "--seconds", type=click.FloatRange(1, 600), default=15, show_default=True, help="Shortest duration of each conversation."
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("out/demo"),
-    show_default=True,
-    help="Folder for the results.",
-)
+@out_folder_option("out/demo")
 @json_option
 @pass_settings
 def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: bool) -> None:

@@ -40,17 +40,11 @@ def recordings() -> None:
 def list_recordings(settings: Settings, limit: int, state: str | None, as_json: bool) -> None:
     """List recordings, newest first: state, delay after the first audio, length, SIDs, and the error."""
     from gw.cli.calls.view import recording_error
-    from gw.terminal import Column, dash, duration, local_time, print_json, print_rows
+    from gw.terminal import Column, dash, duration, local_time, print_listing
 
     rows = settings.ask_or_read(
         "recordings", lambda store: store.recordings(limit=limit, state=state), list[RecordingRow], limit=limit, state=state
     )
-    if as_json:
-        print_json(rows)
-        return
-    if not rows:
-        click.echo("No recordings yet." if state is None else f"No recording is {state}.")
-        return
     columns = (
         Column("first audio", lambda row: local_time(row.first_audio_at)),
         Column("state", lambda row: row.state),
@@ -60,7 +54,8 @@ def list_recordings(settings: Settings, limit: int, state: str | None, as_json: 
         Column(">recording", lambda row: dash(row.recording_sid), needs=130),
         Column("error", recording_error, needs=104),
     )
-    print_rows(columns, rows)
+    empty = "No recordings yet." if state is None else f"No recording is {state}."
+    print_listing(columns, rows, empty=empty, as_json=as_json)
 
 
 @recordings.command(epilog=f"\b\nExample:  gateway.py recordings retry CA0123456789abcdef0123456789abcdef\n\n{EXIT_CODES}")

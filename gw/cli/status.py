@@ -45,7 +45,7 @@ def status(settings: Settings, holds: bool, as_json: bool) -> None:
         out.print()
         columns = (
             Column(">worker", lambda row: str(row["index"])),
-            Column("state", _worker_state),
+            Column("state", worker_state),
             Column(">calls", lambda row: str(row["calls"])),
             Column(">pid", lambda row: str(row["pid"])),
             Column(">lateness p99, ms", lambda row: milliseconds(row["lateness_p99_s"])),
@@ -57,23 +57,18 @@ def status(settings: Settings, holds: bool, as_json: bool) -> None:
 
 def _show_holds(found: list[dict[str, Any]], as_json: bool) -> None:
     """Print the long holds, newest first: sampled 10 % of the time, the worst of each second."""
-    from gw.terminal import Column, console, local_time, milliseconds, print_json, print_rows
+    from gw.terminal import Column, local_time, milliseconds, print_listing
 
-    if as_json:
-        print_json(found)
-    elif not found:
-        console().print("No hold of a worker's hub over 1 ms was sampled.")
-    else:
-        columns = (
-            Column("when", lambda hold: local_time(hold["at"])),
-            Column(">worker", lambda hold: str(hold["worker"])),
-            Column(">pid", lambda hold: str(hold["pid"]), needs=100),
-            Column("kind", lambda hold: hold["kind"]),
-            Column(">held, ms", lambda hold: milliseconds(hold["wall_s"])),
-            Column(">CPU, ms", lambda hold: milliseconds(hold["cpu_s"])),
-            Column("where, innermost first", _where),
-        )
-        print_rows(columns, found)
+    columns = (
+        Column("when", lambda hold: local_time(hold["at"])),
+        Column(">worker", lambda hold: str(hold["worker"])),
+        Column(">pid", lambda hold: str(hold["pid"]), needs=100),
+        Column("kind", lambda hold: hold["kind"]),
+        Column(">held, ms", lambda hold: milliseconds(hold["wall_s"])),
+        Column(">CPU, ms", lambda hold: milliseconds(hold["cpu_s"])),
+        Column("where, innermost first", _where),
+    )
+    print_listing(columns, found, empty="No hold of a worker's hub over 1 ms was sampled.", as_json=as_json)
 
 
 def _where(hold: dict[str, Any]) -> str:
@@ -109,7 +104,7 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     yield "recordings", done or "none yet"
 
 
-def _worker_state(row: dict[str, Any]) -> Text:
+def worker_state(row: dict[str, Any]) -> Text:
     from rich.text import Text
 
     if not row["connected"]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gw.cli.context import EXIT_CODES, Settings, Unreachable, common_options
+from gw.cli.status import worker_state
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -196,11 +197,8 @@ def _live(settings: Settings, seen: Row, history: deque[float | None], interval_
 def _state(row: Row, process: Row | None) -> Text:
     from rich.text import Text
 
-    if not row["connected"]:
-        return Text("lost", "red")
-    if process is not None and process["late"]:
-        return Text("late", "red")
-    return Text("draining", "yellow") if row["draining"] else Text("up", "green")
+    late = row["connected"] and process is not None and process["late"]
+    return Text("late", "red") if late else worker_state(row)
 
 
 def _where(hold: Row) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gw.cli.context import EXIT_CODES_HERE, Settings, json_option
+from gw.cli.context import EXIT_CODES_HERE, Settings, json_option, out_folder_option
 
 if TYPE_CHECKING:
     from gw.verify.guard.check import GuardReport
@@ -205,13 +205,7 @@ def _show_guard(report: GuardReport) -> None:
 @click.option("--calls", type=click.IntRange(1, 2000), default=50, show_default=True, help="Concurrent full-duplex calls.")
 @click.option("--seconds", type=click.FloatRange(2, 3600), default=30, show_default=True, help="Duration of the measurement.")
 @click.option("--quick", is_flag=True, help="20 calls, 10 s, judged only by figures that a busy machine does not distort.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("out/verify"),
-    show_default=True,
-    help="Folder for the report.",
-)
+@out_folder_option("out/verify")
 @json_option
 def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) -> None:
     """Place calls through a gateway on this machine: no send may take over 1 ms, no greenlet may hold the hub over 1 ms.
@@ -268,18 +262,17 @@ def _measure(calls: int, seconds: float, out: Path, quiet: bool) -> tuple[dict[s
 
 
 def _show_budget(lines: Any, about: list[str], out: Path) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from gw.terminal import console
+    from gw.terminal import Column, console, print_rows
 
     words = {True: Text("holds", "green"), False: Text("DOES NOT HOLD", "red"), None: Text("not judged", "dim")}
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("promise", "measured", "limit", ""):
-        table.add_column(title, overflow="fold")
-    for line in lines:
-        table.add_row(line.promise, line.measured, line.limit, words[line.holds])
-    screen = console()
-    screen.print(", ".join(about))
-    screen.print(table)
-    screen.print(f"See: {out}/report.html  Read: {out}/report.json")
+    columns = (
+        Column("promise", lambda line: line.promise),
+        Column("measured", lambda line: line.measured),
+        Column("limit", lambda line: line.limit),
+        Column("", lambda line: words[line.holds]),
+    )
+    console().print(", ".join(about))
+    print_rows(columns, lines)
+    console().print(f"See: {out}/report.html  Read: {out}/report.json")

@@ -40,7 +40,7 @@ from gw.bench.result import Measured, MetricsPage
 from gw.bench.run import Load, OnStep, measure_with
 from gw.bench.subject import BenchError, Gateway
 from gw.cli.bench import options
-from gw.cli.context import json_option
+from gw.cli.context import Settings, json_option
 from gw.terminal import figure_table, ms
 from tests.bench.compare import figures, medians, ratios
 from tests.bench.stalling_store import StallingStore, open_store
@@ -316,7 +316,7 @@ def main(
 ) -> None:
     load = Load(calls=calls, seconds=seconds, pattern=pattern, workers=workers, patience_s=patience, tls=tls)
     with options.show_steps(as_json) as on_step:
-        found = press(options.gateway_command(), out, load, rounds, on_step)
+        found = press(Settings(None).command_line(), out, load, rounds, on_step)
     document = found.document()
     report.write(out / "pressure.json", document)
     options.print_result(document, as_json, lambda: (tables(found), f"Read: {out}/pressure.json"))

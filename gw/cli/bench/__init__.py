@@ -12,17 +12,9 @@ from typing import Any, Final
 
 import click
 
-from gw.cli.bench.options import (
-    gateway_command,
-    out_option,
-    patience_option,
-    pattern_option,
-    print_result,
-    show_steps,
-    tls_option,
-)
+from gw.cli.bench.options import out_option, patience_option, pattern_option, print_result, show_steps, tls_option
 from gw.cli.bench.steps import growth, ramp
-from gw.cli.context import EXIT_CODES_HERE, json_option
+from gw.cli.context import EXIT_CODES_HERE, Settings, json_option
 
 #: A void round is repeated: in all, at most this many times the rounds asked for.
 _TRIES: Final = 2
@@ -76,7 +68,7 @@ def bench(
     from gw.bench.subject import build_floor
 
     load = Load(calls=calls, seconds=seconds, pattern=pattern, workers=workers, patience_s=patience, tls=tls)
-    command = gateway_command()
+    command = Settings(None).command_line()  # without the user's configuration
     gateways, floors = [], []
     if floor:
         (out / "floor").mkdir(parents=True, exist_ok=True)

@@ -5,19 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from gw.cli.context import Failure, Settings
+from gw.cli.context import Failure, out_folder_option
 
-_OUT: Final = Path("out/bench")
 _PATTERNS: Final = ("steady", "bursty", "bargein")
 
-out_option = click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), default=_OUT, show_default=True, help="Folder for all files."
-)
+out_option = out_folder_option("out/bench")
 pattern_option = click.option(
     "--pattern",
     type=click.Choice(_PATTERNS),
@@ -33,11 +29,6 @@ patience_option = click.option(
     help="Seconds to wait, before each measurement, until no other program is busy.",
 )
 tls_option = click.option("--tls", is_flag=True, help="Use TLS to the AI, as with OpenAI; the floor stays plain.")
-
-
-def gateway_command() -> list[str]:
-    """Return the command that starts the measured gateway, without the user's configuration."""
-    return Settings(None).command_line()
 
 
 def print_result(document: dict[str, Any], as_json: bool, parts: Callable[[], Iterable[Any]]) -> None:

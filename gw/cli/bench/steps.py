@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gw.cli.bench.options import (
-    gateway_command,
-    out_option,
-    patience_option,
-    pattern_option,
-    print_result,
-    show_steps,
-    tls_option,
-)
-from gw.cli.context import EXIT_CODES_HERE, json_option
+from gw.cli.bench.options import out_option, patience_option, pattern_option, print_result, show_steps, tls_option
+from gw.cli.context import EXIT_CODES_HERE, Settings, json_option
 
 if TYPE_CHECKING:
     from gw.bench.run import Load
@@ -119,7 +111,7 @@ def ramp(tls: bool, seconds: float, first: int, last: int, pattern: str, patienc
         "ramp",
         out,
         as_json,
-        measure=lambda on_step: climb(load, steps, measuring(gateway_command(), out, on_step), results),
+        measure=lambda on_step: climb(load, steps, measuring(Settings(None).command_line(), out, on_step), results),
         results=results,
         document=lambda: {"calls_per_core": held(results), "pattern": pattern, "tls": tls, "steps": results},
         draw=lambda path: draw_ramp(results, path),
@@ -153,7 +145,7 @@ def growth(tls: bool, seconds: float, first: int, last: int, pattern: str, patie
         "growth",
         out,
         as_json,
-        measure=lambda on_step: grow(load, steps, measuring(gateway_command(), out, on_step), results),
+        measure=lambda on_step: grow(load, steps, measuring(Settings(None).command_line(), out, on_step), results),
         results=results,
         document=lambda: {"verdict": verdict(results), "pattern": pattern, "tls": tls, "steps": results},
         draw=lambda path: draw_growth(results, path),

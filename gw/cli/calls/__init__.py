@@ -97,24 +97,19 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> Non
 
     A narrow terminal shows fewer columns; --json has every field of the store.
     """
-    from gw.terminal import Column, dash, duration, ending, local_time, print_json, print_rows
+    from gw.terminal import Column, dash, duration, ending, local_time, print_listing
 
     rows = _recent(settings, limit=limit, live=live)
-    if as_json:
-        print_json(rows)
-    elif rows:
-        columns = (
-            Column("started", lambda row: local_time(row.started_at)),
-            Column(">length", lambda row: duration(row.length_s)),
-            Column("from", lambda row: dash(row.from_number), needs=92),
-            Column("agent", lambda row: dash(row.agent), needs=120),
-            Column("ended", lambda row: ending(row.reason, row.result)),
-            Column("recording", lambda row: dash(row.recording_state), needs=104),
-            Column(">call", lambda row: row.call_sid),
-        )
-        print_rows(columns, rows)
-    else:
-        click.echo("No live calls." if live else "No calls yet.")
+    columns = (
+        Column("started", lambda row: local_time(row.started_at)),
+        Column(">length", lambda row: duration(row.length_s)),
+        Column("from", lambda row: dash(row.from_number), needs=92),
+        Column("agent", lambda row: dash(row.agent), needs=120),
+        Column("ended", lambda row: ending(row.reason, row.result)),
+        Column("recording", lambda row: dash(row.recording_state), needs=104),
+        Column(">call", lambda row: row.call_sid),
+    )
+    print_listing(columns, rows, empty="No live calls." if live else "No calls yet.", as_json=as_json)
 
 
 @calls.command(short_help="Show everything about one call.", epilog=f"\b\nExample:  gateway.py calls show CA0123\n\n{EXIT_CODES}")

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gw.terminal import Column, table
 from gw.verify.purity.allow_list import ENTRY, RING_2_EXCUSED
 from gw.verify.purity.check import Static, absent
 from gw.verify.purity.dynamic import Watched
@@ -95,24 +96,24 @@ class Report:
         return f"TX is pure: {read}, all on the allow-list; {made} observed calls were all on it."
 
     def _operations(self) -> Table:
-        table = _table("operation", ">line", "class", ">ns", "allowed why")
+        rows = _table("operation", ">line", "class", ">ns", "allowed why")
         last = ""
         for operation, entry in sorted(self.static.operations.items(), key=lambda item: (item[0].place.path, item[0].place.line)):
             if operation.place.path != last:
                 last = operation.place.path
-                table.add_row(Text(last, "bold"))
+                rows.add_row(Text(last, "bold"))
             name = operation.name if operation.name.endswith(operation.kind) else f"{operation.kind} {operation.name}"
             cost = "" if entry is None or not entry.cost_ns else str(entry.cost_ns)
             style = "" if entry is not None else "red"
             cells = (entry.cls, cost, entry.why) if entry is not None else ("-", "", "NOT ALLOWED")
-            table.add_row(f"  {_short(name)}", str(operation.place.line), *cells, style=style)
-        return table
+            rows.add_row(f"  {_short(name)}", str(operation.place.line), *cells, style=style)
+        return rows
 
     def _forbidden(self) -> Table:
-        table = _table("forbidden", "absent")
+        rows = _table("forbidden", "absent")
         for what, names in self.absent.items():
-            table.add_row(what, Text(", ".join(names), "red") if names else Text("yes", "green"))
-        return table
+            rows.add_row(what, Text(", ".join(names), "red") if names else Text("yes", "green"))
+        return rows
 
     def _watched(self) -> list[RenderableType]:
         assert self.seen is not None
@@ -137,8 +138,4 @@ def _short(name: str) -> str:
 
 
 def _table(*titles: str) -> Table:
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in titles:
-        right = title.startswith(">")
-        made.add_column(title.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
-    return made
+    return table([Column(title, str) for title in titles], ())

@@ -39,8 +39,8 @@ from gw.bench.gateway_process import end_process, free_ports
 from gw.bench.result import Measured, holds
 from gw.bench.run import Load, OnStep, measure_floor, measure_gateway, measure_subject
 from gw.bench.subject import BenchError, compiler
-from gw.cli.bench.options import gateway_command
 from gw.cli.bench.steps import between, step_load, step_options, take_steps
+from gw.cli.context import Settings
 from tests.bench.peers import report
 
 SOURCES: Final = Path(__file__).resolve().parent
@@ -295,7 +295,7 @@ def main(seconds: float, first: int, last: int, pattern: str, patience: float, o
         "peers",
         out,
         as_json,
-        measure=lambda on_step: climb(load, steps, measures(gateway_command(), out, on_step), rows),
+        measure=lambda on_step: climb(load, steps, measures(Settings(None).command_line(), out, on_step), rows),
         results=rows,
         document=lambda: document(rows),
         draw=lambda path: report.draw(rows, path),

@@ -24,37 +24,17 @@ EXTRAS: Final = ("call_sid", "stream_sid", "worker", "reason", "code", "detail")
 #: All reasons besides those of a call's end, explained in `deploy/reasons.md`. A test compares them with the code. A reason on
 #: neither list is written as `other`.
 GATEWAY_REASONS: Final = frozenset(
-    {
+    (
         # refused webhooks and upgrades
-        "bad_signature",
-        "bad_request",
-        "not_found",
-        "busy",
-        "shutdown",
-        "stream_error",
+        *("bad_signature", "bad_request", "not_found", "busy", "shutdown", "stream_error"),
         # between worker and control
-        "bus_error",
-        "bus_overflow",
-        "bus_silent",
-        "bus_version",
+        *("bus_error", "bus_overflow", "bus_silent", "bus_version"),
         # the spool and the store
-        "spool_failed",
-        "store_refused",
-        "store_unavailable",
-        "store_away",
-        # recordings and answers of Twilio's REST API
-        "call_ended",
-        "recorded_twice",
-        "no_credentials",
-        "not_in_progress",
-        "gone",
-        "unauthorized",
-        "server",
-        "timeout",
-        "unreachable",
-        "rejected",
-        "twilio_error",  # `code` has Twilio's error number
-    }
+        *("spool_failed", "store_refused", "store_unavailable", "store_away"),
+        # recordings and answers of Twilio's REST API; with `twilio_error`, `code` has Twilio's error number
+        *("call_ended", "recorded_twice", "no_credentials", "not_in_progress", "gone", "unauthorized", "server", "timeout"),
+        *("unreachable", "rejected", "twilio_error"),
+    )
 )
 REASONS: Final = GATEWAY_REASONS | {str(reason) for reason in Reason}
 OTHER_REASON: Final = "other"

@@ -52,30 +52,14 @@ NOT_BLOCKED: Final = "AI-out is never blocked"
 INVARIANTS: Final = (ONE, NOT_BEFORE, PROMPT, STARTED, SETTLES, TRUE, ASKED_ONCE, NOT_BLOCKED)
 
 ALL_FAULTS: Final = frozenset(
-    {
-        "pool full",
-        "kernel full",
-        "stream drops",
-        "worker killed",
-        "control killed",
-        "host lost",
-        "bus delayed",
-        "bus duplicates",
-        "store down",
-        "store down for long",
-        "commit unclear",
-        "webhook never",
-        "webhook twice",
-        "webhook late",
-        "recording absent",
-        "stall",
-        "21220",
-        "20404",
-        "20429",
-        "503",
-        "time-out",
-        "unreachable",
-    }
+    (
+        *("pool full", "kernel full", "stream drops", "stall"),
+        *("worker killed", "control killed", "host lost"),
+        *("bus delayed", "bus duplicates"),
+        *("store down", "store down for long", "commit unclear"),
+        *("webhook never", "webhook twice", "webhook late", "recording absent"),
+        *("21220", "20404", "20429", "503", "time-out", "unreachable"),  # Twilio's answers: `parts.REFUSALS`
+    )
 )
 
 

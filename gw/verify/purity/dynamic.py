@@ -25,17 +25,9 @@ from gw.verify.purity.watch import Watch
 #: Modules that a media worker must not load: the import contract's list, checked in a real process. A worker loads only the part
 #: of the twilio package that builds TwiML.
 NOT_IN_A_WORKER: Final = (
-    "twilio.rest",
-    "twilio.http",
-    "pymysql",
-    "sqlalchemy",
-    "alembic",
-    "sqlite3",
-    "requests",
-    "prometheus_client",
-    "click",
-    "rich",
-    "matplotlib",
+    *("twilio.rest", "twilio.http", "requests"),
+    *("pymysql", "sqlalchemy", "alembic", "sqlite3"),
+    *("prometheus_client", "click", "rich", "matplotlib"),
 )
 _WORKER_S: Final = 30.0
 

@@ -24,23 +24,9 @@ from gw.verify.purity.allow_list import ALLOWED, RING_2_EXCUSED, Allowed
 
 #: Audit events forbidden in the media plane: each blocks, or belongs to another process.
 RING_2_FORBIDDEN: Final = (
-    "open",
-    "import",
-    "sqlite3.",
-    "subprocess.",
-    "os.",
-    "_thread.start_new_thread",
-    "shutil.",
-    "tempfile.",
-    "urllib.",
-    "http.",
-    "socket.getaddrinfo",
-    "socket.gethostbyname",
-    "time.sleep",
-    "fcntl.",
-    "mmap.",
-    "pty.",
-    "ctypes.",
+    *("open", "import", "os.", "shutil.", "tempfile.", "fcntl.", "mmap.", "pty.", "ctypes.", "sqlite3."),
+    *("subprocess.", "_thread.start_new_thread", "time.sleep"),
+    *("urllib.", "http.", "socket.getaddrinfo", "socket.gethostbyname"),
 )
 #: Bounds on the frames kept of a stack, and on the offences kept of one kind.
 STACK_FRAMES: Final = 12

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import gevent
+import msgspec
 from gevent.event import Event
 
 from gw.config import Config
@@ -66,7 +67,7 @@ class Supervisor:
             self.listener = sockets.public_socket(
                 config.server.listen, environ, patience_s=patience_s, loopback_only=not config.signed
             )
-            self._scoreboard = Scoreboard.create()
+            self.scoreboard = Scoreboard.create()  # the shared state of all processes
             snapshot = Snapshot(config_path)
         except (ReloadError, OSError) as error:
             self._lock.release()
@@ -80,21 +81,14 @@ class Supervisor:
         self._group = ProcessGroup(
             command,
             self.environ,
-            self._scoreboard,
+            self.scoreboard,
             self.listener.fileno(),
             cpu_affinity.plan(server.workers, server.pin, self._allowed),
             self._allowed,
         )
         self._reloader = Reloader(
             self._group,
-            SupervisorSettings(
-                listen=server.listen,
-                workers=server.workers,
-                pin=server.pin,
-                stop_timeout_s=server.stop_timeout_s,
-                reload_timeout_s=server.reload_timeout_s,
-                var_dir=config.ops.var_dir,
-            ),
+            msgspec.convert({**msgspec.structs.asdict(server), "var_dir": config.ops.var_dir}, SupervisorSettings),
             snapshot,
             config_path=config_path,
             allowed=self._allowed,
@@ -127,11 +121,6 @@ class Supervisor:
     def stop_bound_s(self) -> float:
         """Bound on a stop: the drain, every process's exit, and the wait for killed ones."""
         return self._reloader.settings.stop_timeout_s + GRACE_S + CONTROL_STOP_S + 2 * (HURRY_S + GRACE_S) + 3 * HURRY_S
-
-    @property
-    def scoreboard(self) -> Scoreboard:
-        """The shared state of all processes."""
-        return self._scoreboard
 
     def run(self) -> None:
         """Serve until `stop`. Raises StartError when a child does not start."""
@@ -203,7 +192,7 @@ class Supervisor:
         self._reloader.stop(HURRY_S)
         self._group.end_all(self._reloader.settings.stop_timeout_s + GRACE_S, CONTROL_STOP_S)
         self._reloader.close()
-        self._scoreboard.close()
+        self.scoreboard.close()
         self.listener.close()
         self._lock.release()
 

@@ -46,13 +46,7 @@ _NO_SLOT: Final = "503 Service Unavailable"
 
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
-_WEBHOOK_PATHS: Final = {
-    "/twilio/voice": "voice",
-    "/twilio/status": "status",
-    "/twilio/recording": "recording",
-    "/twilio/stream": "stream",
-    "/twilio/action": "action",
-}
+_WEBHOOK_PATHS: Final = {f"/twilio/{kind}": kind for kind in ("voice", "status", "recording", "stream", "action")}
 
 #: Path of a balancer's health check: some worker of the machine answers webhooks.
 _HEALTH_PATH: Final = "/healthz"

@@ -11,7 +11,7 @@ Source: the types of the openai package 3.54.0 (`openai.types.realtime`); OpenAI
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, TypeVar, get_args
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import msgspec
@@ -261,12 +261,7 @@ def _beta_audio(event: _Event) -> ai.AiEvent:
     raise ProtocolError("wrong_format", f"{event.type}: the endpoint uses the retired beta shape of Realtime, not GA")
 
 
-_STATUSES: Final[dict[str, ai.ResponseStatus]] = {
-    "completed": "completed",
-    "cancelled": "cancelled",
-    "incomplete": "incomplete",
-    "failed": "failed",
-}
+_STATUSES: Final[dict[str, ai.ResponseStatus]] = {status: status for status in get_args(ai.ResponseStatus)}
 
 _EVENTS: Final[dict[str, Callable[[_Event], ai.AiEvent]]] = {
     "session.created": _session_created,

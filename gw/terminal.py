@@ -50,7 +50,7 @@ def print_rows(columns: Sequence[Column], rows: Iterable[Any]) -> None:
 
 
 def print_listing(columns: Sequence[Column], rows: Sequence[Any], *, empty: str, as_json: bool) -> None:
-    """Print rows as a document or as a table; in place of an empty table the sentence `empty`."""
+    """Print rows as a document or a table; without rows, print the sentence `empty`."""
     if as_json:
         print_json(rows)
     elif rows:

@@ -122,15 +122,11 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     fleet, readiness = status["fleet"], status["readiness"]
     reasons = "; ".join(readiness["reasons"])
     ready = Text("away", "red") if away else Text("ready", "green") if readiness["ready"] else Text("not ready", "red")
+    running = f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])} since start or reload, "
     lateness = Text(f"p99 {milliseconds(seen['lateness_p99_s'])} ms  ")
     lateness.append_text(sparkline(list(history)[-max(1, console().width - _BESIDE_LINE) :]))
     rows: list[tuple[str, str | Text]] = [
-        (
-            "gateway",
-            Text.assemble(
-                f"{status['version']} on {status['host']}, up {duration(status['uptime_s'])} since start or reload, ", ready
-            ),
-        ),
+        ("gateway", Text.assemble(running, ready)),
         ("calls", f"{status['calls']} of {fleet['capacity']}, {fleet['reserved']} reserved"),
         ("lateness", lateness),
         ("waiting", f"{status['backlog']} events in the spool, {status['claims']} recordings claimed there"),

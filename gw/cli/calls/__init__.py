@@ -9,7 +9,7 @@ view watch      `calls show`, `calls watch`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,9 +17,6 @@ from click.shell_completion import CompletionItem
 from gw.cli.context import EXIT_CODES, Failure, Settings, common_options, names_host, print_answer
 from gw.control.rows import CallDetails, ListedCall
 from gw.errors import GatewayError
-
-if TYPE_CHECKING:
-    from gw.control.store import Store
 
 #: Bound on completing call SIDs.
 COMPLETION_S: Final = 1.0
@@ -225,10 +222,14 @@ def _one(settings: Settings, call_sid: str) -> CallDetails:
 
 
 def _recent(settings: Settings, limit: int = RECENT, *, live: bool = False, quiet: bool = False) -> list[ListedCall]:
-    def read(store: Store) -> list[ListedCall]:
-        return store.calls(limit=limit, open_only=live)
-
-    return settings.ask_or_read("calls", read, list[ListedCall], quiet=quiet, limit=limit, open_only=live)
+    return settings.ask_or_read(
+        "calls",
+        lambda store: store.calls(limit=limit, open_only=live),
+        list[ListedCall],
+        quiet=quiet,
+        limit=limit,
+        open_only=live,
+    )
 
 
 def _whole_sid(settings: Settings, call_sid: str) -> str:

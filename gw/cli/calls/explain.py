@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from gw.cli.calls.findings import Moment, findings, timeline, verdict
+from gw.cli.calls.findings import findings, timeline, verdict
 from gw.control.rows import CallDetails
 from gw.terminal import Column, console, dash, duration, ending, facts, local_time, print_rows
 
@@ -41,17 +41,12 @@ def print_story(call: CallDetails) -> None:
         )
         print_rows(columns, (finding._asdict() for finding in found))
         out.print()
-    print_moments(timeline(call))
-
-
-def print_moments(moments: list[Moment]) -> None:
-    """Print a timeline, one line per moment."""
     columns = (
         Column(">at", lambda row: at(row["at_s"])),
         Column("", lambda row: row["what"]),
         Column("what happened", lambda row: dash(row["sentence"])),
     )
-    print_rows(columns, (moment._asdict() for moment in moments))
+    print_rows(columns, (moment._asdict() for moment in timeline(call)))
 
 
 def at(at_s: float) -> str:

@@ -48,18 +48,8 @@ class Moment(NamedTuple):
 
 def findings(call: CallDetails) -> list[Finding]:
     """Return the findings of a call, the worst first, then in chronological sequence."""
-    found = [
-        *_start(call),
-        *_gaps(call),
-        *_punctuality(call),
-        *_losses(call),
-        *_answers(call),
-        *_interruptions(call),
-        *_ai_leg(call),
-        *_worker(call),
-        *_end(call),
-        *_recording(call),
-    ]
+    parts = (_start, _gaps, _punctuality, _losses, _answers, _interruptions, _ai_leg, _worker, _end, _recording)
+    found = [finding for part in parts for finding in part(call)]
     return sorted(found, key=lambda finding: ("bad", "odd", "good").index(finding.weight))
 
 

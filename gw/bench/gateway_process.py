@@ -16,8 +16,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import gevent
 from gevent import Timeout
 from gevent import os as gevent_os
 
@@ -95,9 +96,7 @@ class GatewayProcess:
             **({} if trusted is None else {_TRUST_VARIABLE: str(trusted)}),
         }
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, process_group=0
-            )
+            self._process = start_process(self._command, env=environ, stdin=subprocess.DEVNULL, stderr=log)
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         gevent_os.make_nonblocking(fd)
@@ -129,6 +128,25 @@ class GatewayProcess:
     def _log_end(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
+
+
+def start_process(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a child process with a pipe for its output. `options` go to `subprocess.Popen`.
+
+    An interruption while the child starts ends the child: under gevent, `Popen` switches greenlets after the fork.
+    """
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0, **options)
+
+    starting = gevent.spawn(start)
+    try:
+        return starting.get()
+    except BaseException:
+        starting.join()
+        if starting.value is not None:
+            end_process(starting.value, STOP_S)
+        raise
 
 
 def end_process(process: subprocess.Popen[bytes], timeout_s: float) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from gevent import os as gevent_os
 
 from gw import ROOT
-from gw.bench.gateway_process import end_process
+from gw.bench.gateway_process import end_process, start_process
 from gw.bench.subject import BenchError
 from gw.bounded import OutOfTimeError, within
 
@@ -33,14 +33,8 @@ class LoadProcess:
         self.name = module.rpartition(".")[2]
         self._log = log
         with log.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                process_group=0,
-            )
+            command = [sys.executable, "-m", module, *arguments]
+            self._process = start_process(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=errors)
         assert self._process.stdout is not None and self._process.stdin is not None
         self._out = self._process.stdout.fileno()
         gevent_os.make_nonblocking(self._out)

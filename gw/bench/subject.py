@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from gw import ROOT
-from gw.bench.gateway_process import GatewayProcess, end_process, free_ports, wait_until_gone
+from gw.bench.gateway_process import GatewayProcess, end_process, free_ports, start_process, wait_until_gone
 from gw.bench.machine import role_of
 from gw.errors import GatewayError
 
@@ -123,13 +123,8 @@ class Floor:
     def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
         ai_port = ai_url.rsplit(":", 1)[1].split("/")[0]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(self._program), str(self._port), ai_port, str(self._lead_ms)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                process_group=0,
-            )
+            command = [str(self._program), str(self._port), ai_port, str(self._lead_ms)]
+            self._process = start_process(command, stdin=subprocess.DEVNULL, stderr=log)
         assert self._process.stdout is not None
         import gevent
 

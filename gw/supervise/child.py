@@ -21,9 +21,10 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from gevent import Timeout
 from gevent import os as gevent_os
 from gevent.threadpool import ThreadPool
+
+from gw.bounded import OutOfTimeError, within
 
 #: prctl(2), PR_SET_PDEATHSIG: the signal a process gets when the thread that forked it ends.
 _PR_SET_PDEATHSIG: Final = 1
@@ -168,19 +169,16 @@ class ChildProcess:
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait for readiness. False: the child ended, closed the pipe, or took longer than `timeout_s`."""
-        bound = Timeout.start_new(timeout_s)
         try:
-            if gevent_os.nb_read(self._ready_fd, 1) != b"1":
-                return False
-            self._ready_s = time.monotonic()
-            return True
-        except Timeout as passed:
-            if passed is not bound:
-                raise
+            with within(timeout_s):
+                is_ready = gevent_os.nb_read(self._ready_fd, 1) == b"1"
+        except OutOfTimeError:
             return False
         finally:
-            bound.close()
             os.close(self._ready_fd)
+        if is_ready:
+            self._ready_s = time.monotonic()
+        return is_ready
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Wait for the end. Returns the exit code, negative for a signal; None when `timeout_s` passed."""

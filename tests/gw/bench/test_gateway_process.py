@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import gevent
 import pytest
+from gevent.event import Event
 
-from gw.bench.gateway_process import GatewayProcess, GatewayProcessError, end_process, free_ports, wait_until_gone
+from gw.bench.gateway_process import GatewayProcess, GatewayProcessError, end_process, free_ports, start_process, wait_until_gone
 
 
 def test_a_gateway_that_does_not_start_is_an_error_with_its_log(tmp_path: Path) -> None:
@@ -56,3 +59,21 @@ def test_a_child_ends_by_its_stdin_by_sigterm_or_by_sigkill() -> None:
     end_process(stubborn, 0.1)
     assert stubborn.returncode == -signal.SIGKILL
     assert stubborn.stdout.closed
+
+
+def test_an_interrupted_start_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = Event()
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def slow(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))
+        forked.set()
+        gevent.sleep(0.05)  # the rest of a start that takes its time
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    starting = gevent.spawn(start_process, ["sleep", "60"], stdin=subprocess.DEVNULL)
+    forked.wait(10.0)
+    starting.kill()
+    assert started[0].returncode == -signal.SIGTERM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 
 import pytest
@@ -73,6 +74,22 @@ def test_a_pipe_gets_everything_without_colour(monkeypatch: pytest.MonkeyPatch, 
     assert SID in printed
     assert "only where there is room" in printed
     assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize(
+    ("rows", "as_json", "shown"),
+    [
+        ([{"call_sid": SID}], False, "started \n12:30:05\n"),
+        ([{"call_sid": SID}], True, json.dumps([{"call_sid": SID}], indent=2) + "\n"),
+        ([], True, "[]\n"),
+        ([], False, "No calls yet.\n"),
+    ],
+)
+def test_a_listing_is_a_table_a_document_or_a_sentence(
+    capsys: pytest.CaptureFixture[str], rows: list[dict[str, str]], as_json: bool, shown: str
+) -> None:
+    output.print_listing(COLUMNS[:1], rows, empty="No calls yet.", as_json=as_json)
+    assert capsys.readouterr().out == shown
 
 
 def test_json_is_one_unescaped_document(capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,7 @@ class Reach:
         self._pending: list[tuple[FunctionInfo, dict[str, Value]]] = []
         self._seen: set[tuple[str, tuple[tuple[str, Value], ...]]] = set()
         self._attributes: dict[tuple[str, str], Value | None] = {}
-        self._edges: dict[str, set[str]] = {}
+        self.edges: dict[str, set[str]] = {}  # a function: those it calls
 
     def follow(self, entry: FunctionInfo) -> None:
         """Evaluate the entry point and every function it reaches."""
@@ -109,9 +109,6 @@ class Reach:
             self._seen.add(key)
             self._pending.append((info, given))
 
-    def call(self, caller: FunctionInfo, callee: FunctionInfo) -> None:
-        self._edges.setdefault(caller.name, set()).add(callee.name)
-
     def _find_recursion(self, entry: FunctionInfo) -> None:
         done: set[str] = set()
 
@@ -121,7 +118,7 @@ class Reach:
                 place = Place(info.module.path, info.node.lineno, info.qualname)
                 self.findings[Finding(f"{name} can call itself, so its time has no bound", place)] = None
             elif name not in done:
-                for callee in sorted(self._edges.get(name, ())):
+                for callee in sorted(self.edges.get(name, ())):
                     visit(callee, (*above, name))
                 done.add(name)
 
@@ -233,12 +230,9 @@ class Evaluator:
     def _bind_parameters(self, given: Mapping[str, Value]) -> None:
         arguments = self.info.node.args
         positional = [*arguments.posonlyargs, *arguments.args]
-        defaults: dict[str, ast.expr] = {}
-        for parameter, default in zip(reversed(positional), reversed(arguments.defaults), strict=False):
-            defaults[parameter.arg] = default
-        for parameter, keyword_default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-            if keyword_default is not None:
-                defaults[parameter.arg] = keyword_default
+        last = positional[len(positional) - len(arguments.defaults) :]
+        with_default = zip((*last, *arguments.kwonlyargs), (*arguments.defaults, *arguments.kw_defaults), strict=True)
+        defaults = {parameter.arg: default for parameter, default in with_default if default is not None}
         for n, parameter in enumerate([*positional, *arguments.kwonlyargs]):
             if n == 0 and self.info.cls is not None and self.info.parent is None:
                 self.names[parameter.arg] = one(Ours(self.info.cls))
@@ -665,7 +659,7 @@ class Evaluator:
     def call_ours(self, node: ast.AST, info: FunctionInfo, given: dict[str, Value]) -> Value:
         self.note(node, "call", info.name)
         if not self.quiet:
-            self.reach.call(self.info, info)
+            self.reach.edges.setdefault(self.info.name, set()).add(info.name)
             self.reach.enqueue(info, given)
         if info.node.returns is None:
             return one(Unknown(f"{info.qualname} has no return annotation"))

@@ -13,6 +13,7 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any, Final
 
@@ -33,14 +34,14 @@ STACK_FRAMES: Final = 12
 MAX_OFFENCES: Final = 200
 
 
+@dataclass
 class Offence:
     """A forbidden operation, with the greenlet and the stack."""
 
-    def __init__(self, kind: str, what: str, stack: tuple[str, ...]) -> None:
-        self.kind = kind  # the greenlet's
-        self.what = what
-        self.stack = stack
-        self.times = 1
+    kind: str  # the greenlet's
+    what: str
+    stack: tuple[str, ...]
+    times: int = 1
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.what} ({self.times} times)\n" + "\n".join(f"      {line}" for line in self.stack)

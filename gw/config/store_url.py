@@ -72,7 +72,7 @@ def _mysql(text: str) -> MysqlUrl:
     if port == 0 or url.fragment:
         raise _error("is not a database URL", _MYSQL_EXAMPLE)
     found = dict(parse_qsl(url.query))
-    if url.password is not None or any("pass" in name.lower() for name in found):
+    if url.password or any("pass" in name.lower() for name in found):
         raise ConfigError(["store.url contains a password: remove it, and set SUBMILLI_DB_PASSWORD in the environment"])
     if unknown := sorted(found.keys() - _FLAGS - _TEXTS):
         raise _error(f"has unknown options: {', '.join(unknown)}", f"{_MYSQL_EXAMPLE}?ssl_ca=/etc/ssl/ca.pem")

@@ -152,7 +152,7 @@ def _passed(count: str, loopback_only: bool) -> socket.socket:
     except OSError as error:
         raise StartError(f"systemd passed a descriptor that is not a socket: {error.strerror}") from None
     if not listens or passed.family not in (socket.AF_INET, socket.AF_INET6):
-        raise StartError("the socket that systemd passed takes no TCP connections: settings ListenStream=address:port, Accept=no")
+        raise StartError("the socket that systemd passed takes no TCP connections: expected ListenStream=address:port, Accept=no")
     host = str(passed.getsockname()[0])
     if loopback_only and not is_loopback(host):
         raise StartError(

@@ -73,8 +73,8 @@ CASES: Final = {
     "refused": Case((AiScript(fault="refuse_500"), OK)),
     "mute": Case((AiScript(fault="mute"), OK), says=murmur(2.5)),
     "never": Case((AiScript(fault="refuse_401"),), ends="fallback_goodbye"),
-    "away": Case((TALKS.with_fault("reset"), AiScript(fault="refuse_500")), ends="fallback_goodbye", says=murmur(6.0)),
-    "nowhere": Case(agent={"base_url": "ws://127.0.0.1:9/"}, ends="fallback_goodbye", says=murmur(6.0)),
+    "away": Case((TALKS.with_fault("reset"), AiScript(fault="refuse_500")), ends="fallback_goodbye", says=murmur(scaled(6.0))),
+    "nowhere": Case(agent={"base_url": "ws://127.0.0.1:9/"}, ends="fallback_goodbye", says=murmur(scaled(6.0))),
     "rollover": Case((AiScript(greeting=lasting(1)[:4000], speed=20.0, lifetime_s=2.0, expires=True), OK), says=murmur(4.0)),
 }
 

@@ -98,7 +98,7 @@ class Ledger:
     lines: list[Line] = dataclasses.field(default_factory=list)
     haproxy: dict[str, float] = dataclasses.field(default_factory=dict)
     open_rows: list[str] = dataclasses.field(default_factory=list)
-    not_taken: dict[str, int] = dataclasses.field(default_factory=dict)  # calls refused by a machine, by reason
+    refused_calls: dict[str, int] = dataclasses.field(default_factory=dict)  # calls refused by a machine, by reason
     figures: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -238,7 +238,7 @@ class Run:
             self._fill(self._lines[call.call_sid], call, rows.get(call.call_sid) or {})
         self.ledger.lines = list(self._lines.values())
         self.ledger.open_rows = [sid for sid, row in rows.items() if row is None or row["ended_at"] is None]
-        self.ledger.not_taken = dict(sum((vm.not_taken() for vm in world.vms), Counter()))
+        self.ledger.refused_calls = dict(sum((vm.refused_calls() for vm in world.vms), Counter()))
         self.ledger.haproxy = {name: value for name, value in world.metrics().items() if _is_reported(name) and value}
         return self.ledger
 
@@ -372,7 +372,7 @@ def table(ledger: Ledger) -> str:
         said.append(f"back after the kill: median {back[len(back) // 2]:.2f} s, longest {back[-1]:.2f} s")
     said.append("recordings of a call: " + _counted(Counter(str(line.recordings) for line in ledger.lines)))
     said.append("reasons: " + _counted(Counter(line.reason or "none" for line in ledger.lines)))
-    said += [f"not taken by a machine, {why}: {times}" for why, times in ledger.not_taken.items()]
+    said += [f"refused by a machine, {why}: {times}" for why, times in ledger.refused_calls.items()]
     said += [f"{name} {value:g}" for name, value in {**ledger.figures, **ledger.haproxy}.items()]
     return "\n".join(said)
 

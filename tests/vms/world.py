@@ -148,9 +148,9 @@ class Vm:
     def log_end(self) -> str:
         return self._log.read_text(errors="replace")[-3000:] if self._log.exists() else ""
 
-    def not_taken(self) -> Counter[str]:
+    def refused_calls(self) -> Counter[str]:
         """Return the number of calls that the workers refused, by reason. Workers on a busy machine are late."""
-        return Counter(re.findall(r"a call is not taken: (\w+)", self._log.read_text(errors="replace")))
+        return Counter(re.findall(r"a call is refused: (\w+)", self._log.read_text(errors="replace")))
 
     def _environ(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI_", "LISTEN_", "TWILIO_"))}

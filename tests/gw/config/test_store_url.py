@@ -85,6 +85,7 @@ BORDERLINE = [
     ("mysql+pymysql:///calls", False),
     ("mysql+pymysql://db/calls", False),
     ("mysql+pymysql://me:secret@db/calls", False),
+    ("mysql+pymysql://me:@db/calls", True),
     ("sqlite://host/submilli.db", False),
 ]
 

@@ -211,7 +211,7 @@ class Drain(_Message, frozen=True):
 
 
 class Answer(_Message, frozen=True):
-    """The answer to question `n`. `step`: a value of gw.call.resume.Step, empty if unknown."""
+    """The answer to question `n`. `step`: a value of gw.call.resume.NextStep, empty if unknown."""
 
     n: int
     step: str = ""

@@ -18,7 +18,7 @@ _EDGE: Final = re.compile(r'le="([^"]+)"')
 
 
 @dataclass(frozen=True)
-class Histogram:
+class LatencyHistogram:
     """Cumulative counts by upper edge in seconds, the last edge infinite, and the true maximum."""
 
     edges_s: tuple[float, ...]
@@ -43,7 +43,7 @@ class Histogram:
         return {**numbers, "max": round(self.max_s * 1000, 4) if self.total else None}
 
 
-def read_histogram(exposition: str, name: str, max_s: float) -> Histogram:
+def read_histogram(exposition: str, name: str, max_s: float) -> LatencyHistogram:
     """Read a histogram from a `/metrics` page, summed over its series. Raises ValueError if missing."""
     sums: dict[float, int] = {}
     for match in _BUCKET.finditer(exposition):
@@ -54,4 +54,4 @@ def read_histogram(exposition: str, name: str, max_s: float) -> Histogram:
     if not sums:
         raise ValueError(f"the metrics page has no histogram {name}")
     edges = tuple(sorted(sums))
-    return Histogram(edges, tuple(sums[edge] for edge in edges), max_s)
+    return LatencyHistogram(edges, tuple(sums[edge] for edge in edges), max_s)

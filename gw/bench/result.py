@@ -1,6 +1,6 @@
 """Figures of one measured window, and whether they are valid. Pure.
 
-The gateway's own figures are the difference of two of its `/metrics` pages; percentiles never flatter, see `Histogram`. A
+The gateway's own figures are the difference of two of its `/metrics` pages; percentiles never flatter, see `LatencyHistogram`. A
 window is void when a load process was late itself, or other programs used the measured core: it measured them and not the
 gateway.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from gw.bench.histogram import Histogram, read_histogram
+from gw.bench.histogram import LatencyHistogram, read_histogram
 
 #: Bound on one send in the TX loop.
 PROMISE_MS: Final = 1.0
@@ -60,14 +60,14 @@ class PageDelta:
     before: MetricsPage
     after: MetricsPage
 
-    def histogram(self, name: str, max_s: float) -> Histogram | None:
+    def histogram(self, name: str, max_s: float) -> LatencyHistogram | None:
         """Return a histogram's growth; None if the page has none. `max_s`: a known bound on its maximum."""
         try:
             first, last = read_histogram(self.before.text, name, max_s), read_histogram(self.after.text, name, max_s)
         except ValueError:
             return None
         counts = tuple(after - before for before, after in zip(first.counts, last.counts, strict=True))
-        return Histogram(last.edges_s, counts, min(max_s, highest_edge_s(last.edges_s, counts)))
+        return LatencyHistogram(last.edges_s, counts, min(max_s, highest_edge_s(last.edges_s, counts)))
 
     def total(self, name: str, **labels: str) -> float:
         """Return a counter's growth."""
@@ -140,8 +140,8 @@ class Measured:
     seconds: float
     pattern: str
     processes: Sequence[Process]
-    send: Histogram | None
-    lateness: Histogram | None
+    send: LatencyHistogram | None
+    lateness: LatencyHistogram | None
     far: Mapping[str, Any]  # measured at the callers
     uplink: Mapping[str, Any]  # measured at the AI
     bargein: Mapping[str, Any]  # empty for other patterns
@@ -297,7 +297,7 @@ def _quantiles(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {key: summary[key] for key in ("p50", "p99", "p99.9", "max", "count")}
 
 
-def _buckets(histogram: Histogram | None) -> dict[str, Any] | None:
+def _buckets(histogram: LatencyHistogram | None) -> dict[str, Any] | None:
     if histogram is None:
         return None
     known = asdict(histogram)

@@ -20,7 +20,7 @@ import gevent
 
 from gw.bench import machine
 from gw.bench.certificate import Certificate, make_certificate
-from gw.bench.histogram import Histogram
+from gw.bench.histogram import LatencyHistogram
 from gw.bench.load.loop import summary
 from gw.bench.load_process import LoadProcess
 from gw.bench.result import MEDIA_ROLES, Measured, MetricsPage, PageDelta, Process, highest_edge_s, match_bargeins
@@ -304,11 +304,11 @@ def _lateness(pages: Sequence[Page]) -> list[float]:
     return counts
 
 
-def _cumulative(counts: Sequence[int]) -> Histogram:
+def _cumulative(counts: Sequence[int]) -> LatencyHistogram:
     """Build a histogram from counts by bucket."""
     sums, total = [], 0
     for count in counts:
         total += count
         sums.append(total)
     edges = (*BOUNDS, float("inf"))
-    return Histogram(edges, tuple(sums), highest_edge_s(edges, sums))
+    return LatencyHistogram(edges, tuple(sums), highest_edge_s(edges, sums))

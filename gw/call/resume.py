@@ -24,7 +24,7 @@ _MAX_AGE_S: Final = 86_400.0
 OnLost = Literal["resume", "goodbye"]
 
 
-class Step(StrEnum):
+class NextStep(StrEnum):
     """The next action of Twilio."""
 
     HANG_UP = "hang_up"
@@ -33,15 +33,15 @@ class Step(StrEnum):
     RESUME = "resume"
 
 
-def next_step(reason: str, *, resumes: int, on_lost: OnLost) -> Step:
+def next_step(reason: str, *, resumes: int, on_lost: OnLost) -> NextStep:
     """Choose the next step. `reason`: why the call ended; `resumes`: how often it has resumed."""
     if reason in (Reason.FALLBACK_GOODBYE, Reason.SHUTDOWN):
-        return Step.GOODBYE
+        return NextStep.GOODBYE
     if reason == Reason.FALLBACK_TRANSFER:
-        return Step.TRANSFER
+        return NextStep.TRANSFER
     if reason == Reason.WORKER_LOST:
-        return Step.RESUME if on_lost == "resume" and resumes < MAX_RESUMES else Step.GOODBYE
-    return Step.HANG_UP
+        return NextStep.RESUME if on_lost == "resume" and resumes < MAX_RESUMES else NextStep.GOODBYE
+    return NextStep.HANG_UP
 
 
 class Resumed(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, Final
 from rich.console import Group
 from rich.text import Text
 
-from gw.bench.histogram import QUANTILES, Histogram
+from gw.bench.histogram import QUANTILES, LatencyHistogram
 from gw.bench.pictures import finish, pyplot
 from gw.terminal import figure_table, ms
 
@@ -47,8 +47,8 @@ class DemoReport:
     """Result of a whole run."""
 
     calls: Sequence[CallResult]
-    send: Histogram
-    lateness: Histogram
+    send: LatencyHistogram
+    lateness: LatencyHistogram
     twin_lateness_ms: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     left: int = 0  # processes that still exist after the gateway's stop
@@ -147,7 +147,7 @@ def draw(report: DemoReport, path: Path) -> None:
     finish(plt, figure, axes, path)
 
 
-def _bars(histogram: Histogram) -> tuple[list[float], list[float], list[int]]:
+def _bars(histogram: LatencyHistogram) -> tuple[list[float], list[float], list[int]]:
     """Left edges, widths and heights in ms and frames; values above the last finite edge get one more bar."""
     edges_ms = [edge * 1000 for edge in histogram.edges_s if math.isfinite(edge)]
     if not edges_ms:

@@ -44,7 +44,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 logger = logging.getLogger(__name__)
 
 
-class Writer(logging.Handler):
+class LogWriter(logging.Handler):
     """The queue and its thread, as the one handler of the root logger."""
 
     def __init__(self, process: str, stream: TextIO, *, human: bool, numbers: bool = False) -> None:
@@ -192,10 +192,12 @@ def _wait_writable(descriptor: int) -> None:
     poll.poll(_WRITABLE_WAIT_MS)
 
 
-_current: Writer | None = None
+_current: LogWriter | None = None
 
 
-def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool | None = None, numbers: bool = False) -> Writer:
+def setup(
+    process: str, level: str, stream: TextIO | None = None, *, human: bool | None = None, numbers: bool = False
+) -> LogWriter:
     """Log all records of `level` and above to `stream`, by default standard error, as `process`.
 
     Includes uncaught exceptions of the program, of greenlets and of the hub, and Python's warnings. `human`: coloured lines or
@@ -206,7 +208,7 @@ def setup(process: str, level: str, stream: TextIO | None = None, *, human: bool
     if human is None:
         human = stream.isatty()
     root = logging.getLogger()
-    previous, _current = _current, Writer(process, stream, human=human, numbers=numbers)
+    previous, _current = _current, LogWriter(process, stream, human=human, numbers=numbers)
     root.addHandler(_current)
     if previous is None:
         atexit.register(flush, _EXIT_FLUSH_S)

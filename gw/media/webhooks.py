@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gw import bus
-from gw.call.resume import Resumed, Step, next_step
+from gw.call.resume import NextStep, Resumed, next_step
 from gw.config import Overflow
 from gw.media.admission.token_ledger import NONCE_BYTES
 from gw.media.context import MediaContext
@@ -145,25 +145,25 @@ class Webhooks:
         if not call_sid or fields.get("CallStatus") in CALL_OVER:
             return "200 OK", twiml.hangup()
         ending = context.endings.get(call_sid)
-        step, agent_name, resumed = Step.HANG_UP, "", None
+        step, agent_name, resumed = NextStep.HANG_UP, "", None
         if ending is not None:
             reason, agent_name = ending
             step = next_step(reason.value, resumes=0, on_lost="goodbye")
-        if ending is None or step is Step.TRANSFER:  # the transfer by REST may be done already
+        if ending is None or step is NextStep.TRANSFER:  # the transfer by REST may be done already
             answer = context.ask(call_sid, "next")
             if answer is not None and answer.step:
-                step, agent_name = Step(answer.step), answer.agent or agent_name
+                step, agent_name = NextStep(answer.step), answer.agent or agent_name
                 resumed = Resumed(answer.resumes, answer.began_at)
         agent = context.config.agents.get(agent_name) or context.config.agents["default"]
         status = "200 OK"
-        if step is Step.RESUME and resumed is not None:
+        if step is NextStep.RESUME and resumed is not None:
             if not context.reserve(call_sid):
                 log.warning("a call resumes after its worker died", extra={"call_sid": call_sid})
                 return status, self._stream_for(fields, {"agent": agent_name or "default", **resumed.parameters()})
             status = _NO_SLOT if elsewhere else status
-        if step is Step.TRANSFER:
+        if step is NextStep.TRANSFER:
             return status, twiml.dial(agent.transfer_to)
-        if step is not Step.HANG_UP and agent.goodbye:
+        if step is not NextStep.HANG_UP and agent.goodbye:
             return status, twiml.say_and_hang_up(agent.goodbye)
         return status, twiml.hangup()
 

@@ -58,7 +58,7 @@ class TimedOutError(Exception):
     """No data moved for `timeout_s`."""
 
 
-class WebSocket:
+class TwinSocket:
     """An open websocket. One greenlet may read; any number may write."""
 
     def __init__(self, sock: socket.socket, protocol: ClientProtocol | ServerProtocol, timeout_s: float) -> None:
@@ -234,7 +234,7 @@ def connect(
     max_bytes: int,
     tls: bool,
     receive_buffer_bytes: int | None = None,
-) -> WebSocket:
+) -> TwinSocket:
     """Open a websocket as a client.
 
     The handshake names `url`; the TCP connection goes to `address`, with TLS or without. A small receive buffer makes a stall
@@ -269,7 +269,7 @@ def connect(
         body = bytes(answer.body)[:200].decode(errors="replace") if isinstance(answer, Response) else "no HTTP answer"
         sock.close()
         raise RefusedError(status, body)
-    return WebSocket(sock, protocol, timeout_s)
+    return TwinSocket(sock, protocol, timeout_s)
 
 
 def read_request(sock: socket.socket, timeout_s: float, max_bytes: int) -> tuple[ServerProtocol, Request] | None:
@@ -283,10 +283,10 @@ def read_request(sock: socket.socket, timeout_s: float, max_bytes: int) -> tuple
     return (protocol, request) if isinstance(request, Request) else None
 
 
-def answer_request(sock: socket.socket, protocol: ServerProtocol, response: Response, timeout_s: float) -> WebSocket | None:
+def answer_request(sock: socket.socket, protocol: ServerProtocol, response: Response, timeout_s: float) -> TwinSocket | None:
     """Send the `response` to a handshake. Returns the websocket after a 101, else None."""
     protocol.send_response(response)
-    websocket = WebSocket(sock, protocol, timeout_s)
+    websocket = TwinSocket(sock, protocol, timeout_s)
     try:
         with websocket._writing:
             websocket._flush()

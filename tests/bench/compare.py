@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
-from gw.bench.histogram import Histogram
+from gw.bench.histogram import LatencyHistogram
 from gw.bench.result import Measured
 
 SHARES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
@@ -18,7 +18,7 @@ SHARES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 Figures = Mapping[str, float]
 
 
-def estimate_ms(histogram: Histogram, share: float) -> float | None:
+def estimate_ms(histogram: LatencyHistogram, share: float) -> float | None:
     """Estimate a percentile by linear interpolation within its bucket; None without values."""
     if not histogram.total:
         return None

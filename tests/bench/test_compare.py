@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gw.bench.histogram import Histogram
+from gw.bench.histogram import LatencyHistogram
 from tests.bench.compare import estimate_ms, figures, medians, ratios
 from tests.gw.bench.values import histogram, measured
 
@@ -14,19 +14,19 @@ EDGES = (0.001, 0.002, 0.004, math.inf)
 
 
 def test_a_percentile_lies_within_its_bucket_by_its_rank() -> None:
-    found = Histogram(EDGES, (10, 20, 100, 100), 0.004)
+    found = LatencyHistogram(EDGES, (10, 20, 100, 100), 0.004)
     assert estimate_ms(found, 0.15) == pytest.approx(1.5)
     assert estimate_ms(found, 0.2) == pytest.approx(2.0)
     assert estimate_ms(found, 0.6) == pytest.approx(3.0)
 
 
 def test_beyond_the_last_edge_the_maximum_is_the_bound() -> None:
-    assert estimate_ms(Histogram(EDGES, (0, 0, 0, 4), 0.008), 0.5) == pytest.approx(6.0)
-    assert estimate_ms(Histogram(EDGES, (0, 0, 0, 4), math.inf), 0.5) == pytest.approx(4.0)
+    assert estimate_ms(LatencyHistogram(EDGES, (0, 0, 0, 4), 0.008), 0.5) == pytest.approx(6.0)
+    assert estimate_ms(LatencyHistogram(EDGES, (0, 0, 0, 4), math.inf), 0.5) == pytest.approx(4.0)
 
 
 def test_an_empty_histogram_has_no_estimate() -> None:
-    assert estimate_ms(Histogram(EDGES, (0, 0, 0, 0), 0.0), 0.5) is None
+    assert estimate_ms(LatencyHistogram(EDGES, (0, 0, 0, 0), 0.0), 0.5) is None
 
 
 def test_figures_that_a_window_lacks_are_left_out() -> None:

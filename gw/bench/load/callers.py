@@ -36,8 +36,8 @@ from gw.bench.load.wire import (
     open_websocket,
 )
 from gw.twin.twilio import twiml
-from gw.twin.twilio.messages import CONNECTED, Writer
-from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.twilio.messages import CONNECTED, MessageWriter
+from gw.twin.twilio.webhooks import WebhookSender
 
 #: Twilio echoes a mark once played: a lead and a frame after it arrived.
 _ECHO_S: Final = 0.12
@@ -53,7 +53,7 @@ class LoadCaller(Connection):
     """One established call."""
 
     def __init__(
-        self, number: int, telephones: Telephones, sock: socket.socket, writer: Writer, call_sid: str, stream_sid: str
+        self, number: int, telephones: Telephones, sock: socket.socket, writer: MessageWriter, call_sid: str, stream_sid: str
     ) -> None:
         super().__init__(telephones.loop, sock)
         self.number = number
@@ -141,7 +141,7 @@ class LoadCaller(Connection):
 class Telephones:
     """All callers, and the orders about them."""
 
-    def __init__(self, loop: Loop, webhooks: Webhooks, account_sid: str, *, unmarked: bool = False) -> None:
+    def __init__(self, loop: Loop, webhooks: WebhookSender, account_sid: str, *, unmarked: bool = False) -> None:
         """`unmarked`: received audio carries no frame numbers."""
         self.loop = loop
         self.unmarked = unmarked
@@ -201,7 +201,7 @@ class Telephones:
         rest_of_url = url.split("://", 1)[1]
         authority, _, target = rest_of_url.partition("/")
         sock, rest = open_websocket((host, port), authority, "/" + target, self._webhooks.headers(url), _TIMEOUT_S)
-        writer = Writer(self._account_sid, call_sid, stream_sid)
+        writer = MessageWriter(self._account_sid, call_sid, stream_sid)
         caller = LoadCaller(number, self, sock, writer, call_sid, stream_sid)
         caller.write(CONNECTED)
         caller.write(writer.start(streams[0].parameters))
@@ -277,7 +277,7 @@ def main() -> int:
     given = options.parse_args()
     loop = Loop()
     secret = sys.stdin.readline().strip()  # the first line: arguments are public, a secret is not
-    telephones = Telephones(loop, Webhooks(given.url, given.url, secret), given.account_sid, unmarked=given.unmarked)
+    telephones = Telephones(loop, WebhookSender(given.url, given.url, secret), given.account_sid, unmarked=given.unmarked)
     orders = OrderChannel(
         loop,
         {

@@ -23,7 +23,7 @@ import gevent.server
 
 from gw import bus
 from gw.control.bus.link import BusLink
-from gw.control.bus.workers import HoldView, Worker, Workers, WorkerView
+from gw.control.bus.workers import HoldView, WorkerRecord, Workers, WorkerView
 from gw.control.spool import Spool, SpoolError
 from gw.control.unix_socket import PrivateListener
 
@@ -148,7 +148,7 @@ class BusServer:
 
     def _serve(self, sock: socket.socket, _address: object) -> None:
         link = BusLink(sock)
-        worker: Worker | None = None
+        worker: WorkerRecord | None = None
         try:
             sock.settimeout(SILENCE_S)
             reader = bus.Reader.of_events()
@@ -199,7 +199,7 @@ class BusServer:
         link.send(bus.VersionRefused(bus.VERSION, why))
         gevent.sleep(REFUSED_S)
 
-    def _attach(self, hello: bus.Hello, link: BusLink) -> Worker:
+    def _attach(self, hello: bus.Hello, link: BusLink) -> WorkerRecord:
         worker = self._workers.on_hello(hello)
         if worker.link is not None:
             worker.link.close()  # an older connection of the same process, which sends its unacknowledged events again here
@@ -211,7 +211,7 @@ class BusServer:
             link.send(bus.Drain(True))
         return worker
 
-    def _take(self, worker: Worker, link: BusLink, messages: list[FromWorker]) -> None:
+    def _take(self, worker: WorkerRecord, link: BusLink, messages: list[FromWorker]) -> None:
         """Commit new events, acknowledge them, publish them. One connection of a worker at a time: none is published twice."""
         with worker.taking:
             if worker.link is not link:
@@ -255,7 +255,7 @@ class BusServer:
             except Exception:  # one part's fault must not cost another part the event
                 log.exception("a subscriber failed on %s", type(event).__name__)
 
-    def _detach(self, worker: Worker, link: BusLink) -> None:
+    def _detach(self, worker: WorkerRecord, link: BusLink) -> None:
         if worker.link is not link:
             return
         worker.link = None
@@ -266,7 +266,7 @@ class BusServer:
         else:
             self._give_up(worker, "too many workers are missing")
 
-    def _await_return(self, worker: Worker, connections: int) -> None:
+    def _await_return(self, worker: WorkerRecord, connections: int) -> None:
         """Wait for the worker to reconnect, while its process lives and at most RETURN_S."""
         deadline_s = time.monotonic() + RETURN_S
         while worker.connections == connections:
@@ -277,7 +277,7 @@ class BusServer:
             gevent.sleep(LOOK_S)
         return None
 
-    def _give_up(self, worker: Worker, why: str) -> None:
+    def _give_up(self, worker: WorkerRecord, why: str) -> None:
         orphaned = self._workers.remove(worker)
         if orphaned:
             log.error("worker %d (pid %d) lost %d calls: %s", worker.index, worker.pid, len(orphaned), why)
@@ -298,7 +298,7 @@ class Sorted(NamedTuple):
     asks: list[bus.Ask]
 
 
-def sort_messages(worker: Worker, last: int, messages: Sequence[FromWorker]) -> Sorted:
+def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker]) -> Sorted:
     """Separate new events, those above `last`, and questions; store statuses and holds in `worker`.
 
     Raises: BusError for a message that is not allowed after Hello.

@@ -47,7 +47,7 @@ class HoldView(msgspec.Struct, frozen=True):
     stack: list[bus.StackFrame]
 
 
-class Worker:
+class WorkerRecord:
     """One worker process, connected or expected back."""
 
     __slots__ = ("_birth", "calls", "connections", "holds", "index", "instance", "last", "link", "pid", "status", "taking")
@@ -90,15 +90,15 @@ class Workers:
     """All workers by instance, all owned calls by SID."""
 
     def __init__(self) -> None:
-        self._by_instance: dict[str, Worker] = {}
-        self._owners: dict[str, Worker] = {}
+        self._by_instance: dict[str, WorkerRecord] = {}
+        self._owners: dict[str, WorkerRecord] = {}
         self._holds: dict[int, deque[HoldView]] = {}  # by worker index
 
-    def on_hello(self, hello: bus.Hello) -> Worker:
+    def on_hello(self, hello: bus.Hello) -> WorkerRecord:
         """Add a worker that connected, or update it: the calls in its Hello replace its former calls."""
         worker = self._by_instance.get(hello.instance)
         if worker is None:
-            worker = self._by_instance[hello.instance] = Worker(hello, self._holds_of(hello.worker))
+            worker = self._by_instance[hello.instance] = WorkerRecord(hello, self._holds_of(hello.worker))
         else:
             self._disown(worker, worker.calls - set(hello.calls))
             worker.calls = set(hello.calls)
@@ -106,7 +106,7 @@ class Workers:
             self._owners[call_sid] = worker
         return worker
 
-    def on_event(self, worker: Worker, event: bus.Event) -> None:
+    def on_event(self, worker: WorkerRecord, event: bus.Event) -> None:
         """Update the ownership of a call that started or ended."""
         match event:
             case bus.CallStarted():
@@ -118,7 +118,7 @@ class Workers:
             case _:
                 pass
 
-    def remove(self, worker: Worker) -> set[str]:
+    def remove(self, worker: WorkerRecord) -> set[str]:
         """Remove a worker. Returns the calls left without an owner."""
         if self._by_instance.get(worker.instance) is worker:
             del self._by_instance[worker.instance]
@@ -134,17 +134,17 @@ class Workers:
         """Return the stored long holds, newest first, including those of workers that ended."""
         return sorted((hold for holds in self._holds.values() for hold in holds), key=lambda hold: -hold.at)
 
-    def owner(self, call_sid: str) -> Worker | None:
+    def owner(self, call_sid: str) -> WorkerRecord | None:
         return self._owners.get(call_sid)
 
     def owned_calls(self) -> set[str]:
         return set(self._owners)
 
-    def all(self) -> list[Worker]:
+    def all(self) -> list[WorkerRecord]:
         """Return the workers by index, then pid: an index has two while one replaces the other."""
         return sorted(self._by_instance.values(), key=lambda worker: (worker.index, worker.pid))
 
-    def _disown(self, worker: Worker, call_sids: set[str]) -> None:
+    def _disown(self, worker: WorkerRecord, call_sids: set[str]) -> None:
         for call_sid in call_sids:
             if self._owners.get(call_sid) is worker:
                 del self._owners[call_sid]

@@ -18,7 +18,7 @@ import gevent
 from gw import bus
 from gw.bounded import OutOfTimeError, within
 from gw.call.conversation import Conversation
-from gw.call.resume import OnLost, Step, next_step
+from gw.call.resume import NextStep, OnLost, next_step
 from gw.call.state import Reason
 from gw.call.turns import Turn
 from gw.control.rows import CallDetails
@@ -92,9 +92,9 @@ class AfterStream:
             with within(ANSWER_S.get(ask.about, ANSWER_S["conversation"])):
                 facts = self._find(ask.call_sid)
                 if facts is None:
-                    return bus.Answer(ask.n, step=Step.HANG_UP.value)
+                    return bus.Answer(ask.n, step=NextStep.HANG_UP.value)
                 if ask.about == "conversation":
-                    return bus.Answer(ask.n, step=Step.RESUME.value, utterances=facts.conversation.utterances())
+                    return bus.Answer(ask.n, step=NextStep.RESUME.value, utterances=facts.conversation.utterances())
                 return self._next(ask, facts)
         except (StoreError, OutOfTimeError) as error:
             log.warning("a worker's question is not answered: %s", error, extra={"call_sid": ask.call_sid})
@@ -113,8 +113,8 @@ class AfterStream:
                 gevent.sleep(LOOK_S)
         step = next_step(facts.reason, resumes=facts.resumes, on_lost=self._on_lost)
         if facts.transferred:
-            step = Step.HANG_UP
-        if step is Step.RESUME:
+            step = NextStep.HANG_UP
+        if step is NextStep.RESUME:
             facts.resumes += 1
         return bus.Answer(ask.n, step=step.value, agent=facts.agent, resumes=facts.resumes, began_at=facts.began_at)
 

@@ -17,7 +17,7 @@ from gw.twin.ai import events
 from gw.twin.ai.events import Event, IdMaker
 from gw.twin.ai.ledger import AiLedger, SentError, SentResponse
 from gw.twin.ai.script import AiScript
-from gw.twin.websocket import ClosedError, TimedOutError, WebSocket
+from gw.twin.websocket import ClosedError, TimedOutError, TwinSocket
 
 #: Above a client's bound of 8 MiB on one event.
 OVERSIZE_BYTES: Final = (8 << 20) + 4096
@@ -26,7 +26,7 @@ OVERSIZE_BYTES: Final = (8 << 20) + 4096
 class EventSender:
     """The sending side of one session."""
 
-    def __init__(self, websocket: WebSocket, ledger: AiLedger, script: AiScript) -> None:
+    def __init__(self, websocket: TwinSocket, ledger: AiLedger, script: AiScript) -> None:
         self._websocket = websocket
         self._ledger = ledger
         self._script = script

@@ -21,7 +21,7 @@ from gw.twin.ai.script import AiScript
 from gw.twin.ai.sender import EventSender
 from gw.twin.ai.vad import EnergyVad
 from gw.twin.ai.voice import AiVoice
-from gw.twin.websocket import ClosedError, TimedOutError, WebSocket
+from gw.twin.websocket import ClosedError, TimedOutError, TwinSocket
 
 _DEAF_S: Final = 60.0
 _TRANSCRIPT_DELAY_S: Final = 0.05  # as the API, whose transcripts come after the answer has begun
@@ -30,7 +30,7 @@ _TRANSCRIPT_DELAY_S: Final = 0.05  # as the API, whose transcripts come after th
 class AiSession:
     """Serves one websocket until it ends."""
 
-    def __init__(self, websocket: WebSocket, ledger: AiLedger, script: AiScript) -> None:
+    def __init__(self, websocket: TwinSocket, ledger: AiLedger, script: AiScript) -> None:
         self._websocket = websocket
         self._ledger = ledger
         self._script = script

@@ -15,9 +15,9 @@ from gevent.pool import Pool
 
 from gw.twin.sound import tag
 from gw.twin.twilio.caller import TwinCall
-from gw.twin.twilio.rest import TwilioRest
+from gw.twin.twilio.rest import RestTwin
 from gw.twin.twilio.stream import CallPlan
-from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.twilio.webhooks import WebhookSender
 
 ACCOUNT_SID: Final = "AC" + "0" * 31 + "1"
 _STOP_S: Final = 5.0
@@ -41,12 +41,12 @@ class TwilioTwin:
     ) -> None:
         """`gateway_url`: the gateway's real address; `public_url`: its public name. Without a token nothing is signed."""
         self.account_sid = account_sid
-        self.webhooks = Webhooks(gateway_url, public_url or gateway_url, auth_token)
+        self.webhooks = WebhookSender(gateway_url, public_url or gateway_url, auth_token)
         self._voice_url = self.webhooks.absolute(voice_path)
         self._status_url = self.webhooks.absolute(status_path) if status_path is not None else None
         self._pool = Pool(max_calls)
         self.calls: dict[str, TwinCall] = {}
-        self.rest = TwilioRest(account_sid, auth_token, self.calls, self.webhooks, rest_host, rest_port)
+        self.rest = RestTwin(account_sid, auth_token, self.calls, self.webhooks, rest_host, rest_port)
         self.rest.place = self._place_outbound
         self.callee = CallPlan(hang_up=False)  # plan of a call that the gateway places
 

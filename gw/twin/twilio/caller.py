@@ -13,7 +13,7 @@ from typing import Final
 from gw.twin.twilio import fields as twilio_fields
 from gw.twin.twilio import twiml
 from gw.twin.twilio.stream import CallPlan, StreamedCall
-from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.twilio.webhooks import WebhookSender
 
 _MAX_DOCUMENTS: Final = 10  # TwiML that leads to TwiML
 _CALLBACKS_S: Final = 5.0  # for a stream's callbacks, before the call's own
@@ -27,7 +27,7 @@ class TwinCall(StreamedCall):
         number: int,
         account_sid: str,
         plan: CallPlan,
-        webhooks: Webhooks,
+        webhooks: WebhookSender,
         voice_url: str,
         status_url: str | None,
         on_end: Callable[[TwinCall], None] | None = None,

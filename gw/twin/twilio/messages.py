@@ -79,7 +79,7 @@ def parse(data: bytes, is_text: bool, stream_sid: str) -> tuple[Media | Mark | C
     return message, audio
 
 
-class Writer:
+class MessageWriter:
     """Builds one stream's messages, numbered as Twilio numbers them.
 
     Sequence numbers start at 1 with `start`, chunks with the first media message.

@@ -2,7 +2,7 @@
 
 Times are passed in as epoch seconds.
 
-Source: Twilio API 2010-04-01, Recording resource and its status callback; error codes 13256, 13621.
+Source: Twilio API 2010-04-01, TwinRecording resource and its status callback; error codes 13256, 13621.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _events_of(fields: Fields) -> frozenset[str]:
 
 
 @dataclass(slots=True)
-class Recording:
+class TwinRecording:
     """One recording and its callback."""
 
     sid: str
@@ -64,7 +64,7 @@ class Recording:
     seconds: int | None = None
 
     @classmethod
-    def of(cls, account_sid: str, call_sid: str, fields: Fields, now: float) -> Recording:
+    def of(cls, account_sid: str, call_sid: str, fields: Fields, now: float) -> TwinRecording:
         """Create a recording that begins now."""
         return cls(
             sid=f"RE{uuid.uuid4().hex}",

@@ -4,7 +4,7 @@ Follows Twilio's documentation: a second start on a call that is being recorded 
 record are kept in `starts`. Callbacks are posted from greenlets. Authentication, routing and faults are
 `gw.twin.twilio.rest`'s.
 
-Source: Twilio API 2010-04-01, Call and Recording resources, paging; error codes 20003, 20404, 20429, 21220.
+Source: Twilio API 2010-04-01, Call and TwinRecording resources, paging; error codes 20003, 20404, 20429, 21220.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import gevent
 from gevent.pool import Pool
 
 from gw.twin.twilio.fields import rfc2822
-from gw.twin.twilio.recording import Recording, problem_of
-from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.twilio.recording import TwinRecording, problem_of
+from gw.twin.twilio.webhooks import WebhookSender
 
 ACCOUNTS: Final = "/2010-04-01/Accounts/"
 _ERRORS: Final = {
@@ -63,7 +63,7 @@ class AnswerError(Exception):
         self.detail = detail
 
 
-class Answer(NamedTuple):
+class RestAnswer(NamedTuple):
     """An HTTP answer; status 0 holds the connection without one."""
 
     status: int
@@ -79,12 +79,12 @@ def form(text: str) -> dict[str, tuple[str, ...]]:
     return fields
 
 
-def json_answer(status: int, body: object) -> Answer:
+def json_answer(status: int, body: object) -> RestAnswer:
     """Build a JSON answer."""
-    return Answer(status, json.dumps(body).encode())
+    return RestAnswer(status, json.dumps(body).encode())
 
 
-def error_answer(code: int, detail: str = "") -> Answer:
+def error_answer(code: int, detail: str = "") -> RestAnswer:
     """Build the answer for one of Twilio's error codes."""
     status, message = _ERRORS.get(code, (400, "Bad request"))
     more_info = f"https://www.twilio.com/docs/errors/{code}"
@@ -124,7 +124,7 @@ def call_resource(call: RestCall) -> dict[str, Any]:
     }
 
 
-class Start(NamedTuple):
+class StartRequest(NamedTuple):
     """A request to record a call, and its outcome."""
 
     at: float  # epoch seconds
@@ -139,13 +139,13 @@ class Start(NamedTuple):
 class Resources(ABC):
     """Calls and recordings of one account. `routes` maps requests to operations."""
 
-    def __init__(self, account_sid: str, calls: Mapping[str, RestCall], webhooks: Webhooks) -> None:
+    def __init__(self, account_sid: str, calls: Mapping[str, RestCall], webhooks: WebhookSender) -> None:
         self._account_sid = account_sid
         self._calls = calls
         self._webhooks = webhooks
         self._callbacks = Pool(1000)
-        self.starts: dict[str, list[Start]] = {}
-        self.recordings: dict[str, Recording] = {}
+        self.starts: dict[str, list[StartRequest]] = {}
+        self.recordings: dict[str, TwinRecording] = {}
         self.absent_calls: set[str] = set()  # calls whose recordings end as absent
         #: Places a call by the request's fields; None refuses.
         self.place: Callable[[Mapping[str, str]], RestCall] | None = None
@@ -155,7 +155,7 @@ class Resources(ABC):
     def url(self) -> str:
         """Base URL of the API; a callback's media URL points there."""
 
-    def recordings_of(self, call_sid: str) -> list[Recording]:
+    def recordings_of(self, call_sid: str) -> list[TwinRecording]:
         """Return the call's actual recordings."""
         return [recording for recording in self.recordings.values() if recording.call_sid == call_sid]
 
@@ -175,7 +175,7 @@ class Resources(ABC):
         recording = self.recordings.get(recording_sid)
         return recording.call_sid if recording else ""
 
-    def _post_callback(self, recording: Recording) -> None:
+    def _post_callback(self, recording: TwinRecording) -> None:
         if recording.wants_callback:
             url = self._webhooks.absolute(recording.callback_url)
             self._callbacks.add(
@@ -188,7 +188,7 @@ class Resources(ABC):
         self, call_sid: str, fields: Mapping[str, tuple[str, ...]], status: int, code: int, sid: str, recorded: bool
     ) -> None:
         """Record a request to record, and its outcome."""
-        self.starts.setdefault(call_sid, []).append(Start(time.time(), call_sid, fields, status, code, sid, recorded))
+        self.starts.setdefault(call_sid, []).append(StartRequest(time.time(), call_sid, fields, status, code, sid, recorded))
 
     def _live_call(self, call_sid: str) -> RestCall:
         call = self._calls.get(call_sid)
@@ -196,7 +196,7 @@ class Resources(ABC):
             raise AnswerError(20404)
         return call
 
-    def record(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def record(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         """Start recording a call."""
         call_sid = match["call"]
         code, detail = 0, ""
@@ -211,7 +211,7 @@ class Resources(ABC):
             answer = error_answer(code, detail)
             self.record_start(call_sid, fields, answer.status, code, "", False)
             return answer
-        recording = Recording.of(self._account_sid, call_sid, fields, time.time())
+        recording = TwinRecording.of(self._account_sid, call_sid, fields, time.time())
         recorded = not any(one.is_open for one in self.recordings_of(call_sid))
         if recorded:
             self.recordings[recording.sid] = recording
@@ -219,14 +219,14 @@ class Resources(ABC):
         self.record_start(call_sid, fields, 201, 0, recording.sid, recorded)
         return json_answer(201, recording.resource())
 
-    def _list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         call_sid = match.groupdict().get("call") or fields.get("CallSid", ("",))[0]
         if match.groupdict().get("call"):
             self._live_call(call_sid)
         chosen = [one.resource() for one in self.recordings.values() if call_sid in ("", one.call_sid)]
         return json_answer(200, page("recordings", chosen))
 
-    def _recording(self, match: re.Match[str]) -> Recording:
+    def _recording(self, match: re.Match[str]) -> TwinRecording:
         call_sid, sid = match.groupdict().get("call"), match["recording"]
         if sid == "Twilio.CURRENT" and call_sid:
             sid = next((one.sid for one in self.recordings_of(call_sid) if one.is_open), "")
@@ -235,10 +235,10 @@ class Resources(ABC):
             raise AnswerError(20404)
         return recording
 
-    def _fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         return json_answer(200, self._recording(match).resource())
 
-    def _update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         recording, status = self._recording(match), fields.get("Status", ("",))[0]
         if status not in ("paused", "in-progress", "stopped"):
             raise AnswerError(20001, f"Status {status!r}")
@@ -251,16 +251,16 @@ class Resources(ABC):
             recording.status = status
         return json_answer(200, recording.resource())
 
-    def _delete(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _delete(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         del self.recordings[self._recording(match).sid]
-        return Answer(204, b"")
+        return RestAnswer(204, b"")
 
     # -- calls ------------------------------------------------------------------------------------------------------
 
-    def _call_fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _call_fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         return json_answer(200, call_resource(self._live_call(match["call"])))
 
-    def _call_update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _call_update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         call, status = self._live_call(match["call"]), fields.get("Status", ("",))[0]
         document = fields.get("Twiml", ("",))[0]
         if status not in ("completed", "canceled") and not document:
@@ -273,13 +273,13 @@ class Resources(ABC):
         call.hang_up("rest")
         return json_answer(200, {**call_resource(call), "status": status})
 
-    def _call_create(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _call_create(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         missing = [name for name in ("To", "From", "Url") if not fields.get(name, ("",))[0]]
         if missing or self.place is None:
             raise AnswerError(20001, f"missing: {missing}")
         return json_answer(201, call_resource(self.place({name: values[0] for name, values in fields.items()})))
 
-    def _call_list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _call_list(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         status = fields.get("Status", ("",))[0]
         chosen = [call_resource(call) for call in self._calls.values() if status in ("", call.status)]
         return json_answer(200, page("calls", chosen))
@@ -299,4 +299,4 @@ class Resources(ABC):
     )
 
 
-Act = Callable[[Resources, re.Match[str], Mapping[str, tuple[str, ...]]], Answer]
+Act = Callable[[Resources, re.Match[str], Mapping[str, tuple[str, ...]]], RestAnswer]

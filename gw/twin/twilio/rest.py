@@ -22,8 +22,8 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from gw.twin.polling import wait_until
-from gw.twin.twilio.resources import ACCOUNTS, Act, Answer, AnswerError, Operation, Resources, RestCall, error_answer, form
-from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.twilio.resources import ACCOUNTS, Act, AnswerError, Operation, Resources, RestAnswer, RestCall, error_answer, form
+from gw.twin.twilio.webhooks import WebhookSender
 
 RestFault = Literal[
     "21220",  # not eligible yet
@@ -48,7 +48,7 @@ class _Fault:
     left: int
 
 
-class TwilioRest(Resources):
+class RestTwin(Resources):
     """REST API server. Call `start` and `stop`."""
 
     def __init__(
@@ -56,7 +56,7 @@ class TwilioRest(Resources):
         account_sid: str,
         auth_token: str,
         calls: Mapping[str, RestCall],
-        webhooks: Webhooks,
+        webhooks: WebhookSender,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -71,7 +71,7 @@ class TwilioRest(Resources):
 
     # -- life -------------------------------------------------------------------------------------------------------
 
-    def start(self) -> TwilioRest:
+    def start(self) -> RestTwin:
         """Listen. Raises OSError if the address is taken."""
         self._server.start()
         return self
@@ -95,7 +95,7 @@ class TwilioRest(Resources):
         """Cancel all faults; held connections stay held."""
         self._faults.clear()
 
-    def wait_for(self, condition: Callable[[TwilioRest], bool], timeout_s: float = 5.0) -> bool:
+    def wait_for(self, condition: Callable[[RestTwin], bool], timeout_s: float = 5.0) -> bool:
         """Wait until `condition` holds. Returns whether it held."""
         return wait_until(lambda: condition(self), timeout_s)
 
@@ -110,7 +110,7 @@ class TwilioRest(Resources):
         self.requests.append((time.time(), method, path, answer.status))
         if answer.status == 0:
             self._stopping.wait(_HELD_S)
-            answer = Answer(504, b"")
+            answer = RestAnswer(504, b"")
         elif self.delay_s:
             self._stopping.wait(self.delay_s)
         headers = [
@@ -124,7 +124,7 @@ class TwilioRest(Resources):
         start_response(f"{answer.status} Twin", headers)
         return [answer.body]
 
-    def _answer(self, environ: dict[str, Any], method: str, path: str) -> Answer:
+    def _answer(self, environ: dict[str, Any], method: str, path: str) -> RestAnswer:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if length > MAX_BODY_BYTES:
             raise AnswerError(20001, "body too long")
@@ -142,7 +142,7 @@ class TwilioRest(Resources):
         if not hmac.compare_digest(header, f"Basic {expected}"):
             raise AnswerError(20003)
 
-    def _route(self, method: str, path: str, fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _route(self, method: str, path: str, fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         for pattern, methods in self.routes:
             match = pattern.fullmatch(path)
             if match is None:
@@ -162,16 +162,16 @@ class TwilioRest(Resources):
                 return fault.kind
         return None
 
-    def _fail(self, fault: RestFault, act: Act, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> Answer:
+    def _fail(self, fault: RestFault, act: Act, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         html = b"<!doctype html><html><body><h1>503 Service Unavailable</h1></body></html>"
         if fault == "timeout_with_effect":
             act(self, match, fields)
-            return Answer(0, b"")
+            return RestAnswer(0, b"")
         answer = {
-            "timeout_without_effect": Answer(0, b""),
-            "503": Answer(503, html, "text/html"),
-            "html_200": Answer(200, html, "text/html"),
-            "not_json": Answer(201, b'{"sid": "RE'),
+            "timeout_without_effect": RestAnswer(0, b""),
+            "503": RestAnswer(503, html, "text/html"),
+            "html_200": RestAnswer(200, html, "text/html"),
+            "not_json": RestAnswer(201, b'{"sid": "RE'),
         }.get(fault)
         code = 0 if answer else int(fault)
         answer = answer or error_answer(code)

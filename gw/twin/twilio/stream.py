@@ -20,10 +20,10 @@ from gw.twin.sound import PTIME_MS, PTIME_S, SILENT_FRAME, frames
 from gw.twin.twilio import fields as twilio_fields
 from gw.twin.twilio import twiml
 from gw.twin.twilio.call_record import CallRecord, ClosedBy
-from gw.twin.twilio.messages import CONNECTED, Writer
+from gw.twin.twilio.messages import CONNECTED, MessageWriter
 from gw.twin.twilio.receiver import DebuggerEntry
-from gw.twin.twilio.webhooks import Webhooks
-from gw.twin.websocket import ClosedError, RefusedError, TimedOutError, WebSocket, connect
+from gw.twin.twilio.webhooks import WebhookSender
+from gw.twin.websocket import ClosedError, RefusedError, TimedOutError, TwinSocket, connect
 
 _MAX_MESSAGE_BYTES: Final = 16 << 20
 _WIRE_TIMEOUT_S: Final = 15.0
@@ -56,13 +56,13 @@ class CallPlan:
 class StreamedCall(CallRecord):
     """A call's media stream: speech, keys, hang-up, faults."""
 
-    def __init__(self, number: int, account_sid: str, plan: CallPlan, webhooks: Webhooks) -> None:
+    def __init__(self, number: int, account_sid: str, plan: CallPlan, webhooks: WebhookSender) -> None:
         super().__init__(number, account_sid)
         self.plan = plan
         self._webhooks = webhooks
         self._speech: deque[bytes] = deque(plan.speech)
-        self._writer = Writer(account_sid, self.call_sid, self.stream_sid)
-        self._websocket: WebSocket | None = None
+        self._writer = MessageWriter(account_sid, self.call_sid, self.stream_sid)
+        self._websocket: TwinSocket | None = None
         self._reader: gevent.Greenlet[..., object] | None = None
         self._callbacks = Group()
         self._leaving: ClosedBy = ""
@@ -125,7 +125,7 @@ class StreamedCall(CallRecord):
         if self._reader is not None:
             self._reader.kill()
 
-    def _connected(self) -> WebSocket:
+    def _connected(self) -> TwinSocket:
         if self._websocket is None:
             raise ClosedError("us", 1006, "the stream is not open")
         return self._websocket
@@ -167,11 +167,11 @@ class StreamedCall(CallRecord):
     def _restart_stream(self) -> None:
         """Start a call's second stream, with a new SID and new numbers."""
         self.stream_sid = f"MZ{uuid.uuid4().hex}"
-        self._writer = Writer(self.account_sid, self.call_sid, self.stream_sid)
+        self._writer = MessageWriter(self.account_sid, self.call_sid, self.stream_sid)
         self._receiver.restart(self.stream_sid, time.monotonic())
         self.closed_by, self.close_code, self.close_reason, self.ended_s = "", None, "", None
 
-    def _open_stream(self, url: str) -> WebSocket:
+    def _open_stream(self, url: str) -> TwinSocket:
         host, port, tls = self._webhooks.locate(url)
         headers = self._webhooks.headers(url)
         if self.plan.signature is not None:
@@ -188,7 +188,7 @@ class StreamedCall(CallRecord):
         fields = twilio_fields.stream_fields(self.account_sid, self.call_sid, self.stream_sid, name, event, error, time.time())
         self._callbacks.add(gevent.spawn(self._webhooks.post, callback, fields))
 
-    def _talk(self, websocket: WebSocket) -> None:
+    def _talk(self, websocket: TwinSocket) -> None:
         """Send frames until one side hangs up. Raises ClosedError when the gateway closed."""
         if self.plan.prelude is not None:
             self.started_s = time.monotonic()
@@ -226,7 +226,7 @@ class StreamedCall(CallRecord):
         if time.monotonic() - origin_s > self.plan.max_s:
             self.hang_up("limit")
 
-    def _on_end(self, error: ClosedError | TimedOutError, websocket: WebSocket) -> None:
+    def _on_end(self, error: ClosedError | TimedOutError, websocket: TwinSocket) -> None:
         """Record how the gateway, or the network, ended the stream."""
         if self._leaving:
             self.closed_by = self._leaving
@@ -247,7 +247,7 @@ class StreamedCall(CallRecord):
         self.close_reason = end.reason
         self._log_problem(31903 if end.by == "lost" else 31921, f"{end.code} {end.reason}")
 
-    def _close_stream(self, websocket: WebSocket) -> None:
+    def _close_stream(self, websocket: TwinSocket) -> None:
         """Close as Twilio does, and release the socket."""
         if self._frozen or self._leaving == "twin":
             websocket.abort()
@@ -261,7 +261,7 @@ class StreamedCall(CallRecord):
 
     # -- receiving --------------------------------------------------------------------------------------------------
 
-    def _read(self, websocket: WebSocket) -> None:
+    def _read(self, websocket: TwinSocket) -> None:
         """Read all messages to the end. The sending greenlet sees the end too, at its next frame."""
         while True:
             try:

@@ -47,7 +47,7 @@ def sign(auth_token: str, url: str, fields: Mapping[str, str] | None = None) -> 
     return base64.b64encode(hmac.new(auth_token.encode(), text.encode(), hashlib.sha1).digest()).decode()
 
 
-class Webhooks:
+class WebhookSender:
     """Webhook client of an account."""
 
     def __init__(self, gateway_url: str, public_url: str, auth_token: str, timeout_s: float = TIMEOUT_S) -> None:

@@ -18,7 +18,21 @@ import copy
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from gw.verify.purity.kinds import Callback, Class, Function, Method, Of, Ours, Outside, Tuple, Type, Unknown, Value, builtin, one
+from gw.verify.purity.kinds import (
+    Callback,
+    Class,
+    Function,
+    Method,
+    Of,
+    Ours,
+    Outside,
+    Tuple,
+    Type,
+    UnknownType,
+    Value,
+    builtin,
+    one,
+)
 from gw.verify.purity.module_source import ClassInfo, FunctionInfo, ModuleInfo
 from gw.verify.purity.project_source import Project
 
@@ -71,7 +85,7 @@ class Operation(NamedTuple):
     place: Place
 
 
-class Finding(NamedTuple):
+class PurityFinding(NamedTuple):
     """A place that the evaluator cannot follow."""
 
     what: str
@@ -86,7 +100,7 @@ class Reach:
         self.project = project
         self.returns = returns
         self.operations: dict[Operation, None] = {}
-        self.findings: dict[Finding, None] = {}
+        self.findings: dict[PurityFinding, None] = {}
         self.functions: dict[str, FunctionInfo] = {}
         self._pending: list[tuple[FunctionInfo, dict[str, Value]]] = []
         self._seen: set[tuple[str, tuple[tuple[str, Value], ...]]] = set()
@@ -116,7 +130,7 @@ class Reach:
             if name in above:
                 info = self.functions[name]
                 place = Place(info.module.path, info.node.lineno, info.qualname)
-                self.findings[Finding(f"{name} can call itself, so its time has no bound", place)] = None
+                self.findings[PurityFinding(f"{name} can call itself, so its time has no bound", place)] = None
             elif name not in done:
                 for callee in sorted(self.edges.get(name, ())):
                     visit(callee, (*above, name))
@@ -157,7 +171,7 @@ class Reach:
                                     if _is_self(part, attribute):
                                         values.append((method, node.value, n))
                     elif isinstance(node, ast.NamedExpr | ast.For) and _is_self(node.target, attribute):
-                        return one(Unknown(f"self.{attribute} is bound by a loop or an expression"))
+                        return one(UnknownType(f"self.{attribute} is bound by a loop or an expression"))
         if declared is not None:
             return declared
         if not values:
@@ -167,7 +181,7 @@ class Reach:
             evaluator = Evaluator(self, method, {}, quiet=True)
             evaluator.run()
             found |= evaluator.value(expression) if index is None else evaluator.part(evaluator.value(expression), index)
-        return found or one(Unknown(f"{cls.node.name}.{attribute} is only computed from itself"))
+        return found or one(UnknownType(f"{cls.node.name}.{attribute} is only computed from itself"))
 
 
 def _is_self(node: ast.expr, attribute: str) -> bool:
@@ -211,16 +225,16 @@ class Evaluator:
 
     def finding(self, node: ast.AST, what: str) -> Value:
         if not self.quiet:
-            self.reach.findings[Finding(what, self.place(node))] = None
+            self.reach.findings[PurityFinding(what, self.place(node))] = None
         return self.lost(what)
 
     def lost(self, why: str) -> Value:
         """The value after a finding. A loud evaluation has reported the reason, a quiet one has not."""
-        return one(Unknown(why, reported=not self.quiet))
+        return one(UnknownType(why, reported=not self.quiet))
 
     def unknown(self, node: ast.AST, value: Value, doing: str) -> bool:
         """True if the value has an unknown type; reports the reason once."""
-        kind = next((kind for kind in value if isinstance(kind, Unknown)), None)
+        kind = next((kind for kind in value if isinstance(kind, UnknownType)), None)
         if kind is not None and not kind.reported:
             self.finding(node, f"{doing}: {kind.why}")
         return kind is not None
@@ -242,18 +256,18 @@ class Evaluator:
                 value = given.get(parameter.arg) or (
                     self.module_value(defaults[parameter.arg])
                     if parameter.arg in defaults
-                    else one(Unknown(f"the parameter {parameter.arg} is a callable without a known value"))
+                    else one(UnknownType(f"the parameter {parameter.arg} is a callable without a known value"))
                 )
             self.names[parameter.arg] = value
         for star in (arguments.vararg, arguments.kwarg):
             if star is not None:
-                self.names[star.arg] = one(Unknown(f"the parameter *{star.arg} accepts any values"))
+                self.names[star.arg] = one(UnknownType(f"the parameter *{star.arg} accepts any values"))
 
     def module_value(self, node: ast.expr) -> Value:
         """Evaluate a default in the scope of the module that defines the function."""
         if isinstance(node, ast.Name | ast.Attribute):
             return one(self.project.resolve(self.module, node))
-        return one(Unknown(f"the default {ast.unparse(node)} is not a plain name"))
+        return one(UnknownType(f"the default {ast.unparse(node)} is not a plain name"))
 
     def run(self) -> None:
         """Evaluate the body until the types of its variables are stable."""
@@ -325,7 +339,7 @@ class Evaluator:
         if isinstance(node, ast.With | ast.For):
             for name in ast.walk(node):
                 if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
-                    self.bind(name.id, one(Unknown(f"{name.id} is bound by a {kind}")))
+                    self.bind(name.id, one(UnknownType(f"{name.id} is bound by a {kind}")))
             self.block(node.body)
         for alias in getattr(node, "names", []) if isinstance(node, ast.Import | ast.ImportFrom) else []:
             dotted = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
@@ -424,7 +438,7 @@ class Evaluator:
         for inner in ast.walk(node):
             if isinstance(inner, ast.Call) and not isinstance(node, ast.Lambda):
                 self.note(inner, "call", ast.unparse(inner.func))
-        return one(Unknown(f"{text} is not followed"))
+        return one(UnknownType(f"{text} is not followed"))
 
     def name(self, node: ast.Name) -> Value:
         scope: Evaluator | None = self
@@ -455,7 +469,7 @@ class Evaluator:
                 return self.project.annotation(module, maker.info.node.returns)
             if isinstance(maker, Class):
                 return one(Ours(maker.cls))
-        return one(Unknown(f"{ast.unparse(node)[:60]} of {module.path} has no readable type"))
+        return one(UnknownType(f"{ast.unparse(node)[:60]} of {module.path} has no readable type"))
 
     def truth(self, node: ast.expr) -> Value:
         """Evaluate a truth test, which must not run Python code."""
@@ -533,7 +547,7 @@ class Evaluator:
                 fields = [item for item in kind.cls.node.body if isinstance(item, ast.AnnAssign)]
                 if n < len(fields):
                     found |= self.project.annotation(kind.cls.module, fields[n].annotation)
-            elif isinstance(kind, Unknown):
+            elif isinstance(kind, UnknownType):
                 found |= one(kind)
         return found or self.finding(self.info.node, "the unpacked value has no readable element at this position")
 
@@ -662,7 +676,7 @@ class Evaluator:
             self.reach.edges.setdefault(self.info.name, set()).add(info.name)
             self.reach.enqueue(info, given)
         if info.node.returns is None:
-            return one(Unknown(f"{info.qualname} has no return annotation"))
+            return one(UnknownType(f"{info.qualname} has no return annotation"))
         return self.project.annotation(info.module, info.node.returns)
 
     def make(self, node: ast.Call, cls: ClassInfo) -> Value:
@@ -689,7 +703,7 @@ class Evaluator:
                 return one(Of(leaf.name))
         returns = self.reach.returns.get(leaf.name)
         if returns is None:
-            return one(Unknown(f"the result type of {leaf.name} is not listed"))
+            return one(UnknownType(f"the result type of {leaf.name} is not listed"))
         if returns == "item" and isinstance(leaf, Method) and leaf.owner.args:
             return leaf.owner.args[0]
         return self.typed(returns)

@@ -1,7 +1,7 @@
 """Abstract values of the purity check.
 
 A value is a set of types, one for each way an expression can be computed. `project_source` resolves names to these, `evaluator`
-computes them for expressions. An expression that cannot be followed is an Unknown with the reason.
+computes them for expressions. An expression that cannot be followed is an UnknownType with the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gw.verify.purity.module_source import ClassInfo, FunctionInfo
 
 
 @dataclass(frozen=True)
-class Unknown:
+class UnknownType:
     """A value the check cannot follow. `reported`: the reason is already a finding."""
 
     why: str
@@ -77,7 +77,7 @@ class Callback:
     """A parameter annotated as Callable; each call gives its value."""
 
 
-Type = Unknown | Outside | Of | Ours | Function | Method | Tuple | Class | Callback
+Type = UnknownType | Outside | Of | Ours | Function | Method | Tuple | Class | Callback
 Value = frozenset[Type]
 
 

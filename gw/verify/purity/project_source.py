@@ -1,8 +1,8 @@
 """Name resolution in the gateway's own source, for the purity check.
 
 Resolves names, base classes and annotations to imports, project classes, project functions or typed values. A name that is bound
-twice, or bound from another module, resolves to Unknown. File contents can be replaced in memory, so that a mutant is read like a
-file on disk. Nothing is executed and no installed package is read.
+twice, or bound from another module, resolves to UnknownType. File contents can be replaced in memory, so a mutant is read like
+a file on disk. Nothing is executed and no installed package is read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gw import ROOT
-from gw.verify.purity.kinds import NONE, Callback, Class, Function, Of, Ours, Outside, Type, Unknown, Value, one
+from gw.verify.purity.kinds import NONE, Callback, Class, Function, Of, Ours, Outside, Type, UnknownType, Value, one
 from gw.verify.purity.module_source import ClassInfo, FunctionInfo, ModuleInfo, module_of, module_on_disk
 
 PACKAGES: Final = ("gw", "metrics")
@@ -83,19 +83,19 @@ class Project:
             owner = self.resolve(module, node.value)
             if isinstance(owner, Outside):
                 return self.dotted(f"{owner.name}.{node.attr}")
-        return Unknown(f"{ast.unparse(node)} is not a name of a module")
+        return UnknownType(f"{ast.unparse(node)} is not a name of a module")
 
     def lookup(self, module: ModuleInfo, name: str) -> Type:
         """Resolve a name of a module or a builtin. The evaluator finds the type of a value."""
         bound = module.bindings.get(name, [])
         if "*" in module.bindings:
-            return Unknown(f"{module.path} imports every name of another module")
+            return UnknownType(f"{module.path} imports every name of another module")
         if not bound:
             if hasattr(builtins, name):
                 return Outside(f"builtins.{name}")
-            return Unknown(f"{name} is bound nowhere in {module.path}")
+            return UnknownType(f"{name} is bound nowhere in {module.path}")
         if len(bound) > 1:
-            return Unknown(f"{name} is bound more than once in {module.path}")
+            return UnknownType(f"{name} is bound more than once in {module.path}")
         if name in module.imports:
             return self.dotted(module.imports[name])
         node = bound[0]
@@ -103,7 +103,7 @@ class Project:
             return Class(self.classes[f"{module.name}.{name}"])
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             return Function(FunctionInfo(module, name, node), bound=False)
-        return Unknown(f"{name} of {module.path} is a value")
+        return UnknownType(f"{name} of {module.path} is a value")
 
     def dotted(self, dotted: str) -> Type:
         """Resolve an imported name: a project definition, or a name outside."""
@@ -131,7 +131,7 @@ class Project:
     def annotation(self, module: ModuleInfo, node: ast.expr | None) -> Value:
         """Values that an annotation allows."""
         if node is None:
-            return one(Unknown("the annotation is missing"))
+            return one(UnknownType("the annotation is missing"))
         if isinstance(node, ast.Constant):
             if node.value is None:
                 return NONE
@@ -157,9 +157,11 @@ class Project:
             return one(Ours(target.cls))
         if isinstance(target, Outside):
             if target.name.endswith((".Any", ".object")):
-                return one(Unknown(f"the annotation {ast.unparse(node)} allows any type"))
+                return one(UnknownType(f"the annotation {ast.unparse(node)} allows any type"))
             return one(Callback()) if target.name.endswith(".Callable") else one(Of(target.name))
-        return one(target if isinstance(target, Unknown) else Unknown(f"the annotation {ast.unparse(node)} is not a type"))
+        return one(
+            target if isinstance(target, UnknownType) else UnknownType(f"the annotation {ast.unparse(node)} is not a type")
+        )
 
 
 def _is_ellipsis(node: ast.expr) -> bool:

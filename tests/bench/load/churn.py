@@ -13,7 +13,7 @@ from typing import Any, Final
 from gw.bench.load.callers import Telephones
 from gw.bench.load.loop import TICKS_PER_S, Loop, OrderChannel
 from gw.bench.load.wire import WireError
-from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.twilio.webhooks import WebhookSender
 
 _WHY_CHARS: Final = 200
 
@@ -81,7 +81,7 @@ def main() -> int:
     given = options.parse_args()
     loop = Loop()
     secret = sys.stdin.readline().strip()  # the first line: arguments are public, a secret is not
-    churn = Churn(loop, Telephones(loop, Webhooks(given.url, given.url, secret), given.account_sid))
+    churn = Churn(loop, Telephones(loop, WebhookSender(given.url, given.url, secret), given.account_sid))
     orders = OrderChannel(loop, {"churn": churn.churn, "placed": churn.placed, "stop": churn.stop})
     orders.send({"ready": True})
     loop.run()

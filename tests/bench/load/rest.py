@@ -21,8 +21,8 @@ from typing import Literal
 from gevent import os as gevent_os
 
 from gw.twin.twilio.resources import RestCall
-from gw.twin.twilio.rest import TwilioRest
-from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.twilio.rest import RestTwin
+from gw.twin.twilio.webhooks import WebhookSender
 
 
 @dataclass
@@ -80,7 +80,7 @@ def main() -> int:
     orders = _lines(sys.stdin.fileno())
     secret = next(orders).decode().strip()  # the first line: arguments are public, a secret is not
     unused = "http://127.0.0.1:9"  # callback URLs in requests are absolute
-    rest = TwilioRest(given.account_sid, secret, _EveryCall(given.account_sid), Webhooks(unused, unused, secret)).start()
+    rest = RestTwin(given.account_sid, secret, _EveryCall(given.account_sid), WebhookSender(unused, unused, secret)).start()
     try:
         _send({"ready": True, "url": rest.url})
         for order in orders:

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from gw.bench.histogram import Histogram, read_histogram
+from gw.bench.histogram import LatencyHistogram, read_histogram
 
-SEND = Histogram((1e-5, 1e-4, 1e-3, math.inf), (500, 998, 1000, 1000), 0.0004)
-LATENESS = Histogram((1e-4, 1e-2, math.inf), (10, 99, 100), 0.5)
+SEND = LatencyHistogram((1e-5, 1e-4, 1e-3, math.inf), (500, 998, 1000, 1000), 0.0004)
+LATENESS = LatencyHistogram((1e-4, 1e-2, math.inf), (10, 99, 100), 0.5)
 
 
 def test_a_percentile_is_its_buckets_upper_edge() -> None:
@@ -24,7 +24,7 @@ def test_a_percentile_never_exceeds_the_true_maximum() -> None:
 
 
 def test_an_empty_histogram_has_no_percentiles() -> None:
-    nothing = Histogram((0.001, math.inf), (0, 0), 0.0)
+    nothing = LatencyHistogram((0.001, math.inf), (0, 0), 0.0)
     assert nothing.summary() == {"p50": None, "p99": None, "p99.9": None, "max": None}
 
 
@@ -38,6 +38,6 @@ def test_a_histogram_is_read_and_its_series_are_summed() -> None:
         'gw_xy_seconds_bucket{le="0.001"} 100.0\n'
         "gw_x_seconds_count 11.0\n"
     )
-    assert read_histogram(page, "gw_x_seconds", 0.2) == Histogram((0.001, math.inf), (7, 11), 0.2)
+    assert read_histogram(page, "gw_x_seconds", 0.2) == LatencyHistogram((0.001, math.inf), (7, 11), 0.2)
     with pytest.raises(ValueError, match="gw_other_seconds"):
         read_histogram(page, "gw_other_seconds", 0.2)

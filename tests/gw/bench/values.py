@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from gw.bench.histogram import Histogram
+from gw.bench.histogram import LatencyHistogram
 from gw.bench.load.loop import summary
 from gw.bench.result import Measured, Process
 
 MB = 2**20
 
 
-def histogram(*late_ms: float) -> Histogram:
+def histogram(*late_ms: float) -> LatencyHistogram:
     edges = (0.0001, 0.001, 0.005, 0.01, float("inf"))
-    return Histogram(edges, tuple(sum(ms / 1000 <= edge for ms in late_ms) for edge in edges), max(late_ms, default=0.0) / 1000)
+    return LatencyHistogram(
+        edges, tuple(sum(ms / 1000 <= edge for ms in late_ms) for edge in edges), max(late_ms, default=0.0) / 1000
+    )
 
 
 def measured(**changes: Any) -> Measured:

@@ -6,31 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.resume import TURNS_PER_STREAM, Resumed, Step, next_step, parse_resumed
+from gw.call.resume import TURNS_PER_STREAM, NextStep, Resumed, next_step, parse_resumed
 from gw.call.state import Reason
 
 OTHERS = {
-    Reason.FALLBACK_GOODBYE: Step.GOODBYE,
-    Reason.SHUTDOWN: Step.GOODBYE,
-    Reason.FALLBACK_TRANSFER: Step.TRANSFER,
+    Reason.FALLBACK_GOODBYE: NextStep.GOODBYE,
+    Reason.SHUTDOWN: NextStep.GOODBYE,
+    Reason.FALLBACK_TRANSFER: NextStep.TRANSFER,
 }
 NOW = 1_700_080_000.0
 DAY_S = 24 * 60 * 60
 
 
 def test_the_steps_travel_as_these_words() -> None:
-    assert [step.value for step in Step] == ["hang_up", "goodbye", "transfer", "resume"]
+    assert [step.value for step in NextStep] == ["hang_up", "goodbye", "transfer", "resume"]
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.WORKER_LOST])
 def test_a_call_that_ended_is_hung_up_with_a_goodbye_or_transferred(reason: Reason) -> None:
-    assert next_step(reason.value, resumes=0, on_lost="resume") is OTHERS.get(reason, Step.HANG_UP)
+    assert next_step(reason.value, resumes=0, on_lost="resume") is OTHERS.get(reason, NextStep.HANG_UP)
 
 
 def test_a_call_whose_worker_died_resumes_three_times() -> None:
     steps = [next_step("worker_lost", resumes=n, on_lost="resume") for n in range(5)]
-    assert steps == [Step.RESUME] * 3 + [Step.GOODBYE] * 2
-    assert next_step("worker_lost", resumes=0, on_lost="goodbye") is Step.GOODBYE
+    assert steps == [NextStep.RESUME] * 3 + [NextStep.GOODBYE] * 2
+    assert next_step("worker_lost", resumes=0, on_lost="goodbye") is NextStep.GOODBYE
 
 
 def test_a_first_stream_does_not_resume_a_call() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gw.bench.histogram import Histogram
+from gw.bench.histogram import LatencyHistogram
 from gw.demo.report import CallResult, DemoReport, draw, tables
 
 GOOD = CallResult(
@@ -25,11 +25,11 @@ GOOD = CallResult(
     recording_state="completed",
     recording_trigger_ms=80,
 )
-SEND = Histogram((1e-5, 1e-4, 1e-3, math.inf), (500, 998, 1000, 1000), 0.0004)
-LATENESS = Histogram((1e-4, 1e-2, math.inf), (10, 99, 100), 0.5)
+SEND = LatencyHistogram((1e-5, 1e-4, 1e-3, math.inf), (500, 998, 1000, 1000), 0.0004)
+LATENESS = LatencyHistogram((1e-4, 1e-2, math.inf), (10, 99, 100), 0.5)
 
 
-def report(*calls: CallResult, send: Histogram = SEND) -> DemoReport:
+def report(*calls: CallResult, send: LatencyHistogram = SEND) -> DemoReport:
     return DemoReport(calls or (GOOD,), send, LATENESS, {"p50": 0.1, "p99": 0.2, "p99.9": 0.3, "max": 12.0}, 21.37)
 
 
@@ -56,9 +56,9 @@ def test_each_promise_can_be_broken(change: dict[str, object], sentence: str) ->
 
 
 def test_a_slow_send_breaks_the_golden_rule() -> None:
-    slow = Histogram((1e-3, 1e-2, math.inf), (990, 1000, 1000), 0.0042)
+    slow = LatencyHistogram((1e-3, 1e-2, math.inf), (990, 1000, 1000), 0.0042)
     assert report(send=slow).broken() == ["TX send p99.9 is 4.2 ms, over 1 ms"]
-    assert report(send=Histogram((), (), 0.0)).broken() == ["no frame was sent"]
+    assert report(send=LatencyHistogram((), (), 0.0)).broken() == ["no frame was sent"]
 
 
 def test_the_summary_keeps_its_names(tmp_path: Path) -> None:
@@ -92,5 +92,5 @@ def test_the_tables_show_broken_promises() -> None:
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     draw(report(), tmp_path / "latency.png")
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
-    draw(report(send=Histogram((), (), 0.0)), tmp_path / "empty.png")
+    draw(report(send=LatencyHistogram((), (), 0.0)), tmp_path / "empty.png")
     assert (tmp_path / "empty.png").stat().st_size > 1000

@@ -15,7 +15,7 @@ from gw.twin.websocket import (
     Message,
     RefusedError,
     TimedOutError,
-    WebSocket,
+    TwinSocket,
     answer_request,
     connect,
     read_request,
@@ -23,7 +23,7 @@ from gw.twin.websocket import (
 
 
 @contextmanager
-def pair(serve: Callable[[WebSocket], None], timeout_s: float = 5.0) -> Iterator[WebSocket]:
+def pair(serve: Callable[[TwinSocket], None], timeout_s: float = 5.0) -> Iterator[TwinSocket]:
     """Yield a client whose server runs `serve`."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -48,7 +48,7 @@ def pair(serve: Callable[[WebSocket], None], timeout_s: float = 5.0) -> Iterator
         listener.close()
 
 
-def echo(websocket: WebSocket) -> None:
+def echo(websocket: TwinSocket) -> None:
     try:
         while True:
             message = websocket.receive()
@@ -66,7 +66,7 @@ def test_text_and_binary_messages_arrive_whole() -> None:
 
 
 def test_fragments_are_joined() -> None:
-    def serve(websocket: WebSocket) -> None:
+    def serve(websocket: TwinSocket) -> None:
         for opcode, data, fin in ((TEXT, b"a ", False), (CONT, b"b ", False), (CONT, b"c", True)):
             websocket.send_raw(Frame(opcode, data, fin).serialize(mask=False))
         echo(websocket)

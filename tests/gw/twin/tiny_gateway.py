@@ -13,7 +13,7 @@ from gevent.server import StreamServer
 from websockets.http11 import Request
 
 from gw.twin import speech
-from gw.twin.websocket import ClosedError, TimedOutError, WebSocket, answer_request, read_request
+from gw.twin.websocket import ClosedError, TimedOutError, TwinSocket, answer_request, read_request
 
 WORDS = tuple(speech.script(speech.load("weasels")[:1600]))  # ten frames
 PARAMETERS = '<Parameter name="token" value="t-123"/><Parameter name="agent" value="default"/>'
@@ -24,7 +24,7 @@ Talk = Callable[["Stream"], None]
 class Stream:
     """A stream as the server sees it."""
 
-    def __init__(self, websocket: WebSocket, request: Request) -> None:
+    def __init__(self, websocket: TwinSocket, request: Request) -> None:
         self.websocket = websocket
         self.request = request
         self.messages: list[dict] = []  # type: ignore[type-arg]

@@ -12,7 +12,7 @@ from typing import Any
 from gw.twin import sound, speech
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
-from gw.twin.websocket import WebSocket, connect
+from gw.twin.websocket import TwinSocket, connect
 
 QUICK = AiScript(answers=(speech.load("hold-on"), b"\x11" * 37), greeting=speech.load("hello-world"), speed=math.inf)
 SESSION = {
@@ -32,7 +32,7 @@ SESSION = {
 class Client:
     """The client's side of a session."""
 
-    def __init__(self, websocket: WebSocket) -> None:
+    def __init__(self, websocket: TwinSocket) -> None:
         self.websocket = websocket
 
     def send(self, kind: str, **fields: Any) -> None:

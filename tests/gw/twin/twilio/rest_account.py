@@ -10,8 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from gw.twin.twilio.rest import TwilioRest
-from gw.twin.twilio.webhooks import Webhooks
+from gw.twin.twilio.rest import RestTwin
+from gw.twin.twilio.webhooks import WebhookSender
 from tests.gw.twin.tiny_gateway import TinyGateway
 
 ACCOUNT = "AC" + "1" * 32
@@ -47,7 +47,7 @@ class Rewriting(TwilioHttpClient):
 
 @dataclass
 class Account:
-    rest: TwilioRest
+    rest: RestTwin
     gateway: TinyGateway
     phone: Phone
 
@@ -63,7 +63,7 @@ class Account:
 def open_account() -> Iterator[Account]:
     with TinyGateway() as gateway:
         phone = Phone()
-        rest = TwilioRest(ACCOUNT, "secret", {CALL: phone}, Webhooks(gateway.url, gateway.url, "secret")).start()
+        rest = RestTwin(ACCOUNT, "secret", {CALL: phone}, WebhookSender(gateway.url, gateway.url, "secret")).start()
         try:
             yield Account(rest, gateway, phone)
         finally:

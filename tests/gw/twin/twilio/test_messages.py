@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from gw.twin.twilio.messages import Clear, InvalidMessageError, Mark, Media, Writer, parse
+from gw.twin.twilio.messages import Clear, InvalidMessageError, Mark, Media, MessageWriter, parse
 
 
 def test_messages_are_numbered_from_the_start() -> None:
-    writer = Writer("AC1", "CA1", "MZ1")
+    writer = MessageWriter("AC1", "CA1", "MZ1")
     start = json.loads(writer.start({"token": "t"}, {"accountSid": "AC9"}))
     assert (start["sequenceNumber"], start["start"]["accountSid"], start["start"]["customParameters"]) == (
         "1",

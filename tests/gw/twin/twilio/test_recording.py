@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gw.twin.twilio.recording import Fields, Recording, problem_of
+from gw.twin.twilio.recording import Fields, TwinRecording, problem_of
 
 URL = ("https://voice.example.com/twilio/recording",)
 
@@ -35,7 +35,7 @@ def test_parameters_of_a_start(fields: Fields, code: int) -> None:
 
 def test_a_recording_ends_completed_or_absent() -> None:
     fields = {"RecordingChannels": ("dual",), "RecordingStatusCallback": URL, "RecordingStatusCallbackEvent": ("absent",)}
-    completed, absent = (Recording.of("AC1", "CA1", fields, 100.0) for _ in range(2))
+    completed, absent = (TwinRecording.of("AC1", "CA1", fields, 100.0) for _ in range(2))
     assert completed.is_open and not completed.wants_callback
     assert completed.resource()["duration"] is None
     completed.finish(112.4, absent=False)
@@ -48,7 +48,7 @@ def test_a_recording_ends_completed_or_absent() -> None:
 
 
 def test_completed_is_the_default_callback_event() -> None:
-    recording = Recording.of("AC1", "CA1", {"RecordingStatusCallback": URL}, 0.0)
+    recording = TwinRecording.of("AC1", "CA1", {"RecordingStatusCallback": URL}, 0.0)
     assert not recording.wants_callback
     recording.finish(1.0, absent=False)
     assert recording.wants_callback

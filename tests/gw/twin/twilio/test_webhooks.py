@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gw.twin.twilio.webhooks import Webhooks, sign
+from gw.twin.twilio.webhooks import WebhookSender, sign
 from tests.gw.twin.tiny_gateway import TinyGateway
 
 
@@ -19,18 +19,20 @@ def test_the_signature_of_twilios_documentation() -> None:
 
 
 def test_the_public_host_is_reached_at_the_gateways_address() -> None:
-    webhooks = Webhooks("http://127.0.0.1:8080", "https://voice.example.com/", "secret")
+    webhooks = WebhookSender("http://127.0.0.1:8080", "https://voice.example.com/", "secret")
     assert webhooks.absolute("/twilio/voice") == "https://voice.example.com/twilio/voice"
     assert webhooks.absolute("action", "https://voice.example.com/twilio/voice") == "https://voice.example.com/twilio/action"
     assert webhooks.locate("wss://voice.example.com/media") == ("127.0.0.1", 8080, False)
     assert webhooks.locate("https://elsewhere.example.com/x") == ("elsewhere.example.com", 443, True)
     assert "X-Twilio-Signature" in webhooks.headers("https://voice.example.com/")
-    assert "X-Twilio-Signature" not in Webhooks("http://127.0.0.1:1", "http://127.0.0.1:1", "").headers("http://127.0.0.1:1/")
+    assert "X-Twilio-Signature" not in WebhookSender("http://127.0.0.1:1", "http://127.0.0.1:1", "").headers(
+        "http://127.0.0.1:1/"
+    )
 
 
 def test_answers_and_failures_are_recorded() -> None:
     with TinyGateway(twiml={"/twilio/voice": "<Response/>"}) as gateway:
-        webhooks = Webhooks(gateway.url, gateway.url, "")
+        webhooks = WebhookSender(gateway.url, gateway.url, "")
         good = webhooks.post(f"{gateway.url}/twilio/voice", {"CallSid": "CA1"})
         assert (good.is_good, good.body, gateway.paths()) == (True, "<Response/>", ["/twilio/voice"])
         failed = webhooks.post("http://127.0.0.1:9/twilio/voice", {})

@@ -90,7 +90,8 @@ class Link:
 
         `pick` selects one of them: 0.0 the oldest, below 1.0; None selects all.
         """
-        found = [passage for passage in list(self.passages.values()) if passage.opening.startswith(opening.encode())]
+        oldest_first = [passage for _, passage in sorted(self.passages.items())]  # a target may answer a later connection first
+        found = [passage for passage in oldest_first if passage.opening.startswith(opening.encode())]
         return found if pick is None else found[int(pick * len(found)) :][:1]
 
 

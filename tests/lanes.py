@@ -31,8 +31,6 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 OUT: Final = ROOT / "out" / "test"
 #: Names the file to which a lane's pytest process appends its records.
 RECORDS_VARIABLE: Final = "SUBMILLI_TEST_RECORDS"
-#: A core is shared about nine to one between normal priority and this. Source: sched(7).
-_LOW: Final = 10
 #: A lane that takes longer is killed.
 _LANE_S: Final = 1500.0
 #: Bound on the end of a lane after SIGINT: its tests stop their gateways and databases.
@@ -48,16 +46,19 @@ INTERRUPTED: Final = 2
 
 
 class Lane(NamedTuple):
-    """One process beside others. `paths` are pytest's; without any the lane runs every test that no other lane has."""
+    """One process beside others. `paths` are pytest's; without any the lane runs every test that no other lane has.
+
+    A lane of real-time tests takes a core from the others whenever it needs one.
+    """
 
     name: str
     paths: tuple[str, ...] = ()
-    nice: int = _LOW
+    real_time: bool = False
 
 
 #: In the order they start, the longest first.
 LANES: Final = (
-    Lane("calls", ("tests/calls",), nice=0),
+    Lane("calls", ("tests/calls",), real_time=True),
     Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/deploy")),
     Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo")),
     Lane("others"),
@@ -126,7 +127,7 @@ class Running:
         records.write_text("")
         self._reader = records.open()
         self._rest = ""
-        self.process = _start(lane.name, _command(lane), lane.nice)
+        self.process = _start(lane.name, _command(lane), real_time=lane.real_time)
 
     @property
     def done(self) -> int:
@@ -261,13 +262,14 @@ def _judge(lanes: Sequence[Running]) -> bool:
     return passed
 
 
-def _start(name: str, command: Sequence[str], nice: int) -> subprocess.Popen[bytes]:
+def _start(name: str, command: Sequence[str], *, real_time: bool = False) -> subprocess.Popen[bytes]:
     """Start a process beside the others; its output goes to the log of that name."""
 
     def before() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and its children would
-        os.nice(nice)
+        if not real_time:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # sched(7): any other process goes first
 
     with (OUT / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
@@ -287,7 +289,7 @@ def main() -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
     lanes = [Running(lane) for lane in LANES]
-    beside = {name: _start(name, command, _LOW) for name, command in BESIDE.items()}
+    beside = {name: _start(name, command) for name, command in BESIDE.items()}
     try:
         shown_s = began_s
         while any([one.look() for one in lanes] + [process.poll() is None for process in beside.values()]):

@@ -18,7 +18,7 @@ from tests.timing import scaled
 HERE = Path(__file__).resolve().parent
 #: Lanes of the small suite: one has a folder, the other the remaining tests; a command runs beside them, another after them.
 LANES = """
-LANES = (Lane("slow", ("tests/slow",), nice=0), Lane("others"))
+LANES = (Lane("slow", ("tests/slow",), real_time=True), Lane("others"))
 BESIDE = {"beside": ("-c", "print('I ran beside')")}
 ALONE = {"alone": ("-c", "print('I ran last'); raise SystemExit(%d)")}
 

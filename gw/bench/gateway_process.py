@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import gevent
-from gevent import Timeout
 from gevent import os as gevent_os
 
+from gw.bounded import OutOfTimeError, within
 from gw.errors import GatewayError
 from gw.supervise.child import PARENT_VARIABLE
 
@@ -101,7 +101,7 @@ class GatewayProcess:
         fd = self._process.stdout.fileno()
         gevent_os.make_nonblocking(fd)
         output = b""
-        with suppress(Timeout), Timeout(READY_S):
+        with suppress(OutOfTimeError), within(READY_S):
             while output.count(b"\n") < 3 and (more := gevent_os.nb_read(fd, 4096)):
                 output += more
         if output.count(b"\n") < 3:

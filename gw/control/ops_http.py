@@ -19,6 +19,7 @@ from gevent.lock import BoundedSemaphore
 
 from gw.bounded import OutOfTimeError, within
 from gw.config import host_and_port
+from gw.strict_http import StrictHandler
 from metrics.exposition import CONTENT_TYPE
 
 #: One rendering serves all requests for this long.
@@ -72,27 +73,24 @@ class OpsHttp:
         self._server.stop(timeout=timeout_s)
 
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
-        if method not in ("GET", "HEAD"):
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _respond(start_response, "405 Method Not Allowed", b"read only\n", extra=[("Allow", "GET, HEAD")])
         match environ["PATH_INFO"]:
             case "/metrics":
                 try:
                     page = self._metrics()
                 except OutOfTimeError:
-                    return _respond(
-                        start_response, "503 Service Unavailable", b"the page took too long to render\n", method=method
-                    )
-                return _respond(start_response, "200 OK", page, content_type=CONTENT_TYPE, method=method)
+                    return _respond(start_response, "503 Service Unavailable", b"the page took too long to render\n")
+                return _respond(start_response, "200 OK", page, content_type=CONTENT_TYPE)
             case "/healthz":
-                return _respond(start_response, "200 OK", b"ok\n", method=method)
+                return _respond(start_response, "200 OK", b"ok\n")
             case "/readyz":
                 readiness = self._readiness()
                 status = "200 OK" if readiness.ready else "503 Service Unavailable"
                 body = msgspec.json.encode(readiness) + b"\n"
-                return _respond(start_response, status, body, content_type="application/json", method=method)
+                return _respond(start_response, status, body, content_type="application/json")
             case _:
-                return _respond(start_response, "404 Not Found", b"try /metrics, /healthz or /readyz\n", method=method)
+                return _respond(start_response, "404 Not Found", b"try /metrics, /healthz or /readyz\n")
 
     def _metrics(self) -> bytes:
         with within(RENDER_S), self._rendering:
@@ -102,7 +100,7 @@ class OpsHttp:
             return self._page
 
 
-class _Handler(gevent.pywsgi.WSGIHandler):
+class _Handler(StrictHandler):
     """A connection that is closed after IDLE_S of silence."""
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
@@ -116,9 +114,8 @@ def _respond(
     body: bytes,
     *,
     content_type: str = "text/plain; charset=utf-8",
-    method: str = "GET",
     extra: list[tuple[str, str]] | None = None,
 ) -> Iterable[bytes]:
     headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"), *(extra or [])]
     start_response(status, headers)
-    return [b"" if method == "HEAD" else body]
+    return [body]

@@ -1,4 +1,4 @@
-"""HTTP server of a worker: pywsgi with gevent-websocket's handler, made strict.
+"""HTTP server of a worker: pywsgi with gevent-websocket's handler, made strict by `gw.strict_http`.
 
 gevent-websocket answers 101 before the application runs, so every check that can refuse a stream comes here, before it: route,
 version, key, signature, free slots. After the 101 the socket belongs to the session; its frames never pass gevent-websocket.
@@ -25,7 +25,9 @@ from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
 from gw.media.webhooks import Webhooks, signed_path
+from gw.protocol.http import RequestFault
 from gw.protocol.signature import stream_valid
+from gw.strict_http import StrictHandler
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class _LateError(OSError):
         return "the request was not complete and answered in time"
 
 
-class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
+class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
     """One connection: `GET /media` starts a session, every other request goes to the application."""
 
     server: MediaServer
@@ -99,7 +101,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         gevent.sleep(0)  # reading the request was half of the work: let other greenlets run in between
         self._count_as_known()  # no switch from here to where a media socket is counted
         if context.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
-            self._run_webhook()
+            super().run_application()
             return
         try:
             headers = self._check_upgrade(context)
@@ -114,14 +116,6 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
         finally:
             context.streams -= 1
             context.publish()
-
-    def _run_webhook(self) -> None:
-        try:
-            pywsgi.WSGIHandler.run_application(self)
-        except OSError:
-            if not self._bound.pending:  # out of time: pywsgi would continue to read, and drop, a body that never ends
-                self.socket.shutdown(socket.SHUT_RD)
-            raise
 
     def _upgrade(self, context: MediaContext, headers: list[tuple[str, str]]) -> None:
         self.environ["wsgi.websocket"] = self  # gevent-websocket's start_response requires it
@@ -171,7 +165,7 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
     def _run_session(self, context: MediaContext) -> None:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        transport = Transport(self.socket, MAX_WAITING_BYTES, first=self._read_ahead())
+        transport = Transport(self.socket, MAX_WAITING_BYTES, first=self.ahead)
         session = Session(context, transport)
         self.server.sessions.add(session)
         try:
@@ -180,14 +174,12 @@ class MediaHandler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket 
             self.server.sessions.discard(session)
             mark_current("server")
 
-    def _read_ahead(self) -> bytes:
-        """Bytes behind the handshake that the request reader has already read."""
-        self.socket.settimeout(0.0)
-        try:
-            ahead = bytes(self.rfile.peek())
-        except OSError:
-            ahead = b""  # nothing yet, or broken: the transport's first read shows which
-        return ahead
+    def on_refused(self, fault: RequestFault) -> None:
+        log.warning("a request breaks HTTP: %s", fault, extra={"reason": fault})
+
+    def broke_off(self, error: OSError, *, has_begun: bool) -> None:
+        if has_begun:
+            log.warning("a request broke off: %s", error)
 
     def _log_error(self, t: Any, v: Any, tb: Any) -> None:
         """Log one line, without traceback, for a peer that ended early or ran out of time: there may be thousands."""

@@ -268,7 +268,7 @@ def test_a_form_that_breaks_off_is_one_log_line(contexts: ContextMaker, caplog: 
     sock.close()
     until(lambda: caplog.records)
     assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
-    assert "broke off" in caplog.text
+    assert "cut_off" in caplog.text
 
 
 def workers(contexts: ContextMaker, count: int, *, deaf: bool = False) -> tuple[list[MediaServer], tuple[str, int]]:

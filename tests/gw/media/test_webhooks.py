@@ -14,7 +14,8 @@ from gw import bus
 from gw.call.state import Reason
 from gw.config import Agent, Overflow
 from gw.media import server as server_module
-from gw.media.webhooks import MAX_BODY_BYTES, MAX_FIELDS
+from gw.media.webhooks import MAX_FIELDS
+from gw.protocol.http import MAX_BODY_BYTES
 from gw.protocol.signature import sign
 from gw.protocol.token import check
 from metrics.declare import OVERFLOW, WEBHOOKS
@@ -75,6 +76,8 @@ def test_a_balancers_health_check_is_answered(client: Client, signed: Client):
     client.context.draining = True
     assert client.post("/healthz", b"", method="GET") == (200, "text/plain; charset=utf-8", "a worker answers\n")
     assert signed.post("/healthz", b"", method="GET")[0] == 200
+    assert client.post("/healthz", b"", method="HEAD") == (200, "text/plain; charset=utf-8", "")
+    assert client.post("/healthz", b"a=b")[0] == 405
 
 
 def test_voice_opens_a_stream_with_a_token_for_this_call(client: Client):
@@ -292,9 +295,8 @@ def test_the_signature_covers_the_query_byte_for_byte(signed: Client):
         b"CallSid=%ff",
         b"CallSid=%ED%A0%80",
         b"&".join(b"f%d=1" % n for n in range(MAX_FIELDS + 1)),
-        b"x" * (MAX_BODY_BYTES + 1),
     ],
-    ids=["not UTF-8", "not UTF-8 within", "half a surrogate pair", "too many fields", "too long"],
+    ids=["not UTF-8", "not UTF-8 within", "half a surrogate pair", "too many fields"],
 )
 @pytest.mark.parametrize("kind", ["voice", "status"])
 def test_a_bad_form_is_refused(client: Client, kind: str, body: bytes):
@@ -308,6 +310,11 @@ def test_a_bad_form_is_refused(client: Client, kind: str, body: bytes):
 def test_the_longest_form_is_accepted(client: Client):
     body = b"CallSid=" + b"x" * (MAX_BODY_BYTES - 8)
     assert client.post("/twilio/status", body)[0] == 204
+
+
+def test_a_longer_form_is_413(client: Client):
+    assert client.post("/twilio/status", b"x" * (MAX_BODY_BYTES + 1))[0] == 413
+    assert client.emitted == []
 
 
 def test_an_empty_form(client: Client):
@@ -330,10 +337,30 @@ def raw(client: Client, request: bytes) -> bytes:
 HEAD = b"POST /twilio/status HTTP/1.1\r\nHost: x\r\n"
 
 
-def test_a_chunked_form_is_refused(client: Client):
-    answer = raw(client, HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n0\r\n\r\n")
+@pytest.mark.parametrize("end", [b"0\r\n\r\n", b"0;last\r\nTrailer: x\r\n\r\n"])
+def test_a_chunked_form_is_read(client: Client, end: bytes):
+    """Tunnels stream a body so."""
+    answer = raw(client, HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n1;x=y\r\nc\r\n" + end)
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    (event,) = client.emitted
+    assert isinstance(event, bus.Webhook)
+    assert event.fields == {"a": "bc"}
+
+
+def test_a_bad_chunk_is_refused(client: Client):
+    answer = raw(client, HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\na=bc\r\n0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert client.emitted == []
+
+
+def test_expect_100_continue_is_answered(client: Client):
+    sock = socket.create_connection(client.address)
+    sock.settimeout(WAIT_S)
+    sock.sendall(HEAD + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 3\r\n\r\n")
+    assert sock.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    sock.sendall(b"a=b")
+    assert sock.recv(1000).startswith(b"HTTP/1.1 204 ")
+    sock.close()
 
 
 @pytest.mark.parametrize("length", [b"-1", b"x", b"1e3"])

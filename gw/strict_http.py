@@ -1,0 +1,171 @@
+"""HTTP handler for gevent's server that reads requests with `gw.protocol.http`.
+
+pywsgi's own parser, and the error path behind it, which prints tracebacks in the hub, never run. Each answer of 4xx closes the
+connection, an answer to HEAD has no body, and a body is read when the application asks for it, whole and within its bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import unquote
+
+from gevent import pywsgi
+from gevent.socket import socket
+
+from gw.protocol.http import ChunkedReader, Head, HeadReader, RequestError, RequestFault
+
+READ_BYTES: Final = 8192
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class _Body:
+    """The body of one request: `wsgi.input`."""
+
+    def __init__(self, handler: StrictHandler, head: Head) -> None:
+        self._handler = handler
+        self._head: Head | None = head if head.is_chunked or head.length else None
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the whole body, once; then nothing. Raises RequestError, and OSError of the socket."""
+        if self._head is None:
+            return b""
+        head, self._head = self._head, None
+        return self._handler.read_body(head)
+
+    def _discard(self) -> None:
+        """Close a connection whose body was not read: its bytes are not the next request. pywsgi calls this."""
+        if self._head is not None:
+            self._handler.close_connection = True
+
+
+class StrictHandler(pywsgi.WSGIHandler):
+    """One connection. `ahead`: bytes received behind the last request."""
+
+    def __init__(self, sock: socket, address: Any, server: Any) -> None:
+        # not pywsgi's own: it makes a file object of the socket, which nothing here reads
+        self.socket = sock
+        self.client_address = address
+        self.server = server
+        self.ahead = b""
+
+    def handle_one_request(self) -> Any:
+        """Read and answer one request. Returns True if the connection may have another."""
+        reader = HeadReader()
+        try:
+            head = self._read_head(reader)
+        except RequestError as refused:
+            self.refuse(refused)
+            return None
+        except OSError as error:
+            self.broke_off(error, has_begun=reader.has_begun)
+            return None
+        if head is None:
+            return None
+        self.ahead = reader.rest
+        self.command, self.path, self.request_version = head.method, head.target, head.version
+        self.requestline = f"{head.method} {head.target} {head.version}"
+        self.close_connection = head.is_last
+        self.environ = self._environ_of(head)
+        self.application = self.server.application
+        self.handle_one_response()
+        return None if self.close_connection else True
+
+    def _read_head(self, reader: HeadReader) -> Head | None:
+        """Read a head; None if the peer ended before it. Raises RequestError and OSError."""
+        data, self.ahead = self.ahead, b""
+        while (head := reader.feed(data)) is None:
+            data = self.socket.recv(READ_BYTES)
+            if not data:
+                if reader.has_begun:
+                    raise RequestError("cut_off", "the head ended early")
+                return None
+        return head
+
+    def read_body(self, head: Head) -> bytes:
+        """Read a request's body. Raises RequestError and OSError."""
+        data, self.ahead = self.ahead, b""
+        if head.expects_continue and not data:
+            self.socket.sendall(_CONTINUE)
+        if not head.is_chunked:
+            while len(data) < head.length:
+                data += self._more_of_body()
+            self.ahead = data[head.length :]
+            return data[: head.length]
+        reader = ChunkedReader()
+        while (body := reader.feed(data)) is None:
+            data = self._more_of_body()
+        self.ahead = reader.rest
+        return body
+
+    def _more_of_body(self) -> bytes:
+        data = self.socket.recv(READ_BYTES)
+        if not data:
+            raise RequestError("cut_off", "the body ended early")
+        return data
+
+    def run_application(self) -> None:
+        """Run the application. Refuses a request whose body is not valid."""
+        try:
+            pywsgi.WSGIHandler.run_application(self)
+        except RequestError as refused:
+            self.refuse(refused)
+        except OSError as error:
+            self.close_connection = True
+            self.broke_off(error, has_begun=True)
+
+    def refuse(self, refused: RequestError) -> None:
+        """Answer a request that breaks HTTP, and close."""
+        self.on_refused(refused.code)
+        self.close_connection = True
+        text = f"{refused}\n".encode()
+        fields = f"Connection: close\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}"
+        try:
+            self.socket.sendall(f"HTTP/1.1 {refused.status}\r\n{fields}\r\n\r\n".encode() + text)
+        except OSError:
+            pass  # gone already
+
+    def on_refused(self, fault: RequestFault) -> None:
+        """Count a request that breaks HTTP."""
+
+    def broke_off(self, error: OSError, *, has_begun: bool) -> None:
+        """Count a connection that failed or ran out of time. `has_begun`: within a request."""
+
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        """Begin an answer. One of 4xx closes the connection."""
+        if status[:1] == "4":
+            self.close_connection = True
+        if self.close_connection and self.request_version == "HTTP/1.1" and status[:3] != "101":
+            headers = [*headers, ("Connection", "close")]
+        return super().start_response(status, headers, exc_info)
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of an answer's body, behind its head. To HEAD only the head, which is that of a GET."""
+        super().write(b"" if self.command == "HEAD" else data)
+
+    def _environ_of(self, head: Head) -> dict[str, Any]:
+        """Build the WSGI environment. A field with `_` in its name is left out: it would look like one with `-`."""
+        environ: dict[str, Any] = self.server.get_environ()
+        path, _, query = head.target.partition("?")
+        for name, value in head.fields:
+            if "_" not in name:
+                key = "HTTP_" + name.replace("-", "_").upper()
+                environ[key] = f"{environ[key]},{value}" if key in environ else value
+        environ.pop("HTTP_TRANSFER_ENCODING", None)  # decoded here
+        environ.pop("HTTP_CONTENT_LENGTH", None)
+        if (content_type := environ.pop("HTTP_CONTENT_TYPE", None)) is not None:
+            environ["CONTENT_TYPE"] = content_type
+        if head.length:
+            environ["CONTENT_LENGTH"] = str(head.length)
+        self.wsgi_input: Any = _Body(self, head)  # not pywsgi's Input
+        environ.update(
+            {
+                "REQUEST_METHOD": head.method,
+                "SCRIPT_NAME": "",
+                "PATH_INFO": unquote(path, encoding="latin-1"),
+                "QUERY_STRING": query,
+                "SERVER_PROTOCOL": head.version,
+                "wsgi.input": self.wsgi_input,
+                "wsgi.input_terminated": True,
+            }
+        )
+        return environ

@@ -13,7 +13,9 @@ import pytest
 
 from gw.control import ops_http
 from gw.control.ops_http import OpsHttp, Readiness
+from gw.protocol.http import RequestError
 from tests.timing import scaled
+from tests.wire.http_requests import REFUSED
 
 
 class Rig:
@@ -94,6 +96,13 @@ def test_other_paths_and_methods(rig: Rig) -> None:
     assert rig.ask("/metrics/")[0] == 404
     status, _, headers = rig.ask("/metrics", "POST")
     assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_a_request_that_breaks_http_is_refused(rig: Rig) -> None:
+    for name, sample in REFUSED.items():
+        with socket.create_connection(("127.0.0.1", rig.http.port), timeout=scaled(20)) as sock:
+            sock.sendall(sample.sent)
+            assert int(sock.recv(1000).split(b" ")[1]) == int(RequestError(sample.fault, "").status[:3]), name  # type: ignore[arg-type]
 
 
 def test_a_silent_connection_is_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

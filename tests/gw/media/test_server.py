@@ -13,11 +13,14 @@ from gevent import socket
 
 from gw.media.admission.slots import DELAY_S, SHORT_DELAY_S, AdmissionSlots
 from gw.media.server import MediaServer
+from gw.protocol.http import RequestError
 from gw.protocol.signature import sign
 from gw.scoreboard import ProcessState, Scoreboard
 from metrics.declare import STREAMS_REFUSED
 from tests.gw.media.support import CALL, WAIT_S, ContextMaker, Peer, connected, descriptors, greenlets, masked, start, stop, until
+from tests.wire.http_requests import ACCEPTED, REFUSED, REFUSED_CHUNKS
 
+CHUNKED = b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 GOOD = {
@@ -70,6 +73,7 @@ REFUSALS = {
     "http/1.0": (request(GOOD, line="GET /media HTTP/1.0"), 426, "bad_request"),
     "no upgrade": (request(without("Upgrade")), 426, "bad_request"),
     "another upgrade": (request({**GOOD, "Upgrade": "h2c"}), 426, "bad_request"),
+    "no host": (request(without("Host")), 400, ""),
     "no connection": (request(without("Connection")), 400, "bad_request"),
     "a connection that only contains it": (request({**GOOD, "Connection": "no-upgrade"}), 400, "bad_request"),
     "no version": (request(without("Sec-WebSocket-Version")), 426, "bad_request"),
@@ -269,6 +273,26 @@ def test_a_form_that_breaks_off_is_one_log_line(contexts: ContextMaker, caplog: 
     until(lambda: caplog.records)
     assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
     assert "cut_off" in caplog.text
+
+
+def test_no_request_that_breaks_http_reaches_a_webhook(contexts: ContextMaker, capfd: pytest.CaptureFixture[str]):
+    context, emitted = contexts.context()
+    _, address = contexts.server(context)
+    bodies = {name: sample._replace(sent=CHUNKED + sample.sent) for name, sample in REFUSED_CHUNKS.items()}
+    for name, sample in {**REFUSED, **bodies}.items():
+        answer = Answer(address, sample.sent + b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert answer.status == int(RequestError(sample.fault, "").status[:3]), name  # type: ignore[arg-type]
+        assert answer.headers["connection"] == "close", name
+        assert int(answer.headers["content-length"]) == len(answer.body), name
+    assert emitted == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_odd_requests_are_served(contexts: ContextMaker):
+    _, address = contexts.server(contexts.context()[0])
+    for name, sample in ACCEPTED.items():
+        sent = sample.sent if sample.is_last else sample.sent + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        assert Answer(address, sent).status in (200, 204, 404), name
 
 
 def workers(contexts: ContextMaker, count: int, *, deaf: bool = False) -> tuple[list[MediaServer], tuple[str, int]]:

@@ -25,7 +25,7 @@ from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
 from gw.media.webhooks import Webhooks, signed_path
-from gw.protocol.http import RequestFault
+from gw.protocol.http import MAX_OPTIONS, RequestFault
 from gw.protocol.signature import stream_valid
 from gw.strict_http import StrictHandler
 
@@ -39,6 +39,7 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: Twilio offers this subprotocol on some accounts; it is echoed only when offered (RFC 6455 4.2.2).
 _SUBPROTOCOL: Final = "audio.twilio.com"
 _MEDIA_PATH: Final = "/media"
+_UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade"))  # both also in a 426 (RFC 9110 7.8)
 #: The kernel's send buffer: the least that a lead of 500 ms over a slow network needs. By default
 #: the kernel takes megabytes from a proxy on this machine: minutes of speech before the transport's bound is met.
 _SEND_BUFFER_BYTES: Final = 64 << 10
@@ -129,7 +130,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         environ = self.environ
         upgrades = _tokens(environ.get("HTTP_UPGRADE", ""))
         if environ["REQUEST_METHOD"] != "GET" or "websocket" not in upgrades or self.request_version != "HTTP/1.1":
-            raise _RefusedError("426 Upgrade Required", "bad_request", "this is a websocket\n", ("Upgrade", "websocket"))
+            raise _RefusedError("426 Upgrade Required", "bad_request", "this is a websocket\n", *_UPGRADE)
         if "upgrade" not in _tokens(environ.get("HTTP_CONNECTION", "")):
             raise _RefusedError("400 Bad Request", "bad_request", "Connection: Upgrade is missing\n")
         if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
@@ -145,7 +146,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         if not context.may_open():
             raise _RefusedError("503 Service Unavailable", "busy", "no slot is free for another call\n")
         accept = base64.b64encode(sha1(key.encode("ascii") + _GUID).digest()).decode("ascii")
-        headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
+        headers = [*_UPGRADE, ("Sec-WebSocket-Accept", accept)]
         if _SUBPROTOCOL in _tokens(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")):
             headers.append(("Sec-WebSocket-Protocol", _SUBPROTOCOL))
         return headers
@@ -269,7 +270,7 @@ class MediaServer(pywsgi.WSGIServer):
 
 def _tokens(header: str) -> list[str]:
     """A header's comma-separated tokens, lower case."""
-    return [token.strip().lower() for token in header.split(",")]
+    return [token.strip().lower() for token in header.split(",", MAX_OPTIONS)]
 
 
 def _is_key(key: str) -> bool:

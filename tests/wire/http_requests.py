@@ -133,6 +133,7 @@ REFUSED: Final[dict[str, Refused]] = {
     "65 fields": Refused(_with(*[b"A: b"] * 64), "head_too_long", "9110 5.4: 431"),
     "a field of 16 KiB": Refused(_with(b"A: " + b"b" * (16 << 10)), "head_too_long", "9110 5.4: 431"),
     "a field that never ends": Refused(_GET + _HOST + b"A: " + b"b" * (17 << 10), "head_too_long", "9110 5.4: 431"),
+    "hundreds of options": Refused(_with(b"Connection: " + b"," * 300), "bad_field", "9110 5.6.1.2: a reasonable number"),
     "another expectation": Refused(
         _body(b"Content-Length: 13", b"Expect: the impossible"), "bad_expectation", "9110 10.1.1: 417"
     ),

@@ -6,7 +6,7 @@ and ends at most its own call; a `ConfigError` is the operator's and ends the st
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 ProtocolCode = Literal[
     "bad_json",  # not JSON, or not a JSON object
@@ -17,11 +17,28 @@ ProtocolCode = Literal[
     "binary_message",  # a binary message where only text is allowed
     "oversize_message",  # a message over the leg's limit
     "bad_websocket",  # a violation of RFC 6455
+    "frame_flood",  # too many control frames or small fragments
     "media_before_start",  # audio before Twilio's `start`
     "second_start",  # `start` twice on one stream
     "wrong_stream",  # a message for a stream that has not started here
     "wrong_format",  # audio that is not mu-law, 8 kHz, mono
 ]
+
+#: Close codes of RFC 6455 7.4.1 for violations other than of a message's content.
+_CLOSE_CODES: Final[dict[ProtocolCode, int]] = {
+    "binary_message": 1003,
+    "oversize_message": 1009,
+    "bad_websocket": 1002,
+    "frame_flood": 1008,
+    "media_before_start": 1002,
+    "second_start": 1002,
+    "wrong_stream": 1002,
+}
+
+
+def close_code(code: ProtocolCode) -> int:
+    """Return the websocket's close code for a violation."""
+    return _CLOSE_CODES.get(code, 1007)
 
 
 class GatewayError(Exception):

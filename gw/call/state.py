@@ -84,6 +84,7 @@ class Reason(StrEnum):
     PHONE_BINARY_MESSAGE = "phone_binary_message"
     PHONE_OVERSIZE_MESSAGE = "phone_oversize_message"
     PHONE_BAD_WEBSOCKET = "phone_bad_websocket"
+    PHONE_FRAME_FLOOD = "phone_frame_flood"  # too many control frames or small fragments
     PHONE_MEDIA_BEFORE_START = "phone_media_before_start"
     PHONE_SECOND_START = "phone_second_start"
     PHONE_WRONG_STREAM = "phone_wrong_stream"
@@ -105,6 +106,7 @@ class Reason(StrEnum):
     AI_BINARY_MESSAGE = "ai_binary_message"
     AI_OVERSIZE_MESSAGE = "ai_oversize_message"
     AI_BAD_WEBSOCKET = "ai_bad_websocket"
+    AI_FRAME_FLOOD = "ai_frame_flood"
     AI_WRONG_FORMAT = "ai_wrong_format"
     # it failed permanently; the caller got the configured fallback
     FALLBACK_TRANSFER = "fallback_transfer"

@@ -9,20 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from time import monotonic
-from typing import Final
+from typing import Final, get_args
 
 import gevent
-from websockets.protocol import Protocol, Side
 
 from gw import bus
 from gw.call.state import Event, Reason, State, phone_reason
-from gw.errors import ProtocolError
+from gw.errors import ProtocolCode, ProtocolError, close_code
 from gw.media.ai_in import AiIn
 from gw.media.call import Call
 from gw.media.context import CountedState, MediaContext
 from gw.media.hub.greenlets import KindGreenlet, mark_current, spawn
 from gw.media.transport.plain import Transport
-from gw.media.transport.websocket import QUIET, LegClosedError, MessageReader, WebSocket
+from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
 from gw.protocol import twilio
 from gw.protocol.token import TokenError, check
 
@@ -38,18 +37,7 @@ TOKEN_TTL_S: Final = 64
 
 #: Close codes of RFC 6455 7.4.1. Every other reason closes with 1000.
 _CLOSE_CODES: Final = {
-    Reason.PHONE_BAD_JSON: 1007,
-    Reason.PHONE_BAD_TYPE: 1007,
-    Reason.PHONE_MISSING_FIELD: 1007,
-    Reason.PHONE_BAD_UTF8: 1007,
-    Reason.PHONE_BAD_BASE64: 1007,
-    Reason.PHONE_WRONG_FORMAT: 1007,
-    Reason.PHONE_BINARY_MESSAGE: 1003,
-    Reason.PHONE_OVERSIZE_MESSAGE: 1009,
-    Reason.PHONE_BAD_WEBSOCKET: 1002,
-    Reason.PHONE_MEDIA_BEFORE_START: 1002,
-    Reason.PHONE_SECOND_START: 1002,
-    Reason.PHONE_WRONG_STREAM: 1002,
+    **{phone_reason(code): close_code(code) for code in get_args(ProtocolCode)},
     Reason.START_TIMEOUT: 1008,
     Reason.WRONG_ACCOUNT: 1008,
     Reason.TOKEN_MISSING: 1008,
@@ -76,7 +64,7 @@ class Session:
     def __init__(self, context: MediaContext, transport: Transport) -> None:
         self._context = context
         self._transport = transport
-        self._socket = WebSocket(transport, Protocol(Side.SERVER, max_size=MAX_MESSAGE_BYTES, logger=QUIET))
+        self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=False)
         self._reader = MessageReader(self._socket, twilio.parse)
         self._state = CountedState(context.cells)
         self._call: Call | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from time import monotonic
 from typing import Final
@@ -14,16 +15,15 @@ from websockets.uri import parse_uri
 
 from gw.call.state import Reason, ai_reason
 from gw.config import Agent
-from gw.errors import ProtocolError
+from gw.errors import ProtocolError, close_code
 from gw.media.ai.leg import AiLegError
 from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
-from gw.media.transport.websocket import QUIET, LegClosedError, MessageReader, WebSocket, release
+from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent
 
-#: One event from the AI. A delta is some kilobytes, the largest documented events stay far below, and one slice decodes this
-#: much.
+#: One event from the AI. A delta is some kilobytes, the largest documented events stay far below. Long ones are split.
 MAX_MESSAGE_BYTES: Final = 1 << 20
 
 #: Bytes that may wait for the AI: five seconds of caller audio in its JSON. More means that the AI does not read.
@@ -35,6 +35,10 @@ SEND_BUFFER_BYTES: Final = 64 << 10
 #: Above this the caller's audio waits in the uplink, which can drop its oldest, and not in the transport.
 CONGESTED_BYTES: Final = 16 << 10
 
+#: The library logs the handshake at debug level. That level is never on here, so no record is formatted.
+QUIET: Final = logging.getLogger("gw.websocket.core")
+QUIET.setLevel(logging.ERROR)
+
 #: RFC 6585 4.
 TOO_MANY_REQUESTS: Final = 429
 
@@ -45,13 +49,14 @@ _MAY_PASS: Final = (408, 425)
 class OpenAiLeg:
     """One call's session with OpenAI Realtime."""
 
-    __slots__ = ("_agent", "_api_key", "_dialect", "_reader", "_socket", "_tls", "heard_s", "transport")
+    __slots__ = ("_agent", "_api_key", "_close_code", "_dialect", "_reader", "_socket", "_tls", "heard_s", "transport")
 
     def __init__(self, agent: Agent, api_key: str, tls: ssl.SSLContext) -> None:
         """`tls`: built once per process; building one takes 24 ms."""
         self._agent = agent
         self._api_key = api_key
         self._tls = tls
+        self._close_code = 1000
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
         self._reader: MessageReader[AiEvent] | None = None
@@ -75,7 +80,7 @@ class OpenAiLeg:
                 transport.start_tls(self._tls, uri.host)
             except (ssl.SSLError, OSError) as error:
                 raise AiLegError(Reason.AI_UNREACHABLE, f"TLS with {uri.host}: {error}") from error
-        protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES, logger=QUIET)
+        protocol = ClientProtocol(uri, logger=QUIET)
         request = protocol.connect()
         for name, value in openai_realtime.headers(self._api_key):
             request.headers[name] = value
@@ -84,11 +89,10 @@ class OpenAiLeg:
             transport.write(data)
         try:
             behind = self._shake_hands(transport, protocol)
-        except BaseException:
-            release(protocol)
-            raise
-        self._socket = WebSocket(transport, protocol, behind)
-        self._reader = MessageReader(self._socket, openai_realtime.parse)
+        finally:
+            _release(protocol)
+        self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=True, first=behind)
+        self._reader = MessageReader(self._socket, openai_realtime.parse, openai_realtime.split)
         self._send(self._dialect.session_update(self._agent))
 
     def _shake_hands(self, transport: Transport | TlsTransport, protocol: ClientProtocol) -> bytes:
@@ -117,6 +121,7 @@ class OpenAiLeg:
         try:
             events = self._reader.read()
         except ProtocolError as error:
+            self._close_code = close_code(error.code)
             raise AiLegError(ai_reason(error.code), error.detail, permanent=error.code == "wrong_format") from error
         except LegClosedError as error:
             if error.failure == "stalled":
@@ -162,7 +167,7 @@ class OpenAiLeg:
 
     def close(self) -> None:
         if self._socket is not None:
-            self._socket.close(1000, "")
+            self._socket.close(self._close_code, "")
         if self.transport is not None:
             self.transport.shut()
 
@@ -177,3 +182,19 @@ def _refused(error: Exception) -> AiLegError:
     if isinstance(error.__cause__, EOFError):
         return AiLegError(Reason.AI_LOST, "the AI closed the connection during the handshake")
     return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is not a websocket: {error}")
+
+
+def _release(protocol: ClientProtocol) -> None:
+    """Break the object cycles of a handshake that is over.
+
+    Its parser is a generator that refers to it, and so does the traceback of the error it keeps. Only the collector would free
+    them.
+    """
+    protocol.parser.close()
+    refusal = protocol.handshake_exc
+    if refusal is not None:
+        refusal.__traceback__ = None
+        if isinstance(refusal, InvalidStatus):  # error and response refer to each other
+            refusal.args = ()
+            del refusal.response
+    protocol.parser_exc = protocol.handshake_exc = None

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from _socket import socket as KernelSocket  # noqa: N812 - a class
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, final
 
 import gevent
 from gevent.hub import Waiter
-from gevent.socket import SHUT_RDWR, socket
+from gevent.socket import SHUT_RDWR, SHUT_WR, socket
 
 from gw.media.hub.hold_monitor import hold_as
 
@@ -35,6 +36,7 @@ class Transport:
         "_buffer",
         "_detail",
         "_first",
+        "_is_ending",
         "_limit_bytes",
         "_loop",
         "_raw",
@@ -60,6 +62,7 @@ class Transport:
         self._buffer = bytearray()
         self._first = first
         self._limit_bytes = limit_bytes
+        self._is_ending = False  # nothing is written any more
         self._woken = False  # the next read returns immediately
         self.failure = ""  # "stalled", "broken" or "shut"; empty while the transport works
         self._detail: str | None = None
@@ -105,6 +108,18 @@ class Transport:
         del self._buffer[:sent]
         if not self._buffer:
             self._write_watcher.stop()
+            if self._is_ending:
+                self._end_side()
+
+    def end_writing(self) -> None:
+        """End this side of the connection once the kernel has all bytes. The peer reads them, and then the end."""
+        self._is_ending = True
+        if not self._buffer:
+            self._end_side()
+
+    def _end_side(self) -> None:
+        with suppress(OSError):  # the peer closed first
+            self._raw.shutdown(SHUT_WR)
 
     @property
     def why(self) -> str:
@@ -142,6 +157,12 @@ class Transport:
             self._woken = False
             return None
         return data
+
+    def drop_rest(self) -> None:
+        """Read and drop until the peer ends its side. Not bounded in time: the caller limits it."""
+        self._first = b""
+        while self.read() != b"":
+            pass
 
     def _read_rest(self) -> bytes:
         """Read bytes that came before the connection broke; b"" when none are left."""
@@ -218,9 +239,7 @@ class Transport:
         for watcher in (self._read_watcher, self._write_watcher):
             watcher.stop()
             watcher.close()
-        try:
+        with suppress(OSError):  # the peer closed first
             self._raw.shutdown(SHUT_RDWR)
-        except OSError:
-            pass  # the peer closed first
         self._socket.close()
         self._socket = None

@@ -6,8 +6,10 @@ Used by the AI leg only. Like a plain transport, `write` never waits and never r
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from typing import final
 
+import gevent
 from gevent.socket import socket
 
 from gw.media.transport.plain import READ_BYTES, Transport
@@ -54,10 +56,27 @@ class TlsTransport:
             return False
         return self._push()
 
+    def end_writing(self) -> None:
+        """End this side: the peer reads a TLS close_notify, and then the end of the connection."""
+        assert self._tls is not None
+        with suppress(ssl.SSLError):  # it would wait for the peer's answer
+            self._tls.unwrap()
+        self._push()
+        self._transport.end_writing()
+
+    def drop_rest(self) -> None:
+        """Read and drop until the peer ends its side, without decrypting. Not bounded in time: the caller limits it."""
+        self._transport.drop_rest()
+
     def read(self) -> bytes | None:
-        """Wait for bytes. Returns b"" when the peer ended its side or the transport failed, None when woken."""
+        """Wait for bytes. Returns b"" when the peer ended its side or the transport failed, None when woken.
+
+        Every read lets the hub turn once, also when one record fills several reads.
+        """
         tls, transport = self._tls, self._transport
         assert tls is not None
+        if tls.pending():
+            gevent.sleep(0)
         while True:
             try:
                 data = tls.read(READ_BYTES)

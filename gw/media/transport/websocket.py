@@ -7,30 +7,25 @@ which saves a switch to the reader and back. Never waits for a write, never inte
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
+from time import monotonic
 from typing import Final, Generic, TypeVar
 
-from websockets.exceptions import InvalidStatus, PayloadTooBig
-from websockets.protocol import Protocol, Side, State
+import gevent
 
 from gw.bounded import OutOfTimeError, within
-from gw.errors import GatewayError, ProtocolCode, ProtocolError
+from gw.errors import GatewayError, ProtocolCode, ProtocolError, close_code
 from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
-from gw.protocol.frames import Message, MessageCutter, masked_text_message, text_message
+from gw.protocol.frames import CLOSE, LOST, PING, PONG, TEXT, Message, MessageCutter, close_payload, frame
 
-#: Time a peer has to answer a close frame before the socket is closed.
+#: Time a peer has to end the connection after a close frame, before the socket is closed.
 CLOSE_TIMEOUT_S: Final = 1.0
-
-#: RFC 6455 5.5: a control frame carries 125 bytes, two of them the code; the reasons are ASCII.
-MAX_REASON_CHARS: Final = 123
-
-#: The library's core logs each frame at debug level. That level is never on here, so no record is formatted.
-QUIET: Final = logging.getLogger("gw.websocket.core")
-QUIET.setLevel(logging.ERROR)
+#: Messages above this are split, if the protocol can: decoding as much takes 0.3 ms.
+LONG_BYTES: Final = 64 << 10
 
 
 class LegClosedError(GatewayError):
@@ -67,24 +62,28 @@ _keys: Final = _Keys()
 
 
 class WebSocket:
-    """Open websocket. `core` has done the handshake and nothing else; `first`: bytes read behind the handshake."""
+    """Open websocket. `limit_bytes`: of the longest message. `first`: bytes read behind the handshake."""
 
-    __slots__ = ("_cutter", "_declined", "_first", "_is_client", "_offer", "core", "transport")
+    __slots__ = ("_cutter", "_declined", "_is_client", "_is_closing", "_offer", "transport")
 
-    def __init__(self, transport: Transport | TlsTransport, core: Protocol, first: bytes = b"") -> None:
+    def __init__(self, transport: Transport | TlsTransport, limit_bytes: int, *, is_client: bool, first: bytes = b"") -> None:
         self.transport = transport
-        self.core = core
-        self._cutter = MessageCutter(core)
-        self._is_client = core.side is Side.CLIENT
-        self._first = first
+        self._cutter = MessageCutter(limit_bytes, is_client=is_client, first=first)
+        self._is_client = is_client
+        self._is_closing = False
         self._offer: Callable[[list[Message]], bool] | None = None
         self._declined: list[Message] = []
+
+    @property
+    def is_open(self) -> bool:
+        """True until the peer's messages, or this end's, are over."""
+        return self._cutter.end is None and not self._is_closing
 
     def read(self) -> list[Message]:
         """Wait for messages. Returns [] when no whole message came, or the transport was woken.
 
-        Raises: LegClosedError when the peer ended; ProtocolError when the peer violated RFC 6455 or a size limit (the close frame
-        is sent). Messages that came before the end are returned first.
+        Raises: LegClosedError when the peer ended; ProtocolError when the peer violated RFC 6455 or a limit. Messages that came
+        before the end are returned first. `close` sends or answers the close frame.
         """
         return self._read(None)
 
@@ -103,11 +102,11 @@ class WebSocket:
 
     def _read(self, take: Callable[[bytes], bool] | None) -> list[Message]:
         messages: list[Message] = []
-        if self.core.state is State.OPEN:
-            if self._first:
-                data: bytes | None = self._first
-                self._first = b""
-            elif take is None:
+        if self._cutter.has_more:
+            gevent.sleep(0)
+            messages = self._receive(b"")
+        elif self._cutter.end is None:
+            if take is None:
                 data = self.transport.read()
             else:
                 assert isinstance(self.transport, Transport)
@@ -117,101 +116,66 @@ class WebSocket:
                 messages += self._receive(data)
             elif data is not None:
                 self._cutter.receive_end()
-                self.flush()
-        if not messages and self.core.state is not State.OPEN:
+        if not messages and self._cutter.end is not None:
             self._raise_end()
         return messages
 
     def _on_bytes(self, data: bytes) -> bool:
         """Offer messages; the hub calls this while the reader waits."""
         messages = self._receive(data)
-        if self.core.state is State.OPEN and self._offer is not None:
-            return self._offer(messages)
+        if self._cutter.end is None and self._offer is not None:
+            return self._offer(messages) and not self._cutter.has_more
         self._declined = messages
         return False
 
     def _receive(self, data: bytes) -> list[Message]:
-        """Cut whole messages, and send the core's answers (pong, close)."""
-        messages = self._cutter.receive(data)
-        self.flush()
+        """Cut whole messages, and answer pings in one write."""
+        messages = self._cutter.receive(data, monotonic())
+        if self._cutter.pings:
+            self.transport.write(b"".join([self._frame(PONG, payload) for payload in self._cutter.pings]))
         return messages
 
     def _raise_end(self) -> None:
-        error = self.core.parser_exc
-        if isinstance(error, PayloadTooBig):
-            raise ProtocolError("oversize_message", str(error))
-        if error is not None and not isinstance(error, EOFError):
-            raise ProtocolError("bad_websocket", str(error))
-        close = self.core.close_rcvd
+        end = self._cutter.end
+        assert end is not None
+        if end.error is not None:
+            raise ProtocolError(end.error, end.text)
         raise LegClosedError(
-            clean=close is not None,
-            close_code=close.code if close else 1006,
-            close_reason=close.reason if close else "",
+            clean=end.code != LOST,
+            close_code=end.code,
+            close_reason=end.text,
             failure=self.transport.failure,
             why=self.transport.why,
         )
 
+    def _frame(self, opcode: int, payload: bytes) -> bytes:
+        return frame(opcode, payload, _keys.next() if self._is_client else b"")
+
     def send_text(self, data: bytes) -> bool:
         """Send one text message. True: the kernel has it. False: it waits, or the websocket is closing."""
-        if self.core.state is not State.OPEN:
-            return False
-        return self.transport.write(masked_text_message(data, _keys.next()) if self._is_client else text_message(data))
+        return self.is_open and self.transport.write(self._frame(TEXT, data))
 
     def ping(self) -> None:
         """Send a ping, which the peer must answer."""
-        if self.core.state is State.OPEN:
-            self.core.send_ping(b"")
-            self.flush()
-
-    def flush(self) -> bool:
-        """Send what the core has queued. True: the kernel has all of it."""
-        taken = True
-        for data in self.core.data_to_send():
-            if data:  # b"" requests a half-close: the transport closes both ways
-                taken = self.transport.write(data)
-        return taken
+        if self.is_open:
+            self.transport.write(self._frame(PING, b""))
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame, wait for the answer, bounded, then shut the transport.
+        """Send a close frame, wait until the peer ends, bounded, then shut the transport.
 
-        Idempotent. Called by the greenlet that reads.
+        The code is the peer's own as an answer to its close, and a violation's after one. Idempotent. Called by the greenlet that
+        reads.
         """
-        if not self.transport.failure:
-            if self.core.state is State.OPEN:
-                self.core.send_close(code, reason[:MAX_REASON_CHARS])
-                self.flush()
+        end = self._cutter.end
+        if end is not None:
+            code, reason = (end.code, end.text) if end.error is None else (close_code(end.error), reason)
+        self._is_closing = True
+        if code != LOST and not self.transport.failure:
+            self.transport.write(self._frame(CLOSE, close_payload(code, reason)))
+            self.transport.end_writing()
             with suppress(OutOfTimeError), within(CLOSE_TIMEOUT_S):
-                self._linger()
+                self.transport.drop_rest()
         self.transport.shut()
-        release(self.core)
-
-    def _linger(self) -> None:
-        """Read and drop until the peer answered the close or ended."""
-        self._cutter.receive(self._first)  # the start of a message that the next read continues
-        self._first = b""
-        while self.core.state is State.CLOSING and self.core.close_rcvd is None:
-            data = self.transport.read()
-            if data is None:
-                continue
-            if not data:
-                return
-            self._cutter.receive(data)
-
-
-def release(core: Protocol) -> None:
-    """Break the object cycles of a core that is no longer used.
-
-    Its parser is a generator that refers to it, and so does the traceback of the error it keeps. Only the collector would free
-    them.
-    """
-    core.parser.close()
-    refusal = core.handshake_exc
-    if refusal is not None:
-        refusal.__traceback__ = None
-        if isinstance(refusal, InvalidStatus):  # error and response refer to each other
-            refusal.args = ()
-            del refusal.response
-    core.parser_exc = core.handshake_exc = None
 
 
 T = TypeVar("T")
@@ -223,11 +187,19 @@ class MessageReader(Generic[T]):
     Events before a broken message are returned first.
     """
 
-    __slots__ = ("_broken", "_left", "_parse", "_socket", "_take")
+    __slots__ = ("_broken", "_left", "_parse", "_pieces", "_socket", "_split", "_take")
 
-    def __init__(self, web_socket: WebSocket, parse: Callable[[bytes], T]) -> None:
+    def __init__(
+        self,
+        web_socket: WebSocket,
+        parse: Callable[[bytes], T],
+        split: Callable[[bytes | bytearray], Iterator[bytes]] | None = None,
+    ) -> None:
+        """`split`: yields a long message as shorter ones, each parsed in a slice of its own. Used by `read`."""
         self._socket = web_socket
         self._parse = parse
+        self._split = split
+        self._pieces: Iterator[Message] = iter(())  # of a long message, and the messages behind it
         self._broken: tuple[ProtocolCode, str] | None = None  # a broken message; an error object would keep its traceback
         self._left: list[T] = []  # events that `take` left
         self._take: Callable[[T], bool] | None = None
@@ -241,13 +213,26 @@ class MessageReader(Generic[T]):
             raise ProtocolError(*self._broken)
         events: list[T] = []
         try:
-            for message in self._socket.read():
+            for message in self._next_messages():
                 events.append(self._event(message))
         except ProtocolError as error:
             if not events:
                 raise
             self._broken = error.code, error.detail
         return events
+
+    def _next_messages(self) -> list[Message]:
+        """Return the next messages of one slice: those of a read, or one piece of a long message."""
+        for piece in self._pieces:
+            gevent.sleep(0)
+            return [piece]
+        messages = self._socket.read()
+        for at, message in enumerate(messages):
+            if len(message.data) > LONG_BYTES and self._split is not None:
+                pieces = (Message(message.is_text, piece) for piece in self._split(message.data))
+                self._pieces = chain(pieces, messages[at + 1 :])
+                return messages[:at]
+        return messages
 
     def read_beside(self, take: Callable[[T], bool]) -> list[T]:
         """Read events, passing each that comes meanwhile to `take`, in the hub's callback.
@@ -288,4 +273,5 @@ class MessageReader(Generic[T]):
     def _event(self, message: Message) -> T:
         if not message.is_text:
             raise ProtocolError("binary_message", "a binary message instead of JSON text")
-        return self._parse(message.data)
+        data = message.data
+        return self._parse(data if isinstance(data, bytes) else bytes(data))

@@ -217,11 +217,13 @@ class Peer:
 
     def _flush(self) -> None:
         for data in self.protocol.data_to_send():
-            if data and not self.ended:
-                try:
+            try:
+                if data:
                     self.socket.sendall(data)
-                except (BrokenPipeError, ConnectionResetError):
-                    return  # frames before that are still to be read
+                else:  # websockets' sign for the end of this side
+                    self.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                return  # frames before that are still to be read
 
     def frame(self) -> Frame | None:
         """Return the next frame, control frames too. None: the connection ended."""

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import gevent
 import pytest
-from websockets.protocol import Protocol, Side
+from websockets.protocol import Side
 
 from gw.config import Agent
 from gw.media.ai.openai_leg import CONGESTED_BYTES, OpenAiLeg
 from gw.media.transport.plain import Transport
-from gw.media.transport.websocket import QUIET, WebSocket
+from gw.media.transport.websocket import WebSocket
 from gw.media.uplink import BATCH_FRAMES, Uplink, UplinkCells
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
@@ -35,7 +35,7 @@ class Rig:
         ours, theirs = pair(small=small)
         self.leg = OpenAiLeg(Agent(), "sk-test", None)  # type: ignore[arg-type]  # no TLS on a socket pair
         self.leg.transport = Transport(ours, 1 << 20)
-        self.leg._socket = WebSocket(self.leg.transport, Protocol(Side.CLIENT, logger=QUIET))
+        self.leg._socket = WebSocket(self.leg.transport, 1 << 20, is_client=True)
         self.peer = Peer(theirs, Side.SERVER)
         self.cells = UplinkCells(page)
         self.uplink = Uplink(self.leg, KEPT_FRAMES * 0.02, self.cells)

@@ -10,7 +10,6 @@ import pytest
 from gevent import socket
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol, Side, State
 
 from gw.errors import ProtocolError
 from gw.media.transport import websocket
@@ -30,7 +29,7 @@ Ends = tuple[WebSocket, Peer]
 def ends() -> Iterator[Ends]:
     """The gateway's end, a server, and a client at the other."""
     ours, theirs = pair()
-    web_socket = WebSocket(Transport(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET))
+    web_socket = WebSocket(Transport(ours, 1 << 20), LIMIT_BYTES, is_client=False)
     peer = Peer(theirs)
     yield web_socket, peer
     web_socket.transport.shut()
@@ -55,6 +54,15 @@ def end_of(read: Callable[[], object]) -> Exception:
                 assert not read(), "a message instead of the end"
             except (LegClosedError, ProtocolError) as error:
                 return error
+
+
+def closes(web_socket: WebSocket, peer: Peer) -> tuple[int, str]:
+    """Close while the peer reads. Returns the code and reason that the peer reads, and that nothing is left to wait for."""
+    closing = gevent.spawn(web_socket.close, 1000, "why")
+    end = peer.read_to_end()
+    closing.get(timeout=WAIT_S)
+    assert web_socket.transport.failure == "shut"
+    return end
 
 
 def test_a_text_and_a_binary_message(ends: Ends):
@@ -82,17 +90,13 @@ def test_fragments_are_put_together_around_a_ping(ends: Ends, opcode: int, is_te
     assert messages(web_socket, 1) == [Message(True, b"next")]
 
 
-def test_endless_empty_fragments_take_no_memory(ends: Ends):
+def test_endless_empty_fragments_take_no_memory_and_end(ends: Ends):
     web_socket, peer = ends
     peer.raw(masked(TEXT, b"", fin=False) + masked(CONT, b"", fin=False) * 1000)
-    with gevent.Timeout(WAIT_S):
-        for _ in range(5):
-            gevent.sleep(0)
-            web_socket.transport.wake()
-            assert web_socket.read() == []
+    error = end_of(web_socket.read)
+    assert isinstance(error, ProtocolError) and error.code == "frame_flood"
     assert len(web_socket._cutter._assembled) == 0
-    peer.raw(masked(CONT, b"end"))
-    assert messages(web_socket, 1) == [Message(True, b"end")]
+    assert closes(web_socket, peer) == (1008, "why")
 
 
 def test_a_ping_is_answered(ends: Ends):
@@ -102,7 +106,7 @@ def test_a_ping_is_answered(ends: Ends):
     assert peer.frame() == Frame(Opcode.PONG, b"are you there")
     peer.raw(masked(PONG, b"unasked"))
     assert web_socket.read() == []
-    assert web_socket.core.state is State.OPEN
+    assert web_socket.is_open
 
 
 def test_a_wake_returns_nothing(ends: Ends):
@@ -115,7 +119,7 @@ def test_a_wake_returns_nothing(ends: Ends):
 
 def test_bytes_behind_the_handshake_are_read_without_a_wait(ends: Ends):
     open_one, _ = ends
-    web_socket = WebSocket(open_one.transport, open_one.core, masked(TEXT, b"early"))
+    web_socket = WebSocket(open_one.transport, LIMIT_BYTES, is_client=False, first=masked(TEXT, b"early"))
     with gevent.Timeout(WAIT_S):
         assert web_socket.read() == [Message(True, b"early")]
 
@@ -153,8 +157,7 @@ def test_a_violation_is_named_and_closes_with_1002(ends: Ends, data: bytes):
     error = end_of(web_socket.read)
     assert isinstance(error, ProtocolError)
     assert error.code == "bad_websocket"
-    web_socket.transport.shut()
-    assert peer.read_to_end()[0] == 1002
+    assert closes(web_socket, peer) == (1002, "why")
 
 
 def test_a_close_reason_that_is_not_utf8(ends: Ends):
@@ -162,9 +165,8 @@ def test_a_close_reason_that_is_not_utf8(ends: Ends):
     peer.raw(masked(CLOSE, (1000).to_bytes(2, "big") + b"\xff"))
     error = end_of(web_socket.read)
     assert isinstance(error, ProtocolError)
-    assert error.code == "bad_websocket"
-    web_socket.transport.shut()
-    assert peer.read_to_end()[0] == 1007
+    assert error.code == "bad_utf8"
+    assert closes(web_socket, peer) == (1007, "why")
 
 
 def long_header(opcode: int, length: int) -> bytes:
@@ -185,8 +187,7 @@ def test_an_oversize_message_closes_with_1009(ends: Ends, data: bytes):
     error = end_of(web_socket.read)
     assert isinstance(error, ProtocolError)
     assert error.code == "oversize_message"
-    web_socket.transport.shut()
-    assert peer.read_to_end()[0] == 1009
+    assert closes(web_socket, peer) == (1009, "why")
 
 
 def test_a_message_of_exactly_the_limit(ends: Ends):
@@ -215,8 +216,7 @@ def test_a_clean_close_carries_code_and_reason_and_is_echoed(ends: Ends):
     error = end_of(web_socket.read)
     assert isinstance(error, LegClosedError)
     assert (error.clean, error.close_code, error.close_reason, error.failure) == (True, 1001, "moving on", "")
-    web_socket.transport.shut()
-    assert peer.read_to_end() == (1001, "moving on")
+    assert closes(web_socket, peer) == (1001, "moving on")
 
 
 def test_a_close_without_a_code(ends: Ends):
@@ -225,6 +225,8 @@ def test_a_close_without_a_code(ends: Ends):
     error = end_of(web_socket.read)
     assert isinstance(error, LegClosedError)
     assert (error.clean, error.close_code) == (True, 1005)
+    closes(web_socket, peer)
+    assert peer.frames == [Frame(Opcode.CLOSE, b"")]
 
 
 def test_an_end_of_the_socket_is_not_a_clean_close(ends: Ends):
@@ -249,7 +251,7 @@ def test_a_broken_transport_is_named(ends: Ends):
 def test_a_close_is_read_although_a_write_found_the_connection_broken_first():
     ours, theirs = tcp_pair()
     web_socket, peer = (
-        WebSocket(Transport(ours, 1 << 20), Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET)),
+        WebSocket(Transport(ours, 1 << 20), LIMIT_BYTES, is_client=False),
         Peer(theirs),
     )
     peer.raw(masked(TEXT, b"stop") + masked(CLOSE, b"\x03\xe8over"))
@@ -270,7 +272,6 @@ def test_close_sends_the_reason_and_waits_for_the_answer(ends: Ends):
     assert peer.read_to_end() == (1008, "start_timeout")
     closing.get(timeout=WAIT_S)
     assert web_socket.transport.failure == "shut"
-    assert web_socket.core.close_rcvd is not None
     web_socket.close(1000, "")
 
 
@@ -283,16 +284,42 @@ def test_close_drops_messages_before_the_answer(ends: Ends):
     closing.get(timeout=WAIT_S)
 
 
-def test_close_reads_the_answer_behind_half_a_message(monkeypatch: pytest.MonkeyPatch):
+def test_the_peer_reads_the_end_right_behind_the_close_frame(ends: Ends, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", WAIT_S)
-    ours, theirs = pair()
-    said = masked(TEXT, b"half of this came with the handshake")
-    core = Protocol(Side.SERVER, max_size=LIMIT_BYTES, logger=websocket.QUIET)
-    web_socket, peer = WebSocket(Transport(ours, 1 << 20), core, said[:20]), Peer(theirs)
-    peer.raw(said[20:] + masked(CLOSE, b"\x03\xe8"))
-    web_socket.close(1000, "")
-    assert core.close_rcvd is not None
+    web_socket, peer = ends
+    closing = gevent.spawn(web_socket.close, 1000, "over")
+    assert peer.socket.recv(100) == b"\x88\x06\x03\xe8over"
+    assert peer.socket.recv(100) == b""
+    assert not closing.dead, "and is read until its own end"
+    for _ in range(3):
+        peer.raw(masked(TEXT, b"x" * 1000))
+        gevent.sleep(0)
+    peer.raw(masked(CLOSE, b"\x03\xe8"))
     peer.close()
+    closing.get(timeout=WAIT_S)
+
+
+def test_the_end_comes_behind_bytes_that_wait(ends: Ends):
+    web_socket, peer = ends
+    n_sent = 0
+    while not web_socket.transport.waiting_bytes:
+        web_socket.send_text(b"x" * 1000)
+        n_sent += 1
+    closing = gevent.spawn(web_socket.close, 1001, "")
+    assert peer.read_to_end() == (1001, "")
+    assert len(peer.frames) == n_sent + 1
+    closing.get(timeout=WAIT_S)
+
+
+def test_nothing_is_sent_behind_a_close_frame(ends: Ends):
+    web_socket, peer = ends
+    closing = gevent.spawn(web_socket.close, 1000, "")
+    gevent.sleep(0)
+    assert web_socket.send_text(b"late") is False
+    web_socket.ping()
+    assert peer.read_to_end() == (1000, "")
+    assert len(peer.frames) == 1
+    closing.get(timeout=WAIT_S)
 
 
 def test_close_of_a_peer_that_never_answers_is_bounded(ends: Ends, monkeypatch: pytest.MonkeyPatch):
@@ -343,8 +370,8 @@ def test_the_close_after_a_violation_is_sent_once(ends: Ends, monkeypatch: pytes
     web_socket, peer = ends
     peer.raw(VIOLATIONS["unmasked"])
     end_of(web_socket.read)
+    closes(web_socket, peer)
     web_socket.close(1000, "")
-    peer.ended or peer.read_to_end()
     assert [frame.opcode for frame in peer.frames] == [Opcode.CLOSE]
     with pytest.raises(ConnectionClosedError):
         raise peer.protocol.close_exc

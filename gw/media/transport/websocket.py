@@ -195,7 +195,7 @@ class MessageReader(Generic[T]):
         parse: Callable[[bytes], T],
         split: Callable[[bytes | bytearray], Iterator[bytes]] | None = None,
     ) -> None:
-        """`split`: yields a long message as shorter ones, each parsed in a slice of its own. Used by `read`."""
+        """`split`: yields a long message as shorter ones, each parsed in a separate slice. Used by `read`."""
         self._socket = web_socket
         self._parse = parse
         self._split = split

@@ -221,6 +221,47 @@ STREAMS_REFUSED: Final = Counter(
         )
     },
 )
+CONNECTIONS: Final = Gauge(
+    "gw_connections",
+    "Connections to the public port, by state: no complete head yet (head), in a request (request), idle after an answer (idle),"
+    " a media socket (stream).",
+    {"state": ("head", "request", "idle", "stream")},
+)
+REQUESTS_REFUSED: Final = Counter(
+    "gw_requests_refused_total",
+    "HTTP requests refused, and connections closed without a complete request, by reason.",
+    {
+        "reason": (
+            # the head or body is not valid HTTP
+            "bad_octet",
+            "bad_request_line",
+            "bad_version",
+            "bad_field",
+            "bad_host",
+            "bad_framing",
+            "bad_expectation",
+            "bad_chunk",
+            "line_too_long",
+            "head_too_long",
+            "body_too_long",
+            "cut_off",
+            # too slow, or too many
+            "head_timeout",
+            "body_timeout",
+            "displaced",
+            "address_limit",
+            # no right to what was requested
+            "not_found",
+            "bad_method",
+            "bad_upgrade",
+            "bad_form",
+            "no_signature",
+            "bad_signature",
+            "foreign_host",
+            "foreign_origin",
+        )
+    },
+)
 WEBHOOKS: Final = Counter(
     "gw_webhooks_total",
     "Webhooks from Twilio, by kind and outcome.",
@@ -290,6 +331,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     CALLS,
     CALLS_ENDED,
     STREAMS_REFUSED,
+    CONNECTIONS,
+    REQUESTS_REFUSED,
     WEBHOOKS,
     OVERFLOW,
     CALL_CAPACITY,

@@ -8,6 +8,7 @@ import pytest
 
 import gw.bus
 from gw.call.state import Reason, State
+from gw.protocol.http import FAULTS
 from metrics import declare
 from metrics.declare import BOUNDS, FAMILIES, WAIT_BOUNDS, Counter, Gauge, Histogram
 
@@ -49,6 +50,10 @@ def test_calls_has_every_state_of_a_call_in_progress():
 def test_bus_dropped_has_every_event():
     names = [re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in typing.get_args(gw.bus.Event)]
     assert sorted(declare.BUS_DROPPED.labels["kind"]) == sorted(names)
+
+
+def test_requests_refused_has_every_fault_of_the_reader():
+    assert set(FAULTS) <= set(declare.REQUESTS_REFUSED.labels["reason"])
 
 
 def test_series_follow_the_order_of_the_labels():

@@ -92,13 +92,12 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, _LateError)  # the class: an instance would keep its traceback
         with self._bound:
             result = super().handle_one_request()
-            if self.server.context.leaving:
-                self.close_connection = True
-            return None if result is True and not self._bound.pending else result
+            return result if self._bound.pending else None
 
     def run_application(self) -> None:
         """Run a session for /media, also with a machine's name behind it; else the application."""
         context = self.server.context
+        self.close_connection |= context.leaving  # the client's next connection goes to another worker
         gevent.sleep(0)  # reading the request was half of the work: let other greenlets run in between
         self._count_as_known()  # no switch from here to where a media socket is counted
         if context.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:

@@ -295,6 +295,14 @@ def test_odd_requests_are_served(contexts: ContextMaker):
         assert Answer(address, sent).status in (200, 204, 404), name
 
 
+def test_a_worker_that_leaves_closes_after_the_answer(contexts: ContextMaker):
+    context, _ = contexts.context()
+    _, address = contexts.server(context)
+    context.leaving = True
+    answer = Answer(address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+    assert (answer.status, answer.headers["connection"], answer.body) == (200, "close", b"a worker answers\n")
+
+
 def workers(contexts: ContextMaker, count: int, *, deaf: bool = False) -> tuple[list[MediaServer], tuple[str, int]]:
     """Start servers on one listening socket, as workers of a machine do.
 

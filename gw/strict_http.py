@@ -72,7 +72,7 @@ class StrictHandler(pywsgi.WSGIHandler):
 
     def _read_head(self, reader: HeadReader) -> Head | None:
         """Read a head; None if the peer ended before it. Raises RequestError and OSError."""
-        data, self.ahead = self.ahead, b""
+        data = self.ahead
         while (head := reader.feed(data)) is None:
             data = self.socket.recv(READ_BYTES)
             if not data:
@@ -83,7 +83,7 @@ class StrictHandler(pywsgi.WSGIHandler):
 
     def read_body(self, head: Head) -> bytes:
         """Read a request's body. Raises RequestError and OSError."""
-        data, self.ahead = self.ahead, b""
+        data = self.ahead
         if head.expects_continue and not data:
             self.socket.sendall(_CONTINUE)
         if not head.is_chunked:

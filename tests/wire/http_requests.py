@@ -129,6 +129,11 @@ REFUSED: Final[dict[str, Refused]] = {
     "two signatures": Refused(_with(b"X-Twilio-Signature: a", b"x-twilio-signature: b"), "bad_field", "one decides"),
     "two origins": Refused(_with(b"Origin: a", b"Origin: b"), "bad_field", "9110 5.3"),
     "two keys": Refused(_with(b"Sec-WebSocket-Key: a", b"Sec-WebSocket-Key: b"), "bad_field", "6455 11.3.1: once"),
+    "two versions of websocket": Refused(
+        _with(b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Version: 8"), "bad_field", "6455 11.3.5: once"
+    ),
+    "two authorizations": Refused(_with(b"Authorization: a", b"Authorization: b"), "bad_field", "9110 11.6.2"),
+    "two expectations": Refused(_body(b"Expect: 100-continue", b"Expect: 100-continue"), "bad_field", "one decides"),
     "two content types": Refused(_with(b"Content-Type: a/b", b"Content-Type: c/d"), "bad_field", "9110 8.3"),
     "65 fields": Refused(_with(*[b"A: b"] * 64), "head_too_long", "9110 5.4: 431"),
     "a field of 16 KiB": Refused(_with(b"A: " + b"b" * (16 << 10)), "head_too_long", "9110 5.4: 431"),
@@ -292,5 +297,6 @@ ACCEPTED_CHUNKS: Final[dict[str, tuple[bytes, bytes]]] = {
     "extensions": (b'3;a;b=c ; d="e \\" ;f"\r\na=b\r\n0;last\r\n\r\n', b"a=b"),
     "CRLF as content": (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
     "trailers": (b"3\r\na=b\r\n0\r\nContent-Length: 7\r\nA: b\r\n\r\n", b"a=b"),
+    "two hundred chunks": (b"1\r\na\r\n" * 200 + b"0\r\n\r\n", b"a" * 200),
     "the longest body": (b"4000\r\n" + b"a" * 0x4000 + b"\r\n0\r\n\r\n", b"a" * 0x4000),
 }

@@ -23,6 +23,7 @@ from gw.media.hub.greenlets import KindGreenlet, mark_current, spawn
 from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
 from gw.protocol import twilio
+from gw.protocol.frames import NORMAL
 from gw.protocol.token import TokenError, check
 
 log = logging.getLogger(__name__)
@@ -276,7 +277,7 @@ class Session:
             self._context.calls.pop(call.sid, None)
             closer = spawn("other", call.ai.leg.close)  # at the same time: each may take its bound
         reason = self._state.reason or Reason.INTERNAL_ERROR
-        self._socket.close(_CLOSE_CODES.get(reason, 1000), reason.value)
+        self._socket.close(_CLOSE_CODES.get(reason, NORMAL), reason.value)
         if closer is not None:
             closer.join()
 

@@ -39,7 +39,8 @@ _SHORT_BYTES: Final = 125
 _HEAD_16: Final = struct.Struct("!BBH").pack
 _HEAD_64: Final = struct.Struct("!BBQ").pack
 
-#: Close codes without a frame (RFC 6455 7.4.1): a close frame had no code; the connection ended without a close frame.
+#: Close codes of RFC 6455 7.4.1. The last two are never sent: a close frame without a code; an end without a close frame.
+NORMAL: Final = 1000
 NO_CODE: Final = 1005
 LOST: Final = 1006
 

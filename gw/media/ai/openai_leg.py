@@ -22,6 +22,7 @@ from gw.media.transport.tls import TlsTransport
 from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent
+from gw.protocol.frames import NORMAL
 
 #: One event from the AI. A delta is some kilobytes, the largest documented events stay far below. Long ones are split.
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -56,7 +57,7 @@ class OpenAiLeg:
         self._agent = agent
         self._api_key = api_key
         self._tls = tls
-        self._close_code = 1000
+        self._close_code = NORMAL
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
         self._reader: MessageReader[AiEvent] | None = None

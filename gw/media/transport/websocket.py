@@ -20,7 +20,7 @@ from gw.bounded import OutOfTimeError, within
 from gw.errors import GatewayError, ProtocolCode, ProtocolError, close_code
 from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
-from gw.protocol.frames import CLOSE, LOST, PING, PONG, TEXT, Message, MessageCutter, close_payload, frame
+from gw.protocol.frames import CLOSE, LOST, NORMAL, PING, PONG, TEXT, Message, MessageCutter, close_payload, frame
 
 #: Time a peer has to end the connection after a close frame, before the socket is closed.
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -163,12 +163,14 @@ class WebSocket:
     def close(self, code: int, reason: str) -> None:
         """Send a close frame, wait until the peer ends, bounded, then shut the transport.
 
-        The code is the peer's own as an answer to its close, and a violation's after one. Idempotent. Called by the greenlet that
-        reads.
+        After a violation the code is the violation's. NORMAL answers a close of the peer with the peer's own code and reason.
+        Idempotent. Called by the greenlet that reads.
         """
         end = self._cutter.end
-        if end is not None:
-            code, reason = (end.code, end.text) if end.error is None else (close_code(end.error), reason)
+        if end is not None and end.error is not None:
+            code = close_code(end.error)
+        elif end is not None and code == NORMAL:
+            code, reason = end.code, end.text
         self._is_closing = True
         if code != LOST and not self.transport.failure:
             self.transport.write(self._frame(CLOSE, close_payload(code, reason)))

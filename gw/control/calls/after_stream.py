@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 #: Bounds on an answer by the question's subject, below the worker's own.
 ANSWER_S: Final = {"next": 5.5, "conversation": 0.4}
 #: Time for an end that is on its way from the worker, and the interval between looks.
-END_S: Final = 0.3
+END_S: Final = 2.0
 LOOK_S: Final = 0.02
 #: Calls in memory, ended ones included: Twilio asks soon after a stream's end.
 MAX_CALLS: Final = 20_000
@@ -129,11 +129,12 @@ class AfterStream:
 
     def _find(self, call_sid: str) -> _Facts | None:
         """The call's facts, from the store if memory does not reach back to its beginning. None: no such call."""
-        later = self._calls.get(call_sid)
-        if later is not None and later.whole:
-            return later
+        known = self._calls.get(call_sid)
+        if known is not None and known.whole:
+            return known
         row = self._store.call(call_sid)
-        if row is None:
+        later = self._calls.get(call_sid)  # events that came during the read count too
+        if row is None or (later is not None and later.whole):
             return later
         facts = self._add(call_sid, whole=True)
         _fill(facts, row)

@@ -97,6 +97,21 @@ def test_earlier_facts_come_from_the_store(store: Store) -> None:
     assert abs(answer.began_at - started.answered_at) < 0.001
 
 
+def test_an_end_that_comes_while_the_store_is_read_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a reload control reads a call's beginning from the store. The end that comes meanwhile must not be lost."""
+    write(store, call_started())
+    after_stream = make(store)
+    read = store.call
+
+    def read_slowly(call_sid: str) -> object:
+        row = read(call_sid)
+        after_stream.on_event(ended("shutdown"))
+        return row
+
+    monkeypatch.setattr(store, "call", read_slowly)
+    assert after_stream.answer(bus.Ask(1, CALL, "next")).step == "goodbye"
+
+
 def test_a_store_that_does_not_answer_costs_only_the_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_S", {"next": 0.05, "conversation": 0.05})
     after_stream = make(store)

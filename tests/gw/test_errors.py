@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from gw.errors import ConfigError, GatewayError, ProtocolCode, ProtocolError, StateError
+from gw.errors import ConfigError, GatewayError, ProtocolCode, ProtocolError, StateError, close_code
 
 
 @pytest.mark.parametrize("code", get_args(ProtocolCode))
@@ -24,3 +24,10 @@ def test_every_error_is_a_gateway_error_with_internal_error_as_default_code() ->
     assert issubclass(ProtocolError, GatewayError)
     assert issubclass(ConfigError, GatewayError)
     assert StateError("x").code == GatewayError("x").code == "internal_error"
+
+
+def test_every_violation_has_a_close_code() -> None:
+    codes = {code: close_code(code) for code in get_args(ProtocolCode)}
+    assert (codes["bad_websocket"], codes["binary_message"], codes["bad_utf8"]) == (1002, 1003, 1007)
+    assert (codes["frame_flood"], codes["oversize_message"]) == (1008, 1009)
+    assert set(codes.values()) == {1002, 1003, 1007, 1008, 1009}

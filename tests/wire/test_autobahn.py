@@ -10,9 +10,7 @@ import pytest
 from gevent import socket
 from gevent.server import StreamServer
 from websockets.frames import Frame
-from websockets.http11 import Request
 from websockets.protocol import Protocol, Side
-from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask
 
 from gw.config import Agent
@@ -23,10 +21,9 @@ from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import LegClosedError, WebSocket
 from gw.protocol import wire
 from gw.protocol.frames import frame
-from tests.timing import scaled
+from tests.gw.media.support import WAIT_S, upgrade
 from tests.wire.autobahn import BINARY, BY_FRAME, CASES, CLOSE, TEXT, Case
 
-WAIT_S = scaled(20.0)
 KEY = b"\x01\x80\xff\x37"
 LIMIT_BYTES = 1 << 20
 
@@ -90,13 +87,7 @@ def ai_leg(listener: socket.socket) -> socket.socket:
 
     gevent.spawn(run)
     sock, _ = listener.accept()
-    handshake = ServerProtocol()
-    while not (events := handshake.events_received()):
-        handshake.receive_data(sock.recv(65536))
-    request = events[0]
-    assert isinstance(request, Request)
-    handshake.send_response(handshake.accept(request))
-    sock.sendall(b"".join(handshake.data_to_send()))
+    upgrade(sock)
     first_byte, second = sock.recv(1, socket.MSG_WAITALL), sock.recv(3, socket.MSG_WAITALL)
     assert first_byte == b"\x81", "the session's update comes first"
     sock.recv(4 + int.from_bytes(second[1:]), socket.MSG_WAITALL)

@@ -321,9 +321,8 @@ def call_of(context: MediaContext, agent: Agent, transport: Transport) -> Call:
 EARLY_AUDIO = b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","content_index":0,"delta":"AAAA"}'
 
 
-def upgrade_and_send(listener: socket.socket, message: bytes) -> None:
-    """Accept one connection, answer its upgrade, and send `message` in the same write."""
-    sock, _ = listener.accept()
+def upgrade(sock: socket.socket, message: bytes = b"") -> None:
+    """Answer an upgrade, with a text message in the same write."""
     protocol = ServerProtocol()
     while not (events := protocol.events_received()):
         protocol.receive_data(sock.recv(65536))
@@ -331,6 +330,12 @@ def upgrade_and_send(listener: socket.socket, message: bytes) -> None:
     if message:
         protocol.send_text(message)
     sock.sendall(b"".join(protocol.data_to_send()))
+
+
+def upgrade_and_send(listener: socket.socket, message: bytes) -> None:
+    """Accept one connection, answer its upgrade, and send `message` in the same write."""
+    sock, _ = listener.accept()
+    upgrade(sock, message)
     gevent.sleep(WAIT_S)
     sock.close()
 

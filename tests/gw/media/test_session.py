@@ -278,6 +278,20 @@ def test_a_binary_message(line: Line):
     assert line.ended() == (1003, "phone_binary_message")
 
 
+def test_a_flood_of_pings(line: Line):
+    line.begin()
+    line.peer.raw(masked(9, b"") * 1365)
+    assert line.ended() == (1008, "phone_frame_flood")
+    assert line.end_event().reason == "phone_frame_flood"
+
+
+def test_what_came_before_a_bad_frame_is_processed_before_the_close(line: Line):
+    line.begin()
+    line.peer.raw(masked(1, json.dumps(stop()).encode()) + b"\x81\x02{}")
+    assert line.ended()[0] == 1002
+    assert line.end_event().reason == "caller_hangup"
+
+
 def test_an_unmasked_message(line: Line):
     line.begin()
     line.peer.raw(b"\x81\x02{}")

@@ -11,7 +11,7 @@ import pytest
 from gw.config import Agent
 from gw.errors import ProtocolError
 from gw.protocol import ai, openai_realtime
-from gw.protocol.openai_realtime import Dialect, parse
+from gw.protocol.openai_realtime import MAX_EVENT_BYTES, Dialect, parse, split
 
 PCMU = {"format": {"type": "audio/pcmu"}}
 TOOL = {
@@ -486,3 +486,58 @@ def test_url(base_url: str, model: str, url: str) -> None:
 
 def test_headers() -> None:
     assert openai_realtime.headers("k") == [("Authorization", "Bearer k")]
+
+
+# -- long events ------------------------------------------------------------------------------------------------------
+
+
+def delta_of(sound: bytes, **more: Any) -> bytes:
+    message = {
+        "type": "response.output_audio.delta",
+        "response_id": "r",
+        "item_id": "i",
+        "delta": base64.b64encode(sound).decode(),
+    }
+    return json.dumps(message | more).encode()
+
+
+@pytest.mark.parametrize("n_bytes", [1, 36 << 10, (36 << 10) + 1, 700_000])
+@pytest.mark.parametrize("behind", [{}, {"content_index": 0, "obfuscation": "x" * 1000}])
+def test_a_long_delta_is_split(n_bytes: int, behind: dict[str, Any]) -> None:
+    sound = bytes(n % 251 for n in range(n_bytes))
+    pieces = [parse(piece) for piece in split(delta_of(sound, **behind))]
+    assert b"".join(piece.audio for piece in pieces if isinstance(piece, ai.AudioDelta)) == sound
+    assert {(type(piece), piece.response_id, piece.item_id) for piece in pieces} == {(ai.AudioDelta, "r", "i")}  # type: ignore[union-attr]
+    assert len(pieces) == -(-n_bytes // (36 << 10))
+
+
+def test_a_long_delta_with_its_audio_first_is_split() -> None:
+    data = (
+        b'{"delta" : "'
+        + base64.b64encode(bytes(200_000))
+        + b'", "response_id":"r","item_id":"i","type":"response.output_audio.delta"}'
+    )
+    assert sum(len(parse(piece).audio) for piece in split(bytearray(data))) == 200_000  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("spoil", ["*", "=", "A"])
+def test_a_long_delta_that_is_not_base64(spoil: str) -> None:
+    data = delta_of(bytes(300_000)).replace(b'"}', spoil.encode() + b'"}')
+    with pytest.raises(ProtocolError) as raised:
+        for piece in split(data):
+            parse(piece)
+    assert raised.value.code == "bad_base64"
+
+
+@pytest.mark.parametrize(
+    ("data", "is_kept"),
+    [
+        (b'{"type":"x","item":"' + b"a" * 100_000 + b'"}', True),
+        (b'{"type":"x","item":"' + b"a" * MAX_EVENT_BYTES + b'"}', False),
+        (delta_of(b"").replace(b'""', b'"' + b"\\/" * 40_000 + b'"'), True),  # escapes: decoded whole
+        (b'{"type":"response.output_audio.delta","delta":"' + b"A" * 200_000, False),  # no end
+        (b'{"type":"y","delta":"' + b"A" * 200_000 + b'"}', False),
+    ],
+)
+def test_other_long_events_are_kept_whole_or_dropped(data: bytes, is_kept: bool) -> None:
+    assert list(split(data)) == [data] * is_kept

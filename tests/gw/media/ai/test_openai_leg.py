@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,16 +12,17 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.server import StreamServer
+from websockets.protocol import Side
 
 from gw.call.state import Reason
 from gw.config import Agent
 from gw.media.ai.leg import AiLegError
-from gw.media.ai.openai_leg import MAX_WAITING_BYTES, OpenAiLeg
+from gw.media.ai.openai_leg import MAX_MESSAGE_BYTES, MAX_WAITING_BYTES, OpenAiLeg
 from gw.protocol import ai
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
 from tests.gw.media.certificates import contexts
-from tests.gw.media.support import EARLY_AUDIO, WAIT_S, descriptors, until, upgrade_and_send
+from tests.gw.media.support import EARLY_AUDIO, WAIT_S, Peer, descriptors, until, upgrade, upgrade_and_send
 
 SOUND = bytes(n % 255 for n in range(40_000))
 NO_TLS = ssl.create_default_context()
@@ -284,6 +286,54 @@ def test_an_ai_that_does_not_read_is_congested_then_stalled():
     leg.send_audio(frame)
     leg.close()
     answered.kill()
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "code"),
+    [
+        (b"\x81\x80" + bytes(4), Reason.AI_BAD_WEBSOCKET, 1002),
+        (b"\x82\x02{}", Reason.AI_BINARY_MESSAGE, 1003),
+        (b"\x81\x02\xff\xff", Reason.AI_BAD_UTF8, 1007),
+        (b"\x81\x01{", Reason.AI_BAD_JSON, 1007),
+        (b"\x89\x00" * 200, Reason.AI_FRAME_FLOOD, 1008),
+        (b"\x81\x7f" + (MAX_MESSAGE_BYTES + 1).to_bytes(8), Reason.AI_OVERSIZE_MESSAGE, 1009),
+        (b"\x88\x02\x0f\xa0", Reason.AI_CLOSED, 4000),
+    ],
+    ids=["masked", "binary", "no UTF-8", "no JSON", "pings", "too long", "a close"],
+)
+def test_the_ai_reads_why_the_leg_closes(data: bytes, reason: Reason, code: int):
+    listener = socket.create_server(("127.0.0.1", 0))
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    connecting = gevent.spawn(leg.connect)
+    sock, _ = listener.accept()
+    upgrade(sock)
+    connecting.get(timeout=WAIT_S)
+    peer = Peer(sock, Side.SERVER)
+    peer.raw(data)
+    assert error_of(leg.read).reason is reason
+    closing = gevent.spawn(leg.close)
+    assert peer.read_to_end() == (code, "")
+    closing.get(timeout=WAIT_S)
+    peer.close()
+    listener.close()
+
+
+def test_a_long_delta_arrives_in_pieces():
+    sound = SOUND * 16
+    delta = {"type": "response.output_audio.delta", "response_id": "r", "item_id": "i", "delta": base64.b64encode(sound).decode()}
+    listener = socket.create_server(("127.0.0.1", 0))
+    answered = gevent.spawn(upgrade_and_send, listener, json.dumps(delta).encode())
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    leg.connect()
+    heard: list[bytes] = []
+    with gevent.Timeout(WAIT_S):
+        while sum(map(len, heard)) < len(sound):
+            heard += [event.audio for event in leg.read() if isinstance(event, ai.AudioDelta)]
+    assert b"".join(heard) == sound
+    assert max(map(len, heard)) < 40_000
+    answered.kill()
+    leg.close()
     listener.close()
 
 

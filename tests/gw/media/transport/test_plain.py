@@ -227,6 +227,45 @@ def test_a_timeout_leaves_the_transport_whole():
     transport.shut()
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_peer_reads_every_byte_and_then_the_end(waits: bool):
+    transport, peer = transport_and_peer()
+    n_bytes = 0
+    while n_bytes < 1000 or (waits and not transport.waiting_bytes):
+        transport.write(b"x" * 1000)
+        n_bytes += 1000
+    transport.end_writing()
+    assert len(read_all(peer, n_bytes)) == n_bytes
+    assert peer.recv(100) == b""
+    assert transport.failure == ""
+    peer.sendall(b"still read")
+    assert transport.read() == b"still read"
+    transport.shut()
+    peer.close()
+
+
+def test_an_end_to_a_peer_that_has_gone():
+    transport, peer = transport_and_peer()
+    peer.close()
+    transport.fail("broken")
+    transport._raw.close()
+    transport.end_writing()
+    transport.shut()
+
+
+def test_the_rest_is_dropped_up_to_the_peers_end():
+    ours, theirs = pair()
+    transport = Transport(ours, 1 << 20, first=b"read before")
+    theirs.sendall(b"x" * 100_000)
+    transport.wake()
+    dropping = gevent.spawn(transport.drop_rest)
+    gevent.sleep(0.01)
+    assert not dropping.dead
+    theirs.close()
+    dropping.get(timeout=WAIT_S)
+    transport.shut()
+
+
 def test_shut_wakes_the_reader_is_idempotent_and_leaves_no_descriptor():
     gevent.get_hub()
     before = descriptors()

@@ -43,6 +43,36 @@ def test_tls_both_ways(tmp_path: Path):
     peer.close()
 
 
+def test_the_peer_reads_every_byte_and_then_a_clean_end(tmp_path: Path):
+    transport, peer = tls_pair(tmp_path)
+    peer.suppress_ragged_eofs = False  # an end without close_notify is an error
+    transport.write(b"last words")
+    transport.end_writing()
+    assert peer.recv(100) == b"last words"
+    assert peer.recv(100) == b""
+    peer.sendall(b"not read any more")
+    dropping = gevent.spawn(transport.drop_rest)
+    gevent.sleep(0.01)
+    assert not dropping.dead
+    peer.close()
+    dropping.get(timeout=WAIT_S)
+    transport.shut()
+
+
+def test_every_read_lets_the_hub_turn_also_within_one_record(tmp_path: Path):
+    transport, peer = tls_pair(tmp_path)
+    peer.sendall(b"z" * 16384)  # one record
+    turns: list[int] = []
+    got = 0
+    while got < 16384:
+        waiting = gevent.spawn(turns.append, got)
+        got += len(transport.read() or b"")
+        assert waiting.dead
+    assert len(turns) > 1, "this record needs several reads"
+    transport.shut()
+    peer.close()
+
+
 def test_large_tls_writes_under_back_pressure_arrive_whole(tmp_path: Path):
     transport, peer = tls_pair(tmp_path)
     blob = os.urandom(1 << 20)

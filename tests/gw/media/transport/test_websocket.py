@@ -16,6 +16,7 @@ from gw.media.transport import websocket
 from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import LegClosedError, Message, MessageReader, WebSocket
 from gw.protocol import twilio
+from gw.protocol.frames import FLOOD_BURST, MAX_FRAMES, MAX_PONGS, text_message
 from tests.gw.media.support import WAIT_S, Peer, connected, masked, media, pair, tcp_pair, until
 from tests.gw.media.transport.test_plain import RESET
 
@@ -377,6 +378,56 @@ def test_the_close_after_a_violation_is_sent_once(ends: Ends, monkeypatch: pytes
         raise peer.protocol.close_exc
 
 
+# -- floods -----------------------------------------------------------------------------------------------------------
+
+
+def turns_of(web_socket: WebSocket, count: int) -> int:
+    """Read `count` messages. Returns how often another greenlet ran meanwhile."""
+    n_turns = 0
+
+    def turn() -> None:
+        nonlocal n_turns
+        while True:
+            n_turns += 1
+            gevent.sleep(0)
+
+    turning = gevent.spawn(turn)
+    messages(web_socket, count)
+    turning.kill()
+    return n_turns
+
+
+def test_the_hub_turns_within_a_read_of_small_messages(ends: Ends):
+    web_socket, peer = ends
+    count = 8192 // len(masked(TEXT, b""))
+    peer.raw(masked(TEXT, b"") * count)
+    assert turns_of(web_socket, count) >= count // MAX_FRAMES
+
+
+def test_a_flood_of_pings_ends_the_connection(ends: Ends):
+    web_socket, peer = ends
+    peer.raw(masked(TEXT, b"before") + masked(PING, b"?") * 1000 + masked(TEXT, b"behind"))
+    assert messages(web_socket, 1) == [Message(True, b"before")]
+    error = end_of(web_socket.read)
+    assert isinstance(error, ProtocolError) and error.code == "frame_flood"
+    assert closes(web_socket, peer) == (1008, "why")
+    n_slices = -(-FLOOD_BURST // MAX_FRAMES)
+    assert [frame.opcode for frame in peer.frames[:-1]] == [Opcode.PONG] * MAX_PONGS * n_slices
+
+
+def test_a_flood_of_small_messages_in_the_hub_continues_in_the_greenlet(ends: Ends):
+    web_socket, peer = ends
+    beside = Beside(web_socket, lambda event: False)
+    sent = masked(TEXT, json.dumps(connected()).encode())
+    count = 2 * MAX_FRAMES + 5
+    whole = sent * count
+    peer.raw(whole)
+    until(lambda: len(beside.taken) + len(beside.returned) == count)
+    assert len(beside.taken) >= MAX_FRAMES
+    assert beside.error is None
+    beside.greenlet.kill()
+
+
 # -- typed messages ---------------------------------------------------------------------------------------------------
 
 
@@ -466,6 +517,27 @@ def test_events_taken_in_the_hub_do_not_reach_the_greenlet(ends: Ends):
     assert beside.returned == []
     assert not any(beside.in_greenlet)
     beside.greenlet.kill()
+
+
+def test_a_long_message_is_parsed_in_pieces_and_the_hub_turns_between_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(websocket, "LONG_BYTES", 10)
+    ours, theirs = pair()
+
+    def split(data: bytes | bytearray) -> Iterator[bytes]:
+        for at in range(0, len(data), 4):
+            yield bytes(data[at : at + 4])
+
+    reader = MessageReader(WebSocket(Transport(ours, 1 << 20), LIMIT_BYTES, is_client=True), bytes.upper, split)
+    theirs.sendall(b"".join(map(text_message, (b"short", b"a long message", b"next"))) + b"\x88\x00")
+    reads: list[list[bytes]] = []
+    n_turns = []
+    with gevent.Timeout(WAIT_S), pytest.raises(LegClosedError):
+        while True:
+            waiting = gevent.spawn(n_turns.append, 1)
+            reads.append(reader.read())
+            assert waiting.dead
+    assert reads == [[b"SHORT"], [b"A LO"], [b"NG M"], [b"ESSA"], [b"GE"], [b"NEXT"]]
+    theirs.close()
 
 
 def test_events_keep_their_sequence_from_the_first_that_is_left(ends: Ends):

@@ -9,12 +9,16 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import unquote
 
+import gevent
 from gevent import pywsgi
-from gevent.socket import socket
+from gevent.socket import SHUT_WR, socket
 
 from gw.protocol.http import ChunkedReader, Head, HeadReader, RequestError, RequestFault
 
 READ_BYTES: Final = 8192
+#: After a refusal the rest of the request is read and dropped for this long, and this often.
+LINGER_S: Final = 1.0
+LINGER_READS: Final = 16
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -36,6 +40,7 @@ class _Body:
         """Close a connection whose body was not read: its bytes are not the next request. pywsgi calls this."""
         if self._head is not None:
             self._handler.close_connection = True
+            self._handler.linger()
 
 
 class StrictHandler(pywsgi.WSGIHandler):
@@ -121,8 +126,17 @@ class StrictHandler(pywsgi.WSGIHandler):
         fields = f"Connection: close\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}"
         try:
             self.socket.sendall(f"HTTP/1.1 {refused.status}\r\n{fields}\r\n\r\n".encode() + text)
+            self.linger()
         except OSError:
             pass  # gone already
+
+    def linger(self) -> None:
+        """End our side, and drop what the peer still sends: it would reset the connection (RFC 9112 9.6). Raises OSError."""
+        self.socket.shutdown(SHUT_WR)
+        with gevent.Timeout(LINGER_S, False):  # type: ignore[arg-type]  # a silent limit, which the stubs lack
+            for _ in range(LINGER_READS):
+                if not self.socket.recv(READ_BYTES):
+                    break
 
     def on_refused(self, fault: RequestFault) -> None:
         """Count a request that breaks HTTP."""

@@ -11,6 +11,7 @@ import pytest
 from gevent import socket
 from gevent.pywsgi import WSGIServer
 
+from gw import strict_http
 from gw.protocol.http import RequestError, RequestFault
 from gw.strict_http import StrictHandler
 from tests.timing import scaled
@@ -209,6 +210,38 @@ def test_a_reset_connection_is_reported(rig: Rig, sent: bytes, has_begun: bool) 
     assert isinstance(error, ConnectionResetError)
     assert begun is has_begun
     assert rig.faults == rig.requests == []
+
+
+def test_a_refusal_reaches_a_peer_that_still_sends(rig: Rig) -> None:
+    """Data without a reader would reset the connection, and the answer with it."""
+    with socket.create_connection(("127.0.0.1", rig.server.server_port), timeout=WAIT_S) as sock:
+        sock.sendall(POST + b"Content-Length: 100000\r\n\r\n" + b"a" * 50_000)
+        gevent.sleep(0.05)
+        sock.sendall(b"a" * 50_000)
+        answer = b""
+        while data := sock.recv(65536):
+            answer += data
+    is_refusal(answer, "body_too_long")
+
+
+def test_an_answer_before_the_body_reaches_a_peer_that_still_sends(rig: Rig) -> None:
+    rig.reads = False
+    rig.status = "403 Forbidden"
+    with socket.create_connection(("127.0.0.1", rig.server.server_port), timeout=WAIT_S) as sock:
+        sock.sendall(POST + b"Content-Length: 10000\r\n\r\n" + b"a" * 50_000)
+        gevent.sleep(0.05)
+        assert statuses(sock.recv(1000)) == [403]
+        assert sock.recv(1000) == b""
+
+
+def test_a_refused_peer_that_stays_is_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict_http, "LINGER_S", 0.01)
+    with socket.create_connection(("127.0.0.1", rig.server.server_port), timeout=WAIT_S) as sock:
+        sock.sendall(b"GET\r\n")
+        with gevent.Timeout(WAIT_S), pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while True:
+                sock.sendall(b"a")
+                gevent.sleep(0.01)
 
 
 def test_a_silent_connection_that_ends_is_nothing(rig: Rig) -> None:

@@ -3,27 +3,32 @@ PY := .venv/bin/python
 # The tests that neither wait nor use a database.
 PURE := tests/gw/protocol tests/gw/call tests/gw/config tests/gw/test_bus.py tests/gw/test_errors.py tests/metrics tests/wire tests/fuzz
 
-.PHONY: help setup test-setup demo bench unit test fuzz mutants coverage fix lint binary test-binary systemd vms faults dashboards pictures clean
+.PHONY: help setup instruments test-setup demo bench unit test fuzz mutants coverage fix lint binary test-binary systemd vms faults dashboards pictures hashes audit clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.runtime ## build .venv with what the gateway needs
+instruments: .venv/.instruments ## complete .venv with what draws the pictures of demo and bench
 test-setup: .venv/.checks ## complete .venv with what the tests need
 
 .venv/.runtime: requirements.txt
 	@sh deploy/venv.sh requirements.txt
 	@touch $@
 
-.venv/.checks: tests/requirements.txt .venv/.runtime
-	@sh deploy/venv.sh tests/requirements.txt
+.venv/.instruments: deploy/requirements-instruments.txt .venv/.runtime
+	@sh deploy/venv.sh deploy/requirements-instruments.txt
 	@touch $@
 
-demo: setup ## place calls on a gateway of this machine, and judge the audio
+.venv/.checks: tests/requirements.txt deploy/requirements-instruments.txt .venv/.runtime
+	@sh deploy/venv.sh tests/requirements.txt
+	@touch $@ .venv/.instruments
+
+demo: instruments ## place calls on a gateway of this machine, and judge the audio
 	@exec $(PY) gateway.py demo
 
-bench: setup ## measure the gateway under load; options: BENCH="--calls 200"
+bench: instruments ## measure the gateway under load; options: BENCH="--calls 200"
 	@exec $(PY) gateway.py bench $(if $(shell command -v cc),--floor) $(BENCH)
 
 unit: test-setup ## run the pure tests with a tenth of the examples, in seconds
@@ -79,6 +84,12 @@ dashboards: test-setup ## write deploy/grafana/dashboards from metrics/dashboard
 pictures: test-setup ## draw every dashboard panel into out/dashboards, and the picture of top in deploy/pictures
 	@$(PY) -m tests.dashboards
 	@$(PY) -m tests.dashboards.top_picture deploy/pictures/top.svg
+
+hashes: setup ## renew the hashes in the requirements files, after a version was changed there
+	@$(PY) deploy/hashes.py requirements.txt deploy/requirements-instruments.txt deploy/requirements-audit.txt tests/requirements.txt
+
+audit: test-setup ## check licences and known vulnerabilities of all packages
+	@$(PY) deploy/audit.py requirements.txt deploy/requirements-instruments.txt tests/requirements.txt
 
 clean: ## remove .venv and everything that was built or measured
 	rm -rf .venv out var build dist

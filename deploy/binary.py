@@ -27,9 +27,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 OWN: Final = ("gateway.py", "gw", "metrics")
 #: Files that no start reads: tests, type stubs, sources for compilers.
-_LEFT_OUT: Final = re.compile(
-    r"(^|/)(tests?|testing/suite|__pycache__|sample_data|f2py|include)/|\.(pyi|pyx|pxd|h|c|cpp|hpp|so\.a|a)$"
-)
+_LEFT_OUT: Final = re.compile(r"(^|/)(tests?|testing/suite|__pycache__|include)/|\.(pyi|pyx|pxd|h|c|cpp|hpp|so\.a|a)$")
 #: PEP 552: bit 0, by hash; bit 1 not set, never checked.
 _UNCHECKED_HASH: Final = 1
 _NAME: Final = re.compile(r"^([A-Za-z0-9._-]+)==")

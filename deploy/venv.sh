@@ -1,5 +1,5 @@
 #!/bin/sh
-# Create or complete .venv from the given requirements file; install Debian's venv module if it is missing.
+# Create or complete .venv from the given requirements file, whose hashes pip checks; install Debian's venv module if it is missing.
 # Ask for a password only on a terminal, and fail after a time-out if the network does not answer.
 set -eu
 if [ ! -x .venv/bin/pip ]; then
@@ -19,4 +19,4 @@ if [ ! -x .venv/bin/pip ]; then
     rm -rf .venv
     python3 -m venv .venv
 fi
-.venv/bin/pip install --quiet --disable-pip-version-check -r "$1"
+.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$1"

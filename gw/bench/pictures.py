@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from gw.errors import GatewayError
 
 _COLOURS: Final = {"gateway": "#3b6ea5", "floor": "#9a9a9a"}
 _LINE: Final = "#b3312c"
 
 
+class NoPicturesError(GatewayError):
+    """matplotlib is not installed; `make setup` leaves it out."""
+
+    code = "no_pictures"
+
+
+def see(draw: Callable[[Path], None], path: Path) -> str:
+    """Draw into `path`. Returns where to look, or how to install what is missing."""
+    try:
+        draw(path)
+    except NoPicturesError as error:
+        return str(error)
+    return f"See: {path}"
+
+
 def pyplot() -> Any:
-    """Return matplotlib's pyplot, set up for files."""
-    import matplotlib as mpl
+    """Return matplotlib's pyplot, set up for files. Raises NoPicturesError."""
+    try:
+        import matplotlib as mpl
+    except ModuleNotFoundError:
+        raise NoPicturesError("No picture: matplotlib is not installed; in the source folder: make instruments.") from None
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt

@@ -59,12 +59,12 @@ def demo(settings: Settings, calls: int, seconds: float, out: Path, as_json: boo
             report = run.run()
     except Interrupted:
         raise Failure("interrupted; all processes it started have ended") from None
-    _print(report, out, as_json)
+    _print(report, out, run.picture, as_json)
     if report.broken():
         raise click.exceptions.Exit(1)
 
 
-def _print(report: DemoReport, out: Path, as_json: bool) -> None:
+def _print(report: DemoReport, out: Path, picture: str, as_json: bool) -> None:
     from gw.demo.report import tables
     from gw.terminal import console, print_json
 
@@ -73,7 +73,7 @@ def _print(report: DemoReport, out: Path, as_json: bool) -> None:
         return
     screen = console()
     screen.print(tables(report))
-    screen.print(f"{report.seconds:.0f} s. Listen: {out}/call-1.wav  See: {out}/latency.png  Read: {out}/summary.json")
+    screen.print(f"{report.seconds:.0f} s. Listen: {out}/call-1.wav  {picture}  Read: {out}/summary.json")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from gevent.pool import Group
 
 from gw.bench.gateway_process import GatewayProcess, wait_until_gone
 from gw.bench.histogram import QUANTILES, read_histogram
+from gw.bench.pictures import see
 from gw.control.admin.client import AdminClient
 from gw.demo.report import CallResult, DemoReport, draw
 from gw.twin import speech
@@ -157,6 +158,7 @@ class DemoRun:
         self.script = DemoScript.lasting(seconds)
         self.callers: list[DemoCaller] = []
         self.step = "starting the gateway"
+        self.picture = ""  # where it is
         self._command = command
         self._out = out
         self.calls = calls
@@ -181,7 +183,7 @@ class DemoRun:
         report = replace(report, seconds=time.monotonic() - began_s, left=len(wait_until_gone(pids, _GONE_S)))
         self.step = "drawing"
         report.write_summary(self._out / "summary.json")
-        draw(report, self._out / "latency.png")
+        self.picture = see(partial(draw, report), self._out / "latency.png")
         return report
 
     def _converse(self, gateway: GatewayProcess, twilio: TwilioTwin, ai: AiTwin) -> DemoReport:

@@ -45,7 +45,14 @@ def test_a_call_goes_through_the_binary(binary: Path) -> None:
     done = run(binary, "demo", "--calls", "1", "--seconds", "1", "--json")
     call = json.loads(done.stdout)["calls"][0]
     assert (call["audio_exact"], call["recordings_started"], call["ended"]) == (True, 1, "ai_hangup")
-    assert (binary.parent / "out" / "demo" / "latency.png").exists()
+    assert (binary.parent / "out" / "demo" / "call-1.wav").exists()
+
+
+def test_the_archive_has_no_instruments(binary: Path) -> None:
+    run(binary, "--version")
+    (app,) = (path for path in (binary.parent / "cache").iterdir() if path.is_dir())
+    assert (app / "gevent").is_dir()
+    assert not any((app / name).exists() for name in ("matplotlib", "numpy", "PIL", "pytest"))
 
 
 def test_a_call_test_passes_on_the_binary_s_libraries(binary: Path) -> None:

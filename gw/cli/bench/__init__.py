@@ -7,6 +7,7 @@ steps     `bench ramp` and `bench growth`: a growing number of calls
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ def bench(
     if ctx.invoked_subcommand is not None:
         return
     from gw.bench import report
-    from gw.bench.pictures import draw
+    from gw.bench.pictures import draw, see
     from gw.bench.run import Load, measure_floor, measure_gateway
     from gw.bench.subject import build_floor
 
@@ -82,12 +83,12 @@ def bench(
                 break
     document = report.document(gateways, floors)
     report.write(out / "bench.json", document)
-    draw(document, out / "bench.png")
+    picture = see(partial(draw, document), out / "bench.png")
 
     def parts() -> Iterator[Any]:
         yield f"{calls} calls, {pattern}, {seconds:g} s after the warm-up" + (f", median of {rounds}" if rounds > 1 else "")
         yield report.tables(gateways, floors)
-        yield f"See: {out}/bench.png  Read: {out}/bench.json"
+        yield f"{picture}  Read: {out}/bench.json"
 
     print_result(document, as_json, parts)
     if document["void"] or document["broken"] or (floors and document["floor"]["void"]):

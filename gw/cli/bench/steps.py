@@ -68,7 +68,9 @@ def take_steps(
     `measure` appends steps to `results` as they come; `document` is called after the last one. Returns the document.
     """
     from gw.bench import report
+    from gw.bench.pictures import see
 
+    picture = ""
     try:
         with show_steps(as_json) as on_step:
             measure(on_step)
@@ -76,8 +78,8 @@ def take_steps(
         found = document()
         if results:
             report.write(out / f"{name}.json", found)
-            draw(out / f"{name}.png")
-    print_result(found, as_json, lambda: (*parts(found), f"See: {out}/{name}.png  Read: {out}/{name}.json"))
+            picture = see(draw, out / f"{name}.png")
+    print_result(found, as_json, lambda: (*parts(found), f"{picture}  Read: {out}/{name}.json"))
     return found
 
 

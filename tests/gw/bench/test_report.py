@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from functools import partial
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from gw.bench.load.loop import summary
-from gw.bench.pictures import draw, draw_ramp
+from gw.bench.pictures import draw, draw_ramp, see
 from gw.bench.ramp import once
 from gw.bench.report import document, middle, ramp_table, tables, write
 from gw.bench.run import Load
@@ -80,3 +83,13 @@ def test_a_ramp_shows_each_step_and_its_verdict() -> None:
     text = shown(ramp_table([held, beyond, void]))
     for words in ("held", "7 ms of underrun", "void: other processes"):
         assert words in text
+
+
+def test_without_matplotlib_the_result_names_the_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    drawing = partial(draw, document([measured()], []))
+    assert see(drawing, path) == f"See: {path}"
+    path.unlink()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what `import` finds is then missing
+    assert see(drawing, path) == "No picture: matplotlib is not installed; in the source folder: make instruments."
+    assert not path.exists()

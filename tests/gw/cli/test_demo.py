@@ -64,7 +64,8 @@ def test_a_run_keeps_its_promises_and_leaves_its_files(tmp_path: Path) -> None:
     assert run.returncode == (0 if summary["ok"] else 1), errors
     with wave.open(str(tmp_path / "call-1.wav")) as heard:
         assert heard.getnframes() >= len(speech.load("thanks"))
-    assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+    if "SUBMILLI_BINARY" not in os.environ:  # the file has no matplotlib
+        assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
     assert processes_of(tmp_path) == []
 
 

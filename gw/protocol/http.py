@@ -53,6 +53,11 @@ _STATUSES: Final[dict[str, str]] = {
     "head_too_long": "431 Request Header Fields Too Large",
     "body_too_long": "413 Content Too Large",
 }
+_TOO_LONG: Final[dict[str, str]] = {
+    "line_too_long": f"the request line is over {MAX_LINE_BYTES} bytes",
+    "head_too_long": f"the head is over {MAX_HEAD_BYTES} bytes",
+    "body_too_long": f"the sizes and trailers of the chunks are over {MAX_FRAMING_BYTES} bytes",
+}
 _ALNUM: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #: RFC 9110 5.6.2, `tchar`.
 _TOKEN: Final = _ALNUM + b"!#$%&'*+-.^_`|~"
@@ -133,7 +138,7 @@ class _Lines:
             raise RequestError("bad_octet", "a control character, or a line that does not end in CRLF")
         if end < 0:
             if len(line) >= room:
-                raise RequestError(too_long, "too long")
+                raise RequestError(too_long, _TOO_LONG[too_long])
             return None
         self._at = end + 2
         return line
@@ -210,7 +215,7 @@ class ChunkedReader(_Lines):
     def _take_size(self, line: bytes) -> None:
         found = _SIZE.fullmatch(line)
         if found is None:
-            raise RequestError("bad_chunk", "not the size of a chunk")
+            raise RequestError("bad_chunk", "a chunk's first line is not its size in hexadecimal digits")
         self._size = int(found[1], 16)
         self._total += self._size
         self._is_last = not self._size
@@ -305,5 +310,5 @@ def _framing(found: dict[bytes, bytes], *, is_1_1: bool) -> tuple[bool, int]:
     if length is None:
         return False, 0
     if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
-        raise RequestError("bad_framing", "Content-Length is not a number")
+        raise RequestError("bad_framing", "Content-Length is not a decimal number")
     return False, int(length)

@@ -46,7 +46,7 @@ _MEANT: Final = {
 
 
 def licence(package: metadata.PackageMetadata) -> str:
-    """Return the licence as an SPDX expression, else the text of the metadata, which may be empty."""
+    """Return the licence: an SPDX expression, else the text of the metadata. It may be empty."""
     if package["Name"] in KNOWN:
         return KNOWN[package["Name"]]
     if expression := package.get("License-Expression"):

@@ -1,4 +1,4 @@
-"""Measure the longest slice that 8 KiB of each kind of frame takes, on both legs.
+"""Measure the longest slice of 8 KiB of each kind of frame, on both legs.
 
     .venv/bin/python tests/bench/frames.py [--json] [--rounds 15]
 

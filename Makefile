@@ -37,8 +37,12 @@ unit: test-setup ## run the pure tests with a tenth of the examples, in seconds
 test: test-setup ## run all tests and proofs, or some: TESTS="tests/gw/call -k pacer"
 	@$(PY) tests/run.py $(TESTS)
 
-fuzz: test-setup ## run the pure tests with fifty times the examples, others each time
-	@HYPOTHESIS_PROFILE=explore SUBMILLI_TEST_EXAMPLES=50 $(PY) tests/run.py $(PURE) -m hypothesis
+.venv/.fuzzer: tests/fuzz/requirements.txt .venv/.checks
+	@sh deploy/venv.sh tests/fuzz/requirements.txt || { echo "make fuzz needs atheris: Linux on x86_64, Python 3.11 to 3.13" >&2; exit 1; }
+	@touch $@
+
+fuzz: .venv/.fuzzer ## explore the parsers with new inputs; FUZZ_SECONDS=30 each, FUZZ_TARGET=http_head,ai, FUZZ=--keep
+	@$(PY) tests/fuzz/run.py $(if $(FUZZ_SECONDS),--seconds $(FUZZ_SECONDS)) $(if $(FUZZ_TARGET),--target $(FUZZ_TARGET)) $(FUZZ)
 
 mutants: test-setup ## measure what share of random one-token mutants the tests catch; MUTANTS="--seed 2 --count 300 --paths gw/call"
 	@$(PY) tests/mutants.py $(MUTANTS)

@@ -1,0 +1,28 @@
+"""JSON by the standard library: the second opinion on what a message holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class _RepeatedNameError(Exception):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _RepeatedNameError
+    return found
+
+
+def json_value(data: bytes) -> Any:
+    """Return the value, or None for an object that repeats a name: readers may choose differently.
+
+    Raises: ValueError for bytes that are not JSON.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+    except (_RepeatedNameError, RecursionError):
+        return None

@@ -59,6 +59,7 @@ class StrictHandler(pywsgi.WSGIHandler):
         try:
             head = self._read_head(reader)
         except RequestError as refused:
+            self.command = reader.method
             self.refuse(refused)
             return None
         except OSError as error:
@@ -122,10 +123,10 @@ class StrictHandler(pywsgi.WSGIHandler):
         """Answer a request that breaks HTTP, and close."""
         self.on_refused(refused.code)
         self.close_connection = True
-        text = f"{refused}\n".encode()
+        text = f"{refused}\n"
         fields = f"Connection: close\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}"
         try:
-            self.socket.sendall(f"HTTP/1.1 {refused.status}\r\n{fields}\r\n\r\n".encode() + text)
+            self.socket.sendall(f"HTTP/1.1 {refused.status}\r\n{fields}\r\n\r\n{text if self.command != 'HEAD' else ''}".encode())
             self.linger()
         except OSError:
             pass  # gone already

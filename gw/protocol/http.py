@@ -158,6 +158,11 @@ class HeadReader(_Lines):
     def has_begun(self) -> bool:
         return bool(self._data)
 
+    @property
+    def method(self) -> str:
+        """The method, also of a head that is refused behind its first line; else empty."""
+        return self._start[0].decode("ascii") if self._start else ""
+
     def feed(self, data: bytes) -> Head | None:
         """Return the head once it is complete; bytes behind it are in `rest`. Raises RequestError."""
         self._data += data

@@ -83,18 +83,19 @@ def statuses(answer: bytes) -> list[int]:
     return [int(part.split(b" ", 1)[0]) for part in answer.split(b"HTTP/1.1 ")[1:]]
 
 
-def is_refusal(answer: bytes, fault: str) -> None:
+def is_refusal(answer: bytes, fault: str, *, has_body: bool = True) -> None:
     error = RequestError(fault, "")  # type: ignore[arg-type]
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.1 {error.status}\r\n".encode())
     assert b"\r\nConnection: close\r\n" in head
-    assert head.endswith(b"Content-Length: %d" % len(body))
-    assert body.endswith(b"\n")
+    assert body.endswith(b"\n") is has_body
+    if has_body:
+        assert head.endswith(b"Content-Length: %d" % len(body))
 
 
 @pytest.mark.parametrize("sample", REFUSED.values(), ids=REFUSED.keys())
 def test_a_request_is_refused(rig: Rig, sample: Refused) -> None:
-    is_refusal(rig.send(sample.sent + LAST), sample.fault)
+    is_refusal(rig.send(sample.sent + LAST), sample.fault, has_body=not sample.sent.startswith(b"HEAD"))
     assert rig.faults == [sample.fault]
     assert rig.requests == [], "neither the request nor another one within or behind it"
 
@@ -179,6 +180,13 @@ def test_head_has_no_body(rig: Rig) -> None:
     answer = rig.send(LAST.replace(b"GET", b"HEAD"))
     assert answer.endswith(b"\r\n\r\n")
     assert b"\r\nContent-Length: 6\r\n" in answer
+
+
+def test_a_refused_head_has_no_body(rig: Rig) -> None:
+    answer = rig.send(LAST.replace(b"GET", b"HEAD").replace(b"Connection: close\r\n", b"") + b"HEAD / HTTP/1.1\r\n\r\n")
+    assert statuses(answer) == [200, 400]
+    assert answer.endswith(b"\r\n\r\n")
+    assert not rig.send(b"GET / HTTP/1.1\r\n\r\n").endswith(b"\r\n\r\n")
 
 
 def test_a_body_that_is_not_read_closes(rig: Rig) -> None:

@@ -283,7 +283,7 @@ def test_no_request_that_breaks_http_reaches_a_webhook(contexts: ContextMaker, c
         answer = Answer(address, sample.sent + b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         assert answer.status == int(RequestError(sample.fault, "").status[:3]), name  # type: ignore[arg-type]
         assert answer.headers["connection"] == "close", name
-        assert int(answer.headers["content-length"]) == len(answer.body), name
+        assert len(answer.body) == (0 if sample.sent.startswith(b"HEAD") else int(answer.headers["content-length"])), name
     assert emitted == []
     assert capfd.readouterr() == ("", "")
 

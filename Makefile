@@ -3,7 +3,7 @@ PY := .venv/bin/python
 # The tests that neither wait nor use a database.
 PURE := tests/gw/protocol tests/gw/call tests/gw/config tests/gw/test_bus.py tests/gw/test_errors.py tests/metrics tests/wire tests/fuzz
 
-.PHONY: help setup instruments test-setup demo bench unit test fuzz mutants coverage fix lint binary test-binary systemd vms faults dashboards pictures hashes audit clean
+.PHONY: help setup instruments test-setup demo bench unit test fuzz mutants coverage fix lint binary test-binary systemd vms faults hostile dashboards pictures hashes audit clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -81,6 +81,9 @@ vms: test-setup ## two machines behind HAProxy, deployed and killed under calls;
 
 faults: test-setup ## random faults under calls, judged by laws: FAULT_SECONDS=1800 FAULT_SEED=word; ledger in out/faults
 	@exec $(PY) tests/faults/soak.py soak $(if $(FAULT_SECONDS),--seconds $(FAULT_SECONDS)) $(if $(FAULT_SEED),--seed $(FAULT_SEED))
+
+hostile: test-setup ## good calls beside each of 39 attacks, judged; options: HOSTILE="--only half-open --seconds 10"
+	@exec $(PY) tests/hostile/run.py $(HOSTILE)
 
 dashboards: test-setup ## write deploy/grafana/dashboards from metrics/dashboards
 	@$(PY) -m metrics.dashboards deploy/grafana/dashboards

@@ -210,6 +210,7 @@ def _show_guard(report: GuardReport) -> None:
 def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) -> None:
     """Place calls through a gateway on this machine: no send may take over 1 ms, no greenlet may hold the hub over 1 ms.
 
+    Strangers are at its door meanwhile: half-open heads, silent connections, and a caller that floods with pings.
     The machine's own timers are measured first, and lateness is judged beyond them. The hub is watched all the time, and each
     hold is judged by its CPU time, so that a pause of the machine does not count against the gateway. Writes report.html and
     report.json. Exit code 1 if a limit was exceeded, or if the run could not show it.
@@ -249,8 +250,9 @@ def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) ->
 def _measure(calls: int, seconds: float, out: Path, quiet: bool) -> tuple[dict[str, float], dict[str, Any]]:
     """Measure the machine's timer noise, then the calls."""
     from gw.bench import machine
-    from gw.bench.run import Load, measure_gateway
+    from gw.bench.run import Load, measure_with
     from gw.cli.bench.options import show_steps
+    from gw.verify.budget.besieged import BesiegedGateway
     from gw.verify.budget.timer_noise import measure
 
     out.mkdir(parents=True, exist_ok=True)
@@ -258,7 +260,9 @@ def _measure(calls: int, seconds: float, out: Path, quiet: bool) -> tuple[dict[s
         on_step("reading the noise of the machine's timers")
         noise = measure(_NOISE_S, machine.plan(machine.cores(), 1).measured[0])
         load = Load(calls=calls, seconds=seconds, watched=True)
-        return noise, measure_gateway(Settings(None).command_line(), out, load, on_step).summary()
+        gateway = BesiegedGateway(Settings(None).command_line(), out, load)
+        run = measure_with(gateway, gateway, out, load, on_step).summary()
+        return noise, {**run, "strangers": gateway.seen}
 
 
 def _show_budget(lines: Any, about: list[str], out: Path) -> None:

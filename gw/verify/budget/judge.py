@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 PROMISE_MS: Final = 1.0
 #: Lateness beyond the timer noise: an eighth of a 40 ms jitter buffer, a twentieth of the default lead.
 LATE_MS: Final = 5.0
+#: From a signed newcomer's webhook to its open stream, with strangers at the door.
+NEWCOMER_MS: Final = 100.0
 #: Limit on the median send of a quick run: ten times the normal value, beyond the influence of other processes.
 QUICK_SEND_MS: Final = 0.1
 #: Limit on the share of holds of a quick run: a slice of the gateway that is too long recurs every turn, an interrupt does not.
@@ -35,12 +37,14 @@ def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = F
     working, passed = run["hub_cpu_holds_over_1ms"], run["hub_holds_over_1ms"]
     noise_ms = noise.get("p99.9")
     beyond_ms = None if late.get("p99.9") is None or noise_ms is None else max(0.0, late["p99.9"] - noise_ms)
-    ended = sum(run["ended"].values())
+    strangers = run["strangers"]
+    ended = sum(run["ended"].values()) - strangers["calls"]
     kernel = min(working.get("tx", 0), _sends_over(run, PROMISE_MS))
     ours = sum(working.values()) - kernel
     limit = int(run["hub_holds"] * QUICK_HOLDS) if quick else 0
     lines = [
         Line("frames were sent", str(run["tx_frames"] or 0), "more than 0", bool(run["tx_frames"])),
+        Line("strangers at the door", _door(strangers), "some of each", bool(strangers["calls"] and strangers["pings"])),
         Line("calls that ended by themselves", f"{ended:g}", "0", ended == 0),
         Line("TX send, median", _ms(send.get("p50")), f"under {QUICK_SEND_MS:g} ms", _under(send.get("p50"), QUICK_SEND_MS)),
         Line("TX send, p99.9", _ms(send.get("p99.9")), f"under {PROMISE_MS:g} ms", _under(send.get("p99.9"), PROMISE_MS)),
@@ -58,10 +62,22 @@ def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = F
         ),
         Line("this machine's own timer noise, p99.9", _ms(noise_ms), "no limit", None),
         Line("TX lateness, p99.9, beyond that noise", _ms(beyond_ms), f"under {LATE_MS:g} ms", _under(beyond_ms, LATE_MS)),
+        Line(
+            "answer to a signed newcomer, slowest",
+            f"{_ms(strangers['slowest_ms'])}, {strangers['not_answered']} without",
+            f"under {NEWCOMER_MS:g} ms",
+            strangers["slowest_ms"] < NEWCOMER_MS and not strangers["not_answered"],
+        ),
         Line("audible gaps", "; ".join(run["broken"]) or "nothing", "nothing", not run["broken"]),
     ]
     if quick:
-        judged = {"frames were sent", "calls that ended by themselves", "TX send, median", "hub holds over 1 ms by our code"}
+        judged = {
+            "frames were sent",
+            "strangers at the door",
+            "calls that ended by themselves",
+            "TX send, median",
+            "hub holds over 1 ms by our code",
+        }
         lines = [line if line.promise in judged else line._replace(holds=None) for line in lines]
     # a promise kept on a busy machine is kept; one broken there may be broken by the machine
     disturbed = None if quick or kept(lines) else False
@@ -87,6 +103,11 @@ def _sends_over(run: Mapping[str, Any], limit_ms: float) -> int:
         return 0
     within = [count for edge, count in zip(buckets["edges_s"], buckets["counts"], strict=False) if edge <= limit_ms / 1000]
     return int(buckets["counts"][-1] - (within[-1] if within else 0))
+
+
+def _door(strangers: Mapping[str, Any]) -> str:
+    held = f"{strangers['half_open']} half-open, {strangers['silent']} silent, {strangers['closed']} closed"
+    return f"{held}; {strangers['pings']:,} pings in {strangers['calls']} calls"
 
 
 def _ms(value: float | None) -> str:

@@ -15,9 +15,18 @@ GOOD: dict[str, Any] = {
     "hub_cpu_holds_over_1ms": {},
     "hub_holds_over_1ms": {"rx": 6},
     "hub_holds": 120_000,
-    "ended": {},
+    "ended": {"phone_flood": 19},  # the strangers' calls
     "broken": [],
     "void": [],
+    "strangers": {
+        "half_open": 200,
+        "silent": 200,
+        "closed": 31,
+        "pings": 42_315,
+        "calls": 19,
+        "slowest_ms": 9.0,
+        "not_answered": 0,
+    },
 }
 NOISE = {"p50": 0.06, "p99": 0.3, "p99.9": 1.0, "max": 4.0}
 
@@ -36,12 +45,18 @@ def test_a_good_run_keeps_every_promise() -> None:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no frame": ({"tx_frames": 0}, "frames were sent"),
-    "a call that ended": ({"ended": {"ai_lost": 1}}, "calls that ended by themselves"),
+    "a call that ended": ({"ended": {"phone_flood": 19, "ai_lost": 1}}, "calls that ended by themselves"),
     "slow sends": ({"tx_send_ms": {**GOOD["tx_send_ms"], "p50": 0.1}}, "TX send, median"),
     "a slow send in a thousand": ({"tx_send_ms": {**GOOD["tx_send_ms"], "p99.9": 1.0}}, "TX send, p99.9"),
     "a hold of ours": ({"hub_cpu_holds_over_1ms": {"ai_in": 1}}, "hub holds over 1 ms by our code"),
     "a hub nobody watched": ({"hub_holds": 0}, "hub holds over 1 ms by our code"),
     "late frames": ({"tx_lateness_ms": {**GOOD["tx_lateness_ms"], "p99.9": 6.5}}, "TX lateness, p99.9, beyond that noise"),
+    "no stranger": ({"strangers": {**GOOD["strangers"], "pings": 0}}, "strangers at the door"),
+    "a newcomer who waits": ({"strangers": {**GOOD["strangers"], "slowest_ms": 100.0}}, "answer to a signed newcomer, slowest"),
+    "a newcomer without an answer": (
+        {"strangers": {**GOOD["strangers"], "not_answered": 1}},
+        "answer to a signed newcomer, slowest",
+    ),
     "a gap": ({"broken": ["40 ms of underrun"]}, "audible gaps"),
 }
 

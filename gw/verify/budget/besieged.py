@@ -1,0 +1,44 @@
+"""Gateway under measurement with strangers at its door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gw.bench.load_process import LoadProcess
+from gw.bench.run import Load
+from gw.bench.subject import Gateway
+
+
+class BesiegedGateway(Gateway):
+    """A gateway and its side load for `measure_with`: strangers from the last call's start to the window's end."""
+
+    def __init__(self, command: Sequence[str], out: Path, load: Load) -> None:
+        super().__init__(command, out / "gateway", workers=load.workers, calls=load.calls, watched=load.watched)
+        self._log = out / "strangers.log"
+        self._login = ("", "")
+        self._strangers: LoadProcess | None = None
+        self.seen: dict[str, Any] = {}
+
+    def start(self, *, account_sid: str, auth_token: str, ai_url: str) -> None:
+        self._login = (account_sid, auth_token)
+        super().start(account_sid=account_sid, auth_token=auth_token, ai_url=ai_url)
+
+    def stop(self) -> None:
+        if self._strangers is not None:
+            self._strangers.stop()
+        super().stop()
+
+    def on_calls_placed(self) -> None:
+        account_sid, auth_token = self._login
+        arguments = ("--url", self.url, "--account-sid", account_sid)
+        self._strangers = LoadProcess("gw.verify.budget.strangers", *arguments, first_line=auth_token, log=self._log)
+
+    @contextmanager
+    def around_window(self) -> Iterator[None]:
+        assert self._strangers is not None
+        self._strangers.order("begin")
+        yield
+        self.seen = self._strangers.order("end")

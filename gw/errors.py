@@ -18,6 +18,7 @@ ProtocolCode = Literal[
     "oversize_message",  # a message over the leg's limit
     "bad_websocket",  # a violation of RFC 6455
     "frame_flood",  # too many control frames or small fragments
+    "message_flood",  # too many messages besides audio
     "media_before_start",  # audio before Twilio's `start`
     "second_start",  # `start` twice on one stream
     "wrong_stream",  # a message for a stream that has not started here
@@ -30,6 +31,7 @@ _CLOSE_CODES: Final[dict[ProtocolCode, int]] = {
     "oversize_message": 1009,
     "bad_websocket": 1002,
     "frame_flood": 1008,
+    "message_flood": 1008,
     "media_before_start": 1002,
     "second_start": 1002,
     "wrong_stream": 1002,

@@ -141,7 +141,23 @@ AI_ERRORS: Final = Counter(
 RX_DROPPED: Final = Counter(
     "gw_rx_dropped_frames_total",
     "Messages from callers that did not reach the AI, by reason.",
-    {"reason": ("ai_connecting", "ai_leg_busy", "unknown_event", "other_track", "call_ended")},
+    {
+        "reason": (
+            "ai_connecting",
+            "ai_leg_busy",
+            "surplus",  # beyond real time
+            "empty",
+            "unknown_event",
+            "unknown_mark",  # also of a mark that a clear returned
+            "other_track",
+            "call_ended",
+        )
+    },
+)
+CALL_SURPLUS: Final = Counter(
+    "gw_call_surplus_events_total",
+    "Events of calls ignored beyond the limit of their kind: keys and interruptions of a caller, errors, tool calls and turns.",
+    {"kind": ("dtmf", "interruption", "turn", "tool_call", "ai_error", "response_failed", "response_incomplete", "other")},
 )
 CALLS: Final = Gauge("gw_calls", "Calls in progress, by state.", {"state": ("waiting", "connecting", "active", "closing")})
 CALLS_ENDED: Final = Counter(
@@ -174,6 +190,7 @@ CALLS_ENDED: Final = Counter(
             "phone_oversize_message",
             "phone_bad_websocket",
             "phone_frame_flood",
+            "phone_message_flood",
             "phone_media_before_start",
             "phone_second_start",
             "phone_wrong_stream",
@@ -328,6 +345,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     AI_RECONNECTS,
     AI_ERRORS,
     RX_DROPPED,
+    CALL_SURPLUS,
     CALLS,
     CALLS_ENDED,
     STREAMS_REFUSED,

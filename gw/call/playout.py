@@ -24,6 +24,9 @@ from gw.protocol.audio import BYTES_PER_MS, FRAME_BYTES, SILENCE_BYTE
 PIECE_BYTES: Final = 10 * FRAME_BYTES
 #: Spans and items kept. An item is one span unless audio was dropped inside it, and only unheard items matter.
 MAX_SPANS: Final = 256
+#: Responses waiting for TX, and items of each: an AI sends one or two. Each interruption goes through all of them in one slice.
+MAX_RESPONSES: Final = 64
+MAX_ITEMS: Final = 8
 
 
 class ResponseMark(NamedTuple):
@@ -131,7 +134,7 @@ class Playout:
             self._segments.append(segment)
         segment.last_item = item_id
         offset = self._item_bytes.get(item_id, 0)
-        if segment.items and segment.items[-1][0] == item_id:
+        if segment.items and (segment.items[-1][0] == item_id or len(segment.items) == MAX_ITEMS):
             name, start, length = segment.items[-1]
             segment.items[-1] = (name, start, length + len(audio))
         else:
@@ -163,6 +166,8 @@ class Playout:
 
     def _drop_oldest(self) -> int:
         dropped = 0
+        if len(self._segments) > MAX_RESPONSES:
+            dropped = self._segments.popleft().size_bytes // FRAME_BYTES
         while self.depth_bytes > self._bound_bytes:
             segment = self._segments[0]
             if segment.size_bytes >= FRAME_BYTES:
@@ -242,17 +247,17 @@ class Playout:
         """Number of frames cut in this generation; the pacer counts those sent."""
         return self._cut_bytes // FRAME_BYTES
 
-    def heard_ms(self, item_id: str, heard_frames: int) -> int:
-        """Return how much of an item was heard, at most its received audio.
+    def heard(self, heard_frames: int) -> dict[str, int]:
+        """Return the milliseconds heard of each item, at most its received audio.
 
-        `heard_frames`: of this generation.
+        `heard_frames`: of this generation. Items of which nothing was heard are missing.
         """
         heard_bytes = heard_frames * FRAME_BYTES
-        end = 0
-        for span in self._spans:
-            if span.item_id == item_id and heard_bytes > span.start:
-                end = span.item_start + min(span.length, heard_bytes - span.start)
-        return end // BYTES_PER_MS
+        return {
+            span.item_id: (span.item_start + min(span.length, heard_bytes - span.start)) // BYTES_PER_MS
+            for span in self._spans
+            if heard_bytes > span.start
+        }
 
     def unheard(self, heard_frames: int) -> list[Truncation]:
         """Return the items not heard to their end, in sequence.
@@ -264,7 +269,8 @@ class Playout:
             names.update(dict.fromkeys(item_id for item_id, _, _ in segment.items))
             if not segment.ended:
                 names[segment.last_item] = None
-        return [Truncation(item_id, self.heard_ms(item_id, heard_frames)) for item_id in names]
+        heard = self.heard(heard_frames)
+        return [Truncation(item_id, heard.get(item_id, 0)) for item_id in names]
 
     def on_mark_echo(self, name: str) -> int | None:
         """Record Twilio's echo of a mark. The echo covers earlier marks too.

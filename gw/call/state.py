@@ -85,6 +85,7 @@ class Reason(StrEnum):
     PHONE_OVERSIZE_MESSAGE = "phone_oversize_message"
     PHONE_BAD_WEBSOCKET = "phone_bad_websocket"
     PHONE_FRAME_FLOOD = "phone_frame_flood"  # too many control frames or small fragments
+    PHONE_MESSAGE_FLOOD = "phone_message_flood"  # too many messages besides audio
     PHONE_MEDIA_BEFORE_START = "phone_media_before_start"
     PHONE_SECOND_START = "phone_second_start"
     PHONE_WRONG_STREAM = "phone_wrong_stream"

@@ -84,8 +84,10 @@ class AiIn:
         if event.benign:
             call.ai.responses.on_refused()
             return
-        call.events.note("ai_error", code=event.code, message=event.message[:500], fatal=event.fatal)
-        log.warning("the AI reports %s: %s", event.code, event.message[:200], extra={"call_sid": call.sid, "code": event.code})
+        if call.events.note("ai_error", code=event.code, message=event.message[:500], fatal=event.fatal):
+            log.warning(
+                "the AI reports %s: %s", event.code, event.message[:200], extra={"call_sid": call.sid, "code": event.code}
+            )
         if event.refuses_response:
             call.ai.responses.on_failed()
         detail = f"{event.code}: {event.message}"[:500]
@@ -161,7 +163,8 @@ class AiIn:
 
     def _on_tool_call(self, event: ai.ToolCall) -> None:
         call = self._call
-        call.events.note("tool_call", name=event.name, arguments=event.arguments[:2000], item=event.item_id)
+        if not call.events.note("tool_call", name=event.name, arguments=event.arguments[:2000], item=event.item_id):
+            return
         if event.name == ai.HANG_UP_TOOL:
             call.ai.leg.tool_output(event.call_id, '{"ok": true}')
             call.ending.finish(Reason.AI_HANGUP, "the agent hung up")

@@ -91,7 +91,12 @@ class Call:
     # -- the caller -------------------------------------------------------------------------------------------------------
 
     def on_speech_started(self, item_id: str, audio_start_ms: int) -> None:
-        """Handle the caller's first word: what of the agent is still to be heard is cut, in this one turn."""
+        """Handle the caller's first word: what of the agent is still to be heard is cut, in this one turn.
+
+        More interruptions than a caller can cause are ignored and counted: each costs a `clear` and a truncation.
+        """
+        if not self.events.may_emit("interruption"):
+            return
         begun_s = monotonic()
         self.ending.on_voice()
         self.ai.pending_reply.on_caller_started(item_id)
@@ -108,18 +113,21 @@ class Call:
         now_s = monotonic()
         frames = self.downlink.on_mark_echo(name, now_s)
         if frames is None:
+            self.context.uplink_cells.by_reason["unknown_mark"].add()
             return
         self.ending.on_voice()
         playout = self.downlink.playout
         unheard = {item_id for item_id, _ in playout.unheard(frames)}
+        heard = playout.heard(frames)
         for item_id in self.turns.unresolved_items():
             if item_id not in unheard:
-                self.report_turns(self.turns.on_heard(item_id, playout.heard_ms(item_id, frames)))
+                self.report_turns(self.turns.on_heard(item_id, heard.get(item_id, 0)))
         self.ending.on_heard(now_s)
 
     def on_key(self, digit: str) -> None:
-        """Handle a key the caller pressed."""
-        self.events.note("dtmf", digit=digit, at_ms=self.now_ms())
+        """Handle a key the caller pressed. More keys than a person presses reach neither control nor the AI."""
+        if not self.events.note("dtmf", digit=digit, at_ms=self.now_ms()):
+            return
         self.ending.on_voice()
         self.ai.on_key(digit, self.state.now)
 
@@ -149,8 +157,7 @@ class Call:
         reason = self.state.reason or Reason.INTERNAL_ERROR
         heard = downlink.pacer.heard_frames(ending.ended_s)
         unheard = {item_id for item_id, _ in downlink.playout.unheard(heard)}
-        heard_ms = {item_id: downlink.playout.heard_ms(item_id, heard) for item_id in self.turns.unresolved_items()}
-        self.report_turns(self.turns.on_end(heard_ms, unheard))
+        self.report_turns(self.turns.on_end(downlink.playout.heard(heard), unheard))
         self.uplink.on_end()
         left = downlink.playout.clear(downlink.pacer.sent_frames)
         self.context.cells.dropped["call_ended"].add(left)

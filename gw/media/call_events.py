@@ -1,29 +1,47 @@
 """The events of one call for control: start, first audio, recording, turns, notes and end.
 
-AI-out holds methods of this object, not of the call, and this object holds no call: an ended call is freed with its last
-reference, without the collector. Never waits: the bus keeps what control does not take.
+Notes and turns are limited, whatever the peers send: the surplus of a kind is dropped and counted, its first event noted. AI-out
+holds methods of this object, not of the call, and this object holds no call: an ended call is freed with its last reference,
+without the collector. Never waits: the bus keeps what control does not take.
 """
 
 from __future__ import annotations
 
+import logging
 import time
+from time import monotonic
 
 from gw import bus
+from gw.call.limits import EVENTS_BURST, EVENTS_PER_S, Allowance
 from gw.call.resume import parse_resumed
 from gw.call.turns import Turn
 from gw.media.context import MediaContext
 from gw.protocol.twilio import Start
 
+log = logging.getLogger(__name__)
+
 
 class CallEvents:
     """One call's identity, and the events that carry it to control."""
 
-    __slots__ = ("_account_sid", "_context", "_first_audio_at", "resumed", "sid", "started_at", "started_s")
+    __slots__ = (
+        "_account_sid",
+        "_allowances",
+        "_context",
+        "_first_audio_at",
+        "_surplus",
+        "resumed",
+        "sid",
+        "started_at",
+        "started_s",
+    )
 
     def __init__(self, context: MediaContext, start: Start, *, started_s: float, started_at: float) -> None:
         """`started_s`, `started_at`: the stream's start, monotonic and in epoch seconds."""
         self._context = context
         self._account_sid = start.account_sid
+        self._allowances: dict[str, Allowance] = {}  # by kind
+        self._surplus: set[str] = set()  # kinds of which events were dropped
         self.sid = start.call_sid
         self.started_s = started_s
         self.started_at = self._first_audio_at = started_at
@@ -50,14 +68,36 @@ class CallEvents:
             )
         )
 
-    def note(self, kind: str, **data: str | int | float | bool | None) -> None:
-        """Add a row to the events table."""
-        self.emit(bus.CallEvent(self.sid, kind, time.time(), data))
+    def may_emit(self, kind: str) -> bool:
+        """Return whether one more event of this kind is within the call's limit.
+
+        One beyond is counted, and the first of its kind noted.
+        """
+        allowance = self._allowances.get(kind)
+        if allowance is None:
+            allowance = self._allowances[kind] = Allowance(EVENTS_PER_S, EVENTS_BURST)
+        if allowance.take(monotonic()):
+            return True
+        surplus = self._context.cells.surplus
+        surplus.get(kind, surplus["other"]).add()
+        if kind not in self._surplus:
+            self._surplus.add(kind)
+            self.emit(bus.CallEvent(self.sid, "surplus", time.time(), {"of": kind}))
+            log.warning("too many events of the kind %s; more are dropped", kind, extra={"call_sid": self.sid})
+        return False
+
+    def note(self, kind: str, **data: str | int | float | bool | None) -> bool:
+        """Add a row to the events table. Returns False when it is dropped. `kind`: one of a few words."""
+        allowed = self.may_emit(kind)
+        if allowed:
+            self.emit(bus.CallEvent(self.sid, kind, time.time(), data))
+        return allowed
 
     def report_turns(self, turns: list[Turn]) -> None:
         """Report finished turns."""
         for turn in turns:
-            self.emit(bus.Turn(self.sid, *turn))
+            if self.may_emit("turn"):
+                self.emit(bus.Turn(self.sid, *turn))
 
     # -- AI-out's ---------------------------------------------------------------------------------------------------------
 

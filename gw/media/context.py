@@ -23,7 +23,17 @@ from gw.media.hub.clock import Clock
 from gw.media.hub.greenlets import PoolGreenlet
 from gw.media.tx import TxCells
 from gw.media.uplink import UplinkCells
-from metrics.declare import AI_ERRORS, AI_RECONNECTS, BARGEIN, CALLS, CALLS_ENDED, FIRST_AUDIO, STREAMS_REFUSED, TX_DROPPED
+from metrics.declare import (
+    AI_ERRORS,
+    AI_RECONNECTS,
+    BARGEIN,
+    CALL_SURPLUS,
+    CALLS,
+    CALLS_ENDED,
+    FIRST_AUDIO,
+    STREAMS_REFUSED,
+    TX_DROPPED,
+)
 from metrics.page import Page
 
 #: Endings kept for Twilio's action webhook, which comes within a second of a stream's end.
@@ -38,6 +48,7 @@ class CallCells:
         self.ended = {Reason(value): page.counter(CALLS_ENDED, reason=value) for value in CALLS_ENDED.labels["reason"]}
         self.refused = {value: page.counter(STREAMS_REFUSED, reason=value) for value in STREAMS_REFUSED.labels["reason"]}
         self.dropped = {value: page.counter(TX_DROPPED, reason=value) for value in TX_DROPPED.labels["reason"]}
+        self.surplus = {value: page.counter(CALL_SURPLUS, kind=value) for value in CALL_SURPLUS.labels["kind"]}
         self.reconnects = {value: page.counter(AI_RECONNECTS, reason=value) for value in AI_RECONNECTS.labels["reason"]}
         self.ai_errors = {value: page.counter(AI_ERRORS, kind=value) for value in AI_ERRORS.labels["kind"]}
         self.bargein = page.histogram(BARGEIN)

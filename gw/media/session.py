@@ -14,6 +14,7 @@ from typing import Final, get_args
 import gevent
 
 from gw import bus
+from gw.call.limits import MESSAGES_BURST, MESSAGES_PER_S, Allowance
 from gw.call.state import Event, Reason, State, phone_reason
 from gw.errors import ProtocolCode, ProtocolError, close_code
 from gw.media.ai_in import AiIn
@@ -72,6 +73,7 @@ class Session:
         self._ai_in: AiIn | None = None
         self._greenlets: list[KindGreenlet] = []
         self._unknown: set[str] = set()
+        self._messages = Allowance(MESSAGES_PER_S, MESSAGES_BURST)  # that `_take` left
         self.opened_s = self.last_message_s = monotonic()
         self._detail = ""
         self._call_sid = ""
@@ -136,24 +138,26 @@ class Session:
 
     def _take(self, event: twilio.TwilioEvent) -> bool:
         """Forward a frame of a running call in the hub's callback, while RX waits: 49 of 50 messages. RX handles every other
-        message, and every frame that is not as expected."""
+        message, and every frame that is not as expected or beyond real time."""
         call = self._call
         if type(event) is not twilio.Media or call is None or call.state.has_ended:
             return False
         if event.stream_sid != call.stream_sid or event.track != "inbound":
             return False
-        self.last_message_s = monotonic()
-        call.uplink.push(event.payload)
-        return True
+        self.last_message_s = now_s = monotonic()
+        return call.uplink.try_push(event.payload, now_s)
 
     def _on_event(self, event: twilio.TwilioEvent) -> None:
         call = self._call
+        if not self._messages.take(self.last_message_s):
+            raise ProtocolError("message_flood", f"over {MESSAGES_PER_S} messages a second besides audio")
         if isinstance(event, twilio.Media):
             if call is None:
                 raise ProtocolError("media_before_start", "media came before start")
             self._check_stream(call, event.stream_sid)
             if event.track == "inbound":
-                call.uplink.push(event.payload)
+                if not call.uplink.try_push(event.payload, self.last_message_s):
+                    call.uplink.push_any(event.payload, self.last_message_s)
             else:
                 call.uplink.count("other_track")
         elif isinstance(event, twilio.Start):

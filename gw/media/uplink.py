@@ -1,21 +1,26 @@
 """The caller's audio from RX to the AI leg.
 
 RX never waits for the AI leg: while that is connecting or congested, audio goes to a bounded buffer whose oldest frame is dropped
-and counted. The payload stays base64, as Twilio sent it.
+and counted. The payload of a frame stays base64, as Twilio sent it; a longer one is cut into frames. Audio beyond real time is
+dropped and counted, since the AI charges for it.
 """
 
 from __future__ import annotations
 
+import binascii
 from collections import deque
 from typing import Final
 
+from gw.call.limits import audio_allowance, frames_charged
 from gw.media.ai.leg import AiLeg
-from gw.protocol.audio import PTIME_MS, PTIME_S
+from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S, frames_of
 from metrics.declare import RX_DROPPED
 from metrics.page import Page
 
-#: Kept frames sent in one turn: a second of audio in a third of a millisecond. The rest follows with the next frames.
-BATCH_FRAMES: Final = 50
+#: Kept frames sent in one turn: half a second of audio in a sixth of a millisecond. The rest follows with the next frames.
+BATCH_FRAMES: Final = 25
+#: Base64 of a frame, which ends with "==".
+_FRAME_CHARS: Final = -(-FRAME_BYTES // 3) * 4
 
 
 class UplinkCells:
@@ -30,7 +35,7 @@ class UplinkCells:
 class Uplink:
     """One call's audio on its way to the AI."""
 
-    __slots__ = ("_bound", "_cells", "_kept", "_leg", "_ready", "dropped")
+    __slots__ = ("_allowance", "_bound", "_cells", "_kept", "_leg", "_ready", "dropped")
 
     def __init__(self, leg: AiLeg, bound_s: float, cells: UplinkCells) -> None:
         """`bound_s`: seconds of audio kept while the AI leg takes none."""
@@ -39,19 +44,50 @@ class Uplink:
         self._kept: deque[str] = deque()
         self._ready = False
         self._cells = cells
+        self._allowance = audio_allowance()
         self.dropped: dict[str, int] = {}
+
+    def try_push(self, payload: str, now_s: float) -> bool:
+        """Push a message with exactly one frame: nearly every message.
+
+        Returns: False, without effect, for a message of another length, or beyond real time.
+        """
+        if len(payload) != _FRAME_CHARS or payload[-2] != "=" or not self._allowance.take(now_s):
+            return False
+        self.push(payload)
+        return True
+
+    def push_any(self, payload: str, now_s: float) -> None:
+        """Push a message with any amount of audio, in frames.
+
+        `payload`: valid base64. Audio beyond real time is dropped and counted.
+        """
+        audio = binascii.a2b_base64(payload)
+        if not audio:
+            self._cells.by_reason["empty"].add()
+        for start in range(0, len(audio), FRAME_BYTES):
+            frame = audio[start : start + FRAME_BYTES]
+            if not self._allowance.take(now_s, frames_charged(len(frame))):
+                self.count("surplus", frames_of(len(audio) - start))
+                break
+            self._keep(binascii.b2a_base64(frame, newline=False).decode())
+        if self._ready:
+            self._send_kept()
 
     def push(self, payload: str) -> None:
         """Send one frame, or keep it while the AI leg is not ready or congested."""
         if self._ready and not self._kept and not self._leg.is_congested:
             self._leg.send_audio(payload)
             return
+        self._keep(payload)
+        if self._ready:
+            self._send_kept()
+
+    def _keep(self, payload: str) -> None:
         self._kept.append(payload)
         if len(self._kept) > self._bound:
             self._kept.popleft()
             self.count("ai_leg_busy" if self._ready else "ai_connecting")
-        if self._ready:
-            self._send_kept()
 
     def on_ready(self) -> None:
         """Start sending: kept frames first, a batch now and one with each later frame."""

@@ -33,6 +33,7 @@ ENDINGS: Final[dict[str, str]] = {
     Reason.PHONE_OVERSIZE_MESSAGE: "Twilio's side sent a message over the limit",
     Reason.PHONE_BAD_WEBSOCKET: "Twilio's side broke the websocket protocol",
     Reason.PHONE_FRAME_FLOOD: "Twilio's side sent a flood of control frames or small fragments",
+    Reason.PHONE_MESSAGE_FLOOD: "Twilio's side sent a flood of messages",
     Reason.PHONE_MEDIA_BEFORE_START: "audio arrived before the stream's start",
     Reason.PHONE_SECOND_START: "the stream started twice",
     Reason.PHONE_WRONG_STREAM: "a message of another stream arrived",

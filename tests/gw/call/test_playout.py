@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.playout import Playout, ResponseMark, Truncation
+from gw.call.playout import MAX_ITEMS, MAX_RESPONSES, Playout, ResponseMark, Truncation
 from tests.examples import examples
 
 FRAME = 160
@@ -149,7 +149,7 @@ def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tu
         assert playout.is_empty == (not model.waiting and not model.open)
         assert playout.depth_bytes == model.frames * FRAME + len(model.tail)
         for heard in {0, 1, len(model.cut) // 2, len(model.cut) - 1, len(model.cut)} & set(range(len(model.cut) + 1)):
-            assert [playout.heard_ms(item, heard) for item in "xyz"] == [model.heard_ms(item, heard) for item in "xyz"]
+            assert [playout.heard(heard).get(item, 0) for item in "xyz"] == [model.heard_ms(item, heard) for item in "xyz"]
             assert playout.unheard(heard) == model.unheard(heard)
 
 
@@ -239,7 +239,7 @@ def test_an_overrun_drops_the_oldest_and_the_ledger_skips_it() -> None:
     assert playout.push("r", "i", b"b" * 320 + b"c" * 320) == 2
     assert [playout.pop(), playout.pop()] == [b"c" * 160] * 2
     assert (playout.overrun_frames, playout.expected_frames) == (2, 3)
-    assert [playout.heard_ms("i", heard) for heard in range(4)] == [0, 20, 80, 100]
+    assert [playout.heard(heard).get("i", 0) for heard in range(4)] == [0, 20, 80, 100]
 
 
 def test_a_response_dropped_to_its_end_loses_its_mark_and_the_next_keeps_its() -> None:
@@ -252,7 +252,7 @@ def test_a_response_dropped_to_its_end_loses_its_mark_and_the_next_keeps_its() -
 
 
 def test_an_unknown_item_was_not_heard() -> None:
-    assert Playout(1).heard_ms("unknown", 5) == 0
+    assert Playout(1).heard(5).get("unknown", 0) == 0
 
 
 def test_padding_is_not_heard_as_speech() -> None:
@@ -260,7 +260,7 @@ def test_padding_is_not_heard_as_speech() -> None:
     playout.push("r", "i", b"a" * 80)
     playout.end_response("r")
     drain(playout)
-    assert playout.heard_ms("i", 1) == 10
+    assert playout.heard(1).get("i", 0) == 10
     assert playout.unheard(1) == []
 
 
@@ -270,7 +270,11 @@ def test_two_items_in_one_frame_are_heard_separately() -> None:
     playout.push("r", "i2", b"b" * 240)
     playout.end_response("r")
     drain(playout)
-    assert [(playout.heard_ms("i1", heard), playout.heard_ms("i2", heard)) for heard in range(3)] == [(0, 0), (10, 10), (10, 30)]
+    assert [(playout.heard(heard).get("i1", 0), playout.heard(heard).get("i2", 0)) for heard in range(3)] == [
+        (0, 0),
+        (10, 10),
+        (10, 30),
+    ]
     assert playout.unheard(1) == [Truncation("i2", 10)]
 
 
@@ -338,8 +342,8 @@ def test_the_ledger_keeps_the_newest_items() -> None:
     playout = Playout(100)
     for n in range(266):
         spoken(playout, f"r{n}", 1)
-    assert playout.heard_ms("item of r0", 10_000) == 0
-    assert playout.heard_ms(f"item of r{265}", 10_000) == 20
+    assert playout.heard(10_000).get("item of r0", 0) == 0
+    assert playout.heard(10_000).get(f"item of r{265}", 0) == 20
     assert len(playout._spans) == len(playout._item_bytes) == 256
 
 
@@ -392,3 +396,20 @@ def test_an_item_with_dropped_audio_inside_has_two_spans() -> None:
     playout.push("r", "i", b"b" * 480)
     drain(playout)
     assert [(span.item_start, span.start, span.length) for span in playout._spans] == [(0, 0, 160), (320, 160, 320)]
+
+
+def test_responses_that_wait_are_bounded_in_number() -> None:
+    playout = Playout(100_000)
+    dropped = sum(playout.push(f"r{n}", f"i{n}", bytes(400)) for n in range(MAX_RESPONSES + 5))
+    assert dropped == 5 * 3, "each of the oldest had two frames and a padded tail"
+    assert playout.overrun_frames == dropped
+    assert playout.unheard(0)[0].item_id == "i5"
+    assert playout.expected_frames == MAX_RESPONSES * 3 - 1  # the last response has no tail yet
+
+
+def test_the_items_of_a_response_are_bounded_in_number_and_no_audio_is_lost() -> None:
+    playout = Playout(100_000)
+    for n in range(1000):
+        playout.push("r", f"i{n}", bytes(16))
+    assert playout.depth_bytes == 16_000
+    assert [item_id for item_id, _ in playout.unheard(0)] == [f"i{n}" for n in range(MAX_ITEMS)] + ["i999"]

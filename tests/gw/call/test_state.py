@@ -29,8 +29,8 @@ PATHS = {
     State.CLOSING: [Event.START, Event.AI_READY, Event.HANG_UP],
     State.ENDED: [Event.END],
 }
-#: Only a phone leg has a `start` that can be missing, repeated, or of another stream.
-PHONE_ONLY = {"media_before_start", "second_start", "wrong_stream"}
+#: Only a phone leg has a `start` that can be missing, repeated, or of another stream, and audio in separate messages.
+PHONE_ONLY = {"media_before_start", "second_start", "wrong_stream", "message_flood"}
 CODES = get_args(ProtocolCode)
 
 

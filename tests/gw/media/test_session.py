@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +13,16 @@ import gevent
 import pytest
 
 from gw import bus
+from gw.call.limits import AUDIO_BURST_S, AUDIO_SPEED, EVENTS_BURST
 from gw.call.state import Reason, State
 from gw.config import Agent
+from gw.media import call_events
 from gw.media import session as session_module
+from gw.media.ai.parrot_leg import ParrotLeg
 from gw.media.call import Call
 from gw.media.context import MediaContext
 from gw.media.transport import websocket as websocket_module
+from gw.protocol.audio import PTIME_S
 from gw.protocol.signature import sign
 from gw.protocol.token import make
 from gw.twin.ai.script import AiScript
@@ -25,6 +30,7 @@ from gw.twin.ai.server import AiTwin
 from metrics.declare import STREAMS_REFUSED
 from tests.gw.media.support import (
     CALL,
+    STREAM,
     ContextMaker,
     Peer,
     StallMeter,
@@ -166,6 +172,72 @@ def test_unknown_messages_are_counted_and_noted_once(line: Line):
     assert line.ended() == (1000, "caller_hangup")
     assert line.context.uplink_cells.by_reason["unknown_event"].value == 35
     assert len([event for event in line.events(bus.CallEvent) if event.kind == "unknown_message"]) == 16
+
+
+# -- too much of everything ---------------------------------------------------------------------------------------
+
+
+def test_audio_far_beyond_real_time_is_dropped_and_counted_and_the_call_continues(line: Line):
+    begun_s = time.monotonic()
+    line.begin()
+    line.say(*(media(n) for n in range(1000)), stop())
+    assert line.ended() == (1000, "caller_hangup")
+    surplus = line.end_event().quality.uplink_dropped_frames["surplus"]
+    allowed_s = AUDIO_BURST_S + AUDIO_SPEED * (time.monotonic() - begun_s)
+    assert surplus >= 1000 - allowed_s / PTIME_S
+    assert line.context.uplink_cells.by_reason["surplus"].value == surplus
+
+
+def test_two_seconds_that_a_stall_delayed_are_legal(line: Line):
+    line.begin()
+    line.say(*(media(n) for n in range(100)), stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert "surplus" not in line.end_event().quality.uplink_dropped_frames
+
+
+def test_messages_of_any_size_are_legal(line: Line):
+    line.begin()
+    line.say(media(1, b""), media(2, b"\x01"), media(3, b"\x01" * 8000), media(4), stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert "surplus" not in line.end_event().quality.uplink_dropped_frames
+    assert line.context.uplink_cells.by_reason["empty"].value == 1
+
+
+def _key(digit: str) -> dict[str, Any]:
+    return {"event": "dtmf", "streamSid": STREAM, "sequenceNumber": "5", "dtmf": {"track": "inbound_track", "digit": digit}}
+
+
+def test_a_flood_of_keys_reaches_neither_control_nor_the_ai(line: Line, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(call_events, "monotonic", lambda: 1000.0)
+    call = line.begin()
+    until(lambda: call.state.now is State.ACTIVE)
+    keys: list[str] = []
+    monkeypatch.setattr(ParrotLeg, "send_dtmf", lambda leg, digit: keys.append(digit))
+    line.say(*[_key("1")] * (EVENTS_BURST + 500), stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert len(keys) == EVENTS_BURST
+    kinds = Counter(event.kind for event in line.events(bus.CallEvent))
+    assert (kinds["dtmf"], kinds["surplus"]) == (EVENTS_BURST, 1)
+    assert line.context.cells.surplus["dtmf"].value == 500
+
+
+def test_echoes_of_unknown_marks_are_counted(line: Line):
+    line.begin()
+    mark = {"event": "mark", "streamSid": STREAM, "sequenceNumber": "5", "mark": {"name": "unknown"}}
+    line.say(*[mark] * 300, stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert line.context.uplink_cells.by_reason["unknown_mark"].value == 300
+
+
+@pytest.mark.parametrize("message", [connected(), {"event": "new"}, _key("1"), media(track="outbound"), media(audio=b"")])
+def test_a_flood_of_messages_ends_the_call(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch, message: dict[str, Any]):
+    monkeypatch.setattr(session_module, "MESSAGES_BURST", 50)
+    monkeypatch.setattr(session_module, "MESSAGES_PER_S", 0.001)
+    line = Line(contexts)
+    line.begin()
+    line.say(*[message] * 60)
+    assert line.ended() == (1008, "phone_message_flood")
+    assert line.end_event().result == "peer_error"
 
 
 # -- admission ----------------------------------------------------------------------------------------------------

@@ -161,3 +161,50 @@ def test_a_whole_call_of_audio_reaches_a_realtime_api_unchanged(contexts: Contex
         until(lambda: twin.sessions and len(twin.sessions[0].uplink) == len(sound))
         assert bytes(twin.sessions[0].uplink) == sound
         leg.close()
+
+
+# -- audio beyond real time -------------------------------------------------------------------------------------------
+
+
+def test_a_frame_is_pushed_unchanged_until_real_time_is_exceeded(rig: Rig):
+    passed = [rig.uplink.try_push(payload(n), 10.0) for n in range(103)]
+    assert passed == [True] * 100 + [False] * 3
+    assert rig.uplink.kept_ms == 2000
+    assert rig.uplink.try_push(payload(103), 10.02)
+    assert not rig.uplink.try_push(payload(104), 10.02)
+
+
+def test_a_message_that_is_not_one_frame_is_left_to_push_any(rig: Rig):
+    for size in (0, 80, 159, 161, 162, 320):
+        assert not rig.uplink.try_push(base64.b64encode(b"\x01" * size).decode(), 10.0)
+    assert rig.uplink.kept_ms == 0
+
+
+def test_a_long_message_is_cut_into_frames(rig: Rig):
+    sound = bytes(range(256)) * 40
+    rig.uplink.on_ready()
+    rig.uplink.push_any(base64.b64encode(sound[: BATCH_FRAMES * 160 - 100]).decode(), 10.0)
+    pieces = [base64.b64decode(rig.peer.text()["audio"]) for _ in range(BATCH_FRAMES)]
+    assert b"".join(pieces) == sound[: BATCH_FRAMES * 160 - 100]
+    assert {len(piece) for piece in pieces} == {160, 60}
+    assert rig.uplink.dropped == {}
+
+
+def test_the_surplus_of_a_long_message_is_dropped_and_counted_in_frames(rig: Rig):
+    rig.uplink.push_any(base64.b64encode(b"\x01" * 160 * 250).decode(), 10.0)
+    assert rig.uplink.kept_ms == 2000
+    assert rig.uplink.dropped == {"surplus": 150}
+    assert rig.dropped("surplus") == 150
+
+
+def test_tiny_messages_are_limited_in_number(rig: Rig):
+    for _ in range(300):
+        rig.uplink.push_any("//8=", 10.0)
+    assert rig.uplink.dropped == {"surplus": 100}
+
+
+def test_an_empty_message_is_counted_and_not_sent(rig: Rig):
+    rig.uplink.push_any("", 10.0)
+    assert rig.uplink.kept_ms == 0
+    assert rig.dropped("empty") == 1
+    assert rig.uplink.dropped == {}, "no audio was lost"

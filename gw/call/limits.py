@@ -1,0 +1,56 @@
+"""Limits of one call: how much audio, how many events and messages a peer may cause.
+
+Each limit is a token bucket: a rate, and a burst that is free at first and refills at that rate. The surplus is dropped and
+counted by the caller of `take`; it ends no call until it is a flood.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gw.protocol.audio import FRAME_BYTES, PTIME_S
+
+#: Audio that may go to the AI: real time, a fifth for clocks that differ, and a burst of what a network's stall delayed.
+AUDIO_SPEED: Final = 1.2
+AUDIO_BURST_S: Final = 2.0
+#: A message with less audio is charged as half a frame: the shortest frame in use has 10 ms.
+MIN_CHARGE_BYTES: Final = FRAME_BYTES // 2
+#: Events of one kind a call may send to control: a person presses five keys a second at most, and takes no five turns.
+EVENTS_PER_S: Final = 5
+EVENTS_BURST: Final = 60
+#: Messages on one stream besides audio for the AI. Twilio sends a few; a minute of late audio in one burst is 3000.
+MESSAGES_PER_S: Final = 5000
+MESSAGES_BURST: Final = 10_000
+
+#: Rounding of a sum of many times; far below one frame.
+_ROUNDING_S: Final = 1e-6
+
+
+class Allowance:
+    """Token bucket, kept as the time at which it is full again."""
+
+    __slots__ = ("_burst_s", "_full_s", "_unit_s")
+
+    def __init__(self, per_s: float, burst: float) -> None:
+        self._unit_s = 1 / per_s
+        self._burst_s = burst / per_s + _ROUNDING_S
+        self._full_s = 0.0
+
+    def take(self, now_s: float, amount: float = 1.0) -> bool:
+        """Take `amount` tokens, or none. Returns False when there are fewer."""
+        full_s = self._full_s
+        full_s = (full_s if full_s > now_s else now_s) + amount * self._unit_s
+        if full_s - now_s > self._burst_s:
+            return False
+        self._full_s = full_s
+        return True
+
+
+def audio_allowance() -> Allowance:
+    """Return the allowance of a call's audio, in frames."""
+    return Allowance(AUDIO_SPEED / PTIME_S, AUDIO_BURST_S / PTIME_S)
+
+
+def frames_charged(n_bytes: int) -> float:
+    """Return the charge for a piece of audio no longer than a frame."""
+    return max(n_bytes, MIN_CHARGE_BYTES) / FRAME_BYTES

@@ -1,0 +1,45 @@
+"""gw.call.limits: over any period, no more than the rate and one burst."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gw.call.limits import AUDIO_BURST_S, AUDIO_SPEED, Allowance, audio_allowance, frames_charged
+from gw.protocol.audio import FRAME_BYTES, PTIME_S
+
+
+def test_a_burst_is_free_at_first_and_refills_at_the_rate() -> None:
+    allowance = Allowance(10, 3)
+    assert [allowance.take(100.0) for _ in range(5)] == [True, True, True, False, False]
+    assert not allowance.take(100.09)
+    assert allowance.take(100.1) and not allowance.take(100.1)
+    assert [allowance.take(200.0) for _ in range(4)] == [True, True, True, False], "no more than the burst is saved"
+
+
+def test_an_amount_is_taken_whole_or_not_at_all() -> None:
+    allowance = Allowance(1, 2)
+    assert not allowance.take(0.0, 2.5)
+    assert allowance.take(0.0, 2) and not allowance.take(0.0, 0.5)
+
+
+def test_two_seconds_of_audio_that_a_stall_delayed_pass_whole() -> None:
+    allowance, now_s = audio_allowance(), 86_400.0
+    for _ in range(500):
+        assert allowance.take(now_s)
+        now_s += PTIME_S
+    now_s += AUDIO_BURST_S
+    assert all(allowance.take(now_s) for _ in range(round(AUDIO_BURST_S / PTIME_S)))
+
+
+@given(st.lists(st.floats(0, 0.05), max_size=400))
+def test_no_sequence_of_frames_exceeds_real_time_by_more_than_allowed(pauses_s: list[float]) -> None:
+    allowance, now_s, passed_s = audio_allowance(), 0.0, 0.0
+    for pause_s in pauses_s:
+        now_s += pause_s
+        passed_s += PTIME_S * allowance.take(now_s)
+        assert passed_s <= AUDIO_SPEED * now_s + AUDIO_BURST_S + 1e-3
+
+
+def test_a_piece_is_charged_for_its_audio_and_at_least_half_a_frame() -> None:
+    assert [frames_charged(n_bytes) for n_bytes in (1, FRAME_BYTES // 2, FRAME_BYTES)] == [0.5, 0.5, 1.0]

@@ -1,7 +1,7 @@
 """Laws of gw.protocol.http.
 
-Any cut of the same bytes gives the same result, within its bounds. An accepted request, written anew in the plainest form, is read
-the same; so it is by the standard library's lenient reader.
+Any cut of the same bytes gives the same result, within its bounds. An accepted request, written anew in the plainest form, is
+read the same; so it is by the standard library's lenient reader.
 """
 
 from __future__ import annotations

@@ -162,10 +162,19 @@ def split(data: bytes | bytearray) -> Iterator[bytes]:
 
 
 def parse(data: str | bytes) -> ai.AiEvent:
-    """Parse one text message from the AI.
+    """Parse one text message from the AI. Half a surrogate pair is read as U+FFFD.
 
     Raises: ProtocolError(bad_utf8, bad_json, bad_type, missing_field, bad_base64, wrong_format), never another error.
     """
+    try:
+        return _parse(data)
+    except ProtocolError as error:
+        if error.code != "bad_json" or isinstance(data, str) or (mended := wire.without_halves(data)) is data:
+            raise
+    return _parse(mended)
+
+
+def _parse(data: str | bytes) -> ai.AiEvent:
     text = wire.decode_text(data)
     try:
         event = wire.decode(_event, text)

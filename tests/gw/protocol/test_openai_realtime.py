@@ -155,6 +155,18 @@ def test_transcripts() -> None:
     assert isinstance(caller, ai.CallerTranscript) and caller == ai.CallerTranscript("i", "")
 
 
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [(r"Great \ud83d", "Great \ufffd"), (r"\ude00 see you", "\ufffd see you"), (r"\ud83d\ude00", "\U0001f600")],
+)
+def test_half_a_surrogate_pair_is_replaced(escaped: str, text: str) -> None:
+    fields = f'"item_id":"i","delta":"{escaped}","more":"\\ud800"'
+    message = '{"type":"response.output_audio_transcript.delta",' + fields + "}"
+    assert openai_realtime.parse(message.encode()) == ai.AgentTranscriptDelta("i", text)
+    with pytest.raises(ProtocolError, match="truncated"):
+        openai_realtime.parse(message[:-1].encode())
+
+
 def test_a_long_transcript_is_cut() -> None:
     event = parsed("conversation.item.input_audio_transcription.completed", item_id="i", transcript="x" * 100_000)
     assert isinstance(event, ai.CallerTranscript) and event.text == "x" * 16_000

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gw.errors import ProtocolError
 from gw.protocol import wire
@@ -77,6 +81,23 @@ def test_nested_too_deeply(opening: str) -> None:
 
 def test_half_a_surrogate_pair() -> None:
     assert code_of('{"kind":"\ud800"}') == "bad_utf8"
+
+
+@given(
+    st.lists(st.sampled_from(["\ud83d", "\ude00", "\\", "u", "ud83d", '"', "a", "\n", "\U0001f600"]), max_size=12).map("".join)
+)
+def test_escaped_halves_are_replaced(text: str) -> None:
+    expected = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    data = json.dumps(text).encode()
+    assert json.loads(wire.without_halves(data)) == expected
+    assert (wire.without_halves(data) is data) is (not any("\ud800" <= one <= "\udfff" for one in json.loads(data)))
+
+
+def test_halves_are_replaced_within_bounds() -> None:
+    many = rb"\ud83d" * (wire.MAX_HALVES + 1)
+    assert wire.without_halves(many) == rb"\ufffd" * wire.MAX_HALVES + rb"\ud83d"
+    long = rb"\ud83d" + b"x" * (32 << 10)
+    assert wire.without_halves(long) is long
 
 
 @pytest.mark.parametrize("text", ['{"n":3}', '{"kind":"a","inner":{}}'])

@@ -10,7 +10,6 @@ import base64
 import binascii
 import logging
 import select
-from hashlib import sha1
 from time import monotonic
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
 from gw.media.webhooks import Webhooks, signed_path
+from gw.protocol.handshake import accept_key
 from gw.protocol.http import MAX_OPTIONS, RequestFault
 from gw.protocol.signature import stream_valid
 from gw.strict_http import StrictHandler
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 REQUEST_TIMEOUT_S: Final = 15.0
 #: Connections beside those of calls: for webhooks.
 EXTRA_CONNECTIONS: Final = 200
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: Twilio offers this subprotocol on some accounts; it is echoed only when offered (RFC 6455 4.2.2).
 _SUBPROTOCOL: Final = "audio.twilio.com"
 _MEDIA_PATH: Final = "/media"
@@ -144,8 +143,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
         if not context.may_open():
             raise _RefusedError("503 Service Unavailable", "busy", "no slot is free for another call\n")
-        accept = base64.b64encode(sha1(key.encode("ascii") + _GUID).digest()).decode("ascii")
-        headers = [*_UPGRADE, ("Sec-WebSocket-Accept", accept)]
+        headers = [*_UPGRADE, ("Sec-WebSocket-Accept", accept_key(key))]
         if _SUBPROTOCOL in _tokens(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")):
             headers.append(("Sec-WebSocket-Protocol", _SUBPROTOCOL))
         return headers

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import ssl
 from time import monotonic
 from typing import Final
 
 from gevent import socket
-from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
-from websockets.protocol import State as WireState
+from websockets.headers import build_host
 from websockets.uri import parse_uri
 
 from gw.call.state import Reason, ai_reason
@@ -23,6 +21,7 @@ from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocke
 from gw.protocol import openai_realtime
 from gw.protocol.ai import AiEvent
 from gw.protocol.frames import NORMAL
+from gw.protocol.handshake import ClientHandshake, HandshakeError
 
 #: One event from the AI. A delta is some kilobytes, the largest documented events stay far below. Long ones are split.
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -35,10 +34,6 @@ SEND_BUFFER_BYTES: Final = 64 << 10
 
 #: Above this the caller's audio waits in the uplink, which can drop its oldest, and not in the transport.
 CONGESTED_BYTES: Final = 16 << 10
-
-#: The library logs the handshake at debug level. That level is never on here, so no record is formatted.
-QUIET: Final = logging.getLogger("gw.websocket.core")
-QUIET.setLevel(logging.ERROR)
 
 #: RFC 6585 4.
 TOO_MANY_REQUESTS: Final = 429
@@ -81,41 +76,29 @@ class OpenAiLeg:
                 transport.start_tls(self._tls, uri.host)
             except (ssl.SSLError, OSError) as error:
                 raise AiLegError(Reason.AI_UNREACHABLE, f"TLS with {uri.host}: {error}") from error
-        protocol = ClientProtocol(uri, logger=QUIET)
-        request = protocol.connect()
-        for name, value in openai_realtime.headers(self._api_key):
-            request.headers[name] = value
-        protocol.send_request(request)
-        for data in protocol.data_to_send():
-            transport.write(data)
-        try:
-            behind = self._shake_hands(transport, protocol)
-        finally:
-            _release(protocol)
+        host = build_host(uri.host, uri.port, uri.secure)
+        handshake = ClientHandshake(host, uri.resource_name, openai_realtime.headers(self._api_key), os.urandom(16))
+        transport.write(handshake.request)
+        behind = self._shake_hands(transport, handshake)
         self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=True, first=behind)
         self._reader = MessageReader(self._socket, openai_realtime.parse, openai_realtime.split)
         self._send(self._dialect.session_update(self._agent))
 
-    def _shake_hands(self, transport: Transport | TlsTransport, protocol: ClientProtocol) -> bytes:
+    def _shake_hands(self, transport: Transport | TlsTransport, handshake: ClientHandshake) -> bytes:
         """Read the answer to the upgrade. Returns what was read behind it. Raises AiLegError when it is not a 101."""
-        tail = b""  # the last bytes read: the empty line that ends the answer may come in pieces
         while True:
             data = transport.read()
-            if data:
-                end = (tail + data).find(b"\r\n\r\n") + 4 - len(tail)
-                is_whole = end >= 4 - len(tail)
-                protocol.receive_data(data[:end] if is_whole else data)
-                if protocol.state is WireState.OPEN:
-                    return data[end:]
-                if is_whole and protocol.handshake_exc is None:
-                    protocol.receive_data(data[end:])  # a refusal's body
-                tail = (tail + data)[-3:]
-            elif data is None or transport.failure:
-                raise AiLegError(Reason.AI_LOST, transport.why or "given up during the handshake")
-            else:
-                protocol.receive_eof()  # the end of a refusal without a length, or of everything
-            if protocol.handshake_exc is not None:
-                raise _refused(protocol.handshake_exc)
+            if not data:
+                given_up = (
+                    "given up during the handshake" if data is None else "the AI closed the connection during the handshake"
+                )
+                raise AiLegError(Reason.AI_LOST, transport.why or given_up)
+            try:
+                behind = handshake.receive(data)
+            except HandshakeError as error:
+                raise _refused(error) from error
+            if behind is not None:
+                return behind
 
     def read(self) -> list[AiEvent]:
         assert self._reader is not None
@@ -173,29 +156,11 @@ class OpenAiLeg:
             self.transport.shut()
 
 
-def _refused(error: Exception) -> AiLegError:
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        detail = f"the AI answered HTTP {status} to the upgrade"
-        if status == TOO_MANY_REQUESTS:
-            return AiLegError(Reason.AI_RATE_LIMITED, detail)
-        return AiLegError(Reason.AI_REFUSED, detail, permanent=400 <= status < 500 and status not in _MAY_PASS)
-    if isinstance(error.__cause__, EOFError):
-        return AiLegError(Reason.AI_LOST, "the AI closed the connection during the handshake")
-    return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is not a websocket: {error}")
-
-
-def _release(protocol: ClientProtocol) -> None:
-    """Break the object cycles of a handshake that is over.
-
-    Its parser is a generator that refers to it, and so does the traceback of the error it keeps. Only the collector would free
-    them.
-    """
-    protocol.parser.close()
-    refusal = protocol.handshake_exc
-    if refusal is not None:
-        refusal.__traceback__ = None
-        if isinstance(refusal, InvalidStatus):  # error and response refer to each other
-            refusal.args = ()
-            del refusal.response
-    protocol.parser_exc = protocol.handshake_exc = None
+def _refused(error: HandshakeError) -> AiLegError:
+    status = error.status
+    if not status:
+        return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is not a websocket: {error}")
+    detail = f"the AI answered HTTP {status} to the upgrade"
+    if status == TOO_MANY_REQUESTS:
+        return AiLegError(Reason.AI_RATE_LIMITED, detail)
+    return AiLegError(Reason.AI_REFUSED, detail, permanent=400 <= status < 500 and status not in _MAY_PASS)

@@ -4,7 +4,7 @@
     assemble     a dashboard from rows of panels
     panels       the kinds of panel, and PromQL for histograms
     latency      the 1 ms promise, lateness, holds of the event loop
-    calls        calls in progress, their starts and ends
+    calls        calls in progress, their starts and ends, strangers
     recording    recordings, events on their way to the store, processes
     ai_legs      speed and failures of the AI
     one_call     the store's rows of one call

@@ -1,4 +1,4 @@
-"""Dashboard *Calls*: calls in progress, their starts and ends."""
+"""Dashboard *Calls*: calls in progress, their starts and ends, and strangers at the public port."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, curves, 
 from metrics.declare import (
     BARGEIN,
     CALL_CAPACITY,
+    CALL_SURPLUS,
     CALLS,
     CALLS_ENDED,
     CALLS_RESERVED,
+    CONNECTIONS,
     FIRST_AUDIO,
     OVERFLOW,
+    REQUESTS_REFUSED,
     RX_DROPPED,
     STREAMS_REFUSED,
     TX_DROPPED,
@@ -29,8 +32,8 @@ def calls() -> dashboard.Dashboard:
     return metrics_dashboard(
         "calls",
         "Calls",
-        "Calls in progress, their starts and ends.",
-        [("Now", _now()), ("Starts and ends", _ends()), ("Caller experience", _noticed())],
+        "Calls in progress, their starts and ends, and strangers at the public port.",
+        [("Now", _now()), ("Starts and ends", _ends()), ("Caller experience", _noticed()), ("Strangers", _strangers())],
     )
 
 
@@ -158,5 +161,40 @@ def _noticed() -> list[AnyPanel]:
             "Mostly audio that arrived before the AI leg was connected, or while it was congested.",
             [(f"sum by (reason) (rate({RX_DROPPED.name}{{{CHOSEN}}}[$__rate_interval]))", "{{reason}}")],
             unit="short",
+        ),
+    ]
+
+
+def _strangers() -> list[AnyPanel]:
+    return [
+        curves(
+            "Connections",
+            "To the public port, by state. Many in `head` or `idle` belong to strangers, who are limited in number and time; "
+            "`stream` is a call.",
+            [(f"sum by (state) ({CONNECTIONS.name}{{{CHOSEN}}})", "{{state}}")],
+            unit="short",
+            stacked=True,
+            span=8,
+        ),
+        curves(
+            "Requests refused per minute",
+            "The most frequent reasons. `displaced` and `address_limit` mean that connections compete for room.",
+            [(f"60 * topk(8, sum by (reason) (rate({REQUESTS_REFUSED.name}{{{CHOSEN}}}[$__rate_interval])))", "{{reason}}")],
+            unit="short",
+            span=8,
+        ),
+        curves(
+            "Surplus dropped, per second",
+            "Audio beyond real time, echoes of unknown marks, and events beyond the limit of their kind. An interruption returns "
+            "marks that count as unknown; the rest is a fault or an attack of Twilio's side or of the AI.",
+            [
+                (
+                    f'sum by (reason) (rate({RX_DROPPED.name}{{{CHOSEN}, reason=~"surplus|unknown_.+"}}[$__rate_interval]))',
+                    "{{reason}}",
+                ),
+                (f"sum by (kind) (rate({CALL_SURPLUS.name}{{{CHOSEN}}}[$__rate_interval]))", "{{kind}}"),
+            ],
+            unit="short",
+            span=8,
         ),
     ]

@@ -18,14 +18,13 @@ import time
 from time import monotonic
 from typing import Final
 
-import gevent
-
 from gw.bounded import OutOfTimeError, within
 from gw.call.pending_reply import RETURN, ReplyRequest
 from gw.call.reconnect import Reconnect, Rollover, label, rollover
 from gw.call.state import Event, Reason, State
 from gw.media.ai.leg import AiLeg, AiLegError
 from gw.media.call import Call
+from gw.media.hub.clock import turn_loop
 from gw.media.hub.greenlets import KindGreenlet, spawn
 from gw.protocol import ai
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS
@@ -97,7 +96,7 @@ class AiFailover:
         call = self._call
         for n, utterance in enumerate(call.ai.conversation.utterances(call.turns.in_progress())):
             if n % SAY_BATCH == SAY_BATCH - 1:
-                gevent.sleep(0)
+                turn_loop()
             call.ai.leg.say(utterance.role, utterance.text)
 
     def _resume_dialogue(self, request: ReplyRequest | None) -> None:

@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import gevent
-
 from gw.call.guard import RecordingGuard
 from gw.call.playout import Playout, ResponseMark
-from gw.media.hub.clock import Alarm
+from gw.media.hub.clock import Alarm, turn_loop
 from gw.media.tx import Ready, Tx
 from gw.protocol.audio import PTIME_MS
 from gw.protocol.frames import text_message
@@ -94,14 +92,14 @@ class AiOut:
         """Take turns until `stop`. The greenlet's body."""
         while not self.stopped:
             if self.turn():
-                gevent.sleep(0)  # let other greenlets run before the next batch
+                turn_loop()  # let other greenlets run before the next batch
             else:
                 self._wake.wait(TURN_S)
         for _ in range(LAST_ASKS):
             self._ask()
             if not self._is_owed:
                 break
-            gevent.sleep(0)  # the pool's greenlets never wait, so a slot is free soon
+            turn_loop()  # the pool's greenlets never wait, so a slot is free soon
 
     def turn(self) -> bool:
         """Ask the guard, then fill TX's queue if it is low. True: the batch was used up and more could be cut."""

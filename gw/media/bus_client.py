@@ -22,6 +22,7 @@ from gevent.event import AsyncResult
 
 from gw import bus
 from gw.bounded import OutOfTimeError, within
+from gw.media.hub.clock import turn_loop
 from gw.media.transport.plain import Transport
 from metrics.declare import BUS_DROPPED, BUS_UNACKED
 from metrics.page import Page
@@ -212,7 +213,7 @@ class BusClient:
             if kept is not None:
                 transport.write(kept[1])
             if number % RESEND_BATCH == 0:
-                gevent.sleep(0)
+                turn_loop()
             while transport.waiting_bytes > MAX_WAITING_BYTES // 2 and not transport.failure and not self._stopped:
                 gevent.sleep(0.01)
 

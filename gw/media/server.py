@@ -20,6 +20,7 @@ from geventwebsocket.handler import WebSocketHandler
 
 from gw.media.admission.slots import SHORT_DELAY_S
 from gw.media.context import MediaContext
+from gw.media.hub.clock import turn_loop
 from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
@@ -97,7 +98,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         """Run a session for /media, also with a machine's name behind it; else the application."""
         context = self.server.context
         self.close_connection |= context.leaving  # the client's next connection goes to another worker
-        gevent.sleep(0)  # reading the request was half of the work: let other greenlets run in between
+        turn_loop()  # reading the request was half of the work: let other greenlets run in between
         self._count_as_known()  # no switch from here to where a media socket is counted
         if context.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
             super().run_application()
@@ -262,7 +263,7 @@ class MediaServer(pywsgi.WSGIServer):
         for n, session in enumerate(list(self.sessions)):
             session.check_or_end(monotonic())
             if n % 50 == 49:
-                gevent.sleep(0)
+                turn_loop()
 
 
 def _tokens(header: str) -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-import gevent
 from gevent.event import Event
 
+from gw.media.hub.clock import turn_loop
 from gw.protocol.ai import AiEvent, SessionCreated, SessionReady
 from gw.protocol.audio import decode_base64
 from gw.protocol.parrot import Parrot
@@ -49,7 +49,7 @@ class ParrotLeg:
             self._ready.clear()
             self._ready.wait()
         elif self._is_in_answer:
-            gevent.sleep(0)  # let other greenlets run before the next batch
+            turn_loop()  # let other greenlets run before the next batch
         self._woken = False
         events = [self._events.popleft() for _ in range(min(len(self._events), BATCH_EVENTS))]
         self._is_in_answer = bool(self._events)

@@ -1,4 +1,4 @@
-"""The two waits of a call's outgoing side: TX for a deadline, AI-out for its next turn.
+"""The waits of a call's greenlets: TX for a deadline, AI-out for its next turn, and each for others between two slices.
 
 TX's wait is behind one object with one method, so that another way to sleep can be measured without touching the loop.
 """
@@ -6,13 +6,26 @@ TX's wait is behind one object with one method, so that another way to sleep can
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gevent import get_hub, sleep
 from gevent.hub import Waiter
 
 if TYPE_CHECKING:
     from gevent.hub import Hub
+
+#: A timer that is due at the loop's next look at its timers.
+_NEXT_TURN_S: Final = 1e-9
+
+
+def turn_loop() -> None:
+    """Let due timers, ready sockets and other greenlets run before the next slice.
+
+    `gevent.sleep(0)` waits only for greenlets that are ready: the loop runs fifty of those before it looks at its timers, so that
+    one greenlet with slices of 0.8 ms delayed frames by 27 ms. Costs 3.5 us, 1.7 us more.
+    Source: gevent, `libev/corecext.pyx`, `loop._run_callbacks`.
+    """
+    sleep(_NEXT_TURN_S)
 
 
 class Clock:

@@ -19,6 +19,7 @@ import gevent
 from gevent.hub import Waiter
 from gevent.socket import SHUT_RDWR, SHUT_WR, socket
 
+from gw.media.hub.clock import turn_loop
 from gw.media.hub.hold_monitor import hold_as
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Transport:
         """Read bytes that came before the connection broke; b"" when none are left."""
         if self.failure != "broken":
             return b""
-        gevent.sleep(0)  # this read does not wait, so let the hub turn here
+        turn_loop()  # this read does not wait, so let the hub turn here
         try:
             data: bytes = self._raw.recv(READ_BYTES)
         except OSError:

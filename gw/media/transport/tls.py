@@ -9,9 +9,9 @@ import ssl
 from contextlib import suppress
 from typing import final
 
-import gevent
 from gevent.socket import socket
 
+from gw.media.hub.clock import turn_loop
 from gw.media.transport.plain import READ_BYTES, Transport
 
 
@@ -76,7 +76,7 @@ class TlsTransport:
         tls, transport = self._tls, self._transport
         assert tls is not None
         if tls.pending():
-            gevent.sleep(0)
+            turn_loop()
         while True:
             try:
                 data = tls.read(READ_BYTES)

@@ -14,10 +14,9 @@ from itertools import chain
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
-import gevent
-
 from gw.bounded import OutOfTimeError, within
 from gw.errors import GatewayError, ProtocolCode, ProtocolError, close_code
+from gw.media.hub.clock import turn_loop
 from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
 from gw.protocol.frames import CLOSE, LOST, NORMAL, PING, PONG, TEXT, Message, MessageCutter, close_payload, frame
@@ -103,7 +102,7 @@ class WebSocket:
     def _read(self, take: Callable[[bytes], bool] | None) -> list[Message]:
         messages: list[Message] = []
         if self._cutter.has_more:
-            gevent.sleep(0)
+            turn_loop()
             messages = self._receive(b"")
         elif self._cutter.end is None:
             if take is None:
@@ -226,7 +225,7 @@ class MessageReader(Generic[T]):
     def _next_messages(self) -> list[Message]:
         """Return the next messages of one slice: those of a read, or one piece of a long message."""
         for piece in self._pieces:
-            gevent.sleep(0)
+            turn_loop()
             return [piece]
         messages = self._socket.read()
         for at, message in enumerate(messages):

@@ -7,7 +7,7 @@ import time
 import gevent
 import pytest
 
-from gw.media.hub.clock import Alarm, Clock
+from gw.media.hub.clock import Alarm, Clock, turn_loop
 from tests.timing import scaled
 
 
@@ -25,6 +25,26 @@ def test_a_deadline_that_passed_causes_no_switch():
     Clock().wait_until(time.monotonic() - 1.0)
     assert ran == []
     gevent.sleep(0)
+
+
+def test_a_due_timer_comes_before_the_next_slice():
+    begun_s: list[float] = []
+
+    def work() -> None:
+        while True:
+            begun_s.append(time.monotonic())
+            while time.monotonic() < begun_s[-1] + 0.0005:
+                pass
+            turn_loop()
+
+    workers = [gevent.spawn(work) for _ in range(3)]
+    try:
+        for _ in range(20):
+            deadline_s = time.monotonic() + 0.0137
+            Clock().wait_until(deadline_s)
+            assert sum(at_s > deadline_s for at_s in begun_s) <= len(workers) + 1
+    finally:
+        gevent.killall(workers)
 
 
 def test_many_waits_end_in_sequence():

@@ -129,8 +129,8 @@ class Attacker:
     ) -> None:
         """Keep connections open until the end: send `first` on each, then `drip` at an interval; open again what closes.
 
-        Notes `opened`, `closed` for each one the gateway closed, and the status of an answer before that. `spread`: from 250
-        addresses.
+        Notes `opened`, `closed` for each one the gateway closed, and the status of an answer before that. Counts as `refused` what
+        was closed or has begun a request. `spread`: from 250 addresses.
         """
         poll = select.epoll()
         held: dict[int, socket.socket] = {}
@@ -158,6 +158,7 @@ class Attacker:
                 for sock in held.values():
                     _send(sock, drip)
         self.note("left open", len(held))
+        self.note("refused", len(held) if first else 0)  # a request that breaks off is one too
         for sock in held.values():
             sock.close()
 
@@ -188,6 +189,7 @@ class Attacker:
             return True
         if not data:
             self.note("closed")
+            self.note("refused")
         return bool(data)
 
     def reset(self, sock: socket.socket) -> None:

@@ -54,7 +54,7 @@ def half_reset(a: Attacker) -> None:
         time.sleep(0.05)
         for sock in group:
             a.reset(sock)
-        a.note("reset", len(group))
+        a.note("refused", len(group))
 
 
 def half_closed(a: Attacker) -> None:
@@ -62,7 +62,7 @@ def half_closed(a: Attacker) -> None:
     for _ in a.paced(200.0):
         with a.connect() as sock:
             sock.sendall(_HALF)
-        a.note("half")
+        a.note("refused")
 
 
 def slowloris(a: Attacker) -> None:

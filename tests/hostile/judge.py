@@ -12,8 +12,9 @@ LATER_MS: Final = 2.0
 NEWCOMER_MS: Final = 100.0
 #: Growth of the worker's memory in an attack; more shows a buffer without a bound.
 GROWTH_MB: Final = 64.0
-#: Log lines are counted, not written for each refusal: bytes a second.
+#: Refusals are counted and not logged one by one; a call's events are logged within a bound for each call.
 LOG_BYTES_PER_S: Final = 4000.0
+LOG_BYTES_PER_CALL: Final = 25_000
 #: A load process later than this at p99, and others on the worker's core: the round measured the machine.
 LOAD_LATE_MS: Final = 5.0
 OTHERS: Final = 0.05
@@ -42,8 +43,6 @@ class Round:
     seen: Mapping[str, int]  # by the attacker
     stopped: str
     refused: Mapping[str, float]
-    streams_refused: Mapping[str, float]
-    webhooks: Mapping[str, float]
     ended: Mapping[str, float]
     connections: Mapping[str, float]
     holds: int
@@ -81,20 +80,15 @@ class Round:
             found.append(f"{self.broken_frames} frames lost or out of order")
         if self.printed:
             found.append(f"printed {len(self.printed)}: {self.printed[0][:60]}")
-        if self.log_bytes > LOG_BYTES_PER_S * self.seconds:
+        if self.log_bytes > LOG_BYTES_PER_S * self.seconds + LOG_BYTES_PER_CALL * self.seen.get("placed", 0):
             found.append(f"logged {self.log_bytes / self.seconds / 1000:.0f} KB/s")
         if self.grown_mb > GROWTH_MB:
             found.append(f"memory grew by {self.grown_mb:.0f} MB")
         if self.newcomers_lost:
             found.append(f"{len(self.newcomers_lost)} newcomers not answered: {self.newcomers_lost[0]}")
-        if (seen := self.seen.get("refused", 0)) != (counted := self.counted()):
+        if (seen := self.seen.get("refused", 0)) != (counted := sum(self.refused.values())):
             found.append(f"refused {seen:g}, counted {counted:g}")
         return found
-
-    def counted(self) -> float:
-        """Return the refusals of strangers in the gateway's metrics."""
-        webhooks = sum(count for outcome, count in self.webhooks.items() if outcome != "accepted")
-        return sum(self.refused.values()) + sum(self.streams_refused.values()) + webhooks
 
     def our_holds(self) -> int:
         """Return the holds over 1 ms of CPU, without the kernel's within a send."""

@@ -161,8 +161,6 @@ class Rig:
             seen=dict(sum((Counter(report["seen"]) for report in reports), Counter())),
             stopped="; ".join(report["stopped"] for report in reports if report["stopped"]),
             refused=page.by_label("gw_requests_refused_total", "reason"),
-            streams_refused=page.by_label("gw_streams_refused_total", "reason"),
-            webhooks=page.by_label("gw_webhooks_total", "outcome"),
             ended=page.by_label("gw_calls_ended_total", "reason"),
             connections={dict(labels)["state"]: value for labels, value in page.after.series("gw_connections").items()},
             holds=int(page.total("gw_hub_hold_cpu_seconds_count")),

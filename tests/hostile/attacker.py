@@ -129,8 +129,8 @@ class Attacker:
     ) -> None:
         """Keep connections open until the end: send `first` on each, then `drip` at an interval; open again what closes.
 
-        Notes `opened`, `closed` for each one the gateway closed, and the status of an answer before that. Counts as `refused` what
-        was closed or has begun a request. `spread`: from 250 addresses.
+        Notes `opened`, `closed` for each one the gateway closed, and the status of an answer before that. Counts as `refused`
+        what was closed or has begun a request. `spread`: from 250 addresses.
         """
         poll = select.epoll()
         held: dict[int, socket.socket] = {}

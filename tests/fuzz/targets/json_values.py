@@ -18,11 +18,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def json_value(data: bytes) -> Any:
-    """Return the value, or None for an object that repeats a name: readers may choose differently.
+    """Return the value with U+FFFD for halves of surrogate pairs; None if an object repeats a name: readers choose differently.
 
     Raises: ValueError for bytes that are not JSON.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+        text = json.dumps(value, ensure_ascii=False)
+        return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
     except (_RepeatedNameError, RecursionError):
         return None

@@ -135,8 +135,9 @@ AI_RECONNECTS: Final = Counter(
 )
 AI_ERRORS: Final = Counter(
     "gw_ai_errors_total",
-    "Error events from the AI: benign is an expected race of a barge-in, error costs a response, fatal ends the session.",
-    {"kind": ("benign", "error", "fatal")},
+    "Errors of the AI: benign is an expected race of a barge-in, error costs a response, fatal ends the session, unreadable is an"
+    " event that was skipped.",
+    {"kind": ("benign", "error", "fatal", "unreadable")},
 )
 RX_DROPPED: Final = Counter(
     "gw_rx_dropped_frames_total",

@@ -15,7 +15,7 @@ from typing import Any, Final
 import gevent
 
 from gw.call.playout import Truncation
-from gw.call.state import Reason, State
+from gw.call.state import Reason, State, ai_reason
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_failover import AiFailover, lifetime_of
 from gw.media.call import Call
@@ -96,6 +96,15 @@ class AiIn:
         if event.fatal or not call.ai.ready:
             expired = event.fatal and not event.permanent
             raise AiLegError(Reason.AI_REFUSED, detail, permanent=event.permanent, expired=expired)
+
+    def _on_unreadable(self, event: ai.Unreadable) -> None:
+        call = self._call
+        call.context.cells.ai_errors["unreadable"].add()
+        if not call.ai.ready:  # it may have been the confirmation
+            raise AiLegError(ai_reason(event.code), event.detail)
+        if event.is_first:
+            call.events.note("ai_unreadable", code=event.code, detail=event.detail)
+            log.warning("an event of the AI is skipped: %s", event.detail, extra={"call_sid": call.sid, "code": event.code})
 
     # -- responses --------------------------------------------------------------------------------------------------------
 
@@ -186,4 +195,5 @@ _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.AgentTranscriptDelta: AiIn._on_agent_transcript_delta,
     ai.ToolCall: AiIn._on_tool_call,
     ai.AiError: AiIn._on_error,
+    ai.Unreadable: AiIn._on_unreadable,
 }

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from gw.errors import ProtocolCode
+
 ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
 
 
@@ -103,6 +105,14 @@ class AiError(NamedTuple):
     rate_limited: bool = False
 
 
+class Unreadable(NamedTuple):
+    """An event that is not as documented. `is_first`: of its session."""
+
+    code: ProtocolCode
+    detail: str
+    is_first: bool
+
+
 class Ignored(NamedTuple):
     """An event the gateway has no use for; `kind` is its type on the wire."""
 
@@ -122,6 +132,7 @@ AiEvent = (
     | AgentTranscriptDelta
     | ToolCall
     | AiError
+    | Unreadable
     | Ignored
 )
 

@@ -22,6 +22,7 @@ from gevent.server import StreamServer
 
 import gw.config
 from gw.config import Agent
+from gw.media.ai.openai_leg import UNREADABLE_EVENTS
 from gw.twin import speech
 from gw.twin.ai.script import CONNECT_FAULTS, RESPONSE_FAULTS, SESSION_FAULTS, AiScript, Fault
 from gw.twin.ai.server import AiTwin
@@ -120,6 +121,7 @@ BOTH: Final[Mapping[str, Case]] = {
 HARMLESS: Final[Mapping[str, AiScript]] = {
     "unknown_event": _fault("unknown_event"),
     "error_benign": _fault("error_benign"),
+    "one_bad_event": _fault("one_bad_event"),
     "response_refused": AiScript(answers=(ANSWER,), fault="response_refused"),
 }
 ENDED: Final = {**NEVER_READY, **OTHER_SERVERS, **WHILE_SPEAKING, **BOTH}
@@ -262,8 +264,10 @@ def test_the_metrics_count_each_end_once(outcome: Outcome) -> None:
     expected = Counter(case.reason for case in ENDED.values())
     expected["caller_hangup"] += len(HARMLESS) + 1
     assert outcome.ended == expected
-    errors = {kind: outcome.metrics[f'gw_ai_errors_total{{kind="{kind}"}}'] for kind in ("benign", "error", "fatal")}
-    assert errors == {"benign": 1, "error": 2, "fatal": 3}
+    errors = {
+        kind: outcome.metrics[f'gw_ai_errors_total{{kind="{kind}"}}'] for kind in ("benign", "error", "fatal", "unreadable")
+    }
+    assert errors == {"benign": 1, "error": 2, "fatal": 3, "unreadable": 1 + 5 * (UNREADABLE_EVENTS - 1)}
 
 
 def test_the_good_call_beside_them_is_undisturbed(outcome: Outcome) -> None:

@@ -1,10 +1,10 @@
-"""Search for the input that costs the most CPU time in one slice of the hub.
+"""Search for the dearest input of each parser, in CPU time of one slice.
 
     tests/fuzz/worst.py [--seconds 20] [--target ai_read,form]
 
-An input is a prefix, a unit repeated up to the size that one read delivers, and a suffix. Hill climbing changes the three, from the
-kept corpus and a few dictionaries; the time of an input is the least of three runs. Prints a table, writes each worst input to
-out/fuzz/worst. Exit code 1: one is over 1 ms.
+An input is a prefix, a unit repeated up to the size of one read, and a suffix. Hill climbing changes the three, from the kept
+corpus and a few dictionaries; the time of an input is the least of three runs. Prints a table, and writes each worst input to
+out/fuzz/worst. Exit code 1: an input over 1 ms.
 """
 
 from __future__ import annotations
@@ -45,11 +45,49 @@ class Slice(NamedTuple):
     words: tuple[bytes, ...]
 
 
-_JSON: Final = (b'{"a":', b"[", b"]", b"}", b'"', b"\\u0041", b"\\ud83d", b"\\n", b"0", b"1e9", b"-0.1e-300,", b",", b"null,", b"{},", b"\xc3\xa9")
-_FIELDS: Final = (b"a:\r\n", b"A-b: c\r\n", b"Connection: a,b\r\n", b"Connection:" + b"," * 31 + b"\r\n", b":", b",", b"\r\n", b"\t", b"%41", b"/")
+_JSON: Final = (
+    b'{"a":',
+    b"[",
+    b"]",
+    b"}",
+    b'"',
+    b"\\u0041",
+    b"\\ud83d",
+    b"\\n",
+    b"0",
+    b"1e9",
+    b"-0.1e-300,",
+    b",",
+    b"null,",
+    b"{},",
+    b"\xc3\xa9",
+)
+_FIELDS: Final = (
+    b"a:\r\n",
+    b"A-b: c\r\n",
+    b"Connection: a,b\r\n",
+    b"Connection:" + b"," * 31 + b"\r\n",
+    b":",
+    b",",
+    b"\r\n",
+    b"\t",
+    b"%41",
+    b"/",
+)
 _SIZES: Final = (b"1\r\nx\r\n", b"0\r\n", b"1;a\r\nx\r\n", b'1;a="\\x"\r\nx\r\n', b";a=b", b"X:\r\n", b"\r\n", b'"', b"\\\\")
 _FORM: Final = (b"a=b&", b"&", b"=", b"%41", b"%e2%82%ac", b"%", b"+", b"a", b"\xc3\xa9", b";", b"%zz")
-_MSGPACK: Final = (b"\x81", b"\x91", b"\x80", b"\x90", b"\xc0", b"\xa1a", b"\xdd\x00\x00\x10\x00", b"\x00", b"\xcb", b"\x00\x00\x00\x01")
+_MSGPACK: Final = (
+    b"\x81",
+    b"\x91",
+    b"\x80",
+    b"\x90",
+    b"\xc0",
+    b"\xa1a",
+    b"\xdd\x00\x00\x10\x00",
+    b"\x00",
+    b"\xcb",
+    b"\x00\x00\x00\x01",
+)
 
 
 def _read(parse: Callable[[bytes], object], *, is_client: bool) -> Callable[[bytes], None]:
@@ -78,22 +116,43 @@ def _form(data: bytes) -> None:
     signature.webhook_valid("token", "AAAA", "https://example.com", "/twilio/voice", fields)
 
 
+def _query(data: bytes) -> None:
+    webhooks._requested_agent({"QUERY_STRING": data.decode("latin-1")})
+
+
+def _signed_path(data: bytes) -> None:
+    signature.stream_valid("token", "AAAA", "https://example.com/a", data.decode("latin-1"))
+
+
+def _token(data: bytes) -> None:
+    token.check(b"key", data.decode("latin-1"), "CA1", 1.0)
+
+
 _phone = _read(twilio.parse, is_client=False)
 _ai = _read(openai_realtime.parse, is_client=True)
 SLICES: Final[dict[str, Slice]] = {
     "http_head": Slice(lambda data: void(HeadReader().feed(data)), 16 << 10, ("http_head",), _FIELDS),
     "http_body": Slice(lambda data: void(ChunkedReader().feed(data)), 18 << 10, ("http_body",), _SIZES),
     "form": Slice(_form, 16 << 10, ("form",), _FORM),
-    "query": Slice(lambda data: void(webhooks._requested_agent({"QUERY_STRING": data.decode("latin-1")})), 8192, ("form",), _FORM),
-    "signed_path": Slice(
-        lambda data: void(signature.stream_valid("t", "AAAA", "https://example.com/a", data.decode("latin-1"))), 8192, ("signature",), _FORM
+    "query": Slice(
+        lambda data: void(webhooks._requested_agent({"QUERY_STRING": data.decode("latin-1")})), 8192, ("form",), _FORM
     ),
-    "token": Slice(lambda data: void(token.check(b"key", data.decode("latin-1"), "CA1", 1.0)), 8192, ("token",), (b".", b"a", b"0")),
+    "signed_path": Slice(
+        lambda data: void(signature.stream_valid("t", "AAAA", "https://example.com/a", data.decode("latin-1"))),
+        8192,
+        ("signature",),
+        _FORM,
+    ),
+    "token": Slice(
+        lambda data: void(token.check(b"key", data.decode("latin-1"), "CA1", 1.0)), 8192, ("token",), (b".", b"a", b"0")
+    ),
     "twilio": Slice(lambda data: void(twilio.parse(data)), _READ_BYTES, ("twilio",), _JSON),
     "ai": Slice(lambda data: void(openai_realtime.parse(data)), _READ_BYTES, ("ai",), _JSON),
     "phone_read": Slice(_phone, _READ_BYTES, ("twilio",), (*_JSON, b"\n")),
     "ai_read": Slice(_ai, _READ_BYTES, ("ai",), (*_JSON, b"\n")),
-    "phone_frames": Slice(_phone, _READ_BYTES, ("websocket_server",), (b"\x89\x80\0\0\0\0", b"\x81\x80\0\0\0\0", b"\x00\x80\0\0\0\0")),
+    "phone_frames": Slice(
+        _phone, _READ_BYTES, ("websocket_server",), (b"\x89\x80\0\0\0\0", b"\x81\x80\0\0\0\0", b"\x00\x80\0\0\0\0")
+    ),
     "ai_frames": Slice(_ai, _READ_BYTES, ("websocket_client",), (b"\x89\0", b"\x81\0", b"\0\0", b"\x8a\0", b"\x01\x01a")),
     "bus_events": Slice(lambda data: void(bus.Reader.of_events().feed(data)), _READ_BYTES, ("bus_events",), _MSGPACK),
     "bus_commands": Slice(lambda data: void(bus.Reader.of_commands().feed(data)), _READ_BYTES, ("bus_commands",), _MSGPACK),
@@ -137,7 +196,11 @@ def search(name: str, seconds: float, random: Random) -> tuple[float, bytes]:
         parent = random.choice(population)[1]
         child = _change(parent, random, one.words, seeds)
         taken = cost(child, 1)
-        if taken > population[-1][0] and (taken := cost(child, 3)) > population[-1][0] and child not in [g for _, g in population]:
+        if (
+            taken > population[-1][0]
+            and (taken := cost(child, 3)) > population[-1][0]
+            and child not in [g for _, g in population]
+        ):
             population = sorted([*population[:-1], (taken, child)], reverse=True)
     best = max(population, key=lambda item: cost(item[1], 7))[1]
     return cost(best, 15), best.build(one.size_bytes)

@@ -197,6 +197,8 @@ def _ai_leg(call: CallDetails) -> Iterator[Finding]:
     for event in _events(call, "ai_error"):
         data = event.data
         yield Finding("odd", "AI error", f"The AI reported an error: {data.get('code')}: {data.get('message')}")
+    for event in _events(call, "ai_unreadable"):
+        yield Finding("odd", "AI event", f"An event of the AI could not be read, and was skipped.{_detail(event.data)}")
     for kind in ("response_failed", "response_incomplete"):
         for event in _events(call, kind):
             how = "failed" if kind == "response_failed" else "stopped early"
@@ -287,6 +289,8 @@ def event_sentence(event: EventRow) -> str:
             return f"the AI leg was replaced, {_worded(REPLACED, data)}"
         case "ai_error":
             return f"AI error {data.get('code')}: {data.get('message')}"
+        case "ai_unreadable":
+            return f"an event of the AI could not be read{_detail(data)}"
         case "tool_call":
             return f"the AI calls {data.get('name')}({data.get('arguments')})"
         case "dtmf":

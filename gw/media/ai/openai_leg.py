@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections import deque
 from time import monotonic
 from typing import Final
 
@@ -19,7 +20,7 @@ from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
 from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
 from gw.protocol import openai_realtime
-from gw.protocol.ai import AiEvent
+from gw.protocol.ai import AiEvent, Unreadable
 from gw.protocol.frames import NORMAL
 from gw.protocol.handshake import ClientHandshake, HandshakeError
 
@@ -35,6 +36,11 @@ SEND_BUFFER_BYTES: Final = 64 << 10
 #: Above this the caller's audio waits in the uplink, which can drop its oldest, and not in the transport.
 CONGESTED_BYTES: Final = 16 << 10
 
+#: Faults of one event's content. Such an event is skipped; the session ends at UNREADABLE_EVENTS within UNREADABLE_S.
+SKIPPED: Final = ("bad_json", "bad_type", "missing_field", "bad_base64")
+UNREADABLE_EVENTS: Final = 5
+UNREADABLE_S: Final = 10.0
+
 #: RFC 6585 4.
 TOO_MANY_REQUESTS: Final = 429
 
@@ -45,7 +51,18 @@ _MAY_PASS: Final = (408, 425)
 class OpenAiLeg:
     """One call's session with OpenAI Realtime."""
 
-    __slots__ = ("_agent", "_api_key", "_close_code", "_dialect", "_reader", "_socket", "_tls", "heard_s", "transport")
+    __slots__ = (
+        "_agent",
+        "_api_key",
+        "_close_code",
+        "_dialect",
+        "_reader",
+        "_socket",
+        "_tls",
+        "_unreadable_s",
+        "heard_s",
+        "transport",
+    )
 
     def __init__(self, agent: Agent, api_key: str, tls: ssl.SSLContext) -> None:
         """`tls`: built once per process; building one takes 24 ms."""
@@ -56,6 +73,7 @@ class OpenAiLeg:
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
         self._reader: MessageReader[AiEvent] | None = None
+        self._unreadable_s: deque[float] = deque(maxlen=UNREADABLE_EVENTS)  # times of the last ones
         self.transport: Transport | TlsTransport | None = None
         self.heard_s = monotonic()
 
@@ -81,7 +99,7 @@ class OpenAiLeg:
         transport.write(handshake.request)
         behind = self._shake_hands(transport, handshake)
         self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=True, first=behind)
-        self._reader = MessageReader(self._socket, openai_realtime.parse, openai_realtime.split)
+        self._reader = MessageReader(self._socket, self._parse, openai_realtime.split)
         self._send(self._dialect.session_update(self._agent))
 
     def _shake_hands(self, transport: Transport | TlsTransport, handshake: ClientHandshake) -> bytes:
@@ -113,6 +131,18 @@ class OpenAiLeg:
             raise AiLegError(Reason.AI_CLOSED if error.clean else Reason.AI_LOST, str(error)) from error
         self.heard_s = monotonic()
         return events
+
+    def _parse(self, data: bytes) -> AiEvent:
+        """Parse one event; return Unreadable for one that is skipped. Raises ProtocolError."""
+        try:
+            return openai_realtime.parse(data)
+        except ProtocolError as error:
+            times_s, now_s = self._unreadable_s, monotonic()
+            is_first = not times_s
+            times_s.append(now_s)
+            if error.code not in SKIPPED or (len(times_s) == UNREADABLE_EVENTS and now_s - times_s[0] < UNREADABLE_S):
+                raise
+            return Unreadable(error.code, error.detail, is_first)
 
     def ping(self) -> None:
         if self._socket is not None:

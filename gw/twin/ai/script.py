@@ -36,7 +36,8 @@ ResponseFault = Literal[
     "reset",  # the connection breaks
     "stall",  # the response stops, and so does everything but pongs
     "freeze",  # nothing is sent or read, the connection stays up
-    "bad_json",
+    "one_bad_event",  # harmless: a delta that is a number
+    "bad_json",  # this and the next two, and bad_base64: several, as many as end a session
     "bad_type",  # a delta that is a number
     "missing_field",  # a delta without its audio
     "bad_utf8",

@@ -21,6 +21,8 @@ from gw.twin.websocket import ClosedError, TimedOutError, TwinSocket
 
 #: Above a client's bound of 8 MiB on one event.
 OVERSIZE_BYTES: Final = (8 << 20) + 4096
+#: Unreadable events of one fault: as many as end a session.
+BAD_EVENTS: Final = 5
 
 
 class EventSender:
@@ -75,16 +77,18 @@ class EventSender:
             websocket.close(1011, "internal error")
         elif fault == "reset":
             websocket.abort()
-        elif fault == "bad_json":
-            websocket.send_text(b'{"type":"response.output_audio.delta","delta":')
-        elif fault == "bad_type":
+        elif fault == "one_bad_event":
             self.send({**delta, "delta": 5})
-        elif fault == "missing_field":
-            self.send({name: value for name, value in delta.items() if name != "delta"})
+        elif fault in ("bad_json", "bad_type", "missing_field", "bad_base64"):
+            for _ in range(BAD_EVENTS):
+                if fault == "bad_json":
+                    websocket.send_text(b'{"type":"response.output_audio.delta","delta":')
+                elif fault == "missing_field":
+                    self.send({name: value for name, value in delta.items() if name != "delta"})
+                else:
+                    self.send({**delta, "delta": 5 if fault == "bad_type" else "!not base64!"})
         elif fault == "bad_utf8":
             websocket.send_text(b'{"type":"response.done","response":{"id":"\xff\xfe"}}')
-        elif fault == "bad_base64":
-            self.send({**delta, "delta": "!not base64!"})
         elif fault == "binary_message":
             websocket.send_binary(msgspec.json.encode(delta))
         elif fault == "oversize_message":

@@ -18,7 +18,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def json_value(data: bytes) -> Any:
-    """Return the value with U+FFFD for halves of surrogate pairs; None if an object repeats a name: readers choose differently.
+    """Return the value, U+FFFD for halves of surrogate pairs.
+
+    None: an object repeats a name, where readers choose differently.
 
     Raises: ValueError for bytes that are not JSON.
     """

@@ -156,6 +156,15 @@ def test_an_error_that_ends_nothing_is_noted_and_a_benign_one_is_not(rig: Rig) -
     assert rig.notes("ai_error") == [{"code": "odd", "message": "never mind", "fatal": False}]
 
 
+def test_an_unreadable_event_is_counted_and_the_first_of_a_session_noted(rig: Rig) -> None:
+    rig.receive(ai.Unreadable("bad_json", "cut", True), ai.Unreadable("bad_type", "a number", False))
+    assert rig.notes("ai_unreadable") == [{"code": "bad_json", "detail": "cut"}]
+    rig.call.ai.ready = False
+    with pytest.raises(AiLegError) as raised:
+        rig.receive(ai.Unreadable("bad_type", "in `session`", False))
+    assert raised.value.reason is Reason.AI_BAD_TYPE
+
+
 def test_any_error_before_the_session_is_confirmed_ends_the_leg(rig: Rig) -> None:
     rig.call.ai.ready = False
     with pytest.raises(AiLegError):

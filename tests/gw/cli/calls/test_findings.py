@@ -134,6 +134,7 @@ def test_a_gap_has_its_cause(quality: Row, because: str) -> None:
         ({"recording": {"trigger_ms": 900}}, "recording", "odd", "900 ms after the first audio"),
         ({"events": [_event("resumed", 9, n=1)]}, "lost worker", "bad", "died during the call once"),
         ({"events": [_event("ai_error", 9, code="bad_tool", message="no")]}, "AI error", "odd", "bad_tool: no"),
+        ({"events": [_event("ai_unreadable", 9, code="bad_json", detail="cut")]}, "AI event", "odd", "skipped. (cut)"),
         ({"events": [_event("response_failed", 9, detail="server_error")]}, "broken answer", "bad", "(server_error)"),
         ({"events": [_event("ai_leg_replaced", 9, reason="expiring")]}, "AI session", "good", "during a pause"),
         ({"events": [_event("ai_leg_lost", 9, reason="ai_lost", detail="")]}, "AI leg lost", "bad", "It was not replaced"),
@@ -218,6 +219,7 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
         ("webhook_stream", {"StreamEvent": "stream-error", "StreamError": "e"}, "Twilio: stream-error e"),
         ("webhook_action", {}, "Twilio requested the next instructions"),
         ("ai_error", {"code": "c", "message": "m"}, "AI error c: m"),
+        ("ai_unreadable", {"code": "bad_json", "detail": "cut"}, "an event of the AI could not be read (cut)"),
         ("of_tomorrow", {"a": 1, "b": ""}, "of_tomorrow  a=1"),
     ],
 )

@@ -16,8 +16,9 @@ from websockets.protocol import Side
 
 from gw.call.state import Reason
 from gw.config import Agent
+from gw.errors import ProtocolError
 from gw.media.ai.leg import AiLegError
-from gw.media.ai.openai_leg import MAX_MESSAGE_BYTES, MAX_WAITING_BYTES, OpenAiLeg
+from gw.media.ai.openai_leg import MAX_MESSAGE_BYTES, MAX_WAITING_BYTES, UNREADABLE_EVENTS, UNREADABLE_S, OpenAiLeg
 from gw.protocol import ai
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
@@ -295,7 +296,7 @@ def test_an_ai_that_does_not_read_is_congested_then_stalled():
         (b"\x81\x80" + bytes(4), Reason.AI_BAD_WEBSOCKET, 1002),
         (b"\x82\x02{}", Reason.AI_BINARY_MESSAGE, 1003),
         (b"\x81\x02\xff\xff", Reason.AI_BAD_UTF8, 1007),
-        (b"\x81\x01{", Reason.AI_BAD_JSON, 1007),
+        (b"\x81\x01{" * UNREADABLE_EVENTS, Reason.AI_BAD_JSON, 1007),
         (b"\x89\x00" * 200, Reason.AI_FRAME_FLOOD, 1008),
         (b"\x81\x7f" + (MAX_MESSAGE_BYTES + 1).to_bytes(8), Reason.AI_OVERSIZE_MESSAGE, 1009),
         (b"\x88\x02\x0f\xa0", Reason.AI_CLOSED, 4000),
@@ -317,6 +318,28 @@ def test_the_ai_reads_why_the_leg_closes(data: bytes, reason: Reason, code: int)
     closing.get(timeout=WAIT_S)
     peer.close()
     listener.close()
+
+
+def test_unreadable_events_are_skipped_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch):
+    now_s = [0.0]
+    monkeypatch.setattr("gw.media.ai.openai_leg.monotonic", lambda: now_s[0])
+    leg = OpenAiLeg(Agent(), "sk-test", ssl.create_default_context())
+    bad = [b"{", b'{"type":5}', b'{"type":"response.output_item.done"}']
+    codes = ["bad_json", "bad_type", "missing_field"]
+    for n in range(3 * UNREADABLE_EVENTS):  # one fewer than the limit in any UNREADABLE_S
+        event = leg._parse(bad[n % 3])
+        assert isinstance(event, ai.Unreadable) and (event.code, event.is_first) == (codes[n % 3], n == 0)
+        now_s[0] += UNREADABLE_S / (UNREADABLE_EVENTS - 1)
+    leg._parse(b"{")
+    with pytest.raises(ProtocolError, match="truncated"):
+        leg._parse(b"{")
+
+
+def test_another_format_is_never_skipped():
+    leg = OpenAiLeg(Agent(), "sk-test", ssl.create_default_context())
+    with pytest.raises(ProtocolError) as raised:
+        leg._parse(b'{"type":"session.updated","session":{}}')
+    assert raised.value.code == "wrong_format"
 
 
 def test_a_long_delta_arrives_in_pieces():

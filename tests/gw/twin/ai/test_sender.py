@@ -11,7 +11,8 @@ from tests.gw.twin.ai.client import QUICK, SESSION, greeted, talking
 
 
 @pytest.mark.parametrize(
-    "fault", ["unknown_event", "error_benign", "error_fatal", "bad_type", "missing_field", "bad_base64", "bad_json"]
+    "fault",
+    ["unknown_event", "error_benign", "error_fatal", "one_bad_event", "bad_type", "missing_field", "bad_base64", "bad_json"],
 )
 def test_faults_that_leave_the_session_open(fault: Fault) -> None:
     with AiTwin(QUICK.with_fault(fault)) as twin, talking(twin) as client:
@@ -24,6 +25,7 @@ def test_faults_that_leave_the_session_open(fault: Fault) -> None:
             "unknown_event": "telepathy",
             "error_benign": "response_cancel_not_active",
             "error_fatal": "insufficient_quota",
+            "one_bad_event": '"delta":5',
             "bad_type": '"delta":5',
             "missing_field": '"content_index":0}',
             "bad_base64": "!not base64!",

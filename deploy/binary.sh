@@ -19,11 +19,14 @@ if [ ! -e "$app" ]; then
     mv -T "$new" "$app" 2>/dev/null || [ -e "$app" ] # another start was faster
     trap - EXIT
     rm -rf "$new"
-    # remove versions older than an hour, unless a process of this user has one of their libraries open
+    # remove versions older than an hour, unless a process holds their lock
     find "$cache" -mindepth 1 -maxdepth 1 -type d -mmin +60 ! -path "$app" | while read -r old; do
-        grep -qs "$old/" /proc/[0-9]*/maps || rm -rf "$old"
+        if flock -n "$old/gateway.py" true; then rm -rf "$old"; fi
     done
 fi
+# held by this process and inherited by Python: the version is in use
+exec 9<"$app/gateway.py"
+flock -s 9
 # the supervisor starts its children by this name, so that a reload runs the current file
 case $0 in /*) SUBMILLI_PROGRAM=$0 ;; *) SUBMILLI_PROGRAM=$PWD/$0 ;; esac
 export SUBMILLI_PROGRAM

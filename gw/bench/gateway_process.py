@@ -23,6 +23,7 @@ from gevent import os as gevent_os
 
 from gw.bounded import OutOfTimeError, within
 from gw.errors import GatewayError
+from gw.procfs import TRACEABLE_VARIABLE
 from gw.supervise.child import PARENT_VARIABLE
 
 #: From exec to the three lines that report readiness: imports and migrations of three processes on a slow machine.
@@ -93,6 +94,7 @@ class GatewayProcess:
             "TWILIO_AUTH_TOKEN": auth_token,
             "OPENAI_API_KEY": "none-is-needed-for-the-twin",
             PARENT_VARIABLE: str(os.getpid()),
+            TRACEABLE_VARIABLE: "1",  # memory is measured, and there is no secret
             **({} if trusted is None else {_TRUST_VARIABLE: str(trusted)}),
         }
         with self.log_path.open("wb") as log:

@@ -14,6 +14,7 @@ context remote          options and settings of all commands; `--host`
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ import click
 from gw.cli.context import CONFIG_VARIABLE, EXIT_CODES, WORDS, Failure, Settings, host_option
 from gw.config import VERSION
 from gw.errors import ConfigError, GatewayError
+from gw.procfs import protect_memory
 
 #: Name: module, and whether help lists it. `serve` starts its children by `control` and `worker`.
 _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
@@ -106,5 +108,6 @@ def root(ctx: click.Context, path: Path | None) -> None:
 
 
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the command line of this process, which may have secrets in its environment."""
+    protect_memory(os.environ)
     root(prog_name="gateway.py", complete_var="_SUBMILLI_COMPLETE")

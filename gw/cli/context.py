@@ -53,11 +53,11 @@ class Settings:
             self._config = load(self.path, os.environ, serving=False)
         return self._config
 
-    def serving_config(self) -> Config:
-        """Return the configuration for a process that serves. Raises ConfigError."""
+    def serving_config(self, process: str = "") -> Config:
+        """Return the configuration for a process that serves, with that process's secrets only. Raises ConfigError."""
         from gw.config.load import load
 
-        return load(self.path, os.environ)
+        return load(self.path, os.environ, process=process)
 
     def command_line(self) -> list[str]:
         """Return the command line of a child with the same options, without a subcommand."""

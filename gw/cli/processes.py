@@ -26,7 +26,7 @@ def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nic
     from gw.control.main import run
     from gw.scoreboard import Scoreboard
 
-    config = settings.serving_config()
+    config = settings.serving_config("control")
     logs.setup("control", config.ops.log_level, numbers=config.ops.log_numbers)
     os.nice(nice)
     scoreboard = Scoreboard.attach(scoreboard_fd) if scoreboard_fd >= 0 else Scoreboard.private()
@@ -61,7 +61,7 @@ def worker(
     from gw.media.worker import run
     from gw.scoreboard import Scoreboard
 
-    config = settings.serving_config()
+    config = settings.serving_config("worker")
     logs.setup(f"worker-{index}", config.ops.log_level, numbers=config.ops.log_numbers)
     scoreboard = Scoreboard.attach(scoreboard_fd) if scoreboard_fd >= 0 else None
     if scoreboard is not None:

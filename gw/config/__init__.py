@@ -195,6 +195,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     twilio_auth_token: Annotated[str, _doc("The Twilio auth token, for signatures and the REST API.")] = ""
     openai_api_key: Annotated[str, _doc("The API key for agents of provider openai.")] = ""
     db_password: Annotated[str, _doc("The password for store.url.")] = ""
+    ops_token: Annotated[str, _doc("The bearer token for /metrics. Needed if ops.listen is not a loopback address.")] = ""
     token_key: Annotated[str, _doc("The key that signs stream tokens. Empty: the auth token, else a random key per start.")] = ""
 
     def __repr__(self) -> str:
@@ -206,7 +207,13 @@ ENVIRONMENT: Final = {
     "twilio_auth_token": "TWILIO_AUTH_TOKEN",
     "openai_api_key": "OPENAI_API_KEY",
     "db_password": "SUBMILLI_DB_PASSWORD",
+    "ops_token": "SUBMILLI_OPS_TOKEN",
     "token_key": "SUBMILLI_TOKEN_KEY",
+}
+#: The secrets of each kind of process: the only ones that it gets from the supervisor, and reads.
+SECRETS_OF: Final = {
+    "control": frozenset({"twilio_auth_token", "db_password", "ops_token"}),
+    "worker": frozenset({"twilio_auth_token", "openai_api_key", "token_key"}),
 }
 
 

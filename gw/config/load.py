@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from gw.config import ENVIRONMENT, Agent, Config, Secrets
+from gw.config import ENVIRONMENT, SECRETS_OF, Agent, Config, Secrets
 from gw.config.rules import broken_rules, without_password
 from gw.errors import ConfigError
 
@@ -52,14 +52,14 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 }
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> Config:
+def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True, process: str = "") -> Config:
     """Return the configuration: the file's keys, the environment's secrets, and defaults.
 
     `path` None: the file in SUBMILLI_CONFIG, or none. `serving` False: for commands that only read the gateway's data; secrets
-    of a running gateway may be missing.
+    of a running gateway may be missing. `process`: a key of SECRETS_OF, for a process that reads and needs no other secrets.
     Raises: ConfigError with every problem.
     """
-    config, found = _read(path, environ, serving=serving)
+    config, found = _read(path, environ, serving=serving, process=process)
     if found:
         raise ConfigError(found)
     return config
@@ -67,7 +67,7 @@ def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True)
 
 def problems(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> list[str]:
     """Return every problem, one sentence each: the key, the value found, the value expected."""
-    return _read(path, environ, serving=serving)[1]
+    return _read(path, environ, serving=serving, process="")[1]
 
 
 def show(config: Config) -> dict[str, Any]:
@@ -81,16 +81,17 @@ def show(config: Config) -> dict[str, Any]:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool) -> tuple[Config, list[str]]:
+def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, process: str) -> tuple[Config, list[str]]:
     named = environ.get(CONFIG_VARIABLE, "")
     if path is None and named:
         path = Path(named)
     document, found = ({}, []) if path is None else _parse(path)
-    secrets, wrong = _secrets(environ)
+    read = SECRETS_OF.get(process, frozenset(ENVIRONMENT))
+    secrets, wrong = _secrets(environ, read)
     found += wrong
     values, failed = _decode(document, found)
     config = Config(**values, secrets=secrets)
-    found += [sentence for keys, sentence in broken_rules(config, serving=serving) if not failed & keys]
+    found += [sentence for keys, sentence in broken_rules(config, needed=read if serving else frozenset()) if not failed & keys]
     return config, found
 
 
@@ -105,10 +106,10 @@ def _parse(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{path} cannot be read: {error.strerror}"]
 
 
-def _secrets(environ: Mapping[str, str]) -> tuple[Secrets, list[str]]:
+def _secrets(environ: Mapping[str, str], read: frozenset[str]) -> tuple[Secrets, list[str]]:
     values, found = {}, []
     for field, variable in ENVIRONMENT.items():
-        values[field] = environ.get(variable, "")
+        values[field] = environ.get(variable, "") if field in read else ""
         if values[field] != values[field].strip() or not values[field].isprintable():
             found.append(f"{variable} in the environment begins or ends with a space, or contains a line break: remove it")
     return Secrets(**values), found

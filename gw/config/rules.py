@@ -34,15 +34,16 @@ DIALLED: Final = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
 _BUS_SOCKET: Final = "bus.sock"
 
 
-def broken_rules(config: Config, *, serving: bool) -> Iterator[Broken]:
-    """Yield every broken rule. `serving` False omits rules that only a running gateway must satisfy."""
+def broken_rules(config: Config, *, needed: frozenset[str]) -> Iterator[Broken]:
+    """Yield every broken rule. `needed`: the secrets that may not be missing, a running gateway's; fields of Secrets."""
     yield from _addresses(config)
     yield from _public_url(config)
-    yield from _twilio(config, serving=serving)
+    yield from _twilio(config, needed)
+    yield from _ops(config, needed)
     yield from _overflow(config)
     yield from _store(config)
     yield from _sockets(config)
-    yield from _agents(config, serving=serving)
+    yield from _agents(config, needed)
 
 
 def is_loopback(host: str) -> bool:
@@ -73,17 +74,17 @@ def _addresses(config: Config) -> Iterator[Broken]:
         yield keys, f'ops.listen = "{config.ops.listen}" is also the address of server.listen; use another port'
 
 
-def _serves_loopback(config: Config) -> bool:
-    """True also for an invalid `server.listen`, which has its own error."""
+def _is_local(listen: str) -> bool:
+    """Return whether an address is on loopback. True also for an invalid one, which has its own error."""
     try:
-        return is_loopback(host_and_port(config.server.listen)[0])
+        return is_loopback(host_and_port(listen)[0])
     except ValueError:
         return True
 
 
 def _public_url(config: Config) -> Iterator[Broken]:
     key, text = "server.public_url", config.server.public_url
-    outside = not _serves_loopback(config)
+    outside = not _is_local(config.server.listen)
     if text:
         url = _url(text)
         plain = text.startswith(("http://", "https://")) and not re.search(r"\s", text)  # paths are appended to it unchanged
@@ -95,7 +96,7 @@ def _public_url(config: Config) -> Iterator[Broken]:
         yield {key, "server.listen"}, f"{key} is not set; set the https:// URL by which Twilio reaches this gateway"
 
 
-def _twilio(config: Config, *, serving: bool) -> Iterator[Broken]:
+def _twilio(config: Config, needed: frozenset[str]) -> Iterator[Broken]:
     account = config.twilio.account_sid
     if account and not _ACCOUNT_SID.fullmatch(account):
         yield {"twilio.account_sid"}, f"twilio.account_sid has {len(account)} characters; expected AC and 32 hex digits"
@@ -103,15 +104,24 @@ def _twilio(config: Config, *, serving: bool) -> Iterator[Broken]:
     if url is None or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))):
         shown = without_password(config.twilio.api_base)
         yield {"twilio.api_base"}, f'twilio.api_base = "{shown}": expected https://host, or http:// on loopback'
-    if not serving:
+    if "twilio_auth_token" not in needed:
         return
     if account and _ACCOUNT_SID.fullmatch(account) and not config.secrets.twilio_auth_token:
         yield {"twilio.account_sid"}, "twilio.account_sid is set without a token; set TWILIO_AUTH_TOKEN in the environment"
-    elif not config.signed and not _serves_loopback(config):
+    elif not config.signed and not _is_local(config.server.listen):
         yield (
             {"server.listen", "twilio.account_sid"},
             f'server.listen = "{config.server.listen}" is not a loopback address, and without Twilio credentials anyone could '
             "place calls; set twilio.account_sid, and TWILIO_AUTH_TOKEN in the environment, or listen on 127.0.0.1:8080",
+        )
+
+
+def _ops(config: Config, needed: frozenset[str]) -> Iterator[Broken]:
+    if "ops_token" in needed and not config.secrets.ops_token and not _is_local(config.ops.listen):
+        yield (
+            {"ops.listen"},
+            f'ops.listen = "{config.ops.listen}" is not a loopback address, and without a token anyone could read the metrics; '
+            "set SUBMILLI_OPS_TOKEN in the environment, or listen on 127.0.0.1:9464",
         )
 
 
@@ -143,23 +153,23 @@ def _sockets(config: Config) -> Iterator[Broken]:
             yield ({key}, f"{key}: the socket path {path} has {length} bytes; at most {_SOCKET_PATH_BYTES} are allowed")
 
 
-def _agents(config: Config, *, serving: bool) -> Iterator[Broken]:
+def _agents(config: Config, needed: frozenset[str]) -> Iterator[Broken]:
     if "default" not in config.agents:
         yield {"agents"}, "agents.default is missing; it answers calls that name no agent"
     for name, agent in config.agents.items():
         path = f"agents.{name}"
         if not _AGENT_NAME.fullmatch(name):
             yield {path}, f"agents.{name[:64]!r} is not an agent's name; expected at most 64 letters, digits, - and _"
-        yield from _agent(config, path, agent, serving=serving)
+        yield from _agent(config, path, agent, needed)
 
 
-def _agent(config: Config, path: str, agent: Agent, *, serving: bool) -> Iterator[Broken]:
+def _agent(config: Config, path: str, agent: Agent, needed: frozenset[str]) -> Iterator[Broken]:
     url = _url(agent.base_url)
     local = url is not None and url.scheme == "ws" and is_loopback(url.hostname or "")
     if url is None or not (url.scheme == "wss" or local) or url.username is not None:
         shown = without_password(agent.base_url)
         yield {f"{path}.base_url"}, f'{path}.base_url = "{shown}": expected wss://host/path, or ws:// on loopback'
-    elif serving and agent.provider == "openai" and not local and not config.secrets.openai_api_key:
+    elif "openai_api_key" in needed and agent.provider == "openai" and not local and not config.secrets.openai_api_key:
         keys = {f"{path}.provider", f"{path}.base_url"}
         yield keys, f'{path}.provider = "openai" needs a key; set OPENAI_API_KEY in the environment'
     if agent.fallback == "transfer" and not DIALLED.fullmatch(agent.transfer_to):

@@ -165,7 +165,12 @@ class Control:
             breaker=self._recording.breaker,
             is_stopping=self._stopping.is_set,
         )
-        self._ops = OpsHttp(config.ops.listen, render=partial(exposition.render, pages), readiness=self._health.readiness)
+        self._ops = OpsHttp(
+            config.ops.listen,
+            render=partial(exposition.render, pages),
+            readiness=self._health.readiness,
+            token=config.secrets.ops_token,
+        )
         opened.callback(self._ops.stop)
         self._commands = AdminCommands(
             store,

@@ -2,11 +2,13 @@
 
 `/healthz` answers while the control process runs. `/readyz` reports whether new calls are accepted, and every other problem; an
 unavailable store does not make the gateway unready, because calls continue without it. A metrics page costs tens of milliseconds,
-so one rendering, in a native thread, serves all requests for a second. Changes nothing and logs no request.
+so one rendering, in a native thread, serves all requests for a second. A token, if set, guards `/metrics` and the reasons of
+`/readyz`; a load balancer has none. Changes nothing and logs no request.
 """
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -44,8 +46,9 @@ class Readiness(msgspec.Struct, frozen=True):
 class OpsHttp:
     """The HTTP server. Construction binds. `render` builds the metrics page, in a native thread."""
 
-    def __init__(self, listen: str, *, render: Callable[[], bytes], readiness: Callable[[], Readiness]) -> None:
+    def __init__(self, listen: str, *, render: Callable[[], bytes], readiness: Callable[[], Readiness], token: str = "") -> None:
         """Bind. Raises OSError for an address in use."""
+        self._authorization = f"Bearer {token}".encode() if token else b""
         self._render = render
         self._readiness = readiness
         self._page = b""
@@ -75,7 +78,13 @@ class OpsHttp:
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _respond(start_response, "405 Method Not Allowed", b"read only\n", extra=[("Allow", "GET, HEAD")])
+        may_read = not self._authorization or hmac.compare_digest(
+            environ.get("HTTP_AUTHORIZATION", "").encode("latin-1"), self._authorization
+        )
         match environ["PATH_INFO"]:
+            case "/metrics" if not may_read:
+                challenge = [("WWW-Authenticate", "Bearer")]
+                return _respond(start_response, "401 Unauthorized", b"SUBMILLI_OPS_TOKEN is the bearer token\n", extra=challenge)
             case "/metrics":
                 try:
                     page = self._metrics()
@@ -87,7 +96,7 @@ class OpsHttp:
             case "/readyz":
                 readiness = self._readiness()
                 status = "200 OK" if readiness.ready else "503 Service Unavailable"
-                body = msgspec.json.encode(readiness) + b"\n"
+                body = msgspec.json.encode(readiness if may_read else Readiness(readiness.ready, [])) + b"\n"
                 return _respond(start_response, status, body, content_type="application/json")
             case _:
                 return _respond(start_response, "404 Not Found", b"try /metrics, /healthz or /readyz\n")

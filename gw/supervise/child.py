@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from math import inf
-from pathlib import Path
 from typing import Final
 
 from gevent import os as gevent_os
@@ -190,18 +189,11 @@ class ChildProcess:
     def set_nice(self, more: int = 0) -> None:
         """Set the niceness of all its threads to this process's plus `more`.
 
-        The main thread first, since new threads inherit its niceness. Threads that have ended are skipped.
+        By its process group, which has all its threads: its folder in /proc may be invisible (`gw.procfs.protect_memory`).
         Raises: PermissionError when that lowers the niceness and `can_restore_nice` is False.
         """
-        nice = os.getpriority(os.PRIO_PROCESS, 0) + more
         with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, self.pid, nice)
-        threads: list[int] = []
-        with suppress(FileNotFoundError, ProcessLookupError):
-            threads = [int(one.name) for one in Path(f"/proc/{self.pid}/task").iterdir()]
-        for thread in threads:
-            with suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, thread, nice)
+            os.setpriority(os.PRIO_PGRP, self.pid, os.getpriority(os.PRIO_PROCESS, 0) + more)
 
     def alive(self) -> bool:
         """Return whether the child runs."""

@@ -15,6 +15,7 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
+from gw.config import ENVIRONMENT, SECRETS_OF
 from gw.scoreboard import Scoreboard, ScoreboardError
 from gw.supervise.child import HURRY
 from gw.supervise.config_snapshot import ReloadError, Snapshot
@@ -80,7 +81,7 @@ class ProcessGroup:
         """Return the control process, not started, on trial."""
         row = self.scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
         argv = [*self.command, *snapshot.options, "control", *self._handed(row.index), "--nice", str(self.plan.control_nice)]
-        return SupervisedProcess("control", argv, self.environ, row, snapshot, (self.scoreboard.fd,))
+        return SupervisedProcess("control", argv, environ_of("control", self.environ), row, snapshot, (self.scoreboard.fd,))
 
     def new_worker(self, index: int, snapshot: Snapshot, plan: Plan, *, low_priority: bool) -> SupervisedProcess:
         """Return a worker, not started, on trial. `low_priority`: other workers are serving.
@@ -96,7 +97,8 @@ class ProcessGroup:
         cores = [own] if own >= 0 else self._allowed
         argv += [*self._handed(row.index), "--core", ",".join(map(str, cores))]
         handed = (self._listen_fd, self.scoreboard.fd)
-        process = SupervisedProcess(f"worker {index}", argv, self.environ, row, snapshot, handed, low_priority=low_priority)
+        environ = environ_of("worker", self.environ)
+        process = SupervisedProcess(f"worker {index}", argv, environ, row, snapshot, handed, low_priority=low_priority)
         self._all_workers.append(process)
         return process
 
@@ -164,3 +166,9 @@ class ProcessGroup:
         gevent.wait([done, self.hurry], count=1)
         waiter.kill()
         return done.is_set()
+
+
+def environ_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the secrets of other kinds of processes."""
+    hidden = {variable for field, variable in ENVIRONMENT.items() if field not in SECRETS_OF[process]}
+    return {name: value for name, value in environ.items() if name not in hidden}

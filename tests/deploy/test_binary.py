@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -65,16 +66,37 @@ def test_a_call_test_passes_on_the_binary_s_libraries(binary: Path) -> None:
 
 def test_the_archive_is_unpacked_once_and_former_versions_are_removed(binary: Path) -> None:
     cache = binary.parent / "another"
-    former, new = cache / "former", cache / "of an hour"
-    for folder in (former, new):
+    former, new, in_use = cache / "former", cache / "of an hour", cache / "in use"
+    for folder in (former, new, in_use):
         folder.mkdir(parents=True)
-    os.utime(former, (0, 0))
-    assert run(binary, "--version", cache=cache).returncode == 0
-    assert not former.exists() and new.exists()
-    (unpacked,) = set(cache.iterdir()) - {new}
+    (in_use / "gateway.py").touch()
+    for folder in (former, in_use):
+        os.utime(folder, (0, 0))
+    with (in_use / "gateway.py").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert run(binary, "--version", cache=cache).returncode == 0
+    assert not former.exists() and new.exists() and in_use.exists()
+    (unpacked,) = set(cache.iterdir()) - {new, in_use}
     before = {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")}
     assert run(binary, "config", "check", cache=cache).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in unpacked.rglob("*")} == before
+
+
+def test_a_running_version_holds_its_lock(binary: Path) -> None:
+    """So that a newer version does not remove it. The memory maps of a process with secrets are unreadable."""
+    cache = binary.parent / "cache"
+    (app,) = (path for path in cache.iterdir() if path.is_dir())
+    config = binary.parent / "submilli.toml"
+    os.mkfifo(config)  # the command waits until the test writes it
+    environ = {"PATH": os.environ["PATH"], "SUBMILLI_CACHE": str(cache)}
+    with (
+        subprocess.Popen([str(binary), "--config", str(config), "config", "check"], env=environ) as running,
+        (app / "gateway.py").open() as file,
+        config.open("w"),
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert running.returncode == 0
 
 
 def test_a_cache_that_cannot_be_written_gives_one_sentence(binary: Path) -> None:

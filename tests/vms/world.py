@@ -154,7 +154,8 @@ class Vm:
 
     def _environ(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI_", "LISTEN_", "TWILIO_"))}
-        return {**kept, "TWILIO_AUTH_TOKEN": AUTH_TOKEN, "OPENAI_API_KEY": "none", "SUBMILLI_DB_PASSWORD": PASSWORD}
+        secrets = {"OPENAI_API_KEY": "none", "SUBMILLI_DB_PASSWORD": PASSWORD, "SUBMILLI_OPS_TOKEN": "of the test"}
+        return {**kept, "TWILIO_AUTH_TOKEN": AUTH_TOKEN, **secrets}
 
 
 class World:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.config import ENVIRONMENT, Agent, Config, Media, Secrets, Server
+from gw.config import ENVIRONMENT, SECRETS_OF, Agent, Config, Media, Secrets, Server
 from gw.config.load import CONFIG_VARIABLE, environment_example, example, load, problems, show
 from gw.errors import ConfigError
 from tests.examples import examples
@@ -173,7 +173,7 @@ def test_any_document_gives_a_configuration_or_problems(document):
 
     found: list[str] = []
     values, failed = config_load._decode(document, found)
-    rules = list(config_load.broken_rules(Config(**values), serving=True))
+    rules = list(config_load.broken_rules(Config(**values), needed=frozenset(ENVIRONMENT)))
     assert all(isinstance(sentence, str) and sentence for sentence in found)
     assert all(keys and sentence for keys, sentence in rules)
     assert found or not failed
@@ -221,6 +221,7 @@ def test_show_hides_secrets(write):
         "twilio_auth_token": "set",
         "openai_api_key": "not set",
         "db_password": "not set",
+        "ops_token": "not set",
         "token_key": "not set",
     }
     assert shown["twilio"]["account_sid"] == SID
@@ -268,3 +269,17 @@ def test_the_environment_example_lists_every_variable():
 def test_every_variable_reaches_its_field():
     for field, variable in ENVIRONMENT.items():
         assert load(None, {variable: "value"}).secrets == Secrets(**{field: "value"})
+
+
+@pytest.mark.parametrize("process", SECRETS_OF)
+def test_a_process_reads_and_needs_only_its_own_secrets(process: str, tmp_path):
+    environ = dict.fromkeys(ENVIRONMENT.values(), "value")
+    assert load(None, environ, process=process).secrets == Secrets(**dict.fromkeys(SECRETS_OF[process], "value"))
+    path = tmp_path / "submilli.toml"
+    sid = "AC" + "0" * 32
+    path.write_text(f'[ops]\nlisten = ":9464"\n[twilio]\naccount_sid = "{sid}"\n[agents.default]\nprovider = "openai"\n')
+    assert len(problems(path, {})) == 3
+    own = {ENVIRONMENT[field]: "value" for field in SECRETS_OF[process]}
+    assert load(path, own, process=process).twilio.account_sid == sid
+    with pytest.raises(ConfigError):
+        load(path, {}, process=process)

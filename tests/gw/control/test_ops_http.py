@@ -19,11 +19,11 @@ from tests.wire.http_requests import REFUSED
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, token: str = "") -> None:
         self.rendered = 0
         self.threads: set[object] = set()
         self.readiness = Readiness(True, [])
-        self.http = OpsHttp("127.0.0.1:0", render=self.render, readiness=lambda: self.readiness)
+        self.http = OpsHttp("127.0.0.1:0", render=self.render, readiness=lambda: self.readiness, token=token)
         self.http.start()
 
     def render(self) -> bytes:
@@ -31,10 +31,10 @@ class Rig:
         self.threads.add(threading.current_thread())
         return b"gw_up 1\n"
 
-    def ask(self, path: str, method: str = "GET") -> tuple[int, bytes, dict[str, str]]:
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.http.port, timeout=scaled(20))
         try:
-            connection.request(method, path)
+            connection.request(method, path, headers=headers)
             response = connection.getresponse()
             return response.status, response.read(), {name.lower(): value for name, value in response.getheaders()}
         finally:
@@ -123,3 +123,20 @@ def test_nothing_is_logged(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
         while sock.recv(1000):
             pass
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_metrics_and_the_reasons_need_the_token() -> None:
+    rig = Rig(token="hush")
+    try:
+        rig.readiness = Readiness(False, ["the store is down"])
+        for refused in ({}, {"Authorization": "Bearer hus"}, {"Authorization": "hush"}, {"Authorization": "Bearer h\u00fcsh"}):
+            status, body, headers = rig.ask("/metrics", **refused)
+            assert (status, headers["www-authenticate"], rig.rendered) == (401, "Bearer", 0)
+            assert b"gw_up" not in body
+            status, body, _ = rig.ask("/readyz", **refused)
+            assert (status, json.loads(body)) == (503, {"ready": False, "reasons": []})
+            assert rig.ask("/healthz", **refused)[0] == 200
+        assert rig.ask("/metrics", Authorization="Bearer hush")[:2] == (200, b"gw_up 1\n")
+        assert json.loads(rig.ask("/readyz", Authorization="Bearer hush")[1])["reasons"] == ["the store is down"]
+    finally:
+        rig.http.stop(timeout_s=0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
+from gw.config import ENVIRONMENT, SECRETS_OF
 from gw.scoreboard import ROWS, ProcessState, Scoreboard
 from gw.supervise import process_group
 from gw.supervise.config_snapshot import ReloadError, Snapshot
@@ -52,6 +53,18 @@ def test_control_gets_its_row_and_niceness(group: ProcessGroup) -> None:
     control = group.new_control(Snapshot(None))
     assert control.row.index == Scoreboard.CONTROL_ROW
     assert list(control._argv)[-4:] == ["--row", "0", "--nice", "5"]
+
+
+def test_a_child_gets_only_its_own_secrets(group: ProcessGroup) -> None:
+    group.environ = {"PATH": "/bin", **{variable: field for field, variable in ENVIRONMENT.items()}}
+    processes = {
+        "control": group.new_control(Snapshot(None)),
+        "worker": group.new_worker(0, Snapshot(None), group.plan, low_priority=False),
+    }
+    for role, process in processes.items():
+        assert process._environ == {"PATH": "/bin", **{ENVIRONMENT[field]: field for field in SECRETS_OF[role]}}
+    assert "SUBMILLI_DB_PASSWORD" not in processes["worker"]._environ
+    assert "OPENAI_API_KEY" not in processes["control"]._environ
 
 
 def test_a_full_scoreboard_refuses_a_worker(group: ProcessGroup) -> None:

@@ -2,23 +2,37 @@
 
 pywsgi's own parser, and the error path behind it, which prints tracebacks in the hub, never run. Each answer of 4xx closes the
 connection, an answer to HEAD has no body, and a body is read when the application asks for it, whole and within its bound.
+
+`gw.strangers` decides which connections to give up; StrictServer shuts these down for reading, and their own greenlets end them.
+So a connection that waits has no timer, and a thousand of them that end together are closed a few per turn of the loop.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+import contextlib
+import errno
+from time import monotonic
+from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 import gevent
 from gevent import pywsgi
-from gevent.socket import SHUT_WR, socket
+from gevent.pool import Pool
+from gevent.socket import SHUT_RD, SHUT_RDWR, SHUT_WR, socket
 
-from gw.protocol.http import ChunkedReader, Head, HeadReader, RequestError, RequestFault
+from gw.protocol.http import ChunkedReader, GivenUp, Head, HeadReader, RequestError, RequestFault
+from gw.strangers import Bounds, Closed, Stage, Strangers, address_groups
 
 READ_BYTES: Final = 8192
 #: After a refusal the rest of the request is read and dropped for this long, and this often.
 LINGER_S: Final = 1.0
 LINGER_READS: Final = 16
+#: Interval of the checks for connections whose time is over, the number closed at a time, and the pause before the next ones.
+SWEEP_S: Final = 0.1
+SWEEP_MOST: Final = 4
+SWEEP_PAUSE_S: Final = 0.002
+#: Pause of accepting after a failure, as without a free descriptor.
+ACCEPT_PAUSE_S: Final = 0.02
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -44,7 +58,11 @@ class _Body:
 
 
 class StrictHandler(pywsgi.WSGIHandler):
-    """One connection. `ahead`: bytes received behind the last request."""
+    """One connection of a StrictServer. `ahead`: bytes received behind the last request."""
+
+    server: Any  # a StrictServer
+    _given_up: GivenUp | Literal[""] = ""
+    _stage: Stage = Stage.HEAD
 
     def __init__(self, sock: socket, address: Any, server: Any) -> None:
         # not pywsgi's own: it makes a file object of the socket, which nothing here reads
@@ -53,6 +71,26 @@ class StrictHandler(pywsgi.WSGIHandler):
         self.server = server
         self.ahead = b""
 
+    def handle(self) -> None:
+        """Serve a connection from its accept to its end."""
+        address = self.client_address[0] if self.client_address else ""
+        self.server.close_one(self.server.strangers.enter(self, address, monotonic()))
+        try:
+            super().handle()
+        finally:
+            self.server.strangers.leave(self)
+
+    def to_stage(self, stage: Stage) -> None:
+        """Begin a stage, with its time."""
+        self._stage, self._given_up = stage, ""
+        self.server.close_one(self.server.strangers.move(self, stage, monotonic()))
+
+    def give_up(self, closed: Closed[Any]) -> None:
+        """Let the greenlet that waits for the peer end the connection."""
+        self._given_up = closed.reason
+        with contextlib.suppress(OSError):  # closed already
+            self.socket.shutdown(SHUT_RDWR if closed.hard else SHUT_RD)
+
     def handle_one_request(self) -> Any:
         """Read and answer one request. Returns True if the connection may have another."""
         reader = HeadReader()
@@ -60,7 +98,10 @@ class StrictHandler(pywsgi.WSGIHandler):
             head = self._read_head(reader)
         except RequestError as refused:
             self.command = reader.method
-            self.refuse(refused)
+            if reader.has_begun:
+                self.refuse(refused)
+            else:
+                self.on_refused(refused.code)
             return None
         except OSError as error:
             self.broke_off(error, has_begun=reader.has_begun)
@@ -68,27 +109,43 @@ class StrictHandler(pywsgi.WSGIHandler):
         if head is None:
             return None
         self.ahead = reader.rest
+        self.to_stage(Stage.BODY if head.length or head.is_chunked else Stage.ANSWER)
         self.command, self.path, self.request_version = head.method, head.target, head.version
         self.requestline = f"{head.method} {head.target} {head.version}"
         self.close_connection = head.is_last
         self.environ = self._environ_of(head)
         self.application = self.server.application
         self.handle_one_response()
-        return None if self.close_connection else True
+        if self.close_connection:
+            return None
+        self.to_stage(Stage.HEAD if self.ahead else Stage.IDLE)
+        return True
 
     def _read_head(self, reader: HeadReader) -> Head | None:
         """Read a head; None if the peer ended before it. Raises RequestError and OSError."""
         data = self.ahead
         while (head := reader.feed(data)) is None:
+            if reader.has_begun and self._stage is Stage.IDLE:
+                self.to_stage(Stage.HEAD)
             data = self.socket.recv(READ_BYTES)
             if not data:
-                if reader.has_begun:
-                    raise RequestError("cut_off", "the head ended early")
+                if reader.has_begun or self._given_up:
+                    raise self._cut_off("head")
                 return None
         return head
 
+    def _cut_off(self, part: str) -> RequestError:
+        if self._given_up:
+            return RequestError(self._given_up, f"the {part} was given up: too slow, or too many connections")
+        return RequestError("cut_off", f"the {part} ended early")
+
     def read_body(self, head: Head) -> bytes:
         """Read a request's body. Raises RequestError and OSError."""
+        body = self._read_body(head)
+        self.to_stage(Stage.ANSWER)
+        return body
+
+    def _read_body(self, head: Head) -> bytes:
         data = self.ahead
         if head.expects_continue and not data:
             self.socket.sendall(_CONTINUE)
@@ -106,7 +163,7 @@ class StrictHandler(pywsgi.WSGIHandler):
     def _more_of_body(self) -> bytes:
         data = self.socket.recv(READ_BYTES)
         if not data:
-            raise RequestError("cut_off", "the body ended early")
+            raise self._cut_off("body")
         return data
 
     def run_application(self) -> None:
@@ -139,8 +196,8 @@ class StrictHandler(pywsgi.WSGIHandler):
                 if not self.socket.recv(READ_BYTES):
                     break
 
-    def on_refused(self, fault: RequestFault) -> None:
-        """Count a request that breaks HTTP."""
+    def on_refused(self, fault: RequestFault | GivenUp) -> None:
+        """Count a request that breaks HTTP, or was given up."""
 
     def broke_off(self, error: OSError, *, has_begun: bool) -> None:
         """Count a connection that failed or ran out of time. `has_begun`: within a request."""
@@ -184,3 +241,66 @@ class StrictHandler(pywsgi.WSGIHandler):
             }
         )
         return environ
+
+
+class StrictServer(pywsgi.WSGIServer):
+    """A server whose connections have bounded places. Prints nothing, and no lack of descriptors ends its accepting."""
+
+    def __init__(self, listener: Any, application: Any, bounds: Bounds, *, shared: tuple[str, ...] = (), **options: Any) -> None:
+        """`shared`: networks whose addresses are not limited each. Raises OSError for an address in use."""
+        options.setdefault("handler_class", StrictHandler)
+        # a pool without a bound: gevent's server stops accepting while its pool is full
+        super().__init__(listener, application, log=None, error_log=None, spawn=Pool(), **options)
+        self.strangers: Strangers[StrictHandler] = Strangers(bounds, address_groups(shared))
+        self._sweeper: gevent.Greenlet[..., None] | None = None
+
+    def start(self) -> None:
+        super().start()
+        self._sweeper = gevent.spawn(self._sweep)
+
+    def stop(self, timeout: float | None = None) -> None:
+        super().stop(timeout)
+        if self._sweeper is not None:
+            self._sweeper.kill()
+
+    def do_read(self) -> tuple[Any, ...] | None:  # type: ignore[override]  # gevent's own returns None too
+        """Accept a connection. After a failure, give one up for its descriptor, and pause."""
+        try:
+            accepted: tuple[Any, ...] | None = super().do_read()
+        except OSError as error:
+            if self.is_fatal_error(error):
+                raise
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self.close_one(self.strangers.give_way(monotonic()))
+            self.on_accept_failed(error)
+            self.pause_accepting(ACCEPT_PAUSE_S)
+            return None
+        return accepted
+
+    def pause_accepting(self, pause_s: float) -> None:
+        """Leave waiting connections alone for a time: the listener would report them in every turn of the loop."""
+        self.stop_accepting()
+        self._timer = self.loop.timer(pause_s)  # gevent's own timer for a pause after an error, which `stop` ends
+        self._timer.start(self.on_pause_over)
+
+    def on_pause_over(self) -> None:
+        if self.started:
+            self.start_accepting()
+
+    def on_accept_failed(self, error: OSError) -> None:
+        """Log a failure to accept."""
+
+    def close_one(self, closed: Closed[StrictHandler] | None) -> None:
+        """End a connection that was given up."""
+        if closed is not None:
+            closed.key.give_up(closed)
+
+    def _sweep(self) -> None:
+        """Close connections whose time is over, a few at a time. A greenlet's body."""
+        while True:
+            gevent.sleep(SWEEP_S)
+            while closed := self.strangers.due(monotonic(), SWEEP_MOST):
+                for each in closed:
+                    self.close_one(each)
+                del closed, each  # else the last one would live until the next
+                gevent.sleep(SWEEP_PAUSE_S)

@@ -63,6 +63,7 @@ def worker(
 
     config = settings.serving_config("worker")
     logs.setup(f"worker-{index}", config.ops.log_level, numbers=config.ops.log_numbers)
+    logs.capture_prints()
     scoreboard = Scoreboard.attach(scoreboard_fd) if scoreboard_fd >= 0 else None
     if scoreboard is not None:
         logs.follow(partial(scoreboard.log_level_of, row), config.ops.log_level)

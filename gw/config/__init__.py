@@ -48,6 +48,10 @@ class Server(_Section, frozen=True):
             pattern=r"^[A-Za-z0-9_-]{0,32}$",
         ),
     ] = ""
+    proxies: Annotated[
+        str,
+        _doc('Balancers that are not limited as one client, for example "10.0.0.0/24, 2001:db8::/64". Loopback never is.'),
+    ] = ""
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         _doc('Media processes. "auto": one per core, and one less from three cores on.'),
@@ -69,6 +73,11 @@ class Server(_Section, frozen=True):
     def public_base(self) -> str:
         """`public_url` without a trailing slash; if empty, the URL of `listen`."""
         return (self.public_url or f"http://{self.listen}").rstrip("/")
+
+    @property
+    def proxy_networks(self) -> tuple[str, ...]:
+        """The networks in `proxies`."""
+        return tuple(network.strip() for network in self.proxies.split(",") if network.strip())
 
     @property
     def way_back(self) -> str:

@@ -37,6 +37,7 @@ _BUS_SOCKET: Final = "bus.sock"
 def broken_rules(config: Config, *, needed: frozenset[str]) -> Iterator[Broken]:
     """Yield every broken rule. `needed`: the secrets that may not be missing, a running gateway's; fields of Secrets."""
     yield from _addresses(config)
+    yield from _proxies(config)
     yield from _public_url(config)
     yield from _twilio(config, needed)
     yield from _ops(config, needed)
@@ -72,6 +73,14 @@ def _addresses(config: Config) -> Iterator[Broken]:
     if len(places) == 2 and places["server.listen"] == places["ops.listen"] and places["ops.listen"][1]:
         keys = set(places)
         yield keys, f'ops.listen = "{config.ops.listen}" is also the address of server.listen; use another port'
+
+
+def _proxies(config: Config) -> Iterator[Broken]:
+    for network in config.server.proxy_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            yield {"server.proxies"}, f'server.proxies: "{network}" is not a network, for example 10.0.0.0/24 or 2001:db8::/48'
 
 
 def _is_local(listen: str) -> bool:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import gevent
 from gevent import monkey
 
+from gw.logs.limited import LimitedLog, LineLimit
 from gw.logs.lines import EXTRAS, format_human, format_journal, format_json
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ _EXIT_FLUSH_S: Final = 1.0
 _FOLLOW_S: Final = 0.5
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+
+#: Characters of a printed line that are logged, and such lines a second: enough for a traceback.
+_PRINTED_CHARS: Final = 1000
+_PRINTED_LINES: Final = 40
 
 logger = logging.getLogger(__name__)
 
@@ -200,8 +205,9 @@ def setup(
 ) -> LogWriter:
     """Log all records of `level` and above to `stream`, by default standard error, as `process`.
 
-    Includes uncaught exceptions of the program, of greenlets and of the hub, and Python's warnings. `human`: coloured lines or
-    JSON; None: by whether the stream is a terminal. `numbers`: show whole telephone numbers. The last call counts.
+    Includes uncaught exceptions of the program, of greenlets, of the hub and of finalisers, and Python's warnings. `human`:
+    coloured lines or JSON; None: by whether the stream is a terminal. `numbers`: show whole telephone numbers. The last call
+    counts.
     """
     global _current
     stream = sys.stderr if stream is None else stream
@@ -222,8 +228,35 @@ def setup(
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
     gevent.get_hub().print_exception = _log_unhandled  # type: ignore[method-assign]
     return _current
+
+
+def capture_prints() -> None:
+    """Log everything that Python code of this process prints: a full pipe would block the print, and the hub with it."""
+    sys.stdout, sys.stderr = _Printed("stdout"), _Printed("stderr")
+
+
+class _Printed(io.TextIOBase):
+    """Logs each printed line."""
+
+    encoding = "utf-8"
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begun = ""
+        self._lines = LimitedLog(logger, burst=_PRINTED_LINES)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, rest = (self._begun + text).split("\n")
+        self._begun = rest[:_PRINTED_CHARS]
+        for line in filter(None, lines):
+            self._lines.warning("printed", "printed to %s: %s", self._name, line[:_PRINTED_CHARS])
+        return len(text)
 
 
 def follow(wanted: Callable[[], int], configured: str) -> gevent.Greenlet[..., None]:
@@ -255,9 +288,19 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
     flush(_EXIT_FLUSH_S)
 
 
+_uncaught = LineLimit()
+
+
+def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    error = unraisable.exc_value
+    logger.error("uncaught %s in a finaliser or callback", unraisable.exc_type.__name__, exc_info=error)
+
+
 def _log_unhandled(
     context: object, t: type[BaseException] | None, v: BaseException | str | None, tb: TracebackType | None
 ) -> None:
     """Replace gevent's print to standard error, which would block the hub on the reader."""
     error = v if isinstance(v, BaseException) else RuntimeError(str(v))
+    if _uncaught.admit((type(error), type(context)), time.monotonic()) is None:
+        return  # a stranger may repeat it
     logger.error("uncaught %s in %s", type(error).__name__, type(context).__name__, exc_info=(type(error), error, tb))

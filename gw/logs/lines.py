@@ -13,11 +13,12 @@ import re
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from gw.call.state import Reason
+from gw.protocol.http import FAULTS, GivenUp
 
 #: Names that `extra=` may add to a line. Other attributes of a record are not written.
 EXTRAS: Final = ("call_sid", "stream_sid", "worker", "reason", "code", "detail")
@@ -27,6 +28,9 @@ GATEWAY_REASONS: Final = frozenset(
     (
         # refused webhooks and upgrades
         *("bad_signature", "bad_request", "not_found", "busy", "shutdown", "stream_error"),
+        # requests that break HTTP or are given up, and strangers' other effects
+        *(*FAULTS, *get_args(GivenUp), "bad_method", "bad_upgrade", "bad_form", "no_signature", "foreign_host", "foreign_origin"),
+        *("unread", "accept_failed", "printed"),
         # between worker and control
         *("bus_error", "bus_overflow", "bus_silent", "bus_version"),
         # the spool and the store

@@ -31,6 +31,7 @@ from metrics.declare import (
     CALLS,
     CALLS_ENDED,
     FIRST_AUDIO,
+    REQUESTS_REFUSED,
     STREAMS_REFUSED,
     TX_DROPPED,
 )
@@ -47,6 +48,9 @@ class CallCells:
         self.alive = {State(value): page.gauge(CALLS, state=value) for value in CALLS.labels["state"]}
         self.ended = {Reason(value): page.counter(CALLS_ENDED, reason=value) for value in CALLS_ENDED.labels["reason"]}
         self.refused = {value: page.counter(STREAMS_REFUSED, reason=value) for value in STREAMS_REFUSED.labels["reason"]}
+        self.requests_refused = {
+            value: page.counter(REQUESTS_REFUSED, reason=value) for value in REQUESTS_REFUSED.labels["reason"]
+        }
         self.dropped = {value: page.counter(TX_DROPPED, reason=value) for value in TX_DROPPED.labels["reason"]}
         self.surplus = {value: page.counter(CALL_SURPLUS, kind=value) for value in CALL_SURPLUS.labels["kind"]}
         self.reconnects = {value: page.counter(AI_RECONNECTS, reason=value) for value in AI_RECONNECTS.labels["reason"]}

@@ -9,15 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import resource
 import select
 from time import monotonic
 from typing import Any, Final
 
 import gevent
-from gevent import pywsgi, socket
+from gevent import socket
 from gevent.monkey import get_original
 from geventwebsocket.handler import WebSocketHandler
 
+from gw.logs.limited import LimitedLog
 from gw.media.admission.slots import SHORT_DELAY_S
 from gw.media.context import MediaContext
 from gw.media.hub.clock import turn_loop
@@ -26,16 +28,27 @@ from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
 from gw.media.webhooks import Webhooks, signed_path
 from gw.protocol.handshake import accept_key
-from gw.protocol.http import MAX_OPTIONS, RequestFault
+from gw.protocol.http import MAX_OPTIONS, GivenUp, RequestFault
 from gw.protocol.signature import stream_valid
-from gw.strict_http import StrictHandler
+from gw.strangers import Bounds, Stage
+from gw.strict_http import StrictHandler, StrictServer
+from metrics.declare import CONNECTIONS
 
 log = logging.getLogger(__name__)
 
-#: Time for a request to be complete and answered. An idle keep-alive connection is closed after it.
-REQUEST_TIMEOUT_S: Final = 15.0
-#: Connections beside those of calls: for webhooks.
-EXTRA_CONNECTIONS: Final = 200
+#: Times of a connection's stages, in seconds. Proxies wait for an answer longer, and reuse an idle connection within 15 s.
+HEAD_S: Final = 10.0
+BODY_S: Final = 5.0
+ANSWER_S: Final = 15.0
+IDLE_S: Final = 15.0
+#: Connections of a worker that wait for their peers, about 10 KB each, and those of one address.
+PLACES: Final = 1000
+PER_ADDRESS: Final = 100
+#: The least of these if there are few descriptors, and descriptors of a worker beside those of connections.
+_LEAST_PLACES: Final = 64
+_OWN_DESCRIPTORS: Final = 100
+#: With more connections than this that stay silent, a new connection is not counted as a future media socket.
+MANY_SILENT: Final = 16
 #: Twilio offers this subprotocol on some accounts; it is echoed only when offered (RFC 6455 4.2.2).
 _SUBPROTOCOL: Final = "audio.twilio.com"
 _MEDIA_PATH: Final = "/media"
@@ -55,51 +68,35 @@ class _RefusedError(Exception):
         self.headers = list(headers)
 
 
-class _LateError(OSError):
-    """A request was not complete and answered in time. An OSError, on which pywsgi closes."""
-
-    def __str__(self) -> str:
-        return "the request was not complete and answered in time"
-
-
 class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
     """One connection: `GET /media` starts a session, every other request goes to the application."""
 
     server: MediaServer
     environ: dict[str, Any]
-    _bound: gevent.Timeout
     _is_pending = True
 
     def handle(self) -> None:
         """Serve a connection from its accept to its end."""
+        mark_current("server")
+        accepted = self.socket
         try:
             super().handle()
         finally:
-            self._count_as_known()
+            self._count_as_known(accepted)
 
-    def _count_as_known(self) -> None:
+    def _count_as_known(self, accepted: socket.socket) -> None:
         """Stop counting this connection as a possible media socket."""
         if self._is_pending:
             self._is_pending = False
-            context = self.server.context
-            context.pending -= 1
-            context.overdue = min(context.overdue, context.pending)
-            context.publish()
-
-    def handle_one_request(self) -> Any:
-        """Serve one request within its time, unread body included. A session has its own bounds."""
-        mark_current("server")
-        self._bound = gevent.Timeout(REQUEST_TIMEOUT_S, _LateError)  # the class: an instance would keep its traceback
-        with self._bound:
-            result = super().handle_one_request()
-            return result if self._bound.pending else None
+            self.server.on_known(accepted)
 
     def run_application(self) -> None:
         """Run a session for /media, also with a machine's name behind it; else the application."""
         context = self.server.context
-        self.close_connection |= context.leaving  # the client's next connection goes to another worker
+        # when leaving, the client's next connection goes to another worker; only webhooks keep theirs
+        self.close_connection |= context.leaving or self.command != "POST"
         turn_loop()  # reading the request was half of the work: let other greenlets run in between
-        self._count_as_known()  # no switch from here to where a media socket is counted
+        self._count_as_known(self.socket)  # no switch from here to where a media socket is counted
         if context.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
             super().run_application()
             return
@@ -108,7 +105,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         except _RefusedError as refused:
             self._refuse(context, refused)
             return
-        self._bound.close()
+        self.server.strangers.leave(self)
         context.streams += 1
         context.publish()
         try:
@@ -151,7 +148,12 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
 
     def _refuse(self, context: MediaContext, refused: _RefusedError) -> None:
         context.cells.refused[refused.reason].add()
-        log.warning("upgrade refused: %s", str(refused).strip(), extra={"reason": refused.reason})
+        if refused.reason == "bad_request":
+            context.cells.requests_refused["bad_upgrade"].add()
+        elif refused.reason == "bad_signature":
+            missing = "HTTP_X_TWILIO_SIGNATURE" not in self.environ
+            context.cells.requests_refused["no_signature" if missing else "bad_signature"].add()
+        self.server.lines.warning(refused.reason, "upgrade refused: %s", str(refused).strip())
         body = str(refused).encode("utf-8")
         self.close_connection = True
         self.start_response(
@@ -173,17 +175,17 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
             self.server.sessions.discard(session)
             mark_current("server")
 
-    def on_refused(self, fault: RequestFault) -> None:
-        log.warning("a request breaks HTTP: %s", fault, extra={"reason": fault})
+    def on_refused(self, fault: RequestFault | GivenUp) -> None:
+        self.server.count_refused(fault, "a request breaks HTTP, or was given up: %s", fault)
 
     def broke_off(self, error: OSError, *, has_begun: bool) -> None:
         if has_begun:
-            log.warning("a request broke off: %s", error)
+            self.server.count_refused("cut_off", "a request broke off: %s", error)
 
     def _log_error(self, t: Any, v: Any, tb: Any) -> None:
-        """Log one line, without traceback, for a peer that ended early or ran out of time: there may be thousands."""
+        """Log one line, without traceback, for a peer that did not read its answer: there may be thousands."""
         if isinstance(v, OSError):
-            log.warning("a request broke off: %s", v)
+            self.server.lines.warning("unread", "an answer was not read: %s", v)
         else:
             super()._log_error(t, v, tb)
 
@@ -191,7 +193,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         """Log nothing: requests are counted."""
 
 
-class MediaServer(pywsgi.WSGIServer):
+class MediaServer(StrictServer):
     """Listener of a worker, its sessions, and the watchdog that bounds their waits.
 
     A waiting connection wakes all workers of the machine. Each decides for one connection at a time whether to accept it, so that
@@ -205,41 +207,41 @@ class MediaServer(pywsgi.WSGIServer):
     LEFT_S: Final = 0.005
 
     def __init__(self, listener: socket.socket, context: MediaContext) -> None:
-        connections = context.config.server.max_calls_per_worker + EXTRA_CONNECTIONS
-        quiet = logging.getLogger("gw.media.wsgi")
-        super().__init__(listener, Webhooks(context), handler_class=MediaHandler, spawn=connections, log=None, error_log=quiet)
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        spare = (descriptors - 2 * context.config.server.max_calls_per_worker - _OWN_DESCRIPTORS) // 2
+        places = max(_LEAST_PLACES, min(PLACES, spare))
+        bounds = Bounds(places, min(PER_ADDRESS, places), HEAD_S, BODY_S, ANSWER_S, IDLE_S)
+        shared = context.config.server.proxy_networks
+        super().__init__(listener, Webhooks(context), bounds, shared=shared, handler_class=MediaHandler)
         self.context = context
         self.sessions: set[Session] = set()
+        self.lines = LimitedLog(log)
         self.max_accept = 1  # per turn of the loop, so that other workers get their share
+        self._young: dict[socket.socket, float] = {}  # pending connections since less than SHORT_DELAY_S, oldest first
+        self._connections = {value: context.page.gauge(CONNECTIONS, state=value) for value in CONNECTIONS.labels["state"]}
         self._left_s = 0.0  # since when a connection has been left to other workers; 0.0: none is
-        self._accepted_s = 0.0  # when the last connection was accepted
         self._waiting = get_original("select", "poll")()  # gevent's own poll would wait for the hub, in the hub
         self._waiting.register(listener.fileno(), select.POLLIN)
 
     def do_read(self) -> tuple[Any, ...] | None:  # type: ignore[override]  # gevent's own returns None too
         """Accept a waiting connection, or leave it to the other workers for now."""
         now_s = monotonic()
-        context = self.context
-        if context.pending > context.overdue and now_s - self._accepted_s > SHORT_DELAY_S:
-            context.overdue = context.pending
-            context.publish()
-        delay_s = context.slots.accept_delay_s()
+        self._count_overdue(now_s)
+        delay_s = self.context.slots.accept_delay_s()
         if delay_s:
             self._left_s = self._left_s or now_s
             if now_s - self._left_s < delay_s:
-                self.stop_accepting()
-                self._timer = self.loop.timer(self.LEFT_S)  # gevent's own timer for a pause after an error, which `stop` ends
-                self._timer.start(self._check_again)
+                self.pause_accepting(self.LEFT_S)
                 return None
-        self._accepted_s = now_s
-        accepted: tuple[Any, ...] | None = super().do_read()
+        accepted = super().do_read()
         self._reset_delay()
         return accepted
 
-    def _check_again(self) -> None:
+    def on_pause_over(self) -> None:
+        """Check again whether a connection waits."""
         if self.started:
             self._reset_delay()
-            self.start_accepting()
+        super().on_pause_over()
 
     def _reset_delay(self) -> None:
         """Restart the delay when no connection waits any more."""
@@ -248,15 +250,52 @@ class MediaServer(pywsgi.WSGIServer):
 
     def do_handle(self, *connection: Any) -> None:
         """Count a connection from its accept on, before its request is read."""
+        self._young[connection[0]] = monotonic()
         self.context.pending += 1
         self.context.publish()
         super().do_handle(*connection)
+
+    def on_known(self, accepted: socket.socket) -> None:
+        """Stop counting a connection as pending: its first request is complete, or it ended."""
+        context = self.context
+        self._young.pop(accepted, None)
+        context.pending -= 1
+        context.overdue = min(context.overdue, context.pending)
+        context.publish()
+
+    def _count_overdue(self, now_s: float) -> None:
+        """Count the pending connections that are too late for a media socket: all, if many others were silent."""
+        context, young = self.context, self._young
+        while young and now_s - next(iter(young.values())) > SHORT_DELAY_S:
+            del young[next(iter(young))]
+        silent = context.pending - len(young)
+        overdue = context.pending if silent > MANY_SILENT else silent
+        if overdue != context.overdue:
+            context.overdue = overdue
+            context.publish()
+
+    def count_refused(self, reason: str, message: str, *args: object) -> None:
+        """Count a refused request, and log it, one line per reason and second."""
+        self.context.cells.requests_refused[reason].add()
+        self.lines.warning(reason, message, *args)
+
+    def on_accept_failed(self, error: OSError) -> None:
+        self.lines.warning("accept_failed", "a connection cannot be accepted: %s", error)
 
     def watch(self) -> None:
         """Check every session at an interval, a few microseconds each. The watchdog greenlet's body."""
         while True:
             gevent.sleep(self.WATCH_S)
             self._check_sessions()
+            self._count_overdue(monotonic())
+            self._publish_connections()
+
+    def _publish_connections(self) -> None:
+        count, cells = self.strangers.count, self._connections
+        cells["head"].set(count(Stage.HEAD) + count(Stage.CLOSING))
+        cells["request"].set(count(Stage.BODY) + count(Stage.ANSWER))
+        cells["idle"].set(count(Stage.IDLE))
+        cells["stream"].set(self.context.streams)
 
     def _check_sessions(self) -> None:
         """Check each session. A separate function, so that no local keeps the last session between two checks."""

@@ -33,6 +33,8 @@ RequestFault = Literal[
     "cut_off",  # the peer ended within a request
 ]
 FAULTS: Final[tuple[str, ...]] = get_args(RequestFault)
+#: Why a server gives a request up that is not complete.
+GivenUp = Literal["head_timeout", "body_timeout", "displaced", "address_limit"]
 
 #: Longest head, request line and field lines together.
 MAX_HEAD_BYTES: Final = 16 << 10
@@ -52,6 +54,10 @@ _STATUSES: Final[dict[str, str]] = {
     "line_too_long": "414 URI Too Long",
     "head_too_long": "431 Request Header Fields Too Large",
     "body_too_long": "413 Content Too Large",
+    "head_timeout": "408 Request Timeout",
+    "body_timeout": "408 Request Timeout",
+    "displaced": "503 Service Unavailable",
+    "address_limit": "503 Service Unavailable",
 }
 _TOO_LONG: Final[dict[str, str]] = {
     "line_too_long": f"the request line is over {MAX_LINE_BYTES} bytes",
@@ -96,9 +102,9 @@ _MAX_LENGTH_DIGITS: Final = 16
 class RequestError(GatewayError):
     """A request that is refused. `status`: that of the answer, after which the connection closes."""
 
-    def __init__(self, fault: RequestFault, detail: str) -> None:
+    def __init__(self, fault: RequestFault | GivenUp, detail: str) -> None:
         super().__init__(detail)
-        self.code: RequestFault = fault
+        self.code: RequestFault | GivenUp = fault
         self.status = _STATUSES.get(fault, "400 Bad Request")
 
 

@@ -9,15 +9,16 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
-from gevent.pywsgi import WSGIServer
 
 from gw import strict_http
-from gw.protocol.http import RequestError, RequestFault
-from gw.strict_http import StrictHandler
+from gw.protocol.http import GivenUp, RequestError, RequestFault
+from gw.strangers import Bounds
+from gw.strict_http import StrictHandler, StrictServer
 from tests.timing import scaled
 from tests.wire.http_requests import ACCEPTED, ACCEPTED_CHUNKS, CUT_OFF, REFUSED, REFUSED_CHUNKS, Accepted, Refused
 
 WAIT_S = scaled(20)
+BOUNDS = Bounds(places=100, per_address=100, head_s=WAIT_S, body_s=WAIT_S, answer_s=WAIT_S, idle_s=WAIT_S)
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -36,13 +37,13 @@ class Rig:
         rig = self
 
         class Handler(StrictHandler):
-            def on_refused(self, fault: RequestFault) -> None:
+            def on_refused(self, fault: RequestFault | GivenUp) -> None:
                 rig.faults.append(fault)
 
             def broke_off(self, error: OSError, *, has_begun: bool) -> None:
                 rig.errors.append((error, has_begun))
 
-        self.server = WSGIServer(("127.0.0.1", 0), self.answer, log=None, error_log=None, handler_class=Handler)
+        self.server = StrictServer(("127.0.0.1", 0), self.answer, BOUNDS, handler_class=Handler)
         self.server.start()
 
     def answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:

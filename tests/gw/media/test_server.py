@@ -384,7 +384,7 @@ def test_connections_without_a_request_delay_no_caller(contexts: ContextMaker, m
     until(lambda: [server.context.pending for server in servers] == [2, 2])
     gevent.sleep(SHORT_DELAY_S)
     checks: list[MediaServer] = []
-    monkeypatch.setattr(MediaServer, "_check_again", lambda self: checks.append(self))
+    monkeypatch.setattr(MediaServer, "on_pause_over", lambda self: checks.append(self))
     answer = Answer(address, request(GOOD))
     assert answer.status == 101
     assert checks == []

@@ -381,7 +381,8 @@ HALF_REQUESTS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("request_bytes", HALF_REQUESTS.values(), ids=HALF_REQUESTS.keys())
 def test_a_request_that_never_ends_is_closed(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes):
-    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(server_module, "HEAD_S", 0.1)
+    monkeypatch.setattr(server_module, "BODY_S", 0.1)
     client = Client(contexts)
     answer = raw(client, request_bytes)  # within WAIT_S, or the test fails
     assert b" 200 " not in answer
@@ -390,7 +391,7 @@ def test_a_request_that_never_ends_is_closed(contexts: ContextMaker, monkeypatch
 
 
 def test_an_idle_connection_is_closed_and_a_busy_one_kept(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_S", scaled(0.3))
+    monkeypatch.setattr(server_module, "IDLE_S", scaled(0.3))
     client = Client(contexts)
     connection = http.client.HTTPConnection(*client.address, timeout=WAIT_S)
     for _ in range(3):

@@ -102,6 +102,17 @@ def test_the_panels_and_dashboards_in_the_runbook_exist() -> None:
     assert named <= titles
 
 
+def test_each_attack_names_tests_that_exist() -> None:
+    table = (ROOT / "SECURITY.md").read_text().partition("## Attacks")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        for path, name in named:
+            assert name in _definitions(ROOT / path), f"{path}::{name}"
+
+
 # -- the architecture page --------------------------------------------------------------------------------------------
 
 ARCHITECTURE = ROOT / "gw" / "README.md"

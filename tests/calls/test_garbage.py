@@ -65,7 +65,7 @@ CASES: Final = {
     "parrot": Case(agent={"provider": "parrot"}, says=tuple(speech.script(1000))),
     "agent": Case((AiScript(greeting=lasting(1)[:801], answers=(lasting(1)[:333],), hang_up_after=1),), ends="ai_hangup"),
     "line_breaks": Case((TALKS,), {15: lambda call: call.abort()}, ends="twin"),
-    "no_websocket": Case((TALKS,), {15: lambda call: call.send_raw(b"GET / HTTP/1.1\r\n\r\n")}, ends="invalid opcode"),
+    "no_websocket": Case((TALKS,), {15: lambda call: call.send_raw(b"GET / HTTP/1.1\r\n\r\n")}, ends="phone_bad_websocket"),
     "no_json": Case((TALKS,), {15: lambda call: call.send_text(b"{")}, ends="phone_bad_json"),
     "no_agent": Case(ends="unknown_agent"),
     **{fault: _broken(fault) for fault in ("reset", "close", "bad_json", "bad_websocket", "oversize_message", "session_expired")},

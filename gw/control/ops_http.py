@@ -14,24 +14,21 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import gevent
-import gevent.pool
-import gevent.pywsgi
 import msgspec
 from gevent.lock import BoundedSemaphore
 
 from gw.bounded import OutOfTimeError, within
 from gw.config import host_and_port
-from gw.strict_http import StrictHandler
+from gw.strangers import Bounds
+from gw.strict_http import StrictServer
 from metrics.exposition import CONTENT_TYPE
 
 #: One rendering serves all requests for this long.
 CACHE_S: Final = 1.0
 #: Upper bound on one rendering, including the wait for another.
 RENDER_S: Final = 10.0
-#: Simultaneous connections; Prometheus needs one, an operator a few.
-MAX_CONNECTIONS: Final = 64
-#: A connection silent for this long is closed.
-IDLE_S: Final = 30.0
+#: Connections that wait for their clients; Prometheus needs one, an operator a few. Prometheus reuses its idle one.
+BOUNDS: Final = Bounds(places=64, per_address=32, head_s=10.0, body_s=5.0, answer_s=30.0, idle_s=70.0)
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -55,14 +52,7 @@ class OpsHttp:
         self._page_until_s = 0.0
         self._rendering = BoundedSemaphore(1)
         self._threads = gevent.get_hub().threadpool
-        self._server = gevent.pywsgi.WSGIServer(
-            host_and_port(listen),
-            self._answer,
-            log=None,
-            error_log=None,
-            spawn=gevent.pool.Pool(MAX_CONNECTIONS),
-            handler_class=_Handler,
-        )
+        self._server = StrictServer(host_and_port(listen), self._answer, BOUNDS)
         self._server.init_socket()
 
     @property
@@ -107,14 +97,6 @@ class OpsHttp:
                 self._page = self._threads.apply(self._render)
                 self._page_until_s = time.monotonic() + CACHE_S
             return self._page
-
-
-class _Handler(StrictHandler):
-    """A connection that is closed after IDLE_S of silence."""
-
-    def __init__(self, sock: Any, address: Any, server: Any) -> None:
-        sock.settimeout(IDLE_S)
-        super().__init__(sock, address, server)
 
 
 def _respond(

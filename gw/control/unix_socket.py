@@ -1,10 +1,11 @@
-"""A listening Unix socket, accessible to its owner only, for bus and admin commands.
+"""A listening Unix socket, accessible to its owner only, for bus and admin commands, and its waiting connections.
 
 Replaces a socket file without a listener, refuses one with a listener, and at the end removes only the file it created.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -49,6 +50,28 @@ class PrivateListener:
                 self._path.unlink()
         except FileNotFoundError:
             pass  # already removed
+
+
+class Waiting:
+    """Connections that wait for their client. One more than `most` ends the longest wait, so stuck clients exclude no other."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._sockets: dict[socket.socket, None] = {}
+
+    def add(self, sock: socket.socket) -> None:
+        """Begin a wait."""
+        self.discard(sock)
+        self._sockets[sock] = None
+        if len(self._sockets) > self._most:
+            longest = next(iter(self._sockets))
+            self.discard(longest)
+            with contextlib.suppress(OSError):  # closed already
+                longest.shutdown(socket.SHUT_RDWR)
+
+    def discard(self, sock: socket.socket) -> None:
+        """End a wait. Idempotent."""
+        self._sockets.pop(sock, None)
 
 
 def _remove_stale(path: Path) -> None:

@@ -22,7 +22,7 @@ import msgspec
 
 from gw.bounded import OutOfTimeError, within
 from gw.control.admin.client import MAX_LINE_BYTES
-from gw.control.unix_socket import PrivateListener
+from gw.control.unix_socket import PrivateListener, Waiting
 from gw.errors import GatewayError
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ REQUEST_S: Final = 15.0
 IDLE_S: Final = 60.0
 #: Upper bound on the send of one answer.
 SEND_S: Final = 10.0
-#: Simultaneous connections; more wait in the kernel's queue.
-MAX_CONNECTIONS: Final = 32
+#: Connections that wait for their client's next line; one more ends the longest wait.
+MAX_WAITING: Final = 32
 
 #: Takes the line's fields without `command`; returns a JSON document. Raises CommandError.
 Command = Callable[[Mapping[str, Any]], Any]
@@ -78,7 +78,8 @@ class AdminServer:
         """Bind. Raises OSError when another process listens there."""
         self._commands = commands
         self._listener = PrivateListener(path)
-        self._connections = gevent.pool.Pool(MAX_CONNECTIONS)
+        self._waiting = Waiting(MAX_WAITING)
+        self._connections = gevent.pool.Pool()
         self._server = gevent.server.StreamServer(self._listener.socket, self._serve, spawn=self._connections)
 
     def start(self) -> None:
@@ -121,19 +122,24 @@ class AdminServer:
         try:
             sock.settimeout(IDLE_S)
             buffer = bytearray()
+            self._waiting.add(sock)
             while data := sock.recv(65536):
                 buffer += data
                 while (end := buffer.find(b"\n")) >= 0:
+                    self._waiting.discard(sock)
                     line = bytes(buffer[:end])
                     del buffer[: end + 1]
                     answer = self.answer(line) if len(line) <= MAX_LINE_BYTES else _too_long()
                     with gevent.Timeout(SEND_S):
                         sock.sendall(answer)
+                    self._waiting.add(sock)
                 if len(buffer) > MAX_LINE_BYTES:
                     sock.sendall(_too_long())
                     return
         except (OSError, gevent.Timeout) as error:
             log.debug("an admin connection ended: %r", error)
+        finally:
+            self._waiting.discard(sock)
 
 
 def _line(value: Any) -> bytes:

@@ -25,7 +25,7 @@ from gw import bus
 from gw.control.bus.link import BusLink
 from gw.control.bus.workers import HoldView, WorkerRecord, Workers, WorkerView
 from gw.control.spool import Spool, SpoolError
-from gw.control.unix_socket import PrivateListener
+from gw.control.unix_socket import PrivateListener, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,10 @@ SILENCE_S: Final = 30.0
 RETURN_S: Final = 10.0
 #: Period of checks on a missing worker's process: well below the 2 s within which its calls must be closed.
 LOOK_S: Final = 0.2
-#: Simultaneous connections: workers, those they replace, and a reserve for a worker that reconnects repeatedly.
-MAX_CONNECTIONS: Final = 256
+#: Connections without a Hello; one more ends the oldest.
+MAX_WAITING: Final = 64
+#: Workers whose return is awaited.
+MAX_MISSING: Final = 256
 #: Size of one read, and so the upper size of one commit (further reads complete a longer message).
 READ_BYTES: Final = 1 << 18
 #: Questions of workers being answered at a time.
@@ -64,8 +66,9 @@ class BusServer:
         self._on_lost = on_lost
         self._subscribers: list[Subscriber] = []
         self._workers = Workers()
-        self._connections = gevent.pool.Pool(MAX_CONNECTIONS)
-        self._missing = gevent.pool.Pool(MAX_CONNECTIONS)
+        self._connections = gevent.pool.Pool()
+        self._waiting = Waiting(MAX_WAITING)
+        self._missing = gevent.pool.Pool(MAX_MISSING)
         self._answer: Callable[[bus.Ask], bus.Answer] = lambda ask: bus.Answer(ask.n)
         self._answers = gevent.pool.Pool(MAX_ANSWERS)
         self._draining = False
@@ -152,7 +155,9 @@ class BusServer:
         try:
             sock.settimeout(SILENCE_S)
             reader = bus.Reader.of_events()
+            self._waiting.add(sock)
             hello, rest = self._greet(sock, reader)
+            self._waiting.discard(sock)
             if not bus.OLDEST_VERSION <= hello.version <= bus.VERSION:
                 self._refuse(hello, link)
                 return
@@ -173,6 +178,7 @@ class BusServer:
         except Exception:  # top of the greenlet; the worker sends again whatever was not acknowledged
             log.exception("a worker's connection failed")
         finally:
+            self._waiting.discard(sock)
             link.close()
             if worker is not None:
                 self._detach(worker, link)

@@ -105,10 +105,24 @@ def test_a_request_that_breaks_http_is_refused(rig: Rig) -> None:
             assert int(sock.recv(1000).split(b" ")[1]) == int(RequestError(sample.fault, "").status[:3]), name  # type: ignore[arg-type]
 
 
-def test_a_silent_connection_is_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops_http, "IDLE_S", 0.05)
+def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops_http, "BOUNDS", ops_http.BOUNDS._replace(head_s=0.05))
+    rig = Rig()
     with socket.create_connection(("127.0.0.1", rig.http.port), timeout=scaled(20)) as sock:
         assert sock.recv(1) == b""
+    rig.http.stop(timeout_s=0)
+
+
+def test_silent_connections_delay_no_request(rig: Rig) -> None:
+    """The first give way: more of them than there are places."""
+    silent = [
+        socket.create_connection(("127.0.0.1", rig.http.port), timeout=scaled(20)) for _ in range(ops_http.BOUNDS.places + 10)
+    ]
+    assert rig.ask("/readyz")[0] == 200
+    for sock in silent[:10]:
+        assert sock.recv(1) == b""
+    for sock in silent:
+        sock.close()
 
 
 def test_a_port_in_use_is_refused(rig: Rig) -> None:

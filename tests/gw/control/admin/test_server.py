@@ -108,6 +108,20 @@ def test_a_long_line_gets_an_error(path: Path) -> None:
     assert answers[0]["error"]["code"] == "bad_request"
 
 
+def test_stuck_clients_exclude_no_other(path: Path) -> None:
+    stuck = []
+    for _ in range(admin.MAX_WAITING + 10):
+        stuck.append(socket.socket(socket.AF_UNIX))
+        stuck[-1].settimeout(5)
+        stuck[-1].connect(str(path))
+        gevent.sleep(0)
+    assert AdminClient(path).request("echo", n=1) == {"n": 1}
+    for sock in stuck[:10]:
+        assert sock.recv(1) == b"", "the longest waits end"
+    for sock in stuck:
+        sock.close()
+
+
 def test_the_time_of_a_request_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "REQUEST_S", 0.05)
     with pytest.raises(Refused) as caught:

@@ -236,6 +236,14 @@ def test_the_wait_for_hello_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch
         assert sock.recv(1) == b""
 
 
+def test_connections_without_hello_exclude_no_worker(rig: Rig) -> None:
+    worker = BusClient(rig.path)
+    silent = [BusClient(rig.path, hello=False) for _ in range(server.MAX_WAITING + 1)]
+    assert silent[0].ended()
+    until(lambda: [view.connected for view in rig.server.workers()] == [True])
+    worker.socket.close()
+
+
 def test_silence_ends_the_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "SILENCE_S", 0.05)
     assert BusClient(rig.path).ended()

@@ -12,6 +12,7 @@ from hashlib import sha1
 from typing import Final
 
 from gw.errors import GatewayError
+from gw.protocol.http import FIELD_OCTETS, RequestError, parse_field
 
 MAX_HEAD_BYTES: Final = 16 << 10
 MAX_FIELDS: Final = 64
@@ -69,6 +70,8 @@ class ClientHandshake:
             return None
         if found[1] != b"101":
             raise HandshakeError(int(found[1]), f"HTTP {int(found[1])}")
+        if head.replace(b"\r\n", b"").translate(None, FIELD_OCTETS):
+            raise HandshakeError(0, "a control character in the head")
         self._check(fields.split(b"\r\n", MAX_FIELDS))
         return behind
 
@@ -78,10 +81,11 @@ class ClientHandshake:
             raise HandshakeError(0, f"more than {MAX_FIELDS} fields")
         fields: dict[bytes, list[bytes]] = {}
         for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon or not name or name != name.strip():
-                raise HandshakeError(0, "a field line is not `Name: value`")
-            fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+            try:
+                name, value = parse_field(line)
+            except RequestError as error:
+                raise HandshakeError(0, str(error)) from None
+            fields.setdefault(name.lower(), []).append(value)
         options = b",".join(fields.get(b"connection", ())).lower().split(b",", _MAX_OPTIONS)
         upgrade = [value.lower() for value in fields.get(b"upgrade", ())]
         if upgrade != [b"websocket"] or b"upgrade" not in [option.strip(b" \t") for option in options]:

@@ -68,7 +68,7 @@ _ALNUM: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 #: RFC 9110 5.6.2, `tchar`.
 _TOKEN: Final = _ALNUM + b"!#$%&'*+-.^_`|~"
 #: RFC 9110 5.5: visible characters, obs-text, space and tab.
-_FIELD: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+FIELD_OCTETS: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 #: RFC 3986 3.3 and 3.4: the characters of a path and a query, escapes included.
 _TARGET: Final = _ALNUM + b"-._~!$&'()*+,;=:@/?%"
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -140,7 +140,7 @@ class _Lines:
         at = self._at
         end = self._data.find(b"\r\n", at, at + max(room, 0))
         line = self._data[at : end if end >= 0 else at + max(room, 0)]
-        if (strange := line.translate(None, _FIELD)) and (end >= 0 or strange != b"\r" or line[-1:] != b"\r"):
+        if (strange := line.translate(None, FIELD_OCTETS)) and (end >= 0 or strange != b"\r" or line[-1:] != b"\r"):
             raise RequestError("bad_octet", "a control character, or a line that does not end in CRLF")
         if end < 0:
             if len(line) >= room:
@@ -183,7 +183,7 @@ class HeadReader(_Lines):
                 return _head(self._start, self._fields)
             if len(self._fields) == MAX_FIELDS:
                 raise RequestError("head_too_long", f"more than {MAX_FIELDS} fields")
-            self._fields.append(_field(line))
+            self._fields.append(parse_field(line))
         return None
 
 
@@ -219,7 +219,7 @@ class ChunkedReader(_Lines):
             if not self._is_last:
                 self._take_size(line)
             elif line:
-                _field(line)
+                parse_field(line)
             else:
                 return b"".join(self._body)
 
@@ -258,8 +258,8 @@ def _request_line(line: bytes) -> list[bytes]:
     return [method, target, version, host]
 
 
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Split a field line. A folded line has no name, as has one with a space before its colon."""
+def parse_field(line: bytes) -> tuple[bytes, bytes]:
+    """Split a field line. A folded line has no name, nor has one with a space before its colon. Raises RequestError."""
     name, colon, value = line.partition(b":")
     if not colon or not name or name.translate(None, _TOKEN):
         raise RequestError("bad_field", "a field line is not `Name: value`")

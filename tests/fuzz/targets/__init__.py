@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz.targets import ai_events, bus_messages, configuration, http, secrets, twilio_messages, websocket
+from tests.fuzz.targets import ai_events, bus_messages, configuration, handshake, http, secrets, twilio_messages, websocket
 
 CORPUS: Final = Path(__file__).resolve().parent.parent / "corpus"
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "http_head": http.head,
     "http_body": http.chunked_body,
+    "handshake": handshake.answer,
     "websocket_client": websocket.as_client,
     "websocket_server": websocket.as_server,
     "twilio": twilio_messages.message,

@@ -70,7 +70,7 @@ def _delta_or_error(piece: bytes) -> None:
 
 def parrot(data: bytes) -> None:
     """Take pairs of bytes as runs of one sample: a short input is seconds of speech."""
-    sound = b"".join(data[at : at + 1] * (data[at + 1] * 40) for at in range(0, min(len(data), 200) - 1, 2))
+    sound = b"".join(data[at : at + 1] * (data[at + 1] * 40) for at in range(0, min(len(data), 40) - 1, 2))
     agent = Parrot(_GREETING, _GOODBYE)
     whole = [*agent.create_response(), *agent.on_audio(sound), *agent.on_dtmf("#")]
     for pieces in cuts(sound):

@@ -9,6 +9,7 @@ from zlib import crc32
 
 #: Single bytes beyond this cost more than they find.
 _SINGLE_BYTES: Final = 200
+_MAX_PIECES: Final = 1000
 
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:
@@ -16,7 +17,7 @@ def cuts(data: bytes) -> Iterator[list[bytes]]:
     if len(data) <= _SINGLE_BYTES:
         yield [data[at : at + 1] for at in range(len(data))]
     random = Random(crc32(data))
-    longest = random.choice((3, 20, 200, 4000))
+    longest = max(random.choice((3, 20, 200, 4000)), len(data) // _MAX_PIECES)
     pieces, at = [], 0
     while at < len(data):
         end = at + random.randint(1, longest)

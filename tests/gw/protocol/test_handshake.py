@@ -74,6 +74,8 @@ def test_answers_that_open_a_websocket(changes: dict[str, str]) -> None:
         answer(Folded="a\r\n b: c"),
         answer(**{"No colon\r\nNone": "a"}),
         answer(**{"": "no name"}),
+        answer(Né="no token"),
+        answer(Control="a\0b"),
         answer(**{f"X{n}": "" for n in range(MAX_FIELDS)}),
         b"HTTP/1.1 101 \r\n\r\n",
         b"\r\n\r\n",

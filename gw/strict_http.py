@@ -79,6 +79,7 @@ class StrictHandler(pywsgi.WSGIHandler):
             super().handle()
         finally:
             self.server.strangers.leave(self)
+            self.environ = None  # else an object cycle: the body refers to its handler
 
     def to_stage(self, stage: Stage) -> None:
         """Begin a stage, with its time."""

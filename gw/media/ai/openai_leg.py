@@ -48,6 +48,27 @@ TOO_MANY_REQUESTS: Final = 429
 _MAY_PASS: Final = (408, 425)
 
 
+class _EventParser:
+    """Parser of one session's events. Not the leg itself: its reader would be in an object cycle."""
+
+    __slots__ = ("_unreadable_s",)
+
+    def __init__(self) -> None:
+        self._unreadable_s: deque[float] = deque(maxlen=UNREADABLE_EVENTS)  # times of the last ones
+
+    def parse(self, data: bytes) -> AiEvent:
+        """Parse one event; return Unreadable for one that is skipped. Raises ProtocolError."""
+        try:
+            return openai_realtime.parse(data)
+        except ProtocolError as error:
+            times_s, now_s = self._unreadable_s, monotonic()
+            is_first = not times_s
+            times_s.append(now_s)
+            if error.code not in SKIPPED or (len(times_s) == UNREADABLE_EVENTS and now_s - times_s[0] < UNREADABLE_S):
+                raise
+            return Unreadable(error.code, error.detail, is_first)
+
+
 class OpenAiLeg:
     """One call's session with OpenAI Realtime."""
 
@@ -59,7 +80,6 @@ class OpenAiLeg:
         "_reader",
         "_socket",
         "_tls",
-        "_unreadable_s",
         "heard_s",
         "transport",
     )
@@ -73,7 +93,6 @@ class OpenAiLeg:
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
         self._reader: MessageReader[AiEvent] | None = None
-        self._unreadable_s: deque[float] = deque(maxlen=UNREADABLE_EVENTS)  # times of the last ones
         self.transport: Transport | TlsTransport | None = None
         self.heard_s = monotonic()
 
@@ -99,7 +118,7 @@ class OpenAiLeg:
         transport.write(handshake.request)
         behind = self._shake_hands(transport, handshake)
         self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=True, first=behind)
-        self._reader = MessageReader(self._socket, self._parse, openai_realtime.split)
+        self._reader = MessageReader(self._socket, _EventParser().parse, openai_realtime.split)
         self._send(self._dialect.session_update(self._agent))
 
     def _shake_hands(self, transport: Transport | TlsTransport, handshake: ClientHandshake) -> bytes:
@@ -131,18 +150,6 @@ class OpenAiLeg:
             raise AiLegError(Reason.AI_CLOSED if error.clean else Reason.AI_LOST, str(error)) from error
         self.heard_s = monotonic()
         return events
-
-    def _parse(self, data: bytes) -> AiEvent:
-        """Parse one event; return Unreadable for one that is skipped. Raises ProtocolError."""
-        try:
-            return openai_realtime.parse(data)
-        except ProtocolError as error:
-            times_s, now_s = self._unreadable_s, monotonic()
-            is_first = not times_s
-            times_s.append(now_s)
-            if error.code not in SKIPPED or (len(times_s) == UNREADABLE_EVENTS and now_s - times_s[0] < UNREADABLE_S):
-                raise
-            return Unreadable(error.code, error.detail, is_first)
 
     def ping(self) -> None:
         if self._socket is not None:

@@ -18,7 +18,14 @@ from gw.call.state import Reason
 from gw.config import Agent
 from gw.errors import ProtocolError
 from gw.media.ai.leg import AiLegError
-from gw.media.ai.openai_leg import MAX_MESSAGE_BYTES, MAX_WAITING_BYTES, UNREADABLE_EVENTS, UNREADABLE_S, OpenAiLeg
+from gw.media.ai.openai_leg import (
+    MAX_MESSAGE_BYTES,
+    MAX_WAITING_BYTES,
+    UNREADABLE_EVENTS,
+    UNREADABLE_S,
+    OpenAiLeg,
+    _EventParser,
+)
 from gw.protocol import ai
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
@@ -323,22 +330,21 @@ def test_the_ai_reads_why_the_leg_closes(data: bytes, reason: Reason, code: int)
 def test_unreadable_events_are_skipped_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch):
     now_s = [0.0]
     monkeypatch.setattr("gw.media.ai.openai_leg.monotonic", lambda: now_s[0])
-    leg = OpenAiLeg(Agent(), "sk-test", ssl.create_default_context())
+    parse = _EventParser().parse
     bad = [b"{", b'{"type":5}', b'{"type":"response.output_item.done"}']
     codes = ["bad_json", "bad_type", "missing_field"]
     for n in range(3 * UNREADABLE_EVENTS):  # one fewer than the limit in any UNREADABLE_S
-        event = leg._parse(bad[n % 3])
+        event = parse(bad[n % 3])
         assert isinstance(event, ai.Unreadable) and (event.code, event.is_first) == (codes[n % 3], n == 0)
         now_s[0] += UNREADABLE_S / (UNREADABLE_EVENTS - 1)
-    leg._parse(b"{")
+    parse(b"{")
     with pytest.raises(ProtocolError, match="truncated"):
-        leg._parse(b"{")
+        parse(b"{")
 
 
 def test_another_format_is_never_skipped():
-    leg = OpenAiLeg(Agent(), "sk-test", ssl.create_default_context())
     with pytest.raises(ProtocolError) as raised:
-        leg._parse(b'{"type":"session.updated","session":{}}')
+        _EventParser().parse(b'{"type":"session.updated","session":{}}')
     assert raised.value.code == "wrong_format"
 
 

@@ -15,9 +15,14 @@ AUDIO_SPEED: Final = 1.2
 AUDIO_BURST_S: Final = 2.0
 #: A message with less audio is charged as half a frame: the shortest frame in use has 10 ms.
 MIN_CHARGE_BYTES: Final = FRAME_BYTES // 2
-#: Events of one kind a call may send to control: a person presses five keys a second at most, and takes no five turns.
-EVENTS_PER_S: Final = 5
-EVENTS_BURST: Final = 60
+#: Events of one kind a call may send to control: rate per second, and burst. A burst can come in one slice of the hub's time,
+#: where an event with all it causes takes about 25 us. A person presses five keys a second at most.
+EVENTS: Final = (5.0, 20)
+_EVENTS_OF: Final = {
+    "interruption": (2.0, 10),  # each also sends a clear, and truncations
+    "ai_error": (0.2, 5),  # each is logged
+    "turn": (5.0, 64),  # a call's end reports all that are open
+}
 #: Messages on one stream besides audio for the AI. Twilio sends a few; a minute of late audio in one burst is 3000.
 MESSAGES_PER_S: Final = 5000
 MESSAGES_BURST: Final = 10_000
@@ -49,6 +54,11 @@ class Allowance:
 def audio_allowance() -> Allowance:
     """Return the allowance of a call's audio, in frames."""
     return Allowance(AUDIO_SPEED / PTIME_S, AUDIO_BURST_S / PTIME_S)
+
+
+def event_allowance(kind: str) -> Allowance:
+    """Return the allowance of a call's events of one kind."""
+    return Allowance(*_EVENTS_OF.get(kind, EVENTS))
 
 
 def frames_charged(n_bytes: int) -> float:

@@ -12,7 +12,7 @@ import time
 from time import monotonic
 
 from gw import bus
-from gw.call.limits import EVENTS_BURST, EVENTS_PER_S, Allowance
+from gw.call.limits import Allowance, event_allowance
 from gw.call.resume import parse_resumed
 from gw.call.turns import Turn
 from gw.media.context import MediaContext
@@ -75,7 +75,7 @@ class CallEvents:
         """
         allowance = self._allowances.get(kind)
         if allowance is None:
-            allowance = self._allowances[kind] = Allowance(EVENTS_PER_S, EVENTS_BURST)
+            allowance = self._allowances[kind] = event_allowance(kind)
         if allowance.take(monotonic()):
             return True
         surplus = self._context.cells.surplus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.limits import AUDIO_BURST_S, AUDIO_SPEED, Allowance, audio_allowance, frames_charged
+from gw.call.limits import AUDIO_BURST_S, AUDIO_SPEED, Allowance, audio_allowance, event_allowance, frames_charged
 from gw.protocol.audio import FRAME_BYTES, PTIME_S
 
 
@@ -43,3 +43,11 @@ def test_no_sequence_of_frames_exceeds_real_time_by_more_than_allowed(pauses_s: 
 
 def test_a_piece_is_charged_for_its_audio_and_at_least_half_a_frame() -> None:
     assert [frames_charged(n_bytes) for n_bytes in (1, FRAME_BYTES // 2, FRAME_BYTES)] == [0.5, 0.5, 1.0]
+
+
+def test_each_kind_of_event_has_a_limit_and_a_burst_fits_in_one_slice() -> None:
+    def burst(kind: str) -> int:
+        allowance = event_allowance(kind)
+        return sum(allowance.take(1.0) for _ in range(100))
+
+    assert [burst(kind) for kind in ("dtmf", "tool_call", "interruption", "ai_error", "turn")] == [20, 20, 10, 5, 64]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from gw import bus
-from gw.call.limits import EVENTS_BURST
+from gw.call.limits import EVENTS
 from gw.call.turns import Turn
 from gw.media import call_events
 from gw.media.call_events import CallEvents
@@ -83,10 +83,10 @@ def test_the_recording_request_of_a_resumed_call_is_marked(contexts: ContextMake
 
 def test_notes_of_a_kind_are_limited_and_the_first_surplus_is_noted(contexts: ContextMaker) -> None:
     rig = _rig(contexts)
-    accepted = [rig.events.note("dtmf", digit="5") for _ in range(EVENTS_BURST + 40)]
-    assert accepted == [True] * EVENTS_BURST + [False] * 40
+    accepted = [rig.events.note("dtmf", digit="5") for _ in range(EVENTS[1] + 40)]
+    assert accepted == [True] * EVENTS[1] + [False] * 40
     kinds = [event.kind for event in rig.emitted if isinstance(event, bus.CallEvent)]
-    assert kinds == ["dtmf"] * EVENTS_BURST + ["surplus"]
+    assert kinds == ["dtmf"] * EVENTS[1] + ["surplus"]
     assert rig.emitted[-1].data == {"of": "dtmf"}  # type: ignore[union-attr]
     assert rig.context.cells.surplus["dtmf"].value == 40
     assert rig.events.note("ai_error", code="x"), "another kind has its own limit"
@@ -94,13 +94,13 @@ def test_notes_of_a_kind_are_limited_and_the_first_surplus_is_noted(contexts: Co
 
 def test_turns_are_limited(contexts: ContextMaker) -> None:
     rig = _rig(contexts)
-    rig.events.report_turns([Turn(n, "agent", "words", f"item-{n}", 10, False, 10) for n in range(EVENTS_BURST + 7)])
-    assert len([event for event in rig.emitted if isinstance(event, bus.Turn)]) == EVENTS_BURST
+    rig.events.report_turns([Turn(n, "agent", "words", f"item-{n}", 10, False, 10) for n in range(71)])
+    assert len([event for event in rig.emitted if isinstance(event, bus.Turn)]) == 64
     assert rig.context.cells.surplus["turn"].value == 7
 
 
 def test_the_surplus_of_a_kind_without_a_series_is_counted_as_other(contexts: ContextMaker) -> None:
     rig = _rig(contexts)
-    for _ in range(EVENTS_BURST + 3):
+    for _ in range(EVENTS[1] + 3):
         rig.events.note("ai_leg_lost")
     assert rig.context.cells.surplus["other"].value == 3

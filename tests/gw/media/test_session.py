@@ -13,7 +13,7 @@ import gevent
 import pytest
 
 from gw import bus
-from gw.call.limits import AUDIO_BURST_S, AUDIO_SPEED, EVENTS_BURST
+from gw.call.limits import AUDIO_BURST_S, AUDIO_SPEED, EVENTS
 from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import call_events
@@ -213,11 +213,11 @@ def test_a_flood_of_keys_reaches_neither_control_nor_the_ai(line: Line, monkeypa
     until(lambda: call.state.now is State.ACTIVE)
     keys: list[str] = []
     monkeypatch.setattr(ParrotLeg, "send_dtmf", lambda leg, digit: keys.append(digit))
-    line.say(*[_key("1")] * (EVENTS_BURST + 500), stop())
+    line.say(*[_key("1")] * (EVENTS[1] + 500), stop())
     assert line.ended() == (1000, "caller_hangup")
-    assert len(keys) == EVENTS_BURST
+    assert len(keys) == EVENTS[1]
     kinds = Counter(event.kind for event in line.events(bus.CallEvent))
-    assert (kinds["dtmf"], kinds["surplus"]) == (EVENTS_BURST, 1)
+    assert (kinds["dtmf"], kinds["surplus"]) == (EVENTS[1], 1)
     assert line.context.cells.surplus["dtmf"].value == 500
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ import click
 from gw.cli.context import EXIT_CODES_HERE, Settings, json_option, out_folder_option
 
 if TYPE_CHECKING:
+    from gw.verify.conversation.check import ConversationReport
     from gw.verify.guard.check import GuardReport
     from gw.verify.purity.report import Report as PurityReport
 
@@ -50,6 +51,7 @@ def verify(ctx: click.Context) -> None:
     Operations of the TX loop:          gateway.py verify purity
     Recording exactly once:             gateway.py verify guard
     Latency on this machine:            gateway.py verify budget
+    Rules of the dialogue machine:      gateway.py verify conversation
     """
     if ctx.invoked_subcommand is None:
         run_all(ctx, _PROOFS)
@@ -141,6 +143,7 @@ def guard(deep: bool, faults: int | None, as_json: bool) -> None:
     """
     from gw.terminal import print_json
     from gw.verify.guard.check import DEEP, SCENARIOS, check
+    from gw.verify.guard.model import INVARIANTS
 
     logging.getLogger().addHandler(logging.NullHandler())  # failures are injected on purpose: do not print their log
     logging.disable(logging.CRITICAL)
@@ -152,17 +155,16 @@ def guard(deep: bool, faults: int | None, as_json: bool) -> None:
     if as_json:
         print_json(report.document())
     else:
-        _show_guard(report)
+        _show_explored(report, INVARIANTS, "invariants")
     if not report.holds:
         raise click.exceptions.Exit(1)
 
 
-def _show_guard(report: GuardReport) -> None:
+def _show_explored(report: GuardReport | ConversationReport, invariants: Sequence[str], key: str) -> None:
+    """Print what was explored, what holds, and the shortest way to each violation. `key`: of the invariants in the document."""
     from rich.text import Text
 
     from gw.terminal import Column, console, print_rows
-    from gw.verify.guard.check import GRANTED
-    from gw.verify.guard.model import INVARIANTS
 
     columns = (
         Column("explored", lambda row: row["name"]),
@@ -185,17 +187,76 @@ def _show_guard(report: GuardReport) -> None:
     print_rows(columns, [*document["scenarios"], total])
     out = console()
     out.print()
-    for invariant in INVARIANTS:
-        holds = document["invariants"][invariant]["holds"]
+    for invariant in invariants:
+        holds = document[key][invariant]["holds"]
         out.print(Text("  holds      " if holds else "  BROKEN     ", "green" if holds else "bold red") + Text(invariant, ""))
     out.print("\nAssumptions:", style="dim")
-    for line in GRANTED:
+    for line in document["taken_for_granted"]:
         out.print(Text(f"  {line}", "dim"))
-    for invariant in INVARIANTS:
+    for invariant in invariants:
         for scenario, violation in report.violations(invariant)[:1]:
             out.print(Text(f"\n{invariant}: the shortest sequence that breaks it ({scenario.name})", "bold"))
             for n, step in enumerate((*violation.steps, *([violation.end] if violation.end else [])), 1):
                 out.print(Text(f"  {n:3}  {step}"))
+
+
+# -- conversation -----------------------------------------------------------------------------------------------------
+
+
+@verify.command(short_help="Check the dialogue machine against its ten rules.", epilog=EXIT_CODES_HERE)
+@click.option("--mutants", is_flag=True, help="Put defects into the machine, and show the rule that finds each.")
+@json_option
+def conversation(mutants: bool, as_json: bool) -> None:
+    """Prove that the dialogue machine keeps its ten rules in every explored conversation.
+
+    The check takes conversations through orders of inputs: failed answers, lost sessions, interruptions, tools, goodbyes, limits.
+    Exit code 1 if a rule breaks; the report then has the shortest conversation that breaks it. Calls do not use the
+    machine yet.
+
+    
+    The proof, in seconds:              gateway.py verify conversation
+    Its power to find defects:          gateway.py verify conversation --mutants
+    For a script:                       gateway.py verify conversation --json
+    """
+    from gw.terminal import print_json
+    from gw.verify.conversation.check import check
+    from gw.verify.conversation.state import RULES
+
+    if mutants:
+        _hunt_mutants(as_json=as_json)
+        return
+    report = check()
+    if as_json:
+        print_json(report.document())
+    else:
+        _show_explored(report, RULES, "rules")
+    if not report.holds:
+        raise click.exceptions.Exit(1)
+
+
+def _hunt_mutants(*, as_json: bool) -> None:
+    from rich.text import Text
+
+    from gw.terminal import Column, print_json, print_rows
+    from gw.verify.conversation.mutants import MUTANTS, hunt
+
+    found = hunt(MUTANTS)
+    rows = [
+        {"name": one.mutant.name, "scenario": one.mutant.scenario.name, "rules": list(one.rules), "trace": list(one.transcript)}
+        for one in found
+    ]
+    if as_json:
+        print_json({"caught": sum(1 for one in found if one.rules), "mutants": rows})
+    else:
+        columns = (
+            Column("defect", lambda row: row["name"]),
+            Column("explored", lambda row: row["scenario"]),
+            Column("found by rule", lambda row: Text(", ".join(row["rules"])) if row["rules"] else Text("NOT FOUND", "bold red")),
+        )
+        print_rows(columns, rows)
+        click.echo(f"\n{sum(1 for one in found if one.rules)} of {len(found)} defects found")
+    if not all(one.rules for one in found):
+        raise click.exceptions.Exit(1)
 
 
 # -- budget -----------------------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ from gw.control.recording import rows as recording_rows
 from gw.control.recording.lifecycle import Action, Claim, ClaimHere, Create, List, Reclaim, Result, Transition
 from gw.control.store import events, recordings
 from gw.media import ai_out, tx
+from gw.verify.changes import Cell, Change, Value, changed
 from gw.verify.guard import model
 from gw.verify.guard.claim_row import RowStore
 from gw.verify.guard.explorer import Explorer
 from gw.verify.guard.model import ASKED_ONCE, NOT_BEFORE, NOT_BLOCKED, ONE, PROMPT, SETTLES, STARTED, TRUE, GuardModel, Scenario
-from tests.gw.verify.guard.changes import Cell, Change, Value, changed
 
 GUARD = "gw.call.guard:RecordingGuard.may_start"
 TURN, RUN, COUNT = "gw.media.ai_out:AiOut._ask", "gw.media.ai_out:AiOut.run", "gw.media.tx:Tx._count"

@@ -63,8 +63,15 @@ class Cell(Value):
 def changed(change: Change) -> Iterator[None]:
     """Production code with this change, wherever it was imported by name too."""
     owner, name, value = change.make()
-    before = getattr(owner, name)
+    before = inspect.getattr_static(owner, name)
     holders = [owner]
+    tables = [
+        (table, key)
+        for table in list(vars(sys.modules[change.place.partition(":")[0]]).values())
+        if isinstance(table, dict)
+        for key, entry in list(table.items())
+        if entry is before
+    ]
     if inspect.ismodule(owner):
         holders += [
             module
@@ -75,8 +82,12 @@ def changed(change: Change) -> Iterator[None]:
             holders = [owner]  # small numbers are shared by chance
     for holder in holders:
         setattr(holder, name, value)
+    for table, key in tables:
+        table[key] = value
     try:
         yield
     finally:
         for holder in holders:
             setattr(holder, name, before)
+        for table, key in tables:
+            table[key] = before

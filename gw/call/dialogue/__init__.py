@@ -1,0 +1,34 @@
+"""The dialogue of a call: one pure machine that tracks the debts of agent and caller.
+
+`inputs` are what the edges report, `commands` what they carry out, `rules` the time limits, `machine` the decisions. It never
+reads a clock, never sees audio, and depends on no provider.
+
+| rule | promise |
+|---|---|
+| 1 | no dead air: a caller who is owed an answer gets audio, a bounded request or closing words within a second |
+| 2 | the agent speaks only while the caller does not |
+| 3 | the AI's history is what the caller heard |
+| 4 | a goodbye is heard, and the caller can take it back |
+| 5 | each tool call is answered exactly once |
+| 6 | a limit is announced, and cuts no speaker off |
+| 7 | the end of a stream is not the end of the call |
+| 8 | a healthy session is kept: a rate limit waits, a rollover happens between two utterances |
+| 9 | an event that cannot be read costs itself |
+| 10 | each call ends once, in bounded time, with words |
+
+| when | then |
+|---|---|
+| a session is ready | restate the conversation, then greet, or ask for the owed answer |
+| a session is lost | open another within the window, else the fallback; broken sentences are continued, lost words asked for |
+| the caller speaks | cut: discard what is unheard, cancel the response; or hold it, if the gateway judges interruptions |
+| the caller is silent | an answer is owed: the AI begins it, else it is requested |
+| a response sounds | its audio is played, and pays the debt |
+| a response fails, or is empty | request it again after 0.3 s and 1 s; then the fallback speaks |
+| a response calls tools | each is carried out; once all are settled an answer is owed |
+| the agent hangs up | end when its goodbye is heard; without a word, request one; the caller's voice takes it back |
+| keys are complete | send them, and an answer is owed |
+| neither side speaks | ask whether the caller is there, then closing words, then the end |
+| the longest call is reached | a warning before, closing words after the sentence, the end |
+
+`gateway.py verify conversation` explores orders of inputs against these rules.
+"""

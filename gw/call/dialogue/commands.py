@@ -1,0 +1,154 @@
+"""Commands of the dialogue: what an edge carries out, in sequence."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from gw.call.state import Reason
+
+
+class Prompt(StrEnum):
+    """Purpose of a requested response. All but ANSWER are announced to the AI by a system item; none replaces the persona."""
+
+    ANSWER = "answer"  # as the conversation calls for
+    GREETING = "greeting"
+    RETURN = "return"  # the call resumes on another stream
+    CONTINUE = "continue"  # the last sentence broke off
+    REPEAT = "repeat"  # the caller's last words were lost
+    ARE_YOU_THERE = "are_you_there"  # neither side has spoken for a while
+    GOODBYE = "goodbye"  # the agent hung up without a word
+    CLOSING = "closing"  # a limit was reached
+
+
+# -- to the AI --------------------------------------------------------------------------------------------------------
+
+
+class OpenSession(NamedTuple):
+    """Close the session, if one is left, and open another after about `pause_ms`."""
+
+    pause_ms: int
+
+
+class OpenSuccessor(NamedTuple):
+    """Open a second session beside the present one."""
+
+
+class Swap(NamedTuple):
+    """Put the successor in the place of the present session."""
+
+
+class Restate(NamedTuple):
+    """Send the conversation so far to a new session, then let the caller's audio flow.
+
+    The agent's words are cut to the share that was heard; open tool calls come along.
+    """
+
+
+class Create(NamedTuple):
+    """Request a response."""
+
+    prompt: Prompt
+
+
+class Cancel(NamedTuple):
+    """Request the end of the response under way."""
+
+
+class ToolOutput(NamedTuple):
+    """Send a tool's output. `result`: settled | ok | unknown_tool | too_many | timeout | cancelled."""
+
+    call_id: str
+    result: str
+
+
+class DeleteItem(NamedTuple):
+    """Remove an item of the caller from the AI's conversation: it was noise."""
+
+    item_id: str
+
+
+class SendKeys(NamedTuple):
+    """Send the caller's keys as text."""
+
+    keys: str
+
+
+class WarnOfEnd(NamedTuple):
+    """Notify the AI that the call ends soon, without a response."""
+
+
+# -- to the caller ----------------------------------------------------------------------------------------------------
+
+
+class Play(NamedTuple):
+    """Queue the announced chunk of audio. Without this command it is dropped."""
+
+
+class Interrupt(NamedTuple):
+    """Discard unheard audio, clear Twilio's buffer, and truncate the items at the AI."""
+
+
+class HoldAudio(NamedTuple):
+    """Pause the playout without discarding anything."""
+
+
+class ReleaseAudio(NamedTuple):
+    """Continue the playout at the next frame."""
+
+
+class HoldSound(NamedTuple):
+    """Start or stop the holding sound."""
+
+    on: bool
+
+
+class FillSilence(NamedTuple):
+    """Start or stop sending silence to the AI in place of the caller's missing frames."""
+
+    on: bool
+
+
+# -- to control -------------------------------------------------------------------------------------------------------
+
+
+class WantTool(NamedTuple):
+    """Have a tool carried out."""
+
+    call_id: str
+
+
+class Note(NamedTuple):
+    """Record an event of the call: one log line, one event."""
+
+    name: str
+
+
+class End(NamedTuple):
+    """End the call. `speak`: Twilio still owes the caller words, by TwiML: the agent's own were not heard."""
+
+    reason: Reason
+    speak: bool
+
+
+Command = (
+    OpenSession
+    | OpenSuccessor
+    | Swap
+    | Restate
+    | Create
+    | Cancel
+    | ToolOutput
+    | DeleteItem
+    | SendKeys
+    | WarnOfEnd
+    | Play
+    | Interrupt
+    | HoldAudio
+    | ReleaseAudio
+    | HoldSound
+    | FillSilence
+    | WantTool
+    | Note
+    | End
+)

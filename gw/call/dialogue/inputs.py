@@ -1,0 +1,179 @@
+"""Inputs of the dialogue: what an edge reports, as values.
+
+Identifiers are the AI's own; the machine only compares them. Times are passed beside an input, never inside.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from gw.call.state import Reason
+
+
+class Trouble(Enum):
+    """Kind of a failure that the AI reports."""
+
+    NONE = auto()
+    PASSING = auto()  # another attempt may succeed
+    LASTING = auto()  # every attempt would fail alike: no quota, no valid key
+    RATE_LIMIT = auto()  # the session is healthy; wait, then try again
+    CROSSED = auto()  # our request met a response that the AI had begun itself
+
+
+# -- the AI -----------------------------------------------------------------------------------------------------------
+
+
+class SessionReady(NamedTuple):
+    """A session confirmed its formats. `lifetime_ms`: until it expires, by the AI's own account; 0: unknown."""
+
+    lifetime_ms: int = 0
+
+
+class SessionLost(NamedTuple):
+    """The session, or an attempt at one, failed."""
+
+    reason: Reason
+    trouble: Trouble = Trouble.PASSING
+    wait_ms: int = 0
+
+
+class SuccessorReady(NamedTuple):
+    """A second session is ready to take the place of the present one."""
+
+    lifetime_ms: int = 0
+
+
+class SuccessorFailed(NamedTuple):
+    """The second session could not be opened, or broke before it was used."""
+
+
+class ResponseStarted(NamedTuple):
+    """The AI began a response."""
+
+    response_id: str
+
+
+class Alive(NamedTuple):
+    """Any other event of a response came: arguments of a tool call, a part of its text."""
+
+
+class Audio(NamedTuple):
+    """A chunk of a response's audio came. `queued_ms`: until the caller will have heard it, if it is played."""
+
+    response_id: str
+    queued_ms: int = 0
+
+
+class ResponseDone(NamedTuple):
+    """The AI ended a response. `completed`: by the AI's own account."""
+
+    response_id: str
+    completed: bool = True
+    trouble: Trouble = Trouble.NONE
+    wait_ms: int = 0
+
+
+class CreateRefused(NamedTuple):
+    """The AI refused a request for a response."""
+
+    trouble: Trouble
+    wait_ms: int = 0
+
+
+class SpeechStarted(NamedTuple):
+    """The caller began to speak."""
+
+    item_id: str
+
+
+class SpeechStopped(NamedTuple):
+    """The caller stopped speaking."""
+
+    item_id: str
+
+
+class CallerText(NamedTuple):
+    """The words of a caller's turn came. `meaningful`: more than a backchannel such as "mhm"."""
+
+    item_id: str
+    meaningful: bool = True
+
+
+class ToolCall(NamedTuple):
+    """The agent calls a tool."""
+
+    response_id: str
+    call_id: str
+    name: str
+
+
+class Unreadable(NamedTuple):
+    """An event of the AI could not be read."""
+
+
+# -- the caller's leg -------------------------------------------------------------------------------------------------
+
+
+class HeardOut(NamedTuple):
+    """The caller has heard everything that was queued."""
+
+
+class Key(NamedTuple):
+    """The caller pressed a key: 0 to 9, *, # or A to D."""
+
+    digit: str
+
+
+class FramesMissing(NamedTuple):
+    """No audio frame of the caller came for 150 ms."""
+
+
+class FramesBack(NamedTuple):
+    """Audio frames of the caller come again."""
+
+
+class StreamEnded(NamedTuple):
+    """The media stream is over. `reason`: why; the call may continue on another stream."""
+
+    reason: Reason
+
+
+# -- control ----------------------------------------------------------------------------------------------------------
+
+
+class ToolSettled(NamedTuple):
+    """A tool called by the agent has an output."""
+
+    call_id: str
+
+
+class EndWanted(NamedTuple):
+    """An operator, a stopping gateway or the gateway itself ends the call."""
+
+    reason: Reason
+
+
+Input = (
+    SessionReady
+    | SessionLost
+    | SuccessorReady
+    | SuccessorFailed
+    | ResponseStarted
+    | Alive
+    | Audio
+    | ResponseDone
+    | CreateRefused
+    | SpeechStarted
+    | SpeechStopped
+    | CallerText
+    | ToolCall
+    | Unreadable
+    | HeardOut
+    | Key
+    | FramesMissing
+    | FramesBack
+    | StreamEnded
+    | ToolSettled
+    | EndWanted
+)

@@ -1,0 +1,840 @@
+"""The dialogue's state, and its reaction to each input.
+
+`Dialogue.on` takes one input and returns commands; `Dialogue.tick` does the same when `deadline_ms` has come. A handler records
+the facts of its input. `_settle` then derives what follows from the facts: the call's end, a request for a response, the holding
+sound, the idle limit, the swap of sessions. So no handler has to remember what another one left waiting.
+
+All times are milliseconds of one clock, passed in. Every wait has a timer; `_TIMERS` lists them with their reactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Final
+
+from gw.call.dialogue import commands as do
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue import rules as limits
+from gw.call.dialogue.commands import Command, Prompt
+from gw.call.dialogue.inputs import Input, Trouble
+from gw.call.dialogue.rules import Rules
+from gw.call.state import Reason
+
+#: The time of a timer that is not set.
+NEVER: Final = 1 << 60
+#: Identifiers kept of each kind: responses, items, tool calls.
+MAX_IDS: Final = 100
+#: Ended responses kept: late audio belongs to the last one or two.
+MAX_ENDED: Final = 4
+#: Ends that the caller may take back by speaking.
+_REVERSIBLE: Final = frozenset({Reason.AI_HANGUP, Reason.IDLE_LIMIT})
+
+
+class Phase(Enum):
+    """Phase of a dialogue."""
+
+    TALK = auto()
+    CLOSING = auto()  # the end is decided; last words are requested or heard
+    ENDED = auto()
+
+
+class Response(Enum):
+    """The response under way."""
+
+    NONE = auto()
+    REQUESTED = auto()  # by us; the AI has not begun it
+    ACTIVE = auto()
+    CUT = auto()  # cancelled or interrupted; the AI has not ended it
+
+
+class Floor(Enum):
+    """State of an interruption that the gateway judges."""
+
+    OPEN = auto()
+    HELD = auto()  # playout paused, the caller speaks
+    JUDGED = auto()  # the caller stopped; the words decide
+
+
+class Successor(Enum):
+    """A second session, to replace one that expires."""
+
+    NONE = auto()
+    OPENING = auto()
+    READY = auto()
+
+
+@dataclass(slots=True)
+class Dialogue:
+    """One call's dialogue, from the start of its first session's opening to the call's end."""
+
+    rules: Rules
+    phase: Phase = Phase.TALK
+    # the session
+    is_ready: bool = False
+    has_greeted: bool = False
+    opens: int = 1  # attempts since a session lasted
+    window_ms: int = 0  # left for attempts
+    ready_ms: int = NEVER
+    lost_ms: int = 0  # when the last session was lost, or the call began
+    successor: Successor = Successor.NONE
+    successor_lifetime_ms: int = 0
+    unreadable: tuple[int, ...] = ()  # times
+    # the caller
+    speaks: bool = False
+    item: str = ""  # the caller's last turn
+    has_text: bool = False  # its words came
+    floor: Floor = Floor.OPEN
+    fills_silence: bool = False
+    keys: str = ""
+    held_keys: str = ""  # complete, but no session was ready
+    # the answer that is owed
+    debt: Prompt | None = None
+    insists: bool = False  # a response that has begun cannot pay it
+    survives: bool = False  # the response under way does not pay it
+    attempts: int = 0
+    # the response under way
+    response: Response = Response.NONE
+    response_id: str = ""
+    asked: Prompt | None = None  # the debt it was requested for
+    cut_requests: int = 0  # cancelled before the AI began them: it begins and ends them
+    has_audio: bool = False
+    has_tool: bool = False
+    ended: tuple[str, ...] = ()  # the last responses that the AI ended
+    dropped: tuple[str, ...] = ()  # responses whose audio is not played
+    # the caller's ear
+    plays: bool = False
+    holds_sound: bool = False
+    # tools
+    open_tools: tuple[str, ...] = ()
+    settled_tools: tuple[str, ...] = ()  # while no session was ready
+    answered: tuple[str, ...] = ()
+    tools: int = 0
+    # the end
+    closing: Reason | None = None
+    has_spoken: bool = False  # the agent's last words were queued whole
+    has_asked_goodbye: bool = False
+    taken_back: int = 0
+    prompts: int = 0  # idle prompts in a row
+    # timers
+    ask_at: int = NEVER
+    wait_by: int = NEVER  # the AI's rate limit: no request before
+    answer_by: int = NEVER
+    cancel_by: int = NEVER
+    speech_by: int = NEVER
+    heard_by: int = NEVER
+    hold_at: int = NEVER
+    open_by: int = NEVER
+    cut_at: int = NEVER
+    judge_at: int = NEVER
+    resume_at: int = NEVER
+    keys_at: int = NEVER
+    tools_by: int = NEVER
+    idle_at: int = NEVER
+    close_by: int = NEVER
+    warn_at: int = NEVER
+    limit_at: int = NEVER
+    final_at: int = NEVER
+    quiet_at: int = NEVER
+    forced_at: int = NEVER
+    now: int = 0
+    out: list[Command] = field(default_factory=list)
+
+    # -- the three calls of an edge -------------------------------------------------------------------------------------
+
+    @classmethod
+    def begin(cls, rules: Rules, now_ms: int) -> Dialogue:
+        """Begin a call's dialogue; its first session is being opened."""
+        made = cls(rules, window_ms=rules.window_ms, lost_ms=now_ms, now=now_ms)
+        made.open_by = now_ms + rules.open_ms
+        made.limit_at = now_ms + rules.max_call_ms
+        made.warn_at = made.limit_at - rules.warn_ms if 0 < rules.warn_ms < rules.max_call_ms else NEVER
+        made.final_at = made.limit_at + limits.CLOSING_MS + rules.goodbye_ms
+        made.hold_at = now_ms + rules.hold_after_ms
+        return made
+
+    def on(self, event: Input, now_ms: int) -> list[Command]:
+        """Take one input. Returns the commands to carry out, in sequence. After the end nothing follows."""
+        if self.phase is Phase.ENDED:
+            return []
+        self.now, self.out = now_ms, []
+        _HANDLERS[type(event)](self, event)
+        self._settle()
+        return self.out
+
+    def tick(self, now_ms: int) -> list[Command]:
+        """React to every timer that has come. Returns commands, as `on`."""
+        if self.phase is Phase.ENDED:
+            return []
+        self.now, self.out = now_ms, []
+        for name, react in _TIMERS.items():
+            if getattr(self, name) <= now_ms:
+                setattr(self, name, NEVER)
+                react(self)
+            if self._has_ended():
+                break
+        self._settle()
+        return self.out
+
+    def _has_ended(self) -> bool:
+        return self.phase is Phase.ENDED
+
+    @property
+    def deadline_ms(self) -> int:
+        """Time of the next `tick`; NEVER after the end."""
+        if self.phase is Phase.ENDED:
+            return NEVER
+        times: list[int] = [getattr(self, name) for name in _TIMERS]
+        if self._may_ask():
+            times.append(self.ask_at)
+        return min(times)
+
+    # -- what follows from the facts ------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        if self.phase is Phase.CLOSING and self._is_over():
+            self._end()
+        if self._has_ended():
+            return
+        if self.ask_at <= self.now and self._may_ask():
+            self._ask()
+        self._update_hold_sound()
+        self._update_idle()
+        if self.successor is Successor.READY and self._may_swap():
+            self._swap()
+
+    def _is_over(self) -> bool:
+        """The last words are heard, or none will come."""
+        return not self.plays and self.debt is None and self.response in (Response.NONE, Response.CUT)
+
+    def _may_ask(self) -> bool:
+        """A response may be requested: the caller is silent, and none is under way."""
+        if self.debt is None or not self.is_ready or self.speaks or self.floor is not Floor.OPEN:
+            return False
+        if self.wait_by != NEVER:
+            return False
+        if self.plays and self.debt in (Prompt.CLOSING, Prompt.GOODBYE):
+            return False  # after the sentence
+        return self.response is Response.NONE
+
+    def _ask(self) -> None:
+        assert self.debt is not None
+        self.asked, self.ask_at = self.debt, NEVER
+        self.response, self.response_id = Response.REQUESTED, ""
+        self.has_audio = self.has_tool = self.survives = False
+        self.answer_by = self.now + self.rules.answer_ms
+        self.out.append(do.Create(self.debt))
+
+    def _is_owing(self) -> bool:
+        """The caller waits for the agent."""
+        return self.debt is not None or bool(self.open_tools) or not self.is_ready or self.response is Response.REQUESTED
+
+    def _update_hold_sound(self) -> None:
+        """Play the holding sound while the caller waits and hears nothing."""
+        waits = self._is_owing() and not (self.plays or self.speaks or self.phase is Phase.CLOSING)
+        if not waits:
+            self.hold_at = NEVER
+            if self.holds_sound:
+                self.holds_sound = False
+                self.out.append(do.HoldSound(False))
+        elif not self.holds_sound and self.hold_at == NEVER:
+            self.hold_at = self.now + self.rules.hold_after_ms
+
+    def _on_hold_at(self) -> None:
+        self.holds_sound = True
+        self.out.append(do.HoldSound(True))
+
+    def _is_quiet(self) -> bool:
+        """Neither side speaks, is heard, or owes the other anything."""
+        return (
+            self.phase is Phase.TALK
+            and self.is_ready
+            and not (self.speaks or self.plays or self.keys)
+            and self.floor is Floor.OPEN
+            and self.response in (Response.NONE, Response.CUT)
+            and self.debt is None
+            and not self.open_tools
+        )
+
+    def _update_idle(self) -> None:
+        if not self._is_quiet():
+            self.idle_at = NEVER
+        elif self.idle_at == NEVER:
+            self.idle_at = self.now + self.rules.idle_ms
+
+    # -- debts ----------------------------------------------------------------------------------------------------------
+
+    def _owe(self, prompt: Prompt, after_ms: int, *, insists: bool = False) -> None:
+        """Owe the caller an answer, and request it after `after_ms` unless the AI begins one itself."""
+        if self.phase is not Phase.TALK:
+            return
+        self.insists = insists or (self.insists and self.debt is not None)
+        self.debt, self.attempts = prompt, 0
+        self.survives = insists and self.response in (Response.REQUESTED, Response.ACTIVE)
+        self.ask_at = self.now + after_ms
+
+    def _retry(self, trouble: Trouble, wait_ms: int) -> None:
+        """Request an answer that failed once more, or let the fallback speak."""
+        if self.debt is None:
+            return
+        self.attempts += 1
+        if trouble is Trouble.LASTING or self.attempts > len(limits.RETRY_PAUSES_MS):
+            self._fall_back(Reason.AI_REFUSED)
+            return
+        pause_ms = limits.RETRY_PAUSES_MS[self.attempts - 1]
+        if trouble is Trouble.RATE_LIMIT:
+            self._wait(wait_ms)
+        self.ask_at = self.now + pause_ms
+        self.out.append(do.Note("answer_failed"))
+
+    def _wait(self, wait_ms: int) -> None:
+        """Request nothing for as long as the AI's rate limit asks."""
+        self.wait_by = self.now + min(max(limits.RETRY_PAUSES_MS[-1], wait_ms), limits.MAX_WAIT_MS)
+
+    # -- responses ------------------------------------------------------------------------------------------------------
+
+    def _on_response_started(self, event: given.ResponseStarted) -> None:
+        if event.response_id and event.response_id in self.dropped:
+            return
+        self.dropped = tuple(one for one in self.dropped if one)  # a response without an identifier is a new one
+        if self.speaks or self.cut_requests or not self._accepts_words():
+            cancel, self.cut_requests = not self.cut_requests, max(0, self.cut_requests - 1)
+            self._take_response(event.response_id)
+            self._drop_response(cancel=cancel)
+            return
+        self._take_response(event.response_id)
+        if self.debt is None and self.phase is Phase.TALK:
+            self.debt = Prompt.ANSWER  # if it fails, it is requested again
+
+    def _take_response(self, response_id: str) -> None:
+        if self.response is not Response.REQUESTED:
+            self.asked, self.survives = None, self.insists
+        self.response, self.response_id = Response.ACTIVE, response_id
+        self.has_audio = self.has_tool = False
+        self.cancel_by = NEVER
+        if not self.survives:
+            self.ask_at = NEVER
+        self.answer_by = self.now + self.rules.answer_ms
+
+    def _drop_response(self, *, cancel: bool) -> None:
+        """Play nothing more of the active response. The AI has to end it."""
+        self.dropped = _kept(self.dropped, self.response_id)
+        self.response, self.answer_by = Response.CUT, NEVER
+        self.cancel_by = self.now + limits.CANCEL_MS
+        if cancel:
+            self.out.append(do.Cancel())
+
+    def _on_cancel_by(self) -> None:
+        """Take a response whose end never came for ended."""
+        if self.response is Response.CUT:
+            self.response = Response.NONE
+            if self.debt is not None and self.ask_at == NEVER:
+                self.ask_at = self.now
+
+    def _on_wait_by(self) -> None:
+        """The rate limit is over: `_settle` requests the owed answer."""
+
+    def _accepts_words(self) -> bool:
+        return self.phase is Phase.TALK or self.closing in (Reason.AI_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT)
+
+    def _on_alive(self, _: given.Alive) -> None:
+        if self.response is Response.ACTIVE and self.has_audio:
+            self.answer_by = self.now + self.rules.answer_ms
+
+    def _on_audio(self, event: given.Audio) -> None:
+        if event.response_id in self.dropped or not self._accepts_words():
+            return
+        if self.speaks and self.floor is Floor.OPEN and not self.plays:
+            return
+        if self.response is Response.REQUESTED and event.response_id not in self.ended:
+            self._take_response(event.response_id)  # its start was not reported
+        if self.response is Response.ACTIVE and event.response_id == self.response_id:
+            self._on_first_words()
+        self.plays = True
+        self.heard_by = self.now + event.queued_ms + limits.HEARD_MS
+        if self.phase is Phase.CLOSING:
+            self.close_by = self.heard_by + self.rules.goodbye_ms
+        self.out.append(do.Play())
+
+    def _on_first_words(self) -> None:
+        """The active response speaks: it pays the debt, unless it began before the reason for the debt."""
+        self.has_audio = True
+        self.answer_by = self.now + self.rules.answer_ms
+        if not self.survives:
+            self.debt, self.insists = None, False
+        if self.phase is Phase.CLOSING and (self.closing is Reason.AI_HANGUP or self.asked in (Prompt.CLOSING, Prompt.GOODBYE)):
+            self.has_spoken = True
+
+    def _on_response_done(self, event: given.ResponseDone) -> None:
+        if event.response_id in self.dropped:
+            if self.response is Response.CUT and event.response_id == self.response_id:
+                self._clear_response()
+                if self.debt is not None and self.ask_at == NEVER:
+                    self.ask_at = self.now
+            return
+        if self.response not in (Response.ACTIVE, Response.REQUESTED) or event.response_id != self.response_id != "":
+            return  # an older response
+        has_audio, has_tool = self.has_audio, self.has_tool
+        self._clear_response()
+        self.ended = (*self.ended[-MAX_ENDED + 1 :], event.response_id)
+        if has_tool:
+            self._on_tools_requested()
+        elif has_audio and event.completed:
+            self.attempts = 0
+            if self.debt is not None and self.ask_at == NEVER:
+                self.ask_at = self.now  # the answer this response could not be
+        elif has_audio:
+            self.debt = self.debt or (Prompt.CONTINUE if self.phase is Phase.TALK else None)
+            self.has_spoken = False
+            self._retry(event.trouble, event.wait_ms)
+        else:
+            self._retry(event.trouble, event.wait_ms)
+
+    def _clear_response(self) -> None:
+        self.response, self.response_id, self.asked, self.answer_by, self.cancel_by = Response.NONE, "", None, NEVER, NEVER
+        self.has_audio = self.has_tool = self.survives = False
+
+    def _on_create_refused(self, event: given.CreateRefused) -> None:
+        if event.trouble is Trouble.RATE_LIMIT:
+            self._wait(event.wait_ms)
+        if self.cut_requests:
+            self.cut_requests -= 1
+        elif event.trouble is Trouble.CROSSED and self.response is Response.ACTIVE:
+            if self.insists and self.asked is not None:  # the response that the AI began itself is not the answer
+                self.debt, self.survives = self.debt or self.asked, True
+        elif self.response is Response.REQUESTED:
+            self._clear_response()
+            if event.trouble is Trouble.CROSSED:
+                self.out.append(do.Cancel())  # a cut response continues
+            self._retry(event.trouble, event.wait_ms)
+
+    def _on_answer_by(self) -> None:
+        """A response gave no sign for too long: the session is at fault."""
+        self.attempts += 1
+        if self.attempts > len(limits.RETRY_PAUSES_MS):
+            self._fall_back(Reason.AI_STALLED)
+        else:
+            self._on_session_lost(given.SessionLost(Reason.AI_STALLED))
+
+    # -- the caller -----------------------------------------------------------------------------------------------------
+
+    def _on_speech_started(self, event: given.SpeechStarted) -> None:
+        self.item, self.has_text, self.prompts = event.item_id, False, 0
+        self.speaks, self.speech_by = True, self.now + limits.MAX_SPEECH_MS
+        if self.phase is Phase.CLOSING and not self._may_take_back():
+            return
+        if self.rules.interruptions == "none":
+            self._take_back()
+        elif self.rules.interruptions == "gateway" and self.plays:
+            if self.floor is Floor.OPEN:
+                self.out.append(do.HoldAudio())
+            self.floor, self.judge_at = Floor.HELD, NEVER
+            self.cut_at, self.resume_at = self.now + self.rules.min_speech_ms, self.now + self.rules.resume_after_ms
+        else:
+            self._cut()
+
+    def _may_take_back(self) -> bool:
+        """The end that was decided may be given up for a caller who speaks."""
+        if self.closing not in _REVERSIBLE or not self.is_ready:
+            return False
+        return self.closing is not Reason.AI_HANGUP or self.taken_back < limits.MAX_TAKEN_BACK
+
+    def _take_back(self) -> None:
+        """Return to the conversation: the caller speaks into the goodbye."""
+        if self.phase is not Phase.CLOSING:
+            return
+        self.taken_back += self.closing is Reason.AI_HANGUP
+        self.phase, self.closing, self.close_by = Phase.TALK, None, NEVER
+        self.has_spoken = self.has_asked_goodbye = False
+        self.out.append(do.Note("goodbye_taken_back"))
+
+    def _cut(self) -> None:
+        """Give the caller the floor: what the agent has not said is not said."""
+        self._take_back()
+        for response_id in self.ended:  # their late audio too
+            self.dropped = _kept(self.dropped, response_id)
+        self.ended = ()
+        self.debt, self.insists, self.attempts, self.ask_at = None, False, 0, NEVER
+        if self.response is Response.ACTIVE:
+            self._drop_response(cancel=self.rules.interruptions == "gateway")
+        elif self.response is Response.REQUESTED:
+            self.response, self.answer_by, self.cancel_by = Response.CUT, NEVER, self.now + limits.CANCEL_MS
+            self.cut_requests += 1
+            self.out.append(do.Cancel())
+        self._discard()
+
+    def _discard(self) -> None:
+        """Discard the audio that the caller has not heard."""
+        if self.plays:
+            self.out.append(do.Interrupt())
+            self._on_heard_out()
+        self._release()
+
+    def _release(self) -> None:
+        """End a judged interruption."""
+        if self.floor is not Floor.OPEN:
+            self.floor = Floor.OPEN
+            self.out.append(do.ReleaseAudio())
+        self.cut_at = self.judge_at = self.resume_at = NEVER
+
+    def _resume(self) -> None:
+        """Resume the playout: the interruption was noise, or a sign of attention."""
+        self.speaks, self.speech_by = False, NEVER
+        self.out.append(do.DeleteItem(self.item))
+        self._release()
+
+    def _on_speech_stopped(self, event: given.SpeechStopped) -> None:
+        if not self.speaks or event.item_id != self.item:
+            return
+        self.speaks, self.speech_by = False, NEVER
+        if self.floor is Floor.HELD:
+            self.floor, self.cut_at, self.resume_at = Floor.JUDGED, NEVER, NEVER
+            self.judge_at = self.now + limits.JUDGE_MS
+        else:
+            self._owe(Prompt.ANSWER, 0 if self.rules.interruptions == "gateway" else limits.OWN_RESPONSE_MS)
+
+    def _on_speech_by(self) -> None:
+        self._on_speech_stopped(given.SpeechStopped(self.item))
+
+    def _on_caller_text(self, event: given.CallerText) -> None:
+        if event.item_id != self.item:
+            return
+        self.has_text = True
+        if self.floor is Floor.JUDGED and event.meaningful:
+            self._cut()
+            self._owe(Prompt.ANSWER, 0)
+        elif self.floor is Floor.JUDGED:
+            self._resume()
+
+    def _on_heard_out(self, _: given.HeardOut | None = None) -> None:
+        self.plays, self.heard_by = False, NEVER
+
+    def _on_key(self, event: given.Key) -> None:
+        self.prompts = 0
+        if self.phase is not Phase.TALK:
+            return
+        if event.digit != "#" or not self.rules.collect_keys:
+            self.keys += event.digit
+        if event.digit == "#" or len(self.keys) >= self.rules.max_keys or not self.rules.collect_keys:
+            self._send_keys()
+        else:
+            self.keys_at = self.now + limits.KEYS_MS
+
+    def _send_keys(self) -> None:
+        keys, self.keys, self.keys_at = self.keys, "", NEVER
+        if not keys:
+            return
+        if self.is_ready:
+            self.out.append(do.SendKeys(keys))
+        else:
+            self.held_keys = (self.held_keys + keys)[-self.rules.max_keys :]
+        self._owe(Prompt.ANSWER, 0, insists=True)
+
+    def _on_frames_missing(self, _: given.FramesMissing) -> None:
+        if not self.fills_silence:
+            self.fills_silence = True
+            self.out.append(do.FillSilence(True))
+
+    def _on_frames_back(self, _: given.FramesBack) -> None:
+        if self.fills_silence:
+            self.fills_silence = False
+            self.out.append(do.FillSilence(False))
+
+    # -- tools ----------------------------------------------------------------------------------------------------------
+
+    def _on_tool_call(self, event: given.ToolCall) -> None:
+        is_cut = event.response_id in self.dropped
+        if self.response is Response.ACTIVE and not is_cut:
+            self.has_tool = True
+            self.answer_by = self.now + self.rules.answer_ms
+        if event.call_id in self.answered or event.call_id in self.open_tools or event.call_id in self.settled_tools:
+            self.out.append(do.Note("tool_repeated"))
+            return
+        self.tools += 1
+        if self.phase is Phase.CLOSING:
+            self._answer_tool(event.call_id, "cancelled")
+        elif event.name == self.rules.hang_up_tool:
+            self._answer_tool(event.call_id, "ok")
+            if not is_cut:
+                self._hang_up()
+        elif event.name not in self.rules.tools:
+            self._answer_tool(event.call_id, "unknown_tool")
+        elif len(self.open_tools) >= limits.MAX_OPEN_TOOLS or self.tools > limits.MAX_TOOLS:
+            self._answer_tool(event.call_id, "too_many")
+        else:
+            self.open_tools = (*self.open_tools, event.call_id)
+            self.tools_by = self.now + limits.TOOL_MS
+            self.out.append(do.WantTool(event.call_id))
+
+    def _answer_tool(self, call_id: str, result: str) -> None:
+        self.answered = _kept(self.answered, call_id)
+        self.out.append(do.ToolOutput(call_id, result))
+
+    def _on_tools_requested(self) -> None:
+        """A response ended that called tools: its answer follows once they are settled."""
+        self.attempts = 0
+        if self.phase is Phase.CLOSING:
+            self.debt = None
+            self._ask_goodbye()
+        elif self.open_tools:
+            self.debt, self.ask_at = (self.debt, self.ask_at) if self.ask_at != NEVER else (None, NEVER)
+        else:
+            self._owe(Prompt.ANSWER, 0, insists=True)
+
+    def _on_tool_settled(self, event: given.ToolSettled) -> None:
+        if event.call_id not in self.open_tools:
+            return
+        self.open_tools = tuple(one for one in self.open_tools if one != event.call_id)
+        if self.is_ready:
+            self._answer_tool(event.call_id, "settled")
+        else:
+            self.settled_tools = (*self.settled_tools, event.call_id)
+        if not self.open_tools:
+            self.tools_by = NEVER
+            self._owe(Prompt.ANSWER, limits.AFTER_TOOL_MS, insists=True)
+
+    def _on_tools_by(self) -> None:
+        for call_id in self.open_tools:
+            self._answer_tool(call_id, "timeout")
+        self.open_tools = ()
+        self._owe(Prompt.ANSWER, 0, insists=True)
+
+    # -- sessions -------------------------------------------------------------------------------------------------------
+
+    def _on_session_ready(self, event: given.SessionReady) -> None:
+        if self.is_ready:
+            return
+        self.window_ms = max(0, self.window_ms - (self.now - self.lost_ms))
+        self._use_session(event.lifetime_ms)
+        if not self.has_greeted:
+            self.has_greeted = True
+            if self.debt is None and (self.rules.resumes or self.rules.greets):
+                self._owe(Prompt.RETURN if self.rules.resumes else Prompt.GREETING, 0)
+        elif self.debt is not None:
+            self.ask_at = self.now + (limits.LISTEN_AGAIN_MS if self.debt is Prompt.REPEAT else limits.LISTEN_MS)
+
+    def _use_session(self, lifetime_ms: int) -> None:
+        """Hand the conversation over to a session."""
+        self.is_ready, self.ready_ms, self.open_by, self.unreadable = True, self.now, NEVER, ()
+        if lifetime_ms < limits.MIN_LIFETIME_MS:
+            lifetime_ms = limits.LIFETIME_MS
+        lifetime_ms = min(lifetime_ms, limits.LIFETIME_MS)
+        self.quiet_at = self.now + max(lifetime_ms - limits.ROLLOVER_QUIET_MS, lifetime_ms // 2)
+        self.forced_at = self.now + max(lifetime_ms - limits.ROLLOVER_FORCED_MS, lifetime_ms // 2)
+        self.out.append(do.Restate())
+        for call_id in self.settled_tools:
+            self._answer_tool(call_id, "settled")
+        self.settled_tools = ()
+        if self.held_keys:
+            self.out.append(do.SendKeys(self.held_keys))
+            self.held_keys = ""
+
+    def _on_session_lost(self, event: given.SessionLost) -> None:
+        if self.is_ready:
+            if self.now - self.ready_ms >= limits.STABLE_MS:
+                self.opens, self.window_ms = 0, self.rules.window_ms
+            self.lost_ms = self.now
+            self.out.append(do.Note("session_lost"))
+            self._leave_session()
+        self.open_by = NEVER
+        if self.phase is not Phase.TALK:
+            return
+        pause_ms = limits.OPEN_PAUSES_MS[min(self.opens, len(limits.OPEN_PAUSES_MS) - 1)]
+        if event.trouble is Trouble.RATE_LIMIT:
+            pause_ms = max(pause_ms, event.wait_ms)
+        left_ms = self.window_ms - (self.now - self.lost_ms) - pause_ms
+        if event.trouble is Trouble.LASTING or self.opens >= limits.MAX_OPENS or left_ms <= 0:
+            self._fall_back(event.reason)
+            return
+        self.opens += 1
+        self.open_by = self.now + pause_ms + min(self.rules.open_ms, left_ms)
+        self.out.append(do.OpenSession(pause_ms))
+
+    def _leave_session(self) -> None:
+        """Take over what a session left open, for the next one."""
+        if self.response is Response.ACTIVE and self.has_audio and self.phase is Phase.TALK:
+            self.debt = self.debt or Prompt.CONTINUE
+        if self.speaks or (self.debt is Prompt.ANSWER and not self.insists and not self.has_text):
+            self.debt = Prompt.REPEAT if self.phase is Phase.TALK else None
+        if self.phase is Phase.CLOSING:
+            self.debt = None
+            if self.response is Response.ACTIVE:
+                self.has_spoken = False
+        self.is_ready, self.speaks, self.speech_by = False, False, NEVER
+        self.successor, self.quiet_at, self.forced_at = Successor.NONE, NEVER, NEVER
+        self.ask_at, self.cut_requests = NEVER, 0
+        self._clear_response()
+        self._release()
+
+    def _on_open_by(self) -> None:
+        self._on_session_lost(given.SessionLost(Reason.AI_TIMEOUT))
+
+    def _on_unreadable(self, _: given.Unreadable) -> None:
+        recent = tuple(at for at in self.unreadable if self.now - at < limits.UNREADABLE_WINDOW_MS)
+        if not self.unreadable:
+            self.out.append(do.Note("unreadable"))
+        self.unreadable = (*recent, self.now)
+        if len(self.unreadable) >= limits.MAX_UNREADABLE:
+            self._on_session_lost(given.SessionLost(Reason.AI_BAD_JSON))
+
+    def _on_quiet_at(self) -> None:
+        if self.successor is Successor.NONE and self.is_ready and self.phase is Phase.TALK:
+            self.successor = Successor.OPENING
+            self.out.append(do.OpenSuccessor())
+
+    def _on_successor_ready(self, event: given.SuccessorReady) -> None:
+        if self.successor is Successor.OPENING:
+            self.successor, self.successor_lifetime_ms = Successor.READY, event.lifetime_ms
+
+    def _on_successor_failed(self, _: given.SuccessorFailed) -> None:
+        if self.successor is not Successor.NONE:
+            self.successor, self.quiet_at = Successor.NONE, self.now + limits.ROLLOVER_RETRY_MS
+
+    def _may_swap(self) -> bool:
+        """Between two utterances; shortly before the end also if something is owed."""
+        if self._is_quiet():
+            return True
+        between = self.phase is Phase.TALK and not (self.speaks or self.plays) and self.response is Response.NONE
+        return between and self.forced_at == NEVER and self.floor is Floor.OPEN
+
+    def _on_forced_at(self) -> None:
+        """From here on any moment between two utterances will do: `_may_swap` reads the timer."""
+
+    def _swap(self) -> None:
+        self.successor = Successor.NONE
+        self.response, self.cut_requests = Response.NONE, 0
+        self.cancel_by = NEVER
+        self.out.append(do.Swap())
+        self._use_session(self.successor_lifetime_ms)
+        if self.debt is not None:
+            self.ask_at = self.now + limits.LISTEN_MS
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def _hang_up(self) -> None:
+        """End once the goodbye is heard."""
+        spoken = self.plays or self.has_audio
+        self._begin_closing(Reason.AI_HANGUP, self.rules.goodbye_ms)
+        self.has_spoken = spoken
+        if self.response is not Response.ACTIVE:
+            self._ask_goodbye()
+
+    def _ask_goodbye(self) -> None:
+        """Request a goodbye once, from an agent that hung up without a word."""
+        if self.closing is Reason.AI_HANGUP and not self.has_spoken and not self.has_asked_goodbye and self.is_ready:
+            self.has_asked_goodbye = True
+            self.debt, self.insists, self.attempts, self.ask_at = Prompt.GOODBYE, False, 0, self.now
+
+    def _begin_closing(self, reason: Reason, bound_ms: int) -> None:
+        self.phase, self.closing, self.has_spoken = Phase.CLOSING, reason, False
+        self.debt, self.insists, self.attempts, self.ask_at = None, False, 0, NEVER
+        for call_id in self.open_tools if self.is_ready else ():
+            self._answer_tool(call_id, "cancelled")
+        self.open_tools, self.tools_by, self.keys, self.keys_at = (), NEVER, "", NEVER
+        self.close_by = max(self.now, self.heard_by if self.plays else 0) + bound_ms
+
+    def _fall_back(self, reason: Reason) -> None:
+        """Give up the AI: what is queued is heard, then Twilio speaks or transfers."""
+        self.out.append(do.Note(f"fallback: {reason.value}"))
+        if self.response is Response.ACTIVE:
+            self._drop_response(cancel=False)
+        if self.floor is not Floor.OPEN:
+            self._discard()
+        self._begin_closing(Reason.FALLBACK_GOODBYE, self.rules.goodbye_ms)
+        self._clear_response()
+
+    def _on_idle_at(self) -> None:
+        if self.prompts < self.rules.idle_prompts:
+            self.prompts += 1
+            self._owe(Prompt.ARE_YOU_THERE, 0)
+        else:
+            self._announce_end(Reason.IDLE_LIMIT)
+
+    def _announce_end(self, reason: Reason) -> None:
+        """Have the agent speak closing words, after the present sentence, then end."""
+        if self.phase is not Phase.TALK:
+            return
+        self._begin_closing(reason, limits.CLOSING_MS)
+        if self.is_ready:
+            self.debt, self.ask_at = Prompt.CLOSING, self.now
+
+    def _on_limit_at(self) -> None:
+        self._announce_end(Reason.DURATION_LIMIT)
+
+    def _on_final_at(self) -> None:
+        self.closing = self.closing or Reason.DURATION_LIMIT
+        self._end()
+
+    def _on_warn_at(self) -> None:
+        if self.is_ready and self.phase is Phase.TALK:
+            self.out.append(do.WarnOfEnd())
+
+    def _on_stream_ended(self, event: given.StreamEnded) -> None:
+        if self.closing is None or (event.reason is Reason.CALLER_HANGUP and self.closing is not Reason.FALLBACK_GOODBYE):
+            self.closing = event.reason
+        self._end(hung_up=event.reason is Reason.CALLER_HANGUP)
+
+    def _on_end_wanted(self, event: given.EndWanted) -> None:
+        self.closing, self.has_spoken = event.reason, False
+        self._end()
+
+    def _end(self, *, hung_up: bool = False) -> None:
+        assert self.closing is not None
+        self.phase = Phase.ENDED
+        speak = not hung_up and not (self.has_spoken and not self.plays)
+        self.out.append(do.End(self.closing, speak))
+
+
+def _kept(ids: tuple[str, ...], new: str) -> tuple[str, ...]:
+    """Append an identifier, within the bound."""
+    return ids if new in ids else (*ids[-MAX_IDS + 1 :], new)
+
+
+_HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
+    given.SessionReady: Dialogue._on_session_ready,
+    given.SessionLost: Dialogue._on_session_lost,
+    given.SuccessorReady: Dialogue._on_successor_ready,
+    given.SuccessorFailed: Dialogue._on_successor_failed,
+    given.ResponseStarted: Dialogue._on_response_started,
+    given.Alive: Dialogue._on_alive,
+    given.Audio: Dialogue._on_audio,
+    given.ResponseDone: Dialogue._on_response_done,
+    given.CreateRefused: Dialogue._on_create_refused,
+    given.SpeechStarted: Dialogue._on_speech_started,
+    given.SpeechStopped: Dialogue._on_speech_stopped,
+    given.CallerText: Dialogue._on_caller_text,
+    given.ToolCall: Dialogue._on_tool_call,
+    given.Unreadable: Dialogue._on_unreadable,
+    given.HeardOut: Dialogue._on_heard_out,
+    given.Key: Dialogue._on_key,
+    given.FramesMissing: Dialogue._on_frames_missing,
+    given.FramesBack: Dialogue._on_frames_back,
+    given.StreamEnded: Dialogue._on_stream_ended,
+    given.ToolSettled: Dialogue._on_tool_settled,
+    given.EndWanted: Dialogue._on_end_wanted,
+}
+
+
+#: Each timer's reaction. The timer is unset first. `ask_at` has none: `_settle` reads it.
+_TIMERS: Final[dict[str, Callable[[Dialogue], None]]] = {
+    "final_at": Dialogue._on_final_at,
+    "limit_at": Dialogue._on_limit_at,
+    "close_by": Dialogue._end,
+    "open_by": Dialogue._on_open_by,
+    "answer_by": Dialogue._on_answer_by,
+    "cancel_by": Dialogue._on_cancel_by,
+    "wait_by": Dialogue._on_wait_by,
+    "speech_by": Dialogue._on_speech_by,
+    "heard_by": Dialogue._on_heard_out,
+    "cut_at": Dialogue._cut,
+    "judge_at": Dialogue._resume,
+    "resume_at": Dialogue._resume,
+    "keys_at": Dialogue._send_keys,
+    "tools_by": Dialogue._on_tools_by,
+    "hold_at": Dialogue._on_hold_at,
+    "idle_at": Dialogue._on_idle_at,
+    "warn_at": Dialogue._on_warn_at,
+    "quiet_at": Dialogue._on_quiet_at,
+    "forced_at": Dialogue._on_forced_at,
+}

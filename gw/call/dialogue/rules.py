@@ -1,0 +1,78 @@
+"""Time limits and capabilities of a dialogue, made once for each agent. Times in milliseconds."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+Interruptions = Literal["model", "gateway", "none"]
+
+#: Pauses before a failed answer is requested again; then the fallback speaks.
+RETRY_PAUSES_MS: Final = (300, 1000)
+#: Longest wait that a rate limit may ask for.
+MAX_WAIT_MS: Final = 20_000
+#: Time the AI has to begin its own response after the caller's turn, before one is requested.
+OWN_RESPONSE_MS: Final = 700
+#: The same after a tool's output.
+AFTER_TOOL_MS: Final = 300
+#: Pause of a replacement session before it speaks: the caller may be speaking already.
+LISTEN_MS: Final = 400
+#: The same if the caller's words were lost and may come again.
+LISTEN_AGAIN_MS: Final = 900
+#: Time a cancelled response has to end.
+CANCEL_MS: Final = 500
+#: Longest turn of a caller. An AI that never reports its end must not silence the agent for ever.
+MAX_SPEECH_MS: Final = 60_000
+#: Time for the words of a held interruption.
+JUDGE_MS: Final = 300
+#: Bound on closing words, from their request.
+CLOSING_MS: Final = 10_000
+#: Pause between two keys that ends their collection.
+KEYS_MS: Final = 3000
+#: Interruptions of a goodbye that return to the conversation.
+MAX_TAKEN_BACK: Final = 2
+#: Open tool calls, and tool calls in all.
+MAX_OPEN_TOOLS: Final = 8
+MAX_TOOLS: Final = 100
+#: Bound on a tool, beyond every configurable one: control has failed.
+TOOL_MS: Final = 65_000
+#: Allowance for the report that the caller heard everything, beyond the length of what was queued.
+HEARD_MS: Final = 2000
+#: Unreadable events within the window that cost the session.
+MAX_UNREADABLE: Final = 5
+UNREADABLE_WINDOW_MS: Final = 10_000
+#: A session this old was a success: the next failure starts a new window.
+STABLE_MS: Final = 10_000
+#: Pauses before the attempts at a session; the last one repeats.
+OPEN_PAUSES_MS: Final = (200, 400, 800, 1600, 2000)
+MAX_OPENS: Final = 10
+#: Shorter lifetimes are implausible: a clock is wrong. Rollovers are at least this far apart.
+MIN_LIFETIME_MS: Final = 60_000
+LIFETIME_MS: Final = 3_600_000
+#: A session is replaced in a quiet moment from this time before its end on, or between two utterances shortly before it.
+ROLLOVER_QUIET_MS: Final = 300_000
+ROLLOVER_FORCED_MS: Final = 30_000
+ROLLOVER_RETRY_MS: Final = 5000
+
+
+class Rules(NamedTuple):
+    """Rules of one agent's dialogues."""
+
+    greets: bool = True
+    resumes: bool = False  # this stream continues a call
+    interruptions: Interruptions = "model"
+    min_speech_ms: int = 400
+    resume_after_ms: int = 2000
+    protect_greeting_ms: int = 0
+    tools: frozenset[str] = frozenset()
+    hang_up_tool: str = "hang_up"
+    answer_ms: int = 15_000  # from a request or a start to the first audio
+    open_ms: int = 5000  # bound on one attempt at a session
+    window_ms: int = 8000  # longest time without a session
+    goodbye_ms: int = 10_000  # bound on the last words, beyond their queued audio
+    hold_after_ms: int = 1000  # silence of an owed answer before the holding sound
+    idle_ms: int = 15_000
+    idle_prompts: int = 2
+    max_call_ms: int = 3_600_000
+    warn_ms: int = 60_000  # before the end of the longest call
+    collect_keys: bool = True  # False: every key is a separate turn
+    max_keys: int = 20

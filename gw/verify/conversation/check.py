@@ -1,0 +1,164 @@
+"""`verify conversation`: explores conversations in every order of inputs, against the ten rules of the dialogue.
+
+Each scenario has its agent's rules, its parties' possible acts, and a number of faults in one run. A scenario that reaches the
+bound on states proves nothing and is reported as incomplete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from gw.call.dialogue.machine import NEVER
+from gw.call.dialogue.rules import Rules
+from gw.verify.conversation.model import ConversationModel
+from gw.verify.conversation.state import RULES, Scenario
+from gw.verify.guard.explorer import Explored, Explorer, Violation
+
+#: About 2 KB a state.
+MAX_STATES: Final = 400_000
+_FAR: Final = NEVER // 2
+
+
+def _faults(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Without the timers that a scenario is not about: no idle limit, no longest call, no holding sound.
+_TIMELESS: Final = Rules(
+    max_call_ms=_FAR, warn_ms=0, idle_prompts=0, idle_ms=_FAR, hold_after_ms=_FAR, tools=frozenset({"lookup"})
+)
+_IDLE: Final = _TIMELESS._replace(idle_ms=15_000)
+_JUDGED: Final = _TIMELESS._replace(interruptions="gateway")
+_ALL: Final = _faults("fail lasting limit empty refuse")
+
+SILENCE: Final = Scenario("a silent caller", _IDLE._replace(idle_prompts=2, hold_after_ms=1000), turns=0)
+PLAIN: Final = Scenario("two turns", _IDLE, turns=2)
+JUDGED: Final = Scenario("two turns, judged interruptions", _JUDGED, turns=2)
+FAILURES: Final = Scenario("answers fail", _TIMELESS, faults=_ALL, budget=2)
+RETRIES: Final = Scenario("answers fail thrice", _TIMELESS, turns=0, faults=_faults("fail"), budget=3)
+SESSIONS: Final = Scenario("sessions fail", _TIMELESS, faults=_faults("session lasting stall"), budget=2)
+TOOLS: Final = Scenario("a tool, then a goodbye", _TIMELESS, tools=("lookup", "hang_up"), faults=_faults("repeat"), budget=1)
+UNKNOWN_TOOL: Final = Scenario("an unknown tool", _IDLE, turns=0, tools=("unknown", "lookup"), faults=_faults("repeat"), budget=1)
+TOOL_ELSEWHERE: Final = Scenario(
+    "a tool over two sessions", _IDLE, turns=0, tools=("lookup",), faults=_faults("session stall"), budget=1
+)
+LATE_RESULTS: Final = Scenario(
+    "late results", _TIMELESS, turns=0, tools=("lookup",), faults=_faults("late stall repeat slow"), budget=2
+)
+SLOW_TOOL: Final = Scenario("a tool slower than the idle limit", _IDLE._replace(idle_ms=8000), turns=0, tools=("lookup",))
+TOOL_IN_CLOSING: Final = Scenario("a tool called while closing", _IDLE, turns=0, tools=("lookup",))
+GOODBYE: Final = Scenario("a goodbye taken back", _TIMELESS, tools=("hang_up", "hang_up"))
+LAST_GOODBYE: Final = Scenario("the last goodbye", _TIMELESS, turns=2, tools=("hang_up", "hang_up"), taken_back=1)
+JUDGED_GOODBYE: Final = Scenario(
+    "a goodbye, judged interruptions", _JUDGED, turns=2, tools=("hang_up",), faults=_faults("trailing fail"), budget=1
+)
+JUDGED_SESSIONS: Final = Scenario(
+    "sessions fail, judged interruptions", _JUDGED, faults=_faults("session stall slow refuse"), budget=1
+)
+KEYS: Final = Scenario("keys", _TIMELESS, keys="1#", faults=_faults("fail"), budget=1)
+KEYS_UNHEARD: Final = Scenario("keys without a session", _TIMELESS, turns=0, keys="1#", faults=_faults("session"), budget=1)
+ODD: Final = Scenario(
+    "odd events", _TIMELESS, faults=_faults("unasked trailing unreadable frames stream hangup operator"), budget=1
+)
+UNREADABLE: Final = Scenario("unreadable events", _TIMELESS, turns=0, faults=_faults("unreadable"), budget=5)
+UNREADABLE_SLOWLY: Final = Scenario(
+    "unreadable events, slowly", _IDLE._replace(idle_ms=6000, idle_prompts=3), turns=0, faults=_faults("unreadable"), budget=5
+)
+IDLE_CALLER: Final = Scenario("a caller who is idle, then speaks", _IDLE._replace(idle_prompts=1))
+LONG_SPEECH: Final = Scenario("speech longer than the idle limit", _IDLE._replace(idle_ms=1500), turns=0)
+LIMIT: Final = Scenario("the longest call", _TIMELESS._replace(max_call_ms=20_000, warn_ms=8000))
+LIMIT_IN_SPEECH: Final = Scenario(
+    "the longest call ends in a sentence", _TIMELESS._replace(max_call_ms=9000, warn_ms=1500), turns=0
+)
+CLOSING_FAILS: Final = Scenario("closing words fail", _IDLE, turns=0, faults=_faults("fail"), budget=1)
+ROLLOVER: Final = Scenario("a session expires", _TIMELESS, expires_ms=400_000, faults=_faults("successor"), budget=1)
+WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=1000)
+
+SCENARIOS: Final = (
+    *(SILENCE, PLAIN, JUDGED, FAILURES, RETRIES, SESSIONS),
+    *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
+    *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, KEYS, KEYS_UNHEARD),
+    *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, LONG_SPEECH, LIMIT, LIMIT_IN_SPEECH, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
+)
+
+#: Assumptions of the model, as much part of the proof as the states.
+GRANTED: Final = (
+    "the AI reports each party's acts in the order in which they happen",
+    "the AI refuses a request that meets an active response before it does anything else",
+    "a cancelled response ends, immediately or after the machine's bound on it",
+    "a caller's turn that the AI does not end within a minute is over",
+    "a party that gives no sign for a whole bound spends a fault, or never acts again",
+    "queued audio is heard, or its bound passes",
+    "two timers more than ten minutes apart do not meet",
+    "the edges carry out every command, in sequence",
+)
+
+
+class Judged(NamedTuple):
+    """One explored scenario."""
+
+    scenario: Scenario
+    explored: Explored
+
+
+class ConversationReport(NamedTuple):
+    """Results of all scenarios."""
+
+    judged: tuple[Judged, ...]
+
+    @property
+    def holds(self) -> bool:
+        return all(one.explored.complete and not one.explored.violations for one in self.judged)
+
+    def violations(self, rule: str) -> list[tuple[Scenario, Violation]]:
+        """Violations of a rule, the shortest conversation first."""
+        found = [(one.scenario, violation) for one in self.judged for violation in one.explored.violations]
+        return sorted((pair for pair in found if pair[1].invariant == rule), key=lambda pair: len(pair[1].steps))
+
+    def document(self) -> dict[str, Any]:
+        """The report as `--json` prints it."""
+        return {
+            "holds": self.holds,
+            "states": sum(one.explored.states for one in self.judged),
+            "transitions": sum(one.explored.transitions for one in self.judged),
+            "took_s": round(sum(one.explored.took_s for one in self.judged), 3),
+            "scenarios": [
+                {
+                    "name": scenario.name,
+                    "faults": sorted(scenario.faults),
+                    "faults_in_one_run": scenario.budget,
+                    "states": explored.states,
+                    "transitions": explored.transitions,
+                    "depth": explored.depth,
+                    "took_s": round(explored.took_s, 3),
+                    "complete": explored.complete,
+                }
+                for scenario, explored in self.judged
+            ],
+            "rules": {rule: self._rule(rule) for rule in RULES},
+            "taken_for_granted": list(GRANTED),
+        }
+
+    def _rule(self, rule: str) -> dict[str, Any]:
+        found = self.violations(rule)
+        if not found:
+            return {"holds": all(one.explored.complete for one in self.judged)}
+        scenario, violation = found[0]
+        return {"holds": False, "scenario": scenario.name, "trace": list(violation.steps), "end": violation.end}
+
+
+def check(
+    scenarios: Sequence[Scenario] = SCENARIOS, on_judged: Callable[[Judged], None] = lambda judged: None
+) -> ConversationReport:
+    """Explore these scenarios, one after the other; `on_judged` receives each result."""
+    judged = []
+    for scenario in scenarios:
+        judged.append(Judged(scenario, explore(scenario)))
+        on_judged(judged[-1])
+    return ConversationReport(tuple(judged))
+
+
+def explore(scenario: Scenario, *, stop_at_first: bool = False) -> Explored:
+    """Explore one scenario with the present machine."""
+    return Explorer(ConversationModel(scenario), max_states=MAX_STATES, stop_at_first=stop_at_first).run()

@@ -1,0 +1,241 @@
+"""Laws of a conversation: apply the machine's commands to the truth, and find the rules they break.
+
+The laws know the parties' truth only, and of the machine its phase and whether its session is ready. So a machine whose own
+account is wrong is found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from gw.call.dialogue import commands as do
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue.commands import Command, Prompt
+from gw.call.dialogue.inputs import Input
+from gw.call.dialogue.machine import Dialogue, Phase
+from gw.call.dialogue.rules import MAX_TAKEN_BACK, MAX_UNREADABLE, MIN_LIFETIME_MS
+from gw.call.state import Reason
+from gw.verify.conversation.state import (
+    AS_HEARD,
+    ENDS,
+    GOODBYE,
+    LIMIT_ANNOUNCED,
+    NO_DEAD_AIR,
+    NOT_OVER_THE_CALLER,
+    ONE_EVENT,
+    SESSION_LIVES,
+    STREAM_IS_NOT_CALL,
+    TOOL_ONCE,
+    Scenario,
+    Truth,
+    without_session,
+)
+
+#: Ends that wait until the agent's last words are heard.
+_WITH_WORDS: Final = frozenset({Reason.AI_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT})
+
+
+class Happening(NamedTuple):
+    """One step: the input (None: time), the truth before it, and the machine's answer. `bounded`: the bound of closing came."""
+
+    event: Input | None
+    before: Truth
+    machine: Dialogue
+    out: list[Command]
+    bounded: bool = False
+
+    @property
+    def comes_from_outside(self) -> bool:
+        return isinstance(self.event, given.StreamEnded | given.EndWanted)
+
+
+def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
+    """Apply the step's commands. Returns the truth after them, with the rules that were broken."""
+    broken: list[str] = []
+    for command in step.out:
+        if truth.ended:
+            broken.append(ENDS)
+        apply = _COMMANDS.get(type(command))
+        if apply is not None:
+            truth = apply(scenario, step, truth, command, broken)
+    if isinstance(step.event, given.SpeechStarted) and not truth.held and step.machine.phase is Phase.TALK:
+        truth = truth._replace(cut_until=truth.responses)
+    broken += [rule for rule, is_broken in _after(scenario, step, truth) if is_broken]
+    return truth._replace(broken=tuple(broken)) if broken else truth
+
+
+def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str, bool], ...]:
+    """The rules for the state after a step, each with whether it is broken."""
+    event, machine = step.event, step.machine
+    if truth.ended:
+        answers_due = step.before.session == "ready" and machine.is_ready and not step.comes_from_outside
+        waits = truth.ended in _WITH_WORDS and not step.bounded and not step.comes_from_outside
+        return (
+            (ENDS, machine.phase is not Phase.ENDED),
+            (GOODBYE, waits and truth.queued),
+            (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing)),
+            (TOOL_ONCE, answers_due and any(truth.answers.count(one) != 1 for one in truth.wanted)),
+        )
+    interrupts = isinstance(event, given.SpeechStarted) and machine.phase is Phase.TALK and truth.queued and not truth.held
+    is_uncut = bool(truth.active) and not truth.cancelled
+    return (
+        (NOT_OVER_THE_CALLER, is_uncut and int(truth.active[1:]) <= truth.cut_until),
+        (NOT_OVER_THE_CALLER, interrupts and scenario.rules.interruptions != "none"),
+        (NOT_OVER_THE_CALLER, isinstance(event, given.ResponseStarted) and truth.speaking and is_uncut),
+        (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.filled),
+        (STREAM_IS_NOT_CALL, isinstance(event, given.FramesBack) and truth.filled),
+        (ENDS, step.comes_from_outside),
+        (AS_HEARD, truth.session == "ready" and not truth.restated),
+        (ONE_EVENT, isinstance(event, given.Unreadable) and len(truth.unreadable) >= MAX_UNREADABLE and truth.session == "ready"),
+    )
+
+
+# -- the commands -----------------------------------------------------------------------------------------------------
+
+
+def _create(_: Scenario, step: Happening, truth: Truth, command: do.Create, broken: list[str]) -> Truth:
+    before, prompt = step.before, command.prompt
+    is_last = prompt in (Prompt.CLOSING, Prompt.GOODBYE)
+    is_idle = prompt is Prompt.CLOSING and step.machine.closing is Reason.IDLE_LIMIT
+    truth = truth._replace(
+        creates=truth.creates + 1,
+        owed_ms=min(truth.owed_ms, 0),
+        waited_ms=0,
+        closing_asked=truth.closing_asked or is_last,
+        goodbyes=truth.goodbyes + (prompt is Prompt.GOODBYE),
+        prompts=truth.prompts + (prompt is Prompt.ARE_YOU_THERE),
+    )
+    rules = (
+        (NOT_OVER_THE_CALLER, truth.speaking or truth.held),
+        (AS_HEARD, truth.session != "ready" or not truth.restated or truth.unsent_keys),
+        (SESSION_LIVES, truth.wait_ms > 0),
+        (NO_DEAD_AIR, truth.lasting),
+        (LIMIT_ANNOUNCED, is_last and truth.queued),
+        (LIMIT_ANNOUNCED, is_idle and (before.open_tools or before.queued or before.speaking)),
+        (LIMIT_ANNOUNCED, prompt is Prompt.ARE_YOU_THERE and (truth.open_tools or truth.queued)),
+        (GOODBYE, truth.goodbyes > 1 + truth.taken_back),
+    )
+    broken += [rule for rule, is_broken in rules if is_broken]
+    return truth
+
+
+def _cancel(_: Scenario, __: Happening, truth: Truth, ___: do.Cancel, ____: list[str]) -> Truth:
+    return truth._replace(cancelled=bool(truth.active), doomed=0 if truth.active else truth.creates)
+
+
+def _play(_: Scenario, step: Happening, truth: Truth, __: do.Play, broken: list[str]) -> Truth:
+    assert isinstance(step.event, given.Audio)
+    number = int(step.event.response_id[1:])
+    if number <= truth.cut_until:
+        broken.append(NOT_OVER_THE_CALLER)
+    worded = truth.worded or truth.closing_asked or truth.hang_up
+    return truth._replace(queued=True, worded=worded, owed_ms=-1 if number >= truth.owed_from else truth.owed_ms)
+
+
+def _interrupt(_: Scenario, __: Happening, truth: Truth, ___: do.Interrupt, broken: list[str]) -> Truth:
+    if not truth.queued:
+        broken.append(AS_HEARD)
+    return truth._replace(queued=False, cut_until=truth.responses)
+
+
+def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio, broken: list[str]) -> Truth:
+    if truth.speaking and truth.queued and scenario.rules.min_speech_ms < scenario.rules.resume_after_ms:
+        broken.append(NOT_OVER_THE_CALLER)
+    return truth._replace(held=False)
+
+
+def _tool_output(_: Scenario, __: Happening, truth: Truth, command: do.ToolOutput, broken: list[str]) -> Truth:
+    if command.call_id in truth.answers:
+        broken.append(TOOL_ONCE)
+    if command.result == "ok":
+        truth = truth._replace(hang_up=True, worded=truth.queued or truth.sounded)
+    left = tuple(one for one in truth.open_tools if one != command.call_id)
+    return truth._replace(answers=(*truth.answers, command.call_id), open_tools=left)
+
+
+def _want_tool(_: Scenario, __: Happening, truth: Truth, command: do.WantTool, broken: list[str]) -> Truth:
+    if command.call_id in truth.open_tools:
+        broken.append(TOOL_ONCE)
+    return truth._replace(open_tools=(*truth.open_tools, command.call_id))
+
+
+def _open_session(_: Scenario, step: Happening, truth: Truth, __: do.OpenSession, broken: list[str]) -> Truth:
+    if not truth.excused:
+        broken.append(ONE_EVENT if isinstance(step.event, given.Unreadable) else SESSION_LIVES)
+    lost = without_session(truth)
+    return lost._replace(is_first=False, excused=False, owed_ms=min(lost.owed_ms, 0), waited_ms=0)
+
+
+def _open_successor(scenario: Scenario, _: Happening, truth: Truth, __: do.OpenSuccessor, broken: list[str]) -> Truth:
+    if 0 < scenario.expires_ms < MIN_LIFETIME_MS:
+        broken.append(SESSION_LIVES)
+    return truth._replace(swap="opening")
+
+
+def _swap(_: Scenario, __: Happening, truth: Truth, ___: do.Swap, broken: list[str]) -> Truth:
+    if truth.swap != "ready" or truth.speaking or truth.queued or (truth.active and not truth.cancelled):
+        broken.append(SESSION_LIVES)
+    return without_session(truth)._replace(session="ready", restated=False, is_first=False)
+
+
+def _note(_: Scenario, step: Happening, truth: Truth, command: do.Note, broken: list[str]) -> Truth:
+    if command.name == "session_lost":
+        truth = without_session(truth) if truth.session == "ready" else truth
+        return truth._replace(session="gone") if step.machine.phase is Phase.CLOSING else truth
+    if command.name == "goodbye_taken_back":
+        again = truth.taken_back + truth.hang_up
+        if again > MAX_TAKEN_BACK:
+            broken.append(GOODBYE)
+        return truth._replace(hang_up=False, closing_asked=False, worded=False, taken_back=again)
+    return truth
+
+
+def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken: list[str]) -> Truth:
+    event, reason = step.event, end.reason
+    if isinstance(event, given.StreamEnded) and event.reason is Reason.CALLER_HANGUP:
+        if end.speak:
+            broken.append(ENDS)
+        return truth._replace(ended="hung up", owed_ms=-1)
+    is_decided = truth.hang_up or truth.closing_asked or reason is Reason.FALLBACK_GOODBYE
+    is_idle, is_hang_up = reason is Reason.IDLE_LIMIT, reason is Reason.AI_HANGUP
+    may_take_back = truth.taken_back < MAX_TAKEN_BACK and step.machine.is_ready
+    was_asked = truth.worded or truth.closing_asked or truth.active
+    rules = (
+        (STREAM_IS_NOT_CALL, isinstance(event, given.StreamEnded) and reason is not event.reason and not is_decided),
+        (GOODBYE if is_hang_up else ENDS, not end.speak and (truth.queued or not truth.worded)),
+        (GOODBYE, is_hang_up and may_take_back and end.speak and not was_asked),
+        (GOODBYE, is_hang_up and may_take_back and truth.speaking),
+        (LIMIT_ANNOUNCED, is_idle and (truth.speaking or truth.open_tools)),
+        (LIMIT_ANNOUNCED, is_idle and truth.prompts < scenario.rules.idle_prompts),
+        (LIMIT_ANNOUNCED, reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT) and not end.speak and not truth.closing_asked),
+        (
+            LIMIT_ANNOUNCED,
+            reason is Reason.DURATION_LIMIT and scenario.rules.warn_ms and not truth.warned and step.machine.is_ready,
+        ),
+    )
+    broken += [rule for rule, is_broken in rules if is_broken]
+    return truth._replace(ended=reason.value, owed_ms=-1)
+
+
+_Apply = Callable[[Scenario, Happening, Truth, Any, list[str]], Truth]
+
+_COMMANDS: Final[dict[type, _Apply]] = {
+    do.Create: _create,
+    do.Cancel: _cancel,
+    do.Play: _play,
+    do.Interrupt: _interrupt,
+    do.HoldAudio: lambda _, __, truth, ___, ____: truth._replace(held=True),
+    do.ReleaseAudio: _release,
+    do.SendKeys: lambda _, __, truth, ___, ____: truth._replace(unsent_keys=False),
+    do.WarnOfEnd: lambda _, __, truth, ___, ____: truth._replace(warned=True),
+    do.ToolOutput: _tool_output,
+    do.WantTool: _want_tool,
+    do.OpenSession: _open_session,
+    do.OpenSuccessor: _open_successor,
+    do.Swap: _swap,
+    do.Restate: lambda _, __, truth, ___, ____: truth._replace(restated=True),
+    do.FillSilence: lambda _, __, truth, command, ____: truth._replace(filled=command.on),
+    do.Note: _note,
+    do.End: _end,
+}

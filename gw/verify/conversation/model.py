@@ -1,0 +1,396 @@
+"""Model of one conversation; every decision is the production machine's.
+
+The parties are the AI, the caller, the playout and control. Each may do, in any order, whatever its protocol allows; what a
+protocol does not allow, and what happens seldom, spends one of the state's faults. Time passes by `tick`, to the machine's own
+deadline: between two deadlines the machine does nothing. All times of a state are relative to now. `state` defines the truth
+about the parties, `laws` judges each step, `check.GRANTED` lists the assumptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue.commands import Command
+from gw.call.dialogue.inputs import Input, Trouble
+from gw.call.dialogue.machine import NEVER, Dialogue
+from gw.call.dialogue.rules import MAX_UNREADABLE, STABLE_MS, UNREADABLE_WINDOW_MS
+from gw.call.state import Reason
+from gw.verify.conversation.laws import Happening, judge
+from gw.verify.conversation.state import (
+    ENDS,
+    NO_DEAD_AIR,
+    NOT_OVER_THE_CALLER,
+    Scenario,
+    State,
+    Truth,
+    refused,
+    without_session,
+)
+from gw.verify.guard.explorer import FREE, SURE, Step
+
+#: Longest time an owed answer may be without audio, a bounded request, or closing words.
+PROMISE_MS: Final = 1000
+#: Timers beyond this time never come in a scenario, and past times beyond it are all alike.
+FAR_MS: Final = 600_000
+#: Wait that a rate limit asks for.
+_LIMIT_MS: Final = 4000
+
+_FIELDS: Final = tuple(name for name in Dialogue.__slots__ if name not in ("out", "rules", "now"))
+_read: Final = attrgetter(*_FIELDS)
+_TIMERS: Final = tuple(n for n, name in enumerate(_FIELDS) if name.endswith(("_at", "_by")))
+_PASTS: Final = tuple(_FIELDS.index(name) for name in ("ready_ms", "lost_ms"))
+_UNREADABLE: Final = _FIELDS.index("unreadable")
+
+#: Kinds of a refused or failed answer: the fault's name, the AI's account of it, the wait it asks for.
+_REFUSALS: Final = (
+    ("refuse", Trouble.PASSING, 0),
+    ("lasting", Trouble.LASTING, 0),
+    ("limit", Trouble.RATE_LIMIT, _LIMIT_MS),
+)
+_FAILURES: Final = (("fail", Trouble.PASSING, 0), *_REFUSALS[1:])
+
+
+class ConversationModel:
+    """One scenario, as a model for `gw.verify.guard.explorer`."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    def first(self) -> State:
+        """The call begins; its first session is being opened."""
+        machine = Dialogue.begin(self.scenario.rules, 0)
+        machine.taken_back = self.scenario.taken_back
+        return State(_snapshot(machine), Truth(taken_back=machine.taken_back), self.scenario.budget)
+
+    def wrong(self, state: State) -> Iterable[str]:
+        """The rules that this state violates."""
+        return state.truth.broken
+
+    def owing(self, state: State) -> Iterable[str]:
+        """The rules that require this state to be left."""
+        truth = state.truth
+        if truth.ended:
+            return ()
+        if truth.held:
+            return (NOT_OVER_THE_CALLER,)
+        closes = self.scenario.rules.idle_ms < FAR_MS or truth.hang_up or truth.closing_asked
+        return (*((ENDS,) if closes else ()), *((NO_DEAD_AIR,) if truth.owed_ms >= 0 else ()))
+
+    def steps(self, state: State) -> Sequence[Step[State]]:
+        """All steps out of a state."""
+        if state.truth.ended or state.truth.broken:
+            return ()
+        moves = _Moves(self.scenario, state)
+        moves.time()
+        if not state.truth.dead:
+            moves.session()
+            moves.requests()
+            moves.response()
+            moves.caller()
+            moves.phone()
+            moves.control()
+        return moves.found
+
+
+class _Moves:
+    """The steps out of one state."""
+
+    def __init__(self, scenario: Scenario, state: State) -> None:
+        self._scenario = scenario
+        self._rules = scenario.rules
+        self._state = state
+        self._truth = state.truth
+        self.found: list[Step[State]] = []
+
+    def _may_fail(self, kind: str) -> bool:
+        return self._state.faults > 0 and kind in self._scenario.faults
+
+    def _machine(self, fields: tuple[object, ...]) -> Dialogue:
+        machine: Dialogue = Dialogue.__new__(Dialogue)
+        for name, value in zip(_FIELDS, fields, strict=True):
+            setattr(machine, name, value)
+        machine.rules, machine.now, machine.out = self._rules, 0, []
+        return machine
+
+    def _add(self, label: str, event: Input, truth: Truth, *, kind: str = FREE, cost: int = 0) -> None:
+        """Add a step: this input, with the truth that comes with it."""
+        machine, faults = self._machine(self._state.machine), self._state.faults - cost
+        try:
+            out = machine.on(event, 0)
+        except Exception as error:  # noqa: BLE001  a defect of the machine is a violation, and has a transcript
+            self.found.append(Step(f"{label} -> {error!r}", State((), truth._replace(broken=(ENDS,)), faults), kind))
+            return
+        after = judge(self._scenario, Happening(event, self._truth, machine, out), truth)
+        self.found.append(Step(f"{label}{_text(out)}", State(_snapshot(machine), after, faults), kind))
+
+    # -- time -----------------------------------------------------------------------------------------------------------
+
+    def time(self) -> None:
+        """Let time pass to the machine's deadline, or until everything is heard."""
+        truth = self._truth
+        deadline_ms = max(0, self._machine(self._state.machine).deadline_ms)
+        cancels = not truth.dead and (truth.doomed or truth.cancelled)
+        if deadline_ms < FAR_MS and (truth.slow or not cancels):
+            self._pass(truth, deadline_ms)
+        elif deadline_ms < FAR_MS and self._may_fail("slow"):
+            self._pass(truth._replace(slow=True), deadline_ms, cost=1)
+        if truth.queued and not truth.held:
+            heard = truth._replace(queued=False)
+            self._add("the caller has heard everything", given.HeardOut(), heard, kind=SURE)
+
+    def _pass(self, truth: Truth, ms: int, *, cost: int = 0) -> None:
+        machine = self._machine(_shifted(self._state.machine, ms))
+        owed_ms = truth.owed_ms
+        if owed_ms >= 0:
+            owed_ms = 0 if self._is_covered(truth) else owed_ms + ms
+        waits = truth.creates or truth.active or truth.session == "opening"
+        truth = truth._replace(
+            owed_ms=owed_ms,
+            unreadable=tuple(at + ms for at in truth.unreadable if at + ms < UNREADABLE_WINDOW_MS),
+            waited_ms=truth.waited_ms + ms if waits else truth.waited_ms,
+            wait_ms=max(0, truth.wait_ms - ms),
+            queued=truth.queued and machine.heard_by > 0,
+        )
+        faults = self._state.faults - cost
+        stalled = machine.answer_by <= 0 or machine.open_by <= 0
+        if stalled or machine.tools_by <= 0 or machine.speech_by <= 0:  # a party gave no sign: a fault, or its last
+            is_fault = faults > 0 and "stall" in self._scenario.faults
+            faults, truth = faults - is_fault, truth._replace(dead=not is_fault)
+        if machine.speech_by <= 0:
+            truth = truth._replace(speaking=False, owed_ms=max(0, truth.owed_ms))
+        if stalled and truth.waited_ms >= min(self._rules.answer_ms, self._rules.open_ms):
+            truth = truth._replace(excused=True)
+        if machine.keys_at <= 0 and truth.pressed:
+            truth = self._owed(truth._replace(pressed=False, unsent_keys=truth.session != "ready"))
+        bounded = machine.close_by <= 0 or machine.final_at <= 0
+        label = f"{ms / 1000:g} s pass"
+        try:
+            out = machine.tick(0)
+        except Exception as error:  # noqa: BLE001  as in `_add`
+            self.found.append(Step(f"{label} -> {error!r}", State((), truth._replace(broken=(ENDS,)), faults), SURE))
+            return
+        after = judge(self._scenario, Happening(None, self._truth, machine, out, bounded), truth)
+        if owed_ms > PROMISE_MS:
+            after = after._replace(broken=(*after.broken, NO_DEAD_AIR))
+        self.found.append(Step(f"{label}{_text(out)}", State(_snapshot(machine), after, faults), SURE))
+
+    def _is_covered(self, truth: Truth) -> bool:
+        """Something bounded is under way for the caller who waits."""
+        machine = self._machine(self._state.machine)
+        if truth.queued or truth.speaking or truth.held:
+            return True
+        if truth.session == "opening":
+            return machine.open_by < FAR_MS
+        if truth.creates or (truth.active and not truth.cancelled):
+            return machine.answer_by < FAR_MS
+        if truth.open_tools:
+            return machine.tools_by < FAR_MS
+        return (truth.slow and machine.cancel_by < FAR_MS) or (truth.wait_ms > 0 and machine.ask_at < FAR_MS)
+
+    def _owed(self, truth: Truth) -> Truth:
+        """An answer is owed from now on, by a response that the AI begins later."""
+        if truth.hang_up or truth.closing_asked:
+            return truth
+        return truth._replace(owed_ms=0, owed_from=truth.responses + 1 + truth.creates, insists=True)
+
+    # -- the AI ---------------------------------------------------------------------------------------------------------
+
+    def session(self) -> None:
+        """Sessions open, fail, expire, and send what cannot be read."""
+        truth, expires_ms = self._truth, self._scenario.expires_ms
+        if truth.session == "opening":
+            ready = truth._replace(session="ready", restated=False, excused=False, unreadable=())
+            if truth.owed_ms < 0 and truth.is_first and self._rules.greets:
+                ready = self._owed(ready)
+            self._add("AI: session ready", given.SessionReady(expires_ms), ready)
+            excused = truth._replace(excused=True)
+            if self._may_fail("session"):
+                self._add("AI: cannot be reached", given.SessionLost(Reason.AI_UNREACHABLE), excused, cost=1)
+            if self._may_fail("lasting"):
+                self._add("AI: refuses permanently", given.SessionLost(Reason.AI_REFUSED, Trouble.LASTING), excused, cost=1)
+            return
+        if truth.session == "ready" and self._may_fail("session"):
+            lost = without_session(truth)._replace(excused=True)
+            self._add("AI: session lost", given.SessionLost(Reason.AI_LOST), lost, cost=1)
+        if truth.swap == "opening":
+            self._add("AI: successor ready", given.SuccessorReady(expires_ms), truth._replace(swap="ready"))
+            if self._may_fail("successor"):
+                self._add("AI: successor failed", given.SuccessorFailed(), truth._replace(swap=""), cost=1)
+        if truth.session == "ready" and self._may_fail("unreadable"):
+            times = (*truth.unreadable, 0)
+            unread = truth._replace(unreadable=times, excused=truth.excused or len(times) >= MAX_UNREADABLE)
+            self._add("AI: an unreadable event", given.Unreadable(), unread, cost=1)
+
+    def requests(self) -> None:
+        """The AI takes up a request, refuses it, or begins an unrequested response."""
+        truth = self._truth
+        if truth.session != "ready":
+            return
+        is_asked = truth.creates or truth.own
+        if not truth.active and (is_asked or self._may_fail("unasked")):
+            number = truth.responses + 1
+            begun = truth._replace(
+                active=f"r{number}",
+                responses=number,
+                sounded=False,
+                called=False,
+                waited_ms=0,
+                cancelled=bool(truth.doomed),
+                own=truth.own and bool(truth.doomed),
+                creates=truth.creates - bool(truth.doomed or (truth.creates and not truth.own)),
+                doomed=max(0, truth.doomed - 1),
+                cut_until=number if truth.doomed else truth.cut_until,
+            )
+            kind, cost = SURE if truth.doomed else FREE, 0 if is_asked else 1
+            self._add(f"AI: response r{number} begins", given.ResponseStarted(begun.active), begun, kind=kind, cost=cost)
+        if truth.creates and truth.active:
+            crossed = refused(truth)
+            if truth.insists:
+                crossed = crossed._replace(owed_from=max(crossed.owed_from, truth.responses + 1))
+            self._add("AI: refused, a response is active", given.CreateRefused(Trouble.CROSSED), crossed, kind=SURE)
+        elif truth.creates:
+            for name, trouble, wait_ms in _REFUSALS:
+                if self._may_fail(name):
+                    label = f"AI: refused ({trouble.name.lower()})"
+                    after = _told(refused(truth), trouble, wait_ms, heeded=not truth.doomed)
+                    self._add(label, given.CreateRefused(trouble, wait_ms), after, cost=1)
+
+    def response(self) -> None:
+        """The active response sounds, calls tools and ends; late audio may follow."""
+        truth, here = self._truth, self._truth.active
+        if truth.session != "ready" or (truth.creates and here):
+            return  # the refusal comes first
+        if truth.trailing and self._may_fail("trailing"):
+            self._add(f"AI: late audio of {truth.trailing}", given.Audio(truth.trailing), truth, cost=1)
+        if not here:
+            return
+        if not truth.sounded and not truth.called:
+            self._add(f"AI: audio of {here}", given.Audio(here), truth._replace(sounded=True, waited_ms=0))
+        self._tool_calls()
+        done = truth._replace(active="", cancelled=False, trailing=here)
+        if truth.cancelled:
+            ended = given.ResponseDone(here, completed=False)
+            self._add(f"AI: {here} cancelled", ended, done._replace(goodbyes=0), kind=SURE)
+            return
+        if truth.sounded or truth.called:
+            after = self._owed(done) if truth.called and not truth.open_tools else done  # a tool's result is owed an answer
+            self._add(f"AI: {here} done", given.ResponseDone(here), after)
+        elif self._may_fail("empty"):
+            self._add(f"AI: {here} done, empty", given.ResponseDone(here), _failed(done), cost=1)
+        for name, trouble, wait_ms in _FAILURES:
+            if self._may_fail(name) and not truth.called:
+                label = f"AI: {here} failed ({trouble.name.lower()})"
+                after = _told(_failed(done), trouble, wait_ms, heeded=True)
+                self._add(label, given.ResponseDone(here, False, trouble, wait_ms), after, cost=1)
+
+    def _tool_calls(self) -> None:
+        truth, names = self._truth, self._scenario.tools
+        if truth.tools < len(names) and not truth.cancelled:
+            name, call_id = names[truth.tools], f"t{truth.tools + 1}"
+            called = truth._replace(called=True, tools=truth.tools + 1, wanted=(*truth.wanted, call_id))
+            self._add(f"AI: calls {name} ({call_id})", given.ToolCall(truth.active, call_id, name), called)
+        if truth.wanted and self._may_fail("repeat"):
+            event = given.ToolCall(truth.active, truth.wanted[-1], names[truth.tools - 1])
+            self._add(f"AI: repeats {truth.wanted[-1]}", event, truth._replace(called=True), cost=1)
+
+    # -- the caller -----------------------------------------------------------------------------------------------------
+
+    def caller(self) -> None:
+        """The caller speaks, is silent, and presses keys; a session reports the words."""
+        truth, mode = self._truth, self._rules.interruptions
+        if truth.session == "ready" and not truth.speaking and truth.speech < self._scenario.turns:
+            item_id = f"c{truth.speech + 1}"
+            cancels = bool(truth.active) if mode == "model" else truth.cancelled
+            speaks = truth._replace(prompts=0, speaking=True, speech=truth.speech + 1, texted=False, own=False, cancelled=cancels)
+            if not (truth.queued and mode == "gateway"):
+                speaks = speaks._replace(owed_ms=-1)
+            self._add(f"caller: speaks ({item_id})", given.SpeechStarted(item_id), speaks)
+        item_id = f"c{truth.speech}"
+        if truth.session == "ready" and truth.speaking:
+            silent = truth._replace(speaking=False, own=mode != "gateway")
+            if not (truth.held or truth.closing_asked or truth.hang_up):
+                silent = silent._replace(owed_ms=max(0, truth.owed_ms), insists=truth.insists and truth.owed_ms >= 0)
+            self._add("caller: is silent", given.SpeechStopped(item_id), silent)
+        elif truth.session == "ready" and not truth.texted:
+            texted = truth._replace(texted=True)
+            owed = texted._replace(owed_ms=max(0, truth.owed_ms)) if truth.held else texted
+            self._add("AI: the caller's words", given.CallerText(item_id), owed)
+            if truth.held:
+                self._add('AI: the caller said "mhm"', given.CallerText(item_id, False), texted)
+        if truth.keys < len(self._scenario.keys):
+            digit = self._scenario.keys[truth.keys]
+            is_sent = digit == "#" and truth.pressed
+            pressed = truth._replace(prompts=0, keys=truth.keys + 1, pressed=digit != "#")
+            if is_sent:
+                pressed = self._owed(pressed._replace(unsent_keys=truth.session != "ready"))
+            self._add(f"caller: key {digit}", given.Key(digit), pressed)
+
+    def phone(self) -> None:
+        """Frames stop and come again; the stream breaks, or ends with the call."""
+        truth = self._truth
+        if truth.silent_frames:
+            self._add("Twilio: frames come again", given.FramesBack(), truth._replace(silent_frames=False))
+        elif self._may_fail("frames"):
+            self._add("Twilio: frames stop", given.FramesMissing(), truth._replace(silent_frames=True), cost=1)
+        if self._may_fail("stream"):
+            self._add("Twilio: the socket breaks", given.StreamEnded(Reason.PHONE_LOST), truth, cost=1)
+        if self._may_fail("hangup"):
+            self._add("caller: hangs up", given.StreamEnded(Reason.CALLER_HANGUP), truth, cost=1)
+
+    # -- control --------------------------------------------------------------------------------------------------------
+
+    def control(self) -> None:
+        """Tools are settled, also twice; an operator hangs up."""
+        truth = self._truth
+        if truth.open_tools:
+            call_id, *rest = truth.open_tools
+            settled = truth._replace(open_tools=tuple(rest))
+            self._add(f"control: {call_id} settled", given.ToolSettled(call_id), settled if rest else self._owed(settled))
+        if truth.answers and self._may_fail("late"):
+            call_id = truth.answers[-1]
+            self._add(f"control: {call_id} settled again", given.ToolSettled(call_id), truth, cost=1)
+        if self._may_fail("operator"):
+            self._add("operator: hangs up", given.EndWanted(Reason.ADMIN_HANGUP), truth, cost=1)
+
+
+def _failed(done: Truth) -> Truth:
+    """An answer that failed is owed still; closing words that failed were not heard."""
+    done = done._replace(goodbyes=0, worded=False)
+    if done.hang_up or done.closing_asked:
+        return done
+    return done._replace(owed_ms=max(0, done.owed_ms), owed_from=done.responses + 1 + done.creates)
+
+
+def _told(truth: Truth, trouble: Trouble, wait_ms: int, *, heeded: bool) -> Truth:
+    """The AI said why it refuses, and how long to wait."""
+    return truth._replace(wait_ms=max(truth.wait_ms, wait_ms), lasting=trouble is Trouble.LASTING and heeded)
+
+
+def _snapshot(machine: Dialogue) -> tuple[object, ...]:
+    """The machine's fields, without differences that no later decision depends on."""
+    if machine.is_ready:
+        machine.lost_ms, machine.ready_ms = 0, max(machine.ready_ms, -STABLE_MS)
+    else:
+        machine.ready_ms = NEVER
+    return tuple(_read(machine))
+
+
+def _shifted(machine: tuple[Any, ...], ms: int) -> tuple[object, ...]:
+    """The same fields `ms` later, with now at 0."""
+    values = list(machine)
+    for n in _TIMERS:
+        if values[n] < FAR_MS:
+            values[n] -= ms
+    for n in _PASTS:
+        if values[n] != NEVER:
+            values[n] = max(values[n] - ms, -FAR_MS)
+    values[_UNREADABLE] = tuple(at - ms for at in values[_UNREADABLE] if at - ms > -FAR_MS)
+    return tuple(values)
+
+
+def _text(out: list[Command]) -> str:
+    """Commands as a person reads them."""
+    return "".join(f" -> {command}" for command in out[:1]) + "".join(f", {command}" for command in out[1:])

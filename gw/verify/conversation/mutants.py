@@ -1,0 +1,449 @@
+"""Defects put into the dialogue on purpose: `verify conversation` must find each.
+
+A mutant is a change of the machine's source, and the scenario that exposes it. So the table shows which rule guards which line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from gw.call.dialogue import machine, rules
+from gw.verify.changes import Change, Value, changed
+from gw.verify.conversation import check
+from gw.verify.conversation.state import Scenario
+
+RULES: Final = rules.__name__
+
+
+class Mutant(NamedTuple):
+    """A defect of the machine. `scenario`: exposes it."""
+
+    name: str
+    change: Change
+    scenario: Scenario
+
+
+class Caught(NamedTuple):
+    """One mutant's fate. `rules`: those it breaks; empty: no scenario noticed."""
+
+    mutant: Mutant
+    rules: tuple[str, ...]
+    transcript: tuple[str, ...]
+
+
+def hunt(mutants: Sequence[Mutant], on_caught: Callable[[Caught], None] = lambda caught: None) -> list[Caught]:
+    """Put in each mutant, one after the other, and explore its scenario."""
+    found = []
+    for mutant in mutants:
+        with changed(mutant.change):
+            explored = check.explore(mutant.scenario, stop_at_first=True)
+            if not explored.violations:  # a region that is never left shows at the end of the search only
+                explored = check.explore(mutant.scenario)
+        violations = explored.violations
+        broken = tuple(sorted(one.invariant for one in violations))
+        found.append(Caught(mutant, broken, violations[0].steps if violations else ()))
+        on_caught(found[-1])
+    return found
+
+
+def _in(method: str, old: str, new: str) -> Change:
+    return Change(f"{machine.__name__}:Dialogue.{method}", old, new)
+
+
+#: In the order of the rules they aim at.
+MUTANTS: Final = (
+    Mutant("an answer to speech is not owed", _in("_on_speech_stopped", "self._owe(", "(lambda *a: None)("), check.PLAIN),
+    Mutant("the AI's own response is awaited too long", Value(f"{RULES}:OWN_RESPONSE_MS", 3000), check.PLAIN),
+    Mutant("a failed answer is not asked again", _in("_retry", "self.ask_at = self.now + pause_ms", "pass"), check.FAILURES),
+    Mutant("the pause before a retry is too long", Value(f"{RULES}:RETRY_PAUSES_MS", (300, 5000)), check.FAILURES),
+    Mutant(
+        "an empty response counts as an answer",
+        _in("_on_response_done", "else:\n        self._retry(event.trouble, event.wait_ms)", "else:\n        self.debt = None"),
+        check.FAILURES,
+    ),
+    Mutant(
+        "a response that breaks off is not continued",
+        _in("_on_response_done", "self.debt = self.debt or (Prompt.CONTINUE if self.phase is Phase.TALK else None)", "pass"),
+        check.FAILURES,
+    ),
+    Mutant("keys are not answered", _in("_send_keys", "self._owe(Prompt.ANSWER, 0, insists=True)", "pass"), check.KEYS),
+    Mutant(
+        "a tool's result is not answered",
+        _in("_on_tool_settled", "self._owe(Prompt.ANSWER, limits.AFTER_TOOL_MS, insists=True)", "pass"),
+        check.TOOLS,
+    ),
+    Mutant("a request has no deadline", _in("_ask", "self.answer_by = self.now + self.rules.answer_ms", "pass"), check.PLAIN),
+    Mutant(
+        "a silent response has no consequence",
+        _in("_on_answer_by", "self._on_session_lost(given.SessionLost(Reason.AI_STALLED))", "pass"),
+        check.PLAIN,
+    ),
+    Mutant(
+        "an attempt at a session has no deadline",
+        _in("_on_session_lost", "self.open_by = self.now + pause_ms + min(self.rules.open_ms, left_ms)", "pass"),
+        check.SESSIONS,
+    ),
+    Mutant("the first session has no deadline", _in("begin", "made.open_by = now_ms + rules.open_ms", "pass"), check.PLAIN),
+    Mutant(
+        "a refused request is ignored",
+        _in("_on_create_refused", "self._retry(event.trouble, event.wait_ms)", "pass"),
+        check.FAILURES,
+    ),
+    Mutant("a lasting refusal is tried again", _in("_retry", "trouble is Trouble.LASTING or ", ""), check.FAILURES),
+    Mutant(
+        "answers are retried for ever", _in("_retry", "or self.attempts > len(limits.RETRY_PAUSES_MS)", "or False"), check.RETRIES
+    ),
+    Mutant(
+        "a crossed answer pays for keys",
+        _in("_on_create_refused", "self.debt, self.survives = self.debt or self.asked, True", "pass"),
+        check.KEYS,
+    ),
+    Mutant(
+        "the caller is not greeted",
+        _in("_on_session_ready", "self._owe(Prompt.RETURN if self.rules.resumes else Prompt.GREETING, 0)", "pass"),
+        check.SILENCE,
+    ),
+    Mutant(
+        "a response that cannot pay is not followed by another",
+        _in("_on_response_done", "self.ask_at = self.now  # the answer this response could not be", "pass"),
+        check.TOOLS,
+    ),
+    Mutant(
+        "a cut response's end does not release the next request",
+        _in("_on_cancel_by", "self.response = Response.NONE", "pass"),
+        check.JUDGED_SESSIONS,
+    ),
+    Mutant("a response is requested while the caller speaks", _in("_may_ask", "or self.speaks ", ""), check.TOOLS),
+    Mutant(
+        "a response is requested while an interruption is judged",
+        _in("_may_ask", " or self.floor is not Floor.OPEN", ""),
+        check.JUDGED_GOODBYE,
+    ),
+    Mutant(
+        "a response that begins while the caller speaks is played", _in("_on_response_started", "self.speaks or ", ""), check.ODD
+    ),
+    Mutant("an interruption clears nothing", _in("_discard", "self.out.append(do.Interrupt())", "pass"), check.PLAIN),
+    Mutant(
+        "late audio of an interrupted response is played",
+        _in("_on_audio", "event.response_id in self.dropped or ", ""),
+        check.PLAIN,
+    ),
+    Mutant(
+        "an interrupted response is not dropped",
+        _in("_cut", 'self._drop_response(cancel=self.rules.interruptions == "gateway")', "pass"),
+        check.PLAIN,
+    ),
+    Mutant(
+        "an ended response that was interrupted is not dropped",
+        _in("_cut", "self.dropped = _kept(self.dropped, response_id)", "pass"),
+        check.ODD,
+    ),
+    Mutant("a cut request is not cancelled", _in("_cut", "self.out.append(do.Cancel())", "pass"), check.PLAIN),
+    Mutant("a cut request's response is played", _in("_cut", "self.cut_requests += 1", "pass"), check.PLAIN),
+    Mutant(
+        "the gateway does not cancel what it interrupts",
+        _in("_cut", 'cancel=self.rules.interruptions == "gateway"', "cancel=False"),
+        check.JUDGED,
+    ),
+    Mutant(
+        "a judged interruption does not pause", _in("_on_speech_started", "self.out.append(do.HoldAudio())", "pass"), check.JUDGED
+    ),
+    Mutant(
+        "a judged interruption is never decided",
+        _in("_on_speech_stopped", "self.judge_at = self.now + limits.JUDGE_MS", "pass"),
+        check.JUDGED,
+    ),
+    Mutant(
+        "words resume the agent",
+        _in("_on_caller_text", "        self._cut()\n        self._owe(Prompt.ANSWER, 0)", "        self._resume()"),
+        check.JUDGED,
+    ),
+    Mutant(
+        "long speech does not cut",
+        _in(
+            "_on_speech_started",
+            "self.cut_at, self.resume_at = self.now + self.rules.min_speech_ms,",
+            "self.cut_at, self.resume_at = NEVER,",
+        ),
+        check.JUDGED,
+    ),
+    Mutant("a pause is never released", _in("_release", "self.out.append(do.ReleaseAudio())", "pass"), check.JUDGED),
+    Mutant("the conversation is not restated", _in("_use_session", "self.out.append(do.Restate())", "pass"), check.PLAIN),
+    Mutant(
+        "keys pressed without a session are lost",
+        _in("_use_session", "self.out.append(do.SendKeys(self.held_keys))", "pass"),
+        check.KEYS_UNHEARD,
+    ),
+    Mutant(
+        "the rest of a sentence is not asked for",
+        _in("_leave_session", "self.debt = self.debt or Prompt.CONTINUE", "pass"),
+        check.SESSIONS,
+    ),
+    Mutant(
+        "lost words of the caller are not asked for",
+        _in("_leave_session", "self.debt = Prompt.REPEAT if self.phase is Phase.TALK else None", "pass"),
+        check.SESSIONS,
+    ),
+    Mutant(
+        "a request precedes the conversation so far",
+        _in(
+            "_use_session",
+            "self.out.append(do.Restate())",
+            "self.out.append(do.Create(Prompt.ANSWER)); self.out.append(do.Restate())",
+        ),
+        check.PLAIN,
+    ),
+    Mutant("hanging up does not wait for the goodbye", _in("_is_over", "not self.plays and ", ""), check.TOOLS),
+    Mutant(
+        "a goodbye cannot be taken back",
+        _in(
+            "_may_take_back",
+            "return self.closing is not Reason.AI_HANGUP or self.taken_back < limits.MAX_TAKEN_BACK",
+            "return self.closing is not Reason.AI_HANGUP",
+        ),
+        check.GOODBYE,
+    ),
+    Mutant(
+        "a goodbye can be taken back for ever",
+        _in(
+            "_may_take_back",
+            "return self.closing is not Reason.AI_HANGUP or self.taken_back < limits.MAX_TAKEN_BACK",
+            "return True",
+        ),
+        check.LAST_GOODBYE,
+    ),
+    Mutant(
+        "a silent hang-up is not asked for a goodbye",
+        _in("_ask_goodbye", "self.debt, self.insists, self.attempts, self.ask_at = Prompt.GOODBYE, False, 0, self.now", "pass"),
+        check.TOOLS,
+    ),
+    Mutant("a goodbye is asked for again and again", _in("_ask_goodbye", " and not self.has_asked_goodbye", ""), check.GOODBYE),
+    Mutant(
+        "a goodbye counts as heard that was not spoken",
+        _in("_hang_up", "self.has_spoken = spoken", "self.has_spoken = True"),
+        check.TOOLS,
+    ),
+    Mutant(
+        "a goodbye that is taken back still ends the call",
+        _in(
+            "_take_back",
+            "self.phase, self.closing, self.close_by = Phase.TALK, None, NEVER",
+            "self.phase, self.closing = Phase.TALK, None",
+        ),
+        check.GOODBYE,
+    ),
+    Mutant("the agent's hang-up is ignored", _in("_on_tool_call", "self._hang_up()", "pass"), check.TOOLS),
+    Mutant(
+        "a repeated call is answered again",
+        _in(
+            "_on_tool_call",
+            "event.call_id in self.answered or event.call_id in self.open_tools or event.call_id in self.settled_tools",
+            "False",
+        ),
+        check.TOOLS,
+    ),
+    Mutant("an open call is wanted again", _in("_on_tool_call", " or event.call_id in self.open_tools", ""), check.LATE_RESULTS),
+    Mutant(
+        "a late result is sent",
+        _in("_on_tool_settled", "if event.call_id not in self.open_tools:", "if False:"),
+        check.LATE_RESULTS,
+    ),
+    Mutant(
+        "an unknown tool is not answered",
+        _in("_on_tool_call", 'self._answer_tool(event.call_id, "unknown_tool")', "pass"),
+        check.UNKNOWN_TOOL,
+    ),
+    Mutant(
+        "a tool that is never settled stays open",
+        _in("_on_tools_by", 'self._answer_tool(call_id, "timeout")', "pass"),
+        check.LATE_RESULTS,
+    ),
+    Mutant("a tool has no bound", _in("_on_tool_call", "self.tools_by = self.now + limits.TOOL_MS", "pass"), check.TOOLS),
+    Mutant("the end leaves a call open", _in("_begin_closing", 'self._answer_tool(call_id, "cancelled")', "pass"), check.TOOLS),
+    Mutant(
+        "a call while closing is not answered",
+        _in("_on_tool_call", 'self._answer_tool(event.call_id, "cancelled")', "pass"),
+        check.TOOL_IN_CLOSING,
+    ),
+    Mutant(
+        "the answer to hang_up is missing", _in("_on_tool_call", 'self._answer_tool(event.call_id, "ok")', "pass"), check.TOOLS
+    ),
+    Mutant(
+        "a result that came without a session is lost",
+        _in("_use_session", 'self._answer_tool(call_id, "settled")', "pass"),
+        check.TOOL_ELSEWHERE,
+    ),
+    Mutant(
+        "a result is kept for the next session and sent now too",
+        _in(
+            "_on_tool_settled",
+            '    if self.is_ready:\n        self._answer_tool(event.call_id, "settled")\n    else:',
+            '    if self.is_ready:\n        self._answer_tool(event.call_id, "settled")\n    if True:',
+        ),
+        check.TOOL_ELSEWHERE,
+    ),
+    Mutant(
+        "the idle limit ends without a prompt",
+        _in("_on_idle_at", "self.prompts < self.rules.idle_prompts", "False"),
+        check.SILENCE,
+    ),
+    Mutant(
+        "the idle limit ends without closing words",
+        _in(
+            "_on_idle_at",
+            "self._announce_end(Reason.IDLE_LIMIT)",
+            "self.closing = Reason.IDLE_LIMIT; self.has_spoken = True; self._end()",
+        ),
+        check.SILENCE,
+    ),
+    Mutant("the idle limit counts while a tool is open", _in("_is_quiet", " and not self.open_tools", ""), check.SLOW_TOOL),
+    Mutant(
+        "the idle limit counts while the agent is heard",
+        _in("_is_quiet", "self.speaks or self.plays or self.keys", "self.speaks or self.keys"),
+        check.LONG_SPEECH,
+    ),
+    Mutant(
+        "the idle limit counts while the caller speaks",
+        _in("_is_quiet", "self.speaks or self.plays or self.keys", "self.plays or self.keys"),
+        check.IDLE_CALLER,
+    ),
+    Mutant(
+        "the longest call ends in mid-sentence",
+        _in(
+            "_on_limit_at",
+            "self._announce_end(Reason.DURATION_LIMIT)",
+            "self.closing = Reason.DURATION_LIMIT; self.has_spoken = True; self._end()",
+        ),
+        check.LIMIT,
+    ),
+    Mutant(
+        "the end of the longest call is not announced", _in("_on_warn_at", "self.out.append(do.WarnOfEnd())", "pass"), check.LIMIT
+    ),
+    Mutant(
+        "closing words interrupt a sentence",
+        _in("_may_ask", "self.plays and self.debt in (Prompt.CLOSING, Prompt.GOODBYE)", "False"),
+        check.LIMIT_IN_SPEECH,
+    ),
+    Mutant(
+        "an idle caller who speaks again is hung up on",
+        _in(
+            "_may_take_back", "return self.closing is not Reason.AI_HANGUP or", "return self.closing is not Reason.IDLE_LIMIT and"
+        ),
+        check.IDLE_CALLER,
+    ),
+    Mutant(
+        "a broken stream counts as a hang-up",
+        _in("_on_stream_ended", "self.closing = event.reason", "self.closing = Reason.CALLER_HANGUP"),
+        check.ODD,
+    ),
+    Mutant(
+        "missing frames are not replaced", _in("_on_frames_missing", "self.out.append(do.FillSilence(True))", "pass"), check.ODD
+    ),
+    Mutant(
+        "silence is sent beside the caller's frames",
+        _in("_on_frames_back", "self.out.append(do.FillSilence(False))", "pass"),
+        check.ODD,
+    ),
+    Mutant(
+        "missing frames end the call",
+        _in("_on_frames_missing", "self.fills_silence = True", "self.closing = Reason.PHONE_SILENT; self._end(); return"),
+        check.ODD,
+    ),
+    Mutant(
+        "a rate limit costs the session",
+        _in(
+            "_wait",
+            "self.wait_by = self.now + min(max(limits.RETRY_PAUSES_MS[-1], wait_ms), limits.MAX_WAIT_MS)",
+            "self._on_session_lost(given.SessionLost(Reason.AI_RATE_LIMITED))",
+        ),
+        check.FAILURES,
+    ),
+    Mutant("a rate limit's wait is ignored", _in("_wait", "max(limits.RETRY_PAUSES_MS[-1], wait_ms)", "300"), check.FAILURES),
+    Mutant(
+        "an attempt at a session is cut short",
+        _in(
+            "_on_session_lost",
+            "self.open_by = self.now + pause_ms + min(self.rules.open_ms, left_ms)",
+            "self.open_by = self.now + 100",
+        ),
+        check.SESSIONS,
+    ),
+    Mutant(
+        "a slow answer costs the session too soon", _in("_ask", "self.now + self.rules.answer_ms", "self.now + 900"), check.PLAIN
+    ),
+    Mutant(
+        "an implausible lifetime is believed",
+        _in("_use_session", "lifetime_ms < limits.MIN_LIFETIME_MS", "lifetime_ms <= 0"),
+        check.WRONG_CLOCK,
+    ),
+    Mutant("a rollover interrupts", _in("_may_swap", "not (self.speaks or self.plays) and ", ""), check.ROLLOVER),
+    Mutant(
+        "a rollover interrupts a quiet caller",
+        _in("_is_quiet", "not (self.speaks or self.plays or self.keys)", "not self.keys"),
+        check.ROLLOVER,
+    ),
+    Mutant("a rollover breaks off a response", _in("_may_swap", " and self.response is Response.NONE", ""), check.ROLLOVER),
+    Mutant(
+        "a swap happens before the successor is ready",
+        _in("_on_quiet_at", "self.successor = Successor.OPENING", "self.successor = Successor.READY"),
+        check.ROLLOVER,
+    ),
+    Mutant(
+        "a failed successor is used",
+        _in(
+            "_on_successor_failed",
+            "self.successor, self.quiet_at = Successor.NONE, self.now + limits.ROLLOVER_RETRY_MS",
+            "self.successor = Successor.READY",
+        ),
+        check.ROLLOVER,
+    ),
+    Mutant("one unreadable event costs the session", Value(f"{RULES}:MAX_UNREADABLE", 1), check.UNREADABLE),
+    Mutant(
+        "unreadable events never cost the session",
+        _in("_on_unreadable", "self._on_session_lost(given.SessionLost(Reason.AI_BAD_JSON))", "pass"),
+        check.UNREADABLE,
+    ),
+    Mutant(
+        "unreadable events are counted for ever",
+        _in("_on_unreadable", "if self.now - at < limits.UNREADABLE_WINDOW_MS", ""),
+        check.UNREADABLE_SLOWLY,
+    ),
+    Mutant("an end is not final", _in("_end", "self.phase = Phase.ENDED", "pass"), check.PLAIN),
+    Mutant(
+        "the fallback is silent",
+        _in("_end", "speak = not hung_up and not (self.has_spoken and not self.plays)", "speak = False"),
+        check.FAILURES,
+    ),
+    Mutant("a caller who hung up is spoken to", _in("_end", "not hung_up and ", ""), check.ODD),
+    Mutant(
+        "an operator's end is silent",
+        _in(
+            "_on_end_wanted",
+            "self.closing, self.has_spoken = event.reason, False",
+            "self.closing, self.has_spoken = event.reason, True",
+        ),
+        check.ODD,
+    ),
+    Mutant(
+        "a stream's end does not end",
+        _in("_on_stream_ended", "self._end(hung_up=event.reason is Reason.CALLER_HANGUP)", "pass"),
+        check.ODD,
+    ),
+    Mutant(
+        "an idle call never ends",
+        _in("_update_idle", "self.idle_at = self.now + self.rules.idle_ms", "pass"),
+        check.SILENCE,
+    ),
+    Mutant("the fallback never ends", _in("_is_over", "return not self.plays and", "return False and"), check.FAILURES),
+    Mutant(
+        "heard audio counts as unheard for ever",
+        _in("_on_heard_out", "self.plays, self.heard_by = False, NEVER", "self.heard_by = NEVER"),
+        check.SILENCE,
+    ),
+    Mutant(
+        "half-spoken closing words count as heard",
+        _in("_on_response_done", "self.has_spoken = False", "pass"),
+        check.CLOSING_FAILS,
+    ),
+)

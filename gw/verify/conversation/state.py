@@ -1,0 +1,123 @@
+"""State of a modelled conversation: the machine's fields, and the truth about the parties, kept apart from its account of it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from gw.call.dialogue.rules import Rules
+
+NO_DEAD_AIR: Final = "1 no dead air: who is owed an answer gets one, or words"
+NOT_OVER_THE_CALLER: Final = "2 the AI does not speak while the caller does"
+AS_HEARD: Final = "3 the AI's history is what the caller heard"
+GOODBYE: Final = "4 a goodbye is heard, and can be taken back"
+TOOL_ONCE: Final = "5 a tool call is answered exactly once"
+LIMIT_ANNOUNCED: Final = "6 a limit is announced, and cuts no speaker off"
+STREAM_IS_NOT_CALL: Final = "7 a stream's end is not the call's"
+SESSION_LIVES: Final = "8 a healthy session is kept"
+ONE_EVENT: Final = "9 an unreadable event costs itself"
+ENDS: Final = "10 a call ends once, in bounded time, with words"
+RULES: Final = (
+    *(NO_DEAD_AIR, NOT_OVER_THE_CALLER, AS_HEARD, GOODBYE, TOOL_ONCE),
+    *(LIMIT_ANNOUNCED, STREAM_IS_NOT_CALL, SESSION_LIVES, ONE_EVENT, ENDS),
+)
+
+
+class Scenario(NamedTuple):
+    """One exploration: the agent's rules, and how often what may happen."""
+
+    name: str
+    rules: Rules
+    turns: int = 1  # of the caller
+    tools: tuple[str, ...] = ()  # names of the calls the agent makes
+    keys: str = ""
+    faults: frozenset[str] = frozenset()
+    budget: int = 0  # faults in one run
+    expires_ms: int = 0  # lifetime of a session
+    taken_back: int = 0  # goodbyes before the beginning
+
+
+class Truth(NamedTuple):
+    """Acts and receipts of the parties, independent of the machine."""
+
+    session: str = "opening"  # opening | ready
+    is_first: bool = True  # session
+    restated: bool = True  # the session has the conversation so far
+    swap: str = ""  # a successor: opening | ready
+    creates: int = 0  # requests the AI has not taken up
+    doomed: int = 0  # of these, the ones we cancelled
+    own: bool = False  # the AI's voice detection asked for a response
+    active: str = ""  # the response under way at the AI
+    sounded: bool = False  # it had audio
+    called: bool = False  # it called a tool
+    cancelled: bool = False  # by the caller's voice or by us: its end is on the way
+    responses: int = 0
+    trailing: str = ""  # an ended response, of which audio may still come
+    speaking: bool = False
+    held: bool = False  # playout paused
+    speech: int = 0  # the caller's turns so far
+    texted: bool = True  # the words of the last turn came
+    queued: bool = False  # audio the caller has not heard
+    owed_ms: int = -1  # since an answer is owed without cover; -1: none is owed
+    owed_from: int = 0  # responses before this one do not answer
+    insists: bool = False  # nor does one that met our request
+    open_tools: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    tools: int = 0
+    keys: int = 0
+    pressed: bool = False  # keys without terminator wait
+    worded: bool = False  # the agent's closing words were queued
+    closing_asked: bool = False
+    hang_up: bool = False  # the agent hung up, and nothing took that back
+    taken_back: int = 0
+    unreadable: tuple[int, ...] = ()  # times before now, within the window
+    silent_frames: bool = False
+    filled: bool = False
+    slow: bool = False  # the AI takes long to end what was cancelled
+    wait_ms: int = 0  # the AI asked us to wait so long
+    lasting: bool = False  # the AI refuses permanently
+    cut_until: int = 0  # responses up to this one were interrupted
+    waited_ms: int = 0  # since the AI gave a sign of the answer it owes
+    prompts: int = 0  # idle prompts in a row
+    goodbyes: int = 0  # requests for a goodbye, since the agent hung up
+    warned: bool = False
+    unsent_keys: bool = False
+    dead: bool = False  # no party does anything any more
+    excused: bool = False  # a session may be replaced: it failed, or gave no sign
+    broken: tuple[str, ...] = ()
+    ended: str = ""
+
+
+class State(NamedTuple):
+    """A state of the model."""
+
+    machine: tuple[object, ...]
+    truth: Truth
+    faults: int
+
+
+def refused(truth: Truth) -> Truth:
+    """The AI refused a request: a later response answers."""
+    owed_from = truth.owed_from - (truth.owed_from > truth.responses + 1)
+    return truth._replace(goodbyes=0, creates=truth.creates - 1, doomed=max(0, truth.doomed - 1), owed_from=owed_from)
+
+
+def without_session(truth: Truth) -> Truth:
+    """The session is gone, with everything under way in it."""
+    lost = (truth.sounded and truth.active and not truth.cancelled) or truth.speaking  # words of the agent, or of the caller
+    if lost and not truth.hang_up and not truth.closing_asked:
+        truth = truth._replace(owed_ms=max(0, truth.owed_ms), owed_from=truth.responses + 1)
+    return truth._replace(
+        session="opening",
+        restated=True,
+        swap="",
+        creates=0,
+        doomed=0,
+        own=False,
+        active="",
+        cancelled=False,
+        trailing="",
+        speaking=False,
+        texted=True,
+        owed_from=min(truth.owed_from, truth.responses + 1),
+    )

@@ -1,0 +1,171 @@
+"""The dialogue machine in short conversations. `tests/gw/verify/conversation` explores the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from gw.call.dialogue import commands as do
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue.commands import Command, Prompt
+from gw.call.dialogue.inputs import Input, Trouble
+from gw.call.dialogue.machine import NEVER, Dialogue
+from gw.call.dialogue.rules import Rules
+from gw.call.state import Reason
+
+
+class Talk:
+    """A dialogue and its clock."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.machine = Dialogue.begin(rules or Rules(tools=frozenset({"lookup"})), 0)
+        self.now_ms = 0
+
+    def on(self, *events: Input) -> list[Command]:
+        """Take inputs at the present time."""
+        return [command for event in events for command in self.machine.on(event, self.now_ms)]
+
+    def wait(self, ms: int) -> list[Command]:
+        """Let time pass, with every tick that comes."""
+        until_ms, out = self.now_ms + ms, []
+        while self.machine.deadline_ms <= until_ms:
+            self.now_ms = self.machine.deadline_ms
+            out += self.machine.tick(self.now_ms)
+        self.now_ms = until_ms
+        return out
+
+    def greet(self) -> None:
+        """Let the agent greet the caller, and the caller hear it."""
+        assert self.on(given.SessionReady()) == [do.Restate(), do.Create(Prompt.GREETING)]
+        self.speak("r0")
+
+    def speak(self, response_id: str) -> None:
+        """Let the AI speak a whole response, and the caller hear it."""
+        self.on(given.ResponseStarted(response_id), given.Audio(response_id), given.ResponseDone(response_id), given.HeardOut())
+
+
+def test_the_agent_answers_without_a_request() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1")) == []
+    assert talk.on(given.Audio("r1")) == [do.Play()]
+    assert talk.wait(5000) == []
+
+
+def test_an_answer_that_does_not_come_is_requested() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    assert talk.wait(900) == [do.Create(Prompt.ANSWER)]
+
+
+@pytest.mark.parametrize("ending", [given.ResponseDone("r1"), given.ResponseDone("r1", False, Trouble.PASSING)])
+def test_an_empty_or_failed_answer_is_requested_twice_more_then_the_fallback_speaks(ending: given.ResponseDone) -> None:
+    talk = Talk(Rules(hold_after_ms=60_000))
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    for n, pause_ms in enumerate((300, 1000), 1):
+        ended = ending._replace(response_id=f"r{n}")
+        assert talk.on(given.ResponseStarted(f"r{n}"), ended) == [do.Note("answer_failed")]
+        assert talk.wait(pause_ms) == [do.Create(Prompt.ANSWER)]
+    out = talk.on(given.ResponseStarted("r3"), ending._replace(response_id="r3"))
+    assert out == [do.Note("fallback: ai_refused"), do.End(Reason.FALLBACK_GOODBYE, True)]
+    assert talk.machine.deadline_ms == NEVER
+
+
+def test_an_interruption_discards_and_late_audio_is_dropped() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1"))
+    assert talk.on(given.SpeechStarted("c1")) == [do.Interrupt()]
+    assert talk.on(given.Audio("r1"), given.ResponseDone("r1", False)) == []
+
+
+def test_a_cough_costs_no_word_where_the_gateway_judges() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000))
+    assert talk.on(given.SpeechStarted("c1")) == [do.HoldAudio()]
+    assert talk.wait(300) == []
+    assert talk.on(given.SpeechStopped("c1")) == []
+    assert talk.wait(300) == [do.DeleteItem("c1"), do.ReleaseAudio()]
+
+
+def test_a_word_cuts_where_the_gateway_judges() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000))
+    talk.on(given.SpeechStarted("c1"))
+    assert talk.wait(400) == [do.Cancel(), do.Interrupt(), do.ReleaseAudio()]
+    talk.on(given.ResponseDone("r1", False))
+    assert talk.on(given.SpeechStopped("c1")) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_goodbye_is_heard_and_can_be_taken_back() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 2000))
+    assert talk.on(given.ToolCall("r1", "t1", "hang_up")) == [do.ToolOutput("t1", "ok")]
+    assert talk.on(given.SpeechStarted("c1")) == [do.Note("goodbye_taken_back"), do.Interrupt()]
+    talk.on(given.ResponseDone("r1", False), given.SpeechStopped("c1"))
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 2000), given.ToolCall("r2", "t2", "hang_up"), given.ResponseDone("r2"))
+    assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
+
+
+def test_the_answer_to_a_tool_follows_its_result() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1"))
+    assert talk.on(given.ToolCall("r1", "t1", "lookup"), given.ResponseDone("r1")) == [do.WantTool("t1")]
+    assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled")]
+    assert talk.wait(300) == [do.Create(Prompt.ANSWER)]
+    assert talk.on(given.ToolSettled("t1")) == []
+
+
+def test_keys_become_one_turn() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.Key("1"), given.Key("2")) == []
+    assert talk.wait(3000) == [do.SendKeys("12"), do.Create(Prompt.ANSWER)]
+
+
+def test_a_session_lost_in_a_sentence_is_replaced_and_continues() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 500))
+    assert talk.on(given.SessionLost(Reason.AI_LOST)) == [do.Note("session_lost"), do.OpenSession(400)]
+    assert talk.on(given.SessionReady()) == [do.Restate()]
+    assert talk.wait(500) == [do.Create(Prompt.CONTINUE)]
+
+
+def test_a_rate_limit_keeps_the_session_and_waits() -> None:
+    talk = Talk(Rules(hold_after_ms=60_000))
+    talk.on(given.SessionReady())
+    assert talk.on(given.CreateRefused(Trouble.RATE_LIMIT, 4000)) == [do.Note("answer_failed")]
+    assert talk.wait(3999) == []
+    assert talk.wait(1) == [do.Create(Prompt.GREETING)]
+
+
+def test_an_idle_call_is_asked_and_then_ends_with_words() -> None:
+    talk = Talk()
+    talk.greet()
+    for n in (1, 2):
+        assert talk.wait(15_000) == [do.Create(Prompt.ARE_YOU_THERE)]
+        talk.speak(f"r{n}")
+    assert talk.wait(15_000) == [do.Create(Prompt.CLOSING)]
+    talk.on(given.ResponseStarted("r3"), given.Audio("r3", 1000), given.ResponseDone("r3"))
+    assert talk.on(given.HeardOut()) == [do.End(Reason.IDLE_LIMIT, False)]
+
+
+def test_the_longest_call_is_announced() -> None:
+    talk = Talk(Rules(max_call_ms=20_000, warn_ms=8000, idle_ms=60_000))
+    talk.greet()
+    assert talk.wait(12_000) == [do.WarnOfEnd()]
+    assert talk.wait(8000) == [do.Create(Prompt.CLOSING)]
+    assert talk.wait(10_000) == [do.End(Reason.DURATION_LIMIT, True)]
+
+
+def test_nothing_follows_the_end() -> None:
+    talk = Talk()
+    assert talk.on(given.StreamEnded(Reason.PHONE_LOST)) == [do.End(Reason.PHONE_LOST, True)]
+    assert talk.on(given.SessionReady()) == []
+    assert talk.machine.tick(10**9) == []

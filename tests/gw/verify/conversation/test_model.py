@@ -1,0 +1,54 @@
+"""The model of a conversation: random walks far beyond the explored scenarios keep the rules; a crash is a violation."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gw.call.dialogue.machine import Dialogue
+from gw.call.dialogue.rules import Interruptions, Rules
+from gw.verify.conversation.model import ConversationModel
+from gw.verify.conversation.state import ENDS, Scenario, State
+
+FAULTS = frozenset(
+    (
+        *("fail", "lasting", "limit", "empty", "refuse", "session", "successor", "stall", "slow"),
+        *("repeat", "late", "trailing", "unreadable", "unasked", "frames", "stream"),
+    )
+)
+
+
+def walk(scenario: Scenario, seed: int, steps: int) -> tuple[State, list[str]]:
+    """Take random steps. Returns the last state and the transcript."""
+    model, chance = ConversationModel(scenario), random.Random(seed)
+    state, transcript = model.first(), []
+    for _ in range(steps):
+        moves = model.steps(state)
+        if not moves:
+            break
+        step = chance.choice(moves)
+        state = step.state
+        transcript.append(step.label)
+    return state, transcript
+
+
+@pytest.mark.parametrize("interruptions", ["model", "gateway"])
+@pytest.mark.parametrize("seed", range(150))
+def test_long_conversations_keep_the_rules(seed: int, interruptions: Interruptions) -> None:
+    rules = Rules(tools=frozenset({"lookup"}), interruptions=interruptions, max_call_ms=300_000)
+    tools = ("lookup", "unknown", "hang_up", "lookup", "hang_up")
+    scenario = Scenario("long", rules, turns=8, tools=tools, keys="12#3", faults=FAULTS, budget=6, expires_ms=200_000)
+    state, transcript = walk(scenario, seed, 200)
+    assert not state.truth.broken, "\n".join([*transcript, *state.truth.broken])
+
+
+def test_a_crash_of_the_machine_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Dialogue, "_settle", crash)
+    model = ConversationModel(Scenario("plain", Rules()))
+    steps = model.steps(model.first())
+    assert steps
+    assert all("a defect" in step.label and list(model.wrong(step.state)) == [ENDS] for step in steps)

@@ -263,6 +263,7 @@ def test_the_environment_example_lists_every_variable():
     documented = set(re.findall(r"^#([A-Z_]+)=$", environment_example(), re.MULTILINE))
     assert documented == {*ENVIRONMENT.values(), CONFIG_VARIABLE}
     assert list(ENVIRONMENT) == [field.name for field in msgspec.structs.fields(Secrets)]
+    assert set().union(*SECRETS_OF.values()) == set(ENVIRONMENT), "each secret belongs to a process"
     assert all(f"#   {variable}: " in example() for variable in documented)
 
 

@@ -90,7 +90,8 @@ class StrictHandler(pywsgi.WSGIHandler):
         """Let the greenlet that waits for the peer end the connection."""
         self._given_up = closed.reason
         with contextlib.suppress(OSError):  # closed already
-            self.socket.shutdown(SHUT_RDWR if closed.hard else SHUT_RD)
+            # below gevent's own shutdown, with which the wait would raise EBADF
+            self.socket._sock.shutdown(SHUT_RDWR if closed.hard else SHUT_RD)  # type: ignore[attr-defined]
 
     def handle_one_request(self) -> Any:
         """Read and answer one request. Returns True if the connection may have another."""

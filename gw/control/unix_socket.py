@@ -1,4 +1,4 @@
-"""A listening Unix socket, accessible to its owner only, for bus and admin commands, and its waiting connections.
+"""A listening Unix socket for its owner only, and the connections that wait on it.
 
 Replaces a socket file without a listener, refuses one with a listener, and at the end removes only the file it created.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import struct
 from time import monotonic
 
@@ -11,11 +12,15 @@ import gevent
 import pytest
 from gevent import socket
 
+from gw import strict_http
+from gw.media import server as server_module
 from gw.media.admission.slots import DELAY_S, SHORT_DELAY_S, AdmissionSlots
 from gw.media.server import MediaServer
 from gw.protocol.http import RequestError
 from gw.protocol.signature import sign
 from gw.scoreboard import ProcessState, Scoreboard
+from gw.strangers import Closed, Stage
+from gw.strict_http import SWEEP_MOST, StrictHandler
 from metrics.declare import STREAMS_REFUSED
 from tests.gw.media.support import CALL, WAIT_S, ContextMaker, Peer, connected, descriptors, greenlets, masked, start, stop, until
 from tests.wire.http_requests import ACCEPTED, REFUSED, REFUSED_CHUNKS
@@ -301,6 +306,129 @@ def test_a_worker_that_leaves_closes_after_the_answer(contexts: ContextMaker):
     context.leaving = True
     answer = Answer(address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
     assert (answer.status, answer.headers["connection"], answer.body) == (200, "close", b"a worker answers\n")
+
+
+def counted(server: MediaServer) -> dict[str, float]:
+    return {reason: cell.value for reason, cell in server.context.cells.requests_refused.items() if cell.value}
+
+
+def silent(address: tuple[str, int], count: int, sent: bytes = b"") -> list[socket.socket]:
+    """Open connections that send no complete head."""
+    socks = []
+    for _ in range(count):
+        socks.append(socket.create_connection(address))
+        socks[-1].sendall(sent)
+        gevent.sleep(0)
+    return socks
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /twilio/voice HTTP/1.1\r\nHo"])
+def test_more_silent_connections_than_places_delay_no_caller(
+    contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch, sent: bytes
+):
+    """All come from loopback, as behind a proxy: the oldest give way, and are counted."""
+    monkeypatch.setattr(server_module, "PLACES", 100)
+    context, _ = contexts.context(signed=True, public_url="https://voice.example.com")
+    server, address = contexts.server(context)
+    socks = silent(address, 150, sent)
+    answer = Answer(address, request({**GOOD, "X-Twilio-Signature": sign("secret", "wss://voice.example.com/media")}))
+    assert answer.status == 101
+    until(lambda: counted(server) == {"displaced": 51})
+    assert server.strangers.count(Stage.HEAD) == 99
+    for sock in socks[:51]:
+        sock.settimeout(WAIT_S)
+        assert sock.recv(100)[:12] in ((b"HTTP/1.1 503",) if sent else (b"",))
+    for sock in (*socks, answer.socket):
+        sock.close()
+    until(lambda: not context.pending and not context.streams)
+    assert server.strangers.count(Stage.HEAD) + server.strangers.count(Stage.CLOSING) == 0
+    assert counted(server).get("cut_off", 0) == (99 if sent else 0), "what was half sent is cut off"
+
+
+def test_an_address_displaces_only_its_own_connections(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "PER_ADDRESS", 3)
+    monkeypatch.setattr(strict_http, "address_groups", lambda shared: lambda address: address)
+    server, address = contexts.server(contexts.context()[0])
+    socks = silent(address, 5)
+    until(lambda: counted(server) == {"address_limit": 2})
+    for sock in socks:
+        sock.close()
+
+
+def test_hundreds_that_time_out_together_end_a_few_at_a_time(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "HEAD_S", 0.5)
+    server, address = contexts.server(contexts.context()[0])
+    batches: list[int] = []
+    due = server.strangers.due
+
+    def noted(now_s: float, most: int) -> list[Closed[StrictHandler]]:
+        closed = due(now_s, most)
+        batches.append(len(closed))
+        return closed
+
+    monkeypatch.setattr(server.strangers, "due", noted)
+    socks = silent(address, 60, b"GET / HTTP/1.1\r\nHost: ") + silent(address, 40)
+    until(lambda: counted(server) == {"head_timeout": 100})
+    assert max(batches) <= SWEEP_MOST
+    assert socks[0].recv(100).startswith(b"HTTP/1.1 408 ")
+    for sock in socks:
+        sock.close()
+
+
+def test_a_slow_body_has_its_own_time(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server_module, "BODY_S", 0.1)
+    server, address = contexts.server(contexts.context()[0])
+    answer = Answer(address, b"POST /twilio/status HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20\r\n\r\nCallSid")
+    assert answer.status == 408
+    assert counted(server) == {"body_timeout": 1}
+
+
+def test_without_descriptors_the_oldest_stranger_gives_way(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    server, address = contexts.server(contexts.context()[0])
+    socks = silent(address, 3)
+    until(lambda: server.strangers.count(Stage.HEAD) == 3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    caller = socket.create_connection(address)
+    until(lambda: server.strangers.count(Stage.HEAD) == 4)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (caller.fileno() + 3, hard))  # the newcomer's own, and none to accept it
+        fillers = [os.dup(0) for _ in range(free_descriptors() - 1)]
+        newcomer = socket.create_connection(address)
+        newcomer.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        newcomer.settimeout(WAIT_S)
+        assert newcomer.recv(100).startswith(b"HTTP/1.1 200 ")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for descriptor in fillers:
+        os.close(descriptor)
+    assert counted(server)["displaced"] >= 1
+    for sock in (*socks, caller, newcomer):
+        sock.close()
+
+
+def free_descriptors() -> int:
+    """Return how many descriptors can still be opened."""
+    opened: list[int] = []
+    try:
+        while True:
+            opened.append(os.dup(0))
+    except OSError:
+        pass
+    for descriptor in opened:
+        os.close(descriptor)
+    return len(opened)
+
+
+def test_what_is_refused_is_counted(contexts: ContextMaker):
+    server, address = contexts.server(contexts.context()[0])
+    for name, sample in REFUSED.items():
+        before = counted(server).get(sample.fault, 0)
+        Answer(address, sample.sent)
+        assert counted(server).get(sample.fault, 0) == before + 1, name
+    before = sum(counted(server).values())
+    Answer(address, request({"Host": "127.0.0.1"}, line="GET /media HTTP/1.1"))
+    assert counted(server)["bad_upgrade"] == 1
+    assert sum(counted(server).values()) == before + 1
 
 
 def workers(contexts: ContextMaker, count: int, *, deaf: bool = False) -> tuple[list[MediaServer], tuple[str, int]]:

@@ -59,7 +59,7 @@ def _fault(fault: Fault, deltas: int = 2) -> AiScript:
 
 
 def _burst(call: TwinCall) -> None:
-    """Send twelve seconds of audio in one burst: more than the kernel buffers for a peer that does not read."""
+    """Send twelve seconds of audio in one burst. What is beyond real time is dropped: it never fills the AI's socket."""
     for _ in range(600):
         call.send_media()
 
@@ -103,7 +103,7 @@ WHILE_SPEAKING: Final[Mapping[str, Case]] = {
     "bad_websocket": Case(_fault("bad_websocket"), "ai_bad_websocket", 2),
     "error_fatal": Case(_fault("error_fatal"), "ai_refused", 2),
     "session_expired": Case(_fault("session_expired"), "ai_refused", 2),
-    "deaf": Case(_fault("deaf"), "ai_leg_stalled", None, {25: _burst}),
+    "deaf": Case(_fault("deaf"), "ai_stalled", None, {25: _burst}),
 }
 #: Deltas before a fault that precedes the phone leg's end: at least one and a half seconds of audio, sent at ten times its speed.
 LAST_DELTA: Final = 13

@@ -193,6 +193,7 @@ class StrictHandler(pywsgi.WSGIHandler):
     def linger(self) -> None:
         """End our side, and drop what the peer still sends: it would reset the connection (RFC 9112 9.6). Raises OSError."""
         self.socket.shutdown(SHUT_WR)
+        gevent.sleep(0)  # refusing was one slice
         with gevent.Timeout(LINGER_S, False):  # type: ignore[arg-type]  # a silent limit, which the stubs lack
             for _ in range(LINGER_READS):
                 if not self.socket.recv(READ_BYTES):

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import struct
+from collections import Counter
 from time import monotonic
 
 import gevent
@@ -21,7 +22,7 @@ from gw.protocol.signature import sign
 from gw.scoreboard import ProcessState, Scoreboard
 from gw.strangers import Closed, Stage
 from gw.strict_http import SWEEP_MOST, StrictHandler
-from metrics.declare import STREAMS_REFUSED
+from metrics.declare import REQUESTS_REFUSED, STREAMS_REFUSED
 from tests.gw.media.support import CALL, WAIT_S, ContextMaker, Peer, connected, descriptors, greenlets, masked, start, stop, until
 from tests.wire.http_requests import ACCEPTED, REFUSED, REFUSED_CHUNKS
 
@@ -284,12 +285,17 @@ def test_no_request_that_breaks_http_reaches_a_webhook(contexts: ContextMaker, c
     context, emitted = contexts.context()
     _, address = contexts.server(context)
     bodies = {name: sample._replace(sent=CHUNKED + sample.sent) for name, sample in REFUSED_CHUNKS.items()}
-    for name, sample in {**REFUSED, **bodies}.items():
+    samples = {**REFUSED, **bodies}
+    for name, sample in samples.items():
         answer = Answer(address, sample.sent + b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         assert answer.status == int(RequestError(sample.fault, "").status[:3]), name  # type: ignore[arg-type]
         assert answer.headers["connection"] == "close", name
         assert len(answer.body) == (0 if sample.sent.startswith(b"HEAD") else int(answer.headers["content-length"])), name
     assert emitted == []
+    counted = {
+        reason: context.page.counter(REQUESTS_REFUSED, reason=reason).value for reason in REQUESTS_REFUSED.labels["reason"]
+    }
+    assert {reason: count for reason, count in counted.items() if count} == Counter(sample.fault for sample in samples.values())
     assert capfd.readouterr() == ("", "")
 
 

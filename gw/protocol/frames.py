@@ -45,7 +45,7 @@ NO_CODE: Final = 1005
 LOST: Final = 1006
 
 #: Frames cut in one slice of the hub's time. Twenty media messages are 8 KiB, so honest peers do not reach it.
-MAX_FRAMES: Final = 64
+MAX_FRAMES: Final = 32
 _SLICE: Final = range(MAX_FRAMES)
 #: Pings of one slice that are answered, the last ones. RFC 6455 5.5.3 permits only the last; ten is what Autobahn 2.10 expects.
 MAX_PONGS: Final = 10

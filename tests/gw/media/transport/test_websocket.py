@@ -10,6 +10,7 @@ import pytest
 from gevent import socket
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Frame, Opcode
+from websockets.protocol import Side
 
 from gw.errors import ProtocolError
 from gw.media.transport import websocket
@@ -108,6 +109,20 @@ def test_a_ping_is_answered(ends: Ends):
     peer.raw(masked(PONG, b"unasked"))
     assert web_socket.read() == []
     assert web_socket.is_open
+
+
+def test_a_client_masks_each_frame_with_another_key():
+    ours, theirs = pair()
+    web_socket, peer = WebSocket(Transport(ours, 1 << 20), LIMIT_BYTES, is_client=True), Peer(theirs, Side.SERVER)
+    for _ in range(1100):  # more than the keys of one system call
+        web_socket.ping()
+    web_socket.send_text(b"text")
+    sent = theirs.recv(65536)
+    assert len({sent[at + 2 : at + 6] for at in range(0, 1100 * 6, 6)}) > 1000
+    peer.protocol.receive_data(sent)
+    assert peer.protocol.events_received() == [Frame(Opcode.PING, b"")] * 1100 + [Frame(Opcode.TEXT, b"text")]
+    web_socket.transport.shut()
+    peer.close()
 
 
 def test_a_wake_returns_nothing(ends: Ends):
@@ -411,8 +426,8 @@ def test_a_flood_of_pings_ends_the_connection(ends: Ends):
     error = end_of(web_socket.read)
     assert isinstance(error, ProtocolError) and error.code == "frame_flood"
     assert closes(web_socket, peer) == (1008, "why")
-    n_slices = -(-FLOOD_BURST // MAX_FRAMES)
-    assert [frame.opcode for frame in peer.frames[:-1]] == [Opcode.PONG] * MAX_PONGS * n_slices
+    full, rest = divmod(1 + FLOOD_BURST, MAX_FRAMES)  # slices with "before" in the first
+    assert [frame.opcode for frame in peer.frames[:-1]] == [Opcode.PONG] * (MAX_PONGS * full + min(MAX_PONGS, rest))
 
 
 def test_a_flood_of_small_messages_in_the_hub_continues_in_the_greenlet(ends: Ends):

@@ -30,8 +30,11 @@ def _as_it_was():
     """Restore everything that setup changes in the process."""
     root = logging.getLogger()
     level, hook, print_exception = root.level, sys.excepthook, gevent.get_hub().__dict__.get("print_exception")
+    unraisable_hook = sys.unraisablehook
+    logs._uncaught.__init__()
     yield
     root.setLevel(level)
+    sys.unraisablehook = unraisable_hook
     sys.excepthook = hook
     logging.captureWarnings(False)
     if print_exception is None:
@@ -247,6 +250,89 @@ def test_many_threads(stream):
     for result in [pool.spawn(lambda: [logger.info("x") for _ in range(100)]) for _ in range(3)]:
         result.get(timeout=FLUSH_S)
     assert len(_lines(stream)) == 300
+
+
+PRINTING = """
+from gevent import monkey
+monkey.patch_all()
+import os, sys, traceback, warnings
+from gw import logs
+logs.setup("worker-0", "info")
+logs.capture_prints()
+class Finalised:
+    def __del__(self):
+        raise ValueError("in a finaliser")
+for n in range(1000):
+    print("x" * 200)
+    sys.stderr.write("half a line")
+    sys.stderr.write(", and the rest" * 20 + "\\n")
+    warnings.warn(f"warning {n}")
+    Finalised()
+    try:
+        n / 0
+    except ZeroDivisionError:
+        traceback.print_exc()
+os.write(int(sys.argv[1]), b"alive")
+os._exit(0)
+"""
+
+
+def test_a_pipe_that_is_not_read_blocks_no_print():
+    """A worker whose log is not read printed until the pipe was full, then its hub stood still, with all its calls."""
+    unread, errors = os.pipe()
+    heard, tells = os.pipe()
+    os.set_blocking(errors, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(errors, b"\n" * 4096)
+    os.set_blocking(errors, True)
+    program = subprocess.Popen([sys.executable, "-c", PRINTING, str(tells)], stderr=errors, pass_fds=[tells], cwd=ROOT)
+    os.close(errors)
+    os.close(tells)
+    try:
+        assert gevent.get_hub().threadpool.spawn(os.read, heard, 100).get(timeout=scaled(30)) == b"alive"
+    finally:
+        program.kill()
+        program.wait()
+        os.close(unread)
+        os.close(heard)
+
+
+def test_prints_are_lines_of_the_log(stream, monkeypatch):
+    _setup("worker-0", "info", stream)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    logs.capture_prints()
+    print("one\ntwo", end="")
+    print(" and a half")
+    for n in range(100):
+        sys.stderr.write(f"flood {n}\n")
+    messages = [line["message"] for line in _lines(stream)]
+    assert messages[:3] == ["printed to stdout: one", "printed to stdout: two and a half", "printed to stderr: flood 0"]
+    assert len(messages) < 100
+    assert sys.stderr.writable()
+
+
+def test_a_repeated_error_of_a_greenlet_is_logged_once_a_second(stream):
+    _setup("control", "info", stream)
+
+    def fail():
+        raise LookupError("again")
+
+    gevent.joinall([gevent.spawn(fail) for _ in range(10)])
+    assert [line["error"] for line in _lines(stream)] == ["LookupError: again"]
+
+
+def test_an_error_in_a_finaliser_is_logged(stream):
+    _setup("control", "info", stream)
+
+    class Finalised:
+        def __del__(self):
+            raise ValueError("in a finaliser")
+
+    Finalised()
+    (line,) = _lines(stream)
+    assert line["message"] == "uncaught ValueError in a finaliser or callback"
 
 
 # -- the process ------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from gw.media.transport.websocket import LegClosedError, Message, MessageReader,
 from gw.protocol import twilio
 from gw.protocol.frames import FLOOD_BURST, MAX_FRAMES, MAX_PONGS, text_message
 from tests.gw.media.support import WAIT_S, Peer, connected, masked, media, pair, tcp_pair, until
-from tests.gw.media.transport.test_plain import RESET
+from tests.gw.media.transport.test_plain import RESET, read_all
 
 LIMIT_BYTES = 4096
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -117,7 +117,7 @@ def test_a_client_masks_each_frame_with_another_key():
     for _ in range(1100):  # more than the keys of one system call
         web_socket.ping()
     web_socket.send_text(b"text")
-    sent = theirs.recv(65536)
+    sent = read_all(theirs, 1100 * 6 + 10)
     assert len({sent[at + 2 : at + 6] for at in range(0, 1100 * 6, 6)}) > 1000
     peer.protocol.receive_data(sent)
     assert peer.protocol.events_received() == [Frame(Opcode.PING, b"")] * 1100 + [Frame(Opcode.TEXT, b"text")]

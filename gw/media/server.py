@@ -53,6 +53,8 @@ MANY_SILENT: Final = 16
 _SUBPROTOCOL: Final = "audio.twilio.com"
 _MEDIA_PATH: Final = "/media"
 _UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade"))  # both also in a 426 (RFC 9110 7.8)
+#: Reasons of gw_requests_refused_total by the status of the application's answer.
+_NOT_HERE: Final = {"404": "not_found", "405": "bad_method"}
 #: The kernel's send buffer: the least that a lead of 500 ms over a slow network needs. By default
 #: the kernel takes megabytes from a proxy on this machine: minutes of speech before the transport's bound is met.
 _SEND_BUFFER_BYTES: Final = 64 << 10
@@ -162,6 +164,12 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         )
         self.result = [body]
         self.process_result()
+
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        """Begin an answer, and count one to a request for nothing that is here."""
+        if reason := _NOT_HERE.get(status[:3]):
+            self.server.count_refused(reason, "a request is refused: %s", status)
+        return super().start_response(status, headers, exc_info)
 
     def _run_session(self, context: MediaContext) -> None:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from gw import bus
 from gw.call.hold_tone import hold_tone
 from gw.call.state import CallState, Event, Reason, State
 from gw.config import Agent, Config
+from gw.logs.limited import LimitedLog
 from gw.media.admission.slots import AdmissionSlots
 from gw.media.admission.token_ledger import TokenLedger
 from gw.media.ai.leg import AiLeg
@@ -104,6 +106,7 @@ class MediaContext:
         self.tx_cells = TxCells(page)
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)
+        self.refusals = LimitedLog(logging.getLogger("gw.media.session"), burst=20)  # each names its call
         self.recording_pool = Pool(config.recording.pool_size, greenlet_class=PoolGreenlet)
         self.calls: dict[str, OpenCall] = {}  # by call SID, from `start` to the reported end
         self.streams = 0  # open media sockets, also before their `start`

@@ -293,4 +293,4 @@ class Session:
             cells.refused[reason.value].add()
         data: dict[str, str | int | float | bool | None] = {"reason": reason.value, "detail": self._detail[:500]}
         self._context.emit(bus.CallEvent(self._call_sid, "stream_refused", time.time(), data))
-        log.warning("stream refused: %s", self._detail, extra={"call_sid": self._call_sid, "reason": reason.value})
+        self._context.refusals.warning(reason.value, "stream refused: %s", self._detail, call_sid=self._call_sid)

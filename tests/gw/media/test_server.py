@@ -16,7 +16,7 @@ from gevent import socket
 from gw import strict_http
 from gw.media import server as server_module
 from gw.media.admission.slots import DELAY_S, SHORT_DELAY_S, AdmissionSlots
-from gw.media.server import MediaServer
+from gw.media.server import MANY_SILENT, MediaServer
 from gw.protocol.http import RequestError
 from gw.protocol.signature import sign
 from gw.scoreboard import ProcessState, Scoreboard
@@ -534,6 +534,23 @@ def test_connections_without_a_request_delay_no_caller(contexts: ContextMaker, m
     for sock in (*silent, answer.socket):
         sock.close()
     until(lambda: not any(server.context.streams or server.context.pending or server.context.overdue for server in servers))
+
+
+def test_a_flood_of_silent_connections_does_not_delay_accepting(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    """With many silent connections, also young ones are no longer counted as future media sockets."""
+    servers, address = workers(contexts, 2)
+    socks = silent(address, 2 * MANY_SILENT + 10)
+    until(lambda: sum(server.context.pending for server in servers) == len(socks))
+    for server in servers:
+        until(lambda server=server: server.context.overdue == server.context.pending > MANY_SILENT)
+    checks: list[MediaServer] = []
+    monkeypatch.setattr(MediaServer, "on_pause_over", lambda self: checks.append(self))
+    socks += silent(address, 20)
+    answer = Answer(address, request(GOOD))
+    assert answer.status == 101
+    assert checks == []
+    for sock in (*socks, answer.socket):
+        sock.close()
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /med", request(GOOD, line="GET /medium HTTP/1.1")])

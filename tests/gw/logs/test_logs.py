@@ -278,7 +278,7 @@ os._exit(0)
 
 
 def test_a_pipe_that_is_not_read_blocks_no_print():
-    """A worker whose log is not read printed until the pipe was full, then its hub stood still, with all its calls."""
+    """A worker whose log is not read printed until the pipe was full, and then its hub blocked."""
     unread, errors = os.pipe()
     heard, tells = os.pipe()
     os.set_blocking(errors, False)

@@ -187,7 +187,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         self.server.count_refused(fault, "a request breaks HTTP, or was given up: %s", fault)
 
     def broke_off(self, error: OSError, *, has_begun: bool) -> None:
-        if has_begun:
+        if has_begun and self._stage is not Stage.ANSWER:
             self.server.count_refused("cut_off", "a request broke off: %s", error)
 
     def _log_error(self, t: Any, v: Any, tb: Any) -> None:

@@ -143,3 +143,8 @@ def test_without_password():
 )
 def test_an_overflow_without_its_destination(overflow: Overflow, key: str):
     assert _keys(Config(overflow=overflow)) == [key]
+
+
+def test_proxies_are_networks():
+    assert _keys(Config(server=Server(proxies="10.0.0.0/24, 2001:db8::/64,192.0.2.7"))) == []
+    assert _keys(Config(server=Server(proxies="10.0.0.0/24, 10.0.0.1/24, haproxy"))) == ["server.proxies", "server.proxies"]

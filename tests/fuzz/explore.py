@@ -13,6 +13,7 @@ with atheris.instrument_imports(include=["gw.protocol", "gw.bus", "gw.config", "
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":
-    name = sys.argv.pop(1)
-    atheris.Setup(sys.argv, TARGETS[name])
+    script, name, *options = sys.argv
+    # libFuzzer starts itself again by this text, for a merge.
+    atheris.Setup([f"{sys.executable} {script} {name}", *options], TARGETS[name])
     atheris.Fuzz()

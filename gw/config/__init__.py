@@ -202,6 +202,10 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Secrets from the environment, under the names in `ENVIRONMENT`. Never printed or logged."""
 
     twilio_auth_token: Annotated[str, _doc("The Twilio auth token, for signatures and the REST API.")] = ""
+    twilio_auth_token_old: Annotated[
+        str, _doc("A second auth token whose signatures are accepted, while the first one is being replaced.")
+    ] = ""
+    twilio_shared_key: Annotated[str, _doc("The secret of Twilio's SharedKey, if webhooks are signed with one.")] = ""
     openai_api_key: Annotated[str, _doc("The API key for agents of provider openai.")] = ""
     db_password: Annotated[str, _doc("The password for store.url.")] = ""
     ops_token: Annotated[str, _doc("The bearer token for /metrics. Needed if ops.listen is not a loopback address.")] = ""
@@ -214,6 +218,8 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
 #: The environment variable of each field of `Secrets`.
 ENVIRONMENT: Final = {
     "twilio_auth_token": "TWILIO_AUTH_TOKEN",
+    "twilio_auth_token_old": "TWILIO_AUTH_TOKEN_OLD",
+    "twilio_shared_key": "TWILIO_SHARED_KEY",
     "openai_api_key": "OPENAI_API_KEY",
     "db_password": "SUBMILLI_DB_PASSWORD",
     "ops_token": "SUBMILLI_OPS_TOKEN",
@@ -222,7 +228,7 @@ ENVIRONMENT: Final = {
 #: The secrets of each kind of process: the only ones that it gets from the supervisor, and reads.
 SECRETS_OF: Final = {
     "control": frozenset({"twilio_auth_token", "db_password", "ops_token"}),
-    "worker": frozenset({"twilio_auth_token", "openai_api_key", "token_key"}),
+    "worker": frozenset({"twilio_auth_token", "twilio_auth_token_old", "twilio_shared_key", "openai_api_key", "token_key"}),
 }
 
 

@@ -25,6 +25,8 @@ from gw.media.hub.clock import Clock
 from gw.media.hub.greenlets import PoolGreenlet
 from gw.media.tx import TxCells
 from gw.media.uplink import UplinkCells
+from gw.protocol.signature import SigningSecrets
+from gw.protocol.token import ledger_key
 from metrics.declare import (
     AI_ERRORS,
     AI_RECONNECTS,
@@ -98,7 +100,12 @@ class MediaContext:
         self.ledger = ledger
         self.slots = slots or AdmissionSlots.alone(config.server.max_calls_per_worker)
         # the supervisor gives its workers a common key where the environment has neither
-        self.token_key = (config.secrets.token_key or config.secrets.twilio_auth_token).encode() or os.urandom(32)
+        shared_key = (config.secrets.token_key or config.secrets.twilio_auth_token).encode() or os.urandom(32)
+        self.token_key = ledger_key(shared_key, ledger.id)
+        secrets = config.secrets
+        self.signing_secrets = SigningSecrets(
+            (secrets.twilio_auth_token, secrets.twilio_auth_token_old), secrets.twilio_shared_key
+        )
         self.clock = Clock()
         self.tls = ssl.create_default_context()
         self.prompts = Prompts()

@@ -26,10 +26,10 @@ from gw.media.hub.clock import turn_loop
 from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
-from gw.media.webhooks import Webhooks, signed_path
+from gw.media.webhooks import Webhooks, foreign_request, signed_path
 from gw.protocol.handshake import accept_key
 from gw.protocol.http import MAX_OPTIONS, GivenUp, RequestFault
-from gw.protocol.signature import stream_valid
+from gw.protocol.signature import signature_of, stream_valid
 from gw.strangers import Bounds, Stage
 from gw.strict_http import StrictHandler, StrictServer
 from metrics.declare import CONNECTIONS
@@ -99,7 +99,8 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         self.close_connection |= context.leaving or self.command != "POST"
         turn_loop()  # reading the request was half of the work: let other greenlets run in between
         self._count_as_known(self.socket)  # no switch from here to where a media socket is counted
-        if context.config.server.base_path(self.environ["PATH_INFO"]) != _MEDIA_PATH:
+        is_media = context.config.server.base_path(self.environ["PATH_INFO"]) == _MEDIA_PATH
+        if not is_media or foreign_request(context.config, self.environ):  # which the application refuses
             super().run_application()
             return
         try:
@@ -138,8 +139,8 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
             raise _RefusedError("400 Bad Request", "bad_request", "Sec-WebSocket-Key is not 16 bytes of base64\n")
         config = context.config
         if config.signed:
-            signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
-            if not stream_valid(config.secrets.twilio_auth_token, signature, config.server.public_base, signed_path(environ)):
+            signature, path = signature_of(environ), signed_path(environ)
+            if not stream_valid(context.signing_secrets, signature, config.server.public_base, path):
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
         if not context.may_open():
             raise _RefusedError("503 Service Unavailable", "busy", "no slot is free for another call\n")

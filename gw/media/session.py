@@ -232,7 +232,7 @@ class Session:
             return None
         now_s = int(time.time())
         try:
-            good = check(self._context.token_key, token, start.call_sid, now_s, TOKEN_TTL_S)
+            good = check(self._context.token_key, token, start.call_sid, now_s, TOKEN_TTL_S, start.parameters)
         except TokenError as error:
             raise _RefusedError(Reason(error.code), str(error)) from error
         if not self._context.ledger.use(good.nonce, good.issued_at_s + TOKEN_TTL_S + 1, now_s):

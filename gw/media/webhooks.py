@@ -2,27 +2,36 @@
 
 `/twilio/voice` reserves a slot and answers with TwiML that opens a stream with a one-time token. Without a free slot the caller
 hears so, or is passed on, as configured. Every other webhook is sent to control as an event and answered. Nothing here waits for
-a database or for REST. The signature is checked first. A request through a balancer that can ask another machine is refused with
-503 when no slot is free; its body has the TwiML for the caller, for the balancer to use.
+a database or for REST. The signature is checked first, and a request without one is refused before its body is read; without
+credentials only this machine is answered. A request through a balancer that can ask another machine is refused with 503 when no
+slot is free; its body has the TwiML for the caller, for the balancer to use.
+
+A webhook that comes again within REMEMBERED_S, at whichever worker, gets the same answer and causes no event. The answer is not
+kept: its token is derived from the webhook and the time it came first, so every worker of the machine makes the same. After a
+call's end its voice webhook opens no stream, for OVER_S.
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
-from urllib.parse import parse_qsl
+from hashlib import blake2b, sha256
+from typing import Any, Final, NamedTuple
 
 from gw import bus
 from gw.call.resume import NextStep, Resumed, next_step
-from gw.config import Overflow
+from gw.config import Config, Overflow
+from gw.logs.limited import LimitedLog
+from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.admission.token_ledger import NONCE_BYTES
 from gw.media.context import MediaContext
 from gw.protocol import twiml
-from gw.protocol.signature import webhook_valid
+from gw.protocol.loopback import Foreign, foreign
+from gw.protocol.signature import form_text, signature_of, webhook_valid
 from gw.protocol.token import make
+from gw.protocol.webhook_form import field_fault, parse_form
 from metrics.declare import OVERFLOW, WEBHOOKS
 
 log = logging.getLogger(__name__)
@@ -30,7 +39,10 @@ log = logging.getLogger(__name__)
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 Environ = dict[str, Any]
 
-MAX_FIELDS: Final = 200
+#: A repeated webhook has one effect. Twilio waits 15 s for an answer, and tries again at most five times.
+REMEMBERED_S: Final = 60
+#: No stream for a call that is over.
+OVER_S: Final = 3600
 #: Longest display name or number in a <Parameter>.
 MAX_VALUE_CHARS: Final = 200
 
@@ -50,8 +62,17 @@ _WEBHOOK_PATHS: Final = {f"/twilio/{kind}": kind for kind in ("voice", "status",
 _HEALTH_PATH: Final = "/healthz"
 
 
-class _BadRequestError(Exception):
-    """The request is not a valid webhook; the text is the reason."""
+_FOREIGN: Final = (
+    "without Twilio credentials only http://127.0.0.1, http://[::1] and http://localhost are answered, and no web page; "
+    "set twilio.account_sid, and TWILIO_AUTH_TOKEN in the environment"
+)
+
+
+class _Moment(NamedTuple):
+    """A webhook's key, and until when it is remembered, epoch seconds."""
+
+    key: bytes
+    until_s: int
 
 
 class Webhooks:
@@ -64,6 +85,7 @@ class Webhooks:
         self._signed = config.signed
         self._overflow = context.config.overflow
         self._overflow_cells = {reason: context.page.counter(OVERFLOW, reason=reason) for reason in OVERFLOW.labels["reason"]}
+        self._lines = LimitedLog(log)
         back = config.server.way_back
         self._stream_url = "ws" + self._public.removeprefix("http") + "/media" + back
         self._action_url = f"{self._public}/twilio/action{back}"
@@ -74,60 +96,107 @@ class Webhooks:
         }
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if foreigner := foreign_request(self._context.config, environ):
+            return self._refuse(start_response, "403 Forbidden", foreigner, _FOREIGN)
         kind = _WEBHOOK_PATHS.get(self._context.config.server.base_path(environ["PATH_INFO"]))
         if environ["PATH_INFO"] == _HEALTH_PATH:
             if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-                return _answer(start_response, "405 Method Not Allowed", _TEXT, "use GET\n", ("Allow", "GET, HEAD"))
+                return self._refuse(start_response, "405 Method Not Allowed", "bad_method", "use GET", ("Allow", "GET, HEAD"))
             return _answer(start_response, "200 OK", _TEXT, "a worker answers\n")
         if kind is None:
-            return _answer(start_response, "404 Not Found", _TEXT, "not found\n")
+            return self._refuse(start_response, "404 Not Found", "not_found", "not found")
         if environ["REQUEST_METHOD"] != "POST":
-            return _answer(start_response, "405 Method Not Allowed", _TEXT, "use POST\n", ("Allow", "POST"))
+            return self._refuse(start_response, "405 Method Not Allowed", "bad_method", "use POST", ("Allow", "POST"))
+        signature = signature_of(environ)
+        if self._signed and signature is None:
+            return self._unsigned(kind, "no_signature", "the request has no X-Twilio-Signature", environ, start_response)
         try:
-            form = _form(environ)
-        except _BadRequestError as error:
-            self._cells[kind, "bad_request"].add()
-            return _answer(start_response, "400 Bad Request", _TEXT, f"{error}\n")
-        if self._signed and not self._is_twilios(environ, form):
-            self._cells[kind, "bad_signature"].add()
-            url = f"{self._public}{environ['PATH_INFO']}"  # shows a public_url that differs from the URL Twilio has
-            log.warning("webhook refused: the signature is not valid for %s", url, extra={"reason": "bad_signature"})
-            return _answer(start_response, "403 Forbidden", _TEXT, "the signature is not valid for this URL\n")
+            form = parse_form(environ["wsgi.input"].read())
+        except ValueError as error:
+            return self._bad_request(kind, f"the form cannot be read: {error}"[:200], start_response)
+        text, path = form_text(form), signed_path(environ)
+        if self._signed and not webhook_valid(self._context.signing_secrets, signature, self._public, path, text):
+            return self._unsigned(kind, "bad_signature", "the signature is not valid for this URL", environ, start_response)
         fields = dict(form)
+        if fault := field_fault(fields):
+            return self._bad_request(kind, fault, start_response)
+        key = _key(f"{kind}?{environ.get('QUERY_STRING', '')}", text)
         elsewhere = _ELSEWHERE in environ
         if kind == "voice":
-            return self._voice(fields, environ, start_response, elsewhere=elsewhere)
-        self._context.emit(bus.Webhook(kind, time.time(), fields))
-        self._cells[kind, "accepted"].add()
+            return self._voice(fields, key, environ, start_response, elsewhere=elsewhere)
+        moment, is_new = self._remember(key)
+        if is_new:
+            self._context.emit(bus.Webhook(kind, time.time(), fields))
+        self._cells[kind, "accepted" if is_new else "repeated"].add()
         if kind == "action":
-            status, document = self._after_stream(fields, elsewhere=elsewhere)
+            status, document = self._after_stream(fields, moment, elsewhere=elsewhere)
             return _answer(start_response, status, _XML, document)
+        if kind == "status" and fields.get("CallStatus") in CALL_OVER:
+            self._on_over(fields["CallSid"])
         return _answer(start_response, "204 No Content", _TEXT, "")
 
-    def _is_twilios(self, environ: Environ, form: list[tuple[str, str]]) -> bool:
-        signature = environ.get("HTTP_X_TWILIO_SIGNATURE")
-        return webhook_valid(self._context.config.secrets.twilio_auth_token, signature, self._public, signed_path(environ), form)
+    def _unsigned(self, kind: str, reason: str, text: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        self._cells[kind, "bad_signature"].add()
+        url = f"{self._public}{environ['PATH_INFO']}"  # shows a public_url that differs from the URL Twilio has
+        return self._refuse(start_response, "403 Forbidden", reason, f"{text}: {url}")
+
+    def _bad_request(self, kind: str, text: str, start_response: StartResponse) -> Iterable[bytes]:
+        self._cells[kind, "bad_request"].add()
+        return self._refuse(start_response, "400 Bad Request", "bad_form", text)
+
+    def _refuse(
+        self, start_response: StartResponse, status: str, reason: str, text: str, *headers: tuple[str, str]
+    ) -> Iterable[bytes]:
+        """Answer with a reason, count it, and log one line per reason and second."""
+        self._context.cells.requests_refused[reason].add()
+        self._lines.warning(reason, "webhook refused: %s", text)
+        return _answer(start_response, status, _TEXT, f"{text}\n", *headers)
+
+    def _remember(self, key: bytes, *, only_look: bool = False) -> tuple[_Moment, bool]:
+        """Remember a webhook for REMEMBERED_S from its first time. Returns until when, and whether this is the first time."""
+        now_s = int(time.time())
+        until_s = now_s + REMEMBERED_S
+        try:
+            known_s = self._context.ledger.remember(key, 0 if only_look else until_s, now_s)
+        except SharedBusyError:
+            known_s = 0  # an event that comes twice does no harm; a lost one does
+        return _Moment(key, known_s or until_s), not known_s
+
+    def _on_over(self, call_sid: str) -> None:
+        """Open no further stream for this call."""
+        now_s = int(time.time())
+        try:
+            self._context.ledger.remember(_key("over", call_sid), now_s + OVER_S, now_s)
+        except SharedBusyError:
+            log.warning("the end of a call is not remembered: other workers hold the lock", extra={"call_sid": call_sid})
 
     def _voice(
-        self, fields: dict[str, str], environ: Environ, start_response: StartResponse, *, elsewhere: bool
+        self, fields: dict[str, str], key: bytes, environ: Environ, start_response: StartResponse, *, elsewhere: bool
     ) -> Iterable[bytes]:
-        call_sid = fields.get("CallSid", "")
-        if not call_sid:
-            self._cells["voice", "bad_request"].add()
-            return _answer(start_response, "400 Bad Request", _TEXT, "CallSid is missing\n")
-        if refusal := self._context.reserve(call_sid):
-            self._cells["voice", "busy"].add()
-            self._overflow_cells[refusal].add()
-            log.warning("a call is refused: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
-            return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, _overflow(self._overflow))
-        self._cells["voice", "accepted"].add()
-        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, {"agent": _requested_agent(environ)}))
+        call_sid = fields["CallSid"]
+        moment, is_new = self._remember(key, only_look=True)
+        if is_new:
+            if fields.get("CallStatus") in CALL_OVER or not self._remember(_key("over", call_sid), only_look=True)[1]:
+                self._cells["voice", "repeated"].add()
+                log.warning("a voice webhook of a call that is over", extra={"call_sid": call_sid})
+                return _answer(start_response, "200 OK", _XML, twiml.hangup())
+            if refusal := self._context.reserve(call_sid):  # not remembered: a slot may be free a moment later
+                self._cells["voice", "busy"].add()
+                self._overflow_cells[refusal].add()
+                log.warning("a call is refused: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
+                return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, _overflow(self._overflow))
+            moment, is_new = self._remember(key)
+        else:
+            self._context.slots.renew(call_sid)  # unless its stream has come
+        self._cells["voice", "accepted" if is_new else "repeated"].add()
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, {"agent": _requested_agent(environ)}))
 
-    def _stream_for(self, fields: dict[str, str], more: dict[str, str]) -> str:
-        """Build TwiML that opens a stream for this call."""
-        token = make(self._context.token_key, fields["CallSid"], int(time.time()), os.urandom(NONCE_BYTES))
+    def _stream_for(self, fields: dict[str, str], moment: _Moment, more: dict[str, str]) -> str:
+        """Build TwiML that opens a stream for this call: the same for the same webhook."""
+        key = self._context.token_key
+        nonce = hmac.digest(key, b"nonce\0%b%d" % moment, sha256)[:NONCE_BYTES]
+        token = make(key, fields["CallSid"], moment.until_s - REMEMBERED_S, nonce, more)
         parameters = {
-            "agent": "default",
             "token": token,
             "direction": fields.get("Direction", "inbound")[:MAX_VALUE_CHARS],
             "caller": fields.get("From", "")[:MAX_VALUE_CHARS],
@@ -136,13 +205,14 @@ class Webhooks:
         }
         return twiml.connect_stream(self._stream_url, self._action_url, f"{self._public}/twilio/stream", parameters)
 
-    def _after_stream(self, fields: dict[str, str], *, elsewhere: bool) -> tuple[str, str]:
+    def _after_stream(self, fields: dict[str, str], moment: _Moment, *, elsewhere: bool) -> tuple[str, str]:
         """Return the HTTP status and the TwiML for a call whose stream is over.
 
         Asks control, bounded, about a call that did not end in this worker. An unknown call is hung up.
         """
-        context, call_sid = self._context, fields.get("CallSid", "")
-        if not call_sid or fields.get("CallStatus") in CALL_OVER:
+        context, call_sid = self._context, fields["CallSid"]
+        if fields.get("CallStatus") in CALL_OVER:
+            self._on_over(call_sid)
             return "200 OK", twiml.hangup()
         ending = context.endings.get(call_sid)
         step, agent_name, resumed = NextStep.HANG_UP, "", None
@@ -159,13 +229,20 @@ class Webhooks:
         if step is NextStep.RESUME and resumed is not None:
             if not context.reserve(call_sid):
                 log.warning("a call resumes after its worker died", extra={"call_sid": call_sid})
-                return status, self._stream_for(fields, {"agent": agent_name or "default", **resumed.parameters()})
+                return status, self._stream_for(fields, moment, {"agent": agent_name or "default", **resumed.parameters()})
             status = _NO_SLOT if elsewhere else status
+        if status != _NO_SLOT:
+            self._on_over(call_sid)
         if step is NextStep.TRANSFER:
             return status, twiml.dial(agent.transfer_to)
         if step is not NextStep.HANG_UP and agent.goodbye:
             return status, twiml.say_and_hang_up(agent.goodbye)
         return status, twiml.hangup()
+
+
+def foreign_request(config: Config, environ: Environ) -> Foreign:
+    """Return why a gateway without credentials refuses a request, or ""."""
+    return "" if config.signed else foreign(environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN"))
 
 
 def signed_path(environ: Environ) -> str:
@@ -177,9 +254,9 @@ def signed_path(environ: Environ) -> str:
 def _requested_agent(environ: Environ) -> str:
     """Read the agent from `/twilio/voice?agent=name`. The stream's start refuses an unknown one."""
     try:
-        asked = dict(parse_qsl(environ.get("QUERY_STRING", ""), max_num_fields=MAX_FIELDS))
+        asked = dict(parse_form(environ.get("QUERY_STRING", "").encode("latin-1")))
     except ValueError:
-        return "default"  # hundreds of fields
+        return "default"
     return asked.get("agent", "")[:MAX_VALUE_CHARS] or "default"
 
 
@@ -192,15 +269,9 @@ def _overflow(overflow: Overflow) -> str:
     return twiml.say_and_hang_up(overflow.text)
 
 
-def _form(environ: Environ) -> list[tuple[str, str]]:
-    """Parse the request's form fields, in sequence, blank ones kept. Raises _BadRequestError."""
-    body: bytes = environ["wsgi.input"].read()
-    try:
-        return parse_qsl(
-            body.decode("utf-8"), keep_blank_values=True, strict_parsing=False, errors="strict", max_num_fields=MAX_FIELDS
-        )
-    except ValueError as error:
-        raise _BadRequestError(f"the form cannot be read: {error}"[:200]) from None
+def _key(kind: str, text: str) -> bytes:
+    """Hash a webhook: its kind, and the text that Twilio signs, in which the sequence of fields does not matter."""
+    return blake2b(f"{kind}\0{text}".encode("utf-8", "surrogatepass"), digest_size=NONCE_BYTES).digest()
 
 
 def _answer(

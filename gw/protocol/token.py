@@ -1,16 +1,20 @@
 """One-time stream tokens: tie a media socket to the voice webhook that announced the stream.
 
-The TwiML carries a token bound to its call; Twilio returns the token in `start`. A token holds its call and issue time under a
-MAC; the ledger of used nonces makes the token one-time. Pure: key, time and randomness are passed in.
+The TwiML carries a token bound to its call; Twilio returns the token in `start`. A token holds its issue time; its MAC covers the
+call and the stream parameters that select the agent and what is resumed. The ledger of used nonces makes the token one-time. The
+key belongs to one ledger, so no other machine accepts the token. Pure: key, time and randomness are passed in.
 
-    <nonce, base64url> . <issued at, epoch s> . <HMAC-SHA256 over "label NUL nonce . issued at . call SID", base64url>
+    <nonce, base64url> . <issued at, epoch s> . <HMAC-SHA256 over "label NUL nonce . issued at . texts", base64url>
+    texts: the call SID and the values of BOUND, each as <length in characters> : <text>
 """
 
 from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Mapping
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from gw.errors import GatewayError
@@ -22,7 +26,11 @@ MAX_NONCE_BYTES: Final = 32
 MAX_TOKEN_CHARS: Final = 300
 #: Tolerated lead of another host's clock.
 SKEW_S: Final = 5
-_LABEL: Final = b"submilli stream token 1\0"
+#: Stream parameters that the MAC covers. The others are for the log and the store, and Twilio may change characters in them.
+BOUND: Final = ("agent", "resume", "began")
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+_LABEL: Final = b"submilli stream token 2\0"
+_LEDGER_LABEL: Final = b"submilli ledger key 1\0"
 
 TokenCode = Literal["token_forged", "token_expired"]
 
@@ -42,8 +50,13 @@ class StreamToken(NamedTuple):
     issued_at_s: int
 
 
-def make(key: bytes, call_sid: str, issued_at_s: int, nonce: bytes) -> str:
-    """Make a token for one call.
+def ledger_key(key: bytes, ledger_id: bytes) -> bytes:
+    """Derive the key of one ledger's tokens from the key that several machines share."""
+    return hmac.digest(key, _LEDGER_LABEL + ledger_id, sha256)
+
+
+def make(key: bytes, call_sid: str, issued_at_s: int, nonce: bytes, parameters: Mapping[str, str] = _NONE) -> str:
+    """Make a token for one call. `parameters`: the stream's.
 
     Raises: ValueError for an empty key, a nonce outside 8 to 32 bytes, or a time before the epoch.
     """
@@ -54,10 +67,12 @@ def make(key: bytes, call_sid: str, issued_at_s: int, nonce: bytes) -> str:
     if issued_at_s < 0:
         raise ValueError("a token is not issued before the epoch")
     body = f"{_text(nonce)}.{issued_at_s}"
-    return f"{body}.{_mac(key, body, call_sid)}"
+    return f"{body}.{_mac(key, body, call_sid, parameters)}"
 
 
-def check(key: bytes, token: str, call_sid: str, now_s: float, ttl_s: float = 60) -> StreamToken:
+def check(
+    key: bytes, token: str, call_sid: str, now_s: float, ttl_s: float = 60, parameters: Mapping[str, str] = _NONE
+) -> StreamToken:
     """Verify a token and return its content.
 
     Raises: TokenError(token_forged) for any other text; TokenError(token_expired) for a token older than `ttl_s`, or more than
@@ -68,8 +83,9 @@ def check(key: bytes, token: str, call_sid: str, now_s: float, ttl_s: float = 60
     body, _, mac = token.rpartition(".")
     if body.count(".") != 1 or len(token) > MAX_TOKEN_CHARS or not token.isascii():
         raise TokenError("token_forged", "the stream token is malformed")
-    if not hmac.compare_digest(mac.encode("ascii"), _mac(key, body, call_sid).encode("ascii")):
-        raise TokenError("token_forged", "the stream token was made with another key, or for another call")
+    if not hmac.compare_digest(mac.encode("ascii"), _mac(key, body, call_sid, parameters).encode("ascii")):
+        detail = "the stream token was made with another key or on another machine, or for another call or agent"
+        raise TokenError("token_forged", detail)
     nonce, _, issued = body.partition(".")  # the MAC matched: the body is as `make` wrote it
     issued_at_s = int(issued)
     if not -SKEW_S <= now_s - issued_at_s <= ttl_s:
@@ -77,9 +93,9 @@ def check(key: bytes, token: str, call_sid: str, now_s: float, ttl_s: float = 60
     return StreamToken(base64.urlsafe_b64decode(nonce + "=" * (-len(nonce) % 4)), issued_at_s)
 
 
-def _mac(key: bytes, body: str, call_sid: str) -> str:
-    text = f"{body}.{call_sid}".encode("utf-8", "surrogatepass")  # one dot in a body: no character can move between the two
-    return _text(hmac.digest(key, _LABEL + text, sha256))
+def _mac(key: bytes, body: str, call_sid: str, parameters: Mapping[str, str]) -> str:
+    texts = "".join(f"{len(text)}:{text}" for text in (call_sid, *(parameters.get(name, "") for name in BOUND)))
+    return _text(hmac.digest(key, _LABEL + f"{body}.{texts}".encode("utf-8", "surrogatepass"), sha256))
 
 
 def _text(data: bytes) -> str:

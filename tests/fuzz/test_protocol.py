@@ -154,9 +154,12 @@ def test_base64_round_trip_and_levels(sound: bytes) -> None:
 @fast
 @given(texts, texts, texts, st.lists(st.tuples(texts, texts), max_size=4))
 def test_any_signature(given_signature: str, public: str, path: str, form: list[tuple[str, str]]) -> None:
+    secrets, text = signature.SigningSecrets(("key",), "shared key"), signature.form_text(form)
     for url in (public, "https://" + public):
-        assert not signature.webhook_valid("key", given_signature, url, path, form)
-        assert not signature.stream_valid("key", given_signature, url, path)
+        for header in (None, path):
+            given = signature.Signature(given_signature, header)
+            assert not signature.webhook_valid(secrets, given, url, path, text)
+            assert not signature.stream_valid(secrets, given, url, path)
 
 
 @fast

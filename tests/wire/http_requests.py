@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-_HOST: Final = b"Host: x\r\n"
+_HOST: Final = b"Host: 127.0.0.1\r\n"
 _GET: Final = b"GET /healthz HTTP/1.1\r\n"
-_POST: Final = b"POST /twilio/status HTTP/1.1\r\nHost: x\r\n"
+_POST: Final = b"POST /twilio/status HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 _CHUNKED: Final = _POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -246,9 +246,9 @@ ACCEPTED: Final[dict[str, Accepted]] = {
     "one empty line first": Accepted(b"\r\n" + _with(), "GET", "/healthz", "9112 2.2"),
     "HTTP/1.0 without a host": Accepted(b"GET /healthz HTTP/1.0\r\n\r\n", "GET", "/healthz", "9112 3.2; HAProxy's checks", True),
     "HTTP/1.0 that stays": Accepted(b"GET /healthz HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "GET", "/healthz", "9112 9.3"),
-    "an absolute target": Accepted(_line(b"GET http://x/healthz HTTP/1.1"), "GET", "/healthz", "9112 3.2.2: MUST"),
-    "an absolute target in capitals": Accepted(_line(b"GET HTTP://X/healthz HTTP/1.1"), "GET", "/healthz", "9110 4.2.3"),
-    "an absolute target without a path": Accepted(_line(b"GET http://x?a HTTP/1.1"), "GET", "/?a", "9112 3.2.2"),
+    "an absolute target": Accepted(_line(b"GET http://127.0.0.1/healthz HTTP/1.1"), "GET", "/healthz", "9112 3.2.2: MUST"),
+    "an absolute target in capitals": Accepted(_line(b"GET HTTP://127.0.0.1/healthz HTTP/1.1"), "GET", "/healthz", "9110 4.2.3"),
+    "an absolute target without a path": Accepted(_line(b"GET http://127.0.0.1?a HTTP/1.1"), "GET", "/?a", "9112 3.2.2"),
     "an asterisk": Accepted(_line(b"OPTIONS * HTTP/1.1"), "OPTIONS", "*", "9112 3.2.4"),
     "a path with all its characters": Accepted(
         _line(b"GET /-._~!$&'()*+,;=:@%2F//x?/?a=%20 HTTP/1.1"), "GET", "/-._~!$&'()*+,;=:@%2F//x?/?a=%20", "3986 3.3"
@@ -263,12 +263,12 @@ ACCEPTED: Final[dict[str, Accepted]] = {
     "a tab in a value": Accepted(_with(b"A: b\tc"), "GET", "/healthz", "9110 5.5"),
     "a name with an underscore": Accepted(_with(b"A_b: c"), "GET", "/healthz", "9110 5.1"),
     "a repeated field": Accepted(_with(b"Via: a", b"Via: b"), "GET", "/healthz", "9110 5.3"),
-    "capitals and none": Accepted(_GET + b"hOsT: x\r\ncONNECTION: CLOSE\r\n\r\n", "GET", "/healthz", "9110 5.1", True),
+    "capitals and none": Accepted(_GET + b"hOsT: localhost\r\ncONNECTION: CLOSE\r\n\r\n", "GET", "/healthz", "9110 5.1", True),
     "keep-alive, close": Accepted(_with(b"Connection: keep-alive, close"), "GET", "/healthz", "9112 9.3: close wins", True),
     "close in a second field": Accepted(_with(b"Connection: x", b"Connection: close"), "GET", "/healthz", "9110 5.3", True),
     "an empty option": Accepted(_with(b"Connection: , close"), "GET", "/healthz", "9110 5.6.1.2", True),
-    "a host with a port": Accepted(_GET + b"Host: voice.example.com:8443\r\n\r\n", "GET", "/healthz", "9110 7.2"),
-    "a host with an empty port": Accepted(_GET + b"Host: x:\r\n\r\n", "GET", "/healthz", "3986 3.2.3"),
+    "a host with a port": Accepted(_GET + b"Host: localhost:8443\r\n\r\n", "GET", "/healthz", "9110 7.2"),
+    "a host with an empty port": Accepted(_GET + b"Host: 127.0.0.1:\r\n\r\n", "GET", "/healthz", "3986 3.2.3"),
     "an IPv6 host": Accepted(_GET + b"Host: [::1]:80\r\n\r\n", "GET", "/healthz", "3986 3.2.2"),
     "a GET of length 0": Accepted(_with(b"Content-Length: 0"), "GET", "/healthz", "9110 8.6"),
     "zeros before a length": Accepted(_POST + b"Content-Length: 003\r\n\r\na=b", "POST", "/twilio/status", "9110 8.6: 1*DIGIT"),

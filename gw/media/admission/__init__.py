@@ -3,5 +3,5 @@
 overload      detects a worker that sends frames late
 shared_lock   lock between workers that never blocks a hub
 slots         slots of the machine, and which worker accepts a connection
-token_ledger  one-time tokens that were used
+token_ledger  one-time tokens that were used, and webhooks that were answered
 """

@@ -80,6 +80,16 @@ class AdmissionSlots:
         except SharedBusyError:
             return "late"
 
+    def renew(self, call_sid: str) -> None:
+        """Renew the reservation of an announced call, if it has one."""
+        try:
+            with self._lock():
+                index = self._find(_key(call_sid))
+                if index >= 0:
+                    self._lapses[index] = time.monotonic_ns() + self._reserved_ns
+        except SharedBusyError:
+            return  # it lasts longer than Twilio waits
+
     def occupy(self, call_sid: str) -> None:
         """Turn the reservation of a started stream into a call, in one step. Raises SharedBusyError."""
         with self._lock():

@@ -1,10 +1,14 @@
-"""Ledger of used tokens: each one-time token opens one stream on this host.
+"""Ledger of used tokens and answered webhooks, shared by the workers of a host.
 
 The voice webhook puts a signed token into the TwiML, and the stream must return it. `gw.protocol.token` checks signature and age.
-That a token is used once, whichever worker it reaches, is decided here: in a table of nonces in shared memory, mapped by all
-workers, claimed under a lock on the byte range of the entry.
+The ledger decides that a token is used once, whichever worker it reaches, and that a repeated webhook has one effect. Both are
+tables of keys in shared memory, mapped by all workers, claimed under a lock on the byte range of the entries. The keys of tokens
+are derived from the ledger's ID, so a token is valid only where its use is recorded.
 
-    entry  | nonce, 16 bytes | expires, 8 bytes, epoch s |     SLOTS of them; a nonce is in one of PROBES entries from its hash
+    tokens, webhooks, ID
+    entry  | nonce or key, 16 bytes | expires, 8 bytes, epoch s |     SLOTS in each table
+
+A key is in one of PROBES entries from its hash.
 """
 
 from __future__ import annotations
@@ -22,22 +26,29 @@ _SLOT: Final = struct.Struct("!16sQ")
 #: 64 s of validity at 500 calls a second are 32,000 tokens: the table is never half full.
 SLOTS: Final = 1 << 16
 PROBES: Final = 64
+_PROBED: Final = struct.Struct("!" + "16sQ" * PROBES)
+_WEBHOOKS_AT: Final = SLOTS * _SLOT.size
+_ID_AT: Final = 2 * SLOTS * _SLOT.size
 
 
 class TokenLedger:
-    """The table of used tokens, shared by the workers of a host."""
+    """The two tables. `id`: random, and the same for every worker until the file is removed."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError when the file cannot be made."""
+        """Raises OSError when the file cannot be made, SharedBusyError."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        size = SLOTS * _SLOT.size
+        size = _ID_AT + NONCE_BYTES
         try:
             os.posix_fallocate(self._descriptor, 0, size)  # full memory is an error here, not at a later store
             self._map = mmap.mmap(self._descriptor, size)
         except OSError:
             os.close(self._descriptor)
             raise
+        with locked(self._descriptor, _ID_AT, NONCE_BYTES):
+            if not any(self._map[_ID_AT:]):
+                self._map[_ID_AT:] = os.urandom(NONCE_BYTES)
+            self.id = self._map[_ID_AT:]
 
     def use(self, nonce: bytes, expires_s: int, now_s: int) -> bool:
         """Use a token. False: it was used before, or all its entries hold tokens that are still valid.
@@ -45,25 +56,45 @@ class TokenLedger:
         Shape: NONCE_BYTES of random nonce; epoch seconds.
         Raises: SharedBusyError.
         """
-        start = int.from_bytes(nonce[:4], "big") % (SLOTS - PROBES)
-        offset, length = start * _SLOT.size, PROBES * _SLOT.size
-        with locked(self._descriptor, offset, length):
-            return self._claim(nonce, expires_s, now_s, start)
-
-    def _claim(self, nonce: bytes, expires_s: int, now_s: int, start: int) -> bool:
-        free = -1
-        for index in range(start, start + PROBES):
-            known, until_s = _SLOT.unpack_from(self._map, index * _SLOT.size)
-            if known == nonce and until_s:  # an empty entry is all zeros
+        start = _start(nonce)
+        with locked(self._descriptor, start, _PROBED.size):
+            nonces, expiries = self._entries(start)
+            if nonce in nonces and expiries[nonces.index(nonce)]:  # an empty entry is all zeros
                 return False
-            if free < 0 and until_s <= now_s:
-                free = index
-        if free < 0:
-            return False
-        _SLOT.pack_into(self._map, free * _SLOT.size, nonce, expires_s)
-        return True
+            free = next((index for index, until_s in enumerate(expiries) if until_s <= now_s), None)
+            if free is None:
+                return False
+            _SLOT.pack_into(self._map, start + free * _SLOT.size, nonce, expires_s)
+            return True
+
+    def remember(self, key: bytes, until_s: int, now_s: int) -> int:
+        """Remember a webhook, unless it is remembered already. With a full table the entry next to expire is dropped.
+
+        Shape: NONCE_BYTES of hash; epoch seconds, `until_s` 0 only to look.
+        Returns: until when it is remembered already; 0: it was not.
+        Raises: SharedBusyError.
+        """
+        start = _WEBHOOKS_AT + _start(key)
+        with locked(self._descriptor, start, _PROBED.size):
+            keys, expiries = self._entries(start)
+            index = keys.index(key) if key in keys else expiries.index(min(expiries))
+            if keys[index] == key and expiries[index] > now_s:
+                return expiries[index]
+            if until_s:
+                _SLOT.pack_into(self._map, start + index * _SLOT.size, key, until_s)
+            return 0
+
+    def _entries(self, start: int) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
+        """Return the keys and the expiries of the entries from an offset."""
+        cells = _PROBED.unpack_from(self._map, start)
+        return cells[::2], cells[1::2]
 
     def close(self) -> None:
         """Release the file."""
         self._map.close()
         os.close(self._descriptor)
+
+
+def _start(key: bytes) -> int:
+    """Offset of a key's first entry in its table."""
+    return int.from_bytes(key[:4], "big") % (SLOTS - PROBES) * _SLOT.size

@@ -219,6 +219,8 @@ def test_show_hides_secrets(write):
     shown = show(config)
     assert shown["secrets"] == {
         "twilio_auth_token": "set",
+        "twilio_auth_token_old": "not set",
+        "twilio_shared_key": "not set",
         "openai_api_key": "not set",
         "db_password": "not set",
         "ops_token": "not set",

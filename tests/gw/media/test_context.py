@@ -11,6 +11,7 @@ from gw.media import context as context_module
 from gw.media.ai.openai_leg import OpenAiLeg
 from gw.media.ai.parrot_leg import ParrotLeg
 from gw.media.context import CountedState
+from gw.protocol.token import ledger_key
 from tests.gw.media.support import CALL, ContextMaker
 
 
@@ -65,4 +66,5 @@ def test_the_worker_publishes_its_load(contexts: ContextMaker) -> None:
 
 def test_a_token_key_is_made_where_neither_key_nor_token_is_configured(contexts: ContextMaker) -> None:
     assert len(contexts.context()[0].token_key) == 32
-    assert contexts.context(signed=True, public_url="http://localhost")[0].token_key == b"secret"
+    signed = contexts.context(signed=True, public_url="http://localhost")[0]
+    assert signed.token_key == ledger_key(b"secret", signed.ledger.id)

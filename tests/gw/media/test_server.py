@@ -26,11 +26,11 @@ from metrics.declare import REQUESTS_REFUSED, STREAMS_REFUSED
 from tests.gw.media.support import CALL, WAIT_S, ContextMaker, Peer, connected, descriptors, greenlets, masked, start, stop, until
 from tests.wire.http_requests import ACCEPTED, REFUSED, REFUSED_CHUNKS
 
-CHUNKED = b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"POST /twilio/status HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 GOOD = {
-    "Host": "voice.example.com",
+    "Host": "127.0.0.1",
     "Upgrade": "websocket",
     "Connection": "Upgrade",
     "Sec-WebSocket-Version": "13",
@@ -177,6 +177,15 @@ def test_an_invalid_signature_is_403(contexts: ContextMaker, signature: str | No
     assert refused(server, "bad_signature") == 1
 
 
+@pytest.mark.parametrize("header", [{"Origin": "http://evil.example.com"}, {"Host": "evil.example.com"}])
+def test_without_credentials_no_web_page_opens_a_stream(contexts: ContextMaker, header: dict[str, str]):
+    context, _ = contexts.context()
+    _, address = contexts.server(context)
+    answer = Answer(address, request({**GOOD, **header}))
+    assert (answer.status, context.streams) == (403, 0)
+    assert Answer(address, request(GOOD)).status == 101
+
+
 @pytest.mark.parametrize("why", ["full", "draining"])
 def test_without_a_free_slot_the_answer_is_503(contexts: ContextMaker, why: str):
     context, _ = contexts.context(max_calls=1)
@@ -274,7 +283,7 @@ def test_a_hundred_calls_leave_nothing_behind(contexts: ContextMaker):
 def test_a_form_that_breaks_off_is_one_log_line(contexts: ContextMaker, caplog: pytest.LogCaptureFixture, cut: bytes):
     _, address = contexts.server(contexts.context()[0])
     sock = socket.create_connection(address)
-    sock.sendall(b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + cut)
+    sock.sendall(b"POST /twilio/status HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20\r\n\r\n" + cut)
     sock.close()
     until(lambda: caplog.records)
     assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
@@ -287,7 +296,7 @@ def test_no_request_that_breaks_http_reaches_a_webhook(contexts: ContextMaker, c
     bodies = {name: sample._replace(sent=CHUNKED + sample.sent) for name, sample in REFUSED_CHUNKS.items()}
     samples = {**REFUSED, **bodies}
     for name, sample in samples.items():
-        answer = Answer(address, sample.sent + b"POST /twilio/status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        answer = Answer(address, sample.sent + b"POST /twilio/status HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n")
         assert answer.status == int(RequestError(sample.fault, "").status[:3]), name  # type: ignore[arg-type]
         assert answer.headers["connection"] == "close", name
         assert len(answer.body) == (0 if sample.sent.startswith(b"HEAD") else int(answer.headers["content-length"])), name
@@ -302,15 +311,20 @@ def test_no_request_that_breaks_http_reaches_a_webhook(contexts: ContextMaker, c
 def test_odd_requests_are_served(contexts: ContextMaker):
     _, address = contexts.server(contexts.context()[0])
     for name, sample in ACCEPTED.items():
-        sent = sample.sent if sample.is_last else sample.sent + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        assert Answer(address, sent).status in (200, 204, 404), name
+        sent = (
+            sample.sent
+            if sample.is_last
+            else sample.sent + b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        )
+        answer = Answer(address, sent)
+        assert answer.status in (200, 204, 404) or answer.body == b"CallSid is missing\n", name
 
 
 def test_a_worker_that_leaves_closes_after_the_answer(contexts: ContextMaker):
     context, _ = contexts.context()
     _, address = contexts.server(context)
     context.leaving = True
-    answer = Answer(address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+    answer = Answer(address, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 2)
     assert (answer.status, answer.headers["connection"], answer.body) == (200, "close", b"a worker answers\n")
 
 

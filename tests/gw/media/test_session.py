@@ -24,7 +24,7 @@ from gw.media.context import MediaContext
 from gw.media.transport import websocket as websocket_module
 from gw.protocol.audio import PTIME_S
 from gw.protocol.signature import sign
-from gw.protocol.token import make
+from gw.protocol.token import ledger_key, make
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
 from metrics.declare import STREAMS_REFUSED
@@ -92,8 +92,8 @@ def line(contexts: ContextMaker) -> Line:
     return Line(contexts)
 
 
-def token(context: MediaContext, *, call: str = CALL, age_s: int = 0) -> str:
-    return make(context.token_key, call, int(time.time()) - age_s, os.urandom(16))
+def token(context: MediaContext, *, call: str = CALL, age_s: int = 0, **bound: str) -> str:
+    return make(context.token_key, call, int(time.time()) - age_s, os.urandom(16), bound)
 
 
 # -- normal calls -------------------------------------------------------------------------------------------
@@ -263,7 +263,10 @@ def test_a_start_that_does_not_come(contexts: ContextMaker):
         ("token_forged", lambda context: {"token": token(context, call="CA" + "9" * 32)}),
         ("token_expired", lambda context: {"token": token(context, age_s=100)}),
         ("token_expired", lambda context: {"token": token(context, age_s=-100)}),
-        ("unknown_agent", lambda context: {"token": token(context), "agent": "nobody"}),
+        ("token_forged", lambda context: {"token": token(context, agent="default"), "agent": "other"}),
+        ("token_forged", lambda context: {"token": token(context), "resume": "1"}),
+        ("token_forged", lambda context: {"token": make(ledger_key(b"secret", bytes(16)), CALL, int(time.time()), bytes(16))}),
+        ("unknown_agent", lambda context: {"token": token(context, agent="nobody"), "agent": "nobody"}),
     ],
 )
 def test_a_start_that_is_refused(contexts: ContextMaker, reason: str, parameters: Callable[[MediaContext], dict[str, str]]):

@@ -14,16 +14,21 @@ from gw import bus
 from gw.call.state import Reason
 from gw.config import Agent, Overflow
 from gw.media import server as server_module
-from gw.media.webhooks import MAX_FIELDS
+from gw.media import webhooks
+from gw.media.admission.shared_lock import SharedBusyError
 from gw.protocol.http import MAX_BODY_BYTES
-from gw.protocol.signature import sign
+from gw.protocol.signature import SigningSecrets, sign
 from gw.protocol.token import check
-from metrics.declare import OVERFLOW, WEBHOOKS
+from gw.protocol.webhook_form import MAX_FIELDS
+from metrics.declare import OVERFLOW, REQUESTS_REFUSED, WEBHOOKS
 from tests.gw.media.support import CALL, WAIT_S, ContextMaker
 from tests.timing import scaled
 
 PUBLIC = "https://voice.example.com"
 FORM = [("CallSid", CALL), ("From", "+15550001"), ("To", "+15550002"), ("Direction", "inbound"), ("Blank", "")]
+
+
+SHORT = b"CallSid=" + CALL.encode()
 
 
 class Client:
@@ -52,6 +57,9 @@ class Client:
         answer = response.status, response.getheader("Content-Type", ""), response.read().decode()
         connection.close()
         return answer
+
+    def refused(self, reason: str) -> float:
+        return self.context.page.counter(REQUESTS_REFUSED, reason=reason).value
 
     def counted(self, kind: str, outcome: str) -> float:
         return self.context.page.counter(WEBHOOKS, kind=kind, outcome=outcome).value
@@ -93,8 +101,9 @@ def test_voice_opens_a_stream_with_a_token_for_this_call(client: Client):
     parameters = parameters_of(body)
     token = parameters.pop("token")
     assert parameters == {"agent": "default", "direction": "inbound", "caller": "+15550001", "called": "+15550002"}
-    assert len(check(client.context.token_key, token, CALL, time.time()).nonce) == 16
-    assert parameters_of(client.post("/twilio/voice")[2])["token"] != token, "one token, one stream"
+    bound = {"agent": "default"}
+    assert len(check(client.context.token_key, token, CALL, time.time(), parameters=bound).nonce) == 16
+    assert parameters_of(client.post("/twilio/voice", [*FORM, ("X", "1")])[2])["token"] != token, "another webhook, another token"
     assert client.counted("voice", "accepted") == 2
     assert client.emitted == [], "an announced call causes no event"
 
@@ -259,6 +268,7 @@ def test_paths_and_methods(client: Client):
     assert client.post("/")[0] == 404
     assert client.post("/twilio/voice", b"", method="GET")[0] == 405
     assert client.post("/twilio/voice", b"", method="PUT")[0] == 405
+    assert (client.refused("not_found"), client.refused("bad_method")) == (2, 2)
 
 
 # -- signatures -------------------------------------------------------------------------------------------------------
@@ -285,6 +295,131 @@ def test_the_signature_covers_the_query_byte_for_byte(signed: Client):
     assert signed.post(path, signature=sign("secret", PUBLIC + "/twilio/status", FORM))[0] == 403
 
 
+def test_without_a_signature_the_body_is_not_read(signed: Client):
+    """The answer comes before a byte of the body was sent, not even asked for, and the connection ends."""
+    for expects in (b"", b"Expect: 100-continue\r\n"):
+        answer = raw(signed, HEAD + expects + b"Content-Length: 9000\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert answer.endswith(b"the request has no X-Twilio-Signature: https://voice.example.com/twilio/status\n")
+    assert signed.refused("no_signature") == 2
+    assert signed.counted("status", "bad_signature") == 2
+
+
+def test_both_auth_tokens_and_a_shared_key_sign(signed: Client):
+    context = signed.context
+    context.signing_secrets = SigningSecrets(("secret", "the old token"), "a shared key")
+    url, settings = PUBLIC + "/twilio/status", "key=x,algorithm=HMAC_SHA256"
+    assert signed.post("/twilio/status", signature=sign("the old token", url, FORM))[0] == 204
+    sha256 = sign("a shared key", url, FORM, "HMAC_SHA256")
+    assert signed.post("/twilio/status", signature=sha256, X_Twilio_Webhooks_Signature_Settings=settings)[0] == 204
+    assert signed.post("/twilio/status", signature=sha256)[0] == 403
+    assert signed.refused("bad_signature") == 1
+    assert len(signed.emitted) == 1, "the same event, whoever signed it"
+
+
+# -- repeated webhooks ------------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_voice_webhook_gets_the_same_answer_from_every_worker(contexts: ContextMaker):
+    client, other = Client(contexts, max_calls=1), Client(contexts, max_calls=1)
+    first = client.post("/twilio/voice")
+    client.context.slots.occupy(CALL)
+    assert client.post("/twilio/voice", FORM[::-1]) == first, "no free slot is needed"
+    assert client.context.slots.reserved == 0, "no second reservation"
+    other.context.token_key = client.context.token_key  # as the supervisor gives both
+    assert other.post("/twilio/voice") == first
+    assert [client.counted("voice", "accepted"), client.counted("voice", "repeated")] == [1, 1]
+    assert other.counted("voice", "repeated") == 1
+    assert "token" in parameters_of(first[2])
+    assert client.post("/twilio/voice?agent=sales")[2] != first[2]
+
+
+def test_a_refused_call_is_not_remembered(contexts: ContextMaker):
+    client = Client(contexts)
+    client.context.draining = True
+    assert "<Stream" not in client.post("/twilio/voice")[2]
+    client.context.draining = False
+    assert "<Stream" in client.post("/twilio/voice")[2]
+
+
+@pytest.mark.parametrize("kind", ["status", "recording", "stream", "action"])
+def test_a_repeated_webhook_is_one_event(client: Client, contexts: ContextMaker, kind: str):
+    path = f"/twilio/{kind}"
+    first = client.post(path)
+    assert client.post(path, FORM[::-1]) == first
+    assert Client(contexts).post(path) == first, "at another worker"
+    assert len(client.emitted) == 1
+    assert [client.counted(kind, "accepted"), client.counted(kind, "repeated")] == [1, 1]
+    client.post(path, [*FORM, ("SequenceNumber", "1")])
+    assert len(client.emitted) == 2
+
+
+def test_a_webhook_is_remembered_for_its_time(client: Client, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(webhooks, "REMEMBERED_S", 0)
+    client.post("/twilio/status")
+    client.post("/twilio/status")
+    assert len(client.emitted) == 2
+
+
+def test_a_repeated_resume_opens_the_same_stream(client: Client):
+    answer = bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0)
+    first = action(client, None, answer)
+    assert "<Stream" in first
+    assert action(client, None, answer) == first
+
+
+@pytest.mark.parametrize("end", ["/twilio/status", "/twilio/action"])
+def test_a_call_that_is_over_gets_no_new_token(client: Client, end: str):
+    first = client.post("/twilio/voice")[2]
+    client.post(end, [*FORM, ("CallStatus", "completed")])
+    assert client.post("/twilio/voice")[2] == first, "its token is used, or expires"
+    late = client.post("/twilio/voice", [*FORM, ("More", "1")])[2]
+    assert [element.tag for element in ElementTree.fromstring(late)] == ["Hangup"]
+    assert client.context.slots.reserved == 1
+    other = [("CallSid", "CA" + "9" * 32)]
+    assert "<Stream" in client.post("/twilio/voice", other)[2]
+    assert "<Stream" not in client.post("/twilio/voice", [("CallSid", "CA" + "8" * 32), ("CallStatus", "canceled")])[2]
+
+
+def test_an_action_that_hangs_up_ends_the_call(client: Client):
+    assert "<Hangup" in action(client, Reason.AI_HANGUP)
+    assert "<Stream" not in client.post("/twilio/voice")[2]
+
+
+def test_an_event_is_not_lost_while_other_workers_hold_the_lock(client: Client, monkeypatch: pytest.MonkeyPatch):
+    def busy(*arguments: object) -> int:
+        raise SharedBusyError("held")
+
+    monkeypatch.setattr(client.context.ledger, "remember", busy)
+    completed = [*FORM, ("CallStatus", "completed")]
+    assert client.post("/twilio/status", completed)[0] == client.post("/twilio/status", completed)[0] == 204
+    assert len(client.emitted) == 2
+    assert "<Stream" in client.post("/twilio/voice")[2]
+
+
+# -- without credentials ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/twilio/voice", "/twilio/status", "/media", "/healthz", "/", "/other"])
+def test_without_credentials_other_hosts_and_web_pages_are_refused(client: Client, path: str):
+    here = f"127.0.0.1:{client.address[1]}"
+    for host in ("rebound.example.com", f"rebound.example.com:{client.address[1]}", "127.0.0.1.example.com"):
+        assert client.post(path, Host=host)[0] == 403
+    for origin in ("http://evil.example.com", "null", "http://127.0.0.1:1", f"http://localhost:{client.address[1]}"):
+        status, _, text = client.post(path, Host=here, Origin=origin)
+        assert (status, "set twilio.account_sid" in text) == (403, True)
+    assert (client.refused("foreign_host"), client.refused("foreign_origin")) == (3, 4)
+    assert client.emitted == []
+    assert client.post(path, Host=here, Origin=f"http://{here}")[0] != 403
+    assert client.post(path, Host=f"localhost:{client.address[1]}")[0] != 403
+
+
+def test_with_credentials_the_signature_decides(signed: Client):
+    path = "/twilio/status"
+    for headers in ({"Host": "any.example.com"}, {"Origin": "https://any.example.com"}):
+        assert signed.post(path, signature=sign("secret", PUBLIC + path, FORM), **headers)[0] == 204
+
+
 # -- invalid forms ----------------------------------------------------------------------------------------------
 
 
@@ -304,11 +439,20 @@ def test_a_bad_form_is_refused(client: Client, kind: str, body: bytes):
     assert status == 400
     assert text.endswith("\n")
     assert client.emitted == []
-    assert client.counted(kind, "bad_request") == 1
+    assert client.counted(kind, "bad_request") == client.refused("bad_form") == 1
+
+
+@pytest.mark.parametrize("kind", ["voice", "status", "recording", "stream", "action"])
+@pytest.mark.parametrize("wrong", [{}, {"CallSid": "CA1"}, {"CallSid": CALL, "RecordingSid": "x"}])
+def test_a_wrong_sid_is_refused_and_no_event(client: Client, caplog: pytest.LogCaptureFixture, kind: str, wrong: dict[str, str]):
+    status, _, text = client.post(f"/twilio/{kind}", list(wrong.items()))
+    assert (status, client.emitted, client.counted(kind, "bad_request")) == (400, [], 1)
+    assert text.startswith("RecordingSid 'x'" if len(wrong) == 2 else "CallSid ")
+    assert text.strip() in caplog.text
 
 
 def test_the_longest_form_is_accepted(client: Client):
-    body = b"CallSid=" + b"x" * (MAX_BODY_BYTES - 8)
+    body = SHORT + b"&a=" + b"x" * (MAX_BODY_BYTES - len(SHORT) - 3)
     assert client.post("/twilio/status", body)[0] == 204
 
 
@@ -318,8 +462,9 @@ def test_a_longer_form_is_413(client: Client):
 
 
 def test_an_empty_form(client: Client):
-    assert client.post("/twilio/status", b"")[0] == 204
+    assert client.post("/twilio/status", b"")[0] == 400
     assert client.post("/twilio/voice", b"")[0] == 400
+    assert client.emitted == []
 
 
 def raw(client: Client, request: bytes) -> bytes:
@@ -334,17 +479,18 @@ def raw(client: Client, request: bytes) -> bytes:
     return answer
 
 
-HEAD = b"POST /twilio/status HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST /twilio/status HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
 @pytest.mark.parametrize("end", [b"0\r\n\r\n", b"0;last\r\nTrailer: x\r\n\r\n"])
 def test_a_chunked_form_is_read(client: Client, end: bytes):
     """Tunnels stream a body so."""
-    answer = raw(client, HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n1;x=y\r\nc\r\n" + end)
+    chunks = b"%x\r\n%b\r\n1;x=y\r\nc\r\n" % (len(SHORT) + 4, SHORT + b"&a=b")
+    answer = raw(client, HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + end)
     assert answer.startswith(b"HTTP/1.1 204 ")
     (event,) = client.emitted
     assert isinstance(event, bus.Webhook)
-    assert event.fields == {"a": "bc"}
+    assert event.fields == {"CallSid": CALL, "a": "bc"}
 
 
 def test_a_bad_chunk_is_refused(client: Client):
@@ -356,9 +502,9 @@ def test_a_bad_chunk_is_refused(client: Client):
 def test_expect_100_continue_is_answered(client: Client):
     sock = socket.create_connection(client.address)
     sock.settimeout(WAIT_S)
-    sock.sendall(HEAD + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 3\r\n\r\n")
+    sock.sendall(HEAD + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(SHORT))
     assert sock.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    sock.sendall(b"a=b")
+    sock.sendall(SHORT)
     assert sock.recv(1000).startswith(b"HTTP/1.1 204 ")
     sock.close()
 
@@ -394,8 +540,8 @@ def test_an_idle_connection_is_closed_and_a_busy_one_kept(contexts: ContextMaker
     monkeypatch.setattr(server_module, "IDLE_S", scaled(0.3))
     client = Client(contexts)
     connection = http.client.HTTPConnection(*client.address, timeout=WAIT_S)
-    for _ in range(3):
-        connection.request("POST", "/twilio/status", b"a=b")
+    for n in range(3):
+        connection.request("POST", "/twilio/status", SHORT + b"&SequenceNumber=%d" % n)
         response = connection.getresponse()
         assert (response.status, response.read()) == (204, b"")
     assert connection.sock.recv(1) == b"", "closed after its idle time"

@@ -35,6 +35,20 @@ def sdk_form(form: list[tuple[str, str]]) -> Form:
     return result
 
 
+def webhook_valid(
+    token: str, signed: str | None, public: str, path: str, form: list[tuple[str, str]], settings: str | None = None
+) -> bool:
+    """Check a webhook's signature with one auth token."""
+    given = None if signed is None else signature.Signature(signed, settings)
+    return signature.webhook_valid(signature.SigningSecrets((token,)), given, public, path, signature.form_text(form))
+
+
+def stream_valid(token: str, signed: str | None, public: str, path: str) -> bool:
+    """Check an upgrade's signature with one auth token."""
+    given = None if signed is None else signature.Signature(signed)
+    return signature.stream_valid(signature.SigningSecrets((token,)), given, public, path)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("url", [PUBLIC + "/p", "http://h:8080/p/?a=b%20c&d=", "wss://h/m"])
 def test_sign_equals_the_sdk(url: str, form: list[tuple[str, str]]) -> None:
@@ -66,7 +80,7 @@ def test_webhooks_agree_with_the_sdk(public: str, path: str, form: list[tuple[st
     accepted = 0
     for port in ("", ":443", ":80", ":8443", ":8080"):
         signed = signature.sign(TOKEN, f"{scheme}://{host}{port}/{tail}", form)
-        ours = signature.webhook_valid(TOKEN, signed, public, path, form)
+        ours = webhook_valid(TOKEN, signed, public, path, form)
         assert ours == validator.validate(url, sdk_form(form), signed)
         accepted += ours
     assert accepted == 2
@@ -75,22 +89,22 @@ def test_webhooks_agree_with_the_sdk(public: str, path: str, form: list[tuple[st
 def test_a_webhook_with_any_difference_is_refused() -> None:
     form = FORMS[1]
     signed = signature.sign(TOKEN, PUBLIC + "/p?x=1", form)
-    assert signature.webhook_valid(TOKEN, signed, PUBLIC, "/p?x=1", form)
-    assert not signature.webhook_valid(TOKEN, None, PUBLIC, "/p?x=1", form)
-    assert not signature.webhook_valid(TOKEN, "", PUBLIC, "/p?x=1", form)
-    assert not signature.webhook_valid(TOKEN, "é\ud800", PUBLIC, "/p?x=1", form)
-    assert not signature.webhook_valid(TOKEN, signed[:-1], PUBLIC, "/p?x=1", form)
-    assert not signature.webhook_valid("other", signed, PUBLIC, "/p?x=1", form)
-    assert not signature.webhook_valid(TOKEN, signed, PUBLIC, "/p?x=2", form)
-    assert not signature.webhook_valid(TOKEN, signed, PUBLIC, "/p", form)
-    assert not signature.webhook_valid(TOKEN, signed, PUBLIC, "/p?x=1", [*form, ("More", "")])
-    assert not signature.webhook_valid(TOKEN, signed, "https://elsewhere.example.com", "/p?x=1", form)
-    assert not signature.webhook_valid(TOKEN, signed, PUBLIC, "/p\udcff", form)
+    assert webhook_valid(TOKEN, signed, PUBLIC, "/p?x=1", form)
+    assert not webhook_valid(TOKEN, None, PUBLIC, "/p?x=1", form)
+    assert not webhook_valid(TOKEN, "", PUBLIC, "/p?x=1", form)
+    assert not webhook_valid(TOKEN, "é\ud800", PUBLIC, "/p?x=1", form)
+    assert not webhook_valid(TOKEN, signed[:-1], PUBLIC, "/p?x=1", form)
+    assert not webhook_valid("other", signed, PUBLIC, "/p?x=1", form)
+    assert not webhook_valid(TOKEN, signed, PUBLIC, "/p?x=2", form)
+    assert not webhook_valid(TOKEN, signed, PUBLIC, "/p", form)
+    assert not webhook_valid(TOKEN, signed, PUBLIC, "/p?x=1", [*form, ("More", "")])
+    assert not webhook_valid(TOKEN, signed, "https://elsewhere.example.com", "/p?x=1", form)
+    assert not webhook_valid(TOKEN, signed, PUBLIC, "/p\udcff", form)
 
 
 def test_an_empty_key_is_never_valid() -> None:
-    assert not signature.webhook_valid("", signature.sign("", PUBLIC + "/p"), PUBLIC, "/p", [])
-    assert not signature.stream_valid("", signature.sign("", "wss://voice.example.com/m"), PUBLIC, "/m")
+    assert not webhook_valid("", signature.sign("", PUBLIC + "/p"), PUBLIC, "/p", [])
+    assert not stream_valid("", signature.sign("", "wss://voice.example.com/m"), PUBLIC, "/m")
 
 
 @pytest.mark.parametrize("scheme", ["wss", "https"])
@@ -99,10 +113,10 @@ def test_an_empty_key_is_never_valid() -> None:
 @pytest.mark.parametrize("path", ["/media", "/media/"])
 def test_a_stream_in_every_spelling(scheme: str, port: str, slash: str, path: str) -> None:
     signed = signature.sign(TOKEN, f"{scheme}://voice.example.com{port}/media{slash}")
-    assert signature.stream_valid(TOKEN, signed, PUBLIC, path)
-    assert signature.stream_valid(TOKEN, signed, PUBLIC + ":443/", path)
-    assert not signature.stream_valid(TOKEN, signed, "https://voice.example.org", path)
-    assert not signature.stream_valid("other", signed, PUBLIC, path)
+    assert stream_valid(TOKEN, signed, PUBLIC, path)
+    assert stream_valid(TOKEN, signed, PUBLIC + ":443/", path)
+    assert not stream_valid(TOKEN, signed, "https://voice.example.org", path)
+    assert not stream_valid("other", signed, PUBLIC, path)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +132,11 @@ def test_a_stream_in_every_spelling(scheme: str, port: str, slash: str, path: st
     ],
 )
 def test_a_stream_elsewhere(url: str) -> None:
-    assert not signature.stream_valid(TOKEN, signature.sign(TOKEN, url), PUBLIC, "/media")
+    assert not stream_valid(TOKEN, signature.sign(TOKEN, url), PUBLIC, "/media")
 
 
 def test_a_stream_without_a_signature() -> None:
-    assert not signature.stream_valid(TOKEN, None, PUBLIC, "/media")
+    assert not stream_valid(TOKEN, None, PUBLIC, "/media")
 
 
 @pytest.mark.parametrize(
@@ -141,16 +155,16 @@ def test_a_stream_without_a_signature() -> None:
     ],
 )
 def test_other_public_urls(public: str, url: str) -> None:
-    assert signature.stream_valid(TOKEN, signature.sign(TOKEN, url), public, "/media")
+    assert stream_valid(TOKEN, signature.sign(TOKEN, url), public, "/media")
 
 
 @pytest.mark.parametrize("url", ["wss://h/media", "https://h/media", "ws://h:443/media", "ws://h:8080/media"])
 def test_a_plain_public_url_allows_no_other_scheme_or_port(url: str) -> None:
-    assert not signature.stream_valid(TOKEN, signature.sign(TOKEN, url), "http://h", "/media")
+    assert not stream_valid(TOKEN, signature.sign(TOKEN, url), "http://h", "/media")
 
 
 def test_an_invalid_authority_is_refused_without_an_error() -> None:
-    assert not signature.stream_valid(TOKEN, "x", "https://a\nb", "/media")
+    assert not stream_valid(TOKEN, "x", "https://a\nb", "/media")
 
 
 def test_any_form_agrees_with_the_sdk() -> None:
@@ -161,4 +175,59 @@ def test_any_form_agrees_with_the_sdk() -> None:
         form = [(name, value) for name, values in fields.items() for value in values]
         dice.shuffle(form)
         signed = RequestValidator(TOKEN).compute_signature(PUBLIC + "/p", Form(fields))
-        assert signature.webhook_valid(TOKEN, signed, PUBLIC, "/p", form)
+        assert webhook_valid(TOKEN, signed, PUBLIC, "/p", form)
+
+
+# -- other secrets than the one auth token ---------------------------------------------------------------------------------
+
+SHARED = "a secret of the SharedKey"
+SETTINGS = "key=webhooks_sharedkey_01,algorithm=HMAC_SHA256"
+SECRETS = signature.SigningSecrets((TOKEN, "the old token"), SHARED)
+PATH = "/twilio/status"
+
+
+def by_the_sdk(secret: str, form: list[tuple[str, str]], algorithm: str | None = None) -> str:
+    return RequestValidator(secret).compute_signature(PUBLIC + PATH, sdk_form(form), algorithm)
+
+
+def valid(signed: str, form: list[tuple[str, str]], settings: str | None = None, secrets: object = SECRETS) -> bool:
+    assert isinstance(secrets, signature.SigningSecrets)
+    given = signature.Signature(signed, settings)
+    return signature.webhook_valid(secrets, given, PUBLIC, PATH, signature.form_text(form))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_both_auth_tokens_are_accepted_during_a_rotation(form: list[tuple[str, str]]) -> None:
+    assert valid(by_the_sdk(TOKEN, form), form)
+    assert valid(by_the_sdk("the old token", form), form)
+    assert not valid(by_the_sdk(SHARED, form), form), "a SharedKey is announced"
+    old = signature.Signature(signature.sign("the old token", "wss://voice.example.com/media"))
+    assert signature.stream_valid(SECRETS, old, PUBLIC, "/media")
+    assert not signature.stream_valid(signature.SigningSecrets((TOKEN, "")), old, PUBLIC, "/media")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_shared_key_signs_with_sha256(form: list[tuple[str, str]]) -> None:
+    signed = by_the_sdk(SHARED, form, "HMAC_SHA256")
+    assert signed == signature.sign(SHARED, PUBLIC + PATH, form, "HMAC_SHA256")
+    for settings in (SETTINGS, " algorithm = hmac_sha256 , key=x", "algorithm=HMAC_SHA256"):
+        assert valid(signed, form, settings)
+    assert valid(by_the_sdk(SHARED, form), form, "key=x"), "no algorithm is SHA-1, as in the SDK"
+    for settings in (None, "", "key=x", "algorithm=HMAC_MD5", "algorithm=HMAC_SHA1", "HMAC_SHA256"):
+        assert not valid(signed, form, settings)
+
+
+def test_announced_settings_never_accept_an_auth_token_or_an_empty_key() -> None:
+    form = FORMS[1]
+    assert not valid(by_the_sdk(TOKEN, form, "HMAC_SHA256"), form, SETTINGS)
+    assert not valid(by_the_sdk(TOKEN, form), form, "key=x")
+    nothing = signature.SigningSecrets((TOKEN, ""))
+    assert not valid(by_the_sdk("", form, "HMAC_SHA256"), form, SETTINGS, nothing)
+    assert not valid(by_the_sdk("", form), form, None, nothing)
+
+
+def test_a_request_without_a_signature_has_none() -> None:
+    assert signature.signature_of({}) is None
+    assert signature.signature_of({"HTTP_X_TWILIO_SIGNATURE": ""}) is None
+    header = {"HTTP_X_TWILIO_SIGNATURE": "x", "HTTP_X_TWILIO_WEBHOOKS_SIGNATURE_SETTINGS": SETTINGS}
+    assert signature.signature_of(header) == ("x", SETTINGS)

@@ -88,8 +88,8 @@ def test_a_longer_text_is_refused_before_its_mac_is_computed() -> None:
     issued = "1" * (300 - len(MADE) + 10)
     body = f"{MADE.partition('.')[0]}.{issued}"
     for text, code in (
-        (f"{body}.{token._mac(KEY, body, CALL)}", "token_expired"),
-        (f"{body}1.{token._mac(KEY, body + '1', CALL)}", "token_forged"),
+        (f"{body}.{token._mac(KEY, body, CALL, {})}", "token_expired"),
+        (f"{body}1.{token._mac(KEY, body + '1', CALL, {})}", "token_forged"),
     ):
         assert len(text) == 300 + (code == "token_forged")
         assert code_of(text) == code
@@ -108,3 +108,37 @@ def test_the_errors_name_the_cause() -> None:
 def test_nothing_is_checked_with_an_empty_key() -> None:
     with pytest.raises(ValueError, match="key"):
         token.check(b"", MADE, CALL, 0)
+
+
+BOUND = {"agent": "sales", "resume": "2", "began": "1800000000.000"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"agent": "other"},
+        {"agent": ""},
+        {"resume": "1"},
+        {"resume": ""},
+        {"began": "1.000"},
+        {"agent": "sales6:2", "resume": ""},
+        {"agent": "2", "resume": "sales"},
+    ],
+)
+def test_a_changed_parameter_is_forged(changed: dict[str, str]) -> None:
+    made = token.make(KEY, CALL, 1_800_000_000, NONCE, BOUND)
+    assert token.check(KEY, made, CALL, 1_800_000_001, parameters={**BOUND, "caller": "+1", "token": made}).nonce == NONCE
+    with pytest.raises(token.TokenError) as caught:
+        token.check(KEY, made, CALL, 1_800_000_001, parameters={**BOUND, **changed})
+    assert caught.value.code == "token_forged"
+
+
+def test_a_parameter_that_is_missing_or_blank_is_the_same() -> None:
+    made = token.make(KEY, CALL, 1_800_000_000, NONCE, {"agent": "sales"})
+    assert token.check(KEY, made, CALL, 1_800_000_001, parameters={"agent": "sales", "resume": ""}).nonce == NONCE
+
+
+def test_each_ledger_has_its_own_key() -> None:
+    one, other = (token.ledger_key(KEY, bytes(15) + bytes([n])) for n in range(2))
+    assert len({one, other, KEY}) == 3
+    assert code_of(token.make(one, CALL, 1_800_000_000, NONCE), key=other) == "token_forged"

@@ -59,7 +59,7 @@ def test_a_used_nonce_stays_used_after_a_restart(path: Path):
 def test_no_other_user_reads_the_file(path: Path):
     ledger = TokenLedger(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert path.stat().st_size == SLOTS * (NONCE_BYTES + 8)
+    assert path.stat().st_size == 2 * SLOTS * (NONCE_BYTES + 8) + NONCE_BYTES
     ledger.close()
 
 
@@ -125,3 +125,36 @@ def test_the_whole_table_has_its_memory_from_the_start(tmp_path: Path):
     ledger = TokenLedger(path)
     assert path.stat().st_blocks * 512 >= path.stat().st_size
     ledger.close()
+
+
+# -- webhooks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_webhook_is_remembered_until_its_time(path: Path):
+    ledger, key = TokenLedger(path), os.urandom(NONCE_BYTES)
+    assert ledger.remember(key, 0, NOW_S) == 0, "only a look"
+    assert ledger.remember(key, LATER_S, NOW_S) == 0
+    assert ledger.remember(key, LATER_S + 9, NOW_S + 9) == LATER_S, "the first time counts"
+    assert ledger.remember(key, 0, LATER_S - 1) == LATER_S
+    assert ledger.remember(key, LATER_S + 60, LATER_S) == 0
+    assert ledger.remember(key, 0, LATER_S) == LATER_S + 60
+    assert ledger.use(key, LATER_S, NOW_S), "another table"
+    ledger.close()
+
+
+def test_of_too_many_webhooks_the_next_to_expire_is_dropped(path: Path):
+    ledger = TokenLedger(path)
+    keys = [nonce_at(SLOTS - PROBES - 1, n) for n in range(PROBES + 1)]
+    for n, key in enumerate(keys):
+        assert ledger.remember(key, LATER_S + n, NOW_S) == 0
+    assert ledger.remember(keys[0], 0, NOW_S) == 0
+    assert [ledger.remember(key, 0, NOW_S) for key in keys[1:]] == [LATER_S + n for n in range(1, PROBES + 1)]
+    ledger.close()
+
+
+def test_an_id_belongs_to_a_file(path: Path, tmp_path: Path):
+    one, same, other = TokenLedger(path), TokenLedger(path), TokenLedger(tmp_path / "other.ledger")
+    assert one.id == same.id != other.id
+    assert len(one.id) == NONCE_BYTES
+    for ledger in (one, same, other):
+        ledger.close()

@@ -45,6 +45,23 @@ def test_slots_belong_to_the_machine():
     assert one.reserve(d) == ""
 
 
+def test_only_an_existing_reservation_is_renewed(monkeypatch: pytest.MonkeyPatch):
+    (one,) = workers(2)
+    one.renew("CAx")
+    assert one.reserved == 0
+    one.reserve("CAx")
+    index = one._find(_key("CAx"))
+    before_ns = one._lapses[index]
+    one.renew("CAx")
+    assert one._lapses[index] > before_ns
+
+    def busy(*arguments: object) -> None:
+        raise SharedBusyError("held")
+
+    monkeypatch.setattr(one, "_lock", busy)
+    one.renew("CAx")  # no error: the reservation lasts
+
+
 def test_a_call_without_a_reservation_occupies_a_slot_too():
     (one,) = workers(1)
     one.occupy("CAx")

@@ -101,12 +101,12 @@ class Webhooks:
         kind = _WEBHOOK_PATHS.get(self._context.config.server.base_path(environ["PATH_INFO"]))
         if environ["PATH_INFO"] == _HEALTH_PATH:
             if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-                return self._refuse(start_response, "405 Method Not Allowed", "bad_method", "use GET", ("Allow", "GET, HEAD"))
+                return _answer(start_response, "405 Method Not Allowed", _TEXT, "use GET\n", ("Allow", "GET, HEAD"))
             return _answer(start_response, "200 OK", _TEXT, "a worker answers\n")
         if kind is None:
-            return self._refuse(start_response, "404 Not Found", "not_found", "not found")
+            return _answer(start_response, "404 Not Found", _TEXT, "not found\n")
         if environ["REQUEST_METHOD"] != "POST":
-            return self._refuse(start_response, "405 Method Not Allowed", "bad_method", "use POST", ("Allow", "POST"))
+            return _answer(start_response, "405 Method Not Allowed", _TEXT, "use POST\n", ("Allow", "POST"))
         signature = signature_of(environ)
         if self._signed and signature is None:
             return self._unsigned(kind, "no_signature", "the request has no X-Twilio-Signature", environ, start_response)
@@ -144,13 +144,11 @@ class Webhooks:
         self._cells[kind, "bad_request"].add()
         return self._refuse(start_response, "400 Bad Request", "bad_form", text)
 
-    def _refuse(
-        self, start_response: StartResponse, status: str, reason: str, text: str, *headers: tuple[str, str]
-    ) -> Iterable[bytes]:
+    def _refuse(self, start_response: StartResponse, status: str, reason: str, text: str) -> Iterable[bytes]:
         """Answer with a reason, count it, and log one line per reason and second."""
         self._context.cells.requests_refused[reason].add()
         self._lines.warning(reason, "webhook refused: %s", text)
-        return _answer(start_response, status, _TEXT, f"{text}\n", *headers)
+        return _answer(start_response, status, _TEXT, f"{text}\n")
 
     def _remember(self, key: bytes, *, only_look: bool = False) -> tuple[_Moment, bool]:
         """Remember a webhook for REMEMBERED_S from its first time. Returns until when, and whether this is the first time."""

@@ -29,7 +29,7 @@ from tests.program import program  # noqa: E402
 _BASE_S = 2.5
 _TRIES = 3
 #: Attacks that need longer than others: the time limit of a head is part of them.
-_LONGER_S = {"half-open": 17.0}
+_LONGER_S = {"half-open": 12.0}
 #: Scenario of a gateway whose log is a pipe that nothing reads: what is logged for these must not block it.
 _UNREAD_LOG = "unread-log"
 _LOGGED = ("half-reset", "smuggled", "bad-upgrade")

@@ -26,6 +26,8 @@ LOAD_BUSY: Final = 0.97
 OTHERS_NOTED: Final = 0.02
 OTHERS_VOID: Final = 0.10
 FULL: Final = 0.97
+#: Reasons of dropped frames that leave no gap: the rest of a response or of a call, whose end is counted apart.
+_NO_GAP: Final = ("bargein", "call_ended")
 #: Roles that run on the measured cores; a gateway's other processes run beside the load.
 MEDIA_ROLES: Final = ("worker", "floor", "pipecat", "threads")
 
@@ -211,7 +213,7 @@ class Measured:
             found.append(f"{self.far['underruns']} underruns at a 60 ms buffer, {self.far['gap_ms']} ms of gaps")
         if self.underrun_ms:
             found.append(f"{self.underrun_ms:.0f} ms of underrun by its own count")
-        lost = self.far["lost"] + self.uplink["lost"] + sum(v for k, v in self.drops.items() if k != "bargein")
+        lost = self.far["lost"] + self.uplink["lost"] + sum(v for k, v in self.drops.items() if k not in _NO_GAP)
         if lost:
             found.append(f"{lost:.0f} frames lost or dropped")
         if self.far["disorder"] or self.uplink["disorder"] or self.far["unexpected"] or self.uplink["unexpected"]:

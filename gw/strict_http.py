@@ -201,6 +201,7 @@ class StrictHandler(pywsgi.WSGIHandler):
 
     def on_refused(self, fault: RequestFault | GivenUp) -> None:
         """Count a request that breaks HTTP, or was given up."""
+        self.server.count_refused(fault, "a request breaks HTTP, or was given up: %s", fault)
 
     def broke_off(self, error: OSError, *, has_begun: bool) -> None:
         """Count a connection that failed or ran out of time. `has_begun`: within a request."""
@@ -289,6 +290,9 @@ class StrictServer(pywsgi.WSGIServer):
     def on_pause_over(self) -> None:
         if self.started:
             self.start_accepting()
+
+    def count_refused(self, reason: str, message: str, *args: object) -> None:
+        """Count a refused request."""
 
     def on_accept_failed(self, error: OSError) -> None:
         """Log a failure to accept."""

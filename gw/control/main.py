@@ -170,6 +170,7 @@ class Control:
             render=partial(exposition.render, pages),
             readiness=self._health.readiness,
             token=config.secrets.ops_token,
+            refused=lambda reason: page.counter(declare.REQUESTS_REFUSED, reason=reason).add(),
         )
         opened.callback(self._ops.stop)
         self._commands = AdminCommands(

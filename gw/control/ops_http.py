@@ -43,8 +43,17 @@ class Readiness(msgspec.Struct, frozen=True):
 class OpsHttp:
     """The HTTP server. Construction binds. `render` builds the metrics page, in a native thread."""
 
-    def __init__(self, listen: str, *, render: Callable[[], bytes], readiness: Callable[[], Readiness], token: str = "") -> None:
-        """Bind. Raises OSError for an address in use."""
+    def __init__(
+        self,
+        listen: str,
+        *,
+        render: Callable[[], bytes],
+        readiness: Callable[[], Readiness],
+        token: str = "",
+        refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """Bind. `refused` counts a request by its reason. Raises OSError for an address in use."""
+        self._refused = refused
         self._authorization = f"Bearer {token}".encode() if token else b""
         self._render = render
         self._readiness = readiness
@@ -53,6 +62,7 @@ class OpsHttp:
         self._rendering = BoundedSemaphore(1)
         self._threads = gevent.get_hub().threadpool
         self._server = StrictServer(host_and_port(listen), self._answer, BOUNDS)
+        self._server.count_refused = lambda reason, message, *args: refused(reason)  # type: ignore[method-assign]
         self._server.init_socket()
 
     @property
@@ -67,6 +77,7 @@ class OpsHttp:
 
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            self._refused("bad_method")
             return _respond(start_response, "405 Method Not Allowed", b"read only\n", extra=[("Allow", "GET, HEAD")])
         may_read = not self._authorization or hmac.compare_digest(
             environ.get("HTTP_AUTHORIZATION", "").encode("latin-1"), self._authorization
@@ -89,6 +100,7 @@ class OpsHttp:
                 body = msgspec.json.encode(readiness if may_read else Readiness(readiness.ready, [])) + b"\n"
                 return _respond(start_response, status, body, content_type="application/json")
             case _:
+                self._refused("not_found")
                 return _respond(start_response, "404 Not Found", b"try /metrics, /healthz or /readyz\n")
 
     def _metrics(self) -> bytes:

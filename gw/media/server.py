@@ -28,7 +28,7 @@ from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
 from gw.media.webhooks import Webhooks, foreign_request, signed_path
 from gw.protocol.handshake import accept_key
-from gw.protocol.http import MAX_OPTIONS, GivenUp, RequestFault
+from gw.protocol.http import MAX_OPTIONS
 from gw.protocol.signature import signature_of, stream_valid
 from gw.strangers import Bounds, Stage
 from gw.strict_http import StrictHandler, StrictServer
@@ -183,9 +183,6 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         finally:
             self.server.sessions.discard(session)
             mark_current("server")
-
-    def on_refused(self, fault: RequestFault | GivenUp) -> None:
-        self.server.count_refused(fault, "a request breaks HTTP, or was given up: %s", fault)
 
     def broke_off(self, error: OSError, *, has_begun: bool) -> None:
         if has_begun and self._stage is not Stage.ANSWER:

@@ -21,9 +21,12 @@ from tests.wire.http_requests import REFUSED
 class Rig:
     def __init__(self, token: str = "") -> None:
         self.rendered = 0
+        self.refused: list[str] = []
         self.threads: set[object] = set()
         self.readiness = Readiness(True, [])
-        self.http = OpsHttp("127.0.0.1:0", render=self.render, readiness=lambda: self.readiness, token=token)
+        self.http = OpsHttp(
+            "127.0.0.1:0", render=self.render, readiness=lambda: self.readiness, refused=self.refused.append, token=token
+        )
         self.http.start()
 
     def render(self) -> bytes:
@@ -121,6 +124,9 @@ def test_silent_connections_delay_no_request(rig: Rig) -> None:
     assert rig.ask("/readyz")[0] == 200
     for sock in silent[:10]:
         assert sock.recv(1) == b""
+    assert rig.refused == ["displaced"] * 11
+    assert rig.ask("/")[0] == 404
+    assert rig.refused[11:] == ["not_found"], "the first request left its place free"
     for sock in silent:
         sock.close()
 

@@ -334,7 +334,7 @@ def counted(server: MediaServer) -> dict[str, float]:
 
 def test_a_request_for_nothing_that_is_here_is_counted(contexts: ContextMaker):
     server, address = contexts.server(contexts.context()[0])
-    head = b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     assert Answer(address, (b"GET /nothing" + head) * 2).status == 404
     assert Answer(address, b"GET /twilio/voice" + head).status == 405
     assert counted(server) == {"not_found": 1, "bad_method": 1}

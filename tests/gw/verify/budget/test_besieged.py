@@ -15,7 +15,7 @@ def test_strangers_come_and_are_counted_apart(tmp_path: Path) -> None:
     load = Load(calls=2, seconds=2.0, watched=True, maxima=False)
     gateway = BesiegedGateway(program(), tmp_path, load)
     run = {**measure_with(gateway, gateway, tmp_path, load, lambda step: None).summary(), "strangers": gateway.seen}
-    assert not any("lost" in fault for fault in run["broken"])  # frames left of a flooding call are no gap
+    assert not any("lost" in fault for fault in run["broken"])  # a flooding call ends with audio waiting
     seen = gateway.seen
     assert seen["half_open"] == seen["silent"] == CONNECTIONS
     assert seen["pings"] > 0

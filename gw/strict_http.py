@@ -143,7 +143,12 @@ class StrictHandler(pywsgi.WSGIHandler):
 
     def read_body(self, head: Head) -> bytes:
         """Read a request's body. Raises RequestError and OSError."""
-        body = self._read_body(head)
+        try:
+            body = self._read_body(head)
+        except OSError as error:
+            self.close_connection = True
+            self.broke_off(error, has_begun=True)
+            raise
         self.to_stage(Stage.ANSWER)
         return body
 
@@ -174,9 +179,6 @@ class StrictHandler(pywsgi.WSGIHandler):
             pywsgi.WSGIHandler.run_application(self)
         except RequestError as refused:
             self.refuse(refused)
-        except OSError as error:
-            self.close_connection = True
-            self.broke_off(error, has_begun=True)
 
     def refuse(self, refused: RequestError) -> None:
         """Answer a request that breaks HTTP, and close."""
@@ -204,7 +206,7 @@ class StrictHandler(pywsgi.WSGIHandler):
         self.server.count_refused(fault, "a request breaks HTTP, or was given up: %s", fault)
 
     def broke_off(self, error: OSError, *, has_begun: bool) -> None:
-        """Count a connection that failed or ran out of time. `has_begun`: within a request."""
+        """Count a connection that failed before its request was complete. `has_begun`: within the request."""
 
     def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
         """Begin an answer. One of 4xx closes the connection."""

@@ -185,7 +185,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
             mark_current("server")
 
     def broke_off(self, error: OSError, *, has_begun: bool) -> None:
-        if has_begun and self._stage is not Stage.ANSWER:
+        if has_begun:
             self.server.count_refused("cut_off", "a request broke off: %s", error)
 
     def _log_error(self, t: Any, v: Any, tb: Any) -> None:

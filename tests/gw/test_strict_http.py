@@ -221,6 +221,18 @@ def test_a_reset_connection_is_reported(rig: Rig, sent: bytes, has_begun: bool) 
     assert rig.faults == rig.requests == []
 
 
+def test_an_error_of_the_application_itself_is_answered_and_reported(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also one that looks like a socket's: else the client reads an empty answer, and no line names the fault."""
+
+    def fail(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        raise FileNotFoundError(2, "No such file", "/a/page")
+
+    rig.server.application = fail
+    assert statuses(rig.send(LAST)) == [500]
+    assert "FileNotFoundError" in capfd.readouterr().err
+    assert rig.errors == []
+
+
 def test_a_refusal_reaches_a_peer_that_still_sends(rig: Rig) -> None:
     """Data without a reader would reset the connection, and the answer with it."""
     with socket.create_connection(("127.0.0.1", rig.server.server_port), timeout=WAIT_S) as sock:

@@ -71,11 +71,11 @@ class TlsTransport:
     def read(self) -> bytes | None:
         """Wait for bytes. Returns b"" when the peer ended its side or the transport failed, None when woken.
 
-        Every read lets the hub turn once, also when one record fills several reads.
+        Every read lets the hub turn once, also when one record fills several reads, or one read of the socket has many records.
         """
         tls, transport = self._tls, self._transport
         assert tls is not None
-        if tls.pending():
+        if tls.pending() or self._incoming.pending:
             turn_loop()
         while True:
             try:

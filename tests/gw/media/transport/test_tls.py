@@ -73,6 +73,19 @@ def test_every_read_lets_the_hub_turn_also_within_one_record(tmp_path: Path):
     peer.close()
 
 
+def test_every_read_lets_the_hub_turn_also_between_small_records(tmp_path: Path):
+    """A few bytes in each record: 8 KiB of them would otherwise be one slice of over 1 ms."""
+    transport, peer = tls_pair(tmp_path)
+    for n in range(100):
+        peer.sendall(b"%d" % (n % 10))
+    for n in range(100):
+        waiting = gevent.spawn(lambda: None)
+        assert transport.read() == b"%d" % (n % 10)
+        assert waiting.dead
+    transport.shut()
+    peer.close()
+
+
 def test_large_tls_writes_under_back_pressure_arrive_whole(tmp_path: Path):
     transport, peer = tls_pair(tmp_path)
     blob = os.urandom(1 << 20)

@@ -10,9 +10,11 @@ from typing import Final
 
 from gw.protocol.audio import FRAME_BYTES, PTIME_S
 
-#: Audio that may go to the AI: real time, a fifth for clocks that differ, and a burst of what a network's stall delayed.
+#: Audio that may go to the AI: real time, a fifth for clocks that differ, and 2 s. Time without audio is saved, since a stall of
+#: the network delays what was said in it; a longer stall ends the call (the default of `media.phone_silence_s`).
 AUDIO_SPEED: Final = 1.2
 AUDIO_BURST_S: Final = 2.0
+AUDIO_SAVED_S: Final = 10.0
 #: A message with less audio is charged as half a frame: the shortest frame in use has 10 ms.
 MIN_CHARGE_BYTES: Final = FRAME_BYTES // 2
 #: Events of one kind a call may send to control: rate per second, and burst. A burst can come in one slice of the hub's time,
@@ -34,16 +36,18 @@ _ROUNDING_S: Final = 1e-6
 class Allowance:
     """Token bucket, kept as the time at which it is full again."""
 
-    __slots__ = ("_burst_s", "_full_s", "_unit_s")
+    __slots__ = ("_burst_s", "_full_s", "_saved_s", "_unit_s")
 
-    def __init__(self, per_s: float, burst: float) -> None:
+    def __init__(self, per_s: float, burst: float, saved: float = 0.0) -> None:
+        """`saved`: tokens beyond the burst, which it lacks at first."""
         self._unit_s = 1 / per_s
-        self._burst_s = burst / per_s + _ROUNDING_S
-        self._full_s = 0.0
+        self._saved_s = saved / per_s
+        self._burst_s = burst / per_s + self._saved_s + _ROUNDING_S
+        self._full_s = 0.0  # before the first use
 
     def take(self, now_s: float, amount: float = 1.0) -> bool:
         """Take `amount` tokens, or none. Returns False when there are fewer."""
-        full_s = self._full_s
+        full_s = self._full_s or now_s + self._saved_s
         full_s = (full_s if full_s > now_s else now_s) + amount * self._unit_s
         if full_s - now_s > self._burst_s:
             return False
@@ -53,7 +57,7 @@ class Allowance:
 
 def audio_allowance() -> Allowance:
     """Return the allowance of a call's audio, in frames."""
-    return Allowance(AUDIO_SPEED / PTIME_S, AUDIO_BURST_S / PTIME_S)
+    return Allowance(AUDIO_SPEED / PTIME_S, AUDIO_BURST_S / PTIME_S, AUDIO_SAVED_S / PTIME_S)
 
 
 def event_allowance(kind: str) -> Allowance:

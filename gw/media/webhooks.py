@@ -7,8 +7,8 @@ credentials only this machine is answered. A request through a balancer that can
 slot is free; its body has the TwiML for the caller, for the balancer to use.
 
 A webhook that comes again within REMEMBERED_S, at whichever worker, gets the same answer and causes no event. The answer is not
-kept: its token is derived from the webhook and the time it came first, so every worker of the machine makes the same. After a
-call's end its voice webhook opens no stream, for OVER_S.
+kept: its token is derived from the webhook, the time it came first and the stream's parameters. So every worker of the machine
+makes the same, and each resume of a call has another. After a call's end its voice webhook opens no stream, for OVER_S.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class Webhooks:
     def _stream_for(self, fields: dict[str, str], moment: _Moment, more: dict[str, str]) -> str:
         """Build TwiML that opens a stream for this call: the same for the same webhook."""
         key = self._context.token_key
-        nonce = hmac.digest(key, b"nonce\0%b%d" % moment, sha256)[:NONCE_BYTES]
+        nonce = hmac.digest(key, b"nonce\0%b%d%b" % (*moment, repr(more).encode()), sha256)[:NONCE_BYTES]
         token = make(key, fields["CallSid"], moment.until_s - REMEMBERED_S, nonce, more)
         parameters = {
             "token": token,

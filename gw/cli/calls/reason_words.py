@@ -17,7 +17,7 @@ ENDINGS: Final[dict[str, str]] = {
     Reason.START_TIMEOUT: "the stream sent no start message",
     Reason.WRONG_ACCOUNT: "the stream belongs to another Twilio account",
     Reason.TOKEN_MISSING: "the stream had no token: its TwiML is from another source",
-    Reason.TOKEN_FORGED: "the stream's token has a wrong signature: do all hosts share SUBMILLI_TOKEN_KEY?",
+    Reason.TOKEN_FORGED: "the stream's token was made on another machine, or for another call or agent: set server.machine",
     Reason.TOKEN_EXPIRED: "the stream's token has expired: are the clocks right?",
     Reason.TOKEN_USED: "the stream's token was used before",
     Reason.UNKNOWN_AGENT: "the agent is not configured",

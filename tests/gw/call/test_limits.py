@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.limits import AUDIO_BURST_S, AUDIO_SPEED, Allowance, audio_allowance, event_allowance, frames_charged
+from gw.call.limits import AUDIO_BURST_S, AUDIO_SAVED_S, AUDIO_SPEED, Allowance, audio_allowance, event_allowance, frames_charged
 from gw.protocol.audio import FRAME_BYTES, PTIME_S
 
 
@@ -30,6 +30,16 @@ def test_two_seconds_of_audio_that_a_stall_delayed_pass_whole() -> None:
         now_s += PTIME_S
     now_s += AUDIO_BURST_S
     assert all(allowance.take(now_s) for _ in range(round(AUDIO_BURST_S / PTIME_S)))
+
+
+def test_audio_that_a_longer_stall_delayed_passes_whole_once_the_call_has_lasted_as_long() -> None:
+    allowance, now_s = audio_allowance(), 86_400.0
+    for _ in range(round(60 / PTIME_S)):
+        assert allowance.take(now_s)
+        now_s += PTIME_S
+    now_s += AUDIO_SAVED_S
+    assert all(allowance.take(now_s) for _ in range(round(AUDIO_SAVED_S / PTIME_S)))
+    assert sum(allowance.take(now_s + 3600.0) for _ in range(10_000)) == round((AUDIO_SAVED_S + AUDIO_BURST_S) / PTIME_S)
 
 
 @given(st.lists(st.floats(0, 0.05), max_size=400))

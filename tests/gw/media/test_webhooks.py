@@ -368,6 +368,16 @@ def test_a_repeated_resume_opens_the_same_stream(client: Client):
     assert action(client, None, answer) == first
 
 
+def test_a_second_resume_within_a_minute_gets_a_token_of_its_own(client: Client):
+    """The action webhook has the same fields after each stream, and the first resume's token is used."""
+    tokens = []
+    for resumes in (1, 2):
+        body = action(client, None, bus.Answer(1, step="resume", agent="default", resumes=resumes, began_at=1.0))
+        bound = parameters_of(body.removesuffix("<!-- by itself -->"))
+        tokens.append(check(client.context.token_key, bound["token"], CALL, time.time(), parameters=bound))
+    assert len({token.nonce for token in tokens}) == 2
+
+
 @pytest.mark.parametrize("end", ["/twilio/status", "/twilio/action"])
 def test_a_call_that_is_over_gets_no_new_token(client: Client, end: str):
     first = client.post("/twilio/voice")[2]

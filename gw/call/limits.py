@@ -11,7 +11,7 @@ from typing import Final
 from gw.protocol.audio import FRAME_BYTES, PTIME_S
 
 #: Audio that may go to the AI: real time, a fifth for clocks that differ, and 2 s. Time without audio is saved, since a stall of
-#: the network delays what was said in it; a longer stall ends the call (the default of `media.phone_silence_s`).
+#: the network delays the speech in it; a longer stall ends the call (the default of `media.phone_silence_s`).
 AUDIO_SPEED: Final = 1.2
 AUDIO_BURST_S: Final = 2.0
 AUDIO_SAVED_S: Final = 10.0

@@ -368,7 +368,7 @@ def test_a_repeated_resume_opens_the_same_stream(client: Client):
     assert action(client, None, answer) == first
 
 
-def test_a_second_resume_within_a_minute_gets_a_token_of_its_own(client: Client):
+def test_a_second_resume_within_a_minute_gets_another_token(client: Client):
     """The action webhook has the same fields after each stream, and the first resume's token is used."""
     tokens = []
     for resumes in (1, 2):

@@ -26,8 +26,9 @@ LOAD_BUSY: Final = 0.97
 OTHERS_NOTED: Final = 0.02
 OTHERS_VOID: Final = 0.10
 FULL: Final = 0.97
-#: Reasons of dropped frames that leave no gap: the rest of a response or of a call, whose end is counted apart.
-_NO_GAP: Final = ("bargein", "call_ended")
+#: Reasons of dropped messages that leave no gap: the rest of a response or of a call, whose end is counted apart, and the echo of
+#: a mark that an interruption's clear returned.
+_NO_GAP: Final = ("bargein", "call_ended", "unknown_mark")
 #: Roles that run on the measured cores; a gateway's other processes run beside the load.
 MEDIA_ROLES: Final = ("worker", "floor", "pipecat", "threads")
 

@@ -160,13 +160,15 @@ class Webhooks:
             known_s = 0  # an event that comes twice does no harm; a lost one does
         return _Moment(key, known_s or until_s), not known_s
 
-    def _on_over(self, call_sid: str) -> None:
-        """Open no further stream for this call."""
+    def _on_over(self, call_sid: str, *, only_look: bool = False) -> bool:
+        """Open no further stream for this call. Returns whether it was over already."""
         now_s = int(time.time())
         try:
-            self._context.ledger.remember(_key("over", call_sid), now_s + OVER_S, now_s)
+            until_s = 0 if only_look else now_s + OVER_S
+            return self._context.ledger.remember(_key("over", call_sid), until_s, now_s, is_end=True) > 0
         except SharedBusyError:
-            log.warning("the end of a call is not remembered: other workers hold the lock", extra={"call_sid": call_sid})
+            log.warning("the end of a call is not known: other workers hold the lock", extra={"call_sid": call_sid})
+            return False
 
     def _voice(
         self, fields: dict[str, str], key: bytes, environ: Environ, start_response: StartResponse, *, elsewhere: bool
@@ -174,7 +176,7 @@ class Webhooks:
         call_sid = fields["CallSid"]
         moment, is_new = self._remember(key, only_look=True)
         if is_new:
-            if fields.get("CallStatus") in CALL_OVER or not self._remember(_key("over", call_sid), only_look=True)[1]:
+            if fields.get("CallStatus") in CALL_OVER or self._on_over(call_sid, only_look=True):
                 self._cells["voice", "repeated"].add()
                 log.warning("a voice webhook of a call that is over", extra={"call_sid": call_sid})
                 return _answer(start_response, "200 OK", _XML, twiml.hangup())

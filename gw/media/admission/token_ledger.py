@@ -1,14 +1,14 @@
 """Ledger of used tokens and answered webhooks, shared by the workers of a host.
 
 The voice webhook puts a signed token into the TwiML, and the stream must return it. `gw.protocol.token` checks signature and age.
-The ledger decides that a token is used once, whichever worker it reaches, and that a repeated webhook has one effect. Both are
-tables of keys in shared memory, mapped by all workers, claimed under a lock on the byte range of the entries. The keys of tokens
-are derived from the ledger's ID, so a token is valid only where its use is recorded.
+The ledger decides that a token is used once, whichever worker it reaches, and that a repeated webhook has one effect. Its three
+tables of keys are in shared memory, mapped by all workers, claimed under a lock on the byte range of the entries. The keys of
+tokens are derived from the ledger's ID, so a token is valid only where its use is recorded.
 
-    tokens, webhooks, ID
+    tokens, webhooks, ends of calls, ID
     entry  | nonce or key, 16 bytes | expires, 8 bytes, epoch s |     SLOTS in each table
 
-A key is in one of PROBES entries from its hash.
+A key is in one of PROBES entries from its hash. Ends are kept for an hour: in one table with webhooks they would displace these.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ SLOTS: Final = 1 << 16
 PROBES: Final = 64
 _PROBED: Final = struct.Struct("!" + "16sQ" * PROBES)
 _WEBHOOKS_AT: Final = SLOTS * _SLOT.size
-_ID_AT: Final = 2 * SLOTS * _SLOT.size
+_ENDS_AT: Final = 2 * _WEBHOOKS_AT
+_ID_AT: Final = 3 * _WEBHOOKS_AT
 
 
 class TokenLedger:
-    """The two tables. `id`: random, and the same for every worker until the file is removed."""
+    """The three tables. `id`: random, and the same for every worker until the file is removed."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError when the file cannot be made, SharedBusyError."""
@@ -67,14 +68,14 @@ class TokenLedger:
             _SLOT.pack_into(self._map, start + free * _SLOT.size, nonce, expires_s)
             return True
 
-    def remember(self, key: bytes, until_s: int, now_s: int) -> int:
-        """Remember a webhook, unless it is remembered already. With a full table the entry next to expire is dropped.
+    def remember(self, key: bytes, until_s: int, now_s: int, *, is_end: bool = False) -> int:
+        """Remember a webhook, or a call's end, unless it is remembered already. A full table drops the entry next to expire.
 
         Shape: NONCE_BYTES of hash; epoch seconds, `until_s` 0 only to look.
         Returns: until when it is remembered already; 0: it was not.
         Raises: SharedBusyError.
         """
-        start = _WEBHOOKS_AT + _start(key)
+        start = (_ENDS_AT if is_end else _WEBHOOKS_AT) + _start(key)
         with locked(self._descriptor, start, _PROBED.size):
             keys, expiries = self._entries(start)
             index = keys.index(key) if key in keys else expiries.index(min(expiries))

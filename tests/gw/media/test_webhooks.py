@@ -397,7 +397,7 @@ def test_an_action_that_hangs_up_ends_the_call(client: Client):
 
 
 def test_an_event_is_not_lost_while_other_workers_hold_the_lock(client: Client, monkeypatch: pytest.MonkeyPatch):
-    def busy(*arguments: object) -> int:
+    def busy(*arguments: object, is_end: bool = False) -> int:
         raise SharedBusyError("held")
 
     monkeypatch.setattr(client.context.ledger, "remember", busy)

@@ -59,7 +59,7 @@ def test_a_used_nonce_stays_used_after_a_restart(path: Path):
 def test_no_other_user_reads_the_file(path: Path):
     ledger = TokenLedger(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert path.stat().st_size == 2 * SLOTS * (NONCE_BYTES + 8) + NONCE_BYTES
+    assert path.stat().st_size == 3 * SLOTS * (NONCE_BYTES + 8) + NONCE_BYTES
     ledger.close()
 
 
@@ -149,6 +149,18 @@ def test_of_too_many_webhooks_the_next_to_expire_is_dropped(path: Path):
         assert ledger.remember(key, LATER_S + n, NOW_S) == 0
     assert ledger.remember(keys[0], 0, NOW_S) == 0
     assert [ledger.remember(key, 0, NOW_S) for key in keys[1:]] == [LATER_S + n for n in range(1, PROBES + 1)]
+    ledger.close()
+
+
+def test_many_ended_calls_displace_no_webhook(path: Path):
+    """Ends are kept for an hour, webhooks for a minute: of a full table webhooks would be the next to expire."""
+    ledger = TokenLedger(path)
+    keys = [nonce_at(9, n) for n in range(2 * PROBES)]
+    assert ledger.remember(keys[0], LATER_S, NOW_S) == 0
+    for key in keys:
+        assert ledger.remember(key, LATER_S + 3600, NOW_S, is_end=True) == 0
+    assert ledger.remember(keys[0], 0, NOW_S) == LATER_S
+    assert ledger.remember(keys[-1], 0, NOW_S, is_end=True) == LATER_S + 3600
     ledger.close()
 
 

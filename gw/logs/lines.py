@@ -30,7 +30,7 @@ GATEWAY_REASONS: Final = frozenset(
         *("bad_signature", "bad_request", "not_found", "busy", "shutdown", "stream_error"),
         # requests that break HTTP or are given up, and strangers' other effects
         *(*FAULTS, *get_args(GivenUp), "bad_method", "bad_upgrade", "bad_form", "no_signature", "foreign_host", "foreign_origin"),
-        *("unread", "accept_failed", "printed"),
+        *("accept_failed", "printed"),
         # between worker and control
         *("bus_error", "bus_overflow", "bus_silent", "bus_version"),
         # the spool and the store

@@ -98,6 +98,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         # when leaving, the client's next connection goes to another worker; only webhooks keep theirs
         self.close_connection |= context.leaving or self.command != "POST"
         turn_loop()  # reading the request was half of the work: let other greenlets run in between
+        self.server.take_slice()
         self._count_as_known(self.socket)  # no switch from here to where a media socket is counted
         is_media = context.config.server.base_path(self.environ["PATH_INFO"]) == _MEDIA_PATH
         if not is_media or foreign_request(context.config, self.environ):  # which the application refuses
@@ -187,13 +188,6 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
     def broke_off(self, error: OSError, *, has_begun: bool) -> None:
         if has_begun:
             self.server.count_refused("cut_off", "a request broke off: %s", error)
-
-    def _log_error(self, t: Any, v: Any, tb: Any) -> None:
-        """Log one line, without traceback, for a peer that did not read its answer: there may be thousands."""
-        if isinstance(v, OSError):
-            self.server.lines.warning("unread", "an answer was not read: %s", v)
-        else:
-            super()._log_error(t, v, tb)
 
     def log_request(self) -> None:
         """Log nothing: requests are counted."""

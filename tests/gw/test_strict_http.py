@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from gevent import socket
 
 from gw import strict_http
 from gw.protocol.http import GivenUp, RequestError, RequestFault
-from gw.strangers import Bounds
+from gw.strangers import Bounds, Stage
 from gw.strict_http import StrictHandler, StrictServer
 from tests.timing import scaled
 from tests.wire.http_requests import ACCEPTED, ACCEPTED_CHUNKS, CUT_OFF, REFUSED, REFUSED_CHUNKS, Accepted, Refused
@@ -34,11 +35,13 @@ class Rig:
         self.errors: list[tuple[OSError, bool]] = []
         self.status = "200 OK"
         self.reads = True
+        self.on_slice: Callable[[], None] = lambda: None
         rig = self
 
         class Handler(StrictHandler):
             def on_refused(self, fault: RequestFault | GivenUp) -> None:
                 rig.faults.append(fault)
+                rig.on_slice()
 
             def broke_off(self, error: OSError, *, has_begun: bool) -> None:
                 rig.errors.append((error, has_begun))
@@ -52,6 +55,7 @@ class Rig:
             self.bodies.append(body.read())
             assert body.read(10) == b"", "the body is returned once"
         self.requests.append(environ)
+        self.on_slice()
         start_response(self.status, [("Content-Type", "text/plain")])
         return [b"an", b"swer"]
 
@@ -263,6 +267,36 @@ def test_a_refused_peer_that_stays_is_closed(rig: Rig, monkeypatch: pytest.Monke
             while True:
                 sock.sendall(b"a")
                 gevent.sleep(0.01)
+
+
+@pytest.mark.parametrize(("sent", "ends"), [(LAST, False), (b"GET\r\n", False), (b"GET", True)])
+def test_connections_that_are_ready_together_take_turns(rig: Rig, sent: bytes, ends: bool) -> None:
+    """Five hundred requests that came in one turn of the loop delayed its timers by 20 ms, and refusals by 10 ms."""
+    turns: list[int] = [0]
+    handled: list[int] = []
+
+    def count_turns() -> None:
+        while True:
+            gevent.sleep(1e-9)
+            turns[0] += 1
+
+    rig.on_slice = lambda: handled.append(turns[0])
+    socks = [socket.create_connection(("127.0.0.1", rig.server.server_port), timeout=WAIT_S) for _ in range(60)]
+    with gevent.Timeout(WAIT_S):
+        while rig.server.strangers.count(Stage.HEAD) < len(socks):
+            gevent.sleep(0.01)
+    counting = gevent.spawn(count_turns)
+    for sock in socks:  # without a switch to the server
+        sock.send(sent)
+        if ends:
+            sock._sock.shutdown(socket.SHUT_WR)
+    with gevent.Timeout(WAIT_S):
+        while len(handled) < len(socks):
+            gevent.sleep(0.01)
+    counting.kill()
+    for sock in socks:
+        sock.close()
+    assert max(Counter(handled).values()) <= 2 * strict_http.SLICES, "one turn may begin or end within a count"
 
 
 def test_a_silent_connection_that_ends_is_nothing(rig: Rig) -> None:

@@ -19,6 +19,8 @@ from metrics.page import Page
 
 #: Kept frames sent in one turn: half a second of audio in a sixth of a millisecond. The rest follows with the next frames.
 BATCH_FRAMES: Final = 25
+#: Audio taken from one message, 0.1 ms of one slice. Twilio sends a frame in each.
+_MESSAGE_BYTES: Final = 100 * FRAME_BYTES
 #: Base64 of a frame, which ends with "==".
 _FRAME_CHARS: Final = -(-FRAME_BYTES // 3) * 4
 
@@ -60,14 +62,14 @@ class Uplink:
     def push_any(self, payload: str, now_s: float) -> None:
         """Push a message with any amount of audio, in frames.
 
-        `payload`: valid base64. Audio beyond real time is dropped and counted.
+        `payload`: valid base64. Audio beyond real time, or beyond 2 s of one message, is dropped and counted.
         """
         audio = binascii.a2b_base64(payload)
         if not audio:
             self._cells.by_reason["empty"].add()
         for start in range(0, len(audio), FRAME_BYTES):
             frame = audio[start : start + FRAME_BYTES]
-            if not self._allowance.take(now_s, frames_charged(len(frame))):
+            if start >= _MESSAGE_BYTES or not self._allowance.take(now_s, frames_charged(len(frame))):
                 self.count("surplus", frames_of(len(audio) - start))
                 break
             self._keep(binascii.b2a_base64(frame, newline=False).decode())

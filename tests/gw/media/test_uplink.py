@@ -197,6 +197,13 @@ def test_the_surplus_of_a_long_message_is_dropped_and_counted_in_frames(rig: Rig
     assert rig.dropped("surplus") == 150
 
 
+def test_one_message_is_one_slice_also_after_a_stall(rig: Rig):
+    assert rig.uplink.try_push(payload(0), 10.0)
+    rig.uplink.push_any(base64.b64encode(b"\x01" * 160 * 250).decode(), 100.0)
+    assert rig.uplink.kept_ms == 2020
+    assert rig.uplink.dropped == {"surplus": 150}
+
+
 def test_tiny_messages_are_limited_in_number(rig: Rig):
     for _ in range(300):
         rig.uplink.push_any("//8=", 10.0)

@@ -24,7 +24,7 @@ from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES
 from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World
-from tests.calls.shared import Outcome, end_good, murmur, padded, place_good, run_world, speaking, start_with
+from tests.calls.shared import Outcome, end_good, murmur, padded, place_good, run_world, speaking
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
@@ -126,7 +126,7 @@ def scripts() -> Callable[[int, str], AiScript]:
 def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
     for name, case in CASES.items():
-        plan = CallPlan(prelude=start_with(agent=name), speech=case.says, max_s=scaled(40))
+        plan = CallPlan(agent=name, speech=case.says, max_s=scaled(40))
         outcome.calls[name] = world.twilio.place(plan)
         gevent.sleep(0.01)
     for name, call in outcome.calls.items():

@@ -31,7 +31,7 @@ from gw.twin.twilio.caller import TwinCall
 from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import World
 from tests.calls.hearing import until
-from tests.calls.shared import Outcome, end_good, padded, place_good, run_world, speaking, start_with
+from tests.calls.shared import Outcome, end_good, padded, place_good, run_world, speaking
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
@@ -185,14 +185,14 @@ def _place_calls(world: World, outcome: Outcome) -> None:
     place_good(world, outcome)
     for name, case in ENDED.items():
         hooks = {frame: _after_the_ai(world, hook) for frame, hook in case.hooks.items()} if case.then else case.hooks
-        plan = CallPlan(prelude=start_with(agent=name), hooks=hooks, hang_up=False)
+        plan = CallPlan(agent=name, hooks=hooks, hang_up=False)
         outcome.calls[name] = world.twilio.place(plan)
         gevent.sleep(0.01)
     some = (SILENT_FRAME,) * 150
     asks = tuple(speech.script(600, "weasels", 6500))
     for name in HARMLESS:
         audio = asks if name == "response_refused" else some
-        outcome.calls[name] = world.twilio.place(CallPlan(prelude=start_with(agent=name), speech=audio))
+        outcome.calls[name] = world.twilio.place(CallPlan(agent=name, speech=audio))
     for name, call in outcome.calls.items():
         assert name == "good" or call.wait(scaled(30)), f"{name} did not end"
     end_good(world, outcome)

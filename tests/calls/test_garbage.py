@@ -31,7 +31,7 @@ from gw.twin.twilio.stream import CallPlan, Hook
 from tests.calls.conftest import free_port
 from tests.calls.gateway import ACCOUNT, AUTH_TOKEN, PUBLIC_URL
 from tests.calls.hearing import until
-from tests.calls.shared import murmur, start_with
+from tests.calls.shared import murmur
 from tests.timing import scaled
 
 #: Number of calls of each kind.
@@ -180,7 +180,7 @@ def _place_calls(gateway: Gateway) -> dict[str, TwinCall]:
     calls = {}
     for n in range(CALLS):
         for name, case in CASES.items():
-            plan = CallPlan(prelude=start_with(agent=f"{name}-{n}"), speech=case.says, hooks=case.hooks, max_s=scaled(20.0))
+            plan = CallPlan(agent=f"{name}-{n}", speech=case.says, hooks=case.hooks, max_s=scaled(20.0))
             calls[f"{name}-{n}"] = gateway.twilio.place(plan)
             gevent.sleep(0.01)
     for name, call in calls.items():

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import quote
 
 from gevent.pool import Pool
 
@@ -93,7 +94,7 @@ class TwilioTwin:
             self.account_sid,
             plan,
             self.webhooks,
-            voice_url or self._voice_url,
+            voice_url or self._voice_url + (f"?agent={quote(plan.agent)}" if plan.agent else ""),
             status_url or self._status_url,
             self.rest.on_call_ended,
         )

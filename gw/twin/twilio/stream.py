@@ -38,6 +38,7 @@ class CallPlan:
 
     `hang_up`: the caller hangs up after the speech; else the gateway ends the call, or `max_s` does. `hooks` run before the
     frame of that number. `prelude` replaces `connected` and `start`. `parameters` replace those of the TwiML.
+    `agent`: named by the URL of the voice webhook.
     """
 
     speech: tuple[bytes, ...] = ()
@@ -49,6 +50,7 @@ class CallPlan:
     hooks: Mapping[int, Hook] = field(default_factory=dict)
     prelude: Hook | None = None
     parameters: Mapping[str, str] | None = None
+    agent: str = ""
     signature: str | None = None  # replaces the upgrade's signature; empty: none
     receive_buffer_bytes: int | None = None
 

@@ -9,8 +9,10 @@ so one rendering, in a native thread, serves all requests for a second. A token,
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 import gevent
@@ -19,9 +21,12 @@ from gevent.lock import BoundedSemaphore
 
 from gw.bounded import OutOfTimeError, within
 from gw.config import host_and_port
+from gw.logs.limited import LimitedLog
 from gw.strangers import Bounds
 from gw.strict_http import StrictServer
 from metrics.exposition import CONTENT_TYPE
+
+log = logging.getLogger(__name__)
 
 #: One rendering serves all requests for this long.
 CACHE_S: Final = 1.0
@@ -63,6 +68,8 @@ class OpsHttp:
         self._threads = gevent.get_hub().threadpool
         self._server = StrictServer(host_and_port(listen), self._answer, BOUNDS)
         self._server.count_refused = lambda reason, message, *args: refused(reason)  # type: ignore[method-assign]
+        lines, failed = LimitedLog(log), "a connection to the ops port cannot be accepted: %s"
+        self._server.on_accept_failed = partial(lines.warning, "accept_failed", failed)  # type: ignore[method-assign]
         self._server.init_socket()
 
     @property

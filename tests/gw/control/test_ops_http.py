@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -129,6 +130,19 @@ def test_silent_connections_delay_no_request(rig: Rig) -> None:
     assert rig.refused[11:] == ["not_found"], "the first request left its place free"
     for sock in silent:
         sock.close()
+
+
+def test_a_lack_of_descriptors_is_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as client:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, hard))  # none to accept it
+        try:
+            client.connect(("127.0.0.1", rig.http.port))
+            gevent.sleep(0.1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert [record.reason for record in caplog.records] == ["accept_failed"]  # type: ignore[attr-defined]
+    assert rig.ask("/healthz")[0] == 200
 
 
 def test_a_port_in_use_is_refused(rig: Rig) -> None:

@@ -137,8 +137,7 @@ class StrictHandler(pywsgi.WSGIHandler):
         while (head := reader.feed(data)) is None:
             if reader.has_begun and self._stage is Stage.IDLE:
                 self.to_stage(Stage.HEAD)
-            data = self.socket.recv(READ_BYTES)
-            self.server.take_slice()
+            data = self._receive()
             if not data:
                 if reader.has_begun or self._given_up:
                     raise self._cut_off("head")
@@ -177,11 +176,17 @@ class StrictHandler(pywsgi.WSGIHandler):
         return body
 
     def _more_of_body(self) -> bytes:
-        data = self.socket.recv(READ_BYTES)
-        self.server.take_slice()
+        data = self._receive()
         if not data:
             raise self._cut_off("body")
         return data
+
+    def _receive(self) -> bytes:
+        """Wait for bytes, the peer's end or a failure, and for room to handle it in this turn of the loop. Raises OSError."""
+        try:
+            return self.socket.recv(READ_BYTES)
+        finally:
+            self.server.take_slice()
 
     def run_application(self) -> None:
         """Run the application. Refuses a request whose body is not valid."""
@@ -206,13 +211,10 @@ class StrictHandler(pywsgi.WSGIHandler):
         """End our side, and drop what the peer still sends: it would reset the connection (RFC 9112 9.6). Raises OSError."""
         self.socket.shutdown(SHUT_WR)
         gevent.sleep(0)  # refusing was one slice
-        try:
-            with gevent.Timeout(LINGER_S, False):  # type: ignore[arg-type]  # a silent limit, which the stubs lack
-                for _ in range(LINGER_READS):
-                    if not self.socket.recv(READ_BYTES):
-                        break
-        finally:
-            self.server.take_slice()  # to close is another
+        with gevent.Timeout(LINGER_S, False):  # type: ignore[arg-type]  # a silent limit, which the stubs lack
+            for _ in range(LINGER_READS):
+                if not self._receive():
+                    break
 
     def on_refused(self, fault: RequestFault | GivenUp) -> None:
         """Count a request that breaks HTTP, or was given up."""

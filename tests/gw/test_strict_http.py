@@ -45,6 +45,7 @@ class Rig:
 
             def broke_off(self, error: OSError, *, has_begun: bool) -> None:
                 rig.errors.append((error, has_begun))
+                rig.on_slice()
 
         self.server = StrictServer(("127.0.0.1", 0), self.answer, BOUNDS, handler_class=Handler)
         self.server.start()
@@ -269,8 +270,8 @@ def test_a_refused_peer_that_stays_is_closed(rig: Rig, monkeypatch: pytest.Monke
                 gevent.sleep(0.01)
 
 
-@pytest.mark.parametrize(("sent", "ends"), [(LAST, False), (b"GET\r\n", False), (b"GET", True)])
-def test_connections_that_are_ready_together_take_turns(rig: Rig, sent: bytes, ends: bool) -> None:
+@pytest.mark.parametrize(("sent", "end"), [(LAST, ""), (b"GET\r\n", ""), (b"GET", "close"), (b"GET", "reset")])
+def test_connections_that_are_ready_together_take_turns(rig: Rig, sent: bytes, end: str) -> None:
     """Five hundred requests that came in one turn of the loop delayed its timers by 20 ms, and refusals by 10 ms."""
     turns: list[int] = [0]
     handled: list[int] = []
@@ -288,8 +289,11 @@ def test_connections_that_are_ready_together_take_turns(rig: Rig, sent: bytes, e
     counting = gevent.spawn(count_turns)
     for sock in socks:  # without a switch to the server
         sock.send(sent)
-        if ends:
-            sock._sock.shutdown(socket.SHUT_WR)
+        if end == "close":
+            sock.shutdown(socket.SHUT_WR)
+        elif end == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
     with gevent.Timeout(WAIT_S):
         while len(handled) < len(socks):
             gevent.sleep(0.01)

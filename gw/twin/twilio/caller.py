@@ -128,8 +128,8 @@ class TwinCall(StreamedCall):
         self._webhooks.post(self._status_url, {**self.fields(), **extra})
 
     def fields(self) -> dict[str, str]:
-        """Return the fields of a webhook about this call in its present state."""
+        """Return the fields of a webhook about this call in its present state. Twilio documents no field of its stream."""
         plan = self.plan
         fields = twilio_fields.call_fields(self.account_sid, self.call_sid, plan.from_number, plan.to_number, self.status)
         fields["Direction"] = plan.direction
-        return {**fields, "StreamSid": self.stream_sid} if self.started_s is not None else fields
+        return fields

@@ -78,8 +78,8 @@ class Rig:
     def start(self) -> None:
         """Start the AI, the gateway and the callers. Raises GatewayError."""
         machine.pin(os.getpid(), self._pinning.others)
+        self.gateway.log_path.unlink(missing_ok=True)  # it may be a pipe, whose opening would wait for a reader
         if not self._is_log_read:
-            self.gateway.log_path.unlink(missing_ok=True)
             os.mkfifo(self.gateway.log_path)
             self._pipe = os.open(self.gateway.log_path, os.O_RDWR | os.O_NONBLOCK)
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

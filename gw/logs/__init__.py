@@ -301,6 +301,8 @@ def _log_unhandled(
 ) -> None:
     """Replace gevent's print to standard error, which would block the hub on the reader."""
     error = v if isinstance(v, BaseException) else RuntimeError(str(v))
-    if _uncaught.admit((type(error), type(context)), time.monotonic()) is None:
+    left_out = _uncaught.admit((type(error), type(context)), time.monotonic())
+    if left_out is None:
         return  # a stranger may repeat it
-    logger.error("uncaught %s in %s", type(error).__name__, type(context).__name__, exc_info=(type(error), error, tb))
+    message = "uncaught %s in %s" + (f" (and {left_out} like this before)" if left_out else "")
+    logger.error(message, type(error).__name__, type(context).__name__, exc_info=(type(error), error, tb))

@@ -12,10 +12,8 @@ from hashlib import sha1
 from typing import Final
 
 from gw.errors import GatewayError
-from gw.protocol.http import FIELD_OCTETS, RequestError, parse_field
+from gw.protocol.http import FIELD_OCTETS, MAX_FIELDS, MAX_HEAD_BYTES, RequestError, parse_field
 
-MAX_HEAD_BYTES: Final = 16 << 10
-MAX_FIELDS: Final = 64
 #: Options of the answer's Connection that are read.
 _MAX_OPTIONS: Final = 16
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -8,7 +8,8 @@ from websockets.client import ClientProtocol
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from gw.protocol.handshake import MAX_HEAD_BYTES, ClientHandshake, HandshakeError
+from gw.protocol.handshake import ClientHandshake, HandshakeError
+from gw.protocol.http import MAX_HEAD_BYTES
 from tests.fuzz.targets.cuts import cuts
 
 _NONCE: Final = bytes(16)

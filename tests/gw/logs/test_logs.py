@@ -321,6 +321,9 @@ def test_a_repeated_error_of_a_greenlet_is_logged_once_a_second(stream):
 
     gevent.joinall([gevent.spawn(fail) for _ in range(10)])
     assert [line["error"] for line in _lines(stream)] == ["LookupError: again"]
+    logs._uncaught._counts = {kind: (0.0, count) for kind, (_, count) in logs._uncaught._counts.items()}  # a second later
+    gevent.spawn(fail).join()
+    assert _lines(stream)[-1]["message"] == "uncaught LookupError in Greenlet (and 9 like this before)"
 
 
 def test_an_error_in_a_finaliser_is_logged(stream):

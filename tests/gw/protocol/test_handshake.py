@@ -9,7 +9,8 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.utils import accept_key as accept_of_websockets
 
-from gw.protocol.handshake import MAX_FIELDS, MAX_HEAD_BYTES, ClientHandshake, HandshakeError, accept_key
+from gw.protocol.handshake import ClientHandshake, HandshakeError, accept_key
+from gw.protocol.http import MAX_FIELDS, MAX_HEAD_BYTES
 
 NONCE = bytes(range(16))
 KEY = "AAECAwQFBgcICQoLDA0ODw=="

@@ -140,12 +140,17 @@ MAX_EVENT_BYTES: Final = 128 << 10
 #: Base64 of one piece of a long audio delta: whole groups of four characters, decoded in 0.2 ms.
 _PIECE_BYTES: Final = 48 << 10
 _DELTA: Final = re.compile(rb'[{,]\s*"delta"\s*:\s*"')
+_INSTRUCTIONS: Final = re.compile(rb'"instructions" ?: ?"')
+#: Quotation marks looked at in instructions, 1.2 us each.
+_MAX_QUOTES: Final = 400
 #: A delta's other fields come before or behind its audio.
 _FIELDS_BYTES: Final = 4096
 
 
 def split(data: bytes | bytearray) -> Iterator[bytes]:
-    """Split a long audio delta into shorter ones. Other events over MAX_EVENT_BYTES are dropped: none is needed.
+    """Split a long audio delta into shorter ones. A session that is confirmed loses its long instructions, which it repeats.
+
+    Other events over MAX_EVENT_BYTES are dropped: none is needed.
 
     Yields: messages for `parse`. One is a slice of the hub's time.
     """
@@ -157,8 +162,25 @@ def split(data: bytes | bytearray) -> Iterator[bytes]:
             for at in range(start, end, _PIECE_BYTES):
                 yield b"".join((data[:start], data[at : min(at + _PIECE_BYTES, end)], data[end:]))
             return
+    if len(data) > MAX_EVENT_BYTES and b'"session.updated"' in data[:_FIELDS_BYTES]:
+        data = _without_instructions(data)
     if len(data) <= MAX_EVENT_BYTES:
         yield bytes(data)
+
+
+def _without_instructions(data: bytes | bytearray) -> bytes | bytearray:
+    """Cut the text of the instructions out of a session, unless it has too many quotation marks."""
+    found = _INSTRUCTIONS.search(data, 0, MAX_EVENT_BYTES)
+    if found is None:
+        return data
+    start = end = found.end()
+    for _ in range(_MAX_QUOTES):
+        end = data.find(b'"', end)
+        before = data[max(start, end - 16) : end]
+        if end < 0 or (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
+            break
+        end += 1
+    return data[:start] + data[end:] if end > 0 else data
 
 
 def parse(data: str | bytes) -> ai.AiEvent:

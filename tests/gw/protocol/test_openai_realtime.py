@@ -541,9 +541,22 @@ def test_a_long_delta_that_is_not_base64(spoil: str) -> None:
     assert raised.value.code == "bad_base64"
 
 
+@pytest.mark.parametrize("text", ["\u044f" * 25_000, "\u044f" * 25_000 + 'say "yes" \\'])
+def test_a_session_with_long_instructions_is_confirmed(text: str) -> None:
+    """Escaped, 25,000 Cyrillic letters are 150 KB: the session was never ready."""
+    audio = {"format": {"type": "audio/pcmu"}}
+    session = {"type": "realtime", "instructions": text, "audio": {"input": audio, "output": audio}}
+    (piece,) = split(json.dumps({"type": "session.updated", "session": session}).encode())
+    assert len(piece) < 1000
+    assert parse(piece) == ai.SessionReady()
+
+
 @pytest.mark.parametrize(
     ("data", "is_kept"),
     [
+        (b'{"type":"session.updated","session":{"instructions":"' + b'\\"' * 80_000 + b'"}}', False),
+        (b'{"type":"session.updated","session":{"instructions":"' + b"a" * 160_000, False),  # no end
+        (b'{"type":"session.updated","session":"' + b"a" * 160_000 + b'"}', False),
         (b'{"type":"x","item":"' + b"a" * 100_000 + b'"}', True),
         (b'{"type":"x","item":"' + b"a" * MAX_EVENT_BYTES + b'"}', False),
         (delta_of(b"").replace(b'""', b'"' + b"\\/" * 40_000 + b'"'), True),  # escapes: decoded whole

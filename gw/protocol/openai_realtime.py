@@ -141,7 +141,7 @@ MAX_EVENT_BYTES: Final = 128 << 10
 _PIECE_BYTES: Final = 48 << 10
 _DELTA: Final = re.compile(rb'[{,]\s*"delta"\s*:\s*"')
 _INSTRUCTIONS: Final = re.compile(rb'"instructions" ?: ?"')
-#: Quotation marks looked at in instructions, 1.2 us each.
+#: Quotation marks looked at in instructions, 0.5 us each.
 _MAX_QUOTES: Final = 400
 #: A delta's other fields come before or behind its audio.
 _FIELDS_BYTES: Final = 4096
@@ -176,11 +176,13 @@ def _without_instructions(data: bytes | bytearray) -> bytes | bytearray:
     start = end = found.end()
     for _ in range(_MAX_QUOTES):
         end = data.find(b'"', end)
-        before = data[max(start, end - 16) : end]
-        if end < 0 or (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
+        if end < 0:
             break
+        before = data[max(start, end - 16) : end]
+        if (len(before) - len(before.rstrip(b"\\"))) % 2 == 0:
+            return data[:start] + data[end:]
         end += 1
-    return data[:start] + data[end:] if end > 0 else data
+    return data
 
 
 def parse(data: str | bytes) -> ai.AiEvent:

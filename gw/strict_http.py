@@ -71,6 +71,8 @@ class StrictHandler(pywsgi.WSGIHandler):
     ignored_socket_errors = (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
     _given_up: GivenUp | Literal[""] = ""
     _stage: Stage = Stage.HEAD
+    #: Nothing is read beyond what has come: this connection was given up, also if its request came whole at the last moment.
+    is_shut = False
 
     def __init__(self, sock: socket, address: Any, server: Any) -> None:
         # not pywsgi's own: it makes a file object of the socket, which nothing here reads
@@ -96,7 +98,7 @@ class StrictHandler(pywsgi.WSGIHandler):
 
     def give_up(self, closed: Closed[Any]) -> None:
         """Let the greenlet that waits for the peer end the connection."""
-        self._given_up = closed.reason
+        self._given_up, self.is_shut = closed.reason, True
         with contextlib.suppress(OSError):  # closed already
             # below gevent's own shutdown, with which the wait would raise EBADF
             self.socket._sock.shutdown(SHUT_RDWR if closed.hard else SHUT_RD)  # type: ignore[attr-defined]

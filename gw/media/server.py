@@ -143,6 +143,8 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
             signature, path = signature_of(environ), signed_path(environ)
             if not stream_valid(context.signing_secrets, signature, config.server.public_base, path):
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
+        if self.is_shut:
+            raise _RefusedError("503 Service Unavailable", "busy", "the connection was given up\n")
         if not context.may_open():
             raise _RefusedError("503 Service Unavailable", "busy", "no slot is free for another call\n")
         headers = [*_UPGRADE, ("Sec-WebSocket-Accept", accept_key(key))]

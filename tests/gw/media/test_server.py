@@ -350,6 +350,18 @@ def silent(address: tuple[str, int], count: int, sent: bytes = b"") -> list[sock
     return socks
 
 
+def test_a_stream_on_a_connection_that_was_given_up_is_refused(contexts: ContextMaker):
+    """Its head came at the last moment. A balancer tries another worker; a stream would end immediately."""
+    server, address = contexts.server(contexts.context()[0])
+    (sock,) = silent(address, 1)
+    until(lambda: server.strangers.count(Stage.HEAD) == 1)
+    sock.send(request(GOOD))
+    server.close_one(server.strangers.give_way(monotonic()))  # before the server reads the head
+    sock.settimeout(WAIT_S)
+    assert sock.recv(1000).startswith(b"HTTP/1.1 503 ")
+    sock.close()
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /twilio/voice HTTP/1.1\r\nHo"])
 def test_more_silent_connections_than_places_delay_no_caller(
     contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch, sent: bytes

@@ -8,9 +8,12 @@ Source: WHATWG URL 5.1 (application/x-www-form-urlencoded); Twilio docs, "String
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from typing import Final
+
+codecs.lookup("unicode_escape")  # else the first webhook imports the codec, in the hub
 
 #: Twilio sends about 30; with SIP headers and add-ons some more.
 MAX_FIELDS: Final = 200

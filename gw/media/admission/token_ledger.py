@@ -42,7 +42,7 @@ class TokenLedger:
         size = _ID_AT + NONCE_BYTES
         try:
             os.posix_fallocate(self._descriptor, 0, size)  # full memory is an error here, not at a later store
-            self._map = mmap.mmap(self._descriptor, size)
+            self._map = mmap.mmap(self._descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)  # no page fault in a webhook
         except OSError:
             os.close(self._descriptor)
             raise

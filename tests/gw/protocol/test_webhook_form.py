@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -113,3 +115,13 @@ def test_wrong_fields_are_named(wrong: dict[str, str]) -> None:
     assert fault.startswith(f"{name} ")
     assert len(fault) < 120
     assert fault.isprintable()
+
+
+def test_the_first_form_imports_nothing():
+    """An import reads files, and a webhook is served in the hub."""
+    script = (
+        "import sys; from gw.protocol.webhook_form import parse_form; before = set(sys.modules);"
+        " parse_form(b'CallSid=%41&b=c'); print(sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -27,6 +27,7 @@ from gw.logs.limited import LimitedLog
 from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.admission.token_ledger import NONCE_BYTES
 from gw.media.context import MediaContext
+from gw.media.hub.clock import turn_loop
 from gw.protocol import twiml
 from gw.protocol.loopback import Foreign, foreign
 from gw.protocol.signature import form_text, signature_of, webhook_valid
@@ -117,6 +118,7 @@ class Webhooks:
         text, path = form_text(form), signed_path(environ)
         if self._signed and not webhook_valid(self._context.signing_secrets, signature, self._public, path, text):
             return self._unsigned(kind, "bad_signature", "the signature is not valid for this URL", environ, start_response)
+        turn_loop()  # the signature was a third of the work
         fields = dict(form)
         if fault := field_fault(fields):
             return self._bad_request(kind, fault, start_response)
@@ -189,6 +191,7 @@ class Webhooks:
         else:
             self._context.slots.renew(call_sid)  # unless its stream has come
         self._cells["voice", "accepted" if is_new else "repeated"].add()
+        turn_loop()  # the document is another third
         return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, {"agent": _requested_agent(environ)}))
 
     def _stream_for(self, fields: dict[str, str], moment: _Moment, more: dict[str, str]) -> str:

@@ -18,8 +18,8 @@ import gevent
 from gw.errors import GatewayError
 
 PAUSE_S: Final = 0.001
-#: Some 50 ms: a holder that needs longer is stuck.
-TRIES: Final = 50
+#: Some 600 ms: a machine that is out of CPU may not run the holder for a tenth of a second, and the call would be lost.
+TRIES: Final = 500
 
 
 class SharedBusyError(GatewayError):

@@ -111,7 +111,7 @@ def test_a_worker_that_finds_the_lock_held_lets_its_hub_run_and_gives_up(fd, hol
 
     running = gevent.spawn(others)
     inside = False
-    with pytest.raises(SharedBusyError, match="not free within 50 ms"), locked(fd, 0, 8):
+    with pytest.raises(SharedBusyError, match="not free within 500 ms"), locked(fd, 0, 8):
         inside = True
     running.kill()
     assert not inside

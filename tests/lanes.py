@@ -61,7 +61,6 @@ LANES: Final = (
     Lane("calls", ("tests/calls",), real_time=True),
     Lane("machines", ("tests/vms", "tests/faults", "tests/dashboards", "tests/deploy")),
     Lane("control", ("tests/gw/control", "tests/gw/supervise", "tests/gw/cli", "tests/gw/demo")),
-    Lane("proofs", ("tests/gw/verify", "tests/hostile", "tests/bench", "tests/fuzz")),
     Lane("others"),
 )
 #: Commands that run beside the lanes, and those that need the machine for themselves.

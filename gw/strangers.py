@@ -106,11 +106,12 @@ class Strangers(Generic[K]):
             del self._stages[place.stage][key]
             self._leave_group(key, place.group)
 
-    def give_way(self, now_s: float) -> Closed[K] | None:
-        """Give up one connection, as for a newcomer, to free its descriptor."""
+    def give_way(self, now_s: float, newcomer: K | None = None) -> Closed[K] | None:
+        """Give up one connection, to free its place or its descriptor."""
         for stage in _HELD:
             for key in self._stages[stage]:
-                return self._close(key, "displaced", now_s)
+                if key is not newcomer:
+                    return self._close(key, "displaced", now_s)
         return None
 
     def due(self, now_s: float, most: int) -> list[Closed[K]]:
@@ -136,10 +137,7 @@ class Strangers(Generic[K]):
                 others = (other for other in own if other is not key)
                 return self._close(min(others, key=lambda other: _HELD.index(self._places[other].stage)), "address_limit", now_s)
         if sum(len(self._stages[stage]) for stage in _HELD) > self._bounds.places:
-            for stage in _HELD:
-                for other in self._stages[stage]:
-                    if other is not key:
-                        return self._close(other, "displaced", now_s)
+            return self.give_way(now_s, key)
         return None
 
     def _close(self, key: K, reason: GivenUp, now_s: float) -> Closed[K]:

@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +15,8 @@ import click
 from gw.cli.context import EXIT_CODES_HERE, Settings, json_option, out_folder_option
 
 if TYPE_CHECKING:
-    from gw.verify.conversation.check import ConversationReport
-    from gw.verify.guard.check import GuardReport
     from gw.verify.purity.report import Report as PurityReport
+    from gw.verify.scenario_report import ScenarioReport
 
 #: The guarantees that each proof covers; purity reports on ring 1 and ring 2 separately.
 _PROOFS: Final[dict[str, tuple[str, ...]]] = {
@@ -143,7 +142,6 @@ def guard(deep: bool, faults: int | None, as_json: bool) -> None:
     """
     from gw.terminal import print_json
     from gw.verify.guard.check import DEEP, SCENARIOS, check
-    from gw.verify.guard.model import INVARIANTS
 
     logging.getLogger().addHandler(logging.NullHandler())  # failures are injected on purpose: do not print their log
     logging.disable(logging.CRITICAL)
@@ -155,13 +153,13 @@ def guard(deep: bool, faults: int | None, as_json: bool) -> None:
     if as_json:
         print_json(report.document())
     else:
-        _show_explored(report, INVARIANTS, "invariants")
+        _show_explored(report)
     if not report.holds:
         raise click.exceptions.Exit(1)
 
 
-def _show_explored(report: GuardReport | ConversationReport, invariants: Sequence[str], key: str) -> None:
-    """Print what was explored, what holds, and the shortest way to each violation. `key`: of the invariants in the document."""
+def _show_explored(report: ScenarioReport[Any]) -> None:
+    """Print what was explored, what holds, and the shortest way to each violation."""
     from rich.text import Text
 
     from gw.terminal import Column, console, print_rows
@@ -187,13 +185,13 @@ def _show_explored(report: GuardReport | ConversationReport, invariants: Sequenc
     print_rows(columns, [*document["scenarios"], total])
     out = console()
     out.print()
-    for invariant in invariants:
-        holds = document[key][invariant]["holds"]
+    for invariant in report.invariants:
+        holds = document[report.key][invariant]["holds"]
         out.print(Text("  holds      " if holds else "  BROKEN     ", "green" if holds else "bold red") + Text(invariant, ""))
     out.print("\nAssumptions:", style="dim")
     for line in document["taken_for_granted"]:
         out.print(Text(f"  {line}", "dim"))
-    for invariant in invariants:
+    for invariant in report.invariants:
         for scenario, violation in report.violations(invariant)[:1]:
             out.print(Text(f"\n{invariant}: the shortest sequence that breaks it ({scenario.name})", "bold"))
             for n, step in enumerate((*violation.steps, *([violation.end] if violation.end else [])), 1):
@@ -220,7 +218,6 @@ def conversation(mutants: bool, as_json: bool) -> None:
     """
     from gw.terminal import print_json
     from gw.verify.conversation.check import check
-    from gw.verify.conversation.state import RULES
 
     if mutants:
         _hunt_mutants(as_json=as_json)
@@ -229,7 +226,7 @@ def conversation(mutants: bool, as_json: bool) -> None:
     if as_json:
         print_json(report.document())
     else:
-        _show_explored(report, RULES, "rules")
+        _show_explored(report)
     if not report.holds:
         raise click.exceptions.Exit(1)
 

@@ -7,13 +7,14 @@ bound on states proves nothing and is reported as incomplete.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from gw.call.dialogue.machine import NEVER
 from gw.call.dialogue.rules import Rules
+from gw.verify import scenario_report as report
 from gw.verify.conversation.model import ConversationModel
 from gw.verify.conversation.state import RULES, Scenario
-from gw.verify.guard.explorer import Explored, Explorer, Violation
+from gw.verify.explorer import Explored, Explorer
 
 #: About 2 KB a state.
 MAX_STATES: Final = 400_000
@@ -95,57 +96,15 @@ GRANTED: Final = (
 )
 
 
-class Judged(NamedTuple):
-    """One explored scenario."""
-
-    scenario: Scenario
-    explored: Explored
+Judged = report.Judged[Scenario]
 
 
-class ConversationReport(NamedTuple):
+class ConversationReport(report.ScenarioReport[Scenario]):
     """Results of all scenarios."""
 
-    judged: tuple[Judged, ...]
-
-    @property
-    def holds(self) -> bool:
-        return all(one.explored.complete and not one.explored.violations for one in self.judged)
-
-    def violations(self, rule: str) -> list[tuple[Scenario, Violation]]:
-        """Violations of a rule, the shortest conversation first."""
-        found = [(one.scenario, violation) for one in self.judged for violation in one.explored.violations]
-        return sorted((pair for pair in found if pair[1].invariant == rule), key=lambda pair: len(pair[1].steps))
-
-    def document(self) -> dict[str, Any]:
-        """The report as `--json` prints it."""
-        return {
-            "holds": self.holds,
-            "states": sum(one.explored.states for one in self.judged),
-            "transitions": sum(one.explored.transitions for one in self.judged),
-            "took_s": round(sum(one.explored.took_s for one in self.judged), 3),
-            "scenarios": [
-                {
-                    "name": scenario.name,
-                    "faults": sorted(scenario.faults),
-                    "faults_in_one_run": scenario.budget,
-                    "states": explored.states,
-                    "transitions": explored.transitions,
-                    "depth": explored.depth,
-                    "took_s": round(explored.took_s, 3),
-                    "complete": explored.complete,
-                }
-                for scenario, explored in self.judged
-            ],
-            "rules": {rule: self._rule(rule) for rule in RULES},
-            "taken_for_granted": list(GRANTED),
-        }
-
-    def _rule(self, rule: str) -> dict[str, Any]:
-        found = self.violations(rule)
-        if not found:
-            return {"holds": all(one.explored.complete for one in self.judged)}
-        scenario, violation = found[0]
-        return {"holds": False, "scenario": scenario.name, "trace": list(violation.steps), "end": violation.end}
+    invariants = RULES
+    granted = GRANTED
+    key = "rules"
 
 
 def check(

@@ -29,7 +29,7 @@ from gw.verify.conversation.state import (
     refused,
     without_session,
 )
-from gw.verify.guard.explorer import FREE, SURE, Step
+from gw.verify.explorer import FREE, SURE, Step
 
 #: Longest time an owed answer may be without audio, a bounded request, or closing words.
 PROMISE_MS: Final = 1000
@@ -54,7 +54,7 @@ _FAILURES: Final = (("fail", Trouble.PASSING, 0), *_REFUSALS[1:])
 
 
 class ConversationModel:
-    """One scenario, as a model for `gw.verify.guard.explorer`."""
+    """One scenario, as a model for `gw.verify.explorer`."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario

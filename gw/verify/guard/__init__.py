@@ -7,5 +7,4 @@ fault_steps      the faults that are not an answer: deaths, losses, delays
 state            the model's states
 parts            questions to the production code
 claim_row        the claim row, with the store's own SQL
-explorer         the search through all states
 """

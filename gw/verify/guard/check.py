@@ -7,10 +7,11 @@ scenario that reaches the bound on states proves nothing and is reported as inco
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from gw.verify import scenario_report as report
+from gw.verify.explorer import Explorer
 from gw.verify.guard.claim_row import RowStore
-from gw.verify.guard.explorer import Explored, Explorer, Violation
 from gw.verify.guard.model import ALL_FAULTS, INVARIANTS, GuardModel, Scenario
 
 #: About 1 KB a state.
@@ -48,52 +49,24 @@ GRANTED: Final = (
 )
 
 
-class Judged(NamedTuple):
-    """One explored scenario."""
-
-    scenario: Scenario
-    explored: Explored
+Judged = report.Judged[Scenario]
 
 
-class GuardReport(NamedTuple):
+class GuardReport(report.ScenarioReport[Scenario]):
     """Results of all scenarios. `operations`: operations the store ran for them."""
 
-    judged: tuple[Judged, ...]
-    operations: int
+    invariants = INVARIANTS
+    granted = GRANTED
 
-    @property
-    def holds(self) -> bool:
-        return all(one.explored.complete and not one.explored.violations for one in self.judged)
+    def __init__(self, judged: tuple[Judged, ...], operations: int) -> None:
+        super().__init__(judged)
+        self.operations = operations
 
-    def violations(self, invariant: str) -> list[tuple[Scenario, Violation]]:
-        """Violations of an invariant, the shortest way first."""
-        found = [
-            (one.scenario, violation)
-            for one in self.judged
-            for violation in one.explored.violations
-            if violation.invariant == invariant
-        ]
-        return sorted(found, key=lambda pair: len(pair[1].steps))
+    def figures(self) -> dict[str, Any]:
+        return {"store_operations": self.operations}
 
-    def document(self) -> dict[str, Any]:
-        """The report as `--json` prints it."""
-        return {
-            "holds": self.holds,
-            "states": sum(one.explored.states for one in self.judged),
-            "transitions": sum(one.explored.transitions for one in self.judged),
-            "took_s": round(sum(one.explored.took_s for one in self.judged), 3),
-            "store_operations": self.operations,
-            "scenarios": [_scenario(one) for one in self.judged],
-            "invariants": {invariant: self._invariant(invariant) for invariant in INVARIANTS},
-            "taken_for_granted": list(GRANTED),
-        }
-
-    def _invariant(self, invariant: str) -> dict[str, Any]:
-        found = self.violations(invariant)
-        if not found:
-            return {"holds": all(one.explored.complete for one in self.judged)}
-        scenario, violation = found[0]
-        return {"holds": False, "scenario": scenario.name, "trace": list(violation.steps), "end": violation.end}
+    def fields_of(self, scenario: Scenario) -> dict[str, Any]:
+        return {"hosts": scenario.hosts}
 
 
 def check(scenarios: Sequence[Scenario] = SCENARIOS, on_judged: Callable[[Judged], None] = lambda judged: None) -> GuardReport:
@@ -107,17 +80,3 @@ def check(scenarios: Sequence[Scenario] = SCENARIOS, on_judged: Callable[[Judged
         return GuardReport(tuple(judged), rows.tried)
     finally:
         rows.close()
-
-
-def _scenario(one: Judged) -> dict[str, Any]:
-    return {
-        "name": one.scenario.name,
-        "hosts": one.scenario.hosts,
-        "faults": sorted(one.scenario.faults),
-        "faults_in_one_run": one.scenario.budget,
-        "states": one.explored.states,
-        "transitions": one.explored.transitions,
-        "depth": one.explored.depth,
-        "took_s": round(one.explored.took_s, 3),
-        "complete": one.explored.complete,
-    }

@@ -12,9 +12,9 @@ from typing import Final
 from gw.control.recording.lifecycle import Claim, ClaimHere, ClaimResult, Create, Later, Leave, Lifecycle, List, Outcome, Reclaim
 from gw.control.recording.rows import WRITE_S
 from gw.control.store import claimant_of
+from gw.verify.explorer import FREE, SURE, Step
 from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import RowStore, plain
-from gw.verify.guard.explorer import FREE, SURE, Step
 from gw.verify.guard.parts import NOW_S, Parts, later, wait_ms_of
 from gw.verify.guard.state import (
     LOST,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from gw.verify.guard.explorer import FREE, Step
+from gw.verify.explorer import FREE, Step
 from gw.verify.guard.state import (
     LOST,
     NEVER,

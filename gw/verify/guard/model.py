@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 
 from gw.control.recording import reconcile
 from gw.control.store.recordings import SETTLED
+from gw.verify.explorer import FREE, SURE, Step
 from gw.verify.guard.claim_row import RowStore
 from gw.verify.guard.control_steps import ControlSteps
-from gw.verify.guard.explorer import FREE, SURE, Step
 from gw.verify.guard.fault_steps import FaultSteps
 from gw.verify.guard.parts import Parts
 from gw.verify.guard.state import (
@@ -75,7 +75,7 @@ class Scenario(NamedTuple):
 
 
 class GuardModel:
-    """One scenario, as a model for `gw.verify.guard.explorer`."""
+    """One scenario, as a model for `gw.verify.explorer`."""
 
     def __init__(self, scenario: Scenario, rows: RowStore, parts: Parts | None = None) -> None:
         self.scenario = scenario

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gw.control.recording.lifecycle import Claim, Create, Lifecycle, Outcome
+from gw.verify.explorer import FREE, SURE, Step
 from gw.verify.guard import claim_row as ops
 from gw.verify.guard.claim_row import ABSENT, RowStore
 from gw.verify.guard.control_steps import ControlSteps
-from gw.verify.guard.explorer import FREE, SURE, Step
 from gw.verify.guard.parts import NOW_S, Parts
 from gw.verify.guard.state import NEVER, ControlState, Hook, ModelState, StreamState
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gw.verify.guard.explorer import FREE, Step
+from gw.verify.explorer import FREE, Step
 from gw.verify.guard.fault_steps import BUS_LATE_MS, HOOK_LATE_MS, POOL_FULL_MS, STORE_LONG_MS, STORE_SHORT_MS, FaultSteps
 from gw.verify.guard.state import LOST, NEVER, ControlState, Hook, ModelState, StreamState, recorded
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gw.verify.explorer import SURE, Explored, Explorer
 from gw.verify.guard.claim_row import RowStore
-from gw.verify.guard.explorer import SURE, Explored, Explorer
 from gw.verify.guard.model import ALL_FAULTS, GuardModel, Scenario
 
 

@@ -15,9 +15,9 @@ from gw.control.recording.lifecycle import Action, Claim, ClaimHere, Create, Lis
 from gw.control.store import events, recordings
 from gw.media import ai_out, tx
 from gw.verify.changes import Cell, Change, Value, changed
+from gw.verify.explorer import Explorer
 from gw.verify.guard import model
 from gw.verify.guard.claim_row import RowStore
-from gw.verify.guard.explorer import Explorer
 from gw.verify.guard.model import ASKED_ONCE, NOT_BEFORE, NOT_BLOCKED, ONE, PROMPT, SETTLES, STARTED, TRUE, GuardModel, Scenario
 
 GUARD = "gw.call.guard:RecordingGuard.may_start"

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from gw.control.recording.lifecycle import Leave, Lifecycle
+from gw.verify.explorer import Explored, Explorer
 from gw.verify.guard.claim_row import ABSENT, ClaimRow, Operation, RowStore, Written
-from gw.verify.guard.explorer import Explored, Explorer
 from gw.verify.guard.model import ASKED_ONCE, ONE, PROMPT, STARTED, TRUE, GuardModel, Scenario
 from gw.verify.guard.parts import AiOutTurn, Parts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gw.verify.guard.explorer import FREE, SURE, Explored, Explorer, Step
+from gw.verify.explorer import FREE, SURE, Explored, Explorer, Step
 
 
 class Graph:

@@ -75,8 +75,9 @@ def _cut(side: Side, pieces: list[bytes]) -> _Read:
     return read._replace(end=cutter.end)
 
 
-def _compare_with_websockets(data: bytes, side: Side, ours: _Read) -> None:
-    core = Protocol(side, max_size=_LIMIT)
+def in_core(side: Side, data: bytes, limit: int) -> tuple[list[tuple[bool, bytes]], list[bytes], Protocol]:
+    """Return the messages and pings that websockets' core finds, and the core."""
+    core = Protocol(side, max_size=limit)
     core.receive_data(data)
     messages: list[tuple[bool, bytes]] = []
     pings, parts, is_text = [], b"", True
@@ -90,6 +91,11 @@ def _compare_with_websockets(data: bytes, side: Side, ours: _Read) -> None:
         parts += bytes(event.data)
         if event.fin:
             messages.append((is_text, parts))
+    return messages, pings, core
+
+
+def _compare_with_websockets(data: bytes, side: Side, ours: _Read) -> None:
+    messages, pings, core = in_core(side, data, _LIMIT)
     error = ours.end.error if ours.end else None
     if error == "bad_utf8":  # found within a message, or in a close frame
         assert ours.messages == messages[: len(ours.messages)]

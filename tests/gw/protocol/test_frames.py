@@ -36,6 +36,7 @@ from gw.protocol.frames import (
     text_header,
     text_message,
 )
+from tests.fuzz.targets.websocket import in_core
 
 LIMIT = 300
 BINARY, CONT = 2, 0
@@ -86,28 +87,10 @@ def cut(side: Side, pieces: Iterable[bytes], *, end: bool = False, limit: int = 
     return Read(messages, pings, cutter.end)
 
 
-def in_core(side: Side, data: bytes) -> tuple[list[tuple[bool, bytes]], list[bytes], Protocol]:
-    """Return the messages and pings that websockets' core finds, and the core."""
-    core = Protocol(side, max_size=LIMIT)
-    core.receive_data(data)
-    messages, pings, parts, is_text = [], [], b"", True
-    for event in core.events_received():
-        assert isinstance(event, Frame)
-        if event.opcode in (Opcode.TEXT, Opcode.BINARY):
-            parts, is_text = b"", event.opcode is Opcode.TEXT
-        elif event.opcode is not Opcode.CONT:
-            pings += [bytes(event.data)] if event.opcode is Opcode.PING else []
-            continue
-        parts += bytes(event.data)
-        if event.fin:
-            messages.append((is_text, parts))
-    return messages, pings, core
-
-
 def compare(side: Side, data: bytes, pieces: Sequence[bytes]) -> Read:
     """Compare with the core: the same messages, the same answers, the same kind of end."""
     read = cut(side, pieces)
-    messages, pings, core = in_core(side, data)
+    messages, pings, core = in_core(side, data, LIMIT)
     assert read.messages == messages
     assert read.pings == pings
     if core.parser_exc is not None:

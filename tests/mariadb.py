@@ -100,7 +100,9 @@ class MariaDB:
         self._data.mkdir()
         self._log = self._folder / "log"
         self._socket = self._folder / "s"
-        self._user = ("--user=root",) if os.geteuid() == 0 else ()  # as root, mariadbd refuses to run without this option
+        self._own = [f"--tmpdir={self._folder}"]  # a server that starts deletes the temporary tables of all others in /tmp
+        if os.geteuid() == 0:
+            self._own.append("--user=root")  # as root, mariadbd refuses to run without this option
         self._process: subprocess.Popen[bytes] | None = None
         self._names = itertools.count(1)
         self.port = free_ports(1)[0]
@@ -119,7 +121,7 @@ class MariaDB:
                     self._server,
                     *_COMMON,
                     *_SERVE,
-                    *self._user,
+                    *self._own,
                     f"--datadir={self._data}",
                     f"--socket={self._socket}",
                     f"--port={self.port}",
@@ -201,7 +203,7 @@ class MariaDB:
         quoted = PASSWORD.replace("'", "''")
         sql += f"\nFLUSH PRIVILEGES;\nCREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{quoted}';\n"
         done = subprocess.run(
-            [self._server, *_COMMON, *self._user, "--bootstrap", f"--datadir={self._data}", "--max-allowed-packet=8M"],
+            [self._server, *_COMMON, *self._own, "--bootstrap", f"--datadir={self._data}", "--max-allowed-packet=8M"],
             input=sql.encode(),
             capture_output=True,
             timeout=scaled(_START_S),

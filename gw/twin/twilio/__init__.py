@@ -3,6 +3,7 @@
 account       the account: places calls, starts and stops everything
 caller        one call: webhooks, TwiML, callbacks
 stream        the call's media stream: the caller's audio, and faults on request
+steps         acts of a caller and of the network, as data
 call_record   record of a call, for comparison with the gateway's own figures
 receiver      the gateway's messages: checked, played, marks echoed
 player        playout buffer at Twilio and at the caller's ear

@@ -17,9 +17,10 @@ from gevent.pool import Group
 from gw.twin.polling import wait_until
 from gw.twin.twilio.player import Player
 from gw.twin.twilio.receiver import Cleared, DebuggerEntry, MarkTime, StreamReceiver
+from gw.twin.twilio.steps import Step
 from gw.twin.twilio.webhooks import Posted
 
-ClosedBy = Literal["", "caller", "gateway", "rest", "limit", "twin"]
+ClosedBy = Literal["", "caller", "gateway", "rest", "limit", "twin", "network"]
 
 
 class CallRecord:
@@ -43,12 +44,15 @@ class CallRecord:
         self.placed_s = time.monotonic()
         self.answered_at: float | None = None  # epoch seconds, for REST
         self.ended_at: float | None = None
-        self.started_s: float | None = None  # time of `start`
+        self.started_s: float | None = None  # time of the present stream's `start`
+        self.streams_s: list[float] = []  # time of each stream's `start`
         self.ended_s: float | None = None
         self.frames_sent = 0
         self.lateness_s = array("d")  # of the twin itself, one for each frame
         self.notices: list[DebuggerEntry] = []  # about streams that ended or failed to open
         self.sent_speech = bytearray()  # the caller's audio, silence included, frame by frame
+        self.sent_s = array("d")  # when each of these frames left
+        self.done: list[tuple[float, Step]] = []  # steps of the plan, and when
         self._greenlets = Group()
         self._receiver = StreamReceiver(self.stream_sid, self._echo, self._greenlets)
         self._done = Event()
@@ -92,6 +96,11 @@ class CallRecord:
     def heard_audio(self) -> bytes:
         """Audio played to the caller, without gaps."""
         return self._receiver.player.heard(self._now_s)
+
+    @property
+    def played(self) -> list[tuple[float, bytes]]:
+        """Each piece of audio played to the caller, and when its playout began."""
+        return self._receiver.player.played(self._now_s)
 
     @property
     def heard_with_gaps(self) -> bytes:

@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import gevent
+
+from gw.twin.sound import PTIME_S
 from gw.twin.twilio import fields as twilio_fields
 from gw.twin.twilio import twiml
 from gw.twin.twilio.stream import CallPlan, StreamedCall
@@ -52,6 +55,8 @@ class TwinCall(StreamedCall):
             self.status = "failed"
         finally:
             self._greenlets.kill(timeout=1)
+            for websocket in self._abandoned:
+                websocket.abort()
             self.ended_at = time.time()
             self.ended_s = self.ended_s if self.ended_s is not None else time.monotonic()
             try:
@@ -91,13 +96,14 @@ class TwinCall(StreamedCall):
                 if self._following:
                     following, self._following, self._leaving = self._following, "", ""
                     return self._perform(twiml.parse(following), base)
+                goes_on = self.closed_by == "gateway" or self._stays_after_loss()
                 if verb.action:
                     action = self._webhooks.absolute(verb.action, base)
-                    if self.closed_by == "gateway":
+                    if goes_on:
                         return action
                     self.status = "completed"
                     self._webhooks.post(action, self.fields())
-                if self.closed_by != "gateway":
+                if not goes_on:
                     return None
             elif verb.name == "Reject":
                 self.spoken.append(verb.attributes.get("reason", "rejected"))
@@ -114,6 +120,17 @@ class TwinCall(StreamedCall):
                 self._answer()
                 self.spoken.append(verb.text)
         return None
+
+    def _stays_after_loss(self) -> bool:
+        """Wait until Twilio notices the lost stream. Returns whether the caller stays on the line."""
+        if self.closed_by != "network":
+            return False
+        self._leaving = ""
+        deadline_s = time.monotonic() + self._ask_after_s
+        while (left_s := deadline_s - time.monotonic()) > 0 and not self._leaving:
+            gevent.sleep(min(left_s, PTIME_S))
+        self.closed_by = self._leaving or "network"
+        return not self._leaving
 
     def _answer(self) -> None:
         self.status = "in-progress"

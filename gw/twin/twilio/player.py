@@ -128,6 +128,11 @@ class Player:
         """True while the caller hears audio."""
         return self.buffered_s(now_s) > 0
 
+    def played(self, now_s: float) -> list[tuple[float, bytes]]:
+        """Return the played part of each piece of audio until `now_s`, and its start."""
+        cut = ((one.start_s, one.audio[: max(0, round((now_s - one.start_s) * RATE_HZ))]) for one in self._pieces)
+        return [(start_s, audio) for start_s, audio in cut if audio]
+
     def heard(self, now_s: float, since_s: float | None = None) -> bytes:
         """Return the audio played until `now_s`.
 

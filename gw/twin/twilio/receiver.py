@@ -57,6 +57,7 @@ class StreamReceiver:
         self._send_echo = echo
         self._echoing = echoing
         self._overflowed = False
+        self.echo_after_s = 0.0  # from a mark's playout, or a clear, to its echo
         self.player = Player()
         self.received = bytearray()
         self.messages = 0
@@ -119,5 +120,12 @@ class StreamReceiver:
             self._echo(name)
 
     def _echo(self, name: str) -> None:
-        if self._send_echo(name):
+        if self.echo_after_s:
+            self._echoing.add(gevent.spawn_later(self.echo_after_s, self._send, name, self._stream_sid))
+        else:
+            self._send(name, self._stream_sid)
+
+    def _send(self, name: str, stream_sid: str) -> None:
+        """Send an echo, unless the call is on another stream by now."""
+        if stream_sid == self._stream_sid and self._send_echo(name):
             self.echoes.append(MarkTime(time.monotonic(), name))

@@ -22,6 +22,7 @@ from gw.twin.twilio import twiml
 from gw.twin.twilio.call_record import CallRecord, ClosedBy
 from gw.twin.twilio.messages import CONNECTED, MessageWriter
 from gw.twin.twilio.receiver import DebuggerEntry
+from gw.twin.twilio.steps import Step, StepClock
 from gw.twin.twilio.webhooks import WebhookSender
 from gw.twin.websocket import ClosedError, RefusedError, TimedOutError, TwinSocket, connect
 
@@ -38,7 +39,8 @@ class CallPlan:
 
     `hang_up`: the caller hangs up after the speech; else the gateway ends the call, or `max_s` does. `hooks` run before the
     frame of that number. `prelude` replaces `connected` and `start`. `parameters` replace those of the TwiML.
-    `agent`: named by the URL of the voice webhook.
+    `agent`: named by the URL of the voice webhook. `steps`: acts of the caller and faults of the network, in sequence, beside
+    `speech`; their speech is appended to it.
     """
 
     speech: tuple[bytes, ...] = ()
@@ -53,6 +55,10 @@ class CallPlan:
     agent: str = ""
     signature: str | None = None  # replaces the upgrade's signature; empty: none
     receive_buffer_bytes: int | None = None
+    steps: tuple[Step, ...] = ()
+    start_after_s: float = 0.0  # between `connected` and `start`
+    echo_after_s: float = 0.0  # from a mark's playout, or a clear, to its echo
+    sends_stop: bool = True  # False: the socket closes without `stop`
 
 
 class StreamedCall(CallRecord):
@@ -70,6 +76,14 @@ class StreamedCall(CallRecord):
         self._leaving: ClosedBy = ""
         self._frozen = False
         self._mute = False
+        self._receiver.echo_after_s = plan.echo_after_s
+        self._hooks = dict(plan.hooks)
+        self._steps = StepClock(plan.steps)
+        self._place = 0  # frames of the caller's clock: sent, lost and delayed ones
+        self._gap_end = 0  # place at which the network delivers frames again
+        self._delayed: list[tuple[bytes, int]] | None = None  # frames of a gap and their places; None: lost
+        self._abandoned: list[TwinSocket] = []  # half-open sockets of earlier streams
+        self._ask_after_s = 0.0  # from the loss of a stream to the request of the action URL
 
     # -- the person at the phone ------------------------------------------------------------------------------------
 
@@ -87,6 +101,28 @@ class StreamedCall(CallRecord):
         self._leaving = self._leaving or by
 
     # -- faults -----------------------------------------------------------------------------------------------------
+
+    def lose_frames(self, lasts_s: float) -> None:
+        """Lose the caller's audio for a time; the call's clock runs on."""
+        self._gap_end, self._delayed = self._place + round(lasts_s / PTIME_S), None
+
+    def delay_frames(self, lasts_s: float) -> None:
+        """Hold the caller's audio back for a time, then send all of it together."""
+        self._gap_end, self._delayed = self._place + round(lasts_s / PTIME_S), []
+
+    def lose_stream(self, *, half_open: bool = False, ask_after_s: float = 0.2) -> None:
+        """Lose the media socket while the caller stays: no `stop`, no close frame.
+
+        Twilio asks the action URL after `ask_after_s`. `half_open`: the socket stays open until the call's end, silent and
+        unread; else it is reset.
+        """
+        if not half_open:
+            self._connected().abort()
+        elif self._websocket is not None:
+            self.stop_reading()
+            self._abandoned.append(self._websocket)
+        self._ask_after_s = ask_after_s
+        self.hang_up("network")
 
     def send_text(self, data: bytes) -> None:
         """Send any text message, valid or not."""
@@ -172,6 +208,7 @@ class StreamedCall(CallRecord):
         self._writer = MessageWriter(self.account_sid, self.call_sid, self.stream_sid)
         self._receiver.restart(self.stream_sid, time.monotonic())
         self.closed_by, self.close_code, self.close_reason, self.ended_s = "", None, "", None
+        self._gap_end, self._delayed = 0, None
 
     def _open_stream(self, url: str) -> TwinSocket:
         host, port, tls = self._webhooks.locate(url)
@@ -192,18 +229,21 @@ class StreamedCall(CallRecord):
 
     def _talk(self, websocket: TwinSocket) -> None:
         """Send frames until one side hangs up. Raises ClosedError when the gateway closed."""
+        if self.plan.prelude is None:
+            websocket.send_text(CONNECTED)
+            gevent.sleep(self.plan.start_after_s)
+        self.started_s = time.monotonic()
+        self.streams_s.append(self.started_s)
         if self.plan.prelude is not None:
-            self.started_s = time.monotonic()
             self.plan.prelude(self)
         else:
-            websocket.send_text(CONNECTED)
-            self.started_s = time.monotonic()
             self.send_start()
-        origin_s = time.monotonic() - self.frames_sent * PTIME_S  # a second stream continues where the first one ended
+        origin_s = time.monotonic() - self._place * PTIME_S  # a second stream continues where the first one ended
         while True:
-            hook = None if self._frozen or self._mute else self.plan.hooks.get(self.frames_sent)
+            hook = None if self._frozen or self._mute else self._hooks.pop(self._place, None)
             if hook is not None:
                 hook(self)
+            self._step()
             self._check_limit(origin_s)
             if self._leaving:
                 return
@@ -215,14 +255,52 @@ class StreamedCall(CallRecord):
             if not self._speech and self.plan.hang_up:
                 self.hang_up()
                 return
-            frame = self._speech.popleft() if self._speech else SILENT_FRAME
-            websocket.send_text(self._writer.media(frame, self.frames_sent * PTIME_MS))
-            self.sent_speech += frame
-            self.frames_sent += 1
-            due_s = origin_s + self.frames_sent * PTIME_S
+            if not websocket.is_open:
+                raise websocket.closing()
+            self._send_frame(websocket, self._speech.popleft() if self._speech else SILENT_FRAME)
+            due_s = origin_s + self._place * PTIME_S
             wait_s = due_s - time.monotonic()
             gevent.sleep(max(0.0, wait_s))
             self.lateness_s.append(max(0.0, time.monotonic() - due_s))
+
+    def _send_frame(self, websocket: TwinSocket, frame: bytes) -> None:
+        """Send one frame of the caller, unless the network loses or delays it."""
+        ready = [(frame, self._place)]
+        if self._place < self._gap_end:
+            if self._delayed is not None:
+                self._delayed += ready
+            ready = []
+        elif self._delayed is not None:
+            ready, self._delayed = self._delayed + ready, None
+        self._place += 1
+        for one, place in ready:
+            websocket.send_text(self._writer.media(one, place * PTIME_MS))
+            self.sent_speech += one
+            self.sent_s.append(time.monotonic())
+            self.frames_sent += 1
+
+    def _step(self) -> None:
+        """Do the plan's next step if it is due."""
+        if self._steps.is_over:
+            return
+        now_s = time.monotonic()
+        step = self._steps.due(now_s, self.player.is_playing(now_s))
+        if step is None:
+            return
+        self.done.append((now_s, step))
+        if step.kind == "say":
+            self.say(step.audio)
+        elif step.kind == "press":
+            for key in step.keys.split():
+                self.press(key)
+        elif step.kind == "lose_frames":
+            self.lose_frames(step.lasts_s)
+        elif step.kind == "delay_frames":
+            self.delay_frames(step.lasts_s)
+        elif step.kind == "hang_up":
+            self.hang_up()
+        else:
+            self.lose_stream(half_open=step.kind == "half_open", ask_after_s=step.lasts_s)
 
     def _check_limit(self, origin_s: float) -> None:
         if time.monotonic() - origin_s > self.plan.max_s:
@@ -251,11 +329,13 @@ class StreamedCall(CallRecord):
 
     def _close_stream(self, websocket: TwinSocket) -> None:
         """Close as Twilio does, and release the socket."""
-        if self._frozen or self._leaving == "twin":
+        if websocket in self._abandoned:
+            return
+        if self._frozen or self._leaving in ("twin", "network"):
             websocket.abort()
             return
         try:
-            if websocket.is_open:
+            if websocket.is_open and self.plan.sends_stop:
                 websocket.send_text(self._writer.stop())
             websocket.close(wait_s=_CLOSE_S)
         except (ClosedError, TimedOutError):

@@ -146,3 +146,13 @@ def test_audio_with_gaps_covers_all_the_time(waits_ms: list[int]) -> None:
         player.push(now_ms / 1000, FRAME)
     for at_ms in (0, now_ms // 2, now_ms + 5000):
         assert len(player.heard(at_ms / 1000, since_s=0.0)) == at_ms * 8
+
+
+def test_pieces_as_played() -> None:
+    player = Player()
+    player.push(1.0, b"a" * 160)
+    player.push(1.0, b"b" * 160)
+    player.push(2.0, b"c" * 800)
+    player.clear(2.0625)
+    assert player.played(1.03) == [(1.0, b"a" * 160), (pytest.approx(1.02), b"b" * 80)]
+    assert player.played(3.0)[2] == (2.0, b"c" * 500)

@@ -82,4 +82,4 @@ def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
         elif isinstance(value, bool):
             yield f"{path}{name}", "true" if value else "false"
         else:
-            yield f"{path}{name}", str(value)
+            yield f"{path}{name}", ", ".join(value) if isinstance(value, tuple) else str(value)

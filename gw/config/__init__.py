@@ -134,6 +134,7 @@ class Media(_Section, frozen=True):
     ai_connect_s: Annotated[
         _Seconds, _doc("Bound from the start to the AI's confirmation. The caller's audio is kept meanwhile.")
     ] = 5.0
+    ai_answer_s: Annotated[_Seconds, _doc("Bound from a request for a response to its first audio.")] = 15.0
     ai_stall_s: Annotated[
         _Seconds, _doc("An AI leg is lost after such a pause in a response, in taking audio or in answering a ping.")
     ] = 5.0
@@ -142,7 +143,9 @@ class Media(_Section, frozen=True):
     ] = 8.0
     holding_sound: Annotated[bool, _doc("Play two soft notes to the caller at intervals while the AI leg is reconnected.")] = True
     phone_silence_s: Annotated[_Seconds, _doc("A call without a message from Twilio for this time ends.")] = 10.0
-    idle_limit_s: Annotated[_Seconds, _doc("A call without speech for this time ends.")] = 120.0
+    idle_limit_s: Annotated[
+        _Seconds, _doc("A call without speech for this time ends. The agent's idle prompts do not extend it.")
+    ] = 120.0
     max_call_s: Annotated[_Seconds, _doc("The longest call.")] = 3600.0
     goodbye_s: Annotated[_Seconds, _doc("Bound on the AI's hang-up, beyond the remaining audio of its goodbye.")] = 10.0
     playout_s: Annotated[_Seconds, _doc("Bound on buffered AI audio per call. Twilio buffers ten minutes itself.")] = 600.0
@@ -165,6 +168,59 @@ class Store(_Section, frozen=True):
     )
     connect_timeout_s: Annotated[_Seconds, _doc("Bound on connecting to the database.")] = 5.0
     statement_timeout_s: Annotated[_Seconds, _doc("Bound on one statement.")] = 10.0
+
+
+class Turns(_Section, frozen=True):
+    """Turn-taking: detection of the caller's speech, interruptions, silence."""
+
+    detection: Annotated[
+        Literal["server_vad", "semantic_vad"],
+        _doc("The AI's turn detection. server_vad: by silence. semantic_vad: by the caller's words."),
+    ] = "server_vad"
+    eagerness: Annotated[
+        Literal["low", "medium", "high", "auto"], _doc("With semantic_vad: how soon the agent answers after a pause.")
+    ] = "auto"
+    threshold: Annotated[float, _doc("With server_vad: loudness that counts as speech. Higher: less noise.", ge=0.0, le=1.0)] = (
+        0.5
+    )
+    padding_ms: Annotated[int, _doc("With server_vad: audio kept from before the detected speech.", ge=0, le=5000)] = 300
+    silence_ms: Annotated[int, _doc("With server_vad: the caller's pause that ends a turn.", ge=100, le=10_000)] = 500
+    noise_reduction: Annotated[
+        Literal["none", "near_field", "far_field"],
+        _doc("The AI's noise reduction. near_field: handsets and headsets. far_field: loudspeakers."),
+    ] = "none"
+    interruptions: Annotated[
+        Literal["model", "gateway", "none"],
+        _doc("model: speech interrupts the agent. gateway: noise and backchannels do not. none: nothing does."),
+    ] = "model"
+    min_speech_ms: Annotated[int, _doc("With gateway: speech of this length interrupts the agent.", ge=50, le=10_000)] = 400
+    backchannels: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=40)], ...],
+        _doc("With gateway: words that do not interrupt the agent.", max_length=100),
+    ] = ("mhm", "mm-hmm", "uh-huh", "okay", "ok", "yeah", "yes", "yep", "right", "sure", "hm", "hmm", "ja", "genau")
+    resume_after_s: Annotated[
+        float, _doc("With gateway: longest pause of the agent before an interruption is decided.", ge=0.1, le=30.0)
+    ] = 2.0
+    protect_greeting_ms: Annotated[
+        int, _doc("Time from the first audio in which speech does not interrupt the greeting.", ge=0, le=60_000)
+    ] = 0
+    idle_prompt_s: Annotated[
+        float, _doc("Silence of both sides before the agent asks whether the caller is there. 0: never.", ge=0.0, le=3600.0)
+    ] = 15.0
+    idle_prompts: Annotated[int, _doc("Such questions in a row, before the agent closes the call. 0: none.", ge=0, le=10)] = 2
+    warn_before_end_s: Annotated[
+        float, _doc("The agent is warned this long before media.max_call_s. 0: never.", ge=0.0, le=3600.0)
+    ] = 60.0
+
+
+class Keys(_Section, frozen=True):
+    """The keys of the caller's telephone."""
+
+    mode: Annotated[
+        Literal["each", "collect"],
+        _doc('each: every key is a separate turn. collect: keys until "#", max_digits or a pause of 3 s are one turn.'),
+    ] = "collect"
+    max_digits: Annotated[int, _doc("With collect: number of keys that end the turn.", ge=1, le=64)] = 20
 
 
 class Agent(_Section, frozen=True):
@@ -195,7 +251,8 @@ class Agent(_Section, frozen=True):
         "We are sorry, something went wrong on our side. Please call again in a few minutes."
     )
     transfer_to: Annotated[str, _doc("With transfer: a number in E.164, or sip:user@host.")] = ""
-    silence_ms: Annotated[int, _doc("Length of a caller's pause that ends a turn.", ge=100, le=10_000)] = 500
+    turns: Turns = Turns()
+    keys: Keys = Keys()
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,8 +33,12 @@ _SECRET_KEYS: Final = {
     "api_key": "OPENAI_API_KEY",
     "password": "SUBMILLI_DB_PASSWORD",
 }
-#: Keys of earlier versions, and their present names.
-_RENAMED_KEYS: Final = {"server.drain_s": "server.stop_timeout_s", "server.drain_timeout_s": "server.reload_timeout_s"}
+#: Keys of earlier versions, and their present names. "*" is any agent.
+_RENAMED_KEYS: Final = {
+    "server.drain_s": "server.stop_timeout_s",
+    "server.drain_timeout_s": "server.reload_timeout_s",
+    "agents.*.silence_ms": "agents.*.turns.silence_ms",
+}
 #: An OpenAI key, in any value.
 _API_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_-]{20,}")
 
@@ -45,11 +49,22 @@ def _fields(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
     return info.fields
 
 
-_SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
-    field.name: field.type.cls
-    for field in _fields(Config)
-    if isinstance(field.type, inspect.StructType) and field.type.cls is not Secrets
-}
+def _tables(kind: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
+    """Return the fields that are tables of the file."""
+    return {
+        field.name: field.type.cls
+        for field in _fields(kind)
+        if isinstance(field.type, inspect.StructType) and field.type.cls is not Secrets
+    }
+
+
+_SECTIONS: Final = _tables(Config)
+
+
+def _agent_tables(agent: str) -> dict[str, type[msgspec.Struct]]:
+    """Return the tables of an agent, under their names in the file."""
+    path = f"agents.{agent}"
+    return {path: Agent, **{f"{path}.{name}": kind for name, kind in _tables(Agent).items()}}
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True, process: str = "") -> Config:
@@ -150,7 +165,9 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
         dotted = f"{path}.{key}"
         if key not in fields:
             found.append(_unknown(key, f"{path}.", list(fields)))
-        elif isinstance(value, str) and _API_KEY.search(value):
+        elif isinstance(inner := fields[key].type, inspect.StructType):
+            values[key] = _section(inner.cls, dotted, value, found, failed)
+        elif isinstance(value, str | list) and _API_KEY.search(str(value)):
             failed.add(dotted)
             found.append(_belongs_outside(dotted, "OPENAI_API_KEY"))
         else:
@@ -169,11 +186,14 @@ def _unknown(key: str, path: str, known: list[str]) -> str:
     """Return the error for an unknown key: a secret, a former name, a misspelling, or a key of another table."""
     if key.lower() in _SECRET_KEYS:
         return _belongs_outside(path + key, _SECRET_KEYS[key.lower()])
-    if path + key in _RENAMED_KEYS:
-        return f"{path}{key} was renamed; use {_RENAMED_KEYS[path + key]}"
+    agent = path.split(".")[1] if path.startswith("agents.") else "default"
+    renamed = {old.replace("*", agent): new.replace("*", agent) for old, new in _RENAMED_KEYS.items()}
+    if path + key in renamed:
+        return f"{path}{key} was renamed; use {renamed[path + key]}"
     near = [path + name for name in difflib.get_close_matches(key, known, 1)]
     if not near:
-        everywhere = {field.name: f"{name}.{field.name}" for name, kind in _SECTIONS.items() for field in _fields(kind)}
+        tables = {**_agent_tables(agent), **_SECTIONS}
+        everywhere = {field.name: f"{name}.{field.name}" for name, kind in tables.items() for field in _fields(kind)}
         near = [everywhere[name] for name in difflib.get_close_matches(key, everywhere, 1)]
     return f"{path}{key} is unknown" + (f": did you mean {near[0]}?" if near else f"; the keys are {', '.join(sorted(known))}")
 
@@ -202,6 +222,10 @@ def _expected(kind: inspect.Type) -> str:
         return "true or false"
     if isinstance(kind, inspect.StrType):
         return "text in quotes" + (", not empty" if kind.min_length else "")
+    if isinstance(kind, inspect.VarTupleType):
+        item = _bare(kind.item_type)
+        assert isinstance(item, inspect.StrType)
+        return f"a list of up to {kind.max_length} texts in quotes, each of {item.min_length} to {item.max_length} characters"
     assert isinstance(kind, inspect.IntType | inspect.FloatType)
     whole = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
     return f"{whole}, {f'above {kind.gt:g} and up to' if kind.gt is not None else f'{kind.ge:g} to'} {kind.le:g}"
@@ -219,10 +243,10 @@ def example() -> str:
         "# Secrets are not allowed in this file. They come from the environment:",
         *(f"#   {line[2:]}" for line in environment_example().splitlines() if line.startswith("# ")),
     ]
-    sections: dict[str, type[msgspec.Struct]] = {**_SECTIONS, "agents.default": Agent}
-    for name, kind in sections.items():
+    for name, kind in {**_SECTIONS, **_agent_tables("default")}.items():
         lines += ["", f"# {_first_line(kind)}", f"[{name}]"]
-        lines += [line for field in _fields(kind) for line in _example_key(field)]
+        inner = _tables(kind)
+        lines += [line for field in _fields(kind) if field.name not in inner for line in _example_key(field)]
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import msgspec
 
-from gw.config import Agent
+from gw.config import Agent, Turns
 from gw.errors import ProtocolError
 from gw.protocol import ai, audio, wire
 
@@ -375,6 +375,28 @@ def _event_id(kind: str, n: int | str) -> str:
     return f"{kind.replace('.', '_')}-{n}"
 
 
+def _turn_detection(turns: Turns) -> dict[str, object]:
+    """Return the AI's turn detection. Where the gateway judges interruptions, the AI only reports speech.
+
+    `interrupt_response` alone false is for agents that finish: the API may then fail to create a response while one is active.
+    """
+    decisions = {"create_response": turns.interruptions != "gateway", "interrupt_response": turns.interruptions == "model"}
+    if turns.detection == "semantic_vad":
+        return {"type": "semantic_vad", "eagerness": turns.eagerness, **decisions}
+    return {
+        "type": "server_vad",
+        "threshold": turns.threshold,
+        "prefix_padding_ms": turns.padding_ms,
+        "silence_duration_ms": turns.silence_ms,
+        **decisions,
+        "idle_timeout_ms": None,
+    }
+
+
+def _message(role: str, kind: str, text: str) -> dict[str, object]:
+    return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
+
+
 class Dialect:
     """Builds one session's client events. Each event_id has kind and number, so an error event names the request it refuses."""
 
@@ -384,17 +406,8 @@ class Dialect:
         self._count = 0
 
     def session_update(self, agent: Agent) -> bytes:
-        """Build the session: mu-law in both directions, server-side turn detection, one tool."""
-        transcription = {"model": agent.transcription_model} if agent.transcription_model else None
-        turn_detection = {
-            "type": "server_vad",
-            "threshold": 0.5,
-            "prefix_padding_ms": 300,
-            "silence_duration_ms": agent.silence_ms,
-            "create_response": True,
-            "interrupt_response": True,
-            "idle_timeout_ms": None,
-        }
+        """Build the session: mu-law in both directions, the agent's turn-taking, one tool."""
+        turns = agent.turns
         session = {
             "type": "realtime",
             "model": agent.model,
@@ -403,9 +416,9 @@ class Dialect:
             "audio": {
                 "input": {
                     "format": {"type": PCMU},
-                    "noise_reduction": None,
-                    "transcription": transcription,
-                    "turn_detection": turn_detection,
+                    "noise_reduction": None if turns.noise_reduction == "none" else {"type": turns.noise_reduction},
+                    "transcription": {"model": agent.transcription_model} if agent.transcription_model else None,
+                    "turn_detection": _turn_detection(turns),
                 },
                 "output": {"format": {"type": PCMU}, "voice": agent.voice, "speed": 1.0},
             },
@@ -415,9 +428,13 @@ class Dialect:
         }
         return self._build(_SESSION_UPDATE, {"session": session})
 
-    def response_create(self, instructions: str | None = None) -> bytes:
-        """Request a response, with instructions or as the conversation calls for."""
-        return self._build(_RESPONSE_CREATE, {} if instructions is None else {"response": {"instructions": instructions}})
+    def response_create(self) -> bytes:
+        """Request a response. What it should be about is a system item: `response.instructions` would replace the persona."""
+        return self._build(_RESPONSE_CREATE, {})
+
+    def cancel(self) -> bytes:
+        """Request the end of the response under way. Without one the API answers with a benign error."""
+        return self._build("response.cancel", {})
 
     def truncate(self, item_id: str, audio_end_ms: int) -> bytes:
         """Report how much of an item was heard. The API refuses more than it sent."""
@@ -427,16 +444,30 @@ class Dialect:
         """Return a tool's output to the AI. The response to it is requested separately."""
         return self._create_item({"type": "function_call_output", "call_id": call_id, "output": output})
 
+    def function_call(self, call_id: str, name: str, arguments: str) -> bytes:
+        """Add a tool call of an earlier session. Its output follows by `tool_output`. `arguments`: JSON."""
+        return self._create_item({"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments})
+
+    def delete_item(self, item_id: str) -> bytes:
+        """Remove an item from the conversation."""
+        return self._build("conversation.item.delete", {"item_id": item_id})
+
+    def system_text(self, text: str) -> bytes:
+        """Add instructions to the agent, for the conversation from here on."""
+        return self._create_item(_message("system", "input_text", text))
+
     def user_text(self, text: str) -> bytes:
         """Add an act of the caller other than speech, as text. The response to it is requested separately."""
-        return self._message("user", "input_text", text)
+        return self._create_item(_message("user", "input_text", text))
 
-    def restate_turn(self, role: str, text: str) -> bytes:
-        """Add a turn of an earlier session to this conversation. `role`: caller or agent."""
-        return self._message("assistant", "output_text", text) if role == "agent" else self._message("user", "input_text", text)
+    def restate_turn(self, role: str, text: str, item_id: str = "") -> bytes:
+        """Add a turn of an earlier session to this conversation. `role`: caller or agent.
 
-    def _message(self, role: str, kind: str, text: str) -> bytes:
-        return self._create_item({"type": "message", "role": role, "content": [{"type": kind, "text": text}]})
+        `item_id`: at most 32 characters, unique in the session; empty: the API assigns one. The API truncates audio only, so
+        a restated turn is corrected by `delete_item`, and by this again under another id.
+        """
+        item = _message("assistant", "output_text", text) if role == "agent" else _message("user", "input_text", text)
+        return self._create_item({"id": item_id, **item} if item_id else item)
 
     def _create_item(self, item: dict[str, object]) -> bytes:
         return self._build("conversation.item.create", {"item": item})

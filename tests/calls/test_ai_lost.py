@@ -167,14 +167,19 @@ def sessions(outcome: Outcome, name: str) -> list[AiLedger]:
 def restated(session: AiLedger) -> list[tuple[str, str]]:
     """Return the conversation that was sent to a new session: role and text of each item."""
     items = [event.body["item"] for event in session.events if event.kind == "conversation.item.create"]
-    return [(item["role"], item["content"][0]["text"]) for item in items]
+    return [(item["role"], item["content"][0]["text"]) for item in items if item["role"] != "system"]
 
 
 def requested(session: AiLedger) -> list[str]:
-    """Return the instructions of each requested response."""
-    return [
-        (event.body.get("response") or {}).get("instructions", "") for event in session.events if event.kind == "response.create"
-    ]
+    """Return the system item before each requested response, or an empty text."""
+    found, text = [], ""
+    for event in session.events:
+        if event.kind == "conversation.item.create" and event.body["item"]["role"] == "system":
+            text = event.body["item"]["content"][0]["text"]
+        elif event.kind == "response.create":
+            found.append(text)
+            text = ""
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)

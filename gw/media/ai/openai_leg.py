@@ -170,7 +170,9 @@ class OpenAiLeg:
         self._send(self._dialect.user_text(f"(The caller pressed the key {digit} on the telephone.)"))
 
     def create_response(self, instructions: str) -> None:
-        self._send(self._dialect.response_create(instructions or None))
+        if instructions:
+            self._send(self._dialect.system_text(instructions))
+        self._send(self._dialect.response_create())
 
     def truncate(self, item_id: str, heard_ms: int) -> None:
         self._send(self._dialect.truncate(item_id, heard_ms))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.config import ENVIRONMENT, SECRETS_OF, Agent, Config, Media, Secrets, Server
+from gw.config import ENVIRONMENT, SECRETS_OF, Agent, Config, Keys, Media, Secrets, Server, Turns
 from gw.config.load import CONFIG_VARIABLE, environment_example, example, load, problems, show
 from gw.errors import ConfigError
 from tests.examples import examples
@@ -51,13 +51,18 @@ def test_keys_of_the_file_and_secrets_of_the_environment(write):
         provider = "openai"
         [agents.sales]
         voice = "cedar"
+        [agents.sales.turns]
+        backchannels = ["aha"]
+        [agents.sales.keys]
+        mode = "each"
     """)
     config = load(
         path, {"TWILIO_AUTH_TOKEN": TOKEN, "OPENAI_API_KEY": "key", "SUBMILLI_DB_PASSWORD": "p", "SUBMILLI_TOKEN_KEY": "k"}
     )
     assert config.server == Server(workers="auto", public_url="https://voice.example.com", stop_timeout_s=5.0)
     assert isinstance(config.server.stop_timeout_s, float)
-    assert config.agents == {"default": Agent(provider="openai"), "sales": Agent(voice="cedar")}
+    sales = Agent(voice="cedar", turns=Turns(backchannels=("aha",)), keys=Keys(mode="each"))
+    assert config.agents == {"default": Agent(provider="openai"), "sales": sales}
     assert config.secrets == Secrets(twilio_auth_token=TOKEN, openai_api_key="key", db_password="p", token_key="k")
     assert config.signed
 
@@ -83,6 +88,7 @@ def test_all_errors_together(write):
         [nonsense]
         [agents.default]
         provider = "hal"
+        [agents.default.turns]
         silence_ms = "long"
     """)
     with pytest.raises(ConfigError) as caught:
@@ -96,7 +102,7 @@ def test_all_errors_together(write):
             "media.lead_ms = 501: expected a whole number, 0 to 500",
             "nonsense is unknown; the keys are agents, media, ops, overflow, recording, server, store, twilio",
             'agents.default.provider = "hal": expected "openai" or "parrot"',
-            'agents.default.silence_ms = "long": expected a whole number, 100 to 10000',
+            'agents.default.turns.silence_ms = "long": expected a whole number, 100 to 10000',
         ]
     )
 
@@ -126,6 +132,37 @@ def test_all_errors_together(write):
         ("[ops]\nvar_dir = ''", 'ops.var_dir = "": expected text in quotes, not empty'),
         ("[ops]\nvar_dir = 5", "ops.var_dir = 5: expected text in quotes, not empty"),
         ("[twilio]\napi_base = 5", "twilio.api_base = 5: expected text in quotes"),
+        ("[agents.default]\nsilence_ms = 5", "agents.default.silence_ms was renamed; use agents.default.turns.silence_ms"),
+        (
+            "[agents.default]\n[agents.sales]\nsilence_ms = 5",
+            "agents.sales.silence_ms was renamed; use agents.sales.turns.silence_ms",
+        ),
+        ("[agents.default]\nturns = 5", "agents.default.turns = 5: expected a table, for example [agents.default.turns]"),
+        (
+            "[agents.default]\neagerness = 'low'",
+            "agents.default.eagerness is unknown: did you mean agents.default.turns.eagerness?",
+        ),
+        (
+            "[agents.default.turns]\nmax_digits = 5",
+            "agents.default.turns.max_digits is unknown: did you mean agents.default.keys.max_digits?",
+        ),
+        (
+            "[agents.default.turns]\nsilence = 1",
+            "agents.default.turns.silence is unknown: did you mean agents.default.turns.silence_ms?",
+        ),
+        ("[agents.default.turns]\nthreshold = 1.1", "agents.default.turns.threshold = 1.1: expected a number, 0 to 1"),
+        ("[agents.default.turns]\nresume_after_s = 0", "agents.default.turns.resume_after_s = 0: expected a number, 0.1 to 30"),
+        ("[agents.default.turns]\nidle_prompts = -1", "agents.default.turns.idle_prompts = -1: expected a whole number, 0 to 10"),
+        (
+            "[agents.default.turns]\ninterruptions = 'no'",
+            'agents.default.turns.interruptions = "no": expected "gateway" or "model" or "none"',
+        ),
+        (
+            "[agents.default.turns]\nbackchannels = ['']",
+            'agents.default.turns.backchannels = [""]: expected a list of up to 100 texts in quotes, each of 1 to 40 characters',
+        ),
+        ("[agents.default.keys]\nmax_digits = 0", "agents.default.keys.max_digits = 0: expected a whole number, 1 to 64"),
+        ("[media]\nai_answer_s = 0", "media.ai_answer_s = 0: expected a number, above 0 and up to 86400"),
     ],
 )
 def test_an_error_names_the_key_the_value_and_the_expectation(write, text, expected):
@@ -157,7 +194,7 @@ _values = st.recursive(
     max_leaves=4,
 ).filter(lambda value: value is not None)
 _keys = st.sampled_from(
-    ["listen", "public_url", "workers", "url", "base_url", "provider", "account_sid", "api_base", "x"]
+    ["listen", "public_url", "workers", "url", "base_url", "provider", "turns", "silence_ms", "account_sid", "api_base", "x"]
 ) | st.text(max_size=6)
 _names = st.sampled_from(["server", "ops", "twilio", "media", "store", "agents", "secrets"]) | st.text(max_size=6)
 
@@ -194,6 +231,8 @@ def test_any_document_gives_a_configuration_or_problems(document):
         ("[secrets]\ntoken_key = 'hush'", "secrets.token_key", "SUBMILLI_TOKEN_KEY"),
         ("[secrets]\nother = 'hush'", "secrets.other", "environment"),
         ("[agents.default]\nvoice = 'sk-proj-hush0123456789hush0123'", "agents.default.voice", "OPENAI_API_KEY"),
+        ("[media]\nlead_ms = ['sk-proj-hush0123456789hush0123']", "media.lead_ms", "OPENAI_API_KEY"),
+        ("[agents.default.turns]\napi_key = 'hush'", "agents.default.turns.api_key", "OPENAI_API_KEY"),
     ],
 )
 def test_a_secret_in_the_file_is_an_error_that_names_its_variable(write, text, key, variable):
@@ -248,7 +287,7 @@ def test_the_example_equals_the_defaults(write):
 
 def test_the_example_names_every_key():
     document = tomllib.loads(example())
-    defaults = msgspec.to_builtins(Config())
+    defaults = msgspec.json.decode(msgspec.json.encode(Config()))
     defaults.pop("secrets")
     assert document == defaults
 

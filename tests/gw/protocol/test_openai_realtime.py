@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gw.config import Agent
+from gw.config import Agent, Turns
 from gw.errors import ProtocolError
 from gw.protocol import ai, openai_realtime
 from gw.protocol.openai_realtime import MAX_EVENT_BYTES, Dialect, parse, split
@@ -235,7 +235,7 @@ def test_a_refused_session_is_fatal_whatever_the_code() -> None:
     number = json.loads(Dialect().session_update(Agent()))["event_id"]
     event = parsed("error", error={"type": "t", "code": "unknown_parameter", "message": "m", "event_id": number})
     assert event == ai.AiError("unknown_parameter", "m", False, True, permanent=True)
-    other = json.loads(Dialect().response_create(None))["event_id"]
+    other = json.loads(Dialect().response_create())["event_id"]
     event = parsed("error", error={"type": "t", "code": "unknown_parameter", "message": "m", "event_id": other})
     assert event == ai.AiError("unknown_parameter", "m", False, False, refuses_response=True)
     event = parsed("error", error={"type": "t", "code": "response_cancel_not_active", "message": "m", "event_id": other})
@@ -387,7 +387,8 @@ def test_bad_type(message: dict[str, Any]) -> None:
 
 
 def test_session_update() -> None:
-    agent = Agent(model="m", voice="v", instructions='say "é"', transcription_model="t", silence_ms=321)
+    turns = Turns(silence_ms=321, threshold=0.6, padding_ms=123)
+    agent = Agent(model="m", voice="v", instructions='say "é"', transcription_model="t", turns=turns)
     built = json.loads(Dialect().session_update(agent))
     tools = built["session"].pop("tools")
     assert built == {
@@ -405,8 +406,8 @@ def test_session_update() -> None:
                     "transcription": {"model": "t"},
                     "turn_detection": {
                         "type": "server_vad",
-                        "threshold": 0.5,
-                        "prefix_padding_ms": 300,
+                        "threshold": 0.6,
+                        "prefix_padding_ms": 123,
                         "silence_duration_ms": 321,
                         "create_response": True,
                         "interrupt_response": True,
@@ -424,9 +425,38 @@ def test_session_update() -> None:
     assert tool == {"type": "function", "name": "hang_up", "parameters": {"type": "object", "properties": {}}}
 
 
+def input_of(agent: Agent) -> dict[str, Any]:
+    """Return the settings of the caller's audio."""
+    built: dict[str, Any] = json.loads(Dialect().session_update(agent))["session"]["audio"]["input"]
+    return built
+
+
 def test_no_transcription_without_a_model() -> None:
-    built = json.loads(Dialect().session_update(Agent(transcription_model="")))
-    assert built["session"]["audio"]["input"]["transcription"] is None
+    assert input_of(Agent(transcription_model=""))["transcription"] is None
+
+
+@pytest.mark.parametrize("kind", ["near_field", "far_field"])
+def test_noise_reduction(kind: Any) -> None:
+    assert input_of(Agent(turns=Turns(noise_reduction=kind)))["noise_reduction"] == {"type": kind}
+
+
+def test_semantic_detection_has_no_silence() -> None:
+    turns = Turns(detection="semantic_vad", eagerness="low", silence_ms=321)
+    assert input_of(Agent(turns=turns))["turn_detection"] == {
+        "type": "semantic_vad",
+        "eagerness": "low",
+        "create_response": True,
+        "interrupt_response": True,
+    }
+
+
+@pytest.mark.parametrize("detection", ["server_vad", "semantic_vad"])
+@pytest.mark.parametrize(
+    ("interruptions", "creates", "interrupts"), [("model", True, True), ("gateway", False, False), ("none", True, False)]
+)
+def test_interruptions(detection: Any, interruptions: Any, creates: bool, interrupts: bool) -> None:
+    built = input_of(Agent(turns=Turns(detection=detection, interruptions=interruptions)))["turn_detection"]
+    assert (built["type"], built["create_response"], built["interrupt_response"]) == (detection, creates, interrupts)
 
 
 def test_events_are_numbered() -> None:
@@ -434,17 +464,24 @@ def test_events_are_numbered() -> None:
     built = [
         json.loads(message)
         for message in (
-            dialect.response_create("Greet."),
-            dialect.response_create(None),
+            dialect.system_text("Greet."),
+            dialect.response_create(),
             dialect.truncate("i", 1500),
             dialect.tool_output("c", '{"ok": true}'),
             dialect.user_text('the key "1"'),
             dialect.restate_turn("caller", "Hello?"),
-            dialect.restate_turn("agent", "Good day."),
+            dialect.restate_turn("agent", "Good day.", "turn_2"),
+            dialect.function_call("c", "find", '{"number": 1}'),
+            dialect.delete_item("turn_2"),
+            dialect.cancel(),
         )
     ]
     assert built == [
-        {"type": "response.create", "event_id": "response_create-1", "response": {"instructions": "Greet."}},
+        {
+            "type": "conversation.item.create",
+            "event_id": "conversation_item_create-1",
+            "item": {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Greet."}]},
+        },
         {"type": "response.create", "event_id": "response_create-2"},
         {
             "type": "conversation.item.truncate",
@@ -471,8 +508,20 @@ def test_events_are_numbered() -> None:
         {
             "type": "conversation.item.create",
             "event_id": "conversation_item_create-7",
-            "item": {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Good day."}]},
+            "item": {
+                "id": "turn_2",
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "Good day."}],
+            },
         },
+        {
+            "type": "conversation.item.create",
+            "event_id": "conversation_item_create-8",
+            "item": {"type": "function_call", "call_id": "c", "name": "find", "arguments": '{"number": 1}'},
+        },
+        {"type": "conversation.item.delete", "event_id": "conversation_item_delete-9", "item_id": "turn_2"},
+        {"type": "response.cancel", "event_id": "response_cancel-10"},
     ]
 
 

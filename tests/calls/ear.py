@@ -75,8 +75,8 @@ def ear_of(call: CallRecord, sessions: Iterable[AiLedger]) -> Ear:
 def identify(played: Iterable[tuple[float, bytes]], items: Sequence[Item]) -> tuple[Span, ...]:
     """Find each piece of audio among the items' frames, and join what is contiguous.
 
-    Of equal frames the one that continues the span is meant, else that of the latest response begun by then. A piece of several
-    frames is found by its first.
+    Equal frames are ambiguous: the continuation of the span comes first, then the latest response begun by then. A piece of
+    several frames is found by its first.
     """
     frames = {item.item_id: _frames(item.audio) for item in items}
     places: dict[bytes, list[tuple[float, str, int]]] = {}
@@ -136,7 +136,7 @@ def _longest_silence(ear: Ear, owed_s: float) -> float:
 
 
 def talked_over(ear: Ear, speech: Iterable[Span]) -> int:
-    """Return the frames of the agent that were played during the caller's `speech`, from YIELD_S after its begin on."""
+    """Count the agent's frames played during the caller's `speech`, YIELD_S after its begin."""
     spoken_s = 0.0
     for said in speech:
         for span in ear.agent:
@@ -161,9 +161,9 @@ def repeated_frames(ear: Ear) -> int:
 
 
 def cut_goodbyes(ear: Ear, goodbyes: Mapping[str, int]) -> list[str]:
-    """Return the goodbyes that were not heard whole, although the caller did not speak after their begin.
+    """Return the goodbyes that were cut without an interruption.
 
-    `goodbyes`: item and length in ms.
+    `goodbyes`: item and length in ms. One is taken back if the caller speaks after its begin.
     """
     cut = []
     for item, whole_ms in goodbyes.items():

@@ -7,6 +7,7 @@ hold_tone      the sound while another AI is being reached
 pacer          due times of frames, and frames heard
 pending_reply  the unanswered turn, for a replacement AI session
 playout        the buffer of AI audio, and its ledger of heard items
+prompts        instructions before a requested response
 quality        a call's quality report
 reconnect      retries of a failed AI leg, replacement of an expiring one
 responses      response.create: never during a response

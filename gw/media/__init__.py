@@ -15,6 +15,7 @@ uplink        the caller's audio on its way to the AI
 ai_in         opens AI legs, reads and dispatches their events
 ai_side       the current AI leg, its requests, the state a successor needs
 ai_failover   replaces AI legs: after failures, before a session's end
+dialogue_rules  an agent's configuration as rules of its dialogues
 call_ending   limits, goodbye, the one end
 call_events   a call's events for control
 context       what all calls of a worker share

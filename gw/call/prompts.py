@@ -1,0 +1,56 @@
+"""Texts of the system items that announce a requested response to the agent.
+
+They are instructions: the agent finds its own words, in the language of the conversation.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gw.call.dialogue.commands import Prompt
+
+_NOTE: Final = "Note from the telephone system, not from the caller. Do not read it out; speak the language of the conversation. "
+
+_TEXTS: Final = {
+    Prompt.ANSWER: "",
+    Prompt.RETURN: (
+        "The line broke off for a moment and is back. Mention that in a few words, and continue where the conversation stopped."
+    ),
+    Prompt.CONTINUE: (
+        "A technical fault cut off your last sentence. Continue where it broke off, without repeating your words or mentioning "
+        "the fault."
+    ),
+    Prompt.REPEAT: (
+        "A technical fault swallowed the caller's last words. Apologise in a few words, and ask the caller to repeat them."
+    ),
+    Prompt.ARE_YOU_THERE: (
+        "Neither of you has spoken for a while. Ask in one short sentence whether the caller is still there, in other words than "
+        "before."
+    ),
+    Prompt.GOODBYE: (
+        "You are ending the call without a goodbye. Say goodbye now, in one short sentence. Ask nothing, and use no tool."
+    ),
+    Prompt.CLOSING: (
+        "The call ends now. Explain that and say goodbye, in two short sentences at most. Ask nothing, since no answer can be "
+        "heard, and use no tool."
+    ),
+}
+
+
+def text_of(prompt: Prompt, greeting: str) -> str:
+    """Return the text of the system item before a requested response; empty: none.
+
+    `greeting`: the agent's instructions for its first words, which are sent as they are.
+    """
+    if prompt is Prompt.GREETING:
+        return greeting
+    text = _TEXTS[prompt]
+    return text and _NOTE + text
+
+
+def warning_of(left_ms: int) -> str:
+    """Return the text of the system item that warns the agent of the end of the longest call. No response is requested."""
+    return (
+        f"{_NOTE}The call is cut off in {round(left_ms / 1000)} seconds. Start nothing new, and lead the conversation to its end "
+        "with your next answers."
+    )

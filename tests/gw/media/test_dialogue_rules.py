@@ -1,0 +1,83 @@
+"""gw.media.dialogue_rules: the configuration as rules of a dialogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gw.call.dialogue.rules import Rules
+from gw.config import Agent, Keys, Media, Turns
+from gw.media.dialogue_rules import rules_of
+
+MEDIA = Media()
+
+
+def _rules(media: Media = MEDIA, *, provider: Any = "openai", **turns: Any) -> Rules:
+    return rules_of(Agent(provider=provider, turns=Turns(**turns)), media, resumes=False)
+
+
+def test_the_defaults_of_both_agree() -> None:
+    assert _rules() == Rules()
+
+
+@pytest.mark.parametrize(
+    ("media", "expected"),
+    [
+        ({"ai_answer_s": 4.5}, {"answer_ms": 4500}),
+        ({"ai_connect_s": 2.0}, {"open_ms": 2000}),
+        ({"ai_reconnect_s": 0.0}, {"window_ms": 0}),
+        ({"goodbye_s": 3.0}, {"goodbye_ms": 3000}),
+        ({"max_call_s": 90.0}, {"max_call_ms": 90_000}),
+    ],
+)
+def test_limits_of_the_media(media: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert _rules(Media(**media)) == Rules()._replace(**expected)
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ({"interruptions": "gateway"}, {"interruptions": "gateway"}),
+        ({"min_speech_ms": 250}, {"min_speech_ms": 250}),
+        ({"resume_after_s": 1.5}, {"resume_after_ms": 1500}),
+        ({"protect_greeting_ms": 900}, {"protect_greeting_ms": 900}),
+        ({"warn_before_end_s": 0.0}, {"warn_ms": 0}),
+    ],
+)
+def test_turn_taking(turns: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert _rules(**turns) == Rules()._replace(**expected)
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "turns", "expected"),
+    [
+        (120.0, {"idle_prompt_s": 20.0, "idle_prompts": 3}, (20_000, 3)),
+        (30.0, {}, (10_000, 2)),  # the limit bounds the whole silence
+        (120.0, {"idle_prompts": 0}, (120_000, 0)),
+        (120.0, {"idle_prompt_s": 0.0}, (120_000, 0)),
+    ],
+)
+def test_silence(limit_s: float, turns: dict[str, Any], expected: tuple[int, int]) -> None:
+    rules = _rules(Media(idle_limit_s=limit_s), **turns)
+    assert (rules.idle_ms, rules.idle_prompts) == expected
+
+
+def test_the_parrot_is_not_prompted() -> None:
+    rules = _rules(provider="parrot")
+    assert (rules.idle_ms, rules.idle_prompts) == (120_000, 0)
+
+
+def test_keys() -> None:
+    agent = Agent(provider="openai", keys=Keys(mode="each", max_digits=4))
+    assert rules_of(agent, MEDIA, resumes=False) == Rules(collect_keys=False, max_keys=4)
+
+
+def test_without_a_greeting_the_caller_speaks_first() -> None:
+    assert not rules_of(Agent(greeting=""), MEDIA, resumes=False).greets
+
+
+def test_earlier_streams_count_towards_the_longest_call() -> None:
+    rules = rules_of(Agent(), Media(max_call_s=60.0), resumes=True, elapsed_ms=45_000)
+    assert (rules.resumes, rules.max_call_ms) == (True, 15_000)
+    assert rules_of(Agent(), Media(max_call_s=60.0), resumes=True, elapsed_ms=61_000).max_call_ms == 0

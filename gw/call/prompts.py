@@ -40,7 +40,7 @@ _TEXTS: Final = {
 def text_of(prompt: Prompt, greeting: str) -> str:
     """Return the text of the system item before a requested response; empty: none.
 
-    `greeting`: the agent's instructions for its first words, which are sent as they are.
+    `greeting`: the agent's instructions for its first words, sent unchanged.
     """
     if prompt is Prompt.GREETING:
         return greeting
@@ -49,7 +49,7 @@ def text_of(prompt: Prompt, greeting: str) -> str:
 
 
 def warning_of(left_ms: int) -> str:
-    """Return the text of the system item that warns the agent of the end of the longest call. No response is requested."""
+    """Return the text of the warning before the longest call ends. It requests no response."""
     return (
         f"{_NOTE}The call is cut off in {round(left_ms / 1000)} seconds. Start nothing new, and lead the conversation to its end "
         "with your next answers."

@@ -12,8 +12,8 @@ def rules_of(agent: Agent, media: Media, *, resumes: bool, elapsed_ms: int = 0) 
     `resumes`: the stream continues a call. `elapsed_ms`: the call's time on earlier streams, part of the longest call.
     """
     turns = agent.turns
-    # The parrot follows no instructions, so it cannot ask whether the caller is there.
-    prompts = turns.idle_prompts if turns.idle_prompt_s and agent.provider != "parrot" else 0
+    is_parrot = agent.provider == "parrot"  # it cannot be prompted, and the key "#" is its command to hang up
+    prompts = turns.idle_prompts if turns.idle_prompt_s and not is_parrot else 0
     idle_s = media.idle_limit_s / (prompts + 1)  # the limit bounds the whole silence
     return Rules(
         greets=bool(agent.greeting),
@@ -30,7 +30,7 @@ def rules_of(agent: Agent, media: Media, *, resumes: bool, elapsed_ms: int = 0) 
         idle_prompts=prompts,
         max_call_ms=max(0, _ms(media.max_call_s) - elapsed_ms),
         warn_ms=_ms(turns.warn_before_end_s),
-        collect_keys=agent.keys.mode == "collect",
+        collect_keys=agent.keys.mode == "collect" and not is_parrot,
         max_keys=agent.keys.max_digits,
     )
 

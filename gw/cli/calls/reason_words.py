@@ -11,7 +11,7 @@ ENDINGS: Final[dict[str, str]] = {
     Reason.CALLER_HANGUP: "the caller hung up, or the call continued elsewhere at Twilio",
     Reason.AI_HANGUP: "the agent hung up after its goodbye was played",
     Reason.ADMIN_HANGUP: "an operator ended it, or it was completed by REST",
-    Reason.IDLE_LIMIT: "no speech for media.idle_limit_s",
+    Reason.IDLE_LIMIT: "no speech for media.idle_limit_s, or after the idle prompts",
     Reason.DURATION_LIMIT: "it reached media.max_call_s",
     Reason.SHUTDOWN: "the gateway stopped or was reloaded, and the time for live calls was over",
     Reason.START_TIMEOUT: "the stream sent no start message",

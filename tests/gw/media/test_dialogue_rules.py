@@ -63,9 +63,8 @@ def test_silence(limit_s: float, turns: dict[str, Any], expected: tuple[int, int
     assert (rules.idle_ms, rules.idle_prompts) == expected
 
 
-def test_the_parrot_is_not_prompted() -> None:
-    rules = _rules(provider="parrot")
-    assert (rules.idle_ms, rules.idle_prompts) == (120_000, 0)
+def test_the_parrot_is_not_prompted_and_gets_each_key() -> None:
+    assert _rules(provider="parrot") == Rules(idle_ms=120_000, idle_prompts=0, collect_keys=False)
 
 
 def test_keys() -> None:

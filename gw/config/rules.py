@@ -184,6 +184,13 @@ def _agent(config: Config, path: str, agent: Agent, needed: frozenset[str]) -> I
     if agent.fallback == "transfer" and not DIALLED.fullmatch(agent.transfer_to):
         shown = agent.transfer_to[:60]
         yield {f"{path}.transfer_to"}, f'{path}.transfer_to = "{shown}": expected a number such as +15551234567, or sip:user@host'
+    turns = agent.turns
+    if turns.interruptions == "gateway" and turns.resume_after_s * 1000 <= turns.min_speech_ms:
+        keys = {f"{path}.turns.resume_after_s", f"{path}.turns.min_speech_ms"}
+        yield (
+            keys,
+            f"{path}.turns.resume_after_s = {turns.resume_after_s:g}: expected more than min_speech_ms, which would never pass",
+        )
 
 
 def _url(text: str) -> SplitResult | None:

@@ -37,6 +37,13 @@ def test_secrets_are_not_shown(cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     assert "ops.admin_socket" in cli.run("config", "show").stdout
 
 
+def test_tables_of_an_agent_and_lists_are_shown(cli: CommandLine) -> None:
+    cli.config.write_text('[agents.default.turns]\nbackchannels = ["aha", "oui"]\n')
+    lines = cli.run("config", "show").stdout.splitlines()
+    assert ["agents.default.turns.backchannels", "aha,", "oui"] in [line.split() for line in lines]
+    assert cli.document("config", "show")["agents"]["default"]["turns"]["backchannels"] == ["aha", "oui"]
+
+
 def test_the_example_is_a_valid_configuration(cli: CommandLine) -> None:
     example = cli.run("config", "example").stdout
     assert tomllib.loads(example)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from gw.config import ENVIRONMENT, Agent, Config, Ops, Overflow, Secrets, Server, Store, Twilio
+from gw.config import ENVIRONMENT, Agent, Config, Ops, Overflow, Secrets, Server, Store, Turns, Twilio
 from gw.config.rules import broken_rules, is_loopback, without_password
 
 SID = "AC" + "0123456789abcdef" * 2
@@ -90,6 +90,9 @@ def test_valid_configurations(config):
         (_agent(base_url="wss://me:secret@api.openai.com"), ["agents.default.base_url"]),
         (_agent(provider="openai"), ["agents.default.provider"]),
         (_agent(fallback="transfer"), ["agents.default.transfer_to"]),
+        (_agent(turns=Turns(interruptions="gateway", min_speech_ms=2000)), ["agents.default.turns.resume_after_s"]),
+        (_agent(turns=Turns(interruptions="gateway", min_speech_ms=1999)), []),
+        (_agent(turns=Turns(min_speech_ms=2000)), []),
         (_agent(fallback="transfer", transfer_to="5551234"), ["agents.default.transfer_to"]),
     ],
 )

@@ -282,5 +282,5 @@ def _until_ready(leg: AiLeg) -> float:
                 lifetime_s = lifetime_of(event)
             elif isinstance(event, ai.SessionReady):
                 return lifetime_s
-            elif isinstance(event, ai.AiError) and not event.benign:
+            elif isinstance(event, ai.AiError) and (event.fatal or event.trouble):
                 raise AiLegError(Reason.AI_REFUSED, f"{event.code}: {event.message}"[:500])

@@ -8,6 +8,7 @@ for the phone leg.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
@@ -23,15 +24,20 @@ from gw.protocol import ai
 
 log = logging.getLogger(__name__)
 
+#: Unreadable events within the time that end the session.
+MAX_UNREADABLE: Final = 5
+UNREADABLE_S: Final = 10.0
+
 
 class AiIn:
     """One call's AI-in greenlet."""
 
-    __slots__ = ("_call", "failover")
+    __slots__ = ("_call", "_unreadable_s", "failover")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self.failover = AiFailover(call)
+        self._unreadable_s: deque[float] = deque(maxlen=MAX_UNREADABLE)  # times of the session's last ones
 
     def run(self) -> None:
         """Serve one AI leg after another until the call ends or falls back. The greenlet's body."""
@@ -54,6 +60,7 @@ class AiIn:
         """Connect the current leg and wait for its confirmation. Raises AiLegError."""
         call = self._call
         limit_s = self.failover.connect_limit_s()
+        self._unreadable_s.clear()
         with gevent.Timeout(limit_s, AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s")):
             call.ai.leg.connect()
             while not call.ai.ready and not call.state.has_ended:
@@ -79,32 +86,36 @@ class AiIn:
 
     def _on_error(self, event: ai.AiError) -> None:
         call = self._call
-        kind = "benign" if event.benign else "fatal" if event.fatal else "error"
+        is_benign = event.trouble in ("", "crossed") and not event.fatal
+        kind = "benign" if is_benign else "fatal" if event.fatal else "error"
         call.context.cells.ai_errors[kind].add()
-        if event.benign:
+        if is_benign:
             call.ai.responses.on_refused()
             return
         if call.events.note("ai_error", code=event.code, message=event.message[:500], fatal=event.fatal):
             log.warning(
                 "the AI reports %s: %s", event.code, event.message[:200], extra={"call_sid": call.sid, "code": event.code}
             )
-        if event.refuses_response:
+        if event.refuses == "response":
             call.ai.responses.on_failed()
         detail = f"{event.code}: {event.message}"[:500]
-        if event.rate_limited:
+        if event.trouble == "rate_limit":
             raise AiLegError(Reason.AI_RATE_LIMITED, detail)
         if event.fatal or not call.ai.ready:
-            expired = event.fatal and not event.permanent
-            raise AiLegError(Reason.AI_REFUSED, detail, permanent=event.permanent, expired=expired)
+            permanent = event.trouble == "lasting"
+            raise AiLegError(Reason.AI_REFUSED, detail, permanent=permanent, expired=event.fatal and not permanent)
 
     def _on_unreadable(self, event: ai.Unreadable) -> None:
         call = self._call
         call.context.cells.ai_errors["unreadable"].add()
-        if not call.ai.ready:  # it may have been the confirmation
+        times_s = self._unreadable_s
+        times_s.append(monotonic())
+        if len(times_s) == MAX_UNREADABLE and times_s[-1] - times_s[0] < UNREADABLE_S:
             raise AiLegError(ai_reason(event.code), event.detail)
-        if event.is_first:
-            call.events.note("ai_unreadable", code=event.code, detail=event.detail)
-            log.warning("an event of the AI is skipped: %s", event.detail, extra={"call_sid": call.sid, "code": event.code})
+        if len(times_s) > 1:
+            return
+        call.events.note("ai_unreadable", code=event.code, detail=event.detail)
+        log.warning("an event of the AI is skipped: %s", event.detail, extra={"call_sid": call.sid, "code": event.code})
 
     # -- responses --------------------------------------------------------------------------------------------------------
 
@@ -113,6 +124,9 @@ class AiIn:
         side.last_event_s = monotonic()
         side.responses.on_started(event.response_id)
         side.pending_reply.on_started()
+
+    def _on_response_alive(self, event: ai.ResponseAlive) -> None:
+        self._call.ai.last_event_s = monotonic()
 
     def _on_audio(self, event: ai.AudioDelta) -> None:
         call, side, downlink = self._call, self._call.ai, self._call.downlink
@@ -141,7 +155,7 @@ class AiIn:
         call.downlink.end_response(event.response_id)
         if event.status in ("failed", "incomplete"):
             call.events.note("response_" + event.status, response=event.response_id, detail=event.detail[:500])
-        if event.rate_limited:
+        if event.trouble == "rate_limit":
             raise AiLegError(Reason.AI_RATE_LIMITED, event.detail)
         side.pending_reply.on_done(complete=event.status in ("completed", "incomplete"))
         if side.responses.on_done(event.response_id):
@@ -186,6 +200,7 @@ _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.SessionCreated: AiIn._on_created,
     ai.SessionReady: AiIn._on_ready,
     ai.ResponseStarted: AiIn._on_response_started,
+    ai.ResponseAlive: AiIn._on_response_alive,
     ai.AudioDelta: AiIn._on_audio,
     ai.ResponseDone: AiIn._on_response_done,
     ai.SpeechStarted: AiIn._on_speech_started,

@@ -11,6 +11,13 @@ from gw.errors import ProtocolCode
 
 ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
 
+#: Kind of a failure. passing: another attempt may succeed. lasting: every attempt would fail alike. rate_limit: the session is
+#: healthy and asks for a pause. crossed: our request met a response that the AI had begun itself. "": none, or an expected race.
+Trouble = Literal["", "passing", "lasting", "rate_limit", "crossed"]
+
+#: The request that an error refuses, by its event_id: the session, a response, anything else. "": the error names none.
+Refused = Literal["", "session", "response", "other"]
+
 
 class SessionCreated(NamedTuple):
     """The AI accepted the connection. `expires_at`: epoch seconds, 0.0 if unknown."""
@@ -19,11 +26,17 @@ class SessionCreated(NamedTuple):
 
 
 class SessionReady(NamedTuple):
-    """The AI confirmed mu-law in both directions: audio may flow."""
+    """The AI confirmed the session, and named no other format than mu-law: audio may flow."""
 
 
 class ResponseStarted(NamedTuple):
-    """The AI began a response."""
+    """The AI began a response. `response_id`: "" in this and every other event where the AI names none."""
+
+    response_id: str
+
+
+class ResponseAlive(NamedTuple):
+    """An event of a response that needs no reaction: a part of its text, arguments of a tool call, an item that begins."""
 
     response_id: str
 
@@ -37,16 +50,20 @@ class AudioDelta(NamedTuple):
 
 
 class ResponseDone(NamedTuple):
-    """End of a response's audio. `detail`: why it did not complete; `rate_limited`: the API's request quota was exceeded."""
+    """End of a response's audio. A missing or unknown status is "failed".
+
+    `detail`: why it did not complete. `trouble`: of a failed one. `wait_ms`: the pause a rate limit asks for; 0: unknown.
+    """
 
     response_id: str
     status: ResponseStatus
     detail: str
-    rate_limited: bool = False
+    trouble: Trouble = ""
+    wait_ms: int = 0
 
 
 class SpeechStarted(NamedTuple):
-    """The caller began to talk, `audio_start_ms` into the audio sent to the AI."""
+    """The caller began to talk, `audio_start_ms` into the audio sent to the AI; 0: unknown."""
 
     item_id: str
     audio_start_ms: int
@@ -65,6 +82,14 @@ class CallerTranscript(NamedTuple):
     text: str
 
 
+class CallerTranscriptFailed(NamedTuple):
+    """One of the caller's turns has no text: its transcription failed."""
+
+    item_id: str
+    code: str
+    message: str
+
+
 class AgentTranscript(NamedTuple):
     """The whole text of one of the agent's items."""
 
@@ -76,6 +101,7 @@ class AgentTranscript(NamedTuple):
 class AgentTranscriptDelta(NamedTuple):
     """A piece of the agent's transcript, sent while the item is generated."""
 
+    response_id: str
     item_id: str
     words: str
 
@@ -83,6 +109,7 @@ class AgentTranscriptDelta(NamedTuple):
 class ToolCall(NamedTuple):
     """The agent calls a tool. `arguments` is the AI's JSON string, unparsed."""
 
+    response_id: str
     item_id: str
     call_id: str
     name: str
@@ -92,25 +119,23 @@ class ToolCall(NamedTuple):
 class AiError(NamedTuple):
     """An error event of the AI.
 
-    `benign`: a race both sides expect. `fatal`: this session cannot continue; `permanent`: neither could another.
-    `refuses_response`: the requested response will not come. `rate_limited`: the API's request quota was exceeded.
+    `fatal`: this session cannot continue. `trouble`: "" for a race that both sides expect. `wait_ms`: the pause a rate limit asks
+    for; 0: unknown. A rate limit is never fatal.
     """
 
     code: str
     message: str
-    benign: bool
     fatal: bool
-    refuses_response: bool = False
-    permanent: bool = False
-    rate_limited: bool = False
+    trouble: Trouble = ""
+    wait_ms: int = 0
+    refuses: Refused = ""
 
 
 class Unreadable(NamedTuple):
-    """An event that is not as documented. `is_first`: of its session."""
+    """An event that is not as documented. The session continues."""
 
     code: ProtocolCode
     detail: str
-    is_first: bool
 
 
 class Ignored(NamedTuple):
@@ -123,11 +148,13 @@ AiEvent = (
     SessionCreated
     | SessionReady
     | ResponseStarted
+    | ResponseAlive
     | AudioDelta
     | ResponseDone
     | SpeechStarted
     | SpeechStopped
     | CallerTranscript
+    | CallerTranscriptFailed
     | AgentTranscript
     | AgentTranscriptDelta
     | ToolCall

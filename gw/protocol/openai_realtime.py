@@ -27,21 +27,26 @@ PCMU: Final = "audio/pcmu"
 #: Races: our request crossed an event of the AI.
 BENIGN_ERRORS: Final = frozenset(
     {
-        "conversation_already_has_active_response",  # its voice detection began a response just before ours
         "response_cancel_not_active",  # the response ended just before our cancel
         "input_audio_buffer_commit_empty",  # its voice detection committed just before us
     }
 )
+#: The AI began a response just before our request for one. Compatible servers may leave the code out.
+CROSSED: Final = "conversation_already_has_active_response"
+_CROSSED_TEXT: Final = "already has an active response"
 #: This session is over; another can be opened.
 SESSION_EXPIRED: Final = "session_expired"
 #: Too many requests or tokens in a minute: the code of an error event, or of a failed response.
 RATE_LIMITED: Final = "rate_limit_exceeded"
-#: No request can keep the session alive.
-FATAL_ERRORS: Final = frozenset(
+#: Every further request would fail alike.
+LASTING_ERRORS: Final = frozenset(
     {
-        SESSION_EXPIRED,  # the maximum duration, 60 minutes
         "invalid_api_key",  # no retry changes a key
-        "insufficient_quota",  # every further response would fail alike
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "account_deactivated",
+        "model_not_found",
         "beta_api_shape_disabled",  # the endpoint took us for a client of the retired shape
     }
 )
@@ -51,16 +56,23 @@ MAX_TRANSCRIPT_CHARS: Final = 16_000
 _SESSION_UPDATE: Final = "session.update"
 #: A refusal of this client event means that no response will come.
 _RESPONSE_CREATE: Final = "response.create"
+#: Refusals of these client events are races: the AI no longer has the item or the response.
+_CORRECTIONS: Final = ("conversation.item.truncate", "conversation.item.delete", "response.cancel")
+
+#: The pause in a rate limit's message: "try again in 4s", "in 350ms", "in 1m2.5s".
+_PAUSE: Final = re.compile(r"again in ((?:\d{1,6}(?:\.\d{1,6})? ?(?:milli|ms|h|m|s))+)")
+_PAUSE_PART: Final = re.compile(r"([\d.]+) ?(milli|ms|h|m|s)")
+_UNIT_MS: Final = {"milli": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 _T = TypeVar("_T")
 
 # -- the wire's own shapes: all fields but the type are optional, as in the openai package; handlers check for missing ones ---
 
 _NONE: Final = msgspec.Raw()
-#: Names of items, responses, calls and tools, stored and sent back, hence bounded. Real ones are below 40.
-_Id = Annotated[str, msgspec.Meta(max_length=128)]
-#: An offset in the audio. A session lasts an hour; the bound is a database column's.
-_Ms = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+#: Names of items, responses, calls and tools, kept and sent back, hence bounded. OpenAI's are below 40.
+_Id = Annotated[str, msgspec.Meta(max_length=1024)]
+#: The longest offset in the audio. A session lasts an hour; the bound is a database column's.
+_MAX_MS: Final = 2**31 - 1
 
 
 class _Event(msgspec.Struct):
@@ -69,7 +81,7 @@ class _Event(msgspec.Struct):
     item_id: _Id | None = None
     delta: str | None = None
     transcript: str | None = None
-    audio_start_ms: _Ms | None = None
+    audio_start_ms: float | None = None  # some servers' whole numbers have a fraction
     session: msgspec.Raw = _NONE
     response: msgspec.Raw = _NONE
     item: msgspec.Raw = _NONE
@@ -95,19 +107,23 @@ class _Audio(msgspec.Struct):
 
 class _Session(msgspec.Struct):
     audio: _Audio | None = None
+    input_audio_format: str | None = None  # the beta shape's
+    output_audio_format: str | None = None
     expires_at: float | None = None
 
 
 class _ErrorBody(msgspec.Struct):
-    type: str | None = None
-    code: str | None = None
+    """OpenAI's is an object; compatible servers send a string or null, and numbers as codes."""
+
+    type: str | float | None = None
+    code: str | float | None = None
     message: str | None = None
     event_id: str | None = None
 
 
 class _StatusDetails(msgspec.Struct):
     reason: str | None = None
-    error: _ErrorBody | None = None
+    error: _ErrorBody | str | None = None
 
 
 class _Response(msgspec.Struct):
@@ -130,7 +146,7 @@ _head: Final = msgspec.json.Decoder(_Head)
 _session: Final = msgspec.json.Decoder(_Session)
 _response: Final = msgspec.json.Decoder(_Response)
 _item: Final = msgspec.json.Decoder(_Item)
-_error: Final = msgspec.json.Decoder(_ErrorBody)
+_error: Final = msgspec.json.Decoder(_ErrorBody | str | None)
 
 
 # -- from the AI ------------------------------------------------------------------------------------------------------
@@ -205,7 +221,9 @@ def _parse(data: str | bytes) -> ai.AiEvent:
     except msgspec.ValidationError as error:
         return ai.Ignored(wire.unknown_kind(_head, text, _EVENTS, error))
     handler = _EVENTS.get(event.type)
-    return ai.Ignored(wire.short(event.type)) if handler is None else handler(event)
+    if handler is not None:
+        return handler(event)
+    return _response_alive(event) if event.type.startswith("response.") else ai.Ignored(wire.short(event.type))
 
 
 def _needed(value: _T | None, name: str) -> _T:
@@ -228,12 +246,17 @@ def _session_created(event: _Event) -> ai.SessionCreated:
 
 
 def _session_updated(event: _Event) -> ai.SessionReady:
-    confirmed = _part(_session, event.session, "session").audio
-    for name, direction in (("input", confirmed and confirmed.input), ("output", confirmed and confirmed.output)):
-        named = direction.format if direction else None
+    """A format that is left out remains as requested."""
+    session = _part(_session, event.session, "session")
+    confirmed = session.audio or _Audio()
+    for name, direction, flat in (
+        ("input", confirmed.input, session.input_audio_format),
+        ("output", confirmed.output, session.output_audio_format),
+    ):
+        named = direction.format if direction else flat
         kind = named.type if isinstance(named, _Format) else named
-        if kind != PCMU:
-            raise ProtocolError("wrong_format", wire.short(f"the session's {name} is {kind or 'not confirmed'}, not {PCMU}"))
+        if kind and kind != PCMU:
+            raise ProtocolError("wrong_format", wire.short(f"the session's {name} is {kind}, not {PCMU}"))
     return ai.SessionReady()
 
 
@@ -241,24 +264,52 @@ def _response_created(event: _Event) -> ai.ResponseStarted:
     return ai.ResponseStarted(_part(_response, event.response, "response").id or "")
 
 
+def _response_alive(event: _Event) -> ai.ResponseAlive:
+    return ai.ResponseAlive(event.response_id or "")
+
+
 def _response_done(event: _Event) -> ai.ResponseDone:
     response = _part(_response, event.response, "response")
     details = response.status_details or _StatusDetails()
-    detail = details.reason or ""
-    limited = details.error is not None and RATE_LIMITED in (details.error.code, details.error.type)
-    if details.error is not None:
-        detail = ": ".join(filter(None, (details.error.code or details.error.type, details.error.message)))
-    status = _STATUSES.get(response.status or "completed")
+    error = _body_of(details.error)
+    code = _code_of(error)
+    detail = ": ".join(filter(None, (code, error.message))) or details.reason or ""
+    status = _STATUSES.get(response.status or "")
     if status is None:
-        return ai.ResponseDone(response.id or "", "failed", wire.short(f"status {response.status}: {detail}"))
-    return ai.ResponseDone(response.id or "", status, wire.short(detail), limited)
+        status, detail = "failed", f"status {response.status}: {detail}"
+    if status != "failed":
+        return ai.ResponseDone(response.id or "", status, wire.short(detail))
+    trouble = _trouble(error)
+    return ai.ResponseDone(response.id or "", status, wire.short(detail), trouble, _pause_ms(trouble, error.message))
+
+
+def _body_of(error: _ErrorBody | str | None) -> _ErrorBody:
+    return error if isinstance(error, _ErrorBody) else _ErrorBody(message=error)
+
+
+def _code_of(error: _ErrorBody) -> str:
+    name = error.type if error.code is None else error.code
+    return name if isinstance(name, str) else "" if name is None else f"{name:g}"
+
+
+def _trouble(error: _ErrorBody) -> ai.Trouble:
+    """Classify an error that no race explains."""
+    if RATE_LIMITED in (error.code, error.type):
+        return "rate_limit"
+    return "lasting" if error.code in LASTING_ERRORS or error.type in LASTING_ERRORS else "passing"
+
+
+def _pause_ms(trouble: ai.Trouble, message: str | None) -> int:
+    """Return the pause that a rate limit's message asks for; 0 if it names none."""
+    found = _PAUSE.search(message) if trouble == "rate_limit" and message else None
+    if found is None:
+        return 0
+    return round(sum(float(number) * _UNIT_MS[unit] for number, unit in _PAUSE_PART.findall(found[1])))
 
 
 def _audio_delta(event: _Event) -> ai.AudioDelta:
     return ai.AudioDelta(
-        _needed(event.response_id, "response_id"),
-        _needed(event.item_id, "item_id"),
-        audio.decode_base64(_needed(event.delta, "delta")),
+        event.response_id or "", _needed(event.item_id, "item_id"), audio.decode_base64(_needed(event.delta, "delta"))
     )
 
 
@@ -267,53 +318,72 @@ def _transcript(event: _Event) -> str:
 
 
 def _agent_transcript(event: _Event) -> ai.AgentTranscript:
-    return ai.AgentTranscript(_needed(event.response_id, "response_id"), _needed(event.item_id, "item_id"), _transcript(event))
+    return ai.AgentTranscript(event.response_id or "", _needed(event.item_id, "item_id"), _transcript(event))
 
 
 def _agent_transcript_delta(event: _Event) -> ai.AgentTranscriptDelta:
-    return ai.AgentTranscriptDelta(_needed(event.item_id, "item_id"), _needed(event.delta, "delta"))
+    return ai.AgentTranscriptDelta(event.response_id or "", _needed(event.item_id, "item_id"), _needed(event.delta, "delta"))
 
 
 def _caller_transcript(event: _Event) -> ai.CallerTranscript:
     return ai.CallerTranscript(_needed(event.item_id, "item_id"), _transcript(event))
 
 
+def _caller_transcript_failed(event: _Event) -> ai.CallerTranscriptFailed:
+    error = _body_of(_part(_error, event.error, "error") if event.error else None)
+    return ai.CallerTranscriptFailed(
+        _needed(event.item_id, "item_id"), wire.short(_code_of(error) or "unknown"), wire.short(error.message or "")
+    )
+
+
 def _speech_started(event: _Event) -> ai.SpeechStarted:
-    return ai.SpeechStarted(_needed(event.item_id, "item_id"), _needed(event.audio_start_ms, "audio_start_ms"))
+    """The item counts more than the offset: an offset that cannot be one is read as 0."""
+    start_ms = event.audio_start_ms or 0.0
+    return ai.SpeechStarted(_needed(event.item_id, "item_id"), int(start_ms) if 0 <= start_ms <= _MAX_MS else 0)
 
 
 def _speech_stopped(event: _Event) -> ai.SpeechStopped:
     return ai.SpeechStopped(_needed(event.item_id, "item_id"))
 
 
-def _item_done(event: _Event) -> ai.ToolCall | ai.Ignored:
-    """A function call counts once its item is completed: the earliest moment, and calls that were cut short are left out."""
+def _item_done(event: _Event) -> ai.ToolCall | ai.ResponseAlive:
+    """A function call counts once its item is done: the earliest moment. Calls that were cut short are left out."""
     item = _part(_item, event.item, "item")
-    if item.type != "function_call" or item.status != "completed":
-        return ai.Ignored(event.type)
+    if item.type != "function_call" or item.status not in (None, "completed"):
+        return _response_alive(event)
     return ai.ToolCall(
+        event.response_id or "",
         item.id or "",
         _needed(item.call_id, "item.call_id"),
         _needed(item.name, "item.name"),
-        _needed(item.arguments, "item.arguments"),
+        item.arguments or "{}",
     )
 
 
 def _ai_error(event: _Event) -> ai.AiError:
-    body = _part(_error, event.error, "error")
-    code = body.code or body.type or "unknown"
-    refused = body.event_id or ""  # of our client event at fault
-    benign = code in BENIGN_ERRORS
-    fatal = not benign and (code in FATAL_ERRORS or refused.startswith(_event_id(_SESSION_UPDATE, "")))
-    return ai.AiError(
-        wire.short(code),
-        wire.short(body.message or ""),
-        benign,
-        fatal,
-        refuses_response=not benign and refused.startswith(_event_id(_RESPONSE_CREATE, "")),
-        permanent=fatal and code not in (SESSION_EXPIRED, RATE_LIMITED),
-        rate_limited=RATE_LIMITED in (code, body.type),
-    )
+    error = _body_of(_part(_error, event.error, "error") if event.error else None)
+    code, message = _code_of(error) or "unknown", error.message or ""
+    refuses = _refused(error.event_id or "")
+    is_session = refuses == "session"
+    trouble = _trouble(error)
+    if code == CROSSED or _CROSSED_TEXT in message:
+        trouble, is_session = "crossed", False
+    elif code in BENIGN_ERRORS or (trouble == "passing" and _is_correction(error.event_id or "")):
+        trouble, is_session = "", False
+    elif trouble == "passing" and is_session and "server_error" not in (error.code, error.type):
+        trouble = "lasting"
+    fatal = code == SESSION_EXPIRED or trouble == "lasting" or (is_session and trouble == "passing")
+    return ai.AiError(wire.short(code), wire.short(message), fatal, trouble, _pause_ms(trouble, message), refuses)
+
+
+def _refused(event_id: str) -> ai.Refused:
+    if event_id.startswith(_event_id(_SESSION_UPDATE, "")):
+        return "session"
+    return "response" if event_id.startswith(_event_id(_RESPONSE_CREATE, "")) else "other" if event_id else ""
+
+
+def _is_correction(event_id: str) -> bool:
+    return event_id.startswith(tuple(_event_id(kind, "") for kind in _CORRECTIONS))
 
 
 def _beta_audio(event: _Event) -> ai.AiEvent:
@@ -332,6 +402,7 @@ _EVENTS: Final[dict[str, Callable[[_Event], ai.AiEvent]]] = {
     "response.output_audio_transcript.delta": _agent_transcript_delta,
     "response.output_item.done": _item_done,
     "conversation.item.input_audio_transcription.completed": _caller_transcript,
+    "conversation.item.input_audio_transcription.failed": _caller_transcript_failed,
     "input_audio_buffer.speech_started": _speech_started,
     "input_audio_buffer.speech_stopped": _speech_stopped,
     "error": _ai_error,

@@ -201,7 +201,7 @@ class Parrot:
             start = end
         events.append(AgentTranscript(response_id, item_id, text))
         if hang_up:
-            events.append(ToolCall(self._next("item"), self._next("call"), HANG_UP_TOOL, "{}"))
+            events.append(ToolCall(response_id, self._next("item"), self._next("call"), HANG_UP_TOOL, "{}"))
         events.append(ResponseDone(response_id, "completed", ""))
         return events
 

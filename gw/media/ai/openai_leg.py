@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections import deque
 from time import monotonic
 from typing import Final
 
@@ -36,10 +35,8 @@ SEND_BUFFER_BYTES: Final = 64 << 10
 #: Above this the caller's audio waits in the uplink, which can drop its oldest, and not in the transport.
 CONGESTED_BYTES: Final = 16 << 10
 
-#: Faults of one event's content. Such an event is skipped; the session ends at UNREADABLE_EVENTS within UNREADABLE_S.
+#: Faults of one event's content. Such an event is skipped.
 SKIPPED: Final = ("bad_json", "bad_type", "missing_field", "bad_base64")
-UNREADABLE_EVENTS: Final = 5
-UNREADABLE_S: Final = 10.0
 
 #: RFC 6585 4.
 TOO_MANY_REQUESTS: Final = 429
@@ -48,25 +45,14 @@ TOO_MANY_REQUESTS: Final = 429
 _MAY_PASS: Final = (408, 425)
 
 
-class _EventParser:
-    """Parser of one session's events. Not the leg itself: its reader would be in an object cycle."""
-
-    __slots__ = ("_unreadable_s",)
-
-    def __init__(self) -> None:
-        self._unreadable_s: deque[float] = deque(maxlen=UNREADABLE_EVENTS)  # times of the last ones
-
-    def parse(self, data: bytes) -> AiEvent:
-        """Parse one event; return Unreadable for one that is skipped. Raises ProtocolError."""
-        try:
-            return openai_realtime.parse(data)
-        except ProtocolError as error:
-            times_s, now_s = self._unreadable_s, monotonic()
-            is_first = not times_s
-            times_s.append(now_s)
-            if error.code not in SKIPPED or (len(times_s) == UNREADABLE_EVENTS and now_s - times_s[0] < UNREADABLE_S):
-                raise
-            return Unreadable(error.code, error.detail, is_first)
+def _parse(data: bytes) -> AiEvent:
+    """Parse one event; return Unreadable for one whose content is at fault. Raises ProtocolError."""
+    try:
+        return openai_realtime.parse(data)
+    except ProtocolError as error:
+        if error.code not in SKIPPED:
+            raise
+        return Unreadable(error.code, error.detail)
 
 
 class OpenAiLeg:
@@ -118,7 +104,7 @@ class OpenAiLeg:
         transport.write(handshake.request)
         behind = self._shake_hands(transport, handshake)
         self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=True, first=behind)
-        self._reader = MessageReader(self._socket, _EventParser().parse, openai_realtime.split)
+        self._reader = MessageReader(self._socket, _parse, openai_realtime.split)
         self._send(self._dialect.session_update(self._agent))
 
     def _shake_hands(self, transport: Transport | TlsTransport, handshake: ClientHandshake) -> bytes:

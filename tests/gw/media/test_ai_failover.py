@@ -272,7 +272,7 @@ def test_a_successor_waits_for_the_agents_sentence_until_the_last_moment(rigs: C
 
 def test_a_successor_that_cannot_be_opened_is_tried_again_later(rigs: Callable[..., Rig]) -> None:
     rig = rigs(greeting="")
-    broken = FakeLeg(ai.AiError("no", "not now", False, True))
+    broken = FakeLeg(ai.AiError("no", "not now", True, "lasting"))
     first = rig.start(broken)
     rolled(rig, forced=False)
     until(lambda: rig.failover._retry_s)

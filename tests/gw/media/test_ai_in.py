@@ -15,7 +15,7 @@ from gw.call.state import Event, Reason, State
 from gw.config import Agent
 from gw.media import call_events
 from gw.media.ai.leg import AiLegError
-from gw.media.ai_in import _HANDLERS, AiIn
+from gw.media.ai_in import _HANDLERS, MAX_UNREADABLE, AiIn
 from gw.media.call import Call
 from gw.protocol import ai
 from gw.twin.ai.script import AiScript, Fault
@@ -62,8 +62,8 @@ def rig(contexts: ContextMaker):
     rig.peer.close()
 
 
-def test_every_event_but_ignored_has_a_handler() -> None:
-    assert set(_HANDLERS) == set(get_args(ai.AiEvent)) - {ai.Ignored}
+def test_every_event_that_calls_for_a_reaction_has_a_handler() -> None:
+    assert set(_HANDLERS) == set(get_args(ai.AiEvent)) - {ai.Ignored, ai.CallerTranscriptFailed}
 
 
 def test_audio_reaches_the_playout_and_the_clock_of_the_watchdog(rig: Rig) -> None:
@@ -103,20 +103,20 @@ def test_a_late_transcript_of_a_cut_response_is_an_interrupted_turn(rig: Rig) ->
 
 def test_words_of_both_sides_become_turns(rig: Rig) -> None:
     rig.receive(ai.SpeechStarted("c1", 10), ai.SpeechStopped("c1"), ai.CallerTranscript("c1", "Hello?"))
-    rig.receive(ai.AudioDelta("r1", "i1", b"x"), ai.AgentTranscriptDelta("i1", "Good "))
+    rig.receive(ai.AudioDelta("r1", "i1", b"x"), ai.AgentTranscriptDelta("r1", "i1", "Good "))
     rig.call.on_session_over()
     rig.call.report_end()
     assert rig.turns() == [("caller", "Hello?", False), ("agent", "Good ", True)]
 
 
 def test_a_tool_that_is_not_available_is_answered_and_the_ai_asked_again(rig: Rig) -> None:
-    rig.receive(ai.ToolCall("i1", "call_1", "order_pizza", "{}"))
+    rig.receive(ai.ToolCall("r1", "i1", "call_1", "order_pizza", "{}"))
     assert rig.leg.sent == [("tool_output", "call_1", '{"error": "this tool is not available"}'), ("create_response", "")]
     assert rig.notes("tool_call") == [{"name": "order_pizza", "arguments": "{}", "item": "i1"}]
 
 
 def test_the_hang_up_tool_closes_the_call(rig: Rig) -> None:
-    rig.receive(ai.ResponseStarted("r1"), ai.ToolCall("i1", "call_1", "hang_up", "{}"))
+    rig.receive(ai.ResponseStarted("r1"), ai.ToolCall("r1", "i1", "call_1", "hang_up", "{}"))
     assert rig.leg.sent == [("tool_output", "call_1", '{"ok": true}')]
     assert rig.call.state.now is State.CLOSING
 
@@ -139,10 +139,10 @@ def test_a_response_that_fails_is_noted_and_a_deferred_request_is_sent(rig: Rig)
 @pytest.mark.parametrize(
     ("event", "reason", "permanent", "expired"),
     [
-        (ai.AiError("x", "broken", False, True), Reason.AI_REFUSED, False, True),
-        (ai.AiError("x", "no such key", False, True, permanent=True), Reason.AI_REFUSED, True, False),
-        (ai.AiError("x", "slow down", False, False, rate_limited=True), Reason.AI_RATE_LIMITED, False, False),
-        (ai.ResponseDone("r1", "failed", "slow down", rate_limited=True), Reason.AI_RATE_LIMITED, False, False),
+        (ai.AiError("x", "broken", True, "passing"), Reason.AI_REFUSED, False, True),
+        (ai.AiError("x", "no such key", True, "lasting"), Reason.AI_REFUSED, True, False),
+        (ai.AiError("x", "slow down", False, "rate_limit"), Reason.AI_RATE_LIMITED, False, False),
+        (ai.ResponseDone("r1", "failed", "slow down", "rate_limit"), Reason.AI_RATE_LIMITED, False, False),
     ],
 )
 def test_an_event_that_ends_the_leg(rig: Rig, event: ai.AiEvent, reason: Reason, permanent: bool, expired: bool) -> None:
@@ -152,23 +152,24 @@ def test_an_event_that_ends_the_leg(rig: Rig, event: ai.AiEvent, reason: Reason,
 
 
 def test_an_error_that_ends_nothing_is_noted_and_a_benign_one_is_not(rig: Rig) -> None:
-    rig.receive(ai.AiError("busy", "a response is under way", True, False), ai.AiError("odd", "never mind", False, False))
+    rig.receive(
+        ai.AiError("busy", "a response is under way", False, "crossed"), ai.AiError("odd", "never mind", False, "passing")
+    )
     assert rig.notes("ai_error") == [{"code": "odd", "message": "never mind", "fatal": False}]
 
 
 def test_an_unreadable_event_is_counted_and_the_first_of_a_session_noted(rig: Rig) -> None:
-    rig.receive(ai.Unreadable("bad_json", "cut", True), ai.Unreadable("bad_type", "a number", False))
+    rig.receive(ai.Unreadable("bad_json", "cut"), *[ai.Unreadable("bad_type", "a number")] * (MAX_UNREADABLE - 2))
     assert rig.notes("ai_unreadable") == [{"code": "bad_json", "detail": "cut"}]
-    rig.call.ai.ready = False
     with pytest.raises(AiLegError) as raised:
-        rig.receive(ai.Unreadable("bad_type", "in `session`", False))
+        rig.receive(ai.Unreadable("bad_type", "in `session`"))
     assert raised.value.reason is Reason.AI_BAD_TYPE
 
 
 def test_any_error_before_the_session_is_confirmed_ends_the_leg(rig: Rig) -> None:
     rig.call.ai.ready = False
     with pytest.raises(AiLegError):
-        rig.receive(ai.AiError("odd", "session.update refused", False, False))
+        rig.receive(ai.AiError("odd", "session.update refused", False, "passing"))
 
 
 # -- legs of other kinds ----------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("stopped_clock")
 def test_errors_of_the_ai_are_limited_in_log_and_notes(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    rig.receive(*[ai.AiError("odd", "message", benign=False, fatal=False)] * 50)
+    rig.receive(*[ai.AiError("odd", "message", False, "passing")] * 50)
     assert len(rig.notes("ai_error")) == 5
     assert len([record for record in caplog.records if "the AI reports" in record.message]) == 5
     assert rig.context.cells.ai_errors["error"].value == 50
@@ -263,7 +264,7 @@ def test_errors_of_the_ai_are_limited_in_log_and_notes(rig: Rig, caplog: pytest.
 
 @pytest.mark.usefixtures("stopped_clock")
 def test_tool_calls_are_limited(rig: Rig) -> None:
-    rig.receive(*[ai.ToolCall("item", f"call-{n}", "other", "{}") for n in range(EVENTS[1] + 50)])
+    rig.receive(*[ai.ToolCall("r1", "item", f"call-{n}", "other", "{}") for n in range(EVENTS[1] + 50)])
     assert len(rig.notes("tool_call")) == EVENTS[1]
     assert len(rig.leg.of("tool_output")) == EVENTS[1]
 

@@ -10,13 +10,13 @@ from gw.protocol import ai
 def test_the_union_has_every_event() -> None:
     events = {value for value in vars(ai).values() if isinstance(value, type) and issubclass(value, tuple)}
     assert set(get_args(ai.AiEvent)) == events
-    assert len(events) == 14
+    assert len(events) == 16
 
 
 def test_an_error_is_harmless_by_default() -> None:
-    error = ai.AiError("code", "message", benign=False, fatal=False)
-    assert (error.refuses_response, error.permanent, error.rate_limited) == (False, False, False)
-    assert ai.ResponseDone("r", "completed", "").rate_limited is False
+    error = ai.AiError("code", "message", fatal=False)
+    assert (error.trouble, error.wait_ms, error.refuses) == ("", 0, "")
+    assert ai.ResponseDone("r", "completed", "")[3:] == ("", 0)
 
 
 def test_the_tool_that_every_agent_has() -> None:

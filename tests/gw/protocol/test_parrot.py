@@ -160,7 +160,7 @@ def test_it_hangs_up_on_the_hash_key_once() -> None:
     assert kinds(events)[-3:] == ["AgentTranscript", "ToolCall", "ResponseDone"]
     assert events[-3:] == [
         ai.AgentTranscript("resp_1", "item_2", "(goodbye)"),
-        ai.ToolCall("item_3", "call_4", "hang_up", "{}"),
+        ai.ToolCall("resp_1", "item_3", "call_4", "hang_up", "{}"),
         ai.ResponseDone("resp_1", "completed", ""),
     ]
     assert agent.on_dtmf("#") == agent.create_response() == agent.on_audio(voice(100) + quiet(2000)) == []

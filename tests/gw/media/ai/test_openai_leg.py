@@ -21,10 +21,8 @@ from gw.media.ai.leg import AiLegError
 from gw.media.ai.openai_leg import (
     MAX_MESSAGE_BYTES,
     MAX_WAITING_BYTES,
-    UNREADABLE_EVENTS,
-    UNREADABLE_S,
     OpenAiLeg,
-    _EventParser,
+    _parse,
 )
 from gw.protocol import ai
 from gw.twin.ai.script import AiScript, Fault
@@ -236,11 +234,7 @@ def test_over_tls_with_a_certificate_that_is_trusted_or_not(tmp_path: Path):
 RESPONSE_FAULTS: dict[Fault, Reason] = {
     "close": Reason.AI_CLOSED,
     "reset": Reason.AI_LOST,
-    "bad_json": Reason.AI_BAD_JSON,
-    "bad_type": Reason.AI_BAD_TYPE,
-    "missing_field": Reason.AI_MISSING_FIELD,
     "bad_utf8": Reason.AI_BAD_UTF8,
-    "bad_base64": Reason.AI_BAD_BASE64,
     "binary_message": Reason.AI_BINARY_MESSAGE,
     "oversize_message": Reason.AI_OVERSIZE_MESSAGE,
     "bad_websocket": Reason.AI_BAD_WEBSOCKET,
@@ -303,12 +297,12 @@ def test_an_ai_that_does_not_read_is_congested_then_stalled():
         (b"\x81\x80" + bytes(4), Reason.AI_BAD_WEBSOCKET, 1002),
         (b"\x82\x02{}", Reason.AI_BINARY_MESSAGE, 1003),
         (b"\x81\x02\xff\xff", Reason.AI_BAD_UTF8, 1007),
-        (b"\x81\x01{" * UNREADABLE_EVENTS, Reason.AI_BAD_JSON, 1007),
+        (b'\x81\x1f{"type":"response.audio.delta"}', Reason.AI_WRONG_FORMAT, 1007),
         (b"\x89\x00" * 200, Reason.AI_FRAME_FLOOD, 1008),
         (b"\x81\x7f" + (MAX_MESSAGE_BYTES + 1).to_bytes(8), Reason.AI_OVERSIZE_MESSAGE, 1009),
         (b"\x88\x02\x0f\xa0", Reason.AI_CLOSED, 4000),
     ],
-    ids=["masked", "binary", "no UTF-8", "no JSON", "pings", "too long", "a close"],
+    ids=["masked", "binary", "no UTF-8", "beta", "pings", "too long", "a close"],
 )
 def test_the_ai_reads_why_the_leg_closes(data: bytes, reason: Reason, code: int):
     listener = socket.create_server(("127.0.0.1", 0))
@@ -327,24 +321,24 @@ def test_the_ai_reads_why_the_leg_closes(data: bytes, reason: Reason, code: int)
     listener.close()
 
 
-def test_unreadable_events_are_skipped_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch):
-    now_s = [0.0]
-    monkeypatch.setattr("gw.media.ai.openai_leg.monotonic", lambda: now_s[0])
-    parse = _EventParser().parse
-    bad = [b"{", b'{"type":5}', b'{"type":"response.output_item.done"}']
-    codes = ["bad_json", "bad_type", "missing_field"]
-    for n in range(3 * UNREADABLE_EVENTS):  # one fewer than the limit in any UNREADABLE_S
-        event = parse(bad[n % 3])
-        assert isinstance(event, ai.Unreadable) and (event.code, event.is_first) == (codes[n % 3], n == 0)
-        now_s[0] += UNREADABLE_S / (UNREADABLE_EVENTS - 1)
-    parse(b"{")
-    with pytest.raises(ProtocolError, match="truncated"):
-        parse(b"{")
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"{", "bad_json"),
+        (b'{"type":5}', "bad_type"),
+        (b'{"type":"response.output_item.done"}', "missing_field"),
+        (b'{"type":"response.output_audio.delta","item_id":"i","delta":"?"}', "bad_base64"),
+    ],
+)
+def test_an_unreadable_event_costs_itself(data: bytes, code: str):
+    for _ in range(20):
+        event = _parse(data)
+        assert isinstance(event, ai.Unreadable) and event.code == code
 
 
 def test_another_format_is_never_skipped():
     with pytest.raises(ProtocolError) as raised:
-        _EventParser().parse(b'{"type":"session.updated","session":{}}')
+        _parse(b'{"type":"response.audio.delta"}')
     assert raised.value.code == "wrong_format"
 
 

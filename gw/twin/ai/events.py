@@ -8,7 +8,7 @@ Source: the types of openai 3.54.0 (`openai.types.realtime`); OpenAI's Realtime 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,6 +50,20 @@ _VAD_KEYS: Final = frozenset(
         "eagerness",
     }
 )
+#: Length of an item's id that a client chooses. Seen in the API's errors, not in its documents.
+MAX_ID_CHARS: Final = 32
+#: Fields that an item of each type must have.
+_ITEM_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "message": ("role",),
+    "function_call": ("call_id", "name", "arguments"),
+    "function_call_output": ("call_id", "output"),
+}
+#: Types of content that each role may have.
+_CONTENT: Final[Mapping[str, tuple[str, ...]]] = {
+    "system": ("input_text",),
+    "user": ("input_text", "input_audio"),
+    "assistant": ("output_text", "output_audio"),
+}
 
 
 class SettingsError(Exception):
@@ -130,6 +144,26 @@ def settings_of(session: object) -> SessionSettings:
     )
 
 
+def item_problem(item: object, taken: Container[str], calls: Container[str]) -> str | None:
+    """Return the error of an item that a client adds, or None. `taken`: ids in use; `calls`: known call_ids."""
+    if not isinstance(item, dict) or item.get("type") not in _ITEM_TEXTS:
+        return "Invalid 'item.type'."
+    item_id, kind = item.get("id"), item["type"]
+    if item_id is not None and (not isinstance(item_id, str) or not 0 < len(item_id) <= MAX_ID_CHARS or item_id in taken):
+        return f"Invalid 'item.id': expected a new id of at most {MAX_ID_CHARS} characters."
+    for name in _ITEM_TEXTS[kind]:
+        if not isinstance(item.get(name), str):
+            return f"Missing required parameter: 'item.{name}'."
+    if kind == "function_call_output" and item["call_id"] not in calls:
+        return f"Tool call ID '{item['call_id']}' not found in conversation."
+    if kind == "message":
+        content = item.get("content")
+        accepted = _CONTENT.get(item["role"], ())
+        if not isinstance(content, list) or not all(isinstance(part, dict) and part.get("type") in accepted for part in content):
+            return f"Invalid 'item.content': role '{item['role']}' takes {accepted}."
+    return None
+
+
 def error(kind: str, code: str | None, message: str, param: str | None = None, event_id: str | None = None) -> Event:
     """Build an error event. `event_id`: the client event at fault, if it had an id."""
     body = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
@@ -143,12 +177,16 @@ def message_item(item_id: str, status: str, role: str = "assistant", words: str 
     return {"id": item_id, "object": "realtime.item", "type": "message", "status": status, "role": role, "content": content}
 
 
-def opening(sent: SentResponse) -> Iterator[Event]:
-    """Yield the events before a response's first delta."""
-    item = message_item(sent.item_id, "in_progress")
-    part = {"type": "audio", "transcript": ""}
+def created(sent: SentResponse) -> Iterator[Event]:
+    """Yield the events of a response's beginning."""
     yield {"type": "response.created", "response": response(sent, [])}
     yield {"type": "rate_limits.updated", "rate_limits": [{"name": "tokens", "limit": 40000, "remaining": 39000}]}
+
+
+def opening(sent: SentResponse, part_kind: str = "audio") -> Iterator[Event]:
+    """Yield the events before the first delta of a response's item."""
+    item = message_item(sent.item_id, "in_progress")
+    part = {"type": "text", "text": ""} if part_kind == "text" else {"type": "audio", "transcript": ""}
     yield {"type": "response.output_item.added", "response_id": sent.response_id, "output_index": 0, "item": item}
     yield {"type": "conversation.item.added", "previous_item_id": None, "item": item}
     yield {"type": "response.content_part.added", **_place(sent), "part": part}
@@ -162,6 +200,19 @@ def words_delta(sent: SentResponse, words: str) -> Event:
     return {"type": "response.output_audio_transcript.delta", **_place(sent), "delta": words}
 
 
+def text_answer(sent: SentResponse) -> Iterator[Event]:
+    """Yield the item of a response that has text in place of audio."""
+    part = {"type": "text", "text": sent.words}
+    content = [{"type": "output_text", "text": sent.words}]
+    item = {**message_item(sent.item_id, "completed"), "content": content}
+    yield from opening(sent, "text")
+    yield {"type": "response.output_text.delta", **_place(sent), "delta": sent.words}
+    yield {"type": "response.output_text.done", **_place(sent), "text": sent.words}
+    yield {"type": "response.content_part.done", **_place(sent), "part": part}
+    yield {"type": "response.output_item.done", "response_id": sent.response_id, "output_index": 0, "item": item}
+    yield {"type": "conversation.item.done", "previous_item_id": None, "item": item}
+
+
 def ending(sent: SentResponse) -> Iterator[Event]:
     """Yield the events after a response's last delta, completed or cut off."""
     item = message_item(sent.item_id, "completed" if sent.status == "completed" else "incomplete", words=sent.words)
@@ -173,24 +224,29 @@ def ending(sent: SentResponse) -> Iterator[Event]:
     yield {"type": "conversation.item.done", "previous_item_id": None, "item": item}
 
 
-def function_call(sent: SentResponse, name: str, arguments: str, item_id: str, call_id: str) -> Iterator[Event]:
-    """Yield the events of a tool call, the response's second item."""
-    item = {"id": item_id, "object": "realtime.item", "type": "function_call", "name": name, "call_id": call_id}
-    place = {"response_id": sent.response_id, "item_id": item_id, "output_index": 1, "call_id": call_id}
+def function_call(sent: SentResponse, item: Event, index: int) -> Iterator[Event]:
+    """Yield the events of a tool call, item `index` of the response. `item`: the completed one."""
+    place = {"response_id": sent.response_id, "item_id": item["id"], "output_index": index, "call_id": item["call_id"]}
     added = {**item, "status": "in_progress", "arguments": ""}
-    done = {**item, "status": "completed", "arguments": arguments}
-    yield {"type": "response.output_item.added", "response_id": sent.response_id, "output_index": 1, "item": added}
+    yield {"type": "response.output_item.added", "response_id": sent.response_id, "output_index": index, "item": added}
     yield {"type": "conversation.item.added", "previous_item_id": sent.item_id, "item": added}
-    yield {"type": "response.function_call_arguments.delta", **place, "delta": arguments}
-    yield {"type": "response.function_call_arguments.done", **place, "name": name, "arguments": arguments}
-    yield {"type": "response.output_item.done", "response_id": sent.response_id, "output_index": 1, "item": done}
-    yield {"type": "conversation.item.done", "previous_item_id": sent.item_id, "item": done}
+    yield {"type": "response.function_call_arguments.delta", **place, "delta": item["arguments"]}
+    yield {
+        "type": "response.function_call_arguments.done",
+        **place,
+        "name": item["name"],
+        "arguments": item["arguments"],
+    }
+    yield {"type": "response.output_item.done", "response_id": sent.response_id, "output_index": index, "item": item}
+    yield {"type": "conversation.item.done", "previous_item_id": sent.item_id, "item": item}
 
 
-def response(sent: SentResponse, output: list[Event]) -> Event:
-    """Build a response's description, with its usage once it has ended."""
+def response(sent: SentResponse, output: list[Event], failure: Event | None = None) -> Event:
+    """Build a response's description, with its usage once it has ended. `failure`: its error."""
     tokens = len(sent.audio) // 400
-    details = {"type": sent.status, "reason": sent.reason} if sent.reason else None
+    details: Event | None = {"type": sent.status, "reason": sent.reason} if sent.reason else None
+    if failure is not None:
+        details = {"type": sent.status, "error": failure}
     usage = {
         "total_tokens": tokens,
         "input_tokens": 0,

@@ -34,6 +34,71 @@ class Truncate(NamedTuple):
     accepted: bool
 
 
+class Create(NamedTuple):
+    """`response.create`, and the response to it: None if it was refused or ignored."""
+
+    at_s: float
+    instructions: str  # which replace the session's for this response
+    response_id: str | None
+    refusal: str  # code of the error, or its type
+
+
+class Cancel(NamedTuple):
+    """`response.cancel`, and the response it ended; None without one."""
+
+    at_s: float
+    response_id: str | None
+
+
+class Deletion(NamedTuple):
+    """`conversation.item.delete`, and whether there was such an item."""
+
+    at_s: float
+    item_id: str
+    accepted: bool
+
+
+class Item(NamedTuple):
+    """`conversation.item.create` that was accepted."""
+
+    at_s: float
+    item_id: str
+    kind: str  # message, function_call, function_call_output
+    role: str  # empty for calls and their outputs
+    text: str  # of a message or an output
+    call_id: str
+
+
+class SentCall(NamedTuple):
+    """A tool call of the AI."""
+
+    at_s: float
+    response_id: str
+    call_id: str
+    name: str
+    status: str | None  # empty: absent
+
+    @property
+    def is_due(self) -> bool:
+        """True if it needs an output: calls that were cut short need none."""
+        return self.status not in ("incomplete", "in_progress")
+
+
+@dataclass(slots=True)
+class Debt:
+    """An answer owed to the caller, until its first audio or the caller's next words."""
+
+    at_s: float
+    cause: str  # speech | create
+    response_id: str | None = None  # of the answer
+    audio_s: float | None = None
+    withdrawn_s: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.audio_s is None and self.withdrawn_s is None
+
+
 class SentError(NamedTuple):
     """An error event sent to the client."""
 
@@ -62,10 +127,14 @@ class SentResponse:
     created_s: float
     audio: bytearray = field(default_factory=bytearray)  # sent so far
     deltas: list[Delta] = field(default_factory=list)
-    status: str = "in_progress"
-    reason: str = ""  # of a cancellation
+    late: bytearray = field(default_factory=bytearray)  # sent after the end or a truncate
+    hangs_up: bool = False  # it calls the tool, once completed
+    has_item: bool = False  # the item's first events were sent
+    status: str | None = "in_progress"
+    reason: str = ""  # of a cancellation or an incomplete response
     done_s: float | None = None
     truncated_ms: int | None = None
+    faults: tuple[str, ...] = ()  # names of its script's faults
 
     @property
     def is_active(self) -> bool:
@@ -75,6 +144,12 @@ class SentResponse:
     def sent_ms(self) -> int:
         """Length of the item so far: the bound on a truncate."""
         return len(self.audio) // BYTES_PER_MS
+
+    @property
+    def believed(self) -> bytes:
+        """Audio that the AI believes was heard: all of it, unless truncated."""
+        end = None if self.truncated_ms is None else self.truncated_ms * BYTES_PER_MS
+        return bytes(self.audio[:end])
 
 
 @dataclass(slots=True)
@@ -95,6 +170,14 @@ class AiLedger:
     last_append_s: float | None = None
     events: deque[Received] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
     truncates: list[Truncate] = field(default_factory=list)
+    creates: list[Create] = field(default_factory=list)
+    early_creates: int = 0  # before the end of a rate limit
+    cancels: list[Cancel] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    deletions: list[Deletion] = field(default_factory=list)
+    item_ids: set[str] = field(default_factory=set)  # of the conversation, without deleted ones
+    calls: list[SentCall] = field(default_factory=list)
+    debts: list[Debt] = field(default_factory=list)
     errors: list[SentError] = field(default_factory=list)
     tool_outputs: list[Mapping[str, Any]] = field(default_factory=list)
     turns_ms: list[tuple[int, int]] = field(default_factory=list)  # the caller's turns: start and end
@@ -116,6 +199,27 @@ class AiLedger:
     def tag(self) -> int | None:
         """The number that the caller's first audio carried; it identifies the call."""
         return find_tag(bytes(self.uplink[:_TAG_WITHIN_BYTES]))
+
+    @property
+    def replaced_personas(self) -> int:
+        """Number of creates whose instructions replaced the persona."""
+        return sum(bool(create.instructions) for create in self.creates)
+
+    def owe(self, cause: str, at_s: float) -> None:
+        """Record that the caller is owed an answer."""
+        self.debts.append(Debt(at_s, cause))
+
+    def answer(self, sent: SentResponse, at_s: float) -> None:
+        """Record the first audio of a response. It answers whatever came before the response."""
+        for debt in self.debts:
+            if debt.is_open and debt.at_s <= sent.created_s:
+                debt.response_id, debt.audio_s = sent.response_id, at_s
+
+    def withdraw(self, at_s: float) -> None:
+        """Record that the caller speaks again, so that the last answer is owed no longer."""
+        for debt in self.debts:
+            if debt.is_open:
+                debt.withdrawn_s = at_s
 
     def kinds(self) -> list[str]:
         """Return the types of the client events other than audio, in sequence."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 from gw.twin import speech
+from gw.twin.ai.faults import RESPONSES, TURNS, Strike
 from gw.twin.sound import RATE_HZ
 
 ConnectFault = Literal[
@@ -31,6 +32,7 @@ SessionFault = Literal[
     "rate_limited",  # every response.create is answered by rate_limit_exceeded
     "response_refused",  # the first response.create is answered by an error that names it
 ]
+#: The oldest faults of `gw.twin.ai.faults`; that file has all.
 ResponseFault = Literal[
     "close",  # a close frame in the middle of a response
     "reset",  # the connection breaks
@@ -69,6 +71,7 @@ class AiScript:
     goodbye: bytes = b""  # the response that hangs up, if not empty
     hang_up_after: int | None = None  # number of the response (1 is the first) that calls the tool `hang_up`
     hang_up_tool: str = "hang_up"
+    tool: str = "look_up"  # called by faults
     agent_words: tuple[str, ...] = ("I hear you.",)
     caller_words: tuple[str, ...] = ("Something was said.",)
     seed: int = 0
@@ -79,13 +82,24 @@ class AiScript:
     trailing_s: float = 0.0  # how long deltas of a cancelled response still arrive
     lifetime_s: float = 3600.0  # until the end that session.created names
     expires: bool = False  # end the session then: an error, then a close
-    fault: Fault | None = None
-    fault_response: int = 1  # number of the response with a ResponseFault
-    fault_deltas: int = 2  # deltas before the fault
+    ends_after_s: float | None = None  # end it then instead, whatever end it named
+    hears_after_s: float | None = None  # time from session.updated to speech_started, in any audio
+    limit_s: float = 4.0  # duration of a rate limit
+    thinks_s: float = 7.0  # how long the arguments of `thinks_aloud` come
+    fault: Fault | None = None  # of the connection or the session
+    strikes: tuple[Strike, ...] = ()  # faults of responses and turns
 
-    def with_fault(self, fault: Fault, response: int = 1, deltas: int = 2) -> AiScript:
-        """Return the same script with one fault."""
-        return replace(self, fault=fault, fault_response=response, fault_deltas=deltas)
+    def with_fault(self, fault: str, response: int = 1, deltas: int | None = None, times: int = 1) -> AiScript:
+        """Return the same script with one fault more.
+
+        `response`: number of the first response, or of the caller's turn, that it strikes; requests that were refused or ignored
+        count. `deltas`: audio deltas before it, or another place of `gw.twin.ai.faults`. Raises: KeyError for an unknown name.
+        """
+        for name in (*CONNECT_FAULTS, *SESSION_FAULTS):
+            if name == fault:
+                return replace(self, fault=name)
+        place = 0 if fault in TURNS else RESPONSES[fault].place
+        return replace(self, strikes=(*self.strikes, Strike(fault, response, times, place if deltas is None else deltas)))
 
     def audio_of(self, number: int, asked: bool) -> bytes:
         """Return the audio of response `number` (1 is the first); `asked`: the client requested it."""

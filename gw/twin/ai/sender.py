@@ -1,4 +1,4 @@
-"""Outgoing events of an AI session: ids, errors, delayed events, and the faults of its script.
+"""Outgoing events of an AI session: ids, errors, delayed events, and the messages of faults.
 
 Delayed events are sent by greenlets that end with the session.
 """
@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 import gevent
 import msgspec
 from gevent.pool import Group
 
-from gw.twin.ai import events
+from gw.twin.ai import events, faults
 from gw.twin.ai.events import Event, IdMaker
+from gw.twin.ai.faults import FaultyResponse
 from gw.twin.ai.ledger import AiLedger, SentError, SentResponse
 from gw.twin.ai.script import AiScript
 from gw.twin.websocket import ClosedError, TimedOutError, TwinSocket
-
-#: Above a client's bound of 8 MiB on one event.
-OVERSIZE_BYTES: Final = (8 << 20) + 4096
-#: Unreadable events of one fault: as many as end a session.
-BAD_EVENTS: Final = 5
 
 
 class EventSender:
@@ -47,6 +42,8 @@ class EventSender:
             return
         if self._script.fault == "beta_names":
             event = events.beta(event)
+        if event["type"] == "conversation.item.added":
+            self._ledger.item_ids.add(str(event["item"]["id"]))
         self._websocket.send_text(msgspec.json.encode({"event_id": self.ids.new("event"), **event}))
 
     def fail(self, kind: str, code: str | None, message: str, param: str | None = None, event_id: str | None = None) -> None:
@@ -66,41 +63,23 @@ class EventSender:
 
         self._greenlets.spawn(body)
 
-    def play_fault(self, sent: SentResponse) -> None:
-        """Send the script's fault in place of the next audio delta, or end the connection."""
-        fault, websocket = self._script.fault, self._websocket
-        delta = events.audio_delta(sent, "//8=")
-        if fault in ("stall", "freeze"):
-            self.silent = True
-            self.frozen = fault == "freeze"
-        elif fault == "close":
-            websocket.close(1011, "internal error")
-        elif fault == "reset":
-            websocket.abort()
-        elif fault == "one_bad_event":
-            self.send({**delta, "delta": 5})
-        elif fault in ("bad_json", "bad_type", "missing_field", "bad_base64"):
-            for _ in range(BAD_EVENTS):
-                if fault == "bad_json":
-                    websocket.send_text(b'{"type":"response.output_audio.delta","delta":')
-                elif fault == "missing_field":
-                    self.send({name: value for name, value in delta.items() if name != "delta"})
-                else:
-                    self.send({**delta, "delta": 5 if fault == "bad_type" else "!not base64!"})
-        elif fault == "bad_utf8":
-            websocket.send_text(b'{"type":"response.done","response":{"id":"\xff\xfe"}}')
-        elif fault == "binary_message":
-            websocket.send_binary(msgspec.json.encode(delta))
-        elif fault == "oversize_message":
-            self.send({**delta, "delta": "A" * OVERSIZE_BYTES})
-        elif fault == "bad_websocket":
-            websocket.send_raw(b"\xf1\x02{}")  # FIN and all three reserved bits
-        elif fault == "unknown_event":
-            self.send({"type": "response.telepathy.delta", "thought": [1, {"deep": None}]})
-        elif fault == "error_benign":
-            self.fail("invalid_request_error", "response_cancel_not_active", "Cancellation failed: no active response found.")
-        elif fault == "error_fatal":
-            self.fail("server_error", "insufficient_quota", "You exceeded your current quota.")
-        elif fault == "session_expired":
-            self.fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
-            websocket.close(1001, "session expired")
+    def play(self, fault: FaultyResponse, sent: SentResponse) -> None:
+        """Send a fault's messages and error, then go silent or close."""
+        for template in (*fault.sends, fault.binary):
+            if not template or self.silent:
+                continue
+            data = faults.message(template, sent, self.ids.new("event"))
+            if template is fault.binary:
+                self._websocket.send_binary(data)
+            else:
+                self._websocket.send_text(data)
+        if fault.raw:
+            self._websocket.send_raw(fault.raw)
+        if fault.error is not None:
+            self.fail(*fault.error)
+        if fault.stalls in ("session", "reading"):
+            self.silent, self.frozen = True, fault.stalls == "reading"
+        if fault.closes == 0:
+            self._websocket.abort()
+        elif fault.closes is not None:
+            self._websocket.close(fault.closes, "closed by the script")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import gevent
@@ -16,7 +16,8 @@ import msgspec
 
 from gw.twin.ai import events
 from gw.twin.ai.events import Event, SessionSettings
-from gw.twin.ai.ledger import KEPT_UPLINK_BYTES, AiLedger, Received, Truncate
+from gw.twin.ai.faults import TURNS, FaultyTurn
+from gw.twin.ai.ledger import KEPT_UPLINK_BYTES, AiLedger, Cancel, Create, Deletion, Item, Received, SentResponse, Truncate
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.sender import EventSender
 from gw.twin.ai.vad import EnergyVad
@@ -75,8 +76,11 @@ class AiSession:
             "model": self._ledger.model,
         }
         self._sender.send({"type": "session.created", "session": {**session, "expires_at": expires_at}})
-        if self._script.expires:
-            self._sender.send_later(self._script.lifetime_s, self._expire)
+        ends_after_s = self._script.ends_after_s
+        if ends_after_s is None and self._script.expires:
+            ends_after_s = self._script.lifetime_s
+        if ends_after_s is not None:
+            self._sender.send_later(ends_after_s, self._expire)
 
     def _expire(self) -> None:
         self._sender.fail("invalid_request_error", "session_expired", "Your session hit the maximum duration of 60 minutes.")
@@ -124,6 +128,14 @@ class AiSession:
             session = {**session, "audio": {"input": pcm, "output": pcm}}
         self._ledger.ready_s = time.monotonic()
         self._sender.send({"type": "session.updated", "session": session})
+        if self._script.hears_after_s is not None and len(self._ledger.updates) == 1:
+            self._sender.send_later(self._script.hears_after_s, self._hear)
+
+    def _hear(self) -> None:
+        """Detect speech in any audio; it ends as speech does."""
+        if not self._vad.speaking:
+            self._vad.speaking = True
+            self._on_speech(int((self._script.hears_after_s or 0.0) * 1000))
 
     def _on_append(self, event: Event) -> None:
         text = event.get("audio")
@@ -151,14 +163,25 @@ class AiSession:
     def _on_speech(self, at_ms: int) -> None:
         """Start the caller's turn; it interrupts a response where the client allowed that."""
         self._turn = (self._sender.ids.new("item"), at_ms)
-        self._sender.send({"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]})
+        self._ledger.withdraw(time.monotonic())
+        faults = self._turn_faults(len(self._ledger.turns_ms) + 1)
+        event = {"type": "input_audio_buffer.speech_started", "audio_start_ms": at_ms, "item_id": self._turn[0]}
+        for fault in faults:
+            event |= fault.started or {}
+        self._sender.send(event)
         if self._settings.interrupt_response and self._voice.active is not None:
             self._voice.cancel(self._voice.active, "turn_detected")
+        if any(fault.talks_over for fault in faults):
+            self._voice.respond(asked=False)
+
+    def _turn_faults(self, number: int) -> list[FaultyTurn]:
+        return [TURNS[strike.name] for strike in self._script.strikes if strike.name in TURNS and strike.hits(number)]
 
     def _on_pause(self, at_ms: int) -> None:
         """End the caller's turn."""
         item_id, start_ms = self._turn
         self._ledger.turns_ms.append((start_ms, at_ms))
+        self._ledger.owe("speech", time.monotonic())
         self._sender.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": at_ms, "item_id": item_id})
         self._commit(item_id)
         if self._settings.create_response and self._voice.active is None:
@@ -169,12 +192,19 @@ class AiSession:
         self._sender.send({"type": "input_audio_buffer.committed", "previous_item_id": None, "item_id": item_id})
         self._sender.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
         self._sender.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
-        if self._settings.transcribe and self._script.caller_words:
-            words = self._script.caller_words[max(0, len(self._ledger.turns_ms) - 1) % len(self._script.caller_words)]
-            kind = "conversation.item.input_audio_transcription.completed"
-            usage = {"type": "duration", "seconds": 1.0}
-            event = {"type": kind, "item_id": item_id, "content_index": 0, "transcript": words, "usage": usage}
-            self._sender.send_later(_TRANSCRIPT_DELAY_S, self._sender.send, event)
+        faults = self._turn_faults(len(self._ledger.turns_ms))
+        if not self._settings.transcribe or not self._script.caller_words or any(one.transcript == "never" for one in faults):
+            return
+        event: Event = {"item_id": item_id, "content_index": 0}
+        if any(one.transcript == "failed" for one in faults):
+            event["type"] = "conversation.item.input_audio_transcription.failed"
+            event["error"] = {"type": "server_error", "code": None, "message": "Input transcription failed.", "param": None}
+        else:
+            words = self._script.caller_words
+            event["type"] = "conversation.item.input_audio_transcription.completed"
+            event["transcript"] = words[max(0, len(self._ledger.turns_ms) - 1) % len(words)]
+            event["usage"] = {"type": "duration", "seconds": 1.0}
+        self._sender.send_later(_TRANSCRIPT_DELAY_S, self._sender.send, event)
 
     def _on_commit(self, event: Event) -> None:
         if not self._vad.speaking and not self._ledger.uplink:
@@ -187,6 +217,19 @@ class AiSession:
         self._sender.send({"type": "input_audio_buffer.cleared"})
 
     def _on_create(self, event: Event) -> None:
+        now_s, errors = time.monotonic(), len(self._ledger.errors)
+        asked = event.get("response")
+        instructions = asked.get("instructions") if isinstance(asked, dict) else None
+        self._ledger.owe("create", now_s)
+        sent = None
+        try:
+            sent = self._create(event)
+        finally:  # also if a fault closes the connection
+            refused = self._ledger.errors[errors:]
+            response_id = None if sent is None else sent.response_id
+            self._ledger.creates.append(Create(now_s, str(instructions or ""), response_id, refused[0].code if refused else ""))
+
+    def _create(self, event: Event) -> SentResponse | None:
         if self._voice.active is not None:
             code = "conversation_already_has_active_response"
             message = f"Conversation already has an active response in progress: {self._voice.active.response_id}."
@@ -198,20 +241,23 @@ class AiSession:
         elif self._script.fault == "response_refused" and not self._ledger.errors:
             self._sender.fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
         else:
-            self._voice.respond(asked=True)
+            return self._voice.respond(asked=True, event_id=_id_of(event))
+        return None
 
     def _on_cancel(self, event: Event) -> None:
-        if self._voice.active is None:
+        active = self._voice.active
+        self._ledger.cancels.append(Cancel(time.monotonic(), None if active is None else active.response_id))
+        if active is None:
             message = "Cancellation failed: no active response found."
             self._refuse(event, "response_cancel_not_active", message)
         else:
-            self._voice.cancel(self._voice.active, "client_cancelled")
+            self._voice.cancel(active, "client_cancelled")
 
     def _on_truncate(self, event: Event) -> None:
         item_id, end_ms = event.get("item_id"), event.get("audio_end_ms")
         sent = next((one for one in self._ledger.responses if one.item_id == item_id), None)
         problem = ""
-        if sent is None:
+        if sent is None or item_id not in self._ledger.item_ids:
             problem = f"Item with item_id '{item_id}' not found."
         elif not isinstance(end_ms, int) or end_ms < 0 or event.get("content_index") != 0:
             problem = "Invalid 'audio_end_ms' or 'content_index'."
@@ -226,17 +272,39 @@ class AiSession:
         sent.truncated_ms = end
         place = {"item_id": item_id, "content_index": 0, "audio_end_ms": end}
         self._sender.send({"type": "conversation.item.truncated", **place})
+        self._voice.on_truncated(sent)
 
     def _on_item(self, event: Event) -> None:
         item = event.get("item")
-        if not isinstance(item, dict) or item.get("type") not in ("message", "function_call", "function_call_output"):
-            self._refuse(event, "invalid_value", "Invalid 'item'.", "item")
+        problem = events.item_problem(item, self._ledger.item_ids, {*self._calls()})
+        if problem is not None or not isinstance(item, dict):
+            self._refuse(event, "invalid_value", problem or "", "item")
             return
         if item["type"] == "function_call_output":
             self._ledger.tool_outputs.append(item)
         item = {"id": self._sender.ids.new("item"), "status": "completed", **item}
+        parts = [part.get("text") for part in item["content"]] if item["type"] == "message" else [item.get("output")]
+        text = "".join(part for part in parts if isinstance(part, str))
+        told = Item(time.monotonic(), item["id"], item["type"], item.get("role", ""), text, item.get("call_id", ""))
+        self._ledger.items.append(told)
         self._sender.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
         self._sender.send({"type": "conversation.item.done", "previous_item_id": None, "item": item})
+
+    def _calls(self) -> Iterator[str]:
+        """Yield the call_ids of the conversation."""
+        yield from (call.call_id for call in self._ledger.calls)
+        yield from (item.call_id for item in self._ledger.items if item.kind == "function_call")
+
+    def _on_delete(self, event: Event) -> None:
+        item_id = str(event.get("item_id"))
+        accepted = item_id in self._ledger.item_ids
+        self._ledger.deletions.append(Deletion(time.monotonic(), item_id, accepted))
+        if not accepted:
+            message = f"Error deleting item: the item with id '{item_id}' does not exist."
+            self._refuse(event, "item_delete_invalid_item_id", message, "item_id")
+            return
+        self._ledger.item_ids.discard(item_id)
+        self._sender.send({"type": "conversation.item.deleted", "item_id": item_id})
 
 
 def _id_of(event: object) -> str | None:
@@ -252,5 +320,6 @@ _CLIENT_EVENTS: Final[dict[str, Callable[[AiSession, Event], None]]] = {
     "response.create": AiSession._on_create,
     "response.cancel": AiSession._on_cancel,
     "conversation.item.create": AiSession._on_item,
+    "conversation.item.delete": AiSession._on_delete,
     "conversation.item.truncate": AiSession._on_truncate,
 }

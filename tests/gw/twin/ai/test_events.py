@@ -56,6 +56,36 @@ def test_invalid_settings_name_code_and_parameter(session: Any, code: str, param
     assert (raised.value.code, raised.value.param) == (code, param)
 
 
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        (5, "type"),
+        ({"type": "thought"}, "type"),
+        ({"type": "message"}, "role"),
+        ({"type": "message", "role": "system"}, "content"),
+        ({"type": "message", "role": "system", "content": [{"type": "output_text", "text": "x"}]}, "content"),
+        ({"type": "message", "role": "user", "content": ["x"]}, "content"),
+        ({"type": "message", "role": "captain", "content": [{"type": "input_text"}]}, "content"),
+        ({"type": "function_call", "name": "f", "arguments": "{}"}, "call_id"),
+        ({"type": "function_call", "call_id": "c", "name": "f", "arguments": {}}, "arguments"),
+        ({"type": "function_call_output", "call_id": "c"}, "output"),
+        ({"type": "function_call_output", "call_id": "other", "output": "x"}, "other"),
+        ({"type": "function_call_output", "call_id": "c", "output": "x", "id": "taken"}, "id"),
+        ({"type": "function_call_output", "call_id": "c", "output": "x", "id": "x" * 33}, "id"),
+        ({"type": "function_call_output", "call_id": "c", "output": "x", "id": 5}, "id"),
+        ({"type": "function_call_output", "call_id": "c", "output": "x", "id": ""}, "id"),
+    ],
+)
+def test_an_item_of_the_client_that_is_refused(item: Any, problem: str) -> None:
+    assert problem in (events.item_problem(item, {"taken"}, {"c"}) or "accepted")
+
+
+@pytest.mark.parametrize(("role", "kind"), [("system", "input_text"), ("user", "input_text"), ("assistant", "output_text")])
+def test_an_item_of_the_client_that_is_accepted(role: str, kind: str) -> None:
+    item = {"type": "message", "role": role, "content": [{"type": kind, "text": "x"}], "id": "x" * 32}
+    assert events.item_problem(item, {"taken"}, set()) is None
+
+
 def test_a_response_has_its_usage_once_it_has_ended() -> None:
     assert events.response(sent(), [])["usage"] is None
     ended = sent("completed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gw.twin import sound
-from gw.twin.ai.ledger import AiLedger, Received, SentResponse
+from gw.twin.ai.ledger import AiLedger, Create, Received, SentCall, SentResponse
 
 
 def response(number: int, audio: bytes) -> SentResponse:
@@ -25,3 +25,41 @@ def test_a_ledger_joins_audio_and_finds_its_caller() -> None:
     ledger.events.append(Received(0.0, "response.create", {}))
     ledger.closed_s = 1.0
     assert (ledger.audio, ledger.tag, ledger.kinds(), ledger.is_over) == (b"abc", 7, ["response.create"], True)
+
+
+def test_a_truncated_response_was_heard_to_there() -> None:
+    one = response(1, bytes(range(160)))
+    assert one.believed == one.audio
+    one.truncated_ms = 2
+    assert one.believed == bytes(range(16))
+    one.truncated_ms = 0
+    assert one.believed == b""
+
+
+def test_an_answer_is_owed_until_its_audio_or_the_callers_next_words() -> None:
+    ledger = AiLedger(0, "/", "m", {}, 0.0)
+    for at_s in (1.0, 2.0, 5.0):
+        ledger.owe("speech", at_s)
+    one = response(1, b"")
+    one.created_s = 2.0
+    ledger.answer(one, 3.0)
+    ledger.withdraw(6.0)
+    ledger.answer(one, 7.0)
+    assert [(debt.response_id, debt.audio_s, debt.withdrawn_s, debt.is_open) for debt in ledger.debts] == [
+        ("resp_1", 3.0, None, False),
+        ("resp_1", 3.0, None, False),
+        (None, None, 6.0, False),
+    ]
+    ledger.owe("create", 8.0)
+    assert ledger.debts[-1].is_open
+
+
+def test_calls_that_were_cut_short_need_no_output() -> None:
+    due = [SentCall(0.0, "r", "c", "look_up", status).is_due for status in ("completed", None, "", "incomplete", "in_progress")]
+    assert due == [True, True, True, False, False]
+
+
+def test_instructions_of_a_response_replace_the_persona() -> None:
+    ledger = AiLedger(0, "/", "m", {}, 0.0)
+    ledger.creates += [Create(0.0, "", "r", ""), Create(0.0, "Say hello.", "r", "")]
+    assert ledger.replaced_personas == 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.twin import speech
 from gw.twin.ai import script as ai_script
-from gw.twin.ai.script import AiScript
+from gw.twin.ai.faults import CREATED, EVERY, RESPONSES, Strike
+from gw.twin.ai.script import RESPONSE_FAULTS, AiScript
 
 
 @given(st.binary(max_size=30_000), st.integers(0, 5), st.integers(1, 5))
@@ -52,9 +54,23 @@ def test_audio_of_each_response() -> None:
 def test_a_fault_is_the_same_script_broken() -> None:
     script = ai_script.conversation(seed=4)
     broken = script.with_fault("stall", response=2, deltas=0)
-    assert (broken.fault, broken.fault_response, broken.fault_deltas) == ("stall", 2, 0)
+    assert broken.strikes == (Strike("stall", first=2, times=1, place=0),)
     assert broken.answers == script.answers != ()
     assert broken.seed == 4
+
+
+def test_faults_of_responses_and_turns_add_up_and_those_of_a_session_replace_each_other() -> None:
+    script = AiScript().with_fault("empty").with_fault("talks_over", response=3).with_fault("mute").with_fault("rate_limited")
+    assert script.strikes == (Strike("empty", 1, 1, CREATED), Strike("talks_over", 3, 1, 0))
+    assert script.fault == "rate_limited"
+    with pytest.raises(KeyError):
+        AiScript().with_fault("telepathy")
+    assert {*RESPONSE_FAULTS} <= RESPONSES.keys()
+
+
+def test_a_strike_hits_its_responses() -> None:
+    assert [number for number in range(1, 9) if Strike("empty", 2, 3, 0).hits(number)] == [2, 3, 4]
+    assert Strike("empty", 1, EVERY, 0).hits(10**6)
 
 
 def test_lasting() -> None:

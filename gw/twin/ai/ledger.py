@@ -200,11 +200,6 @@ class AiLedger:
         """The number that the caller's first audio carried; it identifies the call."""
         return find_tag(bytes(self.uplink[:_TAG_WITHIN_BYTES]))
 
-    @property
-    def replaced_personas(self) -> int:
-        """Number of creates whose instructions replaced the persona."""
-        return sum(bool(create.instructions) for create in self.creates)
-
     def owe(self, cause: str, at_s: float) -> None:
         """Record that the caller is owed an answer."""
         self.debts.append(Debt(at_s, cause))

@@ -220,6 +220,8 @@ class AiSession:
         now_s, errors = time.monotonic(), len(self._ledger.errors)
         asked = event.get("response")
         instructions = asked.get("instructions") if isinstance(asked, dict) else None
+        if instructions:
+            self._ledger.violations.append("instructions of a response, which replace the persona")
         self._ledger.owe("create", now_s)
         sent = None
         try:

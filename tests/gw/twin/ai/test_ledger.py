@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gw.twin import sound
-from gw.twin.ai.ledger import AiLedger, Create, Received, SentCall, SentResponse
+from gw.twin.ai.ledger import AiLedger, Received, SentCall, SentResponse
 
 
 def response(number: int, audio: bytes) -> SentResponse:
@@ -57,9 +57,3 @@ def test_an_answer_is_owed_until_its_audio_or_the_callers_next_words() -> None:
 def test_calls_that_were_cut_short_need_no_output() -> None:
     due = [SentCall(0.0, "r", "c", "look_up", status).is_due for status in ("completed", None, "", "incomplete", "in_progress")]
     assert due == [True, True, True, False, False]
-
-
-def test_instructions_of_a_response_replace_the_persona() -> None:
-    ledger = AiLedger(0, "/", "m", {}, 0.0)
-    ledger.creates += [Create(0.0, "", "r", ""), Create(0.0, "Say hello.", "r", "")]
-    assert ledger.replaced_personas == 1

@@ -196,6 +196,7 @@ def test_debts_and_requests_are_in_the_ledger() -> None:
         assert [debt.audio_s for debt in ledger.debts] == [greeting.deltas[0].at_s, answer.deltas[0].at_s]
         assert [(one.instructions, one.response_id) for one in ledger.creates] == [("Be someone else.", greeting.response_id)]
         assert [one.response_id for one in ledger.cancels] == [None]
+        assert ledger.violations == ["instructions of a response, which replace the persona"]
 
 
 def test_an_answer_is_owed_no_longer_once_the_caller_speaks_again() -> None:

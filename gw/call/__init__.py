@@ -1,5 +1,6 @@
 """Decisions of a call as pure objects: events and times in, values out. No I/O, no clock, no gevent.
 
+backchannel    words that only show attention
 bargein        interruptions: cuts and truncations
 conversation   the conversation so far, for a replacement AI session
 guard          the moment a recording may start

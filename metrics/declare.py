@@ -101,6 +101,9 @@ TX_FRAMES: Final = Counter("gw_tx_frames_total", "Frames sent to callers.")
 TX_UNDERRUN: Final = Counter(
     "gw_tx_underrun_seconds_total", "Silence heard by callers because a frame was sent after its lead was used up."
 )
+TX_HELD: Final = Counter(
+    "gw_tx_held_seconds_total", "Silence heard by callers within the agent's speech: interruptions judged and dismissed."
+)
 TX_DROPPED: Final = Counter(
     "gw_tx_dropped_frames_total",
     "Frames to callers that were dropped, by reason.",
@@ -125,6 +128,12 @@ GC_PAUSE: Final = Histogram(
     {"generation": ("young", "middle", "full")},
 )
 BARGEIN: Final = Histogram("gw_bargein_seconds", "From the AI's speech_started to the clear written to the caller.")
+INTERRUPTIONS: Final = Counter(
+    "gw_interruptions_total",
+    "Times the caller spoke while the agent was heard, by verdict: model is a cut by the AI's voice detection; cut is the"
+    " gateway's for the length of the speech, cut_words for its words; resumed is noise or a sign of attention.",
+    {"verdict": ("model", "cut", "cut_words", "resumed")},
+)
 FIRST_AUDIO: Final = Histogram(
     "gw_first_audio_seconds", "From the stream's start to the first frame sent to the caller.", bounds=WAIT_BOUNDS
 )
@@ -337,11 +346,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
     TX_LATENESS,
     TX_FRAMES,
     TX_UNDERRUN,
+    TX_HELD,
     TX_DROPPED,
     HUB_HOLD,
     HUB_HOLD_CPU,
     GC_PAUSE,
     BARGEIN,
+    INTERRUPTIONS,
     FIRST_AUDIO,
     AI_RECONNECTS,
     AI_ERRORS,

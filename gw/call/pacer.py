@@ -2,8 +2,8 @@
 
 Within a talkspurt frame n is played at `origin + n * ptime` and sent one lead earlier, so Twilio holds a cushion of one lead. The
 origin is the moment the first frame left. After a stall overdue frames are sent immediately, which refills the cushion. A stall
-longer than the cushion was heard as a gap: the origin moves by the gap, which is counted as underrun. A new talkspurt starts a
-new clock, so idle time is never lateness.
+longer than the cushion was heard as a gap: the origin moves by the gap, which is counted as underrun. A hold moves the origin in
+the same way; its gap is counted as held, and is not lateness. A new talkspurt starts a new clock, so idle time is never lateness.
 
 Strategy: frames heard without a gap form a run, an origin and a count. A new talkspurt and a heard gap begin a new run; the
 previous run is kept, because it may still be on its way to the ear. Times are monotonic seconds, passed in. No waiting, no clock,
@@ -24,7 +24,7 @@ class Pacer:
     """The clock of one call's downlink.
 
     `deadline` returns the due time of the next frame, `on_sent` records its departure. Frames are counted per generation;
-    `on_clear` begins a new one. `underrun_s` and `moves` cover the whole call.
+    `on_clear` begins a new one. `underrun_s`, `moves` and `held_s` cover the whole call.
     """
 
     __slots__ = (
@@ -40,6 +40,7 @@ class Pacer:
         "_previous_origin_s",
         "_slack_s",
         "echo_delay_s",
+        "held_s",
         "moves",
         "underrun_s",
     )
@@ -60,6 +61,7 @@ class Pacer:
         self.echo_delay_s = 0.0  # delay to the ear and back, of the quickest mark echo; 0 before the first echo
         self.underrun_s = 0.0  # gaps the caller heard within talkspurts
         self.moves = 0  # number of gaps
+        self.held_s = 0.0  # gaps the caller heard within talkspurts because TX was held
 
     def deadline(self, now_s: float) -> float:
         """Return the due time of the next frame; in the past means now.
@@ -98,6 +100,17 @@ class Pacer:
 
     def on_starved(self, now_s: float) -> None:
         """Record that the empty queue has a frame again: time before `now_s` is not lateness of TX."""
+        self._floor_s = now_s
+
+    def on_held(self, now_s: float) -> None:
+        """Record that a held frame leaves now: time before `now_s` is neither lateness nor underrun.
+
+        A pause within the cushion was not heard, and the run continues. After a longer one a new run begins.
+        """
+        play_s = self._origin_s + self._n * PTIME_S
+        if self._n and now_s > play_s:
+            self.held_s += now_s - play_s
+            self._begin(now_s)
         self._floor_s = now_s
 
     def on_mark(self) -> None:

@@ -8,7 +8,8 @@ server        HTTP server: upgrades, shared connections, watchdog
 webhooks      Twilio's webhooks
 session       one media socket: admission, RX, close
 call          one call: its parts, and what concerns more than one
-downlink      what the caller hears: playout, AI-out, TX, interruptions
+downlink      what the caller hears: playout, AI-out, TX, interruptions, holds
+hold_sound    the holding sound while an answer is awaited
 tx            ring 1: paces ready frames to the transport
 ai_out        cuts frames for TX, asks the recording guard
 uplink        the caller's audio on its way to the AI

@@ -35,6 +35,7 @@ from metrics.declare import (
     CALLS,
     CALLS_ENDED,
     FIRST_AUDIO,
+    INTERRUPTIONS,
     REQUESTS_REFUSED,
     STREAMS_REFUSED,
     TX_DROPPED,
@@ -59,6 +60,7 @@ class CallCells:
         self.surplus = {value: page.counter(CALL_SURPLUS, kind=value) for value in CALL_SURPLUS.labels["kind"]}
         self.reconnects = {value: page.counter(AI_RECONNECTS, reason=value) for value in AI_RECONNECTS.labels["reason"]}
         self.ai_errors = {value: page.counter(AI_ERRORS, kind=value) for value in AI_ERRORS.labels["kind"]}
+        self.interruptions = {value: page.counter(INTERRUPTIONS, verdict=value) for value in INTERRUPTIONS.labels["verdict"]}
         self.bargein = page.histogram(BARGEIN)
         self.first_audio = page.histogram(FIRST_AUDIO)
 

@@ -1,14 +1,15 @@
 """One call's outgoing side: all that the caller hears passes here.
 
 AI-in pushes audio into the playout, AI-out cuts frames from it into TX's queue, TX sends them as the pacer times them. The pacer
-and Twilio's mark echoes give how far the caller has heard. An interruption empties all of it in one turn, without a switch.
+and Twilio's mark echoes give how far the caller has heard. An interruption empties all of it in one turn, without a switch. Until
+an interruption is judged TX can be held: nothing is discarded, and `release` continues at the next frame.
 
     AI leg -> AI-in -> playout -> AI-out -> TX's queue -> TX -> transport -> Twilio
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from gw.call.bargein import BargeIn, Interruption, is_playing
 from gw.call.guard import RecordingGuard
@@ -22,6 +23,12 @@ from gw.media.tx import Tx
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S
 from gw.protocol.frames import text_message
 from gw.protocol.twilio import build_clear
+
+#: Why the agent was cut; labels of gw_interruptions_total.
+Verdict = Literal["model", "cut", "cut_words"]
+
+#: Response and item of the holding sound in the playout. The AI does not have this item.
+HOLDING: Final = "holding"
 
 _MS: Final = 1000.0
 
@@ -68,17 +75,30 @@ class Downlink:
         self.playout.end_open_response()
         self.ai_out.wake()
 
-    def interrupt(self, now_s: float, active_response: str | None) -> Interruption | None:
-        """Cut what the caller has not heard: playout, TX's queue, and by `clear` what Twilio holds.
+    def hold(self) -> None:
+        """Pause: nothing leaves from now on, and the caller hears silence after the lead. Idempotent."""
+        self.tx.hold()
 
-        Returns: what was cut; None when nothing of the agent was left to hear.
+    def release(self) -> None:
+        """End a hold without a cut: the next frame leaves now. Does nothing without a hold."""
+        if self.tx.held:
+            self.tx.release()
+            self._cells.interruptions["resumed"].add()
+
+    def interrupt(self, now_s: float, active_response: str | None, verdict: Verdict = "model") -> Interruption | None:
+        """Cut what the caller has not heard: playout, TX's queue, and by `clear` what Twilio holds. Ends a hold.
+
+        Returns: what was cut, without the holding sound's item; None when nothing was left to hear.
         """
+        self.tx.release()
         cut = self.bargein.on_speech_started(self.playout, self.pacer, now_s, active_response)
         if cut is not None:
             self.tx.discard()
             self._transport.write(text_message(build_clear(self._stream_sid)))
+            self._cells.interruptions[verdict].add()
             self._cells.dropped["bargein"].add(cut.dropped_frames)
             self.bargein_dropped += cut.dropped_frames
+            cut = cut._replace(truncations=[item for item in cut.truncations if item.item_id != HOLDING])
         return cut
 
     def on_mark_echo(self, name: str, now_s: float) -> int | None:
@@ -96,10 +116,13 @@ class Downlink:
         """Return whether the caller has heard everything: nothing is queued here or at Twilio."""
         return not self.playout.marks_pending and self.playout.is_empty and not self.is_playing(now_s)
 
+    def unsent_s(self) -> float:
+        """Seconds of audio received and not sent."""
+        return (self.playout.depth_bytes // FRAME_BYTES + self.playout.cut_frames - self.pacer.sent_frames) * PTIME_S
+
     def queued_s(self, now_s: float) -> float:
-        """Seconds until the caller has heard all that is queued."""
-        queued_s = (self.playout.depth_bytes // FRAME_BYTES + len(self.tx.queue)) * PTIME_S
-        return max(0.0, self.pacer.heard_out_s() - now_s) + queued_s
+        """Seconds until the caller has heard all that is queued, a hold left aside."""
+        return max(0.0, self.pacer.heard_out_s() - now_s) + self.unsent_s()
 
     def stop(self) -> None:
         """Let AI-out and TX end at their next turn."""

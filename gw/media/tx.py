@@ -3,7 +3,8 @@
 TX takes a ready frame, waits until the frame is due, hands it to the kernel without blocking, bumps counters, and sets one flag
 when the first frame is out. Nothing else: no logging, no JSON, no lock, no other wait. AI-out makes the frames and stamps each
 with its generation. A frame of an old generation is dropped after the wait (the clear that ended the generation has counted it),
-and nothing is sent after `stop`, because a close frame may be out.
+and nothing is sent after `stop`, because a close frame may be out. While TX is held nothing is sent either; the message in hand
+stays there, and leaves first.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from gw.call.playout import Playout
 from gw.call.quality import LatencyCounts
 from gw.media.hub.clock import Clock
 from gw.media.transport.plain import Transport
-from metrics.declare import BOUNDS, TX_FRAMES, TX_LATENESS, TX_SEND, TX_UNDERRUN
+from metrics.declare import BOUNDS, TX_FRAMES, TX_HELD, TX_LATENESS, TX_SEND, TX_UNDERRUN
 from metrics.page import Page
 
-#: An idle TX checks its stop flag this often; AI-out wakes it for frames.
+#: An idle or held TX checks its stop flag this often; AI-out wakes it for frames, `release` ends a hold.
 IDLE_S: Final = 1.0
 
 
@@ -38,13 +39,14 @@ class Ready(NamedTuple):
 class TxCells:
     """TX's cells in the worker's shared page, bound once per worker."""
 
-    __slots__ = ("frames", "lateness", "send", "underrun")
+    __slots__ = ("frames", "held", "lateness", "send", "underrun")
 
     def __init__(self, page: Page) -> None:
         self.frames = page.counter(TX_FRAMES)
         self.lateness = page.histogram(TX_LATENESS)
         self.send = page.histogram(TX_SEND)
         self.underrun = page.counter(TX_UNDERRUN)
+        self.held = page.counter(TX_HELD)
 
 
 class Tx:
@@ -56,10 +58,12 @@ class Tx:
         "_pacer",
         "_playout",
         "_ready",
+        "_released",
         "_transport",
         "first_audio_s",
         "first_audio_sent",
         "frames_sent",
+        "held",
         "lateness",
         "queue",
         "send",
@@ -73,8 +77,10 @@ class Tx:
         self._clock = clock
         self._cells = cells
         self._ready = Event()
+        self._released = Event()
         self.queue: deque[Ready] = deque()  # bounded by AI-out's high watermark
         self.stopped = False
+        self.held = False
         self.first_audio_sent = False  # AI-out passes this flag to the recording guard
         self.first_audio_s = 0.0
         self.frames_sent = 0
@@ -93,10 +99,21 @@ class Tx:
         """Drop all queued messages."""
         self.queue.clear()
 
+    def hold(self) -> None:
+        """Send nothing more, neither frames nor marks, until `release`. Idempotent."""
+        self.held = True
+        self._released.clear()
+
+    def release(self) -> None:
+        """Continue with the next message. Idempotent."""
+        self.held = False
+        self._released.set()
+
     def stop(self) -> None:
-        """Let the loop end at its next turn."""
+        """Let the loop end at its next turn, also when held."""
         self.stopped = True
         self._ready.set()
+        self._released.set()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -112,6 +129,8 @@ class Tx:
             generation, data, is_audio = queue.popleft()
             if is_audio:
                 clock.wait_until(pacer.deadline(monotonic()))
+            if self.held:
+                self._pause(is_audio)
             if generation != playout.generation or self.stopped:
                 continue
             begun_s = monotonic()
@@ -122,6 +141,18 @@ class Tx:
                 self._count(begun_s, monotonic(), taken)
             else:
                 pacer.on_mark()
+
+    def _pause(self, is_audio: bool) -> None:
+        """Wait for `release` with a message in hand, and count the pause that the caller heard."""
+        pacer = self._pacer
+        while self.held and not self.stopped:
+            self._released.wait(IDLE_S)
+        if is_audio:
+            held_s = pacer.held_s
+            pacer.on_held(monotonic())
+            self._cells.held.add(pacer.held_s - held_s)
+        else:
+            pacer.on_starved(monotonic())
 
     def _count(self, begun_s: float, sent_s: float, taken: bool) -> None:
         """Record one frame sent: the send's duration and the frame's lateness, in the call's and in the worker's counters."""

@@ -15,11 +15,13 @@ from metrics.declare import (
     CALLS_RESERVED,
     CONNECTIONS,
     FIRST_AUDIO,
+    INTERRUPTIONS,
     OVERFLOW,
     REQUESTS_REFUSED,
     RX_DROPPED,
     STREAMS_REFUSED,
     TX_DROPPED,
+    TX_HELD,
     WEBHOOKS,
 )
 
@@ -149,6 +151,21 @@ def _noticed() -> list[AnyPanel]:
             [(quantile(q, BARGEIN), name) for q, name in ((0.5, "p50"), (0.99, "p99"))],
             unit="s",
             log=True,
+        ),
+        bars(
+            "Interruptions by verdict",
+            "In the selected time range. `model` is the AI's own; the others are the gateway's. Many `resumed` beside "
+            "few cuts: noise, or callers who only show attention.",
+            [(f"sum by (verdict) (increase({INTERRUPTIONS.name}{{{CHOSEN}}}[$__range]))", "{{verdict}}")],
+            unit="short",
+            steps=[(None, "blue")],
+            decimals=0,
+        ),
+        curves(
+            "Silence of dismissed interruptions, per second",
+            "Pauses in the agent's speech that callers heard, summed over all calls.",
+            [(f"sum (rate({TX_HELD.name}{{{CHOSEN}}}[$__rate_interval]))", "silence")],
+            unit="s",
         ),
         curves(
             "Frames to callers dropped, per second",

@@ -51,9 +51,9 @@ class Allowed(NamedTuple):
     seen_as: str = ""  # the interpreter's name for it, where that is another
 
 
-_RUN, _COUNT = "Tx.run", "Tx._count"
-_DEADLINE, _SENT, _BEGIN, _STARVED, _MARK = (
-    f"Pacer.{name}" for name in ("deadline", "on_sent", "_begin", "on_starved", "on_mark")
+_RUN, _PAUSE, _COUNT = "Tx.run", "Tx._pause", "Tx._count"
+_DEADLINE, _SENT, _BEGIN, _STARVED, _HELD, _MARK = (
+    f"Pacer.{name}" for name in ("deadline", "on_sent", "_begin", "on_starved", "on_held", "on_mark")
 )
 _ADD, _OBSERVE = "CounterCell.__init__.<locals>.add", "HistogramCell.__init__.<locals>.observe"
 _WAIT = "Clock.wait_until"
@@ -74,15 +74,18 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed(
         "call",
         "gevent.event.Event.wait",
-        (_RUN,),
+        (_RUN, _PAUSE),
         "sleep",
-        "an empty queue: sleep until AI-out puts, a second at most",
+        "an empty queue: sleep until AI-out puts; held: until the release; a second at most",
         7900,
         "builtins.bool",
         (*_TIMEOUT, "builtins.isinstance", "greenlet._greenlet.getcurrent"),
     ),
+    # -- a hold
+    Allowed("call", "gw.media.tx.Tx._pause", (_RUN,), "sleep", "an interruption is being judged: wait for the release", 250),
+    Allowed("while", "gw.media.tx.Tx._pause", (_PAUSE,), "sleep", "one turn a second; ends on `held` or `stopped`", 0),
     # -- the clock
-    Allowed("call", "time.monotonic", (_RUN, _WAIT), "clock", "reads the clock, in the vDSO", 38, "builtins.float"),
+    Allowed("call", "time.monotonic", (_RUN, _PAUSE, _WAIT), "clock", "reads the clock, in the vDSO", 38, "builtins.float"),
     Allowed("call", "gw.media.hub.clock.Clock.wait_until", (_RUN,), "sleep", "waits until the frame is due", 2600),
     Allowed(
         "call",
@@ -96,18 +99,20 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     ),
     Allowed("call", f"{_PACER}.deadline", (_RUN,), "clock", "when the next frame is due", 63),
     Allowed("call", f"{_PACER}.on_sent", (_COUNT,), "clock", "a frame left: its lateness, the run's count", 110),
-    Allowed("call", f"{_PACER}._begin", (_DEADLINE, _SENT), "clock", "a talkspurt begins, or a gap was heard", 62),
-    Allowed("call", f"{_PACER}.on_starved", (_RUN,), "clock", "nothing before now was lateness", 26),
+    Allowed("call", f"{_PACER}._begin", (_DEADLINE, _SENT, _HELD), "clock", "a talkspurt begins, or a gap was heard", 62),
+    Allowed("call", f"{_PACER}.on_starved", (_RUN, _PAUSE), "clock", "nothing before now was lateness", 26),
+    Allowed("call", f"{_PACER}.on_held", (_PAUSE,), "clock", "a held frame leaves: its pause is not lateness", 65),
     Allowed("call", f"{_PACER}.on_mark", (_RUN,), "clock", "a response ended", 23),
     Allowed("write", f"{_PACER}._mark_sent", (_DEADLINE, _MARK), "flag", "a pause from here on is not an underrun", 7),
     Allowed("write", f"{_PACER}._open", (_BEGIN,), "flag", "this generation has a run", 7),
     Allowed("write", f"{_PACER}._origin_s", (_BEGIN, _SENT), "clock", "when the run's first frame left", 7),
-    Allowed("write", f"{_PACER}._floor_s", (_BEGIN, _STARVED), "clock", "no frame was due before", 7),
+    Allowed("write", f"{_PACER}._floor_s", (_BEGIN, _STARVED, _HELD), "clock", "no frame was due before", 7),
     Allowed("write", f"{_PACER}._previous_origin_s", (_BEGIN,), "clock", "the previous run", 7),
     Allowed("write", f"{_PACER}._previous_n", (_BEGIN,), "counter", "the previous run", 7),
     Allowed("write", f"{_PACER}._first", (_BEGIN,), "counter", "frames before this run", 7),
     Allowed("write", f"{_PACER}._n", (_BEGIN, _SENT), "counter", "frames of this run", 7),
     Allowed("write", f"{_PACER}.underrun_s", (_SENT,), "counter", "what the caller heard as a gap", 7),
+    Allowed("write", f"{_PACER}.held_s", (_HELD,), "counter", "what the caller heard of a pause", 7),
     Allowed("write", f"{_PACER}.moves", (_SENT,), "counter", "how many gaps", 7),
     # -- the send
     Allowed("call", f"{_TRANSPORT}.write", (_RUN,), "send", "one non-blocking send; the rest is kept for the hub", 1200),
@@ -151,7 +156,7 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     # -- what is counted
     Allowed("call", "gw.media.tx.Tx._count", (_RUN,), "counter", "one frame sent: duration and lateness", 910),
     Allowed("write", "gw.media.tx.Tx.frames_sent", (_COUNT,), "counter", "the call's frames", 7),
-    Allowed("call", f"metrics.page.{_ADD}", (_COUNT,), "counter", "the worker's frames and underrun, in shared memory", 61),
+    Allowed("call", f"metrics.page.{_ADD}", (_COUNT, _PAUSE), "counter", "the worker's frames and gaps, in shared memory", 61),
     Allowed("call", f"metrics.page.{_OBSERVE}", (_COUNT,), "counter", "the worker's histograms, in shared memory", 160),
     Allowed("item", "builtins.memoryview", (_ADD, _OBSERVE), "counter", "a cell of the shared page", 41),
     Allowed(

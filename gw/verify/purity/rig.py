@@ -1,4 +1,4 @@
-"""Drives one TX loop through all its branches: idle, paced, starved, cleared, stalled, broken, stopped.
+"""Drives one TX loop through all its branches: idle, paced, starved, cleared, held, stalled, broken, stopped.
 
 TX runs on a socket pair with small buffers, which reaches every branch within seconds. All parts are real and passed as classes,
 so that a mutant can replace any of them.
@@ -51,6 +51,7 @@ class Rig:
         """Run every branch once. Raises RigError."""
         try:
             self._pace()
+            self._hold()
             self._stall()
             self._break()
         finally:
@@ -90,6 +91,24 @@ class Rig:
         self._put(tx, 2)
         self._put(tx, generation=playout.generation - 1)
         _until(lambda: tx.frames_sent == 8 or greenlet.dead, greenlet)
+        tx.stop()
+        _end(greenlet)
+
+    def _hold(self) -> None:
+        """Run two holds: a talkspurt's, longer than the lead, and a mark's."""
+        tx, _, _, greenlet, _ = self._make()
+        self._put(tx, 2)
+        _until(lambda: tx.frames_sent == 2 or greenlet.dead, greenlet)
+        tx.hold()
+        self._put(tx)
+        gevent.sleep(0.15)
+        tx.release()
+        _until(lambda: tx.frames_sent == 3 or greenlet.dead, greenlet)
+        tx.hold()
+        self._put(tx, audio=False)
+        gevent.sleep(0.01)
+        tx.release()
+        _until(lambda: not tx.queue or greenlet.dead, greenlet)
         tx.stop()
         _end(greenlet)
 

@@ -1,7 +1,7 @@
 """gw.call.playout and gw.call.pacer together, driven like AI-out and TX, on the test's clock.
 
-For any chunks from the AI, any stall of the hub and any interruption: the sequence is kept, only cleared audio is lost, no frame
-leaves more than a lead ahead, and the silence counted equals the silence heard.
+For any chunks from the AI, any stall of the hub, any hold and any interruption: the sequence is kept, only cleared audio is lost,
+nothing leaves during a hold or more than a lead ahead, and the frames and the silence counted equal those heard.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Downlink:
         self._due_s = self._asked_s = 0.0
         self._idle = False
         self._marked = False
+        self._held = self._paused = False  # _paused: TX found the hold, with a message in hand
         self.sent: list[bytes] = []  # of this generation
         self.marks: list[str] = []
 
@@ -45,6 +46,9 @@ class Downlink:
             if self._due_s > until_s:
                 break
             self.now_s = max(self.now_s, self._due_s)
+            if self._held:
+                self._paused = True
+                break
             self._send()
         self.now_s = until_s
 
@@ -53,8 +57,17 @@ class Downlink:
         self.now_s += duration_s
         self.pass_(0.0)
 
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        """End a hold; TX continues now, with the message in hand."""
+        self._held = False
+        self.pass_(0.0)
+
     def clear(self) -> int:
-        """Interrupt. Returns the frames dropped."""
+        """Interrupt, which ends a hold. Returns the frames dropped."""
+        self._held = False
         dropped = self.playout.clear(self.pacer.sent_frames)
         self._queue.clear()
         self.pacer.on_clear()
@@ -74,23 +87,26 @@ class Downlink:
             if self._idle:
                 self._idle = False
                 self.pacer.on_starved(self.now_s)
-            generation, piece = self._queue.popleft()
-            if isinstance(piece, ResponseMark):
-                self.pacer.on_mark()
-                self._marked = True
-                self.marks.append(piece.name)
-            else:
-                self._in_hand = generation, piece
-                self._asked_s, self._due_s = self.now_s, self.pacer.deadline(self.now_s)
+            _, piece = self._in_hand = self._queue.popleft()
+            self._asked_s = self.now_s
+            self._due_s = self.now_s if isinstance(piece, ResponseMark) else self.pacer.deadline(self.now_s)
         return True
 
     def _send(self) -> None:
         assert self._in_hand is not None
+        assert not self._held
         generation, piece = self._in_hand
         self._in_hand = None
+        if self._paused:
+            self._paused = False
+            (self.pacer.on_starved if isinstance(piece, ResponseMark) else self.pacer.on_held)(self.now_s)
         if generation != self.playout.generation:
             return
-        assert isinstance(piece, bytes)
+        if isinstance(piece, ResponseMark):
+            self.pacer.on_mark()
+            self._marked = True
+            self.marks.append(piece.name)
+            return
         new = self._marked and (self.ear.free_s is None or self._asked_s >= self.ear.free_s)
         self._marked = False
         heard_s = self.ear.play(self.now_s, new_talkspurt=new)
@@ -107,7 +123,7 @@ scripts = st.lists(
         st.tuples(st.just("end"), st.just(0)),
         st.tuples(st.just("pass"), waits_us),
         st.tuples(st.just("stall"), st.sampled_from([50_000, 100_000, 300_000, 1_000_000]) | waits_us),
-        st.tuples(st.sampled_from(["clear", "pass", "pass"]), waits_us),
+        st.tuples(st.sampled_from(["clear", "pass", "pass", "hold", "hold", "release"]), waits_us),
     ),
     min_size=1,
     max_size=40,
@@ -135,7 +151,7 @@ class Said:
 
 @settings(deadline=None)
 @given(st.integers(min_value=0, max_value=500), scripts)
-def test_any_arrivals_stalls_and_clears(lead_ms: int, script: list[tuple[str, int]]) -> None:
+def test_any_arrivals_stalls_holds_and_clears(lead_ms: int, script: list[tuple[str, int]]) -> None:
     line, said, response, counter = Downlink(lead_ms), Said(), 0, 0
     for what, size in script:
         if what == "push":
@@ -152,6 +168,13 @@ def test_any_arrivals_stalls_and_clears(lead_ms: int, script: list[tuple[str, in
             line.pass_(odd(size))
         elif what == "stall":
             line.stall(odd(size))
+        elif what == "hold":
+            line.hold()
+            sent = len(line.sent)
+            line.pass_(odd(size))
+            assert len(line.sent) == sent, "a frame left during a hold"
+        elif what == "release":
+            line.release()
         else:
             sent = b"".join(line.sent)
             assert said.audio.startswith(sent)
@@ -161,7 +184,10 @@ def test_any_arrivals_stalls_and_clears(lead_ms: int, script: list[tuple[str, in
             response += 1
         assert said.audio.startswith(b"".join(line.sent))
         if lead_ms >= 20:
-            assert line.pacer.underrun_s == pytest.approx(line.ear.gaps_s, abs=1e-6)
+            probe_s = line.now_s + 5e-7
+            assert line.pacer.underrun_s + line.pacer.held_s == pytest.approx(line.ear.gaps_s, abs=1e-6)
+            assert line.pacer.heard_frames(probe_s) == line.ear.heard(probe_s)
+    line.release()
     line.playout.end_response(f"r{response}")
     said.end()
     line.pass_(len(said.audio) / 8000 + 1.0)
@@ -169,6 +195,7 @@ def test_any_arrivals_stalls_and_clears(lead_ms: int, script: list[tuple[str, in
     assert line.playout.is_empty
     assert len(line.marks) == len(set(line.marks))
     event(f"silence: {line.pacer.moves > 0}")
+    event(f"held: {line.pacer.held_s > 0}")
 
 
 @settings(deadline=None)

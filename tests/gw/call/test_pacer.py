@@ -58,11 +58,14 @@ class Line:
         self.now_s += duration_s
         self.pacer.on_starved(self.now_s)
 
-    def frame(self, stall_s: float = 0.0) -> float:
-        """Take a frame, wait for its deadline, oversleep by `stall_s`, send. Returns the deadline."""
+    def frame(self, stall_s: float = 0.0, *, held_s: float = 0.0) -> float:
+        """Take a frame, wait for its deadline, oversleep by `stall_s`, wait while held, send. Returns the deadline."""
         asked_s = self.now_s
         due_s = self.pacer.deadline(asked_s)
         self.now_s = max(asked_s, due_s) + stall_s
+        if held_s:
+            self.now_s += held_s
+            self.pacer.on_held(self.now_s)
         new = self.marked and (self.ear.free_s is None or asked_s >= self.ear.free_s)
         self.marked = False
         heard_s = self.ear.play(self.now_s, new_talkspurt=new)
@@ -76,11 +79,17 @@ class Line:
         self.pacer.on_mark()
         self.marked = True
 
-    def clear(self, *, in_hand: bool = False) -> None:
-        """Clear. `in_hand`: while TX waits with a frame, which it then drops."""
-        if in_hand:
-            self.now_s = max(self.now_s, self.pacer.deadline(self.now_s))
+    def held_mark(self, held_s: float) -> None:
+        self.starve(held_s)
+        self.mark()
+
+    def clear(self, *, in_hand: bool = False, held_s: float = 0.0) -> None:
+        """Clear. `in_hand`: while TX waits with a frame, which it then drops. `held_s`: TX was held since that frame was due."""
+        if in_hand or held_s:
+            self.now_s = max(self.now_s, self.pacer.deadline(self.now_s)) + held_s
         self.pacer.on_clear()
+        if held_s:
+            self.pacer.on_held(self.now_s)
         self.ear.clear()
         self.marked = False
 
@@ -92,32 +101,50 @@ def odd(us: int) -> float:
 leads = st.integers(min_value=0, max_value=500)
 waits_us = st.sampled_from([0, 0, 0, 1_000, 19_999, 20_000, 100_000]) | st.integers(min_value=0, max_value=700_000)
 steps = st.lists(
-    st.tuples(st.sampled_from(["frame"] * 8 + ["mark", "clear", "clear in hand"]), waits_us, waits_us), min_size=1, max_size=60
+    st.tuples(
+        st.sampled_from(["frame"] * 8 + ["held frame"] * 2 + ["mark", "held mark", "clear", "clear in hand", "clear held"]),
+        waits_us,
+        waits_us,
+    ),
+    min_size=1,
+    max_size=60,
 )
+
+
+def play(line: Line, what: str, wait_s: float) -> float | None:
+    """Do one step of a drawn scenario; `wait_s`: the stall of a frame, or the length of a hold. Returns a frame's deadline."""
+    if what == "frame":
+        return line.frame(wait_s)
+    if what == "held frame":
+        return line.frame(held_s=wait_s)
+    if what == "mark":
+        line.mark()
+    elif what == "held mark":
+        line.held_mark(wait_s)
+    else:
+        line.clear(in_hand=what == "clear in hand", held_s=wait_s if what == "clear held" else 0.0)
+    return None
 
 
 @settings(deadline=None)
 @given(leads, steps, st.integers(min_value=0, max_value=2_000_000))
-def test_any_arrivals_stalls_marks_and_clears(lead_ms: int, script: list[tuple[str, int, int]], probe_us: int) -> None:
+def test_any_arrivals_stalls_holds_marks_and_clears(lead_ms: int, script: list[tuple[str, int, int]], probe_us: int) -> None:
     """The lead is never exceeded, and with a cushion of a frame or more the pacer counts exactly the frames heard."""
     line = Line(lead_ms)
     last_due_s = 0.0
     for what, starved_us, stall_us in script:
         if starved_us:
             line.starve(odd(starved_us))
-        if what == "mark":
-            line.mark()
-        elif what == "frame":
-            due_s = line.frame(odd(stall_us))
+        due_s = play(line, what, odd(stall_us))
+        if due_s is not None:
             assert due_s >= last_due_s - 1e-9, "an earlier frame was due later"
             last_due_s = due_s
-        else:
-            line.clear(in_hand=what == "clear in hand")
+        elif what.startswith("clear"):
             last_due_s = 0.0
         assert line.pacer.sent_frames == len(line.ear.ends_s)
         if lead_ms >= 20:
             probe_s = line.now_s + probe_us / 1e6 + 5e-7
-            assert line.pacer.underrun_s == pytest.approx(line.ear.gaps_s, abs=1e-6)
+            assert line.pacer.underrun_s + line.pacer.held_s == pytest.approx(line.ear.gaps_s, abs=1e-6)
             assert line.pacer.heard_frames(probe_s) == line.ear.heard(probe_s)
             assert line.pacer.heard_out_s() == pytest.approx(line.ear.free_s or 0.0, abs=1e-6)
 
@@ -125,17 +152,12 @@ def test_any_arrivals_stalls_marks_and_clears(lead_ms: int, script: list[tuple[s
 @settings(deadline=None)
 @given(leads, steps)
 def test_a_punctual_tx_is_never_late(lead_ms: int, script: list[tuple[str, int, int]]) -> None:
-    """Starving, new talkspurts and clears are not lateness of TX."""
+    """Starving, holds, new talkspurts and clears are not lateness of TX."""
     line = Line(lead_ms)
-    for what, starved_us, _ in script:
+    for what, starved_us, stall_us in script:
         if starved_us:
             line.starve(odd(starved_us))
-        if what == "mark":
-            line.mark()
-        elif what == "frame":
-            line.frame()
-        else:
-            line.clear(in_hand=what == "clear in hand")
+        play(line, what, 0.0 if what == "frame" else odd(stall_us))
     assert max(line.lateness_s, default=0.0) <= 1e-9
 
 
@@ -237,6 +259,48 @@ def test_late_audio_is_a_gap_but_not_lateness_of_tx() -> None:
     line.frame()
     assert line.lateness_s == [0.0, 0.0]
     assert line.pacer.underrun_s == pytest.approx(0.100)
+
+
+def test_a_hold_beyond_the_cushion_is_held_and_nothing_else() -> None:
+    line = Line(100)
+    for _ in range(10):
+        line.frame()
+    line.frame(held_s=0.500)
+    for _ in range(20):
+        line.frame()
+    assert line.pacer.held_s == pytest.approx(0.400)
+    assert (line.pacer.underrun_s, line.pacer.moves, max(line.lateness_s)) == (0.0, 0, 0.0)
+    assert line.sent_s[15] == pytest.approx(line.sent_s[10]), "the cushion is filled again"
+    assert line.sent_s[-1] - line.sent_s[10] == pytest.approx(0.300)
+
+
+def test_a_hold_within_the_cushion_is_not_heard() -> None:
+    line = Line(100)
+    for _ in range(10):
+        line.frame()
+    line.frame(held_s=0.060)
+    line.frame()
+    assert (line.pacer.held_s, line.pacer.underrun_s, line.lateness_s[-2:]) == (0.0, 0.0, [0.0, 0.0])
+    assert line.pacer.heard_frames(START_S + 0.240 + 1e-6) == 12, "the run continues"
+
+
+def test_a_hold_before_a_talkspurt_delays_it_without_a_gap() -> None:
+    line = Line(100)
+    line.frame()
+    line.mark()
+    line.starve(1.0)
+    line.frame(held_s=0.5)
+    assert (line.pacer.held_s, line.pacer.underrun_s, line.lateness_s[-1]) == (0.0, 0.0, 0.0)
+
+
+def test_frames_on_their_way_are_heard_during_a_hold() -> None:
+    """An ear half a second away: the run before the hold still travels when the next begins."""
+    line = far_line()
+    line.frame(held_s=0.300)
+    assert line.pacer.heard_frames(START_S + 0.599) == 4
+    assert line.pacer.heard_frames(START_S + 0.700 + 1e-6) == 10
+    assert line.pacer.heard_frames(line.now_s + 0.519) == 10
+    assert line.pacer.heard_frames(line.now_s + 0.521) == 11
 
 
 def test_a_pause_between_talkspurts_is_neither_gap_nor_lateness() -> None:

@@ -1,4 +1,4 @@
-"""gw.media.tx on a real socket: sequence, generations, first-audio flag, marks, stalls."""
+"""gw.media.tx on a real socket: sequence, generations, first-audio flag, marks, holds, stalls."""
 
 from __future__ import annotations
 
@@ -177,6 +177,85 @@ def test_an_idle_tx_is_woken_by_put_and_by_stop(rig: Rig):
     rig.tx.stop()
     rig.greenlet.join(timeout=WAIT_S)
     assert rig.greenlet.successful()
+
+
+def test_a_held_tx_sends_nothing_and_continues_with_the_next_frame(rig: Rig):
+    for n in range(60):
+        rig.put(b"frame %2d;" % n)
+    rig.greenlet.start()
+    until(lambda: rig.tx.frames_sent >= 6)
+    rig.tx.hold()
+    rig.tx.hold()
+    sent = rig.tx.frames_sent
+    gevent.sleep(0.2)  # twice the lead
+    assert rig.tx.frames_sent == sent < 60
+    rig.tx.release()
+    expected = b"".join(b"frame %2d;" % n for n in range(60))
+    assert rig.received(len(expected)) == expected, "no frame is lost or repeated"
+    until(lambda: rig.tx.frames_sent == 60)
+    assert rig.cells.held.value == pytest.approx(rig.pacer.held_s)
+    assert rig.pacer.held_s > 0.05
+
+
+def test_a_mark_is_held_too(rig: Rig):
+    rig.greenlet.start()
+    rig.tx.hold()
+    rig.put(b"mark;", audio=False)
+    rig.put(b"frame;")
+    until(lambda: len(rig.tx.queue) == 1)  # the mark is in TX's hand
+    gevent.sleep(0.02)
+    assert not rig.pacer._mark_sent
+    rig.tx.release()
+    assert rig.received(11) == b"mark;frame;"
+    assert rig.cells.held.value == 0.0, "a talkspurt that has not begun has no gap"
+
+
+def test_a_hold_that_ends_before_tx_looks_has_no_effect(rig: Rig):
+    rig.put(FRAME)
+    rig.tx.hold()
+    rig.tx.release()
+    rig.greenlet.start()
+    assert rig.received(len(FRAME)) == FRAME
+
+
+def test_a_second_hold_before_tx_looks_continues_the_first(rig: Rig):
+    rig.put(FRAME)
+    rig.tx.hold()
+    rig.greenlet.start()
+    until(lambda: not rig.tx.queue)
+    rig.tx.release()
+    rig.tx.hold()
+    gevent.sleep(0.02)
+    assert rig.tx.frames_sent == 0
+    rig.tx.release()
+    assert rig.received(len(FRAME)) == FRAME
+
+
+def test_a_clear_during_a_hold_drops_the_frame_in_hand(rig: Rig):
+    rig.put(b"old;")
+    rig.tx.hold()
+    rig.greenlet.start()
+    until(lambda: not rig.tx.queue)
+    assert rig.playout.clear(rig.pacer.sent_frames) == 1
+    rig.pacer.on_clear()
+    rig.tx.release()
+    rig.put(b"new;")
+    assert rig.received(4) == b"new;"
+    assert (rig.tx.frames_sent, rig.pacer.sent_frames, rig.pacer.held_s) == (1, 1, 0.0)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["held", "held again after stop"])
+def test_stop_ends_a_hold(rig: Rig, again: bool):
+    rig.put(FRAME)
+    rig.tx.hold()
+    rig.greenlet.start()
+    until(lambda: not rig.tx.queue)
+    rig.tx.stop()
+    if again:
+        rig.tx.hold()
+    rig.greenlet.join(timeout=WAIT_S)
+    assert rig.greenlet.successful()
+    assert rig.tx.frames_sent == 0
 
 
 def test_nothing_leaves_after_stop(rig: Rig):

@@ -112,6 +112,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._transport.write(b'')",
         f"call {_TRANSPORT}.write is allowed elsewhere",
     ),
+    count("a hold elsewhere", "self._pause(True)", "call gw.media.tx.Tx._pause is allowed elsewhere"),
+    count("a wait for the release elsewhere", "self._released.wait(1.0)", "call gevent.event.Event.wait is allowed elsewhere"),
     run(
         "the recording started",
         "RecordingGuard(enabled=True)",

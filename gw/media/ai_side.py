@@ -67,7 +67,9 @@ class AiSide:
         """Send a request for a response that `Responses` allowed."""
         self.last_event_s = monotonic()
         self.pending_reply.on_requested(instructions)
-        self.leg.create_response(instructions)
+        if instructions:
+            self.leg.say("system", instructions)
+        self.leg.create_response()
 
     def truncate(self, truncations: Iterable[Truncation]) -> None:
         """Send how much the caller heard of the current session's items."""
@@ -78,7 +80,7 @@ class AiSide:
     def on_key(self, digit: str, state: State) -> None:
         """Send a key, or keep it while no AI leg is ready."""
         if state is State.ACTIVE:
-            self.leg.send_dtmf(digit)
+            self.leg.send_keys(digit)
         elif state is State.CONNECTING and len(self._keys) < MAX_KEYS:
             self._keys.append(digit)
 
@@ -86,7 +88,7 @@ class AiSide:
         """Send the caller's audio to the current session; kept audio and keys first."""
         self.uplink.on_ready()
         for digit in self._keys:
-            self.leg.send_dtmf(digit)
+            self.leg.send_keys(digit)
         self._keys.clear()
 
     # -- from the AI ------------------------------------------------------------------------------------------------------

@@ -18,16 +18,19 @@ from gw.protocol.http import FIELD_OCTETS, MAX_FIELDS, MAX_HEAD_BYTES, RequestEr
 _MAX_OPTIONS: Final = 16
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: .*)?", re.DOTALL)
+#: RFC 9110 10.2.3, as seconds; a date, the other form, needs a clock.
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)", re.IGNORECASE)
 
 
 class HandshakeError(GatewayError):
-    """The answer does not open a websocket. `status`: of an HTTP refusal, else 0."""
+    """The answer does not open a websocket. `status`: of an HTTP refusal, else 0. `retry_after_s`: its Retry-After; 0: none."""
 
     code = "bad_handshake"
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, retry_after_s: int = 0) -> None:
         super().__init__(detail)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 def accept_key(key: str) -> str:
@@ -67,7 +70,8 @@ class ClientHandshake:
         if found is None or not is_whole:
             return None
         if found[1] != b"101":
-            raise HandshakeError(int(found[1]), f"HTTP {int(found[1])}")
+            wait = _RETRY_AFTER.search(head)
+            raise HandshakeError(int(found[1]), f"HTTP {int(found[1])}", int(wait[1]) if wait else 0)
         if head.replace(b"\r\n", b"").translate(None, FIELD_OCTETS):
             raise HandshakeError(0, "a control character in the head")
         self._check(fields.split(b"\r\n", MAX_FIELDS))

@@ -3,7 +3,8 @@
 Its only clock is the caller's audio, 20 ms per frame received, so the same audio always gives the same events, however it is cut.
 Speech is detected by level against the noise floor, the quietest frame of the last seconds: three loud frames begin a turn, half
 a second of quiet ends it. An answer is produced immediately and whole, like an AI faster than real time; playout cuts it when
-the caller interrupts. No waiting, no randomness, at most 20 s of audio kept.
+the caller interrupts, and a request for more repeats it. After its goodbye it still listens: the caller may return to the
+conversation. No waiting, no randomness, at most 20 s of audio kept.
 """
 
 from __future__ import annotations
@@ -82,9 +83,7 @@ class Parrot:
         "_floor",
         "_frames",
         "_goodbye",
-        "_greeted",
-        "_greeting",
-        "_is_gone",
+        "_last",
         "_loud_frames",
         "_n",
         "_quiet_frames",
@@ -95,10 +94,8 @@ class Parrot:
     )
 
     def __init__(self, greeting: bytes, goodbye: bytes) -> None:
-        self._greeting = greeting
+        self._last = (greeting, "(greeting)")  # the last answer: sound and text
         self._goodbye = goodbye
-        self._greeted = False
-        self._is_gone = False  # said goodbye: further input is ignored
         self._floor = _Floor()
         self._rest = b""  # the beginning of a frame
         self._frames = 0  # received so far: the clock
@@ -112,11 +109,8 @@ class Parrot:
         self._captured: list[bytes] = []
 
     def create_response(self) -> list[AiEvent]:
-        """Return the greeting on the first call, nothing later."""
-        if self._greeted or self._is_gone or not self._greeting:
-            return []
-        self._greeted = True
-        return self._say(self._greeting, "(greeting)")
+        """Return the greeting before the first answer, later the last answer once more."""
+        return self._say(*self._last)
 
     def on_audio(self, sound: bytes) -> list[AiEvent]:
         """Process caller audio and return its events, in order.
@@ -127,19 +121,18 @@ class Parrot:
         data = self._rest + sound if self._rest else sound
         whole = len(data) - len(data) % audio.FRAME_BYTES
         for start in range(0, whole, audio.FRAME_BYTES):
-            if self._is_gone:
-                break
             self._on_frame(data[start : start + audio.FRAME_BYTES], events)
         self._rest = data[whole:]
         return events
 
-    def on_dtmf(self, digit: str) -> list[AiEvent]:
-        """Process a key: "#" ends the call with the goodbye."""
-        if digit != "#" or self._is_gone:
+    def on_keys(self, keys: str) -> list[AiEvent]:
+        """Process keys: "#" ends the call with the goodbye, others wait for `create_response`."""
+        if "#" not in keys:
             return []
         events: list[AiEvent] = []
         if self._speech_item:
             events.append(SpeechStopped(self._speech_item))
+            self._speech_item, self._captured = "", []
         return events + self._say_goodbye()
 
     def _on_frame(self, frame: bytes, events: list[AiEvent]) -> None:
@@ -179,14 +172,14 @@ class Parrot:
         words = b"".join(self._captured[: len(self._captured) - fading])
         self._speech_item, self._captured = "", []
         spoken_s = (end_ms - self._start_ms) / 1000
+        self._last = (words, f"(what you said, {spoken_s:.1f} s)")
         return [
             SpeechStopped(item_id),
             CallerTranscript(item_id, f"(the caller spoke, {spoken_s:.1f} s)"),
-            *self._say(words, f"(what you said, {spoken_s:.1f} s)"),
+            *self._say(*self._last),
         ]
 
     def _say_goodbye(self) -> list[AiEvent]:
-        self._is_gone = True
         return self._say(self._goodbye, "(goodbye)", hang_up=True)
 
     def _say(self, sound: bytes, text: str, *, hang_up: bool = False) -> list[AiEvent]:

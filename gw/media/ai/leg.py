@@ -6,11 +6,14 @@ bounded. One greenlet (AI-in) connects and reads. Every failure is one `AiLegErr
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from gw.call.state import Reason
 from gw.errors import GatewayError
 from gw.protocol.ai import AiEvent
+
+#: Speaker of a turn that is added to the AI's conversation.
+Role = Literal["caller", "agent", "system"]
 
 
 class AiLegError(GatewayError):
@@ -18,13 +21,17 @@ class AiLegError(GatewayError):
 
     code = "ai_leg"
 
-    def __init__(self, reason: Reason, detail: str, *, permanent: bool = False, expired: bool = False) -> None:
-        """`permanent`: another leg would fail the same way. `expired`: the session reached its time limit."""
+    def __init__(self, reason: Reason, detail: str, *, permanent: bool = False, expired: bool = False, wait_ms: int = 0) -> None:
+        """`permanent`: another leg would fail the same way. `expired`: the session reached its time limit.
+
+        `wait_ms`: the pause the AI asks for before the next attempt; 0: unknown.
+        """
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.permanent = permanent
         self.expired = expired
+        self.wait_ms = wait_ms
 
 
 class AiLeg(Protocol):
@@ -50,14 +57,23 @@ class AiLeg(Protocol):
     def send_audio(self, payload: str) -> None:
         """Send one frame of the caller, base64 as Twilio sent it."""
 
-    def say(self, role: str, text: str) -> None:
-        """Send a turn from before this session, `role` caller or agent. Comes before any audio."""
+    def say(self, role: Role, text: str, item_id: str = "") -> None:
+        """Add a turn from before this session, or a direction of the system, to the AI's conversation.
 
-    def send_dtmf(self, digit: str) -> None:
-        """Send a key the caller pressed."""
+        `item_id`: at most 32 characters, unique in the session; empty: the AI assigns one.
+        """
 
-    def create_response(self, instructions: str) -> None:
-        """Request a response; empty instructions: the session's own."""
+    def delete_item(self, item_id: str) -> None:
+        """Remove an item from the AI's conversation."""
+
+    def send_keys(self, keys: str) -> None:
+        """Send keys the caller pressed. The response to them is requested separately."""
+
+    def create_response(self) -> None:
+        """Request a response."""
+
+    def cancel(self) -> None:
+        """Request the end of the response under way, if one is."""
 
     def truncate(self, item_id: str, heard_ms: int) -> None:
         """Send how much of an item the caller heard."""

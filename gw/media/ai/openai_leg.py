@@ -14,7 +14,7 @@ from websockets.uri import parse_uri
 from gw.call.state import Reason, ai_reason
 from gw.config import Agent
 from gw.errors import ProtocolError, close_code
-from gw.media.ai.leg import AiLegError
+from gw.media.ai.leg import AiLegError, Role
 from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
 from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
@@ -133,7 +133,7 @@ class OpenAiLeg:
         except LegClosedError as error:
             if error.failure == "stalled":
                 raise AiLegError(Reason.AI_LEG_STALLED, "the AI does not read what the gateway sends") from error
-            raise AiLegError(Reason.AI_CLOSED if error.clean else Reason.AI_LOST, str(error)) from error
+            raise _closed(error) from error
         self.heard_s = monotonic()
         return events
 
@@ -148,17 +148,24 @@ class OpenAiLeg:
     def send_audio(self, payload: str) -> None:
         self._send(openai_realtime.append(payload))
 
-    def say(self, role: str, text: str) -> None:
-        self._send(self._dialect.restate_turn(role, text))
+    def say(self, role: Role, text: str, item_id: str = "") -> None:
+        if role == "system":
+            self._send(self._dialect.system_text(text))
+        else:
+            self._send(self._dialect.restate_turn(role, text, item_id))
 
-    def send_dtmf(self, digit: str) -> None:
-        """Send the key as text: the API has no keys."""
-        self._send(self._dialect.user_text(f"(The caller pressed the key {digit} on the telephone.)"))
+    def delete_item(self, item_id: str) -> None:
+        self._send(self._dialect.delete_item(item_id))
 
-    def create_response(self, instructions: str) -> None:
-        if instructions:
-            self._send(self._dialect.system_text(instructions))
+    def send_keys(self, keys: str) -> None:
+        """Send the keys as text: the API has no keys."""
+        self._send(self._dialect.user_text(f"Keys: {keys}"))
+
+    def create_response(self) -> None:
         self._send(self._dialect.response_create())
+
+    def cancel(self) -> None:
+        self._send(self._dialect.cancel())
 
     def truncate(self, item_id: str, heard_ms: int) -> None:
         self._send(self._dialect.truncate(item_id, heard_ms))
@@ -181,11 +188,20 @@ class OpenAiLeg:
             self.transport.shut()
 
 
+def _closed(error: LegClosedError) -> AiLegError:
+    """Interpret the AI's close. OpenAI ends a session at its time limit with 1001, one that it refuses for good with 4000."""
+    if not error.clean:
+        return AiLegError(Reason.AI_LOST, str(error))
+    reason = error.close_reason.lower()
+    expired = "maximum duration" in reason or "expired" in reason
+    return AiLegError(Reason.AI_CLOSED, str(error), permanent=4000 <= error.close_code < 5000 and not expired, expired=expired)
+
+
 def _refused(error: HandshakeError) -> AiLegError:
     status = error.status
     if not status:
         return AiLegError(Reason.AI_REFUSED, f"the AI's answer to the upgrade is not a websocket: {error}")
     detail = f"the AI answered HTTP {status} to the upgrade"
     if status == TOO_MANY_REQUESTS:
-        return AiLegError(Reason.AI_RATE_LIMITED, detail)
+        return AiLegError(Reason.AI_RATE_LIMITED, detail, wait_ms=error.retry_after_s * 1000)
     return AiLegError(Reason.AI_REFUSED, detail, permanent=400 <= status < 500 and status not in _MAY_PASS)

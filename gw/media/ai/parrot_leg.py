@@ -9,6 +9,7 @@ from typing import Final
 
 from gevent.event import Event
 
+from gw.media.ai.leg import Role
 from gw.media.hub.clock import turn_loop
 from gw.protocol.ai import AiEvent, SessionCreated, SessionReady
 from gw.protocol.audio import decode_base64
@@ -69,14 +70,20 @@ class ParrotLeg:
     def ping(self) -> None:
         """Do nothing: the parrot is always there."""
 
-    def say(self, role: str, text: str) -> None:
+    def say(self, role: Role, text: str, item_id: str = "") -> None:
+        """Do nothing: the parrot keeps no history, and follows no directions."""
+
+    def delete_item(self, item_id: str) -> None:
         """Do nothing: the parrot keeps no history."""
 
-    def send_dtmf(self, digit: str) -> None:
-        self._say(self._parrot.on_dtmf(digit))
+    def send_keys(self, keys: str) -> None:
+        self._say(self._parrot.on_keys(keys))
 
-    def create_response(self, instructions: str) -> None:
+    def create_response(self) -> None:
         self._say(self._parrot.create_response())
+
+    def cancel(self) -> None:
+        """Do nothing: the parrot's responses are complete when they begin."""
 
     def truncate(self, item_id: str, heard_ms: int) -> None:
         """Do nothing: the parrot keeps no history."""

@@ -72,13 +72,13 @@ def parrot(data: bytes) -> None:
     """Take pairs of bytes as runs of one sample: a short input is seconds of speech."""
     sound = b"".join(data[at : at + 1] * (data[at + 1] * 40) for at in range(0, min(len(data), 40) - 1, 2))
     agent = Parrot(_GREETING, _GOODBYE)
-    whole = [*agent.create_response(), *agent.on_audio(sound), *agent.on_dtmf("#")]
+    whole = [*agent.create_response(), *agent.on_audio(sound), *agent.on_keys("#")]
     for pieces in cuts(sound):
         agent = Parrot(_GREETING, _GOODBYE)
         apart = agent.create_response()
         for piece in pieces:
             apart += agent.on_audio(piece)
-        assert [*apart, *agent.on_dtmf("#")] == whole
+        assert [*apart, *agent.on_keys("#")] == whole
     heard_ms = len(sound) // audio.BYTES_PER_MS
     starts = [found.audio_start_ms for found in whole if isinstance(found, ai.SpeechStarted)]
     assert starts == sorted(starts) and all(0 <= start <= heard_ms for start in starts)

@@ -111,7 +111,7 @@ def test_words_of_both_sides_become_turns(rig: Rig) -> None:
 
 def test_a_tool_that_is_not_available_is_answered_and_the_ai_asked_again(rig: Rig) -> None:
     rig.receive(ai.ToolCall("r1", "i1", "call_1", "order_pizza", "{}"))
-    assert rig.leg.sent == [("tool_output", "call_1", '{"error": "this tool is not available"}'), ("create_response", "")]
+    assert rig.leg.sent == [("tool_output", "call_1", '{"error": "this tool is not available"}'), ("create_response",)]
     assert rig.notes("tool_call") == [{"name": "order_pizza", "arguments": "{}", "item": "i1"}]
 
 
@@ -132,7 +132,7 @@ def test_a_response_that_fails_is_noted_and_a_deferred_request_is_sent(rig: Rig)
     rig.call.ai.request("")
     assert rig.leg.of("create_response") == []
     rig.receive(ai.ResponseDone("r1", "failed", "server error"))
-    assert rig.leg.of("create_response") == [""]
+    assert rig.leg.of("create_response") == [()]
     assert rig.notes("response_failed") == [{"response": "r1", "detail": "server error"}]
 
 

@@ -29,7 +29,7 @@ def side(contexts: ContextMaker) -> AiSide:
 def test_one_response_is_requested_at_a_time(side: AiSide) -> None:
     side.request("Greet.")
     side.request("And then?")
-    assert side.leg.of("create_response") == ["Greet."]
+    assert side.leg.sent == [("say", "system", "Greet."), ("create_response",)]
     assert side.asked_s == side.last_event_s > 0.0
     assert side.pending_reply.request().instructions == "Greet."
 
@@ -39,11 +39,11 @@ def test_keys_are_sent_to_a_leg_that_is_ready_and_kept_for_one_that_is_being_rea
     for _ in range(MAX_KEYS + 3):
         side.on_key("2", State.CONNECTING)
     side.on_key("3", State.CLOSING)
-    assert side.leg.of("send_dtmf") == ["1"]
+    assert side.leg.of("send_keys") == ["1"]
     side.start_uplink()
-    assert side.leg.of("send_dtmf") == ["1", *"2" * MAX_KEYS]
+    assert side.leg.of("send_keys") == ["1", *"2" * MAX_KEYS]
     side.start_uplink()
-    assert len(side.leg.of("send_dtmf")) == 1 + MAX_KEYS
+    assert len(side.leg.of("send_keys")) == 1 + MAX_KEYS
 
 
 def test_only_items_of_the_session_in_place_are_truncated(side: AiSide) -> None:

@@ -90,7 +90,7 @@ def test_a_key_is_noted_and_sent(call: Call, emitted: list[bus.Event]) -> None:
     leg: Any = call.ai.leg
     call.ending.last_voice_s = 0.0
     call.on_key("5")
-    assert leg.of("send_dtmf") == ["5"]
+    assert leg.of("send_keys") == ["5"]
     (note,) = of(emitted, bus.CallEvent)
     assert (note.kind, note.data["digit"]) == ("dtmf", "5")
     assert call.ending.last_voice_s > 0.0

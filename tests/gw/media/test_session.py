@@ -212,7 +212,7 @@ def test_a_flood_of_keys_reaches_neither_control_nor_the_ai(line: Line, monkeypa
     call = line.begin()
     until(lambda: call.state.now is State.ACTIVE)
     keys: list[str] = []
-    monkeypatch.setattr(ParrotLeg, "send_dtmf", lambda leg, digit: keys.append(digit))
+    monkeypatch.setattr(ParrotLeg, "send_keys", lambda leg, digits: keys.append(digits))
     line.say(*[_key("1")] * (EVENTS[1] + 500), stop())
     assert line.ended() == (1000, "caller_hangup")
     assert len(keys) == EVENTS[1]

@@ -54,7 +54,17 @@ def test_it_greets_once_in_uneven_chunks() -> None:
     assert events[0] == ai.ResponseStarted("resp_1")
     assert {event[:2] for event in events if isinstance(event, ai.AudioDelta)} == {("resp_1", "item_2")}
     assert events[-2:] == [ai.AgentTranscript("resp_1", "item_2", "(greeting)"), ai.ResponseDone("resp_1", "completed", "")]
-    assert agent.create_response() == []
+
+
+def test_every_request_is_answered_with_the_last_words() -> None:
+    agent = Parrot(GREETING, GOODBYE)
+    first, again = agent.create_response(), agent.create_response()
+    assert said(again) == said(first) == GREETING
+    assert again[0] == ai.ResponseStarted("resp_3")
+    words = said(agent.on_audio(voice(30) + quiet(25)))
+    events = agent.create_response()
+    assert said(events) == words
+    assert only(events, ai.AgentTranscript).text == "(what you said, 0.6 s)"
 
 
 def test_chunk_lengths_repeat() -> None:
@@ -63,8 +73,8 @@ def test_chunk_lengths_repeat() -> None:
     assert lengths == [403, 1601, 811, 2399, 3203, 403, 180]
 
 
-def test_it_need_not_greet() -> None:
-    assert Parrot(b"", GOODBYE).create_response() == []
+def test_a_greeting_of_nothing_still_answers() -> None:
+    assert kinds(Parrot(b"", GOODBYE).create_response()) == ["ResponseStarted", "AgentTranscript", "ResponseDone"]
 
 
 def test_it_repeats_the_callers_words() -> None:
@@ -151,11 +161,11 @@ def test_a_capture_is_bounded() -> None:
     assert kinds(events)[-1] == "SpeechStarted"  # the caller continues to talk
 
 
-def test_it_hangs_up_on_the_hash_key_once() -> None:
+def test_it_hangs_up_on_the_hash_key() -> None:
     agent = Parrot(GREETING, GOODBYE)
     for digit in "0123456789*ABCD":
-        assert agent.on_dtmf(digit) == []
-    events = agent.on_dtmf("#")
+        assert agent.on_keys(digit) == []
+    events = agent.on_keys("#")
     assert said(events) == GOODBYE
     assert kinds(events)[-3:] == ["AgentTranscript", "ToolCall", "ResponseDone"]
     assert events[-3:] == [
@@ -163,16 +173,22 @@ def test_it_hangs_up_on_the_hash_key_once() -> None:
         ai.ToolCall("resp_1", "item_3", "call_4", "hang_up", "{}"),
         ai.ResponseDone("resp_1", "completed", ""),
     ]
-    assert agent.on_dtmf("#") == agent.create_response() == agent.on_audio(voice(100) + quiet(2000)) == []
+
+
+def test_a_caller_who_speaks_after_the_goodbye_is_answered() -> None:
+    agent = Parrot(GREETING, GOODBYE)
+    agent.on_keys("12#")
+    events = agent.on_audio(quiet(20) + voice(29) + quiet(25))
+    assert said(events) == quiet(10) + voice(29) + quiet(5)
 
 
 def test_the_hash_key_ends_a_turn_in_progress() -> None:
     agent = Parrot(GREETING, GOODBYE)
     agent.on_audio(tone(3000, 30) + quiet(5))
-    events = agent.on_dtmf("#")
+    events = agent.on_keys("#")
     assert events[0] == ai.SpeechStopped("item_1")
     assert said(events) == GOODBYE
-    assert agent.on_audio(voice(100) + quiet(100)) == agent.on_dtmf("#") == []
+    assert said(agent.on_audio(quiet(20) + voice(29) + quiet(25))) == quiet(10) + voice(29) + quiet(5), "a turn of its own"
 
 
 def test_it_hangs_up_on_a_silent_caller() -> None:
@@ -184,7 +200,7 @@ def test_it_hangs_up_on_a_silent_caller() -> None:
 
 
 def test_a_goodbye_of_nothing_still_hangs_up() -> None:
-    assert kinds(Parrot(b"", b"").on_dtmf("#")) == ["ResponseStarted", "AgentTranscript", "ToolCall", "ResponseDone"]
+    assert kinds(Parrot(b"", b"").on_keys("#")) == ["ResponseStarted", "AgentTranscript", "ToolCall", "ResponseDone"]
 
 
 @pytest.mark.parametrize("greeting_frames", [1, 200])
@@ -214,7 +230,7 @@ def test_a_caller_who_interrupts_is_answered() -> None:
 
 def test_no_name_is_given_twice() -> None:
     agent = Parrot(GREETING, GOODBYE)
-    events = agent.create_response() + agent.on_audio((voice(30) + quiet(30)) * 3) + agent.on_dtmf("#")
+    events = agent.create_response() + agent.on_audio((voice(30) + quiet(30)) * 3) + agent.on_keys("#")
     items = [event.item_id for event in events if isinstance(event, ai.SpeechStarted | ai.AgentTranscript | ai.ToolCall)]
     responses = [event.response_id for event in events if isinstance(event, ai.ResponseStarted)]
     assert len(set(items)) == len(items) == 9

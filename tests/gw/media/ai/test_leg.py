@@ -15,9 +15,9 @@ from gw.media.ai.parrot_leg import ParrotLeg
 def test_an_error_has_a_reason_and_is_neither_permanent_nor_an_expiry_by_default() -> None:
     error = AiLegError(Reason.AI_LOST, "the socket broke")
     assert (error.reason, error.detail, str(error)) == (Reason.AI_LOST, "the socket broke", "the socket broke")
-    assert (error.permanent, error.expired) == (False, False)
-    error = AiLegError(Reason.AI_REFUSED, "", permanent=True, expired=True)
-    assert (error.permanent, error.expired) == (True, True)
+    assert (error.permanent, error.expired, error.wait_ms) == (False, False, 0)
+    error = AiLegError(Reason.AI_REFUSED, "", permanent=True, expired=True, wait_ms=5)
+    assert (error.permanent, error.expired, error.wait_ms) == (True, True, 5)
 
 
 @pytest.mark.parametrize("kind", [OpenAiLeg, ParrotLeg])

@@ -53,13 +53,19 @@ def test_a_session_with_a_response_as_both_ends_see_it():
         leg.connect()
         assert isinstance(read_until(leg, ai.SessionReady)[0], ai.SessionCreated)
         leg.send_audio(base64.b64encode(b"\x00" * 160).decode())
-        leg.create_response("Greet.")
+        leg.say("caller", "Hello?", "item_of_ours")
+        leg.say("system", "Greet.")
+        leg.create_response()
         events = read_until(leg, ai.ResponseDone)
         assert b"".join(event.audio for event in events if isinstance(event, ai.AudioDelta)) == SOUND
         item = next(event.item_id for event in events if isinstance(event, ai.AudioDelta))
         leg.truncate(item, 20)
-        leg.send_dtmf("5")
+        leg.send_keys("512")
+        leg.delete_item("item_of_ours")
         leg.tool_output("call_1", "{}")
+        leg.cancel()
+        error = next(event for event in read_until(leg, ai.AiError) if isinstance(event, ai.AiError))
+        assert (error.code, error.trouble, error.fatal) == ("response_cancel_not_active", "", False)
         leg.close()
         until(lambda: twin.sessions[0].closed_s)
         ledger = twin.sessions[0]
@@ -247,7 +253,7 @@ def test_a_fault_in_a_response(fault: Fault, reason: Reason):
         leg = leg_to(twin.url)
         leg.connect()
         read_until(leg, ai.SessionReady)
-        leg.create_response("")
+        leg.create_response()
         heard: list[ai.AiEvent] = []
         assert error_of(lambda: heard.extend(leg.read())).reason is reason
         audio = b"".join(event.audio for event in heard if isinstance(event, ai.AudioDelta))

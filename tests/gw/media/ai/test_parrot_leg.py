@@ -44,13 +44,15 @@ def test_a_parrot_is_ready_immediately(leg: ParrotLeg):
 
 
 def test_the_greeting_is_the_bundled_prompt(leg: ParrotLeg):
-    leg.create_response("Greet the caller.")
+    leg.say("system", "Greet the caller.")
+    leg.create_response()
     events = drain(leg)
     assert isinstance(events[0], ai.ResponseStarted)
     assert audio_of(events) == Prompts().greeting
     assert isinstance(events[-1], ai.ResponseDone)
-    leg.create_response("")
-    assert drain(leg) == []
+    leg.cancel()
+    leg.create_response()
+    assert audio_of(drain(leg)) == Prompts().greeting, "no request is left unanswered"
 
 
 def test_a_parrot_repeats_the_caller(leg: ParrotLeg):
@@ -70,8 +72,8 @@ def test_a_parrot_repeats_the_caller(leg: ParrotLeg):
 
 
 def test_the_hash_key_brings_a_goodbye_and_hangs_up(leg: ParrotLeg):
-    leg.send_dtmf("1")
-    leg.send_dtmf("#")
+    leg.send_keys("1")
+    leg.send_keys("#")
     events = drain(leg)
     assert audio_of(events) == Prompts().goodbye
     assert [event.name for event in events if isinstance(event, ai.ToolCall)] == [ai.HANG_UP_TOOL]
@@ -81,7 +83,7 @@ def test_a_waiting_reader_gets_new_events(leg: ParrotLeg):
     reader = gevent.spawn(leg.read)
     gevent.sleep(0)
     assert not reader.ready()
-    leg.create_response("")
+    leg.create_response()
     assert isinstance(reader.get(timeout=WAIT_S)[0], ai.ResponseStarted)
 
 
@@ -92,7 +94,7 @@ def test_a_waiting_reader_returns(leg: ParrotLeg, act: str):
     getattr(leg, act)()
     getattr(leg, act)()
     assert reader.get(timeout=WAIT_S) == []
-    leg.create_response("")
+    leg.create_response()
     assert leg.read(), "a wake ends one read"
 
 
@@ -128,7 +130,9 @@ def test_a_long_answer_comes_in_batches_with_switches_between(leg: ParrotLeg):
     assert max(map(len, batches)) <= 32
 
 
-def test_truncate_and_tool_output_have_no_effect(leg: ParrotLeg):
+def test_changes_of_the_history_have_no_effect(leg: ParrotLeg):
+    leg.say("caller", "Hello?", "item")
+    leg.delete_item("item")
     leg.truncate("item", 10)
     leg.tool_output("call", "{}")
     assert drain(leg) == []

@@ -97,7 +97,7 @@ class AiFailover:
         for n, utterance in enumerate(call.ai.conversation.utterances(call.turns.in_progress())):
             if n % SAY_BATCH == SAY_BATCH - 1:
                 turn_loop()
-            call.ai.leg.say(utterance.role, utterance.text)
+            call.ai.leg.say("agent" if utterance.role == "agent" else "caller", utterance.text)
 
     def _resume_dialogue(self, request: ReplyRequest | None) -> None:
         """Let the caller's audio flow to the current leg, and request what the caller waits for."""

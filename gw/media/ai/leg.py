@@ -58,7 +58,7 @@ class AiLeg(Protocol):
         """Send one frame of the caller, base64 as Twilio sent it."""
 
     def say(self, role: Role, text: str, item_id: str = "") -> None:
-        """Add a turn from before this session, or a direction of the system, to the AI's conversation.
+        """Add a turn, or a direction of the system, to the AI's conversation.
 
         `item_id`: at most 32 characters, unique in the session; empty: the AI assigns one.
         """

@@ -189,7 +189,7 @@ class OpenAiLeg:
 
 
 def _closed(error: LegClosedError) -> AiLegError:
-    """Interpret the AI's close. OpenAI ends a session at its time limit with 1001, one that it refuses for good with 4000."""
+    """Interpret the AI's close. OpenAI ends a session at its time limit with 1001, one that it refuses permanently with 4000."""
     if not error.clean:
         return AiLegError(Reason.AI_LOST, str(error))
     reason = error.close_reason.lower()

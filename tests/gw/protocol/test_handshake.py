@@ -101,7 +101,23 @@ def test_a_refusal_is_known_at_the_end_of_its_head(status: int) -> None:
     assert ours.receive(f"HTTP/1.1 {status} whatever\r\nTransfer-Encoding: chunked\r\n".encode()) is None
     with pytest.raises(HandshakeError) as raised:
         ours.receive(b"\r\n")
-    assert raised.value.status == status
+    assert (raised.value.status, raised.value.retry_after_s) == (status, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "retry_after_s"),
+    [
+        ("Retry-After: 7", 7),
+        ("retry-after:120 \r\nX: y", 120),
+        ("Retry-After: Wed, 21 Oct 2026 07:28:00 GMT", 0),
+        ("Retry-After: 9999999", 0),
+        ("X-Retry-After: 7", 0),
+    ],
+)
+def test_a_refusal_that_asks_for_a_pause(field: str, retry_after_s: int) -> None:
+    with pytest.raises(HandshakeError) as raised:
+        client().receive(f"HTTP/1.1 429 Too Many Requests\r\n{field}\r\n\r\n".encode())
+    assert raised.value.retry_after_s == retry_after_s
 
 
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([answer()[:40], answer()[40:], b"\r\n"]), max_size=6))

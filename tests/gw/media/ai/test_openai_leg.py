@@ -25,6 +25,7 @@ from gw.media.ai.openai_leg import (
     _parse,
 )
 from gw.protocol import ai
+from gw.protocol.frames import CLOSE, close_payload, frame
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
 from tests.gw.media.certificates import contexts
@@ -62,10 +63,10 @@ def test_a_session_with_a_response_as_both_ends_see_it():
         leg.truncate(item, 20)
         leg.send_keys("512")
         leg.delete_item("item_of_ours")
-        leg.tool_output("call_1", "{}")
         leg.cancel()
         error = next(event for event in read_until(leg, ai.AiError) if isinstance(event, ai.AiError))
         assert (error.code, error.trouble, error.fatal) == ("response_cancel_not_active", "", False)
+        leg.tool_output("call_1", "{}")
         leg.close()
         until(lambda: twin.sessions[0].closed_s)
         ledger = twin.sessions[0]
@@ -324,6 +325,45 @@ def test_the_ai_reads_why_the_leg_closes(data: bytes, reason: Reason, code: int)
     assert peer.read_to_end() == (code, "")
     closing.get(timeout=WAIT_S)
     peer.close()
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "permanent", "expired"),
+    [
+        (1000, "", False, False),
+        (1001, "", False, False),
+        (1001, "Your session hit the maximum duration of 60 minutes.", False, True),
+        (1011, "internal error", False, False),
+        (4000, "invalid_request_error.beta_api_shape_disabled", True, False),
+        (4001, "session_expired", False, True),
+    ],
+)
+def test_a_close_is_final_or_another_session_may_last(code: int, text: str, permanent: bool, expired: bool):
+    listener = socket.create_server(("127.0.0.1", 0))
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    connecting = gevent.spawn(leg.connect)
+    sock, _ = listener.accept()
+    upgrade(sock)
+    sock.sendall(frame(CLOSE, close_payload(code, text)))
+    connecting.get(timeout=WAIT_S)
+    error = error_of(leg.read)
+    assert (error.reason, error.permanent, error.expired) == (Reason.AI_CLOSED, permanent, expired)
+    sock.close()
+    leg.close()
+    listener.close()
+
+
+def test_a_refusal_for_now_names_the_pause():
+    listener = socket.create_server(("127.0.0.1", 0))
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    connecting = gevent.spawn(error_of, leg.connect)
+    sock, _ = listener.accept()
+    sock.sendall(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3\r\n\r\n")
+    error = connecting.get(timeout=WAIT_S)
+    assert (error.reason, error.permanent, error.wait_ms) == (Reason.AI_RATE_LIMITED, False, 3000)
+    sock.close()
+    leg.close()
     listener.close()
 
 

@@ -1,4 +1,4 @@
-"""Each law of a conversation is broken by a course made by hand, and holds for the same course without that flaw."""
+"""Each law of a conversation is broken by a flaw in a good course."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def response(name: str, seconds: float) -> SentResponse:
 
 
 def good() -> Result:
-    """Return a call with greeting, question, answer, an interruption, and a goodbye; then the gateway closes."""
+    """Return a call with greeting, question, answer, an interruption and a goodbye."""
     call = TwinCall(1, "AC1", CallPlan(), WebhookSender("http://127.0.0.1:9", "http://127.0.0.1:9", ""), "", None)
     call.closed_by, call.streams_s = "gateway", [0.0]
     session = AiLedger(0, "/", "", {}, 0.0, ready_s=0.1)
@@ -139,7 +139,7 @@ def another_session(held: Result) -> Result:
         (talk_over, "no talk-over"),
         (cut, "goodbyes are whole"),
         (lost, "a lost socket loses nobody"),
-        (wrong_truncate, "the AI knows what was heard"),
+        (wrong_truncate, "truncations match the ear"),
         (repeated, "no frame twice"),
         (another_session, "sessions are few"),
     ],

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gw.twin.twilio.steps import NETWORK_FAULTS
 from tests.calls.conversations.laws import broken
 from tests.calls.conversations.run import hold
-from tests.calls.conversations.scripts import CONNECT_FAULTS, HABITS, LASTING, NETWORK, PASSING, conversation
+from tests.calls.conversations.scripts import CONNECT_FAULTS, HABITS, LASTING, PASSING, conversation
 
 CALLS = 8
 
@@ -28,7 +29,7 @@ def test_frames_of_the_voice_are_unique_within_a_conversation() -> None:
 
 def test_every_fault_occurs() -> None:
     found = {fault for seed in range(4000) for fault in conversation(seed).faults} - {"every_time"}
-    assert found == {*CONNECT_FAULTS, *HABITS, *LASTING, *NETWORK, *PASSING}
+    assert found == {*CONNECT_FAULTS, *HABITS, *LASTING, *NETWORK_FAULTS, *PASSING}
 
 
 @pytest.mark.xfail(reason="calls do not use the dialogue machine yet")

@@ -26,7 +26,7 @@ When = Literal[
     "heard",  # the agent has been audible for `wait_s` without a pause
     "quiet",  # the agent was audible since the step before, and has been silent for `wait_s`
 ]
-FAULTS: Final[tuple[StepKind, ...]] = ("lose_frames", "delay_frames", "reset", "half_open")
+NETWORK_FAULTS: Final[tuple[StepKind, ...]] = ("lose_frames", "delay_frames", "reset", "half_open")
 
 #: A loud noise of 300 ms, and a backchannel word of 260 ms.
 COUGH: Final = speech.load("weasels")[2400 : 2400 + 300 * BYTES_PER_MS]

@@ -1,4 +1,4 @@
-"""Seeded conversations between a scripted caller and a scripted AI, with faults of both legs, and laws over what was heard.
+"""Seeded conversations with faults of both legs, and laws over what was heard.
 
     .venv/bin/python -m tests.calls.conversations [--calls 80] [--seed 1] [--at-once 20] [--show]
 

@@ -19,7 +19,7 @@ from tests.calls.ear import Ear, Span, cut_goodbyes, dead_air, heard_ms, repeate
 
 #: Longest silence of an owed answer; then at least the holding sound is heard.
 DEAD_AIR_S: Final = 1.0
-#: What a fault of the network may add: a lost stream is opened again, and a caller's pause is noticed later.
+#: Further silence after a fault of the network: a lost stream is opened again, and a caller's pause is noticed later.
 _REOPEN_S: Final = 1.5
 _REFILL_S: Final = 0.4
 #: Keys are complete after this pause, or with "#".
@@ -28,7 +28,7 @@ _KEYS_S: Final = 3.0
 _SLACK_S: Final = 0.25
 #: Most that a truncation may differ from what was heard: a frame, and the way from gateway to phone.
 _HEARD_MS: Final = PTIME_MS + 5
-#: Faults after which a session hears nothing, so that nobody can know that the caller speaks.
+#: Faults after which a session hears nothing, so speech of the caller has no effect.
 _DEAF: Final = frozenset({"stall", "freeze", "deaf"})
 _LOST: Final = ("reset", "half_open")
 
@@ -154,7 +154,7 @@ def _stays(held: Result) -> Iterator[str]:
 
 
 def _truncates(held: Result) -> Iterator[str]:
-    """What the AI believes was heard is what was heard. Late echoes of marks report it late."""
+    """Truncations match the audio that was heard. Late echoes of marks report it late."""
     allowed_ms = _HEARD_MS + (held.slack_s + held.made.plan.echo_after_s) * 1000
     for session in held.sessions:
         for one in session.truncates:
@@ -186,7 +186,7 @@ LAWS: Final[Mapping[str, Law]] = MappingProxyType(
         "no talk-over": _talk_over,
         "goodbyes are whole": _goodbye,
         "a lost socket loses nobody": _stays,
-        "the AI knows what was heard": _truncates,
+        "truncations match the ear": _truncates,
         "no frame twice": _frames,
         "sessions are few": _sessions,
     }

@@ -16,19 +16,17 @@ from gw.twin import speech
 from gw.twin.ai.faults import EVERY, RESPONSES, TURNS
 from gw.twin.ai.script import AiScript, lasting
 from gw.twin.sound import FRAME_BYTES, frames
-from gw.twin.twilio.steps import BACKCHANNEL, COUGH, Step, StepKind
+from gw.twin.twilio.steps import BACKCHANNEL, COUGH, NETWORK_FAULTS, Step, When
 from gw.twin.twilio.stream import CallPlan
 
 Interruptions = Literal["model", "gateway", "none"]
 
 #: Faults of a connection attempt that the next attempt does not meet.
 CONNECT_FAULTS: Final = ("refuse_429", "refuse_500", "close_first", "never_ready", "update_refused")
-#: Faults that no other attempt can mend: the call ends with words.
+#: Faults that every attempt would meet: the call ends with words.
 LASTING: Final = ("create_refused_quota", "failed_quota", "error_fatal", "close_4000")
 #: Faults of responses and turns that a conversation outlives.
 PASSING: Final = tuple(sorted({*RESPONSES, *TURNS} - {*LASTING, "hang_up", "cancelled"}))
-#: Faults of the caller's network within a call.
-NETWORK: Final[tuple[StepKind, ...]] = ("lose_frames", "delay_frames", "reset", "half_open")
 #: Faults of a whole call.
 HABITS: Final = ("late_start", "late_echoes", "no_stop")
 
@@ -41,7 +39,7 @@ _GIVES_UP_S: Final = 12.0
 
 @dataclass(frozen=True)
 class Conversation:
-    """What each side does. `agent_ends`: the AI hangs up after its last answer, if the caller lets it."""
+    """Plan of each side. `agent_ends`: the AI hangs up after its last answer, if the caller lets it."""
 
     seed: int
     plan: CallPlan
@@ -56,13 +54,8 @@ class Conversation:
         """Name of its agent, and the last part of the URL of its AI."""
         return f"c{self.seed}"
 
-    @property
-    def is_lasting(self) -> bool:
-        """True if a fault ends the conversation."""
-        return any(name in LASTING for name in self.faults)
-
     def script(self, session: int) -> AiScript:
-        """Return the script of a session, 0 for the first, in a voice of its own."""
+        """Return the script of a session, 0 for the first, in its own voice."""
         script = self.then if session else self.first
         chance = random.Random(f"voice {self.seed}/{session}")
         answers = tuple(voice(session, n + 1, chance.uniform(0.8, 3.0)) for n in range(ANSWERS))
@@ -153,13 +146,13 @@ def _with(made: Conversation, fault: str, **changes: object) -> Conversation:
 
 def _network_fault(made: Conversation, chance: random.Random) -> Conversation:
     """Put a fault between two steps: in the agent's speech, in silence, or in the middle of the caller's words."""
-    kind = chance.choice(NETWORK)
+    kind = chance.choice(NETWORK_FAULTS)
     steps = list(made.plan.steps)
     place = chance.randrange(len(steps))
     lasts_s = chance.uniform(0.1, 1.0) if kind == "reset" else chance.uniform(1.2, 2.5) if kind == "half_open" else 0.0
     lasts_s = lasts_s or chance.choice((0.2, 0.6, 1.5))
-    when = chance.choices(("heard", "quiet", "after"), (50, 30, 20))[0]
-    steps.insert(place, Step(kind, when, chance.uniform(0.1, 0.8), lasts_s=lasts_s, patience_s=6.0))  # type: ignore[arg-type]
+    when: When = chance.choices(("heard", "quiet", "after"), (50, 30, 20))[0]
+    steps.insert(place, Step(kind, when, chance.uniform(0.1, 0.8), lasts_s=lasts_s, patience_s=6.0))
     return _with(made, kind, plan=replace(made.plan, steps=tuple(steps)))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from gw.twin.ai.ledger import AiLedger
+from gw.twin.ai.ledger import AiLedger, SentResponse
 from gw.twin.sound import FRAME_BYTES, PTIME_MS, PTIME_S, RATE_HZ, SILENCE, level
 from gw.twin.twilio.call_record import CallRecord
 
@@ -30,7 +30,7 @@ _GAP_S: Final = 0.005
 
 
 class Item(NamedTuple):
-    """An item of the AI: its audio, and when its response began."""
+    """An item of the AI: its whole audio, sent or not, and when its response began."""
 
     item_id: str
     created_s: float
@@ -59,7 +59,7 @@ class Ear:
 
 def ear_of(call: CallRecord, sessions: Iterable[AiLedger]) -> Ear:
     """Return the ear of a call that has ended. `sessions`: all of its AI sessions."""
-    items = [Item(one.item_id, one.created_s, bytes(one.audio)) for session in sessions for one in session.responses]
+    items = [Item(one.item_id, one.created_s, _whole(one)) for session in sessions for one in session.responses]
     began_s = call.streams_s[0] if call.streams_s else call.placed_s
     ended_s = call.ended_s if call.ended_s is not None else began_s
     sent = bytes(call.sent_speech)
@@ -90,7 +90,7 @@ def identify(played: Iterable[tuple[float, bytes]], items: Sequence[Item]) -> tu
         follows = start_s - last.end_s < _GAP_S
         at = last.first + round((last.end_s - last.start_s) / PTIME_S)
         expected = frames.get(last.item, [])[at : at + 1]
-        if expected and expected[0].startswith(head):
+        if expected and _continues(head, expected[0]):
             found = (last.item, at)
         else:
             known = [place for place in places.get(head, []) if place[0] <= start_s]
@@ -172,6 +172,17 @@ def cut_goodbyes(ear: Ear, goodbyes: Mapping[str, int]) -> list[str]:
         if heard_ms(ear, item) < whole_ms - PTIME_MS and not taken_back:
             cut.append(item)
     return cut
+
+
+def _whole(sent: SentResponse) -> bytes:
+    """Return what was sent of a response, and what might be sent late."""
+    return bytes(sent.audio) + sent.intended[len(sent.audio) :]
+
+
+def _continues(head: bytes, expected: bytes) -> bool:
+    """Return whether a frame is the expected one, whole, cut by a clear, or cut by the AI and padded."""
+    sound = head.rstrip(SILENCE)
+    return expected.startswith(head) or (sound != b"" and expected.startswith(sound))
 
 
 def _frames(audio: bytes) -> list[bytes]:

@@ -47,6 +47,12 @@ def test_a_frame_that_was_cut_belongs_to_its_item() -> None:
     assert spans[0].end_s == pytest.approx(1.0 + (160 * 4 + 50) / 8000)
 
 
+def test_a_frame_that_the_ai_left_half_belongs_to_its_item() -> None:
+    sound = audio(1, 10)
+    half = played(1.0, sound[: 160 * 4 + 50] + b"\xff" * 110) + played(1.1, b"\xff" * 160)
+    assert [near(span) for span in identify(half, [Item("a", 0.0, sound)])] == [Span(1.0, 1.1, "a"), Span(1.1, 1.12)]
+
+
 def test_of_equal_audio_the_latest_response_is_meant_and_none_of_the_future() -> None:
     items = [Item("a", 0.0, audio(1, 5)), Item("b", 2.0, audio(1, 5)), Item("c", 9.0, audio(1, 5))]
     heard = played(1.0, audio(1, 5)) + played(3.0, audio(1, 5))

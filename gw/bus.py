@@ -70,7 +70,7 @@ class StartRecording(_Message, frozen=True):
 
 
 class Turn(_Message, frozen=True):
-    """A finished turn. `heard_ms`: the part of an agent's turn the caller heard; None for the caller's turns."""
+    """A finished turn. `heard_ms`, `length_ms`: of an agent's audio, the part heard and all; None for the caller's turns."""
 
     call_sid: str
     n: int
@@ -80,6 +80,7 @@ class Turn(_Message, frozen=True):
     start_ms: int  # since the stream started
     interrupted: bool = False
     heard_ms: int | None = None
+    length_ms: int | None = None
 
 
 class CallEnded(_Message, frozen=True):

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from gw.call.pacer import Pacer
-from gw.call.playout import Playout, Truncation
+from gw.call.playout import Outcome, Playout, Truncation
 
 #: Responses whose late deltas are dropped: one in progress, one just cancelled; the rest is margin.
 MAX_CUT_RESPONSES: Final = 8
@@ -19,10 +19,15 @@ MAX_TRUNCATED_ITEMS: Final = 64
 
 
 class Interruption(NamedTuple):
-    """The cut of one interruption: items to truncate, in sequence, and frames the caller never got."""
+    """The cut of one interruption: how much of each item was heard, in sequence, and frames the caller never got."""
 
-    truncations: list[Truncation]
+    outcomes: list[Outcome]
     dropped_frames: int
+
+    @property
+    def truncations(self) -> list[Truncation]:
+        """The items that the caller did not hear to their end."""
+        return [Truncation(one.item_id, one.heard_ms) for one in self.outcomes if not one.whole]
 
 
 class BargeIn:
@@ -45,12 +50,12 @@ class BargeIn:
             self._cut.append(active_response)
         if not is_playing(playout, pacer, now_s):
             return None
-        truncations = playout.unheard(pacer.heard_frames(now_s))
-        dropped = playout.clear(pacer.sent_frames)
+        outcomes = playout.outcomes(pacer.heard_frames(now_s))
+        cut = Interruption(outcomes, playout.clear(pacer.sent_frames))
         pacer.on_clear()
         self.count += 1
-        self._truncated.extend(item_id for item_id, _ in truncations)
-        return Interruption(truncations, dropped)
+        self._truncated.extend(item_id for item_id, _ in cut.truncations)
+        return cut
 
     def is_late(self, response_id: str) -> bool:
         """Return True for a response that was cut: its audio is dropped."""

@@ -42,6 +42,15 @@ class Truncation(NamedTuple):
     heard_ms: int
 
 
+class Outcome(NamedTuple):
+    """The heard part of an item, of the audio received. `whole`: nothing of it is left to hear."""
+
+    item_id: str
+    heard_ms: int
+    length_ms: int
+    whole: bool
+
+
 class _Segment:
     """The audio of one response that is not cut into frames yet."""
 
@@ -271,6 +280,17 @@ class Playout:
                 names[segment.last_item] = None
         heard = self.heard(heard_frames)
         return [Truncation(item_id, heard.get(item_id, 0)) for item_id in names]
+
+    def outcomes(self, heard_frames: int) -> list[Outcome]:
+        """Return how much was heard of each item of this generation, in the sequence received.
+
+        `whole` is True for an item heard to its end, and for one whose rest was dropped at the bound.
+        """
+        unheard, heard = dict(self.unheard(heard_frames)), self.heard(heard_frames)
+        return [
+            Outcome(item_id, heard.get(item_id, 0), size // BYTES_PER_MS, item_id not in unheard)
+            for item_id, size in self._item_bytes.items()
+        ]
 
     def on_mark_echo(self, name: str) -> int | None:
         """Record Twilio's echo of a mark. The echo covers earlier marks too.

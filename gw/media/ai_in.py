@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import gevent
 
-from gw.call.playout import Truncation
+from gw.call.playout import Outcome
 from gw.call.state import Reason, State, ai_reason
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_failover import AiFailover, lifetime_of
@@ -179,7 +179,7 @@ class AiIn:
         call = self._call
         call.report_turns(call.turns.on_agent_text(event.item_id, event.text, call.now_ms()))
         if call.downlink.bargein.is_late(event.response_id):  # cut before the caller heard any of it
-            call.report_turns(call.turns.on_interrupted([Truncation(event.item_id, 0)]))
+            call.report_turns(call.turns.on_interrupted([Outcome(event.item_id, 0, 0, whole=False)]))
 
     def _on_agent_transcript_delta(self, event: ai.AgentTranscriptDelta) -> None:
         self._call.turns.on_agent_text_delta(event.item_id, event.words)

@@ -100,13 +100,13 @@ class Call:
         begun_s = monotonic()
         self.ending.on_voice()
         self.ai.pending_reply.on_caller_started(item_id)
-        self.turns.on_caller_speech(item_id, audio_start_ms)
+        self.report_turns(self.turns.on_caller_speech(item_id, audio_start_ms))
         cut = self.downlink.interrupt(begun_s, self.ai.responses.active_id)
         if cut is None:
             return
         self.ai.truncate(cut.truncations)
         self.context.cells.bargein.observe(monotonic() - begun_s)
-        self.report_turns(self.turns.on_interrupted(cut.truncations))
+        self.report_turns(self.turns.on_interrupted(cut.outcomes))
 
     def on_mark_echo(self, name: str) -> None:
         """Handle Twilio's echo of a mark: the caller heard everything before it, or a clear returned it."""
@@ -116,12 +116,7 @@ class Call:
             self.context.uplink_cells.by_reason["unknown_mark"].add()
             return
         self.ending.on_voice()
-        playout = self.downlink.playout
-        unheard = {item_id for item_id, _ in playout.unheard(frames)}
-        heard = playout.heard(frames)
-        for item_id in self.turns.unresolved_items():
-            if item_id not in unheard:
-                self.report_turns(self.turns.on_heard(item_id, heard.get(item_id, 0)))
+        self.report_turns(self.turns.on_heard(self.downlink.playout.outcomes(frames)))
         self.ending.on_heard(now_s)
 
     def on_key(self, digit: str) -> None:
@@ -155,9 +150,8 @@ class Call:
         """Report how the call went, once its greenlets are gone."""
         ending, downlink = self.ending, self.downlink
         reason = self.state.reason or Reason.INTERNAL_ERROR
-        heard = downlink.pacer.heard_frames(ending.ended_s)
-        unheard = {item_id for item_id, _ in downlink.playout.unheard(heard)}
-        self.report_turns(self.turns.on_end(downlink.playout.heard(heard), unheard))
+        heard_frames = downlink.pacer.heard_frames(ending.ended_s)
+        self.report_turns(self.turns.on_end(downlink.playout.outcomes(heard_frames)))
         self.uplink.on_end()
         left = downlink.playout.clear(downlink.pacer.sent_frames)
         self.context.cells.dropped["call_ended"].add(left)

@@ -98,7 +98,7 @@ class Downlink:
             self._cells.interruptions[verdict].add()
             self._cells.dropped["bargein"].add(cut.dropped_frames)
             self.bargein_dropped += cut.dropped_frames
-            cut = cut._replace(truncations=[item for item in cut.truncations if item.item_id != HOLDING])
+            cut = cut._replace(outcomes=[item for item in cut.outcomes if item.item_id != HOLDING])
         return cut
 
     def on_mark_echo(self, name: str, now_s: float) -> int | None:

@@ -66,6 +66,7 @@ events = st.one_of(
         start_ms=number,
         interrupted=st.booleans(),
         heard_ms=st.none() | number,
+        length_ms=st.none() | number,
     ),
     st.builds(bus.CallEnded, call_sid=text, ended_at=real, reason=text, result=text, detail=text, quality=qualities),
     st.builds(
@@ -103,7 +104,7 @@ commands = st.one_of(
         agent=text,
         resumes=number,
         began_at=real,
-        utterances=st.lists(st.builds(Utterance, text, text), max_size=3),
+        utterances=st.lists(st.builds(Utterance, text, text, text), max_size=3),
     ),
 )
 

@@ -159,4 +159,6 @@ def _fill(facts: _Facts, row: CallDetails) -> None:
 
 
 def _turn(event: bus.Turn) -> Turn:
-    return Turn(event.n, event.role, event.text, event.item_id, event.start_ms, event.interrupted, event.heard_ms)
+    return Turn(
+        event.n, event.role, event.text, event.item_id, event.start_ms, event.interrupted, event.heard_ms, event.length_ms
+    )

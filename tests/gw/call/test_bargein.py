@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gw.call.bargein import BargeIn, Interruption, is_playing
 from gw.call.pacer import Pacer
-from gw.call.playout import Playout, ResponseMark, Truncation
+from gw.call.playout import Outcome, Playout, ResponseMark
 from tests.examples import examples
 from tests.gw.call.test_pacer import Line
 
@@ -133,9 +133,12 @@ def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
             cut_items = [int(truncation.item_id) for truncation in cut.truncations]
             assert cut_items == sorted(set(cut_items)), "in the sequence of speech"
             assert unheard <= set(cut_items) <= unheard | ({item} if active else set())
-            for item_id, heard_ms in cut.truncations:
-                assert heard_ms * 8 <= received[int(item_id)]
-                assert heard_ms == heard[int(item_id)] // 8
+            assert {int(outcome.item_id) for outcome in cut.outcomes} == set(received)
+            for outcome in cut.outcomes:
+                number = int(outcome.item_id)
+                assert outcome.heard_ms == heard[number] // 8
+                assert outcome.length_ms == received[number] // 8
+                assert outcome.heard_ms == outcome.length_ms or not outcome.whole
             for number in received:
                 taken[number] = 0
     assert talk.bargein.count == interruptions
@@ -169,7 +172,7 @@ def test_silence_cannot_be_interrupted() -> None:
 def test_queued_audio_is_playing() -> None:
     talk = speaking()
     talk.line.starve(0.060 + 1e-9)
-    assert talk.speech() == Interruption([Truncation("1", 60)], 44)
+    assert talk.speech() == Interruption([Outcome("1", 60, 1000, whole=False)], 44)
     assert (talk.bargein.count, talk.playout.generation) == (1, 1)
     assert talk.playout.expected_frames == 6
 
@@ -180,7 +183,7 @@ def test_audio_held_by_twilio_is_playing() -> None:
     assert not talk.queue
     talk.line.starve(0.099)
     assert is_playing(talk.playout, talk.pacer, talk.line.now_s)
-    assert talk.speech() == Interruption([Truncation("1", 80)], 0)
+    assert talk.speech() == Interruption([Outcome("1", 80, 100, whole=False)], 0)
 
 
 def test_playing_ends_with_the_last_frame_heard() -> None:
@@ -197,7 +200,7 @@ def test_frames_cut_but_not_sent_are_playing() -> None:
     talk.done()
     talk.cut()
     assert talk.playout.is_empty
-    assert talk.speech() == Interruption([Truncation("1", 0)], 1)
+    assert talk.speech() == Interruption([Outcome("1", 0, 20, whole=False)], 1)
 
 
 def test_a_response_without_audio_yet_is_cut_without_an_interruption() -> None:

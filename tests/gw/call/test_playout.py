@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.call.playout import MAX_ITEMS, MAX_RESPONSES, Playout, ResponseMark, Truncation
+from gw.call.playout import MAX_ITEMS, MAX_RESPONSES, Outcome, Playout, ResponseMark, Truncation
 from tests.examples import examples
 
 FRAME = 160
@@ -79,6 +79,10 @@ class Model:
         if self.open and self.open[1] not in items:
             items.append(self.open[1])
         return [Truncation(item, self.heard_ms(item, heard)) for item in items]
+
+    def outcomes(self, heard: int) -> list[Outcome]:
+        left = dict(self.unheard(heard))
+        return [Outcome(item, self.heard_ms(item, heard), size // 8, item not in left) for item, size in self.places.items()]
 
 
 def voice() -> Iterator[int]:
@@ -151,6 +155,7 @@ def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tu
         for heard in {0, 1, len(model.cut) // 2, len(model.cut) - 1, len(model.cut)} & set(range(len(model.cut) + 1)):
             assert [playout.heard(heard).get(item, 0) for item in "xyz"] == [model.heard_ms(item, heard) for item in "xyz"]
             assert playout.unheard(heard) == model.unheard(heard)
+            assert playout.outcomes(heard) == model.outcomes(heard)
 
 
 @settings(deadline=None)

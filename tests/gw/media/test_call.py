@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -64,6 +65,26 @@ def test_speech_over_the_agent_cuts_and_truncates(call: Call, emitted: list[bus.
     assert call.ai.pending_reply.caller_speaks
     (turn,) = of(emitted, bus.Turn)
     assert (turn.text, turn.interrupted, turn.heard_ms) == ("a long answer", True, 0)
+
+
+def test_an_item_heard_before_an_interruption_is_stored_as_heard(call: Call, emitted: list[bus.Event]) -> None:
+    """Its mark's echo comes after the clear, which drops the mark."""
+    for item, response in (("i1", "r1"), ("i2", "r2")):
+        call.report_turns(call.turns.on_agent_audio(item, 0))
+        call.turns.on_agent_text(item, item, 0)
+        call.downlink.play(response, item, bytes(5 * FRAME_BYTES))
+        call.downlink.end_response(response)
+    pieces = [call.downlink.playout.pop() for _ in range(6)]
+    began_s = monotonic() - 0.15
+    for _ in range(5):
+        call.downlink.pacer.deadline(began_s)
+        call.downlink.pacer.on_sent(began_s)
+    call.on_speech_started("c1", 40)
+    call.on_mark_echo(pieces[5].name)  # type: ignore[union-attr]
+    assert [(turn.text, turn.interrupted, turn.heard_ms) for turn in of(emitted, bus.Turn)] == [
+        ("i1", False, 100),
+        ("i2", True, 0),
+    ]
 
 
 def test_speech_into_silence_cuts_nothing(call: Call) -> None:

@@ -74,8 +74,8 @@ def test_a_lost_call_resumes_with_its_conversation_and_at_most_so_often(store: S
         answer = after_stream.answer(bus.Ask(n, CALL, "next"))
         assert (answer.step, answer.resumes, answer.began_at) == ("resume", n, started.answered_at)
         assert after_stream.answer(bus.Ask(n, CALL, "conversation")).utterances == [
-            Utterance("agent", "Hello."),
-            Utterance("caller", "Hello?"),
+            Utterance("agent", "Hello.", "t1"),
+            Utterance("caller", "Hello?", "t2"),
         ]
         after_stream.on_event(call_started())
         after_stream.on_event(bus.CallEvent(CALL, "resumed", time.time(), {"n": n}))

@@ -7,6 +7,7 @@ figure is within its limits. Pure: rows in, sentences out. Figures that were not
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
@@ -25,6 +26,41 @@ FRAME_S: Final = 0.020
 SEND_BUDGET_S: Final = 0.001
 #: Silence after a caller's words from which the caller asks whether the line is dead.
 SLOW_ANSWER_MS: Final = 5000
+#: Silence while an answer is owed that no call may have without a complaint.
+DEAD_AIR_MS: Final = 5000
+#: Events of the dialogue: weight, subject, and a sentence with its remedy.
+_DIALOGUE: Final[dict[str, tuple[Weight, str, str]]] = {
+    "answer_failed": (
+        "bad",
+        "failed answer",
+        "A response failed or had no audio, and was requested again; the log line has the AI's error.",
+    ),
+    "session_lost": (
+        "odd",
+        "AI session",
+        "An AI session broke and was replaced; check the network and the AI's status.",
+    ),
+    "fallback": (
+        "bad",
+        "fallback",
+        "The AI was given up: check its key, quota and model, and media.ai_reconnect_s.",
+    ),
+    "goodbye_taken_back": (
+        "odd",
+        "goodbye",
+        "The caller spoke during the goodbye, and the call continued; if this recurs, have the agent ask before it hangs up.",
+    ),
+    "tool_repeated": (
+        "odd",
+        "tools",
+        "The AI repeated a tool call, which was answered once; nothing needs to be done.",
+    ),
+    "unreadable": (
+        "odd",
+        "AI event",
+        "An event of the AI could not be read and was skipped: update the gateway.",
+    ),
+}
 #: The guaranteed bound from the first audio to the start of the recording.
 TRIGGER_MS: Final = 250
 _SHOWN_CHARS: Final = 60
@@ -48,7 +84,20 @@ class Moment(NamedTuple):
 
 def findings(call: CallDetails) -> list[Finding]:
     """Return the findings of a call, the worst first, then in chronological sequence."""
-    parts = (_start, _gaps, _punctuality, _losses, _answers, _interruptions, _ai_leg, _worker, _end, _recording)
+    parts = (
+        _start,
+        _gaps,
+        _punctuality,
+        _losses,
+        _answers,
+        _dead_air,
+        _dialogue,
+        _interruptions,
+        _ai_leg,
+        _worker,
+        _end,
+        _recording,
+    )
     found = [finding for part in parts for finding in part(call)]
     return sorted(found, key=lambda finding: ("bad", "odd", "good").index(finding.weight))
 
@@ -165,11 +214,39 @@ def _answers(call: CallDetails) -> Iterator[Finding]:
             "slow answer",
             f"The longest time from a caller's first word to the answer was {wait_ms / 1000:.1f} s, after {_quoted(text)}.",
         )
-    roles = {turn.role for turn in spoken}
-    if call.ended_at and call.quality and "agent" in roles and "caller" not in roles:
+    roles = {turn.role for turn in spoken if turn.role == "agent" or turn.text}
+    silent = [turn for turn in spoken if turn.role == "caller" and not turn.text]
+    if silent:
+        yield Finding(
+            "odd",
+            "transcription",
+            f"The caller spoke {_times(len(silent))} without a transcript: check the transcription model.",
+        )
+    elif call.ended_at and call.quality and "agent" in roles and "caller" not in roles:
         yield Finding(
             "odd", "a silent caller", "No word of the caller was transcribed: silent, not heard, or transcription is off."
         )
+
+
+def _dead_air(call: CallDetails) -> Iterator[Finding]:
+    """Yield a finding for silence while the caller was owed an answer."""
+    silences = [ms for event in _events(call, "dead_air") if isinstance(ms := event.data.get("ms"), int | float)]
+    longest_ms = max(silences, default=0)
+    if longest_ms:
+        yield Finding(
+            "bad" if longest_ms > DEAD_AIR_MS else "odd",
+            "dead air",
+            f"The caller heard silence while an answer was owed {_times(len(silences))}, for up to {longest_ms / 1000:.1f} s: "
+            "check the AI's latency, media.ai_answer_s and the holding sound.",
+        )
+
+
+def _dialogue(call: CallDetails) -> Iterator[Finding]:
+    """Yield a finding for each kind of event of the dialogue."""
+    counts = Counter(event.kind.partition(":")[0] for event in call.events)
+    for kind, (weight, about, sentence) in _DIALOGUE.items():
+        if count := counts[kind]:
+            yield Finding(weight, about, sentence if count == 1 else f"{sentence} It happened {_times(count)}.")
 
 
 def _interruptions(call: CallDetails) -> Iterator[Finding]:
@@ -219,6 +296,8 @@ def _end(call: CallDetails) -> Iterator[Finding]:
         return
     sentence = f"The call ended as {call.reason}: {ENDINGS.get(call.reason, 'a reason unknown to this version')}"
     weight: Weight = "good" if call.result == "success" else "bad"
+    if weight == "good" and any(finding.weight == "bad" for finding in _dead_air(call)):
+        weight = "odd"
     if call.reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.SHUTDOWN):
         weight = "odd"
     detail = f" ({call.detail})" if call.detail else ""
@@ -265,7 +344,8 @@ def _moments(call: CallDetails, began: float) -> Iterator[Moment]:
     for turn in call.turns:
         heard = "" if turn.heard_ms is None else f" [{turn.heard_ms} ms heard]"
         cut = " [interrupted]" if turn.interrupted else ""
-        yield Moment(turn.start_ms / 1000, turn.role, f"{turn.text}{cut}{heard}")
+        text = turn.text or "(not transcribed)"
+        yield Moment(turn.start_ms / 1000, turn.role, f"{text}{cut}{heard}")
     for event in call.events:
         yield Moment(since(event.at), "event", event_sentence(event))
     if recording := call.recording:
@@ -293,6 +373,21 @@ def event_sentence(event: EventRow) -> str:
             return f"an event of the AI could not be read{_detail(data)}"
         case "tool_call":
             return f"the AI calls {data.get('name')}({data.get('arguments')})"
+        case "answer_failed":
+            return f"a response failed, and was requested again{_detail(data)}"
+        case "session_lost":
+            return f"the AI session was lost{_detail(data)}"
+        case "goodbye_taken_back":
+            return "the caller spoke during the goodbye, and the conversation continued"
+        case "tool_repeated":
+            return "the AI repeated a tool call, which was answered once"
+        case "unreadable":
+            return f"an event of the AI could not be read{_detail(data)}"
+        case "dead_air":
+            return f"silence of {data.get('ms')} ms while an answer was owed"
+        case _ if kind.startswith("fallback"):
+            reason = kind.partition(": ")[2] or str(data.get("reason", ""))
+            return f"the AI was given up: {ENDINGS.get(reason, reason)}"
         case "dtmf":
             return f"the caller pressed {data.get('digit')}"
         case "resumed":

@@ -55,7 +55,7 @@ def recording_error(row: RecordingRow) -> str:
 
 
 def _said(turn: TurnRow) -> Text:
-    text = Text(turn.text)
+    text = Text(turn.text or "(not transcribed)")
     if turn.interrupted:
         text.append(" (interrupted)", "yellow")
     return text

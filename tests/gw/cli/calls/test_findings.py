@@ -138,6 +138,22 @@ def test_a_gap_has_its_cause(quality: Row, because: str) -> None:
         ({"events": [_event("response_failed", 9, detail="server_error")]}, "broken answer", "bad", "(server_error)"),
         ({"events": [_event("ai_leg_replaced", 9, reason="expiring")]}, "AI session", "good", "during a pause"),
         ({"events": [_event("ai_leg_lost", 9, reason="ai_lost", detail="")]}, "AI leg lost", "bad", "It was not replaced"),
+        ({"events": [_event("answer_failed", 9)]}, "failed answer", "bad", "requested again"),
+        ({"events": [_event("answer_failed", 9)] * 3}, "failed answer", "bad", "It happened 3 times"),
+        ({"events": [_event("session_lost", 9)]}, "AI session", "odd", "check the network"),
+        ({"events": [_event("fallback: ai_refused", 9)]}, "fallback", "bad", "key, quota and model"),
+        ({"events": [_event("goodbye_taken_back", 9)]}, "goodbye", "odd", "call continued"),
+        ({"events": [_event("tool_repeated", 9)]}, "tools", "odd", "answered once"),
+        ({"events": [_event("unreadable", 9)]}, "AI event", "odd", "update the gateway"),
+        ({"events": [_event("dead_air", 9, ms=5000)]}, "dead air", "odd", "once, for up to 5.0 s"),
+        (
+            {"events": [_event("dead_air", 9, ms=900), _event("dead_air", 19, ms=5100)]},
+            "dead air",
+            "bad",
+            "twice, for up to 5.1 s",
+        ),
+        ({"events": [_event("dead_air", 9, ms=5100)]}, "the end", "odd", "caller_hangup"),
+        ({"turns": [_turn(1, "agent", 600), _turn(2, "caller", 900, "")]}, "transcription", "odd", "spoke once without"),
         ({"turns": [_turn(1, "agent", 600)]}, "a silent caller", "odd", "No word of the caller"),
         (
             {"turns": [_turn(1, "caller", 600, "Are you there?"), _turn(2, "agent", 9600)]},
@@ -220,6 +236,14 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
         ("webhook_action", {}, "Twilio requested the next instructions"),
         ("ai_error", {"code": "c", "message": "m"}, "AI error c: m"),
         ("ai_unreadable", {"code": "bad_json", "detail": "cut"}, "an event of the AI could not be read (cut)"),
+        ("answer_failed", {"detail": "quota"}, "a response failed, and was requested again (quota)"),
+        ("session_lost", {}, "the AI session was lost"),
+        ("fallback: ai_lost", {}, "the AI was given up: the AI's socket broke"),
+        ("fallback", {"reason": "ai_lost"}, "the AI was given up: the AI's socket broke"),
+        ("goodbye_taken_back", {}, "the caller spoke during the goodbye, and the conversation continued"),
+        ("tool_repeated", {}, "the AI repeated a tool call, which was answered once"),
+        ("unreadable", {"detail": "cut"}, "an event of the AI could not be read (cut)"),
+        ("dead_air", {"ms": 5100}, "silence of 5100 ms while an answer was owed"),
         ("of_tomorrow", {"a": 1, "b": ""}, "of_tomorrow  a=1"),
     ],
 )
@@ -230,3 +254,8 @@ def test_sentences_of_events(kind: str, data: Row, sentence: str) -> None:
 def test_a_stream_error_is_bad() -> None:
     event = _event("webhook_stream", 3, StreamEvent="stream-error", StreamError="31924 protocol")
     assert "31924 protocol" in _of(_call(events=[event]), "stream error").sentence
+
+
+def test_a_turn_without_a_transcript_is_named_in_the_timeline() -> None:
+    moments = timeline(_call(turns=[_turn(1, "caller", 900, "")]))
+    assert "(not transcribed)" in [moment.sentence for moment in moments if moment.what == "caller"]

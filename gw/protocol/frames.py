@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import codecs
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from websockets.speedups import apply_mask
@@ -54,6 +55,10 @@ FLOOD_BURST: Final = 100
 FLOOD_PER_S: Final = 50
 #: A fragment below this, not the last of its message, counts as small: no sender splits audio so finely.
 SMALL_BYTES: Final = 64
+
+
+#: Length from which on a message may be skipped.
+SKIP_BYTES: Final = 1 << 20
 
 
 class Message(NamedTuple):
@@ -121,17 +126,26 @@ class MessageCutter:
         "_left",
         "_limit",
         "_mask_bit",
+        "_may_skip",
         "_opcode",
         "_rest",
+        "_skipped_bytes",
         "_utf8",
         "end",
         "has_more",
         "pings",
     )
 
-    def __init__(self, limit: int, *, is_client: bool, first: bytes = b"") -> None:
-        """`limit`: bytes of the longest message. `is_client`: this end. `first`: bytes read behind the handshake."""
+    def __init__(
+        self, limit: int, *, is_client: bool, first: bytes = b"", may_skip: Callable[[bytearray], bool] | None = None
+    ) -> None:
+        """`limit`: bytes of the longest message. `is_client`: this end. `first`: bytes read behind the handshake.
+
+        `may_skip`: True for the beginning of a message, over SKIP_BYTES, that is not needed. Its bytes are dropped as they come.
+        """
         self._limit = limit
+        self._may_skip = may_skip
+        self._skipped_bytes = 0  # of the message that has begun
         self._mask_bit = 0 if is_client else _MASKED
         self._rest = first  # the beginning of a header or a control frame, or the frames behind a slice
         self.has_more = bool(first)  # `receive(b"")` cuts more frames
@@ -213,7 +227,7 @@ class MessageCutter:
             return self._break(size, "bad_websocket", "a message inside a message, or a continuation of none")
         if size < start:
             return at
-        if not is_control and len(self._assembled) + length > self._limit:
+        if not is_control and len(self._assembled) + self._skipped_bytes + length > self._limit:
             return self._break(size, "oversize_message", f"a message over {self._limit} bytes")
         key, start = (data[start : start + 4], start + 4) if self._mask_bit else (b"", start)
         if size < start + (length if is_control else 0):
@@ -242,11 +256,19 @@ class MessageCutter:
                 self._utf8.decode(piece, is_whole)
             except UnicodeDecodeError:
                 return self._break(len(data), "bad_utf8", "a text message is not UTF-8")
-        self._assembled += piece
+        if self._skipped_bytes:
+            self._skipped_bytes += n_bytes
+        else:
+            self._assembled += piece
+            is_long = len(self._assembled) > SKIP_BYTES and self._opcode == TEXT
+            if is_long and self._may_skip is not None and self._may_skip(self._assembled):
+                self._skipped_bytes = len(self._assembled)
+                self._assembled = bytearray()
         if is_whole:
-            messages.append(Message(self._opcode == TEXT, self._assembled))
+            if not self._skipped_bytes:
+                messages.append(Message(self._opcode == TEXT, self._assembled))
             self._assembled = bytearray()
-            self._opcode = 0
+            self._skipped_bytes = self._opcode = 0
         return at + n_bytes
 
     def _take_control(self, opcode: int, payload: bytes, behind: int, size: int) -> int:

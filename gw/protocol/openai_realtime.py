@@ -157,10 +157,19 @@ MAX_EVENT_BYTES: Final = 128 << 10
 _PIECE_BYTES: Final = 48 << 10
 _DELTA: Final = re.compile(rb'[{,]\s*"delta"\s*:\s*"')
 _INSTRUCTIONS: Final = re.compile(rb'"instructions" ?: ?"')
+#: The longest delta kept, minutes of audio: it is searched in one slice, and its memory is returned in one.
+MAX_DELTA_BYTES: Final = 3 << 20
+_AUDIO: Final = b'"response.output_audio.delta"'
 #: Quotation marks looked at in instructions, 0.5 us each.
 _MAX_QUOTES: Final = 400
 #: A delta's other fields come before or behind its audio.
 _FIELDS_BYTES: Final = 4096
+
+
+def may_skip(begun: bytearray) -> bool:
+    """Return True for the beginning of a very long event that is not needed: any but minutes of audio."""
+    head = begun[:_FIELDS_BYTES]
+    return len(begun) > MAX_DELTA_BYTES or _DELTA.search(head) is None or (_AUDIO not in head and b'"type"' in head)
 
 
 def split(data: bytes | bytearray) -> Iterator[bytes]:
@@ -171,7 +180,7 @@ def split(data: bytes | bytearray) -> Iterator[bytes]:
     Yields: messages for `parse`. One is a slice of the hub's time.
     """
     found = _DELTA.search(data, 0, _FIELDS_BYTES)
-    if found is not None and b'"response.output_audio.delta"' in data[:_FIELDS_BYTES] + data[-_FIELDS_BYTES:]:
+    if found is not None and _AUDIO in data[:_FIELDS_BYTES] + data[-_FIELDS_BYTES:]:
         start = found.end()
         end = data.find(b'"', start)
         if len(data) - end < _FIELDS_BYTES and data.find(b"\\", start, end) < 0:

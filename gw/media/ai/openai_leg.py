@@ -23,8 +23,9 @@ from gw.protocol.ai import AiEvent, Unreadable
 from gw.protocol.frames import NORMAL
 from gw.protocol.handshake import ClientHandshake, HandshakeError
 
-#: One event from the AI. A delta is some kilobytes, the largest documented events stay far below. Long ones are split.
-MAX_MESSAGE_BYTES: Final = 1 << 20
+#: One event from the AI. A delta is some kilobytes. Longer ones are split; other long events, such as items that carry audio, are
+#: skipped.
+MAX_MESSAGE_BYTES: Final = 16 << 20
 
 #: Bytes that may wait for the AI: five seconds of caller audio in its JSON. More means that the AI does not read.
 MAX_WAITING_BYTES: Final = 128 << 10
@@ -103,7 +104,7 @@ class OpenAiLeg:
         handshake = ClientHandshake(host, uri.resource_name, openai_realtime.headers(self._api_key), os.urandom(16))
         transport.write(handshake.request)
         behind = self._shake_hands(transport, handshake)
-        self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=True, first=behind)
+        self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=True, first=behind, may_skip=openai_realtime.may_skip)
         self._reader = MessageReader(self._socket, _parse, openai_realtime.split)
         self._send(self._dialect.session_update(self._agent))
 

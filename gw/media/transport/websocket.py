@@ -61,13 +61,24 @@ _keys: Final = _Keys()
 
 
 class WebSocket:
-    """Open websocket. `limit_bytes`: of the longest message. `first`: bytes read behind the handshake."""
+    """Open websocket. `limit_bytes`: of the longest message. `first`: bytes read behind the handshake.
+
+    `may_skip`: see MessageCutter.
+    """
 
     __slots__ = ("_cutter", "_declined", "_is_client", "_is_closing", "_offer", "transport")
 
-    def __init__(self, transport: Transport | TlsTransport, limit_bytes: int, *, is_client: bool, first: bytes = b"") -> None:
+    def __init__(
+        self,
+        transport: Transport | TlsTransport,
+        limit_bytes: int,
+        *,
+        is_client: bool,
+        first: bytes = b"",
+        may_skip: Callable[[bytearray], bool] | None = None,
+    ) -> None:
         self.transport = transport
-        self._cutter = MessageCutter(limit_bytes, is_client=is_client, first=first)
+        self._cutter = MessageCutter(limit_bytes, is_client=is_client, first=first, may_skip=may_skip)
         self._is_client = is_client
         self._is_closing = False
         self._offer: Callable[[list[Message]], bool] | None = None

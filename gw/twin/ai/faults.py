@@ -22,7 +22,7 @@ AT_END: Final = 1 << 30  # after the last delta
 EVERY: Final = 1 << 30  # as `times`: from the first struck response on, all of them
 
 FILL_BYTES: Final = 2 << 20
-OVERSIZE_BYTES: Final = (8 << 20) + 4096  # above a client's bound of 8 MiB on one event
+OVERSIZE_BYTES: Final = (16 << 20) + 4096  # above a client's bound of 16 MiB on one event
 BAD_EVENTS: Final = 5  # unreadable events of one fault: as many as end a session
 
 

@@ -45,7 +45,7 @@ ResponseFault = Literal[
     "bad_utf8",
     "bad_base64",
     "binary_message",
-    "oversize_message",  # over 8 MiB
+    "oversize_message",  # over 16 MiB
     "bad_websocket",  # a frame with reserved bits
     "unknown_event",  # harmless: the API adds events without notice
     "error_benign",  # harmless: a race both sides expect

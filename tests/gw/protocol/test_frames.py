@@ -26,6 +26,7 @@ from gw.protocol.frames import (
     NO_CODE,
     PING,
     PONG,
+    SKIP_BYTES,
     SMALL_BYTES,
     TEXT,
     End,
@@ -204,6 +205,47 @@ def test_fragments_over_the_limit_are_refused_at_the_header_that_exceeds_it() ->
     stream = raw(0x01, b"a" * LIMIT, mask=True) + raw(CONT, b"", mask=True, claimed=1)[:2]
     end = cut(Side.SERVER, [stream]).end
     assert end is not None and end.error == "oversize_message"
+
+
+def skipping(limit: int = 4 << 20) -> MessageCutter:
+    """Return a cutter that skips long messages of "b"s."""
+    return MessageCutter(limit, is_client=True, may_skip=lambda begun: begun[:1] == b"b")
+
+
+@pytest.mark.parametrize("n_bytes", [SKIP_BYTES + 1, 3 << 20])
+@pytest.mark.parametrize("fragments", [1, 3])
+def test_a_long_message_that_is_not_needed_is_dropped_as_it_comes(n_bytes: int, fragments: int) -> None:
+    size = n_bytes // fragments + 1
+    parts = [
+        raw((0x80 if n == fragments - 1 else 0) | (CONT if n else 0x01), b"b" * size, mask=False, wide=True)
+        for n in range(fragments)
+    ]
+    stream = text_message(b"before") + b"".join(parts) + text_message(b"behind")
+    cutter, messages, kept = skipping(), [], 0
+    for at in range(0, len(stream), 8192):
+        messages += cutter.receive(stream[at : at + 8192], 1.0)
+        kept = max(kept, len(cutter._assembled))
+    assert messages == [Message(True, b"before"), Message(True, b"behind")]
+    assert kept <= SKIP_BYTES + 8192
+
+
+def test_other_long_messages_are_kept_whole() -> None:
+    for first, data in ((0x81, b"a" * (SKIP_BYTES + 9)), (0x82, b"b" * (SKIP_BYTES + 9)), (0x81, b"b" * SKIP_BYTES)):
+        stream = raw(first, data, mask=False, wide=True)
+        cutter = skipping()
+        messages = cutter.receive(stream[:9000], 1.0) + cutter.receive(stream[9000:], 1.0)
+        assert messages == [Message(first == 0x81, data)]
+
+
+def test_a_skipped_message_keeps_the_rules() -> None:
+    cutter = skipping(limit=2 << 20)
+    cutter.receive(raw(0x01, b"b" * (SKIP_BYTES + 1), mask=False, wide=True), 1.0)
+    cutter.receive(raw(CONT, b"", mask=False, wide=True, claimed=SKIP_BYTES)[:10], 1.0)
+    assert cutter.end is not None and cutter.end.error == "oversize_message"
+    cutter = skipping()
+    cutter.receive(raw(0x01, b"b" * (SKIP_BYTES + 1), mask=False, wide=True), 1.0)
+    cutter.receive(raw(0x80 | CONT, b"\xff", mask=False), 1.0)
+    assert cutter.end is not None and cutter.end.error == "bad_utf8"
 
 
 def test_bytes_behind_the_handshake_come_first() -> None:

@@ -11,7 +11,7 @@ import pytest
 from gw.config import Agent, Turns
 from gw.errors import ProtocolError
 from gw.protocol import ai, openai_realtime
-from gw.protocol.openai_realtime import MAX_EVENT_BYTES, Dialect, parse, split
+from gw.protocol.openai_realtime import MAX_EVENT_BYTES, Dialect, may_skip, parse, split
 
 PCMU = {"format": {"type": "audio/pcmu"}}
 TOOL = {
@@ -681,7 +681,7 @@ def delta_of(sound: bytes, **more: Any) -> bytes:
     return json.dumps(message | more).encode()
 
 
-@pytest.mark.parametrize("n_bytes", [1, 36 << 10, (36 << 10) + 1, 700_000])
+@pytest.mark.parametrize("n_bytes", [1, 36 << 10, (36 << 10) + 1, 2_300_000])
 @pytest.mark.parametrize("behind", [{}, {"content_index": 0, "obfuscation": "x" * 1000}])
 def test_a_long_delta_is_split(n_bytes: int, behind: dict[str, Any]) -> None:
     sound = bytes(n % 251 for n in range(n_bytes))
@@ -734,3 +734,18 @@ def test_a_session_with_long_instructions_is_confirmed(text: str) -> None:
 )
 def test_other_long_events_are_kept_whole_or_dropped(data: bytes, is_kept: bool) -> None:
     assert list(split(data)) == [data] * is_kept
+
+
+@pytest.mark.parametrize(
+    ("begun", "is_skipped"),
+    [
+        (delta_of(bytes(9000)), False),
+        (delta_of(bytes(openai_realtime.MAX_DELTA_BYTES)), True),
+        (b'{"delta":"' + b"A" * 9000, False),  # the type may come behind the audio
+        (b'{"type":"conversation.item.added","item":{"content":[{"audio":"' + b"A" * 9000, True),
+        (b'{"type":"response.output_text.delta","delta":"' + b"A" * 9000, True),
+        (b'{"event_id":"' + b"A" * 9000, True),
+    ],
+)
+def test_of_very_long_events_only_audio_is_kept(begun: bytes, is_skipped: bool) -> None:
+    assert may_skip(bytearray(begun)) is is_skipped

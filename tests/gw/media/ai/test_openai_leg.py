@@ -25,7 +25,7 @@ from gw.media.ai.openai_leg import (
     _parse,
 )
 from gw.protocol import ai
-from gw.protocol.frames import CLOSE, close_payload, frame
+from gw.protocol.frames import CLOSE, close_payload, frame, text_message
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
 from tests.gw.media.certificates import contexts
@@ -402,6 +402,24 @@ def test_a_long_delta_arrives_in_pieces():
     assert b"".join(heard) == sound
     assert max(map(len, heard)) < 40_000
     answered.kill()
+    leg.close()
+    listener.close()
+
+
+def test_a_very_long_event_is_skipped():
+    item = {"id": "i", "type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "A" * (15 << 20)}]}
+    listener = socket.create_server(("127.0.0.1", 0))
+    leg = leg_to(f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+    connecting = gevent.spawn(leg.connect)
+    sock, _ = listener.accept()
+    upgrade(sock)
+    connecting.get(timeout=WAIT_S)
+    behind = b'{"type":"input_audio_buffer.speech_stopped","item_id":"i"}'
+    long = json.dumps({"type": "conversation.item.added", "item": item}).encode()
+    sending = gevent.spawn(sock.sendall, text_message(long) + text_message(behind))
+    assert read_until(leg, ai.SpeechStopped) == [ai.SpeechStopped("i")]
+    sending.get(timeout=WAIT_S)
+    sock.close()
     leg.close()
     listener.close()
 

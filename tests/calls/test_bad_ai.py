@@ -21,8 +21,8 @@ from gevent import socket
 from gevent.server import StreamServer
 
 import gw.config
+from gw.call.dialogue.rules import MAX_UNREADABLE
 from gw.config import Agent
-from gw.media.ai.openai_leg import UNREADABLE_EVENTS
 from gw.twin import speech
 from gw.twin.ai.script import CONNECT_FAULTS, RESPONSE_FAULTS, SESSION_FAULTS, AiScript, Fault
 from gw.twin.ai.server import AiTwin
@@ -267,7 +267,7 @@ def test_the_metrics_count_each_end_once(outcome: Outcome) -> None:
     errors = {
         kind: outcome.metrics[f'gw_ai_errors_total{{kind="{kind}"}}'] for kind in ("benign", "error", "fatal", "unreadable")
     }
-    assert errors == {"benign": 1, "error": 2, "fatal": 3, "unreadable": 1 + 5 * (UNREADABLE_EVENTS - 1)}
+    assert errors == {"benign": 1, "error": 2, "fatal": 3, "unreadable": 1 + 5 * MAX_UNREADABLE}
 
 
 def test_the_good_call_beside_them_is_undisturbed(outcome: Outcome) -> None:

@@ -68,7 +68,7 @@ def audio_of(events: list[dict[str, Any]]) -> bytes:
 @contextmanager
 def talking(twin: AiTwin, key: str = "sk-test", path: str = "?model=m", timeout_s: float = 5.0) -> Iterator[Client]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    websocket = connect(twin.url + path, twin.address, headers, timeout_s, 16 << 20, tls=False)
+    websocket = connect(twin.url + path, twin.address, headers, timeout_s, 32 << 20, tls=False)
     try:
         yield Client(websocket)
     finally:

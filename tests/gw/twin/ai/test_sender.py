@@ -43,7 +43,7 @@ def test_other_messages_than_text() -> None:
     with AiTwin(QUICK.with_fault("oversize_message")) as twin, talking(twin) as client:
         client.ready()
         client.send("response.create")
-        while len(client.websocket.receive().data) <= 8 << 20:
+        while len(client.websocket.receive().data) <= 16 << 20:
             pass
 
 

@@ -1,9 +1,9 @@
 """OpenAI Realtime, GA shape: its server events to `gw.protocol.ai`, our requests to its client events.
 
 A message is decoded once, into a flat struct with optional fields; parts that only some events need stay raw until then. Event
-types missing from `_EVENTS` become `Ignored`, because new types appear without notice. Mu-law must be confirmed in both
-directions before audio may flow: a session in another format would be noise. The retired beta shape is refused by name. No
-timers; `gw.call.responses` decides when a response is due.
+types missing from `_EVENTS` become `ResponseAlive` or `Ignored`, because new types appear without notice. A session that names
+another format than mu-law is refused: it would be noise. So is the retired beta shape. No timers; `gw.call.dialogue` decides when
+a response is due.
 
 Source: the types of the openai package 3.54.0 (`openai.types.realtime`); OpenAI docs, "Realtime API".
 """

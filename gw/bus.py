@@ -84,7 +84,7 @@ class Turn(_Message, frozen=True):
 
 
 class CallEnded(_Message, frozen=True):
-    """The end of a call, with its reason and quality report."""
+    """The end of a call's stream, with its reason and quality report. `speak`: the caller is owed words."""
 
     call_sid: str
     ended_at: float
@@ -92,10 +92,12 @@ class CallEnded(_Message, frozen=True):
     result: str
     detail: str
     quality: Quality
+    stream_sid: str = ""
+    speak: bool = False
 
 
 class CallEvent(_Message, frozen=True):
-    """Any other event of a call: a tool call, a DTMF digit, an AI error, a refused stream. `call_sid` may be empty."""
+    """Any other event of a call: a tool call, a number of keys, an AI error, a refused stream. `call_sid` may be empty."""
 
     call_sid: str
     kind: str
@@ -212,7 +214,7 @@ class Drain(_Message, frozen=True):
 
 
 class Answer(_Message, frozen=True):
-    """The answer to question `n`. `step`: a value of gw.call.resume.NextStep, empty if unknown."""
+    """The answer to question `n`. `step`: a value of NextStep, empty if unknown; `reason`: why the stream ended."""
 
     n: int
     step: str = ""
@@ -220,6 +222,7 @@ class Answer(_Message, frozen=True):
     resumes: int = 0
     began_at: float = 0.0
     utterances: list[Utterance] = []
+    reason: str = ""
 
 
 Command = Ack | HangUp | Drain | Answer | VersionRefused

@@ -167,7 +167,11 @@ RX_DROPPED: Final = Counter(
 CALL_SURPLUS: Final = Counter(
     "gw_call_surplus_events_total",
     "Events of calls ignored beyond the limit of their kind: keys and interruptions of a caller, errors, tool calls and turns.",
-    {"kind": ("dtmf", "interruption", "turn", "tool_call", "ai_error", "response_failed", "response_incomplete", "other")},
+    {"kind": ("keys", "interruption", "turn", "tool_call", "ai_error", "response_failed", "response_incomplete", "other")},
+)
+LOCKS_BUSY: Final = Counter(
+    "gw_locks_busy_total",
+    "Calls admitted without a check of their token's use, because other workers held its lock for too long.",
 )
 CALLS: Final = Gauge("gw_calls", "Calls in progress, by state.", {"state": ("waiting", "connecting", "active", "closing")})
 CALLS_ENDED: Final = Counter(
@@ -358,6 +362,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     AI_ERRORS,
     RX_DROPPED,
     CALL_SURPLUS,
+    LOCKS_BUSY,
     CALLS,
     CALLS_ENDED,
     STREAMS_REFUSED,

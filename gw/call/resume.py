@@ -1,8 +1,8 @@
 """The next step for a caller whose stream ended while the call continues: the answer to Twilio's `action` webhook.
 
-A call that ended normally is hung up. After a fallback the caller hears a goodbye or is transferred; a call that outlasts a drain
-gets the goodbye. A call whose worker died resumes on a live worker, at most MAX_RESUMES times, so that a call that kills workers
-does not kill them all. Pure.
+The stream is not the call: a call whose stream or worker broke resumes on another stream, at most MAX_RESUMES times, so that a
+call that kills workers does not kill them all. After a fallback the caller is transferred or hears a goodbye. Any other end is a
+hang-up, with words before it if the caller has heard none. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
-from gw.call.state import Reason
+from gw.call.state import Reason, Result, result_of
 
 #: Resumes of one call.
 MAX_RESUMES: Final = 3
@@ -20,6 +20,13 @@ TURNS_PER_STREAM: Final = 100_000
 _NUMBERS: Final = tuple(str(n + 1) for n in range(MAX_RESUMES))
 #: Longest call (Twilio: 24 hours).
 _MAX_AGE_S: Final = 86_400.0
+
+#: Ends of a stream that leave the caller on the line.
+RESUMABLE: Final = frozenset(
+    {Reason.WORKER_LOST, Reason.PHONE_LOST, Reason.PHONE_SILENT, Reason.PHONE_LEG_STALLED, Reason.INTERNAL_ERROR}
+)
+#: Ends after which the caller hears a closing; after the others, an apology.
+_NORMAL: Final = frozenset(reason for reason in Reason if result_of(reason) is Result.SUCCESS) - {Reason.SHUTDOWN}
 
 OnLost = Literal["resume", "goodbye"]
 
@@ -33,26 +40,38 @@ class NextStep(StrEnum):
     RESUME = "resume"
 
 
-def next_step(reason: str, *, resumes: int, on_lost: OnLost) -> NextStep:
-    """Choose the next step. `reason`: why the call ended; `resumes`: how often it has resumed."""
-    if reason in (Reason.FALLBACK_GOODBYE, Reason.SHUTDOWN):
-        return NextStep.GOODBYE
+def next_step(reason: str, *, resumes: int, on_lost: OnLost, speak: bool = False) -> NextStep:
+    """Choose the next step.
+
+    `reason`: why the stream ended; `resumes`: how often the call has resumed, for any reason; `speak`: the caller is owed words.
+    """
+    if reason in RESUMABLE:
+        return NextStep.RESUME if on_lost == "resume" and resumes < MAX_RESUMES else NextStep.GOODBYE
     if reason == Reason.FALLBACK_TRANSFER:
         return NextStep.TRANSFER
-    if reason == Reason.WORKER_LOST:
-        return NextStep.RESUME if on_lost == "resume" and resumes < MAX_RESUMES else NextStep.GOODBYE
+    if speak or reason in (Reason.FALLBACK_GOODBYE, Reason.SHUTDOWN):
+        return NextStep.GOODBYE
     return NextStep.HANG_UP
 
 
+def is_normal(reason: str) -> bool:
+    """Return whether the last words are a closing and not an apology."""
+    return reason in _NORMAL
+
+
 class Resumed(NamedTuple):
-    """A stream that resumes a call. `n`: the number of resumes so far; `began_at`: start of the first stream, epoch seconds."""
+    """A stream that resumes a call.
+
+    `n`: the number of resumes so far; `began_at`: start of the first stream, epoch seconds; `after`: why the last stream ended.
+    """
 
     n: int
     began_at: float
+    after: str = ""
 
     def parameters(self) -> dict[str, str]:
         """Return the stream parameters for TwiML."""
-        return {"resume": str(self.n), "began": f"{self.began_at:.3f}"}
+        return {"resume": str(self.n), "began": f"{self.began_at:.3f}", "after": self.after}
 
 
 def parse_resumed(parameters: Mapping[str, str], now_at: float) -> Resumed | None:
@@ -64,4 +83,6 @@ def parse_resumed(parameters: Mapping[str, str], now_at: float) -> Resumed | Non
         began_at = float(parameters.get("began", ""))
     except ValueError:
         began_at = now_at
-    return Resumed(int(n), began_at if now_at - _MAX_AGE_S <= began_at <= now_at else now_at)
+    after = parameters.get("after", "")
+    is_plausible = now_at - _MAX_AGE_S <= began_at <= now_at
+    return Resumed(int(n), began_at if is_plausible else now_at, after if after in RESUMABLE else "")

@@ -62,7 +62,7 @@ class Server(_Section, frozen=True):
     ] = 225
     on_lost: Annotated[
         Literal["resume", "goodbye"],
-        _doc("For callers of a dead worker. resume: continue on another worker. goodbye: say the goodbye."),
+        _doc("For callers whose stream or worker broke. resume: continue on another stream. goodbye: say the goodbye."),
     ] = "resume"
     stop_timeout_s: Annotated[float, _doc("Bound on live calls after a stop.", ge=0.0, le=86400.0)] = 30.0
     reload_timeout_s: Annotated[float, _doc("Bound on live calls of replaced workers after a reload.", ge=0.0, le=86400.0)] = (
@@ -250,6 +250,9 @@ class Agent(_Section, frozen=True):
     goodbye: Annotated[str, _doc("With goodbye: the text spoken to the caller. May be empty.", max_length=1000)] = (
         "We are sorry, something went wrong on our side. Please call again in a few minutes."
     )
+    closing: Annotated[
+        str, _doc("Spoken by Twilio at a call's normal end whose goodbye the caller did not hear. May be empty.", max_length=1000)
+    ] = "Thank you for calling. Goodbye."
     transfer_to: Annotated[str, _doc("With transfer: a number in E.164, or sip:user@host.")] = ""
     turns: Turns = Turns()
     keys: Keys = Keys()

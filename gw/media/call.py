@@ -70,11 +70,8 @@ class Call:
 
     def restore_conversation(self) -> None:
         """Load the conversation before this stream, for a resumed call. Waits for control, for a moment."""
-        resumed = self.events.resumed
-        if resumed is None:
+        if self.events.resumed is None:
             return
-        self.events.note("resumed", n=resumed.n)
-        log.warning("the call resumes after its worker died", extra={"call_sid": self.sid})
         answer = self.context.ask(self.sid, "conversation")
         if answer is not None:
             self.ai.conversation.resume_from(answer.utterances)
@@ -121,7 +118,7 @@ class Call:
 
     def on_key(self, digit: str) -> None:
         """Handle a key the caller pressed. More keys than a person presses reach neither control nor the AI."""
-        if not self.events.note("dtmf", digit=digit, at_ms=self.now_ms()):
+        if not self.events.note("keys", count=1):  # keys may be secret: never stored
             return
         self.ending.on_voice()
         self.ai.on_key(digit, self.state.now)
@@ -157,7 +154,8 @@ class Call:
         self.context.cells.dropped["call_ended"].add(left)
         self.context.cells.ended[reason].add()
         result = result_of(reason)
-        self.events.emit(bus.CallEnded(self.sid, ending.ended_at, reason, result, ending.detail[:500], self._quality(left)))
+        detail, quality = ending.detail[:500], self._quality(left)
+        self.events.emit(bus.CallEnded(self.sid, ending.ended_at, reason, result, detail, quality, self.stream_sid, ending.speak))
         level = logging.INFO if result == "success" else logging.WARNING
         log.log(level, "call ended: %s", ending.detail or reason, extra={"call_sid": self.sid, "reason": reason.value})
 

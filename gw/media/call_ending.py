@@ -56,6 +56,7 @@ class CallEnding:
         self.ended_s = 0.0  # monotonic; the report leaves out everything later
         self.ended_at = 0.0
         self.detail = ""
+        self.speak = False  # Twilio owes the caller words
 
     def on_voice(self) -> None:
         """Restart the idle limit after speech of either side, or a key."""
@@ -118,7 +119,8 @@ class CallEnding:
             return
         self.ended_s, self.ended_at = monotonic(), time.time()
         self.detail = detail
-        self._context.keep_ending(self._events.sid, reason, self._agent_name)
+        self.speak = reason not in (Reason.CALLER_HANGUP, Reason.AI_HANGUP)
+        self._context.keep_ending(self._events.sid, reason, self._agent_name, self.speak)
         self.over.set()
         self._wake()
 

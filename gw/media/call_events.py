@@ -67,6 +67,9 @@ class CallEvents:
                 self.started_at,
             )
         )
+        if self.resumed is not None:
+            self.note("resumed", n=self.resumed.n, after=self.resumed.after)
+            log.warning("the call resumes after %s", self.resumed.after, extra={"call_sid": self.sid})
 
     def may_emit(self, kind: str) -> bool:
         """Return whether one more event of this kind is within the call's limit.

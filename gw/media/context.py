@@ -7,12 +7,13 @@ import os
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gevent.pool import Pool
 
 from gw import bus
 from gw.call.hold_tone import hold_tone
+from gw.call.resume import Resumed
 from gw.call.state import CallState, Event, Reason, State
 from gw.config import Agent, Config
 from gw.logs.limited import LimitedLog
@@ -36,6 +37,7 @@ from metrics.declare import (
     CALLS_ENDED,
     FIRST_AUDIO,
     INTERRUPTIONS,
+    LOCKS_BUSY,
     REQUESTS_REFUSED,
     STREAMS_REFUSED,
     TX_DROPPED,
@@ -61,6 +63,7 @@ class CallCells:
         self.reconnects = {value: page.counter(AI_RECONNECTS, reason=value) for value in AI_RECONNECTS.labels["reason"]}
         self.ai_errors = {value: page.counter(AI_ERRORS, kind=value) for value in AI_ERRORS.labels["kind"]}
         self.interruptions = {value: page.counter(INTERRUPTIONS, verdict=value) for value in INTERRUPTIONS.labels["verdict"]}
+        self.locks_busy = page.counter(LOCKS_BUSY)
         self.bargein = page.histogram(BARGEIN)
         self.first_audio = page.histogram(FIRST_AUDIO)
 
@@ -85,11 +88,24 @@ class CountedState(CallState):
         return after
 
 
+class Ending(NamedTuple):
+    """The end of a call's stream. `speak`: the caller is owed words."""
+
+    reason: Reason
+    agent: str
+    speak: bool
+
+
 class OpenCall(Protocol):
-    """A call that can be ended from outside."""
+    """A call's session, as others see it."""
+
+    last_message_s: float  # monotonic
 
     def end(self, reason: Reason, detail: str = "") -> None:
         """End now. Idempotent; never waits."""
+
+    def resumed_by(self) -> Resumed:
+        """Return what another stream resumes that takes this one's place."""
 
 
 class MediaContext:
@@ -127,11 +143,11 @@ class MediaContext:
         self.hold_max_s: Callable[[float], float] = lambda since_s: -1.0  # since a monotonic time
         self.emit: Callable[[bus.Event], None] = lambda event: None
         self.ask: Callable[[str, str], bus.Answer | None] = lambda call_sid, about: None
-        self.endings: OrderedDict[str, tuple[Reason, str]] = OrderedDict()  # reason and agent, by call SID
+        self.endings: OrderedDict[str, Ending] = OrderedDict()  # by call SID
 
-    def keep_ending(self, call_sid: str, reason: Reason, agent: str) -> None:
-        """Keep a call's reason and agent for the action webhook."""
-        self.endings[call_sid] = (reason, agent)
+    def keep_ending(self, call_sid: str, reason: Reason, agent: str, speak: bool = False) -> None:
+        """Keep how a call's stream ended for the action webhook. `speak`: the caller is owed words."""
+        self.endings[call_sid] = Ending(reason, agent, speak)
         if len(self.endings) > MAX_ENDINGS:
             self.endings.popitem(last=False)
 

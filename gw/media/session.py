@@ -12,11 +12,14 @@ from time import monotonic
 from typing import Final, get_args
 
 import gevent
+import msgspec
 
 from gw import bus
 from gw.call.limits import MESSAGES_BURST, MESSAGES_PER_S, Allowance
+from gw.call.resume import Resumed, parse_resumed
 from gw.call.state import Event, Reason, State, phone_reason
 from gw.errors import ProtocolCode, ProtocolError, close_code
+from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.ai_in import AiIn
 from gw.media.call import Call
 from gw.media.context import CountedState, MediaContext
@@ -36,6 +39,11 @@ MAX_WAITING_BYTES: Final = 256 << 10
 #: Time a call's greenlets have to end before they are killed.
 JOIN_S: Final = 1.0
 TOKEN_TTL_S: Final = 64
+#: A stream without a message for this long gives way to another stream of its call: Twilio has left it.
+SILENT_S: Final = 1.0
+#: Time for a stream that gives way to close, and the interval between looks.
+GIVE_WAY_S: Final = 2 * JOIN_S + 0.5
+LOOK_S: Final = 0.02
 
 #: Close codes of RFC 6455 7.4.1. Every other reason closes with 1000.
 _CLOSE_CODES: Final = {
@@ -206,15 +214,15 @@ class Session:
         agent = config.agents.get(name)
         if agent is None:
             raise _RefusedError(Reason.UNKNOWN_AGENT, f"no agent has the name {name[:40]!r}")
-        if start.call_sid in self._context.calls:
-            raise _RefusedError(Reason.TOKEN_USED, "the call already has a stream")
+        start = self._replace_silent(start)
+        self._context.endings.pop(start.call_sid, None)
         self._context.slots.occupy(start.call_sid)
         self._has_slot = True
         if self._state.has_ended:  # while this worker waited for the lock
             return
         self._state.on_event(Event.START)
         call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at)
-        self._call = self._context.calls[start.call_sid] = call
+        self._call, self._context.calls[start.call_sid] = call, self
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
         self._ai_in = AiIn(call)
         for kind, body in (("ai_in", self._ai_in.run), ("ai_out", call.downlink.ai_out.run), ("tx", call.downlink.tx.run)):
@@ -222,6 +230,33 @@ class Session:
             greenlet.link_exception(self._on_crash)
             greenlet.start()
             self._greenlets.append(greenlet)
+
+    def _replace_silent(self, start: twilio.Start) -> twilio.Start:
+        """End an older stream of this call that Twilio has left, and wait until it has closed.
+
+        Returns: the start, as one that resumes the call if there was such a stream.
+        Raises: _RefusedError for a stream that is in use.
+        """
+        begun_s = monotonic()
+        while (old := self._context.calls.get(start.call_sid)) is not None and not self._state.has_ended:
+            now_s = monotonic()
+            if now_s - old.last_message_s > SILENT_S:
+                old.end(Reason.PHONE_LOST, "another stream took its place")
+            elif now_s - begun_s > SILENT_S + LOOK_S:
+                raise _RefusedError(Reason.TOKEN_USED, "the call already has a stream")
+            if now_s - begun_s > SILENT_S + GIVE_WAY_S:
+                raise _RefusedError(Reason.TOKEN_USED, "the call's former stream does not close")
+            resumed = parse_resumed(start.parameters, time.time()) or old.resumed_by()
+            start = msgspec.structs.replace(start, parameters={**start.parameters, **resumed.parameters()})
+            gevent.sleep(LOOK_S)
+        return start
+
+    def resumed_by(self) -> Resumed:
+        """Return what another stream resumes that takes this one's place."""
+        assert self._call is not None
+        events = self._call.events
+        before = events.resumed or Resumed(0, events.started_at)
+        return Resumed(before.n + 1, before.began_at, Reason.PHONE_LOST)
 
     def _use_token(self, start: twilio.Start) -> float | None:
         """Check the one-time token and use it. Returns when it was issued; None for a stream that needs and has none."""
@@ -235,7 +270,13 @@ class Session:
             good = check(self._context.token_key, token, start.call_sid, now_s, TOKEN_TTL_S, start.parameters)
         except TokenError as error:
             raise _RefusedError(Reason(error.code), str(error)) from error
-        if not self._context.ledger.use(good.nonce, good.issued_at_s + TOKEN_TTL_S + 1, now_s):
+        try:
+            is_first = self._context.ledger.use(good.nonce, good.issued_at_s + TOKEN_TTL_S + 1, now_s)
+        except SharedBusyError:
+            is_first = True  # a caller is worth more than the guard against a replay of a token that is valid
+            self._context.cells.locks_busy.add()
+            log.warning("a token is accepted unused: other workers hold the lock", extra={"call_sid": start.call_sid})
+        if not is_first:
             raise _RefusedError(Reason.TOKEN_USED, "the token was used before")
         return float(good.issued_at_s)
 

@@ -21,7 +21,7 @@ from hashlib import blake2b, sha256
 from typing import Any, Final, NamedTuple
 
 from gw import bus
-from gw.call.resume import NextStep, Resumed, next_step
+from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
 from gw.config import Config, Overflow
 from gw.logs.limited import LimitedLog
 from gw.media.admission.shared_lock import SharedBusyError
@@ -67,6 +67,10 @@ _FOREIGN: Final = (
     "without Twilio credentials only http://127.0.0.1, http://[::1] and http://localhost are answered, and no web page; "
     "set twilio.account_sid, and TWILIO_AUTH_TOKEN in the environment"
 )
+
+
+#: The ending of a call that did not end in this worker: its caller is on the line, and may have heard no goodbye.
+_UNKNOWN: Final = ("", "", True)
 
 
 class _Moment(NamedTuple):
@@ -128,7 +132,7 @@ class Webhooks:
             return self._voice(fields, key, environ, start_response, elsewhere=elsewhere)
         moment, is_new = self._remember(key)
         if is_new:
-            self._context.emit(bus.Webhook(kind, time.time(), fields))
+            self._context.emit(bus.Webhook(kind, time.time(), _without_keys(fields)))
         self._cells[kind, "accepted" if is_new else "repeated"].add()
         if kind == "action":
             status, document = self._after_stream(fields, moment, elsewhere=elsewhere)
@@ -211,35 +215,34 @@ class Webhooks:
     def _after_stream(self, fields: dict[str, str], moment: _Moment, *, elsewhere: bool) -> tuple[str, str]:
         """Return the HTTP status and the TwiML for a call whose stream is over.
 
-        Asks control, bounded, about a call that did not end in this worker. An unknown call is hung up.
+        Asks control, bounded, about a call that may continue or did not end in this worker.
         """
         context, call_sid = self._context, fields["CallSid"]
         if fields.get("CallStatus") in CALL_OVER:
             self._on_over(call_sid)
             return "200 OK", twiml.hangup()
-        ending = context.endings.get(call_sid)
-        step, agent_name, resumed = NextStep.HANG_UP, "", None
-        if ending is not None:
-            reason, agent_name = ending
-            step = next_step(reason.value, resumes=0, on_lost="goodbye")
-        if ending is None or step is NextStep.TRANSFER:  # the transfer by REST may be done already
+        reason, agent_name, speak = context.endings.get(call_sid, _UNKNOWN)
+        step = next_step(reason, resumes=0, on_lost="goodbye", speak=speak)
+        resumed = None
+        if not reason or reason in RESUMABLE or step is NextStep.TRANSFER:  # the transfer by REST may be done already
             answer = context.ask(call_sid, "next")
             if answer is not None and answer.step:
-                step, agent_name = NextStep(answer.step), answer.agent or agent_name
-                resumed = Resumed(answer.resumes, answer.began_at)
+                step, agent_name, reason = NextStep(answer.step), answer.agent or agent_name, answer.reason or reason
+                resumed = Resumed(answer.resumes, answer.began_at, reason)
         agent = context.config.agents.get(agent_name) or context.config.agents["default"]
         status = "200 OK"
         if step is NextStep.RESUME and resumed is not None:
             if not context.reserve(call_sid):
-                log.warning("a call resumes after its worker died", extra={"call_sid": call_sid})
+                log.warning("a call resumes on another stream after %s", reason, extra={"call_sid": call_sid})
                 return status, self._stream_for(fields, moment, {"agent": agent_name or "default", **resumed.parameters()})
             status = _NO_SLOT if elsewhere else status
         if status != _NO_SLOT:
             self._on_over(call_sid)
         if step is NextStep.TRANSFER:
             return status, twiml.dial(agent.transfer_to)
-        if step is not NextStep.HANG_UP and agent.goodbye:
-            return status, twiml.say_and_hang_up(agent.goodbye)
+        words = agent.closing if is_normal(reason) else agent.goodbye
+        if step is not NextStep.HANG_UP and words:
+            return status, twiml.say_and_hang_up(words)
         return status, twiml.hangup()
 
 
@@ -270,6 +273,12 @@ def _overflow(overflow: Overflow) -> str:
     if overflow.answer == "dial":
         return twiml.dial(overflow.dial)
     return twiml.say_and_hang_up(overflow.text)
+
+
+def _without_keys(fields: dict[str, str]) -> dict[str, str]:
+    """Replace the keys a caller pressed by their number: they may be secret, and are never stored."""
+    keys = fields.get("Digits")
+    return {**fields, "Digits": f"[{len(keys)} keys]"} if keys else fields
 
 
 def _key(kind: str, text: str) -> bytes:

@@ -223,7 +223,8 @@ class Worker:
             call = self.context.calls.get(command.call_sid)
             if call is not None:
                 reason = command.reason if command.reason in Reason._value2member_map_ else Reason.ADMIN_HANGUP
-                call.end(Reason(reason), "hung up by command")
+                replaced = reason == Reason.PHONE_LOST
+                call.end(Reason(reason), "another stream took its place" if replaced else "hung up by command")
 
     def _status(self, unacked: int) -> bus.WorkerStatus:
         return bus.WorkerStatus(

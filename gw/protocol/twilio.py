@@ -1,8 +1,8 @@
 """Twilio Media Streams: messages from Twilio to events, events to ready-made websocket messages.
 
 `parse` decodes a message once, typed by its event name; key order is free. Values pasted into our own messages or the AI's later
-(stream SID, audio payload) are checked here and nowhere else. An unknown event name is an `Unknown` event, not an error. Builders
-write exactly the fields Twilio allows: with one more, Twilio drops the message (error 31951).
+(stream SID, audio payload) are checked here and nowhere else. An unknown event name or key is an `Unknown` event, not an
+error. Builders write exactly the fields Twilio allows: with one more, Twilio drops the message (error 31951).
 
 A message to Twilio is one unmasked text message of a server (RFC 6455 §5.2):
 
@@ -76,7 +76,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """An event name of a later version, shortened."""
+    """An event name of a later version, shortened. `dtmf digit`: a key that telephones do not have."""
 
     event: str
 
@@ -183,9 +183,8 @@ def parse(data: str | bytes) -> TwilioEvent:
         case _MarkMessage(stream_sid=stream_sid, mark=mark):
             return Mark(_sid(stream_sid, "streamSid"), mark.name)
         case _DtmfMessage(stream_sid=stream_sid, dtmf=dtmf):
-            if dtmf.digit not in _DTMF_DIGITS:
-                raise ProtocolError("bad_type", "invalid DTMF digit")
-            return Dtmf(_sid(stream_sid, "streamSid"), dtmf.digit)
+            sid = _sid(stream_sid, "streamSid")
+            return Dtmf(sid, dtmf.digit) if dtmf.digit in _DTMF_DIGITS else Unknown("dtmf digit")
         case _StartMessage():
             return _start(message)
         case _StopMessage(stream_sid=stream_sid, stop=stop):

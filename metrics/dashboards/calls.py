@@ -16,6 +16,7 @@ from metrics.declare import (
     CONNECTIONS,
     FIRST_AUDIO,
     INTERRUPTIONS,
+    LOCKS_BUSY,
     OVERFLOW,
     REQUESTS_REFUSED,
     RX_DROPPED,
@@ -195,8 +196,12 @@ def _strangers() -> list[AnyPanel]:
         ),
         curves(
             "Requests refused per minute",
-            "The most frequent reasons. `displaced` and `address_limit` mean that connections compete for room.",
-            [(f"60 * topk(8, sum by (reason) (rate({REQUESTS_REFUSED.name}{{{CHOSEN}}}[$__rate_interval])))", "{{reason}}")],
+            "The most frequent reasons. `displaced` and `address_limit` mean that connections compete for room. "
+            "Beside them: streams admitted with an unchecked token, because a lock between workers was busy.",
+            [
+                (f"60 * topk(8, sum by (reason) (rate({REQUESTS_REFUSED.name}{{{CHOSEN}}}[$__rate_interval])))", "{{reason}}"),
+                (f"60 * sum(rate({LOCKS_BUSY.name}{{{CHOSEN}}}[$__rate_interval]))", "token unchecked"),
+            ],
             unit="short",
             span=8,
         ),

@@ -1,7 +1,8 @@
 """Each fault of a phone leg ends at most its call, with its own reason.
 
 The reason is the same in log, store, metrics and close frame. All cases are calls on one gateway at the same time, beside a good
-call. `outcome` has their results; each test judges one of the calls. Some cases are faults that must not end a call.
+call. `outcome` has their results; each test judges one of the calls. Some cases are faults that must not end a call. No call is
+resumed here: a lost caller hears the goodbye.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.calls.shared import Outcome, end_good, place_good, run_world, speakin
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
+SERVER: Final = gw.config.Server(stop_timeout_s=0.5, on_lost="goodbye")
 MEDIA: Final = gw.config.Media(start_timeout_s=scaled(1.0), phone_silence_s=scaled(1.5))
 #: Length of the agent's response: longer than any case takes, so that each fault meets a response.
 AGENT_S: Final = 14.0
@@ -135,7 +137,7 @@ ENDED: Final[Mapping[str, Case]] = {
     "no event": Case(_sends('{"streamSid":"MZ"}'), "phone_missing_field", 1007),
     "an event that is a number": Case(_sends('{"event":7}'), "phone_bad_type", 1007),
     "media that is a number": Case(_fault("bad_type"), "phone_bad_type", 1007),
-    "an invalid DTMF digit": Case(_sends('{"event":"dtmf","streamSid":"MZ","dtmf":{"digit":"Z"}}'), "phone_bad_type", 1007),
+    "a key with a wrong type": Case(_sends('{"event":"dtmf","streamSid":"MZ","dtmf":{"digit":1}}'), "phone_bad_type", 1007),
     "media without payload": Case(_fault("missing_field"), "phone_missing_field", 1007),
     "invalid UTF-8": Case(_fault("bad_utf8"), "phone_bad_utf8", 1007),
     "half a surrogate pair": Case(_sends(r'{"event":"mark","streamSid":"MZ","mark":{"name":"\ud800"}}'), "phone_bad_json", 1007),
@@ -207,7 +209,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
     store = gw.config.Store(url=mariadb_server.fresh())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "MAX_WAITING_BYTES", 32 << 10)  # the same bound, reached sooner by a Twilio that does not read
-        return run_world(tmp_path_factory.mktemp("phone"), store, speaking(AGENT_S), _place_calls, media=MEDIA)
+        return run_world(tmp_path_factory.mktemp("phone"), store, speaking(AGENT_S), _place_calls, media=MEDIA, server=SERVER)
 
 
 @pytest.mark.parametrize("name", REFUSED)

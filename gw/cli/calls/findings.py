@@ -283,9 +283,10 @@ def _ai_leg(call: CallDetails) -> Iterator[Finding]:
 
 
 def _worker(call: CallDetails) -> Iterator[Finding]:
-    back = len(_events(call, "resumed"))
-    if back:
-        yield Finding("bad", "lost worker", f"The worker died during the call {_times(back)}; the call resumed on another.")
+    after = Counter(str(event.data.get("after") or Reason.WORKER_LOST) for event in _events(call, "resumed"))
+    for reason, times in after.items():
+        what = "lost worker" if reason == Reason.WORKER_LOST else "lost stream"
+        yield Finding("bad", what, f"The call resumed on another stream {_times(times)}: {ENDINGS.get(reason, reason)}.")
     for event in _events(call, "webhook_stream"):
         if event.data.get("StreamEvent") == "stream-error":
             yield Finding("bad", "stream error", f"Twilio reported a stream error: {event.data.get('StreamError', '')}")
@@ -388,10 +389,10 @@ def event_sentence(event: EventRow) -> str:
         case _ if kind.startswith("fallback"):
             reason = kind.partition(": ")[2] or str(data.get("reason", ""))
             return f"the AI was given up: {ENDINGS.get(reason, reason)}"
-        case "dtmf":
-            return f"the caller pressed {data.get('digit')}"
+        case "keys":
+            return f"the caller pressed [{data.get('count')} {'key' if data.get('count') == 1 else 'keys'}]"
         case "resumed":
-            return f"the call resumed after its worker died, number {data.get('n')}"
+            return f"the call resumed on another stream, number {data.get('n')}"
         case "transfer_wanted" | "transferred":
             return f"transfer to {data.get('to')} {'requested' if kind == 'transfer_wanted' else 'done'}"
         case "webhook_recording":

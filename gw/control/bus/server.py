@@ -22,6 +22,7 @@ import gevent.pool
 import gevent.server
 
 from gw import bus
+from gw.call.state import Reason
 from gw.control.bus.link import BusLink
 from gw.control.bus.workers import HoldView, WorkerRecord, Workers, WorkerView
 from gw.control.spool import Spool, SpoolError
@@ -240,7 +241,9 @@ class BusServer:
                 if isinstance(entry, bus.Unreadable):  # the forwarder sets it aside, with the reason
                     log.error("worker %d sent event %d, which this version cannot read", worker.index, entry.n)
                     continue
-                self._workers.on_event(worker, entry.event)
+                former = self._workers.on_event(worker, entry.event)
+                if former is not None and former.link is not None and isinstance(entry.event, bus.CallStarted):
+                    former.link.send(bus.HangUp(entry.event.call_sid, Reason.PHONE_LOST))  # Twilio has left its stream
                 if isinstance(entry.event, bus.CallStarted):
                     self._note_seen({entry.event.call_sid})
                 self._publish(entry.event)

@@ -92,6 +92,7 @@ class Workers:
     def __init__(self) -> None:
         self._by_instance: dict[str, WorkerRecord] = {}
         self._owners: dict[str, WorkerRecord] = {}
+        self._answered: dict[str, float] = {}  # start of an owned call's latest stream
         self._holds: dict[int, deque[HoldView]] = {}  # by worker index
 
     def on_hello(self, hello: bus.Hello) -> WorkerRecord:
@@ -106,17 +107,26 @@ class Workers:
             self._owners[call_sid] = worker
         return worker
 
-    def on_event(self, worker: WorkerRecord, event: bus.Event) -> None:
-        """Update the ownership of a call that started or ended."""
+    def on_event(self, worker: WorkerRecord, event: bus.Event) -> WorkerRecord | None:
+        """Update the ownership of a call that started or ended. The call's latest stream owns it, in whatever order events come.
+
+        Returns: another worker that has an older stream of a call that started.
+        """
         match event:
             case bus.CallStarted():
+                former = self._owners.get(event.call_sid)
+                if event.answered_at < self._answered.get(event.call_sid, 0.0):
+                    return None
                 worker.calls.add(event.call_sid)
                 self._owners[event.call_sid] = worker
+                self._answered[event.call_sid] = event.answered_at
+                return None if former is worker else former
             case bus.CallEnded():
                 worker.calls.discard(event.call_sid)
                 self._disown(worker, {event.call_sid})
             case _:
                 pass
+        return None
 
     def remove(self, worker: WorkerRecord) -> set[str]:
         """Remove a worker. Returns the calls left without an owner."""
@@ -148,3 +158,4 @@ class Workers:
         for call_sid in call_sids:
             if self._owners.get(call_sid) is worker:
                 del self._owners[call_sid]
+                self._answered.pop(call_sid, None)

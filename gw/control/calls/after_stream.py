@@ -1,8 +1,9 @@
 """Answers a worker whose stream ended or resumed: the next step for the call, and its conversation so far.
 
 Facts about the calls of this process's life come from the bus; older ones are read from the store, within a bound. A call with
-neither an end nor an owner is lost: its worker died. An answer that would come too late is sent without a step, and the worker
-continues without it. Never waits in the subscriber, never calls Twilio.
+neither an end nor an owner is lost: its worker died. If the owner reports no end, the stream is lost: Twilio asks after its
+end, which the worker has not noticed. An answer that would come too late is sent without a step, and the worker continues
+without it. Never waits in the subscriber, never calls Twilio.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MAX_CALLS: Final = 20_000
 class _Facts:
     """Facts about one call. `whole`: since its beginning."""
 
-    __slots__ = ("agent", "began_at", "conversation", "reason", "resumes", "transferred", "whole")
+    __slots__ = ("agent", "began_at", "conversation", "reason", "resumes", "speak", "stream_sid", "transferred", "whole")
 
     def __init__(self, *, whole: bool) -> None:
         self.whole = whole
@@ -47,6 +48,8 @@ class _Facts:
         self.conversation = Conversation()
         self.reason = ""
         self.resumes = 0
+        self.speak = False
+        self.stream_sid = ""  # the latest stream's
         self.transferred = False  # by REST
 
 
@@ -67,13 +70,14 @@ class AfterStream:
                 facts = self._facts(event.call_sid, whole=True)
                 facts.agent = event.agent
                 facts.began_at = facts.began_at or event.answered_at
-                facts.reason = ""
+                facts.reason, facts.stream_sid = "", event.stream_sid
             case bus.Turn():
                 facts = self._facts(event.call_sid)
                 facts.conversation.add([_turn(event)])
             case bus.CallEnded():
                 facts = self._facts(event.call_sid)
-                facts.reason = event.reason
+                if not facts.stream_sid or event.stream_sid in ("", facts.stream_sid):  # else another stream took its place
+                    facts.reason, facts.speak = event.reason, event.speak
             case bus.CallEvent(kind="resumed"):
                 facts = self._facts(event.call_sid)
                 facts.resumes = max(facts.resumes, int(event.data.get("n") or 0))
@@ -92,7 +96,7 @@ class AfterStream:
             with within(ANSWER_S.get(ask.about, ANSWER_S["conversation"])):
                 facts = self._find(ask.call_sid)
                 if facts is None:
-                    return bus.Answer(ask.n, step=NextStep.HANG_UP.value)
+                    return bus.Answer(ask.n, step=NextStep.GOODBYE.value)  # its stream was refused
                 if ask.about == "conversation":
                     return bus.Answer(ask.n, step=NextStep.RESUME.value, utterances=facts.conversation.utterances())
                 return self._next(ask, facts)
@@ -108,15 +112,15 @@ class AfterStream:
             if self._is_lost(ask.call_sid):
                 facts.reason = Reason.WORKER_LOST.value
             elif time.monotonic() >= until_s:
-                break
+                facts.reason = Reason.PHONE_LOST.value
             else:
                 gevent.sleep(LOOK_S)
-        step = next_step(facts.reason, resumes=facts.resumes, on_lost=self._on_lost)
+        step = next_step(facts.reason, resumes=facts.resumes, on_lost=self._on_lost, speak=facts.speak)
         if facts.transferred:
             step = NextStep.HANG_UP
         if step is NextStep.RESUME:
             facts.resumes += 1
-        return bus.Answer(ask.n, step=step.value, agent=facts.agent, resumes=facts.resumes, began_at=facts.began_at)
+        return bus.Answer(ask.n, step.value, facts.agent, facts.resumes, facts.began_at, reason=facts.reason)
 
     def _facts(self, call_sid: str, *, whole: bool = False) -> _Facts:
         return self._calls.get(call_sid) or self._add(call_sid, whole=whole)
@@ -141,7 +145,8 @@ class AfterStream:
         if later is not None:
             stored = {turn.n for turn in row.turns}
             facts.conversation.add(turn for turn in later.conversation.turns if turn.n not in stored)
-            facts.reason = later.reason or facts.reason
+            if later.reason:
+                facts.reason, facts.speak = later.reason, later.speak
             facts.resumes = max(facts.resumes, later.resumes)
             facts.transferred = later.transferred
         return facts
@@ -150,12 +155,14 @@ class AfterStream:
 def _fill(facts: _Facts, row: CallDetails) -> None:
     facts.agent = row.agent or ""
     facts.began_at = row.answered_at or 0.0
-    facts.reason = row.reason or ""
+    back = [event.at for event in row.events if event.kind == "resumed"]
+    if row.ended_at is not None and row.ended_at > max(back, default=0.0):
+        facts.reason = row.reason or ""
     facts.conversation.add(
         Turn(turn.n, turn.role, turn.text, turn.item_id or "", turn.start_ms, turn.interrupted, turn.heard_ms)
         for turn in row.turns
     )
-    facts.resumes = sum(1 for event in row.events if event.kind == "resumed")
+    facts.resumes = len(back)
 
 
 def _turn(event: bus.Turn) -> Turn:

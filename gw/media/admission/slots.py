@@ -91,11 +91,17 @@ class AdmissionSlots:
             return  # it lasts longer than Twilio waits
 
     def occupy(self, call_sid: str) -> None:
-        """Turn the reservation of a started stream into a call, in one step. Raises SharedBusyError."""
-        with self._lock():
-            index = self._find(_key(call_sid))
-            if index >= 0:
-                self._lapses[index] = 0
+        """Turn the reservation of a started stream into a call, in one step.
+
+        While other workers hold the lock, the call also keeps its reservation until that expires: one slot too few is free.
+        """
+        try:
+            with self._lock():
+                index = self._find(_key(call_sid))
+                if index >= 0:
+                    self._lapses[index] = 0
+                self._row.calls += 1
+        except SharedBusyError:
             self._row.calls += 1
 
     def release(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.call.resume import TURNS_PER_STREAM, NextStep, Resumed, next_step, parse_resumed
+from gw.call.resume import RESUMABLE, TURNS_PER_STREAM, NextStep, Resumed, is_normal, next_step, parse_resumed
 from gw.call.state import Reason
 
 OTHERS = {
@@ -22,26 +22,35 @@ def test_the_steps_travel_as_these_words() -> None:
     assert [step.value for step in NextStep] == ["hang_up", "goodbye", "transfer", "resume"]
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.WORKER_LOST])
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in RESUMABLE])
 def test_a_call_that_ended_is_hung_up_with_a_goodbye_or_transferred(reason: Reason) -> None:
     assert next_step(reason.value, resumes=0, on_lost="resume") is OTHERS.get(reason, NextStep.HANG_UP)
+    owed = NextStep.TRANSFER if reason is Reason.FALLBACK_TRANSFER else NextStep.GOODBYE
+    assert next_step(reason.value, resumes=0, on_lost="resume", speak=True) is owed
 
 
-def test_a_call_whose_worker_died_resumes_three_times() -> None:
-    steps = [next_step("worker_lost", resumes=n, on_lost="resume") for n in range(5)]
+@pytest.mark.parametrize("reason", ["worker_lost", "phone_lost", "phone_silent", "phone_leg_stalled", "internal_error"])
+def test_a_call_whose_stream_broke_resumes_three_times(reason: str) -> None:
+    steps = [next_step(reason, resumes=n, on_lost="resume") for n in range(5)]
     assert steps == [NextStep.RESUME] * 3 + [NextStep.GOODBYE] * 2
-    assert next_step("worker_lost", resumes=0, on_lost="goodbye") is NextStep.GOODBYE
+    assert next_step(reason, resumes=0, on_lost="goodbye") is NextStep.GOODBYE
+
+
+def test_only_a_failure_gets_an_apology() -> None:
+    normal = {reason for reason in Reason if is_normal(reason)}
+    assert normal == {"caller_hangup", "ai_hangup", "admin_hangup", "idle_limit", "duration_limit"}
+    assert not is_normal("")
 
 
 def test_a_first_stream_does_not_resume_a_call() -> None:
     assert parse_resumed({"agent": "default"}, NOW) is None
 
 
-@given(st.integers(1, 3), st.floats(NOW - DAY_S + 1, NOW - 1))
-def test_parameters_round_trip(n: int, began_at: float) -> None:
-    resumed = parse_resumed(Resumed(n, began_at).parameters(), NOW)
+@given(st.integers(1, 3), st.floats(NOW - DAY_S + 1, NOW - 1), st.sampled_from(sorted(RESUMABLE)))
+def test_parameters_round_trip(n: int, began_at: float, after: str) -> None:
+    resumed = parse_resumed(Resumed(n, began_at, after).parameters(), NOW)
     assert resumed is not None
-    assert resumed.n == n
+    assert (resumed.n, resumed.after) == (n, after)
     assert abs(resumed.began_at - began_at) < 0.001
 
 
@@ -59,6 +68,11 @@ def test_a_call_is_at_most_a_day_old(began_at: float) -> None:
 def test_an_impossible_start_becomes_now(began: str | None) -> None:
     parameters = {"resume": "2"} if began is None else {"resume": "2", "began": began}
     assert parse_resumed(parameters, NOW) == Resumed(2, NOW)
+
+
+@pytest.mark.parametrize("after", ["", "caller_hangup", "x" * 400])
+def test_only_known_reasons_are_kept(after: str) -> None:
+    assert parse_resumed({"resume": "1", "began": str(NOW), "after": after}, NOW) == Resumed(1, NOW)
 
 
 @given(st.text(max_size=8), st.text(max_size=20))

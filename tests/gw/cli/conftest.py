@@ -79,7 +79,7 @@ def store(cli: CommandLine) -> Iterator[Store]:
         StartRecording(ENDED, "AC1", BEGAN + 1.2),
         Turn(ENDED, 1, "agent", "Hello there.", "item_1", 40, heard_ms=900),
         Turn(ENDED, 2, "caller", "Stop it.", "item_2", 1500, interrupted=True),
-        CallEvent(ENDED, "dtmf", BEGAN + 3, {"digit": "5"}),
+        CallEvent(ENDED, "keys", BEGAN + 3, {"count": 1}),
         CallEnded(
             ENDED,
             BEGAN + 188,

@@ -113,7 +113,7 @@ def test_a_key_is_noted_and_sent(call: Call, emitted: list[bus.Event]) -> None:
     call.on_key("5")
     assert leg.of("send_keys") == ["5"]
     (note,) = of(emitted, bus.CallEvent)
-    assert (note.kind, note.data["digit"]) == ("dtmf", "5")
+    assert (note.kind, note.data) == ("keys", {"count": 1}), "a key may be secret"
     assert call.ending.last_voice_s > 0.0
 
 
@@ -155,7 +155,6 @@ def test_a_conversation_is_restored_for_a_stream_that_resumes_a_call(call: Call,
     call.restore_conversation()
     assert asked == [(call.sid, "conversation")]
     assert call.ai.conversation.utterances() == [Utterance("caller", "before the line broke")]
-    assert [note.data for note in of(emitted, bus.CallEvent)] == [{"n": 2}]
 
 
 def _alive() -> int:

@@ -89,7 +89,7 @@ def test_the_first_end_counts(active: Maker) -> None:
     call.end(Reason.INTERNAL_ERROR, "second")
     assert (call.state.reason, call.ending.detail, woken) == (Reason.CALLER_HANGUP, "first", [True])
     assert call.ending.over.is_set()
-    assert call.context.endings[call.sid] == (Reason.CALLER_HANGUP, "default")
+    assert call.context.endings[call.sid] == (Reason.CALLER_HANGUP, "default", False)
     assert abs(call.ending.ended_s - monotonic()) < 5.0
 
 

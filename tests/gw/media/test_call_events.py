@@ -51,15 +51,23 @@ def test_a_start_without_parameters(contexts: ContextMaker) -> None:
     assert rig.emitted == [bus.CallStarted(CALL, STREAM, ACCOUNT, "default", "inbound", "", "", STARTED_AT, STARTED_AT)]
 
 
+def test_a_start_that_resumes_a_call_is_noted(contexts: ContextMaker) -> None:
+    rig = _rig(contexts, resume="2", began=str(STARTED_AT - 60), after="phone_lost")
+    rig.events.on_start(rig.start, "default", None)
+    noted = rig.emitted[1]
+    assert isinstance(noted, bus.CallEvent)
+    assert (noted.kind, noted.data) == ("resumed", {"n": 2, "after": "phone_lost"})
+
+
 def test_turns_and_notes_have_the_call_sid(contexts: ContextMaker) -> None:
     rig = _rig(contexts)
     turns = [Turn(n, "agent", f"words {n}", f"item-{n}", 10, False, 10) for n in range(2)]
     rig.events.report_turns(turns)
-    rig.events.note("dtmf", digit="5")
+    rig.events.note("keys", count=1)
     assert rig.emitted[:2] == [bus.Turn(CALL, *turn) for turn in turns]
     noted = rig.emitted[2]
     assert isinstance(noted, bus.CallEvent)
-    assert (noted.call_sid, noted.kind, noted.data) == (CALL, "dtmf", {"digit": "5"})
+    assert (noted.call_sid, noted.kind, noted.data) == (CALL, "keys", {"count": 1})
 
 
 def test_first_audio_and_recording_are_dated_by_the_first_frame_sent(contexts: ContextMaker) -> None:
@@ -83,12 +91,12 @@ def test_the_recording_request_of_a_resumed_call_is_marked(contexts: ContextMake
 
 def test_notes_of_a_kind_are_limited_and_the_first_surplus_is_noted(contexts: ContextMaker) -> None:
     rig = _rig(contexts)
-    accepted = [rig.events.note("dtmf", digit="5") for _ in range(EVENTS[1] + 40)]
+    accepted = [rig.events.note("keys", count=1) for _ in range(EVENTS[1] + 40)]
     assert accepted == [True] * EVENTS[1] + [False] * 40
     kinds = [event.kind for event in rig.emitted if isinstance(event, bus.CallEvent)]
-    assert kinds == ["dtmf"] * EVENTS[1] + ["surplus"]
-    assert rig.emitted[-1].data == {"of": "dtmf"}  # type: ignore[union-attr]
-    assert rig.context.cells.surplus["dtmf"].value == 40
+    assert kinds == ["keys"] * EVENTS[1] + ["surplus"]
+    assert rig.emitted[-1].data == {"of": "keys"}  # type: ignore[union-attr]
+    assert rig.context.cells.surplus["keys"].value == 40
     assert rig.events.note("ai_error", code="x"), "another kind has its own limit"
 
 

@@ -62,7 +62,13 @@ class Line:
         """Start the call and wait for it."""
         self.say(connected(), start(**parameters))
         until(lambda: CALL in self.context.calls)
-        return self.context.calls[CALL]
+        return self.call()
+
+    def call(self) -> Call:
+        session = self.context.calls[CALL]
+        assert isinstance(session, session_module.Session)
+        assert session._call is not None
+        return session._call
 
     def ended(self) -> tuple[int, str]:
         """Return the close code and reason, once nothing of the stream is left."""
@@ -145,7 +151,7 @@ def test_another_track_is_counted_and_not_forwarded(line: Line):
 
 def test_a_key_is_noted_and_the_hash_hangs_up(line: Line):
     line.begin()
-    until(lambda: line.context.calls[CALL].state.now is State.ACTIVE)
+    until(lambda: line.call().state.now is State.ACTIVE)
     line.say(
         {
             "event": "dtmf",
@@ -157,11 +163,11 @@ def test_a_key_is_noted_and_the_hash_hangs_up(line: Line):
     got: list[Any] = []
     while not got or got[-1]["event"] != "mark":
         got.append(line.peer.text())
-    assert line.context.calls[CALL].state.now is State.CLOSING, "not before the goodbye was heard"
+    assert line.call().state.now is State.CLOSING, "not before the goodbye was heard"
     line.say({"event": "mark", "sequenceNumber": "6", "streamSid": got[-1]["streamSid"], "mark": got[-1]["mark"]})
     assert line.ended() == (1000, "ai_hangup")
     notes = {event.kind: event.data for event in line.events(bus.CallEvent)}
-    assert notes["dtmf"]["digit"] == "#"
+    assert notes["keys"] == {"count": 1}
     assert notes["tool_call"]["name"] == "hang_up"
     assert line.end_event().quality.frames_sent == line.end_event().quality.frames_expected
 
@@ -172,6 +178,16 @@ def test_unknown_messages_are_counted_and_noted_once(line: Line):
     assert line.ended() == (1000, "caller_hangup")
     assert line.context.uplink_cells.by_reason["unknown_event"].value == 35
     assert len([event for event in line.events(bus.CallEvent) if event.kind == "unknown_message"]) == 16
+
+
+@pytest.mark.parametrize("digit", ["a", "w", "12"])
+def test_a_key_that_no_telephone_has_is_ignored_and_noted_once(line: Line, digit: str):
+    line.begin()
+    line.say(*[_key(digit)] * 3, stop())
+    assert line.ended() == (1000, "caller_hangup")
+    assert line.context.uplink_cells.by_reason["unknown_event"].value == 3
+    (note,) = line.events(bus.CallEvent)
+    assert (note.kind, note.data) == ("unknown_message", {"event": "dtmf digit"})
 
 
 # -- too much of everything ---------------------------------------------------------------------------------------
@@ -217,8 +233,8 @@ def test_a_flood_of_keys_reaches_neither_control_nor_the_ai(line: Line, monkeypa
     assert line.ended() == (1000, "caller_hangup")
     assert len(keys) == EVENTS[1]
     kinds = Counter(event.kind for event in line.events(bus.CallEvent))
-    assert (kinds["dtmf"], kinds["surplus"]) == (EVENTS[1], 1)
-    assert line.context.cells.surplus["dtmf"].value == 500
+    assert (kinds["keys"], kinds["surplus"]) == (EVENTS[1], 1)
+    assert line.context.cells.surplus["keys"].value == 500
 
 
 def test_echoes_of_unknown_marks_are_counted(line: Line):
@@ -557,7 +573,7 @@ def test_nothing_is_left_of_a_call_with_an_ai_socket(contexts: ContextMaker, how
         for _ in range(5):
             line.peer = Peer.connect(line.address)
             line.begin()
-            until(lambda: line.context.calls[CALL].downlink.tx.frames_sent > 0)
+            until(lambda: line.call().downlink.tx.frames_sent > 0)
             if how == "stop":
                 line.say(stop())
             elif how == "close":

@@ -35,6 +35,7 @@ class Client:
     """Client that posts forms as Twilio does."""
 
     def __init__(self, contexts: ContextMaker, **options: object) -> None:
+        self.contexts = contexts
         self.context, self.emitted = contexts.context(public_url=PUBLIC, **options)  # type: ignore[arg-type]
         _, self.address = contexts.server(self.context)
 
@@ -180,18 +181,28 @@ def test_other_webhooks_reach_control_unchanged(client: Client, kind: str):
     assert client.counted(kind, "accepted") == 1
 
 
+def test_keys_do_not_reach_control(client: Client):
+    client.post("/twilio/action", [*FORM, ("Digits", "1234")])
+    (event,) = client.emitted
+    assert isinstance(event, bus.Webhook)
+    assert event.fields["Digits"] == "[4 keys]"
+
+
 def test_the_action_hangs_up(client: Client):
+    client.context.keep_ending(CALL, Reason.CALLER_HANGUP, "default")
     status, _, body = client.post("/twilio/action")
     assert status == 200
     assert [element.tag for element in ElementTree.fromstring(body)] == ["Hangup"]
     assert [type(event) for event in client.emitted] == [bus.Webhook]
 
 
-def action(client: Client, reason: Reason | None = None, answer: bus.Answer | None = None, **fields: str) -> str:
+def action(
+    client: Client, reason: Reason | None = None, answer: bus.Answer | None = None, *, speak: bool = False, **fields: str
+) -> str:
     """Post the action webhook, given how the call ended here and control's answer."""
     sid = dict(FORM)["CallSid"]
     if reason is not None:
-        client.context.keep_ending(sid, reason, "default")
+        client.context.keep_ending(sid, reason, "default", speak)
     asked: list[tuple[str, str]] = []
 
     def ask(call_sid: str, about: str) -> bus.Answer | None:
@@ -212,6 +223,24 @@ def test_the_action_of_a_call_that_ended_here_asks_no_control(client: Client):
     assert f"<Response>{GOODBYE}</Response><!-- by itself -->" in action(client, Reason.FALLBACK_GOODBYE)
 
 
+def test_a_caller_who_heard_no_goodbye_hears_one(client: Client):
+    closing = f"<Say>{Agent().closing}</Say><Hangup />"
+    for reason in (Reason.AI_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.ADMIN_HANGUP):
+        assert f"{closing}</Response><!-- by itself -->" in action(client, reason, speak=True)
+    for reason in (Reason.PHONE_BAD_JSON, Reason.AI_REFUSED):
+        assert f"{GOODBYE}</Response><!-- by itself -->" in action(client, reason, speak=True)
+    answer = bus.Answer(1, step="goodbye", agent="default", reason="idle_limit")
+    assert closing in action(Client(client.contexts), None, answer), "it ended at another worker"
+
+
+@pytest.mark.parametrize("reason", [Reason.PHONE_LOST, Reason.PHONE_SILENT, Reason.PHONE_LEG_STALLED, Reason.INTERNAL_ERROR])
+def test_the_action_resumes_a_call_whose_stream_broke_here(client: Client, reason: Reason):
+    answer = bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1234.5, reason=reason)
+    parameters = parameters_of(action(client, reason, answer))
+    assert (parameters["resume"], parameters["began"], parameters["after"]) == ("1", "1234.500", reason)
+    assert f"<Response>{GOODBYE}" in action(client, reason, None), "control is away, which counts the resumes"
+
+
 def test_the_action_transfers_a_caller_whom_rest_did_not(contexts: ContextMaker):
     client = Client(contexts, agents={"default": Agent(fallback="transfer", transfer_to="+15005550009")})
     assert "<Dial><Number>+15005550009</Number></Dial>" in action(client, Reason.FALLBACK_TRANSFER)
@@ -230,9 +259,9 @@ def test_a_lost_call_without_a_free_slot_gets_the_goodbye(client: Client):
     assert GOODBYE in action(client, None, bus.Answer(1, step="resume", agent="default", resumes=1, began_at=1.0))
 
 
-def test_the_action_of_an_unknown_call_hangs_up(client: Client):
-    assert "<Response><Hangup /></Response>" in action(client, None, None)
-    assert "<Response><Hangup /></Response>" in action(client, None, bus.Answer(1))
+def test_the_caller_of_an_unknown_call_hears_the_goodbye(client: Client):
+    assert f"<Response>{GOODBYE}</Response>" in action(client, None, None)
+    assert f"<Response>{GOODBYE}</Response>" in action(client, None, bus.Answer(1))
 
 
 def test_among_machines_urls_name_this_machine(contexts: ContextMaker):

@@ -132,7 +132,8 @@ def test_a_gap_has_its_cause(quality: Row, because: str) -> None:
         ),
         ({"recording": {"state": "claimed"}}, "recording", "odd", "unfinished"),
         ({"recording": {"trigger_ms": 900}}, "recording", "odd", "900 ms after the first audio"),
-        ({"events": [_event("resumed", 9, n=1)]}, "lost worker", "bad", "died during the call once"),
+        ({"events": [_event("resumed", 9, n=1)]}, "lost worker", "bad", "on another stream once: the worker died"),
+        ({"events": [_event("resumed", 9, n=1, after="phone_lost")]}, "lost stream", "bad", "on another stream once"),
         ({"events": [_event("ai_error", 9, code="bad_tool", message="no")]}, "AI error", "odd", "bad_tool: no"),
         ({"events": [_event("ai_unreadable", 9, code="bad_json", detail="cut")]}, "AI event", "odd", "skipped. (cut)"),
         ({"events": [_event("response_failed", 9, detail="server_error")]}, "broken answer", "bad", "(server_error)"),
@@ -203,7 +204,7 @@ def test_the_worst_finding_is_first() -> None:
 
 
 def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
-    moments = timeline(_call(events=[_event("dtmf", 3.0, digit="5")]))
+    moments = timeline(_call(events=[_event("keys", 3.0, count=3)]))
     assert [moment.at_s for moment in moments] == sorted(moment.at_s for moment in moments)
     assert [moment.what for moment in moments] == [
         "call",
@@ -218,7 +219,7 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
         "end",
     ]
     assert moments[0].at_s == -1.0
-    assert moments[7].sentence == "the caller pressed 5"
+    assert moments[7].sentence == "the caller pressed [3 keys]"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_the_timeline_is_chronological_and_begins_before_the_answer() -> None:
         ("ai_leg_lost", {"reason": "ai_lost", "detail": "reset"}, "the AI leg was lost: the AI's socket broke (reset)"),
         ("ai_leg_replaced", {"reason": "expiring"}, "the AI leg was replaced, because the old session was about to expire"),
         ("tool_call", {"name": "hang_up", "arguments": "{}"}, "the AI calls hang_up({})"),
-        ("resumed", {"n": 2}, "the call resumed after its worker died, number 2"),
+        ("resumed", {"n": 2}, "the call resumed on another stream, number 2"),
         ("transfer_wanted", {"to": "+1555"}, "transfer to +1555 requested"),
         ("transferred", {"to": "+1555"}, "transfer to +1555 done"),
         ("webhook_recording", {"RecordingStatus": "completed", "RecordingSid": "RE1"}, "Twilio: recording completed RE1"),

@@ -12,7 +12,7 @@ def test_a_call_is_shown_in_full(cli: CommandLine, gateway: list[str]) -> None:
         "+15550001, +15550002",
         "Hello there.",
         "Stop it. (interrupted)",
-        "digit=5",
+        "count=1",
         "9000 of 9000",
         "0.120",
         "wanted",

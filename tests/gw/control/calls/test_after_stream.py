@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import gevent
+import msgspec
 import pytest
 
 import gw.control.calls.after_stream as module
@@ -21,8 +22,8 @@ def turn(n: int, text: str, role: str = "agent") -> bus.Turn:
     return bus.Turn(CALL, n, role, text, f"i{n}", n * 1000, False, 500 if role == "agent" else None)
 
 
-def ended(reason: str) -> bus.CallEnded:
-    return bus.CallEnded(CALL, time.time(), reason, "peer_error", "", Quality())
+def ended(reason: str, stream_sid: str = "", *, speak: bool = False) -> bus.CallEnded:
+    return bus.CallEnded(CALL, time.time(), reason, "peer_error", "", Quality(), stream_sid, speak)
 
 
 def write(store: Store, *events: bus.Event) -> None:
@@ -35,14 +36,39 @@ def make(store: Store, *, lost: bool = True, on_lost: str = "resume") -> AfterSt
 
 @pytest.mark.parametrize(
     ("reason", "step"),
-    [("caller_hangup", "hang_up"), ("fallback_goodbye", "goodbye"), ("fallback_transfer", "transfer"), ("worker_lost", "resume")],
+    [
+        ("caller_hangup", "hang_up"),
+        ("fallback_goodbye", "goodbye"),
+        ("fallback_transfer", "transfer"),
+        ("worker_lost", "resume"),
+        ("phone_lost", "resume"),
+    ],
 )
 def test_a_call_that_ended(store: Store, reason: str, step: str) -> None:
     after_stream = make(store, lost=False)
     after_stream.on_event(call_started())
     after_stream.on_event(ended(reason))
     answer = after_stream.answer(bus.Ask(7, CALL, "next"))
-    assert (answer.n, answer.step, answer.agent) == (7, step, "default")
+    assert (answer.n, answer.step, answer.agent, answer.reason) == (7, step, "default", reason)
+
+
+def test_a_caller_who_heard_no_goodbye_hears_one(store: Store) -> None:
+    after_stream = make(store, lost=False)
+    after_stream.on_event(call_started())
+    after_stream.on_event(ended("idle_limit", speak=True))
+    answer = after_stream.answer(bus.Ask(1, CALL, "next"))
+    assert (answer.step, answer.reason) == ("goodbye", "idle_limit")
+
+
+def test_the_end_of_a_stream_that_was_replaced_ends_nothing(store: Store) -> None:
+    after_stream = make(store, lost=False)
+    first, second = call_started(), msgspec.structs.replace(call_started(), stream_sid="MZ2")
+    for event in (first, second, ended("phone_silent", first.stream_sid), ended("ai_hangup", "MZ2")):
+        after_stream.on_event(event)
+    assert after_stream.answer(bus.Ask(1, CALL, "next")).reason == "ai_hangup"
+    for event in (second, ended("ai_hangup", "MZ2"), ended("phone_silent", first.stream_sid)):
+        after_stream.on_event(event)
+    assert after_stream.answer(bus.Ask(2, CALL, "next")).reason == "ai_hangup"
 
 
 def test_an_end_that_is_on_its_way_is_waited_for(store: Store) -> None:
@@ -53,15 +79,17 @@ def test_an_end_that_is_on_its_way_is_waited_for(store: Store) -> None:
     later.join()
 
 
-def test_a_call_whose_worker_is_alive_and_reports_no_end_is_hung_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_whose_worker_reports_no_end_has_lost_its_stream(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "END_S", 0.05)
     after_stream = make(store, lost=False)
     after_stream.on_event(call_started())
-    assert after_stream.answer(bus.Ask(1, CALL, "next")).step == "hang_up"
+    answer = after_stream.answer(bus.Ask(1, CALL, "next"))
+    assert (answer.step, answer.reason) == ("resume", "phone_lost")
 
 
-def test_an_unknown_call_is_hung_up(store: Store) -> None:
-    assert make(store).answer(bus.Ask(1, OTHER, "next")).step == "hang_up"
+def test_the_caller_of_an_unknown_call_hears_the_goodbye(store: Store) -> None:
+    """Its stream was refused: the caller is on the line and has heard nothing."""
+    assert make(store).answer(bus.Ask(1, OTHER, "next")).step == "goodbye"
 
 
 def test_a_lost_call_resumes_with_its_conversation_and_at_most_so_often(store: Store) -> None:
@@ -97,6 +125,17 @@ def test_earlier_facts_come_from_the_store(store: Store) -> None:
     assert abs(answer.began_at - started.answered_at) < 0.001
 
 
+def test_an_end_before_the_last_resume_is_not_the_end_of_the_call(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control was replaced during the second stream: the row has the end of the first."""
+    resumed = bus.CallEvent(CALL, "resumed", time.time() + 1, {"n": 1})
+    write(store, call_started(), ended("phone_lost"), resumed)
+    after_stream = make(store, lost=False)
+    later = gevent.spawn_later(0.05, after_stream.on_event, ended("ai_hangup"))
+    answer = after_stream.answer(bus.Ask(1, CALL, "next"))
+    assert (answer.step, answer.reason) == ("hang_up", "ai_hangup")
+    later.join()
+
+
 def test_an_end_that_comes_while_the_store_is_read_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a reload control reads a call's beginning from the store. The end that comes meanwhile must not be lost."""
     write(store, call_started())
@@ -124,7 +163,7 @@ def test_memory_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
     after_stream = make(store)
     after_stream.on_event(call_started())
     after_stream.on_event(call_started(OTHER))
-    assert after_stream.answer(bus.Ask(1, CALL, "next")).step == "hang_up"
+    assert after_stream.answer(bus.Ask(1, CALL, "next")).step == "goodbye"
     assert after_stream.answer(bus.Ask(2, OTHER, "next")).step == "resume"
 
 

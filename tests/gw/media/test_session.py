@@ -18,6 +18,7 @@ from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import call_events
 from gw.media import session as session_module
+from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.ai.parrot_leg import ParrotLeg
 from gw.media.call import Call
 from gw.media.context import MediaContext
@@ -315,13 +316,46 @@ def test_a_token_opens_one_stream(contexts: ContextMaker):
     assert len([event for event in emitted if isinstance(event, bus.CallStarted)]) == 1
 
 
-def test_a_call_has_one_stream(contexts: ContextMaker):
+def test_a_stream_in_use_keeps_its_call(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session_module, "SILENT_S", 0.3)
     line = Line(contexts)
     line.begin()
+    talking = gevent.spawn(lambda: [(line.say(media(n)), gevent.sleep(0.02)) for n in range(500)])
     other = Peer.connect(line.address)
     other.send(start())
     assert other.read_to_end() == (1008, "token_used")
     assert CALL in line.context.calls, "the first continues"
+    talking.kill()
+    line.say(stop())
+    assert line.ended() == (1000, "caller_hangup")
+
+
+def test_another_stream_takes_the_place_of_a_silent_one(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session_module, "SILENT_S", 0.05)
+    line = Line(contexts)
+    line.begin()
+    other = Peer.connect(line.address)
+    other.send(start())
+    assert line.peer.read_to_end() == (1000, "phone_lost")
+    until(lambda: len(line.events(bus.CallStarted)) == 2)
+    kinds = [type(event) for event in line.emitted if isinstance(event, bus.CallStarted | bus.CallEnded)]
+    assert kinds == [bus.CallStarted, bus.CallEnded, bus.CallStarted], "control must not take the end for the new stream's"
+    (resumed,) = line.events(bus.CallEvent)
+    assert (resumed.kind, resumed.data) == ("resumed", {"n": 1, "after": "phone_lost"})
+    other.send(stop())
+    assert other.read_to_end() == (1000, "caller_hangup")
+    until(lambda: not line.context.calls)
+
+
+def test_a_busy_lock_costs_no_call(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    line = Line(contexts)
+
+    def busy(*arguments: object) -> bool:
+        raise SharedBusyError("held")
+
+    monkeypatch.setattr(line.context.ledger, "use", busy)
+    line.begin(token=token(line.context, agent="default"), agent="default")
+    assert line.context.cells.locks_busy.value == 1
     line.say(stop())
     assert line.ended() == (1000, "caller_hangup")
 

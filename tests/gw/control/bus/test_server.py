@@ -164,6 +164,14 @@ def test_a_command_goes_to_the_owner_of_the_call(rig: Rig) -> None:
     assert one.command() == bus.HangUp(OTHER, "admin_hangup")
 
 
+def test_a_stream_ends_when_its_call_starts_at_another_worker(rig: Rig) -> None:
+    one = BusClient(rig.path, instance="w0-1", index=0, calls=[CALL])
+    two = BusClient(rig.path, instance="w1-1", index=1)
+    until(lambda: rig.server.owned_calls() == {CALL})
+    two.await_ack(two.send(call_started(CALL)))
+    assert one.command() == bus.HangUp(CALL, "phone_lost")
+
+
 def test_a_drain_reaches_connected_and_later_workers(rig: Rig) -> None:
     one = BusClient(rig.path)
     until(lambda: len(rig.server.workers()) == 1)

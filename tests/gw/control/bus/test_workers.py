@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from gw import bus, procfs
@@ -58,6 +59,27 @@ def test_a_call_that_moved_stays_with_its_new_worker() -> None:
     assert table.remove(old) == set()
     assert table.remove(new) == {CALL}
     assert table.owned_calls() == set()
+
+
+def test_the_latest_stream_owns_its_call_in_whatever_order_events_come() -> None:
+    """Control was away while a call changed its worker, and the two workers reconnect in the wrong sequence."""
+    table = Workers()
+    old, new = table.on_hello(hello("a")), table.on_hello(hello("b"))
+    first, second = call_started(CALL), call_started(CALL)
+    assert table.on_event(new, second) is None
+    assert table.on_event(old, msgspec.structs.replace(first, answered_at=second.answered_at - 1)) is None
+    table.on_event(old, call_ended(CALL))
+    assert table.owner(CALL) is new
+    table.on_event(new, call_ended(CALL))
+    assert table.owner(CALL) is None
+
+
+def test_a_worker_with_an_older_stream_is_named() -> None:
+    table = Workers()
+    old, new = table.on_hello(hello("a")), table.on_hello(hello("b"))
+    assert table.on_event(old, call_started(CALL)) is None
+    assert table.on_event(new, call_started(CALL)) is old
+    assert table.on_event(new, call_started(CALL)) is None
 
 
 def test_a_worker_is_removed_once() -> None:

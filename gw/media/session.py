@@ -86,6 +86,7 @@ class Session:
         self._detail = ""
         self._call_sid = ""
         self._has_slot = False
+        self._frames_missing = False
 
     def run(self) -> None:
         """Read until the call is over, then close. Never raises. RX's body."""
@@ -141,6 +142,29 @@ class Session:
                 self._call.check(now_s)
                 if self._ai_in is not None and self._state.now is State.ACTIVE:
                     self._ai_in.failover.check(now_s)
+
+    def lacks_frames(self, now_s: float) -> bool:
+        """Return whether `check_frames` has something to do. Every 50 ms for every session: cheap."""
+        call = self._call
+        return call is not None and (self._frames_missing or call.uplink.is_missing(now_s))
+
+    def check_frames(self, now_s: float) -> int:
+        """Send silence to the AI in place of the caller's missing frames. Returns the frames sent. Never raises."""
+        call = self._call
+        if call is None or call.state.has_ended:
+            return 0
+        try:
+            missing = call.uplink.is_missing(now_s)
+            if missing is not self._frames_missing:
+                self._frames_missing = missing
+                call.uplink.fill(missing)
+            return call.uplink.check_fill(now_s)
+        except Exception as error:
+            log.exception(
+                "silence for missing frames failed", extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value}
+            )
+            self.end(Reason.INTERNAL_ERROR, f"missing frames: {type(error).__name__}: {error}"[:500])
+            return 0
 
     # -- Twilio's messages ----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 RX never waits for the AI leg: while that is connecting or congested, audio goes to a bounded buffer whose oldest frame is dropped
 and counted. The payload of a frame stays base64, as Twilio sent it; a longer one is cut into frames. Audio beyond real time is
-dropped and counted, since the AI charges for it.
+dropped and counted, since the AI charges for it. While the caller's frames are missing, silence takes their place on request: the
+AI's voice detection measures time by audio.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from gw.call.limits import audio_allowance, frames_charged
 from gw.media.ai.leg import AiLeg
-from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S, frames_of
+from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S, SILENCE_BYTE, frames_of
 from metrics.declare import RX_DROPPED
 from metrics.page import Page
 
@@ -23,6 +24,11 @@ BATCH_FRAMES: Final = 25
 _MESSAGE_BYTES: Final = 100 * FRAME_BYTES
 #: Base64 of a frame, which ends with "==".
 _FRAME_CHARS: Final = -(-FRAME_BYTES // 3) * 4
+#: Time without a frame after which frames are missing: above the jitter of a network.
+MISSING_S: Final = 0.15
+#: Silence sent in one turn; the rest follows with the next check.
+FILL_FRAMES: Final = 5
+_SILENCE: Final = binascii.b2a_base64(bytes([SILENCE_BYTE]) * FRAME_BYTES, newline=False).decode()
 
 
 class UplinkCells:
@@ -37,7 +43,7 @@ class UplinkCells:
 class Uplink:
     """One call's audio on its way to the AI."""
 
-    __slots__ = ("_allowance", "_bound", "_cells", "_kept", "_leg", "_ready", "dropped")
+    __slots__ = ("_allowance", "_bound", "_cells", "_filled_s", "_kept", "_leg", "_ready", "dropped", "last_frame_s")
 
     def __init__(self, leg: AiLeg, bound_s: float, cells: UplinkCells) -> None:
         """`bound_s`: seconds of audio kept while the AI leg takes none."""
@@ -48,6 +54,8 @@ class Uplink:
         self._cells = cells
         self._allowance = audio_allowance()
         self.dropped: dict[str, int] = {}
+        self.last_frame_s = 0.0  # monotonic; 0.0: no audio has come
+        self._filled_s = 0.0  # until when silence was sent in place of missing frames; 0.0: it is not
 
     def try_push(self, payload: str, now_s: float) -> bool:
         """Push a message with exactly one frame: nearly every message.
@@ -56,6 +64,7 @@ class Uplink:
         """
         if len(payload) != _FRAME_CHARS or payload[-2] != "=" or not self._allowance.take(now_s):
             return False
+        self.last_frame_s, self._filled_s = now_s, 0.0
         self.push(payload)
         return True
 
@@ -64,6 +73,7 @@ class Uplink:
 
         `payload`: valid base64. Audio beyond real time, or beyond 2 s of one message, is dropped and counted.
         """
+        self.last_frame_s, self._filled_s = now_s, 0.0
         audio = binascii.a2b_base64(payload)
         if not audio:
             self._cells.by_reason["empty"].add()
@@ -75,6 +85,32 @@ class Uplink:
             self._keep(binascii.b2a_base64(frame, newline=False).decode())
         if self._ready:
             self._send_kept()
+
+    def is_missing(self, now_s: float) -> bool:
+        """Return whether the caller's frames are missing: audio has come, and the AI leg is ready for more."""
+        return now_s - self.last_frame_s > MISSING_S and self._ready and self.last_frame_s > 0.0
+
+    @property
+    def is_filling(self) -> bool:
+        """True while silence takes the place of missing frames."""
+        return self._filled_s > 0.0
+
+    def fill(self, on: bool) -> None:
+        """Start or stop sending silence in real time, from the last frame on. A frame of the caller stops it."""
+        self._filled_s = (self._filled_s or self.last_frame_s) if on else 0.0
+
+    def check_fill(self, now_s: float) -> int:
+        """Send the silence that is due, FILL_FRAMES at most. Not charged to the caller's allowance. Returns the frames sent."""
+        if not self._filled_s:
+            return 0
+        if not self._ready or self._kept or self._leg.is_congested:
+            self._filled_s = now_s  # an AI that takes no audio misses no silence
+            return 0
+        due = min(int((now_s - self._filled_s) / PTIME_S), FILL_FRAMES)
+        self._filled_s += due * PTIME_S
+        for _ in range(due):
+            self._leg.send_audio(_SILENCE)
+        return due
 
     def push(self, payload: str) -> None:
         """Send one frame, or keep it while the AI leg is not ready or congested."""

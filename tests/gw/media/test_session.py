@@ -191,6 +191,21 @@ def test_a_key_that_no_telephone_has_is_ignored_and_noted_once(line: Line, digit
     assert (note.kind, note.data) == ("unknown_message", {"event": "dtmf digit"})
 
 
+def test_silence_reaches_the_ai_while_frames_are_missing(line: Line, monkeypatch: pytest.MonkeyPatch):
+    heard: list[str] = []
+    monkeypatch.setattr(ParrotLeg, "send_audio", lambda leg, payload: heard.append(payload))
+    call = line.begin()
+    until(lambda: call.state.now is State.ACTIVE)
+    gevent.sleep(0.3)
+    assert heard == [], "no audio has come in this stream"
+    line.say(media(1))
+    until(lambda: len(heard) > 10)
+    assert set(heard[1:]) == {"/" * 213 + "w=="}
+    assert call.uplink.is_filling
+    line.say(stop())
+    assert line.ended() == (1000, "caller_hangup")
+
+
 # -- too much of everything ---------------------------------------------------------------------------------------
 
 

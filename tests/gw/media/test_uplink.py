@@ -14,7 +14,7 @@ from gw.config import Agent
 from gw.media.ai.openai_leg import CONGESTED_BYTES, OpenAiLeg
 from gw.media.transport.plain import Transport
 from gw.media.transport.websocket import WebSocket
-from gw.media.uplink import BATCH_FRAMES, Uplink, UplinkCells
+from gw.media.uplink import BATCH_FRAMES, FILL_FRAMES, MISSING_S, Uplink, UplinkCells
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
 from metrics.declare import RX_DROPPED
@@ -215,3 +215,61 @@ def test_an_empty_message_is_counted_and_not_sent(rig: Rig):
     assert rig.uplink.kept_ms == 0
     assert rig.dropped("empty") == 1
     assert rig.uplink.dropped == {}, "no audio was lost"
+
+
+# -- missing frames ---------------------------------------------------------------------------------------------------
+
+
+SILENT = int.from_bytes(b"\xff\xff", "big")
+
+
+def test_frames_are_missing_after_a_time_if_audio_has_come_and_the_ai_is_ready(rig: Rig):
+    assert not rig.uplink.is_missing(1000.0), "no audio has come"
+    assert rig.uplink.try_push(payload(1), 100.0)
+    assert not rig.uplink.is_missing(101.0), "the AI leg is not ready"
+    rig.uplink.on_ready()
+    assert not rig.uplink.is_missing(99.999 + MISSING_S)
+    assert rig.uplink.is_missing(100.001 + MISSING_S)
+    rig.uplink.push_any(payload(2), 101.0)
+    assert not rig.uplink.is_missing(101.1)
+
+
+def test_silence_takes_the_place_of_missing_frames_in_real_time(rig: Rig):
+    rig.uplink.on_ready()
+    rig.uplink.try_push(payload(1), 100.0)
+    rig.uplink.fill(True)
+    sent = 0
+    for step in range(20):  # a check each 50 ms, from 150 ms on
+        now_s = 100.15 + step * 0.05 + 0.001
+        frames = rig.uplink.check_fill(now_s)
+        assert frames <= FILL_FRAMES
+        sent += frames
+        assert 0 <= (now_s - 100.0) - sent * 0.02 <= 0.2, "never early, and late by 200 ms at most"
+    assert rig.received(1 + sent) == [1] + [SILENT] * sent
+    assert rig.uplink.is_filling
+    rig.uplink.try_push(payload(2), 102.0)
+    assert rig.uplink.check_fill(103.0) == 0, "a frame of the caller stops it"
+    assert rig.received(1) == [2]
+
+
+def test_silence_is_not_charged_to_the_caller(rig: Rig):
+    rig.uplink.on_ready()
+    rig.uplink.try_push(payload(0), 100.0)
+    rig.uplink.fill(True)
+    for step in range(200):
+        rig.uplink.check_fill(100.2 + step * 0.05)
+    burst = sum(rig.uplink.try_push(payload(n), 110.2) for n in range(510))
+    assert burst == 510, "what a stall of the network delayed still reaches the AI"
+
+
+def test_no_silence_goes_to_an_ai_that_takes_no_audio(rig: Rig):
+    rig.uplink.on_ready()
+    rig.uplink.try_push(payload(1), 100.0)
+    rig.uplink.fill(True)
+    rig.uplink.on_lost(rig.leg)
+    assert rig.uplink.check_fill(101.0) == 0
+    rig.uplink.on_ready()
+    assert rig.uplink.check_fill(101.045) == 2, "nothing is made up for"
+    rig.uplink.fill(False)
+    assert rig.uplink.check_fill(102.0) == 0
+    assert rig.uplink.dropped == {}

@@ -1,4 +1,4 @@
-"""A call whose worker is killed resumes on another, with its conversation and recording."""
+"""A call whose worker is killed, or whose socket breaks, resumes on another stream, with its conversation and recording."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from gw.call.pending_reply import RETURN
 from gw.call.resume import MAX_RESUMES, TURNS_PER_STREAM
@@ -123,3 +125,27 @@ def test_a_goodbye_where_the_configuration_has_no_resume(tmp_path: Path) -> None
         assert call.spoken == [Agent().goodbye]
         until(lambda: r.row(call)["reason"] == "worker_lost", "its end is stored")
         assert len(sessions(r)) == 1
+
+
+@pytest.mark.parametrize("half_open", [False, True], ids=["a reset", "half open"])
+def test_a_call_outlives_its_media_socket(tmp_path: Path, half_open: bool) -> None:
+    """The socket breaks while Twilio still has the caller. No worker notices one that is half open: the new stream replaces it."""
+    with two_workers(tmp_path, "resume") as r:
+        call = talking(r, turns=3)
+        before = [turn["text"] for turn in r.row(call)["turns"]]
+        call.lose_stream(half_open=half_open)
+        until(lambda: len(sessions(r)) == 2 and sessions(r)[1].responses, "another session speaks", 15)
+        items = [event.body["item"] for event in sessions(r)[1].events if event.kind == "conversation.item.create"]
+        told = [item["content"][0]["text"] for item in items if item["role"] != "system"]
+        assert told[: len(before)] == before
+        until(lambda: len(r.row(call)["turns"]) > len(before), "the new session's turn is stored")
+        call.hang_up()
+        assert call.wait(scaled(10.0))
+        until(lambda: r.row(call)["reason"] == "caller_hangup", "its real end replaces the first")
+        row = r.row(call)
+        assert row["result"] == "success"
+        resumed = [event["data"] for event in row["events"] if event["kind"] == "resumed"]
+        assert resumed == [{"n": 1, "after": "phone_lost"}]
+        assert call.spoken == []
+        until(lambda: r.row(call)["recording"]["state"] == "completed", "recorded")
+        assert sum(start.recorded for start in r.twilio.rest.starts[call.call_sid]) == 1

@@ -1,4 +1,4 @@
-"""A call whose worker is killed, or whose socket breaks, resumes on another stream, with its conversation and recording."""
+"""A call whose worker is killed, or whose socket breaks, resumes on another stream: one conversation, one recording."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_goodbye_where_the_configuration_has_no_resume(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("half_open", [False, True], ids=["a reset", "half open"])
 def test_a_call_outlives_its_media_socket(tmp_path: Path, half_open: bool) -> None:
-    """The socket breaks while Twilio still has the caller. No worker notices one that is half open: the new stream replaces it."""
+    """The socket breaks while Twilio still has the caller. One that is half open goes unnoticed: the new stream replaces it."""
     with two_workers(tmp_path, "resume") as r:
         call = talking(r, turns=3)
         before = [turn["text"] for turn in r.row(call)["turns"]]

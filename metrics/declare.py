@@ -227,6 +227,7 @@ CALLS_ENDED: Final = Counter(
             "ai_bad_websocket",
             "ai_frame_flood",
             "ai_wrong_format",
+            "ai_no_answer",
             "fallback_transfer",
             "fallback_goodbye",
             "internal_error",

@@ -28,7 +28,8 @@ class Event(StrEnum):
     START = "start"  # Twilio's `start` was accepted
     AI_READY = "ai_ready"  # the AI leg confirmed its formats
     AI_LOST = "ai_lost"  # the AI leg failed; another is being opened
-    HANG_UP = "hang_up"  # the agent asked to hang up, or no AI leg can be had
+    HANG_UP = "hang_up"  # the end is decided: last words are heard
+    TAKEN_BACK = "taken_back"  # the caller spoke into the goodbye
     END = "end"  # anything that ends the call
 
 
@@ -41,7 +42,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.ACTIVE, Event.AI_LOST): State.CONNECTING,
     (State.ACTIVE, Event.HANG_UP): State.CLOSING,
     (State.ACTIVE, Event.END): State.ENDED,
-    (State.CLOSING, Event.HANG_UP): State.CLOSING,
+    (State.CLOSING, Event.TAKEN_BACK): State.ACTIVE,
     (State.CLOSING, Event.END): State.ENDED,
 }
 
@@ -109,6 +110,7 @@ class Reason(StrEnum):
     AI_BAD_WEBSOCKET = "ai_bad_websocket"
     AI_FRAME_FLOOD = "ai_frame_flood"
     AI_WRONG_FORMAT = "ai_wrong_format"
+    AI_NO_ANSWER = "ai_no_answer"  # response after response ended without a word
     # it failed permanently; the caller got the configured fallback
     FALLBACK_TRANSFER = "fallback_transfer"
     FALLBACK_GOODBYE = "fallback_goodbye"

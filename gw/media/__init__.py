@@ -14,10 +14,10 @@ tx            ring 1: paces ready frames to the transport
 ai_out        cuts frames for TX, asks the recording guard
 uplink        the caller's audio on its way to the AI
 ai_in         opens AI legs, reads and dispatches their events
-ai_side       the current AI leg, its requests, the state a successor needs
-ai_failover   replaces AI legs: after failures, before a session's end
+ai_side       the AI leg in place, what is sent to it, its successor
+dialogue      passes events to the dialogue machine, carries out its commands
 dialogue_rules  an agent's configuration as rules of its dialogues
-call_ending   limits, goodbye, the one end
+call_ending   the one end
 call_events   a call's events for control
 context       what all calls of a worker share
 bus_client    the worker's end of the bus

@@ -1,76 +1,103 @@
-"""AI-in: opens AI legs, reads their events, and passes each to the part of the call it concerns.
+"""AI-in: opens AI legs, reads their events, and translates each for the dialogue and for the part of the call it concerns.
 
-Audio goes to the downlink, the caller's voice to barge-in, text to the turns, a response's end to its mark. A leg that fails is
-replaced, or the call falls back: `gw.media.ai_failover` decides. Audio flows only after the AI confirmed its formats. Never waits
-for the phone leg.
+Audio goes to the downlink, text to the turns, what happened to the dialogue, which decides what follows. Audio flows only after
+the AI confirmed its formats. Never waits for the phone leg.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
 import gevent
 
+from gw.call.backchannel import is_meaningful
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue.inputs import Trouble
+from gw.call.dialogue.machine import Response
 from gw.call.playout import Outcome
-from gw.call.state import Reason, State, ai_reason
+from gw.call.state import Reason
 from gw.media.ai.leg import AiLegError
-from gw.media.ai_failover import AiFailover, lifetime_of
+from gw.media.ai.successor import lifetime_ms_of
 from gw.media.call import Call
 from gw.protocol import ai
+from gw.protocol.audio import BYTES_PER_MS
 
 log = logging.getLogger(__name__)
 
-#: Unreadable events within the time that end the session.
-MAX_UNREADABLE: Final = 5
-UNREADABLE_S: Final = 10.0
+#: The dialogue bounds the opening of a leg. This much later a wait for a name to be resolved is interrupted.
+_GRACE_S: Final = 0.05
+
+_TROUBLES: Final[dict[ai.Trouble, Trouble]] = {
+    "": Trouble.NONE,
+    "passing": Trouble.PASSING,
+    "lasting": Trouble.LASTING,
+    "rate_limit": Trouble.RATE_LIMIT,
+    "crossed": Trouble.CROSSED,
+}
 
 
 class AiIn:
     """One call's AI-in greenlet."""
 
-    __slots__ = ("_call", "_unreadable_s", "failover")
+    __slots__ = ("_backchannels", "_call", "_expires_at", "_untranscribed")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self.failover = AiFailover(call)
-        self._unreadable_s: deque[float] = deque(maxlen=MAX_UNREADABLE)  # times of the session's last ones
+        self._backchannels = frozenset(call.agent.turns.backchannels)
+        self._expires_at = 0.0
+        self._untranscribed = False  # a failed transcription was noted
 
     def run(self) -> None:
-        """Serve one AI leg after another until the call ends or falls back. The greenlet's body."""
-        call, failover = self._call, self.failover
+        """Serve one AI leg after another until the call ends or no leg is wanted any more. The greenlet's body."""
+        call, side = self._call, self._call.ai
         call.restore_conversation()
         try:
-            while not call.state.has_ended:
+            while side.is_wanted and not call.state.has_ended:
+                number = side.number
                 try:
                     self._open()
-                    while not call.state.has_ended:
-                        self._dispatch(call.ai.leg.read())
-                        failover.check_leg()
+                    while side.number == number and side.is_wanted and not call.state.has_ended:
+                        self._dispatch(side.leg.read(), number)
                 except AiLegError as error:
-                    if not failover.replace(error):
-                        return
+                    if side.number == number and side.is_wanted:
+                        self._report(error)
         finally:
-            failover.close()
+            side.drop_successor()
 
     def _open(self) -> None:
-        """Connect the current leg and wait for its confirmation. Raises AiLegError."""
-        call = self._call
-        limit_s = self.failover.connect_limit_s()
-        self._unreadable_s.clear()
-        with gevent.Timeout(limit_s, AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s")):
-            call.ai.leg.connect()
-            while not call.ai.ready and not call.state.has_ended:
-                self._dispatch(call.ai.leg.read())
-        if not call.state.has_ended:
-            self.failover.on_open()
+        """Wait until the leg in place is to be opened, and connect it; take over a successor that is open. Raises AiLegError."""
+        call, side = self._call, self._call.ai
+        at_s, side.open_s = side.open_s, None
+        if at_s is not None:
+            if call.ending.over.wait(max(0.0, at_s - monotonic())):
+                return
+            limit_s = call.dialogue.open_limit_s()
+            leg, self._expires_at = side.leg, 0.0
+            late = AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s")
+            try:
+                with gevent.Timeout(limit_s + _GRACE_S, late):
+                    leg.connect()
+            finally:
+                if side.leg is not leg:
+                    leg.close()  # given up meanwhile
+        elif side.successor is not None and side.successor.greenlet is not None:
+            waiting, side.successor = side.successor.greenlet, None
+            waiting.join(1.0)
 
-    def _dispatch(self, events: list[ai.AiEvent]) -> None:
+    def _report(self, error: AiLegError) -> None:
+        """Report the failure of the leg in place."""
+        trouble = Trouble.LASTING if error.permanent else Trouble.PASSING
+        if error.reason is Reason.AI_RATE_LIMITED:
+            trouble = Trouble.RATE_LIMIT
+        lost = given.SessionLost(error.reason, trouble, error.wait_ms)
+        self._call.dialogue.lose_session(lost, error.detail, is_expired=error.expired)
+
+    def _dispatch(self, events: list[ai.AiEvent], number: int) -> None:
         for event in events:
-            if self._call.state.has_ended:
+            if self._call.state.has_ended or self._call.ai.number != number:
                 return
             handler = _HANDLERS.get(type(event))
             if handler is not None:
@@ -79,133 +106,133 @@ class AiIn:
     # -- the session ------------------------------------------------------------------------------------------------------
 
     def _on_created(self, event: ai.SessionCreated) -> None:
-        self.failover.lifetime_s = lifetime_of(event)
+        self._expires_at = event.expires_at
 
-    def _on_ready(self, event: ai.SessionReady) -> None:
-        self._call.ai.ready = True
+    def _on_ready(self, _: ai.SessionReady) -> None:
+        self._call.dialogue.on(given.SessionReady(lifetime_ms_of(self._expires_at)))
 
     def _on_error(self, event: ai.AiError) -> None:
         call = self._call
-        is_benign = event.trouble in ("", "crossed") and not event.fatal
-        kind = "benign" if is_benign else "fatal" if event.fatal else "error"
+        trouble, is_refusal = _TROUBLES[event.trouble], event.refuses == "response" or event.trouble == "crossed"
+        is_lost = event.fatal or event.refuses == "session" or (event.trouble == "lasting" and not is_refusal)
+        is_lost = is_lost or not (call.dialogue.machine.is_ready or event.trouble == "")
+        kind = "fatal" if is_lost else "benign" if event.trouble in ("", "crossed") and not is_refusal else "error"
         call.context.cells.ai_errors[kind].add()
-        if is_benign:
-            call.ai.responses.on_refused()
-            return
-        if call.events.note("ai_error", code=event.code, message=event.message[:500], fatal=event.fatal):
-            log.warning(
-                "the AI reports %s: %s", event.code, event.message[:200], extra={"call_sid": call.sid, "code": event.code}
-            )
-        if event.refuses == "response":
-            call.ai.responses.on_failed()
-        detail = f"{event.code}: {event.message}"[:500]
-        if event.trouble == "rate_limit":
-            raise AiLegError(Reason.AI_RATE_LIMITED, detail)
-        if event.fatal or not call.ai.ready:
-            permanent = event.trouble == "lasting"
-            raise AiLegError(Reason.AI_REFUSED, detail, permanent=permanent, expired=event.fatal and not permanent)
+        detail = call.dialogue.detail = f"{event.code}: {event.message}"[:500]
+        is_news = kind != "benign" and event.trouble != "crossed"
+        if is_news and call.events.note("ai_error", code=event.code, message=event.message[:500], fatal=is_lost):
+            log.warning("the AI reports %s", detail[:200], extra={"call_sid": call.sid, "code": event.code})
+        if is_lost:
+            reason = Reason.AI_RATE_LIMITED if trouble is Trouble.RATE_LIMIT else Reason.AI_REFUSED
+            is_expired = event.fatal and event.trouble == "passing"
+            call.dialogue.lose_session(given.SessionLost(reason, trouble, event.wait_ms), detail, is_expired=is_expired)
+        elif is_refusal or trouble is Trouble.RATE_LIMIT:
+            call.dialogue.on(given.CreateRefused(trouble, event.wait_ms))
 
     def _on_unreadable(self, event: ai.Unreadable) -> None:
         call = self._call
         call.context.cells.ai_errors["unreadable"].add()
-        times_s = self._unreadable_s
-        times_s.append(monotonic())
-        if len(times_s) == MAX_UNREADABLE and times_s[-1] - times_s[0] < UNREADABLE_S:
-            raise AiLegError(ai_reason(event.code), event.detail)
-        if len(times_s) > 1:
-            return
-        call.events.note("ai_unreadable", code=event.code, detail=event.detail)
-        log.warning("an event of the AI is skipped: %s", event.detail, extra={"call_sid": call.sid, "code": event.code})
+        call.dialogue.detail = event.detail
+        call.dialogue.on(given.Unreadable())
 
     # -- responses --------------------------------------------------------------------------------------------------------
 
-    def _on_response_started(self, event: ai.ResponseStarted) -> None:
-        side = self._call.ai
-        side.last_event_s = monotonic()
-        side.responses.on_started(event.response_id)
-        side.pending_reply.on_started()
+    def _response_of(self, response_id: str) -> str:
+        """An AI that leaves the identifier out means the response under way."""
+        return response_id or self._call.dialogue.machine.response_id
 
-    def _on_response_alive(self, event: ai.ResponseAlive) -> None:
-        self._call.ai.last_event_s = monotonic()
+    def _on_response_started(self, event: ai.ResponseStarted) -> None:
+        self._call.dialogue.on(given.ResponseStarted(event.response_id))
+
+    def _on_alive(self, _: ai.ResponseAlive) -> None:
+        machine = self._call.dialogue.machine
+        if machine.response is Response.ACTIVE and machine.has_audio:
+            self._call.dialogue.on(given.Alive())
 
     def _on_audio(self, event: ai.AudioDelta) -> None:
-        call, side, downlink = self._call, self._call.ai, self._call.downlink
-        if not side.ready:
-            detail = "audio came before the session confirmed mu-law: it may be noise"
-            raise AiLegError(Reason.AI_WRONG_FORMAT, detail, permanent=True)
-        side.last_event_s = monotonic()
-        call.ending.on_voice()
+        call, side, downlink, machine = self._call, self._call.ai, self._call.downlink, self._call.dialogue.machine
+        if not machine.is_ready:  # before the formats are confirmed it may be noise
+            self._on_unreadable(ai.Unreadable("wrong_format", "audio came before the session was confirmed"))
+            return
+        now_s = monotonic()
         if side.first_audio_ms < 0:
-            side.first_audio_ms = round((side.last_event_s - (side.asked_s or call.events.started_s)) * 1000)
-        if downlink.bargein.is_late(event.response_id):
-            if downlink.bargein.on_late_audio(event.item_id):
-                side.leg.truncate(event.item_id, 0)
+            side.first_audio_ms = round((now_s - (side.asked_s or call.events.started_s)) * 1000)
+        response_id = self._response_of(event.response_id)
+        queued_ms = round(downlink.queued_s(now_s) * 1000) + len(event.audio) // BYTES_PER_MS
+        if not call.dialogue.may_play(given.Audio(response_id, queued_ms)):
+            if side.on_dropped_audio(event.item_id):
+                call.report_turns(call.turns.on_interrupted([Outcome(event.item_id, 0, 0, whole=False)]))
             return
         call.report_turns(call.turns.on_agent_audio(event.item_id, call.now_ms()))
         side.on_audio(event.item_id)
-        downlink.play(event.response_id, event.item_id, event.audio)
-        if side.responses.is_finished(event.response_id):
-            downlink.end_response(event.response_id)  # no later event reports this end
-        if call.state.now is State.CLOSING:
-            call.ending.extend_goodbye()  # a goodbye spoken after the agent hung up
+        downlink.play(response_id, event.item_id, event.audio)
+        if response_id != machine.response_id:
+            downlink.end_response(response_id)  # it has ended: no later event reports this end
 
     def _on_response_done(self, event: ai.ResponseDone) -> None:
-        call, side = self._call, self._call.ai
-        side.last_event_s = monotonic()
-        call.downlink.end_response(event.response_id)
+        call, response_id = self._call, self._response_of(event.response_id)
+        call.downlink.end_response(response_id)
         if event.status in ("failed", "incomplete"):
-            call.events.note("response_" + event.status, response=event.response_id, detail=event.detail[:500])
-        if event.trouble == "rate_limit":
-            raise AiLegError(Reason.AI_RATE_LIMITED, event.detail)
-        side.pending_reply.on_done(complete=event.status in ("completed", "incomplete"))
-        if side.responses.on_done(event.response_id):
-            side.create_response("")
+            call.dialogue.detail = event.detail or event.status
+            call.events.note("response_" + event.status, response=response_id, detail=event.detail[:500])
+        done = given.ResponseDone(response_id, event.status == "completed", _TROUBLES[event.trouble], event.wait_ms)
+        call.dialogue.on(done)
 
     # -- voices and text --------------------------------------------------------------------------------------------------
 
     def _on_speech_started(self, event: ai.SpeechStarted) -> None:
-        self._call.on_speech_started(event.item_id, event.audio_start_ms + self._call.ai.session_began_ms)
+        """More interruptions than a caller can cause are ignored and counted: each may cost a `clear` and a truncation."""
+        call = self._call
+        if call.events.may_emit("interruption"):
+            start_ms = event.audio_start_ms + call.ai.session_began_ms
+            call.report_turns(call.turns.on_caller_speech(event.item_id, start_ms))
+            call.dialogue.on(given.SpeechStarted(event.item_id))
 
     def _on_speech_stopped(self, event: ai.SpeechStopped) -> None:
-        self._call.ending.on_voice()
-        self._call.ai.pending_reply.on_caller_stopped()
+        self._call.dialogue.on(given.SpeechStopped(event.item_id))
 
     def _on_caller_transcript(self, event: ai.CallerTranscript) -> None:
         call = self._call
-        call.ai.pending_reply.on_caller_text(event.item_id)
         call.report_turns(call.turns.on_caller_text(event.item_id, event.text, call.now_ms()))
+        call.dialogue.on(given.CallerText(event.item_id, is_meaningful(event.text, self._backchannels)))
+
+    def _on_transcript_failed(self, event: ai.CallerTranscriptFailed) -> None:
+        """The turn is kept without its words. Noted once: a model that is not there fails every time."""
+        call = self._call
+        call.report_turns(call.turns.on_caller_text_failed(event.item_id, call.now_ms()))
+        if not self._untranscribed:
+            self._untranscribed = True
+            call.events.note("transcription_failed", code=event.code, message=event.message[:500])
+            detail = f"{event.code}: {event.message}"[:200]
+            log.warning("the caller's words cannot be transcribed: %s", detail, extra={"call_sid": call.sid})
 
     def _on_agent_transcript(self, event: ai.AgentTranscript) -> None:
         call = self._call
         call.report_turns(call.turns.on_agent_text(event.item_id, event.text, call.now_ms()))
-        if call.downlink.bargein.is_late(event.response_id):  # cut before the caller heard any of it
+        if self._response_of(event.response_id) in call.dialogue.machine.dropped:  # the caller hears no more of it
             call.report_turns(call.turns.on_interrupted([Outcome(event.item_id, 0, 0, whole=False)]))
 
     def _on_agent_transcript_delta(self, event: ai.AgentTranscriptDelta) -> None:
         self._call.turns.on_agent_text_delta(event.item_id, event.words)
+        self._on_alive(ai.ResponseAlive(event.response_id))
 
     def _on_tool_call(self, event: ai.ToolCall) -> None:
         call = self._call
-        if not call.events.note("tool_call", name=event.name, arguments=event.arguments[:2000], item=event.item_id):
-            return
-        if event.name == ai.HANG_UP_TOOL:
-            call.ai.leg.tool_output(event.call_id, '{"ok": true}')
-            call.ending.finish(Reason.AI_HANGUP, "the agent hung up")
-            return
-        call.ai.leg.tool_output(event.call_id, '{"error": "this tool is not available"}')
-        call.ai.request("", insist=True)
+        call.events.note("tool_call", name=event.name[:128], arguments=event.arguments[:2000], item=event.item_id[:128])
+        call.dialogue.on(given.ToolCall(self._response_of(event.response_id), event.call_id, event.name))
 
 
 _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.SessionCreated: AiIn._on_created,
     ai.SessionReady: AiIn._on_ready,
     ai.ResponseStarted: AiIn._on_response_started,
-    ai.ResponseAlive: AiIn._on_response_alive,
+    ai.ResponseAlive: AiIn._on_alive,
     ai.AudioDelta: AiIn._on_audio,
     ai.ResponseDone: AiIn._on_response_done,
     ai.SpeechStarted: AiIn._on_speech_started,
     ai.SpeechStopped: AiIn._on_speech_stopped,
     ai.CallerTranscript: AiIn._on_caller_transcript,
+    ai.CallerTranscriptFailed: AiIn._on_transcript_failed,
     ai.AgentTranscript: AiIn._on_agent_transcript,
     ai.AgentTranscriptDelta: AiIn._on_agent_transcript_delta,
     ai.ToolCall: AiIn._on_tool_call,

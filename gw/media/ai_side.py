@@ -1,122 +1,202 @@
-"""One call's AI side: the current leg, its requests, and the state that a successor needs.
+"""One call's AI side: the leg in place, all that is sent to it, and what a successor receives.
 
-Reads nothing: AI-in reads the leg, and `gw.media.ai_failover` decides which leg is in place.
+Decides and reads nothing: the dialogue decides which leg is in place and what is sent, AI-in reads the leg.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 from typing import Final
 
-from gw.call.conversation import Conversation
-from gw.call.pending_reply import PendingReply
+from gw.call.conversation import Conversation, Utterance
+from gw.call.dialogue.inputs import Input
 from gw.call.playout import Truncation
-from gw.call.responses import Responses
-from gw.call.state import State
+from gw.call.turns import Turn
 from gw.config import Agent
 from gw.media.ai.leg import AiLeg
+from gw.media.ai.successor import Successor
 from gw.media.ai.watchdog import Problem, Watchdog
 from gw.media.context import MediaContext
+from gw.media.hub.clock import turn_loop
 from gw.media.hub.greenlets import KindGreenlet, spawn
 from gw.media.uplink import Uplink
 
 #: Items of one AI session that may be truncated: those of its last responses.
 MAX_ITEMS: Final = 64
-#: Keys kept while no AI leg is ready.
-MAX_KEYS: Final = 32
 #: Greenlets that open and close AI legs. They end without help; the end of the call kills the last ones that did not.
 MAX_GREENLETS: Final = 16
+#: Messages sent in one slice of the hub: each is built, masked and sent in some 20 us.
+SEND_BATCH: Final = 16
 
 
 class AiSide:
     """One call's AI leg in place, with everything that outlives a leg."""
 
-    def __init__(self, context: MediaContext, agent: Agent, began_ms: int) -> None:
-        """`began_ms`: the call's time at this stream's start."""
+    def __init__(self, context: MediaContext, agent: Agent, began_ms: int, started_s: float) -> None:
+        """`began_ms`: the call's time at this stream's start, which was at `started_s`, monotonic."""
         media = context.config.media
-        self.new_leg = partial(context.ai_leg, agent)
-        self.leg: AiLeg = self.new_leg()
-        self.ready = False  # the current leg confirmed its formats
+        self._new_leg = partial(context.ai_leg, agent)
+        self._began_ms, self._started_s = began_ms, started_s
         self._stall_s = media.ai_stall_s
-        self.watchdog = Watchdog(self._stall_s)
-        self.failure: Problem | None = None  # the watchdog's finding, until AI-in takes it
+        self._connect_s = media.ai_connect_s
+        self.leg: AiLeg = self._new_leg()
+        self.number = 0  # of the leg in place
+        self.open_s: float | None = monotonic()  # when the leg in place is to be opened; None: it is open, or opening
+        self.is_wanted = True  # a leg, by the dialogue
+        self.successor: Successor | None = None
+        self._watchdog = Watchdog(self._stall_s)
         self.uplink = Uplink(self.leg, media.ai_connect_s, context.uplink_cells)
-        self.responses = Responses()
-        self.pending_reply = PendingReply()
         self.conversation = Conversation()
         self.greenlets: deque[KindGreenlet] = deque(maxlen=MAX_GREENLETS)
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)  # of the current session
-        self._keys: list[str] = []
+        self._waiting: deque[Callable[[], None]] = deque()  # messages behind a long history
         self.session_began_ms = began_ms  # the call's time at the first audio that the current session heard
-        self.last_event_s = 0.0  # the last event of a response under way
+        self._is_first = True
         self.asked_s = 0.0  # when the first response was requested
         self.first_audio_ms = -1
 
     # -- to the AI --------------------------------------------------------------------------------------------------------
 
-    def request(self, instructions: str, *, insist: bool = False) -> None:
-        """Request a response, now or after the one under way."""
-        if self.responses.request(insist=insist):
-            self.create_response(instructions)
-            self.asked_s = self.asked_s or self.last_event_s
+    def create_response(self, announcement: str) -> None:
+        """Request a response, after a system item with the announcement, if there is one."""
+        self.asked_s = self.asked_s or monotonic()
+        if announcement:
+            self.say_system(announcement)
+        self._send(self.leg.create_response)
 
-    def create_response(self, instructions: str) -> None:
-        """Send a request for a response that `Responses` allowed."""
-        self.last_event_s = monotonic()
-        self.pending_reply.on_requested(instructions)
-        if instructions:
-            self.leg.say("system", instructions)
-        self.leg.create_response()
+    def say_system(self, text: str) -> None:
+        """Send the agent directions that the caller does not hear."""
+        self._send(partial(self.leg.say, "system", text))
+
+    def cancel(self) -> None:
+        """Request the end of the response under way."""
+        self._send(self.leg.cancel)
+
+    def delete_item(self, item_id: str) -> None:
+        """Remove an item from the AI's conversation."""
+        self._send(partial(self.leg.delete_item, item_id))
+
+    def send_keys(self, keys: str) -> None:
+        """Send the caller's keys as text."""
+        self._send(partial(self.leg.send_keys, keys))
+
+    def tool_output(self, call_id: str, output: str) -> None:
+        """Send a tool's output."""
+        self._send(partial(self.leg.tool_output, call_id, output))
 
     def truncate(self, truncations: Iterable[Truncation]) -> None:
         """Send how much the caller heard of the current session's items."""
         for item_id, heard_ms in truncations:
             if item_id in self._items:
-                self.leg.truncate(item_id, heard_ms)
+                self._send(partial(self.leg.truncate, item_id, heard_ms))
 
-    def on_key(self, digit: str, state: State) -> None:
-        """Send a key, or keep it while no AI leg is ready."""
-        if state is State.ACTIVE:
-            self.leg.send_keys(digit)
-        elif state is State.CONNECTING and len(self._keys) < MAX_KEYS:
-            self._keys.append(digit)
+    def _send(self, *messages: Callable[[], None]) -> None:
+        """Send messages, a slice now. The rest, and whatever comes after it, follows in further slices."""
+        is_waiting = bool(self._waiting)
+        self._waiting.extend(messages)
+        if not is_waiting:
+            self._send_batch()
+            if self._waiting:
+                self.greenlets.append(spawn("ai_in", self._send_waiting))
 
-    def start_uplink(self) -> None:
-        """Send the caller's audio to the current session; kept audio and keys first."""
+    def _send_batch(self) -> None:
+        for _ in range(min(SEND_BATCH, len(self._waiting))):
+            self._waiting.popleft()()
+
+    def _send_waiting(self) -> None:
+        while self._waiting:
+            turn_loop()
+            self._send_batch()
+
+    def restate(self, in_progress: Iterable[Turn]) -> None:
+        """Send the conversation so far to a new session, then the caller's audio. `in_progress`: turns being heard."""
+        history = self.conversation.restate(in_progress)
+        self._send(
+            *(partial(self.leg.say, "agent" if said.role == "agent" else "caller", said.text) for said in history),
+            self._start_uplink,
+        )
+
+    def add_turns(self, turns: list[Turn]) -> None:
+        """Keep finished turns for a later session, and correct in the present one what the caller did not hear."""
+        self.conversation.add(turns)
+        for delete, after, said in self.conversation.corrections(turns):
+            if delete:
+                self.delete_item(delete)
+            if said is not None:
+                self._send(partial(self._say, said, after))
+
+    def _say(self, said: Utterance, after: str = "") -> None:
+        self.leg.say("agent" if said.role == "agent" else "caller", said.text, said.item_id, after)
+
+    def _start_uplink(self) -> None:
+        if not self._is_first:
+            now_ms = self._began_ms + round((monotonic() - self._started_s) * 1000)
+            self.session_began_ms = max(0, now_ms - self.uplink.kept_ms)
+        self._is_first = False
         self.uplink.on_ready()
-        for digit in self._keys:
-            self.leg.send_keys(digit)
-        self._keys.clear()
 
     # -- from the AI ------------------------------------------------------------------------------------------------------
 
     def on_audio(self, item_id: str) -> None:
         """Record that audio of this item came from the current session."""
-        self.pending_reply.on_audio()
         if not self._items or self._items[-1] != item_id:
             self._items.append(item_id)
 
+    def on_dropped_audio(self, item_id: str) -> bool:
+        """Report to the AI that the caller hears nothing of this item. Returns False, without effect, if it was reported."""
+        if item_id in self._items:
+            return False
+        self._items.append(item_id)
+        self._send(partial(self.leg.truncate, item_id, 0))
+        return True
+
     # -- the leg ----------------------------------------------------------------------------------------------------------
 
-    def check(self, now_s: float) -> None:
-        """Let the watchdog check the current leg."""
-        found = self.watchdog.check(self.leg, now_s, None if self.responses.is_idle else self.last_event_s)
-        if found is not None:
-            self.fail(found)
+    def check(self, now_s: float) -> Problem | None:
+        """Return the problem of a leg that is dead, or None. No call on it has failed."""
+        return self._watchdog.check(self.leg, now_s)
 
-    def fail(self, problem: Problem) -> None:
-        """Give up the current leg: AI-in wakes and replaces it."""
-        self.failure = problem
+    def reopen(self, at_s: float) -> None:
+        """Put a new leg in place, to be opened at this monotonic time. The uplink keeps the caller's audio meanwhile."""
+        self.drop_successor()
+        self.open_s = at_s
+        self._replace(self._new_leg())
+
+    def open_successor(self, report: Callable[[Input], None]) -> None:
+        """Open a second leg beside the one in place. `report` receives SuccessorReady or SuccessorFailed."""
+        self.drop_successor()
+        self.successor = successor = Successor(self._new_leg(), self._connect_s, report)
+        successor.greenlet = spawn("ai_in", successor.run)
+        self.greenlets.append(successor.greenlet)
+
+    def swap(self) -> None:
+        """Put the successor in the place of the present leg."""
+        if self.successor is not None:
+            self.successor.take()
+            self._replace(self.successor.leg)
+
+    def drop_successor(self) -> None:
+        """Close the successor, if there is one."""
+        successor, self.successor = self.successor, None
+        if successor is not None:
+            successor.drop()
+
+    def give_up(self) -> None:
+        """Close the leg in place: no other follows."""
+        self.is_wanted = False
+        self.drop_successor()
         self.leg.wake()
+        spawn("other", self.leg.close)
 
-    def replace(self, leg: AiLeg, *, ready: bool) -> None:
-        """Make `leg` the current leg, and close the one before. The uplink keeps the caller's audio until `start_uplink`."""
-        old, self.leg, self.ready = self.leg, leg, ready
-        self.failure = None
-        self.uplink.on_lost(leg)
+    def _replace(self, leg: AiLeg) -> None:
+        old, self.leg = self.leg, leg
+        self.number += 1
         self._items.clear()
-        self.watchdog = Watchdog(self._stall_s)
+        self._waiting.clear()
+        self._watchdog = Watchdog(self._stall_s)
+        self.uplink.on_lost(leg)
+        old.wake()
         spawn("other", old.close)  # bounded; it sends a close frame to an AI that still reads

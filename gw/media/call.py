@@ -4,8 +4,9 @@
 |---|---|
 | `downlink` | what the caller hears: playout, AI-out, TX, interruptions |
 | `uplink` | the caller's audio on its way to the AI |
-| `ai` | the current AI leg, responses, conversation |
-| `ending` | limits, goodbye, the one end |
+| `ai` | the AI leg in place, what is sent to it |
+| `dialogue` | what happens in the conversation |
+| `ending` | the one end |
 | `events` | what control receives |
 
 The four greenlets (RX, AI-in, AI-out, TX) share these parts without a lock: whatever a method does, it does in one turn, without
@@ -20,15 +21,17 @@ from time import monotonic
 from typing import Final
 
 from gw import bus
+from gw.call.dialogue import inputs as given
 from gw.call.quality import Quality
 from gw.call.resume import TURNS_PER_STREAM
-from gw.call.state import CallState, Reason, State, result_of
+from gw.call.state import CallState, Reason, Result, result_of
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
 from gw.media.context import MediaContext
+from gw.media.dialogue import CallDialogue
 from gw.media.downlink import Downlink
 from gw.media.transport.plain import Transport
 from gw.protocol.twilio import Start
@@ -63,9 +66,12 @@ class Call:
         self._began_ms = round((self.events.started_at - resumed.began_at) * _MS) if resumed else 0
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
         self.downlink = Downlink(context, start.stream_sid, transport, self.events)
-        self.ai = AiSide(context, agent, self._began_ms)
+        self.ai = AiSide(context, agent, self._began_ms, self.events.started_s)
         self.uplink = self.ai.uplink
-        self.ending = CallEnding(context, state, agent_name, agent, self.events, self.downlink, self.ai.responses, transport.wake)
+        self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
+        self.dialogue = CallDialogue(
+            context, agent, state, self.events, self.ai, self.downlink, self.turns, self.ending, elapsed_ms=self._began_ms
+        )
         self.events.on_start(start, agent_name, voice_at)
 
     def restore_conversation(self) -> None:
@@ -82,28 +88,9 @@ class Call:
 
     def report_turns(self, turns: list[Turn]) -> None:
         """Keep finished turns for a replacement AI session, and report them."""
-        self.ai.conversation.add(turns)
-        self.events.report_turns(turns)
+        self.dialogue.report_turns(turns)
 
     # -- the caller -------------------------------------------------------------------------------------------------------
-
-    def on_speech_started(self, item_id: str, audio_start_ms: int) -> None:
-        """Handle the caller's first word: what of the agent is still to be heard is cut, in this one turn.
-
-        More interruptions than a caller can cause are ignored and counted: each costs a `clear` and a truncation.
-        """
-        if not self.events.may_emit("interruption"):
-            return
-        begun_s = monotonic()
-        self.ending.on_voice()
-        self.ai.pending_reply.on_caller_started(item_id)
-        self.report_turns(self.turns.on_caller_speech(item_id, audio_start_ms))
-        cut = self.downlink.interrupt(begun_s, self.ai.responses.active_id)
-        if cut is None:
-            return
-        self.ai.truncate(cut.truncations)
-        self.context.cells.bargein.observe(monotonic() - begun_s)
-        self.report_turns(self.turns.on_interrupted(cut.outcomes))
 
     def on_mark_echo(self, name: str) -> None:
         """Handle Twilio's echo of a mark: the caller heard everything before it, or a clear returned it."""
@@ -112,35 +99,37 @@ class Call:
         if frames is None:
             self.context.uplink_cells.by_reason["unknown_mark"].add()
             return
-        self.ending.on_voice()
         self.report_turns(self.turns.on_heard(self.downlink.playout.outcomes(frames)))
-        self.ending.on_heard(now_s)
+        self.dialogue.check_heard(now_s)
 
     def on_key(self, digit: str) -> None:
         """Handle a key the caller pressed. More keys than a person presses reach neither control nor the AI."""
-        if not self.events.note("keys", count=1):  # keys may be secret: never stored
-            return
-        self.ending.on_voice()
-        self.ai.on_key(digit, self.state.now)
+        if self.events.note("keys", count=1):  # keys may be secret: never stored
+            self.dialogue.on(given.Key(digit))
 
-    # -- the AI -----------------------------------------------------------------------------------------------------------
+    def on_frames_missing(self) -> None:
+        """Handle a pause in the caller's audio frames."""
+        self.dialogue.on(given.FramesMissing())
 
-    def on_session_over(self) -> None:
-        """Close what the current AI session left open: its response, its requests, its turns."""
-        self.downlink.end_open_response()
-        self.ai.responses.on_lost()
-        self.report_turns(self.turns.on_ai_lost())
+    def on_frames_back(self) -> None:
+        """Handle the end of such a pause."""
+        self.dialogue.on(given.FramesBack())
 
     # -- the end ----------------------------------------------------------------------------------------------------------
 
     def check(self, now_s: float) -> None:
         """Bound every wait of this call that has no timeout; called several times a second."""
+        self.dialogue.check_heard(now_s)
         self.ending.check(now_s)
-        if self.state.now is State.ACTIVE:
-            self.ai.check(now_s)
+        if self.dialogue.machine.is_ready and not self.state.has_ended:
+            problem = self.ai.check(now_s)
+            if problem is not None:
+                self.dialogue.lose_session(given.SessionLost(problem[0]), problem[1], is_expired=False)
 
     def end(self, reason: Reason, detail: str = "") -> None:
-        """End now. Idempotent; never waits."""
+        """End now, from outside the dialogue. Idempotent; never waits."""
+        if result_of(reason) is not Result.OWN_ERROR:  # whose cause may be the dialogue itself
+            self.dialogue.end(reason, detail)
         self.ending.end(reason, detail)
 
     def report_end(self) -> None:
@@ -153,10 +142,9 @@ class Call:
         left = downlink.playout.clear(downlink.pacer.sent_frames)
         self.context.cells.dropped["call_ended"].add(left)
         self.context.cells.ended[reason].add()
-        result = result_of(reason)
-        detail, quality = ending.detail[:500], self._quality(left)
+        result, detail, quality = ending.result, ending.detail[:500], self._quality(left)
         self.events.emit(bus.CallEnded(self.sid, ending.ended_at, reason, result, detail, quality, self.stream_sid, ending.speak))
-        level = logging.INFO if result == "success" else logging.WARNING
+        level = logging.INFO if result is Result.SUCCESS else logging.WARNING
         log.log(level, "call ended: %s", ending.detail or reason, extra={"call_sid": self.sid, "reason": reason.value})
 
     def _quality(self, left_frames: int) -> Quality:

@@ -1,8 +1,7 @@
-"""One call's end: the limits, the goodbye that is still heard, and the one `end`.
+"""One call's end: one reason, written once, and what Twilio still owes the caller.
 
-`finish` ends a call once the caller has heard what is queued, within a bound; `end` ends it now. The first reason is kept, also
-that of an AI that failed while its last words are still heard. Never waits and closes nothing: the session does
-(`gw.media.session`).
+The dialogue decides when a call ends and whether the caller heard words; `end` carries it out. Never waits and closes nothing:
+the session does (`gw.media.session`).
 """
 
 from __future__ import annotations
@@ -14,19 +13,17 @@ from typing import Final
 
 from gevent.event import Event as EndEvent
 
-from gw.call.responses import Responses
-from gw.call.state import CallState, Event, Reason, Result, State, result_of
+from gw.call.state import CallState, Reason, Result, result_of
 from gw.config import Agent
 from gw.media.call_events import CallEvents
 from gw.media.context import MediaContext
-from gw.media.downlink import Downlink
 
 #: The time control has to transfer a caller by REST. After it the stream is closed, and Twilio asks for the next step.
 TRANSFER_S: Final = 6.0
 
 
 class CallEnding:
-    """One call's limits and its end."""
+    """One call's end."""
 
     def __init__(
         self,
@@ -35,8 +32,6 @@ class CallEnding:
         agent_name: str,
         agent: Agent,
         events: CallEvents,
-        downlink: Downlink,
-        responses: Responses,
         wake: Callable[[], None],
     ) -> None:
         """`wake` makes RX look at the state."""
@@ -45,95 +40,56 @@ class CallEnding:
         self._agent_name = agent_name
         self._agent = agent
         self._events = events
-        self._downlink = downlink
-        self._responses = responses
         self._wake = wake
-        self._reason = Reason.AI_HANGUP  # of a call that is closing
-        self._until_s = 0.0  # the bound of its goodbye
-        self._transfer_requested = False
-        self.last_voice_s = events.started_s  # either side's
+        self._until_s: float | None = None  # the bound of a transfer that was requested
+        self.had_dead_air = False  # the caller waited too long in silence for an answer
         self.over = EndEvent()  # set by `end`
         self.ended_s = 0.0  # monotonic; the report leaves out everything later
         self.ended_at = 0.0
         self.detail = ""
         self.speak = False  # Twilio owes the caller words
 
-    def on_voice(self) -> None:
-        """Restart the idle limit after speech of either side, or a key."""
-        self.last_voice_s = monotonic()
-
-    def finish(self, reason: Reason, detail: str = "") -> None:
-        """End once the caller has heard all queued audio, bounded by `media.goodbye_s` after that."""
-        if self._state.now not in (State.ACTIVE, State.CONNECTING):
-            if self._state.now is not State.CLOSING:
-                self.end(reason, detail)
-            return
-        self._state.on_event(Event.HANG_UP)
-        self._reason, self.detail = reason, detail
-        self.extend_goodbye()
-        self.on_heard(monotonic())
-
-    def fall_back(self, reason: Reason, detail: str) -> None:
-        """End a call that has no AI any more: by a transfer or a goodbye where the agent has one, for `reason` otherwise."""
+    def fall_back(self, cause: Reason, detail: str, *, speak: bool) -> None:
+        """End a call that has no AI any more: by a transfer or a goodbye where the agent has one, for `cause` otherwise."""
+        why = f"{cause.value}: {detail}" if detail else cause.value
         if self._agent.fallback == "transfer":
-            reason, detail = Reason.FALLBACK_TRANSFER, f"{reason.value}: {detail}"
-        elif self._agent.goodbye:
-            reason, detail = Reason.FALLBACK_GOODBYE, f"{reason.value}: {detail}"
-        self.finish(reason, detail)
-
-    def extend_goodbye(self) -> None:
-        """Bound a closing call by what is queued now and `media.goodbye_s`. Called again when more audio comes."""
-        now_s = monotonic()
-        self._until_s = now_s + self._downlink.queued_s(now_s) + self._context.config.media.goodbye_s
-
-    def on_heard(self, now_s: float) -> None:
-        """End a closing call when the caller has heard everything."""
-        if self._state.now is State.CLOSING and self._responses.is_idle and self._downlink.is_heard_out(now_s):
-            self._close(now_s)
-
-    def _close(self, now_s: float) -> None:
-        """End a closing call. A transfer is first requested from control, which gets TRANSFER_S for it."""
-        if self._reason is Reason.FALLBACK_TRANSFER and self._context.config.signed:
-            if not self._transfer_requested:
-                self._transfer_requested = True
-                self._until_s = now_s + TRANSFER_S
+            self.detail = why
+            if speak and self._context.config.signed:
+                self._until_s = monotonic() + TRANSFER_S
                 self._events.note("transfer_wanted", to=self._agent.transfer_to)
-            if now_s < self._until_s:
                 return  # Twilio's `stop` ends the call; without it the action webhook transfers the caller
-        self.end(self._reason, self.detail)
+            self.end(Reason.FALLBACK_TRANSFER, why)
+        elif self._agent.goodbye:
+            self.end(Reason.FALLBACK_GOODBYE, why, speak=speak)
+        else:
+            self.end(cause, detail, speak=speak)
 
-    def end(self, reason: Reason, detail: str = "") -> None:
+    def check(self, now_s: float) -> None:
+        """End a call whose transfer by REST did not come."""
+        if self._until_s is not None and now_s > self._until_s:
+            self.end(Reason.FALLBACK_TRANSFER, self.detail)
+
+    def end(self, reason: Reason, detail: str = "", *, speak: bool = True) -> None:
         """End now. Idempotent; never waits; RX wakes and closes.
 
-        A closing call whose AI failed keeps that reason, unless the gateway itself fails.
+        A call that waits for its transfer keeps that reason, unless the gateway itself fails. `speak`: Twilio still owes the
+        caller words.
         """
-        if (
-            self._state.now is State.CLOSING
-            and result_of(self._reason) is Result.PEER_ERROR
-            and result_of(reason) is not Result.OWN_ERROR
-        ):
-            if reason is not self._reason:
+        if self._until_s is not None and result_of(reason) is not Result.OWN_ERROR:
+            if reason is not Reason.FALLBACK_TRANSFER:
                 detail = f"{self.detail}; then {reason.value}"
-            reason = self._reason
+            reason = Reason.FALLBACK_TRANSFER
         if not self._state.end(reason):
             return
         self.ended_s, self.ended_at = monotonic(), time.time()
         self.detail = detail
-        self.speak = reason not in (Reason.CALLER_HANGUP, Reason.AI_HANGUP)
+        self.speak = speak
         self._context.keep_ending(self._events.sid, reason, self._agent_name, self.speak)
         self.over.set()
         self._wake()
 
-    def check(self, now_s: float) -> None:
-        """Apply the limits: duration, idle time, and the goodbye's bound."""
-        media = self._context.config.media
-        if self._downlink.is_playing(now_s):
-            self.last_voice_s = now_s
-        if now_s - self._events.started_s > media.max_call_s:
-            self.end(Reason.DURATION_LIMIT, f"the call lasted {media.max_call_s:.0f} s")
-        elif now_s - self.last_voice_s > media.idle_limit_s:
-            self.end(Reason.IDLE_LIMIT, f"neither side spoke for {media.idle_limit_s:.0f} s")
-        elif self._state.now is State.CLOSING and now_s > self._until_s:
-            self._close(now_s)
-        else:
-            self.on_heard(now_s)
+    @property
+    def result(self) -> Result:
+        """Responsibility for the end: no call whose caller waited in silence is a success."""
+        result = result_of(self._state.reason or Reason.INTERNAL_ERROR)
+        return Result.PEER_ERROR if self.had_dead_air and result is Result.SUCCESS else result

@@ -23,6 +23,7 @@ def rules_of(agent: Agent, media: Media, *, resumes: bool, elapsed_ms: int = 0) 
         resume_after_ms=_ms(turns.resume_after_s),
         protect_greeting_ms=turns.protect_greeting_ms,
         answer_ms=_ms(media.ai_answer_s),
+        stall_ms=_ms(media.ai_stall_s),
         open_ms=_ms(media.ai_connect_s),
         window_ms=_ms(media.ai_reconnect_s),
         goodbye_ms=_ms(media.goodbye_s),

@@ -9,9 +9,10 @@ an interruption is judged TX can be held: nothing is discarded, and `release` co
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from gw.call.bargein import BargeIn, Interruption, is_playing
+from gw.call.dialogue.commands import Verdict
 from gw.call.guard import RecordingGuard
 from gw.call.pacer import Pacer
 from gw.call.playout import Playout
@@ -23,9 +24,6 @@ from gw.media.tx import Tx
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S
 from gw.protocol.frames import text_message
 from gw.protocol.twilio import build_clear
-
-#: Why the agent was cut; labels of gw_interruptions_total.
-Verdict = Literal["model", "cut", "cut_words"]
 
 #: Response and item of the holding sound in the playout. The AI does not have this item.
 HOLDING: Final = "holding"

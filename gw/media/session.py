@@ -1,6 +1,6 @@
 """One media socket from the upgrade to its last byte: admits the call, runs RX, and closes everything once.
 
-RX is the greenlet the server gave the socket. It waits for `start`, starts the other three greenlets, reads the phone leg until
+RX is the greenlet the server gave the socket. It waits for `start`, starts the other greenlets, reads the phone leg until
 the call has ended, and then closes, each step bounded: greenlets, report, AI leg, phone leg. No other code closes any of them.
 """
 
@@ -78,7 +78,6 @@ class Session:
         self._reader = MessageReader(self._socket, twilio.parse)
         self._state = CountedState(context.cells)
         self._call: Call | None = None
-        self._ai_in: AiIn | None = None
         self._greenlets: list[KindGreenlet] = []
         self._unknown: set[str] = set()
         self._messages = Allowance(MESSAGES_PER_S, MESSAGES_BURST)  # that `_take` left
@@ -140,8 +139,6 @@ class Session:
                 self.end(Reason.PHONE_SILENT, f"Twilio sent nothing for {media.phone_silence_s:g} s")
             else:
                 self._call.check(now_s)
-                if self._ai_in is not None and self._state.now is State.ACTIVE:
-                    self._ai_in.failover.check(now_s)
 
     def lacks_frames(self, now_s: float) -> bool:
         """Return whether `check_frames` has something to do. Every 50 ms for every session: cheap."""
@@ -157,7 +154,7 @@ class Session:
             missing = call.uplink.is_missing(now_s)
             if missing is not self._frames_missing:
                 self._frames_missing = missing
-                call.uplink.fill(missing)
+                (call.on_frames_missing if missing else call.on_frames_back)()
             return call.uplink.check_fill(now_s)
         except Exception as error:
             log.exception(
@@ -248,8 +245,12 @@ class Session:
         call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at)
         self._call, self._context.calls[start.call_sid] = call, self
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
-        self._ai_in = AiIn(call)
-        for kind, body in (("ai_in", self._ai_in.run), ("ai_out", call.downlink.ai_out.run), ("tx", call.downlink.tx.run)):
+        for kind, body in (
+            ("ai_in", AiIn(call).run),
+            ("other", call.dialogue.run),
+            ("ai_out", call.downlink.ai_out.run),
+            ("tx", call.downlink.tx.run),
+        ):
             greenlet = KindGreenlet(kind, body)
             greenlet.link_exception(self._on_crash)
             greenlet.start()
@@ -329,6 +330,7 @@ class Session:
             self._close_legs(call)
 
     def _stop_greenlets(self, call: Call) -> None:
+        call.dialogue.stop()
         call.downlink.stop()
         call.ai.leg.wake()
         gevent.joinall(self._greenlets, timeout=JOIN_S)

@@ -540,17 +540,19 @@ class Dialect:
         """Add an act of the caller other than speech, as text. The response to it is requested separately."""
         return self._create_item(_message("user", "input_text", text))
 
-    def restate_turn(self, role: str, text: str, item_id: str = "") -> bytes:
+    def restate_turn(self, role: str, text: str, item_id: str = "", after: str = "") -> bytes:
         """Add a turn of an earlier session to this conversation. `role`: caller or agent.
 
-        `item_id`: at most 32 characters, unique in the session; empty: the API assigns one. The API truncates audio only, so
+        `item_id`: at most 32 characters, unique in the session; empty: the API assigns one. `after`: the item before it;
+        empty: the last. The API truncates audio only, so
         a restated turn is corrected by `delete_item`, and by this again under another id.
         """
         item = _message("assistant", "output_text", text) if role == "agent" else _message("user", "input_text", text)
-        return self._create_item({"id": item_id, **item} if item_id else item)
+        return self._create_item({"id": item_id, **item} if item_id else item, after)
 
-    def _create_item(self, item: dict[str, object]) -> bytes:
-        return self._build("conversation.item.create", {"item": item})
+    def _create_item(self, item: dict[str, object], after: str = "") -> bytes:
+        place = {"previous_item_id": after} if after else {}
+        return self._build("conversation.item.create", {**place, "item": item})
 
     def _build(self, kind: str, fields: dict[str, object]) -> bytes:
         self._count += 1

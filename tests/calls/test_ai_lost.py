@@ -14,8 +14,9 @@ import gevent
 import pytest
 
 import gw.config
+from gw.call.dialogue.commands import Prompt
 from gw.call.hold_tone import hold_tone
-from gw.call.pending_reply import CONTINUE, REPEAT
+from gw.call.prompts import text_of
 from gw.config import Agent
 from gw.twin import speech
 from gw.twin.ai.ledger import AiLedger
@@ -31,6 +32,8 @@ from tests.timing import scaled
 MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(5.0))
 GOODBYE: Final = "Something broke. Goodbye."
 NUMBER: Final = "+15005550009"
+CONTINUE: Final = text_of(Prompt.CONTINUE, "")
+REPEAT: Final = text_of(Prompt.REPEAT, "")
 #: The successor's audio, which differs from its predecessor's.
 SECOND: Final = speech.load("thanks")
 WORDS: Final = "These words were on their way."

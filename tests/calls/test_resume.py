@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gw.call.pending_reply import RETURN
+from gw.call.dialogue.commands import Prompt
+from gw.call.prompts import text_of
 from gw.call.resume import MAX_RESUMES, TURNS_PER_STREAM
 from gw.config import Agent
 from gw.twin import speech
@@ -29,6 +30,8 @@ TALKS = AiScript(
     agent_words=("Hello, world.", "Thank you."),
     caller_words=("Monkeys.",),
 )
+
+RETURN = text_of(Prompt.RETURN, "")
 
 
 def talking(r: Running, turns: int = 1) -> TwinCall:
@@ -77,7 +80,10 @@ def test_a_call_resumes_its_conversation(tmp_path: Path) -> None:
         second = sessions(r)[1]
         given = [event.body["item"] for event in second.events if event.kind == "conversation.item.create"]
         roles = {"assistant": "agent", "user": "caller", "system": "system"}
-        assert [(roles[item["role"]], item["content"][0]["text"]) for item in given] == [*before, ("system", RETURN)]
+        assert [(roles[item["role"]], item["content"][0]["text"]) for item in given] == [
+            *before,
+            ("system", RETURN),
+        ]
         assert [event.kind for event in second.events].count("response.create") == 1
         until(lambda: r.row(call)["reason"] == "worker_lost", "its first end is stored")
         greeting = TALKS.greeting

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gw.call.state import Reason
+
+#: Cause of an interruption. model: the AI. cut: speech as long as `min_speech_ms`. cut_words: the words of shorter speech.
+Verdict = Literal["model", "cut", "cut_words"]
 
 
 class Prompt(StrEnum):
@@ -86,7 +89,9 @@ class Play(NamedTuple):
 
 
 class Interrupt(NamedTuple):
-    """Discard unheard audio, clear Twilio's buffer, and truncate the items at the AI."""
+    """Discard unheard audio, clear Twilio's buffer, and truncate the items at the AI. `verdict`: what decided it."""
+
+    verdict: Verdict = "model"
 
 
 class HoldAudio(NamedTuple):
@@ -119,9 +124,10 @@ class WantTool(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Record an event of the call: one log line, one event."""
+    """Record an event of the call: one log line, one event. `reason`: of a failure."""
 
     name: str
+    reason: Reason | None = None
 
 
 class End(NamedTuple):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from operator import attrgetter
 from typing import Any, Final
 
 from gw.call.dialogue import commands as do
@@ -125,6 +126,7 @@ class Dialogue:
     speech_by: int = NEVER
     heard_by: int = NEVER
     hold_at: int = NEVER
+    protect_by: int = NEVER  # the greeting is not interrupted before
     open_by: int = NEVER
     cut_at: int = NEVER
     judge_at: int = NEVER
@@ -185,10 +187,8 @@ class Dialogue:
         """Time of the next `tick`; NEVER after the end."""
         if self.phase is Phase.ENDED:
             return NEVER
-        times: list[int] = [getattr(self, name) for name in _TIMERS]
-        if self._may_ask():
-            times.append(self.ask_at)
-        return min(times)
+        earliest: int = min(_times_of(self))
+        return min(earliest, self.ask_at) if self._may_ask() else earliest
 
     # -- what follows from the facts ------------------------------------------------------------------------------------
 
@@ -226,13 +226,14 @@ class Dialogue:
         self.answer_by = self.now + self.rules.answer_ms
         self.out.append(do.Create(self.debt))
 
-    def _is_owing(self) -> bool:
+    @property
+    def is_owing(self) -> bool:
         """The caller waits for the agent."""
         return self.debt is not None or bool(self.open_tools) or not self.is_ready or self.response is Response.REQUESTED
 
     def _update_hold_sound(self) -> None:
         """Play the holding sound while the caller waits and hears nothing."""
-        waits = self._is_owing() and not (self.plays or self.speaks or self.phase is Phase.CLOSING)
+        waits = self.is_owing and not (self.plays or self.speaks or self.phase is Phase.CLOSING)
         if not waits:
             self.hold_at = NEVER
             if self.holds_sound:
@@ -279,8 +280,14 @@ class Dialogue:
         if self.debt is None:
             return
         self.attempts += 1
+        if self.debt is Prompt.ARE_YOU_THERE and trouble is not Trouble.LASTING:
+            self.debt = None  # a silent caller is owed nothing
+            return
         if trouble is Trouble.LASTING or self.attempts > len(limits.RETRY_PAUSES_MS):
-            self._fall_back(Reason.AI_REFUSED)
+            if self.phase is Phase.CLOSING:
+                self.debt = None  # Twilio speaks
+                return
+            self._fall_back(Reason.AI_REFUSED if trouble is Trouble.LASTING else Reason.AI_NO_ANSWER)
             return
         pause_ms = limits.RETRY_PAUSES_MS[self.attempts - 1]
         if trouble is Trouble.RATE_LIMIT:
@@ -335,12 +342,15 @@ class Dialogue:
     def _on_wait_by(self) -> None:
         """The rate limit is over: `_settle` requests the owed answer."""
 
+    def _on_protect_by(self) -> None:
+        """From here on the greeting can be interrupted: `_on_speech_started` reads the timer."""
+
     def _accepts_words(self) -> bool:
         return self.phase is Phase.TALK or self.closing in (Reason.AI_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT)
 
     def _on_alive(self, _: given.Alive) -> None:
         if self.response is Response.ACTIVE and self.has_audio:
-            self.answer_by = self.now + self.rules.answer_ms
+            self.answer_by = self.now + self.rules.stall_ms
 
     def _on_audio(self, event: given.Audio) -> None:
         if event.response_id in self.dropped or not self._accepts_words():
@@ -359,8 +369,10 @@ class Dialogue:
 
     def _on_first_words(self) -> None:
         """The active response speaks: it pays the debt, unless it began before the reason for the debt."""
+        if self.asked is Prompt.GREETING and not self.has_audio and self.rules.protect_greeting_ms:
+            self.protect_by = self.now + self.rules.protect_greeting_ms
         self.has_audio = True
-        self.answer_by = self.now + self.rules.answer_ms
+        self.answer_by = self.now + self.rules.stall_ms
         if not self.survives:
             self.debt, self.insists = None, False
         if self.phase is Phase.CLOSING and (self.closing is Reason.AI_HANGUP or self.asked in (Prompt.CLOSING, Prompt.GOODBYE)):
@@ -424,7 +436,7 @@ class Dialogue:
         self.speaks, self.speech_by = True, self.now + limits.MAX_SPEECH_MS
         if self.phase is Phase.CLOSING and not self._may_take_back():
             return
-        if self.rules.interruptions == "none":
+        if self.rules.interruptions == "none" or self.protect_by != NEVER:
             self._take_back()
         elif self.rules.interruptions == "gateway" and self.plays:
             if self.floor is Floor.OPEN:
@@ -467,7 +479,7 @@ class Dialogue:
     def _discard(self) -> None:
         """Discard the audio that the caller has not heard."""
         if self.plays:
-            self.out.append(do.Interrupt())
+            self.out.append(do.Interrupt(_VERDICTS[self.floor]))
             self._on_heard_out()
         self._release()
 
@@ -635,8 +647,10 @@ class Dialogue:
             if self.now - self.ready_ms >= limits.STABLE_MS:
                 self.opens, self.window_ms = 0, self.rules.window_ms
             self.lost_ms = self.now
-            self.out.append(do.Note("session_lost"))
+            self.out.append(do.Note("ai_leg_lost", event.reason))
             self._leave_session()
+        elif self.ready_ms == NEVER and self.opens == 1:
+            self.out.append(do.Note("ai_leg_lost", event.reason))
         self.open_by = NEVER
         if self.phase is not Phase.TALK:
             return
@@ -673,7 +687,7 @@ class Dialogue:
     def _on_unreadable(self, _: given.Unreadable) -> None:
         recent = tuple(at for at in self.unreadable if self.now - at < limits.UNREADABLE_WINDOW_MS)
         if not self.unreadable:
-            self.out.append(do.Note("unreadable"))
+            self.out.append(do.Note("ai_unreadable"))
         self.unreadable = (*recent, self.now)
         if len(self.unreadable) >= limits.MAX_UNREADABLE:
             self._on_session_lost(given.SessionLost(Reason.AI_BAD_JSON))
@@ -736,7 +750,7 @@ class Dialogue:
 
     def _fall_back(self, reason: Reason) -> None:
         """Give up the AI: what is queued is heard, then Twilio speaks or transfers."""
-        self.out.append(do.Note(f"fallback: {reason.value}"))
+        self.out.append(do.Note("fallback", reason))
         if self.response is Response.ACTIVE:
             self._drop_response(cancel=False)
         if self.floor is not Floor.OPEN:
@@ -786,6 +800,10 @@ class Dialogue:
         self.out.append(do.End(self.closing, speak))
 
 
+#: The cause of an interruption in each state of it.
+_VERDICTS: Final[dict[Floor, do.Verdict]] = {Floor.OPEN: "model", Floor.HELD: "cut", Floor.JUDGED: "cut_words"}
+
+
 def _kept(ids: tuple[str, ...], new: str) -> tuple[str, ...]:
     """Append an identifier, within the bound."""
     return ids if new in ids else (*ids[-MAX_IDS + 1 :], new)
@@ -833,8 +851,11 @@ _TIMERS: Final[dict[str, Callable[[Dialogue], None]]] = {
     "keys_at": Dialogue._send_keys,
     "tools_by": Dialogue._on_tools_by,
     "hold_at": Dialogue._on_hold_at,
+    "protect_by": Dialogue._on_protect_by,
     "idle_at": Dialogue._on_idle_at,
     "warn_at": Dialogue._on_warn_at,
     "quiet_at": Dialogue._on_quiet_at,
     "forced_at": Dialogue._on_forced_at,
 }
+
+_times_of: Final = attrgetter(*_TIMERS)

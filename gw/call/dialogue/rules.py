@@ -66,10 +66,11 @@ class Rules(NamedTuple):
     tools: frozenset[str] = frozenset()
     hang_up_tool: str = "hang_up"
     answer_ms: int = 15_000  # from a request or a start to the first audio
+    stall_ms: int = 5000  # longest pause in a response that speaks
     open_ms: int = 5000  # bound on one attempt at a session
     window_ms: int = 8000  # longest time without a session
     goodbye_ms: int = 10_000  # bound on the last words, beyond their queued audio
-    hold_after_ms: int = 1000  # silence of an owed answer before the holding sound
+    hold_after_ms: int = 1500  # silence of an owed answer before the holding sound
     idle_ms: int = 15_000
     idle_prompts: int = 2
     max_call_ms: int = 3_600_000

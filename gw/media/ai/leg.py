@@ -57,10 +57,11 @@ class AiLeg(Protocol):
     def send_audio(self, payload: str) -> None:
         """Send one frame of the caller, base64 as Twilio sent it."""
 
-    def say(self, role: Role, text: str, item_id: str = "") -> None:
+    def say(self, role: Role, text: str, item_id: str = "", after: str = "") -> None:
         """Add a turn, or a direction of the system, to the AI's conversation.
 
-        `item_id`: at most 32 characters, unique in the session; empty: the AI assigns one.
+        `item_id`: at most 32 characters, unique in the session; empty: the AI assigns one. `after`:
+        the item before it; empty: the last.
         """
 
     def delete_item(self, item_id: str) -> None:

@@ -149,11 +149,11 @@ class OpenAiLeg:
     def send_audio(self, payload: str) -> None:
         self._send(openai_realtime.append(payload))
 
-    def say(self, role: Role, text: str, item_id: str = "") -> None:
+    def say(self, role: Role, text: str, item_id: str = "", after: str = "") -> None:
         if role == "system":
             self._send(self._dialect.system_text(text))
         else:
-            self._send(self._dialect.restate_turn(role, text, item_id))
+            self._send(self._dialect.restate_turn(role, text, item_id, after))
 
     def delete_item(self, item_id: str) -> None:
         self._send(self._dialect.delete_item(item_id))

@@ -70,7 +70,7 @@ class ParrotLeg:
     def ping(self) -> None:
         """Do nothing: the parrot is always there."""
 
-    def say(self, role: Role, text: str, item_id: str = "") -> None:
+    def say(self, role: Role, text: str, item_id: str = "", after: str = "") -> None:
         """Do nothing: the parrot keeps no history, and follows no directions."""
 
     def delete_item(self, item_id: str) -> None:

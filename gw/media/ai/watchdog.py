@@ -1,6 +1,6 @@
 """Watchdog of an AI leg: detects a leg that is dead although no call on it failed.
 
-Three signs: a response that stopped, audio the AI does not take, a ping without a pong. Each must be found in two consecutive
+Two signs: audio the AI does not take, a ping without a pong. Each must be found in two consecutive
 checks: after a stall of this process, events the AI sent meanwhile are read between the two. Acts on nothing.
 """
 
@@ -24,19 +24,14 @@ class Watchdog:
         self._doubted = False  # the last check found a problem
         self.pinged_s = 0.0  # when the last ping was sent
 
-    def check(self, leg: AiLeg, now_s: float, waiting_since_s: float | None) -> Problem | None:
-        """Return the problem for which the leg is given up, or None.
-
-        `waiting_since_s`: the last event of the response under way; None when no response is.
-        """
-        found = self._problem(leg, now_s, waiting_since_s)
+    def check(self, leg: AiLeg, now_s: float) -> Problem | None:
+        """Return the problem for which the leg is given up, or None."""
+        found = self._problem(leg, now_s)
         was_doubted, self._doubted = self._doubted, found is not None
         return found if was_doubted else None
 
-    def _problem(self, leg: AiLeg, now_s: float, waiting_since_s: float | None) -> Problem | None:
+    def _problem(self, leg: AiLeg, now_s: float) -> Problem | None:
         limit_s = self._limit_s
-        if waiting_since_s is not None and now_s - waiting_since_s > limit_s:
-            return Reason.AI_STALLED, f"a response began and nothing of it came for {limit_s:g} s"
         if self._is_deaf(leg, now_s):
             return Reason.AI_LEG_STALLED, f"the AI took nothing of the caller's audio for {limit_s:g} s"
         if self.pinged_s > leg.heard_s and not leg.is_congested:

@@ -180,7 +180,7 @@ def _swap(_: Scenario, __: Happening, truth: Truth, ___: do.Swap, broken: list[s
 
 
 def _note(_: Scenario, step: Happening, truth: Truth, command: do.Note, broken: list[str]) -> Truth:
-    if command.name == "session_lost":
+    if command.name == "ai_leg_lost":
         truth = without_session(truth) if truth.session == "ready" else truth
         return truth._replace(session="gone") if step.machine.phase is Phase.CLOSING else truth
     if command.name == "goodbye_taken_back":

@@ -123,7 +123,11 @@ MUTANTS: Final = (
     Mutant(
         "a response that begins while the caller speaks is played", _in("_on_response_started", "self.speaks or ", ""), check.ODD
     ),
-    Mutant("an interruption clears nothing", _in("_discard", "self.out.append(do.Interrupt())", "pass"), check.PLAIN),
+    Mutant(
+        "an interruption clears nothing",
+        _in("_discard", "do.Interrupt(_VERDICTS[self.floor])", "do.Note('nothing')"),
+        check.PLAIN,
+    ),
     Mutant(
         "late audio of an interrupted response is played",
         _in("_on_audio", "event.response_id in self.dropped or ", ""),

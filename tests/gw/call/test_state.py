@@ -19,7 +19,7 @@ ALLOWED = {
     ("connecting", "hang_up"): "closing",
     ("active", "ai_lost"): "connecting",
     ("active", "hang_up"): "closing",
-    ("closing", "hang_up"): "closing",
+    ("closing", "taken_back"): "active",
 }
 #: Events that bring a new call to each state.
 PATHS = {

@@ -386,6 +386,12 @@ class FakeLeg:
         return lambda *arguments: self.sent.append((verb, *arguments))
 
 
+def put_in_place(call: Call, leg: FakeLeg) -> None:
+    """Make this the call's AI leg, as if it were open."""
+    call.ai._replace(leg)
+    call.ai.open_s = None
+
+
 # -- control's end of the bus -----------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
 import gevent
@@ -9,13 +10,13 @@ import pytest
 from gevent import socket
 
 from gw import bus
+from gw.call.dialogue.machine import NEVER, Response
 from gw.call.limits import EVENTS
 from gw.call.playout import ResponseMark
-from gw.call.state import Event, Reason, State
+from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import call_events
-from gw.media.ai.leg import AiLegError
-from gw.media.ai_in import _HANDLERS, MAX_UNREADABLE, AiIn
+from gw.media.ai_in import _HANDLERS, AiIn
 from gw.media.call import Call
 from gw.protocol import ai
 from gw.twin.ai.script import AiScript, Fault
@@ -26,6 +27,7 @@ from tests.gw.media.support import (
     ContextMaker,
     FakeLeg,
     call_of,
+    put_in_place,
     transport_and_peer,
     until,
     upgrade_and_send,
@@ -33,19 +35,20 @@ from tests.gw.media.support import (
 
 
 class Rig:
-    """A call with AI-in and a leg in memory, no greenlet running."""
+    """A call with AI-in and a leg in memory that is ready, no greenlet running."""
 
     def __init__(self, contexts: ContextMaker, **agent: Any) -> None:
         self.context, self.emitted = contexts.context()
         self.transport, self.peer = transport_and_peer()
         self.call: Call = call_of(self.context, Agent(**{"greeting": "", **agent}), self.transport)
         self.leg = FakeLeg()
-        self.call.ai.replace(self.leg, ready=True)
-        self.call.state.on_event(Event.AI_READY)
+        put_in_place(self.call, self.leg)
         self.ai_in = AiIn(self.call)
+        self.receive(ai.SessionCreated(0.0), ai.SessionReady())
+        self.leg.sent.clear()
 
     def receive(self, *events: ai.AiEvent) -> None:
-        self.ai_in._dispatch(list(events))
+        self.ai_in._dispatch(list(events), self.call.ai.number)
 
     def notes(self, kind: str) -> list[dict[str, Any]]:
         return [event.data for event in self.emitted if isinstance(event, bus.CallEvent) and event.kind == kind]
@@ -62,15 +65,14 @@ def rig(contexts: ContextMaker):
     rig.peer.close()
 
 
-def test_every_event_that_calls_for_a_reaction_has_a_handler() -> None:
-    assert set(_HANDLERS) == set(get_args(ai.AiEvent)) - {ai.Ignored, ai.CallerTranscriptFailed}
+def test_every_event_but_ignored_has_a_handler() -> None:
+    assert set(_HANDLERS) == set(get_args(ai.AiEvent)) - {ai.Ignored}
 
 
-def test_audio_reaches_the_playout_and_the_clock_of_the_watchdog(rig: Rig) -> None:
+def test_audio_reaches_the_playout(rig: Rig) -> None:
     rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(400)))
     assert rig.call.downlink.playout.depth_bytes == 400
-    assert rig.call.ai.responses.active_id == "r1"
-    assert rig.call.ai.last_event_s > 0
+    assert rig.call.dialogue.machine.response is Response.ACTIVE
     assert rig.call.ai.first_audio_ms >= 0
 
 
@@ -85,6 +87,11 @@ def test_audio_behind_its_responses_end_is_heard_and_leaves_nothing_open(rig: Ri
     pieces = [playout.pop() for _ in range(6)]
     assert [type(piece) for piece in pieces] == [bytes, bytes, bytes, ResponseMark, bytes, ResponseMark]
     assert playout.is_empty, "a hang-up would otherwise wait for an end that no event reports"
+
+
+def test_audio_without_a_response_is_that_of_the_response_under_way(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("", "i1", bytes(400)), ai.ResponseDone("", "completed", ""))
+    assert (rig.call.dialogue.machine.debt, rig.call.dialogue.machine.response) == (None, Response.NONE)
 
 
 def test_late_audio_of_a_cut_response_is_dropped_and_each_item_truncated_once(rig: Rig) -> None:
@@ -104,14 +111,24 @@ def test_a_late_transcript_of_a_cut_response_is_an_interrupted_turn(rig: Rig) ->
 def test_words_of_both_sides_become_turns(rig: Rig) -> None:
     rig.receive(ai.SpeechStarted("c1", 10), ai.SpeechStopped("c1"), ai.CallerTranscript("c1", "Hello?"))
     rig.receive(ai.AudioDelta("r1", "i1", b"x"), ai.AgentTranscriptDelta("r1", "i1", "Good "))
-    rig.call.on_session_over()
+    rig.call.end(Reason.CALLER_HANGUP)
     rig.call.report_end()
     assert rig.turns() == [("caller", "Hello?", False), ("agent", "Good ", True)]
 
 
-def test_a_tool_that_is_not_available_is_answered_and_the_ai_asked_again(rig: Rig) -> None:
-    rig.receive(ai.ToolCall("r1", "i1", "call_1", "order_pizza", "{}"))
-    assert rig.leg.sent == [("tool_output", "call_1", '{"error": "this tool is not available"}'), ("create_response",)]
+def test_a_failed_transcription_keeps_the_turn_and_is_noted_once(rig: Rig) -> None:
+    for n in (1, 2):
+        rig.receive(ai.SpeechStarted(f"c{n}", n), ai.CallerTranscriptFailed(f"c{n}", "model_not_found", "No access."))
+    assert rig.turns() == [("caller", "", False)] * 2
+    assert rig.notes("transcription_failed") == [{"code": "model_not_found", "message": "No access."}]
+
+
+def test_an_unknown_tool_is_answered_and_the_ai_asked_again(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.ToolCall("r1", "i1", "call_1", "order_pizza", "{}"))
+    rig.receive(ai.ResponseDone("r1", "completed", ""))
+    ((call_id, output),) = rig.leg.of("tool_output")
+    assert (call_id, json.loads(output)["error"]) == ("call_1", "invalid_arguments")
+    assert rig.leg.sent[-1] == ("create_response",)
     assert rig.notes("tool_call") == [{"name": "order_pizza", "arguments": "{}", "item": "i1"}]
 
 
@@ -127,49 +144,59 @@ def test_events_behind_the_end_of_the_call_are_dropped(rig: Rig) -> None:
     assert rig.call.downlink.playout.is_empty
 
 
-def test_a_response_that_fails_is_noted_and_a_deferred_request_is_sent(rig: Rig) -> None:
-    rig.receive(ai.ResponseStarted("r1"))
-    rig.call.ai.request("")
-    assert rig.leg.of("create_response") == []
-    rig.receive(ai.ResponseDone("r1", "failed", "server error"))
-    assert rig.leg.of("create_response") == [()]
+def test_events_of_a_leg_that_was_replaced_are_dropped(rig: Rig) -> None:
+    number = rig.call.ai.number
+    put_in_place(rig.call, FakeLeg())
+    rig.ai_in._dispatch([ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(400))], number)
+    assert rig.call.downlink.playout.is_empty
+
+
+def test_a_response_that_fails_is_noted_and_requested_again_later(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "failed", "server error", "passing"))
     assert rig.notes("response_failed") == [{"response": "r1", "detail": "server error"}]
+    assert rig.leg.of("create_response") == []
+    assert rig.call.dialogue.machine.ask_at < NEVER
 
 
 @pytest.mark.parametrize(
-    ("event", "reason", "permanent", "expired"),
+    ("event", "reason"),
     [
-        (ai.AiError("x", "broken", True, "passing"), Reason.AI_REFUSED, False, True),
-        (ai.AiError("x", "no such key", True, "lasting"), Reason.AI_REFUSED, True, False),
-        (ai.AiError("x", "slow down", False, "rate_limit"), Reason.AI_RATE_LIMITED, False, False),
-        (ai.ResponseDone("r1", "failed", "slow down", "rate_limit"), Reason.AI_RATE_LIMITED, False, False),
+        (ai.AiError("session_expired", "an hour", True, "passing", 0, ""), "ai_refused"),
+        (ai.AiError("insufficient_quota", "no money", True, "lasting", 0, ""), "ai_refused"),
+        (ai.AiError("odd", "no such voice", False, "passing", 0, "session"), "ai_refused"),
     ],
 )
-def test_an_event_that_ends_the_leg(rig: Rig, event: ai.AiEvent, reason: Reason, permanent: bool, expired: bool) -> None:
-    with pytest.raises(AiLegError) as raised:
-        rig.receive(event)
-    assert (raised.value.reason, raised.value.permanent, raised.value.expired) == (reason, permanent, expired)
+def test_an_error_that_ends_the_session(rig: Rig, event: ai.AiError, reason: str) -> None:
+    number = rig.call.ai.number
+    rig.receive(event)
+    (lost,) = rig.notes("ai_leg_lost")
+    assert lost == {"reason": reason, "detail": f"{event.code}: {event.message}"}
+    is_lasting = event.trouble == "lasting"
+    assert (rig.call.ai.number == number, rig.call.state.now is State.CONNECTING) == (is_lasting, not is_lasting)
+
+
+def test_a_rate_limit_keeps_the_session(rig: Rig) -> None:
+    number = rig.call.ai.number
+    rig.receive(ai.AiError("rate_limit_exceeded", "try again in 4s", False, "rate_limit", 4000, "response"))
+    rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "failed", "try again", "rate_limit", 4000))
+    assert rig.call.ai.number == number
+    assert rig.call.state.now is State.ACTIVE
 
 
 def test_an_error_that_ends_nothing_is_noted_and_a_benign_one_is_not(rig: Rig) -> None:
     rig.receive(
-        ai.AiError("busy", "a response is under way", False, "crossed"), ai.AiError("odd", "never mind", False, "passing")
+        ai.AiError("busy", "under way", False, "crossed", 0, ""), ai.AiError("odd", "never mind", False, "passing", 0, "")
     )
     assert rig.notes("ai_error") == [{"code": "odd", "message": "never mind", "fatal": False}]
 
 
 def test_an_unreadable_event_is_counted_and_the_first_of_a_session_noted(rig: Rig) -> None:
-    rig.receive(ai.Unreadable("bad_json", "cut"), *[ai.Unreadable("bad_type", "a number")] * (MAX_UNREADABLE - 2))
-    assert rig.notes("ai_unreadable") == [{"code": "bad_json", "detail": "cut"}]
-    with pytest.raises(AiLegError) as raised:
-        rig.receive(ai.Unreadable("bad_type", "in `session`"))
-    assert raised.value.reason is Reason.AI_BAD_TYPE
-
-
-def test_any_error_before_the_session_is_confirmed_ends_the_leg(rig: Rig) -> None:
-    rig.call.ai.ready = False
-    with pytest.raises(AiLegError):
-        rig.receive(ai.AiError("odd", "session.update refused", False, "passing"))
+    rig.receive(ai.Unreadable("bad_json", "cut"), ai.Unreadable("bad_type", "a number"))
+    assert len(rig.notes("ai_unreadable")) == 1
+    assert rig.context.cells.ai_errors["unreadable"].value == 2
+    assert rig.call.state.now is State.ACTIVE
+    rig.receive(*[ai.Unreadable("bad_type", "a number")] * 3)
+    assert rig.call.state.now is State.CONNECTING, "five in ten seconds"
 
 
 # -- legs of other kinds ----------------------------------------------------------------------------------------------
@@ -195,9 +222,9 @@ def test_an_ai_that_never_gets_ready_ends_the_call_with_its_reason(contexts: Con
         context, emitted = contexts.context(media={"ai_connect_s": 0.3, "ai_reconnect_s": 0.0}, agents={"default": agent})
         transport, peer = transport_and_peer()
         call = call_of(context, agent, transport)
-        running = gevent.spawn(AiIn(call).run)
-        running.join(timeout=WAIT_S)
-        assert running.successful()
+        running = [gevent.spawn(AiIn(call).run), gevent.spawn(call.dialogue.run)]
+        gevent.joinall(running, timeout=WAIT_S)
+        assert [one.successful() for one in running] == [True, True]
         assert (call.state.now, call.state.reason) == (State.ENDED, reason)
         assert call.ending.detail
         call.ai.leg.close()
@@ -234,10 +261,12 @@ def test_audio_before_the_format_is_confirmed_is_not_played(contexts: ContextMak
     transport, peer = transport_and_peer()
     call = call_of(context, agent, transport)
     running = gevent.spawn(AiIn(call).run)
+    until(lambda: call.context.cells.ai_errors["unreadable"].value, "the audio was not seen")
+    assert call.downlink.playout.expected_frames == 0
+    call.end(Reason.CALLER_HANGUP)
+    call.ai.leg.wake()
     running.join(timeout=WAIT_S)
     assert running.successful()
-    assert call.state.reason is Reason.AI_WRONG_FORMAT
-    assert call.downlink.playout.expected_frames == 0
     answered.kill()
     call.ai.leg.close()
     transport.shut()
@@ -256,23 +285,24 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("stopped_clock")
 def test_errors_of_the_ai_are_limited_in_log_and_notes(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    rig.receive(*[ai.AiError("odd", "message", False, "passing")] * 50)
+    rig.receive(*[ai.AiError("odd", "message", False, "passing", 0, "")] * 50)
     assert len(rig.notes("ai_error")) == 5
     assert len([record for record in caplog.records if "the AI reports" in record.message]) == 5
     assert rig.context.cells.ai_errors["error"].value == 50
 
 
 @pytest.mark.usefixtures("stopped_clock")
-def test_tool_calls_are_limited(rig: Rig) -> None:
+def test_notes_of_tool_calls_are_limited(rig: Rig) -> None:
     rig.receive(*[ai.ToolCall("r1", "item", f"call-{n}", "other", "{}") for n in range(EVENTS[1] + 50)])
     assert len(rig.notes("tool_call")) == EVENTS[1]
-    assert len(rig.leg.of("tool_output")) == EVENTS[1]
+    assert len(rig.leg.of("tool_output")) == EVENTS[1] + 50, "each has its one output"
 
 
 @pytest.mark.usefixtures("stopped_clock")
 def test_a_storm_of_interruptions_is_limited(rig: Rig) -> None:
     for n in range(60):
-        rig.receive(ai.AudioDelta(f"r{n}", f"i{n}", bytes(1600)), ai.SpeechStarted(f"u{n}", 0))
+        rig.receive(ai.ResponseStarted(f"r{n}"), ai.AudioDelta(f"r{n}", f"i{n}", bytes(1600)), ai.SpeechStarted(f"u{n}", 0))
+        rig.receive(ai.ResponseDone(f"r{n}", "cancelled", ""), ai.SpeechStopped(f"u{n}"))
     assert rig.call.downlink.bargein.count == 10
     assert rig.context.cells.surplus["interruption"].value == 50
     assert rig.notes("surplus")[0] == {"of": "interruption"}

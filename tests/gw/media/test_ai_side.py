@@ -1,4 +1,4 @@
-"""gw.media.ai_side: what is sent to the current AI leg, and what outlives it."""
+"""gw.media.ai_side: what is sent to the AI leg in place, and what outlives it."""
 
 from __future__ import annotations
 
@@ -7,73 +7,132 @@ from time import monotonic
 import gevent
 import pytest
 
+from gw.call.conversation import Utterance
+from gw.call.dialogue.inputs import Input, SuccessorFailed, SuccessorReady
 from gw.call.playout import Truncation
-from gw.call.state import Reason, State
+from gw.call.state import Reason
 from gw.config import Agent
 from gw.media.ai.openai_leg import OpenAiLeg
-from gw.media.ai_side import MAX_ITEMS, MAX_KEYS, AiSide
-from tests.gw.media.support import ContextMaker, FakeLeg
+from gw.media.ai_side import MAX_ITEMS, SEND_BATCH, AiSide
+from gw.protocol import ai
+from tests.gw.media.support import ContextMaker, FakeLeg, until
 
 
 @pytest.fixture
 def side(contexts: ContextMaker) -> AiSide:
     """With a leg in memory."""
     context, _ = contexts.context(media={"ai_stall_s": 2.0})
-    side = AiSide(context, Agent(provider="openai", base_url="ws://127.0.0.1:1/"), 500)
+    side = AiSide(context, Agent(provider="openai", base_url="ws://127.0.0.1:1/"), 500, monotonic())
     assert isinstance(side.leg, OpenAiLeg)
-    assert not side.ready
-    side.replace(FakeLeg(), ready=True)
+    side._new_leg = FakeLeg
+    side.reopen(0.0)
     return side
 
 
-def test_one_response_is_requested_at_a_time(side: AiSide) -> None:
-    side.request("Greet.")
-    side.request("And then?")
-    assert side.leg.sent == [("say", "system", "Greet."), ("create_response",)]
-    assert side.asked_s == side.last_event_s > 0.0
-    assert side.pending_reply.request().instructions == "Greet."
+def sent(side: AiSide) -> list[str]:
+    return [verb for verb, *_ in side.leg.sent]
 
 
-def test_keys_are_sent_to_a_leg_that_is_ready_and_kept_for_one_that_is_being_reached(side: AiSide) -> None:
-    side.on_key("1", State.ACTIVE)
-    for _ in range(MAX_KEYS + 3):
-        side.on_key("2", State.CONNECTING)
-    side.on_key("3", State.CLOSING)
-    assert side.leg.of("send_keys") == ["1"]
-    side.start_uplink()
-    assert side.leg.of("send_keys") == ["1", *"2" * MAX_KEYS]
-    side.start_uplink()
-    assert len(side.leg.of("send_keys")) == 1 + MAX_KEYS
+def test_an_announcement_is_a_system_item_before_its_request(side: AiSide) -> None:
+    side.create_response("")
+    side.create_response("Say goodbye.")
+    assert side.leg.sent == [("create_response",), ("say", "system", "Say goodbye."), ("create_response",)]
+    assert side.asked_s > 0.0
+
+
+def test_a_short_history_comes_before_the_audio(side: AiSide) -> None:
+    side.conversation.resume_from([Utterance("caller", "Hello?"), Utterance("agent", "Hello.")])
+    side.uplink.push("AA==")
+    side.restate([])
+    side.create_response("")
+    assert sent(side) == ["say", "say", "send_audio", "create_response"]
+
+
+def test_a_long_history_is_sent_in_slices_before_anything_else(side: AiSide) -> None:
+    side.conversation.resume_from([Utterance("caller", str(n)) for n in range(40)])
+    side.uplink.push("AA==")
+    side.restate([])
+    side.create_response("")
+    side.cancel()
+    assert sent(side) == ["say"] * SEND_BATCH
+    until(lambda: len(sent(side)) == 43)
+    assert sent(side)[40:] == ["send_audio", "create_response", "cancel"]
+
+
+def test_a_leg_that_is_replaced_gets_nothing_more(side: AiSide) -> None:
+    side.conversation.resume_from([Utterance("caller", str(n)) for n in range(40)])
+    old = side.leg
+    side.restate([])
+    side.reopen(0.0)
+    gevent.sleep(0.02)
+    assert [verb for verb, *_ in old.sent] == ["say"] * SEND_BATCH + ["close"]
+    assert sent(side) == []
 
 
 def test_only_items_of_the_session_in_place_are_truncated(side: AiSide) -> None:
     """An item of the session before it, still being heard, is unknown to the new session."""
     side.on_audio("old")
-    new = FakeLeg()
-    side.replace(new, ready=True)
+    side.reopen(0.0)
     for _ in range(2):
         side.on_audio("new")
     side.truncate([Truncation("old", 20), Truncation("new", 40)])
-    assert new.of("truncate") == [("new", 40)]
+    assert side.leg.of("truncate") == [("new", 40)]
     for n in range(MAX_ITEMS):
         side.on_audio(f"item {n}")
     side.truncate([Truncation("new", 60)])
-    assert new.of("truncate") == [("new", 40)]
+    assert side.leg.of("truncate") == [("new", 40)]
+
+
+def test_an_item_that_is_not_played_is_truncated_once(side: AiSide) -> None:
+    assert (side.on_dropped_audio("i1"), side.on_dropped_audio("i1")) == (True, False)
+    side.on_audio("i2")
+    assert not side.on_dropped_audio("i2"), "its truncation comes with the interruption"
+    assert side.leg.of("truncate") == [("i1", 0)]
 
 
 def test_a_replaced_leg_is_closed_and_the_callers_audio_kept(side: AiSide) -> None:
-    old, new = side.leg, FakeLeg()
-    side.start_uplink()
+    old = side.leg
+    side.restate([])
     side.uplink.push("AA==")
-    side.fail((Reason.AI_STALLED, "why"))
-    side.replace(new, ready=False)
+    side.reopen(monotonic() + 1.0)
     side.uplink.push("AQ==")
     gevent.sleep(0)
-    assert old.of("send_audio") == ["AA=="]
+    assert (old.of("send_audio"), ("close",) in old.sent, old._woken.is_set()) == (["AA=="], True, True)
+    assert side.leg.of("send_audio") == []
+    side.restate([])
+    assert side.leg.of("send_audio") == ["AQ=="]
+
+
+def test_a_successor_is_read_until_it_takes_over(side: AiSide) -> None:
+    told: list[Input] = []
+    old, number = side.leg, side.number
+    side.open_successor(told.append)
+    successor = side.successor
+    assert successor is not None
+    successor.leg.put(ai.SessionCreated(0.0), ai.SessionReady(), ai.Ignored("x"))
+    until(lambda: told == [SuccessorReady(0)])
+    side.swap()
+    assert successor.greenlet is not None
+    successor.greenlet.join(5.0)
+    gevent.sleep(0)
+    assert (side.leg, side.number) == (successor.leg, number + 1)
     assert ("close",) in old.sent
-    assert (side.failure, side.ready, new.of("send_audio")) == (None, False, [])
-    side.start_uplink()
-    assert new.of("send_audio") == ["AQ=="]
+    assert ("close",) not in side.leg.sent
+
+
+def test_a_successor_that_fails_is_reported_and_closed(side: AiSide) -> None:
+    told: list[Input] = []
+    side.open_successor(told.append)
+    successor = side.successor
+    assert successor is not None
+    successor.leg.put(ai.AiError("no", "no such model", True, "lasting", 0, "session"))
+    until(lambda: told == [SuccessorFailed()])
+    assert ("close",) in successor.leg.sent
+    side.open_successor(told.append)
+    side.drop_successor()
+    assert successor.greenlet is not None
+    until(lambda: all(one.dead for one in side.greenlets))
+    assert told == [SuccessorFailed()], "a dropped one reports nothing"
 
 
 @pytest.mark.parametrize(
@@ -83,16 +142,6 @@ def test_a_replaced_leg_is_closed_and_the_callers_audio_kept(side: AiSide) -> No
 )
 def test_an_ai_that_sends_nothing_is_pinged_and_then_given_up(side: AiSide, silent_s: float, pinged: bool, failed: bool) -> None:
     """With `ai_stall_s` of two seconds: the AI is pinged after one, has one to answer, and is looked at twice."""
-    for n in range(int(silent_s / 0.25) + 1):
-        side.check(side.leg.heard_s + n * 0.25)
-    assert (side.watchdog.pinged_s > 0, ("ping",) in side.leg.sent) == (pinged, pinged)
-    assert (side.failure is not None) == failed
-    assert side.leg._woken.is_set() == failed
-
-
-def test_a_response_that_stops_fails_the_leg(side: AiSide) -> None:
-    side.request("")
-    side.leg.heard_s = late_s = monotonic() + 2.1
-    side.check(late_s)
-    side.check(late_s)
-    assert side.failure is not None and side.failure[0] is Reason.AI_STALLED
+    found = [side.check(side.leg.heard_s + n * 0.25) for n in range(int(silent_s / 0.25) + 1)]
+    assert ("ping",) in side.leg.sent if pinged else ("ping",) not in side.leg.sent
+    assert [problem[0] for problem in found if problem is not None] == ([Reason.AI_STALLED] if failed else [])

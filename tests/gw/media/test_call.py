@@ -12,16 +12,18 @@ import pytest
 
 from gw import bus
 from gw.call.conversation import Utterance
+from gw.call.dialogue import inputs as given
 from gw.call.resume import Resumed
-from gw.call.state import Event, Reason
+from gw.call.state import Reason
 from gw.config import Agent
 from gw.media.ai_side import AiSide
 from gw.media.call import Call
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
+from gw.media.dialogue import CallDialogue
 from gw.media.downlink import Downlink
 from gw.protocol.audio import FRAME_BYTES
-from tests.gw.media.support import ACCOUNT, ContextMaker, FakeLeg, call_of, transport_and_peer
+from tests.gw.media.support import ACCOUNT, ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer
 
 
 @pytest.fixture
@@ -36,8 +38,8 @@ def call(contexts: ContextMaker, emitted: list[bus.Event]) -> Iterator[Call]:
     context.emit = emitted.append
     transport, peer = transport_and_peer()
     call = call_of(context, Agent(greeting=""), transport)
-    call.ai.replace(FakeLeg(), ready=True)
-    call.state.on_event(Event.AI_READY)
+    put_in_place(call, FakeLeg())
+    call.dialogue.on(given.SessionReady())
     yield call
     transport.shut()
     peer.close()
@@ -53,20 +55,6 @@ def test_the_start_is_reported_first(call: Call, emitted: list[bus.Event]) -> No
     assert (started.call_sid, started.account_sid, started.agent) == (call.sid, ACCOUNT, "default")
 
 
-def test_speech_over_the_agent_cuts_and_truncates(call: Call, emitted: list[bus.Event]) -> None:
-    leg: Any = call.ai.leg
-    call.report_turns(call.turns.on_agent_audio("i1", 0))
-    call.ai.on_audio("i1")
-    call.downlink.play("r1", "i1", bytes(10 * FRAME_BYTES))
-    call.turns.on_agent_text("i1", "a long answer", 0)
-    call.on_speech_started("c1", 40)
-    assert leg.of("truncate") == [("i1", 0)]
-    assert call.downlink.playout.is_empty
-    assert call.ai.pending_reply.caller_speaks
-    (turn,) = of(emitted, bus.Turn)
-    assert (turn.text, turn.interrupted, turn.heard_ms) == ("a long answer", True, 0)
-
-
 def test_an_item_heard_before_an_interruption_is_stored_as_heard(call: Call, emitted: list[bus.Event]) -> None:
     """Its mark's echo comes after the clear, which drops the mark."""
     for item, response in (("i1", "r1"), ("i2", "r2")):
@@ -79,18 +67,13 @@ def test_an_item_heard_before_an_interruption_is_stored_as_heard(call: Call, emi
     for _ in range(5):
         call.downlink.pacer.deadline(began_s)
         call.downlink.pacer.on_sent(began_s)
-    call.on_speech_started("c1", 40)
+    call.dialogue.on(given.Audio("r2"))
+    call.dialogue.on(given.SpeechStarted("c1"))
     call.on_mark_echo(pieces[5].name)  # type: ignore[union-attr]
     assert [(turn.text, turn.interrupted, turn.heard_ms) for turn in of(emitted, bus.Turn)] == [
         ("i1", False, 100),
         ("i2", True, 0),
     ]
-
-
-def test_speech_into_silence_cuts_nothing(call: Call) -> None:
-    call.on_speech_started("c1", 40)
-    assert call.downlink.bargein.count == 0
-    assert call.ai.pending_reply.caller_speaks
 
 
 def test_a_mark_that_comes_back_resolves_the_turns_before_it(call: Call, emitted: list[bus.Event]) -> None:
@@ -105,40 +88,6 @@ def test_a_mark_that_comes_back_resolves_the_turns_before_it(call: Call, emitted
     call.on_mark_echo(pieces[2].name)  # type: ignore[union-attr]
     (turn,) = of(emitted, bus.Turn)
     assert (turn.text, turn.interrupted, turn.heard_ms) == ("hello", False, 40)
-
-
-def test_a_key_is_noted_and_sent(call: Call, emitted: list[bus.Event]) -> None:
-    leg: Any = call.ai.leg
-    call.ending.last_voice_s = 0.0
-    call.on_key("5")
-    assert leg.of("send_keys") == ["5"]
-    (note,) = of(emitted, bus.CallEvent)
-    assert (note.kind, note.data) == ("keys", {"count": 1}), "a key may be secret"
-    assert call.ending.last_voice_s > 0.0
-
-
-def test_a_session_that_is_over_leaves_nothing_open(call: Call) -> None:
-    call.ai.request("")
-    call.downlink.play("r1", "i1", bytes(FRAME_BYTES + 1))
-    call.report_turns(call.turns.on_agent_audio("i1", 0))
-    call.on_session_over()
-    assert call.ai.responses.is_idle
-    assert [type(call.downlink.playout.pop()).__name__ for _ in range(3)] == ["bytes", "bytes", "ResponseMark"]
-
-
-def test_the_watchdog_looks_at_the_ai_of_an_active_call_only(call: Call) -> None:
-    call.ai.request("")
-    late_s = call.ai.last_event_s + 100.0
-    call.ending.last_voice_s = late_s
-    call.state.on_event(Event.AI_LOST)
-    call.check(late_s)
-    call.check(late_s)
-    assert call.ai.failure is None
-    call.state.on_event(Event.AI_READY)
-    call.check(late_s)
-    call.check(late_s)
-    assert call.ai.failure is not None
-    assert call.ai.failure[0] is Reason.AI_STALLED
 
 
 def test_a_conversation_is_restored_for_a_stream_that_resumes_a_call(call: Call, emitted: list[bus.Event]) -> None:
@@ -158,7 +107,7 @@ def test_a_conversation_is_restored_for_a_stream_that_resumes_a_call(call: Call,
 
 
 def _alive() -> int:
-    kinds = (Call, AiSide, CallEnding, CallEvents, Downlink)
+    kinds = (Call, AiSide, CallDialogue, CallEnding, CallEvents, Downlink)
     return sum(isinstance(thing, kinds) for thing in gc.get_objects())
 
 
@@ -170,7 +119,7 @@ def test_an_ended_call_is_freed_without_the_collector(contexts: ContextMaker) ->
     try:
         before = _alive()
         call = call_of(context, Agent(greeting=""), transport)
-        assert _alive() == before + 5
+        assert _alive() == before + 6
         call.end(Reason.CALLER_HANGUP)
         call.report_end()
         del call
@@ -186,7 +135,7 @@ def test_an_ended_call_is_freed_without_the_collector(contexts: ContextMaker) ->
 
 @pytest.mark.parametrize(
     ("reason", "result", "level"),
-    [(Reason.CALLER_HANGUP, "success", "INFO"), (Reason.AI_LOST, "peer_error", "WARNING")],
+    [(Reason.CALLER_HANGUP, "success", "INFO"), (Reason.PHONE_LOST, "peer_error", "WARNING")],
 )
 def test_a_report_counts_what_was_not_heard(
     call: Call, emitted: list[bus.Event], caplog: pytest.LogCaptureFixture, reason: Reason, result: str, level: str

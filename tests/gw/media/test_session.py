@@ -489,8 +489,7 @@ def test_the_first_end_counts(line: Line):
     session.end(Reason.ADMIN_HANGUP, "first")
     session.end(Reason.SHUTDOWN, "second")
     call.end(Reason.IDLE_LIMIT, "third")
-    call.ending.finish(Reason.AI_HANGUP, "fourth")
-    call.ending.fall_back(Reason.AI_LOST, "fifth")
+    call.ending.fall_back(Reason.AI_LOST, "fourth", speak=True)
     assert line.ended() == (1000, "admin_hangup")
     assert (line.end_event().reason, line.end_event().detail) == ("admin_hangup", "first")
 

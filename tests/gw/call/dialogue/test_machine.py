@@ -48,7 +48,7 @@ def test_the_agent_answers_without_a_request() -> None:
     talk.greet()
     assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1")) == []
     assert talk.on(given.Audio("r1")) == [do.Play()]
-    assert talk.wait(5000) == []
+    assert talk.wait(4000) == []
 
 
 def test_an_answer_that_does_not_come_is_requested() -> None:
@@ -68,7 +68,7 @@ def test_an_empty_or_failed_answer_is_requested_twice_more_then_the_fallback_spe
         assert talk.on(given.ResponseStarted(f"r{n}"), ended) == [do.Note("answer_failed")]
         assert talk.wait(pause_ms) == [do.Create(Prompt.ANSWER)]
     out = talk.on(given.ResponseStarted("r3"), ending._replace(response_id="r3"))
-    assert out == [do.Note("fallback: ai_refused"), do.End(Reason.FALLBACK_GOODBYE, True)]
+    assert out == [do.Note("fallback", Reason.AI_NO_ANSWER), do.End(Reason.FALLBACK_GOODBYE, True)]
     assert talk.machine.deadline_ms == NEVER
 
 
@@ -95,7 +95,7 @@ def test_a_word_cuts_where_the_gateway_judges() -> None:
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000))
     talk.on(given.SpeechStarted("c1"))
-    assert talk.wait(400) == [do.Cancel(), do.Interrupt(), do.ReleaseAudio()]
+    assert talk.wait(400) == [do.Cancel(), do.Interrupt("cut"), do.ReleaseAudio()]
     talk.on(given.ResponseDone("r1", False))
     assert talk.on(given.SpeechStopped("c1")) == [do.Create(Prompt.ANSWER)]
 
@@ -109,6 +109,16 @@ def test_a_goodbye_is_heard_and_can_be_taken_back() -> None:
     talk.on(given.ResponseDone("r1", False), given.SpeechStopped("c1"))
     talk.on(given.ResponseStarted("r2"), given.Audio("r2", 2000), given.ToolCall("r2", "t2", "hang_up"), given.ResponseDone("r2"))
     assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
+
+
+def test_a_protected_greeting_is_heard_and_the_caller_answered_afterwards() -> None:
+    talk = Talk(Rules(protect_greeting_ms=2000, interruptions="gateway"))
+    talk.on(given.SessionReady(), given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1")) == []
+    assert talk.on(given.SpeechStopped("c1")) == [do.Create(Prompt.ANSWER)]
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 4000), given.ResponseDone("r2"))
+    talk.wait(2000)
+    assert talk.on(given.SpeechStarted("c2")) == [do.HoldAudio()]
 
 
 def test_the_answer_to_a_tool_follows_its_result() -> None:
@@ -132,7 +142,7 @@ def test_a_session_lost_in_a_sentence_is_replaced_and_continues() -> None:
     talk = Talk()
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 500))
-    assert talk.on(given.SessionLost(Reason.AI_LOST)) == [do.Note("session_lost"), do.OpenSession(400)]
+    assert talk.on(given.SessionLost(Reason.AI_LOST)) == [do.Note("ai_leg_lost", Reason.AI_LOST), do.OpenSession(400)]
     assert talk.on(given.SessionReady()) == [do.Restate()]
     assert talk.wait(500) == [do.Create(Prompt.CONTINUE)]
 

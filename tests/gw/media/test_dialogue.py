@@ -1,0 +1,221 @@
+"""gw.media.dialogue: inputs reach the machine, and each command the part of the call it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import gevent
+import pytest
+
+from gw import bus
+from gw.call.dialogue import commands as do
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue import machine
+from gw.call.dialogue.commands import Command
+from gw.call.dialogue.inputs import Trouble
+from gw.call.state import Reason, Result, State
+from gw.config import Agent, Turns
+from gw.media import dialogue
+from gw.media.ai_in import AiIn
+from gw.media.dialogue import _ACTS, _NOTES, _OUTPUTS, DEAD_AIR_MS
+from gw.protocol import ai
+from tests.gw.media.support import ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer, until
+
+
+class Rig:
+    """A call with a ready AI leg in memory, and the dialogue's greenlet."""
+
+    def __init__(self, contexts: ContextMaker, **agent: Any) -> None:
+        self.context, self.emitted = contexts.context(media={"ai_stall_s": 0.3, "ai_answer_s": 0.5, "goodbye_s": 1.0})
+        self.transport, self.peer = transport_and_peer()
+        self.call = call_of(self.context, Agent(**{"provider": "openai", "greeting": "", **agent}), self.transport)
+        self.call.ai._new_leg = FakeLeg
+        self.leg = FakeLeg()
+        put_in_place(self.call, self.leg)
+        self.call.dialogue.on(given.SessionReady())
+        self.leg.sent.clear()
+        self.ai_in = AiIn(self.call)
+        self.greenlet = gevent.spawn(self.call.dialogue.run)
+
+    def receive(self, *events: ai.AiEvent) -> None:
+        self.ai_in._dispatch(list(events), self.call.ai.number)
+
+    def speak(self, response_id: str = "r1", ms: int = 200) -> None:
+        audio = ai.AudioDelta(response_id, f"i-{response_id}", bytes(8 * ms))
+        self.receive(ai.ResponseStarted(response_id), audio, ai.ResponseDone(response_id, "completed", ""))
+
+    def notes(self, kind: str) -> list[dict[str, Any]]:
+        return [event.data for event in self.emitted if isinstance(event, bus.CallEvent) and event.kind == kind]
+
+    def close(self) -> None:
+        self.call.dialogue.stop()
+        self.greenlet.kill()
+        self.transport.shut()
+        self.peer.close()
+
+
+@pytest.fixture
+def rig(contexts: ContextMaker) -> Iterator[Rig]:
+    made = Rig(contexts)
+    yield made
+    made.close()
+
+
+def commands() -> set[type]:
+    return set(Command.__args__)
+
+
+def test_every_command_has_an_act() -> None:
+    """All but the one for tools, which no agent has."""
+    assert set(_ACTS) == commands() - {do.WantTool}
+
+
+def test_every_note_and_output_of_the_machine_has_words() -> None:
+    source = Path(machine.__file__).read_text()
+    assert all(f'Note("{name}"' in source for name in _NOTES)
+    assert source.count("do.Note(") == sum(source.count(f'do.Note("{name}"') for name in _NOTES)
+    assert all(f'"{result}"' in source for result in _OUTPUTS)
+
+
+def test_keys_are_sent_together_and_answered_and_noted_without_their_digits(rig: Rig) -> None:
+    for digit in "123#":
+        rig.call.on_key(digit)
+    assert rig.leg.sent == [("send_keys", "123"), ("create_response",)]
+    assert "123" not in repr(rig.emitted)
+    assert "'1'" not in repr(rig.emitted)
+
+
+def test_an_answer_that_fails_is_requested_again_until_the_ai_is_given_up(rig: Rig) -> None:
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+    for n in range(3):
+        rig.receive(ai.ResponseStarted(f"r{n}"), ai.ResponseDone(f"r{n}", "failed", "server error", "passing"))
+        if n < 2:
+            until(lambda n=n: len(rig.leg.of("create_response")) == n + 1)
+    assert rig.call.state.reason is Reason.FALLBACK_GOODBYE
+    assert rig.call.ending.detail == "ai_no_answer: server error"
+    assert [len(rig.notes(kind)) for kind in ("answer_failed", "response_failed", "fallback")] == [2, 3, 1]
+
+
+def test_a_lasting_error_ends_with_the_fallback_immediately(rig: Rig) -> None:
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+    rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "failed", "no money", "lasting"))
+    assert rig.call.ending.detail == "ai_refused: no money"
+    assert rig.leg.of("create_response") == []
+
+
+def test_a_goodbye_that_the_caller_interrupts_is_taken_back(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(8000)))
+    rig.receive(ai.ToolCall("r1", "i2", "call_1", "hang_up", "{}"), ai.ResponseDone("r1", "completed", ""))
+    assert rig.call.state.now is State.CLOSING
+    rig.receive(ai.SpeechStarted("c1", 0))
+    assert rig.call.state.now is State.ACTIVE
+    assert rig.call.downlink.playout.is_empty
+    assert rig.notes("goodbye_taken_back") == [{}]
+
+
+def test_a_goodbye_that_is_heard_ends_the_call(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(160)))
+    rig.receive(ai.ToolCall("r1", "i2", "call_1", "hang_up", "{}"), ai.ResponseDone("r1", "completed", ""))
+    rig.call.downlink.playout.clear(0)
+    rig.call.check(monotonic())
+    assert rig.call.state.reason is Reason.AI_HANGUP
+    assert rig.call.ending.result is Result.SUCCESS
+
+
+def test_a_lost_session_is_replaced_and_receives_the_conversation(rig: Rig) -> None:
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"), ai.CallerTranscript("c1", "What time is it?"))
+    rig.call.dialogue.lose_session(given.SessionLost(Reason.AI_LOST), "the socket broke", is_expired=False)
+    assert rig.call.state.now is State.CONNECTING
+    assert rig.notes("ai_leg_lost") == [{"reason": "ai_lost", "detail": "the socket broke"}]
+    leg: Any = rig.call.ai.leg
+    assert leg is not rig.leg
+    rig.call.dialogue.on(given.SessionReady())
+    assert rig.call.state.now is State.ACTIVE
+    assert leg.of("say")[0][:2] == ("caller", "What time is it?")
+    until(lambda: leg.of("create_response"), "the answer is owed by the new session")
+    assert rig.notes("ai_leg_replaced") == [{"reason": "lost"}]
+    assert rig.context.cells.reconnects["lost"].value == 1
+
+
+def test_a_response_that_goes_silent_costs_the_session(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(160)))
+    until(lambda: rig.call.state.now is State.CONNECTING)
+    assert rig.notes("ai_leg_lost")[0]["reason"] == "ai_stalled"
+
+
+def test_arguments_of_a_tool_call_are_a_sign_of_life(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(160)))
+    for _ in range(10):
+        gevent.sleep(0.05)
+        rig.receive(ai.ResponseAlive("r1"))
+    assert rig.call.state.now is State.ACTIVE
+
+
+@pytest.mark.parametrize("reason", [Reason.PHONE_LOST, Reason.ADMIN_HANGUP, Reason.SHUTDOWN, Reason.INTERNAL_ERROR])
+def test_an_end_from_outside_keeps_its_reason(rig: Rig, reason: Reason) -> None:
+    rig.call.end(reason, "why")
+    assert (rig.call.state.reason, rig.call.ending.detail) == (reason, "why")
+
+
+def test_an_interruption_cuts_and_truncates(rig: Rig) -> None:
+    rig.speak(ms=1000)
+    rig.receive(ai.AgentTranscript("r1", "i-r1", "a long answer"), ai.SpeechStarted("c1", 40))
+    assert rig.leg.of("truncate") == [("i-r1", 0)]
+    assert rig.call.downlink.playout.is_empty
+    (turn,) = [event for event in rig.emitted if isinstance(event, bus.Turn)]
+    assert (turn.text, turn.interrupted, turn.heard_ms) == ("a long answer", True, 0)
+
+
+def test_an_interruption_that_is_judged_holds_the_audio_and_resumes_it(contexts: ContextMaker) -> None:
+    rig = Rig(contexts, turns=Turns(interruptions="gateway"))
+    try:
+        rig.speak(ms=2000)
+        queued_s = rig.call.downlink.queued_s(monotonic())
+        rig.receive(ai.SpeechStarted("c1", 40))
+        assert rig.call.downlink.tx.held
+        rig.receive(ai.SpeechStopped("c1"), ai.CallerTranscript("c1", "Mm-hmm."))
+        assert not rig.call.downlink.tx.held
+        assert rig.leg.of("delete_item") == ["c1"]
+        assert rig.call.downlink.queued_s(monotonic()) >= queued_s - 0.1
+    finally:
+        rig.close()
+
+
+def test_words_judged_as_an_interruption_cut_and_are_answered(contexts: ContextMaker) -> None:
+    rig = Rig(contexts, turns=Turns(interruptions="gateway"))
+    try:
+        rig.speak(ms=2000)
+        rig.receive(ai.SpeechStarted("c1", 40), ai.SpeechStopped("c1"), ai.CallerTranscript("c1", "Wait."))
+        assert rig.call.downlink.playout.is_empty
+        assert rig.leg.sent[-2:] == [("truncate", "i-r1", 0), ("create_response",)]
+    finally:
+        rig.close()
+
+
+def test_silence_before_an_owed_answer_is_noted_and_no_success(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ms = [dialogue._now_ms()]
+    monkeypatch.setattr(dialogue, "_now_ms", lambda: now_ms[0])
+    rig.context.holding = b""
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+    now_ms[0] += DEAD_AIR_MS + 100
+    rig.speak()
+    assert rig.notes("dead_air") == [{"ms": DEAD_AIR_MS + 100}]
+    rig.call.end(Reason.CALLER_HANGUP)
+    assert rig.call.ending.result is Result.PEER_ERROR
+
+
+def test_a_rate_limit_is_waited_for(rig: Rig) -> None:
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+    rig.call.dialogue.on(given.CreateRefused(Trouble.RATE_LIMIT, 4000))
+    machine = rig.call.dialogue.machine
+    assert 3500 < machine.wait_by - dialogue._now_ms() <= 4000
+
+
+def test_the_greenlet_ends_with_the_call(rig: Rig) -> None:
+    rig.call.end(Reason.CALLER_HANGUP)
+    rig.call.dialogue.stop()
+    rig.greenlet.join(5.0)
+    assert rig.greenlet.successful()

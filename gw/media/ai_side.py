@@ -120,7 +120,7 @@ class AiSide:
         )
 
     def add_turns(self, turns: list[Turn]) -> None:
-        """Keep finished turns for a later session, and correct in the present one what the caller did not hear."""
+        """Keep finished turns for a later session, and correct what the present one believes of them."""
         self.conversation.add(turns)
         for delete, after, said in self.conversation.corrections(turns):
             if delete:

@@ -27,7 +27,7 @@ from gw.protocol.audio import BYTES_PER_MS
 
 log = logging.getLogger(__name__)
 
-#: The dialogue bounds the opening of a leg. This much later AI-in stops waiting for it.
+#: AI-in's own bound on opening a leg, beyond the dialogue's.
 _GRACE_S: Final = 0.05
 
 _TROUBLES: Final[dict[ai.Trouble, Trouble]] = {

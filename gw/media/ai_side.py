@@ -120,7 +120,7 @@ class AiSide:
         )
 
     def add_turns(self, turns: list[Turn]) -> None:
-        """Keep finished turns for a later session, and correct what the present one believes of them."""
+        """Keep finished turns for later sessions, and correct the present one's belief."""
         self.conversation.add(turns)
         for delete, after, said in self.conversation.corrections(turns):
             if delete:

@@ -51,7 +51,7 @@ class AiIn:
         self._untranscribed = False  # a failed transcription was noted
 
     def run(self) -> None:
-        """Serve one AI leg after another until the call ends or no leg is wanted any more. The greenlet's body."""
+        """Serve one AI leg after another while one is wanted. The greenlet's body."""
         call, side = self._call, self._call.ai
         call.restore_conversation()
         try:

@@ -173,6 +173,11 @@ LOCKS_BUSY: Final = Counter(
     "gw_locks_busy_total",
     "Calls admitted without a check of their token's use, because other workers held its lock for too long.",
 )
+PONGS: Final = Counter(
+    "gw_pongs_total",
+    "Pings of peers that were answered, by leg. Twilio and OpenAI send a few a minute; of many at a time the last are answered.",
+    {"leg": ("phone", "ai")},
+)
 CALLS: Final = Gauge("gw_calls", "Calls in progress, by state.", {"state": ("waiting", "connecting", "active", "closing")})
 CALLS_ENDED: Final = Counter(
     "gw_calls_ended_total",
@@ -364,6 +369,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     RX_DROPPED,
     CALL_SURPLUS,
     LOCKS_BUSY,
+    PONGS,
     CALLS,
     CALLS_ENDED,
     STREAMS_REFUSED,

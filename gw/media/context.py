@@ -38,6 +38,7 @@ from metrics.declare import (
     FIRST_AUDIO,
     INTERRUPTIONS,
     LOCKS_BUSY,
+    PONGS,
     REQUESTS_REFUSED,
     STREAMS_REFUSED,
     TX_DROPPED,
@@ -64,6 +65,7 @@ class CallCells:
         self.ai_errors = {value: page.counter(AI_ERRORS, kind=value) for value in AI_ERRORS.labels["kind"]}
         self.interruptions = {value: page.counter(INTERRUPTIONS, verdict=value) for value in INTERRUPTIONS.labels["verdict"]}
         self.locks_busy = page.counter(LOCKS_BUSY)
+        self.pongs = {leg: page.counter(PONGS, leg=leg) for leg in PONGS.labels["leg"]}
         self.bargein = page.histogram(BARGEIN)
         self.first_audio = page.histogram(FIRST_AUDIO)
 
@@ -155,7 +157,7 @@ class MediaContext:
         """Make an AI leg for one call."""
         if agent.provider == "parrot":
             return ParrotLeg(self.prompts)
-        return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls)
+        return OpenAiLeg(agent, self.config.secrets.openai_api_key, self.tls, self.cells.pongs["ai"].add)
 
     def may_open(self) -> bool:
         """Return whether one more media socket is accepted: a slot is free, or an admitted call expected."""

@@ -74,7 +74,7 @@ class Session:
     def __init__(self, context: MediaContext, transport: Transport) -> None:
         self._context = context
         self._transport = transport
-        self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=False)
+        self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=False, on_pongs=context.cells.pongs["phone"].add)
         self._reader = MessageReader(self._socket, twilio.parse)
         self._state = CountedState(context.cells)
         self._call: Call | None = None

@@ -18,6 +18,7 @@ from metrics.declare import (
     INTERRUPTIONS,
     LOCKS_BUSY,
     OVERFLOW,
+    PONGS,
     REQUESTS_REFUSED,
     RX_DROPPED,
     STREAMS_REFUSED,
@@ -207,13 +208,14 @@ def _strangers() -> list[AnyPanel]:
         ),
         curves(
             "Surplus dropped, per second",
-            "Audio beyond real time, echoes of unknown marks, and events beyond the limit of their kind. An interruption returns "
+            "Audio beyond real time, echoes of unknown marks, events beyond the limit of their kind, and pings. An interruption returns "
             "marks that count as unknown; the rest is a fault or an attack of Twilio's side or of the AI.",
             [
                 (
                     f'sum by (reason) (rate({RX_DROPPED.name}{{{CHOSEN}, reason=~"surplus|unknown_.+"}}[$__rate_interval]))',
                     "{{reason}}",
                 ),
+                (f"sum by (leg) (rate({PONGS.name}{{{CHOSEN}}}[$__rate_interval]))", "pings, {{leg}}"),
                 (f"sum by (kind) (rate({CALL_SURPLUS.name}{{{CHOSEN}}}[$__rate_interval]))", "{{kind}}"),
             ],
             unit="short",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -64,6 +65,7 @@ class OpenAiLeg:
         "_api_key",
         "_close_code",
         "_dialect",
+        "_on_pongs",
         "_reader",
         "_socket",
         "_tls",
@@ -71,11 +73,14 @@ class OpenAiLeg:
         "transport",
     )
 
-    def __init__(self, agent: Agent, api_key: str, tls: ssl.SSLContext) -> None:
-        """`tls`: built once per process; building one takes 24 ms."""
+    def __init__(
+        self, agent: Agent, api_key: str, tls: ssl.SSLContext, on_pongs: Callable[[float], None] = lambda count: None
+    ) -> None:
+        """`tls`: built once per process; building one takes 24 ms. `on_pongs`: receives the number of pings answered."""
         self._agent = agent
         self._api_key = api_key
         self._tls = tls
+        self._on_pongs = on_pongs
         self._close_code = NORMAL
         self._dialect = openai_realtime.Dialect()
         self._socket: WebSocket | None = None
@@ -104,7 +109,9 @@ class OpenAiLeg:
         handshake = ClientHandshake(host, uri.resource_name, openai_realtime.headers(self._api_key), os.urandom(16))
         transport.write(handshake.request)
         behind = self._shake_hands(transport, handshake)
-        self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=True, first=behind, may_skip=openai_realtime.may_skip)
+        self._socket = WebSocket(
+            transport, MAX_MESSAGE_BYTES, is_client=True, first=behind, may_skip=openai_realtime.may_skip, on_pongs=self._on_pongs
+        )
         self._reader = MessageReader(self._socket, _parse, openai_realtime.split)
         self._send(self._dialect.session_update(self._agent))
 

@@ -63,10 +63,10 @@ _keys: Final = _Keys()
 class WebSocket:
     """Open websocket. `limit_bytes`: of the longest message. `first`: bytes read behind the handshake.
 
-    `may_skip`: see MessageCutter.
+    `may_skip`: see MessageCutter. `on_pongs`: receives the number of pings answered in a read.
     """
 
-    __slots__ = ("_cutter", "_declined", "_is_client", "_is_closing", "_offer", "transport")
+    __slots__ = ("_cutter", "_declined", "_is_client", "_is_closing", "_offer", "_on_pongs", "transport")
 
     def __init__(
         self,
@@ -76,10 +76,12 @@ class WebSocket:
         is_client: bool,
         first: bytes = b"",
         may_skip: Callable[[bytearray], bool] | None = None,
+        on_pongs: Callable[[float], None] = lambda count: None,
     ) -> None:
         self.transport = transport
         self._cutter = MessageCutter(limit_bytes, is_client=is_client, first=first, may_skip=may_skip)
         self._is_client = is_client
+        self._on_pongs = on_pongs
         self._is_closing = False
         self._offer: Callable[[list[Message]], bool] | None = None
         self._declined: list[Message] = []
@@ -143,6 +145,7 @@ class WebSocket:
         messages = self._cutter.receive(data, monotonic())
         if self._cutter.pings:
             self.transport.write(b"".join([self._frame(PONG, payload) for payload in self._cutter.pings]))
+            self._on_pongs(len(self._cutter.pings))
         return messages
 
     def _raise_end(self) -> None:

@@ -111,6 +111,17 @@ def test_a_ping_is_answered(ends: Ends):
     assert web_socket.is_open
 
 
+def test_answered_pings_are_counted() -> None:
+    ours, theirs = pair()
+    counted: list[float] = []
+    web_socket, peer = WebSocket(Transport(ours, 1 << 20), LIMIT_BYTES, is_client=False, on_pongs=counted.append), Peer(theirs)
+    peer.raw(masked(PING, b"1") + masked(PONG, b"") + masked(PING, b"2"))
+    assert web_socket.read() == []
+    assert counted == [2]
+    web_socket.transport.shut()
+    peer.close()
+
+
 def test_a_client_masks_each_frame_with_another_key():
     ours, theirs = pair()
     web_socket, peer = WebSocket(Transport(ours, 1 << 20), LIMIT_BYTES, is_client=True), Peer(theirs, Side.SERVER)

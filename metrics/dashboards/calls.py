@@ -208,8 +208,8 @@ def _strangers() -> list[AnyPanel]:
         ),
         curves(
             "Surplus dropped, per second",
-            "Audio beyond real time, echoes of unknown marks, events beyond the limit of their kind, and pings. An interruption returns "
-            "marks that count as unknown; the rest is a fault or an attack of Twilio's side or of the AI.",
+            "Audio beyond real time, echoes of unknown marks, events beyond the limit of their kind, and pings. An interruption "
+            "returns marks that count as unknown; the rest is a fault or an attack of Twilio's side or of the AI.",
             [
                 (
                     f'sum by (reason) (rate({RX_DROPPED.name}{{{CHOSEN}, reason=~"surplus|unknown_.+"}}[$__rate_interval]))',

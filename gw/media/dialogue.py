@@ -162,6 +162,8 @@ class CallDialogue:
             self._was_ready = machine.is_ready
             if not machine.is_ready:
                 self._end_session()
+        if not machine.is_ready and machine.phase is not Phase.TALK and self._side.is_wanted:
+            self._side.give_up()  # no other session follows, and what is left of this one is not read
         for command in commands:
             _ACTS[type(command)](self, command)
         self._update_state()
@@ -290,8 +292,6 @@ class CallDialogue:
         name, reason = command.name, command.reason
         if name == "fallback" and reason is not None:
             self._cause = reason
-            if not self._machine.is_ready:
-                self._side.give_up()
         if name == "ai_leg_lost" and reason is not None:
             self._lost = "expiring" if self._is_expired else _LABELS.get(reason, "failed")
             self._is_expired = False

@@ -16,6 +16,7 @@ from gw.call.playout import ResponseMark
 from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import call_events
+from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import _HANDLERS, AiIn
 from gw.media.call import Call
 from gw.protocol import ai
@@ -306,3 +307,60 @@ def test_a_storm_of_interruptions_is_limited(rig: Rig) -> None:
     assert rig.call.downlink.bargein.count == 10
     assert rig.context.cells.surplus["interruption"].value == 50
     assert rig.notes("surplus")[0] == {"of": "interruption"}
+
+
+# -- a leg that is lost while the call is closing ---------------------------------------------------------------------
+
+
+class LostLeg(FakeLeg):
+    """A leg in memory that is over. Reading it again and again would hold the hub, so that fails the test."""
+
+    reads = 0
+
+    def read(self) -> list[ai.AiEvent]:
+        self.reads += 1
+        assert self.reads < 10, "a leg that is over is read again"
+        return super().read()
+
+
+def say_goodbye(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(16000)))
+    rig.receive(ai.ToolCall("r1", "i2", "call_1", "hang_up", "{}"), ai.ResponseDone("r1", "completed", ""))
+    assert rig.call.state.now is State.CLOSING
+
+
+def run_with(rig: Rig, leg: FakeLeg) -> None:
+    rig.call.ai.leg = leg
+    running = gevent.spawn(rig.ai_in.run)
+    running.join(timeout=WAIT_S)
+    assert running.successful()
+
+
+def test_a_leg_that_breaks_in_the_goodbye_is_not_read_again_and_the_goodbye_is_heard(rig: Rig) -> None:
+    say_goodbye(rig)
+    run_with(rig, LostLeg(error=AiLegError(Reason.AI_LOST, "the socket broke")))
+    assert rig.call.state.now is State.CLOSING
+    assert rig.call.downlink.playout.depth_bytes == 16000
+    assert len(rig.notes("ai_leg_lost")) == 1
+
+
+def test_a_session_that_the_ai_ends_in_the_goodbye_is_closed(rig: Rig) -> None:
+    say_goodbye(rig)
+    leg = LostLeg(ai.AiError("session_expired", "an hour", True, "passing", 0, ""))
+    run_with(rig, leg)
+    assert rig.call.state.now is State.CLOSING
+    gevent.sleep(0)
+    assert ("close",) in leg.sent
+
+
+def test_an_attempt_that_fails_after_the_end_was_decided_is_the_last(contexts: ContextMaker) -> None:
+    rig = Rig(contexts)
+    say_goodbye(rig)
+    rig.call.dialogue.machine.is_ready = False  # the limit came while a session was being opened
+    leg = LostLeg()
+    leg.connect_error = AiLegError(Reason.AI_UNREACHABLE, "no route")
+    rig.call.ai.open_s = 0.0
+    run_with(rig, leg)
+    assert leg.reads == 0
+    rig.transport.shut()
+    rig.peer.close()

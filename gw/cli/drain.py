@@ -36,7 +36,9 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
     from gw.terminal import print_json
 
     answer = settings.ask("drain", on=True)
-    left = _wait(settings, timeout_s or settings.config.server.reload_timeout_s, quiet=as_json) if wait else None
+    if timeout_s is None:
+        timeout_s = settings.config.server.reload_timeout_s
+    left = _wait(settings, timeout_s, quiet=as_json) if wait else None
     if as_json:
         print_json({**answer, "calls_left": left})
     elif left:

@@ -23,14 +23,14 @@ SHOWN_FRAMES: Final = 4
 def status(settings: Settings, holds: bool, as_json: bool) -> None:
     """Show the state of the running gateway: readiness, workers, calls, store, recordings.
 
-    Exit code 3 if no gateway answers on the admin socket.
+    Exit code 1 if the gateway is not ready for new calls, with or without --json; 3 if no gateway answers on the admin socket.
 
     \b
     For people:            gateway.py status
     For a script:          gateway.py status --json
     Long holds of a hub:   gateway.py status --holds
     """
-    from gw.terminal import Column, console, facts, milliseconds, print_json, print_rows
+    from gw.terminal import print_json
 
     if holds:
         _show_holds(settings.ask("holds"), as_json)
@@ -38,7 +38,16 @@ def status(settings: Settings, holds: bool, as_json: bool) -> None:
     document = settings.ask("status")
     if as_json:
         print_json(document)
-        return
+    else:
+        _show(document)
+    if not document["readiness"]["ready"]:
+        raise click.exceptions.Exit(1)
+
+
+def _show(document: dict[str, Any]) -> None:
+    """Print facts about the gateway, and its workers."""
+    from gw.terminal import Column, console, facts, milliseconds, print_rows
+
     out = console()
     out.print(facts(_facts(document)))
     if document["workers"]:

@@ -49,6 +49,14 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
         return self.ended_at - self.began_at if self.ended_at and self.began_at else None
 
 
+class CallEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a call, if it has one, and the row's host."""
+
+    call_sid: str
+    ended_at: float | None = None
+    host: str | None = None
+
+
 class ListedCall(CallRow, frozen=True, kw_only=True):
     """A call in a list, with the state of its recording."""
 

@@ -74,15 +74,15 @@ def _chosen() -> list[AnyPanel]:
         ),
         rows(
             "Recording",
-            "Its outcome, with Twilio's error code and text after a failure.",
+            "Its outcome. After a failure: the gateway's reason, and Twilio's error code and text.",
             """
             SELECT state, recording_sid, started_at AS 'started', trigger_ms AS 'asked after', attempts, duration_s AS 'length',
-                   error_code, error_text
+                   reason, error_code, error_text
             FROM recordings WHERE call_sid = ${call_sid:sqlstring}
             """,
             height=4,
             units={**_MILLISECONDS, "length": "s"},
-            widths={"recording_sid": 300, "error_text": 400},
+            widths={"recording_sid": 300, "reason": 140, "error_text": 400},
         ),
         rows(
             "Transcript",

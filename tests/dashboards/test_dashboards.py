@@ -71,6 +71,17 @@ def test_a_panel_is_described_and_reads_series_that_exist(name):
             assert query["expr"].count("{") == query["expr"].count('instance=~"$instance"'), "a selector ignores $instance"
 
 
+def test_a_call_s_recording_has_the_reason_of_its_failure():
+    (query,) = (
+        query["rawSql"]
+        for name, panel in PANELS.items()
+        if name.endswith("-recording")
+        for query in panel.queries
+        if panel.is_sql
+    )
+    assert {"reason", "error_code", "error_text"} <= set(query.replace(",", " ").split())
+
+
 @pytest.mark.parametrize("name", PANELS)
 def test_every_query_finds_data(name, shown):
     (found,) = (one for one in shown.panels if one["name"] == name)

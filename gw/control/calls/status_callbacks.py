@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import gevent
@@ -25,6 +26,7 @@ from gw import bus
 from gw.call.state import Reason
 from gw.control.recording.lifecycle import OUR_SOURCE, Outcome
 from gw.control.recording.rows import RecordingRows
+from gw.control.rows import CallEnd
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
 from gw.control.twilio_api.answers import parse_count
 
@@ -32,12 +34,13 @@ log = logging.getLogger(__name__)
 
 #: Twilio's `stop` normally ends the call within this time of the status callback.
 GRACE_S: Final = 2.0
-#: Between two looks at a row whose end may still be in a spool, and their number; a row still open then waits for the next start.
+#: Between two looks at the rows whose end may still be in a spool, one query for all of them, and the number of looks at each; a
+#: row still open then waits for the next start.
 LOOK_S: Final = 1.0
 MAX_LOOKS: Final = 60
-#: Between looks while the store is away: many calls may look, and a store that is back serves the spool first.
+#: Between looks while the store is away: a store that is back serves the spool first.
 AWAY_S: Final = 5.0
-#: Ends of calls under way, most of them waiting for the grace. The rest is found at the next start.
+#: Ends of calls under way: in their grace, or looked at. The rest is found at the next start.
 MAX_ENDING: Final = 2000
 #: Remembered ends of calls, so that a callback the spool delivers again is not acted on again.
 MAX_HEARD: Final = 10_000
@@ -48,6 +51,15 @@ RETRY_S: Final = 1.0
 
 #: CallStatus values after which a call is over. Source: Twilio, Voice status callbacks.
 CALL_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+
+
+@dataclass
+class _Ending:
+    """A call whose row is looked at. `due`: events that the store must have taken before the row counts as open."""
+
+    due: int
+    looks: int = 0
+    is_theirs: bool = False  # at the last look: the row is another host's
 
 
 class LiveCalls(Protocol):
@@ -106,7 +118,9 @@ class StatusCallbacks:
         self._on_call_over = on_call_over
         self._on_lost = on_lost
         self._spooled = spooled
-        self._pool = gevent.pool.Pool(MAX_ENDING)
+        self._grace = gevent.pool.Pool()
+        self._ending: dict[str, _Ending] = {}
+        self._looker: gevent.Greenlet[[], None] | None = None
         self._heard: dict[str, None] = {}  # calls that ended, oldest first
         self._starter: gevent.Greenlet[[], None] | None = None
 
@@ -152,9 +166,10 @@ class StatusCallbacks:
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Stop every greenlet; ends under way are found at the next start."""
-        if self._starter is not None:
-            self._starter.kill(timeout=timeout_s)
-        self._pool.kill(timeout=timeout_s)
+        for greenlet in (self._starter, self._looker):
+            if greenlet is not None:
+                greenlet.kill(timeout=timeout_s)
+        self._grace.kill(timeout=timeout_s)
 
     def _take_up(self) -> None:
         gevent.sleep(TAKE_UP_S)
@@ -170,20 +185,67 @@ class StatusCallbacks:
                 self._spawn(call_sid)
 
     def _spawn(self, call_sid: str) -> None:
-        if self._pool.full():
+        if len(self._grace) + len(self._ending) >= MAX_ENDING:
             log.warning(
                 "too many calls end at the same time: this call's row waits for the next start", extra={"call_sid": call_sid}
             )
             return
-        self._pool.spawn(self._end, call_sid)
+        self._grace.spawn(self._after_grace, call_sid)
 
-    def _end(self, call_sid: str) -> None:
-        try:
-            self._on_call_end(call_sid)
-        except StoreError as error:
-            log.warning("a call's end could not be handled: %s", error, extra={"call_sid": call_sid, "reason": error.code})
-        except Exception:  # this greenlet's top: the webhook itself is kept
-            log.exception("a call's end could not be handled", extra={"call_sid": call_sid})
+    def _after_grace(self, call_sid: str) -> None:
+        """Hang up a call that is still alive at a worker. Leave any other to the looks at its row."""
+        gevent.sleep(GRACE_S)
+        if self._calls.is_owned(call_sid):
+            log.info("the call was completed from outside", extra={"call_sid": call_sid})
+            self._calls.hang_up(call_sid, str(Reason.ADMIN_HANGUP))
+            return
+        self._ending[call_sid] = _Ending(sum(self._spooled()))
+        if not self._looker:
+            self._looker = gevent.spawn(self._look_at_rows)
+
+    def _look_at_rows(self) -> None:
+        """Look at the rows of all ending calls until each is settled, with one query a look. The greenlet's body."""
+        while self._ending:
+            wait_s = LOOK_S
+            stored = self._spooled()[0]  # read before the rows
+            asked = dict(self._ending)
+            rows: dict[str, CallEnd] | None = None
+            is_refused = False
+            try:
+                rows = self._store.ends_of_calls(list(asked))
+            except StoreUnavailable as error:
+                log.debug("the rows of ending calls cannot be read yet: %s", error)
+                wait_s = AWAY_S
+            except StoreError as error:
+                log.warning("the ends of %d calls could not be handled: %s", len(asked), error, extra={"reason": error.code})
+                is_refused = True
+            for call_sid, ending in asked.items():
+                if is_refused or self._is_settled(call_sid, ending, rows, stored):
+                    del self._ending[call_sid]
+            gevent.sleep(wait_s)
+
+    def _is_settled(self, call_sid: str, ending: _Ending, rows: Mapping[str, CallEnd] | None, stored: int) -> bool:
+        """Judge one look at a call's row, and end a row that is open. `rows`: None while the store is away."""
+        if rows is None:
+            ending.is_theirs = False  # its host could not end it either
+        else:
+            row = rows.get(call_sid)
+            if row is not None and row.ended_at is not None:
+                return True
+            ending.is_theirs = row is not None and row.host != self._host
+            if stored >= ending.due and not ending.is_theirs:
+                if row is not None:
+                    self._on_lost({call_sid})
+                return True
+        ending.looks += 1
+        if ending.looks < MAX_LOOKS:
+            return False
+        if ending.is_theirs:  # that host is gone for longer than a restart takes; a real end from it supersedes this one
+            log.warning("a call of another host is ended in its name", extra={"call_sid": call_sid})
+            self._on_lost({call_sid})
+        else:
+            log.warning("a call's end is not known yet: the store lags behind", extra={"call_sid": call_sid})
+        return True
 
     def _on_recording(self, call_sid: str, fields: Mapping[str, str]) -> None:
         reported = recording_outcome(fields)
@@ -193,34 +255,3 @@ class StatusCallbacks:
         outcome, extra = reported
         if not self._rows.write_once(call_sid, outcome, **extra):
             log.info("a recording status changed no row", extra={"call_sid": call_sid})
-
-    def _on_call_end(self, call_sid: str) -> None:
-        gevent.sleep(GRACE_S)
-        if self._calls.is_owned(call_sid):
-            log.info("the call was completed from outside", extra={"call_sid": call_sid})
-            self._calls.hang_up(call_sid, str(Reason.ADMIN_HANGUP))
-            return
-        due = sum(self._spooled())
-        theirs = False
-        for _ in range(MAX_LOOKS):
-            all_stored = self._spooled()[0] >= due  # read before the row
-            try:
-                row = self._store.call(call_sid)
-            except StoreUnavailable as error:
-                log.debug("a call's row cannot be read yet: %s", error, extra={"call_sid": call_sid})
-                theirs = False  # its host could not end it either
-                gevent.sleep(AWAY_S)
-                continue
-            if row is not None and row.ended_at is not None:
-                return
-            theirs = row is not None and row.host != self._host
-            if all_stored and not theirs:
-                if row is not None:
-                    self._on_lost({call_sid})
-                return
-            gevent.sleep(LOOK_S)
-        if theirs:  # that host is gone for longer than a restart takes; a real end from it supersedes this one
-            log.warning("a call of another host is ended in its name", extra={"call_sid": call_sid})
-            self._on_lost({call_sid})
-            return
-        log.warning("a call's end is not known yet: the store lags behind", extra={"call_sid": call_sid})

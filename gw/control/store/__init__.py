@@ -19,7 +19,7 @@ from typing import Unpack
 from sqlalchemy import Connection, exc
 
 import gw.config
-from gw.control.rows import CallDetails, CallRow, ListedCall, RecordingRow, Scalar
+from gw.control.rows import CallDetails, CallEnd, CallRow, ListedCall, RecordingRow, Scalar
 from gw.control.store import migrations, reads
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
@@ -136,6 +136,10 @@ class Store:
     def open_calls(self, *, host: str) -> list[CallRow]:
         """Return a host's calls without an end, oldest first."""
         return self._backend.read(lambda c: reads.list_open_calls(c, host))
+
+    def ends_of_calls(self, call_sids: Sequence[str]) -> dict[str, CallEnd]:
+        """Return the ends and hosts of these calls, by SID, with one query. Unknown calls are missing."""
+        return self._backend.read(lambda c: reads.list_ends(c, call_sids))
 
     def statuses_of_open_calls(self) -> list[tuple[str, dict[str, Scalar]]]:
         """Return the status callbacks of all calls without an end: call SID and form."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, Table, func, select
 
-from gw.control.rows import CallDetails, CallRow, EventRow, ListedCall, QualityRow, RecordingRow, Scalar, TurnRow
+from gw.control.rows import CallDetails, CallEnd, CallRow, EventRow, ListedCall, QualityRow, RecordingRow, Scalar, TurnRow
 from gw.control.store import tables
 from gw.control.store.recordings import SETTLED
 from gw.control.store.tables import calls, recordings
@@ -67,6 +68,12 @@ def list_open_calls(connection: Connection, host: str) -> list[CallRow]:
     last_host = resumed_on.order_by(events.c.at.desc()).limit(1).scalar_subquery()
     statement = select(*_columns(calls)).where(calls.c.ended_at.is_(None), func.coalesce(last_host, calls.c.host) == host)
     return _rows(connection, statement.order_by(calls.c.id).limit(MAX_ROWS), CallRow)
+
+
+def list_ends(connection: Connection, call_sids: Sequence[str]) -> dict[str, CallEnd]:
+    """Return the ends of these calls, by SID. Unknown calls are missing."""
+    statement = select(calls.c.call_sid, calls.c.ended_at, calls.c.host).where(calls.c.call_sid.in_(call_sids))
+    return {row.call_sid: row for row in _rows(connection, statement.limit(MAX_ROWS), CallEnd)}
 
 
 def list_statuses_of_open_calls(connection: Connection) -> list[tuple[str, dict[str, Scalar]]]:

@@ -37,6 +37,27 @@ HOLDS = [
     {"worker": 0, "pid": 4710, "at": BEGAN, "kind": "hub", "wall_s": 0.0011, "cpu_s": 0.0, "stack": []},
 ]
 
+#: The answer of a gateway without a call.
+STATUS = {
+    "version": "1",
+    "host": "vm1",
+    "pid": 1,
+    "started_at": BEGAN,
+    "uptime_s": 90.0,
+    "signed": True,
+    "readiness": {"ready": True, "reasons": []},
+    "workers": [],
+    "fleet": {"calls": 0, "reserved": 0},
+    "calls": 0,
+    "backlog": 0,
+    "poison": 0,
+    "claims": 0,
+    "cut_values": 0,
+    "twilio": {"circuit": "closed", "problem": ""},
+    "store": {"kind": "sqlite", "reachable": True, "revision": "0002", "problem": ""},
+    "recordings": {"completed": 0},
+}
+
 
 @dataclass
 class CommandLine:
@@ -128,7 +149,7 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         return {"call_sid": ENDED, "to": fields["to"], "from": fields["caller"], "agent": fields["agent"]}
 
     commands: dict[str, Command] = {
-        "status": lambda _: {"pid": 1, "workers": [], "fleet": {"calls": 0, "reserved": 0}},
+        "status": lambda _: {**STATUS, "readiness": {"ready": not received, "reasons": received}},
         "drain": lambda fields: {"draining": fields["on"], "workers": 1},
         "loglevel": loglevel,
         "holds": lambda _: HOLDS,

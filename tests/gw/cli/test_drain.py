@@ -15,6 +15,14 @@ def test_a_machine_is_drained_and_undrained(cli: CommandLine, gateway: list[str]
     assert cli.document("undrain") == {"draining": False, "workers": 1}
 
 
+def test_a_timeout_of_0_does_not_wait(cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the default, server.reload_timeout_s."""
+    asked = iter([2])
+    monkeypatch.setattr("gw.cli.drain._calls", lambda settings: next(asked))
+    assert cli.run("drain", "--wait", "--timeout", "0").exit_code == 1
+    assert list(asked) == []
+
+
 def test_calls_that_are_left_are_a_failure(cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gw.cli.drain._calls", lambda settings: 2)
     monkeypatch.setattr("gw.cli.drain.POLL_S", 0.01)

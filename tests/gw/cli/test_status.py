@@ -1,8 +1,10 @@
-"""gw.cli.status: the long holds."""
+"""gw.cli.status: the exit code, and the long holds."""
 
 from __future__ import annotations
 
-from tests.gw.cli.conftest import HOLDS, CommandLine
+import json
+
+from tests.gw.cli.conftest import HOLDS, STATUS, CommandLine
 
 
 def test_holds_are_shown_with_their_stacks(cli: CommandLine, gateway: list[str]) -> None:
@@ -12,3 +14,14 @@ def test_holds_are_shown_with_their_stacks(cli: CommandLine, gateway: list[str])
     assert lines[1:4] == [[f"gw/media/depth{n}.py:{40 + n}", f"deep{n}"] for n in (1, 2, 3)]
     assert " ".join(lines[4][-7:]) == "0 4710 hub 1.100 0.000 not sampled"
     assert cli.document("status", "--holds") == HOLDS
+
+
+def test_a_gateway_that_is_not_ready_is_exit_code_1(cli: CommandLine, gateway: list[str]) -> None:
+    ready = cli.run("status")
+    assert (ready.exit_code, ready.stdout.split()[:2]) == (0, ["gateway", "1"])
+    assert cli.document("status") == STATUS
+    gateway.append("drained by an operator")
+    shown, document = cli.run("status"), cli.run("status", "--json")
+    assert (shown.exit_code, "drained by an operator" in shown.stdout) == (1, True)
+    assert (document.exit_code, json.loads(document.stdout)["readiness"]["ready"]) == (1, False)
+    assert "Exit code 1 if the gateway is not ready" in " ".join(cli.run("status", "--help").stdout.split())

@@ -100,7 +100,18 @@ class Rig:
         event = bus.Webhook(kind, time.time(), {"CallSid": CALL, **fields})
         self.callbacks.on_event(event)
         self.callbacks.on_stored(event)
-        self.callbacks._pool.join(scaled(20))
+        self.join()
+
+    def join(self) -> None:
+        """Wait for every end under way."""
+        assert self.callbacks._grace.join(scaled(20))
+        if self.callbacks._looker:
+            self.callbacks._looker.join(scaled(20))
+        assert self.under_way == 0
+
+    @property
+    def under_way(self) -> int:
+        return len(self.callbacks._grace) + len(self.callbacks._ending)
 
     def started(self, host: str = "here") -> None:
         self.store.apply([Stamped(call_started(), host, 0, "w0", 1)])
@@ -158,8 +169,8 @@ def test_an_end_that_an_earlier_process_spooled_is_handled(rig: Rig) -> None:
     event = bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"})
     rig.callbacks.on_stored(event)
     rig.callbacks.on_stored(event)
-    assert len(rig.callbacks._pool) == 1
-    rig.callbacks._pool.join(scaled(20))
+    assert rig.under_way == 1
+    rig.join()
     assert rig.calls.hang_ups == [(CALL, "admin_hangup")]
 
 
@@ -217,7 +228,7 @@ def test_the_streams_own_stop_comes_first(rig: Rig, monkeypatch: pytest.MonkeyPa
     rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0)
     rig.calls.alive.clear()
-    rig.callbacks._pool.join(scaled(20))
+    rig.join()
     assert rig.calls.hang_ups == []
 
 
@@ -238,9 +249,9 @@ def test_an_end_that_waits_in_the_spool_is_waited_for(rig: Rig, monkeypatch: pyt
     rig.started()
     rig.spooled = (8, 4)
     gevent.sleep(0.1)
-    assert (rig.lost, len(rig.callbacks._pool)) == ([], 1)
+    assert (rig.lost, rig.under_way) == ([], 1)
     rig.store.apply([Stamped(bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality()), "here", 0, "w0", 2)])
-    rig.callbacks._pool.join(scaled(20))
+    rig.join()
     assert rig.lost == []
 
 
@@ -252,7 +263,7 @@ def test_a_row_still_open_once_the_spool_is_stored_is_ended(rig: Rig, monkeypatc
     gevent.sleep(0.1)
     assert rig.lost == []
     rig.spooled = (9, 5)
-    rig.callbacks._pool.join(scaled(20))
+    rig.join()
     assert rig.lost == [{CALL}]
 
 
@@ -264,14 +275,41 @@ def test_a_store_that_lags_for_long_leaves_the_row(rig: Rig, monkeypatch: pytest
     assert rig.lost == []
 
 
+def test_a_look_is_one_query_for_all_calls_that_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that lags behind 200 ends is asked once a look, and not for whole calls."""
+    monkeypatch.setattr(status_callbacks, "LOOK_S", 0.01)
+    monkeypatch.setattr(rig.store, "call", None)
+    queries: list[int] = []
+    read = rig.store.ends_of_calls
+
+    def count(call_sids: list[str]) -> Any:
+        queries.append(len(call_sids))
+        return read(call_sids)
+
+    monkeypatch.setattr(rig.store, "ends_of_calls", count)
+    sids = [f"CA{n}" for n in range(200)]
+    rig.store.apply([Stamped(call_started(sid), "here", 0, "w0", n) for n, sid in enumerate(sids, 1)])
+    rig.spooled = (7, 2)
+    for sid in sids:
+        rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": sid, "CallStatus": "completed"}))
+    until_s = time.monotonic() + scaled(20)
+    while queries.count(200) < 3 and time.monotonic() < until_s:
+        gevent.sleep(0.01)
+    asked = len(queries)
+    rig.spooled = (9, 0)
+    rig.join()
+    assert {sid for lost in rig.lost for sid in lost} == set(sids)
+    assert (queries[asked:], set(queries[-3:])) == ([200], {200})
+
+
 def test_a_row_of_another_host_is_left_to_that_host_for_a_while(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that died reports no end; the host that receives the callback waits, and then ends the row."""
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.005)
     rig.started("elsewhere")
     rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}))
     gevent.sleep(0.1)
-    assert (rig.lost, len(rig.callbacks._pool)) == ([], 1)
-    rig.callbacks._pool.join(scaled(20))
+    assert (rig.lost, rig.under_way) == ([], 1)
+    rig.join()
     assert rig.lost == [{CALL}]
 
 
@@ -282,7 +320,7 @@ def test_another_host_ends_its_row(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     gevent.sleep(0.1)
     ended = bus.CallEnded(CALL, time.time(), "caller_hangup", "success", "", Quality())
     rig.store.apply([Stamped(ended, "elsewhere", 0, "w9", 2)])
-    rig.callbacks._pool.join(scaled(20))
+    rig.join()
     assert rig.lost == []
 
 
@@ -313,7 +351,7 @@ def test_every_field_of_a_webhook_may_be_missing(rig: Rig, kind: str) -> None:
 
 def test_other_events_are_ignored(rig: Rig) -> None:
     rig.callbacks.on_event(call_started())
-    assert len(rig.callbacks._pool) == 0
+    assert rig.under_way == 0
 
 
 @pytest.mark.parametrize(
@@ -327,7 +365,7 @@ def test_a_store_that_fails_costs_only_the_row(
     def away(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(rig.store, "call", away)
+    monkeypatch.setattr(rig.store, "ends_of_calls", away)
     rig.report("status", CallStatus="completed")
     assert message in caplog.text
     assert rig.lost == []
@@ -339,15 +377,15 @@ def test_a_row_is_looked_at_again_once_the_store_is_back(rig: Rig, monkeypatch: 
     monkeypatch.setattr(status_callbacks, "AWAY_S", 0.001)
     monkeypatch.setattr(status_callbacks, "LOOK_S", 0.001)
     rig.started(host)
-    read = rig.store.call
+    read = rig.store.ends_of_calls
     answers = iter([StoreUnavailable("away"), StoreUnavailable("away")])
 
-    def away_twice(call_sid: str) -> Any:
+    def away_twice(call_sids: list[str]) -> Any:
         for error in answers:
             raise error
-        return read(call_sid)
+        return read(call_sids)
 
-    monkeypatch.setattr(rig.store, "call", away_twice)
+    monkeypatch.setattr(rig.store, "ends_of_calls", away_twice)
     rig.report("status", CallStatus="completed")
     assert rig.lost == [{CALL}]
 

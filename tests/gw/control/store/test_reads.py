@@ -35,6 +35,13 @@ def test_statuses_are_those_of_open_calls(store: Store) -> None:
     assert store.statuses_of_open_calls() == [(call_sid(1), forms[0])]
 
 
+def test_the_ends_of_several_calls_are_one_answer(store: Store) -> None:
+    store.apply(stamp(started(1), started(2), ended(2)))
+    ends = store.ends_of_calls([call_sid(k) for k in (1, 2, 3)])
+    assert {sid: end.ended_at is not None for sid, end in ends.items()} == {call_sid(1): False, call_sid(2): True}
+    assert {end.host for end in ends.values()} == {store.calls()[0].host}
+
+
 def test_a_call_lists_its_turns_as_spoken_and_its_events_by_time(store: Store) -> None:
     events = [bus.Turn(SID, n, "agent", f"turn {n}", "", start_ms) for n, start_ms in ((1, 900), (2, 100), (3, 100))]
     digits = [bus.CallEvent(SID, "dtmf", T0 + at, {"digit": str(at)}) for at in (9, 5)]

@@ -264,7 +264,7 @@ class Parts:
             on_lost=lambda call_sids: None,
         )
 
-        hooks._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))  # a call's end is not modelled here
+        hooks._spawn = lambda call_sid: None  # type: ignore[method-assign]  # a call's end is not modelled here
         return hooks
 
     # -- the reconcile pass ---------------------------------------------------------------------------------------------

@@ -72,8 +72,9 @@ class AiIn:
         call, side = self._call, self._call.ai
         at_s, side.open_s = side.open_s, None
         if at_s is not None:
-            if call.ending.over.wait(max(0.0, at_s - monotonic())):
-                return
+            call.ending.over.wait(max(0.0, at_s - monotonic()))
+            if call.state.has_ended or side.open_s is not None or not side.is_wanted:
+                return  # the call ended, or this leg was replaced or given up, during the pause
             limit_s = call.dialogue.open_limit_s()
             leg, self._expires_at = side.leg, 0.0
             late = AiLegError(Reason.AI_TIMEOUT, f"the AI did not confirm a session within {limit_s:.2g} s")
@@ -172,8 +173,8 @@ class AiIn:
     def _on_response_done(self, event: ai.ResponseDone) -> None:
         call, response_id = self._call, self._response_of(event.response_id)
         call.downlink.end_response(response_id)
+        call.dialogue.detail = event.detail or ("" if event.status == "completed" else event.status)
         if event.status in ("failed", "incomplete"):
-            call.dialogue.detail = event.detail or event.status
             call.events.note("response_" + event.status, response=response_id, detail=event.detail[:500])
         done = given.ResponseDone(response_id, event.status == "completed", _TROUBLES[event.trouble], event.wait_ms)
         call.dialogue.on(done)

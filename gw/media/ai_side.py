@@ -35,8 +35,19 @@ SEND_BATCH: Final = 16
 class AiSide:
     """One call's AI leg in place, with everything that outlives a leg."""
 
-    def __init__(self, context: MediaContext, agent: Agent, began_ms: int, started_s: float) -> None:
-        """`began_ms`: the call's time at this stream's start, which was at `started_s`, monotonic."""
+    def __init__(
+        self,
+        context: MediaContext,
+        agent: Agent,
+        began_ms: int,
+        started_s: float,
+        on_crash: Callable[[KindGreenlet], None],
+    ) -> None:
+        """`began_ms`: the call's time at this stream's start, which was at `started_s`, monotonic.
+
+        `on_crash`: ends the call for a greenlet that failed.
+        """
+        self._on_crash = on_crash
         media = context.config.media
         self._new_leg = partial(context.ai_leg, agent)
         self._began_ms, self._started_s = began_ms, started_s
@@ -100,7 +111,7 @@ class AiSide:
         if not is_waiting:
             self._send_batch()
             if self._waiting:
-                self.greenlets.append(spawn("ai_in", self._send_waiting))
+                self._spawn(self._send_waiting)
 
     def _send_batch(self) -> None:
         for _ in range(min(SEND_BATCH, len(self._waiting))):
@@ -153,6 +164,12 @@ class AiSide:
         self._send(partial(self.leg.truncate, item_id, 0))
         return True
 
+    def _spawn(self, body: Callable[[], None]) -> KindGreenlet:
+        greenlet = spawn("ai_in", body)
+        greenlet.link_exception(self._on_crash)
+        self.greenlets.append(greenlet)
+        return greenlet
+
     # -- the leg ----------------------------------------------------------------------------------------------------------
 
     def check(self, now_s: float) -> Problem | None:
@@ -169,8 +186,7 @@ class AiSide:
         """Open a second leg beside the one in place. `report` receives SuccessorReady or SuccessorFailed."""
         self.drop_successor()
         self.successor = successor = Successor(self._new_leg(), self._connect_s, report)
-        successor.greenlet = spawn("ai_in", successor.run)
-        self.greenlets.append(successor.greenlet)
+        successor.greenlet = self._spawn(successor.run)
 
     def swap(self) -> None:
         """Put the successor in the place of the present leg."""

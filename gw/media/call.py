@@ -66,9 +66,9 @@ class Call:
         self._began_ms = round((self.events.started_at - resumed.began_at) * _MS) if resumed else 0
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
         self.downlink = Downlink(context, start.stream_sid, transport, self.events)
-        self.ai = AiSide(context, agent, self._began_ms, self.events.started_s)
-        self.uplink = self.ai.uplink
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
+        self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash)
+        self.uplink = self.ai.uplink
         self.dialogue = CallDialogue(
             context, agent, state, self.events, self.ai, self.downlink, self.turns, self.ending, elapsed_ms=self._began_ms
         )

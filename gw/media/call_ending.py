@@ -6,6 +6,7 @@ the session does (`gw.media.session`).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from time import monotonic
@@ -17,6 +18,9 @@ from gw.call.state import CallState, Reason, Result, result_of
 from gw.config import Agent
 from gw.media.call_events import CallEvents
 from gw.media.context import MediaContext
+from gw.media.hub.greenlets import KindGreenlet
+
+log = logging.getLogger(__name__)
 
 #: The time control has to transfer a caller by REST. After it the stream is closed, and Twilio asks for the next step.
 TRANSFER_S: Final = 6.0
@@ -87,6 +91,13 @@ class CallEnding:
         self._context.keep_ending(self._events.sid, reason, self._agent_name, self.speak)
         self.over.set()
         self._wake()
+
+    def on_crash(self, greenlet: KindGreenlet) -> None:
+        """End this call, and no other, when one of its greenlets failed."""
+        error, kind = greenlet.exception, greenlet.kind
+        extra = {"call_sid": self._events.sid, "reason": Reason.INTERNAL_ERROR.value}
+        log.error("%s failed", kind, exc_info=error, extra=extra)
+        self.end(Reason.INTERNAL_ERROR, f"{kind}: {type(error).__name__}: {error}"[:500])
 
     @property
     def result(self) -> Result:

@@ -225,7 +225,6 @@ class CallDialogue:
         log.info("a new AI session replaces the old one before its end", extra={"call_sid": self._events.sid})
 
     def _restate(self, _: do.Restate) -> None:
-        self._hold_sound.stop()
         self._side.restate(self._turns.in_progress())
         if self._lost:
             self._count_replaced(self._lost)

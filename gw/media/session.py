@@ -252,7 +252,7 @@ class Session:
             ("tx", call.downlink.tx.run),
         ):
             greenlet = KindGreenlet(kind, body)
-            greenlet.link_exception(self._on_crash)
+            greenlet.link_exception(call.ending.on_crash)
             greenlet.start()
             self._greenlets.append(greenlet)
 
@@ -304,12 +304,6 @@ class Session:
         if not is_first:
             raise _RefusedError(Reason.TOKEN_USED, "the token was used before")
         return float(good.issued_at_s)
-
-    def _on_crash(self, greenlet: KindGreenlet) -> None:
-        """End this call, and no other, when one of its greenlets failed."""
-        error, kind = greenlet.exception, greenlet.kind
-        log.error("%s failed", kind, exc_info=error, extra={"call_sid": self._call_sid, "reason": Reason.INTERNAL_ERROR.value})
-        self.end(Reason.INTERNAL_ERROR, f"{kind}: {type(error).__name__}: {error}"[:500])
 
     # -- the end --------------------------------------------------------------------------------------------------------
 

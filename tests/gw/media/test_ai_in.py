@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import monotonic
 from typing import Any, get_args
 
 import gevent
@@ -364,3 +365,28 @@ def test_an_attempt_that_fails_after_the_end_was_decided_is_the_last(contexts: C
     assert leg.reads == 0
     rig.transport.shut()
     rig.peer.close()
+
+
+def test_a_leg_that_is_replaced_in_its_pause_is_not_opened(rig: Rig) -> None:
+    opened: list[str] = []
+    legs = {name: FakeLeg() for name in ("first", "second")}
+    for name, leg in legs.items():
+        leg.connect = lambda name=name: opened.append(name)  # type: ignore[method-assign]
+    rig.call.ai.leg = legs["first"]
+    rig.call.ai.open_s = monotonic() + 0.05
+    running = gevent.spawn(rig.ai_in.run)
+    gevent.sleep(0)
+    rig.call.ai._new_leg = lambda: legs["second"]
+    rig.call.ai.reopen(monotonic() + 0.1)
+    until(lambda: opened)
+    gevent.sleep(0.1)
+    assert opened == ["second"]
+    rig.call.end(Reason.CALLER_HANGUP)
+    rig.call.ai.leg.wake()
+    running.join(timeout=WAIT_S)
+
+
+def test_the_detail_of_an_earlier_failure_does_not_explain_an_empty_response(rig: Rig) -> None:
+    rig.receive(ai.AiError("odd", "never mind", False, "passing", 0, ""))
+    rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "completed", ""))
+    assert rig.notes("answer_failed") == [{}]

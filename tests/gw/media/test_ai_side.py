@@ -22,7 +22,7 @@ from tests.gw.media.support import ContextMaker, FakeLeg, until
 def side(contexts: ContextMaker) -> AiSide:
     """With a leg in memory."""
     context, _ = contexts.context(media={"ai_stall_s": 2.0})
-    side = AiSide(context, Agent(provider="openai", base_url="ws://127.0.0.1:1/"), 500, monotonic())
+    side = AiSide(context, Agent(provider="openai", base_url="ws://127.0.0.1:1/"), 500, monotonic(), pytest.fail)
     assert isinstance(side.leg, OpenAiLeg)
     side._new_leg = FakeLeg
     side.reopen(0.0)

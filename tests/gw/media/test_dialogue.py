@@ -20,6 +20,7 @@ from gw.call.state import Reason, Result, State
 from gw.config import Agent, Turns
 from gw.media import dialogue
 from gw.media.ai_in import AiIn
+from gw.media.ai_side import SEND_BATCH
 from gw.media.dialogue import _ACTS, _NOTES, _OUTPUTS, DEAD_AIR_MS
 from gw.protocol import ai
 from tests.gw.media.support import ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer, until
@@ -219,3 +220,28 @@ def test_the_greenlet_ends_with_the_call(rig: Rig) -> None:
     rig.call.dialogue.stop()
     rig.greenlet.join(5.0)
     assert rig.greenlet.successful()
+
+
+def test_the_holding_sound_continues_over_a_new_session_until_the_answer_sounds(rig: Rig) -> None:
+    rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+    rig.call.dialogue.lose_session(given.SessionLost(Reason.AI_LOST), "the socket broke", is_expired=False)
+    rig.call.dialogue._carry_out([do.HoldSound(True)])
+    rig.call.dialogue.machine.holds_sound = True
+    rig.call.dialogue.on(given.SessionReady())
+    assert rig.call.dialogue._hold_sound._player is not None
+    rig.receive(ai.ResponseStarted("r2"), ai.AudioDelta("r2", "i2", bytes(160)))
+    assert rig.call.dialogue._hold_sound._player is None
+
+
+def test_a_failure_of_what_is_sent_later_ends_the_call(rig: Rig) -> None:
+    """A greenlet of the AI side that dies must not leave a call whose AI receives nothing more."""
+    side = rig.call.ai
+    side._waiting.extend([side._start_uplink] * SEND_BATCH)
+
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    side._waiting.append(fail)
+    side._spawn(side._send_waiting)
+    until(lambda: rig.call.state.has_ended)
+    assert (rig.call.state.reason, rig.call.ending.detail) == (Reason.INTERNAL_ERROR, "ai_in: RuntimeError: a defect")

@@ -342,6 +342,9 @@ RECORDINGS_OVERDUE: Final = Gauge(
 )
 STORE_BACKLOG: Final = Gauge("gw_store_backlog_events", "Events in the spool not yet written to the store.")
 STORE_REFUSED: Final = Gauge("gw_store_refused_events", "Events permanently refused by the store, kept aside in the spool.")
+STORE_REFUSES: Final = Gauge(
+    "gw_store_refuses_all", "1 while the store refuses every event of a batch: none is set aside, all wait in the spool."
+)
 WORKERS: Final = Gauge("gw_workers", "Media workers, by state.", {"state": ("up", "draining", "lost")})
 
 # -- every process ----------------------------------------------------------------------------------------------------
@@ -388,6 +391,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     RECORDINGS_OVERDUE,
     STORE_BACKLOG,
     STORE_REFUSED,
+    STORE_REFUSES,
     WORKERS,
     PROCESS_STARTS,
 )

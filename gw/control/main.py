@@ -110,6 +110,7 @@ class Control:
             host=self._host,
             on_backlog=page.gauge(declare.STORE_BACKLOG).set,
             before_batch=partial(claims.deliver, store),
+            on_refusing=page.gauge(declare.STORE_REFUSES).set,
         )
         schema = self._schema = Schema(store, on_ready=forwarder.notify)
         self._lost = LostCalls(spool, page, notify=forwarder.notify)

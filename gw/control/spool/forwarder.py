@@ -3,7 +3,8 @@
 A batch is one transaction. An entry leaves the spool after its commit, so a crash in between writes it again, which changes
 nothing. An unavailable store is tried again after a pause that doubles and is randomised: many gateways must not return to a
 recovering database at the same moment. A batch the store refuses is halved until the faulty entry is alone; that entry is set
-aside with the reason and the rest is written.
+aside with the reason and the rest is written. If the store refuses every entry of a batch, or a second one in a row, the fault is
+the store's: nothing is set aside, and the batch is tried again after a pause, until the store accepts an entry.
 
 `before_batch` brings to the store what must precede every entry. The subscriber acts on each stored event before its entry
 leaves the spool, so the act survives the end of this process. If the store becomes unavailable between two events of a batch,
@@ -23,7 +24,8 @@ from gevent.event import Event
 
 from gw import bus
 from gw.control.spool import Entry, Spool, SpoolError
-from gw.control.store import Stamped, Store, StoreUnavailable
+from gw.control.store import Stamped, Store, StoreError, StoreUnavailable
+from gw.errors import GatewayError
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,10 @@ _IDLE_S: Final = 5.0
 _LAST_S: Final = 5.0
 
 
+class _RefusedAllError(GatewayError):
+    """The store refused every entry of a batch."""
+
+
 class Forwarder:
     """Body of one greenlet. `run` ends after `stop`; entries not yet written stay in the spool."""
 
@@ -49,18 +55,21 @@ class Forwarder:
         host: str,
         on_backlog: Callable[[int], None],
         before_batch: Callable[[], None] = lambda: None,
+        on_refusing: Callable[[bool], None] = lambda refuses: None,
         batch: int = BATCH,
         retry_min_s: float = _RETRY_MIN_S,
         retry_max_s: float = _RETRY_MAX_S,
     ) -> None:
         """`host` goes into the rows. `on_backlog` receives the number of waiting entries after each batch and at each
         notification, because a hanging store ends no batch for seconds. `before_batch` may raise StoreUnavailable or SpoolError.
+        `on_refusing` receives, after each batch, whether the store refused all of it.
         """
         self._spool = spool
         self._store = store
         self._host = host
         self._on_backlog = on_backlog
         self._before_batch = before_batch
+        self._on_refusing = on_refusing
         self._on_stored: Callable[[bus.Event], None] = lambda _event: None
         self._batch = batch
         self._retry_min_s = retry_min_s
@@ -68,6 +77,8 @@ class Forwarder:
         self._wake = Event()
         self._stopping = Event()
         self._failures = 0
+        self._refuses = False
+        self._set_aside_last = False  # the store has accepted nothing since it refused an entry
         self._failed_at_s = -math.inf
         self.written = 0  # entries, since the start
         self.set_aside = 0  # entries the store refused permanently
@@ -114,8 +125,13 @@ class Forwarder:
         try:
             self._before_batch()
             entries = self._spool.batch(self._batch)
-            self._write(self._decoded(entries))
-        except (StoreUnavailable, SpoolError) as error:
+            if pairs := self._decoded(entries):
+                self._judge(self._write(pairs), len(pairs))
+        except (StoreUnavailable, SpoolError, _RefusedAllError) as error:
+            self._on_failure(error)
+            return False
+        except Exception as error:  # this greenlet's top: the entries stay in the spool
+            log.exception("events could not be forwarded")
             self._on_failure(error)
             return False
         else:
@@ -135,23 +151,29 @@ class Forwarder:
                 decoded.append((entry, Stamped(event, self._host, entry.worker, entry.instance, entry.n)))
         return decoded
 
-    def _write(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
-        """Write entries in one transaction; halve a refused batch to find the faulty entry."""
-        if not pairs:
-            return
+    def _write(self, pairs: Sequence[tuple[Entry, Stamped]]) -> list[tuple[Entry, StoreError]]:
+        """Write entries in one transaction; halve a refused batch to find the faulty entries. Returns those."""
         try:
             self._store.apply([stamped for _, stamped in pairs])
         except StoreUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001  any failure of one entry must not stop the others
+        except StoreError as error:
             if len(pairs) == 1:
-                self._poison(pairs[0][0], error)
-                return
+                return [(pairs[0][0], error)]
             middle = len(pairs) // 2
-            self._write(pairs[:middle])
-            self._write(pairs[middle:])
-        else:
-            self._publish(pairs)
+            return [*self._write(pairs[:middle]), *self._write(pairs[middle:])]
+        self._publish(pairs)
+        return []
+
+    def _judge(self, refused: Sequence[tuple[Entry, StoreError]], tried: int) -> None:
+        """Set refused entries aside. Raises _RefusedAllError when the store accepts nothing."""
+        if len(refused) < tried:
+            self._set_aside_last = False
+        elif tried > 1 or self._set_aside_last:
+            raise _RefusedAllError(f"the store refuses every event: {refused[-1][1]}")
+        for entry, error in refused:
+            self._poison(entry, error)
+            self._set_aside_last = tried == 1
 
     def _publish(self, pairs: Sequence[tuple[Entry, Stamped]]) -> None:
         """Pass stored events to the subscriber and remove their entries. Raises StoreUnavailable."""
@@ -176,8 +198,12 @@ class Forwarder:
         )
 
     def _on_failure(self, error: Exception) -> None:
-        if not self._failures:
-            log.warning("the store accepts no events, they wait in the spool: %s", error)
+        refuses = isinstance(error, _RefusedAllError)
+        if not self._failures or refuses > self._refuses:
+            level = logging.ERROR if refuses else logging.WARNING
+            log.log(level, "the store accepts no events, they wait in the spool: %s", error)
+        self._refuses = refuses
+        self._on_refusing(refuses)
         self._failures += 1
         self.retries += 1
         self._failed_at_s = time.monotonic()
@@ -187,6 +213,8 @@ class Forwarder:
         if self._failures:
             log.warning("the store accepts events again, %d are waiting", self._spool.backlog())
         self._failures = 0
+        self._refuses = False
+        self._on_refusing(False)
         self.last_problem = ""
 
     def _pause_s(self) -> float:

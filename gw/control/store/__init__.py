@@ -71,7 +71,10 @@ class Store:
         """
         rows = Rows(self._fit)
         for stamped in events:
-            rows.add(stamped)
+            try:
+                rows.add(stamped)
+            except Exception as error:
+                raise StoreError(f"an event does not become a row: {type(error).__name__}: {error}") from error
         self._backend.write(lambda connection: apply(connection, rows))
 
     # -- recordings ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 PyMySQL's sockets wait cooperatively, so a MySQL transaction runs in the greenlet that asks for it, on one of a few pooled
 connections, with every wait bounded. SQLite blocks, so one thread owns its engine. A caller passes a function of a connection; it
-may run again after a deadlock and must have no other effect. Logs nothing, and no error shows values or the password.
+may run again after a deadlock and must have no other effect. Every exception leaves here as a StoreError. Logs nothing, and no
+error shows values or the password.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any, Final, TypeVar
 import gevent
 import msgspec
 import pymysql
-from sqlalchemy import URL, Connection, Engine, NullPool, StaticPool, create_engine, event, exc
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, NullPool, StaticPool, create_engine, event, exc
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 import gw.config
 from gw.config.store_url import MysqlUrl, SqliteUrl, parse_store_url
-from gw.control.store.faults import DEADLOCK_CODES, DEMOTED_CODES, StoreUnavailable, code_of, fault
+from gw.control.store.faults import DEADLOCK_CODES, DEMOTED_CODES, StoreError, StoreUnavailable, code_of, fault
 from gw.control.store.one_thread import OneThread
 from gw.control.store.sqlite_file import open_sqlite
 from gw.control.store.tls import Tls, tls_of
@@ -82,13 +83,14 @@ class MySql:
             try:
                 with self._engine.begin() as connection:
                     return work(connection)
-            except exc.SQLAlchemyError as error:
-                if code_of(error) in DEMOTED_CODES:
+            except StoreError:
+                raise
+            except Exception as error:
+                code = code_of(error)
+                if code in DEMOTED_CODES:
                     self._engine.dispose()  # its name may resolve to another server by now
-                if not tries_left or code_of(error) not in DEADLOCK_CODES:
+                if not tries_left or code not in DEADLOCK_CODES:
                     raise fault(error) from error
-            except OSError as error:
-                raise fault(error) from error
             gevent.sleep(random.uniform(0, _DEADLOCK_PAUSE_S))
         raise AssertionError("the last try returns or raises")
 
@@ -105,7 +107,9 @@ class MySql:
                     return work(connection)
                 finally:
                     connection.exec_driver_sql("DO RELEASE_LOCK(%s)", (name,))
-        except (exc.SQLAlchemyError, OSError) as error:
+        except StoreError:
+            raise
+        except Exception as error:
             raise fault(error) from error
         finally:
             engine.dispose()
@@ -143,7 +147,14 @@ class MySql:
             **options,
         )
         event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "handle_error", self._close_after)
         return engine
+
+    @staticmethod
+    def _close_after(context: ExceptionContext) -> None:
+        """Keep no connection whose answer PyMySQL could not read: the rest of it would answer the next statement."""
+        if not isinstance(context.original_exception, pymysql.err.Error | exc.SQLAlchemyError):
+            context.is_disconnect = True
 
     def _connect(self, dialect: MySQLDialect_pymysql, record: object, args: list[Any], options: dict[str, Any]) -> Any:
         if self._tls is None:
@@ -198,7 +209,9 @@ class Sqlite:
 
         try:
             return self._thread.run(in_thread)
-        except (exc.SQLAlchemyError, OSError) as error:
+        except StoreError:
+            raise
+        except Exception as error:
             raise fault(error) from error
 
     @staticmethod

@@ -2,8 +2,8 @@
 
 An error caused by the data (too long, not unique, not a value of the column's type) stays: `StoreError`. An error caused by the
 server, the network, the disk, the permissions or the revision of the schema may be repaired meanwhile: `StoreUnavailable`. A
-doubtful error counts as temporary, because a retried event is late and a dropped one is lost. Errors never quote a statement, its
-values or the password.
+doubtful error counts as temporary, because a retried event is late and a dropped one is lost. So does any exception that is not
+the library's: PyMySQL raises IndexError for a short greeting. Errors never quote a statement, its values or the password.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _VALUE_CODES: Final = frozenset(
 _SCHEMA_CODES: Final = frozenset({1146, 1054, 1049, 1142})
 
 
-def code_of(error: exc.SQLAlchemyError) -> int | None:
+def code_of(error: Exception) -> int | None:
     """Return the server's error number, if any."""
     if isinstance(error, exc.DBAPIError) and error.orig is not None and error.orig.args:
         first = error.orig.args[0]
@@ -53,12 +53,14 @@ def code_of(error: exc.SQLAlchemyError) -> int | None:
     return None
 
 
-def fault(error: exc.SQLAlchemyError | OSError) -> StoreError:
-    """Return the store's error for one of the libraries."""
+def fault(error: Exception) -> StoreError:
+    """Return the store's error for an exception of a transaction."""
     if isinstance(error, OSError):
         return StoreUnavailable(f"the store's file or network failed: {error}")
     if isinstance(error, exc.TimeoutError):
         return StoreUnavailable("no connection to the store became free in time")
+    if not isinstance(error, exc.SQLAlchemyError):
+        return StoreUnavailable(f"the store's answer cannot be used: {type(error).__name__}")
     if not isinstance(error, exc.DBAPIError):
         cause = error.orig if isinstance(error, exc.StatementError) else None
         return StoreError(f"the store cannot run this statement: {cause or type(error).__name__}")

@@ -47,9 +47,17 @@ class Running:
         self, spool: Spool, store: Store, batch: int = 200, on_stored: Callable[[bus.Event], None] = lambda _event: None
     ) -> None:
         self.backlogs: list[int] = []
+        self.refusing: list[bool] = []
         self.spool = spool
         self.forwarder = Forwarder(
-            spool, store, host="h1", on_backlog=self.backlogs.append, batch=batch, retry_min_s=0.02, retry_max_s=0.1
+            spool,
+            store,
+            host="h1",
+            on_backlog=self.backlogs.append,
+            on_refusing=self.refusing.append,
+            batch=batch,
+            retry_min_s=0.02,
+            retry_max_s=0.1,
         )
         self.forwarder.subscribe(on_stored)
         self.greenlet = gevent.spawn(self.forwarder.run)
@@ -146,6 +154,63 @@ def test_poison_is_found_and_set_aside_with_its_reason(spool: Spool, fussy: Fuss
     assert spool.list_poison(100)[3].why.startswith("BusError: ")
     assert len(fussy._backend.read(partial(list_turns, call_sid=call_sid(1)))) == 98
     assert (running.forwarder.set_aside, running.forwarder.written) == (4, 98)
+
+
+def test_a_store_that_refuses_everything_poisons_nothing(spool: Spool, fussy: Fussy, caplog: pytest.LogCaptureFixture) -> None:
+    fussy.refused = "poison"
+    fill(spool, [turn(n=n, text="poison") for n in range(1, 5)])
+    running = Running(spool, fussy)
+    with gevent.Timeout(scaled(10)):
+        while running.forwarder.retries < 2:
+            gevent.sleep(0.01)
+    assert (spool.backlog(), spool.list_poison(100), running.refusing[-1]) == (4, [], True)
+    assert running.forwarder.last_problem == "the store refuses every event: refused permanently"
+    assert [entry.levelname for entry in caplog.records] == ["ERROR"]
+    fussy.refused = ""
+    running.wait_empty()
+    running.end()
+    assert (spool.list_poison(100), running.forwarder.written, running.refusing[-1]) == ([], 4, False)
+
+
+def test_a_second_refusal_in_a_row_waits_for_an_accepted_event(spool: Spool, fussy: Fussy) -> None:
+    """Events may come one at a time; a store that refuses everything must not set all of them aside."""
+    fussy.refused = "poison"
+    running = Running(spool, fussy)
+    for n in (1, 2):
+        fill(spool, [turn(n=n, text="poison")])
+        running.forwarder.notify()
+        with gevent.Timeout(scaled(10)):
+            while running.forwarder.retries + running.forwarder.set_aside < n:
+                gevent.sleep(0.01)
+    assert ([entry.n for entry in spool.list_poison(9)], spool.backlog()) == ([1], 1)
+    fill(spool, [turn(n=3)])
+    running.wait_empty()
+    running.end()
+    assert ([entry.n for entry in spool.list_poison(9)], running.forwarder.written) == ([1, 2], 1)
+
+
+def test_an_unexpected_exception_sets_nothing_aside(spool: Spool, fussy: Fussy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(events: Sequence[Stamped]) -> None:
+        raise IndexError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fussy, "apply", fail)
+        fill(spool, [started(1), ended(1)])
+        running = Running(spool, fussy)
+        with gevent.Timeout(scaled(10)):
+            while not running.forwarder.retries:
+                gevent.sleep(0.01)
+    running.wait_empty()
+    running.end()
+    assert (spool.list_poison(100), running.forwarder.written) == ([], 2)
+
+
+def test_an_event_that_becomes_no_row_is_set_aside(spool: Spool, fussy: Fussy) -> None:
+    fill(spool, [turn(n=1), bus.FirstAudio(call_sid(1), "noon"), turn(n=2)])  # type: ignore[arg-type]
+    running = Running(spool, fussy)
+    running.wait_empty()
+    running.end()
+    assert ([entry.n for entry in spool.list_poison(9)], running.forwarder.written) == ([2], 2)
 
 
 def test_a_store_that_is_away_poisons_nothing(spool: Spool, fussy: Fussy) -> None:

@@ -26,9 +26,10 @@ from gw.control.store.faults import StoreError, StoreUnavailable, code_of, fault
         (exc.TimeoutError(), True),
         (exc.ArgumentError("secret value"), False),
         (ConnectionResetError("reset"), True),
+        (IndexError("secret value"), True),
     ],
 )
-def test_an_error_is_temporary_or_permanent(error: exc.SQLAlchemyError | OSError, waits: bool) -> None:
+def test_an_error_is_temporary_or_permanent(error: Exception, waits: bool) -> None:
     found = fault(error)
     assert isinstance(found, StoreUnavailable) is waits
     assert isinstance(found, StoreError)

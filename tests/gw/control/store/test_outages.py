@@ -1,12 +1,13 @@
 """The forwarder and a real MariaDB through its outages: the spool grows, and the store has every event afterwards.
 
-Here the server locks its tables, is full, is cut off silently, and is replaced by another. The test of the forwarder kills and
-freezes it.
+Here the server locks its tables, is full, is cut off silently, cannot be understood, and is replaced by another. The test of the
+forwarder kills and freezes it.
 """
 
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,18 +24,19 @@ import gw.config
 from gw import bus
 from gw.control.spool import Spool
 from gw.control.spool.forwarder import Forwarder
-from gw.control.store import Store, StoreError, migrations
+from gw.control.store import Store, StoreError, StoreUnavailable, migrations
 from tests.gw.control.stamped import ACCOUNT, T0, call_sid, ended, started, turn
 from tests.mariadb import PASSWORD, USER, MariaDB
 from tests.timing import scaled
 
 
 class Line:
-    """A TCP proxy before the server. It can drop bytes silently, or lead to another port."""
+    """A TCP proxy before the server. It can drop bytes silently, lead to another port, or send another greeting."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.dead = False
+        self.greeting = b""
         self._sockets: list[socket.socket] = []
         self._server = gevent.server.StreamServer(("127.0.0.1", 0), self._serve)
         self._server.start()
@@ -54,6 +56,9 @@ class Line:
         self._sockets.clear()
 
     def _serve(self, client: socket.socket, _address: object) -> None:
+        if self.greeting:
+            client.sendall(self.greeting)
+            return
         try:
             server = socket.create_connection(("127.0.0.1", self.port), timeout=5)
         except ConnectionRefusedError:
@@ -117,7 +122,7 @@ class Rig:
                 gevent.sleep(0.05)
         self.call()
         assert self.spool.backlog() > 0
-        assert self.forwarder.last_problem.startswith("the store is not available")
+        assert self.forwarder.last_problem.startswith(("the store is not available", "the store's answer cannot be used"))
 
     def assert_recovery(self) -> None:
         """Wait until every event is stored, once."""
@@ -180,6 +185,40 @@ def test_half_open_connections(rig: Rig) -> None:
     rig.assert_outage()
     rig.line.dead = False
     rig.assert_recovery()
+
+
+#: Greetings of a broken proxy, with the exception that PyMySQL raises for each.
+GREETINGS = {"IndexError": b"\x00\x00\x00\x00", "error": b"\x07\x00\x00\x00\x0a5.5\x00\x01\x02"}
+
+
+@pytest.mark.parametrize("name", GREETINGS)
+def test_a_greeting_that_cannot_be_read(rig: Rig, name: str) -> None:
+    rig.line.greeting = GREETINGS[name]
+    rig.line.drop()
+    rig.assert_outage()
+    with gevent.Timeout(scaled(10)):
+        while not rig.forwarder.last_problem.endswith(f": {name}"):
+            gevent.sleep(0.02)
+    rig.line.greeting = b""
+    rig.assert_recovery()
+
+
+@pytest.mark.parametrize("name", GREETINGS)
+def test_an_upgrade_meets_a_greeting_that_cannot_be_read(rig: Rig, name: str) -> None:
+    rig.line.greeting = GREETINGS[name]
+    with pytest.raises(StoreUnavailable, match=rf": {name}$"):
+        rig.store.upgrade()
+
+
+def test_an_answer_that_cannot_be_read_costs_its_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of such an answer would be taken for the answer to the next statement."""
+    rig.assert_recovery()
+    before = connection_id(rig.store)
+    with monkeypatch.context() as patch:
+        patch.setattr(pymysql.connections.MySQLResult, "_read_rowdata_packet", lambda result: struct.unpack("<I", b""))
+        with pytest.raises(StoreUnavailable, match=r": error$"):
+            connection_id(rig.store)
+    assert connection_id(rig.store) != before
 
 
 def test_another_server_takes_over_at_another_port(rig: Rig) -> None:

@@ -16,7 +16,6 @@ uplink        the caller's audio on its way to the AI
 ai_in         opens AI legs, reads and dispatches their events
 ai_side       the AI leg in place, what is sent to it, its successor
 dialogue      passes events to the dialogue machine, carries out its commands
-dialogue_rules  an agent's configuration as rules of its dialogues
 call_ending   the one end
 call_events   a call's events for control
 context       what all calls of a worker share

@@ -19,6 +19,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.inputs import Input
 from gw.call.dialogue.machine import NEVER, Dialogue, Phase
+from gw.call.dialogue.rules import rules_of
 from gw.call.state import CallState, Event, Reason, State
 from gw.call.turns import Turn, Turns
 from gw.config import Agent
@@ -26,7 +27,6 @@ from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
 from gw.media.context import MediaContext
-from gw.media.dialogue_rules import rules_of
 from gw.media.downlink import Downlink
 from gw.media.hold_sound import HoldSound
 from gw.media.hub.clock import Alarm, turn_loop

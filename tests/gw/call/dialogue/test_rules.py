@@ -1,4 +1,4 @@
-"""gw.media.dialogue_rules: the configuration as rules of a dialogue."""
+"""gw.call.dialogue.rules: the configuration as rules of a dialogue."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from gw.call.dialogue.rules import Rules
+from gw.call.dialogue.rules import Rules, rules_of
 from gw.config import Agent, Keys, Media, Turns
-from gw.media.dialogue_rules import rules_of
 
 MEDIA = Media()
 
@@ -25,6 +24,7 @@ def test_the_defaults_of_both_agree() -> None:
     ("media", "expected"),
     [
         ({"ai_answer_s": 4.5}, {"answer_ms": 4500}),
+        ({"ai_stall_s": 2.0}, {"stall_ms": 2000}),
         ({"ai_connect_s": 2.0}, {"open_ms": 2000}),
         ({"ai_reconnect_s": 0.0}, {"window_ms": 0}),
         ({"goodbye_s": 3.0}, {"goodbye_ms": 3000}),

@@ -125,10 +125,7 @@ class AiSide:
     def restate(self, in_progress: Iterable[Turn]) -> None:
         """Send the conversation so far to a new session, then the caller's audio. `in_progress`: turns being heard."""
         history = self.conversation.restate(in_progress)
-        self._send(
-            *(partial(self.leg.say, "agent" if said.role == "agent" else "caller", said.text) for said in history),
-            self._start_uplink,
-        )
+        self._send(*(partial(self._say, said) for said in history), self._start_uplink)
 
     def add_turns(self, turns: list[Turn]) -> None:
         """Keep finished turns for later sessions, and correct the present one's belief."""

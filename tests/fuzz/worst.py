@@ -141,7 +141,7 @@ SLICES: Final[dict[str, Slice]] = {
     "http_head": Slice(lambda data: void(HeadReader().feed(data)), 16 << 10, ("http_head",), _FIELDS),
     "http_body": Slice(lambda data: void(ChunkedReader().feed(data)), 18 << 10, ("http_body",), _SIZES),
     "handshake": Slice(_handshake, 16 << 10, ("handshake",), _FIELDS),
-    "form": Slice(_form, 16 << 10, ("form",), _FORM),
+    "form": Slice(_form, 32 << 10, ("form",), _FORM),
     "query": Slice(
         lambda data: void(webhooks._requested_agent({"QUERY_STRING": data.decode("latin-1")})), 8192, ("form",), _FORM
     ),

@@ -73,7 +73,7 @@ class LiveCalls(Protocol):
 def recording_outcome(fields: Mapping[str, str]) -> tuple[Outcome, RecordingFields] | None:
     """Read a recording status callback: the row's outcome and further fields; None without an outcome.
 
-    Source: Twilio, RecordingStatusCallback: in-progress | completed | absent.
+    Source: Twilio, RecordingStatusCallback: in-progress | completed | absent; failed, for recordings that could not be encrypted.
     """
     if fields.get("RecordingSource", OUR_SOURCE) != OUR_SOURCE:
         return None
@@ -90,8 +90,8 @@ def recording_outcome(fields: Mapping[str, str]) -> tuple[Outcome, RecordingFiel
         case "completed":
             duration_s = parse_count(fields.get("RecordingDuration"))
             return Outcome("completed", sid, -1 if duration_s is None else duration_s), extra
-        case "absent":
-            return Outcome("absent", sid, error_code=fields.get("ErrorCode") or "absent"), extra
+        case "absent" | "failed" as status:
+            return Outcome("absent", sid, error_code=fields.get("ErrorCode") or status), extra
         case _:
             return None
 

@@ -13,10 +13,10 @@ the following `Lifecycle`. The explorer of `gw.verify` does the same with every 
     Reclaim     takes over an abandoned claim     ours                               List
                                                   theirs                             Leave
     Create      asks Twilio for a recording       started                            Outcome: started
-                                                  not_in_progress                    Create at +0.3, +0.9, +1.8 s, then failed
+                                                  not_in_progress, gone              Create at +0.3, +0.9, +1.8 s, then failed
                                                   busy, unreachable                  Create after a backoff: nothing happened
                                                   server, timeout                    List after a backoff: unclear
-                                                  gone, unauthorized, rejected       Outcome: failed
+                                                  unauthorized, rejected             Outcome: failed
     List        lists the call's recordings       listed: one that we made           Outcome: as listed
                                                   none                               Create, unless the call is over
                                                   busy, unreachable, server, timeout List after a backoff
@@ -39,7 +39,8 @@ import msgspec
 
 from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
 
-#: Waits before each further create after 21220. Community evidence: the error passes within a second of the answer.
+#: Waits before each further create after 21220, or after a 404: Twilio answers both for a moment to calls that are alive.
+#: Community evidence: 21220 passes within a second of the answer; twilio/twilio-node#936 on 404.
 BECOMING_WAITS_S: Final = (0.3, 0.6, 0.9)
 #: The first wait of the backoff; each further one doubles up to the last.
 BACKOFF_FIRST_S: Final = 0.5
@@ -48,6 +49,9 @@ BACKOFF_LAST_S: Final = 8.0
 JITTER: Final = 0.5
 #: Twilio's `source` of a recording that our request made.
 OUR_SOURCE: Final = "StartCallRecordingAPI"
+
+#: Statuses of recordings that do not exist: nothing was recorded, or Twilio could not encrypt it.
+_NOT_THERE: Final = frozenset({"absent", "failed"})
 
 #: States in which a row may be abandoned.
 Abandoned = Literal["claimed", "failed"]
@@ -126,7 +130,7 @@ Result = ClaimResult | Literal["started", "listed", "none"] | Kind
 Transition = Literal[
     "claim_here",
     "create",
-    "create_soon",  # the call is being answered: after the next of BECOMING_WAITS_S
+    "create_soon",  # Twilio does not have the call yet: after the next of BECOMING_WAITS_S
     "create_later",  # after a backoff
     "list",
     "list_later",  # after a backoff
@@ -149,7 +153,7 @@ TRANSITIONS: Final[dict[type[Action], dict[Result, Transition]]] = {
         "unreachable": "create_later",
         "server": "list_later",
         "timeout": "list_later",
-        "gone": "fail",
+        "gone": "create_soon",
         "unauthorized": "fail",
         "rejected": "fail",
     },
@@ -187,7 +191,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
     action: Action
     began_s: float  # monotonic; set anew by the claim
     retry_s: float  # how long transient failures are retried
-    becoming_tries: int = 0  # creates answered 21220 and retried
+    becoming_tries: int = 0  # creates answered 21220 or 404 and retried
     backoffs: int = 0
     call_over: bool = False
     here: bool = False  # claimed in the spool, which other hosts do not see
@@ -272,15 +276,15 @@ def best_of(listed: Sequence[Listed], sid: str = "") -> Listed | None:
     if sid:
         return next((entry for entry in listed if entry.sid == sid), None)
     ours = [entry for entry in listed if entry.source == OUR_SOURCE]
-    return min(ours, key=lambda entry: entry.status == "absent", default=None)
+    return min(ours, key=lambda entry: entry.status in _NOT_THERE, default=None)
 
 
 def outcome_of(entry: Listed) -> Outcome:
     """The outcome for a recording as Twilio lists it. Any status between the start and the end counts as started."""
     if entry.status == "completed":
         return Outcome("completed", entry.sid, entry.duration_s)
-    if entry.status == "absent":
-        return Outcome("absent", entry.sid, error_code=str(entry.error_code or "absent"))
+    if entry.status in _NOT_THERE:
+        return Outcome("absent", entry.sid, error_code=str(entry.error_code or entry.status))
     return Outcome("started", entry.sid)
 
 

@@ -19,6 +19,7 @@ from gevent.lock import BoundedSemaphore
 from gw.control.recording.lifecycle import Outcome
 from gw.control.rows import RecordingRow, RowState
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
+from gw.control.store.recordings import STATES
 from metrics import declare
 from metrics.page import Page
 
@@ -89,9 +90,13 @@ class RecordingRows:
         if not outcome.applies_to(before.recording_sid or ""):
             self._note_second(before, outcome.recording_sid)
             return False
+        fields = fields.copy()
         if before.started_at is not None:
-            fields = fields.copy()
             fields.pop("started_at", None)
+        if STATES.index(before.state) > STATES.index(outcome.state):
+            fields.pop("error_code", None)  # a report that comes late
+            fields.pop("error_text", None)
+            fields.pop("reason", None)
         self._store.update_recording(call_sid, **fields)
         after = self._store.recording(call_sid)
         if after is not None:

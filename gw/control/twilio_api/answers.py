@@ -39,7 +39,7 @@ class Listed(msgspec.Struct, frozen=True):
     """A recording in a call's listing. `duration_s` is -1 while Twilio has none."""
 
     sid: str
-    status: str  # in-progress | paused | stopped | processing | completed | absent
+    status: str  # in-progress | paused | stopped | processing | completed | absent | failed
     source: str
     channels: int
     duration_s: int

@@ -7,10 +7,11 @@ from time import monotonic
 import gevent
 import pytest
 
-from gw.call.conversation import Utterance
+from gw.call.conversation import CUT, ROOT, Utterance
 from gw.call.dialogue.inputs import Input, SuccessorFailed, SuccessorReady
 from gw.call.playout import Truncation
 from gw.call.state import Reason
+from gw.call.turns import Turn
 from gw.config import Agent
 from gw.media.ai.openai_leg import OpenAiLeg
 from gw.media.ai_side import MAX_ITEMS, SEND_BATCH, AiSide
@@ -46,6 +47,15 @@ def test_a_short_history_comes_before_the_audio(side: AiSide) -> None:
     side.restate([])
     side.create_response("")
     assert sent(side) == ["say", "say", "send_audio", "create_response"]
+
+
+def test_an_item_of_the_history_has_the_id_that_a_correction_deletes(side: AiSide) -> None:
+    turn = Turn(1, "agent", "One two three four.", "i1", 0, False, None)
+    side.restate([turn])
+    side.add_turns([turn._replace(interrupted=True, heard_ms=500, length_ms=1000)])
+    (_, _, _, told, _), (_, deleted), (_, _, text, corrected, after) = (one for one in side.leg.sent if one[0] != "send_audio")
+    assert told == deleted == "t1"
+    assert (text, corrected, after) == ("One two" + CUT, "t1c", ROOT)
 
 
 def test_a_long_history_is_sent_in_slices_before_anything_else(side: AiSide) -> None:

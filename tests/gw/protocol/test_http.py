@@ -103,18 +103,18 @@ def test_each_part_of_a_head() -> None:
     head, rest = outcome(
         HeadReader(),
         [
-            b"POST /a%20b?c=d HTTP/1.1\r\nHost: x:80\r\nContent-Length: 16384\r\nExpect: 100-continue\r\n"
+            b"POST /a%20b?c=d HTTP/1.1\r\nHost: x:80\r\nContent-Length: 32768\r\nExpect: 100-continue\r\n"
             b"X_y:  \xfc \r\nConnection: Upgrade\r\n\r\nrest"
         ],
     )
     fields = [
         ("Host", "x:80"),
-        ("Content-Length", "16384"),
+        ("Content-Length", "32768"),
         ("Expect", "100-continue"),
         ("X_y", "\xfc"),
         ("Connection", "Upgrade"),
     ]
-    assert head == Head("POST", "/a%20b?c=d", "HTTP/1.1", fields, 16384, is_chunked=False, is_last=False, expects_continue=True)
+    assert head == Head("POST", "/a%20b?c=d", "HTTP/1.1", fields, 32768, is_chunked=False, is_last=False, expects_continue=True)
     assert rest == b"rest"
 
 

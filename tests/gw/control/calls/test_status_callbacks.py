@@ -45,6 +45,10 @@ FORM = {
             {"RecordingStatus": "absent", "ErrorCode": "13421"},
             (Outcome("absent", "RE1", error_code="13421"), {"url": FORM["RecordingUrl"], "channels": 2}),
         ),
+        (
+            {"RecordingStatus": "failed", "ErrorCode": "16105"},
+            (Outcome("absent", "RE1", error_code="16105"), {"url": FORM["RecordingUrl"], "channels": 2}),
+        ),
         ({"RecordingStatus": "paused"}, None),
         ({"RecordingStatus": ""}, None),
         ({"RecordingSource": "DialVerb"}, None),

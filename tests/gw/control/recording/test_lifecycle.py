@@ -112,20 +112,22 @@ def test_an_answer_before_the_claim_is_a_mistake() -> None:
         at(Create()).on_claim("ours", 100.0)
 
 
-def test_a_call_being_answered_is_tried_within_two_seconds_and_then_fails() -> None:
+@pytest.mark.parametrize(("kind", "code"), [("not_in_progress", 21220), ("gone", 20404)])
+def test_a_call_that_twilio_does_not_have_yet_is_tried_for_two_seconds(kind: Kind, code: int) -> None:
     lifecycle, waits = at(Create()), []
     for _ in BECOMING_WAITS_S:
-        lifecycle = lifecycle.on_answer(error("not_in_progress", 21220), 100.0, 0.5)
+        lifecycle = lifecycle.on_answer(error(kind, code), 100.0, 0.5)
         assert isinstance(lifecycle.action, Create)
         waits.append(lifecycle.action.after_s)
     assert waits == [0.3, 0.6, 0.9]
     assert sum(waits) < 2.0
-    failed = Outcome("failed", error_code="21220", error_text="no reason")
-    assert after(lifecycle, error("not_in_progress", 21220)) == failed
+    failed = Outcome("failed", error_code=str(code), error_text="no reason")
+    assert after(lifecycle, error(kind, code)) == failed
 
 
-def test_not_in_progress_after_the_call_is_final() -> None:
-    action = after(at(Create(), call_over=True), error("not_in_progress", 21220))
+@pytest.mark.parametrize("kind", ["not_in_progress", "gone"])
+def test_the_same_after_the_call_is_final(kind: Kind) -> None:
+    action = after(at(Create(), call_over=True), error(kind))
     assert isinstance(action, Outcome)
     assert action.state == "failed"
 
@@ -145,9 +147,11 @@ def test_an_unclear_failure_lists_before_it_creates(kind: Kind) -> None:
     assert after(unclear, [listed()], 101.0) == Outcome("started", "RE1")
 
 
-@pytest.mark.parametrize("kind", ["gone", "unauthorized", "rejected"])
-@pytest.mark.parametrize("asked", [Create(), List()])
-def test_a_refusal_is_final(kind: Kind, asked: Action) -> None:
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [*((one, kind) for one in (Create(), List()) for kind in ("unauthorized", "rejected")), (List(), "gone")],
+)
+def test_a_refusal_is_final(asked: Action, kind: Kind) -> None:
     assert after(at(asked), error(kind, 20404)) == Outcome("failed", error_code="20404", error_text="no reason")
 
 
@@ -208,6 +212,7 @@ def test_the_recording_that_is_ours() -> None:
     other, absent, live = listed("RE2", source="DialVerb"), listed("RE3", "absent"), listed("RE4")
     assert best_of([other, absent, live]) == live
     assert best_of([other, absent]) == absent
+    assert best_of([listed("RE5", "failed"), live]) == live
     assert best_of([other]) is None
     assert best_of([other, live], sid="RE2") == other
     assert best_of([live], sid="RE9") is None
@@ -235,6 +240,7 @@ def test_only_an_outcome_of_the_rows_recording_applies(outcome: Outcome, sid: st
         (listed("RE1", "completed", duration_s=7), Outcome("completed", "RE1", 7)),
         (listed("RE1", "absent", error_code=13421), Outcome("absent", "RE1", error_code="13421")),
         (listed("RE1", "absent"), Outcome("absent", "RE1", error_code="absent")),
+        (listed("RE1", "failed", error_code=16105), Outcome("absent", "RE1", error_code="16105")),
     ],
 )
 def test_the_outcome_of_a_listed_recording(entry: Listed, outcome: Outcome) -> None:

@@ -194,7 +194,6 @@ def test_an_empty_listing_leads_to_a_create(make: Make) -> None:
 @pytest.mark.parametrize(
     ("answer", "code", "text"),
     [
-        (refusal(404, 20404, "not found"), 20404, "not found"),
         (refusal(401, 20003, "authenticate"), 20003, "authenticate"),
         (Answer(403, HTML), None, "unauthorized"),
         (refusal(400, 21606, "no"), 21606, "no"),

@@ -94,6 +94,13 @@ def test_a_failure_without_a_recording_does_not_change_one(rig: Rig) -> None:
     assert (rig.row().state, rig.row().reason) == ("absent", "gone")
 
 
+def test_a_report_that_comes_late_changes_nothing(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("completed", "RE1", 9))
+    before = rig.row()
+    rig.rows.write(CALL, Outcome("absent", "RE1", error_code="16101"))
+    assert rig.row() == before
+
+
 def test_twilios_number_and_our_code_have_separate_columns(rig: Rig) -> None:
     rig.rows.write(CALL, Outcome("failed", error_code="21220", error_text="not eligible"))
     assert (rig.row().error_code, rig.row().error_text) == (21220, "not eligible")

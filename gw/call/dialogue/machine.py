@@ -90,6 +90,7 @@ class Dialogue:
     fills_silence: bool = False
     keys: str = ""
     held_keys: str = ""  # complete, but no session was ready
+    sent_keys: str = ""  # not answered yet: another session needs them again
     # the answer that is owed
     debt: Prompt | None = None
     insists: bool = False  # a response that has begun cannot pay it
@@ -106,6 +107,7 @@ class Dialogue:
     dropped: tuple[str, ...] = ()  # responses whose audio is not played
     # the caller's ear
     plays: bool = False
+    held_at: int = NEVER  # since when a judged interruption holds the audio, as far as `heard_by` does not count it
     holds_sound: bool = False
     # tools
     open_tools: tuple[str, ...] = ()
@@ -277,6 +279,8 @@ class Dialogue:
 
     def _retry(self, trouble: Trouble, wait_ms: int) -> None:
         """Request an answer that failed once more, or let the fallback speak."""
+        if trouble is Trouble.RATE_LIMIT:
+            self._wait(wait_ms)
         if self.debt is None:
             return
         self.attempts += 1
@@ -289,10 +293,7 @@ class Dialogue:
                 return
             self._fall_back(Reason.AI_REFUSED if trouble is Trouble.LASTING else Reason.AI_NO_ANSWER)
             return
-        pause_ms = limits.RETRY_PAUSES_MS[self.attempts - 1]
-        if trouble is Trouble.RATE_LIMIT:
-            self._wait(wait_ms)
-        self.ask_at = self.now + pause_ms
+        self.ask_at = self.now + limits.RETRY_PAUSES_MS[self.attempts - 1]
         self.out.append(do.Note("answer_failed"))
 
     def _wait(self, wait_ms: int) -> None:
@@ -356,6 +357,8 @@ class Dialogue:
         if event.response_id in self.dropped or not self._accepts_words():
             return
         if self.speaks and self.floor is Floor.OPEN and not self.plays:
+            if self.response is Response.ACTIVE and event.response_id == self.response_id:
+                self._drop_response(cancel=True)  # it would begin in mid-sentence later
             return
         if self.response is Response.REQUESTED and event.response_id not in self.ended:
             self._take_response(event.response_id)  # its start was not reported
@@ -363,6 +366,9 @@ class Dialogue:
             self._on_first_words()
         self.plays = True
         self.heard_by = self.now + event.queued_ms + limits.HEARD_MS
+        if self.floor is not Floor.OPEN:
+            self.heard_by += self._longest_hold_ms
+            self.held_at = self.now
         if self.phase is Phase.CLOSING:
             self.close_by = self.heard_by + self.rules.goodbye_ms
         self.out.append(do.Play())
@@ -374,7 +380,7 @@ class Dialogue:
         self.has_audio = True
         self.answer_by = self.now + self.rules.stall_ms
         if not self.survives:
-            self.debt, self.insists = None, False
+            self.debt, self.insists, self.sent_keys = None, False, ""
         if self.phase is Phase.CLOSING and (self.closing is Reason.AI_HANGUP or self.asked in (Prompt.CLOSING, Prompt.GOODBYE)):
             self.has_spoken = True
 
@@ -439,12 +445,23 @@ class Dialogue:
         if self.rules.interruptions == "none" or self.protect_by != NEVER:
             self._take_back()
         elif self.rules.interruptions == "gateway" and self.plays:
-            if self.floor is Floor.OPEN:
-                self.out.append(do.HoldAudio())
-            self.floor, self.judge_at = Floor.HELD, NEVER
+            self._hold()
             self.cut_at, self.resume_at = self.now + self.rules.min_speech_ms, self.now + self.rules.resume_after_ms
         else:
             self._cut()
+
+    @property
+    def _longest_hold_ms(self) -> int:
+        return self.rules.resume_after_ms + limits.JUDGE_MS
+
+    def _hold(self) -> None:
+        """Pause the playout until the interruption is judged. The bound on hearing it moves along."""
+        if self.floor is Floor.OPEN:
+            self.out.append(do.HoldAudio())
+            self.heard_by += self._longest_hold_ms
+        else:
+            self.heard_by += self.now - self.held_at
+        self.floor, self.held_at, self.judge_at = Floor.HELD, self.now, NEVER
 
     def _may_take_back(self) -> bool:
         """The end that was decided may be given up for a caller who speaks."""
@@ -467,7 +484,7 @@ class Dialogue:
         for response_id in self.ended:  # their late audio too
             self.dropped = _kept(self.dropped, response_id)
         self.ended = ()
-        self.debt, self.insists, self.attempts, self.ask_at = None, False, 0, NEVER
+        self.debt, self.insists, self.attempts, self.ask_at, self.sent_keys = None, False, 0, NEVER, ""
         if self.response is Response.ACTIVE:
             self._drop_response(cancel=self.rules.interruptions == "gateway")
         elif self.response is Response.REQUESTED:
@@ -486,7 +503,9 @@ class Dialogue:
     def _release(self) -> None:
         """End a judged interruption."""
         if self.floor is not Floor.OPEN:
-            self.floor = Floor.OPEN
+            if self.plays:
+                self.heard_by += self.now - self.held_at - self._longest_hold_ms
+            self.floor, self.held_at = Floor.OPEN, NEVER
             self.out.append(do.ReleaseAudio())
         self.cut_at = self.judge_at = self.resume_at = NEVER
 
@@ -539,6 +558,7 @@ class Dialogue:
             return
         if self.is_ready:
             self.out.append(do.SendKeys(keys))
+            self.sent_keys = (self.sent_keys + keys)[-self.rules.max_keys :]
         else:
             self.held_keys = (self.held_keys + keys)[-self.rules.max_keys :]
         self._owe(Prompt.ANSWER, 0, insists=True)
@@ -640,7 +660,7 @@ class Dialogue:
         self.settled_tools = ()
         if self.held_keys:
             self.out.append(do.SendKeys(self.held_keys))
-            self.held_keys = ""
+            self.sent_keys, self.held_keys = self.held_keys, ""
 
     def _on_session_lost(self, event: given.SessionLost) -> None:
         if self.is_ready:
@@ -676,6 +696,7 @@ class Dialogue:
             if self.response is Response.ACTIVE:
                 self.has_spoken = False
         self.is_ready, self.speaks, self.speech_by = False, False, NEVER
+        self.held_keys, self.sent_keys = self.sent_keys, ""
         self.successor, self.quiet_at, self.forced_at = Successor.NONE, NEVER, NEVER
         self.ask_at, self.cut_requests = NEVER, 0
         self._clear_response()

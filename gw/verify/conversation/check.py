@@ -57,6 +57,11 @@ JUDGED_GOODBYE: Final = Scenario(
 JUDGED_SESSIONS: Final = Scenario(
     "sessions fail, judged interruptions", _JUDGED, faults=_faults("session stall slow refuse"), budget=1
 )
+LONG_HOLD: Final = Scenario("a long interruption", _JUDGED._replace(min_speech_ms=3000, resume_after_ms=5000), turns=2)
+PROTECTED: Final = Scenario("a protected greeting", _TIMELESS._replace(protect_greeting_ms=2500), turns=2)
+FINISHES: Final = Scenario(
+    "an agent that finishes", _TIMELESS._replace(interruptions="none"), turns=2, faults=_faults("more"), budget=1
+)
 KEYS: Final = Scenario("keys", _TIMELESS, keys="1#", faults=_faults("fail"), budget=1)
 KEYS_UNHEARD: Final = Scenario("keys without a session", _TIMELESS, turns=0, keys="1#", faults=_faults("session"), budget=1)
 ODD: Final = Scenario(
@@ -67,20 +72,22 @@ UNREADABLE_SLOWLY: Final = Scenario(
     "unreadable events, slowly", _IDLE._replace(idle_ms=6000, idle_prompts=3), turns=0, faults=_faults("unreadable"), budget=5
 )
 IDLE_CALLER: Final = Scenario("a caller who is idle, then speaks", _IDLE._replace(idle_prompts=1))
+IDLE_FAILS: Final = Scenario("idle prompts fail", _IDLE._replace(idle_ms=2500, idle_prompts=1), faults=_faults("limit"), budget=1)
 LONG_SPEECH: Final = Scenario("speech longer than the idle limit", _IDLE._replace(idle_ms=1500), turns=0)
 LIMIT: Final = Scenario("the longest call", _TIMELESS._replace(max_call_ms=20_000, warn_ms=8000))
 LIMIT_IN_SPEECH: Final = Scenario(
     "the longest call ends in a sentence", _TIMELESS._replace(max_call_ms=9000, warn_ms=1500), turns=0
 )
-CLOSING_FAILS: Final = Scenario("closing words fail", _IDLE, turns=0, faults=_faults("fail"), budget=1)
+CLOSING_FAILS: Final = Scenario("closing words fail", _IDLE, turns=0, faults=_faults("fail lasting"), budget=1)
 ROLLOVER: Final = Scenario("a session expires", _TIMELESS, expires_ms=400_000, faults=_faults("successor"), budget=1)
 WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=1000)
 
 SCENARIOS: Final = (
     *(SILENCE, PLAIN, JUDGED, FAILURES, RETRIES, SESSIONS),
     *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
-    *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, KEYS, KEYS_UNHEARD),
-    *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, LONG_SPEECH, LIMIT, LIMIT_IN_SPEECH, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
+    *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED, FINISHES, KEYS, KEYS_UNHEARD),
+    *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, IDLE_FAILS, LONG_SPEECH),
+    *(LIMIT, LIMIT_IN_SPEECH, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
 )
 
 #: Assumptions of the model, as much part of the proof as the states.

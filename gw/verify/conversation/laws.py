@@ -59,8 +59,11 @@ def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
         apply = _COMMANDS.get(type(command))
         if apply is not None:
             truth = apply(scenario, step, truth, command, broken)
-    if isinstance(step.event, given.SpeechStarted) and not truth.held and step.machine.phase is Phase.TALK:
+    may_cut = scenario.rules.interruptions != "none" and not truth.held and not truth.protect_ms
+    if may_cut and isinstance(step.event, given.SpeechStarted) and step.machine.phase is Phase.TALK:
         truth = truth._replace(cut_until=truth.responses)
+    if isinstance(step.event, given.Audio) and not any(isinstance(one, do.Play) for one in step.out):
+        truth = truth._replace(unplayed=step.event.response_id == truth.active)
     broken += [rule for rule, is_broken in _after(scenario, step, truth) if is_broken]
     return truth._replace(broken=tuple(broken)) if broken else truth
 
@@ -77,11 +80,13 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
             (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing)),
             (TOOL_ONCE, answers_due and any(truth.answers.count(one) != 1 for one in truth.wanted)),
         )
-    interrupts = isinstance(event, given.SpeechStarted) and machine.phase is Phase.TALK and truth.queued and not truth.held
+    speaks = isinstance(event, given.SpeechStarted)
+    interrupts = speaks and machine.phase is Phase.TALK and truth.queued and not truth.held
     is_uncut = bool(truth.active) and not truth.cancelled
     return (
         (NOT_OVER_THE_CALLER, is_uncut and int(truth.active[1:]) <= truth.cut_until),
-        (NOT_OVER_THE_CALLER, interrupts and scenario.rules.interruptions != "none"),
+        (NOT_OVER_THE_CALLER, interrupts and scenario.rules.interruptions != "none" and not truth.protect_ms),
+        (LIMIT_ANNOUNCED, bool(step.before.protect_ms) and step.before.queued and not truth.queued and speaks),
         (NOT_OVER_THE_CALLER, isinstance(event, given.ResponseStarted) and truth.speaking and is_uncut),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.filled),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesBack) and truth.filled),
@@ -94,7 +99,7 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
 # -- the commands -----------------------------------------------------------------------------------------------------
 
 
-def _create(_: Scenario, step: Happening, truth: Truth, command: do.Create, broken: list[str]) -> Truth:
+def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Create, broken: list[str]) -> Truth:
     before, prompt = step.before, command.prompt
     is_last = prompt in (Prompt.CLOSING, Prompt.GOODBYE)
     is_idle = prompt is Prompt.CLOSING and step.machine.closing is Reason.IDLE_LIMIT
@@ -105,6 +110,8 @@ def _create(_: Scenario, step: Happening, truth: Truth, command: do.Create, brok
         closing_asked=truth.closing_asked or is_last,
         goodbyes=truth.goodbyes + (prompt is Prompt.GOODBYE),
         prompts=truth.prompts + (prompt is Prompt.ARE_YOU_THERE),
+        idle_asked=prompt is Prompt.ARE_YOU_THERE,
+        greeting_asked=prompt is Prompt.GREETING and scenario.rules.protect_greeting_ms > 0,
     )
     rules = (
         (NOT_OVER_THE_CALLER, truth.speaking or truth.held),
@@ -114,6 +121,7 @@ def _create(_: Scenario, step: Happening, truth: Truth, command: do.Create, brok
         (LIMIT_ANNOUNCED, is_last and truth.queued),
         (LIMIT_ANNOUNCED, is_idle and (before.open_tools or before.queued or before.speaking)),
         (LIMIT_ANNOUNCED, prompt is Prompt.ARE_YOU_THERE and (truth.open_tools or truth.queued)),
+        (LIMIT_ANNOUNCED, truth.prompts > scenario.rules.idle_prompts),
         (GOODBYE, truth.goodbyes > 1 + truth.taken_back),
     )
     broken += [rule for rule, is_broken in rules if is_broken]
@@ -124,19 +132,27 @@ def _cancel(_: Scenario, __: Happening, truth: Truth, ___: do.Cancel, ____: list
     return truth._replace(cancelled=bool(truth.active), doomed=0 if truth.active else truth.creates)
 
 
-def _play(_: Scenario, step: Happening, truth: Truth, __: do.Play, broken: list[str]) -> Truth:
+def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken: list[str]) -> Truth:
     assert isinstance(step.event, given.Audio)
     number = int(step.event.response_id[1:])
     if number <= truth.cut_until:
         broken.append(NOT_OVER_THE_CALLER)
+    if truth.unplayed:
+        broken.append(AS_HEARD)
+    if truth.greeting_asked:
+        truth = truth._replace(greeting_asked=False, protect_ms=scenario.rules.protect_greeting_ms)
+    if number >= truth.owed_from:
+        truth = truth._replace(unanswered_keys=False)
+    truth = truth._replace(idle_asked=False)
     worded = truth.worded or truth.closing_asked or truth.hang_up
     return truth._replace(queued=True, worded=worded, owed_ms=-1 if number >= truth.owed_from else truth.owed_ms)
 
 
-def _interrupt(_: Scenario, __: Happening, truth: Truth, ___: do.Interrupt, broken: list[str]) -> Truth:
-    if not truth.queued:
+def _interrupt(_: Scenario, __: Happening, truth: Truth, command: do.Interrupt, broken: list[str]) -> Truth:
+    verdict = "model" if not truth.held else "cut" if truth.speaking else "cut_words"
+    if not truth.queued or command.verdict != verdict:
         broken.append(AS_HEARD)
-    return truth._replace(queued=False, cut_until=truth.responses)
+    return truth._replace(queued=False, cut_until=truth.responses, unanswered_keys=False)
 
 
 def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio, broken: list[str]) -> Truth:
@@ -163,6 +179,8 @@ def _want_tool(_: Scenario, __: Happening, truth: Truth, command: do.WantTool, b
 def _open_session(_: Scenario, step: Happening, truth: Truth, __: do.OpenSession, broken: list[str]) -> Truth:
     if not truth.excused:
         broken.append(ONE_EVENT if isinstance(step.event, given.Unreadable) else SESSION_LIVES)
+    if truth.is_first and not any(isinstance(one, do.Note) and one.name == "ai_leg_lost" for one in step.out):
+        broken.append(SESSION_LIVES)
     lost = without_session(truth)
     return lost._replace(is_first=False, excused=False, owed_ms=min(lost.owed_ms, 0), waited_ms=0)
 
@@ -208,6 +226,7 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
         (GOODBYE, is_hang_up and may_take_back and truth.speaking),
         (LIMIT_ANNOUNCED, is_idle and (truth.speaking or truth.open_tools)),
         (LIMIT_ANNOUNCED, is_idle and truth.prompts < scenario.rules.idle_prompts),
+        (LIMIT_ANNOUNCED, reason is Reason.FALLBACK_GOODBYE and truth.closing_asked),
         (LIMIT_ANNOUNCED, reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT) and not end.speak and not truth.closing_asked),
         (
             LIMIT_ANNOUNCED,
@@ -227,7 +246,7 @@ _COMMANDS: Final[dict[type, _Apply]] = {
     do.Interrupt: _interrupt,
     do.HoldAudio: lambda _, __, truth, ___, ____: truth._replace(held=True),
     do.ReleaseAudio: _release,
-    do.SendKeys: lambda _, __, truth, ___, ____: truth._replace(unsent_keys=False),
+    do.SendKeys: lambda _, __, truth, ___, ____: truth._replace(unsent_keys=False, unanswered_keys=True),
     do.WarnOfEnd: lambda _, __, truth, ___, ____: truth._replace(warned=True),
     do.ToolOutput: _tool_output,
     do.WantTool: _want_tool,

@@ -152,7 +152,8 @@ class _Moves:
             unreadable=tuple(at + ms for at in truth.unreadable if at + ms < UNREADABLE_WINDOW_MS),
             waited_ms=truth.waited_ms + ms if waits else truth.waited_ms,
             wait_ms=max(0, truth.wait_ms - ms),
-            queued=truth.queued and machine.heard_by > 0,
+            protect_ms=max(0, truth.protect_ms - ms),
+            queued=truth.queued and (truth.held or machine.heard_by > 0),
         )
         faults = self._state.faults - cost
         stalled = machine.answer_by <= 0 or machine.open_by <= 0
@@ -173,7 +174,8 @@ class _Moves:
             self.found.append(Step(f"{label} -> {error!r}", State((), truth._replace(broken=(ENDS,)), faults), SURE))
             return
         after = judge(self._scenario, Happening(None, self._truth, machine, out, bounded), truth)
-        if owed_ms > PROMISE_MS:
+        stalls = after.session == "ready" and after.active and after.sounded and not (after.called or after.cancelled)
+        if owed_ms > PROMISE_MS or (stalls and after.waited_ms > self._rules.stall_ms):
             after = after._replace(broken=(*after.broken, NO_DEAD_AIR))
         self.found.append(Step(f"{label}{_text(out)}", State(_snapshot(machine), after, faults), SURE))
 
@@ -269,8 +271,10 @@ class _Moves:
             return
         if not truth.sounded and not truth.called:
             self._add(f"AI: audio of {here}", given.Audio(here), truth._replace(sounded=True, waited_ms=0))
+        elif truth.sounded and self._may_fail("more"):
+            self._add(f"AI: more audio of {here}", given.Audio(here), truth._replace(waited_ms=0), cost=1)
         self._tool_calls()
-        done = truth._replace(active="", cancelled=False, trailing=here)
+        done = truth._replace(active="", cancelled=False, trailing=here, unplayed=False)
         if truth.cancelled:
             ended = given.ResponseDone(here, completed=False)
             self._add(f"AI: {here} cancelled", ended, done._replace(goodbyes=0), kind=SURE)
@@ -305,8 +309,9 @@ class _Moves:
             item_id = f"c{truth.speech + 1}"
             cancels = bool(truth.active) if mode == "model" else truth.cancelled
             speaks = truth._replace(prompts=0, speaking=True, speech=truth.speech + 1, texted=False, own=False, cancelled=cancels)
+            speaks = speaks._replace(greeting_asked=False)
             if not (truth.queued and mode == "gateway"):
-                speaks = speaks._replace(owed_ms=-1)
+                speaks = speaks._replace(owed_ms=-1, unanswered_keys=False)
             self._add(f"caller: speaks ({item_id})", given.SpeechStarted(item_id), speaks)
         item_id = f"c{truth.speech}"
         if truth.session == "ready" and truth.speaking:
@@ -359,7 +364,7 @@ class _Moves:
 def _failed(done: Truth) -> Truth:
     """An answer that failed is owed still; closing words that failed were not heard."""
     done = done._replace(goodbyes=0, worded=False)
-    if done.hang_up or done.closing_asked:
+    if done.hang_up or done.closing_asked or done.idle_asked:
         return done
     return done._replace(owed_ms=max(0, done.owed_ms), owed_from=done.responses + 1 + done.creates)
 

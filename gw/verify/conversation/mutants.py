@@ -55,7 +55,11 @@ def _in(method: str, old: str, new: str) -> Change:
 MUTANTS: Final = (
     Mutant("an answer to speech is not owed", _in("_on_speech_stopped", "self._owe(", "(lambda *a: None)("), check.PLAIN),
     Mutant("the AI's own response is awaited too long", Value(f"{RULES}:OWN_RESPONSE_MS", 3000), check.PLAIN),
-    Mutant("a failed answer is not asked again", _in("_retry", "self.ask_at = self.now + pause_ms", "pass"), check.FAILURES),
+    Mutant(
+        "a failed answer is not asked again",
+        _in("_retry", "self.ask_at = self.now + limits.RETRY_PAUSES_MS[self.attempts - 1]", "pass"),
+        check.FAILURES,
+    ),
     Mutant("the pause before a retry is too long", Value(f"{RULES}:RETRY_PAUSES_MS", (300, 5000)), check.FAILURES),
     Mutant(
         "an empty response counts as an answer",
@@ -150,9 +154,7 @@ MUTANTS: Final = (
         _in("_cut", 'cancel=self.rules.interruptions == "gateway"', "cancel=False"),
         check.JUDGED,
     ),
-    Mutant(
-        "a judged interruption does not pause", _in("_on_speech_started", "self.out.append(do.HoldAudio())", "pass"), check.JUDGED
-    ),
+    Mutant("a judged interruption does not pause", _in("_hold", "self.out.append(do.HoldAudio())", "pass"), check.JUDGED),
     Mutant(
         "a judged interruption is never decided",
         _in("_on_speech_stopped", "self.judge_at = self.now + limits.JUDGE_MS", "pass"),
@@ -444,6 +446,61 @@ MUTANTS: Final = (
         "heard audio counts as unheard for ever",
         _in("_on_heard_out", "self.plays, self.heard_by = False, NEVER", "self.heard_by = NEVER"),
         check.SILENCE,
+    ),
+    Mutant(
+        "a failed idle prompt is requested again",
+        _in("_retry", "self.debt is Prompt.ARE_YOU_THERE and trouble is not Trouble.LASTING", "False"),
+        check.IDLE_FAILS,
+    ),
+    Mutant(
+        "the rate limit of an idle prompt is ignored",
+        _in("_retry", "if trouble is Trouble.RATE_LIMIT:", "if trouble is Trouble.RATE_LIMIT and self.debt is Prompt.ANSWER:"),
+        check.IDLE_FAILS,
+    ),
+    Mutant(
+        "closing words that fail are the fallback's",
+        _in("_retry", "if self.phase is Phase.CLOSING:", "if False:"),
+        check.CLOSING_FAILS,
+    ),
+    Mutant(
+        "a protected greeting is interrupted",
+        _in("_on_speech_started", "or self.protect_by != NEVER", ""),
+        check.PROTECTED,
+    ),
+    Mutant(
+        "the greeting is protected for ever",
+        _in("_on_first_words", "self.now + self.rules.protect_greeting_ms", "self.now + 60_000"),
+        check.PROTECTED,
+    ),
+    Mutant(
+        "an agent that finishes begins in mid-sentence",
+        _in("_on_audio", "self._drop_response(cancel=True)  # it would begin in mid-sentence later", "pass"),
+        check.FINISHES,
+    ),
+    Mutant(
+        "a response that stalls is awaited as one that has not begun",
+        _in("_on_first_words", "self.answer_by = self.now + self.rules.stall_ms", "pass"),
+        check.PLAIN,
+    ),
+    Mutant(
+        "the failure of the first session leaves no trace",
+        _in("_on_session_lost", "elif self.ready_ms == NEVER and self.opens == 1:", "elif False:"),
+        check.SESSIONS,
+    ),
+    Mutant(
+        "an interruption has the wrong cause",
+        _in("_discard", "_VERDICTS[self.floor]", '"cut" if self.floor is Floor.HELD else "model"'),
+        check.JUDGED,
+    ),
+    Mutant(
+        "a long pause counts as hearing",
+        _in("_hold", "self.heard_by += self._longest_hold_ms", "pass"),
+        check.LONG_HOLD,
+    ),
+    Mutant(
+        "keys that no session answered are lost with it",
+        _in("_leave_session", 'self.held_keys, self.sent_keys = self.sent_keys, ""', "pass"),
+        check.KEYS_UNHEARD,
     ),
     Mutant(
         "half-spoken closing words count as heard",

@@ -82,6 +82,11 @@ class Truth(NamedTuple):
     goodbyes: int = 0  # requests for a goodbye, since the agent hung up
     warned: bool = False
     unsent_keys: bool = False
+    unanswered_keys: bool = False  # the session has them, and no audio has answered
+    idle_asked: bool = False  # the last request was an idle prompt, of which nothing was heard
+    greeting_asked: bool = False  # nothing of it was heard yet
+    protect_ms: int = 0  # the greeting is not interrupted for that many milliseconds
+    unplayed: bool = False  # audio of the response under way was dropped
     dead: bool = False  # no party does anything any more
     excused: bool = False  # a session may be replaced: it failed, or gave no sign
     broken: tuple[str, ...] = ()
@@ -108,6 +113,10 @@ def without_session(truth: Truth) -> Truth:
     if lost and not truth.hang_up and not truth.closing_asked:
         truth = truth._replace(owed_ms=max(0, truth.owed_ms), owed_from=truth.responses + 1)
     return truth._replace(
+        unsent_keys=truth.unsent_keys or truth.unanswered_keys,
+        unanswered_keys=False,
+        prompts=truth.prompts - truth.idle_asked,
+        idle_asked=False,
         session="opening",
         restated=True,
         swap="",
@@ -115,6 +124,7 @@ def without_session(truth: Truth) -> Truth:
         doomed=0,
         own=False,
         active="",
+        unplayed=False,
         cancelled=False,
         trailing="",
         speaking=False,

@@ -179,3 +179,49 @@ def test_nothing_follows_the_end() -> None:
     assert talk.on(given.StreamEnded(Reason.PHONE_LOST)) == [do.End(Reason.PHONE_LOST, True)]
     assert talk.on(given.SessionReady()) == []
     assert talk.machine.tick(10**9) == []
+
+
+def test_the_bound_on_hearing_audio_moves_by_the_time_it_was_held() -> None:
+    talk = Talk(Rules(interruptions="gateway", min_speech_ms=3000, resume_after_ms=5000))
+    talk.on(given.SessionReady(), given.ResponseStarted("r1"), given.Audio("r1", 1000), given.ResponseDone("r1"))
+    for item in ("c1", "c2"):
+        assert talk.on(given.SpeechStarted(item)) == [do.HoldAudio()]
+        talk.wait(2000)
+        talk.on(given.SpeechStopped(item))
+        assert talk.wait(300) == [do.DeleteItem(item), do.ReleaseAudio()]
+    talk.wait(2900)
+    assert talk.machine.plays
+    talk.wait(200)
+    assert not talk.machine.plays
+
+
+def test_an_agent_that_finishes_does_not_begin_in_mid_sentence() -> None:
+    talk = Talk(Rules(interruptions="none"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.SpeechStarted("c1"))
+    assert talk.on(given.Audio("r1")) == [do.Cancel()]
+    talk.on(given.SpeechStopped("c1"))
+    assert talk.on(given.Audio("r1"), given.ResponseDone("r1", completed=False)) == []
+    assert talk.wait(700) == [do.Create(Prompt.ANSWER)]
+
+
+def test_keys_that_were_not_answered_are_sent_to_the_next_session_too() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.Key("1"), given.Key("#")) == [do.SendKeys("1"), do.Create(Prompt.ANSWER)]
+    talk.on(given.SessionLost(Reason.AI_LOST))
+    assert talk.on(given.SessionReady()) == [do.Restate(), do.SendKeys("1")]
+    assert talk.wait(400) == [do.Create(Prompt.ANSWER)]
+    talk.speak("r1")
+    talk.on(given.SessionLost(Reason.AI_LOST))
+    assert talk.on(given.SessionReady()) == [do.Restate()]
+
+
+def test_the_rate_limit_of_an_idle_prompt_is_kept_too() -> None:
+    talk = Talk(Rules(idle_ms=2000))
+    talk.greet()
+    assert talk.wait(2000) == [do.Create(Prompt.ARE_YOU_THERE)]
+    talk.on(given.ResponseStarted("r1"), given.ResponseDone("r1", False, Trouble.RATE_LIMIT, 6000))
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    assert talk.wait(5900) == [do.HoldSound(True)]
+    assert talk.wait(200) == [do.Create(Prompt.ANSWER)]

@@ -14,7 +14,7 @@ from gw.verify.conversation.state import ENDS, Scenario, State
 FAULTS = frozenset(
     (
         *("fail", "lasting", "limit", "empty", "refuse", "session", "successor", "stall", "slow"),
-        *("repeat", "late", "trailing", "unreadable", "unasked", "frames", "stream"),
+        *("repeat", "late", "trailing", "unreadable", "unasked", "frames", "stream", "more"),
     )
 )
 
@@ -33,10 +33,11 @@ def walk(scenario: Scenario, seed: int, steps: int) -> tuple[State, list[str]]:
     return state, transcript
 
 
-@pytest.mark.parametrize("interruptions", ["model", "gateway"])
+@pytest.mark.parametrize("interruptions", ["model", "gateway", "none"])
 @pytest.mark.parametrize("seed", range(40))
 def test_long_conversations_keep_the_rules(seed: int, interruptions: Interruptions) -> None:
     rules = Rules(tools=frozenset({"lookup"}), interruptions=interruptions, max_call_ms=300_000)
+    rules = rules._replace(protect_greeting_ms=seed % 2 * 900)
     tools = ("lookup", "unknown", "hang_up", "lookup", "hang_up")
     scenario = Scenario("long", rules, turns=8, tools=tools, keys="12#3", faults=FAULTS, budget=6, expires_ms=200_000)
     state, transcript = walk(scenario, seed, 200)

@@ -99,7 +99,10 @@ TX_SEND: Final = Histogram("gw_tx_send_seconds", "Time to hand one frame to the 
 TX_LATENESS: Final = Histogram("gw_tx_lateness_seconds", "Delay of a frame's send after its deadline, within a talkspurt.")
 TX_FRAMES: Final = Counter("gw_tx_frames_total", "Frames sent to callers.")
 TX_UNDERRUN: Final = Counter(
-    "gw_tx_underrun_seconds_total", "Silence heard by callers because a frame was sent after its lead was used up."
+    "gw_tx_underrun_seconds_total",
+    "Silence heard by callers within the agent's speech, by cause: the AI's audio came too late (ai), or a frame that was there"
+    " was sent too late (gateway).",
+    {"cause": ("ai", "gateway")},
 )
 TX_HELD: Final = Counter(
     "gw_tx_held_seconds_total", "Silence heard by callers within the agent's speech: interruptions judged and dismissed."
@@ -135,7 +138,9 @@ INTERRUPTIONS: Final = Counter(
     {"verdict": ("model", "cut", "cut_words", "resumed")},
 )
 FIRST_AUDIO: Final = Histogram(
-    "gw_first_audio_seconds", "From the stream's start to the first frame sent to the caller.", bounds=WAIT_BOUNDS
+    "gw_first_audio_seconds",
+    "The caller's wait for the agent's first audio: from the stream's start, or, without a greeting, from the first request.",
+    bounds=WAIT_BOUNDS,
 )
 AI_RECONNECTS: Final = Counter(
     "gw_ai_reconnects_total",
@@ -314,6 +319,9 @@ OVERFLOW: Final = Counter(
 )
 CALL_CAPACITY: Final = Gauge("gw_call_capacity", "Call slots of all workers that accept calls.")
 CALLS_RESERVED: Final = Gauge("gw_calls_reserved", "Call slots reserved for admitted calls whose media stream has not started.")
+STREAMS_MISSED: Final = Counter(
+    "gw_streams_missed_total", "Admitted calls whose media stream did not start in time: their reserved slot was released."
+)
 BUS_UNACKED: Final = Gauge("gw_bus_unacked_events", "Events held by workers until control acknowledges them.")
 BUS_DROPPED: Final = Counter(
     "gw_bus_dropped_events_total",
@@ -346,6 +354,17 @@ STORE_REFUSES: Final = Gauge(
     "gw_store_refuses_all", "1 while the store refuses every event of a batch: none is set aside, all wait in the spool."
 )
 WORKERS: Final = Gauge("gw_workers", "Media workers, by state.", {"state": ("up", "draining", "lost")})
+
+READY: Final = Gauge("gw_ready", "1 while new calls are accepted, as in /readyz.")
+DRAINED: Final = Gauge("gw_drained", "1 while an operator has drained the machine.")
+RELOAD_FAILED: Final = Gauge("gw_reload_failed", "1 if the last reload failed: the processes before it continue.")
+DISK_FREE: Final = Gauge("gw_disk_free_bytes", "Free space of the file system of ops.var_dir, which has the spool.")
+STORE_SCHEMA: Final = Gauge(
+    "gw_store_schema",
+    "1 for the present state of the store's schema: not checked yet (unknown), usable (ready), newer than this version can use"
+    " (ahead), or its check or upgrade fails (failed).",
+    {"state": ("unknown", "ready", "ahead", "failed")},
+)
 
 # -- every process ----------------------------------------------------------------------------------------------------
 
@@ -382,6 +401,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     OVERFLOW,
     CALL_CAPACITY,
     CALLS_RESERVED,
+    STREAMS_MISSED,
     BUS_UNACKED,
     BUS_DROPPED,
     RECORDING_TRIGGER,
@@ -393,5 +413,10 @@ FAMILIES: Final[tuple[Family, ...]] = (
     STORE_REFUSED,
     STORE_REFUSES,
     WORKERS,
+    READY,
+    DRAINED,
+    RELOAD_FAILED,
+    DISK_FREE,
+    STORE_SCHEMA,
     PROCESS_STARTS,
 )

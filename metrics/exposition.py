@@ -32,7 +32,7 @@ WORKER_FAMILIES: Final[tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily]
     (GaugeMetricFamily, "gw_worker_calls", "Calls in progress, by worker."),
     (CounterMetricFamily, "gw_worker_tx_frames_total", "Frames sent to callers, by worker."),
     (CounterMetricFamily, "gw_worker_tx_late_frames_total", "Frames sent more than 1 ms after their deadline, by worker."),
-    (CounterMetricFamily, "gw_worker_tx_underrun_seconds_total", "Silence heard by callers because a frame was late, by worker."),
+    (CounterMetricFamily, "gw_worker_tx_underrun_seconds_total", "Silence heard by callers by the gateway's fault, by worker."),
 )
 _LATE: Final = TX_LATENESS.bounds.index(0.001) + 1  # first bucket over 1 ms
 
@@ -112,7 +112,7 @@ def _worker_values(page: Page, live: bool) -> tuple[float, ...]:
     """Return the values of WORKER_FAMILIES for one page."""
     calls = sum(page.values(CALLS, labels)[0] for labels in CALLS.series()) if live else 0.0
     late = sum(page.values(TX_LATENESS, ())[_LATE:-1])
-    return calls, page.values(TX_FRAMES, ())[0], late, page.values(TX_UNDERRUN, ())[0]
+    return calls, page.values(TX_FRAMES, ())[0], late, page.values(TX_UNDERRUN, ("gateway",))[0]
 
 
 def _convert(family: Family, series: Series) -> Metric:

@@ -24,10 +24,12 @@ class Pacer:
     """The clock of one call's downlink.
 
     `deadline` returns the due time of the next frame, `on_sent` records its departure. Frames are counted per generation;
-    `on_clear` begins a new one. `underrun_s`, `moves` and `held_s` cover the whole call.
+    `on_clear` begins a new one. `underrun_s`, `ai_underrun_s`, `moves` and `held_s` cover the whole
+    call.
     """
 
     __slots__ = (
+        "_dry_s",
         "_echoed",
         "_first",
         "_floor_s",
@@ -39,6 +41,7 @@ class Pacer:
         "_previous_n",
         "_previous_origin_s",
         "_slack_s",
+        "ai_underrun_s",
         "echo_delay_s",
         "held_s",
         "moves",
@@ -59,7 +62,9 @@ class Pacer:
         self._echoed = 0  # frames of this generation heard according to an echo
         self._floor_s = 0.0  # no frame was due before this: the queue was empty
         self.echo_delay_s = 0.0  # delay to the ear and back, of the quickest mark echo; 0 before the first echo
+        self._dry_s = 0.0  # before this there was no audio of the AI to send
         self.underrun_s = 0.0  # gaps the caller heard within talkspurts
+        self.ai_underrun_s = 0.0  # the part of them in which there was no audio of the AI
         self.moves = 0  # number of gaps
         self.held_s = 0.0  # gaps the caller heard within talkspurts because TX was held
 
@@ -85,6 +90,8 @@ class Pacer:
             self._origin_s = now_s
         elif now_s > play_s + self._slack_s:
             self.underrun_s += now_s - play_s
+            if self._dry_s > play_s:
+                self.ai_underrun_s += self._dry_s - play_s
             self.moves += 1
             self._begin(now_s)
         self._n += 1
@@ -98,9 +105,14 @@ class Pacer:
         self._open = True
         self._origin_s = self._floor_s = now_s
 
-    def on_starved(self, now_s: float) -> None:
-        """Record that the empty queue has a frame again: time before `now_s` is not lateness of TX."""
+    def on_starved(self, now_s: float, is_dry: bool = False) -> None:
+        """Record that the empty queue has a frame again: time before `now_s` is not lateness of TX.
+
+        `is_dry`: the playout was empty too, so that a gap before `now_s` is the AI's.
+        """
         self._floor_s = now_s
+        if is_dry:
+            self._dry_s = now_s
 
     def on_held(self, now_s: float) -> None:
         """Record that a held frame leaves now: time before `now_s` is neither lateness nor underrun.

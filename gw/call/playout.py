@@ -108,6 +108,7 @@ class Playout:
         "_spans",
         "expected_frames",
         "generation",
+        "is_dry",
         "marks_pending",
         "overrun_frames",
     )
@@ -120,6 +121,7 @@ class Playout:
         self._cut_bytes = 0  # position in this generation's stream of frames
         self._last_mark = 0
         self.generation = 0
+        self.is_dry = True  # the last `pop` found nothing, and no audio came since
         # marks of this generation not echoed yet: name, frames before the mark
         self.marks_pending: deque[tuple[str, int]] = deque(maxlen=MAX_SPANS)
         self.expected_frames = 0  # frames of the audio received, tails padded, less those dropped
@@ -135,6 +137,7 @@ class Playout:
         """
         if not audio:
             return 0
+        self.is_dry = False
         segment = self._segments[-1] if self._segments else None
         if segment is None or segment.ended or segment.response_id != response_id:
             if segment is not None and not segment.ended:
@@ -201,12 +204,13 @@ class Playout:
                 self._record(parts)
                 return frame
             if not segment.ended:
-                return None
+                break
             self._segments.popleft()
             self._last_mark += 1
             name = f"g{self.generation}r{self._last_mark}"
             self.marks_pending.append((name, self.cut_frames))
             return ResponseMark(name)
+        self.is_dry = True
         return None
 
     def _take(self, segment: _Segment) -> tuple[bytes, list[tuple[str, int, int]]]:

@@ -22,7 +22,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     dropped_frames: dict[str, int] = {}  # by reason, towards the caller
     uplink_dropped_frames: dict[str, int] = {}  # by reason, towards the AI
     bargeins: int = 0
-    first_audio_ms: int = -1  # from the stream's start to the first frame sent
+    first_audio_ms: int = -1  # from the stream's start, or without a greeting the first request, to the agent's first audio
     ai_first_audio_ms: int = -1  # from the first request for a response to its first audio
     hub_hold_max_s: float = -1.0
 

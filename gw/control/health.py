@@ -7,6 +7,7 @@ the forwarder's last outcome. Changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -50,8 +51,10 @@ class Health:
         machine: MachineState,
         breaker: CircuitBreaker,
         is_stopping: Callable[[], bool],
+        schema_state: Callable[[], str],
     ) -> None:
-        """`store_problem` returns why the store last accepted no events; empty after a success."""
+        """`store_problem` returns why the store last accepted no events; empty after a success. `schema_state` returns a state
+        of `gw_store_schema`."""
         self._started_at, self._started_s = time.time(), time.monotonic()
         self._config = config
         self._store = store
@@ -62,6 +65,12 @@ class Health:
         self._machine = machine
         self._breaker = breaker
         self._is_stopping = is_stopping
+        self._schema_state = schema_state
+        self._ready = page.gauge(declare.READY)
+        self._drained = page.gauge(declare.DRAINED)
+        self._reload_failed = page.gauge(declare.RELOAD_FAILED)
+        self._disk_free = page.gauge(declare.DISK_FREE)
+        self._schema = {state: page.gauge(declare.STORE_SCHEMA, state=state) for state in declare.STORE_SCHEMA.labels["state"]}
         self._refused = page.gauge(declare.STORE_REFUSED)
         self._circuit = page.gauge(declare.TWILIO_CIRCUIT_OPEN)
         self._claims_held = page.gauge(declare.RECORDING_CLAIMS_HELD)
@@ -130,6 +139,14 @@ class Health:
             self._refused.set(float(self._spool.poisoned()))
             self._circuit.set(float(self._breaker.is_open))
             self._claims_held.set(float(len(self._claims)))
+            self._ready.set(float(self.readiness().ready))
+            self._drained.set(float(self._machine.drained))
+            self._reload_failed.set(float(self._machine.has_reload_failed))
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(self._config.ops.var_dir)
+                self._disk_free.set(float(disk.f_bavail * disk.f_frsize))
+            for state, gauge in self._schema.items():
+                gauge.set(float(state == self._schema_state()))
             gevent.sleep(GAUGES_S)
 
     # -- inside -----------------------------------------------------------------------------------------------------------

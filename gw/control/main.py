@@ -165,6 +165,7 @@ class Control:
             machine=self._machine,
             breaker=self._recording.breaker,
             is_stopping=self._stopping.is_set,
+            schema_state=lambda: schema.state,
         )
         self._ops = OpsHttp(
             config.ops.listen,

@@ -143,6 +143,7 @@ class AiIn:
         return response_id or self._call.dialogue.machine.response_id
 
     def _on_response_started(self, event: ai.ResponseStarted) -> None:
+        self._call.ai.on_requested()
         self._call.dialogue.on(given.ResponseStarted(event.response_id))
 
     def _on_alive(self, _: ai.ResponseAlive) -> None:
@@ -166,6 +167,8 @@ class AiIn:
             return
         call.report_turns(call.turns.on_agent_audio(event.item_id, call.now_ms()))
         side.on_audio(event.item_id)
+        if call.first_word_ms < 0:
+            call.on_first_word(now_s)
         downlink.play(response_id, event.item_id, event.audio)
         if response_id != machine.response_id:
             downlink.end_response(response_id)  # it has ended: no later event reports this end

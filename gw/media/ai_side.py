@@ -66,17 +66,21 @@ class AiSide:
         self._waiting: deque[Callable[[], None]] = deque()  # messages behind a long history
         self.session_began_ms = began_ms  # the call's time at the first audio that the current session heard
         self._is_first = True
-        self.asked_s = 0.0  # when the first response was requested
+        self.asked_s = 0.0  # when the first response was requested, by the gateway or by the AI's own turn detection
         self.first_audio_ms = -1
 
     # -- to the AI --------------------------------------------------------------------------------------------------------
 
     def create_response(self, announcement: str) -> None:
         """Request a response, after a system item with the announcement, if there is one."""
-        self.asked_s = self.asked_s or monotonic()
+        self.on_requested()
         if announcement:
             self.say_system(announcement)
         self._send(self.leg.create_response)
+
+    def on_requested(self) -> None:
+        """Record that a response was requested."""
+        self.asked_s = self.asked_s or monotonic()
 
     def say_system(self, text: str) -> None:
         """Send the agent directions that the caller does not hear."""

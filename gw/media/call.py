@@ -72,6 +72,7 @@ class Call:
         self.dialogue = CallDialogue(
             context, agent, state, self.events, self.ai, self.downlink, self.turns, self.ending, elapsed_ms=self._began_ms
         )
+        self.first_word_ms = -1  # how long the caller waited for the agent's first audio
         self.events.on_start(start, agent_name, voice_at)
 
     def restore_conversation(self) -> None:
@@ -114,6 +115,19 @@ class Call:
     def on_frames_back(self) -> None:
         """Handle the end of such a pause."""
         self.dialogue.on(given.FramesBack())
+
+    # -- the agent --------------------------------------------------------------------------------------------------------
+
+    def on_first_word(self, now_s: float) -> None:
+        """Measure the caller's wait for the agent's first audio, received now and sent after the holding sound's rest.
+
+        The wait for a greeting begins with the call. Without one the caller speaks first, and the wait begins with the request.
+        """
+        is_greeted = self.agent.greeting and self.events.resumed is None
+        since_s = self.events.started_s if is_greeted else self.ai.asked_s or now_s
+        waited_s = max(0.0, now_s + self.downlink.unsent_s() - since_s)
+        self.first_word_ms = round(waited_s * _MS)
+        self.context.cells.first_audio.observe(waited_s)
 
     # -- the end ----------------------------------------------------------------------------------------------------------
 
@@ -165,7 +179,7 @@ class Call:
             dropped_frames={why: frames for why, frames in dropped.items() if frames},
             uplink_dropped_frames=self.uplink.dropped,
             bargeins=downlink.bargein.count,
-            first_audio_ms=round((tx.first_audio_s - started_s) * _MS) if tx.first_audio_sent else -1,
+            first_audio_ms=self.first_word_ms if tx.first_audio_sent else -1,
             ai_first_audio_ms=self.ai.first_audio_ms,
             hub_hold_max_s=self.context.hold_max_s(started_s),
         )

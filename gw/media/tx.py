@@ -39,13 +39,14 @@ class Ready(NamedTuple):
 class TxCells:
     """TX's cells in the worker's shared page, bound once per worker."""
 
-    __slots__ = ("frames", "held", "lateness", "send", "underrun")
+    __slots__ = ("ai_underrun", "frames", "held", "lateness", "send", "underrun")
 
     def __init__(self, page: Page) -> None:
         self.frames = page.counter(TX_FRAMES)
         self.lateness = page.histogram(TX_LATENESS)
         self.send = page.histogram(TX_SEND)
-        self.underrun = page.counter(TX_UNDERRUN)
+        self.underrun = page.counter(TX_UNDERRUN, cause="gateway")
+        self.ai_underrun = page.counter(TX_UNDERRUN, cause="ai")
         self.held = page.counter(TX_HELD)
 
 
@@ -123,8 +124,9 @@ class Tx:
         while not self.stopped:
             if not queue:
                 self._ready.clear()
+                is_dry = playout.is_dry
                 self._ready.wait(IDLE_S)
-                pacer.on_starved(monotonic())
+                pacer.on_starved(monotonic(), is_dry)
                 continue
             generation, data, is_audio = queue.popleft()
             if is_audio:
@@ -156,9 +158,9 @@ class Tx:
 
     def _count(self, begun_s: float, sent_s: float, taken: bool) -> None:
         """Record one frame sent: the send's duration and the frame's lateness, in the call's and in the worker's counters."""
-        cells, send, lateness = self._cells, self.send, self.lateness
-        underrun_s = self._pacer.underrun_s
-        late_s = self._pacer.on_sent(sent_s)
+        cells, send, lateness, pacer = self._cells, self.send, self.lateness, self._pacer
+        underrun_s, ai_underrun_s = pacer.underrun_s, pacer.ai_underrun_s
+        late_s = pacer.on_sent(sent_s)
         took_s = sent_s - begun_s
         self.frames_sent += 1
         cells.frames.add()
@@ -170,8 +172,10 @@ class Tx:
             send.max_s = took_s
         if late_s > lateness.max_s:
             lateness.max_s = late_s
-        if self._pacer.underrun_s != underrun_s:
-            cells.underrun.add(self._pacer.underrun_s - underrun_s)
+        if pacer.underrun_s != underrun_s:
+            ai_underrun_s = pacer.ai_underrun_s - ai_underrun_s
+            cells.ai_underrun.add(ai_underrun_s)
+            cells.underrun.add(pacer.underrun_s - underrun_s - ai_underrun_s)
         if taken and not self.first_audio_sent:
             self.first_audio_s = sent_s
             self.first_audio_sent = True

@@ -32,7 +32,7 @@ from gw.media.hub.greenlets import spawn
 from gw.media.hub.hold_monitor import HoldMonitor
 from gw.media.server import MediaServer
 from gw.scoreboard import Scoreboard, ScoreboardRow
-from metrics.declare import CALL_CAPACITY, PROCESS_STARTS
+from metrics.declare import CALL_CAPACITY, PROCESS_STARTS, STREAMS_MISSED
 from metrics.page import Page
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class Worker:
         self._is_orphan = is_orphan
         self._lateness = LatenessMonitor(lambda: self.context.tx_cells.lateness.buckets)
         self._capacity = self._page.gauge(CALL_CAPACITY)
+        self._missed = self._page.counter(STREAMS_MISSED)
         always = config.ops.hold_monitor == "always"
         self._monitor = HoldMonitor(self._page, always=always, report=lambda hold: self._bus.send_hold(hold))
         self.context.hold_max_s = self._monitor.max_hold_s
@@ -199,7 +200,7 @@ class Worker:
                 if context.late != late:
                     context.late = late
                     log.warning("frames are %s", "late: no new call is accepted" if context.late else "punctual again")
-                slots.release_expired()
+                self._missed.add(slots.release_expired())
                 self._capacity.set(
                     0.0 if context.draining or context.leaving else float(self._config.server.max_calls_per_worker)
                 )

@@ -67,7 +67,7 @@ def _speed() -> list[AnyPanel]:
     return [
         curves(
             "First word",
-            "Time from the stream's start to the first frame sent.",
+            "Wait for the agent's first audio: from the stream's start, or, without a greeting, from the first request.",
             [(quantile(q, FIRST_AUDIO), name) for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))],
             unit="s",
         ),

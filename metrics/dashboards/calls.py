@@ -21,6 +21,7 @@ from metrics.declare import (
     PONGS,
     REQUESTS_REFUSED,
     RX_DROPPED,
+    STREAMS_MISSED,
     STREAMS_REFUSED,
     TX_DROPPED,
     TX_HELD,
@@ -117,8 +118,11 @@ def _ends() -> list[AnyPanel]:
         ),
         curves(
             "Streams refused per minute",
-            "Media streams not admitted, by reason.",
-            [(f"60 * sum by (reason) (rate({STREAMS_REFUSED.name}{{{CHOSEN}}}[$__rate_interval]))", "{{reason}}")],
+            "Media streams not admitted, by reason; missed: admitted calls whose stream did not start.",
+            [
+                (f"60 * sum by (reason) (rate({STREAMS_REFUSED.name}{{{CHOSEN}}}[$__rate_interval]))", "{{reason}}"),
+                (f"60 * sum (rate({STREAMS_MISSED.name}{{{CHOSEN}}}[$__rate_interval]))", "missed"),
+            ],
             unit="short",
         ),
         curves(

@@ -56,8 +56,8 @@ def _promise() -> list[AnyPanel]:
         ),
         number(
             "Silence heard",
-            "Gaps in speech, summed over all callers, because a frame was sent after its lead was used up.",
-            f"sum (increase({TX_UNDERRUN.name}{{{CHOSEN}}}[$__range]))",
+            "Gaps in speech, summed over all callers, because the gateway sent a frame after its lead was used up.",
+            f'sum (increase({TX_UNDERRUN.name}{{{CHOSEN}, cause="gateway"}}[$__range]))',
             unit="s",
             steps=[(None, GREEN), (0.001, YELLOW), (1.0, RED)],
         ),
@@ -166,9 +166,16 @@ def _culprits() -> list[AnyPanel]:
         ),
         curves(
             "Silence heard, by worker",
-            "Seconds of gaps in speech per second, the ten worst workers. It should be 0.",
+            "Seconds of gaps in speech per second of the gateway, the ten worst workers. It should be 0.",
             [(f"topk(10, {by} (rate({silent}{{{CHOSEN}}}[$__rate_interval])))", "{{instance}} {{worker}}")],
             unit="s",
+        ),
+        curves(
+            "Silence heard, by cause",
+            "Seconds of gaps in speech per second. `ai`: the AI paused within its answer. `gateway`: audio left late.",
+            [(f"sum by (cause) (rate({TX_UNDERRUN.name}{{{CHOSEN}}}[$__rate_interval]))", "{{cause}}")],
+            unit="s",
+            span=24,
         ),
         curves(
             "Hub holds: p99.9 by greenlet",

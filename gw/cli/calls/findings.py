@@ -138,7 +138,7 @@ def _start(call: CallDetails) -> Iterator[Finding]:
         share = f" The AI took {ai_ms / 1000:.1f} s of that, from the first request to its first audio." if ai_ms else ""
         yield Finding("bad", "slow greeting", f"The caller waited {first_ms / 1000:.1f} s for the first word.{share}")
     elif first_ms is not None:
-        yield Finding("good", "greeting", f"The first word was played {first_ms} ms after the stream began.")
+        yield Finding("good", "greeting", f"The caller waited {first_ms} ms for the first word.")
 
 
 def _gaps(call: CallDetails) -> Iterator[Finding]:
@@ -341,7 +341,7 @@ def _moments(call: CallDetails, began: float) -> Iterator[Moment]:
     if call.answered_at:
         yield Moment(since(call.answered_at), "stream", f"began on {call.host or 'a host'}, worker {call.worker}")
     if call.first_audio_at:
-        yield Moment(since(call.first_audio_at), "first audio", "the caller hears the agent")
+        yield Moment(since(call.first_audio_at), "first audio", "the caller hears the agent, or the holding sound")
     for turn in call.turns:
         heard = "" if turn.heard_ms is None else f" [{turn.heard_ms} ms heard]"
         cut = " [interrupted]" if turn.interrupted else ""

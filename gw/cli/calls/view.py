@@ -73,7 +73,7 @@ def _quality(quality: QualityRow) -> Iterator[tuple[str, str | Text]]:
     expected, sent = quality.frames_expected, quality.frames_sent
     yield "frames sent", f"{dash(sent)} of {dash(expected)} expected"
     first_ms = dash(quality.first_audio_ms)
-    yield "first audio", first_ms if first_ms == "-" else f"{first_ms} ms after the stream's start"
+    yield "wait, first word", first_ms if first_ms == "-" else f"{first_ms} ms"
     for name in ("send", "lateness"):
         numbers = (milliseconds(getattr(quality, f"{name}_{part}_s")) for part in ("p50", "p99", "p999", "max"))
         yield f"{name}, ms", "p50 {}  p99 {}  p99.9 {}  max {}".format(*numbers)

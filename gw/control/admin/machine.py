@@ -72,6 +72,11 @@ class MachineState:
         """True while the machine is drained by an operator."""
         return self._scoreboard.drained
 
+    @property
+    def has_reload_failed(self) -> bool:
+        """True after a reload that failed, until the next one."""
+        return self._scoreboard.report.state == "failed"
+
     def drain(self, on: bool) -> dict[str, Any]:
         """Drain the machine, or end the drain, also for workers that start later. Waits for the notice."""
         self._scoreboard.drained = on

@@ -29,6 +29,7 @@ class Schema:
         self._on_ready = on_ready
         self._stopping = Event()
         self.problem = "the schema has not been checked yet"
+        self.state = "unknown"  # of gw_store_schema
         self.ready = Event()
 
     def run(self) -> None:
@@ -42,10 +43,12 @@ class Schema:
                     level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
                     log.log(level, "the store's schema is not ready: %s", error)
                 self.problem = str(error)
+                if not isinstance(error, StoreUnavailable):
+                    self.state = "failed"
                 self._stopping.wait(wait_s)
                 wait_s = min(WAIT_LAST_S, wait_s * 2)
             else:
-                self.problem = ""
+                self.problem, self.state = "", "ready"
                 self.ready.set()
                 self._on_ready()
                 return

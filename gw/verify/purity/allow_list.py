@@ -112,6 +112,8 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed("write", f"{_PACER}._first", (_BEGIN,), "counter", "frames before this run", 7),
     Allowed("write", f"{_PACER}._n", (_BEGIN, _SENT), "counter", "frames of this run", 7),
     Allowed("write", f"{_PACER}.underrun_s", (_SENT,), "counter", "what the caller heard as a gap", 7),
+    Allowed("write", f"{_PACER}.ai_underrun_s", (_SENT,), "counter", "the part of it for which the AI sent nothing", 7),
+    Allowed("write", f"{_PACER}._dry_s", (_STARVED,), "clock", "no audio of the AI was there before", 7),
     Allowed("write", f"{_PACER}.held_s", (_HELD,), "counter", "what the caller heard of a pause", 7),
     Allowed("write", f"{_PACER}.moves", (_SENT,), "counter", "how many gaps", 7),
     # -- the send

@@ -53,10 +53,10 @@ class Line:
         self.sent_s: list[float] = []
         self.lateness_s: list[float] = []
 
-    def starve(self, duration_s: float) -> None:
-        """Let the queue be empty for a while."""
+    def starve(self, duration_s: float, *, is_dry: bool = False) -> None:
+        """Let the queue be empty for a while. `is_dry`: the playout too."""
         self.now_s += duration_s
-        self.pacer.on_starved(self.now_s)
+        self.pacer.on_starved(self.now_s, is_dry)
 
     def frame(self, stall_s: float = 0.0, *, held_s: float = 0.0) -> float:
         """Take a frame, wait for its deadline, oversleep by `stall_s`, wait while held, send. Returns the deadline."""
@@ -259,6 +259,22 @@ def test_late_audio_is_a_gap_but_not_lateness_of_tx() -> None:
     line.frame()
     assert line.lateness_s == [0.0, 0.0]
     assert line.pacer.underrun_s == pytest.approx(0.100)
+
+
+@pytest.mark.parametrize(
+    ("is_dry", "stall_s", "ai_s"), [(True, 0.0, 1.5), (False, 0.0, 0.0), (True, 0.3, 1.5)], ids=["ai", "gateway", "both"]
+)
+def test_a_gap_is_the_ai_s_while_no_audio_was_there(is_dry: bool, stall_s: float, ai_s: float) -> None:
+    line = Line(100)
+    line.frame()
+    line.starve(1.52, is_dry=is_dry)
+    line.frame(stall_s)
+    assert line.pacer.underrun_s == pytest.approx(1.5 + stall_s)
+    assert line.pacer.ai_underrun_s == pytest.approx(ai_s)
+    for _ in range(10):
+        line.frame()
+    line.frame(0.5)
+    assert line.pacer.ai_underrun_s == pytest.approx(ai_s), "a later stall is not the AI's"
 
 
 def test_a_hold_beyond_the_cushion_is_held_and_nothing_else() -> None:

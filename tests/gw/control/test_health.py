@@ -19,7 +19,7 @@ from gw.control.recording.claims import Claims
 from gw.control.spool import Spool
 from gw.control.store import Store
 from gw.control.twilio_api.circuit_breaker import CircuitBreaker
-from gw.scoreboard import Scoreboard
+from gw.scoreboard import ReloadReport, Scoreboard
 from metrics import declare
 from metrics.page import Page
 from tests.gw.control.bus_client import BusClient
@@ -40,8 +40,9 @@ class Rig:
         self.breaker = CircuitBreaker(1.0)
         self.store_problem = ""
         self.stopping = False
+        self.schema_state = "unknown"
         self.health = Health(
-            Config(),
+            Config(ops=gw.config.Ops(var_dir=str(folder))),
             self.page,
             store=self.store,
             store_problem=lambda: self.store_problem,
@@ -51,6 +52,7 @@ class Rig:
             machine=self.machine,
             breaker=self.breaker,
             is_stopping=lambda: self.stopping,
+            schema_state=lambda: self.schema_state,
         )
 
     def worker(self, *, draining: bool = False) -> BusClient:
@@ -140,5 +142,29 @@ def test_gauges_follow_the_workers(rig: Rig) -> None:
     gevent.sleep(0)
     values = {state: rig.page.gauge(declare.WORKERS, state=state).value for state in declare.WORKERS.labels["state"]}
     assert {state: value for state, value in values.items() if value} == {"up": 1.0}
+    keeping.kill()
+    worker.close()
+
+
+def test_gauges_show_what_an_operator_must_know(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "GAUGES_S", 0.01)
+    gauges = (declare.READY, declare.DRAINED, declare.RELOAD_FAILED)
+
+    def shown() -> tuple[list[float], list[str]]:
+        gevent.sleep(0.05)
+        states = declare.STORE_SCHEMA.labels["state"]
+        present = [state for state in states if rig.page.gauge(declare.STORE_SCHEMA, state=state).value]
+        return [rig.page.gauge(gauge).value for gauge in gauges], present
+
+    keeping = gevent.spawn(rig.health.keep_gauges)
+    assert shown() == ([0.0, 0.0, 0.0], ["unknown"])
+    assert rig.page.gauge(declare.DISK_FREE).value > 0
+    worker = rig.worker()
+    rig.schema_state = "ahead"
+    rig.scoreboard.publish_report(ReloadReport(1, "failed", "", "no such file"))
+    assert shown() == ([1.0, 0.0, 1.0], ["ahead"])
+    rig.scoreboard.drained = True
+    rig.scoreboard.publish_report(ReloadReport(2, "done"))
+    assert shown() == ([0.0, 1.0, 0.0], ["ahead"])
     keeping.kill()
     worker.close()

@@ -20,7 +20,9 @@ from gw.media import call_events
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import _HANDLERS, AiIn
 from gw.media.call import Call
+from gw.media.downlink import HOLDING
 from gw.protocol import ai
+from gw.protocol.audio import FRAME_BYTES
 from gw.twin.ai.script import AiScript, Fault
 from gw.twin.ai.server import AiTwin
 from tests.gw.media.support import (
@@ -76,6 +78,17 @@ def test_audio_reaches_the_playout(rig: Rig) -> None:
     assert rig.call.downlink.playout.depth_bytes == 400
     assert rig.call.dialogue.machine.response is Response.ACTIVE
     assert rig.call.ai.first_audio_ms >= 0
+
+
+def test_the_wait_for_the_first_word_begins_with_the_ai_s_own_response_and_ends_behind_the_holding_sound(rig: Rig) -> None:
+    """Without a greeting: ten seconds of silence of the caller's are not the AI's, and the holding sound is not its voice."""
+    call, started_s = rig.call, monotonic() - 10.0
+    call.events.started_s = started_s
+    call.downlink.play(HOLDING, HOLDING, bytes(5 * FRAME_BYTES))
+    call.downlink.tx.first_audio_sent, call.downlink.tx.first_audio_s = True, started_s + 0.1
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(400)), ai.AudioDelta("r1", "i1", bytes(400)))
+    assert 100 <= call.first_word_ms < 5000
+    assert sum(rig.context.cells.first_audio.buckets) == 1
 
 
 def test_audio_behind_its_responses_end_is_heard_and_leaves_nothing_open(rig: Rig) -> None:

@@ -155,10 +155,23 @@ def test_a_report_counts_what_was_not_heard(
     assert [record.levelname for record in caplog.records if record.message.startswith("call ended")] == [level]
 
 
-def test_first_audio_is_reported_from_the_calls_start(call: Call, emitted: list[bus.Event]) -> None:
-    tx = call.downlink.tx
-    tx.first_audio_sent, tx.first_audio_s = True, call.events.started_s + 0.25
+@pytest.mark.parametrize(
+    ("greeting", "asked_after_s", "waited_ms"),
+    [("Hello.", 2.0, 31_000), ("", 30.0, 1000), ("", 0.0, 0)],
+    ids=["greeting", "caller first", "nobody asked"],
+)
+def test_the_first_word_is_awaited_from_the_greeting_s_call_or_from_the_first_request(
+    contexts: ContextMaker, greeting: str, asked_after_s: float, waited_ms: int
+) -> None:
+    context, emitted = contexts.context()
+    transport, peer = transport_and_peer()
+    call = call_of(context, Agent(greeting=greeting), transport)
+    call.ai.asked_s = asked_after_s and call.events.started_s + asked_after_s
+    call.on_first_word(call.events.started_s + 31.0)
+    call.downlink.tx.first_audio_sent = True
     call.report_end()
     ended = emitted[-1]
     assert isinstance(ended, bus.CallEnded)
-    assert (ended.reason, ended.quality.first_audio_ms, ended.quality.dropped_frames) == (Reason.INTERNAL_ERROR, 250, {})
+    assert (ended.quality.first_audio_ms, context.cells.first_audio.sum) == (waited_ms, pytest.approx(waited_ms / 1000))
+    transport.shut()
+    peer.close()

@@ -15,7 +15,7 @@ from gw.media.downlink import HOLDING, Downlink
 from gw.media.tx import Ready
 from gw.protocol.audio import FRAME_BYTES
 from tests.gw.media.listener import Listener
-from tests.gw.media.support import STREAM, ContextMaker, Peer, call_of, transport_and_peer
+from tests.gw.media.support import STREAM, ContextMaker, Peer, call_of, transport_and_peer, until
 
 
 class Rig:
@@ -91,6 +91,21 @@ def test_a_call_is_heard_out_once_the_last_mark_came_back(rig: Rig) -> None:
     assert not downlink.is_heard_out(now_s)
     assert downlink.on_mark_echo(pieces[2].name, now_s) == 2  # type: ignore[union-attr]
     assert not downlink.playout.marks_pending
+
+
+def test_a_pause_of_the_ai_within_its_answer_is_not_the_gateway_s_gap(rig: Rig) -> None:
+    downlink = rig.downlink
+    greenlets = [gevent.spawn(downlink.tx.run), gevent.spawn(downlink.ai_out.run)]
+    downlink.play("r1", "i1", bytes(2 * FRAME_BYTES + 80))
+    gevent.sleep(0.5)
+    downlink.play("r1", "i1", bytes(2 * FRAME_BYTES))
+    until(lambda: downlink.pacer.sent_frames == 4)
+    downlink.stop()
+    gevent.joinall(greenlets)
+    cells = rig.context.tx_cells
+    assert cells.ai_underrun.value >= 0.3
+    assert cells.ai_underrun.value + cells.underrun.value == pytest.approx(downlink.pacer.underrun_s)
+    assert cells.underrun.value < cells.ai_underrun.value
 
 
 def verdicts(rig: Rig) -> dict[str, float]:

@@ -316,6 +316,26 @@ def test_after_a_stall_the_lead_is_caught_up_and_the_rest_is_a_gap(rig: Rig):
     assert rig.received(100 * len(FRAME)) == FRAME * 100, "nothing is dropped to catch up"
 
 
+@pytest.mark.parametrize("is_dry", [True, False], ids=["ai", "gateway"])
+def test_a_gap_has_the_cause_that_the_playout_shows_when_tx_starves(contexts: ContextMaker, is_dry: bool):
+    rig = Rig(contexts.page(), lead_ms=20)
+    rig.put(FRAME)
+    if is_dry:
+        assert rig.playout.pop() is None
+    rig.greenlet.start()
+    until(lambda: rig.tx.frames_sent == 1)
+    gevent.sleep(0.1)
+    rig.put(FRAME)
+    until(lambda: rig.tx.frames_sent == 2)
+    found = {"ai": rig.cells.ai_underrun.value, "gateway": rig.cells.underrun.value}
+    cause = "ai" if is_dry else "gateway"
+    assert found[cause] >= 0.06
+    assert sum(found.values()) == pytest.approx(rig.pacer.underrun_s)
+    assert not is_dry or found["gateway"] < found["ai"]
+    assert is_dry or found["ai"] == 0.0
+    rig.close()
+
+
 def test_a_stall_shorter_than_the_lead_causes_no_gap(contexts: ContextMaker):
     rig = Rig(contexts.page(), lead_ms=500)
     for _ in range(60):

@@ -21,8 +21,9 @@ from gw import bus
 from gw.config import Config, Ops, Secrets, Server
 from gw.media import worker as module
 from gw.media.worker import Worker
-from gw.scoreboard import Scoreboard
+from gw.scoreboard import ProcessState, Scoreboard
 from gw.supervise.child import HURRY
+from metrics.declare import STREAMS_MISSED
 from tests.gw.media.support import CALL, WAIT_S, Control, Peer, connected, start, stop, until
 from tests.timing import scaled
 
@@ -282,6 +283,17 @@ def test_unacknowledged_events_are_logged(
     assert [entry.getMessage() for entry in caplog.records if entry.levelname == "ERROR"] == [
         "control did not acknowledge the last 2 events: they may be lost"
     ]
+
+
+def test_a_stream_that_does_not_come_is_counted_once_its_slot_is_released(replaced: Replaced):
+    worker = replaced.worker
+    worker.context.slots._reserved_ns = 0
+    replaced.row.state = ProcessState.UP
+    assert worker.context.slots.reserve(CALL) == ""
+    replaced.start()
+    until(lambda: worker.context.slots.reserved == 0, "the slot was not released")
+    assert worker._page.counter(STREAMS_MISSED).value == 1
+    worker.leave()
 
 
 def test_heartbeats_continue_during_the_drain_after_publish_failed(replaced: Replaced, monkeypatch: pytest.MonkeyPatch):

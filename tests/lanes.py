@@ -64,7 +64,10 @@ LANES: Final = (
     Lane("others"),
 )
 #: Commands that run beside the lanes, and those that need the machine for themselves.
-BESIDE: Final = {"guard": ("gateway.py", "verify", "guard")}
+BESIDE: Final = {
+    "guard": ("gateway.py", "verify", "guard"),
+    "conversation": ("gateway.py", "verify", "conversation"),
+}
 ALONE: Final = {"budget": ("gateway.py", "verify", "budget", "--quick")}
 
 

@@ -1,4 +1,4 @@
-"""`verify`: three proofs, `purity`, `guard` and `budget`; alone, all of them, with a verdict for each guarantee."""
+"""`verify`: the proofs `purity`, `guard`, `conversation`, `budget`; alone, all of them, with a verdict for each guarantee."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 _PROOFS: Final[dict[str, tuple[str, ...]]] = {
     "purity": ("TX purity", "clean separation"),
     "guard": ("recording timing", "single start", "no race"),
+    "conversation": ("conversation",),
     "budget": ("budget",),
 }
 #: The verdicts at the end of `verify`, in this sequence.
-_GUARANTEES: Final = ("TX purity", "recording timing", "single start", "no race", "clean separation", "budget")
+_GUARANTEES: Final = ("TX purity", "recording timing", "single start", "no race", "clean separation", "conversation", "budget")
 #: Calls and seconds of `budget --quick`, and the time for measuring the machine's timers before each run.
 _QUICK_CALLS: Final = 20
 _QUICK_S: Final = 10.0
@@ -49,8 +50,8 @@ def verify(ctx: click.Context) -> None:
     All proofs, with a verdict each:    gateway.py verify
     Operations of the TX loop:          gateway.py verify purity
     Recording exactly once:             gateway.py verify guard
+    Rules of a conversation:            gateway.py verify conversation
     Latency on this machine:            gateway.py verify budget
-    Rules of the dialogue machine:      gateway.py verify conversation
     """
     if ctx.invoked_subcommand is None:
         run_all(ctx, _PROOFS)
@@ -208,10 +209,10 @@ def conversation(mutants: bool, as_json: bool) -> None:
     """Prove that the dialogue machine keeps its ten rules in every explored conversation.
 
     The check takes conversations through orders of inputs: failed answers, lost sessions, interruptions, tools, goodbyes, limits.
-    Exit code 1 if a rule breaks; the report then has the shortest conversation that breaks it. Calls do not use the
-    machine yet.
+    Each decision is made by the machine that every call uses. Exit code 1 if a rule breaks; the report then has the shortest
+    conversation that breaks it.
 
-    
+    \b
     The proof, in seconds:              gateway.py verify conversation
     Its power to find defects:          gateway.py verify conversation --mutants
     For a script:                       gateway.py verify conversation --json

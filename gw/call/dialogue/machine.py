@@ -375,7 +375,7 @@ class Dialogue:
 
     def _on_first_words(self) -> None:
         """The active response speaks: it pays the debt, unless it began before the reason for the debt."""
-        if self.asked is Prompt.GREETING and not self.has_audio and self.rules.protect_greeting_ms:
+        if self.debt is Prompt.GREETING and not self.has_audio and self.rules.protect_greeting_ms:
             self.protect_by = self.now + self.rules.protect_greeting_ms
         self.has_audio = True
         self.answer_by = self.now + self.rules.stall_ms
@@ -748,7 +748,11 @@ class Dialogue:
     # -- the end --------------------------------------------------------------------------------------------------------
 
     def _hang_up(self) -> None:
-        """End once the goodbye is heard."""
+        """End once the goodbye is heard, unless the caller speaks into it already."""
+        if self.speaks and self.floor is Floor.OPEN and self.taken_back < limits.MAX_TAKEN_BACK:
+            self.taken_back += 1
+            self.out.append(do.Note("goodbye_taken_back"))
+            return
         spoken = self.plays or self.has_audio
         self._begin_closing(Reason.AI_HANGUP, self.rules.goodbye_ms)
         self.has_spoken = spoken

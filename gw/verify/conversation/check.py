@@ -62,6 +62,9 @@ PROTECTED: Final = Scenario("a protected greeting", _TIMELESS._replace(protect_g
 FINISHES: Final = Scenario(
     "an agent that finishes", _TIMELESS._replace(interruptions="none"), turns=2, faults=_faults("more"), budget=1
 )
+FINISHES_GOODBYE: Final = Scenario(
+    "a goodbye of an agent that finishes", _TIMELESS._replace(interruptions="none"), tools=("hang_up",)
+)
 KEYS: Final = Scenario("keys", _TIMELESS, keys="1#", faults=_faults("fail"), budget=1)
 KEYS_UNHEARD: Final = Scenario("keys without a session", _TIMELESS, turns=0, keys="1#", faults=_faults("session"), budget=1)
 ODD: Final = Scenario(
@@ -85,7 +88,8 @@ WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=10
 SCENARIOS: Final = (
     *(SILENCE, PLAIN, JUDGED, FAILURES, RETRIES, SESSIONS),
     *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
-    *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED, FINISHES, KEYS, KEYS_UNHEARD),
+    *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
+    *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),
     *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, IDLE_FAILS, LONG_SPEECH),
     *(LIMIT, LIMIT_IN_SPEECH, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
 )

@@ -478,6 +478,11 @@ MUTANTS: Final = (
         check.FINISHES,
     ),
     Mutant(
+        "a goodbye into which the caller speaks ends the call",
+        _in("_hang_up", "self.speaks and self.floor is Floor.OPEN", "False"),
+        check.FINISHES_GOODBYE,
+    ),
+    Mutant(
         "a response that stalls is awaited as one that has not begun",
         _in("_on_first_words", "self.answer_by = self.now + self.rules.stall_ms", "pass"),
         check.PLAIN,

@@ -112,11 +112,11 @@ def _proofs(monkeypatch: pytest.MonkeyPatch, **ends: click.exceptions.Exit | Non
 
 
 def test_all_proofs_end_with_a_verdict_for_each_guarantee(monkeypatch: pytest.MonkeyPatch):
-    _proofs(monkeypatch, purity=None, guard=None, budget=None)
+    _proofs(monkeypatch, purity=None, guard=None, conversation=None, budget=None)
     result = CliRunner().invoke(root, ["verify"])
     assert result.exit_code == 0
-    lines = [line.rsplit(None, 1) for line in result.output.splitlines()[-6:]]
-    expected = ["TX purity", "recording timing", "single start", "no race", "clean separation", "budget"]
+    lines = [line.rsplit(None, 1) for line in result.output.splitlines()[-7:]]
+    expected = ["TX purity", "recording timing", "single start", "no race", "clean separation", "conversation", "budget"]
     assert [line[0].strip() for line in lines] == expected
     assert {line[1] for line in lines} == {"holds"}
 

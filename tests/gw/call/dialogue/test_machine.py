@@ -225,3 +225,13 @@ def test_the_rate_limit_of_an_idle_prompt_is_kept_too() -> None:
     talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
     assert talk.wait(5900) == [do.HoldSound(True)]
     assert talk.wait(200) == [do.Create(Prompt.ANSWER)]
+
+
+def test_an_agent_that_hangs_up_while_the_caller_speaks_is_back_in_the_conversation() -> None:
+    talk = Talk(Rules(interruptions="none"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.SpeechStarted("c1"))
+    out = talk.on(given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    assert out == [do.ToolOutput("t1", "ok"), do.Note("goodbye_taken_back")]
+    talk.on(given.SpeechStopped("c1"))
+    assert talk.wait(700) == [do.Create(Prompt.ANSWER)]

@@ -9,11 +9,12 @@ from gw.verify.conversation.state import NO_DEAD_AIR, RULES
 
 
 def test_the_machine_keeps_its_rules() -> None:
-    report = check.check()
+    """In small scenarios; `make test` runs all of them beside the tests."""
+    report = check.check([one for one in check.SCENARIOS if not one.budget])
     assert report.holds, [one.explored.violations for one in report.judged if one.explored.violations]
     document = report.document()
     assert list(document["rules"]) == list(RULES)
-    assert document["states"] == sum(one["states"] for one in document["scenarios"]) > 100_000
+    assert document["states"] == sum(one["states"] for one in document["scenarios"]) > 10_000
 
 
 def test_results_are_passed_on_as_they_come() -> None:

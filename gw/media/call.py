@@ -119,9 +119,10 @@ class Call:
     # -- the agent --------------------------------------------------------------------------------------------------------
 
     def on_first_word(self, now_s: float) -> None:
-        """Measure the caller's wait for the agent's first audio, received now and sent after the holding sound's rest.
+        """Measure how long the caller waited for the agent's first audio.
 
         The wait for a greeting begins with the call. Without one the caller speaks first, and the wait begins with the request.
+        The audio is received now and sent after the holding sound's rest.
         """
         is_greeted = self.agent.greeting and self.events.resumed is None
         since_s = self.events.started_s if is_greeted else self.ai.asked_s or now_s

@@ -18,7 +18,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.inputs import Trouble
 from gw.call.dialogue.machine import Response
 from gw.call.playout import Outcome
-from gw.call.state import Reason
+from gw.call.state import Reason, ai_reason
 from gw.media.ai.leg import AiLegError
 from gw.media.ai.successor import lifetime_ms_of
 from gw.media.call import Call
@@ -97,8 +97,9 @@ class AiIn:
         self._call.dialogue.lose_session(lost, error.detail, is_expired=error.expired)
 
     def _dispatch(self, events: list[ai.AiEvent], number: int) -> None:
+        call, side = self._call, self._call.ai
         for event in events:
-            if self._call.state.has_ended or self._call.ai.number != number:
+            if call.state.has_ended or side.number != number or not side.is_wanted:
                 return
             handler = _HANDLERS.get(type(event))
             if handler is not None:
@@ -134,7 +135,7 @@ class AiIn:
         call = self._call
         call.context.cells.ai_errors["unreadable"].add()
         call.dialogue.detail = event.detail
-        call.dialogue.on(given.Unreadable())
+        call.dialogue.on(given.Unreadable(ai_reason(event.code)))
 
     # -- responses --------------------------------------------------------------------------------------------------------
 

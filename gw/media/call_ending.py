@@ -53,12 +53,17 @@ class CallEnding:
         self.detail = ""
         self.speak = False  # Twilio owes the caller words
 
-    def fall_back(self, cause: Reason, detail: str, *, speak: bool) -> None:
-        """End a call that has no AI any more: by a transfer or a goodbye where the agent has one, for `cause` otherwise."""
+    def fall_back(self, cause: Reason, detail: str, *, then: Reason | None = None, speak: bool) -> None:
+        """End a call that has no AI any more: by a transfer or a goodbye where the agent has one, for `cause` otherwise.
+
+        `then`: what ended the stream during the last words.
+        """
+        if then is not None:
+            detail = f"{detail}; then {then.value}"
         why = f"{cause.value}: {detail}" if detail else cause.value
         if self._agent.fallback == "transfer":
             self.detail = why
-            if speak and self._context.config.signed:
+            if speak and then is None and self._context.config.signed:
                 self._until_s = monotonic() + TRANSFER_S
                 self._events.note("transfer_wanted", to=self._agent.transfer_to)
                 return  # Twilio's `stop` ends the call; without it the action webhook transfers the caller

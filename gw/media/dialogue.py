@@ -93,9 +93,10 @@ class CallDialogue:
         self._alarm = Alarm()
         self._due_ms = 0  # when the timer greenlet looks next
         self._is_expired = False
+        self._end_reason: Reason | None = None  # of the stream, or of a wish from outside
         self._end_detail = ""
         self._was_ready = False
-        self._cause = Reason.AI_LOST  # why the machine fell back
+        self._cause, self._cause_detail = Reason.AI_LOST, ""  # why the machine fell back
         self._lost = ""  # why the last session failed, a label of gw_ai_reconnects_total, until another is ready
         self._silent_since_ms: int | None = None  # the caller waits for an answer and hears nothing
         self.detail = ""  # of the last failure, for log and events
@@ -142,7 +143,7 @@ class CallDialogue:
 
     def end(self, reason: Reason, detail: str) -> None:
         """Pass the end of the stream, or the wish to end the call."""
-        self._end_detail = detail
+        self._end_reason, self._end_detail = reason, detail
         self.on(given.EndWanted(reason) if reason in _WISHES else given.StreamEnded(reason))
 
     def open_limit_s(self) -> float:
@@ -289,14 +290,14 @@ class CallDialogue:
 
     def _note(self, command: do.Note) -> None:
         name, reason = command.name, command.reason
-        if name == "fallback" and reason is not None:
-            self._cause = reason
         if name == "ai_leg_lost" and reason is not None:
             self._lost = "expiring" if self._is_expired else _LABELS.get(reason, "failed")
             self._is_expired = False
         text, has_detail = _NOTES[name]
         if reason is not None:
             self.detail = self.detail or _WHY.get(reason, "")
+            if name == "fallback":
+                self._cause, self._cause_detail = reason, self.detail
         data = {"reason": reason.value if reason is not None else "", "detail": self.detail[:500] if has_detail else ""}
         if self._events.note(name, **{key: value for key, value in data.items() if value}):
             words = ": ".join(word for word in (text, *data.values()) if word)
@@ -304,7 +305,7 @@ class CallDialogue:
 
     def _end(self, command: do.End) -> None:
         if command.reason is Reason.FALLBACK_GOODBYE:
-            self._ending.fall_back(self._cause, self.detail, speak=command.speak)
+            self._ending.fall_back(self._cause, self._cause_detail, then=self._end_reason, speak=command.speak)
         else:
             self._ending.end(command.reason, self._end_detail or _ENDS.get(command.reason, ""), speak=command.speak)
 

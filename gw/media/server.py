@@ -26,6 +26,7 @@ from gw.media.hub.clock import turn_loop
 from gw.media.hub.greenlets import mark_current
 from gw.media.session import MAX_WAITING_BYTES, Session
 from gw.media.transport.plain import Transport
+from gw.media.uplink import MISSING_S
 from gw.media.webhooks import Webhooks, foreign_request, signed_path
 from gw.protocol.handshake import accept_key
 from gw.protocol.http import MAX_OPTIONS
@@ -292,8 +293,10 @@ class MediaServer(StrictServer):
         """Check every session at an interval, a few microseconds each. The watchdog greenlet's body."""
         checked_s = 0.0
         while True:
+            began_s = monotonic()
             gevent.sleep(min(self.FRAMES_S, self.WATCH_S))
-            self._fill_silence()
+            if monotonic() - began_s < MISSING_S:  # else this process was stopped: frames that came meanwhile are read first
+                self._fill_silence()
             if monotonic() - checked_s < self.WATCH_S:
                 continue
             checked_s = monotonic()

@@ -14,6 +14,7 @@ import gevent
 import pytest
 
 import gw.config
+from gw.call.dialogue import rules
 from gw.call.dialogue.commands import Prompt
 from gw.call.hold_tone import hold_tone
 from gw.call.prompts import text_of
@@ -29,13 +30,15 @@ from tests.calls.shared import Outcome, end_good, murmur, padded, place_good, ru
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
-MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(5.0))
+MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(8.0))
 GOODBYE: Final = "Something broke. Goodbye."
 NUMBER: Final = "+15005550009"
 CONTINUE: Final = text_of(Prompt.CONTINUE, "")
 REPEAT: Final = text_of(Prompt.REPEAT, "")
 #: The successor's audio, which differs from its predecessor's.
 SECOND: Final = speech.load("thanks")
+#: Heard before a session that nears its end is replaced.
+SHORT: Final = SECOND[:8000]
 WORDS: Final = "These words were on their way."
 OK: Final = AiScript(answers=(SECOND,), speed=20.0)
 ASKS: Final = tuple(speech.script(500, "weasels", 8000))
@@ -72,7 +75,6 @@ REFUSED: Final = AiScript(fault="refuse_500")
 BEFORE_A_WORD: Final = {
     "refused_twice": Case((REFUSED, REFUSED, OK), label="failed"),
     "too_often": Case((AiScript(fault="refuse_429"), OK), label="rate_limited"),
-    "too_many_words": Case((AiScript(fault="rate_limited"), OK), label="rate_limited"),
     "mute_once": Case((AiScript(fault="mute"), OK), label="stalled"),
     "closes_first": Case((AiScript(fault="close_first"), OK), label="closed"),
 }
@@ -89,6 +91,7 @@ PERMANENT: Final = {
     "always_refused": Case((REFUSED,), "fallback_goodbye", says=murmur(20.0)),
     "dies_each_time": Case((breaking("reset", deltas=1),), "fallback_goodbye", says=murmur(30.0)),
     "no_name": Case((OK,), "fallback_goodbye", says=murmur(20.0), agent={"base_url": f"ws://{'a' * 70}.example/"}),
+    "too_many_words": Case((AiScript(fault="rate_limited"),), "fallback_goodbye", says=murmur(20.0)),
     "no_words": Case((AiScript(fault="refuse_401"),), "ai_refused", says=murmur(20.0), agent={"goodbye": ""}),
     "transferred": Case(
         (AiScript(fault="refuse_401"),),
@@ -98,14 +101,14 @@ PERMANENT: Final = {
     ),
 }
 OTHERS: Final = {
-    "away_for_long": Case((breaking("reset"), *(REFUSED,) * 4, OK), label="failed", says=murmur(12.0)),
+    "away_for_long": Case((breaking("reset"), *(REFUSED,) * 3, OK), label="lost", says=murmur(12.0)),
     "nears_its_end": Case(
-        (AiScript(answers=(SECOND,), lifetime_s=4.0, expires=True), AiScript(answers=(SECOND,))),
+        (AiScript(answers=(SHORT,), lifetime_s=4.0, expires=True), AiScript(answers=(SHORT,))),
         label="expiring",
         says=murmur(7.0),
     ),
     "a_short_session": Case(
-        (AiScript(answers=(speech.load("weasels") * 3,), lifetime_s=2.0, expires=True, speed=1.0), OK), label="expiring"
+        (AiScript(answers=(speech.load("weasels") * 3,), lifetime_s=2.0, expires=True, speed=2.0), OK), label="expiring"
     ),
 }
 CASES: Final = {**IN_A_SENTENCE, **BEFORE_A_WORD, **IN_A_QUESTION, **PERMANENT, **OTHERS}
@@ -158,7 +161,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -
 
         return {name: agent(name, case) for name, case in CASES.items()}
 
-    return run_world(tmp_path_factory.mktemp("lost"), store, scripts(), _place_calls, agents=agents, media=MEDIA)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "MIN_LIFETIME_MS", 1000)  # sessions of seconds are rolled over as sessions of minutes are
+        return run_world(tmp_path_factory.mktemp("lost"), store, scripts(), _place_calls, agents=agents, media=MEDIA)
 
 
 def sessions(outcome: Outcome, name: str) -> list[AiLedger]:
@@ -254,14 +259,14 @@ def test_a_session_that_nears_its_end_is_replaced_without_a_gap(outcome: Outcome
     assert first.closed_by == "peer", "the gateway closes the session before it expires"
     assert first.errors == []
     assert bytes(first.uplink) + bytes(second.uplink) == bytes(call.sent_speech)
-    assert call.received_audio == padded(SECOND)
+    assert call.received_audio == padded(SHORT)
     assert restated(second) == [("assistant", "I hear you.")]
     assert requested(second) == []
 
 
-def test_a_session_is_replaced_before_it_ends_in_the_middle_of_speech(outcome: Outcome) -> None:
-    first, second = sessions(outcome, "a_short_session")
-    assert first.closed_by == "peer"
+def test_a_session_that_ends_in_the_middle_of_speech_is_kept_until_then(outcome: Outcome) -> None:
+    first, unused, second = sessions(outcome, "a_short_session")
+    assert (first.closed_by, unused.closed_by, unused.responses) == ("us", "peer", [])
     assert requested(second) == [CONTINUE]
     call = outcome.calls["a_short_session"]
     assert bytes(first.uplink) + bytes(second.uplink) == bytes(call.sent_speech)

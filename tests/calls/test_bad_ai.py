@@ -22,8 +22,8 @@ from gevent.server import StreamServer
 
 import gw.config
 from gw.call.dialogue.rules import MAX_UNREADABLE
+from gw.call.hold_tone import hold_tone
 from gw.config import Agent
-from gw.twin import speech
 from gw.twin.ai.script import CONNECT_FAULTS, RESPONSE_FAULTS, SESSION_FAULTS, AiScript, Fault
 from gw.twin.ai.server import AiTwin
 from gw.twin.sound import SILENT_FRAME
@@ -38,7 +38,6 @@ from tests.timing import scaled
 #: No second attempt: test_ai_lost covers the replacement of a leg.
 MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=0.0)
 GOOD_S: Final = 9.0
-ANSWER: Final = speech.load("connecting")
 
 
 class Case(NamedTuple):
@@ -69,7 +68,6 @@ NEVER_READY: Final[Mapping[str, Case]] = {
     "refuse_401": Case(_fault("refuse_401"), "ai_refused"),
     "refuse_403": Case(_fault("refuse_403"), "ai_refused"),
     "refuse_429": Case(_fault("refuse_429"), "ai_rate_limited"),
-    "rate_limited": Case(_fault("rate_limited"), "ai_rate_limited"),
     "refuse_500": Case(_fault("refuse_500"), "ai_refused"),
     "mute": Case(_fault("mute"), "ai_timeout"),
     "silent": Case(_fault("silent"), "ai_timeout"),
@@ -78,6 +76,10 @@ NEVER_READY: Final[Mapping[str, Case]] = {
     "update_refused": Case(_fault("update_refused"), "ai_refused"),
     "wrong_format": Case(_fault("wrong_format"), "ai_wrong_format"),
     "beta_names": Case(_fault("beta_names"), "ai_wrong_format"),
+}
+#: The session is healthy, and refuses every response. The caller hears the holding sound meanwhile.
+REFUSING: Final[Mapping[str, Case]] = {
+    "rate_limited": Case(_fault("rate_limited"), "ai_rate_limited"),
 }
 #: Servers that are not an AI, made by `other_servers`.
 OTHER_SERVERS: Final[Mapping[str, Case]] = {
@@ -122,9 +124,9 @@ HARMLESS: Final[Mapping[str, AiScript]] = {
     "unknown_event": _fault("unknown_event"),
     "error_benign": _fault("error_benign"),
     "one_bad_event": _fault("one_bad_event"),
-    "response_refused": AiScript(answers=(ANSWER,), fault="response_refused"),
+    "response_refused": _fault("response_refused"),
 }
-ENDED: Final = {**NEVER_READY, **OTHER_SERVERS, **WHILE_SPEAKING, **BOTH}
+ENDED: Final = {**NEVER_READY, **REFUSING, **OTHER_SERVERS, **WHILE_SPEAKING, **BOTH}
 
 
 def _script(index: int, path: str) -> AiScript:
@@ -189,10 +191,8 @@ def _place_calls(world: World, outcome: Outcome) -> None:
         outcome.calls[name] = world.twilio.place(plan)
         gevent.sleep(0.01)
     some = (SILENT_FRAME,) * 150
-    asks = tuple(speech.script(600, "weasels", 6500))
     for name in HARMLESS:
-        audio = asks if name == "response_refused" else some
-        outcome.calls[name] = world.twilio.place(CallPlan(agent=name, speech=audio))
+        outcome.calls[name] = world.twilio.place(CallPlan(agent=name, speech=some))
     for name, call in outcome.calls.items():
         assert name == "good" or call.wait(scaled(30)), f"{name} did not end"
     end_good(world, outcome)
@@ -252,12 +252,18 @@ def test_a_call_that_continues(outcome: Outcome, name: str) -> None:
     assert outcome.sessions[name].responses[0].status == "completed"
 
 
-def test_a_refused_response_is_stored_and_the_next_one_is_heard(outcome: Outcome) -> None:
+@pytest.mark.parametrize("name", REFUSING)
+def test_refused_responses_are_requested_three_times(outcome: Outcome, name: str) -> None:
+    assert [event.kind for event in outcome.sessions[name].events].count("response.create") == 3
+    assert hold_tone().startswith(outcome.calls[name].received_audio)
+
+
+def test_a_refused_response_is_stored_and_requested_again(outcome: Outcome) -> None:
     row = outcome.rows["response_refused"]
     assert row is not None
     assert [event["data"]["code"] for event in row["events"] if event["kind"] == "ai_error"] == ["server_error"]
-    assert [response.asked for response in outcome.sessions["response_refused"].responses] == [False]
-    assert outcome.calls["response_refused"].received_audio == padded(ANSWER)
+    assert [event["kind"] for event in row["events"]].count("answer_failed") == 1
+    assert [response.asked for response in outcome.sessions["response_refused"].responses] == [True]
 
 
 def test_the_metrics_count_each_end_once(outcome: Outcome) -> None:
@@ -267,7 +273,7 @@ def test_the_metrics_count_each_end_once(outcome: Outcome) -> None:
     errors = {
         kind: outcome.metrics[f'gw_ai_errors_total{{kind="{kind}"}}'] for kind in ("benign", "error", "fatal", "unreadable")
     }
-    assert errors == {"benign": 1, "error": 2, "fatal": 3, "unreadable": 1 + 5 * MAX_UNREADABLE}
+    assert errors == {"benign": 1, "error": 4, "fatal": 3, "unreadable": 1 + 5 * MAX_UNREADABLE}
 
 
 def test_the_good_call_beside_them_is_undisturbed(outcome: Outcome) -> None:
@@ -279,4 +285,4 @@ def test_no_greenlet_descriptor_or_open_call_remains(outcome: Outcome) -> None:
 
 
 def test_every_fault_of_the_twin_is_a_case() -> None:
-    assert {*CONNECT_FAULTS, *SESSION_FAULTS, *RESPONSE_FAULTS} == {*NEVER_READY, *WHILE_SPEAKING, *HARMLESS}
+    assert {*CONNECT_FAULTS, *SESSION_FAULTS, *RESPONSE_FAULTS} == {*NEVER_READY, *REFUSING, *WHILE_SPEAKING, *HARMLESS}

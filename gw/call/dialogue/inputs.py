@@ -109,7 +109,9 @@ class ToolCall(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """An event of the AI could not be read."""
+    """An event of the AI could not be read. `reason`: why, and why the session is lost if too many follow."""
+
+    reason: Reason = Reason.AI_BAD_JSON
 
 
 # -- the caller's leg -------------------------------------------------------------------------------------------------

@@ -291,7 +291,7 @@ class Dialogue:
             if self.phase is Phase.CLOSING:
                 self.debt = None  # Twilio speaks
                 return
-            self._fall_back(Reason.AI_REFUSED if trouble is Trouble.LASTING else Reason.AI_NO_ANSWER)
+            self._fall_back(_CAUSES.get(trouble, Reason.AI_NO_ANSWER))
             return
         self.ask_at = self.now + limits.RETRY_PAUSES_MS[self.attempts - 1]
         self.out.append(do.Note("answer_failed"))
@@ -705,13 +705,13 @@ class Dialogue:
     def _on_open_by(self) -> None:
         self._on_session_lost(given.SessionLost(Reason.AI_TIMEOUT))
 
-    def _on_unreadable(self, _: given.Unreadable) -> None:
+    def _on_unreadable(self, event: given.Unreadable) -> None:
         recent = tuple(at for at in self.unreadable if self.now - at < limits.UNREADABLE_WINDOW_MS)
         if not self.unreadable:
             self.out.append(do.Note("ai_unreadable"))
         self.unreadable = (*recent, self.now)
         if len(self.unreadable) >= limits.MAX_UNREADABLE:
-            self._on_session_lost(given.SessionLost(Reason.AI_BAD_JSON))
+            self._on_session_lost(given.SessionLost(event.reason))
 
     def _on_quiet_at(self) -> None:
         if self.successor is Successor.NONE and self.is_ready and self.phase is Phase.TALK:
@@ -824,6 +824,9 @@ class Dialogue:
         speak = not hung_up and not (self.has_spoken and not self.plays)
         self.out.append(do.End(self.closing, speak))
 
+
+#: Causes of the fallback by the trouble of the last answer; AI_NO_ANSWER for every other.
+_CAUSES: Final = {Trouble.LASTING: Reason.AI_REFUSED, Trouble.RATE_LIMIT: Reason.AI_RATE_LIMITED}
 
 #: The cause of an interruption in each state of it.
 _VERDICTS: Final[dict[Floor, do.Verdict]] = {Floor.OPEN: "model", Floor.HELD: "cut", Floor.JUDGED: "cut_words"}

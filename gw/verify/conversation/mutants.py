@@ -407,7 +407,7 @@ MUTANTS: Final = (
     Mutant("one unreadable event costs the session", Value(f"{RULES}:MAX_UNREADABLE", 1), check.UNREADABLE),
     Mutant(
         "unreadable events never cost the session",
-        _in("_on_unreadable", "self._on_session_lost(given.SessionLost(Reason.AI_BAD_JSON))", "pass"),
+        _in("_on_unreadable", "self._on_session_lost(given.SessionLost(event.reason))", "pass"),
         check.UNREADABLE,
     ),
     Mutant(

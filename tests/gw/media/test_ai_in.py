@@ -11,6 +11,8 @@ import pytest
 from gevent import socket
 
 from gw import bus
+from gw.call.dialogue import inputs as given
+from gw.call.dialogue.inputs import Trouble
 from gw.call.dialogue.machine import NEVER, Response
 from gw.call.limits import EVENTS
 from gw.call.playout import ResponseMark
@@ -166,6 +168,15 @@ def test_events_of_a_leg_that_was_replaced_are_dropped(rig: Rig) -> None:
     assert rig.call.downlink.playout.is_empty
 
 
+def test_events_of_a_leg_that_was_given_up_are_dropped_and_do_not_explain_the_end(rig: Rig) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(4000)))
+    rig.call.dialogue.lose_session(given.SessionLost(Reason.AI_REFUSED, Trouble.LASTING), "no money", is_expired=False)
+    rig.receive(ai.AudioDelta("r1", "i1", bytes(400)))
+    assert rig.context.cells.ai_errors["unreadable"].value == 0
+    rig.call.end(Reason.CALLER_HANGUP)
+    assert rig.call.ending.detail == "ai_refused: no money; then caller_hangup"
+
+
 def test_a_response_that_fails_is_noted_and_requested_again_later(rig: Rig) -> None:
     rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "failed", "server error", "passing"))
     assert rig.notes("response_failed") == [{"response": "r1", "detail": "server error"}]
@@ -212,6 +223,7 @@ def test_an_unreadable_event_is_counted_and_the_first_of_a_session_noted(rig: Ri
     assert rig.call.state.now is State.ACTIVE
     rig.receive(*[ai.Unreadable("bad_type", "a number")] * 3)
     assert rig.call.state.now is State.CONNECTING, "five in ten seconds"
+    assert rig.notes("ai_leg_lost") == [{"reason": "ai_bad_type", "detail": "a number"}]
 
 
 # -- legs of other kinds ----------------------------------------------------------------------------------------------

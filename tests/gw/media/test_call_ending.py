@@ -64,6 +64,14 @@ def test_a_fallback_by_goodbye_has_its_own_reason(active: Maker) -> None:
     assert (call.state.reason, call.ending.detail) == (Reason.FALLBACK_GOODBYE, "ai_lost: the socket broke")
 
 
+@pytest.mark.parametrize("agent", [{"goodbye": "Good-bye."}, {"fallback": "transfer", "transfer_to": "+15005550009"}])
+def test_a_stream_that_ends_during_the_last_words_is_named(active: Maker, agent: dict[str, Any]) -> None:
+    call = active(signed=True, **agent)
+    call.ending.fall_back(Reason.AI_LOST, "the socket broke", then=Reason.PHONE_LOST, speak=True)
+    assert call.state.has_ended
+    assert call.ending.detail == "ai_lost: the socket broke; then phone_lost"
+
+
 def test_without_a_goodbye_the_cause_is_the_reason(active: Maker) -> None:
     call = active(goodbye="")
     call.ending.fall_back(Reason.AI_LOST, "the socket broke", speak=True)

@@ -58,17 +58,26 @@ def test_an_answer_that_does_not_come_is_requested() -> None:
     assert talk.wait(900) == [do.Create(Prompt.ANSWER)]
 
 
-@pytest.mark.parametrize("ending", [given.ResponseDone("r1"), given.ResponseDone("r1", False, Trouble.PASSING)])
-def test_an_empty_or_failed_answer_is_requested_twice_more_then_the_fallback_speaks(ending: given.ResponseDone) -> None:
+@pytest.mark.parametrize(
+    ("ending", "cause"),
+    [
+        (given.ResponseDone("r1"), Reason.AI_NO_ANSWER),
+        (given.ResponseDone("r1", False, Trouble.PASSING), Reason.AI_NO_ANSWER),
+        (given.ResponseDone("r1", False, Trouble.RATE_LIMIT), Reason.AI_RATE_LIMITED),
+    ],
+)
+def test_an_empty_or_failed_answer_is_requested_twice_more_then_the_fallback_speaks(
+    ending: given.ResponseDone, cause: Reason
+) -> None:
     talk = Talk(Rules(hold_after_ms=60_000))
     talk.greet()
     talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
     for n, pause_ms in enumerate((300, 1000), 1):
         ended = ending._replace(response_id=f"r{n}")
         assert talk.on(given.ResponseStarted(f"r{n}"), ended) == [do.Note("answer_failed")]
-        assert talk.wait(pause_ms) == [do.Create(Prompt.ANSWER)]
+        assert talk.wait(1000 if ending.trouble is Trouble.RATE_LIMIT else pause_ms) == [do.Create(Prompt.ANSWER)]
     out = talk.on(given.ResponseStarted("r3"), ending._replace(response_id="r3"))
-    assert out == [do.Note("fallback", Reason.AI_NO_ANSWER), do.End(Reason.FALLBACK_GOODBYE, True)]
+    assert out == [do.Note("fallback", cause), do.End(Reason.FALLBACK_GOODBYE, True)]
     assert talk.machine.deadline_ms == NEVER
 
 

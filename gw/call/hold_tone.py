@@ -11,10 +11,10 @@ from typing import Final
 
 from gw.protocol.audio import FRAME_BYTES, RATE_HZ, SILENCE_BYTE, linear_to_ulaw
 
-#: One round: a note, a note a fourth above, a pause. Telephones carry 300 to 3400 Hz; these are an A and a D.
+#: One round: a note, a note a fourth above, a pause below a second. Telephones carry 300 to 3400 Hz; these are an A and a D.
 _NOTES_HZ: Final = (440.0, 587.33)
 _NOTE_S: Final = 0.4
-_ROUND_S: Final = 2.0
+_ROUND_S: Final = 1.6
 #: About 26 dB below full scale: softer than speech, which is at 15 to 20.
 _AMPLITUDE: Final = 1600
 

@@ -42,12 +42,13 @@ _TROUBLES: Final[dict[ai.Trouble, Trouble]] = {
 class AiIn:
     """One call's AI-in greenlet."""
 
-    __slots__ = ("_backchannels", "_call", "_expires_at", "_untranscribed")
+    __slots__ = ("_backchannels", "_call", "_expires_at", "_ignored", "_untranscribed")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._backchannels = frozenset(call.agent.turns.backchannels)
         self._expires_at = 0.0
+        self._ignored = ""  # the caller's last turn whose start was ignored
         self._untranscribed = False  # a failed transcription was noted
 
     def run(self) -> None:
@@ -192,8 +193,12 @@ class AiIn:
             start_ms = event.audio_start_ms + call.ai.session_began_ms
             call.report_turns(call.turns.on_caller_speech(event.item_id, start_ms))
             call.dialogue.on(given.SpeechStarted(event.item_id))
+        else:
+            self._ignored = event.item_id
 
     def _on_speech_stopped(self, event: ai.SpeechStopped) -> None:
+        if event.item_id == self._ignored:
+            return
         self._call.dialogue.on(given.SpeechStopped(event.item_id))
 
     def _on_caller_transcript(self, event: ai.CallerTranscript) -> None:

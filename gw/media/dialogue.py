@@ -18,7 +18,7 @@ from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.inputs import Input
-from gw.call.dialogue.machine import NEVER, Dialogue, Phase
+from gw.call.dialogue.machine import NEVER, Dialogue, Phase, Response
 from gw.call.dialogue.rules import rules_of
 from gw.call.state import CallState, Event, Reason, State
 from gw.call.turns import Turn, Turns
@@ -151,9 +151,12 @@ class CallDialogue:
         return max(0.0, (self._machine.open_by - _now_ms()) / _MS) if self._machine.open_by != NEVER else 0.0
 
     def check_heard(self, now_s: float) -> None:
-        """Report it to the machine when the caller has heard everything."""
-        if self._machine.plays and self._downlink.is_heard_out(now_s):
+        """Report when the caller has heard everything, or all that came so far."""
+        machine = self._machine
+        if machine.plays and self._downlink.is_heard_out(now_s):
             self.on(given.HeardOut())
+        elif machine.is_heard and machine.response is Response.ACTIVE and self._downlink.is_starved(now_s):
+            self.on(given.Starved())
 
     # -- commands ---------------------------------------------------------------------------------------------------------
 
@@ -185,7 +188,7 @@ class CallDialogue:
 
     def _measure_silence(self) -> None:
         machine = self._machine
-        has_sound = machine.plays or machine.speaks or (machine.holds_sound and self._context.holding)
+        has_sound = machine.is_heard or machine.speaks or (machine.holds_sound and self._context.holding)
         if machine.is_owing and not has_sound and machine.phase is Phase.TALK:
             if self._silent_since_ms is None:
                 self._silent_since_ms = machine.now

@@ -114,6 +114,10 @@ class Downlink:
         """Return whether the caller has heard everything: nothing is queued here or at Twilio."""
         return not self.playout.marks_pending and self.playout.is_empty and not self.is_playing(now_s)
 
+    def is_starved(self, now_s: float) -> bool:
+        """Return whether every whole frame that came was heard."""
+        return not self.tx.held and self.unsent_s() <= 0.0 and now_s >= self.pacer.heard_out_s()
+
     def unsent_s(self) -> float:
         """Seconds of audio received and not sent."""
         return (self.playout.depth_bytes // FRAME_BYTES + self.playout.cut_frames - self.pacer.sent_frames) * PTIME_S

@@ -76,7 +76,7 @@ def identify(played: Iterable[tuple[float, bytes]], items: Sequence[Item]) -> tu
     """Find each piece of audio among the items' frames, and join what is contiguous.
 
     Equal frames are ambiguous: the continuation of the span comes first, then the latest response begun by then. A piece of
-    several frames is found by its first.
+    several frames is found by its first. Silence that no item has is left out.
     """
     frames = {item.item_id: _frames(item.audio) for item in items}
     places: dict[bytes, list[tuple[float, str, int]]] = {}
@@ -95,6 +95,8 @@ def identify(played: Iterable[tuple[float, bytes]], items: Sequence[Item]) -> tu
         else:
             known = [place for place in places.get(head, []) if place[0] <= start_s]
             found = max(known)[1:] if known else ("", 0)
+            if not found[0] and not head.strip(SILENCE):
+                continue
         if spans and follows and found[0] == last.item and (not last.item or found[1] == at):
             spans[-1] = last._replace(end_s=end_s)
         else:

@@ -164,6 +164,10 @@ def test_what_faults_excuse() -> None:
     assert broken(stopless) == []
     late = replace(wrong_truncate(good()), made=replace(MADE, plan=CallPlan(echo_after_s=0.1)))
     assert broken(late) == []
+    bid = lost(good())
+    bid.call.done = [(8.5, Step("reset", lasts_s=0.2))]
+    assert [name for name, _ in broken(bid)] == ["a lost socket loses nobody"]
+    assert broken(heard(bid, words=("Goodbye.",))) == []
     spoken = no_words(good())
     spoken.call.spoken = ["Goodbye."]
     assert [name for name, _ in broken(spoken) if name == "the end has words"] == []

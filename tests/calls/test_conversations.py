@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from gw.twin.twilio.steps import NETWORK_FAULTS
 from tests.calls.conversations.laws import broken
 from tests.calls.conversations.run import hold
@@ -32,7 +30,6 @@ def test_every_fault_occurs() -> None:
     assert found == {*CONNECT_FAULTS, *HABITS, *LASTING, *NETWORK_FAULTS, *PASSING}
 
 
-@pytest.mark.xfail(reason="calls do not use the dialogue machine yet")
 def test_the_laws_hold(tmp_path: Path) -> None:
     made = [conversation(seed) for seed in range(1, CALLS + 1)]
     results = hold(made, tmp_path, at_once=CALLS)

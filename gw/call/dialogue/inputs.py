@@ -121,6 +121,10 @@ class HeardOut(NamedTuple):
     """The caller has heard everything that was queued."""
 
 
+class Starved(NamedTuple):
+    """The caller has heard what came of a response so far."""
+
+
 class Key(NamedTuple):
     """The caller pressed a key: 0 to 9, *, # or A to D."""
 
@@ -172,6 +176,7 @@ Input = (
     | ToolCall
     | Unreadable
     | HeardOut
+    | Starved
     | Key
     | FramesMissing
     | FramesBack

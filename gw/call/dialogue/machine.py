@@ -108,6 +108,7 @@ class Dialogue:
     # the caller's ear
     plays: bool = False
     held_at: int = NEVER  # since when a judged interruption holds the audio, as far as `heard_by` does not count it
+    starved: bool = False  # what plays has fallen silent: the response is slower than its audio
     holds_sound: bool = False
     # tools
     open_tools: tuple[str, ...] = ()
@@ -231,11 +232,17 @@ class Dialogue:
     @property
     def is_owing(self) -> bool:
         """The caller waits for the agent."""
-        return self.debt is not None or bool(self.open_tools) or not self.is_ready or self.response is Response.REQUESTED
+        is_answering = self.response in (Response.REQUESTED, Response.ACTIVE)
+        return self.debt is not None or bool(self.open_tools) or not self.is_ready or is_answering
+
+    @property
+    def is_heard(self) -> bool:
+        """The caller hears the agent."""
+        return self.plays and not self.starved
 
     def _update_hold_sound(self) -> None:
         """Play the holding sound while the caller waits and hears nothing."""
-        waits = self.is_owing and not (self.plays or self.speaks or self.phase is Phase.CLOSING)
+        waits = self.is_owing and not (self.is_heard or self.speaks or self.phase is Phase.CLOSING)
         if not waits:
             self.hold_at = NEVER
             if self.holds_sound:
@@ -275,7 +282,8 @@ class Dialogue:
         self.insists = insists or (self.insists and self.debt is not None)
         self.debt, self.attempts = prompt, 0
         self.survives = insists and self.response in (Response.REQUESTED, Response.ACTIVE)
-        self.ask_at = self.now + after_ms
+        ahead_at = self.heard_by - limits.HEARD_MS - limits.AHEAD_MS if self.plays else 0
+        self.ask_at = max(self.now + after_ms, ahead_at)
 
     def _retry(self, trouble: Trouble, wait_ms: int) -> None:
         """Request an answer that failed once more, or let the fallback speak."""
@@ -364,7 +372,7 @@ class Dialogue:
             self._take_response(event.response_id)  # its start was not reported
         if self.response is Response.ACTIVE and event.response_id == self.response_id:
             self._on_first_words()
-        self.plays = True
+        self.plays, self.starved = True, False
         self.heard_by = self.now + event.queued_ms + limits.HEARD_MS
         if self.floor is not Floor.OPEN:
             self.heard_by += self._longest_hold_ms
@@ -411,7 +419,7 @@ class Dialogue:
 
     def _clear_response(self) -> None:
         self.response, self.response_id, self.asked, self.answer_by, self.cancel_by = Response.NONE, "", None, NEVER, NEVER
-        self.has_audio = self.has_tool = self.survives = False
+        self.has_audio = self.has_tool = self.survives = self.starved = False
 
     def _on_create_refused(self, event: given.CreateRefused) -> None:
         if event.trouble is Trouble.RATE_LIMIT:
@@ -516,7 +524,9 @@ class Dialogue:
         self._release()
 
     def _on_speech_stopped(self, event: given.SpeechStopped) -> None:
-        if not self.speaks or event.item_id != self.item:
+        if event.item_id != self.item:
+            self._on_speech_started(given.SpeechStarted(event.item_id))  # its start was not reported
+        if not self.speaks:
             return
         self.speaks, self.speech_by = False, NEVER
         if self.floor is Floor.HELD:
@@ -539,7 +549,10 @@ class Dialogue:
             self._resume()
 
     def _on_heard_out(self, _: given.HeardOut | None = None) -> None:
-        self.plays, self.heard_by = False, NEVER
+        self.plays, self.starved, self.heard_by = False, False, NEVER
+
+    def _on_starved(self, _: given.Starved) -> None:
+        self.starved = self.plays and self.response is Response.ACTIVE
 
     def _on_key(self, event: given.Key) -> None:
         self.prompts = 0
@@ -853,6 +866,7 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.ToolCall: Dialogue._on_tool_call,
     given.Unreadable: Dialogue._on_unreadable,
     given.HeardOut: Dialogue._on_heard_out,
+    given.Starved: Dialogue._on_starved,
     given.Key: Dialogue._on_key,
     given.FramesMissing: Dialogue._on_frames_missing,
     given.FramesBack: Dialogue._on_frames_back,

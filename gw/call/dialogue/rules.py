@@ -39,6 +39,8 @@ MAX_TOOLS: Final = 100
 TOOL_MS: Final = 65_000
 #: Allowance for the report that the caller heard everything, beyond the length of what was queued.
 HEARD_MS: Final = 2000
+#: Audio ahead of the caller's ear beyond which no further response is requested: an agent may call tools without end.
+AHEAD_MS: Final = 5000
 #: Unreadable events within the window that cost the session.
 MAX_UNREADABLE: Final = 5
 UNREADABLE_WINDOW_MS: Final = 10_000
@@ -72,7 +74,7 @@ class Rules(NamedTuple):
     open_ms: int = 5000  # bound on one attempt at a session
     window_ms: int = 8000  # longest time without a session
     goodbye_ms: int = 10_000  # bound on the last words, beyond their queued audio
-    hold_after_ms: int = 1500  # silence of an owed answer before the holding sound
+    hold_after_ms: int = 900  # silence of an owed answer before the holding sound; it is heard within a second
     idle_ms: int = 15_000
     idle_prompts: int = 2
     max_call_ms: int = 3_600_000

@@ -127,7 +127,7 @@ class SentResponse:
     created_s: float
     audio: bytearray = field(default_factory=bytearray)  # sent so far
     deltas: list[Delta] = field(default_factory=list)
-    late: bytearray = field(default_factory=bytearray)  # sent after the end or a truncate
+    late: bytearray = field(default_factory=bytearray)  # its rest, sent after the end or a truncate
     hangs_up: bool = False  # it calls the tool, once completed
     has_item: bool = False  # the item's first events were sent
     status: str | None = "in_progress"
@@ -143,13 +143,13 @@ class SentResponse:
     @property
     def sent_ms(self) -> int:
         """Length of the item so far: the bound on a truncate."""
-        return len(self.audio) // BYTES_PER_MS
+        return (len(self.audio) + len(self.late)) // BYTES_PER_MS
 
     @property
     def believed(self) -> bytes:
         """Audio that the AI believes was heard: all of it, unless truncated."""
         end = None if self.truncated_ms is None else self.truncated_ms * BYTES_PER_MS
-        return bytes(self.audio[:end])
+        return bytes((self.audio + self.late)[:end])
 
 
 @dataclass(slots=True)

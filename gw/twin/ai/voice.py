@@ -105,7 +105,7 @@ class AiVoice:
             return
         if not sent.has_item:
             self._open(sent)
-        chunks = script.chunks(sent.intended, index, sent.number)
+        chunks = script.chunks(sent.intended[: len(sent.intended) - _withheld_bytes(sent)], index, sent.number)
         for place, (chunk, pause_s) in enumerate(zip(chunks, script.pauses_s(chunks, index, sent.number), strict=True)):
             if self._strike(sent, _at(strikes, place)):
                 return
@@ -131,11 +131,14 @@ class AiVoice:
         self._send(sent, events.audio_delta(sent, base64.b64encode(chunk).decode()))
 
     def _send_late(self, sent: SentResponse, after: str) -> None:
-        """Send more audio of an item, if a fault of the response demands it."""
+        """Send the rest of an item's audio, if a fault of the response demands it."""
         if not any(RESPONSES[name].late == after for name in sent.faults):
             return
         for _ in range(_LATE_DELTAS):
-            chunk = (sent.intended[len(sent.audio) :] or sent.intended)[:_LATE_BYTES]
+            place = len(sent.audio) + len(sent.late)
+            chunk = sent.intended[place : place + _LATE_BYTES]
+            if not chunk:
+                return
             sent.late += chunk
             self._send(sent, events.audio_delta(sent, base64.b64encode(chunk).decode()))
 
@@ -221,6 +224,12 @@ class AiVoice:
             failure = {"type": error.kind, "code": error.code, "message": self._text(error)}
         self._send(sent, {"type": "response.done", "response": events.response(sent, output, failure)})
         self._send_late(sent, "done")
+
+
+def _withheld_bytes(sent: SentResponse) -> int:
+    """Return how much of a response's audio is left for after its end, or for after its truncation."""
+    is_late = any(RESPONSES[name].late for name in sent.faults)
+    return min(_LATE_DELTAS * _LATE_BYTES, len(sent.intended) // 2) if is_late else 0
 
 
 def _at(strikes: list[Strike], place: int, last: int | None = None) -> list[FaultyResponse]:

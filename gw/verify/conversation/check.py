@@ -37,6 +37,10 @@ SILENCE: Final = Scenario("a silent caller", _IDLE._replace(idle_prompts=2, hold
 PLAIN: Final = Scenario("two turns", _IDLE, turns=2)
 JUDGED: Final = Scenario("two turns, judged interruptions", _JUDGED, turns=2)
 FAILURES: Final = Scenario("answers fail", _TIMELESS, faults=_ALL, budget=2)
+HOLD: Final = Scenario("a holding sound", _TIMELESS._replace(hold_after_ms=900), faults=_faults("starve fail limit"), budget=1)
+HOLD_JUDGED: Final = Scenario(
+    "a holding sound, judged interruptions", _JUDGED._replace(hold_after_ms=900), faults=_faults("starve session"), budget=1
+)
 RETRIES: Final = Scenario("answers fail thrice", _TIMELESS, turns=0, faults=_faults("fail"), budget=3)
 SESSIONS: Final = Scenario("sessions fail", _TIMELESS, faults=_faults("session lasting stall"), budget=2)
 TOOLS: Final = Scenario("a tool, then a goodbye", _TIMELESS, tools=("lookup", "hang_up"), faults=_faults("repeat"), budget=1)
@@ -68,7 +72,7 @@ FINISHES_GOODBYE: Final = Scenario(
 KEYS: Final = Scenario("keys", _TIMELESS, keys="1#", faults=_faults("fail"), budget=1)
 KEYS_UNHEARD: Final = Scenario("keys without a session", _TIMELESS, turns=0, keys="1#", faults=_faults("session"), budget=1)
 ODD: Final = Scenario(
-    "odd events", _TIMELESS, faults=_faults("unasked trailing unreadable frames stream hangup operator"), budget=1
+    "odd events", _TIMELESS, faults=_faults("unasked trailing unreported unreadable frames stream hangup operator"), budget=1
 )
 UNREADABLE: Final = Scenario("unreadable events", _TIMELESS, turns=0, faults=_faults("unreadable"), budget=5)
 UNREADABLE_SLOWLY: Final = Scenario(
@@ -86,7 +90,7 @@ ROLLOVER: Final = Scenario("a session expires", _TIMELESS, expires_ms=400_000, f
 WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=1000)
 
 SCENARIOS: Final = (
-    *(SILENCE, PLAIN, JUDGED, FAILURES, RETRIES, SESSIONS),
+    *(SILENCE, PLAIN, JUDGED, FAILURES, HOLD, HOLD_JUDGED, RETRIES, SESSIONS),
     *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),

@@ -64,8 +64,17 @@ def judge(scenario: Scenario, step: Happening, truth: Truth) -> Truth:
         truth = truth._replace(cut_until=truth.responses)
     if isinstance(step.event, given.Audio) and not any(isinstance(one, do.Play) for one in step.out):
         truth = truth._replace(unplayed=step.event.response_id == truth.active)
+    if truth.silent_ms and not waits_in_silence(truth, step.machine):
+        truth = truth._replace(silent_ms=0)
     broken += [rule for rule, is_broken in _after(scenario, step, truth) if is_broken]
     return truth._replace(broken=tuple(broken)) if broken else truth
+
+
+def waits_in_silence(truth: Truth, machine: Dialogue) -> bool:
+    """The caller waits for the agent in a conversation, and hears nothing of it."""
+    is_answering = truth.creates or (truth.active and not truth.cancelled)
+    waits = truth.owed_ms >= 0 or truth.open_tools or truth.session == "opening" or is_answering
+    return bool(waits) and machine.phase is Phase.TALK and not (truth.speaking or (truth.queued and not truth.starved))
 
 
 def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str, bool], ...]:
@@ -90,6 +99,8 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
         (NOT_OVER_THE_CALLER, isinstance(event, given.ResponseStarted) and truth.speaking and is_uncut),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.filled),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesBack) and truth.filled),
+        (NO_DEAD_AIR, truth.silent_ms > scenario.rules.hold_after_ms and not truth.toned),
+        (NOT_OVER_THE_CALLER, truth.toned and (truth.speaking or (truth.queued and not truth.starved))),
         (ENDS, step.comes_from_outside),
         (AS_HEARD, truth.session == "ready" and not truth.restated),
         (ONE_EVENT, isinstance(event, given.Unreadable) and len(truth.unreadable) >= MAX_UNREADABLE and truth.session == "ready"),
@@ -145,14 +156,14 @@ def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken
         truth = truth._replace(unanswered_keys=False)
     truth = truth._replace(idle_asked=False)
     worded = truth.worded or truth.closing_asked or truth.hang_up
-    return truth._replace(queued=True, worded=worded, owed_ms=-1 if number >= truth.owed_from else truth.owed_ms)
+    return truth._replace(queued=True, starved=False, worded=worded, owed_ms=-1 if number >= truth.owed_from else truth.owed_ms)
 
 
 def _interrupt(_: Scenario, __: Happening, truth: Truth, command: do.Interrupt, broken: list[str]) -> Truth:
     verdict = "model" if not truth.held else "cut" if truth.speaking else "cut_words"
     if not truth.queued or command.verdict != verdict:
         broken.append(AS_HEARD)
-    return truth._replace(queued=False, cut_until=truth.responses, unanswered_keys=False)
+    return truth._replace(queued=False, starved=False, cut_until=truth.responses, unanswered_keys=False)
 
 
 def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio, broken: list[str]) -> Truth:
@@ -246,6 +257,7 @@ _COMMANDS: Final[dict[type, _Apply]] = {
     do.Interrupt: _interrupt,
     do.HoldAudio: lambda _, __, truth, ___, ____: truth._replace(held=True),
     do.ReleaseAudio: _release,
+    do.HoldSound: lambda _, __, truth, command, ____: truth._replace(toned=command.on),
     do.SendKeys: lambda _, __, truth, ___, ____: truth._replace(unsent_keys=False, unanswered_keys=True),
     do.WarnOfEnd: lambda _, __, truth, ___, ____: truth._replace(warned=True),
     do.ToolOutput: _tool_output,

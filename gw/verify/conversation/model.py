@@ -18,7 +18,7 @@ from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.machine import NEVER, Dialogue
 from gw.call.dialogue.rules import MAX_UNREADABLE, STABLE_MS, UNREADABLE_WINDOW_MS
 from gw.call.state import Reason
-from gw.verify.conversation.laws import Happening, judge
+from gw.verify.conversation.laws import Happening, judge, waits_in_silence
 from gw.verify.conversation.state import (
     ENDS,
     NO_DEAD_AIR,
@@ -138,8 +138,11 @@ class _Moves:
         elif deadline_ms < FAR_MS and self._may_fail("slow"):
             self._pass(truth._replace(slow=True), deadline_ms, cost=1)
         if truth.queued and not truth.held:
-            heard = truth._replace(queued=False)
+            heard = truth._replace(queued=False, starved=False)
             self._add("the caller has heard everything", given.HeardOut(), heard, kind=SURE)
+            if truth.active and truth.sounded and not truth.starved and self._may_fail("starve"):
+                starved = truth._replace(starved=True)
+                self._add("the response is slower than its audio", given.Starved(), starved, cost=1)
 
     def _pass(self, truth: Truth, ms: int, *, cost: int = 0) -> None:
         machine = self._machine(_shifted(self._state.machine, ms))
@@ -154,6 +157,8 @@ class _Moves:
             wait_ms=max(0, truth.wait_ms - ms),
             protect_ms=max(0, truth.protect_ms - ms),
             queued=truth.queued and (truth.held or machine.heard_by > 0),
+            starved=truth.starved and (truth.held or machine.heard_by > 0),
+            silent_ms=self._silent_ms(truth, ms),
         )
         faults = self._state.faults - cost
         stalled = machine.answer_by <= 0 or machine.open_by <= 0
@@ -178,6 +183,12 @@ class _Moves:
         if owed_ms > PROMISE_MS or (stalls and after.waited_ms > self._rules.stall_ms):
             after = after._replace(broken=(*after.broken, NO_DEAD_AIR))
         self.found.append(Step(f"{label}{_text(out)}", State(_snapshot(machine), after, faults), SURE))
+
+    def _silent_ms(self, truth: Truth, ms: int) -> int:
+        """Time that the caller has waited in silence, in scenarios with a holding sound."""
+        if self._rules.hold_after_ms >= FAR_MS or truth.toned:
+            return 0
+        return truth.silent_ms + ms if waits_in_silence(truth, self._machine(self._state.machine)) else 0
 
     def _is_covered(self, truth: Truth) -> bool:
         """Something bounded is under way for the caller who waits."""
@@ -313,6 +324,9 @@ class _Moves:
             if not (truth.queued and mode == "gateway"):
                 speaks = speaks._replace(owed_ms=-1, unanswered_keys=False)
             self._add(f"caller: speaks ({item_id})", given.SpeechStarted(item_id), speaks)
+            if self._may_fail("unreported"):
+                unseen = speaks._replace(speaking=False, own=mode != "gateway", owed_ms=0, insists=False)
+                self._add(f"caller: spoke ({item_id}), the start was not reported", given.SpeechStopped(item_id), unseen, cost=1)
         item_id = f"c{truth.speech}"
         if truth.session == "ready" and truth.speaking:
             silent = truth._replace(speaking=False, own=mode != "gateway")

@@ -54,6 +54,23 @@ def _in(method: str, old: str, new: str) -> Change:
 #: In the order of the rules they aim at.
 MUTANTS: Final = (
     Mutant("an answer to speech is not owed", _in("_on_speech_stopped", "self._owe(", "(lambda *a: None)("), check.PLAIN),
+    Mutant(
+        "a turn whose start was not reported is not answered",
+        _in("_on_speech_stopped", "self._on_speech_started(given.SpeechStarted(event.item_id))", "pass"),
+        check.ODD,
+    ),
+    Mutant(
+        "a response that falls silent has no holding sound",
+        _in("_on_starved", "self.starved = self.plays and self.response is Response.ACTIVE", "pass"),
+        check.HOLD_JUDGED,
+    ),
+    Mutant(
+        "an answer under way has no holding sound",
+        _in("_update_hold_sound", "self.is_owing and", "self.is_owing and self.response is not Response.ACTIVE and"),
+        check.HOLD_JUDGED,
+    ),
+    Mutant("the holding sound comes too late", _in("_update_hold_sound", "self.rules.hold_after_ms", "2000"), check.HOLD),
+    Mutant("the holding sound plays on", _in("_update_hold_sound", "self.out.append(do.HoldSound(False))", "pass"), check.HOLD),
     Mutant("the AI's own response is awaited too long", Value(f"{RULES}:OWN_RESPONSE_MS", 3000), check.PLAIN),
     Mutant(
         "a failed answer is not asked again",
@@ -444,7 +461,7 @@ MUTANTS: Final = (
     Mutant("the fallback never ends", _in("_is_over", "return not self.plays and", "return False and"), check.FAILURES),
     Mutant(
         "heard audio counts as unheard for ever",
-        _in("_on_heard_out", "self.plays, self.heard_by = False, NEVER", "self.heard_by = NEVER"),
+        _in("_on_heard_out", "self.plays, self.starved, self.heard_by = False, False, NEVER", "self.heard_by = NEVER"),
         check.SILENCE,
     ),
     Mutant(

@@ -147,8 +147,12 @@ def _goodbye(held: Result) -> Iterator[str]:
 
 
 def _stays(held: Result) -> Iterator[str]:
-    """A lost media socket loses no caller."""
+    """A lost media socket loses no caller. One who was being said goodbye to hears the goodbye from Twilio."""
+    goodbyes = _goodbyes(held)
+    bid_s = min((span.start_s for span in held.ear.agent if span.item in goodbyes), default=held.ear.ended_s)
     for n, lost_s in enumerate(held.losses_s, 1):
+        if lost_s > bid_s and held.ear.words:
+            continue
         if held.call.closed_by != "caller" and len(held.call.streams_s) <= n:
             yield f"the caller was lost with the socket at {lost_s - held.ear.began_s:.2f} s"
 

@@ -24,9 +24,9 @@ def test_the_sound_is_soft_and_joins_without_a_click() -> None:
 
 def test_two_notes_and_a_pause() -> None:
     sound = hold_tone()
-    assert len(sound) == 2 * RATE_HZ
+    assert len(sound) == 1.6 * RATE_HZ
     samples = [ULAW_TO_LINEAR[code] for code in sound]
-    assert samples[int(0.8 * RATE_HZ) :] == [0] * int(1.2 * RATE_HZ)
+    assert samples[int(0.8 * RATE_HZ) :] == [0] * int(0.8 * RATE_HZ)
     for start_s, note_hz in ((0.0, 440.0), (0.4, 587.33)):
         note = samples[int(start_s * RATE_HZ) : int((start_s + 0.4) * RATE_HZ)]
         assert abs(note[0]) < 8 and abs(note[-1]) < 8

@@ -119,6 +119,15 @@ def test_late_audio_of_a_cut_response_is_dropped_and_each_item_truncated_once(ri
     assert rig.call.downlink.playout.is_empty
 
 
+def test_the_end_of_a_turn_whose_start_was_ignored_is_ignored_too(rig: Rig) -> None:
+    while rig.call.events.may_emit("interruption"):
+        pass
+    rig.receive(ai.SpeechStarted("c1", 10), ai.SpeechStopped("c1"))
+    assert rig.call.dialogue.machine.debt is None
+    rig.receive(ai.SpeechStopped("c2"))
+    assert rig.call.dialogue.machine.debt is not None
+
+
 def test_a_late_transcript_of_a_cut_response_is_an_interrupted_turn(rig: Rig) -> None:
     rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(1600)), ai.SpeechStarted("c1", 10))
     rig.receive(ai.AgentTranscript("r1", "i2", "never heard"), ai.AgentTranscript("r1", "i1", "cut"))

@@ -16,6 +16,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue import machine
 from gw.call.dialogue.commands import Command
 from gw.call.dialogue.inputs import Trouble
+from gw.call.dialogue.machine import NEVER
 from gw.call.state import Reason, Result, State
 from gw.config import Agent, Turns
 from gw.media import dialogue
@@ -206,6 +207,27 @@ def test_silence_before_an_owed_answer_is_noted_and_no_success(rig: Rig, monkeyp
     assert rig.notes("dead_air") == [{"ms": DEAD_AIR_MS + 100}]
     rig.call.end(Reason.CALLER_HANGUP)
     assert rig.call.ending.result is Result.PEER_ERROR
+
+
+def test_a_response_that_falls_silent_is_bridged(rig: Rig) -> None:
+    """A part of a frame is left in the playout: nothing that a caller hears."""
+    call = rig.call
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(1600 + 100)))
+    call.check(monotonic() + 1.0)
+    assert call.dialogue.machine.is_heard, "frames are left to send"
+    for _ in range(10):
+        call.downlink.playout.pop()
+        call.downlink.pacer.deadline(monotonic())
+        call.downlink.pacer.on_sent(monotonic())
+    call.check(monotonic())
+    assert call.dialogue.machine.is_heard, "Twilio plays them"
+    call.check(monotonic() + 1.0)
+    assert call.dialogue.machine.plays
+    assert not call.dialogue.machine.is_heard
+    assert call.dialogue.machine.hold_at != NEVER
+    rig.receive(ai.ResponseDone("r1", "completed", ""))
+    call.check(monotonic() + 1.0)
+    assert call.dialogue.machine.is_heard, "the rest is heard, padded"
 
 
 def test_a_rate_limit_is_waited_for(rig: Rig) -> None:

@@ -47,7 +47,7 @@ def test_the_agent_answers_without_a_request() -> None:
     talk = Talk()
     talk.greet()
     assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.ResponseStarted("r1")) == []
-    assert talk.on(given.Audio("r1")) == [do.Play()]
+    assert talk.on(given.Audio("r1", 4000)) == [do.Play()]
     assert talk.wait(4000) == []
 
 
@@ -55,7 +55,7 @@ def test_an_answer_that_does_not_come_is_requested() -> None:
     talk = Talk()
     talk.greet()
     talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
-    assert talk.wait(900) == [do.Create(Prompt.ANSWER)]
+    assert talk.wait(800) == [do.Create(Prompt.ANSWER)]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,39 @@ def test_the_answer_to_a_tool_follows_its_result() -> None:
     assert talk.on(given.ToolSettled("t1")) == [do.ToolOutput("t1", "settled")]
     assert talk.wait(300) == [do.Create(Prompt.ANSWER)]
     assert talk.on(given.ToolSettled("t1")) == []
+
+
+def test_a_response_that_falls_silent_is_bridged_by_the_holding_sound() -> None:
+    talk = Talk(Rules(hold_after_ms=900))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 500))
+    talk.wait(500)
+    assert talk.on(given.Starved()) == []
+    assert talk.wait(900) == [do.HoldSound(True)]
+    assert talk.on(given.Audio("r1", 500)) == [do.Play(), do.HoldSound(False)]
+    assert talk.on(given.Starved(), given.ResponseDone("r1"), given.HeardOut()) == []
+    assert talk.wait(5000) == []
+
+
+def test_a_turn_whose_start_was_not_reported_is_answered() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.SpeechStopped("c1"))
+    assert talk.wait(700) == [do.Create(Prompt.ANSWER)]
+    judged = Talk(Rules(interruptions="gateway"))
+    judged.greet()
+    judged.on(given.ResponseStarted("r1"), given.Audio("r1", 5000))
+    assert judged.on(given.SpeechStopped("c1")) == [do.HoldAudio()]
+    assert judged.on(given.CallerText("c1")) == [do.Cancel(), do.Interrupt("cut_words"), do.ReleaseAudio()]
+
+
+def test_an_agent_that_calls_tools_without_end_does_not_run_far_ahead_of_the_ear() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 12_000), given.ToolCall("r1", "t1", "unknown"))
+    assert talk.on(given.ResponseDone("r1")) == []
+    assert talk.wait(6999) == []
+    assert talk.wait(1) == [do.Create(Prompt.ANSWER)]
 
 
 def test_keys_become_one_turn() -> None:

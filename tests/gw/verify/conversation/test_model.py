@@ -14,7 +14,7 @@ from gw.verify.conversation.state import ENDS, Scenario, State
 FAULTS = frozenset(
     (
         *("fail", "lasting", "limit", "empty", "refuse", "session", "successor", "stall", "slow"),
-        *("repeat", "late", "trailing", "unreadable", "unasked", "frames", "stream", "more"),
+        *("repeat", "late", "trailing", "unreadable", "unasked", "unreported", "starve", "frames", "stream", "more"),
     )
 )
 

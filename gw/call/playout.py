@@ -248,7 +248,7 @@ class Playout:
     @property
     def depth_bytes(self) -> int:
         """Audio waiting to be cut, padding included."""
-        return sum(segment.size_bytes for segment in self._segments)
+        return sum([segment.size_bytes for segment in self._segments])
 
     @property
     def is_empty(self) -> bool:

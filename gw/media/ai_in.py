@@ -16,7 +16,6 @@ import gevent
 from gw.call.backchannel import is_meaningful
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.inputs import Trouble
-from gw.call.dialogue.machine import Response
 from gw.call.playout import Outcome
 from gw.call.state import Reason, ai_reason
 from gw.media.ai.leg import AiLegError
@@ -149,9 +148,7 @@ class AiIn:
         self._call.dialogue.on(given.ResponseStarted(event.response_id))
 
     def _on_alive(self, _: ai.ResponseAlive) -> None:
-        machine = self._call.dialogue.machine
-        if machine.response is Response.ACTIVE and machine.has_audio:
-            self._call.dialogue.on(given.Alive())
+        self._call.dialogue.keep_alive()
 
     def _on_audio(self, event: ai.AudioDelta) -> None:
         call, side, downlink, machine = self._call, self._call.ai, self._call.downlink, self._call.dialogue.machine
@@ -161,7 +158,7 @@ class AiIn:
         now_s = monotonic()
         if side.first_audio_ms < 0:
             side.first_audio_ms = round((now_s - (side.asked_s or call.events.started_s)) * 1000)
-        response_id = self._response_of(event.response_id)
+        response_id = event.response_id or machine.response_id
         queued_ms = round(downlink.queued_s(now_s) * 1000) + len(event.audio) // BYTES_PER_MS
         if not call.dialogue.may_play(given.Audio(response_id, queued_ms)):
             if side.on_dropped_audio(event.item_id):
@@ -224,7 +221,7 @@ class AiIn:
 
     def _on_agent_transcript_delta(self, event: ai.AgentTranscriptDelta) -> None:
         self._call.turns.on_agent_text_delta(event.item_id, event.words)
-        self._on_alive(ai.ResponseAlive(event.response_id))
+        self._call.dialogue.keep_alive()
 
     def _on_tool_call(self, event: ai.ToolCall) -> None:
         call = self._call

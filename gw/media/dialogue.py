@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _MS: Final = 1000
 #: Silence of an owed answer that is noted, and without which a call is a success.
 DEAD_AIR_MS: Final = 5000
+#: Signs of life closer together than this are not passed on.
+ALIVE_MS: Final = 100
 #: A timer this late means that the process was stopped, and the peers were not.
 _STALL_MS: Final = 250
 #: Longest wait of the timer greenlet: an end does not wait for it.
@@ -114,9 +116,21 @@ class CallDialogue:
 
     def may_play(self, event: given.Audio) -> bool:
         """Pass the arrival of audio to the machine. Returns whether the audio is played."""
-        commands = self._machine.on(event, _now_ms())
+        machine, due_ms = self._machine, self._due_ms
+        commands = machine.on(event, _now_ms())
+        is_plain = len(commands) == 1 and type(commands[0]) is do.Play and self._silent_since_ms is None
+        if is_plain and machine.answer_by >= due_ms and machine.heard_by >= due_ms:
+            return True  # nearly every chunk: nothing to carry out, and no timer comes forward
         self._carry_out(commands)
         return any(type(command) is do.Play for command in commands)
+
+    def keep_alive(self) -> None:
+        """Pass a sign of life of a response that speaks, at most ten a second."""
+        machine = self._machine
+        if machine.response is not Response.ACTIVE or not machine.has_audio:
+            return
+        if machine.answer_by < _now_ms() + machine.rules.stall_ms - ALIVE_MS:
+            self.on(given.Alive())
 
     def run(self) -> None:
         """Tick at the machine's deadlines until the call's end. The body of the dialogue's greenlet."""
@@ -209,6 +223,8 @@ class CallDialogue:
 
         The present session is corrected if it believes more than was heard.
         """
+        if not turns:
+            return
         self._side.add_turns(turns)
         self._events.report_turns(turns)
 

@@ -242,7 +242,7 @@ class Dialogue:
 
     def _update_hold_sound(self) -> None:
         """Play the holding sound while the caller waits and hears nothing."""
-        waits = not (self.is_heard or self.speaks or self.phase is Phase.CLOSING) and self.is_owing
+        waits = self.is_owing and not (self.is_heard or self.speaks or self.phase is Phase.CLOSING)
         if not waits:
             self.hold_at = NEVER
             if self.holds_sound:

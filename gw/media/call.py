@@ -179,7 +179,7 @@ class Call:
             underrun_ms=round(downlink.pacer.underrun_s * _MS),
             dropped_frames={why: frames for why, frames in dropped.items() if frames},
             uplink_dropped_frames=self.uplink.dropped,
-            bargeins=downlink.bargein.count,
+            bargeins=downlink.interruptions,
             first_audio_ms=self.first_word_ms if tx.first_audio_sent else -1,
             ai_first_audio_ms=self.ai.first_audio_ms,
             hub_hold_max_s=self.context.hold_max_s(started_s),

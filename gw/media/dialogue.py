@@ -283,7 +283,7 @@ class CallDialogue:
 
     def _interrupt(self, command: do.Interrupt) -> None:
         begun_s = monotonic()
-        cut = self._downlink.interrupt(begun_s, None, command.verdict)
+        cut = self._downlink.interrupt(begun_s, command.verdict)
         if cut is None:
             return
         self._side.truncate(cut.truncations)

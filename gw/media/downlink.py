@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gw.call.bargein import BargeIn, Interruption, is_playing
+from gw.call import bargein
+from gw.call.bargein import Interruption
 from gw.call.dialogue.commands import Verdict
 from gw.call.guard import RecordingGuard
 from gw.call.pacer import Pacer
@@ -53,7 +54,7 @@ class Downlink:
             on_record=events.on_record,
             on_first_audio=events.on_first_audio,
         )
-        self.bargein = BargeIn()
+        self.interruptions = 0
         self.bargein_dropped = 0  # frames
 
     def play(self, response_id: str, item_id: str, audio: bytes) -> None:
@@ -83,14 +84,15 @@ class Downlink:
             self.tx.release()
             self._cells.interruptions["resumed"].add()
 
-    def interrupt(self, now_s: float, active_response: str | None, verdict: Verdict = "model") -> Interruption | None:
+    def interrupt(self, now_s: float, verdict: Verdict = "model") -> Interruption | None:
         """Cut what the caller has not heard: playout, TX's queue, and by `clear` what Twilio holds. Ends a hold.
 
         Returns: what was cut, without the holding sound's item; None when nothing was left to hear.
         """
         self.tx.release()
-        cut = self.bargein.on_speech_started(self.playout, self.pacer, now_s, active_response)
+        cut = bargein.cut(self.playout, self.pacer, now_s)
         if cut is not None:
+            self.interruptions += 1
             self.tx.discard()
             self._transport.write(text_message(build_clear(self._stream_sid)))
             self._cells.interruptions[verdict].add()
@@ -108,7 +110,7 @@ class Downlink:
 
     def is_playing(self, now_s: float) -> bool:
         """Return whether the caller hears the agent now, or will hear queued audio."""
-        return is_playing(self.playout, self.pacer, now_s)
+        return bargein.is_playing(self.playout, self.pacer, now_s)
 
     def is_heard_out(self, now_s: float) -> bool:
         """Return whether the caller has heard everything: nothing is queued here or at Twilio."""

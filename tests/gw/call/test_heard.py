@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from gw.call.bargein import BargeIn
+from gw.call import bargein
 from gw.call.turns import Turn, Turns
 from tests.gw.call.test_downlink import Downlink
 from tests.gw.call.test_pacer import PTIME_S
@@ -27,7 +27,6 @@ class Talk:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.line = Downlink(self.random.choice([20, 100, 200]))
-        self.bargein = BargeIn()
         self.turns = Turns()
         self.finished: list[Turn] = []
         self.heard: dict[int, float] = {}  # milliseconds of each resolved item, by the ear
@@ -82,8 +81,7 @@ class Talk:
 
     def interrupt(self) -> None:
         heard = self.ear()
-        active = f"r{self.response}" if self.is_open else None
-        cut = self.bargein.on_speech_started(self.line.playout, self.line.pacer, self.line.now_s, active)
+        cut = bargein.cut(self.line.playout, self.line.pacer, self.line.now_s)
         if cut is None:
             return
         assert [outcome.item_id for outcome in cut.outcomes] == [self.name(item) for item in self.received]

@@ -339,7 +339,7 @@ def test_a_storm_of_interruptions_is_limited(rig: Rig) -> None:
     for n in range(60):
         rig.receive(ai.ResponseStarted(f"r{n}"), ai.AudioDelta(f"r{n}", f"i{n}", bytes(1600)), ai.SpeechStarted(f"u{n}", 0))
         rig.receive(ai.ResponseDone(f"r{n}", "cancelled", ""), ai.SpeechStopped(f"u{n}"))
-    assert rig.call.downlink.bargein.count == 10
+    assert rig.call.downlink.interruptions == 10
     assert rig.context.cells.surplus["interruption"].value == 50
     assert rig.notes("surplus")[0] == {"of": "interruption"}
 

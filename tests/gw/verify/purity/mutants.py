@@ -272,8 +272,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "something is assigned to ._count from outside",
         (
             DOWNLINK,
-            "        self.bargein = BargeIn()\n",
-            "        self.bargein = BargeIn()\n        self.tx._count = self.note\n",
+            "        self.interruptions = 0\n",
+            "        self.interruptions = 0\n        self.tx._count = self.note\n",
         ),
     ),
     edit(
@@ -281,8 +281,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "something is assigned to .deadline from outside",
         (
             DOWNLINK,
-            "        self.bargein = BargeIn()\n",
-            "        self.bargein = BargeIn()\n        setattr(self.pacer, 'deadline', self.note)\n",
+            "        self.interruptions = 0\n",
+            "        self.interruptions = 0\n        setattr(self.pacer, 'deadline', self.note)\n",
         ),
     ),
     edit(
@@ -371,8 +371,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "something is assigned to .on_sent from outside",
         (
             DOWNLINK,
-            "        self.bargein = BargeIn()\n",
-            "        object.__setattr__(self.pacer, 'on_sent', self.note)\n        self.bargein = BargeIn()\n",
+            "        self.interruptions = 0\n",
+            "        object.__setattr__(self.pacer, 'on_sent', self.note)\n        self.interruptions = 0\n",
         ),
     ),
     edit(
@@ -380,8 +380,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "something is assigned to .sleep from outside",
         (
             DOWNLINK,
-            "        self.bargein = BargeIn()\n",
-            "        gevent.sleep = self.note\n        self.bargein = BargeIn()\n",
+            "        self.interruptions = 0\n",
+            "        gevent.sleep = self.note\n        self.interruptions = 0\n",
         ),
     ),
     edit(
@@ -389,8 +389,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "something is assigned to .len from outside",
         (
             DOWNLINK,
-            "        self.bargein = BargeIn()\n",
-            "        builtins.len = self.note\n        self.bargein = BargeIn()\n",
+            "        self.interruptions = 0\n",
+            "        builtins.len = self.note\n        self.interruptions = 0\n",
         ),
     ),
     edit(

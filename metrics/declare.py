@@ -337,7 +337,7 @@ RECORDING_TRIGGER: Final = Histogram(
 RECORDINGS: Final = Counter(
     "gw_recordings_total",
     "Recordings, by outcome.",
-    {"outcome": ("started", "completed", "failed", "absent", "skipped", "duplicate", "twice")},
+    {"outcome": ("started", "completed", "failed", "absent", "call_over", "skipped", "duplicate", "twice")},
 )
 RECORDING_CLAIMS_HELD: Final = Gauge(
     "gw_recording_claims_held", "Recording claims kept in the spool while the store is unavailable, not yet copied to it."

@@ -36,8 +36,8 @@ GATEWAY_REASONS: Final = frozenset(
         # the spool and the store
         *("spool_failed", "store_refused", "store_unavailable", "store_away"),
         # recordings and answers of Twilio's REST API; with `twilio_error`, `code` has Twilio's error number
-        *("call_ended", "recorded_twice", "no_credentials", "not_in_progress", "gone", "unauthorized", "server", "timeout"),
-        *("unreachable", "rejected", "twilio_error"),
+        *("call_ended", "call_over", "recorded_twice", "no_credentials", "not_in_progress", "gone", "unauthorized"),
+        *("server", "timeout", "unreachable", "rejected", "twilio_error"),
     )
 )
 REASONS: Final = GATEWAY_REASONS | {str(reason) for reason in Reason}

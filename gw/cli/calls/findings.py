@@ -318,6 +318,8 @@ def _recording(call: CallDetails) -> Iterator[Finding]:
     tried = f" after {row.attempts} tries" if row.attempts and row.attempts > 1 else ""
     soon = "" if row.trigger_ms is None else f", requested {row.trigger_ms} ms after the first audio"
     match row.state:
+        case "failed" if row.reason == "call_over":
+            yield Finding("odd", "recording", f"The call was not recorded. {more}")
         case "failed" | "absent":
             yield Finding("bad", "recording", f"The call was not recorded ({row.state}{tried}). {more}".rstrip())
         case "wanted" | "claimed":

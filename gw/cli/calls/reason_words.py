@@ -75,6 +75,8 @@ REPLACED: Final[dict[str, str]] = {
 #: The gateway's reasons in a recording's row.
 RECORDING_TROUBLES: Final[dict[str, str]] = {
     "call_ended": "the call ended before Twilio started a recording",
+    "call_over": "the caller hung up in the first moment",
+    "recording_failed": "the recording failed at Twilio",
     "recorded_twice": "Twilio has two recordings of this call",
     "gone": "Twilio no longer has it",
     "absent": "Twilio made no recording, for example of silence",

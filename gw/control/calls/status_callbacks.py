@@ -24,7 +24,7 @@ import gevent.pool
 
 from gw import bus
 from gw.call.state import Reason
-from gw.control.recording.lifecycle import OUR_SOURCE, Outcome
+from gw.control.recording.lifecycle import OUR_SOURCE, Outcome, lost
 from gw.control.recording.rows import RecordingRows
 from gw.control.rows import CallEnd
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
@@ -73,7 +73,7 @@ class LiveCalls(Protocol):
 def recording_outcome(fields: Mapping[str, str]) -> tuple[Outcome, RecordingFields] | None:
     """Read a recording status callback: the row's outcome and further fields; None without an outcome.
 
-    Source: Twilio, RecordingStatusCallback: in-progress | completed | absent; failed, for recordings that could not be encrypted.
+    Source: Twilio, RecordingStatusCallback: in-progress | completed | absent; failed, by its help article 360014251313.
     """
     if fields.get("RecordingSource", OUR_SOURCE) != OUR_SOURCE:
         return None
@@ -91,7 +91,7 @@ def recording_outcome(fields: Mapping[str, str]) -> tuple[Outcome, RecordingFiel
             duration_s = parse_count(fields.get("RecordingDuration"))
             return Outcome("completed", sid, -1 if duration_s is None else duration_s), extra
         case "absent" | "failed" as status:
-            return Outcome("absent", sid, error_code=fields.get("ErrorCode") or status), extra
+            return lost(status, sid, fields.get("ErrorCode", "")), extra
         case _:
             return None
 

@@ -27,7 +27,19 @@ from gw.bounded import OutOfTimeError, within
 from gw.config import Config
 from gw.control.recording import lifecycle
 from gw.control.recording.claims import Claims
-from gw.control.recording.lifecycle import Claim, ClaimHere, ClaimResult, Create, Later, Leave, Lifecycle, List, Outcome, Reclaim
+from gw.control.recording.lifecycle import (
+    CALL_OVER,
+    Claim,
+    ClaimHere,
+    ClaimResult,
+    Create,
+    Later,
+    Leave,
+    Lifecycle,
+    List,
+    Outcome,
+    Reclaim,
+)
 from gw.control.recording.rows import NO_CREDENTIALS, RecordingRows
 from gw.control.rows import RecordingRow
 from gw.control.spool import SpoolError
@@ -284,7 +296,8 @@ class Recorder:
                 if self._breaker.may_ask(time.monotonic()):
                     job.lifecycle = job.lifecycle.on_held(held_s)
                     answer = self._ask(rest, call_sid, job, action)
-                    job.lifecycle = job.lifecycle.on_answer(answer, time.monotonic(), random.random())
+                    owned = self._is_owned(call_sid)
+                    job.lifecycle = job.lifecycle.on_answer(answer, time.monotonic(), random.random(), owned=owned)
                     return True
             if job.lifecycle.call_over or held_s > self._longest_hold_s:
                 return False
@@ -320,7 +333,8 @@ class Recorder:
                 answer = rest.start_recording(call_sid, channels=self._channels, status_callback=self._callback)
         except RestError as error:
             self._breaker.on_error(error.kind, str(error), time.monotonic())
-            level = logging.ERROR if error.kind == "unauthorized" else logging.WARNING
+            hung_up = job.lifecycle.call_over and error.kind in ("not_in_progress", "gone")
+            level = logging.ERROR if error.kind == "unauthorized" else logging.INFO if hung_up else logging.WARNING
             log.log(level, "Twilio: %s", error, extra={"call_sid": call_sid, "reason": error.kind})
             return error
         self._breaker.on_answer()
@@ -328,8 +342,10 @@ class Recorder:
 
 
 def _log_end(call_sid: str, outcome: Outcome, job: _Job) -> None:
-    if outcome.state == "failed":
-        code = outcome.error_code
+    code = outcome.error_code
+    if code == CALL_OVER:
+        log.info("no recording: the call was over", extra={"call_sid": call_sid, **_reason(code)})
+    elif outcome.state == "failed":
         log.error("no recording after %d requests: %s", job.requests, code, extra={"call_sid": call_sid, **_reason(code)})
     else:
         log.info("recording %s is %s", outcome.recording_sid, outcome.state, extra={"call_sid": call_sid})

@@ -16,10 +16,9 @@ from typing import Final, Unpack
 import gevent
 from gevent.lock import BoundedSemaphore
 
-from gw.control.recording.lifecycle import Outcome
+from gw.control.recording.lifecycle import CALL_OVER, Outcome
 from gw.control.rows import RecordingRow, RowState
 from gw.control.store import RecordingFields, Store, StoreError, StoreUnavailable
-from gw.control.store.recordings import STATES
 from metrics import declare
 from metrics.page import Page
 
@@ -34,6 +33,8 @@ WRITE_S: Final = 30.0
 _LOCKS: Final = 64
 
 NO_CREDENTIALS: Final = "no_credentials"
+#: Outcomes that a `failed` row counts as, by its reason, if Twilio did not fail.
+_NOT_FAILED: Final = {NO_CREDENTIALS: "skipped", CALL_OVER: "call_over"}
 #: One call has two recordings: two hosts, one of them without the store, asked Twilio in the same moment.
 TWICE: Final = "recorded_twice"
 #: A row in one of these states has, or had, a recording at Twilio.
@@ -93,10 +94,11 @@ class RecordingRows:
         fields = fields.copy()
         if before.started_at is not None:
             fields.pop("started_at", None)
-        if STATES.index(before.state) > STATES.index(outcome.state):
-            fields.pop("error_code", None)  # a report that comes late
-            fields.pop("error_text", None)
+        if before.reason == TWICE:  # that note stays
             fields.pop("reason", None)
+            fields.pop("error_text", None)
+        elif not outcome.error_code:
+            fields.update(RecordingFields(error_code=None, reason=None, error_text=None))
         self._store.update_recording(call_sid, **fields)
         after = self._store.recording(call_sid)
         if after is not None:
@@ -118,8 +120,8 @@ class RecordingRows:
             return
         if before not in _HAD_RECORDING and after in _HAD_RECORDING:
             self._counters["started"].add()
-        if after == "failed" and outcome.error_code == NO_CREDENTIALS:
-            self._counters["skipped"].add()
+        if after == "failed" and outcome.error_code in _NOT_FAILED:
+            self._counters[_NOT_FAILED[outcome.error_code]].add()
         elif after in ("completed", "absent", "failed"):
             self._counters[after].add()
 

@@ -112,6 +112,8 @@ class Store:
 
     def update_recording(self, call_sid: str, **fields: Unpack[RecordingFields]) -> bool:
         """Set fields of a recording's row. Returns False without a row. A state never moves backwards."""
+        if fields.get("state", "wanted") not in claims.STATES:
+            raise ValueError(f"a recording has no state {fields['state']!r}")
         return self._backend.write(lambda c: claims.update(c, call_sid, fields, self._fit))
 
     def recording(self, call_sid: str) -> RecordingRow | None:

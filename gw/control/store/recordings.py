@@ -20,6 +20,10 @@ STATES: Final[tuple[RowState, ...]] = get_args(RowState)
 SETTLED: Final[frozenset[RowState]] = frozenset({"failed", "absent", "completed"})
 
 
+#: The fields that describe a state.
+_OF_STATE: Final = frozenset({"state", "duration_s", "error_code", "reason", "error_text"})
+
+
 def claimant_of(owner: str | None) -> str:
     """The gateway in an owner, `CLAIMANT/PROCESS`; empty for an unclaimed row."""
     return (owner or "").rpartition("/")[0]
@@ -92,14 +96,20 @@ def claim_existing(
 
 
 def update(connection: Connection, call_sid: str, fields: RecordingFields, fit: Fit) -> bool:
-    """Set fields of a row; False when there is no row. A state behind the row's own is ignored, the rest is set."""
+    """Set fields of a row; False when there is no row.
+
+    With a state behind the row's own, that state and the fields that describe it are ignored, and the rest is set.
+    """
     values = {name: _fitted(name, value, fit) for name, value in fields.items()}
     state = values.pop("state", None)
     if state is not None:
-        if state not in STATES:
-            raise ValueError(f"a recording has no state {state!r}")
         ahead = STATES[STATES.index(state) + 1 :]
-        values["state"] = case((recordings.c.state.in_(ahead), recordings.c.state), else_=literal(state)) if ahead else state
+        for name, value in {**values, "state": state}.items():
+            if name in _OF_STATE and ahead:
+                column = recordings.c[name]
+                values[name] = case((recordings.c.state.in_(ahead), column), else_=literal(value, column.type))
+            else:
+                values[name] = value
     if not values:
         return False
     done = connection.execute(recordings.update().where(recordings.c.call_sid == fit.text(call_sid, SID_CHARS)).values(values))

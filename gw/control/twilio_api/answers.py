@@ -5,6 +5,7 @@ Pure. The error's kind, from HTTP status and error number, states whether Twilio
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
 import msgspec
@@ -24,6 +25,8 @@ Kind = Literal[
 
 #: Characters kept of the message of Twilio or a proxy: enough for a person, bounded for the store.
 MAX_TEXT: Final = 300
+#: Longest wait that a Retry-After may cause.
+MAX_RETRY_AFTER_S: Final = 60.0
 _BUSY_CODES: Final = frozenset({20429, 16114})
 _UNAUTHORIZED_CODES: Final = frozenset({20003})
 
@@ -49,13 +52,15 @@ class Listed(msgspec.Struct, frozen=True):
 class RestError(GatewayError):
     """A request that did not succeed, or may not have. `code` is Twilio's number, 0 without one."""
 
-    def __init__(self, kind: Kind, code: int, status: int, text: str) -> None:
+    def __init__(self, kind: Kind, code: int, status: int, text: str, retry_after_s: float = 0.0) -> None:
+        """`retry_after_s`: the time before a further request, as Twilio asks."""
         super().__init__(f"{kind} ({code or status}): {text}" if code or status else f"{kind}: {text}")
         self.kind: Kind = kind
         self.code: str = str(code or "")
         self.number = code
         self.status = status
         self.text = text[:MAX_TEXT]
+        self.retry_after_s = retry_after_s
 
     @property
     def label(self) -> str:
@@ -79,6 +84,21 @@ def classify(status: int, code: int) -> Kind:
     if status >= 500:
         return "server"
     return "rejected"
+
+
+def parse_retry_after(value: str, now: float) -> float:
+    """Parse a Retry-After field, seconds or an HTTP date, at epoch time `now`.
+
+    Returns: seconds to wait, at most MAX_RETRY_AFTER_S; 0.0 for a value in the past or without a meaning.
+    Source: RFC 9110 10.2.3.
+    """
+    seconds: float | None = parse_count(value)
+    if seconds is None:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(MAX_RETRY_AFTER_S, max(0.0, seconds))
 
 
 def parse_count(value: object) -> int | None:

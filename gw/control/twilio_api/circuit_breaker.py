@@ -1,7 +1,7 @@
 """Circuit breaker for Twilio's REST API: holds requests back while Twilio is down.
 
 Pure; callers pass the time. A request that may not be sent is not lost: the caller waits and asks again. A failure is an error
-that means Twilio cannot work (5xx, no answer, no connection); a refusal is an answer.
+that every request would meet (5xx, no answer, no connection, refused credentials); any other refusal is an answer.
 
     state        requests                       next
     closed       all are sent                   OPEN_AFTER failures in a row: open
@@ -21,7 +21,7 @@ OPEN_AFTER: Final = 5
 PAUSE_FIRST_S: Final = 1.0
 PAUSE_LAST_S: Final = 15.0
 #: Kinds of errors that count as a failure.
-DOWN: Final[frozenset[Kind]] = frozenset({"server", "timeout", "unreachable"})
+DOWN: Final[frozenset[Kind]] = frozenset({"server", "timeout", "unreachable", "unauthorized"})
 
 
 class CircuitBreaker:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import requests
+from gevent.local import local
 from requests.adapters import HTTPAdapter
 from twilio.base.exceptions import (  # type: ignore[import-untyped]
     TwilioException,
@@ -29,7 +31,7 @@ from urllib3.exceptions import ConnectTimeoutError
 from gw.bounded import OutOfTimeError, within
 from gw.config import Config
 from gw.config.rules import is_loopback
-from gw.control.twilio_api.answers import Listed, RestError, Started, classify, parse_count
+from gw.control.twilio_api.answers import Listed, RestError, Started, classify, parse_count, parse_retry_after
 
 #: Kept connections per host; a request beyond them waits within its own bound.
 POOL_CONNECTIONS: Final = 16
@@ -42,6 +44,12 @@ _MARGIN_S: Final = 1.0
 logging.getLogger("twilio.http_client").setLevel(logging.WARNING)
 
 
+class _LastAnswer(local):
+    """Retry-After of the calling greenlet's last answer: the SDK's errors have no headers."""
+
+    retry_after_s = 0.0
+
+
 class _Http(TwilioHttpClient):  # type: ignore[misc]
     """The SDK's HTTP client, with our base and a bound. Keeps nothing of a finished request."""
 
@@ -49,6 +57,7 @@ class _Http(TwilioHttpClient):  # type: ignore[misc]
         super().__init__(timeout=timeout_s)  # requests applies it to connecting and to each read
         base = urlsplit(api_base)
         self._scheme, self._netloc, self._prefix = base.scheme, base.netloc, base.path.rstrip("/")
+        self.last = _LastAnswer()
         for scheme in ("https://", "http://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_CONNECTIONS, max_retries=0))
         if is_loopback(base.hostname or ""):
@@ -58,7 +67,9 @@ class _Http(TwilioHttpClient):  # type: ignore[misc]
         parts = urlsplit(url)
         target = urlunsplit((self._scheme, self._netloc, self._prefix + parts.path, parts.query, ""))
         try:
-            return super().request(method, target, *args, **kwargs)
+            response = super().request(method, target, *args, **kwargs)
+            self.last.retry_after_s = parse_retry_after((response.headers or {}).get("Retry-After", ""), time.time())
+            return response
         finally:
             # the SDK keeps the last request for its own tests, credentials included
             self._test_only_last_request = None
@@ -69,11 +80,8 @@ class TwilioRest:
     """Requests for one account. Each returns Twilio's result or raises RestError, within `bound_s`."""
 
     def __init__(self, config: Config) -> None:
-        self._client = Client(
-            config.twilio.account_sid,
-            config.secrets.twilio_auth_token,
-            http_client=_Http(config.twilio.api_base, config.twilio.timeout_s),
-        )
+        self._http = _Http(config.twilio.api_base, config.twilio.timeout_s)
+        self._client = Client(config.twilio.account_sid, config.secrets.twilio_auth_token, http_client=self._http)
         self.bound_s = 2 * config.twilio.timeout_s + _MARGIN_S
         self._recordings("CA" + "0" * 32)  # imports the resource classes now: 70 ms that would delay a call
 
@@ -139,37 +147,36 @@ class TwilioRest:
         except OutOfTimeError:  # the request may have reached Twilio
             raise RestError("timeout", 0, 0, f"no answer within {bound_s:g} s") from None
         except TwilioRestException as error:
-            raise _refusal(error.status, error.code, error.msg) from error
+            raise self._refusal(error.status, error.code, error.msg) from error
         except TwilioServiceException as error:
-            raise _refusal(error.status, error.code, error.detail or error.title) from error
+            raise self._refusal(error.status, error.code, error.detail or error.title) from error
         except requests.RequestException as error:
             raise _transport(error) from error
         except TwilioException as error:
-            raise _page_refusal(error) from error
+            raise self._page_refusal(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # a success status with an unexpected body: the SDK raises any of these
             raise RestError("timeout", 0, 0, f"an answer that cannot be read: {error}") from error
 
+    def _refusal(self, status: object, code: object, text: object) -> RestError:
+        """The error for a refusal. Without a JSON body the SDK repeats the status as the code."""
+        status_number, code_number = parse_count(status) or 0, parse_count(code) or 0
+        if code_number == status_number:
+            code_number = 0
+        kind = classify(status_number, code_number)
+        return RestError(kind, code_number, status_number, str(text or ""), self._http.last.retry_after_s)
 
-def _refusal(status: object, code: object, text: object) -> RestError:
-    """The error for a refusal. Without a JSON body the SDK repeats the status as the code."""
-    status_number, code_number = parse_count(status) or 0, parse_count(code) or 0
-    if code_number == status_number:
-        code_number = 0
-    return RestError(classify(status_number, code_number), code_number, status_number, str(text or ""))
-
-
-def _page_refusal(error: TwilioException) -> RestError:
-    """The error for a refused listing: the SDK passes the raw answer beside its message."""
-    answer = error.args[1] if len(error.args) > 1 else None
-    status = parse_count(getattr(answer, "status_code", None)) or 0
-    if not status or status == 200:
-        return RestError("timeout", 0, status, f"an answer that cannot be read: {error.args[0] if error.args else error}")
-    try:
-        body = msgspec.json.decode(str(getattr(answer, "text", "")), type=_RefusalBody)
-    except msgspec.MsgspecError:
-        body = _RefusalBody()
-    return _refusal(status, body.code, body.message or body.title or "the listing was refused")
+    def _page_refusal(self, error: TwilioException) -> RestError:
+        """The error for a refused listing: the SDK passes the raw answer beside its message."""
+        answer = error.args[1] if len(error.args) > 1 else None
+        status = parse_count(getattr(answer, "status_code", None)) or 0
+        if not status or status == 200:
+            return RestError("timeout", 0, status, f"an answer that cannot be read: {error.args[0] if error.args else error}")
+        try:
+            body = msgspec.json.decode(str(getattr(answer, "text", "")), type=_RefusalBody)
+        except msgspec.MsgspecError:
+            body = _RefusalBody()
+        return self._refusal(status, body.code, body.message or body.title or "the listing was refused")
 
 
 class _RefusalBody(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 Lifecycles, claims, answers and reconcile passes are the production code's (`parts`, `claim_row`); this file decides only which
 question is asked when. Twilio obeys: each create on a live call makes a recording; on a call that is over the create is refused
-with 21220; a list names every recording. Twilio keeps every recording: 20404 occurs only for a call without one.
+with 21220; a list names every recording. Twilio keeps every recording: 20404 occurs only for a call without one, and passes.
 """
 
 from __future__ import annotations
@@ -241,9 +241,7 @@ class ControlSteps:
         who = self.name(state, host)
 
         def add(name: str, base: ModelState, note: str, wait_ms: int = 0) -> None:
-            base = spent(base if name == "21220" else excused(base))
-            if name == "20404" and not state.over:
-                base = base._replace(refused=True)
+            base = spent(base if name in ("21220", "20404") else excused(base))
             after = put_control(base, host, control._replace(answer=name, wait_ms=wait_ms))
             steps.append(Step(f"{who} asks Twilio to {what}: {name}{note}", after, FREE))
 
@@ -259,7 +257,10 @@ class ControlSteps:
                 add(name, state, ", nothing is made" if what == "create" else "", wait_ms)
 
     def _answer(self, state: ModelState, host: int, control: ControlState, lifecycle: Lifecycle, steps: _Steps) -> None:
-        after = self._parts.answered(lifecycle, control.answer)
+        owned = self._owns(state, host)
+        after = self._parts.answered(lifecycle, control.answer, owned)
+        if control.answer == "20404" and not owned and not state.over:
+            state = excused(state)._replace(refused=True)
         who = self.name(state, host)
         steps.append(Step(f"{who} has Twilio's answer", self._put(state, host, control, after), SURE))
 

@@ -86,9 +86,11 @@ class FaultSteps:
                 hooks = without_hook(state, hook).hooks
                 late = state._replace(hooks=tuple(sorted((*hooks, hook._replace(late_ms=HOOK_LATE_MS)))))
                 steps.append(Step(f"webhook '{hook.status}' is late", spent(late), FREE))
-        if "recording absent" in faults and not state.over and "in-progress" in state.recordings:
-            streams = tuple(self._ended(state, one) if one.phase == "open" else one for one in state.streams)
-            steps.append(Step("the call ends, its recording is absent", spent(hung_up(state, streams, "absent")), FREE))
+        for outcome in ("absent", "failed"):
+            if f"recording {outcome}" in faults and not state.over and "in-progress" in state.recordings:
+                streams = tuple(self._ended(state, one) if one.phase == "open" else one for one in state.streams)
+                label = f"the call ends, its recording is {outcome}"
+                steps.append(Step(label, spent(hung_up(state, streams, outcome)), FREE))
 
     def _kill_worker(self, state: ModelState, n: int, steps: _Steps) -> None:
         """The worker dies: its sent events arrive or are lost."""

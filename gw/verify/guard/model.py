@@ -49,6 +49,9 @@ SETTLES: Final = "every row settles"
 TRUE: Final = "a settled row agrees with Twilio"
 ASKED_ONCE: Final = "a stream that was heard asks for its recording exactly once"
 NOT_BLOCKED: Final = "AI-out is never blocked"
+#: A row's state for a recording's, where they differ.
+ROW_OF: Final = {"failed": "absent"}
+
 INVARIANTS: Final = (ONE, NOT_BEFORE, PROMPT, STARTED, SETTLES, TRUE, ASKED_ONCE, NOT_BLOCKED)
 
 ALL_FAULTS: Final = frozenset(
@@ -57,7 +60,7 @@ ALL_FAULTS: Final = frozenset(
         *("worker killed", "control killed", "host lost"),
         *("bus delayed", "bus duplicates"),
         *("store down", "store down for long", "commit unclear"),
-        *("webhook never", "webhook twice", "webhook late", "recording absent"),
+        *("webhook never", "webhook twice", "webhook late", "recording absent", "recording failed"),
         *("21220", "20404", "20429", "503", "time-out", "unreachable"),  # Twilio's answers: `parts.REFUSALS`
     )
 )
@@ -109,7 +112,7 @@ class GuardModel:
                 broken.append(PROMPT)
         if state.over and state.recordings and self._is_done(state):
             row = self.rows.row(state.row)
-            if row is None or row.state != state.recordings[0]:
+            if row is None or row.state != ROW_OF.get(state.recordings[0], state.recordings[0]):
                 broken.append(TRUE)
         return broken
 

@@ -223,14 +223,14 @@ class Parts:
         return written[0] if written else None
 
     @asked_once
-    def answered(self, lifecycle: Lifecycle, answer: object) -> Lifecycle:
+    def answered(self, lifecycle: Lifecycle, answer: object, owned: bool) -> Lifecycle:
         """The lifecycle after Twilio's answer: a name of REFUSALS, `started` with a SID, or the listed states."""
         if isinstance(answer, tuple):
-            return lifecycle.on_answer(listed(answer), NOW_S, CHANCE)
+            return lifecycle.on_answer(listed(answer), NOW_S, CHANCE, owned=owned)
         if str(answer).startswith("started "):
-            return lifecycle.on_answer(Started(str(answer).partition(" ")[2], "in-progress"), NOW_S, CHANCE)
+            return lifecycle.on_answer(Started(str(answer).partition(" ")[2], "in-progress"), NOW_S, CHANCE, owned=owned)
         kind, code, status = REFUSALS[str(answer)]
-        return lifecycle.on_answer(RestError(kind, code, status, ""), NOW_S, CHANCE)
+        return lifecycle.on_answer(RestError(kind, code, status, ""), NOW_S, CHANCE, owned=owned)
 
     def _recorder(self, lifecycle: Lifecycle | None) -> recorder.Recorder:
         rest = cast("TwilioRest", StandIn())

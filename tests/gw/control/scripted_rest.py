@@ -22,11 +22,12 @@ HTML = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: a status, a body (JSON unless bytes), and how long the server sits on it before answering."""
+    """One answer: a status, a body (JSON unless bytes), how long the server sits on it before answering, and Retry-After."""
 
     status: int
     body: Any
     hold_s: float = 0.0
+    retry_after: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,5 +110,8 @@ class ScriptedRest:
             gevent.sleep(answer.hold_s)
         raw = isinstance(answer.body, bytes)
         body = answer.body if raw else json.dumps(answer.body).encode()
-        start_response(f"{answer.status} x", [("Content-Type", "text/html" if raw else "application/json")])
+        fields = [("Content-Type", "text/html" if raw else "application/json")]
+        if answer.retry_after:
+            fields.append(("Retry-After", answer.retry_after))
+        start_response(f"{answer.status} x", fields)
         return [body]

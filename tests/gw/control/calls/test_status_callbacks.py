@@ -23,6 +23,7 @@ from metrics.page import Page
 from tests.gw.control.bus_client import CALL, OTHER, call_started
 from tests.timing import scaled
 
+FAILED = "the recording failed at Twilio"
 FORM = {
     "AccountSid": "AC0",
     "CallSid": CALL,
@@ -47,7 +48,11 @@ FORM = {
         ),
         (
             {"RecordingStatus": "failed", "ErrorCode": "16105"},
-            (Outcome("absent", "RE1", error_code="16105"), {"url": FORM["RecordingUrl"], "channels": 2}),
+            (Outcome("absent", "RE1", error_code="16105", error_text=FAILED), {"url": FORM["RecordingUrl"], "channels": 2}),
+        ),
+        (
+            {"RecordingStatus": "failed", "RecordingUrl": "", "RecordingChannels": ""},
+            (Outcome("absent", "RE1", error_code="recording_failed", error_text=FAILED), {}),
         ),
         ({"RecordingStatus": "paused"}, None),
         ({"RecordingStatus": ""}, None),

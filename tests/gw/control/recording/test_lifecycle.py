@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gw.control.recording.lifecycle import (
     BACKOFF_LAST_S,
     BECOMING_WAITS_S,
+    CALL_OVER,
     TRANSITIONS,
     Action,
     Claim,
@@ -32,6 +33,7 @@ from gw.control.recording.lifecycle import (
 from gw.control.twilio_api.answers import Kind, Listed, RestError, Started
 
 RETRY_S = 30.0
+FAILED = "the recording failed at Twilio"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -48,8 +50,11 @@ def at(action: Action, **fields: object) -> Lifecycle:
     return Lifecycle(action, 100.0, RETRY_S, **fields)  # type: ignore[arg-type]
 
 
-def after(lifecycle: Lifecycle, answer: Started | list[Listed] | RestError, now_s: float = 100.0, chance: float = 0.5) -> Action:
-    return lifecycle.on_answer(answer, now_s, chance).action
+Answer = Started | list[Listed] | RestError
+
+
+def after(lifecycle: Lifecycle, answer: Answer, now_s: float = 100.0, chance: float = 0.5, owned: bool = True) -> Action:
+    return lifecycle.on_answer(answer, now_s, chance, owned=owned).action
 
 
 # -- claims ---------------------------------------------------------------------------------------------------------------
@@ -78,7 +83,7 @@ def test_without_the_store_the_claim_is_kept_here_and_listed() -> None:
     assert unclaimed.on_claim("away", 101.0).action == Leave("store_away")
     claimed = unclaimed.on_claim("ours", 101.0)
     assert (claimed.action, claimed.here) == (List(), True)
-    due = claimed.on_answer([], 101.5, 0.5)
+    due = claimed.on_answer([], 101.5, 0.5, owned=True)
     assert due.when_due(owned=True).action == Create()
     assert due.when_due(owned=False).action == Leave("taken"), "it may be alive at another host"
     assert due.on_taken().when_due(owned=True).action == Leave("taken")
@@ -107,55 +112,72 @@ def test_every_error_has_a_transition(action: type[Create | List]) -> None:
 
 def test_an_answer_before_the_claim_is_a_mistake() -> None:
     with pytest.raises(KeyError):
-        begin(100.0, RETRY_S).on_answer([], 100.0, 0.5)
+        begin(100.0, RETRY_S).on_answer([], 100.0, 0.5, owned=True)
     with pytest.raises(KeyError):
         at(Create()).on_claim("ours", 100.0)
 
 
-@pytest.mark.parametrize(("kind", "code"), [("not_in_progress", 21220), ("gone", 20404)])
-def test_a_call_that_twilio_does_not_have_yet_is_tried_for_two_seconds(kind: Kind, code: int) -> None:
-    lifecycle, waits = at(Create()), []
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        (Create, error("not_in_progress", 21220)),
+        (Create, error("gone", 20404)),
+        (List, error("gone", 20404)),
+    ],
+)
+def test_a_call_that_is_new_to_twilio_is_tried_within_two_seconds_and_then_fails(
+    asked: type[Create | List], refused: RestError
+) -> None:
+    lifecycle, waits = at(asked()), []
     for _ in BECOMING_WAITS_S:
-        lifecycle = lifecycle.on_answer(error(kind, code), 100.0, 0.5)
-        assert isinstance(lifecycle.action, Create)
+        lifecycle = lifecycle.on_answer(refused, 100.0, 0.5, owned=True)
+        assert isinstance(lifecycle.action, asked)
         waits.append(lifecycle.action.after_s)
     assert waits == [0.3, 0.6, 0.9]
     assert sum(waits) < 2.0
-    failed = Outcome("failed", error_code=str(code), error_text="no reason")
-    assert after(lifecycle, error(kind, code)) == failed
+    assert after(lifecycle, refused) == Outcome("failed", error_code=refused.code, error_text="no reason")
 
 
-@pytest.mark.parametrize("kind", ["not_in_progress", "gone"])
-def test_the_same_after_the_call_is_final(kind: Kind) -> None:
-    action = after(at(Create(), call_over=True), error(kind))
+@pytest.mark.parametrize(("call_over", "owned"), [(True, True), (False, False)])
+def test_a_call_that_is_gone_is_not_tried_again(call_over: bool, owned: bool) -> None:
+    assert codes_after(at(Create(), call_over=call_over), error("gone", 20404), owned=owned) == ("failed", CALL_OVER)
+    assert codes_after(at(List(), call_over=call_over), error("gone", 20404), owned=owned) == ("failed", "20404")
+
+
+def test_a_caller_who_hangs_up_in_the_first_moment_is_not_a_failure() -> None:
+    refused = error("not_in_progress", 21220)
+    assert codes_after(at(Create(), call_over=True), refused) == ("failed", CALL_OVER)
+    assert codes_after(at(Create(), becoming_tries=len(BECOMING_WAITS_S)), refused, owned=False) == ("failed", CALL_OVER)
+    assert codes_after(at(Create(), call_over=True, backoffs=1), refused) == ("failed", "21220"), "Twilio had failed before"
+
+
+def codes_after(lifecycle: Lifecycle, answer: Answer, *, owned: bool = True) -> tuple[str, str]:
+    action = after(lifecycle, answer, owned=owned)
     assert isinstance(action, Outcome)
-    assert action.state == "failed"
+    return action.state, action.error_code
 
 
-@pytest.mark.parametrize("kind", ["busy", "unreachable"])
+@pytest.mark.parametrize("kind", ["busy", "unreachable", "unauthorized"])
 def test_a_clear_failure_creates_again(kind: Kind) -> None:
-    again = at(Create()).on_answer(error(kind), 100.0, 0.5)
+    again = at(Create()).on_answer(error(kind), 100.0, 0.5, owned=True)
     assert again.action == Create(0.5)
     assert after(again, error(kind), 100.5) == Create(1.0)
 
 
 @pytest.mark.parametrize("kind", ["server", "timeout"])
 def test_an_unclear_failure_lists_before_it_creates(kind: Kind) -> None:
-    unclear = at(Create()).on_answer(error(kind), 100.0, 0.5)
+    unclear = at(Create()).on_answer(error(kind), 100.0, 0.5, owned=True)
     assert unclear.action == List(0.5)
     assert after(unclear, [], 101.0) == Create()
     assert after(unclear, [listed()], 101.0) == Outcome("started", "RE1")
 
 
-@pytest.mark.parametrize(
-    ("asked", "kind"),
-    [*((one, kind) for one in (Create(), List()) for kind in ("unauthorized", "rejected")), (List(), "gone")],
-)
-def test_a_refusal_is_final(asked: Action, kind: Kind) -> None:
-    assert after(at(asked), error(kind, 20404)) == Outcome("failed", error_code="20404", error_text="no reason")
+@pytest.mark.parametrize("asked", [Create(), List()])
+def test_a_refusal_is_final(asked: Action) -> None:
+    assert after(at(asked), error("rejected", 20001)) == Outcome("failed", error_code="20001", error_text="no reason")
 
 
-@pytest.mark.parametrize("kind", ["busy", "server", "timeout", "unreachable"])
+@pytest.mark.parametrize("kind", ["busy", "server", "timeout", "unreachable", "unauthorized"])
 def test_a_list_that_fails_is_listed_again(kind: Kind) -> None:
     assert after(at(List()), error(kind)) == List(0.5)
 
@@ -168,13 +190,21 @@ def test_the_backoff_is_spread_bounded_and_ends() -> None:
     assert after(late.on_held(20.0), error("busy"), 129.0) == Create(BACKOFF_LAST_S), "a wait without requests does not count"
 
 
+def test_the_time_that_twilio_asks_for_is_waited_and_does_not_count() -> None:
+    busy = RestError("busy", 20429, 429, "no reason", 40.0)
+    waiting = at(Create()).on_answer(busy, 100.0, 0.5, owned=True)
+    assert waiting.action == Create(40.5)
+    assert after(waiting, error("busy"), 141.0) == Create(1.0)
+    assert after(at(List()), busy) == List(40.5)
+
+
 # -- the call's end ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_call_that_is_over_is_looked_for_but_not_recorded() -> None:
     over = at(Create(), call_over=True)
     assert isinstance(after(over, error("busy")), Outcome)
-    unclear = over.on_answer(error("timeout"), 100.0, 0.5)
+    unclear = over.on_answer(error("timeout"), 100.0, 0.5, owned=True)
     assert unclear.action == List(0.5)
     nothing = after(unclear, [], 101.0)
     assert isinstance(nothing, Outcome)
@@ -184,7 +214,7 @@ def test_a_call_that_is_over_is_looked_for_but_not_recorded() -> None:
 def test_a_call_that_ends_before_the_claim_gets_its_first_create_and_no_other() -> None:
     first = begin(100.0, RETRY_S).on_call_over().on_claim("ours", 100.0)
     assert first.when_due(owned=True).action == Create(), "Twilio's answer decides whether the call is over"
-    again = at(Create()).on_answer(error("busy"), 100.0, 0.5)
+    again = at(Create()).on_answer(error("busy"), 100.0, 0.5, owned=True)
     assert again.when_due(owned=True).action == Create(0.5)
     over = again.on_call_over().when_due(owned=True).action
     assert isinstance(over, Outcome)
@@ -240,7 +270,8 @@ def test_only_an_outcome_of_the_rows_recording_applies(outcome: Outcome, sid: st
         (listed("RE1", "completed", duration_s=7), Outcome("completed", "RE1", 7)),
         (listed("RE1", "absent", error_code=13421), Outcome("absent", "RE1", error_code="13421")),
         (listed("RE1", "absent"), Outcome("absent", "RE1", error_code="absent")),
-        (listed("RE1", "failed", error_code=16105), Outcome("absent", "RE1", error_code="16105")),
+        (listed("RE1", "failed", error_code=16105), Outcome("absent", "RE1", error_code="16105", error_text=FAILED)),
+        (listed("RE1", "failed"), Outcome("absent", "RE1", error_code="recording_failed", error_text=FAILED)),
     ],
 )
 def test_the_outcome_of_a_listed_recording(entry: Listed, outcome: Outcome) -> None:
@@ -271,7 +302,7 @@ def test_no_create_ever_follows_an_unclear_answer_without_a_list(answers: list[s
         if answer == "nothing listed":
             if isinstance(action, List):
                 unclear = False
-                lifecycle = lifecycle.on_answer([], now_s, chance)
+                lifecycle = lifecycle.on_answer([], now_s, chance, owned=True)
             continue
         unclear = unclear or (isinstance(action, Create) and answer in ("server", "timeout"))
-        lifecycle = lifecycle.on_answer(error(answer), now_s, chance)  # type: ignore[arg-type]
+        lifecycle = lifecycle.on_answer(error(answer), now_s, chance, owned=True)  # type: ignore[arg-type]

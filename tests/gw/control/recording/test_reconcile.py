@@ -204,6 +204,7 @@ def test_a_recording_under_way_is_left_to_the_recorder(rig: Rig) -> None:
     [
         (listing(recording(status="completed", duration="31")), "completed"),
         (listing(recording(status="absent", error_code=13421)), "absent"),
+        (listing(recording(status="failed", error_code=16105)), "absent"),
         (listing(recording(status="processing")), "started"),
         (listing(), "absent"),
         (refusal(404, 20404), "absent"),

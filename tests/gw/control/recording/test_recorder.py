@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,8 +195,7 @@ def test_an_empty_listing_leads_to_a_create(make: Make) -> None:
 @pytest.mark.parametrize(
     ("answer", "code", "text"),
     [
-        (refusal(401, 20003, "authenticate"), 20003, "authenticate"),
-        (Answer(403, HTML), None, "unauthorized"),
+        (Answer(410, HTML), None, "rejected"),
         (refusal(400, 21606, "no"), 21606, "no"),
     ],
 )
@@ -210,12 +210,39 @@ def test_a_refusal_fails_the_row(make: Make, answer: Answer, code: int | None, t
     assert rig.twilio.count("POST") == 1
 
 
-def test_wrong_credentials_are_loud(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("answer", [refusal(401, 20003), Answer(403, HTML)])
+def test_wrong_credentials_are_loud_and_waited_for(make: Make, caplog: pytest.LogCaptureFixture, answer: Answer) -> None:
     rig = make()
+    rig.twilio.posts += [answer, created()]
+    rig.want()
+    assert rig.wait().state == "started"
+    assert [entry.levelname for entry in caplog.records if "unauthorized" in entry.getMessage()] == ["ERROR"]
+
+
+def test_wrong_credentials_never_fail_a_row(make: Make) -> None:
+    rig = make(retry_s=0.1)
     rig.twilio.posts.append(refusal(401, 20003))
     rig.want()
-    rig.wait()
-    assert any(entry.levelname == "ERROR" and "20003" in entry.getMessage() for entry in caplog.records)
+    assert rig.wait().state == "claimed", "the reconcile pass takes it up"
+
+
+def test_a_call_that_twilio_does_not_know_yet_is_recorded(make: Make) -> None:
+    rig = make()
+    rig.owned.add(CALL)
+    rig.twilio.posts += [refusal(404, 20404), created()]
+    rig.want()
+    row = rig.wait()
+    assert (row.state, row.attempts, row.error_code) == ("started", 2, None)
+
+
+def test_retry_after_is_respected(make: Make) -> None:
+    rig = make()
+    asked_at: list[float] = []
+    rig.twilio.on_request = lambda seen: asked_at.append(time.monotonic())
+    rig.twilio.posts += [Answer(429, {"code": 20429, "message": "no"}, retry_after="1"), created()]
+    rig.want()
+    assert rig.wait().state == "started"
+    assert asked_at[1] - asked_at[0] >= 1.0
 
 
 def test_a_row_does_not_fail_without_an_answer(make: Make) -> None:
@@ -259,13 +286,16 @@ def test_a_call_that_ends_while_twilio_is_down_is_left_to_the_pass(make: Make, m
     assert rig.twilio.seen == []
 
 
-def test_a_wish_that_comes_after_the_end_of_its_call_is_asked_for_once(make: Make) -> None:
+def test_a_wish_that_comes_after_the_end_of_its_call_is_asked_for_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gw")
     rig = make()
     rig.twilio.posts.append(refusal(400, 21220))
     rig.recorder.on_call_over(CALL)
     rig.want()
     row = rig.wait()
-    assert (row.state, row.error_code, row.attempts) == ("failed", 21220, 1)
+    assert (row.state, row.reason, row.attempts) == ("failed", "call_over", 1)
+    assert rig.counted() == {"call_over": 1}
+    assert {entry.levelname for entry in caplog.records if entry.name.startswith("gw.")} == {"INFO"}
 
 
 def test_an_end_during_the_claim_is_kept(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,31 @@ def test_each_state_is_counted_once_for_any_number_of_reports(rig: Rig) -> None:
     assert (rig.row().state, rig.row().duration_s) == ("completed", 5)
 
 
+@pytest.mark.parametrize("late", [Outcome("absent", "RE1", 0, "16101", "late"), Outcome("absent", "RE1", error_code="absent")])
+def test_a_state_that_comes_too_late_leaves_no_trace(rig: Rig, late: Outcome) -> None:
+    rig.rows.write(CALL, Outcome("completed", "RE1", 5))
+    before = rig.row()
+    rig.rows.write(CALL, late)
+    assert rig.row() == before
+    assert rig.counted() == {"started": 1, "completed": 1}
+
+
+def test_a_better_end_clears_the_error_before_it(rig: Rig) -> None:
+    for worse in (Outcome("failed", error_code="21220", error_text="no"), Outcome("absent", "RE1", error_code="absent")):
+        rig.rows.write(CALL, worse)
+    rig.rows.write(CALL, Outcome("completed", "RE1", 5))
+    row = rig.row()
+    assert (row.state, row.error_code, row.reason, row.error_text) == ("completed", None, None, None)
+
+
+def test_the_note_of_a_second_recording_stays(rig: Rig) -> None:
+    rig.rows.write(CALL, Outcome("started", "RE1"))
+    rig.rows.write(CALL, Outcome("started", "RE2"))
+    for end in (Outcome("absent", "RE1", error_code="16105", error_text="failed"), Outcome("completed", "RE1", 5)):
+        rig.rows.write(CALL, end)
+        assert (rig.row().state, rig.row().reason, rig.row().error_text) == (end.state, "recorded_twice", "also recorded as RE2")
+
+
 def test_a_late_start_does_not_undo_the_end_but_fills_the_gaps(rig: Rig) -> None:
     rig.rows.write(CALL, Outcome("completed", "RE1", 5))
     rig.rows.write(CALL, Outcome("started", "RE1"), trigger_ms=120, attempts=1)
@@ -108,9 +133,10 @@ def test_twilios_number_and_our_code_have_separate_columns(rig: Rig) -> None:
     assert rig.row().reason == "absent"
 
 
-def test_skipped_is_not_failed(rig: Rig) -> None:
-    rig.rows.write(CALL, Outcome("failed", error_code="no_credentials", error_text="none"))
-    assert rig.counted() == {"skipped": 1}
+@pytest.mark.parametrize(("reason", "counted"), [("no_credentials", "skipped"), ("call_over", "call_over")])
+def test_a_row_without_a_failure_is_not_counted_as_one(rig: Rig, reason: str, counted: str) -> None:
+    rig.rows.write(CALL, Outcome("failed", error_code=reason, error_text="none"))
+    assert rig.counted() == {counted: 1}
 
 
 def test_without_a_row_nothing_is_written(rig: Rig) -> None:

@@ -62,10 +62,10 @@ def test_a_recording_moves_forward_only(store: Store) -> None:
         SID, state="started", recording_sid="RE1", started_at=T0 + 1, trigger_ms=120, attempts=2, channels=2
     )
     assert store.update_recording(SID, state="completed", duration_s=42, url="https://api.example/" + "x" * 2000)
-    assert store.update_recording(SID, state="started", error_code=21220, error_text="late")
+    assert store.update_recording(SID, state="started", error_code=21220, error_text="late", reason="late", duration_s=1)
     row = store.recording(SID)
     assert row is not None
-    assert (row.state, row.duration_s, row.error_code, row.error_text) == ("completed", 42, 21220, "late")
+    assert (row.state, row.duration_s, row.error_code, row.error_text, row.reason) == ("completed", 42, None, None, None)
     assert (row.recording_sid, row.started_at, row.trigger_ms, row.attempts) == ("RE1", T0 + 1, 120, 2)
     assert len(row.url) == 1000
     assert store.unsettled_recordings() == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gw.control.twilio_api.answers import MAX_TEXT, Kind, RestError, classify, parse_count
+from gw.control.twilio_api.answers import MAX_RETRY_AFTER_S, MAX_TEXT, Kind, RestError, classify, parse_count, parse_retry_after
 
 
 def test_the_text_is_bounded() -> None:
@@ -59,3 +59,22 @@ def test_an_error_is_named_by_its_number_or_its_kind(error: RestError, label: st
 )
 def test_a_count_has_digits_only(value: object, count: int | None) -> None:
     assert parse_count(value) == count
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("3", 3.0),
+        ("0", 0.0),
+        ("3600", MAX_RETRY_AFTER_S),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 9.0),
+        ("Fri, 31 Dec 1999 23:59:40 GMT", 0.0),
+        ("Fri, 31 Dec 2999 23:59:59 GMT", MAX_RETRY_AFTER_S),
+        ("", 0.0),
+        ("-3", 0.0),
+        ("soon", 0.0),
+        ("Fri, 99 Dec 1999 23:59:59 GMT", 0.0),
+    ],
+)
+def test_retry_after(value: str, seconds: float) -> None:
+    assert parse_retry_after(value, 946_684_790.0) == seconds

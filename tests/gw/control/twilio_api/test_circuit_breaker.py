@@ -27,12 +27,19 @@ def test_a_few_failures_do_not_open_it() -> None:
     assert (breaker.state, breaker.opened, breaker.last_problem) == ("closed", 0, "")
 
 
-@pytest.mark.parametrize("kind", ["busy", "gone", "rejected", "unauthorized", "not_in_progress"])
+@pytest.mark.parametrize("kind", ["busy", "gone", "rejected", "not_in_progress"])
 def test_a_refusal_is_an_answer(kind: Kind) -> None:
     breaker = CircuitBreaker(PROBE_S)
     for _ in range(OPEN_AFTER):
         breaker.on_error(kind, "no", 100.0)
     assert not breaker.is_open
+
+
+def test_refused_credentials_open_it() -> None:
+    breaker = CircuitBreaker(PROBE_S)
+    for _ in range(OPEN_AFTER):
+        breaker.on_error("unauthorized", "20003", 100.0)
+    assert (breaker.is_open, breaker.last_problem) == (True, "20003")
 
 
 def test_it_opens_pauses_and_permits_one_probe() -> None:

@@ -128,12 +128,20 @@ MUTANTS = (
     Mutant("a listing finds no recording of ours", Value(f"{LIFECYCLE}:OUR_SOURCE", "Somebody"), ONE, "time-out"),
     Mutant("a busy Twilio ends the attempt", transition(Create, "busy", "fail"), STARTED, "20429"),
     Mutant("a call just being answered ends the attempt", transition(Create, "not_in_progress", "fail"), PROMPT, "21220"),
+    Mutant("a call that is new to Twilio ends the attempt", transition(Create, "gone", "fail"), PROMPT, "20404"),
     Mutant("21220 is tried too slowly", Value(f"{LIFECYCLE}:BECOMING_WAITS_S", (0.3, 0.6, 1.5)), PROMPT, "21220", 3),
     Mutant(
         "a complete recording is read as started",
         Change(f"{LIFECYCLE}:outcome_of", 'Outcome("completed"', 'Outcome("started"'),
         SETTLES,
         "webhook never",
+    ),
+    Mutant(
+        "a failed recording is read as started",
+        Value(f"{LIFECYCLE}:LOST", ("absent",)),
+        SETTLES,
+        "recording failed,webhook never",
+        2,
     ),
     # -- rows, webhooks and the reconcile pass
     Mutant(

@@ -31,9 +31,9 @@ def test_a_lifecycle_follows_the_production_code(parts: Parts) -> None:
     assert lifecycle.on_claim("theirs", NOW_S).action == Leave("duplicate")
     lifecycle = lifecycle.on_claim("ours", NOW_S)
     assert lifecycle.when_due(owned=True).action == Create()
-    assert parts.answered(lifecycle, "started RE1").action == Outcome("started", "RE1")
-    assert parts.answered(lifecycle, "time-out").action == List(0.5)
-    found = parts.answered(parts.answered(lifecycle, "time-out"), ("completed",)).action
+    assert parts.answered(lifecycle, "started RE1", owned=True).action == Outcome("started", "RE1")
+    assert parts.answered(lifecycle, "time-out", owned=True).action == List(0.5)
+    found = parts.answered(parts.answered(lifecycle, "time-out", owned=True), ("completed",), owned=True).action
     assert isinstance(found, Outcome)
     assert found.state == "completed"
 

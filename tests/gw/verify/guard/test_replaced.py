@@ -32,8 +32,8 @@ class AsksOnChunks(Parts):
 class RetriesNothing(Parts):
     """The flag is set before Twilio answers: there is no retry."""
 
-    def answered(self, lifecycle: Lifecycle, answer: object) -> Lifecycle:
-        after = super().answered(lifecycle, answer)
+    def answered(self, lifecycle: Lifecycle, answer: object, owned: bool) -> Lifecycle:
+        after = super().answered(lifecycle, answer, owned)
         return after if str(answer).startswith("started") else msgspec.structs.replace(after, action=Leave("taken"))
 
 

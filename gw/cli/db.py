@@ -37,13 +37,18 @@ def upgrade(settings: Settings, as_json: bool) -> None:
 @db.command(epilog=f"\b\nExample:  gateway.py db current && gateway.py serve\n\n{EXIT_CODES_HERE}")
 @common_options
 def current(settings: Settings, as_json: bool) -> None:
-    """Show the schema's revision and the one this version needs. Exit code 1 if they differ."""
+    """Show the schema's revision and this version's. Exit code 1 if this version cannot use the schema."""
+    from gw.control.store import StoreError
+
     with settings.store() as store:
         has, needed = store.current()
-    state = "up to date" if has == needed else f"but {needed} is needed: run gateway.py db upgrade"
-    document = {"current": has, "needed": needed, "ok": has == needed}
-    print_answer(document, f"{has or 'no schema'}, {state}", as_json=as_json)
-    if has != needed:
+        try:
+            store.check()
+            state, ok = "up to date" if has == needed else f"newer than {needed}, and usable by this version", True
+        except StoreError as error:
+            state, ok = str(error), False
+    print_answer({"current": has, "needed": needed, "ok": ok}, f"{has or 'no schema'}, {state}", as_json=as_json)
+    if not ok:
         raise click.exceptions.Exit(1)
 
 

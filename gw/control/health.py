@@ -166,4 +166,5 @@ class Health:
         except OutOfTimeError:
             problem = f"no answer within {PROBE_S:g} s"
         kind = "sqlite" if self._config.store.url.startswith("sqlite") else "mysql"
-        return {"kind": kind, "reachable": not problem, "revision": revision, "problem": problem or self._store_problem()}
+        shown = {"kind": kind, "reachable": not problem, "revision": revision, "schema": self._schema_state()}
+        return {**shown, "problem": problem or self._store_problem()}

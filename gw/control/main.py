@@ -109,10 +109,10 @@ class Control:
             store,
             host=self._host,
             on_backlog=page.gauge(declare.STORE_BACKLOG).set,
-            before_batch=partial(claims.deliver, store),
+            before_batch=lambda: self._before_batch(claims),
             on_refusing=page.gauge(declare.STORE_REFUSES).set,
         )
-        schema = self._schema = Schema(store, on_ready=forwarder.notify)
+        schema = self._schema = Schema(store, on_ready=forwarder.retry)
         self._lost = LostCalls(spool, page, notify=forwarder.notify)
         server = self._bus = BusServer(var_dir / "bus.sock", spool, on_lost=self._lost.add)
         opened.callback(server.stop)
@@ -208,7 +208,7 @@ class Control:
         self._ops.start()
         self._admin.start()
         self._lost.start()
-        self._schema.ready.wait(FIRST_UPGRADE_S)
+        self._schema.answered.wait(FIRST_UPGRADE_S)
         forwarding = self._spawn(self._forwarder.run)
         self._recording.reconciler.start()
         self._status_callbacks.start()
@@ -235,6 +235,11 @@ class Control:
         self._schema.stop()
 
     # -- inside -----------------------------------------------------------------------------------------------------------
+
+    def _before_batch(self, claims: Claims) -> None:
+        """Refuse a schema that is not ready, then deliver the claims. Raises StoreUnavailable, SpoolError."""
+        self._schema.require()
+        claims.deliver(self._store)
 
     def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
         greenlet = gevent.spawn(work)

@@ -75,6 +75,7 @@ class Forwarder:
         self._retry_min_s = retry_min_s
         self._retry_max_s = retry_max_s
         self._wake = Event()
+        self._again = Event()
         self._stopping = Event()
         self._failures = 0
         self._refuses = False
@@ -97,9 +98,15 @@ class Forwarder:
         self._on_backlog(self._spool.backlog())
         self._wake.set()
 
+    def retry(self) -> None:
+        """Try again without the rest of a pause: the store can be used now."""
+        self._again.set()
+        self.notify()
+
     def stop(self) -> None:
         """Let `run` end: within _LAST_S while the store accepts entries, immediately otherwise."""
         self._stopping.set()
+        self._again.set()
         self._wake.set()
 
     def failed_at_s(self) -> float:
@@ -113,7 +120,8 @@ class Forwarder:
             if self._step():
                 continue
             if self._failures:
-                self._stopping.wait(self._pause_s())
+                self._again.wait(self._pause_s())
+                self._again.clear()
             else:
                 self._wake.wait(_IDLE_S)
         deadline_s = time.monotonic() + _LAST_S

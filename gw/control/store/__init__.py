@@ -25,11 +25,21 @@ from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
 from gw.control.store.events import Rows, Stamped, apply, merge
 from gw.control.store.faults import StoreError, StoreUnavailable
+from gw.control.store.migrations import SchemaAheadError
 from gw.control.store.recordings import HeldClaim, RecordingFields, claimant_of
 from gw.control.store.tables import recordings as recordings_table
 from gw.control.store.values import Fit
 
-__all__ = ["HeldClaim", "RecordingFields", "Stamped", "Store", "StoreError", "StoreUnavailable", "claimant_of"]
+__all__ = [
+    "HeldClaim",
+    "RecordingFields",
+    "SchemaAheadError",
+    "Stamped",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
+    "claimant_of",
+]
 
 
 class Store:
@@ -50,7 +60,7 @@ class Store:
     def upgrade(self) -> None:
         """Upgrade the schema to this code's revision. Two processes may try at the same time.
 
-        Raises: StoreUnavailable; StoreError for a database that is ahead of this code.
+        Raises: StoreUnavailable; SchemaAheadError for a database that a newer version upgraded and this one cannot use.
         """
         self._backend.migrate(migrations.upgrade)
 
@@ -59,8 +69,8 @@ class Store:
         return self._backend.read(migrations.revision_of), migrations.HEAD
 
     def check(self) -> None:
-        """Check the revision of the schema. Raises StoreError, with a remedy, unless this code needs exactly that revision."""
-        migrations.refuse_unusable(self._backend.read(migrations.revision_of))
+        """Check the revision of the schema. Raises StoreError, with a remedy, unless this code can use it."""
+        self._backend.read(migrations.refuse_unusable)
 
     # -- events --------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Upgrades the store's schema at the start of control, retrying until it succeeds.
 
 Both an unavailable store and one that refuses are retried after a wait that doubles, because an operator may repair either. Two
-processes may upgrade at the same time. A failure never stops the start of the gateway.
+processes may upgrade at the same time. A failure never stops the start of the gateway. Until the schema is ready no event is
+written: a schema of another version might refuse events for ever that it would take after the upgrade.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from typing import Final
 
 from gevent.event import Event
 
-from gw.control.store import Store, StoreError, StoreUnavailable
+from gw.control.store import SchemaAheadError, Store, StoreError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 #: The first wait between attempts, doubled up to the last.
 WAIT_FIRST_S: Final = 0.5
 WAIT_LAST_S: Final = 30.0
+#: The longest wait while the store is away.
+AWAY_LAST_S: Final = 8.0
 
 
 class Schema:
@@ -31,6 +34,7 @@ class Schema:
         self.problem = "the schema has not been checked yet"
         self.state = "unknown"  # of gw_store_schema
         self.ready = Event()
+        self.answered = Event()  # the first attempt ended, well or not
 
     def run(self) -> None:
         """Upgrade until success or `stop`."""
@@ -43,15 +47,23 @@ class Schema:
                     level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
                     log.log(level, "the store's schema is not ready: %s", error)
                 self.problem = str(error)
-                if not isinstance(error, StoreUnavailable):
-                    self.state = "failed"
+                is_away = isinstance(error, StoreUnavailable)
+                if not is_away:
+                    self.state = "ahead" if isinstance(error, SchemaAheadError) else "failed"
+                self.answered.set()
                 self._stopping.wait(wait_s)
-                wait_s = min(WAIT_LAST_S, wait_s * 2)
+                wait_s = min(AWAY_LAST_S if is_away else WAIT_LAST_S, wait_s * 2)
             else:
                 self.problem, self.state = "", "ready"
                 self.ready.set()
+                self.answered.set()
                 self._on_ready()
                 return
+
+    def require(self) -> None:
+        """Raise StoreUnavailable unless the schema is ready."""
+        if self.problem:
+            raise StoreUnavailable(self.problem)
 
     def stop(self) -> None:
         """Let `run` end."""

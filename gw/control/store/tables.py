@@ -67,6 +67,13 @@ def _call_sid() -> Column[str]:
     return Column("call_sid", String(SID_CHARS), nullable=False)
 
 
+schema_range = Table(
+    "schema_range",
+    metadata,
+    Column("oldest", String(SID_CHARS), primary_key=True),  # revision whose code can use this schema; one row
+    **_MYSQL,
+)
+
 calls = Table(
     "calls",
     metadata,

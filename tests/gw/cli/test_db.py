@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from tests.gw.cli.conftest import CommandLine
 
 
@@ -20,3 +22,10 @@ def test_the_schema_is_upgraded_once(cli: CommandLine) -> None:
     assert (first["before"], first["after"]) == (None, first["needed"])
     assert "already" in cli.run("db", "upgrade").stdout
     assert cli.document("db", "current")["ok"] is True
+    with sqlite3.connect(cli.store_url.removeprefix("sqlite:///")) as ahead:
+        ahead.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert "9999, newer than" in cli.run("db", "current").stdout
+    assert cli.document("db", "current")["ok"] is True
+    with sqlite3.connect(cli.store_url.removeprefix("sqlite:///")) as ahead:
+        ahead.execute("UPDATE schema_range SET oldest = '9999'")
+    assert cli.run("db", "current").exit_code == 1

@@ -293,6 +293,23 @@ def test_an_unavailable_store_does_not_fail_the_start(make: Make, tmp_path: Path
     assert rig.stop() == 0
 
 
+def test_a_schema_ahead_does_not_delay_the_start_and_keeps_events_in_the_spool(make: Make, tmp_path: Path) -> None:
+    """The binary was rolled back. A refused event would be set aside, and be missing after the upgrade."""
+    store = Rows(config_in(tmp_path).store, "")
+    store.upgrade()
+    for sql in ("UPDATE alembic_version SET version_num = '9999'", "UPDATE schema_range SET oldest = '9999'", "DROP TABLE calls"):
+        store._backend.write(lambda connection, sql=sql: connection.exec_driver_sql(sql))
+    store.close()
+    rig = make()
+    worker = rig.worker()
+    worker.await_ack(worker.send(call_started()))
+    until(lambda: rig.control._forwarder.retries > 0)
+    status = rig.admin.request("status")
+    assert (status["store"]["schema"], status["backlog"], status["poison"]) == ("ahead", 1, 0)
+    assert rig.control._schema.answered.is_set() and not rig.control._schema.ready.is_set()
+    assert rig.stop() == 0
+
+
 def test_waiting_events_are_stored_once_the_store_is_back(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "FIRST_UPGRADE_S", 0.1)
     monkeypatch.setattr(schema, "WAIT_FIRST_S", 0.05)

@@ -3,6 +3,9 @@
 Alembic runs in-process, without an `env.py`: it receives the connection. `REVISIONS` lists every revision, oldest first; a new
 one is a file in `versions/` and an entry here. Revisions never import `tables`, because their meaning must not change. Each can
 run again after an interruption, because MySQL cannot roll back DDL. Alembic is imported on use: the import takes 0.3 s.
+
+A version meets a newer schema after a rollback, or while several hosts are upgraded. `schema_range.oldest` declares which
+versions can use the schema. A revision that only adds leaves it; one that earlier code cannot use raises it first of all.
 """
 
 from __future__ import annotations
@@ -15,9 +18,16 @@ from sqlalchemy import Connection, inspect, text
 
 from gw.control.store.faults import StoreError
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 HEAD: Final = REVISIONS[-1]
 _VERSION_TABLE: Final = "alembic_version"
+_RANGE_TABLE: Final = "schema_range"
+
+
+class SchemaAheadError(StoreError):
+    """The database was upgraded by a newer version, and this one cannot use it."""
+
+    code = "schema_ahead"
 
 
 def revision_of(connection: Connection) -> str | None:
@@ -28,19 +38,25 @@ def revision_of(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def refuse_unknown(revision: str | None) -> None:
-    """Refuse a database that is ahead of this code. Raises StoreError."""
-    if revision is not None and revision not in REVISIONS:
-        raise StoreError(
+def is_ahead(connection: Connection, revision: str | None) -> bool:
+    """Return whether a newer version upgraded the database. Raises SchemaAheadError if this one cannot use it."""
+    if revision is None or revision in REVISIONS:
+        return False
+    oldest = None
+    if inspect(connection).has_table(_RANGE_TABLE):
+        oldest = connection.execute(text(f"SELECT oldest FROM {_RANGE_TABLE}")).scalar()
+    if oldest not in REVISIONS:
+        raise SchemaAheadError(
             f"the store is at schema revision {revision}, newer than {HEAD}, the last one of this version of the gateway: "
             "run the version that wrote it, or a newer one"
         )
+    return True
 
 
-def refuse_unusable(revision: str | None) -> None:
-    """Refuse a database at any revision but the one this code needs. Raises StoreError."""
-    refuse_unknown(revision)
-    if revision != HEAD:
+def refuse_unusable(connection: Connection) -> None:
+    """Refuse a database that this code cannot use. Raises StoreError."""
+    revision = revision_of(connection)
+    if not is_ahead(connection, revision) and revision != HEAD:
         raise StoreError(
             f"the store is at schema revision {revision or 'none'}, this version of the gateway needs {HEAD}: "
             "run `gateway.py db upgrade`"
@@ -48,10 +64,12 @@ def refuse_unusable(revision: str | None) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Migrate to HEAD. The caller holds the lock against other migrations. Raises StoreError."""
+    """Migrate to HEAD; leave a newer schema that this code can use. The caller holds the lock against other migrations.
+
+    Raises: StoreError.
+    """
     revision = revision_of(connection)
-    refuse_unknown(revision)
-    if revision == HEAD:
+    if is_ahead(connection, revision) or revision == HEAD:
         return
     logging.getLogger("alembic").setLevel(logging.WARNING)  # before the import, which logs each of its parts
     from alembic.config import Config

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 
 import gw.config
 from gw.call.quality import Quality
-from gw.control.store import Store, StoreError, migrations, tables
+from gw.control.store import SchemaAheadError, Store, StoreError, migrations, tables
 from tests.conftest import StoreMaker
 from tests.gw.control.stamped import stamp, started
 from tests.mariadb import PASSWORD
@@ -66,10 +66,28 @@ def test_mariadb_tables_hold_every_character(mariadb_config: gw.config.Store) ->
 
 @pytest.mark.parametrize("act", ["upgrade", "check"])
 def test_a_schema_from_the_future_is_refused(store: Store, act: str) -> None:
-    execute(store, "UPDATE alembic_version SET version_num = '9999'")
+    execute(store, "UPDATE alembic_version SET version_num = '9999'", "DROP TABLE schema_range")
     with pytest.raises(StoreError, match=r"9999, newer than"):
         getattr(store, act)()
     assert store.current() == ("9999", migrations.HEAD)
+
+
+def test_a_newer_schema_that_declares_this_version_is_used_unchanged(store: Store) -> None:
+    """Its revision only added: this version was rolled back behind it, or the other host is upgraded already."""
+    execute(store, "UPDATE alembic_version SET version_num = '9999'", "ALTER TABLE calls ADD COLUMN mood VARCHAR(20)")
+    store.upgrade()
+    store.check()
+    store.apply(stamp(started()))
+    assert (len(store.calls()), store.current()[0]) == (1, "9999")
+    execute(store, "UPDATE schema_range SET oldest = '9998'")
+    for act in (store.upgrade, store.check):
+        with pytest.raises(SchemaAheadError, match=r"9999, newer than"):
+            act()
+
+
+def test_the_present_code_can_use_the_present_schema(store: Store) -> None:
+    oldest = store._backend.read(lambda c: c.execute(text("SELECT oldest FROM schema_range")).scalar_one())
+    assert oldest in migrations.REVISIONS
 
 
 def test_an_empty_version_table_means_no_revision(store: Store) -> None:

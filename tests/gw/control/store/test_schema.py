@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
-from gw.control.store import StoreError, StoreUnavailable, schema
+from gw.control.store import SchemaAheadError, StoreError, StoreUnavailable, schema
 from gw.control.store.schema import Schema
 from tests.timing import scaled
 
@@ -41,6 +41,25 @@ def test_the_upgrade_is_retried_until_it_succeeds(monkeypatch: pytest.MonkeyPatc
         (logging.WARNING, "the store's schema is not ready: away"),
         (logging.ERROR, "the store's schema is not ready: ahead of this code"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(StoreUnavailable("away"), "unknown"), (SchemaAheadError("ahead"), "ahead"), (StoreError("no"), "failed")],
+)
+def test_the_first_answer_is_known_at_once_and_nothing_is_written_until_the_schema_is_ready(
+    error: StoreError, state: str
+) -> None:
+    store, ready = Upgrades(error), list[bool]()
+    one = made(store, ready)
+    running = gevent.spawn(one.run)
+    assert one.answered.wait(scaled(20))
+    assert (one.state, one.problem, one.ready.is_set()) == (state, str(error), False)
+    with pytest.raises(StoreUnavailable, match=str(error)):
+        one.require()
+    running.get(timeout=scaled(20))
+    assert one.state == "ready"
+    one.require()
 
 
 def test_a_stop_ends_the_wait() -> None:

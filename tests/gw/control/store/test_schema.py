@@ -47,9 +47,7 @@ def test_the_upgrade_is_retried_until_it_succeeds(monkeypatch: pytest.MonkeyPatc
     ("error", "state"),
     [(StoreUnavailable("away"), "unknown"), (SchemaAheadError("ahead"), "ahead"), (StoreError("no"), "failed")],
 )
-def test_the_first_answer_is_known_and_nothing_is_written_until_the_schema_is_ready(
-    error: StoreError, state: str
-) -> None:
+def test_the_first_answer_is_known_and_nothing_is_written_until_the_schema_is_ready(error: StoreError, state: str) -> None:
     store, ready = Upgrades(error), list[bool]()
     one = made(store, ready)
     running = gevent.spawn(one.run)

@@ -40,7 +40,6 @@ class Downlink:
         self._cells = context.cells
         self._stream_sid = stream_sid
         self._transport = transport
-        self.lead_s = media.lead_ms / _MS
         self.pacer = Pacer(media.lead_ms)
         self.playout = Playout(int(media.playout_s * _MS) // PTIME_MS)
         self.tx = Tx(transport, self.pacer, self.playout, context.clock, context.tx_cells)

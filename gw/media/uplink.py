@@ -90,11 +90,6 @@ class Uplink:
         """Return whether the caller's frames are missing: audio has come, and the AI leg is ready for more."""
         return now_s - self.last_frame_s > MISSING_S and self._ready and self.last_frame_s > 0.0
 
-    @property
-    def is_filling(self) -> bool:
-        """True while silence takes the place of missing frames."""
-        return self._filled_s > 0.0
-
     def fill(self, on: bool) -> None:
         """Start or stop sending silence in real time, from the last frame on. A frame of the caller stops it."""
         self._filled_s = (self._filled_s or self.last_frame_s) if on else 0.0

@@ -201,7 +201,7 @@ def test_silence_reaches_the_ai_while_frames_are_missing(line: Line, monkeypatch
     line.say(media(1))
     until(lambda: len(heard) > 10)
     assert set(heard[1:]) == {"/" * 213 + "w=="}
-    assert call.uplink.is_filling
+    assert call.uplink._filled_s
     line.say(stop())
     assert line.ended() == (1000, "caller_hangup")
 

@@ -246,7 +246,7 @@ def test_silence_takes_the_place_of_missing_frames_in_real_time(rig: Rig):
         sent += frames
         assert 0 <= (now_s - 100.0) - sent * 0.02 <= 0.2, "never early, and late by 200 ms at most"
     assert rig.received(1 + sent) == [1] + [SILENT] * sent
-    assert rig.uplink.is_filling
+    assert rig.uplink._filled_s
     rig.uplink.try_push(payload(2), 102.0)
     assert rig.uplink.check_fill(103.0) == 0, "a frame of the caller stops it"
     assert rig.received(1) == [2]

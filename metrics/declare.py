@@ -359,6 +359,7 @@ READY: Final = Gauge("gw_ready", "1 while new calls are accepted, as in /readyz.
 DRAINED: Final = Gauge("gw_drained", "1 while an operator has drained the machine.")
 RELOAD_FAILED: Final = Gauge("gw_reload_failed", "1 if the last reload failed: the processes before it continue.")
 DISK_FREE: Final = Gauge("gw_disk_free_bytes", "Free space of the file system of ops.var_dir, which has the spool.")
+SPOOL_CORRUPT: Final = Gauge("gw_spool_corrupt_files", "Corrupt spool files that were set aside in ops.var_dir.")
 STORE_SCHEMA: Final = Gauge(
     "gw_store_schema",
     "1 for the present state of the store's schema: not checked yet (unknown), usable (ready), newer than this version can use"
@@ -417,6 +418,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     DRAINED,
     RELOAD_FAILED,
     DISK_FREE,
+    SPOOL_CORRUPT,
     STORE_SCHEMA,
     PROCESS_STARTS,
 )

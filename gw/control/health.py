@@ -69,6 +69,7 @@ class Health:
         self._ready = page.gauge(declare.READY)
         self._drained = page.gauge(declare.DRAINED)
         self._reload_failed = page.gauge(declare.RELOAD_FAILED)
+        self._corrupt = page.gauge(declare.SPOOL_CORRUPT)
         self._disk_free = page.gauge(declare.DISK_FREE)
         self._schema = {state: page.gauge(declare.STORE_SCHEMA, state=state) for state in declare.STORE_SCHEMA.labels["state"]}
         self._refused = page.gauge(declare.STORE_REFUSED)
@@ -145,6 +146,7 @@ class Health:
             with contextlib.suppress(OSError):
                 disk = os.statvfs(self._config.ops.var_dir)
                 self._disk_free.set(float(disk.f_bavail * disk.f_frsize))
+                self._corrupt.set(float(self._spool.corrupt_files()))
             for state, gauge in self._schema.items():
                 gauge.set(float(state == self._schema_state()))
             gevent.sleep(GAUGES_S)

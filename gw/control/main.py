@@ -104,6 +104,7 @@ class Control:
 
         # Events: from the workers into the spool, from the spool into the store.
         claims = Claims(spool, claimant=claimant)
+        spool.on_replaced = claims.keep_again
         forwarder = self._forwarder = Forwarder(
             spool,
             store,
@@ -218,6 +219,8 @@ class Control:
             owned=lambda: self._bus.owned_calls() | self._bus.calls_seen(),
             done=self._bus.stop_tracking_seen,
         )
+        if self._spool.was_replaced:
+            self._spawn(partial(self._recording.recover_claims, self._bus.owned_calls))
         self._spawn(self._health.keep_gauges)
         self._spawn(self._machine.run)
         on_ready()

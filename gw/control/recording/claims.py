@@ -62,6 +62,14 @@ class Claims:
             self._spool.drop_claims([call_sid])
             self._held.pop(call_sid, None)
 
+    def keep_again(self) -> None:
+        """Store every held claim in a spool that replaces a corrupt one."""
+        for claim in list(self._held.values()):
+            try:
+                self._spool.keep_claim(claim)
+            except SpoolError as error:
+                log.error("a claim is in memory only: %s", error, extra={"call_sid": claim.call_sid, "reason": error.code})
+
     def deliver(self, store: Store) -> None:
         """Write every held claim to the store. Raises StoreUnavailable, SpoolError."""
         while self._held:

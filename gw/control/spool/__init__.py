@@ -5,12 +5,17 @@ machine, and the worker may drop its copy. Tables: `entries` is the queue; `inst
 each worker process, because a worker that missed an acknowledgement sends again; `poison` holds entries the store refuses
 permanently; `claims` holds recordings claimed while the store was away. Events are opaque bytes here.
 
+A file that SQLite finds corrupt is renamed to `spool.db.corrupt-TIME`, and an empty one takes its place: its events do not reach
+the store, and the gateway continues.
+
     __init__    the spool
     forwarder   carries its entries into the store
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +31,8 @@ from gw.errors import GatewayError
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 #: Upper bound on one operation, including the wait for the disk.
 _OPERATION_S: Final = 30.0
 #: SQLite waits this long for another process that holds the file.
@@ -36,6 +43,8 @@ _BATCH_BYTES: Final = 4 << 20
 _INSTANCE_DAYS: Final = 7
 _WHY_CHARS: Final = 1000
 _DAY_S: Final = 86_400
+#: Primary result codes of a file that is not a database, or a broken one.
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -92,11 +101,18 @@ class Spool:
         self._backlog = 0
         self._removed = 0
         self._poisoned = 0
+        self.was_replaced = False  # by an empty one, at the start or since
+        self.on_replaced: Callable[[], None] = lambda: None  # not called for the start
         try:
-            self._db: sqlite3.Connection = self._run(self._open)
+            self._db: sqlite3.Connection = self._thread.run(self._open_or_replace)
+        except (sqlite3.Error, OSError) as error:
+            self._thread.close()
+            raise SpoolError(f"the spool {self._path} failed: {error}") from error
         except SpoolError:
             self._thread.close()
             raise
+        if self.was_replaced:
+            self._report_replaced()
 
     def append(self, instance: str, items: Sequence[tuple[int, bytes]], *, worker: int = -1) -> None:
         """Accept numbered events of one worker process, in one commit.
@@ -233,17 +249,56 @@ class Spool:
         finally:
             self._thread.close()
 
+    def corrupt_files(self) -> int:
+        """Return the number of corrupt files beside the spool. Reads the directory."""
+        return sum(
+            1 for path in self._path.parent.glob(f"{self._path.name}.corrupt-*") if not path.name.endswith(("-wal", "-shm"))
+        )
+
+    def _report_replaced(self) -> None:
+        log.critical(
+            "the spool %s is corrupt: it was renamed to %s.corrupt-*, and its events are not in the store; an empty one is used",
+            self._path,
+            self._path.name,
+        )
+
     # -- in the spool's thread -----------------------------------------------------------------------------------------
+
+    def _open_or_replace(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.Error as error:
+            if not _is_corrupt(error):
+                raise
+            return self._replace()
+
+    def _replace(self) -> sqlite3.Connection:
+        """Rename the file and its side files, and open an empty one."""
+        aside = f"{self._path}.corrupt-{time.time_ns() // 1_000_000}"
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
+        self._removed += self._backlog  # none of them will come
+        self.was_replaced = True
+        return self._open()
+
+    def _reopen(self) -> None:
+        self._db.close()
+        self._db = self._replace()
 
     def _open(self) -> sqlite3.Connection:
         db = open_sqlite(self._path, _BUSY_S)
-        db.executescript(_SCHEMA)
-        db.execute(
-            "DELETE FROM instances WHERE heard_at < ? AND instance NOT IN (SELECT instance FROM entries)",
-            (time.time() - _INSTANCE_DAYS * _DAY_S,),
-        )
-        (self._backlog,) = db.execute("SELECT count(*) FROM entries").fetchone()
-        (self._poisoned,) = db.execute("SELECT count(*) FROM poison").fetchone()
+        try:
+            db.executescript(_SCHEMA)
+            db.execute(
+                "DELETE FROM instances WHERE heard_at < ? AND instance NOT IN (SELECT instance FROM entries)",
+                (time.time() - _INSTANCE_DAYS * _DAY_S,),
+            )
+            (self._backlog,) = db.execute("SELECT count(*) FROM entries").fetchone()
+            (self._poisoned,) = db.execute("SELECT count(*) FROM poison").fetchone()
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _last(self, instance: str) -> int:
@@ -270,6 +325,18 @@ class Spool:
 
     def _run(self, work: Callable[[], T]) -> T:
         try:
-            return self._thread.run(work)
+            try:
+                return self._thread.run(work)
+            except sqlite3.Error as error:
+                if not _is_corrupt(error):
+                    raise
+                self._thread.run(self._reopen)
+                self._report_replaced()
+                self.on_replaced()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise SpoolError(f"the spool {self._path} failed: {error}") from error
+
+
+def _is_corrupt(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT

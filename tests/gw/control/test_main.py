@@ -25,11 +25,12 @@ from gw.control import main
 from gw.control.admin.client import AdminClient, NotReachable
 from gw.control.calls import lost_calls, status_callbacks
 from gw.control.main import Control
+from gw.control.recording import service
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Stamped, StoreUnavailable, schema
 from gw.control.store import Store as Rows
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
-from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created
+from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created, listing, recording
 from tests.program import ROOT
 from tests.timing import scaled
 
@@ -291,6 +292,23 @@ def test_an_unavailable_store_does_not_fail_the_start(make: Make, tmp_path: Path
     status = rig.admin.request("status")
     assert (status["backlog"], status["store"]["reachable"], status["store"]["kind"]) == (1, False, "mysql")
     assert rig.stop() == 0
+
+
+def test_a_corrupt_spool_is_replaced_and_twilio_s_lists_give_back_its_claims(
+    make: Make, twilio: ScriptedRest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One live call is recorded under a lost claim; the other was never recorded, and may not have been heard yet."""
+    monkeypatch.setattr(service, "RECOVER_S", 0.5)
+    (tmp_path / "spool.db").write_bytes(b"no database at all " * 100)
+    twilio.gets.extend([listing(recording()), listing(), listing(recording())])
+    rig = make(config_in(tmp_path, twilio.config()))
+    worker = rig.worker(calls=[CALL, OTHER])
+    until(lambda: (row := rig.control._store.recording(CALL)) is not None and row.state == "started")
+    row = rig.control._store.recording(CALL)
+    assert row is not None and row.recording_sid == RECORDING
+    assert (rig.control._store.recording(OTHER), twilio.count("POST")) == (None, 0)
+    assert len(list(tmp_path.glob("spool.db.corrupt-*"))) == 1
+    worker.close()
 
 
 def test_a_schema_ahead_does_not_delay_the_start_and_keeps_events_in_the_spool(make: Make, tmp_path: Path) -> None:

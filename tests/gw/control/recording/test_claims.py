@@ -105,3 +105,19 @@ def test_a_claim_that_the_store_refuses_stays(spool: Spool, error: StoreError) -
     else:
         claims.deliver(Away())  # type: ignore[arg-type]
     assert spool.claims() == [claim()]
+
+
+def test_claims_in_memory_survive_the_corruption_of_their_spool(spool: Spool, path: Path) -> None:
+    claims = Claims(spool, claimant="claimant")
+    spool.on_replaced = claims.keep_again
+    claims.take(claim())
+    spool._run(lambda: spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    spool._run(lambda: spool._db.execute("PRAGMA cache_size=0").fetchall())
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(64_000))
+    with pytest.raises(SpoolError):
+        spool.list_poison(10)
+        spool.claims()
+        spool.batch(10)
+    assert spool.claims() == [claim()]

@@ -136,13 +136,6 @@ def test_numbers_of_old_worker_processes_are_deleted(path: Path) -> None:
     second.close()
 
 
-def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
-    file = tmp_path / "spool.db"
-    file.write_bytes(b"no database at all " * 100)
-    with pytest.raises(SpoolError, match=r"spool\.db failed"):
-        Spool(file)
-
-
 def test_a_closed_spool_refuses_events(path: Path) -> None:
     spool = Spool(path)
     spool.close()
@@ -197,3 +190,44 @@ def test_survives_the_kill_of_its_writer(path: Path) -> None:
     assert len(kept) >= reported
     assert spool.last("w") == len(kept)
     spool.close()
+
+
+@pytest.mark.parametrize("damage", ["not a database", "broken pages"])
+def test_a_corrupt_file_is_set_aside_at_the_start(path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
+    spool = Spool(path)
+    spool.append("a", [(n, bytes(1000)) for n in range(1, 200)])
+    spool.close()
+    _damage(path, 0 if damage == "not a database" else 4096)
+    replaced = Spool(path)
+    assert (replaced.backlog(), replaced.was_replaced, replaced.corrupt_files()) == (0, True, 1)
+    assert "is corrupt" in caplog.text
+    replaced.append("a", [(200, b"next")])
+    assert numbers(replaced.batch(10)) == [200]
+    replaced.close()
+    again = Spool(path)
+    assert (again.was_replaced, again.backlog()) == (False, 1)
+    again.close()
+
+
+def test_a_file_that_becomes_corrupt_is_replaced_under_the_running_gateway(path: Path) -> None:
+    spool = Spool(path)
+    spool.append("a", [(n, bytes(1000)) for n in range(1, 200)])
+    spool._run(lambda: spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    spool._run(lambda: spool._db.execute("PRAGMA cache_size=0").fetchall())
+    _damage(path, 4096)
+    called: list[bool] = []
+    spool.on_replaced = lambda: called.append(True)
+    with pytest.raises(SpoolError):
+        for _ in range(3):
+            spool.batch(500)
+    assert (called, spool.backlog(), sum(spool.progress()), spool.corrupt_files()) == ([True], 0, 199, 1)
+    spool.append("a", [(200, b"sent again")])
+    assert numbers(spool.batch(10)) == [200]
+    spool.close()
+
+
+def _damage(path: Path, start: int) -> None:
+    """Overwrite the file from `start`, its write-ahead log being empty."""
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xa5" * 64_000)

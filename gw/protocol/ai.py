@@ -36,7 +36,7 @@ class ResponseStarted(NamedTuple):
 
 
 class ResponseAlive(NamedTuple):
-    """An event of a response that needs no reaction: a part of its text, arguments of a tool call, an item that begins."""
+    """Sign of life: a part of a response's text, arguments of a tool call, an item that begins, bytes of a long event."""
 
     response_id: str
 

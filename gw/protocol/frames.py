@@ -160,6 +160,11 @@ class MessageCutter:
         self._allowance = float(FLOOD_BURST)
         self._counted_s = 0.0
 
+    @property
+    def has_begun(self) -> bool:
+        """True while a message has begun and is not complete."""
+        return self._opcode != 0
+
     def receive(self, data: bytes, now_s: float) -> list[Message]:
         """Return the messages these bytes complete, at most MAX_FRAMES.
 

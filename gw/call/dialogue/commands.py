@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from gw.call.state import Reason
 
-#: Cause of an interruption. model: the AI. cut: speech as long as `min_speech_ms`. cut_words: the words of shorter speech.
+#: Cause of an interruption. model: the AI. cut: long speech. cut_words: the words of shorter speech.
 Verdict = Literal["model", "cut", "cut_words"]
 
 

@@ -454,7 +454,7 @@ class Dialogue:
             self._take_back()
         elif self.rules.interruptions == "gateway" and self.plays:
             self._hold()
-            self.cut_at, self.resume_at = self.now + self.rules.min_speech_ms, self.now + self.rules.resume_after_ms
+            self.cut_at, self.resume_at = self.now + self.rules.cut_after_ms, self.now + self.rules.resume_after_ms
         else:
             self._cut()
 

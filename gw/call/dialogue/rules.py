@@ -64,7 +64,7 @@ class Rules(NamedTuple):
     greets: bool = True
     resumes: bool = False  # this stream continues a call
     interruptions: Interruptions = "model"
-    min_speech_ms: int = 400
+    cut_after_ms: int = 900  # from the report that speech began to the cut, unless its end is reported before
     resume_after_ms: int = 2000
     protect_greeting_ms: int = 0
     tools: frozenset[str] = frozenset()
@@ -96,7 +96,8 @@ def rules_of(agent: Agent, media: Media, *, resumes: bool, elapsed_ms: int = 0) 
         greets=bool(agent.greeting),
         resumes=resumes,
         interruptions=turns.interruptions,
-        min_speech_ms=turns.min_speech_ms,
+        # the end of a short sound is reported only when the pause after it has lasted `silence_ms`
+        cut_after_ms=min(turns.min_speech_ms + turns.silence_ms, _ms(turns.resume_after_s)),
         resume_after_ms=_ms(turns.resume_after_s),
         protect_greeting_ms=turns.protect_greeting_ms,
         answer_ms=_ms(media.ai_answer_s),

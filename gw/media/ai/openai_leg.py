@@ -20,7 +20,7 @@ from gw.media.transport.plain import Transport
 from gw.media.transport.tls import TlsTransport
 from gw.media.transport.websocket import LegClosedError, MessageReader, WebSocket
 from gw.protocol import openai_realtime
-from gw.protocol.ai import AiEvent, Unreadable
+from gw.protocol.ai import AiEvent, ResponseAlive, Unreadable
 from gw.protocol.frames import NORMAL
 from gw.protocol.handshake import ClientHandshake, HandshakeError
 
@@ -143,6 +143,8 @@ class OpenAiLeg:
                 raise AiLegError(Reason.AI_LEG_STALLED, "the AI does not read what the gateway sends") from error
             raise _closed(error) from error
         self.heard_s = monotonic()
+        if not events and self._socket is not None and self._socket.has_begun:
+            return [ResponseAlive("")]  # an event of megabytes is on its way
         return events
 
     def ping(self) -> None:

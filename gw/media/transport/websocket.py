@@ -91,6 +91,11 @@ class WebSocket:
         """True until the peer's messages, or this end's, are over."""
         return self._cutter.end is None and not self._is_closing
 
+    @property
+    def has_begun(self) -> bool:
+        """True while a message of the peer's has begun and is not complete."""
+        return self._cutter.has_begun
+
     def read(self) -> list[Message]:
         """Wait for messages. Returns [] when no whole message came, or the transport was woken.
 

@@ -159,6 +159,7 @@ RESPONSES: Final[Mapping[str, FaultyResponse]] = {
     # audio in the wrong place
     "late_deltas": FaultyResponse(late="done"),
     "deltas_of_truncated": FaultyResponse(late="truncated"),
+    "no_response_id": FaultyResponse(strips=("response_id",)),
     "no_ids": FaultyResponse(strips=("response_id", "item_id")),
     "words_first": FaultyResponse(place=0, sends=_messages(events.words_delta(_ANY, "Well, "))),
     # tool calls, which end the response; at CREATED without a word

@@ -61,7 +61,7 @@ JUDGED_GOODBYE: Final = Scenario(
 JUDGED_SESSIONS: Final = Scenario(
     "sessions fail, judged interruptions", _JUDGED, faults=_faults("session stall slow refuse"), budget=1
 )
-LONG_HOLD: Final = Scenario("a long interruption", _JUDGED._replace(min_speech_ms=3000, resume_after_ms=5000), turns=2)
+LONG_HOLD: Final = Scenario("a long interruption", _JUDGED._replace(cut_after_ms=3000, resume_after_ms=5000), turns=2)
 PROTECTED: Final = Scenario("a protected greeting", _TIMELESS._replace(protect_greeting_ms=2500), turns=2)
 FINISHES: Final = Scenario(
     "an agent that finishes", _TIMELESS._replace(interruptions="none"), turns=2, faults=_faults("more"), budget=1

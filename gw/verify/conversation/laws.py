@@ -167,7 +167,7 @@ def _interrupt(_: Scenario, __: Happening, truth: Truth, command: do.Interrupt, 
 
 
 def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio, broken: list[str]) -> Truth:
-    if truth.speaking and truth.queued and scenario.rules.min_speech_ms < scenario.rules.resume_after_ms:
+    if truth.speaking and truth.queued and scenario.rules.cut_after_ms <= scenario.rules.resume_after_ms:
         broken.append(NOT_OVER_THE_CALLER)
     return truth._replace(held=False)
 

@@ -186,7 +186,7 @@ MUTANTS: Final = (
         "long speech does not cut",
         _in(
             "_on_speech_started",
-            "self.cut_at, self.resume_at = self.now + self.rules.min_speech_ms,",
+            "self.cut_at, self.resume_at = self.now + self.rules.cut_after_ms,",
             "self.cut_at, self.resume_at = NEVER,",
         ),
         check.JUDGED,

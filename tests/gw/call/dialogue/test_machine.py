@@ -104,7 +104,7 @@ def test_a_word_cuts_where_the_gateway_judges() -> None:
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000))
     talk.on(given.SpeechStarted("c1"))
-    assert talk.wait(400) == [do.Cancel(), do.Interrupt("cut"), do.ReleaseAudio()]
+    assert talk.wait(900) == [do.Cancel(), do.Interrupt("cut"), do.ReleaseAudio()]
     talk.on(given.ResponseDone("r1", False))
     assert talk.on(given.SpeechStopped("c1")) == [do.Create(Prompt.ANSWER)]
 
@@ -224,7 +224,7 @@ def test_nothing_follows_the_end() -> None:
 
 
 def test_the_bound_on_hearing_audio_moves_by_the_time_it_was_held() -> None:
-    talk = Talk(Rules(interruptions="gateway", min_speech_ms=3000, resume_after_ms=5000))
+    talk = Talk(Rules(interruptions="gateway", cut_after_ms=3000, resume_after_ms=5000))
     talk.on(given.SessionReady(), given.ResponseStarted("r1"), given.Audio("r1", 1000), given.ResponseDone("r1"))
     for item in ("c1", "c2"):
         assert talk.on(given.SpeechStarted(item)) == [do.HoldAudio()]

@@ -39,7 +39,9 @@ def test_limits_of_the_media(media: dict[str, Any], expected: dict[str, Any]) ->
     ("turns", "expected"),
     [
         ({"interruptions": "gateway"}, {"interruptions": "gateway"}),
-        ({"min_speech_ms": 250}, {"min_speech_ms": 250}),
+        ({"min_speech_ms": 250}, {"cut_after_ms": 750}),
+        ({"silence_ms": 300}, {"cut_after_ms": 700}),
+        ({"silence_ms": 1700}, {"cut_after_ms": 2000}),  # by then the pause ends anyway
         ({"resume_after_s": 1.5}, {"resume_after_ms": 1500}),
         ({"protect_greeting_ms": 900}, {"protect_greeting_ms": 900}),
         ({"warn_before_end_s": 0.0}, {"warn_ms": 0}),

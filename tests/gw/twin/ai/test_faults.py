@@ -240,6 +240,13 @@ def test_a_response_without_ids() -> None:
         assert asked(client)[-1]["response"]["id"]
 
 
+def test_a_response_without_its_own_id() -> None:
+    with AiTwin(QUICK.with_fault("no_response_id")) as twin, talking(twin) as client:
+        events = asked(client.ready())
+        assert not any("response_id" in event for event in events)
+        assert all(event["item_id"] for event in events if event["type"] == "response.output_audio.delta")
+
+
 def test_words_before_the_first_audio() -> None:
     with AiTwin(QUICK.with_fault("words_first")) as twin, talking(twin) as client:
         found = kinds(asked(client.ready()))

@@ -97,12 +97,12 @@ class AiIn:
         self._call.dialogue.lose_session(lost, error.detail, is_expired=error.expired)
 
     def _dispatch(self, events: list[ai.AiEvent], number: int) -> None:
-        call, side = self._call, self._call.ai
+        call, side, machine = self._call, self._call.ai, self._call.dialogue.machine
         for event in events:
             if call.state.has_ended or side.number != number or not side.is_wanted:
                 return
             handler = _HANDLERS.get(type(event))
-            if handler is not None:
+            if handler is not None and (machine.is_ready or type(event) in _BEFORE_READY):
                 handler(self, event)
 
     # -- the session ------------------------------------------------------------------------------------------------------
@@ -246,3 +246,6 @@ _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.AiError: AiIn._on_error,
     ai.Unreadable: AiIn._on_unreadable,
 }
+
+#: Events of a session that is not confirmed. No other one can belong to this conversation.
+_BEFORE_READY: Final = frozenset({ai.SessionCreated, ai.SessionReady, ai.AiError, ai.Unreadable, ai.AudioDelta})

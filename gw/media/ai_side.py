@@ -205,6 +205,7 @@ class AiSide:
         """Close the leg in place: no other follows."""
         self.is_wanted = False
         self.drop_successor()
+        self.uplink.on_lost(self.leg)
         self.leg.wake()
         spawn("other", self.leg.close)
 

@@ -424,3 +424,14 @@ def test_the_detail_of_an_earlier_failure_does_not_explain_an_empty_response(rig
     rig.receive(ai.AiError("odd", "never mind", False, "passing", 0, ""))
     rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "completed", ""))
     assert rig.notes("answer_failed") == [{}]
+
+
+def test_a_session_that_is_not_confirmed_decides_nothing(contexts: ContextMaker) -> None:
+    rig = Rig(contexts)
+    rig.call.dialogue.lose_session(given.SessionLost(Reason.AI_LOST), "the socket broke", is_expired=False)
+    rig.receive(ai.ResponseStarted("r1"), ai.ToolCall("r1", "i2", "call_1", "hang_up", "{}"), ai.SpeechStarted("c1", 0))
+    assert (rig.call.state.now, rig.call.dialogue.machine.speaks) == (State.CONNECTING, False)
+    rig.receive(ai.SessionReady(), ai.SpeechStarted("c1", 0))
+    assert rig.call.dialogue.machine.speaks
+    rig.transport.shut()
+    rig.peer.close()

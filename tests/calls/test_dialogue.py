@@ -1,17 +1,9 @@
-"""The dialogue in whole calls: failed answers, interruptions, keys, tools, unreadable events, replaced sessions.
-
-All cases are calls on one gateway at the same time. Each has its own agent, whose scripts strike with the faults of the case; the
-caller's steps follow what the caller hears. What was heard is judged by the identity of every frame.
-"""
+"""The dialogue in whole calls: failed answers, interruptions, keys, tools, unreadable events, replaced sessions."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
-import gevent
 import pytest
 
 import gw.call.dialogue.rules
@@ -22,56 +14,27 @@ from gw.call.prompts import text_of
 from gw.config import Agent, Turns
 from gw.twin import speech
 from gw.twin.ai.faults import AT_END, CREATED, EVERY
-from gw.twin.ai.ledger import AiLedger, SentResponse
-from gw.twin.ai.script import AiScript
-from gw.twin.ai.server import AiTwin
-from gw.twin.sound import FRAME_BYTES, PTIME_MS
-from gw.twin.twilio.caller import TwinCall
+from gw.twin.sound import PTIME_MS
 from gw.twin.twilio.steps import COUGH, Step
-from gw.twin.twilio.stream import CallPlan
-from tests.calls.conftest import World
-from tests.calls.conversations.scripts import voice
-from tests.calls.ear import Ear, ear_of, heard_ms, repeated_frames, talked_over
+from tests.calls.ear import heard_ms, repeated_frames, talked_over
 from tests.calls.hearing import WORD, not_run_ms
-from tests.calls.shared import Outcome, padded, run_world
+from tests.calls.held import GOODBYE, LISTENS, WORDS, Case, Held, hold_all, requested, restated, says
+from tests.calls.shared import padded
 from tests.mariadb import MariaDB
 from tests.timing import scaled
 
-GOODBYE: Final = "Something broke. Goodbye."
+Calls = dict[str, Held]
+
 GREETING: Final = Agent().greeting
-WORDS: Final = "One two three four five six seven eight nine ten."
 CONTINUE: Final = text_of(Prompt.CONTINUE, "")
 RETURN: Final = text_of(Prompt.RETURN, "")
 SAY_GOODBYE: Final = text_of(Prompt.GOODBYE, "")
 MEDIA: Final = gw.config.Media(
     ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.0), ai_connect_s=scaled(2.0), ai_reconnect_s=scaled(4.0), holding_sound=False
 )
-#: Sessions of a few seconds are plausible in these tests.
-MIN_LIFETIME_MS: Final = 1000
-#: Allowance for network and detection on an idle machine.
-SLACK_S: Final = 0.25
-
-LISTENS: Final = Step("hang_up", "quiet", 1.8, patience_s=12.0)
 SPEAKS: Final = Step("say", "quiet", 0.4, audio=WORD)
 INTERRUPTS: Final = Step("say", "heard", 0.8, audio=WORD)
 GATEWAY: Final = {"turns": Turns(interruptions="gateway")}
-
-
-def says(seconds: float = 1.2, answers_s: float = 1.0, **changes: Any) -> AiScript:
-    """Return a script whose greeting and answers have these lengths; `given` puts a voice in."""
-    script = AiScript(greeting=bytes(round(seconds * 8000)), answers=(bytes(round(answers_s * 8000)),) * 5, agent_words=(WORDS,))
-    return replace(script, **changes)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Scripts of the first session and of every later one. More of the plan, and of the agent."""
-
-    first: AiScript = field(default_factory=says)
-    then: AiScript = field(default_factory=says)
-    steps: tuple[Step, ...] = (LISTENS,)
-    agent: dict[str, Any] = field(default_factory=dict)
-    plan: dict[str, Any] = field(default_factory=dict)
 
 
 #: A greeting that fails before its first word.
@@ -148,133 +111,23 @@ CASES: Final = {
 }  # fmt: skip
 
 
-def given(case: Case, session: int) -> AiScript:
-    """Return the script of a session, 0 for the first. Every frame of its voice is unique."""
-    script = case.then if session else case.first
-    lengths = [len(audio) / 8000 for audio in (script.greeting, *script.answers)]
-    greeting, *answers = (voice(session, n, seconds) for n, seconds in enumerate(lengths))
-    return replace(script, greeting=greeting, answers=tuple(answers))
-
-
-def scripts() -> Callable[[int, str], AiScript]:
-    opened: dict[str, int] = defaultdict(int)
-
-    def next_of(index: int, path: str) -> AiScript:
-        name = path.rsplit("/", 1)[-1]
-        opened[name] += 1
-        return given(CASES[name], opened[name] - 1)
-
-    return next_of
-
-
-@dataclass(frozen=True)
-class Held:
-    """A call that was held, from all sides."""
-
-    call: TwinCall
-    sessions: list[AiLedger]
-    ear: Ear
-    row: dict[str, Any]
-
-    @property
-    def responses(self) -> list[SentResponse]:
-        return [response for session in self.sessions for response in session.responses]
-
-    @property
-    def slack_s(self) -> float:
-        return SLACK_S + not_run_ms(self.call) / 1000
-
-    def is_whole(self, response: SentResponse) -> bool:
-        """Return whether the caller heard every frame of a response, once and in sequence. A busy machine may part them."""
-        frame = 0
-        for span in self.ear.agent:
-            if span.item == response.item_id:
-                if span.first != frame:
-                    return False
-                frame += round((span.end_s - span.start_s) * 1000 / PTIME_MS)
-        return 0 < frame == len(padded(response.audio)) // FRAME_BYTES
-
-    def last_heard_s(self, response: SentResponse) -> float:
-        return max((span.end_s for span in self.ear.agent if span.item == response.item_id), default=0.0)
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        return [event["data"] for event in self.row["events"] if event["kind"] == kind]
-
-    def turns(self, role: str) -> list[dict[str, Any]]:
-        return [turn for turn in self.row["turns"] if turn["role"] == role]
-
-
-def requested(session: AiLedger) -> list[str]:
-    """Return the system item before each requested response, or an empty text."""
-    found, text = [], ""
-    for event in session.events:
-        if event.kind == "conversation.item.create" and event.body["item"].get("role") == "system":
-            text = event.body["item"]["content"][0]["text"]
-        elif event.kind == "response.create":
-            found.append(text)
-            text = ""
-    return found
-
-
-def restated(session: AiLedger) -> list[tuple[str, str]]:
-    """Return the conversation that was sent to a session: role and text of each item."""
-    return [(item.role, item.text) for item in session.items if item.kind == "message" and item.role != "system"]
-
-
-def _place_calls(world: World, outcome: Outcome) -> None:
-    for name, case in sorted(CASES.items(), key=lambda one: one[0] != "long_event"):
-        plan = CallPlan(agent=name, steps=case.steps, **{"hang_up": False, "max_s": scaled(30.0), **case.plan})
-        outcome.calls[name] = world.twilio.place(plan)
-        gevent.sleep(1.0 if name == "long_event" else 0.1)  # megabytes first; the others, a few dozen at a time
-    for name, call in outcome.calls.items():
-        assert call.wait(scaled(45)), f"{name} did not end"
-    for call in outcome.calls.values():
-        world.gateway.ended(call.call_sid)
-    outcome.keep(world)
-    sessions: dict[str, list[AiLedger]] = defaultdict(list)
-    for session in world.ai.sessions:
-        sessions[session.path.rsplit("/", 1)[-1]].append(session)
-    outcome.seen["sessions"] = sessions
-
-
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> Iterator[Outcome]:
-    """Place every call above at the same time."""
+def calls(tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB) -> dict[str, Held]:
+    """Hold every call above. Sessions of a few seconds are plausible in them."""
     mariadb_server.start()
     store = gw.config.Store(url=mariadb_server.fresh())
-
-    def agents(ai: AiTwin) -> dict[str, Agent]:
-        return {
-            name: Agent(provider="openai", base_url=f"{ai.url}/{name}", goodbye=GOODBYE, **case.agent)
-            for name, case in CASES.items()
-        }
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gw.call.dialogue.rules, "MIN_LIFETIME_MS", MIN_LIFETIME_MS)
-        yield run_world(tmp_path_factory.mktemp("dialogue"), store, scripts(), _place_calls, agents=agents, media=MEDIA)
-
-
-@pytest.fixture
-def held(outcome: Outcome) -> Callable[[str], Held]:
-    def of(name: str) -> Held:
-        call, row = outcome.calls[name], outcome.rows[name]
-        assert row is not None
-        sessions = outcome.seen["sessions"][name]
-        return Held(call, sessions, ear_of(call, sessions), row)
-
-    return of
-
-
-Of = Callable[[str], Held]
+        patch.setattr(gw.call.dialogue.rules, "MIN_LIFETIME_MS", 1000)
+        return hold_all(tmp_path_factory.mktemp("dialogue"), store, MEDIA, CASES, head_start_s={"long_event": 1.0})
 
 
 # -- every call -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_neither_twin_has_a_complaint(held: Of, name: str) -> None:
+def test_neither_twin_has_a_complaint(calls: Calls, name: str) -> None:
     """No message is wrong, no instructions of a response replace the persona, and no frame is heard twice."""
-    one = held(name)
+    one = calls[name]
     assert (one.call.error, one.call.warnings, repeated_frames(one.ear)) == ("", [], 0)
     assert [session.violations for session in one.sessions] == [[] for _ in one.sessions]
     assert one.call.closed_by in ("caller", "gateway")
@@ -283,8 +136,8 @@ def test_neither_twin_has_a_complaint(held: Of, name: str) -> None:
 @pytest.mark.parametrize(
     "name", [*FAILS_ONCE, *BREAKS_OFF, *LIMITED, *HARMLESS, *TOOLS, "plain", "own_answer_fails", "clock_behind"]
 )
-def test_one_session_is_enough(held: Of, name: str) -> None:
-    one = held(name)
+def test_one_session_is_enough(calls: Calls, name: str) -> None:
+    one = calls[name]
     assert len(one.sessions) == 1
     assert (one.row["reason"], one.row["result"]) == ("caller_hangup", "success"), one.row["detail"]
     if name != "long_id":  # its two bytes shift the frames behind them
@@ -292,14 +145,14 @@ def test_one_session_is_enough(held: Of, name: str) -> None:
     assert len(one.call.heard_audio) // 160 >= sum(len(response.audio) // 160 for response in one.responses)
 
 
-def test_a_session_whose_events_cannot_be_read_is_replaced(held: Of) -> None:
-    one = held("no_ids")
+def test_a_session_whose_events_cannot_be_read_is_replaced(calls: Calls) -> None:
+    one = calls["no_ids"]
     assert len(one.sessions) == 2
     assert one.is_whole(one.responses[-1])
 
 
-def test_a_greeting_is_a_system_item(held: Of) -> None:
-    one = held("plain")
+def test_a_greeting_is_a_system_item(calls: Calls) -> None:
+    one = calls["plain"]
     assert requested(one.sessions[0]) == [GREETING]
     assert [one.is_whole(response) for response in one.responses] == [True, True]
 
@@ -308,8 +161,8 @@ def test_a_greeting_is_a_system_item(held: Of) -> None:
 
 
 @pytest.mark.parametrize("name", FAILS_ONCE)
-def test_an_answer_that_failed_is_requested_again(held: Of, name: str) -> None:
-    one = held(name)
+def test_an_answer_that_failed_is_requested_again(calls: Calls, name: str) -> None:
+    one = calls[name]
     creates = one.sessions[0].creates
     assert len(creates) == 2
     assert creates[1].at_s - creates[0].at_s >= 0.29
@@ -318,42 +171,42 @@ def test_an_answer_that_failed_is_requested_again(held: Of, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAILS_ALWAYS)
-def test_after_three_attempts_the_fallback_speaks(held: Of, name: str) -> None:
-    one = held(name)
+def test_after_three_attempts_the_fallback_speaks(calls: Calls, name: str) -> None:
+    one = calls[name]
     assert one.call.spoken == [GOODBYE]
     assert (one.row["reason"], one.row["result"]) == ("fallback_goodbye", "peer_error")
     assert [len(session.creates) for session in one.sessions] == [3]
 
 
 @pytest.mark.parametrize("name", BREAKS_OFF)
-def test_an_answer_that_broke_off_is_continued(held: Of, name: str) -> None:
-    one = held(name)
+def test_an_answer_that_broke_off_is_continued(calls: Calls, name: str) -> None:
+    one = calls[name]
     assert requested(one.sessions[0]) == [GREETING, CONTINUE]
     assert one.is_whole(one.responses[0])
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_a_lasting_error_is_not_tried_again(held: Of, name: str) -> None:
-    one = held(name)
+def test_a_lasting_error_is_not_tried_again(calls: Calls, name: str) -> None:
+    one = calls[name]
     assert one.call.spoken == [GOODBYE]
     assert (one.row["reason"], one.row["result"]) == ("fallback_goodbye", "peer_error")
     assert [len(session.creates) for session in one.sessions] == [1]
 
 
 @pytest.mark.parametrize("name", LIMITED)
-def test_no_request_is_sent_before_a_rate_limit_ends(held: Of, name: str) -> None:
-    session = held(name).sessions[0]
+def test_no_request_is_sent_before_a_rate_limit_ends(calls: Calls, name: str) -> None:
+    session = calls[name].sessions[0]
     assert (session.early_creates, len(session.creates)) == (0, 2)
 
 
-def test_the_ais_own_answer_is_requested_if_it_fails(held: Of) -> None:
-    one = held("own_answer_fails")
+def test_the_ais_own_answer_is_requested_if_it_fails(calls: Calls) -> None:
+    one = calls["own_answer_fails"]
     assert [response.asked for response in one.responses] == [True, False, True]
     assert requested(one.sessions[0]) == [GREETING, ""]
 
 
-def test_a_session_lives_as_long_as_anything_comes_from_it(held: Of) -> None:
-    one = held("thinks_aloud")
+def test_a_session_lives_as_long_as_anything_comes_from_it(calls: Calls) -> None:
+    one = calls["thinks_aloud"]
     assert len(one.sessions) == 1
     assert one.is_whole(one.responses[0])
 
@@ -362,8 +215,8 @@ def test_a_session_lives_as_long_as_anything_comes_from_it(held: Of) -> None:
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_a_tool_call_is_answered_once(held: Of, name: str) -> None:
-    one = held(name)
+def test_a_tool_call_is_answered_once(calls: Calls, name: str) -> None:
+    one = calls[name]
     (session,) = one.sessions
     assert [output["call_id"] for output in session.tool_outputs] == [session.calls[0].call_id]
     assert len(session.creates) == 2
@@ -372,23 +225,23 @@ def test_a_tool_call_is_answered_once(held: Of, name: str) -> None:
 # -- the goodbye ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_goodbye_is_taken_back_by_a_caller_who_speaks(held: Of) -> None:
-    one = held("taken_back")
+def test_a_goodbye_is_taken_back_by_a_caller_who_speaks(calls: Calls) -> None:
+    one = calls["taken_back"]
     assert len(one.events("goodbye_taken_back")) == 1
     assert (one.call.closed_by, one.row["reason"]) == ("caller", "caller_hangup")
     assert not one.is_whole(one.responses[0])
     assert one.is_whole(one.responses[1])
 
 
-def test_an_agent_that_hangs_up_without_a_word_is_asked_for_a_goodbye(held: Of) -> None:
-    one = held("mute_hang_up")
+def test_an_agent_that_hangs_up_without_a_word_is_asked_for_a_goodbye(calls: Calls) -> None:
+    one = calls["mute_hang_up"]
     assert requested(one.sessions[0]) == [GREETING, SAY_GOODBYE]
     assert one.is_whole(one.responses[1])
     assert (one.call.closed_by, one.row["reason"], one.call.spoken) == ("gateway", "ai_hangup", [])
 
 
-def test_it_is_asked_once_then_twilio_says_goodbye(held: Of) -> None:
-    one = held("mute_twice")
+def test_it_is_asked_once_then_twilio_says_goodbye(calls: Calls) -> None:
+    one = calls["mute_twice"]
     assert requested(one.sessions[0]) == [GREETING, SAY_GOODBYE]
     assert (one.call.closed_by, one.row["reason"]) == ("gateway", "ai_hangup")
     assert one.call.spoken == [Agent().closing]
@@ -397,8 +250,8 @@ def test_it_is_asked_once_then_twilio_says_goodbye(held: Of) -> None:
 # -- the floor ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_response_that_begins_while_the_caller_speaks_is_cancelled(held: Of) -> None:
-    one = held("talks_over")
+def test_a_response_that_begins_while_the_caller_speaks_is_cancelled(calls: Calls) -> None:
+    one = calls["talks_over"]
     _, over, answer = one.responses
     assert heard_ms(one.ear, over.item_id) == 0
     assert [cancel.response_id for cancel in one.sessions[0].cancels] == [over.response_id]
@@ -406,8 +259,8 @@ def test_a_response_that_begins_while_the_caller_speaks_is_cancelled(held: Of) -
 
 
 @pytest.mark.parametrize("name", ["late_after_cut", "late_after_truncate", "no_response_id"])
-def test_late_audio_of_an_interrupted_response_is_not_heard(held: Of, name: str) -> None:
-    one = held(name)
+def test_late_audio_of_an_interrupted_response_is_not_heard(calls: Calls, name: str) -> None:
+    one = calls[name]
     cut, answer = one.responses
     (clear,) = one.call.clears
     assert cut.late or any(delta.at_s > clear.at_s for delta in cut.deltas), "nothing was late"
@@ -416,30 +269,30 @@ def test_late_audio_of_an_interrupted_response_is_not_heard(held: Of, name: str)
     assert talked_over(one.ear, one.ear.caller) <= one.slack_s * 50
 
 
-def test_a_turn_ends_where_the_callers_frames_stop(held: Of) -> None:
-    one = held("frames_stop")
+def test_a_turn_ends_where_the_callers_frames_stop(calls: Calls) -> None:
+    one = calls["frames_stop"]
     lost_s = next(at_s for at_s, step in one.call.done if step.kind == "lose_frames")
     answer = one.responses[1]
     assert answer.created_s - lost_s < 1.0 + one.slack_s
     assert one.is_whole(answer)
 
 
-def test_keys_are_answered_and_not_stored(held: Of, outcome: Outcome) -> None:
-    one = held("keys")
+def test_keys_are_answered_and_not_stored(calls: Calls) -> None:
+    one = calls["keys"]
     assert [item.text for item in one.sessions[0].items if item.role == "user"] == ["Keys: 73914682"]
     assert requested(one.sessions[0]) == [GREETING, ""]
     assert one.is_whole(one.responses[1])
     assert len(one.events("keys")) == 9
     assert not any("73914682" in str(value) for value in one.row["events"] + one.row["turns"])
-    assert not any("73914682" in line.text for line in outcome.log.lines)
+    assert not any("73914682" in line.text for line in one.log)
 
 
 # -- streams and sessions -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LOST_STREAMS)
-def test_a_lost_stream_is_resumed(held: Of, name: str) -> None:
-    one = held(name)
+def test_a_lost_stream_is_resumed(calls: Calls, name: str) -> None:
+    one = calls[name]
     assert (len(one.call.streams_s), len(one.sessions)) == (2, 2)
     assert requested(one.sessions[1]) == [RETURN]
     assert one.is_whole(one.responses[-1])
@@ -451,15 +304,15 @@ def test_a_lost_stream_is_resumed(held: Of, name: str) -> None:
     )
 
 
-def test_a_sentence_is_continued_by_the_next_session(held: Of) -> None:
-    one = held("breaks_twice")
+def test_a_sentence_is_continued_by_the_next_session(calls: Calls) -> None:
+    one = calls["breaks_twice"]
     assert [requested(session) for session in one.sessions] == [[GREETING], [CONTINUE]]
     assert [one.is_whole(response) for response in one.responses] == [True, True]
 
 
-def test_a_session_is_replaced_in_the_quiet(held: Of) -> None:
+def test_a_session_is_replaced_in_the_quiet(calls: Calls) -> None:
     """No half sentence is lost, none of the caller's audio is lost or sent twice, and nothing is requested again."""
-    one = held("rolls_over")
+    one = calls["rolls_over"]
     first, second = one.sessions
     assert (first.closed_by, first.errors) == ("peer", [])
     assert bytes(first.uplink) + bytes(second.uplink) == bytes(one.call.sent_speech)
@@ -471,9 +324,9 @@ def test_a_session_is_replaced_in_the_quiet(held: Of) -> None:
     assert one.events("ai_leg_replaced") == [{"reason": "expiring"}]
 
 
-def test_the_next_session_has_what_was_heard(held: Of) -> None:
+def test_the_next_session_has_what_was_heard(calls: Calls) -> None:
     """It is sent the sentence that the caller still hears; after the interruption it has the words that were heard."""
-    one = held("heard_in_part")
+    one = calls["heard_in_part"]
     first, second = one.sessions
     sent = [text for role, text in restated(second) if role == "assistant"]
     assert sent[0] == WORDS
@@ -486,25 +339,25 @@ def test_the_next_session_has_what_was_heard(held: Of) -> None:
     assert one.is_whole(one.responses[-1])
 
 
-def test_a_caller_who_speaks_right_after_a_replacement_is_heard_out(held: Of) -> None:
-    one = held("speaks_at_once")
+def test_a_caller_who_speaks_right_after_a_replacement_is_heard_out(calls: Calls) -> None:
+    one = calls["speaks_at_once"]
     _, second = one.sessions
     turn = next(debt for debt in second.debts if debt.cause == "speech")
     assert all(response.created_s >= turn.at_s for response in second.responses)
     assert one.is_whole(second.responses[-1])
 
 
-def test_words_that_came_before_the_audio_are_restated(held: Of) -> None:
-    one = held("words_first")
+def test_words_that_came_before_the_audio_are_restated(calls: Calls) -> None:
+    one = calls["words_first"]
     assert restated(one.sessions[1]) == [("assistant", "Well, " + WORDS)]
 
 
 # -- turns ----------------------------------------------------------------------------------------------------------------
 
 
-def test_each_turn_keeps_its_fate(held: Of) -> None:
+def test_each_turn_keeps_its_fate(calls: Calls) -> None:
     """A turn heard whole stays whole if an interruption comes before its mark's echo."""
-    one = held("late_echoes")
+    one = calls["late_echoes"]
     greeting, cut, answer = one.turns("agent")
     assert (greeting["interrupted"], greeting["heard_ms"]) == (False, one.responses[0].sent_ms)
     assert (cut["interrupted"], cut["heard_ms"]) == (True, one.sessions[0].truncates[0].audio_end_ms)
@@ -512,16 +365,16 @@ def test_each_turn_keeps_its_fate(held: Of) -> None:
     assert [turn["text"] for turn in (greeting, cut, answer)] == [WORDS] * 3
 
 
-def test_the_end_keeps_the_words_so_far(held: Of) -> None:
-    one = held("hangs_up_midway")
+def test_the_end_keeps_the_words_so_far(calls: Calls) -> None:
+    one = calls["hangs_up_midway"]
     (turn,) = one.turns("agent")
     assert turn["text"] == WORDS
     assert 0 < turn["heard_ms"] < 4000
 
 
 @pytest.mark.parametrize("name", ["not_transcribed", "never_transcribed"])
-def test_a_turn_without_words_is_kept(held: Of, name: str) -> None:
-    one = held(name)
+def test_a_turn_without_words_is_kept(calls: Calls, name: str) -> None:
+    one = calls[name]
     assert [turn["text"] for turn in one.turns("caller")] == [""]
     assert one.is_whole(one.responses[-1])
     assert len(one.events("transcription_failed")) == (name == "not_transcribed")
@@ -530,8 +383,8 @@ def test_a_turn_without_words_is_kept(held: Of, name: str) -> None:
 # -- interruptions that the gateway judges --------------------------------------------------------------------------------
 
 
-def test_a_cough_costs_a_pause_and_no_word(held: Of) -> None:
-    one = held("cough")
+def test_a_cough_costs_a_pause_and_no_word(calls: Calls) -> None:
+    one = calls["cough"]
     (greeting,) = one.responses
     assert one.call.heard_audio == padded(greeting.audio)
     assert one.call.clears == []
@@ -541,8 +394,8 @@ def test_a_cough_costs_a_pause_and_no_word(held: Of) -> None:
     assert 0.1 < silent_s <= 0.7 + not_run_ms(one.call) / 1000
 
 
-def test_speech_stops_the_agent(held: Of) -> None:
-    one = held("wait")
+def test_speech_stops_the_agent(calls: Calls) -> None:
+    one = calls["wait"]
     greeting, answer = one.responses
     said = one.ear.caller[0]
     stopped_s = one.last_heard_s(greeting) - said.start_s

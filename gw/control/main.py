@@ -49,14 +49,16 @@ from metrics.page import Page, PageError
 
 log = logging.getLogger(__name__)
 
-#: The start waits this long for the store's schema.
+#: The start waits this long for the store, and then for its schema: a store that is away delays nothing else.
+FIRST_ANSWER_S: Final = 0.5
 FIRST_UPGRADE_S: Final = 5.0
 #: Without a supervisor, workers may take this long after their drain to hand over their last events.
 LEAVE_S: Final = 10.0
 #: Upper bound on the shutdown, below the time after which the supervisor kills.
 STOP_S: Final = 9.0
-#: Part of STOP_S in which the forwarder may empty the spool.
+#: Part of STOP_S in which the forwarder may empty the spool, and how long it may store nothing: the store is away then.
 FORWARD_S: Final = 6.0
+STUCK_S: Final = 0.3
 
 
 class Control:
@@ -209,7 +211,8 @@ class Control:
         self._ops.start()
         self._admin.start()
         self._lost.start()
-        self._schema.answered.wait(FIRST_UPGRADE_S)
+        if self._schema.reached.wait(FIRST_ANSWER_S):
+            self._schema.answered.wait(FIRST_UPGRADE_S)
         forwarding = self._spawn(self._forwarder.run)
         self._recording.reconciler.start()
         self._status_callbacks.start()
@@ -280,11 +283,19 @@ class Control:
                 self._transfers.stop(timeout_s=0.5)
                 self._lost.stop()
                 self._forwarder.stop()
-                forwarding.join(FORWARD_S)
+                self._await_forwarder(forwarding)
                 gevent.killall(self._greenlets, timeout=0.5)
                 self._close()
         except OutOfTimeError:
             log.warning("control did not end within %g s; the next start resumes from the spool", STOP_S)
+
+    def _await_forwarder(self, forwarding: gevent.Greenlet[..., None]) -> None:
+        """Wait until the spool is empty, while the store takes events: the next control starts after this one."""
+        until_s = time.monotonic() + FORWARD_S
+        stored = -1
+        while not forwarding.ready() and self._spool.progress()[0] != stored and time.monotonic() < until_s:
+            stored = self._spool.progress()[0]
+            forwarding.join(STUCK_S)
 
     def _close(self) -> None:
         if left := self._spool.backlog():

@@ -34,6 +34,7 @@ class Schema:
         self.problem = "the schema has not been checked yet"
         self.state = "unknown"  # of gw_store_schema
         self.ready = Event()
+        self.reached = Event()  # the store answered for the first time, or failed
         self.answered = Event()  # the first attempt ended, well or not
 
     def run(self) -> None:
@@ -41,6 +42,8 @@ class Schema:
         wait_s = WAIT_FIRST_S
         while not self._stopping.is_set():
             try:
+                self._store.current()
+                self.reached.set()
                 self._store.upgrade()
             except StoreError as error:
                 if str(error) != self.problem:
@@ -50,6 +53,7 @@ class Schema:
                 is_away = isinstance(error, StoreUnavailable)
                 if not is_away:
                     self.state = "ahead" if isinstance(error, SchemaAheadError) else "failed"
+                self.reached.set()
                 self.answered.set()
                 self._stopping.wait(wait_s)
                 wait_s = min(AWAY_LAST_S if is_away else WAIT_LAST_S, wait_s * 2)

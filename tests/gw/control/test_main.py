@@ -18,6 +18,7 @@ import gevent
 import gevent.event
 import msgspec
 import pytest
+from sqlalchemy.engine import make_url
 
 from gw import bus
 from gw.config import Config, Ops, Store
@@ -31,6 +32,8 @@ from gw.control.store import Stamped, StoreUnavailable, schema
 from gw.control.store import Store as Rows
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created, listing, recording
+from tests.gw.control.store.test_outages import Line
+from tests.mariadb import PASSWORD, MariaDB
 from tests.program import ROOT
 from tests.timing import scaled
 
@@ -326,6 +329,43 @@ def test_a_schema_ahead_does_not_delay_the_start_and_keeps_events_in_the_spool(m
     assert (status["store"]["schema"], status["backlog"], status["poison"]) == ("ahead", 1, 0)
     assert rig.control._schema.answered.is_set() and not rig.control._schema.ready.is_set()
     assert rig.stop() == 0
+
+
+def test_a_start_does_not_wait_for_a_store_that_does_not_answer(tmp_path: Path) -> None:
+    """After a reload the workers wait for control, and keep their events meanwhile."""
+    late: list[bool] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"mysql+pymysql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        config = config_in(tmp_path, store_url=url)
+        config = msgspec.structs.replace(config, store=msgspec.structs.replace(config.store, connect_timeout_s=120.0))
+        timer = gevent.spawn_later(3.0, late.append, True)
+        rig = Rig(tmp_path, config)
+        assert late == [], "both timers run in this hub"
+        assert not rig.control._schema.reached.is_set()
+        assert rig.stop() == 0
+        timer.kill()
+
+
+def test_a_stop_does_not_wait_for_a_query_that_is_not_answered(
+    tmp_path: Path, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FORWARD_S", "STOP_S"):
+        monkeypatch.setattr(main, name, 600.0)
+    line = Line(mariadb.port)
+    config = config_in(tmp_path, store_url=str(make_url(mariadb.fresh()).set(port=line.listens)))
+    secrets = msgspec.structs.replace(config.secrets, db_password=PASSWORD)
+    slow = msgspec.structs.replace(config.store, connect_timeout_s=5.0, statement_timeout_s=600.0)
+    rig = Rig(tmp_path, msgspec.structs.replace(config, secrets=secrets, store=slow))
+    worker = rig.worker()
+    worker.await_ack(worker.send(call_started()))
+    until(lambda: rig.control._spool.progress() == (1, 0))
+    line.dead = True
+    worker.await_ack(worker.send(bus.Webhook("status", time.time(), {"CallSid": CALL, "CallStatus": "completed"}), call_ended()))
+    gevent.sleep(0.2)  # the forwarder is in its query
+    assert rig.control._spool.backlog() > 0
+    assert rig.stop() == 0, "within 30 s"
+    worker.close()
+    line.close()
 
 
 def test_waiting_events_are_stored_once_the_store_is_back(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,9 @@ class Upgrades:
         self.errors = list(errors)
         self.tries = 0
 
+    def current(self) -> tuple[str | None, str]:
+        return None, ""
+
     def upgrade(self) -> None:
         self.tries += 1
         if self.errors:

@@ -31,7 +31,7 @@ def cut(playout: Playout, pacer: Pacer, now_s: float) -> Interruption | None:
     """
     if not is_playing(playout, pacer, now_s):
         return None
-    outcomes = playout.outcomes(pacer.heard_frames(now_s))
+    outcomes = playout.outcomes(pacer.heard_at_clear(now_s))
     dropped_frames = playout.clear(pacer.sent_frames)
     pacer.on_clear()
     return Interruption(outcomes, dropped_frames)

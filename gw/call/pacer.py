@@ -162,6 +162,14 @@ class Pacer:
             frames = self._first + _played(ear_s - self._origin_s, self._n)
         return max(frames, self._echoed)
 
+    def heard_at_clear(self, now_s: float) -> float:
+        """Return the frames heard before a `clear` sent now takes effect, with a fraction.
+
+        The clear travels as long as the audio did, so the length of the way does not count.
+        """
+        played = min(max(0.0, now_s - self._origin_s) / PTIME_S, self._n)
+        return max(self._first + played, self._echoed)
+
     def heard_out_s(self) -> float:
         """Return when the last frame sent is heard to its end; 0.0 before the first."""
         return self._origin_s + self._n * PTIME_S + self.echo_delay_s if self._open else 0.0

@@ -260,19 +260,19 @@ class Playout:
         """Number of frames cut in this generation; the pacer counts those sent."""
         return self._cut_bytes // FRAME_BYTES
 
-    def heard(self, heard_frames: int) -> dict[str, int]:
+    def heard(self, heard_frames: float) -> dict[str, int]:
         """Return the milliseconds heard of each item, at most its received audio.
 
         `heard_frames`: of this generation. Items of which nothing was heard are missing.
         """
-        heard_bytes = heard_frames * FRAME_BYTES
+        heard_bytes = int(heard_frames * FRAME_BYTES + 1e-6)
         return {
             span.item_id: (span.item_start + min(span.length, heard_bytes - span.start)) // BYTES_PER_MS
             for span in self._spans
             if heard_bytes > span.start
         }
 
-    def unheard(self, heard_frames: int) -> list[Truncation]:
+    def unheard(self, heard_frames: float) -> list[Truncation]:
         """Return the items not heard to their end, in sequence.
 
         The latest item of a response in progress is among them: the AI generated more of it than arrived.
@@ -285,7 +285,7 @@ class Playout:
         heard = self.heard(heard_frames)
         return [Truncation(item_id, heard.get(item_id, 0)) for item_id in names]
 
-    def outcomes(self, heard_frames: int) -> list[Outcome]:
+    def outcomes(self, heard_frames: float) -> list[Outcome]:
         """Return how much was heard of each item of this generation, in the sequence received.
 
         `whole` is True for an item heard to its end, and for one whose rest was dropped at the bound.

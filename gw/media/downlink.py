@@ -117,7 +117,7 @@ class Downlink:
 
     def is_starved(self, now_s: float) -> bool:
         """Return whether every whole frame that came was heard."""
-        return not self.tx.held and self.unsent_s() <= 0.0 and now_s >= self.pacer.heard_out_s()
+        return not self.tx.held and self.unsent_s() <= 0.0 and now_s >= self.pacer.heard_out_s() - self.pacer.echo_delay_s
 
     def unsent_s(self) -> float:
         """Seconds of audio received and not sent."""

@@ -162,8 +162,6 @@ def test_what_faults_excuse() -> None:
     assert [text for name, text in broken(reopened) if name == "no dead air"] == []
     stopless = replace(wrong_reason(good()), made=replace(MADE, plan=CallPlan(sends_stop=False)), reason="phone_lost")
     assert broken(stopless) == []
-    late = replace(wrong_truncate(good()), made=replace(MADE, plan=CallPlan(echo_after_s=0.1)))
-    assert broken(late) == []
     bid = lost(good())
     bid.call.done = [(8.5, Step("reset", lasts_s=0.2))]
     assert [name for name, _ in broken(bid)] == ["a lost socket loses nobody"]

@@ -551,6 +551,12 @@ class Dialogue:
     def _on_heard_out(self, _: given.HeardOut | None = None) -> None:
         self.plays, self.starved, self.heard_by = False, False, NEVER
 
+    def _on_heard_by(self) -> None:
+        """The report that all was heard does not come: closing words may be lost with the stream."""
+        if self.phase is Phase.CLOSING:
+            self.has_spoken = False
+        self._on_heard_out()
+
     def _on_starved(self, _: given.Starved) -> None:
         self.starved = self.plays and self.response is Response.ACTIVE
 
@@ -886,7 +892,7 @@ _TIMERS: Final[dict[str, Callable[[Dialogue], None]]] = {
     "cancel_by": Dialogue._on_cancel_by,
     "wait_by": Dialogue._on_wait_by,
     "speech_by": Dialogue._on_speech_by,
-    "heard_by": Dialogue._on_heard_out,
+    "heard_by": Dialogue._on_heard_by,
     "cut_at": Dialogue._cut,
     "judge_at": Dialogue._resume,
     "resume_at": Dialogue._resume,

@@ -58,6 +58,7 @@ class StreamReceiver:
         self._echoing = echoing
         self._overflowed = False
         self.echo_after_s = 0.0  # from a mark's playout, or a clear, to its echo
+        self.slow_echo_s = 0.0  # the same for the first echo
         self.player = Player()
         self.received = bytearray()
         self.messages = 0
@@ -120,8 +121,9 @@ class StreamReceiver:
             self._echo(name)
 
     def _echo(self, name: str) -> None:
-        if self.echo_after_s:
-            self._echoing.add(gevent.spawn_later(self.echo_after_s, self._send, name, self._stream_sid))
+        after_s, self.slow_echo_s = max(self.echo_after_s, self.slow_echo_s), 0.0
+        if after_s:
+            self._echoing.add(gevent.spawn_later(after_s, self._send, name, self._stream_sid))
         else:
             self._send(name, self._stream_sid)
 

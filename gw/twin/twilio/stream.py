@@ -58,6 +58,7 @@ class CallPlan:
     steps: tuple[Step, ...] = ()
     start_after_s: float = 0.0  # between `connected` and `start`
     echo_after_s: float = 0.0  # from a mark's playout, or a clear, to its echo
+    slow_echo_s: float = 0.0  # the same for the first echo
     sends_stop: bool = True  # False: the socket closes without `stop`
 
 
@@ -76,7 +77,7 @@ class StreamedCall(CallRecord):
         self._leaving: ClosedBy = ""
         self._frozen = False
         self._mute = False
-        self._receiver.echo_after_s = plan.echo_after_s
+        self._receiver.echo_after_s, self._receiver.slow_echo_s = plan.echo_after_s, plan.slow_echo_s
         self._hooks = dict(plan.hooks)
         self._steps = StepClock(plan.steps)
         self._place = 0  # frames of the caller's clock: sent, lost and delayed ones

@@ -156,7 +156,9 @@ def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken
         truth = truth._replace(unanswered_keys=False)
     truth = truth._replace(idle_asked=False)
     worded = truth.worded or truth.closing_asked or truth.hang_up
-    return truth._replace(queued=True, starved=False, worded=worded, owed_ms=-1 if number >= truth.owed_from else truth.owed_ms)
+    return truth._replace(
+        queued=True, unconfirmed=False, starved=False, worded=worded, owed_ms=-1 if number >= truth.owed_from else truth.owed_ms
+    )
 
 
 def _interrupt(_: Scenario, __: Happening, truth: Truth, command: do.Interrupt, broken: list[str]) -> Truth:
@@ -232,7 +234,7 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
     was_asked = truth.worded or truth.closing_asked or truth.active
     rules = (
         (STREAM_IS_NOT_CALL, isinstance(event, given.StreamEnded) and reason is not event.reason and not is_decided),
-        (GOODBYE if is_hang_up else ENDS, not end.speak and (truth.queued or not truth.worded)),
+        (GOODBYE if is_hang_up else ENDS, not end.speak and (truth.queued or truth.unconfirmed or not truth.worded)),
         (GOODBYE, is_hang_up and may_take_back and end.speak and not was_asked),
         (GOODBYE, is_hang_up and may_take_back and truth.speaking),
         (LIMIT_ANNOUNCED, is_idle and (truth.speaking or truth.open_tools)),

@@ -150,6 +150,7 @@ class _Moves:
         if owed_ms >= 0:
             owed_ms = 0 if self._is_covered(truth) else owed_ms + ms
         waits = truth.creates or truth.active or truth.session == "opening"
+        closes = truth.hang_up or truth.closing_asked
         truth = truth._replace(
             owed_ms=owed_ms,
             unreadable=tuple(at + ms for at in truth.unreadable if at + ms < UNREADABLE_WINDOW_MS),
@@ -157,6 +158,7 @@ class _Moves:
             wait_ms=max(0, truth.wait_ms - ms),
             protect_ms=max(0, truth.protect_ms - ms),
             queued=truth.queued and (truth.held or machine.heard_by > 0),
+            unconfirmed=truth.unconfirmed or (closes and truth.queued and not truth.held and machine.heard_by <= 0),
             starved=truth.starved and (truth.held or machine.heard_by > 0),
             silent_ms=self._silent_ms(truth, ms),
         )

@@ -217,6 +217,11 @@ MUTANTS: Final = (
         ),
         check.PLAIN,
     ),
+    Mutant(
+        "closing words count as heard that no report confirms",
+        _in("_on_heard_by", "self.has_spoken = False", "pass"),
+        check.TOOLS,
+    ),
     Mutant("hanging up does not wait for the goodbye", _in("_is_over", "not self.plays and ", ""), check.TOOLS),
     Mutant(
         "a goodbye cannot be taken back",

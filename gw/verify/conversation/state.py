@@ -70,6 +70,7 @@ class Truth(NamedTuple):
     keys: int = 0
     pressed: bool = False  # keys without terminator wait
     worded: bool = False  # the agent's closing words were queued
+    unconfirmed: bool = False  # no report came that the closing words were heard
     closing_asked: bool = False
     hang_up: bool = False  # the agent hung up, and nothing took that back
     taken_back: int = 0

@@ -1,6 +1,6 @@
 """Seeded conversations with faults of both legs, and laws over what was heard.
 
-    .venv/bin/python -m tests.calls.conversations [--calls 80] [--seed 1] [--at-once 20] [--show]
+    .venv/bin/python -m tests.calls.conversations [--calls 80] [--seed 1] [--at-once 20] [--interrupted] [--show]
 
 scripts     pure: a seed becomes the caller's steps, the AI's scripts and their faults
 laws        pure: what must hold of every conversation, whatever its faults

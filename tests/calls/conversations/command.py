@@ -6,15 +6,22 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import click
 
 from gw.terminal import console, figure_table
-from tests.calls.conversations.laws import LAWS, Result, broken
+from tests.calls.conversations import scripts
+from tests.calls.conversations.laws import LAWS, Result, broken, truncations
 from tests.calls.conversations.run import hold
 from tests.calls.conversations.scripts import conversation
 from tests.calls.ear import Span
+
+#: Interruptions of one call, and the distance from what was heard that is too far.
+TIMES: Final = 20
+_FAR_MS: Final = 20
 
 
 @click.command()
@@ -23,8 +30,10 @@ from tests.calls.ear import Span
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the first; each next one has the next."
 )
 @click.option("--at-once", type=click.IntRange(1), default=20, show_default=True, help="Conversations at the same time.")
+@click.option("--interrupted", is_flag=True, help="Callers interrupt 20 times a call, and nothing fails; print the truncations.")
+@click.option("--slow-echo-s", default=0.0, show_default=True, help="With --interrupted: delay of the first echo of a mark.")
 @click.option("--show", is_flag=True, help="Print the course of each conversation that broke a law.")
-def main(calls: int, seed: int, at_once: int, show: bool) -> None:
+def main(calls: int, seed: int, at_once: int, interrupted: bool, slow_echo_s: float, show: bool) -> None:
     """Hold seeded conversations with faults, and judge what the caller heard. Exit code 1: a law was broken."""
     began_s, done, bad = time.monotonic(), 0, 0
 
@@ -38,8 +47,12 @@ def main(calls: int, seed: int, at_once: int, show: bool) -> None:
         elif done % 10 == 0 or done == calls:
             click.echo(text, err=True)
 
+    made = [conversation(seed + n) for n in range(calls)]
+    if interrupted:
+        made = [scripts.interrupted(seed + n, TIMES) for n in range(calls)]
+        made = [replace(one, plan=replace(one.plan, slow_echo_s=slow_echo_s)) for one in made]
     with tempfile.TemporaryDirectory() as folder:
-        results = hold([conversation(seed + n) for n in range(calls)], Path(folder), at_once, on_result)
+        results = hold(made, Path(folder), at_once, on_result)
     found: dict[str, list[tuple[Result, str]]] = defaultdict(list)
     for held in sorted(results, key=lambda one: one.made.seed):
         for law, text in broken(held):
@@ -52,6 +65,12 @@ def main(calls: int, seed: int, at_once: int, show: bool) -> None:
         example = f"{hits[0][0].made.seed} {', '.join(hits[0][0].made.faults) or 'no fault'}: {hits[0][1]}" if hits else ""
         table.add_row(law, str(len({held.made.seed for held, _ in hits})), str(len(hits)), example)
     console().print(table)
+    if interrupted:
+        off_ms = sorted(off_ms for held in results for _, _, off_ms in truncations(held))
+        places = (0, len(off_ms) // 100, len(off_ms) // 2, len(off_ms) * 99 // 100, len(off_ms) - 1)
+        shares = ", ".join(f"{off_ms[place]:+d}" for place in places)
+        far = sum(abs(one) > _FAR_MS for one in off_ms)
+        click.echo(f"{len(off_ms)} truncations, ms behind the ear (min, p1, p50, p99, max): {shares}; {far} over {_FAR_MS} ms")
     seeds = sorted({held.made.seed for hits in found.values() for held, _ in hits})
     click.echo(f"{len(seeds)} of {calls} conversations broke a law" + (f": seeds {' '.join(map(str, seeds))}" if seeds else ""))
     sys.exit(1 if seeds else 0)

@@ -78,7 +78,10 @@ def _owed_s(held: Result) -> list[float]:
     """Times at which an answer became owed: the start, the end of each turn, and of keys. None once the agent says goodbye."""
     silence_s = Agent().turns.silence_ms / 1000
     owed = [held.call.streams_s[0]] if held.call.streams_s else []
-    owed += [said.end_s + silence_s for said in held.ear.caller]
+    for said in held.ear.caller:
+        over_s = said.end_s + silence_s
+        if not any(said.start_s < other.start_s < over_s for other in held.ear.caller):  # a pause of the caller's
+            owed.append(over_s)
     for at_s, step in held.call.done:
         if step.kind == "press":
             owed.append(at_s + (0.0 if step.keys.endswith("#") else _KEYS_S))
@@ -158,13 +161,19 @@ def _stays(held: Result) -> Iterator[str]:
 
 
 def _truncates(held: Result) -> Iterator[str]:
-    """Truncations match the audio that was heard. Late echoes of marks report it late."""
-    allowed_ms = _HEARD_MS + (held.slack_s + held.made.plan.echo_after_s) * 1000
+    """Truncations match the audio that was heard."""
+    allowed_ms = _HEARD_MS + held.slack_s * 1000
+    for item_id, end_ms, off_ms in truncations(held):
+        if abs(off_ms) > allowed_ms:
+            yield f"{item_id} was truncated at {end_ms} ms, {off_ms:+d} ms from what was heard"
+
+
+def truncations(held: Result) -> Iterator[tuple[str, int, int]]:
+    """Yield each truncated item, its end, and the distance from what was heard, in ms."""
     for session in held.sessions:
         for one in session.truncates:
-            off_ms = one.audio_end_ms - heard_ms(held.ear, one.item_id)
-            if one.accepted and abs(off_ms) > allowed_ms:
-                yield f"{one.item_id} was truncated at {one.audio_end_ms} ms, {off_ms:+d} ms from what was heard"
+            if one.accepted:
+                yield one.item_id, one.audio_end_ms, one.audio_end_ms - heard_ms(held.ear, one.item_id)
 
 
 def _frames(held: Result) -> Iterator[str]:

@@ -108,6 +108,16 @@ def conversation(seed: int) -> Conversation:
     return made
 
 
+def interrupted(seed: int, times: int) -> Conversation:
+    """Make a conversation whose caller interrupts the greeting and each answer, without faults."""
+    chance = random.Random(f"interrupted {seed}")
+    cuts = [Step("say", "heard", chance.uniform(0.1, 0.8), audio=_phrase(chance)) for _ in range(times)]
+    steps = (*cuts, Step("hang_up", "quiet", 0.5, patience_s=_GIVES_UP_S))
+    script = AiScript(caller_words=("Tell me more, please.",), seed=seed, speed=chance.choice((1.5, 10.0, math.inf)))
+    plan = CallPlan(agent=f"c{seed}", hang_up=False, max_s=20.0 + 6.0 * times, steps=steps)
+    return Conversation(seed, plan, script, script, (), chance.choice(("model", "gateway")), agent_ends=False)
+
+
 def _turns(chance: random.Random, count: int) -> tuple[list[Step], list[str]]:
     """Return the caller's turns, and the words of each that the AI detects as speech."""
     steps: list[Step] = []

@@ -182,7 +182,7 @@ def test_audio_held_by_twilio_is_playing() -> None:
     assert not talk.queue
     talk.line.starve(0.099)
     assert is_playing(talk.playout, talk.pacer, talk.line.now_s)
-    assert talk.speech() == Interruption([Outcome("1", 80, 100, whole=False)], 0)
+    assert talk.speech() == Interruption([Outcome("1", 99, 100, whole=False)], 0)
 
 
 def test_playing_ends_with_the_last_frame_heard() -> None:

@@ -395,6 +395,23 @@ def test_an_echo_shows_the_way_to_the_ear() -> None:
     assert line.pacer.heard_out_s() == pytest.approx(START_S + 0.350)
 
 
+def test_a_clear_takes_effect_where_the_audio_is_played_however_long_the_way() -> None:
+    line = Line(100)
+    for _ in range(10):
+        line.frame()
+    line.pacer.on_echo(10, START_S + 0.200 + 0.600)
+    assert line.pacer.heard_frames(START_S + 0.150) == 10, "an echo came for all of it"
+    line.pacer.on_clear()
+    assert line.pacer.heard_at_clear(START_S + 0.150) == 0
+    line.starve(1.0)
+    start_s = line.now_s
+    for _ in range(10):
+        line.frame()
+    assert line.pacer.heard_frames(start_s + 0.105) == 0
+    assert line.pacer.heard_at_clear(start_s + 0.105) == pytest.approx(5.25)
+    assert line.pacer.heard_at_clear(start_s + 5.0) == 10
+
+
 def test_the_quickest_echo_is_kept() -> None:
     pacer = Line(100).pacer
     pacer.deadline(1.0)

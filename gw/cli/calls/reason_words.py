@@ -46,6 +46,7 @@ ENDINGS: Final[dict[str, str]] = {
     Reason.AI_LOST: "the AI's socket broke",
     Reason.AI_STALLED: "the AI sent no audio for media.ai_stall_s in a response or after a request for one",
     Reason.AI_LEG_STALLED: "the AI did not read the caller's audio",
+    Reason.AI_NO_ANSWER: "the AI ended response after response without a word",
     Reason.AI_BAD_JSON: "the AI sent invalid JSON",
     Reason.AI_BAD_TYPE: "the AI sent a field of the wrong type",
     Reason.AI_MISSING_FIELD: "the AI left out a field",

@@ -15,6 +15,7 @@ import greenlet
 from gevent.pool import Pool
 
 from gw.config import Store
+from gw.control.store.recordings import SETTLED
 from gw.twin import speech
 from gw.twin.ai.script import AiScript, lasting
 from tests.calls.conftest import World, WorldMaker
@@ -61,7 +62,7 @@ def wait_until_idle(w: World) -> None:
     """Wait for the last callbacks, status webhooks and recordings."""
     w.twilio.rest.wait_callbacks()
     until(lambda: not w.gateway.store.calls(open_only=True), "no call is open in the store")
-    until(lambda: not w.gateway.store.unsettled_recordings(), "every recording is final")
+    until(lambda: all(row.state in SETTLED for row in w.gateway.store.recordings(limit=10_000)), "every recording is final")
     gevent.sleep(scaled(2.3))  # a status webhook is checked again two seconds later
 
 

@@ -20,6 +20,7 @@ from gevent.pool import Group
 
 from gw.control.rows import RecordingRow
 from gw.control.store import StoreError
+from gw.control.store.recordings import SETTLED
 from gw.twin import speech
 from gw.twin.sound import SILENT_FRAME
 from gw.twin.twilio.account import TwilioTwin
@@ -134,7 +135,8 @@ def _wait_until_done(world: World, ledger: Ledger, wait_for_looks: bool) -> None
         while True:
             lost = lost_callbacks(world.twilio) | _overtaken(world, ledger)
             try:
-                rows = [row for row in store.unsettled_recordings() if _counts(row, lost, wait_for_looks)]
+                unsettled = [row for row in store.recordings(limit=10_000) if row.state not in SETTLED]
+                rows = [row for row in unsettled if _counts(row, lost, wait_for_looks)]
                 is_over = not rows and not store.calls(open_only=True) and world.is_calm()
             except StoreError as error:
                 world.errors.append(f"the store does not answer the bench after the faults: {error}")

@@ -1,9 +1,11 @@
 """Finds unsettled recordings that no greenlet works on, and resumes them.
 
-Each pass reads the unsettled rows and decides for each, in a pure function, whether to act: a wish that was not claimed, a claim
-whose process is gone or gave up, a recording whose status callback never came. Listings are spread: the wait between two looks at
-a row doubles, one pass makes only so many, and while Twilio is down a pass sends one. A claim that the recorder works on is
-renewed, so that other hosts see a live owner. Never creates a recording: the recorder does, after its own claim.
+Each pass reads the unsettled rows, page by page, and decides for each, in a pure function, whether to act: a wish that was not
+claimed, a claim whose process is gone or gave up, a recording whose status callback never came. Wishes and claims come first, the
+newest before the others, because their calls may be alive. Of the started rows only the old ones are read, a bounded number in
+each pass, in turn. Listings are spread: the wait between two looks at a row doubles, one pass makes only so many, and while
+Twilio is down a pass sends one, for another row each time. A claim that the recorder works on is renewed, so that other hosts see
+a live owner. Never creates a recording: the recorder does, after its own claim.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from gevent.lock import BoundedSemaphore
 from gw.control.recording.lifecycle import Outcome, best_of, outcome_of
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
-from gw.control.rows import RecordingRow
+from gw.control.rows import RecordingRow, RowState
 from gw.control.store import Store, StoreError, claimant_of
+from gw.control.store.reads import PAGE
 from gw.control.twilio_api.answers import RestError
 from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
@@ -51,8 +54,12 @@ OVERDUE_S: Final = 3600.0
 MAX_LOOKS: Final = 20
 #: Time for the listings of a pass that an operator asked for; below the admin socket's timeout.
 ASKED_S: Final = 10.0
+#: Started recordings read in one pass, of this gateway's own and of all others.
+MAX_STARTED: Final = 2_000
 #: Rows whose looks are remembered.
-MAX_REMEMBERED: Final = 10_000
+MAX_REMEMBERED: Final = 100_000
+#: States of rows without a recording.
+UNSTARTED: Final[tuple[RowState, ...]] = ("wanted", "claimed")
 
 ReconcileStep = Literal["leave", "want", "take_up", "look", "close"]
 
@@ -81,12 +88,6 @@ def reconcile_step(row: RecordingRow, *, claimant: str, owned: bool, now: float,
             return "leave"
 
 
-def is_overdue(row: RecordingRow, claimant: str, now: float) -> bool:
-    """Return whether a row is unclaimed or this gateway's, and unsettled for more than OVERDUE_S."""
-    since = row.started_at or row.claimed_at or row.first_audio_at or 0.0
-    return (not row.owner or claimant_of(row.owner) == claimant) and now - since > OVERDUE_S
-
-
 class Passed(msgspec.Struct):
     """Counts of one pass. `unsettled`: rows found; `left`: rows without action for now."""
 
@@ -95,6 +96,17 @@ class Passed(msgspec.Struct):
     asked: int = 0
     settled: int = 0
     left: int = 0
+
+
+class _Pass(msgspec.Struct):
+    """One pass under way: its epoch and monotonic time, whether an operator asked, and until when such a pass lasts."""
+
+    now: float
+    now_s: float
+    asked: bool
+    until_s: float
+    done: Passed
+    tried: bool = False  # Twilio was asked, or a row taken up that asks while Twilio is down
 
 
 class Reconciler:
@@ -122,6 +134,8 @@ class Reconciler:
         self._is_owned = is_owned
         self._on_overdue = on_overdue
         self._looks: dict[str, tuple[float, float]] = {}  # call SID: when to look next, the wait after that
+        self._after: dict[bool, int] = {}  # by own or other: the id of the started row where the last pass stopped
+        self._hold_until_s = 0.0  # Twilio's Retry-After
         self._passing = BoundedSemaphore(1)
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
@@ -151,56 +165,97 @@ class Reconciler:
 
     def _pass_over(self, now: float, now_s: float, asked: bool) -> Passed:
         done = Passed()
-        until_s = time.monotonic() + ASKED_S
-        unsettled = self._store.unsettled_recordings()
-        done.unsettled = len(unsettled)
-        tries = 0
-        self._keep_looks({row.call_sid for row in unsettled})
-        self._on_overdue(sum(is_overdue(row, self._claimant, now) and not self._is_owned(row.call_sid) for row in unsettled))
-        for row in unsettled:
-            if self._recorder.is_working_on(row.call_sid):
-                self._renew(row, now)
-                continue
-            owned = self._is_owned(row.call_sid)
-            step = reconcile_step(row, claimant=self._claimant, owned=owned, now=now, asked=asked)
-            if self._breaker.is_open and not owned and step not in ("leave", "want"):
-                tries += 1
-                if tries > 1:
-                    step = "leave"  # one ended call tries whether Twilio is back; a live call waits in the recorder
-            took_up = False
-            match step:
-                case "want":
-                    took_up = self._recorder.want(row.call_sid, row.account_sid or "", row.first_audio_at, lists=True)
-                case "take_up":
-                    took_up = self._recorder.take_up(row, create=True)
-                case "close":
-                    took_up = self._recorder.take_up(row, create=owned)
-                case "look" if self._rest is not None and self._has_time(done, asked, until_s):
-                    if (asked or self._may_look(row.call_sid, now_s)) and self._breaker.may_ask(time.monotonic()):
-                        done.asked += 1
-                        done.settled += self._look(self._rest, row)
-                        continue
-                case _:
-                    pass
-            done.taken_up += took_up
-            done.left += not took_up
+        self._drop_old_looks(now_s)
+        one = _Pass(now, now_s, asked, time.monotonic() + ASKED_S, done)
+        for state in UNSTARTED:
+            below: int | None = None
+            while page := self._store.unstarted_recordings(state, below):
+                for _, row in page:
+                    self._visit(row, one)
+                below = page[-1][0]
+                if state == "wanted" and self._recorder.is_full:
+                    break  # the rest could not be taken up
+        for own in (True, False):
+            self._pass_over_started(own, one)
+        overdue = self._store.overdue_recordings(self._claimant, now - OVERDUE_S)
+        self._on_overdue(sum(not self._is_owned(call_sid) for call_sid in overdue))
         return done
 
-    def _has_time(self, done: Passed, asked: bool, until_s: float) -> bool:
-        return time.monotonic() < until_s if asked else done.asked < MAX_LOOKS
+    def _pass_over_started(self, own: bool, one: _Pass) -> None:
+        """Visit started recordings, at most MAX_STARTED unless an operator asked, from where the last pass stopped."""
+        before = None if one.asked else one.now - (STARTED_AGE_S if own else LOOK_LAST_S)
+        above = 0 if one.asked else self._after.get(own, 0)
+        visited = 0
+        while one.asked or visited < MAX_STARTED:
+            page = self._store.started_recordings(self._claimant, own=own, before=before, above=above)
+            for number, row in page:
+                if not self._has_time(one):
+                    break
+                self._visit(row, one)
+                above = number
+            else:
+                visited += len(page)
+                if len(page) == PAGE:
+                    continue
+                above = 0  # the next pass begins again
+            break
+        self._after[own] = above
+
+    def _visit(self, row: RecordingRow, one: _Pass) -> None:
+        """Decide what a row needs, and do it."""
+        one.done.unsettled += 1
+        if self._recorder.is_working_on(row.call_sid):
+            self._renew(row, one.now)
+            return
+        owned = self._is_owned(row.call_sid)
+        step = reconcile_step(row, claimant=self._claimant, owned=owned, now=one.now, asked=one.asked)
+        if step in ("close", "take_up") and not owned and self._breaker.is_open:
+            # One row of a call that ended tries whether Twilio is back, in turn; a live call waits in the recorder.
+            if one.tried or not self._is_due(row.call_sid, one):
+                step = "leave"
+            else:
+                self._note_look(row.call_sid, one)
+                one.tried = True
+        if step == "look" and self._rest is not None and self._may_look(row.call_sid, one):
+            one.done.asked += 1
+            one.done.settled += self._look(self._rest, row)
+            return
+        took_up = False
+        if step not in ("leave", "look") and not self._recorder.is_full:
+            if step == "want":
+                took_up = self._recorder.want(row.call_sid, row.account_sid or "", row.first_audio_at, lists=True)
+            else:
+                took_up = self._recorder.take_up(row, create=owned or step == "take_up")
+        one.done.taken_up += took_up
+        one.done.left += not took_up
+
+    def _has_time(self, one: _Pass) -> bool:
+        return time.monotonic() < one.until_s if one.asked else one.done.asked < MAX_LOOKS
+
+    def _may_look(self, call_sid: str, one: _Pass) -> bool:
+        """Return whether Twilio may be asked about a row now. While Twilio is down, one row in a pass may, in turn."""
+        now_s = time.monotonic()
+        if now_s < self._hold_until_s or not self._is_due(call_sid, one) or (self._breaker.is_open and one.tried):
+            return False
+        one.tried = True
+        if not self._breaker.may_ask(now_s):
+            return False
+        self._note_look(call_sid, one)
+        return True
+
+    def _is_due(self, call_sid: str, one: _Pass) -> bool:
+        at_s, _ = self._looks.get(call_sid, (0.0, 0.0))
+        return one.asked or (one.now_s >= at_s and (call_sid in self._looks or len(self._looks) < MAX_REMEMBERED))
+
+    def _note_look(self, call_sid: str, one: _Pass) -> None:
+        _, wait_s = self._looks.get(call_sid, (0.0, LOOK_FIRST_S))
+        self._looks[call_sid] = (one.now_s + wait_s, min(LOOK_LAST_S, wait_s * 2))
 
     def _renew(self, row: RecordingRow, now: float) -> None:
         """Renew this process's claim of a row, so that other hosts see a live owner."""
         owner = self._recorder.owner
         if row.state == "claimed" and row.owner == owner and now - (row.claimed_at or 0.0) > RENEW_S:
             self._store.reclaim_recording(row.call_sid, owner, now, from_owner=owner)
-
-    def _may_look(self, call_sid: str, now_s: float) -> bool:
-        at_s, wait_s = self._looks.get(call_sid, (0.0, LOOK_FIRST_S))
-        if now_s < at_s or (call_sid not in self._looks and len(self._looks) >= MAX_REMEMBERED):
-            return False
-        self._looks[call_sid] = (now_s + wait_s, min(LOOK_LAST_S, wait_s * 2))
-        return True
 
     def _look(self, rest: TwilioRest, row: RecordingRow) -> bool:
         """Ask Twilio for a recording's status. True when the answer settled the row."""
@@ -210,6 +265,7 @@ class Reconciler:
             self._breaker.on_answer()
         except RestError as error:
             self._breaker.on_error(error.kind, str(error), time.monotonic())
+            self._hold_until_s = time.monotonic() + error.retry_after_s
             if error.kind != "gone":
                 extra = {"call_sid": row.call_sid, "reason": error.kind}
                 log.warning("a recording's status could not be read: %s", error, extra=extra)
@@ -217,8 +273,12 @@ class Reconciler:
             entry = None
         gone = Outcome("absent", sid, error_code="gone", error_text="Twilio no longer has the recording")
         outcome = gone if entry is None else outcome_of(entry)
-        return outcome.state != "started" and self._rows.write(row.call_sid, outcome)
+        settled = outcome.state != "started" and self._rows.write(row.call_sid, outcome)
+        if settled:
+            self._looks.pop(row.call_sid, None)
+        return settled
 
-    def _keep_looks(self, unsettled: set[str]) -> None:
-        """Drop the looks of calls that are settled."""
-        self._looks = {call_sid: look for call_sid, look in self._looks.items() if call_sid in unsettled}
+    def _drop_old_looks(self, now_s: float) -> None:
+        """Drop the looks of rows that no pass has found for a while: they are settled."""
+        oldest_s = now_s - LOOK_LAST_S
+        self._looks = {call_sid: look for call_sid, look in self._looks.items() if look[0] > oldest_s}

@@ -138,6 +138,11 @@ class Recorder:
         if job is not None:
             job.lifecycle = job.lifecycle.on_call_over()
 
+    @property
+    def is_full(self) -> bool:
+        """True while as many recordings are under way as may be."""
+        return self._pool.full()
+
     def is_working_on(self, call_sid: str) -> bool:
         """Return whether the call's recording is under way in this process."""
         return call_sid in self._jobs

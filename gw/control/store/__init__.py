@@ -19,13 +19,14 @@ from typing import Unpack
 from sqlalchemy import Connection, exc
 
 import gw.config
-from gw.control.rows import CallDetails, CallEnd, CallRow, ListedCall, RecordingRow, Scalar
+from gw.control.rows import CallDetails, CallEnd, CallRow, ListedCall, RecordingRow, RowState, Scalar
 from gw.control.store import migrations, reads
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
 from gw.control.store.events import Rows, Stamped, apply, merge
 from gw.control.store.faults import StoreError, StoreUnavailable
 from gw.control.store.migrations import SchemaAheadError
+from gw.control.store.reads import Numbered
 from gw.control.store.recordings import HeldClaim, RecordingFields, claimant_of
 from gw.control.store.tables import recordings as recordings_table
 from gw.control.store.values import Fit
@@ -134,9 +135,17 @@ class Store:
         """Return recordings, newest first."""
         return self._backend.read(lambda c: reads.list_recordings(c, limit, state))
 
-    def unsettled_recordings(self) -> list[RecordingRow]:
-        """Return recordings that are neither completed, failed nor absent, oldest first."""
-        return self._backend.read(reads.list_unsettled)
+    def unstarted_recordings(self, state: RowState, below: int | None = None) -> list[Numbered]:
+        """Return a page of recordings in state `wanted` or `claimed`, with ids, newest first."""
+        return self._backend.read(lambda c: reads.list_unstarted(c, state, below))
+
+    def started_recordings(self, claimant: str, *, own: bool, before: float | None = None, above: int = 0) -> list[Numbered]:
+        """Return a page of recordings in state `started`, with ids, oldest first: this gateway's own, or all others."""
+        return self._backend.read(lambda c: reads.list_started(c, claimant, own=own, before=before, above=above))
+
+    def overdue_recordings(self, claimant: str, before: float) -> list[str]:
+        """Return the calls whose recording is unclaimed or this gateway's, and unsettled since `before`."""
+        return self._backend.read(lambda c: reads.list_overdue(c, claimant, before))
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 

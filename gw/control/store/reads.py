@@ -6,17 +6,35 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func, literal, not_, or_, select
 
-from gw.control.rows import CallDetails, CallEnd, CallRow, EventRow, ListedCall, QualityRow, RecordingRow, Scalar, TurnRow
+from gw.control.rows import (
+    CallDetails,
+    CallEnd,
+    CallRow,
+    EventRow,
+    ListedCall,
+    QualityRow,
+    RecordingRow,
+    RowState,
+    Scalar,
+    TurnRow,
+)
 from gw.control.store import tables
-from gw.control.store.recordings import SETTLED
-from gw.control.store.tables import calls, recordings
+from gw.control.store.recordings import SETTLED, STATES
+from gw.control.store.tables import Moment, calls, recordings
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+#: A recording with the id of its row, for the page after it.
+Numbered = tuple[int, RecordingRow]
+
 #: Upper bound on any list, whatever limit the caller passes.
 MAX_ROWS: Final = 10_000
+#: Recordings in one page of unsettled ones: some milliseconds of work.
+PAGE: Final = 500
+#: Upper bound on the overdue recordings of a gateway.
+MAX_OVERDUE: Final = 100_000
 #: Turns and events read of one call.
 MAX_PARTS: Final = 2_000
 
@@ -98,10 +116,46 @@ def list_recordings(connection: Connection, limit: int, state: str | None) -> li
     return _rows(connection, statement.order_by(recordings.c.id.desc()).limit(_bounded(limit)), RecordingRow)
 
 
-def list_unsettled(connection: Connection) -> list[RecordingRow]:
-    """Return recordings in no final state, oldest first."""
-    statement = select(*_columns(recordings)).where(recordings.c.state.not_in(sorted(SETTLED)))
-    return _rows(connection, statement.order_by(recordings.c.id).limit(MAX_ROWS), RecordingRow)
+def list_unstarted(connection: Connection, state: RowState, below: int | None) -> list[Numbered]:
+    """Return a page of recordings in `state`, with their ids, newest first. `below`: the last id of the page before."""
+    statement = select(recordings.c.id, *_columns(recordings)).where(recordings.c.state == state)
+    if below is not None:
+        statement = statement.where(recordings.c.id < below)
+    return _numbered(connection, statement.order_by(recordings.c.id.desc()))
+
+
+def list_started(connection: Connection, claimant: str, *, own: bool, before: float | None, above: int) -> list[Numbered]:
+    """Return a page of recordings in state `started`, with their ids, oldest first.
+
+    `own`: those of this gateway, otherwise those of all others. `before`: only those that started before this epoch time, or at
+    an unknown one. `above`: the last id of the page before.
+    """
+    owner, started_at = recordings.c.owner, recordings.c.started_at
+    number = recordings.c.id + 0  # an index by id would read the calls alive on every host
+    statement = select(recordings.c.id, *_columns(recordings)).where(recordings.c.state == "started", number > above)
+    statement = statement.where(_owned_by(claimant) if own else or_(owner.is_(None), not_(_owned_by(claimant))))
+    if before is not None:
+        statement = statement.where(or_(started_at < before, started_at.is_(None)))
+    return _numbered(connection, statement.order_by(number))
+
+
+def list_overdue(connection: Connection, claimant: str, before: float) -> list[str]:
+    """Return the calls whose unclaimed or own recording is unsettled since `before`, epoch time."""
+    since = func.coalesce(recordings.c.started_at, recordings.c.claimed_at, recordings.c.first_audio_at)
+    unsettled = recordings.c.state.in_([state for state in STATES if state not in SETTLED])
+    ours = or_(recordings.c.owner.is_(None), _owned_by(claimant))
+    statement = select(recordings.c.call_sid).where(unsettled, ours, or_(since < literal(before, Moment()), since.is_(None)))
+    return list(connection.execute(statement.limit(MAX_OVERDUE)).scalars())
+
+
+def _owned_by(claimant: str) -> ColumnElement[bool]:
+    """Condition of a row owned by `claimant`: a range of the index, as owners are `CLAIMANT/PROCESS` and compared by bytes."""
+    return and_(recordings.c.owner >= f"{claimant}/", recordings.c.owner < f"{claimant}0")  # 0 follows / in ASCII
+
+
+def _numbered(connection: Connection, statement: Select[Any]) -> list[Numbered]:
+    found = connection.execute(statement.limit(PAGE))
+    return [(number, RecordingRow(**dict(zip(RecordingRow.__struct_fields__, values, strict=True)))) for number, *values in found]
 
 
 def _columns(table: Table) -> list[Any]:

@@ -139,6 +139,8 @@ recordings = Table(
     UniqueConstraint("call_sid", name="uq_recordings_call_sid"),
     Column("reason", String(SID_CHARS)),  # our code: why it failed, or its problem
     Index("ix_recordings_state", "state"),
+    Index("ix_recordings_state_owner", "state", "owner", "started_at"),
+    Index("ix_recordings_state_started_at", "state", "started_at"),
     **_MYSQL,
 )
 

@@ -297,7 +297,16 @@ class Parts:
             raise RestError(*REFUSALS[listing], "")
 
         made_pass = reconcile.Reconciler(
-            cast("Any", StandIn(unsettled_recordings=lambda: [row_now])),
+            cast(
+                "Any",
+                StandIn(
+                    unstarted_recordings=lambda state, below: [(1, row_now)] if row_now.state == state and below is None else [],
+                    started_recordings=lambda claimant, own, before, above: (
+                        [(1, row_now)] if row_now.state == "started" and own and not above else []
+                    ),
+                    overdue_recordings=lambda claimant, before: [],
+                ),
+            ),
             made,
             cast("Any", StandIn(write=write)),
             cast("Any", StandIn(list_recordings=list_recordings)),

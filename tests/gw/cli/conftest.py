@@ -54,7 +54,7 @@ STATUS = {
     "claims": 0,
     "cut_values": 0,
     "twilio": {"circuit": "closed", "problem": ""},
-    "store": {"kind": "sqlite", "reachable": True, "revision": "0003", "schema": "ready", "problem": ""},
+    "store": {"kind": "sqlite", "reachable": True, "revision": "0004", "schema": "ready", "problem": ""},
     "recordings": {"completed": 0},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,19 +19,19 @@ from gw.control.recording.reconcile import (
     LOOK_FIRST_S,
     LOOK_LAST_S,
     MAX_LOOKS,
+    MAX_STARTED,
     OVERDUE_S,
     RENEW_S,
     STARTED_AGE_S,
     WANTED_AGE_S,
     Reconciler,
-    is_overdue,
     reconcile_step,
 )
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
 from gw.control.rows import RecordingRow, RowState
 from gw.control.spool import Spool
-from gw.control.store import Stamped, Store
+from gw.control.store import Stamped, Store, tables
 from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
 from metrics import declare
@@ -250,20 +251,6 @@ def test_a_recording_of_a_living_call_is_not_looked_at(rig: Rig) -> None:
     assert rig.twilio.seen == []
 
 
-@pytest.mark.parametrize(
-    ("what", "overdue"),
-    [
-        (row("wanted", owner=None, age_s=OVERDUE_S + 1), True),
-        (row("claimed", age_s=OVERDUE_S - 1), False),
-        (row("claimed", age_s=OVERDUE_S + 1), True),
-        (row("claimed", owner="other/1-a", age_s=OVERDUE_S + 1), False),
-        (row("started", age_s=OVERDUE_S + 1), True),
-    ],
-)
-def test_a_row_unsettled_for_too_long_is_overdue(what: RecordingRow, overdue: bool) -> None:
-    assert is_overdue(what, "claimant", NOW) is overdue
-
-
 def test_a_living_call_is_not_overdue(rig: Rig) -> None:
     rig.started()
     rig.twilio.gets.append(listing(recording()))
@@ -272,3 +259,128 @@ def test_a_living_call_is_not_overdue(rig: Rig) -> None:
     rig.owned.add(CALL)
     rig.pass_over(OVERDUE_S + 2)
     assert rig.overdue == [0, 1, 0]
+
+
+# -- many rows --------------------------------------------------------------------------------------------------------
+
+MANY = 100_000
+
+
+def insert(rig: Rig, state: str, owner: str | None, age_s: float, count: int, first: int = 1) -> None:
+    at = time.time() - age_s
+    values = [
+        {
+            "call_sid": f"CA{n:032d}",
+            "state": state,
+            "owner": owner,
+            "attempts": 1,
+            "first_audio_at": at,
+            "claimed_at": at,
+            "started_at": at if state == "started" else None,
+            "recording_sid": f"RE{n:032d}" if state == "started" else None,
+        }
+        for n in range(first, first + count)
+    ]
+    rig.store._backend.write(lambda connection: connection.execute(tables.recordings.insert(), values))
+
+
+def test_a_new_wish_is_taken_up_beside_a_hundred_thousand_unsettled_rows(rig: Rig) -> None:
+    """Calls alive on all hosts, ended calls of this host without a callback, and a lost host's claims."""
+    insert(rig, "started", "elsewhere/1-a", STARTED_AGE_S + 60, MANY // 2)
+    insert(rig, "started", "claimant/1-a", STARTED_AGE_S + 60, MANY // 2 - 3000, MANY)
+    insert(rig, "claimed", "elsewhere/1-a", 1.0, 3000, 2 * MANY)
+    rig.store.apply([Stamped(bus.StartRecording(CALL, ACCOUNT, time.time()), "host", 0, "w0", 1)])
+    rig.owned.add(CALL)
+    rig.twilio.gets += [listing()] + [listing(recording())] * MAX_LOOKS
+    rig.twilio.posts.append(created())
+    began_s = time.monotonic()
+    done = rig.reconciler.pass_over(time.time() + WANTED_AGE_S + 1, 1000.0)
+    print(f"a pass over {MANY} unsettled rows: {time.monotonic() - began_s:.2f} s")
+    assert done.taken_up == 1
+    assert done.unsettled <= 1 + 3000 + MAX_STARTED
+    assert rig.pass_over().state == "started"
+
+
+def test_started_rows_are_looked_at_in_turn(rig: Rig) -> None:
+    insert(rig, "started", "claimant/1-a", STARTED_AGE_S + 60, 5 * MAX_LOOKS)
+    rig.twilio.gets += [listing(recording())] * (5 * MAX_LOOKS)
+    looked: set[str] = set()
+    for n in range(5):
+        rig.reconciler.pass_over(time.time(), 1000.0 + n * LOOK_FIRST_S)
+        looked |= {seen.path.split("/")[5] for seen in rig.twilio.seen}
+    assert len(looked) == 5 * MAX_LOOKS
+
+
+def test_an_operator_looks_at_every_started_row(rig: Rig) -> None:
+    insert(rig, "started", "claimant/1-a", 1.0, MAX_LOOKS + 5)
+    insert(rig, "started", "elsewhere/1-a", 1.0, 5, MANY)
+    rig.twilio.gets += [listing(recording())] * (MAX_LOOKS + 10)
+    assert rig.reconciler.pass_over(time.time(), 1000.0, asked=True).asked == MAX_LOOKS + 10
+
+
+def test_every_row_that_needs_a_step_is_read(rig: Rig) -> None:
+    """The database leaves out rows; none of them would need a step."""
+    now, number = time.time(), 0
+    for state, owner, age_s in itertools.product(
+        ("wanted", "claimed", "started"),
+        (None, "claimant/1-a", "claimant/9-z", "claimant0/1", "claimanu/1", "a/1"),
+        (0.0, WANTED_AGE_S + 1, STARTED_AGE_S + 1, FOREIGN_AGE_S + 1, LOOK_LAST_S + 1),
+    ):
+        insert(rig, state, owner, age_s, 1, number := number + 1)
+    read: set[str] = set()
+    for kind in ("wanted", "claimed"):
+        read |= {row.call_sid for _, row in rig.store.unstarted_recordings(kind)}
+    for own, age_s in ((True, STARTED_AGE_S), (False, LOOK_LAST_S)):
+        read |= {row.call_sid for _, row in rig.store.started_recordings("claimant", own=own, before=now - age_s)}
+    every = rig.store.recordings(limit=1000)
+    assert len(every) == number
+    due = {row.call_sid for row in every if reconcile_step(row, claimant="claimant", owned=False, now=now) != "leave"}
+    assert due <= read
+    assert len(read) < number
+
+
+def test_while_twilio_is_down_each_pass_tries_another_row(rig: Rig) -> None:
+    insert(rig, "started", "claimant/1-a", STARTED_AGE_S + 60, 3)
+    for _ in range(OPEN_AFTER):
+        rig.breaker.on_error("server", "HTTP 503", time.monotonic())
+    rig.twilio.gets += [Answer(503, {})] * 3
+    for n in range(3):
+        rig.breaker._until_s = 0.0
+        rig.reconciler.pass_over(time.time(), 1000.0 + n)
+    assert len({seen.path for seen in rig.twilio.seen}) == 3
+
+
+def test_a_pause_of_the_circuit_postpones_no_look(rig: Rig) -> None:
+    rig.started()
+    for _ in range(OPEN_AFTER):
+        rig.breaker.on_error("server", "HTTP 503", time.monotonic())
+    rig.breaker._until_s = time.monotonic() + 60
+    rig.pass_over(STARTED_AGE_S + 1)
+    assert rig.twilio.seen == []
+    rig.breaker.on_answer()
+    rig.twilio.gets.append(listing(recording(status="completed")))
+    assert rig.pass_over(STARTED_AGE_S + 2).state == "completed"
+
+
+def test_looks_wait_for_the_time_that_twilio_asks_for(rig: Rig) -> None:
+    insert(rig, "started", "claimant/1-a", STARTED_AGE_S + 60, 3)
+    rig.twilio.gets.append(Answer(429, {"code": 20429, "message": "no"}, retry_after="30"))
+    for n in range(2):
+        rig.reconciler.pass_over(time.time(), 1000.0 + n * LOOK_FIRST_S)
+    assert rig.twilio.count("GET") == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "owner", "age_s", "overdue"),
+    [
+        ("wanted", None, OVERDUE_S + 1, 1),
+        ("claimed", "claimant/1-a", OVERDUE_S - 1, 0),
+        ("claimed", "claimant/1-a", OVERDUE_S + 1, 1),
+        ("claimed", "other/1-a", OVERDUE_S + 1, 0),
+        ("started", "claimant/1-a", OVERDUE_S + 1, 1),
+        ("completed", "claimant/1-a", OVERDUE_S + 1, 0),
+    ],
+)
+def test_a_row_unsettled_for_too_long_is_overdue(rig: Rig, state: str, owner: str | None, age_s: float, overdue: int) -> None:
+    insert(rig, state, owner, age_s, 1)
+    assert len(rig.store.overdue_recordings("claimant", time.time() - OVERDUE_S)) == overdue

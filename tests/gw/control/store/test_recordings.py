@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gevent
 import pytest
+from sqlalchemy import Connection, event
 
 from gw import bus
-from gw.control.store import HeldClaim, Store, claimant_of
+from gw.control.store import HeldClaim, Store, claimant_of, reads
 from tests.conftest import StoreMaker
 from tests.gw.control.stamped import ACCOUNT, T0, call_sid, stamp
 from tests.timing import scaled
@@ -26,7 +27,7 @@ def test_a_claim_succeeds_once(store: Store) -> None:
 def test_a_wish_is_claimed_once(store: Store) -> None:
     wanted = stamp(bus.StartRecording(SID, ACCOUNT, T0))
     store.apply(wanted)
-    assert [r.state for r in store.unsettled_recordings()] == ["wanted"]
+    assert [row.state for _, row in store.unstarted_recordings("wanted")] == ["wanted"]
     assert store.claim_recording(SID, ACCOUNT, "o", T0 + 1)
     assert not store.claim_recording(SID, ACCOUNT, "p", T0 + 2)
     store.apply(wanted)
@@ -68,7 +69,7 @@ def test_a_recording_moves_forward_only(store: Store) -> None:
     assert (row.state, row.duration_s, row.error_code, row.error_text, row.reason) == ("completed", 42, None, None, None)
     assert (row.recording_sid, row.started_at, row.trigger_ms, row.attempts) == ("RE1", T0 + 1, 120, 2)
     assert len(row.url) == 1000
-    assert store.unsettled_recordings() == []
+    assert store.started_recordings("o", own=False) == []
     assert [r.call_sid for r in store.recordings(state="completed")] == [SID]
     assert store.recordings(state="failed") == []
     assert store.update_recording(SID, error_text=None)
@@ -113,3 +114,54 @@ def test_delivered_claims_fill_wishes_and_respect_other_owners(store: Store) -> 
 )
 def test_the_claimant_in_an_owner(owner: str | None, claimant: str) -> None:
     assert claimant_of(owner) == claimant
+
+
+def test_pages_of_unsettled_recordings_join(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "PAGE", 2)
+    for k in range(1, 6):
+        store.claim_recording(call_sid(k), ACCOUNT, "here/1", T0)
+    assert unstarted(store) == [call_sid(k) for k in (5, 4, 3, 2, 1)]
+    for k in range(1, 6):
+        store.update_recording(call_sid(k), state="started", started_at=T0 + k)
+    assert unstarted(store) == []
+    assert started(store, "here", own=True, before=T0 + 4) == [call_sid(k) for k in (1, 2, 3)]
+    assert started(store, "here", own=True) == [call_sid(k) for k in (1, 2, 3, 4, 5)]
+    assert started(store, "other", own=False) == [call_sid(k) for k in (1, 2, 3, 4, 5)]
+    assert started(store, "here", own=False) == started(store, "her", own=True) == started(store, "other", own=True) == []
+
+
+def unstarted(store: Store) -> list[str]:
+    found: list[str] = []
+    below: int | None = None
+    while page := store.unstarted_recordings("claimed", below):
+        assert len(page) <= 2
+        found += [row.call_sid for _, row in page]
+        below = page[-1][0]
+    return found
+
+
+def started(store: Store, claimant: str, *, own: bool, before: float | None = None) -> list[str]:
+    found: list[str] = []
+    above = 0
+    while page := store.started_recordings(claimant, own=own, before=before, above=above):
+        assert len(page) <= 2
+        found += [row.call_sid for _, row in page]
+        above = page[-1][0]
+    return found
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_started_recordings_are_found_by_an_index(store: Store, own: bool) -> None:
+    """Calls alive on every host must not be read in each pass."""
+    seen: list[tuple[str, object]] = []
+
+    def keep(connection: Connection, cursor: object, sql: str, parameters: object, *_: object) -> None:
+        seen.append((sql, parameters))
+
+    event.listen(store._backend._engine, "before_cursor_execute", keep)
+    store.started_recordings("here", own=own, before=T0)
+    event.remove(store._backend._engine, "before_cursor_execute", keep)
+    sql, parameters = next(entry for entry in seen if entry[0].startswith("SELECT recordings.id"))
+    explain = "EXPLAIN QUERY PLAN " if "?" in sql else "EXPLAIN "
+    plan = store._backend.read(lambda connection: str(connection.exec_driver_sql(explain + sql, parameters).all()))
+    assert "ix_recordings_state_owner" in plan or "ix_recordings_state_started_at" in plan

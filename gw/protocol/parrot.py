@@ -83,6 +83,7 @@ class Parrot:
         "_floor",
         "_frames",
         "_goodbye",
+        "_is_leaving",
         "_last",
         "_loud_frames",
         "_n",
@@ -96,6 +97,7 @@ class Parrot:
     def __init__(self, greeting: bytes, goodbye: bytes) -> None:
         self._last = (greeting, "(greeting)")  # the last answer: sound and text
         self._goodbye = goodbye
+        self._is_leaving = False  # the key "#" was pressed: the next response is the goodbye
         self._floor = _Floor()
         self._rest = b""  # the beginning of a frame
         self._frames = 0  # received so far: the clock
@@ -109,7 +111,9 @@ class Parrot:
         self._captured: list[bytes] = []
 
     def create_response(self) -> list[AiEvent]:
-        """Return the greeting before the first answer, later the last answer once more."""
+        """Return the goodbye after the key "#", else the last answer; the greeting before any."""
+        if self._is_leaving:
+            return self._say_goodbye()
         return self._say(*self._last)
 
     def on_audio(self, sound: bytes) -> list[AiEvent]:
@@ -126,14 +130,12 @@ class Parrot:
         return events
 
     def on_keys(self, keys: str) -> list[AiEvent]:
-        """Process keys: "#" ends the call with the goodbye, others wait for `create_response`."""
-        if "#" not in keys:
+        """Process keys: "#" ends the caller's turn, and makes the next response the goodbye."""
+        self._is_leaving = self._is_leaving or "#" in keys
+        if not self._is_leaving or not self._speech_item:
             return []
-        events: list[AiEvent] = []
-        if self._speech_item:
-            events.append(SpeechStopped(self._speech_item))
-            self._speech_item, self._captured = "", []
-        return events + self._say_goodbye()
+        item_id, self._speech_item, self._captured = self._speech_item, "", []
+        return [SpeechStopped(item_id)]
 
     def _on_frame(self, frame: bytes, events: list[AiEvent]) -> None:
         self._frames += 1
@@ -180,6 +182,7 @@ class Parrot:
         ]
 
     def _say_goodbye(self) -> list[AiEvent]:
+        self._is_leaving = False
         return self._say(self._goodbye, "(goodbye)", hang_up=True)
 
     def _say(self, sound: bytes, text: str, *, hang_up: bool = False) -> list[AiEvent]:

@@ -22,6 +22,9 @@ from tests.timing import scaled
 
 LONG = lasting(20)
 GOODBYE = lasting(2)[:8_005]
+SHORT = lasting(1)[:1600]
+#: An agent who is silent at the limit, and one who is in the middle of a sentence.
+AT_LIMIT = [AiScript(greeting=greeting, answers=(SHORT,)) for greeting in (SHORT, GOODBYE * 2)]
 TALKS = AiScript(greeting=LONG)
 SAYS_GOODBYE = AiScript(greeting=GOODBYE, hang_up_after=1)
 #: Interval of the watchdog, and the allowance for a busy machine.
@@ -69,8 +72,8 @@ def test_every_end_has_one_reason(world: WorldMaker, tmp_path: Path) -> None:
             partial(the_parrot_hangs_up, new("parrot", agent={"provider": "parrot"})),
             partial(an_operator_hangs_up, new("admin", TALKS)),
             partial(twilio_completes_the_call, new("rest", TALKS)),
-            partial(the_line_is_idle, new("idle", AiScript(greeting=lasting(1)[:1600]), media=Media(idle_limit_s=1.0))),
-            partial(the_call_is_too_long, new("limit", TALKS, media=Media(max_call_s=1.5))),
+            partial(the_line_is_idle, new("idle", AiScript(answers=(SHORT,)), media=Media(idle_limit_s=1.0))),
+            partial(the_call_is_too_long, new("limit", lambda index, path: AT_LIMIT[index], media=Media(max_call_s=1.5))),
         )
 
 
@@ -165,23 +168,29 @@ def twilio_completes_the_call(w: World) -> None:
 
 
 def the_line_is_idle(w: World) -> None:
-    """The idle limit runs from the last speech, not from the call's start."""
+    """The idle limit runs from the last speech. Two prompts come before it, then closing words."""
     calls = [w.twilio.place_call(speech.script(10_000)) for _ in range(2)]
     later = w.twilio.place_call(speech.script(900, lasting(1)[:4000], 10_000))
     for call in calls:
         row = check_end(w, call, "idle_limit")
-        assert 1.2 <= lasted_s(row) < 1.2 + LOOK_S + MARGIN_S + not_run_ms(call) / 1000
+        assert call.heard_audio == padded([SHORT] * 4)
+        expected_s = 1.0 + 4 * len(SHORT) / BYTES_PER_MS / 1000
+        assert expected_s <= lasted_s(row) < expected_s + LOOK_S + MARGIN_S + not_run_ms(call) / 1000
         assert call.closed_by == "gateway"
     assert lasted_s(check_end(w, later, "idle_limit")) > 2.0
     check_counts(w, idle_limit=3)
 
 
 def the_call_is_too_long(w: World) -> None:
-    """The duration limit ends a call during a response."""
-    calls = [w.twilio.place_call(speech.script(10_000)) for _ in range(2)]
-    for call in calls:
+    """The agent ends its sentence at the duration limit, then speaks closing words."""
+    for number, script in enumerate(AT_LIMIT, 1):
+        call = w.twilio.place_call(speech.script(10_000))
+        until(lambda number=number: len(w.ai.sessions) == number, "the call's AI session is up")  # type: ignore[misc]
         row = check_end(w, call, "duration_limit")
-        assert 1.5 <= lasted_s(row) < 1.5 + LOOK_S + MARGIN_S + not_run_ms(call) / 1000
+        assert call.heard_audio == padded([script.greeting, SHORT])
+        sentence_s, words_s = (len(sound) / BYTES_PER_MS / 1000 for sound in (script.greeting, SHORT))
+        expected_s = max(1.5, sentence_s) + words_s
+        assert expected_s <= lasted_s(row) < expected_s + 2 * LOOK_S + MARGIN_S + not_run_ms(call) / 1000
         assert call.closed_by == "gateway"
     check_counts(w, duration_limit=2)
 

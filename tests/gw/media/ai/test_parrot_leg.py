@@ -74,6 +74,7 @@ def test_a_parrot_repeats_the_caller(leg: ParrotLeg):
 def test_the_hash_key_brings_a_goodbye_and_hangs_up(leg: ParrotLeg):
     leg.send_keys("1")
     leg.send_keys("#")
+    leg.create_response()
     events = drain(leg)
     assert audio_of(events) == Prompts().goodbye
     assert [event.name for event in events if isinstance(event, ai.ToolCall)] == [ai.HANG_UP_TOOL]

@@ -59,6 +59,9 @@ _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 _WEBHOOK_PATHS: Final = {f"/twilio/{kind}": kind for kind in ("voice", "status", "recording", "stream", "action")}
 
+#: Webhooks whose answer is a call's next step. The others report something that has happened.
+_STEPS: Final = frozenset({"voice", "action"})
+
 #: Path of a balancer's health check: some worker of the machine answers webhooks.
 _HEALTH_PATH: Final = "/healthz"
 
@@ -125,7 +128,10 @@ class Webhooks:
         turn_loop()  # the signature was a third of the work
         fields = dict(form)
         if fault := field_fault(fields):
-            return self._bad_request(kind, fault, start_response)
+            if kind in _STEPS or fields.get("CallSid"):
+                return self._bad_request(kind, fault, start_response)
+            self._cells[kind, "bad_request"].add()  # a callback of no call changes nothing
+            return _answer(start_response, "204 No Content", _TEXT, "")
         key = _key(f"{kind}?{environ.get('QUERY_STRING', '')}", text)
         elsewhere = _ELSEWHERE in environ
         if kind == "voice":

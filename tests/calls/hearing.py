@@ -33,6 +33,22 @@ def session_of(w: World, call: TwinCall) -> AiLedger:
     return ledger
 
 
+def check_uplink(call: TwinCall, *sessions: AiLedger) -> None:
+    """Check that the AI received every frame of the caller once, in sequence.
+
+    Silence between them is allowed: the gateway sends it while frames are missing, which a busy machine delays.
+    """
+    received, sent = b"".join(bytes(session.uplink) for session in sessions), bytes(call.sent_speech)
+    silent, at = SILENCE * FRAME_BYTES, 0
+    for start in range(0, len(received), FRAME_BYTES):
+        frame = received[start : start + FRAME_BYTES]
+        if frame == sent[at : at + FRAME_BYTES]:
+            at += FRAME_BYTES
+        else:
+            assert frame == silent, f"frame {start // FRAME_BYTES} of the uplink is not frame {at // FRAME_BYTES} of the caller"
+    assert at == len(sent), f"{(len(sent) - at) // FRAME_BYTES} frames of the caller did not reach the AI"
+
+
 def check_ear(call: TwinCall, jitter_ms: float = JITTER_MS) -> None:
     """Check a call for refused messages, unplayed marks and audible gaps."""
     assert (call.error, call.warnings) == ("", [])

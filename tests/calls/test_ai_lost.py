@@ -26,6 +26,7 @@ from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES
 from gw.twin.twilio.stream import CallPlan
 from tests.calls.conftest import World
+from tests.calls.hearing import check_uplink
 from tests.calls.shared import Outcome, end_good, murmur, padded, place_good, run_world, speaking
 from tests.mariadb import MariaDB
 from tests.timing import scaled
@@ -258,7 +259,7 @@ def test_a_session_that_nears_its_end_is_replaced_without_a_gap(outcome: Outcome
     first, second = sessions(outcome, name)
     assert first.closed_by == "peer", "the gateway closes the session before it expires"
     assert first.errors == []
-    assert bytes(first.uplink) + bytes(second.uplink) == bytes(call.sent_speech)
+    check_uplink(call, first, second)
     assert call.received_audio == padded(SHORT)
     assert restated(second) == [("assistant", "I hear you.")]
     assert requested(second) == []
@@ -269,7 +270,7 @@ def test_a_session_that_ends_in_the_middle_of_speech_is_kept_until_then(outcome:
     assert (first.closed_by, unused.closed_by, unused.responses) == ("us", "peer", [])
     assert requested(second) == [CONTINUE]
     call = outcome.calls["a_short_session"]
-    assert bytes(first.uplink) + bytes(second.uplink) == bytes(call.sent_speech)
+    check_uplink(call, first, second)
 
 
 @pytest.mark.parametrize("name", [name for name, case in PERMANENT.items() if case.reason == "fallback_goodbye"])

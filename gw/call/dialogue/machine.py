@@ -551,6 +551,16 @@ class Dialogue:
     def _on_heard_out(self, _: given.HeardOut | None = None) -> None:
         self.plays, self.starved, self.heard_by = False, False, NEVER
 
+    def _on_all_heard(self, _: given.HeardOut) -> None:
+        """Nothing is left that an interruption could cut: what the caller says is an ordinary turn."""
+        self._on_heard_out()
+        is_judged = self.floor is Floor.JUDGED
+        if self.floor is not Floor.OPEN:
+            self._take_back()
+        self._release()
+        if is_judged:
+            self._owe(Prompt.ANSWER, 0)
+
     def _on_heard_by(self) -> None:
         """The report that all was heard does not come: closing words may be lost with the stream."""
         if self.phase is Phase.CLOSING:
@@ -871,7 +881,7 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.CallerText: Dialogue._on_caller_text,
     given.ToolCall: Dialogue._on_tool_call,
     given.Unreadable: Dialogue._on_unreadable,
-    given.HeardOut: Dialogue._on_heard_out,
+    given.HeardOut: Dialogue._on_all_heard,
     given.Starved: Dialogue._on_starved,
     given.Key: Dialogue._on_key,
     given.FramesMissing: Dialogue._on_frames_missing,

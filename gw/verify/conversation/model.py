@@ -137,8 +137,11 @@ class _Moves:
             self._pass(truth, deadline_ms)
         elif deadline_ms < FAR_MS and self._may_fail("slow"):
             self._pass(truth._replace(slow=True), deadline_ms, cost=1)
-        if truth.queued and not truth.held:
-            heard = truth._replace(queued=False, starved=False)
+        heard = truth._replace(queued=False, starved=False)
+        if truth.queued and truth.held:  # all of it was at Twilio when the playout paused
+            heard = heard._replace(owed_ms=-1 if truth.speaking else max(0, truth.owed_ms))
+            self._add("the caller has heard everything", given.HeardOut(), heard)
+        elif truth.queued:
             self._add("the caller has heard everything", given.HeardOut(), heard, kind=SURE)
             if truth.active and truth.sounded and not truth.starved and self._may_fail("starve"):
                 starved = truth._replace(starved=True)

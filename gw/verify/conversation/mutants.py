@@ -222,6 +222,11 @@ MUTANTS: Final = (
         _in("_on_heard_by", "self.has_spoken = False", "pass"),
         check.TOOLS,
     ),
+    Mutant(
+        "a short answer at the end of the agent's words is noise",
+        _in("_on_all_heard", "self._owe(Prompt.ANSWER, 0)", "pass"),
+        check.JUDGED,
+    ),
     Mutant("hanging up does not wait for the goodbye", _in("_is_over", "not self.plays and ", ""), check.TOOLS),
     Mutant(
         "a goodbye cannot be taken back",

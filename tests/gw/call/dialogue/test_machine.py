@@ -99,6 +99,14 @@ def test_a_cough_costs_no_word_where_the_gateway_judges() -> None:
     assert talk.wait(300) == [do.DeleteItem("c1"), do.ReleaseAudio()]
 
 
+def test_a_short_answer_at_the_end_of_the_agents_words_is_a_turn_where_the_gateway_judges() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 300), given.ResponseDone("r1"))
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == [do.HoldAudio()]
+    assert talk.on(given.HeardOut()) == [do.ReleaseAudio(), do.Create(Prompt.ANSWER)]
+
+
 def test_a_word_cuts_where_the_gateway_judges() -> None:
     talk = Talk(Rules(interruptions="gateway"))
     talk.greet()

@@ -39,7 +39,18 @@ MAX_CALLS: Final = 20_000
 class _Facts:
     """Facts about one call. `whole`: since its beginning."""
 
-    __slots__ = ("agent", "began_at", "conversation", "reason", "resumes", "speak", "stream_sid", "transferred", "whole")
+    __slots__ = (
+        "agent",
+        "answered_at",
+        "began_at",
+        "conversation",
+        "reason",
+        "resumes",
+        "speak",
+        "stream_sid",
+        "transferred",
+        "whole",
+    )
 
     def __init__(self, *, whole: bool) -> None:
         self.whole = whole
@@ -50,6 +61,7 @@ class _Facts:
         self.resumes = 0
         self.speak = False
         self.stream_sid = ""  # the latest stream's
+        self.answered_at = 0.0  # the latest stream's
         self.transferred = False  # by REST
 
 
@@ -68,7 +80,9 @@ class AfterStream:
         match event:
             case bus.CallStarted():
                 facts = self._facts(event.call_sid, whole=True)
-                facts.agent = event.agent
+                if event.answered_at < facts.answered_at:
+                    return  # an older stream's, sent late
+                facts.agent, facts.answered_at = event.agent, event.answered_at
                 facts.began_at = facts.began_at or event.answered_at
                 facts.reason, facts.stream_sid = "", event.stream_sid
             case bus.Turn():
@@ -80,7 +94,10 @@ class AfterStream:
                     facts.reason, facts.speak = event.reason, event.speak
             case bus.CallEvent(kind="resumed"):
                 facts = self._facts(event.call_sid)
-                facts.resumes = max(facts.resumes, int(event.data.get("n") or 0))
+                n = int(event.data.get("n") or 0)
+                if n > facts.resumes and not facts.conversation.turns:
+                    facts.whole = False  # its beginning was another process's: the store has it
+                facts.resumes = max(facts.resumes, n)
             case _:
                 pass
 
@@ -145,8 +162,9 @@ class AfterStream:
         if later is not None:
             stored = {turn.n for turn in row.turns}
             facts.conversation.add(turn for turn in later.conversation.turns if turn.n not in stored)
-            if later.reason:
+            if later.reason or later.stream_sid:  # a stream that started since has not ended, whatever the row says
                 facts.reason, facts.speak = later.reason, later.speak
+            facts.stream_sid, facts.answered_at = later.stream_sid, later.answered_at
             facts.resumes = max(facts.resumes, later.resumes)
             facts.transferred = later.transferred
         return facts

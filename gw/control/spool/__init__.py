@@ -101,6 +101,7 @@ class Spool:
         self._backlog = 0
         self._removed = 0
         self._poisoned = 0
+        self._is_open = True  # False after a failed try to replace a corrupt file
         self.was_replaced = False  # by an empty one, at the start or since
         self.on_replaced: Callable[[], None] = lambda: None  # not called for the start
         try:
@@ -279,12 +280,16 @@ class Spool:
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
         self._removed += self._backlog  # none of them will come
+        self._backlog = 0
         self.was_replaced = True
         return self._open()
 
     def _reopen(self) -> None:
+        """Replace the corrupt file; after a failed try, open whatever is there."""
+        was_open, self._is_open = self._is_open, False
         self._db.close()
-        self._db = self._replace()
+        self._db = self._replace() if was_open else self._open_or_replace()
+        self._is_open = True
 
     def _open(self) -> sqlite3.Connection:
         db = open_sqlite(self._path, _BUSY_S)
@@ -328,7 +333,7 @@ class Spool:
             try:
                 return self._thread.run(work)
             except sqlite3.Error as error:
-                if not _is_corrupt(error):
+                if self._is_open and not _is_corrupt(error):
                     raise
                 self._thread.run(self._reopen)
                 self._report_replaced()

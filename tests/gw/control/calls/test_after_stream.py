@@ -71,6 +71,16 @@ def test_the_end_of_a_stream_that_was_replaced_ends_nothing(store: Store) -> Non
     assert after_stream.answer(bus.Ask(2, CALL, "next")).reason == "ai_hangup"
 
 
+def test_a_start_that_comes_after_a_later_streams_start_replaces_nothing(store: Store) -> None:
+    """The worker of the first stream could not reach control for a moment."""
+    after_stream = make(store, lost=False)
+    first = call_started()
+    second = msgspec.structs.replace(first, stream_sid="MZ2", answered_at=first.answered_at + 5)
+    for event in (second, first, ended("phone_lost", first.stream_sid), ended("ai_hangup", "MZ2")):
+        after_stream.on_event(event)
+    assert after_stream.answer(bus.Ask(1, CALL, "next")).reason == "ai_hangup"
+
+
 def test_an_end_that_is_on_its_way_is_waited_for(store: Store) -> None:
     after_stream = make(store, lost=False)
     after_stream.on_event(call_started())
@@ -123,6 +133,27 @@ def test_earlier_facts_come_from_the_store(store: Store) -> None:
     answer = after_stream.answer(bus.Ask(2, CALL, "next"))
     assert (answer.step, answer.resumes, answer.agent) == ("resume", 2, "default")
     assert abs(answer.began_at - started.answered_at) < 0.001
+
+
+def test_a_call_that_resumes_right_after_control_was_replaced_keeps_its_conversation(store: Store) -> None:
+    write(store, call_started(), turn(1, "Hello."))
+    after_stream = make(store)
+    after_stream.on_event(msgspec.structs.replace(call_started(), stream_sid="MZ2"))
+    after_stream.on_event(bus.CallEvent(CALL, "resumed", time.time(), {"n": 1}))
+    answer = after_stream.answer(bus.Ask(1, CALL, "conversation"))
+    assert [utterance.text for utterance in answer.utterances] == ["Hello."]
+
+
+def test_the_row_of_a_call_whose_resume_is_not_stored_yet_does_not_end_it(store: Store) -> None:
+    """Control was replaced, and the store has the first stream's end but not the second stream's start."""
+    write(store, call_started(), ended("phone_lost"))
+    after_stream = make(store, lost=False)
+    after_stream.on_event(turn(2, "Hello?", "caller"))
+    after_stream.on_event(msgspec.structs.replace(call_started(), stream_sid="MZ2"))
+    after_stream.answer(bus.Ask(1, CALL, "conversation"))
+    later = gevent.spawn_later(0.05, after_stream.on_event, ended("ai_hangup", "MZ2"))
+    assert after_stream.answer(bus.Ask(2, CALL, "next")).reason == "ai_hangup"
+    later.join()
 
 
 def test_an_end_before_the_last_resume_is_not_the_end_of_the_call(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

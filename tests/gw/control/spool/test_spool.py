@@ -226,6 +226,27 @@ def test_a_file_that_becomes_corrupt_is_replaced_under_the_running_gateway(path:
     spool.close()
 
 
+def test_a_spool_that_could_not_be_replaced_is_replaced_once_the_disk_permits(path: Path) -> None:
+    spool = Spool(path)
+    spool.append("a", [(n, bytes(1000)) for n in range(1, 200)])
+    spool._run(lambda: spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    spool._run(lambda: spool._db.execute("PRAGMA cache_size=0").fetchall())
+    _damage(path, 4096)
+    away = path.parent.rename(path.parent.with_name("away"))
+    path.parent.touch()  # a directory that cannot be used
+    for _ in range(3):
+        with pytest.raises(SpoolError):
+            spool.batch(500)
+    path.parent.unlink()
+    away.rename(path.parent)
+    with pytest.raises(SpoolError):
+        spool.append("a", [(200, b"sent again")])
+    assert (spool.backlog(), sum(spool.progress()), spool.corrupt_files()) == (0, 199, 1)
+    spool.append("a", [(200, b"sent again")])
+    assert numbers(spool.batch(10)) == [200]
+    spool.close()
+
+
 def _damage(path: Path, start: int) -> None:
     """Overwrite the file from `start`, its write-ahead log being empty."""
     with path.open("r+b") as file:

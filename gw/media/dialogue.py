@@ -154,6 +154,8 @@ class CallDialogue:
         """Pass the failure of the session, or of an attempt at one. `is_expired`: it reached its time limit."""
         self.detail, self._is_expired = detail, is_expired
         self.on(event)
+        if self._machine.phase is Phase.ENDED and self._side.is_wanted:
+            self._side.give_up()  # the caller is being transferred: nothing replaces the session
 
     def end(self, reason: Reason, detail: str) -> None:
         """Pass the end of the stream, or the wish to end the call."""

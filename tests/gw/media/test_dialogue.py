@@ -20,6 +20,7 @@ from gw.call.dialogue.machine import NEVER
 from gw.call.state import Reason, Result, State
 from gw.config import Agent, Turns
 from gw.media import dialogue
+from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import AiIn
 from gw.media.ai_side import SEND_BATCH
 from gw.media.dialogue import _ACTS, _NOTES, _OUTPUTS, DEAD_AIR_MS
@@ -30,8 +31,9 @@ from tests.gw.media.support import ContextMaker, FakeLeg, call_of, put_in_place,
 class Rig:
     """A call with a ready AI leg in memory, and the dialogue's greenlet."""
 
-    def __init__(self, contexts: ContextMaker, **agent: Any) -> None:
-        self.context, self.emitted = contexts.context(media={"ai_stall_s": 0.3, "ai_answer_s": 0.5, "goodbye_s": 1.0})
+    def __init__(self, contexts: ContextMaker, *, signed: bool = False, **agent: Any) -> None:
+        media = {"ai_stall_s": 0.3, "ai_answer_s": 0.5, "goodbye_s": 1.0}
+        self.context, self.emitted = contexts.context(media=media, signed=signed)
         self.transport, self.peer = transport_and_peer()
         self.call = call_of(self.context, Agent(**{"provider": "openai", "greeting": "", **agent}), self.transport)
         self.call.ai._new_leg = FakeLeg
@@ -106,6 +108,29 @@ def test_a_lasting_error_ends_with_the_fallback_immediately(rig: Rig) -> None:
     rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "failed", "no money", "lasting"))
     assert rig.call.ending.detail == "ai_refused: no money"
     assert rig.leg.of("create_response") == []
+
+
+def test_an_ai_that_closes_while_the_caller_is_transferred_is_left(contexts: ContextMaker) -> None:
+    """A read of a closed leg fails without a wait: AI-in would never give the hub back."""
+    rig = Rig(contexts, signed=True, fallback="transfer", transfer_to="+15550100")
+    reads: list[Reason | None] = []
+
+    def read() -> list[ai.AiEvent]:
+        reads.append(rig.call.state.reason)
+        if len(reads) > 9:
+            rig.call.ending.end(Reason.INTERNAL_ERROR)
+        raise AiLegError(Reason.AI_CLOSED, "closed with 1000")
+
+    try:
+        rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"))
+        rig.receive(ai.ResponseStarted("r1"), ai.ResponseDone("r1", "failed", "no money", "lasting"))
+        assert len(rig.notes("transfer_wanted")) == 1
+        rig.leg.read = read
+        rig.ai_in.run()
+        assert reads == [None]
+        assert rig.call.state.reason is None
+    finally:
+        rig.close()
 
 
 def test_a_goodbye_that_the_caller_interrupts_is_taken_back(rig: Rig) -> None:

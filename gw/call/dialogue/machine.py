@@ -281,7 +281,7 @@ class Dialogue:
             return
         self.insists = insists or (self.insists and self.debt is not None)
         self.debt, self.attempts = prompt, 0
-        self.survives = insists and self.response in (Response.REQUESTED, Response.ACTIVE)
+        self.survives = self.response is Response.ACTIVE or (insists and self.response is Response.REQUESTED)
         ahead_at = self.heard_by - limits.HEARD_MS - limits.AHEAD_MS if self.plays else 0
         self.ask_at = max(self.now + after_ms, ahead_at)
 

@@ -337,6 +337,8 @@ class _Moves:
             silent = truth._replace(speaking=False, own=mode != "gateway")
             if not (truth.held or truth.closing_asked or truth.hang_up):
                 silent = silent._replace(owed_ms=max(0, truth.owed_ms), insists=truth.insists and truth.owed_ms >= 0)
+                if truth.active and not truth.cancelled:
+                    silent = silent._replace(owed_from=truth.responses + 1)  # what is being said is not the answer
             self._add("caller: is silent", given.SpeechStopped(item_id), silent)
         elif truth.session == "ready" and not truth.texted:
             texted = truth._replace(texted=True)

@@ -255,6 +255,26 @@ def test_an_agent_that_finishes_does_not_begin_in_mid_sentence() -> None:
     assert talk.wait(700) == [do.Create(Prompt.ANSWER)]
 
 
+@pytest.mark.parametrize("rules", [Rules(interruptions="none"), Rules(interruptions="gateway", protect_greeting_ms=2000)])
+def test_the_rest_of_a_sentence_does_not_answer_what_the_caller_said_into_it(rules: Rules) -> None:
+    talk = Talk(rules)
+    talk.on(given.SessionReady(), given.ResponseStarted("r1"), given.Audio("r1", 3000))
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == []
+    assert talk.wait(1000) == []
+    assert talk.on(given.Audio("r1", 2500)) == [do.Play()]
+    assert talk.on(given.ResponseDone("r1")) == [do.Create(Prompt.ANSWER)]
+    talk.speak("r2")
+    assert talk.wait(5000) == []
+
+
+def test_the_ai_s_own_response_answers_what_the_caller_said_into_a_sentence() -> None:
+    talk = Talk(Rules(interruptions="none"))
+    talk.on(given.SessionReady(), given.ResponseStarted("r1"), given.Audio("r1", 3000))
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.Audio("r1", 3000), given.ResponseDone("r1"))
+    talk.speak("r2")
+    assert talk.wait(5000) == []
+
+
 def test_keys_that_were_not_answered_are_sent_to_the_next_session_too() -> None:
     talk = Talk()
     talk.greet()

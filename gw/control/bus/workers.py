@@ -96,7 +96,10 @@ class Workers:
         self._holds: dict[int, deque[HoldView]] = {}  # by worker index
 
     def on_hello(self, hello: bus.Hello) -> WorkerRecord:
-        """Add a worker that connected, or update it: the calls in its Hello replace its former calls."""
+        """Add a worker that connected, or update it: the calls in its Hello replace its former calls.
+
+        A call whose start this process has seen stays with its latest stream: an older one may still be open elsewhere.
+        """
         worker = self._by_instance.get(hello.instance)
         if worker is None:
             worker = self._by_instance[hello.instance] = WorkerRecord(hello, self._holds_of(hello.worker))
@@ -104,7 +107,8 @@ class Workers:
             self._disown(worker, worker.calls - set(hello.calls))
             worker.calls = set(hello.calls)
         for call_sid in worker.calls:
-            self._owners[call_sid] = worker
+            if call_sid not in self._answered:
+                self._owners[call_sid] = worker
         return worker
 
     def on_event(self, worker: WorkerRecord, event: bus.Event) -> WorkerRecord | None:

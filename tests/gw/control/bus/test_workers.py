@@ -49,6 +49,17 @@ def test_a_reconnection_replaces_the_calls() -> None:
     assert not worker.gone
 
 
+def test_a_reconnection_with_an_older_stream_takes_no_call() -> None:
+    table = Workers()
+    old = table.on_hello(hello("a", CALL))
+    new = table.on_hello(hello("b"))
+    table.on_event(new, call_started(CALL))
+    assert table.on_hello(hello("a", CALL)) is old
+    assert table.owner(CALL) is new
+    table.on_event(old, call_ended(CALL))
+    assert table.owner(CALL) is new
+
+
 def test_a_call_that_moved_stays_with_its_new_worker() -> None:
     table = Workers()
     old = table.on_hello(hello("a", CALL))

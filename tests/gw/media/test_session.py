@@ -362,6 +362,18 @@ def test_another_stream_takes_the_place_of_a_silent_one(contexts: ContextMaker, 
     until(lambda: not line.context.calls)
 
 
+def test_the_place_of_a_calls_last_resume_can_be_taken(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session_module, "SILENT_S", 0.05)
+    line = Line(contexts)
+    line.begin(resume="3", began=f"{time.time() - 100:.3f}", after="phone_lost")
+    other = Peer.connect(line.address)
+    other.send(start())
+    until(lambda: len(line.events(bus.CallStarted)) == 2)
+    assert [event.data["n"] for event in line.events(bus.CallEvent)] == [3, 3], "not a call that begins"
+    other.send(stop())
+    assert other.read_to_end() == (1000, "caller_hangup")
+
+
 def test_a_busy_lock_costs_no_call(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch):
     line = Line(contexts)
 

@@ -141,7 +141,8 @@ def list_started(connection: Connection, claimant: str, *, own: bool, before: fl
 
 def list_overdue(connection: Connection, claimant: str, before: float) -> list[str]:
     """Return the calls whose unclaimed or own recording is unsettled since `before`, epoch time."""
-    since = func.coalesce(recordings.c.started_at, recordings.c.claimed_at, recordings.c.first_audio_at)
+    # not the claim, which every try renews
+    since = func.coalesce(recordings.c.started_at, recordings.c.first_audio_at, recordings.c.claimed_at)
     unsettled = recordings.c.state.in_([state for state in STATES if state not in SETTLED])
     ours = or_(recordings.c.owner.is_(None), _owned_by(claimant))
     statement = select(recordings.c.call_sid).where(unsettled, ours, or_(since < literal(before, Moment()), since.is_(None)))

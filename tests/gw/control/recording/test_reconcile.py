@@ -384,3 +384,9 @@ def test_looks_wait_for_the_time_that_twilio_asks_for(rig: Rig) -> None:
 def test_a_row_unsettled_for_too_long_is_overdue(rig: Rig, state: str, owner: str | None, age_s: float, overdue: int) -> None:
     insert(rig, state, owner, age_s, 1)
     assert len(rig.store.overdue_recordings("claimant", time.time() - OVERDUE_S)) == overdue
+
+
+def test_a_recording_that_is_tried_again_and_again_is_overdue(rig: Rig) -> None:
+    insert(rig, "claimed", "claimant/1", OVERDUE_S + 1, 1)
+    assert rig.store.reclaim_recording(f"CA{1:032d}", "claimant/2", time.time(), from_owner="claimant/1")
+    assert len(rig.store.overdue_recordings("claimant", time.time() - OVERDUE_S)) == 1

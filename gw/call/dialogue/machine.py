@@ -282,7 +282,7 @@ class Dialogue:
         self.insists = insists or (self.insists and self.debt is not None)
         self.debt, self.attempts = prompt, 0
         self.survives = self.response is Response.ACTIVE or (insists and self.response is Response.REQUESTED)
-        ahead_at = self.heard_by - limits.HEARD_MS - limits.AHEAD_MS if self.plays else 0
+        ahead_at = self.heard_by - self._heard_ms - limits.AHEAD_MS if self.plays else 0
         self.ask_at = max(self.now + after_ms, ahead_at)
 
     def _retry(self, trouble: Trouble, wait_ms: int) -> None:
@@ -373,13 +373,17 @@ class Dialogue:
         if self.response is Response.ACTIVE and event.response_id == self.response_id:
             self._on_first_words()
         self.plays, self.starved = True, False
-        self.heard_by = self.now + event.queued_ms + limits.HEARD_MS
+        self.heard_by = self.now + event.queued_ms + self._heard_ms
         if self.floor is not Floor.OPEN:
             self.heard_by += self._longest_hold_ms
             self.held_at = self.now
         if self.phase is Phase.CLOSING:
             self.close_by = self.heard_by + self.rules.goodbye_ms
         self.out.append(do.Play())
+
+    @property
+    def _heard_ms(self) -> int:
+        return min(limits.HEARD_MS, self.rules.goodbye_ms)
 
     def _on_first_words(self) -> None:
         """The active response speaks: it pays the debt, unless it began before the reason for the debt."""

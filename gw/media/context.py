@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
@@ -13,12 +14,13 @@ from gevent.pool import Pool
 
 from gw import bus
 from gw.call.hold_tone import hold_tone
-from gw.call.resume import Resumed
+from gw.call.resume import NextStep, Resumed, next_step
 from gw.call.state import CallState, Event, Reason, State
 from gw.config import Agent, Config
 from gw.logs.limited import LimitedLog
+from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.admission.slots import AdmissionSlots
-from gw.media.admission.token_ledger import TokenLedger
+from gw.media.admission.token_ledger import TokenLedger, key_of
 from gw.media.ai.leg import AiLeg
 from gw.media.ai.openai_leg import OpenAiLeg
 from gw.media.ai.parrot_leg import ParrotLeg, Prompts
@@ -47,6 +49,8 @@ from metrics.page import Page
 
 #: Endings kept for Twilio's action webhook, which comes within a second of a stream's end.
 MAX_ENDINGS: Final = 1000
+#: Time for which other workers know that the caller of an ended call is owed nothing.
+SHARED_S: Final = 60
 
 
 class CallCells:
@@ -152,6 +156,27 @@ class MediaContext:
         self.endings[call_sid] = Ending(reason, agent, speak)
         if len(self.endings) > MAX_ENDINGS:
             self.endings.popitem(last=False)
+
+    def share_ending(self, call_sid: str) -> None:
+        """Let every worker know that a caller is owed nothing: Twilio may ask another one, while control is away.
+
+        May wait for a lock.
+        """
+        ending = self.endings.get(call_sid)
+        if ending is None or next_step(ending.reason, resumes=0, on_lost="goodbye", speak=ending.speak) is not NextStep.HANG_UP:
+            return
+        now_s = int(time.time())
+        try:
+            self.ledger.remember(key_of("owed nothing", call_sid), now_s + SHARED_S, now_s, is_end=True)
+        except SharedBusyError:
+            self.cells.locks_busy.add()
+
+    def is_owed_nothing(self, call_sid: str) -> bool:
+        """Return whether the call ended at some worker, and its caller is owed nothing. May wait for a lock."""
+        try:
+            return self.ledger.remember(key_of("owed nothing", call_sid), 0, int(time.time()), is_end=True) > 0
+        except SharedBusyError:
+            return False
 
     def ai_leg(self, agent: Agent) -> AiLeg:
         """Make an AI leg for one call."""

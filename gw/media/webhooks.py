@@ -17,7 +17,7 @@ import hmac
 import logging
 import time
 from collections.abc import Callable, Iterable
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from gw import bus
@@ -25,7 +25,7 @@ from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
 from gw.config import Config, Overflow
 from gw.logs.limited import LimitedLog
 from gw.media.admission.shared_lock import SharedBusyError
-from gw.media.admission.token_ledger import NONCE_BYTES
+from gw.media.admission.token_ledger import NONCE_BYTES, key_of
 from gw.media.context import MediaContext
 from gw.media.hub.clock import turn_loop
 from gw.protocol import twiml
@@ -132,7 +132,7 @@ class Webhooks:
                 return self._bad_request(kind, fault, start_response)
             self._cells[kind, "bad_request"].add()  # a callback of no call changes nothing
             return _answer(start_response, "204 No Content", _TEXT, "")
-        key = _key(f"{kind}?{environ.get('QUERY_STRING', '')}", text)
+        key = key_of(f"{kind}?{environ.get('QUERY_STRING', '')}", text)
         elsewhere = _ELSEWHERE in environ
         if kind == "voice":
             return self._voice(fields, key, environ, start_response, elsewhere=elsewhere)
@@ -177,7 +177,7 @@ class Webhooks:
         now_s = int(time.time())
         try:
             until_s = 0 if only_look else now_s + OVER_S
-            return self._context.ledger.remember(_key("over", call_sid), until_s, now_s, is_end=True) > 0
+            return self._context.ledger.remember(key_of("over", call_sid), until_s, now_s, is_end=True) > 0
         except SharedBusyError:
             log.warning("the end of a call is not known: other workers hold the lock", extra={"call_sid": call_sid})
             return False
@@ -225,6 +225,9 @@ class Webhooks:
         """
         context, call_sid = self._context, fields["CallSid"]
         if fields.get("CallStatus") in CALL_OVER:
+            self._on_over(call_sid)
+            return "200 OK", twiml.hangup()
+        if call_sid not in context.endings and context.is_owed_nothing(call_sid):
             self._on_over(call_sid)
             return "200 OK", twiml.hangup()
         reason, agent_name, speak = context.endings.get(call_sid, _UNKNOWN)
@@ -285,11 +288,6 @@ def _without_keys(fields: dict[str, str]) -> dict[str, str]:
     """Replace the keys a caller pressed by their number: they may be secret, and are never stored."""
     keys = fields.get("Digits")
     return {**fields, "Digits": f"[{len(keys)} keys]"} if keys else fields
-
-
-def _key(kind: str, text: str) -> bytes:
-    """Hash a webhook: its kind, and the text that Twilio signs, in which the sequence of fields does not matter."""
-    return blake2b(f"{kind}\0{text}".encode("utf-8", "surrogatepass"), digest_size=NONCE_BYTES).digest()
 
 
 def _answer(

@@ -105,6 +105,7 @@ def the_ai_hangs_up(w: World) -> None:
     assert polite.heard_audio == padded([GOODBYE])
     assert polite.ended_s is not None
     assert polite.ended_s >= polite.echoes[-1].at_s
+    assert w.gateway.worker.context.is_owed_nothing(polite.call_sid)
     assert session_of(w, polite).tool_outputs[0]["output"] == '{"ok": true}'
     goodbye_s = len(GOODBYE) / BYTES_PER_MS / 1000
     assert lasted_s(row) < goodbye_s + LOOK_S + MARGIN_S + not_run_ms(polite) / 1000

@@ -16,6 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -94,6 +95,11 @@ class TokenLedger:
         """Release the file."""
         self._map.close()
         os.close(self._descriptor)
+
+
+def key_of(kind: str, text: str) -> bytes:
+    """Hash what is remembered: its kind, and a text."""
+    return blake2b(f"{kind}\0{text}".encode("utf-8", "surrogatepass"), digest_size=NONCE_BYTES).digest()
 
 
 def _start(key: bytes) -> int:

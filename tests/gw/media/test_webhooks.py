@@ -223,6 +223,24 @@ def test_the_action_of_a_call_that_ended_here_asks_no_control(client: Client):
     assert f"<Response>{GOODBYE}</Response><!-- by itself -->" in action(client, Reason.FALLBACK_GOODBYE)
 
 
+@pytest.mark.parametrize(
+    ("reason", "speak", "is_known"),
+    [
+        (Reason.AI_HANGUP, False, True),
+        (Reason.AI_HANGUP, True, False),
+        (Reason.PHONE_LOST, False, False),
+        (Reason.FALLBACK_TRANSFER, False, False),
+    ],
+)
+def test_no_worker_asks_control_about_a_caller_who_is_owed_nothing(client: Client, reason: Reason, speak: bool, is_known: bool):
+    other = Client(client.contexts)
+    other.context.keep_ending(CALL, reason, "default", speak)
+    other.context.share_ending(CALL)
+    body = action(client)
+    assert body.endswith("<!-- by itself -->") is is_known
+    assert ("<Say>" in body) is not is_known, "control is away"
+
+
 def test_a_caller_who_heard_no_goodbye_hears_one(client: Client):
     closing = f"<Say>{Agent().closing}</Say><Hangup />"
     for reason in (Reason.AI_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.ADMIN_HANGUP):

@@ -104,6 +104,7 @@ class Playout:
         "_cut_bytes",
         "_item_bytes",
         "_last_mark",
+        "_overtaken",
         "_segments",
         "_spans",
         "expected_frames",
@@ -120,6 +121,7 @@ class Playout:
         self._item_bytes: dict[str, int] = {}  # bytes received, by item
         self._cut_bytes = 0  # position in this generation's stream of frames
         self._last_mark = 0
+        self._overtaken = ("", "")  # a response in progress behind which another one is queued, and its latest item
         self.generation = 0
         self.is_dry = True  # the last `pop` found nothing, and no audio came since
         # marks of this generation not echoed yet: name, frames before the mark
@@ -140,7 +142,10 @@ class Playout:
         self.is_dry = False
         segment = self._segments[-1] if self._segments else None
         if segment is None or segment.ended or segment.response_id != response_id:
+            if self._overtaken[0] == response_id:
+                self._overtaken = ("", "")
             if segment is not None and not segment.ended:
+                self._overtaken = (segment.response_id, segment.last_item)
                 self._end(segment)
             segment = _Segment(response_id, item_id)
             self._segments.append(segment)
@@ -161,11 +166,14 @@ class Playout:
 
     def end_response(self, response_id: str) -> None:
         """End a response: its tail is padded to a frame, its mark follows. A response without audio has no mark."""
+        if self._overtaken[0] == response_id:
+            self._overtaken = ("", "")
         if self._segments and self._segments[-1].response_id == response_id and not self._segments[-1].ended:
             self._end(self._segments[-1])
 
     def end_open_response(self) -> None:
         """End the response in progress, if any: the AI is gone."""
+        self._overtaken = ("", "")
         if self._segments and not self._segments[-1].ended:
             self._end(self._segments[-1])
 
@@ -282,6 +290,8 @@ class Playout:
             names.update(dict.fromkeys(item_id for item_id, _, _ in segment.items))
             if not segment.ended:
                 names[segment.last_item] = None
+        if self._overtaken[1] in self._item_bytes:
+            names[self._overtaken[1]] = None
         heard = self.heard(heard_frames)
         return [Truncation(item_id, heard.get(item_id, 0)) for item_id in names]
 
@@ -317,6 +327,7 @@ class Playout:
         self._segments.clear()
         self._spans.clear()
         self._item_bytes.clear()
+        self._overtaken = ("", "")
         self.marks_pending.clear()
         self._cut_bytes = 0
         self.generation += 1

@@ -25,14 +25,19 @@ class Model:
         self.waiting: list[list[Byte] | None] = []
         self.tail: list[Byte] = []
         self.open: tuple[str, str] | None = None  # response, last item
+        self.overtaken: tuple[str, str] | None = None  # the same, of a response that was open when another one began
         self.places: dict[str, int] = {}
         self.cut: list[list[Byte]] = []  # frames popped in this generation
         self.expected = 0
         self.overrun = 0
 
     def push(self, response: str, item: str, audio: bytes) -> int:
+        if self.overtaken and self.overtaken[0] == response:
+            self.overtaken = None
         if self.open and self.open[0] != response:
+            overtaken = self.open
             self.end(self.open[0])
+            self.overtaken = overtaken
         self.open = (response, item)
         for value in audio:
             place = self.places.get(item, 0)
@@ -48,6 +53,8 @@ class Model:
         return dropped
 
     def end(self, response: str) -> None:
+        if self.overtaken and self.overtaken[0] == response:
+            self.overtaken = None
         if self.open and self.open[0] == response:
             if self.tail:
                 self._frame()
@@ -67,7 +74,7 @@ class Model:
         whole = self.frames + len(self.cut) - sent
         self.expected -= whole
         dropped = whole + bool(self.tail)
-        self.waiting, self.tail, self.cut, self.places, self.open = [], [], [], {}, None
+        self.waiting, self.tail, self.cut, self.places, self.open, self.overtaken = [], [], [], {}, None, None
         return dropped
 
     def heard_ms(self, item: str, heard: int) -> int:
@@ -78,6 +85,8 @@ class Model:
         items = list(dict.fromkeys(name for frame in frames for name, _, _ in frame))
         if self.open and self.open[1] not in items:
             items.append(self.open[1])
+        if self.overtaken and self.overtaken[1] in self.places and self.overtaken[1] not in items:
+            items.append(self.overtaken[1])
         return [Truncation(item, self.heard_ms(item, heard)) for item in items]
 
     def outcomes(self, heard: int) -> list[Outcome]:
@@ -290,6 +299,17 @@ def test_the_current_item_of_an_open_response_is_cut_though_all_its_audio_was_he
     playout.push("r", "i2", b"b" * 160)
     drain(playout)
     assert playout.unheard(2) == [Truncation("i2", 20)]
+    playout.end_response("r")
+    assert playout.unheard(2) == []
+
+
+def test_a_response_that_the_holding_sound_follows_is_still_in_progress() -> None:
+    playout = Playout(100)
+    playout.push("r", "i", b"a" * 160)
+    playout.push("holding", "holding", b"h" * 160)
+    playout.end_response("holding")
+    drain(playout)
+    assert playout.outcomes(2) == [Outcome("i", 20, 20, False), Outcome("holding", 20, 20, True)]
     playout.end_response("r")
     assert playout.unheard(2) == []
 

@@ -24,6 +24,7 @@ from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import AiIn
 from gw.media.ai_side import SEND_BATCH
 from gw.media.dialogue import _ACTS, _NOTES, _OUTPUTS, DEAD_AIR_MS
+from gw.media.downlink import HOLDING
 from gw.protocol import ai
 from tests.gw.media.support import ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer, until
 
@@ -253,6 +254,22 @@ def test_a_response_that_falls_silent_is_bridged(rig: Rig) -> None:
     rig.receive(ai.ResponseDone("r1", "completed", ""))
     call.check(monotonic() + 1.0)
     assert call.dialogue.machine.is_heard, "the rest is heard, padded"
+
+
+def test_an_item_that_fell_silent_is_truncated_though_the_holding_sound_followed_it(rig: Rig) -> None:
+    call = rig.call
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(1600)))
+    call.downlink.play(HOLDING, HOLDING, bytes(1600))
+    while call.downlink.playout.pop() is not None:
+        if call.downlink.playout.cut_frames > call.downlink.pacer.sent_frames:
+            call.downlink.pacer.deadline(monotonic())
+            call.downlink.pacer.on_sent(monotonic())
+    call.downlink.pacer.on_echo(10, monotonic())
+    call.on_mark_echo("g0r1")
+    rig.receive(ai.SpeechStarted("c1", 0), ai.AgentTranscript("r1", "i1", "a long answer"))
+    assert rig.leg.of("truncate") == [("i1", 200)]
+    (turn,) = [event for event in rig.emitted if isinstance(event, bus.Turn)]
+    assert (turn.interrupted, turn.heard_ms) == (True, 200)
 
 
 def test_a_rate_limit_is_waited_for(rig: Rig) -> None:

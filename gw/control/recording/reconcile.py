@@ -58,6 +58,8 @@ ASKED_S: Final = 10.0
 MAX_STARTED: Final = 2_000
 #: Rows whose looks are remembered.
 MAX_REMEMBERED: Final = 100_000
+#: A call that Twilio does not have: a probe, for which any answer will do.
+NO_CALL: Final = "CA" + "0" * 32
 #: States of rows without a recording.
 UNSTARTED: Final[tuple[RowState, ...]] = ("wanted", "claimed")
 
@@ -177,6 +179,8 @@ class Reconciler:
                     break  # the rest could not be taken up
         for own in (True, False):
             self._pass_over_started(own, one)
+        if self._breaker.is_open and not one.tried and self._rest is not None:
+            self._probe(self._rest)
         overdue = self._store.overdue_recordings(self._claimant, now - OVERDUE_S)
         self._on_overdue(sum(not self._is_owned(call_sid) for call_sid in overdue))
         return done
@@ -277,6 +281,17 @@ class Reconciler:
         if settled:
             self._looks.pop(row.call_sid, None)
         return settled
+
+    def _probe(self, rest: TwilioRest) -> None:
+        """Ask whether Twilio is back, if it may be asked now: no row is due, and without calls nobody else would."""
+        now_s = time.monotonic()
+        if now_s < self._hold_until_s or not self._breaker.may_ask(now_s):
+            return
+        try:
+            rest.list_recordings(NO_CALL)
+            self._breaker.on_answer()
+        except RestError as error:
+            self._breaker.on_error(error.kind, str(error), time.monotonic())
 
     def _drop_old_looks(self, now_s: float) -> None:
         """Drop the looks of rows that no pass has found for a while: they are settled."""

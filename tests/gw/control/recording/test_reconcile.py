@@ -390,3 +390,17 @@ def test_a_recording_that_is_tried_again_and_again_is_overdue(rig: Rig) -> None:
     insert(rig, "claimed", "claimant/1", OVERDUE_S + 1, 1)
     assert rig.store.reclaim_recording(f"CA{1:032d}", "claimant/2", time.time(), from_owner="claimant/1")
     assert len(rig.store.overdue_recordings("claimant", time.time() - OVERDUE_S)) == 1
+
+
+def test_a_circuit_closes_without_calls_and_rows(rig: Rig) -> None:
+    """Twilio's webhooks settled every row during the outage of its REST API."""
+    for _ in range(OPEN_AFTER):
+        rig.breaker.on_error("timeout", "no answer", time.monotonic())
+    rig.reconciler.pass_over(time.time(), 1000.0)
+    assert rig.twilio.count("GET") == 0, "the pause is not over"
+    for answer, state in ((Answer(503, {}), "open"), (Answer(404, {"code": 20404, "message": "no"}), "closed")):
+        rig.breaker._until_s = 0.0
+        rig.twilio.gets.append(answer)
+        rig.reconciler.pass_over(time.time(), 1000.0)
+        assert rig.breaker.state == state
+    assert rig.twilio.count("GET") == 2

@@ -283,7 +283,7 @@ class Reconciler:
         return settled
 
     def _probe(self, rest: TwilioRest) -> None:
-        """Ask whether Twilio is back, if it may be asked now: no row is due, and without calls nobody else would."""
+        """Ask whether Twilio is back, if it may be asked now: no row is due, and without calls no recorder would."""
         now_s = time.monotonic()
         if now_s < self._hold_until_s or not self._breaker.may_ask(now_s):
             return

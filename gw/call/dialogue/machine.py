@@ -704,7 +704,7 @@ class Dialogue:
             self._leave_session()
         elif self.ready_ms == NEVER and self.opens == 1:
             self.out.append(do.Note("ai_leg_lost", event.reason))
-        self.open_by = NEVER
+        self.open_by, self.unreadable = NEVER, ()
         if self.phase is not Phase.TALK:
             return
         pause_ms = limits.OPEN_PAUSES_MS[min(self.opens, len(limits.OPEN_PAUSES_MS) - 1)]

@@ -9,7 +9,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.machine import NEVER, Dialogue
-from gw.call.dialogue.rules import Rules
+from gw.call.dialogue.rules import MAX_UNREADABLE, Rules
 from gw.call.state import Reason
 
 
@@ -273,6 +273,15 @@ def test_the_ai_s_own_response_answers_what_the_caller_said_into_a_sentence() ->
     talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"), given.Audio("r1", 3000), given.ResponseDone("r1"))
     talk.speak("r2")
     assert talk.wait(5000) == []
+
+
+def test_events_that_cost_a_session_do_not_count_against_the_next() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(*[given.Unreadable()] * MAX_UNREADABLE)
+    assert not talk.machine.is_ready
+    assert talk.on(given.Unreadable()) == [do.Note("ai_unreadable")]
+    assert talk.on(given.SessionReady())[:1] == [do.Restate()]
 
 
 def test_keys_that_were_not_answered_are_sent_to_the_next_session_too() -> None:

@@ -314,6 +314,7 @@ class Session:
             if call is not None:
                 self._stop_greenlets(call)
                 call.report_end()
+                self._context.share_ending(call.sid)
             else:
                 self._report_refused()
         except Exception:
@@ -336,8 +337,6 @@ class Session:
     def _close_legs(self, call: Call | None) -> None:
         if self._has_slot:
             self._context.slots.release()
-        if call is not None:
-            self._context.share_ending(call.sid)
         closer = None
         if call is not None:
             # only after the report: a Hello before it must name the call

@@ -32,7 +32,7 @@ _UP = re.compile(r"(absent\()?up\{")
 @pytest.mark.parametrize("arguments", [("check", "config", str(FOLDER / "prometheus.yml")), ("test", "rules", str(CASES))])
 def test_promtool_accepts_the_files(arguments):
     promtool = debian.unpacked("promtool", "prometheus")
-    done = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=scaled(60), check=False)
+    done = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=scaled(180), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

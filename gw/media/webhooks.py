@@ -216,6 +216,7 @@ class Webhooks:
             "called": fields.get("To", "")[:MAX_VALUE_CHARS],
             **more,
         }
+        turn_loop()  # the library builds the document in as long as all before took
         return twiml.connect_stream(self._stream_url, self._action_url, f"{self._public}/twilio/stream", parameters)
 
     def _after_stream(self, fields: dict[str, str], moment: _Moment, *, elsewhere: bool) -> tuple[str, str]:

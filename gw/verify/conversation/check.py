@@ -56,7 +56,7 @@ TOOL_IN_CLOSING: Final = Scenario("a tool called while closing", _IDLE, turns=0,
 GOODBYE: Final = Scenario("a goodbye taken back", _TIMELESS, tools=("hang_up", "hang_up"))
 LAST_GOODBYE: Final = Scenario("the last goodbye", _TIMELESS, turns=2, tools=("hang_up", "hang_up"), taken_back=1)
 JUDGED_GOODBYE: Final = Scenario(
-    "a goodbye, judged interruptions", _JUDGED, turns=2, tools=("hang_up",), faults=_faults("trailing fail"), budget=1
+    "a goodbye, judged interruptions", _JUDGED, turns=2, tools=("hang_up",), faults=_faults("trailing"), budget=1
 )
 JUDGED_SESSIONS: Final = Scenario(
     "sessions fail, judged interruptions", _JUDGED, faults=_faults("session stall slow refuse"), budget=1

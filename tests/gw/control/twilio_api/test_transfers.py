@@ -49,7 +49,7 @@ def test_a_final_refusal_leaves_the_call_to_the_webhook(server: ScriptedRest) ->
 
 
 def test_tries_end_with_the_bound(server: ScriptedRest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "TRANSFER_S", 0.1)
+    monkeypatch.setattr(transfers, "TRANSFER_S", 0.45)
     server.posts.append(refusal(503, 0))
     assert transfer(server) == []
     assert len(server.seen) == 1

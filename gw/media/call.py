@@ -9,8 +9,8 @@
 | `ending` | the one end |
 | `events` | what control receives |
 
-The four greenlets (RX, AI-in, AI-out, TX) share these parts without a lock: whatever a method does, it does in one turn, without
-a switch. No part refers to the call, so an ended call is freed with its last reference, without the collector.
+The greenlets (RX, AI-in, the dialogue's, AI-out, TX) share these parts without a lock: whatever a method does, it does in one
+turn, without a switch. No part refers to the call, so an ended call is freed with its last reference, without the collector.
 """
 
 from __future__ import annotations

@@ -209,12 +209,18 @@ def test_a_corrupt_file_is_set_aside_at_the_start(path: Path, caplog: pytest.Log
     again.close()
 
 
-def test_a_file_that_becomes_corrupt_is_replaced_under_the_running_gateway(path: Path) -> None:
+def _damaged_while_open(path: Path) -> Spool:
+    """Open a spool with 199 entries, and damage its file; the next read sees the damage."""
     spool = Spool(path)
     spool.append("a", [(n, bytes(1000)) for n in range(1, 200)])
     spool._run(lambda: spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
     spool._run(lambda: spool._db.execute("PRAGMA cache_size=0").fetchall())
     _damage(path, 4096)
+    return spool
+
+
+def test_a_file_that_becomes_corrupt_is_replaced_under_the_running_gateway(path: Path) -> None:
+    spool = _damaged_while_open(path)
     called: list[bool] = []
     spool.on_replaced = lambda: called.append(True)
     with pytest.raises(SpoolError):
@@ -227,11 +233,7 @@ def test_a_file_that_becomes_corrupt_is_replaced_under_the_running_gateway(path:
 
 
 def test_a_spool_that_could_not_be_replaced_is_replaced_once_the_disk_permits(path: Path) -> None:
-    spool = Spool(path)
-    spool.append("a", [(n, bytes(1000)) for n in range(1, 200)])
-    spool._run(lambda: spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-    spool._run(lambda: spool._db.execute("PRAGMA cache_size=0").fetchall())
-    _damage(path, 4096)
+    spool = _damaged_while_open(path)
     away = path.parent.rename(path.parent.with_name("away"))
     path.parent.touch()  # a directory that cannot be used
     for _ in range(3):

@@ -25,7 +25,7 @@ else:
             pytest.exit("a pytest plugin imports ssl before gevent patches it: run `make test TESTS=path` instead", returncode=4)
         monkey.patch_all()
 
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 import gw.config
 from tests import timing
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from tests.mariadb import MariaDB
 
 # The same examples in every run, so that no failure comes by chance. HYPOTHESIS_PROFILE=explore, of `make fuzz`, tries others.
-settings.register_profile("same", derandomize=True, max_examples=examples(100))
-settings.register_profile("explore", derandomize=False, max_examples=examples(100))
+# An example may take as long as a busy machine lets it.
+settings.register_profile(
+    "same", derandomize=True, max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("same"), derandomize=False)
 # `make mutants` needs no smallest example.
-settings.register_profile("first_failure", derandomize=True, max_examples=examples(100), phases=(Phase.explicit, Phase.generate))
+settings.register_profile("first_failure", settings.get_profile("same"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 StoreMaker = Callable[[], "Store"]

@@ -56,7 +56,7 @@ def changed(draw: st.DrawFn, files: list[bytes]) -> bytes:
 def test_inputs_near_the_corpus(name: str) -> None:
     files = [path.read_bytes() for path in FILES if path.parent.name == name]
 
-    @settings(max_examples=examples(60), deadline=None)
+    @settings(max_examples=examples(60))
     @given(changed(files) | st.binary(max_size=100))
     def run(data: bytes) -> None:
         TARGETS[name](data)

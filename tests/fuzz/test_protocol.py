@@ -35,7 +35,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
 )
-fast = settings(max_examples=examples(300), deadline=None)
+fast = settings(max_examples=examples(300))
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -187,7 +187,7 @@ def test_any_text_in_twiml_stays_xml(text: str, name: str, value: str) -> None:
     ElementTree.fromstring(twiml.connect_stream("wss://h/m", "https://h/a", "https://h/s", {name: value}).encode())
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(st.sampled_from([0xFF, 0xE0, 0xA0, 0x80, 0x10]), st.integers(0, 12_000)), max_size=12))
 def test_any_audio_to_the_parrot(runs: list[tuple[int, int]]) -> None:
     agent = Parrot(b"\xfe" * 500, b"\xfd" * 500)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gw import bus
@@ -126,7 +126,6 @@ def test_the_strategies_cover_every_message() -> None:
     }
 
 
-@settings(deadline=None)
 @given(st.lists(from_worker, max_size=5), st.lists(st.integers(min_value=0), max_size=8))
 def test_any_cut_of_a_workers_stream_gives_the_same_messages(messages: list[bus.FromWorker], cuts: list[int]) -> None:
     stream = b"".join(bus.pack(message) for message in messages)
@@ -134,7 +133,6 @@ def test_any_cut_of_a_workers_stream_gives_the_same_messages(messages: list[bus.
     assert [message for piece in pieces(stream, cuts) for message in reader.feed(piece)] == messages
 
 
-@settings(deadline=None)
 @given(st.lists(commands, max_size=5))
 def test_commands_survive_a_stream_of_single_bytes(messages: list[bus.Command]) -> None:
     reader = bus.Reader.of_commands()
@@ -142,13 +140,11 @@ def test_commands_survive_a_stream_of_single_bytes(messages: list[bus.Command]) 
     assert [message for byte in stream for message in reader.feed(bytes([byte]))] == messages
 
 
-@settings(deadline=None)
 @given(events)
 def test_an_event_survives_the_spool(event: bus.Event) -> None:
     assert bus.decode_event(bus.encode_event(event)) == event
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_garbage_gives_messages_or_a_bus_error(data: bytes, as_body: bool) -> None:
     """Feed garbage as a stream and as one body: no other error."""
@@ -163,7 +159,6 @@ def test_garbage_gives_messages_or_a_bus_error(data: bytes, as_body: bool) -> No
         pass
 
 
-@settings(deadline=None)
 @given(from_worker, st.integers(min_value=0), st.integers(min_value=0, max_value=255))
 def test_one_flipped_byte_gives_messages_or_a_bus_error(message: bus.FromWorker, place: int, value: int) -> None:
     body = bytearray(bus.pack(message)[4:])

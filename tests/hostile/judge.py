@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -20,6 +21,35 @@ LOAD_LATE_MS: Final = 5.0
 OTHERS: Final = 0.05
 #: Share of holds that an interrupt lengthens (gw.verify.budget.judge: QUICK_HOLDS is ten times that).
 CHANCE_HOLDS: Final = 1e-5
+#: A round whose attack adds no hold is found guilty once in a thousand rounds.
+DOUBT: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Base:
+    """The same calls without any attack: how often the machine itself lengthens a hold."""
+
+    cpu_s: float = 0.0
+    long_holds: int = 0
+
+    def __add__(self, other: Base) -> Base:
+        return Base(self.cpu_s + other.cpu_s, self.long_holds + other.long_holds)
+
+
+def holds_by_chance(expected: float) -> int:
+    """Return the most events of a Poisson process, of which so many are expected, that chance explains."""
+    count, probability = 0, math.exp(-expected)
+    below = probability
+    while below < 1.0 - DOUBT:
+        count += 1
+        probability *= expected / count
+        below += probability
+    return count
+
+
+def ours(long_holds: Mapping[str, int], kernel_sends: int) -> int:
+    """Return the holds over 1 ms of CPU, without the kernel's within a send."""
+    return sum(long_holds.values()) - min(long_holds.get("tx", 0), kernel_sends)
 
 
 @dataclass(frozen=True)
@@ -47,8 +77,8 @@ class Round:
     connections: Mapping[str, float]
     holds: int
     long_holds: Mapping[str, int]
-    base_long_holds: int
-    base_seconds: float
+    base: Base  # of the whole run so far
+    cpu_s: float  # of the worker, during the attack
     worst_hold_ms: float
     kernel_sends: int
     lost_processes: Sequence[str]
@@ -90,9 +120,10 @@ class Round:
             found.append(f"refused {seen:g}, counted {counted:g}")
         return found
 
-    def our_holds(self) -> int:
-        """Return the holds over 1 ms of CPU, without the kernel's within a send."""
-        return sum(self.long_holds.values()) - min(self.long_holds.get("tx", 0), self.kernel_sends)
+    def allowed_holds(self) -> int:
+        """Return how many holds over 1 ms the machine explains, from their rate without an attack."""
+        rate = self.base.long_holds / self.base.cpu_s if self.base.cpu_s else 0.0
+        return holds_by_chance(rate * self.cpu_s + self.holds * CHANCE_HOLDS)
 
     def punctual(self) -> list[str]:
         """Return what was late."""
@@ -107,9 +138,8 @@ class Round:
             found.append(f"a newcomer waited {worst:.0f} ms")
         if self.ready_ms and (worst := max(self.ready_ms)) > 10 * NEWCOMER_MS:
             found.append(f"/readyz took {worst:.0f} ms")
-        ours = self.our_holds()
-        if ours > self.holds * CHANCE_HOLDS + self.base_long_holds / max(self.base_seconds, 1.0) * self.seconds:
-            found.append(f"{ours} holds over 1 ms, up to {self.worst_hold_ms:g}")
+        if (long := ours(self.long_holds, self.kernel_sends)) > (allowed := self.allowed_holds()):
+            found.append(f"{long} holds over 1 ms, up to {self.worst_hold_ms:g}; without an attack {allowed} at most")
         return found
 
     def document(self) -> dict[str, Any]:

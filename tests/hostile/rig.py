@@ -29,7 +29,7 @@ from gw.bench.load_process import LoadProcess
 from gw.bench.result import MEDIA_ROLES, MetricsPage, PageDelta
 from tests.hostile.attacker import Attacker, Target
 from tests.hostile.attacks import ATTACKS
-from tests.hostile.judge import Round
+from tests.hostile.judge import Base, Round, ours
 
 ACCOUNT: Final = "AC" + "b" * 32
 #: Before a rig pins this process to some of them.
@@ -73,6 +73,7 @@ class Rig:
         self._token = secrets.token_hex(16)
         self._size = size
         self._pipe = -1
+        self.base = Base()
         self._pinning = machine.plan(_CORES, 1)
 
     def start(self) -> None:
@@ -126,7 +127,7 @@ class Rig:
         attack = LoadProcess("tests.hostile.attacks", first_line=json.dumps(targets), log=self._out / "attack.log")
         try:
             machine.pin(attack.pid, self._pinning.others)
-            base = self._window(lambda: gevent.sleep(base_s)) if base_s else {}
+            base = self.measure_base(base_s) if base_s else {}
             log_at = self._log_bytes()
             before, began_s = self._usage(), time.monotonic()
             newcomers = Newcomers(self.target)
@@ -142,7 +143,6 @@ class Rig:
             attack.stop()
         after, took_s = self._usage(), time.monotonic() - began_s
         page: PageDelta = window["page"]
-        sends = page.total("gw_tx_send_seconds_count") - page.total("gw_tx_send_seconds_bucket", le="0.001")
         return Round(
             name=" + ".join(names),
             seconds=took_s,
@@ -165,10 +165,10 @@ class Rig:
             connections={dict(labels)["state"]: value for labels, value in page.after.series("gw_connections").items()},
             holds=int(page.total("gw_hub_hold_cpu_seconds_count")),
             long_holds=page.over("gw_hub_hold_cpu_seconds", 0.001, "greenlet"),
-            base_long_holds=sum(base["page"].over("gw_hub_hold_cpu_seconds", 0.001, "greenlet").values()) if base else 0,
-            base_seconds=base_s,
+            base=self.base,
+            cpu_s=after["cpu"] - before["cpu"],
             worst_hold_ms=_highest_ms(page, "gw_hub_hold_cpu_seconds"),
-            kernel_sends=int(sends),
+            kernel_sends=_kernel_sends(page),
             lost_processes=[role for pid, role in self.roles.items() if pid not in self.gateway.pids()],
             grown_mb=(after["memory"] - before["memory"]) / 2**20,
             worker_share=(after["cpu"] - before["cpu"]) / took_s,
@@ -178,6 +178,14 @@ class Rig:
             log_bytes=self._log_bytes() - log_at,
             printed=self._printed(log_at),
         )
+
+    def measure_base(self, seconds: float) -> dict[str, Any]:
+        """Measure the calls without an attack, and add the time to the base. Returns the window."""
+        cpu_s = machine.cpu_s(self.worker)
+        window = self._window(lambda: gevent.sleep(seconds))
+        long = ours(window["page"].over("gw_hub_hold_cpu_seconds", 0.001, "greenlet"), _kernel_sends(window["page"]))
+        self.base += Base(machine.cpu_s(self.worker) - cpu_s, long)
+        return window
 
     def is_whole(self, result: Round) -> bool:
         """Return True if the next round can use this gateway."""
@@ -290,6 +298,11 @@ def _late_ms(window: dict[str, Any]) -> float | None:
     histogram = window["page"].histogram("gw_tx_lateness_seconds", float("inf"))
     late: float | None = None if histogram is None else histogram.quantile_ms(0.99)
     return late
+
+
+def _kernel_sends(page: PageDelta) -> int:
+    """Return how many sends took the kernel over 1 ms."""
+    return int(page.total("gw_tx_send_seconds_count") - page.total("gw_tx_send_seconds_bucket", le="0.001"))
 
 
 def _highest_ms(page: PageDelta, name: str) -> float:

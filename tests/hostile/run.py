@@ -22,11 +22,13 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from tests.hostile.attacks import ATTACKS  # noqa: E402
-from tests.hostile.judge import Round  # noqa: E402
+from tests.hostile.judge import Base, Round, ours  # noqa: E402
 from tests.hostile.rig import Rig  # noqa: E402
 from tests.program import program  # noqa: E402
 
 _BASE_S = 2.5
+#: Without an attack, before the first.
+_FIRST_BASE_S = 30.0
 _TRIES = 3
 #: Attacks that need longer than others: the time limit of a head is part of them.
 _LONGER_S = {"half-open": 12.0}
@@ -52,6 +54,7 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     rounds: list[Round] = []
     rig: Rig | None = None
+    base = Base()
     try:
         for name in given.only or _SCENARIOS:
             attacks = _LOGGED if name == _UNREAD_LOG else (name,)
@@ -63,7 +66,11 @@ def main() -> int:
                 if rig is None:
                     rig = Rig(program(), given.out, given.calls, is_log_read=name != _UNREAD_LOG)
                     rig.start()
+                    rig.base = base
+                    if not base.cpu_s:
+                        rig.measure_base(_FIRST_BASE_S)
                 result = replace(rig.round(attacks, seconds, _BASE_S), name=name)
+                base = rig.base
                 say(f"{name}: {'; '.join(result.survived() + result.punctual()) or 'holds'}")
                 if not rig.is_whole(result) or name == _UNREAD_LOG:
                     _stopped(rig)
@@ -109,7 +116,7 @@ def table(rounds: list[Round]) -> Table:
             _number(one.base_late_ms),
             f"{one.underruns}",
             f"{max(one.newcomers_ms):.0f}" if one.newcomers_ms else "-",
-            f"{one.our_holds()}",
+            f"{ours(one.long_holds, one.kernel_sends)}",
             f"{one.worst_hold_ms:g}",
             f"{one.worker_share:.0%}",
             f"{one.grown_mb:+.0f}",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.judge import Round
+from tests.hostile.judge import Base, Round, holds_by_chance
 
 GOOD = Round(
     name="unsigned",
@@ -31,8 +31,8 @@ GOOD = Round(
     connections={"head": 0.0},
     holds=60_000,
     long_holds={"tx": 2},
-    base_long_holds=0,
-    base_seconds=2.5,
+    base=Base(cpu_s=2.5, long_holds=0),
+    cpu_s=2.0,
     worst_hold_ms=1.3,
     kernel_sends=2,
     lost_processes=[],
@@ -76,12 +76,18 @@ def test_what_does_not_survive(changed: dict[str, Any], words: str) -> None:
         ({"late_ms": 3.2}, "TX p99 3.2 ms, 1 without"),
         ({"newcomers_ms": [101.0]}, "a newcomer waited 101 ms"),
         ({"ready_ms": [1200.0]}, "/readyz took 1200 ms"),
-        ({"long_holds": {"rx": 1, "tx": 2}, "holds": 50_000}, "1 holds over 1 ms"),
+        ({"long_holds": {"rx": 5, "tx": 2}}, "5 holds over 1 ms, up to 1.3; without an attack 4 at most"),
+        ({"long_holds": {"rx": 10}, "base": Base(3.0, 3)}, "10 holds over 1 ms"),
     ],
 )
 def test_what_is_late(changed: dict[str, Any], words: str) -> None:
     (sentence,) = replace(GOOD, **changed).punctual()
     assert words in sentence
+
+
+def test_the_machine_lengthens_holds_as_often_as_without_an_attack() -> None:
+    assert replace(GOOD, long_holds={"rx": 8}, base=Base(3.0, 3)).punctual() == []
+    assert [holds_by_chance(expected) for expected in (0.0, 0.1, 1.0, 10.0)] == [0, 2, 5, 21]
 
 
 @pytest.mark.parametrize(

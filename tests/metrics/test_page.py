@@ -82,7 +82,7 @@ def test_an_edge_belongs_to_its_bucket(page, seconds, bucket):
     assert cell.sum == seconds
 
 
-@settings(max_examples=examples(50), deadline=None)
+@settings(max_examples=examples(50))
 @given(st.lists(st.floats(0.0, 5.0) | st.sampled_from(BOUNDS), max_size=50))
 def test_a_histogram_agrees_with_the_reference(tmp_path_factory, durations):
     reference = ReferenceHistogram("x_seconds", "X.", buckets=BOUNDS, registry=CollectorRegistry())

@@ -87,7 +87,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(400))
 @given(steps)
 def test_any_conversation(script: list[tuple[str, int, int]]) -> None:
     """Check every interruption of a random conversation.

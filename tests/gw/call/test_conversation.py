@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.call.conversation import CUT, Conversation, Correction, Utterance
@@ -164,7 +164,6 @@ def test_only_the_latest_turns_of_a_stream_are_kept() -> None:
     assert [one.n for one in conversation.turns] == list(range(1, 101))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 6000), max_size=150))
 def test_the_latest_stay_within_the_bounds(lengths: list[int]) -> None:
     said = [Utterance("caller", f"{n} " + "x" * length) for n, length in enumerate(lengths)]

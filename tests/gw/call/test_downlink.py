@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from gw.call.pacer import Pacer
@@ -149,7 +149,6 @@ class Said:
         return self.whole + self.tail
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=500), scripts)
 def test_any_arrivals_stalls_holds_and_clears(lead_ms: int, script: list[tuple[str, int]]) -> None:
     line, said, response, counter = Downlink(lead_ms), Said(), 0, 0
@@ -198,7 +197,6 @@ def test_any_arrivals_stalls_holds_and_clears(lead_ms: int, script: list[tuple[s
     event(f"held: {line.pacer.held_s > 0}")
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=19), st.lists(st.integers(min_value=0, max_value=90_000), min_size=1, max_size=60))
 def test_without_a_cushion_all_silence_beyond_the_allowed_noise_is_counted(lead_ms: int, stalls_us: list[int]) -> None:
     """Within one talkspurt the gaps heard exceed the gaps counted by less than the slack."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.call.guard import RecordingGuard
@@ -11,7 +11,6 @@ from gw.call.guard import RecordingGuard
 turns = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30)
 
 
-@settings(deadline=None)
 @given(turns)
 def test_exactly_one_yes_at_the_first_turn_that_has_audio_and_room(asked: list[tuple[bool, bool]]) -> None:
     guard = RecordingGuard(enabled=True)
@@ -21,7 +20,6 @@ def test_exactly_one_yes_at_the_first_turn_that_has_audio_and_room(asked: list[t
     assert guard.recording_started == (first is not None)
 
 
-@settings(deadline=None)
 @given(turns)
 def test_a_disabled_guard_never_allows_a_recording(asked: list[tuple[bool, bool]]) -> None:
     guard = RecordingGuard(enabled=False)

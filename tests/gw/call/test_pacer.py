@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.call.pacer import Pacer
@@ -126,7 +126,6 @@ def play(line: Line, what: str, wait_s: float) -> float | None:
     return None
 
 
-@settings(deadline=None)
 @given(leads, steps, st.integers(min_value=0, max_value=2_000_000))
 def test_any_arrivals_stalls_holds_marks_and_clears(lead_ms: int, script: list[tuple[str, int, int]], probe_us: int) -> None:
     """The lead is never exceeded, and with a cushion of a frame or more the pacer counts exactly the frames heard."""
@@ -149,7 +148,6 @@ def test_any_arrivals_stalls_holds_marks_and_clears(lead_ms: int, script: list[t
             assert line.pacer.heard_out_s() == pytest.approx(line.ear.free_s or 0.0, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(leads, steps)
 def test_a_punctual_tx_is_never_late(lead_ms: int, script: list[tuple[str, int, int]]) -> None:
     """Starving, holds, new talkspurts and clears are not lateness of TX."""
@@ -161,7 +159,6 @@ def test_a_punctual_tx_is_never_late(lead_ms: int, script: list[tuple[str, int, 
     assert max(line.lateness_s, default=0.0) <= 1e-9
 
 
-@settings(deadline=None)
 @given(leads, st.lists(waits_us, min_size=1, max_size=60))
 def test_lateness_equals_the_oversleeping_of_tx(lead_ms: int, stalls_us: list[int]) -> None:
     """With audio always queued: a frame TX waited for is late by its stall, an overdue frame at most by the previous stalls."""
@@ -177,7 +174,6 @@ def test_lateness_equals_the_oversleeping_of_tx(lead_ms: int, stalls_us: list[in
         assert late_s <= stalls_s + 1e-9
 
 
-@settings(deadline=None)
 @given(
     st.integers(min_value=20, max_value=500), st.integers(min_value=30, max_value=60), st.integers(min_value=0, max_value=900_000)
 )
@@ -195,7 +191,6 @@ def test_a_stall_gives_at_most_one_lead_of_catch_up(lead_ms: int, before: int, s
     assert line.pacer.underrun_s == pytest.approx(max(0.0, stall_s - lead_ms / 1000), abs=1e-6)
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=19), st.lists(st.integers(min_value=0, max_value=19_000), min_size=1, max_size=30))
 def test_without_a_cushion_timer_noise_does_not_slow_the_pace(lead_ms: int, noise_us: list[int]) -> None:
     """A minute of frames, each up to 19 ms late: the last leaves where a perfect clock would send it, noise aside."""
@@ -458,7 +453,6 @@ def test_an_echo_of_audio_before_a_gap_does_not_measure_the_gap() -> None:
     assert line.pacer.echo_delay_s == 0.0
 
 
-@settings(deadline=None)
 @given(
     st.integers(min_value=1, max_value=30),
     st.integers(min_value=1, max_value=30),
@@ -535,7 +529,6 @@ def test_a_frame_that_ends_now_is_heard_after_months_of_uptime() -> None:
         assert pacer.heard_frames(start_s + n * 20 / 1000) == n
 
 
-@settings(deadline=None)
 @given(steps, st.lists(st.tuples(st.integers(min_value=0, max_value=70), st.integers(min_value=0, max_value=900_000))))
 def test_no_echo_makes_more_heard_than_sent(script: list[tuple[str, int, int]], echoes: list[tuple[int, int]]) -> None:
     line = Line(100)

@@ -118,7 +118,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(400))
 @given(st.integers(min_value=0, max_value=12) | st.just(1000), steps)
 def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tuple[str, str, str, int, int]]) -> None:
     """Every frame is the next 160 bytes of its response, the tail is padded, the mark follows; the ledger has every byte."""
@@ -167,7 +167,6 @@ def test_any_chunks_items_responses_drops_and_clears(bound: int, script: list[tu
             assert playout.outcomes(heard) == model.outcomes(heard)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("xyz"), sizes), max_size=6), max_size=6),
     st.integers(min_value=0, max_value=2**32),

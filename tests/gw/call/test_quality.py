@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.call.quality import LatencyCounts, Quality
@@ -25,7 +25,6 @@ def counted(durations: list[float]) -> LatencyCounts:
     return counts
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(BOUNDS) | st.floats(min_value=0.0, max_value=5.0), min_size=1, max_size=300),
     st.sampled_from(["0.5", "0.9", "0.99", "0.999", "1"]),

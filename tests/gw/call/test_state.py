@@ -6,7 +6,7 @@ from itertools import product
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.call.state import TRANSITIONS, CallState, Event, Reason, Result, State, ai_reason, phone_reason, result_of
@@ -67,7 +67,6 @@ def test_a_call_ends_once_from_every_state_with_the_first_reason(state: State) -
     assert (call.now, call.reason) == (State.ENDED, Reason.PHONE_LOST)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([*Event, *Reason]), max_size=20))
 def test_an_ended_call_stays_ended_after_any_event(script: list[Event | Reason]) -> None:
     call = CallState()

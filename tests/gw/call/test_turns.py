@@ -106,7 +106,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(events)
 def test_in_any_sequence_each_item_is_returned_once_with_its_outcome(script: list[tuple[str, str, int]]) -> None:
     """Items as a leg sends them: audio first, one text, one outcome."""

@@ -199,7 +199,7 @@ _keys = st.sampled_from(
 _names = st.sampled_from(["server", "ops", "twilio", "media", "store", "agents", "secrets"]) | st.text(max_size=6)
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(
     st.dictionaries(
         _names, _values | st.dictionaries(_keys, _values | st.dictionaries(_keys, _values, max_size=2), max_size=3), max_size=4

@@ -21,7 +21,7 @@ from gw.protocol.http import (
 from tests.examples import examples
 from tests.wire.http_requests import ACCEPTED, ACCEPTED_CHUNKS, CUT_OFF, REFUSED, REFUSED_CHUNKS, Accepted, Refused
 
-fast = settings(max_examples=examples(300), deadline=None)
+fast = settings(max_examples=examples(300))
 
 
 def outcome(reader: HeadReader | ChunkedReader, pieces: Iterable[bytes]) -> tuple[Head | bytes | str | None, bytes]:

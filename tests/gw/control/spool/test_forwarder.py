@@ -380,7 +380,7 @@ def in_order(empty: Path) -> list[object]:
     return rows
 
 
-@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(again=st.lists(st.sampled_from(STAMPED), max_size=30), order=st.randoms(use_true_random=False))
 def test_any_order_with_duplicates_leaves_the_same_rows(
     again: list[Stamped], order: random.Random, empty: Path, in_order: list[object]

@@ -45,7 +45,7 @@ _EVENTS: st.SearchStrategy[bus.Event] = st.one_of(
 _STAMPED = st.builds(Stamped, _EVENTS, _TEXTS, st.integers(-1, 64), _TEXTS, _INTS)
 
 
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(batch=st.lists(_STAMPED, min_size=1, max_size=12))
 def test_no_event_is_refused(store: Store, batch: list[Stamped]) -> None:
     carried = [stamped._replace(event=bus.decode_event(bus.encode_event(stamped.event))) for stamped in batch]

@@ -37,7 +37,7 @@ class Base:
 
 
 def holds_by_chance(expected: float) -> int:
-    """Return the most events of a Poisson process, of which so many are expected, that chance explains."""
+    """Return the most events that chance explains, if so many are expected (Poisson)."""
     count, probability = 0, math.exp(-expected)
     below = probability
     while below < 1.0 - DOUBT:
@@ -121,7 +121,7 @@ class Round:
         return found
 
     def allowed_holds(self) -> int:
-        """Return how many holds over 1 ms the machine explains, from their rate without an attack."""
+        """Return how many holds over 1 ms the machine explains."""
         rate = self.base.long_holds / self.base.cpu_s if self.base.cpu_s else 0.0
         return holds_by_chance(rate * self.cpu_s + self.holds * CHANCE_HOLDS)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 #: Longer texts are meaningful, whatever their words: bounds the comparison.
@@ -25,7 +26,7 @@ def is_meaningful(text: str, backchannels: frozenset[str]) -> bool:
     if len(text) > MAX_CHARS:
         return True
     words = _words(text)
-    entries = {_words(entry) for entry in backchannels}
+    entries = _entries(backchannels)
     covered = {0}  # numbers of words from the start that entries cover
     for n, word in enumerate(words):
         if n in covered:
@@ -33,6 +34,11 @@ def is_meaningful(text: str, backchannels: frozenset[str]) -> bool:
             if any(len(entry) == 1 and _repeats(word, entry[0]) for entry in entries):
                 covered.add(n + 1)
     return len(words) not in covered
+
+
+@lru_cache(maxsize=64)  # one list an agent
+def _entries(backchannels: frozenset[str]) -> frozenset[tuple[str, ...]]:
+    return frozenset(map(_words, backchannels))
 
 
 def _words(text: str) -> tuple[str, ...]:

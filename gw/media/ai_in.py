@@ -160,12 +160,12 @@ class AiIn:
             side.first_audio_ms = round((now_s - (side.asked_s or call.events.started_s)) * 1000)
         response_id = event.response_id or machine.response_id
         queued_ms = round(downlink.queued_s(now_s) * 1000) + len(event.audio) // BYTES_PER_MS
-        if not call.dialogue.may_play(given.Audio(response_id, queued_ms)):
+        if not call.dialogue.may_play(response_id, queued_ms):
             if side.on_dropped_audio(event.item_id):
                 call.report_turns(call.turns.on_interrupted([Outcome(event.item_id, 0, 0, whole=False)]))
             return
-        call.report_turns(call.turns.on_agent_audio(event.item_id, call.now_ms()))
-        side.on_audio(event.item_id)
+        if side.is_new_item(event.item_id):
+            call.report_turns(call.turns.on_agent_audio(event.item_id, call.now_ms()))
         if call.first_word_ms < 0:
             call.on_first_word(now_s)
         downlink.play(response_id, event.item_id, event.audio)

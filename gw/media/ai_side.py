@@ -152,10 +152,12 @@ class AiSide:
 
     # -- from the AI ------------------------------------------------------------------------------------------------------
 
-    def on_audio(self, item_id: str) -> None:
-        """Record that audio of this item came from the current session."""
-        if not self._items or self._items[-1] != item_id:
-            self._items.append(item_id)
+    def is_new_item(self, item_id: str) -> bool:
+        """Record that audio of this item came from the current session. Returns whether the last audio was another item's."""
+        if self._items and self._items[-1] == item_id:
+            return False
+        self._items.append(item_id)
+        return True
 
     def on_dropped_audio(self, item_id: str) -> bool:
         """Report to the AI that the caller hears nothing of this item. Returns False, without effect, if it was reported."""

@@ -114,13 +114,14 @@ class CallDialogue:
         """Pass an input to the machine, and carry out its commands. Never waits."""
         self._carry_out(self._machine.on(event, _now_ms()))
 
-    def may_play(self, event: given.Audio) -> bool:
+    def may_play(self, response_id: str, queued_ms: int) -> bool:
         """Pass the arrival of audio to the machine. Returns whether the audio is played."""
-        machine, due_ms = self._machine, self._due_ms
-        commands = machine.on(event, _now_ms())
-        is_plain = len(commands) == 1 and type(commands[0]) is do.Play and self._silent_since_ms is None
-        if is_plain and machine.answer_by >= due_ms and machine.heard_by >= due_ms:
-            return True  # nearly every chunk: nothing to carry out, and no timer comes forward
+        machine, now_ms = self._machine, _now_ms()
+        if machine.plays_on(response_id, queued_ms, now_ms):  # nearly every chunk
+            if machine.answer_by < self._due_ms or machine.heard_by < self._due_ms:
+                self._alarm.set()
+            return True
+        commands = machine.on(given.Audio(response_id, queued_ms), now_ms)
         self._carry_out(commands)
         return any(type(command) is do.Play for command in commands)
 

@@ -168,6 +168,19 @@ class Dialogue:
         self._settle()
         return self.out
 
+    def plays_on(self, response_id: str, queued_ms: int, now_ms: int) -> bool:
+        """Take one more chunk of the response that the caller hears: the same as `on` with its Audio, in a fifth of the time.
+
+        Returns: False, without effect, where more than two times would change.
+        """
+        is_next = response_id == self.response_id and self.response is Response.ACTIVE and self.has_audio
+        if not is_next or not self.plays or self.starved or self.floor is not Floor.OPEN or self.phase is not Phase.TALK:
+            return False
+        self.now = now_ms
+        self.answer_by = now_ms + self.rules.stall_ms
+        self.heard_by = now_ms + queued_ms + self._heard_ms
+        return True
+
     def tick(self, now_ms: int) -> list[Command]:
         """React to every timer that has come. Returns commands, as `on`."""
         if self.phase is Phase.ENDED:

@@ -290,7 +290,7 @@ class _Moves:
         elif truth.sounded and self._may_fail("more"):
             self._add(f"AI: more audio of {here}", given.Audio(here), truth._replace(waited_ms=0), cost=1)
         self._tool_calls()
-        done = truth._replace(active="", cancelled=False, trailing=here, unplayed=False)
+        done = truth._replace(active="", cancelled=False, trailing=here, unplayed=False, starved=False)
         if truth.cancelled:
             ended = given.ResponseDone(here, completed=False)
             self._add(f"AI: {here} cancelled", ended, done._replace(goodbyes=0), kind=SURE)

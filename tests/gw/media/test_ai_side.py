@@ -81,21 +81,21 @@ def test_a_leg_that_is_replaced_gets_nothing_more(side: AiSide) -> None:
 
 def test_only_items_of_the_session_in_place_are_truncated(side: AiSide) -> None:
     """An item of the session before it, still being heard, is unknown to the new session."""
-    side.on_audio("old")
+    side.is_new_item("old")
     side.reopen(0.0)
     for _ in range(2):
-        side.on_audio("new")
+        side.is_new_item("new")
     side.truncate([Truncation("old", 20), Truncation("new", 40)])
     assert side.leg.of("truncate") == [("new", 40)]
     for n in range(MAX_ITEMS):
-        side.on_audio(f"item {n}")
+        side.is_new_item(f"item {n}")
     side.truncate([Truncation("new", 60)])
     assert side.leg.of("truncate") == [("new", 40)]
 
 
 def test_an_item_that_is_not_played_is_truncated_once(side: AiSide) -> None:
     assert (side.on_dropped_audio("i1"), side.on_dropped_audio("i1")) == (True, False)
-    side.on_audio("i2")
+    side.is_new_item("i2")
     assert not side.on_dropped_audio("i2"), "its truncation comes with the interruption"
     assert side.leg.of("truncate") == [("i1", 0)]
 

@@ -16,6 +16,7 @@ from gw.media import dialogue
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import AiIn
 from gw.protocol import ai
+from tests.gw.call.dialogue import shortcut
 from tests.gw.media.support import ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer
 
 STEPS = 120
@@ -144,6 +145,7 @@ ACTS = (
 
 @pytest.mark.parametrize("seed", range(40))
 def test_the_call_follows_its_machine(contexts: ContextMaker, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    shortcut.compare(monkeypatch)
     passed_ms = [0]
     monkeypatch.setattr(dialogue, "_now_ms", lambda: int(monotonic() * 1000) + passed_ms[0])
     walk = Walk(contexts, seed, lambda ms: passed_ms.append(passed_ms.pop() + ms))

@@ -6,6 +6,7 @@ import pytest
 
 from gw.verify.conversation import check
 from gw.verify.conversation.state import NO_DEAD_AIR, RULES
+from tests.gw.call.dialogue import shortcut
 
 
 def test_the_machine_keeps_its_rules() -> None:
@@ -15,6 +16,13 @@ def test_the_machine_keeps_its_rules() -> None:
     document = report.document()
     assert list(document["rules"]) == list(RULES)
     assert document["states"] == sum(one["states"] for one in document["scenarios"]) > 10_000
+
+
+def test_the_short_way_of_audio_is_the_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = shortcut.compare(monkeypatch)
+    for scenario in (check.FINISHES_GOODBYE, check.HOLD, check.HOLD_JUDGED):
+        assert not check.explore(scenario._replace(faults=frozenset({"more", "starve"}), budget=2)).violations
+    assert len(taken) > 500
 
 
 def test_results_are_passed_on_as_they_come() -> None:

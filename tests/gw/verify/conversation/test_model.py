@@ -10,6 +10,7 @@ from gw.call.dialogue.machine import Dialogue
 from gw.call.dialogue.rules import Interruptions, Rules
 from gw.verify.conversation.model import ConversationModel
 from gw.verify.conversation.state import ENDS, Scenario, State
+from tests.gw.call.dialogue import shortcut
 
 FAULTS = frozenset(
     (
@@ -35,7 +36,8 @@ def walk(scenario: Scenario, seed: int, steps: int) -> tuple[State, list[str]]:
 
 @pytest.mark.parametrize("interruptions", ["model", "gateway", "none"])
 @pytest.mark.parametrize("seed", range(40))
-def test_long_conversations_keep_the_rules(seed: int, interruptions: Interruptions) -> None:
+def test_long_conversations_keep_the_rules(seed: int, interruptions: Interruptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    shortcut.compare(monkeypatch)
     rules = Rules(tools=frozenset({"lookup"}), interruptions=interruptions, max_call_ms=300_000)
     rules = rules._replace(protect_greeting_ms=seed % 2 * 900)
     tools = ("lookup", "unknown", "hang_up", "lookup", "hang_up")

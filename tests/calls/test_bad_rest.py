@@ -27,6 +27,8 @@ from tests.timing import scaled
 
 RECORDING: Final = gw.config.Recording(retry_s=scaled(2.0))
 AGENT_S: Final = 2.0
+#: Four times as long as a start is retried: the last failure comes within the call.
+CALL_FRAMES: Final = round(scaled(8.0) * 50)
 
 
 class Case(NamedTuple):
@@ -62,7 +64,7 @@ def _place_calls(world: World, outcome: Outcome) -> None:
     rest = world.twilio.rest
     place_good(world, outcome)
     for name, case in CASES.items():
-        call = world.twilio.place(CallPlan(speech=(SILENT_FRAME,) * 250))
+        call = world.twilio.place(CallPlan(speech=(SILENT_FRAME,) * CALL_FRAMES))
         rest.fail(case.starts, 1000, call.call_sid)  # type: ignore[arg-type]
         if case.lists:
             rest.fail(case.lists, 1000, call.call_sid, "list")  # type: ignore[arg-type]

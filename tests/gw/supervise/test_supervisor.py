@@ -125,7 +125,7 @@ def test_a_child_that_fails_ends_the_start(start: Callable[..., Running], tmp_pa
 def test_stop_during_the_start(start: Callable[..., Running], tmp_path: Path) -> None:
     (tmp_path / "silent").write_text("control")
     running = start()
-    until(running.supervisor.pids)
+    until(lambda: "control" in running.supervisor.pids())
     pid = running.supervisor.pids()["control"]
     running.stop()
     assert not running.ready.is_set()

@@ -165,8 +165,9 @@ class AiVoice:
         place = {"response_id": sent.response_id, "item_id": item["id"], "output_index": 1, "call_id": item["call_id"]}
         for event in begun:
             self._send(sent, event)
-        until_s = time.monotonic() + self._script.thinks_s
-        while time.monotonic() < until_s and sent.is_active:
+        for _ in range(round(self._script.thinks_s / _THOUGHT_S)):
+            if not sent.is_active:
+                break
             self._send(sent, {"type": "response.function_call_arguments.delta", **place, "delta": " "})
             gevent.sleep(_THOUGHT_S)
         for event in (done, stored):

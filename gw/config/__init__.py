@@ -142,6 +142,7 @@ class Media(_Section, frozen=True):
         float, _doc("Time for reconnecting a lost AI leg, before the agent's fallback. 0: do not reconnect.", ge=0.0, le=600.0)
     ] = 8.0
     holding_sound: Annotated[bool, _doc("Play two soft notes to the caller at intervals while an answer is awaited.")] = True
+    hold_after_s: Annotated[float, _doc("Silence of an awaited answer before the holding sound.", ge=0.3, le=5.0)] = 0.9
     phone_silence_s: Annotated[_Seconds, _doc("A call without a message from Twilio for this time ends.")] = 10.0
     idle_limit_s: Annotated[
         _Seconds, _doc("A call without speech for this time ends. The agent's idle prompts do not extend it.")

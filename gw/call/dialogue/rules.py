@@ -74,7 +74,7 @@ class Rules(NamedTuple):
     open_ms: int = 5000  # bound on one attempt at a session
     window_ms: int = 8000  # longest time without a session
     goodbye_ms: int = 10_000  # bound on the last words, beyond their queued audio
-    hold_after_ms: int = 900  # silence of an owed answer before the holding sound; it is heard within a second
+    hold_after_ms: int = 900  # silence of an owed answer before the holding sound; with the default it is heard within a second
     idle_ms: int = 15_000
     idle_prompts: int = 2
     max_call_ms: int = 3_600_000
@@ -105,6 +105,7 @@ def rules_of(agent: Agent, media: Media, *, resumes: bool, elapsed_ms: int = 0) 
         open_ms=_ms(media.ai_connect_s),
         window_ms=_ms(media.ai_reconnect_s),
         goodbye_ms=_ms(media.goodbye_s),
+        hold_after_ms=_ms(media.hold_after_s),
         idle_ms=_ms(min(turns.idle_prompt_s, idle_s) if prompts else idle_s),
         idle_prompts=prompts,
         max_call_ms=max(0, _ms(media.max_call_s) - elapsed_ms),

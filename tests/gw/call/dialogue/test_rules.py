@@ -28,6 +28,7 @@ def test_the_defaults_of_both_agree() -> None:
         ({"ai_connect_s": 2.0}, {"open_ms": 2000}),
         ({"ai_reconnect_s": 0.0}, {"window_ms": 0}),
         ({"goodbye_s": 3.0}, {"goodbye_ms": 3000}),
+        ({"hold_after_s": 1.5}, {"hold_after_ms": 1500}),
         ({"max_call_s": 90.0}, {"max_call_ms": 90_000}),
     ],
 )

@@ -270,6 +270,7 @@ class CallDialogue:
         self._side.tool_output(command.call_id, _OUTPUTS[command.result])
 
     def _delete_item(self, command: do.DeleteItem) -> None:
+        self._context.cells.interruptions["resumed"].add()
         self._side.delete_item(command.item_id)
         self._turns.on_caller_noise(command.item_id)
 

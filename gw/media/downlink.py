@@ -78,10 +78,8 @@ class Downlink:
         self.tx.hold()
 
     def release(self) -> None:
-        """End a hold without a cut: the next frame leaves now. Does nothing without a hold."""
-        if self.tx.held:
-            self.tx.release()
-            self._cells.interruptions["resumed"].add()
+        """End a hold: the next frame leaves now. Does nothing without a hold."""
+        self.tx.release()
 
     def interrupt(self, now_s: float, verdict: Verdict = "model") -> Interruption | None:
         """Cut what the caller has not heard: playout, TX's queue, and by `clear` what Twilio holds. Ends a hold.

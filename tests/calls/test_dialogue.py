@@ -105,6 +105,9 @@ OTHERS: Final = {
     "never_transcribed": Case(says().with_fault("transcription_never"), steps=(SPEAKS, LISTENS)),
     # interruptions that the gateway judges
     "cough": Case(says(4.0, caller_words=("",)), steps=(Step("say", "heard", 0.8, audio=COUGH), LISTENS), agent=GATEWAY),
+    "cough_without_transcript": Case(
+        says(4.0).with_fault("transcription_never"), steps=(Step("say", "heard", 0.8, audio=COUGH), LISTENS), agent=GATEWAY
+    ),
     "wait": Case(says(4.0, caller_words=("Wait.",)), steps=(INTERRUPTS, LISTENS), agent=GATEWAY),
 }
 CASES: Final = {
@@ -384,8 +387,9 @@ def test_a_turn_without_words_is_kept(calls: Calls, name: str) -> None:
 # -- interruptions that the gateway judges --------------------------------------------------------------------------------
 
 
-def test_a_cough_costs_a_pause_and_no_word(calls: Calls) -> None:
-    one = calls["cough"]
+@pytest.mark.parametrize("name", ["cough", "cough_without_transcript"])
+def test_a_cough_costs_a_pause_and_no_word(calls: Calls, name: str) -> None:
+    one = calls[name]
     (greeting,) = one.responses
     assert one.call.heard_audio == padded(greeting.audio)
     assert one.call.clears == []

@@ -21,6 +21,7 @@ reads a clock, never sees audio, and depends on no provider.
 | a session is ready | restate the conversation, then greet, or ask for the owed answer |
 | a session is lost | open another within the window, else the fallback; broken sentences are continued, lost words asked for |
 | the caller speaks | cut: discard what is unheard, cancel the response; or hold it, if the gateway judges interruptions |
+| a short sound ends | the agent speaks on, since the pause of the AI is over; words that come within 0.3 s still cut |
 | the caller is silent | an answer is owed: the AI begins it, else it is requested |
 | a response sounds | its audio is played, and pays the debt |
 | a response fails, or is empty | request it again after 0.3 s and 1 s; then the fallback speaks |

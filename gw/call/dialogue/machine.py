@@ -55,7 +55,7 @@ class Floor(Enum):
 
     OPEN = auto()
     HELD = auto()  # playout paused, the caller speaks
-    JUDGED = auto()  # the caller stopped; the words decide
+    JUDGED = auto()  # the caller stopped, the playout runs again; words that come now still decide
 
 
 class Successor(Enum):
@@ -222,7 +222,8 @@ class Dialogue:
 
     def _is_over(self) -> bool:
         """The last words are heard, or none will come."""
-        return not self.plays and self.debt is None and self.response in (Response.NONE, Response.CUT)
+        is_heard = not self.plays and self.floor is not Floor.JUDGED
+        return is_heard and self.debt is None and self.response in (Response.NONE, Response.CUT)
 
     def _may_ask(self) -> bool:
         """A response may be requested: the caller is silent, and none is under way."""
@@ -387,8 +388,8 @@ class Dialogue:
             self._on_first_words()
         self.plays, self.starved = True, False
         self.heard_by = self.now + event.queued_ms + self._heard_ms
-        if self.floor is not Floor.OPEN:
-            self.heard_by += self._longest_hold_ms
+        if self.floor is Floor.HELD:
+            self.heard_by += self.rules.resume_after_ms
             self.held_at = self.now
         if self.phase is Phase.CLOSING:
             self.close_by = self.heard_by + self.rules.goodbye_ms
@@ -475,28 +476,24 @@ class Dialogue:
         else:
             self._cut()
 
-    @property
-    def _longest_hold_ms(self) -> int:
-        return self.rules.resume_after_ms + limits.JUDGE_MS
-
     def _hold(self) -> None:
-        """Pause the playout until the interruption is judged. The bound on hearing it moves along."""
-        if self.floor is Floor.OPEN:
-            self.out.append(do.HoldAudio())
-            self.heard_by += self._longest_hold_ms
-        else:
+        """Pause the playout while the caller speaks. The bound on hearing it moves along."""
+        if self.floor is Floor.HELD:
             self.heard_by += self.now - self.held_at
+        else:
+            self.out.append(do.HoldAudio())
+            self.heard_by += self.rules.resume_after_ms
         self.floor, self.held_at, self.judge_at = Floor.HELD, self.now, NEVER
 
     def _may_take_back(self) -> bool:
-        """The end that was decided may be given up for a caller who speaks."""
-        if self.closing not in _REVERSIBLE or not self.is_ready:
+        """The end that was decided may be given up for a caller who speaks: within the longest call."""
+        if self.closing not in _REVERSIBLE or not self.is_ready or self.limit_at == NEVER:
             return False
         return self.closing is not Reason.AI_HANGUP or self.taken_back < limits.MAX_TAKEN_BACK
 
     def _take_back(self) -> None:
         """Return to the conversation: the caller speaks into the goodbye."""
-        if self.phase is not Phase.CLOSING:
+        if self.phase is not Phase.CLOSING or not self._may_take_back():
             return
         self.taken_back += self.closing is Reason.AI_HANGUP
         self.phase, self.closing, self.close_by = Phase.TALK, None, NEVER
@@ -509,7 +506,10 @@ class Dialogue:
         for response_id in self.ended:  # their late audio too
             self.dropped = _kept(self.dropped, response_id)
         self.ended = ()
-        self.debt, self.insists, self.attempts, self.ask_at, self.sent_keys = None, False, 0, NEVER, ""
+        if self.phase is Phase.TALK:
+            self.debt, self.insists, self.attempts, self.ask_at, self.sent_keys = None, False, 0, NEVER, ""
+        elif self.plays:
+            self.has_spoken = False
         if self.response is Response.ACTIVE:
             self._drop_response(cancel=self.rules.interruptions == "gateway")
         elif self.response is Response.REQUESTED:
@@ -527,15 +527,16 @@ class Dialogue:
 
     def _release(self) -> None:
         """End a judged interruption."""
-        if self.floor is not Floor.OPEN:
+        if self.floor is Floor.HELD:
             if self.plays:
-                self.heard_by += self.now - self.held_at - self._longest_hold_ms
-            self.floor, self.held_at = Floor.OPEN, NEVER
+                self.heard_by += self.now - self.held_at - self.rules.resume_after_ms
+            self.held_at = NEVER
             self.out.append(do.ReleaseAudio())
+        self.floor = Floor.OPEN
         self.cut_at = self.judge_at = self.resume_at = NEVER
 
     def _resume(self) -> None:
-        """Resume the playout: the interruption was noise, or a sign of attention."""
+        """Return to the agent's words: the interruption was noise, or a sign of attention."""
         self.speaks, self.speech_by = False, NEVER
         self.out.append(do.DeleteItem(self.item))
         self._release()
@@ -546,9 +547,9 @@ class Dialogue:
         if not self.speaks:
             return
         self.speaks, self.speech_by = False, NEVER
-        if self.floor is Floor.HELD:
-            self.floor, self.cut_at, self.resume_at = Floor.JUDGED, NEVER, NEVER
-            self.judge_at = self.now + limits.JUDGE_MS
+        if self.floor is Floor.HELD:  # silent for the AI's whole pause already: noise, as long as no words come
+            self._release()
+            self.floor, self.judge_at = Floor.JUDGED, self.now + limits.JUDGE_MS
         else:
             self._owe(Prompt.ANSWER, 0 if self.rules.interruptions == "gateway" else limits.OWN_RESPONSE_MS)
 
@@ -571,11 +572,11 @@ class Dialogue:
     def _on_all_heard(self, _: given.HeardOut) -> None:
         """Nothing is left that an interruption could cut: what the caller says is an ordinary turn."""
         self._on_heard_out()
-        is_judged = self.floor is Floor.JUDGED
-        if self.floor is not Floor.OPEN:
+        if self.floor is Floor.HELD:
             self._take_back()
-        self._release()
-        if is_judged:
+            self._release()
+        elif self.floor is Floor.JUDGED and self.phase is Phase.TALK:
+            self._release()
             self._owe(Prompt.ANSWER, 0)
 
     def _on_heard_by(self) -> None:
@@ -652,12 +653,11 @@ class Dialogue:
     def _on_tools_requested(self) -> None:
         """A response ended that called tools: its answer follows once they are settled."""
         self.attempts = 0
-        if self.phase is Phase.CLOSING:
+        if self.ask_at == NEVER and (self.open_tools or self.phase is Phase.CLOSING):
             self.debt = None
+        if self.phase is Phase.CLOSING:
             self._ask_goodbye()
-        elif self.open_tools:
-            self.debt, self.ask_at = (self.debt, self.ask_at) if self.ask_at != NEVER else (None, NEVER)
-        else:
+        elif not self.open_tools:
             self._owe(Prompt.ANSWER, 0, insists=True)
 
     def _on_tool_settled(self, event: given.ToolSettled) -> None:
@@ -824,7 +824,7 @@ class Dialogue:
         self.out.append(do.Note("fallback", reason))
         if self.response is Response.ACTIVE:
             self._drop_response(cancel=False)
-        if self.floor is not Floor.OPEN:
+        if self.floor is Floor.HELD:
             self._discard()
         self._begin_closing(Reason.FALLBACK_GOODBYE, self.rules.goodbye_ms)
         self._clear_response()

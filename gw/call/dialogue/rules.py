@@ -24,7 +24,7 @@ LISTEN_AGAIN_MS: Final = 900
 CANCEL_MS: Final = 500
 #: Longest turn of a caller. An AI that never reports its end must not silence the agent for ever.
 MAX_SPEECH_MS: Final = 60_000
-#: Time for the words of a held interruption.
+#: Time for the words of a short sound, from the report of its end. The playout runs meanwhile.
 JUDGE_MS: Final = 300
 #: Bound on closing words, from their request.
 CLOSING_MS: Final = 10_000

@@ -85,6 +85,9 @@ LIMIT: Final = Scenario("the longest call", _TIMELESS._replace(max_call_ms=20_00
 LIMIT_IN_SPEECH: Final = Scenario(
     "the longest call ends in a sentence", _TIMELESS._replace(max_call_ms=9000, warn_ms=1500), turns=0
 )
+LIMIT_JUDGED: Final = Scenario(
+    "the longest call ends in a judged interruption", _JUDGED._replace(max_call_ms=700, cut_after_ms=1500), tools=("hang_up",)
+)
 CLOSING_FAILS: Final = Scenario("closing words fail", _IDLE, turns=0, faults=_faults("fail lasting"), budget=1)
 ROLLOVER: Final = Scenario("a session expires", _TIMELESS, expires_ms=400_000, faults=_faults("successor"), budget=1)
 WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=1000)
@@ -95,7 +98,7 @@ SCENARIOS: Final = (
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),
     *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, IDLE_FAILS, LONG_SPEECH),
-    *(LIMIT, LIMIT_IN_SPEECH, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
+    *(LIMIT, LIMIT_IN_SPEECH, LIMIT_JUDGED, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
 )
 
 #: Assumptions of the model, as much part of the proof as the states.

@@ -95,6 +95,8 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
     return (
         (NOT_OVER_THE_CALLER, is_uncut and int(truth.active[1:]) <= truth.cut_until),
         (NOT_OVER_THE_CALLER, interrupts and scenario.rules.interruptions != "none" and not truth.protect_ms),
+        (NOT_OVER_THE_CALLER, _has_words(event) and step.before.judged and truth.queued and machine.phase is Phase.TALK),
+        (LIMIT_ANNOUNCED, truth.limited and machine.phase is Phase.TALK),
         (LIMIT_ANNOUNCED, bool(step.before.protect_ms) and step.before.queued and not truth.queued and speaks),
         (NOT_OVER_THE_CALLER, isinstance(event, given.ResponseStarted) and truth.speaking and is_uncut),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.filled),
@@ -105,6 +107,10 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
         (AS_HEARD, truth.session == "ready" and not truth.restated),
         (ONE_EVENT, isinstance(event, given.Unreadable) and len(truth.unreadable) >= MAX_UNREADABLE and truth.session == "ready"),
     )
+
+
+def _has_words(event: Input | None) -> bool:
+    return isinstance(event, given.CallerText) and event.meaningful
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------
@@ -125,7 +131,7 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
         greeting_asked=prompt is Prompt.GREETING and scenario.rules.protect_greeting_ms > 0,
     )
     rules = (
-        (NOT_OVER_THE_CALLER, truth.speaking or truth.held),
+        (NOT_OVER_THE_CALLER, truth.speaking or truth.held or truth.judged),
         (AS_HEARD, truth.session != "ready" or not truth.restated or truth.unsent_keys),
         (SESSION_LIVES, truth.wait_ms > 0),
         (NO_DEAD_AIR, truth.lasting),
@@ -161,11 +167,11 @@ def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken
     )
 
 
-def _interrupt(_: Scenario, __: Happening, truth: Truth, command: do.Interrupt, broken: list[str]) -> Truth:
-    verdict = "model" if not truth.held else "cut" if truth.speaking else "cut_words"
+def _interrupt(_: Scenario, step: Happening, truth: Truth, command: do.Interrupt, broken: list[str]) -> Truth:
+    verdict = "model" if not (truth.held or step.before.judged) else "cut" if truth.speaking else "cut_words"
     if not truth.queued or command.verdict != verdict:
         broken.append(AS_HEARD)
-    return truth._replace(queued=False, starved=False, cut_until=truth.responses, unanswered_keys=False)
+    return truth._replace(queued=False, starved=False, worded=False, cut_until=truth.responses, unanswered_keys=False)
 
 
 def _release(scenario: Scenario, _: Happening, truth: Truth, __: do.ReleaseAudio, broken: list[str]) -> Truth:
@@ -230,13 +236,14 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
         return truth._replace(ended="hung up", owed_ms=-1)
     is_decided = truth.hang_up or truth.closing_asked or reason is Reason.FALLBACK_GOODBYE
     is_idle, is_hang_up = reason is Reason.IDLE_LIMIT, reason is Reason.AI_HANGUP
-    may_take_back = truth.taken_back < MAX_TAKEN_BACK and step.machine.is_ready
+    may_take_back = truth.taken_back < MAX_TAKEN_BACK and step.machine.is_ready and not truth.limited
     was_asked = truth.worded or truth.closing_asked or truth.active
     rules = (
         (STREAM_IS_NOT_CALL, isinstance(event, given.StreamEnded) and reason is not event.reason and not is_decided),
         (GOODBYE if is_hang_up else ENDS, not end.speak and (truth.queued or truth.unconfirmed or not truth.worded)),
         (GOODBYE, is_hang_up and may_take_back and end.speak and not was_asked),
-        (GOODBYE, is_hang_up and may_take_back and truth.speaking),
+        (GOODBYE, is_hang_up and may_take_back and (truth.speaking or (truth.judged and not step.bounded))),
+        (LIMIT_ANNOUNCED, reason is Reason.DURATION_LIMIT and truth.speaking and step.before.held and not step.bounded),
         (LIMIT_ANNOUNCED, is_idle and (truth.speaking or truth.open_tools)),
         (LIMIT_ANNOUNCED, is_idle and truth.prompts < scenario.rules.idle_prompts),
         (LIMIT_ANNOUNCED, reason is Reason.FALLBACK_GOODBYE and truth.closing_asked),

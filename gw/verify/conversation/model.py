@@ -74,7 +74,7 @@ class ConversationModel:
         truth = state.truth
         if truth.ended:
             return ()
-        if truth.held:
+        if truth.held or truth.judged:
             return (NOT_OVER_THE_CALLER,)
         closes = self.scenario.rules.idle_ms < FAR_MS or truth.hang_up or truth.closing_asked
         return (*((ENDS,) if closes else ()), *((NO_DEAD_AIR,) if truth.owed_ms >= 0 else ()))
@@ -142,6 +142,8 @@ class _Moves:
             heard = heard._replace(owed_ms=-1 if truth.speaking else max(0, truth.owed_ms))
             self._add("the caller has heard everything", given.HeardOut(), heard)
         elif truth.queued:
+            if truth.judged and not (truth.hang_up or truth.closing_asked):
+                heard = _asked(heard)  # an ordinary turn
             self._add("the caller has heard everything", given.HeardOut(), heard, kind=SURE)
             if truth.active and truth.sounded and not truth.starved and self._may_fail("starve"):
                 starved = truth._replace(starved=True)
@@ -160,6 +162,8 @@ class _Moves:
             waited_ms=truth.waited_ms + ms if waits else truth.waited_ms,
             wait_ms=max(0, truth.wait_ms - ms),
             protect_ms=max(0, truth.protect_ms - ms),
+            judged=truth.judged and machine.judge_at > 0,
+            limited=truth.limited or machine.limit_at <= 0,
             queued=truth.queued and (truth.held or machine.heard_by > 0),
             unconfirmed=truth.unconfirmed or (closes and truth.queued and not truth.held and machine.heard_by <= 0),
             starved=truth.starved and (truth.held or machine.heard_by > 0),
@@ -198,7 +202,7 @@ class _Moves:
     def _is_covered(self, truth: Truth) -> bool:
         """Something bounded is under way for the caller who waits."""
         machine = self._machine(self._state.machine)
-        if truth.queued or truth.speaking or truth.held:
+        if truth.queued or truth.speaking or truth.held or truth.judged:
             return True
         if truth.session == "opening":
             return machine.open_by < FAR_MS
@@ -325,7 +329,7 @@ class _Moves:
             item_id = f"c{truth.speech + 1}"
             cancels = bool(truth.active) if mode == "model" else truth.cancelled
             speaks = truth._replace(prompts=0, speaking=True, speech=truth.speech + 1, texted=False, own=False, cancelled=cancels)
-            speaks = speaks._replace(greeting_asked=False)
+            speaks = speaks._replace(greeting_asked=False, judged=False)
             if not (truth.queued and mode == "gateway"):
                 speaks = speaks._replace(owed_ms=-1, unanswered_keys=False)
             self._add(f"caller: speaks ({item_id})", given.SpeechStarted(item_id), speaks)
@@ -334,17 +338,15 @@ class _Moves:
                 self._add(f"caller: spoke ({item_id}), the start was not reported", given.SpeechStopped(item_id), unseen, cost=1)
         item_id = f"c{truth.speech}"
         if truth.session == "ready" and truth.speaking:
-            silent = truth._replace(speaking=False, own=mode != "gateway")
+            silent = truth._replace(speaking=False, own=mode != "gateway", judged=truth.held)
             if not (truth.held or truth.closing_asked or truth.hang_up):
-                silent = silent._replace(owed_ms=max(0, truth.owed_ms), insists=truth.insists and truth.owed_ms >= 0)
-                if truth.active and not truth.cancelled:
-                    silent = silent._replace(owed_from=truth.responses + 1)  # what is being said is not the answer
+                silent = _asked(silent)
             self._add("caller: is silent", given.SpeechStopped(item_id), silent)
         elif truth.session == "ready" and not truth.texted:
-            texted = truth._replace(texted=True)
-            owed = texted._replace(owed_ms=max(0, truth.owed_ms)) if truth.held else texted
+            texted = truth._replace(texted=True, judged=False)
+            owed = texted._replace(owed_ms=max(0, truth.owed_ms)) if truth.judged else texted
             self._add("AI: the caller's words", given.CallerText(item_id), owed)
-            if truth.held:
+            if truth.judged:
                 self._add('AI: the caller said "mhm"', given.CallerText(item_id, False), texted)
         if truth.keys < len(self._scenario.keys):
             digit = self._scenario.keys[truth.keys]
@@ -380,6 +382,17 @@ class _Moves:
             self._add(f"control: {call_id} settled again", given.ToolSettled(call_id), truth, cost=1)
         if self._may_fail("operator"):
             self._add("operator: hangs up", given.EndWanted(Reason.ADMIN_HANGUP), truth, cost=1)
+
+
+def _asked(truth: Truth) -> Truth:
+    """The caller waits for an answer, which is not what is being said."""
+    is_saying = truth.active and not truth.cancelled
+    return truth._replace(
+        judged=False,
+        owed_ms=max(0, truth.owed_ms),
+        insists=truth.insists and truth.owed_ms >= 0,
+        owed_from=truth.responses + 1 if is_saying else truth.owed_from,
+    )
 
 
 def _failed(done: Truth) -> Truth:

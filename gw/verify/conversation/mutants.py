@@ -174,7 +174,13 @@ MUTANTS: Final = (
     Mutant("a judged interruption does not pause", _in("_hold", "self.out.append(do.HoldAudio())", "pass"), check.JUDGED),
     Mutant(
         "a judged interruption is never decided",
-        _in("_on_speech_stopped", "self.judge_at = self.now + limits.JUDGE_MS", "pass"),
+        _in("_on_speech_stopped", "self.now + limits.JUDGE_MS", "NEVER"),
+        check.JUDGED,
+    ),
+    Mutant("a pause outlasts a short sound", _in("_on_speech_stopped", "        self._release()\n", ""), check.JUDGED),
+    Mutant(
+        "words of a short sound come too late",
+        _in("_on_speech_stopped", "Floor.JUDGED, self.now + limits.JUDGE_MS", "Floor.OPEN, NEVER"),
         check.JUDGED,
     ),
     Mutant(
@@ -227,7 +233,7 @@ MUTANTS: Final = (
         _in("_on_all_heard", "self._owe(Prompt.ANSWER, 0)", "pass"),
         check.JUDGED,
     ),
-    Mutant("hanging up does not wait for the goodbye", _in("_is_over", "not self.plays and ", ""), check.TOOLS),
+    Mutant("hanging up does not wait for the goodbye", _in("_is_over", "not self.plays and", ""), check.TOOLS),
     Mutant(
         "a goodbye cannot be taken back",
         _in(
@@ -359,6 +365,27 @@ MUTANTS: Final = (
         check.LIMIT_IN_SPEECH,
     ),
     Mutant(
+        "a limit can be taken back",
+        _in("_may_take_back", " or self.limit_at == NEVER", ""),
+        check.LIMIT_JUDGED,
+    ),
+    Mutant(
+        "a judged interruption drops the limit",
+        _in("_take_back", " or not self._may_take_back()", ""),
+        check.LIMIT_JUDGED,
+    ),
+    Mutant(
+        "a judged interruption drops the closing words",
+        _in("_cut", "if self.phase is Phase.TALK:", "if True:"),
+        check.LIMIT_JUDGED,
+    ),
+    Mutant("a goodbye that was cut counts as heard", _in("_cut", "self.has_spoken = False", "pass"), check.LIMIT_JUDGED),
+    Mutant(
+        "a goodbye ends while its interruption is judged",
+        _in("_is_over", "not self.plays and self.floor is not Floor.JUDGED", "not self.plays"),
+        check.JUDGED_GOODBYE,
+    ),
+    Mutant(
         "an idle caller who speaks again is hung up on",
         _in(
             "_may_take_back", "return self.closing is not Reason.AI_HANGUP or", "return self.closing is not Reason.IDLE_LIMIT and"
@@ -468,7 +495,7 @@ MUTANTS: Final = (
         _in("_update_idle", "self.idle_at = self.now + self.rules.idle_ms", "pass"),
         check.SILENCE,
     ),
-    Mutant("the fallback never ends", _in("_is_over", "return not self.plays and", "return False and"), check.FAILURES),
+    Mutant("the fallback never ends", _in("_is_over", "return is_heard and", "return False and"), check.FAILURES),
     Mutant(
         "heard audio counts as unheard for ever",
         _in("_on_heard_out", "self.plays, self.starved, self.heard_by = False, False, NEVER", "self.heard_by = NEVER"),
@@ -526,7 +553,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a long pause counts as hearing",
-        _in("_hold", "self.heard_by += self._longest_hold_ms", "pass"),
+        _in("_hold", "self.heard_by += self.rules.resume_after_ms", "pass"),
         check.LONG_HOLD,
     ),
     Mutant(

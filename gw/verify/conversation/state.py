@@ -54,6 +54,7 @@ class Truth(NamedTuple):
     trailing: str = ""  # an ended response, of which audio may still come
     speaking: bool = False
     held: bool = False  # playout paused
+    judged: bool = False  # it runs again, and words may still come
     speech: int = 0  # the caller's turns so far
     texted: bool = True  # the words of the last turn came
     queued: bool = False  # audio the caller has not heard
@@ -94,6 +95,7 @@ class Truth(NamedTuple):
     dead: bool = False  # no party does anything any more
     excused: bool = False  # a session may be replaced: it failed, or gave no sign
     broken: tuple[str, ...] = ()
+    limited: bool = False  # the longest call is over
     ended: str = ""
 
 
@@ -132,6 +134,7 @@ def without_session(truth: Truth) -> Truth:
         cancelled=False,
         trailing="",
         speaking=False,
+        judged=False,
         texted=True,
         owed_from=min(truth.owed_from, truth.responses + 1),
     )

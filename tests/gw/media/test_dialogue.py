@@ -204,9 +204,11 @@ def test_an_interruption_that_is_judged_holds_the_audio_and_resumes_it(contexts:
         queued_s = rig.call.downlink.queued_s(monotonic())
         rig.receive(ai.SpeechStarted("c1", 40))
         assert rig.call.downlink.tx.held
-        rig.receive(ai.SpeechStopped("c1"), ai.CallerTranscript("c1", "Mm-hmm."))
+        rig.receive(ai.SpeechStopped("c1"))
         assert not rig.call.downlink.tx.held
+        rig.receive(ai.CallerTranscript("c1", "Mm-hmm."))
         assert rig.leg.of("delete_item") == ["c1"]
+        assert rig.context.cells.interruptions["resumed"].value == 1
         assert rig.call.downlink.queued_s(monotonic()) >= queued_s - 0.1
     finally:
         rig.close()

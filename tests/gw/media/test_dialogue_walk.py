@@ -126,7 +126,7 @@ class Walk:
             assert call.state.now is State.CLOSING
             assert call.ai.is_wanted or not machine.is_ready
         assert (call.dialogue._hold_sound._player is not None) == machine.holds_sound
-        assert call.downlink.tx.held == (machine.floor is not Floor.OPEN)
+        assert call.downlink.tx.held == (machine.floor is Floor.HELD)
         assert call.uplink._ready <= machine.is_ready
 
     def close(self) -> None:

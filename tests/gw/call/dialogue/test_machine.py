@@ -8,7 +8,7 @@ from gw.call.dialogue import commands as do
 from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.inputs import Input, Trouble
-from gw.call.dialogue.machine import NEVER, Dialogue
+from gw.call.dialogue.machine import NEVER, Dialogue, Phase
 from gw.call.dialogue.rules import MAX_UNREADABLE, Rules
 from gw.call.state import Reason
 
@@ -95,16 +95,58 @@ def test_a_cough_costs_no_word_where_the_gateway_judges() -> None:
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000))
     assert talk.on(given.SpeechStarted("c1")) == [do.HoldAudio()]
     assert talk.wait(300) == []
-    assert talk.on(given.SpeechStopped("c1")) == []
-    assert talk.wait(300) == [do.DeleteItem("c1"), do.ReleaseAudio()]
+    assert talk.on(given.SpeechStopped("c1")) == [do.ReleaseAudio()]
+    assert talk.wait(300) == [do.DeleteItem("c1")]
 
 
 def test_a_short_answer_at_the_end_of_the_agents_words_is_a_turn_where_the_gateway_judges() -> None:
     talk = Talk(Rules(interruptions="gateway"))
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 300), given.ResponseDone("r1"))
-    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == [do.HoldAudio()]
-    assert talk.on(given.HeardOut()) == [do.ReleaseAudio(), do.Create(Prompt.ANSWER)]
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == [do.HoldAudio(), do.ReleaseAudio()]
+    assert talk.on(given.HeardOut()) == [do.Create(Prompt.ANSWER)]
+
+
+def test_words_of_a_short_sound_cut_although_the_agent_speaks_again() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.SpeechStarted("c1"))
+    assert talk.on(given.SpeechStopped("c1")) == [do.ReleaseAudio()]
+    assert talk.wait(200) == []
+    assert talk.on(given.CallerText("c1")) == [do.Cancel(), do.Interrupt("cut_words")]
+    assert talk.on(given.ResponseDone("r1", False)) == [do.Create(Prompt.ANSWER)]
+
+
+def test_a_goodbye_ends_once_the_sound_into_it_was_noise() -> None:
+    talk = Talk(Rules(interruptions="gateway"))
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 500), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    assert talk.on(given.HeardOut()) == []
+    assert talk.wait(300) == [do.DeleteItem("c1"), do.End(Reason.AI_HANGUP, False)]
+
+
+def test_the_longest_call_ends_although_the_caller_speaks_into_its_end() -> None:
+    talk = Talk(Rules(interruptions="gateway", max_call_ms=20_000, warn_ms=0, cut_after_ms=900))
+    talk.greet()
+    talk.wait(19_500)
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 5000), given.SpeechStarted("c1"))
+    assert talk.wait(1000) == [do.Cancel(), do.Interrupt("cut"), do.ReleaseAudio()]
+    talk.on(given.ResponseDone("r1", False))
+    assert talk.on(given.SpeechStopped("c1")) == [do.Create(Prompt.CLOSING)]
+    talk.speak("r2")
+    assert talk.machine.closing is Reason.DURATION_LIMIT
+    assert talk.machine.phase is Phase.ENDED
+
+
+def test_a_goodbye_is_not_taken_back_beyond_the_longest_call() -> None:
+    talk = Talk(Rules(max_call_ms=20_000, warn_ms=0))
+    talk.greet()
+    talk.wait(14_000)
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 8000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    talk.wait(6500)
+    assert talk.on(given.SpeechStarted("c1")) == []
+    assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
 
 
 def test_a_word_cuts_where_the_gateway_judges() -> None:
@@ -168,8 +210,8 @@ def test_a_turn_whose_start_was_not_reported_is_answered() -> None:
     judged = Talk(Rules(interruptions="gateway"))
     judged.greet()
     judged.on(given.ResponseStarted("r1"), given.Audio("r1", 5000))
-    assert judged.on(given.SpeechStopped("c1")) == [do.HoldAudio()]
-    assert judged.on(given.CallerText("c1")) == [do.Cancel(), do.Interrupt("cut_words"), do.ReleaseAudio()]
+    assert judged.on(given.SpeechStopped("c1")) == [do.HoldAudio(), do.ReleaseAudio()]
+    assert judged.on(given.CallerText("c1")) == [do.Cancel(), do.Interrupt("cut_words")]
 
 
 def test_an_agent_that_calls_tools_without_end_does_not_run_far_ahead_of_the_ear() -> None:
@@ -237,9 +279,9 @@ def test_the_bound_on_hearing_audio_moves_by_the_time_it_was_held() -> None:
     for item in ("c1", "c2"):
         assert talk.on(given.SpeechStarted(item)) == [do.HoldAudio()]
         talk.wait(2000)
-        talk.on(given.SpeechStopped(item))
-        assert talk.wait(300) == [do.DeleteItem(item), do.ReleaseAudio()]
-    talk.wait(2900)
+        assert talk.on(given.SpeechStopped(item)) == [do.ReleaseAudio()]
+        assert talk.wait(300) == [do.DeleteItem(item)]
+    talk.wait(2300)
     assert talk.machine.plays
     talk.wait(200)
     assert not talk.machine.plays

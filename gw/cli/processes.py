@@ -19,7 +19,7 @@ from gw.cli.context import Settings, pass_settings
 @pass_settings
 def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nice: int) -> None:
     """Run the control process."""
-    from gw.supervise.child import await_parent_end, end_with_parent, is_orphan
+    from gw.supervise.child import LEAVE, await_parent_end, end_with_parent, is_orphan
 
     end_with_parent(os.environ)
     from gw import logs
@@ -32,7 +32,15 @@ def control(settings: Settings, ready_fd: int, scoreboard_fd: int, row: int, nic
     scoreboard = Scoreboard.attach(scoreboard_fd) if scoreboard_fd >= 0 else Scoreboard.private()
     logs.follow(partial(scoreboard.log_level_of, row), config.ops.log_level)
     orphan, settled = lambda: is_orphan(os.environ), lambda: await_parent_end(os.environ)
-    code = run(config, ready_fd, scoreboard=scoreboard, row=scoreboard.row(row), is_orphan=orphan, await_parent_end=settled)
+    code = run(
+        config,
+        ready_fd,
+        scoreboard=scoreboard,
+        row=scoreboard.row(row),
+        is_orphan=orphan,
+        await_parent_end=settled,
+        leave=LEAVE,
+    )
     logs.flush(1.0)
     sys.exit(code)
 

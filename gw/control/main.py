@@ -2,7 +2,8 @@
 
 Construction binds every socket and opens the spool, so a missing precondition fails the start with one sentence. A start without
 the store succeeds: calls continue, events wait in the spool, and the schema is upgraded once the store is back. Shutdown is
-bounded by STOP_S. The next start resumes from the spool and the store's rows whatever was cut off.
+bounded by STOP_S, and by HAND_OVER_S where another control process follows: the workers have no bus until then. The next
+start resumes from the spool and the store's rows whatever was cut off.
 """
 
 from __future__ import annotations
@@ -49,13 +50,19 @@ from metrics.page import Page, PageError
 
 log = logging.getLogger(__name__)
 
-#: The start waits this long for the store, and then for its schema: a store that is away delays nothing else.
+#: The start waits this long for the store, and then for the check of its schema: a store that is away delays nothing else.
 FIRST_ANSWER_S: Final = 0.5
+#: The same for the schema of an empty store, so that a new gateway is ready with its store.
 FIRST_UPGRADE_S: Final = 5.0
 #: Without a supervisor, workers may take this long after their drain to hand over their last events.
 LEAVE_S: Final = 10.0
 #: Upper bound on the shutdown, below the time after which the supervisor kills.
 STOP_S: Final = 9.0
+#: The same when another control process follows, and the part of it that a request under way may take.
+HAND_OVER_S: Final = 1.0
+HAND_OVER_REQUEST_S: Final = 0.1
+#: Bound on a request under way at any other stop.
+REQUEST_S: Final = 0.5
 #: Part of STOP_S in which the forwarder may empty the spool, and how long it may store nothing: the store is away then.
 FORWARD_S: Final = 6.0
 STUCK_S: Final = 0.3
@@ -81,6 +88,7 @@ class Control:
         self._host = socket.gethostname()
         self._stopping = Event()
         self._leaving = Event()
+        self._hands_over = False  # another control process follows
         self._failed = False
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         with ExitStack() as opened:
@@ -212,7 +220,7 @@ class Control:
         self._admin.start()
         self._lost.start()
         if self._schema.reached.wait(FIRST_ANSWER_S):
-            self._schema.answered.wait(FIRST_UPGRADE_S)
+            self._schema.answered.wait(FIRST_UPGRADE_S if self._schema.is_new else FIRST_ANSWER_S)
         forwarding = self._spawn(self._forwarder.run)
         self._recording.reconciler.start()
         self._status_callbacks.start()
@@ -239,6 +247,11 @@ class Control:
             self._leaving.set()
         self._stopping.set()
         self._schema.stop()
+
+    def hand_over(self) -> None:
+        """Let `run` end quickly, because another control process follows: what waits in the spool is left to it."""
+        self._hands_over = True
+        self.stop()
 
     # -- inside -----------------------------------------------------------------------------------------------------------
 
@@ -269,25 +282,27 @@ class Control:
                 return
 
     def _shut_down(self, forwarding: gevent.Greenlet[..., None]) -> None:
-        """Close the listeners, stop the parts that act, let the forwarder empty the spool, close the files; within STOP_S."""
+        """Close the listeners, stop the parts that act, let the forwarder empty the spool, close the files; in bounded time."""
         log.info("control stops")
+        bound_s, request_s = (HAND_OVER_S, HAND_OVER_REQUEST_S) if self._hands_over else (STOP_S, REQUEST_S)
         try:
-            with within(STOP_S):
+            with within(bound_s):
                 self._bus.stop(timeout_s=1.0)
-                self._admin.stop(timeout_s=0.5)
-                self._ops.stop(timeout_s=0.5)
+                self._admin.stop(timeout_s=request_s)
+                self._ops.stop(timeout_s=request_s)
                 self._recording.reconciler.stop()
                 self._commands.stop()
-                self._status_callbacks.stop(timeout_s=0.5)
-                self._recording.recorder.stop(timeout_s=0.5)
-                self._transfers.stop(timeout_s=0.5)
+                self._status_callbacks.stop(timeout_s=request_s)
+                self._recording.recorder.stop(timeout_s=request_s)
+                self._transfers.stop(timeout_s=request_s)
                 self._lost.stop()
                 self._forwarder.stop()
-                self._await_forwarder(forwarding)
-                gevent.killall(self._greenlets, timeout=0.5)
+                if not self._hands_over:
+                    self._await_forwarder(forwarding)
+                gevent.killall(self._greenlets, timeout=request_s)
                 self._close()
         except OutOfTimeError:
-            log.warning("control did not end within %g s; the next start resumes from the spool", STOP_S)
+            log.warning("control did not end within %g s; the next start resumes from the spool", bound_s)
 
     def _await_forwarder(self, forwarding: gevent.Greenlet[..., None]) -> None:
         """Wait until the spool is empty, while the store takes events: the next control starts after this one."""
@@ -300,12 +315,13 @@ class Control:
     def _close(self) -> None:
         if left := self._spool.backlog():
             log.warning("%d events wait in the spool for the next start", left)
-        self._store.close()
         try:
             self._spool.close()
         except SpoolError as error:
             log.error("the spool could not be closed: %s", error)
         self._page.close()
+        if not self._hands_over:
+            self._store.close()  # may wait for the lock of an SQLite file; the end of the process closes it too
 
 
 def run(
@@ -316,11 +332,12 @@ def run(
     row: ScoreboardRow | None = None,
     is_orphan: Callable[[], bool] = lambda: False,
     await_parent_end: Callable[[], None] = lambda: None,
+    leave: signal.Signals = signal.SIGHUP,
 ) -> int:
     """Run the control process from start to end. Returns its exit code.
 
     A byte is written to `ready_fd` once control serves. At a signal to stop, `await_parent_end` is called first: `is_orphan` is
-    reliable after it.
+    reliable after it. `leave`: the supervisor's signal that another control process follows.
     """
     try:
         control = Control(config, scoreboard=scoreboard, row=row, is_orphan=is_orphan)
@@ -333,6 +350,7 @@ def run(
         control.stop()
 
     signals = [gevent.signal_handler(number, on_stop) for number in (signal.SIGTERM, signal.SIGINT)]
+    signals.append(gevent.signal_handler(leave, control.hand_over))
     try:
         return control.run(partial(_report_ready, ready_fd))
     finally:

@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _PARENT_GONE_S: Final = 0.3
 #: Makes a worker end its calls immediately. A separate signal: a service manager may send SIGTERM beside the supervisor's.
 HURRY: Final = signal.SIGUSR1
-#: Makes a worker close the listening socket and drain: other workers have replaced it.
+#: Makes a worker close the listening socket and drain, and control end quickly: other processes replace them.
 LEAVE: Final = signal.SIGHUP
 
 #: Added niceness of a worker that starts beside serving ones: a third of their weight, so it becomes ready even on a machine

@@ -142,10 +142,17 @@ class ProcessGroup:
         if self.control is not None:
             self.end([self.control], control_s)
 
-    def end(self, processes: Sequence[SupervisedProcess], bound_s: float, *, may_hurry: bool = False) -> None:
-        """Send SIGTERM, wait, and kill the processes that outlive the bound. `may_hurry`: send HURRY before the kill."""
+    def end(
+        self,
+        processes: Sequence[SupervisedProcess],
+        bound_s: float,
+        *,
+        may_hurry: bool = False,
+        number: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        """Send `number`, wait, and kill the processes that outlive the bound. `may_hurry`: send HURRY before the kill."""
         for process in processes:
-            process.begin_stop(signal.SIGTERM)
+            process.begin_stop(number)
         greenlets = [process.greenlet for process in processes if process.greenlet is not None]
         if not self._wait_all(greenlets, bound_s):
             for process in processes:

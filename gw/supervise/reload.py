@@ -192,7 +192,7 @@ class Reloader:
         assert group.control is not None
         self._report("running", "replacing control")
         self._former = former = group.control.snapshot
-        group.end([group.control], CONTROL_STOP_S)
+        group.end([group.control], CONTROL_STOP_S, number=LEAVE)
         group.control = process = group.new_control(snapshot)
         process.start()
         gevent.wait([process.ready, process.refused], timeout=READY_S + GRACE_S, count=1)

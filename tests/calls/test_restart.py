@@ -96,12 +96,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, script: AiScript | Callable[[int, str], AiScript], workers: int, server: str = "") -> Iterator[Running]:
+def running(
+    folder: Path, script: AiScript | Callable[[int, str], AiScript], workers: int, server: str = "", store_url: str = ""
+) -> Iterator[Running]:
     """Start a gateway; afterwards check that none of its processes is left, replaced ones included.
 
-    `server`: further keys of [server].
+    `server`: further keys of [server]. `store_url`: replaces an SQLite file.
     """
-    gateway = GatewayProcess(SCRIPT, folder, {"server": f"workers = {workers}\n{server}"})
+    gateway = GatewayProcess(SCRIPT, folder, {"server": f"workers = {workers}\n{server}"}, store_url)
     seen: set[int] = set()
     with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
         try:

@@ -1,8 +1,8 @@
 """Ends calls for workers that are gone: `worker_lost`, through the spool like any other event.
 
 So the end of a lost call is ordered after its beginning, survives an outage of the store, and yields to a real end that still
-arrives. Calls that a former control process left open are looked for once, after the workers had time to connect. Never ends a
-call that a worker owns.
+arrives. Calls that a former control process left open are looked for once, after the workers had time to connect and the store
+has the events that the former process left in the spool: a call's end may be among them. Never ends a call that a worker owns.
 """
 
 from __future__ import annotations
@@ -66,8 +66,12 @@ class LostCalls:
         self._wake.set()
 
     def watch_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
-        """After the grace, end this host's open calls that no worker owns; then call `done`."""
-        self._greenlets.append(gevent.spawn(self._end_orphans, store, host, owned, done))
+        """After the grace, end this host's open calls that no worker owns; then call `done`.
+
+        The present backlog of the spool must be in the store first.
+        """
+        due = sum(self._spool.progress())
+        self._greenlets.append(gevent.spawn(self._end_orphans, store, host, owned, done, due))
 
     def _run(self) -> None:
         while True:
@@ -95,11 +99,14 @@ class LostCalls:
         self._ended.add(len(ends))
         self._notify()
 
-    def _end_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
+    def _end_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None], due: int) -> None:
+        """`due`: entries that must have left the spool before an open row is an open call."""
         gevent.sleep(GRACE_S)
         logged = ""
         while True:
             try:
+                while self._spool.progress()[0] < due:
+                    gevent.sleep(RETRY_S)
                 rows = store.open_calls(host=host)
                 break
             except StoreError as error:

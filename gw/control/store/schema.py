@@ -33,6 +33,7 @@ class Schema:
         self._stopping = Event()
         self.problem = "the schema has not been checked yet"
         self.state = "unknown"  # of gw_store_schema
+        self.is_new = False  # the store is empty: the first upgrade creates every table
         self.ready = Event()
         self.reached = Event()  # the store answered for the first time, or failed
         self.answered = Event()  # the first attempt ended, well or not
@@ -42,7 +43,8 @@ class Schema:
         wait_s = WAIT_FIRST_S
         while not self._stopping.is_set():
             try:
-                self._store.current()
+                revision, _ = self._store.current()
+                self.is_new = revision is None
                 self.reached.set()
                 self._store.upgrade()
             except StoreError as error:

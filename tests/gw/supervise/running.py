@@ -64,7 +64,8 @@ def child(journal: Path, name: str, ready_fd: int, scoreboard_fd: int, row: int)
 
     def on_leave(*_: object) -> None:
         note("leave")
-        sys.exit(0)
+        if not ordered(journal, "deaf", name):
+            sys.exit(0)
 
     if ordered(journal, "refuse", name):
         sys.exit(1)

@@ -45,7 +45,7 @@ def test_a_stop_during_the_replacement_of_control_restarts_it_before_the_workers
         (tmp_path / name).write_text("control")
     running.supervisor.reload()
     if order == "deaf":
-        until(lambda: ("control", former, "term") in running.lines())
+        until(lambda: ("control", former, "leave") in running.lines())
     else:
         until(lambda: row.pid not in (0, former) and row.heartbeat_ns)
     (tmp_path / order).unlink()

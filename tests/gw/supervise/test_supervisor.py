@@ -289,7 +289,7 @@ def test_a_reload_replaces_every_process(start: Callable[..., Running], tmp_path
     assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in after.values()} == {os.getpriority(os.PRIO_PROCESS, 0)}
     until(lambda: not any(exists(pid) for pid in before.values()))
     said = [(name, what) for name, pid, what in running.lines() if pid in before.values() and what != "ready"]
-    assert sorted(said) == [("control", "term"), ("worker0", "leave"), ("worker1", "leave")]
+    assert sorted(said) == [("control", "leave"), ("worker0", "leave"), ("worker1", "leave")]
 
 
 def test_a_reload_to_unbound_workers_gives_them_all_cores(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import gw.config
 from gw import bus
 from gw.control.calls import lost_calls
 from gw.control.calls.lost_calls import LostCalls
+from gw.control.rows import CallRow
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Stamped, Store, StoreUnavailable
 from metrics import declare
@@ -129,6 +130,24 @@ def test_orphans_wait_for_the_store(rig: Rig, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(rig.store, "open_calls", sometimes)
     rig.lost.watch_orphans(rig.store, "here", owned=set, done=lambda: None)
     assert [end.call_sid for end in rig.wait(1)] == [CALL]
+
+
+def test_a_call_whose_end_waits_in_the_spool_is_not_lost(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls ended while the store was away, and control was replaced meanwhile: they were counted twice, as lost too."""
+    rig.store.apply([Stamped(call_started(call_sid), "here", 0, "w0", 1) for call_sid in (CALL, OTHER)])
+    rig.spool.append("w0", [(2, bus.encode_event(call_ended()))])
+    asked = gevent.event.Event()
+    open_calls = rig.store.open_calls
+
+    def ask(*, host: str) -> list[CallRow]:
+        asked.set()
+        return open_calls(host=host)
+
+    monkeypatch.setattr(rig.store, "open_calls", ask)
+    rig.lost.watch_orphans(rig.store, "here", owned=set, done=lambda: None)
+    assert not asked.wait(0.1), "the store does not have the end yet"
+    rig.forward()
+    assert [end.call_sid for end in rig.wait(1)] == [OTHER]
 
 
 def test_a_real_end_supersedes(rig: Rig) -> None:

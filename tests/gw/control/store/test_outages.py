@@ -31,11 +31,12 @@ from tests.timing import scaled
 
 
 class Line:
-    """A TCP proxy before the server. It can drop bytes silently, lead to another port, or send another greeting."""
+    """A TCP proxy before the server. It can drop bytes silently, delay them, lead to another port, or send another greeting."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.dead = False
+        self.delay_s = 0.0  # of each answer
         self.greeting = b""
         self._sockets: list[socket.socket] = []
         self._server = gevent.server.StreamServer(("127.0.0.1", 0), self._serve)
@@ -65,11 +66,13 @@ class Line:
             return  # no server: the client receives the end of its connection
         server.settimeout(None)
         self._sockets += [client, server]
-        gevent.joinall([gevent.spawn(self._pump, client, server), gevent.spawn(self._pump, server, client)])
+        gevent.joinall([gevent.spawn(self._pump, client, server), gevent.spawn(self._pump, server, client, True)])
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, answers: bool = False) -> None:
         try:
             while data := source.recv(65536):
+                if answers:
+                    gevent.sleep(self.delay_s)
                 if not self.dead:
                     sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)

@@ -140,6 +140,9 @@ class CallDialogue:
             self._due_ms = self._machine.deadline_ms
             if now_ms - self._due_ms > _STALL_MS:
                 turn_loop()  # what came during a stall of this process is read first
+                queued_s = self._downlink.queued_s(monotonic())
+                if queued_s > 0.0:
+                    self.on(given.Delayed(round(queued_s * _MS)))
             if self._machine.deadline_ms <= now_ms:
                 self.detail = ""  # the reason of what the machine finds by its timers is in _WHY
                 self._carry_out(self._machine.tick(_now_ms()))
@@ -244,7 +247,8 @@ class CallDialogue:
     def _swap(self, _: do.Swap) -> None:
         self._end_session()
         self._side.swap()
-        self._count_replaced("expiring")
+        if not self._lost:
+            self._count_replaced("expiring")
         log.info("a new AI session replaces the old one before its end", extra={"call_sid": self._events.sid})
 
     def _restate(self, _: do.Restate) -> None:

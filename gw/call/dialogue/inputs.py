@@ -125,6 +125,12 @@ class Starved(NamedTuple):
     """The caller has heard what came of a response so far."""
 
 
+class Delayed(NamedTuple):
+    """This process was stopped: its audio is heard later than announced. `queued_ms`: until the caller has heard all of it."""
+
+    queued_ms: int
+
+
 class Key(NamedTuple):
     """The caller pressed a key: 0 to 9, *, # or A to D."""
 
@@ -177,6 +183,7 @@ Input = (
     | Unreadable
     | HeardOut
     | Starved
+    | Delayed
     | Key
     | FramesMissing
     | FramesBack

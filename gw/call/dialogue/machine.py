@@ -75,7 +75,7 @@ class Dialogue:
     # the session
     is_ready: bool = False
     has_greeted: bool = False
-    opens: int = 1  # attempts since a session lasted
+    opens: int = 0  # further attempts since a session lasted
     window_ms: int = 0  # left for attempts
     ready_ms: int = NEVER
     lost_ms: int = 0  # when the last session was lost, or the call began
@@ -143,6 +143,7 @@ class Dialogue:
     final_at: int = NEVER
     quiet_at: int = NEVER
     forced_at: int = NEVER
+    text_by: int = NEVER  # a swap waits for the caller's words
     now: int = 0
     out: list[Command] = field(default_factory=list)
 
@@ -217,7 +218,7 @@ class Dialogue:
             self._ask()
         self._update_hold_sound()
         self._update_idle()
-        if self.successor is Successor.READY and self._may_swap():
+        if self.successor is Successor.READY and self._may_swap() and not self._awaits_text():
             self._swap()
 
     def _is_over(self) -> bool:
@@ -387,13 +388,21 @@ class Dialogue:
         if self.response is Response.ACTIVE and event.response_id == self.response_id:
             self._on_first_words()
         self.plays, self.starved = True, False
-        self.heard_by = self.now + event.queued_ms + self._heard_ms
+        self._expect_heard(event.queued_ms)
+        self.out.append(do.Play())
+
+    def _expect_heard(self, queued_ms: int) -> None:
+        """Bound the time until the caller has heard what is queued."""
+        self.heard_by = self.now + queued_ms + self._heard_ms
         if self.floor is Floor.HELD:
             self.heard_by += self.rules.resume_after_ms
             self.held_at = self.now
         if self.phase is Phase.CLOSING:
             self.close_by = self.heard_by + self.rules.goodbye_ms
-        self.out.append(do.Play())
+
+    def _on_delayed(self, event: given.Delayed) -> None:
+        if self.plays:
+            self._expect_heard(event.queued_ms)
 
     @property
     def _heard_ms(self) -> int:
@@ -689,7 +698,12 @@ class Dialogue:
             self.has_greeted = True
             if self.debt is None and (self.rules.resumes or self.rules.greets):
                 self._owe(Prompt.RETURN if self.rules.resumes else Prompt.GREETING, 0)
-        elif self.debt is not None:
+        else:
+            self._listen_first()
+
+    def _listen_first(self) -> None:
+        """Request the owed answer after a pause: the caller may be speaking already."""
+        if self.debt is not None:
             self.ask_at = self.now + (limits.LISTEN_AGAIN_MS if self.debt is Prompt.REPEAT else limits.LISTEN_MS)
 
     def _use_session(self, lifetime_ms: int) -> None:
@@ -714,8 +728,12 @@ class Dialogue:
                 self.opens, self.window_ms = 0, self.rules.window_ms
             self.lost_ms = self.now
             self.out.append(do.Note("ai_leg_lost", event.reason))
+            has_other = self.successor is Successor.READY
             self._leave_session()
-        elif self.ready_ms == NEVER and self.opens == 1:
+            if has_other and self.phase is Phase.TALK:
+                self._swap()
+                return
+        elif self.ready_ms == NEVER and not self.opens:
             self.out.append(do.Note("ai_leg_lost", event.reason))
         self.open_by, self.unreadable = NEVER, ()
         if self.phase is not Phase.TALK:
@@ -743,7 +761,7 @@ class Dialogue:
                 self.has_spoken = False
         self.is_ready, self.speaks, self.speech_by = False, False, NEVER
         self.held_keys, self.sent_keys = self.sent_keys, ""
-        self.successor, self.quiet_at, self.forced_at = Successor.NONE, NEVER, NEVER
+        self.successor, self.quiet_at, self.forced_at, self.text_by = Successor.NONE, NEVER, NEVER, NEVER
         self.ask_at, self.cut_requests = NEVER, 0
         self._clear_response()
         self._release()
@@ -779,17 +797,26 @@ class Dialogue:
         between = self.phase is Phase.TALK and not (self.speaks or self.plays) and self.response is Response.NONE
         return between and self.forced_at == NEVER and self.floor is Floor.OPEN
 
+    def _awaits_text(self) -> bool:
+        """The words of the caller's last turn are still to come from the present session, within their bound."""
+        if not self.item or self.has_text:
+            return False
+        self.text_by = min(self.text_by, self.now + limits.TEXT_MS)
+        return True
+
+    def _on_text_by(self) -> None:
+        self.item = ""
+
     def _on_forced_at(self) -> None:
         """From here on any moment between two utterances will do: `_may_swap` reads the timer."""
 
     def _swap(self) -> None:
-        self.successor = Successor.NONE
+        self.successor, self.text_by = Successor.NONE, NEVER
         self.response, self.cut_requests = Response.NONE, 0
         self.cancel_by = NEVER
         self.out.append(do.Swap())
         self._use_session(self.successor_lifetime_ms)
-        if self.debt is not None:
-            self.ask_at = self.now + limits.LISTEN_MS
+        self._listen_first()
 
     # -- the end --------------------------------------------------------------------------------------------------------
 
@@ -900,6 +927,7 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.Unreadable: Dialogue._on_unreadable,
     given.HeardOut: Dialogue._on_all_heard,
     given.Starved: Dialogue._on_starved,
+    given.Delayed: Dialogue._on_delayed,
     given.Key: Dialogue._on_key,
     given.FramesMissing: Dialogue._on_frames_missing,
     given.FramesBack: Dialogue._on_frames_back,
@@ -931,6 +959,7 @@ _TIMERS: Final[dict[str, Callable[[Dialogue], None]]] = {
     "warn_at": Dialogue._on_warn_at,
     "quiet_at": Dialogue._on_quiet_at,
     "forced_at": Dialogue._on_forced_at,
+    "text_by": Dialogue._on_text_by,
 }
 
 _times_of: Final = attrgetter(*_TIMERS)

@@ -56,6 +56,8 @@ LIFETIME_MS: Final = 3_600_000
 ROLLOVER_QUIET_MS: Final = 300_000
 ROLLOVER_FORCED_MS: Final = 30_000
 ROLLOVER_RETRY_MS: Final = 5000
+#: A replacement waits so long for the words of the caller's last turn: the next session is sent them.
+TEXT_MS: Final = 3000
 
 
 class Rules(NamedTuple):

@@ -89,7 +89,7 @@ LIMIT_JUDGED: Final = Scenario(
     "the longest call ends in a judged interruption", _JUDGED._replace(max_call_ms=700, cut_after_ms=1500), tools=("hang_up",)
 )
 CLOSING_FAILS: Final = Scenario("closing words fail", _IDLE, turns=0, faults=_faults("fail lasting"), budget=1)
-ROLLOVER: Final = Scenario("a session expires", _TIMELESS, expires_ms=400_000, faults=_faults("successor"), budget=1)
+ROLLOVER: Final = Scenario("a session expires", _TIMELESS, expires_ms=400_000, faults=_faults("successor session"), budget=1)
 WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=1000)
 
 SCENARIOS: Final = (

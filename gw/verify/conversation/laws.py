@@ -198,10 +198,12 @@ def _want_tool(_: Scenario, __: Happening, truth: Truth, command: do.WantTool, b
 def _open_session(_: Scenario, step: Happening, truth: Truth, __: do.OpenSession, broken: list[str]) -> Truth:
     if not truth.excused:
         broken.append(ONE_EVENT if isinstance(step.event, given.Unreadable) else SESSION_LIVES)
+    if truth.swap == "ready":
+        broken.append(SESSION_LIVES)
     if truth.is_first and not any(isinstance(one, do.Note) and one.name == "ai_leg_lost" for one in step.out):
         broken.append(SESSION_LIVES)
     lost = without_session(truth)
-    return lost._replace(is_first=False, excused=False, owed_ms=min(lost.owed_ms, 0), waited_ms=0)
+    return lost._replace(swap="", is_first=False, excused=False, owed_ms=min(lost.owed_ms, 0), waited_ms=0)
 
 
 def _open_successor(scenario: Scenario, _: Happening, truth: Truth, __: do.OpenSuccessor, broken: list[str]) -> Truth:
@@ -210,10 +212,14 @@ def _open_successor(scenario: Scenario, _: Happening, truth: Truth, __: do.OpenS
     return truth._replace(swap="opening")
 
 
-def _swap(_: Scenario, __: Happening, truth: Truth, ___: do.Swap, broken: list[str]) -> Truth:
-    if truth.swap != "ready" or truth.speaking or truth.queued or (truth.active and not truth.cancelled):
+def _swap(_: Scenario, step: Happening, truth: Truth, ___: do.Swap, broken: list[str]) -> Truth:
+    is_lost = isinstance(step.event, given.SessionLost) or truth.excused
+    in_use = truth.speaking or truth.queued or (truth.active and not truth.cancelled)
+    if truth.swap != "ready" or (in_use and not is_lost):
         broken.append(SESSION_LIVES)
-    return without_session(truth)._replace(session="ready", restated=False, is_first=False)
+    if not truth.texted and not is_lost:
+        broken.append(AS_HEARD)
+    return without_session(truth)._replace(session="ready", swap="", restated=False, is_first=False, excused=False)
 
 
 def _note(_: Scenario, step: Happening, truth: Truth, command: do.Note, broken: list[str]) -> Truth:

@@ -23,6 +23,7 @@ from gw.verify.conversation.state import (
     ENDS,
     NO_DEAD_AIR,
     NOT_OVER_THE_CALLER,
+    SESSION_LIVES,
     Scenario,
     State,
     Truth,
@@ -77,7 +78,8 @@ class ConversationModel:
         if truth.held or truth.judged:
             return (NOT_OVER_THE_CALLER,)
         closes = self.scenario.rules.idle_ms < FAR_MS or truth.hang_up or truth.closing_asked
-        return (*((ENDS,) if closes else ()), *((NO_DEAD_AIR,) if truth.owed_ms >= 0 else ()))
+        owing = ((ENDS, closes), (NO_DEAD_AIR, truth.owed_ms >= 0), (SESSION_LIVES, truth.swap == "ready"))
+        return [rule for rule, is_owed in owing if is_owed]
 
     def steps(self, state: State) -> Sequence[Step[State]]:
         """All steps out of a state."""
@@ -163,6 +165,7 @@ class _Moves:
             wait_ms=max(0, truth.wait_ms - ms),
             protect_ms=max(0, truth.protect_ms - ms),
             judged=truth.judged and machine.judge_at > 0,
+            texted=truth.texted or machine.text_by <= 0,  # they never come
             limited=truth.limited or machine.limit_at <= 0,
             queued=truth.queued and (truth.held or machine.heard_by > 0),
             unconfirmed=truth.unconfirmed or (closes and truth.queued and not truth.held and machine.heard_by <= 0),

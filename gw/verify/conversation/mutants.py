@@ -443,6 +443,13 @@ MUTANTS: Final = (
         _in("_is_quiet", "not (self.speaks or self.plays or self.keys)", "not self.keys"),
         check.ROLLOVER,
     ),
+    Mutant("a rollover loses the caller's words", _in("_awaits_text", "return True", "return False"), check.ROLLOVER),
+    Mutant("a rollover awaits the caller's words for ever", _in("_on_text_by", 'self.item = ""', "pass"), check.ROLLOVER),
+    Mutant(
+        "a session that is ready does not replace a lost one",
+        _in("_on_session_lost", "has_other and self.phase", "False and self.phase"),
+        check.ROLLOVER,
+    ),
     Mutant("a rollover breaks off a response", _in("_may_swap", " and self.response is Response.NONE", ""), check.ROLLOVER),
     Mutant(
         "a swap happens before the successor is ready",
@@ -543,7 +550,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the failure of the first session leaves no trace",
-        _in("_on_session_lost", "elif self.ready_ms == NEVER and self.opens == 1:", "elif False:"),
+        _in("_on_session_lost", "elif self.ready_ms == NEVER and not self.opens:", "elif False:"),
         check.SESSIONS,
     ),
     Mutant(

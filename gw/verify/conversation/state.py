@@ -125,7 +125,6 @@ def without_session(truth: Truth) -> Truth:
         idle_asked=False,
         session="opening",
         restated=True,
-        swap="",
         creates=0,
         doomed=0,
         own=False,

@@ -153,6 +153,18 @@ def test_a_goodbye_that_is_heard_ends_the_call(rig: Rig) -> None:
     assert rig.call.ending.result is Result.SUCCESS
 
 
+def test_a_stall_of_the_process_does_not_end_a_goodbye_that_is_still_heard(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(16_000)))
+    rig.receive(ai.ToolCall("r1", "i2", "call_1", "hang_up", "{}"), ai.ResponseDone("r1", "completed", ""))
+    machine, now_ms = rig.call.dialogue.machine, dialogue._now_ms
+    monkeypatch.setattr(dialogue, "_now_ms", lambda: now_ms() + 5000)
+    bound_ms = machine.heard_by
+    rig.call.dialogue._alarm.set()
+    until(lambda: machine.heard_by != bound_ms)
+    assert machine.plays
+    assert not rig.call.state.has_ended
+
+
 def test_a_lost_session_is_replaced_and_receives_the_conversation(rig: Rig) -> None:
     rig.receive(ai.SpeechStarted("c1", 0), ai.SpeechStopped("c1"), ai.CallerTranscript("c1", "What time is it?"))
     rig.call.dialogue.lose_session(given.SessionLost(Reason.AI_LOST), "the socket broke", is_expired=False)

@@ -9,7 +9,7 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.commands import Command, Prompt
 from gw.call.dialogue.inputs import Input, Trouble
 from gw.call.dialogue.machine import NEVER, Dialogue, Phase
-from gw.call.dialogue.rules import MAX_UNREADABLE, Rules
+from gw.call.dialogue.rules import LIFETIME_MS, MAX_UNREADABLE, ROLLOVER_QUIET_MS, TEXT_MS, Rules
 from gw.call.state import Reason
 
 
@@ -234,9 +234,41 @@ def test_a_session_lost_in_a_sentence_is_replaced_and_continues() -> None:
     talk = Talk()
     talk.greet()
     talk.on(given.ResponseStarted("r1"), given.Audio("r1", 500))
-    assert talk.on(given.SessionLost(Reason.AI_LOST)) == [do.Note("ai_leg_lost", Reason.AI_LOST), do.OpenSession(400)]
+    assert talk.on(given.SessionLost(Reason.AI_LOST)) == [do.Note("ai_leg_lost", Reason.AI_LOST), do.OpenSession(200)]
     assert talk.on(given.SessionReady()) == [do.Restate()]
     assert talk.wait(500) == [do.Create(Prompt.CONTINUE)]
+
+
+def test_a_session_that_is_ready_takes_the_place_of_one_that_dies() -> None:
+    talk = Talk(Rules(idle_prompts=0, idle_ms=10_000_000))
+    talk.greet()
+    assert talk.wait(LIFETIME_MS - ROLLOVER_QUIET_MS) == [do.OpenSuccessor()]
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000))
+    assert talk.on(given.SuccessorReady()) == []
+    assert talk.on(given.SessionLost(Reason.AI_CLOSED)) == [do.Note("ai_leg_lost", Reason.AI_CLOSED), do.Swap(), do.Restate()]
+    assert talk.wait(400) == [do.Create(Prompt.CONTINUE)]
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_rollover_waits_for_the_words_of_the_caller(*, comes: bool) -> None:
+    talk = Talk(Rules(idle_prompts=0, idle_ms=10_000_000))
+    talk.greet()
+    talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1"))
+    talk.speak("r1")
+    talk.wait(LIFETIME_MS - ROLLOVER_QUIET_MS)
+    assert talk.on(given.SuccessorReady()) == []
+    out = talk.on(given.CallerText("c1")) if comes else talk.wait(TEXT_MS)
+    assert out == [do.Swap(), do.Restate()]
+
+
+def test_audio_that_a_stall_delayed_is_heard_before_the_end() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    talk.now_ms += 6000
+    talk.on(given.Delayed(2000))
+    assert talk.wait(2000) == []
+    assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
 
 
 def test_a_rate_limit_keeps_the_session_and_waits() -> None:

@@ -102,7 +102,7 @@ PERMANENT: Final = {
     ),
 }
 OTHERS: Final = {
-    "away_for_long": Case((breaking("reset"), *(REFUSED,) * 3, OK), label="lost", says=murmur(12.0)),
+    "away_for_long": Case((breaking("reset"), *(REFUSED,) * 4, OK), label="lost", says=murmur(12.0)),
     "nears_its_end": Case(
         (AiScript(answers=(SHORT,), lifetime_s=4.0, expires=True), AiScript(answers=(SHORT,))),
         label="expiring",
@@ -265,9 +265,12 @@ def test_a_session_that_nears_its_end_is_replaced_without_a_gap(outcome: Outcome
     assert requested(second) == []
 
 
-def test_a_session_that_ends_in_the_middle_of_speech_is_kept_until_then(outcome: Outcome) -> None:
-    first, unused, second = sessions(outcome, "a_short_session")
-    assert (first.closed_by, unused.closed_by, unused.responses) == ("us", "peer", [])
+def test_a_session_that_ends_in_the_middle_of_speech_is_replaced_by_its_successor(outcome: Outcome) -> None:
+    first, second = sessions(outcome, "a_short_session")
+    assert first.closed_by == "us"
+    assert first.closed_s is not None
+    assert second.ready_s is not None
+    assert second.ready_s < first.closed_s
     assert requested(second) == [CONTINUE]
     call = outcome.calls["a_short_session"]
     check_uplink(call, first, second)

@@ -93,11 +93,6 @@ OTHERS: Final = {
     "keys": Case(steps=(Step("press", "quiet", 0.4, keys="7 3 9 1 4 6 8 2 #"), LISTENS)),
     # replaced sessions
     "rolls_over": Case(says(4.0, lifetime_s=6.0), says(4.0, lifetime_s=3600.0)),
-    "dies_before_the_swap": Case(
-        says(4.0, lifetime_s=3.0, speed=2.0, ends_after_s=2.2),
-        says(lifetime_s=3600.0),
-        steps=(Step("hang_up", "quiet", 3.0, patience_s=12.0),),
-    ),
     "heard_in_part": Case(
         says(4.0, speed=100.0).with_fault("close", deltas=AT_END), steps=(Step("say", "heard", 2.4, audio=WORD), LISTENS)
     ),
@@ -330,15 +325,6 @@ def test_a_session_is_replaced_in_the_quiet(calls: Calls) -> None:
     assert first.closed_s >= one.last_heard_s(one.responses[0])
     assert restated(second) == [("assistant", WORDS)]
     assert requested(second) == []
-    assert one.events("ai_leg_replaced") == [{"reason": "expiring"}]
-
-
-def test_a_session_that_dies_before_the_swap_is_replaced_by_its_successor(calls: Calls) -> None:
-    one = calls["dies_before_the_swap"]
-    first, second = one.sessions
-    assert first.closed_s is not None
-    assert second.ready_s is not None
-    assert second.ready_s < first.closed_s
     assert one.events("ai_leg_replaced") == [{"reason": "expiring"}]
 
 

@@ -75,6 +75,10 @@ class Turns:
         self._agent[item_id] = _Pending(self._n, item_id, at_ms)
         return self._oldest_beyond_bound(self._agent)
 
+    def is_open(self, item_id: str) -> bool:
+        """Return whether an item has begun and its outcome is unknown."""
+        return item_id in self._agent
+
     def on_agent_text(self, item_id: str, text: str, at_ms: int) -> list[Turn]:
         """Record the whole transcript of an item."""
         self._words.pop(item_id, None)

@@ -215,8 +215,9 @@ class AiIn:
 
     def _on_agent_transcript(self, event: ai.AgentTranscript) -> None:
         call = self._call
+        is_unplayed = not call.turns.is_open(event.item_id)
         call.report_turns(call.turns.on_agent_text(event.item_id, event.text, call.now_ms()))
-        if self._response_of(event.response_id) in call.dialogue.machine.dropped:  # the caller hears no more of it
+        if is_unplayed and self._response_of(event.response_id) in call.dialogue.machine.dropped:  # nothing of it is heard
             call.report_turns(call.turns.on_interrupted([Outcome(event.item_id, 0, 0, whole=False)]))
 
     def _on_agent_transcript_delta(self, event: ai.AgentTranscriptDelta) -> None:

@@ -3,8 +3,8 @@
 TX takes a ready frame, waits until the frame is due, hands it to the kernel without blocking, bumps counters, and sets one flag
 when the first frame is out. Nothing else: no logging, no JSON, no lock, no other wait. AI-out makes the frames and stamps each
 with its generation. A frame of an old generation is dropped after the wait (the clear that ended the generation has counted it),
-and nothing is sent after `stop`, because a close frame may be out. While TX is held nothing is sent either; the message in hand
-stays there, and leaves first.
+and nothing is sent after `stop`, because a close frame may be out. While TX is held no frame is sent; the one in hand
+stays there, and leaves first. A mark whose frames have left passes.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Tx:
         self.queue.clear()
 
     def hold(self) -> None:
-        """Send nothing more, neither frames nor marks, until `release`. Idempotent."""
+        """Send no further frame until `release`. Idempotent."""
         self.held = True
         self._released.clear()
 
@@ -131,8 +131,8 @@ class Tx:
             generation, data, is_audio = queue.popleft()
             if is_audio:
                 clock.wait_until(pacer.deadline(monotonic()))
-            if self.held:
-                self._pause(is_audio)
+                if self.held:
+                    self._pause()
             if generation != playout.generation or self.stopped:
                 continue
             begun_s = monotonic()
@@ -144,17 +144,14 @@ class Tx:
             else:
                 pacer.on_mark()
 
-    def _pause(self, is_audio: bool) -> None:
-        """Wait for `release` with a message in hand, and count the pause that the caller heard."""
+    def _pause(self) -> None:
+        """Wait for `release` with a frame in hand, and count the pause that the caller heard."""
         pacer = self._pacer
         while self.held and not self.stopped:
             self._released.wait(IDLE_S)
-        if is_audio:
-            held_s = pacer.held_s
-            pacer.on_held(monotonic())
-            self._cells.held.add(pacer.held_s - held_s)
-        else:
-            pacer.on_starved(monotonic())
+        held_s = pacer.held_s
+        pacer.on_held(monotonic())
+        self._cells.held.add(pacer.held_s - held_s)
 
     def _count(self, begun_s: float, sent_s: float, taken: bool) -> None:
         """Record one frame sent: the send's duration and the frame's lateness, in the call's and in the worker's counters."""

@@ -156,6 +156,9 @@ MAX_EVENT_BYTES: Final = 128 << 10
 #: Base64 of one piece of a long audio delta: whole groups of four characters, decoded in 0.2 ms.
 _PIECE_BYTES: Final = 48 << 10
 _DELTA: Final = re.compile(rb'[{,]\s*"delta"\s*:\s*"')
+_DONE: Final = b'"response.done"'
+#: Identifier and status of a response, before its output.
+_ENDED: Final = re.compile(rb'"(id|status)"\s*:\s*("[\w-]{1,128}")')
 _INSTRUCTIONS: Final = re.compile(rb'"instructions" ?: ?"')
 #: The longest delta kept, minutes of audio: it is searched in one slice, and its memory is returned in one.
 MAX_DELTA_BYTES: Final = 3 << 20
@@ -167,15 +170,17 @@ _FIELDS_BYTES: Final = 4096
 
 
 def may_skip(begun: bytearray) -> bool:
-    """Return True for the beginning of a very long event that is not needed: any but minutes of audio."""
+    """Return True for the beginning of a very long event that is not needed: any but minutes of audio, or a response's end."""
     head = begun[:_FIELDS_BYTES]
-    return len(begun) > MAX_DELTA_BYTES or _DELTA.search(head) is None or (_AUDIO not in head and b'"type"' in head)
+    is_audio = _DELTA.search(head) is not None and (_AUDIO in head or b'"type"' not in head)
+    return len(begun) > MAX_DELTA_BYTES or not (is_audio or _DONE in head)
 
 
 def split(data: bytes | bytearray) -> Iterator[bytes]:
-    """Split a long audio delta into shorter ones. A session that is confirmed loses its long instructions, which it repeats.
+    """Split a long audio delta into shorter ones.
 
-    Other events over MAX_EVENT_BYTES are dropped: none is needed.
+    A confirmed session loses its long instructions, which it repeats, and a response that ends its output. Other events over
+    MAX_EVENT_BYTES are dropped: none is needed.
 
     Yields: messages for `parse`. One is a slice of the hub's time.
     """
@@ -189,6 +194,8 @@ def split(data: bytes | bytearray) -> Iterator[bytes]:
             return
     if len(data) > MAX_EVENT_BYTES and b'"session.updated"' in data[:_FIELDS_BYTES]:
         data = _without_instructions(data)
+    elif len(data) > MAX_EVENT_BYTES and _DONE in data[:_FIELDS_BYTES]:
+        data = _without_output(data)
     if len(data) <= MAX_EVENT_BYTES:
         yield bytes(data)
 
@@ -208,6 +215,14 @@ def _without_instructions(data: bytes | bytearray) -> bytes | bytearray:
             return data[:start] + data[end:]
         end += 1
     return data
+
+
+def _without_output(data: bytes | bytearray) -> bytes:
+    """Return a response's end with identifier and status alone. Without these before the output it cannot be read."""
+    head = data[:_FIELDS_BYTES].partition(b'"output"')[0].partition(b'"response"')[2]
+    fields = dict(reversed(_ENDED.findall(head)))
+    response = b"{%s}" % b",".join(b'"%s":%s' % field for field in fields.items())
+    return b'{"type":%s,"response":%s}' % (_DONE, response if len(fields) == 2 else b"null")
 
 
 def parse(data: str | bytes) -> ai.AiEvent:

@@ -100,7 +100,7 @@ ALLOWED: Final[tuple[Allowed, ...]] = (
     Allowed("call", f"{_PACER}.deadline", (_RUN,), "clock", "when the next frame is due", 63),
     Allowed("call", f"{_PACER}.on_sent", (_COUNT,), "clock", "a frame left: its lateness, the run's count", 110),
     Allowed("call", f"{_PACER}._begin", (_DEADLINE, _SENT, _HELD), "clock", "a talkspurt begins, or a gap was heard", 62),
-    Allowed("call", f"{_PACER}.on_starved", (_RUN, _PAUSE), "clock", "nothing before now was lateness", 26),
+    Allowed("call", f"{_PACER}.on_starved", (_RUN,), "clock", "nothing before now was lateness", 26),
     Allowed("call", f"{_PACER}.on_held", (_PAUSE,), "clock", "a held frame leaves: its pause is not lateness", 65),
     Allowed("call", f"{_PACER}.on_mark", (_RUN,), "clock", "a response ended", 23),
     Allowed("write", f"{_PACER}._mark_sent", (_DEADLINE, _MARK), "flag", "a pause from here on is not an underrun", 7),

@@ -111,6 +111,21 @@ def test_a_lasting_error_ends_with_the_fallback_immediately(rig: Rig) -> None:
     assert rig.leg.of("create_response") == []
 
 
+def test_a_sentence_that_is_heard_after_the_ai_was_given_up_keeps_its_share(rig: Rig) -> None:
+    call = rig.call
+    rig.receive(ai.ResponseStarted("r1"), ai.AudioDelta("r1", "i1", bytes(1600)))
+    while call.downlink.playout.pop() is not None:
+        call.downlink.pacer.deadline(monotonic())
+        call.downlink.pacer.on_sent(monotonic())
+    call.dialogue.machine.attempts = 2
+    until(lambda: rig.notes("fallback"), "the response goes silent for the third time")
+    rig.receive(ai.AgentTranscript("r1", "i1", "a long answer"))
+    call.end(Reason.CALLER_HANGUP)
+    call.report_end()
+    (turn,) = [event for event in rig.emitted if isinstance(event, bus.Turn)]
+    assert (turn.text, turn.heard_ms) == ("a long answer", 200)
+
+
 def test_an_ai_that_closes_while_the_caller_is_transferred_is_left(contexts: ContextMaker) -> None:
     """A read of a closed leg fails without a wait: AI-in would never give the hub back."""
     rig = Rig(contexts, signed=True, fallback="transfer", transfer_to="+15550100")

@@ -736,6 +736,22 @@ def test_other_long_events_are_kept_whole_or_dropped(data: bytes, is_kept: bool)
     assert list(split(data)) == [data] * is_kept
 
 
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+def test_a_response_with_a_long_output_ends(status: str) -> None:
+    output = [{"id": "item_1", "status": "completed", "content": [{"transcript": "a" * MAX_EVENT_BYTES}]}]
+    response = {"object": "realtime.response", "id": "resp_1", "status": status, "status_details": None, "output": output}
+    (message,) = split(json.dumps({"type": "response.done", "event_id": "event_1", "response": response}).encode())
+    assert parse(message) == ai.ResponseDone("resp_1", status, "")
+
+
+def test_the_end_of_a_response_behind_a_long_output_cannot_be_read() -> None:
+    response = {"output": [{"id": "item_1", "text": "a" * MAX_EVENT_BYTES}], "id": "resp_1", "status": "completed"}
+    (message,) = split(json.dumps({"type": "response.done", "response": response}).encode())
+    with pytest.raises(ProtocolError) as caught:
+        parse(message)
+    assert caught.value.code == "bad_type"
+
+
 @pytest.mark.parametrize(
     ("begun", "is_skipped"),
     [
@@ -744,8 +760,9 @@ def test_other_long_events_are_kept_whole_or_dropped(data: bytes, is_kept: bool)
         (b'{"delta":"' + b"A" * 9000, False),  # the type may come behind the audio
         (b'{"type":"conversation.item.added","item":{"content":[{"audio":"' + b"A" * 9000, True),
         (b'{"type":"response.output_text.delta","delta":"' + b"A" * 9000, True),
+        (b'{"type":"response.done","response":{"output":["' + b"A" * 9000, False),
         (b'{"event_id":"' + b"A" * 9000, True),
     ],
 )
-def test_of_very_long_events_only_audio_is_kept(begun: bytes, is_skipped: bool) -> None:
+def test_of_very_long_events_only_audio_and_ends_are_kept(begun: bytes, is_skipped: bool) -> None:
     assert may_skip(bytearray(begun)) is is_skipped

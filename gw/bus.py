@@ -51,7 +51,7 @@ class CallStarted(_Message, frozen=True):
 
 
 class FirstAudio(_Message, frozen=True):
-    """The first frame to the caller reached the kernel."""
+    """The agent's first frame reached the kernel."""
 
     call_sid: str
     at: float

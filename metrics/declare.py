@@ -332,7 +332,9 @@ BUS_DROPPED: Final = Counter(
 # -- ring 3: the control plane ----------------------------------------------------------------------------------------
 
 RECORDING_TRIGGER: Final = Histogram(
-    "gw_recording_trigger_seconds", "From the first frame sent to the caller to the first request to record.", bounds=WAIT_BOUNDS
+    "gw_recording_trigger_seconds",
+    "From the agent's first frame to the first request to record.",
+    bounds=WAIT_BOUNDS,
 )
 RECORDINGS: Final = Counter(
     "gw_recordings_total",

@@ -27,6 +27,8 @@ MAX_SPANS: Final = 256
 #: Responses waiting for TX, and items of each: an AI sends one or two. Each interruption goes through all of them in one slice.
 MAX_RESPONSES: Final = 64
 MAX_ITEMS: Final = 8
+#: Response and item of the holding sound. The AI does not have this item.
+HOLDING: Final = "holding"
 
 
 class ResponseMark(NamedTuple):
@@ -107,6 +109,7 @@ class Playout:
         "_overtaken",
         "_segments",
         "_spans",
+        "cut_response",
         "expected_frames",
         "generation",
         "is_dry",
@@ -122,6 +125,7 @@ class Playout:
         self._cut_bytes = 0  # position in this generation's stream of frames
         self._last_mark = 0
         self._overtaken = ("", "")  # a response in progress behind which another one is queued, and its latest item
+        self.cut_response = ""  # of the last frame cut
         self.generation = 0
         self.is_dry = True  # the last `pop` found nothing, and no audio came since
         # marks of this generation not echoed yet: name, frames before the mark
@@ -210,6 +214,7 @@ class Playout:
             if segment.size_bytes >= FRAME_BYTES:
                 frame, parts = self._take(segment)
                 self._record(parts)
+                self.cut_response = segment.response_id
                 return frame
             if not segment.ended:
                 break

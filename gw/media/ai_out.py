@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gw.call.guard import RecordingGuard
-from gw.call.playout import Playout, ResponseMark
+from gw.call.playout import HOLDING, Playout, ResponseMark
 from gw.media.hub.clock import Alarm, turn_loop
 from gw.media.tx import Ready, Tx
 from gw.protocol.audio import PTIME_MS
@@ -133,5 +133,5 @@ class AiOut:
             if isinstance(piece, ResponseMark):
                 tx.put(Ready(generation, text_message(build_mark(self._stream_sid, piece.name)), False))
             else:
-                tx.put(Ready(generation, self._builder.build(piece), True))
+                tx.put(Ready(generation, self._builder.build(piece), True, playout.cut_response != HOLDING))
         return len(tx.queue) < self.low_frames

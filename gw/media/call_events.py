@@ -105,7 +105,7 @@ class CallEvents:
     # -- AI-out's ---------------------------------------------------------------------------------------------------------
 
     def on_first_audio(self, sent_s: float) -> None:
-        """Report the first frame, of the agent or of the holding sound. `sent_s`: when TX sent it, monotonic."""
+        """Report the agent's first frame. `sent_s`: when TX sent it, monotonic."""
         self._first_audio_at = self.started_at + sent_s - self.started_s
         self.emit(bus.FirstAudio(self.sid, self._first_audio_at))
 

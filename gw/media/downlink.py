@@ -16,7 +16,7 @@ from gw.call.bargein import Interruption
 from gw.call.dialogue.commands import Verdict
 from gw.call.guard import RecordingGuard
 from gw.call.pacer import Pacer
-from gw.call.playout import Playout
+from gw.call.playout import HOLDING, Playout
 from gw.media.ai_out import AiOut
 from gw.media.call_events import CallEvents
 from gw.media.context import MediaContext
@@ -25,9 +25,6 @@ from gw.media.tx import Tx
 from gw.protocol.audio import FRAME_BYTES, PTIME_MS, PTIME_S
 from gw.protocol.frames import text_message
 from gw.protocol.twilio import build_clear
-
-#: Response and item of the holding sound in the playout. The AI does not have this item.
-HOLDING: Final = "holding"
 
 _MS: Final = 1000.0
 

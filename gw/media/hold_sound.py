@@ -10,7 +10,8 @@ from typing import Final
 
 from gevent import sleep
 
-from gw.media.downlink import HOLDING, Downlink
+from gw.call.playout import HOLDING
+from gw.media.downlink import Downlink
 from gw.media.hub.greenlets import KindGreenlet, spawn
 from gw.protocol.audio import FRAME_BYTES, PTIME_S
 

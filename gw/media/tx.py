@@ -1,10 +1,10 @@
 """The TX loop: real-time code. If an operation can take more than 1 ms, it doesn't go in here.
 
 TX takes a ready frame, waits until the frame is due, hands it to the kernel without blocking, bumps counters, and sets one flag
-when the first frame is out. Nothing else: no logging, no JSON, no lock, no other wait. AI-out makes the frames and stamps each
-with its generation. A frame of an old generation is dropped after the wait (the clear that ended the generation has counted it),
-and nothing is sent after `stop`, because a close frame may be out. While TX is held no frame is sent; the one in hand
-stays there, and leaves first. A mark whose frames have left passes.
+when the agent's first frame is out. Nothing else: no logging, no JSON, no lock, no other wait. AI-out makes the frames and stamps
+each with its generation. A frame of an old generation is dropped after the wait (the clear that ended the generation has counted
+it), and nothing is sent after `stop`, because a close frame may be out. While TX is held no frame is sent; the one in hand stays
+there, and leaves first. A mark whose frames have left passes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ IDLE_S: Final = 1.0
 
 
 class Ready(NamedTuple):
-    """One websocket message ready to send: a frame of audio, or a mark."""
+    """One websocket message ready to send: a frame of audio, or a mark. `is_voice`: the agent's, not the holding sound."""
 
     generation: int
     data: bytes
     is_audio: bool
+    is_voice: bool = True
 
 
 class TxCells:
@@ -128,7 +129,7 @@ class Tx:
                 self._ready.wait(IDLE_S)
                 pacer.on_starved(monotonic(), is_dry)
                 continue
-            generation, data, is_audio = queue.popleft()
+            generation, data, is_audio, is_voice = queue.popleft()
             if is_audio:
                 clock.wait_until(pacer.deadline(monotonic()))
                 if self.held:
@@ -140,7 +141,7 @@ class Tx:
             if not taken and transport.failure:
                 return
             if is_audio:
-                self._count(begun_s, monotonic(), taken)
+                self._count(begun_s, monotonic(), taken and is_voice)
             else:
                 pacer.on_mark()
 
@@ -154,7 +155,10 @@ class Tx:
         self._cells.held.add(pacer.held_s - held_s)
 
     def _count(self, begun_s: float, sent_s: float, taken: bool) -> None:
-        """Record one frame sent: the send's duration and the frame's lateness, in the call's and in the worker's counters."""
+        """Record one frame sent: the send's duration and the frame's lateness, in the call's and in the worker's counters.
+
+        `taken`: the kernel took the agent's audio.
+        """
         cells, send, lateness, pacer = self._cells, self.send, self.lateness, self._pacer
         underrun_s, ai_underrun_s = pacer.underrun_s, pacer.ai_underrun_s
         late_s = pacer.on_sent(sent_s)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import gevent
 
-from gw.config import Media, Recording, Store
+from gw.call.hold_tone import hold_tone
+from gw.config import Recording, Store
 from gw.control.rows import RecordingRow
 from gw.media.ai_out import TURN_S
 from gw.twin import speech
@@ -91,8 +92,7 @@ def outcomes(w: World) -> dict[str, int]:
 
 
 def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
-    silent = Media(holding_sound=False)
-    with world(lambda index, path: SHORT if index < len(CASES) else MUTE, media=silent) as w:
+    with world(lambda index, path: SHORT if index < len(CASES) else MUTE) as w:
         rest, calls = w.twilio.rest, {}
         for name, case in CASES.items():
             calls[name] = call = w.twilio.place_call(speech.script(4500))
@@ -122,7 +122,8 @@ def test_one_recording_whatever_twilio_answers(world: WorldMaker) -> None:
                 assert row.url.endswith(made[0].sid), name
             assert w.gateway.ended(call.call_sid)["recording"]["state"] == case.state
 
-        assert (mute.received_audio, rest.starts.get(mute.call_sid)) == (b"", None)
+        assert hold_tone().startswith(mute.received_audio)
+        assert (mute.received_audio != b"", rest.starts.get(mute.call_sid)) == (True, None)
         assert w.gateway.ended(mute.call_sid)["recording"] is None
         assert rest.complaints == []
         assert outcomes(w) == {"started": 11, "completed": 10, "absent": 1, "failed": 2}

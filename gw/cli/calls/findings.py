@@ -343,7 +343,7 @@ def _moments(call: CallDetails, began: float) -> Iterator[Moment]:
     if call.answered_at:
         yield Moment(since(call.answered_at), "stream", f"began on {call.host or 'a host'}, worker {call.worker}")
     if call.first_audio_at:
-        yield Moment(since(call.first_audio_at), "first audio", "the caller hears the agent, or the holding sound")
+        yield Moment(since(call.first_audio_at), "first audio", "the caller hears the agent")
     for turn in call.turns:
         heard = "" if turn.heard_ms is None else f" [{turn.heard_ms} ms heard]"
         cut = " [interrupted]" if turn.interrupted else ""

@@ -15,14 +15,13 @@ from gw.call.dialogue import inputs as given
 from gw.call.dialogue.inputs import Trouble
 from gw.call.dialogue.machine import NEVER, Response
 from gw.call.limits import EVENTS
-from gw.call.playout import ResponseMark
+from gw.call.playout import HOLDING, ResponseMark
 from gw.call.state import Reason, State
 from gw.config import Agent
 from gw.media import call_events
 from gw.media.ai.leg import AiLegError
 from gw.media.ai_in import _HANDLERS, AiIn
 from gw.media.call import Call
-from gw.media.downlink import HOLDING
 from gw.protocol import ai
 from gw.protocol.audio import FRAME_BYTES
 from gw.twin.ai.script import AiScript, Fault

@@ -10,8 +10,9 @@ from time import monotonic
 import gevent
 import pytest
 
+from gw.call.playout import HOLDING
 from gw.config import Agent
-from gw.media.downlink import HOLDING, Downlink
+from gw.media.downlink import Downlink
 from gw.media.tx import Ready
 from gw.protocol.audio import FRAME_BYTES
 from tests.gw.media.listener import Listener

@@ -160,6 +160,16 @@ def test_first_audio_is_set_only_when_the_kernel_took_the_frame(contexts: Contex
     rig.close()
 
 
+def test_the_holding_sound_does_not_set_first_audio(rig: Rig):
+    rig.tx.put(Ready(rig.playout.generation, FRAME, True, is_voice=False))
+    rig.greenlet.start()
+    until(lambda: rig.tx.frames_sent == 1)
+    assert not rig.tx.first_audio_sent
+    rig.put(FRAME)
+    until(lambda: rig.tx.frames_sent == 2)
+    assert rig.tx.first_audio_sent
+
+
 def test_a_mark_does_not_set_first_audio(rig: Rig):
     rig.put(b"mark;", audio=False)
     rig.greenlet.start()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import time
 from collections.abc import Iterator
 from enum import IntEnum
@@ -24,7 +25,9 @@ import msgspec
 from gw.errors import GatewayError
 
 #: Changes with the layout: a process whose code differs from the supervisor's refuses to start.
-VERSION: Final = 0x5342_0001
+VERSION: Final = 0x5342_0002
+#: Makes the supervisor check the configuration and the code of a reload, without the reload.
+CHECK: Final = signal.SIGUSR2
 #: Processes at the same time: control, and the workers of every generation that still drains.
 ROWS: Final = 2048
 #: Admitted calls whose streams have not arrived. Enough for a hundred calls a second of which none arrives.
@@ -68,13 +71,14 @@ class Flag(IntEnum):
 
 
 class ReloadReport(msgspec.Struct, frozen=True):
-    """Progress or outcome of the last reload."""
+    """Progress or outcome of the last reload, or of the last check before one."""
 
     n: int = 0  # 1 for the first
     state: str = "none"  # none | running | done | failed
     step: str = ""
     problem: str = ""
     at: float = 0.0  # epoch seconds of the last change
+    has_failed: bool = False  # the last reload; a check does not change it
 
 
 def _cell(index: int, doc: str) -> property:

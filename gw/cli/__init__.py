@@ -45,6 +45,7 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "completion": ("gw.cli.completion", True),
     "control": ("gw.cli.processes", False),
     "worker": ("gw.cli.processes", False),
+    "trial": ("gw.cli.processes", False),
 }
 
 

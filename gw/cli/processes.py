@@ -1,4 +1,4 @@
-"""`control` and `worker`: the processes of a gateway. Hidden: `serve` starts them."""
+"""`control`, `worker` and `trial`: the processes of a gateway. Hidden: `serve` starts them."""
 
 from __future__ import annotations
 
@@ -90,3 +90,23 @@ def worker(
     )
     logs.flush(1.0)
     sys.exit(code)
+
+
+@click.command(hidden=True)
+@click.option("--scoreboard-fd", type=int, required=True)
+@click.option("--ops-listen", required=True, help="The running control's ops.listen.")
+@click.option("--admin-socket", required=True, help="The running control's ops.admin_socket.")
+@pass_settings
+def trial(settings: Settings, scoreboard_fd: int, ops_listen: str, admin_socket: str) -> None:
+    """Construct control and a worker beside the running ones, and print the problem as JSON."""
+    from gw.supervise.child import STARTING_NICE, end_with_parent
+
+    end_with_parent(os.environ)
+    os.nice(STARTING_NICE)  # calls continue on this machine
+    from gw.scoreboard import Scoreboard
+    from gw.supervise.trial import problem_of
+    from gw.terminal import print_json
+
+    config = settings.serving_config()
+    Scoreboard.attach(scoreboard_fd).close()
+    print_json({"problem": problem_of(config, ops_listen, admin_socket)})

@@ -16,21 +16,24 @@ POLL_S: Final = 0.1
 
 
 @click.command(short_help="Load new code and configuration without losing a call.", epilog=EXIT_CODES)
+@click.option("--check", is_flag=True, help="Only report whether a reload would start: replace nothing.")
 @common_options
-def reload(settings: Settings, as_json: bool) -> None:
+def reload(settings: Settings, check: bool, as_json: bool) -> None:
     """Replace all workers and control by processes with the present code and configuration file.
 
-    New workers start beside the old ones. Once all are ready they take the calls, and the old ones end with their last call, at
-    the latest after server.reload_timeout_s. A file with an error, or code that does not start, changes nothing: the error is
-    reported here, and the present processes continue to serve. SIGHUP to the supervisor does the same. Environment variables,
-    server.listen and ops.var_dir keep their values from the start.
+    First control and a worker are constructed on trial. Then new workers start beside the old ones. Once all are ready they take
+    the calls, and the old ones end with their last call, at the latest after server.reload_timeout_s. A file with an error, a
+    taken address, or code that does not start, changes nothing: the error is reported here, and the present processes continue
+    to serve. SIGHUP to the supervisor does the same. Environment variables, server.listen and ops.var_dir keep their values from
+    the start.
 
     \b
-    After an edit or an upgrade:   gateway.py config check && gateway.py reload
+    After an edit or an upgrade:   gateway.py reload
+    Only to find its errors:       gateway.py reload --check
     """
     from gw.terminal import print_json
 
-    report = _follow(settings, settings.ask("reload")["report"], quiet=as_json)
+    report = _follow(settings, settings.ask("reload", **({"check": True} if check else {}))["report"], quiet=as_json)
     if as_json:
         print_json(report)
     if report["state"] != "done":
@@ -38,7 +41,7 @@ def reload(settings: Settings, as_json: bool) -> None:
             raise click.exceptions.Exit(1)
         raise Failure(f"{report['problem']}; {report['step']}")
     if not as_json:
-        click.echo(f"Reloaded: {report['step']}.")
+        click.echo("A reload would start: configuration and code are valid." if check else f"Reloaded: {report['step']}.")
 
 
 def _follow(settings: Settings, number: int, *, quiet: bool) -> dict[str, Any]:

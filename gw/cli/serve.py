@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -34,6 +35,7 @@ def serve(settings: Settings) -> None:
     import gevent
 
     from gw import logs
+    from gw.scoreboard import CHECK
     from gw.supervise.child import end_with_parent, raise_descriptor_limit
     from gw.supervise.supervisor import Supervisor
     from gw.supervise.systemd import Notifier
@@ -71,6 +73,7 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, on_signal, number)
     gevent.signal_handler(signal.SIGHUP, supervisor.reload)
+    gevent.signal_handler(CHECK, partial(supervisor.reload, is_check=True))
     supervisor.run()
     logs.flush(1.0)
 

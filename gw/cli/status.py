@@ -98,7 +98,7 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
         yield "", Text(reason, "yellow")
     yield "webhooks", "signatures are checked" if document["signed"] else Text("unsigned, loopback only", "yellow")
     yield "calls", str(document["calls"])
-    is_usable = store["reachable"] and store["schema"] in ("ready", "unknown")
+    is_usable = store["reachable"] and store.get("schema", "unknown") in ("ready", "unknown")  # an older gateway has none
     yield "store", f"{store['kind']}, revision {store['revision']}" if is_usable else Text(store["problem"], "red")
     waiting, set_aside = document["backlog"], document["poison"]
     yield "spool", f"{waiting} events wait for the store" if waiting else "empty"

@@ -93,7 +93,7 @@ class Control:
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         with ExitStack() as opened:
             self._open(opened)
-            opened.pop_all()  # from here on `run` closes everything
+            self._opened = opened.pop_all()  # for `close`; `run` closes everything itself
 
     def _open(self, opened: ExitStack) -> None:
         """Construct the parts, each after its dependencies, then connect the subscribers."""
@@ -200,6 +200,7 @@ class Control:
         levels = LogLevels(self._scoreboard, config.ops.log_level)
         commands = {**self._commands.table(), **self._machine.commands(), **levels.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)
+        opened.callback(self._admin.stop)
 
         # Subscriptions: each of these parts precedes its subscriber.
         forwarder.subscribe(self._status_callbacks.on_stored)
@@ -252,6 +253,10 @@ class Control:
         """Let `run` end quickly, because another control process follows: what waits in the spool is left to it."""
         self._hands_over = True
         self.stop()
+
+    def close(self) -> None:
+        """Close everything opened by the construction, instead of a `run`."""
+        self._opened.close()
 
     # -- inside -----------------------------------------------------------------------------------------------------------
 

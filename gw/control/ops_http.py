@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -70,7 +71,12 @@ class OpsHttp:
         self._server.count_refused = lambda reason, message, *args: refused(reason)  # type: ignore[method-assign]
         lines, failed = LimitedLog(log), "a connection to the ops port cannot be accepted: %s"
         self._server.on_accept_failed = partial(lines.warning, "accept_failed", failed)  # type: ignore[method-assign]
-        self._server.init_socket()
+        try:
+            self._server.init_socket()
+        except OSError as error:
+            code = error.errno or 0
+            reason = os.strerror(code) if code > 0 else error  # gevent adds the address to the text of a system's error
+            raise OSError(f"ops.listen = {listen} cannot be used: {reason}; choose another address, or free this one") from None
 
     @property
     def port(self) -> int:

@@ -9,4 +9,5 @@ reload           replaces all processes under calls
 sockets          the lock of var_dir, and the public socket
 supervisor       start, reload and stop of the whole
 systemd          notifications to the service manager
+trial            control and a worker, constructed before a reload
 """

@@ -2,7 +2,7 @@
 
 The file is read once, and every process of that generation gets these bytes, including one restarted an hour later: no process
 reads an unfinished edit. Children inherit the snapshot as anonymous memory. The check runs in a process of the new code, which
-also returns the settings the supervisor needs.
+also returns the settings the supervisor needs. The trial constructs control and a worker in another one (`gw.supervise.trial`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gw.errors import GatewayError
+from gw.supervise.child import PARENT_VARIABLE
 
 #: Bound on the check, which imports little and opens only the file.
 CHECK_TIMEOUT_S: Final = 20.0
+#: Bound on the trial, which imports everything.
+TRIAL_TIMEOUT_S: Final = 30.0
 #: A configuration file is some kilobytes.
 MAX_FILE_BYTES: Final = 1 << 20
 
@@ -30,7 +33,7 @@ class ReloadError(GatewayError):
 
 
 class SupervisorSettings(msgspec.Struct, frozen=True):
-    """The `[server]` keys and `ops.var_dir` that the supervisor uses. Other code may have more keys."""
+    """The `[server]` and `[ops]` keys that the supervisor uses. Other code may have more keys."""
 
     listen: str
     workers: int | Literal["auto"]
@@ -38,6 +41,8 @@ class SupervisorSettings(msgspec.Struct, frozen=True):
     stop_timeout_s: float
     reload_timeout_s: float
     var_dir: str = ""
+    ops_listen: str = ""
+    admin_socket: str = ""
 
 
 class Snapshot:
@@ -87,22 +92,60 @@ def check(command: Sequence[str], snapshot: Snapshot, environ: Mapping[str, str]
     Raises: ReloadError with every problem of the file.
     """
     argv = [*command, *snapshot.options, "config", "check", "--json"]
-    try:
-        done = subprocess.run(
-            argv, env=environ, pass_fds=snapshot.pass_fds, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHECK_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        raise ReloadError(f"the check of {named} did not end within {CHECK_TIMEOUT_S:g} s") from None
-    except OSError as error:
-        raise ReloadError(f"{command[0]} cannot be started: {error.strerror}") from None
+    done = _run(argv, snapshot, environ, CHECK_TIMEOUT_S, f"the check of {named}")
     try:
         answer: dict[str, Any] = msgspec.json.decode(done.stdout, type=dict)
         if answer["problems"]:
             raise ReloadError("; ".join(str(problem).replace(snapshot.path, named) for problem in answer["problems"]))
-        config = answer["config"]
-        return msgspec.convert({**config["server"], "var_dir": config["ops"]["var_dir"]}, SupervisorSettings)
+        return settings_of(answer["config"])
     except (msgspec.MsgspecError, KeyError, TypeError):
-        error_lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ReloadError(
-            f"the new code cannot check {named}: {error_lines[-1] if error_lines else 'no error text'}"[:500]
-        ) from None
+        raise ReloadError(f"the new code cannot check {named}: {_last_line(done.stderr)}"[:500]) from None
+
+
+def settings_of(config: Mapping[str, Any]) -> SupervisorSettings:
+    """Return the supervisor's settings. `config`: plain values. Raises msgspec.MsgspecError, KeyError."""
+    ops = config["ops"]
+    own = {"var_dir": ops["var_dir"], "ops_listen": ops.get("listen", ""), "admin_socket": ops.get("admin_socket", "")}
+    return msgspec.convert({**config["server"], **own}, SupervisorSettings)
+
+
+def try_out(
+    command: Sequence[str], snapshot: Snapshot, environ: Mapping[str, str], scoreboard_fd: int, running: SupervisorSettings
+) -> None:
+    """Construct control and a worker in a process of the code on disk. `running`: of the present control.
+
+    Raises: ReloadError with the reason why one of them would not start.
+    """
+    held = ["--ops-listen", running.ops_listen, "--admin-socket", running.admin_socket]
+    argv = [*command, *snapshot.options, "trial", "--scoreboard-fd", str(scoreboard_fd), *held]
+    done = _run(argv, snapshot, environ, TRIAL_TIMEOUT_S, "the trial of the new processes", (scoreboard_fd,))
+    try:
+        problem = str(msgspec.json.decode(done.stdout, type=dict)["problem"])
+    except (msgspec.MsgspecError, KeyError):
+        problem = f"the new code does not start: {_last_line(done.stderr)}"[:500]
+    if problem:
+        raise ReloadError(problem)
+
+
+def _run(
+    argv: list[str], snapshot: Snapshot, environ: Mapping[str, str], bound_s: float, what: str, fds: tuple[int, ...] = ()
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a process of the code on disk to its end. Raises ReloadError."""
+    try:
+        return subprocess.run(
+            argv,
+            env={**environ, PARENT_VARIABLE: str(os.getpid())},
+            pass_fds=(*snapshot.pass_fds, *fds),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=bound_s,
+        )
+    except subprocess.TimeoutExpired:
+        raise ReloadError(f"{what} did not end within {bound_s:g} s") from None
+    except OSError as error:
+        raise ReloadError(f"{argv[0]} cannot be started: {error.strerror}") from None
+
+
+def _last_line(stderr: bytes) -> str:
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "no error text"

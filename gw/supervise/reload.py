@@ -1,8 +1,9 @@
 """Reload: replaces all workers and control with processes of the present code and configuration.
 
-The new workers start beside the current ones, one after another. When all are ready, the former ones close the listening socket
-and end with their last call, and control is replaced. A failure before that changes nothing. Each step and the outcome are
-published on the scoreboard. Every wait is bounded. One reload at a time.
+The configuration is checked, and control and a worker are constructed on trial beside the present ones. Then the new workers
+start, one after another. When all are ready, the former ones close the listening socket and end with their last call, and control
+is replaced. A failure before that changes nothing. A check alone ends after the trial. Each step and the outcome are published on
+the scoreboard. Every wait is bounded. One reload at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import gevent
 from gw.scoreboard import ReloadReport
 from gw.supervise import cpu_affinity
 from gw.supervise.child import HURRY, LEAVE
-from gw.supervise.config_snapshot import ReloadError, Snapshot, SupervisorSettings, check
+from gw.supervise.config_snapshot import ReloadError, Snapshot, SupervisorSettings, check, try_out
 from gw.supervise.process import READY_S, SupervisedProcess
 from gw.supervise.process_group import GRACE_S, HURRY_S, ProcessGroup
 
@@ -47,6 +48,7 @@ class Reloader:
     ) -> None:
         """`allowed`: the cores available. `on_plan` is called after the plan of cores has changed."""
         self.settings = settings
+        self._of_control = settings  # of the running control, which may be of the former generation
         self._group = group
         self._snapshots = [snapshot]
         self._config_path = config_path
@@ -54,6 +56,8 @@ class Reloader:
         self._on_plan = on_plan
         self._on_report = on_report
         self._reports = 0
+        self._has_failed = False
+        self._is_check = False
         self._former: Snapshot | None = None  # control's configuration, while control is being replaced
         self._greenlet: gevent.Greenlet[..., None] | None = None
         self._stopped = False
@@ -63,9 +67,10 @@ class Reloader:
         """True during a reload."""
         return self._greenlet is not None and not self._greenlet.dead
 
-    def start(self, *, is_up: bool) -> None:
-        """Start a reload; the scoreboard's report has the outcome."""
+    def start(self, *, is_up: bool, is_check: bool) -> None:
+        """Start a reload, or its check alone; the scoreboard's report has the outcome."""
         self._reports += 1
+        self._is_check = is_check
         if not is_up:
             self._report("failed", "the start continues", "the gateway is not up yet: try again in a moment")
             return
@@ -92,14 +97,17 @@ class Reloader:
             snapshot.close()
 
     def _report(self, state: str, step: str, problem: str = "") -> None:
-        report = ReloadReport(self._reports, state, step, problem, time.time())
+        if not self._is_check:
+            self._has_failed = state == "failed"
+        report = ReloadReport(self._reports, state, step, problem, time.time(), self._has_failed)
         self._group.scoreboard.publish_report(report)
-        if self._on_report is not None:
+        if self._on_report is not None and not self._is_check:
             self._on_report(report)
+        name = "check of a reload" if self._is_check else "reload"
         if problem:
-            log.error("reload: %s: %s", step, problem)
+            log.error("%s: %s: %s", name, step, problem)
         else:
-            log.info("reload: %s", step)
+            log.info("%s: %s", name, step)
 
     def _run(self) -> None:
         """Run one reload. Raises nothing: the report has the outcome."""
@@ -109,20 +117,25 @@ class Reloader:
                 raise ReloadError(f"{leaving} workers of former generations still drain")
             snapshot = Snapshot(self._config_path)
             self._snapshots.append(snapshot)
-            settings = check(self._group.command, snapshot, self._group.environ, str(self._config_path or "the configuration"))
+            group = self._group
+            settings = check(group.command, snapshot, group.environ, str(self._config_path or "the configuration"))
             for key in ("listen", "var_dir"):
                 if getattr(settings, key) != getattr(self.settings, key):
                     table = "ops" if key == "var_dir" else "server"
                     raise ReloadError(f"{table}.{key} has changed: stop and start the gateway to apply it")
-            self._replace_workers(snapshot, settings)
-            self._replace_control(snapshot)
+            try_out(group.command, snapshot, group.environ, group.scoreboard.fd, self._of_control)
+            if not self._is_check:
+                self._replace_workers(snapshot, settings)
+                self._replace_control(snapshot)
+                self._of_control = settings
         except ReloadError as error:
             self._report("failed", "the present processes continue to serve", str(error))
         except Exception as error:  # the greenlet's top
             log.exception("the reload failed")
             self._report("failed", "the present processes continue to serve", f"the supervisor itself failed: {error!r}")
         else:
-            self._report("done", f"{self._group.plan.workers} worker(s) of the new generation take the calls")
+            taken = f"{self._group.plan.workers} worker(s) of the new generation take the calls"
+            self._report("done", "a reload would start" if self._is_check else taken)
         finally:
             self._close_unused()
 

@@ -24,7 +24,7 @@ from gevent.event import Event
 from gw.config import Config
 from gw.scoreboard import ReloadReport, Scoreboard
 from gw.supervise import cpu_affinity, sockets
-from gw.supervise.config_snapshot import ReloadError, Snapshot, SupervisorSettings
+from gw.supervise.config_snapshot import ReloadError, Snapshot, settings_of
 from gw.supervise.process_group import GRACE_S, HURRY_S, ProcessGroup
 from gw.supervise.reload import CONTROL_STOP_S, Reloader
 from gw.supervise.sockets import StartError
@@ -88,7 +88,7 @@ class Supervisor:
         )
         self._reloader = Reloader(
             self._group,
-            msgspec.convert({**msgspec.structs.asdict(server), "var_dir": config.ops.var_dir}, SupervisorSettings),
+            settings_of({"server": msgspec.structs.asdict(server), "ops": msgspec.structs.asdict(config.ops)}),
             snapshot,
             config_path=config_path,
             allowed=self._allowed,
@@ -145,12 +145,15 @@ class Supervisor:
             self._group.hurry.set()
         self._stop.set()
 
-    def reload(self) -> None:
-        """Start a reload; the scoreboard's report has the outcome. During a reload or a stop, only log a warning."""
+    def reload(self, *, is_check: bool = False) -> None:
+        """Start a reload, or its check alone; the scoreboard's report has the outcome.
+
+        During a reload or a stop, only log a warning.
+        """
         if self._stop.is_set() or self._reloader.is_running:
             log.warning("ignored a reload request: the gateway is stopping or already reloading")
             return
-        self._reloader.start(is_up=self._up)
+        self._reloader.start(is_up=self._up, is_check=is_check)
 
     def pids(self) -> dict[str, int]:
         """Return the pids of control and the current workers, by name."""

@@ -6,7 +6,9 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -118,6 +120,23 @@ def test_a_call_that_outlasts_the_reload_hears_a_goodbye(tmp_path: Path) -> None
             until(lambda call=call: r.row(call).get("ended_at"), "its end is stored")  # type: ignore[misc]
             assert (r.row(call)["reason"], r.row(call)["result"]) == ("shutdown", "success")
         until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former processes have ended")
+        check_accepts(r)
+
+
+def test_a_reload_that_would_fail_changes_nothing(tmp_path: Path) -> None:
+    """`config check` cannot find a taken port. The workers were replaced before control refused it."""
+    with running(tmp_path, TALKS, workers=1) as r, socket.create_server(("127.0.0.1", 0)) as taken:
+        before, path = r.pids(), r.gateway.config_path
+        done = command(r, "reload", "--check", "--json")
+        assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "done"), "the running control has the present port"
+        port = taken.getsockname()[1]
+        path.write_text(re.sub(r'(\[ops\]\nlisten = )"[^"]*"', rf'\1"127.0.0.1:{port}"', path.read_text()))
+        for words in (("reload", "--check"), ("reload",)):
+            failed = command(r, *words)
+            assert failed.returncode == 1
+            assert f"ops.listen = 127.0.0.1:{port} cannot be used: Address already in use" in failed.stderr
+            assert r.pids() == before, "no process was replaced"
+        until(lambda: "gw_reload_failed 1.0" in r.gateway.metrics(), "the failed reload raises an alert")
         check_accepts(r)
 
 

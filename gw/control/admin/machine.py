@@ -1,7 +1,7 @@
 """The workers of this machine as one unit: capacity and calls, problems, drain and reload.
 
 Reads the scoreboard. Control writes two values there: its own tick, and whether the machine is drained, so that a drain outlives
-control and reaches workers that start later. The supervisor reloads: control sends it SIGHUP and reads its report from the
+control and reaches workers that start later. The supervisor reloads: control sends it a signal and reads its report from the
 scoreboard.
 """
 
@@ -15,8 +15,8 @@ from typing import Any, Final
 import gevent
 import msgspec
 
-from gw.control.admin.server import Command, CommandError, NoArguments, typed
-from gw.scoreboard import Flag, ProcessState, Scoreboard, ScoreboardRow
+from gw.control.admin.server import Command, CommandError, typed
+from gw.scoreboard import CHECK, Flag, ProcessState, Scoreboard, ScoreboardRow
 from metrics import declare
 from metrics.page import Page
 
@@ -27,6 +27,10 @@ NOTICE_S: Final = 3.0
 TURN_S: Final = 0.25
 #: Consecutive ends of a process that are reported as a crash loop, even if other workers serve.
 LOOP: Final = 3
+
+
+class _Reload(msgspec.Struct, forbid_unknown_fields=True):
+    check: bool = False
 
 
 class _Drain(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,7 +62,10 @@ class MachineState:
 
     def commands(self) -> dict[str, Command]:
         """Return the admin commands by name."""
-        return {"drain": typed(_Drain, lambda args: self.drain(args.on)), "reload": typed(NoArguments, lambda _: self.reload())}
+        return {
+            "drain": typed(_Drain, lambda args: self.drain(args.on)),
+            "reload": typed(_Reload, lambda args: self.reload(args.check)),
+        }
 
     def run(self) -> None:
         """Write control's tick, periodically: the body of a greenlet."""
@@ -75,7 +82,7 @@ class MachineState:
     @property
     def has_reload_failed(self) -> bool:
         """True after a reload that failed, until the next one."""
-        return self._scoreboard.report.state == "failed"
+        return self._scoreboard.report.has_failed
 
     def drain(self, on: bool) -> dict[str, Any]:
         """Drain the machine, or end the drain, also for workers that start later. Waits for the notice."""
@@ -85,14 +92,14 @@ class MachineState:
             on = self.drained  # an undrain may have come meanwhile
         return {"draining": on, "workers": self._drain_workers(on)}
 
-    def reload(self) -> dict[str, Any]:
-        """Send the supervisor SIGHUP. Returns the number of the report to wait for. Raises CommandError."""
+    def reload(self, check: bool = False) -> dict[str, Any]:
+        """Signal the supervisor to reload or only to check. Returns the number of the report to wait for. Raises CommandError."""
         report = self._scoreboard.report
         if report.state == "running":
             raise CommandError("busy", f"a reload is under way: {report.step}")
         if self._scoreboard.fd < 0 or self._is_orphan():
             raise CommandError("failed", "this gateway has no supervisor")
-        os.kill(os.getppid(), signal.SIGHUP)
+        os.kill(os.getppid(), CHECK if check else signal.SIGHUP)
         return {"report": report.n + 1}
 
     def problems(self) -> list[str]:

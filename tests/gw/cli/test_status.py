@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+
+import pytest
 
 from tests.gw.cli.conftest import HOLDS, STATUS, CommandLine
 
@@ -25,3 +28,13 @@ def test_a_gateway_that_is_not_ready_is_exit_code_1(cli: CommandLine, gateway: l
     assert (shown.exit_code, "drained by an operator" in shown.stdout) == (1, True)
     assert (document.exit_code, json.loads(document.stdout)["readiness"]["ready"]) == (1, False)
     assert "Exit code 1 if the gateway is not ready" in " ".join(cli.run("status", "--help").stdout.split())
+
+
+def test_a_gateway_older_than_the_schema_s_state_is_shown(
+    cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade the command is newer than the gateway until the reload."""
+    older: dict[str, Any] = {name: value for name, value in STATUS["store"].items() if name != "schema"}
+    monkeypatch.setitem(STATUS, "store", older)
+    shown = cli.run("status")
+    assert (shown.exit_code, "sqlite, revision 0004" in shown.stdout) == (0, True)

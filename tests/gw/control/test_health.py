@@ -161,7 +161,7 @@ def test_gauges_show_what_an_operator_must_know(rig: Rig, monkeypatch: pytest.Mo
     assert rig.page.gauge(declare.DISK_FREE).value > 0
     worker = rig.worker()
     rig.schema_state = "ahead"
-    rig.scoreboard.publish_report(ReloadReport(1, "failed", "", "no such file"))
+    rig.scoreboard.publish_report(ReloadReport(1, "failed", "", "no such file", has_failed=True))
     assert shown() == ([1.0, 0.0, 1.0], ["ahead"])
     rig.scoreboard.drained = True
     rig.scoreboard.publish_report(ReloadReport(2, "done"))

@@ -3,7 +3,7 @@
 `running.py JOURNAL serve` supervises; `... control` and `... worker` are real children. A child appends its events to the
 journal, one a line: `<name> <pid> ready|term|hurry|leave`. Files beside the journal change the child they name: `refuse` (exit
 1 before ready), `deaf` (ignore signals), `silent` (never become ready), `ticks` (send heartbeats). `... config check` answers
-as the gateway does, or with an error for the files `bad`, `mute` and `moved`.
+as the gateway does, or with an error for the files `bad`, `mute` and `moved`; `... trial` refuses for the file `taken`.
 """
 
 from gevent import monkey
@@ -95,6 +95,8 @@ if __name__ == "__main__":
         serve(where)
     elif role == "config":
         check(where)
+    elif role == "trial":
+        print(json.dumps({"problem": "the port is in use" if ordered(where, "taken", "control") else ""}))
     else:
         valued = dict(zip(options[::2], options[1::2], strict=False))
         handed = (int(valued[name]) for name in ("--ready-fd", "--scoreboard-fd", "--row"))

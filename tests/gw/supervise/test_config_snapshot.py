@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gw.supervise import config_snapshot
-from gw.supervise.config_snapshot import ReloadError, Snapshot, SupervisorSettings, check
+from gw.supervise.config_snapshot import ReloadError, Snapshot, SupervisorSettings, check, try_out
 from tests.program import program
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -130,6 +130,35 @@ def test_a_failing_check_is_reported_by_its_last_error_line(taken, code: str, er
     with pytest.raises(ReloadError, match=r"the new code cannot check submilli\.toml") as raised:
         judged(taken(), code)
     assert str(raised.value).endswith(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import json; print(json.dumps({'problem': 'the port is in use'}))", "the port is in use"),
+        ("raise SystemExit('ImportError: no module')", "the new code does not start: ImportError: no module"),
+        ("print('{}')", "the new code does not start: no error text"),
+        ("print('[]')", "the new code does not start: no error text"),
+        ("import time; time.sleep(60)", "the trial of the new processes did not end within 1 s"),
+    ],
+    ids=["refused", "failed", "no problem", "no object", "hangs"],
+)
+def test_a_failing_trial_is_reported(taken, monkeypatch, code: str, error: str):
+    monkeypatch.setattr(config_snapshot, "TRIAL_TIMEOUT_S", 1.0)
+    running = SupervisorSettings("a:1", 1, True, 1.0, 2.0, "v", "b:2", "admin.sock")
+    with Path(os.devnull).open() as file, pytest.raises(ReloadError) as raised:
+        try_out([sys.executable, "-c", code], taken(), os.environ, file.fileno(), running)
+    assert str(raised.value) == error
+
+
+def test_the_trial_receives_the_addresses_of_the_running_control(taken):
+    code = "import json, sys; print(json.dumps({'problem': ' '.join(sys.argv[3:])}))"
+    running = SupervisorSettings("a:1", 1, True, 1.0, 2.0, "v", "b:2", "admin.sock")
+    with Path(os.devnull).open() as file:
+        fd = file.fileno()
+        with pytest.raises(ReloadError) as raised:
+            try_out([sys.executable, "-c", code], taken(), os.environ, fd, running)
+    assert str(raised.value) == f"trial --scoreboard-fd {fd} --ops-listen b:2 --admin-socket admin.sock"
 
 
 def test_a_long_error_is_cut(taken):

@@ -331,6 +331,7 @@ def _placed(running: Running) -> dict[str, tuple[str, bool]]:
         ("bad", "config", "media.lead is unknown", set()),
         ("mute", "config", "the new code cannot check", set()),
         ("moved", "config", "server.listen has changed", set()),
+        ("taken", "control", "the port is in use", set()),
     ],
 )
 def test_a_failed_reload_changes_as_little_as_possible(
@@ -348,6 +349,32 @@ def test_a_failed_reload_changes_as_little_as_possible(
     after = running.supervisor.pids()
     assert {one for one in after if one.startswith("worker") and after[one] != before[one]} == replaced
     assert all(exists(pid) for pid in after.values())
+
+
+@pytest.mark.parametrize(("order", "state", "problem"), [("", "done", ""), ("taken", "failed", "the port is in use")])
+def test_a_check_replaces_nothing_and_counts_as_no_reload(
+    start: Callable[..., Running], tmp_path: Path, order: str, state: str, problem: str
+) -> None:
+    reported: list[str] = []
+    running = start(workers=2)
+    running.supervisor._reloader._on_report = lambda report: reported.append(report.state)
+    assert running.ready.wait(scaled(30))
+    before = running.supervisor.pids()
+    if order:
+        (tmp_path / order).write_text("control")
+    running.supervisor.reload(is_check=True)
+    board = running.supervisor.scoreboard
+    until(lambda: board.report.state in ("done", "failed"))
+    assert (board.report.state, board.report.problem, board.report.has_failed) == (state, problem, False)
+    assert running.supervisor.pids() == before
+    assert reported == [], "the service manager sees no reload"
+    (tmp_path / "bad").write_text("config")
+    running.supervisor.reload()
+    until(lambda: board.report.has_failed)
+    (tmp_path / "bad").unlink()
+    running.supervisor.reload(is_check=True)
+    until(lambda: board.report.n == 3 and board.report.state in ("done", "failed"))
+    assert board.report.has_failed, "the last reload failed all the same"
 
 
 def test_after_a_failed_reload_new_workers_drain_their_calls(start: Callable[..., Running], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gw.control.admin.machine import MachineState
 from gw.control.admin.server import CommandError
-from gw.scoreboard import Flag, ProcessState, ReloadReport, Scoreboard
+from gw.scoreboard import CHECK, Flag, ProcessState, ReloadReport, Scoreboard
 from metrics import declare
 from metrics.page import Page
 
@@ -89,7 +89,8 @@ def test_a_reload_is_asked_of_the_supervisor(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     try:
         assert rig.machine.reload() == {"report": 1}
-        assert sent == [(os.getppid(), signal.SIGHUP)]
+        assert rig.machine.commands()["reload"]({"check": True}) == {"report": 1}
+        assert sent == [(os.getppid(), signal.SIGHUP), (os.getppid(), CHECK)]
         rig.scoreboard.publish_report(ReloadReport(1, "running", "control is replaced"))
         with pytest.raises(CommandError, match="a reload is under way: control is replaced"):
             rig.machine.reload()

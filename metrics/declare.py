@@ -350,6 +350,13 @@ TWILIO_CIRCUIT_OPEN: Final = Gauge(
 RECORDINGS_OVERDUE: Final = Gauge(
     "gw_recordings_overdue", "Recordings without a final status an hour after they started, of calls not in progress here."
 )
+RECORDINGS_FETCHED: Final = Counter(
+    "gw_recordings_fetched_total",
+    "Downloads of finished recordings, by outcome; a failed one is repeated.",
+    {"outcome": ("fetched", "failed", "gone")},
+)
+RECORDINGS_DELETED: Final = Counter("gw_recordings_deleted_total", "Recordings deleted at Twilio.")
+CALLS_PURGED: Final = Counter("gw_purged_calls_total", "Calls removed from the store because of their age.")
 STORE_BACKLOG: Final = Gauge("gw_store_backlog_events", "Events in the spool not yet written to the store.")
 STORE_REFUSED: Final = Gauge("gw_store_refused_events", "Events permanently refused by the store, kept aside in the spool.")
 STORE_REFUSES: Final = Gauge(
@@ -412,6 +419,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
     RECORDING_CLAIMS_HELD,
     TWILIO_CIRCUIT_OPEN,
     RECORDINGS_OVERDUE,
+    RECORDINGS_FETCHED,
+    RECORDINGS_DELETED,
+    CALLS_PURGED,
     STORE_BACKLOG,
     STORE_REFUSED,
     STORE_REFUSES,

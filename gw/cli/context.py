@@ -27,6 +27,7 @@ CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
 PROGRAM_VARIABLE: Final = "SUBMILLI_PROGRAM"
 #: Bound on one admin request; control answers from memory or with one bounded query.
 ADMIN_TIMEOUT_S: Final = 5.0
+_UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 #: The end of each help text.
 EXIT_CODES: Final = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 gateway not reachable."
 #: The same for commands that send no request to a gateway.
@@ -237,6 +238,14 @@ def out_folder_option(folder: str) -> Callable[[Callable[..., Any]], Callable[..
     """Return the option `--out` of a command that writes files, by default to `folder`."""
     kind = click.Path(file_okay=False, path_type=Path)
     return click.option("--out", type=kind, default=Path(folder), show_default=True, help="Folder for the results.")
+
+
+def parse_age_s(text: str) -> float | None:
+    """Parse a length of time, `30m`, `12h` or `7d`, into seconds; None for anything else."""
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdecimal() and len(number) < 6 and unit in _UNITS_S):
+        return None
+    return float(number) * _UNITS_S[unit]
 
 
 pass_settings = click.make_pass_decorator(Settings)

@@ -159,6 +159,12 @@ class Recording(_Section, frozen=True):
     channels: Annotated[Literal["mono", "dual"], _doc("dual: a channel each for caller and agent. mono: one channel.")] = "dual"
     pool_size: Annotated[int, _doc("Greenlets per worker that send starts to the control process.", ge=1, le=10_000)] = 32
     retry_s: Annotated[_Seconds, _doc("Time for retrying a start while Twilio fails. The next reconcile pass continues.")] = 30.0
+    fetch_dir: Annotated[
+        str, _doc("Folder for a file of every finished recording, downloaded from Twilio. Empty: none. Shared by all machines.")
+    ] = ""
+    keep_days: Annotated[
+        int, _doc("Recordings older than this are deleted at Twilio, after the download. 0: Twilio keeps them.", ge=0, le=36_500)
+    ] = 0
 
 
 class Store(_Section, frozen=True):
@@ -169,6 +175,9 @@ class Store(_Section, frozen=True):
     )
     connect_timeout_s: Annotated[_Seconds, _doc("Bound on connecting to the database.")] = 5.0
     statement_timeout_s: Annotated[_Seconds, _doc("Bound on one statement.")] = 10.0
+    keep_days: Annotated[
+        int, _doc("Calls that ended longer ago are removed, with their turns and events. 0: all are kept.", ge=0, le=36_500)
+    ] = 90
 
 
 class Turns(_Section, frozen=True):

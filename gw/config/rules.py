@@ -152,6 +152,13 @@ def _store(config: Config) -> Iterator[Broken]:
         parse_store_url(config.store.url)
     except ConfigError as error:
         yield {"store.url"}, str(error)
+    keep_days, at_twilio_days = config.store.keep_days, config.recording.keep_days
+    if keep_days and at_twilio_days > keep_days:
+        yield (
+            {"recording.keep_days", "store.keep_days"},
+            f"recording.keep_days = {at_twilio_days} is longer than store.keep_days = {keep_days}, and a recording is deleted by "
+            f"its call; set store.keep_days = {at_twilio_days} or longer, or 0",
+        )
 
 
 def _sockets(config: Config) -> Iterator[Broken]:

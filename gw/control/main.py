@@ -37,6 +37,7 @@ from gw.control.health import Health
 from gw.control.ops_http import OpsHttp
 from gw.control.recording.claims import Claims
 from gw.control.recording.service import RecordingService
+from gw.control.retention.service import Retention
 from gw.control.spool import Spool, SpoolError
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Store
@@ -152,6 +153,20 @@ class Control:
             spooled=spool.progress,
         )
 
+        self._retention = Retention(
+            config,
+            store,
+            spool,
+            forwarder,
+            rest,
+            self._recording.breaker,
+            page,
+            owner=claimant,
+            machine=self._host,
+            is_owned=server.is_owned,
+            require_schema=schema.require,
+        )
+
         # Operations: health, metrics, admin commands.
         self._machine = MachineState(
             self._scoreboard,
@@ -198,7 +213,7 @@ class Control:
             config=config,
         )
         levels = LogLevels(self._scoreboard, config.ops.log_level)
-        commands = {**self._commands.table(), **self._machine.commands(), **levels.commands()}
+        commands = {**self._commands.table(), **self._retention.commands(), **self._machine.commands(), **levels.commands()}
         self._admin = AdminServer(Path(config.ops.admin_socket), commands)
         opened.callback(self._admin.stop)
 
@@ -225,6 +240,7 @@ class Control:
         forwarding = self._spawn(self._forwarder.run)
         self._recording.reconciler.start()
         self._status_callbacks.start()
+        self._retention.start()
         self._lost.watch_orphans(
             self._store,
             self._host,
@@ -296,6 +312,7 @@ class Control:
                 self._admin.stop(timeout_s=request_s)
                 self._ops.stop(timeout_s=request_s)
                 self._recording.reconciler.stop()
+                self._retention.stop()
                 self._commands.stop()
                 self._status_callbacks.stop(timeout_s=request_s)
                 self._recording.recorder.stop(timeout_s=request_s)

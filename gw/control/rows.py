@@ -61,6 +61,19 @@ class ListedCall(CallRow, frozen=True, kw_only=True):
     """A call in a list, with the state of its recording."""
 
     recording_state: str | None = None
+    underrun_ms: int | None = None
+    lateness_p999_s: float | None = None
+
+
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Conditions on the calls of a list; None for those without."""
+
+    since: float | None = None  # epoch time
+    agent: str | None = None
+    number: str | None = None  # of either side
+    machine: str | None = None
+    reason: str | None = None
+    worst: bool = False  # by gaps in the audio, instead of the newest
 
 
 class CallDetails(CallRow, frozen=True, kw_only=True):
@@ -104,6 +117,11 @@ class RecordingRow(msgspec.Struct, frozen=True, kw_only=True):
     error_code: int | None = None  # Twilio's number
     error_text: str | None = None
     reason: str | None = None  # our code: why it failed, or its problem
+    fetched_at: float | None = None
+    fetched_by: str | None = None  # the machine with the file
+    file: str | None = None
+    sha256: str | None = None
+    deleted_at: float | None = None  # at Twilio
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,13 @@ from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, buckets,
 from metrics.declare import (
     BUS_DROPPED,
     BUS_UNACKED,
+    CALLS_PURGED,
     PROCESS_STARTS,
     RECORDING_CLAIMS_HELD,
     RECORDING_TRIGGER,
     RECORDINGS,
+    RECORDINGS_DELETED,
+    RECORDINGS_FETCHED,
     RECORDINGS_OVERDUE,
     STORE_BACKLOG,
     STORE_REFUSED,
@@ -100,6 +103,19 @@ def _recording() -> list[AnyPanel]:
             [
                 (f"max by (instance) ({TWILIO_CIRCUIT_OPEN.name}{{{CHOSEN}}})", "{{instance}} circuit open"),
                 (f"sum by (instance) ({RECORDING_CLAIMS_HELD.name}{{{CHOSEN}}})", "{{instance}} claims in the spool"),
+            ],
+            unit="short",
+        ),
+        curves(
+            "Retention per minute",
+            "Recordings downloaded and deleted at Twilio, and calls removed from the store because of their age.",
+            [
+                (
+                    f"60 * sum by (outcome) (rate({RECORDINGS_FETCHED.name}{{{CHOSEN}}}[$__rate_interval]))",
+                    "download {{outcome}}",
+                ),
+                (f"60 * sum (rate({RECORDINGS_DELETED.name}{{{CHOSEN}}}[$__rate_interval]))", "deleted at Twilio"),
+                (f"60 * sum (rate({CALLS_PURGED.name}{{{CHOSEN}}}[$__rate_interval]))", "calls removed"),
             ],
             unit="short",
         ),

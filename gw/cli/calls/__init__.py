@@ -1,4 +1,4 @@
-"""`calls`: lists, shows, explains, follows, ends and transfers calls.
+"""`calls`: lists, shows, explains, follows, ends, transfers and removes calls.
 
 dial            `call`: places a call
 explain         `calls explain`: prints findings and the timeline
@@ -9,13 +9,16 @@ view watch      `calls show`, `calls watch`
 
 from __future__ import annotations
 
-from typing import Final
+import time
+from datetime import datetime
+from typing import Any, Final
 
 import click
+import msgspec
 from click.shell_completion import CompletionItem
 
-from gw.cli.context import EXIT_CODES, Failure, Settings, common_options, names_host, print_answer
-from gw.control.rows import CallDetails, ListedCall
+from gw.cli.context import EXIT_CODES, Failure, Settings, common_options, names_host, parse_age_s, print_answer
+from gw.control.rows import CallDetails, CallFilter, ListedCall
 from gw.errors import GatewayError
 
 #: Bound on completing call SIDs.
@@ -30,7 +33,7 @@ RECENT: Final = 200
 
 @click.group(epilog=EXIT_CODES)
 def calls() -> None:
-    """List, show, explain, follow, end and transfer calls.
+    """List, show, explain, follow, end, transfer and remove calls.
 
     \b
     The newest twenty:              gateway.py calls list
@@ -41,6 +44,7 @@ def calls() -> None:
     Follow all calls:               gateway.py calls watch
     End a call:                     gateway.py calls hangup CA0123
     Transfer a call to a person:    gateway.py calls transfer CA0123 --to +15551234567
+    Remove everything about it:     gateway.py calls forget CA0123
     """
 
 
@@ -78,35 +82,65 @@ def dialled(_: click.Context, parameter: click.Parameter, value: str) -> str:
     raise click.BadParameter(f"{value!r} is neither a number in E.164, such as +15551234567, nor sip:user@host")
 
 
+def began(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Parse a time of the past into epoch seconds. Raises click.BadParameter."""
+    if value is None:
+        return None
+    if age_s := parse_age_s(value):
+        return time.time() - age_s
+    try:
+        return datetime.fromisoformat(value).timestamp()  # without a zone: local time
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a time; use 30m, 12h, 7d, 2026-11-28 or 2026-11-28T09:30") from None
+
+
 sid_argument = click.argument("call_sid", shell_complete=complete_sid)
 
 
 @calls.command(
     "list",
     short_help="List calls, newest first.",
-    epilog=f"\b\nExample:  gateway.py calls list --limit 100 --json\n\n{EXIT_CODES}",
+    epilog="\b\nExamples:\n"
+    "  gateway.py calls list --limit 100 --json\n"
+    "  gateway.py calls list --number +15551234567 --since 7d\n"
+    f"  gateway.py calls list --worst --since 2026-11-28\n\n{EXIT_CODES}",
 )
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of calls, newest first.")
 @click.option("--live", is_flag=True, help="Only calls that have not ended.")
+@click.option("--since", callback=began, help="Only calls that began since: 30m, 12h, 7d, 2026-11-28 or 2026-11-28T09:30.")
+@click.option("--agent", help="Only calls of this agent.")
+@click.option("--number", help="Only calls from or to this number, as Twilio writes it: +15551234567.")
+@click.option("--machine", help="Only calls of this machine, by its host name.")
+@click.option("--reason", help="Only calls that ended for this reason, such as caller_hangup.")
+@click.option("--worst", is_flag=True, help="The longest gaps in the agent's audio first; without --since, of the last day.")
 @common_options
-def list_calls(settings: Settings, limit: int, live: bool, as_json: bool) -> None:
+def list_calls(settings: Settings, limit: int, live: bool, as_json: bool, **conditions: Any) -> None:
     """List calls, newest first: time, length, caller, end, recording, SID.
 
     A narrow terminal shows fewer columns; --json has every field of the store.
     """
-    from gw.terminal import Column, dash, duration, ending, local_time, print_listing
+    from gw.terminal import Column, dash, duration, ending, local_time, milliseconds, print_listing
 
-    rows = _recent(settings, limit=limit, live=live)
+    which = CallFilter(**conditions)
+    if which.worst and which.since is None:
+        which = msgspec.structs.replace(which, since=time.time() - 86_400)
+    rows = _recent(settings, limit=limit, live=live, which=which)
+    gaps = (
+        Column(">gaps ms", lambda row: dash(row.underrun_ms)),
+        Column(">late p99.9", lambda row: milliseconds(row.lateness_p999_s)),
+    )
     columns = (
         Column("started", lambda row: local_time(row.started_at)),
         Column(">length", lambda row: duration(row.length_s)),
         Column("from", lambda row: dash(row.from_number), needs=92),
         Column("agent", lambda row: dash(row.agent), needs=120),
+        *(gaps if which.worst else ()),
         Column("ended", lambda row: ending(row.reason, row.result)),
         Column("recording", lambda row: dash(row.recording_state), needs=104),
         Column(">call", lambda row: row.call_sid),
     )
-    print_listing(columns, rows, empty="No live calls." if live else "No calls yet.", as_json=as_json)
+    empty = "No live calls." if live else "No calls yet." if which == CallFilter() else "No call meets these conditions."
+    print_listing(columns, rows, empty=empty, as_json=as_json)
 
 
 @calls.command(short_help="Show everything about one call.", epilog=f"\b\nExample:  gateway.py calls show CA0123\n\n{EXIT_CODES}")
@@ -212,6 +246,36 @@ def transfer(settings: Settings, call_sid: str, to: str, as_json: bool) -> None:
     print_answer(answer, f"{sid} is transferred to {to}.", as_json=as_json)
 
 
+@calls.command(
+    short_help="Remove everything about one call.",
+    epilog="\b\nExamples:\n"
+    "  gateway.py calls forget CA0123456789abcdef0123456789abcdef\n"
+    f"  gateway.py calls forget CA0123 --twilio --yes --json\n\n{EXIT_CODES}",
+)
+@sid_argument
+@click.option("--twilio", is_flag=True, help="Delete the call's recordings at Twilio too.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common_options
+def forget(settings: Settings, call_sid: str, twilio: bool, yes: bool, as_json: bool) -> None:
+    """Remove one call from the store and the spool, and its downloaded recording.
+
+    Twilio keeps its own record of the call; --twilio deletes the recordings there. Logs and backups are not changed. Needs the
+    running gateway. Exit code 1 if the call has not ended or a part cannot be removed; the error names it.
+    """
+    settings.ask("status")
+    sid = _whole_sid(settings, call_sid)
+    if not yes:
+        click.confirm(f"Remove {sid}{' here and its recordings at Twilio' if twilio else ''}?", abort=True, err=True)
+    done = settings.act("forget", timeout_s=ACT_S, call_sid=sid, twilio=twilio)
+    rows = ", ".join(f"{count} of {table}" for table, count in done["store"].items() if count) or "no rows"
+    spool = done["spool"]
+    parts = [f"the store: {rows}", f"waiting events: {spool['entries']}", f"refused events: {spool['poison']}"]
+    parts += [f"Twilio: {', '.join(done['twilio']) or 'no recording'}"] if twilio else []
+    parts += [f"the file {done['file']}"] if done["file"] else []
+    lines = [f"{sid} was removed from", *(f"  {part}" for part in parts), *(f"Note: {one}." for one in done["remains"])]
+    print_answer(done, "\n".join(lines), as_json=as_json)
+
+
 def _one(settings: Settings, call_sid: str) -> CallDetails:
     """Return a call by its SID or the first digits. Raises Failure."""
     sid = _whole_sid(settings, call_sid)
@@ -221,14 +285,18 @@ def _one(settings: Settings, call_sid: str) -> CallDetails:
     return call
 
 
-def _recent(settings: Settings, limit: int = RECENT, *, live: bool = False, quiet: bool = False) -> list[ListedCall]:
+def _recent(
+    settings: Settings, limit: int = RECENT, *, live: bool = False, quiet: bool = False, which: CallFilter | None = None
+) -> list[ListedCall]:
+    which = which or CallFilter()
     return settings.ask_or_read(
         "calls",
-        lambda store: store.calls(limit=limit, open_only=live),
+        lambda store: store.calls(limit=limit, open_only=live, which=which),
         list[ListedCall],
         quiet=quiet,
         limit=limit,
         open_only=live,
+        **({"which": which} if which != CallFilter() else {}),  # a gateway of an earlier version has no filter
     )
 
 

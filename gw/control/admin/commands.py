@@ -6,6 +6,7 @@ Twilio and return the acts done.
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import time
@@ -24,9 +25,9 @@ from gw.control.admin.server import Command, CommandError, NoArguments, typed
 from gw.control.bus.server import BusServer
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
-from gw.control.rows import RecordingRow
+from gw.control.rows import CallFilter, RecordingRow
 from gw.control.spool import Spool, SpoolError
-from gw.control.store import Store, claimant_of
+from gw.control.store import ALL_CALLS, Store, claimant_of
 from gw.control.twilio_api.answers import RestError
 from gw.control.twilio_api.rest import TwilioRest
 from gw.protocol import twiml
@@ -47,6 +48,7 @@ Sid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 class _Calls(msgspec.Struct, forbid_unknown_fields=True):
     limit: Limit = 50
     open_only: bool = False
+    which: CallFilter = ALL_CALLS
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,6 +79,10 @@ class _Recordings(_Poison, forbid_unknown_fields=True):
 
 class _Ids(msgspec.Struct, forbid_unknown_fields=True):
     ids: Annotated[list[int], msgspec.Meta(max_length=1000)] = []  # empty: all
+
+
+class _After(msgspec.Struct, forbid_unknown_fields=True):
+    after: int = 0  # the last id of the page before
 
 
 class AdminCommands:
@@ -114,7 +120,7 @@ class AdminCommands:
         return {
             "status": typed(NoArguments, lambda _: self._status()),
             "holds": typed(NoArguments, lambda _: self._bus.holds()),
-            "calls": typed(_Calls, lambda args: self._store.calls(limit=args.limit, open_only=args.open_only)),
+            "calls": typed(_Calls, lambda args: self._store.calls(limit=args.limit, open_only=args.open_only, which=args.which)),
             "call": typed(_Call, lambda args: self._store.call(args.call_sid)),
             "hangup": typed(_Call, self._hangup),
             "transfer": typed(_Transfer, self._transfer),
@@ -124,6 +130,8 @@ class AdminCommands:
             "recordings_reconcile": typed(NoArguments, lambda _: self._reconcile()),
             "poison_list": typed(_Poison, lambda args: self._spool.list_poison(limit=args.limit)),
             "poison_retry": typed(_Ids, self._retry_poison),
+            "poison_drop": typed(_Ids, self._drop_poison),
+            "poison_export": typed(_After, self._export_poison),
         }
 
     def stop(self) -> None:
@@ -162,6 +170,15 @@ class AdminCommands:
         moved = self._spool.requeue(args.ids or None)
         self._notify()
         return {"queued": moved, "set_aside": self._spool.poisoned()}
+
+    def _drop_poison(self, args: _Ids) -> Any:
+        dropped = self._spool.drop_poison(args.ids or None)
+        log.warning("an operator dropped %d refused events", dropped)
+        return {"dropped": dropped, "set_aside": self._spool.poisoned()}
+
+    def _export_poison(self, args: _After) -> Any:
+        """Return a page of refused events with their contents; undecodable ones as base64."""
+        return [{**msgspec.structs.asdict(one), **_event_of(body)} for one, body in self._spool.export_poison(args.after)]
 
     def _hangup(self, args: _Call) -> Any:
         """End a call through its worker, and also through Twilio, which ends it even if the worker hangs."""
@@ -246,6 +263,14 @@ class AdminCommands:
             took_s = time.monotonic() - began_s
             level = logging.INFO if error.kind in ("gone", "not_in_progress") else logging.WARNING
             log.log(level, "Twilio did not end a call, after %.1f s: %s", took_s, error, extra={"call_sid": call_sid})
+
+
+def _event_of(body: bytes) -> dict[str, Any]:
+    try:
+        event = bus.decode_event(body)
+    except bus.BusError:
+        return {"body": base64.b64encode(body).decode()}
+    return {"kind": type(event).__name__, "event": msgspec.to_builtins(event)}
 
 
 def _code_of(error: RestError) -> str:

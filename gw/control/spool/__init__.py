@@ -26,7 +26,7 @@ import msgspec
 
 from gw.control.store import HeldClaim
 from gw.control.store.one_thread import OneThread
-from gw.control.store.sqlite_file import open_sqlite
+from gw.control.store.sqlite_file import open_sqlite, shrink
 from gw.errors import GatewayError
 
 T = TypeVar("T")
@@ -42,6 +42,11 @@ _BATCH_BYTES: Final = 4 << 20
 #: A worker process silent for this long does not send an old number again.
 _INSTANCE_DAYS: Final = 7
 _WHY_CHARS: Final = 1000
+#: Free pages that a removal returns to the file system, and the number that stays for the next events.
+_SHRINK_PAGES: Final = 2_000
+_SPARE_PAGES: Final = 256
+#: An older file of this size is not rewritten at the start, so that it can shrink: that would delay the start.
+_REWRITE_BYTES: Final = 64 << 20
 _DAY_S: Final = 86_400
 #: Primary result codes of a file that is not a database, or a broken one.
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -77,6 +82,14 @@ class Entry(NamedTuple):
     n: int
     body: bytes
     worker: int = -1
+
+
+class Erased(msgspec.Struct, frozen=True):
+    """Rows that named a call, removed from the queue, the poison and the claims."""
+
+    entries: int
+    poison: int
+    claims: int
 
 
 class Poisoned(msgspec.Struct, frozen=True):
@@ -151,6 +164,8 @@ class Spool:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 removed = self._db.executemany("DELETE FROM entries WHERE id = ?", [(entry_id,) for entry_id in ids])
+                if self._backlog == removed.rowcount:
+                    shrink(self._db, _SPARE_PAGES, _SHRINK_PAGES)
             self._removed += removed.rowcount  # before the backlog, so that their sum never misses an entry
             self._backlog -= removed.rowcount
 
@@ -213,6 +228,63 @@ class Spool:
             self._backlog += moved
             self._poisoned -= moved
             return moved
+
+        return self._run(work)
+
+    def export_poison(self, after: int = 0) -> list[tuple[Poisoned, bytes]]:
+        """Return entries set aside beyond an id with their bodies, oldest first: at most _BATCH_BYTES."""
+        statement = "SELECT id, instance, n, worker, length(body), why, at, body FROM poison WHERE id > ? ORDER BY id"
+
+        def work() -> list[tuple[Poisoned, bytes]]:
+            found: list[tuple[Poisoned, bytes]] = []
+            size = 0
+            rows = self._db.execute(statement, (after,))
+            for *facts, body in rows:
+                found.append((Poisoned(*facts), body))
+                size += len(body)
+                if size >= _BATCH_BYTES:
+                    break
+            rows.close()
+            return found
+
+        return self._run(work)
+
+    def drop_poison(self, ids: Sequence[int] | None = None) -> int:
+        """Delete entries set aside, all of them without `ids`. Returns their number."""
+
+        def work() -> int:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                if ids is None:
+                    dropped = self._db.execute("DELETE FROM poison").rowcount
+                else:
+                    dropped = self._db.executemany("DELETE FROM poison WHERE id = ?", [(one,) for one in ids]).rowcount
+                shrink(self._db, _SPARE_PAGES, _SHRINK_PAGES)
+            self._poisoned -= dropped
+            return dropped
+
+        return self._run(work)
+
+    def erase(self, call_sid: str) -> Erased:
+        """Delete every row that names a call, and overwrite what the file had of it."""
+
+        def work() -> Erased:
+            named = (call_sid.encode(),)  # bodies are bytes; a SID is ASCII and part of them unchanged
+            self._db.execute("PRAGMA secure_delete=ON")
+            try:
+                with self._db:
+                    self._db.execute("BEGIN IMMEDIATE")
+                    entries = self._db.execute("DELETE FROM entries WHERE instr(body, ?)", named).rowcount
+                    poison = self._db.execute("DELETE FROM poison WHERE instr(body, ?)", named).rowcount
+                    claims = self._db.execute("DELETE FROM claims WHERE call_sid = ?", (call_sid,)).rowcount
+                    shrink(self._db, 0, _SHRINK_PAGES)  # other events of the call may have been there before
+            finally:
+                self._db.execute("PRAGMA secure_delete=OFF")
+            self._removed += entries
+            self._backlog -= entries
+            self._poisoned -= poison
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return Erased(entries, poison, claims)
 
         return self._run(work)
 
@@ -299,6 +371,7 @@ class Spool:
                 "DELETE FROM instances WHERE heard_at < ? AND instance NOT IN (SELECT instance FROM entries)",
                 (time.time() - _INSTANCE_DAYS * _DAY_S,),
             )
+            _let_shrink(db)
             (self._backlog,) = db.execute("SELECT count(*) FROM entries").fetchone()
             (self._poisoned,) = db.execute("SELECT count(*) FROM poison").fetchone()
         except BaseException:
@@ -341,6 +414,15 @@ class Spool:
                 raise
         except (sqlite3.Error, OSError) as error:
             raise SpoolError(f"the spool {self._path} failed: {error}") from error
+
+
+def _let_shrink(db: sqlite3.Connection) -> None:
+    """Rewrite a file of an earlier version, once, so that it can shrink."""
+    (mode,) = db.execute("PRAGMA auto_vacuum").fetchone()
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+    if not mode and pages * page_bytes < _REWRITE_BYTES:
+        db.execute("VACUUM")  # open_sqlite has set the mode that it writes
 
 
 def _is_corrupt(error: sqlite3.Error) -> bool:

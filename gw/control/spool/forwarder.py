@@ -13,14 +13,16 @@ the subscriber does not receive the earlier ones again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from gw import bus
 from gw.control.spool import Entry, Spool, SpoolError
@@ -74,6 +76,7 @@ class Forwarder:
         self._batch = batch
         self._retry_min_s = retry_min_s
         self._retry_max_s = retry_max_s
+        self._forwarding = BoundedSemaphore(1)
         self._wake = Event()
         self._again = Event()
         self._stopping = Event()
@@ -103,6 +106,12 @@ class Forwarder:
         self._again.set()
         self.notify()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Forward nothing within the `with` block; first wait for the batch under way."""
+        with self._forwarding:
+            yield
+
     def stop(self) -> None:
         """Let `run` end: within _LAST_S while the store accepts entries, immediately otherwise."""
         self._stopping.set()
@@ -130,6 +139,10 @@ class Forwarder:
 
     def _step(self) -> bool:
         """Forward one batch. Returns True when the next may follow immediately."""
+        with self._forwarding:
+            return self._forward()
+
+    def _forward(self) -> bool:
         try:
             self._before_batch()
             entries = self._spool.batch(self._batch)

@@ -9,18 +9,19 @@ StoreError for a permanent one. Only control uses the store.
     events, values                         events to rows that fit
     recordings                             claims and states of recordings
     reads                                  rows for control and the commands
+    retention, backup                      removal of calls; a copy of the file
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Final, Unpack
 
 from sqlalchemy import Connection, exc
 
 import gw.config
-from gw.control.rows import CallDetails, CallEnd, CallRow, ListedCall, RecordingRow, RowState, Scalar
-from gw.control.store import migrations, reads
+from gw.control.rows import CallDetails, CallEnd, CallFilter, CallRow, ListedCall, RecordingRow, RowState, Scalar
+from gw.control.store import migrations, reads, retention
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
 from gw.control.store.events import Rows, Stamped, apply, merge
@@ -28,10 +29,12 @@ from gw.control.store.faults import StoreError, StoreUnavailable
 from gw.control.store.migrations import SchemaAheadError
 from gw.control.store.reads import Numbered
 from gw.control.store.recordings import HeldClaim, RecordingFields, claimant_of
+from gw.control.store.retention import Page, Place, Policy
 from gw.control.store.tables import recordings as recordings_table
 from gw.control.store.values import Fit
 
 __all__ = [
+    "ALL_CALLS",
     "HeldClaim",
     "RecordingFields",
     "SchemaAheadError",
@@ -41,6 +44,10 @@ __all__ = [
     "StoreUnavailable",
     "claimant_of",
 ]
+
+
+#: The filter that every call meets.
+ALL_CALLS: Final = CallFilter()
 
 
 class Store:
@@ -149,9 +156,9 @@ class Store:
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
-    def calls(self, *, limit: int = 50, open_only: bool = False) -> list[ListedCall]:
-        """Return calls, newest first."""
-        return self._backend.read(lambda c: reads.list_calls(c, limit, open_only))
+    def calls(self, *, limit: int = 50, open_only: bool = False, which: CallFilter = ALL_CALLS) -> list[ListedCall]:
+        """Return calls that meet the filter, newest or worst first."""
+        return self._backend.read(lambda c: reads.list_calls(c, limit, open_only, which))
 
     def call(self, call_sid: str) -> CallDetails | None:
         """Return a call with its quality, recording, turns and events; None for an unknown SID."""
@@ -168,6 +175,44 @@ class Store:
     def statuses_of_open_calls(self) -> list[tuple[str, dict[str, Scalar]]]:
         """Return the status callbacks of all calls without an end: call SID and form."""
         return self._backend.read(reads.list_statuses_of_open_calls)
+
+    # -- retention -----------------------------------------------------------------------------------------------------
+
+    def purge_calls(
+        self, before: float, limit: int, policy: Policy, after: Place | None = None, *, dry_run: bool = False
+    ) -> Page:
+        """Remove the calls of one page that ended before an epoch time. `dry_run`: count them instead."""
+        work = self._backend.read if dry_run else self._backend.write
+        return work(lambda c: retention.purge_calls(c, before, limit, policy, after, dry_run=dry_run))
+
+    def purge_events(self, before: float, limit: int, after: Place | None = None) -> Page:
+        """Remove the old events of one page that are of no stored call."""
+        return self._backend.write(lambda c: retention.purge_events(c, before, limit, after))
+
+    def forget(self, call_sid: str) -> dict[str, int]:
+        """Remove everything about a call. Returns the number of rows removed from each table."""
+        return self._backend.write(lambda c: retention.forget(c, call_sid))
+
+    def recordings_to_fetch(self, limit: int) -> list[RecordingRow]:
+        """Return completed recordings without a downloaded file, oldest first."""
+        return self._backend.read(lambda c: retention.list_to_fetch(c, limit))
+
+    def recordings_to_delete(self, before: float, limit: int, *, fetched: bool) -> list[RecordingRow]:
+        """Return completed recordings older than an epoch time that Twilio still has. `fetched`: only with a file."""
+        return self._backend.read(lambda c: retention.list_to_delete(c, before, limit, fetched=fetched))
+
+    def take_lease(self, name: str, owner: str, now: float, until: float) -> bool:
+        """Take or renew the lease on work of a single gateway. False while another has it."""
+        try:
+            return self._backend.write(lambda c: retention.take_lease(c, name, owner, now, until))
+        except StoreError as error:
+            if not isinstance(error.__cause__, exc.IntegrityError):
+                raise
+            return False
+
+    def release_lease(self, name: str, owner: str) -> None:
+        """Let another gateway take the lease now."""
+        self._backend.write(lambda c: retention.release_lease(c, name, owner))
 
     def close(self) -> None:
         """Close every connection. Later calls fail."""

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func
 from gw.control.rows import (
     CallDetails,
     CallEnd,
+    CallFilter,
     CallRow,
     EventRow,
     ListedCall,
@@ -39,23 +40,36 @@ MAX_OVERDUE: Final = 100_000
 MAX_PARTS: Final = 2_000
 
 
-def list_calls(connection: Connection, limit: int, open_only: bool) -> list[ListedCall]:
-    """Return calls, newest first."""
+def list_calls(connection: Connection, limit: int, open_only: bool, which: CallFilter) -> list[ListedCall]:
+    """Return calls that meet the filter: newest first, or longest gaps in the audio first."""
+    quality = tables.call_quality
     joined = calls.outerjoin(recordings, recordings.c.call_sid == calls.c.call_sid)
-    statement = select(*_columns(calls), recordings.c.state.label("recording_state")).select_from(joined)
+    joined = joined.outerjoin(quality, quality.c.call_sid == calls.c.call_sid)
+    more = (recordings.c.state.label("recording_state"), quality.c.underrun_ms, quality.c.lateness_p999_s)
+    statement = select(*columns_of(calls), *more).select_from(joined)
     if open_only:
         statement = statement.where(calls.c.ended_at.is_(None))
-    newest = statement.order_by(calls.c.started_at.desc(), calls.c.id.desc())
-    return _rows(connection, newest.limit(_bounded(limit)), ListedCall)
+    if which.since is not None:
+        statement = statement.where(calls.c.started_at >= which.since)
+    for column, value in ((calls.c.agent, which.agent), (calls.c.host, which.machine), (calls.c.reason, which.reason)):
+        if value is not None:
+            statement = statement.where(column == value)
+    if which.number is not None:
+        statement = statement.where(or_(calls.c.from_number == which.number, calls.c.to_number == which.number))
+    order = [calls.c.started_at.desc(), calls.c.id.desc()]
+    if which.worst:
+        statement = statement.where(quality.c.id.is_not(None))
+        order = [quality.c.underrun_ms.desc(), quality.c.lateness_p999_s.desc(), *order]
+    return _rows(connection, statement.order_by(*order).limit(_bounded(limit)), ListedCall)
 
 
 def one_call(connection: Connection, call_sid: str) -> CallDetails | None:
     """Return a call with its quality, recording, turns and events; None for an unknown SID."""
-    row = connection.execute(select(*_columns(calls)).where(calls.c.call_sid == call_sid)).first()
+    row = connection.execute(select(*columns_of(calls)).where(calls.c.call_sid == call_sid)).first()
     if row is None:
         return None
     quality = tables.call_quality
-    columns = [column for column in _columns(quality) if column.name != "call_sid"]
+    columns = [column for column in columns_of(quality) if column.name != "call_sid"]
     return CallDetails(
         **row._mapping,
         quality=_first(connection, select(*columns).where(quality.c.call_sid == call_sid), QualityRow),
@@ -68,14 +82,14 @@ def one_call(connection: Connection, call_sid: str) -> CallDetails | None:
 def list_turns(connection: Connection, call_sid: str) -> list[TurnRow]:
     """Return a call's turns in spoken order."""
     turns = tables.turns
-    spoken = select(*_columns(turns)).where(turns.c.call_sid == call_sid).order_by(turns.c.start_ms, turns.c.n)
+    spoken = select(*columns_of(turns)).where(turns.c.call_sid == call_sid).order_by(turns.c.start_ms, turns.c.n)
     return _rows(connection, spoken.limit(MAX_PARTS), TurnRow)
 
 
 def list_events(connection: Connection, call_sid: str) -> list[EventRow]:
     """Return a call's events by time."""
     events = tables.events
-    by_time = select(*_columns(events)).where(events.c.call_sid == call_sid).order_by(events.c.at, events.c.n)
+    by_time = select(*columns_of(events)).where(events.c.call_sid == call_sid).order_by(events.c.at, events.c.n)
     return _rows(connection, by_time.limit(MAX_PARTS), EventRow)
 
 
@@ -84,7 +98,7 @@ def list_open_calls(connection: Connection, host: str) -> list[CallRow]:
     events = tables.events
     resumed_on = select(events.c.host).where(events.c.call_sid == calls.c.call_sid, events.c.kind == "resumed")
     last_host = resumed_on.order_by(events.c.at.desc()).limit(1).scalar_subquery()
-    statement = select(*_columns(calls)).where(calls.c.ended_at.is_(None), func.coalesce(last_host, calls.c.host) == host)
+    statement = select(*columns_of(calls)).where(calls.c.ended_at.is_(None), func.coalesce(last_host, calls.c.host) == host)
     return _rows(connection, statement.order_by(calls.c.id).limit(MAX_ROWS), CallRow)
 
 
@@ -105,12 +119,12 @@ def list_statuses_of_open_calls(connection: Connection) -> list[tuple[str, dict[
 
 def one_recording(connection: Connection, call_sid: str) -> RecordingRow | None:
     """Return a call's recording; None where none was asked for."""
-    return _first(connection, select(*_columns(recordings)).where(recordings.c.call_sid == call_sid), RecordingRow)
+    return _first(connection, select(*columns_of(recordings)).where(recordings.c.call_sid == call_sid), RecordingRow)
 
 
 def list_recordings(connection: Connection, limit: int, state: str | None) -> list[RecordingRow]:
     """Return recordings, newest first."""
-    statement = select(*_columns(recordings))
+    statement = select(*columns_of(recordings))
     if state is not None:
         statement = statement.where(recordings.c.state == state)
     return _rows(connection, statement.order_by(recordings.c.id.desc()).limit(_bounded(limit)), RecordingRow)
@@ -118,7 +132,7 @@ def list_recordings(connection: Connection, limit: int, state: str | None) -> li
 
 def list_unstarted(connection: Connection, state: RowState, below: int | None) -> list[Numbered]:
     """Return a page of recordings in `state`, with their ids, newest first. `below`: the last id of the page before."""
-    statement = select(recordings.c.id, *_columns(recordings)).where(recordings.c.state == state)
+    statement = select(recordings.c.id, *columns_of(recordings)).where(recordings.c.state == state)
     if below is not None:
         statement = statement.where(recordings.c.id < below)
     return _numbered(connection, statement.order_by(recordings.c.id.desc()))
@@ -132,7 +146,7 @@ def list_started(connection: Connection, claimant: str, *, own: bool, before: fl
     """
     owner, started_at = recordings.c.owner, recordings.c.started_at
     number = recordings.c.id + 0  # an index by id would read the calls alive on every host
-    statement = select(recordings.c.id, *_columns(recordings)).where(recordings.c.state == "started", number > above)
+    statement = select(recordings.c.id, *columns_of(recordings)).where(recordings.c.state == "started", number > above)
     statement = statement.where(_owned_by(claimant) if own else or_(owner.is_(None), not_(_owned_by(claimant))))
     if before is not None:
         statement = statement.where(or_(started_at < before, started_at.is_(None)))
@@ -159,7 +173,8 @@ def _numbered(connection: Connection, statement: Select[Any]) -> list[Numbered]:
     return [(number, RecordingRow(**dict(zip(RecordingRow.__struct_fields__, values, strict=True)))) for number, *values in found]
 
 
-def _columns(table: Table) -> list[Any]:
+def columns_of(table: Table) -> list[Any]:
+    """Return a table's columns without its id: the fields of its row."""
     return [column for column in table.c if column.name != "id"]
 
 

@@ -22,6 +22,12 @@ SETTLED: Final[frozenset[RowState]] = frozenset({"failed", "absent", "completed"
 
 #: The fields that describe a state.
 _OF_STATE: Final = frozenset({"state", "duration_s", "error_code", "reason", "error_text"})
+_TEXT_CHARS: Final = {
+    **dict.fromkeys(("state", "reason", "recording_sid", "sha256"), SID_CHARS),
+    **dict.fromkeys(("url", "file"), URL_CHARS),
+    "error_text": DETAIL_CHARS,
+    "fetched_by": NUMBER_CHARS,
+}
 
 
 def claimant_of(owner: str | None) -> str:
@@ -43,6 +49,11 @@ class RecordingFields(TypedDict, total=False):
     duration_s: int | None
     url: str | None
     channels: int | None
+    fetched_at: float | None
+    fetched_by: str | None
+    file: str | None
+    sha256: str | None
+    deleted_at: float | None
 
 
 class HeldClaim(NamedTuple):
@@ -119,9 +130,8 @@ def update(connection: Connection, call_sid: str, fields: RecordingFields, fit: 
 def _fitted(name: str, value: Any, fit: Fit) -> Any:
     if value is None:
         return None
-    if name == "started_at":
+    if name in {"started_at", "fetched_at", "deleted_at"}:
         return fit.moment(value)
     if name in {"trigger_ms", "attempts", "error_code", "duration_s", "channels"}:
         return fit.integer(value)
-    bounds = {"state": SID_CHARS, "reason": SID_CHARS, "recording_sid": SID_CHARS, "url": URL_CHARS, "error_text": DETAIL_CHARS}
-    return fit.text(value, bounds[name])
+    return fit.text(value, _TEXT_CHARS[name])

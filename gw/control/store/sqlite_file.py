@@ -1,5 +1,7 @@
 """Opens SQLite files: accessible to their owner only, in WAL mode, synced at every commit, with bounded waits.
 
+A new file can return free pages to the file system (`PRAGMA incremental_vacuum`); an older one reuses them.
+
 Blocks. Call it in the thread that uses the connection.
 """
 
@@ -15,6 +17,8 @@ from gevent.monkey import get_original
 
 #: Pause between attempts to enter WAL mode: SQLite does not wait for that lock.
 _PAUSE_S: Final = 0.01
+#: A checkpoint cuts the write-ahead log to this size.
+JOURNAL_BYTES: Final = 16 << 20
 _sleep: Final = get_original("time", "sleep")  # the calling thread has no hub
 
 
@@ -28,6 +32,7 @@ def open_sqlite(path: Path, busy_s: float) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its side files the same mode
     db = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     try:
+        db.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")
         deadline_s = time.monotonic() + busy_s
         while not _enter_wal(db):
             if time.monotonic() > deadline_s:
@@ -40,9 +45,17 @@ def open_sqlite(path: Path, busy_s: float) -> sqlite3.Connection:
     return db
 
 
+def shrink(db: sqlite3.Connection, spare: int, most: int) -> None:
+    """Return free pages beyond `spare` to the file system, at most `most`. The caller has begun a transaction."""
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    for _ in range(min(free - spare, most)):
+        db.execute("PRAGMA incremental_vacuum(1)")  # `execute` steps once, which is one page
+
+
 def _enter_wal(db: sqlite3.Connection) -> bool:
     """Switch the file to WAL mode, which is permanent. Returns False while another process holds the file."""
     try:
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a file without tables: before WAL mode writes its head
         (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:

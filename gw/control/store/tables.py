@@ -74,6 +74,15 @@ schema_range = Table(
     **_MYSQL,
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(SID_CHARS), primary_key=True),  # work of a single gateway
+    Column("owner", String(NUMBER_CHARS), nullable=False),
+    Column("until", Moment(), nullable=False),
+    **_MYSQL,
+)
+
 calls = Table(
     "calls",
     metadata,
@@ -138,6 +147,13 @@ recordings = Table(
     Column("error_text", String(DETAIL_CHARS)),
     UniqueConstraint("call_sid", name="uq_recordings_call_sid"),
     Column("reason", String(SID_CHARS)),  # our code: why it failed, or its problem
+    Column("fetched_at", Moment()),  # its own file is complete
+    Column("fetched_by", String(NUMBER_CHARS)),  # the machine with the file
+    Column("file", String(URL_CHARS)),
+    Column("sha256", String(SID_CHARS)),
+    Column("deleted_at", Moment()),  # Twilio has it no more
+    Index("ix_recordings_to_fetch", "state", "fetched_at", "deleted_at"),
+    Index("ix_recordings_to_delete", "state", "deleted_at", "started_at"),
     Index("ix_recordings_state", "state"),
     Index("ix_recordings_state_owner", "state", "owner", "started_at"),
     Index("ix_recordings_state_started_at", "state", "started_at"),

@@ -12,7 +12,9 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -37,6 +39,11 @@ from gw.control.twilio_api.answers import Listed, RestError, Started, classify, 
 POOL_CONNECTIONS: Final = 16
 #: Recordings listed of one call; the gateway makes one.
 MAX_LISTED: Final = 50
+#: Upper bound on the download of one recording; an interrupted one continues later.
+MEDIA_S: Final = 600.0
+#: Bytes of a recording read in one piece, and of a refusal.
+_CHUNK_BYTES: Final = 256 << 10
+_REFUSAL_BYTES: Final = 4096
 #: Time for the name lookup and TLS, beyond connecting and reading.
 _MARGIN_S: Final = 1.0
 
@@ -74,6 +81,22 @@ class _Http(TwilioHttpClient):  # type: ignore[misc]
             # the SDK keeps the last request for its own tests, credentials included
             self._test_only_last_request = None
             self._test_only_last_response = None
+
+    def open(self, path: str, auth: tuple[str, str], *, channels: int, start: int) -> requests.Response:
+        """Request a recording's media from byte `start` on; its body is read by the caller."""
+        url = urlunsplit((self._scheme, self._netloc, self._prefix + path, "", ""))
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+        params = {"RequestedChannels": "2"} if channels == 2 else {}  # Twilio refuses it for a mono recording: 16113
+        session: requests.Session = self.session
+        return session.get(url, params=params, headers=headers, auth=auth, stream=True, timeout=self.timeout)
+
+
+class Media(NamedTuple):
+    """A recording's audio under way: the byte of the first chunk, the whole size, the chunks."""
+
+    start: int
+    total: int
+    chunks: Iterator[bytes]
 
 
 class TwilioRest:
@@ -114,6 +137,27 @@ class TwilioRest:
             )
             for entry in found
         ]
+
+    def delete_recording(self, recording_sid: str) -> None:
+        """Delete a recording with its audio. Raises RestError, of kind `gone` for an unknown one."""
+        self._bounded(lambda: self._client.recordings(recording_sid).delete())
+
+    @contextmanager
+    def media(self, recording_sid: str, *, channels: int, start: int) -> Iterator[Media]:
+        """Open the audio of a finished recording, as WAV, from byte `start` on. Raises RestError, also while it is read.
+
+        Source: Twilio API, "Fetch a Recording's media file"; RFC 9110 14.
+        """
+        path = f"/2010-04-01/Accounts/{self._client.account_sid}/Recordings/{recording_sid}.wav"
+        try:
+            with within(MEDIA_S), self._http.open(path, self._client.auth, channels=channels, start=start) as response:
+                if response.status_code not in (200, 206, 416):
+                    raise self._media_refusal(response)
+                yield _media_of(response, start)
+        except OutOfTimeError:
+            raise RestError("timeout", 0, 0, f"the download took longer than {MEDIA_S:g} s") from None
+        except requests.RequestException as error:
+            raise _transport(error) from error
 
     def create_call(self, *, to: str, caller: str, url: str, status_callback: str) -> str:
         """Call a number; once it is answered, Twilio requests `url`. Returns the call's SID.
@@ -166,17 +210,18 @@ class TwilioRest:
         kind = classify(status_number, code_number)
         return RestError(kind, code_number, status_number, str(text or ""), self._http.last.retry_after_s)
 
+    def _media_refusal(self, response: requests.Response) -> RestError:
+        """The error for a refused download."""
+        self._http.last.retry_after_s = parse_retry_after(response.headers.get("Retry-After", ""), time.time())
+        return self._refusal(response.status_code, *_refusal_of(response.raw.read(_REFUSAL_BYTES), "the download was refused"))
+
     def _page_refusal(self, error: TwilioException) -> RestError:
         """The error for a refused listing: the SDK passes the raw answer beside its message."""
         answer = error.args[1] if len(error.args) > 1 else None
         status = parse_count(getattr(answer, "status_code", None)) or 0
         if not status or status == 200:
             return RestError("timeout", 0, status, f"an answer that cannot be read: {error.args[0] if error.args else error}")
-        try:
-            body = msgspec.json.decode(str(getattr(answer, "text", "")), type=_RefusalBody)
-        except msgspec.MsgspecError:
-            body = _RefusalBody()
-        return self._refusal(status, body.code, body.message or body.title or "the listing was refused")
+        return self._refusal(status, *_refusal_of(str(getattr(answer, "text", "")), "the listing was refused"))
 
 
 class _RefusalBody(msgspec.Struct, frozen=True):
@@ -185,6 +230,32 @@ class _RefusalBody(msgspec.Struct, frozen=True):
     code: int = 0
     message: str = ""
     title: str = ""
+
+
+def _refusal_of(text: str | bytes, otherwise: str) -> tuple[int, str]:
+    """Return Twilio's number and sentence in a refusal's body; 0 and `otherwise` without them."""
+    try:
+        body = msgspec.json.decode(text, type=_RefusalBody)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        body = _RefusalBody()
+    return body.code, body.message or body.title or otherwise
+
+
+def _media_of(response: requests.Response, start: int) -> Media:
+    """The audio in an answer to a request from byte `start` on. Raises RestError for one without a length."""
+    status, headers = response.status_code, response.headers
+    if status == 200:
+        total = parse_count(headers.get("Content-Length", ""))
+        if total is None:
+            raise RestError("timeout", 0, status, "the recording has no length")
+        return Media(0, total, response.iter_content(_CHUNK_BYTES))
+    span, _, whole = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    total = parse_count(whole)
+    if status == 416 and total is not None:  # nothing is left to read
+        return Media(start if total == start else 0, total, iter(()))
+    if status == 206 and total is not None and parse_count(span.partition("-")[0]) == start:
+        return Media(start, total, response.iter_content(_CHUNK_BYTES))
+    raise RestError("timeout", 0, status, f"an unexpected part of the recording: {headers.get('Content-Range', '')[:80]!r}")
 
 
 def _transport(error: requests.RequestException) -> RestError:

@@ -7,7 +7,10 @@ Source: Twilio API 2010-04-01, TwinRecording resource and its status callback; e
 
 from __future__ import annotations
 
+import io
+import random
 import uuid
+import wave
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -115,6 +118,16 @@ class TwinRecording:
             "encryption_details": None,
             "uri": f"/2010-04-01/Accounts/{self.account_sid}/Calls/{self.call_sid}/Recordings/{self.sid}.json",
         }
+
+    def audio(self, channels: int) -> bytes:
+        """Return its audio as WAV: noise that depends on the SID, 8 kHz, 16 bit."""
+        file = io.BytesIO()
+        with wave.open(file, "wb") as out:
+            out.setnchannels(channels)
+            out.setsampwidth(2)
+            out.setframerate(8000)
+            out.writeframes(random.Random(self.sid).randbytes(2 * 8000 * channels * max(1, self.seconds or 0)))
+        return file.getvalue()
 
     def callback_fields(self, api_base: str) -> dict[str, str]:
         """Return the form fields of its status callback."""

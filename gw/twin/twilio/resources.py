@@ -24,6 +24,7 @@ from gw.twin.twilio.fields import rfc2822
 from gw.twin.twilio.recording import TwinRecording, problem_of
 from gw.twin.twilio.webhooks import WebhookSender
 
+AUDIO_TYPE: Final = "audio/x-wav"
 ACCOUNTS: Final = "/2010-04-01/Accounts/"
 _ERRORS: Final = {
     20003: (401, "Authenticate"),
@@ -32,10 +33,13 @@ _ERRORS: Final = {
     20004: (405, "Method not allowed"),
     21220: (400, "Requested resource is not eligible for recording"),
     20001: (400, "Invalid parameter"),
+    16113: (400, "Cannot download a dual-channel presentation of a mono recording"),
 }
 
 
-Operation = Literal["start", "list", "fetch", "update", "delete", "call_fetch", "call_update", "call_list", "call_create"]
+Operation = Literal[
+    "start", "list", "fetch", "media", "update", "delete", "call_fetch", "call_update", "call_list", "call_create"
+]
 
 _CALLBACK_DELAY_S: Final = 0.05
 
@@ -69,6 +73,7 @@ class RestAnswer(NamedTuple):
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def form(text: str) -> dict[str, tuple[str, ...]]:
@@ -238,6 +243,15 @@ class Resources(ABC):
     def _fetch(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         return json_answer(200, self._recording(match).resource())
 
+    def _media(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
+        recording = self._recording(match)
+        if recording.status != "completed":
+            raise AnswerError(20404)
+        channels = int(fields.get("RequestedChannels", ("1",))[0])
+        if channels > recording.channels:
+            raise AnswerError(16113)
+        return RestAnswer(200, recording.audio(channels), AUDIO_TYPE)
+
     def _update(self, match: re.Match[str], fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:
         recording, status = self._recording(match), fields.get("Status", ("",))[0]
         if status not in ("paused", "in-progress", "stopped"):
@@ -290,6 +304,7 @@ class Resources(ABC):
             re.compile(r"(?:/Calls/(?P<call>CA\w+))?/Recordings/(?P<recording>RE\w+|Twilio\.CURRENT)\.json"),
             {"GET": ("fetch", _fetch), "POST": ("update", _update), "DELETE": ("delete", _delete)},
         ),
+        (re.compile(r"/Recordings/(?P<recording>RE\w+)\.wav"), {"GET": ("media", _media)}),
         (re.compile(r"/Recordings\.json"), {"GET": ("list", _list)}),
         (
             re.compile(r"/Calls/(?P<call>CA\w+)\.json"),

@@ -22,7 +22,18 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from gw.twin.polling import wait_until
-from gw.twin.twilio.resources import ACCOUNTS, Act, AnswerError, Operation, Resources, RestAnswer, RestCall, error_answer, form
+from gw.twin.twilio.resources import (
+    ACCOUNTS,
+    AUDIO_TYPE,
+    Act,
+    AnswerError,
+    Operation,
+    Resources,
+    RestAnswer,
+    RestCall,
+    error_answer,
+    form,
+)
 from gw.twin.twilio.webhooks import WebhookSender
 
 RestFault = Literal[
@@ -34,6 +45,7 @@ RestFault = Literal[
     "not_json",  # 201 with half a body
     "timeout_with_effect",  # done, but not answered
     "timeout_without_effect",
+    "cut",  # the connection ends after half of the body
 ]
 
 MAX_BODY_BYTES: Final = 64 << 10
@@ -107,6 +119,8 @@ class RestTwin(Resources):
             answer = self._answer(environ, method, path)
         except AnswerError as error:
             answer = error_answer(error.code, error.detail)
+        if answer.content_type == AUDIO_TYPE:
+            answer = _part(answer, str(environ.get("HTTP_RANGE", "")))
         self.requests.append((time.time(), method, path, answer.status))
         if answer.status == 0:
             self._stopping.wait(_HELD_S)
@@ -114,6 +128,7 @@ class RestTwin(Resources):
         elif self.delay_s:
             self._stopping.wait(self.delay_s)
         headers = [
+            *answer.headers,
             ("Content-Type", answer.content_type),
             ("Content-Length", str(len(answer.body))),
             ("Twilio-Concurrent-Requests", "1"),
@@ -122,7 +137,7 @@ class RestTwin(Resources):
         if answer.status == 401:
             headers.append(("WWW-Authenticate", 'Basic realm="Twilio API"'))
         start_response(f"{answer.status} Twin", headers)
-        return [answer.body]
+        return [answer.body[: len(answer.body) // 2] if ("Connection", "close") in answer.headers else answer.body]
 
     def _answer(self, environ: dict[str, Any], method: str, path: str) -> RestAnswer:
         length = int(environ.get("CONTENT_LENGTH") or 0)
@@ -167,6 +182,8 @@ class RestTwin(Resources):
         if fault == "timeout_with_effect":
             act(self, match, fields)
             return RestAnswer(0, b"")
+        if fault == "cut":
+            return act(self, match, fields)._replace(headers=(("Connection", "close"),))
         answer = {
             "timeout_without_effect": RestAnswer(0, b""),
             "503": RestAnswer(503, html, "text/html"),
@@ -178,3 +195,15 @@ class RestTwin(Resources):
         if act is Resources.record:
             self.record_start(match["call"], fields, answer.status, code, "", False)
         return answer
+
+
+def _part(answer: RestAnswer, span: str) -> RestAnswer:
+    """Return the part of a body that a request asks for: `bytes=N-`, RFC 9110 14.2."""
+    match = re.fullmatch(r"bytes=(\d+)-", span)
+    if match is None:
+        return answer
+    start, size = int(match[1]), len(answer.body)
+    if start >= size:
+        return answer._replace(status=416, body=b"", headers=(*answer.headers, ("Content-Range", f"bytes */{size}")))
+    content_range = ("Content-Range", f"bytes {start}-{size - 1}/{size}")
+    return answer._replace(status=206, body=answer.body[start:], headers=(*answer.headers, content_range))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click.testing
+import msgspec
 import pytest
 
 from gw.bus import CallEnded, CallEvent, CallStarted, StartRecording, Turn
@@ -16,6 +17,7 @@ from gw.call.quality import Quality
 from gw.cli import root
 from gw.config import Store as StoreConfig
 from gw.control.admin.server import AdminServer, Command, CommandError
+from gw.control.rows import CallFilter
 from gw.control.store import Stamped, Store
 
 #: Two calls of this morning, in seconds since the epoch.
@@ -54,7 +56,7 @@ STATUS = {
     "claims": 0,
     "cut_values": 0,
     "twilio": {"circuit": "closed", "problem": ""},
-    "store": {"kind": "sqlite", "reachable": True, "revision": "0004", "schema": "ready", "problem": ""},
+    "store": {"kind": "sqlite", "reachable": True, "revision": "0005", "schema": "ready", "problem": ""},
     "recordings": {"completed": 0},
 }
 
@@ -148,12 +150,35 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
             raise CommandError("not_found", f"no agent {fields['agent']!r}; use one of: default")
         return {"call_sid": ENDED, "to": fields["to"], "from": fields["caller"], "agent": fields["agent"]}
 
+    def calls(fields: Any) -> Any:
+        which = msgspec.convert(fields.get("which", {}), type=CallFilter)
+        return store.calls(limit=fields["limit"], open_only=fields["open_only"], which=which)
+
+    def forget(fields: Any) -> Any:
+        if fields["call_sid"] == LIVE:
+            raise CommandError("failed", f"{LIVE} has not ended: end it with gateway.py calls hangup")
+        spool = {"entries": 1, "poison": 0, "claims": 0}
+        left = [] if fields["twilio"] else ["Twilio has the recording RE1: delete it there"]
+        twilio = ["RE1"] if fields["twilio"] else []
+        return {
+            "call_sid": ENDED,
+            "store": store.forget(ENDED),
+            "spool": spool,
+            "twilio": twilio,
+            "file": "/r/x.wav",
+            "remains": left,
+        }
+
+    refused = [
+        {"id": n, "instance": "w0", "n": n, "worker": 0, "bytes": 3, "why": "no", "at": BEGAN, "body": "YmFk"} for n in (7, 8)
+    ]
+
     commands: dict[str, Command] = {
         "status": lambda _: {**STATUS, "readiness": {"ready": not received, "reasons": received}},
         "drain": lambda fields: {"draining": fields["on"], "workers": 1},
         "loglevel": loglevel,
         "holds": lambda _: HOLDS,
-        "calls": lambda fields: store.calls(limit=fields["limit"], open_only=fields["open_only"]),
+        "calls": calls,
         "call": lambda fields: store.call(fields["call_sid"]),
         "recordings": lambda fields: store.recordings(limit=fields["limit"], state=fields["state"]),
         "hangup": hangup,
@@ -162,6 +187,9 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         "recordings_retry": retry,
         "recordings_reconcile": lambda _: {"unsettled": 3, "taken_up": 1, "asked": 1, "settled": 1, "left": 1},
         "poison_list": lambda _: [{"id": 7, "instance": "w0", "n": 9, "worker": 0, "bytes": 120, "why": "no", "at": BEGAN}],
+        "poison_export": lambda fields: [row for row in refused if row["id"] > fields["after"]],
+        "poison_drop": lambda fields: {"dropped": len(fields["ids"]) or 2, "set_aside": 0},
+        "forget": forget,
         "poison_retry": lambda fields: {"queued": len(fields["ids"]) or 2, "set_aside": 0},
     }
     server = AdminServer(cli.admin_socket, commands)

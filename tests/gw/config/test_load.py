@@ -114,7 +114,7 @@ def test_all_errors_together(write):
         ("lead_ms = 5", "lead_ms is unknown: did you mean media.lead_ms?"),
         ("[agent]", "agent is unknown: did you mean agents?"),
         ("[agents.default]\nmodle = 'x'", "agents.default.modle is unknown: did you mean agents.default.model?"),
-        ("[store]\nzzz = 1", "store.zzz is unknown; the keys are connect_timeout_s, statement_timeout_s, url"),
+        ("[store]\nzzz = 1", "store.zzz is unknown; the keys are connect_timeout_s, keep_days, statement_timeout_s, url"),
         ("[server]\ndrain_s = 5", "server.drain_s was renamed; use server.stop_timeout_s"),
         ("[server]\ndrain_timeout_s = 5", "server.drain_timeout_s was renamed; use server.reload_timeout_s"),
         ("server = 5", "server = 5: expected a table, for example [server]"),

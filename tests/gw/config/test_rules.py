@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from gw.config import ENVIRONMENT, Agent, Config, Ops, Overflow, Secrets, Server, Store, Turns, Twilio
+from gw.config import ENVIRONMENT, Agent, Config, Ops, Overflow, Recording, Secrets, Server, Store, Turns, Twilio
 from gw.config.rules import broken_rules, is_loopback, without_password
 
 SID = "AC" + "0123456789abcdef" * 2
@@ -151,3 +151,11 @@ def test_an_overflow_without_its_destination(overflow: Overflow, key: str):
 def test_proxies_are_networks():
     assert _keys(Config(server=Server(proxies="10.0.0.0/24, 2001:db8::/64,192.0.2.7"))) == []
     assert _keys(Config(server=Server(proxies="10.0.0.0/24, 10.0.0.1/24, haproxy"))) == ["server.proxies", "server.proxies"]
+
+
+@pytest.mark.parametrize(
+    ("store_days", "twilio_days", "broken"), [(90, 91, True), (90, 90, False), (0, 400, False), (30, 0, False)]
+)
+def test_a_recording_is_deleted_before_its_call(store_days: int, twilio_days: int, broken: bool) -> None:
+    config = Config(store=Store(keep_days=store_days), recording=Recording(keep_days=twilio_days))
+    assert _keys(config) == (["recording.keep_days"] if broken else [])

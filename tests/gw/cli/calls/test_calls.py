@@ -58,3 +58,32 @@ def test_completion_is_silent_without_a_source(cli: CommandLine, capfd: pytest.C
     cli.config.write_text("[nonsense]\n")
     assert _completed(cli, "show", "CA") == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_calls_are_filtered(cli: CommandLine, gateway: list[str]) -> None:
+    def found(*words: str) -> list[str]:
+        return [row["call_sid"] for row in cli.document("calls", "list", *words)]
+
+    assert found() == [LIVE, ENDED]
+    assert found("--number", "+15550001", "--agent", "default", "--machine", "host", "--reason", "ai_hangup") == [ENDED]
+    assert found("--since", "2026-01-01") == [LIVE, ENDED]
+    assert found("--since", "2999-01-01T10:00") == []
+    assert found("--since", "99999d", "--worst") == [ENDED]
+    assert found("--worst") == [], "of the last day"
+    assert "gaps ms" in cli.run("calls", "list", "--worst", "--since", "2020-01-01").stdout
+    assert cli.run("calls", "list", "--reason", "x").stdout == "No call meets these conditions.\n"
+    wrong = cli.run("calls", "list", "--since", "7x")
+    assert (wrong.exit_code, "2026-11-28" in wrong.stderr) == (2, True)
+
+
+def test_a_call_is_removed_after_a_question(cli: CommandLine, gateway: list[str]) -> None:
+    refused = cli.run("calls", "forget", ENDED)  # no answer
+    assert refused.exit_code == 1
+    assert cli.document("calls", "show", ENDED)["call_sid"] == ENDED
+    text = cli.run("calls", "forget", ENDED, "--yes").stdout
+    assert "2 of turns" in text
+    assert "the file /r/x.wav" in text
+    assert "Note: Twilio has the recording RE1: delete it there." in text
+    assert cli.document("calls", "forget", ENDED, "--yes", "--twilio")["twilio"] == ["RE1"]
+    alive = cli.run("calls", "forget", LIVE, "--yes")
+    assert (alive.exit_code, "has not ended" in alive.stderr) == (1, True)

@@ -352,3 +352,25 @@ def test_poison_is_listed_and_requeued(make: Make) -> None:
     assert rig.ask("poison_retry", ids=[2]) == {"queued": 1, "set_aside": 1}
     assert rig.ask("poison_retry") == {"queued": 1, "set_aside": 0}
     assert (rig.spool.backlog(), rig.notified) == (2, [True, True])
+
+
+def test_poison_is_exported_and_dropped(make: Make) -> None:
+    rig = make()
+    rig.spool.append("w0", [(1, b"bad"), (2, bus.encode_event(call_started(CALL)))])
+    for entry in rig.spool.batch(2):
+        rig.spool.set_aside(entry.id, "refused")
+    unreadable, readable = rig.ask("poison_export")
+    assert (unreadable["id"], unreadable["why"], unreadable["body"]) == (1, "refused", "YmFk")
+    assert (readable["kind"], readable["event"]["call_sid"]) == ("CallStarted", CALL)
+    assert [row["id"] for row in rig.ask("poison_export", after=1)] == [2]
+    assert rig.ask("poison_drop", ids=[2]) == {"dropped": 1, "set_aside": 1}
+    assert rig.ask("poison_drop") == {"dropped": 1, "set_aside": 0}
+
+
+def test_calls_are_filtered(make: Make) -> None:
+    rig = make()
+    rig.known(ended=True)
+    rig.known(OTHER)
+    assert [row["call_sid"] for row in rig.ask("calls", which={"reason": "caller_hangup"})] == [CALL]
+    with pytest.raises(CommandError, match="unknown field"):
+        rig.ask("calls", which={"colour": "red"})

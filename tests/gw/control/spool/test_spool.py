@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import gevent
 import pytest
 
-from gw.control.spool import Entry, Spool, SpoolError
+from gw.control.spool import Entry, Erased, Spool, SpoolError
+from gw.control.store import HeldClaim
 from tests.program import ROOT
 from tests.timing import scaled
 
@@ -254,3 +256,55 @@ def _damage(path: Path, start: int) -> None:
     with path.open("r+b") as file:
         file.seek(start)
         file.write(b"\xa5" * 64_000)
+
+
+def test_an_emptied_spool_shrinks(spool: Spool, path: Path) -> None:
+    """A spool that an outage of the store filled kept its size for ever."""
+    for n in range(1, 11):
+        spool.append("a", [(10 * n + k, os.urandom(100_000)) for k in range(10)])
+    assert path.stat().st_size + Path(f"{path}-wal").stat().st_size > 10_000_000
+    while entries := spool.batch(100):
+        spool.remove([entry.id for entry in entries])
+    for n in range(1, 8):  # further events, as they come: each removal returns a bounded number of pages
+        spool.append("b", [(n, b"x")])
+        spool.remove([entry.id for entry in spool.batch(10)])
+    spool.close()
+    assert path.stat().st_size < 2_000_000
+
+
+def test_a_spool_of_an_earlier_version_learns_to_shrink(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as old:
+        old.execute("PRAGMA journal_mode=WAL")
+        old.execute("CREATE TABLE unrelated (x)")
+    old.close()
+    Spool(path).close()
+    with sqlite3.connect(path) as now:
+        assert now.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    now.close()
+
+
+def test_erasing_a_call_leaves_no_trace_of_it(spool: Spool, path: Path) -> None:
+    sid = "CA" + "7" * 32
+    spool.append("a", [(1, f"one {sid}".encode()), (2, b"another call"), (3, f"{sid} three".encode()), (4, b"kept")])
+    poisoned = spool.batch(3)[2:]
+    spool.set_aside(poisoned[0].id, "refused")
+    spool.keep_claim(HeldClaim(sid, "AC1", "me/1", 1.0))
+    assert spool.erase(sid) == Erased(entries=1, poison=1, claims=1)
+    assert numbers(spool.batch(10)) == [2, 4]
+    assert (spool.backlog(), spool.poisoned(), spool.claims()) == (2, 0, [])
+    assert all(sid.encode() not in file.read_bytes() for file in path.parent.iterdir())
+    assert spool.erase(sid) == Erased(0, 0, 0)
+
+
+def test_poison_is_exported_and_dropped(spool: Spool) -> None:
+    spool.append("a", [(n, f"event {n}".encode()) for n in (1, 2, 3)])
+    for entry in spool.batch(3):
+        spool.set_aside(entry.id, "refused")
+    first, *_ = ids = [one.id for one in spool.list_poison(10)]
+    assert [body for _, body in spool.export_poison()] == [b"event 1", b"event 2", b"event 3"]
+    assert [one.n for one, _ in spool.export_poison(first)] == [2, 3]
+    assert (spool.drop_poison([first, 999]), spool.poisoned()) == (1, 2)
+    assert (spool.drop_poison(), spool.poisoned()) == (2, 0)
+    assert spool.export_poison() == []
+    assert len(ids) == 3

@@ -311,7 +311,7 @@ def test_a_migration_runs_while_others_write(mariadb: MariaDB, monkeypatch: pyte
     monkeypatch.setattr(migrations, "REVISIONS", ("0001",))
     monkeypatch.setattr(migrations, "HEAD", "0001")
     for act in (old.upgrade, old.check):
-        with pytest.raises(StoreError, match=r"0004, newer than 0001, the last one of this version"):
+        with pytest.raises(StoreError, match=r"0005, newer than 0001, the last one of this version"):
             act()
     old.close()
     new.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gw import bus
+from gw.control.rows import CallFilter
 from gw.control.store import Store
 from tests.gw.control.stamped import T0, call_sid, ended, stamp, started
 
@@ -50,3 +51,32 @@ def test_a_call_lists_its_turns_as_spoken_and_its_events_by_time(store: Store) -
     assert call is not None
     assert [turn.n for turn in call.turns] == [2, 3, 1]
     assert [event.data["digit"] for event in call.events] == ["5", "9"]
+
+
+def test_a_filter_selects_calls(store: Store) -> None:
+    changes: list[dict[str, object]] = [{}, {"agent": "sales"}, {"from_number": "+15550001"}, {"to_number": "+15550001"}]
+    store.apply(stamp(*(started(k, **change) for k, change in enumerate(changes, 1)), ended(1, "ai_hangup"), ended(4)))
+    store.apply(stamp(started(5), host="h2", instance="i2"))
+
+    def found(**conditions: object) -> list[int]:
+        return [int(c.call_sid[2:], 16) for c in store.calls(which=CallFilter(**conditions))]  # type: ignore[arg-type]
+
+    assert found() == [5, 4, 3, 2, 1]
+    assert found(since=T0 + 3) == [5, 4, 3]
+    assert found(agent="sales") == [2]
+    assert found(number="+15550001") == [4, 3]
+    assert found(machine="h2") == [5]
+    assert found(reason="ai_hangup") == [1]
+    assert found(number="+15550001", reason="caller_hangup") == [4]
+
+
+def test_the_worst_calls_have_the_longest_gaps(store: Store) -> None:
+    gaps = {1: 40, 2: 900, 3: None, 4: 0}
+    store.apply(
+        stamp(
+            *(started(k) for k in (*gaps, 5)),
+            *(ended(k, **({"underrun_ms": g} if g is not None else {})) for k, g in gaps.items()),
+        )
+    )
+    worst = store.calls(which=CallFilter(worst=True), limit=2)
+    assert [(c.call_sid, c.underrun_ms) for c in worst] == [(call_sid(2), 900), (call_sid(1), 40)]

@@ -188,3 +188,32 @@ def test_nothing_secret_is_kept_or_logged(server: ScriptedRest, caplog: pytest.L
         rest.start_recording(CALL, channels="dual", status_callback=CALLBACK)
     assert rest._client.http_client._test_only_last_request is None
     assert CALLBACK not in caplog.text
+
+
+def test_a_recording_is_deleted(server: ScriptedRest) -> None:
+    rest = TwilioRest(server.config())
+    server.gets += [Answer(204, b""), refusal(404, 20404)]
+    rest.delete_recording(RECORDING)
+    assert (server.seen[0].method, server.seen[0].path) == (
+        "DELETE",
+        f"/2010-04-01/Accounts/{ACCOUNT}/Recordings/{RECORDING}.json",
+    )
+    with pytest.raises(RestError) as caught:
+        rest.delete_recording(RECORDING)
+    assert caught.value.kind == "gone"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        (refusal(404, 20404), "gone", "20404"),
+        (Answer(429, HTML, retry_after="7"), "busy", "refused"),
+        (Answer(206, b"half"), "timeout", "unexpected part"),
+    ],
+)
+def test_a_download_is_refused(server: ScriptedRest, answer: Answer, kind: str, text: str) -> None:
+    server.gets.append(answer)
+    with pytest.raises(RestError, match=text) as caught, TwilioRest(server.config()).media(RECORDING, channels=2, start=3):
+        pytest.fail("it has no audio")
+    assert caught.value.kind == kind
+    assert caught.value.retry_after_s == (7.0 if answer.retry_after else 0.0)

@@ -85,3 +85,29 @@ def test_failures_of_other_requests(account: Account) -> None:
     with pytest.raises(TwilioRestException):
         account.client().calls(CALL).update(status="completed")
     assert account.phone.ended_by == ""
+
+
+def test_a_recording_is_downloaded_in_parts_and_deleted(account: Account) -> None:
+    client = account.client()
+    sid = client.calls(CALL).recordings.create(recording_channels="dual").sid
+    url, login = f"{account.rest.url}/2010-04-01/Accounts/{ACCOUNT}/Recordings/{sid}.wav", (ACCOUNT, "secret")
+    assert requests.get(url, auth=login, timeout=5).status_code == 404, "it is being recorded"
+    account.rest.on_call_ended(account.phone)
+    whole = requests.get(f"{url}?RequestedChannels=2", auth=login, timeout=5)
+    assert (whole.status_code, whole.headers["Content-Type"], whole.content[:4]) == (200, "audio/x-wav", b"RIFF")
+    size = len(whole.content)
+    rest = requests.get(f"{url}?RequestedChannels=2", auth=login, headers={"Range": "bytes=100-"}, timeout=5)
+    assert (rest.status_code, rest.headers["Content-Range"]) == (206, f"bytes 100-{size - 1}/{size}")
+    assert rest.content == whole.content[100:]
+    beyond = requests.get(f"{url}?RequestedChannels=2", auth=login, headers={"Range": f"bytes={size}-"}, timeout=5)
+    assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{size}")
+    assert len(requests.get(url, auth=login, timeout=5).content) < size, "mono, unless requested otherwise"
+    mono = client.calls(CALL).recordings.create().sid
+    account.rest.on_call_ended(account.phone)
+    refused = requests.get(f"{url.replace(sid, mono)}?RequestedChannels=2", auth=login, timeout=5)
+    assert (refused.status_code, refused.json()["code"]) == (400, 16113)
+    account.rest.fail("cut", operation="media")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        _ = requests.get(url, auth=login, timeout=5).content
+    assert client.recordings(sid).delete()
+    assert requests.get(url, auth=login, timeout=5).status_code == 404

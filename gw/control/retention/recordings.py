@@ -1,0 +1,170 @@
+"""Downloads finished recordings, and deletes old ones at Twilio.
+
+A recording is deleted at Twilio after its file is complete, if there is a folder for files. A failed request is tried again: the
+wait of that recording doubles, and a fault of Twilio's or of the disk ends the pass. Nothing is given up but a recording that
+Twilio has no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gw.config import Config
+from gw.control.retention.media import FileError, MediaFiles
+from gw.control.rows import RecordingRow
+from gw.control.store import Store
+from gw.control.twilio_api.answers import RestError
+from gw.control.twilio_api.circuit_breaker import CircuitBreaker
+from gw.control.twilio_api.rest import TwilioRest
+from metrics import declare
+from metrics.page import Page
+
+log = logging.getLogger(__name__)
+
+#: Rows read in one query, for downloads and for deletions.
+BATCH: Final = 200
+#: Waits before the next try of one recording: the first doubles up to the last.
+RETRY_FIRST_S: Final = 60.0
+RETRY_LAST_S: Final = 6 * 3600.0
+#: Recordings whose tries are remembered.
+MAX_REMEMBERED: Final = 10_000
+#: Pause after a fault of the disk.
+DISK_PAUSE_S: Final = 120.0
+#: A recording may be listed as completed before its audio can be read.
+SETTLE_S: Final = 3600.0
+_DAY_S: Final = 86_400.0
+#: Faults of one recording; any other is Twilio's, the network's or the credentials'.
+_OF_ONE: Final = ("gone", "rejected", "not_in_progress")
+
+
+class Recordings:
+    """The recordings at Twilio and their files. `pass_over` is called by one greenlet."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        rest: TwilioRest,
+        breaker: CircuitBreaker,
+        page: Page,
+        *,
+        machine: str,
+        files: MediaFiles,
+    ) -> None:
+        """`machine`: goes into the row of a file, which is on this machine."""
+        self._fetches = bool(config.recording.fetch_dir)
+        self._keep_s = config.recording.keep_days * _DAY_S
+        self._store = store
+        self._rest = rest
+        self._breaker = breaker
+        self._machine = machine
+        self._files = files
+        self._fetched = {
+            outcome: page.counter(declare.RECORDINGS_FETCHED, outcome=outcome)
+            for outcome in declare.RECORDINGS_FETCHED.labels["outcome"]
+        }
+        self._deleted = page.counter(declare.RECORDINGS_DELETED)
+        self._tries: dict[str, tuple[float, float]] = {}  # recording SID: when to try next, the wait after that
+        self._hold_until_s = 0.0
+        self._problem = ""  # of the last pass, logged once
+
+    def pass_over(self, may_continue: Callable[[], bool]) -> None:
+        """Download, then delete, the recordings that are due. Asks `may_continue` before each. Raises StoreError."""
+        if self._fetches:
+            rows = self._store.recordings_to_fetch(BATCH)
+            if not self._each(rows, self._fetch, may_continue):
+                return
+        if self._keep_s:
+            rows = self._store.recordings_to_delete(time.time() - self._keep_s, BATCH, fetched=self._fetches)
+            self._each(rows, self._delete, may_continue)
+
+    def delete(self, recording_sid: str) -> bool:
+        """Delete a recording at Twilio. False if Twilio had none. Raises RestError."""
+        try:
+            self._rest.delete_recording(recording_sid)
+            self._breaker.on_answer()
+        except RestError as error:
+            self._breaker.on_error(error.kind, str(error), time.monotonic())
+            if error.kind != "gone":
+                raise
+            return False
+        self._deleted.add()
+        return True
+
+    def _each(self, rows: list[RecordingRow], act: Callable[[RecordingRow], None], may_continue: Callable[[], bool]) -> bool:
+        """Act on the rows that are due. False when the pass has to end."""
+        for row in rows:
+            sid, now_s = row.recording_sid or "", time.monotonic()
+            if self._tries.get(sid, (0.0, 0.0))[0] > now_s:
+                continue
+            if now_s < self._hold_until_s or not may_continue() or not self._breaker.may_ask(now_s):
+                return False
+            try:
+                act(row)
+                self._tries.pop(sid, None)
+                self._problem = ""
+            except RestError as error:
+                self._breaker.on_error(error.kind, str(error), time.monotonic())
+                self._hold_until_s = time.monotonic() + error.retry_after_s
+                self._note(row, error)
+                self._retry_later(sid)
+                if error.kind not in _OF_ONE:
+                    return False
+            except FileError as error:
+                self._breaker.on_answer()
+                self._hold_until_s = time.monotonic() + DISK_PAUSE_S
+                self._fetched["failed"].add()
+                self._note(row, error)
+                return False
+        return True
+
+    def _fetch(self, row: RecordingRow) -> None:
+        """Download a recording into its file. Raises RestError, FileError, StoreError."""
+        try:
+            done = self._files.fetch(self._rest, row)
+        except RestError as error:
+            if error.kind != "gone" or not _is_settled(row, time.time()):
+                self._fetched["failed"].add()
+                raise
+            self._breaker.on_answer()
+            self._fetched["gone"].add()
+            log.error("a recording was deleted at Twilio before its download", extra={"call_sid": row.call_sid})
+            self._store.update_recording(row.call_sid, deleted_at=time.time())
+            return
+        self._breaker.on_answer()
+        self._store.update_recording(
+            row.call_sid, fetched_at=time.time(), fetched_by=self._machine, file=str(done.file), sha256=done.sha256
+        )
+        self._fetched["fetched"].add()
+
+    def _delete(self, row: RecordingRow) -> None:
+        """Delete an old recording at Twilio. Raises RestError, StoreError."""
+        if row.recording_sid:
+            self.delete(row.recording_sid)
+        self._store.update_recording(row.call_sid, deleted_at=time.time())
+
+    def _retry_later(self, sid: str) -> None:
+        if len(self._tries) >= MAX_REMEMBERED:
+            self._tries.clear()
+        _, wait_s = self._tries.get(sid, (0.0, RETRY_FIRST_S))
+        self._tries[sid] = (time.monotonic() + wait_s, min(RETRY_LAST_S, wait_s * 2))
+
+    def _note(self, row: RecordingRow, error: RestError | FileError) -> None:
+        kind = error.kind if isinstance(error, RestError) else error.code
+        if kind != self._problem:
+            self._problem = kind
+            log.error("recordings are not kept as configured: %s", error, extra={"call_sid": row.call_sid, "reason": kind})
+
+
+def _is_settled(row: RecordingRow, now: float) -> bool:
+    """Return whether a recording is so old that its audio must be readable."""
+    return now - (row.started_at or 0.0) - (row.duration_s or 0) > SETTLE_S
+
+
+def open_files(config: Config) -> MediaFiles:
+    """Return the files of recordings in the configured folder."""
+    return MediaFiles(Path(config.recording.fetch_dir or config.ops.var_dir))

@@ -1,0 +1,144 @@
+"""Removes calls from the store: old ones page by page, or one of them. Leases admit one gateway at a time.
+
+A page is one transaction over a bounded number of calls, found by an index on their end. What is left of a call goes with it:
+turns, quality, recording, events. A call without an end or with an unsettled recording stays, and so does one whose recording
+still has to be downloaded or to be deleted at Twilio.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final, NamedTuple, cast
+
+from sqlalchemy import Column, Connection, and_, delete, or_, select
+
+from gw.control.rows import RecordingRow, RowState
+from gw.control.store import tables
+from gw.control.store.reads import PAGE, columns_of
+from gw.control.store.recordings import SETTLED
+from gw.control.store.sqlite_file import shrink
+from gw.control.store.tables import calls, events, leases, recordings
+
+#: Pages of an SQLite file that a transaction returns to the file system.
+SHRINK_PAGES: Final = 2_000
+#: Tables with rows of a call, in the sequence of their removal: an interrupted removal leaves the call to be found again.
+_PARTS: Final = (tables.turns, tables.call_quality, recordings, events, calls)
+
+#: A place in a list by time: the time and the id of a row.
+Place = tuple[float, int]
+
+
+class Policy(NamedTuple):
+    """Acts on a completed recording that precede the removal of its call."""
+
+    fetches: bool = False
+    deletes: bool = False
+
+
+class Page(NamedTuple):
+    """Number of removed rows, and where the next page begins: None after the last."""
+
+    removed: int
+    after: Place | None
+
+
+def may_remove(state: RowState | None, policy: Policy, *, fetched: bool, deleted: bool) -> bool:
+    """Return whether an ended call may be removed. `state`, `fetched`, `deleted`: those of its recording."""
+    if state is None:
+        return True
+    if state != "completed" or deleted:
+        return state in SETTLED
+    return not policy.deletes and (fetched or not policy.fetches)
+
+
+def purge_calls(connection: Connection, before: float, limit: int, policy: Policy, after: Place | None, *, dry_run: bool) -> Page:
+    """Remove the calls of one page that ended before an epoch time. `dry_run`: count them instead."""
+    kept = (recordings.c.state, recordings.c.fetched_at, recordings.c.deleted_at)
+    joined = calls.outerjoin(recordings, recordings.c.call_sid == calls.c.call_sid)
+    statement = select(calls.c.ended_at, calls.c.id, calls.c.call_sid, *kept).select_from(joined)
+    page = connection.execute(_page(statement, calls.c.ended_at, calls.c.id, before, limit, after)).all()
+    chosen = [
+        call_sid
+        for _, _, call_sid, state, fetched_at, deleted_at in page
+        if may_remove(state, policy, fetched=fetched_at is not None, deleted=deleted_at is not None)
+    ]
+    if chosen and not dry_run:
+        for table in _PARTS:
+            connection.execute(delete(table).where(table.c.call_sid.in_(chosen)))
+        _shrink(connection)
+    return Page(len(chosen), (page[-1][0], page[-1][1]) if len(page) == limit else None)
+
+
+def purge_events(connection: Connection, before: float, limit: int, after: Place | None) -> Page:
+    """Remove the events of one page that are old and belong to no stored call."""
+    joined = events.outerjoin(calls, calls.c.call_sid == events.c.call_sid)
+    statement = select(events.c.at, events.c.id, calls.c.id).select_from(joined)
+    page = connection.execute(_page(statement, events.c.at, events.c.id, before, limit, after)).all()
+    chosen = [number for _, number, call in page if call is None]
+    if chosen:
+        connection.execute(delete(events).where(events.c.id.in_(chosen)))
+        _shrink(connection)
+    return Page(len(chosen), (page[-1][0], page[-1][1]) if len(page) == limit else None)
+
+
+def forget(connection: Connection, call_sid: str) -> dict[str, int]:
+    """Remove everything about a call. Returns the number of rows removed from each table."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")  # of this connection; overwrites what is removed
+    removed = {table.name: connection.execute(delete(table).where(table.c.call_sid == call_sid)).rowcount for table in _PARTS}
+    _shrink(connection)
+    return removed
+
+
+def list_to_fetch(connection: Connection, limit: int) -> list[RecordingRow]:
+    """Return completed recordings without a downloaded file, oldest first."""
+    missing = (recordings.c.fetched_at.is_(None), recordings.c.deleted_at.is_(None))
+    statement = select(*columns_of(recordings)).where(recordings.c.state == "completed", *missing)
+    return _recordings(connection, statement, limit)
+
+
+def list_to_delete(connection: Connection, before: float, limit: int, *, fetched: bool) -> list[RecordingRow]:
+    """Return completed recordings that Twilio still has, by age. `fetched`: only with a file."""
+    statement = select(*columns_of(recordings)).where(
+        recordings.c.state == "completed", recordings.c.deleted_at.is_(None), recordings.c.started_at < before
+    )
+    if fetched:
+        statement = statement.where(recordings.c.fetched_at.is_not(None))
+    return _recordings(connection, statement, limit)
+
+
+def take_lease(connection: Connection, name: str, owner: str, now: float, until: float) -> bool:
+    """Take or renew a lease. False while another owner has it. Violates the unique key if two take a new one."""
+    free = or_(leases.c.owner == owner, leases.c.until < now)
+    taken = leases.update().where(leases.c.name == name, free).values(owner=owner, until=until)
+    if connection.execute(taken).rowcount == 1:
+        return True
+    if connection.execute(select(leases.c.name).where(leases.c.name == name)).first() is None:
+        connection.execute(leases.insert(), {"name": name, "owner": owner, "until": until})
+        return True
+    return False
+
+
+def release_lease(connection: Connection, name: str, owner: str) -> None:
+    """Let another owner take the lease now."""
+    connection.execute(delete(leases).where(leases.c.name == name, leases.c.owner == owner))
+
+
+def _page(statement: Any, at: Column[float], number: Column[int], before: float, limit: int, after: Place | None) -> Any:
+    """The statement for rows with `at` before a time and beyond a place, in the sequence of the index on `at`."""
+    statement = statement.where(at < before).order_by(at, number).limit(limit)
+    if after is not None:
+        statement = statement.where(at >= after[0], or_(at > after[0], and_(at == after[0], number > after[1])))
+    return statement
+
+
+def _recordings(connection: Connection, statement: Any, limit: int) -> list[RecordingRow]:
+    return [
+        RecordingRow(**row._mapping) for row in connection.execute(statement.order_by(recordings.c.id).limit(min(limit, PAGE)))
+    ]
+
+
+def _shrink(connection: Connection) -> None:
+    """Return free pages of an SQLite file to the file system: a bounded number."""
+    if connection.dialect.name == "sqlite":
+        shrink(cast("sqlite3.Connection", connection.connection.dbapi_connection), 0, SHRINK_PAGES)

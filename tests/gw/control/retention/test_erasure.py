@@ -1,0 +1,102 @@
+"""gw.control.retention.erasure: one call leaves every place, or nothing is removed and the error has the cause."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.event
+import msgspec
+import pytest
+
+from gw import bus
+from gw.control.admin.server import CommandError
+from tests.gw.control.retention.rig import Rig
+from tests.gw.control.stamped import call_sid
+
+
+def forget(rig: Rig, k: int = 1, **options: Any) -> Any:
+    signed = options.pop("signed", True)
+    command = rig.retention(signed=signed).commands()["forget"]
+    return msgspec.to_builtins(command({"call_sid": call_sid(k), **options}))
+
+
+def test_a_call_leaves_every_place(rig: Rig) -> None:
+    made = rig.recorded()
+    rig.call(2)
+    rig.recordings().pass_over(lambda: True)
+    file = Path(rig.row().file or "")
+    event = bus.encode_event(bus.CallEvent(call_sid(1), "dtmf", 1.0, {"digit": "5"}))
+    rig.spool.append("w", [(1, event), (2, event), (3, bus.encode_event(bus.CallEvent(call_sid(2), "dtmf", 1.0, {})))])
+    rig.spool.set_aside(rig.spool.batch(1)[0].id, "refused")
+    done = forget(rig, twilio=True)
+    assert done["store"] == {"turns": 0, "call_quality": 1, "recordings": 1, "events": 0, "calls": 1}
+    assert done["spool"] == {"entries": 1, "poison": 1, "claims": 0}
+    assert (done["twilio"], done["file"], done["remains"]) == ([made.sid], str(file), [])
+    assert not file.exists()
+    assert rig.twin.recordings == {}
+    assert rig.store.call(call_sid(1)) is None
+    assert rig.spool.backlog() == 1
+    assert rig.store.call(call_sid(2)) is not None
+    assert set(forget(rig)["store"].values()) == {0}, "a second time finds nothing"
+
+
+def test_what_remains_is_reported(rig: Rig) -> None:
+    made = rig.recorded()
+    rig.store.update_recording(call_sid(1), fetched_at=1.0, fetched_by="vm2", file="/nowhere/x.wav")
+    (rig.folder / "spool.db.corrupt-1").write_bytes(b"")
+    twilio, elsewhere, corrupt = forget(rig)["remains"]
+    assert made.sid in twilio
+    assert "vm2 downloaded the recording to /nowhere/x.wav" in elsewhere
+    assert "1 corrupt spool files" in corrupt
+    assert list(rig.twin.recordings) == [made.sid]
+
+
+def test_a_batch_under_way_does_not_bring_the_call_back(rig: Rig) -> None:
+    rig.call()
+    event = bus.CallEvent(call_sid(1), "dtmf", 1.0, {"digit": "5"})
+    rig.spool.append("w", [(1, bus.encode_event(event))])
+    apply, begun, proceed = rig.store.apply, gevent.event.Event(), gevent.event.Event()
+
+    def slow(events: Any) -> None:
+        begun.set()
+        proceed.wait()
+        apply(events)
+
+    rig.store.apply = slow  # type: ignore[method-assign]
+    forwarding = gevent.spawn(rig.forwarder.run)
+    begun.wait()
+    erasing = gevent.spawn(forget, rig)
+    gevent.sleep(0.01)
+    assert not erasing.ready()
+    proceed.set()
+    assert erasing.get()["store"]["events"] == 1
+    rig.forwarder.stop()
+    forwarding.join()
+    assert rig.spool.backlog() == 0
+    assert rig.store.call(call_sid(1)) is None
+
+
+def test_a_call_that_is_not_over_is_refused(rig: Rig) -> None:
+    rig.recorded()
+    rig.alive.add(call_sid(1))
+    with pytest.raises(CommandError, match="has not ended"):
+        forget(rig)
+    rig.alive.clear()
+    rig.store.apply([])
+    with pytest.raises(CommandError, match="no Twilio credentials"):
+        forget(rig, signed=False, twilio=True)
+    rig.twin.fail("503", operation="delete")
+    with pytest.raises(CommandError, match="did not delete"):
+        forget(rig, twilio=True)
+    rig.twin.fail("503", operation="list")
+    with pytest.raises(CommandError, match="did not list"):
+        forget(rig, twilio=True)
+    assert rig.store.call(call_sid(1)) is not None
+    rig.call(2)
+    from gw.control.store import Stamped
+
+    rig.store.apply([Stamped(bus.StartRecording(call_sid(2), "AC1", 1.0), "vm1", 0, "x", 1)])
+    with pytest.raises(CommandError, match="is wanted"):
+        forget(rig, 2)

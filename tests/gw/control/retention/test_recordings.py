@@ -1,0 +1,119 @@
+"""gw.control.retention.recordings: each recording is downloaded, then deleted at Twilio, whatever fails between."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from gw.control.retention import media, recordings
+from gw.control.retention.recordings import Recordings
+from metrics import declare
+from tests.gw.control.retention.rig import Rig
+from tests.gw.control.stamped import call_sid
+
+
+def always() -> bool:
+    return True
+
+
+def count(rig: Rig, outcome: str) -> float:
+    return rig.page.counter(declare.RECORDINGS_FETCHED, outcome=outcome).value
+
+
+def test_a_recording_is_downloaded_then_deleted(rig: Rig) -> None:
+    made = rig.recorded(days_old=10)
+    rig.recorded(2, days_old=2)
+    rig.recordings(twilio_days=7).pass_over(always)
+    row = rig.row()
+    assert row.file is not None
+    assert Path(row.file).read_bytes() == made.audio(2)
+    assert (row.fetched_by, row.sha256) == ("vm1", hashlib.sha256(made.audio(2)).hexdigest())
+    assert row.state == "completed"
+    assert row.deleted_at is not None
+    assert rig.row(2).fetched_at is not None
+    assert rig.row(2).deleted_at is None, "younger than recording.keep_days"
+    assert list(rig.twin.recordings) == [rig.row(2).recording_sid]
+    assert (count(rig, "fetched"), rig.page.counter(declare.RECORDINGS_DELETED).value) == (2, 1)
+
+
+def test_a_recording_without_its_file_is_not_deleted(rig: Rig) -> None:
+    rig.recorded(days_old=10)
+    rig.twin.fail("cut", operation="media")
+    rig.recordings(twilio_days=7).pass_over(always)
+    assert rig.asked("DELETE") == 0
+    assert count(rig, "failed") == 1
+
+
+def test_without_a_folder_old_recordings_are_deleted(rig: Rig) -> None:
+    rig.recorded(1, days_old=10, at_twilio=False)  # deleted by someone else: done as well
+    rig.recorded(2, days_old=10)
+    rig.recordings(twilio_days=7, fetches=False).pass_over(always)
+    assert rig.twin.recordings == {}
+    assert all(rig.row(k).deleted_at is not None for k in (1, 2))
+    assert rig.row().fetched_at is None
+
+
+def test_a_fault_of_twilio_ends_the_pass(rig: Rig) -> None:
+    for k in (1, 2, 3):
+        rig.recorded(k)
+    rig.twin.fail("503", operation="media", times=9)
+    parts = rig.recordings()
+    parts.pass_over(always)
+    assert rig.asked("GET") == 1
+    rig.twin.heal()
+    parts.pass_over(always)
+    assert [rig.row(k).fetched_at is not None for k in (1, 2, 3)] == [False, True, True], "the first one waits for its retry"
+
+
+def test_a_fault_of_one_recording_does_not(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.recorded(1, channels=1)
+    rig.store.update_recording(call_sid(1), channels=2)  # refused: 16113
+    rig.recorded(2)
+    parts = rig.recordings()
+    parts.pass_over(always)
+    assert [rig.row(k).fetched_at is not None for k in (1, 2)] == [False, True]
+    monkeypatch.setattr(recordings, "MAX_REMEMBERED", 1)
+    parts.pass_over(always)
+    assert rig.asked("GET") == 2, "it waits for its retry"
+
+
+def test_an_open_circuit_sends_nothing(rig: Rig) -> None:
+    rig.recorded()
+    for _ in range(20):
+        rig.breaker.on_error("unreachable", "down", 1e12)
+    rig.recordings().pass_over(always)
+    assert rig.asked("GET") == 0
+
+
+def test_a_pass_ends_when_asked_to(rig: Rig) -> None:
+    for k in (1, 2, 3):
+        rig.recorded(k)
+    turns = iter((True, True, False))
+    rig.recordings(twilio_days=7).pass_over(lambda: next(turns))
+    assert [rig.row(k).fetched_at is not None for k in (1, 2, 3)] == [True, True, False]
+
+
+def test_a_recording_that_twilio_lost(rig: Rig) -> None:
+    """Its audio may be late for an hour. After that it is noted, so that it does not keep its call for ever."""
+    rig.recorded(1, days_old=1, at_twilio=False)
+    rig.recorded(2, days_old=0.001, at_twilio=False)
+    rig.recordings().pass_over(always)
+    assert [rig.row(k).deleted_at is not None for k in (1, 2)] == [True, False]
+    assert (count(rig, "gone"), count(rig, "failed")) == (1, 1)
+
+
+def test_a_full_disk_pauses_downloads(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.recorded(1)
+    rig.recorded(2)
+    monkeypatch.setattr(media, "RESERVE_BYTES", 1 << 60)
+    parts: Recordings = rig.recordings()
+    parts.pass_over(always)
+    parts.pass_over(always)
+    assert rig.asked("GET") == 1
+    assert count(rig, "failed") == 1
+    monkeypatch.undo()
+    parts._hold_until_s = 0.0
+    parts.pass_over(always)
+    assert all(rig.row(k).fetched_at is not None for k in (1, 2))

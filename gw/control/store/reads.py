@@ -146,10 +146,13 @@ def list_started(connection: Connection, claimant: str, *, own: bool, before: fl
     """
     owner, started_at = recordings.c.owner, recordings.c.started_at
     number = recordings.c.id + 0  # an index by id would read the calls alive on every host
-    statement = select(recordings.c.id, *columns_of(recordings)).where(recordings.c.state == "started", number > above)
+    started = recordings.c.state == "started"
+    statement = select(recordings.c.id, *columns_of(recordings)).where(number > above)
     statement = statement.where(_owned_by(claimant) if own else or_(owner.is_(None), not_(_owned_by(claimant))))
-    if before is not None:
-        statement = statement.where(or_(started_at < before, started_at.is_(None)))
+    if before is None or own:
+        statement = statement.where(started)
+    if before is not None:  # the state in both parts: an index by state alone would read those calls too
+        statement = statement.where(or_(and_(started, started_at < before), and_(started, started_at.is_(None))))
     return _numbered(connection, statement.order_by(number))
 
 

@@ -152,8 +152,8 @@ recordings = Table(
     Column("file", String(URL_CHARS)),
     Column("sha256", String(SID_CHARS)),
     Column("deleted_at", Moment()),  # Twilio has it no more
-    Index("ix_recordings_to_fetch", "state", "fetched_at", "deleted_at"),
-    Index("ix_recordings_to_delete", "state", "deleted_at", "started_at"),
+    Index("ix_recordings_to_fetch", "fetched_at", "state", "deleted_at"),
+    Index("ix_recordings_to_delete", "deleted_at", "state", "started_at"),
     Index("ix_recordings_state", "state"),
     Index("ix_recordings_state_owner", "state", "owner", "started_at"),
     Index("ix_recordings_state_started_at", "state", "started_at"),

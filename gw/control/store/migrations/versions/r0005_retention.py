@@ -21,8 +21,8 @@ _COLUMNS: dict[str, TypeEngine[Any]] = {
     "deleted_at": _MOMENT,
 }
 _INDEXES = {
-    "ix_recordings_to_fetch": ["state", "fetched_at", "deleted_at"],
-    "ix_recordings_to_delete": ["state", "deleted_at", "started_at"],
+    "ix_recordings_to_fetch": ["fetched_at", "state", "deleted_at"],
+    "ix_recordings_to_delete": ["deleted_at", "state", "started_at"],
 }
 
 

@@ -141,7 +141,10 @@ def test_a_reload_that_would_fail_changes_nothing(tmp_path: Path) -> None:
 
 
 def bus_away_s(log_path: Path) -> float:
-    """Return how long the workers had no bus in the last replacement of control; 0.0 while they have none."""
+    """Return the time without a bus; 0.0 before it ended.
+
+    Of the last replacement of control.
+    """
     lines = [json.loads(line) for line in log_path.read_text().splitlines() if '"process":"control"' in line]
     times = [datetime.datetime.fromisoformat(line["ts"]).timestamp() for line in lines]
     ended = max(n for n, line in enumerate(lines) if line["message"] == "control stops")
@@ -189,8 +192,8 @@ def without_store(folder: Path, mariadb: MariaDB, outage: str) -> Iterator[tuple
 def test_control_is_replaced_quickly_in_every_outage_of_the_store(tmp_path: Path, mariadb: MariaDB, outage: str) -> None:
     """Calls end in the outage, and control is replaced in it: each call is counted once.
 
-    Measured: 0.8 to 1.6 s without a bus on a busy machine, of which 0.1 s are the end of the former control, and the rest the start
-    of a process. A locked SQLite file took 10.6 s, and a mute MariaDB 0.8 s more, when control waited for the store.
+    Measured: 0.8 to 1.6 s without a bus on a busy machine: 0.1 s for the end of the former control, the rest for the start of a
+    process. A locked SQLite file took 10.6 s, and a mute MariaDB 0.8 s more, when control waited for the store.
     """
     with (
         without_store(tmp_path, mariadb, outage) as (url, begin, end),

@@ -108,6 +108,7 @@ OTHERS: Final = {
     "cough_without_transcript": Case(
         says(4.0).with_fault("transcription_never"), steps=(Step("say", "heard", 0.8, audio=COUGH), LISTENS), agent=GATEWAY
     ),
+    "short_word": Case(says(4.0, caller_words=("No.",)), steps=(Step("say", "heard", 0.8, audio=COUGH), LISTENS), agent=GATEWAY),
     "wait": Case(says(4.0, caller_words=("Wait.",)), steps=(INTERRUPTS, LISTENS), agent=GATEWAY),
 }
 CASES: Final = {
@@ -397,6 +398,15 @@ def test_a_cough_costs_a_pause_and_no_word(calls: Calls, name: str) -> None:
     spans = [span for span in one.ear.agent if span.item == greeting.item_id]
     silent_s = spans[-1].end_s - spans[0].start_s - heard_ms(one.ear, greeting.item_id) / 1000
     assert 0.1 < silent_s <= 0.7 + not_run_ms(one.call) / 1000
+
+
+def test_a_short_word_stops_the_agent_although_it_speaks_again(calls: Calls) -> None:
+    one = calls["short_word"]
+    greeting, answer = one.responses
+    assert len(one.call.clears) == 1
+    assert not one.is_whole(greeting)
+    assert one.is_whole(answer)
+    assert one.sessions[0].deletions == []
 
 
 def test_speech_stops_the_agent(calls: Calls) -> None:

@@ -1,9 +1,9 @@
 """Answers a worker whose stream ended or resumed: the next step for the call, and its conversation so far.
 
-Facts about the calls of this process's life come from the bus; older ones are read from the store, within a bound. A call with
-neither an end nor an owner is lost: its worker died. If the owner reports no end, the stream is lost: Twilio asks after its
-end, which the worker has not noticed. An answer that would come too late is sent without a step, and the worker continues
-without it. Never waits in the subscriber, never calls Twilio.
+Facts about the calls of this process's life come from the bus, and are dropped KEEP_S after a call's end. Older ones are read
+from the store, within a bound. A call with neither an end nor an owner is lost: its worker died. If the owner reports no end, the
+stream is lost: Twilio asks after its end, which the worker has not noticed. An answer that would come too late is sent without a
+step, and the worker continues without it. Never waits in the subscriber, never calls Twilio.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ ANSWER_S: Final = {"next": 5.5, "conversation": 0.4}
 #: Time for an end that is on its way from the worker, and the interval between looks.
 END_S: Final = 2.0
 LOOK_S: Final = 0.02
-#: Calls in memory, ended ones included: Twilio asks soon after a stream's end.
+#: Twilio asks within seconds of a stream's end; a later question is answered from the store.
+KEEP_S: Final = 60.0
+#: Calls in memory, those that ended within KEEP_S included.
 MAX_CALLS: Final = 20_000
 
 
@@ -68,15 +70,25 @@ class _Facts:
 class AfterStream:
     """Subscriber of the bus, and the answers to its questions."""
 
-    def __init__(self, store: Store, *, on_lost: OnLost, is_lost: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_lost: OnLost,
+        is_lost: Callable[[str], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`on_lost`: the step for a lost call; `is_lost`: whether no worker owns the call."""
         self._store = store
         self._on_lost = on_lost
         self._is_lost = is_lost
+        self._clock = clock
         self._calls: OrderedDict[str, _Facts] = OrderedDict()
+        self._ended: OrderedDict[str, float] = OrderedDict()  # calls in memory by the time of their end, oldest first
 
     def on_event(self, event: bus.Event) -> None:
         """Subscriber of the bus: returns immediately."""
+        self._drop_ended()
         match event:
             case bus.CallStarted():
                 facts = self._facts(event.call_sid, whole=True)
@@ -85,6 +97,7 @@ class AfterStream:
                 facts.agent, facts.answered_at = event.agent, event.answered_at
                 facts.began_at = facts.began_at or event.answered_at
                 facts.reason, facts.stream_sid = "", event.stream_sid
+                self._ended.pop(event.call_sid, None)
             case bus.Turn():
                 facts = self._facts(event.call_sid)
                 facts.conversation.add([_turn(event)])
@@ -92,6 +105,7 @@ class AfterStream:
                 facts = self._facts(event.call_sid)
                 if not facts.stream_sid or event.stream_sid in ("", facts.stream_sid):  # else another stream took its place
                     facts.reason, facts.speak = event.reason, event.speak
+                    self._note_end(event.call_sid)
             case bus.CallEvent(kind="resumed"):
                 facts = self._facts(event.call_sid)
                 n = int(event.data.get("n") or 0)
@@ -132,6 +146,7 @@ class AfterStream:
                 facts.reason = Reason.PHONE_LOST.value
             else:
                 gevent.sleep(LOOK_S)
+        self._note_end(ask.call_sid)
         step = next_step(facts.reason, resumes=facts.resumes, on_lost=self._on_lost, speak=facts.speak)
         if facts.transferred:
             step = NextStep.HANG_UP
@@ -145,8 +160,21 @@ class AfterStream:
     def _add(self, call_sid: str, *, whole: bool) -> _Facts:
         facts = self._calls[call_sid] = _Facts(whole=whole)
         while len(self._calls) > MAX_CALLS:
-            self._calls.popitem(last=False)
+            oldest, _ = self._calls.popitem(last=False)
+            self._ended.pop(oldest, None)
         return facts
+
+    def _note_end(self, call_sid: str) -> None:
+        if call_sid in self._calls:
+            self._ended[call_sid] = self._clock()
+            self._ended.move_to_end(call_sid)
+
+    def _drop_ended(self) -> None:
+        """Drop the facts of calls that ended KEEP_S ago."""
+        before_s = self._clock() - KEEP_S
+        while self._ended and next(iter(self._ended.values())) <= before_s:
+            call_sid, _ = self._ended.popitem(last=False)
+            self._calls.pop(call_sid, None)
 
     def _find(self, call_sid: str) -> _Facts | None:
         """The call's facts, from the store if memory does not reach back to its beginning. None: no such call."""
@@ -167,6 +195,8 @@ class AfterStream:
             facts.stream_sid, facts.answered_at = later.stream_sid, later.answered_at
             facts.resumes = max(facts.resumes, later.resumes)
             facts.transferred = later.transferred
+        if facts.reason:
+            self._note_end(call_sid)
         return facts
 
 

@@ -204,3 +204,39 @@ def test_a_transferred_call_is_hung_up(store: Store) -> None:
     after_stream.on_transferred(CALL)
     after_stream.on_event(ended("fallback_transfer"))
     assert after_stream.answer(bus.Ask(1, CALL, "next")).step == "hang_up"
+
+
+def test_ended_calls_are_dropped_and_live_ones_are_kept(store: Store) -> None:
+    now_s = [100.0]
+    after_stream = AfterStream(store, on_lost="resume", is_lost=lambda _sid: False, clock=lambda: now_s[0])
+    after_stream.on_event(call_started(OTHER))
+    for k in range(2000):
+        call_sid = f"CA{k:032x}"
+        after_stream.on_event(call_started(call_sid))
+        for n in range(20):
+            after_stream.on_event(msgspec.structs.replace(turn(n, "Hello."), call_sid=call_sid))
+        after_stream.on_event(msgspec.structs.replace(ended("caller_hangup"), call_sid=call_sid))
+    now_s[0] += module.KEEP_S - 1
+    after_stream.on_event(bus.FirstAudio(OTHER, 1.0))
+    assert len(after_stream._calls) == 2001
+    now_s[0] += 1
+    after_stream.on_event(bus.FirstAudio(OTHER, 1.0))
+    assert list(after_stream._calls) == [OTHER]
+    assert not after_stream._ended
+
+
+def test_a_call_that_resumed_is_kept_and_one_dropped_is_answered_from_the_store(store: Store) -> None:
+    now_s = [100.0]
+    after_stream = AfterStream(store, on_lost="resume", is_lost=lambda _sid: False, clock=lambda: now_s[0])
+    events = [call_started(), turn(1, "Hello."), ended("phone_lost")]
+    write(store, *events)
+    for event in (*events, msgspec.structs.replace(call_started(), stream_sid="MZ2")):
+        after_stream.on_event(event)
+    now_s[0] += module.KEEP_S
+    after_stream.on_event(ended("ai_hangup", "MZ2"))
+    assert list(after_stream._calls) == [CALL]
+    now_s[0] += module.KEEP_S
+    after_stream.on_event(bus.FirstAudio(OTHER, 1.0))
+    assert not after_stream._calls
+    answer = after_stream.answer(bus.Ask(1, CALL, "conversation"))
+    assert [utterance.text for utterance in answer.utterances] == ["Hello."]

@@ -117,13 +117,17 @@ Event = CallStarted | FirstAudio | StartRecording | Turn | CallEnded | CallEvent
 
 
 class Hello(_Message, frozen=True):
-    """The first message of every connection. `instance` is unique per worker process; `calls`: those alive now."""
+    """The first message of every connection. `instance` is unique per worker process; `calls`: those alive now.
+
+    `answered_at`: the start of each call's stream, in the sequence of `calls`; older workers omit it.
+    """
 
     worker: int
     instance: str
     pid: int
     calls: list[str]
     version: int = 1  # of the bus; version 1 omits it
+    answered_at: list[float] = []
 
 
 class WorkerStatus(_Message, frozen=True):

@@ -70,11 +70,11 @@ class BusClient:
         index: int,
         page: Page,
         *,
-        calls: Callable[[], list[str]],
+        calls: Callable[[], dict[str, float]],
         status: Callable[[int], bus.WorkerStatus],
         on_command: Callable[[bus.Command], None],
     ) -> None:
-        """`calls` returns the SIDs of the open calls; `status` this worker's state, given the number of unacknowledged events."""
+        """`calls`: start of each open call's stream, by call SID; `status`: this worker's state, given its backlog."""
         self._path = path
         self._index = index
         self.instance = uuid.uuid4().hex
@@ -179,7 +179,9 @@ class BusClient:
         return Transport(sock, MAX_WAITING_BYTES)
 
     def _serve(self, transport: Transport) -> None:
-        transport.write(bus.pack(bus.Hello(self._index, self.instance, os.getpid(), self._calls(), bus.VERSION)))
+        calls = self._calls()
+        hello = bus.Hello(self._index, self.instance, os.getpid(), list(calls), bus.VERSION, list(calls.values()))
+        transport.write(bus.pack(hello))
         self._resend(transport)
         self._transport = transport
         reader = bus.Reader.of_commands()

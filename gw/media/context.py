@@ -107,6 +107,10 @@ class OpenCall(Protocol):
 
     last_message_s: float  # monotonic
 
+    @property
+    def answered_at(self) -> float:
+        """Start of the stream, epoch seconds."""
+
     def end(self, reason: Reason, detail: str = "") -> None:
         """End now. Idempotent; never waits."""
 
@@ -150,6 +154,10 @@ class MediaContext:
         self.emit: Callable[[bus.Event], None] = lambda event: None
         self.ask: Callable[[str, str], bus.Answer | None] = lambda call_sid, about: None
         self.endings: OrderedDict[str, Ending] = OrderedDict()  # by call SID
+
+    def answered(self) -> dict[str, float]:
+        """Return the start of each open call's stream, by call SID."""
+        return {call_sid: call.answered_at for call_sid, call in self.calls.items()}
 
     def keep_ending(self, call_sid: str, reason: Reason, agent: str, speak: bool = False) -> None:
         """Keep how a call's stream ended for the action webhook. `speak`: the caller is owed words."""

@@ -276,6 +276,11 @@ class Session:
             gevent.sleep(LOOK_S)
         return start
 
+    @property
+    def answered_at(self) -> float:
+        """Start of the stream, epoch seconds; 0 before it."""
+        return 0.0 if self._call is None else self._call.events.started_at
+
     def resumed_by(self) -> Resumed:
         """Return what another stream resumes that takes this one's place."""
         assert self._call is not None

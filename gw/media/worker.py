@@ -89,7 +89,7 @@ class Worker:
             Path(config.ops.var_dir) / "bus.sock",
             index,
             self._page,
-            calls=lambda: list(self.context.calls),
+            calls=self.context.answered,
             status=self._status,
             on_command=self._on_command,
         )

@@ -98,7 +98,7 @@ class Workers:
     def on_hello(self, hello: bus.Hello) -> WorkerRecord:
         """Add a worker that connected, or update it: the calls in its Hello replace its former calls.
 
-        A call whose start this process has seen stays with its latest stream: an older one may still be open elsewhere.
+        A call stays with its latest stream, in whatever order the workers connect: an older one may still be open elsewhere.
         """
         worker = self._by_instance.get(hello.instance)
         if worker is None:
@@ -106,9 +106,11 @@ class Workers:
         else:
             self._disown(worker, worker.calls - set(hello.calls))
             worker.calls = set(hello.calls)
+        answered = dict(zip(hello.calls, hello.answered_at, strict=False))
         for call_sid in worker.calls:
-            if call_sid not in self._answered:
-                self._owners[call_sid] = worker
+            at = answered.get(call_sid, 0.0)
+            if at >= self._answered.get(call_sid, 0.0):
+                self._owners[call_sid], self._answered[call_sid] = worker, at
         return worker
 
     def on_event(self, worker: WorkerRecord, event: bus.Event) -> WorkerRecord | None:

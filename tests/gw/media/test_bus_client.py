@@ -30,7 +30,7 @@ class Rig:
         self.path = folder / "bus.sock"
         self.page = page
         self.commands: list[bus.Command] = []
-        self.calls = ["CA1"]
+        self.calls = {"CA1": 5.0}
         self.client = BusClient(
             self.path,
             3,
@@ -377,9 +377,10 @@ def test_hello_names_the_open_calls(rig: Rig):
     control = rig.control()
     rig.running.start()
     control.accept()
-    rig.calls = ["CA2", "CA3"]
+    rig.calls = {"CA2": 7.0, "CA3": 6.0}
     control.hang_up()
-    assert control.accept().calls == ["CA2", "CA3"]
+    hello = control.accept()
+    assert (hello.calls, hello.answered_at) == (["CA2", "CA3"], [7.0, 6.0])
 
 
 def test_flush_is_bounded(rig: Rig):

@@ -60,6 +60,18 @@ def test_a_reconnection_with_an_older_stream_takes_no_call() -> None:
     assert table.owner(CALL) is new
 
 
+@pytest.mark.parametrize("newer_first", [True, False])
+def test_after_a_restart_of_control_the_newer_stream_owns_its_call(newer_first: bool) -> None:
+    table = Workers()
+    older = msgspec.structs.replace(hello("a", CALL), answered_at=[10.0])
+    newer = msgspec.structs.replace(hello("b", CALL), answered_at=[20.0])
+    for one in (newer, older) if newer_first else (older, newer):
+        table.on_hello(one)
+    owner = table.owner(CALL)
+    assert owner is not None
+    assert owner.instance == "b"
+
+
 def test_a_call_that_moved_stays_with_its_new_worker() -> None:
     table = Workers()
     old = table.on_hello(hello("a", CALL))

@@ -346,15 +346,18 @@ class Spool:
             return self._replace()
 
     def _replace(self) -> sqlite3.Connection:
-        """Rename the file and its side files, and open an empty one."""
-        aside = f"{self._path}.corrupt-{time.time_ns() // 1_000_000}"
+        """Rename the file and its side files, and open an empty one with new ids: the forwarder may still remove the old."""
+        now_ms = time.time_ns() // 1_000_000
+        aside = f"{self._path}.corrupt-{now_ms}"
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
         self._removed += self._backlog  # none of them will come
         self._backlog = 0
         self.was_replaced = True
-        return self._open()
+        db = self._open()
+        db.execute("INSERT INTO sqlite_sequence VALUES ('entries', ?)", (now_ms,))  # the next entry's id is above it
+        return db
 
     def _reopen(self) -> None:
         """Replace the corrupt file; after a failed try, open whatever is there."""

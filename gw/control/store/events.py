@@ -2,8 +2,8 @@
 
 A batch is one transaction. Every event first becomes a bounded row of its table; then each table takes its rows in one upsert in
 which the first value of a column stays and later ones only fill gaps (COALESCE). The end of a call is the exception: the latest
-real end wins, and `worker_lost`, which control infers, yields to any real end. Webhooks become rows of `events` only; the
-recorder decides their effect on recordings.
+wins, but an end that leaves the caller on the line (`gw.call.resume.RESUMABLE`) never replaces one after which no stream follows:
+it is an older stream's. Webhooks become rows of `events` only; the recorder decides their effect on recordings.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import asdict
-from sqlalchemy import Connection, Insert, Table, Update, and_, bindparam, func, literal, or_
+from sqlalchemy import ColumnElement, Connection, Insert, Table, Update, and_, bindparam, func, literal, or_
 from sqlalchemy.dialects import mysql, sqlite
 
 from gw import bus
 from gw.call.quality import Quality
+from gw.call.resume import RESUMABLE
 from gw.call.state import Reason
 from gw.control.rows import CallRow, EventRow, QualityRow, Scalar, TurnRow
 from gw.control.store import tables
@@ -45,11 +46,11 @@ class Wish(NamedTuple):
 
 
 class End(NamedTuple):
-    """The end of a call: the parameters of `_END`, named unlike its columns. `real`: reported by a worker, not inferred."""
+    """The end of a call: the parameters of `_END`, named unlike its columns. `final`: no stream follows."""
 
     sid: str
     at: float
-    real: bool
+    final: bool
     why: str
     whose: str
     text: str
@@ -146,18 +147,17 @@ class Rows:
 
     def _ended(self, stamped: Stamped, event: bus.CallEnded) -> None:
         self._call(stamped, event.call_sid)
-        real = event.reason != Reason.WORKER_LOST
         self.ends.append(
             End(
                 self.fit.text(event.call_sid, SID_CHARS),
                 self.fit.moment(event.ended_at),
-                real,
+                event.reason not in RESUMABLE,
                 self.fit.text(event.reason, SID_CHARS),
                 self.fit.text(event.result, SID_CHARS),
                 self.fit.text(event.detail, DETAIL_CHARS),
             )
         )
-        if real:  # a lost worker measured nothing to its end
+        if event.reason != Reason.WORKER_LOST:  # a lost worker measured nothing to its end
             self.quality.append(self._quality(event.call_sid, event.quality))
 
     def _quality(self, call_sid: str, quality: Quality) -> CallQuality:
@@ -207,10 +207,13 @@ def apply(connection: Connection, rows: Rows) -> None:
 
 
 def _end() -> Update:
-    supersedes = or_(calls.c.reason == literal(str(Reason.WORKER_LOST)), calls.c.ended_at < bindparam("at"))
+    final: ColumnElement[bool] = bindparam("final")
+    later = calls.c.ended_at < bindparam("at")
+    resumable = calls.c.reason.in_([literal(str(reason)) for reason in sorted(RESUMABLE)])  # executemany takes no list
+    supersedes = or_(and_(final, or_(resumable, later)), and_(resumable, later))
     return (
         calls.update()
-        .where(calls.c.call_sid == bindparam("sid"), or_(calls.c.ended_at.is_(None), and_(bindparam("real"), supersedes)))
+        .where(calls.c.call_sid == bindparam("sid"), or_(calls.c.ended_at.is_(None), supersedes))
         .values(ended_at=bindparam("at"), reason=bindparam("why"), result=bindparam("whose"), detail=bindparam("text"))
     )
 

@@ -341,6 +341,7 @@ EVENTS = [
         ended(k, reason="worker_lost", result="own_error", at=T0 + 90),
         ended(k, reason="ai_hangup", at=T0 + 50),
         ended(k, reason="phone_lost", result="peer_error", at=T0 + 40),
+        ended(k, reason="phone_silent", result="peer_error", at=T0 + 95),
     )
 ]
 #: Numbers of the databases that the examples use.

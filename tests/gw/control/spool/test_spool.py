@@ -234,6 +234,20 @@ def test_a_file_that_becomes_corrupt_is_replaced_under_the_running_gateway(path:
     spool.close()
 
 
+def test_the_entries_of_a_replaced_file_have_new_ids(path: Path) -> None:
+    """A batch that the forwarder holds meanwhile is removed later: that must not remove events that the store does not have."""
+    spool = _damaged_while_open(path)
+    held = range(1, 200)
+    with pytest.raises(SpoolError):
+        for _ in range(3):
+            spool.batch(500)
+    spool.append("a", [(200, b"next")])
+    spool.remove(held)
+    spool.set_aside(held[0], "refused")
+    assert (numbers(spool.batch(10)), spool.backlog(), spool.poisoned()) == ([200], 1, 0)
+    spool.close()
+
+
 def test_a_spool_that_could_not_be_replaced_is_replaced_once_the_disk_permits(path: Path) -> None:
     spool = _damaged_while_open(path)
     away = path.parent.rename(path.parent.with_name("away"))

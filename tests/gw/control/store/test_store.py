@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import stat
 from pathlib import Path
@@ -115,12 +116,33 @@ def test_an_inferred_end_closes_open_calls_and_yields_to_a_real_one(store: Store
     assert [c.call_sid for c in store.open_calls(host="h1")] == [call_sid(2), call_sid(3)]
     assert [c.call_sid for c in store.calls(open_only=True)] == [call_sid(4), call_sid(3), call_sid(2)]
     store.apply(stamp(*(ended(n, "worker_lost", "own_error", T0 + 99) for n in (1, 2, 3))))
-    store.apply(stamp(ended(2, "worker_lost", "own_error", T0 + 100)))
     lost = store.call(call_sid(2))
     assert lost is not None
     assert (lost.ended_at, lost.reason, lost.result, lost.quality) == (T0 + 99, "worker_lost", "own_error", None)
     store.apply(stamp(ended(2, reason="ai_hangup"), ended(3, reason="worker_lost", result="own_error")))
     assert [c.reason for c in store.calls()] == [None, "worker_lost", "ai_hangup", "caller_hangup"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([("phone_lost", 10), ("worker_lost", 30)], "worker_lost"),  # of the call's next stream
+        ([("worker_lost", 10), ("worker_lost", 30)], "worker_lost"),
+        ([("caller_hangup", 30), ("phone_silent", 40)], "caller_hangup"),  # of a stream whose worker missed its HangUp
+        ([("worker_lost", 40), ("caller_hangup", 30)], "caller_hangup"),  # of a worker given up too early
+        ([("phone_lost", 10), ("caller_hangup", 30), ("worker_lost", 40)], "caller_hangup"),
+        ([("ai_hangup", 10), ("caller_hangup", 30)], "caller_hangup"),
+    ],
+)
+def test_the_end_of_the_last_stream_is_that_of_its_call(store: Store, ends: list[tuple[str, float]], expected: str) -> None:
+    for order in itertools.permutations(ends):
+        store.apply(stamp(started()))
+        for reason, at in order:
+            store.apply(stamp(ended(reason=reason, at=T0 + at)))
+        call = store.call(SID)
+        assert call is not None
+        assert (call.reason, call.ended_at) == (expected, T0 + 30)
+        store.forget(SID)
 
 
 def test_an_inferred_end_has_no_quality(store: Store) -> None:

@@ -6,7 +6,7 @@ one sentence on stderr and an exit code (0 done, 1 failed, 2 wrong usage, 3 gate
 bench/ calls/           groups with several files
 completion config db    for the shell, the configuration, the store
 demo verify             run a gateway between stand-ins
-drain loglevel recordings reload status top   ask a running gateway
+audit drain loglevel recordings reload status top   ask a running gateway
 serve processes         run a gateway: the supervisor, and its children
 context remote          options and settings of all commands; `--host`
 """
@@ -40,6 +40,7 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "call": ("gw.cli.calls.dial", True),
     "recordings": ("gw.cli.recordings", True),
     "loglevel": ("gw.cli.loglevel", True),
+    "audit": ("gw.cli.audit", True),
     "db": ("gw.cli.db", True),
     "config": ("gw.cli.config", True),
     "completion": ("gw.cli.completion", True),

@@ -72,15 +72,22 @@ class Settings:
         return [sys.executable, str(ROOT / "gateway.py")]
 
     def ask(self, command: str, *, timeout_s: float | None = None, **arguments: Any) -> Any:
-        """Send one request to the running gateway. Raises Unreachable without one."""
-        from gw.control.admin.client import AdminClient, NotReachable
+        """Send one request to the running gateway, by the socket open to this user. Raises Unreachable, Failure."""
+        from gw.control.admin.client import AdminClient, NotReachable, read_only
 
+        path, bound_s = self.config.ops.admin_socket, timeout_s or ADMIN_TIMEOUT_S
         try:
-            return AdminClient(self.config.ops.admin_socket, timeout_s or ADMIN_TIMEOUT_S).request(command, **arguments)
+            return AdminClient(path, bound_s).request(command, **arguments)
         except NotReachable as error:
-            absent = getattr(error.__cause__, "errno", None) in (errno.ENOENT, errno.ECONNREFUSED)
-            more = "; start one with: gateway.py serve" if absent else f": {error}"
-            raise Unreachable(f"no gateway answers on {self.config.ops.admin_socket}{more}") from None
+            number = getattr(error.__cause__, "errno", None)
+            if number != errno.EACCES:
+                absent = number in (errno.ENOENT, errno.ECONNREFUSED)
+                more = "; start one with: gateway.py serve" if absent else f": {error}"
+                raise Unreachable(f"no gateway answers on {path}{more}") from None
+        try:
+            return AdminClient(read_only(path), bound_s).request(command, **arguments)
+        except NotReachable:
+            raise Failure(f"{path} is not open to you: use root, or join ops.admin_group or ops.read_group") from None
 
     def act(self, command: str, *, timeout_s: float, **arguments: Any) -> Any:
         """Send a request that changes something. Raises Unreachable, and Failure when the gateway refuses."""

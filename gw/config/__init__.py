@@ -108,7 +108,13 @@ class Ops(_Section, frozen=True):
     """For operators: metrics, health, admin commands, logs."""
 
     listen: Annotated[str, _doc("Address of /metrics, /healthz and /readyz.")] = "127.0.0.1:9464"
-    admin_socket: Annotated[str, _doc("The Unix socket for commands, mode 0600.", min_length=1)] = "var/admin.sock"
+    admin_socket: Annotated[
+        str, _doc("The Unix socket for commands. Beside admin.sock, admin-ro.sock takes those that only read.", min_length=1)
+    ] = "var/admin.sock"
+    admin_group: Annotated[str, _doc("Members of this group may send all commands. Empty: the gateway's user and root.")] = ""
+    read_group: Annotated[
+        str, _doc("Members of this group may send commands that only read. They see numbers and transcripts. Empty: as above.")
+    ] = ""
     var_dir: Annotated[str, _doc("Folder of the spool, the bus socket and the metric pages.", min_length=1)] = "var"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _doc("The lowest level that is logged.")] = "info"
     log_numbers: Annotated[bool, _doc("Log whole telephone numbers. false: +15551234567 is logged as +1555***4567.")] = False

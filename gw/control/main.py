@@ -25,6 +25,8 @@ from gevent.event import Event
 
 from gw.bounded import OutOfTimeError, within
 from gw.config import Config
+from gw.control.admin.audit import Audit
+from gw.control.admin.client import read_only
 from gw.control.admin.commands import AdminCommands
 from gw.control.admin.log_levels import LogLevels
 from gw.control.admin.machine import NOTICE_S, MachineState
@@ -44,6 +46,7 @@ from gw.control.store import Store
 from gw.control.store.schema import Schema
 from gw.control.twilio_api.rest import TwilioRest
 from gw.control.twilio_api.transfers import Transfers
+from gw.control.unix_socket import PrivateListener
 from gw.errors import GatewayError
 from gw.scoreboard import Scoreboard, ScoreboardRow
 from metrics import declare, exposition, pages_dir
@@ -201,6 +204,7 @@ class Control:
             refused=lambda reason: page.counter(declare.REQUESTS_REFUSED, reason=reason).add(),
         )
         opened.callback(self._ops.stop)
+        audit = Audit(spool, forwarder.notify)
         self._commands = AdminCommands(
             store,
             server,
@@ -209,13 +213,18 @@ class Control:
             recorder=self._recording.recorder,
             reconciler=self._recording.reconciler,
             spool=spool,
+            audit=audit,
             notify=forwarder.notify,
             config=config,
         )
         levels = LogLevels(self._scoreboard, config.ops.log_level)
         commands = {**self._commands.table(), **self._retention.commands(), **self._machine.commands(), **levels.commands()}
-        self._admin = AdminServer(Path(config.ops.admin_socket), commands)
+        path, ops = Path(config.ops.admin_socket), config.ops
+        self._admin = AdminServer(PrivateListener(path, ops.admin_group, key="ops.admin_group"), commands, on_act=audit.record)
         opened.callback(self._admin.stop)
+        reader = PrivateListener(read_only(path), ops.read_group, key="ops.read_group")
+        self._admin_reader = AdminServer(reader, commands, on_act=None)
+        opened.callback(self._admin_reader.stop)
 
         # Subscriptions: each of these parts precedes its subscriber.
         forwarder.subscribe(self._status_callbacks.on_stored)
@@ -234,6 +243,7 @@ class Control:
         self._bus.start()
         self._ops.start()
         self._admin.start()
+        self._admin_reader.start()
         self._lost.start()
         if self._schema.reached.wait(FIRST_ANSWER_S):
             self._schema.answered.wait(FIRST_UPGRADE_S if self._schema.is_new else FIRST_ANSWER_S)
@@ -310,6 +320,7 @@ class Control:
             with within(bound_s):
                 self._bus.stop(timeout_s=1.0)
                 self._admin.stop(timeout_s=request_s)
+                self._admin_reader.stop(timeout_s=request_s)
                 self._ops.stop(timeout_s=request_s)
                 self._recording.reconciler.stop()
                 self._retention.stop()

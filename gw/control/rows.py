@@ -7,12 +7,14 @@ Imports no database library: a command that asks a running gateway starts withou
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 #: A value of an event's `data`.
 Scalar = str | int | float | bool | None
+#: The kind of an event that is an operator's act.
+OPERATOR: Final = "operator"
 #: States of a recording, in the order a row moves, forward only. `failed` is early: a failed recording may turn out to exist.
 RowState = Literal["wanted", "claimed", "failed", "started", "absent", "completed"]
 

@@ -21,7 +21,7 @@ from gw.call.state import Reason
 from gw.protocol.http import FAULTS, GivenUp
 
 #: Names that `extra=` may add to a line. Other attributes of a record are not written.
-EXTRAS: Final = ("call_sid", "stream_sid", "worker", "reason", "code", "detail")
+EXTRAS: Final = ("call_sid", "stream_sid", "worker", "reason", "code", "detail", "uid")
 #: All reasons besides those of a call's end, explained in `deploy/reasons.md`. A test compares them with the code. A reason on
 #: neither list is written as `other`.
 GATEWAY_REASONS: Final = frozenset(

@@ -1,7 +1,8 @@
-"""The admin socket: JSON lines on a private Unix socket.
+"""The admin sockets: JSON lines on private Unix sockets, one of them read-only.
 
 client        sends one command
 server        reads lines, runs commands, sends answers
+audit         records the acts of operators
 commands      calls, recordings and poison
 machine       capacity, drain and reload of the whole machine
 log_levels    log levels of running processes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,11 @@ from gw.errors import GatewayError
 MAX_LINE_BYTES: Final = 64 * 1024
 #: Upper bound on the line of an answer: several times ten thousand calls.
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+
+
+def read_only(path: str | os.PathLike[str]) -> Path:
+    """Return the path of the read-only socket beside an admin socket: `admin-ro.sock` beside `admin.sock`."""
+    return Path(path).with_name(f"{Path(path).stem}-ro{Path(path).suffix}")
 
 
 class NotReachable(GatewayError):  # noqa: N818  a state of the gateway, not a mistake

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -21,12 +20,13 @@ from gw import bus
 from gw.call.state import Reason
 from gw.config import Config
 from gw.config.rules import DIALLED
-from gw.control.admin.server import Command, CommandError, NoArguments, typed
+from gw.control.admin.audit import Audit
+from gw.control.admin.server import Command, CommandError, NoArguments, acts, reads
 from gw.control.bus.server import BusServer
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
 from gw.control.rows import CallFilter, RecordingRow
-from gw.control.spool import Spool, SpoolError
+from gw.control.spool import Spool
 from gw.control.store import ALL_CALLS, Store, claimant_of
 from gw.control.twilio_api.answers import RestError
 from gw.control.twilio_api.rest import TwilioRest
@@ -49,6 +49,11 @@ class _Calls(msgspec.Struct, forbid_unknown_fields=True):
     limit: Limit = 50
     open_only: bool = False
     which: CallFilter = ALL_CALLS
+
+
+class _Audit(msgspec.Struct, forbid_unknown_fields=True):
+    limit: Limit = 50
+    since: float | None = None  # epoch time
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,13 +103,13 @@ class AdminCommands:
         recorder: Recorder,
         reconciler: Reconciler,
         spool: Spool,
+        audit: Audit,
         notify: Callable[[], None],
         config: Config | None = None,
     ) -> None:
         """`notify` is called when the spool has a new event. `config`: the agents, and the URLs for Twilio."""
         self._config = config or Config()
-        self._instance = f"admin-{os.getpid()}-{time.time_ns():x}"
-        self._n = 0
+        self._audit = audit
         self._recorder = recorder
         self._reconciler = reconciler
         self._spool = spool
@@ -118,20 +123,21 @@ class AdminCommands:
     def table(self) -> dict[str, Command]:
         """Return every command by name."""
         return {
-            "status": typed(NoArguments, lambda _: self._status()),
-            "holds": typed(NoArguments, lambda _: self._bus.holds()),
-            "calls": typed(_Calls, lambda args: self._store.calls(limit=args.limit, open_only=args.open_only, which=args.which)),
-            "call": typed(_Call, lambda args: self._store.call(args.call_sid)),
-            "hangup": typed(_Call, self._hangup),
-            "transfer": typed(_Transfer, self._transfer),
-            "dial": typed(_Dial, self._dial),
-            "recordings": typed(_Recordings, lambda args: self._store.recordings(limit=args.limit, state=args.state)),
-            "recordings_retry": typed(_Call, self._retry_recording),
-            "recordings_reconcile": typed(NoArguments, lambda _: self._reconcile()),
-            "poison_list": typed(_Poison, lambda args: self._spool.list_poison(limit=args.limit)),
-            "poison_retry": typed(_Ids, self._retry_poison),
-            "poison_drop": typed(_Ids, self._drop_poison),
-            "poison_export": typed(_After, self._export_poison),
+            "status": reads(NoArguments, lambda _: self._status()),
+            "holds": reads(NoArguments, lambda _: self._bus.holds()),
+            "calls": reads(_Calls, lambda args: self._store.calls(limit=args.limit, open_only=args.open_only, which=args.which)),
+            "call": reads(_Call, lambda args: self._store.call(args.call_sid)),
+            "audit": reads(_Audit, lambda args: self._store.acts(limit=args.limit, since=args.since)),
+            "hangup": acts(_Call, self._hangup),
+            "transfer": acts(_Transfer, self._transfer),
+            "dial": acts(_Dial, self._dial),
+            "recordings": reads(_Recordings, lambda args: self._store.recordings(limit=args.limit, state=args.state)),
+            "recordings_retry": acts(_Call, self._retry_recording),
+            "recordings_reconcile": acts(NoArguments, lambda _: self._reconcile()),
+            "poison_list": reads(_Poison, lambda args: self._spool.list_poison(limit=args.limit)),
+            "poison_retry": acts(_Ids, self._retry_poison),
+            "poison_drop": acts(_Ids, self._drop_poison),
+            "poison_export": reads(_After, self._export_poison),
         }
 
     def stop(self) -> None:
@@ -173,7 +179,6 @@ class AdminCommands:
 
     def _drop_poison(self, args: _Ids) -> Any:
         dropped = self._spool.drop_poison(args.ids or None)
-        log.warning("an operator dropped %d refused events", dropped)
         return {"dropped": dropped, "set_aside": self._spool.poisoned()}
 
     def _export_poison(self, args: _After) -> Any:
@@ -204,8 +209,7 @@ class AdminCommands:
             rest.redirect_call(args.call_sid, twiml.dial(args.to), bound_s=ACT_S)
         except RestError as error:
             raise CommandError(_code_of(error), f"Twilio did not transfer the call: {error}") from error
-        log.info("an operator transferred the caller", extra={"call_sid": args.call_sid})
-        self._store_event(args.call_sid, "transferred", to=args.to)
+        self._audit.store(args.call_sid, "transferred", to=args.to)
         return {"call_sid": args.call_sid, "to": args.to}
 
     def _dial(self, args: _Dial) -> Any:
@@ -223,7 +227,6 @@ class AdminCommands:
         except RestError as error:
             unclear = "; it may ring anyway" if error.kind in ("timeout", "server") else ""
             raise CommandError("failed", f"Twilio did not place the call: {error}{unclear}") from error
-        log.info("an operator placed a call", extra={"call_sid": call_sid})
         return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent}
 
     def _twilio(self) -> TwilioRest:
@@ -235,17 +238,6 @@ class AdminCommands:
         row = self._store.call(call_sid)
         if row is None or row.ended_at is not None:
             raise CommandError("not_found", f"the call {call_sid} {'is unknown' if row is None else 'has already ended'}")
-
-    def _store_event(self, call_sid: str, kind: str, **data: str) -> None:
-        """Store an operator's act as an event of the call. The act is done, so a failure of the spool is only logged."""
-        self._n += 1
-        event = bus.CallEvent(call_sid, kind, time.time(), dict(data))
-        try:
-            self._spool.append(self._instance, [(self._n, bus.encode_event(event))])
-        except SpoolError as error:
-            log.error("an operator's act is not stored: %s", error, extra={"call_sid": call_sid, "reason": error.code})
-        else:
-            self._notify()
 
     def _complete_later(self, call_sid: str) -> str:
         if self._rest is None:

@@ -12,10 +12,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gw.control.admin.server import Command, CommandError, typed
+from gw.control.admin.server import Command, CommandError, acts
 from gw.scoreboard import Scoreboard, ScoreboardRow
-
-log = logging.getLogger(__name__)
 
 Level = Literal["debug", "info", "warning", "error", "configured"]
 #: The supervisor has no row: it follows the level for all.
@@ -35,12 +33,11 @@ class LogLevels:
         self._configured = configured
 
     def commands(self) -> dict[str, Command]:
-        return {"loglevel": typed(_Arguments, self._set_and_show)}
+        return {"loglevel": acts(_Arguments, self._set_and_show, when=lambda fields: fields.get("level") is not None)}
 
     def _set_and_show(self, arguments: _Arguments) -> dict[str, Any]:
         if arguments.level is not None:
             self._set(0 if arguments.level == "configured" else getattr(logging, arguments.level.upper()), arguments.process)
-            log.warning("an operator set the log level of %s to %s", arguments.process or "every process", arguments.level)
         processes = {SUPERVISOR: self._name(self._scoreboard.log_level)}
         for row in self._scoreboard.rows():
             processes[_process(row)] = self._name(row.log_level or self._scoreboard.log_level)

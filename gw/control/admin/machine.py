@@ -15,7 +15,7 @@ from typing import Any, Final
 import gevent
 import msgspec
 
-from gw.control.admin.server import Command, CommandError, typed
+from gw.control.admin.server import Command, CommandError, acts
 from gw.scoreboard import CHECK, Flag, ProcessState, Scoreboard, ScoreboardRow
 from metrics import declare
 from metrics.page import Page
@@ -63,8 +63,8 @@ class MachineState:
     def commands(self) -> dict[str, Command]:
         """Return the admin commands by name."""
         return {
-            "drain": typed(_Drain, lambda args: self.drain(args.on)),
-            "reload": typed(_Reload, lambda args: self.reload(args.check)),
+            "drain": acts(_Drain, lambda args: self.drain(args.on)),
+            "reload": acts(_Reload, lambda args: self.reload(args.check)),
         }
 
     def run(self) -> None:

@@ -7,7 +7,6 @@ refused.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +24,6 @@ from gw.control.store import Store
 from gw.control.store.recordings import SETTLED
 from gw.control.twilio_api.answers import RestError
 from gw.control.twilio_api.rest import TwilioRest
-
-log = logging.getLogger(__name__)
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -77,7 +74,6 @@ class Erasure:
             removed = self._store.forget(call_sid)
         if corrupt := self._spool.corrupt_files():
             remains.append(f"{corrupt} corrupt spool files in var_dir may name the call")
-        log.warning("an operator had a call removed", extra={"call_sid": call_sid})
         return Erased(call_sid, removed, erased, deleted, file, remains)
 
     def _removable(self, call_sid: str) -> RecordingRow | None:

@@ -15,7 +15,7 @@ import gevent
 import msgspec
 
 from gw.config import Config
-from gw.control.admin.server import Command, typed
+from gw.control.admin.server import Command, acts
 from gw.control.retention.erasure import Erasure
 from gw.control.retention.purge import Swept, policy_of, sweep
 from gw.control.retention.recordings import Recordings, open_files
@@ -87,7 +87,7 @@ class Retention:
 
     def commands(self) -> dict[str, Command]:
         """Return the admin commands of this part."""
-        return {"forget": typed(_Forget, self._on_forget)}
+        return {"forget": acts(_Forget, self._on_forget, erases=True)}
 
     def start(self) -> None:
         """Start the greenlet, unless everything is kept."""

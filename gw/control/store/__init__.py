@@ -20,7 +20,7 @@ from typing import Final, Unpack
 from sqlalchemy import Connection, exc
 
 import gw.config
-from gw.control.rows import CallDetails, CallEnd, CallFilter, CallRow, ListedCall, RecordingRow, RowState, Scalar
+from gw.control.rows import CallDetails, CallEnd, CallFilter, CallRow, EventRow, ListedCall, RecordingRow, RowState, Scalar
 from gw.control.store import migrations, reads, retention
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
@@ -163,6 +163,10 @@ class Store:
     def call(self, call_sid: str) -> CallDetails | None:
         """Return a call with its quality, recording, turns and events; None for an unknown SID."""
         return self._backend.read(lambda c: reads.one_call(c, call_sid))
+
+    def acts(self, *, limit: int = 50, since: float | None = None) -> list[EventRow]:
+        """Return the acts of operators, newest first. `since`: epoch time."""
+        return self._backend.read(lambda c: reads.list_acts(c, limit, since))
 
     def open_calls(self, *, host: str) -> list[CallRow]:
         """Return a host's calls without an end, oldest first."""

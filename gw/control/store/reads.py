@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func, literal, not_, or_, select
 
 from gw.control.rows import (
+    OPERATOR,
     CallDetails,
     CallEnd,
     CallFilter,
@@ -91,6 +92,15 @@ def list_events(connection: Connection, call_sid: str) -> list[EventRow]:
     events = tables.events
     by_time = select(*columns_of(events)).where(events.c.call_sid == call_sid).order_by(events.c.at, events.c.n)
     return _rows(connection, by_time.limit(MAX_PARTS), EventRow)
+
+
+def list_acts(connection: Connection, limit: int, since: float | None) -> list[EventRow]:
+    """Return the acts of operators, newest first."""
+    events = tables.events
+    statement = select(*columns_of(events)).where(events.c.kind == OPERATOR)
+    if since is not None:
+        statement = statement.where(events.c.at >= since)
+    return _rows(connection, statement.order_by(events.c.at.desc(), events.c.id.desc()).limit(_bounded(limit)), EventRow)
 
 
 def list_open_calls(connection: Connection, host: str) -> list[CallRow]:

@@ -201,5 +201,6 @@ events = Table(
     UniqueConstraint("instance", "n", name="uq_events_instance_n"),
     Index("ix_events_call_sid", "call_sid"),
     Index("ix_events_at", "at"),
+    Index("ix_events_kind_at", "kind", "at"),  # the few acts of operators among all
     **_MYSQL,
 )

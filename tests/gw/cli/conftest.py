@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,15 @@ from gw.config import Store as StoreConfig
 from gw.control.admin.server import AdminServer, Command, CommandError
 from gw.control.rows import CallFilter
 from gw.control.store import Stamped, Store
+from gw.control.unix_socket import PrivateListener
 
 #: Two calls of this morning, in seconds since the epoch.
 BEGAN = 1_795_300_000.0
 ENDED = "CA" + "a" * 32
 LIVE = "CA" + "b" * 32
+
+#: Commands that change nothing.
+READS = frozenset(("status", "holds", "calls", "call", "audit", "recordings", "poison_list", "poison_export"))
 
 #: A hold with a deep stack, and one that was not sampled.
 HOLDS = [
@@ -56,7 +60,7 @@ STATUS = {
     "claims": 0,
     "cut_values": 0,
     "twilio": {"circuit": "closed", "problem": ""},
-    "store": {"kind": "sqlite", "reachable": True, "revision": "0005", "schema": "ready", "problem": ""},
+    "store": {"kind": "sqlite", "reachable": True, "revision": "0006", "schema": "ready", "problem": ""},
     "recordings": {"completed": 0},
 }
 
@@ -173,13 +177,14 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         {"id": n, "instance": "w0", "n": n, "worker": 0, "bytes": 3, "why": "no", "at": BEGAN, "body": "YmFk"} for n in (7, 8)
     ]
 
-    commands: dict[str, Command] = {
+    answers: dict[str, Callable[[Any], Any]] = {
         "status": lambda _: {**STATUS, "readiness": {"ready": not received, "reasons": received}},
         "drain": lambda fields: {"draining": fields["on"], "workers": 1},
         "loglevel": loglevel,
         "holds": lambda _: HOLDS,
         "calls": calls,
         "call": lambda fields: store.call(fields["call_sid"]),
+        "audit": lambda fields: store.acts(limit=fields["limit"], since=fields["since"]),
         "recordings": lambda fields: store.recordings(limit=fields["limit"], state=fields["state"]),
         "hangup": hangup,
         "transfer": transfer,
@@ -192,7 +197,8 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         "forget": forget,
         "poison_retry": lambda fields: {"queued": len(fields["ids"]) or 2, "set_aside": 0},
     }
-    server = AdminServer(cli.admin_socket, commands)
+    commands = {name: Command(answer, lambda _, reads=name in READS: not reads) for name, answer in answers.items()}
+    server = AdminServer(PrivateListener(cli.admin_socket), commands, on_act=lambda act: None)
     server.start()
     yield received
     server.stop()

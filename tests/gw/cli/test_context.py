@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import pytest
 
 from gw.cli import root
+from gw.control.admin.client import read_only
+from gw.control.admin.server import AdminServer, Command
 from gw.control.store import Store
-from tests.gw.cli.conftest import ENDED, LIVE, CommandLine
+from gw.control.unix_socket import PrivateListener
+from tests.gw.cli.conftest import ENDED, LIVE, STATUS, CommandLine
 
 ASIDE = "The gateway does not run; showing the contents of its store."
 
@@ -80,3 +87,43 @@ def test_a_running_gateway_answers(cli: CommandLine, gateway: list[str]) -> None
     assert ASIDE not in result.output
     assert LIVE in result.stdout
     assert cli.document("status")["pid"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_user_of_the_read_group_reads_and_does_not_act(cli: CommandLine, gateway: list[str]) -> None:
+    other = 65534
+    for folder in (cli.folder, *cli.folder.parents[:2]):
+        folder.chmod(0o755)
+    cli.run("status")  # imports what the other user may not read
+    with as_user(other):
+        refused = cli.run("status")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        f"Error: {cli.admin_socket} is not open to you: use root, or join ops.admin_group or ops.read_group\n",
+    )
+    listener = PrivateListener(read_only(cli.admin_socket), grp.getgrgid(other).gr_name, key="ops.read_group")
+    commands = {"status": Command(lambda _: STATUS, lambda _: False), "drain": Command(lambda _: {}, lambda _: True)}
+    reader = AdminServer(listener, commands, on_act=None)
+    reader.start()
+    try:
+        with as_user(other):
+            assert cli.document("status")["host"] == "vm1"
+            result = cli.run("drain")
+        assert (result.exit_code, "drain acts, and this socket is read-only" in result.stderr) == (1, True)
+    finally:
+        reader.stop()
+
+
+@contextmanager
+def as_user(uid: int) -> Iterator[None]:
+    """Run the block with the rights of a user and the same group."""
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)

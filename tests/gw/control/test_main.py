@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from gw import bus
 from gw.config import Config, Ops, Store
 from gw.control import main
-from gw.control.admin.client import AdminClient, NotReachable
+from gw.control.admin.client import AdminClient, NotReachable, Refused, read_only
 from gw.control.calls import lost_calls, status_callbacks
 from gw.control.main import Control
 from gw.control.recording import service
@@ -443,3 +443,57 @@ def test_a_process_reports_ready_and_ends_on_a_signal(tmp_path: Path, number: si
         if process.poll() is None:
             process.kill()
             process.wait(scaled(20))
+
+
+#: Every command of the admin socket: does it act?
+ACTS = {
+    "status": False,
+    "holds": False,
+    "calls": False,
+    "call": False,
+    "recordings": False,
+    "audit": False,
+    "poison_list": False,
+    "poison_export": False,
+    "hangup": True,
+    "transfer": True,
+    "dial": True,
+    "forget": True,
+    "recordings_retry": True,
+    "recordings_reconcile": True,
+    "poison_retry": True,
+    "poison_drop": True,
+    "drain": True,
+    "reload": True,
+    "loglevel": False,  # without a level
+}
+
+
+def test_each_command_is_known_to_act_or_to_read(make: Make) -> None:
+    commands = make().control._admin._commands
+    assert {name: command.acts({}) for name, command in commands.items()} == ACTS
+    assert commands["loglevel"].acts({"level": "debug"})
+    assert [name for name, command in commands.items() if command.erases] == ["forget"]
+
+
+def test_acts_are_stored_and_listed(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    rig = make()
+    rig.admin.request("drain", on=True)
+    rig.admin.request("loglevel", level="debug")
+    rig.admin.request("loglevel", level="configured")
+    with pytest.raises(Refused):
+        rig.admin.request("hangup", call_sid=CALL)
+    reader = AdminClient(read_only(rig.folder / "admin.sock"))
+    with pytest.raises(Refused, match="read-only"):
+        reader.request("drain", on=False)
+    assert reader.request("status")["readiness"]["ready"] is False
+    with gevent.Timeout(scaled(20)):
+        while len(acts := reader.request("audit")) < 4:
+            gevent.sleep(0.02)
+    assert [(act["call_sid"], act["data"]["command"], act["data"]["outcome"], act["data"]["uid"]) for act in acts] == [
+        (CALL, "hangup", "not_found", os.getuid()),
+        (None, "loglevel", "done", os.getuid()),
+        (None, "loglevel", "done", os.getuid()),
+        (None, "drain", "done", os.getuid()),
+    ]
+    assert caplog.text.count("operator: ") == 4

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import grp
+import os
 import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from gw.control.unix_socket import MAX_PATH_BYTES, PrivateListener
+from gw.control.unix_socket import MAX_PATH_BYTES, PrivateListener, uid_of_peer
 
 
 def test_the_socket_is_private_and_removed_by_close(tmp_path: Path) -> None:
@@ -67,3 +70,37 @@ def test_an_unusable_path_is_reported(tmp_path: Path) -> None:
     path = Path("/proc/self/x.sock")
     with pytest.raises(OSError, match=str(path)):
         PrivateListener(path)
+
+
+OWN_GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+def test_the_socket_is_given_to_a_group(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    listener = PrivateListener(path, OWN_GROUP, key="ops.admin_group")
+    assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (0o660, os.getgid())
+    listener.close()
+    assert not path.exists()
+
+
+def test_a_group_that_does_not_exist_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r'ops.admin_group = "nonesuch": there is no such group: create it with groupadd'):
+        PrivateListener(tmp_path / "x.sock", "nonesuch", key="ops.admin_group")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_group_of_others_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)  # root, who may run this test, is refused nothing
+    with pytest.raises(OSError, match="must be a member of the group"):
+        PrivateListener(tmp_path / "x.sock", OWN_GROUP, key="ops.admin_group")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_uid_of_a_peer_is_known(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    assert uid_of_peer(ours) == os.getuid()
+    ours.close()
+    theirs.close()

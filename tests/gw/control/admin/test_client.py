@@ -12,7 +12,8 @@ import pytest
 
 from gw.control.admin import client
 from gw.control.admin.client import AdminClient, NotReachable, Refused
-from gw.control.admin.server import AdminServer, CommandError
+from gw.control.admin.server import AdminServer, Command, CommandError
+from gw.control.unix_socket import PrivateListener
 from tests.timing import scaled
 
 
@@ -27,7 +28,8 @@ def endless(_fields: Mapping[str, Any]) -> Any:
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "admin.sock"
-    server = AdminServer(path, {"echo": dict, "missing": missing, "endless": endless})
+    commands = {name: Command(run, lambda _: False) for name, run in (("echo", dict), ("missing", missing), ("endless", endless))}
+    server = AdminServer(PrivateListener(path), commands, on_act=None)
     server.start()
     yield path
     server.stop(timeout_s=0)

@@ -14,6 +14,7 @@ import pytest
 import gw.config
 from gw import bus
 from gw.control.admin import commands
+from gw.control.admin.audit import Audit
 from gw.control.admin.commands import AdminCommands
 from gw.control.admin.server import CommandError
 from gw.control.bus.server import BusServer
@@ -67,11 +68,12 @@ class Rig:
                 self.store, self.recorder, rows, rest, breaker, claimant="claimant", is_owned=self.bus.is_owned
             ),
             spool=self.spool,
+            audit=Audit(self.spool, lambda: self.notified.append(True)),
             notify=lambda: self.notified.append(True),
         )
 
     def ask(self, command: str, **fields: Any) -> Any:
-        return msgspec.to_builtins(self.commands.table()[command](fields))
+        return msgspec.to_builtins(self.commands.table()[command].run(fields))
 
     def known(self, call_sid: str = CALL, *, ended: bool = False) -> None:
         self.store.apply([Stamped(call_started(call_sid), "here", 0, "w0", 1)])

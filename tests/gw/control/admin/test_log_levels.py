@@ -22,7 +22,7 @@ def scoreboard() -> Scoreboard:
 
 
 def _ask(scoreboard: Scoreboard, **fields: Any) -> dict[str, Any]:
-    answer = LogLevels(scoreboard, "info").commands()["loglevel"](fields)
+    answer = LogLevels(scoreboard, "info").commands()["loglevel"].run(fields)
     assert answer["configured"] == "info"
     processes: dict[str, Any] = answer["processes"]
     return processes

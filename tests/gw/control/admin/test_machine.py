@@ -47,12 +47,12 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def test_a_drain_is_sent_and_outlives_control(rig: Rig, tmp_path: Path) -> None:
-    assert rig.machine.commands()["drain"]({}) == {"draining": True, "workers": 2}
+    assert rig.machine.commands()["drain"].run({}) == {"draining": True, "workers": 2}
     assert rig.machine.drained
     again = MachineState(rig.scoreboard, rig.scoreboard.row(0), rig.page, drain_workers=rig.drain, is_orphan=lambda: False)
     assert again.drained
     assert rig.sent == [True, True], "a new control sends the drain again"
-    assert again.commands()["drain"]({"on": False}) == {"draining": False, "workers": 2}
+    assert again.commands()["drain"].run({"on": False}) == {"draining": False, "workers": 2}
     assert not rig.machine.drained
 
 
@@ -77,7 +77,7 @@ def test_among_machines_a_drain_is_announced_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fields", [{"on": "yes"}, {"of": True}])
 def test_wrong_arguments_are_refused(rig: Rig, fields: dict[str, object]) -> None:
     with pytest.raises(CommandError) as caught:
-        rig.machine.commands()["drain"](fields)
+        rig.machine.commands()["drain"].run(fields)
     assert caught.value.code == "bad_request"
     assert rig.sent == []
 
@@ -89,7 +89,7 @@ def test_a_reload_is_asked_of_the_supervisor(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     try:
         assert rig.machine.reload() == {"report": 1}
-        assert rig.machine.commands()["reload"]({"check": True}) == {"report": 1}
+        assert rig.machine.commands()["reload"].run({"check": True}) == {"report": 1}
         assert sent == [(os.getppid(), signal.SIGHUP), (os.getppid(), CHECK)]
         rig.scoreboard.publish_report(ReloadReport(1, "running", "control is replaced"))
         with pytest.raises(CommandError, match="a reload is under way: control is replaced"):

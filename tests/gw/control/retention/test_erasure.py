@@ -19,7 +19,7 @@ from tests.gw.control.stamped import call_sid
 def forget(rig: Rig, k: int = 1, **options: Any) -> Any:
     signed = options.pop("signed", True)
     command = rig.retention(signed=signed).commands()["forget"]
-    return msgspec.to_builtins(command({"call_sid": call_sid(k), **options}))
+    return msgspec.to_builtins(command.run({"call_sid": call_sid(k), **options}))
 
 
 def test_a_call_leaves_every_place(rig: Rig) -> None:

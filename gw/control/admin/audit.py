@@ -1,0 +1,61 @@
+"""Records the acts of operators: one log line and one event each.
+
+An event of kind `operator` belongs to the act's call, if there is one. It passes through the spool into the store, so it
+is kept while the store is away. Telephone numbers are masked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gw import bus
+from gw.control.admin.server import Act, Fields
+from gw.control.rows import OPERATOR, Scalar
+from gw.control.spool import Spool, SpoolError
+from gw.logs.lines import mask_numbers
+
+log = logging.getLogger(__name__)
+
+#: Longest record of a request's fields.
+MAX_CHARS: Final = 500
+
+
+class Audit:
+    """Writes the acts of operators. `notify` is called when the spool has a new event."""
+
+    def __init__(self, spool: Spool, notify: Callable[[], None]) -> None:
+        self._spool = spool
+        self._notify = notify
+        self._instance = f"admin-{os.getpid()}-{time.time_ns():x}"
+        self._n = 0
+
+    def record(self, act: Act) -> None:
+        """Log an act and store it."""
+        text = summary(act.fields)
+        log.warning(
+            "operator: %s: %s",
+            f"{act.command} {text}".rstrip(),
+            act.outcome,
+            extra={"call_sid": act.call_sid or None, "uid": act.uid},
+        )
+        self.store(act.call_sid, OPERATOR, command=act.command, arguments=text, uid=act.uid, outcome=act.outcome)
+
+    def store(self, call_sid: str, kind: str, **data: Scalar) -> None:
+        """Store an act as an event. It is done, so a failure of the spool is only logged."""
+        self._n += 1
+        event = bus.CallEvent(call_sid, kind, time.time(), dict(data))
+        try:
+            self._spool.append(self._instance, [(self._n, bus.encode_event(event))])
+        except SpoolError as error:
+            log.error("an operator's act is not stored: %s", error, extra={"call_sid": call_sid, "reason": error.code})
+        else:
+            self._notify()
+
+
+def summary(fields: Fields) -> str:
+    """Return a request's fields as bounded text with masked numbers: `call_sid=CA0 to=+1555***4567`."""
+    return mask_numbers(" ".join(f"{name}={value}" for name, value in fields.items()))[:MAX_CHARS]

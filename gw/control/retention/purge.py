@@ -18,10 +18,11 @@ from gw.control.store.retention import Page, Place, Policy
 MAX_CALLS: Final = 500
 MIN_CALLS: Final = 10
 #: A transaction that takes longer halves the next one; a shorter one doubles it.
-LONG_S: Final = 0.4
-SHORT_S: Final = 0.1
-#: Least pause after a page.
+LONG_S: Final = 0.2
+SHORT_S: Final = 0.05
+#: Least pause after a page, and its length for each second of work: a database on this machine shares the cores with the calls.
 PAUSE_S: Final = 0.1
+PAUSE_SHARE: Final = 9.0
 
 
 class Swept(NamedTuple):
@@ -33,8 +34,8 @@ class Swept(NamedTuple):
 
     @property
     def pause_s(self) -> float:
-        """The pause after it: the store is busy with a sweep half of the time at most."""
-        return max(PAUSE_S, self.took_s)
+        """The pause after it: a sweep uses the store for a tenth of the time at most."""
+        return max(PAUSE_S, PAUSE_SHARE * self.took_s)
 
 
 def policy_of(config: Config) -> Policy:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gw.call.resume import RESUMABLE
+from gw.call.state import Reason
 from gw.control.twilio_api.rest import POOL_CONNECTIONS
 from tests.faults.ledger import CallLine, Ledger, Struck
 
@@ -102,7 +104,9 @@ def _events(ledger: Ledger) -> list[str]:
         elif kind == "StartRecording":
             there = call is not None and call.recording is not None
         elif kind == "CallEnded":
-            there = row.get("ended_at") is not None and row.get("reason") in ends[call_sid]
+            reason = row.get("reason")
+            is_lost = reason == Reason.WORKER_LOST and ends[call_sid] <= RESUMABLE  # the call's last stream sent none
+            there = row.get("ended_at") is not None and (reason in ends[call_sid] or is_lost)
         elif kind == "FirstAudio":
             there = row.get("first_audio_at") is not None
         else:

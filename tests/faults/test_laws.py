@@ -78,6 +78,13 @@ def test_a_sound_ledger_breaks_no_law() -> None:
     assert (counted["calls placed"], counted["calls a fault met"], counted["calls judged byte for byte"]) == (3, 2, 2)
 
 
+def test_a_resumed_call_whose_worker_dies_loses_no_event() -> None:
+    """Its row has the end of the last stream, which no worker sent."""
+    ledger = sound()
+    ledger.calls[2].row = {**(ledger.calls[2].row or {}), "reason": "worker_lost"}
+    assert judge(ledger)["no event lost"] == []
+
+
 def _call(n: int, **changes: object) -> Callable[[Ledger], None]:
     def change(ledger: Ledger) -> None:
         for name, value in changes.items():

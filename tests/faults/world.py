@@ -43,7 +43,7 @@ SETTINGS: Final = {
     "agents.default": "",
 }
 TWILIO_TIMEOUT_S: Final = 2.0
-_SERVE: Final = [sys.executable, str(Path(__file__).with_name("serve.py"))]
+SERVE: Final = [sys.executable, str(Path(__file__).with_name("serve.py"))]
 _SAMPLE_S: Final = 0.1
 #: Waits below this, in one sample, are normal on a shared core, and far from 60 ms.
 _STALL_S: Final = 0.03
@@ -109,7 +109,7 @@ class World:
             up.callback(self.proxy.stop)
             self.ai = Helper("tests.faults.ai", self.folder / "a", self.seed)
             up.callback(self.ai.stop)
-            self.gateway = _Gateway(_SERVE, self.folder, SETTINGS)
+            self.gateway = _Gateway(SERVE, self.folder, SETTINGS)
             up.callback(self.gateway.stop)
             port = self._link("store", f"127.0.0.1:{self.mariadb.port}").rpartition(":")[2]
             self.gateway.store_url = f"mysql+pymysql://{USER}@127.0.0.1:{port}/{self.database}"
@@ -172,7 +172,7 @@ class World:
         """Return the pids of the gateway's running processes of this role."""
         found = []
         for pid in self.gateway.pids()[1:]:
-            if _role(pid) == role:
+            if role(pid) == role:
                 found.append(pid)
         return sorted(found)
 
@@ -193,7 +193,7 @@ class World:
             pids = self.gateway.pids()
             for pid in pids:
                 if pid not in self.seen or not self.seen[pid]:
-                    self.seen[pid] = "supervisor" if pid == pids[0] else _role(pid)
+                    self.seen[pid] = "supervisor" if pid == pids[0] else role(pid)
                 if self.seen[pid] != "worker":
                     continue
                 with contextlib.suppress(OSError, ValueError, IndexError):  # the process is ending
@@ -278,7 +278,7 @@ class World:
         return wait_until_gone(sorted(self.seen), scaled(5.0))
 
 
-def _role(pid: int) -> str:
+def role(pid: int) -> str:
     try:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

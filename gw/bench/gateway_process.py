@@ -22,6 +22,7 @@ import gevent
 from gevent import os as gevent_os
 
 from gw.bounded import OutOfTimeError, within
+from gw.config.credentials import FOLDERS
 from gw.errors import GatewayError
 from gw.procfs import TRACEABLE_VARIABLE
 from gw.supervise.child import PARENT_VARIABLE
@@ -82,10 +83,20 @@ class GatewayProcess:
         whole = "\n".join(f"[{table}]\n{lines}" for table, lines in tables.items())
         return f"# A gateway between the twins, for one run.\n{whole}"
 
-    def start(self, *, account_sid: str, auth_token: str, api_base: str, ai_url: str, trusted: Path | None = None) -> None:
+    def start(
+        self,
+        *,
+        account_sid: str,
+        auth_token: str,
+        api_base: str,
+        ai_url: str,
+        trusted: Path | None = None,
+        credentials: Path | None = None,
+    ) -> None:
         """Run the gateway and wait until it reports readiness.
 
-        `trusted`: the only certificate it trusts, instead of the system's. Raises: GatewayProcessError with its log's end.
+        `trusted`: the only certificate it trusts, instead of the system's. `credentials`: a folder of secrets.
+        Raises: GatewayProcessError with its log's end.
         """
         self.config_path.write_text(self.configuration(account_sid, api_base, ai_url))
         ours = ("SUBMILLI_", "LISTEN_", "TWILIO_", "OPENAI_")
@@ -96,6 +107,7 @@ class GatewayProcess:
             PARENT_VARIABLE: str(os.getpid()),
             TRACEABLE_VARIABLE: "1",  # memory is measured, and there is no secret
             **({} if trusted is None else {_TRUST_VARIABLE: str(trusted)}),
+            **({} if credentials is None else {FOLDERS[0]: str(credentials)}),
         }
         with self.log_path.open("wb") as log:
             self._process = start_process(self._command, env=environ, stdin=subprocess.DEVNULL, stderr=log)

@@ -1,4 +1,4 @@
-"""`reload`: new code and configuration for the running gateway, without losing a call."""
+"""`reload`: new code, configuration and secrets for the running gateway, without losing a call."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def reload(settings: Settings, check: bool, as_json: bool) -> None:
     First control and a worker are constructed on trial. Then new workers start beside the old ones. Once all are ready they take
     the calls, and the old ones end with their last call, at the latest after server.reload_timeout_s. A file with an error, a
     taken address, or code that does not start, changes nothing: the error is reported here, and the present processes continue
-    to serve. SIGHUP to the supervisor does the same. Environment variables, server.listen and ops.var_dir keep their values from
-    the start.
+    to serve. SIGHUP to the supervisor does the same. Secrets in the folder SUBMILLI_CREDENTIALS are read again; environment
+    variables, server.listen and ops.var_dir keep their values from the start.
 
     \b
     After an edit or an upgrade:   gateway.py reload

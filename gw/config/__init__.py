@@ -1,9 +1,10 @@
 """The configuration object: every key with its default, range and meaning.
 
-The keys are in a TOML file (`--config`, or SUBMILLI_CONFIG), the secrets in the environment. `config example` and `config check`
-are derived from these fields.
+The keys are in a TOML file (`--config`, or SUBMILLI_CONFIG), the secrets in the environment or in files. `config example` and
+`config check` are derived from these fields.
 
 load        reads, checks and prints a configuration
+credentials secrets from files
 rules       checks that involve several keys
 store_url   the grammar of store.url
 """
@@ -275,7 +276,7 @@ class Agent(_Section, frozen=True):
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """Secrets from the environment, under the names in `ENVIRONMENT`. Never printed or logged."""
+    """Secrets from the environment or files, under the names in `ENVIRONMENT`. Never printed or logged."""
 
     twilio_auth_token: Annotated[str, _doc("The Twilio auth token, for signatures and the REST API.")] = ""
     twilio_auth_token_old: Annotated[
@@ -285,7 +286,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     openai_api_key: Annotated[str, _doc("The API key for agents of provider openai.")] = ""
     db_password: Annotated[str, _doc("The password for store.url.")] = ""
     ops_token: Annotated[str, _doc("The bearer token for /metrics. Needed if ops.listen is not a loopback address.")] = ""
-    token_key: Annotated[str, _doc("The key that signs stream tokens. Empty: the auth token, else a random key per start.")] = ""
+    token_key: Annotated[str, _doc("The key that signs stream tokens. Empty: the auth token at the start, or a random key.")] = ""
 
     def __repr__(self) -> str:
         return "Secrets(...)"

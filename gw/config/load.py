@@ -18,6 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from gw.config import ENVIRONMENT, SECRETS_OF, Agent, Config, Secrets
+from gw.config.credentials import FOLDERS, with_credentials
 from gw.config.rules import broken_rules, without_password
 from gw.errors import ConfigError
 
@@ -68,7 +69,7 @@ def _agent_tables(agent: str) -> dict[str, type[msgspec.Struct]]:
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True, process: str = "") -> Config:
-    """Return the configuration: the file's keys, the environment's secrets, and defaults.
+    """Return the configuration: the file's keys, the secrets of credentials and environment, and defaults.
 
     `path` None: the file in SUBMILLI_CONFIG, or none. `serving` False: for commands that only read the gateway's data; secrets
     of a running gateway may be missing. `process`: a key of SECRETS_OF, for a process that reads and needs no other secrets.
@@ -102,6 +103,8 @@ def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, proce
         path = Path(named)
     document, found = ({}, []) if path is None else _parse(path)
     read = SECRETS_OF.get(process, frozenset(ENVIRONMENT))
+    environ, unreadable = with_credentials(environ)
+    found += unreadable if serving else []
     secrets, wrong = _secrets(environ, read)
     found += wrong
     values, failed = _decode(document, found)
@@ -126,7 +129,7 @@ def _secrets(environ: Mapping[str, str], read: frozenset[str]) -> tuple[Secrets,
     for field, variable in ENVIRONMENT.items():
         values[field] = environ.get(variable, "") if field in read else ""
         if values[field] != values[field].strip() or not values[field].isprintable():
-            found.append(f"{variable} in the environment begins or ends with a space, or contains a line break: remove it")
+            found.append(f"{variable} begins or ends with a space, or contains a line break: remove it")
     return Secrets(**values), found
 
 
@@ -240,7 +243,7 @@ def example() -> str:
         "# The configuration of a Submilli gateway: every key with its default. Keep only the keys you change.",
         f"# Pass this file with --config or in {CONFIG_VARIABLE}. Paths are relative to the gateway's working directory.",
         "#",
-        "# Secrets are not allowed in this file. They come from the environment:",
+        "# Secrets are not allowed in this file. They come from the environment, or from files:",
         *(f"#   {line[2:]}" for line in environment_example().splitlines() if line.startswith("# ")),
     ]
     for name, kind in {**_SECTIONS, **_agent_tables("default")}.items():
@@ -256,7 +259,9 @@ def environment_example() -> str:
     lines = []
     for field, variable in ENVIRONMENT.items():
         lines += [f"# {variable}: {meanings[field]}", f"#{variable}="]
-    return "\n".join([*lines, f"# {CONFIG_VARIABLE}: The TOML file, unless --config is given.", f"#{CONFIG_VARIABLE}="]) + "\n"
+    lines += [f"# {FOLDERS[0]}: A folder with a file for each secret, named like its variable. A reload reads it again."]
+    lines += [f"#{FOLDERS[0]}=", f"# {CONFIG_VARIABLE}: The TOML file, unless --config is given.", f"#{CONFIG_VARIABLE}="]
+    return "\n".join(lines) + "\n"
 
 
 def _example_key(field: inspect.Field) -> Iterator[str]:

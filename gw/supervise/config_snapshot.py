@@ -1,8 +1,9 @@
-"""Snapshot of the configuration file for one generation, checked by the code on disk.
+"""Snapshot of the configuration file and the secrets for one generation of processes.
 
-The file is read once, and every process of that generation gets these bytes, including one restarted an hour later: no process
-reads an unfinished edit. Children inherit the snapshot as anonymous memory. The check runs in a process of the new code, which
-also returns the settings the supervisor needs. The trial constructs control and a worker in another one (`gw.supervise.trial`).
+Each is read once, and every process of that generation gets the same, including one restarted an hour later: no process reads an
+unfinished edit. Children inherit the file as anonymous memory, and their secrets in the environment. The check runs in a process
+of the new code, which also returns the settings the supervisor needs. The trial constructs control and a worker in another one
+(`gw.supervise.trial`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from gw.config.credentials import with_credentials
 from gw.errors import GatewayError
 from gw.supervise.child import PARENT_VARIABLE
 
@@ -46,11 +48,14 @@ class SupervisorSettings(msgspec.Struct, frozen=True):
 
 
 class Snapshot:
-    """The bytes of the configuration file. Without a file it is empty, and children read no file."""
+    """The bytes of the configuration file, and an environment with all secrets. Without a file, children read none."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Read the file at `path`. Raises ReloadError."""
+    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+        """Read the file at `path`, and the credentials. `environ`: of the gateway's start. Raises ReloadError."""
         self.fd = -1
+        self.environ, unreadable = with_credentials(environ)
+        if unreadable:
+            raise ReloadError("; ".join(unreadable))
         if path is None:
             return
         try:
@@ -86,13 +91,13 @@ class Snapshot:
             self.fd = -1
 
 
-def check(command: Sequence[str], snapshot: Snapshot, environ: Mapping[str, str], named: str) -> SupervisorSettings:
+def check(command: Sequence[str], snapshot: Snapshot, named: str) -> SupervisorSettings:
     """Check the file with the code on disk. `named`: the file's name in messages.
 
     Raises: ReloadError with every problem of the file.
     """
     argv = [*command, *snapshot.options, "config", "check", "--json"]
-    done = _run(argv, snapshot, environ, CHECK_TIMEOUT_S, f"the check of {named}")
+    done = _run(argv, snapshot, CHECK_TIMEOUT_S, f"the check of {named}")
     try:
         answer: dict[str, Any] = msgspec.json.decode(done.stdout, type=dict)
         if answer["problems"]:
@@ -109,16 +114,14 @@ def settings_of(config: Mapping[str, Any]) -> SupervisorSettings:
     return msgspec.convert({**config["server"], **own}, SupervisorSettings)
 
 
-def try_out(
-    command: Sequence[str], snapshot: Snapshot, environ: Mapping[str, str], scoreboard_fd: int, running: SupervisorSettings
-) -> None:
+def try_out(command: Sequence[str], snapshot: Snapshot, scoreboard_fd: int, running: SupervisorSettings) -> None:
     """Construct control and a worker in a process of the code on disk. `running`: of the present control.
 
     Raises: ReloadError with the reason why one of them would not start.
     """
     held = ["--ops-listen", running.ops_listen, "--admin-socket", running.admin_socket]
     argv = [*command, *snapshot.options, "trial", "--scoreboard-fd", str(scoreboard_fd), *held]
-    done = _run(argv, snapshot, environ, TRIAL_TIMEOUT_S, "the trial of the new processes", (scoreboard_fd,))
+    done = _run(argv, snapshot, TRIAL_TIMEOUT_S, "the trial of the new processes", (scoreboard_fd,))
     try:
         problem = str(msgspec.json.decode(done.stdout, type=dict)["problem"])
     except (msgspec.MsgspecError, KeyError):
@@ -128,13 +131,13 @@ def try_out(
 
 
 def _run(
-    argv: list[str], snapshot: Snapshot, environ: Mapping[str, str], bound_s: float, what: str, fds: tuple[int, ...] = ()
+    argv: list[str], snapshot: Snapshot, bound_s: float, what: str, fds: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a process of the code on disk to its end. Raises ReloadError."""
     try:
         return subprocess.run(
             argv,
-            env={**environ, PARENT_VARIABLE: str(os.getpid())},
+            env={**snapshot.environ, PARENT_VARIABLE: str(os.getpid())},
             pass_fds=(*snapshot.pass_fds, *fds),
             stdin=subprocess.DEVNULL,
             capture_output=True,

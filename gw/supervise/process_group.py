@@ -42,14 +42,12 @@ class ProcessGroup:
     def __init__(
         self,
         command: Sequence[str],
-        environ: Mapping[str, str],
         scoreboard: Scoreboard,
         listen_fd: int,
         plan: Plan,
         allowed: Sequence[int],
     ) -> None:
         """`allowed`: the cores a child may use. A child inherits this process's cores, which may be fewer."""
-        self.environ = environ
         self.command = list(command)
         self.scoreboard = scoreboard
         self.plan = plan  # of `workers`
@@ -81,7 +79,7 @@ class ProcessGroup:
         """Return the control process, not started, on trial."""
         row = self.scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
         argv = [*self.command, *snapshot.options, "control", *self._handed(row.index), "--nice", str(self.plan.control_nice)]
-        return SupervisedProcess("control", argv, environ_of("control", self.environ), row, snapshot, (self.scoreboard.fd,))
+        return SupervisedProcess("control", argv, environ_of("control", snapshot.environ), row, snapshot, (self.scoreboard.fd,))
 
     def new_worker(self, index: int, snapshot: Snapshot, plan: Plan, *, low_priority: bool) -> SupervisedProcess:
         """Return a worker, not started, on trial. `low_priority`: other workers are serving.
@@ -97,7 +95,7 @@ class ProcessGroup:
         cores = [own] if own >= 0 else self._allowed
         argv += [*self._handed(row.index), "--core", ",".join(map(str, cores))]
         handed = (self._listen_fd, self.scoreboard.fd)
-        environ = environ_of("worker", self.environ)
+        environ = environ_of("worker", snapshot.environ)
         process = SupervisedProcess(f"worker {index}", argv, environ, row, snapshot, handed, low_priority=low_priority)
         self._all_workers.append(process)
         return process

@@ -1,4 +1,4 @@
-"""Reload: replaces all workers and control with processes of the present code and configuration.
+"""Reload: replaces all workers and control with processes of the present code, configuration and secrets.
 
 The configuration is checked, and control and a worker are constructed on trial beside the present ones. Then the new workers
 start, one after another. When all are ready, the former ones close the listening socket and end with their last call, and control
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -42,16 +42,19 @@ class Reloader:
         snapshot: Snapshot,
         *,
         config_path: Path | None,
+        environ: Mapping[str, str],
         allowed: list[int],
         on_plan: Callable[[], None],
         on_report: Callable[[ReloadReport], None] | None,
     ) -> None:
-        """`allowed`: the cores available. `on_plan` is called after the plan of cores has changed."""
+        """`environ`: of the start; each reload reads its credentials. `allowed`: the cores available. `on_plan` is called after
+        the plan of cores has changed."""
         self.settings = settings
         self._of_control = settings  # of the running control, which may be of the former generation
         self._group = group
         self._snapshots = [snapshot]
         self._config_path = config_path
+        self._environ = environ
         self._allowed = allowed
         self._on_plan = on_plan
         self._on_report = on_report
@@ -115,15 +118,15 @@ class Reloader:
             leaving = self._group.former()
             if leaving >= len(self._group.workers) * MAX_LEAVING:
                 raise ReloadError(f"{leaving} workers of former generations still drain")
-            snapshot = Snapshot(self._config_path)
+            snapshot = Snapshot(self._config_path, self._environ)
             self._snapshots.append(snapshot)
             group = self._group
-            settings = check(group.command, snapshot, group.environ, str(self._config_path or "the configuration"))
+            settings = check(group.command, snapshot, str(self._config_path or "the configuration"))
             for key in ("listen", "var_dir"):
                 if getattr(settings, key) != getattr(self.settings, key):
                     table = "ops" if key == "var_dir" else "server"
                     raise ReloadError(f"{table}.{key} has changed: stop and start the gateway to apply it")
-            try_out(group.command, snapshot, group.environ, group.scoreboard.fd, self._of_control)
+            try_out(group.command, snapshot, group.scoreboard.fd, self._of_control)
             if not self._is_check:
                 self._replace_workers(snapshot, settings)
                 self._replace_control(snapshot)

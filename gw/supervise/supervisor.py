@@ -68,19 +68,18 @@ class Supervisor:
                 config.server.listen, environ, patience_s=patience_s, loopback_only=not config.signed
             )
             self.scoreboard = Scoreboard.create()  # the shared state of all processes
-            snapshot = Snapshot(config_path)
+            self.environ = _for_children(config, environ)
+            snapshot = Snapshot(config_path, self.environ)
         except (ReloadError, OSError) as error:
             self._lock.release()
             raise StartError(str(error)) from None
         except BaseException:
             self._lock.release()
             raise
-        self.environ = _for_children(config, environ)
         self._allowed = cpu_affinity.allowed_cores()
         server = config.server
         self._group = ProcessGroup(
             command,
-            self.environ,
             self.scoreboard,
             self.listener.fileno(),
             cpu_affinity.plan(server.workers, server.pin, self._allowed),
@@ -91,6 +90,7 @@ class Supervisor:
             settings_of({"server": msgspec.structs.asdict(server), "ops": msgspec.structs.asdict(config.ops)}),
             snapshot,
             config_path=config_path,
+            environ=self.environ,
             allowed=self._allowed,
             on_plan=self._bind,
             on_report=on_report,
@@ -201,9 +201,11 @@ class Supervisor:
 
 
 def _for_children(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the children's environment: this one, plus a common token key if none is set."""
+    """Return the environment for all generations of children: this one, and a token key.
+
+    The key outlives a change of the auth token: a stream may reach another generation than the webhook that announced it.
+    """
     managers = ("LISTEN_", "WATCHDOG_", "NOTIFY_SOCKET")  # meant for this process alone
     children = {name: value for name, value in environ.items() if not name.startswith(managers)}
-    if not config.secrets.token_key and not config.secrets.twilio_auth_token:
-        children["SUBMILLI_TOKEN_KEY"] = secrets.token_hex(32)
-    return children
+    own = config.secrets
+    return {**children, "SUBMILLI_TOKEN_KEY": own.token_key or own.twilio_auth_token or secrets.token_hex(32)}

@@ -12,9 +12,17 @@ from pathlib import Path
 import gevent
 import pytest
 
+from gw.bench.gateway_process import GatewayProcess
 from gw.config import ENVIRONMENT, SECRETS_OF
+from gw.control.admin.client import AdminClient
 from gw.procfs import TRACEABLE_VARIABLE
 from gw.supervise.child import PARENT_VARIABLE
+from gw.twin import speech
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
+from tests.calls.hearing import until
 from tests.program import program
 from tests.timing import scaled
 
@@ -45,12 +53,20 @@ def children(pid: int) -> dict[str, int]:
     return found
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+@pytest.fixture(scope="module", params=["variables", "files"])
+def gateway(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("gateway")
     folder.joinpath("submilli.toml").write_text(CONFIGURATION.format(folder=folder))
     environ = {name: value for name, value in os.environ.items() if name != TRACEABLE_VARIABLE}
-    environ |= {variable: VALUES[field] for field, variable in ENVIRONMENT.items()} | {PARENT_VARIABLE: str(os.getpid())}
+    environ |= {PARENT_VARIABLE: str(os.getpid())}
+    if request.param == "variables":
+        environ |= {variable: VALUES[field] for field, variable in ENVIRONMENT.items()}
+    else:
+        credentials = folder / "credentials"
+        credentials.mkdir(0o700)
+        for field, variable in ENVIRONMENT.items():
+            (credentials / variable).write_text(f"{VALUES[field]}\n")
+        environ |= {"CREDENTIALS_DIRECTORY": str(credentials)}  # as systemd sets it
     argv = [*program(), "--config", str(folder / "submilli.toml"), "serve"]
     serve = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE)
     try:
@@ -87,6 +103,7 @@ def test_a_process_has_only_its_own_secrets(gateway: int, role: str) -> None:
     for field, variable in ENVIRONMENT.items():
         value = VALUES[field].encode()
         assert (variable.encode() + b"=" in environ) is (field in SECRETS_OF[role])
+        assert b"CREDENTIALS" not in environ
         assert (value in environ, value in whole) == ((True, True) if field in SECRETS_OF[role] else (False, False)), field
 
 
@@ -98,3 +115,97 @@ def test_no_other_process_of_the_user_reads_its_memory(gateway: int) -> None:
             if os.geteuid() != 0:
                 with pytest.raises(PermissionError):
                     Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def test_the_auth_token_is_rotated_under_calls(tmp_path: Path) -> None:
+    """No webhook and no REST request is refused, while Twilio and the gateway change to another token, step by step."""
+    first, second = "the first auth token", "the second auth token"
+    credentials = tmp_path / "credentials"
+    credentials.mkdir(0o700)
+    calls: list[TwinCall] = []
+
+    def put(**secrets: str) -> None:
+        for name, value in secrets.items():
+            whole = tmp_path / name
+            whole.write_text(f"{value}\n")
+            whole.replace(credentials / name)
+
+    def call_on(gateway_is_up: list[bool]) -> None:
+        while gateway_is_up:
+            calls.append(twilio.place_call(speech.script(50), hang_up=False, max_s=scaled(30.0)))
+            gevent.sleep(0.3)
+
+    gateway = GatewayProcess(program(), tmp_path / "gateway", {"server": "workers = 1\n"})
+    with AiTwin(AiScript(greeting=lasting(1), hang_up_after=1)) as ai, TwilioTwin(gateway.url, auth_token=first) as twilio:
+        put(TWILIO_AUTH_TOKEN=first)
+        try:
+            gateway.start(
+                account_sid=twilio.account_sid,
+                auth_token="stale",
+                api_base=twilio.rest.url,
+                ai_url=ai.url,
+                credentials=credentials,
+            )
+            gateway_is_up = [True]
+            calling = gevent.spawn(call_on, gateway_is_up)
+            rotate = [
+                lambda: twilio.add_secondary_token(second),
+                lambda: put(TWILIO_AUTH_TOKEN=second, TWILIO_AUTH_TOKEN_OLD=first),
+                lambda: reload(gateway),
+                twilio.promote_secondary_token,
+                lambda: put(TWILIO_AUTH_TOKEN_OLD=""),
+                lambda: reload(gateway),
+            ]
+            for step in rotate:
+                before = len(calls)
+                step()
+                until(lambda before=before: len(calls) > before + 1, "calls continue")  # type: ignore[misc]
+            gateway_is_up.clear()
+            calling.join()
+            for call in calls:
+                assert call.wait(scaled(40.0))
+                until(lambda call=call: recording_of(gateway, call) == "completed", "it was recorded")  # type: ignore[misc]
+        finally:
+            gateway.stop()
+        assert {(call.closed_by, call.close_reason, call.error) for call in calls} == {("gateway", "ai_hangup", "")}
+        assert {posted.status for posted in twilio.webhooks.posts} <= {200, 204}
+        assert {status for _, _, _, status in twilio.rest.requests} <= {200, 201}
+    assert "bad_signature" not in gateway.log_path.read_text()
+
+
+def test_a_reload_with_an_unusable_secret_changes_nothing(tmp_path: Path) -> None:
+    gateway = GatewayProcess(program(), tmp_path / "gateway")
+    credentials = tmp_path / "credentials"
+    credentials.mkdir(0o700)
+    with TwilioTwin(gateway.url, auth_token="token") as twilio:
+        try:
+            gateway.start(
+                account_sid=twilio.account_sid,
+                auth_token="token",
+                api_base=twilio.rest.url,
+                ai_url="ws://127.0.0.1:1",
+                credentials=credentials,
+            )
+            before = gateway.pids()
+            (credentials / "OPENAI_API_KEY").write_bytes(b"\xff")
+            done = run_reload(gateway)
+            assert (done.returncode, gateway.pids()) == (1, before)
+            assert f"the secret {credentials}/OPENAI_API_KEY cannot be read: it is not UTF-8" in done.stderr
+        finally:
+            gateway.stop()
+
+
+def run_reload(gateway: GatewayProcess) -> subprocess.CompletedProcess[str]:
+    """Run `reload`, as an operator does: in a shell without the secrets."""
+    argv = [*program(), "--config", str(gateway.config_path), "reload"]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=scaled(60.0))
+
+
+def reload(gateway: GatewayProcess) -> None:
+    done = run_reload(gateway)
+    assert done.returncode == 0, done.stderr
+
+
+def recording_of(gateway: GatewayProcess, call: TwinCall) -> str:
+    row = AdminClient(gateway.admin_socket, timeout_s=scaled(20.0)).request("call", call_sid=call.call_sid) or {}
+    return str((row.get("recording") or {}).get("state"))

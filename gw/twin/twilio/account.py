@@ -72,6 +72,17 @@ class TwilioTwin:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
+    # -- rotation of the auth token ---------------------------------------------------------------------------------
+
+    def add_secondary_token(self, auth_token: str) -> None:
+        """Create a secondary auth token. It is valid for the REST API; webhooks are signed with the primary one."""
+        self.rest.auth_tokens.append(auth_token)
+
+    def promote_secondary_token(self) -> None:
+        """Replace the primary auth token by the secondary one. Source: Twilio docs, "REST API: Auth Token"."""
+        del self.rest.auth_tokens[0]
+        self.webhooks.auth_token = self.rest.auth_tokens[0]
+
     # -- calls ------------------------------------------------------------------------------------------------------
 
     def place_call(self, speech: Sequence[bytes] = (), *, tagged: bool = True, **options: Any) -> TwinCall:

@@ -73,7 +73,7 @@ class RestTwin(Resources):
         port: int = 0,
     ) -> None:
         super().__init__(account_sid, calls, webhooks)
-        self._auth_token = auth_token
+        self.auth_tokens = [auth_token]  # the primary one, and during a rotation a secondary one
         self._faults: list[_Fault] = []
         self._stopping = Event()
         self._server = WSGIServer((host, port), self._application, log=None, error_log=None, spawn=Pool(1000))
@@ -153,8 +153,8 @@ class RestTwin(Resources):
         return self._route(method, path.removeprefix(f"{ACCOUNTS}{self._account_sid}"), fields)
 
     def _check_login(self, header: str) -> None:
-        expected = base64.b64encode(f"{self._account_sid}:{self._auth_token}".encode()).decode()
-        if not hmac.compare_digest(header, f"Basic {expected}"):
+        logins = (base64.b64encode(f"{self._account_sid}:{token}".encode()).decode() for token in self.auth_tokens)
+        if not any(hmac.compare_digest(header, f"Basic {login}") for login in logins):
             raise AnswerError(20003)
 
     def _route(self, method: str, path: str, fields: Mapping[str, tuple[str, ...]]) -> RestAnswer:

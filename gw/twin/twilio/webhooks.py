@@ -54,7 +54,7 @@ class WebhookSender:
         self.public_url = public_url.rstrip("/")
         self._gateway = urlsplit(gateway_url)
         self._public = urlsplit(self.public_url)
-        self._auth_token = auth_token
+        self.auth_token = auth_token  # the primary one
         self._timeout_s = timeout_s
         self.posts: deque[Posted] = deque(maxlen=KEPT_POSTS)
 
@@ -71,8 +71,8 @@ class WebhookSender:
     def headers(self, url: str, fields: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return Twilio's request headers, with a signature if there is an auth token."""
         headers = {"User-Agent": "TwilioProxy/1.1", "I-Twilio-Idempotency-Token": "twin"}
-        if self._auth_token:
-            headers["X-Twilio-Signature"] = sign(self._auth_token, url, fields)
+        if self.auth_token:
+            headers["X-Twilio-Signature"] = sign(self.auth_token, url, fields)
         return headers
 
     def post(self, url: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Posted:

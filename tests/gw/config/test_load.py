@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.config import ENVIRONMENT, SECRETS_OF, Agent, Config, Keys, Media, Secrets, Server, Turns
+from gw.config.credentials import FOLDERS
 from gw.config.load import CONFIG_VARIABLE, environment_example, example, load, problems, show
 from gw.errors import ConfigError
 from tests.examples import examples
@@ -302,7 +303,7 @@ def test_the_example_explains_every_key():
 
 def test_the_environment_example_lists_every_variable():
     documented = set(re.findall(r"^#([A-Z_]+)=$", environment_example(), re.MULTILINE))
-    assert documented == {*ENVIRONMENT.values(), CONFIG_VARIABLE}
+    assert documented == {*ENVIRONMENT.values(), FOLDERS[0], CONFIG_VARIABLE}
     assert list(ENVIRONMENT) == [field.name for field in msgspec.structs.fields(Secrets)]
     assert set().union(*SECRETS_OF.values()) == set(ENVIRONMENT), "each secret belongs to a process"
     assert all(f"#   {variable}: " in example() for variable in documented)

@@ -30,7 +30,7 @@ def taken(tmp_path):
         path = tmp_path / "submilli.toml"
         if text is not None:
             path.write_text(text)
-        made.append(Snapshot(None if text is None else path))
+        made.append(Snapshot(None if text is None else path, os.environ))
         return made[-1]
 
     yield take
@@ -69,15 +69,15 @@ def test_closing_twice_is_harmless(taken):
 
 def test_a_file_that_cannot_be_read_or_is_too_long(tmp_path, monkeypatch):
     with pytest.raises(ReloadError, match=r"none\.toml cannot be read: No such file"):
-        Snapshot(tmp_path / "none.toml")
+        Snapshot(tmp_path / "none.toml", {})
     with pytest.raises(ReloadError, match="Is a directory"):
-        Snapshot(tmp_path)
+        Snapshot(tmp_path, {})
     monkeypatch.setattr(config_snapshot, "MAX_FILE_BYTES", 10)
     (tmp_path / "long.toml").write_bytes(b"x" * 11)
     with pytest.raises(ReloadError, match=r"long\.toml is longer than 10 bytes"):
-        Snapshot(tmp_path / "long.toml")
+        Snapshot(tmp_path / "long.toml", {})
     (tmp_path / "long.toml").write_bytes(b"x" * 10)
-    Snapshot(tmp_path / "long.toml").close()
+    Snapshot(tmp_path / "long.toml", {}).close()
 
 
 # -- the check by the new code ----------------------------------------------------------------------------------------
@@ -85,18 +85,18 @@ def test_a_file_that_cannot_be_read_or_is_too_long(tmp_path, monkeypatch):
 
 def judged(snapshot: Snapshot, code: str) -> SupervisorSettings:
     """The check, by the given Python code."""
-    return check([sys.executable, "-c", code], snapshot, os.environ, "submilli.toml")
+    return check([sys.executable, "-c", code], snapshot, "submilli.toml")
 
 
 def test_the_check_returns_the_settings_of_the_supervisor(taken):
-    settings = check(program(), taken(), os.environ, "submilli.toml")
+    settings = check(program(), taken(), "submilli.toml")
     assert (settings.listen, settings.workers, settings.var_dir) == ("127.0.0.1:0", 3, "elsewhere")
 
 
 def test_every_problem_is_reported(taken):
     snapshot = taken('[server]\nlisten = "nowhere"\n[media]\nlead = 5\n')
     with pytest.raises(ReloadError, match=r"media\.lead.*; server\.listen"):
-        check(program(), snapshot, os.environ, "submilli.toml")
+        check(program(), snapshot, "submilli.toml")
 
 
 def test_problems_name_the_file_not_the_descriptor(taken):
@@ -147,7 +147,7 @@ def test_a_failing_trial_is_reported(taken, monkeypatch, code: str, error: str):
     monkeypatch.setattr(config_snapshot, "TRIAL_TIMEOUT_S", 1.0)
     running = SupervisorSettings("a:1", 1, True, 1.0, 2.0, "v", "b:2", "admin.sock")
     with Path(os.devnull).open() as file, pytest.raises(ReloadError) as raised:
-        try_out([sys.executable, "-c", code], taken(), os.environ, file.fileno(), running)
+        try_out([sys.executable, "-c", code], taken(), file.fileno(), running)
     assert str(raised.value) == error
 
 
@@ -157,7 +157,7 @@ def test_the_trial_receives_the_addresses_of_the_running_control(taken):
     with Path(os.devnull).open() as file:
         fd = file.fileno()
         with pytest.raises(ReloadError) as raised:
-            try_out([sys.executable, "-c", code], taken(), os.environ, fd, running)
+            try_out([sys.executable, "-c", code], taken(), fd, running)
     assert str(raised.value) == f"trial --scoreboard-fd {fd} --ops-listen b:2 --admin-socket admin.sock"
 
 
@@ -169,7 +169,23 @@ def test_a_long_error_is_cut(taken):
 
 def test_code_that_is_missing_or_does_not_end(taken, monkeypatch):
     with pytest.raises(ReloadError, match=r"no-such-program cannot be started: No such file"):
-        check(["no-such-program"], taken(), os.environ, "submilli.toml")
+        check(["no-such-program"], taken(), "submilli.toml")
     monkeypatch.setattr(config_snapshot, "CHECK_TIMEOUT_S", 0.1)
     with pytest.raises(ReloadError, match=r"did not end within 0\.1 s"):
         judged(taken(), "import time; time.sleep(60)")
+
+
+def test_each_snapshot_reads_the_credentials(tmp_path: Path) -> None:
+    secret = tmp_path / "OPENAI_API_KEY"
+    environ = {"PATH": "/bin", "SUBMILLI_CREDENTIALS": str(tmp_path)}
+    secret.write_text("first")
+    first = Snapshot(None, environ)
+    secret.write_text("second")
+    assert (first.environ, Snapshot(None, environ).environ) == (
+        {"PATH": "/bin", "OPENAI_API_KEY": "first"},
+        {"PATH": "/bin", "OPENAI_API_KEY": "second"},
+    )
+    secret.unlink()
+    secret.mkdir()
+    with pytest.raises(ReloadError, match=f"{secret} cannot be read: it is not a file"):
+        Snapshot(None, environ)

@@ -43,7 +43,9 @@ def until(condition: Callable[[], object]) -> None:
 def process(tmp_path: Path) -> Iterator[SupervisedProcess]:
     scoreboard = Scoreboard.private()
     argv = [sys.executable, "-c", CHILD, str(tmp_path)]
-    process = SupervisedProcess("worker 0", argv, os.environ, scoreboard.take_row(0), Snapshot(None), low_priority=True)
+    process = SupervisedProcess(
+        "worker 0", argv, os.environ, scoreboard.take_row(0), Snapshot(None, os.environ), low_priority=True
+    )
     yield process
     process.begin_stop(signal.SIGKILL)
     if process.greenlet is not None:

@@ -32,7 +32,7 @@ LISTEN_FD = 0
 def group() -> Iterator[ProcessGroup]:
     scoreboard = Scoreboard.create()
     plan = Plan(2, cores=(1, 2), rest=(0,), control_nice=5)
-    group = ProcessGroup([sys.executable, "-c", CHILD], os.environ, scoreboard, LISTEN_FD, plan, [0, 1, 2])
+    group = ProcessGroup([sys.executable, "-c", CHILD], scoreboard, LISTEN_FD, plan, [0, 1, 2])
     yield group
     group.hurry.set()
     group.end_all(0.1, 0.1)
@@ -40,26 +40,26 @@ def group() -> Iterator[ProcessGroup]:
 
 
 def test_a_worker_gets_its_index_sockets_and_core(group: ProcessGroup) -> None:
-    worker = group.new_worker(1, Snapshot(None), group.plan, low_priority=False)
+    worker = group.new_worker(1, Snapshot(None, os.environ), group.plan, low_priority=False)
     words = list(worker._argv)
     assert words[3:8] == ["worker", "--index", "1", "--listen-fd", str(LISTEN_FD)]
     assert words[-2:] == ["--core", "2"]
-    unbound = group.new_worker(0, Snapshot(None), Plan(1, (), ()), low_priority=False)
+    unbound = group.new_worker(0, Snapshot(None, os.environ), Plan(1, (), ()), low_priority=False)
     assert list(unbound._argv)[-2:] == ["--core", "0,1,2"], "a child would inherit the supervisor's cores"
     assert [row.worker for row in group.scoreboard.workers()] == [1, 0]
 
 
 def test_control_gets_its_row_and_niceness(group: ProcessGroup) -> None:
-    control = group.new_control(Snapshot(None))
+    control = group.new_control(Snapshot(None, os.environ))
     assert control.row.index == Scoreboard.CONTROL_ROW
     assert list(control._argv)[-4:] == ["--row", "0", "--nice", "5"]
 
 
 def test_a_child_gets_only_its_own_secrets(group: ProcessGroup) -> None:
-    group.environ = {"PATH": "/bin", **{variable: field for field, variable in ENVIRONMENT.items()}}
+    snapshot = Snapshot(None, {"PATH": "/bin", **{variable: field for field, variable in ENVIRONMENT.items()}})
     processes = {
-        "control": group.new_control(Snapshot(None)),
-        "worker": group.new_worker(0, Snapshot(None), group.plan, low_priority=False),
+        "control": group.new_control(snapshot),
+        "worker": group.new_worker(0, snapshot, group.plan, low_priority=False),
     }
     for role, process in processes.items():
         assert process._environ == {"PATH": "/bin", **{ENVIRONMENT[field]: field for field in SECRETS_OF[role]}}
@@ -71,13 +71,13 @@ def test_a_full_scoreboard_refuses_a_worker(group: ProcessGroup) -> None:
     for index in range(ROWS - 1):
         group.scoreboard.take_row(index)
     with pytest.raises(ReloadError, match="wait for former workers to end"):
-        group.new_worker(0, Snapshot(None), group.plan, low_priority=True)
+        group.new_worker(0, Snapshot(None, os.environ), group.plan, low_priority=True)
 
 
 def test_a_worker_that_outlives_its_bounds_is_killed(group: ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_group, "HURRY_S", 0.1)
     monkeypatch.setattr(process_group, "HURRY", signal.SIGCONT)  # this child ends by the default action of HURRY
-    worker = group.new_worker(0, Snapshot(None), group.plan, low_priority=False)
+    worker = group.new_worker(0, Snapshot(None, os.environ), group.plan, low_priority=False)
     group.workers = [worker]
     worker.start()
     worker.accept()
@@ -94,7 +94,7 @@ def test_a_worker_that_outlives_its_bounds_is_killed(group: ProcessGroup, monkey
 
 
 def test_former_workers_are_counted_until_they_end(group: ProcessGroup) -> None:
-    worker = group.new_worker(0, Snapshot(None), group.plan, low_priority=False)
+    worker = group.new_worker(0, Snapshot(None, os.environ), group.plan, low_priority=False)
     worker.start()
     assert worker.ready.wait(scaled(15.0))
     assert group.former() == 1

@@ -1,0 +1,49 @@
+"""Secrets from files: one file for each, named like its environment variable.
+
+The folders are SUBMILLI_CREDENTIALS, then systemd's CREDENTIALS_DIRECTORY. A file replaces the variable of its name, and an empty
+one removes it. systemd fills its folder at the start of a unit only, whereas a reload reads the first folder again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gw.config import ENVIRONMENT
+
+#: The folder of an operator, the folder of systemd. Source: systemd.exec(5), CREDENTIALS.
+FOLDERS: Final = ("SUBMILLI_CREDENTIALS", "CREDENTIALS_DIRECTORY")
+#: A key or a password is below 300 bytes.
+MAX_BYTES: Final = 4096
+
+
+def with_credentials(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return the environment with the files' secrets, and a sentence for each unusable file."""
+    resolved = {name: value for name, value in environ.items() if name not in FOLDERS}
+    found: list[str] = []
+    folders = [Path(environ[name]) for name in FOLDERS if environ.get(name)]
+    for variable in ENVIRONMENT.values():
+        for folder in folders:
+            try:
+                resolved[variable] = _read(folder / variable)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found.append(f"the secret {folder / variable} cannot be read: {error.strerror or error}")
+            break
+    return resolved, found
+
+
+def _read(path: Path) -> str:
+    """Return a file's text without its last line break. Raises OSError."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is not a file")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(f"it is longer than {MAX_BYTES} bytes")
+    try:
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise OSError("it is not UTF-8") from None

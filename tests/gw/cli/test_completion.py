@@ -30,7 +30,7 @@ def _completing() -> None:
         ("und", ["undrain"]),
         ("rel", ["reload"]),
         ("calls tr", ["transfer"]),
-        ("db poison ", ["list", "retry"]),
+        ("db poison ", ["drop", "export", "list", "retry"]),
         ("loglevel c", ["configured"]),
         ("calls transfer CAb", [LIVE]),
         ("calls watch CA", [LIVE]),

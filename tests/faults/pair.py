@@ -37,7 +37,7 @@ from gw.twin.twilio.account import TwilioTwin  # noqa: E402
 from gw.twin.twilio.stream import CallPlan  # noqa: E402
 from tests.faults.orders import Helper  # noqa: E402
 from tests.faults.run import say  # noqa: E402
-from tests.faults.world import AUTH_TOKEN, SERVE, role  # noqa: E402
+from tests.faults.world import AUTH_TOKEN, SERVE, role_of  # noqa: E402
 from tests.mariadb import PASSWORD, USER, MariaDB  # noqa: E402
 from tests.timing import scaled  # noqa: E402
 
@@ -71,7 +71,7 @@ class _Gateway(GatewayProcess):
     def kill(self, name: str = "") -> None:
         """Kill the processes of a role; all of them without one."""
         for pid in self.pids():
-            if role(pid) == name or not name:
+            if role_of(pid) == name or not name:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 

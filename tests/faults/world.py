@@ -172,7 +172,7 @@ class World:
         """Return the pids of the gateway's running processes of this role."""
         found = []
         for pid in self.gateway.pids()[1:]:
-            if role(pid) == role:
+            if role_of(pid) == role:
                 found.append(pid)
         return sorted(found)
 
@@ -193,7 +193,7 @@ class World:
             pids = self.gateway.pids()
             for pid in pids:
                 if pid not in self.seen or not self.seen[pid]:
-                    self.seen[pid] = "supervisor" if pid == pids[0] else role(pid)
+                    self.seen[pid] = "supervisor" if pid == pids[0] else role_of(pid)
                 if self.seen[pid] != "worker":
                     continue
                 with contextlib.suppress(OSError, ValueError, IndexError):  # the process is ending
@@ -278,7 +278,7 @@ class World:
         return wait_until_gone(sorted(self.seen), scaled(5.0))
 
 
-def role(pid: int) -> str:
+def role_of(pid: int) -> str:
     try:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

@@ -299,6 +299,7 @@ REQUESTS_REFUSED: Final = Counter(
             "bad_form",
             "no_signature",
             "bad_signature",
+            "wrong_account",
             "foreign_host",
             "foreign_origin",
         )

@@ -104,7 +104,9 @@ def greeting(config: Config, address: str, workers: int) -> list[str]:
         f"Call status changes = POST {public}/twilio/status."
     )
     if config.signed:
-        third = f"Account {config.twilio.account_sid}: signatures are checked against {public}, and streams need a token."
+        named = ", ".join(account.name for account in config.accounts if account.name)
+        more = f" and {named}" if named else ""
+        third = f"Account {config.twilio.account_sid}{more}: signatures are checked against {public}, and streams need a token."
     else:
         exposed = config.server.public_url and not is_loopback(urlsplit(config.server.public_url).hostname or "")
         third = (

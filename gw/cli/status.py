@@ -108,8 +108,10 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
         yield "", Text(f"{document['cut_values']} values were shortened to fit the store", "yellow")
     if document["claims"]:
         yield "", Text(f"{document['claims']} recordings are claimed in the spool while the store is down", "yellow")
-    if document["twilio"]["circuit"] not in ("closed", "none"):
-        yield "twilio", Text(f"down, recordings wait: {document['twilio']['problem']}", "red")
+    twilio = document["twilio"]
+    for name, account in {"twilio": twilio, **twilio.get("accounts", {})}.items():  # an older gateway has one account
+        if account["circuit"] not in ("closed", "none"):
+            yield name, Text(f"down, recordings wait: {account['problem']}", "red")
     done = ", ".join(f"{count} {outcome}" for outcome, count in document["recordings"].items() if count)
     yield "recordings", done or "none yet"
 

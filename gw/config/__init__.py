@@ -11,7 +11,8 @@ store_url   the grammar of store.url
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+import re
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -125,12 +126,19 @@ class Ops(_Section, frozen=True):
     ] = "duty"
 
 
+class Subaccount(_Section, frozen=True):
+    """A further Twilio account. Its token is in the environment: TWILIO_AUTH_TOKEN_NAME, for this NAME in capitals."""
+
+    account_sid: Annotated[str, _doc("AC and 32 hex digits. Webhooks, recordings and calls of this account use its token.")] = ""
+
+
 class Twilio(_Section, frozen=True):
     """The Twilio account of the calls. TWILIO_AUTH_TOKEN is in the environment."""
 
     account_sid: Annotated[str, _doc("AC and 32 hex digits. Empty: no credentials, loopback only, no signatures.")] = ""
     api_base: Annotated[str, _doc("The URL of Twilio's REST API.")] = "https://api.twilio.com"
     timeout_s: Annotated[_Seconds, _doc("Bound on one REST request, for connect and read each.")] = 10.0
+    accounts: dict[str, Subaccount] = {}
 
 
 class Media(_Section, frozen=True):
@@ -275,21 +283,27 @@ class Agent(_Section, frozen=True):
     keys: Keys = Keys()
 
 
-class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """Secrets from the environment or files, under the names in `ENVIRONMENT`. Never printed or logged."""
+class AccountSecrets(msgspec.Struct, frozen=True, kw_only=True):
+    """Secrets of one Twilio account. Never printed or logged."""
 
     twilio_auth_token: Annotated[str, _doc("The Twilio auth token, for signatures and the REST API.")] = ""
     twilio_auth_token_old: Annotated[
         str, _doc("A second auth token whose signatures are accepted, while the first one is being replaced.")
     ] = ""
     twilio_shared_key: Annotated[str, _doc("The secret of Twilio's SharedKey, if webhooks are signed with one.")] = ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class Secrets(AccountSecrets, frozen=True, kw_only=True):
+    """Secrets from the environment or files, under the names in `ENVIRONMENT`. Those of Twilio are the main account's."""
+
     openai_api_key: Annotated[str, _doc("The API key for agents of provider openai.")] = ""
     db_password: Annotated[str, _doc("The password for store.url.")] = ""
     ops_token: Annotated[str, _doc("The bearer token for /metrics. Needed if ops.listen is not a loopback address.")] = ""
     token_key: Annotated[str, _doc("The key that signs stream tokens. Empty: the auth token at the start, or a random key.")] = ""
-
-    def __repr__(self) -> str:
-        return "Secrets(...)"
+    accounts: dict[str, AccountSecrets] = {}
 
 
 #: The environment variable of each field of `Secrets`.
@@ -302,11 +316,30 @@ ENVIRONMENT: Final = {
     "ops_token": "SUBMILLI_OPS_TOKEN",
     "token_key": "SUBMILLI_TOKEN_KEY",
 }
+#: The same for the secrets of a further account, with its name in capitals.
+ACCOUNT_ENVIRONMENT: Final = {
+    "twilio_auth_token": "TWILIO_AUTH_TOKEN_{}",
+    "twilio_auth_token_old": "TWILIO_AUTH_TOKEN_{}_OLD",
+    "twilio_shared_key": "TWILIO_SHARED_KEY_{}",
+}
+_OF_ANY_ACCOUNT: Final = {
+    "twilio_auth_token_old": re.compile(r"TWILIO_AUTH_TOKEN_\w+_OLD"),
+    "twilio_auth_token": re.compile(r"TWILIO_AUTH_TOKEN_\w+"),
+    "twilio_shared_key": re.compile(r"TWILIO_SHARED_KEY_\w+"),
+}
 #: The secrets of each kind of process: the only ones that it gets from the supervisor, and reads.
 SECRETS_OF: Final = {
     "control": frozenset({"twilio_auth_token", "db_password", "ops_token"}),
     "worker": frozenset({"twilio_auth_token", "twilio_auth_token_old", "twilio_shared_key", "openai_api_key", "token_key"}),
 }
+
+
+class Account(NamedTuple):
+    """A Twilio account with its secrets. `name` is empty for the main one."""
+
+    name: str
+    sid: str
+    secrets: AccountSecrets
 
 
 class Config(_Section, frozen=True):
@@ -326,6 +359,23 @@ class Config(_Section, frozen=True):
     def signed(self) -> bool:
         """True with Twilio credentials: signatures are checked."""
         return bool(self.twilio.account_sid and self.secrets.twilio_auth_token)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """All Twilio accounts, the main one first. None without credentials."""
+        if not self.signed:
+            return ()
+        named = self.twilio.accounts.items()
+        more = (Account(name, one.account_sid, self.secrets.accounts.get(name, AccountSecrets())) for name, one in named)
+        return (Account("", self.twilio.account_sid, self.secrets), *more)
+
+
+def field_of(variable: str) -> str | None:
+    """Return the field of `AccountSecrets` or `Secrets` that an environment variable fills, for whatever account."""
+    for field, name in ENVIRONMENT.items():
+        if name == variable:
+            return field
+    return next((field for field, pattern in _OF_ANY_ACCOUNT.items() if pattern.fullmatch(variable)), None)
 
 
 def host_and_port(listen: str) -> tuple[str, int]:

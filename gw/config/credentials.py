@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from gw.config import ENVIRONMENT
+from gw.config import ENVIRONMENT, field_of
 
 #: The folder of an operator, the folder of systemd. Source: systemd.exec(5), CREDENTIALS.
 FOLDERS: Final = ("SUBMILLI_CREDENTIALS", "CREDENTIALS_DIRECTORY")
@@ -23,7 +23,7 @@ def with_credentials(environ: Mapping[str, str]) -> tuple[dict[str, str], list[s
     resolved = {name: value for name, value in environ.items() if name not in FOLDERS}
     found: list[str] = []
     folders = [Path(environ[name]) for name in FOLDERS if environ.get(name)]
-    for variable in ENVIRONMENT.values():
+    for variable in dict.fromkeys([*ENVIRONMENT.values(), *_files_of_accounts(folders, found)]):
         for folder in folders:
             try:
                 resolved[variable] = _read(folder / variable)
@@ -33,6 +33,19 @@ def with_credentials(environ: Mapping[str, str]) -> tuple[dict[str, str], list[s
                 found.append(f"the secret {folder / variable} cannot be read: {error.strerror or error}")
             break
     return resolved, found
+
+
+def _files_of_accounts(folders: list[Path], found: list[str]) -> list[str]:
+    """Return the names of files with a secret of some Twilio account: the configuration, read later, has the accounts."""
+    names: list[str] = []
+    for folder in folders:
+        try:
+            names += sorted(file.name for file in folder.iterdir() if field_of(file.name))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found.append(f"the secrets in {folder} cannot be listed: {error.strerror or error}")
+    return names
 
 
 def _read(path: Path) -> str:

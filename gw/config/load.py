@@ -10,14 +10,14 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
 
-from gw.config import ENVIRONMENT, SECRETS_OF, Agent, Config, Secrets
+from gw.config import ACCOUNT_ENVIRONMENT, ENVIRONMENT, SECRETS_OF, AccountSecrets, Agent, Config, Secrets
 from gw.config.credentials import FOLDERS, with_credentials
 from gw.config.rules import broken_rules, without_password
 from gw.errors import ConfigError
@@ -90,8 +90,16 @@ def show(config: Config) -> dict[str, Any]:
     """Return the configuration as plain values, secrets as "set" or "not set", URLs without passwords."""
     shown: dict[str, Any] = msgspec.to_builtins(config)
     shown["store"]["url"] = without_password(config.store.url)
-    shown["secrets"] = {field: "set" if getattr(config.secrets, field) else "not set" for field in ENVIRONMENT}
+    shown["secrets"] = _set_or_not(config.secrets, ENVIRONMENT)
+    if config.secrets.accounts:
+        shown["secrets"]["accounts"] = {
+            name: _set_or_not(secrets, ACCOUNT_ENVIRONMENT) for name, secrets in config.secrets.accounts.items()
+        }
     return shown
+
+
+def _set_or_not(secrets: AccountSecrets, fields: Mapping[str, str]) -> dict[str, Any]:
+    return {field: "set" if getattr(secrets, field) else "not set" for field in fields}
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -105,10 +113,12 @@ def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, proce
     read = SECRETS_OF.get(process, frozenset(ENVIRONMENT))
     environ, unreadable = with_credentials(environ)
     found += unreadable if serving else []
-    secrets, wrong = _secrets(environ, read)
-    found += wrong
-    values, failed = _decode(document, found)
-    config = Config(**values, secrets=secrets)
+    in_file: list[str] = []
+    values, failed = _decode(document, in_file)
+    config = Config(**values)
+    secrets, wrong = _secrets(environ, read, config.twilio.accounts)
+    found += [*wrong, *in_file]
+    config = msgspec.structs.replace(config, secrets=secrets)
     found += [sentence for keys, sentence in broken_rules(config, needed=read if serving else frozenset()) if not failed & keys]
     return config, found
 
@@ -124,13 +134,25 @@ def _parse(path: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{path} cannot be read: {error.strerror}"]
 
 
-def _secrets(environ: Mapping[str, str], read: frozenset[str]) -> tuple[Secrets, list[str]]:
-    values, found = {}, []
-    for field, variable in ENVIRONMENT.items():
-        values[field] = environ.get(variable, "") if field in read else ""
-        if values[field] != values[field].strip() or not values[field].isprintable():
-            found.append(f"{variable} begins or ends with a space, or contains a line break: remove it")
-    return Secrets(**values), found
+def _secrets(environ: Mapping[str, str], read: frozenset[str], accounts: Iterable[str]) -> tuple[Secrets, list[str]]:
+    """Return the secrets in `read`, of the main account and of the named ones, and a sentence for each invalid one."""
+    found: list[str] = []
+
+    def values(variables: Mapping[str, str]) -> dict[str, str]:
+        taken = {field: environ.get(variable, "") if field in read else "" for field, variable in variables.items()}
+        for field, value in taken.items():
+            if value != value.strip() or not value.isprintable():
+                found.append(f"{variables[field]} begins or ends with a space, or contains a line break: remove it")
+        return taken
+
+    main = values(ENVIRONMENT)
+    named = {name: AccountSecrets(**values(variables_of(name))) for name in accounts}
+    return Secrets(**main, accounts=named), found
+
+
+def variables_of(account: str) -> dict[str, str]:
+    """Return the environment variable of each secret of a named account."""
+    return {field: variable.format(account.upper()) for field, variable in ACCOUNT_ENVIRONMENT.items()}
 
 
 def _decode(document: dict[str, Any], found: list[str]) -> tuple[dict[str, Any], set[str]]:
@@ -139,7 +161,7 @@ def _decode(document: dict[str, Any], found: list[str]) -> tuple[dict[str, Any],
     failed: set[str] = set()
     for name, table in document.items():
         if name == "agents":
-            values[name] = _agents(table, found, failed)
+            values[name] = _named(Agent, name, table, {"default": Agent()}, found, failed)
         elif name == "secrets" and isinstance(table, dict):
             found += [_belongs_outside(f"secrets.{key}", _SECRET_KEYS.get(key.lower())) for key in table]
         elif name not in _SECTIONS:
@@ -149,12 +171,15 @@ def _decode(document: dict[str, Any], found: list[str]) -> tuple[dict[str, Any],
     return values, failed
 
 
-def _agents(table: Any, found: list[str], failed: set[str]) -> dict[str, Agent]:
+def _named(
+    kind: type[msgspec.Struct], path: str, table: Any, default: dict[str, Any], found: list[str], failed: set[str]
+) -> dict[str, Any]:
+    """Return the tables under `path`, by their names."""
     if not isinstance(table, dict):
-        failed.add("agents")
-        found.append(f"agents = {_quoted(table)}: expected tables, for example [agents.default]")
-        return {"default": Agent()}
-    return {name: _section(Agent, f"agents.{name}", section, found, failed) for name, section in table.items()}
+        failed.add(path)
+        found.append(f"{path} = {_quoted(table)}: expected tables, for example [{path}.{next(iter(default), 'name')}]")
+        return default
+    return {name: _section(kind, f"{path}.{name}", section, found, failed) for name, section in table.items()}
 
 
 def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str], failed: set[str]) -> Any:
@@ -170,6 +195,8 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
             found.append(_unknown(key, f"{path}.", list(fields)))
         elif isinstance(inner := fields[key].type, inspect.StructType):
             values[key] = _section(inner.cls, dotted, value, found, failed)
+        elif isinstance(inner, inspect.DictType) and isinstance(inner.value_type, inspect.StructType):
+            values[key] = _named(inner.value_type.cls, dotted, value, {}, found, failed)
         elif isinstance(value, str | list) and _API_KEY.search(str(value)):
             failed.add(dotted)
             found.append(_belongs_outside(dotted, "OPENAI_API_KEY"))
@@ -188,7 +215,11 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
 def _unknown(key: str, path: str, known: list[str]) -> str:
     """Return the error for an unknown key: a secret, a former name, a misspelling, or a key of another table."""
     if key.lower() in _SECRET_KEYS:
-        return _belongs_outside(path + key, _SECRET_KEYS[key.lower()])
+        variable = _SECRET_KEYS[key.lower()]
+        if path.startswith("twilio.accounts."):
+            field = next((field for field, main in ENVIRONMENT.items() if main == variable), "")
+            variable = variables_of(path.split(".")[2]).get(field, variable)
+        return _belongs_outside(path + key, variable)
     agent = path.split(".")[1] if path.startswith("agents.") else "default"
     renamed = {old.replace("*", agent): new.replace("*", agent) for old, new in _RENAMED_KEYS.items()}
     if path + key in renamed:
@@ -248,20 +279,31 @@ def example() -> str:
     ]
     for name, kind in {**_SECTIONS, **_agent_tables("default")}.items():
         lines += ["", f"# {_first_line(kind)}", f"[{name}]"]
-        inner = _tables(kind)
-        lines += [line for field in _fields(kind) if field.name not in inner for line in _example_key(field)]
+        lines += _example_keys(kind)
+        for field in _fields(kind):  # tables with names of the user's choice
+            if isinstance(field.type, inspect.DictType) and isinstance(field.type.value_type, inspect.StructType):
+                of_one = field.type.value_type.cls
+                lines += ["", f"# {_first_line(of_one)}", f"#[{name}.{field.name}.NAME]"]
+                lines += [line if line.startswith("#") else f"#{line}" for line in _example_keys(of_one)]
     return "\n".join(lines) + "\n"
 
 
 def environment_example() -> str:
     """Return an environment file with every variable the gateway reads, commented out."""
-    meanings = {field.name: _meaning(field) for field in _fields(Secrets)}
+    meanings = {field.name: _meaning(field) for field in _fields(Secrets) if field.name in ENVIRONMENT}
     lines = []
     for field, variable in ENVIRONMENT.items():
         lines += [f"# {variable}: {meanings[field]}", f"#{variable}="]
+    for field, variable in variables_of("name").items():
+        lines += [f"# {variable}: {ENVIRONMENT[field]} of the account in [twilio.accounts.NAME].", f"#{variable}="]
     lines += [f"# {FOLDERS[0]}: A folder with a file for each secret, named like its variable. A reload reads it again."]
     lines += [f"#{FOLDERS[0]}=", f"# {CONFIG_VARIABLE}: The TOML file, unless --config is given.", f"#{CONFIG_VARIABLE}="]
     return "\n".join(lines) + "\n"
+
+
+def _example_keys(kind: type[msgspec.Struct]) -> list[str]:
+    """Return the lines of a table's own keys."""
+    return [line for field in _fields(kind) if isinstance(field.type, inspect.Metadata) for line in _example_key(field)]
 
 
 def _example_key(field: inspect.Field) -> Iterator[str]:

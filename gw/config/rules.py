@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from gw.config import Agent, Config, host_and_port
+from gw.config import ACCOUNT_ENVIRONMENT, AccountSecrets, Agent, Config, host_and_port
 from gw.config.store_url import parse_store_url
 from gw.errors import ConfigError
 
@@ -22,6 +22,10 @@ from gw.errors import ConfigError
 Broken = tuple[set[str], str]
 
 _ACCOUNT_SID: Final = re.compile(r"AC[0-9a-fA-F]{32}")
+#: A subaccount's name is part of the variables of its secrets; `old` would be that of the main account's former token.
+_ACCOUNT_NAME: Final = re.compile(r"(?!(?:.*_)?old$)[a-z][a-z0-9_]{0,31}")
+#: Accounts besides the main one. The upgrade of a media socket names no account, so its signature is checked for each.
+MAX_SUBACCOUNTS: Final = 15
 #: An agent's name is part of a URL and of a stream's parameters.
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: An option of a database URL that is a password; PyMySQL has two names for it.
@@ -40,6 +44,7 @@ def broken_rules(config: Config, *, needed: frozenset[str]) -> Iterator[Broken]:
     yield from _proxies(config)
     yield from _public_url(config)
     yield from _twilio(config, needed)
+    yield from _subaccounts(config, needed)
     yield from _ops(config, needed)
     yield from _overflow(config)
     yield from _store(config)
@@ -108,7 +113,7 @@ def _public_url(config: Config) -> Iterator[Broken]:
 def _twilio(config: Config, needed: frozenset[str]) -> Iterator[Broken]:
     account = config.twilio.account_sid
     if account and not _ACCOUNT_SID.fullmatch(account):
-        yield {"twilio.account_sid"}, f"twilio.account_sid has {len(account)} characters; expected AC and 32 hex digits"
+        yield {"twilio.account_sid"}, _not_a_sid("twilio.account_sid", account)
     url = _url(config.twilio.api_base)
     if url is None or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))):
         shown = without_password(config.twilio.api_base)
@@ -123,6 +128,45 @@ def _twilio(config: Config, needed: frozenset[str]) -> Iterator[Broken]:
             f'server.listen = "{config.server.listen}" is not a loopback address, and without Twilio credentials anyone could '
             "place calls; set twilio.account_sid, and TWILIO_AUTH_TOKEN in the environment, or listen on 127.0.0.1:8080",
         )
+
+
+def _subaccounts(config: Config, needed: frozenset[str]) -> Iterator[Broken]:
+    accounts = config.twilio.accounts
+    if accounts and not config.twilio.account_sid:
+        yield {"twilio.account_sid", "twilio.accounts"}, "twilio.accounts needs twilio.account_sid, the main account"
+    if len(accounts) > MAX_SUBACCOUNTS:
+        yield {"twilio.accounts"}, f"twilio.accounts has {len(accounts)} accounts; at most {MAX_SUBACCOUNTS} are allowed"
+    sids = {config.twilio.account_sid.lower(): "twilio.account_sid"}
+    secrets = dict.fromkeys(_signing(config.secrets), "twilio")
+    for name, account in accounts.items():
+        path, key = f"twilio.accounts.{name}", f"twilio.accounts.{name}.account_sid"
+        if not _ACCOUNT_NAME.fullmatch(name):
+            yield (
+                {path},
+                f"twilio.accounts.{name[:64]!r} is not an account's name; expected at most 32 lower-case letters, digits and _, "
+                "with a letter first and without _old at the end",
+            )
+            continue
+        if not _ACCOUNT_SID.fullmatch(account.account_sid):
+            yield {key}, _not_a_sid(key, account.account_sid)
+        elif (other := sids.setdefault(account.account_sid.lower(), key)) != key:
+            yield {key, other}, f"{key} is also {other}; each account has its own SID"
+        own = config.secrets.accounts.get(name, AccountSecrets())
+        if "twilio_auth_token" in needed and not own.twilio_auth_token:
+            variable = ACCOUNT_ENVIRONMENT["twilio_auth_token"].format(name.upper())
+            yield {key}, f"{path} has no token; set {variable} in the environment"
+        for secret in _signing(own):
+            if (other := secrets.setdefault(secret, path)) != path:
+                yield {path}, f"{path} has a secret of {other}; a signature has to identify the account"
+
+
+def _signing(secrets: AccountSecrets) -> set[str]:
+    """Return the secrets with which Twilio may sign."""
+    return {secrets.twilio_auth_token, secrets.twilio_auth_token_old, secrets.twilio_shared_key} - {""}
+
+
+def _not_a_sid(key: str, text: str) -> str:
+    return f"{key} has {len(text)} characters; expected AC and 32 hex digits"
 
 
 def _ops(config: Config, needed: frozenset[str]) -> Iterator[Broken]:

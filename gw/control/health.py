@@ -25,7 +25,7 @@ from gw.control.ops_http import Readiness
 from gw.control.recording.claims import Claims
 from gw.control.spool import Spool
 from gw.control.store import Store, StoreError
-from gw.control.twilio_api.circuit_breaker import CircuitBreaker
+from gw.control.twilio_api.accounts import Account, Accounts
 from metrics import declare
 from metrics.page import Page
 
@@ -49,7 +49,7 @@ class Health:
         claims: Claims,
         bus: BusServer,
         machine: MachineState,
-        breaker: CircuitBreaker,
+        accounts: Accounts,
         is_stopping: Callable[[], bool],
         schema_state: Callable[[], str],
     ) -> None:
@@ -63,7 +63,7 @@ class Health:
         self._claims = claims
         self._bus = bus
         self._machine = machine
-        self._breaker = breaker
+        self._accounts = accounts
         self._is_stopping = is_stopping
         self._schema_state = schema_state
         self._ready = page.gauge(declare.READY)
@@ -100,8 +100,7 @@ class Health:
             reasons.append(f"events stay with the workers, {spool_problem}")
         if refused := self._bus.refused():
             reasons.append(f"{refused}: that worker keeps its events")
-        if self._breaker.is_open:
-            reasons.append(f"recordings wait, Twilio's REST API is down: {self._breaker.last_problem}")
+        reasons += [account.problem for account in self._accounts if account.problem]
         if problem := self._store_problem():
             reasons.append(f"the store accepts no events, {self._spool.backlog()} wait in the spool: {problem}")
         return Readiness(ready=ready, reasons=reasons)
@@ -138,7 +137,7 @@ class Health:
             for state, gauge in self._workers.items():
                 gauge.set(float(counts[state]))
             self._refused.set(float(self._spool.poisoned()))
-            self._circuit.set(float(self._breaker.is_open))
+            self._circuit.set(float(any(account.breaker.is_open for account in self._accounts)))
             self._claims_held.set(float(len(self._claims)))
             self._ready.set(float(self.readiness().ready))
             self._drained.set(float(self._machine.drained))
@@ -154,8 +153,10 @@ class Health:
     # -- inside -----------------------------------------------------------------------------------------------------------
 
     def _twilio(self) -> dict[str, Any]:
-        state = self._breaker.state if self._config.signed else "none"
-        return {"circuit": state, "opened": self._breaker.opened, "problem": self._breaker.last_problem}
+        """Return the circuit of the main account, and those of the named ones."""
+        main = self._accounts.named("")
+        named = {account.name: _circuit(account) for account in self._accounts if account.name}
+        return {**(_circuit(main) if main else {"circuit": "none", "opened": 0, "problem": ""}), "accounts": named}
 
     def _probe_store(self) -> dict[str, Any]:
         problem = ""
@@ -170,3 +171,8 @@ class Health:
         kind = "sqlite" if self._config.store.url.startswith("sqlite") else "mysql"
         shown = {"kind": kind, "reachable": not problem, "revision": revision, "schema": self._schema_state()}
         return {**shown, "problem": problem or self._store_problem()}
+
+
+def _circuit(account: Account) -> dict[str, Any]:
+    breaker = account.breaker
+    return {"circuit": breaker.state, "opened": breaker.opened, "problem": breaker.last_problem}

@@ -44,7 +44,7 @@ from gw.control.spool import Spool, SpoolError
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Store
 from gw.control.store.schema import Schema
-from gw.control.twilio_api.rest import TwilioRest
+from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.transfers import Transfers
 from gw.control.unix_socket import PrivateListener
 from gw.errors import GatewayError
@@ -133,13 +133,13 @@ class Control:
         opened.callback(server.stop)
 
         # Acts on events.
-        rest = TwilioRest(config) if config.signed else None
+        accounts = Accounts(config)
         self._after_stream = AfterStream(store, on_lost=config.server.on_lost, is_lost=server.is_lost)
-        self._transfers = Transfers(rest, done=self._after_stream.on_transferred)
+        self._transfers = Transfers(accounts, done=self._after_stream.on_transferred)
         self._recording = RecordingService(
             config,
             store,
-            rest,
+            accounts,
             page,
             claimant=claimant,
             claims=claims,
@@ -161,8 +161,7 @@ class Control:
             store,
             spool,
             forwarder,
-            rest,
-            self._recording.breaker,
+            accounts,
             page,
             owner=claimant,
             machine=self._host,
@@ -192,7 +191,7 @@ class Control:
             claims=claims,
             bus=server,
             machine=self._machine,
-            breaker=self._recording.breaker,
+            accounts=accounts,
             is_stopping=self._stopping.is_set,
             schema_state=lambda: schema.state,
         )
@@ -208,7 +207,7 @@ class Control:
         self._commands = AdminCommands(
             store,
             server,
-            rest,
+            accounts,
             self._health.status,
             recorder=self._recording.recorder,
             reconciler=self._recording.reconciler,

@@ -65,7 +65,7 @@ class CallEnding:
             self.detail = why
             if speak and then is None and self._context.config.signed:
                 self._until_s = monotonic() + TRANSFER_S
-                self._events.note("transfer_wanted", to=self._agent.transfer_to)
+                self._events.note("transfer_wanted", to=self._agent.transfer_to, account=self._events.account_sid)
                 return  # Twilio's `stop` ends the call; without it the action webhook transfers the caller
             self.end(Reason.FALLBACK_TRANSFER, why)
         elif self._agent.goodbye:

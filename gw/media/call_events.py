@@ -25,11 +25,11 @@ class CallEvents:
     """One call's identity, and the events that carry it to control."""
 
     __slots__ = (
-        "_account_sid",
         "_allowances",
         "_context",
         "_first_audio_at",
         "_surplus",
+        "account_sid",
         "resumed",
         "sid",
         "started_at",
@@ -39,7 +39,7 @@ class CallEvents:
     def __init__(self, context: MediaContext, start: Start, *, started_s: float, started_at: float) -> None:
         """`started_s`, `started_at`: the stream's start, monotonic and in epoch seconds."""
         self._context = context
-        self._account_sid = start.account_sid
+        self.account_sid = start.account_sid
         self._allowances: dict[str, Allowance] = {}  # by kind
         self._surplus: set[str] = set()  # kinds of which events were dropped
         self.sid = start.call_sid
@@ -115,5 +115,5 @@ class CallEvents:
 
     def on_record(self) -> None:
         """Request the recording, in the pool. Comes after `on_first_audio`."""
-        request = bus.StartRecording(self.sid, self._account_sid, self._first_audio_at, self.resumed is not None)
+        request = bus.StartRecording(self.sid, self.account_sid, self._first_audio_at, self.resumed is not None)
         self._context.recording_pool.spawn(self.emit, request)

@@ -130,10 +130,10 @@ class MediaContext:
         # the supervisor gives its workers a common key where the environment has neither
         shared_key = (config.secrets.token_key or config.secrets.twilio_auth_token).encode() or os.urandom(32)
         self.token_key = ledger_key(shared_key, ledger.id)
-        secrets = config.secrets
-        self.signing_secrets = SigningSecrets(
-            (secrets.twilio_auth_token, secrets.twilio_auth_token_old), secrets.twilio_shared_key
-        )
+        self.signing_secrets = {  # by account SID
+            sid: SigningSecrets((own.twilio_auth_token, own.twilio_auth_token_old), own.twilio_shared_key)
+            for _, sid, own in config.accounts
+        }
         self.clock = Clock()
         self.tls = ssl.create_default_context()
         self.prompts = Prompts()

@@ -108,7 +108,7 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
             super().run_application()
             return
         try:
-            headers = self._check_upgrade(context)
+            headers, account_sid = self._check_upgrade(context)
         except _RefusedError as refused:
             self._refuse(context, refused)
             return
@@ -116,20 +116,20 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         context.streams += 1
         context.publish()
         try:
-            self._upgrade(context, headers)
+            self._upgrade(context, headers, account_sid)
         finally:
             context.streams -= 1
             context.publish()
 
-    def _upgrade(self, context: MediaContext, headers: list[tuple[str, str]]) -> None:
+    def _upgrade(self, context: MediaContext, headers: list[tuple[str, str]], account_sid: str) -> None:
         self.environ["wsgi.websocket"] = self  # gevent-websocket's start_response requires it
         self.start_response("101 Switching Protocols", headers)
         del self.environ["wsgi.websocket"]  # else an object cycle: the handler refers to its environ
         self.write(b"")
-        self._run_session(context)
+        self._run_session(context, account_sid)
 
-    def _check_upgrade(self, context: MediaContext) -> list[tuple[str, str]]:
-        """Return the headers of the 101. Raises _RefusedError."""
+    def _check_upgrade(self, context: MediaContext) -> tuple[list[tuple[str, str]], str]:
+        """Return the headers of the 101, and the SID of the account that signed. Raises _RefusedError."""
         environ = self.environ
         upgrades = _tokens(environ.get("HTTP_UPGRADE", ""))
         if environ["REQUEST_METHOD"] != "GET" or "websocket" not in upgrades or self.request_version != "HTTP/1.1":
@@ -141,10 +141,10 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
         if not _is_key(key):
             raise _RefusedError("400 Bad Request", "bad_request", "Sec-WebSocket-Key is not 16 bytes of base64\n")
-        config = context.config
-        if config.signed:
-            signature, path = signature_of(environ), signed_path(environ)
-            if not stream_valid(context.signing_secrets, signature, config.server.public_base, path):
+        account_sid = context.config.twilio.account_sid
+        if context.config.signed:
+            account_sid = self._signer(context)
+            if not account_sid:
                 raise _RefusedError("403 Forbidden", "bad_signature", "the signature is not valid for this URL\n")
         if self.is_shut:
             raise _RefusedError("503 Service Unavailable", "busy", "the connection was given up\n")
@@ -153,7 +153,16 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
         headers = [*_UPGRADE, ("Sec-WebSocket-Accept", accept_key(key))]
         if _SUBPROTOCOL in _tokens(environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")):
             headers.append(("Sec-WebSocket-Protocol", _SUBPROTOCOL))
-        return headers
+        return headers, account_sid
+
+    def _signer(self, context: MediaContext) -> str:
+        """Return the SID of the account that signed the upgrade, which does not name one; empty if none did."""
+        signature, path = signature_of(self.environ), signed_path(self.environ)
+        for account_sid, secrets in context.signing_secrets.items():
+            if stream_valid(secrets, signature, context.config.server.public_base, path):
+                return account_sid
+            turn_loop()  # a signature that is not valid takes eight or sixteen sums
+        return ""
 
     def _refuse(self, context: MediaContext, refused: _RefusedError) -> None:
         context.cells.refused[refused.reason].add()
@@ -178,11 +187,11 @@ class MediaHandler(StrictHandler, WebSocketHandler):  # type: ignore[misc]  # ge
             self.server.count_refused(reason, "a request is refused: %s", status)
         return super().start_response(status, headers, exc_info)
 
-    def _run_session(self, context: MediaContext) -> None:
+    def _run_session(self, context: MediaContext, account_sid: str) -> None:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         transport = Transport(self.socket, MAX_WAITING_BYTES, first=self.ahead)
-        session = Session(context, transport)
+        session = Session(context, transport, account_sid)
         self.server.sessions.add(session)
         try:
             session.run()

@@ -71,8 +71,10 @@ class _RefusedError(Exception):
 class Session:
     """One open media socket. `run` returns when it is closed."""
 
-    def __init__(self, context: MediaContext, transport: Transport) -> None:
+    def __init__(self, context: MediaContext, transport: Transport, account_sid: str) -> None:
+        """`account_sid`: the account that the socket belongs to; empty without credentials, for any."""
         self._context = context
+        self._account_sid = account_sid
         self._transport = transport
         self._socket = WebSocket(transport, MAX_MESSAGE_BYTES, is_client=False, on_pongs=context.cells.pongs["phone"].add)
         self._reader = MessageReader(self._socket, twilio.parse)
@@ -228,7 +230,7 @@ class Session:
     def _start(self, start: twilio.Start) -> None:
         self._call_sid = start.call_sid
         config = self._context.config
-        if config.twilio.account_sid and start.account_sid != config.twilio.account_sid:
+        if self._account_sid and start.account_sid != self._account_sid:
             raise _RefusedError(Reason.WRONG_ACCOUNT, "the stream belongs to another account")
         voice_at = self._use_token(start)
         name = start.parameters.get("agent", "default")

@@ -122,11 +122,16 @@ class Webhooks:
             form = parse_form(environ["wsgi.input"].read())
         except ValueError as error:
             return self._bad_request(kind, f"the form cannot be read: {error}"[:200], start_response)
-        text, path = form_text(form), signed_path(environ)
-        if self._signed and not webhook_valid(self._context.signing_secrets, signature, self._public, path, text):
-            return self._unsigned(kind, "bad_signature", "the signature is not valid for this URL", environ, start_response)
+        text, path, fields = form_text(form), signed_path(environ), dict(form)
+        if self._signed:
+            account_sid = fields.get("AccountSid") or self._context.config.twilio.account_sid
+            secrets = self._context.signing_secrets.get(account_sid)  # the signature covers this field
+            if secrets is None:
+                fault = f"the account {account_sid[:40]!r} is not configured; expected one of [twilio] and [twilio.accounts.NAME]"
+                return self._unsigned(kind, "wrong_account", fault, environ, start_response)
+            if not webhook_valid(secrets, signature, self._public, path, text):
+                return self._unsigned(kind, "bad_signature", "the signature is not valid for this URL", environ, start_response)
         turn_loop()  # the signature was a third of the work
-        fields = dict(form)
         if fault := field_fault(fields):
             if kind in _STEPS or fields.get("CallSid"):
                 return self._bad_request(kind, fault, start_response)

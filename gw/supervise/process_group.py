@@ -15,7 +15,7 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
-from gw.config import ENVIRONMENT, SECRETS_OF
+from gw.config import SECRETS_OF, field_of
 from gw.scoreboard import Scoreboard, ScoreboardError
 from gw.supervise.child import HURRY
 from gw.supervise.config_snapshot import ReloadError, Snapshot
@@ -175,5 +175,5 @@ class ProcessGroup:
 
 def environ_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without the secrets of other kinds of processes."""
-    hidden = {variable for field, variable in ENVIRONMENT.items() if field not in SECRETS_OF[process]}
-    return {name: value for name, value in environ.items() if name not in hidden}
+    own = SECRETS_OF[process]
+    return {name: value for name, value in environ.items() if (field := field_of(name)) is None or field in own}

@@ -18,6 +18,7 @@ def as_document(call: CallDetails) -> dict[str, Any]:
     found = findings(call)
     return {
         "call_sid": call.call_sid,
+        "account_sid": call.account_sid,
         "verdict": verdict(call, found),
         "findings": [finding._asdict() for finding in found],
         "timeline": [moment._asdict() for moment in timeline(call)],
@@ -29,7 +30,8 @@ def print_story(call: CallDetails) -> None:
     found = findings(call)
     out = console()
     when = f"{local_time(call.started_at or call.answered_at)}, {duration(call.length_s)}"
-    out.print(facts([("call", call.call_sid), ("when", when), ("ended", ending(call.reason, call.result))]))
+    ended = ending(call.reason, call.result)
+    out.print(facts([("call", call.call_sid), ("account", dash(call.account_sid)), ("when", when), ("ended", ended)]))
     out.print()
     out.print(Text(verdict(call, found), "bold"))
     out.print()

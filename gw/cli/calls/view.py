@@ -29,6 +29,7 @@ def print_call(call: CallDetails) -> None:
 def _facts(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
     yield "call", call.call_sid
     yield "stream", dash(call.stream_sid)
+    yield "account", dash(call.account_sid)
     yield "from, to", f"{dash(call.from_number)}, {dash(call.to_number)} ({dash(call.direction)})"
     yield "agent", dash(call.agent)
     yield "started", local_time(call.started_at)

@@ -27,9 +27,9 @@ from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
 from gw.control.rows import CallFilter, RecordingRow
 from gw.control.spool import Spool
-from gw.control.store import ALL_CALLS, Store, claimant_of
+from gw.control.store import ALL_CALLS, Store, StoreError, claimant_of
+from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
-from gw.control.twilio_api.rest import TwilioRest
 from gw.protocol import twiml
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class _Dial(msgspec.Struct, forbid_unknown_fields=True):
     to: Dialled
     caller: Dialled
     agent: str = "default"
+    account: str = ""  # the main one
 
 
 class _Poison(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,7 +98,7 @@ class AdminCommands:
         self,
         store: Store,
         bus: BusServer,
-        rest: TwilioRest | None,
+        accounts: Accounts,
         status: Callable[[], dict[str, Any]],
         *,
         recorder: Recorder,
@@ -116,7 +117,7 @@ class AdminCommands:
         self._notify = notify
         self._store = store
         self._bus = bus
-        self._rest = rest
+        self._accounts = accounts
         self._status = status
         self._completions = gevent.pool.Pool(MAX_COMPLETIONS)
 
@@ -153,7 +154,9 @@ class AdminCommands:
             raise CommandError("failed", f"the recording of {args.call_sid} is {row.state}: there is nothing to retry")
         if row.recording_sid:
             raise CommandError("failed", f"Twilio already had {row.recording_sid} of this call: a second one is not started")
-        self._twilio()
+        self._require_credentials()
+        if self._accounts.of(row.account_sid or "") is None:
+            raise CommandError("failed", f"the account of {args.call_sid}, {row.account_sid}, is not configured here")
         if not self._recorder.is_working_on(args.call_sid) and not self._take_up(row):
             raise CommandError("failed", "too many recordings are being started: try again later")
         until_s = time.monotonic() + RETRY_ANSWER_S
@@ -169,7 +172,7 @@ class AdminCommands:
         return self._recorder.take_up(row, create=self._bus.is_owned(row.call_sid))
 
     def _reconcile(self) -> Any:
-        self._twilio()
+        self._require_credentials()
         return self._reconciler.pass_over(time.time(), time.monotonic(), asked=True)
 
     def _retry_poison(self, args: _Ids) -> Any:
@@ -190,23 +193,25 @@ class AdminCommands:
         if self._bus.hang_up(args.call_sid, str(Reason.ADMIN_HANGUP)):
             return {"call_sid": args.call_sid, "worker": True, "rest": self._complete_later(args.call_sid)}
         self._refuse_ended(args.call_sid)
-        if self._rest is None:
+        if not self._accounts:
             raise CommandError(
                 "not_found", f"no connected worker has the call {args.call_sid}, and there are no Twilio credentials"
             )
+        account = self._account_of(args.call_sid)
         try:
-            self._rest.complete_call(args.call_sid)
+            account.rest.complete_call(args.call_sid)
         except RestError as error:
             raise CommandError(_code_of(error), f"Twilio did not end the call: {error}") from error
         return {"call_sid": args.call_sid, "worker": False, "rest": "completed"}
 
     def _transfer(self, args: _Transfer) -> Any:
         """Let Twilio leave the stream of a live call and dial another number."""
-        rest = self._twilio()
+        self._require_credentials()
         if not self._bus.is_owned(args.call_sid):
             self._refuse_ended(args.call_sid)
+        account = self._account_of(args.call_sid)
         try:
-            rest.redirect_call(args.call_sid, twiml.dial(args.to), bound_s=ACT_S)
+            account.rest.redirect_call(args.call_sid, twiml.dial(args.to), bound_s=ACT_S)
         except RestError as error:
             raise CommandError(_code_of(error), f"Twilio did not transfer the call: {error}") from error
         self._audit.store(args.call_sid, "transferred", to=args.to)
@@ -214,7 +219,12 @@ class AdminCommands:
 
     def _dial(self, args: _Dial) -> Any:
         """Let Twilio place a call and connect it to this gateway when it is answered."""
-        rest = self._twilio()
+        self._require_credentials()
+        account = self._accounts.named(args.account)
+        if account is None:
+            names = ", ".join(one.name for one in self._accounts if one.name)
+            known = f"use one of: {names}" if names else "there is no [twilio.accounts.NAME]"
+            raise CommandError("not_found", f"no account {args.account!r}; {known}")
         if args.agent not in self._config.agents:
             raise CommandError("not_found", f"no agent {args.agent!r}; use one of: {', '.join(sorted(self._config.agents))}")
         readiness = self._status()["readiness"]
@@ -223,16 +233,23 @@ class AdminCommands:
         public = self._config.server.public_base
         url = f"{public}/twilio/voice?agent={args.agent}"
         try:
-            call_sid = rest.create_call(to=args.to, caller=args.caller, url=url, status_callback=f"{public}/twilio/status")
+            status_url = f"{public}/twilio/status"
+            call_sid = account.rest.create_call(to=args.to, caller=args.caller, url=url, status_callback=status_url)
         except RestError as error:
             unclear = "; it may ring anyway" if error.kind in ("timeout", "server") else ""
             raise CommandError("failed", f"Twilio did not place the call: {error}{unclear}") from error
-        return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent}
+        return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent, "account": account.name}
 
-    def _twilio(self) -> TwilioRest:
-        if self._rest is None:
+    def _account_of(self, call_sid: str) -> Account:
+        """Return the account of a call. Raises CommandError, StoreError."""
+        account = self._accounts.of_call(call_sid, self._store.account_of)
+        if account is None:
+            raise CommandError("failed", f"the account of {call_sid} is not configured here, or the store has no such call yet")
+        return account
+
+    def _require_credentials(self) -> None:
+        if not self._accounts:
             raise CommandError("failed", "there are no Twilio credentials")
-        return self._rest
 
     def _refuse_ended(self, call_sid: str) -> None:
         row = self._store.call(call_sid)
@@ -240,17 +257,19 @@ class AdminCommands:
             raise CommandError("not_found", f"the call {call_sid} {'is unknown' if row is None else 'has already ended'}")
 
     def _complete_later(self, call_sid: str) -> str:
-        if self._rest is None:
+        if not self._accounts:
             return "no_credentials"
         if self._completions.full():
             return "busy"
-        self._completions.spawn(self._complete, self._rest, call_sid)
+        self._completions.spawn(self._complete, call_sid)
         return "requested"
 
-    def _complete(self, rest: TwilioRest, call_sid: str) -> None:
+    def _complete(self, call_sid: str) -> None:
         began_s = time.monotonic()
         try:
-            rest.complete_call(call_sid)
+            self._account_of(call_sid).rest.complete_call(call_sid)
+        except (CommandError, StoreError) as error:
+            log.warning("Twilio was not asked to end a call: %s", error, extra={"call_sid": call_sid})
         except RestError as error:
             took_s = time.monotonic() - began_s
             level = logging.INFO if error.kind in ("gone", "not_in_progress") else logging.WARNING

@@ -4,7 +4,8 @@ Each pass reads the unsettled rows, page by page, and decides for each, in a pur
 claimed, a claim whose process is gone or gave up, a recording whose status callback never came. Wishes and claims come first, the
 newest before the others, because their calls may be alive. Of the started rows only the old ones are read, a bounded number in
 each pass, in turn. Listings are spread: the wait between two looks at a row doubles, one pass makes only so many, and while
-Twilio is down a pass sends one, for another row each time. A claim that the recorder works on is renewed, so that other hosts see
+Twilio is down for an account a pass sends one for it, for another row each time. A row of an account that is not configured here
+is left to a gateway that has it. A claim that the recorder works on is renewed, so that other hosts see
 a live owner. Never creates a recording: the recorder does, after its own claim.
 """
 
@@ -26,9 +27,8 @@ from gw.control.recording.rows import RecordingRows
 from gw.control.rows import RecordingRow, RowState
 from gw.control.store import Store, StoreError, claimant_of
 from gw.control.store.reads import PAGE
+from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
-from gw.control.twilio_api.circuit_breaker import CircuitBreaker
-from gw.control.twilio_api.rest import TwilioRest
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ ASKED_S: Final = 10.0
 MAX_STARTED: Final = 2_000
 #: Rows whose looks are remembered.
 MAX_REMEMBERED: Final = 100_000
+#: Accounts that are not configured, of which a line is logged.
+MAX_MISSING: Final = 16
 #: A call that Twilio does not have: a probe, for which any answer will do.
 NO_CALL: Final = "CA" + "0" * 32
 #: States of rows without a recording.
@@ -108,7 +110,7 @@ class _Pass(msgspec.Struct):
     asked: bool
     until_s: float
     done: Passed
-    tried: bool = False  # Twilio was asked, or a row taken up that asks while Twilio is down
+    tried: set[str]  # accounts for which Twilio was asked, or a row taken up that asks while Twilio is down
 
 
 class Reconciler:
@@ -119,8 +121,7 @@ class Reconciler:
         store: Store,
         recorder: Recorder,
         rows: RecordingRows,
-        rest: TwilioRest | None,
-        breaker: CircuitBreaker,
+        accounts: Accounts,
         *,
         claimant: str,
         is_owned: Callable[[str], bool],
@@ -130,14 +131,13 @@ class Reconciler:
         self._store = store
         self._recorder = recorder
         self._rows = rows
-        self._rest = rest
-        self._breaker = breaker
+        self._accounts = accounts
         self._claimant = claimant
         self._is_owned = is_owned
         self._on_overdue = on_overdue
         self._looks: dict[str, tuple[float, float]] = {}  # call SID: when to look next, the wait after that
         self._after: dict[bool, int] = {}  # by own or other: the id of the started row where the last pass stopped
-        self._hold_until_s = 0.0  # Twilio's Retry-After
+        self._missing: set[str] = set()  # accounts that are not configured, each logged once
         self._passing = BoundedSemaphore(1)
         self._greenlet: gevent.Greenlet[[], None] | None = None
 
@@ -168,7 +168,7 @@ class Reconciler:
     def _pass_over(self, now: float, now_s: float, asked: bool) -> Passed:
         done = Passed()
         self._drop_old_looks(now_s)
-        one = _Pass(now, now_s, asked, time.monotonic() + ASKED_S, done)
+        one = _Pass(now, now_s, asked, time.monotonic() + ASKED_S, done, set())
         for state in UNSTARTED:
             below: int | None = None
             while page := self._store.unstarted_recordings(state, below):
@@ -179,8 +179,9 @@ class Reconciler:
                     break  # the rest could not be taken up
         for own in (True, False):
             self._pass_over_started(own, one)
-        if self._breaker.is_open and not one.tried and self._rest is not None:
-            self._probe(self._rest)
+        for account in self._accounts:
+            if account.breaker.is_open and account.sid not in one.tried:
+                _probe(account)
         overdue = self._store.overdue_recordings(self._claimant, now - OVERDUE_S)
         self._on_overdue(sum(not self._is_owned(call_sid) for call_sid in overdue))
         return done
@@ -211,18 +212,23 @@ class Reconciler:
         if self._recorder.is_working_on(row.call_sid):
             self._renew(row, one.now)
             return
+        account = self._accounts.of(row.account_sid or "")
+        if account is None and self._accounts:
+            self._note_missing(row)
+            one.done.left += 1
+            return
         owned = self._is_owned(row.call_sid)
         step = reconcile_step(row, claimant=self._claimant, owned=owned, now=one.now, asked=one.asked)
-        if step in ("close", "take_up") and not owned and self._breaker.is_open:
+        if step in ("close", "take_up") and not owned and account is not None and account.breaker.is_open:
             # One row of a call that ended tries whether Twilio is back, in turn; a live call waits in the recorder.
-            if one.tried or not self._is_due(row.call_sid, one):
+            if account.sid in one.tried or not self._is_due(row.call_sid, one):
                 step = "leave"
             else:
                 self._note_look(row.call_sid, one)
-                one.tried = True
-        if step == "look" and self._rest is not None and self._may_look(row.call_sid, one):
+                one.tried.add(account.sid)
+        if step == "look" and account is not None and self._may_look(row.call_sid, account, one):
             one.done.asked += 1
-            one.done.settled += self._look(self._rest, row)
+            one.done.settled += self._look(account, row)
             return
         took_up = False
         if step not in ("leave", "look") and not self._recorder.is_full:
@@ -236,13 +242,21 @@ class Reconciler:
     def _has_time(self, one: _Pass) -> bool:
         return time.monotonic() < one.until_s if one.asked else one.done.asked < MAX_LOOKS
 
-    def _may_look(self, call_sid: str, one: _Pass) -> bool:
+    def _note_missing(self, row: RecordingRow) -> None:
+        sid = row.account_sid or ""
+        if sid not in self._missing and len(self._missing) < MAX_MISSING:
+            self._missing.add(sid)
+            log.error("recordings wait: their account %s is not configured here", sid, extra={"call_sid": row.call_sid})
+
+    def _may_look(self, call_sid: str, account: Account, one: _Pass) -> bool:
         """Return whether Twilio may be asked about a row now. While Twilio is down, one row in a pass may, in turn."""
         now_s = time.monotonic()
-        if now_s < self._hold_until_s or not self._is_due(call_sid, one) or (self._breaker.is_open and one.tried):
+        if now_s < account.hold_until_s or not self._is_due(call_sid, one):
             return False
-        one.tried = True
-        if not self._breaker.may_ask(now_s):
+        if account.breaker.is_open and account.sid in one.tried:
+            return False
+        one.tried.add(account.sid)
+        if not account.breaker.may_ask(now_s):
             return False
         self._note_look(call_sid, one)
         return True
@@ -261,15 +275,14 @@ class Reconciler:
         if row.state == "claimed" and row.owner == owner and now - (row.claimed_at or 0.0) > RENEW_S:
             self._store.reclaim_recording(row.call_sid, owner, now, from_owner=owner)
 
-    def _look(self, rest: TwilioRest, row: RecordingRow) -> bool:
+    def _look(self, account: Account, row: RecordingRow) -> bool:
         """Ask Twilio for a recording's status. True when the answer settled the row."""
         sid = row.recording_sid or ""
         try:
-            entry = best_of(rest.list_recordings(row.call_sid), sid)
-            self._breaker.on_answer()
+            entry = best_of(account.rest.list_recordings(row.call_sid), sid)
+            account.breaker.on_answer()
         except RestError as error:
-            self._breaker.on_error(error.kind, str(error), time.monotonic())
-            self._hold_until_s = time.monotonic() + error.retry_after_s
+            account.on_error(error)
             if error.kind != "gone":
                 extra = {"call_sid": row.call_sid, "reason": error.kind}
                 log.warning("a recording's status could not be read: %s", error, extra=extra)
@@ -282,18 +295,19 @@ class Reconciler:
             self._looks.pop(row.call_sid, None)
         return settled
 
-    def _probe(self, rest: TwilioRest) -> None:
-        """Ask whether Twilio is back, if it may be asked now: no row is due, and without calls no recorder would."""
-        now_s = time.monotonic()
-        if now_s < self._hold_until_s or not self._breaker.may_ask(now_s):
-            return
-        try:
-            rest.list_recordings(NO_CALL)
-            self._breaker.on_answer()
-        except RestError as error:
-            self._breaker.on_error(error.kind, str(error), time.monotonic())
-
     def _drop_old_looks(self, now_s: float) -> None:
         """Drop the looks of rows that no pass has found for a while: they are settled."""
         oldest_s = now_s - LOOK_LAST_S
         self._looks = {call_sid: look for call_sid, look in self._looks.items() if look[0] > oldest_s}
+
+
+def _probe(account: Account) -> None:
+    """Ask whether Twilio is back, if it may be asked now: no row is due, and without calls no recorder would."""
+    now_s = time.monotonic()
+    if now_s < account.hold_until_s or not account.breaker.may_ask(now_s):
+        return
+    try:
+        account.rest.list_recordings(NO_CALL)
+        account.breaker.on_answer()
+    except RestError as error:
+        account.on_error(error)

@@ -1,13 +1,15 @@
 """Starts each call's recording exactly once, and continues until an outcome is written.
 
 Takes the actions that `lifecycle` decides: claims the row under its unique key, asks Twilio, waits, retries, writes the outcome.
-One greenlet per recording under way, in a bounded pool; requests to Twilio share fewer slots, because Twilio limits concurrency.
-The reconcile pass takes up the rest from the unsettled rows: recordings beyond the pool's bound, those an earlier process left
-half done, those whose status callback never came. The spool has every wish, and its forwarder makes a `wanted` row of each.
+One greenlet per recording under way, in a bounded pool; requests for one account share fewer slots, because Twilio limits their
+concurrency. The reconcile pass takes up the rest from the unsettled rows: recordings beyond the pool's bound, those an earlier
+process left half done, those whose status callback never came. The spool has every wish, and its forwarder makes a `wanted` row
+of each.
 
 The claim is the store's. If the store cannot be reached within a second, the claim is kept in the spool (`claims`), and Twilio's
-list decides whether there is a recording already. While Twilio is down (`CircuitBreaker`) no request is sent, and recordings wait
-as long as their calls live. Only the event, the reconcile pass and the operator start recordings; no other code does.
+list decides whether there is a recording already. While Twilio is down for an account (`CircuitBreaker`) no request is sent, and
+its recordings wait as long as their calls live. Only the event, the reconcile pass and the operator start recordings; no other
+code does.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from typing import Final
 
 import gevent
 import gevent.pool
-from gevent.lock import BoundedSemaphore
 
 from gw import bus
 from gw.bounded import OutOfTimeError, within
@@ -44,9 +45,8 @@ from gw.control.recording.rows import NO_CREDENTIALS, RecordingRows
 from gw.control.rows import RecordingRow
 from gw.control.spool import SpoolError
 from gw.control.store import HeldClaim, RecordingFields, Store, StoreError, StoreUnavailable, claimant_of
+from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import Listed, RestError, Started
-from gw.control.twilio_api.circuit_breaker import CircuitBreaker
-from gw.control.twilio_api.rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
 
@@ -54,8 +54,6 @@ log = logging.getLogger(__name__)
 
 #: Recordings under way at the same time, most of them waiting. The reconcile pass takes up the rest.
 MAX_EFFORTS: Final = 2000
-#: Concurrent requests to Twilio; more would be refused with 20429.
-REST_CONCURRENCY: Final = 16
 #: Remembered ends of calls: a recording that still waits is not begun after its call's end.
 MAX_OVER: Final = 10_000
 #: A store that does not take a claim within this time is away: the caller is already talking.
@@ -82,7 +80,7 @@ class _Job:
 class Recorder:
     """Starter of recordings, one per control process.
 
-    Without credentials there is no `rest`. `owner` names this process's life, as `CLAIMANT/PROCESS`.
+    `owner` names this process's life, as `CLAIMANT/PROCESS`.
     `is_owned`: whether a call is alive at a worker of this host; `store_away_s`: when the store was last found away, monotonic.
     """
 
@@ -90,13 +88,12 @@ class Recorder:
         self,
         config: Config,
         store: Store,
-        rest: TwilioRest | None,
+        accounts: Accounts,
         rows: RecordingRows,
         page: Page,
         *,
         owner: str,
         claims: Claims,
-        breaker: CircuitBreaker,
         is_owned: Callable[[str], bool],
         store_away_s: Callable[[], float] = lambda: -BACK_S,
     ) -> None:
@@ -105,13 +102,12 @@ class Recorder:
         self._longest_hold_s = config.media.max_call_s
         self._callback = f"{config.server.public_base}/twilio/recording"
         self._store = store
-        self._rest = rest
+        self._accounts = accounts
         self._rows = rows
         self.owner = owner
         self.claimant = claimant_of(owner)
         self._claims = claims
         claims.on_conflict = self._on_conflict
-        self._breaker = breaker
         self._is_owned = is_owned
         self._store_away_s = store_away_s
         self._away_s = -BACK_S
@@ -119,7 +115,6 @@ class Recorder:
         self._jobs: dict[str, _Job] = {}
         self._over: dict[str, None] = {}  # calls that are over, oldest first
         self._pool = gevent.pool.Pool(MAX_EFFORTS)
-        self._requests = BoundedSemaphore(REST_CONCURRENCY)
 
     def on_event(self, event: bus.Event) -> None:
         """Subscriber of the bus: returns immediately."""
@@ -258,6 +253,10 @@ class Recorder:
 
     def _work(self, call_sid: str, account_sid: str, job: _Job) -> None:
         """Take one action after the other until the lifecycle ends, then write its outcome."""
+        account = self._accounts.of(account_sid)
+        if account is None and self._accounts:
+            log.error("a recording waits: its account %s is not configured", account_sid, extra={"call_sid": call_sid})
+            return
         while True:
             action = job.lifecycle.action
             if isinstance(action, Leave | Later):
@@ -267,13 +266,13 @@ class Recorder:
                 result = self._claim(call_sid, account_sid, action)  # meanwhile the call may end
                 job.lifecycle = job.lifecycle.on_claim(result, time.monotonic())
                 continue
-            if self._rest is None:
+            if account is None:
                 self._rows.write(call_sid, _NO_CREDENTIALS)
                 return
             if isinstance(action, Outcome):
                 break
             gevent.sleep(action.after_s)
-            if not self._ask_when_due(self._rest, call_sid, job):
+            if not self._ask_when_due(account, call_sid, job):
                 log.warning("a recording waits until Twilio is back: its call is over", extra={"call_sid": call_sid})
                 return
         extra = RecordingFields(attempts=job.requests)
@@ -284,23 +283,23 @@ class Recorder:
         elif self._claims.holds(call_sid):
             self._claims.note(call_sid, action.recording_sid)
 
-    def _ask_when_due(self, rest: TwilioRest, call_sid: str, job: _Job) -> bool:
+    def _ask_when_due(self, account: Account, call_sid: str, job: _Job) -> bool:
         """Send the lifecycle's request, if it is still due. While Twilio is down, wait as long as the call lives.
 
         Returns False when the call ended during that wait: the row is left to the reconcile pass.
         """
         held_s = 0.0
         while True:
-            with self._requests:
+            with account.slots:
                 if isinstance(job.lifecycle.action, Create) and self._claims.holds(call_sid):
                     self._deliver_claims()
                 job.lifecycle = job.lifecycle.when_due(owned=self._is_owned(call_sid))
                 action = job.lifecycle.action
                 if not isinstance(action, Create | List):
                     return True
-                if self._breaker.may_ask(time.monotonic()):
+                if account.breaker.may_ask(time.monotonic()):
                     job.lifecycle = job.lifecycle.on_held(held_s)
-                    answer = self._ask(rest, call_sid, job, action)
+                    answer = self._ask(account, call_sid, job, action)
                     owned = self._is_owned(call_sid)
                     job.lifecycle = job.lifecycle.on_answer(answer, time.monotonic(), random.random(), owned=owned)
                     return True
@@ -325,24 +324,24 @@ class Recorder:
                 extra={"call_sid": call_sid, "reason": action.reason},
             )
 
-    def _ask(self, rest: TwilioRest, call_sid: str, job: _Job, action: Create | List) -> Started | list[Listed] | RestError:
+    def _ask(self, account: Account, call_sid: str, job: _Job, action: Create | List) -> Started | list[Listed] | RestError:
         try:
             answer: Started | list[Listed]
             if isinstance(action, List):
-                answer = rest.list_recordings(call_sid)
+                answer = account.rest.list_recordings(call_sid)
             else:
                 job.requests += 1
                 if job.requests == 1 and job.first_audio_at is not None:
                     job.trigger_s = max(0.0, time.time() - job.first_audio_at)
                     self._trigger.observe(job.trigger_s)
-                answer = rest.start_recording(call_sid, channels=self._channels, status_callback=self._callback)
+                answer = account.rest.start_recording(call_sid, channels=self._channels, status_callback=self._callback)
         except RestError as error:
-            self._breaker.on_error(error.kind, str(error), time.monotonic())
+            account.on_error(error)
             hung_up = job.lifecycle.call_over and error.kind in ("not_in_progress", "gone")
             level = logging.ERROR if error.kind == "unauthorized" else logging.INFO if hung_up else logging.WARNING
             log.log(level, "Twilio: %s", error, extra={"call_sid": call_sid, "reason": error.kind})
             return error
-        self._breaker.on_answer()
+        account.breaker.on_answer()
         return answer
 
 

@@ -1,6 +1,6 @@
-"""Construction of the recording parts: recorder, reconcile pass, row writer and circuit breaker.
+"""Construction of the recording parts: recorder, reconcile pass and row writer.
 
-Recorder and reconcile pass share the row writer and the circuit breaker. Claims carry an owner unique to this process's life.
+Recorder and reconcile pass share the row writer and the accounts. Claims carry an owner unique to this process's life.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from gw.control.recording.lifecycle import OUR_SOURCE
 from gw.control.recording.reconcile import Reconciler
 from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
-from gw.control.store import Store
+from gw.control.store import Store, StoreError
+from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
-from gw.control.twilio_api.circuit_breaker import CircuitBreaker
-from gw.control.twilio_api.rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
 
@@ -39,7 +38,7 @@ class RecordingService:
         self,
         config: Config,
         store: Store,
-        rest: TwilioRest | None,
+        accounts: Accounts,
         page: Page,
         *,
         claimant: str,
@@ -49,28 +48,26 @@ class RecordingService:
     ) -> None:
         """`claimant`: this gateway, across its processes. `is_owned`, `store_away_s`: as in `Recorder`."""
         self.rows = RecordingRows(store, page)
-        self.breaker = CircuitBreaker(2 * rest.bound_s if rest else 0.0)
         self.recorder = Recorder(
             config,
             store,
-            rest,
+            accounts,
             self.rows,
             page,
             owner=f"{claimant}/{os.getpid()}-{time.time_ns():x}",
             claims=claims,
-            breaker=self.breaker,
             is_owned=is_owned,
             store_away_s=store_away_s,
         )
-        self._account_sid = config.twilio.account_sid
-        self._rest = rest if config.recording.enabled else None
+        self._enabled = config.recording.enabled
+        self._accounts = accounts
+        self._store = store
         overdue = page.gauge(declare.RECORDINGS_OVERDUE)
         self.reconciler = Reconciler(
             store,
             self.recorder,
             self.rows,
-            rest,
-            self.breaker,
+            accounts,
             claimant=claimant,
             is_owned=is_owned,
             on_overdue=lambda n: overdue.set(float(n)),
@@ -82,11 +79,22 @@ class RecordingService:
         Creates none: a call without a recording may not have had its first audio yet. The body of a greenlet.
         """
         gevent.sleep(RECOVER_S)
-        if self._rest is None:
+        if not self._enabled:
             return
         for call_sid in sorted(live_calls()):
-            try:
-                if any(listed.source == OUR_SOURCE for listed in self._rest.list_recordings(call_sid)):
-                    self.recorder.want(call_sid, self._account_sid, None, lists=True)
-            except RestError as error:
-                log.error("the recordings of a call cannot be listed: %s", error, extra={"call_sid": call_sid})
+            for account in self._accounts_of(call_sid):
+                try:
+                    if any(listed.source == OUR_SOURCE for listed in account.rest.list_recordings(call_sid)):
+                        self.recorder.want(call_sid, account.sid, None, lists=True)
+                        break
+                except RestError as error:
+                    if error.kind != "gone" or len(self._accounts) == 1:
+                        log.error("the recordings of a call cannot be listed: %s", error, extra={"call_sid": call_sid})
+
+    def _accounts_of(self, call_sid: str) -> list[Account]:
+        """Return a call's account, or all of them where the start of the call was lost with the spool."""
+        try:
+            known = self._accounts.of_call(call_sid, self._store.account_of)
+        except StoreError:
+            known = None
+        return list(self._accounts) if known is None else [known]

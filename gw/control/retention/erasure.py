@@ -22,8 +22,8 @@ from gw.control.spool import Spool
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Store
 from gw.control.store.recordings import SETTLED
+from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.answers import RestError
-from gw.control.twilio_api.rest import TwilioRest
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -45,8 +45,8 @@ class Erasure:
         store: Store,
         spool: Spool,
         forwarder: Forwarder,
-        rest: TwilioRest | None,
-        recordings: Recordings | None,
+        accounts: Accounts,
+        recordings: Recordings,
         files: MediaFiles,
         *,
         machine: str,
@@ -55,7 +55,7 @@ class Erasure:
         self._store = store
         self._spool = spool
         self._forwarder = forwarder
-        self._rest = rest
+        self._accounts = accounts
         self._recordings = recordings
         self._files = files
         self._machine = machine
@@ -90,10 +90,12 @@ class Erasure:
 
     def _delete_at_twilio(self, call_sid: str, row: RecordingRow | None) -> list[str]:
         """Delete all recordings of a call at Twilio. Returns their SIDs."""
-        if self._rest is None or self._recordings is None:
-            raise CommandError("failed", "there are no Twilio credentials: nothing was removed")
+        account = self._accounts.of_call(call_sid, self._store.account_of)
+        if account is None:
+            which = f" for the account of {call_sid}" if self._accounts else ""
+            raise CommandError("failed", f"there are no Twilio credentials{which}: nothing was removed")
         try:
-            sids = {one.sid for one in self._rest.list_recordings(call_sid)}
+            sids = {one.sid for one in account.rest.list_recordings(call_sid)}
         except RestError as error:
             if error.kind != "gone":
                 raise CommandError("failed", f"Twilio did not list the recordings: {error}; nothing was removed") from error
@@ -101,7 +103,7 @@ class Erasure:
         if row is not None and row.recording_sid:
             sids.add(row.recording_sid)
         try:
-            deleted = [sid for sid in sorted(sids) if self._recordings.delete(sid)]
+            deleted = [sid for sid in sorted(sids) if self._recordings.delete(account, sid)]
         except RestError as error:
             raise CommandError("failed", f"Twilio did not delete the recording: {error}; the call was not removed") from error
         if row is not None:

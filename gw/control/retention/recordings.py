@@ -1,8 +1,8 @@
 """Downloads finished recordings, and deletes old ones at Twilio.
 
 A recording is deleted at Twilio after its file is complete, if there is a folder for files. A failed request is tried again: the
-wait of that recording doubles, and a fault of Twilio's or of the disk ends the pass. Nothing is given up but a recording that
-Twilio has no more.
+wait of that recording doubles. A fault of Twilio's ends the pass for that account, a fault of the disk for all. Nothing is given
+up but a recording that Twilio has no more.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from gw.config import Config
 from gw.control.retention.media import FileError, MediaFiles
 from gw.control.rows import RecordingRow
 from gw.control.store import Store
+from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
-from gw.control.twilio_api.circuit_breaker import CircuitBreaker
-from gw.control.twilio_api.rest import TwilioRest
 from metrics import declare
 from metrics.page import Page
 
@@ -48,8 +47,7 @@ class Recordings:
         self,
         config: Config,
         store: Store,
-        rest: TwilioRest,
-        breaker: CircuitBreaker,
+        accounts: Accounts,
         page: Page,
         *,
         machine: str,
@@ -59,8 +57,7 @@ class Recordings:
         self._fetches = bool(config.recording.fetch_dir)
         self._keep_s = config.recording.keep_days * _DAY_S
         self._store = store
-        self._rest = rest
-        self._breaker = breaker
+        self._accounts = accounts
         self._machine = machine
         self._files = files
         self._fetched = {
@@ -69,82 +66,89 @@ class Recordings:
         }
         self._deleted = page.counter(declare.RECORDINGS_DELETED)
         self._tries: dict[str, tuple[float, float]] = {}  # recording SID: when to try next, the wait after that
-        self._hold_until_s = 0.0
+        self._hold_until_s = 0.0  # after a fault of the disk
         self._problem = ""  # of the last pass, logged once
 
     def pass_over(self, may_continue: Callable[[], bool]) -> None:
         """Download, then delete, the recordings that are due. Asks `may_continue` before each. Raises StoreError."""
-        if self._fetches:
-            rows = self._store.recordings_to_fetch(BATCH)
-            if not self._each(rows, self._fetch, may_continue):
-                return
-        if self._keep_s:
-            rows = self._store.recordings_to_delete(time.time() - self._keep_s, BATCH, fetched=self._fetches)
-            self._each(rows, self._delete, may_continue)
+        for account in self._accounts:
+            if self._fetches:
+                rows = self._store.recordings_to_fetch(account.sid, BATCH)
+                if not self._each(account, rows, self._fetch, may_continue):
+                    continue
+            if self._keep_s:
+                before = time.time() - self._keep_s
+                rows = self._store.recordings_to_delete(account.sid, before, BATCH, fetched=self._fetches)
+                self._each(account, rows, self._delete, may_continue)
 
-    def delete(self, recording_sid: str) -> bool:
+    def delete(self, account: Account, recording_sid: str) -> bool:
         """Delete a recording at Twilio. False if Twilio had none. Raises RestError."""
         try:
-            self._rest.delete_recording(recording_sid)
-            self._breaker.on_answer()
+            account.rest.delete_recording(recording_sid)
+            account.breaker.on_answer()
         except RestError as error:
-            self._breaker.on_error(error.kind, str(error), time.monotonic())
+            account.on_error(error)
             if error.kind != "gone":
                 raise
             return False
         self._deleted.add()
         return True
 
-    def _each(self, rows: list[RecordingRow], act: Callable[[RecordingRow], None], may_continue: Callable[[], bool]) -> bool:
-        """Act on the rows that are due. False when the pass has to end."""
+    def _each(
+        self,
+        account: Account,
+        rows: list[RecordingRow],
+        act: Callable[[Account, RecordingRow], None],
+        may_continue: Callable[[], bool],
+    ) -> bool:
+        """Act on the rows of an account that are due. False when its pass has to end."""
         for row in rows:
             sid, now_s = row.recording_sid or "", time.monotonic()
             if self._tries.get(sid, (0.0, 0.0))[0] > now_s:
                 continue
-            if now_s < self._hold_until_s or not may_continue() or not self._breaker.may_ask(now_s):
+            if now_s < max(self._hold_until_s, account.hold_until_s) or not may_continue() or not account.breaker.may_ask(now_s):
                 return False
             try:
-                act(row)
+                act(account, row)
                 self._tries.pop(sid, None)
                 self._problem = ""
             except RestError as error:
-                self._breaker.on_error(error.kind, str(error), time.monotonic())
-                self._hold_until_s = time.monotonic() + error.retry_after_s
+                account.on_error(error)
                 self._note(row, error)
                 self._retry_later(sid)
                 if error.kind not in _OF_ONE:
                     return False
             except FileError as error:
-                self._breaker.on_answer()
+                account.breaker.on_answer()
                 self._hold_until_s = time.monotonic() + DISK_PAUSE_S
                 self._fetched["failed"].add()
                 self._note(row, error)
                 return False
         return True
 
-    def _fetch(self, row: RecordingRow) -> None:
+    def _fetch(self, account: Account, row: RecordingRow) -> None:
         """Download a recording into its file. Raises RestError, FileError, StoreError."""
         try:
-            done = self._files.fetch(self._rest, row)
+            done = self._files.fetch(account.rest, row)
         except RestError as error:
             if error.kind != "gone" or not _is_settled(row, time.time()):
                 self._fetched["failed"].add()
                 raise
-            self._breaker.on_answer()
+            account.breaker.on_answer()
             self._fetched["gone"].add()
             log.error("a recording was deleted at Twilio before its download", extra={"call_sid": row.call_sid})
             self._store.update_recording(row.call_sid, deleted_at=time.time())
             return
-        self._breaker.on_answer()
+        account.breaker.on_answer()
         self._store.update_recording(
             row.call_sid, fetched_at=time.time(), fetched_by=self._machine, file=str(done.file), sha256=done.sha256
         )
         self._fetched["fetched"].add()
 
-    def _delete(self, row: RecordingRow) -> None:
+    def _delete(self, account: Account, row: RecordingRow) -> None:
         """Delete an old recording at Twilio. Raises RestError, StoreError."""
         if row.recording_sid:
-            self.delete(row.recording_sid)
+            self.delete(account, row.recording_sid)
         self._store.update_recording(row.call_sid, deleted_at=time.time())
 
     def _retry_later(self, sid: str) -> None:

@@ -22,8 +22,8 @@ from gw.control.retention.recordings import Recordings, open_files
 from gw.control.spool import Spool
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Store, StoreError
-from gw.control.twilio_api.circuit_breaker import CircuitBreaker
-from gw.control.twilio_api.rest import MEDIA_S, TwilioRest
+from gw.control.twilio_api.accounts import Accounts
+from gw.control.twilio_api.rest import MEDIA_S
 from metrics import declare
 from metrics.page import Page
 
@@ -58,8 +58,7 @@ class Retention:
         store: Store,
         spool: Spool,
         forwarder: Forwarder,
-        rest: TwilioRest | None,
-        breaker: CircuitBreaker,
+        accounts: Accounts,
         page: Page,
         *,
         owner: str,
@@ -76,10 +75,10 @@ class Retention:
         self._keep_s = config.store.keep_days * _DAY_S
         self._policy = policy_of(config)
         self._files = open_files(config)
-        self._recordings = (
-            Recordings(config, store, rest, breaker, page, machine=machine, files=self._files) if rest is not None else None
+        self._recordings = Recordings(config, store, accounts, page, machine=machine, files=self._files)
+        self._erasure = Erasure(
+            store, spool, forwarder, accounts, self._recordings, self._files, machine=machine, is_owned=is_owned
         )
-        self._erasure = Erasure(store, spool, forwarder, rest, self._recordings, self._files, machine=machine, is_owned=is_owned)
         self._purged = page.counter(declare.CALLS_PURGED)
         self._sweep: Iterator[Swept] | None = None
         self._next_sweep_s = 0.0
@@ -107,7 +106,7 @@ class Retention:
             return
         try:
             until_s = time.monotonic() + WORK_S
-            if self._recordings is not None and any(self._policy):
+            if any(self._policy):
                 self._recordings.pass_over(lambda: time.monotonic() < until_s and self._may_continue())
             if self._keep_s:
                 self._purge()

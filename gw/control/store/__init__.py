@@ -164,6 +164,10 @@ class Store:
         """Return a call with its quality, recording, turns and events; None for an unknown SID."""
         return self._backend.read(lambda c: reads.one_call(c, call_sid))
 
+    def account_of(self, call_sid: str) -> str | None:
+        """Return the SID of a call's Twilio account; None for an unknown call."""
+        return self._backend.read(lambda c: reads.account_of(c, call_sid))
+
     def acts(self, *, limit: int = 50, since: float | None = None) -> list[EventRow]:
         """Return the acts of operators, newest first. `since`: epoch time."""
         return self._backend.read(lambda c: reads.list_acts(c, limit, since))
@@ -197,13 +201,13 @@ class Store:
         """Remove everything about a call. Returns the number of rows removed from each table."""
         return self._backend.write(lambda c: retention.forget(c, call_sid))
 
-    def recordings_to_fetch(self, limit: int) -> list[RecordingRow]:
-        """Return completed recordings without a downloaded file, oldest first."""
-        return self._backend.read(lambda c: retention.list_to_fetch(c, limit))
+    def recordings_to_fetch(self, account_sid: str, limit: int) -> list[RecordingRow]:
+        """Return an account's completed recordings without a downloaded file, oldest first."""
+        return self._backend.read(lambda c: retention.list_to_fetch(c, account_sid, limit))
 
-    def recordings_to_delete(self, before: float, limit: int, *, fetched: bool) -> list[RecordingRow]:
-        """Return completed recordings older than an epoch time that Twilio still has. `fetched`: only with a file."""
-        return self._backend.read(lambda c: retention.list_to_delete(c, before, limit, fetched=fetched))
+    def recordings_to_delete(self, account_sid: str, before: float, limit: int, *, fetched: bool) -> list[RecordingRow]:
+        """Return an account's completed recordings older than an epoch time, still at Twilio. `fetched`: only with a file."""
+        return self._backend.read(lambda c: retention.list_to_delete(c, account_sid, before, limit, fetched=fetched))
 
     def take_lease(self, name: str, owner: str, now: float, until: float) -> bool:
         """Take or renew the lease on work of a single gateway. False while another has it."""

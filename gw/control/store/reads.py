@@ -118,6 +118,11 @@ def list_ends(connection: Connection, call_sids: Sequence[str]) -> dict[str, Cal
     return {row.call_sid: row for row in _rows(connection, statement.limit(MAX_ROWS), CallEnd)}
 
 
+def account_of(connection: Connection, call_sid: str) -> str | None:
+    """Return the SID of a call's Twilio account; None for an unknown call."""
+    return connection.execute(select(calls.c.account_sid).where(calls.c.call_sid == call_sid)).scalar()
+
+
 def list_statuses_of_open_calls(connection: Connection) -> list[tuple[str, dict[str, Scalar]]]:
     """Return the status callbacks of calls without an end, newest first: call SID and form."""
     events = tables.events

@@ -90,17 +90,21 @@ def forget(connection: Connection, call_sid: str) -> dict[str, int]:
     return removed
 
 
-def list_to_fetch(connection: Connection, limit: int) -> list[RecordingRow]:
-    """Return completed recordings without a downloaded file, oldest first."""
+def list_to_fetch(connection: Connection, account_sid: str, limit: int) -> list[RecordingRow]:
+    """Return an account's completed recordings without a downloaded file, oldest first."""
     missing = (recordings.c.fetched_at.is_(None), recordings.c.deleted_at.is_(None))
-    statement = select(*columns_of(recordings)).where(recordings.c.state == "completed", *missing)
+    of_account = recordings.c.account_sid == account_sid
+    statement = select(*columns_of(recordings)).where(recordings.c.state == "completed", of_account, *missing)
     return _recordings(connection, statement, limit)
 
 
-def list_to_delete(connection: Connection, before: float, limit: int, *, fetched: bool) -> list[RecordingRow]:
-    """Return completed recordings that Twilio still has, by age. `fetched`: only with a file."""
+def list_to_delete(connection: Connection, account_sid: str, before: float, limit: int, *, fetched: bool) -> list[RecordingRow]:
+    """Return an account's completed recordings that Twilio still has, by age. `fetched`: only with a file."""
     statement = select(*columns_of(recordings)).where(
-        recordings.c.state == "completed", recordings.c.deleted_at.is_(None), recordings.c.started_at < before
+        recordings.c.state == "completed",
+        recordings.c.account_sid == account_sid,
+        recordings.c.deleted_at.is_(None),
+        recordings.c.started_at < before,
     )
     if fetched:
         statement = statement.where(recordings.c.fetched_at.is_not(None))

@@ -31,7 +31,7 @@ from twilio.rest import Client  # type: ignore[import-untyped]
 from urllib3.exceptions import ConnectTimeoutError
 
 from gw.bounded import OutOfTimeError, within
-from gw.config import Config
+from gw.config import Account, Config
 from gw.config.rules import is_loopback
 from gw.control.twilio_api.answers import Listed, RestError, Started, classify, parse_count, parse_retry_after
 
@@ -102,9 +102,9 @@ class Media(NamedTuple):
 class TwilioRest:
     """Requests for one account. Each returns Twilio's result or raises RestError, within `bound_s`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, account: Account) -> None:
         self._http = _Http(config.twilio.api_base, config.twilio.timeout_s)
-        self._client = Client(config.twilio.account_sid, config.secrets.twilio_auth_token, http_client=self._http)
+        self._client = Client(account.sid, account.secrets.twilio_auth_token, http_client=self._http)
         self.bound_s = 2 * config.twilio.timeout_s + _MARGIN_S
         self._recordings("CA" + "0" * 32)  # imports the resource classes now: 70 ms that would delay a call
 

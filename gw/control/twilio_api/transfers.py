@@ -15,6 +15,7 @@ import gevent
 import gevent.pool
 
 from gw import bus
+from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.answers import RestError
 from gw.control.twilio_api.rest import TwilioRest
 from gw.protocol import twiml
@@ -31,22 +32,25 @@ _AGAIN: Final = ("busy", "server", "unreachable")
 
 
 class Transfers:
-    """Subscriber of the bus. Without credentials there is no `rest`, and every transfer is left to the webhook."""
+    """Subscriber of the bus. Without the account's credentials a transfer is left to the webhook."""
 
-    def __init__(self, rest: TwilioRest | None, *, done: Callable[[str], None]) -> None:
+    def __init__(self, accounts: Accounts, *, done: Callable[[str], None]) -> None:
         """`done` receives each transferred call's SID."""
-        self._rest = rest
+        self._accounts = accounts
         self._done = done
         self._pool = gevent.pool.Pool(MAX_TRANSFERS)
 
     def on_event(self, event: bus.Event) -> None:
         """Subscriber of the bus: returns immediately."""
-        if not isinstance(event, bus.CallEvent) or event.kind != "transfer_wanted" or self._rest is None:
+        if not isinstance(event, bus.CallEvent) or event.kind != "transfer_wanted":
+            return
+        account = self._accounts.of(str(event.data.get("account") or ""))
+        if account is None:
             return
         if self._pool.full():
             log.warning("too many transfers under way: this call is left to the webhook", extra={"call_sid": event.call_sid})
             return
-        self._pool.spawn(self._transfer, self._rest, event.call_sid, str(event.data.get("to") or ""))
+        self._pool.spawn(self._transfer, account.rest, event.call_sid, str(event.data.get("to") or ""))
 
     def stop(self, timeout_s: float = 1.0) -> None:
         """Stop every transfer under way."""

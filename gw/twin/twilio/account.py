@@ -39,15 +39,21 @@ class TwilioTwin:
         rest_host: str = "127.0.0.1",
         rest_port: int = 0,
         max_calls: int = 2000,
+        beside: TwilioTwin | None = None,
     ) -> None:
-        """`gateway_url`: the gateway's real address; `public_url`: its public name. Without a token nothing is signed."""
+        """`gateway_url`: the gateway's real address; `public_url`: its public name. Without a token nothing is signed.
+
+        `beside`: another account, whose server of the REST API this one shares.
+        """
         self.account_sid = account_sid
         self.webhooks = WebhookSender(gateway_url, public_url or gateway_url, auth_token)
         self._voice_url = self.webhooks.absolute(voice_path)
         self._status_url = self.webhooks.absolute(status_path) if status_path is not None else None
         self._pool = Pool(max_calls)
         self.calls: dict[str, TwinCall] = {}
-        self.rest = RestTwin(account_sid, auth_token, self.calls, self.webhooks, rest_host, rest_port)
+        self.rest: RestTwin = RestTwin(
+            account_sid, auth_token, self.calls, self.webhooks, rest_host, rest_port, beside.rest if beside else None
+        )
         self.rest.place = self._place_outbound
         self.callee = CallPlan(hang_up=False)  # plan of a call that the gateway places
 

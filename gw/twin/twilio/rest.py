@@ -71,12 +71,17 @@ class RestTwin(Resources):
         webhooks: WebhookSender,
         host: str = "127.0.0.1",
         port: int = 0,
+        beside: RestTwin | None = None,
     ) -> None:
+        """`beside`: another account's API, whose server answers for this account too. It refuses the other's credentials."""
         super().__init__(account_sid, calls, webhooks)
         self.auth_tokens = [auth_token]  # the primary one, and during a rotation a secondary one
         self._faults: list[_Fault] = []
         self._stopping = Event()
-        self._server = WSGIServer((host, port), self._application, log=None, error_log=None, spawn=Pool(1000))
+        self._accounts: dict[str, RestTwin] = beside._accounts if beside else {}  # on this server, by SID
+        self._accounts[account_sid] = self
+        self._is_beside = beside is not None
+        self._server: WSGIServer = beside._server if beside else self._own_server(host, port)
         self.requests: deque[tuple[float, str, str, int]] = deque(maxlen=10_000)  # at, method, path, status
         self.complaints: list[str] = []  # acts that Twilio would ignore, but a careful client avoids
         self.delay_s = 0.0  # added to every answer, after the operation
@@ -85,13 +90,15 @@ class RestTwin(Resources):
 
     def start(self) -> RestTwin:
         """Listen. Raises OSError if the address is taken."""
-        self._server.start()
+        if not self._is_beside:
+            self._server.start()
         return self
 
     def stop(self) -> None:
         """Close the listener and release held connections. Idempotent."""
         self._stopping.set()
-        self._server.stop(timeout=0.1)  # does not wait for connections kept alive
+        if not self._is_beside:
+            self._server.stop(timeout=0.1)  # does not wait for connections kept alive
         self._callbacks.kill(timeout=1)
 
     @property
@@ -111,10 +118,19 @@ class RestTwin(Resources):
         """Wait until `condition` holds. Returns whether it held."""
         return wait_until(lambda: condition(self), timeout_s)
 
+    def _own_server(self, host: str, port: int) -> WSGIServer:
+        return WSGIServer((host, port), self._application, log=None, error_log=None, spawn=Pool(1000))
+
     # -- one request ------------------------------------------------------------------------------------------------
 
     def _application(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-        method, path = str(environ["REQUEST_METHOD"]), str(environ["PATH_INFO"])
+        """Answer as the account in the path; any other request as the server's own account."""
+        path = str(environ["PATH_INFO"])
+        account_sid = path.removeprefix(ACCOUNTS).partition("/")[0]
+        return self._accounts.get(account_sid, self)._respond(environ, start_response, path)
+
+    def _respond(self, environ: dict[str, Any], start_response: Callable[..., object], path: str) -> Iterable[bytes]:
+        method = str(environ["REQUEST_METHOD"])
         try:
             answer = self._answer(environ, method, path)
         except AnswerError as error:

@@ -9,7 +9,7 @@ of `Parts`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -36,7 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from gw.control.twilio_api.rest import TwilioRest
+    from gw.control.twilio_api.accounts import Accounts
     from gw.media.hub.clock import Alarm
 
 CALL: Final = "CA" + "0" * 32
@@ -233,16 +233,14 @@ class Parts:
         return lifecycle.on_answer(RestError(kind, code, status, ""), NOW_S, CHANCE, owned=owned)
 
     def _recorder(self, lifecycle: Lifecycle | None) -> recorder.Recorder:
-        rest = cast("TwilioRest", StandIn())
         made = recorder.Recorder(
             self._config,
             self.row_store.store,
-            rest,
+            _accounts(),
             self.row_store.rows,
             self.row_store.page,
             owner="host/0",
             claims=cast("Any", StandIn(holds=lambda call_sid: False)),
-            breaker=CircuitBreaker(0.0),
             is_owned=lambda call_sid: False,
         )
         made._pool = cast("Any", StandIn(full=lambda: False, spawn=lambda *work: None))
@@ -309,8 +307,7 @@ class Parts:
             ),
             made,
             cast("Any", StandIn(write=write)),
-            cast("Any", StandIn(list_recordings=list_recordings)),
-            CircuitBreaker(0.0),
+            _accounts(list_recordings=list_recordings),
             claimant=host,
             is_owned=lambda call_sid: owned,
         )
@@ -320,6 +317,24 @@ class Parts:
         look = made_pass._looks.get(CALL)
         after = None if look is None else Looks(max(0, round(1000 * (look[0] - NOW_S))), look[1])
         return Pass(_lifecycle_of(made), written[0] if written else None, after, bool(asked))
+
+
+class _OneAccount:
+    """The account of every call. `requests`: the client's methods."""
+
+    def __init__(self, requests: StandIn) -> None:
+        breaker = CircuitBreaker(0.0)
+        self._account = StandIn(sid=ACCOUNT, rest=requests, breaker=breaker, hold_until_s=0.0, on_error=lambda error: None)
+
+    def of(self, account_sid: str) -> StandIn:
+        return self._account
+
+    def __iter__(self) -> Iterator[StandIn]:
+        return iter([self._account])
+
+
+def _accounts(**requests: object) -> Accounts:
+    return cast("Accounts", _OneAccount(StandIn(**requests)))
 
 
 def _lifecycle_of(made: recorder.Recorder) -> Lifecycle | None:

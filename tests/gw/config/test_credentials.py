@@ -40,6 +40,27 @@ def test_a_file_replaces_the_variable(tmp_path: Path) -> None:
     )
 
 
+def test_the_files_of_accounts_are_found_by_their_names(tmp_path: Path) -> None:
+    """The configuration, which names the accounts, is read later."""
+    own, systemd = tmp_path / "own", tmp_path / "systemd"
+    for folder in (own, systemd):
+        folder.mkdir()
+        (folder / "TWILIO_AUTH_TOKEN_SUPPORT").write_text(folder.name)
+    (systemd / "TWILIO_AUTH_TOKEN_SUPPORT_OLD").write_text("old")
+    (systemd / "TWILIO_SHARED_KEY_SALES").write_text("key")
+    (systemd / "TWILIO_ACCOUNT").write_text("no secret")
+    assert with_credentials({"SUBMILLI_CREDENTIALS": str(own), "CREDENTIALS_DIRECTORY": str(systemd)}) == (
+        {"TWILIO_AUTH_TOKEN_SUPPORT": "own", "TWILIO_AUTH_TOKEN_SUPPORT_OLD": "old", "TWILIO_SHARED_KEY_SALES": "key"},
+        [],
+    )
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert f"the secrets in {file} cannot be listed: Not a directory" in with_credentials({"SUBMILLI_CREDENTIALS": str(file)})[1]
+
+
 def test_folders_may_be_missing(tmp_path: Path) -> None:
     assert with_credentials({"SUBMILLI_CREDENTIALS": str(tmp_path / "none"), "CREDENTIALS_DIRECTORY": ""}) == ({}, [])
 

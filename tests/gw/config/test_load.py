@@ -8,13 +8,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.config import ENVIRONMENT, SECRETS_OF, Agent, Config, Keys, Media, Secrets, Server, Turns
+from gw.config import (
+    ACCOUNT_ENVIRONMENT,
+    ENVIRONMENT,
+    SECRETS_OF,
+    AccountSecrets,
+    Agent,
+    Config,
+    Keys,
+    Media,
+    Secrets,
+    Server,
+    Turns,
+    field_of,
+)
 from gw.config.credentials import FOLDERS
-from gw.config.load import CONFIG_VARIABLE, environment_example, example, load, problems, show
+from gw.config.load import CONFIG_VARIABLE, environment_example, example, load, problems, show, variables_of
 from gw.errors import ConfigError
 from tests.examples import examples
 
 SID = "AC" + "0123456789abcdef" * 2
+OTHER = "AC" + "f" * 32
+#: Two accounts.
+ACCOUNTS = f'[twilio]\naccount_sid = "{SID}"\n[twilio.accounts.support]\naccount_sid = "{OTHER}"\n'
 TOKEN = "f" * 32
 
 
@@ -290,6 +306,7 @@ def test_the_example_names_every_key():
     document = tomllib.loads(example())
     defaults = msgspec.json.decode(msgspec.json.encode(Config()))
     defaults.pop("secrets")
+    assert defaults["twilio"].pop("accounts") == {}, "tables with names of the user's choice are commented out"
     assert document == defaults
 
 
@@ -303,10 +320,81 @@ def test_the_example_explains_every_key():
 
 def test_the_environment_example_lists_every_variable():
     documented = set(re.findall(r"^#([A-Z_]+)=$", environment_example(), re.MULTILINE))
-    assert documented == {*ENVIRONMENT.values(), FOLDERS[0], CONFIG_VARIABLE}
-    assert list(ENVIRONMENT) == [field.name for field in msgspec.structs.fields(Secrets)]
+    assert documented == {*ENVIRONMENT.values(), *variables_of("name").values(), FOLDERS[0], CONFIG_VARIABLE}
+    assert [*ENVIRONMENT, "accounts"] == [field.name for field in msgspec.structs.fields(Secrets)]
+    assert list(ACCOUNT_ENVIRONMENT) == [field.name for field in msgspec.structs.fields(AccountSecrets)]
     assert set().union(*SECRETS_OF.values()) == set(ENVIRONMENT), "each secret belongs to a process"
     assert all(f"#   {variable}: " in example() for variable in documented)
+
+
+def test_the_example_of_an_account_is_commented_out():
+    of_one = example().partition("#[twilio.accounts.NAME]\n")[2].partition("\n\n")[0].splitlines()
+    assert of_one[1:] == ['#account_sid = ""']
+    assert of_one[0].startswith("# AC and 32 hex digits.")
+
+
+def test_all_accounts_have_their_secrets(write):
+    config = load(write(ACCOUNTS), {"TWILIO_AUTH_TOKEN": "one", "TWILIO_AUTH_TOKEN_SUPPORT": "two"})
+    accounts = [(account.name, account.sid, account.secrets.twilio_auth_token) for account in config.accounts]
+    assert accounts == [("", SID, "one"), ("support", OTHER, "two")]
+    assert load(write(ACCOUNTS), {}, serving=False).accounts == (), "none without credentials"
+
+
+def test_every_variable_of_an_account_reaches_its_field(write):
+    path = write(ACCOUNTS)
+    for field, variable in variables_of("support").items():
+        secrets = load(path, {variable: "value"}, serving=False).secrets
+        assert secrets == Secrets(accounts={"support": AccountSecrets(**{field: "value"})})
+        assert field_of(variable) == field
+    for field, variable in ENVIRONMENT.items():
+        assert field_of(variable) == field
+    assert field_of("PATH") is None
+
+
+def test_the_secrets_of_accounts_are_not_printed(write):
+    config = load(write(ACCOUNTS), {"TWILIO_AUTH_TOKEN": "hush", "TWILIO_AUTH_TOKEN_SUPPORT": "hush too"})
+    assert show(config)["secrets"]["accounts"]["support"] == {
+        "twilio_auth_token": "set",
+        "twilio_auth_token_old": "not set",
+        "twilio_shared_key": "not set",
+    }
+    assert "hush" not in f"{show(config)}{config!r}{config.accounts!r}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("accounts = 5", "twilio.accounts = 5: expected tables, for example [twilio.accounts.name]"),
+        (
+            "[twilio.accounts]\nsupport = 5",
+            "twilio.accounts.support = 5: expected a table, for example [twilio.accounts.support]",
+        ),
+        ("[twilio.accounts.support]\naccount_sid = 5", "twilio.accounts.support.account_sid = 5: expected text in quotes"),
+        ("[twilio.accounts.support]\nsid = 5", "twilio.accounts.support.sid is unknown; the keys are account_sid"),
+        (
+            '[twilio.accounts.support]\nauth_token = "hush"',
+            "twilio.accounts.support.auth_token is a secret: set TWILIO_AUTH_TOKEN_SUPPORT in the environment",
+        ),
+    ],
+)
+def test_an_error_in_an_account_names_it(write, lines: str, sentence: str):
+    found = problems(write(f"[twilio]\n{lines}\n"), {})
+    assert any(problem.startswith(sentence) for problem in found), found
+    assert "hush" not in str(found)
+
+
+@pytest.mark.parametrize("process", SECRETS_OF)
+def test_a_process_needs_only_its_own_secrets_of_an_account(write, process: str):
+    path = write(ACCOUNTS)
+    with pytest.raises(ConfigError, match="TWILIO_AUTH_TOKEN_SUPPORT"):
+        load(path, {"TWILIO_AUTH_TOKEN": "one"}, process=process)
+    environ = {"TWILIO_AUTH_TOKEN": "one", **dict(zip(variables_of("support").values(), ("two", "old", "key"), strict=True))}
+    own = load(path, environ, process=process).secrets.accounts["support"]
+    assert own == (
+        AccountSecrets(twilio_auth_token="two")
+        if process == "control"
+        else AccountSecrets(twilio_auth_token="two", twilio_auth_token_old="old", twilio_shared_key="key")
+    )
 
 
 def test_every_variable_reaches_its_field():

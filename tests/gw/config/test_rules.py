@@ -3,8 +3,22 @@
 import msgspec
 import pytest
 
-from gw.config import ENVIRONMENT, Agent, Config, Ops, Overflow, Recording, Secrets, Server, Store, Turns, Twilio
-from gw.config.rules import broken_rules, is_loopback, without_password
+from gw.config import (
+    ENVIRONMENT,
+    AccountSecrets,
+    Agent,
+    Config,
+    Ops,
+    Overflow,
+    Recording,
+    Secrets,
+    Server,
+    Store,
+    Subaccount,
+    Turns,
+    Twilio,
+)
+from gw.config.rules import MAX_SUBACCOUNTS, broken_rules, is_loopback, without_password
 
 SID = "AC" + "0123456789abcdef" * 2
 CREDENTIALS = {"twilio": Twilio(account_sid=SID), "secrets": Secrets(twilio_auth_token="t")}
@@ -99,6 +113,41 @@ def test_valid_configurations(config):
 def test_broken_rules_name_their_keys(config, keys):
     assert _keys(config) == keys
     assert "secret" not in str(list(broken_rules(config, needed=frozenset(ENVIRONMENT))))
+
+
+def _with_accounts(sids: dict[str, str], *, main: str = SID, **tokens: str) -> Config:
+    """A configuration with subaccounts and their tokens; without a token for one, its name is the token."""
+    secrets = {name: AccountSecrets(twilio_auth_token=tokens.get(name, name)) for name in sids}
+    return Config(
+        twilio=Twilio(account_sid=main, accounts={name: Subaccount(account_sid=sid) for name, sid in sids.items()}),
+        secrets=Secrets(twilio_auth_token="main" if main else "", accounts=secrets),
+    )
+
+
+def _sids(count: int) -> dict[str, str]:
+    return {f"a{n}": f"AC{n:032x}" for n in range(1, count + 1)}
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        (_with_accounts(_sids(MAX_SUBACCOUNTS)), []),
+        (_with_accounts(_sids(MAX_SUBACCOUNTS + 1)), ["twilio.accounts"]),
+        (_with_accounts(_sids(1), main=""), ["twilio.accounts"]),
+        (_with_accounts({"a": ""}), ["twilio.accounts.a.account_sid"]),
+        (_with_accounts({"a": SID}), ["twilio.accounts.a.account_sid"]),
+        (
+            _with_accounts({"a": f"AC{'a' * 32}", "b": f"AC{'A' * 32}"}),
+            ["twilio.accounts.b.account_sid"],
+        ),
+        (_with_accounts(_sids(1), a1=""), ["twilio.accounts.a1"]),
+        (_with_accounts(_sids(1), a1="main"), ["twilio.accounts.a1"]),
+        (_with_accounts(_sids(2), a2="a1"), ["twilio.accounts.a2"]),
+        *((_with_accounts({name: f"AC{'1' * 32}"}), [f"twilio.accounts.{name!r}"]) for name in ("old", "a_old", "A", "1", "a-b")),
+    ],
+)
+def test_broken_rules_of_accounts_name_their_keys(config: Config, keys: list[str]) -> None:
+    assert _keys(config) == keys
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8080", ":8080", "[::]:8080", "10.0.0.5:8080", "voice.example.com:80"])

@@ -12,9 +12,11 @@ from urllib.parse import parse_qs
 import gevent
 import gevent.pywsgi
 
-from gw.config import Config, Recording, Secrets, Server, Twilio
+from gw.config import AccountSecrets, Config, Recording, Secrets, Server, Subaccount, Twilio
+from gw.control.twilio_api.rest import TwilioRest
 
 ACCOUNT = "AC" + "0" * 32
+OTHER_ACCOUNT = "AC" + "2" * 32
 CALL = "CA" + "1" * 32
 RECORDING = "RE" + "2" * 32
 HTML = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
@@ -69,6 +71,11 @@ def refusal(status: int, code: int, message: str = "no") -> Answer:
     return Answer(status, {"code": code, "message": message, "more_info": "", "status": status})
 
 
+def rest_of(config: Config) -> TwilioRest:
+    """The requests of the main account."""
+    return TwilioRest(config, config.accounts[0])
+
+
 @dataclass
 class ScriptedRest:
     """Answers POST and GET from two scripts. An exhausted script answers 500, which fails the test."""
@@ -89,12 +96,23 @@ class ScriptedRest:
     def count(self, method: str) -> int:
         return sum(1 for request in self.seen if request.method == method)
 
-    def config(self, *, timeout_s: float = 2.0, retry_s: float = 2.0, signed: bool = True, base: str = "") -> Config:
+    def config(
+        self, *, timeout_s: float = 2.0, retry_s: float = 2.0, signed: bool = True, base: str = "", other: bool = False
+    ) -> Config:
+        """`other`: with a second account, named so."""
         return Config(
             server=Server(public_url="https://voice.example.com"),
-            twilio=Twilio(account_sid=ACCOUNT, api_base=base or self.base, timeout_s=timeout_s),
+            twilio=Twilio(
+                account_sid=ACCOUNT,
+                api_base=base or self.base,
+                timeout_s=timeout_s,
+                accounts={"other": Subaccount(account_sid=OTHER_ACCOUNT)} if other else {},
+            ),
             recording=Recording(retry_s=retry_s),
-            secrets=Secrets(twilio_auth_token="secret" if signed else ""),
+            secrets=Secrets(
+                twilio_auth_token="secret" if signed else "",
+                accounts={"other": AccountSecrets(twilio_auth_token="another secret")},
+            ),
         )
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

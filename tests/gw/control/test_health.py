@@ -18,7 +18,7 @@ from gw.control.health import Health
 from gw.control.recording.claims import Claims
 from gw.control.spool import Spool
 from gw.control.store import Store
-from gw.control.twilio_api.circuit_breaker import CircuitBreaker
+from gw.control.twilio_api.accounts import Accounts
 from gw.scoreboard import ReloadReport, Scoreboard
 from metrics import declare
 from metrics.page import Page
@@ -37,12 +37,20 @@ class Rig:
         self.scoreboard = Scoreboard.private()
         row = self.scoreboard.take_row(-1, index=Scoreboard.CONTROL_ROW)
         self.machine = MachineState(self.scoreboard, row, self.page, drain_workers=self.bus.drain, is_orphan=lambda: False)
-        self.breaker = CircuitBreaker(1.0)
+        config = Config(
+            ops=gw.config.Ops(var_dir=str(folder)),
+            twilio=gw.config.Twilio(
+                account_sid="AC" + "0" * 32, accounts={"support": gw.config.Subaccount(account_sid="AC" + "1" * 32)}
+            ),
+            secrets=gw.config.Secrets(twilio_auth_token="secret"),
+        )
+        accounts = Accounts(config)
+        self.breaker, self.other_breaker = (account.breaker for account in accounts)
         self.store_problem = ""
         self.stopping = False
         self.schema_state = "unknown"
         self.health = Health(
-            Config(ops=gw.config.Ops(var_dir=str(folder))),
+            config,
             self.page,
             store=self.store,
             store_problem=lambda: self.store_problem,
@@ -50,7 +58,7 @@ class Rig:
             claims=Claims(self.spool, claimant="host:0"),
             bus=self.bus,
             machine=self.machine,
-            breaker=self.breaker,
+            accounts=accounts,
             is_stopping=lambda: self.stopping,
             schema_state=lambda: self.schema_state,
         )
@@ -111,12 +119,14 @@ def test_other_problems_are_reported_and_do_not_change_readiness(rig: Rig) -> No
     rig.bus._refused_s = time.monotonic()
     for _ in range(20):
         rig.breaker.on_error("unreachable", "no answer", time.monotonic())
+        rig.other_breaker.on_error("unauthorized", "refused", time.monotonic())
     ready, reasons = readiness(rig)
     assert ready
     assert reasons == [
         "events stay with the workers, the disk is full",
         "worker 1 speaks 9: that worker keeps its events",
         "recordings wait, Twilio's REST API is down: no answer",
+        "recordings wait, Twilio's REST API is down for the account support: refused",
         "the store accepts no events, 0 wait in the spool: it is away",
     ]
     worker.close()
@@ -125,7 +135,8 @@ def test_other_problems_are_reported_and_do_not_change_readiness(rig: Rig) -> No
 
 def test_status_asks_the_store_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = rig.health.status()
-    assert (shown["store"]["kind"], shown["twilio"]["circuit"], shown["backlog"], shown["calls"]) == ("sqlite", "none", 0, 0)
+    assert (shown["store"]["kind"], shown["twilio"]["circuit"], shown["backlog"], shown["calls"]) == ("sqlite", "closed", 0, 0)
+    assert shown["twilio"]["accounts"] == {"support": {"circuit": "closed", "opened": 0, "problem": ""}}
     rig.store.upgrade()
     store = rig.health.status()["store"]
     assert (store["reachable"], store["problem"]) == (True, "")

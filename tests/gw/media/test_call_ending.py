@@ -15,7 +15,7 @@ from gw.config import Agent
 from gw.media.call import Call
 from gw.media.call_ending import TRANSFER_S
 from metrics.declare import CALLS
-from tests.gw.media.support import ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer
+from tests.gw.media.support import ACCOUNT, ContextMaker, FakeLeg, call_of, put_in_place, transport_and_peer
 
 Maker = Callable[..., Call]
 
@@ -99,7 +99,7 @@ def test_a_transfer_is_requested_from_control_once_and_given_time(active: Maker,
     call.check(now_s + TRANSFER_S - 0.5)
     assert not call.state.has_ended
     notes = [event for event in emitted if isinstance(event, bus.CallEvent) and event.kind == "transfer_wanted"]
-    assert [note.data for note in notes] == [{"to": "+15550100"}]
+    assert [note.data for note in notes] == [{"to": "+15550100", "account": ACCOUNT}]
     call.check(now_s + TRANSFER_S + 0.5)
     assert call.state.reason is Reason.FALLBACK_TRANSFER
 

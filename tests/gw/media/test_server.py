@@ -18,12 +18,25 @@ from gw.media import server as server_module
 from gw.media.admission.slots import DELAY_S, SHORT_DELAY_S, AdmissionSlots
 from gw.media.server import MANY_SILENT, MediaServer
 from gw.protocol.http import RequestError
-from gw.protocol.signature import sign
+from gw.protocol.signature import SigningSecrets, sign
 from gw.scoreboard import ProcessState, Scoreboard
 from gw.strangers import Closed, Stage
 from gw.strict_http import SWEEP_MOST, StrictHandler
 from metrics.declare import REQUESTS_REFUSED, STREAMS_REFUSED
-from tests.gw.media.support import CALL, WAIT_S, ContextMaker, Peer, connected, descriptors, greenlets, masked, start, stop, until
+from tests.gw.media.support import (
+    ACCOUNT,
+    CALL,
+    WAIT_S,
+    ContextMaker,
+    Peer,
+    connected,
+    descriptors,
+    greenlets,
+    masked,
+    start,
+    stop,
+    until,
+)
 from tests.wire.http_requests import ACCEPTED, REFUSED, REFUSED_CHUNKS
 
 CHUNKED = b"POST /twilio/status HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -175,6 +188,27 @@ def test_an_invalid_signature_is_403(contexts: ContextMaker, signature: str | No
     answer = Answer(address, request(GOOD if signature is None else {**GOOD, "X-Twilio-Signature": signature}))
     assert answer.status == 403
     assert refused(server, "bad_signature") == 1
+
+
+def test_a_stream_belongs_to_the_account_that_signed(contexts: ContextMaker):
+    """The upgrade names no account; the start message does, and may not name another one."""
+    other = "AC" + "2" * 32
+    context, _ = contexts.context(signed=True, public_url="https://voice.example.com")
+    context.signing_secrets[other] = SigningSecrets(("another secret", ""))
+    server, address = contexts.server(context)
+    for secret, account, reason in (
+        ("secret", ACCOUNT, "token_missing"),
+        ("another secret", other, "token_missing"),
+        ("secret", other, "wrong_account"),
+        ("another secret", ACCOUNT, "wrong_account"),
+    ):
+        peer = Peer.connect(address, X_Twilio_Signature=sign(secret, "wss://voice.example.com/media"))
+        peer.send(connected())
+        peer.send(start(account=account))
+        before = refused(server, reason)
+        until(lambda reason=reason, before=before: refused(server, reason) == before + 1)  # type: ignore[misc]
+        peer.close()
+    assert Answer(address, request({**GOOD, "X-Twilio-Signature": sign("third", "wss://voice.example.com/media")})).status == 403
 
 
 @pytest.mark.parametrize("header", [{"Origin": "http://evil.example.com"}, {"Host": "evil.example.com"}])

@@ -21,7 +21,7 @@ from gw.protocol.signature import SigningSecrets, sign
 from gw.protocol.token import check
 from gw.protocol.webhook_form import MAX_FIELDS
 from metrics.declare import OVERFLOW, REQUESTS_REFUSED, WEBHOOKS
-from tests.gw.media.support import CALL, WAIT_S, ContextMaker
+from tests.gw.media.support import ACCOUNT, CALL, WAIT_S, ContextMaker
 from tests.timing import scaled
 
 PUBLIC = "https://voice.example.com"
@@ -354,7 +354,7 @@ def test_without_a_signature_the_body_is_not_read(signed: Client):
 
 def test_both_auth_tokens_and_a_shared_key_sign(signed: Client):
     context = signed.context
-    context.signing_secrets = SigningSecrets(("secret", "the old token"), "a shared key")
+    context.signing_secrets[ACCOUNT] = SigningSecrets(("secret", "the old token"), "a shared key")
     url, settings = PUBLIC + "/twilio/status", "key=x,algorithm=HMAC_SHA256"
     assert signed.post("/twilio/status", signature=sign("the old token", url, FORM))[0] == 204
     sha256 = sign("a shared key", url, FORM, "HMAC_SHA256")
@@ -362,6 +362,31 @@ def test_both_auth_tokens_and_a_shared_key_sign(signed: Client):
     assert signed.post("/twilio/status", signature=sha256)[0] == 403
     assert signed.refused("bad_signature") == 1
     assert len(signed.emitted) == 1, "the same event, whoever signed it"
+
+
+@pytest.mark.parametrize("kind", ["voice", "status", "recording", "stream", "action"])
+def test_each_account_signs_with_its_own_token(signed: Client, kind: str):
+    other = "AC" + "2" * 32
+    signed.context.signing_secrets[other] = SigningSecrets(("another secret", "its old token"))
+    path = f"/twilio/{kind}"
+
+    def post(token: str, *account: str) -> int:
+        form = [*FORM, *(("AccountSid", sid) for sid in account)]
+        return signed.post(path, form, signature=sign(token, PUBLIC + path, form))[0]
+
+    assert {post("secret"), post("secret", ACCOUNT), post("another secret", other), post("its old token", other)} <= {200, 204}
+    assert [post("another secret"), post("another secret", ACCOUNT), post("secret", other)] == [403] * 3
+    assert [post("another secret", other, ACCOUNT), post("secret", ACCOUNT, other)] == [403] * 2, "the last one counts"
+    assert signed.refused("bad_signature") == 5
+    assert signed.counted(kind, "bad_signature") == 5
+
+
+def test_an_account_that_is_not_configured_is_named(signed: Client):
+    form = [*FORM, ("AccountSid", "AC" + "3" * 32)]
+    status, _, text = signed.post("/twilio/status", form, signature=sign("secret", PUBLIC + "/twilio/status", form))
+    assert status == 403
+    assert f"the account 'AC{'3' * 32}' is not configured" in text
+    assert (signed.refused("wrong_account"), signed.counted("status", "bad_signature"), signed.emitted) == (1, 1, [])
 
 
 # -- repeated webhooks ------------------------------------------------------------------------------------------------

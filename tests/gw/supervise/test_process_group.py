@@ -11,6 +11,7 @@ import gevent
 import pytest
 
 from gw.config import ENVIRONMENT, SECRETS_OF
+from gw.config.load import variables_of
 from gw.scoreboard import ROWS, ProcessState, Scoreboard
 from gw.supervise import process_group
 from gw.supervise.config_snapshot import ReloadError, Snapshot
@@ -65,6 +66,13 @@ def test_a_child_gets_only_its_own_secrets(group: ProcessGroup) -> None:
         assert process._environ == {"PATH": "/bin", **{ENVIRONMENT[field]: field for field in SECRETS_OF[role]}}
     assert "SUBMILLI_DB_PASSWORD" not in processes["worker"]._environ
     assert "OPENAI_API_KEY" not in processes["control"]._environ
+
+
+def test_a_child_gets_only_its_own_secrets_of_an_account(group: ProcessGroup) -> None:
+    snapshot = Snapshot(None, dict.fromkeys(variables_of("support").values(), "value"))
+    control, worker = group.new_control(snapshot), group.new_worker(0, snapshot, group.plan, low_priority=False)
+    assert list(control._environ) == ["TWILIO_AUTH_TOKEN_SUPPORT"]
+    assert set(worker._environ) == set(variables_of("support").values())
 
 
 def test_a_full_scoreboard_refuses_a_worker(group: ProcessGroup) -> None:

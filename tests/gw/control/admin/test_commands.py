@@ -24,16 +24,25 @@ from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
 from gw.control.spool import Spool
 from gw.control.store import Stamped, Store
-from gw.control.twilio_api.circuit_breaker import CircuitBreaker
-from gw.control.twilio_api.rest import TwilioRest
+from gw.control.twilio_api.accounts import Accounts
 from metrics.page import Page
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
-from tests.gw.control.scripted_rest import ACCOUNT, RECORDING, Answer, ScriptedRest, created, listing, recording, refusal
+from tests.gw.control.scripted_rest import (
+    ACCOUNT,
+    OTHER_ACCOUNT,
+    RECORDING,
+    Answer,
+    ScriptedRest,
+    created,
+    listing,
+    recording,
+    refusal,
+)
 from tests.timing import scaled
 
 
 class Rig:
-    def __init__(self, folder: Path, *, signed: bool) -> None:
+    def __init__(self, folder: Path, *, signed: bool, other: bool) -> None:
         self.twilio = ScriptedRest()
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         self.store.upgrade()
@@ -41,19 +50,17 @@ class Rig:
         self.bus = BusServer(folder / "bus.sock", self.spool, on_lost=lambda _: None)
         self.bus.start()
         self.path = folder / "bus.sock"
-        rest = TwilioRest(self.twilio.config()) if signed else None
+        accounts = Accounts(self.twilio.config(signed=signed, other=other))
         self.page = Page.create(folder / "control.page")
         rows = RecordingRows(self.store, self.page)
-        breaker = CircuitBreaker(5.0)
         self.recorder = Recorder(
             self.twilio.config(signed=signed),
             self.store,
-            rest,
+            accounts,
             rows,
             self.page,
             owner="claimant/2-b",
             claims=Claims(self.spool, claimant="claimant"),
-            breaker=breaker,
             is_owned=self.bus.is_owned,
         )
         self.notified: list[bool] = []
@@ -61,12 +68,10 @@ class Rig:
         self.commands = AdminCommands(
             self.store,
             self.bus,
-            rest,
+            accounts,
             lambda: {"version": "1", "readiness": {"ready": self.ready, "reasons": ["drained by an operator"]}},
             recorder=self.recorder,
-            reconciler=Reconciler(
-                self.store, self.recorder, rows, rest, breaker, claimant="claimant", is_owned=self.bus.is_owned
-            ),
+            reconciler=Reconciler(self.store, self.recorder, rows, accounts, claimant="claimant", is_owned=self.bus.is_owned),
             spool=self.spool,
             audit=Audit(self.spool, lambda: self.notified.append(True)),
             notify=lambda: self.notified.append(True),
@@ -75,8 +80,9 @@ class Rig:
     def ask(self, command: str, **fields: Any) -> Any:
         return msgspec.to_builtins(self.commands.table()[command].run(fields))
 
-    def known(self, call_sid: str = CALL, *, ended: bool = False) -> None:
-        self.store.apply([Stamped(call_started(call_sid), "here", 0, "w0", 1)])
+    def known(self, call_sid: str = CALL, *, ended: bool = False, account: str = ACCOUNT) -> None:
+        started = msgspec.structs.replace(call_started(call_sid), account_sid=account)
+        self.store.apply([Stamped(started, "here", 0, "w0", 1)])
         if ended:
             self.store.apply([Stamped(call_ended(call_sid), "here", 0, "w0", 2)])
 
@@ -104,8 +110,8 @@ Make = Callable[..., Rig]
 def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Rig] = []
 
-    def make(*, signed: bool = True) -> Rig:
-        made.append(Rig(tmp_path, signed=signed))
+    def make(*, signed: bool = True, other: bool = False) -> Rig:
+        made.append(Rig(tmp_path, signed=signed, other=other))
         return made[-1]
 
     yield make
@@ -249,7 +255,7 @@ def test_a_call_is_placed_with_the_agents_webhook(make: Make) -> None:
     rig = make()
     rig.twilio.posts.append(Answer(201, {"sid": CALL, "status": "queued"}))
     placed = rig.ask("dial", to="+15551234567", caller="+15557654321")
-    assert placed == {"call_sid": CALL, "to": "+15551234567", "from": "+15557654321", "agent": "default"}
+    assert placed == {"call_sid": CALL, "to": "+15551234567", "from": "+15557654321", "agent": "default", "account": ""}
     (seen,) = rig.twilio.seen
     assert seen.path.endswith("/Calls.json")
     assert (seen.form["To"], seen.form["From"]) == (["+15551234567"], ["+15557654321"])
@@ -276,6 +282,57 @@ def test_dial_and_transfer_need_credentials(make: Make) -> None:
     for command, fields in (("dial", {"caller": "+15557654321"}), ("transfer", {"call_sid": CALL})):
         with pytest.raises(CommandError, match="no Twilio credentials"):
             rig.ask(command, to="+15551234567", **fields)
+
+
+def test_acts_on_a_call_use_its_account(make: Make) -> None:
+    rig = make(other=True)
+    rig.known(account=OTHER_ACCOUNT)
+    rig.twilio.posts.extend(Answer(200, {"sid": CALL, "status": "completed"}) for _ in range(3))
+    rig.ask("transfer", call_sid=CALL, to="+15551234567")
+    assert rig.ask("hangup", call_sid=CALL)["rest"] == "completed"
+    worker = rig.worker(CALL)
+    assert rig.ask("hangup", call_sid=CALL)["rest"] == "requested"
+    assert worker.command() == bus.HangUp(CALL, "admin_hangup")
+    rig.commands._completions.join(scaled(20))
+    assert {request.path for request in rig.twilio.seen} == {f"/2010-04-01/Accounts/{OTHER_ACCOUNT}/Calls/{CALL}.json"}
+    assert len(rig.twilio.seen) == 3
+
+
+@pytest.mark.parametrize("account", ["", "AC" + "3" * 32])
+def test_acts_on_a_call_of_no_known_account_are_refused(make: Make, caplog: pytest.LogCaptureFixture, account: str) -> None:
+    rig = make(other=True)
+    if account:
+        rig.known(account=account)
+    worker = rig.worker(CALL)
+    with pytest.raises(CommandError, match=f"the account of {CALL} is not configured here, or the store has no such call"):
+        rig.ask("transfer", call_sid=CALL, to="+15551234567")
+    assert rig.ask("hangup", call_sid=CALL)["worker"], "its worker ends it"
+    assert worker.command() == bus.HangUp(CALL, "admin_hangup")
+    rig.commands._completions.join(scaled(20))
+    assert "Twilio was not asked to end a call" in caplog.text
+    assert rig.twilio.seen == []
+
+
+def test_a_retry_of_an_account_that_is_not_configured_is_refused(make: Make) -> None:
+    rig = make(other=True)
+    assert rig.store.claim_recording(CALL, "AC" + "3" * 32, "claimant/1-a", 1.0)
+    with pytest.raises(CommandError, match=f"the account of {CALL}, AC3+, is not configured here"):
+        rig.ask("recordings_retry", call_sid=CALL)
+
+
+def test_a_call_is_placed_from_an_account(make: Make) -> None:
+    rig = make(other=True)
+    rig.twilio.posts.append(Answer(201, {"sid": CALL, "status": "queued"}))
+    parties = {"to": "+15551234567", "caller": "+15557654321"}
+    assert rig.ask("dial", **parties, account="other")["account"] == "other"
+    assert rig.twilio.seen[0].path == f"/2010-04-01/Accounts/{OTHER_ACCOUNT}/Calls.json"
+    with pytest.raises(CommandError, match="no account 'sales'; use one of: other"):
+        rig.ask("dial", **parties, account="sales")
+
+
+def test_without_further_accounts_none_has_a_name(make: Make) -> None:
+    with pytest.raises(CommandError, match=r"no account 'other'; there is no \[twilio.accounts.NAME\]"):
+        make().ask("dial", to="+15551234567", caller="+15557654321", account="other")
 
 
 def test_completions_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

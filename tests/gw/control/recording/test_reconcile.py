@@ -32,11 +32,23 @@ from gw.control.recording.rows import RecordingRows
 from gw.control.rows import RecordingRow, RowState
 from gw.control.spool import Spool
 from gw.control.store import Stamped, Store, tables
-from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, CircuitBreaker
-from gw.control.twilio_api.rest import TwilioRest
+from gw.control.twilio_api.accounts import Accounts
+from gw.control.twilio_api.circuit_breaker import OPEN_AFTER
 from metrics import declare
 from metrics.page import Page
-from tests.gw.control.scripted_rest import ACCOUNT, CALL, RECORDING, Answer, ScriptedRest, created, listing, recording, refusal
+from tests.gw.control.bus_client import OTHER
+from tests.gw.control.scripted_rest import (
+    ACCOUNT,
+    CALL,
+    OTHER_ACCOUNT,
+    RECORDING,
+    Answer,
+    ScriptedRest,
+    created,
+    listing,
+    recording,
+    refusal,
+)
 from tests.timing import scaled
 
 NOW = 1_800_000_000.0
@@ -73,26 +85,26 @@ def test_the_next_step_for_a_row(what: RecordingRow, owned: bool, step: str) -> 
 class Rig:
     """A reconciler on a real store and a scripted Twilio."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, other: bool = False) -> None:
+        """`other`: with a second account."""
         self.twilio = ScriptedRest()
-        config = self.twilio.config()
+        config = self.twilio.config(other=other)
         self.store = Store(gw.config.Store(url=f"sqlite:///{folder}/store.db"), "")
         self.store.upgrade()
         self.page = Page.create(folder / "control.page")
         rows = RecordingRows(self.store, self.page)
-        rest = TwilioRest(config)
+        accounts = Accounts(config)
         self.owned: set[str] = set()
         self.spool = Spool(folder / "spool.db")
-        self.breaker = CircuitBreaker(5.0)
+        self.breaker = next(iter(accounts)).breaker
         self.recorder = Recorder(
             config,
             self.store,
-            rest,
+            accounts,
             rows,
             self.page,
             owner="claimant/2-b",
             claims=Claims(self.spool, claimant="claimant"),
-            breaker=self.breaker,
             is_owned=self.owned.__contains__,
         )
         self.overdue: list[int] = []
@@ -100,8 +112,7 @@ class Rig:
             self.store,
             self.recorder,
             rows,
-            rest,
-            self.breaker,
+            accounts,
             claimant="claimant",
             is_owned=self.owned.__contains__,
             on_overdue=self.overdue.append,
@@ -124,8 +135,8 @@ class Rig:
         assert found is not None
         return found
 
-    def started(self, call_sid: str = CALL) -> None:
-        assert self.store.claim_recording(call_sid, ACCOUNT, "claimant/1-a", time.time())
+    def started(self, call_sid: str = CALL, account: str = ACCOUNT) -> None:
+        assert self.store.claim_recording(call_sid, account, "claimant/1-a", time.time())
         assert self.store.update_recording(call_sid, state="started", recording_sid=RECORDING, started_at=time.time())
 
 
@@ -404,3 +415,52 @@ def test_a_circuit_closes_without_calls_and_rows(rig: Rig) -> None:
         rig.reconciler.pass_over(time.time(), 1000.0)
         assert rig.breaker.state == state
     assert rig.twilio.count("GET") == 2
+
+
+# -- accounts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["wanted", "claimed", "started"])
+def test_a_row_of_an_account_that_is_not_configured_is_left(rig: Rig, caplog: pytest.LogCaptureFixture, state: str) -> None:
+    """Another gateway may have the account, or this one will have it again."""
+    if state == "wanted":
+        rig.store.apply([Stamped(bus.StartRecording(CALL, OTHER_ACCOUNT, 1.0), "vm1", 0, "w0", 1)])
+    else:
+        assert rig.store.claim_recording(CALL, OTHER_ACCOUNT, "claimant/1-a", 1.0)
+    if state == "started":
+        assert rig.store.update_recording(CALL, state="started", recording_sid=RECORDING, started_at=1.0)
+    before = rig.store.recording(CALL)
+    for after_s in (0.0, LOOK_LAST_S):
+        assert rig.pass_over(after_s) == before
+    assert rig.twilio.seen == []
+    assert caplog.text.count(f"their account {OTHER_ACCOUNT} is not configured here") == 1
+
+
+def test_an_account_that_is_down_is_asked_once_and_others_always(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, other=True)
+    try:
+        rig.started()
+        rig.started(OTHER, OTHER_ACCOUNT)
+        for _ in range(20):
+            rig.breaker.on_error("unreachable", "down", time.monotonic())
+        rig.twilio.gets.append(listing(recording(status="completed")))
+        rig.pass_over(STARTED_AGE_S + 1)
+        (request,) = rig.twilio.seen
+        assert request.path.startswith(f"/2010-04-01/Accounts/{OTHER_ACCOUNT}/Calls/{OTHER}/")
+        row = rig.store.recording(OTHER)
+        assert row is not None
+        assert row.state == "completed"
+    finally:
+        rig.stop()
+
+
+def test_a_retry_after_holds_back_its_account_alone(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, other=True)
+    try:
+        rig.started()
+        rig.started(OTHER, OTHER_ACCOUNT)
+        rig.twilio.gets.extend([Answer(429, {"code": 20429}, retry_after="60"), listing(recording(status="completed"))])
+        rig.pass_over(STARTED_AGE_S + 1)
+        assert [request.path.split("/")[3] for request in rig.twilio.seen] == [ACCOUNT, OTHER_ACCOUNT]
+    finally:
+        rig.stop()

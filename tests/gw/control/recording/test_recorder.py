@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +22,16 @@ from gw.control.recording.recorder import Recorder
 from gw.control.recording.rows import RecordingRows
 from gw.control.spool import Spool, SpoolError
 from gw.control.store import Stamped, Store, StoreUnavailable
-from gw.control.twilio_api.circuit_breaker import OPEN_AFTER, CircuitBreaker
-from gw.control.twilio_api.rest import TwilioRest
+from gw.control.twilio_api import accounts as accounts_module
+from gw.control.twilio_api.accounts import Accounts
+from gw.control.twilio_api.circuit_breaker import OPEN_AFTER
 from metrics import declare
 from metrics.page import Page
 from tests.gw.control.scripted_rest import (
     ACCOUNT,
     CALL,
     HTML,
+    OTHER_ACCOUNT,
     RECORDING,
     Answer,
     ScriptedRest,
@@ -50,22 +53,22 @@ class Rig:
         self.page = Page.create(folder / "control.page")
         self.twilio = twilio
         self.rows = RecordingRows(self.store, self.page)
-        rest = TwilioRest(config) if config.signed else None
         self.spool = Spool(folder / "spool.db")
         self.claims = Claims(self.spool, claimant="host")
-        self.breaker = CircuitBreaker(5.0)
+        accounts = Accounts(config)
         self.owned = {CALL}
         self.recorder = Recorder(
             config,
             self.store,
-            rest,
+            accounts,
             self.rows,
             self.page,
             owner=OWNER,
             claims=self.claims,
-            breaker=self.breaker,
             is_owned=self.owned.__contains__,
         )
+        if (main := accounts.of("")) is not None:
+            self.breaker = main.breaker
 
     def stop(self) -> None:
         self.recorder.stop()
@@ -593,3 +596,39 @@ def test_a_resumed_call_is_listed_before_a_create(make: Make) -> None:
     row = rig.wait()
     assert (row.state, row.duration_s) == ("completed", 9)
     assert rig.twilio.count("POST") == 0
+
+
+# -- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_uses_the_account_of_its_call(make: Make) -> None:
+    rig = make(other=True)
+    rig.twilio.posts.append(created())
+    rig.recorder.on_event(bus.StartRecording(CALL, OTHER_ACCOUNT, time.time()))
+    row = rig.wait()
+    assert (row.state, row.account_sid) == ("started", OTHER_ACCOUNT)
+    assert rig.twilio.seen[0].path.startswith(f"/2010-04-01/Accounts/{OTHER_ACCOUNT}/Calls/{CALL}/")
+    assert base64.b64decode(rig.twilio.seen[0].authorization.split()[1]).decode() == f"{OTHER_ACCOUNT}:another secret"
+
+
+def test_a_recording_of_an_account_that_is_not_configured_is_not_claimed(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """A gateway that has the account may claim it."""
+    rig = make()
+    assert rig.recorder.want(CALL, OTHER_ACCOUNT, time.time())
+    rig.recorder._pool.join(scaled(20))
+    assert rig.store.recording(CALL) is None
+    assert f"its account {OTHER_ACCOUNT} is not configured" in caplog.text
+    assert rig.twilio.seen == []
+    assert rig.counted() == {}
+
+
+def test_requests_that_hang_take_no_slot_of_another_account(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts_module, "REST_CONCURRENCY", 1)
+    rig = make(other=True)
+    rig.twilio.posts.extend([Answer(201, {}, hold_s=scaled(60.0)), created()])
+    rig.recorder.on_event(bus.StartRecording("CA" + "9" * 32, OTHER_ACCOUNT, time.time()))
+    with gevent.Timeout(scaled(20)):
+        while not rig.twilio.seen:
+            gevent.sleep(0.01)
+    rig.want()
+    assert rig.wait().state == "started"

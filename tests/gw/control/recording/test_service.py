@@ -11,6 +11,7 @@ from gw.control.recording.claims import Claims
 from gw.control.recording.service import RecordingService
 from gw.control.spool import Spool
 from gw.control.store import Store
+from gw.control.twilio_api.accounts import Accounts
 from metrics import declare
 from metrics.page import Page
 from tests.gw.control.bus_client import CALL
@@ -25,7 +26,7 @@ def test_a_wish_is_claimed_by_this_process_and_settled(tmp_path: Path) -> None:
             RecordingService(
                 Config(),
                 store,
-                None,
+                Accounts(Config()),
                 page,
                 claimant="host:1",
                 claims=Claims(spool, claimant="host:1"),

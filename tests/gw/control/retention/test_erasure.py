@@ -12,7 +12,7 @@ import pytest
 
 from gw import bus
 from gw.control.admin.server import CommandError
-from tests.gw.control.retention.rig import Rig
+from tests.gw.control.retention.rig import OTHER, Rig
 from tests.gw.control.stamped import call_sid
 
 
@@ -100,3 +100,19 @@ def test_a_call_that_is_not_over_is_refused(rig: Rig) -> None:
     rig.store.apply([Stamped(bus.StartRecording(call_sid(2), "AC1", 1.0), "vm1", 0, "x", 1)])
     with pytest.raises(CommandError, match="is wanted"):
         forget(rig, 2)
+
+
+def test_recordings_of_another_account_are_deleted_there(rig: Rig) -> None:
+    rig.has_other = True
+    made = rig.recorded(account=OTHER)
+    assert forget(rig, twilio=True)["twilio"] == [made.sid]
+    assert rig.other.recordings == {}
+    assert rig.twin.requests == type(rig.twin.requests)()
+
+
+def test_a_call_of_an_account_that_is_not_configured_stays(rig: Rig) -> None:
+    rig.has_other = True
+    rig.recorded(account="AC" + "3" * 32)
+    with pytest.raises(CommandError, match=r"no Twilio credentials for the account of CA.*: nothing was removed"):
+        forget(rig, twilio=True)
+    assert rig.row().deleted_at is None

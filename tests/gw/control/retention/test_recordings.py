@@ -10,7 +10,7 @@ import pytest
 from gw.control.retention import media, recordings
 from gw.control.retention.recordings import Recordings
 from metrics import declare
-from tests.gw.control.retention.rig import Rig
+from tests.gw.control.retention.rig import ACCOUNT, OTHER, Rig
 from tests.gw.control.stamped import call_sid
 
 
@@ -81,10 +81,35 @@ def test_a_fault_of_one_recording_does_not(rig: Rig, monkeypatch: pytest.MonkeyP
 
 def test_an_open_circuit_sends_nothing(rig: Rig) -> None:
     rig.recorded()
+    parts = rig.recordings()
+    account = parts._accounts.of("")
+    assert account is not None
     for _ in range(20):
-        rig.breaker.on_error("unreachable", "down", 1e12)
-    rig.recordings().pass_over(always)
+        account.breaker.on_error("unreachable", "down", 1e12)
+    parts.pass_over(always)
     assert rig.asked("GET") == 0
+
+
+def test_each_account_has_its_own_recordings(rig: Rig) -> None:
+    rig.has_other = True
+    for k, account in ((1, ACCOUNT), (2, OTHER), (3, OTHER)):
+        rig.recorded(k, days_old=10, account=account)
+    rig.recordings(twilio_days=7).pass_over(always)
+    for k in (1, 2, 3):
+        assert rig.row(k).fetched_at is not None
+        assert rig.row(k).deleted_at is not None
+    assert rig.twin.recordings == rig.other.recordings == {}
+
+
+@pytest.mark.parametrize("why", ["refused", "not configured"])
+def test_an_account_that_fails_delays_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    monkeypatch.setattr(recordings, "BATCH", 1)
+    rig.has_other = why == "refused"
+    rig.other.auth_tokens[0] = "a token that the gateway does not have"
+    rig.recorded(1, account=OTHER)
+    rig.recorded(2)
+    rig.recordings().pass_over(always)
+    assert [rig.row(k).fetched_at is not None for k in (1, 2)] == [False, True]
 
 
 def test_a_pass_ends_when_asked_to(rig: Rig) -> None:

@@ -108,17 +108,18 @@ def test_recordings_are_listed_until_they_are_fetched_and_deleted(store: Store) 
     for k in (1, 2, 3):
         recorded(store, k, "completed")
     recorded(store, 4, "started")
-    assert [row.call_sid for row in store.recordings_to_fetch(2)] == [call_sid(1), call_sid(2)]
-    assert store.recordings_to_delete(LATER, 10, fetched=True) == []
+    assert [row.call_sid for row in store.recordings_to_fetch("AC1", 2)] == [call_sid(1), call_sid(2)]
+    assert store.recordings_to_delete("AC1", LATER, 10, fetched=True) == []
     store.update_recording(call_sid(1), fetched_at=T0, fetched_by="vm1", file="/x.wav", sha256="0" * 64)
     row = store.recording(call_sid(1))
     assert row is not None
     assert (row.fetched_at, row.fetched_by, row.file, row.sha256) == (T0, "vm1", "/x.wav", "0" * 64)
-    assert [row.call_sid for row in store.recordings_to_fetch(10)] == [call_sid(2), call_sid(3)]
-    assert [row.call_sid for row in store.recordings_to_delete(T0 + 3, 10, fetched=False)] == [call_sid(1), call_sid(2)]
-    assert [row.call_sid for row in store.recordings_to_delete(LATER, 10, fetched=True)] == [call_sid(1)]
+    assert [row.call_sid for row in store.recordings_to_fetch("AC1", 10)] == [call_sid(2), call_sid(3)]
+    assert [row.call_sid for row in store.recordings_to_delete("AC1", T0 + 3, 10, fetched=False)] == [call_sid(1), call_sid(2)]
+    assert [row.call_sid for row in store.recordings_to_delete("AC1", LATER, 10, fetched=True)] == [call_sid(1)]
     store.update_recording(call_sid(1), deleted_at=T0)
-    assert store.recordings_to_delete(LATER, 10, fetched=True) == []
+    assert store.recordings_to_delete("AC1", LATER, 10, fetched=True) == []
+    assert store.recordings_to_fetch("AC2", 10) == store.recordings_to_delete("AC2", LATER, 10, fetched=False) == []
 
 
 def test_a_lease_has_one_owner(open_store: StoreMaker) -> None:

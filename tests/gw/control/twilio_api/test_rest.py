@@ -24,6 +24,7 @@ from tests.gw.control.scripted_rest import (
     listing,
     recording,
     refusal,
+    rest_of,
 )
 
 CALLBACK = "https://voice.example.com/twilio/recording"
@@ -44,7 +45,7 @@ def error_of(rest: TwilioRest) -> RestError:
 
 def test_start_sends_what_twilio_expects(server: ScriptedRest) -> None:
     server.posts.append(created())
-    started = TwilioRest(server.config()).start_recording(CALL, channels="dual", status_callback=CALLBACK)
+    started = rest_of(server.config()).start_recording(CALL, channels="dual", status_callback=CALLBACK)
     assert started == Started(sid=RECORDING, status="in-progress")
     (request,) = server.seen
     assert request.path == f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{CALL}/Recordings.json"
@@ -56,13 +57,13 @@ def test_start_sends_what_twilio_expects(server: ScriptedRest) -> None:
 
 def test_without_a_callback_none_is_sent(server: ScriptedRest) -> None:
     server.posts.append(created())
-    TwilioRest(server.config()).start_recording(CALL, channels="mono", status_callback="")
+    rest_of(server.config()).start_recording(CALL, channels="mono", status_callback="")
     assert set(server.seen[0].form) == {"RecordingChannels"}
 
 
 def test_a_path_in_the_base_is_kept(server: ScriptedRest) -> None:
     server.posts.append(created())
-    TwilioRest(server.config(base=server.base + "/behind/proxy/")).start_recording(CALL, channels="dual", status_callback="")
+    rest_of(server.config(base=server.base + "/behind/proxy/")).start_recording(CALL, channels="dual", status_callback="")
     assert server.seen[0].path.startswith("/behind/proxy/2010-04-01/Accounts/")
 
 
@@ -89,14 +90,14 @@ def test_a_path_in_the_base_is_kept(server: ScriptedRest) -> None:
 )
 def test_each_refusal_has_its_kind(server: ScriptedRest, answer: Answer, kind: str, label: str) -> None:
     server.posts.append(answer)
-    error = error_of(TwilioRest(server.config()))
+    error = error_of(rest_of(server.config()))
     assert (error.kind, error.label) == (kind, label)
     assert server.count("POST") == 1, "the client never retries"
 
 
 def test_a_hang_is_a_timeout(server: ScriptedRest) -> None:
     server.posts.append(Answer(201, recording(), hold_s=5.0))
-    assert error_of(TwilioRest(server.config(timeout_s=0.1))).kind == "timeout"
+    assert error_of(rest_of(server.config(timeout_s=0.1))).kind == "timeout"
 
 
 def test_a_dripping_answer_is_ended_by_the_outer_bound() -> None:
@@ -110,7 +111,7 @@ def test_a_dripping_answer_is_ended_by_the_outer_bound() -> None:
 
     server = gevent.server.StreamServer(("127.0.0.1", 0), drip)
     server.start()
-    rest = TwilioRest(ScriptedRest().config(base=f"http://127.0.0.1:{server.server_port}", timeout_s=0.1))
+    rest = rest_of(ScriptedRest().config(base=f"http://127.0.0.1:{server.server_port}", timeout_s=0.1))
     rest.bound_s = 0.2
     try:
         assert error_of(rest).kind == "timeout"
@@ -120,7 +121,7 @@ def test_a_dripping_answer_is_ended_by_the_outer_bound() -> None:
 
 def test_a_timeout_of_the_caller_passes_through(server: ScriptedRest) -> None:
     server.posts.append(Answer(201, recording(), hold_s=5.0))
-    rest = TwilioRest(server.config())
+    rest = rest_of(server.config())
     with pytest.raises(gevent.Timeout) as caught, gevent.Timeout(0.1) as outer:
         rest.start_recording(CALL, channels="dual", status_callback="")
     assert caught.value is outer
@@ -129,7 +130,7 @@ def test_a_timeout_of_the_caller_passes_through(server: ScriptedRest) -> None:
 def test_a_closed_connection_is_unclear_and_a_refused_one_is_not() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    rest = TwilioRest(ScriptedRest().config(base=f"http://127.0.0.1:{port}"))
+    rest = rest_of(ScriptedRest().config(base=f"http://127.0.0.1:{port}"))
     accepted = gevent.spawn(lambda: listener.accept()[0].close())
     assert error_of(rest).kind == "timeout"
     accepted.join(1)
@@ -138,13 +139,13 @@ def test_a_closed_connection_is_unclear_and_a_refused_one_is_not() -> None:
 
 
 def test_a_base_without_a_scheme_is_rejected() -> None:
-    assert error_of(TwilioRest(ScriptedRest().config(base="nowhere"))).kind == "rejected"
+    assert error_of(rest_of(ScriptedRest().config(base="nowhere"))).kind == "rejected"
 
 
 def test_listing_is_tolerant(server: ScriptedRest) -> None:
     absent = recording("RE" + "3" * 32, "absent", error_code=13421, channels="1", source=None)
     server.gets.append(listing(recording(status="completed", duration="12"), absent))
-    assert TwilioRest(server.config()).list_recordings(CALL) == [
+    assert rest_of(server.config()).list_recordings(CALL) == [
         Listed(sid=RECORDING, status="completed", source="StartCallRecordingAPI", channels=2, duration_s=12, error_code=0),
         Listed(sid="RE" + "3" * 32, status="absent", source="", channels=1, duration_s=-1, error_code=13421),
     ]
@@ -153,7 +154,7 @@ def test_listing_is_tolerant(server: ScriptedRest) -> None:
 def test_an_unreadable_listing_is_an_error(server: ScriptedRest) -> None:
     server.gets.append(Answer(200, b"<html>"))
     with pytest.raises(RestError) as caught:
-        TwilioRest(server.config()).list_recordings(CALL)
+        rest_of(server.config()).list_recordings(CALL)
     assert caught.value.kind == "timeout"
 
 
@@ -170,20 +171,20 @@ def test_an_unreadable_listing_is_an_error(server: ScriptedRest) -> None:
 def test_each_refused_listing_has_its_kind(server: ScriptedRest, answer: Answer, kind: str, label: str) -> None:
     server.gets.append(answer)
     with pytest.raises(RestError) as caught:
-        TwilioRest(server.config()).list_recordings(CALL)
+        rest_of(server.config()).list_recordings(CALL)
     assert (caught.value.kind, caught.value.label) == (kind, label)
 
 
 def test_complete_call(server: ScriptedRest) -> None:
     server.posts.append(Answer(200, {"sid": CALL, "status": "completed"}))
-    assert TwilioRest(server.config()).complete_call(CALL) == "completed"
+    assert rest_of(server.config()).complete_call(CALL) == "completed"
     assert server.seen[0].form == {"Status": ["completed"]}
     assert server.seen[0].path.endswith(f"/Calls/{CALL}.json")
 
 
 def test_nothing_secret_is_kept_or_logged(server: ScriptedRest, caplog: pytest.LogCaptureFixture) -> None:
     server.posts.append(created())
-    rest = TwilioRest(server.config())
+    rest = rest_of(server.config())
     with caplog.at_level(logging.DEBUG, logger="gw"):
         rest.start_recording(CALL, channels="dual", status_callback=CALLBACK)
     assert rest._client.http_client._test_only_last_request is None
@@ -191,7 +192,7 @@ def test_nothing_secret_is_kept_or_logged(server: ScriptedRest, caplog: pytest.L
 
 
 def test_a_recording_is_deleted(server: ScriptedRest) -> None:
-    rest = TwilioRest(server.config())
+    rest = rest_of(server.config())
     server.gets += [Answer(204, b""), refusal(404, 20404)]
     rest.delete_recording(RECORDING)
     assert (server.seen[0].method, server.seen[0].path) == (
@@ -213,7 +214,7 @@ def test_a_recording_is_deleted(server: ScriptedRest) -> None:
 )
 def test_a_download_is_refused(server: ScriptedRest, answer: Answer, kind: str, text: str) -> None:
     server.gets.append(answer)
-    with pytest.raises(RestError, match=text) as caught, TwilioRest(server.config()).media(RECORDING, channels=2, start=3):
+    with pytest.raises(RestError, match=text) as caught, rest_of(server.config()).media(RECORDING, channels=2, start=3):
         pytest.fail("it has no audio")
     assert caught.value.kind == kind
     assert caught.value.retry_after_s == (7.0 if answer.retry_after else 0.0)

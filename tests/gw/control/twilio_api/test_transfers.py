@@ -9,7 +9,9 @@ import gevent
 import pytest
 
 from gw import bus
+from gw.config import Config
 from gw.control.twilio_api import transfers
+from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.rest import TwilioRest
 from gw.control.twilio_api.transfers import Transfers
 from tests.gw.control.scripted_rest import CALL, Answer, ScriptedRest, refusal
@@ -29,7 +31,7 @@ def server() -> Iterator[ScriptedRest]:
 def transfer(server: ScriptedRest, event: bus.Event = WANTED) -> list[str]:
     """The calls that were transferred, once every greenlet is done."""
     done: list[str] = []
-    made = Transfers(TwilioRest(server.config()), done=done.append)
+    made = Transfers(Accounts(server.config()), done=done.append)
     made.on_event(event)
     assert made._pool.join(scaled(20))
     return done
@@ -73,7 +75,7 @@ def test_other_events_are_ignored(server: ScriptedRest, event: bus.Event) -> Non
 
 
 def test_without_credentials_no_call_is_transferred() -> None:
-    made = Transfers(None, done=lambda call_sid: None)
+    made = Transfers(Accounts(Config()), done=lambda call_sid: None)
     made.on_event(WANTED)
     assert len(made._pool) == 0
 
@@ -83,7 +85,7 @@ def test_transfers_under_way_are_bounded(
 ) -> None:
     monkeypatch.setattr(transfers, "MAX_TRANSFERS", 1)
     monkeypatch.setattr(TwilioRest, "redirect_call", lambda *_, **__: gevent.sleep(10))
-    made = Transfers(TwilioRest(server.config()), done=lambda call_sid: None)
+    made = Transfers(Accounts(server.config()), done=lambda call_sid: None)
     made.on_event(WANTED)
     made.on_event(WANTED)
     assert "too many transfers" in caplog.text

@@ -7,8 +7,8 @@ import requests
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.rest import Client
 
-from gw.twin.twilio.rest import RestFault
-from tests.gw.twin.twilio.rest_account import ACCOUNT, CALL, Account, Rewriting
+from gw.twin.twilio.rest import RestFault, RestTwin
+from tests.gw.twin.twilio.rest_account import ACCOUNT, CALL, Account, Phone, Rewriting
 
 
 def test_unknown_accounts_and_resources(account: Account) -> None:
@@ -26,6 +26,24 @@ def test_unknown_accounts_and_resources(account: Account) -> None:
     assert requests.get(f"{base}/{ACCOUNT}/Nothing.json", auth=login, timeout=5).status_code == 404
     assert requests.get(f"{base}/AC{'7' * 32}/Calls.json", auth=login, timeout=5).status_code == 404
     assert requests.put(f"{base}/{ACCOUNT}/Calls.json", auth=login, timeout=5).status_code == 405
+
+
+def test_two_accounts_on_one_server(account: Account) -> None:
+    """Each has its own resources, and refuses the other's credentials."""
+    sid, call = "AC" + "5" * 32, Phone(call_sid="CA" + "5" * 32)
+    beside = RestTwin(sid, "another secret", {call.call_sid: call}, account.rest._webhooks, beside=account.rest).start()
+    assert beside.url == account.rest.url
+    other = Client(sid, "another secret", http_client=Rewriting(beside.url))
+    assert other.calls(call.call_sid).fetch().status == "in-progress"
+    assert len(beside.requests) == 1
+    base = f"{beside.url}/2010-04-01/Accounts"
+    for path, login in ((sid, (ACCOUNT, "secret")), (ACCOUNT, (sid, "another secret")), (sid, (sid, "secret"))):
+        assert requests.get(f"{base}/{path}/Calls.json", auth=login, timeout=5).status_code == 401
+    with pytest.raises(TwilioRestException) as error:
+        other.calls(CALL).fetch()
+    assert error.value.status == 404
+    beside.stop()
+    assert account.client().calls(CALL).fetch().status == "in-progress", "the server is the first account's"
 
 
 def test_another_content_type_is_a_complaint(account: Account) -> None:

@@ -1,0 +1,164 @@
+"""Several Twilio accounts on one gateway: each request, signature and recording uses the account of its call."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gw.bench.gateway_process import GatewayProcess
+from gw.control.admin.client import AdminClient, NotReachable
+from gw.twin import speech
+from gw.twin.ai.script import AiScript, lasting
+from gw.twin.ai.server import AiTwin
+from gw.twin.twilio.account import TwilioTwin
+from gw.twin.twilio.caller import TwinCall
+from tests.calls.hearing import until
+from tests.calls.test_secrets import reload
+from tests.program import program
+from tests.timing import scaled
+
+SIDS = {"": "AC" + "0" * 31 + "1", "support": "AC" + "a" * 32, "sales": "AC" + "b" * 32}
+
+
+class Accounts:
+    """A gateway of real processes with two accounts; a third one is not configured yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.credentials = folder / "credentials"
+        self.credentials.mkdir(0o700)
+        tables = {"twilio.accounts.support": f'account_sid = "{SIDS["support"]}"\n'}
+        self.gateway = GatewayProcess(program(), folder / "gateway", tables)
+        self.admin = AdminClient(self.gateway.admin_socket, timeout_s=scaled(20.0))
+        main = TwilioTwin(self.gateway.url, account_sid=SIDS[""], auth_token=self.token(""))
+        self.twilio = {"": main}
+        for name in ("support", "sales"):
+            self.twilio[name] = TwilioTwin(self.gateway.url, account_sid=SIDS[name], auth_token=self.token(name), beside=main)
+        for name in ("", "support"):
+            self.put_token(name)
+
+    def token(self, name: str) -> str:
+        return f"the token of {name or 'the main account'}"
+
+    def put_token(self, name: str) -> None:
+        (self.credentials / f"TWILIO_AUTH_TOKEN{f'_{name.upper()}' if name else ''}").write_text(self.token(name))
+
+    def place(self, name: str) -> TwinCall:
+        return self.twilio[name].place_call(speech.script(50), hang_up=False, max_s=scaled(60.0))
+
+    def row(self, call: TwinCall) -> dict[str, Any]:
+        """Return a call's row; empty while the store has none or control is away."""
+        try:
+            return self.admin.request("call", call_sid=call.call_sid) or {}
+        except NotReachable:
+            return {}
+
+    def recording(self, call: TwinCall) -> dict[str, Any]:
+        return self.row(call).get("recording") or {}
+
+    def check_recorded(self, name: str, call: TwinCall) -> None:
+        """Check that the call has one recording, in its own account."""
+        until(lambda: self.recording(call).get("state") == "completed", f"the call of {name!r} was recorded")
+        row = self.recording(call)
+        assert row["account_sid"] == SIDS[name]
+        made = {other: [one.sid for one in twin.rest.recordings_of(call.call_sid)] for other, twin in self.twilio.items()}
+        assert made == {other: [row["recording_sid"]] if other == name else [] for other in self.twilio}
+
+    def statuses(self, name: str) -> set[int]:
+        return {status for _, _, _, status in self.twilio[name].rest.requests}
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Iterator[Accounts]:
+    made = Accounts(tmp_path)
+    twins = made.twilio.values()
+    with AiTwin(AiScript(greeting=lasting(60))) as ai:
+        try:
+            for twin in twins:
+                twin.start()
+            made.gateway.start(
+                account_sid=SIDS[""],
+                auth_token="stale",
+                api_base=made.twilio[""].rest.url,
+                ai_url=ai.url,
+                credentials=made.credentials,
+            )
+            yield made
+        finally:
+            for twin in reversed(twins):
+                twin.stop()
+            made.gateway.stop()
+
+
+def test_recordings_of_two_accounts_outlive_control(accounts: Accounts) -> None:
+    """While Twilio fails, control is killed: the next one finds the account of each recording in its row."""
+    calls = {name: accounts.place(name) for name in ("", "support")}
+    for twin in accounts.twilio.values():
+        twin.rest.fail("503", 1000)
+        twin.rest.fail("503", 1000, operation="list")
+    for name, call in calls.items():
+        until(lambda call=call: accounts.recording(call).get("state") == "claimed", f"{name!r} is claimed")  # type: ignore[misc]
+        assert 503 in accounts.statuses(name)
+    os.kill(accounts.admin.request("status")["pid"], signal.SIGKILL)
+    for twin in accounts.twilio.values():
+        twin.rest.heal()
+    for name, call in calls.items():
+        until(lambda call=call: accounts.recording(call).get("state") == "started", f"{name!r} is recorded")  # type: ignore[misc]
+        call.hang_up()
+        accounts.check_recorded(name, call)
+    assert accounts.statuses("") | accounts.statuses("support") <= {200, 201, 503}, "no request with another's credentials"
+
+
+def test_a_fault_of_one_account_delays_no_other(accounts: Accounts) -> None:
+    del accounts.twilio["support"].rest.auth_tokens[:]  # every request of this account is refused with 401
+    failing = [accounts.place("support") for _ in range(2)]
+    until(lambda: accounts.admin.request("status")["twilio"]["accounts"]["support"]["circuit"] == "open", "its circuit opens")
+    assert "for the account support" in accounts.admin.request("status")["readiness"]["reasons"][0]
+    call = accounts.place("")
+    until(lambda: accounts.recording(call).get("state") == "started", "the main account's call is recorded")
+    assert accounts.admin.request("status")["twilio"]["circuit"] == "closed"
+    accounts.twilio["support"].rest.auth_tokens.append(accounts.token("support"))
+    for one in (*failing, call):
+        until(lambda one=one: accounts.recording(one).get("state") == "started", "then the others are")  # type: ignore[misc]
+
+
+def test_a_reload_adds_an_account(accounts: Accounts) -> None:
+    before = accounts.place("sales")
+    assert before.wait(scaled(20.0))
+    assert before.voice is not None
+    assert (before.voice.status, "is not configured" in before.voice.body) == (403, True)
+    with accounts.gateway.config_path.open("a") as file:
+        file.write(f'\n[twilio.accounts.sales]\naccount_sid = "{SIDS["sales"]}"\n')
+    accounts.put_token("sales")
+    present = accounts.place("support")
+    until(lambda: accounts.recording(present).get("state") == "started", "it is recorded")
+    reload(accounts.gateway)
+    calls = {"sales": accounts.place("sales"), "support": present}
+    for name, call in calls.items():
+        until(lambda call=call: accounts.recording(call).get("state") == "started", f"{name} is recorded")  # type: ignore[misc]
+        call.hang_up()
+        accounts.check_recorded(name, call)
+
+
+def test_an_operators_acts_use_the_calls_account(accounts: Accounts) -> None:
+    support = accounts.twilio["support"]
+    placed = accounts.admin.request("dial", to="+15551234567", caller="+15557654321", account="support")
+    call = support.calls[placed["call_sid"]]
+    until(lambda: accounts.recording(call).get("state") == "started", "it is recorded")
+    accounts.admin.request("transfer", call_sid=call.call_sid, to="+15550001111")
+    assert call.wait(scaled(20.0))
+    assert call.dialled == ["+15550001111"]
+    other = accounts.place("support")
+    until(lambda: accounts.recording(other).get("state") == "started", "it is recorded")
+    assert accounts.admin.request("hangup", call_sid=other.call_sid)["rest"] == "requested"
+    assert other.wait(scaled(20.0))
+    accounts.check_recorded("support", other)
+    sid = accounts.recording(other)["recording_sid"]
+    assert accounts.admin.request("forget", call_sid=other.call_sid, twilio=True)["twilio"] == [sid]
+    assert sid not in support.rest.recordings
+    assert accounts.twilio[""].rest.requests == type(support.rest.requests)(), "nothing was asked of the main account"
+    assert accounts.statuses("support") <= {200, 201, 204, 400}

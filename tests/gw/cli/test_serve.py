@@ -12,7 +12,7 @@ import pytest
 
 from gw.bench.gateway_process import free_ports
 from gw.cli.serve import greeting
-from gw.config import Agent, Config, Secrets, Server, Twilio
+from gw.config import Agent, Config, Secrets, Server, Subaccount, Twilio
 from tests.program import program
 
 COMMAND = program()
@@ -78,14 +78,14 @@ def test_a_wrong_configuration_starts_nothing(tmp_path: Path) -> None:
 def test_the_announcement_of_a_signed_gateway() -> None:
     signed = Config(
         server=Server(public_url="https://voice.example.com"),
-        twilio=Twilio(account_sid="AC0123"),
+        twilio=Twilio(account_sid="AC0123", accounts={"support": Subaccount(account_sid="AC4567")}),
         agents={"default": Agent(provider="openai", model="gpt-realtime-2.1")},
         secrets=Secrets(twilio_auth_token="secret"),
     )
     first, second, third = greeting(signed, "127.0.0.1:8080", 2)
     assert "(2 workers), agent openai gpt-realtime-2.1" in first
     assert "POST https://voice.example.com/twilio/voice" in second
-    assert "Account AC0123: signatures are checked against https://voice.example.com" in third
+    assert "Account AC0123 and support: signatures are checked against https://voice.example.com" in third
     assert "secret" not in first + second + third
 
 

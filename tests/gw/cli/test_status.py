@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -37,4 +38,13 @@ def test_a_gateway_older_than_the_schema_s_state_is_shown(
     older: dict[str, Any] = {name: value for name, value in STATUS["store"].items() if name != "schema"}
     monkeypatch.setitem(STATUS, "store", older)
     shown = cli.run("status")
-    assert (shown.exit_code, "sqlite, revision 0004" in shown.stdout) == (0, True)
+    assert (shown.exit_code, f"sqlite, revision {older['revision']}" in shown.stdout) == (0, True)
+
+
+def test_each_account_that_is_down_has_a_line(cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    down = {"circuit": "open", "problem": "unauthorized"}
+    accounts = {"support": down, "sales": {"circuit": "closed", "problem": ""}}
+    monkeypatch.setitem(STATUS, "twilio", {"circuit": "closed", "problem": "", "accounts": accounts})
+    shown = cli.run("status").stdout
+    assert re.search(r"^support +down, recordings wait: unauthorized *$", shown, re.MULTILINE)
+    assert "sales" not in shown

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+import pytest
+
 import gw.config
 from gw.config import Config
+from gw.control.recording import service
 from gw.control.recording.claims import Claims
 from gw.control.recording.service import RecordingService
 from gw.control.spool import Spool
-from gw.control.store import Store
+from gw.control.store import Stamped, Store
 from gw.control.twilio_api.accounts import Accounts
 from metrics import declare
 from metrics.page import Page
-from tests.gw.control.bus_client import CALL
+from tests.gw.control.bus_client import CALL, call_started
+from tests.gw.control.scripted_rest import ACCOUNT, OTHER_ACCOUNT, ScriptedRest, listing, recording, refusal
+from tests.timing import scaled
 
 
 def test_a_wish_is_claimed_by_this_process_and_settled(tmp_path: Path) -> None:
@@ -46,6 +52,47 @@ def test_a_wish_is_claimed_by_this_process_and_settled(tmp_path: Path) -> None:
         assert page.counter(declare.RECORDINGS, outcome="skipped").value == 1
         assert made[1].reconciler.pass_over(2.0, 2.0).unsettled == 0
     finally:
+        store.close()
+        spool.close()
+        page.close()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_claims_are_recovered_from_the_calls_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool) -> None:
+    """Without the call's start, which was lost with the spool, each account is asked."""
+    monkeypatch.setattr(service, "RECOVER_S", 0.0)
+    twilio = ScriptedRest()
+    page = Page.create(tmp_path / "control.page")
+    store, spool = Store(gw.config.Store(url=f"sqlite:///{tmp_path}/store.db"), ""), Spool(tmp_path / "spool.db")
+    store.upgrade()
+    config = twilio.config(other=True)
+    made = RecordingService(
+        config,
+        store,
+        Accounts(config),
+        page,
+        claimant="host:1",
+        claims=Claims(spool, claimant="host:1"),
+        is_owned=lambda _: True,
+        store_away_s=lambda: -1e9,
+    )
+    try:
+        if stored:
+            started = msgspec.structs.replace(call_started(CALL), account_sid=OTHER_ACCOUNT)
+            store.apply([Stamped(started, "here", 0, "w0", 1)])
+        else:
+            twilio.gets.append(refusal(404, 20404))
+        twilio.gets.extend([listing(recording()), listing(recording())])
+        made.recover_claims(lambda: {CALL})
+        made.recorder._pool.join(scaled(20))
+        asked = [request.path.split("/")[3] for request in twilio.seen]
+        assert asked == [*([] if stored else [ACCOUNT]), OTHER_ACCOUNT, OTHER_ACCOUNT]
+        row = store.recording(CALL)
+        assert row is not None
+        assert (row.state, row.account_sid, twilio.count("POST")) == ("started", OTHER_ACCOUNT, 0)
+    finally:
+        made.recorder.stop()
+        twilio.stop()
         store.close()
         spool.close()
         page.close()

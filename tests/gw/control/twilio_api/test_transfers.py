@@ -14,7 +14,7 @@ from gw.control.twilio_api import transfers
 from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.rest import TwilioRest
 from gw.control.twilio_api.transfers import Transfers
-from tests.gw.control.scripted_rest import CALL, Answer, ScriptedRest, refusal
+from tests.gw.control.scripted_rest import CALL, OTHER_ACCOUNT, Answer, ScriptedRest, refusal
 from tests.timing import scaled
 
 WANTED = bus.CallEvent(CALL, "transfer_wanted", 0.0, {"to": "+15005550009"})
@@ -48,6 +48,17 @@ def test_a_final_refusal_leaves_the_call_to_the_webhook(server: ScriptedRest) ->
     server.posts.append(refusal(404, 20404))
     assert transfer(server) == []
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("account", [OTHER_ACCOUNT, "AC" + "3" * 32])
+def test_a_transfer_uses_the_account_of_its_call(server: ScriptedRest, account: str) -> None:
+    """That of an account that is not configured is left to the webhook."""
+    server.posts.append(REDIRECTED)
+    made = Transfers(Accounts(server.config(other=True)), done=lambda call_sid: None)
+    made.on_event(bus.CallEvent(CALL, "transfer_wanted", 0.0, {"to": "+15005550009", "account": account}))
+    assert made._pool.join(scaled(20))
+    paths = [f"/2010-04-01/Accounts/{OTHER_ACCOUNT}/Calls/{CALL}.json"] if account == OTHER_ACCOUNT else []
+    assert [request.path for request in server.seen] == paths
 
 
 def test_tries_end_with_the_bound(server: ScriptedRest, monkeypatch: pytest.MonkeyPatch) -> None:

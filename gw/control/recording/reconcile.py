@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain, repeat
 from typing import Final, Literal
 
@@ -279,10 +280,8 @@ class Reconciler:
         """Ask Twilio for a recording's status. True when the answer settled the row."""
         sid = row.recording_sid or ""
         try:
-            entry = best_of(account.rest.list_recordings(row.call_sid), sid)
-            account.breaker.on_answer()
+            entry = best_of(account.ask(lambda rest: rest.list_recordings(row.call_sid)), sid)
         except RestError as error:
-            account.on_error(error)
             if error.kind != "gone":
                 extra = {"call_sid": row.call_sid, "reason": error.kind}
                 log.warning("a recording's status could not be read: %s", error, extra=extra)
@@ -304,10 +303,6 @@ class Reconciler:
 def _probe(account: Account) -> None:
     """Ask whether Twilio is back, if it may be asked now: no row is due, and without calls no recorder would."""
     now_s = time.monotonic()
-    if now_s < account.hold_until_s or not account.breaker.may_ask(now_s):
-        return
-    try:
-        account.rest.list_recordings(NO_CALL)
-        account.breaker.on_answer()
-    except RestError as error:
-        account.on_error(error)
+    if now_s >= account.hold_until_s and account.breaker.may_ask(now_s):
+        with suppress(RestError):  # noted by the account
+            account.ask(lambda rest: rest.list_recordings(NO_CALL))

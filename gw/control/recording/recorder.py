@@ -326,23 +326,20 @@ class Recorder:
 
     def _ask(self, account: Account, call_sid: str, job: _Job, action: Create | List) -> Started | list[Listed] | RestError:
         try:
-            answer: Started | list[Listed]
             if isinstance(action, List):
-                answer = account.rest.list_recordings(call_sid)
-            else:
-                job.requests += 1
-                if job.requests == 1 and job.first_audio_at is not None:
-                    job.trigger_s = max(0.0, time.time() - job.first_audio_at)
-                    self._trigger.observe(job.trigger_s)
-                answer = account.rest.start_recording(call_sid, channels=self._channels, status_callback=self._callback)
+                return account.ask(lambda rest: rest.list_recordings(call_sid))
+            job.requests += 1
+            if job.requests == 1 and job.first_audio_at is not None:
+                job.trigger_s = max(0.0, time.time() - job.first_audio_at)
+                self._trigger.observe(job.trigger_s)
+            return account.ask(
+                lambda rest: rest.start_recording(call_sid, channels=self._channels, status_callback=self._callback)
+            )
         except RestError as error:
-            account.on_error(error)
             hung_up = job.lifecycle.call_over and error.kind in ("not_in_progress", "gone")
             level = logging.ERROR if error.kind == "unauthorized" else logging.INFO if hung_up else logging.WARNING
             log.log(level, "Twilio: %s", error, extra={"call_sid": call_sid, "reason": error.kind})
             return error
-        account.breaker.on_answer()
-        return answer
 
 
 def _log_end(call_sid: str, outcome: Outcome, job: _Job) -> None:

@@ -84,10 +84,8 @@ class Recordings:
     def delete(self, account: Account, recording_sid: str) -> bool:
         """Delete a recording at Twilio. False if Twilio had none. Raises RestError."""
         try:
-            account.rest.delete_recording(recording_sid)
-            account.breaker.on_answer()
+            account.ask(lambda rest: rest.delete_recording(recording_sid))
         except RestError as error:
-            account.on_error(error)
             if error.kind != "gone":
                 raise
             return False
@@ -113,7 +111,6 @@ class Recordings:
                 self._tries.pop(sid, None)
                 self._problem = ""
             except RestError as error:
-                account.on_error(error)
                 self._note(row, error)
                 self._retry_later(sid)
                 if error.kind not in _OF_ONE:
@@ -129,17 +126,15 @@ class Recordings:
     def _fetch(self, account: Account, row: RecordingRow) -> None:
         """Download a recording into its file. Raises RestError, FileError, StoreError."""
         try:
-            done = self._files.fetch(account.rest, row)
+            done = account.ask(lambda rest: self._files.fetch(rest, row))
         except RestError as error:
             if error.kind != "gone" or not _is_settled(row, time.time()):
                 self._fetched["failed"].add()
                 raise
-            account.breaker.on_answer()
             self._fetched["gone"].add()
             log.error("a recording was deleted at Twilio before its download", extra={"call_sid": row.call_sid})
             self._store.update_recording(row.call_sid, deleted_at=time.time())
             return
-        account.breaker.on_answer()
         self._store.update_recording(
             row.call_sid, fetched_at=time.time(), fetched_by=self._machine, file=str(done.file), sha256=done.sha256
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 from gevent.lock import BoundedSemaphore
 
@@ -15,6 +15,8 @@ from gw import config
 from gw.control.twilio_api.answers import RestError
 from gw.control.twilio_api.circuit_breaker import CircuitBreaker
 from gw.control.twilio_api.rest import TwilioRest
+
+T = TypeVar("T")
 
 #: Concurrent requests for recordings; more would be refused with 20429.
 REST_CONCURRENCY: Final = 16
@@ -39,11 +41,17 @@ class Account:
         of_account = f" for the account {self.name}" if self.name else ""
         return f"recordings wait, Twilio's REST API is down{of_account}: {self.breaker.last_problem}"
 
-    def on_error(self, error: RestError) -> None:
-        """A request failed."""
-        now_s = time.monotonic()
-        self.breaker.on_error(error.kind, str(error), now_s)
-        self.hold_until_s = max(self.hold_until_s, now_s + error.retry_after_s)
+    def ask(self, request: Callable[[TwilioRest], T]) -> T:
+        """Send a request, and note its outcome for the next ones. Raises what `request` raises."""
+        try:
+            answer = request(self.rest)
+        except RestError as error:
+            now_s = time.monotonic()
+            self.breaker.on_error(error.kind, str(error), now_s)
+            self.hold_until_s = max(self.hold_until_s, now_s + error.retry_after_s)
+            raise
+        self.breaker.on_answer()
+        return answer
 
 
 class Accounts:

@@ -324,7 +324,7 @@ class _OneAccount:
 
     def __init__(self, requests: StandIn) -> None:
         breaker = CircuitBreaker(0.0)
-        self._account = StandIn(sid=ACCOUNT, rest=requests, breaker=breaker, hold_until_s=0.0, on_error=lambda error: None)
+        self._account = StandIn(sid=ACCOUNT, ask=lambda request: request(requests), breaker=breaker, hold_until_s=0.0)
 
     def of(self, account_sid: str) -> StandIn:
         return self._account

@@ -79,6 +79,17 @@ def test_a_fault_of_one_recording_does_not(rig: Rig, monkeypatch: pytest.MonkeyP
     assert rig.asked("GET") == 2, "it waits for its retry"
 
 
+def test_a_refused_deletion_counts_once(rig: Rig) -> None:
+    """It counted twice against the account: two such faults opened the circuit like four."""
+    rig.recorded(days_old=10)
+    rig.twin.fail("503", operation="delete", times=9)
+    parts = rig.recordings(twilio_days=7, fetches=False)
+    parts.pass_over(always)
+    account = parts._accounts.of("")
+    assert account is not None
+    assert (rig.asked("DELETE"), account.breaker._failures) == (1, 1)
+
+
 def test_an_open_circuit_sends_nothing(rig: Rig) -> None:
     rig.recorded()
     parts = rig.recordings()

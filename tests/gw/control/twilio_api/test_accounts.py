@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from gw.config import Config
 from gw.control.twilio_api.accounts import Account, Accounts
 from gw.control.twilio_api.answers import RestError
+from gw.control.twilio_api.rest import TwilioRest
 from tests.gw.control.scripted_rest import ACCOUNT, CALL, OTHER_ACCOUNT, ScriptedRest, listing
 
 
@@ -59,11 +61,19 @@ def test_the_account_of_a_call_is_looked_up_only_among_several(server: ScriptedR
         assert several.of_call(CALL, unknown.get) is None
 
 
+def fail(error: RestError, _rest: TwilioRest) -> None:
+    raise error
+
+
 def test_an_error_holds_back_one_account(server: ScriptedRest) -> None:
     main, other = Accounts(server.config(other=True))
-    other.on_error(RestError("busy", 20429, 429, "too many", retry_after_s=30.0))
-    for _ in range(20):
-        other.on_error(RestError("unauthorized", 20003, 401, "refused"))
+    errors = [
+        RestError("busy", 20429, 429, "too many", retry_after_s=30.0),
+        *[RestError("unauthorized", 20003, 401, "refused")] * 20,
+    ]
+    for error in errors:
+        with pytest.raises(RestError):
+            other.ask(partial(fail, error))
     now_s = time.monotonic()
     assert now_s + 20 < other.hold_until_s < now_s + 31, "an error without a Retry-After does not shorten another's"
     assert other.problem == "recordings wait, Twilio's REST API is down for the account other: unauthorized (20003): refused"

@@ -102,7 +102,7 @@ def test_recordings_of_two_accounts_outlive_control(accounts: Accounts) -> None:
         twin.rest.fail("503", 1000, operation="list")
     for name, call in calls.items():
         until(lambda call=call: accounts.recording(call).get("state") == "claimed", f"{name!r} is claimed")  # type: ignore[misc]
-        assert 503 in accounts.statuses(name)
+        until(lambda name=name: 503 in accounts.statuses(name), f"{name!r} was asked for")  # type: ignore[misc]
     os.kill(accounts.admin.request("status")["pid"], signal.SIGKILL)
     for twin in accounts.twilio.values():
         twin.rest.heal()

@@ -1,8 +1,8 @@
 """The messages between the media workers and the control process, and their wire format.
 
 Typed messages, length-prefixed msgpack, one Unix socket per worker. Every `Event` is numbered per worker instance; the worker
-keeps it until control acknowledges that the event is in its spool. `Hello`, `WorkerStatus` and `HubHold` are neither numbered nor
-kept. A `Command` goes from control to a worker. Pure: bytes in, messages out.
+keeps it until control acknowledges that the event is in its spool. `Hello`, `WorkerStatus`, `HubHold`, `Ask` and `JobsOpen` are
+neither numbered nor kept. A `Command` goes from control to a worker. Pure: bytes in, messages out.
 
     0        4                4 + length
     | length | msgpack message |          length: unsigned, big-endian, of the message
@@ -21,9 +21,9 @@ from gw.errors import GatewayError
 
 #: Version of this code. A new field with a default, or a new kind of event, needs no new version: older code skips the field and
 #: keeps the event. A new kind of message does: older code ends the connection.
-VERSION: Final = 1
-#: The oldest version control accepts: during a reload, old workers run beside a new control process.
-OLDEST_VERSION: Final = 1
+VERSION: Final = 2
+#: The oldest version control accepts: during a reload, old workers run beside a new control process. Version 1 has no jobs.
+OLDEST_VERSION: Final = 2
 #: Size limit of a message: many times a webhook form or a long transcript.
 MAX_MESSAGE_BYTES: Final = 1 << 20
 _LENGTH: Final = struct.Struct("!I")
@@ -113,7 +113,20 @@ class Webhook(_Message, frozen=True):
     fields: dict[str, str]
 
 
-Event = CallStarted | FirstAudio | StartRecording | Turn | CallEnded | CallEvent | Webhook
+class JobWanted(_Message, frozen=True):
+    """Do something outside the gateway, once. Acknowledged: the job is on disk, and a JobSettled follows.
+
+    `id`: chosen by the worker, the same whenever it is sent. `body`: JSON, read by the handler of `kind`.
+    """
+
+    id: str
+    kind: str  # tool
+    call_sid: str
+    deadline_ms: int  # epoch milliseconds; a job that was not begun by then is settled as expired
+    body: str
+
+
+Event = CallStarted | FirstAudio | StartRecording | Turn | CallEnded | CallEvent | Webhook | JobWanted
 
 
 class Hello(_Message, frozen=True):
@@ -183,7 +196,17 @@ class Ask(_Message, frozen=True):
     about: str
 
 
-FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask
+class JobsOpen(_Message, frozen=True):
+    """The jobs of a call that a worker waits for. Sent after every connection, behind the unacknowledged events.
+
+    Control sends a JobSettled for each settled job and for each unknown one, and nothing for one under way.
+    """
+
+    call_sid: str
+    ids: list[str]
+
+
+FromWorker = Hello | WorkerStatus | HubHold | Numbered | Ask | JobsOpen
 
 # -- control to worker ------------------------------------------------------------------------------------------------
 
@@ -229,7 +252,19 @@ class Answer(_Message, frozen=True):
     reason: str = ""
 
 
-Command = Ack | HangUp | Drain | Answer | VersionRefused
+class JobSettled(_Message, frozen=True):
+    """The result of a job. May come twice.
+
+    `outcome`: done, failed, expired or unknown. `output`: the handler's text; JSON if the gateway made it.
+    """
+
+    id: str
+    call_sid: str
+    outcome: str
+    output: str
+
+
+Command = Ack | HangUp | Drain | Answer | VersionRefused | JobSettled
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_worker: Final = msgspec.msgpack.Decoder(FromWorker)

@@ -327,7 +327,7 @@ BUS_UNACKED: Final = Gauge("gw_bus_unacked_events", "Events held by workers unti
 BUS_DROPPED: Final = Counter(
     "gw_bus_dropped_events_total",
     "Events dropped by a worker because its buffer to control was full, by kind.",
-    {"kind": ("call_started", "first_audio", "start_recording", "turn", "call_ended", "call_event", "webhook")},
+    {"kind": ("call_started", "first_audio", "start_recording", "turn", "call_ended", "call_event", "webhook", "job_wanted")},
 )
 
 # -- ring 3: the control plane ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import logging
 import os
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -48,12 +48,14 @@ STATUS_S: Final = 1.0
 ASK_S: Final = {"next": 6.0, "conversation": 0.5}
 #: Open questions. With more, control does not keep up.
 MAX_ASKS: Final = 1000
-#: Event kinds in the sequence in which they are dropped when control is away for too long: statistics before turns, turns before
-#: the start and end that a call's row needs, and last the request for a recording, which cannot be made up for.
+#: Event kinds in the sequence in which they are dropped when control is away for too long: statistics before jobs, whose
+#: deadlines have passed by then, jobs before turns, turns before the start and end that a call's row needs, and last the request
+#: for a recording, which cannot be made up for.
 _RANKS: Final[tuple[tuple[type, ...], ...]] = (
     (bus.CallEvent,),
     (bus.Webhook,),
     (bus.FirstAudio,),
+    (bus.JobWanted,),
     (bus.Turn,),
     (bus.CallStarted, bus.CallEnded),
     (bus.StartRecording,),
@@ -73,14 +75,17 @@ class BusClient:
         calls: Callable[[], dict[str, float]],
         status: Callable[[int], bus.WorkerStatus],
         on_command: Callable[[bus.Command], None],
+        open_jobs: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
-        """`calls`: start of each open call's stream, by call SID; `status`: this worker's state, given its backlog."""
+        """`calls`: start of each open call's stream, by call SID; `status`: this worker's state, given its backlog;
+        `open_jobs`: ids of the jobs that each call waits for, by call SID."""
         self._path = path
         self._index = index
         self.instance = uuid.uuid4().hex
         self._calls = calls
         self._status = status
         self._on_command = on_command
+        self._open_jobs = open_jobs
         self._n = 0
         self._acked = 0  # every event up to this number is acknowledged
         self._unacked: dict[int, tuple[type, bytes]] = {}  # by number: kind and packed message
@@ -183,6 +188,7 @@ class BusClient:
         hello = bus.Hello(self._index, self.instance, os.getpid(), list(calls), bus.VERSION, list(calls.values()))
         transport.write(bus.pack(hello))
         self._resend(transport)
+        self._ask_for_jobs(transport)  # behind the events: control has their jobs by then
         self._transport = transport
         reader = bus.Reader.of_commands()
         status_sender = gevent.spawn(self._send_status, transport)
@@ -200,7 +206,7 @@ class BusClient:
                     elif isinstance(command, bus.Answer):
                         if (result := self._open.get(command.n)) is not None:
                             result.set(command)
-                    elif isinstance(command, bus.HangUp | bus.Drain):
+                    elif isinstance(command, bus.HangUp | bus.Drain | bus.JobSettled):
                         self._on_command(command)
         finally:
             status_sender.kill(block=False)
@@ -218,6 +224,12 @@ class BusClient:
                 turn_loop()
             while transport.waiting_bytes > MAX_WAITING_BYTES // 2 and not transport.failure and not self._stopped:
                 gevent.sleep(0.01)
+
+    def _ask_for_jobs(self, transport: Transport) -> None:
+        """Ask for the jobs whose results may have been lost with the former connection."""
+        for call_sid, ids in self._open_jobs().items():
+            if ids:
+                transport.write(bus.pack(bus.JobsOpen(call_sid, list(ids))))
 
     def _send_status(self, transport: Transport) -> None:
         while not transport.failure:

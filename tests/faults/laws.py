@@ -97,7 +97,9 @@ def _events(ledger: Ledger) -> list[str]:
     for instance, n, kind, call_sid, part, *_ in ledger.sent:
         call = lines.get(call_sid)
         row: dict[str, Any] = (call.row if call is not None else None) or {}
-        if kind in ("CallEvent", "Webhook") or not call_sid:
+        if kind == "JobWanted":
+            there = True  # a row of the spool, not of the store
+        elif kind in ("CallEvent", "Webhook") or not call_sid:
             there = (instance, n) in events
         elif kind == "Turn":
             there = (call_sid, part) in turns

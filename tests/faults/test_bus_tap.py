@@ -22,6 +22,7 @@ HELLO = bus.Hello(2, "one", 7, ["CA1"])
         (bus.CallEnded("CA1", 0.0, "ai_hangup", "success", "", Quality()), "CA1", "ai_hangup"),
         (bus.CallEvent("", "stream_refused", 0.0), "", "stream_refused"),
         (bus.Webhook("status", 0.0, {"CallSid": "CA1"}), "CA1", "webhook_status"),
+        (bus.JobWanted("CA1/1/x", "tool", "CA1", 5, "{}"), "CA1", ""),
     ],
 )
 def test_each_kind(event: bus.Event, call_sid: str, part: str) -> None:

@@ -77,6 +77,7 @@ events = st.one_of(
         data=st.dictionaries(text, st.one_of(text, number, real, st.booleans(), st.none()), max_size=4),
     ),
     st.builds(bus.Webhook, kind=text, at=real, fields=st.dictionaries(text, text, max_size=4)),
+    st.builds(bus.JobWanted, id=text, kind=text, call_sid=text, deadline_ms=number, body=text),
 )
 from_worker = st.one_of(
     st.builds(bus.Hello, worker=number, instance=text, pid=number, calls=st.lists(text, max_size=3)),
@@ -91,12 +92,14 @@ from_worker = st.one_of(
     ),
     st.builds(bus.Numbered, n=number, event=events),
     st.builds(bus.Ask, n=number, call_sid=text, about=text),
+    st.builds(bus.JobsOpen, call_sid=text, ids=st.lists(text, max_size=3)),
 )
 commands = st.one_of(
     st.builds(bus.Ack, n=number),
     st.builds(bus.HangUp, call_sid=text, reason=text),
     st.builds(bus.Drain, on=st.booleans()),
     st.builds(bus.VersionRefused, version=number, why=text),
+    st.builds(bus.JobSettled, id=text, call_sid=text, outcome=text, output=text),
     st.builds(
         bus.Answer,
         n=number,
@@ -121,8 +124,9 @@ def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 def test_the_strategies_cover_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
-        *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook"),
-        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "Ack", "HangUp", "Drain", "Answer", "VersionRefused"),
+        *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook", "JobWanted"),
+        *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "JobsOpen"),
+        *("Ack", "HangUp", "Drain", "Answer", "VersionRefused", "JobSettled"),
     }
 
 

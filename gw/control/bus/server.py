@@ -71,6 +71,7 @@ class BusServer:
         self._waiting = Waiting(MAX_WAITING)
         self._missing = gevent.pool.Pool(MAX_MISSING)
         self._answer: Callable[[bus.Ask], bus.Answer] = lambda ask: bus.Answer(ask.n)
+        self._results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]] = lambda open_jobs: ()
         self._answers = gevent.pool.Pool(MAX_ANSWERS)
         self._draining = False
         self._seen: set[str] | None = set()
@@ -87,6 +88,10 @@ class BusServer:
     def answer_with(self, answer: Callable[[bus.Ask], bus.Answer]) -> None:
         """Answer workers' questions by `answer`, which may wait. Until then the answers are empty."""
         self._answer = answer
+
+    def answer_jobs_with(self, results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]]) -> None:
+        """Answer workers that ask for open jobs by `results`, which may wait. Until then there is no answer."""
+        self._results = results
 
     def start(self) -> None:
         self._server.start()
@@ -142,6 +147,11 @@ class BusServer:
         """Send the call's worker the command to end it. Returns False when no connected worker owns the call."""
         worker = self._workers.owner(call_sid)
         return worker is not None and worker.link is not None and worker.link.send(bus.HangUp(call_sid, reason))
+
+    def settle(self, settled: bus.JobSettled) -> bool:
+        """Send a job's result to the worker of its call. Returns False when no connected worker owns the call."""
+        worker = self._workers.owner(settled.call_sid)
+        return worker is not None and worker.link is not None and worker.link.send(settled)
 
     def drain(self, on: bool) -> int:
         """Send a drain, or its end, to every worker, also to those that connect later. Returns the number sent now."""
@@ -225,7 +235,7 @@ class BusServer:
                 raise bus.BusError("the worker has a newer connection")
             if worker.last is None:
                 worker.last = self._spool.last(worker.instance)
-            highest, fresh, asks = sort_messages(worker, worker.last, messages)
+            highest, fresh, questions = sort_messages(worker, worker.last, messages)
             if fresh:
                 items = [
                     (entry.n, entry.body if isinstance(entry, bus.Unreadable) else bus.encode_event(entry.event))
@@ -247,15 +257,19 @@ class BusServer:
                 if isinstance(entry.event, bus.CallStarted):
                     self._note_seen({entry.event.call_sid})
                 self._publish(entry.event)
-        for ask in asks:  # after the events that came with it
+        for question in questions:  # after the events that came with it
             if not self._answers.full():  # otherwise the worker's wait for the answer ends
-                self._answers.spawn(self._reply, link, ask)
+                self._answers.spawn(self._reply, link, question)
 
-    def _reply(self, link: BusLink, ask: bus.Ask) -> None:
+    def _reply(self, link: BusLink, question: bus.Ask | bus.JobsOpen) -> None:
         try:
-            link.send(self._answer(ask))
+            if isinstance(question, bus.Ask):
+                link.send(self._answer(question))
+                return
+            for settled in self._results(question):
+                link.send(settled)
         except Exception:  # top of the greenlet; the worker's wait for the answer ends
-            log.exception("a worker's question failed", extra={"call_sid": ask.call_sid})
+            log.exception("a worker's question failed", extra={"call_sid": question.call_sid})
 
     def _publish(self, event: bus.Event) -> None:
         for subscriber in self._subscribers:
@@ -304,7 +318,7 @@ class Sorted(NamedTuple):
 
     highest: int
     fresh: list[bus.Numbered | bus.Unreadable]
-    asks: list[bus.Ask]
+    questions: list[bus.Ask | bus.JobsOpen]
 
 
 def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker]) -> Sorted:
@@ -314,7 +328,7 @@ def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker
     """
     highest = 0
     fresh: list[bus.Numbered | bus.Unreadable] = []
-    asks: list[bus.Ask] = []
+    questions: list[bus.Ask | bus.JobsOpen] = []
     for message in messages:
         match message:
             case bus.Numbered() | bus.Unreadable():
@@ -325,12 +339,12 @@ def sort_messages(worker: WorkerRecord, last: int, messages: Sequence[FromWorker
                     log.warning("worker %d skips from event %d to %d", worker.index, last, message.n)
                 last = message.n
                 fresh.append(message)
-            case bus.Ask():
-                asks.append(message)
+            case bus.Ask() | bus.JobsOpen():
+                questions.append(message)
             case bus.WorkerStatus():
                 worker.status = message
             case bus.HubHold():
                 worker.on_hold(message)
             case _:
                 raise bus.BusError(f"{type(message).__name__} is not allowed after Hello")
-    return Sorted(highest, fresh, asks)
+    return Sorted(highest, fresh, questions)

@@ -91,6 +91,8 @@ class Rows:
                 self._event(stamped, call_sid, f"webhook_{webhook.kind}", webhook.at, webhook.fields)
             case bus.CallEvent() as event:
                 self._event(stamped, event.call_sid, event.kind, event.at, event.data)
+            case bus.JobWanted():
+                pass  # a row of the spool, which has no place in the store
             case event if not event.call_sid:
                 self._without_call(stamped, event)
             case bus.CallStarted() as event:

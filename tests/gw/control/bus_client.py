@@ -24,6 +24,10 @@ def call_ended(call_sid: str = CALL) -> bus.CallEnded:
     return bus.CallEnded(call_sid, time.time(), "caller_hangup", "success", "", Quality())
 
 
+def hello_of(index: int, instance: str, pid: int, calls: list[str]) -> bus.Hello:
+    return bus.Hello(index, instance, pid, calls, bus.VERSION)
+
+
 class BusClient:
     """Connects as worker `index`. Every event gets the next number unless a test passes one."""
 
@@ -44,7 +48,7 @@ class BusClient:
         self._commands: list[object] = []
         self._n = 0
         if hello:
-            self.socket.sendall(bus.pack(bus.Hello(index, instance, os.getpid() if pid is None else pid, calls or [])))
+            self.socket.sendall(bus.pack(hello_of(index, instance, os.getpid() if pid is None else pid, calls or [])))
 
     def send(self, *events: bus.Event, first: int | None = None) -> int:
         """Send events in one write. Returns the last number."""

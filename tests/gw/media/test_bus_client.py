@@ -31,6 +31,7 @@ class Rig:
         self.page = page
         self.commands: list[bus.Command] = []
         self.calls = {"CA1": 5.0}
+        self.open_jobs: dict[str, list[str]] = {}
         self.client = BusClient(
             self.path,
             3,
@@ -38,6 +39,7 @@ class Rig:
             calls=lambda: self.calls,
             status=lambda unacked: bus.WorkerStatus(7, False, unacked, 0.0, 0.0),
             on_command=self.commands.append,
+            open_jobs=lambda: self.open_jobs,
         )
         self.running = gevent.Greenlet(self.client.run)
         self.controls: list[Control] = []
@@ -82,6 +84,25 @@ def test_hello_then_events_in_order_then_status(rig: Rig):
     status = control.next()
     assert isinstance(status, bus.WorkerStatus)
     assert (status.calls, status.unacked) == (7, 2)
+
+
+def test_every_connection_asks_for_open_jobs_behind_the_events(rig: Rig):
+    wanted = bus.JobWanted("CA1/1/call_x", "tool", "CA1", 5_000, "{}")
+    rig.client.emit(wanted)
+    rig.open_jobs.update({"CA1": ["CA1/1/call_x"], "CA2": []})
+    settled = bus.JobSettled("CA1/1/call_x", "CA1", "done", "{}")
+    for _ in range(2):
+        control = rig.control()
+        if not rig.running.started:
+            rig.running.start()
+        control.accept()
+        assert control.next() == bus.Numbered(1, wanted)
+        assert control.next() == bus.JobsOpen("CA1", ["CA1/1/call_x"])
+        assert isinstance(control.next(), bus.WorkerStatus)
+        control.say(settled)
+        until(lambda: rig.commands == [settled])
+        rig.commands.clear()
+        control.hang_up()
 
 
 def test_a_hold_is_sent_while_control_is_connected_and_never_kept(rig: Rig):

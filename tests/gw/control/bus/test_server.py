@@ -214,7 +214,7 @@ def test_the_last_holds_of_an_index_outlive_its_process(rig: Rig) -> None:
         b"\xff\xff\xff\xff",
         b"\x00\x00\x00\x03abc",
         bus.pack(bus.HangUp(CALL, "admin_hangup")),
-        bus.pack(bus.Hello(0, "w0-1", 1, [])),
+        bus.pack(bus.Hello(0, "w0-1", 1, [], bus.VERSION)),
     ],
 )
 def test_garbage_costs_only_the_connection(rig: Rig, garbage: bytes) -> None:
@@ -399,7 +399,35 @@ def test_an_unreadable_event_is_spooled_and_blocks_no_other(rig: Rig) -> None:
     assert bus.decode_event(second.body) == digit(2)
 
 
-@pytest.mark.parametrize("version", [0, bus.VERSION + 1])
+def results_of(question: bus.JobsOpen) -> list[bus.JobSettled]:
+    if not question.ids:
+        raise RuntimeError("on purpose")
+    return [bus.JobSettled(job_id, question.call_sid, "done", "{}") for job_id in question.ids]
+
+
+def test_open_jobs_are_answered_one_by_one_and_a_failed_question_alone(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    client = BusClient(rig.path, calls=[CALL])
+    client.socket.sendall(bus.pack(bus.JobsOpen(CALL, ["early"])))  # no answer until control has jobs
+    client.await_ack(client.send(digit(1)))
+    rig.server.answer_jobs_with(results_of)
+    client.socket.sendall(bus.pack(bus.JobsOpen(CALL, [])) + bus.pack(bus.JobsOpen(CALL, ["a", "b"])))
+    assert [client.command(), client.command()] == [bus.JobSettled(one, CALL, "done", "{}") for one in ("a", "b")]
+    assert "a worker's question failed" in caplog.text
+
+
+def test_a_result_reaches_the_worker_of_its_call_only(rig: Rig) -> None:
+    settled = bus.JobSettled("j1", CALL, "done", "text")
+    assert not rig.server.settle(settled)
+    client = BusClient(rig.path, calls=[CALL])
+    other = BusClient(rig.path, instance="w1-1", index=1, calls=[OTHER])
+    until(lambda: rig.server.is_owned(CALL) and rig.server.is_owned(OTHER))
+    assert rig.server.settle(settled)
+    assert client.command() == settled
+    other.send(digit(1))
+    assert other.command() == bus.Ack(1)
+
+
+@pytest.mark.parametrize("version", [0, 1, bus.VERSION + 1])
 def test_a_worker_of_another_version_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     monkeypatch.setattr(server, "REFUSED_S", 0.1)
     client = BusClient(rig.path, hello=False)

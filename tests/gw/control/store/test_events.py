@@ -41,6 +41,7 @@ _EVENTS: st.SearchStrategy[bus.Event] = st.one_of(
     st.builds(bus.CallEnded, _SIDS, _FLOATS, _TEXTS, _TEXTS, _TEXTS, _QUALITY),
     st.builds(bus.CallEvent, _SIDS, _TEXTS, _FLOATS, _DATA),
     st.builds(bus.Webhook, _TEXTS, _FLOATS, st.dictionaries(st.just("CallSid") | _TEXTS, _TEXTS, max_size=5)),
+    st.builds(bus.JobWanted, _TEXTS, _TEXTS, _SIDS, _INTS, _TEXTS),
 )  # fmt: skip
 _STAMPED = st.builds(Stamped, _EVENTS, _TEXTS, st.integers(-1, 64), _TEXTS, _INTS)
 

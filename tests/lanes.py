@@ -42,6 +42,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _UNSTEADY_AT_MOST: Final = 3
 _ALONE_TIMES: Final = 3
 _ALONE_S: Final = 300.0
+#: A command that needs the machine for itself and failed runs so often again.
+_AGAIN_TIMES: Final = 2
 INTERRUPTED: Final = 2
 
 
@@ -238,6 +240,22 @@ def passes_alone(test: str) -> bool:
     return True
 
 
+def _holds_alone(name: str, command: Sequence[str]) -> bool:
+    """Run a command. After a failure it must succeed twice: disturbances of the machine pass, faults of the gateway do not."""
+    if _succeeds(command):
+        return True
+    for _ in range(_AGAIN_TIMES):
+        print(f"\nAgain: {' '.join(command)}", flush=True)
+        if not _succeeds(command):
+            return False
+    print(f"UNSTEADY: {name} failed and then held {_AGAIN_TIMES} times.")
+    return True
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    return subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode == 0
+
+
 def _summary(lanes: Sequence[Running], took_s: float) -> str:
     """Return the closing line, in pytest's form."""
     outcomes = sum((one.outcomes for one in lanes), Counter[str]())
@@ -314,6 +332,6 @@ def main() -> int:
         failed += [name] if process.returncode else []
     for name, command in ALONE.items():
         print(f"\n{' '.join(command)}", flush=True)
-        failed += [name] if subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode else []
+        failed += [] if _holds_alone(name, command) else [name]
     print(_summary(lanes, took_s) + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0

@@ -20,14 +20,14 @@ HERE = Path(__file__).resolve().parent
 LANES = """
 LANES = (Lane("slow", ("tests/slow",), real_time=True), Lane("others"))
 BESIDE = {"beside": ("-c", "print('I ran beside')")}
-ALONE = {"alone": ("-c", "print('I ran last'); raise SystemExit(%d)")}
+ALONE = {"alone": ("-c", "print('I ran last'); open('ran', 'a').write('x'); raise SystemExit(len(open('ran').read()) <= %d)")}
 
 
 def main"""
 
 
 class Suite:
-    """A small suite in a folder, with the real runner."""
+    """A small suite in a folder, with the real runner. The command after the tests fails `alone` times."""
 
     def __init__(self, folder: Path, alone: int = 0) -> None:
         self.folder = folder
@@ -124,13 +124,23 @@ def test_skipped():
 
 
 def test_a_test_that_fails_again_alone_fails_the_run_and_so_does_a_command(tmp_path):
-    suite = Suite(tmp_path, alone=3)
+    suite = Suite(tmp_path, alone=2)
     suite.write_failing(once=1, twice=2)
     code, printed = suite.run()
     assert code == 1, printed
     assert "UNSTEADY: tests/test_it.py::test_once" in printed
     assert "UNSTEADY: tests/test_it.py::test_twice" not in printed
     assert printed.splitlines()[-1].endswith("; failed: tests, alone")
+    assert (tmp_path / "ran").read_text() == "xx", "a second failure decides"
+
+
+def test_a_command_that_fails_once_must_succeed_twice(tmp_path):
+    suite = Suite(tmp_path, alone=1)
+    suite.write_failing(steady=0)
+    code, printed = suite.run()
+    assert code == 0, printed
+    assert "UNSTEADY: alone failed and then held 2 times." in printed
+    assert (tmp_path / "ran").read_text() == "xxx"
 
 
 def test_many_failures_do_not_run_again(tmp_path):

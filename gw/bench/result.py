@@ -148,7 +148,7 @@ class Measured:
     far: Mapping[str, Any]  # measured at the callers
     uplink: Mapping[str, Any]  # measured at the AI
     bargein: Mapping[str, Any]  # empty for other patterns
-    load_processes: Mapping[str, Mapping[str, Any]]  # lateness and share of a core of each load process
+    load_processes: Mapping[str, Mapping[str, Any]]  # lateness, steps and share of a core of each load process
     other_cpu: float  # share of the measured cores that other processes used
     steal: float  # share of the measured cores the hypervisor gave to others
     shared_cores: bool
@@ -261,7 +261,11 @@ class Measured:
             "lost_up": self.uplink["lost"],
             "ended": dict(self.ended),
             "twins": {
-                name: {"own_lateness_ms": _quantiles(process["own"]), "cpu_share": round(process["cpu_share"], 3)}
+                name: {
+                    "own_lateness_ms": _quantiles(process["own"]),
+                    "own_steps": process["steps"],
+                    "cpu_share": round(process["cpu_share"], 3),
+                }
                 for name, process in self.load_processes.items()
             },
             "foreign_share": round(self.other_cpu, 4),

@@ -212,7 +212,7 @@ class _Run:
             uplink=ai_report,
             bargein=_bargein(ai_report, caller_report) if load.pattern == "bargein" else {},
             load_processes={
-                process.name: {"own": answer["own"], "cpu_share": cpu[process.pid] / seconds}
+                process.name: {"own": answer["own"], "steps": answer["steps"], "cpu_share": cpu[process.pid] / seconds}
                 for process, answer in ((callers, caller_report), (ai, ai_report))
             },
             other_cpu=0.0 if self._pinning.shared else max(0.0, busy_s - ours_s) / seconds / len(measured),

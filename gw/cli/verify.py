@@ -271,7 +271,8 @@ def budget(calls: int, seconds: float, quick: bool, out: Path, as_json: bool) ->
 
     Strangers are at its door meanwhile: half-open heads, silent connections, and a caller that floods with pings.
     The machine's own timers are measured first, and lateness is judged beyond them. The hub is watched all the time, and each
-    hold is judged by its CPU time, so that a pause of the machine does not count against the gateway. Writes report.html and
+    hold is judged by its CPU time, so that a pause of the machine does not count against the gateway. What the machine adds to
+    CPU time is measured at the load processes, in the same seconds: as many long holds are its own. Writes report.html and
     report.json. Exit code 1 if a limit was exceeded, or if the run could not show it.
 
     \b

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from gw.verify.budget.chance import Base, holds_by_chance
 
 #: TX lateness p99 beside an attack, beyond the same calls' without it.
 LATER_MS: Final = 2.0
@@ -21,30 +22,6 @@ LOAD_LATE_MS: Final = 5.0
 OTHERS: Final = 0.05
 #: Share of holds that an interrupt lengthens (gw.verify.budget.judge: QUICK_HOLDS is ten times that).
 CHANCE_HOLDS: Final = 1e-5
-#: A round whose attack adds no hold is found guilty once in a thousand rounds.
-DOUBT: Final = 1e-3
-
-
-@dataclass(frozen=True)
-class Base:
-    """The same calls without any attack: how often the machine itself lengthens a hold."""
-
-    cpu_s: float = 0.0
-    long_holds: int = 0
-
-    def __add__(self, other: Base) -> Base:
-        return Base(self.cpu_s + other.cpu_s, self.long_holds + other.long_holds)
-
-
-def holds_by_chance(expected: float) -> int:
-    """Return the most events that chance explains, if so many are expected (Poisson)."""
-    count, probability = 0, math.exp(-expected)
-    below = probability
-    while below < 1.0 - DOUBT:
-        count += 1
-        probability *= expected / count
-        below += probability
-    return count
 
 
 def ours(long_holds: Mapping[str, int], kernel_sends: int) -> int:
@@ -77,7 +54,7 @@ class Round:
     connections: Mapping[str, float]
     holds: int
     long_holds: Mapping[str, int]
-    base: Base  # of the whole run so far
+    base: Base  # the same calls without an attack, in the whole run so far
     cpu_s: float  # of the worker, during the attack
     worst_hold_ms: float
     kernel_sends: int
@@ -122,8 +99,7 @@ class Round:
 
     def allowed_holds(self) -> int:
         """Return how many holds over 1 ms the machine explains."""
-        rate = self.base.long_holds / self.base.cpu_s if self.base.cpu_s else 0.0
-        return holds_by_chance(rate * self.cpu_s + self.holds * CHANCE_HOLDS)
+        return holds_by_chance(self.base.expected(self.cpu_s) + self.holds * CHANCE_HOLDS)
 
     def punctual(self) -> list[str]:
         """Return what was late."""

@@ -27,9 +27,10 @@ from gw.bench.gateway_process import GatewayProcess, free_ports, wait_until_gone
 from gw.bench.load.wire import WireError
 from gw.bench.load_process import LoadProcess
 from gw.bench.result import MEDIA_ROLES, MetricsPage, PageDelta
+from gw.verify.budget.chance import Base
 from tests.hostile.attacker import Attacker, Target
 from tests.hostile.attacks import ATTACKS
-from tests.hostile.judge import Base, Round, ours
+from tests.hostile.judge import Round, ours
 
 ACCOUNT: Final = "AC" + "b" * 32
 #: Before a rig pins this process to some of them.

@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from gw.verify.budget.chance import Base  # noqa: E402
 from tests.hostile.attacks import ATTACKS  # noqa: E402
-from tests.hostile.judge import Base, Round, ours  # noqa: E402
+from tests.hostile.judge import Round, ours  # noqa: E402
 from tests.hostile.rig import Rig  # noqa: E402
 from tests.program import program  # noqa: E402
 

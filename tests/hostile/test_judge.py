@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.judge import Base, Round, holds_by_chance
+from gw.verify.budget.chance import Base, holds_by_chance
+from tests.hostile.judge import Round
 
 GOOD = Round(
     name="unsigned",

@@ -181,6 +181,7 @@ class AiServer:
             **self._ended,
             "uplink": self.uplink.summary(),
             "own": self.loop.late.summary(),
+            "steps": self.loop.steps.summary(),
             "interruptions": {
                 str(session.call): session.voice.interruptions for session in self.sessions if session.voice.interruptions
             },

@@ -251,6 +251,7 @@ class Telephones:
             "disorder": disorder,
             "lateness": self.late.summary(),
             "own": self.loop.late.summary(),
+            "steps": self.loop.steps.summary(),
             "until_s": until_s,
             "clears": {str(caller.number): caller.clears for caller in self.callers if caller.clears},
         }

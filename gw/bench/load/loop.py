@@ -18,11 +18,13 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, Final
 
 TICK_S: Final = 0.00025
 TICKS_PER_S: Final = round(1 / TICK_S)
+#: CPU time of a step beyond which the machine lengthened it: its own work takes some 20 us.
+LONG_STEP_S: Final = 0.001
 #: Socket events handled before the timer is checked again: about 0.2 ms of work.
 _EVENTS: Final = 16
 _CLOCK_MONOTONIC: Final = 1
@@ -97,6 +99,28 @@ def over_time(values_s: Sequence[float], at_s: Sequence[float]) -> list[list[flo
     return rows
 
 
+class Steps:
+    """CPU time of the loop's steps within the measured window: actions of the wheel and reads of sockets.
+
+    A step takes some 20 us; what makes one long on this machine (a page fault, an interrupt, time the hypervisor took) makes
+    holds of the gateway's hub long at the same rate.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.long = 0
+        self.cpu_s = 0.0
+
+    def add(self, cpu_s: float) -> None:
+        self.count += 1
+        self.cpu_s += cpu_s
+        if cpu_s > LONG_STEP_S:
+            self.long += 1
+
+    def summary(self) -> dict[str, Any]:
+        return {"count": self.count, "over_1ms": self.long, "cpu_s": round(self.cpu_s, 4)}
+
+
 class Loop:
     """Epoll and timer wheel of one thread.
 
@@ -115,6 +139,7 @@ class Loop:
         self.measuring = False
         self.since_s = 0.0
         self.late = Samples()
+        self.steps = Steps()
 
     def at(self, tick: int, action: Action) -> None:
         """Run `action(due_s)` at a tick; at the next one if that has passed."""
@@ -139,6 +164,7 @@ class Loop:
     def begin(self) -> None:
         """Start the measured window."""
         self.late.clear()
+        self.steps = Steps()
         self.since_s = monotonic()
         self.measuring = True
 
@@ -166,8 +192,12 @@ class Loop:
                 self._advance()
                 continue
             reader = readers.get(fd)
-            if reader is not None:
-                reader()
+            if reader is None:
+                continue
+            began_s = thread_time() if self.measuring else 0.0
+            reader()
+            if began_s and self.measuring:  # an order may have begun or ended the window
+                self.steps.add(thread_time() - began_s)
 
     def _advance(self) -> None:
         """Serve all ticks that are due, the earliest first."""
@@ -183,10 +213,14 @@ class Loop:
                 continue
             due_s = self._origin_s + self.tick * TICK_S
             for action in actions:
-                if self.measuring:
-                    now_s = monotonic()
-                    self.record(self.late, now_s - due_s, now_s)
+                if not self.measuring:
+                    action(due_s)
+                    continue
+                now_s = monotonic()
+                self.record(self.late, now_s - due_s, now_s)
+                began_s = thread_time()
                 action(due_s)
+                self.steps.add(thread_time() - began_s)
 
 
 class OrderChannel:

@@ -1,14 +1,17 @@
 """Verdicts of `verify budget`: measured value, limit and result for each promise.
 
 Pure: takes a bench summary and the machine's timer noise. The machine's share is reported separately: a hold of the hub counts by
-its CPU time, except time the kernel spent within a send (on loopback the sender delivers packets of other processes); lateness
-counts beyond the timer noise; a failed promise of a disturbed run is marked as such.
+its CPU time, except time the kernel spent within a send (on loopback the sender delivers packets of other processes), and beyond
+what the load processes' own long steps in the same window explain; lateness counts beyond the timer noise; a failed promise of a
+disturbed run is marked as such.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+from gw.verify.budget.chance import Base, holds_by_chance
 
 #: The golden rule.
 PROMISE_MS: Final = 1.0
@@ -41,7 +44,10 @@ def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = F
     ended = sum(run["ended"].values()) - strangers["calls"]
     kernel = min(working.get("tx", 0), _sends_over(run, PROMISE_MS))
     ours = sum(working.values()) - kernel
-    limit = int(run["hub_holds"] * QUICK_HOLDS) if quick else 0
+    beside = _beside(run)
+    limit = holds_by_chance(beside.expected(_worker_cpu_s(run)))
+    if quick:
+        limit = max(limit, int(run["hub_holds"] * QUICK_HOLDS))
     lines = [
         Line("frames were sent", str(run["tx_frames"] or 0), "more than 0", bool(run["tx_frames"])),
         Line("strangers at the door", _door(strangers), "some of each", bool(strangers["calls"] and strangers["pings"])),
@@ -60,6 +66,7 @@ def judge(run: Mapping[str, Any], noise: Mapping[str, float], *, quick: bool = F
             "no limit: includes pauses of the machine",
             None,
         ),
+        Line("the load's own steps over 1 ms", f"{beside.long_holds} in {beside.cpu_s:.1f} s of CPU", "no limit", None),
         Line("this machine's own timer noise, p99.9", _ms(noise_ms), "no limit", None),
         Line("TX lateness, p99.9, beyond that noise", _ms(beyond_ms), f"under {LATE_MS:g} ms", _under(beyond_ms, LATE_MS)),
         Line(
@@ -103,6 +110,17 @@ def _sends_over(run: Mapping[str, Any], limit_ms: float) -> int:
         return 0
     within = [count for edge, count in zip(buckets["edges_s"], buckets["counts"], strict=False) if edge <= limit_ms / 1000]
     return int(buckets["counts"][-1] - (within[-1] if within else 0))
+
+
+def _beside(run: Mapping[str, Any]) -> Base:
+    """Return the steps of the load processes in the window of a run."""
+    steps = [twin["own_steps"] for twin in run["twins"].values()]
+    return sum((Base(one["cpu_s"], one["over_1ms"]) for one in steps), Base())
+
+
+def _worker_cpu_s(run: Mapping[str, Any]) -> float:
+    worker = run["processes"].get("worker", {"cpu_ms_per_call_s": 0.0})
+    return float(worker["cpu_ms_per_call_s"] * run["calls"] * run["seconds"] / 1000)
 
 
 def _door(strangers: Mapping[str, Any]) -> str:

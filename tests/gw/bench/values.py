@@ -36,7 +36,10 @@ def measured(**changes: Any) -> Measured:
         "far": {"lateness": lateness, "underruns": 0, "gap_ms": 0.0, "lost": 0, "disorder": 0, "unexpected": 0, "ended": []},
         "uplink": {"uplink": lateness, "lost": 0, "disorder": 0, "unexpected": 0},
         "bargein": {},
-        "load_processes": {name: {"own": lateness, "cpu_share": 0.2} for name in ("callers", "ai")},
+        "load_processes": {
+            name: {"own": lateness, "steps": {"count": 9, "over_1ms": 0, "cpu_s": 2.0}, "cpu_share": 0.2}
+            for name in ("callers", "ai")
+        },
         "other_cpu": 0.0,
         "steal": 0.0,
         "shared_cores": False,

@@ -15,6 +15,13 @@ GOOD: dict[str, Any] = {
     "hub_cpu_holds_over_1ms": {},
     "hub_holds_over_1ms": {"rx": 6},
     "hub_holds": 120_000,
+    "calls": 50,
+    "seconds": 30.0,
+    "processes": {"worker": {"cpu_ms_per_call_s": 4.0}},  # 6 s of CPU
+    "twins": {
+        "callers": {"own_steps": {"count": 150_000, "over_1ms": 0, "cpu_s": 3.0}},
+        "ai": {"own_steps": {"count": 150_000, "over_1ms": 0, "cpu_s": 3.0}},
+    },
     "ended": {"phone_flood": 19},  # the strangers' calls
     "broken": [],
     "void": [],
@@ -40,7 +47,7 @@ def test_a_good_run_keeps_every_promise() -> None:
     assert failed(lines) == []
     assert kept(lines)
     told = [line.promise for line in lines if line.holds is None]
-    assert told == ["hub holds over 1 ms by the clock", "this machine's own timer noise, p99.9"]
+    assert told == ["hub holds over 1 ms by the clock", "the load's own steps over 1 ms", "this machine's own timer noise, p99.9"]
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -102,6 +109,16 @@ def test_kernel_time_within_a_send_is_not_counted() -> None:
     assert kept(judge(run, NOISE))
     assert failed(judge({**run, "hub_cpu_holds_over_1ms": {"tx": 3}}, NOISE)) == ["hub holds over 1 ms by our code"]
     assert failed(judge({**run, "hub_cpu_holds_over_1ms": {"rx": 1}}, NOISE)) == ["hub holds over 1 ms by our code"]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_machine_explains_as_many_holds_as_the_load_had_itself(quick: bool) -> None:
+    twins = {**GOOD["twins"], "ai": {"own_steps": {"count": 150_000, "over_1ms": 20, "cpu_s": 3.0}}}  # 20 in 6 s of CPU
+    slowed = {**GOOD, "twins": twins}
+    within = {**slowed, "hub_cpu_holds_over_1ms": {"rx": 35}}  # 20 expected, and three deviations
+    beyond = {**slowed, "hub_cpu_holds_over_1ms": {"rx": 36}}
+    assert kept(judge(within, NOISE, quick=quick))
+    assert failed(judge(beyond, NOISE, quick=quick)) == ["hub holds over 1 ms by our code"]
 
 
 def test_a_quick_run_judges_only_figures_immune_to_noise() -> None:

@@ -6,6 +6,9 @@ The keys are in a TOML file (`--config`, or SUBMILLI_CONFIG), the secrets in the
 load        reads, checks and prints a configuration
 credentials secrets from files
 rules       checks that involve several keys
+tool_rules  the same for tools
+hook_url    the grammar of a user's endpoints
+json_schema the schema of a tool's arguments
 store_url   the grammar of store.url
 """
 
@@ -22,6 +25,13 @@ VERSION: Final = "0.1.0"
 
 #: Paths of requests that must reach the machine that has the call.
 MACHINE_PATHS: Final = frozenset({"/media", "/twilio/action"})
+
+#: The tools that every agent may have.
+BUILT_IN_TOOLS: Final = ("hang_up",)
+#: Names reserved for later tools.
+FUTURE_TOOLS: Final = ("collect_digits", "send_digits", "transfer")
+#: Bound on the tools of an agent. Source: OpenAI API, "Function calling": at most 128 functions.
+MAX_TOOLS: Final = 128
 
 #: At most a day, longer than any wait here should be.
 _Seconds = Annotated[float, Meta(gt=0.0, le=86400.0)]
@@ -195,6 +205,48 @@ class Store(_Section, frozen=True):
     ] = 90
 
 
+class Hooks(_Section, frozen=True):
+    """Requests to your own HTTPS endpoints. SUBMILLI_HOOK_SECRET, which signs them, is in the environment."""
+
+    allow_networks: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=50)], ...],
+        _doc('Private networks that may be called, such as "10.0.3.0/24".', max_length=100),
+    ] = ()
+
+
+class Say(_Section, frozen=True):
+    """A filler that the agent says."""
+
+    say: Annotated[str, Meta(min_length=1, max_length=300)]
+
+
+class Tool(_Section, frozen=True):
+    """A tool of yours: an HTTPS endpoint that agents may call. NAME is the tool's name for the AI."""
+
+    description: Annotated[str, _doc("The tool's purpose, for the AI.", max_length=1024)] = ""
+    url: Annotated[str, _doc("The https:// URL that answers the tool's calls.", max_length=2000)] = ""
+    parameters: Annotated[
+        str, _doc("JSON Schema of the arguments, an object. Calls with other arguments are not sent.", max_length=32_768)
+    ] = '{"type":"object","properties":{}}'
+    timeout_s: Annotated[float, _doc("Bound on one call, with its second attempt.", ge=0.5, le=60.0)] = 8.0
+    mode: Annotated[
+        Literal["wait", "background"],
+        _doc("wait: the agent answers with the result. background: it answers without the result, and again with it."),
+    ] = "wait"
+    filler_after_s: Annotated[float, _doc("Silence of a call under way before the filler.", ge=0.1, le=60.0)] = 1.2
+    filler: Annotated[
+        Literal["sound", "none"] | Say,
+        _doc("sound: the holding sound. none: silence. { say = ... }: the agent says the sense of it."),
+    ] = "sound"
+    idempotent: Annotated[
+        bool, _doc("A repeated call with the same Idempotency-Key does nothing twice: a call may be sent again.")
+    ] = False
+    on_interrupt: Annotated[
+        Literal["keep", "cancel"], _doc("If the caller speaks during a call. keep: it continues. cancel: its result is dropped.")
+    ] = "keep"
+    max_result_bytes: Annotated[int, _doc("The longest result.", ge=1, le=262_144)] = 16_384
+
+
 class Turns(_Section, frozen=True):
     """Turn-taking: detection of the caller's speech, interruptions, silence."""
 
@@ -279,6 +331,10 @@ class Agent(_Section, frozen=True):
         str, _doc("Spoken by Twilio at a call's normal end whose goodbye the caller did not hear. May be empty.", max_length=1000)
     ] = "Thank you for calling. Goodbye."
     transfer_to: Annotated[str, _doc("With transfer: a number in E.164, or sip:user@host.")] = ""
+    tools: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...],
+        _doc("The agent's tools: hang_up, and names of [tools.NAME].", max_length=MAX_TOOLS),
+    ] = ("hang_up",)
     turns: Turns = Turns()
     keys: Keys = Keys()
 
@@ -303,6 +359,10 @@ class Secrets(AccountSecrets, frozen=True, kw_only=True):
     db_password: Annotated[str, _doc("The password for store.url.")] = ""
     ops_token: Annotated[str, _doc("The bearer token for /metrics. Needed if ops.listen is not a loopback address.")] = ""
     token_key: Annotated[str, _doc("The key that signs stream tokens. Empty: the auth token at the start, or a random key.")] = ""
+    hook_secret: Annotated[str, _doc("The key that signs requests to your endpoints. Needed if there is one.")] = ""
+    hook_secret_old: Annotated[
+        str, _doc("The former key, which signs these requests too, while your endpoints still know it only.")
+    ] = ""
     accounts: dict[str, AccountSecrets] = {}
 
 
@@ -315,6 +375,8 @@ ENVIRONMENT: Final = {
     "db_password": "SUBMILLI_DB_PASSWORD",
     "ops_token": "SUBMILLI_OPS_TOKEN",
     "token_key": "SUBMILLI_TOKEN_KEY",
+    "hook_secret": "SUBMILLI_HOOK_SECRET",
+    "hook_secret_old": "SUBMILLI_HOOK_SECRET_OLD",
 }
 #: The same for the secrets of a further account, with its name in capitals.
 ACCOUNT_ENVIRONMENT: Final = {
@@ -329,7 +391,7 @@ _OF_ANY_ACCOUNT: Final = {
 }
 #: The secrets of each kind of process: the only ones that it gets from the supervisor, and reads.
 SECRETS_OF: Final = {
-    "control": frozenset({"twilio_auth_token", "db_password", "ops_token"}),
+    "control": frozenset({"twilio_auth_token", "db_password", "ops_token", "hook_secret", "hook_secret_old"}),
     "worker": frozenset({"twilio_auth_token", "twilio_auth_token_old", "twilio_shared_key", "openai_api_key", "token_key"}),
 }
 
@@ -352,6 +414,8 @@ class Config(_Section, frozen=True):
     media: Media = Media()
     recording: Recording = Recording()
     store: Store = Store()
+    hooks: Hooks = Hooks()
+    tools: dict[str, Tool] = {}
     agents: dict[str, Agent] = msgspec.field(default_factory=lambda: {"default": Agent()})
     secrets: Secrets = Secrets()
 

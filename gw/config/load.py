@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from gw.config import ACCOUNT_ENVIRONMENT, ENVIRONMENT, SECRETS_OF, AccountSecrets, Agent, Config, Secrets
+from gw.config import ACCOUNT_ENVIRONMENT, ENVIRONMENT, SECRETS_OF, AccountSecrets, Agent, Config, Hooks, Secrets, Tool
 from gw.config.credentials import FOLDERS, with_credentials
 from gw.config.rules import broken_rules, without_password
 from gw.errors import ConfigError
@@ -60,6 +60,11 @@ def _tables(kind: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
 
 
 _SECTIONS: Final = _tables(Config)
+#: Tables of tables, under names of the user's choice, and their default.
+_NAMED: Final[dict[str, tuple[type[msgspec.Struct], dict[str, Any]]]] = {
+    "tools": (Tool, {}),
+    "agents": (Agent, {"default": Agent()}),
+}
 
 
 def _agent_tables(agent: str) -> dict[str, type[msgspec.Struct]]:
@@ -119,7 +124,11 @@ def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, proce
     secrets, wrong = _secrets(environ, read, config.twilio.accounts)
     found += [*wrong, *in_file]
     config = msgspec.structs.replace(config, secrets=secrets)
-    found += [sentence for keys, sentence in broken_rules(config, needed=read if serving else frozenset()) if not failed & keys]
+    found += [
+        sentence
+        for keys, sentence in broken_rules(config, needed=read if serving else frozenset(), schemas=process != "worker")
+        if not failed & keys
+    ]
     return config, found
 
 
@@ -160,12 +169,13 @@ def _decode(document: dict[str, Any], found: list[str]) -> tuple[dict[str, Any],
     values: dict[str, Any] = {}
     failed: set[str] = set()
     for name, table in document.items():
-        if name == "agents":
-            values[name] = _named(Agent, name, table, {"default": Agent()}, found, failed)
+        if name in _NAMED:
+            kind, default = _NAMED[name]
+            values[name] = _named(kind, name, table, default, found, failed)
         elif name == "secrets" and isinstance(table, dict):
             found += [_belongs_outside(f"secrets.{key}", _SECRET_KEYS.get(key.lower())) for key in table]
         elif name not in _SECTIONS:
-            found.append(_unknown(name, "", [*_SECTIONS, "agents"]))
+            found.append(_unknown(name, "", [*_SECTIONS, *_NAMED]))
         else:
             values[name] = _section(_SECTIONS[name], name, table, found, failed)
     return values, failed
@@ -226,7 +236,7 @@ def _unknown(key: str, path: str, known: list[str]) -> str:
         return f"{path}{key} was renamed; use {renamed[path + key]}"
     near = [path + name for name in difflib.get_close_matches(key, known, 1)]
     if not near:
-        tables = {**_agent_tables(agent), **_SECTIONS}
+        tables: dict[str, type[msgspec.Struct]] = {"tools.NAME": Tool, **_agent_tables(agent), **_SECTIONS}
         everywhere = {field.name: f"{name}.{field.name}" for name, kind in tables.items() for field in _fields(kind)}
         near = [everywhere[name] for name in difflib.get_close_matches(key, everywhere, 1)]
     return f"{path}{key} is unknown" + (f": did you mean {near[0]}?" if near else f"; the keys are {', '.join(sorted(known))}")
@@ -250,6 +260,8 @@ def _expected(kind: inspect.Type) -> str:
         return _expected(kind.type)
     if isinstance(kind, inspect.UnionType):
         return ", or ".join(_expected(part) for part in kind.types)
+    if isinstance(kind, inspect.StructType):
+        return " and ".join(f'{{ {field.name} = "text" }}' for field in kind.fields)
     if isinstance(kind, inspect.LiteralType):
         return " or ".join(json.dumps(value) for value in kind.values)
     if isinstance(kind, inspect.BoolType):
@@ -283,9 +295,16 @@ def example() -> str:
         for field in _fields(kind):  # tables with names of the user's choice
             if isinstance(field.type, inspect.DictType) and isinstance(field.type.value_type, inspect.StructType):
                 of_one = field.type.value_type.cls
-                lines += ["", f"# {_first_line(of_one)}", f"#[{name}.{field.name}.NAME]"]
-                lines += [line if line.startswith("#") else f"#{line}" for line in _example_keys(of_one)]
+                lines += _example_of_one(f"{name}.{field.name}.NAME", of_one)
+        if kind is Hooks:
+            lines += _example_of_one("tools.NAME", Tool)
     return "\n".join(lines) + "\n"
+
+
+def _example_of_one(name: str, kind: type[msgspec.Struct]) -> list[str]:
+    """Return the lines of a table that is there only under a name of the user's choice, commented out."""
+    keys = [line if line.startswith("#") else f"#{line}" for line in _example_keys(kind)]
+    return ["", f"# {_first_line(kind)}", f"#[{name}]", *keys]
 
 
 def environment_example() -> str:

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gw.config import ACCOUNT_ENVIRONMENT, AccountSecrets, Agent, Config, host_and_port
 from gw.config.store_url import parse_store_url
+from gw.config.tool_rules import broken_tool_rules
 from gw.errors import ConfigError
 
 #: The keys involved, and the sentence.
@@ -38,8 +39,12 @@ DIALLED: Final = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
 _BUS_SOCKET: Final = "bus.sock"
 
 
-def broken_rules(config: Config, *, needed: frozenset[str]) -> Iterator[Broken]:
-    """Yield every broken rule. `needed`: the secrets that may not be missing, a running gateway's; fields of Secrets."""
+def broken_rules(config: Config, *, needed: frozenset[str], schemas: bool = True) -> Iterator[Broken]:
+    """Yield every broken rule.
+
+    `needed`: the secrets that may not be missing, a running gateway's; fields of Secrets. `schemas`: whether the schemas of tools
+    are checked, which imports a library that a worker does without.
+    """
     yield from _addresses(config)
     yield from _proxies(config)
     yield from _public_url(config)
@@ -50,6 +55,7 @@ def broken_rules(config: Config, *, needed: frozenset[str]) -> Iterator[Broken]:
     yield from _store(config)
     yield from _sockets(config)
     yield from _agents(config, needed)
+    yield from broken_tool_rules(config, needed=needed, schemas=schemas)
 
 
 def is_loopback(host: str) -> bool:

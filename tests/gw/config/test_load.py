@@ -1,6 +1,8 @@
 """gw.config.load: all errors together, each with its key; the example equals the defaults; secrets stay secret."""
 
 import re
+import subprocess
+import sys
 import tomllib
 
 import msgspec
@@ -17,8 +19,10 @@ from gw.config import (
     Config,
     Keys,
     Media,
+    Say,
     Secrets,
     Server,
+    Tool,
     Turns,
     field_of,
 )
@@ -117,7 +121,7 @@ def test_all_errors_together(write):
             "server.lissten is unknown: did you mean server.listen?",
             'server.workers = 0: expected a whole number, 1 to 1024, or "auto"',
             "media.lead_ms = 501: expected a whole number, 0 to 500",
-            "nonsense is unknown; the keys are agents, media, ops, overflow, recording, server, store, twilio",
+            "nonsense is unknown; the keys are agents, hooks, media, ops, overflow, recording, server, store, tools, twilio",
             'agents.default.provider = "hal": expected "openai" or "parrot"',
             'agents.default.turns.silence_ms = "long": expected a whole number, 100 to 10000',
         ]
@@ -179,6 +183,18 @@ def test_all_errors_together(write):
             'agents.default.turns.backchannels = [""]: expected a list of up to 100 texts in quotes, each of 1 to 40 characters',
         ),
         ("[agents.default.keys]\nmax_digits = 0", "agents.default.keys.max_digits = 0: expected a whole number, 1 to 64"),
+        ("[tools]\nlookup = 5", "tools.lookup = 5: expected a table, for example [tools.lookup]"),
+        ("tools = 5", "tools = 5: expected tables, for example [tools.name]"),
+        (
+            "[hooks]\nallow_networks = '10.0.0.0/8'",
+            'hooks.allow_networks = "10.0.0.0/8": expected a list of up to 100 texts in quotes, each of 1 to 50 characters',
+        ),
+        ("[tool]", "tool is unknown: did you mean tools?"),
+        ("[hooks]\nidempotent = true", "hooks.idempotent is unknown: did you mean tools.NAME.idempotent?"),
+        (
+            "hook_secret = 'x'",
+            "hook_secret is a secret: set SUBMILLI_HOOK_SECRET in the environment, and remove it from the file",
+        ),
         ("[media]\nai_answer_s = 0", "media.ai_answer_s = 0: expected a number, above 0 and up to 86400"),
     ],
 )
@@ -281,6 +297,8 @@ def test_show_hides_secrets(write):
         "db_password": "not set",
         "ops_token": "not set",
         "token_key": "not set",
+        "hook_secret": "not set",
+        "hook_secret_old": "not set",
     }
     assert shown["twilio"]["account_sid"] == SID
     assert shown["agents"]["default"]["provider"] == "parrot"
@@ -295,6 +313,71 @@ def test_show_hides_a_password_in_a_url():
     assert show(config)["store"]["url"] == "mysql+pymysql://me:***@db/calls"
 
 
+TOOL = """
+    [agents.default]
+    tools = ["lookup_order", "hang_up"]
+    [tools.lookup_order]
+    description = "Finds an order by its number."
+    url = "https://api.example.com/voice/lookup_order"
+"""
+
+
+def test_every_key_of_a_tool(write):
+    text = """
+        parameters = '{"type":"object","properties":{"number":{"type":"string"}},"required":["number"]}'
+        timeout_s = 0.5
+        mode = "background"
+        filler_after_s = 2.0
+        filler = { say = "One moment." }
+        idempotent = true
+        on_interrupt = "cancel"
+        max_result_bytes = 100
+        [hooks]
+        allow_networks = ["10.0.3.0/24", "::1/128"]
+    """
+    config = load(write(TOOL + text), {"SUBMILLI_HOOK_SECRET": "new", "SUBMILLI_HOOK_SECRET_OLD": "old"})
+    tool = config.tools["lookup_order"]
+    assert (tool.filler, tool.idempotent, tool.timeout_s, tool.mode) == (Say(say="One moment."), True, 0.5, "background")
+    assert config.agents["default"].tools == ("lookup_order", "hang_up")
+    assert config.hooks.allow_networks == ("10.0.3.0/24", "::1/128")
+    assert (config.secrets.hook_secret, config.secrets.hook_secret_old) == ("new", "old")
+    assert (
+        load(write(TOOL), {}, process="worker").tools["lookup_order"]
+        == load(write(TOOL), {}, serving=False).tools["lookup_order"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("timeout_s = 0.4", "timeout_s = 0.4: expected a number, 0.5 to 60"),
+        ("timeout_s = 61", "timeout_s = 61: expected a number, 0.5 to 60"),
+        ("mode = 'later'", 'mode = "later": expected "background" or "wait"'),
+        ("filler = 'song'", 'filler = "song": expected "none" or "sound", or { say = "text" }'),
+        ("filler = { play = 'x' }", 'filler = a table: expected "none" or "sound", or { say = "text" }'),
+        ("max_result_bytes = 0", "max_result_bytes = 0: expected a whole number, 1 to 262144"),
+        ("on_interrupt = 'stop'", 'on_interrupt = "stop": expected "cancel" or "keep"'),
+        ("timeout = 5.0", "timeout is unknown: did you mean tools.lookup_order.timeout_s?"),
+    ],
+)
+def test_an_error_in_a_tool_names_it(write, line: str, expected: str):
+    assert _one(problems(write(f"{TOOL}\n{line}"), {"SUBMILLI_HOOK_SECRET": "s"})) == f"tools.lookup_order.{expected}"
+
+
+def test_a_worker_imports_no_library_of_schemas(write):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom gw.config.load import load\n"
+        "load(Path(sys.argv[1]), {'SUBMILLI_HOOK_SECRET': 's'}, process=sys.argv[2])\nprint('jsonschema' in sys.modules)"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(path), process], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for path, process in ((write(TOOL), "worker"), (write(TOOL), "control"), (write("[hooks]", "none.toml"), "control"))
+    ]
+    assert found == ["False", "True", "False"]
+
+
 # -- the example ------------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +390,7 @@ def test_the_example_names_every_key():
     defaults = msgspec.json.decode(msgspec.json.encode(Config()))
     defaults.pop("secrets")
     assert defaults["twilio"].pop("accounts") == {}, "tables with names of the user's choice are commented out"
+    assert defaults.pop("tools") == {}
     assert document == defaults
 
 
@@ -331,6 +415,19 @@ def test_the_example_of_an_account_is_commented_out():
     of_one = example().partition("#[twilio.accounts.NAME]\n")[2].partition("\n\n")[0].splitlines()
     assert of_one[1:] == ['#account_sid = ""']
     assert of_one[0].startswith("# AC and 32 hex digits.")
+
+
+def test_the_example_of_a_tool_is_commented_out(write):
+    of_one = example().partition("#[tools.NAME]\n")[2].partition("\n\n")[0].splitlines()
+    keys = {line.partition(" = ")[0] for line in of_one if not line.startswith("# ")}
+    assert keys == {f"#{field.name}" for field in msgspec.structs.fields(Tool)}
+    tool = "[tools.lookup]\n" + "\n".join(line[1:] for line in of_one if not line.startswith("# "))
+    sentences = problems(write(tool), {"SUBMILLI_HOOK_SECRET": "s"})
+    assert [sentence.split()[0] for sentence in sentences] == ["tools.lookup.description", "tools.lookup.url"]
+    tool = tool.replace('description = ""', 'description = "d"').replace('url = ""', 'url = "https://example.com/x"')
+    assert load(write(tool), {"SUBMILLI_HOOK_SECRET": "s"}).tools == {
+        "lookup": Tool(description="d", url="https://example.com/x")
+    }
 
 
 def test_all_accounts_have_their_secrets(write):

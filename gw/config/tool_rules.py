@@ -1,0 +1,92 @@
+"""Checks of tools and of the endpoints they call. Yields the keys involved and a sentence, like `gw.config.rules`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from gw.config import BUILT_IN_TOOLS, FUTURE_TOOLS, Config, Tool
+from gw.config.hook_url import HookUrl, Network, is_within, parse_hook_url, parse_networks, shown
+from gw.config.json_schema import Schema, SchemaError
+
+#: Source: OpenAI API, names of functions; the letters of capitals are left out, so that two names differ in more than case.
+_TOOL_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,63}")
+
+
+def broken_tool_rules(config: Config, *, needed: frozenset[str], schemas: bool) -> Iterator[tuple[set[str], str]]:
+    """Yield every broken rule. Parameters as of `gw.config.rules.broken_rules`."""
+    networks: tuple[Network, ...] | None = None
+    try:
+        networks = parse_networks(config.hooks.allow_networks)
+    except ValueError as error:
+        key = "hooks.allow_networks"
+        yield {key}, f"{key}: {error}; expected networks such as 10.0.3.0/24 or fd00:3::/64, with all host bits zero"
+    for name, tool in config.tools.items():
+        yield from _tool(f"tools.{name}", name, tool, networks, schemas=schemas)
+    if config.tools and "hook_secret" in needed and not config.secrets.hook_secret:
+        table = f"tools.{next(iter(config.tools))}"
+        yield (
+            {"tools", table, f"{table}.url"},
+            f"{table}.url needs a secret that signs its requests; set SUBMILLI_HOOK_SECRET in the environment",
+        )
+    yield from _tools_of_agents(config)
+
+
+def _tool(
+    path: str, name: str, tool: Tool, networks: tuple[Network, ...] | None, *, schemas: bool
+) -> Iterator[tuple[set[str], str]]:
+    if not _TOOL_NAME.fullmatch(name):
+        yield (
+            {path},
+            f"tools.{name[:64]!r} is not a tool's name; expected up to 64 lower-case letters, digits and _, no digit first",
+        )
+    elif name in (*BUILT_IN_TOOLS, *FUTURE_TOOLS):
+        yield {path}, f"{path} has the name of a built-in tool; choose another"
+    if not tool.description.strip():
+        yield {path, f"{path}.description"}, f"{path}.description is empty; describe the tool for the AI"
+    if (problem := url_problem(tool.url, networks)) is not None:
+        yield {path, f"{path}.url", "hooks.allow_networks"}, f"{path}.url{problem}"
+    if schemas:
+        try:
+            Schema(tool.parameters)
+        except SchemaError as error:
+            yield {path, f"{path}.parameters"}, f"{path}.parameters: {error}"
+
+
+def url_problem(text: str, networks: tuple[Network, ...] | None) -> str | None:
+    """Return the end of a sentence that begins with the URL's key, or None.
+
+    `networks` None: not known.
+    """
+    if not text:
+        return " is not set; set the https:// URL of the endpoint"
+    try:
+        url = parse_hook_url(text)
+    except ValueError as error:
+        return f' = "{shown(text)}": expected {error}'
+    if url.scheme == "http" and networks is not None and not _may_be_within(url, networks):
+        return f' = "{shown(text)}": expected https://, or http:// to an address in hooks.allow_networks'
+    return None
+
+
+def _may_be_within(url: HookUrl, networks: tuple[Network, ...]) -> bool:
+    """Return whether a host may be in one of the networks. A name is resolved only when the endpoint is called."""
+    try:
+        return is_within(ipaddress.ip_address(url.host), networks)
+    except ValueError:
+        return bool(networks)
+
+
+def _tools_of_agents(config: Config) -> Iterator[tuple[set[str], str]]:
+    known = [*BUILT_IN_TOOLS, *config.tools]
+    for name, agent in config.agents.items():
+        key = f"agents.{name}.tools"
+        for tool in dict.fromkeys(agent.tools):
+            if tool in FUTURE_TOOLS:
+                yield {key}, f'{key}: "{tool}" is not available yet; the tools are {", ".join(known)}'
+            elif tool not in known:
+                yield {key, "tools"}, f'{key}: "{tool}" is unknown; the tools are {", ".join(known)}'
+            elif agent.tools.count(tool) > 1:
+                yield {key}, f'{key} names "{tool}" twice; remove one'

@@ -1,0 +1,72 @@
+"""gw.config.json_schema: schemas of arguments, each error with its place; nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gw.config.json_schema import MAX_PROBLEM_CHARS, Schema, SchemaError
+
+
+def schema(**more: Any) -> Schema:
+    return Schema(json.dumps({"type": "object", **more}))
+
+
+def test_arguments_that_fit_and_that_do_not() -> None:
+    one = schema(
+        properties={"number": {"type": "string"}, "lines": {"type": "array", "items": {"type": "integer"}}}, required=["number"]
+    )
+    assert one.problem({"number": "7", "lines": [1], "more": None}) == ""
+    assert one.problem({}) == "'number' is a required property"
+    assert one.problem({"number": 7}) == "at number: 7 is not of type 'string'"
+    assert one.problem({"number": "7", "lines": [1, "x"]}) == "at lines[1]: 'x' is not of type 'integer'"
+
+
+def test_a_problem_is_short() -> None:
+    assert len(schema(properties={"a": {"const": 1}}).problem({"a": "x" * 9000})) < MAX_PROBLEM_CHARS + 10
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "it is not JSON"),
+        ("[]", "it is not the schema of an object"),
+        ("true", "it is not the schema of an object"),
+        ("{}", "it is not the schema of an object"),
+        ('{"type":"string"}', "it is not the schema of an object"),
+        ('{"type":"object","properties":{"number":{"type":"text"}}}', "at properties.number.type: 'text' is not valid"),
+        ('{"type":"object","required":"number"}', "at required: 'number' is not of type 'array'"),
+        ('{"type":"object","properties":{"a":{"pattern":"("}}}', r"at properties.a.pattern: '\(' is not a 'regex'"),
+        ('{"type":"object","$schema":"http://example.com/mine"}', r'\$schema names "http://example.com/mine"'),
+        ('{"type":"object","$schema":7}', r"\$schema names 7"),
+        (
+            '{"type":"object","properties":{"a":{"$ref":"https://example.com/x.json"}}}',
+            r"at properties.a.\$ref: .*no part of this",
+        ),
+        ('{"type":"object","properties":{"a":{"anyOf":[{"$ref":"#/$defs/b"}]}}}', r"at properties.a.anyOf\[0\].\$ref"),
+        ('{"type":"object","$ref":"#"}', "it is nested too deeply"),
+        ("[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_a_bad_schema_is_named_with_its_place(text: str, expected: str) -> None:
+    with pytest.raises(SchemaError, match=expected):
+        Schema(text)
+
+
+def test_references_within_the_schema() -> None:
+    one = schema(
+        properties={"a": {"$ref": "#/$defs/b"}, "$ref": {"type": "integer"}, "enum": {"$ref": "#/$defs/b"}},
+        **{"$defs": {"b": {"type": "string", "default": {"$ref": "https://example.com/"}}}},
+    )
+    assert one.problem({"a": "x", "$ref": 7}) == ""
+    assert one.problem({"a": 1}) == "at a: 1 is not of type 'string'"
+    with pytest.raises(SchemaError, match=r"at properties.enum.\$ref"):
+        schema(properties={"enum": {"$ref": "#/nowhere"}})
+
+
+@pytest.mark.parametrize("version", ["http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2020-12/schema"])
+def test_named_versions(version: str) -> None:
+    one = schema(**{"$schema": version, "properties": {"a": {"type": "string"}}})
+    assert one.problem({"a": 1}) == "at a: 1 is not of type 'string'"

@@ -1,0 +1,104 @@
+"""gw.config.tool_rules: tools, their endpoints, and the agents that name them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gw.config import BUILT_IN_TOOLS, ENVIRONMENT, FUTURE_TOOLS, Agent, Config, Hooks, Secrets, Tool
+from gw.config.rules import broken_rules
+
+ALL = frozenset(ENVIRONMENT)
+URL = "https://api.example.com/lookup"
+
+
+def sentences(config: Config, *, needed: frozenset[str] = ALL, schemas: bool = True) -> list[str]:
+    found = list(broken_rules(config, needed=needed, schemas=schemas))
+    for keys, sentence in found:
+        assert any(sentence.startswith(key) for key in keys) or sentence.startswith("tools.'"), "the key of the sentence"
+    return [sentence for _, sentence in found]
+
+
+def one(name: str = "lookup", *, networks: tuple[str, ...] = (), **keys: Any) -> Config:
+    tool = Tool(**{"description": "Looks up.", "url": URL, **keys})
+    return Config(tools={name: tool}, hooks=Hooks(allow_networks=networks), secrets=Secrets(hook_secret="s"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        one(),
+        one("_"),
+        one("a" * 64),
+        one(url="https://127.0.0.1:8443/x"),  # refused when it is called, unless it is in hooks.allow_networks
+        one(url="http://10.0.3.4/x", networks=("10.0.3.0/24",)),
+        one(url="http://[::1]:80/x", networks=("10.0.3.0/24", "::1/128")),
+        one(url="http://orders.internal/x", networks=("10.0.3.0/24",)),
+        Config(agents={"default": Agent(tools=())}),
+        Config(hooks=Hooks(allow_networks=("10.0.3.0/24",))),
+    ],
+)
+def test_valid(config: Config) -> None:
+    assert sentences(config) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (one("Lookup"), "tools.'Lookup' is not a tool's name"),
+        (one("1st"), "tools.'1st' is not a tool's name"),
+        (one("a-b"), "tools.'a-b' is not a tool's name"),
+        (one("a" * 65), f"tools.'{'a' * 64}' is not a tool's name"),
+        *((one(name), f"tools.{name} has the name of a built-in tool") for name in (*BUILT_IN_TOOLS, *FUTURE_TOOLS)),
+        (one(description=" "), "tools.lookup.description is empty"),
+        (one(url=""), "tools.lookup.url is not set"),
+        (one(url="https://me:secret@host/x"), 'tools.lookup.url = "https://***@host/x": expected no user and no password'),
+        (one(url="https://host/x#y"), 'tools.lookup.url = "https://host/x#y": expected no fragment'),
+        (
+            one(url="http://host/x"),
+            'tools.lookup.url = "http://host/x": expected https://, or http:// to an address in hooks.allow',
+        ),
+        (one(url="http://10.0.4.1/x", networks=("10.0.3.0/24",)), 'tools.lookup.url = "http://10.0.4.1/x": expected https://'),
+        (one(networks=("10.0.3.1/24",)), "hooks.allow_networks: 10.0.3.1/24 has host bits set; expected networks such as"),
+        (one(url="http://10.0.4.1/x", networks=("nowhere",)), "hooks.allow_networks: 'nowhere' does not appear to be"),
+        (one(parameters="{"), "tools.lookup.parameters: it is not JSON"),
+        (
+            one(parameters='{"type":"object","properties":{"number":{"type":"text"}}}'),
+            "tools.lookup.parameters: at properties.number.type: 'text' is not valid",
+        ),
+        (
+            Config(agents={"default": Agent(tools=("hang_up", "lookup"))}),
+            'agents.default.tools: "lookup" is unknown; the tools are hang_up',
+        ),
+        (
+            Config(agents={"default": Agent(tools=("transfer",))}),
+            'agents.default.tools: "transfer" is not available yet; the tools are hang_up',
+        ),
+        (Config(agents={"default": Agent(tools=("hang_up", "hang_up"))}), 'agents.default.tools names "hang_up" twice'),
+    ],
+)
+def test_broken(config: Config, expected: str) -> None:
+    (sentence,) = sentences(config)
+    assert sentence.startswith(expected)
+    assert "secret" not in sentence
+
+
+def test_an_agent_may_have_each_configured_tool() -> None:
+    config = Config(tools=one().tools, secrets=Secrets(hook_secret="s"), agents={"default": Agent(tools=("lookup", "hang_up"))})
+    assert sentences(config) == []
+    wrong = Config(tools=config.tools, secrets=config.secrets, agents={"default": Agent(tools=("look",))})
+    assert sentences(wrong) == ['agents.default.tools: "look" is unknown; the tools are hang_up, lookup']
+
+
+def test_a_url_needs_a_secret_where_requests_are_made() -> None:
+    config = Config(tools=one().tools)
+    assert sentences(config) == [
+        "tools.lookup.url needs a secret that signs its requests; set SUBMILLI_HOOK_SECRET in the environment"
+    ]
+    assert sentences(config, needed=frozenset()) == []
+    assert sentences(config, needed=ALL - {"hook_secret"}) == []
+
+
+def test_the_schema_is_checked_on_demand() -> None:
+    assert sentences(one(parameters="{"), schemas=False) == []

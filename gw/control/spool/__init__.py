@@ -425,7 +425,8 @@ def _let_shrink(db: sqlite3.Connection) -> None:
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
     if not mode and pages * page_bytes < _REWRITE_BYTES:
-        db.execute("VACUUM")  # open_sqlite has set the mode that it writes
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # the mode that VACUUM writes
+        db.execute("VACUUM")
 
 
 def _is_corrupt(error: sqlite3.Error) -> bool:

@@ -9,7 +9,9 @@ error shows values or the password.
 from __future__ import annotations
 
 import random
+import sqlite3
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -37,6 +39,8 @@ _DEADLOCK_TRIES: Final = 5
 _DEADLOCK_PAUSE_S: Final = 0.05
 #: Upper bound on one statement of a migration: it may rebuild a large table.
 _MIGRATION_S: Final = 1800.0
+#: A write that waits for another process's lock looks this often whether the store closes.
+_LOCK_LOOK_S: Final = 0.2
 #: Upper bound on a SQLite transaction, beyond the wait for the file.
 _SQLITE_WORK_S: Final = 30.0
 
@@ -170,6 +174,7 @@ class Sqlite:
     def __init__(self, url: SqliteUrl, config: gw.config.Store) -> None:
         self._path = Path(url.path).absolute()
         self._busy_s = config.statement_timeout_s
+        self._closing = False
         self._thread = OneThread(self._busy_s + _SQLITE_WORK_S, StoreUnavailable)
         self._engine = create_engine(
             "sqlite+pysqlite://",
@@ -197,6 +202,7 @@ class Sqlite:
         """Close every connection."""
         if self._thread.closed:
             return
+        self._closing = True
         try:
             self._thread.run(self._engine.dispose)
         finally:
@@ -204,6 +210,7 @@ class Sqlite:
 
     def _transaction(self, work: Callable[[Connection], T], *, writes: bool) -> T:
         def in_thread() -> T:
+            self._require_open()
             with self._engine.connect().execution_options(submilli_writes=writes) as connection, connection.begin():
                 return work(connection)
 
@@ -214,11 +221,33 @@ class Sqlite:
         except Exception as error:
             raise fault(error) from error
 
-    @staticmethod
-    def _begin(connection: Connection) -> None:
+    def _require_open(self) -> None:
+        if self._closing:
+            raise StoreUnavailable("the store's file is being closed")
+
+    def _begin(self, connection: Connection) -> None:
         # A writing transaction takes the lock at its start: an upgrade of the lock fails instead of waiting.
-        writes = connection.get_execution_options().get("submilli_writes", True)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if not connection.get_execution_options().get("submilli_writes", True):
+            connection.exec_driver_sql("BEGIN")
+            return
+        until_s = time.monotonic() + self._busy_s
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={_LOCK_LOOK_S * 1000:.0f}")
+        try:
+            while not self._takes_lock(connection, is_last=time.monotonic() > until_s):
+                self._require_open()
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={self._busy_s * 1000:.0f}")
+
+    @staticmethod
+    def _takes_lock(connection: Connection, *, is_last: bool) -> bool:
+        """Begin a writing transaction. Returns False while another process writes, and raises if `is_last`."""
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except exc.OperationalError as error:
+            if is_last or getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
 
 
 #: Either database: `read`, `write` and `migrate` run a function of a connection in a transaction.

@@ -55,6 +55,8 @@ def shrink(db: sqlite3.Connection, spare: int, most: int) -> None:
 def _enter_wal(db: sqlite3.Connection) -> bool:
     """Switch the file to WAL mode, which is permanent. Returns False while another process holds the file."""
     try:
+        if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            return True  # asked without a lock: another process may hold it for long
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a file without tables: before WAL mode writes its head
         (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     except sqlite3.OperationalError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, text
 
 import gw.config
 from gw.control.store import Store, StoreUnavailable
-from gw.control.store.engine import MySql, open_backend
+from gw.control.store.engine import MySql, Sqlite, open_backend
 from gw.control.store.migrations import revision_of
 from gw.errors import ConfigError
 from tests.mariadb import PASSWORD, MariaDB, make_certificate
@@ -212,3 +213,49 @@ def test_an_exhausted_pool_is_unavailable(mariadb_url: str) -> None:
 
 def test_an_unused_store_can_be_closed(mariadb_config: gw.config.Store) -> None:
     Store(mariadb_config, PASSWORD).close()
+
+
+# -- a file that another process holds -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[tuple[Sqlite, sqlite3.Connection]]:
+    """Yield a store's file, and a connection of another writer that holds its lock."""
+    made = open_backend(gw.config.Store(url=f"sqlite:///{tmp_path}/store.db", statement_timeout_s=60.0), "")
+    assert isinstance(made, Sqlite)
+    made.write(lambda connection: connection.execute(text("CREATE TABLE t (n INTEGER)")))
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield made, other
+    other.close()
+    made.close()
+
+
+def test_a_write_waits_for_another_writer(held: tuple[Sqlite, sqlite3.Connection]) -> None:
+    made, other = held
+    writing = gevent.spawn(made.write, lambda connection: connection.execute(text("INSERT INTO t VALUES (1)")))
+    assert not writing.ready()
+    gevent.sleep(0.5)
+    assert not writing.ready()
+    other.execute("COMMIT")
+    writing.get(timeout=scaled(10))
+    assert made.read(lambda connection: one(connection, "SELECT COUNT(*) FROM t")) == 1
+    assert made.read(lambda connection: one(connection, "PRAGMA busy_timeout")) == 60_000
+
+
+def test_a_lock_that_stays_ends_the_write_within_the_limit(tmp_path: Path, held: tuple[Sqlite, sqlite3.Connection]) -> None:
+    made = open_backend(gw.config.Store(url=f"sqlite:///{tmp_path}/store.db", statement_timeout_s=0.3), "")
+    with pytest.raises(StoreUnavailable, match="locked"), gevent.Timeout(scaled(20)):
+        made.write(lambda connection: connection.execute(text("INSERT INTO t VALUES (1)")))
+    made.close()
+
+
+def test_closing_ends_the_writes_that_wait_for_a_lock(held: tuple[Sqlite, sqlite3.Connection]) -> None:
+    made, other = held
+    writes = [gevent.spawn(made.write, lambda connection: connection.execute(text("INSERT INTO t VALUES (1)"))) for _ in range(3)]
+    gevent.sleep(0.1)
+    with gevent.Timeout(scaled(20)):  # the wait for the lock would last a minute
+        made.close()
+        gevent.joinall(writes)
+    assert [type(write.exception) for write in writes] == [StoreUnavailable] * 3
+    assert other.in_transaction, "the lock is still held"

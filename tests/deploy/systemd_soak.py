@@ -1,4 +1,4 @@
-"""Run the systemd units under a real systemd: start, reload, hung and killed processes, watchdog, stop.
+"""Run the systemd units under a real systemd: start, reload, secrets, hung and killed processes, watchdog, stop.
 
     make systemd
 
@@ -14,6 +14,7 @@ monkey.patch_all()
 
 import contextlib  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
 import re  # noqa: E402
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
@@ -46,6 +47,9 @@ WATCHDOG_S = 15
 #: Longer than the watchdog's limit: a drain must not be mistaken for a hang.
 STOP_TIMEOUT_S = 20
 CALL_S = 600.0
+#: Group of the files with secrets, and the secret that the soak changes.
+GROUP = "submilli-secrets"
+OPS_TOKEN = "SUBMILLI_OPS_TOKEN"
 
 
 class SoakError(Exception):
@@ -68,6 +72,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port, self.ops = free_ports(2)
+        self.group = 0
         self._leader = 0
         self._nspawn: subprocess.Popen[bytes] | None = None
 
@@ -92,8 +97,12 @@ class Machine:
         shutil.copy(UNITS / SERVICE, units)
         socket = (UNITS / "submilli.socket").read_text()
         (units / "submilli.socket").write_text(socket.replace("127.0.0.1:8080", f"127.0.0.1:{self.port}"))
-        (self.folder / "soak.conf").write_text(f"[Service]\nWatchdogSec={WATCHDOG_S}\n")
-        (self.folder / "etc").mkdir()
+        (self.folder / "soak.conf").write_text(
+            f"[Service]\nWatchdogSec={WATCHDOG_S}\nSupplementaryGroups={GROUP}\n"
+            f"LoadCredential={OPS_TOKEN}:/etc/submilli/token-of-systemd\n"
+        )
+        (self.folder / "etc" / "credentials").mkdir(parents=True)
+        self.write_secret("token-of-systemd", "loaded", 0)
         self.configure("")
         binds = [
             f"{self.folder}/opt:/opt/submilli",
@@ -112,7 +121,29 @@ class Machine:
                 start_new_session=True,
             )
         until(self._find_leader, 20, f"the container starts; see {self.folder}/console")
+        self.run("groupadd", "--system", GROUP, check=True)
+        self.group = int(self.run("getent", "group", GROUP, check=True).stdout.split(":")[2])
+        os.chown(self.folder / "etc" / "credentials", 0, self.group)
+        (self.folder / "etc" / "credentials").chmod(0o750)
         until(lambda: self.run("systemctl", "is-system-running").stdout.strip() == "running", 60, "its systemd reports running")
+
+    def write_secret(self, name: str, value: str, group: int) -> None:
+        """Write a file below /etc/submilli that root and a group may read."""
+        path = self.folder / "etc" / name
+        path.write_text(value + "\n")
+        path.chmod(0o640 if group else 0o600)
+        os.chown(path, 0, group)
+
+    def metrics_code(self, token: str) -> int:
+        """Request /metrics with a token; return the status code, 0 without an answer."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.ops}/metrics", headers={"Authorization": f"Bearer {token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refused:
+            return refused.code
+        except OSError:
+            return 0
 
     def configure(self, more: str) -> None:
         """Write the gateway's configuration."""
@@ -249,6 +280,21 @@ class Soak:
         self._restarts(0)
         call.hang_up()
 
+    def secrets(self) -> None:
+        """Take a secret from systemd's credential, then one from a file of the group, by a reload under a call."""
+        machine, call = self.machine, self.call()
+        self._check_token("loaded", "written", "with systemd's credential")
+        machine.write_secret(f"credentials/{OPS_TOKEN}", "written", machine.group)
+        machine.systemctl("reload", SERVICE)
+        self._check_token("written", "loaded", "with the file of the group")
+        self.check_continues(call, "after another secret")
+        call.hang_up()
+
+    def _check_token(self, right: str, wrong: str, when: str) -> None:
+        codes = (self.machine.metrics_code(right), self.machine.metrics_code(wrong))
+        if codes != (200, 401):
+            raise SoakError(f"{when}: /metrics answered {codes[0]} to the right token and {codes[1]} to the wrong one")
+
     def killed_supervisor(self) -> None:
         """Kill the supervisor: its worker keeps the call, and the new gateway takes others."""
         call = self.call()
@@ -331,7 +377,8 @@ def main() -> int:
     with booted() as machine, TwilioTwin(f"http://127.0.0.1:{machine.port}") as twilio:
         soak = Soak(machine, twilio)
         try:
-            for step in (soak.start, soak.hung_worker, soak.reload, soak.killed_supervisor, soak.watchdog, soak.stop):
+            steps = (soak.start, soak.hung_worker, soak.reload, soak.secrets, soak.killed_supervisor, soak.watchdog, soak.stop)
+            for step in steps:
                 began_s = time.monotonic()
                 step()
                 print(f"{step.__name__:20} held, {time.monotonic() - began_s:5.1f} s", flush=True)

@@ -6,6 +6,7 @@ one sentence on stderr and an exit code (0 done, 1 failed, 2 wrong usage, 3 gate
 bench/ calls/           groups with several files
 completion config db    for the shell, the configuration, the store
 demo verify             run a gateway between stand-ins
+twin                    run a stand-in
 audit drain loglevel recordings reload status top   ask a running gateway
 serve processes         run a gateway: the supervisor, and its children
 context remote          options and settings of all commands; `--host`
@@ -29,6 +30,7 @@ from gw.procfs import protect_memory
 _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "serve": ("gw.cli.serve", True),
     "demo": ("gw.cli.demo", True),
+    "twin": ("gw.cli.twin", True),
     "bench": ("gw.cli.bench", True),
     "verify": ("gw.cli.verify", True),
     "status": ("gw.cli.status", True),

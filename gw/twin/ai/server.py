@@ -51,11 +51,16 @@ class AiTwin:
         api_key: str | None = None,
         timeout_s: float = 60.0,
         max_sessions: int = 2000,
+        needs_key: bool = True,
     ) -> None:
-        """`script`: one for all sessions, or a function of index and path. `api_key`: None accepts any bearer."""
+        """`script`: one for all sessions, or a function of index and path. `api_key`: None accepts any bearer.
+
+        `needs_key` False: a request without a key is accepted too.
+        """
         chosen = script if script is not None else conversation()
         self._script_of: Callable[[int, str], AiScript] = (lambda index, path: chosen) if isinstance(chosen, AiScript) else chosen
         self._api_key = api_key
+        self._needs_key = needs_key
         self._timeout_s = timeout_s
         self._pool = Pool(max_sessions)
         self._server = StreamServer((host, port), self._on_connection, backlog=1024, spawn=self._pool)
@@ -143,7 +148,8 @@ class AiTwin:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if script.fault in ("refuse_401", "refuse_403", "refuse_429", "refuse_500"):
             return int(script.fault.removeprefix("refuse_"))
-        if scheme != "Bearer" or not key or (self._api_key is not None and key != self._api_key):
+        missing = self._needs_key and (scheme != "Bearer" or not key)
+        if missing or (self._api_key is not None and key != self._api_key):
             return 401
         return 0 if model else 400
 

@@ -5,6 +5,7 @@ caller        one call: webhooks, TwiML, callbacks
 stream        the call's media stream: the caller's audio, and faults on request
 steps         acts of a caller and of the network, as data
 call_record   record of a call, for comparison with the gateway's own figures
+call_report   report of a call: latency of each turn, gaps, complaints
 receiver      the gateway's messages: checked, played, marks echoed
 player        playout buffer at Twilio and at the caller's ear
 messages      media stream messages as Twilio writes and checks them

@@ -1,11 +1,13 @@
 """Steps of a caller and of the network, as data, and when each is due. Pure.
 
-A step waits for the one before it, and then for a time or for what the caller hears. Time is passed in.
+A step waits for the one before it, and then for a time or for what the caller hears. Time is passed in. `parse_step` reads the
+notation of `gateway.py twin call`.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -84,3 +86,64 @@ class StepClock:
             return True
         lasted = now_s - max(self._edge_s, since_s) >= step.wait_s
         return lasted and (audible if step.when == "heard" else self._heard and not audible)
+
+
+# -- notation -----------------------------------------------------------------------------------------------------------
+
+#: A caller speaks after this silence of the agent, and interrupts after this much of its speech.
+PAUSE_S: Final = 0.5
+#: A wait for an agent that stays silent.
+PATIENCE_S: Final = 8.0
+#: Longest time in a step.
+MAX_STEP_S: Final = 600.0
+
+#: Every step of the notation, and its meaning for the help.
+NOTATION: Final[dict[str, str]] = {
+    "say=PHRASE": "speaks once the agent was heard and is silent: a recording by name, or a WAV file",
+    "interrupt=PHRASE": "speaks while the agent does",
+    "press=KEYS": "presses keys, once the agent was heard and is silent",
+    "wait=SECONDS": "waits",
+    "hang_up": "hangs up, once the agent was heard and is silent",
+    "lose_frames=SECONDS": "the network loses the caller's audio",
+    "delay_frames=SECONDS": "the network delays it, then delivers all of it together",
+    "reset=SECONDS": "the media socket breaks, and Twilio asks for the next step after that time",
+    "half_open=SECONDS": "the media socket stays open and silent, and Twilio asks after that time",
+}
+_KEYS: Final = frozenset("0123456789*#ABCD")
+
+
+def parse_step(text: str, audio_of: Callable[[str], bytes]) -> Step:
+    """Parse one step of the notation. `audio_of` returns the audio of a phrase.
+
+    Raises: ValueError with the fault and the expected form, and whatever `audio_of` raises.
+    """
+    name, _, value = text.partition("=")
+    form = next((form for form in NOTATION if form.partition("=")[0] == name), "")
+    if not form:
+        raise ValueError(f"{text!r} is not a step; expected one of: {', '.join(NOTATION)}")
+    if ("=" in form) != bool(value):
+        raise ValueError(f"{text!r} is not a step; expected {form}")
+    if name == "hang_up":
+        return Step("hang_up", "quiet", PAUSE_S, patience_s=PATIENCE_S)
+    if name == "press":
+        if not set(value) <= _KEYS:
+            raise ValueError(f"{text!r} has an invalid key; expected digits, *, # and A to D")
+        return Step("press", "quiet", PAUSE_S, keys=" ".join(value), patience_s=PATIENCE_S)
+    if name == "say":
+        return Step("say", "quiet", PAUSE_S, audio=audio_of(value), patience_s=PATIENCE_S)
+    if name == "interrupt":
+        return Step("say", "heard", PAUSE_S, audio=audio_of(value), patience_s=PATIENCE_S)
+    lasts_s = _seconds(text, value)
+    if name == "wait":
+        return Step("say", wait_s=lasts_s)
+    return Step(next(kind for kind in NETWORK_FAULTS if kind == name), lasts_s=lasts_s)
+
+
+def _seconds(text: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= MAX_STEP_S:
+        raise ValueError(f"{text!r}: expected seconds, 0 to {MAX_STEP_S:g}")
+    return seconds

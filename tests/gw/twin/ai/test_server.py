@@ -44,3 +44,9 @@ def test_the_end_is_in_the_ledger() -> None:
         assert twin.wait_for(lambda twin: twin.sessions[0].is_over)
         assert (twin.sessions[0].closed_by, twin.sessions[0].close_code) == ("peer", 1000)
     assert not twin.wait_for(lambda twin: False, timeout_s=0.01)
+
+
+def test_an_ai_without_a_key_accepts_everyone() -> None:
+    with AiTwin(QUICK, needs_key=False) as twin, talking(twin, "") as client:
+        client.ready()
+        assert not twin.refusals

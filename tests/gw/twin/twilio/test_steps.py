@@ -1,10 +1,13 @@
-"""gw.twin.twilio.steps: when a step is due."""
+"""gw.twin.twilio.steps: when a step is due, and the notation."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from gw.twin.twilio.steps import BACKCHANNEL, COUGH, Step, StepClock
+import pytest
+
+from gw.twin.twilio.steps import BACKCHANNEL, COUGH, NETWORK_FAULTS, Step, StepClock, parse_step
 
 
 def times(steps: tuple[Step, ...], audible: Iterable[tuple[float, float]] = (), until_s: float = 10.0) -> list[float]:
@@ -49,3 +52,33 @@ def test_patience_ends() -> None:
 
 def test_noises_have_the_length_of_their_kind() -> None:
     assert (len(COUGH), len(BACKCHANNEL)) == (2400, 2080)
+
+
+def test_the_notation_of_steps() -> None:
+    def audio_of(name: str) -> bytes:
+        return name.encode()
+
+    said = parse_step("say=weasels", audio_of)
+    assert (said.kind, said.when, said.audio) == ("say", "quiet", b"weasels")
+    assert parse_step("interrupt=a.wav", audio_of).when == "heard"
+    assert parse_step("press=12#", audio_of).keys == "1 2 #"
+    assert parse_step("wait=1.5", audio_of) == Step("say", wait_s=1.5)
+    assert parse_step("hang_up", audio_of).kind == "hang_up"
+    assert [parse_step(f"{kind}=2", audio_of) for kind in NETWORK_FAULTS] == [Step(kind, lasts_s=2.0) for kind in NETWORK_FAULTS]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("shout=weasels", "is not a step; expected one of: say=PHRASE"),
+        ("say", "expected say=PHRASE"),
+        ("hang_up=1", "expected hang_up"),
+        ("press=1x", "invalid key"),
+        ("wait=soon", "expected seconds"),
+        ("wait=nan", "expected seconds"),
+        ("reset=601", "expected seconds"),
+    ],
+)
+def test_an_invalid_step_names_the_expected_form(text: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        parse_step(text, lambda name: b"")

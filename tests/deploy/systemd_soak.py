@@ -281,7 +281,7 @@ class Soak:
         call.hang_up()
 
     def secrets(self) -> None:
-        """Take a secret of systemd, then one from the group's file by a reload under a call."""
+        """Take a secret of systemd, then one of the group by a reload."""
         machine, call = self.machine, self.call()
         self._check_token("loaded", "written", "with systemd's credential")
         machine.write_secret(f"credentials/{OPS_TOKEN}", "written", machine.group)

@@ -30,6 +30,8 @@ def _bounds(first_decade: int, last_decade: int, mantissas: tuple[str, ...]) -> 
 BOUNDS: Final = _bounds(-5, 0, ("1", "1.3", "1.8", "2.4", "3.2", "4.2", "5.6", "7.5"))
 #: 1 ms to 10 s, five edges per decade, for waiting times of callers. The edge at 0.25 s is the limit of the recording trigger.
 WAIT_BOUNDS: Final = _bounds(-3, 1, ("1", "1.6", "2.5", "4", "6.3"))
+#: 1 ms to 100 s: a tool may take a minute.
+HOOK_BOUNDS: Final = _bounds(-3, 2, ("1", "1.6", "2.5", "4", "6.3"))
 
 
 @dataclass(frozen=True)
@@ -358,6 +360,31 @@ RECORDINGS_FETCHED: Final = Counter(
 )
 RECORDINGS_DELETED: Final = Counter("gw_recordings_deleted_total", "Recordings deleted at Twilio.")
 CALLS_PURGED: Final = Counter("gw_purged_calls_total", "Calls removed from the store because of their age.")
+HOOK_REQUESTS: Final = Counter(
+    "gw_hook_requests_total",
+    "Requests to the user's endpoints, by kind and outcome.",
+    {
+        "kind": ("tool", "event", "route"),
+        "outcome": (
+            "ok",
+            "too_large",
+            "redirect",
+            "client_error",
+            "server_error",
+            "refused",
+            "busy",
+            "unreachable",
+            "timeout",
+            "lost",
+        ),
+    },
+)
+HOOK_SECONDS: Final = Histogram(
+    "gw_hook_seconds",
+    "Duration of a request to a user's endpoint, with the wait for a connection.",
+    {"kind": ("tool", "event", "route")},
+    bounds=HOOK_BOUNDS,
+)
 STORE_BACKLOG: Final = Gauge("gw_store_backlog_events", "Events in the spool not yet written to the store.")
 STORE_REFUSED: Final = Gauge("gw_store_refused_events", "Events permanently refused by the store, kept aside in the spool.")
 STORE_REFUSES: Final = Gauge(
@@ -423,6 +450,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     RECORDINGS_FETCHED,
     RECORDINGS_DELETED,
     CALLS_PURGED,
+    HOOK_REQUESTS,
+    HOOK_SECONDS,
     STORE_BACKLOG,
     STORE_REFUSED,
     STORE_REFUSES,

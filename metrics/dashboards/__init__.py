@@ -7,6 +7,7 @@
     calls        calls in progress, their starts and ends, strangers
     recording    recordings, events on their way to the store, processes
     ai_legs      speed and failures of the AI
+    endpoints    requests to the user's own endpoints
     one_call     the store's rows of one call
 
 Built with Grafana's SDK. Its version determines the schema: Grafana 11.6, which later versions read. The gateway never imports

@@ -12,6 +12,7 @@ from grafana_foundation_sdk.builders import dashboard
 from metrics.dashboards.ai_legs import ai_legs
 from metrics.dashboards.assemble import as_text
 from metrics.dashboards.calls import calls
+from metrics.dashboards.endpoints import endpoints
 from metrics.dashboards.latency import latency
 from metrics.dashboards.one_call import one_call
 from metrics.dashboards.recording import recording_and_store
@@ -22,6 +23,7 @@ DASHBOARDS: Final[dict[str, Callable[[], dashboard.Dashboard]]] = {
     "calls": calls,
     "recording": recording_and_store,
     "ai": ai_legs,
+    "endpoints": endpoints,
     "call": one_call,
 }
 

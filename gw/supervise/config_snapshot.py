@@ -114,20 +114,21 @@ def settings_of(config: Mapping[str, Any]) -> SupervisorSettings:
     return msgspec.convert({**config["server"], **own}, SupervisorSettings)
 
 
-def try_out(command: Sequence[str], snapshot: Snapshot, scoreboard_fd: int, running: SupervisorSettings) -> None:
+def try_out(command: Sequence[str], snapshot: Snapshot, scoreboard_fd: int, running: SupervisorSettings) -> str:
     """Construct control and a worker in a process of the code on disk. `running`: of the present control.
 
-    Raises: ReloadError with the reason why one of them would not start.
+    Returns: the reason why one of them would not start; empty if both would.
     """
     held = ["--ops-listen", running.ops_listen, "--admin-socket", running.admin_socket]
     argv = [*command, *snapshot.options, "trial", "--scoreboard-fd", str(scoreboard_fd), *held]
-    done = _run(argv, snapshot, TRIAL_TIMEOUT_S, "the trial of the new processes", (scoreboard_fd,))
     try:
-        problem = str(msgspec.json.decode(done.stdout, type=dict)["problem"])
+        done = _run(argv, snapshot, TRIAL_TIMEOUT_S, "the trial of the new processes", (scoreboard_fd,))
+    except ReloadError as error:
+        return str(error)
+    try:
+        return str(msgspec.json.decode(done.stdout, type=dict)["problem"])
     except (msgspec.MsgspecError, KeyError):
-        problem = f"the new code does not start: {_last_line(done.stderr)}"[:500]
-    if problem:
-        raise ReloadError(problem)
+        return f"the new code does not start: {_last_line(done.stderr)}"[:500]
 
 
 def _run(

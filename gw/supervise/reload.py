@@ -120,13 +120,7 @@ class Reloader:
                 raise ReloadError(f"{leaving} workers of former generations still drain")
             snapshot = Snapshot(self._config_path, self._environ)
             self._snapshots.append(snapshot)
-            group = self._group
-            settings = check(group.command, snapshot, str(self._config_path or "the configuration"))
-            for key in ("listen", "var_dir"):
-                if getattr(settings, key) != getattr(self.settings, key):
-                    table = "ops" if key == "var_dir" else "server"
-                    raise ReloadError(f"{table}.{key} has changed: stop and start the gateway to apply it")
-            try_out(group.command, snapshot, group.scoreboard.fd, self._of_control)
+            settings = self._judge(snapshot)
             if not self._is_check:
                 self._replace_workers(snapshot, settings)
                 self._replace_control(snapshot)
@@ -141,6 +135,27 @@ class Reloader:
             self._report("done", "a reload would start" if self._is_check else taken)
         finally:
             self._close_unused()
+
+    def _judge(self, snapshot: Snapshot) -> SupervisorSettings:
+        """Check the configuration, and construct control and a worker on trial at the same time.
+
+        Each is a process that mainly imports, and a user waits for both. The check's problems come first: they name every key.
+        Raises: ReloadError.
+        """
+        group = self._group
+        trial = gevent.spawn(try_out, group.command, snapshot, group.scoreboard.fd, self._of_control)
+        try:
+            settings = check(group.command, snapshot, str(self._config_path or "the configuration"))
+            for key in ("listen", "var_dir"):
+                if getattr(settings, key) != getattr(self.settings, key):
+                    table = "ops" if key == "var_dir" else "server"
+                    raise ReloadError(f"{table}.{key} has changed: stop and start the gateway to apply it")
+            problem = trial.get()
+        finally:
+            trial.kill()
+        if problem:
+            raise ReloadError(problem)
+        return settings
 
     def _close_unused(self) -> None:
         """Close the configurations that no process will be started with."""

@@ -1,4 +1,7 @@
-"""A gateway of real processes under calls: reload, drain, too many callers, and a killed supervisor."""
+"""A gateway of real processes under calls: reload, drain, too many callers, and a killed supervisor.
+
+The tests of `r` share one gateway of two workers: a start takes five seconds of CPU. They leave it serving, with its first file.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,11 +26,16 @@ from sqlalchemy.engine import make_url
 from gw.config import Agent
 from gw.control.calls import lost_calls
 from gw.twin.twilio.caller import TwinCall
+from tests.calls import hurried
 from tests.calls.hearing import until
 from tests.calls.test_restart import AUTH_TOKEN, NEVER_ENDS, SCRIPT, TALKS, Running, running
 from tests.gw.control.store.test_outages import Line
 from tests.mariadb import MariaDB
 from tests.timing import scaled
+
+#: A gateway that looks for lost calls sooner; the one-file binary cannot.
+HURRIED = SCRIPT if os.environ.get("SUBMILLI_BINARY") else [sys.executable, hurried.__file__]
+GRACE_S = lost_calls.GRACE_S if HURRIED is SCRIPT else hurried.GRACE_S
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +45,22 @@ def ignore_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     Eight starting processes on a small machine delay the twins too. `tests/bench/reload.py` measures gaps on an idle machine.
     """
     monkeypatch.setattr("tests.calls.test_restart.JITTER_MS", 60_000)
+
+
+@pytest.fixture(scope="module")
+def r(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("reload"), TALKS, workers=2) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def edited(path: Path) -> Iterator[str]:
+    """Yield a file's text, and restore it afterwards."""
+    before = path.read_text()
+    try:
+        yield before
+    finally:
+        path.write_text(before)
 
 
 def command(r: Running, *words: str) -> subprocess.CompletedProcess[str]:
@@ -67,32 +92,52 @@ def ended(r: Running) -> int:
     return int(float(line.split()[-1]))
 
 
-def test_a_reload_under_calls_loses_none(tmp_path: Path) -> None:
+def test_a_reload_that_would_fail_changes_nothing(r: Running) -> None:
+    """`config check` cannot find a taken port. The workers were replaced before control refused it."""
+    path = r.gateway.config_path
+    with edited(path) as text, socket.create_server(("127.0.0.1", 0)) as taken:
+        before = r.pids()
+        assert "gw_reload_failed 0.0" in r.gateway.metrics()
+        done = command(r, "reload", "--check", "--json")
+        assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "done"), "the running control has the present port"
+        port = taken.getsockname()[1]
+        path.write_text(re.sub(r'(\[ops\]\nlisten = )"[^"]*"', rf'\1"127.0.0.1:{port}"', text))
+        for words in (("reload", "--check"), ("reload",)):
+            failed = command(r, *words)
+            assert failed.returncode == 1
+            assert f"ops.listen = 127.0.0.1:{port} cannot be used: Address already in use" in failed.stderr
+            assert r.pids() == before, "no process was replaced"
+        until(lambda: "gw_reload_failed 1.0" in r.gateway.metrics(), "the failed reload raises an alert")
+        check_accepts(r)
+
+
+def test_a_reload_under_calls_loses_none(r: Running) -> None:
     """Every process is replaced under twelve calls, while callers keep arriving: all calls are whole.
 
     Counters continue. A configuration with an error changes nothing, and the command names the error.
     """
-    with running(tmp_path, TALKS, workers=2) as r:
-        first = r.place(3)
-        for call in first:
-            r.check_whole(call)
-        before, counted = r.pids(), ended(r)
-        live = r.place(12)
-        until(lambda: all(call.received_audio for call in live), "every agent talks")
-        arriving = gevent.spawn(arrive, r, 3.0)
-        done = command(r, "reload")
-        assert done.returncode == 0, done.stderr
-        assert "Reloaded: 2 worker(s)" in done.stdout
-        until(lambda: len(r.pids()) >= 3, "the new ones are on the bus")
-        assert not {before["control"]} & set(r.pids().values())
-        for call in [*live, *arriving.get()]:
-            r.check_whole(call)
-            assert [one for one in call.spoken if one] == []
-        until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former processes have ended")
-        assert ended(r) == counted + len(live) + len(arriving.value)
+    first = r.place(3)
+    for call in first:
+        r.check_whole(call)
+    before, counted = r.pids(), ended(r)
+    live = r.place(12)
+    until(lambda: all(call.received_audio for call in live), "every agent talks")
+    arriving = gevent.spawn(arrive, r, 3.0)
+    done = command(r, "reload")
+    assert done.returncode == 0, done.stderr
+    assert "Reloaded: 2 worker(s)" in done.stdout
+    until(lambda: "gw_reload_failed 0.0" in r.gateway.metrics(), "the alert of an earlier failure ends")
+    until(lambda: len(r.pids()) >= 3, "the new ones are on the bus")
+    assert not {before["control"]} & set(r.pids().values())
+    for call in [*live, *arriving.get()]:
+        r.check_whole(call)
+        assert [one for one in call.spoken if one] == []
+    until(lambda: set(before.values()).isdisjoint(r.gateway.pids()), "the former processes have ended")
+    assert ended(r) == counted + len(live) + len(arriving.value)
 
-        after = r.pids()
-        r.gateway.config_path.write_text(r.gateway.config_path.read_text() + "\n[media]\nlead = 1\n")
+    after = r.pids()
+    with edited(r.gateway.config_path) as text:
+        r.gateway.config_path.write_text(text + "\n[media]\nlead = 1\n")
         failed = command(r, "reload")
         assert failed.returncode == 1
         assert "media.lead is unknown" in failed.stderr
@@ -123,23 +168,6 @@ def test_a_call_that_outlasts_the_reload_hears_a_goodbye(tmp_path: Path) -> None
         check_accepts(r)
 
 
-def test_a_reload_that_would_fail_changes_nothing(tmp_path: Path) -> None:
-    """`config check` cannot find a taken port. The workers were replaced before control refused it."""
-    with running(tmp_path, TALKS, workers=1) as r, socket.create_server(("127.0.0.1", 0)) as taken:
-        before, path = r.pids(), r.gateway.config_path
-        done = command(r, "reload", "--check", "--json")
-        assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "done"), "the running control has the present port"
-        port = taken.getsockname()[1]
-        path.write_text(re.sub(r'(\[ops\]\nlisten = )"[^"]*"', rf'\1"127.0.0.1:{port}"', path.read_text()))
-        for words in (("reload", "--check"), ("reload",)):
-            failed = command(r, *words)
-            assert failed.returncode == 1
-            assert f"ops.listen = 127.0.0.1:{port} cannot be used: Address already in use" in failed.stderr
-            assert r.pids() == before, "no process was replaced"
-        until(lambda: "gw_reload_failed 1.0" in r.gateway.metrics(), "the failed reload raises an alert")
-        check_accepts(r)
-
-
 def bus_away_s(log_path: Path) -> float:
     """Return the time without a bus; 0.0 before it ended.
 
@@ -153,70 +181,72 @@ def bus_away_s(log_path: Path) -> float:
 
 
 @contextlib.contextmanager
-def without_store(folder: Path, mariadb: MariaDB, outage: str) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
-    """Yield the URL of a store, and functions that begin and end its outage."""
-    if outage == "locked":
+def store_that_fails(
+    folder: Path, mariadb: MariaDB, *, sqlite: bool
+) -> Iterator[tuple[str, Callable[[str], None], Callable[[], None]]]:
+    """Yield the URL of a store, and functions that begin and end an outage."""
+    if sqlite:
         path = folder / "var" / "submilli.db"
         locks: list[sqlite3.Connection] = []
 
-        def begin() -> None:
+        def lock(_: str) -> None:
             locks.append(sqlite3.connect(path, isolation_level=None))
             locks[0].execute("BEGIN EXCLUSIVE")
 
         try:
-            yield f"sqlite:///{path}", begin, lambda: locks[0].close()
+            yield f"sqlite:///{path}", lock, lambda: locks[0].close()
         finally:
-            locks[0].close()
+            for one in locks:
+                one.close()
         return
     url, line = make_url(mariadb.fresh()), Line(mariadb.port)
     mariadb.execute("CREATE USER IF NOT EXISTS nopassword@'127.0.0.1'")  # the gateway's processes are given none
     mariadb.execute(f"GRANT ALL ON {url.database}.* TO nopassword@'127.0.0.1'")
 
-    def change(on: bool) -> None:
-        line.dead = outage == "mute" and on
-        line.delay_s = 0.25 if outage == "slow" and on else 0.0
-        line.port = 9 if outage == "refuses" and on else mariadb.port
+    def change(outage: str) -> None:
+        line.dead = outage == "mute"
+        line.delay_s = 0.25 if outage == "slow" else 0.0
+        line.port = 9 if outage == "refuses" else mariadb.port
         line.drop()
 
     try:
-        yield (
-            f"mysql+pymysql://nopassword@127.0.0.1:{line.listens}/{url.database}",
-            lambda: change(True),
-            lambda: change(False),
-        )
+        yield f"mysql+pymysql://nopassword@127.0.0.1:{line.listens}/{url.database}", change, lambda: change("")
     finally:
         line.close()
 
 
-@pytest.mark.parametrize("outage", ["refuses", "mute", "slow", "locked"])
-def test_control_is_replaced_quickly_in_every_outage_of_the_store(tmp_path: Path, mariadb: MariaDB, outage: str) -> None:
+@pytest.mark.parametrize("outages", [("refuses", "mute", "slow"), ("locked",)], ids=["mariadb", "sqlite"])
+def test_control_is_replaced_quickly_in_every_outage_of_the_store(
+    tmp_path: Path, mariadb: MariaDB, outages: tuple[str, ...]
+) -> None:
     """Calls end in the outage, and control is replaced in it: each call is counted once.
 
     Measured: 0.8 to 1.6 s without a bus on a busy machine: 0.1 s for the end of the former control, the rest for the start of a
     process. A locked SQLite file took 10.6 s, and a mute MariaDB 0.8 s more, when control waited for the store.
     """
     with (
-        without_store(tmp_path, mariadb, outage) as (url, begin, end),
-        running(tmp_path, NEVER_ENDS, workers=1, store_url=url) as r,
+        store_that_fails(tmp_path, mariadb, sqlite=outages == ("locked",)) as (url, begin, end),
+        running(tmp_path, NEVER_ENDS, workers=1, store_url=url, program=HURRIED) as r,
     ):
-        calls = r.place(3)
-        until(lambda: all(call.received_audio and r.row(call) for call in calls), "the store has the calls")
-        begin()
-        for call in calls:
-            call.hang_up()
-        assert all(call.wait(scaled(20.0)) for call in calls)
-        done = command(r, "reload")
-        assert done.returncode == 0, done.stderr
-        until(lambda: bus_away_s(r.gateway.log_path), "the bus is back")
-        assert bus_away_s(r.gateway.log_path) < scaled(5.0)
-        if outage in ("mute", "slow"):
-            gevent.sleep(lost_calls.GRACE_S + 1.0)  # the next control looks for calls without a worker
-        end()
-        until(lambda: all(r.row(call).get("ended_at") for call in calls), "the ends are stored")
-        assert {r.row(call)["reason"] for call in calls} == {"caller_hangup"}
+        for outage in outages:
+            calls = r.place(3)
+            until(lambda calls=calls: all(call.received_audio and r.row(call) for call in calls), "the store has the calls")  # type: ignore[misc]
+            begin(outage)
+            for call in calls:
+                call.hang_up()
+            assert all(call.wait(scaled(20.0)) for call in calls)
+            done = command(r, "reload")
+            assert done.returncode == 0, done.stderr
+            until(lambda: bus_away_s(r.gateway.log_path), f"{outage}: the bus is back")
+            assert bus_away_s(r.gateway.log_path) < scaled(5.0), outage
+            if outage in ("mute", "slow"):
+                gevent.sleep(GRACE_S + 1.0)  # the next control looks for calls without a worker
+            end()
+            until(lambda calls=calls: all(r.row(call).get("ended_at") for call in calls), f"{outage}: the ends are stored")  # type: ignore[misc]
+            assert {r.row(call)["reason"] for call in calls} == {"caller_hangup"}, outage
         gevent.sleep(2 * lost_calls.RETRY_S)
         page = r.gateway.metrics()
-        assert 'gw_calls_ended_total{reason="caller_hangup"} 3.0' in page
+        assert f'gw_calls_ended_total{{reason="caller_hangup"}} {3.0 * len(outages)}' in page
         assert 'gw_calls_ended_total{reason="worker_lost"} 0.0' in page
 
 
@@ -240,40 +270,40 @@ def test_more_callers_than_slots(tmp_path: Path) -> None:
         check_accepts(r)
 
 
-def test_a_drained_machine_refuses_callers_and_keeps_its_calls(tmp_path: Path) -> None:
-    with running(tmp_path, TALKS, workers=1) as r:
-        live = r.place(2)
-        until(lambda: all(call.received_audio for call in live), "the agents talk")
-        waiting = gevent.spawn(command, r, "drain", "--wait")
-        until(lambda: (r.status() or {})["fleet"]["drained"], "the machine is drained")
-        turned_away = r.place(1)[0]
-        assert turned_away.wait(scaled(10.0))
-        assert turned_away.spoken
-        os.kill(r.pids()["worker 0"], 0)
-        for call in live:
-            r.check_whole(call)
-        done = waiting.get()
-        assert (done.returncode, done.stdout) == (0, "Drained: new calls are refused, and no call is left.\n")
-        assert command(r, "undrain").returncode == 0
-        until(lambda: (r.status() or {})["readiness"]["ready"], "the machine is ready again")
-        check_accepts(r)
+def test_a_drained_machine_refuses_callers_and_keeps_its_calls(r: Running) -> None:
+    live = r.place(2)
+    until(lambda: all(call.received_audio for call in live), "the agents talk")
+    waiting = gevent.spawn(command, r, "drain", "--wait")
+    until(lambda: (r.status() or {})["fleet"]["drained"], "the machine is drained")
+    turned_away = r.place(1)[0]
+    assert turned_away.wait(scaled(10.0))
+    assert turned_away.spoken
+    for name in ("worker 0", "worker 1"):
+        os.kill(r.pids()[name], 0)
+    for call in live:
+        r.check_whole(call)
+    done = waiting.get()
+    assert (done.returncode, done.stdout) == (0, "Drained: new calls are refused, and no call is left.\n")
+    assert command(r, "undrain").returncode == 0
+    until(lambda: (r.status() or {})["readiness"]["ready"], "the machine is ready again")
+    check_accepts(r)
 
 
-def test_a_supervisor_is_killed_and_another_takes_over(tmp_path: Path) -> None:
+def test_a_supervisor_is_killed_and_another_takes_over(r: Running, tmp_path: Path) -> None:
     """The port is free immediately, and the calls end normally on the bus of the next gateway."""
-    with running(tmp_path, TALKS, workers=1) as r:
-        live = r.place(3)
-        until(lambda: all(call.received_audio for call in live), "the agents talk")
-        before = r.pids()
-        supervisor = r.gateway.pids()[0]
-        os.kill(supervisor, signal.SIGKILL)
-        began_s = time.monotonic()
-        r.gateway.log_path.rename(tmp_path / "killed.log")
-        r.gateway.stop()  # collects the dead process
-        r.gateway.start(account_sid=r.twilio.account_sid, auth_token=AUTH_TOKEN, api_base=r.twilio.rest.url, ai_url=r.ai.url)
-        assert time.monotonic() - began_s < scaled(15.0)
-        until(lambda: len(r.pids()) >= 2, "the new ones are on the bus")
-        assert before["control"] != r.pids()["control"]
-        for call in [*live, *r.place(2)]:
-            r.check_whole(call)
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before.values()), "the former workers have ended")
+    live = r.place(3)
+    until(lambda: all(call.received_audio for call in live), "the agents talk")
+    until(lambda: all((r.row(call).get("recording") or {}).get("recording_sid") for call in live), "they are recorded")
+    before = r.pids()
+    supervisor = r.gateway.pids()[0]
+    os.kill(supervisor, signal.SIGKILL)
+    began_s = time.monotonic()
+    r.gateway.log_path.rename(tmp_path / "killed.log")
+    r.gateway.stop()  # collects the dead process
+    r.gateway.start(account_sid=r.twilio.account_sid, auth_token=AUTH_TOKEN, api_base=r.twilio.rest.url, ai_url=r.ai.url)
+    assert time.monotonic() - began_s < scaled(15.0)
+    until(lambda: len(r.pids()) >= 3, "the new ones are on the bus")
+    assert before["control"] != r.pids()["control"]
+    for call in [*live, *r.place(2)]:
+        r.check_whole(call)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before.values()), "the former workers have ended")

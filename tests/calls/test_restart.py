@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +97,18 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, script: AiScript | Callable[[int, str], AiScript], workers: int, server: str = "", store_url: str = ""
+    folder: Path,
+    script: AiScript | Callable[[int, str], AiScript],
+    workers: int,
+    server: str = "",
+    store_url: str = "",
+    program: Sequence[str] = SCRIPT,
 ) -> Iterator[Running]:
     """Start a gateway; afterwards check that none of its processes is left, replaced ones included.
 
     `server`: further keys of [server]. `store_url`: replaces an SQLite file.
     """
-    gateway = GatewayProcess(SCRIPT, folder, {"server": f"workers = {workers}\n{server}"}, store_url)
+    gateway = GatewayProcess(program, folder, {"server": f"workers = {workers}\n{server}"}, store_url)
     seen: set[int] = set()
     with AiTwin(script) as ai, TwilioTwin(gateway.url, auth_token=AUTH_TOKEN) as twilio:
         try:

@@ -144,6 +144,11 @@ FIRST_AUDIO: Final = Histogram(
     "The caller's wait for the agent's first audio: from the stream's start, or, without a greeting, from the first request.",
     bounds=WAIT_BOUNDS,
 )
+WARM_LEGS: Final = Counter(
+    "gw_warm_legs_total",
+    "AI legs opened at the voice webhook, by outcome. elsewhere: the stream reached another worker. full: none was opened.",
+    {"outcome": ("used", "unused", "failed", "full", "elsewhere")},
+)
 AI_RECONNECTS: Final = Counter(
     "gw_ai_reconnects_total",
     "AI legs replaced during a call, by reason.",
@@ -424,6 +429,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     BARGEIN,
     INTERRUPTIONS,
     FIRST_AUDIO,
+    WARM_LEGS,
     AI_RECONNECTS,
     AI_ERRORS,
     RX_DROPPED,

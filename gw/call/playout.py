@@ -29,6 +29,8 @@ MAX_RESPONSES: Final = 64
 MAX_ITEMS: Final = 8
 #: Response and item of the holding sound. The AI does not have this item.
 HOLDING: Final = "holding"
+#: Those of a recorded greeting. The AI gets its text under another name.
+RECORDED: Final = "recorded"
 
 
 class ResponseMark(NamedTuple):

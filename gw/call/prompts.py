@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from gw.call.dialogue.commands import Prompt
+from gw.config import Greeting
 
 _NOTE: Final = "Note from the telephone system, not from the caller. Do not read it out; speak the language of the conversation. "
 
@@ -37,15 +38,28 @@ _TEXTS: Final = {
 }
 
 
-def text_of(prompt: Prompt, greeting: str) -> str:
+_NO_GREETING: Final = Greeting()
+#: Before the words of a greeting that the agent speaks verbatim.
+_SAY: Final = (
+    "Note from the telephone system, not from the caller. Say exactly the following words, without adding, leaving out or "
+    "translating any: "
+)
+
+
+def text_of(prompt: Prompt, words: Greeting = _NO_GREETING) -> str:
     """Return the text of the system item before a requested response; empty: none.
 
-    `greeting`: the agent's instructions for its first words, sent unchanged.
+    `words`: the agent's greeting. Its instructions are sent unchanged.
     """
     if prompt is Prompt.GREETING:
-        return greeting
+        return _SAY + words.say if words.say else words.prompt
     text = _TEXTS[prompt]
     return text and _NOTE + text
+
+
+def may_use_tools(prompt: Prompt, words: Greeting) -> bool:
+    """Return whether a requested response may call tools: not while it speaks given words."""
+    return not (prompt is Prompt.GREETING and words.say)
 
 
 def warning_of(left_ms: int) -> str:

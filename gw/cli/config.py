@@ -28,9 +28,10 @@ def check(settings: Settings, as_json: bool) -> None:
     """Report all errors of the configuration. Exit code 1 if there is one."""
     from gw.config.load import load, problems
     from gw.config.load import show as shown
+    from gw.media.greetings import greeting_problems
     from gw.terminal import print_json
 
-    found = problems(settings.path, os.environ)
+    found = problems(settings.path, os.environ) or greeting_problems(load(settings.path, os.environ).agents)
     source = str(settings.path) if settings.path is not None else "no file, defaults only"
     if as_json:
         in_force = None if found else shown(load(settings.path, os.environ))

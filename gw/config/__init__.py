@@ -300,6 +300,15 @@ class Keys(_Section, frozen=True):
     max_digits: Annotated[int, _doc("With collect: number of keys that end the turn.", ge=1, le=64)] = 20
 
 
+class Greeting(_Section, frozen=True):
+    """First words of an agent: one of `prompt`, `say` and `file`; empty, it waits for the caller."""
+
+    prompt: str = ""  # instructions for the first response
+    say: str = ""  # words for it
+    file: str = ""  # a WAV file; the loader makes the path absolute
+    text: str = ""  # the words in the file, for the AI and the transcript
+
+
 class Agent(_Section, frozen=True):
     """An AI agent. The agent named `default` answers unless another is requested."""
 
@@ -314,8 +323,12 @@ class Agent(_Section, frozen=True):
     instructions: Annotated[str, _doc("The agent's role and manner of speaking.")] = (
         "You are on the telephone. Be brief, warm and clear."
     )
-    greeting: Annotated[str, _doc("Instructions for the first response. Empty: wait for the caller to speak.")] = (
-        "Greet the caller."
+    greeting: Annotated[
+        str | Greeting,
+        _doc("First words: instructions, or a table (OPERATION.md). Empty: none."),
+    ] = "Greet the caller."
+    warm: Annotated[bool, _doc("Open the AI leg at the voice webhook, before the stream comes. For a tenth of the slots.")] = (
+        False
     )
     transcription_model: Annotated[str, _doc("The model that transcribes the caller. Empty: no transcript of the caller.")] = (
         "gpt-transcribe"
@@ -337,6 +350,11 @@ class Agent(_Section, frozen=True):
     ] = ("hang_up",)
     turns: Turns = Turns()
     keys: Keys = Keys()
+
+    @property
+    def first_words(self) -> Greeting:
+        """The greeting; a plain text is a prompt."""
+        return self.greeting if isinstance(self.greeting, Greeting) else Greeting(prompt=self.greeting)
 
 
 class AccountSecrets(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,12 +17,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from gw.config import ACCOUNT_ENVIRONMENT, ENVIRONMENT, SECRETS_OF, AccountSecrets, Agent, Config, Hooks, Secrets, Tool
+from gw.config import ACCOUNT_ENVIRONMENT, ENVIRONMENT, SECRETS_OF, AccountSecrets, Agent, Config, Greeting, Hooks, Secrets, Tool
 from gw.config.credentials import FOLDERS, with_credentials
 from gw.config.rules import broken_rules, without_password
 from gw.errors import ConfigError
 
 CONFIG_VARIABLE: Final = "SUBMILLI_CONFIG"
+#: The folder of the file, for a process that reads it by a descriptor.
+FOLDER_VARIABLE: Final = "SUBMILLI_CONFIG_FOLDER"
 #: Longest part of a wrong value that an error quotes.
 _SHOWN_CHARACTERS: Final = 60
 
@@ -123,13 +125,27 @@ def _read(path: Path | None, environ: Mapping[str, str], *, serving: bool, proce
     config = Config(**values)
     secrets, wrong = _secrets(environ, read, config.twilio.accounts)
     found += [*wrong, *in_file]
-    config = msgspec.structs.replace(config, secrets=secrets)
+    folder = Path(environ.get(FOLDER_VARIABLE) or (path.parent if path is not None else "."))
+    config = msgspec.structs.replace(config, secrets=secrets, agents=_with_paths(config.agents, folder))
     found += [
         sentence
         for keys, sentence in broken_rules(config, needed=read if serving else frozenset(), schemas=process != "worker")
         if not failed & keys
     ]
     return config, found
+
+
+def _with_paths(agents: Mapping[str, Agent], folder: Path) -> dict[str, Agent]:
+    """Return the agents with absolute paths of their greetings' files, which are relative to the configuration file."""
+
+    def with_path(agent: Agent) -> Agent:
+        words = agent.greeting
+        if not isinstance(words, Greeting) or not words.file:
+            return agent
+        path = (folder / words.file).absolute()
+        return msgspec.structs.replace(agent, greeting=msgspec.structs.replace(words, file=str(path)))
+
+    return {name: with_path(agent) for name, agent in agents.items()}
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -207,7 +223,7 @@ def _section(kind: type[msgspec.Struct], path: str, table: Any, found: list[str]
             values[key] = _section(inner.cls, dotted, value, found, failed)
         elif isinstance(inner, inspect.DictType) and isinstance(inner.value_type, inspect.StructType):
             values[key] = _named(inner.value_type.cls, dotted, value, {}, found, failed)
-        elif isinstance(value, str | list) and _API_KEY.search(str(value)):
+        elif isinstance(value, str | list | dict) and _API_KEY.search(str(value)):
             failed.add(dotted)
             found.append(_belongs_outside(dotted, "OPENAI_API_KEY"))
         else:
@@ -261,7 +277,8 @@ def _expected(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.UnionType):
         return ", or ".join(_expected(part) for part in kind.types)
     if isinstance(kind, inspect.StructType):
-        return " and ".join(f'{{ {field.name} = "text" }}' for field in kind.fields)
+        names = [field.name for field in kind.fields]
+        return f'{{ {names[0]} = "text" }}' if len(names) == 1 else f"a table of {', '.join(names)}"
     if isinstance(kind, inspect.LiteralType):
         return " or ".join(json.dumps(value) for value in kind.values)
     if isinstance(kind, inspect.BoolType):

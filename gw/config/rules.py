@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from gw.config import ACCOUNT_ENVIRONMENT, AccountSecrets, Agent, Config, host_and_port
+from gw.config import ACCOUNT_ENVIRONMENT, AccountSecrets, Agent, Config, Greeting, host_and_port
 from gw.config.store_url import parse_store_url
 from gw.config.tool_rules import broken_tool_rules
 from gw.errors import ConfigError
@@ -241,6 +241,7 @@ def _agent(config: Config, path: str, agent: Agent, needed: frozenset[str]) -> I
     if agent.fallback == "transfer" and not DIALLED.fullmatch(agent.transfer_to):
         shown = agent.transfer_to[:60]
         yield {f"{path}.transfer_to"}, f'{path}.transfer_to = "{shown}": expected a number such as +15551234567, or sip:user@host'
+    yield from _greeting(f"{path}.greeting", agent.greeting)
     turns = agent.turns
     if turns.interruptions == "gateway" and turns.resume_after_s * 1000 <= turns.min_speech_ms:
         keys = {f"{path}.turns.resume_after_s", f"{path}.turns.min_speech_ms"}
@@ -248,6 +249,19 @@ def _agent(config: Config, path: str, agent: Agent, needed: frozenset[str]) -> I
             keys,
             f"{path}.turns.resume_after_s = {turns.resume_after_s:g}: expected more than min_speech_ms, which would never pass",
         )
+
+
+def _greeting(key: str, words: str | Greeting) -> Iterator[Broken]:
+    if isinstance(words, str):
+        return
+    given = [name for name in ("prompt", "say", "file") if getattr(words, name)]
+    if len(given) != 1:
+        shown = " and ".join(given) or "none of them"
+        yield {key}, f'{key} has {shown}: expected one of prompt, say and file, or "" to wait for the caller'
+    elif words.file and not words.text:
+        yield {key}, f"{key}.text is empty; set the words in the file, which the AI and the transcript receive"
+    elif words.text and not words.file:
+        yield {key}, f"{key}.text has no file; set file, or use say"
 
 
 def _url(text: str) -> SplitResult | None:

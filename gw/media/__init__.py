@@ -9,6 +9,7 @@ webhooks      Twilio's webhooks
 session       one media socket: admission, RX, close
 call          one call: its parts, and what concerns more than one
 downlink      what the caller hears: playout, AI-out, TX, interruptions, holds
+greetings     recorded greetings, read once
 hold_sound    the holding sound while an answer is awaited
 tx            ring 1: paces ready frames to the transport
 ai_out        cuts frames for TX, asks the recording guard

@@ -66,11 +66,21 @@ class AiIn:
                         self._report(error)
         finally:
             side.drop_successor()
+            if side.warm is not None:
+                side.warm.drop("unused")
 
     def _open(self) -> None:
         """Wait until the leg in place is to be opened, and connect it; take over a successor that is open. Raises AiLegError."""
         call, side = self._call, self._call.ai
         at_s, side.open_s = side.open_s, None
+        warm, side.warm = side.warm, None
+        if warm is not None:
+            lifetime_ms = warm.take(call.dialogue.open_limit_s())
+            if lifetime_ms is not None:
+                call.dialogue.on(given.SessionReady(lifetime_ms))
+            elif not call.state.has_ended:
+                side.reopen(monotonic())
+            return
         if at_s is not None:
             call.ending.over.wait(max(0.0, at_s - monotonic()))
             if call.state.has_ended or side.open_s is not None or not side.is_wanted:

@@ -18,6 +18,7 @@ from gw.call.turns import Turn
 from gw.config import Agent
 from gw.media.ai.leg import AiLeg
 from gw.media.ai.successor import Successor
+from gw.media.ai.warm import WarmLeg
 from gw.media.ai.watchdog import Problem, Watchdog
 from gw.media.context import MediaContext
 from gw.media.hub.clock import turn_loop
@@ -42,10 +43,11 @@ class AiSide:
         began_ms: int,
         started_s: float,
         on_crash: Callable[[KindGreenlet], None],
+        warm: WarmLeg | None = None,
     ) -> None:
         """`began_ms`: the call's time at this stream's start, which was at `started_s`, monotonic.
 
-        `on_crash`: ends the call for a greenlet that failed.
+        `on_crash`: ends the call for a greenlet that failed. `warm`: a leg opened before the stream.
         """
         self._on_crash = on_crash
         media = context.config.media
@@ -53,7 +55,8 @@ class AiSide:
         self._began_ms, self._started_s = began_ms, started_s
         self._stall_s = media.ai_stall_s
         self._connect_s = media.ai_connect_s
-        self.leg: AiLeg = self._new_leg()
+        self.warm = warm  # until AI-in reads its leg
+        self.leg: AiLeg = self._new_leg() if warm is None else warm.leg
         self.number = 0  # of the leg in place
         self.open_s: float | None = monotonic()  # when the leg in place is to be opened; None: it is open, or opening
         self.is_wanted = True  # a leg, by the dialogue
@@ -71,12 +74,12 @@ class AiSide:
 
     # -- to the AI --------------------------------------------------------------------------------------------------------
 
-    def create_response(self, announcement: str) -> None:
+    def create_response(self, announcement: str, *, with_tools: bool = True) -> None:
         """Request a response, after a system item with the announcement, if there is one."""
         self.on_requested()
         if announcement:
             self.say_system(announcement)
-        self._send(self.leg.create_response)
+        self._send(self.leg.create_response if with_tools else partial(self.leg.create_response, with_tools=False))
 
     def on_requested(self) -> None:
         """Record that a response was requested."""

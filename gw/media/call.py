@@ -22,6 +22,7 @@ from typing import Final
 
 from gw import bus
 from gw.call.dialogue import inputs as given
+from gw.call.playout import RECORDED
 from gw.call.quality import Quality
 from gw.call.resume import TURNS_PER_STREAM
 from gw.call.state import CallState, Reason, Result, result_of
@@ -34,6 +35,7 @@ from gw.media.context import MediaContext
 from gw.media.dialogue import CallDialogue
 from gw.media.downlink import Downlink
 from gw.media.transport.plain import Transport
+from gw.protocol.audio import BYTES_PER_MS
 from gw.protocol.twilio import Start
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,8 @@ class Call:
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
         self.downlink = Downlink(context, start.stream_sid, transport, self.events)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
-        self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash)
+        warm = context.warm.take(self.sid, agent)
+        self.ai = AiSide(context, agent, self._began_ms, self.events.started_s, self.ending.on_crash, warm)
         self.uplink = self.ai.uplink
         self.dialogue = CallDialogue(
             context, agent, state, self.events, self.ai, self.downlink, self.turns, self.ending, elapsed_ms=self._began_ms
@@ -117,6 +120,21 @@ class Call:
         self.dialogue.on(given.FramesBack())
 
     # -- the agent --------------------------------------------------------------------------------------------------------
+
+    def greet(self) -> None:
+        """Play the agent's recorded greeting, if it has one: the AI leg may still be connecting.
+
+        It is the agent's first turn, so each AI session receives its text, cut to what was heard.
+        """
+        words = self.agent.first_words
+        audio = self.context.greetings.get(words.file, b"")
+        if not audio or self.events.resumed is not None or not self.dialogue.may_play_recorded(len(audio) // BYTES_PER_MS):
+            return
+        self.on_first_word(monotonic())
+        self.turns.on_agent_audio(RECORDED, self.now_ms())
+        self.turns.on_agent_text(RECORDED, words.text, self.now_ms())
+        self.downlink.play(RECORDED, RECORDED, audio)
+        self.downlink.end_response(RECORDED)
 
     def on_first_word(self, now_s: float) -> None:
         """Measure how long the caller waited for the agent's first audio.

@@ -24,6 +24,8 @@ from gw.media.admission.token_ledger import TokenLedger, key_of
 from gw.media.ai.leg import AiLeg
 from gw.media.ai.openai_leg import OpenAiLeg
 from gw.media.ai.parrot_leg import ParrotLeg, Prompts
+from gw.media.ai.warm import WarmLegs
+from gw.media.greetings import load_greetings
 from gw.media.hub.clock import Clock
 from gw.media.hub.greenlets import PoolGreenlet
 from gw.media.tx import TxCells
@@ -138,11 +140,15 @@ class MediaContext:
         self.tls = ssl.create_default_context()
         self.prompts = Prompts()
         self.holding = hold_tone() if config.media.holding_sound else b""
+        self.greetings = load_greetings(config.agents)  # by path
         self.tx_cells = TxCells(page)
         self.uplink_cells = UplinkCells(page)
         self.cells = CallCells(page)
         self.refusals = LimitedLog(logging.getLogger("gw.media.session"), burst=20)  # each names its call
         self.recording_pool = Pool(config.recording.pool_size, greenlet_class=PoolGreenlet)
+        self.warm = WarmLegs(
+            page, self.ai_leg, self.slots.is_reserved, config.server.max_calls_per_worker, config.media.ai_connect_s
+        )
         self.calls: dict[str, OpenCall] = {}  # by call SID, from `start` to the reported end
         self.streams = 0  # open media sockets, also before their `start`
         self.pending = 0  # connections without a complete request

@@ -121,7 +121,14 @@ class CallDialogue:
             if machine.answer_by < self._due_ms or machine.heard_by < self._due_ms:
                 self._alarm.set()
             return True
-        commands = machine.on(given.Audio(response_id, queued_ms), now_ms)
+        return self._plays(given.Audio(response_id, queued_ms), now_ms)
+
+    def may_play_recorded(self, length_ms: int) -> bool:
+        """Pass the recorded greeting to the machine. Returns whether it is played."""
+        return self._plays(given.Recorded(length_ms), _now_ms())
+
+    def _plays(self, event: Input, now_ms: int) -> bool:
+        commands = self._machine.on(event, now_ms)
         self._carry_out(commands)
         return any(type(command) is do.Play for command in commands)
 
@@ -262,7 +269,9 @@ class CallDialogue:
         self._events.note("ai_leg_replaced", reason=why)
 
     def _create(self, command: do.Create) -> None:
-        self._side.create_response(prompts.text_of(command.prompt, self._agent.greeting))
+        words = self._agent.first_words
+        text = prompts.text_of(command.prompt, words)
+        self._side.create_response(text, with_tools=prompts.may_use_tools(command.prompt, words))
         if command.prompt is Prompt.ANSWER:
             return
         log.info("the agent is asked: %s", command.prompt.value, extra={"call_sid": self._events.sid})
@@ -287,7 +296,7 @@ class CallDialogue:
     # to the caller
 
     def _play(self, _: do.Play) -> None:
-        """Nothing: `may_play` returns it, for its caller has the audio."""
+        """Nothing: `_plays` returns it, for its caller has the audio."""
 
     def _interrupt(self, command: do.Interrupt) -> None:
         begun_s = monotonic()

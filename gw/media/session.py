@@ -246,6 +246,7 @@ class Session:
         self._state.on_event(Event.START)
         call = Call(self._context, self._state, start, name, agent, self._transport, voice_at=voice_at)
         self._call, self._context.calls[start.call_sid] = call, self
+        call.greet()
         log.info("call started with agent %s", name, extra={"call_sid": call.sid, "stream_sid": call.stream_sid})
         for kind, body in (
             ("ai_in", AiIn(call).run),

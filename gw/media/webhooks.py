@@ -207,7 +207,10 @@ class Webhooks:
             self._context.slots.renew(call_sid)  # unless its stream has come
         self._cells["voice", "accepted" if is_new else "repeated"].add()
         turn_loop()  # the document is another third
-        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, {"agent": _requested_agent(environ)}))
+        agent_name = _requested_agent(environ)
+        if is_new:
+            self._context.warm.open(call_sid, self._context.config.agents.get(agent_name))
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, {"agent": agent_name}))
 
     def _stream_for(self, fields: dict[str, str], moment: _Moment, more: dict[str, str]) -> str:
         """Build TwiML that opens a stream for this call: the same for the same webhook."""

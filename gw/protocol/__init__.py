@@ -11,5 +11,6 @@ token            one-time stream tokens
 tool_call        requests to a user's tools, and their answers
 twilio           Twilio Media Streams
 twiml            answers to voice webhooks
+wav              WAV files to telephone audio
 wire             JSON decoding shared by both legs
 """

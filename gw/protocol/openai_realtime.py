@@ -523,9 +523,9 @@ class Dialect:
         }
         return self._build(_SESSION_UPDATE, {"session": session})
 
-    def response_create(self) -> bytes:
+    def response_create(self, *, with_tools: bool = True) -> bytes:
         """Request a response. What it should be about is a system item: `response.instructions` would replace the persona."""
-        return self._build(_RESPONSE_CREATE, {})
+        return self._build(_RESPONSE_CREATE, {} if with_tools else {"response": {"tool_choice": "none"}})
 
     def cancel(self) -> bytes:
         """Request the end of the response under way. Without one the API answers with a benign error."""

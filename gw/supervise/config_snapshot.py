@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gw.config.credentials import with_credentials
+from gw.config.load import FOLDER_VARIABLE
 from gw.errors import GatewayError
 from gw.supervise.child import PARENT_VARIABLE
 
@@ -63,6 +64,7 @@ class Snapshot:
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise ReloadError(f"{path} cannot be read: {error.strerror}") from None
+        self.environ[FOLDER_VARIABLE] = str(path.parent.resolve())
         if len(content) > MAX_FILE_BYTES:
             raise ReloadError(f"{path} is longer than {MAX_FILE_BYTES} bytes")
         self.fd = os.memfd_create("submilli-config", os.MFD_CLOEXEC)

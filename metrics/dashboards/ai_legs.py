@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, buckets, curves, number, quantile
-from metrics.declare import AI_ERRORS, AI_RECONNECTS, CALLS_ENDED, FIRST_AUDIO, RX_DROPPED, TX_DROPPED
+from metrics.declare import AI_ERRORS, AI_RECONNECTS, CALLS_ENDED, FIRST_AUDIO, RX_DROPPED, TX_DROPPED, WARM_LEGS
 
 #: Ends caused by a failure of the AI, including those with a fallback.
 _BY_AI = 'reason=~"ai_.+|fallback_.+", reason!="ai_hangup"'
@@ -78,6 +78,13 @@ def _speed() -> list[AnyPanel]:
             edge=4.0,
             beyond=False,
             height=8,
+        ),
+        curves(
+            "Warm legs per minute",
+            "AI legs opened at the voice webhook, by outcome. `elsewhere`: the stream reached another worker.",
+            [(f"60 * sum by (outcome) (rate({WARM_LEGS.name}{{{CHOSEN}}}[$__rate_interval]))", "{{outcome}}")],
+            unit="short",
+            span=24,
         ),
         curves(
             "Frames to the AI dropped, per second",

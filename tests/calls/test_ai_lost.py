@@ -34,8 +34,8 @@ from tests.timing import scaled
 MEDIA: Final = gw.config.Media(ai_connect_s=scaled(1.0), ai_stall_s=scaled(1.5), ai_reconnect_s=scaled(8.0))
 GOODBYE: Final = "Something broke. Goodbye."
 NUMBER: Final = "+15005550009"
-CONTINUE: Final = text_of(Prompt.CONTINUE, "")
-REPEAT: Final = text_of(Prompt.REPEAT, "")
+CONTINUE: Final = text_of(Prompt.CONTINUE)
+REPEAT: Final = text_of(Prompt.REPEAT)
 #: The successor's audio, which differs from its predecessor's.
 SECOND: Final = speech.load("thanks")
 #: Heard before a session that nears its end is replaced.

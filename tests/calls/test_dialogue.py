@@ -26,9 +26,9 @@ from tests.timing import scaled
 Calls = dict[str, Held]
 
 GREETING: Final = Agent().greeting
-CONTINUE: Final = text_of(Prompt.CONTINUE, "")
-RETURN: Final = text_of(Prompt.RETURN, "")
-SAY_GOODBYE: Final = text_of(Prompt.GOODBYE, "")
+CONTINUE: Final = text_of(Prompt.CONTINUE)
+RETURN: Final = text_of(Prompt.RETURN)
+SAY_GOODBYE: Final = text_of(Prompt.GOODBYE)
 MEDIA: Final = gw.config.Media(
     ai_answer_s=scaled(4.0), ai_stall_s=scaled(1.0), ai_connect_s=scaled(2.0), ai_reconnect_s=scaled(4.0), holding_sound=False
 )

@@ -23,8 +23,8 @@ MEDIA: Final = gw.config.Media(
     idle_limit_s=IDLE_S, max_call_s=9.0, ai_answer_s=scaled(1.0), ai_reconnect_s=scaled(2.0), holding_sound=False
 )
 GREETING: Final = Agent().greeting
-ARE_YOU_THERE: Final = text_of(Prompt.ARE_YOU_THERE, "")
-CLOSING: Final = text_of(Prompt.CLOSING, "")
+ARE_YOU_THERE: Final = text_of(Prompt.ARE_YOU_THERE)
+CLOSING: Final = text_of(Prompt.CLOSING)
 NOBODY: Final = (Step("hang_up", wait_s=scaled(25.0)),)
 LONG_WORDS: Final = (speech.load("weasels") * 3)[: round((IDLE_S + 0.6) * 8000)]
 

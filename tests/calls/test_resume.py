@@ -31,7 +31,7 @@ TALKS = AiScript(
     caller_words=("Monkeys.",),
 )
 
-RETURN = text_of(Prompt.RETURN, "")
+RETURN = text_of(Prompt.RETURN)
 
 
 def talking(r: Running, turns: int = 1) -> TwinCall:

@@ -18,6 +18,7 @@ reads a clock, never sees audio, and depends on no provider.
 
 | when | then |
 |---|---|
+| the stream begins with a recorded greeting | play it; the agent does not greet again |
 | a session is ready | restate the conversation, then greet, or ask for the owed answer |
 | a session is lost | open another within the window, else the fallback; broken sentences are continued, lost words asked for |
 | the caller speaks | cut: discard what is unheard, cancel the response; or hold it, if the gateway judges interruptions |

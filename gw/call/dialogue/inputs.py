@@ -137,6 +137,12 @@ class Key(NamedTuple):
     digit: str
 
 
+class Recorded(NamedTuple):
+    """The stream begins with a recorded greeting. `length_ms`: until the caller has heard it."""
+
+    length_ms: int
+
+
 class FramesMissing(NamedTuple):
     """No audio frame of the caller came for 150 ms."""
 
@@ -185,6 +191,7 @@ Input = (
     | Starved
     | Delayed
     | Key
+    | Recorded
     | FramesMissing
     | FramesBack
     | StreamEnded

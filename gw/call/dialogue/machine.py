@@ -410,8 +410,8 @@ class Dialogue:
 
     def _on_first_words(self) -> None:
         """The active response speaks: it pays the debt, unless it began before the reason for the debt."""
-        if self.debt is Prompt.GREETING and not self.has_audio and self.rules.protect_greeting_ms:
-            self.protect_by = self.now + self.rules.protect_greeting_ms
+        if self.debt is Prompt.GREETING and not self.has_audio:
+            self._protect()
         self.has_audio = True
         self.answer_by = self.now + self.rules.stall_ms
         if not self.survives:
@@ -618,6 +618,17 @@ class Dialogue:
         else:
             self.held_keys = (self.held_keys + keys)[-self.rules.max_keys :]
         self._owe(Prompt.ANSWER, 0, insists=True)
+
+    def _on_recorded(self, event: given.Recorded) -> None:
+        """The caller is greeted without the AI, whose session may not be ready yet."""
+        self.has_greeted = self.plays = True
+        self._expect_heard(event.length_ms)
+        self._protect()
+        self.out.append(do.Play())
+
+    def _protect(self) -> None:
+        if self.rules.protect_greeting_ms:
+            self.protect_by = self.now + self.rules.protect_greeting_ms
 
     def _on_frames_missing(self, _: given.FramesMissing) -> None:
         if not self.fills_silence:
@@ -929,6 +940,7 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.Starved: Dialogue._on_starved,
     given.Delayed: Dialogue._on_delayed,
     given.Key: Dialogue._on_key,
+    given.Recorded: Dialogue._on_recorded,
     given.FramesMissing: Dialogue._on_frames_missing,
     given.FramesBack: Dialogue._on_frames_back,
     given.StreamEnded: Dialogue._on_stream_ended,

@@ -80,6 +80,10 @@ class AdmissionSlots:
         except SharedBusyError:
             return "late"
 
+    def is_reserved(self, call_sid: str) -> bool:
+        """Return whether an announced call's stream has not come to any worker. Reads without the lock."""
+        return self._find(_key(call_sid)) >= 0
+
     def renew(self, call_sid: str) -> None:
         """Renew the reservation of an announced call, if it has one."""
         try:

@@ -70,8 +70,8 @@ class AiLeg(Protocol):
     def send_keys(self, keys: str) -> None:
         """Send keys the caller pressed. The response to them is requested separately."""
 
-    def create_response(self) -> None:
-        """Request a response."""
+    def create_response(self, *, with_tools: bool = True) -> None:
+        """Request a response. `with_tools` False: it calls none."""
 
     def cancel(self) -> None:
         """Request the end of the response under way, if one is."""

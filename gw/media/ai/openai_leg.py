@@ -171,8 +171,8 @@ class OpenAiLeg:
         """Send the keys as text: the API has no keys."""
         self._send(self._dialect.user_text(f"Keys: {keys}"))
 
-    def create_response(self) -> None:
-        self._send(self._dialect.response_create())
+    def create_response(self, *, with_tools: bool = True) -> None:
+        self._send(self._dialect.response_create(with_tools=with_tools))
 
     def cancel(self) -> None:
         self._send(self._dialect.cancel())

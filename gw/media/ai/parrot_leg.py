@@ -79,7 +79,7 @@ class ParrotLeg:
     def send_keys(self, keys: str) -> None:
         self._say(self._parrot.on_keys(keys))
 
-    def create_response(self) -> None:
+    def create_response(self, *, with_tools: bool = True) -> None:
         self._say(self._parrot.create_response())
 
     def cancel(self) -> None:

@@ -1,4 +1,4 @@
-"""A second AI leg: opened beside a session that nears its end, and read until it takes its place."""
+"""An AI leg opened in advance: beside a session that nears its end, or before a stream."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Successor:
             while self._report is not None:
                 self.leg.read()
         except (AiLegError, OutOfTimeError) as error:
-            log.warning("no AI session could be opened as a successor: %s", error)
+            log.warning("no AI session could be opened in advance: %s", error)
             self._tell(SuccessorFailed())
         finally:
             if not self._is_taken:

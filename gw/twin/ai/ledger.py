@@ -41,6 +41,7 @@ class Create(NamedTuple):
     instructions: str  # which replace the session's for this response
     response_id: str | None
     refusal: str  # code of the error, or its type
+    with_tools: bool = True
 
 
 class Cancel(NamedTuple):

@@ -219,19 +219,21 @@ class AiSession:
     def _on_create(self, event: Event) -> None:
         now_s, errors = time.monotonic(), len(self._ledger.errors)
         asked = event.get("response")
-        instructions = asked.get("instructions") if isinstance(asked, dict) else None
+        options = asked if isinstance(asked, dict) else {}
+        instructions, with_tools = options.get("instructions"), options.get("tool_choice") != "none"
         if instructions:
             self._ledger.violations.append("instructions of a response, which replace the persona")
         self._ledger.owe("create", now_s)
         sent = None
         try:
-            sent = self._create(event)
+            sent = self._create(event, with_tools=with_tools)
         finally:  # also if a fault closes the connection
             refused = self._ledger.errors[errors:]
             response_id = None if sent is None else sent.response_id
-            self._ledger.creates.append(Create(now_s, str(instructions or ""), response_id, refused[0].code if refused else ""))
+            refusal = refused[0].code if refused else ""
+            self._ledger.creates.append(Create(now_s, str(instructions or ""), response_id, refusal, with_tools))
 
-    def _create(self, event: Event) -> SentResponse | None:
+    def _create(self, event: Event, *, with_tools: bool) -> SentResponse | None:
         if self._voice.active is not None:
             code = "conversation_already_has_active_response"
             message = f"Conversation already has an active response in progress: {self._voice.active.response_id}."
@@ -243,7 +245,7 @@ class AiSession:
         elif self._script.fault == "response_refused" and not self._ledger.errors:
             self._sender.fail("server_error", None, "The server had an error while processing your request.", None, _id_of(event))
         else:
-            return self._voice.respond(asked=True, event_id=_id_of(event))
+            return self._voice.respond(asked=True, event_id=_id_of(event), with_tools=with_tools)
         return None
 
     def _on_cancel(self, event: Event) -> None:

@@ -35,10 +35,11 @@ class AiVoice:
         self._limited_until_s = 0.0
         self.active: SentResponse | None = None
 
-    def respond(self, asked: bool, event_id: str | None = None) -> SentResponse | None:
+    def respond(self, asked: bool, event_id: str | None = None, *, with_tools: bool = True) -> SentResponse | None:
         """Begin a response; a greenlet sends its audio.
 
-        `event_id`: of the request for it, if that has one. Returns None if the request is refused or ignored.
+        `event_id`: of the request for it, if that has one. `with_tools` False: the script's tool is not called.
+        Returns None if the request is refused or ignored.
         """
         if self._ledger.ready_s is None:
             self._ledger.violations.append("a response asked for before session.updated")
@@ -50,6 +51,7 @@ class AiVoice:
         self._attempts += 1
         strikes = [one for one in self._script.strikes if one.name in RESPONSES and one.hits(self._attempts)]
         sent = self._new(asked, now_s, strikes)
+        sent.hangs_up = sent.hangs_up and with_tools
         for fault in _at(strikes, BEFORE):
             if fault.refuses is not None:
                 self._refuse(fault.refuses, event_id)

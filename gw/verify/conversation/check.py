@@ -63,6 +63,12 @@ JUDGED_SESSIONS: Final = Scenario(
 )
 LONG_HOLD: Final = Scenario("a long interruption", _JUDGED._replace(cut_after_ms=3000, resume_after_ms=5000), turns=2)
 PROTECTED: Final = Scenario("a protected greeting", _TIMELESS._replace(protect_greeting_ms=2500), turns=2)
+RECORDED: Final = Scenario(
+    "a recorded greeting", _IDLE._replace(hold_after_ms=900), faults=_faults("session"), budget=1, recorded_ms=3000
+)
+RECORDED_JUDGED: Final = Scenario(
+    "a recorded greeting, judged interruptions", _JUDGED._replace(protect_greeting_ms=1500), turns=2, recorded_ms=3000
+)
 FINISHES: Final = Scenario(
     "an agent that finishes", _TIMELESS._replace(interruptions="none"), turns=2, faults=_faults("more"), budget=1
 )
@@ -96,6 +102,7 @@ SCENARIOS: Final = (
     *(SILENCE, PLAIN, JUDGED, FAILURES, HOLD, HOLD_JUDGED, RETRIES, SESSIONS),
     *(TOOLS, UNKNOWN_TOOL, TOOL_ELSEWHERE, LATE_RESULTS, SLOW_TOOL, TOOL_IN_CLOSING),
     *(GOODBYE, LAST_GOODBYE, JUDGED_GOODBYE, JUDGED_SESSIONS, LONG_HOLD, PROTECTED),
+    *(RECORDED, RECORDED_JUDGED),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),
     *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, IDLE_FAILS, LONG_SPEECH),
     *(LIMIT, LIMIT_IN_SPEECH, LIMIT_JUDGED, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),

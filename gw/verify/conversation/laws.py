@@ -97,7 +97,7 @@ def _after(scenario: Scenario, step: Happening, truth: Truth) -> tuple[tuple[str
         (NOT_OVER_THE_CALLER, interrupts and scenario.rules.interruptions != "none" and not truth.protect_ms),
         (NOT_OVER_THE_CALLER, _has_words(event) and step.before.judged and truth.queued and machine.phase is Phase.TALK),
         (LIMIT_ANNOUNCED, truth.limited and machine.phase is Phase.TALK),
-        (LIMIT_ANNOUNCED, bool(step.before.protect_ms) and step.before.queued and not truth.queued and speaks),
+        (LIMIT_ANNOUNCED, bool(step.before.protect_ms) and step.before.queued and speaks and (truth.held or not truth.queued)),
         (NOT_OVER_THE_CALLER, isinstance(event, given.ResponseStarted) and truth.speaking and is_uncut),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesMissing) and not truth.filled),
         (STREAM_IS_NOT_CALL, isinstance(event, given.FramesBack) and truth.filled),
@@ -133,6 +133,7 @@ def _create(scenario: Scenario, step: Happening, truth: Truth, command: do.Creat
     rules = (
         (NOT_OVER_THE_CALLER, truth.speaking or truth.held or truth.judged),
         (AS_HEARD, truth.session != "ready" or not truth.restated or truth.unsent_keys),
+        (AS_HEARD, prompt is Prompt.GREETING and truth.greeted),
         (SESSION_LIVES, truth.wait_ms > 0),
         (NO_DEAD_AIR, truth.lasting),
         (LIMIT_ANNOUNCED, is_last and truth.queued),
@@ -150,6 +151,8 @@ def _cancel(_: Scenario, __: Happening, truth: Truth, ___: do.Cancel, ____: list
 
 
 def _play(scenario: Scenario, step: Happening, truth: Truth, __: do.Play, broken: list[str]) -> Truth:
+    if isinstance(step.event, given.Recorded):
+        return truth._replace(greeted=True, queued=True, protect_ms=scenario.rules.protect_greeting_ms)
     assert isinstance(step.event, given.Audio)
     number = int(step.event.response_id[1:])
     if number <= truth.cut_until:

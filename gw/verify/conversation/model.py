@@ -64,7 +64,11 @@ class ConversationModel:
         """The call begins; its first session is being opened."""
         machine = Dialogue.begin(self.scenario.rules, 0)
         machine.taken_back = self.scenario.taken_back
-        return State(_snapshot(machine), Truth(taken_back=machine.taken_back), self.scenario.budget)
+        truth = Truth(taken_back=machine.taken_back)
+        if self.scenario.recorded_ms:
+            recorded = given.Recorded(self.scenario.recorded_ms)
+            truth = judge(self.scenario, Happening(recorded, truth, machine, machine.on(recorded, 0)), truth)
+        return State(_snapshot(machine), truth, self.scenario.budget)
 
     def wrong(self, state: State) -> Iterable[str]:
         """The rules that this state violates."""
@@ -228,7 +232,7 @@ class _Moves:
         truth, expires_ms = self._truth, self._scenario.expires_ms
         if truth.session == "opening":
             ready = truth._replace(session="ready", restated=False, excused=False, unreadable=())
-            if truth.owed_ms < 0 and truth.is_first and self._rules.greets:
+            if truth.owed_ms < 0 and truth.is_first and self._rules.greets and not truth.greeted:
                 ready = self._owed(ready)
             self._add("AI: session ready", given.SessionReady(expires_ms), ready)
             excused = truth._replace(excused=True)

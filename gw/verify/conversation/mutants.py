@@ -530,7 +530,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the greeting is protected for ever",
-        _in("_on_first_words", "self.now + self.rules.protect_greeting_ms", "self.now + 60_000"),
+        _in("_protect", "self.now + self.rules.protect_greeting_ms", "self.now + 60_000"),
         check.PROTECTED,
     ),
     Mutant(
@@ -563,6 +563,18 @@ MUTANTS: Final = (
         _in("_hold", "self.heard_by += self.rules.resume_after_ms", "pass"),
         check.LONG_HOLD,
     ),
+    Mutant("a recorded greeting is not heard", _in("_on_recorded", "self.out.append(do.Play())", "pass"), check.RECORDED),
+    Mutant(
+        "the agent greets after a recorded greeting",
+        _in("_on_recorded", "self.has_greeted = self.plays = True", "self.plays = True"),
+        check.RECORDED,
+    ),
+    Mutant(
+        "a recorded greeting cannot be interrupted",
+        _in("_on_recorded", "self.has_greeted = self.plays = True", "self.has_greeted = True"),
+        check.RECORDED,
+    ),
+    Mutant("a recorded greeting is not protected", _in("_on_recorded", "self._protect()", "pass"), check.RECORDED_JUDGED),
     Mutant(
         "keys that no session answered are lost with it",
         _in("_leave_session", 'self.held_keys, self.sent_keys = self.sent_keys, ""', "pass"),

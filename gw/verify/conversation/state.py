@@ -34,6 +34,7 @@ class Scenario(NamedTuple):
     budget: int = 0  # faults in one run
     expires_ms: int = 0  # lifetime of a session
     taken_back: int = 0  # goodbyes before the beginning
+    recorded_ms: int = 0  # length of a recorded greeting
 
 
 class Truth(NamedTuple):
@@ -89,6 +90,7 @@ class Truth(NamedTuple):
     unsent_keys: bool = False
     unanswered_keys: bool = False  # the session has them, and no audio has answered
     idle_asked: bool = False  # the last request was an idle prompt, of which nothing was heard
+    greeted: bool = False  # by a recorded greeting
     greeting_asked: bool = False  # nothing of it was heard yet
     protect_ms: int = 0  # the greeting is not interrupted for that many milliseconds
     unplayed: bool = False  # audio of the response under way was dropped

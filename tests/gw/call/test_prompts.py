@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from gw.call.dialogue.commands import Prompt
-from gw.call.prompts import text_of, warning_of
+from gw.call.prompts import may_use_tools, text_of, warning_of
+from gw.config import Greeting
 
 
 def test_an_answer_needs_no_announcement() -> None:
-    assert text_of(Prompt.ANSWER, "Greet.") == ""
+    assert text_of(Prompt.ANSWER, Greeting(prompt="Greet.")) == ""
 
 
 def test_the_greeting_is_the_agents_own() -> None:
-    assert text_of(Prompt.GREETING, "Greet the caller as Acme.") == "Greet the caller as Acme."
-    assert text_of(Prompt.GREETING, "") == ""
+    assert text_of(Prompt.GREETING, Greeting(prompt="Greet the caller as Acme.")) == "Greet the caller as Acme."
+    assert text_of(Prompt.GREETING, Greeting(file="hello.wav", text="Hello.")) == ""
+
+
+def test_given_words_are_said_exactly_and_without_tools() -> None:
+    says = Greeting(say="Hello, this is Acme.")
+    assert text_of(Prompt.GREETING, says).startswith("Note from the telephone system, not from the caller. Say exactly")
+    assert text_of(Prompt.GREETING, says).endswith(": Hello, this is Acme.")
+    assert [may_use_tools(Prompt.GREETING, words) for words in (says, Greeting(prompt="Greet."))] == [False, True]
+    assert may_use_tools(Prompt.ANSWER, says)
 
 
 def test_every_other_purpose_has_an_instruction_that_is_not_read_out() -> None:
-    texts = {prompt: text_of(prompt, "Greet.") for prompt in Prompt if prompt not in (Prompt.ANSWER, Prompt.GREETING)}
+    texts = {
+        prompt: text_of(prompt, Greeting(prompt="Greet.")) for prompt in Prompt if prompt not in (Prompt.ANSWER, Prompt.GREETING)
+    }
     assert len(set(texts.values())) == len(texts)
     for text in (*texts.values(), warning_of(60_000)):
         assert "Do not read it out" in text

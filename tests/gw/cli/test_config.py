@@ -30,6 +30,14 @@ def test_all_problems_together(cli: CommandLine) -> None:
     assert "lead_msec" in used.stderr
 
 
+def test_a_greetings_file_that_cannot_be_used_is_a_problem(cli: CommandLine) -> None:
+    cli.config.write_text('[agents.default]\ngreeting = { file = "hello.wav", text = "Hello." }\n')
+    checked = cli.run("config", "check", "--json")
+    assert checked.exit_code == 1
+    (problem,) = json.loads(checked.stdout)["problems"]
+    assert problem.startswith(f'agents.default.greeting.file = "{cli.config.parent}/hello.wav" cannot be read: No such file')
+
+
 def test_secrets_are_not_shown(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     assert "sk-very-secret" not in cli.run("config", "show").stdout

@@ -17,6 +17,7 @@ from gw.config import (
     AccountSecrets,
     Agent,
     Config,
+    Greeting,
     Keys,
     Media,
     Say,
@@ -27,7 +28,7 @@ from gw.config import (
     field_of,
 )
 from gw.config.credentials import FOLDERS
-from gw.config.load import CONFIG_VARIABLE, environment_example, example, load, problems, show, variables_of
+from gw.config.load import CONFIG_VARIABLE, FOLDER_VARIABLE, environment_example, example, load, problems, show, variables_of
 from gw.errors import ConfigError
 from tests.examples import examples
 
@@ -94,6 +95,29 @@ def test_the_environment_names_the_file_unless_a_path_is_given(write):
     assert load(None, {CONFIG_VARIABLE: str(named)}).media == Media(lead_ms=40)
     assert load(given, {CONFIG_VARIABLE: str(named)}).media == Media(lead_ms=60)
     assert load(None, {CONFIG_VARIABLE: ""}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("'Greet.'", Greeting(prompt="Greet.")),
+        ("{ prompt = 'Greet.' }", Greeting(prompt="Greet.")),
+        ("{ say = 'Hello.' }", Greeting(say="Hello.")),
+        ("''", Greeting()),
+    ],
+)
+def test_first_words(write, text, words):
+    assert load(write(f"[agents.default]\ngreeting = {text}\n"), {}).agents["default"].first_words == words
+
+
+def test_a_greetings_file_is_beside_the_configuration(write, tmp_path):
+    """Also for a child process, which reads the configuration by a descriptor."""
+    text = "[agents.default]\ngreeting = { file = 'sounds/hello.wav', text = 'Hello.' }\n"
+    path = write(text)
+    assert load(path, {}).agents["default"].first_words.file == f"{tmp_path}/sounds/hello.wav"
+    assert load(path, {FOLDER_VARIABLE: "/etc/submilli"}).agents["default"].first_words.file == "/etc/submilli/sounds/hello.wav"
+    absolute = write(text.replace("sounds", "/srv"))
+    assert load(absolute, {}).agents["default"].first_words.file == "/srv/hello.wav"
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -194,6 +218,10 @@ def test_all_errors_together(write):
         (
             "hook_secret = 'x'",
             "hook_secret is a secret: set SUBMILLI_HOOK_SECRET in the environment, and remove it from the file",
+        ),
+        (
+            "[agents.default]\ngreeting = { sey = 'x' }",
+            "agents.default.greeting = a table: expected text in quotes, or a table of prompt, say, file, text",
         ),
         ("[media]\nai_answer_s = 0", "media.ai_answer_s = 0: expected a number, above 0 and up to 86400"),
     ],

@@ -8,6 +8,7 @@ from gw.config import (
     AccountSecrets,
     Agent,
     Config,
+    Greeting,
     Ops,
     Overflow,
     Recording,
@@ -108,6 +109,12 @@ def test_valid_configurations(config):
         (_agent(turns=Turns(interruptions="gateway", min_speech_ms=1999)), []),
         (_agent(turns=Turns(min_speech_ms=2000)), []),
         (_agent(fallback="transfer", transfer_to="5551234"), ["agents.default.transfer_to"]),
+        (_agent(greeting=Greeting()), ["agents.default.greeting"]),
+        (_agent(greeting=Greeting(say="Hello.", prompt="Greet.")), ["agents.default.greeting"]),
+        (_agent(greeting=Greeting(file="hello.wav")), ["agents.default.greeting.text"]),
+        (_agent(greeting=Greeting(say="Hello.", text="Hello.")), ["agents.default.greeting.text"]),
+        (_agent(greeting=Greeting(file="hello.wav", text="Hello.")), []),
+        (_agent(greeting=""), []),
     ],
 )
 def test_broken_rules_name_their_keys(config, keys):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Iterator
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from gw import bus
-from gw.call.conversation import Utterance
+from gw.call.conversation import CUT, ROOT, Utterance
 from gw.call.dialogue import inputs as given
 from gw.call.resume import Resumed
 from gw.call.state import Reason
-from gw.config import Agent
+from gw.config import Agent, Greeting
 from gw.media.ai_side import AiSide
 from gw.media.call import Call
 from gw.media.call_ending import CallEnding
@@ -153,6 +154,66 @@ def test_a_report_counts_what_was_not_heard(
     assert (quality.frames_sent, quality.dropped_frames) == (0, {"call_ended": 3})
     assert (quality.uplink_dropped_frames, quality.first_audio_ms) == ({"call_ended": 1}, -1)
     assert [record.levelname for record in caplog.records if record.message.startswith("call ended")] == [level]
+
+
+RECORDED: Final = Agent(greeting=Greeting(file="/hello.wav", text="Hello, this is Acme. How can I help?"))
+
+
+@pytest.fixture
+def greeted(contexts: ContextMaker, emitted: list[bus.Event]) -> Iterator[Call]:
+    """A call whose recorded greeting plays, and whose AI leg is not connected."""
+    context, _ = contexts.context()
+    context.emit = emitted.append
+    context.greetings["/hello.wav"] = bytes(range(1, 161)) * 100
+    transport, peer = transport_and_peer()
+    call = call_of(context, RECORDED, transport)
+    call.greet()
+    yield call
+    transport.shut()
+    peer.close()
+
+
+def test_a_recorded_greeting_is_queued_at_the_start_and_restated_to_the_session(greeted: Call) -> None:
+    assert greeted.downlink.unsent_s() == 2.0
+    assert greeted.first_word_ms in range(200)
+    leg = FakeLeg()
+    put_in_place(greeted, leg)
+    greeted.uplink.push("AAAA")
+    greeted.dialogue.on(given.SessionReady())
+    assert [sent[0] for sent in leg.sent] == ["say", "send_audio"], "before the caller's audio, and nothing is requested"
+    assert leg.of("say") == [("agent", RECORDED.first_words.text, "t1", "")]
+
+
+def test_an_interrupted_recorded_greeting_is_restated_with_the_words_heard(greeted: Call, emitted: list[bus.Event]) -> None:
+    """By share of time: 20 of 100 frames sent are 7 of 36 characters, cut to the last whole word."""
+    leg = FakeLeg()
+    put_in_place(greeted, leg)
+    greeted.dialogue.on(given.SessionReady())
+    for _ in range(20):
+        greeted.downlink.playout.pop()
+        greeted.downlink.pacer.deadline(0.0)
+        greeted.downlink.pacer.on_sent(0.0)
+    greeted.dialogue.on(given.SpeechStarted("c1"))
+    assert leg.of("delete_item") == ["t1"]
+    assert leg.of("say")[1:] == [("agent", f"Hello,{CUT}", "t1c", ROOT)]
+    assert leg.of("truncate") == [], "the AI has no audio of it"
+    (turn,) = of(emitted, bus.Turn)
+    assert (turn.role, turn.text, turn.interrupted, turn.heard_ms, turn.length_ms) == (
+        *("agent", RECORDED.first_words.text, True),
+        *(400, 2000),
+    )
+
+
+def test_a_resumed_call_is_not_greeted_again(contexts: ContextMaker) -> None:
+    context, _ = contexts.context()
+    context.greetings["/hello.wav"] = bytes(16_000)
+    transport, peer = transport_and_peer()
+    call = call_of(context, RECORDED, transport)
+    call.events.resumed = Resumed(1, time.time() - 5.0, Reason.PHONE_LOST)
+    call.greet()
+    assert call.downlink.playout.is_empty
+    transport.shut()
+    peer.close()
 
 
 @pytest.mark.parametrize(

@@ -354,6 +354,11 @@ def test_a_refused_session_is_fatal_whatever_the_code() -> None:
     assert event == ai.AiError("server_error", "m", True, "passing", 0, "session")
 
 
+def test_a_response_without_tools_keeps_the_persona() -> None:
+    built = json.loads(Dialect().response_create(with_tools=False))
+    assert (built["type"], built["response"]) == ("response.create", {"tool_choice": "none"})
+
+
 def test_the_refused_request_is_named() -> None:
     dialect = Dialect()
     for message, refuses in ((dialect.response_create(), "response"), (dialect.tool_output("c", ""), "other")):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gw.config.load import FOLDER_VARIABLE
 from gw.supervise import config_snapshot
 from gw.supervise.config_snapshot import ReloadError, Snapshot, SupervisorSettings, check, try_out
 from tests.program import program
@@ -49,6 +50,11 @@ def test_every_child_reads_the_whole_snapshot(taken, tmp_path):
         read = subprocess.run(["cat", snapshot.path], pass_fds=snapshot.pass_fds, capture_output=True, check=True)
         assert read.stdout == b"as it was"
     assert not os.get_inheritable(snapshot.fd), "inherited only on request"
+
+
+def test_children_know_the_folder_of_the_file(taken, tmp_path):
+    """They read the file by a descriptor, and other files are relative to it."""
+    assert taken().environ[FOLDER_VARIABLE] == str(tmp_path)
 
 
 def test_without_a_file_children_read_none(taken):

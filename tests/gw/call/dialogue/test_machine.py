@@ -180,6 +180,32 @@ def test_a_protected_greeting_is_heard_and_the_caller_answered_afterwards() -> N
     assert talk.on(given.SpeechStarted("c2")) == [do.HoldAudio()]
 
 
+def test_a_recorded_greeting_is_heard_while_the_session_opens_and_the_agent_does_not_greet_again() -> None:
+    talk = Talk(Rules(hold_after_ms=900))
+    assert talk.on(given.Recorded(2000)) == [do.Play()]
+    assert talk.wait(1900) == [], "no holding sound"
+    assert talk.on(given.SessionReady()) == [do.Restate()]
+    assert talk.on(given.SpeechStarted("c1")) == [do.Interrupt()]
+    talk.on(given.SpeechStopped("c1"))
+    assert do.Create(Prompt.ANSWER) in talk.wait(1000)
+
+
+def test_a_caller_who_heard_the_recorded_greeting_waits_for_the_session_with_the_holding_sound() -> None:
+    talk = Talk(Rules(hold_after_ms=900))
+    talk.on(given.Recorded(1000))
+    talk.wait(1000)
+    talk.on(given.HeardOut())
+    assert do.HoldSound(True) in talk.wait(900)
+
+
+def test_a_recorded_greeting_is_protected() -> None:
+    talk = Talk(Rules(protect_greeting_ms=1500))
+    talk.on(given.Recorded(3000), given.SessionReady())
+    assert talk.on(given.SpeechStarted("c1"), given.SpeechStopped("c1")) == []
+    talk.wait(1500)
+    assert do.Interrupt() in talk.on(given.SpeechStarted("c2"))
+
+
 def test_the_answer_to_a_tool_follows_its_result() -> None:
     talk = Talk()
     talk.greet()

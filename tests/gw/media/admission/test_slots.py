@@ -45,6 +45,15 @@ def test_slots_belong_to_the_machine():
     assert one.reserve(d) == ""
 
 
+def test_a_reservation_ends_with_the_stream_at_whichever_worker():
+    one, other = workers(1, 1)
+    one.reserve("CAx")
+    assert one.is_reserved("CAx")
+    assert not one.is_reserved("CAy")
+    other.occupy("CAx")
+    assert not one.is_reserved("CAx")
+
+
 def test_only_an_existing_reservation_is_renewed(monkeypatch: pytest.MonkeyPatch):
     (one,) = workers(2)
     one.renew("CAx")

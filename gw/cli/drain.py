@@ -1,4 +1,4 @@
-"""`drain` and `undrain`: take this machine out of service and back."""
+"""`drain` and `undrain`: take this machine, or another of the fleet, out of service and back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from gw.cli.context import EXIT_CODES, Failure, Settings, Unreachable, common_op
 
 #: Interval for counting the remaining calls.
 POLL_S: Final = 0.5
+#: Another machine answers at its next heartbeat, after its notice.
+FLEET_S: Final = 20.0
+
+machine_option = click.option(
+    "--machine", metavar="NAME", help="Another gateway of the same store: its machine or its id, as in status --fleet."
+)
 
 
 @click.command(short_help="Take this machine out of service: no new calls, live ones continue.", epilog=EXIT_CODES)
@@ -22,8 +28,9 @@ POLL_S: Final = 0.5
     show_default="server.reload_timeout_s",
     help="With --wait: the longest wait, in seconds.",
 )
+@machine_option
 @common_options
-def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool) -> None:
+def drain(settings: Settings, wait: bool, timeout_s: float | None, machine: str | None, as_json: bool) -> None:
     """Take this machine out of service: /readyz answers 503, new callers get the [overflow] answer, live calls continue.
 
     With server.machine set, new callers are accepted for three more seconds, until a balancer has noticed. The machine stays
@@ -32,9 +39,17 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
     \b
     Before an update of the machine:   gateway.py drain --wait
     Accept calls again:                gateway.py undrain
+    Another machine of the fleet:      gateway.py drain --machine vm2
     """
     from gw.terminal import print_json
 
+    if machine is not None:
+        if wait:
+            raise click.UsageError("--wait counts the calls of this machine: leave it out, and see gateway.py status --fleet")
+        answer = settings.act("drain_machine", timeout_s=FLEET_S, machine=machine, on=True)
+        sentence = f"{answer['machine']} ({answer['gateway']}) is drained: it refuses new calls, live ones continue."
+        print_answer(answer, sentence, as_json=as_json)
+        return
     answer = settings.ask("drain", on=True)
     if timeout_s is None:
         timeout_s = settings.config.server.reload_timeout_s
@@ -50,9 +65,14 @@ def drain(settings: Settings, wait: bool, timeout_s: float | None, as_json: bool
 
 
 @click.command(short_help="Accept calls on this machine again.", epilog=f"\b\nExample:  gateway.py undrain\n\n{EXIT_CODES}")
+@machine_option
 @common_options
-def undrain(settings: Settings, as_json: bool) -> None:
+def undrain(settings: Settings, machine: str | None, as_json: bool) -> None:
     """Accept calls on this machine again, after `drain`."""
+    if machine is not None:
+        answer = settings.act("drain_machine", timeout_s=FLEET_S, machine=machine, on=False)
+        print_answer(answer, f"{answer['machine']} ({answer['gateway']}) accepts calls again.", as_json=as_json)
+        return
     print_answer(settings.ask("drain", on=False), "Calls are accepted again.", as_json=as_json)
 
 

@@ -12,6 +12,8 @@ from gw.cli.context import EXIT_CODES, Settings, common_options
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from gw.control.rows import ListedGateway
+    from gw.control.store import Store
 
 #: Frames of a stack that are shown; --json has all.
 SHOWN_FRAMES: Final = 4
@@ -19,8 +21,9 @@ SHOWN_FRAMES: Final = 4
 
 @click.command(short_help="Show the state of the running gateway.", epilog=EXIT_CODES)
 @click.option("--holds", is_flag=True, help="Show holds of a worker's hub over 1 ms, with their stacks, instead.")
+@click.option("--fleet", is_flag=True, help="Show all gateways of the store instead.")
 @common_options
-def status(settings: Settings, holds: bool, as_json: bool) -> None:
+def status(settings: Settings, holds: bool, fleet: bool, as_json: bool) -> None:
     """Show the state of the running gateway: readiness, workers, calls, store, recordings.
 
     Exit code 1 if the gateway is not ready for new calls, with or without --json; 3 if no gateway answers on the admin socket.
@@ -29,11 +32,15 @@ def status(settings: Settings, holds: bool, as_json: bool) -> None:
     For people:            gateway.py status
     For a script:          gateway.py status --json
     Long holds of a hub:   gateway.py status --holds
+    Other machines too:    gateway.py status --fleet
     """
     from gw.terminal import print_json
 
     if holds:
         _show_holds(settings.ask("holds"), as_json)
+        return
+    if fleet:
+        _show_fleet(settings, as_json)
         return
     document = settings.ask("status")
     if as_json:
@@ -64,6 +71,36 @@ def _show(document: dict[str, Any]) -> None:
         print_rows(columns, document["workers"])
 
 
+def _show_fleet(settings: Settings, as_json: bool) -> None:
+    """Print the gateways of the store, by machine."""
+    from gw.control.rows import ListedGateway
+    from gw.terminal import Column, dash, duration, print_listing
+
+    def read(store: Store) -> list[ListedGateway]:
+        from gw.control.fleet import gone_after_s, listed
+
+        return listed(*store.gateways(), gone_after_s(settings.config.media.max_call_s))
+
+    found: list[ListedGateway] = settings.ask_or_read("fleet", read, list[ListedGateway], quiet=as_json)
+    columns = (
+        Column("machine", lambda row: row.machine),
+        Column("gateway", lambda row: row.gateway),
+        Column("version", lambda row: row.version, needs=100),
+        Column("state", lambda row: _fleet_state(row.state)),
+        Column("ready", lambda row: ("yes" if row.ready else "no") if row.state == "live" else "-"),
+        Column("drained", lambda row: "yes" if row.drained else dash("")),
+        Column(">calls", lambda row: f"{row.calls} of {row.capacity}"),
+        Column(">heartbeat", lambda row: f"{duration(row.heartbeat_age_s)} ago"),
+    )
+    print_listing(columns, found, empty="No gateway has used this store yet.", as_json=as_json)
+
+
+def _fleet_state(state: str) -> Text:
+    from rich.text import Text
+
+    return Text(state, {"live": "green", "silent": "yellow", "gone": "red"}.get(state, ""))
+
+
 def _show_holds(found: list[dict[str, Any]], as_json: bool) -> None:
     """Print the long holds, newest first: sampled 10 % of the time, the worst of each second."""
     from gw.terminal import Column, local_time, milliseconds, print_listing
@@ -92,6 +129,8 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
 
     readiness, store = document["readiness"], document["store"]
     yield "gateway", f"{document['version']} on {document['host']}, pid {document['pid']}"
+    if name := document.get("gateway"):  # an older gateway has none
+        yield "id", name
     yield "uptime", f"{duration(document['uptime_s'])} since the start or last reload, {local_time(document['started_at'])}"
     yield "ready", Text("yes", "green") if readiness["ready"] else Text("no", "red")
     for reason in readiness["reasons"]:

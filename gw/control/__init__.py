@@ -1,6 +1,8 @@
 """The control process (ring 3): everything with a side effect outside the audio path.
 
 main           builds the parts, serves, shuts down
+identity       the id of this gateway, kept in `var_dir`
+fleet          this gateway among the others of its store
 bus/           events from the workers, commands to them
 spool/         events on disk until the store has them
 store/         the database
@@ -11,5 +13,6 @@ twilio_api/    Twilio's REST API
 admin/         the admin socket and its commands
 health         readiness, status and gauges
 ops_http       `/metrics`, `/healthz`, `/readyz`
+durable        files that survive the loss of power
 unix_socket    private Unix sockets for the bus and the admin commands
 """

@@ -1,8 +1,8 @@
 """Reports the gateway's health: `/readyz`, the `status` command, and the gauges of the control process.
 
-The gateway is ready while a worker is connected that does not drain, no operator drained the machine, and it is not stopping.
-Other problems are reported beside that and do not change it. Only `status` asks the store, within PROBE_S; the other reports use
-the forwarder's last outcome. Changes nothing.
+The gateway is ready while a worker is connected that does not drain, no operator drained the machine, no other gateway holds its
+id, and it is not stopping. Other problems are reported beside that and do not change it. Only `status` asks the store, within
+PROBE_S; the other reports use the forwarder's last outcome. Changes nothing.
 """
 
 from __future__ import annotations
@@ -52,9 +52,11 @@ class Health:
         accounts: Accounts,
         is_stopping: Callable[[], bool],
         schema_state: Callable[[], str],
+        gateway: str,
+        lease_problem: Callable[[], str],
     ) -> None:
-        """`store_problem` returns why the store last accepted no events; empty after a success. `schema_state` returns a state
-        of `gw_store_schema`."""
+        """`store_problem` returns why the store last accepted no events, `lease_problem` why the id `gateway` is not held here;
+        empty otherwise. `schema_state` returns a state of `gw_store_schema`."""
         self._started_at, self._started_s = time.time(), time.monotonic()
         self._config = config
         self._store = store
@@ -66,6 +68,8 @@ class Health:
         self._accounts = accounts
         self._is_stopping = is_stopping
         self._schema_state = schema_state
+        self._gateway = gateway
+        self._lease_problem = lease_problem
         self._ready = page.gauge(declare.READY)
         self._drained = page.gauge(declare.DRAINED)
         self._reload_failed = page.gauge(declare.RELOAD_FAILED)
@@ -91,6 +95,8 @@ class Health:
             reasons.append("every worker drains")
         if self._machine.drained:
             reasons.append("drained by an operator")
+        if problem := self._lease_problem():
+            reasons.append(problem)
         stopping = self._is_stopping()
         ready = not reasons and not stopping
         reasons += self._machine.problems()
@@ -110,6 +116,7 @@ class Health:
         return {
             "version": VERSION,
             "host": socket.gethostname(),
+            "gateway": self._gateway,
             "pid": os.getpid(),
             "started_at": self._started_at,
             "uptime_s": round(time.monotonic() - self._started_s, 3),

@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import time
-import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -24,7 +23,7 @@ import gevent
 from gevent.event import Event
 
 from gw.bounded import OutOfTimeError, within
-from gw.config import Config
+from gw.config import VERSION, Config
 from gw.control.admin.audit import Audit
 from gw.control.admin.client import read_only
 from gw.control.admin.commands import AdminCommands
@@ -35,14 +34,16 @@ from gw.control.bus.server import BusServer
 from gw.control.calls.after_stream import AfterStream
 from gw.control.calls.lost_calls import LostCalls
 from gw.control.calls.status_callbacks import StatusCallbacks
+from gw.control.fleet import Fleet, Lease
 from gw.control.health import Health
+from gw.control.identity import identity_in
 from gw.control.ops_http import OpsHttp
 from gw.control.recording.claims import Claims
 from gw.control.recording.service import RecordingService
 from gw.control.retention.service import Retention
 from gw.control.spool import Spool, SpoolError
 from gw.control.spool.forwarder import Forwarder
-from gw.control.store import Store
+from gw.control.store import Report, Store
 from gw.control.store.schema import Schema
 from gw.control.twilio_api.accounts import Accounts
 from gw.control.twilio_api.transfers import Transfers
@@ -103,7 +104,7 @@ class Control:
         """Construct the parts, each after its dependencies, then connect the subscribers."""
         config, var_dir = self._config, Path(self._config.ops.var_dir)
         var_dir.mkdir(parents=True, exist_ok=True)
-        claimant = f"{self._host}:{zlib.crc32(os.fsencode(var_dir.resolve())):08x}"  # two gateways may share a host and a store
+        identity = self._identity = identity_in(var_dir)
 
         # State on disk and in shared memory.
         pages = var_dir / "pages"
@@ -116,13 +117,16 @@ class Control:
         store = self._store = Store(config.store, config.secrets.db_password)
         opened.callback(store.close)
 
+        lease = self._lease = Lease(store, identity, self._report)
+
         # Events: from the workers into the spool, from the spool into the store.
-        claims = Claims(spool, claimant=claimant)
+        claims = Claims(spool, claimant=identity.gateway)
         spool.on_replaced = claims.keep_again
         forwarder = self._forwarder = Forwarder(
             spool,
             store,
             host=self._host,
+            gateway=identity.gateway,
             on_backlog=page.gauge(declare.STORE_BACKLOG).set,
             before_batch=lambda: self._before_batch(claims),
             on_refusing=page.gauge(declare.STORE_REFUSES).set,
@@ -141,16 +145,18 @@ class Control:
             store,
             accounts,
             page,
-            claimant=claimant,
+            claimant=identity.gateway,
             claims=claims,
             is_owned=server.is_owned,
             store_away_s=forwarder.failed_at_s,
+            may_settle=lease.may_settle,
+            adopted=lambda: self._fleet.adopted(),
         )
         self._status_callbacks = StatusCallbacks(
             store,
             self._recording.rows,
             server,
-            host=self._host,
+            gateway=identity.gateway,
             on_call_over=self._recording.recorder.on_call_over,
             on_lost=self._lost.add,
             spooled=spool.progress,
@@ -163,10 +169,11 @@ class Control:
             forwarder,
             accounts,
             page,
-            owner=claimant,
+            owner=identity.gateway,
             machine=self._host,
             is_owned=server.is_owned,
             require_schema=schema.require,
+            may_settle=lease.may_settle,
         )
 
         # Operations: health, metrics, admin commands.
@@ -177,6 +184,18 @@ class Control:
             drain_workers=server.drain,
             is_orphan=self._is_orphan,
             notice_s=NOTICE_S if config.server.machine else 0.0,
+        )
+
+        self._fleet = Fleet(
+            store,
+            lease,
+            identity,
+            self._machine,
+            longest_call_s=config.media.max_call_s,
+            owned=server.owned_calls,
+            end_calls=self._lost.add,
+            backlog=spool.backlog,
+            require_schema=schema.require,
         )
 
         def store_problem() -> str:
@@ -194,6 +213,8 @@ class Control:
             accounts=accounts,
             is_stopping=self._stopping.is_set,
             schema_state=lambda: schema.state,
+            gateway=identity.gateway,
+            lease_problem=lambda: lease.problem,
         )
         self._ops = OpsHttp(
             config.ops.listen,
@@ -217,7 +238,13 @@ class Control:
             config=config,
         )
         levels = LogLevels(self._scoreboard, config.ops.log_level)
-        commands = {**self._commands.table(), **self._retention.commands(), **self._machine.commands(), **levels.commands()}
+        commands = {
+            **self._commands.table(),
+            **self._retention.commands(),
+            **self._machine.commands(),
+            **self._fleet.commands(),
+            **levels.commands(),
+        }
         path, ops = Path(config.ops.admin_socket), config.ops
         self._admin = AdminServer(PrivateListener(path, ops.admin_group, key="ops.admin_group"), commands, on_act=audit.record)
         opened.callback(self._admin.stop)
@@ -246,16 +273,18 @@ class Control:
         self._lost.start()
         if self._schema.reached.wait(FIRST_ANSWER_S):
             self._schema.answered.wait(FIRST_UPGRADE_S if self._schema.is_new else FIRST_ANSWER_S)
+        if self._fleet.is_duplicate():
+            log.critical("control cannot start: %s", self._lease.problem)
+            self._failed = True
+            self.stop()
+            self._shut_down(None)
+            return 1
         forwarding = self._spawn(self._forwarder.run)
+        self._fleet.start()
         self._recording.reconciler.start()
         self._status_callbacks.start()
         self._retention.start()
-        self._lost.watch_orphans(
-            self._store,
-            self._host,
-            owned=lambda: self._bus.owned_calls() | self._bus.calls_seen(),
-            done=self._bus.stop_tracking_seen,
-        )
+        self._spawn(self._watch_orphans)
         if self._spool.was_replaced:
             self._spawn(partial(self._recording.recover_claims, self._bus.owned_calls))
         self._spawn(self._health.keep_gauges)
@@ -290,6 +319,29 @@ class Control:
         self._schema.require()
         claims.deliver(self._store)
 
+    def _report(self) -> Report:
+        """Return what the other gateways of the store see of this one."""
+        return Report(
+            self._identity.gateway,
+            self._identity.fingerprint,
+            self._config.server.machine or self._host,
+            VERSION,
+            ready=self._health.readiness().ready,
+            drained=self._machine.drained,
+            calls=self._machine.calls,
+            capacity=self._machine.capacity,
+        )
+
+    def _watch_orphans(self) -> None:
+        """End the calls that earlier processes left open, once the id is held: until then another gateway may have them."""
+        self._lease.held.wait()
+        self._lost.watch_orphans(
+            self._store,
+            self._identity.gateway,
+            owned=lambda: self._bus.owned_calls() | self._bus.calls_seen(),
+            done=self._bus.stop_tracking_seen,
+        )
+
     def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
         greenlet = gevent.spawn(work)
         greenlet.link_exception(self._on_failure)
@@ -311,7 +363,7 @@ class Control:
             if self._leaving.wait(0.1):
                 return
 
-    def _shut_down(self, forwarding: gevent.Greenlet[..., None]) -> None:
+    def _shut_down(self, forwarding: gevent.Greenlet[..., None] | None) -> None:
         """Close the listeners, stop the parts that act, let the forwarder empty the spool, close the files; in bounded time."""
         log.info("control stops")
         bound_s, request_s = (HAND_OVER_S, HAND_OVER_REQUEST_S) if self._hands_over else (STOP_S, REQUEST_S)
@@ -323,14 +375,17 @@ class Control:
                 self._ops.stop(timeout_s=request_s)
                 self._recording.reconciler.stop()
                 self._retention.stop()
+                self._fleet.stop()
                 self._commands.stop()
                 self._status_callbacks.stop(timeout_s=request_s)
                 self._recording.recorder.stop(timeout_s=request_s)
                 self._transfers.stop(timeout_s=request_s)
                 self._lost.stop()
                 self._forwarder.stop()
-                if not self._hands_over:
+                if not self._hands_over and forwarding is not None:
                     self._await_forwarder(forwarding)
+                    if not self._is_orphan():  # a lost supervisor's next one may run already
+                        self._fleet.leave()
                 gevent.killall(self._greenlets, timeout=request_s)
                 self._close()
         except OutOfTimeError:

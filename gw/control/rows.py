@@ -19,6 +19,30 @@ OPERATOR: Final = "operator"
 RowState = Literal["wanted", "claimed", "failed", "started", "absent", "completed"]
 
 
+class GatewayRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One gateway of a store. Times are by the clock of the database."""
+
+    gateway: str
+    machine: str
+    version: str
+    fingerprint: str
+    started_at: float
+    heartbeat_at: float
+    stopped_at: float | None = None
+    ready: bool
+    drained: bool
+    calls: int
+    capacity: int
+    drain_asked: bool | None = None  # by an operator at another gateway
+
+
+class ListedGateway(GatewayRow, frozen=True, kw_only=True):
+    """A gateway in a list. `state`: live | silent | gone | stopped."""
+
+    state: str
+    heartbeat_age_s: float
+
+
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     """One call."""
 
@@ -37,6 +61,7 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
     result: str | None = None
     detail: str | None = None
     host: str | None = None
+    gateway: str | None = None
     worker: int | None = None
     instance: str | None = None
 
@@ -52,11 +77,11 @@ class CallRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a call, if it has one, and the row's host."""
+    """The end of a call, if it has one, and the row's gateway."""
 
     call_sid: str
     ended_at: float | None = None
-    host: str | None = None
+    gateway: str | None = None
 
 
 class ListedCall(CallRow, frozen=True, kw_only=True):
@@ -156,6 +181,7 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     data: dict[str, Scalar]
     host: str | None = None
+    gateway: str | None = None
     worker: int | None = None
     instance: str
     n: int

@@ -173,6 +173,8 @@ class AdminCommands:
 
     def _reconcile(self) -> Any:
         self._require_credentials()
+        if not self._reconciler.may_settle():
+            raise CommandError("unavailable", "this gateway does not hold its id; see gateway.py status")
         return self._reconciler.pass_over(time.time(), time.monotonic(), asked=True)
 
     def _retry_poison(self, args: _Ids) -> Any:

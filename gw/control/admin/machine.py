@@ -115,7 +115,7 @@ class MachineState:
         late = sum(1 for row in accepting if row.flags & Flag.LATE)
         if late:
             problems.append(f"{late} of {len(accepting)} workers are late and accept no call")
-        calls, capacity = self._calls(), self._capacity()
+        calls, capacity = self.calls, self.capacity
         if capacity and calls + self._scoreboard.reserved >= capacity:
             problems.append(f"every slot is taken: {calls} calls of {capacity}")
         return problems
@@ -123,8 +123,8 @@ class MachineState:
     def status(self) -> dict[str, Any]:
         """Return the machine's part of the `status` document."""
         return {
-            "capacity": self._capacity(),
-            "calls": self._calls(),
+            "capacity": self.capacity,
+            "calls": self.calls,
             "reserved": self._scoreboard.reserved,
             "drained": self.drained,
             "reload": msgspec.to_builtins(self._scoreboard.report),
@@ -143,10 +143,14 @@ class MachineState:
             ],
         }
 
-    def _calls(self) -> int:
+    @property
+    def calls(self) -> int:
+        """The calls of all workers."""
         return sum(row.calls for row in self._scoreboard.workers())
 
-    def _capacity(self) -> int:
+    @property
+    def capacity(self) -> int:
+        """The calls that the accepting workers can have."""
         return sum(row.capacity for row in self._scoreboard.workers() if _accepts_calls(row))
 
 

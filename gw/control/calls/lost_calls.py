@@ -65,13 +65,13 @@ class LostCalls:
             self._pending.setdefault(call_sid, ended_at)
         self._wake.set()
 
-    def watch_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
-        """After the grace, end this host's open calls that no worker owns; then call `done`.
+    def watch_orphans(self, store: Store, gateway: str, owned: Callable[[], set[str]], done: Callable[[], None]) -> None:
+        """After the grace, end this gateway's open calls that no worker owns; then call `done`.
 
         The present backlog of the spool must be in the store first.
         """
         due = sum(self._spool.progress())
-        self._greenlets.append(gevent.spawn(self._end_orphans, store, host, owned, done, due))
+        self._greenlets.append(gevent.spawn(self._end_orphans, store, gateway, owned, done, due))
 
     def _run(self) -> None:
         while True:
@@ -99,7 +99,7 @@ class LostCalls:
         self._ended.add(len(ends))
         self._notify()
 
-    def _end_orphans(self, store: Store, host: str, owned: Callable[[], set[str]], done: Callable[[], None], due: int) -> None:
+    def _end_orphans(self, store: Store, gateway: str, owned: Callable[[], set[str]], done: Callable[[], None], due: int) -> None:
         """`due`: entries that must have left the spool before an open row is an open call."""
         gevent.sleep(GRACE_S)
         logged = ""
@@ -107,7 +107,7 @@ class LostCalls:
             try:
                 while self._spool.progress()[0] < due:
                     gevent.sleep(RETRY_S)
-                rows = store.open_calls(host=host)
+                rows = store.open_calls(gateway=gateway)
                 break
             except StoreError as error:
                 if logged != (logged := str(error)):  # not once a second for the hours a store may be away

@@ -5,7 +5,7 @@ The callback itself is already in the spool.
 - A recording's status is written into its row before the callback leaves the spool, so that a process's death cannot lose it.
 - A call's end is left to the stream's own `stop` for a moment. If the call is then still alive at a worker, it was completed by
   REST, and the worker is asked to hang up. If no worker has it, and its row is open although the store has taken everything that
-  the spool held, the row is ended here. Another host's row is ended here only if that host does not end it for a minute.
+  the spool held, the row is ended here. Another gateway's row is ended here only if its end does not come for a minute.
 - A stream's error is logged.
 
 Ends that an earlier process did not act on are taken up at the start. Fields may be missing, unknown or wrong; unusable ones are
@@ -59,7 +59,7 @@ class _Ending:
 
     due: int
     looks: int = 0
-    is_theirs: bool = False  # at the last look: the row is another host's
+    is_theirs: bool = False  # at the last look: the row is another gateway's
 
 
 class LiveCalls(Protocol):
@@ -105,16 +105,16 @@ class StatusCallbacks:
         rows: RecordingRows,
         calls: LiveCalls,
         *,
-        host: str,
+        gateway: str,
         on_call_over: Callable[[str], None],
         on_lost: Callable[[set[str]], None],
         spooled: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        """`spooled`: events of the spool that the store has taken since the start, and events that wait in it."""
+        """`gateway`: this one's id. `spooled`: events of the spool that the store has taken since the start, and waiting ones."""
         self._store = store
         self._rows = rows
         self._calls = calls
-        self._host = host
+        self._gateway = gateway
         self._on_call_over = on_call_over
         self._on_lost = on_lost
         self._spooled = spooled
@@ -227,12 +227,12 @@ class StatusCallbacks:
     def _is_settled(self, call_sid: str, ending: _Ending, rows: Mapping[str, CallEnd] | None, stored: int) -> bool:
         """Judge one look at a call's row, and end a row that is open. `rows`: None while the store is away."""
         if rows is None:
-            ending.is_theirs = False  # its host could not end it either
+            ending.is_theirs = False  # its gateway could not end it either
         else:
             row = rows.get(call_sid)
             if row is not None and row.ended_at is not None:
                 return True
-            ending.is_theirs = row is not None and row.host != self._host
+            ending.is_theirs = row is not None and row.gateway != self._gateway
             if stored >= ending.due and not ending.is_theirs:
                 if row is not None:
                     self._on_lost({call_sid})
@@ -240,8 +240,8 @@ class StatusCallbacks:
         ending.looks += 1
         if ending.looks < MAX_LOOKS:
             return False
-        if ending.is_theirs:  # that host is gone for longer than a restart takes; a real end from it supersedes this one
-            log.warning("a call of another host is ended in its name", extra={"call_sid": call_sid})
+        if ending.is_theirs:  # that gateway is gone for longer than a restart takes; a real end from it supersedes this one
+            log.warning("a call of another gateway is ended in its name", extra={"call_sid": call_sid})
             self._on_lost({call_sid})
         else:
             log.warning("a call's end is not known yet: the store lags behind", extra={"call_sid": call_sid})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
 from typing import Final, Literal
@@ -55,7 +55,7 @@ OVERDUE_S: Final = 3600.0
 MAX_LOOKS: Final = 20
 #: Time for the listings of a pass that an operator asked for; below the admin socket's timeout.
 ASKED_S: Final = 10.0
-#: Started recordings read in one pass, of this gateway's own and of all others.
+#: Started recordings read in one pass, of this gateway's own, of each one that is gone, and of all others.
 MAX_STARTED: Final = 2_000
 #: Rows whose looks are remembered.
 MAX_REMEMBERED: Final = 100_000
@@ -69,10 +69,13 @@ UNSTARTED: Final[tuple[RowState, ...]] = ("wanted", "claimed")
 ReconcileStep = Literal["leave", "want", "take_up", "look", "close"]
 
 
-def reconcile_step(row: RecordingRow, *, claimant: str, owned: bool, now: float, asked: bool = False) -> ReconcileStep:
+def reconcile_step(
+    row: RecordingRow, *, claimant: str, owned: bool, now: float, asked: bool = False, adopted: bool = False
+) -> ReconcileStep:
     """Decide what a row needs that this process is not working on.
 
-    `claimant`: this gateway; `owned`: the call is alive at a worker of this host; `asked`: an operator waits for the answer.
+    `claimant`: this gateway; `owned`: the call is alive at a worker of this gateway; `asked`: an operator waits for the answer;
+    `adopted`: the row's gateway is gone, and this one looks after its started recordings.
 
     want: claim the row and create. take_up: continue a claim of this gateway whose process is gone or gave up for a while. close:
     settle the row of a lost host; create only for a call that is alive here. look: ask Twilio for the recording's status.
@@ -88,7 +91,7 @@ def reconcile_step(row: RecordingRow, *, claimant: str, owned: bool, now: float,
             return "close" if now - (row.claimed_at or 0.0) > FOREIGN_AGE_S else "leave"
         case "started" if not owned:
             age_s = now - (row.started_at or row.claimed_at or 0.0)
-            return "look" if asked or age_s > (STARTED_AGE_S if ours else LOOK_LAST_S) else "leave"
+            return "look" if asked or age_s > (STARTED_AGE_S if ours or adopted else LOOK_LAST_S) else "leave"
         case _:
             return "leave"
 
@@ -111,6 +114,7 @@ class _Pass(msgspec.Struct):
     asked: bool
     until_s: float
     done: Passed
+    adopted: Sequence[str]  # gateways that are gone
     tried: set[str]  # accounts for which Twilio was asked, or a row taken up that asks while Twilio is down
 
 
@@ -126,18 +130,23 @@ class Reconciler:
         *,
         claimant: str,
         is_owned: Callable[[str], bool],
+        may_settle: Callable[[], bool] = lambda: True,
+        adopted: Callable[[], Sequence[str]] = lambda: (),
         on_overdue: Callable[[int], None] = lambda _count: None,
     ) -> None:
-        """`on_overdue` receives, after each pass, the number of this gateway's rows that are overdue."""
+        """`may_settle`: whether this gateway's id is held here. `adopted`: gateways that are gone. `on_overdue` receives, after
+        each pass, the number of this gateway's rows that are overdue."""
         self._store = store
         self._recorder = recorder
         self._rows = rows
         self._accounts = accounts
         self._claimant = claimant
         self._is_owned = is_owned
+        self.may_settle = may_settle
+        self._adopted = adopted
         self._on_overdue = on_overdue
         self._looks: dict[str, tuple[float, float]] = {}  # call SID: when to look next, the wait after that
-        self._after: dict[bool, int] = {}  # by own or other: the id of the started row where the last pass stopped
+        self._after: dict[str, int] = {}  # by claimant, empty for others: id of the started row where the last pass stopped
         self._missing: set[str] = set()  # accounts that are not configured, each logged once
         self._passing = BoundedSemaphore(1)
         self._greenlet: gevent.Greenlet[[], None] | None = None
@@ -154,7 +163,8 @@ class Reconciler:
     def _run(self) -> None:
         for wait_s in chain(FIRST_PASSES_S, repeat(PASS_S)):
             try:
-                self.pass_over(time.time(), time.monotonic())
+                if self.may_settle():
+                    self.pass_over(time.time(), time.monotonic())
             except StoreError as error:
                 log.warning("the reconcile pass is postponed: %s", error, extra={"reason": error.code})
             except Exception:  # this greenlet's top: the next pass tries again
@@ -169,7 +179,8 @@ class Reconciler:
     def _pass_over(self, now: float, now_s: float, asked: bool) -> Passed:
         done = Passed()
         self._drop_old_looks(now_s)
-        one = _Pass(now, now_s, asked, time.monotonic() + ASKED_S, done, set())
+        adopted = () if asked else self._adopted()  # an operator asks about every row
+        one = _Pass(now, now_s, asked, time.monotonic() + ASKED_S, done, adopted, set())
         for state in UNSTARTED:
             below: int | None = None
             while page := self._store.unstarted_recordings(state, below):
@@ -178,8 +189,11 @@ class Reconciler:
                 below = page[-1][0]
                 if state == "wanted" and self._recorder.is_full:
                     break  # the rest could not be taken up
-        for own in (True, False):
-            self._pass_over_started(own, one)
+        self._pass_over_started(self._claimant, one)
+        for claimant in one.adopted:
+            self._pass_over_started(claimant, one)
+        self._pass_over_started("", one)
+        self._after = {claimant: after for claimant, after in self._after.items() if after}
         for account in self._accounts:
             if account.breaker.is_open and account.sid not in one.tried:
                 _probe(account)
@@ -187,17 +201,22 @@ class Reconciler:
         self._on_overdue(sum(not self._is_owned(call_sid) for call_sid in overdue))
         return done
 
-    def _pass_over_started(self, own: bool, one: _Pass) -> None:
-        """Visit started recordings, at most MAX_STARTED unless an operator asked, from where the last pass stopped."""
+    def _pass_over_started(self, claimant: str, one: _Pass) -> None:
+        """Visit started recordings of a gateway, or of all others, from where the last pass stopped.
+
+        At most MAX_STARTED, unless an operator asked.
+        """
+        own = bool(claimant)
         before = None if one.asked else one.now - (STARTED_AGE_S if own else LOOK_LAST_S)
-        above = 0 if one.asked else self._after.get(own, 0)
+        above = 0 if one.asked else self._after.get(claimant, 0)
         visited = 0
         while one.asked or visited < MAX_STARTED:
-            page = self._store.started_recordings(self._claimant, own=own, before=before, above=above)
+            page = self._store.started_recordings(claimant or self._claimant, own=own, before=before, above=above)
             for number, row in page:
                 if not self._has_time(one):
                     break
-                self._visit(row, one)
+                if own or claimant_of(row.owner) not in one.adopted:
+                    self._visit(row, one)
                 above = number
             else:
                 visited += len(page)
@@ -205,7 +224,7 @@ class Reconciler:
                     continue
                 above = 0  # the next pass begins again
             break
-        self._after[own] = above
+        self._after[claimant] = above
 
     def _visit(self, row: RecordingRow, one: _Pass) -> None:
         """Decide what a row needs, and do it."""
@@ -219,7 +238,8 @@ class Reconciler:
             one.done.left += 1
             return
         owned = self._is_owned(row.call_sid)
-        step = reconcile_step(row, claimant=self._claimant, owned=owned, now=one.now, asked=one.asked)
+        adopted = claimant_of(row.owner) in one.adopted
+        step = reconcile_step(row, claimant=self._claimant, owned=owned, now=one.now, asked=one.asked, adopted=adopted)
         if step in ("close", "take_up") and not owned and account is not None and account.breaker.is_open:
             # One row of a call that ended tries whether Twilio is back, in turn; a live call waits in the recorder.
             if account.sid in one.tried or not self._is_due(row.call_sid, one):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import gevent
@@ -45,8 +45,10 @@ class RecordingService:
         claims: Claims,
         is_owned: Callable[[str], bool],
         store_away_s: Callable[[], float],
+        may_settle: Callable[[], bool],
+        adopted: Callable[[], Sequence[str]],
     ) -> None:
-        """`claimant`: this gateway, across its processes. `is_owned`, `store_away_s`: as in `Recorder`."""
+        """`claimant`: this gateway's id. `is_owned`, `store_away_s`: as in `Recorder`; `may_settle`, `adopted`: `Reconciler`."""
         self.rows = RecordingRows(store, page)
         self.recorder = Recorder(
             config,
@@ -70,6 +72,8 @@ class RecordingService:
             accounts,
             claimant=claimant,
             is_owned=is_owned,
+            may_settle=may_settle,
+            adopted=adopted,
             on_overdue=lambda n: overdue.set(float(n)),
         )
 

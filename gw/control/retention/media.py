@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gw.control.durable import put_in_place
 from gw.control.rows import RecordingRow
 from gw.control.store.one_thread import OneThread
 from gw.control.twilio_api.answers import RestError
@@ -124,13 +125,7 @@ def _finish(part: Path, file: Path, total: int) -> str:
     with part.open("rb") as done:
         for piece in _pieces(done.fileno()):
             digest.update(piece)
-        os.fsync(done.fileno())
-    part.rename(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    put_in_place(part, file)
     return digest.hexdigest()
 
 

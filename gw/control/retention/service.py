@@ -65,13 +65,15 @@ class Retention:
         machine: str,
         is_owned: Callable[[str], bool],
         require_schema: Callable[[], None],
+        may_settle: Callable[[], bool],
     ) -> None:
-        """`owner`: this gateway, across its processes. `is_owned`: whether a call is alive here. `require_schema` raises
-        StoreUnavailable until the schema is ready."""
+        """`owner`: this gateway's id. `may_settle`: whether it is held here. `is_owned`: whether a call is alive here.
+        `require_schema` raises StoreUnavailable until the schema is ready."""
         self._store = store
         self._spool = spool
         self._owner = owner
         self._require_schema = require_schema
+        self._may_settle = may_settle
         self._keep_s = config.store.keep_days * _DAY_S
         self._policy = policy_of(config)
         self._files = open_files(config)
@@ -127,7 +129,9 @@ class Retention:
     def _may_continue(self) -> bool:
         """Renew the lease, unless events wait for the store or another gateway has it. Raises StoreError."""
         now = time.time()
-        return self._spool.backlog() < BACKLOG and self._store.take_lease(LEASE, self._owner, now, now + LEASE_S)
+        if self._spool.backlog() >= BACKLOG or not self._may_settle():
+            return False
+        return self._store.take_lease(LEASE, self._owner, now, now + LEASE_S)
 
     def _purge(self) -> None:
         """Continue the sweep, or begin the next one. Raises StoreError."""

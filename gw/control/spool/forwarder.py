@@ -55,6 +55,7 @@ class Forwarder:
         store: Store,
         *,
         host: str,
+        gateway: str = "",
         on_backlog: Callable[[int], None],
         before_batch: Callable[[], None] = lambda: None,
         on_refusing: Callable[[bool], None] = lambda refuses: None,
@@ -62,13 +63,14 @@ class Forwarder:
         retry_min_s: float = _RETRY_MIN_S,
         retry_max_s: float = _RETRY_MAX_S,
     ) -> None:
-        """`host` goes into the rows. `on_backlog` receives the number of waiting entries after each batch and at each
+        """`host` and `gateway` go into the rows. `on_backlog` receives the number of waiting entries after each batch and at each
         notification, because a hanging store ends no batch for seconds. `before_batch` may raise StoreUnavailable or SpoolError.
         `on_refusing` receives, after each batch, whether the store refused all of it.
         """
         self._spool = spool
         self._store = store
         self._host = host
+        self._gateway = gateway
         self._on_backlog = on_backlog
         self._before_batch = before_batch
         self._on_refusing = on_refusing
@@ -169,8 +171,11 @@ class Forwarder:
             except bus.BusError as error:
                 self._poison(entry, error)
             else:
-                decoded.append((entry, Stamped(event, self._host, entry.worker, entry.instance, entry.n)))
+                decoded.append((entry, self._stamped(entry, event)))
         return decoded
+
+    def _stamped(self, entry: Entry, event: bus.Event) -> Stamped:
+        return Stamped(event, self._host, entry.worker, entry.instance, entry.n, self._gateway)
 
     def _write(self, pairs: Sequence[tuple[Entry, Stamped]]) -> list[tuple[Entry, StoreError]]:
         """Write entries in one transaction; halve a refused batch to find the faulty entries. Returns those."""

@@ -7,6 +7,7 @@ StoreError for a permanent one. Only control uses the store.
     faults                                 temporary and permanent errors
     schema, migrations, tables             the schema, and its upgrade
     events, values                         events to rows that fit
+    gateways                               who holds an id, and who is heard
     recordings                             claims and states of recordings
     reads                                  rows for control and the commands
     retention, backup                      removal of calls; a copy of the file
@@ -20,12 +21,24 @@ from typing import Final, Unpack
 from sqlalchemy import Connection, exc
 
 import gw.config
-from gw.control.rows import CallDetails, CallEnd, CallFilter, CallRow, EventRow, ListedCall, RecordingRow, RowState, Scalar
-from gw.control.store import migrations, reads, retention
+from gw.control.rows import (
+    CallDetails,
+    CallEnd,
+    CallFilter,
+    CallRow,
+    EventRow,
+    GatewayRow,
+    ListedCall,
+    RecordingRow,
+    RowState,
+    Scalar,
+)
+from gw.control.store import gateways, migrations, reads, retention
 from gw.control.store import recordings as claims
 from gw.control.store.engine import open_backend
 from gw.control.store.events import Rows, Stamped, apply, merge
 from gw.control.store.faults import StoreError, StoreUnavailable
+from gw.control.store.gateways import Claimed, Report
 from gw.control.store.migrations import SchemaAheadError
 from gw.control.store.reads import Numbered
 from gw.control.store.recordings import HeldClaim, RecordingFields, claimant_of
@@ -35,8 +48,10 @@ from gw.control.store.values import Fit
 
 __all__ = [
     "ALL_CALLS",
+    "Claimed",
     "HeldClaim",
     "RecordingFields",
+    "Report",
     "SchemaAheadError",
     "Stamped",
     "Store",
@@ -172,17 +187,56 @@ class Store:
         """Return the acts of operators, newest first. `since`: epoch time."""
         return self._backend.read(lambda c: reads.list_acts(c, limit, since))
 
-    def open_calls(self, *, host: str) -> list[CallRow]:
-        """Return a host's calls without an end, oldest first."""
-        return self._backend.read(lambda c: reads.list_open_calls(c, host))
+    def open_calls(self, *, gateway: str) -> list[CallRow]:
+        """Return a gateway's calls without an end, oldest first."""
+        return self._backend.read(lambda c: reads.list_open_calls(c, gateway))
 
     def ends_of_calls(self, call_sids: Sequence[str]) -> dict[str, CallEnd]:
-        """Return the ends and hosts of these calls, by SID, with one query. Unknown calls are missing."""
+        """Return the ends and gateways of these calls, by SID, with one query. Unknown calls are missing."""
         return self._backend.read(lambda c: reads.list_ends(c, call_sids))
 
     def statuses_of_open_calls(self) -> list[tuple[str, dict[str, Scalar]]]:
         """Return the status callbacks of all calls without an end: call SID and form."""
         return self._backend.read(reads.list_statuses_of_open_calls)
+
+    # -- gateways ------------------------------------------------------------------------------------------------------
+
+    def claim_gateway(self, report: Report, *, begins: bool = False) -> Claimed:
+        """Take or renew the row of a gateway's id, unless another holds it. `begins`: the gateway was started."""
+
+        def work(connection: Connection) -> Claimed:
+            return gateways.claim(connection, report, begins, self._fit)
+
+        try:
+            return self._backend.write(work)
+        except StoreError as error:
+            if not isinstance(error.__cause__, exc.IntegrityError):
+                raise
+            return self._backend.write(work)  # another gateway inserted the row in the same moment
+
+    def stop_gateway(self, gateway: str, fingerprint: str) -> None:
+        """Note that a gateway has stopped, if it holds its id."""
+        self._backend.write(lambda c: gateways.stop(c, gateway, fingerprint))
+
+    def gateways(self) -> tuple[float, list[GatewayRow]]:
+        """Return the time by the clock of the database, and the gateways by machine."""
+        return self._backend.read(gateways.list_gateways)
+
+    def ask_drain(self, gateway: str, *, on: bool) -> None:
+        """Ask a gateway to drain its machine, or to end the drain."""
+        self._backend.write(lambda c: gateways.ask_drain(c, gateway, on))
+
+    def answer_drain(self, gateway: str, *, on: bool) -> None:
+        """Remove a request that was carried out, unless another one replaced it."""
+        self._backend.write(lambda c: gateways.answer_drain(c, gateway, on))
+
+    def forget_gateways(self, silent_s: float) -> int:
+        """Remove the gateways that were not heard for this long. Returns their number."""
+        return self._backend.write(lambda c: gateways.forget_gateways(c, silent_s))
+
+    def abandoned_calls(self, silent_s: float) -> list[CallRow]:
+        """Return open calls of gateways that were not heard for this long. A call that began since is not among them."""
+        return self._backend.read(lambda c: gateways.list_abandoned_calls(c, silent_s))
 
     # -- retention -----------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Stamped(NamedTuple):
     worker: int
     instance: str
     n: int
+    gateway: str = ""
 
 
 class Wish(NamedTuple):
@@ -113,6 +114,7 @@ class Rows:
             CallRow(
                 call_sid=self.fit.text(call_sid, SID_CHARS),
                 host=self.fit.word(stamped.host, NUMBER_CHARS),
+                gateway=self.fit.word(stamped.gateway, SID_CHARS),
                 worker=stamped.worker if stamped.worker >= 0 else None,
                 instance=self.fit.word(stamped.instance, SID_CHARS),
                 **facts,
@@ -181,6 +183,7 @@ class Rows:
                 at=self.fit.moment(at),
                 data=self.fit.data(data),
                 host=self.fit.word(stamped.host, NUMBER_CHARS),
+                gateway=self.fit.word(stamped.gateway, SID_CHARS),
                 worker=stamped.worker if stamped.worker >= 0 else None,
                 instance=self.fit.text(stamped.instance, SID_CHARS),
                 n=self.fit.big(stamped.n),

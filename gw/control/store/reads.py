@@ -103,18 +103,22 @@ def list_acts(connection: Connection, limit: int, since: float | None) -> list[E
     return _rows(connection, statement.order_by(events.c.at.desc(), events.c.id.desc()).limit(_bounded(limit)), EventRow)
 
 
-def list_open_calls(connection: Connection, host: str) -> list[CallRow]:
-    """Return a host's calls without an end, oldest first. The host that resumed a call owns it."""
+def gateway_of_call() -> ColumnElement[str | None]:
+    """The gateway that owns a row of `calls`: the last one that resumed the call, or the first."""
     events = tables.events
-    resumed_on = select(events.c.host).where(events.c.call_sid == calls.c.call_sid, events.c.kind == "resumed")
-    last_host = resumed_on.order_by(events.c.at.desc()).limit(1).scalar_subquery()
-    statement = select(*columns_of(calls)).where(calls.c.ended_at.is_(None), func.coalesce(last_host, calls.c.host) == host)
+    resumed_by = select(events.c.gateway).where(events.c.call_sid == calls.c.call_sid, events.c.kind == "resumed")
+    return func.coalesce(resumed_by.order_by(events.c.at.desc()).limit(1).scalar_subquery(), calls.c.gateway)
+
+
+def list_open_calls(connection: Connection, gateway: str) -> list[CallRow]:
+    """Return a gateway's calls without an end, oldest first."""
+    statement = select(*columns_of(calls)).where(calls.c.ended_at.is_(None), gateway_of_call() == gateway)
     return _rows(connection, statement.order_by(calls.c.id).limit(MAX_ROWS), CallRow)
 
 
 def list_ends(connection: Connection, call_sids: Sequence[str]) -> dict[str, CallEnd]:
     """Return the ends of these calls, by SID. Unknown calls are missing."""
-    statement = select(calls.c.call_sid, calls.c.ended_at, calls.c.host).where(calls.c.call_sid.in_(call_sids))
+    statement = select(calls.c.call_sid, calls.c.ended_at, calls.c.gateway).where(calls.c.call_sid.in_(call_sids))
     return {row.call_sid: row for row in _rows(connection, statement.limit(MAX_ROWS), CallEnd)}
 
 

@@ -83,6 +83,24 @@ leases = Table(
     **_MYSQL,
 )
 
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("gateway", String(SID_CHARS), primary_key=True),
+    Column("machine", String(NUMBER_CHARS), nullable=False),
+    Column("version", String(SID_CHARS), nullable=False),
+    Column("fingerprint", String(NUMBER_CHARS), nullable=False),  # of the holder: a copied var_dir has another one
+    Column("started_at", Moment(), nullable=False),
+    Column("heartbeat_at", Moment(), nullable=False),  # by the clock of the database, as the others
+    Column("stopped_at", Moment()),
+    Column("ready", Boolean, nullable=False),
+    Column("drained", Boolean, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("drain_asked", Boolean),  # by an operator at another gateway; NULL once done
+    **_MYSQL,
+)
+
 calls = Table(
     "calls",
     metadata,
@@ -102,6 +120,7 @@ calls = Table(
     Column("result", String(SID_CHARS)),
     Column("detail", String(DETAIL_CHARS)),
     Column("host", String(NUMBER_CHARS)),
+    Column("gateway", String(SID_CHARS)),
     Column("worker", Integer),
     Column("instance", String(SID_CHARS)),
     UniqueConstraint("call_sid", name="uq_calls_call_sid"),
@@ -195,6 +214,7 @@ events = Table(
     Column("at", Moment(), nullable=False),
     Column("data", JSON(none_as_null=True), nullable=False),
     Column("host", String(NUMBER_CHARS)),
+    Column("gateway", String(SID_CHARS)),
     Column("worker", Integer),
     Column("instance", String(SID_CHARS), nullable=False),
     Column("n", BigInteger, nullable=False),

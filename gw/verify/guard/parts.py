@@ -257,7 +257,7 @@ class Parts:
             self.row_store.store,
             cast("Any", StandIn(write_once=write)),
             cast("Any", StandIn(is_owned=lambda call_sid: False, hang_up=lambda call_sid, reason: False)),
-            host="host",
+            gateway="host",
             on_call_over=made.on_call_over,
             on_lost=lambda call_sids: None,
         )

@@ -17,6 +17,7 @@ from gw.call.quality import Quality
 from gw.cli import root
 from gw.config import Store as StoreConfig
 from gw.control.admin.server import AdminServer, Command, CommandError
+from gw.control.fleet import listed
 from gw.control.rows import CallFilter
 from gw.control.store import Stamped, Store
 from gw.control.unix_socket import PrivateListener
@@ -27,7 +28,7 @@ ENDED = "CA" + "a" * 32
 LIVE = "CA" + "b" * 32
 
 #: Commands that change nothing.
-READS = frozenset(("status", "holds", "calls", "call", "audit", "recordings", "poison_list", "poison_export"))
+READS = frozenset(("status", "fleet", "holds", "calls", "call", "audit", "recordings", "poison_list", "poison_export"))
 
 #: A hold with a deep stack, and one that was not sampled.
 HOLDS = [
@@ -60,7 +61,7 @@ STATUS = {
     "claims": 0,
     "cut_values": 0,
     "twilio": {"circuit": "closed", "problem": ""},
-    "store": {"kind": "sqlite", "reachable": True, "revision": "0006", "schema": "ready", "problem": ""},
+    "store": {"kind": "sqlite", "reachable": True, "revision": "0007", "schema": "ready", "problem": ""},
     "recordings": {"completed": 0},
 }
 
@@ -149,6 +150,11 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
             raise CommandError("not_found", f"no process {fields['process']}")
         return {"processes": {"control": fields["level"] or "info"}}
 
+    def drain_machine(fields: Any) -> Any:
+        if fields["machine"] != "vm2":
+            raise CommandError("not_found", f"no live gateway on a machine {fields['machine']!r}; the live ones: vm2")
+        return {"gateway": "gw-2", "machine": "vm2", "draining": fields["on"]}
+
     def dial(fields: Any) -> Any:
         if fields["agent"] != "default":
             raise CommandError("not_found", f"no agent {fields['agent']!r}; use one of: default")
@@ -180,6 +186,8 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
     answers: dict[str, Callable[[Any], Any]] = {
         "status": lambda _: {**STATUS, "readiness": {"ready": not received, "reasons": received}},
         "drain": lambda fields: {"draining": fields["on"], "workers": 1},
+        "drain_machine": drain_machine,
+        "fleet": lambda _: listed(*store.gateways(), 3600.0),
         "loglevel": loglevel,
         "holds": lambda _: HOLDS,
         "calls": calls,

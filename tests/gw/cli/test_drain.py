@@ -15,6 +15,18 @@ def test_a_machine_is_drained_and_undrained(cli: CommandLine, gateway: list[str]
     assert cli.document("undrain") == {"draining": False, "workers": 1}
 
 
+def test_another_machine_of_the_fleet_is_drained(cli: CommandLine, gateway: list[str]) -> None:
+    drained = cli.run("drain", "--machine", "vm2")
+    assert drained.stdout == "vm2 (gw-2) is drained: it refuses new calls, live ones continue.\n"
+    assert cli.document("drain", "--machine", "vm2") == {"gateway": "gw-2", "machine": "vm2", "draining": True}
+    assert cli.run("undrain", "--machine", "vm2").stdout == "vm2 (gw-2) accepts calls again.\n"
+    for command in ("drain", "undrain"):
+        refused = cli.run(command, "--machine", "vm7")
+        assert (refused.exit_code, "no live gateway on a machine 'vm7'" in refused.stderr) == (1, True)
+    refused = cli.run("drain", "--machine", "vm2", "--wait")
+    assert (refused.exit_code, "status --fleet" in refused.stderr) == (2, True)
+
+
 def test_a_timeout_of_0_does_not_wait(cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the default, server.reload_timeout_s."""
     asked = iter([2])

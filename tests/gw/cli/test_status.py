@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gw.control.store import Report, Store
 from tests.gw.cli.conftest import HOLDS, STATUS, CommandLine
 
 
@@ -18,6 +19,28 @@ def test_holds_are_shown_with_their_stacks(cli: CommandLine, gateway: list[str])
     assert lines[1:4] == [[f"gw/media/depth{n}.py:{40 + n}", f"deep{n}"] for n in (1, 2, 3)]
     assert " ".join(lines[4][-7:]) == "0 4710 hub 1.100 0.000 not sampled"
     assert cli.document("status", "--holds") == HOLDS
+
+
+def test_the_fleet_is_shown_with_and_without_a_gateway(cli: CommandLine, store: Store, request: pytest.FixtureRequest) -> None:
+    assert cli.run("status", "--fleet").stdout == "No gateway has used this store yet.\n"
+    store.claim_gateway(Report("gw-1", "a", "vm1", "0.1", ready=True, calls=3, capacity=10), begins=True)
+    store.claim_gateway(Report("gw-2", "b", "vm2", "0.1", drained=True), begins=True)
+    store.stop_gateway("gw-2", "b")
+    asked = cli.run("status", "--fleet")
+    assert "The gateway does not run" in asked.stderr
+    request.getfixturevalue("gateway")
+    title, *lines = (line.split() for line in cli.run("status", "--fleet").stdout.splitlines())
+    assert title == ["machine", "gateway", "version", "state", "ready", "drained", "calls", "heartbeat"]
+    assert [line[:-3] for line in lines] == [
+        ["vm1", "gw-1", "0.1", "live", "yes", "-", "3", "of", "10"],
+        ["vm2", "gw-2", "0.1", "stopped", "-", "yes", "0", "of", "0"],
+    ]
+    assert [line.split()[:-3] for line in asked.stdout.splitlines()[1:]] == [line[:-3] for line in lines]
+    document = cli.document("status", "--fleet")
+    assert [(row["gateway"], row["state"], row["heartbeat_age_s"] < 60) for row in document] == [
+        ("gw-1", "live", True),
+        ("gw-2", "stopped", True),
+    ]
 
 
 def test_a_gateway_that_is_not_ready_is_exit_code_1(cli: CommandLine, gateway: list[str]) -> None:

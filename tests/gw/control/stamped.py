@@ -49,7 +49,7 @@ def turn(k: int = 1, n: int = 1, text: str = "Hello", **changes: object) -> bus.
     return bus.Turn(n=n, text=text, **(facts | changes))  # type: ignore[arg-type]
 
 
-def stamp(*events: bus.Event, instance: str = "i1", worker: int = 0, host: str = "h1") -> list[Stamped]:
+def stamp(*events: bus.Event, instance: str = "i1", worker: int = 0, host: str = "h1", gateway: str = "gw-1") -> list[Stamped]:
     """Numbered from 1, as a worker numbers them."""
     numbers = itertools.count(1)
-    return [Stamped(event, host, worker, instance, next(numbers)) for event in events]
+    return [Stamped(event, host, worker, instance, next(numbers), gateway) for event in events]

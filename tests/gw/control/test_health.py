@@ -46,7 +46,7 @@ class Rig:
         )
         accounts = Accounts(config)
         self.breaker, self.other_breaker = (account.breaker for account in accounts)
-        self.store_problem = ""
+        self.store_problem = self.lease_problem = ""
         self.stopping = False
         self.schema_state = "unknown"
         self.health = Health(
@@ -61,6 +61,8 @@ class Rig:
             accounts=accounts,
             is_stopping=lambda: self.stopping,
             schema_state=lambda: self.schema_state,
+            gateway="gw-1",
+            lease_problem=lambda: self.lease_problem,
         )
 
     def worker(self, *, draining: bool = False) -> BusClient:
@@ -108,6 +110,14 @@ def test_a_drained_or_stopping_machine_is_not_ready(rig: Rig) -> None:
     rig.scoreboard.drained = False
     rig.stopping = True
     assert readiness(rig) == (False, ["the gateway stops"])
+    worker.close()
+
+
+def test_a_gateway_whose_id_is_held_elsewhere_is_not_ready(rig: Rig) -> None:
+    worker = rig.worker()
+    rig.lease_problem = "another gateway has the id"
+    assert readiness(rig) == (False, ["another gateway has the id"])
+    assert rig.health.status()["gateway"] == "gw-1"
     worker.close()
 
 

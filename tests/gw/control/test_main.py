@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from sqlalchemy.engine import make_url
 
 from gw import bus
 from gw.config import Config, Ops, Store
-from gw.control import main
+from gw.control import fleet, main
 from gw.control.admin.client import AdminClient, NotReachable, Refused, read_only
 from gw.control.calls import lost_calls, status_callbacks
 from gw.control.main import Control
@@ -399,6 +400,35 @@ def test_a_second_control_is_refused(make: Make, tmp_path: Path, caplog: pytest.
     assert "cannot start" in caplog.text
 
 
+def test_a_copy_of_a_running_gateway_ends_with_one_sentence(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cloned machine has the id of its original, and would end its calls."""
+    monkeypatch.setattr(fleet, "BEAT_S", 0.1)
+    monkeypatch.setattr(fleet, "LOOK_S", 0.1)
+    monkeypatch.setattr(lost_calls, "GRACE_S", 0.1)
+    (tmp_path / "original").mkdir()
+    store_url = f"sqlite:///{tmp_path}/shared.db"
+    original = Rig(tmp_path / "original", config_in(tmp_path / "original", store_url=store_url))
+    try:
+        worker = original.worker()
+        worker.await_ack(worker.send(call_started()))
+        original.call(CALL, lambda call: call["gateway"])
+        (tmp_path / "copy").mkdir()
+        shutil.copy(tmp_path / "original" / "gateway-id", tmp_path / "copy")
+        assert main.run(config_in(tmp_path / "copy", store_url=store_url), -1) == 1
+        assert f"delete {tmp_path}/copy/gateway-id there, and start it again" in caplog.text
+        assert original.call(CALL, lambda call: True)["ended_at"] is None
+        assert {row["state"] for row in original.admin.request("fleet")} == {"live"}
+        worker.await_ack(worker.send(call_ended()))
+        worker.close()
+    finally:
+        assert original.stop() == 0
+    copy = Rig(tmp_path / "copy", config_in(tmp_path / "copy", store_url=store_url))
+    assert copy.control._lease.held.is_set(), "the original has stopped"
+    assert copy.stop() == 0
+
+
 def test_a_taken_ops_port_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = config_in(tmp_path)
@@ -465,6 +495,8 @@ ACTS = {
     "poison_drop": True,
     "drain": True,
     "reload": True,
+    "fleet": False,
+    "drain_machine": True,
     "loglevel": False,  # without a level
 }
 

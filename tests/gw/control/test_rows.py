@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import Table
 
-from gw.control.rows import CallDetails, CallRow, EventRow, ListedCall, QualityRow, RecordingRow, TurnRow
+from gw.control.rows import CallDetails, CallRow, EventRow, GatewayRow, ListedCall, QualityRow, RecordingRow, TurnRow
 from gw.control.store import tables
 from tests.program import ROOT
 
@@ -19,6 +19,7 @@ CALL = {"call_sid": "CA1", "started_at": 10.0, "answered_at": 12.0, "ended_at": 
 @pytest.mark.parametrize(
     ("kind", "table"),
     [
+        (GatewayRow, tables.gateways),
         (CallRow, tables.calls),
         (TurnRow, tables.turns),
         (RecordingRow, tables.recordings),

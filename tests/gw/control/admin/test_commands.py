@@ -63,6 +63,7 @@ class Rig:
             claims=Claims(self.spool, claimant="claimant"),
             is_owned=self.bus.is_owned,
         )
+        self.reconciler = Reconciler(self.store, self.recorder, rows, accounts, claimant="claimant", is_owned=self.bus.is_owned)
         self.notified: list[bool] = []
         self.ready = True
         self.commands = AdminCommands(
@@ -71,7 +72,7 @@ class Rig:
             accounts,
             lambda: {"version": "1", "readiness": {"ready": self.ready, "reasons": ["drained by an operator"]}},
             recorder=self.recorder,
-            reconciler=Reconciler(self.store, self.recorder, rows, accounts, claimant="claimant", is_owned=self.bus.is_owned),
+            reconciler=self.reconciler,
             spool=self.spool,
             audit=Audit(self.spool, lambda: self.notified.append(True)),
             notify=lambda: self.notified.append(True),
@@ -400,6 +401,13 @@ def test_a_requested_pass_runs_immediately(make: Make) -> None:
     assert rig.ask("recordings_reconcile") == {"unsettled": 1, "taken_up": 0, "asked": 1, "settled": 0, "left": 0}
     assert rig.ask("recordings_reconcile")["settled"] == 1
     assert rig.ask("recordings_reconcile") == {"unsettled": 0, "taken_up": 0, "asked": 0, "settled": 0, "left": 0}
+
+
+def test_no_pass_is_requested_of_a_gateway_without_its_id(make: Make) -> None:
+    rig = make()
+    rig.reconciler.may_settle = lambda: False
+    with pytest.raises(CommandError, match="does not hold its id"):
+        rig.ask("recordings_reconcile")
 
 
 def test_poison_is_listed_and_requeued(make: Make) -> None:

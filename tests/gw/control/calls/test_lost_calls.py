@@ -110,7 +110,7 @@ def test_pending_ends_are_written_at_the_stop(tmp_path: Path) -> None:
 
 def test_orphans_of_earlier_workers_are_ended(rig: Rig) -> None:
     for call_sid in (CALL, OTHER, THIRD):
-        rig.store.apply([Stamped(call_started(call_sid), "here" if call_sid != THIRD else "elsewhere", 0, "w0", 1)])
+        rig.store.apply([Stamped(call_started(call_sid), "vm1", 0, "w0", 1, "here" if call_sid != THIRD else "elsewhere")])
     done: list[bool] = []
     rig.lost.watch_orphans(rig.store, "here", owned=lambda: {OTHER}, done=lambda: done.append(True))
     assert [end.call_sid for end in rig.wait(1)] == [CALL]
@@ -118,14 +118,14 @@ def test_orphans_of_earlier_workers_are_ended(rig: Rig) -> None:
 
 
 def test_orphans_wait_for_the_store(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    rig.store.apply([Stamped(call_started(), "here", 0, "w0", 1)])
+    rig.store.apply([Stamped(call_started(), "vm1", 0, "w0", 1, "here")])
     open_calls, failures = rig.store.open_calls, [3]
 
-    def sometimes(*, host: str) -> list[dict[str, object]]:
+    def sometimes(*, gateway: str) -> list[dict[str, object]]:
         if failures[0]:
             failures[0] -= 1
             raise StoreUnavailable("away")
-        return open_calls(host=host)
+        return open_calls(gateway=gateway)
 
     monkeypatch.setattr(rig.store, "open_calls", sometimes)
     rig.lost.watch_orphans(rig.store, "here", owned=set, done=lambda: None)
@@ -134,14 +134,14 @@ def test_orphans_wait_for_the_store(rig: Rig, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_call_whose_end_waits_in_the_spool_is_not_lost(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls ended while the store was away, and control was replaced meanwhile: they were counted twice, as lost too."""
-    rig.store.apply([Stamped(call_started(call_sid), "here", 0, "w0", 1) for call_sid in (CALL, OTHER)])
+    rig.store.apply([Stamped(call_started(call_sid), "vm1", 0, "w0", 1, "here") for call_sid in (CALL, OTHER)])
     rig.spool.append("w0", [(2, bus.encode_event(call_ended()))])
     asked = gevent.event.Event()
     open_calls = rig.store.open_calls
 
-    def ask(*, host: str) -> list[CallRow]:
+    def ask(*, gateway: str) -> list[CallRow]:
         asked.set()
-        return open_calls(host=host)
+        return open_calls(gateway=gateway)
 
     monkeypatch.setattr(rig.store, "open_calls", ask)
     rig.lost.watch_orphans(rig.store, "here", owned=set, done=lambda: None)

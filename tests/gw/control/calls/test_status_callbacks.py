@@ -99,7 +99,7 @@ class Rig:
             self.store,
             RecordingRows(self.store, self.page),
             self.calls,
-            host="here",
+            gateway="here",
             on_call_over=self.over.append,
             on_lost=self.lost.append,
             spooled=lambda: self.spooled,
@@ -122,8 +122,8 @@ class Rig:
     def under_way(self) -> int:
         return len(self.callbacks._grace) + len(self.callbacks._ending)
 
-    def started(self, host: str = "here") -> None:
-        self.store.apply([Stamped(call_started(), host, 0, "w0", 1)])
+    def started(self, gateway: str = "here") -> None:
+        self.store.apply([Stamped(call_started(), "vm1", 0, "w0", 1, gateway)])
 
 
 @pytest.fixture
@@ -191,9 +191,9 @@ def test_ends_that_an_earlier_process_did_not_handle_are_taken_up(rig: Rig, monk
     rig.started("elsewhere")
     for n, (call_sid, status) in enumerate([(CALL, "completed"), (CALL, "in-progress"), (OTHER, "in-progress"), ("CA3", "busy")]):
         if call_sid == OTHER:
-            rig.store.apply([Stamped(call_started(OTHER), "elsewhere", 0, "w0", 2)])
+            rig.store.apply([Stamped(call_started(OTHER), "vm1", 0, "w0", 2, "elsewhere")])
         status_event = bus.Webhook("status", time.time(), {"CallSid": call_sid, "CallStatus": status})
-        rig.store.apply([Stamped(status_event, "elsewhere", 0, "w1", n + 1)])
+        rig.store.apply([Stamped(status_event, "vm1", 0, "w1", n + 1, "elsewhere")])
     read = rig.store.statuses_of_open_calls
     answers = iter([StoreUnavailable("away")])
 
@@ -297,7 +297,7 @@ def test_a_look_is_one_query_for_all_calls_that_end(rig: Rig, monkeypatch: pytes
 
     monkeypatch.setattr(rig.store, "ends_of_calls", count)
     sids = [f"CA{n}" for n in range(200)]
-    rig.store.apply([Stamped(call_started(sid), "here", 0, "w0", n) for n, sid in enumerate(sids, 1)])
+    rig.store.apply([Stamped(call_started(sid), "vm1", 0, "w0", n, "here") for n, sid in enumerate(sids, 1)])
     rig.spooled = (7, 2)
     for sid in sids:
         rig.callbacks.on_event(bus.Webhook("status", time.time(), {"CallSid": sid, "CallStatus": "completed"}))

@@ -13,6 +13,7 @@ import pytest
 
 import gw.config
 from gw import bus
+from gw.control.recording import reconcile
 from gw.control.recording.claims import Claims
 from gw.control.recording.reconcile import (
     FOREIGN_AGE_S,
@@ -82,6 +83,19 @@ def test_the_next_step_for_a_row(what: RecordingRow, owned: bool, step: str) -> 
     assert reconcile_step(what, claimant="claimant", owned=owned, now=NOW) == step
 
 
+@pytest.mark.parametrize(
+    ("what", "step"),
+    [
+        (row("started", owner="other/1-a", age_s=STARTED_AGE_S - 1), "leave"),
+        (row("started", owner="other/1-a", age_s=STARTED_AGE_S + 1), "look"),
+        (row("claimed", owner="other/1-a", age_s=STARTED_AGE_S + 1), "leave"),
+    ],
+)
+def test_the_next_step_for_a_row_of_a_gateway_that_is_gone(what: RecordingRow, step: str) -> None:
+    """Twilio's list is asked as for an own row; its claim waits as before, because nothing may be created twice."""
+    assert reconcile_step(what, claimant="claimant", owned=False, now=NOW, adopted=True) == step
+
+
 class Rig:
     """A reconciler on a real store and a scripted Twilio."""
 
@@ -108,6 +122,8 @@ class Rig:
             is_owned=self.owned.__contains__,
         )
         self.overdue: list[int] = []
+        self.adopted: list[str] = []
+        self.may_settle = True
         self.reconciler = Reconciler(
             self.store,
             self.recorder,
@@ -115,6 +131,8 @@ class Rig:
             accounts,
             claimant="claimant",
             is_owned=self.owned.__contains__,
+            may_settle=lambda: self.may_settle,
+            adopted=lambda: self.adopted,
             on_overdue=self.overdue.append,
         )
 
@@ -310,6 +328,36 @@ def test_a_new_wish_is_taken_up_beside_a_hundred_thousand_unsettled_rows(rig: Ri
     assert done.taken_up == 1
     assert done.unsettled <= 1 + 3000 + MAX_STARTED
     assert rig.pass_over().state == "started"
+
+
+def test_started_rows_of_a_gateway_that_is_gone_are_looked_at_like_own_ones(rig: Rig) -> None:
+    insert(rig, "started", "gone/1-a", STARTED_AGE_S + 60, 2)
+    insert(rig, "started", "gone/1-a", LOOK_LAST_S + 60, 1, 3)
+    insert(rig, "started", "alive/1-a", STARTED_AGE_S + 60, 1, 4)
+    rig.twilio.gets += [listing(recording())] * 3
+    assert rig.reconciler.pass_over(time.time(), 1000.0).asked == 1, "the old one, as of any gateway"
+    rig.adopted.append("gone")
+    insert(rig, "started", "gone/1-a", LOOK_LAST_S + 60, 1, 5)
+    rig.twilio.gets.append(listing(recording()))
+    done = rig.reconciler.pass_over(time.time(), 1010.0)
+    assert (done.unsettled, done.asked) == (3, 3), "each row once, also the one that any gateway would look at"
+    asked = {call_sid for request in rig.twilio.seen if (call_sid := request.path.split("/")[-2]).startswith("CA")}
+    assert asked == {f"CA{n:032d}" for n in (1, 2, 3, 5)}
+
+
+def test_no_pass_is_made_without_the_id(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process whose claims these seem to be may be alive elsewhere."""
+    monkeypatch.setattr(reconcile, "FIRST_PASSES_S", (0.01,) * 50)
+    assert rig.store.claim_recording(CALL, ACCOUNT, "claimant/1-a", time.time())
+    rig.may_settle = False
+    rig.reconciler.start()
+    gevent.sleep(0.1)
+    assert rig.twilio.seen == []
+    rig.twilio.gets.append(listing(recording()))
+    rig.may_settle = True
+    with gevent.Timeout(scaled(20)):
+        while not rig.twilio.seen:
+            gevent.sleep(0.01)
 
 
 def test_started_rows_are_looked_at_in_turn(rig: Rig) -> None:

@@ -38,6 +38,8 @@ def test_a_wish_is_claimed_by_this_process_and_settled(tmp_path: Path) -> None:
                 claims=Claims(spool, claimant="host:1"),
                 is_owned=lambda _: False,
                 store_away_s=lambda: -1e9,
+                may_settle=lambda: True,
+                adopted=lambda: (),
             )
             for _ in range(2)
         ]
@@ -75,6 +77,8 @@ def test_claims_are_recovered_from_the_calls_account(tmp_path: Path, monkeypatch
         claims=Claims(spool, claimant="host:1"),
         is_owned=lambda _: True,
         store_away_s=lambda: -1e9,
+        may_settle=lambda: True,
+        adopted=lambda: (),
     )
     try:
         if stored:

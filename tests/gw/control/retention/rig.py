@@ -49,6 +49,7 @@ class Rig:
         self.forwarder = Forwarder(self.spool, self.store, host="vm1", on_backlog=lambda _: None)
         self.page = Page.create(folder / "control.page")
         self.alive: set[str] = set()
+        self.may_settle = True
         self.made: list[Retention | Recordings] = []
 
     def config(self, *, keep_days: int = 0, twilio_days: int = 0, fetches: bool = True) -> Config:
@@ -85,6 +86,7 @@ class Rig:
             owner=owner,
             machine="vm1",
             is_owned=self.alive.__contains__,
+            may_settle=lambda: self.may_settle,
             require_schema=lambda: None,
         )
         self.made.append(made)

@@ -40,6 +40,18 @@ def test_another_gateway_waits_for_the_lease(rig: Rig) -> None:
     assert rig.store.calls() == [], "it was released"
 
 
+def test_a_gateway_without_its_id_removes_nothing(rig: Rig) -> None:
+    """A copy has the same lease as its original."""
+    rig.call(1, days_old=100)
+    rig.may_settle = False
+    retention = rig.retention(keep_days=90)
+    retention.pass_over()
+    assert len(rig.store.calls()) == 1
+    rig.may_settle = True
+    retention.pass_over()
+    assert rig.store.calls() == []
+
+
 def test_events_come_first(rig: Rig) -> None:
     rig.call(1, days_old=100)
     rig.spool.append("w", [(n, b"x") for n in range(1, service.BACKLOG + 1)])

@@ -10,13 +10,13 @@ from tests.gw.control.stamped import T0, call_sid, ended, stamp, started
 SID = call_sid(1)
 
 
-def test_the_host_that_resumed_a_call_owns_it(store: Store) -> None:
-    """The host that lost the call must not end it after a restart; its new host must find it."""
+def test_the_gateway_that_resumed_a_call_owns_it(store: Store) -> None:
+    """The gateway that lost the call must not end it after a restart; its new one must find it."""
     store.apply(stamp(started(1), started(2)))
-    store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 5, {"n": 1}), host="h2", instance="i2"))
-    assert [[c.call_sid for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1)], [call_sid(2)]]
-    store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 9, {"n": 2}), host="h1", instance="i3"))
-    assert [[c.call_sid for c in store.open_calls(host=host)] for host in ("h1", "h2")] == [[call_sid(1), call_sid(2)], []]
+    store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 5, {"n": 1}), gateway="gw-2", instance="i2"))
+    assert [[c.call_sid for c in store.open_calls(gateway=one)] for one in ("gw-1", "gw-2")] == [[call_sid(1)], [call_sid(2)]]
+    store.apply(stamp(bus.CallEvent(call_sid(2), "resumed", T0 + 9, {"n": 2}), gateway="gw-1", instance="i3"))
+    assert [[c.call_sid for c in store.open_calls(gateway=one)] for one in ("gw-1", "gw-2")] == [[call_sid(1), call_sid(2)], []]
 
 
 def test_lists_have_limits(store: Store) -> None:
@@ -40,7 +40,7 @@ def test_the_ends_of_several_calls_are_one_answer(store: Store) -> None:
     store.apply(stamp(started(1), started(2), ended(2)))
     ends = store.ends_of_calls([call_sid(k) for k in (1, 2, 3)])
     assert {sid: end.ended_at is not None for sid, end in ends.items()} == {call_sid(1): False, call_sid(2): True}
-    assert {end.host for end in ends.values()} == {store.calls()[0].host}
+    assert {end.gateway for end in ends.values()} == {"gw-1"}
 
 
 def test_a_call_lists_its_turns_as_spoken_and_its_events_by_time(store: Store) -> None:

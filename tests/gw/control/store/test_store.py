@@ -60,6 +60,7 @@ def test_a_call_is_read_as_written(store: Store) -> None:
         "result": "success",
         "detail": "",
         "host": "h1",
+        "gateway": "gw-1",
         "worker": 2,
         "instance": "i1",
     }
@@ -112,8 +113,8 @@ def test_events_without_a_call_make_no_call(store: Store) -> None:
 
 def test_an_inferred_end_closes_open_calls_and_yields_to_a_real_one(store: Store) -> None:
     store.apply(stamp(started(1), started(2), started(3), ended(1)))
-    store.apply(stamp(started(4), host="h2", instance="i2"))
-    assert [c.call_sid for c in store.open_calls(host="h1")] == [call_sid(2), call_sid(3)]
+    store.apply(stamp(started(4), gateway="gw-2", instance="i2"))
+    assert [c.call_sid for c in store.open_calls(gateway="gw-1")] == [call_sid(2), call_sid(3)]
     assert [c.call_sid for c in store.calls(open_only=True)] == [call_sid(4), call_sid(3), call_sid(2)]
     store.apply(stamp(*(ended(n, "worker_lost", "own_error", T0 + 99) for n in (1, 2, 3))))
     lost = store.call(call_sid(2))

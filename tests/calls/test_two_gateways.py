@@ -1,7 +1,7 @@
 """Gateways of real processes on one store: each continues its own calls and recordings, and no others.
 
 Two have one hostname and one path of `var_dir`, as two containers of one image; one comes back with another hostname. Needs root,
-for a mount and a hostname of their own.
+for private mounts and hostnames.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MACHINE = 'mount --bind "$0" "$1" && mount -t tmpfs tmpfs /dev/shm && hostname 
 
 
 class Machine(GatewayProcess):
-    """A gateway on a machine of its own, which sees its `var_dir` at the path `seen`."""
+    """A gateway on a private machine, where `var_dir` has the path `seen`."""
 
     def __init__(self, folder: Path, seen: Path, store_url: str) -> None:
         super().__init__([], folder, {"server": "workers = 1\n"}, store_url)

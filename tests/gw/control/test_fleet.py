@@ -135,7 +135,7 @@ def test_a_copy_of_a_live_gateway_is_a_duplicate(rig: Rig, monkeypatch: pytest.M
     assert not copy.fleet.is_duplicate(), "its workers have calls and are not connected yet"
 
 
-def test_a_holder_that_is_not_heard_again_is_no_proof(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_is_not_heard_again_proves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine lost power a moment ago, and is back before its silence is certain."""
     rig.one().fleet.beat()
     monkeypatch.setattr(fleet, "WATCH_S", 0.05)
@@ -149,7 +149,7 @@ def test_a_holder_that_is_not_heard_again_is_no_proof(rig: Rig, monkeypatch: pyt
     assert (again.lease.may_settle(), again.lease.problem) == (True, "")
 
 
-def test_the_one_that_was_silent_does_without_the_lease(rig: Rig) -> None:
+def test_a_gateway_that_was_silent_does_without_the_lease(rig: Rig) -> None:
     first, second = rig.one(), rig.one(fingerprint="b")
     first.fleet.beat()
     silence(rig.store)
@@ -235,7 +235,7 @@ def test_calls_are_ended_only_once_others_had_time_to_be_heard(rig: Rig) -> None
     assert one.ended == [call_sid(1)]
 
 
-def test_gateways_that_are_gone_for_a_week_are_forgotten(rig: Rig) -> None:
+def test_gateways_that_are_gone_for_a_week_are_removed(rig: Rig) -> None:
     one, other = rig.one("gw-1"), rig.one("gw-2")
     for each in (one, other):
         each.fleet.beat()

@@ -1,4 +1,4 @@
-"""gw.control.identity: an id that is made once, and tells a copied folder from its original."""
+"""gw.control.identity: an id that is made once, and a fingerprint of the folder."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_a_gateway_that_stopped_is_free_for_a_copy(store: Store) -> None:
     assert store.gateways()[1][0].stopped_at is None
 
 
-def test_of_two_that_claim_an_id_at_once_one_has_it(open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_simultaneous_claims_has_the_id(open_store: StoreMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     stores = [open_store() for _ in range(2)]
     stores[0].upgrade()
     clock = gateways.clock
@@ -142,7 +142,7 @@ def test_a_drain_is_asked_for_and_answered(store: Store) -> None:
     assert (store.gateways()[1][0].drain_asked, store.gateways()[1][0].drained) == (None, False)
 
 
-def test_gateways_that_are_gone_are_forgotten(store: Store) -> None:
+def test_gateways_that_are_gone_are_removed(store: Store) -> None:
     for gateway in ("gw-1", "gw-2"):
         store.claim_gateway(report(gateway), begins=True)
     silence(store, "gw-2", 100.0)
@@ -152,7 +152,7 @@ def test_gateways_that_are_gone_are_forgotten(store: Store) -> None:
 
 
 def test_calls_of_gateways_that_are_gone(store: Store) -> None:
-    """Whoever owned them: heard, silent, unknown, or a version without ids. A call is the gateway's that resumed it last."""
+    """A call belongs to the gateway that resumed it last. Rows of a version without ids have none."""
     for gateway in ("gw-1", "gw-2"):
         store.claim_gateway(report(gateway), begins=True)
     silence(store, "gw-2", 100.0)

@@ -49,17 +49,18 @@ _SAY: Final = (
 def text_of(prompt: Prompt, words: Greeting = _NO_GREETING) -> str:
     """Return the text of the system item before a requested response; empty: none.
 
-    `words`: the agent's greeting. Its instructions are sent unchanged.
+    `words`: the agent's greeting. Its instructions are sent unchanged. The agent says the words of a recording that is missing.
     """
     if prompt is Prompt.GREETING:
-        return _SAY + words.say if words.say else words.prompt
+        given = words.say or words.text
+        return _SAY + given if given else words.prompt
     text = _TEXTS[prompt]
     return text and _NOTE + text
 
 
 def may_use_tools(prompt: Prompt, words: Greeting) -> bool:
     """Return whether a requested response may call tools: not while it speaks given words."""
-    return not (prompt is Prompt.GREETING and words.say)
+    return not (prompt is Prompt.GREETING and (words.say or words.text))
 
 
 def warning_of(left_ms: int) -> str:

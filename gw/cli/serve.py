@@ -35,6 +35,8 @@ def serve(settings: Settings) -> None:
     import gevent
 
     from gw import logs
+    from gw.errors import ConfigError
+    from gw.media.greetings import greeting_problems
     from gw.scoreboard import CHECK
     from gw.supervise.child import end_with_parent, raise_descriptor_limit
     from gw.supervise.supervisor import Supervisor
@@ -43,6 +45,8 @@ def serve(settings: Settings) -> None:
     end_with_parent(os.environ)
     raise_descriptor_limit()
     config = settings.serving_config()
+    if found := greeting_problems(config.agents):
+        raise ConfigError(found)
     logs.setup("supervisor", config.ops.log_level, numbers=config.ops.log_numbers)
     manager = Notifier(os.environ)
 

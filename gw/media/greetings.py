@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from gw.config import Agent
-from gw.errors import ConfigError
-from gw.protocol.wav import MAX_S, RATES_HZ, WavError, to_ulaw
+from gw.protocol import wav
+from gw.protocol.wav import MAX_S, RATES_HZ, Wav, WavError
+
+log = logging.getLogger(__name__)
 
 #: The longest audio that is accepted, in stereo, and room for other chunks.
 MAX_FILE_BYTES: Final = MAX_S * RATES_HZ[-1] * 2 * 2 + (1 << 20)
 
 
 def load_greetings(agents: Mapping[str, Agent]) -> dict[str, bytes]:
-    """Return the audio of each greeting's file, mu-law, by path. Raises ConfigError with a sentence for each unusable file."""
-    audio, found = _load(agents)
-    if found:
-        raise ConfigError(found)
+    """Return the audio of each greeting's file, mu-law, by path.
+
+    A file that cannot be used is logged and left out; the agent then says its words. A start and a reload refuse such a file
+    (`greeting_problems`): it has changed since, and a worker that restarts must serve.
+    """
+    audio = {}
+    for path, found in _read_all(agents):
+        if isinstance(found, str):
+            log.error("a recorded greeting is missing, and the agent says its words: %s", found)
+        else:
+            audio[path] = wav.to_ulaw(found)
     return audio
 
 
 def greeting_problems(agents: Mapping[str, Agent]) -> list[str]:
     """Return a sentence for each file that cannot be used."""
-    return _load(agents)[1]
+    return [found for _, found in _read_all(agents) if isinstance(found, str)]
 
 
-def _load(agents: Mapping[str, Agent]) -> tuple[dict[str, bytes], list[str]]:
-    audio: dict[str, bytes] = {}
-    found: list[str] = []
+def _read_all(agents: Mapping[str, Agent]) -> Iterator[tuple[str, Wav | str]]:
+    """Yield each file's path, with its content or a sentence with its fault."""
+    named: set[str] = set()
     for name, agent in agents.items():
         path = agent.first_words.file
-        if not path or path in audio:
+        if not path or path in named:
             continue
+        named.add(path)
+        key = f'agents.{name}.greeting.file = "{path}"'
         try:
-            audio[path] = to_ulaw(_read(Path(path)))
+            yield path, wav.parse(_read(Path(path)))
         except WavError as error:
-            found.append(f'agents.{name}.greeting.file = "{path}": {error}')
+            yield path, f"{key}: {error}"
         except OSError as error:
-            why = error.strerror or error
-            found.append(f'agents.{name}.greeting.file = "{path}" cannot be read: {why}; set the path of a WAV file')
-    return audio, found
+            yield path, f"{key} cannot be read: {error.strerror or error}; set the path of a WAV file"
 
 
 def _read(path: Path) -> bytes:

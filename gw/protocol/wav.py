@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from operator import mul
-from typing import Final
+from typing import Final, NamedTuple
 
 from gw.errors import GatewayError
 from gw.protocol.audio import RATE_HZ, linear_to_ulaw
@@ -46,8 +46,17 @@ class WavError(GatewayError):
     code = "bad_wav"
 
 
-def to_ulaw(data: bytes) -> bytes:
-    """Return a WAV file's audio as mu-law.
+class Wav(NamedTuple):
+    """A WAV file that can be converted."""
+
+    code: int
+    channels: int
+    rate_hz: int
+    audio: bytes
+
+
+def parse(data: bytes) -> Wav:
+    """Parse a WAV file.
 
     Shape: 16 bit PCM, mono or stereo, at one of RATES_HZ; or mu-law, mono, 8 kHz. At most MAX_S.
     Raises: WavError.
@@ -55,13 +64,21 @@ def to_ulaw(data: bytes) -> bytes:
     code, channels, rate_hz, bits, audio = _parse(data)
     if code == _MU_LAW and (channels, rate_hz, bits) == (1, RATE_HZ, 8):
         _check_length(len(audio), RATE_HZ)
-        return audio
+        return Wav(code, channels, rate_hz, audio)
     if code != _PCM or bits != 8 * _SAMPLE_BYTES or channels not in (1, 2) or rate_hz not in RATES_HZ:
         kind = {_PCM: "PCM", _MU_LAW: "mu-law"}.get(code, f"format {code}")
         raise WavError(f"the audio is {kind}, {bits} bit, {channels} channel(s), {rate_hz} Hz; {_EXPECTED}")
-    frame_bytes = _SAMPLE_BYTES * channels
-    _check_length(len(audio) // frame_bytes, rate_hz)
-    values = array("h", audio[: len(audio) // frame_bytes * frame_bytes])
+    frames = len(audio) // (_SAMPLE_BYTES * channels)
+    _check_length(frames, rate_hz)
+    return Wav(code, channels, rate_hz, audio[: frames * _SAMPLE_BYTES * channels])
+
+
+def to_ulaw(wav: Wav) -> bytes:
+    """Return the audio as mu-law, 8 kHz, mono."""
+    code, channels, rate_hz, audio = wav
+    if code == _MU_LAW:
+        return audio
+    values = array("h", audio)
     if sys.byteorder == "big":
         values.byteswap()
     mono: Sequence[int] = values

@@ -15,6 +15,7 @@ import msgspec
 from gw.config import Config, host_and_port
 from gw.control.main import Control
 from gw.errors import GatewayError
+from gw.media.greetings import greeting_problems
 from gw.media.worker import Worker
 from metrics.page import PageError
 
@@ -24,6 +25,8 @@ def problem_of(config: Config, ops_listen: str, admin_socket: str) -> str:
 
     `ops_listen`, `admin_socket`: those of the running control.
     """
+    if found := greeting_problems(config.agents):
+        return "; ".join(found)
     try:
         with tempfile.TemporaryDirectory(prefix="submilli-") as folder, socket.create_server(("127.0.0.1", 0)) as listener:
             tried = _beside(config, ops_listen, admin_socket, Path(folder))

@@ -13,7 +13,7 @@ def test_an_answer_needs_no_announcement() -> None:
 
 def test_the_greeting_is_the_agents_own() -> None:
     assert text_of(Prompt.GREETING, Greeting(prompt="Greet the caller as Acme.")) == "Greet the caller as Acme."
-    assert text_of(Prompt.GREETING, Greeting(file="hello.wav", text="Hello.")) == ""
+    assert text_of(Prompt.GREETING) == ""
 
 
 def test_given_words_are_said_exactly_and_without_tools() -> None:
@@ -22,6 +22,12 @@ def test_given_words_are_said_exactly_and_without_tools() -> None:
     assert text_of(Prompt.GREETING, says).endswith(": Hello, this is Acme.")
     assert [may_use_tools(Prompt.GREETING, words) for words in (says, Greeting(prompt="Greet."))] == [False, True]
     assert may_use_tools(Prompt.ANSWER, says)
+
+
+def test_the_words_of_a_recording_that_is_missing_are_said() -> None:
+    recorded = Greeting(file="hello.wav", text="Hello, this is Acme.")
+    assert text_of(Prompt.GREETING, recorded) == text_of(Prompt.GREETING, Greeting(say="Hello, this is Acme."))
+    assert not may_use_tools(Prompt.GREETING, recorded)
 
 
 def test_every_other_purpose_has_an_instruction_that_is_not_read_out() -> None:

@@ -66,12 +66,21 @@ def test_a_port_in_use_exits_with_1(tmp_path: Path, which: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_wrong_configuration_starts_nothing(tmp_path: Path) -> None:
-    (tmp_path / "wrong.toml").write_text("[server]\nlisten = 1\nport = 2\n")
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[server]\nlisten = 1\nport = 2\n", "config: 2 errors:"),
+        ('[agents.default]\ngreeting = { file = "hello.wav", text = "Hello." }\n', "hello.wav"),
+    ],
+    ids=["keys", "greeting"],
+)
+def test_a_wrong_configuration_starts_nothing(tmp_path: Path, text: str, error: str) -> None:
+    (tmp_path / "wrong.toml").write_text(text)
     command = [*COMMAND, "--config", "wrong.toml", "serve"]
     ended = subprocess.run(command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, timeout=20)
     assert ended.returncode == 1
-    assert "config: 2 errors:" in ended.stderr
+    assert error in ended.stderr
+    assert "Traceback" not in ended.stderr
     assert not (tmp_path / "var").exists()
 
 

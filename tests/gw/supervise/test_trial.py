@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gw.config import Config, Ops, Store
+from gw.config import Agent, Config, Greeting, Ops, Store
 from gw.supervise.trial import problem_of
 
 
@@ -50,6 +50,13 @@ def test_what_control_would_refuse_is_reported(tmp_path: Path, changes: dict[str
     config = config_in(tmp_path, **{key: value.replace("FOLDER", str(tmp_path)) for key, value in changes.items()})
     problem = problem_of(config, "127.0.0.1:1", str(tmp_path / "admin.sock"))
     assert any(part in problem for part in error.split("|")), problem
+
+
+def test_a_greetings_file_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
+    """A worker would serve without it."""
+    greeting = Greeting(file=str(tmp_path / "hello.wav"), text="Hello.")
+    config = msgspec.structs.replace(config_in(tmp_path), agents={"default": Agent(greeting=greeting)})
+    assert "hello.wav" in problem_of(config, "127.0.0.1:1", "")
 
 
 def test_a_worker_that_would_not_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,15 @@ def test_a_response_is_whole_and_its_ledger_exact() -> None:
         assert twin.sessions[0].audio == QUICK.greeting + QUICK.answers[0]
 
 
+def test_a_response_without_tools_does_not_hang_up() -> None:
+    with AiTwin(AiScript(greeting=b"\x22" * 480, hang_up_after=1)) as twin, talking(twin) as client:
+        client.ready()
+        client.send("response.create", response={"tool_choice": "none"})
+        kinds = [event["type"] for event in client.until("response.done")]
+        assert "response.function_call_arguments.done" not in kinds
+        assert [create.with_tools for create in twin.sessions[0].creates] == [False]
+
+
 def test_the_caller_interrupts() -> None:
     with AiTwin(AiScript(greeting=script.lasting(60), speed=5.0)) as twin, talking(twin) as client:
         client.ready()

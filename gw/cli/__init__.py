@@ -5,6 +5,7 @@ one sentence on stderr and an exit code (0 done, 1 failed, 2 wrong usage, 3 gate
 
 bench/ calls/           groups with several files
 completion config db    for the shell, the configuration, the store
+hooks tools             the user's endpoints
 demo verify             run a gateway between stand-ins
 twin                    run a stand-in
 audit drain loglevel recordings reload status top   ask a running gateway
@@ -41,6 +42,8 @@ _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "calls": ("gw.cli.calls", True),
     "call": ("gw.cli.calls.dial", True),
     "recordings": ("gw.cli.recordings", True),
+    "tools": ("gw.cli.tools", True),
+    "hooks": ("gw.cli.hooks", True),
     "loglevel": ("gw.cli.loglevel", True),
     "audit": ("gw.cli.audit", True),
     "db": ("gw.cli.db", True),

@@ -6,4 +6,5 @@ places      bounds on connections and on waiting requests
 wire        one connection as urllib3 uses it: bounded, and its address checked
 client      signs and sends a request within a deadline
 tools       calls of tools: arguments, attempts, the output for the AI
+trial       one request for a person who looks at it
 """

@@ -1,0 +1,43 @@
+"""gw.cli.hooks: a signed sample to a real endpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from gw.twin.hooks import HookTwin
+from tests.gw.cli.conftest import CommandLine
+
+
+@pytest.fixture(autouse=True)
+def _configured(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUBMILLI_HOOK_SECRET", "secret")
+    with cli.config.open("a") as file:
+        file.write('[hooks]\nallow_networks = ["127.0.0.0/8"]\n')
+
+
+def test_a_sample_that_is_accepted(cli: CommandLine) -> None:
+    with HookTwin("secret") as twin:
+        result = cli.run("hooks", "try", twin.url())
+        assert result.exit_code == 0, result.output
+        assert "openssl dgst -sha256" in result.output
+        assert "ok, in" in result.output
+        document = cli.document("hooks", "try", twin.url())
+        assert document["outcome"] == "ok"
+        assert document["exchanges"][0]["signature_fault"] == ""
+        assert [request.fault for request in twin.requests] == ["", ""]
+
+
+def test_an_endpoint_with_another_secret(cli: CommandLine) -> None:
+    with HookTwin("other") as twin:
+        result = cli.run("hooks", "try", twin.url())
+    assert result.exit_code == 1
+    assert "HTTP 401" in result.output
+    assert "http_401, in" in result.output
+
+
+@pytest.mark.parametrize("url", ["http://1.1.1.1/x", "https://me:pass@example.com/", "ftp://example.com", ""])
+def test_a_url_that_may_not_be_called(cli: CommandLine, url: str) -> None:
+    result = cli.run("hooks", "try", url)
+    assert result.exit_code == 1
+    assert "Error: URL" in result.output
+    assert "pass" not in result.output.replace("password", "")

@@ -255,7 +255,7 @@ class Answer(_Message, frozen=True):
 class JobSettled(_Message, frozen=True):
     """The result of a job. May come twice.
 
-    `outcome`: done, failed, expired or unknown. `output`: the handler's text; JSON if the gateway made it.
+    `outcome`: ok, or the word of the error, as in `output`. `output`: the answer's text, or an error in JSON.
     """
 
     id: str

@@ -339,6 +339,19 @@ BUS_DROPPED: Final = Counter(
 
 # -- ring 3: the control plane ----------------------------------------------------------------------------------------
 
+HOOK_BACKLOG: Final = Gauge("gw_hook_backlog", "Requests to the user's endpoints without a result: waiting or under way.")
+HOOK_OLDEST: Final = Gauge("gw_hook_oldest_seconds", "Age of the oldest request in gw_hook_backlog.")
+TOOL_SECONDS: Final = Histogram(
+    "gw_tool_seconds",
+    "From the acceptance of a tool call to its result, by outcome.",
+    {
+        "outcome": (
+            *("ok", "timeout", "refused", "unavailable", "busy", "too_large", "invalid_arguments", "unknown_outcome"),
+            "cancelled",
+        )
+    },
+    bounds=HOOK_BOUNDS,
+)
 RECORDING_TRIGGER: Final = Histogram(
     "gw_recording_trigger_seconds",
     "From the agent's first frame to the first request to record.",
@@ -448,6 +461,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
     STREAMS_MISSED,
     BUS_UNACKED,
     BUS_DROPPED,
+    HOOK_BACKLOG,
+    HOOK_OLDEST,
+    TOOL_SECONDS,
     RECORDING_TRIGGER,
     RECORDINGS,
     RECORDING_CLAIMS_HELD,

@@ -147,6 +147,11 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
         yield "", Text(f"{document['cut_values']} values were shortened to fit the store", "yellow")
     if document["claims"]:
         yield "", Text(f"{document['claims']} recordings are claimed in the spool while the store is down", "yellow")
+    if (jobs := document.get("jobs")) and jobs["open"]:  # an older gateway has none
+        yield (
+            "jobs",
+            f"{jobs['open']} requests to your endpoints without a result, the oldest for {duration(jobs['oldest_s'])}",
+        )
     twilio = document["twilio"]
     for name, account in {"twilio": twilio, **twilio.get("accounts", {})}.items():  # an older gateway has one account
         if account["circuit"] not in ("closed", "none"):

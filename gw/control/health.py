@@ -21,6 +21,7 @@ from gw.bounded import OutOfTimeError, within
 from gw.config import VERSION, Config
 from gw.control.admin.machine import MachineState
 from gw.control.bus.server import BusServer
+from gw.control.jobs.service import Jobs
 from gw.control.ops_http import Readiness
 from gw.control.recording.claims import Claims
 from gw.control.spool import Spool
@@ -50,6 +51,7 @@ class Health:
         bus: BusServer,
         machine: MachineState,
         accounts: Accounts,
+        jobs: Jobs,
         is_stopping: Callable[[], bool],
         schema_state: Callable[[], str],
         gateway: str,
@@ -66,6 +68,7 @@ class Health:
         self._bus = bus
         self._machine = machine
         self._accounts = accounts
+        self._jobs = jobs
         self._is_stopping = is_stopping
         self._schema_state = schema_state
         self._gateway = gateway
@@ -128,6 +131,7 @@ class Health:
             "calls": len(self._bus.owned_calls()),
             "backlog": self._spool.backlog(),
             "poison": self._spool.poisoned(),
+            "jobs": {"open": self._jobs.backlog().open, "oldest_s": round(self._jobs.backlog().oldest_s, 3)},
             "claims": len(self._claims),
             "cut_values": self._store.cut_values,
             "twilio": self._twilio(),

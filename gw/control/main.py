@@ -37,6 +37,8 @@ from gw.control.calls.status_callbacks import StatusCallbacks
 from gw.control.fleet import Fleet, Lease
 from gw.control.health import Health
 from gw.control.identity import identity_in
+from gw.control.jobs.service import Jobs
+from gw.control.jobs.tool import tool_handlers
 from gw.control.ops_http import OpsHttp
 from gw.control.recording.claims import Claims
 from gw.control.recording.service import RecordingService
@@ -136,6 +138,8 @@ class Control:
         server = self._bus = BusServer(var_dir / "bus.sock", spool, on_lost=self._lost.add)
         opened.callback(server.stop)
 
+        jobs = self._jobs = Jobs(spool, page, tool_handlers(config, page), settle=server.settle)
+
         # Acts on events.
         accounts = Accounts(config)
         self._after_stream = AfterStream(store, on_lost=config.server.on_lost, is_lost=server.is_lost)
@@ -211,6 +215,7 @@ class Control:
             bus=server,
             machine=self._machine,
             accounts=accounts,
+            jobs=jobs,
             is_stopping=self._stopping.is_set,
             schema_state=lambda: schema.state,
             gateway=identity.gateway,
@@ -255,6 +260,8 @@ class Control:
         # Subscriptions: each of these parts precedes its subscriber.
         forwarder.subscribe(self._status_callbacks.on_stored)
         server.answer_with(self._after_stream.answer)
+        server.make_jobs_with(jobs.of_event, jobs.on_accepted)
+        server.answer_jobs_with(jobs.results)
         server.subscribe(lambda _event: forwarder.notify())
         for part in (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers):
             server.subscribe(part.on_event)
@@ -282,6 +289,7 @@ class Control:
         forwarding = self._spawn(self._forwarder.run)
         self._fleet.start()
         self._recording.reconciler.start()
+        self._jobs.start()
         self._status_callbacks.start()
         self._retention.start()
         self._spawn(self._watch_orphans)
@@ -380,6 +388,7 @@ class Control:
                 self._status_callbacks.stop(timeout_s=request_s)
                 self._recording.recorder.stop(timeout_s=request_s)
                 self._transfers.stop(timeout_s=request_s)
+                self._jobs.stop(timeout_s=request_s)
                 self._lost.stop()
                 self._forwarder.stop()
                 if not self._hands_over and forwarding is not None:

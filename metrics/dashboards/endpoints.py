@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, curves, number, quantile
-from metrics.declare import HOOK_REQUESTS, HOOK_SECONDS
+from metrics.declare import HOOK_BACKLOG, HOOK_OLDEST, HOOK_REQUESTS, HOOK_SECONDS, TOOL_SECONDS
 
 
 def endpoints() -> dashboard.Dashboard:
@@ -15,7 +15,7 @@ def endpoints() -> dashboard.Dashboard:
         "endpoints",
         "Endpoints",
         "Requests to your own endpoints: tools, events and routes.",
-        [("Requests", _requests())],
+        [("Requests", _requests()), ("Open requests and tool calls", _jobs())],
     )
 
 
@@ -76,6 +76,61 @@ def _requests() -> list[AnyPanel]:
             "Duration",
             "With the wait for a connection. A request that was held back or refused counts too.",
             [(_duration(q), f"{{{{kind}}}} {name}") for q, name in ((0.5, "p50"), (0.95, "p95"))],
+            unit="s",
+        ),
+    ]
+
+
+def _jobs() -> list[AnyPanel]:
+    count = f"{TOOL_SECONDS.name}_count"
+    return [
+        number(
+            "Open requests",
+            "Without a result: waiting or under way.",
+            f"sum ({HOOK_BACKLOG.name}{{{CHOSEN}}})",
+            unit="short",
+            steps=[(None, GREEN), (100.0, YELLOW), (1000.0, RED)],
+            span=6,
+        ),
+        number(
+            "Oldest request",
+            "Age of the oldest open request.",
+            f"max ({HOOK_OLDEST.name}{{{CHOSEN}}})",
+            unit="s",
+            steps=[(None, GREEN), (60.0, YELLOW), (300.0, RED)],
+            span=6,
+        ),
+        number(
+            "Tool calls",
+            "In the selected time range.",
+            f"sum (increase({count}{{{CHOSEN}}}[$__range]))",
+            unit="short",
+            steps=[(None, "text")],
+            span=6,
+            decimals=0,
+        ),
+        number(
+            "Tool calls without a result",
+            "In the selected time range: the agent received an error instead.",
+            f'sum (increase({count}{{{CHOSEN}, outcome!="ok"}}[$__range]))',
+            unit="short",
+            steps=[(None, GREEN), (1.0, YELLOW)],
+            span=6,
+            decimals=0,
+        ),
+        curves(
+            "Tool calls per minute",
+            "By outcome; all but `ok` are the errors that the agent received.",
+            [(f"60 * sum by (outcome) (rate({count}{{{CHOSEN}}}[$__rate_interval]))", "{{outcome}}")],
+            unit="short",
+        ),
+        curves(
+            "Waiting time",
+            "Age of the oldest open request by gateway, and the time from a tool call to its result.",
+            [
+                (f"max by (instance) ({HOOK_OLDEST.name}{{{CHOSEN}}})", "{{instance}} oldest request"),
+                *((quantile(q, TOOL_SECONDS), f"tool call {name}") for q, name in ((0.5, "p50"), (0.95, "p95"))),
+            ],
             unit="s",
         ),
     ]

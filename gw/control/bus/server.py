@@ -25,6 +25,8 @@ from gw import bus
 from gw.call.state import Reason
 from gw.control.bus.link import BusLink
 from gw.control.bus.workers import HoldView, WorkerRecord, Workers, WorkerView
+from gw.control.jobs.lifecycle import Job
+from gw.control.jobs.table import Wanted
 from gw.control.spool import Spool, SpoolError
 from gw.control.unix_socket import PrivateListener, Waiting
 
@@ -71,6 +73,8 @@ class BusServer:
         self._waiting = Waiting(MAX_WAITING)
         self._missing = gevent.pool.Pool(MAX_MISSING)
         self._answer: Callable[[bus.Ask], bus.Answer] = lambda ask: bus.Answer(ask.n)
+        self._jobs_of: Callable[[bus.Event], Sequence[Wanted]] = lambda event: ()
+        self._on_jobs: Callable[[Sequence[Job]], None] = lambda jobs: None
         self._results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]] = lambda open_jobs: ()
         self._answers = gevent.pool.Pool(MAX_ANSWERS)
         self._draining = False
@@ -88,6 +92,13 @@ class BusServer:
     def answer_with(self, answer: Callable[[bus.Ask], bus.Answer]) -> None:
         """Answer workers' questions by `answer`, which may wait. Until then the answers are empty."""
         self._answer = answer
+
+    def make_jobs_with(self, jobs_of: Callable[[bus.Event], Sequence[Wanted]], on_jobs: Callable[[Sequence[Job]], None]) -> None:
+        """Commit with each event its jobs, by `jobs_of`; then pass them to `on_jobs`.
+
+        Neither may wait.
+        """
+        self._jobs_of, self._on_jobs = jobs_of, on_jobs
 
     def answer_jobs_with(self, results: Callable[[bus.JobsOpen], Sequence[bus.JobSettled]]) -> None:
         """Answer workers that ask for open jobs by `results`, which may wait. Until then there is no answer."""
@@ -236,17 +247,17 @@ class BusServer:
             if worker.last is None:
                 worker.last = self._spool.last(worker.instance)
             highest, fresh, questions = sort_messages(worker, worker.last, messages)
+            accepted: Sequence[Job] = ()
             if fresh:
-                items = [
-                    (entry.n, entry.body if isinstance(entry, bus.Unreadable) else bus.encode_event(entry.event))
-                    for entry in fresh
-                ]
+                items, jobs = self._split(fresh)
                 worker.last = None  # unknown during the commit, and after its failure
-                self._spool.append(worker.instance, items, worker=worker.index)
+                accepted = self._spool.append(worker.instance, items, worker=worker.index, jobs=jobs)
                 worker.last = fresh[-1].n
                 self.spool_problem = ""
             if highest:
                 link.send(bus.Ack(highest))
+            if accepted:
+                self._pass_jobs(accepted)
             for entry in fresh:
                 if isinstance(entry, bus.Unreadable):  # the forwarder sets it aside, with the reason
                     log.error("worker %d sent event %d, which this version cannot read", worker.index, entry.n)
@@ -260,6 +271,28 @@ class BusServer:
         for question in questions:  # after the events that came with it
             if not self._answers.full():  # otherwise the worker's wait for the answer ends
                 self._answers.spawn(self._reply, link, question)
+
+    def _pass_jobs(self, accepted: Sequence[Job]) -> None:
+        try:
+            self._on_jobs(accepted)
+        except Exception:  # the jobs are on disk, and the events behind them must be published
+            log.exception("%d jobs were accepted, but not begun", len(accepted))
+
+    def _split(
+        self, fresh: Sequence[bus.Numbered | bus.Unreadable]
+    ) -> tuple[list[tuple[int, bytes]], dict[int, Sequence[Wanted]]]:
+        """Return the entries of the spool, and the jobs of each event. A JobWanted is a job alone: the store has no place."""
+        items: list[tuple[int, bytes]] = []
+        jobs: dict[int, Sequence[Wanted]] = {}
+        for entry in fresh:
+            if isinstance(entry, bus.Unreadable):
+                items.append((entry.n, entry.body))
+                continue
+            if wanted := self._jobs_of(entry.event):
+                jobs[entry.n] = wanted
+            if not (wanted and isinstance(entry.event, bus.JobWanted)):
+                items.append((entry.n, bus.encode_event(entry.event)))
+        return items, jobs
 
     def _reply(self, link: BusLink, question: bus.Ask | bus.JobsOpen) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import gevent
@@ -16,10 +17,11 @@ import msgspec
 
 from gw.config import Config
 from gw.control.admin.server import Command, acts
+from gw.control.jobs import table
 from gw.control.retention.erasure import Erasure
 from gw.control.retention.purge import Swept, policy_of, sweep
 from gw.control.retention.recordings import Recordings, open_files
-from gw.control.spool import Spool
+from gw.control.spool import Spool, SpoolError
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Store, StoreError
 from gw.control.twilio_api.accounts import Accounts
@@ -102,7 +104,7 @@ class Retention:
         self._files.close()
 
     def pass_over(self) -> None:
-        """Do the due work for a bounded time. Raises StoreError."""
+        """Do the due work for a bounded time. Raises StoreError, SpoolError."""
         self._require_schema()
         if not self._may_continue():
             return
@@ -120,7 +122,7 @@ class Retention:
         while True:
             try:
                 self.pass_over()
-            except StoreError as error:
+            except (StoreError, SpoolError) as error:
                 log.warning("retention is postponed: %s", error, extra={"reason": error.code})
             except Exception:  # this greenlet's top: the next pass tries again
                 log.exception("a pass of retention failed")
@@ -134,11 +136,13 @@ class Retention:
         return self._store.take_lease(LEASE, self._owner, now, now + LEASE_S)
 
     def _purge(self) -> None:
-        """Continue the sweep, or begin the next one. Raises StoreError."""
+        """Continue the sweep, or begin the next one. Raises StoreError, SpoolError."""
         if self._sweep is None:
             if time.monotonic() < self._next_sweep_s:
                 return
-            self._sweep = sweep(self._store, time.time() - self._keep_s, self._policy)
+            before = time.time() - self._keep_s
+            self._spool.transact(partial(table.purge, before=before))
+            self._sweep = sweep(self._store, before, self._policy)
         until_s = time.monotonic() + WORK_S
         calls = 0
         try:

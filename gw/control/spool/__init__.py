@@ -3,7 +3,8 @@
 One SQLite file in WAL mode, synced at every commit. When `append` returns, the events survive a crash of the process and of the
 machine, and the worker may drop its copy. Tables: `entries` is the queue; `instances` holds the highest number accepted from
 each worker process, because a worker that missed an acknowledgement sends again; `poison` holds entries the store refuses
-permanently; `claims` holds recordings claimed while the store was away. Events are opaque bytes here.
+permanently; `claims` holds recordings claimed while the store was away; `jobs` is `gw.control.jobs.table`'s. Events are opaque
+bytes here.
 
 A file that SQLite finds corrupt is renamed to `spool.db.corrupt-TIME`, and an empty one takes its place: its events do not reach
 the store, and the gateway continues.
@@ -18,12 +19,14 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
+from gw.control.jobs import table
+from gw.control.jobs.lifecycle import Job
 from gw.control.store import HeldClaim
 from gw.control.store.one_thread import OneThread
 from gw.control.store.sqlite_file import open_sqlite, shrink
@@ -85,11 +88,12 @@ class Entry(NamedTuple):
 
 
 class Erased(msgspec.Struct, frozen=True):
-    """Rows that named a call, removed from the queue, the poison and the claims."""
+    """Rows that named a call, removed from each table."""
 
     entries: int
     poison: int
     claims: int
+    jobs: int
 
 
 class Poisoned(msgspec.Struct, frozen=True):
@@ -128,13 +132,32 @@ class Spool:
         if self.was_replaced:
             self._report_replaced()
 
-    def append(self, instance: str, items: Sequence[tuple[int, bytes]], *, worker: int = -1) -> None:
+    def append(
+        self,
+        instance: str,
+        items: Sequence[tuple[int, bytes]],
+        *,
+        worker: int = -1,
+        jobs: Mapping[int, Sequence[table.Wanted]] | None = None,
+    ) -> list[Job]:
         """Accept numbered events of one worker process, in one commit.
 
-        Shape: numbers above `last(instance)` are new; the others were accepted before and are skipped.
+        Shape: numbers above `last(instance)` are new; the others were accepted before and are skipped. `jobs`: those of an
+        event, by its number; an event that is only a job is not among the items.
+        Returns: the rows of the new events' jobs.
         Raises: SpoolError when the outcome is unknown; the worker has to send again.
         """
-        self._run(lambda: self._append(instance, items, worker))
+        return self._run(lambda: self._append(instance, items, worker, jobs or {}))
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some work on the file's tables, in one commit. Raises SpoolError when its outcome is unknown."""
+
+        def commit() -> T:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                return work(self._db)
+
+        return self._run(commit)
 
     def last(self, instance: str) -> int:
         """Return the highest number ever accepted from this worker process; 0 for an unknown process."""
@@ -277,6 +300,7 @@ class Spool:
                     entries = self._db.execute("DELETE FROM entries WHERE instr(body, ?)", named).rowcount
                     poison = self._db.execute("DELETE FROM poison WHERE instr(body, ?)", named).rowcount
                     claims = self._db.execute("DELETE FROM claims WHERE call_sid = ?", (call_sid,)).rowcount
+                    jobs = table.erase(self._db, call_sid)
                     shrink(self._db, 0, _SHRINK_PAGES)  # other events of the call may have been there before
             finally:
                 self._db.execute("PRAGMA secure_delete=OFF")
@@ -284,7 +308,7 @@ class Spool:
             self._backlog -= entries
             self._poisoned -= poison
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return Erased(entries, poison, claims)
+            return Erased(entries, poison, claims, jobs)
 
         return self._run(work)
 
@@ -369,7 +393,7 @@ class Spool:
     def _open(self) -> sqlite3.Connection:
         db = open_sqlite(self._path, _BUSY_S)
         try:
-            db.executescript(_SCHEMA)
+            db.executescript(_SCHEMA + table.SCHEMA)
             db.execute(
                 "DELETE FROM instances WHERE heard_at < ? AND instance NOT IN (SELECT instance FROM entries)",
                 (time.time() - _INSTANCE_DAYS * _DAY_S,),
@@ -386,23 +410,28 @@ class Spool:
         row = self._db.execute("SELECT last FROM instances WHERE instance = ?", (instance,)).fetchone()
         return int(row[0]) if row else 0
 
-    def _append(self, instance: str, items: Sequence[tuple[int, bytes]], worker: int) -> None:
-        fresh: list[tuple[str, int, int, bytes]] = []
+    def _append(
+        self, instance: str, items: Sequence[tuple[int, bytes]], worker: int, jobs: Mapping[int, Sequence[table.Wanted]]
+    ) -> list[Job]:
+        now = time.time()
+        accepted: list[Job] = []
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             last = self._last(instance)
-            for n, body in sorted(items, key=lambda item: item[0]):
-                if n > last:
-                    fresh.append((instance, n, worker, body))
-                    last = n
-            if fresh:
+            bodies = {n: body for n, body in items if n > last}
+            new = sorted(bodies.keys() | {n for n in jobs if n > last})
+            fresh = [(instance, n, worker, bodies[n]) for n in new if n in bodies]
+            if new:
                 self._db.executemany("INSERT INTO entries (instance, n, worker, body) VALUES (?, ?, ?, ?)", fresh)
+                for n in new:
+                    accepted += table.insert(self._db, jobs.get(n, ()), now)
                 self._db.execute(
                     "INSERT INTO instances (instance, last, heard_at) VALUES (?, ?, ?)"
                     " ON CONFLICT (instance) DO UPDATE SET last = excluded.last, heard_at = excluded.heard_at",
-                    (instance, last, time.time()),
+                    (instance, new[-1], now),
                 )
         self._backlog += len(fresh)
+        return accepted
 
     def _run(self, work: Callable[[], T]) -> T:
         try:

@@ -64,6 +64,13 @@ def test_a_gateway_older_than_the_schema_s_state_is_shown(
     assert (shown.exit_code, f"sqlite, revision {older['revision']}" in shown.stdout) == (0, True)
 
 
+def test_open_requests_have_a_line(cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "requests to your endpoints" not in cli.run("status").stdout
+    monkeypatch.setitem(STATUS, "jobs", {"open": 3, "oldest_s": 4.0})
+    shown = cli.run("status").stdout
+    assert re.search(r"^jobs +3 requests to your endpoints without a result, the oldest for 4.0 s *$", shown, re.MULTILINE), shown
+
+
 def test_each_account_that_is_down_has_a_line(cli: CommandLine, gateway: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     down = {"circuit": "open", "problem": "unauthorized"}
     accounts = {"support": down, "sales": {"circuit": "closed", "problem": ""}}

@@ -15,6 +15,7 @@ from gw.control import health
 from gw.control.admin.machine import MachineState
 from gw.control.bus.server import BusServer
 from gw.control.health import Health
+from gw.control.jobs.service import Jobs
 from gw.control.recording.claims import Claims
 from gw.control.spool import Spool
 from gw.control.store import Store
@@ -59,6 +60,7 @@ class Rig:
             bus=self.bus,
             machine=self.machine,
             accounts=accounts,
+            jobs=Jobs(self.spool, self.page, [], settle=self.bus.settle),
             is_stopping=lambda: self.stopping,
             schema_state=lambda: self.schema_state,
             gateway="gw-1",
@@ -145,6 +147,7 @@ def test_other_problems_are_reported_and_do_not_change_readiness(rig: Rig) -> No
 
 def test_status_asks_the_store_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = rig.health.status()
+    assert shown["jobs"] == {"open": 0, "oldest_s": 0.0}
     assert (shown["store"]["kind"], shown["twilio"]["circuit"], shown["backlog"], shown["calls"]) == ("sqlite", "closed", 0, 0)
     assert shown["twilio"]["accounts"] == {"support": {"circuit": "closed", "opened": 0, "problem": ""}}
     rig.store.upgrade()

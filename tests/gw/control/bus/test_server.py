@@ -8,8 +8,9 @@ import stat
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import gevent
 import msgspec
@@ -19,6 +20,9 @@ from gw import bus
 from gw.control.bus import link, server
 from gw.control.bus.server import BusServer
 from gw.control.bus.workers import MAX_HOLDS
+from gw.control.jobs import lifecycle
+from gw.control.jobs.lifecycle import Job
+from gw.control.jobs.table import Wanted
 from gw.control.spool import Spool, SpoolError
 from tests.gw.control.bus_client import CALL, OTHER, BusClient, call_ended, call_started
 from tests.timing import scaled
@@ -88,9 +92,9 @@ def test_events_that_arrive_together_are_one_commit(rig: Rig, monkeypatch: pytes
     commits: list[int] = []
     append = rig.spool.append
 
-    def counted(instance: str, items: list[tuple[int, bytes]], *, worker: int = -1) -> None:
+    def counted(instance: str, items: list[tuple[int, bytes]], **rest: Any) -> list[Job]:
         commits.append(len(items))
-        append(instance, items, worker=worker)
+        return append(instance, items, **rest)
 
     monkeypatch.setattr(rig.spool, "append", counted)
     client = BusClient(rig.path)
@@ -413,6 +417,32 @@ def test_open_jobs_are_answered_one_by_one_and_a_failed_question_alone(rig: Rig,
     client.socket.sendall(bus.pack(bus.JobsOpen(CALL, [])) + bus.pack(bus.JobsOpen(CALL, ["a", "b"])))
     assert [client.command(), client.command()] == [bus.JobSettled(one, CALL, "done", "{}") for one in ("a", "b")]
     assert "a worker's question failed" in caplog.text
+
+
+def test_a_job_is_on_disk_when_its_event_is_acknowledged_and_no_entry(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    taken: list[Job] = []
+
+    def jobs_of(event: bus.Event) -> list[Wanted]:
+        if not isinstance(event, bus.JobWanted):
+            return (
+                [Wanted(lifecycle.want("beside", "event", CALL, "{}", deadline_at=2e9, now=1e9), 9)] if event == digit(3) else []
+            )
+        return [Wanted(lifecycle.want(event.id, event.kind, event.call_sid, event.body, deadline_at=2e9, now=1e9), 9)]
+
+    def on_jobs(jobs: Sequence[Job]) -> None:
+        taken.extend(jobs)
+        raise RuntimeError("on purpose")
+
+    wanted = bus.JobWanted("j1", "tool", CALL, 2_000_000_000_000, "{}")
+    client = BusClient(rig.path)
+    client.await_ack(client.send(wanted))  # nothing takes jobs yet: an event like any other
+    rig.server.make_jobs_with(jobs_of, on_jobs)
+    client.await_ack(client.send(wanted, digit(2), digit(3)))
+    until(lambda: len(rig.received) == 4)
+    assert [job.id for job in taken] == ["j1", "beside"]
+    assert rig.bodies() == [wanted, digit(2), digit(3)]
+    assert rig.spool.last("w0-1") == 4
+    assert "2 jobs were accepted, but not begun" in caplog.text
 
 
 def test_a_result_reaches_the_worker_of_its_call_only(rig: Rig) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import gevent
 import pytest
 
+from gw.control.jobs import lifecycle, table
+from gw.control.jobs.table import Wanted
 from gw.control.retention import service
 from gw.control.store import StoreUnavailable
 from metrics import declare
@@ -24,6 +27,15 @@ def test_old_calls_are_removed_after_their_recordings(rig: Rig) -> None:
     assert rig.twin.recordings == {}
     assert rig.page.counter(declare.CALLS_PURGED).value == 2
     assert len(list(rig.files.rglob("*.wav"))) == 1, "a downloaded file is the user's"
+
+
+def test_the_results_of_old_calls_are_removed_too(rig: Rig) -> None:
+    for n, at in ((1, time.time() - 100 * 86_400), (2, time.time())):
+        job = lifecycle.want(f"j{n}", "tool", call_sid(n), "{}", deadline_at=0.0, now=at)
+        rig.spool.append("w", [], jobs={n: [Wanted(job, 9)]})
+    rig.spool.transact(partial(table.turn, ended=(), free={}, now=time.time()))
+    rig.retention(keep_days=90).pass_over()
+    assert [job.id for job in rig.spool.transact(partial(table.find, ids=["j1", "j2"]))] == ["j2"]
 
 
 def test_another_gateway_waits_for_the_lease(rig: Rig) -> None:

@@ -9,11 +9,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import gevent
 import pytest
 
+from gw.control.jobs import lifecycle, table
+from gw.control.jobs.table import Wanted
 from gw.control.spool import Entry, Erased, Spool, SpoolError
 from gw.control.store import HeldClaim
 from tests.program import ROOT
@@ -30,6 +33,10 @@ def spool(path: Path) -> Iterator[Spool]:
     opened = Spool(path)
     yield opened
     opened.close()
+
+
+def wanted(job_id: str, call_sid: str = "CA1") -> Wanted:
+    return Wanted(lifecycle.want(job_id, "tool", call_sid, "{}", deadline_at=2e9, now=1e9), 10)
 
 
 def numbers(entries: list[Entry]) -> list[int]:
@@ -71,6 +78,34 @@ def test_an_event_sent_again_is_accepted_once(spool: Spool) -> None:
     spool.append("a", [(1, b"1"), (2, b"2"), (3, b"3"), (3, b"3")])
     assert numbers(spool.batch(10)) == [1, 2, 3]
     assert spool.backlog() == 3
+
+
+def test_a_job_is_accepted_with_its_event_and_once(spool: Spool) -> None:
+    jobs = {1: [wanted("one")], 2: [wanted("two"), wanted("three")]}
+    assert [job.id for job in spool.append("a", [(2, b"2")], jobs=jobs)] == ["one", "two", "three"]
+    assert (spool.last("a"), numbers(spool.batch(10))) == (2, [2])
+    assert spool.append("a", [(2, b"2")], jobs=jobs) == []
+    again = spool.append("b", [], jobs={1: [wanted("one")]})
+    assert [(job.id, job.state) for job in again] == [("one", "wanted")]
+    assert spool.transact(lambda db: db.execute("SELECT count(*) FROM jobs").fetchone()) == (3,)
+
+
+def test_a_failed_commit_accepts_neither_event_nor_job(spool: Spool) -> None:
+    with pytest.raises(SpoolError):
+        spool.append("a", [(2, None)], jobs={1: [wanted("one")]})  # type: ignore[list-item]
+    assert spool.last("a") == 0
+    assert spool.transact(partial(table.find, ids=["one"])) == []
+
+
+def test_work_in_one_commit_is_done_or_not(spool: Spool) -> None:
+    def work(db: sqlite3.Connection) -> None:
+        table.erase(db, "CA1")
+        db.execute("INSERT INTO jobs VALUES (1)")
+
+    spool.append("a", [], jobs={1: [wanted("one")]})
+    with pytest.raises(SpoolError):
+        spool.transact(work)
+    assert [job.id for job in spool.transact(partial(table.find, ids=["one"]))] == ["one"]
 
 
 def test_an_event_sent_again_after_its_removal_is_not_accepted(spool: Spool) -> None:
@@ -304,11 +339,13 @@ def test_erasing_a_call_leaves_no_trace_of_it(spool: Spool, path: Path) -> None:
     poisoned = spool.batch(3)[2:]
     spool.set_aside(poisoned[0].id, "refused")
     spool.keep_claim(HeldClaim(sid, "AC1", "me/1", 1.0))
-    assert spool.erase(sid) == Erased(entries=1, poison=1, claims=1)
+    spool.append("a", [], jobs={5: [wanted(f"{sid}/1/x", sid), wanted("other", "CA1")]})
+    assert spool.erase(sid) == Erased(entries=1, poison=1, claims=1, jobs=1)
     assert numbers(spool.batch(10)) == [2, 4]
     assert (spool.backlog(), spool.poisoned(), spool.claims()) == (2, 0, [])
     assert all(sid.encode() not in file.read_bytes() for file in path.parent.iterdir())
-    assert spool.erase(sid) == Erased(0, 0, 0)
+    assert spool.erase(sid) == Erased(0, 0, 0, 0)
+    assert [job.id for job in spool.transact(partial(table.find, ids=[f"{sid}/1/x", "other"]))] == ["other"]
 
 
 def test_poison_is_exported_and_dropped(spool: Spool) -> None:

@@ -1,0 +1,284 @@
+"""Runs jobs in bounded pools of greenlets, and sends their results.
+
+One greenlet takes turns. A turn is one commit: it writes the attempts that ended, lets late jobs expire and claims as many due
+jobs as runners are free, so that jobs which come together share the wait for the disk. A request is sent after the commit of its
+claim. A result is sent to the call's worker immediately; a worker that was away asks for it (`bus.JobsOpen`).
+
+If the outcome of a commit is unknown, the next turn returns each claim that no runner here has; its request was not sent. At the
+start, claims of an earlier process are repeated or settled (`lifecycle.on_found`). Results are kept for KEEP_S.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+import gevent
+import gevent.pool
+from gevent.event import Event
+
+from gw import bus
+from gw.bounded import OutOfTimeError, within
+from gw.control.jobs import lifecycle, table
+from gw.control.jobs.lifecycle import Ended, Job, Outcome
+from gw.errors import GatewayError
+from gw.protocol.tool_call import failed
+from metrics import declare
+from metrics.page import Page
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: Results kept, in seconds and in number. A worker asks again while its call waits for the tool, which is a minute. A removed job
+#: that is wanted again expires, because its deadline has passed by then.
+KEEP_S: Final = 300.0
+MAX_KEPT: Final = 10_000
+#: Period of their removal.
+PRUNE_S: Final = 10.0
+#: Longest wait between two turns: the clock may have been set.
+IDLE_S: Final = 5.0
+#: Pause after a failure of the spool.
+RETRY_S: Final = 0.5
+#: Ids in one question.
+MAX_ASKED: Final = 100
+
+
+class Handler(Protocol):
+    """Runs the jobs of one kind."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def runners(self) -> int:
+        """Jobs under way at a time."""
+
+    @property
+    def capacity(self) -> int:
+        """Waiting jobs at which a new one is refused."""
+
+    @property
+    def limit_s(self) -> float:
+        """Longest attempt. A longer one is ended; its outcome is unclear."""
+
+    def repeats(self, job: Job) -> float | None:
+        """Return the time for a repetition, in seconds.
+
+        None: the job, interrupted by the end of a process, must not be repeated.
+        """
+
+    def run(self, job: Job, attempt: int) -> Outcome:
+        """Do the job. May wait."""
+
+
+class Disk(Protocol):
+    """The file of the jobs, which is the spool's."""
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some work in one commit. Raises GatewayError when its outcome is unknown."""
+
+
+class Backlog(NamedTuple):
+    """Jobs without a result, and the age of the oldest in seconds."""
+
+    open: int
+    oldest_s: float
+
+
+class Jobs:
+    """All jobs of one control process. A method that waits for the disk states that."""
+
+    def __init__(
+        self, disk: Disk, page: Page, handlers: Sequence[Handler], *, settle: Callable[[bus.JobSettled], object]
+    ) -> None:
+        """`settle` sends a result to the worker of its call, if there is one."""
+        self._disk = disk
+        self._handlers = {handler.kind: handler for handler in handlers}
+        self._settle = settle
+        self._pool = gevent.pool.Pool(sum(handler.runners for handler in handlers))
+        self._running: dict[str, Job] = {}  # until the end of the attempt is on disk
+        self._ended: list[table.Change] = []
+        self._wake = Event()
+        self._stopping = False
+        self._unsure = False  # the outcome of the last commit is unknown
+        self._open = 0
+        self._oldest_at = math.inf
+        self._next_prune_s = 0.0
+        self._backlog_gauge = page.gauge(declare.HOOK_BACKLOG)
+        self._oldest_gauge = page.gauge(declare.HOOK_OLDEST)
+        outcomes = declare.TOOL_SECONDS.labels["outcome"]
+        self._tool_seconds = {outcome: page.histogram(declare.TOOL_SECONDS, outcome=outcome) for outcome in outcomes}
+        self._greenlet: gevent.Greenlet[[], None] | None = None
+
+    # -- the bus ----------------------------------------------------------------------------------------------------------
+
+    def of_event(self, event: bus.Event) -> Sequence[table.Wanted]:
+        """Return the jobs of an event."""
+        if not isinstance(event, bus.JobWanted):
+            return ()
+        now = time.time()
+        job = lifecycle.want(event.id, event.kind, event.call_sid, event.body, deadline_at=event.deadline_ms / 1000, now=now)
+        handler = self._handlers.get(event.kind)
+        if handler is None:
+            job = lifecycle.refuse(job, "refused", "This gateway does not handle such requests.", now) if job.is_open else job
+            return (table.Wanted(job, 0),)
+        return (table.Wanted(job, handler.capacity),)
+
+    def on_accepted(self, jobs: Sequence[Job]) -> None:
+        """Begin jobs that are on disk now, and send the results of those settled already."""
+        for job in jobs:
+            if not job.is_open:
+                self._send(job)
+        self._wake.set()
+
+    def results(self, question: bus.JobsOpen) -> list[bus.JobSettled]:
+        """Return the results of settled jobs, and of unknown ones. Waits for the disk; raises GatewayError."""
+        ids = question.ids[:MAX_ASKED]
+        found = {job.id: job for job in self._disk.transact(partial(table.find, ids=ids))}
+        missing = failed("unknown_outcome", "The gateway has no record of the request.").output
+        results = []
+        for job_id in ids:
+            job = found.get(job_id)
+            if job is None:
+                results.append(bus.JobSettled(job_id, question.call_sid, "unknown_outcome", missing))
+            elif not job.is_open:
+                results.append(_settled(job))
+        return results
+
+    # -- life -------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Resume the jobs on disk, and run them from now on."""
+        self._greenlet = gevent.spawn(self._run)
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End every attempt under way; its job stays claimed, for the next start. Waits for the disk."""
+        self._stopping = True
+        self._wake.set()
+        if self._greenlet is not None:
+            self._greenlet.join(timeout=timeout_s)  # a turn under way may have claimed jobs
+            self._greenlet.kill(timeout=timeout_s)
+        self._pool.kill(timeout=timeout_s)
+        if self._greenlet is None:
+            return
+        try:
+            with within(timeout_s):
+                self._disk.transact(partial(table.turn, ended=self._ended, free={}, now=time.time(), running=self._attempts()))
+        except GatewayError as error:
+            log.warning("jobs are left to the next start, the spool failed: %s", error)
+
+    def backlog(self) -> Backlog:
+        """Return the number of open jobs and the age of the oldest. Reads memory only."""
+        return Backlog(self._open, max(0.0, time.time() - self._oldest_at) if self._open else 0.0)
+
+    # -- turns ------------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        recovered = False
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                if not recovered:
+                    self._recover()
+                    recovered = True
+                wait_s = self._turn()
+            except GatewayError as error:
+                self._unsure = recovered
+                log.error("jobs wait, the spool failed: %s", error, extra={"reason": error.code})
+                gevent.sleep(RETRY_S)
+                continue
+            except Exception:  # this greenlet's top: the jobs are on disk, and the next turn tries again
+                self._unsure = recovered
+                log.exception("a turn of the jobs failed")
+                gevent.sleep(RETRY_S)
+                continue
+            self._backlog_gauge.set(float(self._open))
+            self._oldest_gauge.set(self.backlog().oldest_s)
+            if wait_s > 0.0 and not self._stopping:
+                self._wake.wait(wait_s)
+
+    def _recover(self) -> None:
+        """Decide on the jobs that an earlier process left claimed. Raises GatewayError."""
+        resumed = self._disk.transact(partial(table.recover, decide=self._on_found))
+        if resumed:
+            repeated = sum(job.is_open for job in resumed)
+            log.warning("%d jobs were interrupted: %d are repeated, the others are unknown", len(resumed), repeated)
+        for job in resumed:
+            if not job.is_open:
+                self._send(job)
+
+    def _on_found(self, job: Job) -> Job:
+        handler = self._handlers.get(job.kind)
+        renewed_s = None if handler is None else handler.repeats(job)
+        return lifecycle.on_found(job, time.time(), idempotent=renewed_s is not None, renewed_s=renewed_s or 0.0)
+
+    def _turn(self) -> float:
+        """Take one turn. Returns the time until the next one. Raises GatewayError."""
+        self._prune()
+        ended = self._ended[:]
+        running = self._attempts() if self._unsure else None
+        now = time.time()
+        result = self._disk.transact(partial(table.turn, ended=ended, free=self._free(), now=now, running=running))
+        self._unsure = False
+        del self._ended[: len(ended)]
+        for one in ended:
+            self._running.pop(one.before.id, None)
+        self._open, self._oldest_at = result.open, result.oldest_at
+        for job in result.expired:
+            self._send(job)
+        for job in () if self._stopping else result.claimed:  # `stop` returns them unsent
+            self._running[job.id] = job
+            self._pool.spawn(self._attempt, self._handlers[job.kind], job)
+        return min(IDLE_S, result.next_at - now)
+
+    def _attempts(self) -> dict[str, int]:
+        return {job.id: job.attempts for job in self._running.values()}
+
+    def _free(self) -> dict[str, int]:
+        free = {kind: handler.runners for kind, handler in self._handlers.items()}
+        for job in self._running.values():
+            free[job.kind] -= 1
+        return free
+
+    def _prune(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_prune_s:
+            self._next_prune_s = now_s + PRUNE_S
+            self._disk.transact(partial(table.prune, before=time.time() - KEEP_S, most=MAX_KEPT))
+
+    def _attempt(self, handler: Handler, job: Job) -> None:
+        """Run a claimed job once. The body of a greenlet of the pool."""
+        try:
+            with within(handler.limit_s):
+                outcome = handler.run(job, job.attempts)
+        except OutOfTimeError:
+            outcome = _unclear(f"The request took longer than {handler.limit_s:g} s.")
+            log.error("a job took longer than %g s", handler.limit_s, extra={"call_sid": job.call_sid})
+        except Exception:  # this greenlet's top: the request may have been sent
+            outcome = _unclear("The gateway failed while the request was under way.")
+            log.exception("a job of kind %s failed", job.kind, extra={"call_sid": job.call_sid})
+        after = lifecycle.on_outcome(job, outcome, time.time())
+        self._ended.append(table.Change(job, after))
+        if not after.is_open:
+            self._send(after)
+        self._wake.set()
+
+    def _send(self, job: Job) -> None:
+        cell = self._tool_seconds.get(job.outcome) if job.kind == "tool" else None
+        if cell is not None:
+            cell.observe(max(0.0, job.next_at - job.at))
+        self._settle(_settled(job))
+
+
+def _settled(job: Job) -> bus.JobSettled:
+    return bus.JobSettled(job.id, job.call_sid, job.outcome, job.result)
+
+
+def _unclear(detail: str) -> Ended:
+    return Ended("unclear", "unknown_outcome", failed("unknown_outcome", detail).output)

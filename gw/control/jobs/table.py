@@ -1,0 +1,175 @@
+"""The table of jobs in the spool's file. Each function is part of a transaction, in the spool's thread.
+
+A row changes only from the state and attempt that its change was decided for: a change repeated after a commit of unknown outcome
+has no second effect. The decisions are `lifecycle`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from gw.control.jobs import lifecycle
+from gw.control.jobs.lifecycle import Job
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, call_sid TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
+    next_at REAL NOT NULL, deadline_at REAL NOT NULL, body TEXT NOT NULL, outcome TEXT NOT NULL, result TEXT NOT NULL,
+    at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS jobs_due ON jobs (kind, next_at) WHERE state = 'wanted';
+CREATE INDEX IF NOT EXISTS jobs_late ON jobs (deadline_at) WHERE state = 'wanted';
+CREATE INDEX IF NOT EXISTS jobs_claimed ON jobs (id) WHERE state = 'claimed';
+CREATE INDEX IF NOT EXISTS jobs_open ON jobs (at) WHERE state IN ('wanted', 'claimed');
+CREATE INDEX IF NOT EXISTS jobs_settled ON jobs (next_at) WHERE state NOT IN ('wanted', 'claimed');
+CREATE INDEX IF NOT EXISTS jobs_call ON jobs (call_sid);
+"""
+_COLUMNS: Final = ", ".join(Job.__struct_fields__)
+_PLACES: Final = ", ".join("?" for _ in Job.__struct_fields__)
+_OPEN: Final = "state IN ('wanted', 'claimed')"
+_SETTLED: Final = "state NOT IN ('wanted', 'claimed')"
+#: Jobs that expire in one transaction: some milliseconds.
+_LATE: Final = 500
+#: Settled jobs removed in one transaction.
+_REMOVED: Final = 1000
+
+
+class Wanted(NamedTuple):
+    """A new job. It is refused if `capacity` jobs of its kind wait."""
+
+    job: Job
+    capacity: int
+
+
+class Change(NamedTuple):
+    """A job before and after a decision."""
+
+    before: Job
+    after: Job
+
+
+class Turn(NamedTuple):
+    """Results of one turn. `next_at`: when the next is due, infinite without a waiting job; `oldest_at`: of the open jobs."""
+
+    claimed: list[Job]
+    expired: list[Job]
+    next_at: float
+    open: int
+    oldest_at: float
+
+
+def insert(db: sqlite3.Connection, wanted: Sequence[Wanted], now: float) -> list[Job]:
+    """Add jobs, and return their rows. A known id keeps its row; beyond the capacity a job is settled."""
+    accepted: list[Job] = []
+    for job, capacity in wanted:
+        if known := find(db, (job.id,)):
+            accepted += known
+            continue
+        if job.is_open and _waiting(db, job.kind, capacity) >= capacity:
+            job = lifecycle.on_full(job, now)
+        db.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({_PLACES})", _row(job))
+        accepted.append(job)
+    return accepted
+
+
+def turn(
+    db: sqlite3.Connection,
+    ended: Iterable[Change],
+    free: Mapping[str, int],
+    now: float,
+    *,
+    running: Mapping[str, int] | None = None,
+) -> Turn:
+    """Write ended attempts, let late jobs expire, claim due jobs for free runners.
+
+    `running`: attempts under way in this process, by id, after a commit of unknown outcome: any other claim was not sent.
+    """
+    if running is not None:
+        for job in _claimed(db):
+            if running.get(job.id) != job.attempts:
+                change(db, Change(job, lifecycle.on_unsent(job)))
+    for one in ended:
+        change(db, one)
+    late = _select(db, "WHERE state = 'wanted' AND deadline_at < ? ORDER BY deadline_at LIMIT ?", now, _LATE)
+    expired = [lifecycle.on_due(job, now) for job in late]
+    for before, after in zip(late, expired, strict=True):
+        change(db, Change(before, after))
+    claimed: list[Job] = []
+    next_at = now if len(late) == _LATE else _least(db, "deadline_at", "state = 'wanted'")
+    for kind, runners in free.items():
+        if runners <= 0:
+            continue  # a runner that ends begins the next turn
+        where = "WHERE kind = ? AND state = 'wanted' AND next_at <= ? ORDER BY next_at, rowid LIMIT ?"
+        for job in _select(db, where, kind, now, runners):
+            claimed.append(lifecycle.on_due(job, now))
+            change(db, Change(job, claimed[-1]))
+        next_at = min(next_at, _least(db, "next_at", "kind = ? AND state = 'wanted' AND next_at > ?", kind, now))
+    (count,) = db.execute(f"SELECT count(*) FROM jobs WHERE {_OPEN}").fetchone()
+    return Turn(claimed, expired, next_at, count, _least(db, "at", _OPEN))
+
+
+def recover(db: sqlite3.Connection, decide: Callable[[Job], Job]) -> list[Job]:
+    """Decide on each job that an earlier process left claimed. Returns the jobs afterwards."""
+    found = _claimed(db)
+    resumed = [decide(job) for job in found]
+    for before, after in zip(found, resumed, strict=True):
+        change(db, Change(before, after))
+    return resumed
+
+
+def change(db: sqlite3.Connection, one: Change) -> bool:
+    """Write a decision. Returns False if the row is in another state, or gone."""
+    fields = ", ".join(f"{name} = ?" for name in Job.__struct_fields__)
+    where = "WHERE id = ? AND state = ? AND attempts = ?"
+    values = (*_row(one.after), one.before.id, one.before.state, one.before.attempts)
+    return db.execute(f"UPDATE jobs SET {fields} {where}", values).rowcount == 1
+
+
+def find(db: sqlite3.Connection, ids: Sequence[str]) -> list[Job]:
+    """Return the jobs with these ids; unknown ids are left out."""
+    return [job for job_id in ids for job in _select(db, "WHERE id = ?", job_id)]
+
+
+def prune(db: sqlite3.Connection, before: float, most: int) -> int:
+    """Remove some of the jobs settled before an epoch time, or beyond `most`. Returns their number."""
+    settled = f"SELECT rowid FROM jobs WHERE {_SETTLED}"
+    gone = db.execute(f"DELETE FROM jobs WHERE rowid IN ({settled} AND next_at < ? LIMIT ?)", (before, _REMOVED)).rowcount
+    surplus = f"{settled} ORDER BY next_at DESC LIMIT ? OFFSET ?"
+    return gone + db.execute(f"DELETE FROM jobs WHERE rowid IN ({surplus})", (_REMOVED, most)).rowcount
+
+
+def purge(db: sqlite3.Connection, before: float) -> int:
+    """Remove the settled jobs of calls older than an epoch time. Returns their number."""
+    return db.execute(f"DELETE FROM jobs WHERE {_SETTLED} AND at < ?", (before,)).rowcount
+
+
+def erase(db: sqlite3.Connection, call_sid: str) -> int:
+    """Remove the jobs of a call. Returns their number."""
+    return db.execute("DELETE FROM jobs WHERE call_sid = ?", (call_sid,)).rowcount
+
+
+def _claimed(db: sqlite3.Connection) -> list[Job]:
+    return _select(db, "WHERE state = 'claimed'")
+
+
+def _waiting(db: sqlite3.Connection, kind: str, most: int) -> int:
+    """Return the number of waiting jobs of a kind, at most `most`."""
+    waiting = "SELECT 1 FROM jobs WHERE kind = ? AND state = 'wanted' LIMIT ?"
+    (count,) = db.execute(f"SELECT count(*) FROM ({waiting})", (kind, most)).fetchone()
+    return int(count)
+
+
+def _least(db: sqlite3.Connection, column: str, where: str, *values: object) -> float:
+    (least,) = db.execute(f"SELECT min({column}) FROM jobs WHERE {where}", values).fetchone()
+    return math.inf if least is None else float(least)
+
+
+def _select(db: sqlite3.Connection, where: str, *values: object) -> list[Job]:
+    return [Job(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values).fetchall()]
+
+
+def _row(job: Job) -> tuple[object, ...]:
+    return tuple(getattr(job, name) for name in Job.__struct_fields__)

@@ -1,0 +1,376 @@
+"""gw.control.jobs.service on a real spool: each job is run as often as it may be, whatever dies, and each gets a result."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from gw import bus
+from gw.bounded import within
+from gw.control.jobs import service, table
+from gw.control.jobs.lifecycle import Again, Ended, Job, Outcome
+from gw.control.jobs.service import Jobs
+from gw.control.spool import Spool, SpoolError
+from metrics import declare
+from metrics.page import Page
+from tests.program import ROOT
+from tests.timing import scaled
+
+CALL = "CA1"
+
+
+def until(condition: Callable[[], object]) -> None:
+    with within(scaled(20.0)):
+        while not condition():
+            gevent.sleep(0.005)
+
+
+class Runner:
+    """A handler that waits until it may end."""
+
+    kind = "tool"
+    limit_s = 30.0
+
+    def __init__(self, *, runners: int = 2, capacity: int = 100, repeats: float | None = None) -> None:
+        self.runners = runners
+        self.capacity = capacity
+        self.begun: list[tuple[str, int]] = []
+        self.gate = Event()
+        self.outcomes: list[Outcome | Exception] = []
+        self._repeats = repeats
+
+    def repeats(self, job: Job) -> float | None:
+        return self._repeats
+
+    def run(self, job: Job, attempt: int) -> Outcome:
+        self.begun.append((job.id, attempt))
+        self.gate.wait()
+        outcome = self.outcomes.pop(0) if self.outcomes else Ended("done", "ok", f"{job.body} {attempt}")
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+class Rig:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spool = Spool(folder / "spool.db")
+        self.page = Page.create(folder / "control.page")
+        self.settled: list[bus.JobSettled] = []
+        self.runner = Runner()
+        self.jobs: Jobs | None = None
+        self._n = 0
+
+    def start(self, runner: Runner | None = None) -> Runner:
+        self.runner = runner or self.runner
+        self.jobs = Jobs(self.spool, self.page, [self.runner], settle=self.settled.append)
+        self.jobs.start()
+        return self.runner
+
+    def stop(self) -> None:
+        if self.jobs is not None:
+            self.jobs.stop()
+        self.jobs = None
+
+    def want(self, *ids: str, kind: str = "tool", within_s: float = 60.0) -> None:
+        """Accept jobs as the bus server does, in one commit."""
+        assert self.jobs is not None
+        deadline_ms = round(1000 * (time.time() + within_s))
+        wanted = {
+            n: self.jobs.of_event(bus.JobWanted(job_id, kind, CALL, deadline_ms, "{}"))
+            for n, job_id in enumerate(ids, self._n + 1)
+        }
+        self._n += len(ids)
+        self.jobs.on_accepted(self.spool.append("w", [], jobs=wanted))
+
+    def rows(self, *ids: str) -> list[tuple[str, int]]:
+        return [(job.state, job.attempts) for job in self.spool.transact(partial(table.find, ids=ids))]
+
+    def results(self) -> dict[str, str]:
+        return {settled.id: settled.outcome for settled in self.settled}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.runner.gate.set()
+    made.stop()
+    made.spool.close()
+    made.page.close()
+
+
+def test_a_job_is_claimed_on_disk_before_it_is_run_and_its_result_is_sent_and_kept(rig: Rig) -> None:
+    runner = rig.start()
+    rig.want("j1")
+    until(lambda: runner.begun)
+    assert rig.rows("j1") == [("claimed", 1)]
+    assert rig.settled == []
+    runner.gate.set()
+    until(lambda: rig.rows("j1") == [("done", 1)])
+    assert rig.settled == [bus.JobSettled("j1", CALL, "ok", "{} 1")]
+    assert rig.jobs is not None
+    assert rig.jobs.results(bus.JobsOpen(CALL, ["j1"])) == rig.settled
+
+
+def test_no_more_runners_than_allowed_and_the_rest_in_sequence(rig: Rig) -> None:
+    runner = rig.start()
+    rig.want(*[f"j{n}" for n in range(5)])
+    until(lambda: len(runner.begun) == 2)
+    gevent.sleep(0.05)
+    assert runner.begun == [("j0", 1), ("j1", 1)]
+    runner.gate.set()
+    until(lambda: len(rig.settled) == 5)
+    assert [job_id for job_id, _ in runner.begun] == [f"j{n}" for n in range(5)]
+
+
+def test_a_job_sent_twice_is_run_once_and_its_result_is_sent_again(rig: Rig) -> None:
+    runner = rig.start()
+    rig.want("j1")
+    rig.want("j1")
+    until(lambda: runner.begun)
+    runner.gate.set()
+    until(lambda: rig.rows("j1") == [("done", 1)])
+    rig.want("j1")
+    assert rig.settled == [bus.JobSettled("j1", CALL, "ok", "{} 1")] * 2
+    assert runner.begun == [("j1", 1)]
+
+
+def test_beyond_its_bounds_a_job_is_settled_immediately(rig: Rig) -> None:
+    rig.start(Runner(runners=1, capacity=1))
+    rig.want("a")
+    until(lambda: rig.runner.begun)
+    rig.want("b", "c")
+    rig.want("d", kind="unknown")
+    rig.want("e", within_s=-1.0)
+    until(lambda: "e" in rig.results() or "d" in rig.results())
+    assert rig.results() == {"c": "busy", "d": "refused", "e": "busy"}
+
+
+def test_a_waiting_job_expires_while_every_runner_is_busy(rig: Rig) -> None:
+    rig.start(Runner(runners=1))
+    rig.want("a")
+    until(lambda: rig.runner.begun)
+    rig.want("b", within_s=0.1)
+    until(lambda: rig.results() == {"b": "timeout"})
+    assert rig.rows("b") == [("expired", 0)]
+
+
+def test_a_handler_that_asks_for_another_attempt_gets_it(rig: Rig) -> None:
+    runner = rig.start()
+    runner.outcomes.append(Again(0.05))
+    runner.gate.set()
+    rig.want("j1")
+    until(lambda: rig.settled)
+    assert runner.begun == [("j1", 1), ("j1", 2)]
+    assert rig.settled == [bus.JobSettled("j1", CALL, "ok", "{} 2")]
+
+
+@pytest.mark.parametrize("failure", ["raises", "hangs"])
+def test_a_handler_that_fails_leaves_an_unclear_outcome(rig: Rig, failure: str, caplog: pytest.LogCaptureFixture) -> None:
+    runner = Runner()
+    if failure == "raises":
+        runner.outcomes.append(RuntimeError("on purpose"))
+        runner.gate.set()
+    else:
+        runner.limit_s = 0.05
+    rig.start(runner)
+    rig.want("j1")
+    until(lambda: rig.rows("j1") == [("unknown", 1)])
+    assert rig.results() == {"j1": "unknown_outcome"}
+    assert "a job" in caplog.text
+
+
+def test_a_stop_leaves_unfinished_jobs_to_the_next_start(rig: Rig) -> None:
+    rig.start(Runner(runners=1))
+    rig.want("a", "b")
+    until(lambda: rig.runner.begun)
+    rig.stop()
+    assert rig.rows("a", "b") == [("claimed", 1), ("wanted", 0)]
+    runner = rig.start(Runner(repeats=5.0))
+    runner.gate.set()
+    until(lambda: len(rig.settled) == 2)
+    assert sorted(runner.begun) == [("a", 2), ("b", 1)]
+
+
+def test_an_interrupted_job_that_must_not_be_repeated_is_unknown(rig: Rig) -> None:
+    rig.start()
+    rig.want("a")
+    until(lambda: rig.runner.begun)
+    rig.stop()
+    runner = rig.start(Runner())
+    until(lambda: rig.results() == {"a": "unknown_outcome"})
+    assert runner.begun == []
+    assert rig.jobs is not None
+    assert rig.jobs.results(bus.JobsOpen(CALL, ["a"])) == rig.settled
+
+
+def test_an_end_that_was_not_written_before_a_stop_is_written_by_it(rig: Rig) -> None:
+    runner = rig.start()
+    rig.want("j1")
+    until(lambda: runner.begun)
+    assert rig.jobs is not None
+    assert rig.jobs._greenlet is not None
+    rig.jobs._greenlet.kill()
+    runner.gate.set()
+    until(lambda: rig.settled)
+    rig.stop()
+    assert rig.rows("j1") == [("done", 1)]
+
+
+class Failing:
+    """Work on the spool that fails before or after its commit, while switched on."""
+
+    def __init__(self, spool: Spool, *, after: bool) -> None:
+        self._transact = spool.transact
+        self._after = after
+        self.on = False
+        self.failed = 0
+
+    def __call__(self, work: Callable[[Any], Any]) -> Any:
+        if not self.on:
+            return self._transact(work)
+        self.failed += 1
+        if self._after:
+            self._transact(work)
+        raise SpoolError("on purpose")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the commit", "after the commit"])
+def test_a_failing_spool_costs_no_job_and_none_is_run_twice(rig: Rig, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
+    monkeypatch.setattr(service, "RETRY_S", 0.01)
+    failing = Failing(rig.spool, after=after)
+    monkeypatch.setattr(rig.spool, "transact", failing)
+    runner = rig.start()
+    rig.want("a")
+    until(lambda: runner.begun)
+    failing.on = True
+    rig.want("b", "c")
+    until(lambda: failing.failed > 2)
+    assert runner.begun == [("a", 1)]
+    runner.gate.set()
+    until(lambda: rig.results() == {"a": "ok"})
+    failing.on = False
+    until(lambda: len(rig.settled) == 3)
+    assert sorted(runner.begun) == [("a", 1), ("b", 1), ("c", 1)]
+    until(lambda: rig.rows("a", "b", "c") == [("done", 1)] * 3)
+
+
+def test_open_jobs_are_answered_if_settled_or_unknown(rig: Rig) -> None:
+    runner = rig.start()
+    rig.want("open", "too")
+    until(lambda: len(runner.begun) == 2)
+    assert rig.jobs is not None
+    [unknown] = rig.jobs.results(bus.JobsOpen(CALL, ["open", "none"]))
+    assert (unknown.id, unknown.outcome, json.loads(unknown.output)["error"]) == ("none", "unknown_outcome", "unknown_outcome")
+
+
+def test_the_backlog_and_its_age_are_shown(rig: Rig) -> None:
+    runner = rig.start()
+    gauges = [rig.page.gauge(family) for family in (declare.HOOK_BACKLOG, declare.HOOK_OLDEST)]
+    rig.want("a", "b", "c")
+    until(lambda: gauges[0].value == 3)
+    assert rig.jobs is not None
+    until(lambda: rig.jobs is not None and rig.jobs.backlog().oldest_s > 0.0)
+    runner.gate.set()
+    until(lambda: rig.jobs is not None and rig.jobs.backlog() == (0, 0.0))
+    until(lambda: [gauge.value for gauge in gauges] == [0.0, 0.0])
+    cell = rig.page.histogram(declare.TOOL_SECONDS, outcome="ok")
+    assert sum(cell.buckets) == 3
+
+
+def test_results_are_removed_after_their_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "KEEP_S", 0.0)
+    monkeypatch.setattr(service, "PRUNE_S", 0.0)
+    runner = rig.start()
+    runner.gate.set()
+    rig.want("a")
+    until(lambda: rig.settled)
+    rig.want("b")
+    until(lambda: rig.rows("a") == [])
+
+
+CONTROL = """
+from gevent import monkey; monkey.patch_all()
+import os, sys, time
+from pathlib import Path
+import gevent
+from gw import bus
+from gw.control.jobs.lifecycle import Ended
+from gw.control.jobs.service import Jobs
+from gw.control.spool import Spool
+from metrics.page import Page
+
+folder, idempotent, die = Path(sys.argv[1]), sys.argv[2] == "idempotent", sys.argv[3]
+
+class Endpoint:
+    kind, runners, capacity, limit_s = "tool", 4, 100, 30.0
+
+    def repeats(self, job):
+        return 5.0 if idempotent else None
+
+    def run(self, job, attempt):
+        with open(folder / "requests", "a") as requests:
+            requests.write(f"{job.id} {attempt}\\n")
+        if die == "under way":
+            os.kill(os.getpid(), 9)
+        return Ended("done", "ok", "text")
+
+def settle(settled):
+    if die == "answered":
+        os.kill(os.getpid(), 9)
+    print(settled.id, settled.outcome, flush=True)
+
+spool = Spool(folder / "spool.db")
+jobs = Jobs(spool, Page.create(folder / "control.page"), [Endpoint()], settle=settle)
+jobs.start()
+wanted = bus.JobWanted("j1", "tool", "CA1", round(1000 * time.time()) + 60_000, "{}")
+jobs.on_accepted(spool.append("w", [], jobs={1: jobs.of_event(wanted)}))
+gevent.sleep(0.3 if die == "never" else 20)
+jobs.stop()
+for settled in jobs.results(bus.JobsOpen("CA1", ["j1"])):
+    print("kept", settled.outcome)
+"""
+
+
+def control(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CONTROL, str(folder), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=scaled(60), check=False)
+
+
+@pytest.mark.parametrize("moment", ["under way", "answered"])
+@pytest.mark.parametrize(
+    ("idempotent", "requests", "outcome"), [(True, ["j1 1", "j1 2"], "ok"), (False, ["j1 1"], "unknown_outcome")]
+)
+def test_after_a_kill_between_claim_and_end_a_job_is_repeated_or_unknown(
+    tmp_path: Path, moment: str, idempotent: bool, requests: Sequence[str], outcome: str
+) -> None:
+    word = "idempotent" if idempotent else "once"
+    assert control(tmp_path, word, moment).returncode == -signal.SIGKILL
+    later = control(tmp_path, word, "never")
+    assert later.returncode == 0, later.stderr
+    assert (tmp_path / "requests").read_text().split("\n")[:-1] == requests
+    assert later.stdout.split("\n")[-2] == f"kept {outcome}"
+    assert f"j1 {outcome}" in later.stdout
+
+
+def test_a_lost_file_costs_no_result_of_a_job_under_way(rig: Rig) -> None:
+    runner = rig.start()
+    rig.want("a")
+    until(lambda: runner.begun)
+    rig.spool.transact(partial(table.erase, call_sid=CALL))
+    runner.gate.set()
+    until(lambda: rig.results() == {"a": "ok"})
+    until(lambda: rig.jobs is not None and rig.jobs.backlog() == (0, 0.0))
+    assert rig.rows("a") == []

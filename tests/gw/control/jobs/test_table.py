@@ -1,0 +1,155 @@
+"""gw.control.jobs.table on SQLite: a row changes once per decision, and the indexes carry every regular query."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gw.control.jobs import lifecycle, table
+from gw.control.jobs.lifecycle import Again, Ended, Job
+from gw.control.jobs.table import Change, Wanted
+
+NOW = 1000.0
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    opened = sqlite3.connect(tmp_path / "spool.db", isolation_level=None)
+    opened.executescript(table.SCHEMA)
+    yield opened
+    opened.close()
+
+
+def job(n: int, kind: str = "tool", *, at: float = NOW, deadline_at: float = NOW + 60) -> Job:
+    return lifecycle.want(f"j{n}", kind, f"CA{n}", "{}", deadline_at=deadline_at, now=at)
+
+
+def insert(db: sqlite3.Connection, *jobs: Job, capacity: int = 100) -> list[Job]:
+    return table.insert(db, [Wanted(one, capacity) for one in jobs], NOW)
+
+
+def states(db: sqlite3.Connection) -> dict[str, str]:
+    return dict(db.execute("SELECT id, state FROM jobs ORDER BY id"))
+
+
+def claim(db: sqlite3.Connection, runners: int = 64, now: float = NOW) -> list[Job]:
+    return table.turn(db, [], {"tool": runners}, now).claimed
+
+
+def done(before: Job) -> Change:
+    return Change(before, lifecycle.on_outcome(before, Ended("done", "ok", "text"), NOW + 1))
+
+
+def test_a_known_id_keeps_its_row(db: sqlite3.Connection) -> None:
+    insert(db, job(1))
+    [claimed] = claim(db)
+    assert insert(db, job(1, at=NOW + 5)) == [claimed]
+    table.change(db, done(claimed))
+    assert insert(db, job(1, at=NOW + 5)) == [done(claimed).after]
+
+
+def test_beyond_the_capacity_a_job_is_settled_immediately(db: sqlite3.Connection) -> None:
+    insert(db, job(1), capacity=2)
+    accepted = insert(db, job(2), job(3), job(4, "event"), capacity=2)
+    assert [(one.state, one.outcome) for one in accepted] == [("wanted", ""), ("failed", "busy"), ("wanted", "")]
+    claim(db, 1)
+    assert insert(db, job(5), capacity=2)[0].state == "wanted"
+
+
+def test_a_turn_claims_the_jobs_due_for_the_free_runners_of_each_kind(db: sqlite3.Connection) -> None:
+    insert(db, job(1, at=NOW + 3), job(2), job(3), job(4), job(5, "event"))
+    turn = table.turn(db, [], {"tool": 2, "event": 0}, NOW)
+    assert [(one.id, one.attempts) for one in turn.claimed] == [("j2", 1), ("j3", 1)]
+    assert (turn.next_at, turn.open, turn.oldest_at) == (NOW + 3, 5, NOW)
+    assert states(db) == {"j1": "wanted", "j2": "claimed", "j3": "claimed", "j4": "wanted", "j5": "wanted"}
+
+
+def test_a_turn_settles_late_jobs_of_every_kind_without_a_runner(db: sqlite3.Connection) -> None:
+    insert(db, job(1, deadline_at=NOW - 1), job(2, "unknown", deadline_at=NOW - 1), job(3, "unknown"))
+    turn = table.turn(db, [], {"tool": 0}, NOW)
+    assert [(one.id, one.outcome) for one in turn.expired] == [("j1", "timeout"), ("j2", "timeout")]
+    assert (turn.claimed, turn.next_at, turn.open) == ([], NOW + 60, 1)
+
+
+def test_an_empty_table_asks_for_no_turn(db: sqlite3.Connection) -> None:
+    assert table.turn(db, [], {"tool": 64}, NOW) == ([], [], math.inf, 0, math.inf)
+
+
+def test_more_late_jobs_than_fit_ask_for_another_turn(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_LATE", 2)
+    insert(db, *[job(n, deadline_at=NOW - 1) for n in range(3)])
+    assert table.turn(db, [], {}, NOW).next_at == NOW
+    assert len(table.turn(db, [], {}, NOW).expired) == 1
+
+
+def test_an_end_written_twice_changes_nothing(db: sqlite3.Connection) -> None:
+    insert(db, job(1))
+    [claimed] = claim(db)
+    again = Change(claimed, lifecycle.on_outcome(claimed, Again(0.0), NOW))
+    assert table.change(db, again)
+    [second] = claim(db)
+    assert not table.change(db, again), "the row is in its second attempt"
+    assert (second.attempts, states(db)) == (2, {"j1": "claimed"})
+
+
+def test_after_a_lost_commit_only_claims_without_a_runner_are_returned(db: sqlite3.Connection) -> None:
+    insert(db, job(1), job(2), job(3))
+    first, second, third = claim(db)
+    running = {first.id: first.attempts, second.id: second.attempts}
+    turn = table.turn(db, [done(second)], {"tool": 1}, NOW, running=running)
+    assert [(one.id, one.attempts) for one in turn.claimed] == [(third.id, 1)], "its request was not sent: the first attempt"
+    assert states(db) == {"j1": "claimed", "j2": "done", "j3": "claimed"}
+
+
+def test_recovery_decides_on_claimed_jobs_alone(db: sqlite3.Connection) -> None:
+    insert(db, job(1), job(2), job(3))
+    claim(db, 2)
+    resumed = table.recover(db, lambda one: lifecycle.on_found(one, NOW, idempotent=one.id == "j1", renewed_s=9.0))
+    assert [(one.id, one.state) for one in resumed] == [("j1", "wanted"), ("j2", "unknown")]
+    assert states(db) == {"j1": "wanted", "j2": "unknown", "j3": "wanted"}
+
+
+def test_settled_jobs_are_removed_by_age_and_number(db: sqlite3.Connection) -> None:
+    insert(db, *[job(n) for n in range(6)])
+    for n, claimed in enumerate(claim(db, 5)):
+        table.change(db, Change(claimed, msgspec.structs.replace(done(claimed).after, next_at=NOW + n)))
+    assert table.prune(db, NOW + 2, 2) == 3
+    assert sorted(states(db)) == ["j3", "j4", "j5"]
+    assert table.prune(db, NOW, 10) == 0
+
+
+def test_a_call_can_be_erased_and_old_calls_removed(db: sqlite3.Connection) -> None:
+    insert(db, job(1), job(2), job(3), job(4, at=NOW + 9))
+    for claimed in claim(db, now=NOW + 9):
+        if claimed.id != "j2":
+            table.change(db, done(claimed))
+    assert table.erase(db, "CA1") == 1
+    assert table.purge(db, NOW + 5) == 1
+    assert sorted(states(db)) == ["j2", "j4"]
+    assert [one.id for one in table.find(db, ["j2", "none", "j4"])] == ["j2", "j4"]
+
+
+def test_regular_queries_read_an_index_and_not_the_table(db: sqlite3.Connection) -> None:
+    """With 10,000 waiting jobs a scan would take milliseconds of every turn."""
+    seen: list[str] = []
+    db.set_trace_callback(seen.append)
+    insert(db, job(1))
+    [claimed] = claim(db)
+    table.turn(db, [done(claimed)], {"tool": 1}, NOW, running={})
+    table.recover(db, lambda one: one)
+    table.prune(db, NOW, 10)
+    table.erase(db, "CA1")
+    db.set_trace_callback(None)
+    scans = {
+        (statement, detail)
+        for statement in seen
+        if statement.startswith(("SELECT", "UPDATE", "DELETE"))
+        for *_, detail in db.execute(f"EXPLAIN QUERY PLAN {statement}")
+        if "SCAN" in detail and "INDEX" not in detail and "CONSTANT" not in detail and "(subquery" not in detail
+    }
+    assert not scans

@@ -6,5 +6,4 @@ lifecycle   the states of a job, and what leads from one to the next
 table       the table of jobs: its statements, within the spool's transactions
 service     runs jobs in bounded pools, and sends their results
 tool        jobs of kind `tool`
-tool        jobs of kind `tool`
 """

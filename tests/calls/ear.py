@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from gw.call.playout import RECORDED
 from gw.twin.ai.ledger import AiLedger, SentResponse
 from gw.twin.sound import FRAME_BYTES, PTIME_MS, PTIME_S, RATE_HZ, SILENCE, level
 from gw.twin.twilio.call_record import CallRecord
@@ -57,10 +58,11 @@ class Ear:
     words: tuple[str, ...] = ()
 
 
-def ear_of(call: CallRecord, sessions: Iterable[AiLedger]) -> Ear:
-    """Return the ear of a call that has ended. `sessions`: all of its AI sessions."""
+def ear_of(call: CallRecord, sessions: Iterable[AiLedger], recorded: bytes = b"") -> Ear:
+    """Return the ear of a call that has ended. `sessions`: all of its AI sessions. `recorded`: its recorded greeting."""
     items = [Item(one.item_id, one.created_s, _whole(one)) for session in sessions for one in session.responses]
     began_s = call.streams_s[0] if call.streams_s else call.placed_s
+    items += [Item(RECORDED, began_s, recorded)] if recorded else []
     ended_s = call.ended_s if call.ended_s is not None else began_s
     sent = bytes(call.sent_speech)
     return Ear(

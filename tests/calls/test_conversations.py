@@ -30,6 +30,11 @@ def test_every_fault_occurs() -> None:
     assert found == {*CONNECT_FAULTS, *HABITS, *LASTING, *NETWORK_FAULTS, *PASSING}
 
 
+def test_first_words_of_each_kind_occur() -> None:
+    made = [conversation(seed) for seed in range(1, CALLS + 1)]
+    assert {bool(one.recorded) for one in made} == {one.warm for one in made} == {True, False}
+
+
 def test_the_laws_hold(tmp_path: Path) -> None:
     made = [conversation(seed) for seed in range(1, CALLS + 1)]
     results = hold(made, tmp_path, at_once=CALLS)

@@ -97,7 +97,8 @@ def course(held: Result) -> list[str]:
     lines.append((ear.ended_s, f"closed by {call.closed_by}: {held.reason} {' '.join(ear.words)}"))
     ends = "agent" if made.agent_ends else "caller"
     return [
-        f"\nseed {made.seed}: interruptions {made.interruptions}, {', '.join(made.faults) or 'no fault'}, the {ends} ends",
+        f"\nseed {made.seed}: interruptions {made.interruptions}, {', '.join(made.faults) or 'no fault'}, the {ends} ends, "
+        f"{'recorded' if made.recorded else 'spoken'} greeting, {'warm' if made.warm else 'cold'} leg",
         *(f"  {at_s - ear.began_s:7.2f}  {text}" for at_s, text in sorted(lines)),
         *(f"  broken: {law}: {text}" for law, text in broken(held)),
     ]

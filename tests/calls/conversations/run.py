@@ -9,7 +9,7 @@ from pathlib import Path
 import gevent
 from gevent.pool import Pool
 
-from gw.config import Agent, Store, Turns
+from gw.config import Agent, Greeting, Store, Turns
 from gw.twin.ai.script import AiScript
 from gw.twin.ai.server import AiTwin
 from tests.calls.conftest import World, open_world
@@ -17,6 +17,7 @@ from tests.calls.conversations.laws import Result
 from tests.calls.conversations.scripts import Conversation
 from tests.calls.ear import ear_of
 from tests.calls.hearing import not_run_ms
+from tests.gw.protocol.test_wav import wav
 from tests.timing import scaled
 
 _SPREAD_S = 0.15  # between the first calls, so that they do not move in step
@@ -37,7 +38,13 @@ def hold(
 
     def agents(ai: AiTwin) -> dict[str, Agent]:
         return {
-            one.agent: Agent(provider="openai", base_url=f"{ai.url}/{one.agent}", turns=Turns(interruptions=one.interruptions))
+            one.agent: Agent(
+                provider="openai",
+                base_url=f"{ai.url}/{one.agent}",
+                greeting=_greeting(one, folder),
+                warm=one.warm,
+                turns=Turns(interruptions=one.interruptions),
+            )
             for one in made
         }
 
@@ -56,6 +63,15 @@ def hold(
     return results
 
 
+def _greeting(made: Conversation, folder: Path) -> str | Greeting:
+    """Write a recorded greeting to a file. Returns the agent's greeting."""
+    if not made.recorded:
+        return Agent().greeting
+    path = folder / f"{made.agent}.wav"
+    path.write_bytes(wav(made.recorded, code=7, bits=8))
+    return Greeting(file=str(path), text="Hello, this is Acme. How can I help you today?")
+
+
 def _hold_one(w: World, made: Conversation) -> Result:
     call = w.twilio.place(made.plan)
     call.wait(made.plan.max_s + scaled(20.0))
@@ -66,4 +82,4 @@ def _hold_one(w: World, made: Conversation) -> Result:
             reason = str(row.reason or "") if row is not None and row.ended_at is not None else ""
             gevent.sleep(0.05)
     sessions = tuple(one for one in w.ai.sessions if one.path.endswith(f"/{made.agent}"))
-    return Result(made, call, sessions, ear_of(call, sessions), reason, not_run_ms(call) / 1000)
+    return Result(made, call, sessions, ear_of(call, sessions, made.recorded), reason, not_run_ms(call) / 1000)

@@ -32,6 +32,8 @@ PASSING: Final = tuple(sorted({*RESPONSES, *TURNS} - {*LASTING, "hang_up", "canc
 HABITS: Final = ("late_start", "late_echoes", "no_stop")
 
 ANSWERS: Final = 12
+#: The first byte of each frame of a recorded greeting, beyond any session's number.
+RECORDED_VOICE: Final = 200
 _FRAMES: Final = frames(lasting(4))
 _SAID: Final = tuple(speech.load(name) for name in speech.CALLER_PHRASES)
 #: A caller whose conversation stalls gives up after this silence.
@@ -49,6 +51,8 @@ class Conversation:
     faults: tuple[str, ...]
     interruptions: Interruptions
     agent_ends: bool
+    recorded: bytes = b""  # the greeting; empty: the AI speaks it
+    warm: bool = False
 
     @property
     def agent(self) -> str:
@@ -104,9 +108,22 @@ def conversation(seed: int) -> Conversation:
         interruptions,
         agent_ends,
     )
+    made = _first_words(made)
     for _ in range(chance.choices((0, 1, 2), (30, 45, 25))[0]):
         made = chance.choices((_network_fault, _habit, _ai_fault, _connect_fault), (30, 10, 50, 10))[0](made, chance)
     return made
+
+
+def _first_words(made: Conversation) -> Conversation:
+    """Let some agents greet by a recording, so that the AI's first response is an answer, and some have a warm leg."""
+    chance = random.Random(f"words {made.seed}")
+    made = replace(made, warm=chance.random() < 0.25)
+    if chance.random() >= 0.25:
+        return made
+    script = made.first
+    if script.hang_up_after is not None:
+        script = replace(script, hang_up_after=script.hang_up_after - 1)
+    return replace(made, first=script, then=script, recorded=voice(RECORDED_VOICE, 0, chance.uniform(1.0, 2.5)))
 
 
 def interrupted(seed: int, times: int) -> Conversation:

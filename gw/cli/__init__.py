@@ -9,7 +9,7 @@ hooks tools             the user's endpoints
 demo verify             run a gateway between stand-ins
 twin                    run a stand-in
 audit drain loglevel recordings reload status top   ask a running gateway
-serve processes         run a gateway: the supervisor, and its children
+serve processes talk    run a gateway: the supervisor, its children; and talk to it
 context remote          options and settings of all commands; `--host`
 """
 
@@ -30,6 +30,7 @@ from gw.procfs import protect_memory
 #: Name: module, and whether help lists it. `serve` starts its children by `control` and `worker`.
 _COMMANDS: Final[dict[str, tuple[str, bool]]] = {
     "serve": ("gw.cli.serve", True),
+    "talk": ("gw.cli.talk", True),
     "demo": ("gw.cli.demo", True),
     "twin": ("gw.cli.twin", True),
     "bench": ("gw.cli.bench", True),
@@ -105,7 +106,8 @@ def root(ctx: click.Context, path: Path | None) -> None:
     """A gateway between telephone calls and realtime AI voices.
 
     \b
-    Try the gateway, without a key or a phone:   gateway.py demo
+    Talk to it in the browser, without a key:    gateway.py talk
+    Hear a demonstration:                        gateway.py demo
     Write a configuration:                       gateway.py config example > submilli.toml
     Run the gateway:                             gateway.py serve
     Show the state of the running gateway:       gateway.py status

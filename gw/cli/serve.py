@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -32,6 +33,11 @@ def serve(settings: Settings) -> None:
     With the defaults and an embedded agent, no key:   gateway.py serve
     With a file, and secrets from the environment:     gateway.py serve --config submilli.toml
     """
+    run_gateway(settings)
+
+
+def run_gateway(settings: Settings, after_ready: Callable[[Supervisor], None] = lambda supervisor: None) -> None:
+    """Run the gateway until a signal ends it. `after_ready` is called once, when it serves."""
     import gevent
 
     from gw import logs
@@ -53,6 +59,7 @@ def serve(settings: Settings) -> None:
     def on_ready(supervisor: Supervisor) -> None:
         announce(supervisor)
         manager.ready(supervisor.scoreboard)
+        after_ready(supervisor)
 
     supervisor = Supervisor(
         config,
@@ -83,14 +90,16 @@ def serve(settings: Settings) -> None:
 
 
 def announce(supervisor: Supervisor) -> None:
-    """Print three lines: addresses, the webhooks to configure at Twilio, and the authentication."""
+    """Print addresses, webhooks, authentication, and the talk page's URL if it is served."""
     host, port = supervisor.address
     for line in greeting(supervisor.config, f"{f'[{host}]' if ':' in host else host}:{port}", supervisor.worker_count):
         click.echo(line)
+    if supervisor.talk_url:
+        click.echo(f"Talk to it: {supervisor.talk_url}")
 
 
 def greeting(config: Config, address: str, workers: int) -> list[str]:
-    """Return the three lines of `announce`."""
+    """Return the first three lines of `announce`."""
     from gw.config.rules import is_loopback, without_password
 
     agent = config.agents.get("default")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -377,6 +378,7 @@ class Secrets(AccountSecrets, frozen=True, kw_only=True):
     db_password: Annotated[str, _doc("The password for store.url.")] = ""
     ops_token: Annotated[str, _doc("The bearer token for /metrics. Needed if ops.listen is not a loopback address.")] = ""
     token_key: Annotated[str, _doc("The key that signs stream tokens. Empty: the auth token at the start, or a random key.")] = ""
+    talk_key: Annotated[str, _doc("The key in the URL of the talk page. Empty: a random one for each start.")] = ""
     hook_secret: Annotated[str, _doc("The key that signs requests to your endpoints. Needed if there is one.")] = ""
     hook_secret_old: Annotated[
         str, _doc("The former key, which signs these requests too, while your endpoints still know it only.")
@@ -393,6 +395,7 @@ ENVIRONMENT: Final = {
     "db_password": "SUBMILLI_DB_PASSWORD",
     "ops_token": "SUBMILLI_OPS_TOKEN",
     "token_key": "SUBMILLI_TOKEN_KEY",
+    "talk_key": "SUBMILLI_TALK_KEY",
     "hook_secret": "SUBMILLI_HOOK_SECRET",
     "hook_secret_old": "SUBMILLI_HOOK_SECRET_OLD",
 }
@@ -409,8 +412,10 @@ _OF_ANY_ACCOUNT: Final = {
 }
 #: The secrets of each kind of process: the only ones that it gets from the supervisor, and reads.
 SECRETS_OF: Final = {
-    "control": frozenset({"twilio_auth_token", "db_password", "ops_token", "hook_secret", "hook_secret_old"}),
-    "worker": frozenset({"twilio_auth_token", "twilio_auth_token_old", "twilio_shared_key", "openai_api_key", "token_key"}),
+    "control": frozenset({"twilio_auth_token", "db_password", "ops_token", "hook_secret", "hook_secret_old", "talk_key"}),
+    "worker": frozenset(
+        {"twilio_auth_token", "twilio_auth_token_old", "twilio_shared_key", "openai_api_key", "token_key", "talk_key"}
+    ),
 }
 
 
@@ -458,6 +463,18 @@ def field_of(variable: str) -> str | None:
         if name == variable:
             return field
     return next((field for field, pattern in _OF_ANY_ACCOUNT.items() if pattern.fullmatch(variable)), None)
+
+
+#: The reason why a gateway has no talk page.
+NO_TALK: Final = (
+    "the talk page is served without Twilio credentials only; run another gateway for it, with a configuration that lacks "
+    "twilio.account_sid"
+)
+
+
+def talk_url(host: str, port: int, key: str) -> str:
+    """Return the talk page's URL."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/talk?key={quote(key, safe='')}"
 
 
 def host_and_port(listen: str) -> tuple[str, int]:

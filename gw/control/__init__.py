@@ -14,5 +14,6 @@ admin/         the admin socket and its commands
 health         readiness, status and gauges
 ops_http       `/metrics`, `/healthz`, `/readyz`
 durable        files that survive the loss of power
+talk_feed      words and histograms for the talk page
 unix_socket    private Unix sockets for the bus and the admin commands
 """

@@ -227,6 +227,7 @@ class Control:
             readiness=self._health.readiness,
             token=config.secrets.ops_token,
             refused=lambda reason: page.counter(declare.REQUESTS_REFUSED, reason=reason).add(),
+            config=config,
         )
         opened.callback(self._ops.stop)
         audit = Audit(spool, forwarder.notify)
@@ -263,7 +264,7 @@ class Control:
         server.make_jobs_with(jobs.of_event, jobs.on_accepted)
         server.answer_jobs_with(jobs.results)
         server.subscribe(lambda _event: forwarder.notify())
-        for part in (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers):
+        for part in (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers, self._ops.talk):
             server.subscribe(part.on_event)
 
     @property

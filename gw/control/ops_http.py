@@ -1,4 +1,4 @@
-"""The operator's HTTP port: `/metrics`, `/healthz`, `/readyz`.
+"""The operator's HTTP port: `/metrics`, `/healthz`, `/readyz`, and the feed of the talk page.
 
 `/healthz` answers while the control process runs. `/readyz` reports whether new calls are accepted, and every other problem; an
 unavailable store does not make the gateway unready, because calls continue without it. A metrics page costs tens of milliseconds,
@@ -21,7 +21,9 @@ import msgspec
 from gevent.lock import BoundedSemaphore
 
 from gw.bounded import OutOfTimeError, within
-from gw.config import host_and_port
+from gw.config import Config, host_and_port
+from gw.control import talk_feed
+from gw.control.talk_feed import TalkFeed
 from gw.logs.limited import LimitedLog
 from gw.strangers import Bounds
 from gw.strict_http import StrictServer
@@ -57,14 +59,19 @@ class OpsHttp:
         readiness: Callable[[], Readiness],
         token: str = "",
         refused: Callable[[str], None] = lambda reason: None,
+        config: Config | None = None,
     ) -> None:
-        """Bind. `refused` counts a request by its reason. Raises OSError for an address in use."""
+        """Bind. `refused` counts a request by its reason. `config`: for the talk page's feed.
+
+        Raises: OSError for an address in use.
+        """
         self._refused = refused
         self._authorization = f"Bearer {token}".encode() if token else b""
         self._render = render
         self._readiness = readiness
         self._page = b""
         self._page_until_s = 0.0
+        self.talk = TalkFeed(config or Config(), self._metrics)
         self._rendering = BoundedSemaphore(1)
         self._threads = gevent.get_hub().threadpool
         self._server = StrictServer(host_and_port(listen), self._answer, BOUNDS)
@@ -105,6 +112,8 @@ class OpsHttp:
                 except OutOfTimeError:
                     return _respond(start_response, "503 Service Unavailable", b"the page took too long to render\n")
                 return _respond(start_response, "200 OK", page, content_type=CONTENT_TYPE)
+            case talk_feed.PATH if (answer := self._feed(environ, start_response)) is not None:
+                return answer
             case "/healthz":
                 return _respond(start_response, "200 OK", b"ok\n")
             case "/readyz":
@@ -115,6 +124,18 @@ class OpsHttp:
             case _:
                 self._refused("not_found")
                 return _respond(start_response, "404 Not Found", b"try /metrics, /healthz or /readyz\n")
+
+    def _feed(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes] | None:
+        """Answer a request of the talk page; None without its key."""
+        try:
+            body = self.talk.answer(environ.get("QUERY_STRING", ""))
+        except OutOfTimeError:
+            return _respond(start_response, "503 Service Unavailable", b"the metrics took too long to render\n")
+        if body is None:
+            return None
+        origin = self.talk.origin_of(environ.get("HTTP_ORIGIN", ""))
+        permitted = [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")] if origin else []
+        return _respond(start_response, "200 OK", body, content_type="application/json", extra=permitted)
 
     def _metrics(self) -> bytes:
         with within(RENDER_S), self._rendering:

@@ -25,5 +25,6 @@ bus_client    the worker's end of the bus
 admission/    slots, one-time tokens, overload
 ai/           kinds of AI legs, and their watchdog
 hub/          waits, greenlet kinds, hold monitor, garbage collector
+talk/         the talk page, a telephone in the browser
 transport/    non-blocking sockets, TLS, websockets
 """

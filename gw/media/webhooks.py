@@ -24,6 +24,7 @@ from gw import bus
 from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
 from gw.config import Config, Overflow
 from gw.logs.limited import LimitedLog
+from gw.media import talk
 from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.admission.token_ledger import NONCE_BYTES, key_of
 from gw.media.context import MediaContext
@@ -94,6 +95,7 @@ class Webhooks:
         self._overflow = context.config.overflow
         self._overflow_cells = {reason: context.page.counter(OVERFLOW, reason=reason) for reason in OVERFLOW.labels["reason"]}
         self._lines = LimitedLog(log)
+        self._talk = talk.TalkPage(config)
         back = config.server.way_back
         self._stream_url = "ws" + self._public.removeprefix("http") + "/media" + back
         self._action_url = f"{self._public}/twilio/action{back}"
@@ -106,6 +108,8 @@ class Webhooks:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if foreigner := foreign_request(self._context.config, environ):
             return self._refuse(start_response, "403 Forbidden", foreigner, _FOREIGN)
+        if environ["PATH_INFO"] == talk.PATH and self._talk.may_see(environ.get("QUERY_STRING", "")):
+            return self._answer_talk(environ, start_response)
         kind = _WEBHOOK_PATHS.get(self._context.config.server.base_path(environ["PATH_INFO"]))
         if environ["PATH_INFO"] == _HEALTH_PATH:
             if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
@@ -151,6 +155,12 @@ class Webhooks:
         if kind == "status" and fields.get("CallStatus") in CALL_OVER:
             self._on_over(fields["CallSid"])
         return _answer(start_response, "204 No Content", _TEXT, "")
+
+    def _answer_talk(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _answer(start_response, "405 Method Not Allowed", _TEXT, "use GET\n", ("Allow", "GET, HEAD"))
+        start_response("200 OK", self._talk.headers(environ.get("HTTP_HOST", "localhost")))
+        return [self._talk.body]
 
     def _unsigned(self, kind: str, reason: str, text: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         self._cells[kind, "bad_signature"].add()

@@ -21,7 +21,7 @@ import gevent
 import msgspec
 from gevent.event import Event
 
-from gw.config import Config
+from gw.config import Config, talk_url
 from gw.scoreboard import ReloadReport, Scoreboard
 from gw.supervise import cpu_affinity, sockets
 from gw.supervise.config_snapshot import ReloadError, Snapshot, settings_of
@@ -113,6 +113,12 @@ class Supervisor:
         return name[0], name[1]
 
     @property
+    def talk_url(self) -> str:
+        """The talk page's URL; empty with Twilio credentials."""
+        key = self.environ.get("SUBMILLI_TALK_KEY", "")
+        return "" if self.config.signed or not key else talk_url(*self.address, key)
+
+    @property
     def stopping(self) -> bool:
         """True once `stop` was called or the start failed."""
         return self._stop.is_set()
@@ -201,11 +207,14 @@ class Supervisor:
 
 
 def _for_children(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for all generations of children: this one, and a token key.
+    """Return the environment for all generations of children: this one, a token key, and the talk page's key.
 
-    The key outlives a change of the auth token: a stream may reach another generation than the webhook that announced it.
+    The token key outlives a change of the auth token: a stream may reach another generation than the webhook that announced it.
     """
     managers = ("LISTEN_", "WATCHDOG_", "NOTIFY_SOCKET")  # meant for this process alone
     children = {name: value for name, value in environ.items() if not name.startswith(managers)}
     own = config.secrets
-    return {**children, "SUBMILLI_TOKEN_KEY": own.token_key or own.twilio_auth_token or secrets.token_hex(32)}
+    keys = {"SUBMILLI_TOKEN_KEY": own.token_key or own.twilio_auth_token or secrets.token_hex(32)}
+    if not config.signed:
+        keys["SUBMILLI_TALK_KEY"] = own.talk_key or secrets.token_hex(16)
+    return {**children, **keys}

@@ -1,4 +1,4 @@
-"""Headless Chromium, controlled over a pipe: open a page and take pictures of its parts.
+"""Headless Chromium, controlled over a pipe: open a page, use it, and take pictures of its parts.
 
 DevTools protocol over descriptors 3 and 4: JSON messages, each ended by a zero byte. No port is opened. Every wait is bounded.
 """
@@ -30,15 +30,16 @@ _HIGH = 100
 
 
 class Chromium:
-    """Context manager: a browser with one page, `width` pixels wide."""
+    """Context manager: a browser with one page, `width` pixels wide. `flags`: further options of the command line."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, *flags: str) -> None:
+        self._flags = flags
         self._program = debian.installed("chromium", "chromium", "fonts-dejavu-core")
         self._size = (width, height)
         self._profile = Path(tempfile.mkdtemp(prefix="submilli-chromium-"))
         self._number = 0
         self._rest = b""
-        self.complaints: list[str] = []  # errors of the page's scripts
+        self.complaints: list[str] = []  # errors of the page's scripts, and those in its console
 
     def __enter__(self) -> Chromium:
         ours, theirs = [], []
@@ -61,6 +62,7 @@ class Chromium:
                 "--window-size={},{}".format(*self._size),
                 *("--no-first-run", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"),
                 *(["--no-sandbox"] if os.geteuid() == 0 else []),  # as root, Chromium refuses to run with its sandbox
+                *self._flags,
                 "about:blank",
             ],
             stdin=subprocess.DEVNULL,
@@ -75,7 +77,7 @@ class Chromium:
         pages = [one for one in self._call("Target.getTargets")["targetInfos"] if one["type"] == "page"]
         attached = self._call("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
         self._session: str = attached["sessionId"]
-        for domain in ("Page", "Runtime"):
+        for domain in ("Page", "Runtime", "Log"):
             self._call_page(f"{domain}.enable")
         return self
 
@@ -93,8 +95,16 @@ class Chromium:
 
     def open(self, page: Path) -> None:
         """Load a page from a file and wait until it is complete."""
-        self._call_page("Page.navigate", url=page.resolve().as_uri())
+        self.go_to(page.resolve().as_uri())
+
+    def go_to(self, url: str) -> None:
+        """Load a page and wait until it is complete."""
+        self._call_page("Page.navigate", url=url)
         self.until("document.readyState === 'complete'")
+
+    def click(self, element_id: str) -> None:
+        """Click an element, as a person would: what needs a gesture is permitted."""
+        self._call_page("Runtime.evaluate", expression=f"document.getElementById('{element_id}').click()", userGesture=True)
 
     def until(self, expression: str, timeout_s: float = 30.0) -> None:
         """Wait until an expression is true in the page."""
@@ -140,9 +150,16 @@ class Chromium:
                 assert "error" not in message, f"{method}: {message['error']}"
                 result: dict[str, Any] = message["result"]
                 return result
-            if message.get("method") == "Runtime.exceptionThrown":
-                details = message["params"]["exceptionDetails"]
-                self.complaints.append(details.get("exception", {}).get("description", details["text"]))
+            self._on_event(message.get("method", ""), message.get("params", {}))
+
+    def _on_event(self, kind: str, parameters: dict[str, Any]) -> None:
+        if kind == "Runtime.exceptionThrown":
+            details = parameters["exceptionDetails"]
+            self.complaints.append(details.get("exception", {}).get("description", details["text"]))
+        elif kind == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.complaints.append(parameters["entry"]["text"])
+        elif kind == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
+            self.complaints.append(" ".join(str(one.get("value", one.get("description"))) for one in parameters["args"]))
 
     def _next(self, until_s: float) -> dict[str, Any]:
         while b"\0" not in self._rest:

@@ -18,7 +18,7 @@ import msgspec
 
 from gw import bus
 from gw.call.state import Reason
-from gw.config import Config
+from gw.config import NO_TALK, Config, host_and_port, talk_url
 from gw.config.rules import DIALLED
 from gw.control.admin.audit import Audit
 from gw.control.admin.server import Command, CommandError, NoArguments, acts, reads
@@ -132,6 +132,7 @@ class AdminCommands:
             "hangup": acts(_Call, self._hangup),
             "transfer": acts(_Transfer, self._transfer),
             "dial": acts(_Dial, self._dial),
+            "talk": acts(NoArguments, lambda _: self._talk()),
             "recordings": reads(_Recordings, lambda args: self._store.recordings(limit=args.limit, state=args.state)),
             "recordings_retry": acts(_Call, self._retry_recording),
             "recordings_reconcile": acts(NoArguments, lambda _: self._reconcile()),
@@ -241,6 +242,15 @@ class AdminCommands:
             unclear = "; it may ring anyway" if error.kind in ("timeout", "server") else ""
             raise CommandError("failed", f"Twilio did not place the call: {error}{unclear}") from error
         return {"call_sid": call_sid, "to": args.to, "from": args.caller, "agent": args.agent, "account": account.name}
+
+    def _talk(self) -> Any:
+        """Return the talk page's URL, which has its key."""
+        if self._config.signed:
+            raise CommandError("failed", NO_TALK)
+        host, port = host_and_port(self._config.server.listen)
+        if not self._config.secrets.talk_key or not port:
+            raise CommandError("failed", "the talk page has no fixed address; use the URL that `gateway.py serve` printed")
+        return {"url": talk_url(host, port, self._config.secrets.talk_key)}
 
     def _account_of(self, call_sid: str) -> Account:
         """Return the account of a call. Raises CommandError, StoreError."""

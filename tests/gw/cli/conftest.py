@@ -87,7 +87,14 @@ class CommandLine:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    for name in ("SUBMILLI_CONFIG", "TWILIO_AUTH_TOKEN", "OPENAI_API_KEY", "SUBMILLI_DB_PASSWORD", "SUBMILLI_TOKEN_KEY"):
+    for name in (
+        "SUBMILLI_CONFIG",
+        "TWILIO_AUTH_TOKEN",
+        "OPENAI_API_KEY",
+        "SUBMILLI_DB_PASSWORD",
+        "SUBMILLI_TOKEN_KEY",
+        "SUBMILLI_TALK_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     made = CommandLine(tmp_path, tmp_path / "submilli.toml", tmp_path / "admin.sock", f"sqlite:///{tmp_path}/store.db")
@@ -197,6 +204,7 @@ def gateway(cli: CommandLine, store: Store) -> Iterator[list[str]]:
         "hangup": hangup,
         "transfer": transfer,
         "dial": dial,
+        "talk": lambda _: {"url": "http://127.0.0.1:8080/talk?key=k"},
         "recordings_retry": retry,
         "recordings_reconcile": lambda _: {"unsettled": 3, "taken_up": 1, "asked": 1, "settled": 1, "left": 1},
         "poison_list": lambda _: [{"id": 7, "instance": "w0", "n": 9, "worker": 0, "bytes": 120, "why": "no", "at": BEGAN}],

@@ -31,9 +31,10 @@ def test_serve_announces_itself_answers_commands_and_stops(tmp_path: Path) -> No
     serving = subprocess.Popen(command, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert serving.stdout is not None
-        lines = [serving.stdout.readline() for _ in range(3)]
+        lines = [serving.stdout.readline() for _ in range(4)]
         assert lines[0].startswith(f"Submilli answers calls on http://127.0.0.1:{public} (1 worker), agent parrot, store sqlite")
         assert "loopback only" in lines[2]
+        assert lines[3].startswith(f"Talk to it: http://127.0.0.1:{public}/talk?key=")
         assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
         asked = [*COMMAND, "--config", "submilli.toml", "status"]
         status = subprocess.run(asked, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, timeout=20)

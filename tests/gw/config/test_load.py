@@ -325,6 +325,7 @@ def test_show_hides_secrets(write):
         "db_password": "not set",
         "ops_token": "not set",
         "token_key": "not set",
+        "talk_key": "not set",
         "hook_secret": "not set",
         "hook_secret_old": "not set",
     }

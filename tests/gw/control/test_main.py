@@ -488,6 +488,7 @@ ACTS = {
     "hangup": True,
     "transfer": True,
     "dial": True,
+    "talk": True,
     "forget": True,
     "recordings_retry": True,
     "recordings_reconcile": True,

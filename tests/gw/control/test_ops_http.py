@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
+from gw.config import Config, Secrets, Server
 from gw.control import ops_http
 from gw.control.ops_http import OpsHttp, Readiness
 from gw.protocol.http import RequestError
@@ -20,13 +21,18 @@ from tests.wire.http_requests import REFUSED
 
 
 class Rig:
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, token: str = "", config: Config | None = None) -> None:
         self.rendered = 0
         self.refused: list[str] = []
         self.threads: set[object] = set()
         self.readiness = Readiness(True, [])
         self.http = OpsHttp(
-            "127.0.0.1:0", render=self.render, readiness=lambda: self.readiness, refused=self.refused.append, token=token
+            "127.0.0.1:0",
+            render=self.render,
+            readiness=lambda: self.readiness,
+            refused=self.refused.append,
+            token=token,
+            config=config,
         )
         self.http.start()
 
@@ -50,6 +56,20 @@ def rig() -> Iterator[Rig]:
     rig = Rig()
     yield rig
     rig.http.stop(timeout_s=0)
+
+
+def test_the_talk_pages_feed_needs_its_key_and_permits_its_origin() -> None:
+    config = Config(server=Server(listen="127.0.0.1:8080"), secrets=Secrets(talk_key="k"))
+    rig = Rig(config=config, token="guards /metrics")
+    try:
+        status, body, headers = rig.ask("/talk/feed?key=k", Origin="http://127.0.0.1:8080")
+        assert (status, headers["access-control-allow-origin"]) == (200, "http://127.0.0.1:8080")
+        assert json.loads(body) == {"turns": [], "ended": "", "histograms": {"send": [], "lateness": []}}
+        assert "access-control-allow-origin" not in rig.ask("/talk/feed?key=k", Origin="http://evil.example.com")[2]
+        assert rig.ask("/talk/feed?key=x")[0] == 404
+        assert rig.refused == ["not_found"]
+    finally:
+        rig.http.stop(timeout_s=0)
 
 
 def test_metrics_are_rendered_once_for_many(rig: Rig) -> None:

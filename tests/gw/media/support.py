@@ -69,6 +69,7 @@ class ContextMaker:
         recording: dict[str, Any] | None = None,
         overflow: Overflow | None = None,
         machine: str = "",
+        talk_key: str = "",
     ) -> tuple[MediaContext, list[bus.Event]]:
         """Make a context, and the list of the events it emits."""
         config = Config(
@@ -79,7 +80,7 @@ class ContextMaker:
             recording=Recording(**(recording or {})),
             overflow=overflow or Overflow(),
             agents=agents or {"default": Agent(greeting="")},
-            secrets=Secrets(twilio_auth_token="secret" if signed else "", openai_api_key="sk-test"),
+            secrets=Secrets(twilio_auth_token="secret" if signed else "", openai_api_key="sk-test", talk_key=talk_key),
         )
         ledger = TokenLedger(self._folder / "pages" / "tokens.ledger")
         self._opened.append(ledger)

@@ -496,6 +496,17 @@ def test_without_credentials_other_hosts_and_web_pages_are_refused(client: Clien
     assert client.post(path, Host=f"localhost:{client.address[1]}")[0] != 403
 
 
+def test_the_talk_page_needs_its_key(contexts: ContextMaker):
+    keyed = Client(contexts, talk_key="k")
+    status, content_type, body = keyed.post("/talk?key=k", b"", method="GET")
+    assert (status, content_type, "<title>Talk to" in body) == (200, "text/html; charset=utf-8", True)
+    assert keyed.post("/talk?key=k", b"", method="HEAD")[::2] == (200, "")
+    assert keyed.post("/talk?key=k", b"a=b")[0] == 405
+    assert keyed.post("/talk?key=x", b"", method="GET")[0] == 404
+    assert keyed.post("/talk?key=k", b"", method="GET", Host="rebound.example.com")[0] == 403
+    assert Client(contexts, signed=True, talk_key="k").post("/talk?key=k", b"", method="GET")[0] == 404
+
+
 def test_with_credentials_the_signature_decides(signed: Client):
     path = "/twilio/status"
     for headers in ({"Host": "any.example.com"}, {"Origin": "https://any.example.com"}):

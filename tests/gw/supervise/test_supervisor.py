@@ -15,7 +15,7 @@ from typing import Literal
 import gevent
 import pytest
 
-from gw.config import Config, Ops, Server
+from gw.config import Config, Ops, Server, Twilio
 from gw.scoreboard import ProcessState
 from gw.supervise import cpu_affinity
 from gw.supervise.child import STARTING_NICE, can_restore_nice
@@ -201,6 +201,17 @@ def test_all_generations_share_a_token_key(tmp_path: Path) -> None:
     kept = Config(ops=Ops(var_dir=str(tmp_path / "b")), server=Server(listen="127.0.0.1:0"))
     kept = type(kept)(ops=kept.ops, server=kept.server, secrets=type(kept.secrets)(twilio_auth_token="t"))
     assert Supervisor(kept, ["x"], environ={}).environ["SUBMILLI_TOKEN_KEY"] == "t", "also after a restart of the gateway"
+
+
+def test_the_talk_page_has_a_new_key_at_each_start_and_none_with_credentials(tmp_path: Path) -> None:
+    first, second = (Supervisor(config_in(tmp_path / name), ["x"], environ={}) for name in "ab")
+    keys = [one.environ["SUBMILLI_TALK_KEY"] for one in (first, second)]
+    assert len(keys[0]) == 32 and keys[0] != keys[1]
+    assert first.talk_url == f"http://127.0.0.1:{first.address[1]}/talk?key={keys[0]}"
+    config = config_in(tmp_path / "c")
+    secrets = type(config.secrets)(twilio_auth_token="t")
+    signed = Config(ops=config.ops, server=config.server, twilio=Twilio(account_sid="AC1"), secrets=secrets)
+    assert Supervisor(signed, ["x"], environ={"SUBMILLI_TALK_KEY": "k"}).talk_url == ""
 
 
 def test_a_socket_from_systemd_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -285,6 +285,18 @@ def test_dial_and_transfer_need_credentials(make: Make) -> None:
             rig.ask(command, to="+15551234567", **fields)
 
 
+def test_the_talk_page_of_a_gateway_without_credentials(make: Make) -> None:
+    rig = make(signed=False)
+    with pytest.raises(CommandError, match=r"use the URL that `gateway\.py serve` printed"):
+        rig.ask("talk")
+    rig.commands._config = gw.config.Config(secrets=gw.config.Secrets(talk_key="a b"))
+    assert rig.ask("talk") == {"url": "http://127.0.0.1:8080/talk?key=a%20b"}
+    secrets = gw.config.Secrets(talk_key="k", twilio_auth_token="t")
+    rig.commands._config = gw.config.Config(twilio=gw.config.Twilio(account_sid="AC1"), secrets=secrets)
+    with pytest.raises(CommandError, match="without Twilio credentials only"):
+        rig.ask("talk")
+
+
 def test_acts_on_a_call_use_its_account(make: Make) -> None:
     rig = make(other=True)
     rig.known(account=OTHER_ACCOUNT)

@@ -1,0 +1,135 @@
+"""The talk page in a real browser, whose microphone plays a file, and `talk --wav`: through a gateway process to the AI twin."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gw.bench.gateway_process import free_ports
+from gw.twin import speech
+from gw.twin.ai.script import conversation
+from gw.twin.ai.server import AiTwin
+from gw.twin.sound import FRAME_BYTES, SILENT_FRAME, frames, read_wav, silence, to_pcm, to_ulaw, write_wav
+from tests.dashboards.chromium import Chromium
+from tests.program import program
+from tests.timing import scaled
+
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("SUBMILLI_", "TWILIO_", "OPENAI_"))}
+FAKE_MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+#: Frames on their way when the caller hangs up.
+ON_THE_WAY = 10
+
+
+@dataclass
+class Running:
+    """A gateway without credentials, and its AI."""
+
+    url: str
+    config: Path
+    ai: AiTwin
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [*program(), *words, "--config", str(self.config)]
+        return subprocess.run(command, env=ENVIRON, cwd=self.config.parent, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("talk")
+    public, ops = free_ports(2)
+    with AiTwin(conversation(), needs_key=False) as ai:
+        config = folder / "submilli.toml"
+        config.write_text(
+            f'[server]\nlisten = "127.0.0.1:{public}"\n[ops]\nlisten = "127.0.0.1:{ops}"\n'
+            f'[agents.default]\nprovider = "openai"\nbase_url = "{ai.url}"\n'
+        )
+        command = [*program(), "talk", "--no-browser", "--config", str(config)]
+        with (folder / "log").open("w") as log:
+            serving = subprocess.Popen(command, env=ENVIRON, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            assert serving.stdout is not None
+            url = ""
+            while not url.startswith("Talk to it: "):
+                url = serving.stdout.readline()
+                assert url, (folder / "log").read_text()
+            yield Running(url.removeprefix("Talk to it: ").strip(), config, ai)
+        finally:
+            serving.send_signal(signal.SIGTERM)
+            serving.send_signal(signal.SIGTERM)
+            serving.communicate(timeout=30)
+
+
+def joined(browser: Chromium, name: str) -> bytes:
+    """Return the audio in one of the page's lists."""
+    text = browser.value(f"talk.{name}.map(toText).join(' ')")
+    return b"".join(base64.b64decode(one) for one in text.split())
+
+
+def audible(audio: bytes) -> list[bytes]:
+    """Return the frames that are not digital silence: the gateway may add such a frame for a microphone that stalls."""
+    return [frame for frame in frames(audio) if frame != SILENT_FRAME]
+
+
+def test_a_conversation_in_the_browser(running: Running, tmp_path: Path) -> None:
+    words = tmp_path / "words.wav"
+    write_wav(words, silence(3000) + speech.load("weasels") + silence(60_000))
+    with Chromium(1100, 1000, *FAKE_MICROPHONE, f"--use-file-for-fake-audio-capture={words}%noloop") as browser:
+        browser.go_to(f"{running.url}&raw=1")
+        browser.click("call")
+        browser.until("talk.state === 'live'")
+        browser.until("talk.turns.length === 1 && talk.marks > 1 && talk.echoed === talk.marks", scaled(20))
+        browser.until("talk.words.length >= 3")
+        browser.value("document.querySelectorAll('#keys button')[4].click()")
+        browser.click("hang-up")
+        browser.until("talk.state === 'over'")
+        sent, heard, received = (joined(browser, name) for name in ("sent", "heard", "received"))
+        shown: dict[str, Any] = json.loads(browser.value("JSON.stringify({...talk, sent: 0, heard: 0, received: 0})"))
+        if picture := os.environ.get("SUBMILLI_TALK_PICTURE"):
+            Path(picture).write_bytes(browser.picture((0, 0, 1100, 1000)))
+        assert browser.complaints == []
+    (session,) = running.ai.sessions
+    uplink = bytes(session.uplink)
+    assert len(session.turns_ms) == 1, "the microphone's words are one turn"
+    spoken, reached = audible(sent), audible(uplink)
+    assert len(reached) > 100
+    assert reached == spoken[: len(reached)], "every byte of the microphone reached the AI"
+    assert len(spoken) - len(reached) < ON_THE_WAY
+    assert received == session.audio[: len(received)]
+    assert received.startswith(b"".join(bytes(one.audio) for one in session.responses[:2]))
+    assert heard == received[: len(heard)]
+    assert len(received) - len(heard) < 100 * FRAME_BYTES
+    (turn,) = shown["turns"]
+    assert turn["totalMs"] == pytest.approx(sum(turn[f"{part}Ms"] for part in ("frame", "gateway", "ahead", "rest")), abs=1)
+    assert -60 <= turn["restMs"] <= scaled(60), turn
+    assert 500 <= turn["totalMs"] < scaled(2000), turn
+    assert ("agent", "Hello world.") in [(one["role"], one["text"]) for one in shown["words"]]
+    assert ("caller", "Something is terribly wrong.") in [(one["role"], one["text"]) for one in shown["words"]]  # the twin's text
+    assert shown["clears"] == 0
+    assert shown["frames"]["send"][-1][1] > 100
+    assert shown["frames"]["lateness"][-1][1] > 100
+
+
+def test_a_file_instead_of_the_microphone(running: Running, tmp_path: Path) -> None:
+    write_wav(tmp_path / "in.wav", speech.load("monkeys"))
+    done = running.run("talk", "--wav", str(tmp_path / "in.wav"), "--out", str(tmp_path / "heard.wav"), "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    session = running.ai.sessions[-1]
+    assert read_wav(tmp_path / "in.wav") in session.uplink
+    assert [turn["latency_ms"] is not None for turn in found["turns"]] == [True]
+    greeting = to_ulaw(to_pcm(bytes(session.responses[0].audio)))  # a WAV has one zero, mu-law two
+    assert greeting in read_wav(tmp_path / "heard.wav")
+
+
+def test_the_url_of_a_running_gateway(running: Running) -> None:
+    asked = running.run("talk", "--json")
+    assert json.loads(asked.stdout) == {"url": running.url}

@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from http.client import HTTPException
+from http.client import CONTINUE, SWITCHING_PROTOCOLS, HTTPException, HTTPResponse
 from typing import Any, Final
 
 import gevent
@@ -57,6 +57,7 @@ class Wire:
         connection = HTTPConnection(url.host, url.port, timeout=None)
         connection.auto_open = 0
         connection.sock = self
+        connection.response_class = _Answer
         try:
             connection.request("POST", url.target, body, headers, preload_content=False, decode_content=False)
             response = connection.getresponse()
@@ -103,6 +104,15 @@ class Wire:
         self._left -= count
         if self._left < 0:
             raise BrokenError("the answer has more bytes around its body than any should")
+
+
+class _Answer(HTTPResponse):
+    """A final answer: http.client takes an interim one other than 100 for it, such as 103 (RFC 9110 15.2)."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        interim = CONTINUE < status < 200 and status != SWITCHING_PROTOCOLS
+        return version, CONTINUE if interim else status, reason
 
 
 class _Bounded(io.RawIOBase):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz.targets import ai_events, bus_messages, configuration, handshake, http, secrets, twilio_messages, websocket
+from tests.fuzz.targets import ai_events, bus_messages, configuration, handshake, hooks, http, secrets, twilio_messages, websocket
 
 CORPUS: Final = Path(__file__).resolve().parent.parent / "corpus"
 
@@ -33,4 +33,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "token": secrets.token,
     "signature": secrets.signature,
     "form": secrets.form,
+    "hook_url": hooks.url,
+    "hook_signature": hooks.signature,
+    "hook_answer": hooks.answer,
+    "tool_arguments": hooks.arguments,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gw.config.json_schema import MAX_PROBLEM_CHARS, Schema, SchemaError
+from gw.config.json_schema import MAX_PROBLEM_CHARS, STEPS, Schema, SchemaError
 
 
 def schema(**more: Any) -> Schema:
@@ -46,6 +46,7 @@ def test_a_problem_is_short() -> None:
             r"at properties.a.\$ref: .*no part of this",
         ),
         ('{"type":"object","properties":{"a":{"anyOf":[{"$ref":"#/$defs/b"}]}}}', r"at properties.a.anyOf\[0\].\$ref"),
+        ('{"type":"object","$defs":{"a":{"$schema":"x"}}}', r"at \$defs.a.\$schema: a version is named at the top only"),
         ('{"type":"object","$ref":"#"}', "it is nested too deeply"),
         ("[" * 100_000, "it is nested too deeply"),
     ],
@@ -53,6 +54,29 @@ def test_a_problem_is_short() -> None:
 def test_a_bad_schema_is_named_with_its_place(text: str, expected: str) -> None:
     with pytest.raises(SchemaError, match=expected):
         Schema(text)
+
+
+@pytest.mark.parametrize("size", [2, 4000])
+def test_unique_items_of_any_kind(size: int) -> None:
+    one = schema(properties={"a": {"uniqueItems": True}})
+    different = [{"k": n} if n % 2 else [n] for n in range(size)]
+    assert one.problem({"a": different}) == ""
+    for twice in (0, False), (1, 1.0), ({"a": 1, "b": [2.0]}, {"b": [2], "a": 1}), ("1", "1"):
+        same = twice != (0, False)
+        assert one.problem({"a": [*different, *twice]}) == ("at a: an item is there twice" if same else "")
+    assert schema(properties={"a": {"uniqueItems": False}}).problem({"a": [1, 1]}) == ""
+    assert one.problem({"a": "text"}) == ""
+
+
+@pytest.mark.parametrize("version", [{}, {"$schema": "http://json-schema.org/draft-07/schema#"}])
+def test_a_check_is_bounded_also_with_alternatives_that_refer_to_themselves(version: dict[str, str]) -> None:
+    either = {"properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+    one = schema(anyOf=[either, either, {"properties": {"b": {"const": 1}}, "required": ["b"]}], **version)
+    deep: dict[str, Any] = {"c": 1}
+    for _ in range(30):
+        deep = {"a": deep}
+    assert one.problem(deep) == f"the check takes more than {STEPS} steps"
+    assert one.problem({"a": {"a": {"b": 1}}}) == "", "each check has all steps"
 
 
 def test_references_within_the_schema() -> None:

@@ -68,6 +68,8 @@ def exchanged(answer: bytes, *, limit_bytes: int = 10_000, max_bytes: int = 100)
         (b"HTTP/1.1 201 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n", (201, b"ab")),
         (b"HTTP/1.0 200 OK\r\n\r\nab", (200, b"ab")),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nab", (404, b"ab")),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 Yes\r\nContent-Length: 2\r\n\r\nab", (200, b"ab")),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\nab", (101, b"")),
         (b"HTTP/1.1 204 No Content\r\n\r\n", (204, b"")),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + b"x" * 500, (200, b"x" * 101)),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Encoding: gzip\r\n\r\na", (200, b"a")),

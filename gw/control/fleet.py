@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Between two heartbeats.
 BEAT_S: Final = 5.0
+#: After a failed heartbeat: the lease is taken soon after the store is back, because recordings wait for it.
+RETRY_S: Final = 1.0
 #: At the start: how long another holder of the id is watched for a heartbeat, and between two looks.
 WATCH_S: Final = BEAT_S + 2.0
 LOOK_S: Final = 0.5
@@ -166,7 +168,8 @@ class Fleet:
         try:
             self._require_schema()
             if self._owned() or self._machine.calls:
-                self._lease.take()
+                with within(CLAIM_S):
+                    self._lease.take()
                 return False
             return not self._lease.take_at_start()
         except (StoreError, OutOfTimeError) as error:
@@ -223,7 +226,7 @@ class Fleet:
                 problem = str(error)
                 log.exception("a heartbeat failed")
             self._problem = problem
-            gevent.sleep(BEAT_S)
+            gevent.sleep(RETRY_S if problem else BEAT_S)
 
     def _lead(self) -> None:
         """Look after the gateways that are gone, if no other live gateway has a smaller id. Raises StoreError."""

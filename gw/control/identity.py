@@ -46,7 +46,8 @@ def identity_in(var_dir: Path) -> Identity:
             "Restore the file, or delete it: the next start makes a new id"
         )
     about = file.stat()
-    return Identity(found, f"{_BOOT_ID.read_text().strip()}:{about.st_dev}:{about.st_ino}", file)
+    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""  # a sandbox may hide it (ProcSubset=pid)
+    return Identity(found, f"{boot}:{about.st_dev}:{about.st_ino}", file)
 
 
 def _make(file: Path) -> None:

@@ -91,13 +91,13 @@ class Site:
         )
 
     def call(self, machine: Machine, recording_state: str) -> TwinCall:
-        """Place a long call; wait until its recording has a state in the store."""
+        """Place a long call; wait for its row and for the state of its recording."""
         plan = CallPlan(hang_up=False, max_s=scaled(120.0))
         call = self.twilio.place(plan, voice_url=f"{machine.url}/twilio/voice", status_url=f"{machine.url}/twilio/status")
 
         def has_state() -> bool:
             row = self.store.recording(call.call_sid)
-            return row is not None and row.state == recording_state
+            return row is not None and row.state == recording_state and self.store.call(call.call_sid) is not None
 
         until(has_state, f"the recording of {call.call_sid} is {recording_state}")
         return call

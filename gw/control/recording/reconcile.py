@@ -38,6 +38,8 @@ PASS_S: Final = 10.0
 #: Waits between the first passes. After a crash, calls of the earlier process are still alive, and its rows reach the store late;
 #: meanwhile a worker's event, sent again, may start the recording.
 FIRST_PASSES_S: Final = (0.5, 1.0, 2.0, 4.0)
+#: Between two looks whether the gateway's id is held.
+AWAIT_ID_S: Final = 0.2
 #: At this age a wish was not taken up by its event.
 WANTED_AGE_S: Final = 2.0
 #: Age at which a claim under way is renewed.
@@ -162,9 +164,10 @@ class Reconciler:
 
     def _run(self) -> None:
         for wait_s in chain(FIRST_PASSES_S, repeat(PASS_S)):
+            while not self.may_settle():
+                gevent.sleep(AWAIT_ID_S)
             try:
-                if self.may_settle():
-                    self.pass_over(time.time(), time.monotonic())
+                self.pass_over(time.time(), time.monotonic())
             except StoreError as error:
                 log.warning("the reconcile pass is postponed: %s", error, extra={"reason": error.code})
             except Exception:  # this greenlet's top: the next pass tries again

@@ -171,7 +171,9 @@ def test_a_store_that_is_away_delays_no_start(rig: Rig, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(rig.store, "claim_gateway", lambda *_, **__: gevent.sleep(scaled(20)))
         assert not one.fleet.is_duplicate()
-    monkeypatch.setattr(fleet, "BEAT_S", 0.01)
+        one.owned = {call_sid(1)}
+        assert not one.fleet.is_duplicate()
+    monkeypatch.setattr(fleet, "RETRY_S", 0.01)
     one.schema_problem = "the store is away"
     one.fleet.start()
     gevent.sleep(0.05)
@@ -317,6 +319,7 @@ def test_a_failed_heartbeat_is_followed_by_the_next(
 ) -> None:
     one = rig.one()
     monkeypatch.setattr(fleet, "BEAT_S", 0.01)
+    monkeypatch.setattr(fleet, "RETRY_S", 0.01)
     failures = [RuntimeError("by design"), StoreUnavailable("away"), StoreUnavailable("away")]
     claim = rig.store.claim_gateway
 

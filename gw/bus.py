@@ -17,6 +17,7 @@ import msgspec
 
 from gw.call.conversation import Utterance
 from gw.call.quality import Quality
+from gw.call.usage import Used
 from gw.errors import GatewayError
 
 #: Version of this code. A new field with a default, or a new kind of event, needs no new version: older code skips the field and
@@ -84,7 +85,7 @@ class Turn(_Message, frozen=True):
 
 
 class CallEnded(_Message, frozen=True):
-    """The end of a call's stream, with its reason and quality report. `speak`: the caller is owed words."""
+    """The end of a call's stream, with its reason, quality report and usage. `speak`: the caller is owed words."""
 
     call_sid: str
     ended_at: float
@@ -94,6 +95,18 @@ class CallEnded(_Message, frozen=True):
     quality: Quality
     stream_sid: str = ""
     speak: bool = False
+    used: list[Used] = []  # by day and model
+
+
+class Usage(_Message, frozen=True):
+    """Usage of AI models by a call's stream so far. Sent while it grows. `caller`: of an inbound call."""
+
+    call_sid: str
+    stream_sid: str
+    at: float
+    agent: str
+    caller: str
+    used: list[Used]
 
 
 class CallEvent(_Message, frozen=True):
@@ -126,7 +139,7 @@ class JobWanted(_Message, frozen=True):
     body: str
 
 
-Event = CallStarted | FirstAudio | StartRecording | Turn | CallEnded | CallEvent | Webhook | JobWanted
+Event = CallStarted | FirstAudio | StartRecording | Turn | CallEnded | Usage | CallEvent | Webhook | JobWanted
 
 
 class Hello(_Message, frozen=True):
@@ -240,6 +253,17 @@ class Drain(_Message, frozen=True):
     on: bool
 
 
+class Budget(_Message, frozen=True):
+    """Money left of the limits that calls share, sent once a second.
+
+    `callers`: left for each number whose share changed since the last one; all of them to a worker that connects.
+    """
+
+    day: str  # UTC; on another day than before, what was sent earlier is void
+    day_usd: float | None = None
+    callers: dict[str, float] = {}
+
+
 class Answer(_Message, frozen=True):
     """The answer to question `n`. `step`: a value of NextStep, empty if unknown; `reason`: why the stream ended."""
 
@@ -250,6 +274,7 @@ class Answer(_Message, frozen=True):
     began_at: float = 0.0
     utterances: list[Utterance] = []
     reason: str = ""
+    spent_usd: float = 0.0  # by the call's earlier streams
 
 
 class JobSettled(_Message, frozen=True):
@@ -264,7 +289,7 @@ class JobSettled(_Message, frozen=True):
     output: str
 
 
-Command = Ack | HangUp | Drain | Answer | VersionRefused | JobSettled
+Command = Ack | HangUp | Drain | Budget | Answer | VersionRefused | JobSettled
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _from_worker: Final = msgspec.msgpack.Decoder(FromWorker)

@@ -135,6 +135,11 @@ def figure_table(*columns: str) -> Table:
     return made
 
 
+def usd(amount: float | None) -> str:
+    """Format a cost in USD, to a hundredth of a cent."""
+    return "-" if amount is None else f"${amount:,.4f}"
+
+
 def dash(value: object) -> str:
     """Return the value as text; absent: a dash."""
     return "-" if value in (None, "", -1) else str(value)

@@ -95,6 +95,24 @@ class Histogram(_Family):
 
 Family = Counter | Gauge | Histogram
 
+
+@dataclass(frozen=True)
+class ConfiguredCounter:
+    """A sum whose label values are names of the configuration, with `other` for all others.
+
+    A page has no place for it: control counts it in memory, from events, and exports it beside the pages. It begins anew with
+    each control process.
+    """
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or not self.name.endswith("_total"):
+            raise ValueError(f"{self.name!r} is not a counter's name: expected gw_, lower-case words joined by _, and _total")
+
+
 # -- ring 1: the TX loop ----------------------------------------------------------------------------------------------
 
 TX_SEND: Final = Histogram("gw_tx_send_seconds", "Time to hand one frame to the kernel.")
@@ -201,6 +219,7 @@ CALLS_ENDED: Final = Counter(
             "admin_hangup",
             "idle_limit",
             "duration_limit",
+            "budget",
             "shutdown",
             "start_timeout",
             "wrong_account",
@@ -322,8 +341,9 @@ WEBHOOKS: Final = Counter(
 )
 OVERFLOW: Final = Counter(
     "gw_overflow_calls_total",
-    "Calls turned away, by reason: the machine is full, its workers are late, or it is drained.",
-    {"reason": ("full", "late", "drained")},
+    "Calls turned away, by reason: the machine is full, its workers are late, it is drained, a day's budget is spent, or the AI"
+    " allows too few tokens in this minute.",
+    {"reason": ("full", "late", "drained", "budget", "tokens")},
 )
 CALL_CAPACITY: Final = Gauge("gw_call_capacity", "Call slots of all workers that accept calls.")
 CALLS_RESERVED: Final = Gauge("gw_calls_reserved", "Call slots reserved for admitted calls whose media stream has not started.")
@@ -334,7 +354,19 @@ BUS_UNACKED: Final = Gauge("gw_bus_unacked_events", "Events held by workers unti
 BUS_DROPPED: Final = Counter(
     "gw_bus_dropped_events_total",
     "Events dropped by a worker because its buffer to control was full, by kind.",
-    {"kind": ("call_started", "first_audio", "start_recording", "turn", "call_ended", "call_event", "webhook", "job_wanted")},
+    {
+        "kind": (
+            "call_started",
+            "first_audio",
+            "start_recording",
+            "turn",
+            "call_ended",
+            "usage",
+            "call_event",
+            "webhook",
+            "job_wanted",
+        )
+    },
 )
 
 # -- ring 3: the control plane ----------------------------------------------------------------------------------------
@@ -408,6 +440,17 @@ STORE_REFUSED: Final = Gauge("gw_store_refused_events", "Events permanently refu
 STORE_REFUSES: Final = Gauge(
     "gw_store_refuses_all", "1 while the store refuses every event of a batch: none is set aside, all wait in the spool."
 )
+AI_TOKENS: Final = ConfiguredCounter(
+    "gw_ai_tokens_total",
+    "Tokens used of AI models, by kind; *_in without the cached ones. Models that are not configured are other.",
+    ("model", "kind"),
+)
+AI_COST: Final = ConfiguredCounter(
+    "gw_ai_cost_usd_total",
+    "Cost of the AI in USD, by the configured prices. Agents that are not configured are other.",
+    ("agent",),
+)
+BUDGET_DAY: Final = Gauge("gw_budget_day_spent_ratio", "Spent share of budget.day_usd, since midnight UTC; 0 without that limit.")
 WORKERS: Final = Gauge("gw_workers", "Media workers, by state.", {"state": ("up", "draining", "lost")})
 
 READY: Final = Gauge("gw_ready", "1 while new calls are accepted, as in /readyz.")
@@ -427,6 +470,9 @@ STORE_SCHEMA: Final = Gauge(
 PROCESS_STARTS: Final = Counter(
     "gw_process_starts_total", "Process starts, including the first.", {"process": ("control", "worker")}
 )
+
+#: Families without a place in the pages.
+BESIDE_PAGES: Final[tuple[ConfiguredCounter, ...]] = (AI_TOKENS, AI_COST)
 
 #: All families, in the order of a page's series.
 FAMILIES: Final[tuple[Family, ...]] = (
@@ -477,6 +523,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     STORE_BACKLOG,
     STORE_REFUSED,
     STORE_REFUSES,
+    BUDGET_DAY,
     WORKERS,
     READY,
     DRAINED,

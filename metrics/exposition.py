@@ -8,7 +8,7 @@ milliseconds, so only the control process does it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,17 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from metrics.declare import CALLS, FAMILIES, TX_FRAMES, TX_LATENESS, TX_UNDERRUN, Family, Gauge, Histogram
+from metrics.declare import (
+    CALLS,
+    FAMILIES,
+    TX_FRAMES,
+    TX_LATENESS,
+    TX_UNDERRUN,
+    ConfiguredCounter,
+    Family,
+    Gauge,
+    Histogram,
+)
 from metrics.layout import width_of
 from metrics.page import Page, PageError
 
@@ -37,6 +47,8 @@ WORKER_FAMILIES: Final[tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily]
 _LATE: Final = TX_LATENESS.bounds.index(0.001) + 1  # first bucket over 1 ms
 
 Series = dict[tuple[str, ...], list[float]]
+#: Values of the families beside the pages, by label values.
+Beside = Mapping[ConfiguredCounter, Mapping[tuple[str, ...], float]]
 
 
 class Totals:
@@ -91,12 +103,18 @@ class Totals:
 class _Adapter(Collector):
     """Converts totals to prometheus_client's families."""
 
-    def __init__(self, totals: Totals) -> None:
+    def __init__(self, totals: Totals, beside: Beside) -> None:
         self._totals = totals
+        self._beside = beside
 
     def collect(self) -> Iterator[Metric]:
         for family in FAMILIES:
             yield _convert(family, self._totals.series[family.name])
+        for counter, counted in self._beside.items():
+            sums = CounterMetricFamily(counter.name, counter.help, labels=list(counter.labels))
+            for labels, value in counted.items():
+                sums.add_metric(list(labels), value)
+            yield sums
         pages = GaugeMetricFamily(PAGES_NAME, _PAGES_HELP, labels=["state"])
         for state, count in self._totals.pages.items():
             pages.add_metric([state], count)
@@ -129,8 +147,8 @@ def _convert(family: Family, series: Series) -> Metric:
     return simple
 
 
-def render(pages_dir: Path) -> bytes:
+def render(pages_dir: Path, beside: Beside | None = None) -> bytes:
     """Render the exposition of all `*.page` files in `pages_dir`, of type CONTENT_TYPE. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Adapter(Totals(pages_dir)))
+    registry.register(_Adapter(Totals(pages_dir), beside or {}))
     return generate_latest(registry)

@@ -2,6 +2,7 @@
 
 backchannel    words that only show attention
 bargein        interruptions: cuts and truncations
+budget         limits on cost, and how a call stands
 conversation   the conversation so far, for a replacement AI session
 dialogue/      the machine that decides a conversation
 guard          the moment a recording may start
@@ -12,5 +13,7 @@ prompts        instructions before a requested response
 quality        a call's quality report
 resume         the next step after a stream's end
 state          a call's states and reasons to end
+token_minute   tokens that the AI allows by the minute
 turns          the turns of both sides, and how much of each was heard
+usage          tokens and cost of a call
 """

@@ -63,6 +63,14 @@ def may_use_tools(prompt: Prompt, words: Greeting) -> bool:
     return not (prompt is Prompt.GREETING and (words.say or words.text))
 
 
+def budget_warning() -> str:
+    """Return the text of the warning before a budget is spent. It requests no response."""
+    return (
+        f"{_NOTE}The call is cut off soon, because it nears its limit. Start nothing new, and lead the conversation to its end "
+        "with your next answers."
+    )
+
+
 def warning_of(left_ms: int) -> str:
     """Return the text of the warning before the longest call ends. It requests no response."""
     return (

@@ -64,6 +64,7 @@ class Reason(StrEnum):
     ADMIN_HANGUP = "admin_hangup"  # an operator, or the call was completed by REST
     IDLE_LIMIT = "idle_limit"  # silence on both legs for `media.idle_limit_s`
     DURATION_LIMIT = "duration_limit"  # `media.max_call_s` passed
+    BUDGET = "budget"  # a limit of [budget] was reached
     SHUTDOWN = "shutdown"  # the gateway stopped, and `server.stop_timeout_s` passed
     # the start of the stream was refused
     START_TIMEOUT = "start_timeout"
@@ -120,7 +121,15 @@ class Reason(StrEnum):
 
 
 _SUCCESS: Final = frozenset(
-    {Reason.CALLER_HANGUP, Reason.AI_HANGUP, Reason.ADMIN_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.SHUTDOWN}
+    {
+        Reason.CALLER_HANGUP,
+        Reason.AI_HANGUP,
+        Reason.ADMIN_HANGUP,
+        Reason.IDLE_LIMIT,
+        Reason.DURATION_LIMIT,
+        Reason.BUDGET,
+        Reason.SHUTDOWN,
+    }
 )
 _OWN: Final = frozenset({Reason.INTERNAL_ERROR, Reason.WORKER_LOST})
 

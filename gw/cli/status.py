@@ -125,7 +125,7 @@ def _where(hold: dict[str, Any]) -> str:
 def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     from rich.text import Text
 
-    from gw.terminal import duration, local_time
+    from gw.terminal import duration, local_time, usd
 
     readiness, store = document["readiness"], document["store"]
     yield "gateway", f"{document['version']} on {document['host']}, pid {document['pid']}"
@@ -137,6 +137,9 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
         yield "", Text(reason, "yellow")
     yield "webhooks", "signatures are checked" if document["signed"] else Text("unsigned, loopback only", "yellow")
     yield "calls", str(document["calls"])
+    budget = document.get("budget", {})  # an older gateway has none
+    if budget.get("limit_usd"):
+        yield "budget", f"{usd(budget['spent_usd'])} of {usd(budget['limit_usd'])} spent on {budget['day']}, UTC"
     is_usable = store["reachable"] and store.get("schema", "unknown") in ("ready", "unknown")  # an older gateway has none
     yield "store", f"{store['kind']}, revision {store['revision']}" if is_usable else Text(store["problem"], "red")
     waiting, set_aside = document["backlog"], document["poison"]

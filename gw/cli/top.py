@@ -116,7 +116,7 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
     from rich.console import Group
     from rich.text import Text
 
-    from gw.terminal import Column, console, dash, duration, facts, milliseconds, table
+    from gw.terminal import Column, console, dash, duration, facts, milliseconds, table, usd
 
     status, now_s = seen["status"], seen["at"]
     fleet, readiness = status["fleet"], status["readiness"]
@@ -131,6 +131,9 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
         ("lateness", lateness),
         ("waiting", f"{status['backlog']} events in the spool, {status['claims']} recordings claimed there"),
     ]
+    budget = status.get("budget", {})  # an older gateway has none
+    if budget.get("limit_usd"):
+        rows.append(("budget", f"{usd(budget['spent_usd'])} of {usd(budget['limit_usd'])} spent on {budget['day']}, UTC"))
     if away or reasons:
         rows.append(("", Text(away or reasons, "red" if away else "yellow")))
     processes = {process["name"]: process for process in fleet["processes"]}
@@ -159,6 +162,7 @@ def screen(seen: Row, history: deque[float | None], *, calls: int, away: str = "
             Column("from", lambda row: dash(row["from_number"]), needs=72),
             Column("agent", lambda row: dash(row["agent"]), needs=100),
             Column(">worker", lambda row: dash(row["worker"])),
+            Column(">cost", lambda row: usd(row.get("cost_usd")), needs=88),
             Column("recording", lambda row: dash(row["recording_state"]), needs=64),
             Column(">call", lambda row: row["call_sid"]),
         )

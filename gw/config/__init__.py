@@ -358,6 +358,41 @@ class Agent(_Section, frozen=True):
         return self.greeting if isinstance(self.greeting, Greeting) else Greeting(prompt=self.greeting)
 
 
+#: More than any price or budget; in whole figures, for the messages.
+_Usd = Annotated[float, Meta(ge=0.0, le=100_000.0)]
+
+
+class Price(_Section, frozen=True):
+    """Prices of a model, in USD per million tokens. Cached tokens are not part of *_in. Without prices a call has no cost."""
+
+    text_in: Annotated[_Usd, _doc("Text to the model that was not cached.")] = 0.0
+    text_cached: Annotated[_Usd, _doc("Cached text to the model.")] = 0.0
+    text_out: Annotated[_Usd, _doc("Text from the model.")] = 0.0
+    audio_in: Annotated[_Usd, _doc("Audio to the model that was not cached.")] = 0.0
+    audio_cached: Annotated[_Usd, _doc("Cached audio to the model.")] = 0.0
+    audio_out: Annotated[_Usd, _doc("Audio from the model.")] = 0.0
+
+
+class Budget(_Section, frozen=True):
+    """Limits on the cost of the AI, by [prices]. At 100 % a call ends with words, and a day's next callers hear [overflow]."""
+
+    call_usd: Annotated[_Usd, _doc("For one call. The agent is warned at 80 %. 0: no limit.")] = 0.0
+    day_usd: Annotated[_Usd, _doc("For all calls of a day, in UTC, of all machines that share the store. 0: no limit.")] = 0.0
+    caller_day_usd: Annotated[_Usd, _doc("For all calls of a day from one number. The agent is warned at 80 %. 0: no limit.")] = (
+        0.0
+    )
+
+    @property
+    def is_limited(self) -> bool:
+        """True with any limit."""
+        return bool(self.call_usd or self.day_usd or self.caller_day_usd)
+
+    @property
+    def has_days(self) -> bool:
+        """True with a limit that control sums over calls."""
+        return bool(self.day_usd or self.caller_day_usd)
+
+
 class AccountSecrets(msgspec.Struct, frozen=True, kw_only=True):
     """Secrets of one Twilio account. Never printed or logged."""
 
@@ -439,7 +474,9 @@ class Config(_Section, frozen=True):
     store: Store = Store()
     hooks: Hooks = Hooks()
     tools: dict[str, Tool] = {}
+    budget: Budget = Budget()
     agents: dict[str, Agent] = msgspec.field(default_factory=lambda: {"default": Agent()})
+    prices: dict[str, Price] = {}
     secrets: Secrets = Secrets()
 
     @property

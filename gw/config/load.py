@@ -17,7 +17,19 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from gw.config import ACCOUNT_ENVIRONMENT, ENVIRONMENT, SECRETS_OF, AccountSecrets, Agent, Config, Greeting, Hooks, Secrets, Tool
+from gw.config import (
+    ACCOUNT_ENVIRONMENT,
+    ENVIRONMENT,
+    SECRETS_OF,
+    AccountSecrets,
+    Agent,
+    Config,
+    Greeting,
+    Hooks,
+    Price,
+    Secrets,
+    Tool,
+)
 from gw.config.credentials import FOLDERS, with_credentials
 from gw.config.rules import broken_rules, without_password
 from gw.errors import ConfigError
@@ -66,6 +78,7 @@ _SECTIONS: Final = _tables(Config)
 _NAMED: Final[dict[str, tuple[type[msgspec.Struct], dict[str, Any]]]] = {
     "tools": (Tool, {}),
     "agents": (Agent, {"default": Agent()}),
+    "prices": (Price, {}),
 }
 
 
@@ -315,6 +328,7 @@ def example() -> str:
                 lines += _example_of_one(f"{name}.{field.name}.NAME", of_one)
         if kind is Hooks:
             lines += _example_of_one("tools.NAME", Tool)
+    lines += _example_of_one('prices."MODEL"', Price)
     return "\n".join(lines) + "\n"
 
 

@@ -56,6 +56,7 @@ def broken_rules(config: Config, *, needed: frozenset[str], schemas: bool = True
     yield from _sockets(config)
     yield from _agents(config, needed)
     yield from broken_tool_rules(config, needed=needed, schemas=schemas)
+    yield from _budget(config)
 
 
 def is_loopback(host: str) -> bool:
@@ -262,6 +263,17 @@ def _greeting(key: str, words: str | Greeting) -> Iterator[Broken]:
         yield {key}, f"{key}.text is empty; set the words in the file, which the AI and the transcript receive"
     elif words.text and not words.file:
         yield {key}, f"{key}.text has no file; set file, or use say"
+
+
+def _budget(config: Config) -> Iterator[Broken]:
+    """A limit on a cost that is not known would never be reached."""
+    if not config.budget.is_limited:
+        return
+    for name, agent in config.agents.items():
+        key = f"agents.{name}.model"
+        if agent.provider == "openai" and agent.model not in config.prices:
+            model = agent.model[:60]
+            yield {key, "prices"}, f'{key} = "{model}" has no price, and [budget] limits its cost; add [prices."{model}"]'
 
 
 def _url(text: str) -> SplitResult | None:

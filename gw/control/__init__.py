@@ -7,6 +7,7 @@ bus/           events from the workers, commands to them
 spool/         events on disk until the store has them
 store/         the database
 rows           rows of the store as values
+spending       usage of AI models: metrics, and the limits of a day
 calls/         reactions to the end of a stream or a call
 recording/     one recording for each call
 twilio_api/    Twilio's REST API

@@ -56,9 +56,10 @@ class Health:
         schema_state: Callable[[], str],
         gateway: str,
         lease_problem: Callable[[], str],
+        day: Callable[[], dict[str, object]] = dict,
     ) -> None:
         """`store_problem` returns why the store last accepted no events, `lease_problem` why the id `gateway` is not held here;
-        empty otherwise. `schema_state` returns a state of `gw_store_schema`."""
+        empty otherwise. `schema_state` returns a state of `gw_store_schema`, `day` that of the day's budget."""
         self._started_at, self._started_s = time.time(), time.monotonic()
         self._config = config
         self._store = store
@@ -73,6 +74,7 @@ class Health:
         self._schema_state = schema_state
         self._gateway = gateway
         self._lease_problem = lease_problem
+        self._day = day
         self._ready = page.gauge(declare.READY)
         self._drained = page.gauge(declare.DRAINED)
         self._reload_failed = page.gauge(declare.RELOAD_FAILED)
@@ -133,6 +135,7 @@ class Health:
             "poison": self._spool.poisoned(),
             "jobs": {"open": self._jobs.backlog().open, "oldest_s": round(self._jobs.backlog().oldest_s, 3)},
             "claims": len(self._claims),
+            "budget": self._day(),
             "cut_values": self._store.cut_values,
             "twilio": self._twilio(),
             "store": self._probe_store(),

@@ -22,6 +22,7 @@ from typing import Final
 import gevent
 from gevent.event import Event
 
+from gw import bus
 from gw.bounded import OutOfTimeError, within
 from gw.config import VERSION, Config
 from gw.control.admin.audit import Audit
@@ -43,6 +44,7 @@ from gw.control.ops_http import OpsHttp
 from gw.control.recording.claims import Claims
 from gw.control.recording.service import RecordingService
 from gw.control.retention.service import Retention
+from gw.control.spending import Spending
 from gw.control.spool import Spool, SpoolError
 from gw.control.spool.forwarder import Forwarder
 from gw.control.store import Report, Store
@@ -141,8 +143,11 @@ class Control:
         jobs = self._jobs = Jobs(spool, page, tool_handlers(config, page), settle=server.settle)
 
         # Acts on events.
+        spending = self._spending = Spending(config, store, server, page)
         accounts = Accounts(config)
-        self._after_stream = AfterStream(store, on_lost=config.server.on_lost, is_lost=server.is_lost)
+        self._after_stream = AfterStream(
+            store, on_lost=config.server.on_lost, is_lost=server.is_lost, spent_usd=spending.spent_usd
+        )
         self._transfers = Transfers(accounts, done=self._after_stream.on_transferred)
         self._recording = RecordingService(
             config,
@@ -220,10 +225,11 @@ class Control:
             schema_state=lambda: schema.state,
             gateway=identity.gateway,
             lease_problem=lambda: lease.problem,
+            day=spending.day,
         )
         self._ops = OpsHttp(
             config.ops.listen,
-            render=partial(exposition.render, pages),
+            render=lambda: exposition.render(pages, spending.counters()),
             readiness=self._health.readiness,
             token=config.secrets.ops_token,
             refused=lambda reason: page.counter(declare.REQUESTS_REFUSED, reason=reason).add(),
@@ -259,12 +265,13 @@ class Control:
         opened.callback(self._admin_reader.stop)
 
         # Subscriptions: each of these parts precedes its subscriber.
-        forwarder.subscribe(self._status_callbacks.on_stored)
+        forwarder.subscribe(self._on_stored)
         server.answer_with(self._after_stream.answer)
         server.make_jobs_with(jobs.of_event, jobs.on_accepted)
         server.answer_jobs_with(jobs.results)
         server.subscribe(lambda _event: forwarder.notify())
-        for part in (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers, self._ops.talk):
+        acting = (self._recording.recorder, self._status_callbacks, self._after_stream, self._transfers, self._ops.talk)
+        for part in (spending, *acting):
             server.subscribe(part.on_event)
 
     @property
@@ -297,6 +304,7 @@ class Control:
         if self._spool.was_replaced:
             self._spawn(partial(self._recording.recover_claims, self._bus.owned_calls))
         self._spawn(self._health.keep_gauges)
+        self._spawn(self._spending.run)
         self._spawn(self._machine.run)
         on_ready()
         log.info("control is ready, ops port %d", self.ops_port)
@@ -350,6 +358,11 @@ class Control:
             owned=lambda: self._bus.owned_calls() | self._bus.calls_seen(),
             done=self._bus.stop_tracking_seen,
         )
+
+    def _on_stored(self, event: bus.Event) -> None:
+        """Pass on a stored event. Raises StoreUnavailable."""
+        self._spending.on_stored(event)
+        self._status_callbacks.on_stored(event)
 
     def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
         greenlet = gevent.spawn(work)

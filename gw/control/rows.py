@@ -90,6 +90,7 @@ class ListedCall(CallRow, frozen=True, kw_only=True):
     recording_state: str | None = None
     underrun_ms: int | None = None
     lateness_p999_s: float | None = None
+    cost_usd: float | None = None  # None without a price
 
 
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +111,25 @@ class CallDetails(CallRow, frozen=True, kw_only=True):
     recording: RecordingRow | None = None
     turns: list[TurnRow] = []
     events: list[EventRow] = []
+    usage: dict[str, int] = {}  # tokens of all models, by kind
+    cost_usd: float | None = None  # None without a price
+    used: list[UsageRow] = []
+
+
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one model used by one stream of a call on one day. `*_in`: without the cached ones."""
+
+    call_sid: str
+    stream_sid: str
+    day: str  # UTC
+    model: str
+    text_in: int = 0
+    text_cached: int = 0
+    text_out: int = 0
+    audio_in: int = 0
+    audio_cached: int = 0
+    audio_out: int = 0
+    cost_usd: float | None = None
 
 
 class TurnRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,10 +19,11 @@ ai_side       the AI leg in place, what is sent to it, its successor
 dialogue      passes events to the dialogue machine, carries out its commands
 call_ending   the one end
 call_events   a call's events for control
+call_spending a call's usage of AI models, and the budget
 context       what all calls of a worker share
 bus_client    the worker's end of the bus
 
-admission/    slots, one-time tokens, overload
+admission/    slots, one-time tokens, overload, budgets
 ai/           kinds of AI legs, and their watchdog
 hub/          waits, greenlet kinds, hold monitor, garbage collector
 talk/         the talk page, a telephone in the browser

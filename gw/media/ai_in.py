@@ -141,6 +141,9 @@ class AiIn:
         elif is_refusal or trouble is Trouble.RATE_LIMIT:
             call.dialogue.on(given.CreateRefused(trouble, event.wait_ms))
 
+    def _on_token_limit(self, event: ai.TokenLimit) -> None:
+        self._call.context.token_minutes[self._call.agent.model].on_limit(event, monotonic())
+
     def _on_unreadable(self, event: ai.Unreadable) -> None:
         call = self._call
         call.context.cells.ai_errors["unreadable"].add()
@@ -188,6 +191,7 @@ class AiIn:
         call.dialogue.detail = event.detail or ("" if event.status == "completed" else event.status)
         if event.status in ("failed", "incomplete"):
             call.events.note("response_" + event.status, response=response_id, detail=event.detail[:500])
+        call.on_tokens(call.agent.model, event.tokens)
         done = given.ResponseDone(response_id, event.status == "completed", _TROUBLES[event.trouble], event.wait_ms)
         call.dialogue.on(done)
 
@@ -211,6 +215,7 @@ class AiIn:
     def _on_caller_transcript(self, event: ai.CallerTranscript) -> None:
         call = self._call
         call.report_turns(call.turns.on_caller_text(event.item_id, event.text, call.now_ms()))
+        call.on_tokens(call.agent.transcription_model, event.tokens)
         call.dialogue.on(given.CallerText(event.item_id, is_meaningful(event.text, self._backchannels)))
 
     def _on_transcript_failed(self, event: ai.CallerTranscriptFailed) -> None:
@@ -254,6 +259,7 @@ _HANDLERS: Final[dict[type, Callable[[AiIn, Any], None]]] = {
     ai.AgentTranscript: AiIn._on_agent_transcript,
     ai.AgentTranscriptDelta: AiIn._on_agent_transcript_delta,
     ai.ToolCall: AiIn._on_tool_call,
+    ai.TokenLimit: AiIn._on_token_limit,
     ai.AiError: AiIn._on_error,
     ai.Unreadable: AiIn._on_unreadable,
 }

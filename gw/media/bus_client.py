@@ -56,7 +56,7 @@ _RANKS: Final[tuple[tuple[type, ...], ...]] = (
     (bus.Webhook,),
     (bus.FirstAudio,),
     (bus.JobWanted,),
-    (bus.Turn,),
+    (bus.Turn, bus.Usage),
     (bus.CallStarted, bus.CallEnded),
     (bus.StartRecording,),
 )
@@ -206,7 +206,7 @@ class BusClient:
                     elif isinstance(command, bus.Answer):
                         if (result := self._open.get(command.n)) is not None:
                             result.set(command)
-                    elif isinstance(command, bus.HangUp | bus.Drain | bus.JobSettled):
+                    elif isinstance(command, bus.HangUp | bus.Drain | bus.Budget | bus.JobSettled):
                         self._on_command(command)
         finally:
             status_sender.kill(block=False)

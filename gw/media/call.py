@@ -8,6 +8,7 @@
 | `dialogue` | what happens in the conversation |
 | `ending` | the one end |
 | `events` | what control receives |
+| `spending` | usage of AI models, and the budget |
 
 The greenlets (RX, AI-in, the dialogue's, AI-out, TX) share these parts without a lock: whatever a method does, it does in one
 turn, without a switch. No part refers to the call, so an ended call is freed with its last reference, without the collector.
@@ -21,6 +22,7 @@ from time import monotonic
 from typing import Final
 
 from gw import bus
+from gw.call.budget import Level
 from gw.call.dialogue import inputs as given
 from gw.call.playout import RECORDED
 from gw.call.quality import Quality
@@ -31,10 +33,12 @@ from gw.config import Agent
 from gw.media.ai_side import AiSide
 from gw.media.call_ending import CallEnding
 from gw.media.call_events import CallEvents
+from gw.media.call_spending import CallSpending
 from gw.media.context import MediaContext
 from gw.media.dialogue import CallDialogue
 from gw.media.downlink import Downlink
 from gw.media.transport.plain import Transport
+from gw.protocol.ai import Tokens
 from gw.protocol.audio import BYTES_PER_MS
 from gw.protocol.twilio import Start
 
@@ -66,6 +70,7 @@ class Call:
         self.events = CallEvents(context, start, started_s=monotonic(), started_at=time.time())
         resumed = self.events.resumed
         self._began_ms = round((self.events.started_at - resumed.began_at) * _MS) if resumed else 0
+        self.spending = CallSpending(context, self.events, start, agent_name, agent)
         self.turns = Turns(resumed.n * TURNS_PER_STREAM if resumed else 0)
         self.downlink = Downlink(context, start.stream_sid, transport, self.events)
         self.ending = CallEnding(context, state, agent_name, agent, self.events, transport.wake)
@@ -85,6 +90,7 @@ class Call:
         answer = self.context.ask(self.sid, "conversation")
         if answer is not None:
             self.ai.conversation.resume_from(answer.utterances)
+            self.spending.earlier_usd = answer.spent_usd
 
     def now_ms(self) -> int:
         """Milliseconds since the call's first stream started."""
@@ -148,13 +154,25 @@ class Call:
         self.first_word_ms = round(waited_s * _MS)
         self.context.cells.first_audio.observe(waited_s)
 
+    def on_tokens(self, model: str, tokens: Tokens) -> None:
+        """Count the usage of a response, or of a transcription."""
+        self.spending.add(model, tokens)
+        if model == self.agent.model:
+            self.context.token_minutes[model].on_used(self.sid, sum(tokens), monotonic())
+        self.spending.check(self._on_standing)
+
+    def _on_standing(self, level: Level) -> None:
+        self.dialogue.on(given.BudgetSpent() if level is Level.SPENT else given.BudgetNear())
+
     # -- the end ----------------------------------------------------------------------------------------------------------
 
     def check(self, now_s: float) -> None:
         """Bound every wait of this call that has no timeout; called several times a second."""
         self.dialogue.check_heard(now_s)
         self.ending.check(now_s)
+        self.spending.report_in_time(now_s)
         if self.dialogue.machine.is_ready and not self.state.has_ended:
+            self.spending.check(self._on_standing)
             problem = self.ai.check(now_s)
             if problem is not None:
                 self.dialogue.lose_session(given.SessionLost(problem[0]), problem[1], is_expired=False)
@@ -176,7 +194,11 @@ class Call:
         self.context.cells.dropped["call_ended"].add(left)
         self.context.cells.ended[reason].add()
         result, detail, quality = ending.result, ending.detail[:500], self._quality(left)
-        self.events.emit(bus.CallEnded(self.sid, ending.ended_at, reason, result, detail, quality, self.stream_sid, ending.speak))
+        self.spending.report(ending.ended_s)
+        used = self.spending.used()
+        self.events.emit(
+            bus.CallEnded(self.sid, ending.ended_at, reason, result, detail, quality, self.stream_sid, ending.speak, used)
+        )
         level = logging.INFO if result is Result.SUCCESS else logging.WARNING
         log.log(level, "call ended: %s", ending.detail or reason, extra={"call_sid": self.sid, "reason": reason.value})
 

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
 from gevent.pool import Pool
@@ -16,8 +17,10 @@ from gw import bus
 from gw.call.hold_tone import hold_tone
 from gw.call.resume import NextStep, Resumed, next_step
 from gw.call.state import CallState, Event, Reason, State
+from gw.call.token_minute import TokenMinute
 from gw.config import Agent, Config
 from gw.logs.limited import LimitedLog
+from gw.media.admission.budget_board import BudgetBoard
 from gw.media.admission.shared_lock import SharedBusyError
 from gw.media.admission.slots import AdmissionSlots
 from gw.media.admission.token_ledger import TokenLedger, key_of
@@ -129,6 +132,8 @@ class MediaContext:
         self.page = page
         self.ledger = ledger
         self.slots = slots or AdmissionSlots.alone(config.server.max_calls_per_worker)
+        self.budget_board = BudgetBoard(config.budget)
+        self.token_minutes = {agent.model: TokenMinute() for agent in config.agents.values()}
         # the supervisor gives its workers a common key where the environment has neither
         shared_key = (config.secrets.token_key or config.secrets.twilio_auth_token).encode() or os.urandom(32)
         self.token_key = ledger_key(shared_key, ledger.id)
@@ -206,6 +211,17 @@ class MediaContext:
         """Publish this worker's load and flags to the other workers."""
         pending = self.pending - self.overdue
         self.slots.publish(streams=self.streams, pending=pending, draining=self.draining, leaving=self.leaving, late=self.late)
+
+    def refusal_of_cost(self, caller: str, agent: Agent) -> str:
+        """Return why the AI would cost too much for one more call: budget | tokens; "" if it does not.
+
+        `caller`: the number of an inbound call's caller, otherwise empty.
+        """
+        if self.budget_board.is_spent(caller):
+            return "budget"
+        if agent.provider == "openai" and not self.token_minutes[agent.model].carries_one_more(monotonic()):
+            return "tokens"
+        return ""
 
     def reserve(self, call_sid: str) -> str:
         """Reserve a slot for an announced call. Returns "", or the refusal: full | late | drained."""

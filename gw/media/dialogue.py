@@ -290,8 +290,9 @@ class CallDialogue:
     def _send_keys(self, command: do.SendKeys) -> None:
         self._side.send_keys(command.keys)
 
-    def _warn_of_end(self, _: do.WarnOfEnd) -> None:
-        self._side.say_system(prompts.warning_of(self._machine.rules.warn_ms))
+    def _warn_of_end(self, command: do.WarnOfEnd) -> None:
+        is_time = command.why == "time"
+        self._side.say_system(prompts.warning_of(self._machine.rules.warn_ms) if is_time else prompts.budget_warning())
 
     # to the caller
 
@@ -387,6 +388,7 @@ _ENDS: Final = {
     Reason.AI_HANGUP: "the agent hung up",
     Reason.IDLE_LIMIT: "neither side spoke",
     Reason.DURATION_LIMIT: "the longest call",
+    Reason.BUDGET: "a limit of [budget]",
 }
 
 _ACTS: Final[dict[type, Callable[[CallDialogue, Any], None]]] = {

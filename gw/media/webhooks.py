@@ -21,7 +21,9 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from gw import bus
+from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE, NextStep, Resumed, is_normal, next_step
+from gw.call.state import Reason, result_of
 from gw.config import Config, Overflow
 from gw.logs.limited import LimitedLog
 from gw.media import talk
@@ -200,27 +202,50 @@ class Webhooks:
     def _voice(
         self, fields: dict[str, str], key: bytes, environ: Environ, start_response: StartResponse, *, elsewhere: bool
     ) -> Iterable[bytes]:
-        call_sid = fields["CallSid"]
+        call_sid, name = fields["CallSid"], _requested_agent(environ)
         moment, is_new = self._remember(key, only_look=True)
         if is_new:
             if fields.get("CallStatus") in CALL_OVER or self._on_over(call_sid, only_look=True):
                 self._cells["voice", "repeated"].add()
                 log.warning("a voice webhook of a call that is over", extra={"call_sid": call_sid})
                 return _answer(start_response, "200 OK", _XML, twiml.hangup())
+            if (agent := self._context.config.agents.get(name)) is None:
+                return _answer(start_response, "200 OK", _XML, self._refuse_agent(fields, name, key))
+            if refusal := self._context.refusal_of_cost(_caller(fields), agent):  # another machine would refuse it too
+                return _answer(start_response, "200 OK", _XML, self._turn_away(call_sid, refusal))
             if refusal := self._context.reserve(call_sid):  # not remembered: a slot may be free a moment later
-                self._cells["voice", "busy"].add()
-                self._overflow_cells[refusal].add()
-                log.warning("a call is refused: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
-                return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, _overflow(self._overflow))
+                return _answer(start_response, _NO_SLOT if elsewhere else "200 OK", _XML, self._turn_away(call_sid, refusal))
             moment, is_new = self._remember(key)
         else:
             self._context.slots.renew(call_sid)  # unless its stream has come
         self._cells["voice", "accepted" if is_new else "repeated"].add()
         turn_loop()  # the document is another third
-        agent_name = _requested_agent(environ)
         if is_new:
-            self._context.warm.open(call_sid, self._context.config.agents.get(agent_name))
-        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, {"agent": agent_name}))
+            self._context.warm.open(call_sid, self._context.config.agents.get(name))
+        return _answer(start_response, "200 OK", _XML, self._stream_for(fields, moment, {"agent": name}))
+
+    def _refuse_agent(self, fields: dict[str, str], name: str, key: bytes) -> str:
+        """Refuse a call for an agent that is not configured: with words, an error line, and a row once. Returns the TwiML."""
+        call_sid, at, reason = fields["CallSid"], time.time(), Reason.UNKNOWN_AGENT
+        known = ", ".join(sorted(self._context.config.agents))
+        detail = f"the voice webhook's URL asks for the agent {name[:40]!r}; use one of: {known}"[:500]
+        self._cells["voice", "failed"].add()
+        log.error("a call is refused: %s", detail, extra={"call_sid": call_sid, "reason": reason.value})
+        _, is_new = self._remember(key_of("unknown agent", key.hex()))
+        if is_new:
+            start = (name[:MAX_VALUE_CHARS], fields.get("Direction", "inbound"), fields.get("From", ""), fields.get("To", ""))
+            self._context.cells.ended[reason].add()
+            self._context.emit(bus.CallStarted(call_sid, "", fields.get("AccountSid", ""), *start, at, at))
+            self._context.emit(bus.CallEnded(call_sid, at, reason, result_of(reason), detail, Quality()))
+        text = self._overflow.text
+        return twiml.say_and_hang_up(text) if text else _overflow(self._overflow)
+
+    def _turn_away(self, call_sid: str, refusal: str) -> str:
+        """Count and log a call that is not admitted. Returns the TwiML for its caller."""
+        self._cells["voice", "busy"].add()
+        self._overflow_cells[refusal].add()
+        log.warning("a call is refused: %s", refusal, extra={"call_sid": call_sid, "reason": "busy"})
+        return _overflow(self._overflow)
 
     def _stream_for(self, fields: dict[str, str], moment: _Moment, more: dict[str, str]) -> str:
         """Build TwiML that opens a stream for this call: the same for the same webhook."""
@@ -286,7 +311,7 @@ def signed_path(environ: Environ) -> str:
 
 
 def _requested_agent(environ: Environ) -> str:
-    """Read the agent from `/twilio/voice?agent=name`. The stream's start refuses an unknown one."""
+    """Read the agent from `/twilio/voice?agent=name`."""
     try:
         asked = dict(parse_form(environ.get("QUERY_STRING", "").encode("latin-1")))
     except ValueError:
@@ -294,8 +319,13 @@ def _requested_agent(environ: Environ) -> str:
     return asked.get("agent", "")[:MAX_VALUE_CHARS] or "default"
 
 
+def _caller(fields: dict[str, str]) -> str:
+    """Return the number of an inbound call's caller; empty for an outbound call."""
+    return fields.get("From", "")[:MAX_VALUE_CHARS] if fields.get("Direction", "inbound") == "inbound" else ""
+
+
 def _overflow(overflow: Overflow) -> str:
-    """Build the TwiML for a caller for whom no slot is free."""
+    """Build the TwiML for a caller whose call is not admitted."""
     if overflow.answer == "queue":
         return twiml.enqueue(overflow.text, overflow.queue)
     if overflow.answer == "dial":

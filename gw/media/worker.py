@@ -222,6 +222,8 @@ class Worker:
         if isinstance(command, bus.Drain):
             stops = self._stopping.is_set() and not self.context.leaving
             self.context.draining = command.on or stops  # `undrain` does not cancel a stop
+        elif isinstance(command, bus.Budget):
+            self.context.budget_board.on_budget(command)
         elif isinstance(command, bus.HangUp):
             call = self.context.calls.get(command.call_sid)
             if call is not None:

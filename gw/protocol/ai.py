@@ -19,6 +19,20 @@ Trouble = Literal["", "passing", "lasting", "rate_limit", "crossed"]
 Refused = Literal["", "session", "response", "other"]
 
 
+class Tokens(NamedTuple):
+    """Tokens that a model used. `*_in`: without the cached ones."""
+
+    text_in: int = 0
+    text_cached: int = 0
+    text_out: int = 0
+    audio_in: int = 0
+    audio_cached: int = 0
+    audio_out: int = 0
+
+
+NO_TOKENS = Tokens()
+
+
 class SessionCreated(NamedTuple):
     """The AI accepted the connection. `expires_at`: epoch seconds, 0.0 if unknown."""
 
@@ -60,6 +74,7 @@ class ResponseDone(NamedTuple):
     detail: str
     trouble: Trouble = ""
     wait_ms: int = 0
+    tokens: Tokens = NO_TOKENS
 
 
 class SpeechStarted(NamedTuple):
@@ -76,10 +91,11 @@ class SpeechStopped(NamedTuple):
 
 
 class CallerTranscript(NamedTuple):
-    """The text of one of the caller's turns."""
+    """The text of one of the caller's turns. `tokens`: those of the transcription model."""
 
     item_id: str
     text: str
+    tokens: Tokens = NO_TOKENS
 
 
 class CallerTranscriptFailed(NamedTuple):
@@ -114,6 +130,14 @@ class ToolCall(NamedTuple):
     call_id: str
     name: str
     arguments: str
+
+
+class TokenLimit(NamedTuple):
+    """The tokens that the AI allows within a minute, and those left. `reset_s`: until all are allowed again."""
+
+    limit: int
+    remaining: int
+    reset_s: float
 
 
 class AiError(NamedTuple):
@@ -158,6 +182,7 @@ AiEvent = (
     | AgentTranscript
     | AgentTranscriptDelta
     | ToolCall
+    | TokenLimit
     | AiError
     | Unreadable
     | Ignored

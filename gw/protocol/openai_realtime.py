@@ -73,6 +73,10 @@ _NONE: Final = msgspec.Raw()
 _Id = Annotated[str, msgspec.Meta(max_length=1024)]
 #: The longest offset in the audio. A session lasts an hour; the bound is a database column's.
 _MAX_MS: Final = 2**31 - 1
+#: Tokens of one response: a thousand times a context window. More is not a number of tokens.
+_MAX_TOKENS: Final = 10**9
+#: A limit by the minute is whole again after a minute; some are by the day.
+_MAX_RESET_S: Final = 86_400.0
 
 
 class _Event(msgspec.Struct):
@@ -86,6 +90,8 @@ class _Event(msgspec.Struct):
     response: msgspec.Raw = _NONE
     item: msgspec.Raw = _NONE
     error: msgspec.Raw = _NONE
+    usage: msgspec.Raw = _NONE
+    rate_limits: msgspec.Raw = _NONE
 
 
 class _Head(msgspec.Struct):
@@ -130,6 +136,33 @@ class _Response(msgspec.Struct):
     id: _Id | None = None
     status: str | None = None
     status_details: _StatusDetails | None = None
+    usage: msgspec.Raw = _NONE
+
+
+class _Cached(msgspec.Struct):
+    text_tokens: float | None = None
+    audio_tokens: float | None = None
+
+
+class _Details(_Cached):
+    cached_tokens: float | None = None
+    cached_tokens_details: _Cached | None = None
+
+
+class _Usage(msgspec.Struct):
+    """Of a response, or of a transcription, which has no output details. Some servers report seconds instead."""
+
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    input_token_details: _Details | None = None
+    output_token_details: _Cached | None = None
+
+
+class _RateLimit(msgspec.Struct):
+    name: str | None = None
+    limit: float | None = None
+    remaining: float | None = None
+    reset_seconds: float | None = None
 
 
 class _Item(msgspec.Struct):
@@ -147,6 +180,8 @@ _session: Final = msgspec.json.Decoder(_Session)
 _response: Final = msgspec.json.Decoder(_Response)
 _item: Final = msgspec.json.Decoder(_Item)
 _error: Final = msgspec.json.Decoder(_ErrorBody | str | None)
+_usage: Final = msgspec.json.Decoder(_Usage | None)
+_rate_limits: Final = msgspec.json.Decoder(list[_RateLimit])
 
 
 # -- from the AI ------------------------------------------------------------------------------------------------------
@@ -159,6 +194,8 @@ _DELTA: Final = re.compile(rb'[{,]\s*"delta"\s*:\s*"')
 _DONE: Final = b'"response.done"'
 #: Identifier and status of a response, before its output.
 _ENDED: Final = re.compile(rb'"(id|status)"\s*:\s*("[\w-]{1,128}")')
+#: Its usage, behind the output: objects of numbers, three deep. In a text its quotation marks would have backslashes.
+_USED: Final = re.compile(rb'(?<!\\)"usage"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}[^{}]*+)*+\})')
 _INSTRUCTIONS: Final = re.compile(rb'"instructions" ?: ?"')
 #: The longest delta kept, minutes of audio: it is searched in one slice, and its memory is returned in one.
 MAX_DELTA_BYTES: Final = 3 << 20
@@ -218,11 +255,14 @@ def _without_instructions(data: bytes | bytearray) -> bytes | bytearray:
 
 
 def _without_output(data: bytes | bytearray) -> bytes:
-    """Return a response's end with identifier and status alone. Without these before the output it cannot be read."""
+    """Return a response's end with identifier, status and usage. Without the first two before the output it cannot be read."""
     head = data[:_FIELDS_BYTES].partition(b'"output"')[0].partition(b'"response"')[2]
     fields = dict(reversed(_ENDED.findall(head)))
+    is_whole = len(fields) == 2
+    if usage := _USED.findall(bytes(data[-_FIELDS_BYTES:])):
+        fields[b"usage"] = usage[-1]
     response = b"{%s}" % b",".join(b'"%s":%s' % field for field in fields.items())
-    return b'{"type":%s,"response":%s}' % (_DONE, response if len(fields) == 2 else b"null")
+    return b'{"type":%s,"response":%s}' % (_DONE, response if is_whole else b"null")
 
 
 def parse(data: str | bytes) -> ai.AiEvent:
@@ -301,10 +341,54 @@ def _response_done(event: _Event) -> ai.ResponseDone:
     status = _STATUSES.get(response.status or "")
     if status is None:
         status, detail = "failed", f"status {response.status}: {detail}"
+    tokens = _tokens(response.usage)
     if status != "failed":
-        return ai.ResponseDone(response.id or "", status, wire.short(detail))
+        return ai.ResponseDone(response.id or "", status, wire.short(detail), tokens=tokens)
     trouble = _trouble(error)
-    return ai.ResponseDone(response.id or "", status, wire.short(detail), trouble, _pause_ms(trouble, error.message))
+    return ai.ResponseDone(response.id or "", status, wire.short(detail), trouble, _pause_ms(trouble, error.message), tokens)
+
+
+def _tokens(raw: msgspec.Raw) -> ai.Tokens:
+    """Return the tokens used. A usage that cannot be read costs itself, not the event that has it."""
+    if not raw:
+        return ai.NO_TOKENS
+    try:
+        usage = wire.decode(_usage, raw)
+    except (msgspec.ValidationError, ProtocolError):
+        return ai.NO_TOKENS
+    if usage is None:
+        return ai.NO_TOKENS
+    into, out = usage.input_token_details or _Details(), usage.output_token_details or _Cached()
+    audio = _count(into.audio_tokens)
+    text = max(_count(into.text_tokens), _count(usage.input_tokens) - audio)  # what is not named is text
+    cached = into.cached_tokens_details or _Cached()
+    audio_cached = min(audio, _count(cached.audio_tokens))
+    # without details the text was cached first: the instructions begin every conversation
+    text_cached = _count(cached.text_tokens) if into.cached_tokens_details else min(text, _count(into.cached_tokens))
+    if into.cached_tokens_details is None:
+        audio_cached = min(audio, _count(into.cached_tokens) - text_cached)
+    text_cached = min(text, text_cached)
+    audio_out = _count(out.audio_tokens)
+    text_out = max(_count(out.text_tokens), _count(usage.output_tokens) - audio_out)
+    return ai.Tokens(text - text_cached, text_cached, text_out, audio - audio_cached, audio_cached, audio_out)
+
+
+def _count(value: float | None) -> int:
+    """Return a number of tokens; 0 for one that cannot be."""
+    return int(value) if value is not None and 0 <= value <= _MAX_TOKENS else 0
+
+
+def _rate_limits_updated(event: _Event) -> ai.TokenLimit | ai.Ignored:
+    """Return the limit on tokens; limits of another shape are not needed."""
+    try:
+        limits = wire.decode(_rate_limits, event.rate_limits) if event.rate_limits else []
+    except (msgspec.ValidationError, ProtocolError):
+        limits = []
+    for limit in limits:
+        if limit.name == "tokens" and limit.limit is not None and limit.remaining is not None:
+            reset_s = min(max(0.0, limit.reset_seconds or 0.0), _MAX_RESET_S)
+            return ai.TokenLimit(_count(limit.limit), _count(limit.remaining), reset_s)
+    return ai.Ignored(event.type)
 
 
 def _body_of(error: _ErrorBody | str | None) -> _ErrorBody:
@@ -350,7 +434,7 @@ def _agent_transcript_delta(event: _Event) -> ai.AgentTranscriptDelta:
 
 
 def _caller_transcript(event: _Event) -> ai.CallerTranscript:
-    return ai.CallerTranscript(_needed(event.item_id, "item_id"), _transcript(event))
+    return ai.CallerTranscript(_needed(event.item_id, "item_id"), _transcript(event), _tokens(event.usage))
 
 
 def _caller_transcript_failed(event: _Event) -> ai.CallerTranscriptFailed:
@@ -429,6 +513,7 @@ _EVENTS: Final[dict[str, Callable[[_Event], ai.AiEvent]]] = {
     "conversation.item.input_audio_transcription.failed": _caller_transcript_failed,
     "input_audio_buffer.speech_started": _speech_started,
     "input_audio_buffer.speech_stopped": _speech_stopped,
+    "rate_limits.updated": _rate_limits_updated,
     "error": _ai_error,
     "response.audio.delta": _beta_audio,
 }

@@ -1,4 +1,4 @@
-"""Dashboard *AI legs*: response time and failures of the AI, and their effect on callers."""
+"""Dashboard *AI legs*: response time, failures and cost of the AI, and their effect on callers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from grafana_foundation_sdk.builders import dashboard
 
 from metrics.dashboards.assemble import AnyPanel, metrics_dashboard
 from metrics.dashboards.panels import CHOSEN, GREEN, RED, YELLOW, bars, buckets, curves, number, quantile
-from metrics.declare import AI_ERRORS, AI_RECONNECTS, CALLS_ENDED, FIRST_AUDIO, RX_DROPPED, TX_DROPPED, WARM_LEGS
+from metrics.declare import (
+    AI_COST,
+    AI_ERRORS,
+    AI_RECONNECTS,
+    AI_TOKENS,
+    BUDGET_DAY,
+    CALLS_ENDED,
+    FIRST_AUDIO,
+    RX_DROPPED,
+    TX_DROPPED,
+    WARM_LEGS,
+)
 
 #: Ends caused by a failure of the AI, including those with a fallback.
 _BY_AI = 'reason=~"ai_.+|fallback_.+", reason!="ai_hangup"'
@@ -17,8 +28,8 @@ def ai_legs() -> dashboard.Dashboard:
     return metrics_dashboard(
         "ai",
         "AI legs",
-        "Response time and failures of the AI, and their effect on callers.",
-        [("Summary", _numbers()), ("Response time", _speed()), ("Failures", _failures())],
+        "Response time, failures and cost of the AI, and their effect on callers.",
+        [("Summary", _numbers()), ("Response time", _speed()), ("Failures", _failures()), ("Cost", _cost())],
     )
 
 
@@ -133,5 +144,50 @@ def _failures() -> list[AnyPanel]:
             steps=[(None, GREEN), (1.0, RED)],
             span=24,
             decimals=0,
+        ),
+    ]
+
+
+def _cost() -> list[AnyPanel]:
+    spent = f"sum (increase({AI_COST.name}{{{CHOSEN}}}[$__range]))"
+    return [
+        number(
+            "Cost",
+            "In USD, in the selected time range, by `[prices]`.",
+            spent,
+            unit="currencyUSD",
+            steps=[(None, GREEN)],
+            span=8,
+            decimals=2,
+        ),
+        number(
+            "Cost per call",
+            "In USD, by calls that ended in the selected time range.",
+            f"{spent} / sum (increase({CALLS_ENDED.name}{{{CHOSEN}}}[$__range]))",
+            unit="currencyUSD",
+            steps=[(None, GREEN)],
+            span=8,
+            decimals=4,
+        ),
+        number(
+            "Budget of the day",
+            "Spent share of `budget.day_usd`, since midnight UTC; at 100 % calls end and new callers hear the overflow.",
+            f"max ({BUDGET_DAY.name}{{{CHOSEN}}})",
+            unit="percentunit",
+            steps=[(None, GREEN), (0.8, YELLOW), (1.0, RED)],
+            span=8,
+            decimals=1,
+        ),
+        curves(
+            "Cost per hour",
+            "In USD, by agent.",
+            [(f"3600 * sum by (agent) (rate({AI_COST.name}{{{CHOSEN}}}[$__rate_interval]))", "{{agent}}")],
+            unit="currencyUSD",
+        ),
+        curves(
+            "Tokens per minute",
+            "By model and kind; the provider's limit is by the minute. `*_in` without the cached tokens.",
+            [(f"60 * sum by (model, kind) (rate({AI_TOKENS.name}{{{CHOSEN}}}[$__rate_interval]))", "{{model}} {{kind}}")],
+            unit="short",
         ),
     ]

@@ -29,7 +29,7 @@ from metrics.declare import (
 )
 
 #: Reasons of a normal end.
-_GOOD = "caller_hangup|ai_hangup|admin_hangup|idle_limit|duration_limit|shutdown"
+_GOOD = "caller_hangup|ai_hangup|admin_hangup|idle_limit|duration_limit|budget|shutdown"
 
 
 def calls() -> dashboard.Dashboard:

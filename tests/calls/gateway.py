@@ -48,7 +48,9 @@ class Gateway:
         media: Media | None = None,
         recording: Recording | None = None,
         server: Server | None = None,
+        **sections: Any,
     ) -> None:
+        """`sections`: further parts of the configuration."""
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind(("127.0.0.1", 0))
@@ -70,6 +72,7 @@ class Gateway:
                 db_password=PASSWORD,
                 token_key="" if signed else "a key of the tests",
             ),
+            **sections,
         )
         self.control = Control(self.config)
         self.worker = Worker(self.config, 0, self.listener)

@@ -134,9 +134,20 @@ def _scripts(cases: Mapping[str, Case]) -> Callable[[int, str], AiScript]:
 
 
 def hold_all(
-    folder: Path, store: gw.config.Store, media: gw.config.Media, cases: Mapping[str, Case], *, head_start_s: Mapping[str, float]
+    folder: Path,
+    store: gw.config.Store,
+    media: gw.config.Media,
+    cases: Mapping[str, Case],
+    *,
+    head_start_s: Mapping[str, float],
+    then: Callable[[World, Outcome], None] = lambda world, outcome: None,
+    **sections: Any,
 ) -> dict[str, Held]:
-    """Hold a call for each case. `head_start_s`: time before the next call is placed, if more than the usual."""
+    """Hold a call for each case.
+
+    `head_start_s`: time before the next call is placed, if more than the usual. `then`: what follows the calls, on the same
+    gateway. `sections`: further parts of its configuration.
+    """
 
     def agents(ai: AiTwin) -> dict[str, Agent]:
         return {
@@ -159,8 +170,11 @@ def hold_all(
             world.gateway.ended(call.call_sid)
         outcome.keep(world)
         outcome.seen["sessions"] = world.ai.sessions
+        names = list(outcome.calls)
+        then(world, outcome)
+        outcome.calls = {name: outcome.calls[name] for name in names}
 
-    outcome = run_world(folder, store, _scripts(cases), place_calls, agents=agents, media=media)
+    outcome = run_world(folder, store, _scripts(cases), place_calls, agents=agents, media=media, **sections)
     held = {}
     for name, call in outcome.calls.items():
         row = outcome.rows[name]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gw import bus
 from gw.call.conversation import Utterance
 from gw.call.quality import Quality
+from gw.call.usage import Used
 from gw.errors import GatewayError
 
 text = st.text(max_size=20)
@@ -41,6 +42,7 @@ qualities = st.builds(
     ai_first_audio_ms=number,
     hub_hold_max_s=real,
 )
+used = st.builds(Used, day=text, model=text, text_in=number, audio_out=number, cost_usd=st.none() | real)
 events = st.one_of(
     st.builds(
         bus.CallStarted,
@@ -77,6 +79,7 @@ events = st.one_of(
         data=st.dictionaries(text, st.one_of(text, number, real, st.booleans(), st.none()), max_size=4),
     ),
     st.builds(bus.Webhook, kind=text, at=real, fields=st.dictionaries(text, text, max_size=4)),
+    st.builds(bus.Usage, call_sid=text, stream_sid=text, at=real, agent=text, caller=text, used=st.lists(used, max_size=2)),
     st.builds(bus.JobWanted, id=text, kind=text, call_sid=text, deadline_ms=number, body=text),
 )
 from_worker = st.one_of(
@@ -98,6 +101,7 @@ commands = st.one_of(
     st.builds(bus.Ack, n=number),
     st.builds(bus.HangUp, call_sid=text, reason=text),
     st.builds(bus.Drain, on=st.booleans()),
+    st.builds(bus.Budget, day=text, day_usd=st.none() | real, callers=st.dictionaries(text, real, max_size=3)),
     st.builds(bus.VersionRefused, version=number, why=text),
     st.builds(bus.JobSettled, id=text, call_sid=text, outcome=text, output=text),
     st.builds(
@@ -124,9 +128,9 @@ def pieces(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 def test_the_strategies_cover_every_message() -> None:
     assert {kind.__name__ for kind in bus._Message.__subclasses__()} == {
-        *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "CallEvent", "Webhook", "JobWanted"),
+        *("CallStarted", "FirstAudio", "StartRecording", "Turn", "CallEnded", "Usage", "CallEvent", "Webhook", "JobWanted"),
         *("Hello", "WorkerStatus", "HubHold", "Numbered", "Ask", "JobsOpen"),
-        *("Ack", "HangUp", "Drain", "Answer", "VersionRefused", "JobSettled"),
+        *("Ack", "HangUp", "Drain", "Budget", "Answer", "VersionRefused", "JobSettled"),
     }
 
 

@@ -10,7 +10,7 @@ import gw.bus
 from gw.call.state import Reason, State
 from gw.protocol.http import FAULTS
 from metrics import declare
-from metrics.declare import BOUNDS, FAMILIES, WAIT_BOUNDS, Counter, Gauge, Histogram
+from metrics.declare import BESIDE_PAGES, BOUNDS, FAMILIES, WAIT_BOUNDS, ConfiguredCounter, Counter, Gauge, Histogram
 
 
 def test_one_millisecond_is_a_bucket_edge():
@@ -35,8 +35,15 @@ def test_names_are_unique_and_every_declaration_is_registered():
     assert declared == list(FAMILIES)
 
 
+def test_families_beside_the_pages_are_registered_too():
+    declared = [value for value in vars(declare).values() if isinstance(value, ConfiguredCounter)]
+    assert declared == list(BESIDE_PAGES)
+    with pytest.raises(ValueError, match="gw_x"):
+        ConfiguredCounter("gw_x", "X.", ("a",))
+
+
 def test_every_family_has_a_help_text():
-    assert all(family.help.endswith(".") for family in FAMILIES)
+    assert all(family.help.endswith(".") for family in (*FAMILIES, *BESIDE_PAGES))
 
 
 def test_calls_ended_has_every_reason():

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from metrics.declare import (
+    AI_COST,
     CALLS,
     CALLS_ENDED,
     FAMILIES,
@@ -147,3 +148,10 @@ def test_each_worker_has_its_own_series(two, tmp_path):
         "gw_worker_tx_late_frames_total": {"worker-0": 2.0, "worker-0-2": 0.0, "worker-1": 2.0},
         "gw_worker_tx_underrun_seconds_total": {"worker-0": 0.5, "worker-0-2": 0.0, "worker-1": 1.0},
     }
+
+
+def test_counters_beside_the_pages_have_names_of_the_configuration(tmp_path):
+    page = render(tmp_path, {AI_COST: {("a-b",): 1.5, ("other",): 0.0}}).decode()
+    assert 'gw_ai_cost_usd_total{agent="a-b"} 1.5' in page
+    assert 'gw_ai_cost_usd_total{agent="other"} 0.0' in page
+    assert f"# HELP gw_ai_cost_usd_total {AI_COST.help}" in page

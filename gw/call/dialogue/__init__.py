@@ -30,7 +30,7 @@ reads a clock, never sees audio, and depends on no provider.
 | the agent hangs up | end when its goodbye is heard; without a word, request one; the caller's voice takes it back |
 | keys are complete | send them, and an answer is owed |
 | neither side speaks | ask whether the caller is there, then closing words, then the end |
-| the longest call is reached | a warning before, closing words after the sentence, the end |
+| the longest call is reached, or a budget spent | a warning before, closing words after the sentence, the end |
 
 `gateway.py verify conversation` explores orders of inputs against these rules.
 """

@@ -78,7 +78,9 @@ class SendKeys(NamedTuple):
 
 
 class WarnOfEnd(NamedTuple):
-    """Notify the AI that the call ends soon, without a response."""
+    """Notify the AI that the call ends soon, without a response. `why`: the limit that is near."""
+
+    why: Literal["time", "budget"] = "time"
 
 
 # -- to the caller ----------------------------------------------------------------------------------------------------

@@ -166,6 +166,14 @@ class ToolSettled(NamedTuple):
     call_id: str
 
 
+class BudgetNear(NamedTuple):
+    """A limit on cost is nearly reached."""
+
+
+class BudgetSpent(NamedTuple):
+    """A limit on cost is reached: the call ends with words."""
+
+
 class EndWanted(NamedTuple):
     """An operator, a stopping gateway or the gateway itself ends the call."""
 
@@ -196,5 +204,7 @@ Input = (
     | FramesBack
     | StreamEnded
     | ToolSettled
+    | BudgetNear
+    | BudgetSpent
     | EndWanted
 )

@@ -31,6 +31,8 @@ MAX_IDS: Final = 100
 MAX_ENDED: Final = 4
 #: Ends that the caller may take back by speaking.
 _REVERSIBLE: Final = frozenset({Reason.AI_HANGUP, Reason.IDLE_LIMIT})
+#: Ends before which the agent speaks.
+_WITH_WORDS: Final = _REVERSIBLE | {Reason.DURATION_LIMIT, Reason.BUDGET}
 
 
 class Phase(Enum):
@@ -119,6 +121,7 @@ class Dialogue:
     closing: Reason | None = None
     has_spoken: bool = False  # the agent's last words were queued whole
     has_asked_goodbye: bool = False
+    spent: bool = False  # a limit on cost is reached: the call ends
     taken_back: int = 0
     prompts: int = 0  # idle prompts in a row
     # timers
@@ -370,7 +373,7 @@ class Dialogue:
         """From here on the greeting can be interrupted: `_on_speech_started` reads the timer."""
 
     def _accepts_words(self) -> bool:
-        return self.phase is Phase.TALK or self.closing in (Reason.AI_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT)
+        return self.phase is Phase.TALK or self.closing in _WITH_WORDS
 
     def _on_alive(self, _: given.Alive) -> None:
         if self.response is Response.ACTIVE and self.has_audio:
@@ -495,8 +498,8 @@ class Dialogue:
         self.floor, self.held_at, self.judge_at = Floor.HELD, self.now, NEVER
 
     def _may_take_back(self) -> bool:
-        """The end that was decided may be given up for a caller who speaks: within the longest call."""
-        if self.closing not in _REVERSIBLE or not self.is_ready or self.limit_at == NEVER:
+        """The end that was decided may be given up for a caller who speaks: within the longest call and the budget."""
+        if self.closing not in _REVERSIBLE or not self.is_ready or self.limit_at == NEVER or self.spent:
             return False
         return self.closing is not Reason.AI_HANGUP or self.taken_back < limits.MAX_TAKEN_BACK
 
@@ -893,6 +896,14 @@ class Dialogue:
         if self.is_ready and self.phase is Phase.TALK:
             self.out.append(do.WarnOfEnd())
 
+    def _on_budget_near(self, _: given.BudgetNear) -> None:
+        if self.is_ready and self.phase is Phase.TALK:
+            self.out.append(do.WarnOfEnd("budget"))
+
+    def _on_budget_spent(self, _: given.BudgetSpent) -> None:
+        self.spent = True
+        self._announce_end(Reason.BUDGET)
+
     def _on_stream_ended(self, event: given.StreamEnded) -> None:
         if self.closing is None or (event.reason is Reason.CALLER_HANGUP and self.closing is not Reason.FALLBACK_GOODBYE):
             self.closing = event.reason
@@ -945,6 +956,8 @@ _HANDLERS: Final[dict[type, Callable[[Dialogue, Any], None]]] = {
     given.FramesBack: Dialogue._on_frames_back,
     given.StreamEnded: Dialogue._on_stream_ended,
     given.ToolSettled: Dialogue._on_tool_settled,
+    given.BudgetNear: Dialogue._on_budget_near,
+    given.BudgetSpent: Dialogue._on_budget_spent,
     given.EndWanted: Dialogue._on_end_wanted,
 }
 

@@ -103,7 +103,8 @@ sid_argument = click.argument("call_sid", shell_complete=complete_sid)
     epilog="\b\nExamples:\n"
     "  gateway.py calls list --limit 100 --json\n"
     "  gateway.py calls list --number +15551234567 --since 7d\n"
-    f"  gateway.py calls list --worst --since 2026-11-28\n\n{EXIT_CODES}",
+    "  gateway.py calls list --worst --since 2026-11-28\n"
+    f"  gateway.py calls list --cost --since 1d\n\n{EXIT_CODES}",
 )
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of calls, newest first.")
 @click.option("--live", is_flag=True, help="Only calls that have not ended.")
@@ -112,14 +113,15 @@ sid_argument = click.argument("call_sid", shell_complete=complete_sid)
 @click.option("--number", help="Only calls from or to this number, as Twilio writes it: +15551234567.")
 @click.option("--machine", help="Only calls of this machine, by its host name.")
 @click.option("--reason", help="Only calls that ended for this reason, such as caller_hangup.")
+@click.option("--cost", is_flag=True, help="Show the cost of the AI, in USD.")
 @click.option("--worst", is_flag=True, help="The longest gaps in the agent's audio first; without --since, of the last day.")
 @common_options
-def list_calls(settings: Settings, limit: int, live: bool, as_json: bool, **conditions: Any) -> None:
+def list_calls(settings: Settings, limit: int, live: bool, cost: bool, as_json: bool, **conditions: Any) -> None:
     """List calls, newest first: time, length, caller, end, recording, SID.
 
     A narrow terminal shows fewer columns; --json has every field of the store.
     """
-    from gw.terminal import Column, dash, duration, ending, local_time, milliseconds, print_listing
+    from gw.terminal import Column, dash, duration, ending, local_time, milliseconds, print_listing, usd
 
     which = CallFilter(**conditions)
     if which.worst and which.since is None:
@@ -135,6 +137,7 @@ def list_calls(settings: Settings, limit: int, live: bool, as_json: bool, **cond
         Column("from", lambda row: dash(row.from_number), needs=92),
         Column("agent", lambda row: dash(row.agent), needs=120),
         *(gaps if which.worst else ()),
+        *((Column(">cost", lambda row: usd(row.cost_usd)),) if cost else ()),
         Column("ended", lambda row: ending(row.reason, row.result)),
         Column("recording", lambda row: dash(row.recording_state), needs=104),
         Column(">call", lambda row: row.call_sid),

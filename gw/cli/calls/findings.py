@@ -50,6 +50,11 @@ _DIALOGUE: Final[dict[str, tuple[Weight, str, str]]] = {
         "goodbye",
         "The caller spoke during the goodbye, and the call continued; if this recurs, have the agent ask before it hangs up.",
     ),
+    "budget_near": (
+        "odd",
+        "budget",
+        "A budget was nearly spent, and the agent was asked to come to an end; gateway.py config show has [budget].",
+    ),
     "tool_repeated": (
         "odd",
         "tools",
@@ -299,7 +304,7 @@ def _end(call: CallDetails) -> Iterator[Finding]:
     weight: Weight = "good" if call.result == "success" else "bad"
     if weight == "good" and any(finding.weight == "bad" for finding in _dead_air(call)):
         weight = "odd"
-    if call.reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.SHUTDOWN):
+    if call.reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT, Reason.BUDGET, Reason.SHUTDOWN):
         weight = "odd"
     detail = f" ({call.detail})" if call.detail else ""
     yield Finding(weight, "the end", f"{sentence}{detail}.")
@@ -382,6 +387,9 @@ def event_sentence(event: EventRow) -> str:
             return f"the AI session was lost{_detail(data)}"
         case "goodbye_taken_back":
             return "the caller spoke during the goodbye, and the conversation continued"
+        case "budget_near" | "budget_spent":
+            state = "spent" if kind == "budget_spent" else "nearly spent"
+            return f"the budget of the {data.get('of')} was {state}, {data.get('spent_usd')} USD by this call"
         case "tool_repeated":
             return "the AI repeated a tool call, which was answered once"
         case "unreadable":

@@ -7,12 +7,13 @@ from typing import Final
 
 from rich.text import Text
 
+from gw.call.usage import KINDS
 from gw.control.rows import CallDetails, QualityRow, RecordingRow, TurnRow
-from gw.terminal import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows
+from gw.terminal import Column, console, dash, duration, ending, facts, local_time, milliseconds, print_rows, usd
 
 
 def print_call(call: CallDetails) -> None:
-    """Print a call's facts, turns, quality and events."""
+    """Print a call's facts, turns, quality, usage and events."""
     out = console()
     out.print(facts(_facts(call)))
     if call.turns:
@@ -21,6 +22,9 @@ def print_call(call: CallDetails) -> None:
     if call.quality:
         out.print()
         out.print(facts(_quality(call.quality)))
+    if call.used:
+        out.print()
+        print_rows(_USED, call.used)
     if call.events:
         out.print()
         _print_events(call)
@@ -37,6 +41,8 @@ def _facts(call: CallDetails) -> Iterator[tuple[str, str | Text]]:
     yield "ended", ending(call.reason, call.result)
     if call.detail:
         yield "detail", call.detail
+    if call.used:
+        yield "cost", usd(call.cost_usd) if call.cost_usd is not None else "unknown: the agent's model has no [prices]"
     yield "worker", f"{dash(call.worker)} on {dash(call.host)}"
     recording = call.recording
     if recording is None:
@@ -67,6 +73,18 @@ _TURNS: Final = (
     Column("speaker", lambda turn: turn.role),
     Column("said", _said),
     Column(">heard", lambda turn: "" if turn.heard_ms is None else duration(turn.heard_ms / 1000)),
+)
+
+
+def _tokens(kind: str) -> Column:
+    return Column(f">{kind.replace('_', ' ')}", lambda row: str(getattr(row, kind)))
+
+
+_USED: Final = (
+    Column("tokens of", lambda row: row.model),
+    Column("day, UTC", lambda row: row.day, needs=104),
+    *(_tokens(kind) for kind in KINDS),
+    Column(">cost", lambda row: usd(row.cost_usd)),
 )
 
 

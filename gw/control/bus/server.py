@@ -169,6 +169,16 @@ class BusServer:
         self._draining = on
         return sum(1 for worker in self._workers.all() if worker.link is not None and worker.link.send(bus.Drain(on)))
 
+    def send_budget(self, news: Sequence[bus.Budget], everything: Callable[[], Sequence[bus.Budget]]) -> None:
+        """Send what is left to every worker: `news`, and `everything` to one that has just connected."""
+        for worker in self._workers.all():
+            if worker.link is None:
+                continue
+            is_new = worker.budgeted is not worker.link
+            worker.budgeted = worker.link
+            for budget in everything() if is_new else news:
+                worker.link.send(budget)
+
     # -- one connection ---------------------------------------------------------------------------------------------------
 
     def _serve(self, sock: socket.socket, _address: object) -> None:

@@ -50,7 +50,20 @@ class HoldView(msgspec.Struct, frozen=True):
 class WorkerRecord:
     """One worker process, connected or expected back."""
 
-    __slots__ = ("_birth", "calls", "connections", "holds", "index", "instance", "last", "link", "pid", "status", "taking")
+    __slots__ = (
+        "_birth",
+        "budgeted",
+        "calls",
+        "connections",
+        "holds",
+        "index",
+        "instance",
+        "last",
+        "link",
+        "pid",
+        "status",
+        "taking",
+    )
 
     def __init__(self, hello: bus.Hello, holds: deque[HoldView]) -> None:
         """`holds`: the holds of its index, which outlive the process."""
@@ -61,6 +74,7 @@ class WorkerRecord:
         self._birth = birth_of(hello.pid)
         self.calls = set(hello.calls)
         self.link: BusLink | None = None
+        self.budgeted: BusLink | None = None  # the connection over which it was sent every caller's budget
         self.connections = 0  # number of connections so far
         self.status: bus.WorkerStatus | None = None
         self.last: int | None = None  # the highest event number in the spool; None: read it from the spool

@@ -49,6 +49,7 @@ class _Facts:
         "reason",
         "resumes",
         "speak",
+        "spent_usd",
         "stream_sid",
         "transferred",
         "whole",
@@ -62,6 +63,7 @@ class _Facts:
         self.reason = ""
         self.resumes = 0
         self.speak = False
+        self.spent_usd = 0.0  # by the store
         self.stream_sid = ""  # the latest stream's
         self.answered_at = 0.0  # the latest stream's
         self.transferred = False  # by REST
@@ -76,12 +78,15 @@ class AfterStream:
         *,
         on_lost: OnLost,
         is_lost: Callable[[str], bool],
+        spent_usd: Callable[[str], float] = lambda call_sid: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_lost`: the step for a lost call; `is_lost`: whether no worker owns the call."""
+        """`on_lost`: the step for a lost call; `is_lost`: whether no worker owns the call; `spent_usd`: its cost so far, where
+        that is in memory."""
         self._store = store
         self._on_lost = on_lost
         self._is_lost = is_lost
+        self._spent_usd = spent_usd
         self._clock = clock
         self._calls: OrderedDict[str, _Facts] = OrderedDict()
         self._ended: OrderedDict[str, float] = OrderedDict()  # calls in memory by the time of their end, oldest first
@@ -129,7 +134,9 @@ class AfterStream:
                 if facts is None:
                     return bus.Answer(ask.n, step=NextStep.GOODBYE.value)  # its stream was refused
                 if ask.about == "conversation":
-                    return bus.Answer(ask.n, step=NextStep.RESUME.value, utterances=facts.conversation.utterances())
+                    spent_usd = max(facts.spent_usd, self._spent_usd(ask.call_sid))
+                    utterances = facts.conversation.utterances()
+                    return bus.Answer(ask.n, step=NextStep.RESUME.value, utterances=utterances, spent_usd=spent_usd)
                 return self._next(ask, facts)
         except (StoreError, OutOfTimeError) as error:
             log.warning("a worker's question is not answered: %s", error, extra={"call_sid": ask.call_sid})
@@ -211,6 +218,7 @@ def _fill(facts: _Facts, row: CallDetails) -> None:
         for turn in row.turns
     )
     facts.resumes = len(back)
+    facts.spent_usd = row.cost_usd or 0.0
 
 
 def _turn(event: bus.Turn) -> Turn:

@@ -179,6 +179,14 @@ class Store:
         """Return a call with its quality, recording, turns and events; None for an unknown SID."""
         return self._backend.read(lambda c: reads.one_call(c, call_sid))
 
+    def spent_on(self, day: str) -> float:
+        """Return the cost of a day in USD: of all calls in the store."""
+        return self._backend.read(lambda c: reads.spent_on(c, day))
+
+    def spent_by_callers(self, day: str, limit: int) -> dict[str, float]:
+        """Return the cost of a day's inbound calls in USD, by the caller's number: of those that spent most."""
+        return self._backend.read(lambda c: reads.spent_by_callers(c, day, limit))
+
     def account_of(self, call_sid: str) -> str | None:
         """Return the SID of a call's Twilio account; None for an unknown call."""
         return self._backend.read(lambda c: reads.account_of(c, call_sid))

@@ -8,7 +8,7 @@ it is an older stream's. Webhooks become rows of `events` only; the recorder dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import asdict
@@ -19,9 +19,10 @@ from gw import bus
 from gw.call.quality import Quality
 from gw.call.resume import RESUMABLE
 from gw.call.state import Reason
-from gw.control.rows import CallRow, EventRow, QualityRow, Scalar, TurnRow
+from gw.call.usage import KINDS, Used
+from gw.control.rows import CallRow, EventRow, QualityRow, Scalar, TurnRow, UsageRow
 from gw.control.store import tables
-from gw.control.store.tables import DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, TEXT_CHARS, calls
+from gw.control.store.tables import DAY_CHARS, DETAIL_CHARS, NUMBER_CHARS, SID_CHARS, TEXT_CHARS, calls
 from gw.control.store.values import Fit
 
 
@@ -69,6 +70,7 @@ _KIND_WITHOUT_CALL: Final[dict[type[Any], str]] = {
     bus.StartRecording: "start_recording",
     bus.Turn: "turn",
     bus.CallEnded: "call_ended",
+    bus.Usage: "usage",
 }
 
 
@@ -82,6 +84,7 @@ class Rows:
         self.turns: list[TurnRow] = []
         self.recordings: list[Wish] = []
         self.quality: list[CallQuality] = []
+        self.usage: list[UsageRow] = []
         self.events: list[EventRow] = []
 
     def add(self, stamped: Stamped) -> None:
@@ -108,6 +111,8 @@ class Rows:
                 self._turn(event)
             case bus.CallEnded() as event:
                 self._ended(stamped, event)
+            case bus.Usage() as event:
+                self._used(event.call_sid, event.stream_sid, event.used)
 
     def _call(self, stamped: Stamped, call_sid: str, **facts: Any) -> None:
         self.calls.append(
@@ -161,6 +166,7 @@ class Rows:
                 self.fit.text(event.detail, DETAIL_CHARS),
             )
         )
+        self._used(event.call_sid, event.stream_sid, event.used)
         if event.reason != Reason.WORKER_LOST:  # a lost worker measured nothing to its end
             self.quality.append(self._quality(event.call_sid, event.quality))
 
@@ -174,6 +180,19 @@ class Rows:
             else:
                 values[name] = self.fit.measured(value)
         return CallQuality(call_sid=self.fit.text(call_sid, SID_CHARS), **values)
+
+    def _used(self, call_sid: str, stream_sid: str, used: Iterable[Used]) -> None:
+        for one in used:
+            self.usage.append(
+                UsageRow(
+                    call_sid=self.fit.text(call_sid, SID_CHARS),
+                    stream_sid=self.fit.text(stream_sid, SID_CHARS),
+                    day=self.fit.text(one.day, DAY_CHARS),
+                    model=self.fit.text(one.model, SID_CHARS),
+                    cost_usd=None if one.cost_usd is None else self.fit.measured(one.cost_usd),
+                    **{kind: max(0, self.fit.big(getattr(one, kind))) for kind in KINDS},
+                )
+            )
 
     def _event(self, stamped: Stamped, call_sid: str, kind: str, at: float, data: Mapping[str, Scalar]) -> None:
         self.events.append(
@@ -191,7 +210,9 @@ class Rows:
         )
 
     def _without_call(
-        self, stamped: Stamped, event: bus.CallStarted | bus.FirstAudio | bus.StartRecording | bus.Turn | bus.CallEnded
+        self,
+        stamped: Stamped,
+        event: bus.CallStarted | bus.FirstAudio | bus.StartRecording | bus.Turn | bus.CallEnded | bus.Usage,
     ) -> None:
         """Store an event without a call SID (the end of a refused stream) as a row of `events` only."""
         values = asdict(event)
@@ -208,6 +229,9 @@ def apply(connection: Connection, rows: Rows) -> None:
     merge(connection, tables.turns, ("call_sid", "n"), map(asdict, rows.turns))
     merge(connection, tables.recordings, ("call_sid",), [wish._asdict() for wish in rows.recordings])
     merge(connection, tables.call_quality, ("call_sid",), map(asdict, rows.quality))
+    if rows.usage:
+        usage = sorted(rows.usage, key=lambda row: (row.call_sid, row.stream_sid, row.day, row.model))
+        connection.execute(grow_statement(connection.dialect.name), [asdict(row) for row in usage])
     merge(connection, tables.events, ("instance", "n"), map(asdict, rows.events))
 
 
@@ -224,6 +248,24 @@ def _end() -> Update:
 
 
 _END: Final = _end()
+
+
+def grow_statement(dialect: str) -> Insert:
+    """Return the upsert of usage: it only grows, so of two reports the greater values are the later ones."""
+    table, names = tables.call_usage, (*KINDS, "cost_usd")
+    if dialect == "mysql":
+        into = mysql.insert(table)
+        return into.on_duplicate_key_update({name: _greater(table.c[name], into.inserted[name], func.greatest) for name in names})
+    lite = sqlite.insert(table)
+    return lite.on_conflict_do_update(
+        index_elements=["call_sid", "stream_sid", "day", "model"],
+        set_={name: _greater(table.c[name], lite.excluded[name], func.max) for name in names},
+    )
+
+
+def _greater(old: ColumnElement[Any], new: ColumnElement[Any], choose: Callable[..., ColumnElement[Any]]) -> ColumnElement[Any]:
+    """The greater of two values; the other one where one is NULL."""
+    return func.coalesce(choose(old, new), old, new)
 
 
 def merge(connection: Connection, table: Table, key: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:

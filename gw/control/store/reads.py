@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func, literal, not_, or_, select
 
+from gw.call.usage import total
 from gw.control.rows import (
     OPERATOR,
     CallDetails,
@@ -21,6 +22,7 @@ from gw.control.rows import (
     RowState,
     Scalar,
     TurnRow,
+    UsageRow,
 )
 from gw.control.store import tables
 from gw.control.store.recordings import SETTLED, STATES
@@ -46,7 +48,14 @@ def list_calls(connection: Connection, limit: int, open_only: bool, which: CallF
     quality = tables.call_quality
     joined = calls.outerjoin(recordings, recordings.c.call_sid == calls.c.call_sid)
     joined = joined.outerjoin(quality, quality.c.call_sid == calls.c.call_sid)
-    more = (recordings.c.state.label("recording_state"), quality.c.underrun_ms, quality.c.lateness_p999_s)
+    usage = tables.call_usage
+    cost = select(func.round(func.sum(usage.c.cost_usd), 6)).where(usage.c.call_sid == calls.c.call_sid).scalar_subquery()
+    more = (
+        recordings.c.state.label("recording_state"),
+        quality.c.underrun_ms,
+        quality.c.lateness_p999_s,
+        cost.label("cost_usd"),
+    )
     statement = select(*columns_of(calls), *more).select_from(joined)
     if open_only:
         statement = statement.where(calls.c.ended_at.is_(None))
@@ -71,13 +80,41 @@ def one_call(connection: Connection, call_sid: str) -> CallDetails | None:
         return None
     quality = tables.call_quality
     columns = [column for column in columns_of(quality) if column.name != "call_sid"]
+    used = list_usage(connection, call_sid)
+    tokens, cost_usd = total(used)
     return CallDetails(
         **row._mapping,
         quality=_first(connection, select(*columns).where(quality.c.call_sid == call_sid), QualityRow),
         recording=one_recording(connection, call_sid),
         turns=list_turns(connection, call_sid),
         events=list_events(connection, call_sid),
+        usage=tokens._asdict(),
+        cost_usd=cost_usd,
+        used=used,
     )
+
+
+def list_usage(connection: Connection, call_sid: str) -> list[UsageRow]:
+    """Return a call's usage by stream, day and model."""
+    usage = tables.call_usage
+    statement = select(*columns_of(usage)).where(usage.c.call_sid == call_sid).order_by(usage.c.id)
+    return _rows(connection, statement.limit(MAX_PARTS), UsageRow)
+
+
+def spent_on(connection: Connection, day: str) -> float:
+    """Return the cost of a day in USD: of all calls in the store."""
+    usage = tables.call_usage
+    return float(connection.execute(select(func.sum(usage.c.cost_usd)).where(usage.c.day == day)).scalar() or 0.0)
+
+
+def spent_by_callers(connection: Connection, day: str, limit: int) -> dict[str, float]:
+    """Return the cost of a day's inbound calls in USD, by the caller's number: of those that spent most."""
+    usage = tables.call_usage
+    cost = func.sum(usage.c.cost_usd)
+    statement = select(calls.c.from_number, cost).select_from(usage.join(calls, calls.c.call_sid == usage.c.call_sid))
+    statement = statement.where(usage.c.day == day, calls.c.direction == "inbound", calls.c.from_number.is_not(None))
+    statement = statement.group_by(calls.c.from_number).order_by(cost.desc()).limit(_bounded(limit))
+    return {number: float(spent or 0.0) for number, spent in connection.execute(statement)}
 
 
 def list_turns(connection: Connection, call_sid: str) -> list[TurnRow]:

@@ -1,8 +1,8 @@
 """Removes calls from the store: old ones page by page, or one of them. Leases admit one gateway at a time.
 
 A page is one transaction over a bounded number of calls, found by an index on their end. What is left of a call goes with it:
-turns, quality, recording, events. A call without an end or with an unsettled recording stays, and so does one whose recording
-still has to be downloaded or to be deleted at Twilio.
+turns, quality, usage, recording, events. A call without an end or with an unsettled recording stays, and so does one whose
+recording still has to be downloaded or to be deleted at Twilio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gw.control.store.tables import calls, events, leases, recordings
 #: Pages of an SQLite file that a transaction returns to the file system.
 SHRINK_PAGES: Final = 2_000
 #: Tables with rows of a call, in the sequence of their removal: an interrupted removal leaves the call to be found again.
-_PARTS: Final = (tables.turns, tables.call_quality, recordings, events, calls)
+_PARTS: Final = (tables.turns, tables.call_quality, tables.call_usage, recordings, events, calls)
 
 #: A place in a list by time: the time and the id of a row.
 Place = tuple[float, int]

@@ -37,6 +37,8 @@ DETAIL_CHARS: Final = 1000
 #: TEXT holds 65,535 bytes; a character has up to four.
 TEXT_CHARS: Final = 16_000
 URL_CHARS: Final = 1000
+#: A day as text.
+DAY_CHARS: Final = 10
 
 
 class Moment(TypeDecorator[float]):
@@ -202,6 +204,26 @@ call_quality = Table(
     Column("ai_first_audio_ms", BigInteger),
     Column("hub_hold_max_s", Double),
     UniqueConstraint("call_sid", name="uq_call_quality_call_sid"),
+    **_MYSQL,
+)
+
+call_usage = Table(
+    "call_usage",
+    metadata,
+    _id(),
+    _call_sid(),
+    Column("stream_sid", String(SID_CHARS), nullable=False),
+    Column("day", String(DAY_CHARS), nullable=False),  # UTC, such as 2026-11-28
+    Column("model", String(SID_CHARS), nullable=False),
+    Column("text_in", BigInteger, nullable=False),  # tokens; *_in without the cached ones
+    Column("text_cached", BigInteger, nullable=False),
+    Column("text_out", BigInteger, nullable=False),
+    Column("audio_in", BigInteger, nullable=False),
+    Column("audio_cached", BigInteger, nullable=False),
+    Column("audio_out", BigInteger, nullable=False),
+    Column("cost_usd", Double),
+    UniqueConstraint("call_sid", "stream_sid", "day", "model", name="uq_call_usage_key"),
+    Index("ix_call_usage_day", "day", "call_sid", "cost_usd"),  # the sum of a day, without its rows
     **_MYSQL,
 )
 

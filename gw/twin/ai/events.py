@@ -66,6 +66,13 @@ _CONTENT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+#: Tokens of the instructions, and of each item of text.
+_TEXT_TOKENS: Final = 50
+#: Mu-law bytes of one token of the caller's audio, 100 ms, and of the agent's, 50 ms.
+_HEARD_BYTES: Final = 800
+_SPOKEN_BYTES: Final = 400
+
+
 class SettingsError(Exception):
     """Invalid session.update, with the API's error code and parameter."""
 
@@ -243,17 +250,9 @@ def function_call(sent: SentResponse, item: Event, index: int) -> Iterator[Event
 
 def response(sent: SentResponse, output: list[Event], failure: Event | None = None) -> Event:
     """Build a response's description, with its usage once it has ended. `failure`: its error."""
-    tokens = len(sent.audio) // 400
     details: Event | None = {"type": sent.status, "reason": sent.reason} if sent.reason else None
     if failure is not None:
         details = {"type": sent.status, "error": failure}
-    usage = {
-        "total_tokens": tokens,
-        "input_tokens": 0,
-        "output_tokens": tokens,
-        "input_token_details": {"text_tokens": 0, "audio_tokens": 0, "cached_tokens": 0},
-        "output_token_details": {"text_tokens": 0, "audio_tokens": tokens},
-    }
     return {
         "object": "realtime.response",
         "id": sent.response_id,
@@ -261,8 +260,47 @@ def response(sent: SentResponse, output: list[Event], failure: Event | None = No
         "status_details": details,
         "output": output,
         "output_modalities": ["audio"],
-        "usage": None if sent.is_active else usage,
+        "usage": None if sent.is_active else sent.usage,
     }
+
+
+def usage_of(sent: SentResponse, heard_bytes: int, items: int, before: SentResponse | None) -> Event:
+    """Build the usage of a response: the whole conversation goes in, and what went into the one before is cached.
+
+    `heard_bytes`: of the caller's audio so far. `items`: of the conversation.
+    """
+    text, audio = _TEXT_TOKENS * (1 + items), heard_bytes // _HEARD_BYTES
+    earlier: Mapping[str, Any] = before.usage["input_token_details"] if before and before.usage else {}
+    cached_text, cached_audio = min(text, earlier.get("text_tokens", 0)), min(audio, earlier.get("audio_tokens", 0))
+    text_out, audio_out = len(sent.words) // 4, len(sent.audio) // _SPOKEN_BYTES
+    return {
+        "total_tokens": text + audio + text_out + audio_out,
+        "input_tokens": text + audio,
+        "output_tokens": text_out + audio_out,
+        "input_token_details": {
+            "text_tokens": text,
+            "audio_tokens": audio,
+            "image_tokens": 0,
+            "cached_tokens": cached_text + cached_audio,
+            "cached_tokens_details": {"text_tokens": cached_text, "audio_tokens": cached_audio, "image_tokens": 0},
+        },
+        "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
+    }
+
+
+def transcription_usage(ms: int, words: str) -> Event:
+    """Build the usage of a transcription, by its own model."""
+    audio, text = ms // 100, len(words) // 4 + 1
+    details = {"text_tokens": 0, "audio_tokens": audio}
+    tokens = {"input_tokens": audio, "output_tokens": text, "total_tokens": audio + text}
+    return {"type": "tokens", **tokens, "input_token_details": details}
+
+
+def token_limit(limit: int, used: int) -> Event:
+    """Build the report of the tokens left in this minute."""
+    left = max(0, limit - used)
+    name = {"name": "tokens", "limit": limit, "remaining": left, "reset_seconds": round((limit - left) / limit * 60, 3)}
+    return {"type": "rate_limits.updated", "rate_limits": [name]}
 
 
 def _place(sent: SentResponse) -> Event:

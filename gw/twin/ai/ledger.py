@@ -131,6 +131,7 @@ class SentResponse:
     late: bytearray = field(default_factory=bytearray)  # its rest, sent after the end or a truncate
     hangs_up: bool = False  # it calls the tool, once completed
     has_item: bool = False  # the item's first events were sent
+    usage: Mapping[str, Any] | None = None  # as reported at its end
     status: str | None = "in_progress"
     reason: str = ""  # of a cancellation or an incomplete response
     done_s: float | None = None
@@ -181,6 +182,7 @@ class AiLedger:
     debts: list[Debt] = field(default_factory=list)
     errors: list[SentError] = field(default_factory=list)
     tool_outputs: list[Mapping[str, Any]] = field(default_factory=list)
+    transcriptions: list[Mapping[str, Any]] = field(default_factory=list)  # usage of each
     turns_ms: list[tuple[int, int]] = field(default_factory=list)  # the caller's turns: start and end
     violations: list[str] = field(default_factory=list)  # acts of the client that are allowed but careless
     closed_s: float | None = None

@@ -85,6 +85,7 @@ class AiScript:
     ends_after_s: float | None = None  # end it then instead, whatever end it named
     hears_after_s: float | None = None  # time from session.updated to speech_started, in any audio
     limit_s: float = 4.0  # duration of a rate limit
+    token_limit: int = 1_000_000  # in a minute, of this session; what is left is sent with each response
     thinks_s: float = 7.0  # how long the arguments of `thinks_aloud` come
     fault: Fault | None = None  # of the connection or the session
     strikes: tuple[Strike, ...] = ()  # faults of responses and turns

@@ -203,7 +203,9 @@ class AiSession:
             words = self._script.caller_words
             event["type"] = "conversation.item.input_audio_transcription.completed"
             event["transcript"] = words[max(0, len(self._ledger.turns_ms) - 1) % len(words)]
-            event["usage"] = {"type": "duration", "seconds": 1.0}
+            start_ms, end_ms = self._ledger.turns_ms[-1] if self._ledger.turns_ms else (0, 1000)
+            event["usage"] = events.transcription_usage(end_ms - start_ms, str(event["transcript"]))
+            self._ledger.transcriptions.append(event["usage"])
         self._sender.send_later(_TRANSCRIPT_DELAY_S, self._sender.send, event)
 
     def _on_commit(self, event: Event) -> None:

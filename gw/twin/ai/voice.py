@@ -64,6 +64,8 @@ class AiVoice:
         self.active = sent
         for event in events.created(sent):
             self._send(sent, event)
+        used = sum(one.usage["total_tokens"] for one in self._ledger.responses if one.usage)
+        self._sender.send(events.token_limit(self._script.token_limit, used))
         if not _at(strikes, CREATED):
             self._open(sent)
         self._sender.send_later(self._script.thinking_s, self._speak, sent, strikes)
@@ -207,6 +209,8 @@ class AiVoice:
         if self._sender.silent:
             return
         sent.status, sent.reason, sent.done_s = ending.status, ending.reason, time.monotonic()
+        before = next((one for one in reversed(self._ledger.responses) if one.usage), None)
+        sent.usage = events.usage_of(sent, len(self._ledger.uplink), len(self._ledger.items), before)
         if self.active is sent:
             self.active = None
         output = []

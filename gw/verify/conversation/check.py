@@ -94,6 +94,10 @@ LIMIT_IN_SPEECH: Final = Scenario(
 LIMIT_JUDGED: Final = Scenario(
     "the longest call ends in a judged interruption", _JUDGED._replace(max_call_ms=700, cut_after_ms=1500), tools=("hang_up",)
 )
+SPENT: Final = Scenario("a budget is spent", _TIMELESS, tools=("hang_up",), faults=_faults("budget"), budget=1)
+SPENT_JUDGED: Final = Scenario(
+    "a budget is spent in a judged interruption", _JUDGED, tools=("hang_up",), faults=_faults("budget"), budget=1
+)
 CLOSING_FAILS: Final = Scenario("closing words fail", _IDLE, turns=0, faults=_faults("fail lasting"), budget=1)
 ROLLOVER: Final = Scenario("a session expires", _TIMELESS, expires_ms=400_000, faults=_faults("successor session"), budget=1)
 WRONG_CLOCK: Final = Scenario("a wrong clock", _TIMELESS, turns=0, expires_ms=1000)
@@ -105,7 +109,7 @@ SCENARIOS: Final = (
     *(RECORDED, RECORDED_JUDGED),
     *(FINISHES, FINISHES_GOODBYE, KEYS, KEYS_UNHEARD),
     *(ODD, UNREADABLE, UNREADABLE_SLOWLY, IDLE_CALLER, IDLE_FAILS, LONG_SPEECH),
-    *(LIMIT, LIMIT_IN_SPEECH, LIMIT_JUDGED, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
+    *(LIMIT, LIMIT_IN_SPEECH, LIMIT_JUDGED, SPENT, SPENT_JUDGED, CLOSING_FAILS, ROLLOVER, WRONG_CLOCK),
 )
 
 #: Assumptions of the model, as much part of the proof as the states.

@@ -32,8 +32,10 @@ from gw.verify.conversation.state import (
     without_session,
 )
 
+#: Limits of the whole call.
+_LIMITS: Final = frozenset({Reason.DURATION_LIMIT, Reason.BUDGET})
 #: Ends that wait until the agent's last words are heard.
-_WITH_WORDS: Final = frozenset({Reason.AI_HANGUP, Reason.IDLE_LIMIT, Reason.DURATION_LIMIT})
+_WITH_WORDS: Final = _LIMITS | {Reason.AI_HANGUP, Reason.IDLE_LIMIT}
 
 
 class Happening(NamedTuple):
@@ -252,11 +254,11 @@ def _end(scenario: Scenario, step: Happening, truth: Truth, end: do.End, broken:
         (GOODBYE if is_hang_up else ENDS, not end.speak and (truth.queued or truth.unconfirmed or not truth.worded)),
         (GOODBYE, is_hang_up and may_take_back and end.speak and not was_asked),
         (GOODBYE, is_hang_up and may_take_back and (truth.speaking or (truth.judged and not step.bounded))),
-        (LIMIT_ANNOUNCED, reason is Reason.DURATION_LIMIT and truth.speaking and step.before.held and not step.bounded),
+        (LIMIT_ANNOUNCED, reason in _LIMITS and truth.speaking and step.before.held and not step.bounded),
         (LIMIT_ANNOUNCED, is_idle and (truth.speaking or truth.open_tools)),
         (LIMIT_ANNOUNCED, is_idle and truth.prompts < scenario.rules.idle_prompts),
         (LIMIT_ANNOUNCED, reason is Reason.FALLBACK_GOODBYE and truth.closing_asked),
-        (LIMIT_ANNOUNCED, reason in (Reason.IDLE_LIMIT, Reason.DURATION_LIMIT) and not end.speak and not truth.closing_asked),
+        (LIMIT_ANNOUNCED, (is_idle or reason in _LIMITS) and not end.speak and not truth.closing_asked),
         (
             LIMIT_ANNOUNCED,
             reason is Reason.DURATION_LIMIT and scenario.rules.warn_ms and not truth.warned and step.machine.is_ready,

@@ -378,7 +378,7 @@ class _Moves:
     # -- control --------------------------------------------------------------------------------------------------------
 
     def control(self) -> None:
-        """Tools are settled, also twice; an operator hangs up."""
+        """Tools are settled, also twice; the budget is spent; an operator hangs up."""
         truth = self._truth
         if truth.open_tools:
             call_id, *rest = truth.open_tools
@@ -387,6 +387,8 @@ class _Moves:
         if truth.answers and self._may_fail("late"):
             call_id = truth.answers[-1]
             self._add(f"control: {call_id} settled again", given.ToolSettled(call_id), truth, cost=1)
+        if self._may_fail("budget") and not truth.limited:
+            self._add("control: the budget is spent", given.BudgetSpent(), truth._replace(limited=True), cost=1)
         if self._may_fail("operator"):
             self._add("operator: hangs up", given.EndWanted(Reason.ADMIN_HANGUP), truth, cost=1)
 

@@ -357,6 +357,17 @@ MUTANTS: Final = (
         check.LIMIT,
     ),
     Mutant(
+        "a spent budget ends in mid-sentence",
+        _in(
+            "_on_budget_spent",
+            "self._announce_end(Reason.BUDGET)",
+            "self.closing = Reason.BUDGET; self.has_spoken = True; self._end()",
+        ),
+        check.SPENT,
+    ),
+    Mutant("a spent budget is ignored", _in("_on_budget_spent", "self._announce_end(Reason.BUDGET)", "pass"), check.SPENT),
+    Mutant("a spent budget can be taken back", _in("_may_take_back", " or self.spent", ""), check.SPENT),
+    Mutant(
         "the end of the longest call is not announced", _in("_on_warn_at", "self.out.append(do.WarnOfEnd())", "pass"), check.LIMIT
     ),
     Mutant(

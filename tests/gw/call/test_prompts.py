@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gw.call.dialogue.commands import Prompt
-from gw.call.prompts import may_use_tools, text_of, warning_of
+from gw.call.prompts import budget_warning, may_use_tools, text_of, warning_of
 from gw.config import Greeting
 
 
@@ -35,7 +35,7 @@ def test_every_other_purpose_has_an_instruction_that_is_not_read_out() -> None:
         prompt: text_of(prompt, Greeting(prompt="Greet.")) for prompt in Prompt if prompt not in (Prompt.ANSWER, Prompt.GREETING)
     }
     assert len(set(texts.values())) == len(texts)
-    for text in (*texts.values(), warning_of(60_000)):
+    for text in (*texts.values(), warning_of(60_000), budget_warning()):
         assert "Do not read it out" in text
         assert "language of the conversation" in text
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import Table
 
-from gw.control.rows import CallDetails, CallRow, EventRow, GatewayRow, ListedCall, QualityRow, RecordingRow, TurnRow
+from gw.control.rows import CallDetails, CallRow, EventRow, GatewayRow, ListedCall, QualityRow, RecordingRow, TurnRow, UsageRow
 from gw.control.store import tables
 from tests.program import ROOT
 
@@ -24,6 +24,7 @@ CALL = {"call_sid": "CA1", "started_at": 10.0, "answered_at": 12.0, "ended_at": 
         (TurnRow, tables.turns),
         (RecordingRow, tables.recordings),
         (QualityRow, tables.call_quality),
+        (UsageRow, tables.call_usage),
         (EventRow, tables.events),
     ],
 )
@@ -32,7 +33,7 @@ def test_a_row_has_the_columns_of_its_table(kind: type[msgspec.Struct], table: T
     assert list(kind.__struct_fields__) == [column.name for column in table.c if column.name not in left_out]
 
 
-@pytest.mark.parametrize(("kind", "more"), [(ListedCall, 3), (CallDetails, 4)])
+@pytest.mark.parametrize(("kind", "more"), [(ListedCall, 4), (CallDetails, 7)])
 def test_a_call_begins_with_its_row(kind: type[msgspec.Struct], more: int) -> None:
     assert kind.__struct_fields__[:-more] == CallRow.__struct_fields__
 

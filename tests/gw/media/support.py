@@ -70,8 +70,9 @@ class ContextMaker:
         overflow: Overflow | None = None,
         machine: str = "",
         talk_key: str = "",
+        **sections: Any,
     ) -> tuple[MediaContext, list[bus.Event]]:
-        """Make a context, and the list of the events it emits."""
+        """Make a context, and the list of the events it emits. `sections`: further parts of the configuration."""
         config = Config(
             server=Server(public_url=public_url, max_calls_per_worker=max_calls, machine=machine),
             ops=Ops(var_dir=str(self._folder)),
@@ -81,6 +82,7 @@ class ContextMaker:
             overflow=overflow or Overflow(),
             agents=agents or {"default": Agent(greeting="")},
             secrets=Secrets(twilio_auth_token="secret" if signed else "", openai_api_key="sk-test", talk_key=talk_key),
+            **sections,
         )
         ledger = TokenLedger(self._folder / "pages" / "tokens.ledger")
         self._opened.append(ledger)

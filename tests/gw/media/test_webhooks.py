@@ -12,10 +12,12 @@ from gevent import socket
 
 from gw import bus
 from gw.call.state import Reason
-from gw.config import Agent, Overflow
+from gw.call.usage import day_of
+from gw.config import Agent, Budget, Overflow
 from gw.media import server as server_module
 from gw.media import webhooks
 from gw.media.admission.shared_lock import SharedBusyError
+from gw.protocol.ai import TokenLimit
 from gw.protocol.http import MAX_BODY_BYTES
 from gw.protocol.signature import SigningSecrets, sign
 from gw.protocol.token import check
@@ -109,13 +111,57 @@ def test_voice_opens_a_stream_with_a_token_for_this_call(client: Client):
     assert client.emitted == [], "an announced call causes no event"
 
 
-def test_the_webhooks_url_names_an_agent(client: Client, signed: Client):
+def test_the_webhooks_url_names_an_agent(contexts: ContextMaker):
+    agents = {"default": Agent(), "sales": Agent()}
+    client, signed = Client(contexts, agents=agents), Client(contexts, agents=agents, signed=True)
     path = "/twilio/voice?agent=sales&x=1"
     assert parameters_of(client.post(path)[2])["agent"] == "sales"
     assert parameters_of(client.post("/twilio/voice?" + "&a=1" * (MAX_FIELDS + 1))[2])["agent"] == "default"
     token = signed.context.config.secrets.twilio_auth_token
     assert signed.post(path, signature=sign(token, PUBLIC + path, FORM))[0] == 200
     assert signed.post(path, signature=sign(token, PUBLIC + "/twilio/voice", FORM))[0] == 403
+
+
+def test_an_unknown_agent_is_refused_with_words_and_one_row(client: Client, caplog: pytest.LogCaptureFixture):
+    for _ in range(2):
+        status, _, body = client.post("/twilio/voice?agent=salse")
+        assert (status, [element.tag for element in ElementTree.fromstring(body)]) == (200, ["Say", "Hangup"])
+    assert Overflow().text in body
+    begun, ended = client.emitted
+    assert isinstance(begun, bus.CallStarted)
+    assert isinstance(ended, bus.CallEnded)
+    assert (begun.call_sid, begun.agent, begun.from_number, begun.to_number) == (CALL, "salse", "+15550001", "+15550002")
+    assert (ended.call_sid, ended.reason, ended.result) == (CALL, "unknown_agent", "peer_error")
+    (line, _) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "'salse'" in line.getMessage()
+    assert "use one of: default" in line.getMessage()
+    assert client.counted("voice", "failed") == 2
+    assert client.context.slots.reserved == 0
+
+
+def test_a_spent_budget_is_answered_with_the_overflow(contexts: ContextMaker):
+    client = Client(contexts, budget=Budget(day_usd=5.0, caller_day_usd=1.0))
+    today = day_of(time.time())
+    client.context.budget_board.on_budget(bus.Budget(today, 4.0, {"+15550001": 0.0}))
+    assert Overflow().text in client.post("/twilio/voice")[2]
+    assert "<Stream" in client.post("/twilio/voice", [*FORM[:1], ("From", "+15550009")])[2], "another caller"
+    assert "<Stream" in client.post("/twilio/voice", [*FORM[:2], ("Direction", "outbound-api")])[2], "an outbound call"
+    client.context.budget_board.on_budget(bus.Budget(today, 0.0))
+    status, _, body = client.post("/twilio/voice", [("CallSid", "CA" + "9" * 32)], X_Submilli_Elsewhere="1")
+    assert (status, Overflow().text in body) == (200, True), "no other machine has more left"
+    assert client.context.page.counter(OVERFLOW, reason="budget").value == 2
+
+
+def test_a_call_beyond_the_tokens_of_a_minute_is_answered_with_the_overflow(contexts: ContextMaker):
+    client = Client(contexts, agents={"default": Agent(provider="openai", model="m"), "bird": Agent(model="m")})
+    minute = client.context.token_minutes["m"]
+    minute.on_used("CA1", 1000, time.monotonic())
+    minute.on_limit(TokenLimit(10_000, 900, 3600.0), time.monotonic())
+    assert Overflow().text in client.post("/twilio/voice")[2]
+    assert "<Stream" in client.post("/twilio/voice?agent=bird")[2], "the parrot has no limit"
+    minute.on_limit(TokenLimit(10_000, 1100, 3600.0), time.monotonic())
+    assert "<Stream" in client.post("/twilio/voice")[2]
+    assert client.context.page.counter(OVERFLOW, reason="tokens").value == 1
 
 
 def test_voice_without_a_call(client: Client):

@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from gw.config import Agent, Turns
@@ -771,3 +772,82 @@ def test_the_end_of_a_response_behind_a_long_output_cannot_be_read() -> None:
 )
 def test_of_very_long_events_only_audio_and_ends_are_kept(begun: bytes, is_skipped: bool) -> None:
     assert may_skip(bytearray(begun)) is is_skipped
+
+
+def _usage(**fields: Any) -> dict[str, Any]:
+    return {"total_tokens": 0, **fields}
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (
+            _usage(
+                input_tokens=132,
+                output_tokens=121,
+                input_token_details={
+                    "text_tokens": 119,
+                    "audio_tokens": 13,
+                    "cached_tokens": 64,
+                    "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4},
+                },
+                output_token_details={"text_tokens": 30, "audio_tokens": 91},
+            ),
+            ai.Tokens(59, 60, 30, 9, 4, 91),
+        ),
+        (_usage(input_tokens=10, output_tokens=3), ai.Tokens(text_in=10, text_out=3)),
+        (
+            _usage(input_tokens=30, input_token_details={"text_tokens": 10, "audio_tokens": 20, "cached_tokens": 15}),
+            ai.Tokens(text_cached=10, audio_in=15, audio_cached=5),
+        ),
+        (
+            _usage(input_token_details={"text_tokens": 5, "cached_tokens_details": {"text_tokens": 9, "audio_tokens": 9}}),
+            ai.Tokens(text_cached=5),
+        ),
+        (_usage(input_tokens=-5, output_tokens=1e300), ai.NO_TOKENS),
+        ({"type": "duration", "seconds": 1.5}, ai.NO_TOKENS),
+        ({"input_tokens": "many"}, ai.NO_TOKENS),
+        ([1], ai.NO_TOKENS),
+        (None, ai.NO_TOKENS),
+    ],
+)
+def test_a_usage_is_read_or_costs_itself(usage: Any, tokens: ai.Tokens) -> None:
+    """`*_in` is without the cached tokens, which have another price."""
+    done = parsed("response.done", response={"id": "r", "status": "completed", "usage": usage})
+    assert done == ai.ResponseDone("r", "completed", "", tokens=tokens)
+    words = parsed("conversation.item.input_audio_transcription.completed", item_id="i", transcript="t", usage=usage)
+    assert words == ai.CallerTranscript("i", "t", tokens)
+
+
+def test_a_failed_response_has_its_usage() -> None:
+    done = parsed("response.done", response={"id": "r", "status": "failed", "usage": {"input_tokens": 4}})
+    assert done.tokens == ai.Tokens(text_in=4)
+
+
+def test_a_very_long_end_keeps_its_usage() -> None:
+    usage = {"input_tokens": 7, "input_token_details": {"audio_tokens": 3, "cached_tokens_details": {"audio_tokens": 1}}}
+    text = 'x "usage": {"input_tokens": 9} ' * (openai_realtime.MAX_EVENT_BYTES // 20)
+    output = [{"type": "message", "content": [{"type": "output_text", "text": text}]}]
+    response = {"id": "r", "status": "completed", "output": output, "usage": usage}
+    data = msgspec.json.encode({"type": "response.done", "response": response})
+    (piece,) = openai_realtime.split(data)
+    assert openai_realtime.parse(piece) == ai.ResponseDone("r", "completed", "", tokens=ai.Tokens(4, 0, 0, 2, 1, 0))
+    del response["usage"]
+    (piece,) = openai_realtime.split(msgspec.json.encode({"type": "response.done", "response": response}))
+    assert openai_realtime.parse(piece) == ai.ResponseDone("r", "completed", "")
+
+
+@pytest.mark.parametrize(
+    ("limits", "event"),
+    [
+        ([{"name": "tokens", "limit": 100, "remaining": 40, "reset_seconds": 2.5}], ai.TokenLimit(100, 40, 2.5)),
+        ([{"name": "requests", "limit": 9}, {"name": "tokens", "limit": 1, "remaining": 0}], ai.TokenLimit(1, 0, 0.0)),
+        ([{"name": "tokens", "limit": 1, "remaining": 0, "reset_seconds": 1e9}], ai.TokenLimit(1, 0, 86_400.0)),
+        ([{"name": "requests", "limit": 9, "remaining": 8}], ai.Ignored("rate_limits.updated")),
+        ([{"name": "tokens"}], ai.Ignored("rate_limits.updated")),
+        ("none", ai.Ignored("rate_limits.updated")),
+    ],
+)
+def test_a_limit_of_tokens_is_read_or_ignored(limits: Any, event: ai.AiEvent) -> None:
+    assert parsed("rate_limits.updated", rate_limits=limits) == event
+    assert parsed("rate_limits.updated") == ai.Ignored("rate_limits.updated")

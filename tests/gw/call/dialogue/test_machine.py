@@ -139,6 +139,34 @@ def test_the_longest_call_ends_although_the_caller_speaks_into_its_end() -> None
     assert talk.machine.phase is Phase.ENDED
 
 
+def test_a_spent_budget_is_announced_and_ends_the_call_after_its_sentence() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.BudgetNear()) == [do.WarnOfEnd("budget")]
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 3000))
+    assert talk.on(given.BudgetSpent()) == [], "the sentence is heard first"
+    talk.on(given.ResponseDone("r1"))
+    assert talk.on(given.HeardOut()) == [do.Create(Prompt.CLOSING)]
+    talk.on(given.ResponseStarted("r2"), given.Audio("r2", 1000), given.ResponseDone("r2"))
+    assert talk.on(given.HeardOut()) == [do.End(Reason.BUDGET, False)]
+
+
+def test_where_the_agent_does_not_close_a_spent_budget_twilio_speaks() -> None:
+    talk = Talk()
+    talk.greet()
+    assert talk.on(given.BudgetSpent()) == [do.Create(Prompt.CLOSING)]
+    assert talk.wait(10_000) == [do.End(Reason.BUDGET, True)]
+
+
+def test_a_goodbye_is_not_taken_back_beyond_the_budget() -> None:
+    talk = Talk()
+    talk.greet()
+    talk.on(given.ResponseStarted("r1"), given.Audio("r1", 8000), given.ToolCall("r1", "t1", "hang_up"), given.ResponseDone("r1"))
+    talk.on(given.BudgetSpent())
+    assert talk.on(given.SpeechStarted("c1")) == []
+    assert talk.on(given.HeardOut()) == [do.End(Reason.AI_HANGUP, False)]
+
+
 def test_a_goodbye_is_not_taken_back_beyond_the_longest_call() -> None:
     talk = Talk(Rules(max_call_ms=20_000, warn_ms=0))
     talk.greet()

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 from gw import bus
 from gw.call.quality import Quality
+from gw.call.usage import Used
 from gw.control.store import Stamped, Store, events, tables
 from gw.control.store.events import Rows
 from gw.control.store.reads import list_turns
@@ -30,6 +31,7 @@ _DATA = st.dictionaries(_TEXTS, st.none() | st.booleans() | _INTS | _FLOATS | _T
 _QUALITY: st.SearchStrategy[Quality] = st.builds(
     Quality, frames_sent=_INTS, send_p50_s=_FLOATS, underrun_ms=_INTS, dropped_frames=st.dictionaries(_TEXTS, _INTS, max_size=4)
 )
+_USED = st.builds(Used, day=_TEXTS, model=_TEXTS, text_in=_INTS, audio_out=_INTS, cost_usd=st.none() | _FLOATS)
 _EVENTS: st.SearchStrategy[bus.Event] = st.one_of(
     st.builds(
         bus.CallStarted,
@@ -39,6 +41,7 @@ _EVENTS: st.SearchStrategy[bus.Event] = st.one_of(
     st.builds(bus.StartRecording, _SIDS, _TEXTS, _FLOATS),
     st.builds(bus.Turn, _SIDS, _INTS, _TEXTS, _TEXTS, _TEXTS, _INTS, st.booleans(), st.none() | _INTS),
     st.builds(bus.CallEnded, _SIDS, _FLOATS, _TEXTS, _TEXTS, _TEXTS, _QUALITY),
+    st.builds(bus.Usage, _SIDS, _TEXTS, _FLOATS, _TEXTS, _TEXTS, st.lists(_USED, max_size=2)),
     st.builds(bus.CallEvent, _SIDS, _TEXTS, _FLOATS, _DATA),
     st.builds(bus.Webhook, _TEXTS, _FLOATS, st.dictionaries(st.just("CallSid") | _TEXTS, _TEXTS, max_size=5)),
     st.builds(bus.JobWanted, _TEXTS, _TEXTS, _SIDS, _INTS, _TEXTS),
@@ -72,6 +75,13 @@ def test_an_upsert_is_one_statement_on_every_server(table: str) -> None:
             tables.metadata.tables[table], key, [c.name for c in tables.metadata.tables[table].c], dialect.name
         )
         sql = str(statement.compile(dialect=dialect))
+        assert word in sql
+        assert RE_INSERT_VALUES.match(sql), f"PyMySQL would send a statement for each row: {sql}"
+
+
+def test_the_upsert_of_usage_is_one_statement_on_every_server() -> None:
+    for dialect, word in [(mysql_8(), "AS new"), (MySQLDialect_pymysql(is_mariadb=True), "VALUES(")]:
+        sql = str(events.grow_statement(dialect.name).compile(dialect=dialect))
         assert word in sql
         assert RE_INSERT_VALUES.match(sql), f"PyMySQL would send a statement for each row: {sql}"
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from gw import bus
+from gw.call.usage import Used
 from gw.control.rows import CallFilter
 from gw.control.store import Store
 from tests.gw.control.stamped import T0, call_sid, ended, stamp, started
@@ -80,3 +84,48 @@ def test_the_worst_calls_have_the_longest_gaps(store: Store) -> None:
     )
     worst = store.calls(which=CallFilter(worst=True), limit=2)
     assert [(c.call_sid, c.underrun_ms) for c in worst] == [(call_sid(2), 900), (call_sid(1), 40)]
+
+
+def _used(
+    k: int, cost: float | None, *, stream: str = "MZ1", day: str = "2026-11-28", tokens: int = 10, model: str = "m"
+) -> bus.Usage:
+    used = [Used(day=day, model=model, audio_out=tokens, cost_usd=cost)]
+    return bus.Usage(call_sid(k), stream, T0, "default", "", used)
+
+
+def test_usage_only_grows_in_whatever_sequence_it_comes(store: Store) -> None:
+    reports = [_used(1, 0.5, tokens=5), _used(1, 1.0, tokens=10), _used(1, 0.25, stream="MZ2"), _used(1, None, model="bare")]
+    last = msgspec.structs.replace(
+        ended(1), stream_sid="MZ1", used=[Used(day="2026-11-28", model="m", audio_out=12, cost_usd=1.2)]
+    )
+    for sequence in ([started(1), *reports, last], [last, *reports[::-1], started(1)]):
+        store.apply(stamp(*sequence, instance=f"i{sequence[0]}"[:20]))
+        call = store.call(SID)
+        assert call is not None
+        assert (call.usage["audio_out"], call.cost_usd, len(call.used)) == (32, 1.45, 3)
+        assert call.usage.keys() == {"text_in", "text_cached", "text_out", "audio_in", "audio_cached", "audio_out"}
+        assert [row.cost_usd for row in store.calls()] == [1.45]
+
+
+def test_a_call_without_a_price_has_no_cost(store: Store) -> None:
+    store.apply(stamp(started(1), _used(1, None), started(2)))
+    for k, tokens in ((1, 10), (2, 0)):
+        call = store.call(call_sid(k))
+        assert call is not None
+        assert (call.usage["audio_out"], call.cost_usd) == (tokens, None)
+    assert [row.cost_usd for row in store.calls()] == [None, None]
+
+
+def test_the_cost_of_a_day_is_the_stores_also_by_caller(store: Store) -> None:
+    day = "2026-11-28"
+    store.apply(stamp(started(1, from_number="+1"), _used(1, 1.0), _used(1, 0.5, stream="MZ2"), _used(1, 9.0, day="2026-11-29")))
+    store.apply(
+        stamp(started(2, from_number="+1"), _used(2, 2.0), started(3, from_number="+3"), _used(3, 0.1), host="h2", instance="i2")
+    )
+    store.apply(stamp(started(4, direction="outbound-api"), _used(4, 4.0), _used(5, None), instance="i3"))
+    assert store.spent_on(day) == pytest.approx(7.6)
+    assert store.spent_by_callers(day, 10) == {"+1": pytest.approx(3.5), "+3": pytest.approx(0.1)}
+    assert list(store.spent_by_callers(day, 1)) == ["+1"]
+    assert (store.spent_on("2026-11-30"), store.spent_by_callers("2026-11-30", 10)) == (0.0, {})
+    store.forget(call_sid(1))
+    assert store.spent_on(day) == pytest.approx(6.1)

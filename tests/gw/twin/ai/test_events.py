@@ -90,8 +90,24 @@ def test_a_response_has_its_usage_once_it_has_ended() -> None:
     assert events.response(sent(), [])["usage"] is None
     ended = sent("completed")
     ended.audio += b"\xff" * 8000
-    assert events.response(ended, [])["usage"]["total_tokens"] > 0
+    ended.usage = events.usage_of(ended, heard_bytes=16_000, items=2, before=None)
+    assert events.response(ended, [])["usage"] == ended.usage
+    assert ended.usage["output_token_details"]["audio_tokens"] == ended.usage["input_token_details"]["audio_tokens"] == 20
     assert [event["type"] for event in events.ending(sent("cancelled"))][-1] == "conversation.item.done"
+
+
+def test_what_went_into_a_response_is_cached_in_the_next() -> None:
+    first = sent("completed")
+    first.usage = events.usage_of(first, heard_bytes=8000, items=0, before=None)
+    details = events.usage_of(sent("completed"), heard_bytes=24_000, items=1, before=first)["input_token_details"]
+    assert (details["text_tokens"], details["audio_tokens"], details["cached_tokens"]) == (100, 30, 60)
+    assert details["cached_tokens_details"] == {"text_tokens": 50, "audio_tokens": 10, "image_tokens": 0}
+
+
+def test_the_tokens_left_of_a_minute() -> None:
+    (limit,) = events.token_limit(1000, 250)["rate_limits"]
+    assert limit == {"name": "tokens", "limit": 1000, "remaining": 750, "reset_seconds": 15.0}
+    assert events.token_limit(1000, 2000)["rate_limits"][0]["remaining"] == 0
 
 
 def test_the_retired_beta_has_other_names() -> None:

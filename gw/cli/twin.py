@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from gw.cli.context import (
+    EXIT_CODES,
     EXIT_CODES_HERE,
     Failure,
     Interrupted,
     Settings,
+    Unreachable,
     config_option,
     interruptible,
     json_option,
@@ -197,7 +199,7 @@ def _list_call_names(ctx: click.Context, _: click.Parameter, wanted: bool) -> No
     ctx.exit()
 
 
-@twin.command(short_help="Call a gateway with recorded speech.", epilog=EXIT_CODES_HERE)
+@twin.command(short_help="Call a gateway with recorded speech.", epilog=EXIT_CODES)
 @click.argument("steps", nargs=-1, metavar="[STEP]...")
 @click.option("--url", help="The gateway's address. Default: server.listen of the configuration.")
 @click.option("--public-url", help="Its URL as configured at Twilio, for signatures. Default: server.public_url, or --url.")
@@ -279,6 +281,8 @@ def call(
         account.stop()
         raise Failure("interrupted; all calls it placed have ended") from None
     account.stop()
+    if all(one.voice is not None and one.voice.status == 0 for one in placed):
+        raise Unreachable(f"no gateway answers on {url}; start one with: gateway.py serve")
     reports = [report(one) for one in placed]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,8 @@ GATEWAY_REASONS: Final = frozenset(
 )
 REASONS: Final = GATEWAY_REASONS | {str(reason) for reason in Reason}
 OTHER_REASON: Final = "other"
+#: Characters of a call's SID on a terminal: enough to distinguish recent calls.
+SHORT_SID_CHARS: Final = 10
 #: Characters of one field; a longer one is cut with a note, so that every line is bounded.
 FIELD_LIMIT: Final = 8192
 #: Limits of a traceback: outermost frames, innermost frames, exceptions in a chain.
@@ -124,10 +126,22 @@ def _priority(level: int) -> int:
 
 
 def format_human(record: logging.LogRecord, process: str, *, numbers: bool = False) -> bytes:
-    """Format a record as one coloured line in local time; a traceback follows, indented."""
+    """Format a record as one short coloured line in local time; a traceback follows, indented.
+
+    A call is named by the first digits of its SID, which every command accepts. Fields that repeat others are left out.
+    """
     fields = _fields(record, process, numbers)
-    own = _WORKER.fullmatch(process) is not None  # the process name has the worker's index
-    shown = [f"{name}={_visible(str(fields[name]))}" for name in EXTRAS if name in fields and not (own and name == "worker")]
+    if _WORKER.fullmatch(process):
+        fields.pop("worker", None)  # the process name has the worker's index
+    if "call_sid" in fields:
+        fields.pop("stream_sid", None)
+    if str(fields.get("reason")) in fields["message"]:
+        del fields["reason"]
+    shown = [
+        _visible(str(fields[name])[:SHORT_SID_CHARS]) if name == "call_sid" else f"{name}={_visible(str(fields[name]))}"
+        for name in EXTRAS
+        if name in fields
+    ]
     clock = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.created * 1000) % 1000:03}"
     colour = _COLOURS.get(record.levelname, "0")
     line = f"\x1b[2m{clock}\x1b[0m \x1b[{colour}m{record.levelname.lower():7}\x1b[0m {process} {_visible(str(fields['message']))}"

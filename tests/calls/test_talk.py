@@ -19,7 +19,7 @@ from gw.twin import speech
 from gw.twin.ai.script import conversation
 from gw.twin.ai.server import AiTwin
 from gw.twin.sound import FRAME_BYTES, SILENT_FRAME, frames, read_wav, silence, to_pcm, to_ulaw, write_wav
-from tests.dashboards.chromium import Chromium
+from tests.chromium import Chromium
 from tests.program import program
 from tests.timing import scaled
 

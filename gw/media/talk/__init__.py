@@ -19,6 +19,8 @@ from gw.protocol.webhook_form import parse_form
 PATH: Final = "/talk"
 #: The path of the feed on ops.listen (`gw.control.talk_feed`).
 FEED_PATH: Final = "/talk/feed"
+#: Addresses that mean every interface, and one of them for a browser on this machine.
+_LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 _PAGE: Final = Path(__file__).parent / "page.html"
 _SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _STYLE: Final = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
@@ -67,8 +69,9 @@ class TalkPage:
 def _feed(ops_listen: str) -> str:
     """Return the feed's URL; empty where only the control process has the port."""
     host, port = host_and_port(ops_listen)
+    host = _LOOPBACK.get(host, host)
     named = f"[{host}]" if ":" in host else host
-    return f"http://{named}:{port}{FEED_PATH}" if host and port else ""
+    return f"http://{named}:{port}{FEED_PATH}" if port else ""
 
 
 def _hash(pattern: re.Pattern[bytes], page: bytes) -> str:

@@ -93,6 +93,12 @@ def test_a_call_that_fails_exits_with_1(cli: CommandLine) -> None:
     assert "problem: the voice webhook was answered with 503" in failed.stdout
 
 
+def test_without_a_gateway_the_exit_code_is_3(cli: CommandLine) -> None:
+    missing = cli.run("twin", "call", "--url", "http://127.0.0.1:9")
+    assert missing.exit_code == 3
+    assert missing.stderr == "Error: no gateway answers on http://127.0.0.1:9; start one with: gateway.py serve\n"
+
+
 def test_a_faulty_stream_is_a_success_once_the_gateway_ended_it(cli: CommandLine) -> None:
     with TinyGateway(lambda stream: None) as gateway:
         result = cli.run("twin", "call", "--url", gateway.url, "--fault", "no_start", "--seconds", "1")

@@ -266,9 +266,18 @@ def test_missing_source():
 def test_a_person_reads_a_coloured_line():
     line = format_human(_record("line\nbreak \x1b[31m", error=_caught(_deep, 0), call_sid="CA1"), "worker-0").decode()
     first, *rest = re.sub(r"\x1b\[[0-9;]*m", "", line).splitlines()
-    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} info    worker-0 line\\x0abreak \\x1b\[31m call_sid=CA1", first)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} info    worker-0 line\\x0abreak \\x1b\[31m CA1", first)
     assert rest[0] == "    Traceback (most recent call last):"
     assert rest[-1] == "    ValueError: at the bottom"
+
+
+def test_a_persons_line_is_short():
+    sid, reason = "CA0123456789abcdef0123456789abcdef", "caller_hangup"
+    record = _record(f"call ended: {reason}", call_sid=sid, stream_sid="MZ1", reason=reason, code=4)
+    line = re.sub(r"\x1b\[[0-9;]*m", "", format_human(record, "worker-0").decode())
+    assert line.endswith(f" info    worker-0 call ended: {reason} CA01234567 code=4\n")
+    alone = re.sub(r"\x1b\[[0-9;]*m", "", format_human(_record("a stream", stream_sid="MZ1", reason=reason), "control").decode())
+    assert alone.endswith(f" a stream stream_sid=MZ1 reason={reason}\n")
 
 
 def test_a_line_without_extras():

@@ -62,7 +62,12 @@ def test_the_page_is_self_contained() -> None:
 
 @pytest.mark.parametrize(
     ("ops", "feed"),
-    [("127.0.0.1:9464", "http://127.0.0.1:9464/talk/feed"), ("[::1]:1", "http://[::1]:1/talk/feed"), ("127.0.0.1:0", "")],
+    [
+        ("127.0.0.1:9464", "http://127.0.0.1:9464/talk/feed"),
+        ("[::1]:1", "http://[::1]:1/talk/feed"),
+        ("127.0.0.1:0", ""),
+        (":7", "http://127.0.0.1:7/talk/feed"),
+    ],
 )
 def test_the_feed_is_where_control_listens(ops: str, feed: str) -> None:
     assert f'const FEED = "{feed}"'.encode() in page(ops).body

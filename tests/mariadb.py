@@ -54,6 +54,7 @@ _COMMON = (
     "--innodb-use-native-aio=0",
     "--performance-schema=OFF",
     "--log-warnings=0",
+    *("--innodb-flush-method=nosync", "--debug-no-sync"),  # a migration has a hundred statements, each with several syncs
 )
 _SERVE = ("--bind-address=127.0.0.1", "--skip-log-bin", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2")
 
